@@ -1,0 +1,47 @@
+"""What goes into the index and what comes out: documents, queries, hits."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+
+@attrs.frozen
+class Document:
+    """A piece of text that can be found.
+
+    ``id`` is unique in an index: adding a document with a known id replaces the old one. Documents of one ``group``
+    (the utterances of a call, the parts of a long text) are neighbours, in the order in which they were added.
+    ``occurred_at`` is in seconds since the epoch, UTC. ``metadata`` is carried along and never searched.
+    """
+
+    id: str
+    text: str
+    group: str = ""
+    speaker: str = ""
+    occurred_at: float | None = None
+    metadata: Mapping[str, Any] = attrs.field(factory=dict)
+
+
+@attrs.frozen
+class Query:
+    """A question to an index.
+
+    ``talk`` holds what was said just before, oldest first, for questions that do not name their subject. ``group``
+    keeps only the documents of that group, ``without_group`` only those of every other. ``now`` is the moment of
+    asking, in seconds since the epoch.
+    """
+
+    text: str
+    talk: tuple[str, ...] = ()
+    group: str | None = None
+    without_group: str | None = None
+    now: float | None = None
+
+
+@attrs.frozen
+class Hit:
+    """A document that was found, with its score: higher is better, comparable within one search only."""
+
+    document: Document
+    score: float

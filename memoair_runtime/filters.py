@@ -1,0 +1,80 @@
+"""Filters on the metadata of hits: ``{"topic": "returns", "year": {"$gt": 2024}, "$or": [...]}``.
+
+The grammar is that of the query languages people know: a field with a value means equality, a field with an object of
+operators means all of them, several keys mean all of them. A field that a hit does not have equals nothing.
+"""
+
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from memoair_runtime.faults import BadRequest
+
+Predicate = Callable[[Mapping[str, Any]], bool]
+
+_MAX_DEPTH = 16
+_MISSING = object()
+
+
+def parse_filter(filter_: Mapping[str, Any], depth: int = 0) -> Predicate:
+    """Make a predicate over metadata of a filter; raise `BadRequest`, naming the operator, where it makes no sense."""
+    if depth > _MAX_DEPTH:
+        raise BadRequest("filter: nested too deep", field="filter")
+    return _all([_clause(key, value, depth) for key, value in filter_.items()])
+
+
+def _clause(key: str, value: Any, depth: int) -> Predicate:
+    if key in ("$and", "$or"):
+        if not (isinstance(value, list) and value and all(isinstance(part, dict) for part in value)):
+            raise BadRequest(f"filter: {key} takes a list of one or more filters", field="filter")
+        parts = [parse_filter(part, depth + 1) for part in value]
+        return _all(parts) if key == "$and" else _any(parts)
+    if key.startswith("$"):
+        raise BadRequest("filter: an operator that is not known, or stands where a field should", field="filter")
+    if isinstance(value, dict):
+        if not value:
+            raise BadRequest("filter: a field has no operator", field="filter")
+        return _all([_comparison(key, name, operand) for name, operand in value.items()])
+    return _comparison(key, "$eq", value)
+
+
+def _comparison(field: str, name: str, operand: Any) -> Predicate:
+    test = _OPERATORS.get(name)
+    if test is None:
+        raise BadRequest(f"filter: an operator is not one of {', '.join(_OPERATORS)}", field="filter")
+    if name in ("$in", "$nin") and not isinstance(operand, list):
+        raise BadRequest(f"filter: {name} takes a list", field="filter")
+    if name in ("$gt", "$lt") and (isinstance(operand, bool) or not isinstance(operand, int | float | str)):
+        raise BadRequest(f"filter: {name} takes a number or a text", field="filter")
+    return lambda metadata: test(metadata.get(field, _MISSING), operand)
+
+
+def _all(parts: Sequence[Predicate]) -> Predicate:
+    return lambda metadata: all(part(metadata) for part in parts)
+
+
+def _any(parts: Sequence[Predicate]) -> Predicate:
+    return lambda metadata: any(part(metadata) for part in parts)
+
+
+def _equal(value: Any, operand: Any) -> bool:
+    return isinstance(value, bool) == isinstance(operand, bool) and bool(value == operand)  # True is not 1 here
+
+
+def _ordered(compare: Callable[[Any, Any], bool]) -> Callable[[Any, Any], bool]:
+    def test(value: Any, operand: Any) -> bool:
+        numbers = all(isinstance(side, int | float) and not isinstance(side, bool) for side in (value, operand))
+        texts = isinstance(value, str) and isinstance(operand, str)
+        return (numbers or texts) and compare(value, operand)
+
+    return test
+
+
+_OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
+    "$eq": _equal,
+    "$ne": lambda value, operand: not _equal(value, operand),
+    "$in": lambda value, operand: any(_equal(value, each) for each in operand),
+    "$nin": lambda value, operand: not any(_equal(value, each) for each in operand),
+    "$gt": _ordered(operator.gt),
+    "$lt": _ordered(operator.lt),
+}

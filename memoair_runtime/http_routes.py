@@ -1,0 +1,69 @@
+"""The endpoints: which request goes to which method of the service."""
+
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from typing import Any, TypeVar
+
+import attrs
+
+from memoair_runtime.faults import UnknownMethod, UnknownPath
+from memoair_runtime.service import RuntimeService
+from memoair_runtime.wire import (
+    BodyParser,
+    DeadlineRequest,
+    EndRequest,
+    Identified,
+    SearchRequest,
+    StartRequest,
+    TurnRequest,
+)
+
+PREFIX = "/v1/runtime/"
+
+RequestT = TypeVar("RequestT", bound=Identified)
+
+
+@attrs.frozen
+class Route:
+    """One endpoint. ``answer`` takes the body of the request; text goes out as it is, anything else as JSON."""
+
+    method: str
+    answer: Callable[[bytes], Mapping[str, Any] | bytes]
+    status: HTTPStatus = HTTPStatus.OK
+    is_open: bool = False  # whether it answers without a token
+
+
+class Routes:
+    """All endpoints of a service, by path."""
+
+    def __init__(self, service: RuntimeService) -> None:
+        self._routes = {
+            PREFIX + "health": Route("GET", lambda _: service.health(), is_open=True),
+            PREFIX + "metrics": Route("GET", lambda _: service.metrics.text()),
+            PREFIX + "session/start": _post(StartRequest, service.start_session),
+            PREFIX + "search_memory": _post(SearchRequest, service.search_memory),
+            PREFIX + "turn/after": _post(TurnRequest, service.after_turn),
+            PREFIX + "session/end": _post(EndRequest, service.end_session),
+            PREFIX + "sync/flush": _post(DeadlineRequest, service.flush),
+            PREFIX + "shutdown": _post(DeadlineRequest, service.shut_down, HTTPStatus.ACCEPTED),
+        }
+
+    def find(self, method: str, path: str) -> Route:
+        """The endpoint for a request; raises `UnknownPath` or `UnknownMethod`."""
+        route = self._routes.get(path)
+        if route is None:
+            raise UnknownPath("there is no such endpoint")
+        if route.method != method:
+            raise UnknownMethod(f"this endpoint takes {route.method}", allow=route.method)
+        return route
+
+    def label(self, path: str) -> str:
+        """The path as metrics name it: ours as they are, everybody else's as one."""
+        return path if path in self._routes else "unknown"
+
+
+def _post(
+    kind: type[RequestT], answer: Callable[[RequestT], Mapping[str, Any]], status: HTTPStatus = HTTPStatus.OK
+) -> Route:
+    parse = BodyParser(kind)
+    return Route("POST", lambda body: answer(parse(body)), status)

@@ -1,0 +1,254 @@
+"""The HTTP surface: a loopback server with a thread for each of a bounded number of connections.
+
+The standard library reads the requests; everything that leaves is written here, so that each error has the envelope
+and each reply goes out in one piece.
+"""
+
+import hmac
+import ipaddress
+import logging
+import selectors
+import socket
+import threading
+import time
+from collections.abc import Mapping
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from memoair_runtime.connections import Connections
+from memoair_runtime.faults import BadRequest, Fault, Internal, PayloadTooLarge, Unauthorized
+from memoair_runtime.http_routes import Route, Routes
+from memoair_runtime.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+MAX_BODY_BYTES = 1 << 20
+MAX_CONNECTIONS = 64
+# Clients drop connections that were idle for 5 s; the server must not be the one that hangs up first.
+KEPT_IDLE_S = 5.5
+IDLE_TIMEOUT_S = 75.0
+# How long a request may pause on its way in, and how much of a body that is refused is read before hanging up.
+READ_TIMEOUT_S = 10.0
+_DISCARD_BYTES = 8 << 20
+_DISCARD_S = 1.0
+
+
+class LoopbackServer:
+    """Serves one set of routes on a socket that listens already."""
+
+    def __init__(self, listener: socket.socket, routes: Routes, metrics: Metrics, token: str | None) -> None:
+        self._listener = listener
+        self.routes = routes
+        self.metrics = metrics
+        self.token = token.encode() if token else None
+        self.connections = Connections(MAX_CONNECTIONS, KEPT_IDLE_S)
+        self._wake, self._woken = socket.socketpair()
+        self._thread = threading.Thread(target=self._accept, name="accept", daemon=True)
+
+    def start(self) -> None:
+        """Begin to accept connections, in a thread."""
+        self._thread.start()
+
+    def drain(self, deadline: float) -> None:
+        """Accept nothing more, finish what is being answered by the deadline (monotonic seconds), and close."""
+        self._wake.close()
+        self.connections.drain(deadline)
+        self._thread.join(max(0.1, deadline - time.monotonic()))
+
+    def _accept(self) -> None:
+        with self._listener, self._woken, selectors.DefaultSelector() as selector:
+            self._listener.setblocking(False)
+            selector.register(self._listener, selectors.EVENT_READ)
+            selector.register(self._woken, selectors.EVENT_READ)
+            while True:
+                self.connections.wait_for_room()
+                ready = [key.fileobj for key, _ in selector.select()]
+                if self._woken in ready:
+                    return
+                try:
+                    connection, address = self._listener.accept()
+                except (BlockingIOError, ConnectionError):
+                    continue  # the client was faster than we
+                except OSError as error:
+                    # Out of descriptors: whoever waits in the backlog is served when there are some again.
+                    log.error("no connection can be accepted: action=accept_failed errno=%s", error.errno)
+                    time.sleep(0.1)
+                    continue
+                connection.setblocking(True)
+                self.connections.opened(connection)
+                threading.Thread(target=self._serve, args=(connection, address), name="connection", daemon=True).start()
+
+    def _serve(self, connection: socket.socket, address: Any) -> None:
+        try:
+            _Handler(connection, address, self)
+        except OSError:
+            log.debug("a connection broke: action=connection_lost")
+        finally:
+            self.connections.closed(connection)
+            connection.close()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """One connection, request after request."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    timeout = IDLE_TIMEOUT_S
+
+    def __init__(self, connection: socket.socket, address: Any, server: LoopbackServer) -> None:
+        self._owner = server
+        super().__init__(connection, address, server)  # type: ignore[arg-type]  # it only hands the server on
+
+    def handle_one_request(self) -> None:
+        """Read one request and answer it."""
+        self.close_connection = True
+        try:
+            self.raw_requestline = self.rfile.readline(65_537)
+        except TimeoutError:
+            return
+        if not self.raw_requestline:
+            return
+        self._owner.connections.busy(self.connection)
+        self.connection.settimeout(READ_TIMEOUT_S)
+        try:
+            if len(self.raw_requestline) > 65_536:
+                self.requestline, self.request_version, self.command = "", "", ""
+                self.send_error(HTTPStatus.REQUEST_URI_TOO_LONG)
+                return
+            if not self.parse_request():
+                return
+            self._answer()
+        except TimeoutError:
+            self.close_connection = True
+            return
+        self.connection.settimeout(IDLE_TIMEOUT_S)
+        self.close_connection |= not self._owner.connections.idle(self.connection)
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:  # noqa: ARG002
+        """Answer a request that the standard library could not read; what it quotes of it is left out."""
+        status = HTTPStatus(code)
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            status = HTTPStatus.BAD_REQUEST
+        self.close_connection = True
+        self._send(status, BadRequest(f"the request can't be read: {HTTPStatus(code).phrase.lower()}").envelope())
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+        """Log nothing per request: the metrics count them."""
+
+    def _answer(self) -> None:
+        path = self.path.partition("?")[0]
+        headers: dict[str, str] = {}
+        body: Mapping[str, Any] | bytes
+        try:
+            content = self._read_body()
+            self._check_sender()
+            route = self._owner.routes.find(self.command, path) if self._is_trusted() else self._open_route(path)
+            body, status = route.answer(content), route.status
+        except Fault as fault:
+            body, status = fault.envelope(), fault.status
+            if "allow" in fault.details:
+                headers["Allow"] = fault.details["allow"]
+        except Exception as error:  # noqa: BLE001 - whatever a defect of ours is, the next request is another one
+            # Only the kind of error and where: its message may hold what a caller said.
+            log.error("a request failed: action=request_failed path=%s error=%s", path, _where(error))
+            body, status = Internal("the runtime failed on this request").envelope(), Internal.status
+        self._owner.metrics.requests.labels(self._owner.routes.label(path), status.value).inc()
+        self._send(status, body, headers)
+
+    def _open_route(self, path: str) -> Route:
+        """The endpoint for a request without the token: one that is open, or none."""
+        try:
+            route = self._owner.routes.find(self.command, path)
+        except Fault:
+            route = None
+        if route is None or not route.is_open:
+            raise Unauthorized("the bearer token is missing or wrong")
+        return route
+
+    def _is_trusted(self) -> bool:
+        if self._owner.token is None:
+            return True
+        scheme, _, token = self.headers.get("Authorization", "").partition(" ")
+        # The header was decoded as Latin-1, which gives each byte back as it came.
+        return scheme.lower() == "bearer" and hmac.compare_digest(token.strip().encode("latin-1"), self._owner.token)
+
+    def _check_sender(self) -> None:
+        """Refuse what a web page can make a browser send: another host name for this address, a foreign origin."""
+        hosts = self.headers.get_all("Host", [])
+        if len(hosts) > 1 or (not hosts and self.request_version != "HTTP/1.0"):
+            raise BadRequest("the request needs one Host header")
+        if hosts and not _is_loopback(f"//{hosts[0]}"):
+            raise BadRequest("the Host header is not a loopback name")
+        origin = self.headers.get("Origin")
+        if origin is not None and not _is_loopback(origin):
+            raise BadRequest("the Origin header is not a loopback name")
+
+    def _read_body(self) -> bytes:
+        if "Transfer-Encoding" in self.headers or self.headers.get("Content-Encoding", "identity") != "identity":
+            self.close_connection = True
+            raise BadRequest("the body must be sent plain, with a Content-Length")
+        lengths = self.headers.get_all("Content-Length", ["0"])
+        if len(lengths) != 1 or not (lengths[0].isascii() and lengths[0].isdigit()):
+            self.close_connection = True
+            raise BadRequest("the Content-Length is not one number")
+        length = int(lengths[0][:20])
+        if length > MAX_BODY_BYTES:
+            self.close_connection = True
+            self._discard(length)
+            raise PayloadTooLarge(f"the body is over {MAX_BODY_BYTES} bytes", limit=MAX_BODY_BYTES)
+        content = self.rfile.read(length) if length else b""
+        if len(content) < length:
+            self.close_connection = True
+            raise BadRequest("the body is shorter than its Content-Length")
+        return content
+
+    def _discard(self, length: int) -> None:
+        """Read a refused body for a while: a client that is still sending would not see the refusal."""
+        deadline = time.monotonic() + _DISCARD_S
+        left = min(length, _DISCARD_BYTES)
+        self.connection.settimeout(_DISCARD_S)
+        while left > 0 and time.monotonic() < deadline:
+            try:
+                chunk = self.rfile.read1(min(left, 1 << 16))
+            except OSError:
+                return
+            if not chunk:
+                return
+            left -= len(chunk)
+
+    def _send(
+        self, status: HTTPStatus, body: Mapping[str, Any] | bytes, headers: Mapping[str, str] | None = None
+    ) -> None:
+        is_text = isinstance(body, bytes)
+        content = body if isinstance(body, bytes) else msgspec.json.encode(body)
+        head = [
+            f"HTTP/1.1 {status.value} {status.phrase}",
+            f"Content-Type: {'text/plain; version=0.0.4; charset=utf-8' if is_text else 'application/json'}",
+            f"Content-Length: {len(content)}",
+            f"Connection: {'close' if self.close_connection else 'keep-alive'}",
+            *(f"{name}: {value}" for name, value in (headers or {}).items()),
+        ]
+        packet = "\r\n".join([*head, "", ""]).encode("latin-1")
+        # One write: in two, the second waits for the first one's acknowledgement, 40 ms of it.
+        self.wfile.write(packet if self.command == "HEAD" else packet + content)
+
+
+def _is_loopback(url: str) -> bool:
+    try:
+        host = urlsplit(url).hostname or ""
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _where(error: BaseException) -> str:
+    """The kind of error and the line that raised it."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    place = f" at {trace.tb_frame.f_code.co_name}:{trace.tb_lineno}" if trace is not None else ""
+    return type(error).__name__ + place

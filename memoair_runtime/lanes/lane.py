@@ -1,0 +1,148 @@
+"""What a lane is asked, and what it answers."""
+
+import threading
+import time
+from collections.abc import Mapping
+from datetime import datetime
+from enum import Enum
+from typing import Any, Protocol
+
+import attrs
+
+from memoair_runtime.clock import iso
+from memoair_runtime.filters import Predicate
+from memoair_runtime.vocabulary import Intent, LaneName
+
+
+class Readiness(str, Enum):
+    """How far a lane's data has come."""
+
+    LOADING = "loading"  # being read; a search waits for it as long as it may
+    READY = "ready"
+    ERROR = "error"  # could not be read; the reason is in the log of the process
+
+
+class NotReady(Exception):
+    """A lane's data did not come in time, or can't come at all."""
+
+    def __init__(self, readiness: Readiness) -> None:
+        super().__init__(readiness.value)
+        self.readiness = readiness
+
+
+class Gate:
+    """Where searches wait until what they need has been read."""
+
+    def __init__(self) -> None:
+        self._opened = threading.Event()
+        self.readiness = Readiness.LOADING
+
+    def open(self, readiness: Readiness = Readiness.READY) -> None:
+        """Let everybody through, or, with `Readiness.ERROR`, turn everybody away."""
+        self.readiness = readiness
+        self._opened.set()
+
+    def wait(self, deadline: float) -> None:
+        """Wait until the gate opens; raise `NotReady` at the deadline (monotonic seconds) or where it never will."""
+        self._opened.wait(max(0.0, deadline - time.monotonic()))
+        if self.readiness is not Readiness.READY:
+            raise NotReady(self.readiness)
+
+
+@attrs.frozen
+class Question:
+    """One search, as a lane sees it. ``deadline`` is in monotonic seconds, ``limit`` counts items."""
+
+    text: str
+    session_id: str
+    intent: Intent
+    limit: int
+    deadline: float
+    keeps: Predicate | None = None  # the filter on metadata
+
+
+@attrs.frozen
+class Source:
+    """Where a hit comes from."""
+
+    lane: LaneName
+    id: str
+    kind: str  # turn, fact, document or profile
+    session_id: str | None = None
+    turn_id: str | None = None
+    document_id: str | None = None
+    created_at: datetime | None = None
+
+    def to_wire(self) -> dict[str, Any]:
+        """The source as the wire has it; what does not apply is left out."""
+        fields = {
+            "lane": self.lane.value,
+            "id": self.id,
+            "kind": self.kind,
+            "sessionId": self.session_id,
+            "turnId": self.turn_id,
+            "documentId": self.document_id,
+            "createdAt": iso(self.created_at) if self.created_at else None,
+        }
+        return {name: value for name, value in fields.items() if value is not None}
+
+
+@attrs.frozen
+class LaneHit:
+    """One item that a lane found."""
+
+    text: str
+    score: float
+    source: Source
+    metadata: Mapping[str, Any] = attrs.field(factory=dict)
+
+    def to_wire(self) -> dict[str, Any]:
+        """The hit as the wire has it."""
+        return {
+            "id": self.source.id,
+            "text": self.text,
+            "score": round(self.score, 4),
+            "lane": self.source.lane.value,
+            "metadata": self.metadata,
+            "source": self.source.to_wire(),
+        }
+
+
+@attrs.frozen
+class Passage:
+    """A piece of text for the context, smaller than a hit: one side of a turn, one document, one statement.
+
+    A lane gives its passages the most important first; ``place`` says where each stands among those that are chosen.
+    Passages of one ``heading`` stand together under it.
+    """
+
+    text: str
+    place: tuple[Any, ...]
+    speaker: str = ""
+    heading: str = ""
+
+
+@attrs.frozen
+class LaneAnswer:
+    """What a lane found: ``hits`` for programs, ``passages`` for the context."""
+
+    hits: tuple[LaneHit, ...] = ()
+    passages: tuple[Passage, ...] = ()
+    profile: Mapping[str, Any] | None = None
+
+
+NO_ANSWER = LaneAnswer()
+
+
+class Lane(Protocol):
+    """One of the four. Safe to use from any thread."""
+
+    name: LaneName
+    default_limit: int
+
+    @property
+    def readiness(self) -> Readiness:
+        """How far the lane's data has come."""
+
+    def search(self, question: Question) -> LaneAnswer:
+        """Answer a question. May raise `NotReady`; anything else is a defect, and costs this lane only."""

@@ -1,0 +1,97 @@
+"""The org lane: what the organisation's documents say."""
+
+import logging
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+
+from memoair_index import Document, Index, Query
+from memoair_runtime.lanes.lane import Gate, LaneAnswer, LaneHit, Passage, Question, Readiness, Source
+from memoair_runtime.vocabulary import LaneName
+
+log = logging.getLogger(__name__)
+
+
+class _OrgDocument(msgspec.Struct, frozen=True):
+    id: Annotated[str, msgspec.Meta(min_length=1)]
+    text: str
+    metadata: dict[str, Any] = {}
+
+
+_decoder = msgspec.json.Decoder(_OrgDocument)
+
+
+class OrgLane:
+    """The project's documents, read from a file of JSON lines: ``{"id", "text", "metadata"}`` each."""
+
+    name = LaneName.ORG
+    default_limit = 4
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._gate = Gate()
+        self._index = Index()
+        self.version: int | None = None  # grows with every change of the file
+
+    @property
+    def readiness(self) -> Readiness:
+        """How far the reading of the documents has come."""
+        return self._gate.readiness
+
+    def load(self) -> None:
+        """Read the file, or read it again where it has changed; searches go on with what was read before."""
+        if self._path is None:
+            self._gate.open()
+            return
+        try:
+            version = self._path.stat().st_mtime_ns // 1_000_000
+            if version == self.version:
+                return
+            index = Index()
+            index.add(_read(self._path))
+        except (OSError, UnicodeDecodeError) as error:
+            log.error("the organisation's documents can't be read: action=org_failed error=%s", type(error).__name__)
+            if self.version is None:
+                self._gate.open(Readiness.ERROR)
+            return
+        self._index, self.version = index, version
+        self._gate.open()
+
+    def search(self, question: Question) -> LaneAnswer:
+        """Answer with at most ``limit`` documents, best first."""
+        self._gate.wait(question.deadline)
+        index = self._index
+        keeps = question.keeps
+        found = index.search(Query(question.text), question.limit if keeps is None else len(index))
+        if keeps is not None:
+            found = [hit for hit in found if keeps(hit.document.metadata)][: question.limit]
+        return LaneAnswer(
+            hits=tuple(
+                LaneHit(
+                    hit.document.text,
+                    hit.score,
+                    Source(self.name, hit.document.id, "document", document_id=hit.document.id),
+                    hit.document.metadata,
+                )
+                for hit in found
+            ),
+            passages=tuple(Passage(hit.document.text, (number,)) for number, hit in enumerate(found)),
+        )
+
+
+def _read(path: Path) -> list[Document]:
+    documents = []
+    refused = 0
+    for line in path.read_bytes().split(b"\n"):
+        if not line.strip():
+            continue
+        try:
+            document = _decoder.decode(line)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            refused += 1
+        else:
+            documents.append(Document(document.id, document.text, document.id, metadata=document.metadata))
+    if refused:
+        log.warning("lines of the organisation's file are no documents: action=org_lines_skipped lines=%d", refused)
+    return documents

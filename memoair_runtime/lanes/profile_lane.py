@@ -1,0 +1,25 @@
+"""The profile lane: who is calling."""
+
+from memoair_runtime.caller_memory import CallerMemory
+from memoair_runtime.lanes.lane import LaneAnswer, Passage, Question, Readiness
+from memoair_runtime.vocabulary import LaneName
+
+
+class ProfileLane:
+    """What is known about the caller; it is small, so it answers every question with all of it."""
+
+    name = LaneName.PROFILE
+    default_limit = 16
+    readiness = Readiness.READY  # the snapshot is read before the process serves
+
+    def __init__(self, memory: CallerMemory) -> None:
+        self._memory = memory
+
+    def search(self, question: Question) -> LaneAnswer:
+        """Answer with the profile, at most ``limit`` statements of it."""
+        profile = self._memory.profile
+        statements = profile.statements()[: question.limit]
+        return LaneAnswer(
+            passages=tuple(Passage(statement, (number,)) for number, statement in enumerate(statements)),
+            profile=profile.to_wire(),
+        )

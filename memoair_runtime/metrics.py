@@ -1,0 +1,38 @@
+"""What an operator counts: requests, how long recall took, what was dropped, what was kept. Never whose, never what."""
+
+import prometheus_client as prometheus
+
+from memoair_runtime.vocabulary import LaneName
+
+_SEARCH_BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
+
+
+class Metrics:
+    """The counters of one process. Safe to use from any thread."""
+
+    def __init__(self) -> None:
+        self._registry = prometheus.CollectorRegistry()
+        self.requests = prometheus.Counter(
+            "memoair_runtime_requests", "Requests answered", ["endpoint", "status"], registry=self._registry
+        )
+        self.search_seconds = prometheus.Histogram(
+            "memoair_runtime_search_seconds",
+            "Time from a parsed question to its answer",
+            buckets=_SEARCH_BUCKETS_S,
+            registry=self._registry,
+        )
+        self.lanes_missed = prometheus.Counter(
+            "memoair_runtime_lanes_missed", "Lanes that gave no answer", ["lane", "status"], registry=self._registry
+        )
+        self.turns_kept = prometheus.Counter(
+            "memoair_runtime_turns_kept", "Turns made durable or known to be", registry=self._registry
+        )
+        self.turns_refused = prometheus.Counter(
+            "memoair_runtime_turns_refused", "Turns that the disk did not take", registry=self._registry
+        )
+        for lane in LaneName:  # a series that is there from the start can be watched before it first counts
+            self.lanes_missed.labels(lane.value, "late")
+
+    def text(self) -> bytes:
+        """All of it in the Prometheus text format."""
+        return prometheus.generate_latest(self._registry)

@@ -1,0 +1,81 @@
+"""Who the caller is: the small part of memory that is always there."""
+
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from typing import Any
+
+import attrs
+import msgspec
+
+from memoair_runtime.user_folder import UserFolder
+
+
+_NEVER = datetime.min.replace(tzinfo=timezone.utc)
+
+
+@attrs.frozen
+class Profile:
+    """The caller, as the agents that talked to him said who he is. ``version`` grows by one with every change."""
+
+    version: int = 0
+    name: str = ""
+    metadata: Mapping[str, Any] = attrs.field(factory=dict)
+    told_at: datetime = _NEVER
+
+    def told(self, user: Mapping[str, Any], at: datetime) -> "Profile":
+        """The profile after a session was started for ``user={id, name, metadata}``.
+
+        What is left out stays as it was, and so does everything where the profile was told something later.
+        """
+        if at < self.told_at:
+            return self
+        name = user.get("name") or self.name
+        metadata = user.get("metadata") or self.metadata
+        changed = name != self.name or metadata != self.metadata
+        return Profile(self.version + changed, name, metadata, at)
+
+    def statements(self) -> list[str]:
+        """What is known, a line each."""
+        name = [f"Name: {self.name}"] if self.name else []
+        return name + [f"{key}: {_plain(value)}" for key, value in self.metadata.items()]
+
+    def to_wire(self) -> dict[str, Any] | None:
+        """The ``profile`` of a search reply; None where nothing is known."""
+        statements = self.statements()
+        if not statements:
+            return None
+        return {
+            "version": self.version,
+            "summary": "; ".join(statements),
+            "name": self.name,
+            "metadata": dict(self.metadata),
+            "facts": [],
+        }
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+
+
+class _Snapshot(msgspec.Struct, frozen=True, rename="camel"):
+    version: int
+    name: str
+    metadata: dict[str, Any]
+    told_at: datetime
+
+
+_snapshots = msgspec.json.Decoder(_Snapshot)
+
+
+def read_snapshot(folder: UserFolder) -> Profile:
+    """The profile as it was last written; an empty one where there is none. The logs know better, a moment later."""
+    try:
+        stored = _snapshots.decode(folder.profile.read_bytes())
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+        return Profile()
+    return Profile(stored.version, stored.name, stored.metadata, stored.told_at)
+
+
+def snapshot(profile: Profile) -> bytes:
+    """The content of the snapshot's file."""
+    return msgspec.json.encode(_Snapshot(profile.version, profile.name, dict(profile.metadata), profile.told_at))

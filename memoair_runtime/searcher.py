@@ -1,0 +1,109 @@
+"""The searcher: a checked question goes to the lanes under its deadline, and comes back as a composed answer."""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from memoair_runtime.composer import Budgets, compose
+from memoair_runtime.lanes.lane import NO_ANSWER, Lane, LaneAnswer, Question
+from memoair_runtime.metrics import Metrics
+from memoair_runtime.recall import LaneOutcome, LaneQuestion, LaneStatus, Recall
+from memoair_runtime.vocabulary import Intent, LaneName
+from memoair_runtime.wire import DEFAULT_TIMEOUT_MS, SearchRequest
+
+# Searches at a time; each holds one worker for about a millisecond, a lane that hangs holds one until it comes back.
+_WORKERS = 32
+
+
+class Searcher:
+    """Answers searches over a set of lanes. Safe to use from any thread."""
+
+    def __init__(self, lanes: Sequence[Lane], metrics: Metrics, budgets: Budgets | None = None) -> None:
+        self._lanes = tuple(lanes)
+        self._metrics = metrics
+        self._budgets = budgets or Budgets()
+        self._recall = Recall(_WORKERS)
+
+    def bootstrap_budgets(self) -> dict[str, int]:
+        """The defaults, as session/start tells them."""
+        limits = {lane.name: lane.default_limit for lane in self._lanes}
+        return {
+            "contextCharCap": self._budgets.context_chars,
+            "perLaneCharCap": self._budgets.lane_chars,
+            "topKPermanent": limits[LaneName.PERMANENT],
+            "topKOrg": limits[LaneName.ORG],
+            "topKWorking": limits[LaneName.WORKING],
+        }
+
+    def readiness(self) -> dict[str, str]:
+        """How far each lane's data has come."""
+        return {lane.name.value: lane.readiness.value for lane in self._lanes}
+
+    def search(self, request: SearchRequest, allowed: frozenset[LaneName], notes: list[str]) -> dict[str, Any]:
+        """Answer a search from the lanes that it asks for and that are ``allowed``; ``notes`` go into the trace."""
+        began_at = time.monotonic()
+        timeout_ms = request.timeout_ms or DEFAULT_TIMEOUT_MS
+        deadline = began_at + timeout_ms / 1e3
+        intent = request.known_intent()
+        if intent is None:
+            notes = [*notes, "the intent is not known; taken as answer_current_user"]
+        questions = self._questions(request, allowed, intent or Intent.ANSWER_CURRENT_USER, deadline)
+        outcomes = self._recall.ask(questions, deadline)
+        answers = {name: outcome.answer for name, outcome in outcomes.items() if outcome.status is LaneStatus.OK}
+        context = compose(answers, self._budgets)
+        total_s = time.monotonic() - began_at
+        self._count(outcomes, total_s)
+        return {
+            "contextText": context,
+            "profile": answers.get(LaneName.PROFILE, NO_ANSWER).profile,
+            **{name.value: _hits(answers, name) for name in (LaneName.WORKING, LaneName.PERMANENT, LaneName.ORG)},
+            "sources": _sources(answers) if request.include_sources is not False else [],
+            "trace": {
+                "degraded": any(outcome.is_degraded for outcome in outcomes.values()),
+                "totalMs": round(total_s * 1e3, 3),
+                "deadlineMs": timeout_ms,
+                "lanes": {lane.name.value: _traced(outcomes.get(lane.name, _SKIPPED)) for lane in self._lanes},
+                "turnId": request.turn_id,
+                "notes": notes,
+            },
+        }
+
+    def close(self) -> None:
+        """Take no more questions."""
+        self._recall.close()
+
+    def _questions(
+        self, request: SearchRequest, allowed: frozenset[LaneName], intent: Intent, deadline: float
+    ) -> list[LaneQuestion]:
+        keeps = request.predicate()
+        asked = allowed.intersection(LaneName if request.lanes is None else request.lanes)
+        questions = []
+        for lane in self._lanes:
+            limit = getattr(request.top_k, lane.name.value, None)
+            if limit is None:
+                limit = lane.default_limit
+            if lane.name in asked and limit:
+                question = Question(request.query, request.session_id, intent, limit, deadline, keeps)
+                questions.append(LaneQuestion(lane, question))
+        return questions
+
+    def _count(self, outcomes: Mapping[LaneName, LaneOutcome], total_s: float) -> None:
+        self._metrics.search_seconds.observe(total_s)
+        for name, outcome in outcomes.items():
+            if outcome.is_degraded:
+                self._metrics.lanes_missed.labels(name.value, outcome.status.value).inc()
+
+
+_SKIPPED = LaneOutcome(LaneStatus.SKIPPED)
+
+
+def _hits(answers: Mapping[LaneName, LaneAnswer], name: LaneName) -> list[dict[str, Any]]:
+    return [hit.to_wire() for hit in answers.get(name, NO_ANSWER).hits]
+
+
+def _sources(answers: Mapping[LaneName, LaneAnswer]) -> list[dict[str, Any]]:
+    return [hit.source.to_wire() for name in LaneName for hit in answers.get(name, NO_ANSWER).hits]
+
+
+def _traced(outcome: LaneOutcome) -> dict[str, Any]:
+    return {"status": outcome.status.value, "ms": round(outcome.ms, 3), "hits": len(outcome.answer.hits)}

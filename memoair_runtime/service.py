@@ -1,0 +1,149 @@
+"""What a runtime does, without HTTP: one method for each endpoint, from a checked request to the body of the reply."""
+
+import logging
+import threading
+import time
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from memoair_runtime.faults import BadRequest, Draining, IdentityMismatch, StorageUnavailable
+from memoair_runtime.keeper import Keeper
+from memoair_runtime.lanes.org_lane import OrgLane
+from memoair_runtime.lanes.permanent_lane import PermanentLane
+from memoair_runtime.lanes.profile_lane import ProfileLane
+from memoair_runtime.lanes.working_lane import WorkingLane
+from memoair_runtime.lifecycle import Lifecycle, ProcessState
+from memoair_runtime.metrics import Metrics
+from memoair_runtime.searcher import Searcher
+from memoair_runtime.session import SessionState, UnkeptSession, check_not_ended
+from memoair_runtime.settings import ORG_ONLY, Settings
+from memoair_runtime.vocabulary import LaneName
+from memoair_runtime.wire import DeadlineRequest, EndRequest, Identified, SearchRequest, StartRequest, TurnRequest
+
+log = logging.getLogger(__name__)
+
+DEFAULT_FLUSH_MS = 5_000
+_ORG_ALONE = frozenset({LaneName.ORG})
+_ALL_LANES = frozenset(LaneName)
+
+
+class RuntimeService:
+    """One runtime: one project, one user. Safe to use from any thread."""
+
+    def __init__(self, settings: Settings, lifecycle: Lifecycle) -> None:
+        self._settings = settings
+        self._lifecycle = lifecycle
+        self.metrics = Metrics()
+        self._began_at = time.monotonic()
+        self._version = _installed_version()
+        self._keeper = Keeper(settings)
+        self._org = OrgLane(settings.org_file)
+        memory = self._keeper.memory
+        self._searcher = Searcher(
+            [ProfileLane(memory), WorkingLane(memory), PermanentLane(memory, self._keeper.gate), self._org],
+            self.metrics,
+        )
+
+    def load(self) -> None:
+        """Begin to read what is on the disk, in the background; lanes that are not read yet say so."""
+        threading.Thread(target=self._keeper.load, name="load-sessions", daemon=True).start()
+        threading.Thread(target=self._org.load, name="load-org", daemon=True).start()
+
+    def health(self) -> dict[str, Any]:
+        """Tell that the process lives and whom it serves."""
+        if self._lifecycle.state is ProcessState.DRAINING:
+            raise Draining("the runtime is about to end")
+        return {
+            "status": "ok",
+            "version": self._version,
+            "active_sessions": self._keeper.sessions.active(),
+            "uptime_ms": int((time.monotonic() - self._began_at) * 1e3),
+            "workspaceId": self._settings.project_id,
+            "userId": self._settings.user_id,
+            "lanes": self._searcher.readiness(),
+        }
+
+    def start_session(self, request: StartRequest) -> dict[str, Any]:
+        """Open a session."""
+        self._admit(request)
+        if request.user_id is None or (request.workspace_id is None and request.project_id is None):
+            raise BadRequest("workspaceId and userId say whose session it is; one is missing")
+        if request.mode not in (None, ORG_ONLY):
+            raise BadRequest(f"mode can be {ORG_ONLY!r} or left out", field="mode")
+        fault = self._keeper.start(request, unkept=request.mode == ORG_ONLY)
+        self.load()  # what other processes have written since
+        folder = self._keeper.folder(request.session_id)
+        permanent_ready = self._keeper.gate.readiness.value == "ready"
+        return {
+            "sessionId": request.session_id,
+            "bootstrap": {
+                "profileVersion": self._keeper.memory.profile.version,
+                "permanentManifestVersion": len(self._keeper.memory) if permanent_ready else None,
+                "orgManifestVersion": self._org.version,
+                "syncToken": None,
+                "budgets": self._searcher.bootstrap_budgets(),
+            },
+            "paths": {"sessionJsonl": str(folder.log), "workingBrief": str(folder.brief)},
+            **({"storage": {"available": False, "message": fault.message}} if fault else {}),
+        }
+
+    def search_memory(self, request: SearchRequest) -> dict[str, Any]:
+        """Recall what matters for a question."""
+        self._admit(request)
+        session = self._keeper.sessions.use(request.session_id)
+        check_not_ended(session)
+        notes = ["the session was never started; opened silently"] if session.state is SessionState.UNHEARD else []
+        org_alone = self._settings.org_only or isinstance(session, UnkeptSession)
+        return self._searcher.search(request, _ORG_ALONE if org_alone else _ALL_LANES, notes)
+
+    def after_turn(self, request: TurnRequest) -> dict[str, Any]:
+        """Keep a turn: it is on the disk when this returns."""
+        self._admit(request)
+        try:
+            event_id = self._keeper.save_turn(request)
+        except StorageUnavailable:
+            self.metrics.turns_refused.inc()
+            raise
+        self.metrics.turns_kept.inc()
+        return {"localEventId": event_id}
+
+    def end_session(self, request: EndRequest) -> dict[str, Any]:
+        """Close a session."""
+        self._admit(request)
+        session = self._keeper.end(request)
+        return {"status": "ok", "flushed": {"turns": len(self._keeper.memory.turns(session.id))}}
+
+    def flush(self, request: DeadlineRequest) -> dict[str, Any]:
+        """Wait until nothing is pending. A turn is durable before it is acknowledged, so only derived files can be."""
+        self._admit(request)
+        pending = self._keeper.flush(time.monotonic() + (request.deadline_ms or DEFAULT_FLUSH_MS) / 1e3)
+        return {"status": "partial" if pending else "ok", "pending": pending}
+
+    def shut_down(self, request: DeadlineRequest) -> dict[str, Any]:
+        """Ask the process to drain and end."""
+        self._admit(request)
+        self._lifecycle.ask_to_end(request.deadline_ms / 1e3 if request.deadline_ms else None)
+        return {"status": "draining"}
+
+    def close(self, deadline: float) -> None:
+        """Finish what is under way by the deadline (monotonic seconds)."""
+        self._searcher.close()
+        self._keeper.close(deadline)
+
+    def _admit(self, request: Identified) -> None:
+        if self._lifecycle.state is ProcessState.DRAINING:
+            raise Draining("the runtime is about to end")
+        for what, named, served in (
+            ("project", request.workspace_id, self._settings.project_id),
+            ("project", request.project_id, self._settings.project_id),
+            ("user", request.user_id, self._settings.user_id),
+        ):
+            if named is not None and named != served:
+                raise IdentityMismatch(f"the request names another {what} than the one that this runtime serves")
+
+
+def _installed_version() -> str:
+    try:
+        return version("memoair-voice")
+    except PackageNotFoundError:
+        return "0+unknown"

@@ -1,0 +1,176 @@
+"""One session (a call): its state, and what may happen in which."""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from enum import Enum
+from typing import Any, Protocol
+
+import attrs
+
+from memoair_runtime.events import Event, EventType, new_event
+from memoair_runtime.faults import SessionNotFound
+from memoair_runtime.session_log import SessionLog, storage_fault
+from memoair_runtime.user_folder import UserFolder
+
+
+class SessionState(Enum):
+    """Where a session stands."""
+
+    UNHEARD = "unheard"  # nobody has started it and nothing is logged
+    OPEN = "open"  # started, by name or by its first turn
+    ENDED = "ended"  # told to end; neither searched nor written until it is started again
+
+
+# What each event makes of a session, whatever it was. A start after the end opens it again: that is a batch run a
+# second time, whose turns are known. A turn without a start is one whose start was lost to a damaged disk: it still counts.
+_LEADS_TO = {
+    EventType.SESSION_START: SessionState.OPEN,
+    EventType.TURN: SessionState.OPEN,
+    EventType.SESSION_END: SessionState.ENDED,
+}
+
+
+@attrs.frozen
+class Opening:
+    """What a session is started with: who calls, and what else the agent wants noted."""
+
+    user: Mapping[str, Any]
+    metadata: Mapping[str, Any]
+
+
+class Session(Protocol):
+    """A call, as the runtime handles it. Safe to use from any thread."""
+
+    @property
+    def id(self) -> str:
+        """The session's id."""
+
+    @property
+    def state(self) -> SessionState:
+        """Where the session stands now."""
+
+    def start(self, opening: Opening, now: datetime) -> None:
+        """Open the session, or open it again."""
+
+    def save_turn(self, payload: Mapping[str, Any], occurred_at: datetime, now: datetime) -> str | None:
+        """Keep a turn and return its event id: the first one's where the turn id is known; None where none is kept."""
+
+    def end(self, reason: str, now: datetime) -> None:
+        """Close the session. Ending one that has ended, or that nothing is known of, changes nothing."""
+
+
+def check_not_ended(session: Session) -> None:
+    """Raise `SessionNotFound` where the session has ended."""
+    if session.state is SessionState.ENDED:
+        raise SessionNotFound("the session has ended; start it again or use a new session id")
+
+
+class LoggedSession:
+    """A session of the one user whom this process serves; its log is the truth.
+
+    ``on_event`` is called once for every event, whether this process wrote it, another did, or it is from before.
+    """
+
+    def __init__(self, session_id: str, folder: UserFolder, on_event: Callable[[Event], None]) -> None:
+        self.id = session_id
+        self._folder = folder
+        self._on_event = on_event
+        self._lock = threading.Lock()
+        self._log = SessionLog(folder.session(session_id), self._absorb)
+        self._state = SessionState.UNHEARD
+        self._event_ids: dict[str, str] = {}  # by turn id
+        self._last_seq = 0
+        self._loaded = False
+        self._opening = Opening({"id": folder.user_id}, {})  # as last asked for
+        self._logged_opening: Opening | None = None
+
+    @property
+    def state(self) -> SessionState:
+        """Where the session stands now."""
+        return self._state
+
+    def load(self, *, again: bool = False) -> None:
+        """Read what the log holds so far; once it was read, only where that is asked for again."""
+        with self._lock:
+            if again or not self._loaded:
+                self._log.read()
+                self._loaded = True
+
+    def start(self, opening: Opening, now: datetime) -> None:
+        """Open the session; a repeated start that says nothing new is not logged.
+
+        Where the disk refuses, the fault is raised, and the opening is logged with the first turn that the disk takes.
+        """
+        self._opening = opening
+        with self._writing() as append:
+            if self._state is not SessionState.OPEN or opening != self._logged_opening:
+                append([self._opened(now)])
+
+    def save_turn(self, payload: Mapping[str, Any], occurred_at: datetime, now: datetime) -> str:
+        """Log a turn, durable when this returns; a known turn id writes nothing."""
+        with self._writing() as append:
+            check_not_ended(self)
+            known = self._event_ids.get(payload["turnId"])
+            if known is not None:
+                return known
+            events = [self._opened(min(now, occurred_at))] if self._state is SessionState.UNHEARD else []
+            turn = self._next(EventType.TURN, occurred_at, payload, len(events))
+            append([*events, turn])
+            return turn.event_id
+
+    def end(self, reason: str, now: datetime) -> None:
+        """Close the session."""
+        if self._state is SessionState.UNHEARD:
+            return
+        with self._writing() as append:
+            if self._state is SessionState.OPEN:
+                append([self._next(EventType.SESSION_END, now, {"reason": reason})])
+
+    @contextmanager
+    def _writing(self) -> Iterator[Callable[[Sequence[Event]], None]]:
+        with self._lock:
+            try:
+                self._folder.create_session(self.id)
+            except OSError as error:
+                raise storage_fault("the session's folder can't be made", error) from error
+            with self._log.writing() as append:
+                yield append
+
+    def _opened(self, at: datetime) -> Event:
+        payload = {"user": self._opening.user, "metadata": self._opening.metadata}
+        return self._next(EventType.SESSION_START, at, payload)
+
+    def _next(self, type_: EventType, at: datetime, payload: Mapping[str, Any], ahead: int = 0) -> Event:
+        return new_event(type_, self.id, self._last_seq + ahead + 1, at, payload)
+
+    def _absorb(self, event: Event) -> None:
+        self._state = _LEADS_TO[event.type]
+        self._last_seq = max(self._last_seq, event.seq)
+        if event.type is EventType.SESSION_START:
+            self._logged_opening = Opening(event.payload.get("user") or {}, event.payload.get("metadata") or {})
+        elif event.type is EventType.TURN:
+            self._event_ids[str(event.payload.get("turnId"))] = event.event_id
+        self._on_event(event)
+
+
+class UnkeptSession:
+    """A session of which nothing is kept: it asks the organisation's documents only."""
+
+    def __init__(self, session_id: str) -> None:
+        self.id = session_id
+        self.state = SessionState.UNHEARD
+
+    def start(self, opening: Opening, now: datetime) -> None:  # noqa: ARG002
+        """Open the session."""
+        self.state = SessionState.OPEN
+
+    def save_turn(self, payload: Mapping[str, Any], occurred_at: datetime, now: datetime) -> None:  # noqa: ARG002
+        """Keep nothing."""
+        check_not_ended(self)
+
+    def end(self, reason: str, now: datetime) -> None:  # noqa: ARG002
+        """Close the session."""
+        if self.state is SessionState.OPEN:
+            self.state = SessionState.ENDED

@@ -1,0 +1,154 @@
+"""One session's log: events appended to a file, each durable before anybody is told that it was kept.
+
+The file is the truth about the session and the outbox to the cloud: one JSON object a line (`events`), nothing is ever
+changed, and only a torn last line, which nobody was told of, is ever cut away. Several processes may write to one log
+(a runtime that is being replaced, and its successor): they take turns by a lock beside it, and whoever holds the lock
+first reads what the others wrote.
+"""
+
+import errno
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+
+import filelock
+
+from memoair_runtime.durable import sync_data, sync_folder
+from memoair_runtime.events import Event, from_line, to_line
+from memoair_runtime.faults import StorageUnavailable
+from memoair_runtime.user_folder import SessionFolder
+
+log = logging.getLogger(__name__)
+
+# How long a writer waits for another process that is about to write the same log: one write and one sync, with room
+# for a slow disk. Longer, and the other has been stopped.
+LOCK_TIMEOUT_S = 2.0
+
+# Where O_BINARY is missing there is nothing to switch off.
+_FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+
+
+class SessionLog:
+    """The log of one session, as one process sees it.
+
+    Every event, read or written, passes through ``on_event`` once, in the order of the file. Not thread-safe: the
+    session that owns it locks.
+    """
+
+    def __init__(self, folder: SessionFolder, on_event: Callable[[Event], None]) -> None:
+        self._folder = folder
+        self._on_event = on_event
+        self._lock = filelock.FileLock(folder.lock, timeout=LOCK_TIMEOUT_S, mode=0o600, poll_interval=0.005)
+        self._read_until = 0  # every complete line before this offset has been passed on
+
+    def read(self) -> None:
+        """Pass on what has been written since the last look. A line that is still being written waits for the next."""
+        try:
+            descriptor = os.open(self._folder.log, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        except FileNotFoundError:
+            return
+        try:
+            self._catch_up(descriptor)
+        finally:
+            os.close(descriptor)
+
+    @contextmanager
+    def writing(self) -> Iterator[Callable[[Sequence[Event]], None]]:
+        """Hold the log alone; on entry everything that others wrote has been passed on, and a torn line is cut away.
+
+        Yields the function that appends events with one write and waits for the disk: all of them are kept, or none.
+        Raises `StorageUnavailable` where the log can't be locked, opened or written. The folder must exist.
+        """
+        with self._locked(), self._opened() as descriptor:
+            if self._catch_up(descriptor) > self._read_until:
+                self._cut_torn_line(descriptor)
+            yield partial(self._append, descriptor)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        try:
+            self._lock.acquire()
+        except filelock.Timeout:
+            raise StorageUnavailable("the session's log is held by another process") from None
+        except OSError as error:
+            raise storage_fault("the session's log can't be locked", error) from error
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+    @contextmanager
+    def _opened(self) -> Iterator[int]:
+        try:
+            is_new = not self._folder.log.exists()
+            descriptor = os.open(self._folder.log, _FLAGS, 0o600)
+        except OSError as error:
+            raise storage_fault("the session's log can't be opened", error) from error
+        try:
+            if is_new:
+                sync_folder(self._folder.path)
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    def _catch_up(self, descriptor: int) -> int:
+        """Pass on the complete lines behind ``_read_until`` and return the size of the file."""
+        size = os.fstat(descriptor).st_size
+        if size < self._read_until:
+            log.warning("a session log is shorter than it was: action=log_shrunk was=%d is=%d", self._read_until, size)
+            self._read_until = size
+        if size == self._read_until:
+            return size
+        os.lseek(descriptor, self._read_until, os.SEEK_SET)
+        unread = bytearray()
+        while chunk := os.read(descriptor, 1 << 20):
+            unread += chunk
+        complete = unread.rfind(b"\n") + 1
+        damaged = 0
+        for line in bytes(unread[:complete]).split(b"\n")[:-1]:
+            event = from_line(line)
+            if event is None:
+                damaged += 1
+            else:
+                self._on_event(event)
+        if damaged:
+            log.warning("lines of a session log can't be read: action=lines_skipped lines=%d", damaged)
+        self._read_until += complete
+        return self._read_until + len(unread) - complete
+
+    def _cut_torn_line(self, descriptor: int) -> None:
+        """Cut away what stands behind the last line feed: the lock is ours, so nobody is writing it any more."""
+        torn = os.fstat(descriptor).st_size - self._read_until
+        try:
+            os.ftruncate(descriptor, self._read_until)
+            sync_data(descriptor)
+        except OSError as error:
+            raise storage_fault("the session's log ends in a torn line that can't be cut away", error) from error
+        log.warning("a torn last line was cut from a session log: action=log_repaired bytes=%d", torn)
+
+    def _append(self, descriptor: int, events: Sequence[Event]) -> None:
+        lines = b"".join(map(to_line, events))
+        try:
+            if os.write(descriptor, lines) != len(lines):  # a file takes less than it is given when there is no room
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            sync_data(descriptor)
+        except OSError as error:
+            self._take_back(descriptor)
+            raise storage_fault("the disk did not take it", error) from error
+        self._read_until += len(lines)
+        for event in events:
+            self._on_event(event)
+
+    def _take_back(self, descriptor: int) -> None:
+        """Cut a failed write away. Where even that fails, the next writer finds it, and cuts it if it is torn."""
+        try:
+            os.ftruncate(descriptor, self._read_until)
+        except OSError as error:
+            log.warning("a failed write could not be taken back: action=log_dirty errno=%s", error.errno)
+
+
+def storage_fault(what: str, error: OSError) -> StorageUnavailable:
+    """Say what the disk refused, by the system's words for it; a path would name the caller."""
+    return StorageUnavailable(f"{what}: {error.strerror or type(error).__name__}", errno=error.errno)

@@ -1,0 +1,58 @@
+"""The sessions of one user: found by id, read when first named, and all of them read in the background at the start."""
+
+import threading
+from collections.abc import Callable
+
+from memoair_runtime.events import Event
+from memoair_runtime.session import LoggedSession, Session, SessionState, UnkeptSession
+from memoair_runtime.user_folder import UserFolder
+
+
+class Sessions:
+    """Every session of the user. Safe to use from any thread."""
+
+    def __init__(self, folder: UserFolder, on_event: Callable[[Event], None], *, keeps: bool) -> None:
+        self._folder = folder
+        self._on_event = on_event
+        self._keeps = keeps
+        self._lock = threading.Lock()
+        self._known: dict[str, Session] = {}
+        self._in_use: set[str] = set()
+
+    def begin(self, session_id: str, *, unkept: bool) -> Session:
+        """The session of this id, about to be started; of an ``unkept`` one nothing will be written."""
+        with self._lock:
+            known = self._known.get(session_id)
+            if known is not None and isinstance(known, UnkeptSession) != (unkept or not self._keeps):
+                del self._known[session_id]  # started in the other mode than before: the new start counts
+        return self.use(session_id, unkept=unkept)
+
+    def use(self, session_id: str, *, unkept: bool = False) -> Session:
+        """The session of this id, for a request that names it."""
+        with self._lock:
+            self._in_use.add(session_id)
+        return self._get(session_id, unkept=unkept)
+
+    def load_all(self) -> None:
+        """Read every log there is, and of those that were read what has come since, the oldest first."""
+        for session_id in self._folder.session_ids():
+            self._get(session_id, again=True)
+
+    def active(self) -> int:
+        """The number of sessions that were used here and have not ended."""
+        with self._lock:
+            return sum(self._known[each].state is SessionState.OPEN for each in self._in_use if each in self._known)
+
+    def _get(self, session_id: str, *, unkept: bool = False, again: bool = False) -> Session:
+        with self._lock:
+            session = self._known.get(session_id)
+            if session is None:
+                session = self._known[session_id] = self._new(session_id, unkept=unkept)
+        if isinstance(session, LoggedSession):
+            session.load(again=again)
+        return session
+
+    def _new(self, session_id: str, *, unkept: bool) -> Session:
+        if unkept or not self._keeps:
+            return UnkeptSession(session_id)
+        return LoggedSession(session_id, self._folder, self._on_event)

@@ -1,0 +1,104 @@
+"""What a runtime is started with: the environment, checked once and made a record."""
+
+import ipaddress
+from collections.abc import Mapping
+from pathlib import Path
+
+import attrs
+import platformdirs
+
+DEFAULT_BIND_ADDR = "127.0.0.1:7878"
+DEFAULT_CLOUD_BASE_URL = "https://backend.memoair.space"
+ORG_ONLY = "org_only"
+ORG_ONLY_USER = "__org__"
+
+_PREFIX = "MEMOAIR_RUNTIME_"
+
+
+class SettingsError(ValueError):
+    """The environment does not describe a runtime; the message names the variable."""
+
+
+@attrs.frozen
+class Settings:
+    """One runtime's settings. Secrets are left out of the ``repr``."""
+
+    project_id: str
+    user_id: str
+    storage_root: Path
+    host: str = "127.0.0.1"
+    port: int = 7878
+    agent_id: str | None = None
+    token: str | None = attrs.field(default=None, repr=False)
+    cloud_key: str | None = attrs.field(default=None, repr=False)
+    cloud_base_url: str = DEFAULT_CLOUD_BASE_URL
+    org_only: bool = False
+    org_file: Path | None = None
+    ends_with_stdin: bool = False
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> "Settings":
+        """Read the variables of the wire contract; raise `SettingsError` where they don't fit together."""
+
+        def get(name: str) -> str | None:
+            return environ.get(_PREFIX + name) or None
+
+        mode = get("MODE")
+        if mode not in (None, ORG_ONLY):
+            raise SettingsError(f"{_PREFIX}MODE is {mode!r}; it can be {ORG_ONLY!r} or unset")
+        org_only = mode == ORG_ONLY
+        host, port = _bind_addr(get("BIND_ADDR") or DEFAULT_BIND_ADDR)
+        storage_root = get("STORAGE_ROOT")
+        org_file = get("ORG_FILE")
+        return cls(
+            project_id=_project(get("PROJECT_ID"), get("WORKSPACE_ID")),
+            user_id=ORG_ONLY_USER if org_only else _identifier("USER_ID", get("USER_ID")),
+            agent_id=get("AGENT_ID"),
+            storage_root=Path(storage_root) if storage_root else default_storage_root(),
+            host=host,
+            port=port,
+            token=get("TOKEN"),
+            cloud_key=get("API_KEY") or get("INTERNAL_TOKEN"),
+            cloud_base_url=get("CLOUD_BASE_URL") or DEFAULT_CLOUD_BASE_URL,
+            org_only=org_only,
+            org_file=Path(org_file) if org_file else None,
+            ends_with_stdin=get("OWNER_PIPE") == "stdin",
+        )
+
+
+def default_storage_root() -> Path:
+    """The platform's folder for a user's data, and in it ours."""
+    return platformdirs.user_data_path("memoair", appauthor=False) / "voice"
+
+
+def _project(project: str | None, workspace: str | None) -> str:
+    if project and workspace and project != workspace:
+        raise SettingsError(f"{_PREFIX}PROJECT_ID and {_PREFIX}WORKSPACE_ID name two different projects")
+    return _identifier("PROJECT_ID", project or workspace)
+
+
+def _identifier(name: str, value: str | None) -> str:
+    if not value:
+        raise SettingsError(f"{_PREFIX}{name} is not set")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise SettingsError(f"{_PREFIX}{name} is not valid UTF-8") from None
+    return value
+
+
+def _bind_addr(address: str) -> tuple[str, int]:
+    """Take ``HOST:PORT`` apart; only loopback, since whoever reaches the port can read a caller's memory."""
+    host, _, port_text = address.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if host == "localhost":
+        host = "127.0.0.1"
+    if not (port_text.isascii() and port_text.isdigit() and int(port_text) <= 65535):
+        raise SettingsError(f"{_PREFIX}BIND_ADDR is {address!r}, which is not HOST:PORT")
+    try:
+        loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = False
+    if not loopback:
+        raise SettingsError(f"{_PREFIX}BIND_ADDR is {address!r}; only a loopback address is accepted")
+    return host, int(port_text)

@@ -1,0 +1,91 @@
+"""Where one user's memory lies on the disk."""
+
+from pathlib import Path
+
+import attrs
+
+from memoair_runtime.durable import make_folder, write_file
+from memoair_runtime.folder_names import ID_FILE, folder_name, identifier_of, is_shortened
+
+
+@attrs.frozen
+class SessionFolder:
+    """One session's folder. Of its files, only the log can't be made anew."""
+
+    path: Path
+
+    @property
+    def log(self) -> Path:
+        """The events, one a line: the truth."""
+        return self.path / "session.jsonl"
+
+    @property
+    def lock(self) -> Path:
+        """Held by whoever writes to the log."""
+        return self.path / "session.lock"
+
+    @property
+    def brief(self) -> Path:
+        """The call in a few lines, made from the log."""
+        return self.path / "working_brief.json"
+
+
+@attrs.frozen
+class UserFolder:
+    """``{storage_root}/{project_id}/{user_id}/``, with a folder for each session."""
+
+    root: Path
+    project_id: str
+    user_id: str
+
+    @property
+    def path(self) -> Path:
+        """The user's own folder."""
+        return self.root / folder_name(self.project_id) / folder_name(self.user_id)
+
+    @property
+    def profile(self) -> Path:
+        """Who the caller is, made from the logs."""
+        return self.path / "profile.json"
+
+    def role(self, name: str) -> Path:
+        """The lock of what only one process may do for this user at a time."""
+        return self.path / f"{name}.lock"
+
+    def session(self, session_id: str) -> SessionFolder:
+        """The folder of a session, whether or not it exists."""
+        return SessionFolder(self.path / folder_name(session_id))
+
+    def create(self) -> None:
+        """Make the user's folder where it is missing."""
+        _make_named(self.path.parent, self.project_id)
+        _make_named(self.path, self.user_id)
+
+    def create_session(self, session_id: str) -> SessionFolder:
+        """Make a session's folder, and those above it, where they are missing."""
+        session = self.session(session_id)
+        if not session.log.exists():  # the folder alone proves nothing: a crash may have come before its id file
+            self.create()
+            _make_named(session.path, session_id)
+        return session
+
+    def session_ids(self) -> list[str]:
+        """The sessions that have a log, the one that was written last at the end."""
+        found = []
+        try:
+            folders = list(self.path.iterdir())
+        except FileNotFoundError:
+            return []
+        for folder in folders:
+            session_id = identifier_of(folder)
+            try:
+                found.append((SessionFolder(folder).log.stat().st_mtime_ns, session_id))
+            except OSError:
+                continue  # a file of ours, or a folder that holds no log yet
+        return [session_id for _, session_id in sorted(found, key=lambda each: each[0]) if session_id is not None]
+
+
+def _make_named(folder: Path, identifier: str) -> None:
+    make_folder(folder)
+    if is_shortened(folder.name) and not (folder / ID_FILE).exists():
+        write_file(folder / ID_FILE, identifier.encode(), durable=True)

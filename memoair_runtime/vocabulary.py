@@ -1,0 +1,21 @@
+"""The words of the wire that everybody inside uses, too."""
+
+from enum import Enum
+
+
+class LaneName(str, Enum):
+    """The four lanes, in the order of their sections."""
+
+    PROFILE = "profile"  # who the caller is
+    WORKING = "working"  # what was said in this session
+    PERMANENT = "permanent"  # what was said in every earlier one
+    ORG = "org"  # what the organisation's documents say
+
+
+class Intent(str, Enum):
+    """What the answer is for."""
+
+    ANSWER_CURRENT_USER = "answer_current_user"
+    SUMMARISE_RECENT = "summarise_recent"
+    EARLIER_IN_CALL = "earlier_in_call"
+    FALLBACK = "fallback"

@@ -1,0 +1,166 @@
+"""The loopback wire: what a request may hold, checked once; inside, everybody trusts these records."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Annotated, Any, Generic, TypeVar
+
+import msgspec
+
+from memoair_runtime.clock import parse_moment
+from memoair_runtime.faults import BadRequest
+from memoair_runtime.filters import Predicate, parse_filter
+from memoair_runtime.vocabulary import Intent, LaneName
+
+# The longest question anybody speaks is some thousand characters; a hundred thousand is a mistake in the caller's code.
+MAX_QUERY_CHARS = 16_384
+MAX_TOP_K = 1_000
+MAX_TIMEOUT_MS = 60_000
+DEFAULT_TIMEOUT_MS = 250
+
+Identifier = Annotated[str, msgspec.Meta(min_length=1, max_length=1_024)]
+Milliseconds = Annotated[float, msgspec.Meta(gt=0, le=MAX_TIMEOUT_MS)]
+TopK = Annotated[int, msgspec.Meta(ge=0, le=MAX_TOP_K)]
+Metadata = dict[str, Any]
+
+
+class Identified(msgspec.Struct, frozen=True, rename="camel"):
+    """What every request may carry: whom the sender takes this process for."""
+
+    workspace_id: str | None = None
+    project_id: str | None = None
+    user_id: str | None = None
+
+
+class User(msgspec.Struct, frozen=True, rename="camel"):
+    """The end user, as the agent knows him."""
+
+    id: Identifier | None = None
+    name: str | None = None
+    metadata: Metadata | None = None
+
+
+class SessionMetadata(msgspec.Struct, frozen=True, rename="camel"):
+    """The part of a session's metadata that the runtime reads; all of it is kept."""
+
+    user: User | None = None
+    assistant_name: str | None = None
+
+
+class StartRequest(Identified, frozen=True, rename="camel", kw_only=True):
+    """POST /v1/runtime/session/start."""
+
+    session_id: Identifier
+    satham: Metadata | None = None
+    metadata: Metadata | None = None
+    mode: str | None = None
+
+    def known_metadata(self) -> SessionMetadata:
+        """The typed part of the metadata; raises `BadRequest` where it has another type."""
+        return converted(self.metadata or {}, SessionMetadata, "metadata")
+
+
+class TopKs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How many items each lane may give at most; None is the default."""
+
+    profile: TopK | None = None
+    working: TopK | None = None
+    permanent: TopK | None = None
+    org: TopK | None = None
+
+
+class SearchRequest(Identified, frozen=True, rename="camel", kw_only=True):
+    """POST /v1/runtime/search_memory."""
+
+    session_id: Identifier
+    query: Annotated[str, msgspec.Meta(max_length=MAX_QUERY_CHARS)]
+    turn_id: str | None = None
+    intent: str | None = None
+    include_sources: bool | None = None
+    lanes: list[LaneName] | None = None
+    top_k: TopKs | None = None
+    timeout_ms: Milliseconds | None = None
+    filter: Metadata | None = None
+
+    def known_intent(self) -> Intent | None:
+        """The intent; None for one that this version does not know."""
+        try:
+            return Intent(self.intent or Intent.ANSWER_CURRENT_USER)
+        except ValueError:
+            return None
+
+    def predicate(self) -> Predicate | None:
+        """The filter, ready to be asked; raises `BadRequest` where it is none."""
+        return parse_filter(self.filter) if self.filter else None
+
+
+class TurnMetadata(msgspec.Struct, frozen=True, rename="camel"):
+    """The part of a turn's metadata that the runtime reads; all of it is kept."""
+
+    occurred_at: str | None = None
+    assistant_name: str | None = None
+
+
+class TurnRequest(Identified, frozen=True, rename="camel", kw_only=True):
+    """POST /v1/runtime/turn/after."""
+
+    session_id: Identifier
+    turn_id: Identifier
+    user_text: str
+    assistant_text: str
+    tool_calls: list[Metadata] | None = None
+    metadata: Metadata | None = None
+
+    def occurred_at(self) -> datetime | None:
+        """When the turn was spoken, where it says so."""
+        told = converted(self.metadata or {}, TurnMetadata, "metadata").occurred_at
+        if told is None:
+            return None
+        try:
+            return parse_moment(told)
+        except ValueError:
+            raise BadRequest("metadata.occurredAt is not an ISO 8601 moment", field="metadata.occurredAt") from None
+
+
+class EndRequest(Identified, frozen=True, rename="camel", kw_only=True):
+    """POST /v1/runtime/session/end."""
+
+    session_id: Identifier
+    reason: str | None = None
+
+
+class DeadlineRequest(Identified, frozen=True, rename="camel", kw_only=True):
+    """POST /v1/runtime/sync/flush and /v1/runtime/shutdown."""
+
+    deadline_ms: Milliseconds | None = None
+
+
+RequestT = TypeVar("RequestT", bound=Identified)
+StructT = TypeVar("StructT", bound=msgspec.Struct)
+
+
+class BodyParser(Generic[RequestT]):
+    """From the bytes of a body to a request of one kind."""
+
+    def __init__(self, kind: type[RequestT]) -> None:
+        self._decode: Callable[[bytes], RequestT] = msgspec.json.Decoder(kind).decode
+
+    def __call__(self, body: bytes) -> RequestT:
+        """Parse a body, or raise `BadRequest` that names the field and what was expected of it."""
+        try:
+            return self._decode(body or b"{}")
+        except UnicodeDecodeError as error:
+            raise BadRequest("the body is not valid UTF-8", position=error.start) from None
+        except RecursionError:
+            raise BadRequest("the body is nested too deep") from None
+        except msgspec.ValidationError as error:
+            raise BadRequest(str(error)) from None  # field names and types, no values
+        except msgspec.DecodeError:
+            raise BadRequest("the body is not valid JSON") from None
+
+
+def converted(value: Metadata, kind: type[StructT], where: str) -> StructT:
+    """Take a part of a request that is kept whole as a record of what is read of it."""
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        raise BadRequest(f"{where}: {error}", field=where) from None
