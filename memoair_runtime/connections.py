@@ -60,7 +60,7 @@ class Connections:
             self._changed.notify_all()
 
     def drain(self, deadline: float) -> None:
-        """Close what is idle, wait for what is being answered, and close the rest at the deadline (monotonic seconds)."""
+        """Close what is idle, wait for the rest until the deadline (monotonic seconds), then close that too."""
         with self._changed:
             self._draining = True
             self._changed.notify_all()

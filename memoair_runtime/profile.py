@@ -9,7 +9,6 @@ import msgspec
 
 from memoair_runtime.user_folder import UserFolder
 
-
 _NEVER = datetime.min.replace(tzinfo=timezone.utc)
 
 

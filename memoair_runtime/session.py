@@ -23,8 +23,8 @@ class SessionState(Enum):
     ENDED = "ended"  # told to end; neither searched nor written until it is started again
 
 
-# What each event makes of a session, whatever it was. A start after the end opens it again: that is a batch run a
-# second time, whose turns are known. A turn without a start is one whose start was lost to a damaged disk: it still counts.
+# What each event makes of a session, whatever it was. A start after the end opens it again: a batch that is run a
+# second time, whose turns are known. A turn without a start, whose line a bad disk lost, still counts.
 _LEADS_TO = {
     EventType.SESSION_START: SessionState.OPEN,
     EventType.TURN: SessionState.OPEN,

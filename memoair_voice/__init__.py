@@ -1,0 +1,39 @@
+"""MemoAir Voice for asyncio and trio: the methods of ``memoair_voice_sync``, awaited.
+
+`MemoAirVoiceMemory` remembers for one caller. Each method runs its namesake in a worker thread; there is no logic here.
+"""
+
+from typing import TYPE_CHECKING
+
+from memoair_voice._memory import MemoAirVoiceMemory
+from memoair_voice._tool import MemoryTool
+from memoair_voice_sync import (
+    IndexBuildResult,
+    IndexLoadResult,
+    MemoAirVoiceMemoryError,
+    MemoAirVoiceMemorySync,
+    MemoryToolSync,
+    SearchResult,
+)
+
+if TYPE_CHECKING:
+    __version__: str
+
+__all__ = [
+    "IndexBuildResult",
+    "IndexLoadResult",
+    "MemoAirVoiceMemory",
+    "MemoAirVoiceMemoryError",
+    "MemoAirVoiceMemorySync",
+    "MemoryTool",
+    "MemoryToolSync",
+    "SearchResult",
+]
+
+
+def __getattr__(name: str) -> str:
+    if name != "__version__":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import memoair_voice_sync
+
+    return memoair_voice_sync.__version__

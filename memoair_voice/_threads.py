@@ -1,0 +1,53 @@
+"""The one bridge from the event loop to the sync classes."""
+
+from collections.abc import Callable, Coroutine
+from functools import partial, wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from anyio import CapacityLimiter, to_thread
+from anyio.lowlevel import RunVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+# The threads of the event loop's default limiter are shared with everything else that the application does in threads;
+# a recall must not wait for those.
+_THREADS = 64
+_limiter: RunVar[CapacityLimiter] = RunVar("memoair_voice_limiter")
+
+
+async def in_thread(call: Callable[[], R], *, abandon: bool) -> R:
+    """Run a call in a thread of ours. On cancellation it is ``abandon``-ed, or waited for and only then cancelled."""
+    try:
+        limiter = _limiter.get()
+    except LookupError:
+        limiter = CapacityLimiter(_THREADS)
+        _limiter.set(limiter)
+    return await to_thread.run_sync(call, abandon_on_cancel=abandon, limiter=limiter)
+
+
+def awaited(
+    method: Callable[Concatenate[Any, P], R], *, abandon: bool = False
+) -> Callable[Concatenate[Any, P], Coroutine[Any, Any, R]]:
+    """The async twin of a method of the sync class: same name, signature and docstring, run in a thread.
+
+    Whoever has the twin keeps the sync object in ``_sync``.
+    """
+
+    @wraps(method)
+    async def call(self: Any, *args: P.args, **kwargs: P.kwargs) -> R:
+        bound = partial(method, self._sync, *args, **kwargs)
+        return await in_thread(bound, abandon=abandon)
+
+    return call
+
+
+def same_parameters(
+    source: Callable[Concatenate[Any, P], object],
+) -> Callable[[Callable[..., None]], Callable[Concatenate[Any, P], None]]:
+    """Give a constructor that hands everything on the signature of the one that it hands it to."""
+
+    def take(target: Callable[..., None]) -> Callable[Concatenate[Any, P], None]:
+        return wraps(source)(target)
+
+    return take

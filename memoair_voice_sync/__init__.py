@@ -1,0 +1,33 @@
+"""MemoAir Voice for threads: the memory that voice agents run on.
+
+`MemoAirVoiceMemorySync` remembers for one caller: it starts a small process on this machine (the runtime), asks it
+before each answer what is known that matters, and has it keep each turn. ``memoair_voice`` is the same for asyncio and
+trio.
+"""
+
+from typing import TYPE_CHECKING
+
+from memoair_voice_sync._errors import MemoAirVoiceMemoryError
+from memoair_voice_sync._memory import MemoAirVoiceMemorySync
+from memoair_voice_sync._results import IndexBuildResult, IndexLoadResult, SearchResult
+from memoair_voice_sync._tool import MemoryToolSync
+
+if TYPE_CHECKING:
+    __version__: str
+
+__all__ = [
+    "IndexBuildResult",
+    "IndexLoadResult",
+    "MemoAirVoiceMemoryError",
+    "MemoAirVoiceMemorySync",
+    "MemoryToolSync",
+    "SearchResult",
+]
+
+
+def __getattr__(name: str) -> str:
+    if name != "__version__":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib.metadata import version
+
+    return version("memoair-voice")

@@ -1,0 +1,34 @@
+"""A runtime that somebody else started and will end."""
+
+from memoair_voice_sync._errors import MemoAirVoiceMemoryError
+from memoair_voice_sync._probe import check_runtime
+from memoair_voice_sync._transport import RuntimeTransport, RuntimeUnreachable
+
+
+class AttachedRuntime:
+    """The way to a runtime at a given address; it is asked whom it serves before anything is sent to it."""
+
+    def __init__(self, transport: RuntimeTransport, project_id: str, user_id: str, url: str) -> None:
+        self._transport = transport
+        self._project_id, self._user_id = project_id, user_id
+        self._url = url
+        self._is_checked = False
+
+    def ensure_running(self, deadline: float) -> RuntimeTransport:
+        """Return the way to the runtime; raises ``runtime.start_failed`` where none listens."""
+        if not self._is_checked:
+            try:
+                check_runtime(self._transport, self._project_id, self._user_id, deadline)
+            except RuntimeUnreachable as error:
+                message = f"no runtime listens at {self._url}; start voice-runtime, or leave auto_start_runtime on"
+                raise MemoAirVoiceMemoryError("runtime.start_failed", message) from error
+            self._is_checked = True
+        return self._transport
+
+    def mark_unreachable(self) -> None:
+        """Say that the runtime did not take a connection: who listens next may be another."""
+        self._is_checked = False
+
+    def stop(self, timeout_s: float) -> None:  # noqa: ARG002
+        """Close the connections; the runtime is not ours to end."""
+        self._transport.close()

@@ -1,0 +1,300 @@
+"""One caller's memory, without a pool: the raw client."""
+
+import secrets
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import urllib3
+
+from memoair_voice_sync._adapters import livekit_tool, pipecat_tool
+from memoair_voice_sync._attached import AttachedRuntime
+from memoair_voice_sync._errors import MemoAirVoiceMemoryError
+from memoair_voice_sync._launch import RuntimeSpec
+from memoair_voice_sync._process import RuntimeManager, RuntimeProcess
+from memoair_voice_sync._results import SearchResult
+from memoair_voice_sync._tool import DEFAULT_INTENT, MemoryToolSync, openai_function
+from memoair_voice_sync._transport import RuntimeTransport, RuntimeUnreachable, parse_runtime_url
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+DEFAULT_RUNTIME_URL = "http://127.0.0.1:7878"
+DEFAULT_CLOUD_BASE_URL = "https://backend.memoair.space"
+DEFAULT_TIMEOUT_MS = 250
+ORG_ONLY_USER = "__org__"
+
+# Of the time a search may take, this share is left for the way of the answer: a runtime that composes at its deadline
+# what has arrived by then must not come too late.
+_WAY_BACK = 0.1
+_FLUSH_S = 7.0
+_STOP_S = 2.0
+
+
+class MemoAirVoiceMemorySync:
+    """Memory for one caller (``user_id``) of one project, over a runtime on this machine.
+
+    With ``auto_start_runtime`` the runtime is started at the first call, watched, started again when it has died, and
+    ended by `close`; a ``runtime_url`` with port 0 lets it choose a free port, and then it is reachable with a token of
+    its own only. Without, one must listen at ``runtime_url``. ``runtime_manager`` is whoever else starts it; ``client``
+    a urllib3 connection pool to use for a runtime that is not started here.
+
+    Either ``api_key`` or ``internal_token`` must be set if the runtime needs to bootstrap from the cloud; they reach it
+    by its environment. ``satham`` selects the embedder. ``org_only`` searches the organisation's documents and keeps
+    nothing.
+
+    Every method may be called from any thread. Each raises `MemoAirVoiceMemoryError` where the memory fails, ValueError
+    or TypeError where an argument can't be. Use it in a ``with`` block, or call `close`.
+    """
+
+    def __init__(
+        self,
+        *,
+        project_id: str,
+        user_id: str,
+        api_key: str | None = None,
+        internal_token: str | None = None,
+        runtime_url: str = DEFAULT_RUNTIME_URL,
+        runtime_token: str | None = None,
+        session_id: str | None = None,
+        satham: dict[str, Any] | None = None,
+        auto_start_runtime: bool = True,
+        runtime_binary: str | None = None,
+        cloud_base_url: str = DEFAULT_CLOUD_BASE_URL,
+        storage_root: str | None = None,
+        runtime_version: str | None = None,
+        runtime_repo: str | None = None,
+        runtime_cache_dir: str | None = None,
+        client: urllib3.HTTPConnectionPool | None = None,
+        runtime_manager: RuntimeManager | None = None,
+        org_only: bool = False,
+    ) -> None:
+        self._project_id = _identifier("project_id", project_id)
+        self._user_id = ORG_ONLY_USER if org_only else _identifier("user_id", user_id)
+        self._session_id = uuid.uuid4().hex if session_id is None else _identifier("session_id", session_id)
+        self._satham = {"variant": "default"} if satham is None else dict(satham)
+        self._org_only = org_only
+        host, port = parse_runtime_url(runtime_url)
+        if runtime_manager is not None:
+            self._runtime = runtime_manager
+        elif auto_start_runtime and client is None:
+            spec = RuntimeSpec(
+                project_id=self._project_id,
+                user_id=self._user_id,
+                api_key=api_key,
+                internal_token=internal_token,
+                # A port that was chosen by nobody is known to nobody: then a token costs nothing and shuts others out.
+                token=runtime_token or (None if port else secrets.token_urlsafe(32)),
+                cloud_base_url=cloud_base_url,
+                storage_root=storage_root,
+                org_only=org_only,
+                binary=runtime_binary,
+                version=runtime_version,
+                repo=runtime_repo,
+                cache_dir=runtime_cache_dir,
+            )
+            self._runtime = RuntimeProcess(spec, host, port)
+        else:
+            if not port:
+                raise ValueError("runtime_url needs a port unless the runtime is started here")
+            transport = RuntimeTransport(host, port, runtime_token, client)
+            self._runtime = AttachedRuntime(transport, self._project_id, self._user_id, runtime_url)
+        self._is_session_open = False
+
+    def __repr__(self) -> str:
+        return f"<MemoAirVoiceMemorySync session={self._session_id!r} runtime={self._runtime!r}>"
+
+    @property
+    def session_id(self) -> str:
+        """The id of the session (the call) that this object speaks for."""
+        return self._session_id
+
+    def start_session(self, metadata: dict[str, Any] | None = None, timeout_s: float = 5.0) -> dict[str, Any]:
+        """Open the session and return the runtime's reply, ``{"sessionId", "bootstrap", "paths"}``.
+
+        ``metadata["user"]`` is who calls, ``{"id", "name", "metadata"}``; ``metadata["assistantName"]`` how the agent
+        is called. A session that is open already stays so; one that has ended is opened again.
+        """
+        body = {
+            "sessionId": self._session_id,
+            "workspaceId": self._project_id,
+            "userId": self._user_id,
+            "satham": self._satham,
+            "metadata": _mapping("metadata", metadata),
+            **({"mode": "org_only"} if self._org_only else {}),
+        }
+        reply = self._call("session/start", body, timeout_s)
+        self._is_session_open = True
+        return reply
+
+    def end_session(self, reason: str = "completed", timeout_s: float = 5.0) -> dict[str, Any]:
+        """Close the session and return what was flushed. Ending it twice is no error."""
+        reply = self._call("session/end", {"sessionId": self._session_id, "reason": reason}, timeout_s)
+        self._is_session_open = False
+        return reply
+
+    def search_memory(
+        self,
+        query: str,
+        *,
+        lanes: Sequence[str] | None = None,
+        intent: str = DEFAULT_INTENT,
+        top_k: Mapping[str, int] | None = None,
+        timeout_ms: float = DEFAULT_TIMEOUT_MS,
+        filter: Mapping[str, Any] | None = None,  # noqa: A002 - the name on the wire
+    ) -> SearchResult:
+        """Recall what matters for ``query``, over the given ``lanes`` or all four, within ``timeout_ms``.
+
+        ``top_k`` bounds the items of each lane, ``filter`` keeps only hits of the org and permanent lanes whose
+        metadata fits. Lanes that are late are dropped and named in the trace.
+        """
+        if not timeout_ms > 0:
+            raise ValueError(f"timeout_ms must be positive, not {timeout_ms}")
+        body = {
+            "sessionId": self._session_id,
+            "query": _text("query", query),
+            "intent": intent,
+            "includeSources": True,
+            "lanes": ["org"] if self._org_only and lanes is None else lanes and list(lanes),
+            "topK": top_k and dict(top_k),
+            "filter": filter and dict(filter),
+        }
+        deadline = time.monotonic() + timeout_ms / 1e3
+        reply = self._call_by("search_memory", body, deadline, grant_ms=True)
+        try:
+            return SearchResult(
+                contextText=reply["contextText"],
+                profile=reply["profile"],
+                working=reply["working"],
+                permanent=reply["permanent"],
+                org=reply["org"],
+                sources=reply["sources"],
+                trace=reply["trace"],
+            )
+        except KeyError as error:
+            message = f"the runtime's answer lacks {error}"
+            raise MemoAirVoiceMemoryError("runtime.internal", message, 200) from error
+
+    def search_memory_tool(self, *, search_memory_timeout_ms: float | None = None) -> MemoryToolSync:
+        """Return a tool that a language model can be given to search this memory."""
+        timeout_ms = DEFAULT_TIMEOUT_MS if search_memory_timeout_ms is None else search_memory_timeout_ms
+        return MemoryToolSync(lambda query, intent: self.search_memory(query, intent=intent, timeout_ms=timeout_ms))
+
+    def after_turn(
+        self,
+        user_text: str,
+        assistant_text: str,
+        turn_id: str,
+        tool_calls: list[dict[str, Any]] | None = None,
+        metadata: dict[str, Any] | None = None,
+        timeout_s: float = 1.0,
+    ) -> str | None:
+        """Keep a completed turn; it is on the disk when this returns its ``localEventId``.
+
+        A ``turn_id`` that was kept before keeps nothing again and returns the same id. ``metadata["occurredAt"]`` is
+        when it was spoken, for old transcripts. Returns None only with ``org_only``, where nothing is kept.
+        """
+        body = {
+            "sessionId": self._session_id,
+            "turnId": _identifier("turn_id", turn_id),
+            "userText": _text("user_text", user_text),
+            "assistantText": _text("assistant_text", assistant_text),
+            "toolCalls": list(tool_calls or ()),
+            "metadata": _mapping("metadata", metadata),
+        }
+        event_id = self._call("turn/after", body, timeout_s).get("localEventId")
+        return None if event_id is None else str(event_id)
+
+    def flush(self, timeout_s: float = _FLUSH_S) -> bool:
+        """Wait until nothing is pending in the runtime; tell whether that came true in time."""
+        reply = self._call("sync/flush", {"deadlineMs": timeout_s * 1e3}, timeout_s + 1)
+        return reply.get("status") == "ok"
+
+    def to_openai_function(self) -> dict[str, Any]:
+        """The search tool's schema for OpenAI's Chat Completions."""
+        return openai_function()
+
+    def to_livekit_tool(self) -> Any:
+        """The search tool as a LiveKit ``FunctionTool``; it searches in a thread and never blocks the event loop."""
+        return livekit_tool(self._search_in_thread())
+
+    def to_pipecat_tool(self) -> dict[str, Any]:
+        """The search tool for Pipecat, ``{"name", "schema", "handler"}``; it searches in a thread."""
+        return pipecat_tool(self._search_in_thread())
+
+    def close(self) -> None:
+        """End the session if it is open, and the runtime if it was started here. Twice is no harm."""
+        try:
+            if self._is_session_open:
+                self._is_session_open = False
+                self.end_session("closed", timeout_s=_STOP_S)
+        except MemoAirVoiceMemoryError:
+            # The session's turns are on the disk; only its end is not, and the next start of the runtime lives with
+            # that.
+            pass
+        finally:
+            self._runtime.stop(_STOP_S)
+
+    def __enter__(self) -> "Self":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _call(self, path: str, body: dict[str, Any], timeout_s: float) -> dict[str, Any]:
+        if not timeout_s > 0:
+            raise ValueError(f"timeout_s must be positive, not {timeout_s}")
+        return self._call_by(path, body, time.monotonic() + timeout_s)
+
+    def _call_by(self, path: str, body: dict[str, Any], deadline: float, *, grant_ms: bool = False) -> dict[str, Any]:
+        """Call the runtime, started if need be; where it has died, start another and call once more."""
+        for is_last in (False, True):
+            transport = self._runtime.ensure_running(deadline)
+            if grant_ms:
+                left_ms = max(1.0, (deadline - time.monotonic()) * 1e3)
+                body = body | {"timeoutMs": left_ms * (1 - _WAY_BACK)}
+            try:
+                return transport.call("POST", f"/v1/runtime/{path}", body, deadline)
+            except RuntimeUnreachable as error:
+                self._runtime.mark_unreachable()
+                if is_last:
+                    message = f"the runtime can't be reached: {error}"
+                    raise MemoAirVoiceMemoryError("runtime.start_failed", message) from error
+        raise AssertionError("unreachable")
+
+    def _search_in_thread(self) -> Callable[[str, str], Awaitable[str]]:
+        from anyio import to_thread
+
+        tool = self.search_memory_tool()
+
+        async def search(query: str, intent: str) -> str:
+            return await to_thread.run_sync(lambda: tool(query, intent=intent), abandon_on_cancel=True)
+
+        return search
+
+
+def _identifier(name: str, value: object) -> str:
+    text = _text(name, value)
+    if not text:
+        raise ValueError(f"{name} is empty")
+    if "\0" in text:
+        raise ValueError(f"{name} holds a null character")
+    return text
+
+
+def _text(name: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a str, not {type(value).__name__}")
+    return value
+
+
+def _mapping(name: str, value: object) -> dict[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name} must be a dict, not {type(value).__name__}")
+    return dict(value)

@@ -1,0 +1,329 @@
+"""One runtime process, from its start to its end."""
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import weakref
+from collections.abc import Sequence
+from contextlib import suppress
+from enum import Enum
+from pathlib import Path
+from typing import IO, Protocol
+
+import psutil
+
+from memoair_voice_sync._errors import MemoAirVoiceMemoryError
+from memoair_voice_sync._launch import RuntimeSpec
+from memoair_voice_sync._port_holder import port_holder
+from memoair_voice_sync._probe import check_runtime
+from memoair_voice_sync._transport import RuntimeTransport, RuntimeUnreachable
+
+log = logging.getLogger("memoair_voice.process")
+
+# A process that has not answered its health check for this long after its start never will.
+START_TIMEOUT_S = 15.0
+TERM_TIMEOUT_S = 2.0
+_POLL_S = 0.01
+_PROBE_S = 1.0
+_EXIT_ADDRESS = 3  # with this exit code a runtime says that it could not have its port
+_TAIL_BYTES = 4_096
+
+
+class RuntimeManager(Protocol):
+    """What a memory needs of whoever starts its runtime. One may serve several memories of the same caller."""
+
+    def ensure_running(self, deadline: float) -> RuntimeTransport:
+        """Return the way to a living runtime, started if need be, by the deadline (monotonic seconds)."""
+
+    def mark_unreachable(self) -> None:
+        """Say that the runtime did not take a connection."""
+
+    def stop(self, timeout_s: float) -> None:
+        """End what was started."""
+
+
+class ProcessState(Enum):
+    """Where the process stands, as seen from here."""
+
+    IDLE = "idle"  # nothing has been started, or what was is gone
+    STARTING = "starting"  # started, has not answered yet
+    RUNNING = "running"  # started by us, and answers
+    ATTACHED = "attached"  # somebody else's process that serves the same caller
+    STOPPED = "stopped"  # told to end; starts no more
+
+
+class RuntimeProcess:
+    """Starts a runtime at its first need, watches it, starts it again when it has died, and ends it.
+
+    Safe to use from any thread. With port 0 the runtime chooses a free port and says which. A runtime of the same
+    caller that already listens is used and left alone. The runtime ends by itself when this process does, however it
+    does: its standard input closes then.
+    """
+
+    def __init__(self, spec: RuntimeSpec, host: str, port: int) -> None:
+        self._spec = spec
+        self._host = host
+        self._wanted_port = port
+        self._lock = threading.Lock()
+        self._state = ProcessState.IDLE
+        self._process: subprocess.Popen[bytes] | None = None
+        self._output: IO[bytes] | None = None  # both of its outputs; a file, so that it never waits for a reader
+        self._started_at = 0.0
+        self._transport: RuntimeTransport | None = None
+        _all.add(self)
+
+    def __repr__(self) -> str:
+        pid = self._process.pid if self._process else None
+        return f"<RuntimeProcess {self._state.value} pid={pid} host={self._host} port={self._wanted_port}>"
+
+    @property
+    def pid(self) -> int | None:
+        """The process id, where we started it and it lives."""
+        process = self._process
+        return process.pid if process is not None and process.poll() is None else None
+
+    def ensure_running(self, deadline: float) -> RuntimeTransport:
+        """Return the way to a living runtime, started if need be, by the deadline (monotonic seconds).
+
+        Raises ``runtime.not_found``, ``runtime.start_failed`` with the last output of the process,
+        ``runtime.identity_mismatch`` where another caller's runtime listens, ``runtime.timeout`` at the deadline: the
+        start then goes on, and the next call finds it further.
+        """
+        transport, process = self._transport, self._process
+        if self._state is ProcessState.RUNNING and transport and process and process.poll() is None:
+            return transport
+        while True:
+            # One thread at a time takes the next step, which may be a request; the others wait no longer than they may.
+            if not self._lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
+                break
+            try:
+                transport = self._advance(deadline)
+            finally:
+                self._lock.release()
+            if transport is not None:
+                return transport
+            if time.monotonic() >= deadline:
+                break
+            time.sleep(_POLL_S)
+        raise MemoAirVoiceMemoryError("runtime.timeout", "the runtime is still starting")
+
+    def mark_unreachable(self) -> None:
+        """Say that the runtime did not take a connection: it is looked at anew before the next call."""
+        with self._lock:
+            if self._state is ProcessState.ATTACHED:
+                self._state = ProcessState.IDLE
+
+    def stop(self, timeout_s: float = TERM_TIMEOUT_S) -> None:
+        """End the process that was started here: ask, then SIGTERM, then SIGKILL for it and its children; reap it."""
+        with self._lock:
+            self._state = ProcessState.STOPPED
+            process, self._process = self._process, None
+            transport, self._transport = self._transport, None
+            output, self._output = self._output, None
+        if process is not None:
+            _end(process, transport, timeout_s)
+        if transport is not None:
+            transport.close()
+        if output is not None:
+            output.close()
+
+    def _advance(self, deadline: float) -> RuntimeTransport | None:
+        """Take the next step towards a running process, under the lock; return the way to it where it is reached."""
+        if self._state is ProcessState.STOPPED:
+            raise MemoAirVoiceMemoryError("runtime.start_failed", "the memory has been closed")
+        if self._state is ProcessState.IDLE:
+            command = self._spec.command()
+            if self._wanted_port and self._attach(self._wanted_port, deadline):
+                return self._transport
+            self._spawn(command)
+            return None
+        if self._state is ProcessState.ATTACHED:
+            return self._transport
+        assert self._process is not None  # noqa: S101 - the two states that are left have one
+        if self._process.poll() is not None:
+            return self._bury(self._process.returncode, deadline)
+        if self._state is ProcessState.STARTING:
+            return self._look(deadline)
+        return self._transport
+
+    def _attach(self, port: int, deadline: float) -> bool:
+        """Use a runtime that listens already, if it serves the same caller."""
+        transport = RuntimeTransport(self._host, port, self._spec.token)
+        try:
+            self._check(transport, deadline)
+        except RuntimeUnreachable:
+            transport.close()
+            return False
+        except MemoAirVoiceMemoryError as error:
+            transport.close()
+            if error.code == "runtime.draining":
+                return False  # its port will be free in a moment
+            if error.code == "runtime.identity_mismatch":
+                raise
+            raise self._port_taken(port) from None
+        self._transport, self._state = transport, ProcessState.ATTACHED
+        return True
+
+    def _spawn(self, command: Sequence[str]) -> None:
+        address = f"[{self._host}]" if ":" in self._host else self._host
+        self._output = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
+        try:
+            self._process = subprocess.Popen(  # noqa: S603 - the program is the operator's choice
+                command,
+                stdin=subprocess.PIPE,  # never written to; its closing tells the runtime that we are gone
+                stdout=self._output,
+                stderr=self._output,
+                env=self._spec.environment(f"{address}:{self._wanted_port}"),
+                cwd=Path(sys.executable or "/").anchor,  # `python -m` looks for modules where it starts
+                start_new_session=True,  # Ctrl-C is for the application, which may have last turns to save
+                creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+            )
+        except (OSError, ValueError) as error:
+            self._output.close()
+            self._output = None
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            message = f"{command[0]} could not be started: {reason}"
+            raise MemoAirVoiceMemoryError("runtime.start_failed", message) from error
+        self._started_at = time.monotonic()
+        self._state = ProcessState.STARTING
+
+    def _look(self, deadline: float) -> RuntimeTransport | None:
+        """See whether the process that is starting answers by now."""
+        port = self._wanted_port or self._announced_port()
+        if port:
+            transport = RuntimeTransport(self._host, port, self._spec.token)
+            try:
+                self._check(transport, deadline)
+            except (RuntimeUnreachable, MemoAirVoiceMemoryError) as error:
+                transport.close()
+                if isinstance(error, MemoAirVoiceMemoryError) and error.code == "runtime.identity_mismatch":
+                    raise
+            else:
+                self._transport, self._state = transport, ProcessState.RUNNING
+                return transport
+        if time.monotonic() - self._started_at > START_TIMEOUT_S:
+            process = self._process
+            self._state = ProcessState.IDLE
+            if process is not None:
+                _end(process, None, 0)
+            message = f"the runtime did not answer its health check within {START_TIMEOUT_S:.0f} s"
+            raise MemoAirVoiceMemoryError("runtime.start_failed", message, details={"output": self._tail()})
+        return None
+
+    def _bury(self, exit_code: int, deadline: float) -> RuntimeTransport | None:
+        """The process has ended: while it was starting that is an error, later it is started again."""
+        was_starting = self._state is ProcessState.STARTING
+        output = self._tail()
+        self._state = ProcessState.IDLE
+        if self._process is not None and self._process.stdin is not None:
+            self._process.stdin.close()
+        self._process = None
+        if self._transport is not None:
+            self._transport.close()
+        if self._output is not None:
+            self._output.close()
+        if not was_starting:
+            log.warning("a runtime has died and is started again: action=runtime_died exit_code=%s", exit_code)
+            return None
+        if exit_code == _EXIT_ADDRESS and self._wanted_port:
+            if self._attach(self._wanted_port, deadline):  # another client of the same caller was faster
+                return self._transport
+            raise self._port_taken(self._wanted_port)
+        message = f"the runtime exited with code {exit_code} before it answered; its last output: {output or '(none)'}"
+        raise MemoAirVoiceMemoryError(
+            "runtime.start_failed", message, details={"exitCode": exit_code, "output": output}
+        )
+
+    def _check(self, transport: RuntimeTransport, deadline: float) -> None:
+        until = min(deadline, time.monotonic() + _PROBE_S)
+        check_runtime(transport, self._spec.project_id, self._spec.user_id, until)
+
+    def _port_taken(self, port: int) -> MemoAirVoiceMemoryError:
+        holder = port_holder(port)
+        message = (
+            f"port {port} is taken by {holder}, which is no runtime; choose another runtime_url, or port 0 for any"
+        )
+        return MemoAirVoiceMemoryError("runtime.start_failed", message, details={"port": port, "holder": holder})
+
+    def _announced_port(self) -> int | None:
+        for line in self._tail().splitlines():
+            with suppress(ValueError, TypeError, KeyError):
+                told = json.loads(line)
+                if told["event"] == "listening":
+                    return int(told["port"])
+        return None
+
+    def _tail(self) -> str:
+        """The last of what the process has put out."""
+        if self._output is None:
+            return ""
+        descriptor = self._output.fileno()
+        start = max(0, os.fstat(descriptor).st_size - _TAIL_BYTES)
+        if hasattr(os, "pread"):  # the process writes at the same file offset, which must not be moved
+            raw = os.pread(descriptor, _TAIL_BYTES, start)
+        else:
+            self._output.seek(start)
+            raw = self._output.read(_TAIL_BYTES)
+        return raw.decode(errors="replace").strip()
+
+    def _forget(self) -> None:
+        """After a fork, in the child: the process, its pipe and its connections are the parent's."""
+        process, self._process = self._process, None
+        self._lock = threading.Lock()
+        self._state, self._output, self._transport = ProcessState.IDLE, None, None
+        if process is not None:
+            if process.stdin is not None:
+                process.stdin.close()  # or the runtime would not see the parent end while this process lives
+            process.returncode = 0  # not ours to wait for
+
+
+_all: "weakref.WeakSet[RuntimeProcess]" = weakref.WeakSet()
+
+
+def _forget_all() -> None:
+    for each in list(_all):
+        each._forget()  # noqa: SLF001 - a private matter of this module
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all)
+
+
+def _end(process: subprocess.Popen[bytes], transport: RuntimeTransport | None, timeout_s: float) -> None:
+    """Ask a process to end, then make it; its children with it."""
+    if transport is not None and process.poll() is None and timeout_s > 0:
+        with suppress(RuntimeUnreachable, MemoAirVoiceMemoryError):
+            body = {"deadlineMs": timeout_s * 1e3}
+            transport.call("POST", "/v1/runtime/shutdown", body, time.monotonic() + timeout_s)
+    if process.stdin is not None:
+        with suppress(OSError):
+            process.stdin.close()
+    _wait(process, timeout_s)
+    if process.poll() is None:
+        process.terminate()
+        _wait(process, TERM_TIMEOUT_S)
+    if process.poll() is None:
+        _kill_tree(process)
+    process.wait()
+
+
+def _wait(process: subprocess.Popen[bytes], timeout_s: float) -> None:
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(timeout_s)
+
+
+def _kill_tree(process: subprocess.Popen[bytes]) -> None:
+    try:
+        # psutil knows each by its pid and the time of its birth, so that no stranger with the same pid is met.
+        family = psutil.Process(process.pid).children(recursive=True)
+    except psutil.Error:
+        family = []
+    process.kill()
+    for child in family:
+        with suppress(psutil.Error):
+            child.kill()

@@ -1,0 +1,42 @@
+"""What the calls return."""
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """What was recalled for a question.
+
+    ``contextText`` is composed text, ready to be put before the language model; the lists hold the hits that it was
+    made of (``{"id", "text", "score", "lane", "metadata", "source"}``), ``sources`` where they come from. ``trace``
+    tells for each lane what became of it and how long it took, and whether the answer is ``degraded``.
+    """
+
+    contextText: str  # noqa: N815 - the name that the reference gives it
+    profile: dict[str, Any] | None
+    working: list[dict[str, Any]]
+    permanent: list[dict[str, Any]]
+    org: list[dict[str, Any]]
+    sources: list[dict[str, Any]]
+    trace: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class IndexBuildResult:
+    """An org index that was built or appended to."""
+
+    index_name: str
+    chunk_count: int  # number of chunks created or appended
+    version: int | None  # monotonic, bumped per call
+
+
+@dataclass(frozen=True)
+class IndexLoadResult:
+    """A caller's memory that was made ready."""
+
+    session_id: str
+    profile_version: int | None
+    permanent_manifest_version: int | None
+    org_manifest_version: int | None
+    scopes_loaded: list[str]

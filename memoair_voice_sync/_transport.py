@@ -1,0 +1,121 @@
+"""HTTP to a runtime on this machine: one warm connection for each thread that talks at a time."""
+
+import ipaddress
+import json
+import os
+import time
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import urllib3
+
+from memoair_voice_sync._errors import MemoAirVoiceMemoryError
+
+# Connections that are kept; more threads than these open further ones, which are closed after use.
+_KEPT_CONNECTIONS = 16
+
+
+class RuntimeUnreachable(Exception):
+    """Nothing listens at the address, or what listened is gone."""
+
+
+def parse_runtime_url(url: str) -> tuple[str, int]:
+    """Take a runtime's address apart; raise ValueError for one that is not on this machine."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    try:
+        is_loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
+        port = parts.port
+    except ValueError:
+        is_loopback, port = False, None
+    if parts.scheme != "http" or not is_loopback or port is None:
+        raise ValueError(f"runtime_url must be http://127.0.0.1:PORT or another loopback address, not {url!r}")
+    return "127.0.0.1" if host == "localhost" else host, port
+
+
+class RuntimeTransport:
+    """Calls to the runtime at one address. Safe to use from any thread, and after a fork.
+
+    Never asks the proxies of the environment: the address is on this machine. ``pool`` is a connection pool to use
+    instead of an own one; it is not closed.
+    """
+
+    def __init__(self, host: str, port: int, token: str | None, pool: urllib3.HTTPConnectionPool | None = None) -> None:
+        self._host, self._port = host, port
+        self._headers = {"Content-Type": "application/json"}
+        if token:
+            self._headers["Authorization"] = f"Bearer {token}"
+        self._given_pool = pool
+        self._own_pool: urllib3.HTTPConnectionPool | None = None
+        self._pid = os.getpid()
+
+    def call(self, method: str, path: str, body: Mapping[str, Any] | None, deadline: float) -> dict[str, Any]:
+        """Send a request and return the body of the reply.
+
+        Gives up at the ``deadline`` (monotonic seconds). A connection that broke is tried once more: every call has one
+        effect, however often it arrives. Raises `RuntimeUnreachable`, or `MemoAirVoiceMemoryError` for everything else.
+        """
+        # A lone surrogate, as a broken transcriber may send it, must not cost the turn.
+        content = (
+            None if body is None else json.dumps(body, ensure_ascii=False, allow_nan=False).encode(errors="replace")
+        )
+        try:
+            return self._send(method, path, content, deadline)
+        except urllib3.exceptions.ProtocolError:
+            try:
+                return self._send(method, path, content, deadline)
+            except urllib3.exceptions.ProtocolError as error:
+                raise RuntimeUnreachable("the connection broke") from error
+
+    def close(self) -> None:
+        """Close the connections."""
+        if self._own_pool is not None and self._pid == os.getpid():
+            self._own_pool.close()
+        self._own_pool = None
+
+    def _send(self, method: str, path: str, content: bytes | None, deadline: float) -> dict[str, Any]:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise _timed_out()
+        try:
+            response = self._pool().urlopen(
+                method, path, content, self._headers, retries=False, timeout=urllib3.Timeout(total=left), redirect=False
+            )
+        except urllib3.exceptions.NewConnectionError as error:  # before its base, which is a time-out
+            raise RuntimeUnreachable("nothing listens there") from error
+        except (urllib3.exceptions.TimeoutError, TimeoutError) as error:
+            raise _timed_out() from error
+        return _read(response.status, response.data)
+
+    def _pool(self) -> urllib3.HTTPConnectionPool:
+        if self._given_pool is not None:
+            return self._given_pool
+        if self._own_pool is None or self._pid != os.getpid():  # a child's requests must not mix with its parent's
+            self._pid = os.getpid()
+            self._own_pool = urllib3.HTTPConnectionPool(self._host, self._port, maxsize=_KEPT_CONNECTIONS)
+        return self._own_pool
+
+
+def _read(status: int, data: bytes) -> dict[str, Any]:
+    try:
+        body = json.loads(data)
+    except ValueError:
+        body = None
+    if status < 400 and isinstance(body, dict):
+        return body
+    envelope = body.get("error") if isinstance(body, dict) else None
+    if not isinstance(envelope, dict):
+        message = f"the runtime's answer can't be read (HTTP status {status})"
+        raise MemoAirVoiceMemoryError("runtime.internal", message, status)
+    details = envelope.get("details")
+    raise MemoAirVoiceMemoryError(
+        str(envelope.get("code") or "runtime.internal"),
+        str(envelope.get("message") or "the runtime did not say why"),
+        status,
+        details if isinstance(details, dict) else {},
+    )
+
+
+def _timed_out() -> MemoAirVoiceMemoryError:
+    return MemoAirVoiceMemoryError("runtime.timeout", "the runtime did not answer in time")
