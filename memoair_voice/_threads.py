@@ -4,7 +4,7 @@ from collections.abc import Callable, Coroutine
 from functools import partial, wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from anyio import CapacityLimiter, to_thread
+from anyio import CancelScope, CapacityLimiter, to_thread
 from anyio.lowlevel import RunVar
 
 P = ParamSpec("P")
@@ -23,7 +23,9 @@ async def in_thread(call: Callable[[], R], *, abandon: bool) -> R:
     except LookupError:
         limiter = CapacityLimiter(_THREADS)
         _limiter.set(limiter)
-    return await to_thread.run_sync(call, abandon_on_cancel=abandon, limiter=limiter)
+    with CancelScope(shield=not abandon):  # or a call in a scope that is cancelled already would not even begin
+        return await to_thread.run_sync(call, abandon_on_cancel=abandon, limiter=limiter)
+    raise AssertionError("a scope of our own is never cancelled")
 
 
 def awaited(
@@ -35,7 +37,7 @@ def awaited(
     """
 
     @wraps(method)
-    async def call(self: Any, *args: P.args, **kwargs: P.kwargs) -> R:
+    async def call(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> R:
         bound = partial(method, self._sync, *args, **kwargs)
         return await in_thread(bound, abandon=abandon)
 

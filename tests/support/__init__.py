@@ -1,0 +1,1 @@
+"""What several tests need: real processes, and deadlines instead of sleeps."""

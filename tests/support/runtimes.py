@@ -1,0 +1,124 @@
+"""Real ``voice-runtime`` processes for tests."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import urllib3
+
+from support.waiting import eventually
+
+PROJECT, USER = "proj_test", "caller_42"
+
+
+class RunningRuntime:
+    """A ``voice-runtime`` process on a free port, spoken to over plain HTTP."""
+
+    def __init__(self, storage_root: Path, **variables: str) -> None:
+        self.storage_root = storage_root
+        environ = {name: value for name, value in os.environ.items() if not name.startswith("MEMOAIR_")}
+        environ |= {
+            "MEMOAIR_RUNTIME_BIND_ADDR": "127.0.0.1:0",
+            "MEMOAIR_RUNTIME_PROJECT_ID": PROJECT,
+            "MEMOAIR_RUNTIME_USER_ID": USER,
+            "MEMOAIR_RUNTIME_STORAGE_ROOT": str(storage_root),
+        }
+        environ |= {f"MEMOAIR_RUNTIME_{name}": value for name, value in variables.items()}
+        self._output = tempfile.TemporaryFile()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "memoair_runtime"],
+            env=environ,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._output,
+        )
+        assert self.process.stdout is not None
+        announced = self.process.stdout.readline()
+        assert announced, self.output()
+        self.port = int(json.loads(announced)["port"])
+        self.http = urllib3.HTTPConnectionPool("127.0.0.1", self.port, maxsize=4, timeout=10, retries=False)
+
+    def output(self) -> str:
+        """What the process has written to its standard error."""
+        size = os.fstat(self._output.fileno()).st_size
+        return os.pread(self._output.fileno(), size, 0).decode(errors="replace")
+
+    def request(
+        self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> tuple[int, Any]:
+        """Send a request below /v1/runtime/ and return the status and the parsed body."""
+        response = self.http.request(method, f"/v1/runtime/{path}", body=body, headers=headers)
+        return response.status, json.loads(response.data)
+
+    def post(self, path: str, **body: Any) -> tuple[int, Any]:
+        """POST a JSON body."""
+        return self.request("POST", path, json.dumps(body).encode())
+
+    def health(self) -> Any:
+        """The health report."""
+        return self.request("GET", "health")[1]
+
+    def start(self, session_id: str, name: str = "", **metadata: Any) -> Any:
+        """Start a session, and return the reply, which must be a 200."""
+        metadata["user"] = {"id": USER, **({"name": name} if name else {}), **metadata.pop("user", {})}
+        status, body = self.post(
+            "session/start", sessionId=session_id, workspaceId=PROJECT, userId=USER, metadata=metadata
+        )
+        assert status == 200, body
+        return body
+
+    def save(self, session_id: str, turn_id: str, user: str, agent: str = "", **metadata: Any) -> str:
+        """Save a turn, and return its event id; the reply must be a 200."""
+        status, body = self.post(
+            "turn/after",
+            sessionId=session_id,
+            turnId=turn_id,
+            userText=user,
+            assistantText=agent,
+            toolCalls=[],
+            metadata=metadata,
+        )
+        assert status == 200, body
+        return str(body["localEventId"])
+
+    def search(self, session_id: str, query: str, **options: Any) -> Any:
+        """Search, and return the reply, which must be a 200."""
+        status, body = self.post("search_memory", sessionId=session_id, query=query, **options)
+        assert status == 200, body
+        return body
+
+    def wait_until_loaded(self) -> None:
+        """Wait until every lane has read what it needs."""
+        eventually(lambda: "loading" not in self.health()["lanes"].values())
+
+    def log_lines(self, session_id: str) -> list[dict[str, Any]]:
+        """The session's log, parsed."""
+        path = Path(self.start(session_id)["paths"]["sessionJsonl"])
+        return [json.loads(line) for line in path.read_bytes().splitlines()]
+
+    def kill(self) -> None:
+        """End the process as a crash would."""
+        self.process.kill()
+        self.process.wait()
+
+    def terminate(self, within_s: float = 5.0) -> int:
+        """Send SIGTERM and return the exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(within_s)
+
+    def close(self) -> None:
+        """End the process, whatever the test did to it, and close what belongs to it."""
+        self.http.close()
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGCONT)  # a test may have stopped it
+            self.process.kill()
+        self.process.wait()
+        for stream in (self.process.stdin, self.process.stdout, self._output):
+            if stream is not None:
+                stream.close()
