@@ -30,6 +30,12 @@ class MemoAirVoiceMemory:
         """The id of the session (the call) that this object speaks for."""
         return self._sync.session_id
 
+    @property
+    def runtime_pid(self) -> int | None:
+        """The process id of the runtime, where it was started here and lives."""
+        return self._sync.runtime_pid
+
+    runtime_url = awaited(MemoAirVoiceMemorySync.runtime_url)
     start_session = awaited(MemoAirVoiceMemorySync.start_session)
     end_session = awaited(MemoAirVoiceMemorySync.end_session)
     search_memory = awaited(MemoAirVoiceMemorySync.search_memory, abandon=True)

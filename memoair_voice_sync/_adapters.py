@@ -1,13 +1,11 @@
 """The tool in the shapes of the voice frameworks. Each framework is imported only when its shape is asked for."""
 
-import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from memoair_voice_sync._errors import MemoAirVoiceMemoryError
+from memoair_voice_sync._log import log
 from memoair_voice_sync._tool import DEFAULT_INTENT, TOOL_DESCRIPTION, TOOL_NAME, tool_parameters
-
-log = logging.getLogger("memoair_voice.adapters")
 
 AsyncSearch = Callable[[str, str], Awaitable[str]]
 

@@ -14,6 +14,8 @@ class AttachedRuntime:
         self._url = url
         self._is_checked = False
 
+    pid: int | None = None  # not ours, whatever it is
+
     def ensure_running(self, deadline: float) -> RuntimeTransport:
         """Return the way to the runtime; raises ``runtime.start_failed`` where none listens."""
         if not self._is_checked:

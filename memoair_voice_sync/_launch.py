@@ -35,6 +35,7 @@ class RuntimeSpec:
     cloud_base_url: str | None = None
     storage_root: str | None = None
     org_only: bool = False
+    org_file: str | None = None
     binary: str | None = None
     version: str | None = None
     repo: str | None = None
@@ -57,6 +58,7 @@ class RuntimeSpec:
             "TOKEN": self.token,
             "CLOUD_BASE_URL": self.cloud_base_url,
             "STORAGE_ROOT": str(Path(self.storage_root).absolute()) if self.storage_root else None,
+            "ORG_FILE": str(Path(self.org_file).absolute()) if self.org_file else None,
             "MODE": "org_only" if self.org_only else None,
             "OWNER_PIPE": "stdin",
         }

@@ -42,8 +42,8 @@ class MemoAirVoiceMemorySync:
     a urllib3 connection pool to use for a runtime that is not started here.
 
     Either ``api_key`` or ``internal_token`` must be set if the runtime needs to bootstrap from the cloud; they reach it
-    by its environment. ``satham`` selects the embedder. ``org_only`` searches the organisation's documents and keeps
-    nothing.
+    by its environment. Where no cloud has the organisation's documents, ``org_file`` holds them as JSON lines (``{"id",
+    "text", "metadata"}``). ``org_only`` searches these alone and keeps nothing. ``satham`` selects the embedder.
 
     Every method may be called from any thread. Each raises `MemoAirVoiceMemoryError` where the memory fails, ValueError
     or TypeError where an argument can't be. Use it in a ``with`` block, or call `close`.
@@ -70,6 +70,7 @@ class MemoAirVoiceMemorySync:
         client: urllib3.HTTPConnectionPool | None = None,
         runtime_manager: RuntimeManager | None = None,
         org_only: bool = False,
+        org_file: str | None = None,
     ) -> None:
         self._project_id = _identifier("project_id", project_id)
         self._user_id = ORG_ONLY_USER if org_only else _identifier("user_id", user_id)
@@ -90,6 +91,7 @@ class MemoAirVoiceMemorySync:
                 cloud_base_url=cloud_base_url,
                 storage_root=storage_root,
                 org_only=org_only,
+                org_file=org_file,
                 binary=runtime_binary,
                 version=runtime_version,
                 repo=runtime_repo,
@@ -110,6 +112,15 @@ class MemoAirVoiceMemorySync:
     def session_id(self) -> str:
         """The id of the session (the call) that this object speaks for."""
         return self._session_id
+
+    @property
+    def runtime_pid(self) -> int | None:
+        """The process id of the runtime, where it was started here and lives."""
+        return self._runtime.pid
+
+    def runtime_url(self, timeout_s: float = 5.0) -> str:
+        """The address of the runtime, which is started if need be; another client of the same caller can use it."""
+        return self._runtime.ensure_running(time.monotonic() + timeout_s).url
 
     def start_session(self, metadata: dict[str, Any] | None = None, timeout_s: float = 5.0) -> dict[str, Any]:
         """Open the session and return the runtime's reply, ``{"sessionId", "bootstrap", "paths"}``.

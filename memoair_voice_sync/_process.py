@@ -1,7 +1,6 @@
 """One runtime process, from its start to its end."""
 
 import json
-import logging
 import os
 import subprocess
 import sys
@@ -19,11 +18,10 @@ import psutil
 
 from memoair_voice_sync._errors import MemoAirVoiceMemoryError
 from memoair_voice_sync._launch import RuntimeSpec
+from memoair_voice_sync._log import log
 from memoair_voice_sync._port_holder import port_holder
 from memoair_voice_sync._probe import check_runtime
 from memoair_voice_sync._transport import RuntimeTransport, RuntimeUnreachable
-
-log = logging.getLogger("memoair_voice.process")
 
 # A process that has not answered its health check for this long after its start never will.
 START_TIMEOUT_S = 15.0
@@ -42,6 +40,10 @@ class RuntimeManager(Protocol):
 
     def mark_unreachable(self) -> None:
         """Say that the runtime did not take a connection."""
+
+    @property
+    def pid(self) -> int | None:
+        """The process id, where it was started here and lives."""
 
     def stop(self, timeout_s: float) -> None:
         """End what was started."""

@@ -50,6 +50,12 @@ class RuntimeTransport:
         self._own_pool: urllib3.HTTPConnectionPool | None = None
         self._pid = os.getpid()
 
+    @property
+    def url(self) -> str:
+        """The address."""
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"http://{host}:{self._port}"
+
     def call(self, method: str, path: str, body: Mapping[str, Any] | None, deadline: float) -> dict[str, Any]:
         """Send a request and return the body of the reply.
 

@@ -1,0 +1,1 @@
+"""The ``memoair`` command: the one place that may know every package."""

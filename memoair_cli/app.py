@@ -1,0 +1,45 @@
+"""The commands and their arguments; each hands over to a module of its own."""
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from memoair_cli.demo import play
+
+app = typer.Typer(name="memoair", no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(version("memoair-voice"))
+        raise typer.Exit
+
+
+@app.callback()
+def memoair(
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Memory for voice agents."""
+
+
+@app.command()
+def demo(
+    storage: Annotated[
+        Optional[Path],  # noqa: UP045 - Typer reads it on Python 3.10, too
+        typer.Option(help="Keep the memory of the demo's callers in this folder.", file_okay=False),
+    ] = None,
+) -> None:
+    """Play two callers with two calls each, crash in between, and show what is remembered.
+
+    Needs no key and no network.
+    """
+    raise typer.Exit(0 if play(storage) else 1)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

@@ -1,0 +1,80 @@
+"""Transcripts of calls, as they ship with the package."""
+
+import json
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+_FOLDER = files("memoair_cli") / "transcripts"
+
+
+@attrs.frozen
+class SpokenTurn:
+    """The caller speaks, the agent answers. ``recalls`` are words of an earlier call that the answer needs."""
+
+    turn_id: str
+    occurred_at: str
+    user_text: str
+    assistant_text: str
+    recalls: tuple[str, ...]
+    recalls_org: tuple[str, ...]
+
+
+@attrs.frozen
+class Call:
+    """One call: who calls whom, and what they say."""
+
+    session_id: str
+    line: str
+    project_id: str
+    agent_id: str
+    assistant_name: str
+    user: dict[str, Any]
+    turns: tuple[SpokenTurn, ...]
+
+
+@attrs.frozen
+class Line:
+    """A telephone line: the two calls of one caller, and the organisation's documents."""
+
+    first: Call
+    second: Call
+    documents: Path
+
+
+def demo_lines() -> list[Line]:
+    """The lines of the demo."""
+    return [
+        Line(_read("returns-call-1"), _read("returns-call-2"), _path("organisation-shop")),
+        Line(_read("clinic-call-1"), _read("clinic-call-2"), _path("organisation-clinic")),
+    ]
+
+
+def _path(name: str) -> Path:
+    with as_file(_FOLDER / f"{name}.jsonl") as path:  # an installed package is a folder; it does not go away
+        return path
+
+
+def _read(name: str) -> Call:
+    head, *turns = map(json.loads, (_FOLDER / f"{name}.jsonl").read_text(encoding="utf-8").splitlines())
+    return Call(
+        session_id=head["sessionId"],
+        line=head["line"],
+        project_id=head["projectId"],
+        agent_id=head["agentId"],
+        assistant_name=head["assistantName"],
+        user=head["user"],
+        turns=tuple(
+            SpokenTurn(
+                turn_id=f"turn-{number}",
+                occurred_at=turn["occurredAt"],
+                user_text=turn["userText"],
+                assistant_text=turn["assistantText"],
+                recalls=tuple(turn.get("recalls", ())),
+                recalls_org=tuple(turn.get("recallsOrg", ())),
+            )
+            for number, turn in enumerate(turns, 1)
+        ),
+    )
