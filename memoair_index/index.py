@@ -24,6 +24,7 @@ class Index:
         self._lock = threading.Lock()
         self._postings = Postings()
         self._documents: list[Document | None] = []  # by ordinal; None where removed
+        self._removed: list[int] = []
         self._ordinals: dict[str, int] = {}
         self._groups: dict[str, int] = {}
         self._group_of = array("i")  # by ordinal
@@ -61,16 +62,10 @@ class Index:
             return []
         with self._lock:
             scores = bm25.scores(self._postings, words)
+            scores[self._removed] = 0
             self._keep_groups(scores, query)
-            hits: list[Hit] = []
-            for ordinal in _best_first(scores):
-                document = self._documents[ordinal]
-                if document is None:
-                    continue
-                hits.append(Hit(document, float(scores[ordinal])))
-                if len(hits) == limit:
-                    break
-            return hits
+            found = ((self._documents[ordinal], float(scores[ordinal])) for ordinal in _best(scores, limit))
+            return [Hit(document, score) for document, score in found if document is not None]
 
     def _keep_groups(self, scores: NDArray[np.float32], query: Query) -> None:
         if query.group is None and query.without_group is None:
@@ -89,11 +84,13 @@ class Index:
         if document is not None:
             self._postings.remove(terms(document.text))
         self._documents[ordinal] = None
+        self._removed.append(ordinal)
         return True
 
 
-def _best_first(scores: NDArray[np.float32]) -> Iterable[int]:
-    """The ordinals with a positive score, best first, older before younger among equals."""
-    found = np.flatnonzero(scores > 0)
-    order = np.argsort(-scores[found], kind="stable")
-    return (int(ordinal) for ordinal in found[order])
+def _best(scores: NDArray[np.float32], limit: int) -> list[int]:
+    """The ordinals of the ``limit`` highest positive scores, best first, older before younger among equals."""
+    worst = np.partition(scores, -limit)[-limit] if limit < scores.size else 0.0
+    found = np.flatnonzero(scores >= worst if worst > 0 else scores > 0)
+    order = np.argsort(-scores[found], kind="stable")[:limit]
+    return [int(ordinal) for ordinal in found[order]]

@@ -36,25 +36,23 @@ class _Line:
     text: str  # as it will stand in the context, without its line feed
     passage: Passage
 
-    @property
-    def cost(self) -> int:
-        return len(self.text) + 1
-
 
 def compose(answers: Mapping[LaneName, LaneAnswer], budgets: Budgets) -> str:
     """Compose the context: a section for each lane that found something, in the lanes' order, within the budgets.
 
     A lane's passages are taken in its own order of importance while they fit; no text stands twice.
     """
+    sections = _sections(answers, budgets.lane_chars)
+    room = budgets.context_chars - len(_BETWEEN_SECTIONS) * (len(sections) - 1)
+    if sum(map(len, sections)) > room:
+        sections = _sections(answers, min(budgets.lane_chars, _level(list(map(len, sections)), room)))
+    return _BETWEEN_SECTIONS.join(sections)
+
+
+def _sections(answers: Mapping[LaneName, LaneAnswer], lane_chars: int) -> list[str]:
     seen: set[str] = set()
-    lines = {name: _lines(answers[name].passages, seen) for name in LaneName if name in answers}
-    sections = {name: _section(name, lines[name], budgets.lane_chars) for name in lines}
-    wanted = {name: len(text) for name, text in sections.items() if text}
-    room = budgets.context_chars - len(_BETWEEN_SECTIONS) * max(0, len(wanted) - 1)
-    if sum(wanted.values()) > room:
-        level = _level(list(wanted.values()), room)
-        sections = {name: _section(name, lines[name], min(level, budgets.lane_chars)) for name in lines}
-    return _BETWEEN_SECTIONS.join(filter(None, sections.values()))
+    sections = (_section(name, answers[name].passages, lane_chars, seen) for name in LaneName if name in answers)
+    return [section for section in sections if section]
 
 
 def _level(lengths: Sequence[int], room: int) -> int:
@@ -65,37 +63,28 @@ def _level(lengths: Sequence[int], room: int) -> int:
     return room // len(left) if left else room
 
 
-def _lines(passages: Sequence[Passage], seen: set[str]) -> list[_Line]:
-    lines = []
-    for passage in passages:
-        text = one_line(passage.text)
-        key = text.casefold()
-        if text and key not in seen:
-            seen.add(key)
-            lines.append(_Line(f"- {_said_by(passage)}{text}", passage))
-    return lines
-
-
-def _said_by(passage: Passage) -> str:
-    return f"{speaker_name(passage.speaker, 'Speaker')}: " if passage.speaker else ""
-
-
-def _section(name: LaneName, lines: Sequence[_Line], room: int) -> str:
-    """One lane's section in at most ``room`` characters; empty where nothing fits."""
+def _section(name: LaneName, passages: Sequence[Passage], room: int, seen: set[str]) -> str:
+    """One lane's section in at most ``room`` characters, without what was ``seen``; empty where nothing fits."""
     head = f"## {name.value}\n{_NOTES[name]}"
     left = room - len(head)
     chosen: list[_Line] = []
     headings: set[str] = set()
-    for line in lines:
-        heading = line.passage.heading
+    for passage in passages:
+        if left < _SHORTEST_CUT and chosen:
+            break  # there are far more passages than fit
+        said = one_line(passage.text)
+        key = said.casefold()
+        if not said or key in seen:
+            continue
+        text = f"- {speaker_name(passage.speaker, 'Speaker')}: {said}" if passage.speaker else f"- {said}"
+        heading = passage.heading
         heading_cost = len(heading) + 2 if heading and heading not in headings else 0
-        if line.cost + heading_cost > left:
-            line = _cut(line, left - heading_cost - 1, at_word=not chosen)
-            if not line.text:
-                continue
-        headings.add(heading)
-        left -= line.cost + heading_cost
-        chosen.append(line)
+        text = _cut(text, left - heading_cost - 1, at_word=not chosen)
+        if text:
+            seen.add(key)
+            headings.add(heading)
+            left -= len(text) + 1 + heading_cost
+            chosen.append(_Line(text, passage))
     return "\n".join([head, *_under_headings(chosen)]) if chosen else ""
 
 
@@ -110,14 +99,16 @@ def _under_headings(chosen: Sequence[_Line]) -> list[str]:
     return result
 
 
-def _cut(line: _Line, room: int, *, at_word: bool) -> _Line:
-    """The line cut to whole sentences that fit; where no sentence does and it must, to whole words; else empty."""
+def _cut(text: str, room: int, *, at_word: bool) -> str:
+    """The text cut to whole sentences that fit; where no sentence does and it must, to whole words; else empty."""
+    if len(text) <= room:
+        return text
     if room < _SHORTEST_CUT:
-        return attrs.evolve(line, text="")
-    ends = [match.end() for match in _SENTENCE_END.finditer(line.text, 0, room)]
+        return ""
+    ends = [match.end() for match in _SENTENCE_END.finditer(text, 0, room)]
     if ends and ends[-1] >= _SHORTEST_CUT:
-        return attrs.evolve(line, text=line.text[: ends[-1]])
+        return text[: ends[-1]]
     if not at_word:
-        return attrs.evolve(line, text="")
-    words = line.text[: room - len(_CUT)].rpartition(" ")[0] or line.text[: room - len(_CUT)]
-    return attrs.evolve(line, text=words + _CUT)
+        return ""
+    kept = text[: room - len(_CUT)]
+    return (kept.rpartition(" ")[0] or kept) + _CUT
