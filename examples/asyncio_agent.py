@@ -1,4 +1,4 @@
-"""A voice agent on asyncio, reduced to its memory: the model calls the search tool, the turn is kept after the answer."""
+"""A voice agent on asyncio, reduced to its memory: the model calls the search tool, and each turn is kept."""
 
 import asyncio
 import uuid

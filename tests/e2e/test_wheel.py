@@ -1,0 +1,37 @@
+"""The wheel, installed into an empty environment, as users get it."""
+
+import subprocess
+import sys
+import venv
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(*command: str | Path, **options: object) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, **options)  # type: ignore[call-overload]
+    assert done.returncode == 0, done.stdout + done.stderr
+    return str(done.stdout)
+
+
+def test_a_wheel_in_an_empty_environment_has_its_commands_and_data(tmp_path: Path, nothing_left_behind: None) -> None:
+    source = tmp_path / "source"
+    run("git", "clone", "--quiet", ROOT, source)  # what is committed, and nothing that only lies about
+    run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path / "dist", source)
+    (wheel,) = (tmp_path / "dist").glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {f"{package}/py.typed" for package in ("memoair_voice", "memoair_voice_sync")} <= set(names)
+    assert not [name for name in names if name.startswith(("tests", "benchmarks", "examples"))]
+
+    environment = tmp_path / "empty"
+    venv.create(environment, with_pip=False)
+    python, bin_ = environment / "bin" / "python", environment / "bin"
+    run(sys.executable, "-m", "pip", "--python", python, "install", "--quiet", wheel)
+
+    assert run(bin_ / "memoair", "--version", cwd=tmp_path) == "0.4.0\n"
+    assert "17 of 17" in run(bin_ / "memoair", "demo", cwd=tmp_path)
+    refused = subprocess.run([bin_ / "voice-runtime"], env={}, capture_output=True, text=True, timeout=60, check=False)
+    assert refused.returncode == 2
+    assert "MEMOAIR_RUNTIME_PROJECT_ID" in refused.stderr
+    run(python, "-c", "import memoair_voice as v; assert v.__version__ == '0.4.0'", cwd=tmp_path)

@@ -1,0 +1,70 @@
+"""The shape of the house: who may import whom, no circles, no room too large."""
+
+import ast
+import subprocess
+import sys
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("memoair_cli", "memoair_voice", "memoair_voice_sync", "memoair_runtime", "memoair_index")
+# What each package may import of the others; whatever is not named is forbidden.
+MAY_IMPORT = {
+    "memoair_cli": {"memoair_voice", "memoair_voice_sync"},
+    "memoair_voice": {"memoair_voice_sync"},
+    "memoair_voice_sync": set[str](),
+    "memoair_runtime": {"memoair_index"},
+    "memoair_index": set[str](),
+}
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for package in PACKAGES
+    for path in sorted((ROOT / package).rglob("*.py"))
+}
+
+
+def imports(module: str) -> set[str]:
+    """The modules of ours that a module imports, wherever in it."""
+    found = set()
+    for node in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
+    return {name for name in found if name in MODULES} - {module}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_package_imports_only_what_lies_below_it(package: str) -> None:
+    used = {
+        name.partition(".")[0] for module in MODULES if module.partition(".")[0] == package for name in imports(module)
+    }
+    assert used - {package} <= MAY_IMPORT[package]
+
+
+def test_no_module_is_in_a_circle() -> None:
+    # A package's face imports its rooms; that a room names its package in an import of another room makes no circle.
+    graph = {
+        module: {
+            name
+            for name in imports(module)
+            if not (module.startswith(f"{name}.") and MODULES[name].name == "__init__.py")
+        }
+        for module in MODULES
+    }
+    TopologicalSorter(graph).prepare()
+
+
+def test_no_module_is_over_400_lines() -> None:
+    lengths = {module: len(path.read_text(encoding="utf-8").splitlines()) for module, path in MODULES.items()}
+    assert not {module: length for module, length in lengths.items() if length > 400}
+
+
+def test_the_sdk_is_imported_without_numpy_and_without_the_runtime() -> None:
+    code = "import sys, memoair_voice_sync; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+
+    assert "memoair_voice_sync" in loaded
+    assert not {"numpy", "memoair_runtime", "memoair_index", "requests", "anyio", "asyncio"} & set(loaded)
