@@ -52,7 +52,7 @@ def test_an_example_runs_twice_and_the_second_run_remembers_the_first(
 
 
 def test_the_readme_begins_with_the_demo_and_the_tests() -> None:
-    commands = re.findall(r"^ *\$ (.*)$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    commands = re.findall(r"^\$ (.*)$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
 
     assert commands[0].endswith("memoair demo")
     assert commands[1].endswith("pytest")
