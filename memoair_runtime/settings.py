@@ -54,7 +54,7 @@ class Settings:
             project_id=_project(get("PROJECT_ID"), get("WORKSPACE_ID")),
             user_id=ORG_ONLY_USER if org_only else _identifier("USER_ID", get("USER_ID")),
             agent_id=get("AGENT_ID"),
-            storage_root=Path(storage_root) if storage_root else default_storage_root(),
+            storage_root=Path(storage_root).absolute() if storage_root else default_storage_root(),
             host=host,
             port=port,
             token=get("TOKEN"),

@@ -5,6 +5,7 @@ import shutil
 import sys
 import sysconfig
 from collections.abc import Mapping
+from importlib import metadata
 from pathlib import Path
 
 import attrs
@@ -74,7 +75,7 @@ class RuntimeSpec:
         if named:
             return [_find(named)]
         version = self.version or environ.get("MEMOAIR_RUNTIME_VERSION")
-        if version:
+        if version and version != _installed_version():
             return [self._cached(version, environ)]
         return _installed()
 
@@ -98,6 +99,13 @@ def _find(named: str) -> str:
     if Path(named).exists():
         raise MemoAirVoiceMemoryError("runtime.not_found", f"{named} is not a program that can be run")
     raise MemoAirVoiceMemoryError("runtime.not_found", f"there is no program {named}")
+
+
+def _installed_version() -> str | None:
+    try:
+        return metadata.version("memoair-voice")
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def _installed() -> list[str]:

@@ -13,6 +13,7 @@ from memoair_voice_sync._adapters import livekit_tool, pipecat_tool
 from memoair_voice_sync._attached import AttachedRuntime
 from memoair_voice_sync._errors import MemoAirVoiceMemoryError
 from memoair_voice_sync._launch import RuntimeSpec
+from memoair_voice_sync._log import log
 from memoair_voice_sync._process import RuntimeManager, RuntimeProcess
 from memoair_voice_sync._results import SearchResult
 from memoair_voice_sync._tool import DEFAULT_INTENT, MemoryToolSync, openai_function
@@ -241,10 +242,9 @@ class MemoAirVoiceMemorySync:
             if self._is_session_open:
                 self._is_session_open = False
                 self.end_session("closed", timeout_s=_STOP_S)
-        except MemoAirVoiceMemoryError:
-            # The session's turns are on the disk; only its end is not, and the next start of the runtime lives with
-            # that.
-            pass
+        except MemoAirVoiceMemoryError as error:
+            # The session's turns are on the disk; only its end is not, and whoever reads the log can live with that.
+            log.warning("the end of a session could not be told: action=end_failed code=%s", error.code)
         finally:
             self._runtime.stop(_STOP_S)
 
@@ -292,6 +292,10 @@ def _identifier(name: str, value: object) -> str:
     text = _text(name, value)
     if not text:
         raise ValueError(f"{name} is empty")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{name} is not valid Unicode") from None
     if "\0" in text:
         raise ValueError(f"{name} holds a null character")
     return text

@@ -76,6 +76,7 @@ class RuntimeProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._output: IO[bytes] | None = None  # both of its outputs; a file, so that it never waits for a reader
         self._started_at = 0.0
+        self._lost_port = False  # whether the last start found the port taken
         self._transport: RuntimeTransport | None = None
         _all.add(self)
 
@@ -117,8 +118,9 @@ class RuntimeProcess:
     def mark_unreachable(self) -> None:
         """Say that the runtime did not take a connection: it is looked at anew before the next call."""
         with self._lock:
-            if self._state is ProcessState.ATTACHED:
-                self._state = ProcessState.IDLE
+            if self._state is ProcessState.ATTACHED and self._transport is not None:
+                self._transport.close()
+                self._state, self._transport = ProcessState.IDLE, None
 
     def stop(self, timeout_s: float = TERM_TIMEOUT_S) -> None:
         """End the process that was started here: ask, then SIGTERM, then SIGKILL for it and its children; reap it."""
@@ -148,13 +150,17 @@ class RuntimeProcess:
             return self._transport
         assert self._process is not None  # noqa: S101 - the two states that are left have one
         if self._process.poll() is not None:
-            return self._bury(self._process.returncode, deadline)
+            self._bury(self._process.returncode)
+            return None
         if self._state is ProcessState.STARTING:
             return self._look(deadline)
         return self._transport
 
     def _attach(self, port: int, deadline: float) -> bool:
-        """Use a runtime that listens already, if it serves the same caller."""
+        """Use a runtime that listens already, if it serves the same caller; tell whether one listens.
+
+        One that is about to end is waited for: its port will be free in a moment.
+        """
         transport = RuntimeTransport(self._host, port, self._spec.token)
         try:
             self._check(transport, deadline)
@@ -164,11 +170,12 @@ class RuntimeProcess:
         except MemoAirVoiceMemoryError as error:
             transport.close()
             if error.code == "runtime.draining":
-                return False  # its port will be free in a moment
+                return True
             if error.code == "runtime.identity_mismatch":
                 raise
             raise self._port_taken(port) from None
         self._transport, self._state = transport, ProcessState.ATTACHED
+        self._lost_port = False
         return True
 
     def _spawn(self, command: Sequence[str]) -> None:
@@ -207,6 +214,7 @@ class RuntimeProcess:
                     raise
             else:
                 self._transport, self._state = transport, ProcessState.RUNNING
+                self._lost_port = False
                 return transport
         if time.monotonic() - self._started_at > START_TIMEOUT_S:
             process = self._process
@@ -217,7 +225,7 @@ class RuntimeProcess:
             raise MemoAirVoiceMemoryError("runtime.start_failed", message, details={"output": self._tail()})
         return None
 
-    def _bury(self, exit_code: int, deadline: float) -> RuntimeTransport | None:
+    def _bury(self, exit_code: int) -> None:
         """The process has ended: while it was starting that is an error, later it is started again."""
         was_starting = self._state is ProcessState.STARTING
         output = self._tail()
@@ -227,14 +235,16 @@ class RuntimeProcess:
         self._process = None
         if self._transport is not None:
             self._transport.close()
+            self._transport = None
         if self._output is not None:
             self._output.close()
         if not was_starting:
             log.warning("a runtime has died and is started again: action=runtime_died exit_code=%s", exit_code)
-            return None
-        if exit_code == _EXIT_ADDRESS and self._wanted_port:
-            if self._attach(self._wanted_port, deadline):  # another client of the same caller was faster
-                return self._transport
+            return
+        if exit_code == _EXIT_ADDRESS and self._wanted_port and not self._lost_port:
+            self._lost_port = True  # to another client of the same caller, perhaps: look again who listens
+            return
+        if exit_code == _EXIT_ADDRESS:
             raise self._port_taken(self._wanted_port)
         message = f"the runtime exited with code {exit_code} before it answered; its last output: {output or '(none)'}"
         raise MemoAirVoiceMemoryError(

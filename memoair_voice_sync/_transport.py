@@ -92,6 +92,8 @@ class RuntimeTransport:
             raise RuntimeUnreachable("nothing listens there") from error
         except (urllib3.exceptions.TimeoutError, TimeoutError) as error:
             raise _timed_out() from error
+        except urllib3.exceptions.ClosedPoolError as error:  # by another thread, which saw the runtime die
+            raise RuntimeUnreachable("the connection was closed") from error
         return _read(response.status, response.data)
 
     def _pool(self) -> urllib3.HTTPConnectionPool:

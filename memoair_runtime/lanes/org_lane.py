@@ -1,6 +1,7 @@
 """The org lane: what the organisation's documents say."""
 
 import logging
+import threading
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -32,6 +33,7 @@ class OrgLane:
         self._path = path
         self._gate = Gate()
         self._index = Index()
+        self._loading = threading.Lock()
         self.version: int | None = None  # grows with every change of the file
 
     @property
@@ -41,6 +43,10 @@ class OrgLane:
 
     def load(self) -> None:
         """Read the file, or read it again where it has changed; searches go on with what was read before."""
+        with self._loading:  # who comes while it is being read finds it read
+            self._load()
+
+    def _load(self) -> None:
         if self._path is None:
             self._gate.open()
             return
