@@ -7,10 +7,25 @@ from functools import lru_cache
 
 import Stemmer
 
+# Where Unicode has its combining marks: vowels in many scripts, accents in some. Python's own words leave them out.
+_MARK_BLOCKS = (
+    (0x300, 0x1E00),
+    (0x20D0, 0x2100),
+    (0x2CE0, 0x2E00),
+    (0x3000, 0x3100),
+    (0xA600, 0xAC00),
+    (0xFB00, 0xFE30),
+)
+_MARKS = "".join(
+    chr(code)
+    for first, end in (*_MARK_BLOCKS, (0x10A00, 0x11FFF), (0x16A00, 0x17000), (0x1D100, 0x1D250), (0x1E000, 0x1E950))
+    for code in range(first, end)
+    if unicodedata.category(chr(code)).startswith("M")
+)
 # A word is a run of letters and digits of any script, with inner apostrophes and, in numbers, inner points and commas.
-_WORD = re.compile(r"\d+(?:[.,:]\d+)+|[^\W_]+(?:'[^\W_]+)*")
-# What is left of accents once letters are taken apart; those of Latin, Greek and Cyrillic only, since in other scripts
-# such marks are vowels.
+_LETTERS = rf"[^\W_](?:[^\W_]|[{_MARKS}])*"
+_WORD = re.compile(rf"\d+(?:[.,:]\d+)+|{_LETTERS}(?:'{_LETTERS})*")
+# The accents of Latin, Greek and Cyrillic, which people leave out as they please.
 _ACCENTS = re.compile("[\u0300-\u036f]")
 _APOSTROPHES = str.maketrans({"\N{RIGHT SINGLE QUOTATION MARK}": "'", "\N{MODIFIER LETTER APOSTROPHE}": "'"})
 
@@ -53,7 +68,10 @@ def terms(text: str) -> list[str]:
     Upper and lower case, accents, width variants and ligatures fall together; English words are stemmed, words of other
     scripts stay as they are. Never fails, whatever the text holds. Safe from any thread.
     """
-    folded = text.casefold()
-    if not folded.isascii():
-        folded = _ACCENTS.sub("", unicodedata.normalize("NFKD", folded)).translate(_APOSTROPHES)
+    if text.isascii():
+        folded = text.lower()
+    else:
+        # Twice, since what is taken apart may have another case, and the other way round.
+        folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
+        folded = unicodedata.normalize("NFC", _ACCENTS.sub("", folded)).translate(_APOSTROPHES)
     return [term for word in _WORD.findall(folded) if (term := _term(word)) is not None]

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import attrs
 
@@ -42,17 +43,25 @@ def compose(answers: Mapping[LaneName, LaneAnswer], budgets: Budgets) -> str:
 
     A lane's passages are taken in its own order of importance while they fit; no text stands twice.
     """
-    sections = _sections(answers, budgets.lane_chars)
+    sections = _sections(answers, budgets.lane_chars, len(answers) * (budgets.lane_chars + len(_BETWEEN_SECTIONS)))
     room = budgets.context_chars - len(_BETWEEN_SECTIONS) * (len(sections) - 1)
     if sum(map(len, sections)) > room:
-        sections = _sections(answers, min(budgets.lane_chars, _level(list(map(len, sections)), room)))
+        level = _level(list(map(len, sections)), room)
+        sections = _sections(answers, min(budgets.lane_chars, level), budgets.context_chars)
     return _BETWEEN_SECTIONS.join(sections)
 
 
-def _sections(answers: Mapping[LaneName, LaneAnswer], lane_chars: int) -> list[str]:
+def _sections(answers: Mapping[LaneName, LaneAnswer], lane_chars: int, context_chars: int) -> list[str]:
     seen: set[str] = set()
-    sections = (_section(name, answers[name].passages, lane_chars, seen) for name in LaneName if name in answers)
-    return [section for section in sections if section]
+    sections: list[str] = []
+    for name in LaneName:
+        if name in answers:
+            # A text that was cut from one section may stand in a later one, which then is longer than it was.
+            section = _section(name, answers[name].passages, min(lane_chars, context_chars), seen)
+            if section:
+                sections.append(section)
+                context_chars -= len(section) + len(_BETWEEN_SECTIONS)
+    return sections
 
 
 def _level(lengths: Sequence[int], room: int) -> int:
@@ -91,7 +100,12 @@ def _section(name: LaneName, passages: Sequence[Passage], room: int, seen: set[s
 def _under_headings(chosen: Sequence[_Line]) -> list[str]:
     result = []
     heading = ""
-    for line in sorted(chosen, key=lambda line: line.passage.place):
+    first: dict[str, tuple[Any, ...]] = {}  # where the first line of each heading stands
+    for line in chosen:
+        first[line.passage.heading] = min(first.get(line.passage.heading, line.passage.place), line.passage.place)
+    for line in sorted(
+        chosen, key=lambda line: (first[line.passage.heading], line.passage.heading, line.passage.place)
+    ):
         if line.passage.heading != heading:
             heading = line.passage.heading
             result.append(f"{heading}:")
@@ -105,10 +119,12 @@ def _cut(text: str, room: int, *, at_word: bool) -> str:
         return text
     if room < _SHORTEST_CUT:
         return ""
-    ends = [match.end() for match in _SENTENCE_END.finditer(text, 0, room)]
+    # One sign more than there is room for, to see whether the last one ends a sentence or stands within a number.
+    ends = [match.end() for match in _SENTENCE_END.finditer(text, 0, room + 1) if match.end() <= room]
     if ends and ends[-1] >= _SHORTEST_CUT:
         return text[: ends[-1]]
     if not at_word:
         return ""
     kept = text[: room - len(_CUT)]
-    return (kept.rpartition(" ")[0] or kept) + _CUT
+    words = kept.rpartition(" ")[0]
+    return (words if len(words) >= _SHORTEST_CUT else kept).rstrip() + _CUT

@@ -7,10 +7,11 @@ speak for the system. The words themselves are not changed.
 """
 
 import re
+import unicodedata
 from functools import lru_cache
 
-# All that some reader takes for the end of a line, and the spaces around it.
-_BREAKS = re.compile(r"[ \t]*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]+\s*")
+# All that some reader takes for the end of a line.
+_BREAKS = re.compile(r"[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]+")
 # Control characters say nothing aloud; bidirectional overrides make a line look like another.
 _INVISIBLE = re.compile(r"[\x00-\x08\x0e-\x1b\x1f\x7f-\x84\x86-\x9f\u200b\u202a-\u202e\u2060\u2066-\u2069\ufeff]")
 # Where a heading would go on after its first sign, and where the marks by which chat models tell system from user
@@ -19,6 +20,7 @@ _MARKS = re.compile(r"(?<=#)(?=#)|(?<=<)(?=\|[\w ]*\|>|/?(?:system|assistant|dev
 _APART = "\N{ZERO WIDTH NON-JOINER}"
 
 _LONGEST_NAME = 60
+_NOT_IN_NAMES = str.maketrans(":#<>", "    ", _APART)
 # What a line must not seem to be said by.
 _ROLES = frozenset(
     ["system", "assistant", "developer", "tool", "function", "instruction", "instructions", "admin", "administrator"]
@@ -29,13 +31,16 @@ def one_line(text: str) -> str:
     """A text as one line, free of what can't be spoken."""
     if text.isprintable() and "#" not in text and "<" not in text:
         return text.strip()  # nearly every text is one line already, and this sees it ten times as fast
-    return _MARKS.sub(_APART, _INVISIBLE.sub("", _BREAKS.sub(" ", text))).strip()
+    parts = (part.strip() for part in _BREAKS.split(text))
+    return _MARKS.sub(_APART, _INVISIBLE.sub("", " ".join(filter(None, parts)))).strip()
 
 
 @lru_cache(maxsize=256)
 def speaker_name(name: str, fallback: str) -> str:
     """A speaker's name, fit to stand before what he said; ``fallback`` for one that would pose as somebody else."""
-    plain = one_line(name).replace(":", " ").lstrip("#-* ").rstrip()[:_LONGEST_NAME].rstrip()
-    if not plain or not _ROLES.isdisjoint(re.findall(r"\w+", plain.casefold())):
+    plain = " ".join(one_line(name).translate(_NOT_IN_NAMES).split()).lstrip("-* ")[:_LONGEST_NAME].rstrip()
+    # As a reader sees it: without what can't be seen, and letters of a fancy alphabet as the plain ones.
+    seen = "".join(sign for sign in unicodedata.normalize("NFKC", plain) if unicodedata.category(sign) != "Cf")
+    if not seen or not _ROLES.isdisjoint(re.findall(r"[^\W_]+", seen.casefold())):
         return fallback
     return plain
