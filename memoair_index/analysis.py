@@ -45,6 +45,9 @@ STOP_WORDS = frozenset(
     """.split()
 )
 
+# What is longer is no word of any language, and would only fill the cache.
+_LONGEST_WORD = 64
+
 _stemmer_lock = threading.Lock()
 _stemmer = Stemmer.Stemmer("english", 0)
 
@@ -74,4 +77,4 @@ def terms(text: str) -> list[str]:
         # Twice, since what is taken apart may have another case, and the other way round.
         folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
         folded = unicodedata.normalize("NFC", _ACCENTS.sub("", folded)).translate(_APOSTROPHES)
-    return [term for word in _WORD.findall(folded) if (term := _term(word)) is not None]
+    return [term for word in _WORD.findall(folded) if (term := _term(word[:_LONGEST_WORD])) is not None]

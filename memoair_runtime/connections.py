@@ -36,6 +36,11 @@ class Connections:
                 with self._changed:
                     self._changed.wait_for(lambda gone=oldest: gone not in self._idle_since, 1.0)  # type: ignore[misc]
 
+    @property
+    def is_draining(self) -> bool:
+        """Whether each connection ends with the answer that is being given."""
+        return self._draining
+
     def opened(self, connection: socket.socket) -> None:
         """Count a new connection."""
         with self._changed:

@@ -43,8 +43,10 @@ def to_line(event: Event) -> bytes:
 
 
 def from_line(line: bytes) -> Event | None:
-    """Decode a line of the log; None if it is damaged."""
+    """Decode a line of the log; None if it is damaged, or of a shape that nobody here writes."""
     try:
-        return _decoder.decode(line)
+        event = _decoder.decode(line)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
+    parts = [event.payload.get(name) or {} for name in ("user", "metadata")]
+    return event if event.occurred_at.tzinfo and all(isinstance(part, dict) for part in parts) else None

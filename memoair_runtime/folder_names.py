@@ -45,7 +45,7 @@ def identifier_of(folder: Path) -> str | None:
     """Read back the identifier that a folder was named for; None if the folder is none of ours."""
     if is_shortened(folder.name):
         try:
-            identifier = (folder / ID_FILE).read_text(encoding="utf-8")
+            identifier = (folder / ID_FILE).read_bytes().decode()
         except (OSError, UnicodeDecodeError):
             return None
     else:

@@ -108,6 +108,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
         try:
             self.raw_requestline = self.rfile.readline(65_537)
+            if self.raw_requestline in (b"\r\n", b"\n"):  # some clients end a body with one line feed too many
+                self.raw_requestline = self.rfile.readline(65_537)
         except TimeoutError:
             return
         if not self.raw_requestline:
@@ -120,6 +122,9 @@ class _Handler(BaseHTTPRequestHandler):
                 self.send_error(HTTPStatus.REQUEST_URI_TOO_LONG)
                 return
             if not self.parse_request():
+                return
+            if self.headers.defects:  # a line that is no header ends the headers for the library, but not for others
+                self.send_error(HTTPStatus.BAD_REQUEST)
                 return
             self._answer()
         except TimeoutError:
@@ -223,6 +228,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _send(
         self, status: HTTPStatus, body: Mapping[str, Any] | bytes, headers: Mapping[str, str] | None = None
     ) -> None:
+        self.close_connection |= self._owner.connections.is_draining
         is_text = isinstance(body, bytes)
         content = body if isinstance(body, bytes) else msgspec.json.encode(body)
         head = [

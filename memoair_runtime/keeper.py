@@ -40,7 +40,7 @@ class Keeper:
         if self._keeps:
             try:
                 self.sessions.load_all()
-            except OSError as error:
+            except Exception as error:  # noqa: BLE001 - whatever it was, searches must not wait for it for ever
                 log.error("earlier sessions can't be read: action=load_failed error=%s", type(error).__name__)
                 self.gate.open(Readiness.ERROR)
                 return
@@ -63,7 +63,9 @@ class Keeper:
         except StorageUnavailable as fault:
             if session.state is SessionState.ENDED:
                 raise
-            log.warning("a session's start is not on the disk yet: action=start_unsaved errno=%s", fault.details)
+            log.warning(
+                "a session's start is not on the disk yet: action=start_unsaved errno=%s", fault.details.get("errno")
+            )
             return fault
         if self.memory.profile != self._stored_profile:
             self._upkeep.soon("profile", self._write_profile)

@@ -85,6 +85,7 @@ class LoggedSession:
         self._loaded = False
         self._opening = Opening({"id": folder.user_id}, {})  # as last asked for
         self._logged_opening: Opening | None = None
+        self._is_opening_due = False  # whether a start has not come to the disk yet
 
     @property
     def state(self) -> SessionState:
@@ -92,7 +93,10 @@ class LoggedSession:
         return self._state
 
     def load(self, *, again: bool = False) -> None:
-        """Read what the log holds so far; once it was read, only where that is asked for again."""
+        """Read what the log holds so far; once it was read, only where that is asked for again.
+
+        Raises `StorageUnavailable` where it can't be read; the next call tries again.
+        """
         with self._lock:
             if again or not self._loaded:
                 self._log.read()
@@ -103,25 +107,29 @@ class LoggedSession:
 
         Where the disk refuses, the fault is raised, and the opening is logged with the first turn that the disk takes.
         """
-        self._opening = opening
+        self._opening, self._is_opening_due = opening, True
         with self._writing() as append:
             if self._state is not SessionState.OPEN or opening != self._logged_opening:
                 append([self._opened(now)])
+            self._is_opening_due = False
 
     def save_turn(self, payload: Mapping[str, Any], occurred_at: datetime, now: datetime) -> str:
         """Log a turn, durable when this returns; a known turn id writes nothing."""
         with self._writing() as append:
-            check_not_ended(self)
             known = self._event_ids.get(payload["turnId"])
-            if known is not None:
+            if known is not None:  # also after the end: a retry that crossed it must not read as a lost turn
                 return known
-            events = [self._opened(min(now, occurred_at))] if self._state is SessionState.UNHEARD else []
+            check_not_ended(self)
+            is_due = self._is_opening_due or self._state is SessionState.UNHEARD
+            events = [self._opened(min(now, occurred_at))] if is_due else []
             turn = self._next(EventType.TURN, occurred_at, payload, len(events))
             append([*events, turn])
+            self._is_opening_due = False
             return turn.event_id
 
     def end(self, reason: str, now: datetime) -> None:
         """Close the session."""
+        self.load(again=True)  # another process may have written
         if self._state is SessionState.UNHEARD:
             return
         with self._writing() as append:

@@ -44,13 +44,20 @@ class SessionLog:
         self._read_until = 0  # every complete line before this offset has been passed on
 
     def read(self) -> None:
-        """Pass on what has been written since the last look. A line that is still being written waits for the next."""
+        """Pass on what has been written since the last look. A line that is still being written waits for the next.
+
+        Raises `StorageUnavailable` where there is a log and it can't be read.
+        """
         try:
             descriptor = os.open(self._folder.log, os.O_RDONLY | getattr(os, "O_BINARY", 0))
         except FileNotFoundError:
             return
+        except OSError as error:
+            raise storage_fault("the session's log can't be opened", error) from error
         try:
             self._catch_up(descriptor)
+        except OSError as error:
+            raise storage_fault("the session's log can't be read", error) from error
         finally:
             os.close(descriptor)
 
@@ -62,8 +69,11 @@ class SessionLog:
         Raises `StorageUnavailable` where the log can't be locked, opened or written. The folder must exist.
         """
         with self._locked(), self._opened() as descriptor:
-            if self._catch_up(descriptor) > self._read_until:
-                self._cut_torn_line(descriptor)
+            try:
+                if self._catch_up(descriptor) > self._read_until:
+                    self._cut_torn_line(descriptor)
+            except OSError as error:
+                raise storage_fault("the session's log can't be read or repaired", error) from error
             yield partial(self._append, descriptor)
 
     @contextmanager
@@ -121,11 +131,8 @@ class SessionLog:
     def _cut_torn_line(self, descriptor: int) -> None:
         """Cut away what stands behind the last line feed: the lock is ours, so nobody is writing it any more."""
         torn = os.fstat(descriptor).st_size - self._read_until
-        try:
-            os.ftruncate(descriptor, self._read_until)
-            sync_data(descriptor)
-        except OSError as error:
-            raise storage_fault("the session's log ends in a torn line that can't be cut away", error) from error
+        os.ftruncate(descriptor, self._read_until)
+        sync_data(descriptor)
         log.warning("a torn last line was cut from a session log: action=log_repaired bytes=%d", torn)
 
     def _append(self, descriptor: int, events: Sequence[Event]) -> None:

@@ -1,11 +1,15 @@
 """The sessions of one user: found by id, read when first named, and all of them read in the background at the start."""
 
+import logging
 import threading
 from collections.abc import Callable
 
 from memoair_runtime.events import Event
+from memoair_runtime.faults import StorageUnavailable
 from memoair_runtime.session import LoggedSession, Session, SessionState, UnkeptSession
 from memoair_runtime.user_folder import UserFolder
+
+log = logging.getLogger(__name__)
 
 
 class Sessions:
@@ -49,7 +53,11 @@ class Sessions:
             if session is None:
                 session = self._known[session_id] = self._new(session_id, unkept=unkept)
         if isinstance(session, LoggedSession):
-            session.load(again=again)
+            try:
+                session.load(again=again)
+            except StorageUnavailable as fault:
+                # Recall goes on with what is known; a turn will be refused by the same disk.
+                log.warning("a session's log can't be read: action=session_unread errno=%s", fault.details.get("errno"))
         return session
 
     def _new(self, session_id: str, *, unkept: bool) -> Session:

@@ -91,9 +91,9 @@ def _bind_addr(address: str) -> tuple[str, int]:
     """Take ``HOST:PORT`` apart; only loopback, since whoever reaches the port can read a caller's memory."""
     host, _, port_text = address.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
-    if host == "localhost":
+    if host.lower() == "localhost":
         host = "127.0.0.1"
-    if not (port_text.isascii() and port_text.isdigit() and int(port_text) <= 65535):
+    if not (port_text.isascii() and port_text.isdigit() and len(port_text) <= 5 and int(port_text) <= 65535):
         raise SettingsError(f"{_PREFIX}BIND_ADDR is {address!r}, which is not HOST:PORT")
     try:
         loopback = ipaddress.ip_address(host).is_loopback

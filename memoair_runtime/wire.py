@@ -1,5 +1,6 @@
 """The loopback wire: what a request may hold, checked once; inside, everybody trusts these records."""
 
+import re
 from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, Any, Generic, TypeVar
@@ -16,6 +17,9 @@ MAX_QUERY_CHARS = 16_384
 MAX_TOP_K = 1_000
 MAX_TIMEOUT_MS = 60_000
 DEFAULT_TIMEOUT_MS = 250
+# Metadata comes back within log lines and replies, which nest it deeper still; a reader gives up at about a thousand.
+_MAX_DEPTH = 64
+_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
 
 Identifier = Annotated[str, msgspec.Meta(min_length=1, max_length=1_024)]
 Milliseconds = Annotated[float, msgspec.Meta(gt=0, le=MAX_TIMEOUT_MS)]
@@ -146,14 +150,14 @@ class BodyParser(Generic[RequestT]):
 
     def __call__(self, body: bytes) -> RequestT:
         """Parse a body, or raise `BadRequest` that names the field and what was expected of it."""
+        if body.count(b"[") + body.count(b"{") > _MAX_DEPTH and _depth(body) > _MAX_DEPTH:
+            raise BadRequest(f"the body is nested deeper than {_MAX_DEPTH} levels")
         try:
             return self._decode(body or b"{}")
         except UnicodeDecodeError as error:
             raise BadRequest("the body is not valid UTF-8", position=error.start) from None
-        except RecursionError:
-            raise BadRequest("the body is nested too deep") from None
         except msgspec.ValidationError as error:
-            raise BadRequest(str(error)) from None  # field names and types, no values
+            raise BadRequest(_without_values(str(error))) from None
         except msgspec.DecodeError:
             raise BadRequest("the body is not valid JSON") from None
 
@@ -163,4 +167,25 @@ def converted(value: Metadata, kind: type[StructT], where: str) -> StructT:
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
-        raise BadRequest(f"{where}: {error}", field=where) from None
+        raise BadRequest(f"{where}: {_without_values(str(error))}", field=where) from None
+
+
+def _without_values(message: str) -> str:
+    """The library's message, which names types, limits and places, without what it quotes of the request."""
+    what, at, where = message.rpartition(" - at ")
+    for kind in ("Invalid enum value", "Object contains unknown field"):
+        if message.startswith(kind):
+            return f"{kind}{at}{where}" if what else kind
+    return message
+
+
+def _depth(body: bytes) -> int:
+    """How deep the brackets of a JSON text are nested, those in its strings left out."""
+    depth = deepest = 0
+    for sign in _BRACKETS.findall(body):
+        if sign in b"[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif sign in b"]}":
+            depth -= 1
+    return deepest

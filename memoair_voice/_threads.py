@@ -1,5 +1,6 @@
 """The one bridge from the event loop to the sync classes."""
 
+import asyncio
 from collections.abc import Callable, Coroutine
 from functools import partial, wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -23,9 +24,38 @@ async def in_thread(call: Callable[[], R], *, abandon: bool) -> R:
     except LookupError:
         limiter = CapacityLimiter(_THREADS)
         _limiter.set(limiter)
-    with CancelScope(shield=not abandon):  # or a call in a scope that is cancelled already would not even begin
-        return await to_thread.run_sync(call, abandon_on_cancel=abandon, limiter=limiter)
+    if abandon:
+        return await to_thread.run_sync(call, abandon_on_cancel=True, limiter=limiter)
+    with CancelScope(shield=True):  # or a call in a scope that is cancelled already would not even begin
+        if _is_on_asyncio():
+            return await _to_the_end(asyncio.ensure_future(to_thread.run_sync(call, limiter=limiter)))
+        return await to_thread.run_sync(call, limiter=limiter)
     raise AssertionError("a scope of our own is never cancelled")
+
+
+def _is_on_asyncio() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+async def _to_the_end(task: "asyncio.Future[R]") -> R:
+    """Wait for a task whatever happens to us: asyncio cancels tasks also past the scopes that shield from it."""
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError as error:
+            if task.cancelled():
+                raise
+            cancelled = error
+        except BaseException:  # noqa: BLE001 - the task's own, which its result raises below
+            break
+    if cancelled is not None:
+        raise cancelled
+    return task.result()
 
 
 def awaited(

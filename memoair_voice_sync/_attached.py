@@ -1,7 +1,7 @@
 """A runtime that somebody else started and will end."""
 
 from memoair_voice_sync._errors import MemoAirVoiceMemoryError
-from memoair_voice_sync._probe import check_runtime
+from memoair_voice_sync._probe import CLOSED, check_runtime
 from memoair_voice_sync._transport import RuntimeTransport, RuntimeUnreachable
 
 
@@ -13,11 +13,14 @@ class AttachedRuntime:
         self._project_id, self._user_id = project_id, user_id
         self._url = url
         self._is_checked = False
+        self._is_closed = False
 
     pid: int | None = None  # not ours, whatever it is
 
     def ensure_running(self, deadline: float) -> RuntimeTransport:
         """Return the way to the runtime; raises ``runtime.start_failed`` where none listens."""
+        if self._is_closed:
+            raise MemoAirVoiceMemoryError("runtime.start_failed", CLOSED)
         if not self._is_checked:
             try:
                 check_runtime(self._transport, self._project_id, self._user_id, deadline)
@@ -33,4 +36,5 @@ class AttachedRuntime:
 
     def stop(self, timeout_s: float) -> None:  # noqa: ARG002
         """Close the connections; the runtime is not ours to end."""
+        self._is_closed = True
         self._transport.close()

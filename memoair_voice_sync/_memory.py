@@ -1,5 +1,7 @@
 """One caller's memory, without a pool: the raw client."""
 
+import math
+import os
 import secrets
 import time
 import uuid
@@ -17,7 +19,7 @@ from memoair_voice_sync._log import log
 from memoair_voice_sync._process import RuntimeManager, RuntimeProcess
 from memoair_voice_sync._results import SearchResult
 from memoair_voice_sync._tool import DEFAULT_INTENT, MemoryToolSync, openai_function
-from memoair_voice_sync._transport import RuntimeTransport, RuntimeUnreachable, parse_runtime_url
+from memoair_voice_sync._transport import RuntimeTransport, RuntimeUnreachable, encode_body, parse_runtime_url
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -32,6 +34,9 @@ ORG_ONLY_USER = "__org__"
 _WAY_BACK = 0.1
 _FLUSH_S = 7.0
 _STOP_S = 2.0
+_DAY_S = 86_400.0
+# The longest time that a runtime can be granted.
+_LONGEST_GRANT_MS = 60_000.0
 
 
 class MemoAirVoiceMemorySync:
@@ -78,33 +83,34 @@ class MemoAirVoiceMemorySync:
         self._session_id = uuid.uuid4().hex if session_id is None else _identifier("session_id", session_id)
         self._satham = {"variant": "default"} if satham is None else dict(satham)
         self._org_only = org_only
-        host, port = parse_runtime_url(runtime_url)
+        host, port = parse_runtime_url(_text("runtime_url", runtime_url))
+        token = _secret("runtime_token", runtime_token)
         if runtime_manager is not None:
             self._runtime = runtime_manager
         elif auto_start_runtime and client is None:
             spec = RuntimeSpec(
                 project_id=self._project_id,
                 user_id=self._user_id,
-                api_key=api_key,
-                internal_token=internal_token,
+                api_key=_secret("api_key", api_key),
+                internal_token=_secret("internal_token", internal_token),
                 # A port that was chosen by nobody is known to nobody: then a token costs nothing and shuts others out.
-                token=runtime_token or (None if port else secrets.token_urlsafe(32)),
+                token=token or (None if port else secrets.token_urlsafe(32)),
                 cloud_base_url=cloud_base_url,
-                storage_root=storage_root,
+                storage_root=_path("storage_root", storage_root),
                 org_only=org_only,
-                org_file=org_file,
-                binary=runtime_binary,
+                org_file=_path("org_file", org_file),
+                binary=_path("runtime_binary", runtime_binary),
                 version=runtime_version,
                 repo=runtime_repo,
-                cache_dir=runtime_cache_dir,
+                cache_dir=_path("runtime_cache_dir", runtime_cache_dir),
             )
             self._runtime = RuntimeProcess(spec, host, port)
         else:
             if not port:
                 raise ValueError("runtime_url needs a port unless the runtime is started here")
-            transport = RuntimeTransport(host, port, runtime_token, client)
+            transport = RuntimeTransport(host, port, token, client)
             self._runtime = AttachedRuntime(transport, self._project_id, self._user_id, runtime_url)
-        self._is_session_open = False
+        self._opened_in: int | None = None  # the process that has opened the session and not ended it
 
     def __repr__(self) -> str:
         return f"<MemoAirVoiceMemorySync session={self._session_id!r} runtime={self._runtime!r}>"
@@ -121,7 +127,7 @@ class MemoAirVoiceMemorySync:
 
     def runtime_url(self, timeout_s: float = 5.0) -> str:
         """The address of the runtime, which is started if need be; another client of the same caller can use it."""
-        return self._runtime.ensure_running(time.monotonic() + timeout_s).url
+        return self._runtime.ensure_running(time.monotonic() + _seconds("timeout_s", timeout_s)).url
 
     def start_session(self, metadata: dict[str, Any] | None = None, timeout_s: float = 5.0) -> dict[str, Any]:
         """Open the session and return the runtime's reply, ``{"sessionId", "bootstrap", "paths"}``.
@@ -131,20 +137,20 @@ class MemoAirVoiceMemorySync:
         """
         body = {
             "sessionId": self._session_id,
-            "workspaceId": self._project_id,
-            "userId": self._user_id,
             "satham": self._satham,
             "metadata": _mapping("metadata", metadata),
             **({"mode": "org_only"} if self._org_only else {}),
         }
-        reply = self._call("session/start", body, timeout_s)
-        self._is_session_open = True
+        reply = self._call("session/start", body, _seconds("timeout_s", timeout_s))
+        self._opened_in = os.getpid()
         return reply
 
     def end_session(self, reason: str = "completed", timeout_s: float = 5.0) -> dict[str, Any]:
         """Close the session and return what was flushed. Ending it twice is no error."""
-        reply = self._call("session/end", {"sessionId": self._session_id, "reason": reason}, timeout_s)
-        self._is_session_open = False
+        reply = self._call(
+            "session/end", {"sessionId": self._session_id, "reason": reason}, _seconds("timeout_s", timeout_s)
+        )
+        self._opened_in = None
         return reply
 
     def search_memory(
@@ -162,8 +168,6 @@ class MemoAirVoiceMemorySync:
         ``top_k`` bounds the items of each lane, ``filter`` keeps only hits of the org and permanent lanes whose
         metadata fits. Lanes that are late are dropped and named in the trace.
         """
-        if not timeout_ms > 0:
-            raise ValueError(f"timeout_ms must be positive, not {timeout_ms}")
         body = {
             "sessionId": self._session_id,
             "query": _text("query", query),
@@ -173,25 +177,12 @@ class MemoAirVoiceMemorySync:
             "topK": top_k and dict(top_k),
             "filter": filter and dict(filter),
         }
-        deadline = time.monotonic() + timeout_ms / 1e3
-        reply = self._call_by("search_memory", body, deadline, grant_ms=True)
-        try:
-            return SearchResult(
-                contextText=reply["contextText"],
-                profile=reply["profile"],
-                working=reply["working"],
-                permanent=reply["permanent"],
-                org=reply["org"],
-                sources=reply["sources"],
-                trace=reply["trace"],
-            )
-        except KeyError as error:
-            message = f"the runtime's answer lacks {error}"
-            raise MemoAirVoiceMemoryError("runtime.internal", message, 200) from error
+        return _search_result(self._call("search_memory", body, _seconds("timeout_ms", timeout_ms, 1e-3), grants=True))
 
     def search_memory_tool(self, *, search_memory_timeout_ms: float | None = None) -> MemoryToolSync:
         """Return a tool that a language model can be given to search this memory."""
         timeout_ms = DEFAULT_TIMEOUT_MS if search_memory_timeout_ms is None else search_memory_timeout_ms
+        _seconds("search_memory_timeout_ms", timeout_ms, 1e-3)
         return MemoryToolSync(lambda query, intent: self.search_memory(query, intent=intent, timeout_ms=timeout_ms))
 
     def after_turn(
@@ -216,12 +207,13 @@ class MemoAirVoiceMemorySync:
             "toolCalls": list(tool_calls or ()),
             "metadata": _mapping("metadata", metadata),
         }
-        event_id = self._call("turn/after", body, timeout_s).get("localEventId")
+        event_id = self._call("turn/after", body, _seconds("timeout_s", timeout_s)).get("localEventId")
         return None if event_id is None else str(event_id)
 
     def flush(self, timeout_s: float = _FLUSH_S) -> bool:
         """Wait until nothing is pending in the runtime; tell whether that came true in time."""
-        reply = self._call("sync/flush", {"deadlineMs": timeout_s * 1e3}, timeout_s + 1)
+        left_s = _seconds("timeout_s", timeout_s)
+        reply = self._call("sync/flush", {"deadlineMs": min(left_s * 1e3, _LONGEST_GRANT_MS)}, left_s + 1)
         return reply.get("status") == "ok"
 
     def to_openai_function(self) -> dict[str, Any]:
@@ -239,8 +231,8 @@ class MemoAirVoiceMemorySync:
     def close(self) -> None:
         """End the session if it is open, and the runtime if it was started here. Twice is no harm."""
         try:
-            if self._is_session_open:
-                self._is_session_open = False
+            if self._opened_in == os.getpid():  # a child of a fork does not end its parent's call
+                self._opened_in = None
                 self.end_session("closed", timeout_s=_STOP_S)
         except MemoAirVoiceMemoryError as error:
             # The session's turns are on the disk; only its end is not, and whoever reads the log can live with that.
@@ -256,26 +248,28 @@ class MemoAirVoiceMemorySync:
     ) -> None:
         self.close()
 
-    def _call(self, path: str, body: dict[str, Any], timeout_s: float) -> dict[str, Any]:
-        if not timeout_s > 0:
-            raise ValueError(f"timeout_s must be positive, not {timeout_s}")
-        return self._call_by(path, body, time.monotonic() + timeout_s)
+    def _call(self, path: str, body: dict[str, Any], timeout_s: float, *, grants: bool = False) -> dict[str, Any]:
+        """Call the runtime, started if need be; where it has died or is about to end, another one, until time is up.
 
-    def _call_by(self, path: str, body: dict[str, Any], deadline: float, *, grant_ms: bool = False) -> dict[str, Any]:
-        """Call the runtime, started if need be; where it has died, start another and call once more."""
-        for is_last in (False, True):
+        Where the call ``grants`` time, the runtime is told how much of it is its own.
+        """
+        deadline = time.monotonic() + timeout_s
+        # Every call names whom it is for: the port may have passed to another caller's runtime since the last one.
+        content = encode_body(body | {"workspaceId": self._project_id, "userId": self._user_id})
+        while True:
             transport = self._runtime.ensure_running(deadline)
-            if grant_ms:
-                left_ms = max(1.0, (deadline - time.monotonic()) * 1e3)
-                body = body | {"timeoutMs": left_ms * (1 - _WAY_BACK)}
+            granted = content
+            if grants:
+                left_ms = (deadline - time.monotonic()) * 1e3 * (1 - _WAY_BACK)
+                granted = content[:-1] + b', "timeoutMs": %.3f}' % min(max(1.0, left_ms), _LONGEST_GRANT_MS)
             try:
-                return transport.call("POST", f"/v1/runtime/{path}", body, deadline)
-            except RuntimeUnreachable as error:
+                return transport.call("POST", f"/v1/runtime/{path}", granted, deadline)
+            except RuntimeUnreachable:
                 self._runtime.mark_unreachable()
-                if is_last:
-                    message = f"the runtime can't be reached: {error}"
-                    raise MemoAirVoiceMemoryError("runtime.start_failed", message) from error
-        raise AssertionError("unreachable")
+            except MemoAirVoiceMemoryError as error:
+                if error.code != "runtime.draining":
+                    raise
+                self._runtime.mark_unreachable()
 
     def _search_in_thread(self) -> Callable[[str, str], Awaitable[str]]:
         from anyio import to_thread
@@ -286,6 +280,50 @@ class MemoAirVoiceMemorySync:
             return await to_thread.run_sync(lambda: tool(query, intent=intent), abandon_on_cancel=True)
 
         return search
+
+
+def _search_result(reply: dict[str, Any]) -> SearchResult:
+    lists = [reply.get(name) for name in ("working", "permanent", "org", "sources")]
+    context, profile, trace = reply.get("contextText"), reply.get("profile"), reply.get("trace")
+    is_whole = isinstance(context, str) and isinstance(trace, dict) and all(isinstance(each, list) for each in lists)
+    if not is_whole or not isinstance(profile, dict | None):
+        raise MemoAirVoiceMemoryError("runtime.internal", "the runtime's answer is not that to a search", 200)
+    return SearchResult(
+        contextText=reply["contextText"],
+        profile=profile,
+        working=reply["working"],
+        permanent=reply["permanent"],
+        org=reply["org"],
+        sources=reply["sources"],
+        trace=reply["trace"],
+    )
+
+
+def _seconds(name: str, value: float, unit_s: float = 1.0) -> float:
+    """A time-out in seconds, checked; one that is longer than a day is a day."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} must be a number, not {type(value).__name__}")
+    if not value > 0 or math.isinf(value):
+        raise ValueError(f"{name} must be positive and finite, not {value}")
+    return min(value * unit_s, _DAY_S)
+
+
+def _secret(name: str, value: object) -> str | None:
+    """A key or token, which will travel in a header; what is wrong with it is said without it."""
+    if value is None:
+        return None
+    text = _text(name, value)
+    if not (text.isascii() and text.isprintable()):
+        raise ValueError(f"{name} holds a character that no key has")
+    return text or None
+
+
+def _path(name: str, value: object) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str | os.PathLike):
+        raise TypeError(f"{name} must be a str or a path, not {type(value).__name__}")
+    return os.fspath(value)
 
 
 def _identifier(name: str, value: object) -> str:

@@ -20,7 +20,7 @@ from memoair_voice_sync._errors import MemoAirVoiceMemoryError
 from memoair_voice_sync._launch import RuntimeSpec
 from memoair_voice_sync._log import log
 from memoair_voice_sync._port_holder import port_holder
-from memoair_voice_sync._probe import check_runtime
+from memoair_voice_sync._probe import CLOSED, check_runtime
 from memoair_voice_sync._transport import RuntimeTransport, RuntimeUnreachable
 
 # A process that has not answered its health check for this long after its start never will.
@@ -30,6 +30,7 @@ _POLL_S = 0.01
 _PROBE_S = 1.0
 _EXIT_ADDRESS = 3  # with this exit code a runtime says that it could not have its port
 _TAIL_BYTES = 4_096
+_HEAD_BYTES = 65_536
 
 
 class RuntimeManager(Protocol):
@@ -55,6 +56,7 @@ class ProcessState(Enum):
     IDLE = "idle"  # nothing has been started, or what was is gone
     STARTING = "starting"  # started, has not answered yet
     RUNNING = "running"  # started by us, and answers
+    DOUBTFUL = "doubtful"  # ran, and did not take a connection: it ends, or will answer again
     ATTACHED = "attached"  # somebody else's process that serves the same caller
     STOPPED = "stopped"  # told to end; starts no more
 
@@ -116,21 +118,23 @@ class RuntimeProcess:
         raise MemoAirVoiceMemoryError("runtime.timeout", "the runtime is still starting")
 
     def mark_unreachable(self) -> None:
-        """Say that the runtime did not take a connection: it is looked at anew before the next call."""
+        """Say that the runtime did not take a connection or is about to end: it is looked at before the next call."""
         with self._lock:
+            if self._state is ProcessState.RUNNING:
+                self._state = ProcessState.DOUBTFUL
             if self._state is ProcessState.ATTACHED and self._transport is not None:
                 self._transport.close()
                 self._state, self._transport = ProcessState.IDLE, None
 
     def stop(self, timeout_s: float = TERM_TIMEOUT_S) -> None:
-        """End the process that was started here: ask, then SIGTERM, then SIGKILL for it and its children; reap it."""
+        """End the process that was started here: SIGTERM, after ``timeout_s`` SIGKILL with its children; reap it."""
         with self._lock:
             self._state = ProcessState.STOPPED
             process, self._process = self._process, None
             transport, self._transport = self._transport, None
             output, self._output = self._output, None
         if process is not None:
-            _end(process, transport, timeout_s)
+            _end(process, timeout_s)
         if transport is not None:
             transport.close()
         if output is not None:
@@ -139,7 +143,7 @@ class RuntimeProcess:
     def _advance(self, deadline: float) -> RuntimeTransport | None:
         """Take the next step towards a running process, under the lock; return the way to it where it is reached."""
         if self._state is ProcessState.STOPPED:
-            raise MemoAirVoiceMemoryError("runtime.start_failed", "the memory has been closed")
+            raise MemoAirVoiceMemoryError("runtime.start_failed", CLOSED)
         if self._state is ProcessState.IDLE:
             command = self._spec.command()
             if self._wanted_port and self._attach(self._wanted_port, deadline):
@@ -152,9 +156,9 @@ class RuntimeProcess:
         if self._process.poll() is not None:
             self._bury(self._process.returncode)
             return None
-        if self._state is ProcessState.STARTING:
-            return self._look(deadline)
-        return self._transport
+        if self._state is ProcessState.RUNNING:
+            return self._transport
+        return self._look(deadline)
 
     def _attach(self, port: int, deadline: float) -> bool:
         """Use a runtime that listens already, if it serves the same caller; tell whether one listens.
@@ -205,7 +209,7 @@ class RuntimeProcess:
         """See whether the process that is starting answers by now."""
         port = self._wanted_port or self._announced_port()
         if port:
-            transport = RuntimeTransport(self._host, port, self._spec.token)
+            transport = self._transport or RuntimeTransport(self._host, port, self._spec.token)
             try:
                 self._check(transport, deadline)
             except (RuntimeUnreachable, MemoAirVoiceMemoryError) as error:
@@ -216,11 +220,11 @@ class RuntimeProcess:
                 self._transport, self._state = transport, ProcessState.RUNNING
                 self._lost_port = False
                 return transport
-        if time.monotonic() - self._started_at > START_TIMEOUT_S:
+        if self._state is ProcessState.STARTING and time.monotonic() - self._started_at > START_TIMEOUT_S:
             process = self._process
             self._state = ProcessState.IDLE
             if process is not None:
-                _end(process, None, 0)
+                _end(process, 0)
             message = f"the runtime did not answer its health check within {START_TIMEOUT_S:.0f} s"
             raise MemoAirVoiceMemoryError("runtime.start_failed", message, details={"output": self._tail()})
         return None
@@ -263,7 +267,8 @@ class RuntimeProcess:
         return MemoAirVoiceMemoryError("runtime.start_failed", message, details={"port": port, "holder": holder})
 
     def _announced_port(self) -> int | None:
-        for line in self._tail().splitlines():
+        # It is among the first lines, however much the process has said since.
+        for line in self._read_output(0, _HEAD_BYTES).splitlines():
             with suppress(ValueError, TypeError, KeyError):
                 told = json.loads(line)
                 if told["event"] == "listening":
@@ -274,20 +279,30 @@ class RuntimeProcess:
         """The last of what the process has put out."""
         if self._output is None:
             return ""
-        descriptor = self._output.fileno()
-        start = max(0, os.fstat(descriptor).st_size - _TAIL_BYTES)
+        return self._read_output(max(0, os.fstat(self._output.fileno()).st_size - _TAIL_BYTES), _TAIL_BYTES).strip()
+
+    def _read_output(self, start: int, size: int) -> str:
+        if self._output is None:
+            return ""
         if hasattr(os, "pread"):  # the process writes at the same file offset, which must not be moved
-            raw = os.pread(descriptor, _TAIL_BYTES, start)
+            raw = os.pread(self._output.fileno(), size, start)
         else:
             self._output.seek(start)
-            raw = self._output.read(_TAIL_BYTES)
-        return raw.decode(errors="replace").strip()
+            raw = self._output.read(size)
+        return raw.decode(errors="replace")
 
     def _forget(self) -> None:
         """After a fork, in the child: the process, its pipe and its connections are the parent's."""
         process, self._process = self._process, None
+        output, self._output = self._output, None
+        transport, self._transport = self._transport, None
         self._lock = threading.Lock()
-        self._state, self._output, self._transport = ProcessState.IDLE, None, None
+        if self._state is not ProcessState.STOPPED:
+            self._state = ProcessState.IDLE
+        if output is not None:
+            output.close()
+        if transport is not None:
+            transport.close()
         if process is not None:
             if process.stdin is not None:
                 process.stdin.close()  # or the runtime would not see the parent end while this process lives
@@ -306,19 +321,14 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_all)
 
 
-def _end(process: subprocess.Popen[bytes], transport: RuntimeTransport | None, timeout_s: float) -> None:
-    """Ask a process to end, then make it; its children with it."""
-    if transport is not None and process.poll() is None and timeout_s > 0:
-        with suppress(RuntimeUnreachable, MemoAirVoiceMemoryError):
-            body = {"deadlineMs": timeout_s * 1e3}
-            transport.call("POST", "/v1/runtime/shutdown", body, time.monotonic() + timeout_s)
+def _end(process: subprocess.Popen[bytes], timeout_s: float) -> None:
+    """Tell a process to end, and after ``timeout_s`` make it, and its children with it."""
     if process.stdin is not None:
         with suppress(OSError):
             process.stdin.close()
-    _wait(process, timeout_s)
-    if process.poll() is None:
+    if os.name != "nt":  # on Windows it would not be asked but ended; there the closed input is the whole message
         process.terminate()
-        _wait(process, TERM_TIMEOUT_S)
+    _wait(process, timeout_s)
     if process.poll() is None:
         _kill_tree(process)
     process.wait()

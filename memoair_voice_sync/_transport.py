@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import urllib3
 
+from memoair_voice_sync._connection import DeadlinePool, set_deadline
 from memoair_voice_sync._errors import MemoAirVoiceMemoryError
 
 # Connections that are kept; more threads than these open further ones, which are closed after use.
@@ -18,6 +19,15 @@ _KEPT_CONNECTIONS = 16
 
 class RuntimeUnreachable(Exception):
     """Nothing listens at the address, or what listened is gone."""
+
+
+def encode_body(body: Mapping[str, Any]) -> bytes:
+    """A request's body as JSON; raises TypeError or ValueError for what JSON can't hold."""
+    try:
+        # A lone surrogate, as a broken transcriber may send it, must not cost the turn.
+        return json.dumps(body, ensure_ascii=False, allow_nan=False).encode(errors="replace")
+    except RecursionError:
+        raise ValueError("an argument is nested too deep") from None
 
 
 def parse_runtime_url(url: str) -> tuple[str, int]:
@@ -56,23 +66,20 @@ class RuntimeTransport:
         host = f"[{self._host}]" if ":" in self._host else self._host
         return f"http://{host}:{self._port}"
 
-    def call(self, method: str, path: str, body: Mapping[str, Any] | None, deadline: float) -> dict[str, Any]:
+    def call(self, method: str, path: str, content: bytes | None, deadline: float) -> dict[str, Any]:
         """Send a request and return the body of the reply.
 
         Gives up at the ``deadline`` (monotonic seconds). A connection that broke is tried once more: every call has one
         effect, however often it arrives. Raises `RuntimeUnreachable`, or `MemoAirVoiceMemoryError` for everything else.
         """
-        # A lone surrogate, as a broken transcriber may send it, must not cost the turn.
-        content = (
-            None if body is None else json.dumps(body, ensure_ascii=False, allow_nan=False).encode(errors="replace")
-        )
         try:
             return self._send(method, path, content, deadline)
         except urllib3.exceptions.ProtocolError:
             try:
                 return self._send(method, path, content, deadline)
             except urllib3.exceptions.ProtocolError as error:
-                raise RuntimeUnreachable("the connection broke") from error
+                message = "the connection broke before there was an answer, or the answer is not HTTP"
+                raise MemoAirVoiceMemoryError("runtime.internal", message) from error
 
     def close(self) -> None:
         """Close the connections."""
@@ -84,6 +91,7 @@ class RuntimeTransport:
         left = deadline - time.monotonic()
         if left <= 0:
             raise _timed_out()
+        set_deadline(deadline)
         try:
             response = self._pool().urlopen(
                 method, path, content, self._headers, retries=False, timeout=urllib3.Timeout(total=left), redirect=False
@@ -94,6 +102,10 @@ class RuntimeTransport:
             raise _timed_out() from error
         except urllib3.exceptions.ClosedPoolError as error:  # by another thread, which saw the runtime die
             raise RuntimeUnreachable("the connection was closed") from error
+        except urllib3.exceptions.ProtocolError:
+            raise
+        except urllib3.exceptions.HTTPError as error:
+            raise MemoAirVoiceMemoryError("runtime.internal", "the runtime's answer can't be decoded") from error
         return _read(response.status, response.data)
 
     def _pool(self) -> urllib3.HTTPConnectionPool:
@@ -101,14 +113,14 @@ class RuntimeTransport:
             return self._given_pool
         if self._own_pool is None or self._pid != os.getpid():  # a child's requests must not mix with its parent's
             self._pid = os.getpid()
-            self._own_pool = urllib3.HTTPConnectionPool(self._host, self._port, maxsize=_KEPT_CONNECTIONS)
+            self._own_pool = DeadlinePool(self._host, self._port, maxsize=_KEPT_CONNECTIONS)
         return self._own_pool
 
 
 def _read(status: int, data: bytes) -> dict[str, Any]:
     try:
         body = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         body = None
     if status < 400 and isinstance(body, dict):
         return body
