@@ -2,7 +2,7 @@
 
 from memoair_voice_sync._errors import MemoAirVoiceMemoryError
 from memoair_voice_sync._probe import CLOSED, check_runtime
-from memoair_voice_sync._transport import RuntimeTransport, RuntimeUnreachable
+from memoair_voice_sync._transport import ConnectionBroke, RuntimeTransport, RuntimeUnreachable
 
 
 class AttachedRuntime:
@@ -24,6 +24,8 @@ class AttachedRuntime:
         if not self._is_checked:
             try:
                 check_runtime(self._transport, self._project_id, self._user_id, deadline)
+            except ConnectionBroke as error:
+                raise MemoAirVoiceMemoryError("runtime.internal", str(error)) from error
             except RuntimeUnreachable as error:
                 message = f"no runtime listens at {self._url}; start voice-runtime, or leave auto_start_runtime on"
                 raise MemoAirVoiceMemoryError("runtime.start_failed", message) from error

@@ -19,7 +19,13 @@ from memoair_voice_sync._log import log
 from memoair_voice_sync._process import RuntimeManager, RuntimeProcess
 from memoair_voice_sync._results import SearchResult
 from memoair_voice_sync._tool import DEFAULT_INTENT, MemoryToolSync, openai_function
-from memoair_voice_sync._transport import RuntimeTransport, RuntimeUnreachable, encode_body, parse_runtime_url
+from memoair_voice_sync._transport import (
+    ConnectionBroke,
+    RuntimeTransport,
+    RuntimeUnreachable,
+    encode_body,
+    parse_runtime_url,
+)
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -34,6 +40,7 @@ ORG_ONLY_USER = "__org__"
 _WAY_BACK = 0.1
 _FLUSH_S = 7.0
 _STOP_S = 2.0
+_MOST_BREAKS = 2
 _DAY_S = 86_400.0
 # The longest time that a runtime can be granted.
 _LONGEST_GRANT_MS = 60_000.0
@@ -126,7 +133,7 @@ class MemoAirVoiceMemorySync:
         return self._runtime.pid
 
     def runtime_url(self, timeout_s: float = 5.0) -> str:
-        """The address of the runtime, which is started if need be; another client of the same caller can use it."""
+        """The address of the runtime, started if need be; another client of the caller needs its token, too."""
         return self._runtime.ensure_running(time.monotonic() + _seconds("timeout_s", timeout_s)).url
 
     def start_session(self, metadata: dict[str, Any] | None = None, timeout_s: float = 5.0) -> dict[str, Any]:
@@ -256,20 +263,32 @@ class MemoAirVoiceMemorySync:
         deadline = time.monotonic() + timeout_s
         # Every call names whom it is for: the port may have passed to another caller's runtime since the last one.
         content = encode_body(body | {"workspaceId": self._project_id, "userId": self._user_id})
+        refusal: MemoAirVoiceMemoryError | None = None  # why the last runtime did not answer
+        breaks = 0
         while True:
-            transport = self._runtime.ensure_running(deadline)
+            try:
+                transport = self._runtime.ensure_running(deadline)
+            except MemoAirVoiceMemoryError as error:
+                if error.code == "runtime.timeout" and refusal is not None:
+                    raise refusal from error
+                raise
             granted = content
             if grants:
                 left_ms = (deadline - time.monotonic()) * 1e3 * (1 - _WAY_BACK)
                 granted = content[:-1] + b', "timeoutMs": %.3f}' % min(max(1.0, left_ms), _LONGEST_GRANT_MS)
             try:
                 return transport.call("POST", f"/v1/runtime/{path}", granted, deadline)
+            except ConnectionBroke as error:  # of a runtime that was killed, or of one that breaks at this very call
+                breaks += 1
+                if breaks > _MOST_BREAKS:
+                    raise MemoAirVoiceMemoryError("runtime.internal", str(error)) from error
             except RuntimeUnreachable:
-                self._runtime.mark_unreachable()
+                refusal = None
             except MemoAirVoiceMemoryError as error:
                 if error.code != "runtime.draining":
                     raise
-                self._runtime.mark_unreachable()
+                refusal = error
+            self._runtime.mark_unreachable()
 
     def _search_in_thread(self) -> Callable[[str, str], Awaitable[str]]:
         from anyio import to_thread

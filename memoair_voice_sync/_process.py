@@ -8,7 +8,7 @@ import tempfile
 import threading
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from enum import Enum
 from pathlib import Path
@@ -21,7 +21,7 @@ from memoair_voice_sync._launch import RuntimeSpec
 from memoair_voice_sync._log import log
 from memoair_voice_sync._port_holder import port_holder
 from memoair_voice_sync._probe import CLOSED, check_runtime
-from memoair_voice_sync._transport import RuntimeTransport, RuntimeUnreachable
+from memoair_voice_sync._transport import ConnectionBroke, RuntimeTransport, RuntimeUnreachable
 
 # A process that has not answered its health check for this long after its start never will.
 START_TIMEOUT_S = 15.0
@@ -168,6 +168,9 @@ class RuntimeProcess:
         transport = RuntimeTransport(self._host, port, self._spec.token)
         try:
             self._check(transport, deadline)
+        except ConnectionBroke:
+            transport.close()
+            raise self._port_taken(port) from None
         except RuntimeUnreachable:
             transport.close()
             return False
@@ -322,30 +325,36 @@ if hasattr(os, "register_at_fork"):
 
 
 def _end(process: subprocess.Popen[bytes], timeout_s: float) -> None:
-    """Tell a process to end, and after ``timeout_s`` make it, and its children with it."""
+    """Tell a process and its children to end, and after ``timeout_s`` make them; reap it."""
+    # Before anybody has ended: a child whose parent is gone is nobody's. psutil knows each by its pid and the time of
+    # its birth, so that no stranger with the same pid is met.
+    family = _children(process)
     if process.stdin is not None:
         with suppress(OSError):
             process.stdin.close()
     if os.name != "nt":  # on Windows it would not be asked but ended; there the closed input is the whole message
         process.terminate()
-    _wait(process, timeout_s)
-    if process.poll() is None:
-        _kill_tree(process)
-    process.wait()
-
-
-def _wait(process: subprocess.Popen[bytes], timeout_s: float) -> None:
+        _each(family, psutil.Process.terminate)
+    deadline = time.monotonic() + timeout_s
     with suppress(subprocess.TimeoutExpired):
         process.wait(timeout_s)
+    _, alive = psutil.wait_procs(family, max(0.0, deadline - time.monotonic()))
+    if process.poll() is None:
+        alive += _children(process)
+        process.kill()
+    _each(alive, psutil.Process.kill)
+    process.wait()
+    psutil.wait_procs(alive, timeout_s)
 
 
-def _kill_tree(process: subprocess.Popen[bytes]) -> None:
+def _children(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
     try:
-        # psutil knows each by its pid and the time of its birth, so that no stranger with the same pid is met.
-        family = psutil.Process(process.pid).children(recursive=True)
+        return psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
     except psutil.Error:
-        family = []
-    process.kill()
-    for child in family:
+        return []
+
+
+def _each(processes: Sequence[psutil.Process], act: Callable[[psutil.Process], None]) -> None:
+    for process in processes:
         with suppress(psutil.Error):
-            child.kill()
+            act(process)

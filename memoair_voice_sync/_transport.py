@@ -21,6 +21,10 @@ class RuntimeUnreachable(Exception):
     """Nothing listens at the address, or what listened is gone."""
 
 
+class ConnectionBroke(RuntimeUnreachable):
+    """Something listens, and twice the connection broke before there was an answer, or what came is not HTTP."""
+
+
 def encode_body(body: Mapping[str, Any]) -> bytes:
     """A request's body as JSON; raises TypeError or ValueError for what JSON can't hold."""
     try:
@@ -78,8 +82,7 @@ class RuntimeTransport:
             try:
                 return self._send(method, path, content, deadline)
             except urllib3.exceptions.ProtocolError as error:
-                message = "the connection broke before there was an answer, or the answer is not HTTP"
-                raise MemoAirVoiceMemoryError("runtime.internal", message) from error
+                raise ConnectionBroke("the connection broke before there was an answer, or it is not HTTP") from error
 
     def close(self) -> None:
         """Close the connections."""

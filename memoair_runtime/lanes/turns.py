@@ -16,8 +16,8 @@ def turn_passages(turn: Turn, heading: str = "", first: str = CALLER) -> list[Pa
     """The two sides of a turn, the ``first`` one first; a side without words is left out."""
     place = (turn.occurred_at, turn.session_id, turn.number)
     sides = [
-        Passage(turn.user_text, (*place, 0), turn.caller or "Caller", heading),
-        Passage(turn.assistant_text, (*place, 1), turn.agent or "Agent", heading),
+        Passage(turn.user_text, (*place, 0), turn.caller, heading),
+        Passage(turn.assistant_text, (*place, 1), turn.agent, heading),
     ]
     if first != CALLER:
         sides.reverse()

@@ -1,0 +1,130 @@
+"""Text analysis: what falls together, what stays apart, and that no text makes it fail."""
+
+# ruff: noqa: RUF001 - letters that look alike are what some of these tests are about
+
+import sys
+import unicodedata
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from memoair_index import terms
+
+MEGABYTE = 1 << 20
+ANY_TEXT = st.text(st.characters(exclude_categories=()))  # lone surrogates, too
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Boots", "BOOTS"),
+        ("returned", "returns"),
+        ("café", "cafe"),
+        ("cafe\N{COMBINING ACUTE ACCENT}", "café"),
+        ("Ångström", "angstrom"),
+        ("Straße", "STRASSE"),
+        ("ΣΊΣΥΦΟΣ", "σίσυφος"),
+        ("Ёлка", "елка"),
+        ("İstanbul", "istanbul"),
+        ("ﬁnest", "finest"),
+        ("Ｂｏｏｔｓ", "boots"),
+        ("𝐁𝐎𝐎𝐓𝐒", "boots"),
+        ("Dana's", "Dana"),
+        ("the boss's", "boss"),
+        ("Dana\N{RIGHT SINGLE QUOTATION MARK}s", "Dana's"),
+        ("O\N{RIGHT SINGLE QUOTATION MARK}Brien", "o'brien"),
+        ("O'Brien", "obrien"),
+        ("size nine", "Size: nine!"),
+    ],
+)
+def test_spellings_of_one_thing_give_the_same_terms(one: str, other: str) -> None:
+    assert terms(one) == terms(other)
+    assert terms(one)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("4711", "4712"), ("3.50", "35"), ("size nine", "size ten"), ("résumé", "result"), ("мир", "мор")],
+)
+def test_different_things_give_different_terms(one: str, other: str) -> None:
+    assert terms(one) != terms(other)
+
+
+@pytest.mark.parametrize("number", ["4711", "3.50", "10:30", "1,000", "1,234.56", "٤٧١١"])
+def test_a_number_is_one_term(number: str) -> None:
+    assert len(terms(f"it was {number}, okay?")) == 1
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["straße", "привет", "שלום", "مرحبا", "أحمد", "हिन्दी", "ที่นี่", "한국어", "学校", "がっこう", "Tiếng", "Ελλάδα"],
+)
+def test_a_word_of_any_script_is_one_term(word: str) -> None:
+    assert len(terms(word)) == 1
+
+
+@pytest.mark.parametrize("word", ["أحمد", "हिन्दी", "がっこう", "한국어", "Tiếng", "é"])
+def test_composed_and_decomposed_spellings_give_the_same_terms(word: str) -> None:
+    assert terms(unicodedata.normalize("NFC", word)) == terms(unicodedata.normalize("NFD", word))
+
+
+def test_words_from_right_to_left_are_found_in_the_order_of_the_text() -> None:
+    assert terms("שלום עולם boots") == ["שלום", "עולם", "boot"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "What was it, then?",
+        "Um, uh, okay, thank you, please!",
+        "DON'T",
+        "don\N{RIGHT SINGLE QUOTATION MARK}t",
+        "It's what you're about.",
+        "THE the The",
+    ],
+)
+def test_words_that_say_nothing_give_no_terms(text: str) -> None:
+    assert terms(text) == []
+
+
+@pytest.mark.parametrize(
+    "text", ["", " \t\r\n", "...!?", "___", "'", "''", "👢👢", "👩‍👩‍👧", "🇩🇪", "\ud800", "\x00\x07"]
+)
+def test_a_text_without_words_gives_no_terms(text: str) -> None:
+    assert terms(text) == []
+
+
+def test_emoji_do_not_stick_to_the_words_beside_them() -> None:
+    assert terms("boots👢 are❤️ red") == terms("boots are red")
+
+
+def test_repeated_words_are_kept_in_order() -> None:
+    assert terms("red boots, blue boots") == ["red", "boot", "blue", "boot"]
+
+
+def test_a_megabyte_of_words_and_a_word_of_a_megabyte_are_analysed() -> None:
+    assert len(terms("boots " * (MEGABYTE // 6))) == MEGABYTE // 6
+    assert len(terms("b" * MEGABYTE)) == 1
+    assert len(terms("é" * MEGABYTE)) == 1
+    assert terms("'" * MEGABYTE) == []
+    assert len(terms("1." * (MEGABYTE // 2))) == 1
+
+
+def test_no_letter_of_unicode_is_left_in_upper_case() -> None:
+    every = " ".join(filter(str.isalnum, map(chr, range(sys.maxunicode + 1))))
+    assert [term for term in terms(every) if term != term.casefold()] == []
+
+
+@given(ANY_TEXT)
+@settings(deadline=None)
+def test_any_text_gives_terms_that_can_be_indexed(text: str) -> None:
+    for term in terms(text):
+        assert term
+        assert not any(character.isspace() for character in term)
+
+
+@given(st.lists(ANY_TEXT, max_size=4))
+@settings(deadline=None)
+def test_the_terms_of_a_text_are_those_of_its_lines(lines: list[str]) -> None:
+    assert terms("\n".join(lines)) == [term for line in lines for term in terms(line)]

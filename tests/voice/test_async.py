@@ -1,0 +1,381 @@
+"""The memory for asyncio and trio: the flows of its sync twin in brief, and what only an event loop asks of it."""
+
+import asyncio
+import inspect
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import anyio
+import psutil
+import pytest
+from support.runtimes import PROJECT, USER
+from support.waiting import eventually
+
+from memoair_voice import (
+    MemoAirVoiceMemory,
+    MemoAirVoiceMemoryError,
+    MemoAirVoiceMemorySync,
+    MemoryTool,
+    MemoryToolSync,
+)
+
+NewMemory = Callable[..., MemoAirVoiceMemory]
+
+PATIENT_MS = 5_000
+
+AWAITED = {
+    "runtime_url": "runtime_url",
+    "start_session": "start_session",
+    "end_session": "end_session",
+    "search_memory": "search_memory",
+    "after_turn": "after_turn",
+    "flush": "flush",
+    "close": "aclose",
+}
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    """Run a test on both event loops."""
+    return str(request.param)
+
+
+@pytest.fixture
+def no_process_left() -> Iterator[None]:
+    """Fail a test that leaves a process or a descriptor; trio keeps its idle threads for a while, asyncio none."""
+    process = psutil.Process()
+    descriptors = process.num_fds()
+    yield
+    eventually(lambda: not process.children(recursive=True))
+    eventually(lambda: process.num_fds() <= descriptors)
+    eventually(lambda: not [each for each in threading.enumerate() if "anyio" in each.name.lower()])
+
+
+@pytest.fixture
+def new_memory(tmp_path: Path, no_process_left: None) -> Iterator[NewMemory]:
+    """Make memories of one caller; what a test leaves open is closed after it."""
+    made: list[MemoAirVoiceMemory] = []
+
+    def make(**arguments: Any) -> MemoAirVoiceMemory:
+        defaults: dict[str, Any] = {
+            "project_id": PROJECT,
+            "user_id": USER,
+            "runtime_url": "http://127.0.0.1:0",
+            "storage_root": str(tmp_path / "storage"),
+        }
+        made.append(MemoAirVoiceMemory(**defaults | arguments))
+        return made[-1]
+
+    yield make
+    for each in made:
+        if each.runtime_pid is not None:
+            os.kill(each.runtime_pid, signal.SIGCONT)
+        each._sync.close()  # by then the event loop has ended
+
+
+@pytest.fixture
+async def memory(new_memory: NewMemory) -> AsyncIterator[MemoAirVoiceMemory]:
+    """One memory with an open session."""
+    made = new_memory()
+    await made.start_session({"user": {"id": USER, "name": "Dana"}})
+    yield made
+    if made.runtime_pid is not None:
+        os.kill(made.runtime_pid, signal.SIGCONT)
+    await made.aclose()
+
+
+def turn_ids(root: Path) -> list[str]:
+    lines = [json.loads(line) for log in root.rglob("session.jsonl") for line in log.read_bytes().splitlines()]
+    return [line["payload"]["turnId"] for line in lines if line["type"] == "turn"]
+
+
+def stop(memory: MemoAirVoiceMemory) -> int:
+    """Let the runtime answer nothing until it is told to go on."""
+    pid = memory.runtime_pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    eventually(lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED)
+    return pid
+
+
+# The flows
+
+
+@pytest.mark.anyio
+async def test_a_second_call_remembers_the_first(new_memory: NewMemory) -> None:
+    async with new_memory() as first:
+        reply = await first.start_session({"user": {"id": USER, "name": "Dana"}})
+        assert reply["sessionId"] == first.session_id
+        event_id = await first.after_turn("the boots are red", "Noted.", "t1", timeout_s=10.0)
+        assert await first.after_turn("the boots are red", "Noted.", "t1", timeout_s=10.0) == event_id
+        assert await first.flush() is True
+        assert (await first.end_session())["status"] == "ok"
+    assert first.runtime_pid is None
+
+    async with new_memory() as second:
+        assert (await second.runtime_url()).startswith("http://127.0.0.1:")
+        await second.start_session()
+        found = await second.search_memory("what colour are the boots?", timeout_ms=PATIENT_MS, lanes=["permanent"])
+        assert "the boots are red" in found.contextText
+        assert second.runtime_pid is not None
+
+
+@pytest.mark.anyio
+async def test_many_tasks_save_and_search_at_once(memory: MemoAirVoiceMemory, tmp_path: Path) -> None:
+    async def talk(number: int) -> None:
+        await memory.after_turn(f"the parcel is code{number}", "", f"t{number}", timeout_s=10.0)
+        found = await memory.search_memory(f"code{number}", timeout_ms=PATIENT_MS)
+        assert f"code{number}" in found.contextText
+
+    async with anyio.create_task_group() as group:
+        for number in range(20):
+            group.start_soon(talk, number)
+
+    assert sorted(turn_ids(tmp_path)) == sorted(f"t{number}" for number in range(20))
+
+
+@pytest.mark.anyio
+async def test_the_tool_searches_and_keeps_the_trace(memory: MemoAirVoiceMemory) -> None:
+    await memory.after_turn("the boots are red", "", "t1", timeout_s=10.0)
+    tool = memory.search_memory_tool(search_memory_timeout_ms=PATIENT_MS)
+
+    assert isinstance(tool, MemoryTool)
+    assert (tool.name, tool.last_trace) == ("search_memory", None)
+    assert "the boots are red" in await tool("boots", intent="fallback")
+    assert tool.last_trace
+    assert tool.schema() == memory.to_openai_function() == memory._sync.search_memory_tool().schema()
+
+
+@pytest.mark.anyio
+async def test_errors_come_as_they_are(new_memory: NewMemory) -> None:
+    memory = new_memory(runtime_binary="/no/such/runtime")
+    with pytest.raises(MemoAirVoiceMemoryError) as refused:
+        await memory.start_session()
+    assert refused.value.code == "runtime.not_found"
+    with pytest.raises(TypeError):
+        await memory.search_memory(42)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="project_id"):
+        new_memory(project_id="")
+
+
+@pytest.mark.anyio
+async def test_aclose_may_be_repeated_and_ends_the_runtime(new_memory: NewMemory) -> None:
+    memory = new_memory()
+    await memory.start_session()
+    pid = memory.runtime_pid
+    assert pid is not None
+    await memory.aclose()
+    await memory.aclose()
+
+    assert not psutil.pid_exists(pid)
+    with pytest.raises(MemoAirVoiceMemoryError):
+        await memory.search_memory("hello", timeout_ms=PATIENT_MS)
+
+
+@pytest.mark.anyio
+async def test_a_block_that_fails_ends_the_runtime(new_memory: NewMemory) -> None:
+    async def fails_in_the_middle() -> None:
+        async with new_memory() as memory:
+            await memory.start_session()
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        await fails_in_the_middle()
+    assert not psutil.Process().children()
+
+
+# Cancellation
+
+
+@pytest.mark.anyio
+async def test_the_event_loop_goes_on_while_a_search_waits(memory: MemoAirVoiceMemory) -> None:
+    stop(memory)
+    ticks: list[float] = []
+
+    async def tick() -> None:
+        while True:
+            ticks.append(time.monotonic())
+            await anyio.sleep(0.005)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(tick)
+        with pytest.raises(MemoAirVoiceMemoryError) as refused:
+            await memory.search_memory("hello", timeout_ms=400)
+        group.cancel_scope.cancel()
+
+    assert refused.value.code == "runtime.timeout"
+    assert ticks[-1] - ticks[0] > 0.35
+    assert max(later - earlier for earlier, later in pairwise(ticks)) < 0.15
+
+
+@pytest.mark.anyio
+async def test_a_search_that_is_cancelled_is_given_up_at_once(memory: MemoAirVoiceMemory) -> None:
+    pid = stop(memory)
+    began_at = time.monotonic()
+    with anyio.move_on_after(0.05) as scope:
+        await memory.search_memory("hello", timeout_ms=30_000)
+    took_s = time.monotonic() - began_at
+    os.kill(pid, signal.SIGCONT)
+
+    assert scope.cancelled_caught
+    assert took_s < 0.5
+    assert (await memory.search_memory("hello", timeout_ms=PATIENT_MS)).trace["degraded"] is False
+
+
+@pytest.mark.anyio
+async def test_a_search_that_is_cancelled_while_the_runtime_starts_leaks_nothing(new_memory: NewMemory) -> None:
+    memory = new_memory()
+    with anyio.move_on_after(0.05) as scope:
+        await memory.search_memory("hello", timeout_ms=PATIENT_MS)
+    assert scope.cancelled_caught
+    await memory.aclose()
+
+    assert not psutil.Process().children()
+
+
+@pytest.mark.anyio
+async def test_a_save_that_is_cancelled_before_it_begins_still_lands(
+    memory: MemoAirVoiceMemory, tmp_path: Path
+) -> None:
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await memory.after_turn("the last words", "", "t1", timeout_s=10.0)
+
+    assert turn_ids(tmp_path) == ["t1"]
+
+
+@pytest.mark.anyio
+async def test_a_save_that_is_cancelled_on_its_way_still_lands(memory: MemoAirVoiceMemory, tmp_path: Path) -> None:
+    pid = stop(memory)
+    rescue = threading.Timer(0.2, os.kill, (pid, signal.SIGCONT))
+    rescue.start()
+    with anyio.move_on_after(0.02) as scope:
+        await memory.after_turn("the last words", "", "t1", timeout_s=10.0)
+    rescue.join()
+
+    assert scope.cancel_called
+    assert turn_ids(tmp_path) == ["t1"]
+
+
+@pytest.mark.anyio
+async def test_aclose_in_a_cancelled_scope_still_ends_the_session_and_the_runtime(
+    new_memory: NewMemory, tmp_path: Path
+) -> None:
+    memory = new_memory()
+    path = (await memory.start_session())["paths"]["sessionJsonl"]
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await memory.aclose()
+
+    assert not psutil.Process().children()
+    assert [json.loads(line)["type"] for line in Path(path).read_bytes().splitlines()][-1] == "session_end"
+
+
+# asyncio cancels tasks in its own way, which knows no shields: `asyncio.wait_for`, `asyncio.timeout`, `Task.cancel`.
+
+
+@pytest.mark.parametrize("after_steps", [1, 2, 3, 5])
+def test_a_save_whose_task_is_cancelled_still_lands(new_memory: NewMemory, tmp_path: Path, after_steps: int) -> None:
+    async def call() -> None:
+        async with new_memory() as memory:
+            await memory.start_session()
+            save = asyncio.create_task(memory.after_turn("the last words", "", "t1", timeout_s=10.0))
+            for _ in range(after_steps):
+                await asyncio.sleep(0)
+            save.cancel()
+            with suppress(asyncio.CancelledError):
+                await save
+
+    asyncio.run(call())
+    assert turn_ids(tmp_path) == ["t1"]
+
+
+def test_the_cancellation_of_a_task_comes_after_the_save_that_it_met(new_memory: NewMemory, tmp_path: Path) -> None:
+    async def call() -> None:
+        async with new_memory() as memory:
+            await memory.start_session()
+            rescue = threading.Timer(0.2, os.kill, (stop(memory), signal.SIGCONT))
+            rescue.start()
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(memory.after_turn("the last words", "", "t1", timeout_s=10.0), 0.05)
+            assert turn_ids(tmp_path) == ["t1"]
+            rescue.join()
+
+    asyncio.run(call())
+
+
+def test_a_search_whose_task_is_cancelled_is_given_up_at_once(new_memory: NewMemory) -> None:
+    async def call() -> float:
+        async with new_memory() as memory:
+            await memory.start_session()
+            pid = stop(memory)
+            began_at = time.monotonic()
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(memory.search_memory("hello", timeout_ms=30_000), 0.05)
+            took_s = time.monotonic() - began_at
+            os.kill(pid, signal.SIGCONT)
+        return took_s
+
+    assert asyncio.run(call()) < 0.5
+
+
+def test_aclose_whose_task_is_cancelled_still_ends_the_runtime(new_memory: NewMemory) -> None:
+    async def call() -> None:
+        memory = new_memory()
+        await memory.start_session()
+        closing = asyncio.create_task(memory.aclose())
+        await asyncio.sleep(0)
+        closing.cancel()
+        with suppress(asyncio.CancelledError):
+            await closing
+
+    asyncio.run(call())
+    eventually(lambda: not psutil.Process().children(), within_s=4.0)
+
+
+# The twins
+
+
+def test_every_public_method_has_its_twin() -> None:
+    def public(kind: type) -> set[str]:
+        return {name for name in vars(kind) if not name.startswith("_")}
+
+    assert {AWAITED.get(name, name) for name in public(MemoAirVoiceMemorySync)} == public(MemoAirVoiceMemory)
+
+
+@pytest.mark.parametrize(("sync_name", "async_name"), AWAITED.items())
+def test_a_method_and_its_twin_agree_in_signature_and_docstring(sync_name: str, async_name: str) -> None:
+    method, twin = getattr(MemoAirVoiceMemorySync, sync_name), getattr(MemoAirVoiceMemory, async_name)
+
+    assert inspect.iscoroutinefunction(twin)
+    assert inspect.signature(twin) == inspect.signature(method)
+    assert inspect.getdoc(twin) == inspect.getdoc(method)
+    assert inspect.getdoc(twin)
+
+
+def test_the_tools_agree_in_signature_and_docstring() -> None:
+    assert inspect.iscoroutinefunction(MemoryTool.__call__)
+    assert inspect.signature(MemoryTool.__call__) == inspect.signature(MemoryToolSync.__call__)
+    assert inspect.getdoc(MemoryTool.__call__) == inspect.getdoc(MemoryToolSync.__call__)
+    assert inspect.signature(MemoryTool.schema) == inspect.signature(MemoryToolSync.schema)
+
+
+@pytest.mark.parametrize("name", ["search_memory_tool", "to_openai_function", "to_livekit_tool", "to_pipecat_tool"])
+def test_what_is_not_awaited_takes_the_same(name: str) -> None:
+    method, twin = getattr(MemoAirVoiceMemorySync, name), getattr(MemoAirVoiceMemory, name)
+    assert not inspect.iscoroutinefunction(twin)
+    assert inspect.signature(twin).parameters == inspect.signature(method).parameters
+
+
+def test_the_constructors_take_the_same() -> None:
+    parameters = inspect.signature(MemoAirVoiceMemory).parameters
+    assert parameters == inspect.signature(MemoAirVoiceMemorySync).parameters
+    assert "project_id" in parameters

@@ -1,0 +1,97 @@
+"""Memories that are closed after the test, and the odd things that stand in a runtime's place."""
+
+import json
+import signal
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from support.runtimes import PROJECT, USER
+from voice_sync.scripted import Answer, ScriptedServer
+
+from memoair_voice_sync import MemoAirVoiceMemorySync
+
+
+@pytest.fixture
+def storage_root(tmp_path: Path) -> Path:
+    """Where all runtimes of a test keep what they keep."""
+    return tmp_path / "storage"
+
+
+@pytest.fixture
+def new_memory(storage_root: Path, nothing_left_behind: None) -> Iterator[Callable[..., MemoAirVoiceMemorySync]]:
+    """Make memories of one caller, each with a runtime of its own on a free port; all are closed after the test."""
+    made: list[MemoAirVoiceMemorySync] = []
+
+    def make(**arguments: Any) -> MemoAirVoiceMemorySync:
+        defaults: dict[str, Any] = {
+            "project_id": PROJECT,
+            "user_id": USER,
+            "runtime_url": "http://127.0.0.1:0",
+            "storage_root": str(storage_root),
+        }
+        made.append(MemoAirVoiceMemorySync(**defaults | arguments))
+        return made[-1]
+
+    yield make
+    for each in reversed(made):
+        if each.runtime_pid is not None:  # a test may have stopped it, and it should end as it does for users
+            psutil.Process(each.runtime_pid).send_signal(signal.SIGCONT)
+        each.close()
+
+
+@pytest.fixture
+def memory(new_memory: Callable[..., MemoAirVoiceMemorySync]) -> MemoAirVoiceMemorySync:
+    """One memory over an empty storage root."""
+    return new_memory()
+
+
+@pytest.fixture
+def scripted(nothing_left_behind: None) -> Iterator[Callable[[Mapping[str, Answer]], ScriptedServer]]:
+    """Start servers that answer as the test says."""
+    servers: list[ScriptedServer] = []
+
+    def start(answers: Mapping[str, Answer]) -> ScriptedServer:
+        servers.append(ScriptedServer(answers))
+        return servers[-1]
+
+    yield start
+    for each in servers:
+        each.close()
+
+
+@pytest.fixture
+def executable(tmp_path: Path) -> Callable[[str], str]:
+    """Write a program that takes a runtime's place, and return its path."""
+
+    def write(text: str) -> str:
+        path = tmp_path / "programs" / f"runtime-{len(text)}"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+        path.chmod(0o755)
+        return str(path)
+
+    return write
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port on which nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def org_file(tmp_path: Path) -> Path:
+    """An organisation's documents."""
+    path = tmp_path / "org.jsonl"
+    documents = [
+        {"id": "returns", "text": "Returns are accepted within 30 days.", "metadata": {"topic": "returns"}},
+        {"id": "boots", "text": "Returns of boots need the original box.", "metadata": {"topic": "boots"}},
+        {"id": "express", "text": "Returns by express cost five pounds.", "metadata": {"topic": "shipping"}},
+    ]
+    path.write_text("".join(json.dumps(each) + "\n" for each in documents))
+    return path

@@ -1,0 +1,443 @@
+"""The runtime's process as its client keeps it: what it is given, whom it outlives, and whom it does not."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from support.runtimes import PROJECT, USER, RunningRuntime
+from support.waiting import eventually
+
+from memoair_voice_sync import MemoAirVoiceMemorySync
+
+NewMemory = Callable[..., MemoAirVoiceMemorySync]
+
+_HEAD = """
+import json, os, signal, sys
+from memoair_voice_sync import MemoAirVoiceMemorySync
+
+def tell(**facts):
+    print(json.dumps(facts), flush=True)
+
+memory = MemoAirVoiceMemorySync(
+    project_id={project!r}, user_id={user!r}, runtime_url="http://127.0.0.1:0", storage_root={storage_root!r}
+)
+"""
+
+
+class Client:
+    """An application in a process of its own, which tells what it sees on lines of JSON."""
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        self.process = process
+
+    def told(self) -> dict[str, Any]:
+        """The next line."""
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line, "the client ended without a word; what it wrote to stderr stands above"
+        return dict(json.loads(line))
+
+
+@pytest.fixture
+def client(storage_root: Path, nothing_left_behind: None) -> Iterator[Callable[[str], Client]]:
+    """Start applications that have a ``memory``; all are ended after the test."""
+    clients: list[Client] = []
+
+    def start(script: str) -> Client:
+        head = _HEAD.format(project=PROJECT, user=USER, storage_root=str(storage_root))
+        process = subprocess.Popen(
+            [sys.executable, "-W", "error", "-c", head + script],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        clients.append(Client(process))
+        return clients[-1]
+
+    yield start
+    for each in clients:
+        each.process.kill()
+        each.process.communicate()
+
+
+def lives(pid: int) -> bool:
+    """Whether a process runs; one that only waits to be reaped does not."""
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def turn_ids(storage_root: Path) -> list[str]:
+    lines = [json.loads(line) for log in storage_root.rglob("session.jsonl") for line in log.read_bytes().splitlines()]
+    return [line["payload"]["turnId"] for line in lines if line["type"] == "turn"]
+
+
+# How the client ends
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_the_runtime_ends_when_its_client_is_killed(
+    client: Callable[[str], Client], storage_root: Path, how: signal.Signals
+) -> None:
+    application = client("""
+memory.start_session()
+memory.after_turn("the last words", "", "t1", timeout_s=10.0)
+tell(runtime=memory.runtime_pid)
+sys.stdin.read()
+""")
+    runtime = application.told()["runtime"]
+    assert lives(runtime)
+    application.process.send_signal(how)
+    application.process.wait()
+
+    eventually(lambda: not lives(runtime))
+    assert turn_ids(storage_root) == ["t1"]
+
+
+def test_the_runtime_ends_when_its_client_ends_without_closing(client: Callable[[str], Client]) -> None:
+    application = client("memory.start_session(); tell(runtime=memory.runtime_pid); os._exit(0)")
+    runtime = application.told()["runtime"]
+    eventually(lambda: not lives(runtime))
+
+
+def test_the_runtime_ends_with_its_client_though_another_child_of_the_client_lives(
+    client: Callable[[str], Client],
+) -> None:
+    application = client("""
+import subprocess
+memory.start_session()
+forked = os.fork()
+if forked == 0:
+    signal.pause()
+other = subprocess.Popen(["sleep", "600"], close_fds=False)
+tell(runtime=memory.runtime_pid, forked=forked, other=other.pid)
+sys.stdin.read()
+""")
+    told = application.told()
+    application.process.kill()
+    application.process.wait()
+    try:
+        eventually(lambda: not lives(told["runtime"]))
+        assert lives(told["forked"])
+        assert lives(told["other"])
+    finally:
+        os.kill(told["forked"], signal.SIGKILL)
+        os.kill(told["other"], signal.SIGKILL)
+
+
+def test_ctrl_c_is_for_the_application_which_can_still_save(
+    client: Callable[[str], Client], storage_root: Path
+) -> None:
+    application = client("""
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background inherits that it is ignored
+memory.start_session()
+pid = memory.runtime_pid
+try:
+    tell(runtime=pid)
+    sys.stdin.read()
+except KeyboardInterrupt:
+    event_id = memory.after_turn("the last words", "", "t1", timeout_s=10.0)
+    tell(event_id=event_id, same_runtime=memory.runtime_pid == pid)
+    memory.close()
+    tell(closed=True)
+""")
+    runtime = application.told()["runtime"]
+    os.killpg(application.process.pid, signal.SIGINT)
+    told = application.told()
+
+    assert told["event_id"]
+    assert told["same_runtime"] is True
+    assert application.told() == {"closed": True}
+    assert application.process.wait() == 0
+    assert not lives(runtime)
+    assert turn_ids(storage_root) == ["t1"]
+
+
+# Forks of the client
+
+
+def test_the_runtime_of_a_parent_survives_a_child_that_exits(client: Callable[[str], Client]) -> None:
+    application = client("""
+memory.start_session()
+pid = memory.runtime_pid
+child = os.fork()
+if child == 0:
+    sys.exit(0)
+code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+event_id = memory.after_turn("said by the parent", "", "t1", timeout_s=10.0)
+tell(code=code, event_id=event_id, same_runtime=memory.runtime_pid == pid)
+memory.close()
+""")
+    told = application.told()
+    assert told["code"] == 0
+    assert told["event_id"]
+    assert told["same_runtime"] is True
+
+
+def test_a_child_that_only_closes_ends_neither_its_parents_runtime_nor_its_session(
+    client: Callable[[str], Client],
+) -> None:
+    application = client("""
+log = memory.start_session()["paths"]["sessionJsonl"]
+pid = memory.runtime_pid
+child = os.fork()
+if child == 0:
+    memory.close()
+    os._exit(0)
+os.waitpid(child, 0)
+event_id = memory.after_turn("said by the parent", "", "t1", timeout_s=10.0)
+tell(same_runtime=memory.runtime_pid == pid, types=[json.loads(line)["type"] for line in open(log, "rb").readlines()])
+memory.close()
+""")
+    assert application.told() == {"same_runtime": True, "types": ["session_start", "turn"]}
+
+
+def test_a_child_can_use_the_memory_with_a_runtime_of_its_own(
+    client: Callable[[str], Client], storage_root: Path
+) -> None:
+    application = client("""
+memory.start_session()
+parents = memory.runtime_pid
+memory.after_turn("said by the parent", "", "t1", timeout_s=10.0)
+child = os.fork()
+if child == 0:
+    event_id = memory.after_turn("said by the child", "", "t2", timeout_s=10.0)
+    tell(event_id=event_id, childs=memory.runtime_pid)
+    os._exit(0)
+os.waitpid(child, 0)
+event_id = memory.after_turn("said by the parent again", "", "t3", timeout_s=10.0)
+tell(event_id=event_id, parents=parents, same_runtime=memory.runtime_pid == parents)
+memory.close()
+""")
+    child, parent = application.told(), application.told()
+    assert child["event_id"]
+    assert parent["event_id"]
+    assert parent["same_runtime"] is True
+    assert child["childs"] not in (None, parent["parents"])
+    eventually(lambda: not lives(child["childs"]))
+    assert turn_ids(storage_root) == ["t1", "t2", "t3"]
+
+
+# What the runtime is given
+
+
+def test_the_runtime_gets_nothing_of_the_environment_that_it_does_not_need(
+    new_memory: NewMemory, executable: Callable[[str], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("OPENAI_API_KEY", "AWS_SECRET_ACCESS_KEY", "DATABASE_URL", "MEMOAIR_API_KEY", "MEMOAIR_RUNTIME_TOKEN"):
+        monkeypatch.setenv(name, "a secret of the application")
+    monkeypatch.setenv("MEMOAIR_RUNTIME_MODE", "org_only")
+    dump = executable(
+        f'#!/bin/sh\nenv > {tmp_path}/environment\nprintf \'%s\\n\' "$0" "$@" > {tmp_path}/arguments\nexit 1\n'
+    )
+    memory = new_memory(runtime_binary=dump, api_key="memoair_pk_1", internal_token="internal-1", org_file="org.jsonl")
+    with pytest.raises(Exception, match="start_failed"):
+        memory.start_session()
+
+    environment = (tmp_path / "environment").read_text()
+    given = dict(line.split("=", 1) for line in environment.splitlines())
+    assert "a secret of the application" not in environment
+    assert given["MEMOAIR_RUNTIME_API_KEY"] == "memoair_pk_1"
+    assert given["MEMOAIR_RUNTIME_INTERNAL_TOKEN"] == "internal-1"
+    assert given["MEMOAIR_RUNTIME_PROJECT_ID"] == given["MEMOAIR_RUNTIME_WORKSPACE_ID"] == PROJECT
+    assert given["MEMOAIR_RUNTIME_USER_ID"] == USER
+    assert given["MEMOAIR_RUNTIME_ORG_FILE"] == str(Path.cwd() / "org.jsonl")
+    assert "MEMOAIR_RUNTIME_MODE" not in given
+    assert (tmp_path / "arguments").read_text().splitlines() == [dump]
+
+
+def test_org_only_is_told_to_the_runtime_by_its_environment(
+    new_memory: NewMemory, executable: Callable[[str], str], tmp_path: Path
+) -> None:
+    dump = executable(f"#!/bin/sh\nenv > {tmp_path}/environment\nexit 1\n")
+    with pytest.raises(Exception, match="start_failed"):
+        new_memory(runtime_binary=dump, org_only=True).start_session()
+
+    lines = (tmp_path / "environment").read_text().splitlines()
+    assert "MEMOAIR_RUNTIME_MODE=org_only" in lines
+    assert "MEMOAIR_RUNTIME_USER_ID=__org__" in lines
+
+
+def test_the_binary_may_be_named_by_the_environment(
+    new_memory: NewMemory, executable: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    binary = executable(f'#!/bin/sh\nexec {sys.executable} -m memoair_runtime "$@"\n')
+    monkeypatch.setenv("MEMOAIR_RUNTIME_BINARY", binary)
+    memory = new_memory()
+    memory.start_session()
+
+    monkeypatch.setenv("MEMOAIR_RUNTIME_BINARY", "/no/such/runtime")
+    with pytest.raises(Exception, match="not_found"):
+        new_memory().start_session()
+    new_memory(runtime_binary=binary).start_session()  # what is said in the code comes before the environment
+
+
+def test_a_version_in_the_cache_is_started(
+    new_memory: NewMemory, executable: Callable[[str], str], tmp_path: Path
+) -> None:
+    binary = Path(executable(f"#!/bin/sh\nexec {sys.executable} -m memoair_runtime\n"))
+    place = tmp_path / "cache" / "0.4.0" / "voice-runtime"
+    place.parent.mkdir(parents=True)
+    binary.rename(place)
+
+    new_memory(runtime_version="0.4.0", runtime_cache_dir=str(tmp_path / "cache")).start_session()
+
+
+def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(
+    new_memory: NewMemory, free_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{free_port}")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    memory = new_memory()
+    memory.start_session()
+
+    assert memory.after_turn("hello", "", "t1", timeout_s=10.0)
+
+
+def test_files_in_the_working_folder_are_not_taken_for_modules(
+    new_memory: NewMemory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "application"
+    folder.mkdir()
+    for name in ("json.py", "signal.py", "memoair_runtime.py"):
+        (folder / name).write_text("raise SystemExit('the application has a file of this name')\n")
+    monkeypatch.chdir(folder)
+
+    new_memory().start_session()
+
+
+def test_paths_are_those_of_the_applications_working_folder(
+    new_memory: NewMemory, org_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(org_file.parent)
+    memory = new_memory(storage_root="kept", org_file=org_file.name)
+    path = memory.start_session()["paths"]["sessionJsonl"]
+
+    assert Path(path).is_relative_to(org_file.parent / "kept")
+    assert len(memory.search_memory("returns", timeout_ms=5_000).org) == 3
+
+
+# Several clients of one caller
+
+
+def test_a_second_memory_on_the_same_port_uses_the_runtime_that_is_there_and_leaves_it_alone(
+    new_memory: NewMemory, free_port: int
+) -> None:
+    first = new_memory(runtime_url=f"http://127.0.0.1:{free_port}")
+    first.start_session()
+    second = new_memory(runtime_url=f"http://127.0.0.1:{free_port}")
+    second.start_session()
+    assert second.runtime_pid is None
+    assert second.after_turn("boots from the second", "", "t1", timeout_s=10.0)
+    second.close()
+
+    assert first.runtime_pid is not None
+    assert "boots from the second" in first.search_memory("boots", timeout_ms=5_000).contextText
+
+
+def test_a_memory_takes_over_when_the_one_whose_runtime_it_used_has_closed(
+    new_memory: NewMemory, free_port: int, storage_root: Path
+) -> None:
+    first = new_memory(runtime_url=f"http://127.0.0.1:{free_port}")
+    first.start_session()
+    second = new_memory(runtime_url=f"http://127.0.0.1:{free_port}")
+    second.start_session()
+    assert second.after_turn("hello", "", "t1", timeout_s=10.0)
+    first.close()
+
+    assert second.after_turn("hello again", "", "t2", timeout_s=10.0)
+    assert second.runtime_pid is not None
+    assert turn_ids(storage_root) == ["t1", "t2"]
+
+
+def test_memories_that_start_on_one_port_at_once_share_one_runtime(
+    new_memory: NewMemory, free_port: int, storage_root: Path
+) -> None:
+    memories = [new_memory(runtime_url=f"http://127.0.0.1:{free_port}") for _ in range(3)]
+    together = threading.Barrier(len(memories))
+    failures: list[BaseException] = []
+
+    def talk(number: int) -> None:
+        try:
+            together.wait()
+            memories[number].start_session(timeout_s=10.0)
+            assert memories[number].after_turn("hello", "", f"t{number}", timeout_s=10.0)
+        except BaseException as error:  # noqa: BLE001 - told by the test's own thread
+            failures.append(error)
+
+    threads = [threading.Thread(target=talk, args=(number,)) for number in range(len(memories))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert failures == []
+    assert sorted(turn_ids(storage_root)) == ["t0", "t1", "t2"]
+    eventually(lambda: len([child for child in psutil.Process().children() if lives(child.pid)]) == 1)
+
+
+def test_a_memory_whose_own_start_was_overtaken_does_not_end_the_runtime_that_won(
+    new_memory: NewMemory,
+    start_runtime: Callable[..., RunningRuntime],
+    executable: Callable[[str], str],
+    free_port: int,
+    storage_root: Path,
+) -> None:
+    # A start so slow that meanwhile another process has started a runtime of the same caller on the port.
+    memory = new_memory(
+        runtime_url=f"http://127.0.0.1:{free_port}", runtime_binary=executable("#!/bin/sh\nexec sleep 600\n")
+    )
+    with running(lambda: memory.start_session(timeout_s=10.0)):
+        eventually(lambda: memory.runtime_pid)
+        winner = start_runtime(storage_root, BIND_ADDR=f"127.0.0.1:{free_port}")
+    memory.close()
+
+    assert winner.health()["status"] == "ok"
+
+
+@contextmanager
+def running(call: Callable[[], object]) -> Iterator[None]:
+    """Run a call in a thread beside the block, and wait for it at the block's end."""
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            call()
+        except BaseException as error:  # noqa: BLE001 - raised again by the test's own thread
+            failures.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+    if failures:
+        raise failures[0]
+
+
+# The client itself
+
+
+def test_the_client_stays_light() -> None:
+    script = "import json, sys, memoair_voice_sync; print(json.dumps(sorted(sys.modules)))"
+    modules = json.loads(subprocess.check_output([sys.executable, "-c", script]))
+    loaded = {name.partition(".")[0] for name in modules}
+
+    heavy = {"numpy", "requests", "httpx", "anyio", "asyncio", "livekit", "pipecat", "msgspec", "rich", "typer"}
+    ours = {"memoair_runtime", "memoair_index", "memoair_cloud", "memoair_cli", "memoair_voice"}
+    assert "memoair_voice_sync" in loaded
+    assert loaded & (heavy | ours) == set()
