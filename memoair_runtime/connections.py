@@ -45,6 +45,9 @@ class Connections:
         """Count a new connection."""
         with self._changed:
             self._idle_since[connection] = time.monotonic()
+            too_late = self._draining
+        if too_late:
+            _hang_up(connection)
 
     def busy(self, connection: socket.socket) -> None:
         """A request has begun to arrive."""

@@ -1,7 +1,8 @@
 """The life of the process: its states, and the only moves between them."""
 
-import os
-import queue
+import signal
+import socket
+from contextlib import suppress
 from enum import Enum
 
 
@@ -28,8 +29,9 @@ class Lifecycle:
     def __init__(self) -> None:
         self.state = ProcessState.STARTING
         self.drain_deadline_s: float | None = None  # how long the one who asked for the end gives it
-        # A queue, since an event can't be set by a signal handler that interrupts the wait for it.
-        self._end_asked: queue.SimpleQueue[None] = queue.SimpleQueue()
+        # A socket, since a signal that the system gives to another thread wakes the main thread from nothing else.
+        self._wake, self._woken = socket.socketpair()
+        self._wake.setblocking(False)
 
     def move(self, to: ProcessState) -> None:
         """Change the state; a move that there is none of is a defect."""
@@ -37,17 +39,19 @@ class Lifecycle:
             raise RuntimeError(f"a process that is {self.state.value} can't become {to.value}")
         self.state = to
 
+    def end_on(self, *signals: signal.Signals) -> None:
+        """Take these signals as the wish to end. To be called from the main thread."""
+        signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
+        for each in signals:
+            signal.signal(each, lambda *_: self.ask_to_end())
+
     def ask_to_end(self, deadline_s: float | None = None) -> None:
         """Ask the main thread to drain and stop, within so many seconds at most."""
         if self.drain_deadline_s is None:
             self.drain_deadline_s = deadline_s
-        self._end_asked.put(None)
+        with suppress(BlockingIOError):  # it has been asked often enough
+            self._wake.send(b"\0")
 
     def wait_for_end(self) -> None:
-        """Wait until the end is asked for. Signals are handled meanwhile."""
-        limit_s = 1 if os.name == "nt" else None  # Windows does not interrupt a wait without a limit for Ctrl-C
-        while True:
-            try:
-                return self._end_asked.get(timeout=limit_s)
-            except queue.Empty:
-                continue
+        """Wait until the end is asked for."""
+        self._woken.recv(1)

@@ -71,8 +71,7 @@ def serve(settings: Settings, listener: socket.socket) -> None:
     lifecycle = Lifecycle()
     service = RuntimeService(settings, lifecycle)
     server = LoopbackServer(listener, Routes(service), service.metrics, settings.token)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: lifecycle.ask_to_end())
+    lifecycle.end_on(signal.SIGTERM, signal.SIGINT)
     if settings.ends_with_stdin:
         threading.Thread(target=_watch_owner, args=(lifecycle,), name="owner", daemon=True).start()
     lifecycle.move(ProcessState.SERVING)

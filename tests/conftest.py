@@ -7,7 +7,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-
 from support.runtimes import RunningRuntime
 from support.waiting import eventually
 
@@ -23,9 +22,9 @@ def no_memoair_variables(monkeypatch: pytest.MonkeyPatch) -> None:
 def nothing_left_behind() -> Iterator[None]:
     """Fail a test after which a child process, a thread or a descriptor is left that was not there before."""
     process = psutil.Process()
-    descriptors, threads = process.num_fds(), set(threading.enumerate())
+    descriptors, threads, children = process.num_fds(), set(threading.enumerate()), set(process.children())
     yield
-    eventually(lambda: not process.children(recursive=True))
+    eventually(lambda: set(process.children()) <= children)
     eventually(lambda: not set(threading.enumerate()) - threads)
     eventually(lambda: process.num_fds() <= descriptors)
 

@@ -3,18 +3,77 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import urllib3
 
 from support.waiting import eventually
 
 PROJECT, USER = "proj_test", "caller_42"
+
+
+class RawReply(NamedTuple):
+    """A reply as it came over a socket; ``headers`` are by lower-case name."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def error(self) -> dict[str, Any]:
+        """The error of the envelope, which must have the documented shape and nothing more."""
+        envelope = json.loads(self.body)
+        assert list(envelope) == ["error"], envelope
+        error = envelope["error"]
+        assert {name: type(value) for name, value in error.items()} == {"code": str, "message": str, "details": dict}
+        assert error["message"], "an error says what is wrong"
+        return dict(error)
+
+
+class RawConnection:
+    """A connection of which a test decides each byte."""
+
+    def __init__(self, port: int, timeout_s: float = 10.0) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=timeout_s)
+        self._unread = b""
+
+    def close(self) -> None:
+        """Hang up."""
+        self.socket.close()
+
+    def send(self, *parts: bytes) -> None:
+        """Send bytes."""
+        self.socket.sendall(b"".join(parts))
+
+    def ends(self) -> bool:
+        """Wait for more bytes, and tell whether the other side hung up instead."""
+        try:
+            more = self.socket.recv(1 << 16)
+        except ConnectionError:
+            more = b""
+        self._unread += more
+        return not more
+
+    def reply(self, to: str = "GET") -> RawReply:
+        """Read one reply; one to HEAD has no body."""
+        while b"\r\n\r\n" not in self._unread:
+            assert not self.ends(), f"hung up, having said {self._unread!r}"
+        head, _, rest = self._unread.partition(b"\r\n\r\n")
+        status_line, *lines = head.decode("latin-1").split("\r\n")
+        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        length = 0 if to == "HEAD" else int(headers.get("content-length", 0))
+        self._unread = rest
+        while len(self._unread) < length:
+            assert not self.ends(), "hung up in the middle of a body"
+        body, self._unread = self._unread[:length], self._unread[length:]
+        return RawReply(int(status_line.split()[1]), headers, body)
 
 
 class RunningRuntime:
@@ -30,7 +89,7 @@ class RunningRuntime:
             "MEMOAIR_RUNTIME_STORAGE_ROOT": str(storage_root),
         }
         environ |= {f"MEMOAIR_RUNTIME_{name}": value for name, value in variables.items()}
-        self._output = tempfile.TemporaryFile()
+        self._output = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
         self.process = subprocess.Popen(
             [sys.executable, "-m", "memoair_runtime"],
             env=environ,
@@ -55,6 +114,18 @@ class RunningRuntime:
         """Send a request below /v1/runtime/ and return the status and the parsed body."""
         response = self.http.request(method, f"/v1/runtime/{path}", body=body, headers=headers)
         return response.status, json.loads(response.data)
+
+    @contextmanager
+    def connect(self, timeout_s: float = 10.0) -> Iterator[RawConnection]:
+        """Open a connection of one's own."""
+        with closing(RawConnection(self.port, timeout_s)) as connection:
+            yield connection
+
+    def exchange(self, *parts: bytes) -> RawReply:
+        """Send bytes over a new connection, and read the first reply."""
+        with self.connect() as connection:
+            connection.send(*parts)
+            return connection.reply()
 
     def post(self, path: str, **body: Any) -> tuple[int, Any]:
         """POST a JSON body."""

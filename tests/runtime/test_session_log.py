@@ -1,0 +1,692 @@
+"""The session log over real files and processes: nothing acknowledged is lost, nothing torn or half comes out."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import IO, Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from support.waiting import eventually
+
+from memoair_runtime.events import Event, EventType, to_line
+from memoair_runtime.faults import SessionNotFound, StorageUnavailable
+from memoair_runtime.session import LoggedSession, Opening, SessionState
+from memoair_runtime.user_folder import SessionFolder, UserFolder
+
+PROJECT, USER, SESSION = "proj_test", "caller_42", "call-1"
+NOW = datetime(2026, 3, 3, 12, 0, tzinfo=timezone.utc)
+DANA = Opening({"id": USER, "name": "Dana"}, {"channel": "phone"})
+ROBIN = Opening({"id": USER, "name": "Robin"}, {})
+START, TURN, END = EventType.SESSION_START, EventType.TURN, EventType.SESSION_END
+
+
+class Process:
+    """One session as one process sees it: its own `LoggedSession`, and every event that came through it."""
+
+    def __init__(self, root: Path, session_id: str = SESSION) -> None:
+        self.events: list[Event] = []
+        self.session = LoggedSession(session_id, UserFolder(root, PROJECT, USER), self.events.append)
+        self.session.load()
+
+    def save(self, turn_id: str, text: str = "the red boots, size nine") -> str:
+        return self.session.save_turn(payload(turn_id, text), NOW, NOW)
+
+
+def payload(turn_id: str, text: str = "the red boots, size nine") -> dict[str, Any]:
+    return {"turnId": turn_id, "userText": text, "assistantText": "certainly", "toolCalls": [], "metadata": {"n": 1.5}}
+
+
+def folder_of(root: Path, session_id: str = SESSION) -> SessionFolder:
+    return UserFolder(root, PROJECT, USER).session(session_id)
+
+
+def turn_ids(events: list[Event]) -> list[str]:
+    return [event.payload["turnId"] for event in events if event.type is TURN]
+
+
+def shape(events: list[Event]) -> list[tuple[EventType, str]]:
+    """What happened, as a test can foretell it: each event's kind, and whose or which it was."""
+    return [(event.type, _key(event)) for event in events]
+
+
+def _key(event: Event) -> str:
+    if event.type is START:
+        return str(event.payload["user"].get("name"))
+    return str(event.payload["turnId" if event.type is TURN else "reason"])
+
+
+@pytest.fixture
+def process(tmp_path: Path) -> Process:
+    return Process(tmp_path)
+
+
+# What is written is read again
+
+
+def test_everything_that_was_logged_is_read_again_by_the_next_process(process: Process, tmp_path: Path) -> None:
+    process.session.start(DANA, NOW)
+    saved = [process.save("t1"), process.save("t2")]
+    process.session.end("completed", NOW + timedelta(seconds=1))
+
+    after = Process(tmp_path)
+    assert after.events == process.events
+    assert shape(after.events) == [(START, "Dana"), (TURN, "t1"), (TURN, "t2"), (END, "completed")]
+    assert [event.seq for event in after.events] == [1, 2, 3, 4]
+    assert [event.event_id for event in after.events if event.type is TURN] == saved
+    assert after.events[1].payload == payload("t1")
+    assert {event.session_id for event in after.events} == {SESSION}
+    assert after.session.state is SessionState.ENDED
+
+
+@given(st.text(min_size=1), st.text())
+@settings(deadline=None, max_examples=40)
+def test_any_words_stand_on_one_line_of_their_own(turn_id: str, text: str) -> None:
+    with tempfile.TemporaryDirectory() as root:
+        first = Process(Path(root))
+        first.save(turn_id, text)
+        first.save("another\n" + turn_id, "words")
+
+        assert folder_of(Path(root)).log.read_bytes().count(b"\n") == 3
+        after = Process(Path(root))
+        assert [event.payload for event in after.events[1:]] == [
+            payload(turn_id, text),
+            payload("another\n" + turn_id, "words"),
+        ]
+
+
+def test_each_event_is_on_the_disk_when_the_call_returns(process: Process, tmp_path: Path) -> None:
+    for number in range(3):
+        event_id = process.save(f"t{number}")
+        last = json.loads(folder_of(tmp_path).log.read_bytes().splitlines()[-1])
+        assert last["eventId"] == event_id
+
+
+def test_a_start_that_says_nothing_new_is_not_logged(process: Process) -> None:
+    process.session.start(DANA, NOW)
+    process.session.start(Opening(dict(DANA.user), dict(DANA.metadata)), NOW)
+    process.session.start(ROBIN, NOW)
+    assert shape(process.events) == [(START, "Dana"), (START, "Robin")]
+
+
+def test_a_turn_that_was_spoken_long_ago_opens_its_session_then(process: Process) -> None:
+    long_ago = NOW - timedelta(days=400)
+    process.session.save_turn(payload("t1"), long_ago, NOW)
+    assert [event.occurred_at for event in process.events] == [long_ago, long_ago]
+
+
+def test_a_moment_of_another_zone_is_kept_in_utc(process: Process, tmp_path: Path) -> None:
+    there = timezone(timedelta(hours=5, minutes=45))
+    process.session.save_turn(payload("t1"), NOW.astimezone(there), NOW)
+    assert json.loads(folder_of(tmp_path).log.read_bytes().splitlines()[-1])["occurredAt"] == "2026-03-03T12:00:00Z"
+
+
+def test_a_session_that_has_ended_takes_no_turn_until_it_is_started_again(process: Process) -> None:
+    process.session.start(DANA, NOW)
+    process.session.end("completed", NOW)
+    process.session.end("once more", NOW)
+    with pytest.raises(SessionNotFound):
+        process.save("t1")
+
+    process.session.start(DANA, NOW)
+    process.save("t1")
+    assert shape(process.events) == [(START, "Dana"), (END, "completed"), (START, "Dana"), (TURN, "t1")]
+
+
+def test_ending_what_was_never_heard_of_writes_nothing(process: Process, tmp_path: Path) -> None:
+    process.session.end("completed", NOW)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o027, 0o077])
+def test_folders_are_0700_and_files_0600_whatever_the_umask(umask: int, tmp_path: Path) -> None:
+    root = tmp_path / "made" / "by us"
+    before = os.umask(umask)
+    try:
+        process = Process(root, session_id="x" * 300)
+        process.save("t1")
+    finally:
+        os.umask(before)
+
+    made = [path for path in (tmp_path / "made", *tmp_path.rglob("made/**/*")) if path.exists()]
+    assert {f"{path.stat().st_mode & 0o777:o}" for path in made if path.is_dir()} == {"700"}
+    assert {f"{path.stat().st_mode & 0o777:o}" for path in made if path.is_file()} == {"600"}
+    assert {path.name for path in made if path.is_file()} >= {"session.jsonl", "id.txt"}
+
+
+# A turn id is kept once
+
+
+def test_a_known_turn_id_writes_nothing_and_gives_the_first_event_id(process: Process, tmp_path: Path) -> None:
+    first = process.save("t1")
+    content = folder_of(tmp_path).log.read_bytes()
+
+    assert process.save("t1", "other words") == first
+    assert Process(tmp_path).save("t1", "other words") == first
+    assert folder_of(tmp_path).log.read_bytes() == content
+
+
+def test_two_processes_that_write_in_turns_keep_each_turn_once_and_in_order(tmp_path: Path) -> None:
+    processes = [Process(tmp_path), Process(tmp_path)]
+    first_ids = {}
+    for number in range(10):
+        first_ids[f"t{number}"] = processes[number % 2].save(f"t{number}")
+        assert processes[(number + 1) % 2].save(f"t{number}", "the same again") == first_ids[f"t{number}"]
+
+    reader = Process(tmp_path)
+    assert turn_ids(reader.events) == [f"t{number}" for number in range(10)]
+    assert [event.seq for event in reader.events] == list(range(1, 12))
+    assert {event.payload["turnId"]: event.event_id for event in reader.events[1:]} == first_ids
+    for each in processes:
+        each.session.load(again=True)
+        assert each.events == reader.events
+
+
+def test_an_end_by_another_process_is_heeded(tmp_path: Path) -> None:
+    one, other = Process(tmp_path), Process(tmp_path)
+    one.save("t1")
+    other.save("t2")
+    one.session.end("completed", NOW)
+    with pytest.raises(SessionNotFound):
+        other.save("t3")
+
+
+def test_an_end_is_logged_where_only_another_process_has_written(tmp_path: Path) -> None:
+    one, other = Process(tmp_path), Process(tmp_path)
+    one.save("t1")
+    other.session.end("completed", NOW)
+    assert Process(tmp_path).session.state is SessionState.ENDED
+
+
+# Torn and damaged lines
+
+
+def test_a_line_torn_at_any_byte_never_comes_out_and_is_cut_away_by_the_next_write(tmp_path: Path) -> None:
+    before = Process(tmp_path)
+    before.session.start(DANA, NOW)
+    before.save("t1", "größer 👢")
+    log = folder_of(tmp_path).log
+    kept = log.read_bytes()
+    torn_id = before.save("torn", "größer 👢")
+    torn = log.read_bytes()[len(kept) :]
+
+    for length in range(len(torn)):
+        log.write_bytes(kept + torn[:length])
+        after = Process(tmp_path)
+        assert turn_ids(after.events) == ["t1"], length
+        assert after.save("t2") != torn_id
+        content = log.read_bytes()
+        assert content.startswith(kept), length
+        assert content.count(b"\n") == 3, length
+        assert turn_ids(Process(tmp_path).events) == ["t1", "t2"], length
+
+
+def test_a_turn_whose_line_was_torn_can_be_saved_again(process: Process, tmp_path: Path) -> None:
+    process.save("t1")
+    process.save("t2")
+    log = folder_of(tmp_path).log
+    log.write_bytes(log.read_bytes()[:-7])
+
+    after = Process(tmp_path)
+    event_id = after.save("t2", "said again")
+    reader = Process(tmp_path)
+    assert turn_ids(reader.events) == ["t1", "t2"]
+    assert reader.events[-1].event_id == event_id
+    assert reader.events[-1].payload["userText"] == "said again"
+
+
+def test_a_log_that_is_all_one_torn_line_becomes_a_new_one(tmp_path: Path) -> None:
+    Process(tmp_path).save("t1")
+    log = folder_of(tmp_path).log
+    log.write_bytes(b'{"eventId":')
+
+    after = Process(tmp_path)
+    assert after.session.state is SessionState.UNHEARD
+    after.save("t2")
+    assert shape(Process(tmp_path).events) == [(START, "None"), (TURN, "t2")]
+
+
+def test_a_torn_line_that_comes_while_the_log_is_in_use_is_cut_away_too(process: Process, tmp_path: Path) -> None:
+    process.save("t1")
+    with folder_of(tmp_path).log.open("ab") as log:
+        log.write(b'{"eventId":"torn')
+    process.save("t2")
+    assert turn_ids(Process(tmp_path).events) == ["t1", "t2"]
+    assert turn_ids(process.events) == ["t1", "t2"]
+
+
+DAMAGED = [
+    b"",
+    b"{",
+    b"}",
+    b"null",
+    b"[]",
+    b"{}",
+    b'"text"',
+    b"\xff\xfe\x00",
+    b"\x00" * 4096,
+    b"[" * 100_000,
+    b'{"eventId":"e","type":"turn","sessionId":"call-1","seq":"two","occurredAt":"2026-03-03T12:00:00Z","payload":{}}',
+    b'{"eventId":"e","type":"dance","sessionId":"call-1","seq":2,"occurredAt":"2026-03-03T12:00:00Z","payload":{}}',
+    b'{"eventId":"e","type":"turn","sessionId":"call-1","seq":2,"occurredAt":"yesterday","payload":{}}',
+    b'{"eventId":"e","type":"turn","sessionId":"call-1","seq":2,"occurredAt":"2026-03-03T12:00:00Z","payload":[]}',
+]
+
+
+@pytest.mark.parametrize("damaged", DAMAGED)
+def test_a_damaged_line_costs_only_itself(damaged: bytes, process: Process, tmp_path: Path) -> None:
+    first, second = process.save("t1"), process.save("t2")
+    log = folder_of(tmp_path).log
+    start, *turns = log.read_bytes().splitlines(keepends=True)
+    log.write_bytes(b"".join([damaged + b"\n", start, turns[0], damaged + b"\n", damaged + b"\n", turns[1]]))
+
+    after = Process(tmp_path)
+    assert turn_ids(after.events) == ["t1", "t2"]
+    assert [after.save("t1"), after.save("t2")] == [first, second]
+    after.save("t3")
+    reader = Process(tmp_path)
+    assert turn_ids(reader.events) == ["t1", "t2", "t3"]
+    assert reader.events[-1].seq == 4
+
+
+def test_a_damaged_start_leaves_the_turns_and_their_session_open(process: Process, tmp_path: Path) -> None:
+    process.save("t1")
+    log = folder_of(tmp_path).log
+    log.write_bytes(b"#" + log.read_bytes())
+    after = Process(tmp_path)
+    assert after.session.state is SessionState.OPEN
+    assert turn_ids(after.events) == ["t1"]
+
+
+@given(st.data())
+@settings(deadline=None, max_examples=60)
+def test_any_flipped_byte_costs_one_line_at_most_two_and_never_the_session(data: st.DataObject) -> None:
+    with tempfile.TemporaryDirectory() as root:
+        before = Process(Path(root))
+        for number in range(4):
+            before.save(f"t{number}")
+        log = folder_of(Path(root)).log
+        content = bytearray(log.read_bytes())
+        # The last line feed is left alone: without it the last line is torn, which is another test.
+        content[data.draw(st.integers(0, len(content) - 2))] ^= data.draw(st.integers(1, 255))
+        log.write_bytes(content)
+
+        after = Process(Path(root))
+        untouched = [event for event in after.events if event in before.events]
+        assert len(untouched) >= 3
+        after.save("t9")
+        assert [event for event in Process(Path(root)).events if event in before.events] == untouched
+
+
+def test_half_a_line_is_not_read_until_its_end_is_there(process: Process, tmp_path: Path) -> None:
+    process.save("t1")
+    line = to_line(Event("e2", TURN, SESSION, 3, NOW, payload("t2")))
+    reader = Process(tmp_path)
+    with folder_of(tmp_path).log.open("ab", buffering=0) as log:
+        for byte in line[:-1]:
+            log.write(bytes([byte]))
+            reader.session.load(again=True)
+            assert turn_ids(reader.events) == ["t1"]
+        log.write(line[-1:])
+    reader.session.load(again=True)
+    reader.session.load(again=True)
+    assert turn_ids(reader.events) == ["t1", "t2"]
+
+
+# Several processes at once
+
+# Says "ready", waits for a line, saves the turns that are named in its arguments, and prints each one's event id.
+WRITER = """
+import sys
+from datetime import datetime, timezone
+from pathlib import Path
+from memoair_runtime.session import LoggedSession
+from memoair_runtime.user_folder import UserFolder
+
+root, project, user, session_id, words, *turn_ids = sys.argv[1:]
+session = LoggedSession(session_id, UserFolder(Path(root), project, user), lambda event: None)
+now = datetime.now(timezone.utc)
+print("ready", flush=True)
+sys.stdin.readline()
+for turn_id in turn_ids:
+    payload = {"turnId": turn_id, "userText": "boots " * int(words), "assistantText": ""}
+    print(turn_id, session.save_turn(payload, now, now), flush=True)
+"""
+
+# Holds the lock of a log until it is told, or killed.
+HOLDER = """
+import sys
+import filelock
+
+with filelock.FileLock(sys.argv[1]):
+    print("ready", flush=True)
+    sys.stdin.readline()
+"""
+
+
+@contextmanager
+def python(script: str, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
+    """Run a script until it is ready; it is ended with the block."""
+    command = [sys.executable, "-c", script, *arguments]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+        try:
+            assert _stream(child.stdout).readline() == "ready\n"
+            yield child
+        finally:
+            child.kill()
+
+
+def _stream(stream: IO[str] | None) -> IO[str]:
+    assert stream is not None
+    return stream
+
+
+def _go_on(child: "subprocess.Popen[str]") -> None:
+    _stream(child.stdin).write("go\n")
+    _stream(child.stdin).flush()
+
+
+def _acknowledged(output: str) -> dict[str, str]:
+    """The event id of each turn that a writer was told is kept; a line that a kill cut off tells nothing."""
+    complete = output[: output.rfind("\n") + 1]
+    return dict(line.split() for line in complete.splitlines())
+
+
+def test_processes_that_write_at_the_same_time_lose_and_duplicate_nothing(tmp_path: Path) -> None:
+    count = 60
+    shared = [f"shared-{number}" for number in range(count)]
+    plans = [[turn for i in range(count) for turn in (f"{name}-{i}", shared[i])] for name in ("one", "other")]
+    Process(tmp_path).session.start(DANA, NOW)
+    reader = Process(tmp_path)
+    arguments = (str(tmp_path), PROJECT, USER, SESSION, "20")
+    with python(WRITER, *arguments, *plans[0]) as one, python(WRITER, *arguments, *plans[1]) as other:
+        _go_on(one)
+        _go_on(other)
+
+        def all_there() -> bool:
+            reader.session.load(again=True)
+            assert [event.seq for event in reader.events] == list(range(1, len(reader.events) + 1))
+            return len(reader.events) >= 1 + 3 * count
+
+        eventually(all_there, within_s=30)
+        told = [_acknowledged(child.communicate(timeout=10)[0]) for child in (one, other)]
+        assert [one.returncode, other.returncode] == [0, 0]
+
+    assert reader.events == Process(tmp_path).events
+    assert sorted(turn_ids(reader.events)) == sorted({*plans[0], *plans[1]})
+    kept = {event.payload["turnId"]: event.event_id for event in reader.events if event.type is TURN}
+    assert [list(each) for each in told] == plans
+    for each in told:
+        assert each.items() <= kept.items()
+
+
+def test_a_reader_beside_a_writer_sees_whole_lines_only_and_each_once(tmp_path: Path) -> None:
+    words, turns = 40_000, [f"t{number}" for number in range(30)]  # lines that no buffer holds in one piece
+    reader = Process(tmp_path)
+    with python(WRITER, str(tmp_path), PROJECT, USER, SESSION, str(words), *turns) as writer:
+        _go_on(writer)
+
+        def all_there() -> bool:
+            reader.session.load(again=True)
+            return len(reader.events) == 1 + len(turns)
+
+        eventually(all_there, within_s=30)
+    assert turn_ids(reader.events) == turns
+    assert {event.payload["userText"] for event in reader.events[1:]} == {"boots " * words}
+
+
+@pytest.mark.parametrize("lines_before_the_kill", [1, 20, 77])
+def test_a_writer_that_is_killed_loses_nothing_that_it_was_told_is_kept(
+    lines_before_the_kill: int, tmp_path: Path
+) -> None:
+    turns = [f"t{number}" for number in range(5_000)]
+    with python(WRITER, str(tmp_path), PROJECT, USER, SESSION, "50", *turns) as writer:
+        _go_on(writer)
+        lines = [_stream(writer.stdout).readline() for _ in range(lines_before_the_kill)]
+        writer.kill()
+        told = _acknowledged("".join(lines) + _stream(writer.stdout).read())
+
+    after = Process(tmp_path)
+    kept = {event.payload["turnId"]: event.event_id for event in after.events if event.type is TURN}
+    assert told.items() <= kept.items()
+    assert list(kept) == turns[: len(kept)]
+    assert len(kept) - len(told) <= 1
+    after.save("afterwards")
+    assert turn_ids(Process(tmp_path).events) == [*kept, "afterwards"]
+
+
+def test_a_log_that_another_process_holds_is_refused_and_free_again_when_that_one_is_killed(
+    process: Process, tmp_path: Path
+) -> None:
+    process.save("t1")
+    with python(HOLDER, str(folder_of(tmp_path).lock)) as holder:
+        with pytest.raises(StorageUnavailable):
+            process.save("t2")
+        assert turn_ids(Process(tmp_path).events) == ["t1"]  # a reader needs no lock
+        holder.kill()
+        holder.wait()
+        process.save("t3")
+    assert turn_ids(Process(tmp_path).events) == ["t1", "t3"]
+
+
+# Storage that fails: in ways that stop root as well
+
+
+@contextmanager
+def _in_place_of(path: Path, make: Callable[[Path], object]) -> Iterator[None]:
+    """Put something else where a file or a folder of ours is, or would be; all is as it was after the block."""
+    aside = path.with_name(path.name + ".aside")
+    if path.exists():
+        path.rename(aside)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    make(path)
+    try:
+        yield
+    finally:
+        path.rmdir() if path.is_dir() else path.unlink()
+        if aside.exists():
+            aside.rename(path)
+
+
+BROKEN: dict[str, Callable[[Path], tuple[Path, Callable[[Path], object]]]] = {
+    "a file in place of the storage root": lambda root: (root, Path.touch),
+    "a file in place of the user's folder": lambda root: (UserFolder(root, PROJECT, USER).path, Path.touch),
+    "a file in place of the session's folder": lambda root: (folder_of(root).path, Path.touch),
+    "a folder in place of the log": lambda root: (folder_of(root).log, Path.mkdir),
+    "a folder in place of the lock": lambda root: (folder_of(root).lock, Path.mkdir),
+}
+
+
+@pytest.fixture(params=list(BROKEN))
+def broken(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Any]:
+    """A way in which storage fails, for as long as a ``with`` block lasts."""
+    return lambda: _in_place_of(*BROKEN[request.param](tmp_path / "root"))
+
+
+def test_where_storage_fails_from_the_start_nothing_is_acknowledged_until_it_is_back(
+    broken: Callable[[], Any], tmp_path: Path
+) -> None:
+    process = Process(tmp_path / "root")
+    with broken():
+        with pytest.raises(StorageUnavailable):
+            process.session.start(DANA, NOW)
+        with pytest.raises(StorageUnavailable):
+            process.save("t1")
+        assert process.events == []
+
+    process.save("t2")
+    assert shape(Process(tmp_path / "root").events) == [(START, "Dana"), (TURN, "t2")]
+
+
+def test_where_storage_fails_in_a_call_nothing_is_acknowledged_until_it_is_back(
+    broken: Callable[[], Any], tmp_path: Path
+) -> None:
+    process = Process(tmp_path / "root")
+    process.session.start(DANA, NOW)
+    first = process.save("t1")
+    with broken():
+        with pytest.raises(StorageUnavailable) as refused:
+            process.save("t2")
+        with pytest.raises(StorageUnavailable):
+            process.session.end("completed", NOW)
+        assert turn_ids(process.events) == ["t1"]
+    told = json.dumps(refused.value.envelope())
+    assert not any(name in told for name in (str(tmp_path), PROJECT, USER, SESSION))
+
+    assert process.save("t1") == first
+    process.save("t2")
+    process.save("t3")
+    assert turn_ids(process.events) == ["t1", "t2", "t3"]
+    assert process.events == Process(tmp_path / "root").events
+
+
+@pytest.mark.parametrize("what", ["a file in place of the user's folder", "a folder in place of the log"])
+def test_a_log_that_cannot_be_read_is_a_fault_of_storage(what: str, tmp_path: Path) -> None:
+    events: list[Event] = []
+    session = LoggedSession(SESSION, UserFolder(tmp_path / "root", PROJECT, USER), events.append)
+    with _in_place_of(*BROKEN[what](tmp_path / "root")), pytest.raises(StorageUnavailable):
+        session.load()
+    session.load()
+
+
+def test_an_opening_that_the_disk_refused_is_logged_with_the_first_turn_that_it_takes(tmp_path: Path) -> None:
+    process = Process(tmp_path)
+    process.session.start(DANA, NOW)
+    with _in_place_of(folder_of(tmp_path).log, Path.mkdir), pytest.raises(StorageUnavailable):
+        process.session.start(ROBIN, NOW)
+    process.save("t1")
+    assert shape(Process(tmp_path).events) == [(START, "Dana"), (START, "Robin"), (TURN, "t1")]
+
+
+# For each number given, in a session of its own: saves a turn where the log may grow by so many bytes, once as the
+# first thing in the log and once behind another turn; says how that ended; then lifts the limit and saves it again.
+FULL_DISK = """
+import resource, sys
+from datetime import datetime, timezone
+from pathlib import Path
+from memoair_runtime.faults import StorageUnavailable
+from memoair_runtime.session import LoggedSession
+from memoair_runtime.user_folder import UserFolder
+
+root, project, user, *rooms = sys.argv[1:]
+folder = UserFolder(Path(root), project, user)
+now = datetime.now(timezone.utc)
+_, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+print("ready", flush=True)
+for room in rooms:
+    session = LoggedSession(room, folder, lambda event: None)
+    log = folder.session(room).log
+    for turn_id in ("first", "second"):
+        payload = {"turnId": turn_id, "userText": "boots " * 20}
+        before = log.read_bytes() if log.exists() else b""
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + int(room), hard))
+        try:
+            session.save_turn(payload, now, now)
+            print("kept")
+        except StorageUnavailable:
+            print("refused" if log.read_bytes() == before else "half of it is there")
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+        session.save_turn(payload, now, now)
+"""
+
+
+def test_a_disk_that_is_full_refuses_the_turn_keeps_no_half_of_it_and_takes_it_later(tmp_path: Path) -> None:
+    # A turn takes about 300 bytes, and the start that is written before the first one nearly 200.
+    rooms = ["0", "1", "100", "200", "250"]
+    with python(FULL_DISK, str(tmp_path), PROJECT, USER, *rooms) as child:
+        output, _ = child.communicate(timeout=20)
+        assert child.returncode == 0
+    assert output.splitlines() == ["refused"] * 2 * len(rooms)
+    for room in rooms:
+        after = Process(tmp_path, session_id=room)
+        assert [event.seq for event in after.events] == [1, 2, 3]
+        assert turn_ids(after.events) == ["first", "second"]
+
+
+# Any order of it all
+
+
+class SessionOfTwoProcesses(RuleBasedStateMachine):
+    """Two processes start, write, end, crash and tear one log; a list says what must stand in it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = tempfile.TemporaryDirectory()
+        self.root = Path(self.folder.name)
+        self.processes = [Process(self.root), Process(self.root)]
+        self.expected: list[tuple[EventType, str]] = []
+        self.event_ids: dict[str, str] = {}
+
+    @property
+    def state(self) -> EventType | None:
+        """The event that decides: a session is open after a start or a turn, ended after an end."""
+        return self.expected[-1][0] if self.expected else None
+
+    @rule(which=st.integers(0, 1), opening=st.sampled_from([DANA, ROBIN]))
+    def start(self, which: int, opening: Opening) -> None:
+        self.processes[which].session.start(opening, NOW)
+        name = str(opening.user["name"])
+        openings = [key for type_, key in self.expected if type_ is START]
+        if self.state in (None, END) or openings[-1] != name:
+            self.expected.append((START, name))
+
+    @rule(which=st.integers(0, 1), turn=st.sampled_from(["t1", "t2", "t3", "t4"]))
+    def save(self, which: int, turn: str) -> None:
+        if self.state is END and turn not in self.event_ids:
+            with pytest.raises(SessionNotFound):
+                self.processes[which].save(turn)
+            return
+        event_id = self.processes[which].save(turn)
+        if turn in self.event_ids:
+            assert event_id == self.event_ids[turn]
+            return
+        self.event_ids[turn] = event_id
+        self.expected += [(START, "None")] if self.state is None else []
+        self.expected.append((TURN, turn))
+
+    @rule(which=st.integers(0, 1))
+    def end(self, which: int) -> None:
+        self.processes[which].session.end("completed", NOW)
+        if self.state in (START, TURN):
+            self.expected.append((END, "completed"))
+
+    @rule(which=st.integers(0, 1))
+    def crash_and_open_again(self, which: int) -> None:
+        self.processes[which] = Process(self.root)
+
+    @rule(which=st.integers(0, 1))
+    def look_again(self, which: int) -> None:
+        self.processes[which].session.load(again=True)
+        assert shape(self.processes[which].events) == self.expected
+
+    @rule(share=st.floats(0, 1, exclude_max=True))
+    def tear(self, share: float) -> None:
+        log = folder_of(self.root).log
+        if log.exists():
+            line = to_line(Event("torn", TURN, SESSION, 99, NOW, payload("torn")))
+            with log.open("ab") as file:
+                file.write(line[: int(share * len(line))])
+
+    @invariant()
+    def a_process_that_begins_now_reads_what_must_stand_there(self) -> None:
+        after = Process(self.root)
+        assert shape(after.events) == self.expected
+        assert [event.seq for event in after.events] == list(range(1, len(self.expected) + 1))
+        assert all(
+            self.event_ids[each.payload["turnId"]] == each.event_id for each in after.events if each.type is TURN
+        )
+
+    def teardown(self) -> None:
+        self.folder.cleanup()
+
+
+SessionOfTwoProcesses.TestCase.settings = settings(deadline=None, max_examples=40, stateful_step_count=20)
+TestAnyOrderOfWhatTwoProcessesDo = SessionOfTwoProcesses.TestCase

@@ -1,0 +1,240 @@
+"""A runtime's environment: what is read from it, and what is refused, naming the variable."""
+
+from pathlib import Path
+
+import pytest
+
+from memoair_runtime.settings import DEFAULT_CLOUD_BASE_URL, Settings, SettingsError, default_storage_root
+
+NEEDED = {"PROJECT_ID": "proj_test", "USER_ID": "caller_42"}
+
+
+def settings(**variables: str) -> Settings:
+    """The settings of a runtime that is started with these variables."""
+    return Settings.from_environ({f"MEMOAIR_RUNTIME_{name}": value for name, value in variables.items()})
+
+
+def test_with_the_ids_alone_the_rest_has_its_defaults() -> None:
+    assert settings(**NEEDED) == Settings(
+        project_id="proj_test",
+        user_id="caller_42",
+        storage_root=default_storage_root(),
+        host="127.0.0.1",
+        port=7878,
+        agent_id=None,
+        token=None,
+        cloud_key=None,
+        cloud_base_url="https://backend.memoair.space",
+        org_only=False,
+        org_file=None,
+        ends_with_stdin=False,
+    )
+
+
+def test_every_variable_is_read(tmp_path: Path) -> None:
+    assert settings(
+        **NEEDED,
+        AGENT_ID="agent_7",
+        BIND_ADDR="127.0.0.1:9000",
+        API_KEY="memoair_pk_1",
+        TOKEN="open-sesame",
+        CLOUD_BASE_URL="http://127.0.0.1:8080",
+        STORAGE_ROOT=str(tmp_path),
+        ORG_FILE=str(tmp_path / "org.jsonl"),
+        OWNER_PIPE="stdin",
+    ) == Settings(
+        project_id="proj_test",
+        user_id="caller_42",
+        storage_root=tmp_path,
+        port=9000,
+        agent_id="agent_7",
+        token="open-sesame",
+        cloud_key="memoair_pk_1",
+        cloud_base_url="http://127.0.0.1:8080",
+        org_file=tmp_path / "org.jsonl",
+        ends_with_stdin=True,
+    )
+
+
+def test_variables_of_others_are_not_read() -> None:
+    environ = {"MEMOAIR_PROJECT_ID": "proj_test", "USER_ID": "caller_42", "memoair_runtime_user_id": "caller_42"}
+    with pytest.raises(SettingsError):
+        Settings.from_environ(environ)
+
+
+def test_an_empty_variable_is_as_one_that_is_not_set() -> None:
+    empty = dict.fromkeys(["AGENT_ID", "BIND_ADDR", "TOKEN", "API_KEY", "CLOUD_BASE_URL", "MODE", "ORG_FILE"], "")
+    assert settings(**NEEDED, **empty, STORAGE_ROOT="") == settings(**NEEDED)
+
+
+# Who is served
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"PROJECT_ID": "proj_test"},
+        {"WORKSPACE_ID": "proj_test"},
+        {"PROJECT_ID": "proj_test", "WORKSPACE_ID": "proj_test"},
+        {"PROJECT_ID": "", "WORKSPACE_ID": "proj_test"},
+    ],
+)
+def test_the_project_may_be_named_either_way(variables: dict[str, str]) -> None:
+    assert settings(**variables, USER_ID="caller_42").project_id == "proj_test"
+
+
+def test_two_different_projects_are_refused_and_both_variables_named() -> None:
+    with pytest.raises(SettingsError, match=r"MEMOAIR_RUNTIME_PROJECT_ID.*MEMOAIR_RUNTIME_WORKSPACE_ID"):
+        settings(PROJECT_ID="proj_one", WORKSPACE_ID="proj_two", USER_ID="caller_42")
+
+
+@pytest.mark.parametrize(
+    ("variables", "named"),
+    [
+        ({}, "MEMOAIR_RUNTIME_PROJECT_ID"),
+        ({"USER_ID": "caller_42"}, "MEMOAIR_RUNTIME_PROJECT_ID"),
+        ({"USER_ID": "caller_42", "PROJECT_ID": "", "WORKSPACE_ID": ""}, "MEMOAIR_RUNTIME_PROJECT_ID"),
+        ({"PROJECT_ID": "proj_test"}, "MEMOAIR_RUNTIME_USER_ID"),
+        ({"PROJECT_ID": "proj_test", "USER_ID": ""}, "MEMOAIR_RUNTIME_USER_ID"),
+        ({"MODE": "org_only"}, "MEMOAIR_RUNTIME_PROJECT_ID"),
+        ({"PROJECT_ID": "proj_\udcff", "USER_ID": "caller_42"}, "MEMOAIR_RUNTIME_PROJECT_ID"),
+        ({"PROJECT_ID": "proj_test", "USER_ID": "caller_\udcff"}, "MEMOAIR_RUNTIME_USER_ID"),
+    ],
+)
+def test_an_id_that_is_missing_or_no_unicode_is_refused_and_its_variable_named(
+    variables: dict[str, str], named: str
+) -> None:
+    with pytest.raises(SettingsError, match=named):
+        settings(**variables)
+
+
+@pytest.mark.parametrize("identifier", ["../../etc", "a/b", " ", "x" * 300, "👢", "ÄÖ", "__org__x"])
+def test_an_id_may_be_any_text_and_is_taken_as_it_is(identifier: str) -> None:
+    taken = settings(PROJECT_ID=identifier, USER_ID=identifier)
+    assert (taken.project_id, taken.user_id) == (identifier, identifier)
+
+
+# Org-only mode
+
+
+@pytest.mark.parametrize("variables", [{}, {"USER_ID": "caller_42"}, {"USER_ID": ""}])
+def test_an_org_only_runtime_serves_nobody_in_particular(variables: dict[str, str]) -> None:
+    taken = settings(PROJECT_ID="proj_test", MODE="org_only", **variables)
+    assert taken.org_only
+    assert taken.user_id == "__org__"
+
+
+@pytest.mark.parametrize("mode", ["org-only", "ORG_ONLY", "full", " ", "org_only "])
+def test_another_mode_is_refused(mode: str) -> None:
+    with pytest.raises(SettingsError, match="MEMOAIR_RUNTIME_MODE"):
+        settings(**NEEDED, MODE=mode)
+
+
+# Where it listens
+
+
+@pytest.mark.parametrize(
+    ("address", "host", "port"),
+    [
+        ("127.0.0.1:7878", "127.0.0.1", 7878),
+        ("127.0.0.1:0", "127.0.0.1", 0),
+        ("127.0.0.1:65535", "127.0.0.1", 65535),
+        ("127.1.2.3:80", "127.1.2.3", 80),
+        ("localhost:80", "127.0.0.1", 80),
+        ("[::1]:7878", "::1", 7878),
+    ],
+)
+def test_a_loopback_address_is_taken(address: str, host: str, port: int) -> None:
+    taken = settings(**NEEDED, BIND_ADDR=address)
+    assert (taken.host, taken.port) == (host, port)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "0.0.0.0:7878",
+        "[::]:7878",
+        ":::7878",
+        "192.168.1.10:7878",
+        "10.0.0.1:7878",
+        "8.8.8.8:7878",
+        "169.254.0.1:7878",
+        "128.0.0.1:7878",
+        "[fe80::1]:7878",
+        "[2001:db8::1]:7878",
+        "example.com:7878",
+        "localhost.example.com:7878",
+        "127.0.0.1.example.com:7878",
+        "2130706433:7878",
+        "0x7f.1:7878",
+        "127.1:7878",
+        "127.0.0.256:7878",
+        " 127.0.0.1:7878",
+        "*:7878",
+        ":7878",
+        "7878",
+    ],
+)
+def test_an_address_beyond_loopback_is_refused(address: str) -> None:
+    with pytest.raises(SettingsError, match=r"MEMOAIR_RUNTIME_BIND_ADDR.*loopback"):
+        settings(**NEEDED, BIND_ADDR=address)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "127.0.0.1",
+        "127.0.0.1:",
+        "127.0.0.1:http",
+        "127.0.0.1:-1",
+        "127.0.0.1:+80",
+        "127.0.0.1:8_0",
+        "127.0.0.1: 80",
+        "127.0.0.1:80 ",
+        "127.0.0.1:1.5",
+        "127.0.0.1:65536",
+        "127.0.0.1:99999999999999999999",
+        "127.0.0.1:" + "9" * 5_000,
+        "127.0.0.1:٧٨٧٨",
+        "127.0.0.1:²",
+        "http://127.0.0.1:7878/",
+        "[::1]",
+        ":",
+    ],
+)
+def test_what_is_no_address_and_port_is_refused(address: str) -> None:
+    with pytest.raises(SettingsError, match=r"MEMOAIR_RUNTIME_BIND_ADDR.*HOST:PORT"):
+        settings(**NEEDED, BIND_ADDR=address)
+
+
+# What is secret
+
+
+@pytest.mark.parametrize(
+    ("variables", "key"),
+    [
+        ({"API_KEY": "key"}, "key"),
+        ({"INTERNAL_TOKEN": "token"}, "token"),
+        ({"API_KEY": "key", "INTERNAL_TOKEN": "token"}, "key"),
+        ({"API_KEY": "", "INTERNAL_TOKEN": "token"}, "token"),
+    ],
+)
+def test_what_is_shown_to_the_cloud_may_come_either_way(variables: dict[str, str], key: str) -> None:
+    assert settings(**NEEDED, **variables).cloud_key == key
+
+
+def test_secrets_are_not_in_the_repr() -> None:
+    shown = repr(settings(**NEEDED, API_KEY="zanzibarplum", TOKEN="zanzibarpear"))
+    assert "zanzibar" not in shown
+    assert "caller_42" in shown
+
+
+def test_the_storage_root_is_the_platforms_folder_for_a_users_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert default_storage_root().parts[-2:] == ("memoair", "voice")
+    assert default_storage_root().is_relative_to(tmp_path)
+    assert settings(**NEEDED).storage_root == default_storage_root()
+    assert settings(**NEEDED).cloud_base_url == DEFAULT_CLOUD_BASE_URL
