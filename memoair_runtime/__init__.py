@@ -1,5 +1,6 @@
 """The runtime: one small process that remembers for one (project, user).
 
-Below everything here: the events of a call (`events`) and their log on disk (`session_log`, `user_folder`). Above it:
-sessions, what the caller has said (`memory`), the lanes that recall it, the composer, and the HTTP surface.
+From the top: the process (`process`), its HTTP surface (`http`), what it does (`service`), which is to keep what is
+said (`calls`, over `storage`) and to recall it (`recall`). Beside them lies what all of these speak of: requests
+(`wire`), faults, settings.
 """

@@ -9,8 +9,8 @@ import sys
 import threading
 import time
 
-from memoair_runtime.http_routes import Routes
-from memoair_runtime.http_server import LoopbackServer
+from memoair_runtime.http.routes import Routes
+from memoair_runtime.http.server import LoopbackServer
 from memoair_runtime.lifecycle import Lifecycle, ProcessState
 from memoair_runtime.service import RuntimeService
 from memoair_runtime.settings import Settings, SettingsError

@@ -6,16 +6,16 @@ import time
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from memoair_runtime.calls.keeper import Keeper
+from memoair_runtime.calls.session import SessionState, UnkeptSession, check_not_ended
 from memoair_runtime.faults import BadRequest, Draining, IdentityMismatch, StorageUnavailable
-from memoair_runtime.keeper import Keeper
-from memoair_runtime.lanes.org_lane import OrgLane
-from memoair_runtime.lanes.permanent_lane import PermanentLane
-from memoair_runtime.lanes.profile_lane import ProfileLane
-from memoair_runtime.lanes.working_lane import WorkingLane
 from memoair_runtime.lifecycle import Lifecycle, ProcessState
 from memoair_runtime.metrics import Metrics
-from memoair_runtime.searcher import Searcher
-from memoair_runtime.session import SessionState, UnkeptSession, check_not_ended
+from memoair_runtime.recall.lanes.org_lane import OrgLane
+from memoair_runtime.recall.lanes.permanent_lane import PermanentLane
+from memoair_runtime.recall.lanes.profile_lane import ProfileLane
+from memoair_runtime.recall.lanes.working_lane import WorkingLane
+from memoair_runtime.recall.searcher import Searcher
 from memoair_runtime.settings import ORG_ONLY, Settings
 from memoair_runtime.vocabulary import LaneName
 from memoair_runtime.wire import DeadlineRequest, EndRequest, Identified, SearchRequest, StartRequest, TurnRequest

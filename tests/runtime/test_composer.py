@@ -11,9 +11,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from memoair_runtime.composer import Budgets, compose
-from memoair_runtime.fence import one_line, speaker_name
-from memoair_runtime.lanes.lane import LaneAnswer, Passage
+from memoair_runtime.recall.composer import Budgets, compose
+from memoair_runtime.recall.fence import one_line, speaker_name
+from memoair_runtime.recall.lanes.lane import LaneAnswer, Passage
 from memoair_runtime.vocabulary import LaneName
 
 PROFILE, WORKING, PERMANENT, ORG = LaneName

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from memoair_runtime.folder_names import ID_FILE, folder_name, identifier_of, is_shortened
-from memoair_runtime.user_folder import UserFolder
+from memoair_runtime.storage.folder_names import ID_FILE, folder_name, identifier_of, is_shortened
+from memoair_runtime.storage.user_folder import UserFolder
 
 SAFE = re.compile(r"[a-z0-9_%A-F~-]{1,80}")
 WINDOWS_DEVICES = {"con", "prn", "aux", "nul", *(f"{kind}{number}" for kind in ("com", "lpt") for number in range(10))}

@@ -9,8 +9,9 @@ import attrs
 import pytest
 from support.waiting import eventually
 
-from memoair_runtime.lanes.lane import Gate, LaneAnswer, NotReady, Passage, Question, Readiness
-from memoair_runtime.recall import LaneOutcome, LaneQuestion, LaneStatus, Recall
+from memoair_runtime.gate import Gate, NotReady, Readiness
+from memoair_runtime.recall.lanes.lane import LaneAnswer, Passage, Question
+from memoair_runtime.recall.sweep import LaneOutcome, LaneQuestion, LaneStatus, Recall
 from memoair_runtime.vocabulary import Intent, LaneName
 
 PROFILE, WORKING, PERMANENT, ORG = LaneName

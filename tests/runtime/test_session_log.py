@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from support.waiting import eventually
 
-from memoair_runtime.events import Event, EventType, to_line
+from memoair_runtime.calls.session import LoggedSession, Opening, SessionState
 from memoair_runtime.faults import SessionNotFound, StorageUnavailable
-from memoair_runtime.session import LoggedSession, Opening, SessionState
-from memoair_runtime.user_folder import SessionFolder, UserFolder
+from memoair_runtime.storage.events import Event, EventType, to_line
+from memoair_runtime.storage.user_folder import SessionFolder, UserFolder
 
 PROJECT, USER, SESSION = "proj_test", "caller_42", "call-1"
 NOW = datetime(2026, 3, 3, 12, 0, tzinfo=timezone.utc)
@@ -348,8 +348,8 @@ WRITER = """
 import sys
 from datetime import datetime, timezone
 from pathlib import Path
-from memoair_runtime.session import LoggedSession
-from memoair_runtime.user_folder import UserFolder
+from memoair_runtime.calls.session import LoggedSession
+from memoair_runtime.storage.user_folder import UserFolder
 
 root, project, user, session_id, words, *turn_ids = sys.argv[1:]
 session = LoggedSession(session_id, UserFolder(Path(root), project, user), lambda event: None)
@@ -573,8 +573,8 @@ import resource, sys
 from datetime import datetime, timezone
 from pathlib import Path
 from memoair_runtime.faults import StorageUnavailable
-from memoair_runtime.session import LoggedSession
-from memoair_runtime.user_folder import UserFolder
+from memoair_runtime.calls.session import LoggedSession
+from memoair_runtime.storage.user_folder import UserFolder
 
 root, project, user, *rooms = sys.argv[1:]
 folder = UserFolder(Path(root), project, user)

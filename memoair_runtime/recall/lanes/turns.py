@@ -1,7 +1,7 @@
 """From turns to hits and passages: shared by the lanes that recall what was said."""
 
-from memoair_runtime.caller_memory import CALLER, FoundTurn, Turn
-from memoair_runtime.lanes.lane import LaneHit, Passage, Source
+from memoair_runtime.calls.caller_memory import CALLER, FoundTurn, Turn
+from memoair_runtime.recall.lanes.lane import LaneHit, Passage, Source
 from memoair_runtime.vocabulary import LaneName
 
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import attrs
 
-from memoair_runtime.durable import make_folder, write_file
-from memoair_runtime.folder_names import ID_FILE, folder_name, identifier_of, is_shortened
+from memoair_runtime.storage.durable import make_folder, write_file
+from memoair_runtime.storage.folder_names import ID_FILE, folder_name, identifier_of, is_shortened
 
 
 @attrs.frozen

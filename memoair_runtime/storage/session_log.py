@@ -15,10 +15,10 @@ from functools import partial
 
 import filelock
 
-from memoair_runtime.durable import sync_data, sync_folder
-from memoair_runtime.events import Event, from_line, to_line
 from memoair_runtime.faults import StorageUnavailable
-from memoair_runtime.user_folder import SessionFolder
+from memoair_runtime.storage.durable import sync_data, sync_folder
+from memoair_runtime.storage.events import Event, from_line, to_line
+from memoair_runtime.storage.user_folder import SessionFolder
 
 log = logging.getLogger(__name__)
 

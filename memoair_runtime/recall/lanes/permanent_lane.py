@@ -3,10 +3,11 @@
 from collections.abc import Iterable
 
 from memoair_index import Query
-from memoair_runtime.caller_memory import CallerMemory, FoundTurn
+from memoair_runtime.calls.caller_memory import CallerMemory, FoundTurn
 from memoair_runtime.clock import spoken_date
-from memoair_runtime.lanes.lane import Gate, LaneAnswer, Passage, Question, Readiness
-from memoair_runtime.lanes.turns import turn_hit, turn_passages
+from memoair_runtime.gate import Gate, Readiness
+from memoair_runtime.recall.lanes.lane import LaneAnswer, Passage, Question
+from memoair_runtime.recall.lanes.turns import turn_hit, turn_passages
 from memoair_runtime.vocabulary import LaneName
 
 # How far around a turn that was found the talk is worth giving: answers stand a few turns behind their question.

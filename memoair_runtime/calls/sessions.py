@@ -4,10 +4,10 @@ import logging
 import threading
 from collections.abc import Callable
 
-from memoair_runtime.events import Event
+from memoair_runtime.calls.session import LoggedSession, Session, SessionState, UnkeptSession
 from memoair_runtime.faults import StorageUnavailable
-from memoair_runtime.session import LoggedSession, Session, SessionState, UnkeptSession
-from memoair_runtime.user_folder import UserFolder
+from memoair_runtime.storage.events import Event
+from memoair_runtime.storage.user_folder import UserFolder
 
 log = logging.getLogger(__name__)
 

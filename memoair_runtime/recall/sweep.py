@@ -10,7 +10,8 @@ from enum import Enum
 
 import attrs
 
-from memoair_runtime.lanes.lane import NO_ANSWER, Lane, LaneAnswer, NotReady, Question, Readiness
+from memoair_runtime.gate import NotReady, Readiness
+from memoair_runtime.recall.lanes.lane import NO_ANSWER, Lane, LaneAnswer, Question
 from memoair_runtime.vocabulary import LaneName
 
 log = logging.getLogger(__name__)

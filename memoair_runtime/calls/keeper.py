@@ -3,19 +3,19 @@
 import logging
 from datetime import datetime
 
-from memoair_runtime.brief import brief
-from memoair_runtime.caller_memory import CallerMemory
+from memoair_runtime.calls.brief import brief
+from memoair_runtime.calls.caller_memory import CallerMemory
+from memoair_runtime.calls.profile import read_snapshot, snapshot
+from memoair_runtime.calls.session import Opening, Session, SessionState
+from memoair_runtime.calls.sessions import Sessions
 from memoair_runtime.clock import utc_now
-from memoair_runtime.durable import write_file
 from memoair_runtime.faults import IdentityMismatch, StorageUnavailable
-from memoair_runtime.lanes.lane import Gate, Readiness
-from memoair_runtime.profile import read_snapshot, snapshot
-from memoair_runtime.role import Role
-from memoair_runtime.session import Opening, Session, SessionState
-from memoair_runtime.sessions import Sessions
+from memoair_runtime.gate import Gate, Readiness
 from memoair_runtime.settings import Settings
-from memoair_runtime.upkeep import Upkeep
-from memoair_runtime.user_folder import SessionFolder, UserFolder
+from memoair_runtime.storage.durable import write_file
+from memoair_runtime.storage.role import Role
+from memoair_runtime.storage.upkeep import Upkeep
+from memoair_runtime.storage.user_folder import SessionFolder, UserFolder
 from memoair_runtime.wire import EndRequest, StartRequest, TurnRequest
 
 log = logging.getLogger(__name__)

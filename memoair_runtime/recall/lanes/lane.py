@@ -1,52 +1,15 @@
 """What a lane is asked, and what it answers."""
 
-import threading
-import time
 from collections.abc import Mapping
 from datetime import datetime
-from enum import Enum
 from typing import Any, Protocol
 
 import attrs
 
 from memoair_runtime.clock import iso
 from memoair_runtime.filters import Predicate
+from memoair_runtime.gate import Readiness
 from memoair_runtime.vocabulary import Intent, LaneName
-
-
-class Readiness(str, Enum):
-    """How far a lane's data has come."""
-
-    LOADING = "loading"  # being read; a search waits for it as long as it may
-    READY = "ready"
-    ERROR = "error"  # could not be read; the reason is in the log of the process
-
-
-class NotReady(Exception):
-    """A lane's data did not come in time, or can't come at all."""
-
-    def __init__(self, readiness: Readiness) -> None:
-        super().__init__(readiness.value)
-        self.readiness = readiness
-
-
-class Gate:
-    """Where searches wait until what they need has been read."""
-
-    def __init__(self) -> None:
-        self._opened = threading.Event()
-        self.readiness = Readiness.LOADING
-
-    def open(self, readiness: Readiness = Readiness.READY) -> None:
-        """Let everybody through, or, with `Readiness.ERROR`, turn everybody away."""
-        self.readiness = readiness
-        self._opened.set()
-
-    def wait(self, deadline: float) -> None:
-        """Wait until the gate opens; raise `NotReady` at the deadline (monotonic seconds) or where it never will."""
-        self._opened.wait(max(0.0, deadline - time.monotonic()))
-        if self.readiness is not Readiness.READY:
-            raise NotReady(self.readiness)
 
 
 @attrs.frozen

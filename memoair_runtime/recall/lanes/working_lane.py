@@ -3,9 +3,10 @@
 from itertools import islice
 
 from memoair_index import Query
-from memoair_runtime.caller_memory import CALLER, CallerMemory, FoundTurn
-from memoair_runtime.lanes.lane import LaneAnswer, Question, Readiness
-from memoair_runtime.lanes.turns import turn_hit, turn_passages
+from memoair_runtime.calls.caller_memory import CALLER, CallerMemory, FoundTurn
+from memoair_runtime.gate import Readiness
+from memoair_runtime.recall.lanes.lane import LaneAnswer, Question
+from memoair_runtime.recall.lanes.turns import turn_hit, turn_passages
 from memoair_runtime.vocabulary import Intent, LaneName
 
 # The last turns, which a question most often leans on, are given whether or not they share a word with it.

@@ -9,8 +9,8 @@ from typing import Any
 import attrs
 
 from memoair_index import Document, Index, Query
-from memoair_runtime.events import Event, EventType
-from memoair_runtime.profile import Profile
+from memoair_runtime.calls.profile import Profile
+from memoair_runtime.storage.events import Event, EventType
 
 CALLER, AGENT = "caller", "agent"
 

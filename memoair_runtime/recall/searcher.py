@@ -4,10 +4,10 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from memoair_runtime.composer import Budgets, compose
-from memoair_runtime.lanes.lane import NO_ANSWER, Lane, LaneAnswer, Question
 from memoair_runtime.metrics import Metrics
-from memoair_runtime.recall import LaneOutcome, LaneQuestion, LaneStatus, Recall
+from memoair_runtime.recall.composer import Budgets, compose
+from memoair_runtime.recall.lanes.lane import NO_ANSWER, Lane, LaneAnswer, Question
+from memoair_runtime.recall.sweep import LaneOutcome, LaneQuestion, LaneStatus, Recall
 from memoair_runtime.vocabulary import Intent, LaneName
 from memoair_runtime.wire import DEFAULT_TIMEOUT_MS, SearchRequest
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import attrs
 
-from memoair_runtime.fence import one_line, speaker_name
-from memoair_runtime.lanes.lane import LaneAnswer, Passage
+from memoair_runtime.recall.fence import one_line, speaker_name
+from memoair_runtime.recall.lanes.lane import LaneAnswer, Passage
 from memoair_runtime.vocabulary import LaneName
 
 # What the model is told of a section's text, so that it reads words of others as such.

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import msgspec
 
 from memoair_index import Document, Index, Query
-from memoair_runtime.lanes.lane import Gate, LaneAnswer, LaneHit, Passage, Question, Readiness, Source
+from memoair_runtime.gate import Gate, Readiness
+from memoair_runtime.recall.lanes.lane import LaneAnswer, LaneHit, Passage, Question, Source
 from memoair_runtime.vocabulary import LaneName
 
 log = logging.getLogger(__name__)

@@ -9,10 +9,10 @@ from typing import Any, Protocol
 
 import attrs
 
-from memoair_runtime.events import Event, EventType, new_event
 from memoair_runtime.faults import SessionNotFound
-from memoair_runtime.session_log import SessionLog, storage_fault
-from memoair_runtime.user_folder import UserFolder
+from memoair_runtime.storage.events import Event, EventType, new_event
+from memoair_runtime.storage.session_log import SessionLog, storage_fault
+from memoair_runtime.storage.user_folder import UserFolder
 
 
 class SessionState(Enum):

@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 import msgspec
 
-from memoair_runtime.user_folder import UserFolder
+from memoair_runtime.storage.user_folder import UserFolder
 
 _NEVER = datetime.min.replace(tzinfo=timezone.utc)
 

@@ -1,7 +1,8 @@
 """The profile lane: who is calling."""
 
-from memoair_runtime.caller_memory import CallerMemory
-from memoair_runtime.lanes.lane import LaneAnswer, Passage, Question, Readiness
+from memoair_runtime.calls.caller_memory import CallerMemory
+from memoair_runtime.gate import Readiness
+from memoair_runtime.recall.lanes.lane import LaneAnswer, Passage, Question
 from memoair_runtime.vocabulary import LaneName
 
 

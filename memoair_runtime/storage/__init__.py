@@ -1,0 +1,1 @@
+"""What lies on the disk: folders, events, logs, and the locks beside them."""
