@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from memoair_voice_sync import MemoAirVoiceMemorySync
-from memoair_voice_sync._transport import RuntimeTransport
+from memoair_voice_sync._transport import RuntimeTransport, encode_body
 
 ANY_PORT = "http://127.0.0.1:0"
 PATIENT_MS = 5_000
@@ -77,7 +77,7 @@ def measure(documents: int, turns: int, calls: int) -> dict[str, float]:
             search_ms = _median_ms(lambda i: memory.search_memory(questions[i], timeout_ms=PATIENT_MS), calls)
             found = memory.search_memory(questions[0], timeout_ms=PATIENT_MS)
             saves = [(speech.sentence(15), speech.sentence(15), f"save-{i}") for i in range(calls)]
-            save_ms = _median_ms(lambda i: memory.after_turn(*saves[i]), calls)
+            save_ms = _median_ms(lambda i: memory.after_turn(*saves[i], timeout_s=10), calls)
             line = Path(reply["paths"]["sessionJsonl"]).read_bytes().splitlines()[-1]
         search_size = len(msgspec.json.encode(vars(found)))
         floor_ms = _floor_ms(search_size, {"query": questions[0]}, calls)
@@ -142,7 +142,7 @@ def _floor_ms(size: int, body: dict[str, Any], calls: int) -> float:
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         transport = RuntimeTransport("127.0.0.1", int(server.stdout.readline()), None)
-        median = _median_ms(lambda _: transport.call("POST", "/", body, time.monotonic() + 10), calls)
+        median = _median_ms(lambda _: transport.call("POST", "/", encode_body(body), time.monotonic() + 10), calls)
         transport.close()
         server.communicate()
     return median
