@@ -7,7 +7,7 @@ from collections.abc import Callable
 from memoair_runtime.calls.session import LoggedSession, Session, SessionState, UnkeptSession
 from memoair_runtime.faults import StorageUnavailable
 from memoair_runtime.storage.events import Event
-from memoair_runtime.storage.user_folder import UserFolder
+from memoair_runtime.storage.user_folder import LogStamp, UserFolder
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +22,7 @@ class Sessions:
         self._lock = threading.Lock()
         self._known: dict[str, Session] = {}
         self._in_use: set[str] = set()
+        self._stamps: dict[str, LogStamp] = {}  # of the logs that were read to their end
 
     def begin(self, session_id: str, *, unkept: bool) -> Session:
         """The session of this id, about to be started; of an ``unkept`` one nothing will be written."""
@@ -39,8 +40,10 @@ class Sessions:
 
     def load_all(self) -> None:
         """Read every log there is, and of those that were read what has come since, the oldest first."""
-        for session_id in self._folder.session_ids():
-            self._get(session_id, again=True)
+        for session_id, stamp in self._folder.session_logs():
+            if self._stamps.get(session_id) != stamp:
+                self._get(session_id, again=True)
+                self._stamps[session_id] = stamp
 
     def active(self) -> int:
         """The number of sessions that were used here and have not ended."""

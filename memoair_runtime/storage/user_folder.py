@@ -30,6 +30,9 @@ class SessionFolder:
         return self.path / "working_brief.json"
 
 
+LogStamp = tuple[int, int]  # time of the last write in ns, size in bytes
+
+
 @attrs.frozen
 class UserFolder:
     """``{storage_root}/{project_id}/{user_id}/``, with a folder for each session."""
@@ -69,8 +72,8 @@ class UserFolder:
             _make_named(session.path, session_id)
         return session
 
-    def session_ids(self) -> list[str]:
-        """The sessions that have a log, the one that was written last at the end."""
+    def session_logs(self) -> list[tuple[str, LogStamp]]:
+        """The sessions that have a log, each with what tells whether it was written since; the last written at the end."""
         found = []
         try:
             folders = list(self.path.iterdir())
@@ -79,10 +82,12 @@ class UserFolder:
         for folder in folders:
             session_id = identifier_of(folder)
             try:
-                found.append((SessionFolder(folder).log.stat().st_mtime_ns, session_id))
+                state = SessionFolder(folder).log.stat()
             except OSError:
                 continue  # a file of ours, or a folder that holds no log yet
-        return [session_id for _, session_id in sorted(found, key=lambda each: each[0]) if session_id is not None]
+            if session_id is not None:
+                found.append((session_id, (state.st_mtime_ns, state.st_size)))
+        return sorted(found, key=lambda each: each[1])
 
 
 def _make_named(folder: Path, identifier: str) -> None:
