@@ -73,7 +73,7 @@ class UserFolder:
         return session
 
     def session_logs(self) -> list[tuple[str, LogStamp]]:
-        """The sessions that have a log, each with what tells whether it was written since; the last written at the end."""
+        """The sessions that have a log, with what tells whether it was written since; the last written at the end."""
         found = []
         try:
             folders = list(self.path.iterdir())

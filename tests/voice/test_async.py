@@ -304,7 +304,7 @@ def test_the_cancellation_of_a_task_comes_after_the_save_that_it_met(new_memory:
             await memory.start_session()
             rescue = threading.Timer(0.2, os.kill, (stop(memory), signal.SIGCONT))
             rescue.start()
-            with pytest.raises(TimeoutError):
+            with pytest.raises(asyncio.TimeoutError):
                 await asyncio.wait_for(memory.after_turn("the last words", "", "t1", timeout_s=10.0), 0.05)
             assert turn_ids(tmp_path) == ["t1"]
             rescue.join()
@@ -318,7 +318,7 @@ def test_a_search_whose_task_is_cancelled_is_given_up_at_once(new_memory: NewMem
             await memory.start_session()
             pid = stop(memory)
             began_at = time.monotonic()
-            with pytest.raises(TimeoutError):
+            with pytest.raises(asyncio.TimeoutError):
                 await asyncio.wait_for(memory.search_memory("hello", timeout_ms=30_000), 0.05)
             took_s = time.monotonic() - began_at
             os.kill(pid, signal.SIGCONT)
