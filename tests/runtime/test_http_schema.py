@@ -1,0 +1,34 @@
+"""Requests made from the wire's own schema, right and wrong: each gets a documented answer, and none a 5xx."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, settings
+from support.openapi import runtime_openapi
+from support.runtimes import RunningRuntime
+
+schema = schemathesis.openapi.from_dict(runtime_openapi())
+
+
+@pytest.fixture(scope="module")
+def base_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    storage: Path = tmp_path_factory.mktemp("storage")
+    with closing(RunningRuntime(storage)) as runtime:
+        yield f"http://127.0.0.1:{runtime.port}"
+
+
+@schema.parametrize()
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+def test_a_request_of_the_schema_or_against_it_gets_a_documented_answer(case: schemathesis.Case, base_url: str) -> None:
+    case.call_and_validate(
+        base_url=base_url,
+        checks=[
+            schemathesis.checks.not_a_server_error,
+            schemathesis.checks.status_code_conformance,
+            schemathesis.checks.response_schema_conformance,
+            schemathesis.checks.content_type_conformance,
+        ],
+    )

@@ -1,0 +1,62 @@
+"""The runtime's wire as an OpenAPI document, made of the records that check it."""
+
+from typing import Any
+
+import msgspec
+
+from memoair_runtime import faults, wire
+
+_POSTS = {
+    "session/start": (wire.StartRequest, 200),
+    "search_memory": (wire.SearchRequest, 200),
+    "turn/after": (wire.TurnRequest, 200),
+    "session/end": (wire.EndRequest, 200),
+    "sync/flush": (wire.DeadlineRequest, 200),
+}
+_ENVELOPE = {
+    "type": "object",
+    "required": ["error"],
+    "additionalProperties": False,
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["code", "message", "details"],
+            "additionalProperties": False,
+            "properties": {
+                "code": {"enum": sorted({kind.code for kind in vars(faults).values() if hasattr(kind, "code")})},
+                "message": {"type": "string", "minLength": 1},
+                "details": {"type": "object"},
+            },
+        }
+    },
+}
+
+
+def runtime_openapi() -> dict[str, Any]:
+    """Every endpoint but the one that ends the process."""
+    kinds = [kind for kind, _ in _POSTS.values()]
+    _, components = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
+    refused = {str(status): _reply(_ENVELOPE) for status in (400, 404, 405, 409, 413)}
+    paths: dict[str, Any] = {
+        f"/v1/runtime/{path}": {
+            "post": {
+                "requestBody": {
+                    "required": True,
+                    "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{kind.__name__}"}}},
+                },
+                "responses": {str(status): _reply({"type": "object"}), **refused},
+            }
+        }
+        for path, (kind, status) in _POSTS.items()
+    }
+    paths["/v1/runtime/health"] = {"get": {"responses": {"200": _reply({"type": "object"}), **refused}}}
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "voice-runtime", "version": "1"},
+        "paths": paths,
+        "components": {"schemas": components},
+    }
+
+
+def _reply(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"description": "", "content": {"application/json": {"schema": schema}}}
