@@ -8,7 +8,7 @@ import typer
 
 from memoair_cli.demo import play
 
-app = typer.Typer(name="memoair", no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False)
+app = typer.Typer(name="memoair", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 
 def _print_version(wanted: bool) -> None:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from textwrap import shorten
 
 import attrs
 from rich.console import Console
@@ -47,6 +48,7 @@ def play(storage: Path | None) -> bool:
     console = Console(highlight=False)
     began_at = time.monotonic()
     tally = Tally()
+    console.print("[dim]What the agents say is from a script; what they are told by their memory is not.[/]")
     with _folder(storage) as root:
         for line in demo_lines():
             _play_line(console, line, root, tally)
@@ -71,6 +73,7 @@ def _play_line(console: Console, line: Line, root: Path, tally: Tally) -> None:
     console.rule(f"[bold]{escape(line.first.line)}[/] · {caller} calls")
     with _remembering(line, line.first, root) as memory:
         log = _talk(console, memory, line.first, tally, aloud=False)
+        _show_what_matters(console, line)
         pid = memory.runtime_pid
         if pid is not None:
             os.kill(pid, _SIGKILL)
@@ -127,11 +130,21 @@ def _show(console: Console, call: Call, turn: SpokenTurn, found: SearchResult, m
         _show_fact(console, "org", f"document {document}", document in documents, tally)
     if not turn.recalls and not turn.recalls_org:
         best = next(iter(found.permanent or found.org or found.working), None)
-        what = f"best of {len(found.permanent) + len(found.org)} hits: {best['text']}" if best else "nothing"
-        console.print(f"   [dim]recalled  {escape(' '.join(what.split()))[:100]}[/]")
+        what = shorten(" ".join(best["text"].split()), 100, placeholder=" …") if best else "nothing"
+        console.print(f"   [dim]recalled  {escape(what)}[/]")
     lanes = " · ".join(f"{name} {lane['ms']:.2f}" for name, lane in found.trace["lanes"].items())
     console.print(f"   [dim]{lanes} · call {ms:.1f} ms[/]")
     console.print(f"[bold green]{escape(call.assistant_name)}[/]  {escape(turn.assistant_text)}")
+
+
+def _show_what_matters(console: Console, line: Line) -> None:
+    """Of the first call, the words that the second will need."""
+    facts = [fact for turn in line.second.turns for fact in turn.recalls]
+    caller, agent = line.first.user["name"], line.first.assistant_name
+    for turn in line.first.turns:
+        for speaker, text in ((caller, turn.user_text), (agent, turn.assistant_text)):
+            if any(fact in text for fact in facts):
+                console.print(f"   [dim]{escape(speaker)}: {escape(text)}[/]")
 
 
 def _show_fact(console: Console, lane: str, fact: str, is_recalled: bool, tally: Tally) -> None:

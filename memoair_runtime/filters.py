@@ -13,6 +13,7 @@ from memoair_runtime.faults import BadRequest
 Predicate = Callable[[Mapping[str, Any]], bool]
 
 _MAX_DEPTH = 16
+_MOST_VALUES = 1_000
 _MISSING = object()
 
 
@@ -44,6 +45,8 @@ def _comparison(field: str, name: str, operand: Any) -> Predicate:
         raise BadRequest(f"filter: an operator is not one of {', '.join(_OPERATORS)}", field="filter")
     if name in ("$in", "$nin") and not isinstance(operand, list):
         raise BadRequest(f"filter: {name} takes a list", field="filter")
+    if isinstance(operand, list) and len(operand) > _MOST_VALUES:
+        raise BadRequest(f"filter: {name} takes at most {_MOST_VALUES} values", field="filter")
     if name in ("$gt", "$lt") and (isinstance(operand, bool) or not isinstance(operand, int | float | str)):
         raise BadRequest(f"filter: {name} takes a number or a text", field="filter")
     return lambda metadata: test(metadata.get(field, _MISSING), operand)

@@ -25,10 +25,17 @@ EXIT_ADDRESS = 3
 DEFAULT_DRAIN_S = 1.5
 LONGEST_DRAIN_S = 30.0
 _BACKLOG = 128
+_USAGE = """voice-runtime takes no arguments; it is configured by its environment:
+
+MEMOAIR_RUNTIME_PROJECT_ID and MEMOAIR_RUNTIME_USER_ID say whom it serves, MEMOAIR_RUNTIME_BIND_ADDR where it listens
+(127.0.0.1:7878), MEMOAIR_RUNTIME_STORAGE_ROOT where its memory lies. docs/runtime-http.md tells of all variables."""
 
 
 def main() -> int:
     """Run a runtime as the environment says, until it is told to end; return the exit code."""
+    if len(sys.argv) > 1:
+        print(_USAGE)  # noqa: T201
+        return 0 if sys.argv[1] in ("-h", "--help") else EXIT_SETTINGS
     logging.basicConfig(
         stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )

@@ -1,14 +1,15 @@
 """What a runtime does, without HTTP: one method for each endpoint, from a checked request to the body of the reply."""
 
 import logging
-import threading
 import time
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from memoair_runtime.background import BackgroundJob
 from memoair_runtime.calls.keeper import Keeper
 from memoair_runtime.calls.session import SessionState, UnkeptSession, check_not_ended
 from memoair_runtime.faults import BadRequest, Draining, IdentityMismatch, StorageUnavailable
+from memoair_runtime.gate import Readiness
 from memoair_runtime.lifecycle import Lifecycle, ProcessState
 from memoair_runtime.metrics import Metrics
 from memoair_runtime.recall.lanes.org_lane import OrgLane
@@ -38,6 +39,8 @@ class RuntimeService:
         self._version = _installed_version()
         self._keeper = Keeper(settings)
         self._org = OrgLane(settings.org_file)
+        self._sessions_loader = BackgroundJob("load-sessions", self._keeper.load)
+        self._org_loader = BackgroundJob("load-org", self._org.load)
         memory = self._keeper.memory
         self._searcher = Searcher(
             [ProfileLane(memory), WorkingLane(memory), PermanentLane(memory, self._keeper.gate), self._org],
@@ -46,8 +49,8 @@ class RuntimeService:
 
     def load(self) -> None:
         """Begin to read what is on the disk, in the background; lanes that are not read yet say so."""
-        threading.Thread(target=self._keeper.load, name="load-sessions", daemon=True).start()
-        threading.Thread(target=self._org.load, name="load-org", daemon=True).start()
+        self._sessions_loader.start()
+        self._org_loader.start()
 
     def health(self) -> dict[str, Any]:
         """Tell that the process lives and whom it serves."""
@@ -73,7 +76,7 @@ class RuntimeService:
         fault = self._keeper.start(request, unkept=request.mode == ORG_ONLY)
         self.load()  # what other processes have written since
         folder = self._keeper.folder(request.session_id)
-        permanent_ready = self._keeper.gate.readiness.value == "ready"
+        permanent_ready = self._keeper.gate.readiness is Readiness.READY
         return {
             "sessionId": request.session_id,
             "bootstrap": {
@@ -85,16 +88,22 @@ class RuntimeService:
             },
             "paths": {"sessionJsonl": str(folder.log), "workingBrief": str(folder.brief)},
             **({"storage": {"available": False, "message": fault.message}} if fault else {}),
+            **({"org": {"available": False, "message": self._org.problem}} if self._org.problem else {}),
         }
 
     def search_memory(self, request: SearchRequest) -> dict[str, Any]:
         """Recall what matters for a question."""
+        began_at = time.monotonic()
         self._admit(request)
         session = self._keeper.sessions.use(request.session_id)
         check_not_ended(session)
         notes = ["the session was never started; opened silently"] if session.state is SessionState.UNHEARD else []
+        if self._keeper.unread:
+            notes.append(f"{self._keeper.unread} earlier sessions can't be read")
         org_alone = self._settings.org_only or isinstance(session, UnkeptSession)
-        return self._searcher.search(request, _ORG_ALONE if org_alone else _ALL_LANES, notes)
+        if session.is_unknown:
+            self._keeper.sessions.forget(session)  # or every id that is ever searched would be kept in mind
+        return self._searcher.search(request, _ORG_ALONE if org_alone else _ALL_LANES, notes, began_at)
 
     def after_turn(self, request: TurnRequest) -> dict[str, Any]:
         """Keep a turn: it is on the disk when this returns."""
@@ -104,7 +113,8 @@ class RuntimeService:
         except StorageUnavailable:
             self.metrics.turns_refused.inc()
             raise
-        self.metrics.turns_kept.inc()
+        if event_id is not None:
+            self.metrics.turns_kept.inc()
         return {"localEventId": event_id}
 
     def end_session(self, request: EndRequest) -> dict[str, Any]:

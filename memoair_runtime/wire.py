@@ -19,7 +19,8 @@ MAX_TIMEOUT_MS = 60_000
 DEFAULT_TIMEOUT_MS = 250
 # Metadata comes back within log lines and replies, which nest it deeper still; a reader gives up at about a thousand.
 _MAX_DEPTH = 64
-_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+# A string without an end matches to the end, or each sign in it would be looked at anew for each before it.
+_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
 
 Identifier = Annotated[str, msgspec.Meta(min_length=1, max_length=1_024)]
 Milliseconds = Annotated[float, msgspec.Meta(gt=0, le=MAX_TIMEOUT_MS)]
@@ -173,9 +174,10 @@ def converted(value: Metadata, kind: type[StructT], where: str) -> StructT:
 def _without_values(message: str) -> str:
     """The library's message, which names types, limits and places, without what it quotes of the request."""
     what, at, where = message.rpartition(" - at ")
-    for kind in ("Invalid enum value", "Object contains unknown field"):
-        if message.startswith(kind):
-            return f"{kind}{at}{where}" if what else kind
+    lanes = ", ".join(lane.value for lane in LaneName)
+    for start, instead in (("Invalid enum value", f"Expected one of {lanes}"), ("Object contains unknown field", None)):
+        if message.startswith(start):
+            return f"{instead or start}{at}{where}" if what else instead or start
     return message
 
 

@@ -20,7 +20,7 @@ class AttachedRuntime:
     def ensure_running(self, deadline: float) -> RuntimeTransport:
         """Return the way to the runtime; raises ``runtime.start_failed`` where none listens."""
         if self._is_closed:
-            raise MemoAirVoiceMemoryError("runtime.start_failed", CLOSED)
+            raise MemoAirVoiceMemoryError("pool.closed", CLOSED)
         if not self._is_checked:
             try:
                 check_runtime(self._transport, self._project_id, self._user_id, deadline)
@@ -35,6 +35,12 @@ class AttachedRuntime:
     def mark_unreachable(self) -> None:
         """Say that the runtime did not take a connection: who listens next may be another."""
         self._is_checked = False
+
+    def mark_silent(self) -> None:
+        """Say that the runtime did not answer in time; that is for whoever started it to mend."""
+
+    def mark_heard(self) -> None:
+        """Say that the runtime answered."""
 
     def stop(self, timeout_s: float) -> None:  # noqa: ARG002
         """Close the connections; the runtime is not ours to end."""

@@ -21,6 +21,7 @@ _PASSED_ON = (
     "PYTHONPYCACHEPREFIX", "PYTHONDONTWRITEBYTECODE",
     "MEMOAIR_RUNTIME_ORG_FILE", "MEMOAIR_RUNTIME_STORAGE_ROOT",
 )  # fmt: skip
+_PATHS = frozenset(["MEMOAIR_RUNTIME_ORG_FILE", "MEMOAIR_RUNTIME_STORAGE_ROOT"])
 
 
 @attrs.frozen
@@ -45,7 +46,9 @@ class RuntimeSpec:
     def environment(self, bind_addr: str) -> dict[str, str]:
         """The environment to start it with; secrets go this way, never by the command line, which anybody can read."""
         passed_on = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-        if "PYTHONPATH" in os.environ:  # it starts in another folder
+        for name in _PATHS.intersection(passed_on):  # it starts in another folder
+            passed_on[name] = str(Path(passed_on[name]).absolute())
+        if "PYTHONPATH" in os.environ:
             entries = os.environ["PYTHONPATH"].split(os.pathsep)
             passed_on["PYTHONPATH"] = os.pathsep.join(str(Path(entry).absolute()) for entry in entries if entry)
         wanted = {

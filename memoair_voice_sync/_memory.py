@@ -1,16 +1,17 @@
 """One caller's memory, without a pool: the raw client."""
 
-import math
 import os
 import secrets
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import urllib3
 
+import memoair_voice_sync._arguments as check
 from memoair_voice_sync._adapters import livekit_tool, pipecat_tool
 from memoair_voice_sync._attached import AttachedRuntime
 from memoair_voice_sync._errors import MemoAirVoiceMemoryError
@@ -41,7 +42,7 @@ _WAY_BACK = 0.1
 _FLUSH_S = 7.0
 _STOP_S = 2.0
 _MOST_BREAKS = 2
-_DAY_S = 86_400.0
+_TOOL_THREADS = 16
 # The longest time that a runtime can be granted.
 _LONGEST_GRANT_MS = 60_000.0
 
@@ -85,31 +86,31 @@ class MemoAirVoiceMemorySync:
         org_only: bool = False,
         org_file: str | None = None,
     ) -> None:
-        self._project_id = _identifier("project_id", project_id)
-        self._user_id = ORG_ONLY_USER if org_only else _identifier("user_id", user_id)
-        self._session_id = uuid.uuid4().hex if session_id is None else _identifier("session_id", session_id)
+        self._project_id = check.identifier("project_id", project_id)
+        self._user_id = ORG_ONLY_USER if org_only else check.identifier("user_id", user_id)
+        self._session_id = uuid.uuid4().hex if session_id is None else check.identifier("session_id", session_id)
         self._satham = {"variant": "default"} if satham is None else dict(satham)
         self._org_only = org_only
-        host, port = parse_runtime_url(_text("runtime_url", runtime_url))
-        token = _secret("runtime_token", runtime_token)
+        host, port = parse_runtime_url(check.text("runtime_url", runtime_url))
+        token = check.secret("runtime_token", runtime_token)
         if runtime_manager is not None:
             self._runtime = runtime_manager
         elif auto_start_runtime and client is None:
             spec = RuntimeSpec(
                 project_id=self._project_id,
                 user_id=self._user_id,
-                api_key=_secret("api_key", api_key),
-                internal_token=_secret("internal_token", internal_token),
+                api_key=check.secret("api_key", api_key),
+                internal_token=check.secret("internal_token", internal_token),
                 # A port that was chosen by nobody is known to nobody: then a token costs nothing and shuts others out.
                 token=token or (None if port else secrets.token_urlsafe(32)),
                 cloud_base_url=cloud_base_url,
-                storage_root=_path("storage_root", storage_root),
+                storage_root=check.path("storage_root", storage_root),
                 org_only=org_only,
-                org_file=_path("org_file", org_file),
-                binary=_path("runtime_binary", runtime_binary),
+                org_file=check.existing_file("org_file", org_file),
+                binary=check.path("runtime_binary", runtime_binary),
                 version=runtime_version,
                 repo=runtime_repo,
-                cache_dir=_path("runtime_cache_dir", runtime_cache_dir),
+                cache_dir=check.path("runtime_cache_dir", runtime_cache_dir),
             )
             self._runtime = RuntimeProcess(spec, host, port)
         else:
@@ -134,7 +135,7 @@ class MemoAirVoiceMemorySync:
 
     def runtime_url(self, timeout_s: float = 5.0) -> str:
         """The address of the runtime, started if need be; another client of the caller needs its token, too."""
-        return self._runtime.ensure_running(time.monotonic() + _seconds("timeout_s", timeout_s)).url
+        return self._runtime.ensure_running(time.monotonic() + check.seconds("timeout_s", timeout_s)).url
 
     def start_session(self, metadata: dict[str, Any] | None = None, timeout_s: float = 5.0) -> dict[str, Any]:
         """Open the session and return the runtime's reply, ``{"sessionId", "bootstrap", "paths"}``.
@@ -145,17 +146,20 @@ class MemoAirVoiceMemorySync:
         body = {
             "sessionId": self._session_id,
             "satham": self._satham,
-            "metadata": _mapping("metadata", metadata),
+            "metadata": check.mapping("metadata", metadata),
             **({"mode": "org_only"} if self._org_only else {}),
         }
-        reply = self._call("session/start", body, _seconds("timeout_s", timeout_s))
+        reply = self._call("session/start", body, check.seconds("timeout_s", timeout_s))
+        for what in ("storage", "org"):
+            if what in reply:  # the session is open all the same
+                log.warning("a session began without its %s: action=%s_missing why=%s", what, what, reply[what])
         self._opened_in = os.getpid()
         return reply
 
     def end_session(self, reason: str = "completed", timeout_s: float = 5.0) -> dict[str, Any]:
         """Close the session and return what was flushed. Ending it twice is no error."""
         reply = self._call(
-            "session/end", {"sessionId": self._session_id, "reason": reason}, _seconds("timeout_s", timeout_s)
+            "session/end", {"sessionId": self._session_id, "reason": reason}, check.seconds("timeout_s", timeout_s)
         )
         self._opened_in = None
         return reply
@@ -177,19 +181,21 @@ class MemoAirVoiceMemorySync:
         """
         body = {
             "sessionId": self._session_id,
-            "query": _text("query", query),
+            "query": check.text("query", query),
             "intent": intent,
             "includeSources": True,
-            "lanes": ["org"] if self._org_only and lanes is None else lanes and list(lanes),
-            "topK": top_k and dict(top_k),
-            "filter": filter and dict(filter),
+            "lanes": ["org"] if self._org_only and lanes is None else check.lanes(lanes),
+            "topK": None if top_k is None else check.mapping("top_k", top_k),
+            "filter": None if filter is None else check.mapping("filter", filter),
         }
-        return _search_result(self._call("search_memory", body, _seconds("timeout_ms", timeout_ms, 1e-3), grants=True))
+        return _search_result(
+            self._call("search_memory", body, check.seconds("timeout_ms", timeout_ms, 1e-3), grants=True)
+        )
 
     def search_memory_tool(self, *, search_memory_timeout_ms: float | None = None) -> MemoryToolSync:
         """Return a tool that a language model can be given to search this memory."""
         timeout_ms = DEFAULT_TIMEOUT_MS if search_memory_timeout_ms is None else search_memory_timeout_ms
-        _seconds("search_memory_timeout_ms", timeout_ms, 1e-3)
+        check.seconds("search_memory_timeout_ms", timeout_ms, 1e-3)
         return MemoryToolSync(lambda query, intent: self.search_memory(query, intent=intent, timeout_ms=timeout_ms))
 
     def after_turn(
@@ -208,18 +214,18 @@ class MemoAirVoiceMemorySync:
         """
         body = {
             "sessionId": self._session_id,
-            "turnId": _identifier("turn_id", turn_id),
-            "userText": _text("user_text", user_text),
-            "assistantText": _text("assistant_text", assistant_text),
-            "toolCalls": list(tool_calls or ()),
-            "metadata": _mapping("metadata", metadata),
+            "turnId": check.identifier("turn_id", turn_id),
+            "userText": check.text("user_text", user_text),
+            "assistantText": check.text("assistant_text", assistant_text),
+            "toolCalls": [check.mapping("each of tool_calls", call) for call in tool_calls or ()],
+            "metadata": check.mapping("metadata", metadata),
         }
-        event_id = self._call("turn/after", body, _seconds("timeout_s", timeout_s)).get("localEventId")
+        event_id = self._call("turn/after", body, check.seconds("timeout_s", timeout_s)).get("localEventId")
         return None if event_id is None else str(event_id)
 
     def flush(self, timeout_s: float = _FLUSH_S) -> bool:
         """Wait until nothing is pending in the runtime; tell whether that came true in time."""
-        left_s = _seconds("timeout_s", timeout_s)
+        left_s = check.seconds("timeout_s", timeout_s)
         reply = self._call("sync/flush", {"deadlineMs": min(left_s * 1e3, _LONGEST_GRANT_MS)}, left_s + 1)
         return reply.get("status") == "ok"
 
@@ -277,7 +283,7 @@ class MemoAirVoiceMemorySync:
                 left_ms = (deadline - time.monotonic()) * 1e3 * (1 - _WAY_BACK)
                 granted = content[:-1] + b', "timeoutMs": %.3f}' % min(max(1.0, left_ms), _LONGEST_GRANT_MS)
             try:
-                return transport.call("POST", f"/v1/runtime/{path}", granted, deadline)
+                reply = transport.call("POST", f"/v1/runtime/{path}", granted, deadline)
             except ConnectionBroke as error:  # of a runtime that was killed, or of one that breaks at this very call
                 breaks += 1
                 if breaks > _MOST_BREAKS:
@@ -285,18 +291,30 @@ class MemoAirVoiceMemorySync:
             except RuntimeUnreachable:
                 refusal = None
             except MemoAirVoiceMemoryError as error:
+                if error.code == "runtime.timeout":
+                    self._runtime.mark_silent()
+                    message = f"the runtime did not answer {path} within {timeout_s * 1e3:.0f} ms"
+                    raise MemoAirVoiceMemoryError(error.code, message) from error
                 if error.code != "runtime.draining":
+                    self._runtime.mark_heard()
                     raise
                 refusal = error
+            else:
+                self._runtime.mark_heard()
+                return reply
             self._runtime.mark_unreachable()
 
     def _search_in_thread(self) -> Callable[[str, str], Awaitable[str]]:
-        from anyio import to_thread
+        from anyio import CapacityLimiter, to_thread
 
         tool = self.search_memory_tool()
+        limiters: list[CapacityLimiter] = []  # one, made within the event loop; the shared one waits for strangers
 
         async def search(query: str, intent: str) -> str:
-            return await to_thread.run_sync(lambda: tool(query, intent=intent), abandon_on_cancel=True)
+            if not limiters:
+                limiters.append(CapacityLimiter(_TOOL_THREADS))
+            call = partial(tool, query, intent=intent)
+            return await to_thread.run_sync(call, abandon_on_cancel=True, limiter=limiters[0])
 
         return search
 
@@ -316,57 +334,3 @@ def _search_result(reply: dict[str, Any]) -> SearchResult:
         sources=reply["sources"],
         trace=reply["trace"],
     )
-
-
-def _seconds(name: str, value: float, unit_s: float = 1.0) -> float:
-    """A time-out in seconds, checked; one that is longer than a day is a day."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{name} must be a number, not {type(value).__name__}")
-    if not value > 0 or math.isinf(value):
-        raise ValueError(f"{name} must be positive and finite, not {value}")
-    return min(value * unit_s, _DAY_S)
-
-
-def _secret(name: str, value: object) -> str | None:
-    """A key or token, which will travel in a header; what is wrong with it is said without it."""
-    if value is None:
-        return None
-    text = _text(name, value)
-    if not (text.isascii() and text.isprintable()):
-        raise ValueError(f"{name} holds a character that no key has")
-    return text or None
-
-
-def _path(name: str, value: object) -> str | None:
-    if value is None:
-        return None
-    if not isinstance(value, str | os.PathLike):
-        raise TypeError(f"{name} must be a str or a path, not {type(value).__name__}")
-    return os.fspath(value)
-
-
-def _identifier(name: str, value: object) -> str:
-    text = _text(name, value)
-    if not text:
-        raise ValueError(f"{name} is empty")
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise ValueError(f"{name} is not valid Unicode") from None
-    if "\0" in text:
-        raise ValueError(f"{name} holds a null character")
-    return text
-
-
-def _text(name: str, value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{name} must be a str, not {type(value).__name__}")
-    return value
-
-
-def _mapping(name: str, value: object) -> dict[str, Any]:
-    if value is None:
-        return {}
-    if not isinstance(value, Mapping):
-        raise TypeError(f"{name} must be a dict, not {type(value).__name__}")
-    return dict(value)

@@ -13,7 +13,10 @@ def check_runtime(transport: RuntimeTransport, project_id: str, user_id: str, de
     Raises `RuntimeUnreachable` where nothing listens, ``runtime.identity_mismatch`` where another caller's runtime
     does, and other errors as they come.
     """
-    health = transport.call("GET", "/v1/runtime/health", None, deadline)
+    health = transport.health(deadline)
     if (health.get("workspaceId"), health.get("userId")) != (project_id, user_id):
-        message = "the runtime that listens there serves another project or user"
+        message = (
+            f"the runtime at {transport.url} serves another project or user; "
+            "choose another runtime_url for each caller, or port 0 for any that is free"
+        )
         raise MemoAirVoiceMemoryError("runtime.identity_mismatch", message, 409)

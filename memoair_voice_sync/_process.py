@@ -1,24 +1,21 @@
 """One runtime process, from its start to its end."""
 
-import json
 import os
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import weakref
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
-from typing import IO, Protocol
+from typing import Protocol
 
-import psutil
-
+from memoair_voice_sync._ending import end_process
 from memoair_voice_sync._errors import MemoAirVoiceMemoryError
 from memoair_voice_sync._launch import RuntimeSpec
 from memoair_voice_sync._log import log
+from memoair_voice_sync._output import ProcessOutput
 from memoair_voice_sync._port_holder import port_holder
 from memoair_voice_sync._probe import CLOSED, check_runtime
 from memoair_voice_sync._transport import ConnectionBroke, RuntimeTransport, RuntimeUnreachable
@@ -26,11 +23,11 @@ from memoair_voice_sync._transport import ConnectionBroke, RuntimeTransport, Run
 # A process that has not answered its health check for this long after its start never will.
 START_TIMEOUT_S = 15.0
 TERM_TIMEOUT_S = 2.0
+# A process that takes calls and has answered none of them for this long hangs, and is replaced.
+HUNG_AFTER_S = 5.0
 _POLL_S = 0.01
 _PROBE_S = 1.0
 _EXIT_ADDRESS = 3  # with this exit code a runtime says that it could not have its port
-_TAIL_BYTES = 4_096
-_HEAD_BYTES = 65_536
 
 
 class RuntimeManager(Protocol):
@@ -41,6 +38,12 @@ class RuntimeManager(Protocol):
 
     def mark_unreachable(self) -> None:
         """Say that the runtime did not take a connection."""
+
+    def mark_silent(self) -> None:
+        """Say that the runtime took a call and did not answer in time."""
+
+    def mark_heard(self) -> None:
+        """Say that the runtime answered a call."""
 
     @property
     def pid(self) -> int | None:
@@ -76,9 +79,10 @@ class RuntimeProcess:
         self._lock = threading.Lock()
         self._state = ProcessState.IDLE
         self._process: subprocess.Popen[bytes] | None = None
-        self._output: IO[bytes] | None = None  # both of its outputs; a file, so that it never waits for a reader
+        self._output: ProcessOutput | None = None
         self._started_at = 0.0
         self._lost_port = False  # whether the last start found the port taken
+        self._silent_since: float | None = None  # when the first of the calls was given up that went without an answer
         self._transport: RuntimeTransport | None = None
         _all.add(self)
 
@@ -100,7 +104,8 @@ class RuntimeProcess:
         start then goes on, and the next call finds it further.
         """
         transport, process = self._transport, self._process
-        if self._state is ProcessState.RUNNING and transport and process and process.poll() is None:
+        runs = self._state is ProcessState.RUNNING and process is not None and process.poll() is None
+        if runs and transport is not None and not self._hangs():
             return transport
         while True:
             # One thread at a time takes the next step, which may be a request; the others wait no longer than they may.
@@ -126,6 +131,15 @@ class RuntimeProcess:
                 self._transport.close()
                 self._state, self._transport = ProcessState.IDLE, None
 
+    def mark_silent(self) -> None:
+        """Say that the runtime took a call and did not answer in time: in a while it will be taken to hang."""
+        if self._silent_since is None:
+            self._silent_since = time.monotonic()
+
+    def mark_heard(self) -> None:
+        """Say that the runtime answered a call."""
+        self._silent_since = None
+
     def stop(self, timeout_s: float = TERM_TIMEOUT_S) -> None:
         """End the process that was started here: SIGTERM, after ``timeout_s`` SIGKILL with its children; reap it."""
         with self._lock:
@@ -134,16 +148,17 @@ class RuntimeProcess:
             transport, self._transport = self._transport, None
             output, self._output = self._output, None
         if process is not None:
-            _end(process, timeout_s)
+            end_process(process, timeout_s)
         if transport is not None:
             transport.close()
         if output is not None:
+            output.relay()
             output.close()
 
     def _advance(self, deadline: float) -> RuntimeTransport | None:
         """Take the next step towards a running process, under the lock; return the way to it where it is reached."""
         if self._state is ProcessState.STOPPED:
-            raise MemoAirVoiceMemoryError("runtime.start_failed", CLOSED)
+            raise MemoAirVoiceMemoryError("pool.closed", CLOSED)
         if self._state is ProcessState.IDLE:
             command = self._spec.command()
             if self._wanted_port and self._attach(self._wanted_port, deadline):
@@ -153,6 +168,9 @@ class RuntimeProcess:
         if self._state is ProcessState.ATTACHED:
             return self._transport
         assert self._process is not None  # noqa: S101 - the two states that are left have one
+        if self._hangs():
+            log.warning("a runtime has answered nothing for %.0f s and is replaced: action=runtime_hung", HUNG_AFTER_S)
+            end_process(self._process, 0)
         if self._process.poll() is not None:
             self._bury(self._process.returncode)
             return None
@@ -187,13 +205,13 @@ class RuntimeProcess:
 
     def _spawn(self, command: Sequence[str]) -> None:
         address = f"[{self._host}]" if ":" in self._host else self._host
-        self._output = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
+        self._output = ProcessOutput()
         try:
             self._process = subprocess.Popen(  # noqa: S603 - the program is the operator's choice
                 command,
                 stdin=subprocess.PIPE,  # never written to; its closing tells the runtime that we are gone
-                stdout=self._output,
-                stderr=self._output,
+                stdout=self._output.file,
+                stderr=self._output.file,
                 env=self._spec.environment(f"{address}:{self._wanted_port}"),
                 cwd=Path(sys.executable or "/").anchor,  # `python -m` looks for modules where it starts
                 start_new_session=True,  # Ctrl-C is for the application, which may have last turns to save
@@ -210,7 +228,7 @@ class RuntimeProcess:
 
     def _look(self, deadline: float) -> RuntimeTransport | None:
         """See whether the process that is starting answers by now."""
-        port = self._wanted_port or self._announced_port()
+        port = self._wanted_port or (self._output.announced_port() if self._output else None)
         if port:
             transport = self._transport or RuntimeTransport(self._host, port, self._spec.token)
             try:
@@ -222,20 +240,24 @@ class RuntimeProcess:
             else:
                 self._transport, self._state = transport, ProcessState.RUNNING
                 self._lost_port = False
+                self._silent_since = None
+                if self._output is not None:
+                    self._output.relay()
                 return transport
         if self._state is ProcessState.STARTING and time.monotonic() - self._started_at > START_TIMEOUT_S:
-            process = self._process
+            process, self._process = self._process, None
             self._state = ProcessState.IDLE
             if process is not None:
-                _end(process, 0)
+                end_process(process, 0)
             message = f"the runtime did not answer its health check within {START_TIMEOUT_S:.0f} s"
-            raise MemoAirVoiceMemoryError("runtime.start_failed", message, details={"output": self._tail()})
+            raise MemoAirVoiceMemoryError("runtime.start_failed", message, details={"output": self._last_words()})
         return None
 
     def _bury(self, exit_code: int) -> None:
         """The process has ended: while it was starting that is an error, later it is started again."""
         was_starting = self._state is ProcessState.STARTING
-        output = self._tail()
+        output = self._last_words()
+        self._silent_since = None
         self._state = ProcessState.IDLE
         if self._process is not None and self._process.stdin is not None:
             self._process.stdin.close()
@@ -244,7 +266,9 @@ class RuntimeProcess:
             self._transport.close()
             self._transport = None
         if self._output is not None:
+            self._output.relay()
             self._output.close()
+            self._output = None
         if not was_starting:
             log.warning("a runtime has died and is started again: action=runtime_died exit_code=%s", exit_code)
             return
@@ -264,35 +288,16 @@ class RuntimeProcess:
 
     def _port_taken(self, port: int) -> MemoAirVoiceMemoryError:
         holder = port_holder(port)
-        message = (
-            f"port {port} is taken by {holder}, which is no runtime; choose another runtime_url, or port 0 for any"
-        )
+        what = f"port {port} is taken by {holder}, which does not answer as a runtime"
+        message = f"{what}; choose another runtime_url, or port 0 for any that is free"
         return MemoAirVoiceMemoryError("runtime.start_failed", message, details={"port": port, "holder": holder})
 
-    def _announced_port(self) -> int | None:
-        # It is among the first lines, however much the process has said since.
-        for line in self._read_output(0, _HEAD_BYTES).splitlines():
-            with suppress(ValueError, TypeError, KeyError):
-                told = json.loads(line)
-                if told["event"] == "listening":
-                    return int(told["port"])
-        return None
+    def _last_words(self) -> str:
+        return self._output.tail() if self._output is not None else ""
 
-    def _tail(self) -> str:
-        """The last of what the process has put out."""
-        if self._output is None:
-            return ""
-        return self._read_output(max(0, os.fstat(self._output.fileno()).st_size - _TAIL_BYTES), _TAIL_BYTES).strip()
-
-    def _read_output(self, start: int, size: int) -> str:
-        if self._output is None:
-            return ""
-        if hasattr(os, "pread"):  # the process writes at the same file offset, which must not be moved
-            raw = os.pread(self._output.fileno(), size, start)
-        else:
-            self._output.seek(start)
-            raw = self._output.read(size)
-        return raw.decode(errors="replace")
+    def _hangs(self) -> bool:
+        since = self._silent_since
+        return since is not None and time.monotonic() - since > HUNG_AFTER_S
 
     def _forget(self) -> None:
         """After a fork, in the child: the process, its pipe and its connections are the parent's."""
@@ -322,39 +327,3 @@ def _forget_all() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_all)
-
-
-def _end(process: subprocess.Popen[bytes], timeout_s: float) -> None:
-    """Tell a process and its children to end, and after ``timeout_s`` make them; reap it."""
-    # Before anybody has ended: a child whose parent is gone is nobody's. psutil knows each by its pid and the time of
-    # its birth, so that no stranger with the same pid is met.
-    family = _children(process)
-    if process.stdin is not None:
-        with suppress(OSError):
-            process.stdin.close()
-    if os.name != "nt":  # on Windows it would not be asked but ended; there the closed input is the whole message
-        process.terminate()
-        _each(family, psutil.Process.terminate)
-    deadline = time.monotonic() + timeout_s
-    with suppress(subprocess.TimeoutExpired):
-        process.wait(timeout_s)
-    _, alive = psutil.wait_procs(family, max(0.0, deadline - time.monotonic()))
-    if process.poll() is None:
-        alive += _children(process)
-        process.kill()
-    _each(alive, psutil.Process.kill)
-    process.wait()
-    psutil.wait_procs(alive, timeout_s)
-
-
-def _children(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
-    try:
-        return psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
-    except psutil.Error:
-        return []
-
-
-def _each(processes: Sequence[psutil.Process], act: Callable[[psutil.Process], None]) -> None:
-    for process in processes:
-        with suppress(psutil.Error):
-            act(process)

@@ -14,7 +14,7 @@ from memoair_voice_sync._connection import DeadlinePool, set_deadline
 from memoair_voice_sync._errors import MemoAirVoiceMemoryError
 
 # Connections that are kept; more threads than these open further ones, which are closed after use.
-_KEPT_CONNECTIONS = 16
+_KEPT_CONNECTIONS = 64
 
 
 class RuntimeUnreachable(Exception):
@@ -70,17 +70,26 @@ class RuntimeTransport:
         host = f"[{self._host}]" if ":" in self._host else self._host
         return f"http://{host}:{self._port}"
 
+    def health(self, deadline: float) -> dict[str, Any]:
+        """Ask who listens. The token is not shown: it may be a stranger."""
+        return self._call("GET", "/v1/runtime/health", None, deadline, {})
+
     def call(self, method: str, path: str, content: bytes | None, deadline: float) -> dict[str, Any]:
         """Send a request and return the body of the reply.
 
         Gives up at the ``deadline`` (monotonic seconds). A connection that broke is tried once more: every call has one
         effect, however often it arrives. Raises `RuntimeUnreachable`, or `MemoAirVoiceMemoryError` for everything else.
         """
+        return self._call(method, path, content, deadline, self._headers)
+
+    def _call(
+        self, method: str, path: str, content: bytes | None, deadline: float, headers: Mapping[str, str]
+    ) -> dict[str, Any]:
         try:
-            return self._send(method, path, content, deadline)
+            return self._send(method, path, content, deadline, headers)
         except urllib3.exceptions.ProtocolError:
             try:
-                return self._send(method, path, content, deadline)
+                return self._send(method, path, content, deadline, headers)
             except urllib3.exceptions.ProtocolError as error:
                 raise ConnectionBroke("the connection broke before there was an answer, or it is not HTTP") from error
 
@@ -90,14 +99,16 @@ class RuntimeTransport:
             self._own_pool.close()
         self._own_pool = None
 
-    def _send(self, method: str, path: str, content: bytes | None, deadline: float) -> dict[str, Any]:
+    def _send(
+        self, method: str, path: str, content: bytes | None, deadline: float, headers: Mapping[str, str]
+    ) -> dict[str, Any]:
         left = deadline - time.monotonic()
         if left <= 0:
             raise _timed_out()
         set_deadline(deadline)
         try:
             response = self._pool().urlopen(
-                method, path, content, self._headers, retries=False, timeout=urllib3.Timeout(total=left), redirect=False
+                method, path, content, headers, retries=False, timeout=urllib3.Timeout(total=left), redirect=False
             )
         except urllib3.exceptions.NewConnectionError as error:  # before its base, which is a time-out
             raise RuntimeUnreachable("nothing listens there") from error

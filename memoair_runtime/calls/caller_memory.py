@@ -109,13 +109,17 @@ class CallerMemory:
                 return
             session = self._sessions[event.session_id]
             caller, agent = self._names.get(event.session_id, ("", ""))
+            caller = caller or self._profile.name or "Caller"
+            agent = str(metadata.get("assistantName") or agent or "Agent")
+            if caller.casefold() == agent.casefold():  # who is called as the agent must not speak as the agent
+                caller, agent = f"{caller} (caller)", f"{agent} (agent)"
             turn = Turn(
                 event_id=event.event_id,
                 session_id=event.session_id,
                 number=len(session),
                 turn_id=str(payload.get("turnId")),
-                caller=caller or self._profile.name or "Caller",
-                agent=str(metadata.get("assistantName") or agent or "Agent"),
+                caller=caller,
+                agent=agent,
                 user_text=str(payload.get("userText") or ""),
                 assistant_text=str(payload.get("assistantText") or ""),
                 occurred_at=event.occurred_at,

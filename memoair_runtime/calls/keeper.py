@@ -30,6 +30,7 @@ class Keeper:
         self.memory = CallerMemory(read_snapshot(self._folder))
         self.sessions = Sessions(self._folder, self.memory.observe, keeps=not settings.org_only)
         self.gate = Gate()  # opens once every earlier session has been read
+        self.unread = 0  # logs of earlier sessions that could not be read; tried again with every load
         self._keeps = not settings.org_only
         self._profile_role = Role(self._folder.role("profile"))
         self._stored_profile = self.memory.profile
@@ -39,10 +40,11 @@ class Keeper:
         """Read what earlier calls left on the disk, or what has come since it was read; may take long."""
         if self._keeps:
             try:
-                self.sessions.load_all()
+                self.unread = self.sessions.load_all()
             except Exception as error:  # noqa: BLE001 - whatever it was, searches must not wait for it for ever
                 log.error("earlier sessions can't be read: action=load_failed error=%s", type(error).__name__)
-                self.gate.open(Readiness.ERROR)
+                if self.gate.readiness is not Readiness.READY:  # what was read before is still there
+                    self.gate.open(Readiness.ERROR)
                 return
         self.gate.open()
 

@@ -7,6 +7,7 @@ from typing import Any
 import attrs
 import msgspec
 
+from memoair_runtime.clock import utc_now
 from memoair_runtime.storage.user_folder import UserFolder
 
 _NEVER = datetime.min.replace(tzinfo=timezone.utc)
@@ -26,7 +27,7 @@ class Profile:
 
         What is left out stays as it was, and so does everything where the profile was told something later.
         """
-        if at < self.told_at:
+        if at < self.told_at <= utc_now():  # what was told by a clock that ran ahead must not stand until then
             return self
         name = user.get("name") or self.name
         metadata = user.get("metadata") or self.metadata
@@ -70,6 +71,8 @@ def read_snapshot(folder: UserFolder) -> Profile:
     """The profile as it was last written; an empty one where there is none. The logs know better, a moment later."""
     try:
         stored = _snapshots.decode(folder.profile.read_bytes())
+        if stored.told_at.tzinfo is None:
+            return Profile()
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
         return Profile()
     return Profile(stored.version, stored.name, stored.metadata, stored.told_at)

@@ -51,6 +51,10 @@ class Session(Protocol):
     def state(self) -> SessionState:
         """Where the session stands now."""
 
+    @property
+    def is_unknown(self) -> bool:
+        """Whether nothing is known of it: neither on the disk nor from a start that the disk refused."""
+
     def start(self, opening: Opening, now: datetime) -> None:
         """Open the session, or open it again."""
 
@@ -92,11 +96,18 @@ class LoggedSession:
         """Where the session stands now."""
         return self._state
 
+    @property
+    def is_unknown(self) -> bool:
+        """Whether nothing is known of it."""
+        return self._state is SessionState.UNHEARD and not self._is_opening_due
+
     def load(self, *, again: bool = False) -> None:
         """Read what the log holds so far; once it was read, only where that is asked for again.
 
         Raises `StorageUnavailable` where it can't be read; the next call tries again.
         """
+        if self._loaded and not again:
+            return  # without the lock, which a turn that is being written holds for as long as the disk takes
         with self._lock:
             if again or not self._loaded:
                 self._log.read()
@@ -142,7 +153,7 @@ class LoggedSession:
             try:
                 self._folder.create_session(self.id)
             except OSError as error:
-                raise storage_fault("the session's folder can't be made", error) from error
+                raise storage_fault("the session's folder can't be made under the storage root", error) from error
             with self._log.writing() as append:
                 yield append
 
@@ -169,6 +180,11 @@ class UnkeptSession:
     def __init__(self, session_id: str) -> None:
         self.id = session_id
         self.state = SessionState.UNHEARD
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether nothing is known of it."""
+        return self.state is SessionState.UNHEARD
 
     def start(self, opening: Opening, now: datetime) -> None:  # noqa: ARG002
         """Open the session."""

@@ -36,21 +36,37 @@ class Sessions:
         """The session of this id, for a request that names it."""
         with self._lock:
             self._in_use.add(session_id)
-        return self._get(session_id, unkept=unkept)
+        return self._read(session_id, unkept=unkept)[0]
 
-    def load_all(self) -> None:
-        """Read every log there is, and of those that were read what has come since, the oldest first."""
+    def forget(self, session: Session) -> None:
+        """Let go of a session of which nothing is known."""
+        with self._lock:
+            if session.is_unknown and self._known.get(session.id) is session:
+                del self._known[session.id]
+                self._in_use.discard(session.id)
+
+    def load_all(self) -> int:
+        """Read every log there is, and of those that were read what has come since, the oldest first.
+
+        Returns how many could not be read; the next call tries these again.
+        """
+        unread = 0
         for session_id, stamp in self._folder.session_logs():
             if self._stamps.get(session_id) != stamp:
-                self._get(session_id, again=True)
-                self._stamps[session_id] = stamp
+                _, is_whole = self._read(session_id, again=True)
+                if is_whole:
+                    self._stamps[session_id] = stamp
+                else:
+                    unread += 1
+        return unread
 
     def active(self) -> int:
         """The number of sessions that were used here and have not ended."""
         with self._lock:
             return sum(self._known[each].state is SessionState.OPEN for each in self._in_use if each in self._known)
 
-    def _get(self, session_id: str, *, unkept: bool = False, again: bool = False) -> Session:
+    def _read(self, session_id: str, *, unkept: bool = False, again: bool = False) -> tuple[Session, bool]:
+        """The session, and whether all of its log has been read."""
         with self._lock:
             session = self._known.get(session_id)
             if session is None:
@@ -61,7 +77,8 @@ class Sessions:
             except StorageUnavailable as fault:
                 # Recall goes on with what is known; a turn will be refused by the same disk.
                 log.warning("a session's log can't be read: action=session_unread errno=%s", fault.details.get("errno"))
-        return session
+                return session, False
+        return session, True
 
     def _new(self, session_id: str, *, unkept: bool) -> Session:
         if unkept or not self._keeps:

@@ -31,7 +31,7 @@ MAX_CONNECTIONS = 64
 # Clients drop connections that were idle for 5 s; the server must not be the one that hangs up first.
 KEPT_IDLE_S = 5.5
 IDLE_TIMEOUT_S = 75.0
-# How long a request may pause on its way in, and how much of a body that is refused is read before hanging up.
+# How long a request may be on its way in, and how much of a body that is refused is read before hanging up.
 READ_TIMEOUT_S = 10.0
 _DISCARD_BYTES = 8 << 20
 _DISCARD_S = 1.0
@@ -78,11 +78,11 @@ class LoopbackServer:
                     log.error("no connection can be accepted: action=accept_failed errno=%s", error.errno)
                     time.sleep(0.1)
                     continue
-                connection.setblocking(True)
-                self.connections.opened(connection)
-                threading.Thread(target=self._serve, args=(connection, address), name="connection", daemon=True).start()
+                timed = _TimedSocket(connection.family, connection.type, connection.proto, connection.detach())
+                self.connections.opened(timed)
+                threading.Thread(target=self._serve, args=(timed, address), name="connection", daemon=True).start()
 
-    def _serve(self, connection: socket.socket, address: Any) -> None:
+    def _serve(self, connection: "_TimedSocket", address: Any) -> None:
         try:
             _Handler(connection, address, self)
         except OSError:
@@ -92,20 +92,40 @@ class LoopbackServer:
             connection.close()
 
 
+class _TimedSocket(socket.socket):
+    """A socket that gives its client until a deadline, and not for so long from each byte to the next."""
+
+    deadline = 0.0
+
+    def wait_for(self, seconds: float) -> None:
+        """Give the client so much time from now."""
+        self.deadline = time.monotonic() + seconds
+
+    def recv_into(self, *arguments: Any, **options: Any) -> int:
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the client took too long")
+        self.settimeout(left)
+        return super().recv_into(*arguments, **options)
+
+
 class _Handler(BaseHTTPRequestHandler):
     """One connection, request after request."""
 
+    connection: _TimedSocket
+
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
-    timeout = IDLE_TIMEOUT_S
+    timeout = READ_TIMEOUT_S  # for what is sent; what is read has a deadline
 
-    def __init__(self, connection: socket.socket, address: Any, server: LoopbackServer) -> None:
+    def __init__(self, connection: _TimedSocket, address: Any, server: LoopbackServer) -> None:
         self._owner = server
         super().__init__(connection, address, server)  # type: ignore[arg-type]  # it only hands the server on
 
     def handle_one_request(self) -> None:
         """Read one request and answer it."""
         self.close_connection = True
+        self.connection.wait_for(IDLE_TIMEOUT_S)
         try:
             self.raw_requestline = self.rfile.readline(65_537)
             if self.raw_requestline in (b"\r\n", b"\n"):  # some clients end a body with one line feed too many
@@ -115,7 +135,7 @@ class _Handler(BaseHTTPRequestHandler):
         if not self.raw_requestline:
             return
         self._owner.connections.busy(self.connection)
-        self.connection.settimeout(READ_TIMEOUT_S)
+        self.connection.wait_for(READ_TIMEOUT_S)
         try:
             if len(self.raw_requestline) > 65_536:
                 self.requestline, self.request_version, self.command = "", "", ""
@@ -130,7 +150,6 @@ class _Handler(BaseHTTPRequestHandler):
         except TimeoutError:
             self.close_connection = True
             return
-        self.connection.settimeout(IDLE_TIMEOUT_S)
         self.close_connection |= not self._owner.connections.idle(self.connection)
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:  # noqa: ARG002
@@ -182,15 +201,14 @@ class _Handler(BaseHTTPRequestHandler):
         return scheme.lower() == "bearer" and hmac.compare_digest(token.strip().encode("latin-1"), self._owner.token)
 
     def _check_sender(self) -> None:
-        """Refuse what a web page can make a browser send: another host name for this address, a foreign origin."""
+        """Refuse what a web page can make a browser send: another host name for this address, an origin."""
         hosts = self.headers.get_all("Host", [])
         if len(hosts) > 1 or (not hosts and self.request_version != "HTTP/1.0"):
             raise BadRequest("the request needs one Host header")
         if hosts and not _is_loopback(f"//{hosts[0]}"):
             raise BadRequest("the Host header is not a loopback name")
-        origin = self.headers.get("Origin")
-        if origin is not None and not _is_loopback(origin):
-            raise BadRequest("the Origin header is not a loopback name")
+        if "Origin" in self.headers:
+            raise BadRequest("requests from web pages are not taken")
 
     def _read_body(self) -> bytes:
         if "Transfer-Encoding" in self.headers or self.headers.get("Content-Encoding", "identity") != "identity":
@@ -215,7 +233,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Read a refused body for a while: a client that is still sending would not see the refusal."""
         deadline = time.monotonic() + _DISCARD_S
         left = min(length, _DISCARD_BYTES)
-        self.connection.settimeout(_DISCARD_S)
+        self.connection.wait_for(_DISCARD_S)
         while left > 0 and time.monotonic() < deadline:
             try:
                 chunk = self.rfile.read1(min(left, 1 << 16))

@@ -22,6 +22,7 @@ _SENTENCE_END = re.compile(r"[.!?\N{HORIZONTAL ELLIPSIS}]['\")\]]*(?=\s|$)|[\u30
 _CUT = " \N{HORIZONTAL ELLIPSIS}"
 # A cut that leaves less than this says too little to be worth its line.
 _SHORTEST_CUT = 40
+_LONGEST_SPEAKER = 200
 
 
 @attrs.frozen
@@ -81,16 +82,21 @@ def _section(name: LaneName, passages: Sequence[Passage], room: int, seen: set[s
     for passage in passages:
         if left < _SHORTEST_CUT and chosen:
             break  # there are far more passages than fit
-        said = one_line(passage.text)
+        # Far more than there is room for is not even looked at.
+        said = one_line(passage.text[: 2 * room + _SHORTEST_CUT])
         key = said.casefold()
         if not said or key in seen:
             continue
-        text = f"- {speaker_name(passage.speaker, 'Speaker')}: {said}" if passage.speaker else f"- {said}"
+        text = (
+            f"- {speaker_name(passage.speaker[:_LONGEST_SPEAKER], 'Speaker')}: {said}"
+            if passage.speaker
+            else f"- {said}"
+        )
         heading = passage.heading
         heading_cost = len(heading) + 2 if heading and heading not in headings else 0
         text = _cut(text, left - heading_cost - 1, at_word=not chosen)
-        if text:
-            seen.add(key)
+        if text and text not in seen:  # two texts may be cut to the same sentence
+            seen.update((key, text))
             headings.add(heading)
             left -= len(text) + 1 + heading_cost
             chosen.append(_Line(text, passage))

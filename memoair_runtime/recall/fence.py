@@ -12,14 +12,15 @@ from functools import lru_cache
 
 # All that some reader takes for the end of a line.
 _BREAKS = re.compile(r"[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]+")
-# Control characters say nothing aloud; bidirectional overrides make a line look like another.
-_INVISIBLE = re.compile(r"[\x00-\x08\x0e-\x1b\x1f\x7f-\x84\x86-\x9f\u200b\u202a-\u202e\u2060\u2066-\u2069\ufeff]")
+# Control characters and tags say nothing aloud; bidirectional marks make a line look like another.
+_INVISIBLE = re.compile(
+    "[\x00-\x08\x0e-\x1b\x1f\x7f-\x84\x86-\x9f\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff\U000e0000-\U000e007f]"
+)
 # Where a heading would go on after its first sign, and where the marks by which chat models tell system from user
 # would begin, as in <|im_start|>, </system>, [INST] and <<SYS>>.
-_MARKS = re.compile(
-    r"(?<=#)(?=#)|(?<=<)(?=<|\|[\w ]*\|>|\s*/?\s*(?:system|assistant|developer|tool|user)\b)|(?<=\[)(?=/?INST\])",
-    re.IGNORECASE,
-)
+_ROLE_TAG = r"(?:\s*/)?\s*(?:system|assistant|developer|tool|user)\b"
+_MODEL_TAG = r"<|\|[\w ]*\|>|/?(?:s|bos|eos|start_of_turn|end_of_turn)>"
+_MARKS = re.compile(rf"(?<=#)(?=#)|(?<=<)(?={_MODEL_TAG}|{_ROLE_TAG})|(?<=\[)(?=/?INST\])", re.IGNORECASE)
 _SUSPECT = frozenset("#<[")
 _APART = "\N{ZERO WIDTH NON-JOINER}"
 

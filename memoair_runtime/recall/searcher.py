@@ -39,9 +39,13 @@ class Searcher:
         """How far each lane's data has come."""
         return {lane.name.value: lane.readiness.value for lane in self._lanes}
 
-    def search(self, request: SearchRequest, allowed: frozenset[LaneName], notes: list[str]) -> dict[str, Any]:
-        """Answer a search from the lanes that it asks for and that are ``allowed``; ``notes`` go into the trace."""
-        began_at = time.monotonic()
+    def search(
+        self, request: SearchRequest, allowed: frozenset[LaneName], notes: list[str], began_at: float
+    ) -> dict[str, Any]:
+        """Answer a search from the lanes that it asks for and that are ``allowed``; ``notes`` go into the trace.
+
+        Its time runs from ``began_at`` (monotonic seconds).
+        """
         timeout_ms = request.timeout_ms or DEFAULT_TIMEOUT_MS
         deadline = began_at + timeout_ms / 1e3
         intent = request.known_intent()

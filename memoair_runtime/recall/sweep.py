@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 # A worker that has said nothing for this long is taken to be stuck in its lane, and the lanes behind it get another.
 # A healthy lane needs about a millisecond.
 _STALL_S = 0.02
+# How often a search looks whether a lane has been read by now.
+_LOOK_S = 0.005
 
 
 class LaneStatus(str, Enum):
@@ -66,8 +68,7 @@ class Recall:
         another worker go on with the rest.
         """
         sweep = _Sweep(questions)
-        self._workers.submit(sweep.work)
-        while sweep.wait(deadline) is _Progress.STALLED:
+        while sweep.wait(deadline) is _Progress.WANTS_WORKER:
             self._workers.submit(sweep.work)
         return sweep.outcomes()
 
@@ -78,7 +79,7 @@ class Recall:
 
 class _Progress(Enum):
     FINISHED = "finished"  # every lane has answered, or the deadline has come
-    STALLED = "stalled"  # lanes wait behind one that says nothing
+    WANTS_WORKER = "wants worker"  # lanes wait, and nobody takes them or who does is stuck
 
 
 class _Sweep:
@@ -86,16 +87,23 @@ class _Sweep:
 
     def __init__(self, questions: Sequence[LaneQuestion]) -> None:
         self._changed = threading.Condition()
-        self._waiting = deque(questions)
+        # A lane that is still being read is waited for here, where it keeps no worker from other searches.
+        self._loading = [each for each in questions if each.lane.readiness is Readiness.LOADING]
+        self._waiting = deque(each for each in questions if each not in self._loading)
         self._asked = {each.lane.name: each.lane for each in questions}
         self._done: dict[LaneName, LaneOutcome] = {}
+        self._coming = self._working = 0  # workers that were called, and that have begun
         self._began_at = time.monotonic()
 
     def work(self) -> None:
         """Take lane after lane until none is left."""
+        with self._changed:
+            self._coming -= 1
+            self._working += 1
         while True:
             with self._changed:
                 if not self._waiting:
+                    self._working -= 1
                     return
                 next_ = self._waiting.popleft()
             outcome = _ask(next_)
@@ -105,18 +113,32 @@ class _Sweep:
                     self._changed.notify()
 
     def wait(self, deadline: float) -> _Progress:
-        """Wait for the lanes, until the deadline or until somebody should go on with those that wait."""
+        """Wait for the lanes, until the deadline or until a worker is wanted, who then must be called."""
         with self._changed:
             while len(self._done) < len(self._asked):
                 left = deadline - time.monotonic()
                 if left <= 0:
                     self._waiting.clear()
                     break
+                self._let_in()
+                if self._waiting and not self._coming and not self._working:
+                    return self._call_worker()
                 done = len(self._done)
-                heard = self._changed.wait(min(left, _STALL_S) if self._waiting else left)
-                if not heard and self._waiting and len(self._done) == done:
-                    return _Progress.STALLED
+                looks_again_s = _LOOK_S if self._loading else _STALL_S if self._waiting else left
+                heard = self._changed.wait(min(left, looks_again_s))
+                if not heard and self._waiting and not self._coming and len(self._done) == done:
+                    return self._call_worker()
             return _Progress.FINISHED
+
+    def _let_in(self) -> None:
+        ready = [each for each in self._loading if each.lane.readiness is not Readiness.LOADING]
+        for each in ready:
+            self._loading.remove(each)
+            self._waiting.append(each)
+
+    def _call_worker(self) -> _Progress:
+        self._coming += 1
+        return _Progress.WANTS_WORKER
 
     def outcomes(self) -> Mapping[LaneName, LaneOutcome]:
         """What each lane came to by now."""

@@ -1,7 +1,6 @@
 """Writing so that it stays written: folders, files and their names, on the disk when the call returns."""
 
 import os
-import secrets
 import sys
 from pathlib import Path
 
@@ -11,7 +10,10 @@ def sync_data(descriptor: int) -> None:
     if sys.platform == "darwin":
         import fcntl
 
-        fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)  # fsync leaves the data in the drive's cache there
+        try:
+            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)  # fsync leaves the data in the drive's cache there
+        except OSError:
+            os.fsync(descriptor)  # some file systems know no other
     elif hasattr(os, "fdatasync"):
         os.fdatasync(descriptor)
     else:
@@ -45,8 +47,9 @@ def write_file(path: Path, content: bytes, *, durable: bool) -> None:
 
     A ``durable`` one stands there whenever the machine stops; one that can be made anew need not wait for the disk.
     """
-    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    # One name for all writers of a file: what a crash left behind is overwritten by the next one, not kept for ever.
+    temporary = path.with_name(f"{path.name}.tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)

@@ -10,7 +10,7 @@ import errno
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 
 import filelock
@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 # How long a writer waits for another process that is about to write the same log: one write and one sync, with room
 # for a slow disk. Longer, and the other has been stopped.
 LOCK_TIMEOUT_S = 2.0
+READ_LOCK_TIMEOUT_S = 0.2
 
 # Where O_BINARY is missing there is nothing to switch off.
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
@@ -40,7 +41,8 @@ class SessionLog:
     def __init__(self, folder: SessionFolder, on_event: Callable[[Event], None]) -> None:
         self._folder = folder
         self._on_event = on_event
-        self._lock = filelock.FileLock(folder.lock, timeout=LOCK_TIMEOUT_S, mode=0o600, poll_interval=0.005)
+        self._lock = filelock.FileLock(folder.lock, mode=0o600, poll_interval=0.005)
+        self._are_names_synced = False
         self._read_until = 0  # every complete line before this offset has been passed on
 
     def read(self) -> None:
@@ -55,7 +57,12 @@ class SessionLog:
         except OSError as error:
             raise storage_fault("the session's log can't be opened", error) from error
         try:
-            self._catch_up(descriptor)
+            with ExitStack() as held:
+                # What is being written may yet be taken back, and a turn that was taken back must not be known here.
+                # Who holds the lock for longer has been stopped, or the disk takes no locks: recall goes on without.
+                with suppress(StorageUnavailable):
+                    held.enter_context(self._locked(READ_LOCK_TIMEOUT_S))
+                self._catch_up(descriptor)
         except OSError as error:
             raise storage_fault("the session's log can't be read", error) from error
         finally:
@@ -68,18 +75,23 @@ class SessionLog:
         Yields the function that appends events with one write and waits for the disk: all of them are kept, or none.
         Raises `StorageUnavailable` where the log can't be locked, opened or written. The folder must exist.
         """
-        with self._locked(), self._opened() as descriptor:
+        with self._locked(LOCK_TIMEOUT_S), self._opened() as descriptor:
+            known = self._read_until
             try:
                 if self._catch_up(descriptor) > self._read_until:
                     self._cut_torn_line(descriptor)
+                if self._read_until != known:
+                    # Who wrote these lines may have died before they were on the disk, and a turn id among them will be
+                    # acknowledged as known.
+                    sync_data(descriptor)
             except OSError as error:
                 raise storage_fault("the session's log can't be read or repaired", error) from error
             yield partial(self._append, descriptor)
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _locked(self, timeout_s: float) -> Iterator[None]:
         try:
-            self._lock.acquire()
+            self._lock.acquire(timeout=timeout_s)
         except filelock.Timeout:
             raise StorageUnavailable("the session's log is held by another process") from None
         except OSError as error:
@@ -92,16 +104,25 @@ class SessionLog:
     @contextmanager
     def _opened(self) -> Iterator[int]:
         try:
-            is_new = not self._folder.log.exists()
             descriptor = os.open(self._folder.log, _FLAGS, 0o600)
         except OSError as error:
             raise storage_fault("the session's log can't be opened", error) from error
         try:
-            if is_new:
-                sync_folder(self._folder.path)
+            self._sync_names()
             yield descriptor
         finally:
             os.close(descriptor)
+
+    def _sync_names(self) -> None:
+        """Make sure, once, that the log will be found after a power cut: that it exists does not say so."""
+        if self._are_names_synced:
+            return
+        try:
+            for folder in (self._folder.path, *self._folder.path.parents[:3]):  # session, user, project, storage root
+                sync_folder(folder)
+        except OSError as error:
+            raise storage_fault("the folders of the log can't be synced", error) from error
+        self._are_names_synced = True
 
     def _catch_up(self, descriptor: int) -> int:
         """Pass on the complete lines behind ``_read_until`` and return the size of the file."""
@@ -157,5 +178,7 @@ class SessionLog:
 
 
 def storage_fault(what: str, error: OSError) -> StorageUnavailable:
-    """Say what the disk refused, by the system's words for it; a path would name the caller."""
-    return StorageUnavailable(f"{what}: {error.strerror or type(error).__name__}", errno=error.errno)
+    """Say what the disk refused, by the system's words for it; the whole path would name the caller."""
+    in_the_way = isinstance(error, FileExistsError | NotADirectoryError)
+    why = "a file stands where a folder should" if in_the_way else error.strerror or type(error).__name__
+    return StorageUnavailable(f"{what}: {why}", errno=error.errno)

@@ -512,3 +512,22 @@ def test_a_save_whose_log_another_process_will_not_free_is_refused_in_time(runti
 
     runtime.save("call-1", "t1", "now it can be kept")
     assert [line["type"] for line in runtime.log_lines("call-1")] == ["session_start", "turn"]
+
+
+def test_a_search_does_not_wait_for_a_turn_that_waits_for_the_disk(
+    start_runtime: Callable[..., RunningRuntime],
+) -> None:
+    runtime = start_runtime()
+    runtime.start("call-1")
+    runtime.save("call-1", "t1", "the boots are red")
+    log = Path(runtime.start("call-1")["paths"]["sessionJsonl"])
+    with filelock.FileLock(log.with_name("session.lock")), ThreadPoolExecutor(1) as threads:
+        saving = threads.submit(
+            runtime.post, "turn/after", sessionId="call-1", turnId="t2", userText="x", assistantText=""
+        )
+        eventually(lambda: saving.running())
+        began_at = time.monotonic()
+        assert "red" in runtime.search("call-1", "which boots?", timeoutMs=500)["contextText"]
+        assert time.monotonic() - began_at < 1
+        assert not saving.done()
+    assert saving.result()[0] in (200, 503)

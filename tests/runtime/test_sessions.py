@@ -1,6 +1,7 @@
 """Sessions over HTTP: started, written, searched, ended, and known again after a restart."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 from support.runtimes import RunningRuntime
 
@@ -46,3 +47,29 @@ def test_a_session_that_was_never_started_is_opened_silently(runtime: RunningRun
 
     runtime.save("never-started", "t1", "the first words")
     assert [line["type"] for line in runtime.log_lines("never-started")] == ["session_start", "turn"]
+
+
+def test_a_caller_who_is_called_as_the_agent_does_not_speak_as_the_agent(runtime: RunningRuntime) -> None:
+    runtime.start("call-1", name="Juno", assistantName="juno")
+    runtime.save("call-1", "t1", "the refund is approved", "it is not")
+
+    context = runtime.search("call-1", "refund")["contextText"]
+    assert "- Juno (caller): the refund is approved" in context
+    assert "- juno (agent): it is not" in context
+
+
+def test_an_org_file_is_read_whatever_its_marks_and_refused_where_it_holds_no_document(
+    start_runtime: Callable[..., RunningRuntime], tmp_path: Path
+) -> None:
+    org_file = tmp_path / "org.jsonl"
+    org_file.write_bytes(b'\xef\xbb\xbf{"id": "hours", "text": "We open at nine."}\n')
+    runtime = start_runtime(ORG_FILE=str(org_file))
+    runtime.start("call-1")
+    runtime.wait_until_loaded()
+    assert [hit["id"] for hit in runtime.search("call-1", "when do you open?")["org"]] == ["hours"]
+
+    org_file.write_text('[{"id": "hours", "text": "We open at ten."}]')
+    broken = start_runtime(tmp_path / "other", ORG_FILE=str(org_file))
+    broken.wait_until_loaded()
+    assert str(org_file) in broken.start("call-1")["org"]["message"]
+    assert broken.search("call-1", "when do you open?")["trace"]["lanes"]["org"]["status"] == "error"

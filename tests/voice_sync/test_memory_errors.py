@@ -151,8 +151,6 @@ def test_what_the_runtime_can_not_understand_is_a_bad_request(new_memory: NewMem
     memory = new_memory()
     memory.start_session()
     impossible: list[dict[str, Any]] = [
-        {"lanes": ["dreams"]},
-        {"lanes": "org"},
         {"intent": 42},
         {"top_k": {"org": -1}},
         {"top_k": {"org": 10**9}},
@@ -621,3 +619,23 @@ def test_a_holder_of_a_port_is_found_even_when_it_is_another_process(
         port = eventually(lambda: announced.exists() and announced.read_text())
         error = refusal(new_memory(runtime_url=f"http://127.0.0.1:{port}").start_session)
         assert f"(pid {stranger.pid})" in error.message
+
+
+def test_an_org_file_that_is_not_there_is_refused_by_name(tmp_path: Path) -> None:
+    missing = tmp_path / "org.jsonl"
+    with pytest.raises(ValueError, match=f"org_file is {missing}"):
+        MemoAirVoiceMemorySync(project_id="p", user_id="u", org_file=str(missing))
+
+
+@pytest.mark.parametrize("lanes", ["org", ["permanant"], ["org", ""]])
+def test_a_lane_that_there_is_not_is_answered_with_those_there_are(
+    memory: MemoAirVoiceMemorySync, lanes: list[str]
+) -> None:
+    with pytest.raises(ValueError, match="profile, working, permanent, org"):
+        memory.search_memory("hello", lanes=lanes)
+
+
+@pytest.mark.parametrize("name", ["top_k", "filter"])
+def test_what_must_be_a_dict_is_named(memory: MemoAirVoiceMemorySync, name: str) -> None:
+    with pytest.raises(TypeError, match=f"{name} must be a dict"):
+        memory.search_memory("hello", **{name: 5})  # type: ignore[arg-type]

@@ -16,13 +16,13 @@ import pytest
 from support.runtimes import PROJECT, USER, RunningRuntime
 from support.waiting import eventually
 
-from memoair_voice_sync import MemoAirVoiceMemorySync
+from memoair_voice_sync import MemoAirVoiceMemoryError, MemoAirVoiceMemorySync
 
 NewMemory = Callable[..., MemoAirVoiceMemorySync]
 
 _HEAD = """
 import json, os, signal, sys
-from memoair_voice_sync import MemoAirVoiceMemorySync
+from memoair_voice_sync import MemoAirVoiceMemoryError, MemoAirVoiceMemorySync
 
 def tell(**facts):
     print(json.dumps(facts), flush=True)
@@ -241,7 +241,16 @@ def test_the_runtime_gets_nothing_of_the_environment_that_it_does_not_need(
     dump = executable(
         f'#!/bin/sh\nenv > {tmp_path}/environment\nprintf \'%s\\n\' "$0" "$@" > {tmp_path}/arguments\nexit 1\n'
     )
-    memory = new_memory(runtime_binary=dump, api_key="memoair_pk_1", internal_token="internal-1", org_file="org.jsonl")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "org.jsonl").touch()
+    monkeypatch.setenv("MEMOAIR_RUNTIME_STORAGE_ROOT", "memories")
+    memory = new_memory(
+        runtime_binary=dump,
+        api_key="memoair_pk_1",
+        internal_token="internal-1",
+        org_file="org.jsonl",
+        storage_root=None,
+    )
     with pytest.raises(Exception, match="start_failed"):
         memory.start_session()
 
@@ -252,7 +261,8 @@ def test_the_runtime_gets_nothing_of_the_environment_that_it_does_not_need(
     assert given["MEMOAIR_RUNTIME_INTERNAL_TOKEN"] == "internal-1"
     assert given["MEMOAIR_RUNTIME_PROJECT_ID"] == given["MEMOAIR_RUNTIME_WORKSPACE_ID"] == PROJECT
     assert given["MEMOAIR_RUNTIME_USER_ID"] == USER
-    assert given["MEMOAIR_RUNTIME_ORG_FILE"] == str(Path.cwd() / "org.jsonl")
+    assert given["MEMOAIR_RUNTIME_ORG_FILE"] == str(tmp_path / "org.jsonl")
+    assert given["MEMOAIR_RUNTIME_STORAGE_ROOT"] == str(tmp_path / "memories")
     assert "MEMOAIR_RUNTIME_MODE" not in given
     assert (tmp_path / "arguments").read_text().splitlines() == [dump]
 
@@ -441,3 +451,36 @@ def test_the_client_stays_light() -> None:
     ours = {"memoair_runtime", "memoair_index", "memoair_cloud", "memoair_cli", "memoair_voice"}
     assert "memoair_voice_sync" in loaded
     assert loaded & (heavy | ours) == set()
+
+
+def test_a_runtime_that_hangs_is_replaced(memory: MemoAirVoiceMemorySync, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("memoair_voice_sync._process.HUNG_AFTER_S", 0.3)
+    memory.start_session()
+    memory.after_turn("the boots are red", "", "t1", timeout_s=5.0)
+    hung = memory.runtime_pid
+    assert hung is not None
+    os.kill(hung, signal.SIGSTOP)
+
+    def found() -> str:
+        try:
+            return memory.search_memory("which boots?", timeout_ms=200).contextText
+        except MemoAirVoiceMemoryError:
+            return ""
+
+    assert "the boots are red" in eventually(found)
+    assert memory.runtime_pid != hung
+    assert not psutil.pid_exists(hung)
+
+
+def test_what_the_runtime_complains_of_is_in_the_log_of_the_application(
+    new_memory: Callable[..., MemoAirVoiceMemorySync], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    org_file = tmp_path / "org.jsonl"
+    org_file.write_text('{"id": "a", "text": "opening hours"}\n{"id": 1}\n')
+    memory = new_memory(org_file=str(org_file))
+    memory.start_session()
+    memory.search_memory("hours", timeout_ms=5_000)
+    memory.close()
+
+    assert "the runtime says: " in caplog.text
+    assert f"{org_file}: lines are no documents: action=org_lines_skipped lines=1 such_as=2" in caplog.text

@@ -1,5 +1,6 @@
 """The org lane: what the organisation's documents say."""
 
+import codecs
 import logging
 import threading
 from pathlib import Path
@@ -21,6 +22,7 @@ class _OrgDocument(msgspec.Struct, frozen=True):
     metadata: dict[str, Any] = {}
 
 
+_TOLD_LINES = 5
 _decoder = msgspec.json.Decoder(_OrgDocument)
 
 
@@ -36,6 +38,7 @@ class OrgLane:
         self._index = Index()
         self._loading = threading.Lock()
         self.version: int | None = None  # grows with every change of the file
+        self.problem: str | None = None  # why the file, as it is now, could not be read
 
     @property
     def readiness(self) -> Readiness:
@@ -57,12 +60,13 @@ class OrgLane:
                 return
             index = Index()
             index.add(_read(self._path))
-        except (OSError, UnicodeDecodeError) as error:
-            log.error("the organisation's documents can't be read: action=org_failed error=%s", type(error).__name__)
+        except (OSError, ValueError) as error:
+            self.problem = f"{self._path}: {getattr(error, 'strerror', None) or error}"
+            log.error("the organisation's documents can't be read: action=org_failed why=%s", self.problem)
             if self.version is None:
                 self._gate.open(Readiness.ERROR)
             return
-        self._index, self.version = index, version
+        self._index, self.version, self.problem = index, version, None
         self._gate.open()
 
     def search(self, question: Question) -> LaneAnswer:
@@ -88,17 +92,23 @@ class OrgLane:
 
 
 def _read(path: Path) -> list[Document]:
+    """The documents of a file; lines that are none are passed over and told. Raises ValueError where none is one."""
     documents = []
-    refused = 0
-    for line in path.read_bytes().split(b"\n"):
+    refused = []
+    for number, line in enumerate(path.read_bytes().removeprefix(codecs.BOM_UTF8).split(b"\n"), 1):
         if not line.strip():
             continue
         try:
             document = _decoder.decode(line)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            refused += 1
+            refused.append(number)
         else:
             documents.append(Document(document.id, document.text, document.id, metadata=document.metadata))
+    if refused and not documents:
+        raise ValueError('no line of it is a document, {"id": "...", "text": "...", "metadata": {...}}')
     if refused:
-        log.warning("lines of the organisation's file are no documents: action=org_lines_skipped lines=%d", refused)
+        told = ", ".join(map(str, refused[:_TOLD_LINES]))
+        log.warning(
+            "%s: lines are no documents: action=org_lines_skipped lines=%d such_as=%s", path, len(refused), told
+        )
     return documents

@@ -28,7 +28,8 @@ class WorkingLane:
         turns = self._memory.turns(question.session_id)[::-1]
         if not turns:
             return LaneAnswer()
-        found = self._memory.search(Query(question.text, group=question.session_id), len(turns))
+        most = question.limit + min(_RECENT[question.intent], question.limit)
+        found = self._memory.search(Query(question.text, group=question.session_id), most)
         scores = {each.turn.event_id: each for each in found}
         recent = [
             scores.get(turn.event_id, FoundTurn(turn, 0.0, CALLER))

@@ -1,0 +1,35 @@
+"""Work behind the requests that is begun again and again, and never twice at a time."""
+
+import threading
+from collections.abc import Callable
+
+
+class BackgroundJob:
+    """A job that runs in a thread of its own; asked for while it runs, it runs once more afterwards. Thread-safe."""
+
+    def __init__(self, name: str, job: Callable[[], None]) -> None:
+        self._name = name
+        self._job = job
+        self._lock = threading.Lock()
+        self._is_running = False
+        self._is_wanted_again = False
+
+    def start(self) -> None:
+        """Run the job soon; returns at once."""
+        with self._lock:
+            if self._is_running:
+                self._is_wanted_again = True
+                return
+            self._is_running = True
+        threading.Thread(target=self._run, name=self._name, daemon=True).start()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                self._job()
+            finally:
+                with self._lock:
+                    again, self._is_wanted_again = self._is_wanted_again, False
+                    self._is_running = again
+            if not again:
+                return

@@ -1,0 +1,89 @@
+"""What a caller hands in, checked before anything is started or sent; an error names the argument."""
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+_DAY_S = 86_400.0
+_LONGEST_ID = 1_024
+_LANES = ("profile", "working", "permanent", "org")
+
+
+def seconds(name: str, value: float, unit_s: float = 1.0) -> float:
+    """A time-out in seconds, checked; one that is longer than a day is a day."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} must be a number, not {type(value).__name__}")
+    if not value > 0 or math.isinf(value):
+        raise ValueError(f"{name} must be positive and finite, not {value}")
+    return min(value * unit_s, _DAY_S)
+
+
+def secret(name: str, value: object) -> str | None:
+    """A key or token, which will travel in a header; what is wrong with it is said without it."""
+    if value is None:
+        return None
+    checked = text(name, value)
+    if not (checked.isascii() and checked.isprintable()):
+        raise ValueError(f"{name} holds a character that no key has")
+    return checked or None
+
+
+def path(name: str, value: object) -> str | None:
+    """A path, with ``~`` made the user's folder."""
+    if value is None:
+        return None
+    if not isinstance(value, str | os.PathLike):
+        raise TypeError(f"{name} must be a str or a path, not {type(value).__name__}")
+    # Not by Path, which makes "./runtime" of this folder a "runtime" of the PATH.
+    return os.path.expanduser(value) or None  # noqa: PTH111
+
+
+def existing_file(name: str, value: object) -> str | None:
+    """The path of a file that is there."""
+    checked = path(name, value)
+    if checked is not None and not Path(checked).is_file():
+        raise ValueError(f"{name} is {checked}, where there is no file")
+    return checked
+
+
+def text(name: str, value: object) -> str:
+    """A text, which may be empty."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a str, not {type(value).__name__}")
+    return value
+
+
+def identifier(name: str, value: object) -> str:
+    """An id: a text that is not empty, not too long, and that a file name and the environment can be made of."""
+    checked = text(name, value)
+    if not checked:
+        raise ValueError(f"{name} is empty")
+    try:
+        checked.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{name} is not valid Unicode") from None
+    if len(checked) > _LONGEST_ID:
+        raise ValueError(f"{name} is longer than {_LONGEST_ID} characters")
+    if "\0" in checked:
+        raise ValueError(f"{name} holds a null character")
+    return checked
+
+
+def lanes(value: Sequence[str] | None) -> list[str] | None:
+    """A choice of lanes; None is all of them."""
+    if value is None:
+        return None
+    if isinstance(value, str) or not set(value) <= set(_LANES):
+        raise ValueError(f"lanes must be a list of some of {', '.join(_LANES)}")
+    return list(value)
+
+
+def mapping(name: str, value: object) -> dict[str, Any]:
+    """A dict; None is an empty one."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name} must be a dict, not {type(value).__name__}")
+    return dict(value)

@@ -1,0 +1,45 @@
+"""Ending a process, and with it whatever it has started."""
+
+import os
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+import psutil
+
+
+def end_process(process: subprocess.Popen[bytes], timeout_s: float) -> None:
+    """Tell a process and its children to end, and after ``timeout_s`` make them; reap it."""
+    # Before anybody has ended: a child whose parent is gone is nobody's. psutil knows each by its pid and the time of
+    # its birth, so that no stranger with the same pid is met.
+    family = _children(process)
+    if process.stdin is not None:
+        with suppress(OSError):
+            process.stdin.close()
+    if os.name != "nt":  # on Windows it would not be asked but ended; there the closed input is the whole message
+        process.terminate()
+        _each(family, psutil.Process.terminate)
+    deadline = time.monotonic() + timeout_s
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(timeout_s)
+    _, alive = psutil.wait_procs(family, max(0.0, deadline - time.monotonic()))
+    if process.poll() is None:
+        alive += _children(process)
+        process.kill()
+    _each(alive, psutil.Process.kill)
+    process.wait()
+    psutil.wait_procs(alive, timeout_s)
+
+
+def _children(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    try:
+        return psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+    except psutil.Error:
+        return []
+
+
+def _each(processes: Sequence[psutil.Process], act: Callable[[psutil.Process], None]) -> None:
+    for process in processes:
+        with suppress(psutil.Error):
+            act(process)
