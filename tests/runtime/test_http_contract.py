@@ -482,6 +482,7 @@ def test_a_filter_holds_for_turns_and_what_stands_around_them(runtime: RunningRu
 def test_another_identity_is_refused_and_nothing_is_written(
     runtime: RunningRuntime, path: str, named: dict[str, str]
 ) -> None:
+    runtime.post("sync/flush")  # what earlier tests have left to be written
     before = sorted(runtime.storage_root.rglob("*"))
     body = {"sessionId": "stolen", "workspaceId": PROJECT, "userId": USER, "query": "boots", "turnId": "t1"}
 
