@@ -581,6 +581,7 @@ folder = UserFolder(Path(root), project, user)
 now = datetime.now(timezone.utc)
 _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 print("ready", flush=True)
+sys.stdin.readline()  # or the reader of that line may take some of the next ones with it
 for room in rooms:
     session = LoggedSession(room, folder, lambda event: None)
     log = folder.session(room).log
@@ -602,6 +603,7 @@ def test_a_disk_that_is_full_refuses_the_turn_keeps_no_half_of_it_and_takes_it_l
     # A turn takes about 300 bytes, and the start that is written before the first one nearly 200.
     rooms = ["0", "1", "100", "200", "250"]
     with python(FULL_DISK, str(tmp_path), PROJECT, USER, *rooms) as child:
+        _go_on(child)
         output, _ = child.communicate(timeout=20)
         assert child.returncode == 0
     assert output.splitlines() == ["refused"] * 2 * len(rooms)
