@@ -1,7 +1,10 @@
 """Work behind the requests that is begun again and again, and never twice at a time."""
 
+import logging
 import threading
 from collections.abc import Callable
+
+log = logging.getLogger(__name__)
 
 
 class BackgroundJob:
@@ -27,9 +30,9 @@ class BackgroundJob:
         while True:
             try:
                 self._job()
-            finally:
-                with self._lock:
-                    again, self._is_wanted_again = self._is_wanted_again, False
-                    self._is_running = again
-            if not again:
-                return
+            except Exception as error:  # noqa: BLE001 - the next run is another one; what failed is told
+                log.error("a background job failed: action=%s_failed error=%s", self._name, type(error).__name__)
+            with self._lock:
+                self._is_running, self._is_wanted_again = self._is_wanted_again, False
+                if not self._is_running:
+                    return

@@ -1,6 +1,5 @@
 """What a runtime does, without HTTP: one method for each endpoint, from a checked request to the body of the reply."""
 
-import logging
 import time
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -20,8 +19,6 @@ from memoair_runtime.recall.searcher import Searcher
 from memoair_runtime.settings import ORG_ONLY, Settings
 from memoair_runtime.vocabulary import LaneName
 from memoair_runtime.wire import DeadlineRequest, EndRequest, Identified, SearchRequest, StartRequest, TurnRequest
-
-log = logging.getLogger(__name__)
 
 DEFAULT_FLUSH_MS = 5_000
 _ORG_ALONE = frozenset({LaneName.ORG})

@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from memoair_voice_sync._ending import end_process
 from memoair_voice_sync._errors import MemoAirVoiceMemoryError
@@ -62,6 +62,25 @@ class ProcessState(Enum):
     DOUBTFUL = "doubtful"  # ran, and did not take a connection: it ends, or will answer again
     ATTACHED = "attached"  # somebody else's process that serves the same caller
     STOPPED = "stopped"  # told to end; starts no more
+
+
+class _Belongings(NamedTuple):
+    """What comes and goes with one process: the way to it and its output."""
+
+    process: subprocess.Popen[bytes] | None
+    transport: RuntimeTransport | None
+    output: ProcessOutput | None
+
+    def close(self, *, relays: bool = True) -> None:
+        """Close our ends of it all, once the process has ended or is none of ours."""
+        if self.process is not None and self.process.stdin is not None:
+            self.process.stdin.close()
+        if self.transport is not None:
+            self.transport.close()
+        if self.output is not None:
+            if relays:
+                self.output.relay()
+            self.output.close()
 
 
 class RuntimeProcess:
@@ -144,16 +163,10 @@ class RuntimeProcess:
         """End the process that was started here: SIGTERM, after ``timeout_s`` SIGKILL with its children; reap it."""
         with self._lock:
             self._state = ProcessState.STOPPED
-            process, self._process = self._process, None
-            transport, self._transport = self._transport, None
-            output, self._output = self._output, None
-        if process is not None:
-            end_process(process, timeout_s)
-        if transport is not None:
-            transport.close()
-        if output is not None:
-            output.relay()
-            output.close()
+            gone = self._let_go()
+        if gone.process is not None:
+            end_process(gone.process, timeout_s)
+        gone.close()
 
     def _advance(self, deadline: float) -> RuntimeTransport | None:
         """Take the next step towards a running process, under the lock; return the way to it where it is reached."""
@@ -245,12 +258,14 @@ class RuntimeProcess:
                     self._output.relay()
                 return transport
         if self._state is ProcessState.STARTING and time.monotonic() - self._started_at > START_TIMEOUT_S:
-            process, self._process = self._process, None
+            output = self._last_words()
             self._state = ProcessState.IDLE
-            if process is not None:
-                end_process(process, 0)
+            gone = self._let_go()
+            if gone.process is not None:
+                end_process(gone.process, 0)
+            gone.close()
             message = f"the runtime did not answer its health check within {START_TIMEOUT_S:.0f} s"
-            raise MemoAirVoiceMemoryError("runtime.start_failed", message, details={"output": self._last_words()})
+            raise MemoAirVoiceMemoryError("runtime.start_failed", message, details={"output": output})
         return None
 
     def _bury(self, exit_code: int) -> None:
@@ -259,16 +274,7 @@ class RuntimeProcess:
         output = self._last_words()
         self._silent_since = None
         self._state = ProcessState.IDLE
-        if self._process is not None and self._process.stdin is not None:
-            self._process.stdin.close()
-        self._process = None
-        if self._transport is not None:
-            self._transport.close()
-            self._transport = None
-        if self._output is not None:
-            self._output.relay()
-            self._output.close()
-            self._output = None
+        self._let_go().close()
         if not was_starting:
             log.warning("a runtime has died and is started again: action=runtime_died exit_code=%s", exit_code)
             return
@@ -292,6 +298,11 @@ class RuntimeProcess:
         message = f"{what}; choose another runtime_url, or port 0 for any that is free"
         return MemoAirVoiceMemoryError("runtime.start_failed", message, details={"port": port, "holder": holder})
 
+    def _let_go(self) -> _Belongings:
+        gone = _Belongings(self._process, self._transport, self._output)
+        self._process, self._transport, self._output = None, None, None
+        return gone
+
     def _last_words(self) -> str:
         return self._output.tail() if self._output is not None else ""
 
@@ -301,20 +312,13 @@ class RuntimeProcess:
 
     def _forget(self) -> None:
         """After a fork, in the child: the process, its pipe and its connections are the parent's."""
-        process, self._process = self._process, None
-        output, self._output = self._output, None
-        transport, self._transport = self._transport, None
         self._lock = threading.Lock()
         if self._state is not ProcessState.STOPPED:
             self._state = ProcessState.IDLE
-        if output is not None:
-            output.close()
-        if transport is not None:
-            transport.close()
-        if process is not None:
-            if process.stdin is not None:
-                process.stdin.close()  # or the runtime would not see the parent end while this process lives
-            process.returncode = 0  # not ours to wait for
+        gone = self._let_go()
+        gone.close(relays=False)  # or the runtime would not see the parent end while this process lives
+        if gone.process is not None:
+            gone.process.returncode = 0  # not ours to wait for
 
 
 _all: "weakref.WeakSet[RuntimeProcess]" = weakref.WeakSet()

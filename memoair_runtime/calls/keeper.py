@@ -1,7 +1,6 @@
 """The keeper: what is said goes through it to the log, into memory, and to the files that are made from both."""
 
 import logging
-from datetime import datetime
 
 from memoair_runtime.calls.brief import brief
 from memoair_runtime.calls.caller_memory import CallerMemory
@@ -112,6 +111,5 @@ class Keeper:
             self._stored_profile = profile
 
     def _write_brief(self, session_id: str) -> None:
-        now: datetime = utc_now()
-        content = brief(session_id, self.memory.turns(session_id), now)
+        content = brief(session_id, self.memory.turns(session_id), utc_now())
         write_file(self._folder.session(session_id).brief, content, durable=False)

@@ -31,8 +31,10 @@ MAX_CONNECTIONS = 64
 # Clients drop connections that were idle for 5 s; the server must not be the one that hangs up first.
 KEPT_IDLE_S = 5.5
 IDLE_TIMEOUT_S = 75.0
-# How long a request may be on its way in, and how much of a body that is refused is read before hanging up.
+# How long a request may be on its way in, how long an answer may wait for a client that does not read, and how much of
+# a body that is refused is read before hanging up.
 READ_TIMEOUT_S = 10.0
+SEND_TIMEOUT_S = 10.0
 _DISCARD_BYTES = 8 << 20
 _DISCARD_S = 1.0
 
@@ -116,7 +118,6 @@ class _Handler(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
-    timeout = READ_TIMEOUT_S  # for what is sent; what is read has a deadline
 
     def __init__(self, connection: _TimedSocket, address: Any, server: LoopbackServer) -> None:
         self._owner = server
@@ -205,7 +206,7 @@ class _Handler(BaseHTTPRequestHandler):
         hosts = self.headers.get_all("Host", [])
         if len(hosts) > 1 or (not hosts and self.request_version != "HTTP/1.0"):
             raise BadRequest("the request needs one Host header")
-        if hosts and not _is_loopback(f"//{hosts[0]}"):
+        if hosts and not _is_loopback(hosts[0]):
             raise BadRequest("the Host header is not a loopback name")
         if "Origin" in self.headers:
             raise BadRequest("requests from web pages are not taken")
@@ -258,12 +259,13 @@ class _Handler(BaseHTTPRequestHandler):
         ]
         packet = "\r\n".join([*head, "", ""]).encode("latin-1")
         # One write: in two, the second waits for the first one's acknowledgement, 40 ms of it.
+        self.connection.settimeout(SEND_TIMEOUT_S)  # what stands there is the rest of the time for reading
         self.wfile.write(packet if self.command == "HEAD" else packet + content)
 
 
-def _is_loopback(url: str) -> bool:
+def _is_loopback(host_header: str) -> bool:
     try:
-        host = urlsplit(url).hostname or ""
+        host = urlsplit(f"//{host_header}").hostname or ""
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False

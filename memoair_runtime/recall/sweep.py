@@ -88,8 +88,8 @@ class _Sweep:
     def __init__(self, questions: Sequence[LaneQuestion]) -> None:
         self._changed = threading.Condition()
         # A lane that is still being read is waited for here, where it keeps no worker from other searches.
-        self._loading = [each for each in questions if each.lane.readiness is Readiness.LOADING]
-        self._waiting = deque(each for each in questions if each not in self._loading)
+        self._loading = list(questions)
+        self._waiting: deque[LaneQuestion] = deque()
         self._asked = {each.lane.name: each.lane for each in questions}
         self._done: dict[LaneName, LaneOutcome] = {}
         self._coming = self._working = 0  # workers that were called, and that have begun

@@ -12,6 +12,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import psutil
 import urllib3
 
 from support.waiting import eventually
@@ -74,6 +75,14 @@ class RawConnection:
             assert not self.ends(), "hung up in the middle of a body"
         body, self._unread = self._unread[:length], self._unread[length:]
         return RawReply(int(status_line.split()[1]), headers, body)
+
+
+def freeze(pid: int | None) -> int:
+    """Let a process answer nothing until it is sent SIGCONT, and return its pid."""
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    eventually(lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED)
+    return pid
 
 
 class RunningRuntime:

@@ -16,7 +16,7 @@ from typing import Any
 import anyio
 import psutil
 import pytest
-from support.runtimes import PROJECT, USER
+from support.runtimes import PROJECT, USER, freeze
 from support.waiting import eventually
 
 from memoair_voice import (
@@ -95,15 +95,6 @@ async def memory(new_memory: NewMemory) -> AsyncIterator[MemoAirVoiceMemory]:
 def turn_ids(root: Path) -> list[str]:
     lines = [json.loads(line) for log in root.rglob("session.jsonl") for line in log.read_bytes().splitlines()]
     return [line["payload"]["turnId"] for line in lines if line["type"] == "turn"]
-
-
-def stop(memory: MemoAirVoiceMemory) -> int:
-    """Let the runtime answer nothing until it is told to go on."""
-    pid = memory.runtime_pid
-    assert pid is not None
-    os.kill(pid, signal.SIGSTOP)
-    eventually(lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED)
-    return pid
 
 
 # The flows
@@ -197,7 +188,7 @@ async def test_a_block_that_fails_ends_the_runtime(new_memory: NewMemory) -> Non
 
 @pytest.mark.anyio
 async def test_the_event_loop_goes_on_while_a_search_waits(memory: MemoAirVoiceMemory) -> None:
-    stop(memory)
+    freeze(memory.runtime_pid)
     ticks: list[float] = []
 
     async def tick() -> None:
@@ -218,7 +209,7 @@ async def test_the_event_loop_goes_on_while_a_search_waits(memory: MemoAirVoiceM
 
 @pytest.mark.anyio
 async def test_a_search_that_is_cancelled_is_given_up_at_once(memory: MemoAirVoiceMemory) -> None:
-    pid = stop(memory)
+    pid = freeze(memory.runtime_pid)
     began_at = time.monotonic()
     with anyio.move_on_after(0.05) as scope:
         await memory.search_memory("hello", timeout_ms=30_000)
@@ -254,7 +245,7 @@ async def test_a_save_that_is_cancelled_before_it_begins_still_lands(
 
 @pytest.mark.anyio
 async def test_a_save_that_is_cancelled_on_its_way_still_lands(memory: MemoAirVoiceMemory, tmp_path: Path) -> None:
-    pid = stop(memory)
+    pid = freeze(memory.runtime_pid)
     rescue = threading.Timer(0.2, os.kill, (pid, signal.SIGCONT))
     rescue.start()
     with anyio.move_on_after(0.02) as scope:
@@ -302,7 +293,7 @@ def test_the_cancellation_of_a_task_comes_after_the_save_that_it_met(new_memory:
     async def call() -> None:
         async with new_memory() as memory:
             await memory.start_session()
-            rescue = threading.Timer(0.2, os.kill, (stop(memory), signal.SIGCONT))
+            rescue = threading.Timer(0.2, os.kill, (freeze(memory.runtime_pid), signal.SIGCONT))
             rescue.start()
             with pytest.raises(asyncio.TimeoutError):
                 await asyncio.wait_for(memory.after_turn("the last words", "", "t1", timeout_s=10.0), 0.05)
@@ -316,7 +307,7 @@ def test_a_search_whose_task_is_cancelled_is_given_up_at_once(new_memory: NewMem
     async def call() -> float:
         async with new_memory() as memory:
             await memory.start_session()
-            pid = stop(memory)
+            pid = freeze(memory.runtime_pid)
             began_at = time.monotonic()
             with pytest.raises(asyncio.TimeoutError):
                 await asyncio.wait_for(memory.search_memory("hello", timeout_ms=30_000), 0.05)

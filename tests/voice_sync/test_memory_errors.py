@@ -20,7 +20,7 @@ from typing import Any
 
 import psutil
 import pytest
-from support.runtimes import PROJECT, USER, RunningRuntime
+from support.runtimes import PROJECT, USER, RunningRuntime, freeze
 from support.waiting import eventually
 from voice_sync.scripted import Answer, ScriptedServer, cuts_off, dribbles, hangs, says, says_http, says_json
 
@@ -38,15 +38,6 @@ def refusal(call: Callable[[], object]) -> MemoAirVoiceMemoryError:
     with pytest.raises(MemoAirVoiceMemoryError) as caught:
         call()
     return caught.value
-
-
-def stopped(memory: MemoAirVoiceMemorySync) -> int:
-    """Let the runtime answer nothing until it is told to go on, and return its pid."""
-    pid = memory.runtime_pid
-    assert pid is not None
-    os.kill(pid, signal.SIGSTOP)
-    eventually(lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED)
-    return pid
 
 
 # Arguments
@@ -491,7 +482,7 @@ def test_a_runtime_that_was_stopped_costs_a_search_its_deadline_and_no_more(new_
     memory = new_memory()
     memory.start_session()
     memory.search_memory("hello", timeout_ms=5_000)
-    pid = stopped(memory)
+    pid = freeze(memory.runtime_pid)
     for timeout_ms in (50, 250):
         began_at = time.monotonic()
         error = refusal(partial(memory.search_memory, "hello", timeout_ms=timeout_ms))
@@ -505,7 +496,7 @@ def test_a_runtime_that_was_stopped_costs_a_search_its_deadline_and_no_more(new_
 def test_close_ends_a_runtime_that_no_longer_listens_to_anybody(new_memory: NewMemory) -> None:
     memory = new_memory()
     memory.runtime_url()
-    pid = stopped(memory)
+    pid = freeze(memory.runtime_pid)
     began_at = time.monotonic()
     memory.close()
 
@@ -516,7 +507,7 @@ def test_close_ends_a_runtime_that_no_longer_listens_to_anybody(new_memory: NewM
 def test_a_turn_that_timed_out_is_kept_once_when_it_is_saved_again(new_memory: NewMemory) -> None:
     memory = new_memory()
     log = Path(memory.start_session()["paths"]["sessionJsonl"])
-    pid = stopped(memory)
+    pid = freeze(memory.runtime_pid)
     assert refusal(lambda: memory.after_turn("hello", "", "t1", timeout_s=0.1)).code == "runtime.timeout"
     os.kill(pid, signal.SIGCONT)
     event_id = memory.after_turn("hello", "", "t1", timeout_s=10.0)

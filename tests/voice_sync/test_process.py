@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 import pytest
-from support.runtimes import PROJECT, USER, RunningRuntime
+from support.runtimes import PROJECT, USER, RunningRuntime, freeze
 from support.waiting import eventually
 
 from memoair_voice_sync import MemoAirVoiceMemoryError, MemoAirVoiceMemorySync
@@ -457,9 +457,7 @@ def test_a_runtime_that_hangs_is_replaced(memory: MemoAirVoiceMemorySync, monkey
     monkeypatch.setattr("memoair_voice_sync._process.HUNG_AFTER_S", 0.3)
     memory.start_session()
     memory.after_turn("the boots are red", "", "t1", timeout_s=5.0)
-    hung = memory.runtime_pid
-    assert hung is not None
-    os.kill(hung, signal.SIGSTOP)
+    hung = freeze(memory.runtime_pid)
 
     def found() -> str:
         try:

@@ -1,7 +1,5 @@
 """The working lane: what was said in this call."""
 
-from itertools import islice
-
 from memoair_index import Query
 from memoair_runtime.calls.caller_memory import CALLER, CallerMemory, FoundTurn
 from memoair_runtime.gate import Readiness
@@ -28,13 +26,10 @@ class WorkingLane:
         turns = self._memory.turns(question.session_id)[::-1]
         if not turns:
             return LaneAnswer()
-        most = question.limit + min(_RECENT[question.intent], question.limit)
-        found = self._memory.search(Query(question.text, group=question.session_id), most)
-        scores = {each.turn.event_id: each for each in found}
-        recent = [
-            scores.get(turn.event_id, FoundTurn(turn, 0.0, CALLER))
-            for turn in islice(turns, min(_RECENT[question.intent], question.limit))
-        ]
+        recents = min(_RECENT[question.intent], question.limit)
+        found = self._memory.search(Query(question.text, group=question.session_id), question.limit + recents)
+        by_id = {each.turn.event_id: each for each in found}
+        recent = [by_id.get(turn.event_id, FoundTurn(turn, 0.0, CALLER)) for turn in turns[:recents]]
         given = {each.turn.event_id for each in recent}
         best = [each for each in found if each.turn.event_id not in given]
         chosen = [*recent, *best][: question.limit]
