@@ -4,6 +4,7 @@ import re
 import threading
 import unicodedata
 from functools import lru_cache
+from hashlib import blake2b
 
 import Stemmer
 
@@ -65,16 +66,40 @@ def _term(word: str) -> str | None:
         return str(_stemmer.stemWord(bare))
 
 
+def fold(text: str) -> str:
+    """A text in the form in which words are compared: lower case, no accents, one form for each sign."""
+    if text.isascii():
+        return text.lower()
+    # Twice, since what is taken apart may have another case, and the other way round.
+    folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
+    return unicodedata.normalize("NFC", _ACCENTS.sub("", folded)).translate(_APOSTROPHES)
+
+
+def words(folded: str) -> list[str]:
+    """The words of a folded text, in order, stop words among them."""
+    return [word[:_LONGEST_WORD] for word in _WORD.findall(folded)]
+
+
 def terms(text: str) -> list[str]:
     """Split a text into its terms, in order, stop words left out.
 
     Upper and lower case, accents, width variants and ligatures fall together; English words are stemmed, words of other
     scripts stay as they are. Never fails, whatever the text holds. Safe from any thread.
     """
-    if text.isascii():
-        folded = text.lower()
-    else:
-        # Twice, since what is taken apart may have another case, and the other way round.
-        folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
-        folded = unicodedata.normalize("NFC", _ACCENTS.sub("", folded)).translate(_APOSTROPHES)
-    return [term for word in _WORD.findall(folded) if (term := _term(word[:_LONGEST_WORD])) is not None]
+    return [term for word in words(fold(text)) if (term := _term(word)) is not None]
+
+
+def term_ids(folded_words: list[str]) -> list[int]:
+    """The terms of words, stop words left out, as the numbers by which an index knows them."""
+    return [identity for word in folded_words if (identity := _word_id(word)) is not None]
+
+
+def identity(text: str) -> int:
+    """The 64-bit number that stands for a text in an index: the same on every machine, in every version."""
+    return int.from_bytes(blake2b(text.encode(errors="replace"), digest_size=8).digest(), "little")
+
+
+@lru_cache(maxsize=1 << 16)
+def _word_id(word: str) -> int | None:
+    term = _term(word)
+    return None if term is None else identity(term)

@@ -12,6 +12,7 @@ class Document:
 
     ``id`` is unique in an index: adding a document with a known id replaces the old one. Documents of one ``group``
     (the utterances of a call, the parts of a long text) are neighbours, in the order in which they were added.
+    ``labels`` say what the document is about (a title, the name of a place): a talk that names them leads to it.
     ``occurred_at`` is in seconds since the epoch, UTC. ``metadata`` is carried along and never searched.
     """
 
@@ -20,6 +21,7 @@ class Document:
     group: str = ""
     speaker: str = ""
     occurred_at: float | None = None
+    labels: tuple[str, ...] = ()
     metadata: Mapping[str, Any] = attrs.field(factory=dict)
 
 
@@ -27,13 +29,17 @@ class Document:
 class Query:
     """A question to an index.
 
-    ``talk`` holds what was said just before, oldest first, for questions that do not name their subject. ``group``
-    keeps only the documents of that group, ``without_group`` only those of every other. ``now`` is the moment of
-    asking, in seconds since the epoch.
+    ``talk`` holds what was said just before, oldest first, for questions that do not name their subject. ``speaker`` is
+    whom the question asks about: by his name, or (``by_name`` false) with an "I" or "you". ``names`` are words that name
+    speakers and say nothing else. ``group`` keeps only the documents of that group, ``without_group`` only those of
+    every other. ``now`` is the moment of asking, in seconds since the epoch.
     """
 
     text: str
     talk: tuple[str, ...] = ()
+    speaker: str | None = None
+    by_name: bool = True
+    names: frozenset[str] = frozenset()
     group: str | None = None
     without_group: str | None = None
     now: float | None = None
@@ -41,7 +47,12 @@ class Query:
 
 @attrs.frozen
 class Hit:
-    """A document that was found, with its score: higher is better, comparable within one search only."""
+    """A document that was found, with its score: higher is better, comparable within one search only.
+
+    ``terms`` are what the score is the sum of, by the names of `memoair_index.ranking.TERMS`; those that are 0 are left
+    out.
+    """
 
     document: Document
     score: float
+    terms: Mapping[str, float] = attrs.field(factory=dict)

@@ -1,81 +1,131 @@
-"""Which documents hold which terms, how often, and how long each is: what a ranking function needs to know."""
+"""Postings: which items hold which keys, and how often, in a file and in the memory behind it."""
 
 from array import array
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+_MOST_COUNT = 255
+
+PostingList = tuple[Any, Any, int]  # numbers of items, how often each holds the key, and the number to count from
+
 
 @attrs.define
-class _TermPostings:
-    ordinals: "array[int]" = attrs.field(factory=lambda: array("i"))
-    frequencies: "array[float]" = attrs.field(factory=lambda: array("f"))
-    live: int = 0  # documents that still stand; the two arrays keep those that were removed
+class _Grown:
+    items: "array[int]" = attrs.field(factory=lambda: array("i"))
+    counts: "array[int]" = attrs.field(factory=lambda: array("B"))
+
+
+@attrs.frozen
+class PostingArrays:
+    """Postings as they lie in a file: keys in order; of key k the entries from ``starts[k]`` to ``starts[k + 1]``."""
+
+    keys: NDArray[np.uint64]
+    starts: NDArray[np.uint32]
+    items: NDArray[np.int32]
+    counts: NDArray[np.uint8]
+
+    @classmethod
+    def empty(cls) -> "PostingArrays":
+        """Postings of nothing."""
+        return cls(np.zeros(0, np.uint64), np.zeros(1, np.uint32), np.zeros(0, np.int32), np.zeros(0, np.uint8))
 
 
 class Postings:
-    """Term postings of documents numbered from 0 in the order of arrival.
+    """Keys are 64-bit numbers. Not thread-safe: the index locks.
 
-    A removed document keeps its number and its entries, and no longer counts. Not thread-safe: the index locks.
+    An item that was removed keeps its entries, and no longer counts in `frequency`.
     """
 
-    def __init__(self) -> None:
-        self._terms: dict[str, _TermPostings] = {}
-        self._lengths = array("f")
-        self._live_length = 0.0
-        self._live = 0
+    def __init__(self, base: PostingArrays, split: int) -> None:
+        """``split`` is the number of the first item that is not in ``base``."""
+        self._base = base
+        self._split = split
+        self._grown: dict[int, _Grown] = {}
+        self._gone: Counter[int] = Counter()
+        self._places: dict[int, int] = {}  # where a key stands in the base; -1 for nowhere: the base never changes
 
-    def __len__(self) -> int:
-        """Count the documents that stand."""
-        return self._live
+    def add(self, item: int, counts: Mapping[int, int]) -> None:
+        """Append an item with its keys, each with how often the item holds it."""
+        for key, count in counts.items():
+            grown = self._grown.get(key)
+            if grown is None:
+                grown = self._grown[key] = _Grown()
+            grown.items.append(item - self._split)
+            grown.counts.append(min(count, _MOST_COUNT))
 
-    @property
-    def size(self) -> int:
-        """The number of documents ever added, removed ones included: the length of an array with one cell for each."""
-        return len(self._lengths)
+    def remove(self, keys: Iterable[int]) -> None:
+        """Take an item with these keys out of the statistics."""
+        self._gone.update(set(keys))
 
-    @property
-    def average_length(self) -> float:
-        """The mean number of terms of a document that stands."""
-        return self._live_length / self._live if self._live else 0.0
+    def frequency(self, key: int) -> int:
+        """The number of items that hold the key and still stand."""
+        grown = self._grown.get(key)
+        place = self._place(key)
+        in_base = int(self._base.starts[place + 1]) - int(self._base.starts[place]) if place >= 0 else 0
+        return in_base + (len(grown.items) if grown else 0) - self._gone[key]
 
-    def add(self, terms: list[str]) -> int:
-        """Append a document and return its number."""
-        ordinal = len(self._lengths)
-        self._lengths.append(len(terms))
-        for term, count in Counter(terms).items():
-            postings = self._terms.get(term)
-            if postings is None:
-                postings = self._terms[term] = _TermPostings()
-            postings.ordinals.append(ordinal)
-            postings.frequencies.append(count)
-            postings.live += 1
-        self._live_length += len(terms)
-        self._live += 1
-        return ordinal
+    def lists(self, key: int) -> Iterator[PostingList]:
+        """What is known of a key: views, valid until the next change."""
+        place = self._place(key)
+        if place >= 0:
+            entries = slice(int(self._base.starts[place]), int(self._base.starts[place + 1]))
+            yield self._base.items[entries], self._base.counts[entries], 0
+        grown = self._grown.get(key)
+        if grown is not None:
+            yield grown.items, grown.counts, self._split
 
-    def remove(self, terms: Iterable[str]) -> None:
-        """Take a document that was added with these terms out of the statistics."""
-        length = 0
-        for term, count in Counter(terms).items():
-            self._terms[term].live -= 1
-            length += count
-        self._live_length -= length
-        self._live -= 1
+    def items(self, key: int) -> NDArray[np.int64]:
+        """The numbers of all items that ever held a key."""
+        lists = [np.frombuffer(items, np.int32).astype(np.int64) + first for items, _, first in self.lists(key)]
+        return np.concatenate(lists) if lists else np.zeros(0, np.int64)
 
-    def document_frequency(self, term: str) -> int:
-        """The number of standing documents that hold the term."""
-        postings = self._terms.get(term)
-        return postings.live if postings else 0
+    def snapshot(self) -> "PostingSnapshot":
+        """All postings as they are now, untouched by later changes."""
+        grown = self._grown
+        keys = [np.full(len(each.items), key, np.uint64) for key, each in grown.items()]
+        items = [np.array(each.items, np.int64) + self._split for each in grown.values()]
+        counts = [np.array(each.counts, np.uint8) for each in grown.values()]
+        return PostingSnapshot(
+            self._base,
+            np.concatenate([np.zeros(0, np.uint64), *keys]),
+            np.concatenate([np.zeros(0, np.int64), *items]),
+            np.concatenate([np.zeros(0, np.uint8), *counts]),
+        )
 
-    def of(self, term: str) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """The numbers of the documents that ever held the term, and how often each did: copies, safe to keep."""
-        postings = self._terms[term]
-        return np.array(postings.ordinals, np.int32), np.array(postings.frequencies, np.float32)
+    def _place(self, key: int) -> int:
+        place = self._places.get(key)
+        if place is None:
+            keys = self._base.keys
+            place = int(np.searchsorted(keys, np.uint64(key)))
+            if place == len(keys) or int(keys[place]) != key:
+                place = -1
+            self._places[key] = place
+        return place
 
-    def lengths(self) -> NDArray[np.float32]:
-        """The number of terms of every document ever added: a copy."""
-        return np.array(self._lengths, np.float32)
+
+@attrs.frozen
+class PostingSnapshot:
+    """Postings at one moment: those of a file, and the entries behind it."""
+
+    base: PostingArrays
+    keys: NDArray[np.uint64]
+    items: NDArray[np.int64]
+    counts: NDArray[np.uint8]
+
+    def merged(self, numbers: NDArray[np.int64]) -> PostingArrays:
+        """The postings of the items that stand; ``numbers`` gives each item its new number, -1 where it goes."""
+        old = np.repeat(self.base.keys, np.diff(self.base.starts.astype(np.int64)))
+        key = np.concatenate([old, self.keys])
+        item = numbers[np.concatenate([self.base.items.astype(np.int64), self.items])]
+        count = np.concatenate([self.base.counts, self.counts])
+        stands = item >= 0
+        key, item, count = key[stands], item[stands], count[stands]
+        order = np.lexsort((item, key))
+        found, starts = np.unique(key[order], return_index=True)
+        ends = np.append(starts, len(order)).astype(np.uint32)
+        return PostingArrays(found, ends, item[order].astype(np.int32), count[order])

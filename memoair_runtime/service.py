@@ -15,8 +15,10 @@ from memoair_runtime.recall.lanes.org_lane import OrgLane
 from memoair_runtime.recall.lanes.permanent_lane import PermanentLane
 from memoair_runtime.recall.lanes.profile_lane import ProfileLane
 from memoair_runtime.recall.lanes.working_lane import WorkingLane
+from memoair_runtime.recall.org_documents import OrgDocuments
 from memoair_runtime.recall.searcher import Searcher
 from memoair_runtime.settings import ORG_ONLY, Settings
+from memoair_runtime.storage.user_folder import org_index
 from memoair_runtime.vocabulary import LaneName
 from memoair_runtime.wire import DeadlineRequest, EndRequest, Identified, SearchRequest, StartRequest, TurnRequest
 
@@ -35,7 +37,7 @@ class RuntimeService:
         self._began_at = time.monotonic()
         self._version = _installed_version()
         self._keeper = Keeper(settings)
-        self._org = OrgLane(settings.org_file)
+        self._org = OrgLane(_documents(settings), self._keeper.memory.talk)
         self._sessions_loader = BackgroundJob("load-sessions", self._keeper.load)
         self._org_loader = BackgroundJob("load-org", self._org.load)
         memory = self._keeper.memory
@@ -118,7 +120,7 @@ class RuntimeService:
         """Close a session."""
         self._admit(request)
         session = self._keeper.end(request)
-        return {"status": "ok", "flushed": {"turns": len(self._keeper.memory.turns(session.id))}}
+        return {"status": "ok", "flushed": {"turns": self._keeper.memory.count(session.id)}}
 
     def flush(self, request: DeadlineRequest) -> dict[str, Any]:
         """Wait until nothing is pending. A turn is durable before it is acknowledged, so only derived files can be."""
@@ -147,6 +149,12 @@ class RuntimeService:
         ):
             if named is not None and named != served:
                 raise IdentityMismatch(f"the request names another {what} than the one that this runtime serves")
+
+
+def _documents(settings: Settings) -> OrgDocuments | None:
+    if settings.org_file is None:
+        return None
+    return OrgDocuments(settings.org_file, org_index(settings.storage_root, settings.project_id, settings.org_file))
 
 
 def _installed_version() -> str:

@@ -85,6 +85,7 @@ class SearchRequest(Identified, frozen=True, rename="camel", kw_only=True):
     top_k: TopKs | None = None
     timeout_ms: Milliseconds | None = None
     filter: Metadata | None = None
+    explain: bool | None = None
 
     def known_intent(self) -> Intent | None:
         """The intent; None for one that this version does not know."""

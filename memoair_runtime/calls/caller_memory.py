@@ -1,49 +1,22 @@
 """What one caller and his agents have said, over all sessions, ready to be searched."""
 
 import threading
-from collections import defaultdict
-from collections.abc import Mapping
-from datetime import datetime
+from collections import deque
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import attrs
 
-from memoair_index import Document, Index, Query
+from memoair_index import Document, Hit, Index, Query
+from memoair_runtime.calls.names import AGENT, CALLER, Names
 from memoair_runtime.calls.profile import Profile
+from memoair_runtime.calls.turn import Turn, event_of, first_ids, to_documents, to_turn, to_turns
+from memoair_runtime.filters import Predicate
 from memoair_runtime.storage.events import Event, EventType
 
-CALLER, AGENT = "caller", "agent"
-
-
-@attrs.frozen
-class Turn:
-    """The caller spoke, the agent answered. ``number`` counts the session's turns from 0."""
-
-    event_id: str
-    session_id: str
-    number: int
-    turn_id: str
-    caller: str
-    agent: str
-    user_text: str
-    assistant_text: str
-    occurred_at: datetime
-    metadata: Mapping[str, Any]
-
-    @property
-    def text(self) -> str:
-        """Both sides, a line each, with the speaker's name."""
-        sides = ((self.caller, self.user_text), (self.agent, self.assistant_text))
-        return "\n".join(f"{speaker}: {text}" for speaker, text in sides if text)
-
-
-@attrs.frozen
-class FoundTurn:
-    """A turn that a search found. ``side`` is the one of the two that matched best."""
-
-    turn: Turn
-    score: float
-    side: str
+# What was said in a call just before: enough to read the next question in its light.
+_RECENT_TURNS = 24
 
 
 class CallerMemory:
@@ -51,20 +24,24 @@ class CallerMemory:
 
     def __init__(self, profile: Profile) -> None:
         self._lock = threading.Lock()
-        self._index = Index()
-        self._sessions: defaultdict[str, list[Turn]] = defaultdict(list)
-        self._turns: dict[str, Turn] = {}  # by event id
-        self._names: dict[str, tuple[str, str]] = {}  # of caller and agent, by session
         self._profile = profile
+        self._called: dict[str, tuple[str, str]] = {}  # caller and agent by their names, by session
+        self._recent: dict[str, deque[Turn]] = {}  # the last turns of each session that was asked for
+        self._use(Index())
 
     @property
     def profile(self) -> Profile:
         """Who the caller is, as told last."""
         return self._profile
 
+    @property
+    def unmerged(self) -> int:
+        """How many documents no index file holds yet."""
+        return self._index.unmerged
+
     def __len__(self) -> int:
-        """Count the turns."""
-        return len(self._turns)
+        """Count the passages that can be found."""
+        return len(self._index)
 
     def observe(self, event: Event) -> None:
         """Take in an event; one that is known already changes nothing."""
@@ -75,48 +52,105 @@ class CallerMemory:
 
     def turns(self, session_id: str) -> list[Turn]:
         """A session's turns, oldest first."""
-        with self._lock:
-            return list(self._sessions.get(session_id, ()))
+        return to_turns(self._index.group(session_id))
 
-    def neighbours(self, turn: Turn, distance: int) -> list[Turn]:
-        """The turns that stand ``distance`` turns after and before a turn of the same session."""
-        with self._lock:
-            session = self._sessions[turn.session_id]
-            return [session[i] for i in (turn.number + distance, turn.number - distance) if 0 <= i < len(session)]
+    def count(self, session_id: str) -> int:
+        """How many turns a session has."""
+        last = self._index.group(session_id, last=1)
+        return to_turn(last).number + 1 if last else 0
 
-    def search(self, query: Query, limit: int) -> list[FoundTurn]:
-        """The best turns for a query, best first. A turn is as good as the better of its two sides."""
-        found: dict[str, FoundTurn] = {}
-        # Both sides of a turn may match, so twice the limit holds enough turns.
-        for hit in self._index.search(query, 2 * limit):
-            event_id, _, side = hit.document.id.partition(":")
-            if event_id not in found and len(found) < limit:
-                found[event_id] = FoundTurn(self._turns[event_id], hit.score, side)
-        return list(found.values())
+    def recent(self, session_id: str) -> list[Turn]:
+        """A session's last turns, oldest first."""
+        with self._lock:
+            return list(self._recent_of(session_id))
+
+    def talk(self, session_id: str) -> tuple[str, ...]:
+        """What was said last in a session, a text for each side of each turn, oldest first."""
+        return tuple(text for turn in self.recent(session_id) for text in (turn.user_text, turn.assistant_text) if text)
+
+    def search(self, query: Query, limit: int, keeps: Predicate | None = None) -> list[Hit]:
+        """The best passages for a query, best first; ``keeps`` judges the metadata of their turns.
+
+        Whom the question asks about, and by which names, is found out here.
+        """
+        with self._lock:
+            meant = self._names.meant(query.text)
+            names = self._names.of(CALLER) | self._names.of(AGENT)
+        query = attrs.evolve(query, speaker=meant.side, by_name=meant.by_name, names=names)
+        return self._index.search(query, limit, None if keeps is None else lambda each: keeps(_metadata(each)))
+
+    def turn_of(self, document: Document) -> Turn:
+        """The whole turn that a passage is of."""
+        event_id = event_of(document)
+        return to_turn(self._index.stretch(document.id, lambda each: event_of(each) == event_id) or [document])
+
+    def open(self, path: Path) -> Mapping[str, Any]:
+        """Go on with what an index file holds instead of what is known here, and return what was noted in it.
+
+        Raises `memoair_index.ContainerError` or OSError, and then changes nothing.
+        """
+        index = Index.open(path)
+        with self._lock:
+            self._use(index)
+            self._names.from_note(index.note["names"])
+        return index.note
+
+    def verify(self) -> None:
+        """Compare the index file with its checksums; raises `memoair_index.ContainerError` where it differs."""
+        self._index.verify()
+
+    def forget(self) -> None:
+        """Begin again with nothing but the profile: all of it will be told once more."""
+        with self._lock:
+            self._use(Index())
+
+    def merge(self, path: Path, note: Callable[[], Mapping[str, Any]]) -> None:
+        """Write all turns to an index file and go on with it; ``note`` is noted beside what is needed here.
+
+        Raises OSError where the disk refuses.
+        """
+        with self._lock:  # not within the note: whoever holds this lock may be waiting for the index
+            names = self._names.to_note()
+        self._index.merge(path, lambda: {**note(), "names": names})
+
+    def _use(self, index: Index) -> None:
+        self._index = index
+        self._names = Names(index.frequency)
+        self._names.tell(CALLER, self._profile.name)
+        self._recent.clear()
+
+    def _recent_of(self, session_id: str) -> "deque[Turn]":
+        recent = self._recent.get(session_id)
+        if recent is None:
+            recent = self._recent[session_id] = deque(self.turns(session_id)[-_RECENT_TURNS:], maxlen=_RECENT_TURNS)
+        return recent
 
     def _meet(self, event: Event) -> None:
         user = event.payload.get("user") or {}
         metadata = event.payload.get("metadata") or {}
+        caller, agent = str(user.get("name") or ""), str(metadata.get("assistantName") or "")
         with self._lock:
-            self._names[event.session_id] = (str(user.get("name") or ""), str(metadata.get("assistantName") or ""))
+            self._called[event.session_id] = (caller, agent)
+            self._names.tell(CALLER, caller)
+            self._names.tell(AGENT, agent)
             self._profile = self._profile.told(user, event.occurred_at)
 
     def _hear(self, event: Event) -> None:
+        if any(each in self._index for each in first_ids(event.event_id)):
+            return
         payload = event.payload
         metadata = payload.get("metadata") or {}
         with self._lock:
-            if event.event_id in self._turns:
-                return
-            session = self._sessions[event.session_id]
-            caller, agent = self._names.get(event.session_id, ("", ""))
+            caller, agent = self._called.get(event.session_id, ("", ""))
+            told_agent = str(metadata.get("assistantName") or "")
             caller = caller or self._profile.name or "Caller"
-            agent = str(metadata.get("assistantName") or agent or "Agent")
+            agent = told_agent or agent or "Agent"
             if caller.casefold() == agent.casefold():  # who is called as the agent must not speak as the agent
                 caller, agent = f"{caller} (caller)", f"{agent} (agent)"
             turn = Turn(
                 event_id=event.event_id,
                 session_id=event.session_id,
-                number=len(session),
+                number=self.count(event.session_id),
                 turn_id=str(payload.get("turnId")),
                 caller=caller,
                 agent=agent,
@@ -125,15 +159,14 @@ class CallerMemory:
                 occurred_at=event.occurred_at,
                 metadata=metadata,
             )
-            session.append(turn)
-            self._turns[turn.event_id] = turn
-        self._index.add(_documents(turn))
+            self._index.add(to_documents(turn))
+            if event.session_id in self._recent:  # else it is read when somebody asks
+                self._recent[event.session_id].append(turn)
+            self._names.tell(AGENT, told_agent)
+            self._names.hear(CALLER, turn.user_text)
+            self._names.hear(AGENT, turn.assistant_text)
 
 
-def _documents(turn: Turn) -> list[Document]:
-    sides = ((CALLER, turn.caller, turn.user_text), (AGENT, turn.agent, turn.assistant_text))
-    return [
-        Document(f"{turn.event_id}:{side}", text, turn.session_id, speaker, turn.occurred_at.timestamp(), turn.metadata)
-        for side, speaker, text in sides
-        if text
-    ]
+def _metadata(document: Document) -> Mapping[str, Any]:
+    metadata: Mapping[str, Any] = document.metadata["metadata"]
+    return metadata

@@ -4,6 +4,7 @@ import logging
 
 from memoair_runtime.calls.brief import brief
 from memoair_runtime.calls.caller_memory import CallerMemory
+from memoair_runtime.calls.memory_file import MemoryFile
 from memoair_runtime.calls.profile import read_snapshot, snapshot
 from memoair_runtime.calls.session import Opening, Session, SessionState
 from memoair_runtime.calls.sessions import Sessions
@@ -31,6 +32,8 @@ class Keeper:
         self.gate = Gate()  # opens once every earlier session has been read
         self.unread = 0  # logs of earlier sessions that could not be read; tried again with every load
         self._keeps = not settings.org_only
+        self._file = MemoryFile(self._folder, self.memory)
+        self._is_file_open = False
         self._profile_role = Role(self._folder.role("profile"))
         self._stored_profile = self.memory.profile
         self._upkeep = Upkeep()
@@ -39,6 +42,9 @@ class Keeper:
         """Read what earlier calls left on the disk, or what has come since it was read; may take long."""
         if self._keeps:
             try:
+                if not self._is_file_open:
+                    self.sessions.trust(self._file.open())
+                    self._is_file_open = True
                 self.unread = self.sessions.load_all()
             except Exception as error:  # noqa: BLE001 - whatever it was, searches must not wait for it for ever
                 log.error("earlier sessions can't be read: action=load_failed error=%s", type(error).__name__)
@@ -46,6 +52,8 @@ class Keeper:
                     self.gate.open(Readiness.ERROR)
                 return
         self.gate.open()
+        if self._keeps:
+            self._file.write_if_due(self.sessions.stamps())
 
     def folder(self, session_id: str) -> SessionFolder:
         """Where a session lies on the disk."""
@@ -103,6 +111,7 @@ class Keeper:
         """Write what is left, by the deadline (monotonic seconds), and free the roles."""
         self._upkeep.close(deadline)
         self._profile_role.leave()
+        self._file.close()
 
     def _write_profile(self) -> None:
         profile = self.memory.profile

@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from memoair_runtime.calls.session import LoggedSession, Session, SessionState, UnkeptSession
 from memoair_runtime.faults import StorageUnavailable
@@ -44,6 +44,14 @@ class Sessions:
             if session.is_unknown and self._known.get(session.id) is session:
                 del self._known[session.id]
                 self._in_use.discard(session.id)
+
+    def trust(self, stamps: Mapping[str, LogStamp]) -> None:
+        """Take these logs as read up to these writes, and every other one as unread."""
+        self._stamps = dict(stamps)
+
+    def stamps(self) -> Mapping[str, LogStamp]:
+        """The logs that were read to their end, up to which write."""
+        return dict(self._stamps)
 
     def load_all(self) -> int:
         """Read every log there is, and of those that were read what has come since, the oldest first.

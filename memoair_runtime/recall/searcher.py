@@ -69,6 +69,7 @@ class Searcher:
                 "lanes": {lane.name.value: _traced(outcomes.get(lane.name, _SKIPPED)) for lane in self._lanes},
                 "turnId": request.turn_id,
                 "notes": notes,
+                **({"explain": _explained(answers)} if request.explain else {}),
             },
         }
 
@@ -79,7 +80,7 @@ class Searcher:
     def _questions(
         self, request: SearchRequest, allowed: frozenset[LaneName], intent: Intent, deadline: float
     ) -> list[LaneQuestion]:
-        keeps = request.predicate()
+        keeps, now = request.predicate(), time.time()
         asked = allowed.intersection(LaneName if request.lanes is None else request.lanes)
         questions = []
         for lane in self._lanes:
@@ -87,7 +88,7 @@ class Searcher:
             if limit is None:
                 limit = lane.default_limit
             if lane.name in asked and limit:
-                question = Question(request.query, request.session_id, intent, limit, deadline, keeps)
+                question = Question(request.query, request.session_id, intent, limit, deadline, now, keeps)
                 questions.append(LaneQuestion(lane, question))
         return questions
 
@@ -111,3 +112,14 @@ def _sources(answers: Mapping[LaneName, LaneAnswer]) -> list[dict[str, Any]]:
 
 def _traced(outcome: LaneOutcome) -> dict[str, Any]:
     return {"status": outcome.status.value, "ms": round(outcome.ms, 3), "hits": len(outcome.answer.hits)}
+
+
+def _explained(answers: Mapping[LaneName, LaneAnswer]) -> dict[str, dict[str, dict[str, float]]]:
+    """For each lane and each hit of it, by its id, what its score is the sum of."""
+    return {
+        name.value: {
+            hit.source.id: {term: round(value, 4) for term, value in hit.terms.items()} for hit in answer.hits
+        }
+        for name, answer in answers.items()
+        if answer.hits
+    }

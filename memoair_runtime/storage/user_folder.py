@@ -1,5 +1,7 @@
 """Where one user's memory lies on the disk."""
 
+import hashlib
+import os
 from pathlib import Path
 
 import attrs
@@ -51,6 +53,14 @@ class UserFolder:
         """Who the caller is, made from the logs."""
         return self.path / "profile.json"
 
+    def index(self, number: int) -> Path:
+        """An index file of all that was said, made from the logs; the one with the highest number counts."""
+        return self.path / f"permanent-{number}.index"
+
+    def indexes(self) -> list[Path]:
+        """The index files there are."""
+        return list(self.path.glob("permanent-*.index"))
+
     def role(self, name: str) -> Path:
         """The lock of what only one process may do for this user at a time."""
         return self.path / f"{name}.lock"
@@ -88,6 +98,12 @@ class UserFolder:
             if session_id is not None:
                 found.append((session_id, (state.st_mtime_ns, state.st_size)))
         return sorted(found, key=lambda each: each[1])
+
+
+def org_index(root: Path, project_id: str, org_file: Path) -> Path:
+    """Where the index of a file of documents is kept, for all callers of the project."""
+    digest = hashlib.sha256(os.fsencode(org_file.absolute())).hexdigest()[:16]
+    return root / folder_name(project_id) / f"org-{digest}.index"
 
 
 def _make_named(folder: Path, identifier: str) -> None:

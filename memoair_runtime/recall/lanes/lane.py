@@ -14,13 +14,17 @@ from memoair_runtime.vocabulary import Intent, LaneName
 
 @attrs.frozen
 class Question:
-    """One search, as a lane sees it. ``deadline`` is in monotonic seconds, ``limit`` counts items."""
+    """One search, as a lane sees it. ``deadline`` is in monotonic seconds, ``limit`` counts items.
+
+    ``now`` is the moment of asking, in seconds since the epoch.
+    """
 
     text: str
     session_id: str
     intent: Intent
     limit: int
     deadline: float
+    now: float | None = None
     keeps: Predicate | None = None  # the filter on metadata
 
 
@@ -58,6 +62,7 @@ class LaneHit:
     score: float
     source: Source
     metadata: Mapping[str, Any] = attrs.field(factory=dict)
+    terms: Mapping[str, float] = attrs.field(factory=dict)  # what the score is the sum of
 
     def to_wire(self) -> dict[str, Any]:
         """The hit as the wire has it."""

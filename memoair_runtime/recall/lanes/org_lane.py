@@ -1,39 +1,34 @@
 """The org lane: what the organisation's documents say."""
 
-import codecs
 import logging
 import threading
-from pathlib import Path
-from typing import Annotated, Any
+from collections.abc import Callable, Mapping
+from typing import Any
 
-import msgspec
-
-from memoair_index import Document, Index, Query
+from memoair_index import ContainerError, Document, Hit, Index, Query
 from memoair_runtime.gate import Gate, Readiness
 from memoair_runtime.recall.lanes.lane import LaneAnswer, LaneHit, Passage, Question, Source
+from memoair_runtime.recall.org_documents import OrgDocuments
 from memoair_runtime.vocabulary import LaneName
 
 log = logging.getLogger(__name__)
 
-
-class _OrgDocument(msgspec.Struct, frozen=True):
-    id: Annotated[str, msgspec.Meta(min_length=1)]
-    text: str
-    metadata: dict[str, Any] = {}
-
-
-_TOLD_LINES = 5
-_decoder = msgspec.json.Decoder(_OrgDocument)
+# Of one document several passages may be among the best; the best of them stands for it.
+_PASSAGES_A_HIT = 3
 
 
 class OrgLane:
-    """The project's documents, read from a file of JSON lines: ``{"id", "text", "metadata"}`` each."""
+    """The project's documents, asked in the light of the talk: spoken questions seldom name their subject.
+
+    ``talk`` gives what was said last in a session, oldest first.
+    """
 
     name = LaneName.ORG
     default_limit = 4
 
-    def __init__(self, path: Path | None) -> None:
-        self._path = path
+    def __init__(self, documents: OrgDocuments | None, talk: Callable[[str], tuple[str, ...]]) -> None:
+        self._documents = documents
+        self._talk = talk
         self._gate = Gate()
         self._index = Index()
         self._loading = threading.Lock()
@@ -50,65 +45,60 @@ class OrgLane:
         with self._loading:  # who comes while it is being read finds it read
             self._load()
 
+    def search(self, question: Question) -> LaneAnswer:
+        """Answer with at most ``limit`` documents, best first: of each the passage that fits best."""
+        self._gate.wait(question.deadline)
+        keeps = question.keeps
+        query = Query(question.text, talk=self._talk(question.session_id), now=question.now)
+        found = self._index.search(
+            query,
+            question.limit * _PASSAGES_A_HIT,
+            None if keeps is None else lambda document: keeps(_metadata(document)),
+        )
+        best: dict[str, Hit] = {}
+        for hit in found:
+            best.setdefault(hit.document.group, hit)
+        chosen = list(best.values())[: question.limit]
+        return LaneAnswer(
+            hits=tuple(map(self._hit, chosen)),
+            passages=tuple(Passage(hit.document.text, (number,)) for number, hit in enumerate(chosen)),
+        )
+
     def _load(self) -> None:
-        if self._path is None:
+        if self._documents is None:
             self._gate.open()
             return
         try:
-            version = self._path.stat().st_mtime_ns // 1_000_000
+            version = self._documents.stamp()[0] // 1_000_000
             if version == self.version:
                 return
-            index = Index()
-            index.add(_read(self._path))
+            index = self._documents.index()
         except (OSError, ValueError) as error:
-            self.problem = f"{self._path}: {getattr(error, 'strerror', None) or error}"
+            self.problem = f"{self._documents.path}: {getattr(error, 'strerror', None) or error}"
             log.error("the organisation's documents can't be read: action=org_failed why=%s", self.problem)
             if self.version is None:
                 self._gate.open(Readiness.ERROR)
             return
         self._index, self.version, self.problem = index, version, None
         self._gate.open()
+        self._verify()
 
-    def search(self, question: Question) -> LaneAnswer:
-        """Answer with at most ``limit`` documents, best first."""
-        self._gate.wait(question.deadline)
-        index = self._index
-        keeps = question.keeps
-        found = index.search(Query(question.text), question.limit if keeps is None else len(index))
-        if keeps is not None:
-            found = [hit for hit in found if keeps(hit.document.metadata)][: question.limit]
-        return LaneAnswer(
-            hits=tuple(
-                LaneHit(
-                    hit.document.text,
-                    hit.score,
-                    Source(self.name, hit.document.id, "document", document_id=hit.document.id),
-                    hit.document.metadata,
-                )
-                for hit in found
-            ),
-            passages=tuple(Passage(hit.document.text, (number,)) for number, hit in enumerate(found)),
-        )
-
-
-def _read(path: Path) -> list[Document]:
-    """The documents of a file; lines that are none are passed over and told. Raises ValueError where none is one."""
-    documents = []
-    refused = []
-    for number, line in enumerate(path.read_bytes().removeprefix(codecs.BOM_UTF8).split(b"\n"), 1):
-        if not line.strip():
-            continue
+    def _verify(self) -> None:
+        """Read what is kept from end to end, which also brings it from the disk before anybody waits for it."""
         try:
-            document = _decoder.decode(line)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            refused.append(number)
-        else:
-            documents.append(Document(document.id, document.text, document.id, metadata=document.metadata))
-    if refused and not documents:
-        raise ValueError('no line of it is a document, {"id": "...", "text": "...", "metadata": {...}}')
-    if refused:
-        told = ", ".join(map(str, refused[:_TOLD_LINES]))
-        log.warning(
-            "%s: lines are no documents: action=org_lines_skipped lines=%d such_as=%s", path, len(refused), told
-        )
-    return documents
+            self._index.verify()
+        except (OSError, ContainerError) as error:
+            log.error("a kept index is damaged, documents are read: action=index_damaged why=%s", error)
+            assert self._documents is not None  # noqa: S101 - without documents nothing is kept
+            self._documents.discard()
+            self._index = self._documents.index()
+
+    def _hit(self, hit: Hit) -> LaneHit:
+        document = hit.document
+        source = Source(self.name, document.group, "document", document_id=document.group)
+        return LaneHit(document.text, hit.score, source, _metadata(document), hit.terms)
+
+
+def _metadata(document: Document) -> Mapping[str, Any]:
+    metadata: Mapping[str, Any] = document.metadata["metadata"]
+    return metadata

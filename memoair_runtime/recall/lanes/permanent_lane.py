@@ -1,21 +1,22 @@
 """The permanent lane: what was said in earlier calls."""
 
-from collections.abc import Iterable
-
-from memoair_index import Query
-from memoair_runtime.calls.caller_memory import CallerMemory, FoundTurn
-from memoair_runtime.clock import spoken_date
+from memoair_index import Hit, Query
+from memoair_runtime.calls.caller_memory import CallerMemory
+from memoair_runtime.calls.turn import event_of
 from memoair_runtime.gate import Gate, Readiness
-from memoair_runtime.recall.lanes.lane import LaneAnswer, Passage, Question
-from memoair_runtime.recall.lanes.turns import turn_hit, turn_passages
+from memoair_runtime.recall.lanes.lane import LaneAnswer, Question
+from memoair_runtime.recall.lanes.turns import found_passages, turn_hit
 from memoair_runtime.vocabulary import LaneName
 
-# How far around a turn that was found the talk is worth giving: answers stand a few turns behind their question.
-_REACH = 4
+# The section of the context has room for some twenty utterances.
+_PASSAGES = 40
 
 
 class PermanentLane:
-    """This caller's turns of every session but the current one, with what was said around them."""
+    """This caller's turns of every session but the current one.
+
+    Hits are turns; the passages are single utterances, among them those around a turn, as far as they are worth it.
+    """
 
     name = LaneName.PERMANENT
     default_limit = 6
@@ -30,23 +31,16 @@ class PermanentLane:
         return self._gate.readiness
 
     def search(self, question: Question) -> LaneAnswer:
-        """Answer with at most ``limit`` turns, best first; the passages go on with the turns around them."""
+        """Answer with at most ``limit`` turns, best first."""
         self._gate.wait(question.deadline)
-        query = Query(question.text, without_group=question.session_id)
-        if question.keeps is None:
-            found = self._memory.search(query, question.limit)
-        else:
-            everything = self._memory.search(query, len(self._memory))
-            found = [each for each in everything if question.keeps(each.turn.metadata)][: question.limit]
+        query = Query(question.text, without_group=question.session_id, now=question.now)
+        found = self._memory.search(query, max(_PASSAGES, 4 * question.limit), question.keeps)
+        turns: dict[str, Hit] = {}
+        for hit in found:
+            if len(turns) == question.limit:
+                break
+            turns.setdefault(event_of(hit.document), hit)
         return LaneAnswer(
-            hits=tuple(turn_hit(self.name, each) for each in found),
-            passages=tuple(self._passages(found, around=question.keeps is None)),
+            hits=tuple(turn_hit(self.name, self._memory.turn_of(hit.document), hit) for hit in turns.values()),
+            passages=tuple(found_passages(found[:_PASSAGES], question.text)),
         )
-
-    def _passages(self, found: list[FoundTurn], *, around: bool) -> Iterable[Passage]:
-        for each in found:
-            yield from turn_passages(each.turn, spoken_date(each.turn.occurred_at), first=each.side)
-        for distance in range(1, _REACH + 1) if around else ():  # what a filter did not let through stays out
-            for each in found:
-                for turn in self._memory.neighbours(each.turn, distance):
-                    yield from turn_passages(turn, spoken_date(turn.occurred_at))

@@ -1,24 +1,41 @@
-"""From turns to hits and passages: shared by the lanes that recall what was said."""
+"""From what was said to hits and passages: shared by the lanes that recall it."""
 
-from memoair_runtime.calls.caller_memory import CALLER, FoundTurn, Turn
+from collections.abc import Sequence
+
+from memoair_index import Hit
+from memoair_runtime.calls.names import AGENT
+from memoair_runtime.calls.turn import Turn, to_utterance
+from memoair_runtime.clock import spoken_date
+from memoair_runtime.recall.excerpt import excerpt
 from memoair_runtime.recall.lanes.lane import LaneHit, Passage, Source
 from memoair_runtime.vocabulary import LaneName
 
 
-def turn_hit(lane: LaneName, found: FoundTurn) -> LaneHit:
-    """The hit for a turn that was found."""
-    turn = found.turn
+def turn_hit(lane: LaneName, turn: Turn, hit: Hit | None = None) -> LaneHit:
+    """The hit for a turn; ``hit`` is the passage of it that was found, where one was."""
     source = Source(lane, turn.event_id, "turn", turn.session_id, turn.turn_id, created_at=turn.occurred_at)
-    return LaneHit(turn.text, found.score, source, turn.metadata)
+    if hit is None:
+        return LaneHit(turn.text, 0.0, source, turn.metadata)
+    return LaneHit(turn.text, hit.score, source, turn.metadata, hit.terms)
 
 
-def turn_passages(turn: Turn, heading: str = "", first: str = CALLER) -> list[Passage]:
-    """The two sides of a turn, the ``first`` one first; a side without words is left out."""
+def turn_passages(turn: Turn, question: str) -> list[Passage]:
+    """The two sides of a turn; a side without words is left out, a long reply cut to what matters."""
     place = (turn.occurred_at, turn.session_id, turn.number)
     sides = [
-        Passage(turn.user_text, (*place, 0), turn.caller, heading),
-        Passage(turn.assistant_text, (*place, 1), turn.agent, heading),
+        Passage(turn.user_text, (*place, 0), turn.caller),
+        Passage(excerpt(turn.assistant_text, question), (*place, 1), turn.agent),
     ]
-    if first != CALLER:
-        sides.reverse()
     return [side for side in sides if side.text]
+
+
+def found_passages(hits: Sequence[Hit], question: str) -> list[Passage]:
+    """The passages that were found, in the order in which they were found, under the days on which they were said."""
+    passages = []
+    for hit in hits:
+        said = to_utterance(hit.document)
+        is_reply = said.side == AGENT
+        place = (said.occurred_at, said.session_id, said.number, is_reply, said.part)
+        text = excerpt(said.text, question) if is_reply else said.text
+        passages.append(Passage(text, place, said.speaker, spoken_date(said.occurred_at)))
+    return passages

@@ -1,7 +1,8 @@
 """The working lane: what was said in this call."""
 
-from memoair_index import Query
-from memoair_runtime.calls.caller_memory import CALLER, CallerMemory, FoundTurn
+from memoair_index import Hit, Query
+from memoair_runtime.calls.caller_memory import CallerMemory
+from memoair_runtime.calls.turn import event_of
 from memoair_runtime.gate import Readiness
 from memoair_runtime.recall.lanes.lane import LaneAnswer, Question
 from memoair_runtime.recall.lanes.turns import turn_hit, turn_passages
@@ -23,17 +24,18 @@ class WorkingLane:
 
     def search(self, question: Question) -> LaneAnswer:
         """Answer with at most ``limit`` turns: hits best first, the recent ones before the rest."""
-        turns = self._memory.turns(question.session_id)[::-1]
-        if not turns:
-            return LaneAnswer()
         recents = min(_RECENT[question.intent], question.limit)
-        found = self._memory.search(Query(question.text, group=question.session_id), question.limit + recents)
-        by_id = {each.turn.event_id: each for each in found}
-        recent = [by_id.get(turn.event_id, FoundTurn(turn, 0.0, CALLER)) for turn in turns[:recents]]
-        given = {each.turn.event_id for each in recent}
-        best = [each for each in found if each.turn.event_id not in given]
-        chosen = [*recent, *best][: question.limit]
+        turns = self._memory.recent(question.session_id)[::-1][:recents]
+        query = Query(question.text, group=question.session_id, now=question.now)
+        best: dict[str, Hit] = {}
+        for hit in self._memory.search(query, 4 * (question.limit + recents)):
+            best.setdefault(event_of(hit.document), hit)
+        given = {turn.event_id for turn in turns}
+        chosen = [(turn, best.get(turn.event_id)) for turn in turns]
+        for event_id, hit in best.items():
+            if len(chosen) < question.limit and event_id not in given:
+                chosen.append((self._memory.turn_of(hit.document), hit))
         return LaneAnswer(
-            hits=tuple(turn_hit(self.name, each) for each in chosen),
-            passages=tuple(passage for each in chosen for passage in turn_passages(each.turn, first=each.side)),
+            hits=tuple(turn_hit(self.name, turn, hit) for turn, hit in chosen),
+            passages=tuple(passage for turn, _ in chosen for passage in turn_passages(turn, question.text)),
         )

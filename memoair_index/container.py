@@ -1,0 +1,194 @@
+"""A file of named arrays: immutable, memory-mapped, versioned, checksummed.
+
+Layout, little-endian: 8 bytes of magic, the length of the table (4 bytes), its CRC-32 (4 bytes), the table (JSON), and
+the arrays, each at a multiple of 64 bytes. The table names the file's kind and version, and of each array its type,
+shape, place and CRC-32. Opening reads the table only; `Container.verify` reads everything.
+"""
+
+import mmap
+import os
+import struct
+import sys
+import zlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+_MAGIC = b"MEMOAIR\x01"
+_HEAD = struct.Struct("<8sII")
+_ALIGNMENT = 64
+# A table of a few dozen arrays is some kilobytes; what claims more is no file of ours.
+_LONGEST_TABLE = 64 << 20
+_VERIFIED_BYTES = 1 << 20
+
+Array = NDArray[Any]
+
+
+class ContainerError(ValueError):
+    """The file is no container, is of another kind or version, was cut short, or does not match its checksums."""
+
+
+class _Section(msgspec.Struct, frozen=True):
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int
+    crc: int
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes that the array takes."""
+        return int(np.dtype(self.dtype).itemsize) * int(np.prod(self.shape, dtype=np.int64))
+
+
+class _Table(msgspec.Struct, frozen=True):
+    kind: str
+    version: int
+    size: int
+    meta: dict[str, Any]
+    sections: dict[str, _Section]
+
+
+_tables = msgspec.json.Decoder(_Table)
+
+
+class Container:
+    """An open file. Its arrays are private copies on write: what is changed in them never reaches the file.
+
+    Reading is safe from any thread. The arrays stay valid after `close` for as long as somebody holds one.
+    """
+
+    def __init__(self, path: Path, kind: str, version: int) -> None:
+        """Open a file of this kind and version; raises `ContainerError`, or OSError where it can't be read."""
+        self.path = path
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            self._table, self.checksum = _read_table(file.read(_HEAD.size), file.read, path)
+            _check(self._table, kind, version, size, path)
+            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        self.meta: Mapping[str, Any] = self._table.meta
+
+    def array(self, name: str) -> Array:
+        """One of the arrays, mapped; raises `ContainerError` where there is none of this name."""
+        section = self._section(name)
+        flat = np.frombuffer(self._map, section.dtype, int(np.prod(section.shape, dtype=np.int64)), section.offset)
+        return flat.reshape(section.shape)
+
+    def text(self, name: str) -> bytes:
+        """An array of bytes, copied."""
+        section = self._section(name)
+        return self._map[section.offset : section.offset + section.nbytes]
+
+    def verify(self) -> None:
+        """Compare all of the file with its checksums; raises `ContainerError` where it differs.
+
+        Reads the file itself, so that pages that were changed in memory don't matter.
+        """
+        with self.path.open("rb") as file:
+            for name, section in self._table.sections.items():
+                file.seek(section.offset)
+                crc, left = 0, section.nbytes
+                while left > 0 and (chunk := file.read(min(left, _VERIFIED_BYTES))):
+                    crc = zlib.crc32(chunk, crc)
+                    left -= len(chunk)
+                if left or crc != section.crc:
+                    raise ContainerError(f"{self.path}: the array {name!r} does not match its checksum")
+
+    def _section(self, name: str) -> _Section:
+        try:
+            return self._table.sections[name]
+        except KeyError:
+            raise ContainerError(f"{self.path}: there is no array {name!r} in it") from None
+
+
+def write_container(
+    path: Path, kind: str, version: int, meta: Mapping[str, Any], arrays: Mapping[str, Array | bytes]
+) -> None:
+    """Write a file beside ``path``, durable, and rename it into place; on an error nothing is left behind.
+
+    Raises OSError where the disk refuses.
+    """
+    flat = {name: np.ascontiguousarray(_as_array(array)) for name, array in arrays.items()}
+    table, head = _lay_out(kind, version, dict(meta), flat)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}.part")
+    try:
+        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(head)
+            for name, section in table.sections.items():
+                file.seek(section.offset)
+                file.write(flat[name].data if flat[name].size else b"")
+            file.truncate(table.size)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def _as_array(array: Array | bytes) -> Array:
+    return np.frombuffer(array, np.uint8) if isinstance(array, bytes) else array
+
+
+def _lay_out(kind: str, version: int, meta: dict[str, Any], flat: Mapping[str, Array]) -> tuple[_Table, bytes]:
+    """The table, and the bytes that stand before the first array. Its own length decides where the arrays begin."""
+    crcs = {name: zlib.crc32(array.data) if array.size else 0 for name, array in flat.items()}
+    start = _ALIGNMENT
+    while True:
+        sections, offset = {}, start
+        for name, array in flat.items():
+            dtype = array.dtype.newbyteorder("<").str
+            sections[name] = _Section(dtype, array.shape, offset, crcs[name])
+            offset = _aligned(offset + array.nbytes)
+        table = _Table(kind, version, offset, meta, sections)
+        encoded = msgspec.json.encode(table)
+        if _HEAD.size + len(encoded) <= start:
+            return table, _HEAD.pack(_MAGIC, len(encoded), zlib.crc32(encoded)) + encoded
+        start = _aligned(_HEAD.size + len(encoded) + _ALIGNMENT)
+
+
+def _aligned(offset: int) -> int:
+    return -(-offset // _ALIGNMENT) * _ALIGNMENT
+
+
+def _read_table(head: bytes, read: Callable[[int], bytes], path: Path) -> tuple[_Table, int]:
+    """The table, and its checksum, which depends on those of all arrays."""
+    if len(head) < _HEAD.size or not head.startswith(_MAGIC):
+        raise ContainerError(f"{path}: not a file of this program")
+    _, length, crc = _HEAD.unpack(head)
+    encoded = read(min(length, _LONGEST_TABLE))
+    if len(encoded) < length or zlib.crc32(encoded) != crc:
+        raise ContainerError(f"{path}: its table of contents is damaged")
+    try:
+        return _tables.decode(encoded), crc
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        raise ContainerError(f"{path}: its table of contents can't be read") from None
+
+
+def _check(table: _Table, kind: str, version: int, size: int, path: Path) -> None:
+    if sys.byteorder != "little":
+        raise ContainerError(f"{path}: files of arrays are little-endian, which this machine is not")
+    if (table.kind, table.version) != (kind, version):
+        found = f"{table.kind} of version {table.version}"
+        raise ContainerError(f"{path}: it holds {found}, wanted {kind} of version {version}")
+    if size != table.size:
+        raise ContainerError(f"{path}: it has {size} bytes instead of {table.size}")
+    for name, section in table.sections.items():
+        is_inside = 0 <= section.offset <= size - section.nbytes and all(length >= 0 for length in section.shape)
+        if not is_inside or section.offset % _ALIGNMENT:
+            raise ContainerError(f"{path}: the array {name!r} lies outside of it")
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a new name durable. Windows can't open folders, and needs no such thing."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

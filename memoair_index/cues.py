@@ -1,0 +1,65 @@
+"""Cues: what the form of an utterance tells, and what form of answer a question asks for.
+
+All of it is read without punctuation and capitals where a speech recogniser leaves them out.
+"""
+
+import re
+from enum import IntFlag
+
+
+class Cue(IntFlag):
+    """What an utterance holds."""
+
+    TIME = 1  # a word for a time
+    NAME = 2  # a capital within a sentence, or something in quotation marks
+    CORRECTION = 4  # the speaker takes back or puts right what he said
+
+
+class Asked(IntFlag):
+    """What a question asks for."""
+
+    WHEN = 1
+    HOW_MUCH = 2  # how many, how long, how often
+    NAME = 4  # who, where, which place, the title of something
+
+
+_TIME = re.compile(
+    r"\b(?:yesterday|today|tomorrow|tonight|last|next|ago|weeks?|weekend|months?|years?|(?:mon|tues|wednes|thurs|fri|satur"
+    r"|sun)day|january|february|march|april|may|june|july|august|september|october|november|december|morning|evening"
+    r"|night|recently|since|(?:19|20)\d\d)\b"
+)
+_NAME = re.compile(r"(?<=[a-z,] )[A-Z][a-z]|[\"\u201c\u00ab]")
+_CORRECTION = re.compile(
+    r"\b(?:no,? wait|wait,? no|i mean(?:t)?(?: to say)?,|i said|scratch that|make (?:it|that)|correction|my mistake"
+    r"|let me correct|not \w+[,]? but|no longer|not any ?more|instead of|changed (?:it|my mind)|that's wrong|i misspoke)\b"
+)
+_WHEN = re.compile(r"^\W*when\b|\b(?:what|which) (?:date|day|year|month)\b")
+_HOW_MUCH = re.compile(r"\bhow (?:many|long|much|often|old)\b")
+_WHO_WHERE = re.compile(
+    r"\b(?:where|who|whom|whose|(?:which|what) (?:city|country|state|place|book|movie|film|song|band|game|show|series)"
+    r"|names?|named|called|titles?|author|artist|musician)\b"
+)
+
+
+def cues_of(text: str, folded: str) -> Cue:
+    """The cues of an utterance, given as it stands and folded."""
+    cues = Cue(0)
+    if _TIME.search(folded):
+        cues |= Cue.TIME
+    if _NAME.search(text):
+        cues |= Cue.NAME
+    if _CORRECTION.search(folded):
+        cues |= Cue.CORRECTION
+    return cues
+
+
+def asked_for(question: str) -> Asked:
+    """What a folded question asks for."""
+    asked = Asked(0)
+    if _WHEN.search(question):
+        asked |= Asked.WHEN
+    if _HOW_MUCH.search(question):
+        asked |= Asked.HOW_MUCH
+    if _WHO_WHERE.search(question):
+        asked |= Asked.NAME
+    return asked

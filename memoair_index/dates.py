@@ -1,0 +1,133 @@
+"""Dates in a question: which days it asks about."""
+
+import calendar
+import re
+from datetime import date, timedelta
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+# Written out: the calendar module speaks the language of the machine.
+_MONTHS = {
+    **{"january": 1, "february": 2, "march": 3, "april": 4, "may": 5, "june": 6},
+    **{"july": 7, "august": 8, "september": 9, "october": 10, "november": 11, "december": 12},
+}
+_MONTH = "|".join(_MONTHS)
+_WEEKDAYS = {"monday": 0, "tuesday": 1, "wednesday": 2, "thursday": 3, "friday": 4, "saturday": 5, "sunday": 6}
+_YEAR = r"(?:19|20)\d\d"
+_DAY = r"(?:3[01]|[12]\d|0?[1-9])(?:st|nd|rd|th)?"
+_NAMED = re.compile(
+    rf"\b(?:(?P<before>{_DAY})\s+(?:of\s+)?)?(?P<month>{_MONTH})\b(?:\s+(?P<after>{_DAY})\b(?!:))?(?:,?\s+(?P<year>{_YEAR})\b)?"
+)
+_ISO = re.compile(rf"\b(?P<year>{_YEAR})-(?P<month>0[1-9]|1[0-2])-(?P<day>0[1-9]|[12]\d|3[01])\b")
+_AGO = re.compile(
+    r"\b(?P<count>\d{1,3}|a|an|one|two|three|four|five|six|seven|eight|nine|ten|couple of|few)\s+"
+    r"(?P<unit>day|week|month|year)s?\s+ago\b"
+)
+_LAST = re.compile(rf"\b(?:last|past|previous)\s+(?P<what>week|month|year|weekend|{'|'.join(_WEEKDAYS)})\b")
+_NEAR_DAYS = {"today": 0, "this morning": 0, "yesterday": 1, "last night": 1, "day before yesterday": 2}
+_NEAR = re.compile(r"\b(?:the\s+)?(" + "|".join(sorted(_NEAR_DAYS, key=len, reverse=True)) + r")\b")
+_COUNTS = {
+    **{"a": 1, "an": 1, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5},
+    **{"six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10, "couple of": 2, "few": 3},
+}
+_UNIT_DAYS = {"day": 1, "week": 7, "month": 30, "year": 365}
+# These name a month only with a number beside them or a word before it: one may march, too.
+_AMBIGUOUS = re.compile(r"\b(?:in|of|on|since|until|by|last|this|next|early|late|mid|during|for|and|before|after)\s+$")
+
+# What happened on a day is often told some days later, seldom before.
+TOLD_BEFORE_DAYS = 2
+TOLD_AFTER_DAYS = 10
+_YEARS_BACK = 10
+
+
+@attrs.frozen
+class Days:
+    """The days that a question asks about, as numbers of days since 1970: each span with both its ends.
+
+    ``months`` are months of no year in particular.
+    """
+
+    spans: tuple[tuple[int, int], ...] = ()
+    months: frozenset[int] = frozenset()
+
+    def __bool__(self) -> bool:
+        """Whether the question names any."""
+        return bool(self.spans or self.months)
+
+    def match(self, days: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which of these days are meant."""
+        found = np.zeros(days.shape, bool)
+        for first, last in self.spans:
+            found |= (first <= days) & (days <= last)
+        if self.months:
+            month = days.astype("datetime64[D]").astype("datetime64[M]").astype(np.int64) % 12 + 1
+            found |= np.isin(month, list(self.months))
+        return found
+
+
+def days_in(question: str, now: float | None = None) -> Days:
+    """Find the dates in a folded question; ``now`` (seconds since the epoch) is what "yesterday" is counted from."""
+    spans = [_around(_day(*map(int, match.group("year", "month", "day")))) for match in _ISO.finditer(question)]
+    months = set()
+    for match in _NAMED.finditer(question):
+        month, day = _MONTHS[match["month"]], match["before"] or match["after"]
+        year = int(match["year"]) if match["year"] else None
+        if match["month"] in ("may", "march") and not (day or year or _AMBIGUOUS.search(question[: match.start()])):
+            continue
+        if day:
+            number = int(re.sub(r"\D", "", day))
+            spans += [_around(_day(each, month, number)) for each in ([year] if year else _years(now))]
+        elif year:
+            spans.append((_day(year, month, 1), _day(year, month, 31)))
+        else:
+            months.add(month)
+    if now is not None:
+        spans += _relative(question, int(now // 86_400))
+    return Days(tuple(spans), frozenset(months))
+
+
+def _relative(question: str, today: int) -> list[tuple[int, int]]:
+    spans = []
+    for match in _NEAR.finditer(question):
+        day = today - _NEAR_DAYS[match[1]]
+        spans.append((day, day))
+    for match in _AGO.finditer(question):
+        unit = _UNIT_DAYS[match["unit"]]
+        counted = match["count"]
+        day = today - unit * (int(counted) if counted.isdigit() else _COUNTS[counted])
+        spans.append((day - unit // 2 - 1, day + unit // 2 + 1))
+    for match in _LAST.finditer(question):
+        what = match["what"]
+        if what in _WEEKDAYS:
+            back = (date.fromordinal(today + _EPOCH).weekday() - _WEEKDAYS[what] - 1) % 7 + 1
+            spans.append((today - back, today - back))
+        else:
+            length = {"week": 7, "weekend": 7, "month": 31, "year": 365}[what]
+            spans.append((today - 2 * length, today) if what != "year" else (today - 3 * length // 2, today))
+    return spans
+
+
+_EPOCH = date(1970, 1, 1).toordinal()
+
+
+def _years(now: float | None) -> list[int]:
+    """The years that a day without a year may be of: the last ones, the running one included."""
+    this = date.fromordinal(int(now // 86_400) + _EPOCH).year if now is not None else 2_030
+    return list(range(this - _YEARS_BACK, this + 1))
+
+
+def _day(year: int, month: int, day: int) -> int:
+    """The number of a day; one that its month does not have is the month's last."""
+    last = calendar.monthrange(year, month)[1]
+    return date(year, month, min(day, last)).toordinal() - _EPOCH
+
+
+def _around(day: int) -> tuple[int, int]:
+    return day - TOLD_BEFORE_DAYS, day + TOLD_AFTER_DAYS
+
+
+def day_of(moment: float) -> int:
+    """The day of a moment (seconds since the epoch, UTC)."""
+    return int(moment // timedelta(days=1).total_seconds())

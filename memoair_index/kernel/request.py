@@ -1,0 +1,57 @@
+"""What the kernel is asked and what it answers, the same for both."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from memoair_index.items import NONE, Rows
+
+# Of scratch memory for each item: five numbers with a point and three without. All of it is zero between two calls.
+SCRATCH_BYTES = 32
+
+Numbers = NDArray[np.int32]
+Scores = NDArray[np.float32]
+
+
+@attrs.frozen
+class KernelRequest:
+    """Score the items that hold some words, or are given a bonus, and keep the best.
+
+    ``postings`` are ``(word, items, counts, first, weight)``: a word of the question (those of one word stand together;
+    several are the word itself and its neighbours, of which the best counts), the numbers of the items that hold the
+    term, counted from ``first``, how often each does (bytes), and the weight of the term.
+
+    A word's impact on an item is the BM25 one. An item's ``own`` sum adds up the words' impacts on it; its ``pooled``
+    sum, for each word, the best impact on it or on those around it in its group, a step away weakened by
+    ``decays[0]`` and so on. The score is the sum of both with their weights, the bonus, and ``speaker_weight`` where the
+    item's speaker is ``speaker``. ``speaker``, ``only_group`` and ``without_group`` are `NONE` where nobody asked.
+    """
+
+    items: Rows
+    postings: list[tuple[int, Any, Any, int, float]]
+    scratch: "NDArray[np.uint8]"
+    average_length: float
+    limit: int
+    k1: float
+    b: float
+    decays: Sequence[float]
+    own_weight: float
+    pooled_weight: float
+    speaker: int = NONE
+    speaker_weight: float = 0.0
+    only_group: int = NONE
+    without_group: int = NONE
+    bonus_items: Numbers = attrs.field(factory=lambda: np.zeros(0, np.int32))
+    bonuses: Scores = attrs.field(factory=lambda: np.zeros(0, np.float32))
+
+
+@attrs.frozen
+class KernelResult:
+    """The best items by their score (the older first among equals), in no order, with both sums of each."""
+
+    items: Numbers
+    own: Scores
+    pooled: Scores

@@ -1,0 +1,47 @@
+"""Tables of a store: from ids and group names to numbers, in a file and in the memory behind it."""
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from memoair_index.analysis import identity
+from memoair_index.items import NONE
+
+
+@attrs.frozen
+class KeyArrays:
+    """Names as they lie in a file: the 64-bit numbers that stand for them, in order, and what each leads to."""
+
+    keys: NDArray[np.uint64]
+    values: NDArray[np.int32]
+
+    @classmethod
+    def of(cls, names: list[str], values: list[int]) -> "KeyArrays":
+        """Arrays for these names; raises ValueError where two of them fall together."""
+        keys = np.array([identity(name) for name in names], np.uint64)
+        order = np.argsort(keys, kind="stable")
+        if (np.diff(keys[order]) == 0).any():
+            raise ValueError("two names have the same number")
+        return cls(keys[order], np.array(values, np.int32)[order])
+
+
+class Names:
+    """From names to numbers. Not thread-safe: the index locks."""
+
+    def __init__(self, base: KeyArrays) -> None:
+        self._base = base
+        self._changed: dict[str, int] = {}  # what was told since; NONE where a name was taken away
+
+    def find(self, name: str) -> int:
+        """What a name leads to, or `NONE`."""
+        found = self._changed.get(name)
+        if found is None:
+            key = identity(name)
+            place = int(np.searchsorted(self._base.keys, np.uint64(key))) if len(self._base.keys) else 0
+            is_there = place < len(self._base.keys) and int(self._base.keys[place]) == key
+            found = int(self._base.values[place]) if is_there else NONE
+        return found
+
+    def set(self, name: str, number: int) -> None:
+        """Let a name lead to a number; `NONE` takes it away."""
+        self._changed[name] = number

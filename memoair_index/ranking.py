@@ -1,0 +1,92 @@
+"""Ranking: the score of an item is a sum of terms, each with a weight and a reason.
+
+The weights are data (``data/weights.json``), fitted by ``tools/fit_weights.py``.
+"""
+
+from collections.abc import Mapping
+from functools import lru_cache
+from importlib.resources import files
+
+import attrs
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from memoair_index.cues import Asked, Cue
+from memoair_index.items import NONE, Array
+
+# Each term by name, with the reason why it counts.
+TERMS: Mapping[str, str] = {
+    "around": "the question's words, or words that mean nearly the same, stand in the utterance or near it in its call:"
+    " BM25, a step away weakened to .7, .5, .35, .25, the best for each word",
+    "words": "the same, in the utterance itself only",
+    "meaning": "cosine of the question's and the utterance's static embedding",
+    "speaker": "the question names one of the speakers, and it is his utterance",
+    "self": "the question says I or my, and it is the caller's own utterance",
+    "date": "the question names a date, and it was said then, or soon after",
+    "time_word": "the question asks when, and a word for a time is in it",
+    "amount": "the question asks how many or how long, and a word for a time is in it",
+    "name": "the question asks who, where or for a title, and a name is in it",
+    "correction": "the speaker takes back or corrects something: the later word wins",
+    "label": "what the document is about was named in the talk, share of its rare words, .95 a turn since",
+}
+
+# BM25 sums are about four times a cosine's span of fifths; both are brought to about one.
+WORDS_UNIT = 4.0
+MEANING_UNIT = 0.2
+
+
+@attrs.frozen
+class Weights:
+    """What each term is multiplied with."""
+
+    of: Mapping[str, float]
+
+    def __getitem__(self, term: str) -> float:
+        """The weight of a term; 0 where it was found to be of no use."""
+        return self.of.get(term, 0.0)
+
+
+@lru_cache(maxsize=1)
+def default_weights() -> Weights:
+    """The weights that come with the package."""
+    content = (files("memoair_index") / "data" / "weights.json").read_bytes()
+    return Weights(msgspec.json.decode(content, type=dict[str, float]))
+
+
+@attrs.frozen
+class Evidence:
+    """What is known of the candidates of a search, a cell for each: the raw values of the terms."""
+
+    items: Array  # `memoair_index.items.ITEM`
+    own: NDArray[np.float32]
+    pooled: NDArray[np.float32]
+    cosines: NDArray[np.float32]
+    dated: NDArray[np.bool_]
+    labels: NDArray[np.float32]
+
+
+def terms_of(evidence: Evidence, asked: Asked, speaker: int, *, by_name: bool) -> dict[str, NDArray[np.float32]]:
+    """The values of all terms, before their weights; shape ``(candidates,)`` each."""
+    cues = evidence.items["cues"]
+
+    def cue(which: Cue, kind: Asked) -> NDArray[np.float32]:
+        if not asked & kind:
+            return np.zeros(len(cues), np.float32)
+        return ((cues & which) != 0).astype(np.float32)
+
+    is_his = (evidence.items["speaker"] == speaker).astype(np.float32)
+    nothing = np.zeros(len(cues), np.float32)
+    return {
+        "around": evidence.pooled / np.float32(WORDS_UNIT),
+        "words": evidence.own / np.float32(WORDS_UNIT),
+        "meaning": evidence.cosines / np.float32(MEANING_UNIT),
+        "speaker": is_his if speaker != NONE and by_name else nothing,
+        "self": is_his if speaker != NONE and not by_name else nothing,
+        "date": evidence.dated.astype(np.float32),
+        "time_word": cue(Cue.TIME, Asked.WHEN),
+        "amount": cue(Cue.TIME, Asked.HOW_MUCH),
+        "name": cue(Cue.NAME, Asked.NAME),
+        "correction": ((cues & Cue.CORRECTION) != 0).astype(np.float32),
+        "label": evidence.labels,
+    }

@@ -1,0 +1,324 @@
+"""The store: documents with all that searching needs of them, those of a file and those that came since.
+
+Documents are numbered in the order in which they were added; a document that was removed keeps its number until the
+store is written to a file. Not thread-safe: the index locks.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import attrs
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from memoair_index.analysis import fold, term_ids, words
+from memoair_index.cues import cues_of
+from memoair_index.document import Document
+from memoair_index.items import ITEM, NONE, Array, Rows
+from memoair_index.labels import LabelArrays, Labels, LabelSnapshot
+from memoair_index.lookup import KeyArrays, Names
+from memoair_index.postings import PostingArrays, Postings, PostingSnapshot
+from memoair_index.static_model import Embedding
+
+_FULL_SCALE = 127
+
+
+class Record(msgspec.Struct, frozen=True, array_like=True):
+    """A document as it lies in a file."""
+
+    id: str
+    text: str
+    group: str
+    speaker: str
+    occurred_at: float | None
+    labels: tuple[str, ...]
+    metadata: dict[str, Any]
+
+
+_to_bytes = msgspec.msgpack.Encoder().encode
+_from_bytes = msgspec.msgpack.Decoder(Record).decode
+
+
+@attrs.frozen
+class Analysed:
+    """A document and what was read out of it; made outside of every lock."""
+
+    document: Document
+    counts: Mapping[int, int]  # how often each term stands in it
+    length: int
+    cues: int
+    vector: NDArray[np.int8]
+    scale: float
+
+
+def analyse(documents: list[Document], model: Embedding) -> list[Analysed]:
+    """Read out of documents what searching needs."""
+    folded = [fold(document.text) for document in documents]
+    spoken = [words(text) for text in folded]
+    vectors = np.nan_to_num(model.encode(spoken), nan=0.0, posinf=0.0, neginf=0.0)
+    scales = np.abs(vectors).max(axis=1, initial=0.0) / _FULL_SCALE
+    rows = np.round(vectors / np.where(scales > 0, scales, 1)[:, None]).astype(np.int8)
+    result = []
+    for number, document in enumerate(documents):
+        ids = term_ids(spoken[number])
+        cues = int(cues_of(document.text, folded[number]))
+        result.append(Analysed(document, Counter(ids), len(ids), cues, rows[number], float(scales[number])))
+    return result
+
+
+@attrs.frozen
+class StoreArrays:
+    """A store as it lies in a file."""
+
+    items: Array
+    vectors: NDArray[np.int8]
+    terms: PostingArrays
+    labels: LabelArrays
+    ids: KeyArrays
+    groups: KeyArrays  # to the number of a group
+    group_ends: NDArray[np.int32]  # the last item of each group, by its number
+    speakers: list[str]
+    records: NDArray[np.uint8]
+    record_starts: NDArray[np.int64]
+
+    @classmethod
+    def empty(cls, dimensions: int) -> "StoreArrays":
+        """A store without documents."""
+        none = KeyArrays(np.zeros(0, np.uint64), np.zeros(0, np.int32))
+        return cls(
+            items=np.zeros(0, ITEM),
+            vectors=np.zeros((0, dimensions), np.int8),
+            terms=PostingArrays.empty(),
+            labels=LabelArrays.empty(),
+            ids=none,
+            groups=none,
+            group_ends=np.zeros(0, np.int32),
+            speakers=[],
+            records=np.zeros(0, np.uint8),
+            record_starts=np.zeros(1, np.int64),
+        )
+
+
+class Store:
+    """Documents, by number. What it hands out stays true until the next change."""
+
+    def __init__(self, base: StoreArrays) -> None:
+        self._base = base
+        split = len(base.items)
+        self.items = Rows(base.items)
+        self.vectors = Rows(base.vectors)
+        self.terms = Postings(base.terms, split)
+        self.labels = Labels(base.labels, split)
+        self._ids = Names(base.ids)
+        self._groups = Names(base.groups)
+        self._group_ends = Rows(base.group_ends)
+        self._speakers = {name: number for number, name in enumerate(base.speakers)}
+        self._added: list[Document] = []
+        stands = base.items["group"] >= 0
+        self.live = int(stands.sum())
+        self.live_length = int(base.items["length"][stands].sum())
+
+    @property
+    def average_length(self) -> float:
+        """The mean number of terms of a document; at least 1."""
+        return max(1.0, self.live_length / self.live) if self.live else 1.0
+
+    @property
+    def tail(self) -> int:
+        """How many documents were added since the file was written, those removed again included."""
+        return len(self._added)
+
+    def number_of(self, document_id: str) -> int:
+        """The number of a document, or `NONE`."""
+        return self._ids.find(document_id)
+
+    def group_of(self, group: str) -> int:
+        """The number of a group, or `NONE` where no document was ever in it."""
+        return self._groups.find(group)
+
+    def speaker_of(self, speaker: str) -> int:
+        """The number of a speaker, or `NONE`."""
+        return self._speakers.get(speaker, NONE)
+
+    def document(self, number: int) -> Document:
+        """The document of a number that was not removed."""
+        split = len(self._base.items)
+        if number >= split:
+            return self._added[number - split]
+        start, end = self._base.record_starts[number : number + 2].tolist()
+        record = _from_bytes(self._base.records[start:end].data)
+        return Document(
+            record.id,
+            record.text,
+            record.group,
+            record.speaker,
+            record.occurred_at,
+            record.labels,
+            record.metadata,
+        )
+
+    def backwards(self, number: int) -> Iterator[int]:
+        """The numbers of a document and of those before it in its group, the nearest first."""
+        return self._walk(number, "previous")
+
+    def forwards(self, number: int) -> Iterator[int]:
+        """The numbers of a document and of those behind it in its group, the nearest first."""
+        return self._walk(number, "following")
+
+    def end_of(self, group: int) -> int:
+        """The last document of a group, or `NONE` where none is left."""
+        array, place = self._group_ends.part(group)
+        return int(array[place])
+
+    def add(self, analysed: Analysed) -> None:
+        """Add a document; one of the same id goes first."""
+        document = analysed.document
+        self.remove(document.id)
+        number = len(self.items)
+        group = self._groups.find(document.group)
+        if group == NONE:
+            group = len(self._group_ends)
+            self._groups.set(document.group, group)
+            self._group_ends.append(NONE)
+        previous = self.end_of(group)
+        if previous != NONE:
+            self._set(previous, "following", number)
+        self._set_end(group, number)
+        row = np.zeros((), ITEM)
+        row["occurred_at"] = math.nan if document.occurred_at is None else document.occurred_at
+        row["group"], row["previous"], row["following"] = group, previous, NONE
+        row["speaker"] = self._speakers.setdefault(document.speaker, len(self._speakers)) if document.speaker else NONE
+        row["length"], row["cues"], row["scale"] = analysed.length, analysed.cues, analysed.scale
+        self.items.append(row)
+        self.vectors.append(analysed.vector)
+        self.terms.add(number, analysed.counts)
+        self.labels.add(number, document.labels)
+        self._ids.set(document.id, number)
+        self._added.append(document)
+        self.live += 1
+        self.live_length += analysed.length
+
+    def remove(self, document_id: str) -> bool:
+        """Take a document away; tell whether it was there."""
+        number = self._ids.find(document_id)
+        if number == NONE:
+            return False
+        document = self.document(number)
+        array, place = self.items.part(number)
+        item = array[place]
+        previous, following, group = int(item["previous"]), int(item["following"]), int(item["group"])
+        if previous != NONE:
+            self._set(previous, "following", following)
+        if following != NONE:
+            self._set(following, "previous", previous)
+        else:
+            self._set_end(group, previous)
+        array["group"][place] = array["previous"][place] = array["following"][place] = NONE
+        self.terms.remove(term_ids(words(fold(document.text))))
+        self.labels.remove(list(dict.fromkeys(document.labels)))
+        self._ids.set(document_id, NONE)
+        self.live -= 1
+        self.live_length -= int(item["length"])
+        return True
+
+    def snapshot(self) -> "StoreSnapshot":
+        """The store as it is now, untouched by later changes; takes some milliseconds for each 10,000 documents."""
+        return StoreSnapshot(
+            self._base,
+            np.array(self.items.all()),
+            np.array(self.vectors.tail),
+            list(self._added),
+            self.terms.snapshot(),
+            self.labels.snapshot(),
+            list(self._speakers),
+        )
+
+    def _walk(self, number: int, link: str) -> Iterator[int]:
+        while number != NONE:
+            yield number
+            array, place = self.items.part(number)
+            number = int(array[link][place])
+
+    def _set(self, number: int, field: str, value: int) -> None:
+        array, place = self.items.part(number)
+        array[field][place] = value
+
+    def _set_end(self, group: int, number: int) -> None:
+        array, place = self._group_ends.part(group)
+        array[place] = number
+
+
+@attrs.frozen
+class StoreSnapshot:
+    """A store at one moment; safe to use from any thread."""
+
+    base: StoreArrays
+    items: Array
+    tail_vectors: NDArray[np.int8]
+    added: list[Document]
+    terms: PostingSnapshot
+    labels: LabelSnapshot
+    speakers: list[str]
+
+    def compacted(self) -> StoreArrays:
+        """The same without the documents that were removed, renumbered, ready to be written."""
+        stands = self.items["group"] >= 0
+        numbers = np.where(stands, np.cumsum(stands) - 1, NONE).astype(np.int64)
+        items = self.items[stands]
+        for link in ("previous", "following"):
+            items[link] = np.where(items[link] >= 0, numbers[items[link]], NONE)
+        documents, records = self._records(stands)
+        groups = list(dict.fromkeys(document.group for document in documents))
+        group_numbers = {group: number for number, group in enumerate(groups)}
+        items["group"] = [group_numbers[document.group] for document in documents]
+        ends = np.full(len(groups), NONE, np.int32)
+        last = items["following"] == NONE
+        ends[items["group"][last]] = np.flatnonzero(last)
+        return StoreArrays(
+            items=items,
+            vectors=np.concatenate([self.base.vectors, self.tail_vectors])[stands],
+            terms=self.terms.merged(numbers),
+            labels=self.labels.merged(numbers),
+            ids=KeyArrays.of([document.id for document in documents], list(range(len(documents)))),
+            groups=KeyArrays.of(groups, list(range(len(groups)))),
+            group_ends=ends,
+            speakers=self.speakers,
+            records=np.frombuffer(b"".join(records), np.uint8),
+            record_starts=np.cumsum([0, *map(len, records)], dtype=np.int64),
+        )
+
+    def _records(self, stands: NDArray[np.bool_]) -> tuple[list[Record], list[bytes]]:
+        """The documents that stand, and each as it goes into a file."""
+        split = len(self.base.items)
+        starts = self.base.record_starts.tolist()
+        records, encoded = [], []
+        for number in np.flatnonzero(stands).tolist():
+            if number < split:
+                content = self.base.records[starts[number] : starts[number + 1]].tobytes()
+                record = _from_bytes(content)
+            else:
+                record = _record(self.added[number - split])
+                content = _to_bytes(record)
+            records.append(record)
+            encoded.append(content)
+        return records, encoded
+
+
+def _record(document: Document) -> Record:
+    return Record(
+        _sound(document.id),
+        _sound(document.text),
+        _sound(document.group),
+        _sound(document.speaker),
+        document.occurred_at,
+        tuple(map(_sound, document.labels)),
+        dict(document.metadata),
+    )
+
+
+def _sound(text: str) -> str:
+    """A text that can be written: a lone surrogate, as a broken transcriber may send it, becomes a question mark."""
+    return text if text.isascii() else text.encode(errors="replace").decode()

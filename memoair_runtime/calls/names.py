@@ -1,0 +1,83 @@
+"""By which names caller and agent are called, so that a question about one of them is known as such.
+
+A session may say who they are; where it does not, they call each other by name ("Hi Dana", "thanks, Juno"), which
+names the one who is spoken to. Read without capitals, which speech recognisers leave out.
+"""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping
+
+import attrs
+
+from memoair_index.analysis import STOP_WORDS, fold, words
+
+CALLER, AGENT = "caller", "agent"
+_OTHER = {CALLER: AGENT, AGENT: CALLER}
+
+_ADDRESSED = re.compile(
+    r"\b(?:hey|hi|hello|thanks|thank you|bye|goodbye|congrats|congratulations|wow|morning|afternoon|evening|sorry|sure"
+    r"|yeah|yes|cool|awesome|great)[,!. ]+([^\W\d_]{2,30})\b"
+)
+# A word is a name once it was heard so often behind a greeting, and if that is so great a share of all its uses.
+_LEAST_HEARD = 3
+_LEAST_SHARE = 0.3
+_MYSELF = re.compile(r"\b(?:i|i'm|i've|i'd|i'll|im|ive|my|me|mine|myself)\b")
+_POSSESSIVE = re.compile(r"'s?$")
+
+
+@attrs.frozen
+class Meant:
+    """Whom a question asks about: one of the sides, by name or because the caller says "I"; or nobody in particular."""
+
+    side: str | None = None
+    by_name: bool = True
+
+
+class Names:
+    """The names of the two sides. Not thread-safe: the memory locks.
+
+    ``frequency`` tells how many utterances hold a word.
+    """
+
+    def __init__(self, frequency: Callable[[str], int]) -> None:
+        self._frequency = frequency
+        self._told: defaultdict[str, set[str]] = defaultdict(set)
+        self._heard: defaultdict[str, Counter[str]] = defaultdict(Counter)  # what each side was addressed with
+
+    def tell(self, side: str, name: str) -> None:
+        """Take in how a side is called, as an agent said it."""
+        self._told[side] |= {word for word in words(fold(name)) if word not in STOP_WORDS}
+
+    def hear(self, side: str, text: str) -> None:
+        """Listen to what a side says for how it addresses the other."""
+        for word in _ADDRESSED.findall(fold(text)):
+            if word not in STOP_WORDS:
+                self._heard[_OTHER[side]][word] += 1
+
+    def of(self, side: str) -> frozenset[str]:
+        """The words by which a side is known to be called."""
+        heard = {
+            word
+            for word, times in self._heard[side].items()
+            if times >= _LEAST_HEARD and times >= _LEAST_SHARE * self._frequency(word)
+        }
+        return frozenset(self._told[side] | heard)
+
+    def meant(self, question: str) -> Meant:
+        """Whom a question asks about."""
+        folded = fold(question)
+        spoken = {_POSSESSIVE.sub("", word) for word in words(folded)}
+        named = [side for side in _OTHER if not spoken.isdisjoint(self.of(side))]
+        if len(named) == 1:
+            return Meant(named[0])
+        return Meant(CALLER, by_name=False) if not named and _MYSELF.search(folded) else Meant()
+
+    def to_note(self) -> Mapping[str, Mapping[str, int]]:
+        """What was heard, to be kept with an index file."""
+        return {side: dict(counts) for side, counts in self._heard.items()}
+
+    def from_note(self, note: Mapping[str, Mapping[str, int]]) -> None:
+        """Take in what an index file kept."""
+        for side, counts in note.items():
+            self._heard[side].update(counts)

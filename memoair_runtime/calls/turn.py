@@ -1,0 +1,131 @@
+"""A turn, and how it lies in the index: a document for each passage of each side."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timezone
+from itertools import groupby
+from typing import Any
+
+import attrs
+
+from memoair_index import Document, passages
+from memoair_runtime.calls.names import AGENT, CALLER
+
+
+@attrs.frozen
+class Turn:
+    """The caller spoke, the agent answered. ``number`` counts the session's turns from 0."""
+
+    event_id: str
+    session_id: str
+    number: int
+    turn_id: str
+    caller: str
+    agent: str
+    user_text: str
+    assistant_text: str
+    occurred_at: datetime
+    metadata: Mapping[str, Any]
+
+    @property
+    def text(self) -> str:
+        """Both sides, a line each, with the speaker's name."""
+        sides = ((self.caller, self.user_text), (self.agent, self.assistant_text))
+        return "\n".join(f"{speaker}: {text}" for speaker, text in sides if text)
+
+
+@attrs.frozen
+class Utterance:
+    """A passage of one side of a turn: all of what was said, unless it was long. ``part`` counts its passages from 0."""
+
+    event_id: str
+    session_id: str
+    side: str
+    part: int
+    speaker: str
+    text: str
+    number: int
+    occurred_at: datetime
+    metadata: Mapping[str, Any]
+
+
+def first_ids(event_id: str) -> tuple[str, str]:
+    """The ids of which a turn that is in the index has at least one."""
+    return _id(event_id, CALLER, 0), _id(event_id, AGENT, 0)
+
+
+def to_documents(turn: Turn) -> list[Document]:
+    """A turn's documents, in the order in which it was spoken; at least one."""
+    sides = [(CALLER, turn.user_text), (AGENT, turn.assistant_text)]
+    kept = {
+        "number": turn.number,
+        "turnId": turn.turn_id,
+        CALLER: turn.caller,
+        AGENT: turn.agent,
+        "metadata": dict(turn.metadata),
+    }
+    return [
+        Document(
+            _id(turn.event_id, side, part),
+            text,
+            turn.session_id,
+            speaker=side,
+            occurred_at=turn.occurred_at.timestamp(),
+            metadata=kept,
+        )
+        for side, whole in ([each for each in sides if each[1]] or sides[:1])
+        for part, text in enumerate(passages(whole))
+    ]
+
+
+def event_of(document: Document) -> str:
+    """The event id of the turn that a document is of."""
+    return document.id.rsplit(":", 2)[0]
+
+
+def to_turn(documents: Sequence[Document]) -> Turn:
+    """The turn whose documents these are."""
+    first = documents[0]
+    said = {side: "".join(each.text for each in documents if each.speaker == side) for side in (CALLER, AGENT)}
+    kept = first.metadata
+    return Turn(
+        event_id=event_of(first),
+        session_id=first.group,
+        number=kept["number"],
+        turn_id=kept["turnId"],
+        caller=kept[CALLER],
+        agent=kept[AGENT],
+        user_text=said[CALLER],
+        assistant_text=said[AGENT],
+        occurred_at=_moment(first),
+        metadata=kept["metadata"],
+    )
+
+
+def to_turns(documents: Iterable[Document]) -> list[Turn]:
+    """The turns of documents that stand in the order in which they were spoken."""
+    return [to_turn(list(together)) for _, together in groupby(documents, key=event_of)]
+
+
+def to_utterance(document: Document) -> Utterance:
+    """The passage that a document is."""
+    event_id, side, part = document.id.rsplit(":", 2)
+    kept = document.metadata
+    return Utterance(
+        event_id,
+        document.group,
+        side,
+        int(part),
+        kept[side],
+        document.text,
+        kept["number"],
+        _moment(document),
+        kept["metadata"],
+    )
+
+
+def _id(event_id: str, side: str, part: int) -> str:
+    return f"{event_id}:{side}:{part}"
+
+
+def _moment(document: Document) -> datetime:
+    return datetime.fromtimestamp(document.occurred_at or 0.0, timezone.utc)

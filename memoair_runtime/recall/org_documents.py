@@ -1,0 +1,140 @@
+"""The organisation's documents: from a file of JSON lines to an index, which is kept beside the callers' memories."""
+
+import codecs
+import logging
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, Any
+
+import attrs
+import filelock
+import msgspec
+
+from memoair_index import ContainerError, Document, Index, passages
+
+log = logging.getLogger(__name__)
+
+_TOLD_LINES = 5
+# A label is a title or a name, no text of its own; an address or a number names nothing that is said aloud.
+_LABEL_CHARS = 80
+_LABEL_WORDS = 8
+_MOST_LABELS = 8
+_NO_LABEL = re.compile(r"://|^[\W\d_]*$|\.\w{2,4}$|[.?!]$")
+# How long one process waits for another that is reading the same documents, before it reads them for itself.
+_LOCK_TIMEOUT_S = 60.0
+
+
+class _Line(msgspec.Struct, frozen=True):
+    id: Annotated[str, msgspec.Meta(min_length=1)]
+    text: str
+    metadata: dict[str, Any] = {}
+
+
+_decoder = msgspec.json.Decoder(_Line)
+
+Stamp = tuple[int, int]  # time of the last write in ns, size in bytes
+
+
+@attrs.frozen
+class OrgDocuments:
+    """A file of JSON lines, ``{"id", "text", "metadata"}`` each, and where its index is kept."""
+
+    path: Path
+    index_path: Path
+
+    def stamp(self) -> Stamp:
+        """What tells whether the file was written since; raises OSError."""
+        state = self.path.stat()
+        return state.st_mtime_ns, state.st_size
+
+    def index(self) -> Index:
+        """The documents' index: opened where it is kept, else read out of the file and kept.
+
+        Raises OSError where the file can't be read, ValueError where no line of it is a document.
+        """
+        stamp = self.stamp()
+        kept = self._open(stamp)
+        if kept is not None:
+            return kept
+        with suppress(OSError, filelock.Timeout), filelock.FileLock(
+            self.index_path.with_suffix(".lock"), timeout=_LOCK_TIMEOUT_S, mode=0o600
+        ):
+            kept = self._open(stamp)  # another process may have read them meanwhile
+            if kept is not None:
+                return kept
+            index = read_index(self.path)
+            index.merge(self.index_path, lambda: {"stamp": stamp})
+            return index
+        return read_index(self.path)  # nothing can be kept there
+
+    def discard(self) -> None:
+        """Throw the kept index away, because it is damaged."""
+        with suppress(OSError):
+            self.index_path.unlink()
+
+    def _open(self, stamp: Stamp) -> Index | None:
+        try:
+            index = Index.open(self.index_path)
+        except FileNotFoundError:
+            return None
+        except (OSError, ContainerError) as error:
+            log.warning("a kept index is of no use, documents are read: action=index_refused why=%s", error)
+            return None
+        return index if index.note.get("stamp") == list(stamp) else None
+
+
+def read_index(path: Path) -> Index:
+    """An index of the documents of a file; raises as `OrgDocuments.index`."""
+    index = Index()
+    index.add(part for line in _read(path) for part in to_documents(line.id, line.text, line.metadata))
+    return index
+
+
+def to_documents(document_id: str, text: str, metadata: Mapping[str, Any]) -> Iterator[Document]:
+    """A document's passages, each with what the document is about."""
+    labels = labels_of(text, metadata)
+    for number, passage in enumerate(passages(text)):
+        yield Document(
+            f"{document_id}#{number}",
+            passage,
+            group=document_id,
+            labels=labels,
+            metadata={"id": document_id, "metadata": metadata},
+        )
+
+
+def labels_of(text: str, metadata: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a document is about: the names in its metadata, whatever their fields are called, and its title."""
+    values = [value for value in metadata.values() if isinstance(value, str)]
+    title, feed, _ = text.partition("\n")
+    candidates = [*values, title] if feed else values
+    return tuple(dict.fromkeys(each.strip() for each in candidates if _is_label(each.strip())))[:_MOST_LABELS]
+
+
+def _is_label(text: str) -> bool:
+    return len(text) <= _LABEL_CHARS and len(text.split()) <= _LABEL_WORDS and not _NO_LABEL.search(text)
+
+
+def _read(path: Path) -> list[_Line]:
+    """The documents of a file; lines that are none are passed over and told. Raises ValueError where none is one."""
+    documents: dict[str, _Line] = {}  # of two with one id the later one counts
+    refused = []
+    for number, line in enumerate(path.read_bytes().removeprefix(codecs.BOM_UTF8).split(b"\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            document = _decoder.decode(line)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            refused.append(number)
+        else:
+            documents[document.id] = document
+    if refused and not documents:
+        raise ValueError('no line of it is a document, {"id": "...", "text": "...", "metadata": {...}}')
+    if refused:
+        told = ", ".join(map(str, refused[:_TOLD_LINES]))
+        log.warning(
+            "%s: lines are no documents: action=org_lines_skipped lines=%d such_as=%s", path, len(refused), told
+        )
+    return list(documents.values())
