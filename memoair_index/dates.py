@@ -10,8 +10,18 @@ from numpy.typing import NDArray
 
 # Written out: the calendar module speaks the language of the machine.
 _MONTHS = {
-    **{"january": 1, "february": 2, "march": 3, "april": 4, "may": 5, "june": 6},
-    **{"july": 7, "august": 8, "september": 9, "october": 10, "november": 11, "december": 12},
+    "january": 1,
+    "february": 2,
+    "march": 3,
+    "april": 4,
+    "may": 5,
+    "june": 6,
+    "july": 7,
+    "august": 8,
+    "september": 9,
+    "october": 10,
+    "november": 11,
+    "december": 12,
 }
 _MONTH = "|".join(_MONTHS)
 _WEEKDAYS = {"monday": 0, "tuesday": 1, "wednesday": 2, "thursday": 3, "friday": 4, "saturday": 5, "sunday": 6}
@@ -29,8 +39,20 @@ _LAST = re.compile(rf"\b(?:last|past|previous)\s+(?P<what>week|month|year|weeken
 _NEAR_DAYS = {"today": 0, "this morning": 0, "yesterday": 1, "last night": 1, "day before yesterday": 2}
 _NEAR = re.compile(r"\b(?:the\s+)?(" + "|".join(sorted(_NEAR_DAYS, key=len, reverse=True)) + r")\b")
 _COUNTS = {
-    **{"a": 1, "an": 1, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5},
-    **{"six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10, "couple of": 2, "few": 3},
+    "a": 1,
+    "an": 1,
+    "one": 1,
+    "two": 2,
+    "three": 3,
+    "four": 4,
+    "five": 5,
+    "six": 6,
+    "seven": 7,
+    "eight": 8,
+    "nine": 9,
+    "ten": 10,
+    "couple of": 2,
+    "few": 3,
 }
 _UNIT_DAYS = {"day": 1, "week": 7, "month": 30, "year": 365}
 # These name a month only with a number beside them or a word before it: one may march, too.

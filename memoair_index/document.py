@@ -30,9 +30,9 @@ class Query:
     """A question to an index.
 
     ``talk`` holds what was said just before, oldest first, for questions that do not name their subject. ``speaker`` is
-    whom the question asks about: by his name, or (``by_name`` false) with an "I" or "you". ``names`` are words that name
-    speakers and say nothing else. ``group`` keeps only the documents of that group, ``without_group`` only those of
-    every other. ``now`` is the moment of asking, in seconds since the epoch.
+    whom the question asks about: by his name, or (``by_name`` false) because he says "I". ``names`` are words that
+    name speakers and say nothing else. ``group`` keeps only the documents of that group, ``without_group`` only those
+    of every other. ``now`` is the moment of asking, in seconds since the epoch.
     """
 
     text: str

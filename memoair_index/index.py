@@ -6,7 +6,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-
 from memoair_index.analysis import fold, term_ids, words
 from memoair_index.container import ContainerError
 from memoair_index.document import Document, Hit, Query
@@ -170,5 +169,3 @@ class Index:
                 break
             found.append(document)
         return found
-
-

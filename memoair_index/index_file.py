@@ -8,7 +8,7 @@ import attrs
 import numpy as np
 
 from memoair_index.container import Container, ContainerError, write_container
-from memoair_index.items import ITEM
+from memoair_index.items import ITEM, Array
 from memoair_index.labels import LabelArrays
 from memoair_index.lookup import KeyArrays
 from memoair_index.postings import PostingArrays
@@ -45,7 +45,7 @@ class IndexFile:
 
 def write_index(path: Path, arrays: StoreArrays, fingerprint: str, note: Mapping[str, Any]) -> None:
     """Write a file beside ``path``, durable, and rename it into place; raises OSError, and then leaves nothing."""
-    flat = {
+    flat: dict[str, Array | bytes] = {
         "items": arrays.items.view(np.uint8),
         "vectors": arrays.vectors,
         "group_ends": arrays.group_ends,

@@ -6,6 +6,7 @@ name of a place) is named by a turn as far as its rare words stand in it.
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from itertools import pairwise
 
 import attrs
 import numpy as np
@@ -45,7 +46,7 @@ class LabelArrays:
     def texts(self) -> list[str]:
         """The labels, by number."""
         bounds = self.starts.tolist()
-        return [self.text[start:end].decode(errors="replace") for start, end in zip(bounds, bounds[1:], strict=False)]
+        return [self.text[start:end].decode(errors="replace") for start, end in pairwise(bounds)]
 
 
 class Labels:
@@ -114,7 +115,7 @@ class Labels:
         return sum(self._documents.frequency(label) for label in self._terms.items(term).tolist())
 
     def _named_by(self, turn: str, documents: int) -> dict[int, float]:
-        """The labels that one turn names, each with its worth. Turns come again with every search until the call ends."""
+        """The labels that one turn names, each with its worth. A turn comes again with every search of its call."""
         named = self._named.get(turn)
         if named is None:
             if len(self._named) >= _CACHED_TURNS:

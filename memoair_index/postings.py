@@ -47,7 +47,7 @@ class Postings:
         self._split = split
         self._grown: dict[int, _Grown] = {}
         self._gone: Counter[int] = Counter()
-        self._places: dict[int, int] = {}  # where a key stands in the base; -1 for nowhere: the base never changes
+        self._spans: dict[int, tuple[int, int]] = {}  # where a key's entries stand in the base, which never changes
 
     def add(self, item: int, counts: Mapping[int, int]) -> None:
         """Append an item with its keys, each with how often the item holds it."""
@@ -64,17 +64,16 @@ class Postings:
 
     def frequency(self, key: int) -> int:
         """The number of items that hold the key and still stand."""
+        start, end = self._span(key)
         grown = self._grown.get(key)
-        place = self._place(key)
-        in_base = int(self._base.starts[place + 1]) - int(self._base.starts[place]) if place >= 0 else 0
-        return in_base + (len(grown.items) if grown else 0) - self._gone[key]
+        count = end - start if grown is None else end - start + len(grown.items)
+        return count - self._gone[key] if count and self._gone else count
 
     def lists(self, key: int) -> Iterator[PostingList]:
         """What is known of a key: views, valid until the next change."""
-        place = self._place(key)
-        if place >= 0:
-            entries = slice(int(self._base.starts[place]), int(self._base.starts[place + 1]))
-            yield self._base.items[entries], self._base.counts[entries], 0
+        start, end = self._span(key)
+        if end > start:
+            yield self._base.items[start:end], self._base.counts[start:end], 0
         grown = self._grown.get(key)
         if grown is not None:
             yield grown.items, grown.counts, self._split
@@ -97,15 +96,15 @@ class Postings:
             np.concatenate([np.zeros(0, np.uint8), *counts]),
         )
 
-    def _place(self, key: int) -> int:
-        place = self._places.get(key)
-        if place is None:
+    def _span(self, key: int) -> tuple[int, int]:
+        span = self._spans.get(key)
+        if span is None:
             keys = self._base.keys
             place = int(np.searchsorted(keys, np.uint64(key)))
-            if place == len(keys) or int(keys[place]) != key:
-                place = -1
-            self._places[key] = place
-        return place
+            is_there = place < len(keys) and int(keys[place]) == key
+            starts = self._base.starts
+            span = self._spans[key] = (int(starts[place]), int(starts[place + 1])) if is_there else (0, 0)
+        return span
 
 
 @attrs.frozen
@@ -119,7 +118,8 @@ class PostingSnapshot:
 
     def merged(self, numbers: NDArray[np.int64]) -> PostingArrays:
         """The postings of the items that stand; ``numbers`` gives each item its new number, -1 where it goes."""
-        old = np.repeat(self.base.keys, np.diff(self.base.starts.astype(np.int64)))
+        sizes = (self.base.starts[1:] - self.base.starts[:-1]).astype(np.int64)
+        old = np.repeat(self.base.keys, sizes)
         key = np.concatenate([old, self.keys])
         item = numbers[np.concatenate([self.base.items.astype(np.int64), self.items])]
         count = np.concatenate([self.base.counts, self.counts])

@@ -73,7 +73,7 @@ def terms_of(evidence: Evidence, asked: Asked, speaker: int, *, by_name: bool) -
     def cue(which: Cue, kind: Asked) -> NDArray[np.float32]:
         if not asked & kind:
             return np.zeros(len(cues), np.float32)
-        return ((cues & which) != 0).astype(np.float32)
+        return np.asarray((cues & which) != 0, np.float32)
 
     is_his = (evidence.items["speaker"] == speaker).astype(np.float32)
     nothing = np.zeros(len(cues), np.float32)

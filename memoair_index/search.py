@@ -1,5 +1,6 @@
 """A search: from a question to its words and dates, to the candidates that the kernel finds, to ranked hits."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -63,7 +64,7 @@ class Searching:
         spoken = words(folded)
         names = {name for each in query.names for name in term_ids(words(fold(each)))}
         terms = tuple(term for term in dict.fromkeys(term_ids(spoken)) if term not in names)
-        vector = np.nan_to_num(self._embedding.encode([spoken])[0])
+        vector = _sound(self._embedding.encode([spoken])[0])
         return Question(query, terms, vector, asked_for(folded), days_in(folded, query.now))
 
     def search(
@@ -118,22 +119,24 @@ class Searching:
             chosen = sorted(known, key=store.terms.frequency)[:_MOST_WORDS]
         lists = []
         for number, term in enumerate(chosen):
-            for each, share in self._alternatives(store, term):
-                weight = share * idf(store.live, store.terms.frequency(each))
+            for each, frequency, share in self._alternatives(store, term):
+                weight = share * idf(store.live, frequency)
                 lists += [(number, *found, weight) for found in store.terms.lists(each)]
         return lists
 
-    def _alternatives(self, store: Store, term: int) -> Iterator[tuple[int, float]]:
-        """A term and its neighbours, as far as documents hold them, each with its share of weight."""
-        if store.terms.frequency(term) > 0:
-            yield term, 1.0
+    def _alternatives(self, store: Store, term: int) -> Iterator[tuple[int, int, float]]:
+        """A term and its neighbours, as far as documents hold them: each with its frequency and its share of weight."""
+        frequency = store.terms.frequency(term)
+        if frequency > 0:
+            yield term, frequency, 1.0
         left = _NEIGHBOURS
         for neighbour, cosine in self._embedding.neighbours(term):
-            if not left:
-                return
-            if store.terms.frequency(neighbour) > 0:
-                yield neighbour, _NEIGHBOUR_WEIGHT * cosine * cosine
+            frequency = store.terms.frequency(neighbour)
+            if frequency > 0:
+                yield neighbour, frequency, _NEIGHBOUR_WEIGHT * cosine * cosine
                 left -= 1
+                if not left:
+                    return
 
     def _bonuses(self, store: Store, question: Question) -> tuple[NDArray[np.int32], _Floats]:
         """What makes a candidate without any word of the question: a label that was named, a day that was asked for."""
@@ -186,7 +189,7 @@ class Searching:
     def _cosines(self, store: Store, question: Question, scales: _Floats, numbers: NDArray[np.int64]) -> _Floats:
         if not question.vector.any():
             return np.zeros(len(numbers), np.float32)
-        return np.nan_to_num(store.vectors.take(numbers).astype(np.float32) @ question.vector * scales)
+        return _sound(store.vectors.take(numbers).astype(np.float32) @ question.vector * scales)
 
     def _labels(self, store: Store, query: Query, numbers: NDArray[np.int64]) -> _Floats:
         items, worths = store.labels.documents(store.labels.named(_said(query), store.live))
@@ -212,6 +215,11 @@ class _Told(Mapping[str, float]):
 
 
 _NOTHING = KernelResult(np.zeros(0, np.int32), np.zeros(0, np.float32), np.zeros(0, np.float32))
+
+
+def _sound(vector: _Floats) -> _Floats:
+    """A vector without what is no number, which a damaged model or file may hold."""
+    return vector if math.isfinite(float(vector.sum())) else np.nan_to_num(vector, nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def _said(query: Query) -> tuple[str, ...]:

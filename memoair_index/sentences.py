@@ -2,7 +2,7 @@
 
 import re
 
-# A sentence ends at its mark and the space behind it, a line at its feed; signs of scripts without spaces end one alone.
+# A sentence ends at its mark and the space behind it, a line at its feed; scripts without spaces have own marks.
 _END = re.compile(r"[.!?\N{HORIZONTAL ELLIPSIS}]+['\")\]]*\s+|[\u3002\uff01\uff1f\u0964\u061f]\s*|\s*\n\s*")
 # Long replies of agents, cut to this, recall best: whole, they match every question; by the sentence, they lose what
 # they are about.

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memoair_index.analysis import fold, term_ids, words
+from memoair_index.container import ContainerError
 from memoair_index.cues import cues_of
 from memoair_index.document import Document
 from memoair_index.items import ITEM, NONE, Array, Rows
@@ -38,8 +39,8 @@ class Record(msgspec.Struct, frozen=True, array_like=True):
     metadata: dict[str, Any]
 
 
-_to_bytes = msgspec.msgpack.Encoder().encode
-_from_bytes = msgspec.msgpack.Decoder(Record).decode
+_to_bytes = msgspec.json.Encoder().encode  # a number of metadata may be larger than MessagePack knows any
+_from_bytes = msgspec.json.Decoder(Record).decode
 
 
 @attrs.frozen
@@ -149,16 +150,7 @@ class Store:
         if number >= split:
             return self._added[number - split]
         start, end = self._base.record_starts[number : number + 2].tolist()
-        record = _from_bytes(self._base.records[start:end].data)
-        return Document(
-            record.id,
-            record.text,
-            record.group,
-            record.speaker,
-            record.occurred_at,
-            record.labels,
-            record.metadata,
-        )
+        return Document(*msgspec.structs.astuple(_read(self._base.records[start:end].data)))
 
     def backwards(self, number: int) -> Iterator[int]:
         """The numbers of a document and of those before it in its group, the nearest first."""
@@ -298,13 +290,20 @@ class StoreSnapshot:
         for number in np.flatnonzero(stands).tolist():
             if number < split:
                 content = self.base.records[starts[number] : starts[number + 1]].tobytes()
-                record = _from_bytes(content)
+                record = _read(content)
             else:
                 record = _record(self.added[number - split])
                 content = _to_bytes(record)
             records.append(record)
             encoded.append(content)
         return records, encoded
+
+
+def _read(content: bytes | memoryview) -> Record:
+    try:
+        return _from_bytes(content)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        raise ContainerError("a record of an index file is damaged") from None
 
 
 def _record(document: Document) -> Record:
@@ -314,11 +313,15 @@ def _record(document: Document) -> Record:
         _sound(document.group),
         _sound(document.speaker),
         document.occurred_at,
-        tuple(map(_sound, document.labels)),
-        dict(document.metadata),
+        _sound(document.labels),
+        _sound(dict(document.metadata)),
     )
 
 
-def _sound(text: str) -> str:
-    """A text that can be written: a lone surrogate, as a broken transcriber may send it, becomes a question mark."""
-    return text if text.isascii() else text.encode(errors="replace").decode()
+def _sound(value: Any) -> Any:
+    """A value that can be written: lone surrogates, as a broken transcriber may send them, become question marks."""
+    if isinstance(value, str):
+        return value if value.isascii() else value.encode(errors="replace").decode()
+    if isinstance(value, Mapping):
+        return {_sound(key): _sound(each) for key, each in value.items()}
+    return tuple(map(_sound, value)) if isinstance(value, list | tuple) else value

@@ -18,7 +18,7 @@ from memoair_runtime.recall.lanes.working_lane import WorkingLane
 from memoair_runtime.recall.org_documents import OrgDocuments
 from memoair_runtime.recall.searcher import Searcher
 from memoair_runtime.settings import ORG_ONLY, Settings
-from memoair_runtime.storage.user_folder import org_index
+from memoair_runtime.storage.user_folder import create_project, org_index
 from memoair_runtime.vocabulary import LaneName
 from memoair_runtime.wire import DeadlineRequest, EndRequest, Identified, SearchRequest, StartRequest, TurnRequest
 
@@ -154,7 +154,12 @@ class RuntimeService:
 def _documents(settings: Settings) -> OrgDocuments | None:
     if settings.org_file is None:
         return None
-    return OrgDocuments(settings.org_file, org_index(settings.storage_root, settings.project_id, settings.org_file))
+    root, project_id = settings.storage_root, settings.project_id
+    return OrgDocuments(
+        settings.org_file,
+        org_index(root, project_id, settings.org_file),
+        prepare=lambda: create_project(root, project_id),
+    )
 
 
 def _installed_version() -> str:

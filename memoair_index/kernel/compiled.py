@@ -2,13 +2,13 @@
 
 import numpy as np
 
-from memoair_index.kernel import _compiled
+from memoair_index.kernel._compiled import score as compiled_score
 from memoair_index.kernel.request import KernelRequest, KernelResult
 
 
 def score(request: KernelRequest) -> KernelResult:
     """Answer a request; see `KernelRequest`."""
-    items, own, pooled = _compiled.score(
+    items, own, pooled = compiled_score(
         request.items.base,
         request.items.tail,
         request.scratch,

@@ -20,7 +20,9 @@ def score(request: KernelRequest) -> KernelResult:
     for _, lists in groupby(request.postings, key=itemgetter(0)):
         best = np.zeros(len(items), np.float32)
         for _, numbers, counts, first, weight in lists:
-            _gather(request, items, best, np.frombuffer(numbers, np.int32), np.frombuffer(counts, np.uint8), first, weight)
+            _gather(
+                request, items, best, np.frombuffer(numbers, np.int32), np.frombuffer(counts, np.uint8), first, weight
+            )
         own += best
         pooled += _spread(request, items, best)
     bonus = np.zeros(len(items), np.float32)

@@ -26,8 +26,8 @@ class KernelRequest:
 
     A word's impact on an item is the BM25 one. An item's ``own`` sum adds up the words' impacts on it; its ``pooled``
     sum, for each word, the best impact on it or on those around it in its group, a step away weakened by
-    ``decays[0]`` and so on. The score is the sum of both with their weights, the bonus, and ``speaker_weight`` where the
-    item's speaker is ``speaker``. ``speaker``, ``only_group`` and ``without_group`` are `NONE` where nobody asked.
+    ``decays[0]`` and so on. The score is the sum of both with their weights, the bonus, and ``speaker_weight`` where
+    the item's speaker is ``speaker``. ``speaker``, ``only_group`` and ``without_group`` are `NONE` where nobody asked.
     """
 
     items: Rows

@@ -5,7 +5,7 @@ from datetime import datetime
 
 import msgspec
 
-from memoair_runtime.calls.caller_memory import Turn
+from memoair_runtime.calls.turn import Turn
 from memoair_runtime.clock import iso
 
 _LAST_TURNS = 4

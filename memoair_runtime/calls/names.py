@@ -44,25 +44,26 @@ class Names:
         self._frequency = frequency
         self._told: defaultdict[str, set[str]] = defaultdict(set)
         self._heard: defaultdict[str, Counter[str]] = defaultdict(Counter)  # what each side was addressed with
+        self._known: dict[str, frozenset[str]] = {}  # until one of them is told or heard again
 
     def tell(self, side: str, name: str) -> None:
         """Take in how a side is called, as an agent said it."""
         self._told[side] |= {word for word in words(fold(name)) if word not in STOP_WORDS}
+        self._known.clear()
 
     def hear(self, side: str, text: str) -> None:
         """Listen to what a side says for how it addresses the other."""
+        self._known.clear()  # a word may also have become too common to be a name
         for word in _ADDRESSED.findall(fold(text)):
             if word not in STOP_WORDS:
                 self._heard[_OTHER[side]][word] += 1
 
     def of(self, side: str) -> frozenset[str]:
         """The words by which a side is known to be called."""
-        heard = {
-            word
-            for word, times in self._heard[side].items()
-            if times >= _LEAST_HEARD and times >= _LEAST_SHARE * self._frequency(word)
-        }
-        return frozenset(self._told[side] | heard)
+        known = self._known.get(side)
+        if known is None:
+            known = self._known[side] = self._find(side)
+        return known
 
     def meant(self, question: str) -> Meant:
         """Whom a question asks about."""
@@ -81,3 +82,12 @@ class Names:
         """Take in what an index file kept."""
         for side, counts in note.items():
             self._heard[side].update(counts)
+            self._known.clear()
+
+    def _find(self, side: str) -> frozenset[str]:
+        heard = {
+            word
+            for word, times in self._heard[side].items()
+            if times >= _LEAST_HEARD and times >= _LEAST_SHARE * self._frequency(word)
+        }
+        return frozenset(self._told[side] | heard)

@@ -35,7 +35,7 @@ class Turn:
 
 @attrs.frozen
 class Utterance:
-    """A passage of one side of a turn: all of what was said, unless it was long. ``part`` counts its passages from 0."""
+    """A passage of one side of a turn: all that was said, unless it was long. ``part`` counts its passages from 0."""
 
     event_id: str
     session_id: str

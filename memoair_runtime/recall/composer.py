@@ -1,7 +1,7 @@
 """The composer: from what the lanes found to the text that an agent puts before its language model."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -73,7 +73,7 @@ def _level(lengths: Sequence[int], room: int) -> int:
     return room // len(left) if left else room
 
 
-def _section(name: LaneName, passages: Sequence[Passage], room: int, seen: set[str]) -> str:
+def _section(name: LaneName, passages: Iterable[Passage], room: int, seen: set[str]) -> str:
     """One lane's section in at most ``room`` characters, without what was ``seen``; empty where nothing fits."""
     head = f"## {name.value}\n{_NOTES[name]}"
     left = room - len(head)

@@ -3,7 +3,7 @@
 import codecs
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
@@ -39,10 +39,14 @@ Stamp = tuple[int, int]  # time of the last write in ns, size in bytes
 
 @attrs.frozen
 class OrgDocuments:
-    """A file of JSON lines, ``{"id", "text", "metadata"}`` each, and where its index is kept."""
+    """A file of JSON lines, ``{"id", "text", "metadata"}`` each, and where its index is kept.
+
+    ``prepare`` makes the folder for the index; it raises OSError where nothing can be kept there.
+    """
 
     path: Path
     index_path: Path
+    prepare: Callable[[], None]
 
     def stamp(self) -> Stamp:
         """What tells whether the file was written since; raises OSError."""
@@ -58,16 +62,17 @@ class OrgDocuments:
         kept = self._open(stamp)
         if kept is not None:
             return kept
-        with suppress(OSError, filelock.Timeout), filelock.FileLock(
-            self.index_path.with_suffix(".lock"), timeout=_LOCK_TIMEOUT_S, mode=0o600
-        ):
-            kept = self._open(stamp)  # another process may have read them meanwhile
-            if kept is not None:
-                return kept
-            index = read_index(self.path)
-            index.merge(self.index_path, lambda: {"stamp": stamp})
-            return index
-        return read_index(self.path)  # nothing can be kept there
+        with ExitStack() as held:
+            with suppress(OSError, filelock.Timeout):  # then each process reads them for itself
+                self.prepare()
+                lock = filelock.FileLock(self.index_path.with_suffix(".lock"), timeout=_LOCK_TIMEOUT_S, mode=0o600)
+                held.enter_context(lock)
+                kept = self._open(stamp)  # another process may have read them meanwhile
+            if kept is None:
+                kept = read_index(self.path)
+                with suppress(OSError):  # nothing can be kept there
+                    kept.merge(self.index_path, lambda: {"stamp": stamp})
+            return kept
 
     def discard(self) -> None:
         """Throw the kept index away, because it is damaged."""

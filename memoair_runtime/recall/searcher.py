@@ -117,9 +117,7 @@ def _traced(outcome: LaneOutcome) -> dict[str, Any]:
 def _explained(answers: Mapping[LaneName, LaneAnswer]) -> dict[str, dict[str, dict[str, float]]]:
     """For each lane and each hit of it, by its id, what its score is the sum of."""
     return {
-        name.value: {
-            hit.source.id: {term: round(value, 4) for term, value in hit.terms.items()} for hit in answer.hits
-        }
+        name.value: {hit.source.id: {term: round(value, 4) for term, value in hit.terms.items()} for hit in answer.hits}
         for name, answer in answers.items()
         if answer.hits
     }

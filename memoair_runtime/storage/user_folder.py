@@ -71,7 +71,7 @@ class UserFolder:
 
     def create(self) -> None:
         """Make the user's folder where it is missing."""
-        _make_named(self.path.parent, self.project_id)
+        create_project(self.root, self.project_id)
         _make_named(self.path, self.user_id)
 
     def create_session(self, session_id: str) -> SessionFolder:
@@ -104,6 +104,11 @@ def org_index(root: Path, project_id: str, org_file: Path) -> Path:
     """Where the index of a file of documents is kept, for all callers of the project."""
     digest = hashlib.sha256(os.fsencode(org_file.absolute())).hexdigest()[:16]
     return root / folder_name(project_id) / f"org-{digest}.index"
+
+
+def create_project(root: Path, project_id: str) -> None:
+    """Make the project's folder where it is missing; raises OSError."""
+    _make_named(root / folder_name(project_id), project_id)
 
 
 def _make_named(folder: Path, identifier: str) -> None:

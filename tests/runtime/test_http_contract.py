@@ -529,7 +529,9 @@ def test_in_org_only_mode_nothing_is_saved_and_only_documents_are_found(org_only
     assert len(found["org"]) == 4
     assert org_only.post("sync/flush", deadlineMs=1000)[0] == 200
     assert org_only.post("session/end", sessionId="call-1", reason="completed")[0] == 200
-    assert not org_only.storage_root.exists()
+    kept = [path for path in org_only.storage_root.rglob("*") if path.is_file()]
+    assert {path.suffix for path in kept} <= {".index", ".lock"}, "the documents' index is all that is kept"
+    assert not any(b"I like boots" in path.read_bytes() for path in kept)
 
 
 def test_a_session_of_a_caller_can_be_org_only(runtime: RunningRuntime) -> None:

@@ -1,6 +1,6 @@
 """What a lane is asked, and what it answers."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -92,10 +92,10 @@ class Passage:
 
 @attrs.frozen
 class LaneAnswer:
-    """What a lane found: ``hits`` for programs, ``passages`` for the context."""
+    """What a lane found: ``hits`` for programs, ``passages`` for the context, the most important first."""
 
     hits: tuple[LaneHit, ...] = ()
-    passages: tuple[Passage, ...] = ()
+    passages: Iterable[Passage] = ()  # may be gone through more than once
     profile: Mapping[str, Any] | None = None
 
 

@@ -5,7 +5,7 @@ from memoair_runtime.calls.caller_memory import CallerMemory
 from memoair_runtime.calls.turn import event_of
 from memoair_runtime.gate import Gate, Readiness
 from memoair_runtime.recall.lanes.lane import LaneAnswer, Question
-from memoair_runtime.recall.lanes.turns import found_passages, turn_hit
+from memoair_runtime.recall.lanes.turns import FoundPassages, turn_hit
 from memoair_runtime.vocabulary import LaneName
 
 # The section of the context has room for some twenty utterances.
@@ -42,5 +42,5 @@ class PermanentLane:
             turns.setdefault(event_of(hit.document), hit)
         return LaneAnswer(
             hits=tuple(turn_hit(self.name, self._memory.turn_of(hit.document), hit) for hit in turns.values()),
-            passages=tuple(found_passages(found[:_PASSAGES], question.text)),
+            passages=FoundPassages(found[:_PASSAGES], question.text),
         )

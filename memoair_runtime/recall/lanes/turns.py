@@ -1,6 +1,8 @@
 """From what was said to hits and passages: shared by the lanes that recall it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+
+import attrs
 
 from memoair_index import Hit
 from memoair_runtime.calls.names import AGENT
@@ -29,13 +31,20 @@ def turn_passages(turn: Turn, question: str) -> list[Passage]:
     return [side for side in sides if side.text]
 
 
-def found_passages(hits: Sequence[Hit], question: str) -> list[Passage]:
-    """The passages that were found, in the order in which they were found, under the days on which they were said."""
-    passages = []
-    for hit in hits:
-        said = to_utterance(hit.document)
-        is_reply = said.side == AGENT
-        place = (said.occurred_at, said.session_id, said.number, is_reply, said.part)
-        text = excerpt(said.text, question) if is_reply else said.text
-        passages.append(Passage(text, place, said.speaker, spoken_date(said.occurred_at)))
-    return passages
+@attrs.frozen
+class FoundPassages:
+    """The passages that were found, in the order in which they were found, under the days on which they were said.
+
+    Each is made when the composer comes to it: most find no room.
+    """
+
+    hits: Sequence[Hit]
+    question: str
+
+    def __iter__(self) -> Iterator[Passage]:
+        for hit in self.hits:
+            said = to_utterance(hit.document)
+            is_reply = said.side == AGENT
+            place = (said.occurred_at, said.session_id, said.number, is_reply, said.part)
+            text = excerpt(said.text, self.question) if is_reply else said.text
+            yield Passage(text, place, said.speaker, spoken_date(said.occurred_at))
