@@ -94,6 +94,7 @@ def term_ids(folded_words: list[str]) -> list[int]:
     return [identity for word in folded_words if (identity := _word_id(word)) is not None]
 
 
+@lru_cache(maxsize=1 << 16)
 def identity(text: str) -> int:
     """The 64-bit number that stands for a text in an index: the same on every machine, in every version."""
     return int.from_bytes(blake2b(text.encode(errors="replace"), digest_size=8).digest(), "little")

@@ -58,6 +58,9 @@ _UNIT_DAYS = {"day": 1, "week": 7, "month": 30, "year": 365}
 # These name a month only with a number beside them or a word before it: one may march, too.
 _AMBIGUOUS = re.compile(r"\b(?:in|of|on|since|until|by|last|this|next|early|late|mid|during|for|and|before|after)\s+$")
 
+# Without one of these there is no date.
+_ANY = re.compile(rf"\b(?:{_MONTH}|{_YEAR}-\d\d|ago|last|past|previous|today|yesterday|this morning)\b")
+
 # What happened on a day is often told some days later, seldom before.
 TOLD_BEFORE_DAYS = 2
 TOLD_AFTER_DAYS = 10
@@ -89,8 +92,13 @@ class Days:
         return found
 
 
+_NO_DAYS = Days()
+
+
 def days_in(question: str, now: float | None = None) -> Days:
     """Find the dates in a folded question; ``now`` (seconds since the epoch) is what "yesterday" is counted from."""
+    if not _ANY.search(question):  # as nearly all are
+        return _NO_DAYS
     spans = [_around(_day(*map(int, match.group("year", "month", "day")))) for match in _ISO.finditer(question)]
     months = set()
     for match in _NAMED.finditer(question):

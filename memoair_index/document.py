@@ -1,6 +1,6 @@
 """What goes into the index and what comes out: documents, queries, hits."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
@@ -45,14 +45,35 @@ class Query:
     now: float | None = None
 
 
-@attrs.frozen
 class Hit:
     """A document that was found, with its score: higher is better, comparable within one search only.
 
-    ``terms`` are what the score is the sum of, by the names of `memoair_index.ranking.TERMS`; those that are 0 are left
-    out.
+    The document, and what the score is made of, are read when somebody first asks. Safe to use from any thread.
     """
 
-    document: Document
-    score: float
-    terms: Mapping[str, float] = attrs.field(factory=dict)
+    __slots__ = ("_document", "_read", "_read_terms", "place", "score")
+
+    def __init__(
+        self, place: int, score: float, read: Callable[[int], Document], terms: Callable[[int], Mapping[str, float]]
+    ) -> None:
+        """``place`` is what ``read`` and ``terms`` know the document by."""
+        self.place = place
+        self.score = score
+        self._read = read
+        self._read_terms = terms
+        self._document: Document | None = None
+
+    @property
+    def document(self) -> Document:
+        """The document, as it was when it was found."""
+        if self._document is None:
+            self._document = self._read(self.place)
+        return self._document
+
+    @property
+    def terms(self) -> Mapping[str, float]:
+        """What the score is the sum of, by the names of `memoair_index.ranking.TERMS`; what is 0 is left out."""
+        return self._read_terms(self.place)
+
+    def __repr__(self) -> str:
+        return f"Hit({self.document.id!r}, {self.score:.4f})"

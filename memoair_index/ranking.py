@@ -62,31 +62,33 @@ class Evidence:
     own: NDArray[np.float32]
     pooled: NDArray[np.float32]
     cosines: NDArray[np.float32]
-    dated: NDArray[np.bool_]
-    labels: NDArray[np.float32]
+    dated: NDArray[np.bool_] | None  # None where the question names no date
+    labels: NDArray[np.float32] | None  # None where the talk names none
 
 
 def terms_of(evidence: Evidence, asked: Asked, speaker: int, *, by_name: bool) -> dict[str, NDArray[np.float32]]:
-    """The values of all terms, before their weights; shape ``(candidates,)`` each."""
+    """The values of the terms that count in a search, before their weights; shape ``(candidates,)`` each."""
     cues = evidence.items["cues"]
 
-    def cue(which: Cue, kind: Asked) -> NDArray[np.float32]:
-        if not asked & kind:
-            return np.zeros(len(cues), np.float32)
+    def cue(which: Cue) -> NDArray[np.float32]:
         return np.asarray((cues & which) != 0, np.float32)
 
-    is_his = (evidence.items["speaker"] == speaker).astype(np.float32)
-    nothing = np.zeros(len(cues), np.float32)
-    return {
+    values = {
         "around": evidence.pooled / np.float32(WORDS_UNIT),
         "words": evidence.own / np.float32(WORDS_UNIT),
         "meaning": evidence.cosines / np.float32(MEANING_UNIT),
-        "speaker": is_his if speaker != NONE and by_name else nothing,
-        "self": is_his if speaker != NONE and not by_name else nothing,
-        "date": evidence.dated.astype(np.float32),
-        "time_word": cue(Cue.TIME, Asked.WHEN),
-        "amount": cue(Cue.TIME, Asked.HOW_MUCH),
-        "name": cue(Cue.NAME, Asked.NAME),
-        "correction": ((cues & Cue.CORRECTION) != 0).astype(np.float32),
-        "label": evidence.labels,
+        "correction": cue(Cue.CORRECTION),
     }
+    if speaker != NONE:
+        values["speaker" if by_name else "self"] = np.asarray(evidence.items["speaker"] == speaker, np.float32)
+    if evidence.dated is not None:
+        values["date"] = evidence.dated.astype(np.float32)
+    if asked & Asked.WHEN:
+        values["time_word"] = cue(Cue.TIME)
+    if asked & Asked.HOW_MUCH:
+        values["amount"] = cue(Cue.TIME)
+    if asked & Asked.NAME:
+        values["name"] = cue(Cue.NAME)
+    if evidence.labels is not None:
+        values["label"] = evidence.labels
+    return values

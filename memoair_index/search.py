@@ -1,7 +1,9 @@
 """A search: from a question to its words and dates, to the candidates that the kernel finds, to ranked hits."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from operator import itemgetter
 from typing import Any
 
 import attrs
@@ -24,6 +26,8 @@ from memoair_index.store import Store
 _CANDIDATES = 128
 # A question has a dozen words; of a pasted document the rarest do.
 _MOST_WORDS = 96
+# Some 0.1 ms of the kernel's time.
+_MOST_POSTINGS = 30_000
 # What a word may be called besides: so many of its nearest that stand in any document, and what each counts,
 # as a share of cosine squared.
 _NEIGHBOURS = 12
@@ -36,11 +40,21 @@ _Floats = NDArray[np.float32]
 
 
 @attrs.frozen
+class Reading:
+    """What a text says to a search, whoever asks it and when."""
+
+    folded: str
+    terms: tuple[int, ...]  # each once, in order
+    vector: _Floats
+    asked: Asked
+
+
+@attrs.frozen
 class Question:
     """A query, read once, outside of every lock."""
 
     query: Query
-    terms: tuple[int, ...]  # each once, in order
+    terms: tuple[int, ...]
     vector: _Floats
     asked: Asked
     days: Days
@@ -48,6 +62,20 @@ class Question:
     def __bool__(self) -> bool:
         """Whether there is anything to search by."""
         return bool(self.terms or self.days or self.query.talk)
+
+
+@lru_cache(maxsize=64)
+def _read(text: str, embedding: Embedding) -> Reading:
+    """Read a text. The lanes of one search ask the same, each its own index."""
+    folded = fold(text)
+    spoken = words(folded)
+    terms = tuple(dict.fromkeys(term_ids(spoken)))
+    return Reading(folded, terms, _sound(embedding.encode([spoken])[0]), asked_for(folded))
+
+
+@lru_cache(maxsize=64)
+def _ids(names: frozenset[str]) -> frozenset[int]:
+    return frozenset(term for name in names for term in term_ids(words(fold(name))))
 
 
 class Searching:
@@ -60,12 +88,10 @@ class Searching:
 
     def prepare(self, query: Query) -> Question:
         """Read a query. Safe to use from any thread."""
-        folded = fold(query.text)
-        spoken = words(folded)
-        names = {name for each in query.names for name in term_ids(words(fold(each)))}
-        terms = tuple(term for term in dict.fromkeys(term_ids(spoken)) if term not in names)
-        vector = _sound(self._embedding.encode([spoken])[0])
-        return Question(query, terms, vector, asked_for(folded), days_in(folded, query.now))
+        reading = _read(query.text, self._embedding)
+        names = _ids(query.names)
+        terms = tuple(term for term in reading.terms if term not in names) if names else reading.terms
+        return Question(query, terms, reading.vector, reading.asked, days_in(reading.folded, query.now))
 
     def search(
         self, store: Store, question: Question, limit: int, keeps: Callable[[Document], bool] | None
@@ -112,35 +138,41 @@ class Searching:
         )
 
     def _postings(self, store: Store, terms: Sequence[int]) -> list[tuple[int, Any, Any, int, float]]:
-        """For each word of the question the postings of itself and of its neighbours, with their weights."""
-        chosen = terms
-        if len(terms) > _MOST_WORDS:
-            known = [term for term in terms if store.terms.frequency(term)]
-            chosen = sorted(known, key=store.terms.frequency)[:_MOST_WORDS]
-        lists = []
-        for number, term in enumerate(chosen):
-            for each, frequency, share in self._alternatives(store, term):
-                weight = share * idf(store.live, frequency)
-                lists += [(number, *found, weight) for found in store.terms.lists(each)]
-        return lists
+        """For each word of the question the postings of itself and of its neighbours, with their weights.
 
-    def _alternatives(self, store: Store, term: int) -> Iterator[tuple[int, int, float]]:
-        """A term and its neighbours, as far as documents hold them: each with its frequency and its share of weight."""
-        frequency = store.terms.frequency(term)
-        if frequency > 0:
-            yield term, frequency, 1.0
-        left = _NEIGHBOURS
+        In a large store the rarest come first, until enough postings are to be gone through: what stands in every tenth
+        document tells little that the rare words have not told, and would take most of the time.
+        """
+        frequency = store.terms.frequency
+        words = sorted((count, number) for number, term in enumerate(terms) if (count := frequency(term)) > 0)
+        chosen = [(number, terms[number], count, 1.0) for count, number in words[:_MOST_WORDS]]
+        asked = range(len(terms)) if len(terms) <= _MOST_WORDS else [number for number, _, _, _ in chosen]
+        for number in asked:
+            chosen += self._neighbours(store, number, terms[number])
+        room = _MOST_POSTINGS
+        lists: list[tuple[int, Any, Any, int, float]] = []
+        for number, term, count, share in chosen:
+            if count <= room or not lists:
+                room -= count
+                weight = share * idf(store.live, count)
+                lists += [(number, *found, weight) for found in store.terms.lists(term)]
+        return sorted(lists, key=itemgetter(0))
+
+    def _neighbours(self, store: Store, number: int, term: int) -> list[tuple[int, int, int, float]]:
+        """The neighbours of a word that stand in any document: its number, each one's term, frequency and share."""
+        frequency = store.terms.frequency
+        found = []
         for neighbour, cosine in self._embedding.neighbours(term):
-            frequency = store.terms.frequency(neighbour)
-            if frequency > 0:
-                yield neighbour, frequency, _NEIGHBOUR_WEIGHT * cosine * cosine
-                left -= 1
-                if not left:
-                    return
+            count = frequency(neighbour)
+            if count > 0:
+                found.append((number, neighbour, count, _NEIGHBOUR_WEIGHT * cosine * cosine))
+                if len(found) == _NEIGHBOURS:
+                    break
+        return found
 
     def _bonuses(self, store: Store, question: Question) -> tuple[NDArray[np.int32], _Floats]:
         """What makes a candidate without any word of the question: a label that was named, a day that was asked for."""
-        items, worths = store.labels.documents(store.labels.named(_said(question.query), store.live))
+        items, worths = self._named(store, question.query)
         bonuses = worths * np.float32(self._weights["label"])
         if question.days:
             dated = np.flatnonzero(_dated(question.days, store.items.all()["occurred_at"])).astype(np.int32)
@@ -159,11 +191,15 @@ class Searching:
         numbers = found.items.astype(np.int64)
         terms = self._terms(store, question, found, numbers)
         scores = sum(terms.values(), np.zeros(len(numbers), np.float32))
+        order = np.lexsort((numbers, -scores))
+        ranked = numbers[order].tolist()
+        # What has its number now has it in this store for ever, whatever becomes of the index.
+        told = _Told(terms, ranked, order)
         hits: list[Hit] = []
-        for place in np.lexsort((numbers, -scores)).tolist():
-            document = store.document(int(numbers[place]))
-            if keeps is None or keeps(document):
-                hits.append(Hit(document, float(scores[place]), _Told(terms, place)))
+        for number, score in zip(ranked, scores[order].tolist(), strict=True):
+            hit = Hit(number, score, store.document, told)
+            if keeps is None or keeps(hit.document):
+                hits.append(hit)
                 if len(hits) == limit:
                     break
         return hits
@@ -171,7 +207,7 @@ class Searching:
     def _terms(
         self, store: Store, question: Question, found: KernelResult, numbers: NDArray[np.int64]
     ) -> dict[str, _Floats]:
-        """Every term of the score with its weight, a cell for each candidate."""
+        """Every term of the score that counts in this search, with its weight, a cell for each candidate."""
         query = question.query
         items = store.items.take(numbers)
         evidence = Evidence(
@@ -179,7 +215,7 @@ class Searching:
             own=found.own,
             pooled=found.pooled,
             cosines=self._cosines(store, question, items["scale"], numbers),
-            dated=_dated(question.days, items["occurred_at"]),
+            dated=_dated(question.days, items["occurred_at"]) if question.days else None,
             labels=self._labels(store, query, numbers),
         )
         speaker = store.speaker_of(query.speaker) if query.speaker is not None else NONE
@@ -191,27 +227,29 @@ class Searching:
             return np.zeros(len(numbers), np.float32)
         return _sound(store.vectors.take(numbers).astype(np.float32) @ question.vector * scales)
 
-    def _labels(self, store: Store, query: Query, numbers: NDArray[np.int64]) -> _Floats:
-        items, worths = store.labels.documents(store.labels.named(_said(query), store.live))
+    def _labels(self, store: Store, query: Query, numbers: NDArray[np.int64]) -> _Floats | None:
+        items, worths = self._named(store, query)
+        if not len(items):
+            return None
         by_item = dict(zip(items.tolist(), worths.tolist(), strict=True))
         return np.array([by_item.get(number, 0.0) for number in numbers.tolist()], np.float32)
 
+    def _named(self, store: Store, query: Query) -> tuple[NDArray[np.int32], _Floats]:
+        """The documents whose labels were named in the talk, the question among it, and how much."""
+        return store.labels.documents(store.labels.named((*query.talk, query.text), store.live))
 
-class _Told(Mapping[str, float]):
-    """One hit's part of the terms, read when somebody asks."""
 
-    def __init__(self, terms: Mapping[str, _Floats], place: int) -> None:
-        self._terms = terms
-        self._place = place
+@attrs.frozen
+class _Told:
+    """What the scores of one search are made of."""
 
-    def __getitem__(self, name: str) -> float:
-        return float(self._terms[name][self._place])
+    terms: Mapping[str, _Floats]
+    ranked: list[int]
+    order: NDArray[np.int64]
 
-    def __iter__(self) -> Iterator[str]:
-        return (name for name in self._terms if self[name])
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
+    def __call__(self, number: int) -> Mapping[str, float]:
+        place = int(self.order[self.ranked.index(number)])
+        return {name: float(values[place]) for name, values in self.terms.items() if values[place]}
 
 
 _NOTHING = KernelResult(np.zeros(0, np.int32), np.zeros(0, np.float32), np.zeros(0, np.float32))
@@ -222,13 +260,7 @@ def _sound(vector: _Floats) -> _Floats:
     return vector if math.isfinite(float(vector.sum())) else np.nan_to_num(vector, nan=0.0, posinf=0.0, neginf=0.0)
 
 
-def _said(query: Query) -> tuple[str, ...]:
-    return (*query.talk, query.text)
-
-
 def _dated(days: Days, moments: NDArray[np.float64]) -> NDArray[np.bool_]:
-    if not days:
-        return np.zeros(len(moments), bool)
     known = np.isfinite(moments)
     numbers = np.floor(np.where(known, moments, 0) / _SECONDS_A_DAY).astype(np.int64)
     return days.match(numbers) & known

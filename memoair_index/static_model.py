@@ -32,6 +32,9 @@ class Embedding(Protocol):
     dimensions: int
     fingerprint: str  # of what the vectors depend on
 
+    def __hash__(self) -> int:
+        """An embedding stands for itself."""
+
     def encode(self, texts: Sequence[Sequence[str]]) -> NDArray[np.float32]:
         """Vectors of texts that are given as their folded words; shape ``(texts, dimensions)``.
 

@@ -25,6 +25,7 @@ from memoair_index.postings import PostingArrays, Postings, PostingSnapshot
 from memoair_index.static_model import Embedding
 
 _FULL_SCALE = 127
+_KEPT_DOCUMENTS = 2_048
 
 
 class Record(msgspec.Struct, frozen=True, array_like=True):
@@ -104,7 +105,7 @@ class StoreArrays:
 
 
 class Store:
-    """Documents, by number. What it hands out stays true until the next change."""
+    """Documents, by number. What it hands out stays true until the next change, but for documents: they stay."""
 
     def __init__(self, base: StoreArrays) -> None:
         self._base = base
@@ -118,6 +119,7 @@ class Store:
         self._group_ends = Rows(base.group_ends)
         self._speakers = {name: number for number, name in enumerate(base.speakers)}
         self._added: list[Document] = []
+        self._decoded: dict[int, Document] = {}  # of the file; a call asks for the same ones again and again
         stands = base.items["group"] >= 0
         self.live = int(stands.sum())
         self.live_length = int(base.items["length"][stands].sum())
@@ -149,8 +151,14 @@ class Store:
         split = len(self._base.items)
         if number >= split:
             return self._added[number - split]
-        start, end = self._base.record_starts[number : number + 2].tolist()
-        return Document(*msgspec.structs.astuple(_read(self._base.records[start:end].data)))
+        document = self._decoded.get(number)
+        if document is None:
+            if len(self._decoded) >= _KEPT_DOCUMENTS:
+                self._decoded.clear()
+            start, end = self._base.record_starts[number : number + 2].tolist()
+            record = _read(self._base.records[start:end].data)
+            document = self._decoded[number] = Document(*msgspec.structs.astuple(record))
+        return document
 
     def backwards(self, number: int) -> Iterator[int]:
         """The numbers of a document and of those before it in its group, the nearest first."""

@@ -173,11 +173,13 @@ class MemoAirVoiceMemorySync:
         top_k: Mapping[str, int] | None = None,
         timeout_ms: float = DEFAULT_TIMEOUT_MS,
         filter: Mapping[str, Any] | None = None,  # noqa: A002 - the name on the wire
+        explain: bool = False,
     ) -> SearchResult:
         """Recall what matters for ``query``, over the given ``lanes`` or all four, within ``timeout_ms``.
 
         ``top_k`` bounds the items of each lane, ``filter`` keeps only hits of the org and permanent lanes whose
-        metadata fits. Lanes that are late are dropped and named in the trace.
+        metadata fits. Lanes that are late are dropped and named in the trace. ``explain`` lets the trace tell, under
+        ``"explain"``, for each lane and each hit by its id what its score is the sum of.
         """
         body = {
             "sessionId": self._session_id,
@@ -187,6 +189,7 @@ class MemoAirVoiceMemorySync:
             "lanes": ["org"] if self._org_only and lanes is None else check.lanes(lanes),
             "topK": None if top_k is None else check.mapping("top_k", top_k),
             "filter": None if filter is None else check.mapping("filter", filter),
+            **({"explain": True} if explain else {}),
         }
         return _search_result(
             self._call("search_memory", body, check.seconds("timeout_ms", timeout_ms, 1e-3), grants=True)

@@ -68,12 +68,13 @@ static inline int is_worse(const Candidate *a, const Candidate *b) {
 
 /* A word's best impact on each item that holds it or one of its neighbours; returns how many items. */
 static Py_ssize_t gather(const Items *items, const Postings *postings, const Options *o, Scratch *s, Py_ssize_t found) {
+    const float shortest = o->k1 * (1.0f - o->b), longer = o->k1 * o->b / o->average;
     for (Py_ssize_t i = 0; i < postings->size; i++) {
         int64_t number = (int64_t)postings->items[i] + postings->first;
         if (!is_item(items, number)) continue;
         float count = (float)postings->counts[i];
         float length = (float)item_at(items, number)->length;
-        float norm = o->k1 * ((1.0f - o->b) + o->b * (length / o->average));
+        float norm = shortest + longer * length;
         float impact = postings->weight * (((o->k1 + 1.0f) * count) / (count + norm));
         if (impact > s->best[number]) {
             if (s->best[number] == 0.0f) s->touched[found++] = (int32_t)number;
@@ -83,12 +84,24 @@ static Py_ssize_t gather(const Items *items, const Postings *postings, const Opt
     return found;
 }
 
-/* Spreads a word's impacts to the items around, weaker with each step; returns how many items were reached. */
-static Py_ssize_t spread(const Items *items, const Options *o, Scratch *s, Py_ssize_t found) {
+/* Adds a word's best impact around an item to its sum. */
+static inline void add_pooled(Scratch *s, int32_t number, float impact, Py_ssize_t *candidates) {
+    if (s->pooled_sum[number] == 0.0f) s->candidates[(*candidates)++] = number;
+    s->pooled_sum[number] += impact;
+}
+
+/* Adds a word's impacts to the sums of the items that hold it and, weaker with each step, of those around. */
+static void spread(const Items *items, const Options *o, Scratch *s, Py_ssize_t found, Py_ssize_t *candidates) {
     Py_ssize_t reached = 0;
     for (Py_ssize_t i = 0; i < found; i++) {
         int32_t number = s->touched[i];
         float impact = s->best[number];
+        const Item *itself = item_at(items, number);
+        s->own_sum[number] += impact;
+        if (itself->previous < 0 && itself->following < 0) { /* as documents that stand alone */
+            add_pooled(s, number, impact, candidates);
+            continue;
+        }
         if (impact > s->pooled[number]) {
             if (s->pooled[number] == 0.0f) s->reached[reached++] = number;
             s->pooled[number] = impact;
@@ -107,7 +120,11 @@ static Py_ssize_t spread(const Items *items, const Options *o, Scratch *s, Py_ss
             }
         }
     }
-    return reached;
+    for (Py_ssize_t i = 0; i < reached; i++) {
+        add_pooled(s, s->reached[i], s->pooled[s->reached[i]], candidates);
+        s->pooled[s->reached[i]] = 0.0f;
+    }
+    for (Py_ssize_t i = 0; i < found; i++) s->best[s->touched[i]] = 0.0f;
 }
 
 static void sift_down(Candidate *heap, Py_ssize_t size, Py_ssize_t at) {
@@ -176,17 +193,7 @@ static Py_ssize_t score(const Items *items, const Postings *postings, Py_ssize_t
         Py_ssize_t found = 0;
         for (; list < lists && postings[list].word == word; list++)
             found = gather(items, postings + list, o, s, found);
-        Py_ssize_t reached = spread(items, o, s, found);
-        for (Py_ssize_t i = 0; i < found; i++) {
-            s->own_sum[s->touched[i]] += s->best[s->touched[i]];
-            s->best[s->touched[i]] = 0.0f;
-        }
-        for (Py_ssize_t i = 0; i < reached; i++) {
-            int32_t number = s->reached[i];
-            if (s->pooled_sum[number] == 0.0f) s->candidates[candidates++] = number;
-            s->pooled_sum[number] += s->pooled[number];
-            s->pooled[number] = 0.0f;
-        }
+        spread(items, o, s, found, &candidates);
     }
     for (Py_ssize_t i = 0; i < bonuses; i++) {
         int32_t number = bonus_items[i];

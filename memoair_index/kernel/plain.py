@@ -46,7 +46,7 @@ def _gather(
     held, count = held[is_item], counts[is_item].astype(np.float32)
     length = items["length"][held].astype(np.float32)
     k1, b = _f(request.k1), _f(request.b)
-    norm = k1 * ((_f(1) - b) + b * (length / _f(request.average_length)))
+    norm = k1 * (_f(1) - b) + k1 * b / _f(request.average_length) * length
     impact = _f(weight) * (((k1 + _f(1)) * count) / (count + norm))
     np.maximum.at(best, held, impact)
 

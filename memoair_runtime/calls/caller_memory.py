@@ -17,6 +17,7 @@ from memoair_runtime.storage.events import Event, EventType
 
 # What was said in a call just before: enough to read the next question in its light.
 _RECENT_TURNS = 24
+_KEPT_TURNS = 512
 
 
 class CallerMemory:
@@ -27,6 +28,9 @@ class CallerMemory:
         self._profile = profile
         self._called: dict[str, tuple[str, str]] = {}  # caller and agent by their names, by session
         self._recent: dict[str, deque[Turn]] = {}  # the last turns of each session that was asked for
+        self._whole: dict[
+            str, Turn
+        ] = {}  # turns that were put together, by event id: a call asks for few again and again
         self._use(Index())
 
     @property
@@ -82,7 +86,13 @@ class CallerMemory:
     def turn_of(self, document: Document) -> Turn:
         """The whole turn that a passage is of."""
         event_id = event_of(document)
-        return to_turn(self._index.stretch(document.id, lambda each: event_of(each) == event_id) or [document])
+        turn = self._whole.get(event_id)
+        if turn is None:
+            if len(self._whole) >= _KEPT_TURNS:
+                self._whole.clear()
+            found = self._index.stretch(document.id, lambda each: event_of(each) == event_id)
+            turn = self._whole[event_id] = to_turn(found or [document])
+        return turn
 
     def open(self, path: Path) -> Mapping[str, Any]:
         """Go on with what an index file holds instead of what is known here, and return what was noted in it.
@@ -118,6 +128,7 @@ class CallerMemory:
         self._names = Names(index.frequency)
         self._names.tell(CALLER, self._profile.name)
         self._recent.clear()
+        self._whole.clear()
 
     def _recent_of(self, session_id: str) -> "deque[Turn]":
         recent = self._recent.get(session_id)

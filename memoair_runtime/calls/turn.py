@@ -33,21 +33,6 @@ class Turn:
         return "\n".join(f"{speaker}: {text}" for speaker, text in sides if text)
 
 
-@attrs.frozen
-class Utterance:
-    """A passage of one side of a turn: all that was said, unless it was long. ``part`` counts its passages from 0."""
-
-    event_id: str
-    session_id: str
-    side: str
-    part: int
-    speaker: str
-    text: str
-    number: int
-    occurred_at: datetime
-    metadata: Mapping[str, Any]
-
-
 def first_ids(event_id: str) -> tuple[str, str]:
     """The ids of which a turn that is in the index has at least one."""
     return _id(event_id, CALLER, 0), _id(event_id, AGENT, 0)
@@ -56,7 +41,7 @@ def first_ids(event_id: str) -> tuple[str, str]:
 def to_documents(turn: Turn) -> list[Document]:
     """A turn's documents, in the order in which it was spoken; at least one."""
     sides = [(CALLER, turn.user_text), (AGENT, turn.assistant_text)]
-    kept = {
+    kept: dict[str, Any] = {
         "number": turn.number,
         "turnId": turn.turn_id,
         CALLER: turn.caller,
@@ -70,7 +55,7 @@ def to_documents(turn: Turn) -> list[Document]:
             turn.session_id,
             speaker=side,
             occurred_at=turn.occurred_at.timestamp(),
-            metadata=kept,
+            metadata={**kept, "part": part},
         )
         for side, whole in ([each for each in sides if each[1]] or sides[:1])
         for part, text in enumerate(passages(whole))
@@ -104,23 +89,6 @@ def to_turn(documents: Sequence[Document]) -> Turn:
 def to_turns(documents: Iterable[Document]) -> list[Turn]:
     """The turns of documents that stand in the order in which they were spoken."""
     return [to_turn(list(together)) for _, together in groupby(documents, key=event_of)]
-
-
-def to_utterance(document: Document) -> Utterance:
-    """The passage that a document is."""
-    event_id, side, part = document.id.rsplit(":", 2)
-    kept = document.metadata
-    return Utterance(
-        event_id,
-        document.group,
-        side,
-        int(part),
-        kept[side],
-        document.text,
-        kept["number"],
-        _moment(document),
-        kept["metadata"],
-    )
 
 
 def _id(event_id: str, side: str, part: int) -> str:

@@ -57,8 +57,10 @@ class OrgLane:
         )
         best: dict[str, Hit] = {}
         for hit in found:
+            if len(best) == question.limit:
+                break
             best.setdefault(hit.document.group, hit)
-        chosen = list(best.values())[: question.limit]
+        chosen = list(best.values())
         return LaneAnswer(
             hits=tuple(map(self._hit, chosen)),
             passages=tuple(Passage(hit.document.text, (number,)) for number, hit in enumerate(chosen)),

@@ -9,7 +9,7 @@ from memoair_runtime.recall.lanes.turns import FoundPassages, turn_hit
 from memoair_runtime.vocabulary import LaneName
 
 # The section of the context has room for some twenty utterances.
-_PASSAGES = 40
+_PASSAGES = 36
 
 
 class PermanentLane:

@@ -1,16 +1,20 @@
 """From what was said to hits and passages: shared by the lanes that recall it."""
 
 from collections.abc import Iterator, Sequence
+from datetime import datetime, timezone
+from functools import lru_cache
 
 import attrs
 
 from memoair_index import Hit
 from memoair_runtime.calls.names import AGENT
-from memoair_runtime.calls.turn import Turn, to_utterance
+from memoair_runtime.calls.turn import Turn
 from memoair_runtime.clock import spoken_date
 from memoair_runtime.recall.excerpt import excerpt
 from memoair_runtime.recall.lanes.lane import LaneHit, Passage, Source
 from memoair_runtime.vocabulary import LaneName
+
+_SECONDS_A_DAY = 86_400
 
 
 def turn_hit(lane: LaneName, turn: Turn, hit: Hit | None = None) -> LaneHit:
@@ -42,9 +46,16 @@ class FoundPassages:
     question: str
 
     def __iter__(self) -> Iterator[Passage]:
-        for hit in self.hits:
-            said = to_utterance(hit.document)
-            is_reply = said.side == AGENT
-            place = (said.occurred_at, said.session_id, said.number, is_reply, said.part)
-            text = excerpt(said.text, self.question) if is_reply else said.text
-            yield Passage(text, place, said.speaker, spoken_date(said.occurred_at))
+        for number, hit in enumerate(self.hits):
+            document = hit.document
+            kept = document.metadata
+            is_reply = document.speaker == AGENT
+            text = excerpt(document.text, self.question) if is_reply else document.text
+            moment = document.occurred_at or 0.0
+            place = (moment, document.group, kept["number"], is_reply, kept["part"], number)
+            yield Passage(text, place, kept[document.speaker], _day(int(moment // _SECONDS_A_DAY)))
+
+
+@lru_cache(maxsize=1 << 12)
+def _day(number: int) -> str:
+    return spoken_date(datetime.fromtimestamp(number * _SECONDS_A_DAY, timezone.utc))

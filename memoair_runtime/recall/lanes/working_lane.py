@@ -28,7 +28,7 @@ class WorkingLane:
         turns = self._memory.recent(question.session_id)[::-1][:recents]
         query = Query(question.text, group=question.session_id, now=question.now)
         best: dict[str, Hit] = {}
-        for hit in self._memory.search(query, 4 * (question.limit + recents)):
+        for hit in self._memory.search(query, 4 * (question.limit + recents)) if turns or not recents else ():
             best.setdefault(event_of(hit.document), hit)
         given = {turn.event_id for turn in turns}
         chosen = [(turn, best.get(turn.event_id)) for turn in turns]

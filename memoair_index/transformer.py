@@ -1,0 +1,157 @@
+"""A sentence transformer: what a whole text means, as a vector, computed by onnxruntime on one thread.
+
+It takes milliseconds for a question and tens of them for a hundred tokens: questions are read while a caller waits,
+everything else before. Optional: onnxruntime is imported when a model is opened, and comes with
+``pip install "memoair-voice[onnx]"``.
+"""
+
+import math
+import zlib
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+MODEL_FILE = "model.onnx"
+TOKENIZER_FILE = "tokenizer.json"
+# What is longer loses its end. MiniLM was trained on this length.
+MAX_TOKENS = 128
+
+# More than 128 tokens of any language: a tokeniser reads all of a text before it cuts.
+_MOST_CHARS = 4096
+# Lanes ask the same question one after the other.
+_CACHED_QUESTIONS = 16
+_CHUNK_BYTES = 1 << 20
+_FATAL = 4  # onnxruntime's own messages on stderr: what fails is raised, and told once
+_NEEDED_INPUTS = {"input_ids", "attention_mask"}
+_TYPES_INPUT = "token_type_ids"
+
+_Floats = NDArray[np.float32]
+
+
+class TransformerError(ValueError):
+    """A folder holds no transformer that can be used: a file is missing, damaged, or of another kind."""
+
+
+class Transformer:
+    """A model that turns texts into vectors, from a folder with ``model.onnx`` and ``tokenizer.json``.
+
+    The model takes ``input_ids`` and ``attention_mask`` (and ``token_type_ids``, where it wants them), and its first
+    output is a vector for each token. Safe to use from any thread, and in children that were forked off after it was
+    opened: it has no threads of its own.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Open a model; raises `TransformerError`, or ImportError where onnxruntime is not installed."""
+        self._tokenizer = _open_tokenizer(folder / TOKENIZER_FILE)
+        self.fingerprint = _fingerprint(folder / MODEL_FILE, folder / TOKENIZER_FILE)  # of what the vectors depend on
+        self._session = _open_session(folder / MODEL_FILE)
+        inputs = {each.name for each in self._session.get_inputs()}
+        if not _NEEDED_INPUTS <= inputs <= _NEEDED_INPUTS | {_TYPES_INPUT}:
+            raise TransformerError(f"{folder / MODEL_FILE}: it wants other inputs than tokens and their mask")
+        self._wants_types = _TYPES_INPUT in inputs
+        self._output = self._session.get_outputs()[0].name
+        self.dimensions = self._try(folder / MODEL_FILE)
+        self._questions = lru_cache(_CACHED_QUESTIONS)(self._encode_question)
+
+    def encode(self, texts: Sequence[str]) -> _Floats:
+        """Vectors of texts: the means of their tokens' vectors; shape ``(texts, dimensions)``.
+
+        Each row has the length 1, or 0 for a text without any token. Never fails for what a text holds.
+        """
+        rows = np.zeros((len(texts), self.dimensions), np.float32)
+        # One by one: on one thread a batch is no faster, its padding takes memory, and where activations are
+        # quantised as they come, a text's vector would depend on its company.
+        for row, text in zip(rows, texts, strict=True):
+            row[:] = self._encode(_cut(text))
+        return rows
+
+    def encode_question(self, text: str) -> _Floats:
+        """The vector of a question, shape ``(dimensions,)``; the last ones are remembered. Not to be changed."""
+        return self._questions(_cut(text))
+
+    def _encode_question(self, cut: str) -> _Floats:
+        vector = self._encode(cut)
+        vector.flags.writeable = False  # the next one who asks gets the same array
+        return vector
+
+    def _encode(self, cut: str) -> _Floats:
+        encoding = self._tokenizer.encode(cut)
+        if all(encoding.special_tokens_mask):
+            return np.zeros(self.dimensions, np.float32)
+        vector: _Floats = self._token_vectors(encoding.ids)[0].mean(axis=0, dtype=np.float32)
+        length = float(np.linalg.norm(vector))
+        # A damaged model may give what is no number.
+        return vector / length if 0 < length < math.inf else np.zeros(self.dimensions, np.float32)
+
+    def _token_vectors(self, ids: Sequence[int]) -> NDArray[Any]:
+        tokens = np.array([ids], np.int64)
+        given = {"input_ids": tokens, "attention_mask": np.ones_like(tokens)}
+        if self._wants_types:
+            given[_TYPES_INPUT] = np.zeros_like(tokens)
+        (vectors,) = self._session.run([self._output], given)
+        return np.asarray(vectors)
+
+    def _try(self, path: Path) -> int:
+        """Run the model once, which also brings it from the disk, and return the dimensions of its vectors."""
+        ids = self._tokenizer.encode("a").ids or [0]
+        try:
+            shape = self._token_vectors(ids).shape
+        except Exception as error:
+            raise TransformerError(f"{path}: it can't be run ({type(error).__name__})") from error
+        if len(shape) != 3 or shape[:2] != (1, len(ids)) or not shape[2]:
+            raise TransformerError(f"{path}: its first output is not a vector for each token")
+        return int(shape[2])
+
+
+def _cut(text: str) -> str:
+    """The beginning of a text, more than is read of it, as well-formed Unicode."""
+    words = text[: 16 * _MOST_CHARS].split(maxsplit=MAX_TOKENS)[:MAX_TOKENS]  # each is one token or more
+    beginning = " ".join(words)[:_MOST_CHARS]
+    return beginning if beginning.isascii() else beginning.encode(errors="replace").decode()
+
+
+def _open_tokenizer(path: Path) -> Tokenizer:
+    try:
+        tokenizer = Tokenizer.from_buffer(path.read_bytes())
+    except OSError as error:
+        raise TransformerError(f"{path}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise TransformerError(f"{path}: it is no tokenizer, or damaged") from error
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(MAX_TOKENS)
+    return tokenizer
+
+
+def _open_session(path: Path) -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ImportError(
+            'the second stage needs onnxruntime, which is not installed: pip install "memoair-voice[onnx]"'
+        ) from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.enable_cpu_mem_arena = False  # the arena keeps for ever what the longest text took, and saves no time
+    options.log_severity_level = _FATAL
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise TransformerError(f"{path}: it is no ONNX model, or damaged ({type(error).__name__})") from error
+
+
+def _fingerprint(*paths: Path) -> str:
+    crc = zlib.crc32(str(MAX_TOKENS).encode())
+    for path in paths:
+        try:
+            with path.open("rb") as file:
+                while chunk := file.read(_CHUNK_BYTES):
+                    crc = zlib.crc32(chunk, crc)
+        except OSError as error:
+            raise TransformerError(f"{path}: {error.strerror or error}") from error
+    return f"{crc:08x}"
