@@ -3,7 +3,9 @@
 import re
 
 # A sentence ends at its mark and the space behind it, a line at its feed; scripts without spaces have own marks.
-_END = re.compile(r"[.!?\N{HORIZONTAL ELLIPSIS}]+['\")\]]*\s+|[\u3002\uff01\uff1f\u0964\u061f]\s*|\s*\n\s*")
+# Each alternative begins where it can begin only once: else a long row of one sign would take the square of its length.
+_MARK = ".!?\N{HORIZONTAL ELLIPSIS}"
+_END = re.compile(rf"(?<![{_MARK}])[{_MARK}]+['\")\]]*\s+|[\u3002\uff01\uff1f\u0964\u061f]\s*|\n\s*")
 # Long replies of agents, cut to this, recall best: whole, they match every question; by the sentence, they lose what
 # they are about.
 PASSAGE_CHARS = 700

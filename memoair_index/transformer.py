@@ -6,6 +6,7 @@ everything else before. Optional: onnxruntime is imported when a model is opened
 """
 
 import math
+import os
 import zlib
 from collections.abc import Sequence
 from functools import lru_cache
@@ -110,7 +111,7 @@ class Transformer:
 
 def _cut(text: str) -> str:
     """The beginning of a text, more than is read of it, as well-formed Unicode."""
-    words = text[: 16 * _MOST_CHARS].split(maxsplit=MAX_TOKENS)[:MAX_TOKENS]  # each is one token or more
+    words = text[: 16 * _MOST_CHARS].split(maxsplit=MAX_TOKENS)[:MAX_TOKENS]  # hardly any is less than a token
     beginning = " ".join(words)[:_MOST_CHARS]
     return beginning if beginning.isascii() else beginning.encode(errors="replace").decode()
 
@@ -128,12 +129,7 @@ def _open_tokenizer(path: Path) -> Tokenizer:
 
 
 def _open_session(path: Path) -> Any:
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise ImportError(
-            'the second stage needs onnxruntime, which is not installed: pip install "memoair-voice[onnx]"'
-        ) from error
+    onnxruntime = _onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
@@ -143,6 +139,23 @@ def _open_session(path: Path) -> Any:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:
         raise TransformerError(f"{path}: it is no ONNX model, or damaged ({type(error).__name__})") from error
+
+
+def _onnxruntime() -> Any:
+    """The library, told to send nothing.
+
+    From 1.29 on it reports to Microsoft as soon as it is imported, by an id that it keeps in the user's cache folder.
+    What is remembered of a call stays on the device, and so does that there was one.
+    """
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read once, while it is imported
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ImportError(
+            'the second stage needs onnxruntime, which is not installed: pip install "memoair-voice[onnx]"'
+        ) from error
+    onnxruntime.disable_telemetry_events()  # builds for Windows apps don't ask the environment
+    return onnxruntime
 
 
 def _fingerprint(*paths: Path) -> str:

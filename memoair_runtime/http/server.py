@@ -12,8 +12,10 @@ import socket
 import threading
 import time
 from collections.abc import Mapping
+from email.message import Message
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
+from io import BytesIO
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -36,7 +38,15 @@ IDLE_TIMEOUT_S = 75.0
 READ_TIMEOUT_S = 10.0
 SEND_TIMEOUT_S = 10.0
 _DISCARD_BYTES = 8 << 20
+# As the standard library's own limits: it answers what goes beyond.
+_MOST_LINES = 102
+_LONGEST_LINE = 65_536
+_KEPT_HEADS = 256
+_KEPT_BYTES = 4_096
 _DISCARD_S = 1.0
+
+
+_Head = tuple[str, str, str, Message, bool]  # method, path, version, headers, and whether to hang up after the answer
 
 
 class LoopbackServer:
@@ -121,6 +131,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def __init__(self, connection: _TimedSocket, address: Any, server: LoopbackServer) -> None:
         self._owner = server
+        self._parsed: dict[bytes, _Head] = {}
         super().__init__(connection, address, server)  # type: ignore[arg-type]  # it only hands the server on
 
     def handle_one_request(self) -> None:
@@ -128,9 +139,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
         self.connection.wait_for(IDLE_TIMEOUT_S)
         try:
-            self.raw_requestline = self.rfile.readline(65_537)
+            self.raw_requestline = self.rfile.readline(_LONGEST_LINE + 1)
             if self.raw_requestline in (b"\r\n", b"\n"):  # some clients end a body with one line feed too many
-                self.raw_requestline = self.rfile.readline(65_537)
+                self.raw_requestline = self.rfile.readline(_LONGEST_LINE + 1)
         except TimeoutError:
             return
         if not self.raw_requestline:
@@ -138,11 +149,11 @@ class _Handler(BaseHTTPRequestHandler):
         self._owner.connections.busy(self.connection)
         self.connection.wait_for(READ_TIMEOUT_S)
         try:
-            if len(self.raw_requestline) > 65_536:
+            if len(self.raw_requestline) > _LONGEST_LINE:
                 self.requestline, self.request_version, self.command = "", "", ""
                 self.send_error(HTTPStatus.REQUEST_URI_TOO_LONG)
                 return
-            if not self.parse_request():
+            if not self._parse():
                 return
             if self.headers.defects:  # a line that is no header ends the headers for the library, but not for others
                 self.send_error(HTTPStatus.BAD_REQUEST)
@@ -152,6 +163,30 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         self.close_connection |= not self._owner.connections.idle(self.connection)
+
+    def _parse(self) -> bool:
+        """Read the rest of a request's head; tell whether there is a request, and else answer what came.
+
+        The requests of a connection look alike: a head that came before is not taken apart again, which would take a
+        tenth of a search.
+        """
+        lines = [self.raw_requestline]
+        while lines[-1] not in (b"\r\n", b"\n", b"") and len(lines) <= _MOST_LINES and len(lines[-1]) <= _LONGEST_LINE:
+            lines.append(self.rfile.readline(_LONGEST_LINE + 1))
+        raw = b"".join(lines)
+        known = self._parsed.get(raw)
+        if known is not None:
+            self.command, self.path, self.request_version, self.headers, self.close_connection = known
+            return True
+        stream, self.rfile = self.rfile, BytesIO(b"".join(lines[1:]))
+        try:
+            is_request = self.parse_request()
+        finally:
+            self.rfile = stream
+        # Whoever expects a word before he sends the body is answered by the library, each time.
+        if is_request and "Expect" not in self.headers and len(self._parsed) < _KEPT_HEADS and len(raw) < _KEPT_BYTES:
+            self._parsed[raw] = self.command, self.path, self.request_version, self.headers, self.close_connection
+        return is_request
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:  # noqa: ARG002
         """Answer a request that the standard library could not read; what it quotes of it is left out."""
