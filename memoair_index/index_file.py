@@ -31,12 +31,13 @@ class IndexFile:
     def open(cls, path: Path) -> "IndexFile":
         """Open a file; raises `ContainerError` where it is damaged or none, OSError where it can't be read."""
         file = Container(path, KIND, VERSION)
-        arrays = _arrays(file)
-        _check(arrays, path)
         try:
-            return cls(file, arrays, str(file.meta["embedding"]), dict(file.meta["note"]))
-        except (KeyError, TypeError, ValueError):
-            raise ContainerError(f"{path}: it says nothing of its embedding") from None
+            arrays = _arrays(file)
+            fingerprint, note = str(file.meta["embedding"]), dict(file.meta["note"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ContainerError(f"{path}: what it says of itself is not complete") from error
+        _check(arrays, path)
+        return cls(file, arrays, fingerprint, note)
 
     def verify(self) -> None:
         """Compare all of the file with its checksums; raises `ContainerError`. Takes a second for 2 GB."""
@@ -58,7 +59,13 @@ def write_index(path: Path, arrays: StoreArrays, fingerprint: str, note: Mapping
         flat |= {f"{name}.{field}": getattr(postings, field) for field in ("keys", "starts", "items", "counts")}
     for name, table in (("ids", arrays.ids), ("groups", arrays.groups)):
         flat |= {f"{name}.keys": table.keys, f"{name}.values": table.values}
-    meta = {"embedding": fingerprint, "speakers": arrays.speakers, "note": dict(note)}
+    meta = {
+        "embedding": fingerprint,
+        "length": arrays.length,
+        "linked": arrays.linked,
+        "speakers": arrays.speakers,
+        "note": dict(note),
+    }
     write_container(path, KIND, VERSION, meta, flat)
 
 
@@ -78,6 +85,8 @@ def _arrays(file: Container) -> StoreArrays:
         raise ContainerError(f"{file.path}: its items have another size")
     return StoreArrays(
         items=items.view(ITEM),
+        length=int(file.meta["length"]),
+        linked=bool(file.meta["linked"]),
         vectors=file.array("vectors"),
         terms=postings("terms"),
         labels=LabelArrays(

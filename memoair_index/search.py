@@ -27,7 +27,7 @@ _CANDIDATES = 128
 # A question has a dozen words; of a pasted document the rarest do.
 _MOST_WORDS = 96
 # Some 0.1 ms of the kernel's time.
-_MOST_POSTINGS = 30_000
+_MOST_POSTINGS = 16_000
 # What a word may be called besides: so many of its nearest that stand in any document, and what each counts,
 # as a share of cosine squared.
 _NEIGHBOURS = 12
@@ -132,6 +132,8 @@ class Searching:
                 speaker_weight=self._weights["speaker" if query.by_name else "self"],
                 only_group=only,
                 without_group=store.group_of(query.without_group) if query.without_group is not None else NONE,
+                linked=store.linked,
+                removed=store.live < size,
                 bonus_items=bonus_items,
                 bonuses=bonuses,
             )

@@ -5,6 +5,7 @@ weighted by how much each usually says, so that no transformer runs when a calle
 """
 
 import logging
+import math
 import zlib
 from collections.abc import Sequence
 from functools import lru_cache
@@ -67,7 +68,7 @@ class StaticModel:
         """Open a model file; raises `ContainerError` where it is damaged or none, OSError where it can't be read."""
         file = Container(path, KIND, VERSION)
         self._vectors = file.array("vectors")
-        self._scales = file.array("scales")
+        self._scales = file.array("scales").astype(np.float32)
         self._terms = file.array("terms")
         self._starts = file.array("neighbour_starts")
         self._neighbours = file.array("neighbours")
@@ -93,12 +94,12 @@ class StaticModel:
         return self._close(term)
 
     def _encode(self, words: Sequence[str]) -> NDArray[np.float32]:
-        pieces = [piece for word in words for piece in self._pieces(word)]
-        if not pieces:
+        pieces = np.array([piece for word in words for piece in self._pieces(word)], np.intp)
+        if not pieces.size:
             return np.zeros(self.dimensions, np.float32)
-        vector = self._scales[pieces].astype(np.float32) @ self._vectors[pieces].astype(np.float32)
-        length = float(np.linalg.norm(vector))
-        return vector / length if length > 0 else vector
+        vector: NDArray[np.float32] = self._scales[pieces] @ self._vectors[pieces].astype(np.float32)
+        length = math.sqrt(float(vector @ vector))
+        return vector / np.float32(length) if length > 0 else vector
 
     def _tokenize(self, word: str) -> tuple[int, ...]:
         return tuple(self._tokenizer.encode(word, add_special_tokens=False).ids)

@@ -73,9 +73,11 @@ def analyse(documents: list[Document], model: Embedding) -> list[Analysed]:
 
 @attrs.frozen
 class StoreArrays:
-    """A store as it lies in a file."""
+    """A store as it lies in a file: none of its documents was removed."""
 
     items: Array
+    length: int  # terms of all documents
+    linked: bool  # whether any document has neighbours
     vectors: NDArray[np.int8]
     terms: PostingArrays
     labels: LabelArrays
@@ -92,6 +94,8 @@ class StoreArrays:
         none = KeyArrays(np.zeros(0, np.uint64), np.zeros(0, np.int32))
         return cls(
             items=np.zeros(0, ITEM),
+            length=0,
+            linked=False,
             vectors=np.zeros((0, dimensions), np.int8),
             terms=PostingArrays.empty(),
             labels=LabelArrays.empty(),
@@ -119,10 +123,10 @@ class Store:
         self._group_ends = Rows(base.group_ends)
         self._speakers = {name: number for number, name in enumerate(base.speakers)}
         self._added: list[Document] = []
+        self.live = split
+        self.live_length = base.length
+        self.linked = base.linked  # whether any document has, or once had, neighbours
         self._decoded: dict[int, Document] = {}  # of the file; a call asks for the same ones again and again
-        stands = base.items["group"] >= 0
-        self.live = int(stands.sum())
-        self.live_length = int(base.items["length"][stands].sum())
 
     @property
     def average_length(self) -> float:
@@ -186,6 +190,7 @@ class Store:
         previous = self.end_of(group)
         if previous != NONE:
             self._set(previous, "following", number)
+            self.linked = True
         self._set_end(group, number)
         row = np.zeros((), ITEM)
         row["occurred_at"] = math.nan if document.occurred_at is None else document.occurred_at
@@ -279,6 +284,8 @@ class StoreSnapshot:
         ends[items["group"][last]] = np.flatnonzero(last)
         return StoreArrays(
             items=items,
+            length=int(items["length"].sum()),
+            linked=bool((items["following"] != NONE).any()),
             vectors=np.concatenate([self.base.vectors, self.tail_vectors])[stands],
             terms=self.terms.merged(numbers),
             labels=self.labels.merged(numbers),

@@ -8,8 +8,8 @@
 #include <string.h>
 
 #define MOST_STEPS 8
-/* Of scratch memory for each item: five numbers with a point and three without. */
-#define SCRATCH_BYTES 32
+/* Of scratch memory for each item: a cell, and three numbers. */
+#define SCRATCH_BYTES ((Py_ssize_t)(sizeof(Cell) + 3 * sizeof(int32_t)))
 
 /* As `memoair_index.items.ITEM`. */
 typedef struct {
@@ -36,9 +36,14 @@ typedef struct {
     int word;
 } Postings;
 
-/* One cell for each item; all of it is zero between two calls. */
+/* What is added up for one item, side by side, so that it is fetched at once; zero between two calls. */
 typedef struct {
-    float *best, *pooled, *own_sum, *pooled_sum, *bonus;
+    float best, pooled, own_sum, pooled_sum, bonus;
+} Cell;
+
+/* A cell for each item, and room for the numbers of all. */
+typedef struct {
+    Cell *cells;
     int32_t *touched, *reached, *candidates;
 } Scratch;
 
@@ -48,6 +53,7 @@ typedef struct {
     int steps;
     float own_weight, pooled_weight, speaker_weight;
     int32_t speaker, only_group, without_group;
+    int linked, removed; /* whether any item has neighbours, and whether any was removed */
 } Options;
 
 typedef struct {
@@ -76,9 +82,10 @@ static Py_ssize_t gather(const Items *items, const Postings *postings, const Opt
         float length = (float)item_at(items, number)->length;
         float norm = shortest + longer * length;
         float impact = postings->weight * (((o->k1 + 1.0f) * count) / (count + norm));
-        if (impact > s->best[number]) {
-            if (s->best[number] == 0.0f) s->touched[found++] = (int32_t)number;
-            s->best[number] = impact;
+        Cell *cell = s->cells + number;
+        if (impact > cell->best) {
+            if (cell->best == 0.0f) s->touched[found++] = (int32_t)number;
+            cell->best = impact;
         }
     }
     return found;
@@ -86,8 +93,18 @@ static Py_ssize_t gather(const Items *items, const Postings *postings, const Opt
 
 /* Adds a word's best impact around an item to its sum. */
 static inline void add_pooled(Scratch *s, int32_t number, float impact, Py_ssize_t *candidates) {
-    if (s->pooled_sum[number] == 0.0f) s->candidates[(*candidates)++] = number;
-    s->pooled_sum[number] += impact;
+    if (s->cells[number].pooled_sum == 0.0f) s->candidates[(*candidates)++] = number;
+    s->cells[number].pooled_sum += impact;
+}
+
+/* Notes a word's impact around an item, if it is the best so far; returns how many items were reached. */
+static inline Py_ssize_t reach(Scratch *s, int32_t number, float impact, Py_ssize_t reached) {
+    Cell *cell = s->cells + number;
+    if (impact > cell->pooled) {
+        if (cell->pooled == 0.0f) s->reached[reached++] = number;
+        cell->pooled = impact;
+    }
+    return reached;
 }
 
 /* Adds a word's impacts to the sums of the items that hold it and, weaker with each step, of those around. */
@@ -95,36 +112,29 @@ static void spread(const Items *items, const Options *o, Scratch *s, Py_ssize_t 
     Py_ssize_t reached = 0;
     for (Py_ssize_t i = 0; i < found; i++) {
         int32_t number = s->touched[i];
-        float impact = s->best[number];
-        const Item *itself = item_at(items, number);
-        s->own_sum[number] += impact;
-        if (itself->previous < 0 && itself->following < 0) { /* as documents that stand alone */
+        float impact = s->cells[number].best;
+        s->cells[number].own_sum += impact;
+        if (!o->linked) { /* as documents that stand alone: nothing is reached but themselves */
+            s->cells[number].best = 0.0f;
             add_pooled(s, number, impact, candidates);
             continue;
         }
-        if (impact > s->pooled[number]) {
-            if (s->pooled[number] == 0.0f) s->reached[reached++] = number;
-            s->pooled[number] = impact;
-        }
+        reached = reach(s, number, impact, reached);
         for (int direction = 0; direction < 2; direction++) {
             int32_t at = number;
             for (int step = 0; step < o->steps; step++) {
                 const Item *here = item_at(items, at);
                 at = direction ? here->following : here->previous;
                 if (!is_item(items, at)) break;
-                float weaker = impact * o->decays[step];
-                if (weaker > s->pooled[at]) {
-                    if (s->pooled[at] == 0.0f) s->reached[reached++] = at;
-                    s->pooled[at] = weaker;
-                }
+                reached = reach(s, at, impact * o->decays[step], reached);
             }
         }
     }
     for (Py_ssize_t i = 0; i < reached; i++) {
-        add_pooled(s, s->reached[i], s->pooled[s->reached[i]], candidates);
-        s->pooled[s->reached[i]] = 0.0f;
+        Cell *cell = s->cells + s->reached[i];
+        add_pooled(s, s->reached[i], cell->pooled, candidates);
+        cell->pooled = cell->best = 0.0f; /* whoever was touched was reached */
     }
-    for (Py_ssize_t i = 0; i < found; i++) s->best[s->touched[i]] = 0.0f;
 }
 
 static void sift_down(Candidate *heap, Py_ssize_t size, Py_ssize_t at) {
@@ -155,16 +165,20 @@ static void sift_up(Candidate *heap, Py_ssize_t at) {
 static Py_ssize_t choose(const Items *items, const Options *o, Scratch *s, Py_ssize_t candidates, Candidate *heap,
                          Py_ssize_t limit, float *own, float *pooled) {
     Py_ssize_t kept = 0;
+    int asks_items = o->removed || o->speaker >= 0 || o->only_group >= 0 || o->without_group >= 0;
     for (Py_ssize_t i = 0; i < candidates; i++) {
         int32_t number = s->candidates[i];
-        const Item *item = item_at(items, number);
-        Candidate candidate = {o->own_weight * s->own_sum[number], number};
-        candidate.score += o->pooled_weight * s->pooled_sum[number];
-        candidate.score += s->bonus[number];
-        if (o->speaker >= 0 && item->speaker == o->speaker) candidate.score += o->speaker_weight;
-        if (item->group < 0 || (o->only_group >= 0 && item->group != o->only_group) ||
-            (o->without_group >= 0 && item->group == o->without_group))
-            continue;
+        const Cell *cell = s->cells + number;
+        Candidate candidate = {o->own_weight * cell->own_sum, number};
+        candidate.score += o->pooled_weight * cell->pooled_sum;
+        candidate.score += cell->bonus;
+        if (asks_items) {
+            const Item *item = item_at(items, number);
+            if (item->group < 0 || (o->only_group >= 0 && item->group != o->only_group) ||
+                (o->without_group >= 0 && item->group == o->without_group))
+                continue;
+            if (o->speaker >= 0 && item->speaker == o->speaker) candidate.score += o->speaker_weight;
+        }
         if (kept < limit) {
             heap[kept] = candidate;
             sift_up(heap, kept++);
@@ -174,13 +188,12 @@ static Py_ssize_t choose(const Items *items, const Options *o, Scratch *s, Py_ss
         }
     }
     for (Py_ssize_t i = 0; i < kept; i++) {
-        own[i] = s->own_sum[heap[i].item];
-        pooled[i] = s->pooled_sum[heap[i].item];
+        own[i] = s->cells[heap[i].item].own_sum;
+        pooled[i] = s->cells[heap[i].item].pooled_sum;
     }
-    for (Py_ssize_t i = 0; i < candidates; i++) {
-        int32_t number = s->candidates[i];
-        s->own_sum[number] = s->pooled_sum[number] = s->bonus[number] = 0.0f;
-    }
+    for (Py_ssize_t i = 0; i < candidates; i++)
+        s->cells[s->candidates[i]].own_sum = s->cells[s->candidates[i]].pooled_sum =
+            s->cells[s->candidates[i]].bonus = 0.0f;
     return kept;
 }
 
@@ -198,8 +211,9 @@ static Py_ssize_t score(const Items *items, const Postings *postings, Py_ssize_t
     for (Py_ssize_t i = 0; i < bonuses; i++) {
         int32_t number = bonus_items[i];
         if (!is_item(items, number) || !(bonus_values[i] > 0.0f)) continue;
-        if (s->pooled_sum[number] == 0.0f && s->bonus[number] == 0.0f) s->candidates[candidates++] = number;
-        s->bonus[number] += bonus_values[i];
+        Cell *cell = s->cells + number;
+        if (cell->pooled_sum == 0.0f && cell->bonus == 0.0f) s->candidates[candidates++] = number;
+        cell->bonus += bonus_values[i];
     }
     return choose(items, o, s, candidates, heap, limit, own, pooled);
 }
@@ -261,11 +275,11 @@ static int read_decays(PyObject *decays, Options *o) {
     return PyErr_Occurred() ? -1 : 0;
 }
 
-static void lay_out(Scratch *s, char *cells, Py_ssize_t size) {
-    float **floats[] = {&s->best, &s->pooled, &s->own_sum, &s->pooled_sum, &s->bonus};
-    int32_t **numbers[] = {&s->touched, &s->reached, &s->candidates};
-    for (int i = 0; i < 5; i++, cells += size * 4) *floats[i] = (float *)cells;
-    for (int i = 0; i < 3; i++, cells += size * 4) *numbers[i] = (int32_t *)cells;
+static void lay_out(Scratch *s, char *memory, Py_ssize_t size) {
+    s->cells = (Cell *)memory;
+    s->touched = (int32_t *)(memory + size * (Py_ssize_t)sizeof(Cell));
+    s->reached = s->touched + size;
+    s->candidates = s->reached + size;
 }
 
 static PyObject *to_result(const Candidate *heap, Py_ssize_t kept, const float *own, const float *pooled) {
@@ -280,9 +294,9 @@ static PyObject *kernel_score(PyObject *Py_UNUSED(module), PyObject *args) {
     PyObject *base, *tail, *lists, *bonus_items, *bonus_values, *scratch_cells, *decays;
     Options o;
     Py_ssize_t limit;
-    if (!PyArg_ParseTuple(args, "OOOO!OOO(fff)(fffi)(ii)n", &base, &tail, &scratch_cells, &PyList_Type, &lists,
+    if (!PyArg_ParseTuple(args, "OOOO!OOO(fff)(fffi)(iipp)n", &base, &tail, &scratch_cells, &PyList_Type, &lists,
                           &bonus_items, &bonus_values, &decays, &o.k1, &o.b, &o.average, &o.own_weight,
-                          &o.pooled_weight, &o.speaker_weight, &o.speaker, &o.only_group, &o.without_group, &limit))
+                          &o.pooled_weight, &o.speaker_weight, &o.speaker, &o.only_group, &o.without_group, &o.linked, &o.removed, &limit))
         return NULL;
     if (read_decays(decays, &o)) return NULL;
     PyObject *result = NULL;

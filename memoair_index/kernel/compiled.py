@@ -18,7 +18,7 @@ def score(request: KernelRequest) -> KernelResult:
         request.decays,
         (request.k1, request.b, request.average_length),
         (request.own_weight, request.pooled_weight, request.speaker_weight, request.speaker),
-        (request.only_group, request.without_group),
+        (request.only_group, request.without_group, request.linked, request.removed),
         request.limit,
     )
     return KernelResult(

@@ -28,6 +28,7 @@ class KernelRequest:
     sum, for each word, the best impact on it or on those around it in its group, a step away weakened by
     ``decays[0]`` and so on. The score is the sum of both with their weights, the bonus, and ``speaker_weight`` where
     the item's speaker is ``speaker``. ``speaker``, ``only_group`` and ``without_group`` are `NONE` where nobody asked.
+    ``linked`` may be false where no item has neighbours, ``removed`` where none was removed: then less is looked at.
     """
 
     items: Rows
@@ -44,6 +45,8 @@ class KernelRequest:
     speaker_weight: float = 0.0
     only_group: int = NONE
     without_group: int = NONE
+    linked: bool = True
+    removed: bool = True
     bonus_items: Numbers = attrs.field(factory=lambda: np.zeros(0, np.int32))
     bonuses: Scores = attrs.field(factory=lambda: np.zeros(0, np.float32))
 

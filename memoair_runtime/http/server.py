@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Mapping
 from email.message import Message
+from functools import lru_cache
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from io import BytesIO
@@ -298,6 +299,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(packet if self.command == "HEAD" else packet + content)
 
 
+@lru_cache(maxsize=64)
 def _is_loopback(host_header: str) -> bool:
     try:
         host = urlsplit(f"//{host_header}").hostname or ""

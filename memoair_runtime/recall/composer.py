@@ -87,11 +87,8 @@ def _section(name: LaneName, passages: Iterable[Passage], room: int, seen: set[s
         key = said.casefold()
         if not said or key in seen:
             continue
-        text = (
-            f"- {speaker_name(passage.speaker[:_LONGEST_SPEAKER], 'Speaker')}: {said}"
-            if passage.speaker
-            else f"- {said}"
-        )
+        speaker = passage.speaker
+        text = f"- {speaker_name(speaker[:_LONGEST_SPEAKER], 'Speaker')}: {said}" if speaker else f"- {said}"
         heading = passage.heading
         heading_cost = len(heading) + 2 if heading and heading not in headings else 0
         text = _cut(text, left - heading_cost - 1, at_word=not chosen)

@@ -55,13 +55,16 @@ class Searcher:
         outcomes = self._recall.ask(questions, deadline)
         answers = {name: outcome.answer for name, outcome in outcomes.items() if outcome.status is LaneStatus.OK}
         context = compose(answers, self._budgets)
+        hits = {name: [hit.to_wire() for hit in answers.get(name, NO_ANSWER).hits] for name in LaneName}
         total_s = time.monotonic() - began_at
         self._count(outcomes, total_s)
         return {
             "contextText": context,
             "profile": answers.get(LaneName.PROFILE, NO_ANSWER).profile,
-            **{name.value: _hits(answers, name) for name in (LaneName.WORKING, LaneName.PERMANENT, LaneName.ORG)},
-            "sources": _sources(answers) if request.include_sources is not False else [],
+            "working": hits[LaneName.WORKING],
+            "permanent": hits[LaneName.PERMANENT],
+            "org": hits[LaneName.ORG],
+            "sources": _sources(hits) if request.include_sources is not False else [],
             "trace": {
                 "degraded": any(outcome.is_degraded for outcome in outcomes.values()),
                 "totalMs": round(total_s * 1e3, 3),
@@ -102,12 +105,8 @@ class Searcher:
 _SKIPPED = LaneOutcome(LaneStatus.SKIPPED)
 
 
-def _hits(answers: Mapping[LaneName, LaneAnswer], name: LaneName) -> list[dict[str, Any]]:
-    return [hit.to_wire() for hit in answers.get(name, NO_ANSWER).hits]
-
-
-def _sources(answers: Mapping[LaneName, LaneAnswer]) -> list[dict[str, Any]]:
-    return [hit.source.to_wire() for name in LaneName for hit in answers.get(name, NO_ANSWER).hits]
+def _sources(hits: Mapping[LaneName, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    return [hit["source"] for found in hits.values() for hit in found]
 
 
 def _traced(outcome: LaneOutcome) -> dict[str, Any]:
