@@ -28,6 +28,8 @@ TERMS: Mapping[str, str] = {
     "amount": "the question asks how many or how long, and a word for a time is in it",
     "name": "the question asks who, where or for a title, and a name is in it",
     "correction": "the speaker takes back or corrects something: the later word wins",
+    "transformer": "cosine of the question and the document with its neighbours by MiniLM, for the best 50, where there"
+    " is a model and the session asks for it",
     "label": "what the document is about was named in the talk, share of its rare words, .95 a turn since",
 }
 

@@ -19,7 +19,7 @@ from memoair_runtime.recall.org_documents import OrgDocuments
 from memoair_runtime.recall.searcher import Searcher
 from memoair_runtime.settings import ORG_ONLY, Settings
 from memoair_runtime.storage.user_folder import create_project, org_index
-from memoair_runtime.vocabulary import LaneName
+from memoair_runtime.vocabulary import LaneName, Variant
 from memoair_runtime.wire import DeadlineRequest, EndRequest, Identified, SearchRequest, StartRequest, TurnRequest
 
 DEFAULT_FLUSH_MS = 5_000
@@ -40,9 +40,15 @@ class RuntimeService:
         self._org = OrgLane(_documents(settings), self._keeper.memory.talk)
         self._sessions_loader = BackgroundJob("load-sessions", self._keeper.load)
         self._org_loader = BackgroundJob("load-org", self._org.load)
+        self._variants: dict[str, Variant] = {}  # of sessions that were started with another than the default
         memory = self._keeper.memory
         self._searcher = Searcher(
-            [ProfileLane(memory), WorkingLane(memory), PermanentLane(memory, self._keeper.gate), self._org],
+            [
+                ProfileLane(memory),
+                WorkingLane(memory),
+                PermanentLane(memory, self._keeper.gate, self._keeper.second),
+                self._org,
+            ],
             self.metrics,
         )
 
@@ -74,6 +80,10 @@ class RuntimeService:
             raise BadRequest(f"mode can be {ORG_ONLY!r} or left out", field="mode")
         fault = self._keeper.start(request, unkept=request.mode == ORG_ONLY)
         self.load()  # what other processes have written since
+        self._variants.pop(request.session_id, None)
+        if request.variant() is Variant.MEDIUM:
+            self._variants[request.session_id] = Variant.MEDIUM
+            self._keeper.read_again()
         folder = self._keeper.folder(request.session_id)
         permanent_ready = self._keeper.gate.readiness is Readiness.READY
         return {
@@ -99,10 +109,13 @@ class RuntimeService:
         notes = ["the session was never started; opened silently"] if session.state is SessionState.UNHEARD else []
         if self._keeper.unread:
             notes.append(f"{self._keeper.unread} earlier sessions can't be read")
+        variant = self._variants.get(request.session_id, Variant.DEFAULT)
+        if variant is Variant.MEDIUM and self._keeper.second.problem:
+            notes.append("there is no second reading here: the model is missing or can't be used")
         org_alone = self._settings.org_only or isinstance(session, UnkeptSession)
         if session.is_unknown:
             self._keeper.sessions.forget(session)  # or every id that is ever searched would be kept in mind
-        return self._searcher.search(request, _ORG_ALONE if org_alone else _ALL_LANES, notes, began_at)
+        return self._searcher.search(request, _ORG_ALONE if org_alone else _ALL_LANES, variant, notes, began_at)
 
     def after_turn(self, request: TurnRequest) -> dict[str, Any]:
         """Keep a turn: it is on the disk when this returns."""
@@ -120,6 +133,7 @@ class RuntimeService:
         """Close a session."""
         self._admit(request)
         session = self._keeper.end(request)
+        self._variants.pop(session.id, None)
         return {"status": "ok", "flushed": {"turns": self._keeper.memory.count(session.id)}}
 
     def flush(self, request: DeadlineRequest) -> dict[str, Any]:

@@ -34,6 +34,7 @@ class Settings:
     cloud_base_url: str = DEFAULT_CLOUD_BASE_URL
     org_only: bool = False
     org_file: Path | None = None
+    medium_model: Path | None = None
     ends_with_stdin: bool = False
 
     @classmethod
@@ -49,7 +50,7 @@ class Settings:
         org_only = mode == ORG_ONLY
         host, port = _bind_addr(get("BIND_ADDR") or DEFAULT_BIND_ADDR)
         storage_root = get("STORAGE_ROOT")
-        org_file = get("ORG_FILE")
+        org_file, medium_model = get("ORG_FILE"), get("MEDIUM_MODEL")
         return cls(
             project_id=_project(get("PROJECT_ID"), get("WORKSPACE_ID")),
             user_id=ORG_ONLY_USER if org_only else _identifier("USER_ID", get("USER_ID")),
@@ -62,6 +63,7 @@ class Settings:
             cloud_base_url=get("CLOUD_BASE_URL") or DEFAULT_CLOUD_BASE_URL,
             org_only=org_only,
             org_file=Path(org_file) if org_file else None,
+            medium_model=Path(medium_model) if medium_model else None,
             ends_with_stdin=get("OWNER_PIPE") == "stdin",
         )
 

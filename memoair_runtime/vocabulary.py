@@ -12,6 +12,13 @@ class LaneName(str, Enum):
     ORG = "org"  # what the organisation's documents say
 
 
+class Variant(str, Enum):
+    """Which embedding a session's questions are read with: ``satham.variant`` on the wire."""
+
+    DEFAULT = "default"  # the static one
+    MEDIUM = "medium"  # and a transformer, for a second reading of the best, where a model is given
+
+
 class Intent(str, Enum):
     """What the answer is for."""
 

@@ -10,7 +10,7 @@ import msgspec
 from memoair_runtime.clock import parse_moment
 from memoair_runtime.faults import BadRequest
 from memoair_runtime.filters import Predicate, parse_filter
-from memoair_runtime.vocabulary import Intent, LaneName
+from memoair_runtime.vocabulary import Intent, LaneName, Variant
 
 # The longest question anybody speaks is some thousand characters; a hundred thousand is a mistake in the caller's code.
 MAX_QUERY_CHARS = 16_384
@@ -58,6 +58,13 @@ class StartRequest(Identified, frozen=True, rename="camel", kw_only=True):
     satham: Metadata | None = None
     metadata: Metadata | None = None
     mode: str | None = None
+
+    def variant(self) -> Variant:
+        """The embedding that is asked for; the default one for a name that this version does not know."""
+        try:
+            return Variant((self.satham or {}).get("variant") or Variant.DEFAULT)
+        except ValueError:
+            return Variant.DEFAULT
 
     def known_metadata(self) -> SessionMetadata:
         """The typed part of the metadata; raises `BadRequest` where it has another type."""

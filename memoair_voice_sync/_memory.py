@@ -57,7 +57,8 @@ class MemoAirVoiceMemorySync:
 
     Either ``api_key`` or ``internal_token`` must be set if the runtime needs to bootstrap from the cloud; they reach it
     by its environment. Where no cloud has the organisation's documents, ``org_file`` holds them as JSON lines (``{"id",
-    "text", "metadata"}``). ``org_only`` searches these alone and keeps nothing. ``satham`` selects the embedder.
+    "text", "metadata"}``). ``org_only`` searches these alone and keeps nothing. ``satham`` selects the embedder:
+    ``{"variant": "default"}``, or ``"medium"`` for a second reading by a transformer, where the runtime has one.
 
     Every method may be called from any thread. Each raises `MemoAirVoiceMemoryError` where the memory fails, ValueError
     or TypeError where an argument can't be. Use it in a ``with`` block, or call `close`.

@@ -58,6 +58,10 @@ class CallerMemory:
         """A session's turns, oldest first."""
         return to_turns(self._index.group(session_id))
 
+    def group(self, session_id: str) -> list[Document]:
+        """All passages of a session, in order."""
+        return self._index.group(session_id)
+
     def count(self, session_id: str) -> int:
         """How many turns a session has."""
         last = self._index.group(session_id, last=1)

@@ -6,6 +6,7 @@ from memoair_runtime.calls.brief import brief
 from memoair_runtime.calls.caller_memory import CallerMemory
 from memoair_runtime.calls.memory_file import MemoryFile
 from memoair_runtime.calls.profile import read_snapshot, snapshot
+from memoair_runtime.calls.second_reading import SecondReading
 from memoair_runtime.calls.session import Opening, Session, SessionState
 from memoair_runtime.calls.sessions import Sessions
 from memoair_runtime.clock import utc_now
@@ -34,6 +35,7 @@ class Keeper:
         self._keeps = not settings.org_only
         self._file = MemoryFile(self._folder, self.memory)
         self._is_file_open = False
+        self.second = SecondReading(settings.medium_model, self._folder.vectors, self.memory.group)
         self._profile_role = Role(self._folder.role("profile"))
         self._stored_profile = self.memory.profile
         self._upkeep = Upkeep()
@@ -54,6 +56,10 @@ class Keeper:
         self.gate.open()
         if self._keeps:
             self._file.write_if_due(self.sessions.stamps())
+
+    def read_again(self) -> None:
+        """Prepare the second reading, in the background."""
+        self.second.begin([session_id for session_id, _ in self._folder.session_logs()])
 
     def folder(self, session_id: str) -> SessionFolder:
         """Where a session lies on the disk."""
@@ -94,6 +100,7 @@ class Keeper:
         session = self.sessions.use(request.session_id)
         event_id = session.save_turn(payload, occurred_at, now)
         if event_id is not None:
+            self.second.hear(session.id, is_whole=False)
             self._upkeep.soon(f"brief {session.id}", lambda: self._write_brief(session.id))
         return event_id
 
@@ -101,6 +108,7 @@ class Keeper:
         """Close a session."""
         session = self.sessions.use(request.session_id)
         session.end(request.reason or "completed", utc_now())
+        self.second.hear(session.id, is_whole=True)
         return session
 
     def flush(self, deadline: float) -> int:

@@ -8,7 +8,7 @@ from memoair_runtime.metrics import Metrics
 from memoair_runtime.recall.composer import Budgets, compose
 from memoair_runtime.recall.lanes.lane import NO_ANSWER, Lane, LaneAnswer, Question
 from memoair_runtime.recall.sweep import LaneOutcome, LaneQuestion, LaneStatus, Recall
-from memoair_runtime.vocabulary import Intent, LaneName
+from memoair_runtime.vocabulary import Intent, LaneName, Variant
 from memoair_runtime.wire import DEFAULT_TIMEOUT_MS, SearchRequest
 
 # Searches at a time; each holds one worker for about a millisecond, a lane that hangs holds one until it comes back.
@@ -40,7 +40,12 @@ class Searcher:
         return {lane.name.value: lane.readiness.value for lane in self._lanes}
 
     def search(
-        self, request: SearchRequest, allowed: frozenset[LaneName], notes: list[str], began_at: float
+        self,
+        request: SearchRequest,
+        allowed: frozenset[LaneName],
+        variant: Variant,
+        notes: list[str],
+        began_at: float,
     ) -> dict[str, Any]:
         """Answer a search from the lanes that it asks for and that are ``allowed``; ``notes`` go into the trace.
 
@@ -51,7 +56,7 @@ class Searcher:
         intent = request.known_intent()
         if intent is None:
             notes = [*notes, "the intent is not known; taken as answer_current_user"]
-        questions = self._questions(request, allowed, intent or Intent.ANSWER_CURRENT_USER, deadline)
+        questions = self._questions(request, allowed, intent or Intent.ANSWER_CURRENT_USER, variant, deadline)
         outcomes = self._recall.ask(questions, deadline)
         answers = {name: outcome.answer for name, outcome in outcomes.items() if outcome.status is LaneStatus.OK}
         context = compose(answers, self._budgets)
@@ -81,7 +86,7 @@ class Searcher:
         self._recall.close()
 
     def _questions(
-        self, request: SearchRequest, allowed: frozenset[LaneName], intent: Intent, deadline: float
+        self, request: SearchRequest, allowed: frozenset[LaneName], intent: Intent, variant: Variant, deadline: float
     ) -> list[LaneQuestion]:
         keeps, now = request.predicate(), time.time()
         asked = allowed.intersection(LaneName if request.lanes is None else request.lanes)
@@ -91,7 +96,7 @@ class Searcher:
             if limit is None:
                 limit = lane.default_limit
             if lane.name in asked and limit:
-                question = Question(request.query, request.session_id, intent, limit, deadline, now, keeps)
+                question = Question(request.query, request.session_id, intent, limit, deadline, now, variant, keeps)
                 questions.append(LaneQuestion(lane, question))
         return questions
 

@@ -61,6 +61,11 @@ class UserFolder:
         """The index files there are."""
         return list(self.path.glob("permanent-*.index"))
 
+    @property
+    def vectors(self) -> Path:
+        """What a transformer made of what was said; a cache."""
+        return self.path / "vectors.bin"
+
     def role(self, name: str) -> Path:
         """The lock of what only one process may do for this user at a time."""
         return self.path / f"{name}.lock"

@@ -9,7 +9,7 @@ import attrs
 from memoair_runtime.clock import iso
 from memoair_runtime.filters import Predicate
 from memoair_runtime.gate import Readiness
-from memoair_runtime.vocabulary import Intent, LaneName
+from memoair_runtime.vocabulary import Intent, LaneName, Variant
 
 
 @attrs.frozen
@@ -25,6 +25,7 @@ class Question:
     limit: int
     deadline: float
     now: float | None = None
+    variant: Variant = Variant.DEFAULT
     keeps: Predicate | None = None  # the filter on metadata
 
 

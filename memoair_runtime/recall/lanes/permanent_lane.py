@@ -1,15 +1,20 @@
 """The permanent lane: what was said in earlier calls."""
 
+import time
+
 from memoair_index import Hit, Query
 from memoair_runtime.calls.caller_memory import CallerMemory
+from memoair_runtime.calls.second_reading import BEST, SecondReading
 from memoair_runtime.calls.turn import event_of
 from memoair_runtime.gate import Gate, Readiness
 from memoair_runtime.recall.lanes.lane import LaneAnswer, Question
 from memoair_runtime.recall.lanes.turns import FoundPassages, turn_hit
-from memoair_runtime.vocabulary import LaneName
+from memoair_runtime.vocabulary import LaneName, Variant
 
 # The section of the context has room for some twenty utterances.
 _PASSAGES = 36
+# A second reading takes some milliseconds; with less time left than this the first order stands.
+_SECOND_READING_S = 0.015
 
 
 class PermanentLane:
@@ -21,8 +26,9 @@ class PermanentLane:
     name = LaneName.PERMANENT
     default_limit = 6
 
-    def __init__(self, memory: CallerMemory, gate: Gate) -> None:
+    def __init__(self, memory: CallerMemory, gate: Gate, second: SecondReading) -> None:
         self._memory = memory
+        self._second = second
         self._gate = gate
 
     @property
@@ -34,7 +40,10 @@ class PermanentLane:
         """Answer with at most ``limit`` turns, best first."""
         self._gate.wait(question.deadline)
         query = Query(question.text, without_group=question.session_id, now=question.now)
-        found = self._memory.search(query, max(_PASSAGES, 4 * question.limit), question.keeps)
+        wanted = BEST if question.variant is Variant.MEDIUM else _PASSAGES
+        found = self._memory.search(query, max(wanted, 4 * question.limit), question.keeps)
+        if question.variant is Variant.MEDIUM and question.deadline - time.monotonic() > _SECOND_READING_S:
+            found = self._second.rescored(found, question.text)
         turns: dict[str, Hit] = {}
         for hit in found:
             if len(turns) == question.limit:
