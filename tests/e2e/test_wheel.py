@@ -1,5 +1,6 @@
 """The wheel, installed into an empty environment, as users get it."""
 
+import os
 import subprocess
 import sys
 import venv
@@ -22,7 +23,10 @@ def test_a_wheel_in_an_empty_environment_has_its_commands_and_data(tmp_path: Pat
     (wheel,) = (tmp_path / "dist").glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert {f"{package}/py.typed" for package in ("memoair_voice", "memoair_voice_sync")} <= set(names)
-    assert not [name for name in names if name.startswith(("tests", "benchmarks", "examples"))]
+    assert not [name for name in names if name.startswith(("tests", "tools", "benchmarks", "examples"))]
+    assert {f"memoair_index/data/{name}" for name in ("minilm-static.bin", "weights.json")} <= set(names)
+    assert any(name.startswith("memoair_index/kernel/_compiled.") and name.endswith((".so", ".pyd")) for name in names)
+    assert any(name.endswith("/NOTICE") for name in names)
 
     environment = tmp_path / "empty"
     venv.create(environment, with_pip=False)
@@ -35,3 +39,14 @@ def test_a_wheel_in_an_empty_environment_has_its_commands_and_data(tmp_path: Pat
     assert refused.returncode == 2
     assert "MEMOAIR_RUNTIME_PROJECT_ID" in refused.stderr
     run(python, "-c", "import memoair_voice as v; assert v.__version__ == '0.4.0'", cwd=tmp_path)
+
+
+def test_without_a_compiler_the_wheel_is_built_all_the_same(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    run("git", "clone", "--quiet", ROOT, source)
+    none = {**os.environ, "CC": "/bin/false", "CXX": "/bin/false"}
+    run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path / "dist", source, env=none)
+    (wheel,) = (tmp_path / "dist").glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert "memoair_index/kernel/plain.py" in names
+    assert not [name for name in names if name.endswith((".so", ".pyd"))]
