@@ -58,6 +58,10 @@ _UNIT_DAYS = {"day": 1, "week": 7, "month": 30, "year": 365}
 # These name a month only with a number beside them or a word before it: one may march, too.
 _AMBIGUOUS = re.compile(r"\b(?:in|of|on|since|until|by|last|this|next|early|late|mid|during|for|and|before|after)\s+$")
 
+_LONGEST_PREPOSITION = 10
+# Nobody asks about more dates at once; a pasted calendar does.
+_MOST_SPANS = 24
+
 # Without one of these there is no date.
 _ANY = re.compile(rf"\b(?:{_MONTH}|{_YEAR}-\d\d|ago|last|past|previous|today|yesterday|this morning)\b")
 
@@ -104,7 +108,8 @@ def days_in(question: str, now: float | None = None) -> Days:
     for match in _NAMED.finditer(question):
         month, day = _MONTHS[match["month"]], match["before"] or match["after"]
         year = int(match["year"]) if match["year"] else None
-        if match["month"] in ("may", "march") and not (day or year or _AMBIGUOUS.search(question[: match.start()])):
+        before = question[max(0, match.start() - _LONGEST_PREPOSITION) : match.start()]
+        if match["month"] in ("may", "march") and not (day or year or _AMBIGUOUS.search(before)):
             continue
         if day:
             number = int(re.sub(r"\D", "", day))
@@ -115,7 +120,7 @@ def days_in(question: str, now: float | None = None) -> Days:
             months.add(month)
     if now is not None:
         spans += _relative(question, int(now // 86_400))
-    return Days(tuple(spans), frozenset(months))
+    return Days(tuple(dict.fromkeys(spans))[:_MOST_SPANS], frozenset(months))
 
 
 def _relative(question: str, today: int) -> list[tuple[int, int]]:

@@ -17,7 +17,7 @@ from memoair_index.static_model import Embedding, NoEmbedding, default_model
 from memoair_index.store import Analysed, Store, StoreArrays, analyse
 
 # How many documents are analysed at once before they are let in: searches go on in between.
-_BATCH = 512
+_BATCH = 4_096
 
 
 class Index:
@@ -102,6 +102,11 @@ class Index:
         """How many documents hold a word."""
         with self._lock:
             return min((self._store.terms.frequency(term) for term in term_ids(words(fold(word)))), default=0)
+
+    def documents(self) -> list[Document]:
+        """All documents, in the order in which they were added. Of a large file this takes long."""
+        with self._lock:
+            return [self._store.document(number) for number in self._store.numbers()]
 
     def group(self, name: str, last: int | None = None) -> list[Document]:
         """The documents of a group in order; with ``last``, that many from its end."""

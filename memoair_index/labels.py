@@ -19,6 +19,8 @@ from memoair_index.postings import PostingArrays, Postings, PostingSnapshot
 
 # How much of its weight a label keeps with every turn that has passed since it was named.
 DECAY = 0.95
+# And how much, where the question itself names another one in full.
+CHANGED_SUBJECT = 0.5
 # What is named by less than this share of its words is not meant.
 LEAST_SHARE = 0.3
 # Older turns have lost nine tenths of their weight.
@@ -26,6 +28,7 @@ MOST_TURNS = 48
 # A label of common words says little, also where all of them were said: its worth is w / (w + this), w being the sum
 # of its words' idf.
 _ENOUGH_IDF = 6.0
+_NEARLY_WHOLE = 0.9
 _CACHED_TURNS = 1_024
 
 
@@ -49,6 +52,9 @@ class LabelArrays:
         return [self.text[start:end].decode(errors="replace") for start, end in pairwise(bounds)]
 
 
+_Named = dict[int, tuple[float, bool]]  # by label: its worth, and whether all of it was said
+
+
 class Labels:
     """The labels of an index's documents, known by their numbers. Not thread-safe: the index locks."""
 
@@ -59,7 +65,7 @@ class Labels:
         self._documents = Postings(base.documents, split)
         self._texts: list[str] | None = None  # read when somebody first asks
         self._numbers: dict[str, int] = {}
-        self._named: dict[str, dict[int, float]] = {}  # what a turn names, until a document comes or goes
+        self._named: dict[str, _Named] = {}  # what a turn names, until a document comes or goes
 
     def add(self, item: int, labels: Sequence[str]) -> None:
         """Note what a document is about."""
@@ -87,9 +93,13 @@ class Labels:
         found: dict[int, float] = {}
         if not self._known():
             return found
+        passed = 1.0
         for age, turn in enumerate(reversed(talk[-MOST_TURNS:])):
-            for label, worth in self._named_by(turn, documents).items():
-                found[label] = max(found.get(label, 0.0), worth * DECAY**age)
+            named = self._named_by(turn, documents)
+            for label, (worth, _) in named.items():
+                found[label] = max(found.get(label, 0.0), worth * passed * DECAY**age)
+            if not age and any(is_whole for _, is_whole in named.values()):
+                passed = CHANGED_SUBJECT
         return found
 
     def documents(self, named: Mapping[int, float]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
@@ -114,8 +124,8 @@ class Labels:
         """The number of documents with a label that holds the term; one with two of them counts twice."""
         return sum(self._documents.frequency(label) for label in self._terms.items(term).tolist())
 
-    def _named_by(self, turn: str, documents: int) -> dict[int, float]:
-        """The labels that one turn names, each with its worth. A turn comes again with every search of its call."""
+    def _named_by(self, turn: str, documents: int) -> "_Named":
+        """The labels that one turn names. A turn comes again with every search of its call."""
         named = self._named.get(turn)
         if named is None:
             if len(self._named) >= _CACHED_TURNS:
@@ -123,7 +133,7 @@ class Labels:
             named = self._named[turn] = self._look_up(turn, documents)
         return named
 
-    def _look_up(self, turn: str, documents: int) -> dict[int, float]:
+    def _look_up(self, turn: str, documents: int) -> "_Named":
         said: dict[int, float] = {}
         weights: dict[int, float] = {}
 
@@ -139,7 +149,7 @@ class Labels:
         for label, share in said.items():
             whole = sum(map(weight, _terms(self._known()[label])))
             if share >= LEAST_SHARE * whole and self._documents.frequency(label):
-                found[label] = share / (whole + _ENOUGH_IDF)
+                found[label] = share / (whole + _ENOUGH_IDF), share >= _NEARLY_WHOLE * whole
         return found
 
 

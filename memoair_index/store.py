@@ -164,6 +164,11 @@ class Store:
             document = self._decoded[number] = Document(*msgspec.structs.astuple(record))
         return document
 
+    def numbers(self) -> list[int]:
+        """The numbers of all documents that stand."""
+        standing: list[int] = np.flatnonzero(self.items.all()["group"] >= 0).tolist()
+        return standing
+
     def backwards(self, number: int) -> Iterator[int]:
         """The numbers of a document and of those before it in its group, the nearest first."""
         return self._walk(number, "previous")

@@ -7,16 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import msgspec
 
 from memoair_index import Document, Hit, Index, Query
-from memoair_runtime.calls.names import AGENT, CALLER, Names
-from memoair_runtime.calls.profile import Profile
+from memoair_runtime.calls.names import AGENT, CALLER, Names, NamesNote
+from memoair_runtime.calls.profile import Profile, from_snapshot, snapshot
 from memoair_runtime.calls.turn import Turn, event_of, first_ids, to_documents, to_turn, to_turns
 from memoair_runtime.filters import Predicate
 from memoair_runtime.storage.events import Event, EventType
 
 # What was said in a call just before: enough to read the next question in its light.
 _RECENT_TURNS = 24
+_RECENT_DOCUMENTS = 4 * _RECENT_TURNS
 _KEPT_TURNS = 512
 
 
@@ -95,28 +97,32 @@ class CallerMemory:
             if len(self._whole) >= _KEPT_TURNS:
                 self._whole.clear()
             found = self._index.stretch(document.id, lambda each: event_of(each) == event_id)
-            turn = self._whole[event_id] = to_turn(found or [document])
+            turn = to_turn(found or [document])
+            if found:
+                self._whole[event_id] = turn
         return turn
 
-    def open(self, path: Path) -> Mapping[str, Any]:
-        """Go on with what an index file holds instead of what is known here, and return what was noted in it.
+    def open(self, path: Path, accepts: Callable[[Mapping[str, Any]], bool]) -> bool:
+        """Go on with what an index file holds, and with what was observed here; tell whether that was possible.
 
-        Raises `memoair_index.ContainerError` or OSError, and then changes nothing.
+        ``accepts`` judges what was noted in the file. Raises `memoair_index.ContainerError`, ValueError or OSError for
+        a file that is no good. Where it is not used, nothing changes.
         """
         index = Index.open(path)
+        index.verify()  # before anybody walks along links that lead nowhere
+        names, profile = _read_note(index.note)
+        if not accepts(index.note):
+            return False
         with self._lock:
+            observed = self._index.documents()  # a call may have begun before the file was found
             self._use(index)
-            self._names.from_note(index.note["names"])
-        return index.note
-
-    def verify(self) -> None:
-        """Compare the index file with its checksums; raises `memoair_index.ContainerError` where it differs."""
-        self._index.verify()
-
-    def forget(self) -> None:
-        """Begin again with nothing but the profile: all of it will be told once more."""
-        with self._lock:
-            self._use(Index())
+            self._names.from_note(names)
+            if profile.told_at > self._profile.told_at:
+                self._profile = profile
+            for turn in to_turns(observed):
+                if not self._is_known(turn.event_id):
+                    self._add(attrs.evolve(turn, number=self.count(turn.session_id)))
+        return True
 
     def merge(self, path: Path, note: Callable[[], Mapping[str, Any]]) -> None:
         """Write all turns to an index file and go on with it; ``note`` is noted beside what is needed here.
@@ -124,8 +130,8 @@ class CallerMemory:
         Raises OSError where the disk refuses.
         """
         with self._lock:  # not within the note: whoever holds this lock may be waiting for the index
-            names = self._names.to_note()
-        self._index.merge(path, lambda: {**note(), "names": names})
+            own = {"names": msgspec.to_builtins(self._names.to_note()), "profile": snapshot(self._profile).decode()}
+        self._index.merge(path, lambda: {**note(), **own})
 
     def _use(self, index: Index) -> None:
         self._index = index
@@ -137,7 +143,13 @@ class CallerMemory:
     def _recent_of(self, session_id: str) -> "deque[Turn]":
         recent = self._recent.get(session_id)
         if recent is None:
-            recent = self._recent[session_id] = deque(self.turns(session_id)[-_RECENT_TURNS:], maxlen=_RECENT_TURNS)
+            last = self._index.group(session_id, last=_RECENT_DOCUMENTS)
+            turns = to_turns(last)
+            if len(last) == _RECENT_DOCUMENTS:
+                turns = turns[1:] or [self.turn_of(last[-1])]  # of the first one, something may be missing
+            recent = deque(turns[-_RECENT_TURNS:], maxlen=_RECENT_TURNS)
+            if last:  # a session that nobody has spoken in is not kept in mind
+                self._recent[session_id] = recent
         return recent
 
     def _meet(self, event: Event) -> None:
@@ -151,11 +163,11 @@ class CallerMemory:
             self._profile = self._profile.told(user, event.occurred_at)
 
     def _hear(self, event: Event) -> None:
-        if any(each in self._index for each in first_ids(event.event_id)):
-            return
         payload = event.payload
         metadata = payload.get("metadata") or {}
         with self._lock:
+            if self._is_known(event.event_id):
+                return
             caller, agent = self._called.get(event.session_id, ("", ""))
             told_agent = str(metadata.get("assistantName") or "")
             caller = caller or self._profile.name or "Caller"
@@ -174,12 +186,29 @@ class CallerMemory:
                 occurred_at=event.occurred_at,
                 metadata=metadata,
             )
-            self._index.add(to_documents(turn))
-            if event.session_id in self._recent:  # else it is read when somebody asks
-                self._recent[event.session_id].append(turn)
             self._names.tell(AGENT, told_agent)
-            self._names.hear(CALLER, turn.user_text)
-            self._names.hear(AGENT, turn.assistant_text)
+            self._add(turn)
+
+    def _is_known(self, event_id: str) -> bool:
+        return any(each in self._index for each in first_ids(event_id))
+
+    def _add(self, turn: Turn) -> None:
+        self._index.add(to_documents(turn))
+        if turn.session_id in self._recent:  # else it is read when somebody asks
+            self._recent[turn.session_id].append(turn)
+        self._names.hear(CALLER, turn.user_text)
+        self._names.hear(AGENT, turn.assistant_text)
+
+
+def _read_note(note: Mapping[str, Any]) -> tuple[NamesNote, Profile]:
+    """What an index file notes for this memory; raises ValueError where it notes something else."""
+    kept = msgspec.convert(note, _Note)
+    return kept.names, from_snapshot(kept.profile.encode())
+
+
+class _Note(msgspec.Struct, frozen=True):
+    names: NamesNote
+    profile: str
 
 
 def _metadata(document: Document) -> Mapping[str, Any]:

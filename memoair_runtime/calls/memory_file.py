@@ -1,14 +1,16 @@
 """The index file of a caller's memory: found at the start, written anew behind the requests, never the truth.
 
-The logs are the truth. The file saves reading them: it notes which logs it holds, up to which write, and whatever
-has come since is read from the logs again. A file that is damaged, or that holds what the logs no longer do, is thrown
-away and made anew.
+The logs are the truth. The file saves reading them: it notes which logs it holds, up to which byte, and whatever has
+come since is read from the logs again. A file that is damaged, or that holds what the logs no longer do, is deleted
+and made anew.
 """
 
 import logging
+import zlib
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -21,6 +23,20 @@ log = logging.getLogger(__name__)
 
 # So many passages that no file holds are quickly read at the next start; more are worth a file.
 _WORTH_A_FILE = 400
+_READ_BYTES = 1 << 20
+
+
+class _Held(msgspec.Struct, frozen=True, array_like=True):
+    """A log as far as the file holds it."""
+
+    written_ns: int
+    size: int
+    crc: int  # of its first ``size`` bytes
+
+    @property
+    def stamp(self) -> LogStamp:
+        """What tells whether the log was written since."""
+        return self.written_ns, self.size
 
 
 class MemoryFile:
@@ -30,19 +46,24 @@ class MemoryFile:
         self._folder = folder
         self._memory = memory
         self._role = Role(folder.role("permanent"))
+        self._held: Mapping[str, _Held] = {}  # what the newest file holds
 
     def open(self) -> Mapping[str, LogStamp]:
         """Let the memory go on with the newest file that is sound; return the logs that it holds all of."""
         for path in self._paths():
             try:
-                stamps = msgspec.convert(self._memory.open(path)["logs"], dict[str, LogStamp])
-                self._memory.verify()
-            except (OSError, ContainerError, LookupError, TypeError, ValueError) as error:
-                log.warning("an index file is of no use, the logs are read: action=index_refused why=%s", _why(error))
-            else:
-                if self._is_backed_by_logs(stamps):
-                    return stamps
-            self._memory.forget()
+                is_used = self._memory.open(path, self._is_backed_by_logs)
+            except OSError as error:
+                log.warning("an index file can't be opened, logs are read: action=index_refused errno=%s", error.errno)
+                continue
+            except (ContainerError, ValueError) as error:
+                log.warning("an index file is damaged, the logs are read: action=index_refused why=%s", _kind(error))
+                is_used = False
+            if is_used:
+                return {session_id: held.stamp for session_id, held in self._held.items()}
+            self._held = {}
+            for stale in (path, self._folder.vectors):  # what was deleted from the logs must not stay here
+                _delete(stale)
         return {}
 
     def write_if_due(self, stamps: Mapping[str, LogStamp]) -> None:
@@ -50,17 +71,17 @@ class MemoryFile:
         if self._memory.unmerged < _WORTH_A_FILE or not self._folder.path.is_dir() or not self._role.take():
             return
         old = self._paths()
-        noted = {"logs": dict(stamps)}
         number = 1 + max((_number(path) for path in old), default=0)
         try:
+            held = {session_id: self._hold(session_id, stamp) for session_id, stamp in stamps.items()}
             # A new name each time: where a file that is mapped can't be replaced, the old one goes when it can.
-            self._memory.merge(self._folder.index(number), lambda: noted)
+            self._memory.merge(self._folder.index(number), lambda: {"logs": msgspec.to_builtins(held)})
         except OSError as error:
             log.warning("an index file could not be written: action=index_unwritten errno=%s", error.errno)
             return
-        for path in (*old, *self._folder.path.glob(".permanent-*.part")):  # what writers that died left behind, too
-            with suppress(OSError):
-                path.unlink()
+        self._held = held
+        for path in (*old, *self._folder.path.glob(".*.part")):  # what writers that died left behind, too
+            _delete(path)
 
     def close(self) -> None:
         """Let another process write the file."""
@@ -70,10 +91,43 @@ class MemoryFile:
         """The files there are, the newest first."""
         return sorted(self._folder.indexes(), key=_number, reverse=True)
 
-    def _is_backed_by_logs(self, stamps: Mapping[str, LogStamp]) -> bool:
-        """Whether every log that the file holds is still there, no shorter than it was."""
-        sizes = {session_id: size for session_id, (_, size) in self._folder.session_logs()}
-        return all(sizes.get(session_id, -1) >= size for session_id, (_, size) in stamps.items())
+    def _is_backed_by_logs(self, note: Mapping[str, Any]) -> bool:
+        """Whether every log that the file holds still begins with what it held; raises ValueError for another note."""
+        self._held = msgspec.convert(note.get("logs"), dict[str, _Held])
+        stamps = dict(self._folder.session_logs())
+        for session_id, held in self._held.items():
+            stamp = stamps.get(session_id)
+            if stamp is None or (stamp != held.stamp and self._crc(session_id, held.size) != held.crc):
+                log.warning("a log is not what it was, all are read again: action=index_outdated")
+                return False
+        return True
+
+    def _hold(self, session_id: str, stamp: LogStamp) -> _Held:
+        known = self._held.get(session_id)
+        if known is not None and known.stamp == stamp:
+            return known
+        crc = self._crc(session_id, stamp[1])
+        return _Held(*stamp, NO_CRC if crc is None else crc)
+
+    def _crc(self, session_id: str, size: int) -> int | None:
+        """The checksum of the beginning of a log; None where it is shorter or can't be read."""
+        crc = 0
+        try:
+            with self._folder.session(session_id).log.open("rb") as file:
+                while size > 0 and (chunk := file.read(min(size, _READ_BYTES))):
+                    crc = zlib.crc32(chunk, crc)
+                    size -= len(chunk)
+        except OSError:
+            return None
+        return None if size else crc
+
+
+NO_CRC = -1  # of a log that was gone before it could be read
+
+
+def _delete(path: Path) -> None:
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
 
 
 def _number(path: Path) -> int:
@@ -81,6 +135,6 @@ def _number(path: Path) -> int:
     return int(digits) if digits.isascii() and digits.isdigit() else 0
 
 
-def _why(error: Exception) -> str:
-    """The kind of error; a path would name the caller."""
-    return f"{type(error).__name__}" + (f" errno={error.errno}" if isinstance(error, OSError) else "")
+def _kind(error: Exception) -> str:
+    """The kind of an error; what it says names a path, and that the caller."""
+    return type(error).__name__

@@ -6,9 +6,10 @@ names the one who is spoken to. Read without capitals, which speech recognisers 
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import attrs
+import msgspec
 
 from memoair_index.analysis import STOP_WORDS, fold, words
 
@@ -16,12 +17,13 @@ CALLER, AGENT = "caller", "agent"
 _OTHER = {CALLER: AGENT, AGENT: CALLER}
 
 _ADDRESSED = re.compile(
-    r"\b(?:hey|hi|hello|thanks|thank you|bye|goodbye|congrats|congratulations|wow|morning|afternoon|evening|sorry|sure"
-    r"|yeah|yes|cool|awesome|great)[,!. ]+([^\W\d_]{2,30})\b"
+    r"\b(?:hey|hi|hello|thanks|thank you|bye|goodbye|good (?:morning|afternoon|evening|night)|sorry|congrats"
+    r"|congratulations)[,!. ]+([^\W\d_]{2,30})\b"
 )
-# A word is a name once it was heard so often behind a greeting, and if that is so great a share of all its uses.
+# A word is a name once it was heard so often behind a greeting, and if that is so great a share of all its uses. One
+# that was told to be a name is none if it is said so often, and hardly ever behind a greeting: "Robin Price".
 _LEAST_HEARD = 3
-_LEAST_SHARE = 0.3
+_LEAST_SHARE = 0.2
 _MYSELF = re.compile(r"\b(?:i|i'm|i've|i'd|i'll|im|ive|my|me|mine|myself)\b")
 _POSSESSIVE = re.compile(r"'s?$")
 
@@ -32,6 +34,13 @@ class Meant:
 
     side: str | None = None
     by_name: bool = True
+
+
+class NamesNote(msgspec.Struct, frozen=True):
+    """What was told and heard of names, by side."""
+
+    told: dict[str, list[str]]
+    heard: dict[str, dict[str, int]]
 
 
 class Names:
@@ -74,20 +83,30 @@ class Names:
             return Meant(named[0])
         return Meant(CALLER, by_name=False) if not named and _MYSELF.search(folded) else Meant()
 
-    def to_note(self) -> Mapping[str, Mapping[str, int]]:
-        """What was heard, to be kept with an index file."""
-        return {side: dict(counts) for side, counts in self._heard.items()}
+    def to_note(self) -> "NamesNote":
+        """What was told and heard, to be kept with an index file."""
+        return NamesNote(
+            {side: sorted(told) for side, told in self._told.items()},
+            {side: dict(counts) for side, counts in self._heard.items()},
+        )
 
-    def from_note(self, note: Mapping[str, Mapping[str, int]]) -> None:
+    def from_note(self, note: "NamesNote") -> None:
         """Take in what an index file kept."""
-        for side, counts in note.items():
+        for side, told in note.told.items():
+            self._told[side].update(told)
+        for side, counts in note.heard.items():
             self._heard[side].update(counts)
-            self._known.clear()
+        self._known.clear()
 
     def _find(self, side: str) -> frozenset[str]:
-        heard = {
+        return frozenset(
             word
-            for word, times in self._heard[side].items()
-            if times >= _LEAST_HEARD and times >= _LEAST_SHARE * self._frequency(word)
-        }
-        return frozenset(self._told[side] | heard)
+            for word in {*self._told[side], *self._heard[side]}
+            if self._is_name(word, self._heard[side][word], is_told=word in self._told[side])
+        )
+
+    def _is_name(self, word: str, times: int, *, is_told: bool) -> bool:
+        frequency = self._frequency(word)
+        if is_told and frequency < _LEAST_HEARD:
+            return True
+        return times >= _LEAST_SHARE * frequency and (is_told or times >= _LEAST_HEARD)

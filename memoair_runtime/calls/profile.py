@@ -70,11 +70,16 @@ _snapshots = msgspec.json.Decoder(_Snapshot)
 def read_snapshot(folder: UserFolder) -> Profile:
     """The profile as it was last written; an empty one where there is none. The logs know better, a moment later."""
     try:
-        stored = _snapshots.decode(folder.profile.read_bytes())
-        if stored.told_at.tzinfo is None:
-            return Profile()
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+        return from_snapshot(folder.profile.read_bytes())
+    except (OSError, ValueError):
         return Profile()
+
+
+def from_snapshot(content: bytes) -> Profile:
+    """The profile that a snapshot holds; raises ValueError where it is none."""
+    stored = _snapshots.decode(content)
+    if stored.told_at.tzinfo is None:
+        raise ValueError("the moment has no time zone")
     return Profile(stored.version, stored.name, stored.metadata, stored.told_at)
 
 

@@ -1,7 +1,7 @@
 """A turn, and how it lies in the index: a document for each passage of each side."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from itertools import groupby
 from typing import Any
 
@@ -9,6 +9,8 @@ import attrs
 
 from memoair_index import Document, passages
 from memoair_runtime.calls.names import AGENT, CALLER
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
 @attrs.frozen
@@ -81,7 +83,7 @@ def to_turn(documents: Sequence[Document]) -> Turn:
         agent=kept[AGENT],
         user_text=said[CALLER],
         assistant_text=said[AGENT],
-        occurred_at=_moment(first),
+        occurred_at=moment(first.occurred_at or 0.0),
         metadata=kept["metadata"],
     )
 
@@ -95,5 +97,9 @@ def _id(event_id: str, side: str, part: int) -> str:
     return f"{event_id}:{side}:{part}"
 
 
-def _moment(document: Document) -> datetime:
-    return datetime.fromtimestamp(document.occurred_at or 0.0, timezone.utc)
+def moment(at: float) -> datetime:
+    """The moment of a number of seconds since the epoch, on every platform, also long before it."""
+    try:
+        return _EPOCH + timedelta(seconds=at)
+    except OverflowError:  # a second of the last year may have been rounded up
+        return datetime.max.replace(tzinfo=timezone.utc)

@@ -68,16 +68,19 @@ class OrgDocuments:
                 lock = filelock.FileLock(self.index_path.with_suffix(".lock"), timeout=_LOCK_TIMEOUT_S, mode=0o600)
                 held.enter_context(lock)
                 kept = self._open(stamp)  # another process may have read them meanwhile
+                for left in self.index_path.parent.glob(f".{self.index_path.name}.*.part"):  # by a writer that died
+                    left.unlink(missing_ok=True)
             if kept is None:
                 kept = read_index(self.path)
                 with suppress(OSError):  # nothing can be kept there
                     kept.merge(self.index_path, lambda: {"stamp": stamp})
             return kept
 
-    def discard(self) -> None:
-        """Throw the kept index away, because it is damaged."""
+    def read_again(self) -> Index:
+        """The documents' index, made anew because the kept one is damaged; raises as `index`."""
         with suppress(OSError):
             self.index_path.unlink()
+        return self.index()
 
     def _open(self, stamp: Stamp) -> Index | None:
         try:

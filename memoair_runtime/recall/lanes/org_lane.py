@@ -7,8 +7,9 @@ from typing import Any
 
 from memoair_index import ContainerError, Document, Hit, Index, Query
 from memoair_runtime.gate import Gate, Readiness
+from memoair_runtime.recall.lanes.distinct import best_of_each
 from memoair_runtime.recall.lanes.lane import LaneAnswer, LaneHit, Passage, Question, Source
-from memoair_runtime.recall.org_documents import OrgDocuments
+from memoair_runtime.recall.org_documents import OrgDocuments, Stamp
 from memoair_runtime.vocabulary import LaneName
 
 log = logging.getLogger(__name__)
@@ -32,13 +33,18 @@ class OrgLane:
         self._gate = Gate()
         self._index = Index()
         self._loading = threading.Lock()
-        self.version: int | None = None  # grows with every change of the file
+        self._stamp: Stamp | None = None  # of the file as it was read
         self.problem: str | None = None  # why the file, as it is now, could not be read
 
     @property
     def readiness(self) -> Readiness:
         """How far the reading of the documents has come."""
         return self._gate.readiness
+
+    @property
+    def version(self) -> int | None:
+        """Grows with every change of the file; None before it was read."""
+        return None if self._stamp is None else self._stamp[0] // 1_000_000
 
     def load(self) -> None:
         """Read the file, or read it again where it has changed; searches go on with what was read before."""
@@ -50,16 +56,14 @@ class OrgLane:
         self._gate.wait(question.deadline)
         keeps = question.keeps
         query = Query(question.text, talk=self._talk(question.session_id), now=question.now)
-        found = self._index.search(
-            query,
+        filter_ = None if keeps is None else lambda document: keeps(_metadata(document))
+        index = self._index
+        _, best = best_of_each(
+            lambda wanted: index.search(query, wanted, filter_),
+            lambda document: document.group,
+            question.limit,
             question.limit * _PASSAGES_A_HIT,
-            None if keeps is None else lambda document: keeps(_metadata(document)),
         )
-        best: dict[str, Hit] = {}
-        for hit in found:
-            if len(best) == question.limit:
-                break
-            best.setdefault(hit.document.group, hit)
         chosen = list(best.values())
         return LaneAnswer(
             hits=tuple(map(self._hit, chosen)),
@@ -71,17 +75,17 @@ class OrgLane:
             self._gate.open()
             return
         try:
-            version = self._documents.stamp()[0] // 1_000_000
-            if version == self.version:
+            stamp = self._documents.stamp()
+            if stamp == self._stamp:
                 return
             index = self._documents.index()
         except (OSError, ValueError) as error:
             self.problem = f"{self._documents.path}: {getattr(error, 'strerror', None) or error}"
             log.error("the organisation's documents can't be read: action=org_failed why=%s", self.problem)
-            if self.version is None:
+            if self._stamp is None:
                 self._gate.open(Readiness.ERROR)
             return
-        self._index, self.version, self.problem = index, version, None
+        self._index, self._stamp, self.problem = index, stamp, None
         self._gate.open()
         self._verify()
 
@@ -92,8 +96,7 @@ class OrgLane:
         except (OSError, ContainerError) as error:
             log.error("a kept index is damaged, documents are read: action=index_damaged why=%s", error)
             assert self._documents is not None  # noqa: S101 - without documents nothing is kept
-            self._documents.discard()
-            self._index = self._documents.index()
+            self._index = self._documents.read_again()
 
     def _hit(self, hit: Hit) -> LaneHit:
         document = hit.document

@@ -7,6 +7,7 @@ from memoair_runtime.calls.caller_memory import CallerMemory
 from memoair_runtime.calls.second_reading import BEST, SecondReading
 from memoair_runtime.calls.turn import event_of
 from memoair_runtime.gate import Gate, Readiness
+from memoair_runtime.recall.lanes.distinct import best_of_each
 from memoair_runtime.recall.lanes.lane import LaneAnswer, Question
 from memoair_runtime.recall.lanes.turns import FoundPassages, turn_hit
 from memoair_runtime.vocabulary import LaneName, Variant
@@ -40,16 +41,15 @@ class PermanentLane:
         """Answer with at most ``limit`` turns, best first."""
         self._gate.wait(question.deadline)
         query = Query(question.text, without_group=question.session_id, now=question.now)
-        wanted = BEST if question.variant is Variant.MEDIUM else _PASSAGES
-        found = self._memory.search(query, max(wanted, 4 * question.limit), question.keeps)
-        if question.variant is Variant.MEDIUM and question.deadline - time.monotonic() > _SECOND_READING_S:
-            found = self._second.rescored(found, question.text)
-        turns: dict[str, Hit] = {}
-        for hit in found:
-            if len(turns) == question.limit:
-                break
-            turns.setdefault(event_of(hit.document), hit)
+        found, turns = best_of_each(
+            lambda wanted: self._search(query, wanted, question), event_of, question.limit, _PASSAGES
+        )
         return LaneAnswer(
             hits=tuple(turn_hit(self.name, self._memory.turn_of(hit.document), hit) for hit in turns.values()),
-            passages=FoundPassages(found[:_PASSAGES], question.text),
+            passages=FoundPassages(found, question.text),
         )
+
+    def _search(self, query: Query, wanted: int, question: Question) -> list[Hit]:
+        is_medium = question.variant is Variant.MEDIUM and question.deadline - time.monotonic() > _SECOND_READING_S
+        found = self._memory.search(query, max(wanted, BEST) if is_medium else wanted, question.keeps)
+        return self._second.rescored(found, question.text) if is_medium else found

@@ -1,20 +1,22 @@
 """From what was said to hits and passages: shared by the lanes that recall it."""
 
-from collections.abc import Iterator, Sequence
-from datetime import datetime, timezone
+from collections.abc import Iterator
 from functools import lru_cache
 
 import attrs
 
 from memoair_index import Hit
 from memoair_runtime.calls.names import AGENT
-from memoair_runtime.calls.turn import Turn
+from memoair_runtime.calls.turn import Turn, event_of, moment
 from memoair_runtime.clock import spoken_date
 from memoair_runtime.recall.excerpt import excerpt
+from memoair_runtime.recall.lanes.distinct import few_of_each
 from memoair_runtime.recall.lanes.lane import LaneHit, Passage, Source
 from memoair_runtime.vocabulary import LaneName
 
 _SECONDS_A_DAY = 86_400
+# A long reply must not take the room of all other turns.
+_PASSAGES_A_TURN = 3
 
 
 def turn_hit(lane: LaneName, turn: Turn, hit: Hit | None = None) -> LaneHit:
@@ -42,20 +44,20 @@ class FoundPassages:
     Each is made when the composer comes to it: most find no room.
     """
 
-    hits: Sequence[Hit]
+    hits: list[Hit]
     question: str
 
     def __iter__(self) -> Iterator[Passage]:
-        for number, hit in enumerate(self.hits):
+        for number, hit in enumerate(few_of_each(self.hits, event_of, _PASSAGES_A_TURN)):
             document = hit.document
             kept = document.metadata
             is_reply = document.speaker == AGENT
             text = excerpt(document.text, self.question) if is_reply else document.text
-            moment = document.occurred_at or 0.0
-            place = (moment, document.group, kept["number"], is_reply, kept["part"], number)
-            yield Passage(text, place, kept[document.speaker], _day(int(moment // _SECONDS_A_DAY)))
+            at = document.occurred_at or 0.0
+            place = (at, document.group, kept["number"], is_reply, kept["part"], number)
+            yield Passage(text, place, kept[document.speaker], _day(at // _SECONDS_A_DAY * _SECONDS_A_DAY))
 
 
 @lru_cache(maxsize=1 << 12)
-def _day(number: int) -> str:
-    return spoken_date(datetime.fromtimestamp(number * _SECONDS_A_DAY, timezone.utc))
+def _day(at: float) -> str:
+    return spoken_date(moment(at))

@@ -4,6 +4,7 @@ from memoair_index import Hit, Query
 from memoair_runtime.calls.caller_memory import CallerMemory
 from memoair_runtime.calls.turn import event_of
 from memoair_runtime.gate import Readiness
+from memoair_runtime.recall.lanes.distinct import best_of_each
 from memoair_runtime.recall.lanes.lane import LaneAnswer, Question
 from memoair_runtime.recall.lanes.turns import turn_hit, turn_passages
 from memoair_runtime.vocabulary import Intent, LaneName
@@ -28,8 +29,9 @@ class WorkingLane:
         turns = self._memory.recent(question.session_id)[::-1][:recents]
         query = Query(question.text, group=question.session_id, now=question.now)
         best: dict[str, Hit] = {}
-        for hit in self._memory.search(query, 4 * (question.limit + recents)) if turns or not recents else ():
-            best.setdefault(event_of(hit.document), hit)
+        if turns or not recents:  # else nothing has been said yet
+            wanted = question.limit + recents
+            _, best = best_of_each(lambda most: self._memory.search(query, most), event_of, wanted, 2 * wanted)
         given = {turn.event_id for turn in turns}
         chosen = [(turn, best.get(turn.event_id)) for turn in turns]
         for event_id, hit in best.items():

@@ -1,0 +1,379 @@
+"""What the lanes find, and what of it comes into the context: in the light of the talk, of who asks, and of when."""
+
+import json
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.calls import write_call
+from support.runtimes import RunningRuntime
+from support.waiting import eventually
+
+ANCHOR = {"id": "anchor", "text": "It has a happy hour from five to seven.", "metadata": {"name": "The Blue Anchor"}}
+LANTERN = {"id": "lantern", "text": "It has a happy hour on Fridays only.", "metadata": {"name": "Copper Lantern"}}
+WILLOW = {"id": "willow", "text": "It has no happy hour, but a garden.", "metadata": {"name": "Old Willow Inn"}}
+
+
+@pytest.fixture
+def restaurants(start_runtime: Callable[..., RunningRuntime], tmp_path: Path) -> RunningRuntime:
+    """A runtime with the documents of three restaurants, which say nothing else than in which order they stand."""
+    org_file = tmp_path / "org.jsonl"
+    org_file.write_text("".join(json.dumps(each) + "\n" for each in (ANCHOR, LANTERN, WILLOW)))
+    runtime = start_runtime(ORG_FILE=str(org_file))
+    runtime.wait_until_loaded()
+    return runtime
+
+
+@pytest.fixture
+def remembers(runtime: RunningRuntime) -> Callable[..., None]:
+    """Let a runtime find calls that were made before, as if another process had kept them."""
+
+    def remember(*calls: tuple[str, Iterable[tuple[str, str]]], days_ago: float = 30, **opening: Any) -> None:
+        at = datetime.now(timezone.utc) - timedelta(days=days_ago)
+        turns = 0
+        before = len_of_memory(runtime)
+        for session_id, said in calls:
+            told = list(said)
+            write_call(runtime.storage_root, session_id, told, at, **opening)
+            turns += sum(bool(text) for turn in told for text in turn)
+        eventually(lambda: len_of_memory(runtime) >= before + turns)
+
+    return remember
+
+
+def len_of_memory(runtime: RunningRuntime) -> int:
+    return int(runtime.start("now")["bootstrap"]["permanentManifestVersion"] or 0)
+
+
+def ids(hits: list[dict[str, Any]]) -> list[str]:
+    return [hit["id"] for hit in hits]
+
+
+def lines_of(context: str) -> list[str]:
+    return [line for line in context.splitlines() if line.startswith("- ")]
+
+
+# In the light of the talk
+
+
+def test_a_question_that_names_no_subject_is_read_in_the_light_of_the_talk(restaurants: RunningRuntime) -> None:
+    for name, document in (("Copper Lantern", "lantern"), ("old willow inn", "willow"), ("The Blue Anchor", "anchor")):
+        session = f"call about {document}"
+        restaurants.start(session)
+        restaurants.save(session, "t1", "Where could we go?", f"You could try {name}, for example.")
+        restaurants.save(session, "t2", "Sounds good.", "Doesn't it?")
+        found = restaurants.search(session, "and do they have a happy hour")
+        assert ids(found["org"])[0] == document
+        assert found["contextText"].index("happy hour") > 0
+
+
+def test_what_was_named_just_now_is_meant_rather_than_what_was_named_long_ago(restaurants: RunningRuntime) -> None:
+    restaurants.start("call-1")
+    restaurants.save("call-1", "t0", "Where could we go?", "You could try the Copper Lantern.")
+    assert ids(restaurants.search("call-1", "do they have a happy hour")["org"])[0] == "lantern"
+    for number in range(6):
+        restaurants.save("call-1", f"m{number}", "Let me think about it.", "Take your time.")
+    restaurants.save("call-1", "t9", "Something with a garden?", "Then the Old Willow Inn is for you.")
+    assert ids(restaurants.search("call-1", "do they have a happy hour")["org"])[0] == "willow"
+    assert ids(restaurants.search("call-1", "does the Copper Lantern have a happy hour")["org"])[0] == "lantern"
+
+
+def test_the_talk_of_another_call_sheds_no_light(restaurants: RunningRuntime) -> None:
+    restaurants.start("call-1")
+    restaurants.save("call-1", "t1", "Where?", "Try the Old Willow Inn.")
+    alone = ids(restaurants.search("call-2", "do they have a happy hour")["org"])
+    assert sorted(alone) == ["anchor", "lantern", "willow"]
+    explained = restaurants.search("call-2", "do they have a happy hour", explain=True)["trace"]["explain"]["org"]
+    assert all("label" not in terms for terms in explained.values())
+
+
+# Who speaks
+
+
+def test_a_question_that_names_one_side_prefers_what_that_side_said(runtime: RunningRuntime) -> None:
+    runtime.start("call-1", name="Dana", assistantName="Juno")
+    runtime.save("call-1", "t1", "I find the walnut cake far too sweet.", "Noted.")
+    runtime.save("call-1", "t2", "Noted.", "I recommend the walnut cake with cream.")
+    runtime.wait_until_loaded()
+
+    def first_line(question: str) -> str:
+        found = runtime.search("call-2", question, lanes=["permanent"])
+        by_score = max(found["permanent"], key=lambda hit: hit["score"])
+        return str(by_score["text"])
+
+    assert "too sweet" in first_line("What does Dana think of the walnut cake?")
+    assert "recommend" in first_line("What does Juno think of the walnut cake?")
+
+
+def test_who_asks_with_i_prefers_what_he_said_himself(runtime: RunningRuntime) -> None:
+    runtime.start("call-1")
+    runtime.save("call-1", "t1", "Walnut cake?", "Walnut cake!")
+    runtime.wait_until_loaded()
+    found = runtime.search("call-2", "Did I order my walnut cake?", lanes=["permanent"], explain=True)
+    (terms,) = found["trace"]["explain"]["permanent"].values()
+    assert terms["self"] > 0
+    found = runtime.search("call-2", "Was there walnut cake?", lanes=["permanent"], explain=True)
+    (terms,) = found["trace"]["explain"]["permanent"].values()
+    assert "self" not in terms
+
+
+# When
+
+
+def test_a_question_that_names_a_day_finds_what_was_said_then(runtime: RunningRuntime) -> None:
+    year = datetime.now(timezone.utc).year - 1
+    runtime.start("call-1")
+    for number, day in enumerate(["03-01", "05-08", "09-20"]):
+        text = f"The parcel number {number} was delivered."
+        runtime.save("call-1", f"t{number}", text, occurredAt=f"{year}-{day}T10:00:00Z")
+    runtime.wait_until_loaded()
+    for question in ("What was delivered on 8 May?", f"what was delivered on the 8th of may {year}", f"{year}-05-08?"):
+        found = runtime.search("call-2", question, lanes=["permanent"], explain=True)
+        assert found["permanent"][0]["source"]["turnId"] == "t1"
+        assert found["trace"]["explain"]["permanent"][found["permanent"][0]["id"]]["date"] > 0
+        assert (
+            lines_of(found["contextText"])[0] == "- Caller: The parcel number 0 was delivered."
+            or "8 May" in (found["contextText"])
+        )
+
+
+def test_last_week_is_counted_from_the_moment_of_asking(runtime: RunningRuntime) -> None:
+    now = datetime.now(timezone.utc)
+    runtime.start("call-1")
+    for turn_id, days in (("long-ago", 200), ("last-week", 8), ("before", 60)):
+        moment = (now - timedelta(days=days)).isoformat()
+        runtime.save("call-1", turn_id, "The parcel was delivered.", occurredAt=moment)
+    runtime.wait_until_loaded()
+    assert runtime.search("call-2", "What came last week?")["permanent"][0]["source"]["turnId"] == "last-week"
+    found = runtime.search("call-2", "What was delivered?", explain=True)
+    assert all("date" not in terms for terms in found["trace"]["explain"]["permanent"].values())
+
+
+def test_moments_at_the_ends_of_time_stand_in_no_ones_way(runtime: RunningRuntime) -> None:
+    moments = ["9999-12-31T23:59:59.999999Z", "0001-01-01T00:00:00Z", "1969-07-20T20:17:40Z"]
+    for number, moment in enumerate(moments):
+        runtime.save("call-1", f"t{number}", f"The parcel {number} was delivered.", "Yes.", occurredAt=moment)
+    runtime.wait_until_loaded()
+    for session, lane in (("call-1", "working"), ("call-2", "permanent")):
+        found = runtime.search(session, "parcel delivered on 8 May last week", topK={"working": 9})
+        assert found["trace"]["degraded"] is False
+        assert {hit["source"]["turnId"] for hit in found[lane]} == {"t0", "t1", "t2"}
+    assert runtime.post("session/end", sessionId="call-1")[1]["flushed"] == {"turns": 3}
+
+
+# Corrections
+
+
+def test_a_correction_stands_among_the_hits_and_in_the_context_behind_what_it_corrects(
+    runtime: RunningRuntime,
+) -> None:
+    runtime.start("call-1")
+    runtime.save("call-1", "t1", "Book the dentist for Tuesday.", "Tuesday it is.")
+    runtime.save("call-1", "t2", "No, I said Thursday.", "Sorry, Thursday.")
+    runtime.save("call-1", "t3", "And what is the weather like?", "Sunny.")
+    runtime.wait_until_loaded()
+    for session, lane in (("call-1", "working"), ("call-2", "permanent")):
+        found = runtime.search(session, "When is the dentist?")
+        assert {"t1", "t2"} <= {hit["source"]["turnId"] for hit in found[lane]}
+        context = found["contextText"]
+        assert -1 < context.index("for Tuesday") < context.index("No, I said Thursday")
+
+
+# Long replies
+
+
+def test_of_a_long_reply_the_context_has_the_sentences_that_matter_and_the_hit_has_all(
+    runtime: RunningRuntime,
+) -> None:
+    filler = [f"Of the warehouse number {number} nothing is to be told." for number in range(40)]
+    reply = " ".join([*filler[:20], "The dentist is in Elm Street.", *filler[20:]])
+    runtime.start("call-1")
+    runtime.save("call-1", "t1", "Tell me everything.", reply)
+    runtime.wait_until_loaded()
+    for session, lane in (("call-1", "working"), ("call-2", "permanent")):
+        found = runtime.search(session, "Where is the dentist?")
+        assert found[lane][0]["text"] == f"Caller: Tell me everything.\nAgent: {reply}"
+        (line,) = [each for each in lines_of(found["contextText"]) if "Elm Street" in each]
+        assert "The dentist is in Elm Street." in line
+        assert len(line) < len(reply) / 2
+        assert "\N{HORIZONTAL ELLIPSIS}" in line
+
+
+def test_a_long_reply_without_any_sentence_is_found_and_bounded(runtime: RunningRuntime) -> None:
+    runtime.start("call-1")
+    runtime.save("call-1", "t1", "Spell it.", "zanzibarplum " + "plum" * 20_000)
+    runtime.save("call-1", "t2", "A persimmon?", "A persimmon.")
+    runtime.wait_until_loaded()
+    for session, lane in (("call-1", "working"), ("call-2", "permanent")):
+        found = runtime.search(session, "zanzibarplum", timeoutMs=2_000)
+        assert found["trace"]["degraded"] is False
+        assert "t1" in {hit["source"]["turnId"] for hit in found[lane]}
+        assert 0 < len(found["contextText"]) <= 8_000
+    assert "zanzibarplum" in found["contextText"]
+
+
+def test_a_long_row_of_one_sign_holds_nobody_up(runtime: RunningRuntime) -> None:
+    signs = [".", "!", " ", "\t", "\n", ". ", '."', "\N{HORIZONTAL ELLIPSIS}", "?!", ",", "hi "]
+    for number, sign in enumerate(signs):
+        row = sign * (60_000 // len(sign))
+        runtime.save(f"call-{number}", "t1", f"zanzibarplum{row}x", f"{row}x")
+    runtime.wait_until_loaded()
+    for number in range(len(signs)):
+        found = runtime.search(f"call-{number}", "zanzibarplum", timeoutMs=2_000)
+        assert found["trace"]["degraded"] is False
+        assert "zanzibarplum" in found["working"][0]["text"]
+        assert "zanzibarplum" in found["contextText"]
+        assert len(found["permanent"]) == 6
+
+
+def test_a_reply_with_very_many_fitting_passages_leaves_room_for_other_turns(runtime: RunningRuntime) -> None:
+    runtime.start("call-1")
+    runtime.save("call-1", "t1", "Tell me.", "The dentist, and again the dentist, and the dentist. " * 1_000)
+    for number in range(5):
+        runtime.save("call-1", f"s{number}", f"The dentist has called about bill number {number}.", "Thank you.")
+    runtime.wait_until_loaded()
+    found = runtime.search("call-2", "What about the dentist?", timeoutMs=2_000)
+    assert len({hit["source"]["turnId"] for hit in found["permanent"]}) == 6
+    assert "bill number" in found["contextText"]
+
+
+# What scores are made of
+
+
+def test_explained_scores_are_the_sum_of_their_terms(restaurants: RunningRuntime) -> None:
+    restaurants.start("call-1", name="Dana")
+    restaurants.save("call-1", "t1", "I go to the Copper Lantern for happy hour on 8 May.", "No, I said no longer.")
+    restaurants.start("call-2", name="Dana")
+    restaurants.save("call-2", "t1", "Happy hour?", "At the Copper Lantern.")
+    restaurants.wait_until_loaded()
+    question = "When does Dana go to happy hour in May, and how many hours?"
+    found = restaurants.search("call-2", question, explain=True)
+    explained = found["trace"]["explain"]
+    assert set(explained) == {"working", "permanent", "org"}
+    for lane, hits in explained.items():
+        assert list(hits) == ids(found[lane])
+        for hit in found[lane]:
+            terms = hits[hit["id"]]
+            assert all(isinstance(value, float) and value for value in terms.values())
+            assert sum(terms.values()) == pytest.approx(hit["score"], abs=0.01)
+    for lane in ("permanent", "org"):
+        scores = [hit["score"] for hit in found[lane]]
+        assert scores == sorted(scores, reverse=True)
+
+
+def test_what_nobody_asked_to_be_explained_is_not(runtime: RunningRuntime) -> None:
+    runtime.save("call-1", "t1", "A persimmon.")
+    without: list[dict[str, Any]] = [{}, {"explain": False}, {"explain": None}]
+    for options in without:
+        assert "explain" not in runtime.search("call-1", "persimmon", **options)["trace"]
+    assert "explain" in runtime.search("call-1", "persimmon", explain=True)["trace"]
+
+
+# Filters
+
+
+def test_what_a_filter_does_not_let_through_stays_out_of_the_hits_and_of_the_context(runtime: RunningRuntime) -> None:
+    runtime.start("call-1")
+    for number in range(8):
+        text = f"The walnut cake number {number} is {'secret' if number % 2 else 'public'}."
+        runtime.save("call-1", f"t{number}", text, f"Cake {number}, yes.", topic="odd" if number % 2 else "even")
+    runtime.wait_until_loaded()
+    found = runtime.search("call-2", "walnut cake", topK={"permanent": 50}, filter={"topic": "even"})
+    assert {hit["metadata"]["topic"] for hit in found["permanent"]} == {"even"}
+    assert len(found["permanent"]) == 4
+    assert "public" in found["contextText"]
+    assert "secret" not in found["contextText"]
+    nothing = runtime.search("call-2", "walnut cake", filter={"topic": "fruit"})
+    assert (nothing["permanent"], nothing["contextText"]) == ([], "")
+
+
+def test_a_filter_reaches_the_one_turn_behind_hundreds_that_fit_better(
+    runtime: RunningRuntime, remembers: Callable[..., None]
+) -> None:
+    runtime.save("call-1", "needle", "In a long sentence somebody mentions walnut cake among much else.", year=10**40)
+    remembers(("call-2", [("Walnut cake!", "Walnut cake!")] * 300))
+    (hit,) = runtime.search("now", "walnut cake", filter={"year": {"$gt": 10**39}})["permanent"]
+    assert hit["source"]["turnId"] == "needle"
+    assert hit["metadata"]["year"] == 10**40
+
+
+# Odd questions
+
+
+def test_the_running_call_is_never_among_the_earlier_ones(runtime: RunningRuntime) -> None:
+    for session in ("call-1", "call-2"):
+        runtime.save(session, "t1", f"A persimmon in {session}.", "Good.")
+    runtime.wait_until_loaded()
+    for session in ("call-1", "call-2"):
+        found = runtime.search(session, "persimmon good", topK={"permanent": 50})
+        assert {hit["source"]["sessionId"] for hit in found["working"]} == {session}
+        assert {hit["source"]["sessionId"] for hit in found["permanent"]} == {"call-1", "call-2"} - {session}
+
+
+QUESTIONS = [
+    "",
+    " ",
+    "the of and a",
+    "?!...",
+    "\N{GRINNING FACE}",
+    "\N{RIGHT-TO-LEFT OVERRIDE}persimmon\N{POP DIRECTIONAL FORMATTING}",
+    "שלום פרסימון",
+    "مرحبا",
+    "返品したいのですが",
+    "persimmon " * 1_638,
+    "x" * 16_384,
+    "".join(chr(0x4E00 + number) for number in range(16_384)),
+    " ".join(f"word{number}" for number in range(1_600)),
+    "may " * 4_096,
+    "1 may " * 2_730,
+    "I " * 8_192,
+    "hi dana " * 2_000,
+    "\x00\x07\x1b",
+    "e\N{COMBINING ACUTE ACCENT}" * 8_000,
+]
+
+
+def test_any_question_is_answered_in_time(runtime: RunningRuntime, remembers: Callable[..., None]) -> None:
+    runtime.save("call-1", "t1", "A persimmon \N{GRINNING FACE} שלום פרסימון 返品したいのですが", "Good.")
+    remembers(("call-2", [(f"Something said, number {number}.", "Something answered.") for number in range(300)]))
+    slow = []
+    for question in QUESTIONS:
+        assert len(question) <= 16_384
+        found = runtime.search("now", question, timeoutMs=1_000)
+        if found["trace"]["degraded"]:
+            slow.append((question[:12], found["trace"]["lanes"]))
+    assert slow == []
+    assert runtime.search("now", "\N{RIGHT-TO-LEFT OVERRIDE}persimmon")["permanent"][0]["source"]["turnId"] == "t1"
+    assert runtime.search("now", "שלום")["permanent"][0]["source"]["turnId"] == "t1"
+
+
+def test_a_question_without_a_word_finds_the_last_turns_and_no_others(runtime: RunningRuntime) -> None:
+    runtime.save("call-1", "t1", "A persimmon.", "Good.")
+    runtime.save("call-2", "t1", "A quince.", "Good.")
+    runtime.wait_until_loaded()
+    for question in ("", " ", "the of and a", "?!..."):
+        found = runtime.search("call-2", question)
+        assert [hit["source"]["turnId"] for hit in found["working"]] == ["t1"]
+        assert found["permanent"] == []
+        assert found["trace"]["degraded"] is False
+
+
+def test_what_was_said_hundreds_of_times_stands_once_in_the_context(
+    runtime: RunningRuntime, remembers: Callable[..., None]
+) -> None:
+    remembers(("call-1", [("Walnut cake!", "With cream.")] * 300))
+    found = runtime.search("now", "walnut cake", topK={"permanent": 1_000}, timeoutMs=5_000)
+    assert found["trace"]["degraded"] is False
+    assert len(found["permanent"]) == 300
+    assert len({hit["id"] for hit in found["permanent"]}) == 300
+    assert lines_of(found["contextText"]).count("- Caller: Walnut cake!") == 1
+
+
+def test_metadata_of_any_size_comes_back_as_it_was(runtime: RunningRuntime) -> None:
+    metadata = {"big": 2**64 + 1, "bigger": -(10**300), "small": 1e-300, "deep": {"a": [1, [None, True, "x"]]}}
+    runtime.save("call-1", "t1", "A persimmon.", **metadata)
+    runtime.wait_until_loaded()
+    for session, lane in (("call-1", "working"), ("call-2", "permanent")):
+        assert runtime.search(session, "persimmon")[lane][0]["metadata"] == metadata

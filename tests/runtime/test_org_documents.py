@@ -1,0 +1,363 @@
+"""The organisation's documents: read once, kept as an index for every process, read again when the file was changed."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.runtimes import PROJECT, RunningRuntime
+from support.waiting import eventually
+
+from memoair_index import Index, Query
+from memoair_index.static_model import default_model
+from memoair_runtime.recall.org_documents import OrgDocuments, labels_of, read_index, to_documents
+from memoair_runtime.storage.user_folder import create_project, org_index
+
+RETURNS = {"id": "returns", "text": "Boots can be returned within thirty days.", "metadata": {"topic": "returns"}}
+HOURS = {"id": "hours", "text": "We open at nine on weekdays.", "metadata": {"topic": "hours"}}
+
+
+def write_lines(path: Path, *documents: Mapping[str, Any]) -> Path:
+    path.write_text("".join(json.dumps(document) + "\n" for document in documents))
+    return path
+
+
+def documents_of(path: Path, root: Path) -> OrgDocuments:
+    return OrgDocuments(path, org_index(root, PROJECT, path), partial(create_project, root, PROJECT))
+
+
+def ids(index: Index, question: str, **query: Any) -> list[str]:
+    """The documents that a question finds, best first."""
+    return list(dict.fromkeys(hit.document.group for hit in index.search(Query(question, **query), 20)))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def model_is_open() -> None:
+    """It is opened once for a process, so that no single test seems to leave it behind."""
+    default_model()
+
+
+@pytest.fixture
+def org_file(tmp_path: Path) -> Path:
+    return write_lines(tmp_path / "org.jsonl", RETURNS, HOURS)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "storage"
+
+
+def kept_files(root: Path) -> list[str]:
+    """What lies in the project's folder, but for locks and callers."""
+    return sorted(path.name for path in (root / PROJECT).iterdir() if path.is_file() and path.suffix != ".lock")
+
+
+# Kept
+
+
+def test_documents_are_read_once_and_then_opened(org_file: Path, root: Path) -> None:
+    documents = documents_of(org_file, root)
+    assert ids(documents.index(), "boots")[0] == "returns"
+    before = documents.index_path.stat()
+    assert before.st_mode & 0o777 == 0o600
+
+    again = documents_of(org_file, root).index()
+    assert ids(again, "boots")[0] == "returns"
+    assert again.note["stamp"] == list(documents.stamp())
+    assert again.unmerged == 0
+    after = documents.index_path.stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+def test_a_second_process_opens_what_the_first_one_kept(
+    start_runtime: Callable[..., RunningRuntime], org_file: Path, root: Path
+) -> None:
+    first = start_runtime(root, ORG_FILE=str(org_file))
+    first.wait_until_loaded()
+    path = org_index(root, PROJECT, org_file)
+    before = path.stat()
+    first.terminate()
+
+    second = start_runtime(root, ORG_FILE=str(org_file))
+    second.wait_until_loaded()
+    assert second.search("now", "boots")["org"][0]["id"] == "returns"
+    assert (path.stat().st_ino, path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    assert kept_files(root) == [path.name]
+
+
+def test_ten_processes_at_once_find_the_documents_and_leave_one_sound_index(
+    start_runtime: Callable[..., RunningRuntime], org_file: Path, root: Path
+) -> None:
+    runtimes = [start_runtime(root, ORG_FILE=str(org_file)) for _ in range(10)]
+    for runtime in runtimes:
+        runtime.wait_until_loaded()
+        assert runtime.search("now", "boots")["org"][0]["id"] == "returns"
+    path = org_index(root, PROJECT, org_file)
+    assert kept_files(root) == [path.name]
+    index = Index.open(path)
+    index.verify()
+    assert len(index) == 2
+
+
+def test_two_files_of_one_project_are_kept_apart(tmp_path: Path, root: Path) -> None:
+    one = documents_of(write_lines(tmp_path / "one.jsonl", RETURNS), root)
+    two = documents_of(write_lines(tmp_path / "two.jsonl", HOURS), root)
+    for _ in range(2):
+        assert ids(one.index(), "boots weekdays") == ["returns"]
+        assert ids(two.index(), "boots weekdays") == ["hours"]
+
+
+# Changed
+
+
+def test_a_file_that_was_changed_is_read_again(org_file: Path, root: Path) -> None:
+    assert ids(documents_of(org_file, root).index(), "persimmon boots")[0] == "returns"
+    write_lines(org_file, {"id": "fruit", "text": "A persimmon is a fruit."})
+    for _ in range(2):
+        assert ids(documents_of(org_file, root).index(), "persimmon boots") == ["fruit"]
+    assert len(kept_files(root)) == 1
+
+
+def test_a_process_reads_a_file_that_was_changed_at_the_next_call(
+    start_runtime: Callable[..., RunningRuntime], org_file: Path, root: Path
+) -> None:
+    runtime = start_runtime(root, ORG_FILE=str(org_file))
+    version = eventually(lambda: runtime.start("call-1")["bootstrap"]["orgManifestVersion"])
+    write_lines(org_file, {"id": "fruit", "text": "A persimmon is a fruit."})
+    os.utime(org_file, ns=(version * 1_000_000 + 10**9,) * 2)
+    runtime.start("call-2")
+    eventually(lambda: [hit["id"] for hit in runtime.search("call-2", "persimmon")["org"]] == ["fruit"])
+    assert not any(hit["id"] == "returns" for hit in runtime.search("call-2", "boots")["org"])
+
+
+def test_a_file_of_the_same_time_and_another_size_is_read_again(
+    start_runtime: Callable[..., RunningRuntime], org_file: Path, root: Path
+) -> None:
+    runtime = start_runtime(root, ORG_FILE=str(org_file))
+    runtime.wait_until_loaded()
+    state = org_file.stat()
+    write_lines(org_file, {"id": "fruit", "text": "A persimmon is a fruit."})
+    os.utime(org_file, ns=(state.st_atime_ns, state.st_mtime_ns))  # as rsync --times and cp --preserve do
+    runtime.start("call-2")
+    eventually(lambda: [hit["id"] for hit in runtime.search("call-2", "persimmon")["org"]] == ["fruit"], 3)
+
+
+def test_of_two_documents_with_one_id_the_later_line_counts(tmp_path: Path, root: Path) -> None:
+    newer = {"id": "returns", "text": "Sandals can be returned within a year.", "metadata": {"year": 2026}}
+    documents = documents_of(write_lines(tmp_path / "org.jsonl", RETURNS, HOURS, newer), root)
+    for _ in range(2):
+        index = documents.index()
+        (found,) = {hit.document.text for hit in index.search(Query("returned"), 5) if hit.terms.get("words")}
+        assert found == newer["text"]
+        assert len(index) == 2
+
+
+def test_lines_that_are_no_documents_hide_no_others(
+    org_file: Path, root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with org_file.open("ab") as file:
+        file.write(b'\xff\n{"id": ""}\n\n[]\n{"id": "last", "text": "Persimmons ripen late."}')
+    for _ in range(2):
+        assert ids(documents_of(org_file, root).index(), "persimmons")[0] == "last"
+    assert caplog.text.count("action=org_lines_skipped") == 1, "the second time nothing is read"
+    assert "lines=3" in caplog.text
+
+
+def test_an_empty_file_has_no_documents(tmp_path: Path, root: Path) -> None:
+    (tmp_path / "org.jsonl").write_bytes(b"")
+    for _ in range(2):
+        index = documents_of(tmp_path / "org.jsonl", root).index()
+        assert len(index) == 0
+        assert ids(index, "boots") == []
+
+
+# Damaged
+
+
+def cut_short(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def foreign(path: Path) -> None:
+    path.write_bytes(b"no index at all")
+
+
+def flip_a_byte_of_the_words(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[content.index(b"thirty")] ^= 1
+    path.write_bytes(content)
+
+
+def flip_a_byte_of_the_table(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[100] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [cut_short, empty, foreign, flip_a_byte_of_the_words, flip_a_byte_of_the_table])
+def test_a_kept_index_that_is_damaged_is_told_of_and_mended(
+    start_runtime: Callable[..., RunningRuntime], org_file: Path, root: Path, damage: Callable[[Path], None]
+) -> None:
+    documents = documents_of(org_file, root)
+    documents.index()
+    damage(documents.index_path)
+    runtime = start_runtime(root, ORG_FILE=str(org_file))
+    eventually(lambda: "action=index_" in runtime.output())
+
+    def texts() -> list[str]:
+        return [hit["text"] for hit in runtime.search("now", "boots")["org"]]
+
+    eventually(lambda: RETURNS["text"] in texts())
+
+    def is_mended() -> bool:
+        index = documents.index()
+        index.verify()
+        return len(index) == 2
+
+    eventually(is_mended)
+
+
+def test_an_index_in_whose_place_a_folder_stands_is_done_without(org_file: Path, root: Path) -> None:
+    documents = documents_of(org_file, root)
+    documents.index_path.mkdir(parents=True)
+    for _ in range(2):
+        assert ids(documents.index(), "boots")[0] == "returns"
+
+
+def test_where_nothing_can_be_kept_documents_are_read_all_the_same(org_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "root").write_text("not a folder")
+    for root in (tmp_path / "root", Path("/proc/1/memoair")):
+        for _ in range(2):
+            assert ids(documents_of(org_file, root).index(), "boots")[0] == "returns"
+
+
+def test_what_a_writer_that_died_left_behind_goes_with_the_next_index(org_file: Path, root: Path) -> None:
+    documents = documents_of(org_file, root)
+    create_project(root, PROJECT)
+    documents.index_path.with_name(f".{documents.index_path.name}.4711.0badcafe.part").write_bytes(b"half an index")
+    documents.index()
+    assert kept_files(root) == [documents.index_path.name]
+
+
+# What a document is about
+
+
+@pytest.mark.parametrize(
+    ("text", "metadata", "labels"),
+    [
+        ("The Blue Anchor\nIt opens at nine.", {}, ("The Blue Anchor",)),
+        ("It opens at nine.", {"name": "The Blue Anchor"}, ("The Blue Anchor",)),
+        ("It opens.", {"wie-auch-immer": "Gasthof zur Post", "n": 3}, ("Gasthof zur Post",)),
+        ("Blue Anchor\nIt opens.", {"title": "Blue Anchor"}, ("Blue Anchor",)),
+        ("One line only, without a title", {}, ()),
+        ("It opens at nine.\nAnd closes at ten.", {}, ()),
+        ("Does it open?\nYes.", {}, ()),
+        (
+            "x",
+            {"url": "https://anchor.example/menu", "file": "menu.pdf", "phone": "+49 731 12345", "day": "2026-03-02"},
+            (),
+        ),
+        ("x", {"list": ["Blue Anchor"], "nested": {"name": "Blue Anchor"}, "no": None, "yes": True}, ()),
+        ("x", {"long": "word " * 9, "longer": "x" * 81, "blank": "  ", "none": ""}, ()),
+        ("x", {f"key{n}": f"name {n} of it" for n in range(20)}, tuple(f"name {n} of it" for n in range(8))),
+        ("  Padded title  \nText", {"name": " Padded title "}, ("Padded title",)),
+        ("", {}, ()),
+    ],
+)
+def test_labels_are_names_and_titles(text: str, metadata: dict[str, Any], labels: tuple[str, ...]) -> None:
+    assert labels_of(text, metadata) == labels
+
+
+@given(st.text(max_size=200), st.dictionaries(st.text(max_size=5), st.text(max_size=90) | st.integers(), max_size=12))
+@settings(deadline=None)
+def test_any_document_has_few_short_labels_and_passages_that_are_its_text(text: str, metadata: dict[str, Any]) -> None:
+    labels = labels_of(text, metadata)
+    assert len(labels) <= 8
+    assert len(set(labels)) == len(labels)
+    assert all(label == label.strip() and 0 < len(label) <= 80 for label in labels)
+    documents = list(to_documents("a#0", text * 9, metadata))
+    assert "".join(document.text for document in documents) == text * 9
+    assert {document.group for document in documents} == {"a#0"}
+
+
+# Found
+
+
+@pytest.fixture
+def asked(start_runtime: Callable[..., RunningRuntime], org_file: Path) -> Callable[..., list[dict[str, Any]]]:
+    """Ask a process for documents; it is started with the first question."""
+    running: list[RunningRuntime] = []
+
+    def ask(question: str, **options: Any) -> list[dict[str, Any]]:
+        if not running:
+            running.append(start_runtime(ORG_FILE=str(org_file)))
+            running[0].wait_until_loaded()
+        found = running[0].search("now", question, lanes=["org"], **options)
+        assert found["trace"]["degraded"] is False
+        return list(found["org"])
+
+    return ask
+
+
+def test_a_large_document_is_found_by_the_passage_that_says_it(
+    org_file: Path, asked: Callable[..., list[dict[str, Any]]]
+) -> None:
+    filler = "The warehouse keeps its usual order and nothing else is to be told of it. "
+    needle = "The zanzibarplum is kept behind the seventh door. "
+    text = filler * 7_000 + needle + filler * 7_000
+    assert len(text) > 1_000_000
+    write_lines(org_file, RETURNS, {"id": "large", "text": text, "metadata": {"kind": "manual"}})
+
+    best = asked("Where is the zanzibarplum?", timeoutMs=5_000)[0]
+    assert needle.strip() in best["text"]
+    assert len(best["text"]) < 1_000
+    assert best["metadata"] == {"kind": "manual"}
+    assert best["source"] == {"lane": "org", "id": "large", "kind": "document", "documentId": "large"}
+
+
+def test_of_a_document_with_many_fitting_passages_the_best_one_stands_beside_other_documents(
+    org_file: Path, asked: Callable[..., list[dict[str, Any]]]
+) -> None:
+    chapters = "".join(f"Chapter {number}: boots, and how boots are made. {'Leather. ' * 70}" for number in range(40))
+    write_lines(org_file, {"id": "book", "text": chapters}, RETURNS, HOURS)
+    found = asked("boots")
+    assert {hit["id"] for hit in found} >= {"book", "returns"}
+    assert len({hit["id"] for hit in found}) == len(found)
+
+
+def test_a_filter_lets_through_the_documents_whose_metadata_fit(asked: Callable[..., list[dict[str, Any]]]) -> None:
+    question = "boots weekdays"
+    assert {hit["id"] for hit in asked(question)} == {"returns", "hours"}
+    assert [hit["id"] for hit in asked(question, filter={"topic": "hours"})] == ["hours"]
+    assert [hit["id"] for hit in asked(question, filter={"topic": {"$ne": "hours"}})] == ["returns"]
+    assert asked(question, filter={"topic": "fruit"}) == []
+
+
+def test_a_filter_finds_the_one_among_many_that_it_lets_through(
+    org_file: Path, asked: Callable[..., list[dict[str, Any]]]
+) -> None:
+    many = [{"id": f"n{n}", "text": "All about boots.", "metadata": {"n": n, "big": 10**40}} for n in range(600)]
+    write_lines(org_file, *many)
+    (hit,) = asked("boots", filter={"n": 599})
+    assert hit["id"] == "n599"
+    assert hit["metadata"]["big"] == 10**40
+    assert len(asked("boots", topK={"org": 100}, filter={"n": {"$gt": 300}})) == 100
+
+
+def test_reading_without_keeping_finds_the_same(org_file: Path, root: Path) -> None:
+    kept = documents_of(org_file, root)
+    kept.index()
+    for question in ("boots", "weekdays", "thirty days"):
+        assert ids(read_index(org_file), question) == ids(kept.index(), question)
+    shutil.rmtree(root)
+    assert ids(kept.index(), "boots")[0] == "returns"
