@@ -20,7 +20,9 @@ from memoair_index.postings import PostingArrays, Postings, PostingSnapshot
 # How much of its weight a label keeps with every turn that has passed since it was named.
 DECAY = 0.95
 # And how much, where the question itself names another one in full.
-CHANGED_SUBJECT = 0.5
+CHANGED_SUBJECT = 0.75
+# What is worth less than this share of the best is not looked at.
+LEAST_WORTH = 0.4
 # What is named by less than this share of its words is not meant.
 LEAST_SHARE = 0.3
 # Older turns have lost nine tenths of their weight.
@@ -65,7 +67,9 @@ class Labels:
         self._documents = Postings(base.documents, split)
         self._texts: list[str] | None = None  # read when somebody first asks
         self._numbers: dict[str, int] = {}
-        self._named: dict[str, _Named] = {}  # what a turn names, until a document comes or goes
+        # Both until a document comes or goes: what a turn names, and how many documents have a term in their labels.
+        self._named: dict[str, _Named] = {}
+        self._frequencies: dict[int, int] = {}
 
     def add(self, item: int, labels: Sequence[str]) -> None:
         """Note what a document is about."""
@@ -78,12 +82,14 @@ class Labels:
                 self._terms.add(label, dict.fromkeys(_terms(text), 1))
             self._documents.add(item, {label: 1})
         self._named.clear()
+        self._frequencies.clear()
 
     def remove(self, labels: Sequence[str]) -> None:
         """Forget that a document is about these."""
         self._known()
         self._documents.remove([self._numbers[text] for text in labels])
         self._named.clear()
+        self._frequencies.clear()
 
     def named(self, talk: Sequence[str], documents: int) -> dict[int, float]:
         """For each label that a talk (oldest first) has named, its worth from 0 to 1, less with every turn since.
@@ -100,7 +106,8 @@ class Labels:
                 found[label] = max(found.get(label, 0.0), worth * passed * DECAY**age)
             if not age and any(is_whole for _, is_whole in named.values()):
                 passed = CHANGED_SUBJECT
-        return found
+        least = LEAST_WORTH * max(found.values(), default=0.0)
+        return {label: worth for label, worth in found.items() if worth >= least}
 
     def documents(self, named: Mapping[int, float]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """The documents of some labels, and of each the best that its labels have."""
@@ -122,7 +129,11 @@ class Labels:
 
     def _frequency(self, term: int) -> int:
         """The number of documents with a label that holds the term; one with two of them counts twice."""
-        return sum(self._documents.frequency(label) for label in self._terms.items(term).tolist())
+        frequency = self._frequencies.get(term)
+        if frequency is None:
+            labels = self._terms.items(term).tolist()
+            frequency = self._frequencies[term] = sum(map(self._documents.frequency, labels))
+        return frequency
 
     def _named_by(self, turn: str, documents: int) -> "_Named":
         """The labels that one turn names. A turn comes again with every search of its call."""

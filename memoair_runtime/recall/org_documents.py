@@ -13,6 +13,7 @@ import filelock
 import msgspec
 
 from memoair_index import ContainerError, Document, Index, passages
+from memoair_index.analysis import STOP_WORDS
 
 log = logging.getLogger(__name__)
 
@@ -117,8 +118,14 @@ def labels_of(text: str, metadata: Mapping[str, Any]) -> tuple[str, ...]:
     """What a document is about: the names in its metadata, whatever their fields are called, and its title."""
     values = [value for value in metadata.values() if isinstance(value, str)]
     title, feed, _ = text.partition("\n")
-    candidates = [*values, title] if feed else values
+    candidates = [*values, title] if feed and _is_title(title) else values
     return tuple(dict.fromkeys(each.strip() for each in candidates if _is_label(each.strip())))[:_MOST_LABELS]
+
+
+def _is_title(line: str) -> bool:
+    """Whether a first line names something; a question that was written without its mark does not."""
+    spoken = line.casefold().split()
+    return 3 * sum(word in STOP_WORDS for word in spoken) <= len(spoken)
 
 
 def _is_label(text: str) -> bool:
