@@ -71,26 +71,29 @@ class Evidence:
 def terms_of(evidence: Evidence, asked: Asked, speaker: int, *, by_name: bool) -> dict[str, NDArray[np.float32]]:
     """The values of the terms that count in a search, before their weights; shape ``(candidates,)`` each."""
     cues = evidence.items["cues"]
-
-    def cue(which: Cue) -> NDArray[np.float32]:
-        return np.asarray((cues & which) != 0, np.float32)
-
     values = {
         "around": evidence.pooled / np.float32(WORDS_UNIT),
         "words": evidence.own / np.float32(WORDS_UNIT),
         "meaning": evidence.cosines / np.float32(MEANING_UNIT),
-        "correction": cue(Cue.CORRECTION),
+        **{name: np.asarray((cues & which) != 0, np.float32) for name, which in cues_that_count(asked).items()},
     }
     if speaker != NONE:
         values["speaker" if by_name else "self"] = np.asarray(evidence.items["speaker"] == speaker, np.float32)
     if evidence.dated is not None:
         values["date"] = evidence.dated.astype(np.float32)
-    if asked & Asked.WHEN:
-        values["time_word"] = cue(Cue.TIME)
-    if asked & Asked.HOW_MUCH:
-        values["amount"] = cue(Cue.TIME)
-    if asked & Asked.NAME:
-        values["name"] = cue(Cue.NAME)
     if evidence.labels is not None:
         values["label"] = evidence.labels
     return values
+
+
+@lru_cache(maxsize=8)
+def cues_that_count(asked: Asked) -> Mapping[str, Cue]:
+    """The terms that go by an utterance's form, where a question asks for this, each with the cue it goes by."""
+    terms = {"correction": Cue.CORRECTION}
+    if asked & Asked.WHEN:
+        terms["time_word"] = Cue.TIME
+    if asked & Asked.HOW_MUCH:
+        terms["amount"] = Cue.TIME
+    if asked & Asked.NAME:
+        terms["name"] = Cue.NAME
+    return terms

@@ -17,8 +17,8 @@ from memoair_index.cues import Asked, asked_for
 from memoair_index.dates import Days, days_in
 from memoair_index.document import Document, Hit, Query
 from memoair_index.items import NONE
-from memoair_index.kernel import SCRATCH_BYTES, KernelRequest, KernelResult
-from memoair_index.ranking import WORDS_UNIT, Evidence, Weights, terms_of
+from memoair_index.kernel import SCRATCH_BYTES, KernelRequest, KernelResult, RankRequest
+from memoair_index.ranking import MEANING_UNIT, WORDS_UNIT, Evidence, Weights, cues_that_count, terms_of
 from memoair_index.static_model import Embedding
 from memoair_index.store import Store
 
@@ -190,21 +190,38 @@ class Searching:
         limit: int,
         keeps: Callable[[Document], bool] | None,
     ) -> list[Hit]:
-        numbers = found.items.astype(np.int64)
-        terms = self._terms(store, question, found, numbers)
-        scores = sum(terms.values(), np.zeros(len(numbers), np.float32))
-        order = np.lexsort((numbers, -scores))
-        ranked = numbers[order].tolist()
-        # What has its number now has it in this store for ever, whatever becomes of the index.
-        told = _Told(terms, ranked, order)
+        query = question.query
+        ranked = kernel.rank(
+            RankRequest(
+                items=store.items,
+                vectors=store.vectors,
+                found=found,
+                question=question.vector if len(question.vector) == store.vectors.base.shape[1] else _NO_VECTOR,
+                own_weight=self._weights["words"] / WORDS_UNIT,
+                pooled_weight=self._weights["around"] / WORDS_UNIT,
+                meaning_weight=self._weights["meaning"] / MEANING_UNIT,
+                speaker=store.speaker_of(query.speaker) if query.speaker is not None else NONE,
+                speaker_weight=self._weights["speaker" if query.by_name else "self"],
+                cues=[(int(cue), self._weights[name]) for name, cue in cues_that_count(question.asked).items()],
+            )
+        )
+        told = _Told(self, store, question, found)
         hits: list[Hit] = []
-        for number, score in zip(ranked, scores[order].tolist(), strict=True):
+        for number, score in ranked:
+            # What has its number now has it in this store for ever, whatever becomes of the index.
             hit = Hit(number, score, store.document, told)
             if keeps is None or keeps(hit.document):
                 hits.append(hit)
                 if len(hits) == limit:
                     break
         return hits
+
+    def terms(self, store: Store, question: Question, found: KernelResult, number: int) -> dict[str, float]:
+        """What the score of one of the candidates is the sum of."""
+        numbers = found.items.astype(np.int64)
+        place = int(np.flatnonzero(numbers == number)[0])
+        terms = self._terms(store, question, found, numbers)
+        return {name: float(values[place]) for name, values in terms.items() if values[place]}
 
     def _terms(
         self, store: Store, question: Question, found: KernelResult, numbers: NDArray[np.int64]
@@ -225,7 +242,7 @@ class Searching:
         return {name: value * np.float32(self._weights[name]) for name, value in values.items()}
 
     def _cosines(self, store: Store, question: Question, scales: _Floats, numbers: NDArray[np.int64]) -> _Floats:
-        if not question.vector.any():
+        if len(question.vector) != store.vectors.base.shape[1]:
             return np.zeros(len(numbers), np.float32)
         return _sound(store.vectors.take(numbers).astype(np.float32) @ question.vector * scales)
 
@@ -243,18 +260,19 @@ class Searching:
 
 @attrs.frozen
 class _Told:
-    """What the scores of one search are made of."""
+    """What the scores of one search are made of, worked out when somebody asks."""
 
-    terms: Mapping[str, _Floats]
-    ranked: list[int]
-    order: NDArray[np.int64]
+    searching: Searching
+    store: Store
+    question: Question
+    found: KernelResult
 
     def __call__(self, number: int) -> Mapping[str, float]:
-        place = int(self.order[self.ranked.index(number)])
-        return {name: float(values[place]) for name, values in self.terms.items() if values[place]}
+        return self.searching.terms(self.store, self.question, self.found, number)
 
 
-_NOTHING = KernelResult(np.zeros(0, np.int32), np.zeros(0, np.float32), np.zeros(0, np.float32))
+_NO_VECTOR = np.zeros(0, np.float32)
+_NOTHING = KernelResult(np.zeros(0, np.int32), _NO_VECTOR, _NO_VECTOR, _NO_VECTOR)
 
 
 def _sound(vector: _Floats) -> _Floats:

@@ -7,24 +7,28 @@ import logging
 from typing import Protocol
 
 from memoair_index.kernel import plain
-from memoair_index.kernel.request import SCRATCH_BYTES, KernelRequest, KernelResult
+from memoair_index.kernel.request import SCRATCH_BYTES, KernelRequest, KernelResult, Ranked, RankRequest
 
-__all__ = ["SCRATCH_BYTES", "KernelRequest", "KernelResult", "score"]
+__all__ = ["SCRATCH_BYTES", "KernelRequest", "KernelResult", "RankRequest", "Ranked", "rank", "score"]
 
 log = logging.getLogger(__name__)
 
 
-class _Score(Protocol):
-    def __call__(self, request: KernelRequest) -> KernelResult: ...
+class _Kernel(Protocol):
+    def score(self, request: KernelRequest, /) -> KernelResult: ...
+
+    def rank(self, request: RankRequest, /) -> Ranked: ...
 
 
-def _choose() -> _Score:
+def _choose() -> _Kernel:
     try:
         from memoair_index.kernel import compiled
     except ImportError:
         log.warning("no compiled kernel was installed, recall runs on NumPy, some times slower: action=kernel_plain")
-        return plain.score
-    return compiled.score
+        return plain
+    return compiled
 
 
-score: _Score = _choose()
+_kernel = _choose()
+score = _kernel.score
+rank = _kernel.rank

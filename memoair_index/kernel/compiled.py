@@ -2,13 +2,14 @@
 
 import numpy as np
 
+from memoair_index.kernel._compiled import rank as compiled_rank
 from memoair_index.kernel._compiled import score as compiled_score
-from memoair_index.kernel.request import KernelRequest, KernelResult
+from memoair_index.kernel.request import KernelRequest, KernelResult, Ranked, RankRequest
 
 
 def score(request: KernelRequest) -> KernelResult:
     """Answer a request; see `KernelRequest`."""
-    items, own, pooled = compiled_score(
+    items, own, pooled, bonus = compiled_score(
         request.items.base,
         request.items.tail,
         request.scratch,
@@ -22,5 +23,33 @@ def score(request: KernelRequest) -> KernelResult:
         request.limit,
     )
     return KernelResult(
-        np.frombuffer(items, np.int32), np.frombuffer(own, np.float32), np.frombuffer(pooled, np.float32)
+        np.frombuffer(items, np.int32),
+        np.frombuffer(own, np.float32),
+        np.frombuffer(pooled, np.float32),
+        np.frombuffer(bonus, np.float32),
     )
+
+
+def rank(request: RankRequest) -> Ranked:
+    """Answer a request; see `RankRequest`."""
+    found = request.found
+    has_vectors = len(request.question) > 0
+    ranked: Ranked = compiled_rank(
+        request.items.base,
+        request.items.tail,
+        request.vectors.base if has_vectors else b"",
+        request.vectors.tail if has_vectors else b"",
+        found.items,
+        found.own,
+        found.pooled.tobytes() + found.bonus.tobytes(),
+        request.question,
+        (
+            request.own_weight,
+            request.pooled_weight,
+            request.meaning_weight,
+            request.speaker_weight,
+            request.speaker,
+        ),
+        request.cues,
+    )
+    return ranked

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memoair_index.items import NONE
-from memoair_index.kernel.request import KernelRequest, KernelResult, Numbers, Scores
+from memoair_index.kernel.request import KernelRequest, KernelResult, Numbers, Ranked, RankRequest, Scores
 
 _f = np.float32
 
@@ -82,4 +82,24 @@ def _choose(
     if request.speaker != NONE:
         scores[items["speaker"][candidates] == request.speaker] += _f(request.speaker_weight)
     best = candidates[np.argsort(-scores, kind="stable")[: request.limit]]
-    return KernelResult(best.astype(np.int32), own[best], pooled[best])
+    return KernelResult(best.astype(np.int32), own[best], pooled[best], bonus[best])
+
+
+def rank(request: RankRequest) -> Ranked:
+    """Answer a request; see `RankRequest`. Cosines may differ from the compiled kernel's in their last bits."""
+    found = request.found
+    is_item = (found.items >= 0) & (found.items < len(request.items))
+    numbers = found.items[is_item].astype(np.int64)
+    items = request.items.take(numbers)
+    scores = _f(request.own_weight) * found.own[is_item] + _f(request.pooled_weight) * found.pooled[is_item]
+    scores += found.bonus[is_item]
+    if len(request.question):
+        with np.errstate(invalid="ignore", over="ignore"):
+            cosines = request.vectors.take(numbers).astype(np.float32) @ request.question * items["scale"]
+        scores += _f(request.meaning_weight) * np.where(np.isfinite(cosines), cosines, _f(0))
+    for mask, weight in request.cues:
+        scores[(items["cues"] & np.uint32(mask)) != 0] += _f(weight)
+    if request.speaker != NONE:
+        scores[items["speaker"] == request.speaker] += _f(request.speaker_weight)
+    order = np.lexsort((numbers, -scores))
+    return list(zip(numbers[order].tolist(), scores[order].tolist(), strict=True))

@@ -53,8 +53,32 @@ class KernelRequest:
 
 @attrs.frozen
 class KernelResult:
-    """The best items by their score (the older first among equals), in no order, with both sums of each."""
+    """The best items by their score (the older first among equals), in no order, with the sums and bonus of each."""
 
     items: Numbers
     own: Scores
     pooled: Scores
+    bonus: Scores
+
+
+@attrs.frozen
+class RankRequest:
+    """Look again at what was found, by all terms, and put it in order.
+
+    ``question`` is the vector of the question, as long as those of the items (``vectors``), or empty where nothing is
+    known of it. ``cues`` are bits of `ITEM`'s, each with what it is worth.
+    """
+
+    items: Rows
+    vectors: Rows
+    found: KernelResult
+    question: Scores
+    own_weight: float
+    pooled_weight: float
+    meaning_weight: float
+    speaker: int
+    speaker_weight: float
+    cues: Sequence[tuple[int, float]]
+
+
+Ranked = list[tuple[int, float]]  # items with their scores, the best first, the older first among equals

@@ -121,7 +121,11 @@ def _traced(outcome: LaneOutcome) -> dict[str, Any]:
 def _explained(answers: Mapping[LaneName, LaneAnswer]) -> dict[str, dict[str, dict[str, float]]]:
     """For each lane and each hit of it, by its id, what its score is the sum of."""
     return {
-        name.value: {hit.source.id: {term: round(value, 4) for term, value in hit.terms.items()} for hit in answer.hits}
+        name.value: {hit.source.id: _rounded(hit.terms()) for hit in answer.hits}
         for name, answer in answers.items()
         if answer.hits
     }
+
+
+def _rounded(terms: Mapping[str, float]) -> dict[str, float]:
+    return {term: round(value, 4) for term, value in terms.items()}

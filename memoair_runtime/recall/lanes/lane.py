@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 import attrs
 
+from memoair_index import Hit
 from memoair_runtime.clock import iso
 from memoair_runtime.filters import Predicate
 from memoair_runtime.gate import Readiness
@@ -63,7 +64,11 @@ class LaneHit:
     score: float
     source: Source
     metadata: Mapping[str, Any] = attrs.field(factory=dict)
-    terms: Mapping[str, float] = attrs.field(factory=dict)  # what the score is the sum of
+    found: Hit | None = None  # what the index found of it
+
+    def terms(self) -> Mapping[str, float]:
+        """What the score is the sum of; empty where nothing was found, and it is given for another reason."""
+        return self.found.terms if self.found else {}
 
     def to_wire(self) -> dict[str, Any]:
         """The hit as the wire has it."""

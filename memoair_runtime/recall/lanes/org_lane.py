@@ -101,7 +101,7 @@ class OrgLane:
     def _hit(self, hit: Hit) -> LaneHit:
         document = hit.document
         source = Source(self.name, document.group, "document", document_id=document.group)
-        return LaneHit(document.text, hit.score, source, _metadata(document), hit.terms)
+        return LaneHit(document.text, hit.score, source, _metadata(document), hit)
 
 
 def _metadata(document: Document) -> Mapping[str, Any]:

@@ -24,7 +24,7 @@ def turn_hit(lane: LaneName, turn: Turn, hit: Hit | None = None) -> LaneHit:
     source = Source(lane, turn.event_id, "turn", turn.session_id, turn.turn_id, created_at=turn.occurred_at)
     if hit is None:
         return LaneHit(turn.text, 0.0, source, turn.metadata)
-    return LaneHit(turn.text, hit.score, source, turn.metadata, hit.terms)
+    return LaneHit(turn.text, hit.score, source, turn.metadata, hit)
 
 
 def turn_passages(turn: Turn, question: str) -> list[Passage]:
