@@ -7,27 +7,19 @@ floor of a save is that plus one write and one fdatasync of a line of the same s
 import argparse
 import json
 import os
-import random
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
-from typing import Any
 
 import msgspec
 from rich.console import Console
 from rich.table import Table
+from workload import ANY_PORT, PATIENT_MS, Speech, floor_times_ms, median_ms, wait_until_ready
 
 from memoair_voice_sync import MemoAirVoiceMemorySync
-from memoair_voice_sync._transport import RuntimeTransport, encode_body
-
-ANY_PORT = "http://127.0.0.1:0"
-PATIENT_MS = 5_000
 
 
 def main() -> int:
@@ -37,10 +29,7 @@ def main() -> int:
     parser.add_argument("--turns", type=int, default=500, help="turns of earlier calls, two items each (%(default)s)")
     parser.add_argument("--calls", type=int, default=500, help="calls measured of each kind (%(default)s)")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
-    parser.add_argument("--echo", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.echo is not None:
-        return echo(arguments.echo)
     result = measure(arguments.documents, arguments.turns, arguments.calls)
     if arguments.json:
         print(json.dumps(result))
@@ -72,17 +61,17 @@ def measure(documents: int, turns: int, calls: int) -> dict[str, float]:
         )
         with memory:
             reply = memory.start_session(timeout_s=30)
-            _wait_until_ready(memory, speech)
+            wait_until_ready(memory, speech.sentence(5))
             questions = [speech.sentence(8) for _ in range(calls)]
-            search_ms = _median_ms(lambda i: memory.search_memory(questions[i], timeout_ms=PATIENT_MS), calls)
+            search_ms = median_ms(lambda i: memory.search_memory(questions[i], timeout_ms=PATIENT_MS), calls)
             found = memory.search_memory(questions[0], timeout_ms=PATIENT_MS)
             saves = [(speech.sentence(15), speech.sentence(15), f"save-{i}") for i in range(calls)]
-            save_ms = _median_ms(lambda i: memory.after_turn(*saves[i], timeout_s=10), calls)
+            save_ms = median_ms(lambda i: memory.after_turn(*saves[i], timeout_s=10), calls)
             line = Path(reply["paths"]["sessionJsonl"]).read_bytes().splitlines()[-1]
         search_size = len(msgspec.json.encode(vars(found)))
-        floor_ms = _floor_ms(search_size, {"query": questions[0]}, calls)
+        floor_ms = statistics.median(floor_times_ms(search_size, {"query": questions[0]}, calls))
         turn = {"userText": saves[0][0], "assistantText": saves[0][1]}
-        save_floor_ms = _floor_ms(60, turn, calls) + _disk_ms(Path(folder), line, calls)
+        save_floor_ms = statistics.median(floor_times_ms(60, turn, calls)) + _disk_ms(Path(folder), line, calls)
     return {
         "startMs": round(start_ms, 1),
         "searchMs": round(search_ms, 3),
@@ -95,59 +84,6 @@ def measure(documents: int, turns: int, calls: int) -> dict[str, float]:
     }
 
 
-class Speech:
-    """Made-up sentences whose words are as unevenly used as those of a language; the same in every run."""
-
-    def __init__(self) -> None:
-        self._random = random.Random(20261120)
-        letters = "bcdfghklmnprstvw"
-        self._words = [
-            "".join(self._random.choice(letters) + self._random.choice("aeiou") for _ in range(2 + i % 3))
-            for i in range(20_000)
-        ]
-
-    def sentence(self, words: int) -> str:
-        """A sentence of so many words."""
-        # Zipf's law: the n-th word is used about 1/n as often as the first.
-        picks = (int(len(self._words) ** self._random.random()) - 1 for _ in range(words))
-        return " ".join(self._words[pick] for pick in picks).capitalize() + "."
-
-
-def echo(size: int) -> int:
-    """Serve, on a free port that is told on standard output, replies of ``size`` bytes until standard input closes."""
-    reply = b'{"r":"' + b"x" * (size - 8) + b'"}'
-    head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(reply)}\r\n\r\n".encode()
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True
-
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            self.wfile.write(head + reply)
-
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-            """Log nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    Thread(target=server.serve_forever, daemon=True).start()
-    print(server.server_address[1], flush=True)
-    sys.stdin.read()
-    return 0
-
-
-def _floor_ms(size: int, body: dict[str, Any], calls: int) -> float:
-    command = [sys.executable, __file__, "--echo", str(size)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout is not None
-        transport = RuntimeTransport("127.0.0.1", int(server.stdout.readline()), None)
-        median = _median_ms(lambda _: transport.call("POST", "/", encode_body(body), time.monotonic() + 10), calls)
-        transport.close()
-        server.communicate()
-    return median
-
-
 def _disk_ms(folder: Path, line: bytes, calls: int) -> float:
     descriptor = os.open(folder / "floor", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     sync = getattr(os, "fdatasync", os.fsync)
@@ -156,30 +92,16 @@ def _disk_ms(folder: Path, line: bytes, calls: int) -> float:
         os.write(descriptor, line)
         sync(descriptor)
 
-    median = _median_ms(write, calls)
+    median = median_ms(write, calls)
     os.close(descriptor)
     return median
-
-
-def _median_ms(call: Callable[[int], object], calls: int) -> float:
-    times = []
-    for number in range(calls):
-        began_at = time.perf_counter()
-        call(number)
-        times.append(time.perf_counter() - began_at)
-    return statistics.median(times) * 1e3
 
 
 def _import_ms(statement: str) -> float:
     def run(_: int) -> None:
         subprocess.run([sys.executable, "-c", statement], check=True)
 
-    return _median_ms(run, 7)
-
-
-def _wait_until_ready(memory: MemoAirVoiceMemorySync, speech: Speech) -> None:
-    while memory.search_memory(speech.sentence(5), timeout_ms=PATIENT_MS).trace["degraded"]:
-        pass
+    return median_ms(run, 7)
 
 
 def _print(result: dict[str, float], arguments: argparse.Namespace) -> None:

@@ -30,7 +30,7 @@ _TIME = re.compile(
 )
 _NAME = re.compile(r"(?<=[a-z,] )[A-Z][a-z]|[\"\u201c\u00ab]")
 _CORRECTION = re.compile(
-    r"\b(?:no,? wait|wait,? no|i mean(?:t)?(?: to say)?,|i said|scratch that|make (?:it|that)|correction|my mistake"
+    r"\b(?:no,? wait|wait,? no|i mean(?:t)?(?: to say)?(?=,)|i said|scratch that|make (?:it|that)|correction|my mistake"
     r"|let me correct|not \w+,? but|no longer|not any ?more|instead of|changed (?:it|my mind)|that's wrong"
     r"|i misspoke)\b"
 )

@@ -59,6 +59,7 @@ _UNIT_DAYS = {"day": 1, "week": 7, "month": 30, "year": 365}
 _AMBIGUOUS = re.compile(r"\b(?:in|of|on|since|until|by|last|this|next|early|late|mid|during|for|and|before|after)\s+$")
 
 _LONGEST_PREPOSITION = 10
+_FARTHEST_NOW = 5e10
 # Nobody asks about more dates at once; a pasted calendar does.
 _MOST_SPANS = 24
 
@@ -103,6 +104,8 @@ def days_in(question: str, now: float | None = None) -> Days:
     """Find the dates in a folded question; ``now`` (seconds since the epoch) is what "yesterday" is counted from."""
     if not _ANY.search(question):  # as nearly all are
         return _NO_DAYS
+    if now is not None and not abs(now) < _FARTHEST_NOW:  # from no clock that anybody lives by
+        now = None
     spans = [_around(_day(*map(int, match.group("year", "month", "day")))) for match in _ISO.finditer(question)]
     months = set()
     for match in _NAMED.finditer(question):

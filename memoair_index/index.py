@@ -14,7 +14,7 @@ from memoair_index.items import NONE
 from memoair_index.ranking import Weights, default_weights
 from memoair_index.search import Searching
 from memoair_index.static_model import Embedding, NoEmbedding, default_model
-from memoair_index.store import Analysed, Store, StoreArrays, analyse
+from memoair_index.store import Analysed, Store, StoreArrays, analyse, sound
 
 # How many documents are analysed at once before they are let in: searches go on in between.
 _BATCH = 4_096
@@ -67,7 +67,7 @@ class Index:
     def __contains__(self, document_id: object) -> bool:
         """Tell whether a document of this id is in the index."""
         with self._lock:
-            return isinstance(document_id, str) and self._store.number_of(document_id) != NONE
+            return isinstance(document_id, str) and self._store.number_of(sound(document_id)) != NONE
 
     def add(self, documents: Iterable[Document]) -> None:
         """Add documents; one whose id is known replaces the old one."""
@@ -81,7 +81,7 @@ class Index:
 
     def remove(self, document_ids: Iterable[str]) -> int:
         """Remove documents by id and return how many were there."""
-        ids = list(document_ids)
+        ids = [sound(document_id) for document_id in document_ids]
         with self._lock:
             self._note_change(ids)
             return sum(self._store.remove(document_id) for document_id in ids)
@@ -90,7 +90,7 @@ class Index:
         """Return the best documents, best first, at most ``limit``: those that share a term with the query or one that
         means nearly the same, stand near one that does, are of a date that it names, or are about what was talked of.
 
-        ``keeps`` leaves out documents for which it is false.
+        ``keeps`` leaves out documents for which it is false; it must not ask this index.
         """
         question = self._searching.prepare(query)
         if limit <= 0 or not question:
@@ -111,14 +111,14 @@ class Index:
     def group(self, name: str, last: int | None = None) -> list[Document]:
         """The documents of a group in order; with ``last``, that many from its end."""
         with self._lock:
-            group = self._store.group_of(name)
+            group = self._store.group_of(sound(name))
             numbers = self._store.backwards(self._store.end_of(group)) if group != NONE else iter(())
             return [self._store.document(number) for number in islice(numbers, last)][::-1]
 
     def stretch(self, document_id: str, belongs: Callable[[Document], bool]) -> list[Document]:
         """A document and its neighbours in the group, in order, as far as they ``belong`` on either side."""
         with self._lock:
-            number = self._store.number_of(document_id)
+            number = self._store.number_of(sound(document_id))
             if number == NONE:
                 return []
             before = self._while(islice(self._store.backwards(number), 1, None), belongs)
@@ -129,9 +129,11 @@ class Index:
         """Write all documents to a file, and go on with it; searches and changes go on meanwhile.
 
         The file stands beside ``path`` until it is whole and durable. ``note`` is asked, at the moment whose documents
-        the file will hold, what to note in it. Raises OSError where the disk refuses: then everything is as before.
+        the file will hold, what to note in it; it must not ask this index. Raises OSError where the disk refuses, and
+        `ContainerError` where the file so far is damaged: then everything is as before.
         """
         with self._merging:
+            self.verify()  # what is damaged must not get a sound checksum
             with self._lock:
                 snapshot = self._store.snapshot()
                 noted = note()

@@ -87,7 +87,7 @@ class Labels:
     def remove(self, labels: Sequence[str]) -> None:
         """Forget that a document is about these."""
         self._known()
-        self._documents.remove([self._numbers[text] for text in labels])
+        self._documents.remove([self._numbers[text] for text in labels if text in self._numbers])
         self._named.clear()
         self._frequencies.clear()
 
@@ -131,9 +131,14 @@ class Labels:
         """The number of documents with a label that holds the term; one with two of them counts twice."""
         frequency = self._frequencies.get(term)
         if frequency is None:
-            labels = self._terms.items(term).tolist()
+            labels = self._labels_with(term)
             frequency = self._frequencies[term] = sum(map(self._documents.frequency, labels))
         return frequency
+
+    def _labels_with(self, term: int) -> list[int]:
+        """The labels that hold a term. What a damaged file makes of them is left out."""
+        size = len(self._known())
+        return [label for label in self._terms.items(term).tolist() if 0 <= label < size]
 
     def _named_by(self, turn: str, documents: int) -> "_Named":
         """The labels that one turn names. A turn comes again with every search of its call."""
@@ -154,7 +159,7 @@ class Labels:
             return weights[term]
 
         for term in _terms(turn):
-            for label in self._terms.items(term).tolist():
+            for label in self._labels_with(term):
                 said[label] = said.get(label, 0.0) + weight(term)
         found = {}
         for label, share in said.items():

@@ -67,7 +67,7 @@ class Postings:
         start, end = self._span(key)
         grown = self._grown.get(key)
         count = end - start if grown is None else end - start + len(grown.items)
-        return count - self._gone[key] if count and self._gone else count
+        return max(0, count - self._gone[key] if self._gone else count)
 
     def lists(self, key: int) -> Iterator[PostingList]:
         """What is known of a key: views, valid until the next change."""

@@ -20,7 +20,7 @@ from memoair_index.items import NONE
 from memoair_index.kernel import SCRATCH_BYTES, KernelRequest, KernelResult, RankRequest
 from memoair_index.ranking import MEANING_UNIT, WORDS_UNIT, Evidence, Weights, cues_that_count, terms_of
 from memoair_index.static_model import Embedding
-from memoair_index.store import Store
+from memoair_index.store import Store, sound
 
 # Candidates that all terms are looked at for; among 50, recall is the same.
 _CANDIDATES = 128
@@ -35,6 +35,8 @@ _NEIGHBOUR_WEIGHT = 1.1
 # What a word does for the utterances around the one that it stands in, a step away and so on.
 DECAYS = (0.7, 0.5, 0.35, 0.25)
 _SECONDS_A_DAY = 86_400
+# Some three thousand years from now: no moment that anybody meant lies beyond.
+_FARTHEST_MOMENT = 1e11
 
 _Floats = NDArray[np.float32]
 
@@ -108,11 +110,11 @@ class Searching:
 
     def _candidates(self, store: Store, question: Question, limit: int) -> KernelResult:
         query = question.query
-        only = store.group_of(query.group) if query.group is not None else NONE
+        only = store.group_of(sound(query.group)) if query.group is not None else NONE
         if query.group is not None and only == NONE:
             return _NOTHING
         bonus_items, bonuses = self._bonuses(store, question)
-        speaker = store.speaker_of(query.speaker) if query.speaker is not None else NONE
+        speaker = store.speaker_of(sound(query.speaker)) if query.speaker is not None else NONE
         size = len(store.items)
         if len(self._scratch) < size * SCRATCH_BYTES:
             self._scratch = np.zeros(2 * size * SCRATCH_BYTES, np.uint8)
@@ -122,7 +124,7 @@ class Searching:
                 postings=self._postings(store, question.terms),
                 scratch=self._scratch,
                 average_length=store.average_length,
-                limit=limit,
+                limit=min(limit, size),
                 k1=K1,
                 b=B,
                 decays=DECAYS,
@@ -131,7 +133,7 @@ class Searching:
                 speaker=speaker,
                 speaker_weight=self._weights["speaker" if query.by_name else "self"],
                 only_group=only,
-                without_group=store.group_of(query.without_group) if query.without_group is not None else NONE,
+                without_group=store.group_of(sound(query.without_group)) if query.without_group is not None else NONE,
                 linked=store.linked,
                 removed=store.live < size,
                 bonus_items=bonus_items,
@@ -200,7 +202,7 @@ class Searching:
                 own_weight=self._weights["words"] / WORDS_UNIT,
                 pooled_weight=self._weights["around"] / WORDS_UNIT,
                 meaning_weight=self._weights["meaning"] / MEANING_UNIT,
-                speaker=store.speaker_of(query.speaker) if query.speaker is not None else NONE,
+                speaker=store.speaker_of(sound(query.speaker)) if query.speaker is not None else NONE,
                 speaker_weight=self._weights["speaker" if query.by_name else "self"],
                 cues=[(int(cue), self._weights[name]) for name, cue in cues_that_count(question.asked).items()],
             )
@@ -237,14 +239,17 @@ class Searching:
             dated=_dated(question.days, items["occurred_at"]) if question.days else None,
             labels=self._labels(store, query, numbers),
         )
-        speaker = store.speaker_of(query.speaker) if query.speaker is not None else NONE
+        speaker = store.speaker_of(sound(query.speaker)) if query.speaker is not None else NONE
         values = terms_of(evidence, question.asked, speaker, by_name=query.by_name)
         return {name: value * np.float32(self._weights[name]) for name, value in values.items()}
 
     def _cosines(self, store: Store, question: Question, scales: _Floats, numbers: NDArray[np.int64]) -> _Floats:
         if len(question.vector) != store.vectors.base.shape[1]:
             return np.zeros(len(numbers), np.float32)
-        return _sound(store.vectors.take(numbers).astype(np.float32) @ question.vector * scales)
+        with np.errstate(invalid="ignore", over="ignore"):
+            rows = store.vectors.take(numbers).astype(np.float32)
+            # Not a product of matrices, which rounds equal rows differently.
+            return _sound((rows * question.vector).sum(axis=1) * scales)
 
     def _labels(self, store: Store, query: Query, numbers: NDArray[np.int64]) -> _Floats | None:
         items, worths = self._named(store, query)
@@ -277,10 +282,12 @@ _NOTHING = KernelResult(np.zeros(0, np.int32), _NO_VECTOR, _NO_VECTOR, _NO_VECTO
 
 def _sound(vector: _Floats) -> _Floats:
     """A vector without what is no number, which a damaged model or file may hold."""
-    return vector if math.isfinite(float(vector.sum())) else np.nan_to_num(vector, nan=0.0, posinf=0.0, neginf=0.0)
+    with np.errstate(invalid="ignore", over="ignore"):
+        is_sound = math.isfinite(float(vector.sum()))
+    return vector if is_sound else np.nan_to_num(vector, nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def _dated(days: Days, moments: NDArray[np.float64]) -> NDArray[np.bool_]:
-    known = np.isfinite(moments)
+    known = np.abs(moments) < _FARTHEST_MOMENT
     numbers = np.floor(np.where(known, moments, 0) / _SECONDS_A_DAY).astype(np.int64)
     return days.match(numbers) & known

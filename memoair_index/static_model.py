@@ -97,9 +97,10 @@ class StaticModel:
         pieces = np.array([piece for word in words for piece in self._pieces(word)], np.intp)
         if not pieces.size:
             return np.zeros(self.dimensions, np.float32)
-        vector: NDArray[np.float32] = self._scales[pieces] @ self._vectors[pieces].astype(np.float32)
-        length = math.sqrt(float(vector @ vector))
-        return vector / np.float32(length) if length > 0 else vector
+        with np.errstate(invalid="ignore", over="ignore"):  # of the scales in a damaged file
+            vector: NDArray[np.float32] = self._scales[pieces] @ self._vectors[pieces].astype(np.float32)
+            length = math.sqrt(abs(float(vector @ vector)))
+        return vector / np.float32(length) if 0 < length < math.inf else np.zeros(self.dimensions, np.float32)
 
     def _tokenize(self, word: str) -> tuple[int, ...]:
         return tuple(self._tokenizer.encode(word, add_special_tokens=False).ids)
@@ -110,7 +111,9 @@ class StaticModel:
             return ()
         chosen = slice(int(self._starts[place]), int(self._starts[place + 1]))
         closeness = self._closeness[chosen].astype(np.float32) / np.float32(255)
-        return tuple(zip(self._terms[self._neighbours[chosen]].tolist(), closeness.tolist(), strict=True))
+        places = self._neighbours[chosen]
+        known = places < len(self._terms)  # as all are, but in a damaged file
+        return tuple(zip(self._terms[places[known]].tolist(), closeness[known].tolist(), strict=True))
 
 
 @lru_cache(maxsize=1)

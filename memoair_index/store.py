@@ -56,13 +56,14 @@ class Analysed:
     scale: float
 
 
-def analyse(documents: list[Document], model: Embedding) -> list[Analysed]:
-    """Read out of documents what searching needs."""
+def analyse(given: list[Document], model: Embedding) -> list[Analysed]:
+    """Read out of documents what searching needs; what of them can't be written to a file is put right."""
+    documents = [_sound_document(document) for document in given]
     folded = [fold(document.text) for document in documents]
     spoken = [words(text) for text in folded]
     vectors = np.nan_to_num(model.encode(spoken), nan=0.0, posinf=0.0, neginf=0.0)
-    scales = np.abs(vectors).max(axis=1, initial=0.0) / _FULL_SCALE
-    rows = np.round(vectors / np.where(scales > 0, scales, 1)[:, None]).astype(np.int8)
+    scales = np.abs(vectors).max(axis=1, initial=0.0) / np.float32(_FULL_SCALE)
+    rows = np.round(vectors / np.where(scales > 0, scales, 1)[:, None]).clip(-_FULL_SCALE, _FULL_SCALE).astype(np.int8)
     result = []
     for number, document in enumerate(documents):
         ids = term_ids(spoken[number])
@@ -140,11 +141,18 @@ class Store:
 
     def number_of(self, document_id: str) -> int:
         """The number of a document, or `NONE`."""
-        return self._ids.find(document_id)
+        number = self._ids.find(document_id)
+        if number == NONE:
+            return NONE
+        array, place = self.items.part(self._checked(number))
+        return number if int(array["group"][place]) >= 0 else NONE
 
     def group_of(self, group: str) -> int:
         """The number of a group, or `NONE` where no document was ever in it."""
-        return self._groups.find(group)
+        number = self._groups.find(group)
+        if not NONE <= number < len(self._group_ends):
+            raise ContainerError("an index file is damaged: a group has no place")
+        return number
 
     def speaker_of(self, speaker: str) -> int:
         """The number of a speaker, or `NONE`."""
@@ -180,14 +188,15 @@ class Store:
     def end_of(self, group: int) -> int:
         """The last document of a group, or `NONE` where none is left."""
         array, place = self._group_ends.part(group)
-        return int(array[place])
+        end = int(array[place])
+        return end if end == NONE else self._checked(end)
 
     def add(self, analysed: Analysed) -> None:
         """Add a document; one of the same id goes first."""
         document = analysed.document
         self.remove(document.id)
         number = len(self.items)
-        group = self._groups.find(document.group)
+        group = self.group_of(document.group)
         if group == NONE:
             group = len(self._group_ends)
             self._groups.set(document.group, group)
@@ -213,17 +222,17 @@ class Store:
 
     def remove(self, document_id: str) -> bool:
         """Take a document away; tell whether it was there."""
-        number = self._ids.find(document_id)
+        number = self.number_of(document_id)
         if number == NONE:
             return False
         document = self.document(number)
         array, place = self.items.part(number)
         item = array[place]
-        previous, following, group = int(item["previous"]), int(item["following"]), int(item["group"])
+        previous, following, group = (int(item[field]) for field in ("previous", "following", "group"))
         if previous != NONE:
-            self._set(previous, "following", following)
+            self._set(self._checked(previous), "following", following)
         if following != NONE:
-            self._set(following, "previous", previous)
+            self._set(self._checked(following), "previous", previous)
         else:
             self._set_end(group, previous)
         array["group"][place] = array["previous"][place] = array["following"][place] = NONE
@@ -247,16 +256,27 @@ class Store:
         )
 
     def _walk(self, number: int, link: str) -> Iterator[int]:
-        while number != NONE:
+        for _ in range(len(self.items) + 1):
+            if number == NONE:
+                return
             yield number
             array, place = self.items.part(number)
             number = int(array[link][place])
+            number = number if number == NONE else self._checked(number)
+        raise ContainerError("an index file is damaged: neighbours lead in a circle")
+
+    def _checked(self, number: int) -> int:
+        if not 0 <= number < len(self.items):
+            raise ContainerError("an index file is damaged: a document has no place")
+        return number
 
     def _set(self, number: int, field: str, value: int) -> None:
         array, place = self.items.part(number)
         array[field][place] = value
 
     def _set_end(self, group: int, number: int) -> None:
+        if not 0 <= group < len(self._group_ends):
+            raise ContainerError("an index file is damaged: a group has no place")
         array, place = self._group_ends.part(group)
         array[place] = number
 
@@ -328,20 +348,35 @@ def _read(content: bytes | memoryview) -> Record:
 
 def _record(document: Document) -> Record:
     return Record(
-        _sound(document.id),
-        _sound(document.text),
-        _sound(document.group),
-        _sound(document.speaker),
+        document.id,
+        document.text,
+        document.group,
+        document.speaker,
         document.occurred_at,
-        _sound(document.labels),
-        _sound(dict(document.metadata)),
+        document.labels,
+        dict(document.metadata),
     )
 
 
-def _sound(value: Any) -> Any:
+def _sound_document(document: Document) -> Document:
+    names = (document.id, document.text, document.group, document.speaker, *document.labels)
+    if all(map(str.isascii, names)) and not document.metadata:
+        return document
+    return Document(
+        sound(document.id),
+        sound(document.text),
+        sound(document.group),
+        sound(document.speaker),
+        document.occurred_at,
+        sound(tuple(document.labels)),
+        sound(dict(document.metadata)),
+    )
+
+
+def sound(value: Any) -> Any:
     """A value that can be written: lone surrogates, as a broken transcriber may send them, become question marks."""
     if isinstance(value, str):
         return value if value.isascii() else value.encode(errors="replace").decode()
     if isinstance(value, Mapping):
-        return {_sound(key): _sound(each) for key, each in value.items()}
-    return tuple(map(_sound, value)) if isinstance(value, list | tuple) else value
+        return {sound(key): sound(each) for key, each in value.items()}
+    return type(value)(map(sound, value)) if isinstance(value, list | tuple) else value

@@ -47,8 +47,9 @@ def _gather(
     length = items["length"][held].astype(np.float32)
     k1, b = _f(request.k1), _f(request.b)
     norm = k1 * (_f(1) - b) + k1 * b / _f(request.average_length) * length
-    impact = _f(weight) * (((k1 + _f(1)) * count) / (count + norm))
-    np.maximum.at(best, held, impact)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # of the lengths in a damaged file
+        impact = _f(weight) * (((k1 + _f(1)) * count) / (count + norm))
+    np.fmax.at(best, held, impact)
 
 
 def _spread(request: KernelRequest, items: NDArray[np.void], best: Scores) -> Scores:

@@ -79,6 +79,9 @@ class MemoryFile:
         except OSError as error:
             log.warning("an index file could not be written: action=index_unwritten errno=%s", error.errno)
             return
+        except ContainerError as error:  # the next start reads the logs
+            log.error("an index file was damaged while it was in use: action=index_unwritten why=%s", _kind(error))
+            return
         self._held = held
         for path in (*old, *self._folder.path.glob(".*.part")):  # what writers that died left behind, too
             _delete(path)

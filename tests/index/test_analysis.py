@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memoair_index import terms
+from memoair_index.analysis import fold, identity, term_ids, words
 
 MEGABYTE = 1 << 20
 ANY_TEXT = st.text(st.characters(exclude_categories=()))  # lone surrogates, too
@@ -128,3 +129,38 @@ def test_any_text_gives_terms_that_can_be_indexed(text: str) -> None:
 @settings(deadline=None)
 def test_the_terms_of_a_text_are_those_of_its_lines(lines: list[str]) -> None:
     assert terms("\n".join(lines)) == [term for line in lines for term in terms(line)]
+
+
+@pytest.mark.parametrize("text", ["a" * 65, "é" * 200, "١" * 200, "1" * MEGABYTE])
+def test_a_word_longer_than_any_word_is_known_by_its_beginning(text: str) -> None:
+    assert terms(text) == terms(text[:64])
+    assert terms(text[:64]) != terms(text[:63])
+
+
+@given(ANY_TEXT)
+@settings(deadline=None)
+def test_folding_twice_is_folding_once(text: str) -> None:
+    assert fold(fold(text)) == fold(text)
+
+
+@given(ANY_TEXT, st.text(max_size=3))
+@settings(deadline=None)
+def test_the_number_of_a_text_stays_and_is_its_own(text: str, other: str) -> None:
+    assert identity(text) == identity("".join(text))
+    assert 0 <= identity(text) < 2**64
+    written = [each.encode(errors="replace") for each in (text, other)]
+    assert (identity(text) == identity(other)) == (written[0] == written[1])
+
+
+def test_the_numbers_of_texts_are_those_that_files_were_written_with() -> None:
+    assert {text: identity(text) for text in ("", "boot", "שלום")} == {
+        "": 0xB4B2797457A0A6E4,
+        "boot": 0x4F678CBD270A9C4F,
+        "שלום": 0xAB67FA0BA34742F7,
+    }
+
+
+@given(ANY_TEXT)
+@settings(deadline=None)
+def test_the_terms_of_a_text_and_their_numbers_belong_together(text: str) -> None:
+    assert term_ids(words(fold(text))) == [identity(term) for term in terms(text)]

@@ -1,0 +1,452 @@
+"""The systems that ``recall_speed.py`` compares, each behind one interface and each measured in processes of its own.
+
+Run as a script, this is a worker: it does one job with one peer and writes what it measured as one line of JSON to
+standard output. What it imports at the top is small, and no peer's library is among it: the memory of a peer is what
+its worker has grown by.
+"""
+
+import argparse
+import json
+import os
+import re
+import sqlite3
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import psutil
+
+HITS = 10
+WARM_UP = 20
+SEED = 20261120
+COLLECTION = "texts"
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a worker works on: the workload (the same for all peers), the peer's own folder, and the embedder's."""
+
+    workload: Path
+    store: Path
+    minilm: Path | None = None
+
+    @property
+    def documents_file(self) -> Path:
+        """The organisation's documents as JSON lines, ``{"id", "text"}``."""
+        return self.workload / "documents.jsonl"
+
+    def turns(self) -> list[list[str]]:
+        """The turns of earlier calls, each what the caller said and what was answered."""
+        turns: list[list[str]] = json.loads((self.workload / "turns.json").read_bytes())
+        return turns
+
+    def questions(self) -> list[str]:
+        """The questions to ask, those for warming up first."""
+        questions: list[str] = json.loads((self.workload / "questions.json").read_bytes())
+        return questions
+
+    def texts(self) -> list[str]:
+        """Every document and every side of a turn, as one list for those who know no difference."""
+        with self.documents_file.open(encoding="utf-8") as lines:
+            documents = [json.loads(line)["text"] for line in lines]
+        return documents + [side for turn in self.turns() for side in turn]
+
+
+class Peer(Protocol):
+    """A system that holds texts and finds those that fit a question."""
+
+    def __init__(self, task: Task) -> None: ...
+
+    def ingest(self) -> None:
+        """Take all texts into the store, so that another process can open it."""
+
+    def open(self) -> None:
+        """Open the store for questions."""
+
+    def ask(self, question: str) -> Any:
+        """Find what fits best, with its text."""
+
+    def size(self, answer: Any) -> int:
+        """How many bytes were handed over; 0 if nothing was found or something is missing."""
+
+    def close(self) -> None:
+        """Let go of everything."""
+
+
+class MemoAir:
+    """This project, through its SDK: documents in the org lane, turns of an earlier call in the permanent one."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+
+    def ingest(self) -> None:
+        """Start a runtime on the documents and save the turns."""
+        self._start()
+        for number, (said, answered) in enumerate(self._task.turns()):
+            self._memory.after_turn(said, answered, f"turn-{number}", timeout_s=10)
+        self._memory.end_session()
+        self.close()
+
+    def open(self) -> None:
+        """Start a runtime and a new session, and wait until all lanes are loaded."""
+        self._start()
+
+    def ask(self, question: str) -> Any:
+        """Search all lanes with the default budgets."""
+        return self._memory.search_memory(question, timeout_ms=self._patient_ms)
+
+    def size(self, answer: Any) -> int:
+        """The bytes of the reply as JSON, which is what the floor has to send."""
+        if answer.trace["degraded"]:
+            return 0
+        return len(json.dumps(vars(answer), ensure_ascii=False, separators=(",", ":")).encode())
+
+    def close(self) -> None:
+        """End the runtime."""
+        self._memory.close()
+
+    def _start(self) -> None:
+        from workload import ANY_PORT, PATIENT_MS, wait_until_ready
+
+        from memoair_voice_sync import MemoAirVoiceMemorySync
+
+        self._patient_ms = PATIENT_MS
+        self._memory = MemoAirVoiceMemorySync(
+            project_id="bench",
+            user_id="caller",
+            runtime_url=ANY_PORT,
+            storage_root=str(self._task.store),
+            org_file=str(self._task.documents_file),
+        )
+        self._memory.start_session({"user": {"id": "caller", "name": "Dana"}}, timeout_s=30)
+        wait_until_ready(self._memory, self._task.questions()[0])
+
+
+class Plain:
+    """What the peers share whose answer is a list of texts."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+
+    def size(self, answer: list[str]) -> int:
+        """The bytes of the texts."""
+        return sum(len(text.encode()) for text in answer)
+
+    def close(self) -> None:
+        """Do nothing: what is open ends with the process."""
+
+
+class Chroma(Plain):
+    """Chroma in process, on the disk, as it comes: each question is embedded by MiniLM, padded to 256 tokens.
+
+    The texts have random vectors, since embedding 100,000 texts takes hours and only questions are timed.
+    """
+
+    padded_to: int | None = 256
+
+    def ingest(self) -> None:
+        """Add the texts with vectors made up from a fixed seed."""
+        import numpy as np
+
+        texts = self._task.texts()
+        vectors = np.random.default_rng(SEED).standard_normal((len(texts), MiniLm.DIMENSIONS), dtype=np.float32)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        client = self._client()
+        collection = client.create_collection(
+            COLLECTION, embedding_function=None, configuration={"hnsw": {"space": "cosine"}}
+        )
+        step = client.get_max_batch_size()
+        for start in range(0, len(texts), step):
+            batch = slice(start, start + step)
+            ids = [str(number) for number in range(start, start + len(texts[batch]))]
+            collection.add(ids=ids, documents=texts[batch], embeddings=vectors[batch])
+
+    def open(self) -> None:
+        """Open the collection and load the model."""
+        assert self._task.minilm is not None
+        self._embedder = MiniLm(self._task.minilm, self.padded_to)
+        self._collection = self._client().get_collection(COLLECTION, embedding_function=None)
+
+    def ask(self, question: str) -> list[str]:
+        """Embed the question and search for the nearest vectors."""
+        found = self._collection.query(
+            query_embeddings=[self._embedder.embed(question)], n_results=HITS, include=["documents"]
+        )
+        texts: list[str] = found["documents"][0]
+        return texts
+
+    def _client(self) -> Any:
+        import chromadb
+
+        settings = chromadb.Settings(anonymized_telemetry=False)
+        return chromadb.PersistentClient(str(self._task.store), settings=settings)
+
+
+class ChromaUnpadded(Chroma):
+    """Chroma with the same embedder, fed only as many tokens as the question has: the fastest it can be."""
+
+    padded_to = None
+
+
+class MiniLm:
+    """all-MiniLM-L6-v2 through onnxruntime with its default threads, as Chroma's ``ONNXMiniLM_L6_V2`` runs it."""
+
+    DIMENSIONS = 384
+    LONGEST = 256
+
+    def __init__(self, folder: Path, padded_to: int | None) -> None:
+        import onnxruntime
+        from tokenizers import Tokenizer
+
+        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self._tokenizer.enable_truncation(self.LONGEST)
+        if padded_to:
+            self._tokenizer.enable_padding(length=padded_to)
+        else:
+            self._tokenizer.no_padding()
+        self._session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
+
+    def embed(self, text: str) -> Any:
+        """The normalised mean of the tokens' embeddings."""
+        import numpy as np
+
+        encoded = self._tokenizer.encode(text)
+        mask = np.array([encoded.attention_mask], dtype=np.int64)
+        feed = {"input_ids": np.array([encoded.ids], dtype=np.int64), "attention_mask": mask}
+        (tokens,) = self._session.run(["token_embeddings"], feed)
+        mean = (tokens * mask[:, :, None]).sum(axis=1)[0] / mask.sum()
+        return mean / np.linalg.norm(mean)
+
+
+class Tantivy(Plain):
+    """Tantivy in process, on the disk, with its default tokenizer."""
+
+    def ingest(self) -> None:
+        """Write one index and let its segments be merged."""
+        import tantivy
+
+        schema = tantivy.SchemaBuilder().add_text_field("text", stored=True).build()
+        writer = tantivy.Index(schema, path=str(self._task.store)).writer()
+        for text in self._task.texts():
+            writer.add_document(tantivy.Document(text=[text]))
+        writer.commit()
+        writer.wait_merging_threads()
+
+    def open(self) -> None:
+        """Open the index."""
+        import tantivy
+
+        self._index = tantivy.Index.open(str(self._task.store))
+
+    def ask(self, question: str) -> list[str]:
+        """Search for any of the words; counting all hits is left out, which lets it skip most of them."""
+        searcher = self._index.searcher()
+        query, _ = self._index.parse_query_lenient(question, ["text"])
+        hits = searcher.search(query, HITS, count=False).hits
+        return [searcher.doc(address).get_first("text") for _, address in hits]
+
+
+class SqliteFts5(Plain):
+    """The full-text search of SQLite, in the standard library, ranked by its BM25."""
+
+    def ingest(self) -> None:
+        """Fill one table in one transaction and let its b-trees be merged."""
+        with self._connect() as connection:
+            connection.execute("CREATE VIRTUAL TABLE texts USING fts5(text)")
+            connection.executemany("INSERT INTO texts VALUES (?)", ((text,) for text in self._task.texts()))
+            connection.execute("INSERT INTO texts(texts) VALUES ('optimize')")
+        connection.close()
+
+    def open(self) -> None:
+        """Open the database."""
+        self._connection = self._connect()
+
+    def ask(self, question: str) -> list[str]:
+        """Search for any of the words."""
+        rows = self._connection.execute(
+            "SELECT text FROM texts WHERE texts MATCH ? ORDER BY rank LIMIT ?", (_any_of(question, '"{}"'), HITS)
+        )
+        return [text for (text,) in rows]
+
+    def close(self) -> None:
+        """Close the database."""
+        self._connection.close()
+
+    def _connect(self) -> sqlite3.Connection:
+        return sqlite3.connect(self._task.store / "texts.db")
+
+
+class Bm25s(Plain):
+    """bm25s with its defaults: scores for every text in sparse matrices."""
+
+    def ingest(self) -> None:
+        """Index the texts and save the index with them."""
+        import bm25s
+
+        texts = self._task.texts()
+        retriever = bm25s.BM25()
+        retriever.index(bm25s.tokenize(texts, show_progress=False), show_progress=False)
+        retriever.save(self._task.store, corpus=texts)
+
+    def open(self) -> None:
+        """Load the index and the texts."""
+        import bm25s
+
+        self._tokenize = bm25s.tokenize
+        self._retriever = bm25s.BM25.load(self._task.store, load_corpus=True)
+
+    def ask(self, question: str) -> list[str]:
+        """Rank by the words of the question."""
+        tokens = self._tokenize([question], show_progress=False)
+        documents, _ = self._retriever.retrieve(tokens, k=HITS, show_progress=False)
+        return [document["text"] for document in documents[0]]
+
+
+class Memvid(Plain):
+    """memvid (memvid-sdk 2): one file, lexical search, no vectors.
+
+    Its search wants all words of a plain question, and finds nothing for most; here it is asked for any of them.
+    """
+
+    _FILE = "texts.mv2"
+    _BATCH = 500  # version 2.0.160 never comes back from a batch of 2,000: its threads wait for each other
+
+    def ingest(self) -> None:
+        """Put all texts, in batches."""
+        texts = [
+            {"title": f"{number}", "label": "text", "text": text} for number, text in enumerate(self._task.texts())
+        ]
+        with _memvid().create(str(self._task.store / self._FILE), enable_vec=False) as memory:
+            for start in range(0, len(texts), self._BATCH):
+                memory.put_many(texts[start : start + self._BATCH])
+
+    def open(self) -> None:
+        """Open the file for reading."""
+        self._memory = _memvid().use("basic", str(self._task.store / self._FILE), mode="open", read_only=True)
+
+    def ask(self, question: str) -> list[str]:
+        """Search for any of the words."""
+        found = self._memory.find(_any_of(question, "{}"), k=HITS, mode="lex")
+        return [hit["snippet"] for hit in found["hits"]]
+
+    def close(self) -> None:
+        """Close the file."""
+        self._memory.close()
+
+
+PEERS: dict[str, Callable[[Task], Peer]] = {
+    "memoair": MemoAir,
+    "chroma": Chroma,
+    "chroma-unpadded": ChromaUnpadded,
+    "tantivy": Tantivy,
+    "sqlite-fts5": SqliteFts5,
+    "bm25s": Bm25s,
+    "memvid": Memvid,
+}
+
+# Whose store a peer opens, where it isn't its own.
+STORES = {"chroma-unpadded": "chroma"}
+
+
+def ingest(peer: Peer) -> dict[str, Any]:
+    """How long it took to take in all texts, imports included."""
+    began_at = time.perf_counter()
+    peer.ingest()
+    return {"ingestS": time.perf_counter() - began_at}
+
+
+def answer(peer: Peer, questions: Sequence[str]) -> dict[str, Any]:
+    """How long each answer took, and what memory and time it took to be able to answer."""
+    bare_mb = memory_mb()
+    others = OthersCpu()
+    began_at = time.perf_counter()
+    peer.open()
+    peer.ask(questions[0])
+    load_s = time.perf_counter() - began_at
+    for question in questions[1:WARM_UP]:
+        peer.ask(question)
+    times_ms, sizes = zip(*_timed(peer, questions[WARM_UP:]), strict=True)
+    result = {
+        "loadS": load_s,
+        "timesMs": times_ms,
+        "sizes": sizes,
+        "memoryMb": memory_mb() - bare_mb,
+        "othersCpu": others.share(),
+    }
+    peer.close()
+    return result
+
+
+def memory_mb() -> float:
+    """The memory of this process and all its children: PSS where the system tells it (Linux), else USS."""
+    infos = [process.memory_full_info() for process in _family()]
+    return float(sum(getattr(info, "pss", info.uss) for info in infos)) / 1e6
+
+
+class OthersCpu:
+    """What share of all CPUs went to other processes since this was made; they slow what is measured."""
+
+    def __init__(self) -> None:
+        self._began_at = time.perf_counter()
+        self._busy_s, self._own_s = self._used_s()
+
+    def share(self) -> float:
+        """The share, from 0 to 1; exact to some 20 ms, which is how finely systems count."""
+        busy_s, own_s = self._used_s()
+        others_s = (busy_s - self._busy_s) - (own_s - self._own_s)
+        room_s = (time.perf_counter() - self._began_at) * (psutil.cpu_count() or 1)
+        return min(max(others_s / room_s, 0.0), 1.0)
+
+    @staticmethod
+    def _used_s() -> tuple[float, float]:
+        everybody = psutil.cpu_times()
+        own = [process.cpu_times() for process in _family()]
+        return everybody.user + everybody.system, sum(times.user + times.system for times in own)
+
+
+def main() -> int:
+    """Do one job and tell what was measured."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("job", choices=("ingest", "answer"))
+    parser.add_argument("peer", choices=PEERS)
+    parser.add_argument("workload", type=Path, help="the folder with the texts and questions")
+    parser.add_argument("store", type=Path, help="the folder that the peer may fill")
+    parser.add_argument("--minilm", type=Path, help="the folder with the embedder")
+    arguments = parser.parse_args()
+    task = Task(arguments.workload, arguments.store, arguments.minilm)
+    peer = PEERS[arguments.peer](task)
+    result = ingest(peer) if arguments.job == "ingest" else answer(peer, task.questions())
+    print(json.dumps(result))
+    return 0
+
+
+def _timed(peer: Peer, questions: Sequence[str]) -> Iterator[tuple[float, int]]:
+    for question in questions:
+        began_at = time.perf_counter()
+        found = peer.ask(question)
+        yield (time.perf_counter() - began_at) * 1e3, peer.size(found)
+
+
+def _family() -> list[psutil.Process]:
+    me = psutil.Process()
+    return [me, *me.children(recursive=True)]
+
+
+def _any_of(question: str, form: str) -> str:
+    return " OR ".join(form.format(word) for word in re.findall(r"\w+", question))
+
+
+def _memvid() -> Any:
+    # A benchmark reports to nobody and has no account.
+    os.environ["MEMVID_TELEMETRY"] = "0"
+    os.environ.pop("MEMVID_API_KEY", None)
+    import memvid_sdk
+
+    return memvid_sdk
+
+
+if __name__ == "__main__":
+    sys.exit(main())

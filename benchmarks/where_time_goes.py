@@ -1,0 +1,137 @@
+"""Where the time of a recall goes, from the client's call to its result.
+
+Runs the runtime's server within this process, beside the client, and takes the time at each station on the way: the
+processor time of the thread that does the work, so that other load on the machine counts less, and for the whole call
+what the client waits. What a station took
+holds what the indented ones below it took. Client and server share one interpreter here, which makes the whole slower
+than `latency.py` says; the shares are what to look at.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from workload import PATIENT_MS, Speech, wait_until_ready
+
+import memoair_index.search as index_search
+from memoair_index.search import Searching
+from memoair_runtime.http.routes import Routes
+from memoair_runtime.http.server import LoopbackServer, _Handler
+from memoair_runtime.lifecycle import Lifecycle
+from memoair_runtime.process import bind
+from memoair_runtime.recall import searcher
+from memoair_runtime.recall.lanes.org_lane import OrgLane
+from memoair_runtime.recall.lanes.permanent_lane import PermanentLane
+from memoair_runtime.recall.lanes.working_lane import WorkingLane
+from memoair_runtime.recall.sweep import _Sweep
+from memoair_runtime.service import RuntimeService
+from memoair_runtime.settings import Settings
+from memoair_voice_sync import MemoAirVoiceMemorySync
+
+CLIENT_CALL = MemoAirVoiceMemorySync.search_memory
+# What is timed, in the order of the way, with how deep it lies in what stands above it.
+STATIONS: tuple[tuple[int, str, Any, str], ...] = (
+    (0, "the whole call, SDK to result", MemoAirVoiceMemorySync, "search_memory"),
+    (1, "server: head of the request", _Handler, "_parse"),
+    (1, "server: route, check, answer", _Handler, "_answer"),
+    (2, "service", RuntimeService, "search_memory"),
+    (3, "lanes, in a worker", _Sweep, "work"),
+    (4, "working lane", WorkingLane, "search"),
+    (4, "permanent lane", PermanentLane, "search"),
+    (4, "org lane", OrgLane, "search"),
+    (5, "index: read the question", Searching, "prepare"),
+    (5, "index: find postings", Searching, "_postings"),
+    (5, "index: kernel", index_search.kernel, "score"),
+    (5, "index: all terms of the best", Searching, "_hits"),
+    (3, "composer", searcher, "compose"),
+    (2, "JSON and sending", _Handler, "_send"),
+)
+
+
+def main() -> int:
+    """Run the benchmark and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--documents", type=int, default=10_000, help="documents of the organisation (%(default)s)")
+    parser.add_argument("--turns", type=int, default=500, help="turns of earlier calls, two items each (%(default)s)")
+    parser.add_argument("--calls", type=int, default=500, help="calls measured (%(default)s)")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    arguments = parser.parse_args()
+    times = measure(arguments.documents, arguments.turns, arguments.calls)
+    if arguments.json:
+        print(json.dumps(times))
+        return 0
+    table = Table("station", "a call")
+    table.add_column("µs", justify="right")
+    for depth, label, _, _ in STATIONS:
+        times_a_call, median_us = times[label]
+        table.add_row("  " * depth + label, f"{times_a_call:.0f}x", f"{median_us:.0f}")
+    Console().print(table)
+    return 0
+
+
+def measure(documents: int, turns: int, calls: int) -> dict[str, tuple[float, float]]:
+    """For each station how often a call comes by, and the median time of a visit in microseconds."""
+    speech = Speech()
+    taken: defaultdict[str, list[float]] = defaultdict(list)
+    for _, label, owner, name in STATIONS:
+        setattr(owner, name, _timed(getattr(owner, name), taken[label]))
+    with tempfile.TemporaryDirectory(prefix="memoair-time-") as folder:
+        org_file = Path(folder) / "org.jsonl"
+        org_file.write_text(
+            "".join(json.dumps({"id": f"doc-{i}", "text": speech.sentence(40)}) + "\n" for i in range(documents))
+        )
+        settings = Settings("bench", "caller", Path(folder) / "root", org_file=org_file)
+        service = RuntimeService(settings, Lifecycle())
+        service.load()
+        listener = bind("127.0.0.1", 0)
+        server = LoopbackServer(listener, Routes(service), service.metrics, None)
+        server.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        with _client(url) as memory:
+            memory.start_session(timeout_s=30)
+            for number in range(turns):
+                memory.after_turn(speech.sentence(15), speech.sentence(15), f"turn-{number}", timeout_s=10)
+        with _client(url) as memory:
+            memory.start_session(timeout_s=30)
+            wait_until_ready(memory, speech.sentence(5))
+            for times in taken.values():
+                times.clear()
+            for _ in range(calls):
+                memory.search_memory(speech.sentence(8), timeout_ms=PATIENT_MS)
+        server.drain(time.monotonic() + 5)
+        service.close(time.monotonic() + 5)
+    return {
+        label: (len(times) / calls, round(statistics.median(times) * 1e6, 1)) if times else (0.0, 0.0)
+        for label, times in taken.items()
+    }
+
+
+def _client(url: str) -> MemoAirVoiceMemorySync:
+    return MemoAirVoiceMemorySync(project_id="bench", user_id="caller", runtime_url=url, auto_start_runtime=False)
+
+
+def _timed(function: Callable[..., Any], times: list[float]) -> Callable[..., Any]:
+    # A client's call is what he waits for; of all others, only what they do themselves counts.
+    clock = time.perf_counter if function is CLIENT_CALL else time.thread_time
+
+    def timed(*arguments: Any, **options: Any) -> Any:
+        began_at = clock()
+        try:
+            return function(*arguments, **options)
+        finally:
+            times.append(clock() - began_at)
+
+    return timed
+
+
+if __name__ == "__main__":
+    sys.exit(main())

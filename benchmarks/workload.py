@@ -1,0 +1,100 @@
+"""What the speed benchmarks share: made-up speech, the time of calls, and the floor below a call to a runtime.
+
+Run as a script, it is the floor's server: replies of as many bytes as its argument says, until standard input closes.
+"""
+
+import random
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import Any
+
+from memoair_voice_sync import MemoAirVoiceMemorySync
+from memoair_voice_sync._transport import RuntimeTransport, encode_body
+
+ANY_PORT = "http://127.0.0.1:0"
+PATIENT_MS = 5_000
+
+
+class Speech:
+    """Made-up sentences whose words are as unevenly used as those of a language; the same in every run."""
+
+    def __init__(self) -> None:
+        self._random = random.Random(20261120)
+        letters = "bcdfghklmnprstvw"
+        self._words = [
+            "".join(self._random.choice(letters) + self._random.choice("aeiou") for _ in range(2 + i % 3))
+            for i in range(20_000)
+        ]
+
+    def sentence(self, words: int) -> str:
+        """A sentence of so many words."""
+        # Zipf's law: the n-th word is used about 1/n as often as the first.
+        picks = (int(len(self._words) ** self._random.random()) - 1 for _ in range(words))
+        return " ".join(self._words[pick] for pick in picks).capitalize() + "."
+
+
+def times_ms(call: Callable[[int], object], calls: int) -> list[float]:
+    """How long each of so many calls took; each is given its number."""
+    times = []
+    for number in range(calls):
+        began_at = time.perf_counter()
+        call(number)
+        times.append((time.perf_counter() - began_at) * 1e3)
+    return times
+
+
+def median_ms(call: Callable[[int], object], calls: int) -> float:
+    """The median time of so many calls; each is given its number."""
+    return statistics.median(times_ms(call, calls))
+
+
+def floor_times_ms(size: int, body: dict[str, Any], calls: int) -> list[float]:
+    """How long the client's transport takes for a reply of ``size`` bytes from a server that does nothing else."""
+    command = [sys.executable, __file__, str(size)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        transport = RuntimeTransport("127.0.0.1", int(server.stdout.readline()), None)
+        times = times_ms(lambda _: transport.call("POST", "/", encode_body(body), time.monotonic() + 10), calls)
+        transport.close()
+        server.communicate()
+    return times
+
+
+def wait_until_ready(memory: MemoAirVoiceMemorySync, question: str) -> None:
+    """Ask until no lane is loading any more."""
+    while memory.search_memory(question, timeout_ms=PATIENT_MS).trace["degraded"]:
+        # A client that asks without a pause takes the time that the runtime needs to load.
+        time.sleep(0.02)
+
+
+def echo(size: int) -> int:
+    """Serve, on a free port that is told on standard output, replies of ``size`` bytes until standard input closes."""
+    reply = b'{"r":"' + b"x" * (size - 8) + b'"}'
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(reply)}\r\n\r\n".encode()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.wfile.write(head + reply)
+
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+            """Log nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    Thread(target=server.serve_forever, daemon=True).start()
+    print(server.server_address[1], flush=True)
+    sys.stdin.read()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(echo(int(sys.argv[1])))

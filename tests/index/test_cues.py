@@ -1,0 +1,105 @@
+"""Cues: what is read out of the form of an utterance and of a question, with and without punctuation."""
+
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from memoair_index import Document, Index, Query
+from memoair_index.analysis import fold
+from memoair_index.cues import Asked, Cue, asked_for, cues_of
+
+
+def cues(text: str) -> Cue:
+    return cues_of(text, fold(text))
+
+
+@pytest.mark.parametrize("text", ["Yesterday.", "it was two weeks ago", "in the morning", "since 2019", "on TUESDAY"])
+def test_a_word_for_a_time_is_told(text: str) -> None:
+    assert cues(text) & Cue.TIME
+
+
+@pytest.mark.parametrize("text", ["I met Dana", "with Dana, Peter", 'he read "it"', "“Dune”", "we saw «Faust»"])
+def test_a_name_is_told(text: str) -> None:
+    assert cues(text) & Cue.NAME
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "No, wait, nine",
+        "no wait nine",
+        "I meant to say, nine",
+        "scratch that",
+        "make it ten",
+        "not nine but ten",
+        "I no longer live there",
+        "the red ones instead of blue",
+        "I changed my mind",
+        "That\N{RIGHT SINGLE QUOTATION MARK}s wrong",
+    ],
+)
+def test_a_correction_is_told(text: str) -> None:
+    assert cues(text) & Cue.CORRECTION
+
+
+@pytest.mark.parametrize("text", ["", "red boots", "Boots", "I want boots", "notwithstanding", "weekly", "everlasting"])
+def test_an_utterance_without_any_has_no_cue(text: str) -> None:
+    assert cues(text) == Cue(0)
+
+
+@pytest.mark.parametrize(
+    ("question", "asked"),
+    [
+        ("When did I go?", Asked.WHEN),
+        ("which year was that", Asked.WHEN),
+        ("how many boots", Asked.HOW_MUCH),
+        ("how long did it take", Asked.HOW_MUCH),
+        ("who said so", Asked.NAME),
+        ("what is the title of it", Asked.NAME),
+        ("when and where", Asked.WHEN | Asked.NAME),
+        ("say when", Asked(0)),
+        ("", Asked(0)),
+        ("the boots", Asked(0)),
+    ],
+)
+def test_a_question_asks_for_a_form_of_answer(question: str, asked: Asked) -> None:
+    assert asked_for(fold(question)) == asked
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "other", "term"),
+    [
+        ("when did the boots come", "boots came yesterday", "boots came blue", "time_word"),
+        ("how long did the boots take", "boots took two weeks", "boots took too much", "amount"),
+        ("who has the boots", "ask for boots at Dana", "ask for boots at home", "name"),
+        ("what about the boots", "no wait boots", "a boots thing", "correction"),
+    ],
+)
+def test_of_two_that_say_the_same_the_one_with_the_cue_is_told_why(
+    question: str, answer: str, other: str, term: str
+) -> None:
+    index = Index()
+    index.add([Document("other", other, "1"), Document("answer", answer, "2")])
+    hits = {hit.document.id: hit for hit in index.search(Query(question), 2)}
+    assert hits["answer"].terms[term] > 0
+    assert term not in hits["other"].terms
+
+
+@given(st.text(st.characters(exclude_categories=())))
+@settings(deadline=None)
+def test_any_text_is_read(text: str) -> None:
+    assert cues(text) in Cue(7)
+    assert asked_for(fold(text)) in Asked(7)
+
+
+@pytest.mark.parametrize(
+    "sign", ["not ", "no, ", "wait ", " ", "a", "A ", '"', "how ", "which ", "i mean", ",", "not a"]
+)
+def test_a_megabyte_is_read_in_little_time(sign: str) -> None:
+    text = sign * ((1 << 20) // len(sign))
+    begin = time.process_time()
+    cues(text)
+    asked_for(text)
+    assert time.process_time() - begin < 5

@@ -1,0 +1,143 @@
+"""Dates in a question, through the index: which documents of which days are found by them."""
+
+import time
+from datetime import date, datetime, timedelta, timezone
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from memoair_index import Document, Index, Query
+from memoair_index.analysis import fold
+from memoair_index.dates import days_in
+
+# A Sunday.
+NOW = datetime(2023, 5, 21, 9, 30, tzinfo=timezone.utc)
+EPOCH = date(1970, 1, 1)
+
+
+def asked(question: str, now: datetime | None = NOW) -> set[str]:
+    """The days of the years around that a question asks about."""
+    days = [date(2021, 1, 1) + timedelta(days=number) for number in range(3 * 365)]
+    found = days_in(fold(question), now.timestamp() if now else None)
+    meant = found.match(np.array([(day - EPOCH).days for day in days]))
+    return {day.isoformat() for day, is_meant in zip(days, meant, strict=True) if is_meant}
+
+
+def told_of(day: str) -> set[str]:
+    """The days on which a day is told of: from two before it to ten after it."""
+    return {(date.fromisoformat(day) + timedelta(days=number)).isoformat() for number in range(-2, 11)}
+
+
+@pytest.mark.parametrize(
+    ("question", "day"),
+    [
+        ("what was on 2023-05-08", "2023-05-08"),
+        ("On May 8, 2023?", "2023-05-08"),
+        ("the 8th of May 2023", "2023-05-08"),
+        ("may 8th, 2023", "2023-05-08"),
+        ("February 31 2023", "2023-02-28"),
+    ],
+)
+def test_a_day_is_found_however_it_is_written(question: str, day: str) -> None:
+    assert asked(question) == asked(question, None) == told_of(day)
+
+
+def test_a_day_without_a_year_is_of_any_of_the_last_years() -> None:
+    assert asked("on May 8") == told_of("2021-05-08") | told_of("2022-05-08") | told_of("2023-05-08")
+
+
+def test_a_month_is_of_its_year_or_of_any() -> None:
+    assert asked("in december 2022") == {f"2022-12-{day:02}" for day in range(1, 32)}
+    assert asked("in February") == {f"{year}-02-{day:02}" for year in (2021, 2022, 2023) for day in range(1, 29)}
+
+
+@pytest.mark.parametrize(
+    ("question", "first", "last"),
+    [
+        ("today", "2023-05-21", "2023-05-21"),
+        ("what did I say this morning", "2023-05-21", "2023-05-21"),
+        ("yesterday", "2023-05-20", "2023-05-20"),
+        ("last night", "2023-05-20", "2023-05-20"),
+        ("the day before yesterday", "2023-05-19", "2023-05-19"),
+        ("two weeks ago", "2023-05-03", "2023-05-11"),
+        ("a couple of days ago", "2023-05-18", "2023-05-20"),
+        ("10 days ago", "2023-05-10", "2023-05-12"),
+        ("last Friday", "2023-05-19", "2023-05-19"),
+        ("last sunday", "2023-05-14", "2023-05-14"),
+        ("last week", "2023-05-07", "2023-05-21"),
+    ],
+)
+def test_days_are_counted_from_now(question: str, first: str, last: str) -> None:
+    days = (date.fromisoformat(last) - date.fromisoformat(first)).days + 1
+    assert asked(question) == {(date.fromisoformat(first) + timedelta(days=each)).isoformat() for each in range(days)}
+    assert asked(question, None) == set(), "nobody knows what it is counted from"
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "",
+        "may I march in",
+        "maybe",
+        "the 5th of nothing",
+        "2023",
+        "1234-05-06",
+        "2023-13-01",
+        "decembers",
+        "Augusta",
+        "5 ago",
+    ],
+)
+def test_what_is_no_date_names_no_day(question: str) -> None:
+    assert not days_in(fold(question), NOW.timestamp())
+
+
+def test_a_document_of_a_day_that_was_asked_for_is_found_without_any_word_of_the_question() -> None:
+    index = Index()
+    moments = {"then": NOW - timedelta(days=1), "soon after": NOW, "long ago": NOW - timedelta(days=400)}
+    index.add(Document(each, "boots", each, occurred_at=moment.timestamp()) for each, moment in moments.items())
+    index.add([Document("never", "boots", "never"), Document("NaN", "boots", "NaN", occurred_at=float("nan"))])
+    found = index.search(Query("what was yesterday", now=NOW.timestamp()), 5)
+    assert [hit.document.id for hit in found] == ["then"]
+    assert found[0].terms["date"] > 0
+    assert not found[0].terms.keys() & {"around", "words"}
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            "may march 31 31st 0 of , 2023 1900 2099 2000-02-30 february ago days years 999 a few last yesterday monday"
+            " ٣".split()
+        ),
+        max_size=8,
+    ).map(" ".join)
+    | st.text(max_size=30),
+    st.none() | st.floats(),
+)
+@settings(deadline=None, max_examples=300)
+def test_no_question_and_no_moment_makes_it_fail(question: str, now: float | None) -> None:
+    days = days_in(fold(question), now)
+    assert days.match(np.array([-(2**40), -1, 0, 1, 20_000, 2**40])).shape == (6,)
+
+
+@given(st.none() | st.floats())
+@settings(deadline=None)
+def test_no_moment_of_a_document_makes_a_search_fail(moment: float | None) -> None:
+    index = Index()
+    index.add([Document("a", "red boots", occurred_at=moment), Document("b", "boots", occurred_at=NOW.timestamp())])
+    for question in ("boots in may", "boots on may 8", "boots yesterday"):
+        found = index.search(Query(question, now=NOW.timestamp()), 5)
+        assert {hit.document.id for hit in found} == {"a", "b"}
+
+
+@pytest.mark.parametrize(
+    "words", ["may ", "in may ", "may", "1 ", "1 of ", "last ", "a week ago ", "march  ", "2023-05-08 "]
+)
+def test_a_hundred_thousand_characters_are_read_in_little_time(words: str) -> None:
+    text = words * (100_000 // len(words))
+    begin = time.process_time()
+    days_in(text, NOW.timestamp())
+    days_in("yesterday " + words.strip() + " " * 100_000, NOW.timestamp())
+    assert time.process_time() - begin < 2

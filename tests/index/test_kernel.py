@@ -1,0 +1,264 @@
+"""The two kernels against each other: the same items and the same sums, to the last bit, whatever they are given."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from memoair_index import kernel
+from memoair_index.items import ITEM, NONE, Rows
+from memoair_index.kernel import SCRATCH_BYTES, KernelRequest, KernelResult, plain
+
+_compiled = pytest.importorskip("memoair_index.kernel.compiled", reason="this install has no compiled kernel")
+compiled: Callable[[KernelRequest], KernelResult] = _compiled.score
+both = pytest.mark.parametrize("score", [compiled, plain.score], ids=["compiled", "plain"])
+
+LARGEST = 2**31 - 1
+numbers = st.integers(-(2**31), LARGEST)
+floats = st.floats(0, 100, width=32)
+INF, NAN = float("inf"), float("nan")
+
+
+def rows(*items: dict[str, Any], split: int = 0) -> Rows:
+    """Items, of which the first ``split`` lie in a file; what is not said of one is as of a document all by itself."""
+    array = np.zeros(len(items), ITEM)
+    array["group"], array["previous"], array["following"], array["speaker"] = 0, NONE, NONE, NONE
+    for row, item in zip(array, items, strict=True):
+        for field, value in item.items():
+            row[field] = value
+    made = Rows(array[:split].copy())
+    for row in array[split:]:
+        made.append(row)
+    return made
+
+
+def postings(word: int, items: list[int], counts: list[int], first: int = 0, weight: float = 1.0) -> Any:
+    return word, np.array(items, np.int32), np.array(counts, np.uint8), first, weight
+
+
+def request(items: Rows, *lists: Any, **changed: Any) -> KernelRequest:
+    return KernelRequest(
+        **{
+            "items": items,
+            "postings": list(lists),
+            "scratch": np.zeros((len(items) + 1) * SCRATCH_BYTES, np.uint8),
+            "average_length": 4.0,
+            "limit": 1_000,
+            "k1": 0.8,
+            "b": 0.2,
+            "decays": (0.7, 0.5, 0.35, 0.25),
+            "own_weight": 0.1,
+            "pooled_weight": 1.5,
+            **changed,
+        }
+    )
+
+
+def sums(result: KernelResult) -> dict[int, tuple[bytes, bytes]]:
+    """By item the bits of both its sums."""
+    assert len(result.items) == len(result.own) == len(result.pooled) == len(set(result.items.tolist()))
+    return {
+        item: (own.tobytes(), pooled.tobytes())
+        for item, own, pooled in zip(result.items.tolist(), result.own, result.pooled, strict=True)
+    }
+
+
+def near(size: int) -> st.SearchStrategy[int]:
+    """The number of an item, or one a little outside."""
+    return st.integers(-3, size + 3)
+
+
+@st.composite
+def requests(draw: st.DrawFn, lengths: st.SearchStrategy[int], links: st.SearchStrategy[int] | None = None) -> Any:
+    size = draw(st.integers(0, 12))
+    # Some stores have no neighbours, and some no removed items.
+    links = links if links is not None else draw(st.sampled_from([near(size), near(size), st.just(NONE)]))
+    groups = draw(st.sampled_from([st.integers(-1, 2), st.integers(0, 2)]))
+    item = st.fixed_dictionaries(
+        {
+            "group": groups,
+            "previous": links,
+            "following": links,
+            "speaker": st.integers(-1, 2),
+            "length": lengths,
+        }
+    )
+    items = rows(*draw(st.lists(item, min_size=size, max_size=size)), split=draw(st.integers(0, size)))
+    lists = []
+    # The lists of one word stand together.
+    for word in sorted(draw(st.lists(st.integers(0, 3), max_size=6))):
+        entries = draw(st.lists(st.tuples(near(size), st.integers(0, 255)), max_size=8))
+        first = draw(st.sampled_from([0, 0, len(items.base), 1, -1, LARGEST]))
+        weight = draw(st.floats(-1, 8, width=32))
+        lists.append(postings(word, [each for each, _ in entries], [count for _, count in entries], first, weight))
+    bonuses = draw(st.lists(st.tuples(near(size) | numbers, floats | st.sampled_from([NAN, INF, -1.0])), max_size=5))
+    return request(
+        items,
+        *lists,
+        average_length=draw(st.floats(1, 50)),
+        limit=draw(st.sampled_from([0, 1, 2, 3, 1_000])),
+        decays=draw(st.lists(st.floats(0, 1, width=32), max_size=8)),
+        own_weight=draw(floats),
+        pooled_weight=draw(floats),
+        speaker=draw(st.integers(-1, 2)),
+        speaker_weight=draw(floats),
+        # What may be left out where there is nothing to look at.
+        linked=draw(st.booleans())
+        or bool((items.all()["previous"] != NONE).any() or (items.all()["following"] != NONE).any()),
+        removed=draw(st.booleans()) or bool((items.all()["group"] < 0).any()),
+        only_group=draw(st.integers(-1, 3)),
+        without_group=draw(st.integers(-1, 3)),
+        bonus_items=np.array([each for each, _ in bonuses], np.int32),
+        bonuses=np.array([worth for _, worth in bonuses], np.float32),
+    )
+
+
+@given(requests(lengths=st.integers(0, 40)))
+@settings(deadline=None, max_examples=200)
+def test_both_kernels_keep_the_same_items_with_the_same_sums(asked: KernelRequest) -> None:
+    assert sums(compiled(asked)) == sums(plain.score(asked))
+
+
+@given(requests(lengths=numbers, links=numbers))
+# A length at which the divisor of BM25 is exactly 0, with a count that makes that 1/0 and one that makes it 0/0.
+@example(
+    request(rows({"length": -16}, {"length": -16}), postings(0, [0, 1], [0, 1]), b=0.5, k1=1.0, average_length=8.0)
+)
+@example(request(rows({"length": -24}, {"length": -8}), postings(0, [0, 1], [1, 0]), b=0.5, k1=1.0, average_length=8.0))
+@settings(deadline=None, max_examples=200)
+def test_both_kernels_agree_on_the_items_of_a_damaged_file(asked: KernelRequest) -> None:
+    assert sums(compiled(asked)) == sums(plain.score(asked))
+
+
+@given(requests(lengths=st.integers(0, 40)))
+@settings(deadline=None)
+def test_the_scratch_memory_holds_no_sums_after_a_call(asked: KernelRequest) -> None:
+    compiled(asked)
+    room = len(asked.scratch) // SCRATCH_BYTES
+    assert not asked.scratch.view(np.float32)[: 5 * room].any()  # the numbers behind the sums may be left as they are
+
+
+@given(st.lists(requests(lengths=st.integers(0, 40)), min_size=2, max_size=4))
+@settings(deadline=None, max_examples=50)
+def test_one_call_leaves_nothing_to_the_next(asked: list[KernelRequest]) -> None:
+    scratch = np.zeros(20 * SCRATCH_BYTES, np.uint8)
+    for each in asked:
+        assert sums(compiled(attrs.evolve(each, scratch=scratch))) == sums(plain.score(each))
+
+
+@both
+def test_the_best_are_kept_and_of_equals_the_older_ones(score: Callable[[KernelRequest], KernelResult]) -> None:
+    found = score(
+        request(rows(*[{} for _ in range(9)], split=4), postings(0, [*range(9)], [1, 1, 3, 1, 1, 3, 1, 2, 1]), limit=5)
+    )
+    assert sorted(found.items.tolist()) == [0, 1, 2, 5, 7]
+
+
+@both
+def test_a_word_counts_once_by_its_best_neighbour(score: Callable[[KernelRequest], KernelResult]) -> None:
+    weak, strong = postings(0, [0], [1], weight=0.5), postings(0, [0], [1], weight=2.0)
+    alone = score(request(rows({}), strong))
+    assert sums(score(request(rows({}), weak, strong))) == sums(score(request(rows({}), strong, weak))) == sums(alone)
+    (own,) = score(request(rows({}), strong, postings(1, [0], [1], weight=0.5))).own
+    assert own == pytest.approx(alone.own[0] * 1.25)
+
+
+@both
+def test_a_word_spreads_as_far_as_there_are_decays(score: Callable[[KernelRequest], KernelResult]) -> None:
+    chain = [{"previous": each - 1, "following": each + 1 if each < 6 else NONE} for each in range(7)]
+    found = score(request(rows(*chain, split=3), postings(0, [0], [1]), decays=(0.5, 0.25, 0.125)))
+    spread = dict(zip(found.items.tolist(), (found.pooled / found.own.max()).tolist(), strict=True))
+    assert spread == pytest.approx({0: 1.0, 1: 0.5, 2: 0.25, 3: 0.125})
+    assert sorted(found.own.tolist())[:3] == [0, 0, 0]
+
+
+@both
+def test_a_circle_of_links_ends(score: Callable[[KernelRequest], KernelResult]) -> None:
+    circle = [{"previous": 1, "following": 1}, {"previous": 0, "following": 0}, {"previous": 2, "following": 2}]
+    found = score(request(rows(*circle), postings(0, [0, 2], [1, 1])))
+    assert sorted(found.items.tolist()) == [0, 1, 2]
+
+
+@both
+@pytest.mark.parametrize("link", [-2, 2, LARGEST, -LARGEST - 1])
+def test_a_link_that_leads_nowhere_is_not_followed(score: Callable[[KernelRequest], KernelResult], link: int) -> None:
+    found = score(request(rows({"previous": link, "following": link}, {}), postings(0, [0], [1])))
+    assert found.items.tolist() == [0]
+
+
+@both
+def test_a_removed_item_is_never_kept(score: Callable[[KernelRequest], KernelResult]) -> None:
+    bonus = {"bonus_items": np.array([0, 1], np.int32), "bonuses": np.array([9, 9], np.float32)}
+    found = score(request(rows({"group": -1}, {}), postings(0, [0, 1], [1, 1]), **bonus))
+    assert found.items.tolist() == [1]
+
+
+@both
+@pytest.mark.parametrize("bonus", [NAN, 0.0, -1.0])
+def test_a_bonus_that_is_none_makes_no_candidate(score: Callable[[KernelRequest], KernelResult], bonus: float) -> None:
+    found = score(
+        request(rows({}, {}), bonus_items=np.array([0, 1], np.int32), bonuses=np.array([bonus, 1], np.float32))
+    )
+    assert found.items.tolist() == [1]
+
+
+@both
+def test_nothing_is_kept_of_nothing(score: Callable[[KernelRequest], KernelResult]) -> None:
+    for asked in (request(rows()), request(rows({})), request(rows({}), postings(0, [0], [1]), limit=0)):
+        found = score(asked)
+        assert (found.items.size, found.own.size, found.pooled.size) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"scratch": np.zeros(SCRATCH_BYTES, np.uint8)},
+        {"bonus_items": np.zeros(2, np.int32)},
+        {"limit": -1},
+        {"decays": (0.5,) * 9},
+        {"postings": [(0, np.zeros(3, np.int32), np.zeros(2, np.uint8), 0, 1.0)]},
+        {"postings": [postings(0, [0], [1], weight=NAN)]},
+        {"postings": [postings(0, [0], [1], weight=INF)]},
+    ],
+    ids=str,
+)
+def test_the_compiled_kernel_refuses_memory_that_does_not_fit(changed: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"fit together|too many decays"):
+        compiled(request(rows({}, {}), **changed))
+
+
+def test_the_compiled_kernel_is_the_one_in_use() -> None:
+    assert kernel.score is compiled
+
+
+def test_without_a_compiled_kernel_one_warning_is_given_and_everything_is_found() -> None:
+    code = """
+import logging, sys
+
+class Hidden:
+    def find_spec(self, name, path=None, target=None):
+        if name == "memoair_index.kernel._compiled":
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Hidden())
+logging.basicConfig(format="%(levelname)s %(name)s %(message)s", stream=sys.stdout)
+from memoair_index import Document, Index, Query
+index = Index()
+for number in range(3):
+    index.add([Document(f"boots-{number}", "red boots"), Document(f"hat-{number}", "a blue hat")])
+print(*(hit.document.id for hit in index.search(Query("boots"), 3)))
+print(kernel_name := sys.modules["memoair_index.kernel"].score.__module__)
+"""
+    said = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=60)
+    assert (said.returncode, said.stderr) == (0, "")
+    warning, found, used = said.stdout.splitlines()
+    assert warning.startswith("WARNING memoair_index.kernel ")
+    assert warning.endswith("action=kernel_plain")
+    assert found == "boots-0 boots-1 boots-2"
+    assert used == "memoair_index.kernel.plain"
