@@ -201,7 +201,8 @@ def find(questions: Sequence[Asked], weights: Vector, console: Console) -> Itera
     default_weights().of.update(used)
     for asked in track(questions, "searches", console=console, disable=not console.is_terminal, transient=True):
         hits = asked.search()
-        values = np.array([[hit.terms.get(name, 0.0) / used[name] for name in NAMES] for hit in hits])
+        told = [hit.terms for hit in hits]  # worked out at every look
+        values = np.array([[terms.get(name, 0.0) / used[name] for name in NAMES] for terms in told])
         pieces: dict[str, list[int]] = {}
         for place, hit in enumerate(hits):
             for piece in asked.pieces(hit):
@@ -242,7 +243,7 @@ def ask_locomo(conversation: Conversation, set_name: str, fold: int) -> Iterator
         yield Asked(
             set_name,
             fold,
-            search=_bound(memory.search, Query(question.text, now=time.time())),
+            search=_bound(memory.search, memory.query(question.text, time.time())),
             pieces=lambda hit, wanted=wanted: wanted.intersection([ids[hit.document.id.rsplit(":", 1)[0]]]),
             judge=judge,
         )
@@ -263,7 +264,7 @@ def ask_longmemeval(conversation: Conversation, set_name: str, fold: int) -> Ite
         yield Asked(
             set_name,
             fold,
-            search=_bound(memory.search, Query(question.text, now=question.asked_at.timestamp())),
+            search=_bound(memory.search, memory.query(question.text, question.asked_at.timestamp())),
             pieces=lambda hit, wanted=wanted: wanted.intersection([event_of(hit.document)]),
             judge=judge,
         )

@@ -78,15 +78,25 @@ class CallerMemory:
         """What was said last in a session, a text for each side of each turn, oldest first."""
         return tuple(text for turn in self.recent(session_id) for text in (turn.user_text, turn.assistant_text) if text)
 
-    def search(self, query: Query, limit: int, keeps: Predicate | None = None) -> list[Hit]:
-        """The best passages for a query, best first; ``keeps`` judges the metadata of their turns.
-
-        Whom the question asks about, and by which names, is found out here.
-        """
+    def query(
+        self, text: str, now: float | None, *, group: str | None = None, without_group: str | None = None
+    ) -> Query:
+        """A question to this memory, with whom it asks about, and by which names."""
         with self._lock:
-            meant = self._names.meant(query.text)
-            names = self._names.of(CALLER) | self._names.of(AGENT)
-        query = attrs.evolve(query, speaker=meant.side, by_name=meant.by_name, names=names)
+            meant = self._names.meant(text)
+            names = self._names.all()
+        return Query(
+            text,
+            speaker=meant.side,
+            by_name=meant.by_name,
+            names=names,
+            group=group,
+            without_group=without_group,
+            now=now,
+        )
+
+    def search(self, query: Query, limit: int, keeps: Predicate | None = None) -> list[Hit]:
+        """The best passages for a query, best first; ``keeps`` judges the metadata of their turns."""
         return self._index.search(query, limit, None if keeps is None else lambda each: keeps(_metadata(each)))
 
     def turn_of(self, document: Document) -> Turn:

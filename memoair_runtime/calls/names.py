@@ -7,6 +7,7 @@ names the one who is spoken to. Read without capitals, which speech recognisers 
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable
+from functools import lru_cache
 
 import attrs
 import msgspec
@@ -34,6 +35,18 @@ class Meant:
 
     side: str | None = None
     by_name: bool = True
+
+
+_BY_NAME = {side: Meant(side) for side in _OTHER}
+_HIMSELF = Meant(CALLER, by_name=False)
+_NOBODY = Meant()
+
+
+@lru_cache(maxsize=16)
+def _read(question: str) -> tuple[frozenset[str], bool]:
+    """The words of a question, and whether "I" is among them. The lanes of one search ask the same."""
+    folded = fold(question)
+    return frozenset(_POSSESSIVE.sub("", word) for word in words(folded)), bool(_MYSELF.search(folded))
 
 
 class NamesNote(msgspec.Struct, frozen=True):
@@ -74,14 +87,20 @@ class Names:
             known = self._known[side] = self._find(side)
         return known
 
+    def all(self) -> frozenset[str]:
+        """The words by which any side is known to be called."""
+        known = self._known.get("")
+        if known is None:
+            known = self._known[""] = self.of(CALLER) | self.of(AGENT)
+        return known
+
     def meant(self, question: str) -> Meant:
         """Whom a question asks about."""
-        folded = fold(question)
-        spoken = {_POSSESSIVE.sub("", word) for word in words(folded)}
+        spoken, says_i = _read(question)
         named = [side for side in _OTHER if not spoken.isdisjoint(self.of(side))]
         if len(named) == 1:
-            return Meant(named[0])
-        return Meant(CALLER, by_name=False) if not named and _MYSELF.search(folded) else Meant()
+            return _BY_NAME[named[0]]
+        return _HIMSELF if not named and says_i else _NOBODY
 
     def to_note(self) -> "NamesNote":
         """What was told and heard, to be kept with an index file."""

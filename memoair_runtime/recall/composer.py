@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import attrs
@@ -77,14 +78,15 @@ def _section(name: LaneName, passages: Iterable[Passage], room: int, seen: set[s
     """One lane's section in at most ``room`` characters, without what was ``seen``; empty where nothing fits."""
     head = f"## {name.value}\n{_NOTES[name]}"
     left = room - len(head)
+    most = 2 * room + _SHORTEST_CUT
     chosen: list[_Line] = []
     headings: set[str] = set()
     for passage in passages:
         if left < _SHORTEST_CUT and chosen:
             break  # there are far more passages than fit
+        whole = passage.text
         # Far more than there is room for is not even looked at.
-        said = one_line(passage.text[: 2 * room + _SHORTEST_CUT])
-        key = said.casefold()
+        said, key = _line(whole if len(whole) <= most else whole[:most])
         if not said or key in seen:
             continue
         speaker = passage.speaker
@@ -98,6 +100,13 @@ def _section(name: LaneName, passages: Iterable[Passage], room: int, seen: set[s
             left -= len(text) + 1 + heading_cost
             chosen.append(_Line(text, passage))
     return "\n".join([head, *_under_headings(chosen)]) if chosen else ""
+
+
+@lru_cache(maxsize=2_048)
+def _line(text: str) -> tuple[str, str]:
+    """A text as one line, and in the form in which it is compared. In a call the same ones come again and again."""
+    said = one_line(text)
+    return said, said.casefold()
 
 
 def _under_headings(chosen: Sequence[_Line]) -> list[str]:

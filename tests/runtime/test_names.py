@@ -11,7 +11,6 @@ from support.calls import keeping, save, start, user_folder, write_call
 from support.runtimes import RunningRuntime
 from support.waiting import eventually
 
-from memoair_index import Query
 from memoair_index.analysis import fold, words
 from memoair_runtime.calls.keeper import Keeper
 from memoair_runtime.calls.names import AGENT, CALLER, Meant, Names
@@ -212,7 +211,7 @@ def test_what_was_noted_is_known_again(said: list[tuple[str, str]]) -> None:
 
 def speakers_of(keeper: Keeper, question: str) -> set[str]:
     """Whose utterances a question prefers by name."""
-    hits = keeper.memory.search(Query(question), 10)
+    hits = keeper.memory.search(keeper.memory.query(question, None), 10)
     assert hits
     return {hit.document.speaker for hit in hits if hit.terms.get("speaker")}
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import msgspec
 
-from memoair_index import Query
 from memoair_runtime.calls.keeper import Keeper
 from memoair_runtime.settings import Settings
 from memoair_runtime.storage.events import EventType, new_event, to_line
@@ -83,6 +82,7 @@ def save(keeper: Keeper, session_id: str, turn_id: str, user: str, agent: str = 
     assert keeper.save_turn(msgspec.convert(request, TurnRequest))
 
 
-def found(keeper: Keeper, question: str, limit: int = 5, **query: Any) -> list[str]:
+def found(keeper: Keeper, question: str, limit: int = 5, group: str | None = None) -> list[str]:
     """The passages that a question finds, best first."""
-    return [hit.document.text for hit in keeper.memory.search(Query(question, **query), limit)]
+    query = keeper.memory.query(question, None, group=group)
+    return [hit.document.text for hit in keeper.memory.search(query, limit)]

@@ -40,7 +40,7 @@ class PermanentLane:
     def search(self, question: Question) -> LaneAnswer:
         """Answer with at most ``limit`` turns, best first."""
         self._gate.wait(question.deadline)
-        query = Query(question.text, without_group=question.session_id, now=question.now)
+        query = self._memory.query(question.text, question.now, without_group=question.session_id)
         found, turns = best_of_each(
             lambda wanted: self._search(query, wanted, question), event_of, question.limit, _PASSAGES
         )

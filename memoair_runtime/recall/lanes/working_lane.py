@@ -1,6 +1,6 @@
 """The working lane: what was said in this call."""
 
-from memoair_index import Hit, Query
+from memoair_index import Hit
 from memoair_runtime.calls.caller_memory import CallerMemory
 from memoair_runtime.calls.turn import event_of
 from memoair_runtime.gate import Readiness
@@ -27,7 +27,7 @@ class WorkingLane:
         """Answer with at most ``limit`` turns: hits best first, the recent ones before the rest."""
         recents = min(_RECENT[question.intent], question.limit)
         turns = self._memory.recent(question.session_id)[::-1][:recents]
-        query = Query(question.text, group=question.session_id, now=question.now)
+        query = self._memory.query(question.text, question.now, group=question.session_id)
         best: dict[str, Hit] = {}
         if turns or not recents:  # else nothing has been said yet
             wanted = question.limit + recents
