@@ -36,16 +36,14 @@ GET_PATHS = ("health", "metrics")
 
 @pytest.fixture(scope="module")
 def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningRuntime]:
-    runtime = RunningRuntime(tmp_path_factory.mktemp("bad-input"))
-    yield runtime
-    runtime.close()
+    with closing(RunningRuntime(tmp_path_factory.mktemp("bad-input"))) as runtime:
+        yield runtime
 
 
 @pytest.fixture(scope="module")
 def locked_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningRuntime]:
-    runtime = RunningRuntime(tmp_path_factory.mktemp("locked"), TOKEN=TOKEN)
-    yield runtime
-    runtime.close()
+    with closing(RunningRuntime(tmp_path_factory.mktemp("locked"), TOKEN=TOKEN)) as runtime:
+        yield runtime
 
 
 @pytest.fixture

@@ -21,10 +21,9 @@ CLIENTS_KEEP_S = 5.0
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningRuntime]:
-    runtime = RunningRuntime(tmp_path_factory.mktemp("connections"))
-    runtime.wait_until_loaded()
-    yield runtime
-    runtime.close()
+    with closing(RunningRuntime(tmp_path_factory.mktemp("connections"))) as runtime:
+        runtime.wait_until_loaded()
+        yield runtime
 
 
 def post(path: str, **body: object) -> bytes:

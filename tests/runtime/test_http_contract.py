@@ -38,21 +38,21 @@ def org_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def runtime(tmp_path_factory: pytest.TempPathFactory, org_file: Path) -> Iterator[RunningRuntime]:
     """One process for the module, with an earlier call and a document folder; each test has sessions of its own."""
-    runtime = RunningRuntime(tmp_path_factory.mktemp("contract"), ORG_FILE=str(org_file))
-    runtime.start("earlier", name="Dana", user={"metadata": {"tier": "gold"}})
-    for number in range(9):
-        runtime.save("earlier", f"t{number}", f"I asked about boots, question {number}.", "Noted.", topic="boots")
-    runtime.wait_until_loaded()
-    yield runtime
-    runtime.close()
+    with closing(RunningRuntime(tmp_path_factory.mktemp("contract"), ORG_FILE=str(org_file))) as runtime:
+        runtime.start("earlier", name="Dana", user={"metadata": {"tier": "gold"}})
+        for number in range(9):
+            runtime.save("earlier", f"t{number}", f"I asked about boots, question {number}.", "Noted.", topic="boots")
+        runtime.wait_until_loaded()
+        yield runtime
 
 
 @pytest.fixture(scope="module")
 def org_only(tmp_path_factory: pytest.TempPathFactory, org_file: Path) -> Iterator[RunningRuntime]:
-    runtime = RunningRuntime(tmp_path_factory.mktemp("org-only") / "root", MODE="org_only", ORG_FILE=str(org_file))
-    runtime.wait_until_loaded()
-    yield runtime
-    runtime.close()
+    with closing(
+        RunningRuntime(tmp_path_factory.mktemp("org-only") / "root", MODE="org_only", ORG_FILE=str(org_file))
+    ) as runtime:
+        runtime.wait_until_loaded()
+        yield runtime
 
 
 def shape(value: Any) -> Any:

@@ -157,10 +157,9 @@ def bodies(draw: st.DrawFn, path: str) -> dict[str, Any]:
 def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningRuntime]:
     org_file = tmp_path_factory.mktemp("org") / "org.jsonl"
     org_file.write_text('{"id": "returns", "text": "Boots can be returned.", "metadata": {"topic": "boots"}}\n')
-    runtime = RunningRuntime(tmp_path_factory.mktemp("fuzz"), ORG_FILE=str(org_file))
-    runtime.wait_until_loaded()
-    yield runtime
-    runtime.close()
+    with closing(RunningRuntime(tmp_path_factory.mktemp("fuzz"), ORG_FILE=str(org_file))) as runtime:
+        runtime.wait_until_loaded()
+        yield runtime
 
 
 @pytest.fixture
