@@ -3,7 +3,7 @@
 from memoair_index import sentences, terms
 
 # What is not longer stands as it is: a reply of some sentences is one thought.
-_WHOLE_CHARS = 400
+WHOLE_CHARS = 400
 _EXCERPT_CHARS = 320
 _LEFT_OUT = " \N{HORIZONTAL ELLIPSIS} "
 
@@ -13,7 +13,7 @@ def excerpt(text: str, question: str) -> str:
 
     The first sentence of all stands in for the reply where none holds a word. What was left out is marked.
     """
-    if len(text) <= _WHOLE_CHARS:
+    if len(text) <= WHOLE_CHARS:
         return text
     asked = frozenset(terms(question))
     parts = sentences(text)
