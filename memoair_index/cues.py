@@ -11,8 +11,7 @@ class Cue(IntFlag):
     """What an utterance holds."""
 
     TIME = 1  # a word for a time
-    NAME = 2  # a capital within a sentence, or something in quotation marks
-    CORRECTION = 4  # the speaker takes back or puts right what he said
+    CORRECTION = 2  # the speaker takes back or puts right what he said
 
 
 class Asked(IntFlag):
@@ -20,7 +19,6 @@ class Asked(IntFlag):
 
     WHEN = 1
     HOW_MUCH = 2  # how many, how long, how often
-    NAME = 4  # who, where, which place, the title of something
 
 
 _TIME = re.compile(
@@ -28,7 +26,6 @@ _TIME = re.compile(
     r"|sun)day|january|february|march|april|may|june|july|august|september|october|november|december|morning|evening"
     r"|night|recently|since|(?:19|20)\d\d)\b"
 )
-_NAME = re.compile(r"(?<=[a-z,] )[A-Z][a-z]|[\"\u201c\u00ab]")
 _CORRECTION = re.compile(
     r"\b(?:no,? wait|wait,? no|i mean(?:t)?(?: to say)?(?=,)|i said|scratch that|make (?:it|that)|correction|my mistake"
     r"|let me correct|not \w+,? but|no longer|not any ?more|instead of|changed (?:it|my mind)|that's wrong"
@@ -36,19 +33,13 @@ _CORRECTION = re.compile(
 )
 _WHEN = re.compile(r"^\W*when\b|\b(?:what|which) (?:date|day|year|month)\b")
 _HOW_MUCH = re.compile(r"\bhow (?:many|long|much|often|old)\b")
-_WHO_WHERE = re.compile(
-    r"\b(?:where|who|whom|whose|(?:which|what) (?:city|country|state|place|book|movie|film|song|band|game|show|series)"
-    r"|names?|named|called|titles?|author|artist|musician)\b"
-)
 
 
-def cues_of(text: str, folded: str) -> Cue:
-    """The cues of an utterance, given as it stands and folded."""
+def cues_of(folded: str) -> Cue:
+    """The cues of a folded utterance."""
     cues = Cue(0)
     if _TIME.search(folded):
         cues |= Cue.TIME
-    if _NAME.search(text):
-        cues |= Cue.NAME
     if _CORRECTION.search(folded):
         cues |= Cue.CORRECTION
     return cues
@@ -61,6 +52,4 @@ def asked_for(question: str) -> Asked:
         asked |= Asked.WHEN
     if _HOW_MUCH.search(question):
         asked |= Asked.HOW_MUCH
-    if _WHO_WHERE.search(question):
-        asked |= Asked.NAME
     return asked

@@ -26,7 +26,6 @@ TERMS: Mapping[str, str] = {
     "date": "the question names a date, and it was said then, or soon after",
     "time_word": "the question asks when, and a word for a time is in it",
     "amount": "the question asks how many or how long, and a word for a time is in it",
-    "name": "the question asks who, where or for a title, and a name is in it",
     "correction": "the speaker takes back or corrects something: the later word wins",
     "transformer": "cosine of the question and the document with its neighbours by MiniLM, for the best 50, where there"
     " is a model and the session asks for it",
@@ -94,6 +93,4 @@ def cues_that_count(asked: Asked) -> Mapping[str, Cue]:
         terms["time_word"] = Cue.TIME
     if asked & Asked.HOW_MUCH:
         terms["amount"] = Cue.TIME
-    if asked & Asked.NAME:
-        terms["name"] = Cue.NAME
     return terms

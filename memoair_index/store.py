@@ -67,7 +67,7 @@ def analyse(given: list[Document], model: Embedding) -> list[Analysed]:
     result = []
     for number, document in enumerate(documents):
         ids = term_ids(spoken[number])
-        cues = int(cues_of(document.text, folded[number]))
+        cues = int(cues_of(folded[number]))
         result.append(Analysed(document, Counter(ids), len(ids), cues, rows[number], float(scales[number])))
     return result
 

@@ -54,7 +54,6 @@ START = {
     "date": 3.4,
     "time_word": 1.8,
     "amount": 0.4,
-    "name": 0.5,
     "label": 25.0,
 }
 KEPT = ("correction", "transformer")

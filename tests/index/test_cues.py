@@ -12,17 +12,12 @@ from memoair_index.cues import Asked, Cue, asked_for, cues_of
 
 
 def cues(text: str) -> Cue:
-    return cues_of(text, fold(text))
+    return cues_of(fold(text))
 
 
 @pytest.mark.parametrize("text", ["Yesterday.", "it was two weeks ago", "in the morning", "since 2019", "on TUESDAY"])
 def test_a_word_for_a_time_is_told(text: str) -> None:
     assert cues(text) & Cue.TIME
-
-
-@pytest.mark.parametrize("text", ["I met Dana", "with Dana, Peter", 'he read "it"', "“Dune”", "we saw «Faust»"])
-def test_a_name_is_told(text: str) -> None:
-    assert cues(text) & Cue.NAME
 
 
 @pytest.mark.parametrize(
@@ -56,9 +51,7 @@ def test_an_utterance_without_any_has_no_cue(text: str) -> None:
         ("which year was that", Asked.WHEN),
         ("how many boots", Asked.HOW_MUCH),
         ("how long did it take", Asked.HOW_MUCH),
-        ("who said so", Asked.NAME),
-        ("what is the title of it", Asked.NAME),
-        ("when and where", Asked.WHEN | Asked.NAME),
+        ("when, and how often", Asked.WHEN | Asked.HOW_MUCH),
         ("say when", Asked(0)),
         ("", Asked(0)),
         ("the boots", Asked(0)),
@@ -73,7 +66,6 @@ def test_a_question_asks_for_a_form_of_answer(question: str, asked: Asked) -> No
     [
         ("when did the boots come", "boots came yesterday", "boots came blue", "time_word"),
         ("how long did the boots take", "boots took two weeks", "boots took too much", "amount"),
-        ("who has the boots", "ask for boots at Dana", "ask for boots at home", "name"),
         ("what about the boots", "no wait boots", "a boots thing", "correction"),
     ],
 )

@@ -188,14 +188,13 @@ def _asked_words(query: Query) -> list[int]:
 
 
 def _speaker_and_cues(document: Document, query: Query) -> dict[str, float]:
-    cues, asked = cues_of(document.text, fold(document.text)), asked_for(fold(query.text))
+    cues, asked = cues_of(fold(document.text)), asked_for(fold(query.text))
     is_his = bool(document.speaker) and document.speaker == query.speaker
     return {
         "speaker": is_his and query.by_name,
         "self": is_his and not query.by_name,
         "time_word": bool(cues & Cue.TIME and asked & Asked.WHEN),
         "amount": bool(cues & Cue.TIME and asked & Asked.HOW_MUCH),
-        "name": bool(cues & Cue.NAME and asked & Asked.NAME),
         "correction": bool(cues & Cue.CORRECTION),
     }
 
