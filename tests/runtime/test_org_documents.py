@@ -153,7 +153,7 @@ def test_of_two_documents_with_one_id_the_later_line_counts(tmp_path: Path, root
     documents = documents_of(write_lines(tmp_path / "org.jsonl", RETURNS, HOURS, newer), root)
     for _ in range(2):
         index = documents.index()
-        (found,) = {hit.document.text for hit in index.search(Query("returned"), 5) if hit.terms.get("words")}
+        (found,) = {hit.document.text for hit in index.search(Query("returned"), 5) if hit.terms.get("around")}
         assert found == newer["text"]
         assert len(index) == 2
 
