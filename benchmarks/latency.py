@@ -17,19 +17,24 @@ from pathlib import Path
 import msgspec
 from rich.console import Console
 from rich.table import Table
-from workload import ANY_PORT, PATIENT_MS, Speech, floor_times_ms, median_ms, wait_until_ready
+from workload import (
+    ANY_PORT,
+    PATIENT_MS,
+    Speech,
+    floor_times_ms,
+    median_ms,
+    save_turns,
+    sizes_parser,
+    wait_until_ready,
+    write_documents,
+)
 
 from memoair_voice_sync import MemoAirVoiceMemorySync
 
 
 def main() -> int:
     """Run the benchmark and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--documents", type=int, default=10_000, help="org documents (default: %(default)s)")
-    parser.add_argument("--turns", type=int, default=500, help="turns of earlier calls, two items each (%(default)s)")
-    parser.add_argument("--calls", type=int, default=500, help="calls measured of each kind (%(default)s)")
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
-    arguments = parser.parse_args()
+    arguments = sizes_parser(__doc__).parse_args()
     result = measure(arguments.documents, arguments.turns, arguments.calls)
     if arguments.json:
         print(json.dumps(result))
@@ -43,9 +48,7 @@ def measure(documents: int, turns: int, calls: int) -> dict[str, float]:
     speech = Speech()
     with tempfile.TemporaryDirectory(prefix="memoair-latency-") as folder:
         org_file = Path(folder) / "org.jsonl"
-        org_file.write_text(
-            "".join(json.dumps({"id": f"doc-{i}", "text": speech.sentence(40)}) + "\n" for i in range(documents))
-        )
+        write_documents(org_file, speech, documents)
         memory = MemoAirVoiceMemorySync(
             project_id="bench", user_id="caller", runtime_url=ANY_PORT, storage_root=folder, org_file=str(org_file)
         )
@@ -53,8 +56,7 @@ def measure(documents: int, turns: int, calls: int) -> dict[str, float]:
             started_at = time.perf_counter()
             reply = memory.start_session({"user": {"id": "caller", "name": "Dana"}}, timeout_s=30)
             start_ms = (time.perf_counter() - started_at) * 1e3
-            for number in range(turns):
-                memory.after_turn(speech.sentence(15), speech.sentence(15), f"turn-{number}", timeout_s=10)
+            save_turns(memory, speech, turns)
             memory.end_session()
         memory = MemoAirVoiceMemorySync(
             project_id="bench", user_id="caller", runtime_url=ANY_PORT, storage_root=folder, org_file=str(org_file)

@@ -7,7 +7,6 @@ holds what the indented ones below it took. Client and server share one interpre
 than `latency.py` says; the shares are what to look at.
 """
 
-import argparse
 import json
 import statistics
 import sys
@@ -20,7 +19,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
-from workload import PATIENT_MS, Speech, wait_until_ready
+from workload import PATIENT_MS, Speech, save_turns, sizes_parser, wait_until_ready, write_documents
 
 import memoair_index.search as index_search
 from memoair_index.search import Searching
@@ -59,12 +58,7 @@ STATIONS: tuple[tuple[int, str, Any, str], ...] = (
 
 def main() -> int:
     """Run the benchmark and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--documents", type=int, default=10_000, help="documents of the organisation (%(default)s)")
-    parser.add_argument("--turns", type=int, default=500, help="turns of earlier calls, two items each (%(default)s)")
-    parser.add_argument("--calls", type=int, default=500, help="calls measured (%(default)s)")
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
-    arguments = parser.parse_args()
+    arguments = sizes_parser(__doc__).parse_args()
     times = measure(arguments.documents, arguments.turns, arguments.calls)
     if arguments.json:
         print(json.dumps(times))
@@ -86,9 +80,7 @@ def measure(documents: int, turns: int, calls: int) -> dict[str, tuple[float, fl
         setattr(owner, name, _timed(getattr(owner, name), taken[label]))
     with tempfile.TemporaryDirectory(prefix="memoair-time-") as folder:
         org_file = Path(folder) / "org.jsonl"
-        org_file.write_text(
-            "".join(json.dumps({"id": f"doc-{i}", "text": speech.sentence(40)}) + "\n" for i in range(documents))
-        )
+        write_documents(org_file, speech, documents)
         settings = Settings("bench", "caller", Path(folder) / "root", org_file=org_file)
         service = RuntimeService(settings, Lifecycle())
         service.load()
@@ -98,8 +90,7 @@ def measure(documents: int, turns: int, calls: int) -> dict[str, tuple[float, fl
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         with _client(url) as memory:
             memory.start_session(timeout_s=30)
-            for number in range(turns):
-                memory.after_turn(speech.sentence(15), speech.sentence(15), f"turn-{number}", timeout_s=10)
+            save_turns(memory, speech, turns)
         with _client(url) as memory:
             memory.start_session(timeout_s=30)
             wait_until_ready(memory, speech.sentence(5))

@@ -3,6 +3,8 @@
 Run as a script, it is the floor's server: replies of as many bytes as its argument says, until standard input closes.
 """
 
+import argparse
+import json
 import random
 import statistics
 import subprocess
@@ -10,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
@@ -36,6 +39,28 @@ class Speech:
         # Zipf's law: the n-th word is used about 1/n as often as the first.
         picks = (int(len(self._words) ** self._random.random()) - 1 for _ in range(words))
         return " ".join(self._words[pick] for pick in picks).capitalize() + "."
+
+
+def sizes_parser(description: str | None) -> argparse.ArgumentParser:
+    """The options of a benchmark of calls to one runtime: how much it remembers, and how often it is asked."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--documents", type=int, default=10_000, help="org documents (default: %(default)s)")
+    parser.add_argument("--turns", type=int, default=500, help="turns of earlier calls, two items each (%(default)s)")
+    parser.add_argument("--calls", type=int, default=500, help="calls measured of each kind (%(default)s)")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    return parser
+
+
+def write_documents(path: Path, speech: Speech, documents: int) -> None:
+    """Write so many made-up documents, as `org_file` takes them."""
+    lines = (json.dumps({"id": f"doc-{number}", "text": speech.sentence(40)}) for number in range(documents))
+    path.write_text("".join(f"{line}\n" for line in lines))
+
+
+def save_turns(memory: MemoAirVoiceMemorySync, speech: Speech, turns: int) -> None:
+    """Save so many made-up turns."""
+    for number in range(turns):
+        memory.after_turn(speech.sentence(15), speech.sentence(15), f"turn-{number}", timeout_s=10)
 
 
 def times_ms(call: Callable[[int], object], calls: int) -> list[float]:

@@ -59,7 +59,7 @@ _tables = msgspec.json.Decoder(_Table)
 class Container:
     """An open file. Its arrays are private copies on write: what is changed in them never reaches the file.
 
-    Reading is safe from any thread. The arrays stay valid after `close` for as long as somebody holds one.
+    Reading is safe from any thread. The file stays mapped for as long as somebody holds this or one of its arrays.
     """
 
     def __init__(self, path: Path, kind: str, version: int) -> None:
@@ -140,8 +140,7 @@ def _lay_out(kind: str, version: int, meta: dict[str, Any], flat: Mapping[str, A
     while True:
         sections, offset = {}, start
         for name, array in flat.items():
-            dtype = array.dtype.newbyteorder("<").str
-            sections[name] = _Section(dtype, array.shape, offset, crcs[name])
+            sections[name] = _Section(array.dtype.str, array.shape, offset, crcs[name])
             offset = _aligned(offset + array.nbytes)
         table = _Table(kind, version, offset, meta, sections)
         encoded = msgspec.json.encode(table)

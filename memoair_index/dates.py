@@ -2,7 +2,7 @@
 
 import calendar
 import re
-from datetime import date, timedelta
+from datetime import date
 
 import attrs
 import numpy as np
@@ -164,8 +164,3 @@ def _day(year: int, month: int, day: int) -> int:
 
 def _around(day: int) -> tuple[int, int]:
     return day - TOLD_BEFORE_DAYS, day + TOLD_AFTER_DAYS
-
-
-def day_of(moment: float) -> int:
-    """The day of a moment (seconds since the epoch, UTC)."""
-    return int(moment // timedelta(days=1).total_seconds())

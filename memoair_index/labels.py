@@ -67,9 +67,9 @@ class Labels:
         self._documents = Postings(base.documents, split)
         self._texts: list[str] | None = None  # read when somebody first asks
         self._numbers: dict[str, int] = {}
-        # Both until a document comes or goes: what a turn names, and how many documents have a term in their labels.
+        # Both until a document comes or goes: what a turn names, and the weight of a term among all labels.
         self._named: dict[str, _Named] = {}
-        self._frequencies: dict[int, int] = {}
+        self._weights: dict[int, float] = {}
 
     def add(self, item: int, labels: Sequence[str]) -> None:
         """Note what a document is about."""
@@ -82,14 +82,14 @@ class Labels:
                 self._terms.add(label, dict.fromkeys(_terms(text), 1))
             self._documents.add(item, {label: 1})
         self._named.clear()
-        self._frequencies.clear()
+        self._weights.clear()
 
     def remove(self, labels: Sequence[str]) -> None:
         """Forget that a document is about these."""
         self._known()
         self._documents.remove([self._numbers[text] for text in labels if text in self._numbers])
         self._named.clear()
-        self._frequencies.clear()
+        self._weights.clear()
 
     def named(self, talk: Sequence[str], documents: int) -> dict[int, float]:
         """For each label that a talk (oldest first) has named, its worth from 0 to 1, less with every turn since.
@@ -127,13 +127,13 @@ class Labels:
             self._numbers = {text: number for number, text in enumerate(self._texts)}
         return self._texts
 
-    def _frequency(self, term: int) -> int:
-        """The number of documents with a label that holds the term; one with two of them counts twice."""
-        frequency = self._frequencies.get(term)
-        if frequency is None:
-            labels = self._labels_with(term)
-            frequency = self._frequencies[term] = sum(map(self._documents.frequency, labels))
-        return frequency
+    def _weight(self, term: int, documents: int) -> float:
+        """The idf of a term, by the documents with a label that holds it; one with two such labels counts twice."""
+        weight = self._weights.get(term)
+        if weight is None:
+            frequency = sum(map(self._documents.frequency, self._labels_with(term)))
+            weight = self._weights[term] = idf(documents, min(documents, frequency))
+        return weight
 
     def _labels_with(self, term: int) -> list[int]:
         """The labels that hold a term. What a damaged file makes of them is left out."""
@@ -151,19 +151,12 @@ class Labels:
 
     def _look_up(self, turn: str, documents: int) -> "_Named":
         said: dict[int, float] = {}
-        weights: dict[int, float] = {}
-
-        def weight(term: int) -> float:
-            if term not in weights:
-                weights[term] = idf(documents, min(documents, self._frequency(term)))
-            return weights[term]
-
         for term in _terms(turn):
             for label in self._labels_with(term):
-                said[label] = said.get(label, 0.0) + weight(term)
+                said[label] = said.get(label, 0.0) + self._weight(term, documents)
         found = {}
         for label, share in said.items():
-            whole = sum(map(weight, _terms(self._known()[label])))
+            whole = sum(self._weight(term, documents) for term in _terms(self._known()[label]))
             if share >= LEAST_SHARE * whole and self._documents.frequency(label):
                 found[label] = share / (whole + _ENOUGH_IDF), share >= _NEARLY_WHOLE * whole
         return found

@@ -114,7 +114,6 @@ class Searching:
         if query.group is not None and only == NONE:
             return _NOTHING
         bonus_items, bonuses = self._bonuses(store, question)
-        speaker = store.speaker_of(sound(query.speaker)) if query.speaker is not None else NONE
         size = len(store.items)
         if len(self._scratch) < size * SCRATCH_BYTES:
             self._scratch = np.zeros(2 * size * SCRATCH_BYTES, np.uint8)
@@ -130,7 +129,7 @@ class Searching:
                 decays=DECAYS,
                 own_weight=self._weights["words"] / WORDS_UNIT,
                 pooled_weight=self._weights["around"] / WORDS_UNIT,
-                speaker=speaker,
+                speaker=_speaker(store, query),
                 speaker_weight=self._weights["speaker" if query.by_name else "self"],
                 only_group=only,
                 without_group=store.group_of(sound(query.without_group)) if query.without_group is not None else NONE,
@@ -198,11 +197,11 @@ class Searching:
                 items=store.items,
                 vectors=store.vectors,
                 found=found,
-                question=question.vector if len(question.vector) == store.vectors.base.shape[1] else _NO_VECTOR,
+                question=question.vector if _is_comparable(store, question) else _NO_VECTOR,
                 own_weight=self._weights["words"] / WORDS_UNIT,
                 pooled_weight=self._weights["around"] / WORDS_UNIT,
                 meaning_weight=self._weights["meaning"] / MEANING_UNIT,
-                speaker=store.speaker_of(sound(query.speaker)) if query.speaker is not None else NONE,
+                speaker=_speaker(store, query),
                 speaker_weight=self._weights["speaker" if query.by_name else "self"],
                 cues=[(int(cue), self._weights[name]) for name, cue in cues_that_count(question.asked).items()],
             )
@@ -219,32 +218,25 @@ class Searching:
         return hits
 
     def terms(self, store: Store, question: Question, found: KernelResult, number: int) -> dict[str, float]:
-        """What the score of one of the candidates is the sum of."""
-        numbers = found.items.astype(np.int64)
-        place = int(np.flatnonzero(numbers == number)[0])
-        terms = self._terms(store, question, found, numbers)
-        return {name: float(values[place]) for name, values in terms.items() if values[place]}
-
-    def _terms(
-        self, store: Store, question: Question, found: KernelResult, numbers: NDArray[np.int64]
-    ) -> dict[str, _Floats]:
-        """Every term of the score that counts in this search, with its weight, a cell for each candidate."""
+        """What the score of one of the candidates is the sum of: every term that counts, with its weight."""
         query = question.query
+        place = np.flatnonzero(found.items == number)[:1]
+        numbers = found.items[place].astype(np.int64)
         items = store.items.take(numbers)
         evidence = Evidence(
             items=items,
-            own=found.own,
-            pooled=found.pooled,
+            own=found.own[place],
+            pooled=found.pooled[place],
             cosines=self._cosines(store, question, items["scale"], numbers),
             dated=_dated(question.days, items["occurred_at"]) if question.days else None,
             labels=self._labels(store, query, numbers),
         )
-        speaker = store.speaker_of(sound(query.speaker)) if query.speaker is not None else NONE
-        values = terms_of(evidence, question.asked, speaker, by_name=query.by_name)
-        return {name: value * np.float32(self._weights[name]) for name, value in values.items()}
+        values = terms_of(evidence, question.asked, _speaker(store, query), by_name=query.by_name)
+        weighted = {name: float(value[0] * np.float32(self._weights[name])) for name, value in values.items()}
+        return {name: value for name, value in weighted.items() if value}
 
     def _cosines(self, store: Store, question: Question, scales: _Floats, numbers: NDArray[np.int64]) -> _Floats:
-        if len(question.vector) != store.vectors.base.shape[1]:
+        if not _is_comparable(store, question):
             return np.zeros(len(numbers), np.float32)
         with np.errstate(invalid="ignore", over="ignore"):
             rows = store.vectors.take(numbers).astype(np.float32)
@@ -278,6 +270,15 @@ class _Told:
 
 _NO_VECTOR = np.zeros(0, np.float32)
 _NOTHING = KernelResult(np.zeros(0, np.int32), _NO_VECTOR, _NO_VECTOR, _NO_VECTOR)
+
+
+def _speaker(store: Store, query: Query) -> int:
+    return NONE if query.speaker is None else store.speaker_of(sound(query.speaker))
+
+
+def _is_comparable(store: Store, question: Question) -> bool:
+    """Whether the question's vector is of the kind that the documents have: without a model, it is not."""
+    return len(question.vector) == int(store.vectors.base.shape[1])
 
 
 def _sound(vector: _Floats) -> _Floats:

@@ -237,7 +237,7 @@ class Store:
             self._set_end(group, previous)
         array["group"][place] = array["previous"][place] = array["following"][place] = NONE
         self.terms.remove(term_ids(words(fold(document.text))))
-        self.labels.remove(list(dict.fromkeys(document.labels)))
+        self.labels.remove(document.labels)
         self._ids.set(document_id, NONE)
         self.live -= 1
         self.live_length -= int(item["length"])

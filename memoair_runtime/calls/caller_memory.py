@@ -30,9 +30,7 @@ class CallerMemory:
         self._profile = profile
         self._called: dict[str, tuple[str, str]] = {}  # caller and agent by their names, by session
         self._recent: dict[str, deque[Turn]] = {}  # the last turns of each session that was asked for
-        self._whole: dict[
-            str, Turn
-        ] = {}  # turns that were put together, by event id: a call asks for few again and again
+        self._whole: dict[str, Turn] = {}  # by event id: a call asks for few turns again and again
         self._use(Index())
 
     @property
@@ -58,7 +56,7 @@ class CallerMemory:
 
     def turns(self, session_id: str) -> list[Turn]:
         """A session's turns, oldest first."""
-        return to_turns(self._index.group(session_id))
+        return to_turns(self.group(session_id))
 
     def group(self, session_id: str) -> list[Document]:
         """All passages of a session, in order."""
