@@ -1,5 +1,8 @@
 """Excerpts: of a long reply the sentences that matter for a question."""
 
+from collections.abc import Sequence
+from functools import lru_cache
+
 from memoair_index import sentences, terms
 
 # What is not longer stands as it is: a reply of some sentences is one thought.
@@ -15,9 +18,9 @@ def excerpt(text: str, question: str) -> str:
     """
     if len(text) <= WHOLE_CHARS:
         return text
-    asked = frozenset(terms(question))
-    parts = sentences(text)
-    held = [len(asked.intersection(terms(part))) for part in parts]
+    asked = _asked(question)
+    parts, spoken = _sentences(text)
+    held = [len(asked & each) for each in spoken]
     chosen: list[int] = []
     room = _EXCERPT_CHARS
     for number in sorted(range(len(parts)), key=lambda number: (-held[number], number)):
@@ -28,7 +31,20 @@ def excerpt(text: str, question: str) -> str:
     return _joined(parts, sorted(chosen))
 
 
-def _joined(parts: list[str], chosen: list[int]) -> str:
+@lru_cache(maxsize=64)
+def _asked(question: str) -> frozenset[str]:
+    """A question's terms: every long text that it finds is held against them."""
+    return frozenset(terms(question))
+
+
+@lru_cache(maxsize=512)  # at most 5 MB
+def _sentences(text: str) -> tuple[tuple[str, ...], tuple[frozenset[str], ...]]:
+    """A text's sentences, and the terms of each. In a call the same long replies come again and again."""
+    parts = tuple(sentences(text))
+    return parts, tuple(frozenset(terms(part)) for part in parts)
+
+
+def _joined(parts: Sequence[str], chosen: Sequence[int]) -> str:
     text = _LEFT_OUT.lstrip() if chosen[0] else ""
     for place, number in enumerate(chosen):
         if place and chosen[place - 1] != number - 1:
