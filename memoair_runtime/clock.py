@@ -43,4 +43,5 @@ def spoken_date(moment: datetime) -> str:
 
 def iso(moment: datetime) -> str:
     """The moment as the wire has it: ISO 8601 in UTC, with a Z."""
-    return moment.astimezone(timezone.utc).isoformat().replace("+00:00", "Z")
+    told: str = msgspec.to_builtins(moment.astimezone(timezone.utc))
+    return told

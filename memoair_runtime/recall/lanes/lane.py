@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 import attrs
+import msgspec
 
 from memoair_index import Hit
 from memoair_runtime.clock import iso
@@ -30,8 +31,10 @@ class Question:
     keeps: Predicate | None = None  # the filter on metadata
 
 
-@attrs.frozen
-class Source:
+# What a search makes dozens of are structs, which are made in a sixth of the time.
+
+
+class Source(msgspec.Struct, frozen=True):
     """Where a hit comes from."""
 
     lane: LaneName
@@ -42,28 +45,27 @@ class Source:
     document_id: str | None = None
     created_at: datetime | None = None
 
-    def to_wire(self) -> dict[str, Any]:
+    def to_wire(self) -> dict[str, str]:
         """The source as the wire has it; what does not apply is left out."""
-        fields = {
-            "lane": self.lane.value,
-            "id": self.id,
-            "kind": self.kind,
-            "sessionId": self.session_id,
-            "turnId": self.turn_id,
-            "documentId": self.document_id,
-            "createdAt": iso(self.created_at) if self.created_at else None,
-        }
-        return {name: value for name, value in fields.items() if value is not None}
+        wire = {"lane": self.lane.value, "id": self.id, "kind": self.kind}
+        if self.session_id is not None:
+            wire["sessionId"] = self.session_id
+        if self.turn_id is not None:
+            wire["turnId"] = self.turn_id
+        if self.document_id is not None:
+            wire["documentId"] = self.document_id
+        if self.created_at is not None:
+            wire["createdAt"] = iso(self.created_at)
+        return wire
 
 
-@attrs.frozen
-class LaneHit:
+class LaneHit(msgspec.Struct, frozen=True):
     """One item that a lane found."""
 
     text: str
     score: float
     source: Source
-    metadata: Mapping[str, Any] = attrs.field(factory=dict)
+    metadata: Mapping[str, Any]
     found: Hit | None = None  # what the index found of it
 
     def terms(self) -> Mapping[str, float]:
@@ -72,18 +74,18 @@ class LaneHit:
 
     def to_wire(self) -> dict[str, Any]:
         """The hit as the wire has it."""
+        source = self.source.to_wire()
         return {
-            "id": self.source.id,
+            "id": source["id"],
             "text": self.text,
             "score": round(self.score, 4),
-            "lane": self.source.lane.value,
+            "lane": source["lane"],
             "metadata": self.metadata,
-            "source": self.source.to_wire(),
+            "source": source,
         }
 
 
-@attrs.frozen
-class Passage:
+class Passage(msgspec.Struct, frozen=True):
     """A piece of text for the context, smaller than a hit: one side of a turn, one document, one statement.
 
     A lane gives its passages the most important first; ``place`` says where each stands among those that are chosen.
