@@ -1,6 +1,6 @@
 """Of many passages those of different turns or documents: shared by the lanes."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from memoair_index import Document, Hit
 
@@ -27,11 +27,11 @@ def best_of_each(
         wanted *= _MORE  # one long text has filled all places
 
 
-def few_of_each(hits: list[Hit], key: Callable[[Document], str], most: int) -> Iterator[Hit]:
+def few_of_each(documents: Iterable[Document], key: Callable[[Document], str], most: int) -> Iterator[Document]:
     """The passages without those of a turn or document that ``most`` better ones stand for already."""
     counts: dict[str, int] = {}
-    for hit in hits:
-        each = key(hit.document)
-        counts[each] = counts.get(each, 0) + 1
-        if counts[each] <= most:
-            yield hit
+    for document in documents:
+        each = key(document)
+        count = counts[each] = counts.get(each, 0) + 1
+        if count <= most:
+            yield document

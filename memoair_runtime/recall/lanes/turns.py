@@ -18,9 +18,9 @@ from memoair_runtime.vocabulary import LaneName
 _SECONDS_A_DAY = 86_400
 # A long reply must not take the room of all other turns.
 _PASSAGES_A_TURN = 3
-# What an utterance's length costs of its score, and what a line takes beside the words.
-_PRICE = 0.6
+# What an utterance's length costs of its score, by its characters; a line takes some beside the words.
 _LINE_CHARS = 20
+_PRICES = [0.6 * math.log(_LINE_CHARS + chars) for chars in range(WHOLE_CHARS + 1)]
 
 
 def turn_hit(lane: LaneName, turn: Turn, hit: Hit | None = None) -> LaneHit:
@@ -53,14 +53,13 @@ class FoundPassages:
 
     def __iter__(self) -> Iterator[Passage]:
         worth = sorted(self.hits, key=_worth, reverse=True)
-        for number, hit in enumerate(few_of_each(worth, event_of, _PASSAGES_A_TURN)):
-            document = hit.document
+        for document in few_of_each((hit.document for hit in worth), event_of, _PASSAGES_A_TURN):
             kept = document.metadata
             is_reply = document.speaker == AGENT
             text = excerpt(document.text, self.question) if is_reply else document.text
             at = document.occurred_at or 0.0
-            place = (at, document.group, kept["number"], is_reply, kept["part"], number)
-            yield Passage(text, place, kept[document.speaker], _day(at // _SECONDS_A_DAY * _SECONDS_A_DAY))
+            place = (at, document.group, kept["number"], is_reply, kept["part"])
+            yield Passage(text, place, kept[document.speaker], _day(at // _SECONDS_A_DAY))
 
 
 def _worth(hit: Hit) -> float:
@@ -68,9 +67,10 @@ def _worth(hit: Hit) -> float:
 
     On LoCoMo a point more of the evidence stands in the context than by the score alone; .5 to .8 do the same.
     """
-    return hit.score - _PRICE * math.log(_LINE_CHARS + min(len(hit.document.text), WHOLE_CHARS))
+    return hit.score - _PRICES[min(len(hit.document.text), WHOLE_CHARS)]
 
 
 @lru_cache(maxsize=1 << 12)
-def _day(at: float) -> str:
-    return spoken_date(moment(at))
+def _day(days: float) -> str:
+    """The day that is so many days since the epoch."""
+    return spoken_date(moment(days * _SECONDS_A_DAY))
