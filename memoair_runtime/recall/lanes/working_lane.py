@@ -1,11 +1,10 @@
 """The working lane: what was said in this call."""
 
-from memoair_index import Hit
 from memoair_runtime.calls.caller_memory import CallerMemory
 from memoair_runtime.calls.turn import event_of
 from memoair_runtime.gate import Readiness
 from memoair_runtime.recall.lanes.distinct import best_of_each
-from memoair_runtime.recall.lanes.lane import LaneAnswer, Question
+from memoair_runtime.recall.lanes.lane import NO_ANSWER, LaneAnswer, Question
 from memoair_runtime.recall.lanes.turns import turn_hit, turn_passages
 from memoair_runtime.vocabulary import Intent, LaneName
 
@@ -27,11 +26,11 @@ class WorkingLane:
         """Answer with at most ``limit`` turns: hits best first, the recent ones before the rest."""
         recents = min(_RECENT[question.intent], question.limit)
         turns = self._memory.recent(question.session_id)[::-1][:recents]
+        if recents and not turns:
+            return NO_ANSWER  # nothing has been said yet
         query = self._memory.query(question.text, question.now, group=question.session_id)
-        best: dict[str, Hit] = {}
-        if turns or not recents:  # else nothing has been said yet
-            wanted = question.limit + recents
-            _, best = best_of_each(lambda most: self._memory.search(query, most), event_of, wanted, 2 * wanted)
+        wanted = question.limit + recents
+        _, best = best_of_each(lambda most: self._memory.search(query, most), event_of, wanted, 2 * wanted)
         given = {turn.event_id for turn in turns}
         chosen = [(turn, best.get(turn.event_id)) for turn in turns]
         for event_id, hit in best.items():
