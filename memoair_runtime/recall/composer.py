@@ -85,11 +85,9 @@ def _section(head: str, passages: Iterable[Passage], room: int, seen: set[str]) 
             break  # there are far more passages than fit
         whole = passage.text
         # Far more than there is room for is not even looked at.
-        said, key = _line(whole if len(whole) <= most else whole[:most])
-        if not said or key in seen:
+        text, key = _line(whole if len(whole) <= most else whole[:most], passage.speaker[:_LONGEST_SPEAKER])
+        if not key or key in seen:
             continue
-        speaker = passage.speaker
-        text = f"- {speaker_name(speaker[:_LONGEST_SPEAKER], 'Speaker')}: {said}" if speaker else f"- {said}"
         heading = passage.heading
         fits = left - 1 if not heading or heading in chosen else left - len(f"\n{heading}:\n")
         if len(text) > fits:
@@ -103,10 +101,11 @@ def _section(head: str, passages: Iterable[Passage], room: int, seen: set[str]) 
 
 
 @lru_cache(maxsize=2_048)
-def _line(text: str) -> tuple[str, str]:
-    """A text as one line, and in the form in which it is compared. In a call the same ones come again and again."""
+def _line(text: str, speaker: str) -> tuple[str, str]:
+    """A text as one line, and what is said in it as it is compared. In a call the same ones come again and again."""
     said = one_line(text)
-    return said, said.casefold()
+    line = f"- {speaker_name(speaker, 'Speaker')}: {said}" if speaker else f"- {said}"
+    return line, said.casefold()
 
 
 def _under_headings(chosen: _Lines) -> list[str]:
