@@ -19,7 +19,6 @@ from memoair_index.items import NONE, Array
 TERMS: Mapping[str, str] = {
     "around": "the question's words, or words that mean nearly the same, stand in the utterance or near it in its call:"
     " BM25, a step away weakened to .7, .5, .35, .25, the best for each word",
-    "words": "the same, in the utterance itself only",
     "meaning": "cosine of the question's and the utterance's static embedding",
     "speaker": "the question names one of the speakers, and it is his utterance",
     "self": "the question says I or my, and it is the caller's own utterance",
@@ -60,7 +59,6 @@ class Evidence:
     """What is known of the candidates of a search, a cell for each: the raw values of the terms."""
 
     items: Array  # `memoair_index.items.ITEM`
-    own: NDArray[np.float32]
     pooled: NDArray[np.float32]
     cosines: NDArray[np.float32]
     dated: NDArray[np.bool_] | None  # None where the question names no date
@@ -72,7 +70,6 @@ def terms_of(evidence: Evidence, asked: Asked, speaker: int, *, by_name: bool) -
     cues = evidence.items["cues"]
     values = {
         "around": evidence.pooled / np.float32(WORDS_UNIT),
-        "words": evidence.own / np.float32(WORDS_UNIT),
         "meaning": evidence.cosines / np.float32(MEANING_UNIT),
         **{name: np.asarray((cues & which) != 0, np.float32) for name, which in cues_that_count(asked).items()},
     }

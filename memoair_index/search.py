@@ -127,7 +127,6 @@ class Searching:
                 k1=K1,
                 b=B,
                 decays=DECAYS,
-                own_weight=self._weights["words"] / WORDS_UNIT,
                 pooled_weight=self._weights["around"] / WORDS_UNIT,
                 speaker=_speaker(store, query),
                 speaker_weight=self._weights["speaker" if query.by_name else "self"],
@@ -198,7 +197,6 @@ class Searching:
                 vectors=store.vectors,
                 found=found,
                 question=question.vector if _is_comparable(store, question) else _NO_VECTOR,
-                own_weight=self._weights["words"] / WORDS_UNIT,
                 pooled_weight=self._weights["around"] / WORDS_UNIT,
                 meaning_weight=self._weights["meaning"] / MEANING_UNIT,
                 speaker=_speaker(store, query),
@@ -225,7 +223,6 @@ class Searching:
         items = store.items.take(numbers)
         evidence = Evidence(
             items=items,
-            own=found.own[place],
             pooled=found.pooled[place],
             cosines=self._cosines(store, question, items["scale"], numbers),
             dated=_dated(question.days, items["occurred_at"]) if question.days else None,
@@ -269,7 +266,7 @@ class _Told:
 
 
 _NO_VECTOR = np.zeros(0, np.float32)
-_NOTHING = KernelResult(np.zeros(0, np.int32), _NO_VECTOR, _NO_VECTOR, _NO_VECTOR)
+_NOTHING = KernelResult(np.zeros(0, np.int32), _NO_VECTOR, _NO_VECTOR)
 
 
 def _speaker(store: Store, query: Query) -> int:

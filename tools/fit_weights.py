@@ -47,7 +47,6 @@ WEIGHTS = Path(__file__).parents[1] / "memoair_index" / "data" / "weights.json"
 # To begin with every term counts, so that what it is worth can be seen.
 START = {
     "around": 1.5,
-    "words": 0.1,
     "meaning": 1.2,
     "speaker": 2.8,
     "self": 0.6,

@@ -38,7 +38,7 @@ typedef struct {
 
 /* What is added up for one item, side by side, so that it is fetched at once; zero between two calls. */
 typedef struct {
-    float best, pooled, own_sum, pooled_sum, bonus;
+    float best, pooled, pooled_sum, bonus;
 } Cell;
 
 /* A cell for each item, and room for the numbers of all. */
@@ -51,7 +51,7 @@ typedef struct {
     float k1, b, average;
     float decays[MOST_STEPS];
     int steps;
-    float own_weight, pooled_weight, speaker_weight;
+    float pooled_weight, speaker_weight;
     int32_t speaker, only_group, without_group;
     int linked, removed; /* whether any item has neighbours, and whether any was removed */
 } Options;
@@ -113,7 +113,6 @@ static void spread(const Items *items, const Options *o, Scratch *s, Py_ssize_t 
     for (Py_ssize_t i = 0; i < found; i++) {
         int32_t number = s->touched[i];
         float impact = s->cells[number].best;
-        s->cells[number].own_sum += impact;
         if (!o->linked) { /* as documents that stand alone: nothing is reached but themselves */
             s->cells[number].best = 0.0f;
             add_pooled(s, number, impact, candidates);
@@ -163,14 +162,13 @@ static void sift_up(Candidate *heap, Py_ssize_t at) {
 
 /* Scores all candidates and keeps the best in a heap whose root is the worst of them; clears their cells. */
 static Py_ssize_t choose(const Items *items, const Options *o, Scratch *s, Py_ssize_t candidates, Candidate *heap,
-                         Py_ssize_t limit, float *own, float *pooled, float *bonus) {
+                         Py_ssize_t limit, float *pooled, float *bonus) {
     Py_ssize_t kept = 0;
     int asks_items = o->removed || o->speaker >= 0 || o->only_group >= 0 || o->without_group >= 0;
     for (Py_ssize_t i = 0; i < candidates; i++) {
         int32_t number = s->candidates[i];
         const Cell *cell = s->cells + number;
-        Candidate candidate = {o->own_weight * cell->own_sum, number};
-        candidate.score += o->pooled_weight * cell->pooled_sum;
+        Candidate candidate = {o->pooled_weight * cell->pooled_sum, number};
         candidate.score += cell->bonus;
         if (asks_items) {
             const Item *item = item_at(items, number);
@@ -188,19 +186,17 @@ static Py_ssize_t choose(const Items *items, const Options *o, Scratch *s, Py_ss
         }
     }
     for (Py_ssize_t i = 0; i < kept; i++) {
-        own[i] = s->cells[heap[i].item].own_sum;
         pooled[i] = s->cells[heap[i].item].pooled_sum;
         bonus[i] = s->cells[heap[i].item].bonus;
     }
     for (Py_ssize_t i = 0; i < candidates; i++)
-        s->cells[s->candidates[i]].own_sum = s->cells[s->candidates[i]].pooled_sum =
-            s->cells[s->candidates[i]].bonus = 0.0f;
+        s->cells[s->candidates[i]].pooled_sum = s->cells[s->candidates[i]].bonus = 0.0f;
     return kept;
 }
 
 static Py_ssize_t score(const Items *items, const Postings *postings, Py_ssize_t lists, const int32_t *bonus_items,
                         const float *bonus_values, Py_ssize_t bonuses, const Options *o, Scratch *s, Candidate *heap,
-                        Py_ssize_t limit, float *own, float *pooled, float *bonus) {
+                        Py_ssize_t limit, float *pooled, float *bonus) {
     Py_ssize_t candidates = 0;
     for (Py_ssize_t list = 0; list < lists;) {
         int word = postings[list].word;
@@ -216,7 +212,7 @@ static Py_ssize_t score(const Items *items, const Postings *postings, Py_ssize_t
         if (cell->pooled_sum == 0.0f && cell->bonus == 0.0f) s->candidates[candidates++] = number;
         cell->bonus += bonus_values[i];
     }
-    return choose(items, o, s, candidates, heap, limit, own, pooled, bonus);
+    return choose(items, o, s, candidates, heap, limit, pooled, bonus);
 }
 
 /* ---- Python ---- */
@@ -283,23 +279,22 @@ static void lay_out(Scratch *s, char *memory, Py_ssize_t size) {
     s->candidates = s->reached + size;
 }
 
-static PyObject *to_result(const Candidate *heap, Py_ssize_t kept, const float *own, const float *pooled,
-                           const float *bonus) {
+static PyObject *to_result(const Candidate *heap, Py_ssize_t kept, const float *pooled, const float *bonus) {
     PyObject *items = PyBytes_FromStringAndSize(NULL, kept * 4);
     if (!items) return NULL;
     int32_t *numbers = (int32_t *)PyBytes_AS_STRING(items);
     for (Py_ssize_t i = 0; i < kept; i++) numbers[i] = heap[i].item;
-    return Py_BuildValue("Ny#y#y#", items, (const char *)own, kept * 4, (const char *)pooled, kept * 4,
-                         (const char *)bonus, kept * 4);
+    return Py_BuildValue("Ny#y#", items, (const char *)pooled, kept * 4, (const char *)bonus, kept * 4);
 }
 
 static PyObject *kernel_score(PyObject *Py_UNUSED(module), PyObject *args) {
     PyObject *base, *tail, *lists, *bonus_items, *bonus_values, *scratch_cells, *decays;
     Options o;
     Py_ssize_t limit;
-    if (!PyArg_ParseTuple(args, "OOOO!OOO(fff)(fffi)(iipp)n", &base, &tail, &scratch_cells, &PyList_Type, &lists,
-                          &bonus_items, &bonus_values, &decays, &o.k1, &o.b, &o.average, &o.own_weight,
-                          &o.pooled_weight, &o.speaker_weight, &o.speaker, &o.only_group, &o.without_group, &o.linked, &o.removed, &limit))
+    if (!PyArg_ParseTuple(args, "OOOO!OOO(fff)(ffi)(iipp)n", &base, &tail, &scratch_cells, &PyList_Type, &lists,
+                          &bonus_items, &bonus_values, &decays, &o.k1, &o.b, &o.average, &o.pooled_weight,
+                          &o.speaker_weight, &o.speaker, &o.only_group, &o.without_group, &o.linked, &o.removed,
+                          &limit))
         return NULL;
     if (read_decays(decays, &o)) return NULL;
     PyObject *result = NULL;
@@ -327,7 +322,7 @@ static PyObject *kernel_score(PyObject *Py_UNUSED(module), PyObject *args) {
     }
     if (limit > items.size) limit = items.size;
     heap = PyMem_Malloc((limit ? limit : 1) * sizeof(Candidate));
-    sums = PyMem_Malloc((limit ? limit : 1) * 3 * sizeof(float));
+    sums = PyMem_Malloc((limit ? limit : 1) * 2 * sizeof(float));
     if (!heap || !sums) {
         PyErr_NoMemory();
         goto done;
@@ -337,9 +332,9 @@ static PyObject *kernel_score(PyObject *Py_UNUSED(module), PyObject *args) {
     Py_ssize_t kept;
     Py_BEGIN_ALLOW_THREADS
     kept = score(&items, postings, size, number_view->buf, value_view->buf, number_view->len / 4, &o, &scratch, heap,
-                 limit, sums, sums + limit, sums + 2 * limit);
+                 limit, sums, sums + limit);
     Py_END_ALLOW_THREADS
-    result = to_result(heap, kept, sums, sums + limit, sums + 2 * limit);
+    result = to_result(heap, kept, sums, sums + limit);
 done:
     release_all(&buffers);
     PyMem_Free(postings);
@@ -354,7 +349,7 @@ done:
 
 /* Of what the best are looked at for again. */
 typedef struct {
-    float own_weight, pooled_weight, meaning_weight, speaker_weight;
+    float pooled_weight, meaning_weight, speaker_weight;
     int32_t speaker;
     int cues;
     uint32_t masks[MOST_CUES];
@@ -373,8 +368,8 @@ static float product(const int8_t *vector, const float *question, Py_ssize_t dim
     return ((rows[0] + rows[1]) + (rows[2] + rows[3])) + ((rows[4] + rows[5]) + (rows[6] + rows[7]));
 }
 
-static float look_at(const Item *item, const int8_t *vector, float own, float pooled, float bonus, const Look *look) {
-    float score = look->own_weight * own + look->pooled_weight * pooled + bonus;
+static float look_at(const Item *item, const int8_t *vector, float pooled, float bonus, const Look *look) {
+    float score = look->pooled_weight * pooled + bonus;
     if (vector) {
         float cosine = product(vector, look->question, look->dimensions) * item->scale;
         if (isfinite(cosine)) score += look->meaning_weight * cosine;
@@ -402,9 +397,9 @@ static int read_cues(PyObject *cues, Look *look) {
 static PyObject *kernel_rank(PyObject *Py_UNUSED(module), PyObject *args) {
     PyObject *objects[8], *cues;
     Look look;
-    if (!PyArg_ParseTuple(args, "OOOOOOOO(ffffi)O", objects, objects + 1, objects + 2, objects + 3, objects + 4,
-                          objects + 5, objects + 6, objects + 7, &look.own_weight, &look.pooled_weight,
-                          &look.meaning_weight, &look.speaker_weight, &look.speaker, &cues))
+    if (!PyArg_ParseTuple(args, "OOOOOOOO(fffi)O", objects, objects + 1, objects + 2, objects + 3, objects + 4,
+                          objects + 5, objects + 6, objects + 7, &look.pooled_weight, &look.meaning_weight,
+                          &look.speaker_weight, &look.speaker, &cues))
         return NULL;
     if (read_cues(cues, &look)) return NULL;
     PyObject *result = NULL;
@@ -413,13 +408,13 @@ static PyObject *kernel_rank(PyObject *Py_UNUSED(module), PyObject *args) {
     int held = 0;
     for (; held < 8; held++)
         if (PyObject_GetBuffer(objects[held], views + held, PyBUF_SIMPLE)) goto done;
-    /* items in the file and behind it, vectors in the file and behind it, numbers, own, pooled and bonus; question */
+    /* items in the file and behind it, vectors in the file and behind it, numbers, pooled and bonus; question */
     Items items = {views[0].buf, views[1].buf, views[0].len / (Py_ssize_t)sizeof(Item), 0};
     items.size = items.split + views[1].len / (Py_ssize_t)sizeof(Item);
     Py_ssize_t size = views[4].len / 4;
     look.question = views[7].buf;
     look.dimensions = views[7].len / 4;
-    int sums_fit = views[5].len == size * 4 && views[6].len == size * 8;
+    int sums_fit = views[5].len == size * 4 && views[6].len == size * 4;
     if (!sums_fit || views[2].len != items.split * look.dimensions ||
         views[3].len != (items.size - items.split) * look.dimensions) {
         PyErr_SetString(PyExc_ValueError, "buffers that don't fit together");
@@ -430,7 +425,7 @@ static PyObject *kernel_rank(PyObject *Py_UNUSED(module), PyObject *args) {
         goto done;
     }
     const int32_t *numbers = views[4].buf;
-    const float *own = views[5].buf, *pooled = views[6].buf, *bonus = pooled + size;
+    const float *pooled = views[5].buf, *bonus = views[6].buf;
     Py_ssize_t kept = 0;
     for (Py_ssize_t i = 0; i < size; i++) {
         int32_t number = numbers[i];
@@ -439,8 +434,8 @@ static PyObject *kernel_rank(PyObject *Py_UNUSED(module), PyObject *args) {
                                    ? (const int8_t *)views[2].buf + number * look.dimensions
                                    : (const int8_t *)views[3].buf + (number - items.split) * look.dimensions;
         ranked[kept].item = number;
-        ranked[kept++].score = look_at(item_at(&items, number), look.dimensions ? vector : NULL, own[i], pooled[i],
-                                       bonus[i], &look);
+        ranked[kept++].score = look_at(item_at(&items, number), look.dimensions ? vector : NULL, pooled[i], bonus[i],
+                                       &look);
     }
     qsort(ranked, kept, sizeof(Candidate), by_rank);
     result = PyList_New(kept);

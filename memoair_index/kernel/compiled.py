@@ -9,7 +9,7 @@ from memoair_index.kernel.request import KernelRequest, KernelResult, Ranked, Ra
 
 def score(request: KernelRequest) -> KernelResult:
     """Answer a request; see `KernelRequest`."""
-    items, own, pooled, bonus = compiled_score(
+    items, pooled, bonus = compiled_score(
         request.items.base,
         request.items.tail,
         request.scratch,
@@ -18,13 +18,12 @@ def score(request: KernelRequest) -> KernelResult:
         request.bonuses,
         request.decays,
         (request.k1, request.b, request.average_length),
-        (request.own_weight, request.pooled_weight, request.speaker_weight, request.speaker),
+        (request.pooled_weight, request.speaker_weight, request.speaker),
         (request.only_group, request.without_group, request.linked, request.removed),
         request.limit,
     )
     return KernelResult(
         np.frombuffer(items, np.int32),
-        np.frombuffer(own, np.float32),
         np.frombuffer(pooled, np.float32),
         np.frombuffer(bonus, np.float32),
     )
@@ -40,16 +39,10 @@ def rank(request: RankRequest) -> Ranked:
         request.vectors.base if has_vectors else b"",
         request.vectors.tail if has_vectors else b"",
         found.items,
-        found.own,
-        found.pooled.tobytes() + found.bonus.tobytes(),
+        found.pooled,
+        found.bonus,
         request.question,
-        (
-            request.own_weight,
-            request.pooled_weight,
-            request.meaning_weight,
-            request.speaker_weight,
-            request.speaker,
-        ),
+        (request.pooled_weight, request.meaning_weight, request.speaker_weight, request.speaker),
         request.cues,
     )
     return ranked

@@ -15,7 +15,6 @@ _f = np.float32
 def score(request: KernelRequest) -> KernelResult:
     """Answer a request; see `KernelRequest`."""
     items = request.items.all()
-    own = np.zeros(len(items), np.float32)
     pooled = np.zeros(len(items), np.float32)
     for _, lists in groupby(request.postings, key=itemgetter(0)):
         best = np.zeros(len(items), np.float32)
@@ -23,12 +22,11 @@ def score(request: KernelRequest) -> KernelResult:
             _gather(
                 request, items, best, np.frombuffer(numbers, np.int32), np.frombuffer(counts, np.uint8), first, weight
             )
-        own += best
         pooled += _spread(request, items, best)
     bonus = np.zeros(len(items), np.float32)
     good = (request.bonuses > 0) & (request.bonus_items >= 0) & (request.bonus_items < len(items))
     np.add.at(bonus, request.bonus_items[good], request.bonuses[good])
-    return _choose(request, items, own, pooled, bonus)
+    return _choose(request, items, pooled, bonus)
 
 
 def _gather(
@@ -66,9 +64,7 @@ def _spread(request: KernelRequest, items: NDArray[np.void], best: Scores) -> Sc
     return pooled
 
 
-def _choose(
-    request: KernelRequest, items: NDArray[np.void], own: Scores, pooled: Scores, bonus: Scores
-) -> KernelResult:
+def _choose(request: KernelRequest, items: NDArray[np.void], pooled: Scores, bonus: Scores) -> KernelResult:
     candidates = np.flatnonzero((pooled > 0) | (bonus > 0))
     group = items["group"][candidates]
     wanted = group >= 0
@@ -77,13 +73,12 @@ def _choose(
     if request.without_group != NONE:
         wanted &= group != request.without_group
     candidates = candidates[wanted]
-    scores = _f(request.own_weight) * own[candidates]
-    scores += _f(request.pooled_weight) * pooled[candidates]
+    scores = _f(request.pooled_weight) * pooled[candidates]
     scores += bonus[candidates]
     if request.speaker != NONE:
         scores[items["speaker"][candidates] == request.speaker] += _f(request.speaker_weight)
     best = candidates[np.argsort(-scores, kind="stable")[: request.limit]]
-    return KernelResult(best.astype(np.int32), own[best], pooled[best], bonus[best])
+    return KernelResult(best.astype(np.int32), pooled[best], bonus[best])
 
 
 def rank(request: RankRequest) -> Ranked:
@@ -92,8 +87,7 @@ def rank(request: RankRequest) -> Ranked:
     is_item = (found.items >= 0) & (found.items < len(request.items))
     numbers = found.items[is_item].astype(np.int64)
     items = request.items.take(numbers)
-    scores = _f(request.own_weight) * found.own[is_item] + _f(request.pooled_weight) * found.pooled[is_item]
-    scores += found.bonus[is_item]
+    scores = _f(request.pooled_weight) * found.pooled[is_item] + found.bonus[is_item]
     if len(request.question):
         with np.errstate(invalid="ignore", over="ignore"):
             cosines = request.vectors.take(numbers).astype(np.float32) @ request.question * items["scale"]

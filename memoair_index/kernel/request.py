@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from memoair_index.items import NONE, Rows
 
-# Of scratch memory for each item: five numbers with a point and three without. All of it is zero between two calls.
-SCRATCH_BYTES = 32
+# Of scratch memory for each item: four numbers with a point and three without. All of it is zero between two calls.
+SCRATCH_BYTES = 28
 
 Numbers = NDArray[np.int32]
 Scores = NDArray[np.float32]
@@ -24,10 +24,10 @@ class KernelRequest:
     several are the word itself and its neighbours, of which the best counts), the numbers of the items that hold the
     term, counted from ``first``, how often each does (bytes), and the weight of the term.
 
-    A word's impact on an item is the BM25 one. An item's ``own`` sum adds up the words' impacts on it; its ``pooled``
-    sum, for each word, the best impact on it or on those around it in its group, a step away weakened by
-    ``decays[0]`` and so on. The score is the sum of both with their weights, the bonus, and ``speaker_weight`` where
-    the item's speaker is ``speaker``. ``speaker``, ``only_group`` and ``without_group`` are `NONE` where nobody asked.
+    A word's impact on an item is the BM25 one. An item's ``pooled`` sum adds up, for each word, the best impact on it
+    or on those around it in its group, a step away weakened by ``decays[0]`` and so on. The score is this sum with its
+    weight, the bonus, and ``speaker_weight`` where the item's speaker is ``speaker``. ``speaker``, ``only_group`` and
+    ``without_group`` are `NONE` where nobody asked.
     ``linked`` may be false where no item has neighbours, ``removed`` where none was removed: then less is looked at.
     """
 
@@ -39,7 +39,6 @@ class KernelRequest:
     k1: float
     b: float
     decays: Sequence[float]
-    own_weight: float
     pooled_weight: float
     speaker: int = NONE
     speaker_weight: float = 0.0
@@ -53,10 +52,9 @@ class KernelRequest:
 
 @attrs.frozen
 class KernelResult:
-    """The best items by their score (the older first among equals), in no order, with the sums and bonus of each."""
+    """The best items by their score (the older first among equals), in no order, with the sum and bonus of each."""
 
     items: Numbers
-    own: Scores
     pooled: Scores
     bonus: Scores
 
@@ -73,7 +71,6 @@ class RankRequest:
     vectors: Rows
     found: KernelResult
     question: Scores
-    own_weight: float
     pooled_weight: float
     meaning_weight: float
     speaker: int

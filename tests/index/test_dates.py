@@ -102,7 +102,7 @@ def test_a_document_of_a_day_that_was_asked_for_is_found_without_any_word_of_the
     found = index.search(Query("what was yesterday", now=NOW.timestamp()), 5)
     assert [hit.document.id for hit in found] == ["then"]
     assert found[0].terms["date"] > 0
-    assert not found[0].terms.keys() & {"around", "words"}
+    assert "around" not in found[0].terms
 
 
 @given(

@@ -99,11 +99,10 @@ class SlowIndex:
         dated, named = self._dated(query), self._named(query)
         found = []
         for each, document in self.documents.items():
-            own, around = self._sums(document, impacts)
+            around = self._around(document, impacts)
             is_wanted = query.group in (None, document.group) and query.without_group != document.group
             if is_wanted and (around > 0 or each in dated or named.get(each, 0) > 0):
                 values = {
-                    "words": own / 4,
                     "around": around / 4,
                     "meaning": self._cosine(document, query) / 0.2,
                     "date": each in dated,
@@ -135,16 +134,15 @@ class SlowIndex:
             impacts.append(impact)
         return impacts
 
-    def _sums(self, document: Document, impacts: list[dict[str, float]]) -> tuple[float, float]:
+    def _around(self, document: Document, impacts: list[dict[str, float]]) -> float:
         group = [each.id for each in self.group(document.group)]
         place = group.index(document.id)
         weaker = {0: 1.0, 1: 0.7, 2: 0.5, 3: 0.35, 4: 0.25}
-        around = sum(
+        return sum(
             max(impact[each] * weaker.get(abs(place - other), 0) for other, each in enumerate(group))
             for impact in impacts
             if impact
         )
-        return sum(impact.get(document.id, 0) for impact in impacts), around
 
     def _cosine(self, document: Document, query: Query) -> float:
         """The cosine of both vectors, of which the document's is kept in 255 steps."""

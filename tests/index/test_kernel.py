@@ -53,7 +53,6 @@ def request(items: Rows, *lists: Any, **changed: Any) -> KernelRequest:
             "k1": 0.8,
             "b": 0.2,
             "decays": (0.7, 0.5, 0.35, 0.25),
-            "own_weight": 0.1,
             "pooled_weight": 1.5,
             **changed,
         }
@@ -61,11 +60,11 @@ def request(items: Rows, *lists: Any, **changed: Any) -> KernelRequest:
 
 
 def sums(result: KernelResult) -> dict[int, tuple[bytes, bytes]]:
-    """By item the bits of both its sums."""
-    assert len(result.items) == len(result.own) == len(result.pooled) == len(set(result.items.tolist()))
+    """By item the bits of its sum and of its bonus."""
+    assert len(result.items) == len(result.pooled) == len(result.bonus) == len(set(result.items.tolist()))
     return {
-        item: (own.tobytes(), pooled.tobytes())
-        for item, own, pooled in zip(result.items.tolist(), result.own, result.pooled, strict=True)
+        item: (pooled.tobytes(), bonus.tobytes())
+        for item, pooled, bonus in zip(result.items.tolist(), result.pooled, result.bonus, strict=True)
     }
 
 
@@ -104,7 +103,6 @@ def requests(draw: st.DrawFn, lengths: st.SearchStrategy[int], links: st.SearchS
         average_length=draw(st.floats(1, 50)),
         limit=draw(st.sampled_from([0, 1, 2, 3, 1_000])),
         decays=draw(st.lists(st.floats(0, 1, width=32), max_size=8)),
-        own_weight=draw(floats),
         pooled_weight=draw(floats),
         speaker=draw(st.integers(-1, 2)),
         speaker_weight=draw(floats),
@@ -141,7 +139,7 @@ def test_both_kernels_agree_on_the_items_of_a_damaged_file(asked: KernelRequest)
 def test_the_scratch_memory_holds_no_sums_after_a_call(asked: KernelRequest) -> None:
     compiled(asked)
     room = len(asked.scratch) // SCRATCH_BYTES
-    assert not asked.scratch.view(np.float32)[: 5 * room].any()  # the numbers behind the sums may be left as they are
+    assert not asked.scratch.view(np.float32)[: 4 * room].any()  # the numbers behind the sums may be left as they are
 
 
 @given(st.lists(requests(lengths=st.integers(0, 40)), min_size=2, max_size=4))
@@ -165,17 +163,16 @@ def test_a_word_counts_once_by_its_best_neighbour(score: Callable[[KernelRequest
     weak, strong = postings(0, [0], [1], weight=0.5), postings(0, [0], [1], weight=2.0)
     alone = score(request(rows({}), strong))
     assert sums(score(request(rows({}), weak, strong))) == sums(score(request(rows({}), strong, weak))) == sums(alone)
-    (own,) = score(request(rows({}), strong, postings(1, [0], [1], weight=0.5))).own
-    assert own == pytest.approx(alone.own[0] * 1.25)
+    (pooled,) = score(request(rows({}), strong, postings(1, [0], [1], weight=0.5))).pooled
+    assert pooled == pytest.approx(alone.pooled[0] * 1.25)
 
 
 @both
 def test_a_word_spreads_as_far_as_there_are_decays(score: Callable[[KernelRequest], KernelResult]) -> None:
     chain = [{"previous": each - 1, "following": each + 1 if each < 6 else NONE} for each in range(7)]
     found = score(request(rows(*chain, split=3), postings(0, [0], [1]), decays=(0.5, 0.25, 0.125)))
-    spread = dict(zip(found.items.tolist(), (found.pooled / found.own.max()).tolist(), strict=True))
+    spread = dict(zip(found.items.tolist(), (found.pooled / found.pooled.max()).tolist(), strict=True))
     assert spread == pytest.approx({0: 1.0, 1: 0.5, 2: 0.25, 3: 0.125})
-    assert sorted(found.own.tolist())[:3] == [0, 0, 0]
 
 
 @both
@@ -212,7 +209,7 @@ def test_a_bonus_that_is_none_makes_no_candidate(score: Callable[[KernelRequest]
 def test_nothing_is_kept_of_nothing(score: Callable[[KernelRequest], KernelResult]) -> None:
     for asked in (request(rows()), request(rows({})), request(rows({}), postings(0, [0], [1]), limit=0)):
         found = score(asked)
-        assert (found.items.size, found.own.size, found.pooled.size) == (0, 0, 0)
+        assert (found.items.size, found.pooled.size, found.bonus.size) == (0, 0, 0)
 
 
 @pytest.mark.parametrize(

@@ -186,7 +186,7 @@ def stage(transformer: Transformer, cache: Path) -> SecondStage:
 
 
 def hit_of(document_id: str, score: float) -> Hit:
-    return Hit(7, score, lambda _: Document(document_id, "boots"), lambda _: {"words": 0.5})
+    return Hit(7, score, lambda _: Document(document_id, "boots"), lambda _: {"around": 0.5})
 
 
 def hits_of(*ids: str) -> list[Hit]:
@@ -664,7 +664,7 @@ def test_what_means_the_same_as_the_question_rises_and_says_why(stage: SecondSta
         (was,) = [each for each in before if each.document.id == hit.document.id]
         cosine = float(meant(hit.document.id) @ meant("shoes"))
         terms = dict(hit.terms)
-        assert terms.pop("words") == 0.5
+        assert terms.pop("around") == 0.5
         assert terms.pop("transformer", 0.0) == pytest.approx(0.5 * cosine / MEANING_UNIT, abs=1e-2)
         assert not terms
         assert hit.score == pytest.approx(was.score + hit.terms.get("transformer", 0.0))
