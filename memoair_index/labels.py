@@ -32,6 +32,7 @@ MOST_TURNS = 48
 _ENOUGH_IDF = 6.0
 _NEARLY_WHOLE = 0.9
 _CACHED_TURNS = 1_024
+_NO_DOCUMENTS = np.zeros(0, np.int32), np.zeros(0, np.float32)
 
 
 @attrs.frozen
@@ -111,6 +112,8 @@ class Labels:
 
     def documents(self, named: Mapping[int, float]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """The documents of some labels, and of each the best that its labels have."""
+        if not named:
+            return _NO_DOCUMENTS
         best: dict[int, float] = {}
         for label, worth in named.items():
             for document in self._documents.items(label).tolist():

@@ -37,7 +37,7 @@ class Names:
         found = self._changed.get(name)
         if found is None:
             key = identity(name)
-            place = int(np.searchsorted(self._base.keys, np.uint64(key))) if len(self._base.keys) else 0
+            place = int(self._base.keys.searchsorted(np.uint64(key))) if len(self._base.keys) else 0
             is_there = place < len(self._base.keys) and int(self._base.keys[place]) == key
             found = int(self._base.values[place]) if is_there else NONE
         return found

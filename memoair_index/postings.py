@@ -64,7 +64,7 @@ class Postings:
 
     def frequency(self, key: int) -> int:
         """The number of items that hold the key and still stand."""
-        start, end = self._span(key)
+        start, end = self._spans.get(key) or self._span(key)  # asked for each neighbour of each word
         grown = self._grown.get(key)
         count = end - start if grown is None else end - start + len(grown.items)
         return max(0, count - self._gone[key] if self._gone else count)
@@ -100,7 +100,7 @@ class Postings:
         span = self._spans.get(key)
         if span is None:
             keys = self._base.keys
-            place = int(np.searchsorted(keys, np.uint64(key)))
+            place = int(keys.searchsorted(np.uint64(key)))
             is_there = place < len(keys) and int(keys[place]) == key
             starts = self._base.starts
             span = self._spans[key] = (int(starts[place]), int(starts[place + 1])) if is_there else (0, 0)

@@ -175,6 +175,8 @@ class Searching:
     def _bonuses(self, store: Store, question: Question) -> tuple[NDArray[np.int32], _Floats]:
         """What makes a candidate without any word of the question: a label that was named, a day that was asked for."""
         items, worths = self._named(store, question.query)
+        if not (len(items) or question.days):  # as with most questions
+            return items, worths
         bonuses = worths * np.float32(self._weights["label"])
         if question.days:
             dated = np.flatnonzero(_dated(question.days, store.items.all()["occurred_at"])).astype(np.int32)

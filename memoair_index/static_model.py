@@ -106,7 +106,7 @@ class StaticModel:
         return tuple(self._tokenizer.encode(word, add_special_tokens=False).ids)
 
     def _look_up(self, term: int) -> tuple[tuple[int, float], ...]:
-        place = int(np.searchsorted(self._terms, np.uint64(term)))
+        place = int(self._terms.searchsorted(np.uint64(term)))
         if place == len(self._terms) or int(self._terms[place]) != term:
             return ()
         chosen = slice(int(self._starts[place]), int(self._starts[place + 1]))
