@@ -43,7 +43,7 @@ STATIONS: tuple[tuple[int, str, Any, str], ...] = (
     (1, "server: head of the request", _Handler, "_parse"),
     (1, "server: route, check, answer", _Handler, "_answer"),
     (2, "service", RuntimeService, "search_memory"),
-    (3, "lanes, in a worker", _Sweep, "work"),
+    (3, "lanes and composer", _Sweep, "lead"),
     (4, "working lane", WorkingLane, "search"),
     (4, "permanent lane", PermanentLane, "search"),
     (4, "org lane", OrgLane, "search"),
@@ -51,7 +51,7 @@ STATIONS: tuple[tuple[int, str, Any, str], ...] = (
     (5, "index: find postings", Searching, "_postings"),
     (5, "index: kernel", index_search.kernel, "score"),
     (5, "index: all terms of the best", Searching, "_hits"),
-    (3, "composer", searcher, "compose"),
+    (4, "composer", searcher, "compose"),
     (2, "JSON and sending", _Handler, "_send"),
 )
 

@@ -55,3 +55,8 @@ class Lifecycle:
     def wait_for_end(self) -> None:
         """Wait until the end is asked for."""
         self._woken.recv(1)
+
+    def close(self) -> None:
+        """Give back what waiting takes."""
+        self._wake.close()
+        self._woken.close()

@@ -1,6 +1,7 @@
 """What a runtime does, without HTTP: one method for each endpoint, from a checked request to the body of the reply."""
 
 import time
+from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -100,8 +101,8 @@ class RuntimeService:
             **({"org": {"available": False, "message": self._org.problem}} if self._org.problem else {}),
         }
 
-    def search_memory(self, request: SearchRequest) -> dict[str, Any]:
-        """Recall what matters for a question."""
+    def search_memory(self, request: SearchRequest, reply: Callable[[Mapping[str, Any]], None]) -> None:
+        """Recall what matters for a question, and give it to ``reply``: once, from whichever thread has it in time."""
         began_at = time.monotonic()
         self._admit(request)
         session = self._keeper.sessions.use(request.session_id)
@@ -115,7 +116,8 @@ class RuntimeService:
         org_alone = self._settings.org_only or isinstance(session, UnkeptSession)
         if session.is_unknown:
             self._keeper.sessions.forget(session)  # or every id that is ever searched would be kept in mind
-        return self._searcher.search(request, _ORG_ALONE if org_alone else _ALL_LANES, variant, notes, began_at)
+        allowed = _ORG_ALONE if org_alone else _ALL_LANES
+        self._searcher.search(request, allowed, variant, notes, began_at, reply)
 
     def after_turn(self, request: TurnRequest) -> dict[str, Any]:
         """Keep a turn: it is on the disk when this returns."""

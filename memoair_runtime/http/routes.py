@@ -20,15 +20,17 @@ from memoair_runtime.wire import (
 
 PREFIX = "/v1/runtime/"
 
+# Takes the body of the answer: text goes out as it is, anything else as JSON.
+Reply = Callable[[Mapping[str, Any] | bytes], None]
 RequestT = TypeVar("RequestT", bound=Identified)
 
 
 @attrs.frozen
 class Route:
-    """One endpoint. ``answer`` takes the body of the request; text goes out as it is, anything else as JSON."""
+    """One endpoint. ``answer`` takes the body of a request and calls a `Reply`, once and in any thread."""
 
     method: str
-    answer: Callable[[bytes], Mapping[str, Any] | bytes]
+    answer: Callable[[bytes, Reply], None]
     status: HTTPStatus = HTTPStatus.OK
     is_open: bool = False  # whether it answers without a token
 
@@ -38,10 +40,10 @@ class Routes:
 
     def __init__(self, service: RuntimeService) -> None:
         self._routes = {
-            PREFIX + "health": Route("GET", lambda _: service.health(), is_open=True),
-            PREFIX + "metrics": Route("GET", lambda _: service.metrics.text()),
+            PREFIX + "health": Route("GET", lambda _, reply: reply(service.health()), is_open=True),
+            PREFIX + "metrics": Route("GET", lambda _, reply: reply(service.metrics.text())),
             PREFIX + "session/start": _post(StartRequest, service.start_session),
-            PREFIX + "search_memory": _post(SearchRequest, service.search_memory),
+            PREFIX + "search_memory": _search(service),
             PREFIX + "turn/after": _post(TurnRequest, service.after_turn),
             PREFIX + "session/end": _post(EndRequest, service.end_session),
             PREFIX + "sync/flush": _post(DeadlineRequest, service.flush),
@@ -66,4 +68,9 @@ def _post(
     kind: type[RequestT], answer: Callable[[RequestT], Mapping[str, Any]], status: HTTPStatus = HTTPStatus.OK
 ) -> Route:
     parse = BodyParser(kind)
-    return Route("POST", lambda body: answer(parse(body)), status)
+    return Route("POST", lambda body, reply: reply(answer(parse(body))), status)
+
+
+def _search(service: RuntimeService) -> Route:
+    parse = BodyParser(SearchRequest)
+    return Route("POST", lambda body, reply: service.search_memory(parse(body), reply))

@@ -133,6 +133,8 @@ class _Handler(BaseHTTPRequestHandler):
     def __init__(self, connection: _TimedSocket, address: Any, server: LoopbackServer) -> None:
         self._owner = server
         self._parsed: dict[bytes, _Head] = {}
+        self._thread = threading.get_ident()
+        self._answered = False  # whether the request that came last was
         super().__init__(connection, address, server)  # type: ignore[arg-type]  # it only hands the server on
 
     def handle_one_request(self) -> None:
@@ -202,23 +204,33 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         path = self.path.partition("?")[0]
-        headers: dict[str, str] = {}
-        body: Mapping[str, Any] | bytes
+        self._answered = False
         try:
             content = self._read_body()
             self._check_sender()
             route = self._owner.routes.find(self.command, path) if self._is_trusted() else self._open_route(path)
-            body, status = route.answer(content), route.status
+            route.answer(content, lambda body: self._reply(path, route.status, body))
         except Fault as fault:
-            body, status = fault.envelope(), fault.status
-            if "allow" in fault.details:
-                headers["Allow"] = fault.details["allow"]
-        except Exception as error:  # noqa: BLE001 - whatever a defect of ours is, the next request is another one
+            headers = {"Allow": fault.details["allow"]} if "allow" in fault.details else {}
+            self._reply(path, fault.status, fault.envelope(), headers)
+        except Exception as error:
+            if self._answered:
+                raise  # the client is gone
             # Only the kind of error and where: its message may hold what a caller said.
             log.error("a request failed: action=request_failed path=%s error=%s", path, _where(error))
-            body, status = Internal("the runtime failed on this request").envelope(), Internal.status
+            self._reply(path, Internal.status, Internal("the runtime failed on this request").envelope())
+
+    def _reply(
+        self, path: str, status: HTTPStatus, body: Mapping[str, Any] | bytes, headers: Mapping[str, str] | None = None
+    ) -> None:
+        self._answered = True
+        is_stranded = threading.get_ident() != self._thread
+        # Our own thread is stuck in the work: nobody would read the next request.
+        self.close_connection |= is_stranded
         self._owner.metrics.requests.labels(self._owner.routes.label(path), status.value).inc()
         self._send(status, body, headers)
+        if is_stranded:
+            self._owner.connections.closed(self.connection)
 
     def _open_route(self, path: str) -> Route:
         """The endpoint for a request without the token: one that is open, or none."""

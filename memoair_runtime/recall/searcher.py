@@ -1,18 +1,15 @@
 """The searcher: a checked question goes to the lanes under its deadline, and comes back as a composed answer."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from memoair_runtime.metrics import Metrics
 from memoair_runtime.recall.composer import Budgets, compose
 from memoair_runtime.recall.lanes.lane import NO_ANSWER, Lane, LaneAnswer, Question
-from memoair_runtime.recall.sweep import LaneOutcome, LaneQuestion, LaneStatus, Recall
+from memoair_runtime.recall.sweep import LaneOutcome, LaneQuestion, LaneStatus, Outcomes, Recall
 from memoair_runtime.vocabulary import Intent, LaneName, Variant
 from memoair_runtime.wire import DEFAULT_TIMEOUT_MS, SearchRequest
-
-# Searches at a time; each holds one worker for about a millisecond, a lane that hangs holds one until it comes back.
-_WORKERS = 32
 
 
 class Searcher:
@@ -22,7 +19,7 @@ class Searcher:
         self._lanes = tuple(lanes)
         self._metrics = metrics
         self._budgets = budgets or Budgets()
-        self._recall = Recall(_WORKERS)
+        self._recall = Recall()
 
     def bootstrap_budgets(self) -> dict[str, int]:
         """The defaults, as session/start tells them."""
@@ -46,10 +43,12 @@ class Searcher:
         variant: Variant,
         notes: list[str],
         began_at: float,
-    ) -> dict[str, Any]:
+        reply: Callable[[dict[str, Any]], None],
+    ) -> None:
         """Answer a search from the lanes that it asks for and that are ``allowed``; ``notes`` go into the trace.
 
-        Its time runs from ``began_at`` (monotonic seconds).
+        Its time runs from ``began_at`` (monotonic seconds). ``reply`` is called once, by whichever thread has the
+        answer.
         """
         timeout_ms = request.timeout_ms or DEFAULT_TIMEOUT_MS
         deadline = began_at + timeout_ms / 1e3
@@ -57,7 +56,9 @@ class Searcher:
         if intent is None:
             notes = [*notes, "the intent is not known; taken as answer_current_user"]
         questions = self._questions(request, allowed, intent or Intent.ANSWER_CURRENT_USER, variant, deadline)
-        outcomes = self._recall.ask(questions, deadline)
+        self._recall.ask(questions, deadline, lambda outcomes: reply(self._body(request, outcomes, notes, began_at)))
+
+    def _body(self, request: SearchRequest, outcomes: Outcomes, notes: list[str], began_at: float) -> dict[str, Any]:
         answers = {name: outcome.answer for name, outcome in outcomes.items() if outcome.status is LaneStatus.OK}
         context = compose(answers, self._budgets)
         hits = {name: [hit.to_wire() for hit in answers.get(name, NO_ANSWER).hits] for name in LaneName}
@@ -73,7 +74,7 @@ class Searcher:
             "trace": {
                 "degraded": any(outcome.is_degraded for outcome in outcomes.values()),
                 "totalMs": round(total_s * 1e3, 3),
-                "deadlineMs": timeout_ms,
+                "deadlineMs": request.timeout_ms or DEFAULT_TIMEOUT_MS,
                 "lanes": {lane.name.value: _traced(outcomes.get(lane.name, _SKIPPED)) for lane in self._lanes},
                 "turnId": request.turn_id,
                 "notes": notes,

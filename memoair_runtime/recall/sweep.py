@@ -1,26 +1,26 @@
 """Recall: one question to several lanes under one deadline."""
 
 import logging
+import math
 import threading
 import time
-from collections import deque
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 
 import attrs
 
 from memoair_runtime.gate import NotReady, Readiness
 from memoair_runtime.recall.lanes.lane import NO_ANSWER, Lane, LaneAnswer, Question
+from memoair_runtime.recall.watch import STALL_S, Watch
 from memoair_runtime.vocabulary import LaneName
 
 log = logging.getLogger(__name__)
 
-# A worker that has said nothing for this long is taken to be stuck in its lane, and the lanes behind it get another.
-# A healthy lane needs about a millisecond.
-_STALL_S = 0.02
 # How often a search looks whether a lane has been read by now.
 _LOOK_S = 0.005
+# A lane in which so many searches are stuck is not asked: it would keep the thread of every further one.
+_MOST_STUCK = 8
 
 
 class LaneStatus(str, Enum):
@@ -55,96 +55,156 @@ class LaneQuestion:
     question: Question
 
 
+Outcomes = Mapping[LaneName, LaneOutcome]
+
+
 class Recall:
-    """Asks lanes in worker threads, so that a lane that hangs costs its own answer and nothing else."""
+    """Asks lanes one after another in the thread of whoever asks: a change of threads costs more than a lane.
 
-    def __init__(self, workers: int) -> None:
-        self._workers = ThreadPoolExecutor(workers, thread_name_prefix="recall")
+    A thread that gets stuck in a lane is left behind, and another one goes on, so that a lane that hangs costs its own
+    answer and nothing else. Safe to use from any thread.
+    """
 
-    def ask(self, questions: Sequence[LaneQuestion], deadline: float) -> Mapping[LaneName, LaneOutcome]:
-        """Ask the lanes in the order given and return when all have answered, or at the deadline (monotonic seconds).
+    def __init__(self) -> None:
+        self._watch = Watch()
+        self._jams = _Jams()
 
-        Lanes take their turns in one worker, which costs a single change of threads; only where one gets stuck does
-        another worker go on with the rest.
+    def ask(self, questions: Sequence[LaneQuestion], deadline: float, then: Callable[[Outcomes], None]) -> None:
+        """Ask the lanes in the order given; call ``then`` when all have answered, or at the deadline (monotonic
+        seconds).
+
+        ``then`` is called once, in this thread or, where this one is stuck in a lane, in another. Returns when that was
+        done and no lane holds this thread any more; raises what ``then`` raises.
         """
-        sweep = _Sweep(questions)
-        while sweep.wait(deadline) is _Progress.WANTS_WORKER:
-            self._workers.submit(sweep.work)
-        return sweep.outcomes()
+        sweep = _Sweep(questions, deadline, then, self._jams)
+        self._watch.begin(sweep)
+        try:
+            sweep.lead()
+        finally:
+            self._watch.end(sweep)
 
     def close(self) -> None:
-        """Take no more questions. Does not wait for a lane that hangs."""
-        self._workers.shutdown(wait=False, cancel_futures=True)
+        """Look after searches no longer. Does not wait for a lane that hangs."""
+        self._watch.close()
 
 
-class _Progress(Enum):
-    FINISHED = "finished"  # every lane has answered, or the deadline has come
-    WANTS_WORKER = "wants worker"  # lanes wait, and nobody takes them or who does is stuck
+class _Jams:
+    """How many searches are stuck in which lane. Safe to use from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._stuck: Counter[LaneName] = Counter()
+
+    def add(self, lane: LaneName, searches: int) -> None:
+        with self._lock:
+            self._stuck[lane] += searches
+
+    def is_jammed(self, lane: LaneName) -> bool:
+        return self._stuck[lane] >= _MOST_STUCK
 
 
 class _Sweep:
-    """One search on its way through the lanes."""
+    """One search on its way through the lanes.
 
-    def __init__(self, questions: Sequence[LaneQuestion]) -> None:
+    One thread at a time leads: it asks the lanes, and at the end calls ``then``. A leader that gets stuck in a lane is
+    succeeded by another thread; when it comes back it leaves its lane's answer, and waits until the search is answered.
+    """
+
+    def __init__(
+        self,
+        questions: Sequence[LaneQuestion],
+        deadline: float,
+        then: Callable[[Outcomes], None],
+        jams: _Jams,
+    ) -> None:
+        self._deadline = deadline
+        self._then = then
+        self._jams = jams
         self._changed = threading.Condition()
-        # A lane that is still being read is waited for here, where it keeps no worker from other searches.
-        self._loading = list(questions)
-        self._waiting: deque[LaneQuestion] = deque()
+        self._waiting = deque(questions)
         self._asked = {each.lane.name: each.lane for each in questions}
         self._done: dict[LaneName, LaneOutcome] = {}
-        self._coming = self._working = 0  # workers that were called, and that have begun
         self._began_at = time.monotonic()
+        self._leader = 0
+        self._asking: tuple[LaneName, float] | None = None  # in which lane the leader is, and by when it must be back
+        self._finished = False
+        self._failure: Exception | None = None
 
-    def work(self) -> None:
-        """Take lane after lane until none is left."""
+    @property
+    def due(self) -> float:
+        """By when (monotonic seconds) the leader must be back from its lane, or the search be answered."""
+        if self._finished:
+            return math.inf
+        asking = self._asking
+        return asking[1] if asking else self._deadline
+
+    def take_over(self) -> None:
+        """Let another thread lead: this one is stuck in its lane."""
         with self._changed:
-            self._coming -= 1
-            self._working += 1
-        while True:
-            with self._changed:
-                if not self._waiting:
-                    self._working -= 1
-                    return
-                next_ = self._waiting.popleft()
+            if self._asking is None:
+                return  # it has just come back
+            self._jams.add(self._asking[0], 1)
+            self._asking = None
+            self._leader += 1
+            leader = self._leader
+        threading.Thread(target=self._succeed, args=(leader,), name="recall", daemon=True).start()
+
+    def lead(self, leader: int = 0) -> None:
+        """Lead until the search is answered, or until another thread leads and has answered it."""
+        while (next_ := self._next()) is not None:
             outcome = _ask(next_)
             with self._changed:
                 self._done[next_.lane.name] = outcome
-                if len(self._done) == len(self._asked):
-                    self._changed.notify()
+                if leader != self._leader:
+                    self._jams.add(next_.lane.name, -1)
+                    self._changed.notify_all()
+                    self._changed.wait_for(lambda: self._finished)
+                    if self._failure:
+                        raise self._failure
+                    return
+                self._asking = None
+        self._answer()
 
-    def wait(self, deadline: float) -> _Progress:
-        """Wait for the lanes, until the deadline or until a worker is wanted, who then must be called."""
+    def _succeed(self, leader: int) -> None:
+        try:
+            self.lead(leader)
+        except Exception as error:  # noqa: BLE001 - it is raised where the search was asked for
+            log.error("a search failed behind a stuck lane: action=search_failed error=%s", type(error).__name__)
+
+    def _next(self) -> LaneQuestion | None:
+        """The next lane to ask, once one is ready; None where none is left or the time is over."""
         with self._changed:
-            while len(self._done) < len(self._asked):
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    self._waiting.clear()
-                    break
-                self._let_in()
-                if self._waiting and not self._coming and not self._working:
-                    return self._call_worker()
-                done = len(self._done)
-                looks_again_s = _LOOK_S if self._loading else _STALL_S if self._waiting else left
-                heard = self._changed.wait(min(left, looks_again_s))
-                if not heard and self._waiting and not self._coming and len(self._done) == done:
-                    return self._call_worker()
-            return _Progress.FINISHED
+            while self._waiting and (now := time.monotonic()) < self._deadline:
+                ready = next((each for each in self._waiting if each.lane.readiness is not Readiness.LOADING), None)
+                if ready is None:
+                    # Somebody else may bring an answer, but who reads the lane does not know of us.
+                    self._changed.wait(min(_LOOK_S, self._deadline - now))
+                    continue
+                self._waiting.remove(ready)
+                name = ready.lane.name
+                if self._jams.is_jammed(name):
+                    self._done[name] = LaneOutcome(LaneStatus.LATE)
+                    continue
+                self._asking = name, min(now + STALL_S, self._deadline)
+                return ready
+            return None
 
-    def _let_in(self) -> None:
-        ready = [each for each in self._loading if each.lane.readiness is not Readiness.LOADING]
-        for each in ready:
-            self._loading.remove(each)
-            self._waiting.append(each)
-
-    def _call_worker(self) -> _Progress:
-        self._coming += 1
-        return _Progress.WANTS_WORKER
-
-    def outcomes(self) -> Mapping[LaneName, LaneOutcome]:
-        """What each lane came to by now."""
+    def _answer(self) -> None:
+        """Wait for lanes that former leaders are stuck in, until the deadline, and hand out what there is."""
         with self._changed:
+            stuck = len(self._asked) - len(self._waiting)
+            self._changed.wait_for(lambda: len(self._done) >= stuck, max(0.0, self._deadline - time.monotonic()))
             waited_ms = (time.monotonic() - self._began_at) * 1e3
-            return {name: self._done.get(name) or _missing(lane, waited_ms) for name, lane in self._asked.items()}
+            outcomes = {name: self._done.get(name) or _missing(lane, waited_ms) for name, lane in self._asked.items()}
+        try:
+            self._then(outcomes)
+        except Exception as error:
+            self._failure = error
+            raise
+        finally:
+            with self._changed:
+                self._finished = True
+                self._changed.notify_all()
 
 
 def _missing(lane: Lane, waited_ms: float) -> LaneOutcome:

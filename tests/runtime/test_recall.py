@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from queue import Queue
 
 import attrs
 import pytest
@@ -59,7 +60,7 @@ def released() -> threading.Event:
 
 @pytest.fixture
 def recall(nothing_left_behind: None, released: threading.Event) -> Iterator[Recall]:
-    recall = Recall(workers=8)
+    recall = Recall()
     yield recall
     released.set()
     recall.close()
@@ -71,7 +72,11 @@ def ask(
     began_at = time.monotonic()
     deadline = began_at + within_s
     question = Question(text, "call-1", Intent.ANSWER_CURRENT_USER, 4, deadline)
-    outcomes = recall.ask([LaneQuestion(lane, question) for lane in lanes], deadline)
+    answers: Queue[Mapping[LaneName, LaneOutcome]] = Queue()
+    questions = [LaneQuestion(lane, question) for lane in lanes]
+    # Who asks is kept by a lane that hangs, and answered all the same.
+    threading.Thread(target=recall.ask, args=(questions, deadline, answers.put)).start()
+    outcomes = answers.get(timeout=max(0.0, within_s) + GRACE_S)
     assert time.monotonic() < max(began_at, deadline) + GRACE_S
     return outcomes
 
@@ -186,18 +191,66 @@ def test_without_lanes_there_is_nothing_to_wait_for(recall: Recall) -> None:
     assert ask(recall) == {}
 
 
+def test_a_lane_in_which_too_many_searches_are_stuck_is_not_asked_until_they_come_back(
+    recall: Recall, released: threading.Event
+) -> None:
+    asked: list[str] = []
+    for _ in range(8):
+        assert statuses(ask(recall, FakeLane(PROFILE, released.wait), within_s=0.01)) == {"profile": "late"}
+    further = FakeLane(PROFILE, lambda: asked.append("profile"))
+    began_at = time.monotonic()
+    assert statuses(ask(recall, further, FakeLane(ORG))) == {"profile": "late", "org": "ok"}
+    assert time.monotonic() - began_at < FAR_S / 2  # it is not waited for either
+    assert asked == []
+
+    released.set()
+    eventually(lambda: statuses(ask(recall, further)) == {"profile": "ok"})
+
+
 def test_lanes_that_were_not_reached_by_the_deadline_are_not_asked_afterwards(
     recall: Recall, released: threading.Event
 ) -> None:
     asked: list[str] = []
-    for _ in range(8):  # every worker hangs, so nobody takes up the next search
-        ask(recall, FakeLane(PROFILE, released.wait), within_s=0.01)
-    outcomes = ask(recall, FakeLane(ORG, lambda: asked.append("org")), within_s=0.05)
-    assert statuses(outcomes) == {"org": "late"}
-
+    lanes = [FakeLane(PROFILE, released.wait), FakeLane(ORG, lambda: asked.append("org"))]
+    outcomes = ask(recall, *lanes, within_s=0.001)
+    assert statuses(outcomes)["profile"] == "late"
+    before = list(asked)
     released.set()
-    eventually(lambda: statuses(ask(recall, FakeLane(ORG))) == {"org": "ok"})
-    assert asked == []
+    eventually(lambda: not [each for each in threading.enumerate() if each.name == "recall"])
+    assert asked == before
+
+
+def test_an_answer_is_given_once_and_a_thread_that_was_left_behind_comes_back_after_it(
+    recall: Recall, released: threading.Event
+) -> None:
+    given: list[int] = []
+    came_back = threading.Event()
+    deadline = time.monotonic() + 0.05
+    question = Question("boots", "call-1", Intent.ANSWER_CURRENT_USER, 4, deadline)
+
+    def search() -> None:
+        lane = LaneQuestion(FakeLane(PROFILE, released.wait), question)
+        recall.ask([lane], deadline, lambda _: given.append(threading.get_ident()))
+        came_back.set()
+
+    asker = threading.Thread(target=search)
+    asker.start()
+    eventually(lambda: given)
+    assert not came_back.is_set()
+    released.set()
+    assert came_back.wait(FAR_S)
+    assert len(given) == 1
+    assert given[0] != asker.ident
+
+
+def test_what_goes_wrong_with_an_answer_is_raised_where_it_was_asked_for(recall: Recall) -> None:
+    deadline = time.monotonic() + FAR_S
+
+    def fail(_: object) -> None:
+        raise ValueError("zanzibarplum")
+
+    with pytest.raises(ValueError, match="zanzibarplum"):
+        recall.ask([], deadline, fail)
 
 
 def test_searches_of_many_threads_get_each_its_own_answer(recall: Recall) -> None:

@@ -1,0 +1,88 @@
+"""A lane that hangs behind a real socket: the answer comes in time, and the connection it hangs on is given up."""
+
+import http.client
+import json
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.waiting import eventually
+
+from memoair_index.static_model import default_model
+from memoair_runtime.http.routes import Routes
+from memoair_runtime.http.server import LoopbackServer
+from memoair_runtime.lifecycle import Lifecycle
+from memoair_runtime.process import bind
+from memoair_runtime.recall.lanes.permanent_lane import PermanentLane
+from memoair_runtime.service import RuntimeService
+from memoair_runtime.settings import Settings
+
+FAR_S = 30.0
+
+
+@pytest.fixture
+def released() -> threading.Event:
+    return threading.Event()
+
+
+@pytest.fixture(scope="module")
+def model() -> None:
+    """The embedding, which is mapped once for a process and stays."""
+    default_model()
+
+
+@pytest.fixture
+def port(
+    model: None, nothing_left_behind: None, tmp_path: Path, released: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[int]:
+    """Where a runtime listens whose permanent lane hangs until it is released."""
+    monkeypatch.setattr(PermanentLane, "search", lambda *_: released.wait(FAR_S))
+    lifecycle = Lifecycle()
+    service = RuntimeService(Settings("shop", "dana", tmp_path), lifecycle)
+    service.load()
+    listener = bind("127.0.0.1", 0)
+    server = LoopbackServer(listener, Routes(service), service.metrics, None)
+    server.start()
+    yield int(listener.getsockname()[1])
+    released.set()
+    server.drain(time.monotonic() + 5)
+    service.close(time.monotonic() + 5)
+    lifecycle.close()
+
+
+def search(connection: http.client.HTTPConnection) -> http.client.HTTPResponse:
+    body = json.dumps({"sessionId": "call-1", "query": "boots", "timeoutMs": 100})
+    connection.request("POST", "/v1/runtime/search_memory", body)
+    return connection.getresponse()
+
+
+def test_the_answer_comes_in_time_without_the_lane_and_the_connection_ends(
+    port: int, released: threading.Event
+) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=FAR_S)
+    began_at = time.monotonic()
+    with search(connection) as response:
+        trace = json.loads(response.read())["trace"]
+    assert time.monotonic() - began_at < 1.0
+    assert response.getheader("Connection") == "close"
+    assert {name: lane["status"] for name, lane in trace["lanes"].items()} == {
+        "profile": "ok",
+        "working": "ok",
+        "permanent": "late",
+        "org": "ok",
+    }
+    connection.close()
+
+    released.set()
+    eventually(lambda: not [each for each in threading.enumerate() if each.name == "connection"])
+
+
+def test_searches_that_hang_take_no_place_from_those_that_come(port: int) -> None:
+    for _ in range(70):  # more than there are connections
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=FAR_S)
+        with search(connection) as response:
+            assert json.loads(response.read())["trace"]["lanes"]["permanent"]["status"] == "late"
+        connection.close()
+    assert len([each for each in threading.enumerate() if each.name == "connection"]) <= 10
