@@ -20,13 +20,19 @@ from memoair_runtime.storage.events import Event, EventType
 _RECENT_TURNS = 24
 _RECENT_DOCUMENTS = 4 * _RECENT_TURNS
 _KEPT_TURNS = 512
+# Turns that wait to be indexed: of a batch that is loaded, a search that comes in between should not find too many.
+_MOST_WAITING = 64
 
 
 class CallerMemory:
-    """Turns and profile of one caller, fed with events in any order of sessions. Safe to use from any thread."""
+    """Turns and profile of one caller, fed with events in any order of sessions. Safe to use from any thread.
+
+    A turn that was observed is indexed when somebody asks, or before: who saves it need not wait for that.
+    """
 
     def __init__(self, profile: Profile) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._waiting: dict[str, Turn] = {}  # by event id: observed, and not in the index yet
         self._profile = profile
         self._called: dict[str, tuple[str, str]] = {}  # caller and agent by their names, by session
         self._recent: dict[str, deque[Turn]] = {}  # the last turns of each session that was asked for
@@ -41,11 +47,11 @@ class CallerMemory:
     @property
     def unmerged(self) -> int:
         """How many documents no index file holds yet."""
-        return self._index.unmerged
+        return self._caught_up().unmerged
 
     def __len__(self) -> int:
         """Count the passages that can be found."""
-        return len(self._index)
+        return len(self._caught_up())
 
     def observe(self, event: Event) -> None:
         """Take in an event; one that is known already changes nothing."""
@@ -60,12 +66,20 @@ class CallerMemory:
 
     def group(self, session_id: str) -> list[Document]:
         """All passages of a session, in order."""
-        return self._index.group(session_id)
+        return self._caught_up().group(session_id)
 
     def count(self, session_id: str) -> int:
         """How many turns a session has."""
-        last = self._index.group(session_id, last=1)
-        return to_turn(last).number + 1 if last else 0
+        with self._lock:
+            for turn in reversed(self._waiting.values()):
+                if turn.session_id == session_id:
+                    return turn.number + 1
+            last = self._index.group(session_id, last=1)
+            return to_turn(last).number + 1 if last else 0
+
+    def catch_up(self) -> None:
+        """Index what was observed since somebody last asked."""
+        self._caught_up()
 
     def recent(self, session_id: str) -> list[Turn]:
         """A session's last turns, oldest first."""
@@ -81,6 +95,7 @@ class CallerMemory:
     ) -> Query:
         """A question to this memory, with whom it asks about, and by which names."""
         with self._lock:
+            self._caught_up()
             meant = self._names.meant(text)
             names = self._names.all()
         return Query(
@@ -95,7 +110,8 @@ class CallerMemory:
 
     def search(self, query: Query, limit: int, keeps: Predicate | None = None) -> list[Hit]:
         """The best passages for a query, best first; ``keeps`` judges the metadata of their turns."""
-        return self._index.search(query, limit, None if keeps is None else lambda each: keeps(_metadata(each)))
+        keeps_document = None if keeps is None else lambda each: keeps(_metadata(each))
+        return self._caught_up().search(query, limit, keeps_document)
 
     def turn_of(self, document: Document) -> Turn:
         """The whole turn that a passage is of."""
@@ -122,7 +138,7 @@ class CallerMemory:
         if not accepts(index.note):
             return False
         with self._lock:
-            observed = self._index.documents()  # a call may have begun before the file was found
+            observed = self._caught_up().documents()  # a call may have begun before the file was found
             self._use(index)
             self._names.from_note(names)
             if profile.told_at > self._profile.told_at:
@@ -130,6 +146,7 @@ class CallerMemory:
             for turn in to_turns(observed):
                 if not self._is_known(turn.event_id):
                     self._add(attrs.evolve(turn, number=self.count(turn.session_id)))
+            self._caught_up()
         return True
 
     def merge(self, path: Path, note: Callable[[], Mapping[str, Any]]) -> None:
@@ -138,6 +155,7 @@ class CallerMemory:
         Raises OSError where the disk refuses.
         """
         with self._lock:  # not within the note: whoever holds this lock may be waiting for the index
+            self._caught_up()
             own = {"names": msgspec.to_builtins(self._names.to_note()), "profile": snapshot(self._profile).decode()}
         self._index.merge(path, lambda: {**note(), **own})
 
@@ -151,7 +169,7 @@ class CallerMemory:
     def _recent_of(self, session_id: str) -> "deque[Turn]":
         recent = self._recent.get(session_id)
         if recent is None:
-            last = self._index.group(session_id, last=_RECENT_DOCUMENTS)
+            last = self._caught_up().group(session_id, last=_RECENT_DOCUMENTS)
             turns = to_turns(last)
             if len(last) == _RECENT_DOCUMENTS:
                 turns = turns[1:] or [self.turn_of(last[-1])]  # of the first one, something may be missing
@@ -198,14 +216,28 @@ class CallerMemory:
             self._add(turn)
 
     def _is_known(self, event_id: str) -> bool:
-        return any(each in self._index for each in first_ids(event_id))
+        return event_id in self._waiting or any(each in self._index for each in first_ids(event_id))
 
     def _add(self, turn: Turn) -> None:
-        self._index.add(to_documents(turn))
+        self._waiting[turn.event_id] = turn
         if turn.session_id in self._recent:  # else it is read when somebody asks
             self._recent[turn.session_id].append(turn)
-        self._names.hear(CALLER, turn.user_text)
-        self._names.hear(AGENT, turn.assistant_text)
+        if len(self._waiting) >= _MOST_WAITING:
+            self._caught_up()
+
+    def _caught_up(self) -> Index:
+        """The index, with all that was observed."""
+        if self._waiting:
+            with self._lock:
+                turns = list(self._waiting.values())
+                try:
+                    self._index.add(document for turn in turns for document in to_documents(turn))
+                    for turn in turns:
+                        self._names.hear(CALLER, turn.user_text)
+                        self._names.hear(AGENT, turn.assistant_text)
+                finally:
+                    self._waiting.clear()  # what could not be indexed must not stand in the way for ever
+        return self._index
 
 
 def _read_note(note: Mapping[str, Any]) -> tuple[NamesNote, Profile]:

@@ -53,6 +53,7 @@ class Keeper:
                 if self.gate.readiness is not Readiness.READY:  # what was read before is still there
                     self.gate.open(Readiness.ERROR)
                 return
+        self.memory.catch_up()
         self.gate.open()
         if self._keeps:
             self._file.write_if_due(self.sessions.stamps())
@@ -101,6 +102,7 @@ class Keeper:
         event_id = session.save_turn(payload, occurred_at, now)
         if event_id is not None:
             self.second.hear(session.id, is_whole=False)
+            self._upkeep.soon("memory", self.memory.catch_up)
             self._upkeep.soon(f"brief {session.id}", lambda: self._write_brief(session.id))
         return event_id
 
