@@ -26,6 +26,8 @@ _MARKS = "".join(
 # A word is a run of letters and digits of any script, with inner apostrophes and, in numbers, inner points and commas.
 _LETTERS = rf"[^\W_](?:[^\W_]|[{_MARKS}])*"
 _WORD = re.compile(rf"\d+(?:[.,:]\d+)+|{_LETTERS}(?:'{_LETTERS})*")
+# The same for texts without a sign of other scripts, in an eighth of the time.
+_ASCII_WORD = re.compile(r"\d+(?:[.,:]\d+)+|[A-Za-z0-9]+(?:'[A-Za-z0-9]+)*")
 # The accents of Latin, Greek and Cyrillic, which people leave out as they please.
 _ACCENTS = re.compile("[\u0300-\u036f]")
 _APOSTROPHES = str.maketrans({"\N{RIGHT SINGLE QUOTATION MARK}": "'", "\N{MODIFIER LETTER APOSTROPHE}": "'"})
@@ -77,7 +79,8 @@ def fold(text: str) -> str:
 
 def words(folded: str) -> list[str]:
     """The words of a folded text, in order, stop words among them."""
-    return [word[:_LONGEST_WORD] for word in _WORD.findall(folded)]
+    found = (_ASCII_WORD if folded.isascii() else _WORD).findall(folded)
+    return [word[:_LONGEST_WORD] for word in found]
 
 
 def terms(text: str) -> list[str]:

@@ -11,6 +11,8 @@ class LaneName(str, Enum):
     PERMANENT = "permanent"  # what was said in every earlier one
     ORG = "org"  # what the organisation's documents say
 
+    __hash__ = str.__hash__  # as that of the text that it is equal to; the enumeration's own is a call of Python
+
 
 class Variant(str, Enum):
     """Which embedding a session's questions are read with: ``satham.variant`` on the wire."""

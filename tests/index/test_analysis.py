@@ -125,6 +125,12 @@ def test_any_text_gives_terms_that_can_be_indexed(text: str) -> None:
         assert not any(character.isspace() for character in term)
 
 
+@given(st.text(st.one_of(st.sampled_from("aZ09'.,:_ -"), st.characters(max_codepoint=127))))
+@settings(max_examples=300)
+def test_a_word_of_another_script_changes_none_of_the_words_before_it(text: str) -> None:
+    assert words(f"{text} \N{CYRILLIC SMALL LETTER ZHE}") == [*words(text), "\N{CYRILLIC SMALL LETTER ZHE}"]
+
+
 @given(st.lists(ANY_TEXT, max_size=4))
 @settings(deadline=None)
 def test_the_terms_of_a_text_are_those_of_its_lines(lines: list[str]) -> None:
