@@ -116,7 +116,7 @@ class Searching:
         bonus_items, bonuses = self._bonuses(store, question)
         size = len(store.items)
         if len(self._scratch) < size * SCRATCH_BYTES:
-            self._scratch = np.zeros(2 * size * SCRATCH_BYTES, np.uint8)
+            self._scratch = np.zeros((size + size // 4 + 64) * SCRATCH_BYTES, np.uint8)
         return kernel.score(
             KernelRequest(
                 items=store.items,
