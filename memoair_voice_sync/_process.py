@@ -2,18 +2,16 @@
 
 import os
 import subprocess
-import sys
 import threading
 import time
 import weakref
 from collections.abc import Sequence
 from enum import Enum
-from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from memoair_voice_sync._ending import end_process
 from memoair_voice_sync._errors import MemoAirVoiceMemoryError
-from memoair_voice_sync._launch import RuntimeSpec
+from memoair_voice_sync._launch import RuntimeSpec, start_program
 from memoair_voice_sync._log import log
 from memoair_voice_sync._output import ProcessOutput
 from memoair_voice_sync._port_holder import port_holder
@@ -220,22 +218,12 @@ class RuntimeProcess:
         address = f"[{self._host}]" if ":" in self._host else self._host
         self._output = ProcessOutput()
         try:
-            self._process = subprocess.Popen(  # noqa: S603 - the program is the operator's choice
-                command,
-                stdin=subprocess.PIPE,  # never written to; its closing tells the runtime that we are gone
-                stdout=self._output.file,
-                stderr=self._output.file,
-                env=self._spec.environment(f"{address}:{self._wanted_port}"),
-                cwd=Path(sys.executable or "/").anchor,  # `python -m` looks for modules where it starts
-                start_new_session=True,  # Ctrl-C is for the application, which may have last turns to save
-                creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
-            )
-        except (OSError, ValueError) as error:
+            environment = self._spec.environment(f"{address}:{self._wanted_port}")
+            self._process = start_program(command, environment, self._output.file)
+        except MemoAirVoiceMemoryError:
             self._output.close()
             self._output = None
-            reason = error.strerror if isinstance(error, OSError) else str(error)
-            message = f"{command[0]} could not be started: {reason}"
-            raise MemoAirVoiceMemoryError("runtime.start_failed", message) from error
+            raise
         self._started_at = time.monotonic()
         self._state = ProcessState.STARTING
 
