@@ -89,6 +89,15 @@ def mapping(name: str, value: object) -> dict[str, Any]:
     return dict(value)
 
 
+def positive(name: str, value: object) -> float:
+    """A number above 0."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} must be a number, not {type(value).__name__}")
+    if not 0 < value < float("inf"):
+        raise ValueError(f"{name} must be above 0")
+    return value
+
+
 def count(name: str, value: object) -> int:
     """A number of things, at least one."""
     if isinstance(value, bool) or not isinstance(value, int):

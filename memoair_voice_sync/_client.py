@@ -24,6 +24,7 @@ from memoair_voice_sync._pool import RuntimePool
 from memoair_voice_sync._results import IndexLoadResult, SearchResult, degraded_result
 from memoair_voice_sync._session import VoiceSessionSync
 from memoair_voice_sync._tool import DEFAULT_INTENT
+from memoair_voice_sync._transport import encode_body
 from memoair_voice_sync._user import User
 
 if TYPE_CHECKING:
@@ -97,7 +98,11 @@ class MemoAirVoiceClientSync:
             max_concurrent_users=check.count("max_concurrent_users", max_concurrent_users),
             runtime_idle_ttl_s=check.seconds("runtime_idle_ttl_s", runtime_idle_ttl_s),
             runtime_port_range=check.port_range("runtime_port_range", runtime_port_range),
-            runtime_memory_limit_mb=runtime_memory_limit_mb,
+            runtime_memory_limit_mb=(
+                None
+                if runtime_memory_limit_mb is None
+                else check.positive("runtime_memory_limit_mb", runtime_memory_limit_mb)
+            ),
         )
         self._calls = CallerCalls(self._project_id, org_only=org_only)
         self._outbox = Outbox(self._save_again, lambda error: error.code in _REFUSALS)
@@ -129,8 +134,13 @@ class MemoAirVoiceClientSync:
         began_at = time.monotonic()
         caller = User.of(user, user_id)
         timeout_s = check.seconds("timeout_ms", timeout_ms, 1e-3)
-        options = {"lanes": check.lanes(lanes), "intent": intent, "top_k": top_k, "filter": filter}
-        check.text("query", query)
+        options = {
+            "lanes": check.lanes(lanes),
+            "intent": intent,
+            "top_k": None if top_k is None else check.mapping("top_k", top_k),
+            "filter": None if filter is None else check.mapping("filter", filter),
+        }
+        encode_body({"query": check.text("query", query), **options})  # what JSON can't hold is told at once
         try:
             with self._handle(caller) as handle:
                 return self._calls.search(handle, caller, query, options, began_at + timeout_s)
@@ -168,9 +178,12 @@ class MemoAirVoiceClientSync:
             "tool_calls": [check.mapping("each of tool_calls", call) for call in tool_calls or ()],
             "metadata": check.mapping("metadata", metadata),
         }
+        encode_body(turn)  # what JSON can't hold is told at once
+        session_id = None
         if not self._outbox.holds(caller):
             try:
                 with self._handle(caller) as handle:
+                    session_id = handle.session_id
                     return self._calls.save(handle, caller, turn, time.monotonic() + _SAVE_S)
             except MemoAirVoiceMemoryError as error:
                 if error.code.startswith("pool.") or error.code in _REFUSALS:
@@ -179,7 +192,7 @@ class MemoAirVoiceClientSync:
         with self._counting:
             self._saves_deferred += 1
         turn["metadata"].setdefault("occurredAt", datetime.now(timezone.utc).isoformat())
-        self._outbox.put(UnsavedTurn(caller, turn))
+        self._outbox.put(UnsavedTurn(caller, turn, session_id))
         return None
 
     def session(self, *, user: Mapping[str, Any] | None = None, user_id: str | None = None) -> VoiceSessionSync:
@@ -248,7 +261,8 @@ class MemoAirVoiceClientSync:
 
     def _save_again(self, unsaved: UnsavedTurn) -> None:
         with self._handle(unsaved.user) as handle:
-            self._calls.save(handle, unsaved.user, unsaved.turn, time.monotonic() + _SAVE_S)
+            deadline = time.monotonic() + _SAVE_S
+            self._calls.save(handle, unsaved.user, unsaved.turn, deadline, session_id=unsaved.session_id)
 
     def _forget(self) -> None:
         self._outbox.forget()

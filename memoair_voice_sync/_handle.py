@@ -48,9 +48,12 @@ class RuntimeHandle:
         self,
         user_id: str,
         launch: Callable[["RuntimeHandle"], StartedRuntime],
+        started: Callable[[], None],
         retire: Callable[[StartedRuntime, float], None],
     ) -> None:
-        """``launch`` starts a runtime, which may take long; ``retire`` ends one in the background within a time."""
+        """``launch`` starts a runtime, which may take long, ``started`` is told that one runs; ``retire`` ends one in
+        the background within a time.
+        """
         self.user_id = user_id
         self.session_id = uuid.uuid4().hex  # the call; that of another client, where his runtime serves us
         self.in_use = 0  # how many calls are under way; the pool counts
@@ -60,6 +63,7 @@ class RuntimeHandle:
         self.opened_with: Mapping[str, Any] | None = None  # as whom the session was opened last
         self.memory: Any = None  # what whoever makes the calls keeps between them
         self._launch = launch
+        self._started = started
         self._retire = retire
         self._changed = threading.Condition()
         self._state = HandleState.IDLE
@@ -110,20 +114,21 @@ class RuntimeHandle:
                 if self._state is HandleState.IDLE and self._failure is not None:
                     raise _again(self._failure)
 
-    def mark_unreachable(self) -> None:
+    def mark_unreachable(self, transport: RuntimeTransport) -> None:
         """Say that the runtime did not take a connection, or is about to end: the next call starts another."""
         with self._changed:
-            if self._state is HandleState.RUNNING:
+            if self._serves(transport):
                 self._drop()
 
-    def mark_silent(self) -> None:
+    def mark_silent(self, transport: RuntimeTransport) -> None:
         """Say that the runtime took a call and did not answer in time: in a while it will be taken to hang."""
-        if self._silent_since is None:
+        if self._silent_since is None and self._serves(transport):
             self._silent_since = time.monotonic()
 
-    def mark_heard(self) -> None:
+    def mark_heard(self, transport: RuntimeTransport) -> None:
         """Say that the runtime answered a call."""
-        self._silent_since = None
+        if self._serves(transport):
+            self._silent_since = None
 
     def look(self) -> bool:
         """Let go of a runtime that has died; tell whether one had."""
@@ -185,6 +190,7 @@ class RuntimeHandle:
             if runtime is not None and runtime.session_id is not None:
                 self.session_id = runtime.session_id
             self._move(HandleState.IDLE if runtime is None else HandleState.RUNNING)
+        self._started()
 
     def _drop(self, drain_s: float = DRAIN_S) -> None:
         runtime, self._runtime = self._runtime, None
@@ -199,6 +205,11 @@ class RuntimeHandle:
             raise RuntimeError(f"a handle that is {self._state.value} can't become {to.value}")
         self._state = to
         self._changed.notify_all()
+
+    def _serves(self, transport: RuntimeTransport) -> bool:
+        """Whether this is the way to the runtime that runs, and not to one that it has succeeded."""
+        runtime = self._runtime
+        return runtime is not None and runtime.transport is transport
 
     def _hangs(self) -> bool:
         since = self._silent_since

@@ -1,6 +1,6 @@
 """How a runtime comes to run on a port of a range: forked by a host, or started as a program of its own."""
 
-import threading
+import socket
 import time
 from collections.abc import Set as AbstractSet
 from typing import Any, Protocol
@@ -63,24 +63,28 @@ class HostLauncher:
     def __init__(self, ports: PortRange) -> None:
         self._ports = ports
         self._host = RuntimeHost()
+        self._starting: set[socket.socket] = set()  # to runtimes that have not told yet where they listen
 
     def launch(self, spec: RuntimeSpec, deadline: float, unwanted: AbstractSet[int]) -> StartedRuntime:
         """Have a runtime forked; see `Launcher`."""
-        patience = time.monotonic() + _LEASE_S
+        patience, pause_s = time.monotonic() + _LEASE_S, _POLL_S
         while True:
             started = self._fork(spec, deadline)
             if started is not None and started.pid not in unwanted:
                 return started
             if time.monotonic() > patience:
                 spec = attrs.evolve(spec, shares=False)
-            time.sleep(_POLL_S)
+            time.sleep(pause_s)  # who holds the lease is about to end, or hangs
+            pause_s *= 2
 
     def _fork(self, spec: RuntimeSpec, deadline: float) -> StartedRuntime | None:
         channel = self._host.fork(spec.environment(f"{_HOST}:0"), self._ports.bounds)
+        self._starting.add(channel)
         told: dict[str, Any] = {}
         try:
             told = hear_of_start(channel, deadline)
         finally:
+            self._starting.discard(channel)
             if told.get("event") != "listening":
                 channel.close()
             self._host.relay()
@@ -105,8 +109,10 @@ class HostLauncher:
         self._host.close(timeout_s)
 
     def forget(self) -> None:
-        """After a fork, in the child: the host is the parent's."""
+        """After a fork, in the child: the host is the parent's, and so are the runtimes that are starting."""
         self._host.forget()
+        while self._starting:
+            self._starting.pop().close()
 
     def _refused(self, told: dict[str, Any]) -> MemoAirVoiceMemoryError:
         if told["code"] == "pool.port_exhausted":
@@ -119,18 +125,38 @@ class ProgramLauncher:
 
     def __init__(self, ports: PortRange) -> None:
         self._ports = ports
+        self._starting: set[PlainRuntime] = set()
 
     def launch(self, spec: RuntimeSpec, deadline: float, unwanted: AbstractSet[int]) -> StartedRuntime:
         """Start the program; see `Launcher`."""
         command = spec.command()
         patience = time.monotonic() + _LEASE_S
         for port in self._ports.free():
-            started = _start(command, spec, port, deadline)
+            started = self._start(command, spec, port, deadline)
             if started is not None and started.pid not in unwanted:
                 return started
             if time.monotonic() > patience:
                 spec = attrs.evolve(spec, shares=False)
         raise self._ports.exhausted()
+
+    def _start(self, command: list[str], spec: RuntimeSpec, port: int, deadline: float) -> StartedRuntime | None:
+        """Start a program on a port, and wait until it answers; None where somebody else was faster with the port."""
+        output = ProcessOutput()
+        try:
+            process = start_program(command, spec.environment(f"{_HOST}:{port}"), output.file)
+        except MemoAirVoiceMemoryError:
+            output.close()
+            raise
+        runtime = PlainRuntime(RuntimeTransport(_HOST, port, spec.token), spec.session_id, process, output)
+        self._starting.add(runtime)
+        started: StartedRuntime | None = None
+        try:
+            started = _wait_until_ready(runtime, spec, deadline)
+        finally:
+            self._starting.discard(runtime)
+            if started is not runtime:
+                runtime.end(0)
+        return started
 
     def exit_code(self, runtime: StartedRuntime) -> int | None:
         """With which code a program has ended."""
@@ -140,43 +166,34 @@ class ProgramLauncher:
         """There is nothing to end but the runtimes."""
 
     def forget(self) -> None:
-        """There is nothing to forget but the runtimes."""
+        """After a fork, in the child: the runtimes that are starting are the parent's."""
+        while self._starting:
+            self._starting.pop().forget()
 
 
-def _start(command: list[str], spec: RuntimeSpec, port: int, deadline: float) -> StartedRuntime | None:
-    """Start a program on a port, and wait until it answers; None where somebody else was faster with the port."""
-    output = ProcessOutput()
-    try:
-        process = start_program(command, spec.environment(f"{_HOST}:{port}"), output.file)
-    except MemoAirVoiceMemoryError:
-        output.close()
-        raise
-    runtime = PlainRuntime(RuntimeTransport(_HOST, port, spec.token), spec.session_id, process, output)
-    try:
-        while process.poll() is None:
-            if (borrowed := _borrowed(output)) is not None:
-                runtime.end(_PROBE_S)
-                return borrowed
-            try:
-                until = min(deadline, time.monotonic() + _PROBE_S)
-                check_runtime(runtime.transport, spec.project_id, spec.user_id, until)
-            except (RuntimeUnreachable, MemoAirVoiceMemoryError) as error:
-                if isinstance(error, MemoAirVoiceMemoryError) and error.code == "runtime.identity_mismatch":
-                    raise
-            else:
-                output.relay()
-                return runtime
-            if time.monotonic() >= deadline:
-                message = "the runtime did not answer its health check in time"
-                raise MemoAirVoiceMemoryError("runtime.start_failed", message, details={"output": output.tail()})
-            threading.Event().wait(_POLL_S)
-    except BaseException:
-        runtime.end(0)
-        raise
-    borrowed, last_words = _borrowed(output), output.tail()
-    runtime.end(0)
+def _wait_until_ready(runtime: PlainRuntime, spec: RuntimeSpec, deadline: float) -> StartedRuntime | None:
+    """Wait until a program answers; None where somebody else was faster with the port."""
+    process, output = runtime.process, runtime.output
+    while process.poll() is None:
+        if (borrowed := _borrowed(output)) is not None:
+            return borrowed
+        try:
+            until = min(deadline, time.monotonic() + _PROBE_S)
+            check_runtime(runtime.transport, spec.project_id, spec.user_id, until)
+        except (RuntimeUnreachable, MemoAirVoiceMemoryError) as error:
+            if isinstance(error, MemoAirVoiceMemoryError) and error.code == "runtime.identity_mismatch":
+                return None
+        else:
+            output.relay()
+            return runtime
+        if time.monotonic() >= deadline:
+            message = "the runtime did not answer its health check in time"
+            raise MemoAirVoiceMemoryError("runtime.start_failed", message, details={"output": output.tail()})
+        time.sleep(_POLL_S)
+    borrowed = _borrowed(output)
     if borrowed is not None or process.returncode == _EXIT_ADDRESS:
         return borrowed
+    last_words = output.tail()
     message = f"the runtime exited with code {process.returncode} before it answered; its last output: {last_words}"
     details = {"exitCode": process.returncode, "output": last_words}
     raise MemoAirVoiceMemoryError("runtime.start_failed", message, details=details)

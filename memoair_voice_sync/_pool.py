@@ -54,6 +54,7 @@ class RuntimePool:
         # the handle's lock, and the pool asks handles under the pool's.
         self._retired = threading.Condition()
         self._retiring: dict[int, threading.Thread] = {}
+        self._shunned: set[int] = set()  # other clients' runtimes that hang: whoever owns them may end them
         self._starting = 0
         self._is_closed = False
         self._evictions = 0
@@ -75,7 +76,9 @@ class RuntimePool:
             if handle is None:
                 if len(self._handles) >= self._most:
                     self._evict_one()
-                handle = self._handles[user_id] = RuntimeHandle(user_id, self._launch, self._retire)
+                handle = self._handles[user_id] = RuntimeHandle(
+                    user_id, self._launch, self._supervisor.wake, self._retire
+                )
             handle.in_use += 1
             self._handles.move_to_end(user_id)
             return handle
@@ -163,7 +166,6 @@ class RuntimePool:
             with self._retired:
                 self._starting -= 1
                 self._retired.notify_all()
-        self._supervisor.wake()
         return runtime
 
     def _launch_within(self, handle: RuntimeHandle, deadline: float) -> StartedRuntime:
@@ -176,7 +178,7 @@ class RuntimePool:
         )
         while True:
             try:
-                return self._launcher.launch(spec, deadline, self._retiring.keys())
+                return self._launcher.launch(spec, deadline, self._retiring.keys() | self._shunned)
             except MemoAirVoiceMemoryError as error:
                 if error.code != "pool.port_exhausted" or not self._wait_for_port(deadline):
                     raise
@@ -194,6 +196,8 @@ class RuntimePool:
         thread = threading.Thread(target=self._end, args=(runtime, drain_s, ending), name="memoair-retire", daemon=True)
         with self._retired:
             self._retiring[runtime.pid] = thread
+            if not runtime.is_ours and not drain_s:
+                self._shunned.add(runtime.pid)
         thread.start()
 
     def _end(self, runtime: StartedRuntime, drain_s: float, ending: RuntimeHandle | None) -> None:

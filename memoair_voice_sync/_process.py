@@ -34,14 +34,14 @@ class RuntimeManager(Protocol):
     def ensure_running(self, deadline: float) -> RuntimeTransport:
         """Return the way to a living runtime, started if need be, by the deadline (monotonic seconds)."""
 
-    def mark_unreachable(self) -> None:
-        """Say that the runtime did not take a connection."""
+    def mark_unreachable(self, transport: RuntimeTransport) -> None:
+        """Say that the runtime at the end of this way did not take a connection."""
 
-    def mark_silent(self) -> None:
-        """Say that the runtime took a call and did not answer in time."""
+    def mark_silent(self, transport: RuntimeTransport) -> None:
+        """Say that it took a call and did not answer in time."""
 
-    def mark_heard(self) -> None:
-        """Say that the runtime answered a call."""
+    def mark_heard(self, transport: RuntimeTransport) -> None:
+        """Say that it answered a call."""
 
     @property
     def pid(self) -> int | None:
@@ -139,21 +139,23 @@ class RuntimeProcess:
             time.sleep(_POLL_S)
         raise MemoAirVoiceMemoryError("runtime.timeout", "the runtime is still starting")
 
-    def mark_unreachable(self) -> None:
+    def mark_unreachable(self, transport: RuntimeTransport) -> None:
         """Say that the runtime did not take a connection or is about to end: it is looked at before the next call."""
         with self._lock:
+            if transport is not self._transport:
+                return  # it has a successor
             if self._state is ProcessState.RUNNING:
                 self._state = ProcessState.DOUBTFUL
             if self._state is ProcessState.ATTACHED and self._transport is not None:
                 self._transport.close()
                 self._state, self._transport = ProcessState.IDLE, None
 
-    def mark_silent(self) -> None:
+    def mark_silent(self, transport: RuntimeTransport) -> None:
         """Say that the runtime took a call and did not answer in time: in a while it will be taken to hang."""
-        if self._silent_since is None:
+        if self._silent_since is None and transport is self._transport:
             self._silent_since = time.monotonic()
 
-    def mark_heard(self) -> None:
+    def mark_heard(self, transport: RuntimeTransport) -> None:  # noqa: ARG002 - at worst it is asked once more
         """Say that the runtime answered a call."""
         self._silent_since = None
 

@@ -69,7 +69,7 @@ class UserFolder:
     @property
     def lease(self) -> Path:
         """Where the runtime that serves this user listens, and by which token."""
-        return self.path / "runtime.json"
+        return self.path / "lease.json"
 
     def role(self, name: str) -> Path:
         """The lock of what only one process may do for this user at a time."""
