@@ -10,6 +10,7 @@ from memoair_voice_sync._handle import RuntimeHandle
 from memoair_voice_sync._log import log
 from memoair_voice_sync._memory import ORG_ONLY_USER, MemoAirVoiceMemorySync
 from memoair_voice_sync._results import IndexLoadResult, SearchResult
+from memoair_voice_sync._transport import RuntimeUnreachable
 from memoair_voice_sync._user import User
 
 R = TypeVar("R")
@@ -34,14 +35,11 @@ class CallerCalls:
         def ask(memory: MemoAirVoiceMemorySync) -> SearchResult:
             return memory.search_memory(query, timeout_ms=_left_s(deadline) * 1e3, **options)
 
-        try:
-            return self._reopening(handle, user, deadline, ask)
-        finally:
-            # Recall needs no opened call, and to note who calls takes the disk some milliseconds.
-            if not handle.opening.locked() and self._is_news(handle, user):
-                opener = threading.Thread(target=self._open_quietly, args=(handle, user), name="memoair-open")
-                opener.daemon = True
-                opener.start()
+        result = self._reopening(handle, user, deadline, ask)
+        # Recall needs no opened call, and to note who calls takes the disk some milliseconds.
+        if not handle.opening.locked() and self._is_news(handle, user):
+            threading.Thread(target=self._open_quietly, args=(handle, user), name="memoair-open", daemon=True).start()
+        return result
 
     def save(
         self,
@@ -78,11 +76,10 @@ class CallerCalls:
     def load(self, handle: RuntimeHandle, user: User, deadline: float) -> IndexLoadResult:
         """Open the call, and wait until everything that is kept has been read."""
         bootstrap = self._open(handle, user, deadline, again=True)["bootstrap"]
-        while True:
-            lanes = handle.ensure_running(deadline).health(deadline).get("lanes", {})
-            if "loading" not in lanes.values() or time.monotonic() > deadline:
-                break
+        lanes = self._lanes(handle, deadline)
+        while "loading" in lanes.values() and time.monotonic() < deadline:
             time.sleep(_LOOK_S)
+            lanes = self._lanes(handle, deadline)
         return IndexLoadResult(
             session_id=handle.session_id,
             profile_version=bootstrap.get("profileVersion"),
@@ -90,6 +87,19 @@ class CallerCalls:
             org_manifest_version=bootstrap.get("orgManifestVersion"),
             scopes_loaded=[name for name, state in lanes.items() if state == "ready"],
         )
+
+    def _lanes(self, handle: RuntimeHandle, deadline: float) -> dict[str, str]:
+        """How far each lane's data has come."""
+        while True:
+            transport = handle.ensure_running(deadline)
+            try:
+                lanes: dict[str, str] = transport.health(deadline).get("lanes", {})
+            except (RuntimeUnreachable, MemoAirVoiceMemoryError) as error:
+                if isinstance(error, MemoAirVoiceMemoryError) and error.code != "runtime.draining":
+                    raise
+                handle.mark_unreachable(transport)
+            else:
+                return lanes
 
     def _open(self, handle: RuntimeHandle, user: User, deadline: float, *, again: bool = False) -> dict[str, Any]:
         """Open the call, where it is not, or where who calls is told anew; return the runtime's reply, if any."""

@@ -83,7 +83,7 @@ class MemoAirVoiceClientSync:
             project_id=self._project_id,
             user_id=ORG_ONLY_USER,  # of each runtime its own
             agent_id=check.identifier("agent_id", agent_id),
-            api_key=check.identifier("api_key", api_key),
+            api_key=check.secret("api_key", check.identifier("api_key", api_key)),
             cloud_base_url=check.text("cloud_base_url", cloud_base_url),
             storage_root=check.path("storage_root", storage_root),
             org_only=org_only,
@@ -198,12 +198,12 @@ class MemoAirVoiceClientSync:
     def session(self, *, user: Mapping[str, Any] | None = None, user_id: str | None = None) -> VoiceSessionSync:
         """Pin a caller's runtime for many calls: use the session in a ``with`` block, or `close` it."""
         caller = User.of(user, user_id)
-        handle = self._pool.acquire(self._key(caller))
+        handle = self._pool.acquire(self._key(caller), pins=True)
         user = dict(caller.fields)
         return VoiceSessionSync(
             partial(self.search_memory, user=user),
             partial(self.save_response, user=user),
-            partial(self._pool.release, handle),
+            partial(self._pool.release, handle, pins=True),
         )
 
     def load_index(

@@ -48,22 +48,23 @@ class RuntimeHandle:
         self,
         user_id: str,
         launch: Callable[["RuntimeHandle"], StartedRuntime],
-        started: Callable[[], None],
+        settled: Callable[[], None],
         retire: Callable[[StartedRuntime, float], None],
     ) -> None:
-        """``launch`` starts a runtime, which may take long, ``started`` is told that one runs; ``retire`` ends one in
-        the background within a time.
+        """``launch`` starts a runtime, which may take long; ``settled`` is told when that start is over, well or not.
+        ``retire`` ends a runtime in the background within a time.
         """
         self.user_id = user_id
         self.session_id = uuid.uuid4().hex  # the call; that of another client, where his runtime serves us
-        self.in_use = 0  # how many calls are under way; the pool counts
+        self.in_use = 0  # how many calls are under way, and how often it is pinned; the pool counts
+        self.pins = 0
         self.released_at = time.monotonic()
         self.restarts = 0
         self.opening = threading.Lock()  # held by who opens the session
         self.opened_with: Mapping[str, Any] | None = None  # as whom the session was opened last
         self.memory: Any = None  # what whoever makes the calls keeps between them
         self._launch = launch
-        self._started = started
+        self._settled = settled
         self._retire = retire
         self._changed = threading.Condition()
         self._state = HandleState.IDLE
@@ -171,6 +172,12 @@ class RuntimeHandle:
         threading.Thread(target=self._start, name="memoair-start", daemon=True).start()
 
     def _start(self) -> None:
+        try:
+            self._launch_one()
+        finally:
+            self._settled()
+
+    def _launch_one(self) -> None:
         runtime: StartedRuntime | None = None
         failure: MemoAirVoiceMemoryError | None = None
         try:
@@ -190,7 +197,6 @@ class RuntimeHandle:
             if runtime is not None and runtime.session_id is not None:
                 self.session_id = runtime.session_id
             self._move(HandleState.IDLE if runtime is None else HandleState.RUNNING)
-        self._started()
 
     def _drop(self, drain_s: float = DRAIN_S) -> None:
         runtime, self._runtime = self._runtime, None

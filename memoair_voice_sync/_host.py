@@ -75,6 +75,13 @@ class RuntimeHost:
             if self._output is not None:
                 self._output.relay()
 
+    def kill(self) -> None:
+        """End a host that hangs. Its runtimes live on; the next one that is needed gets another host."""
+        with self._lock:
+            if self._process is not None:
+                self._process.kill()
+                self._process.wait()
+
     def close(self, timeout_s: float) -> None:
         """End the host; its runtimes have ended before."""
         with self._lock:
@@ -84,7 +91,7 @@ class RuntimeHost:
         if process is not None:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(timeout_s)  # it ends by itself, once its last runtime has
-            end_process(process, timeout_s)
+            end_process(process, 0)
         if output is not None:
             output.relay()
             output.close()

@@ -11,6 +11,7 @@ import psutil
 from memoair_voice_sync._errors import MemoAirVoiceMemoryError
 from memoair_voice_sync._host import RuntimeHost, can_fork
 from memoair_voice_sync._launch import RuntimeSpec, start_program
+from memoair_voice_sync._log import log
 from memoair_voice_sync._output import ProcessOutput
 from memoair_voice_sync._ports import PortRange
 from memoair_voice_sync._probe import check_runtime
@@ -26,6 +27,8 @@ from memoair_voice_sync._transport import RuntimeTransport, RuntimeUnreachable
 
 _HOST = "127.0.0.1"
 _EXIT_ADDRESS = 3  # with this exit code a runtime says that it could not have its port
+# A host that has not forked by then hangs. Its own start takes half a second, many times that on a busy machine.
+_FORK_S = 5.0
 _POLL_S = 0.01
 _PROBE_S = 1.0
 # A runtime that we want no more may for so long be known as the one that serves the caller; then another serves beside.
@@ -80,14 +83,21 @@ class HostLauncher:
     def _fork(self, spec: RuntimeSpec, deadline: float) -> StartedRuntime | None:
         channel = self._host.fork(spec.environment(f"{_HOST}:0"), self._ports.bounds)
         self._starting.add(channel)
-        told: dict[str, Any] = {}
+        told: dict[str, Any] | None = None
         try:
-            told = hear_of_start(channel, deadline)
+            told = hear_of_start(channel, min(deadline, time.monotonic() + _FORK_S))
         finally:
             self._starting.discard(channel)
-            if told.get("event") != "listening":
+            if told is None or told["event"] != "listening":
                 channel.close()
             self._host.relay()
+        if told is None:
+            if time.monotonic() < deadline:  # its runtimes live on without it
+                log.warning("the runtime host does not answer and is replaced: action=host_hung")
+                self._host.kill()
+                return None
+            message = "the runtime did not say in time where it listens"
+            raise MemoAirVoiceMemoryError("runtime.start_failed", message)
         if told["event"] == "failed":
             raise self._refused(told)
         if told["event"] == "leased":

@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 
 from memoair_voice_sync._errors import MemoAirVoiceMemoryError
+from memoair_voice_sync._handle import CLOSED
 from memoair_voice_sync._log import log
 from memoair_voice_sync._user import User
 
@@ -64,14 +65,16 @@ class Outbox:
         return user.id in self._callers
 
     def put(self, turn: UnsavedTurn) -> None:
-        """Save a turn as soon as it can be."""
+        """Save a turn as soon as it can be; raises ``pool.closed`` where nothing will be saved any more."""
         with self._changed:
+            if self._closes_at is not None:
+                raise MemoAirVoiceMemoryError("pool.closed", CLOSED)
             if len(self) >= _MOST:
                 self.lost += 1
                 log.error("too many turns could not be saved, another one is lost: action=turn_lost lost=%d", self.lost)
                 return
             self._callers.setdefault(turn.user.id, _Waiting()).turns.append(turn)
-            if self._thread is None and self._closes_at is None:
+            if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="memoair-outbox", daemon=True)
                 self._thread.start()
 

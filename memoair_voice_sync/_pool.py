@@ -57,15 +57,18 @@ class RuntimePool:
         self._shunned: set[int] = set()  # other clients' runtimes that hang: whoever owns them may end them
         self._starting = 0
         self._is_closed = False
-        self._evictions = 0
+        self._closing = threading.Lock()
+        self._evictions = self._restarts = 0  # of handles that are gone
         self._supervisor = Supervisor(self, runtime_idle_ttl_s, runtime_memory_limit_mb)
         _all.add(self)
 
     def __repr__(self) -> str:
         return f"<RuntimePool {len(self._handles)} of {self._most}>"
 
-    def acquire(self, user_id: str) -> RuntimeHandle:
+    def acquire(self, user_id: str, *, pins: bool = False) -> RuntimeHandle:
         """Take the caller's handle for a call; give it back with `release`. Starts nothing and never waits.
+
+        One that is taken in order to pin it (``pins``) is not waited for when the pool is closed.
 
         Raises ``pool.exhausted`` where every place is taken by calls under way, ``pool.closed``.
         """
@@ -76,17 +79,19 @@ class RuntimePool:
             if handle is None:
                 if len(self._handles) >= self._most:
                     self._evict_one()
-                handle = self._handles[user_id] = RuntimeHandle(
-                    user_id, self._launch, self._supervisor.wake, self._retire
-                )
+                handle = self._handles[user_id] = RuntimeHandle(user_id, self._launch, self._settled, self._retire)
             handle.in_use += 1
+            handle.pins += pins
             self._handles.move_to_end(user_id)
             return handle
 
-    def release(self, handle: RuntimeHandle) -> None:
-        """Give a handle back."""
+    def release(self, handle: RuntimeHandle, *, pins: bool = False) -> None:
+        """Give a handle back, as it was taken."""
         with self._changed:
             handle.in_use -= 1
+            handle.pins -= pins
+            if self._handles.get(handle.user_id) is handle:
+                self._handles.move_to_end(handle.user_id)
             handle.released_at = time.monotonic()
             self._changed.notify_all()
 
@@ -109,11 +114,14 @@ class RuntimePool:
 
     def close(self, timeout_s: float = DRAIN_S) -> None:
         """End all runtimes, each after what it was doing, within about ``timeout_s``. Twice is no harm."""
-        deadline = time.monotonic() + timeout_s
+        with self._closing:  # who comes second finds it done
+            self._close(time.monotonic() + timeout_s)
+
+    def _close(self, deadline: float) -> None:
         with self._changed:
             self._is_closed = True
             # What was begun may end; who comes now is turned away.
-            self._changed.wait_for(lambda: not any(each.in_use for each in self._handles.values()), timeout_s / 2)
+            self._changed.wait_for(self._is_quiet, (deadline - time.monotonic()) / 2)
             for handle in list(self._handles.values()):
                 self._drop(handle)
         self._supervisor.close()
@@ -126,18 +134,21 @@ class RuntimePool:
     def stats(self) -> dict[str, Any]:
         """What the pool holds, and what each runtime takes; see `MemoAirVoiceClientSync.stats`."""
         with self._changed:
-            handles, evictions = list(self._handles.values()), self._evictions
+            handles, evictions, restarts = list(self._handles.values()), self._evictions, self._restarts
         return {
             "max_concurrent_users": self._most,
             "runtimes": [_told(handle) for handle in handles],
             "retiring": len(self._retiring),
             "evictions": evictions,
-            "restarts": sum(handle.restarts for handle in handles),
+            "restarts": restarts + sum(handle.restarts for handle in handles),
         }
 
     def exit_code(self, runtime: StartedRuntime) -> int | None:
         """With which code a runtime has ended, where that is known."""
         return self._launcher.exit_code(runtime)
+
+    def _is_quiet(self) -> bool:
+        return all(each.in_use == each.pins for each in self._handles.values())
 
     def _evict_one(self) -> None:
         idle = next((each for each in self._handles.values() if not each.in_use), None)
@@ -149,6 +160,7 @@ class RuntimePool:
 
     def _drop(self, handle: RuntimeHandle) -> None:
         del self._handles[handle.user_id]
+        self._restarts += handle.restarts
         runtime = handle.end()
         if runtime is not None:
             self._retire(runtime, DRAIN_S, handle if handle.opened_with else None)
@@ -157,16 +169,13 @@ class RuntimePool:
         """Start a runtime for a handle. Where all ports are taken by runtimes that are being ended, wait for one."""
         with self._retired:
             self._starting += 1
-        try:
-            runtime = self._launch_within(handle, time.monotonic() + START_TIMEOUT_S)
-            if self._is_closed:
-                runtime.end(DRAIN_S)
-                raise MemoAirVoiceMemoryError("pool.closed", CLOSED)
-        finally:
-            with self._retired:
-                self._starting -= 1
-                self._retired.notify_all()
-        return runtime
+        return self._launch_within(handle, time.monotonic() + START_TIMEOUT_S)
+
+    def _settled(self) -> None:
+        with self._retired:
+            self._starting -= 1
+            self._retired.notify_all()
+        self._supervisor.wake()
 
     def _launch_within(self, handle: RuntimeHandle, deadline: float) -> StartedRuntime:
         spec = attrs.evolve(
@@ -226,7 +235,7 @@ class RuntimePool:
 
     def _forget(self) -> None:
         """After a fork, in the child: all that runs is the parent's."""
-        self._changed, self._retired = threading.Condition(), threading.Condition()
+        self._changed, self._retired, self._closing = threading.Condition(), threading.Condition(), threading.Lock()
         for handle in self._handles.values():
             handle.forget()
         self._handles.clear()

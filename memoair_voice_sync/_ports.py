@@ -1,7 +1,7 @@
 """The range of loopback ports that runtimes may listen on."""
 
+import itertools
 import socket
-import threading
 from collections.abc import Iterator
 
 from memoair_voice_sync._errors import MemoAirVoiceMemoryError
@@ -12,17 +12,14 @@ class PortRange:
 
     def __init__(self, first: int, last: int) -> None:
         self.bounds = (first, last)
-        self._lock = threading.Lock()
-        self._next = 0
+        self._turn = itertools.count()
 
     def free(self) -> Iterator[int]:
         """The ports that nobody listens on, each once; one may be taken by another before it is used."""
         first, last = self.bounds
         count = last - first + 1
         for _ in range(count):
-            with self._lock:
-                port = first + self._next
-                self._next = (self._next + 1) % count
+            port = first + next(self._turn) % count
             if _is_free(port):
                 yield port
 

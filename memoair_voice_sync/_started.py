@@ -8,6 +8,7 @@ import socket
 import subprocess
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Protocol
 
 import attrs
@@ -21,6 +22,7 @@ from memoair_voice_sync._transport import RuntimeTransport
 # How long a runtime may take to flush and drain.
 DRAIN_S = 7.0
 _LONGEST_EVENT = 1 << 16
+_HAS_PROC = Path("/proc/self/stat").is_file()
 
 
 class StartedRuntime(Protocol):
@@ -54,18 +56,14 @@ class BorrowedRuntime:
 
     transport: RuntimeTransport
     session_id: str | None
-    process: psutil.Process
+    pid: int
+    born_at: float
     is_ours: bool = False
     channel: socket.socket | None = None
 
-    @property
-    def pid(self) -> int:
-        """The process id."""
-        return self.process.pid
-
     def is_alive(self) -> bool:
         """Whether the process runs."""
-        return self.process.is_running()
+        return birth_of(self.pid) == self.born_at
 
     def end(self, timeout_s: float) -> None:  # noqa: ARG002 - there is nothing to wait for
         """Close our connections to it."""
@@ -152,18 +150,27 @@ class PlainRuntime:
 
 def borrow(told: dict[str, Any]) -> BorrowedRuntime | None:
     """The runtime that a lease tells of; None where it has ended meanwhile."""
-    try:
-        process = psutil.Process(told["pid"])
-        if process.create_time() != told["createTime"]:
-            return None
-    except psutil.Error:
+    if birth_of(told["pid"]) != told["createTime"]:
         return None
     transport = RuntimeTransport(told["host"], told["port"], told["token"])
-    return BorrowedRuntime(transport, told["sessionId"], process)
+    return BorrowedRuntime(transport, told["sessionId"], told["pid"], told["createTime"])
 
 
-def hear_of_start(channel: socket.socket, deadline: float) -> dict[str, Any]:
-    """Wait until a forked runtime tells what became of it, by the deadline (monotonic seconds)."""
+def birth_of(pid: int) -> float | None:
+    """When a process was born, by a clock that nobody sets, if the system has one; None where there is no such process.
+
+    As `memoair_runtime.storage.lease` tells it.
+    """
+    try:
+        if _HAS_PROC:  # in ticks since the boot; psutil adds a moment to it that moves with the clock
+            return float(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+        return psutil.Process(pid).create_time()
+    except (OSError, ValueError, IndexError, psutil.Error):
+        return None
+
+
+def hear_of_start(channel: socket.socket, deadline: float) -> dict[str, Any] | None:
+    """Wait until a forked runtime tells what became of it; None at the deadline (monotonic seconds)."""
     heard = b""
     while not heard.endswith(b"\n"):
         left = deadline - time.monotonic()
@@ -171,8 +178,7 @@ def hear_of_start(channel: socket.socket, deadline: float) -> dict[str, Any]:
             channel.settimeout(max(0.001, left))
             content = channel.recv(_LONGEST_EVENT)
         except TimeoutError:
-            message = "the runtime did not say in time where it listens"
-            raise MemoAirVoiceMemoryError("runtime.start_failed", message) from None
+            return None
         except OSError:
             content = b""
         if not content:

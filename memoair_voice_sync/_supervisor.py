@@ -103,7 +103,7 @@ class Supervisor:
                     runtime.pid,
                     self._pool.exit_code(runtime),
                 )
-            elif self._memory_limit is not None and runtime.is_ours and _resident(runtime) > self._memory_limit:
+            elif self._memory_limit is not None and _is_spare(handle) and _resident(runtime) > self._memory_limit:
                 log.warning("a runtime is over its memory limit and replaced: action=runtime_large pid=%s", runtime.pid)
                 handle.replace(runtime)
         for handle in self._pool.handles():
@@ -118,6 +118,12 @@ class Supervisor:
         if handles and (self._memory_limit or any(each.runtime and not each.runtime.channel for each in handles)):
             pauses.append(_LOOK_S)
         return min(pauses, default=None)
+
+
+def _is_spare(handle: RuntimeHandle) -> bool:
+    """Whether the runtime may be ended: it is our own, and nobody is waiting for it."""
+    runtime = handle.runtime
+    return not handle.in_use and runtime is not None and runtime.is_ours
 
 
 def _resident(runtime: StartedRuntime) -> int:

@@ -4,8 +4,10 @@ The right to serve is a lock that dies with its holder; the file beside it says 
 comes second. It holds the token, so only the user himself may read it.
 """
 
+import os
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -18,13 +20,14 @@ from memoair_runtime.storage.user_folder import UserFolder
 # How long a holder has to say where it listens: it does so within milliseconds, and may be on its way out.
 _PATIENCE_S = 1.0
 _POLL_S = 0.005
+_HAS_PROC = Path("/proc/self/stat").is_file()
 
 
 class Holder(msgspec.Struct, frozen=True, rename="camel"):
     """A runtime that serves a caller. ``session_id`` is the call that its client opened it for."""
 
     pid: int
-    create_time: float
+    create_time: float  # see `birth_of`
     host: str
     port: int
     token: str | None
@@ -32,10 +35,20 @@ class Holder(msgspec.Struct, frozen=True, rename="camel"):
 
     def lives(self) -> bool:
         """Whether the very process that wrote this still runs."""
-        try:
-            return psutil.Process(self.pid).create_time() == self.create_time
-        except psutil.Error:
-            return False
+        return birth_of(self.pid) == self.create_time
+
+
+def birth_of(pid: int) -> float | None:
+    """When a process was born, by a clock that nobody sets, if the system has one; None where there is no such process.
+
+    As `memoair_voice_sync._started` reads it.
+    """
+    try:
+        if _HAS_PROC:  # in ticks since the boot; psutil adds a moment to it that moves with the clock
+            return float(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+        return psutil.Process(pid).create_time()
+    except (OSError, ValueError, IndexError, psutil.Error):
+        return None
 
 
 _read = msgspec.json.Decoder(Holder).decode
@@ -67,8 +80,7 @@ class Lease:
             if time.monotonic() > deadline:
                 return None
             time.sleep(_POLL_S)
-        process = psutil.Process()
-        holder = Holder(process.pid, process.create_time(), host, port, token, session_id)
+        holder = Holder(os.getpid(), birth_of(os.getpid()) or 0.0, host, port, token, session_id)
         with suppress(OSError):
             write_file(self._folder.lease, msgspec.json.encode(holder), durable=False)
             self._is_ours = True
