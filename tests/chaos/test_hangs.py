@@ -42,6 +42,7 @@ def searching(client: MemoAirVoiceClientSync) -> CallerThreads:
 
 def greet(client: MemoAirVoiceClientSync) -> None:
     for caller in CALLERS:
+        client.load_index(user={"id": caller})
         assert client.save_response(
             user={"id": caller}, user_text="When do you open?", assistant_text=f"At nine, {caller}.", turn_id="t1"
         )
@@ -144,6 +145,7 @@ def test_a_turn_that_can_not_be_sent_does_not_hold_up_those_that_wait(
     """It is refused as it is where nothing waits, and the turns before and after it are kept."""
     client = new_client()
     caller = {"id": CALLERS[0]}
+    client.load_index(user=caller)
     assert client.save_response(user=caller, user_text="Hello.", assistant_text="Hello.", turn_id="t1")
     stuck = freeze(running(client)[CALLERS[0]])
     assert client.save_response(user=caller, user_text="Yes.", assistant_text="Yes.", turn_id="t2") is None

@@ -81,6 +81,7 @@ def test_a_runtime_that_was_killed_is_missed_before_anybody_calls(
     client = new_client()
     for number in range(3):
         caller = f"caller-{number}"
+        client.load_index(user={"id": caller})
         assert client.save_response(user={"id": caller}, user_text="Hello.", assistant_text="Hello.")
         os.kill(running(client)[caller], signal.SIGKILL)
         eventually(lambda: client.stats()["restarts"] == number + 1, within_s=2)  # noqa: B023 - called at once

@@ -137,6 +137,7 @@ def test_a_save_that_a_close_overtakes_does_not_promise_to_be_tried_again(
     """Nobody tries again once the client is closed: the turn is on the disk, or it is said that it is not."""
     client = new_client()
     caller = {"id": "caller-0"}
+    client.load_index(user=caller)
     assert client.save_response(user=caller, user_text="Hello.", assistant_text="Hello.", turn_id="t1")
     pid = freeze(running(client)["caller-0"])
     outcome: list[object] = []

@@ -25,6 +25,7 @@ def test_a_clock_that_is_set_ends_no_runtime_and_breaks_nothing(
     new_client: Callable[..., MemoAirVoiceClientSync], monkeypatch: pytest.MonkeyPatch, hours: int
 ) -> None:
     client = new_client(runtime_idle_ttl_s=60)
+    client.load_index(user=CALLER)
     assert client.save_response(user=CALLER, user_text="I keep persimmons.", assistant_text="Good.", turn_id="t1")
     pids = running(client)
     true_time = time.time
@@ -46,6 +47,7 @@ def test_a_clock_that_is_set_does_not_keep_a_runtime_that_nobody_uses(
     new_client: Callable[..., MemoAirVoiceClientSync], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = new_client(runtime_idle_ttl_s=0.5)
+    client.load_index(user=CALLER)
     assert client.save_response(user=CALLER, user_text="Hello.", assistant_text="Hello.", turn_id="t1")
     true_time = time.time
     monkeypatch.setattr(time, "time", lambda: true_time() - 5 * HOUR_S)
