@@ -8,8 +8,8 @@ from contextlib import suppress
 
 import psutil
 
-# How long after SIGTERM, or after its end was asked for otherwise, a process that is still there is killed.
-_TERM_S = 2.0
+# How long the system may take to end what was killed.
+_KILL_S = 2.0
 
 
 def end_process(process: subprocess.Popen[bytes], timeout_s: float) -> None:
@@ -36,20 +36,15 @@ def end_process(process: subprocess.Popen[bytes], timeout_s: float) -> None:
 
 
 def end_tree(process: psutil.Process, timeout_s: float) -> None:
-    """Wait for a process that is somebody else's child, and was told to end; make it and its children after so long.
-
-    With no time at all, it is killed at once.
-    """
-    try:
-        family = process.children(recursive=True)
-    except psutil.Error:
-        family = []
-    _, alive = psutil.wait_procs([process], timeout_s)
+    """End a process that is somebody else's child, and its children: SIGTERM, after ``timeout_s`` SIGKILL."""
+    family = [process]
+    with suppress(psutil.Error):
+        family += process.children(recursive=True)
     if timeout_s:
-        _each(alive, psutil.Process.terminate)
-    _, alive = psutil.wait_procs([*alive, *family], _TERM_S if timeout_s and (alive or family) else 0)
-    _each(alive, psutil.Process.kill)
-    psutil.wait_procs(alive, _TERM_S)
+        _each(family, psutil.Process.terminate)
+        _, family = psutil.wait_procs(family, timeout_s)
+    _each(family, psutil.Process.kill)
+    psutil.wait_procs(family, _KILL_S)
 
 
 def _children(process: subprocess.Popen[bytes]) -> list[psutil.Process]:

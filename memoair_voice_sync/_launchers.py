@@ -6,7 +6,6 @@ from collections.abc import Set as AbstractSet
 from typing import Any, Protocol
 
 import attrs
-import psutil
 
 from memoair_voice_sync._errors import MemoAirVoiceMemoryError
 from memoair_voice_sync._host import RuntimeHost, can_fork
@@ -20,6 +19,7 @@ from memoair_voice_sync._started import (
     ForkedRuntime,
     PlainRuntime,
     StartedRuntime,
+    birth_of,
     borrow,
     hear_of_start,
 )
@@ -102,13 +102,8 @@ class HostLauncher:
             raise self._refused(told)
         if told["event"] == "leased":
             return borrow(told)
-        try:
-            process = psutil.Process(told["pid"])
-        except psutil.Error:  # it has ended since
-            channel.close()
-            return None
         transport = RuntimeTransport(_HOST, told["port"], spec.token)
-        return ForkedRuntime(transport, spec.session_id, process, channel)
+        return ForkedRuntime(transport, spec.session_id, told["pid"], birth_of(told["pid"]), channel)
 
     def exit_code(self, runtime: StartedRuntime) -> int | None:
         """With which code a runtime has ended."""

@@ -21,6 +21,8 @@ from memoair_voice_sync._transport import RuntimeTransport
 
 # How long a runtime may take to flush and drain.
 DRAIN_S = 7.0
+# And after SIGTERM, where it has not by then.
+_TERM_S = 2.0
 _LONGEST_EVENT = 1 << 16
 _HAS_PROC = Path("/proc/self/stat").is_file()
 
@@ -80,14 +82,10 @@ class ForkedRuntime:
 
     transport: RuntimeTransport
     session_id: str | None
-    process: psutil.Process
+    pid: int
+    born_at: float | None
     channel: socket.socket
     is_ours: bool = True
-
-    @property
-    def pid(self) -> int:
-        """The process id."""
-        return self.process.pid
 
     def is_alive(self) -> bool:
         """Whether the process runs."""
@@ -102,7 +100,9 @@ class ForkedRuntime:
         """Let it drain, and make it end after so long, with its children."""
         with suppress(OSError):
             self.channel.shutdown(socket.SHUT_WR)
-        end_tree(self.process, timeout_s)
+        if not _closes(self.channel, timeout_s) and birth_of(self.pid) == self.born_at:
+            with suppress(psutil.Error):
+                end_tree(psutil.Process(self.pid), min(timeout_s, _TERM_S))
         self.channel.close()
         self.transport.close()
 
@@ -167,6 +167,17 @@ def birth_of(pid: int) -> float | None:
         return psutil.Process(pid).create_time()
     except (OSError, ValueError, IndexError, psutil.Error):
         return None
+
+
+def _closes(channel: socket.socket, timeout_s: float) -> bool:
+    """Wait so long for the other end to close, which it does when its process ends; tell whether it has."""
+    try:
+        channel.settimeout(max(0.001, timeout_s))
+        return not channel.recv(1)
+    except TimeoutError:
+        return False
+    except OSError:
+        return True
 
 
 def hear_of_start(channel: socket.socket, deadline: float) -> dict[str, Any] | None:
