@@ -4,7 +4,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,7 +13,6 @@ import pytest
 from support.clients import (
     PATIENT_MS,
     NewClient,
-    clients_over,
     frozen,
     host_of,
     lives,
@@ -26,19 +25,6 @@ from support.clients import (
 from support.waiting import eventually
 
 from memoair_voice_sync import MemoAirVoiceClientSync, MemoAirVoiceMemoryError
-
-
-@pytest.fixture
-def storage_root(tmp_path: Path) -> Path:
-    """Where all runtimes of a test keep what they keep."""
-    return tmp_path / "storage"
-
-
-@pytest.fixture
-def new_client(storage_root: Path, nothing_left_behind: None) -> Iterator[NewClient]:
-    """Make clients over one empty storage root."""
-    with clients_over(storage_root) as make:
-        yield make
 
 
 def save(client: MemoAirVoiceClientSync, user_id: str, turn_id: str) -> str | None:

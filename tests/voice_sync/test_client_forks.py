@@ -16,12 +16,6 @@ Start = Callable[..., Application]
 
 
 @pytest.fixture
-def storage_root(tmp_path: Path) -> Path:
-    """Where all runtimes of a test keep what they keep."""
-    return tmp_path / "storage"
-
-
-@pytest.fixture
 def application(storage_root: Path, nothing_left_behind: None) -> Iterator[Start]:
     """Start applications that have a ``client``; all are ended after the test."""
     started: list[Application] = []

@@ -2,14 +2,14 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from support.clients import NewClient, clients_over, frozen, logged, pid_of, recall, say, turn_ids
+from support.clients import NewClient, frozen, logged, pid_of, recall, say, turn_ids
 from support.runtimes import PROJECT
 from support.waiting import eventually
 
@@ -22,19 +22,6 @@ class Switchable(NamedTuple):
 
     program: str
     switch: Path
-
-
-@pytest.fixture
-def storage_root(tmp_path: Path) -> Path:
-    """Where all runtimes of a test keep what they keep."""
-    return tmp_path / "storage"
-
-
-@pytest.fixture
-def new_client(storage_root: Path, nothing_left_behind: None) -> Iterator[NewClient]:
-    """Make clients over one empty storage root."""
-    with clients_over(storage_root) as make:
-        yield make
 
 
 @pytest.fixture

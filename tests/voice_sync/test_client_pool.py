@@ -5,7 +5,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,7 +16,6 @@ import pytest
 from support.clients import (
     PATIENT_MS,
     NewClient,
-    clients_over,
     free_ports,
     host_of,
     lives,
@@ -32,19 +31,6 @@ from support.waiting import eventually
 
 from memoair_runtime.storage.user_folder import UserFolder
 from memoair_voice_sync import MemoAirVoiceClientSync, MemoAirVoiceMemoryError
-
-
-@pytest.fixture
-def storage_root(tmp_path: Path) -> Path:
-    """Where all runtimes of a test keep what they keep."""
-    return tmp_path / "storage"
-
-
-@pytest.fixture
-def new_client(storage_root: Path, nothing_left_behind: None) -> Iterator[NewClient]:
-    """Make clients over one empty storage root."""
-    with clients_over(storage_root) as make:
-        yield make
 
 
 @pytest.fixture

@@ -25,12 +25,6 @@ SAID, ANSWERED, ASKED, NAME, PLAN, CALLER = "zebracake", "yakbutter", "xylophone
 
 
 @pytest.fixture
-def storage_root(tmp_path: Path) -> Path:
-    """Where all runtimes of a test keep what they keep."""
-    return tmp_path / "storage"
-
-
-@pytest.fixture
 def new_client(storage_root: Path, nothing_left_behind: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[NewClient]:
     """Make clients over one empty storage root, in an application that has secrets."""
     for name in ("OPENAI_API_KEY", "AWS_SECRET_ACCESS_KEY", "MEMOAIR_API_KEY", "MEMOAIR_RUNTIME_TOKEN"):
