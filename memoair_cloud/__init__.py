@@ -1,0 +1,1 @@
+"""The server side of the memory: what many callers, agents and machines share."""
