@@ -13,7 +13,8 @@ _SPEAKING = re.compile(r"^(?:it's|it is|this is|you're speaking (?:to|with)|i'm|
 _SPEAKING_END = re.compile(r"^(?:\s*$|\s*,|\s+(?:speaking|here|again|calling|from)\b)", re.IGNORECASE)
 _NAME_HERE = re.compile(r" (?:here|speaking)(?: again)?$")
 _ASKED_NAME = re.compile(
-    r"\b(?:your (?:full |first |last )?name|who am i (?:speaking|talking) (?:with|to)|who is (?:this|calling|speaking)|who's (?:this|calling|speaking))\b"
+    r"\b(?:your (?:full |first |last )?name|who am i (?:speaking|talking) (?:with|to)|who is (?:this|calling"
+    r"|speaking)|who's (?:this|calling|speaking))\b"
     r"[^?]*\?\s*$",
     re.IGNORECASE,
 )
@@ -23,7 +24,8 @@ _CALL_ME = re.compile(r"\b(?:please |just |you can |everyone |everybody )*(?:cal
 _PHONE = re.compile(r"(?<![\w-])\+?\(?\d[\d ().-]{5,18}\d(?![\w-])")
 _LABEL = r"(?P<label>home phone|work phone|mobile|cell|landline|home|work|office|phone|telephone|contact)"
 _MY_PHONE = re.compile(
-    rf"\b(?:my|our) (?:new |current |best )?(?:{_LABEL} )?(?:phone |telephone |contact )?(?:number|phone|mobile|cell|landline)?\b[^.,]{{0,14}}?(?:is|it's|:)\s*(?:now )?(?=[+(\d])"
+    rf"\b(?:my|our) (?:new |current |best )?(?:{_LABEL} )?(?:phone |telephone |contact )?(?:number|phone|mobile"
+    rf"|cell|landline)?\b[^.,]{{0,14}}?(?:is|it's|:)\s*(?:now )?(?=[+(\d])"
     rf"|\b(?:you can )?(?:reach|call|ring|text) me (?:on|at|back on|back at)\s+(?=[+(\d])",
     re.IGNORECASE,
 )
@@ -31,36 +33,53 @@ _ITS = re.compile(r"^(?:it's|it is|that's)\s+(?:now )?", re.IGNORECASE)
 _ASKED_PHONE = re.compile(rf"\b(?:your|my) {_LABEL}\b", re.IGNORECASE)
 _ASKED_NUMBER = re.compile(r"\b(?:phone|number)\b|\d{3}-?\d{4}", re.IGNORECASE)
 _MAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
-_MY_MAIL = re.compile(r"\b(?:my|our) (?:new |current )?(?:e-?mail|mail)|\b(?:e-?mail|write to|reach) me\b", re.IGNORECASE)
+_MY_MAIL = re.compile(
+    r"\b(?:my|our) (?:new |current )?(?:e-?mail|mail)|\b(?:e-?mail|write to|reach) me\b", re.IGNORECASE
+)
 _ASKED_MAIL = re.compile(r"\be-?mail\b", re.IGNORECASE)
 _ADDRESS = re.compile(
-    r"\b(?:my (?:new |home |current |postal )?address (?:is|is now)|(?:i|we) (?:now )?live at)\s+(?P<at>\d+[\w ]*?(?: [A-Z][\w']+)+(?:, [A-Z0-9][\w' ]+)*)",
+    r"\b(?:[Mm]y (?:new |home |current |postal )?address (?:is|is now)|(?:i"
+    r"|we) (?:now )?live at)\s+(?P<at>\d+[\w ]*?(?: [A-Z][\w']+)+(?:, [A-Z0-9][\w' ]+)*)",
 )
 _BIRTHDAY = re.compile(r"\b(?:my birthday(?: is|'s)|i was born|my date of birth is)\b(?P<rest>.*)", re.IGNORECASE)
 _BORN_IN = re.compile(r"\bI was born (?:and raised )?in (?P<place>[A-Z][\w'-]+(?:,? [A-Z][\w'-]+)*)")
-_AGE = re.compile(r"\bi(?:'m| am) (?P<age>\d{2}|1\d\d)(?: years old)?$|\bi(?:'m| am) (?P<old>\d{1,3}) years old\b", re.IGNORECASE)
+_AGE = re.compile(
+    r"\bi(?:'m| am) (?P<age>\d{2}|1\d\d)(?: years old)?$|\bi(?:'m| am) (?P<old>\d{1,3}) years old\b", re.IGNORECASE
+)
 _PLACE = r"(?P<place>[A-Z][\w'-]+(?:,? [A-Z][\w'-]+){0,3})"
-_HOME = re.compile(rf"\b(?:I|We|i|we)(?: now| currently| still|'ve always)? live (?:(?:\w+ ){{0,3}})?in (?:downtown |central |north |south |east |west )?{_PLACE}")
-_MOVED = re.compile(rf"\b(?:I|We|i|we)(?:'ve)?(?: just| recently)? (?:moved|relocated) (?:back |over |here )?(?:from [A-Z]\w+ )?to {_PLACE}")
+_HOME = re.compile(
+    rf"\b(?:I|We|i|we)(?: now| currently| still|'ve always)? live (?:(?:\w+ ){{0,3}})?in (?:downtown |central "
+    rf"|north |south |east |west )?{_PLACE}"
+)
+_MOVED = re.compile(
+    rf"\b(?:I|We|i|we)(?:'ve)?(?: just| recently)? (?:moved|relocated) (?:back |over "
+    rf"|here )?(?:from [A-Z]\w+ )?to {_PLACE}"
+)
 _ORIGIN = re.compile(rf"\b(?:I|i)(?:'m| am) (?:originally )?from {_PLACE}")
 _JOBS = (
-    "accountant actor actress architect artist author baker barista builder bus driver butcher carer chef chemist civil engineer cleaner"
-    " consultant cook courier dancer dentist designer developer doctor driver electrician engineer farmer firefighter florist freelancer"
-    " gardener graphic designer hairdresser journalist lawyer librarian manager mechanic midwife musician nurse nutritionist painter"
-    " paramedic pharmacist photographer physiotherapist pilot plumber police officer postman product manager professor programmer"
-    " project manager psychologist scientist secretary social worker software developer software engineer solicitor student surgeon"
-    " surveyor taxi driver teacher therapist translator vet veterinarian waiter waitress writer yoga teacher"
+    "accountant actor actress architect artist author baker barista builder butcher carer chef chemist cleaner"
+    " consultant"
+    " cook courier dancer dentist designer developer doctor driver electrician engineer farmer firefighter florist"
+    " freelancer gardener hairdresser journalist lawyer librarian manager mechanic midwife musician nurse nutritionist"
+    " painter paramedic pharmacist photographer physiotherapist pilot plumber postman professor programmer psychologist"
+    " scientist secretary solicitor student surgeon surveyor teacher therapist translator vet veterinarian waiter"
+    " waitress writer"
 )
-_JOB = "|".join(
-    ("bus driver", "civil engineer", "graphic designer", "police officer", "product manager", "project manager", "social worker")
-    + ("software developer", "software engineer", "taxi driver", "yoga teacher", *_JOBS.split())
+_TWO_WORD_JOBS = (
+    *("bus driver", "civil engineer", "graphic designer", "police officer", "product manager", "project manager"),
+    *("social worker", "software developer", "software engineer", "taxi driver", "yoga teacher"),
 )
+_JOB = "|".join((*_TWO_WORD_JOBS, *_JOBS.split()))
 _WORK_AS = re.compile(
     rf"\bi(?:'m| am)(?: currently)? (?P<article>an?) (?P<job>(?:[a-z]+ )?(?:{_JOB}))(?= (?:at|in|by|from|for)\b|$|,)"
-    rf"|\bi work(?: part[- ]time| full[- ]time)? as (?P<as_article>an?) (?P<as_job>(?:[a-z]+ ){{0,2}}[a-z]+?)(?= (?:at|in|for|and|on|with)\b|$|,)",
+    rf"|\bi work(?: part[- ]time"
+    rf"| full[- ]time)? as (?P<as_article>an?) (?P<as_job>(?:[a-z]+ ){{0,2}}[a-z]+?)(?= (?:at|in|for|and|on"
+    rf"|with)\b|$|,)",
     re.IGNORECASE,
 )
-_EMPLOYER = re.compile(r"\b[Ii](?: currently)? work (?:at|for) (?:the )?(?P<at>[A-Z][\w&'-]+(?: (?:[A-Z&][\w&'-]*|of|and(?= [A-Z])))*)")
+_EMPLOYER = re.compile(
+    r"\b[Ii](?: currently)? work (?:at|for) (?:the )?(?P<at>[A-Z][\w&'-]+(?: (?:[A-Z&][\w&'-]*|of|and(?= [A-Z])))*)"
+)
 _RETIRED = re.compile(r"\bi(?:'m| am) (?:now )?retired\b", re.IGNORECASE)
 
 
@@ -72,7 +91,9 @@ def names(heard: Heard) -> Iterator[Fact]:
     speaking = _SPEAKING.match(clause)
     if not name and speaking and heard.is_cased and turn.number < 2:
         found = name_in(clause[speaking.end() :])
-        if found and _SPEAKING_END.match(clause[speaking.end() + len(found) :]):
+        # "It's Ada Lovelace!" is no introduction of somebody whom the agent knows by another name.
+        is_another = turn.caller and found and not set(found.casefold().split()) & set(turn.caller.casefold().split())
+        if found and not is_another and _SPEAKING_END.match(clause[speaking.end() + len(found) :]):
             name = found
     if not name and heard.is_cased and turn.number < 2 and (here := _NAME_HERE.search(clause)):
         found = name_in(clause)
@@ -106,7 +127,9 @@ def reached(heard: Heard) -> Iterator[Fact]:
             asked = _ASKED_PHONE.search(heard.asked) or _ASKED_PHONE.search(heard.said)
             label = asked["label"] if asked else "phone"
         if label:
-            sort = {"cell": "mobile", "home phone": "home", "work phone": "work", "number": "phone"}.get(label.lower(), label.lower())
+            sort = {"cell": "mobile", "home phone": "home", "work phone": "work", "number": "phone"}.get(
+                label.lower(), label.lower()
+            )
             sort = "phone" if sort in ("telephone", "contact", "phone") else f"{sort} phone"
             number = phone[0].strip()
             yield fact(turn, Kind.IDENTITY, f"{heard.whose} {sort} number is {number}", sort, number)
@@ -121,10 +144,11 @@ def birthdays(heard: Heard) -> Iterator[Fact]:
     told = _BIRTHDAY.search(heard.clause)
     if told and (day := yearly_day_in(told["rest"])):
         yield fact(heard.turn, Kind.IDENTITY, f"{heard.whose} birthday is {day}", "birthday", day)
-    if place := re.search(_BORN_IN, heard.clause):
-        if not yearly_day_in(f"1 {place['place'].split()[0]}"):
-            yield fact(heard.turn, Kind.IDENTITY, f"{heard.who} was born in {place['place']}", "birthplace", place["place"])
-    if aged := _AGE.search(heard.clause):
+    place = _BORN_IN.search(heard.clause)
+    if place and not yearly_day_in(f"1 {place['place'].split()[0]}"):
+        yield fact(heard.turn, Kind.IDENTITY, f"{heard.who} was born in {place['place']}", "birthplace", place["place"])
+    aged = _AGE.search(heard.clause)
+    if aged and not heard.clause[: aged.start()].lower().endswith(("like ", "as ")):
         age = aged["age"] or aged["old"]
         text = f"{heard.who} was {age} years old on {day_words(heard.today)}"
         yield fact(heard.turn, Kind.IDENTITY, text, "age", age)

@@ -35,13 +35,15 @@ _TIME = re.compile(
     rf"|(?:(?P<which>last|next|this|coming|the)\s+)?(?P<weekday>{_WEEKDAY})(?:,?\s+the\s+(?P<weekday_day>{_ORDINAL}))?"
     rf"|(?P<span>last|next|this)\s+(?P<unit>weekend|week|{_MONTH}|month|year)"
     rf"|in\s+(?P<ahead>{_COUNT})\s+(?P<ahead_unit>{_UNIT})s?(?:'?\s+time)?"
-    rf"|(?P<back>(?:{_COUNT}|few)\s+(?:{_UNIT})s?\s+ago)"
+    rf"|(?P<back>(?:{_COUNT}|(?:a\s+)?few)\s+(?:{_UNIT})s?\s+ago)"
     rf"|(?P<month>{_MONTH})\s+(?:the\s+)?(?P<after>{_ORDINAL}|\d{{1,2}})\b(?!:)(?:,?\s+(?P<year>{_YEAR}))?"
-    rf"|(?:the\s+)?(?P<before>{_ORDINAL}|\d{{1,2}})\s+(?:of\s+)?(?P<month_after>{_MONTH})(?:,?\s+(?P<year_after>{_YEAR}))?"
+    rf"|(?:the\s+)?(?P<before>{_ORDINAL}"
+    rf"|\d{{1,2}})\s+(?:of\s+)?(?P<month_after>{_MONTH})(?:,?\s+(?P<year_after>{_YEAR}))?"
     rf"|in\s+(?P<in_month>{_MONTH})(?:,?\s+(?:of\s+)?(?P<in_month_year>{_YEAR}))?"
     rf"|in\s+(?P<in_year>{_YEAR})"
     rf"|(?<=on\s)the\s+(?P<day>{_ORDINAL})(?=\s*(?:[,.!;]|$|at\b|and\b|between\b))"
-    r")\b(?!['-])(?:\s+(?:morning|afternoon|evening|night)\b)?",
+    r")\b(?!['-])(?:\s+(?:morning|afternoon|evening|night)\b(?=\s*(?:[,.!?;]|$|at\b|with\b|and\b|in\b|for\b"
+    r"|to\b)))?(?!\s+(?:morning|afternoon|evening|night|rush|school))",
     re.IGNORECASE,
 )
 _NEAR_DAYS = {"tomorrow": 1, "yesterday": -1, "last night": -1, "day after tomorrow": 2, "day before yesterday": -2}
@@ -211,4 +213,5 @@ def _month_end(day: date) -> date:
 
 
 def day_words(day: date) -> str:
+    """A day, as it is written."""
     return f"{day.day} {_MONTHS[day.month - 1].capitalize()} {day.year}"

@@ -37,7 +37,9 @@ class RuleExtractor:
                     mended = [(old, new) for old in reversed(earlier) if (new := put_right(old, spoken.correction))]
                     if mended:
                         old, new = mended[0]
-                        of_turn += _corrected(_read(old, turn, "", "", is_cased=True), _read(new, turn, "", "", is_cased=True))
+                        of_turn += _corrected(
+                            _read(old, turn, "", "", is_cased=True), _read(new, turn, "", "", is_cased=True)
+                        )
                         sentences.append(new)  # who puts right twice means the second time what he said the first
                         break
             told.append(sentences)

@@ -12,7 +12,8 @@ from memoair_index import sentences
 MAX_CHARS = 2_000
 MAX_LINES = 3
 _ROLE_PLAY = re.compile(
-    r"\b(?:act as|act like|pretend|you are an?|imagine|role ?play|rewrite|rephrase|translate|proofread|paraphrase|summari[sz]e"
+    r"\b(?:act as|act like|pretend|you are an?|imagine|role ?play|rewrite|rephrase|translate|proofread"
+    r"|paraphrase|summari[sz]e"
     r"|for example|(?:write|draft|compose|create|generate) (?:me |us )?(?:an? |the |my |some )"
     r"|(?:just |only )?(?:kidding|joking)|dear|in the (?:story|book|movie|film|game|scene|novel))\b",
     re.IGNORECASE,
@@ -35,17 +36,20 @@ _FILLER = re.compile(
 )
 _STUTTER = re.compile(r"\b((?:[\w']+\s+){0,2}[\w']+)(?:\s*(?:,|-|\.\.\.)\s*|\s+)\1\b", re.IGNORECASE)
 _OPENING = re.compile(
-    r"^(?:(?:yes|yeah|yep|no|nope|ok|okay|right|so|and|but|now|hi|hey|hello|hiya|good (?:morning|afternoon|evening)|thanks"
+    r"^(?:(?:yes|yeah|yep|no|nope|ok|okay|right|so|and|but|now|hi|hey|hello|hiya|good (?:morning|afternoon"
+    r"|evening)|thanks"
     r"|thank you|sure|great|wow|also|anyway|listen|look|well|please)\b[\s,!.:-]*)+",
     re.IGNORECASE,
 )
 
 _TAKEN_BACK = r"(?:make (?:it|that)|i said|i meant?(?: to say)?|it's|that's|it is|it should be|that should be|it was)"
 _CORRECTION = re.compile(
-    rf"(?:^|[\s,.;-]+)(?:(?:no[,.]? )*(?:wait(?:[,.]? wait)*|hang on|hold on|sorry|actually)[,.]? (?:no|sorry)\b(?:[,.]? (?:wait|sorry|actually))*"
+    rf"(?:^|[\s,.;-]+)(?:(?:no[,.]? )*(?:wait(?:[,.]? wait)*|hang on|hold on|sorry|actually)[,.]? (?:no"
+    rf"|sorry)\b(?:[,.]? (?:wait|sorry|actually))*"
     rf"|(?:no[,.]? )+(?:wait(?:[,.]? wait)*|hang on|hold on|sorry|actually)\b(?:[,.]? (?:sorry|no))*"
     rf"|scratch that|correction|i misspoke|my mistake|or rather"
-    rf"|(?:no|sorry|wait)(?=[,.]? {_TAKEN_BACK}\b)|(?:actually[,.]? )?(?=make (?:it|that)\b)|(?<=[,.]\s)no(?=,)|^no(?=,)|^sorry(?=,)"
+    rf"|(?:no|sorry|wait)(?=[,.]? {_TAKEN_BACK}\b)|(?:actually[,.]? )?(?=make (?:it|that)\b)|(?<=[,.]\s)no(?=,)"
+    rf"|^no(?=,)|^sorry(?=,)"
     rf"|(?<=[,.]\s)sorry(?=,)|(?<=\.\.\.\s)no(?=,))[\s,.:-]*(?:{_TAKEN_BACK}\b[\s,]*)?",
     re.IGNORECASE,
 )
@@ -54,7 +58,8 @@ _NUMBER = re.compile(r"\+?\d[\d ().-]*\d|\d")
 _NAME = re.compile(r"[A-Z][\w'-]+(?: [A-Z][\w'-]+){0,2}")
 _MAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
 _NOT_NAMES = re.compile(
-    r"I\b|I'|My\b|The\b|It\b|We\b|(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day|January|February|March|April|May\b|June|July|August"
+    r"I\b|I'|My\b|The\b|It\b|We\b|(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day|January|February|March|April|May\b"
+    r"|June|July|August"
     r"|September|October|November|December"
 )
 
@@ -69,25 +74,33 @@ _SPOKEN_NUMBER = re.compile(
 _SPOKEN_MAIL = re.compile(r"\b([\w.+-]+(?: dot \w+)*) at (\w+(?: dot \w+)+)\b", re.IGNORECASE)
 
 _QUESTION = re.compile(
-    r"^(?:do|does|did|can|could|will|would|shall|should|is|are|am|was|were|have you|has|had|may i|what|what's|which|who|who's|whose"
+    r"^(?:do|does|did|can|could|will|would|shall|should|is|are|am|was|were|have you|has|had|may i|what|what's"
+    r"|which|who|who's|whose"
     r"|where|when is|when are|when do|when's|why|how)\b(?!,)|\?\W*$",
     re.IGNORECASE,
 )
 _UNREAL = re.compile(
-    r"\b(?:if|unless|would|wouldn't|could|might|maybe|perhaps|wish|suppose|supposed|imagine|hope|hopefully|hoping|let's say|probably"
-    r"|possibly|not sure|unsure|wonder|wondering|wondered|guess|pretend|almost|nearly|dream(?:ed|t)? (?:that|of)|as though|should"
-    r"|i thought|i think|seems?|apparently|whether|what if|in case|either|otherwise|i'd(?! rather| prefer| like to be called))\b",
+    r"\b(?:if|unless|would|wouldn't|could|might|maybe|perhaps|wish|suppose|supposed|imagine|hope|hopefully"
+    r"|hoping|let's say|probably"
+    r"|possibly|not sure|unsure|wonder|wondering|wondered|guess|pretend|almost|nearly|dream(?:ed|t)? (?:that"
+    r"|of)|as though|should"
+    r"|i thought|i think|seems?|apparently|whether|what if|in case|either|otherwise|i'd(?! rather| prefer"
+    r"| like to be called))\b",
     re.IGNORECASE,
 )
 _REPORTED = re.compile(
-    r"\b(?:(?<!i )(?:said|says|saying|told|tells|asked|asks|claims|claimed|thinks|thought|believes|was like|were like|goes,|wrote"
+    r"\b(?:(?<!i )(?:said|says|saying|told|tells|asked|asks|claims|claimed|thinks|thought|believes|was like"
+    r"|were like|goes(?=,)|wrote"
     r"|writes|reckons|heard)|according to|rumou?r|lyrics?)\b|\"",
     re.IGNORECASE,
 )
 _CLAUSE_END = re.compile(
-    r"[;:]\s+|\s+-+\s+|,?\s+(?:because|but|although|though|while|whereas|so that|'cause|cause)\s+|,?\s+so\s+(?=i\b|we\b|my\b)"
-    r"|(?:,\s*|\s+)(?:and|so|and so|and then)\s+(?=(?:i|i'm|i've|i'll|we|we're|we've|we'll|my|it|it's|she|he|they|that|you)\b)"
-    r"|,\s*(?=(?:i|i'm|i've|we|we're|we've|my|which|who|it|it's|she|he|they|do|can|could|would|is|are|where|what|you)\b)",
+    r"[;:]\s+|\s+-+\s+|,?\s+(?:because|but|although|though|while|whereas|so that|'cause|cause)\s+"
+    r"|,?\s+so\s+(?=i\b|we\b|my\b)"
+    r"|(?:,\s*|\s+)(?:and|so|and so|and then)\s+(?=(?:i|i'm|i've|i'll|we|we're|we've|we'll|my|it|it's|she|he"
+    r"|they|that|you)\b)"
+    r"|,\s*(?=(?:i|i'm|i've|we|we're|we've|my|which|who|it|it's|she|he|they|do|can|could|would|is|are|where"
+    r"|what|you)\b)",
     re.IGNORECASE,
 )
 
@@ -208,7 +221,9 @@ def _piece(text: str) -> tuple[str, str] | None:
     )
     for sort, find in finders:
         found = find(text)
-        if found and re.match(r"(?:,?\s+(?:please|instead|then|actually|sorry)\b)?\s*(?:[,.!?]|$)", text[found.end() :]):
+        if found and re.match(
+            r"(?:,?\s+(?:please|instead|then|actually|sorry)\b)?\s*(?:[,.!?]|$)", text[found.end() :]
+        ):
             return sort, found[0].strip()
     return None
 
@@ -240,7 +255,9 @@ def _put_in(sentence: str, sort: str, piece: str) -> str | None:
             return None
         start, end = times[-1]
         preposition = re.match(r"(?:on|by|for|until|till|before|since|from)\s+", sentence[start:end], re.IGNORECASE)
-        has_own = re.match(r"(?:on|by|for|until|till|before|since|from|in|next|last|tomorrow|today)\b", piece, re.IGNORECASE)
+        has_own = re.match(
+            r"(?:on|by|for|until|till|before|since|from|in|next|last|tomorrow|today)\b", piece, re.IGNORECASE
+        )
         lead = preposition[0] if preposition and not has_own else ""
         return f"{sentence[:start]}{lead}{piece}{sentence[end:]}"
     if not found:
