@@ -91,7 +91,7 @@ _IDLE = re.compile(
 _LONGEST = 18
 # A second time, or one that was not understood: which of them holds?
 _OTHER_TIME = re.compile(
-    r"\b(?:last|next|ago|soon|later|earlier|every|each|always|sometimes|once|twice)\b", re.IGNORECASE
+    r"\b(?:last|next|previous|following|ago|soon|later|earlier|every|each|always|sometimes|once|twice)\b", re.IGNORECASE
 )
 
 
@@ -155,10 +155,14 @@ def _told(what: str) -> str | None:
     if _IDLE.match(what):
         return None
     head = re.split(
-        r"[,;()]|\s(?:which|who|where|so|because|since|to be|and (?:i|need|want|am|was|were|is|it))\b", what, maxsplit=1
+        r"[,;()]|\s(?:which|who|where|so|because|since|to be|and (?:i|need|have|want|am|was|were|is"
+        r"|it))\b",
+        what,
+        maxsplit=1,
     )[0].strip(" ,.")
     head = re.sub(
-        r"\s+(?:and|or|with|the|a|to|at|in|on|of|for|from|by|my|just|only|about|again|too|as well|together|coming up)$",
+        r"(?:\s+(?:and|or|with|the|a|to|at|in|on|of|for|from|by|my|just|only|about|again|too|as well|together"
+        r"|coming up))+$",
         "",
         head,
     )

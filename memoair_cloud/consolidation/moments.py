@@ -29,7 +29,8 @@ _COUNT = "|".join(sorted(_COUNTS, key=len, reverse=True)) + r"|\d{1,2}"
 _UNIT = "|".join(_UNIT_DAYS)
 _YEAR = r"(?:19|20)\d\d"
 _TIME = re.compile(
-    rf"\b(?P<often>(?:every|each|most|some)\s+)?(?:(?:on|by|for|until|till|before|since|from)\s+)?(?:"
+    rf"\b(?P<often>(?:every|each|most|some)\s+|(?:(?:on\s+)?an?|ash|good|black|palm|cyber|easter)\s+(?=\w+day\b))?(?:(?:on|by|for"
+    rf"|until|till|before|since|from)\s+)?(?:"
     r"(?P<near>(?:the\s+)?day\s+after\s+tomorrow|(?:the\s+)?day\s+before\s+yesterday|tomorrow|today|tonight|yesterday"
     r"|last\s+night|this\s+(?:morning|afternoon|evening))"
     rf"|(?:(?P<which>last|next|this|coming|the)\s+)?(?P<weekday>{_WEEKDAY})(?:,?\s+the\s+(?P<weekday_day>{_ORDINAL}))?"

@@ -63,7 +63,7 @@ _WANT = (
     r"|like to (?:be|speak|sit)|want|take)\b"
 )
 _SEAT = re.compile(
-    rf"(?:{_WANT}|^my preference is)[^,]*?\b(?P<seat>window|aisle|front row|back row)(?: seats?)?\b", re.IGNORECASE
+    rf"(?:{_WANT}|^my preference is)[^,]*?\b(?P<seat>window|aisle|front row|back row) seats?\b", re.IGNORECASE
 )
 _LANGUAGES = (
     "English|German|French|Spanish|Italian|Dutch|Portuguese|Polish|Turkish|Arabic|Hindi|Mandarin|Japanese|Russian"

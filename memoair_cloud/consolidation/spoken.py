@@ -29,6 +29,8 @@ _SIGNS = str.maketrans(
         "\N{EN DASH}": " - ",
     }
 )
+# Their points end no sentence.
+_ABBREVIATED = re.compile(r"\b(St|Mr|Mrs|Ms|Dr|Prof)\.(?=\s)")
 _FILLER = re.compile(
     r"(?:,\s*)?\b(?:u+h+|u+m+|e+r+m?|h+m+|mm+|ah+|oh|you know|i mean|like(?=,)|well(?=,)|by the way|actually(?=,)"
     r"|honestly(?=,)|basically(?=,)|to be honest)\b(?!\s+(?:that|what|how|the|if|when)\b)\s*,?(?:\s*\.\.\.)?",
@@ -128,7 +130,7 @@ def understood(text: str) -> Spoken:
         return Spoken()
     meant: list[str] = []
     correction = None
-    for number, sentence in enumerate(sentences(_joined(_digits(text)))):
+    for number, sentence in enumerate(sentences(_joined(_digits(_ABBREVIATED.sub(r"\1", text))))):
         clean = _fluent(sentence)
         opening = _CORRECTION.match(clean)
         if opening:
@@ -192,7 +194,8 @@ def _as_digits(words: str) -> str:
 def _fluent(sentence: str) -> str:
     clean = _FILLER.sub(" ", sentence)
     for _ in range(3):  # "my, my, my name"
-        clean = _STUTTER.sub(r"\1", clean)
+        # "Buy Buy Baby" is a name; "my my name" is none.
+        clean = _STUTTER.sub(lambda match: match[0] if match[0].istitle() and "," not in match[0] else match[1], clean)
     return re.sub(r"\s+([,.!?])", r"\1", re.sub(r"\s+", " ", clean)).strip(" ,-")
 
 

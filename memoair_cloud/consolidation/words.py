@@ -22,6 +22,19 @@ _POINTING = re.compile(
 )
 _NO_NAMES = {
     *(
+        "However",
+        "Also",
+        "Actually",
+        "Anyway",
+        "Maybe",
+        "Perhaps",
+        "Absolutely",
+        "Correct",
+        "Right",
+        "Nothing",
+        "Nobody",
+    ),
+    *(
         "I",
         "The",
         "A",
