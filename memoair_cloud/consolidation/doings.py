@@ -58,7 +58,7 @@ _OFF = re.compile(
 
 _PAST = (
     "went visited bought adopted started joined got graduated moved finished lost had attended met took won"
-    " broke quit sold ran gave sprained hurt"
+    " broke quit sold ran sprained hurt"
     " fell completed signed celebrated hosted performed saw watched volunteered received opened launched"
     " retired became organized organised"
     " passed failed hiked travelled traveled flew drove camped participated competed made built read planted"
@@ -91,7 +91,9 @@ _IDLE = re.compile(
 _LONGEST = 18
 # A second time, or one that was not understood: which of them holds?
 _OTHER_TIME = re.compile(
-    r"\b(?:last|next|previous|following|ago|soon|later|earlier|every|each|always|sometimes|once|twice)\b", re.IGNORECASE
+    r"\b(?:last|next|previous|following|ago|soon|later|earlier|every|each|always|sometimes|once|twice)\b"
+    r"|\bfrom the \d|\bthe \d+(?:st|nd|rd|th)$",
+    re.IGNORECASE,
 )
 
 
@@ -160,6 +162,8 @@ def _told(what: str) -> str | None:
         what,
         maxsplit=1,
     )[0].strip(" ,.")
+    if len(head) < len(what):  # "the workshop and the speaker, Rachel, ...": the speaker did something of her own
+        head = re.sub(r"\s+and (?:the|an?|my|our) \w+$", "", head, flags=re.IGNORECASE)
     head = re.sub(
         r"(?:\s+(?:and|or|with|the|a|to|at|in|on|of|for|from|by|my|just|only|about|again|too|as well|together"
         r"|coming up))+$",
@@ -175,7 +179,8 @@ def _without(clause: str, moment: Moment | None) -> str:
     """A clause without the time it names."""
     if not moment:
         return clause
-    return re.sub(r"\s+", " ", f"{clause[: moment.start].rstrip(' ,')} {clause[moment.end :].lstrip()}").strip(" ,")
+    before = re.sub(r"\s+(?:just|about|around|only|back)$", "", clause[: moment.start].rstrip(" ,"))
+    return re.sub(r"\s+", " ", f"{before} {clause[moment.end :].lstrip()}").strip(" ,")
 
 
 def _said(heard: Heard) -> str:

@@ -29,7 +29,8 @@ _COUNT = "|".join(sorted(_COUNTS, key=len, reverse=True)) + r"|\d{1,2}"
 _UNIT = "|".join(_UNIT_DAYS)
 _YEAR = r"(?:19|20)\d\d"
 _TIME = re.compile(
-    rf"\b(?P<often>(?:every|each|most|some)\s+|(?:(?:on\s+)?an?|ash|good|black|palm|cyber|easter)\s+(?=\w+day\b))?(?:(?:on|by|for"
+    rf"\b(?P<often>(?:every|each|most|some)\s+|(?:(?:on\s+)?an?|ash|good|black|palm|cyber"
+    rf"|easter)\s+(?=\w+day\b))?(?:(?:on|by|for"
     rf"|until|till|before|since|from)\s+)?(?:"
     r"(?P<near>(?:the\s+)?day\s+after\s+tomorrow|(?:the\s+)?day\s+before\s+yesterday|tomorrow|today|tonight|yesterday"
     r"|last\s+night|this\s+(?:morning|afternoon|evening))"
@@ -47,6 +48,8 @@ _TIME = re.compile(
     r"|to\b)))?(?!\s+(?:morning|afternoon|evening|night|rush|school))",
     re.IGNORECASE,
 )
+# "A busy Sunday" is a day, but nobody knows which.
+_SORT_OF_DAY = re.compile(r"\b(?:an?|the|my|our)\s+\w+\s+$", re.IGNORECASE)
 _NEAR_DAYS = {"tomorrow": 1, "yesterday": -1, "last night": -1, "day after tomorrow": 2, "day before yesterday": -2}
 
 
@@ -79,7 +82,8 @@ def moment_in(text: str, said_on: date, *, is_past: bool) -> Moment | None:
     """
     for match in _TIME.finditer(text):
         try:
-            days = None if match["often"] else _days(match, said_on, is_past=is_past)
+            is_a_thing = match["weekday"] and _SORT_OF_DAY.search(text[: match.start("weekday")])
+            days = None if match["often"] or is_a_thing else _days(match, said_on, is_past=is_past)
         except (ValueError, OverflowError):  # a day that its month does not have, or beyond all calendars
             continue
         if days and (days[0] <= said_on if is_past else days[1] >= said_on):

@@ -159,6 +159,11 @@ def statements(sentence: str) -> list[str]:
     if _REPORTED.search(sentence):
         return []
     clauses = [clause.strip(" ,.!?") for clause in _CLAUSE_END.split(sentence)]
+    # "In March, I ..." is one thought.
+    for place in range(len(clauses) - 1):
+        time = names_a_time(clauses[place])
+        if time and time[0] == clauses[place]:
+            clauses[place], clauses[place + 1] = "", f"{clauses[place]}, {clauses[place + 1]}"
     return [clause for clause in clauses if clause and not _UNREAL.search(clause) and not _QUESTION.search(clause)]
 
 

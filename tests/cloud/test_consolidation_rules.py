@@ -59,6 +59,11 @@ from memoair_cloud.consolidation import Kind, RuleExtractor, consolidated, merge
         ("Last week I visited my sister.", "Dana visited their sister between 23 February 2026 and 1 March 2026."),
         ("I went to Buy Buy Baby yesterday.", "Dana went to Buy Buy Baby on Sunday 1 March 2026."),
         ("I got a puppy a few weeks ago.", "Dana got a puppy between 5 February 2026 and 13 February 2026."),
+        ("In January, I took a trip to Rome.", "Dana took a trip to Rome in January 2026."),
+        (
+            "I attended a workshop last week and the host, Ann, sang.",
+            "Dana attended a workshop between 23 February 2026 and 1 March 2026.",
+        ),
         ("I just adopted a kitten.", "Dana adopted a kitten shortly before Monday 2 March 2026."),
     ],
 )
@@ -126,6 +131,8 @@ def test_what_is_said_plainly_is_learned(said: str, learned: str) -> None:
         "I've got a problem with my order.",
         "I went through it last week.",
         "I went to a concert on a Sunday.",
+        "I had a busy Sunday.",
+        "I took ten rides from the 20th to the 27th of February.",
         "I attended the Ash Wednesday service.",
         "I'm going to choir on Thursday evenings.",
         "I want the desk by the window.",
