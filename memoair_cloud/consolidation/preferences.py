@@ -175,6 +175,8 @@ def bodily(heard: Heard) -> Iterator[Fact]:
 def ways(heard: Heard) -> Iterator[Fact]:
     """Seat, language, when and how to be called, how to pay."""
     clause, turn, who = heard.clause, heard.turn, heard.who
+    if re.search(r"\b(?:rather|prefer|like|to) not\b|\bnever\b(?! (?:call|ring|phone|contact))", clause, re.IGNORECASE):
+        return  # what he would rather not have does not say what he wants
     if seat := _SEAT.search(clause):
         value = seat["seat"].lower()
         yield fact(

@@ -101,7 +101,9 @@ def kept(heard: Heard) -> Iterator[Fact]:
     clause, turn = heard.clause, heard.turn
     if lost := _NO_MORE.search(clause):
         kin = _plain(lost["kin"] or lost["dead"])
-        said = f"{heard.who} no longer has a {kin}" if lost["kin"] else f"{heard.whose} {kin} has died"
+        is_change = re.search(r"no longer|any ?more|any longer| now$", lost[0], re.IGNORECASE)
+        has_none = f"{heard.who} no longer has a {kin}" if is_change else f"{heard.who} has no {kin}"
+        said = has_none if lost["kin"] else f"{heard.whose} {kin} has died"
         yield fact(turn, Kind.RELATION, said, kin, NOTHING, is_one_of_many=True)
     elif have := _HAVE.search(clause):
         kin, count = have["kin"].lower(), have["count"].lower()

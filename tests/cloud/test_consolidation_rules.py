@@ -37,6 +37,7 @@ from memoair_cloud.consolidation import Kind, RuleExtractor, consolidated, merge
         ("My wife Ann is coming along.", "Dana's wife is called Ann."),
         ("I've got two kids.", "Dana has two kids."),
         ("I don't have a dog any more.", "Dana no longer has a dog."),
+        ("We don't have any kids.", "Dana has no kid."),
         ("I'm married.", "Dana is married."),
         ("My sister lives in Boston.", "Dana's sister lives in Boston."),
         # What he likes and needs
@@ -131,6 +132,10 @@ def test_what_is_said_plainly_is_learned(said: str, learned: str) -> None:
         "I've got a problem with my order.",
         "I went through it last week.",
         "I went to a concert on a Sunday.",
+        "I'd rather not speak German.",
+        "I'd prefer not to have an aisle seat.",
+        "I hate to bother you.",
+        "I'm married to my job.",
         "I had a busy Sunday.",
         "I took ten rides from the 20th to the 27th of February.",
         "I attended the Ash Wednesday service.",
