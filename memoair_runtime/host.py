@@ -2,10 +2,10 @@
 
 A client starts it as ``python -m memoair_runtime.host`` with a Unix socket for its standard input. Each request on that
 socket is one line, ``{"ports": [first, last]}``, that comes with a descriptor: the runtime's own socket to the client.
-The host finds a port, listens on it, forks, and hands both to the child, which reads from its socket for whom it is
-(the environment of docs/runtime-http.md as a JSON object), and writes to it where it listens. So secrets pass from the
+The host finds a port, listens on it, and hands both to a child, which reads from its socket for whom it is (the
+environment of docs/runtime-http.md as a JSON object), and writes to it where it listens. So secrets pass from the
 client to the runtime and never through the host. What becomes of a child is told on the host's socket:
-``{"pid", "exitCode"}``.
+``{"pid", "exitCode"}``. One child is always forked ahead: the next caller need not wait for it.
 
 It has one thread only, since a fork copies no other. When the client ends, however it does, its ends of all sockets
 close: the runtimes drain, and the host ends after them.
@@ -27,6 +27,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import attrs
 import msgspec
 
 from memoair_runtime.http.routes import PREFIX, Routes
@@ -90,8 +91,26 @@ def warm_up() -> None:
         time.sleep(0.001)
 
 
+@attrs.frozen
+class _Spare:
+    """A child that waits to be told what to serve."""
+
+    pid: int
+    line: socket.socket
+
+    def serve(self, listener: socket.socket, channel: int) -> bool:
+        """Hand it what it is to serve; tell whether it was there to take it."""
+        try:
+            socket.send_fds(self.line, [b"\n"], [listener.fileno(), channel])
+        except OSError:
+            return False
+        finally:
+            self.line.close()
+        return True
+
+
 class _Host:
-    """The loop. ``_children`` are the runtimes that have not ended."""
+    """The loop. ``_children`` are the runtimes that have not ended, the spare one among them."""
 
     def __init__(self, control: socket.socket) -> None:
         self._control = control
@@ -99,6 +118,7 @@ class _Host:
         self._next_port = 0
         self._unread = b""
         self._descriptors: list[int] = []  # that came and belong to requests whose lines have not been read
+        self._spare: _Spare | None = None
         self._woken, self._wake = socket.socketpair()
         self._wake.setblocking(False)
         self._woken.setblocking(False)
@@ -118,6 +138,9 @@ class _Host:
             selector.register(self._control, selectors.EVENT_READ)
             selector.register(self._woken, selectors.EVENT_READ)
             while True:
+                if self._spare is None:
+                    with suppress(OSError):  # there is no room for another process now
+                        self._spare = self._fork()
                 ready = {key.fileobj for key, _ in selector.select()}
                 if self._woken in ready:
                     with suppress(BlockingIOError):
@@ -154,15 +177,24 @@ class _Host:
             if listener is None:
                 owner.tell({"event": "failed", "code": "pool.port_exhausted"})
                 return
+            spare, self._spare = self._spare, None
             with listener:
-                pid = os.fork()
-                if pid == 0:
-                    self._become_runtime(listener, channel, owner)
-            self._children.add(pid)
+                if spare is None or not spare.serve(listener, channel):
+                    self._fork().serve(listener, channel)
         except OSError as error:  # there is no room for another process
             owner.tell({"event": "failed", "code": "runtime.start_failed", "message": str(error.strerror)})
         finally:
             os.close(channel)
+
+    def _fork(self) -> _Spare:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            pid = os.fork()
+            if pid == 0:
+                ours.close()
+                self._become_runtime(theirs)
+        self._children.add(pid)
+        return _Spare(pid, ours)
 
     def _listen(self, first: int, last: int) -> socket.socket | None:
         """Listen on a port of the range, each in its turn: one that was just given back may still be remembered."""
@@ -177,8 +209,8 @@ class _Host:
             return listener
         return None
 
-    def _become_runtime(self, listener: socket.socket, channel: int, owner: Owner) -> None:
-        """In the child: serve, and never come back."""
+    def _become_runtime(self, line: socket.socket) -> None:
+        """In the child: wait to be told what to serve, do so, and never come back."""
         code = 1
         try:
             signal.set_wakeup_fd(-1)
@@ -190,7 +222,11 @@ class _Host:
             nothing = os.open(os.devnull, os.O_RDONLY)
             os.dup2(nothing, 0)  # it was the host's socket
             os.close(nothing)
-            code = _serve_as_told(listener, channel, owner)
+            _, descriptors, _, _ = socket.recv_fds(line, 1, 2)
+            line.close()
+            if descriptors:  # else the host has ended
+                listener, channel = descriptors
+                code = _serve_as_told(socket.socket(fileno=listener), channel)
         except BaseException as error:  # noqa: BLE001 - the host's stack lies above, and must not be come back to
             logging.getLogger(__name__).error("a runtime failed: action=runtime_failed error=%s", type(error).__name__)
         finally:
@@ -207,12 +243,14 @@ class _Host:
                 return
             self._children.discard(pid)
             event = {"pid": pid, "exitCode": os.waitstatus_to_exitcode(status)}
-            with suppress(OSError):  # the client is gone
-                self._control.sendall(json.dumps(event).encode() + b"\n")
+            with suppress(OSError):  # the client is gone, or has not asked for a very long time
+                self._control.send(json.dumps(event).encode() + b"\n", socket.MSG_DONTWAIT)
 
     def _end_children(self) -> None:
         """Wait until the runtimes have drained: each has seen the client end. Who hangs is made to end."""
         deadline = time.monotonic() + _LONGEST_END_S
+        if self._spare is not None:
+            self._spare.line.close()
         with selectors.DefaultSelector() as selector:
             selector.register(self._woken, selectors.EVENT_READ)
             self._reap()
@@ -228,8 +266,9 @@ class _Host:
                 os.waitpid(pid, 0)
 
 
-def _serve_as_told(listener: socket.socket, channel: int, owner: Owner) -> int:
+def _serve_as_told(listener: socket.socket, channel: int) -> int:
     """Read from the client what to serve, and do so until the end is asked for; return the exit code."""
+    owner = Owner(channel, channel)
     told = b""
     while not told.endswith(b"\n"):
         content = os.read(channel, _LONGEST_LINE)

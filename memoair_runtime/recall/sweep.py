@@ -18,7 +18,7 @@ from memoair_runtime.vocabulary import LaneName
 log = logging.getLogger(__name__)
 
 # How often a search looks whether a lane has been read by now.
-_LOOK_S = 0.005
+_LOOK_S = 0.001
 # A lane in which so many searches are stuck is not asked: it would keep the thread of every further one.
 _MOST_STUCK = 8
 

@@ -59,7 +59,7 @@ def test_a_thousand_callers_take_no_more_than_the_twenty_places_of_the_pool(
     eventually(lambda: client.stats()["pending_saves"] == client.stats()["retiring"] == 0)
     assert len(client.stats()["runtimes"]) == MOST
     assert client.stats()["evictions"] >= MANY - MOST
-    assert len(marked(mark)) <= MOST + 1, "its runtimes and the host"
+    assert len(marked(mark)) <= MOST + 2, "its runtimes, the host, and the child that this has ahead"
     assert this.num_fds() <= descriptors + MOST * DESCRIPTORS_EACH + OTHER_DESCRIPTORS
     eventually(lambda: len(set(threading.enumerate()) - threads) <= 1)  # the supervisor
 

@@ -71,7 +71,9 @@ def test_threads_that_ask_for_the_same_new_caller_share_one_runtime(new_client: 
     with ThreadPoolExecutor(8) as threads:
         pids = set(threads.map(call, range(8)))
     assert len(pids) == 1
-    assert [str(each.pid) for each in host_of(client, "ada").children()] == list(pids)
+    children = {str(each.pid) for each in host_of(client, "ada").children()}
+    assert pids <= children
+    assert len(children) <= 2, "hers, and the one that the host has ahead"
     assert sorted(turn_ids(storage_root, "ada")) == [f"t{number}" for number in range(8)]
     assert len({event["sessionId"] for event in logged(storage_root, "ada")}) == 1
 
