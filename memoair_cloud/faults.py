@@ -85,14 +85,14 @@ class DocumentsTooLarge(TooLarge):
 
 
 class RateLimited(Fault):
-    """This key has asked too often; ``retry_after_s`` tells when it may ask again."""
+    """This key has asked too often; ``retryAfterS`` tells when it may ask again."""
 
     status = HTTPStatus.TOO_MANY_REQUESTS
     code = "cloud.rate_limited"
 
     def headers(self) -> dict[str, str]:
         """When to come again, in whole seconds as HTTP has it."""
-        return {"Retry-After": str(max(1, round(self.details.get("retry_after_s", 1) + 0.5)))}
+        return {"Retry-After": str(max(1, round(self.details.get("retryAfterS", 1) + 0.5)))}
 
 
 class Unavailable(Fault):

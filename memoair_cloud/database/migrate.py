@@ -1,5 +1,7 @@
 """Bring a database to the tables that this version knows."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from alembic import command
@@ -21,15 +23,33 @@ def migrate(engine: Engine, revision: str = "head") -> None:
     All of it is one transaction: a server that dies in the middle leaves the database as it was.
     """
     with engine.connect().execution_options(**{WRITES: True}) as connection, connection.begin():
-        if connection.dialect.name == "postgresql":
-            connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+        _queue_up(connection)
         command.upgrade(_config(connection), revision)
+
+
+@contextmanager
+def prepared_by_one(engine: Engine) -> Iterator[None]:
+    """Let others that make tables wait, on PostgreSQL: two that make one table at once disturb each other there.
+
+    SQLite lets them wait by itself, and a transaction of ours would be what they wait for.
+    """
+    if engine.dialect.name != "postgresql":
+        yield
+        return
+    with engine.connect() as connection, connection.begin():
+        _queue_up(connection)
+        yield
 
 
 def is_current(connection: Connection) -> bool:
     """Whether the database has the tables of this version."""
     heads = ScriptDirectory(str(_MIGRATIONS)).get_heads()
     return set(MigrationContext.configure(connection).get_current_heads()) == set(heads)
+
+
+def _queue_up(connection: Connection) -> None:
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
 
 
 def _config(connection: Connection) -> Config:

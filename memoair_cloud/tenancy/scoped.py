@@ -42,15 +42,13 @@ class ScopedSession(Session):
         super().__init__(engine, expire_on_commit=False)
         self.scope = scope
 
-    def insert_new(self, model: type[ModelT], rows: Sequence[Mapping[str, Any]]) -> set[str]:
-        """Insert the rows of a project that are not there yet, and return the ids of those that were not."""
+    def insert_new(self, model: type[ModelT], rows: Sequence[Mapping[str, Any]]) -> None:
+        """Insert the rows of a project that are not there yet; those that are stay as they are."""
         if not rows:
-            return set()
-        dialect = self.get_bind().dialect.name
-        insert = (sqlite if dialect == "sqlite" else postgresql).insert(model)
-        id_column: Any = model.id  # type: ignore[attr-defined]
+            return
+        insert = (sqlite if self.get_bind().dialect.name == "sqlite" else postgresql).insert(model)
         owned = [{**row, "project_id": self.scope.project_id} for row in rows]
-        return set(self.scalars(insert.on_conflict_do_nothing().returning(id_column), owned))
+        self.execute(insert.on_conflict_do_nothing(), owned)
 
     def check(self, row: object) -> None:
         """Raise `OutOfScope` for a row of somebody else."""
