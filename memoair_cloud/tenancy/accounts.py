@@ -53,6 +53,13 @@ class Accounts:
             session.flush()  # the key's row refers to it, and no relationship tells the order
             return _issue(session, account.id, "first key")
 
+    def create_or_extend(self, name: str) -> IssuedKey:
+        """One more key for the (oldest) account of this name; an account where there is none."""
+        with Session(self._engine) as session:
+            named = select(Account.id).where(Account.name == name).order_by(Account.created_at, Account.id)
+            known = session.scalar(named.limit(1))
+        return self.create(name) if known is None else self.issue_key(known, "further key")
+
     def issue_key(self, account_id: str, name: str) -> IssuedKey:
         """Make one more key for an account; raises `NotFound`."""
         with Session(self._engine) as session, session.begin():
