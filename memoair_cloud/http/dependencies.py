@@ -40,14 +40,25 @@ _bearer = HTTPBearer(auto_error=False, description="An API key, `memoair_pk_...`
 BearerDep = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 
 
-def account_tenant(request: Request, behind: ServicesDep, bearer: BearerDep) -> Tenant:
-    """What the key's account may see; no project is named yet."""
-    if bearer is None:
+def admit(request: Request) -> Tenant:
+    """Tell who asks and let him in, once for a request; raises `Unauthorized` or `RateLimited`."""
+    known: Tenant | None = getattr(request.state, "tenant", None)
+    if known is not None:
+        return known
+    scheme, _, key = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not key.strip():
         raise Unauthorized("an API key is needed: Authorization: Bearer memoair_pk_...")
-    credentials = authenticate(behind.engine, bearer.credentials)
+    behind = services(request)
+    credentials = authenticate(behind.engine, key.strip())
     request.state.account_id = credentials.account_id
     behind.limit.take(credentials.key_id)
-    return Tenant(behind.engine, Scope(credentials.account_id))
+    request.state.tenant = Tenant(behind.engine, Scope(credentials.account_id))
+    return admit(request)
+
+
+def account_tenant(request: Request, _: BearerDep) -> Tenant:
+    """What the key's account may see; no project is named yet."""
+    return admit(request)
 
 
 AccountTenant = Annotated[Tenant, Depends(account_tenant)]

@@ -8,9 +8,11 @@ from typing import Any
 import msgspec
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from memoair_cloud.faults import DocumentsTooLarge, Fault, Invalid, TooLarge
+from memoair_cloud.http.dependencies import admit
 
 # 500 turns of ten minutes each are about 8 MB.
 MAX_EVENTS_BYTES = 16 << 20
@@ -47,6 +49,7 @@ class WireRoute(APIRoute):
             return answer
 
         async def handle(request: Request) -> Response:
+            await run_in_threadpool(admit, request)  # a stranger's body is not worth reading
             return await answer(_WireRequest(request, await self._read(request)))
 
         return handle
