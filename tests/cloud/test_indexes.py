@@ -133,9 +133,7 @@ def test_a_build_that_nobody_queued_is_found_by_the_sweep(cloud: RunningCloud, c
     create(client, document("a"))
     while cloud.services.queue.take():
         pass
-    with Session(cloud.services.engine) as session, session.begin():
-        project = client.identity["project"]
-        session.execute(update(OrgBuild).where(OrgBuild.project_id == project).values(version=0, sha256=None))
+    forget_build(cloud, client)
 
     worker = Worker(cloud.services.queue)
     worker.start()
@@ -156,15 +154,24 @@ def test_a_build_that_fails_is_tried_again(cloud: RunningCloud, client: Client) 
                 raise OSError("the disk is full")
             return super().put(source)
 
+    blobs = Broken(cloud.services.blobs.url)
+    queue = WorkQueue(cloud.services.engine, blobs, retry_delay_s=0)
+    create(client, document("a"))
     while cloud.services.queue.take():
         pass
-    queue = WorkQueue(cloud.services.engine, Broken(f"{cloud.services.blobs.url}"), retry_delay_s=0)
-    create(client, document("a"))
+    forget_build(cloud, client)
+    queue.ask_for_build(client.identity["project"])
     try:
-        eventually(lambda: not queue.take() and built(cloud, client) is not None)
+        eventually(lambda: not queue.take() and built(cloud, client).version == 1)
     finally:
         queue.close()
-    assert built(cloud, client).version == 1
+    assert blobs.left == 0
+
+
+def forget_build(cloud: RunningCloud, client: Client) -> None:
+    with Session(cloud.services.engine) as session, session.begin():
+        project = client.identity["project"]
+        session.execute(update(OrgBuild).where(OrgBuild.project_id == project).values(version=0, sha256=None))
 
 
 def built(cloud: RunningCloud, client: Client) -> Any:
