@@ -3,7 +3,7 @@
 import logging
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import uvicorn
@@ -35,7 +35,13 @@ def opened(settings: Settings) -> Iterator[Services]:
 
 
 def serve(settings: Settings, *, with_worker: bool = True) -> None:
-    """Serve until the process is told to end; with a worker in a thread, unless told otherwise."""
+    """Serve until the process is told to end; with a worker in a thread, unless told otherwise.
+
+    To be called in the main thread: it takes the signals.
+    """
+    # The server raises a signal again when it has shut down; by default that would end the process there, with the
+    # worker in the middle of its work.
+    _on_end(lambda: None)
     with opened(settings) as services, _working(services, with_worker):
         config = uvicorn.Config(
             create_app(services),
@@ -52,11 +58,15 @@ def serve(settings: Settings, *, with_worker: bool = True) -> None:
 def work(settings: Settings) -> None:
     """Do what is in the queue until the process is told to end."""
     ending = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: ending.set())
+    _on_end(ending.set)
     with opened(settings) as services, _working(services, True):
         log.info("working", extra={"action": "worker_started"})
         ending.wait()
+
+
+def _on_end(act: Callable[[], None]) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: act())
 
 
 @contextmanager

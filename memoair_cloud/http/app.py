@@ -9,7 +9,7 @@ from memoair_cloud.http.dependencies import Services
 from memoair_cloud.http.errors import add_error_handlers
 from memoair_cloud.http.observing import Metrics, Observing
 from memoair_cloud.http.rate_limit import RateLimit
-from memoair_cloud.http.routes import calls, health, indexes, projects
+from memoair_cloud.http.routes import calls, health, indexes, projections, projects
 from memoair_cloud.indexes.blobs import BlobStore
 from memoair_cloud.queue import WorkQueue
 from memoair_cloud.settings import Settings
@@ -38,7 +38,7 @@ def create_app(services: Services) -> FastAPI:
     app.state.services = services
     add_error_handlers(app)
     app.add_middleware(Observing, metrics=services.metrics)
-    for routes in (projects, calls, indexes, health):
+    for routes in (projects, calls, indexes, projections, health):
         app.include_router(routes.router)
     return app
 

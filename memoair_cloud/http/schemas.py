@@ -202,6 +202,45 @@ class EventsOut(_Out):
     next: str | None
 
 
+class ProjectedOut(_Out):
+    """A document as devices hold it."""
+
+    index_name: str
+    id: str
+    text: str
+    metadata: dict[str, Any] = Field(validation_alias="details")
+
+
+class RemovedOut(_Out):
+    """A document that devices must drop."""
+
+    index_name: str
+    id: str
+
+
+class FileOut(_Out):
+    """The index file that was last built; it may be of an earlier version."""
+
+    version: int
+    sha256: str
+    size: int
+
+
+class OrgProjectionOut(_Out):
+    """A project's documents, all of them or what has changed.
+
+    `contentHash` is the SHA-256 of `[[[indexName, id, text, metadata], ...], [[indexName, id], ...]]`, documents and
+    removed ones in the order of the answer, as ASCII JSON with sorted keys and without spaces.
+    """
+
+    mode: Literal["snapshot", "delta"]
+    version: int
+    content_hash: str
+    documents: list[ProjectedOut]
+    removed: list[RemovedOut]
+    file: FileOut | None
+
+
 class StatusOut(_Out):
     """That the server is well."""
 

@@ -67,8 +67,10 @@ class Tenant:
 
     @contextmanager
     def reading(self) -> Iterator[ScopedSession]:
-        """A transaction that only reads."""
-        with ScopedSession(self.engine, self.scope) as session, session.begin():
+        """A transaction that only reads: all of it sees the database at one moment."""
+        is_sqlite = self.engine.dialect.name == "sqlite"  # where every transaction is like that
+        reader = self.engine if is_sqlite else self.engine.execution_options(isolation_level="REPEATABLE READ")
+        with ScopedSession(reader, self.scope) as session, session.begin():
             self._check(session)
             yield session
 

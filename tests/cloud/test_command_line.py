@@ -79,7 +79,7 @@ def test_two_servers_that_start_at_once_on_an_empty_database_both_serve(
         for running in (one, other):
             running.send_signal(signal.SIGTERM)
         for running in (one, other):
-            running.wait(20)
+            assert running.wait(20) == 0
     logs = "".join(log.read_text() for log in tmp_path.glob("serve-*.log"))
     assert "Traceback" not in logs
     assert '"action": "request_failed"' not in logs

@@ -27,12 +27,19 @@ ROUTES: dict[tuple[str, str], Any] = {
     ("DELETE", "/v1/voice-sdk/index/faq"): None,
     ("DELETE", "/v1/voice-sdk/index/faq/documents/d"): None,
     ("POST", "/v1/voice-sdk/events"): {"events": [turn("intruder")]},
+    ("GET", "/v1/voice-sdk/projections/org"): None,
     ("GET", "/v1/voice-sdk/users"): None,
     ("GET", "/v1/voice-sdk/users/caller/sessions"): None,
     ("GET", "/v1/voice-sdk/sessions/call-1/events"): None,
 }
 # In one's own project these make or list what is one's own; there is no id of the other in them.
-WITHOUT_IDS = {"/v1/voice-sdk/index/create", "/v1/voice-sdk/index/list", "/v1/voice-sdk/events", "/v1/voice-sdk/users"}
+WITHOUT_IDS = {
+    "/v1/voice-sdk/index/create",
+    "/v1/voice-sdk/index/list",
+    "/v1/voice-sdk/events",
+    "/v1/voice-sdk/projections/org",
+    "/v1/voice-sdk/users",
+}
 ROUTE_IDS = [f"{method} {path}" for method, path in ROUTES]
 
 
