@@ -77,6 +77,7 @@ def test_writers_at_once_get_versions_of_their_own(client: Client) -> None:
     assert max(results, key=lambda result: result["version"])["chunkCount"] == 29
     index = client.ok("GET", "/v1/voice-sdk/index/faq")
     assert (index["version"], index["documentCount"], index["chunkCount"]) == (24, 29, 29)
+    assert client.ok("GET", "/v1/voice-sdk/projections/org")["version"] == 24
 
 
 def test_what_is_over_the_limits_is_refused_in_the_shape_that_clients_read(client: Client) -> None:
