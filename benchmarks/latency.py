@@ -6,7 +6,6 @@ floor of a save is that plus one write and one fdatasync of a line of the same s
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from workload import (
     ANY_PORT,
     PATIENT_MS,
     Speech,
+    disk_ms,
     floor_times_ms,
     median_ms,
     save_turns,
@@ -73,7 +73,7 @@ def measure(documents: int, turns: int, calls: int) -> dict[str, float]:
         search_size = len(msgspec.json.encode(vars(found)))
         floor_ms = statistics.median(floor_times_ms(search_size, {"query": questions[0]}, calls))
         turn = {"userText": saves[0][0], "assistantText": saves[0][1]}
-        save_floor_ms = statistics.median(floor_times_ms(60, turn, calls)) + _disk_ms(Path(folder), line, calls)
+        save_floor_ms = statistics.median(floor_times_ms(60, turn, calls)) + disk_ms(Path(folder), line, calls)
     return {
         "startMs": round(start_ms, 1),
         "searchMs": round(search_ms, 3),
@@ -84,19 +84,6 @@ def measure(documents: int, turns: int, calls: int) -> dict[str, float]:
         "saveRatio": round(save_ms / save_floor_ms, 2),
         "importMs": round(_import_ms("import memoair_voice_sync") - _import_ms("pass"), 1),
     }
-
-
-def _disk_ms(folder: Path, line: bytes, calls: int) -> float:
-    descriptor = os.open(folder / "floor", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    sync = getattr(os, "fdatasync", os.fsync)
-
-    def write(_: int) -> None:
-        os.write(descriptor, line)
-        sync(descriptor)
-
-    median = median_ms(write, calls)
-    os.close(descriptor)
-    return median
 
 
 def _import_ms(statement: str) -> float:

@@ -5,6 +5,7 @@ Run as a script, it is the floor's server: replies of as many bytes as its argum
 
 import argparse
 import json
+import os
 import random
 import statistics
 import subprocess
@@ -95,6 +96,20 @@ def wait_until_ready(memory: MemoAirVoiceMemorySync, question: str) -> None:
     while memory.search_memory(question, timeout_ms=PATIENT_MS).trace["degraded"]:
         # A client that asks without a pause takes the time that the runtime needs to load.
         time.sleep(0.02)
+
+
+def disk_ms(folder: Path, line: bytes, calls: int) -> float:
+    """The median time of a write of ``line`` to a file of ``folder``, with the wait for the disk."""
+    descriptor = os.open(folder / "floor", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    sync = getattr(os, "fdatasync", os.fsync)
+
+    def write(_: int) -> None:
+        os.write(descriptor, line)
+        sync(descriptor)
+
+    median = median_ms(write, calls)
+    os.close(descriptor)
+    return median
 
 
 def echo(size: int) -> int:

@@ -87,12 +87,13 @@ class Container:
 
     def verify(self) -> None:
         """Compare all of the file with its checksums; raises `ContainerError` where it differs."""
-        for name, section in self._table.sections.items():
-            crc = 0
-            for start in range(section.offset, section.offset + section.nbytes, _VERIFIED_BYTES):
-                crc = zlib.crc32(self._file[start : min(start + _VERIFIED_BYTES, section.offset + section.nbytes)], crc)
-            if crc != section.crc:
-                raise ContainerError(f"{self.path}: the array {name!r} does not match its checksum")
+        with memoryview(self._file) as content:  # a copy would stay with the process
+            for name, section in self._table.sections.items():
+                crc, end = 0, section.offset + section.nbytes
+                for start in range(section.offset, end, _VERIFIED_BYTES):
+                    crc = zlib.crc32(content[start : min(start + _VERIFIED_BYTES, end)], crc)
+                if crc != section.crc:
+                    raise ContainerError(f"{self.path}: the array {name!r} does not match its checksum")
 
     def _section(self, name: str) -> _Section:
         try:

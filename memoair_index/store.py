@@ -25,7 +25,7 @@ from memoair_index.postings import PostingArrays, Postings, PostingSnapshot
 from memoair_index.static_model import Embedding
 
 _FULL_SCALE = 127
-_KEPT_DOCUMENTS = 2_048
+_KEPT_DOCUMENTS = 512
 
 
 class Record(msgspec.Struct, frozen=True, array_like=True):

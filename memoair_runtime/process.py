@@ -1,19 +1,20 @@
 """The process: from the environment to a served socket, and in order to its end."""
 
-import json
 import logging
 import os
 import signal
 import socket
 import sys
-import threading
 import time
 
 from memoair_runtime.http.routes import Routes
 from memoair_runtime.http.server import LoopbackServer
 from memoair_runtime.lifecycle import Lifecycle, ProcessState
+from memoair_runtime.owner import Owner
 from memoair_runtime.service import RuntimeService
 from memoair_runtime.settings import Settings, SettingsError
+from memoair_runtime.storage.lease import Lease, told
+from memoair_runtime.storage.user_folder import UserFolder
 
 log = logging.getLogger("memoair_runtime")
 
@@ -36,9 +37,7 @@ def main() -> int:
     if len(sys.argv) > 1:
         print(_USAGE)  # noqa: T201
         return 0 if sys.argv[1] in ("-h", "--help") else EXIT_SETTINGS
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s"
-    )
+    set_up_logging()
     try:
         settings = Settings.from_environ(os.environ)
     except SettingsError as error:
@@ -49,11 +48,18 @@ def main() -> int:
     except OSError as error:
         print(f"voice-runtime: can't listen on {settings.host}:{settings.port}: {error.strerror}", file=sys.stderr)  # noqa: T201
         return EXIT_ADDRESS
-    serve(settings, listener)
+    serve(settings, listener, Owner(0 if settings.ends_with_stdin else None, 1))
     logging.shutdown()
     # Everything is written. The interpreter's own end would wait for a lane that hangs, and fail for an output that
     # nobody reads any more.
     os._exit(0)
+
+
+def set_up_logging() -> None:
+    """Log to standard error what an operator should see."""
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s"
+    )
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -72,40 +78,32 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
-def serve(settings: Settings, listener: socket.socket) -> None:
-    """Serve on a listening socket until the end is asked for, then drain."""
+def serve(settings: Settings, listener: socket.socket, owner: Owner) -> None:
+    """Serve on a listening socket until the end is asked for, then drain.
+
+    Where another runtime holds the caller's lease, the owner is told of it, and nothing is served.
+    """
+    host, port = listener.getsockname()[:2]
+    lease = Lease(UserFolder(settings.storage_root, settings.project_id, settings.user_id))
+    if settings.shares and (holder := lease.take(host, port, settings.token, settings.session_id)):
+        listener.close()
+        owner.tell(told(holder))
+        return
     lifecycle = Lifecycle()
+    lifecycle.end_on(signal.SIGTERM, signal.SIGINT)
+    # The system takes connections already; whoever comes before we serve waits a moment.
+    owner.tell({"event": "listening", "host": host, "port": port, "pid": os.getpid()})
     service = RuntimeService(settings, lifecycle)
     server = LoopbackServer(listener, Routes(service), service.metrics, settings.token)
-    lifecycle.end_on(signal.SIGTERM, signal.SIGINT)
-    if settings.ends_with_stdin:
-        threading.Thread(target=_watch_owner, args=(lifecycle,), name="owner", daemon=True).start()
+    owner.watch(lifecycle)
     lifecycle.move(ProcessState.SERVING)
     server.start()
     service.load()
-    _announce(listener)
     lifecycle.wait_for_end()
     deadline = time.monotonic() + min(lifecycle.drain_deadline_s or DEFAULT_DRAIN_S, LONGEST_DRAIN_S)
     lifecycle.move(ProcessState.DRAINING)
+    lease.leave()  # who asks from now on shall find another
     server.drain(deadline)
     service.close(deadline)
     lifecycle.move(ProcessState.STOPPED)
-
-
-def _announce(listener: socket.socket) -> None:
-    """Tell whoever started us where we listen, on one line of standard output."""
-    host, port = listener.getsockname()[:2]
-    try:
-        print(json.dumps({"event": "listening", "host": host, "port": port, "pid": os.getpid()}), flush=True)  # noqa: T201
-    except OSError:
-        log.debug("nobody reads our standard output: action=announce_failed")
-
-
-def _watch_owner(lifecycle: Lifecycle) -> None:
-    """End when the process that started us does, however it does: its end of our standard input closes then."""
-    try:
-        while os.read(0, 1 << 12):
-            pass
-    except OSError:
-        log.debug("standard input can't be read: action=owner_gone")
-    lifecycle.ask_to_end()
+    lifecycle.close()

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -36,7 +37,7 @@ class RuntimeService:
         self._lifecycle = lifecycle
         self.metrics = Metrics()
         self._began_at = time.monotonic()
-        self._version = _installed_version()
+        self._version = installed_version()
         self._keeper = Keeper(settings)
         self._org = OrgLane(_documents(settings), self._keeper.memory.talk)
         self._sessions_loader = BackgroundJob("load-sessions", self._keeper.load)
@@ -178,7 +179,9 @@ def _documents(settings: Settings) -> OrgDocuments | None:
     )
 
 
-def _installed_version() -> str:
+@lru_cache(maxsize=1)
+def installed_version() -> str:
+    """The version of this distribution; looking it up takes some milliseconds."""
     try:
         return version("memoair-voice")
     except PackageNotFoundError:

@@ -36,6 +36,8 @@ class Settings:
     org_file: Path | None = None
     medium_model: Path | None = None
     ends_with_stdin: bool = False
+    shares: bool = False  # whether another runtime that serves this caller already is to be used instead
+    session_id: str | None = None  # the call that it is started for
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> "Settings":
@@ -65,6 +67,8 @@ class Settings:
             org_file=Path(org_file) if org_file else None,
             medium_model=Path(medium_model) if medium_model else None,
             ends_with_stdin=get("OWNER_PIPE") == "stdin",
+            shares=get("SHARED") == "1" and not org_only,
+            session_id=get("SESSION_ID"),
         )
 
 

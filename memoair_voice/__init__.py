@@ -5,15 +5,20 @@
 
 from typing import TYPE_CHECKING
 
+from memoair_voice._client import MemoAirVoiceClient, VoiceSession
 from memoair_voice._memory import MemoAirVoiceMemory
 from memoair_voice._tool import MemoryTool
 from memoair_voice_sync import (
     IndexBuildResult,
     IndexLoadResult,
+    MemoAirVoiceClientSync,
     MemoAirVoiceMemoryError,
     MemoAirVoiceMemorySync,
     MemoryToolSync,
+    RuntimeHandle,
+    RuntimePool,
     SearchResult,
+    VoiceSessionSync,
 )
 
 if TYPE_CHECKING:
@@ -22,12 +27,18 @@ if TYPE_CHECKING:
 __all__ = [
     "IndexBuildResult",
     "IndexLoadResult",
+    "MemoAirVoiceClient",
+    "MemoAirVoiceClientSync",
     "MemoAirVoiceMemory",
     "MemoAirVoiceMemoryError",
     "MemoAirVoiceMemorySync",
     "MemoryTool",
     "MemoryToolSync",
+    "RuntimeHandle",
+    "RuntimePool",
     "SearchResult",
+    "VoiceSession",
+    "VoiceSessionSync",
 ]
 
 

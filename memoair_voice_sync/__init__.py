@@ -7,9 +7,13 @@ trio.
 
 from typing import TYPE_CHECKING
 
+from memoair_voice_sync._client import MemoAirVoiceClientSync
 from memoair_voice_sync._errors import MemoAirVoiceMemoryError
+from memoair_voice_sync._handle import RuntimeHandle
 from memoair_voice_sync._memory import MemoAirVoiceMemorySync
+from memoair_voice_sync._pool import RuntimePool
 from memoair_voice_sync._results import IndexBuildResult, IndexLoadResult, SearchResult
+from memoair_voice_sync._session import VoiceSessionSync
 from memoair_voice_sync._tool import MemoryToolSync
 
 if TYPE_CHECKING:
@@ -18,10 +22,14 @@ if TYPE_CHECKING:
 __all__ = [
     "IndexBuildResult",
     "IndexLoadResult",
+    "MemoAirVoiceClientSync",
     "MemoAirVoiceMemoryError",
     "MemoAirVoiceMemorySync",
     "MemoryToolSync",
+    "RuntimeHandle",
+    "RuntimePool",
     "SearchResult",
+    "VoiceSessionSync",
 ]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 _DAY_S = 86_400.0
 _LONGEST_ID = 1_024
-_LANES = ("profile", "working", "permanent", "org")
+LANES = ("profile", "working", "permanent", "org")
 
 
 def seconds(name: str, value: float, unit_s: float = 1.0) -> float:
@@ -75,8 +75,8 @@ def lanes(value: Sequence[str] | None) -> list[str] | None:
     """A choice of lanes; None is all of them."""
     if value is None:
         return None
-    if isinstance(value, str) or not set(value) <= set(_LANES):
-        raise ValueError(f"lanes must be a list of some of {', '.join(_LANES)}")
+    if isinstance(value, str) or not set(value) <= set(LANES):
+        raise ValueError(f"lanes must be a list of some of {', '.join(LANES)}")
     return list(value)
 
 
@@ -87,3 +87,32 @@ def mapping(name: str, value: object) -> dict[str, Any]:
     if not isinstance(value, Mapping):
         raise TypeError(f"{name} must be a dict, not {type(value).__name__}")
     return dict(value)
+
+
+def positive(name: str, value: object) -> float:
+    """A number above 0."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} must be a number, not {type(value).__name__}")
+    if not 0 < value < float("inf"):
+        raise ValueError(f"{name} must be above 0")
+    return value
+
+
+def count(name: str, value: object) -> int:
+    """A number of things, at least one."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an int, not {type(value).__name__}")
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1")
+    return value
+
+
+def port_range(name: str, value: Sequence[Any]) -> tuple[int, int]:
+    """The first and the last of a range of ports."""
+    try:
+        first, last = value
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must be two ports, the first and the last") from None
+    if not all(isinstance(port, int) and 0 < port < 1 << 16 for port in (first, last)) or first > last:
+        raise ValueError(f"{name} must be two ports from 1 to 65535, the first not above the last")
+    return first, last

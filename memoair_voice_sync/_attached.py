@@ -32,14 +32,14 @@ class AttachedRuntime:
             self._is_checked = True
         return self._transport
 
-    def mark_unreachable(self) -> None:
+    def mark_unreachable(self, transport: RuntimeTransport) -> None:  # noqa: ARG002 - there is but one
         """Say that the runtime did not take a connection: who listens next may be another."""
         self._is_checked = False
 
-    def mark_silent(self) -> None:
+    def mark_silent(self, transport: RuntimeTransport) -> None:
         """Say that the runtime did not answer in time; that is for whoever started it to mend."""
 
-    def mark_heard(self) -> None:
+    def mark_heard(self, transport: RuntimeTransport) -> None:
         """Say that the runtime answered."""
 
     def stop(self, timeout_s: float) -> None:  # noqa: ARG002

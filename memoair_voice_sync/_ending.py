@@ -8,6 +8,9 @@ from contextlib import suppress
 
 import psutil
 
+# How long the system may take to end what was killed.
+_KILL_S = 2.0
+
 
 def end_process(process: subprocess.Popen[bytes], timeout_s: float) -> None:
     """Tell a process and its children to end, and after ``timeout_s`` make them; reap it."""
@@ -30,6 +33,18 @@ def end_process(process: subprocess.Popen[bytes], timeout_s: float) -> None:
     _each(alive, psutil.Process.kill)
     process.wait()
     psutil.wait_procs(alive, timeout_s)
+
+
+def end_tree(process: psutil.Process, timeout_s: float) -> None:
+    """End a process that is somebody else's child, and its children: SIGTERM, after ``timeout_s`` SIGKILL."""
+    family = [process]
+    with suppress(psutil.Error):
+        family += process.children(recursive=True)
+    if timeout_s:
+        _each(family, psutil.Process.terminate)
+        _, family = psutil.wait_procs(family, timeout_s)
+    _each(family, psutil.Process.kill)
+    psutil.wait_procs(family, _KILL_S)
 
 
 def _children(process: subprocess.Popen[bytes]) -> list[psutil.Process]:

@@ -2,11 +2,13 @@
 
 import os
 import shutil
+import subprocess
 import sys
 import sysconfig
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
+from typing import IO
 
 import attrs
 
@@ -38,6 +40,8 @@ class RuntimeSpec:
     storage_root: str | None = None
     org_only: bool = False
     org_file: str | None = None
+    session_id: str | None = None
+    shares: bool = False
     binary: str | None = None
     version: str | None = None
     repo: str | None = None
@@ -45,12 +49,6 @@ class RuntimeSpec:
 
     def environment(self, bind_addr: str) -> dict[str, str]:
         """The environment to start it with; secrets go this way, never by the command line, which anybody can read."""
-        passed_on = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-        for name in _PATHS.intersection(passed_on):  # it starts in another folder
-            passed_on[name] = str(Path(passed_on[name]).absolute())
-        if "PYTHONPATH" in os.environ:
-            entries = os.environ["PYTHONPATH"].split(os.pathsep)
-            passed_on["PYTHONPATH"] = os.pathsep.join(str(Path(entry).absolute()) for entry in entries if entry)
         wanted = {
             "BIND_ADDR": bind_addr,
             "PROJECT_ID": self.project_id,
@@ -64,9 +62,11 @@ class RuntimeSpec:
             "STORAGE_ROOT": str(Path(self.storage_root).absolute()) if self.storage_root else None,
             "ORG_FILE": str(Path(self.org_file).absolute()) if self.org_file else None,
             "MODE": "org_only" if self.org_only else None,
+            "SESSION_ID": self.session_id,
+            "SHARED": "1" if self.shares else None,
             "OWNER_PIPE": "stdin",
         }
-        return passed_on | {f"MEMOAIR_RUNTIME_{name}": value for name, value in wanted.items() if value is not None}
+        return passed_on() | {f"MEMOAIR_RUNTIME_{name}": value for name, value in wanted.items() if value is not None}
 
     def command(self, environ: Mapping[str, str] = os.environ) -> list[str]:
         """The command that starts it; raises ``runtime.not_found`` where there is none.
@@ -82,6 +82,13 @@ class RuntimeSpec:
             return [self._cached(version, environ)]
         return _installed()
 
+    def is_bundled(self, environ: Mapping[str, str] = os.environ) -> bool:
+        """Whether the runtime that was installed with this package is to be used, under this Python."""
+        version = self.version or environ.get("MEMOAIR_RUNTIME_VERSION")
+        is_named = self.binary or environ.get("MEMOAIR_RUNTIME_BINARY")
+        is_other = version and version != _installed_version()
+        return not is_named and not is_other and _is_python()
+
     def _cached(self, version: str, environ: Mapping[str, str]) -> str:
         repo = self.repo or environ.get("MEMOAIR_RUNTIME_REPO") or DEFAULT_REPO
         cache = self.cache_dir or environ.get("MEMOAIR_RUNTIME_CACHE_DIR")
@@ -93,6 +100,42 @@ class RuntimeSpec:
         where = f"in {cache}" if cache else "anywhere: no runtime_cache_dir is set"
         message = f"version {version} of {repo} is not {where}; leave runtime_version out to use the installed runtime"
         raise MemoAirVoiceMemoryError("runtime.not_found", message)
+
+
+def passed_on() -> dict[str, str]:
+    """What a runtime gets of the application's environment."""
+    result = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    for name in _PATHS.intersection(result):  # it starts in another folder
+        result[name] = str(Path(result[name]).absolute())
+    if "PYTHONPATH" in os.environ:
+        entries = os.environ["PYTHONPATH"].split(os.pathsep)
+        result["PYTHONPATH"] = os.pathsep.join(str(Path(entry).absolute()) for entry in entries if entry)
+    return result
+
+
+def start_program(
+    command: Sequence[str], environment: Mapping[str, str], output: IO[bytes], stdin: int = subprocess.PIPE
+) -> "subprocess.Popen[bytes]":
+    """Start a program of ours; raises ``runtime.start_failed``.
+
+    Its standard input tells it, by closing, that we are gone. Ctrl-C does not reach it: that is for the application,
+    which may have last turns to save.
+    """
+    try:
+        return subprocess.Popen(  # noqa: S603 - the program is the operator's choice
+            command,
+            stdin=stdin,
+            stdout=output,
+            stderr=output,
+            env=environment,
+            cwd=Path(sys.executable or "/").anchor,  # `python -m` looks for modules where it starts
+            start_new_session=True,
+            creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+        )
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        message = f"{command[0]} could not be started: {reason}"
+        raise MemoAirVoiceMemoryError("runtime.start_failed", message) from error
 
 
 def _find(named: str) -> str:
@@ -111,8 +154,12 @@ def _installed_version() -> str | None:
         return None
 
 
+def _is_python() -> bool:
+    return "python" in Path(sys.executable or "").name.lower()
+
+
 def _installed() -> list[str]:
-    if "python" in Path(sys.executable or "").name.lower():
+    if _is_python():
         return [sys.executable, "-m", "memoair_runtime"]
     # Within a server that embeds Python, sys.executable is the server.
     script = shutil.which("voice-runtime", path=sysconfig.get_path("scripts")) or shutil.which("voice-runtime")

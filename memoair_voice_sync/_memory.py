@@ -296,17 +296,17 @@ class MemoAirVoiceMemorySync:
                 refusal = None
             except MemoAirVoiceMemoryError as error:
                 if error.code == "runtime.timeout":
-                    self._runtime.mark_silent()
+                    self._runtime.mark_silent(transport)
                     message = f"the runtime did not answer {path} within {timeout_s * 1e3:.0f} ms"
                     raise MemoAirVoiceMemoryError(error.code, message) from error
                 if error.code != "runtime.draining":
-                    self._runtime.mark_heard()
+                    self._runtime.mark_heard(transport)
                     raise
                 refusal = error
             else:
-                self._runtime.mark_heard()
+                self._runtime.mark_heard(transport)
                 return reply
-            self._runtime.mark_unreachable()
+            self._runtime.mark_unreachable(transport)
 
     def _search_in_thread(self) -> Callable[[str, str], Awaitable[str]]:
         from anyio import CapacityLimiter, to_thread

@@ -4,7 +4,7 @@ import json
 import os
 import tempfile
 from contextlib import suppress
-from typing import IO
+from typing import IO, Any
 
 from memoair_voice_sync._log import log
 
@@ -20,12 +20,17 @@ class ProcessOutput:
         self._relayed = 0  # how much has been passed on to our log
 
     def announced_port(self) -> int | None:
-        """The port that the runtime says it listens on; among its first lines, however much it has said since."""
+        """The port that the runtime says it listens on."""
+        told = self.announced("listening")
+        return None if told is None else int(told["port"])
+
+    def announced(self, event: str) -> dict[str, Any] | None:
+        """What the runtime has told of an event; among its first lines, however much it has said since."""
         for line in self._read(0, _HEAD_BYTES).splitlines():
             with suppress(ValueError, TypeError, KeyError):
-                told = json.loads(line)
-                if told["event"] == "listening":
-                    return int(told["port"])
+                told: dict[str, Any] = json.loads(line)
+                if told["event"] == event:
+                    return told
         return None
 
     def tail(self) -> str:

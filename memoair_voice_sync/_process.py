@@ -2,18 +2,16 @@
 
 import os
 import subprocess
-import sys
 import threading
 import time
 import weakref
 from collections.abc import Sequence
 from enum import Enum
-from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from memoair_voice_sync._ending import end_process
 from memoair_voice_sync._errors import MemoAirVoiceMemoryError
-from memoair_voice_sync._launch import RuntimeSpec
+from memoair_voice_sync._launch import RuntimeSpec, start_program
 from memoair_voice_sync._log import log
 from memoair_voice_sync._output import ProcessOutput
 from memoair_voice_sync._port_holder import port_holder
@@ -36,14 +34,14 @@ class RuntimeManager(Protocol):
     def ensure_running(self, deadline: float) -> RuntimeTransport:
         """Return the way to a living runtime, started if need be, by the deadline (monotonic seconds)."""
 
-    def mark_unreachable(self) -> None:
-        """Say that the runtime did not take a connection."""
+    def mark_unreachable(self, transport: RuntimeTransport) -> None:
+        """Say that the runtime at the end of this way did not take a connection."""
 
-    def mark_silent(self) -> None:
-        """Say that the runtime took a call and did not answer in time."""
+    def mark_silent(self, transport: RuntimeTransport) -> None:
+        """Say that it took a call and did not answer in time."""
 
-    def mark_heard(self) -> None:
-        """Say that the runtime answered a call."""
+    def mark_heard(self, transport: RuntimeTransport) -> None:
+        """Say that it answered a call."""
 
     @property
     def pid(self) -> int | None:
@@ -141,21 +139,23 @@ class RuntimeProcess:
             time.sleep(_POLL_S)
         raise MemoAirVoiceMemoryError("runtime.timeout", "the runtime is still starting")
 
-    def mark_unreachable(self) -> None:
+    def mark_unreachable(self, transport: RuntimeTransport) -> None:
         """Say that the runtime did not take a connection or is about to end: it is looked at before the next call."""
         with self._lock:
+            if transport is not self._transport:
+                return  # it has a successor
             if self._state is ProcessState.RUNNING:
                 self._state = ProcessState.DOUBTFUL
             if self._state is ProcessState.ATTACHED and self._transport is not None:
                 self._transport.close()
                 self._state, self._transport = ProcessState.IDLE, None
 
-    def mark_silent(self) -> None:
+    def mark_silent(self, transport: RuntimeTransport) -> None:
         """Say that the runtime took a call and did not answer in time: in a while it will be taken to hang."""
-        if self._silent_since is None:
+        if self._silent_since is None and transport is self._transport:
             self._silent_since = time.monotonic()
 
-    def mark_heard(self) -> None:
+    def mark_heard(self, transport: RuntimeTransport) -> None:  # noqa: ARG002 - at worst it is asked once more
         """Say that the runtime answered a call."""
         self._silent_since = None
 
@@ -220,22 +220,12 @@ class RuntimeProcess:
         address = f"[{self._host}]" if ":" in self._host else self._host
         self._output = ProcessOutput()
         try:
-            self._process = subprocess.Popen(  # noqa: S603 - the program is the operator's choice
-                command,
-                stdin=subprocess.PIPE,  # never written to; its closing tells the runtime that we are gone
-                stdout=self._output.file,
-                stderr=self._output.file,
-                env=self._spec.environment(f"{address}:{self._wanted_port}"),
-                cwd=Path(sys.executable or "/").anchor,  # `python -m` looks for modules where it starts
-                start_new_session=True,  # Ctrl-C is for the application, which may have last turns to save
-                creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
-            )
-        except (OSError, ValueError) as error:
+            environment = self._spec.environment(f"{address}:{self._wanted_port}")
+            self._process = start_program(command, environment, self._output.file)
+        except MemoAirVoiceMemoryError:
             self._output.close()
             self._output = None
-            reason = error.strerror if isinstance(error, OSError) else str(error)
-            message = f"{command[0]} could not be started: {reason}"
-            raise MemoAirVoiceMemoryError("runtime.start_failed", message) from error
+            raise
         self._started_at = time.monotonic()
         self._state = ProcessState.STARTING
 

@@ -1,7 +1,11 @@
 """What the calls return."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from memoair_voice_sync._arguments import LANES
+from memoair_voice_sync._errors import MemoAirVoiceMemoryError
 
 
 @dataclass(frozen=True)
@@ -20,6 +24,31 @@ class SearchResult:
     org: list[dict[str, Any]]
     sources: list[dict[str, Any]]
     trace: dict[str, Any]
+
+
+def degraded_result(
+    error: MemoAirVoiceMemoryError, lanes: Sequence[str] | None, timeout_ms: float, waited_ms: float
+) -> SearchResult:
+    """What a search gives where the memory failed: nothing, and why."""
+    status = "late" if error.code == "runtime.timeout" else "error"
+    return SearchResult(
+        contextText="",
+        profile=None,
+        working=[],
+        permanent=[],
+        org=[],
+        sources=[],
+        trace={
+            "degraded": True,
+            "totalMs": round(waited_ms, 3),
+            "deadlineMs": timeout_ms,
+            "lanes": {
+                lane: {"status": "skipped" if lanes is not None and lane not in lanes else status, "ms": 0.0, "hits": 0}
+                for lane in LANES
+            },
+            "error": {"code": error.code, "message": error.message},
+        },
+    )
 
 
 @dataclass(frozen=True)

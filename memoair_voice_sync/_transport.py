@@ -70,6 +70,11 @@ class RuntimeTransport:
         host = f"[{self._host}]" if ":" in self._host else self._host
         return f"http://{host}:{self._port}"
 
+    @property
+    def port(self) -> int:
+        """The port."""
+        return self._port
+
     def health(self, deadline: float) -> dict[str, Any]:
         """Ask who listens. The token is not shown: it may be a stranger."""
         return self._call("GET", "/v1/runtime/health", None, deadline, {})

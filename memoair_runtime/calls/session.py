@@ -119,7 +119,8 @@ class LoggedSession:
         Where the disk refuses, the fault is raised, and the opening is logged with the first turn that the disk takes.
         """
         with self._lock:
-            self._opening, self._is_opening_due = opening, True
+            is_news = self._state is not SessionState.OPEN or opening != self._logged_opening
+            self._opening, self._is_opening_due = opening, self._is_opening_due or is_news
         with self._writing() as append:
             if self._state is not SessionState.OPEN or opening != self._logged_opening:
                 append([self._opened(now)])

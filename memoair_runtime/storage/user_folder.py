@@ -66,6 +66,11 @@ class UserFolder:
         """What a transformer made of what was said; a cache."""
         return self.path / "vectors.bin"
 
+    @property
+    def lease(self) -> Path:
+        """Where the runtime that serves this user listens, and by which token."""
+        return self.path / "lease.json"
+
     def role(self, name: str) -> Path:
         """The lock of what only one process may do for this user at a time."""
         return self.path / f"{name}.lock"
@@ -117,6 +122,8 @@ def create_project(root: Path, project_id: str) -> None:
 
 
 def _make_named(folder: Path, identifier: str) -> None:
-    make_folder(folder)
+    make_folder(folder.parent)
+    # Its name need not be on the disk before something in it is, and whoever writes that sees to it.
+    folder.mkdir(mode=0o700, exist_ok=True)
     if is_shortened(folder.name) and not (folder / ID_FILE).exists():
         write_file(folder / ID_FILE, identifier.encode(), durable=True)

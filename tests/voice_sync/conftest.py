@@ -1,4 +1,4 @@
-"""Memories that are closed after the test, and the odd things that stand in a runtime's place."""
+"""Memories and clients that are closed after the test, and the odd things that stand in a runtime's place."""
 
 import json
 import signal
@@ -9,6 +9,7 @@ from typing import Any
 
 import psutil
 import pytest
+from support.clients import NewClient, clients_over
 from support.runtimes import PROJECT, USER
 from voice_sync.scripted import Answer, ScriptedServer
 
@@ -47,6 +48,13 @@ def new_memory(storage_root: Path, nothing_left_behind: None) -> Iterator[Callab
 def memory(new_memory: Callable[..., MemoAirVoiceMemorySync]) -> MemoAirVoiceMemorySync:
     """One memory over an empty storage root."""
     return new_memory()
+
+
+@pytest.fixture
+def new_client(storage_root: Path, nothing_left_behind: None) -> Iterator[NewClient]:
+    """Make clients of many callers over one empty storage root."""
+    with clients_over(storage_root) as make:
+        yield make
 
 
 @pytest.fixture

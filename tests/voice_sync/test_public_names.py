@@ -24,10 +24,14 @@ from memoair_voice_sync import (
 SYNC_NAMES = {
     "IndexBuildResult",
     "IndexLoadResult",
+    "MemoAirVoiceClientSync",
     "MemoAirVoiceMemoryError",
     "MemoAirVoiceMemorySync",
     "MemoryToolSync",
+    "RuntimeHandle",
+    "RuntimePool",
     "SearchResult",
+    "VoiceSessionSync",
 }
 PACKAGES = [memoair_voice_sync, memoair_voice]
 
@@ -43,7 +47,12 @@ def parameters(function: Any) -> dict[str, Any]:
 
 def test_the_packages_offer_the_documented_names_and_no_others() -> None:
     assert set(memoair_voice_sync.__all__) == SYNC_NAMES
-    assert set(memoair_voice.__all__) == SYNC_NAMES | {"MemoAirVoiceMemory", "MemoryTool"}
+    assert set(memoair_voice.__all__) == SYNC_NAMES | {
+        "MemoAirVoiceClient",
+        "MemoAirVoiceMemory",
+        "MemoryTool",
+        "VoiceSession",
+    }
 
 
 @pytest.mark.parametrize("package", PACKAGES)

@@ -1,0 +1,234 @@
+"""What a pool of runtimes takes: time to a new caller's first answer, memory, many at once, a durable save, asyncio.
+
+Each figure stands beside what it is measured against, from the same run. Memory is the proportional share (PSS) of the
+host and all runtimes, by the number of runtimes; where the system does not tell it, the private memory (USS).
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import psutil
+from rich.console import Console
+from rich.table import Table
+from workload import Speech, disk_ms, floor_times_ms, median_ms, write_documents
+
+from memoair_voice import MemoAirVoiceClient
+from memoair_voice_sync import MemoAirVoiceClientSync
+
+_PORTS = (20_000, 21_999)
+_PATIENT_MS = 10_000
+_SAVED_BYTES = 60  # of the answer to a save
+
+
+def main() -> int:
+    """Run the benchmark and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--documents", type=int, default=10_000, help="documents of the organisation (default: 10000)")
+    parser.add_argument("--users", type=int, default=100, help="new callers, one after another (default: 100)")
+    parser.add_argument("--sharing", type=int, default=50, help="callers whose memory is measured (default: 50)")
+    parser.add_argument("--live", type=int, default=500, help="runtimes that live at once (default: 500)")
+    parser.add_argument("--threads", type=int, default=32, help="threads, each with a caller of his own (default: 32)")
+    parser.add_argument("--calls", type=int, default=300, help="calls for each median (default: 300)")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="memoair-pool-") as folder:
+        org_file = Path(folder) / "org.jsonl"
+        write_documents(org_file, Speech(), arguments.documents)
+        bench = _Bench(Path(folder), org_file, arguments)
+        result = {
+            **bench.new_users(),
+            **bench.memory(),
+            **bench.many_alive(),
+            **bench.saves(),
+            **bench.threads(),
+            **asyncio.run(bench.asyncio_over_sync()),
+        }
+    if arguments.json:
+        print(json.dumps(result))
+    else:
+        _print(result, arguments)
+    return 0
+
+
+class _Bench:
+    def __init__(self, folder: Path, org_file: Path, arguments: argparse.Namespace) -> None:
+        self._folder = folder
+        self._org_file = org_file
+        self._arguments = arguments
+        self._speech = Speech()
+
+    def new_users(self) -> dict[str, float]:
+        """From a caller that nobody knows to his first answered search, over a pool of the usual size."""
+        with self._client(max_concurrent_users=20) as client:
+            client.load_index(user={"id": "first"}, timeout_s=60)
+
+            def call(number: int) -> None:
+                user = {"id": f"new-{number}", "name": "Dana"}
+                result = client.search_memory(self._speech.sentence(8), user=user, timeout_ms=_PATIENT_MS)
+                assert result.trace["lanes"]["permanent"]["status"] == "ok", result.trace
+
+            began_at = time.perf_counter()
+            median = median_ms(call, self._arguments.users)
+            return {"newUserMs": median, "newUsersTotalS": time.perf_counter() - began_at}
+
+    def memory(self) -> dict[str, float]:
+        """Memory of callers who share the organisation's index, each with a turn saved and a search answered."""
+        count = self._arguments.sharing
+        with self._client(max_concurrent_users=count) as client:
+            for number in range(count):
+                self._greet(client, number)
+            runtimes = [psutil.Process(each["pid"]) for each in client.stats()["runtimes"]]
+            host = [each for each in psutil.Process().children() if "memoair_runtime.host" in " ".join(each.cmdline())]
+            return {"memoryMbEach": sum(map(_memory, runtimes + host)) / count / 1e6}
+
+    def many_alive(self) -> dict[str, float]:
+        """Many runtimes alive at once, each asked once all of them live."""
+        count = self._arguments.live
+        if not count:
+            return {}
+        with self._client(max_concurrent_users=count, with_org=False) as client:
+            for number in range(count):
+                client.load_index(user={"id": f"caller-{number}"}, timeout_s=60)
+            answered = 0
+            for number in range(count):
+                result = client.search_memory("boots", user={"id": f"caller-{number}"}, timeout_ms=_PATIENT_MS)
+                answered += not result.trace["degraded"]
+            pids = {each["pid"] for each in client.stats()["runtimes"]}
+        return {"live": len(pids), "liveAnswered": answered}
+
+    def saves(self) -> dict[str, float]:
+        """A turn saved through the client, beside an echo of the same size, a write and a fdatasync."""
+        calls, speech = self._arguments.calls, self._speech
+        turns = [(speech.sentence(15), speech.sentence(15)) for _ in range(calls)]
+        with self._client() as client:
+            user = {"id": "saver", "name": "Dana"}
+            client.load_index(user=user, timeout_s=60)
+            save_ms = median_ms(
+                lambda i: client.save_response(user_text=turns[i][0], assistant_text=turns[i][1], user=user), calls
+            )
+            line = next(Path(self._folder).glob("root/bench/saver/*/session.jsonl")).read_bytes().splitlines()[-1]
+        turn = {"userText": turns[0][0], "assistantText": turns[0][1]}
+        floor_ms = statistics.median(floor_times_ms(_SAVED_BYTES, turn, calls)) + disk_ms(self._folder, line, calls)
+        return {"saveMs": save_ms, "saveFloorMs": floor_ms, "saveRatio": save_ms / floor_ms}
+
+    def threads(self) -> dict[str, float]:
+        """Searches of many threads, each with a caller of his own, beside those of one."""
+        count, calls = self._arguments.threads, self._arguments.calls
+        with self._client(max_concurrent_users=count) as client:
+            for number in range(count):
+                self._greet(client, number)
+
+            def ask(number: int) -> list[float]:
+                user, times = {"id": f"caller-{number}"}, []
+                for _ in range(calls):
+                    began_at = time.perf_counter()
+                    client.search_memory(self._speech.sentence(8), user=user, timeout_ms=_PATIENT_MS)
+                    times.append((time.perf_counter() - began_at) * 1e3)
+                return times
+
+            alone = statistics.median(ask(0))
+            with ThreadPoolExecutor(count) as threads:
+                began_at = time.perf_counter()
+                times = [each for some in threads.map(ask, range(count)) for each in some]
+                total_s = time.perf_counter() - began_at
+        return {
+            "oneThreadMs": alone,
+            "manyThreadsMs": statistics.median(times),
+            "manyThreadsPerS": len(times) / total_s,
+            "oneThreadPerS": 1e3 / alone,
+        }
+
+    async def asyncio_over_sync(self) -> dict[str, float]:
+        """A search awaited, beside the same one called, in turns."""
+        calls, user = self._arguments.calls, {"id": "async"}
+        awaited, called = [], []
+        async with MemoAirVoiceClient(**self._options()) as client, _entered(self._client()) as sync:
+            await client.load_index(user=user, timeout_s=60)
+            for _ in range(calls):
+                question = self._speech.sentence(8)
+                began_at = time.perf_counter()
+                await client.search_memory(question, user=user, timeout_ms=_PATIENT_MS)
+                middle = time.perf_counter()
+                sync.search_memory(question, user=user, timeout_ms=_PATIENT_MS)  # the same runtime: it is shared
+                awaited.append((middle - began_at) * 1e3)
+                called.append((time.perf_counter() - middle) * 1e3)
+        return {"asyncMs": statistics.median(awaited), "syncMs": statistics.median(called)}
+
+    def _greet(self, client: MemoAirVoiceClientSync, number: int) -> None:
+        user = {"id": f"caller-{number}", "name": "Dana"}
+        client.load_index(user=user, timeout_s=60)
+        client.save_response(user_text=self._speech.sentence(15), assistant_text=self._speech.sentence(15), user=user)
+        client.search_memory(self._speech.sentence(8), user=user, timeout_ms=_PATIENT_MS)
+
+    def _client(self, *, max_concurrent_users: int = 20, with_org: bool = True) -> MemoAirVoiceClientSync:
+        return MemoAirVoiceClientSync(**self._options(max_concurrent_users, with_org=with_org))
+
+    def _options(self, max_concurrent_users: int = 20, *, with_org: bool = True) -> dict[str, Any]:
+        return {
+            "api_key": "memoair_pk_bench",
+            "project_id": "bench",
+            "agent_id": "agent_bench",
+            "storage_root": str(self._folder / "root"),
+            "org_file": str(self._org_file) if with_org else None,
+            "max_concurrent_users": max_concurrent_users,
+            "runtime_port_range": _PORTS,
+        }
+
+
+class _entered:  # noqa: N801 - a context manager, used as one
+    """A sync client in an async block."""
+
+    def __init__(self, client: MemoAirVoiceClientSync) -> None:
+        self._client = client
+
+    async def __aenter__(self) -> MemoAirVoiceClientSync:
+        return self._client
+
+    async def __aexit__(self, *_: object) -> None:
+        self._client.close()
+
+
+def _memory(process: psutil.Process) -> int:
+    told = process.memory_full_info()
+    return int(getattr(told, "pss", 0) or told.uss)
+
+
+def _print(result: dict[str, float], arguments: argparse.Namespace) -> None:
+    table = Table(f"{arguments.documents} documents, {os.cpu_count()} CPUs", "measured", "beside")
+    rows: list[tuple[str, Callable[[], str], Callable[[], str]]] = [
+        ("new caller to first answer, median", lambda: f"{result['newUserMs']:.1f} ms", lambda: ""),
+        (f"{arguments.users} new callers", lambda: f"{result['newUsersTotalS']:.2f} s", lambda: ""),
+        (f"memory each, {arguments.sharing} callers", lambda: f"{result['memoryMbEach']:.1f} MB", lambda: ""),
+        ("runtimes alive, answering", lambda: f"{result['live']}", lambda: f"{result['liveAnswered']}"),
+        (
+            "turn saved, durable",
+            lambda: f"{result['saveMs']:.2f} ms",
+            lambda: f"{result['saveRatio']:.2f}x of {result['saveFloorMs']:.2f} ms",
+        ),
+        (
+            f"search, {arguments.threads} threads",
+            lambda: f"{result['manyThreadsMs']:.2f} ms, {result['manyThreadsPerS']:.0f} a second",
+            lambda: f"one: {result['oneThreadMs']:.2f} ms, {result['oneThreadPerS']:.0f} a second",
+        ),
+        ("search awaited", lambda: f"{result['asyncMs']:.2f} ms", lambda: f"called: {result['syncMs']:.2f} ms"),
+    ]
+    for label, measured, beside in rows:
+        try:
+            table.add_row(label, measured(), beside())
+        except KeyError:  # it was left out
+            table.add_row(label, "", "")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

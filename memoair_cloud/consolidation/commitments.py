@@ -1,0 +1,101 @@
+"""What the agent has promised the caller, or says to have done for him.
+
+Nothing else that an agent says is learned: he repeats what the memory told him.
+"""
+
+import re
+
+from memoair_cloud.consolidation.finding import fact
+from memoair_cloud.consolidation.moments import moment_in
+from memoair_cloud.consolidation.records import AGENT, Fact, Kind, Turn
+from memoair_cloud.consolidation.words import key
+
+_DO = (
+    "call ring phone email text send post book arrange ship refund remind transfer schedule cancel reserve"
+    " order deliver collect replace"
+    " credit forward upgrade waive mail extend"
+).split()
+_DO_BACK = (
+    r"get back to you|follow up with you|let you know|pick (?:up|you up)|drop off|pick you up|set aside|put you through"
+)
+_DONE = (
+    "booked scheduled reserved arranged sent cancelled canceled changed updated added ordered refunded upgraded"
+    " extended noted registered"
+    " credited waived transferred rescheduled moved"
+).split()
+_WILL = re.compile(
+    rf"^(?P<who>i|we|the (?:courier|driver|engineer|technician|doctor|nurse|team|manager)|someone"
+    rf"|a colleague)(?:'ll| will)(?: also| then)* (?P<what>(?:{'|'.join(_DO)}|{_DO_BACK})\b.*)$",
+    re.IGNORECASE,
+)
+_HAVE_DONE = re.compile(
+    rf"^(?P<who>i|we)(?:'ve| have)(?: also| just| now)* (?P<what>(?:{'|'.join(_DONE)}|put (?:down|a|an|the|you)"
+    rf"|set up)\b.*)$",
+    re.IGNORECASE,
+)
+_UNSURE = re.compile(
+    r"\b(?:if|unless|would|could|might|may|can|once you|whether|should|try|when you|as soon as)\b|\?\s*$|[\"\u201c]",
+    re.IGNORECASE,
+)
+_POINTING = re.compile(
+    r"\b(?:it|that|this|those|these|them|they|(?<!and )(?<!to )(?<!at )one|something|anything|some|her|him|same"
+    r"|here|what)\b",
+    re.IGNORECASE,
+)
+_CLAUSE = re.compile(
+    r",?\s+(?:so|and|but|because)\s+(?=(?:i|i'll|i've|we|we'll|we've|you|it|it's|that|that's|the|please)\b)"
+    r"|;\s+|\s-+\s",
+    re.IGNORECASE,
+)
+_OPENING = re.compile(
+    r"^(?:(?:okay|ok|sure|thanks|thank you|of course|great|right|so|then|and|no problem|perfect|alright"
+    r"|yes)\b[\s,!.]*(?:[A-Z][a-z]+, )?)+",
+    re.IGNORECASE,
+)
+_TO_YOU = {
+    "you": "{caller}",
+    "your": "{caller}'s",
+    "yours": "{caller}'s",
+    "me": "{agent}",
+    "my": "{agent}'s",
+    "us": "{agent}",
+    "our": "{agent}'s",
+}
+_TO_WHOM = re.compile(r"\b(?:" + "|".join(sorted(_TO_YOU, key=len, reverse=True)) + r")\b(?!')", re.IGNORECASE)
+_LONGEST = 24
+
+
+def commitments(turn: Turn, sentences: tuple[str, ...]) -> list[Fact]:
+    """The commitments in an agent's sentences."""
+    found = []
+    for sentence in sentences:
+        if _UNSURE.search(sentence):
+            continue
+        for clause in _CLAUSE.split(sentence):
+            told = _OPENING.sub("", clause).strip(" .,!")
+            match = _WILL.match(told) or _HAVE_DONE.match(told)
+            if match and (
+                one := _committed(
+                    turn,
+                    match["who"],
+                    match["what"],
+                    is_done="will" not in told[: match.start("what")] and "'ll" not in told[: match.start("what")],
+                )
+            ):
+                found.append(one)
+    return found
+
+
+def _committed(turn: Turn, who: str, what: str, *, is_done: bool) -> Fact | None:
+    if not 2 <= len(what.split()) <= _LONGEST or _POINTING.search(what):
+        return None
+    caller, agent = turn.caller.split()[:1] or ["the caller"], turn.agent or "The agent"
+    moment = moment_in(what, turn.said_at.date(), is_past=False)
+    action = f"{what[: moment.start].rstrip(' ,')} {what[moment.end :].strip(' ,')}".strip() if moment else what
+    days = f" {moment.words}" if moment else ""
+    doer = agent if who.lower() in ("i", "we") else f"{who[0].upper()}{who[1:]}"
+    words = {word: form.format(caller=caller[0], agent=agent) for word, form in _TO_YOU.items()}
+    shown = _TO_WHOM.sub(lambda match: words[match[0].lower()], action)
+    value = moment.words if moment else "yes"
+    text = f"{doer} {'has' if is_done else 'will'} {shown}{days}"
+    return fact(turn, Kind.COMMITMENT, text, f"commitment: {key(action)}", value, subject=AGENT, moment=moment)

@@ -1,0 +1,72 @@
+"""What the rules of the default extractor read from, and how they write down what they find."""
+
+from collections.abc import Callable, Iterable
+from datetime import date
+from itertools import chain
+
+import attrs
+
+from memoair_cloud.consolidation.moments import Moment
+from memoair_cloud.consolidation.records import CALLER, Fact, Kind, Turn
+
+
+@attrs.frozen
+class Heard:
+    """One statement of the caller, the turn it was said in, and what both had said right before."""
+
+    clause: str
+    turn: Turn
+    asked: str = ""  # the agent's words of the turn before
+    said: str = ""  # the caller's own words of the turn before
+    is_cased: bool = True
+
+    @property
+    def who(self) -> str:
+        """How the caller is called in a sentence."""
+        return self.turn.caller.split()[0] if self.turn.caller.split() else "The caller"
+
+    @property
+    def whose(self) -> str:
+        """The same, as an owner."""
+        return f"{self.who}'s"
+
+    @property
+    def today(self) -> date:
+        """The day it was said on."""
+        return self.turn.said_at.date()
+
+
+Rule = Callable[[Heard], Iterable[Fact]]
+
+
+def fact(
+    turn: Turn,
+    kind: Kind,
+    text: str,
+    attribute: str,
+    value: str,
+    *,
+    subject: str = CALLER,
+    is_one_of_many: bool = False,
+    moment: Moment | None = None,
+) -> Fact:
+    """A fact that a turn tells."""
+    return Fact(
+        kind=kind,
+        text=f"{text.strip(' .,')}.",
+        subject=subject,
+        attribute=attribute,
+        value=value,
+        event_id=turn.event_id,
+        session_id=turn.session_id,
+        number=turn.number,
+        said_at=turn.said_at,
+        holds_from=moment.first if moment else None,
+        holds_until=moment.last if moment else None,
+        is_one_of_many=is_one_of_many,
+    )
+
+
+def found_by(rules: Iterable[Rule], heard: Heard) -> list[Fact]:
+    """What these rules find in a statement."""
+    return list(chain.from_iterable(rule(heard) for rule in rules))

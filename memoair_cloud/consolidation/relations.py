@@ -1,0 +1,144 @@
+"""The caller's people and animals."""
+
+import re
+from collections.abc import Iterator
+
+from memoair_cloud.consolidation.finding import Heard, fact
+from memoair_cloud.consolidation.records import NOTHING, Fact, Kind
+from memoair_cloud.consolidation.words import name_in
+
+# Of these there is one at a time; of the others there may be several, so that another name contradicts nothing.
+_ONE = frozenset("wife husband mother mum mom father dad fiance fiancee spouse landlord boss".split())
+PETS = frozenset(
+    "dog cat puppy kitten pup parrot rabbit hamster horse pony tortoise turtle snake goldfish budgie".split()
+)
+_MANY = frozenset(
+    "son daughter brother sister child baby kid twin nephew niece cousin uncle aunt friend neighbour neighbor"
+    " partner boyfriend"
+    " girlfriend grandson granddaughter grandmother grandfather grandma grandpa colleague coworker roommate"
+    " flatmate doctor physiotherapist dentist"
+    " stepson stepdaughter carer nurse".split()
+)
+_KIN = "|".join(sorted(_ONE | PETS | _MANY, key=len, reverse=True))
+_LEAD = r"(?:best |older |younger |elder |little |big |eldest |youngest |oldest |late |new |other |twin )*"
+_CALLED = re.compile(
+    rf"\b(?:my|our) (?P<lead>{_LEAD})(?P<kin>{_KIN})(?:,? (?:is|was)|'s) (?:called|named)\s+", re.IGNORECASE
+)
+_NAME_IS = re.compile(
+    rf"\b(?:my|our) (?P<lead>{_LEAD})(?P<kin>{_KIN})(?:'s|s') name(?: is|'s)\s+|\bthe name of (?:my"
+    rf"|our) (?P<of_lead>{_LEAD})(?P<of_kin>{_KIN}) is\s+",
+    re.IGNORECASE,
+)
+_HAVE_NAMED = re.compile(
+    rf"\b(?:i|we)(?: have|'ve got| got|'ve| have got| adopted| just adopted"
+    rf"| just got) an? (?P<lead>(?:[\w-]+ ){{0,2}}?)(?P<kin>{_KIN}),? (?:called|named|whose name is)\s+",
+    re.IGNORECASE,
+)
+_BESIDE = re.compile(rf"\b(?P<my>[Mm]y|[Oo]ur) (?P<lead>{_LEAD})(?P<kin>{_KIN}),? (?=[A-Z][a-z])")
+# "My wife Ann", "my son, Jo, ...": what follows a name must not make it another's ("my dog Shelter Fund").
+_BESIDE_END = re.compile(
+    r"^(?:\s*$|,|\s+(?:is|was|has|had|and|loves|likes|lives|works|will|just|who|got|started|does|came|in|at|to)\b)"
+)
+_HAVE = re.compile(
+    rf"\b(?:i|we)(?: have|'ve got| have got) (?P<count>a|an|one|two|three|four|five|six) (?P<lead>(?:young "
+    rf"|small |little |teenage |grown )?)(?P<kin>(?:{_KIN})s?|children|kids|puppies)(?=$|,| (?:and|at home|now)\b)",
+    re.IGNORECASE,
+)
+_NO_MORE = re.compile(
+    rf"\b(?:i|we) (?:don't|do not|no longer) have (?:a|an|the|any|my|our) (?P<kin>{_KIN})s?(?: any ?more"
+    rf"| any longer| now)?$"
+    rf"|\b(?:my|our) (?P<dead>{_KIN})(?: [A-Z]\w+)? (?:died|passed away)\b",
+    re.IGNORECASE,
+)
+_MARRIED = re.compile(
+    r"\bi(?:'m| am) (?:happily |now )?(?P<state>married|divorced|widowed|single"
+    r"|engaged)(?: to (?P<to>[A-Z]\w+))?(?=$|,| (?:and|with|now)\b)",
+    re.IGNORECASE,
+)
+_KIN_HOME = re.compile(
+    rf"\b[Mm]y (?P<kin>{_LEAD}(?:{_KIN}))(?: (?P<name>[A-Z][a-z]+))? lives (?:\w+ )?in"
+    rf" (?P<place>[A-Z][\w'-]+(?: [A-Z][\w'-]+)*)(?!\w)"
+)
+_ASKED = re.compile(
+    rf"\byour (?P<lead>{_LEAD})(?P<kin>{_KIN})(?:'s|s') name\b|\b(?:what's|what is) (?:her|his|its"
+    rf"|their) name\b|\bname of your (?P<of>{_KIN})\b",
+    re.IGNORECASE,
+)
+_MENTIONED = re.compile(rf"\b(?:my|our) (?:{_LEAD})(?P<kin>{_KIN})\b", re.IGNORECASE)
+
+
+def named(heard: Heard) -> Iterator[Fact]:
+    """Who of the caller's people has which name."""
+    clause = heard.clause
+    for pattern in (_CALLED, _NAME_IS, _HAVE_NAMED):
+        if told := pattern.search(clause):
+            parts = told.groupdict()
+            name = name_in(clause[told.end() :], is_cased=heard.is_cased)
+            if name:
+                yield _named(heard, parts.get("kin") or parts["of_kin"], name)
+    for beside in _BESIDE.finditer(clause):
+        name = name_in(clause[beside.end() :])
+        if name and _BESIDE_END.match(clause[beside.end() + len(name) :]):
+            yield _named(heard, beside["kin"], name)
+
+
+def answered(heard: Heard) -> Iterator[Fact]:
+    """A name that is the answer to the agent's question for it."""
+    asked = list(_ASKED.finditer(heard.asked))
+    if not asked or not heard.asked.rstrip().endswith("?"):
+        return
+    kin = asked[-1]["kin"] or asked[-1]["of"]
+    if not kin:
+        mentioned = _MENTIONED.findall(f"{heard.said} {heard.asked}".replace("your ", "my "))
+        kin = mentioned[-1] if len({each.lower() for each in mentioned}) == 1 else None
+    name = name_in(heard.clause)
+    if kin and name and len(name) == len(heard.clause):
+        yield _named(heard, kin, name)
+
+
+def kept(heard: Heard) -> Iterator[Fact]:
+    """Whom the caller has, or has no longer."""
+    clause, turn = heard.clause, heard.turn
+    if lost := _NO_MORE.search(clause):
+        kin = _plain(lost["kin"] or lost["dead"])
+        is_change = re.search(r"no longer|any ?more|any longer| now$", lost[0], re.IGNORECASE)
+        has_none = f"{heard.who} no longer has a {kin}" if is_change else f"{heard.who} has no {kin}"
+        said = has_none if lost["kin"] else f"{heard.whose} {kin} has died"
+        yield fact(turn, Kind.RELATION, said, kin, NOTHING, is_one_of_many=True)
+    elif have := _HAVE.search(clause):
+        kin, count = have["kin"].lower(), have["count"].lower()
+        yield fact(
+            turn,
+            Kind.RELATION,
+            f"{heard.who} has {count} {have['lead'].lower()}{kin}",
+            f"number of {kin.rstrip('s')}s",
+            count,
+        )
+    if married := _MARRIED.search(clause):
+        state = married["state"].lower()
+        yield fact(turn, Kind.RELATION, f"{heard.who} is {state}", "marital status", state)
+    if home := _KIN_HOME.search(clause):
+        kin = home["kin"].lower()
+        text = f"{heard.whose} {kin}{' ' + home['name'] if home['name'] else ''} lives in {home['place']}"
+        yield fact(turn, Kind.RELATION, text, "home", home["place"], subject=f"{kin} {home['name'] or ''}".strip())
+
+
+def _named(heard: Heard, kin: str, name: str) -> Fact:
+    kin = _plain(kin)
+    text = f"{heard.whose} {kin} is called {name}"
+    return fact(heard.turn, Kind.RELATION, text, kin, name, is_one_of_many=kin not in _ONE)
+
+
+def _plain(kin: str) -> str:
+    return {
+        "mom": "mum",
+        "mother": "mum",
+        "father": "dad",
+        "pup": "dog",
+        "puppy": "dog",
+        "kitten": "cat",
+        "neighbor": "neighbour",
+    }.get(kin.lower(), kin.lower())
+
+
+RULES = (named, kept, answered)

@@ -1,0 +1,250 @@
+"""The runtime host: a process that has everything imported and mapped, and forks a runtime whenever it is asked to.
+
+A client starts it as ``python -m memoair_runtime.host`` with a Unix socket for its standard input. Each request on that
+socket is one line, ``{"ports": [first, last]}``, that comes with a descriptor: the runtime's own socket to the client.
+The host finds a port, listens on it, forks, and hands both to the child, which reads from its socket for whom it is
+(the environment of docs/runtime-http.md as a JSON object), and writes to it where it listens. So secrets pass from the
+client to the runtime and never through the host. What becomes of a child is told on the host's socket:
+``{"pid", "exitCode"}``.
+
+It has one thread only, since a fork copies no other. When the client ends, however it does, its ends of all sockets
+close: the runtimes drain, and the host ends after them.
+"""
+
+import array
+import gc
+import json
+import logging
+import os
+import selectors
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from memoair_runtime.http.routes import PREFIX, Routes
+from memoair_runtime.lifecycle import Lifecycle
+from memoair_runtime.owner import Owner
+from memoair_runtime.process import EXIT_SETTINGS, bind, serve, set_up_logging
+from memoair_runtime.service import RuntimeService
+from memoair_runtime.settings import Settings, SettingsError
+from memoair_runtime.storage.lease import Lease
+from memoair_runtime.storage.user_folder import UserFolder
+
+# How long runtimes may take to drain once the client is gone; what is still there then hangs.
+_LONGEST_END_S = 8.0
+_HOST = "127.0.0.1"
+_LONGEST_LINE = 1 << 16
+_LONGEST_WARM_UP_S = 5.0
+_A_CALL: tuple[tuple[str, dict[str, object]], ...] = (
+    ("session/start", {"workspaceId": "warm", "userId": "up", "metadata": {"user": {"id": "up", "name": "Dana"}}}),
+    ("turn/after", {"turnId": "1", "userText": "When do you open on Monday?", "assistantText": "We open at nine."}),
+    ("turn/after", {"turnId": "2", "userText": "No, I said Tuesday.", "assistantText": "At ten."}),
+    ("search_memory", {"query": "When did I say that you open?"}),
+    ("session/end", {"reason": "warm"}),
+)
+
+
+def main() -> int:
+    """Serve as a host until the client is gone; return the exit code."""
+    if not hasattr(os, "fork"):
+        print("memoair_runtime.host: this system can't fork", file=sys.stderr)  # noqa: T201
+        return EXIT_SETTINGS
+    set_up_logging()
+    control = socket.socket(fileno=os.dup(0))
+    warm_up()
+    gc.collect()
+    gc.freeze()  # what was made so far is never looked at again, so its pages stay shared
+    _Host(control).run()
+    return 0
+
+
+def warm_up() -> None:
+    """Go the whole way of a call once, in a folder that is thrown away: no runtime pays again for what that takes."""
+    before = threading.active_count()
+    with tempfile.TemporaryDirectory(prefix="memoair-host-") as folder:
+        settings = Settings("warm", "up", Path(folder))
+        lease = Lease(UserFolder(settings.storage_root, settings.project_id, settings.user_id))
+        lease.take("", 0, None, None)
+        lifecycle = Lifecycle()
+        service = RuntimeService(settings, lifecycle)
+        service.load()
+        routes = Routes(service)
+        answers: list[object] = []
+        for path, body in _A_CALL:
+            routes.find("POST", f"{PREFIX}{path}").answer(
+                msgspec.json.encode({"sessionId": "1", **body}), answers.append
+            )
+        service.close(time.monotonic() + _LONGEST_WARM_UP_S)
+        lifecycle.close()
+        lease.leave()
+    deadline = time.monotonic() + _LONGEST_WARM_UP_S
+    while threading.active_count() > before and time.monotonic() < deadline:
+        time.sleep(0.001)
+
+
+class _Host:
+    """The loop. ``_children`` are the runtimes that have not ended."""
+
+    def __init__(self, control: socket.socket) -> None:
+        self._control = control
+        self._children: set[int] = set()
+        self._next_port = 0
+        self._unread = b""
+        self._descriptors: list[int] = []  # that came and belong to requests whose lines have not been read
+        self._woken, self._wake = socket.socketpair()
+        self._wake.setblocking(False)
+        self._woken.setblocking(False)
+
+    def run(self) -> None:
+        """Fork whenever the client asks; when it is gone, wait for what was forked."""
+        signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)  # only wakes the loop
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the application
+        try:
+            self._serve()
+        finally:
+            self._end_children()
+
+    def _serve(self) -> None:
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._control, selectors.EVENT_READ)
+            selector.register(self._woken, selectors.EVENT_READ)
+            while True:
+                ready = {key.fileobj for key, _ in selector.select()}
+                if self._woken in ready:
+                    with suppress(BlockingIOError):
+                        self._woken.recv(1 << 10)
+                    self._reap()
+                if self._control in ready and not self._read():
+                    return
+
+    def _read(self) -> bool:
+        """Read what the client asks and do it; tell whether the client is still there."""
+        try:
+            content, ancillary, _, _ = self._control.recvmsg(_LONGEST_LINE, socket.CMSG_SPACE(64 * 4))
+        except InterruptedError:
+            return True
+        except OSError:
+            return False
+        for _, kind, data in ancillary:
+            if kind == socket.SCM_RIGHTS:
+                descriptors = array.array("i")
+                descriptors.frombytes(data[: len(data) - len(data) % descriptors.itemsize])
+                self._descriptors.extend(descriptors)
+        if not content:
+            return False
+        *lines, self._unread = (self._unread + content).split(b"\n")
+        for line in lines:
+            self._start(line, self._descriptors.pop(0))
+        return True
+
+    def _start(self, line: bytes, channel: int) -> None:
+        owner = Owner(channel, channel)
+        try:
+            first, last = json.loads(line)["ports"]
+            listener = self._listen(first, last)
+            if listener is None:
+                owner.tell({"event": "failed", "code": "pool.port_exhausted"})
+                return
+            with listener:
+                pid = os.fork()
+                if pid == 0:
+                    self._become_runtime(listener, channel, owner)
+            self._children.add(pid)
+        except OSError as error:  # there is no room for another process
+            owner.tell({"event": "failed", "code": "runtime.start_failed", "message": str(error.strerror)})
+        finally:
+            os.close(channel)
+
+    def _listen(self, first: int, last: int) -> socket.socket | None:
+        """Listen on a port of the range, each in its turn: one that was just given back may still be remembered."""
+        count = last - first + 1
+        for number in range(count):
+            port = first + (self._next_port + number) % count
+            try:
+                listener = bind(_HOST, port)
+            except OSError:
+                continue
+            self._next_port = (port - first + 1) % count
+            return listener
+        return None
+
+    def _become_runtime(self, listener: socket.socket, channel: int, owner: Owner) -> None:
+        """In the child: serve, and never come back."""
+        code = 1
+        try:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            for each in (self._control, self._woken, self._wake):
+                each.close()
+            for descriptor in self._descriptors:
+                os.close(descriptor)
+            nothing = os.open(os.devnull, os.O_RDONLY)
+            os.dup2(nothing, 0)  # it was the host's socket
+            os.close(nothing)
+            code = _serve_as_told(listener, channel, owner)
+        except BaseException as error:  # noqa: BLE001 - the host's stack lies above, and must not be come back to
+            logging.getLogger(__name__).error("a runtime failed: action=runtime_failed error=%s", type(error).__name__)
+        finally:
+            logging.shutdown()
+            os._exit(code)
+
+    def _reap(self) -> None:
+        while self._children:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if not pid:
+                return
+            self._children.discard(pid)
+            event = {"pid": pid, "exitCode": os.waitstatus_to_exitcode(status)}
+            with suppress(OSError):  # the client is gone
+                self._control.sendall(json.dumps(event).encode() + b"\n")
+
+    def _end_children(self) -> None:
+        """Wait until the runtimes have drained: each has seen the client end. Who hangs is made to end."""
+        deadline = time.monotonic() + _LONGEST_END_S
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._woken, selectors.EVENT_READ)
+            self._reap()
+            while self._children and (left := deadline - time.monotonic()) > 0:
+                selector.select(left)
+                with suppress(BlockingIOError):
+                    self._woken.recv(1 << 10)
+                self._reap()
+        for pid in self._children:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            with suppress(ChildProcessError):
+                os.waitpid(pid, 0)
+
+
+def _serve_as_told(listener: socket.socket, channel: int, owner: Owner) -> int:
+    """Read from the client what to serve, and do so until the end is asked for; return the exit code."""
+    told = b""
+    while not told.endswith(b"\n"):
+        content = os.read(channel, _LONGEST_LINE)
+        if not content:
+            return 0  # the client changed its mind, or is gone
+        told += content
+    environment: dict[str, Any] = json.loads(told)
+    try:
+        settings = Settings.from_environ(environment)
+    except SettingsError as error:
+        owner.tell({"event": "failed", "code": "runtime.start_failed", "message": str(error)})
+        return EXIT_SETTINGS
+    serve(settings, listener, owner)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

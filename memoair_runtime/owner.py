@@ -1,0 +1,45 @@
+"""The owner: whoever started this runtime is told what became of it, and is not outlived."""
+
+import json
+import logging
+import os
+import threading
+from typing import Any
+
+from memoair_runtime.lifecycle import Lifecycle
+
+log = logging.getLogger(__name__)
+
+
+class Owner:
+    """The way to whoever started this process: a descriptor that closes when he ends, and one that he reads.
+
+    Either may be missing: a runtime that was started by hand runs until it is told to end.
+    """
+
+    def __init__(self, watched: int | None, told: int | None) -> None:
+        self._watched = watched
+        self._told = told
+
+    def tell(self, event: dict[str, Any]) -> None:
+        """Tell of an event, as one line of JSON."""
+        if self._told is None:
+            return
+        try:
+            os.write(self._told, json.dumps(event).encode() + b"\n")
+        except OSError:
+            log.debug("nobody hears what we tell: action=tell_failed event=%s", event["event"])
+
+    def watch(self, lifecycle: Lifecycle) -> None:
+        """Ask for the end when the owner ends, however he does: the system closes his end then."""
+        if self._watched is not None:
+            watch = threading.Thread(target=self._wait, args=(self._watched, lifecycle), name="owner", daemon=True)
+            watch.start()
+
+    def _wait(self, watched: int, lifecycle: Lifecycle) -> None:
+        try:
+            while os.read(watched, 1 << 12):
+                pass
+        except OSError:
+            log.debug("the owner can't be watched: action=owner_gone")
+        lifecycle.ask_to_end()

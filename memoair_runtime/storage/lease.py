@@ -1,0 +1,107 @@
+"""The lease: which runtime serves a caller on this machine, so that several clients use one instead of rivals.
+
+The right to serve is a lock that dies with its holder; the file beside it says where the holder listens, for whoever
+comes second. It holds the token, so only the user himself may read it.
+"""
+
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import psutil
+
+from memoair_runtime.storage.durable import write_file
+from memoair_runtime.storage.role import Role
+from memoair_runtime.storage.user_folder import UserFolder
+
+# How long a holder has to say where it listens: it does so within milliseconds, and may be on its way out.
+_PATIENCE_S = 1.0
+_POLL_S = 0.005
+_HAS_PROC = Path("/proc/self/stat").is_file()
+
+
+class Holder(msgspec.Struct, frozen=True, rename="camel"):
+    """A runtime that serves a caller. ``session_id`` is the call that its client opened it for."""
+
+    pid: int
+    create_time: float  # see `birth_of`
+    host: str
+    port: int
+    token: str | None
+    session_id: str | None
+
+    def lives(self) -> bool:
+        """Whether the very process that wrote this still runs."""
+        return birth_of(self.pid) == self.create_time
+
+
+def birth_of(pid: int) -> float | None:
+    """When a process was born, by a clock that nobody sets, if the system has one; None where there is no such process.
+
+    As `memoair_voice_sync._started` reads it.
+    """
+    try:
+        if _HAS_PROC:  # in ticks since the boot; psutil adds a moment to it that moves with the clock
+            return float(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+        return psutil.Process(pid).create_time()
+    except (OSError, ValueError, IndexError, psutil.Error):
+        return None
+
+
+_read = msgspec.json.Decoder(Holder).decode
+
+
+class Lease:
+    """The right of one runtime to serve a caller."""
+
+    def __init__(self, folder: UserFolder) -> None:
+        self._folder = folder
+        self._role = Role(folder.role("runtime"))
+        self._is_ours = False
+
+    def take(self, host: str, port: int, token: str | None, session_id: str | None) -> Holder | None:
+        """Take the lease, and tell where we listen; or return who else holds it.
+
+        Returns None also where the disk can't be written, or where the holder is stuck: two runtimes of one caller are
+        better than none.
+        """
+        try:
+            self._folder.create()
+        except OSError:
+            return None
+        deadline = time.monotonic() + _PATIENCE_S
+        while not self._role.take():
+            holder = self._holder()
+            if holder is not None:
+                return holder
+            if time.monotonic() > deadline:
+                return None
+            time.sleep(_POLL_S)
+        holder = Holder(os.getpid(), birth_of(os.getpid()) or 0.0, host, port, token, session_id)
+        with suppress(OSError):
+            write_file(self._folder.lease, msgspec.json.encode(holder), durable=False)
+            self._is_ours = True
+        return None
+
+    def leave(self) -> None:
+        """Let the next one have it."""
+        if self._is_ours:
+            with suppress(OSError):
+                self._folder.lease.unlink()
+            self._is_ours = False
+        self._role.leave()
+
+    def _holder(self) -> Holder | None:
+        try:
+            holder = _read(self._folder.lease.read_bytes())
+        except (OSError, msgspec.MsgspecError):
+            return None
+        return holder if holder.lives() else None
+
+
+def told(holder: Holder) -> dict[str, Any]:
+    """A holder as it is told to a client."""
+    return {"event": "leased", **msgspec.to_builtins(holder)}

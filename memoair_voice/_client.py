@@ -1,0 +1,65 @@
+"""Memory for many callers at once, awaited."""
+
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from memoair_voice._threads import awaited, same_parameters
+from memoair_voice_sync import MemoAirVoiceClientSync, VoiceSessionSync
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from typing_extensions import Self
+
+
+class VoiceSession:
+    """`VoiceSessionSync`, awaited: one caller's runtime, pinned for many calls."""
+
+    def __init__(self, sync: VoiceSessionSync) -> None:
+        self._sync = sync
+
+    search_memory = awaited(VoiceSessionSync.search_memory, abandon=True)
+    save_response = awaited(VoiceSessionSync.save_response)
+    aclose = awaited(VoiceSessionSync.close)
+
+    async def __aenter__(self) -> "Self":
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+class MemoAirVoiceClient:
+    """`MemoAirVoiceClientSync` for asyncio and trio: the same arguments, methods and errors, awaited.
+
+    A search that is cancelled is given up at once, and gives its place in the pool back when its time is over. A save
+    that is cancelled still happens; the cancellation comes after it. Use it in an ``async with`` block, or await
+    `aclose`.
+    """
+
+    @same_parameters(MemoAirVoiceClientSync.__init__)
+    def __init__(self, **arguments: Any) -> None:
+        self._sync = MemoAirVoiceClientSync(**arguments)
+
+    def __repr__(self) -> str:
+        return f"<MemoAirVoiceClient {self._sync!r}>"
+
+    search_memory = awaited(MemoAirVoiceClientSync.search_memory, abandon=True)
+    save_response = awaited(MemoAirVoiceClientSync.save_response)
+    load_index = awaited(MemoAirVoiceClientSync.load_index)
+    stats = awaited(MemoAirVoiceClientSync.stats)
+    aclose = awaited(MemoAirVoiceClientSync.close)
+
+    async def session(self, *, user: "Mapping[str, Any] | None" = None, user_id: str | None = None) -> VoiceSession:
+        """Pin a caller's runtime for many calls: use the session in an ``async with`` block, or await its `aclose`."""
+        return VoiceSession(self._sync.session(user=user, user_id=user_id))
+
+    async def __aenter__(self) -> "Self":
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()

@@ -1,0 +1,167 @@
+"""What the client asks of one caller's runtime: the call opened, asked, told, and opened again where it had ended."""
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from memoair_voice_sync._errors import MemoAirVoiceMemoryError
+from memoair_voice_sync._handle import RuntimeHandle
+from memoair_voice_sync._log import log
+from memoair_voice_sync._memory import ORG_ONLY_USER, MemoAirVoiceMemorySync
+from memoair_voice_sync._results import IndexLoadResult, SearchResult
+from memoair_voice_sync._transport import RuntimeUnreachable
+from memoair_voice_sync._user import User
+
+R = TypeVar("R")
+
+# How long noting who calls may take, behind a search.
+_OPENING_S = 5.0
+_LOOK_S = 0.005
+
+
+class CallerCalls:
+    """Calls over the handles of one pool. Safe to use from any thread."""
+
+    def __init__(self, project_id: str, *, org_only: bool) -> None:
+        self._project_id = project_id
+        self._org_only = org_only
+
+    def search(
+        self, handle: RuntimeHandle, user: User, query: str, options: Mapping[str, Any], deadline: float
+    ) -> SearchResult:
+        """Recall what matters, by the deadline (monotonic seconds)."""
+
+        def ask(memory: MemoAirVoiceMemorySync) -> SearchResult:
+            return memory.search_memory(query, timeout_ms=_left_s(deadline) * 1e3, **options)
+
+        result = self._reopening(handle, user, deadline, ask)
+        # Recall needs no opened call, and to note who calls takes the disk some milliseconds.
+        if not handle.opening.locked() and self._is_news(handle, user):
+            threading.Thread(target=self._open_quietly, args=(handle, user), name="memoair-open", daemon=True).start()
+        return result
+
+    def save(
+        self,
+        handle: RuntimeHandle,
+        user: User,
+        turn: Mapping[str, Any],
+        deadline: float,
+        *,
+        session_id: str | None = None,
+    ) -> str | None:
+        """Keep a turn, and return its event's id; ``session_id`` is the call it belongs to, if not the present one."""
+        if session_id is not None and session_id != handle.session_id:
+            return self._save_in(session_id, handle, user, turn, deadline)
+        self._open(handle, user, deadline)
+        return self._reopening(
+            handle, user, deadline, lambda memory: memory.after_turn(**turn, timeout_s=_left_s(deadline))
+        )
+
+    def _save_in(
+        self, session_id: str, handle: RuntimeHandle, user: User, turn: Mapping[str, Any], deadline: float
+    ) -> str | None:
+        """Keep a turn of a call that is over: it may have been kept there already, and counts once in one call only."""
+        memory = self._new_memory(handle, session_id)
+        try:
+            return memory.after_turn(**turn, timeout_s=_left_s(deadline))
+        except MemoAirVoiceMemoryError as error:
+            if error.code != "runtime.session_not_found":
+                raise
+        memory.start_session({"user": self._told(handle, user)}, timeout_s=_left_s(deadline))
+        event_id = memory.after_turn(**turn, timeout_s=_left_s(deadline))
+        memory.end_session("closed", timeout_s=_left_s(deadline))
+        return event_id
+
+    def load(self, handle: RuntimeHandle, user: User, deadline: float) -> IndexLoadResult:
+        """Open the call, and wait until everything that is kept has been read."""
+        bootstrap = self._open(handle, user, deadline, again=True)["bootstrap"]
+        lanes = self._lanes(handle, deadline)
+        while "loading" in lanes.values() and time.monotonic() < deadline:
+            time.sleep(_LOOK_S)
+            lanes = self._lanes(handle, deadline)
+        return IndexLoadResult(
+            session_id=handle.session_id,
+            profile_version=bootstrap.get("profileVersion"),
+            permanent_manifest_version=bootstrap.get("permanentManifestVersion"),
+            org_manifest_version=bootstrap.get("orgManifestVersion"),
+            scopes_loaded=[name for name, state in lanes.items() if state == "ready"],
+        )
+
+    def _lanes(self, handle: RuntimeHandle, deadline: float) -> dict[str, str]:
+        """How far each lane's data has come."""
+        while True:
+            transport = handle.ensure_running(deadline)
+            try:
+                lanes: dict[str, str] = transport.health(deadline).get("lanes", {})
+            except (RuntimeUnreachable, MemoAirVoiceMemoryError) as error:
+                if isinstance(error, MemoAirVoiceMemoryError) and error.code != "runtime.draining":
+                    raise
+                handle.mark_unreachable(transport)
+            else:
+                return lanes
+
+    def _open(self, handle: RuntimeHandle, user: User, deadline: float, *, again: bool = False) -> dict[str, Any]:
+        """Open the call, where it is not, or where who calls is told anew; return the runtime's reply, if any."""
+        if not again and not self._is_news(handle, user):
+            return {}
+        handle.ensure_running(deadline)  # only then the call's id is known
+        if not handle.opening.acquire(timeout=_left_s(deadline)):
+            raise MemoAirVoiceMemoryError("runtime.timeout", "the call is still being opened")
+        try:
+            if not again and not self._is_news(handle, user):  # another thread was faster
+                return {}
+            told = self._told(handle, user)
+            reply = self._memory(handle).start_session({"user": told}, timeout_s=_left_s(deadline))
+            handle.opened_with = told
+            return reply
+        finally:
+            handle.opening.release()
+
+    def _open_quietly(self, handle: RuntimeHandle, user: User) -> None:
+        try:
+            self._open(handle, user, time.monotonic() + _OPENING_S)
+        except MemoAirVoiceMemoryError as error:
+            # Who calls is noted with the next search or turn.
+            log.warning("a call could not be opened: action=open_failed code=%s", error.code)
+
+    def _is_news(self, handle: RuntimeHandle, user: User) -> bool:
+        """Whether the runtime has not been told yet who calls."""
+        return handle.opened_with != self._told(handle, user)
+
+    def _told(self, handle: RuntimeHandle, user: User) -> dict[str, Any]:
+        """Who calls, as the runtime is to be told; what is left out now stays as it was told before."""
+        fields = {"id": ORG_ONLY_USER} if self._org_only else user.fields  # nothing is kept of who calls
+        return {**(handle.opened_with or {}), **fields}
+
+    def _reopening(
+        self, handle: RuntimeHandle, user: User, deadline: float, call: Callable[[MemoAirVoiceMemorySync], R]
+    ) -> R:
+        """Make a call; where another client has ended it meanwhile, open it again."""
+        handle.ensure_running(deadline)
+        try:
+            return call(self._memory(handle))
+        except MemoAirVoiceMemoryError as error:
+            if error.code != "runtime.session_not_found":
+                raise
+        self._open(handle, user, deadline, again=True)
+        return call(self._memory(handle))
+
+    def _memory(self, handle: RuntimeHandle) -> MemoAirVoiceMemorySync:
+        memory: MemoAirVoiceMemorySync | None = handle.memory
+        if memory is None or memory.session_id != handle.session_id:
+            memory = handle.memory = self._new_memory(handle, handle.session_id)
+        return memory
+
+    def _new_memory(self, handle: RuntimeHandle, session_id: str) -> MemoAirVoiceMemorySync:
+        return MemoAirVoiceMemorySync(
+            project_id=self._project_id,
+            user_id=handle.user_id,
+            session_id=session_id,
+            runtime_manager=handle,
+            org_only=self._org_only,
+        )
+
+
+def _left_s(deadline: float) -> float:
+    return max(0.001, deadline - time.monotonic())

@@ -1,0 +1,281 @@
+"""The client: memory for many callers at once, over a pool of runtimes."""
+
+import os
+import threading
+import time
+import uuid
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from functools import partial
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import memoair_voice_sync._arguments as check
+from memoair_voice_sync._caller import CallerCalls
+from memoair_voice_sync._errors import MemoAirVoiceMemoryError
+from memoair_voice_sync._handle import RuntimeHandle
+from memoair_voice_sync._launch import RuntimeSpec
+from memoair_voice_sync._log import log
+from memoair_voice_sync._memory import DEFAULT_CLOUD_BASE_URL, DEFAULT_TIMEOUT_MS, ORG_ONLY_USER
+from memoair_voice_sync._outbox import Outbox, UnsavedTurn
+from memoair_voice_sync._pool import RuntimePool
+from memoair_voice_sync._results import IndexLoadResult, SearchResult, degraded_result
+from memoair_voice_sync._session import VoiceSessionSync
+from memoair_voice_sync._tool import DEFAULT_INTENT
+from memoair_voice_sync._transport import encode_body
+from memoair_voice_sync._user import User
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+_SAVE_S = 1.0
+_LOAD_S = 15.0
+_CLOSE_S = 7.0
+# After these there is no use in saving a turn again, and whoever calls must hear of it.
+_REFUSALS = frozenset(
+    ["runtime.bad_request", "runtime.unauthorized", "runtime.payload_too_large", "runtime.identity_mismatch"]
+)
+
+
+class MemoAirVoiceClientSync:
+    """Memory for all callers of one voice agent, from any thread of this process.
+
+    Construct it once, pass ``user={"id", "name", "metadata"}`` with every call, and `close` it at the end or use it in
+    a ``with`` block. Each caller has a runtime process of his own, forked from a warm host at his first call; at most
+    ``max_concurrent_users`` live at a time, each for ``runtime_idle_ttl_s`` after its last use, on the ports of
+    ``runtime_port_range`` (both ends belong to it). Client processes on one machine that serve the same caller share
+    his runtime. After a fork of this process, parent and child each have runtimes of their own.
+
+    ``storage_root`` is where memory lies on this machine, ``org_file`` the organisation's documents as JSON lines where
+    no cloud has them; ``org_only`` searches these alone and keeps nothing. ``runtime_binary``, ``runtime_version``,
+    ``runtime_repo`` and ``runtime_cache_dir`` choose another runtime than the installed one. A runtime that takes more
+    than ``runtime_memory_limit_mb`` is replaced.
+
+    Every method may be called from any thread. ValueError and TypeError tell of arguments that can't be,
+    `MemoAirVoiceMemoryError` with ``pool.exhausted``, ``pool.port_exhausted`` or ``pool.closed`` of a pool that can't
+    serve; a memory that fails otherwise never raises in `search_memory`.
+    """
+
+    def __init__(
+        self,
+        *,
+        api_key: str,
+        project_id: str,
+        agent_id: str,
+        cloud_base_url: str = DEFAULT_CLOUD_BASE_URL,
+        max_concurrent_users: int = 20,
+        runtime_idle_ttl_s: float = 300,
+        runtime_port_range: tuple[int, int] = (7878, 7977),
+        storage_root: str | None = None,
+        runtime_binary: str | None = None,
+        runtime_version: str | None = None,
+        runtime_repo: str | None = None,
+        runtime_cache_dir: str | None = None,
+        runtime_memory_limit_mb: float | None = None,
+        org_only: bool = False,
+        org_file: str | None = None,
+    ) -> None:
+        self._project_id = check.identifier("project_id", project_id)
+        self._org_only = org_only
+        spec = RuntimeSpec(
+            project_id=self._project_id,
+            user_id=ORG_ONLY_USER,  # of each runtime its own
+            agent_id=check.identifier("agent_id", agent_id),
+            api_key=check.secret("api_key", check.identifier("api_key", api_key)),
+            cloud_base_url=check.text("cloud_base_url", cloud_base_url),
+            storage_root=check.path("storage_root", storage_root),
+            org_only=org_only,
+            org_file=check.existing_file("org_file", org_file),
+            binary=check.path("runtime_binary", runtime_binary),
+            version=runtime_version,
+            repo=runtime_repo,
+            cache_dir=check.path("runtime_cache_dir", runtime_cache_dir),
+        )
+        self._pool = RuntimePool(
+            spec,
+            max_concurrent_users=check.count("max_concurrent_users", max_concurrent_users),
+            runtime_idle_ttl_s=check.seconds("runtime_idle_ttl_s", runtime_idle_ttl_s),
+            runtime_port_range=check.port_range("runtime_port_range", runtime_port_range),
+            runtime_memory_limit_mb=(
+                None
+                if runtime_memory_limit_mb is None
+                else check.positive("runtime_memory_limit_mb", runtime_memory_limit_mb)
+            ),
+        )
+        self._calls = CallerCalls(self._project_id, org_only=org_only)
+        self._outbox = Outbox(self._save_again, lambda error: error.code in _REFUSALS)
+        self._counting = threading.Lock()
+        self._degraded = self._saves_deferred = 0
+        _all.add(self)
+
+    def __repr__(self) -> str:
+        return f"<MemoAirVoiceClientSync {self._pool!r}>"
+
+    def search_memory(
+        self,
+        query: str,
+        *,
+        user: Mapping[str, Any] | None = None,
+        user_id: str | None = None,
+        lanes: Sequence[str] | None = None,
+        intent: str = DEFAULT_INTENT,
+        top_k: Mapping[str, int] | None = None,
+        timeout_ms: float = DEFAULT_TIMEOUT_MS,
+        filter: Mapping[str, Any] | None = None,  # noqa: A002 - the name on the wire
+    ) -> SearchResult:
+        """Recall what matters for ``query``, within ``timeout_ms``, whatever hangs.
+
+        ``user`` is who calls, ``{"id", "name", "metadata"}``; ``user_id`` is another way to name his id. ``lanes``,
+        ``intent``, ``top_k`` and ``filter`` as in `MemoAirVoiceMemorySync.search_memory`. A memory that fails gives an
+        empty result, whose trace is ``degraded`` and says why.
+        """
+        began_at = time.monotonic()
+        caller = User.of(user, user_id)
+        timeout_s = check.seconds("timeout_ms", timeout_ms, 1e-3)
+        options = {
+            "lanes": check.lanes(lanes),
+            "intent": intent,
+            "top_k": None if top_k is None else check.mapping("top_k", top_k),
+            "filter": None if filter is None else check.mapping("filter", filter),
+        }
+        encode_body({"query": check.text("query", query), **options})  # what JSON can't hold is told at once
+        try:
+            with self._handle(caller) as handle:
+                return self._calls.search(handle, caller, query, options, began_at + timeout_s)
+        except MemoAirVoiceMemoryError as error:
+            if error.code.startswith("pool.") or error.code == "runtime.bad_request":
+                raise
+            with self._counting:
+                self._degraded += 1
+            log.warning("a search came back empty: action=search_degraded code=%s", error.code)
+            return degraded_result(error, lanes, timeout_ms, (time.monotonic() - began_at) * 1e3)
+
+    def save_response(
+        self,
+        *,
+        user_text: str,
+        assistant_text: str,
+        user: Mapping[str, Any] | None = None,
+        user_id: str | None = None,
+        turn_id: str | None = None,
+        tool_calls: list[dict[str, Any]] | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> str | None:
+        """Keep a completed turn, and return its ``localEventId``: then it is on the disk.
+
+        Returns None where no runtime could take it within a second: it is tried again in the background, in order, for
+        as long as the client lives, which `stats` and a warning in the log tell. What can't be kept at all
+        (``runtime.bad_request``, ``runtime.payload_too_large``, ...) is raised. A ``turn_id`` that was kept before
+        keeps nothing again.
+        """
+        caller = User.of(user, user_id)
+        turn: dict[str, Any] = {
+            "user_text": check.text("user_text", user_text),
+            "assistant_text": check.text("assistant_text", assistant_text),
+            "turn_id": uuid.uuid4().hex if turn_id is None else check.identifier("turn_id", turn_id),
+            "tool_calls": [check.mapping("each of tool_calls", call) for call in tool_calls or ()],
+            "metadata": check.mapping("metadata", metadata),
+        }
+        encode_body(turn)  # what JSON can't hold is told at once
+        session_id = None
+        if not self._outbox.holds(caller):
+            try:
+                with self._handle(caller) as handle:
+                    session_id = handle.session_id
+                    return self._calls.save(handle, caller, turn, time.monotonic() + _SAVE_S)
+            except MemoAirVoiceMemoryError as error:
+                if error.code.startswith("pool.") or error.code in _REFUSALS:
+                    raise
+                log.warning("a turn will be saved again: action=save_deferred code=%s", error.code)
+        with self._counting:
+            self._saves_deferred += 1
+        turn["metadata"].setdefault("occurredAt", datetime.now(timezone.utc).isoformat())
+        self._outbox.put(UnsavedTurn(caller, turn, session_id))
+        return None
+
+    def session(self, *, user: Mapping[str, Any] | None = None, user_id: str | None = None) -> VoiceSessionSync:
+        """Pin a caller's runtime for many calls: use the session in a ``with`` block, or `close` it."""
+        caller = User.of(user, user_id)
+        handle = self._pool.acquire(self._key(caller), pins=True)
+        user = dict(caller.fields)
+        return VoiceSessionSync(
+            partial(self.search_memory, user=user),
+            partial(self.save_response, user=user),
+            partial(self._pool.release, handle, pins=True),
+        )
+
+    def load_index(
+        self, *, user: Mapping[str, Any] | None = None, user_id: str | None = None, timeout_s: float = _LOAD_S
+    ) -> IndexLoadResult:
+        """Make a caller's memory ready, as when the phone rings: start his runtime, open the call, read what is kept.
+
+        Raises `MemoAirVoiceMemoryError` where that can't be done in ``timeout_s``.
+        """
+        caller = User.of(user, user_id)
+        deadline = time.monotonic() + check.seconds("timeout_s", timeout_s)
+        with self._handle(caller) as handle:
+            return self._calls.load(handle, caller, deadline)
+
+    def stats(self) -> dict[str, Any]:
+        """What the client holds and does.
+
+        ``runtimes`` has for each caller ``user_id``, ``session_id``, ``state``, ``in_use``, ``restarts``, ``pid``,
+        ``port``, ``borrowed`` (another client's), ``rss_bytes``, ``cpu_s``, ``uptime_s``, ``unsynced_events`` and
+        ``oldest_unsynced_s`` (None: nothing is sent to a cloud yet); besides, how many runtimes
+        are ``retiring``, were evicted (``evictions``) or started again (``restarts``), how many searches came back
+        ``degraded_searches``, and of saves how many were ``deferred_saves``, are ``pending_saves`` or ``lost_saves``.
+        """
+        return {
+            **self._pool.stats(),
+            "degraded_searches": self._degraded,
+            "deferred_saves": self._saves_deferred,
+            "pending_saves": len(self._outbox),
+            "lost_saves": self._outbox.lost,
+        }
+
+    def close(self) -> None:
+        """Save what waits, end every call and every runtime; nothing is left behind. Twice is no harm."""
+        self._outbox.close(_CLOSE_S / 2 if len(self._outbox) else 0)
+        self._pool.close(_CLOSE_S)
+
+    def __enter__(self) -> "Self":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @contextmanager
+    def _handle(self, caller: User) -> Iterator[RuntimeHandle]:
+        handle = self._pool.acquire(self._key(caller))
+        try:
+            yield handle
+        finally:
+            self._pool.release(handle)
+
+    def _key(self, caller: User) -> str:
+        return ORG_ONLY_USER if self._org_only else caller.id
+
+    def _save_again(self, unsaved: UnsavedTurn) -> None:
+        with self._handle(unsaved.user) as handle:
+            deadline = time.monotonic() + _SAVE_S
+            self._calls.save(handle, unsaved.user, unsaved.turn, deadline, session_id=unsaved.session_id)
+
+    def _forget(self) -> None:
+        self._outbox.forget()
+        self._counting = threading.Lock()
+
+
+_all: "weakref.WeakSet[MemoAirVoiceClientSync]" = weakref.WeakSet()
+
+
+def _forget_all() -> None:
+    for each in list(_all):
+        each._forget()  # noqa: SLF001 - a private matter of this module
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all)

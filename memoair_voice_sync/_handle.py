@@ -1,0 +1,228 @@
+"""One caller's place in the pool: the runtime that serves him, whichever it is at the moment."""
+
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from enum import Enum
+from typing import Any
+
+from memoair_voice_sync._errors import MemoAirVoiceMemoryError
+from memoair_voice_sync._log import log
+from memoair_voice_sync._process import HUNG_AFTER_S
+from memoair_voice_sync._started import DRAIN_S, StartedRuntime
+from memoair_voice_sync._transport import RuntimeTransport
+
+CLOSED = "the client has been closed"
+# After a start that came to nothing, calls are told so for this long before another one is tried.
+_PAUSE_S = 0.5
+
+
+class HandleState(Enum):
+    """Where a handle stands."""
+
+    IDLE = "idle"  # nothing runs: nothing was started yet, or what was is gone
+    STARTING = "starting"  # a runtime is being started
+    RUNNING = "running"  # one runs, as far as we know
+    ENDED = "ended"  # evicted or closed; starts no more
+
+
+# Each state with those that may follow it. A runtime that has died, that does not answer, or that is over its ceiling
+# leads back to idle, and the next call starts another one.
+_MOVES = {
+    HandleState.IDLE: {HandleState.STARTING, HandleState.ENDED},
+    HandleState.STARTING: {HandleState.RUNNING, HandleState.IDLE, HandleState.ENDED},
+    HandleState.RUNNING: {HandleState.IDLE, HandleState.ENDED},
+    HandleState.ENDED: set[HandleState](),
+}
+
+
+class RuntimeHandle:
+    """A caller's runtime in a `RuntimePool`: started at the first need, and again when it has died.
+
+    It stays the same as long as the caller has his place in the pool, over deaths of its runtime. Safe to use from any
+    thread.
+    """
+
+    def __init__(
+        self,
+        user_id: str,
+        launch: Callable[["RuntimeHandle"], StartedRuntime],
+        settled: Callable[[], None],
+        retire: Callable[[StartedRuntime, float], None],
+    ) -> None:
+        """``launch`` starts a runtime, which may take long; ``settled`` is told when that start is over, well or not.
+        ``retire`` ends a runtime in the background within a time.
+        """
+        self.user_id = user_id
+        self.session_id = uuid.uuid4().hex  # the call; that of another client, where his runtime serves us
+        self.in_use = 0  # how many calls are under way, and how often it is pinned; the pool counts
+        self.pins = 0
+        self.released_at = time.monotonic()
+        self.restarts = 0
+        self.opening = threading.Lock()  # held by who opens the session
+        self.opened_with: Mapping[str, Any] | None = None  # as whom the session was opened last
+        self.memory: Any = None  # what whoever makes the calls keeps between them
+        self._launch = launch
+        self._settled = settled
+        self._retire = retire
+        self._changed = threading.Condition()
+        self._state = HandleState.IDLE
+        self._runtime: StartedRuntime | None = None
+        self._failure: MemoAirVoiceMemoryError | None = None  # why the last start came to nothing
+        self._paused_until = 0.0
+        self._silent_since: float | None = None  # when the first of the calls was given up that went without an answer
+
+    def __repr__(self) -> str:
+        return f"<RuntimeHandle {self._state.value} pid={self.pid}>"
+
+    @property
+    def state(self) -> HandleState:
+        """Where the handle stands."""
+        return self._state
+
+    @property
+    def runtime(self) -> StartedRuntime | None:
+        """What runs, as far as we know."""
+        return self._runtime
+
+    @property
+    def pid(self) -> int | None:
+        """The process id of the runtime that serves; None where none does."""
+        runtime = self._runtime
+        return None if runtime is None else runtime.pid
+
+    def ensure_running(self, deadline: float) -> RuntimeTransport:
+        """Return the way to a living runtime, started if need be, by the deadline (monotonic seconds).
+
+        Raises ``runtime.timeout`` at the deadline (the start goes on, and the next call finds it further),
+        ``pool.closed``, and what the start failed with.
+        """
+        with self._changed:
+            while True:
+                if self._state is HandleState.ENDED:
+                    raise MemoAirVoiceMemoryError("pool.closed", CLOSED)
+                if self._state is HandleState.RUNNING and self._hangs():
+                    log.warning("a runtime answers nothing and is replaced: action=runtime_hung pid=%s", self.pid)
+                    self._drop(drain_s=0)
+                if self._state is HandleState.RUNNING and self._runtime is not None:
+                    return self._runtime.transport
+                if self._state is HandleState.IDLE and (self._failure is None or time.monotonic() > self._paused_until):
+                    self._begin()
+                left = deadline - time.monotonic()
+                if left <= 0 or not self._changed.wait_for(lambda: self._state is not HandleState.STARTING, left):
+                    raise MemoAirVoiceMemoryError("runtime.timeout", "the runtime is still starting")
+                if self._state is HandleState.IDLE and self._failure is not None:
+                    raise _again(self._failure)
+
+    def mark_unreachable(self, transport: RuntimeTransport) -> None:
+        """Say that the runtime did not take a connection, or is about to end: the next call starts another."""
+        with self._changed:
+            if self._serves(transport):
+                self._drop()
+
+    def mark_silent(self, transport: RuntimeTransport) -> None:
+        """Say that the runtime took a call and did not answer in time: in a while it will be taken to hang."""
+        if self._silent_since is None and self._serves(transport):
+            self._silent_since = time.monotonic()
+
+    def mark_heard(self, transport: RuntimeTransport) -> None:
+        """Say that the runtime answered a call."""
+        if self._serves(transport):
+            self._silent_since = None
+
+    def look(self) -> bool:
+        """Let go of a runtime that has died; tell whether one had."""
+        with self._changed:
+            runtime = self._runtime
+            has_died = self._state is HandleState.RUNNING and runtime is not None and not runtime.is_alive()
+            if has_died:
+                self._drop()
+            return has_died
+
+    def replace(self, runtime: StartedRuntime) -> None:
+        """Let go of a runtime that lives, if it still is the one that serves: the next call starts another."""
+        with self._changed:
+            if self._state is HandleState.RUNNING and self._runtime is runtime:
+                self._drop()
+
+    def end(self) -> StartedRuntime | None:
+        """Start no more, and return what runs; the caller ends it."""
+        with self._changed:
+            if self._state is HandleState.ENDED:
+                return None
+            runtime, self._runtime = self._runtime, None
+            self._move(HandleState.ENDED)
+            return runtime
+
+    def stop(self, timeout_s: float) -> None:
+        """A handle is ended by its pool."""
+
+    def forget(self) -> None:
+        """After a fork, in the child: the runtime is the parent's."""
+        self._changed = threading.Condition()
+        runtime, self._runtime = self._runtime, None
+        self._state = HandleState.ENDED
+        if runtime is not None:
+            runtime.forget()
+
+    def _begin(self) -> None:
+        self._move(HandleState.STARTING)
+        self._failure = None
+        threading.Thread(target=self._start, name="memoair-start", daemon=True).start()
+
+    def _start(self) -> None:
+        try:
+            self._launch_one()
+        finally:
+            self._settled()
+
+    def _launch_one(self) -> None:
+        runtime: StartedRuntime | None = None
+        failure: MemoAirVoiceMemoryError | None = None
+        try:
+            runtime = self._launch(self)
+        except MemoAirVoiceMemoryError as error:
+            failure = error
+        except Exception as error:  # noqa: BLE001 - whoever waits must hear of it, whatever it was
+            failure = MemoAirVoiceMemoryError("runtime.start_failed", f"no runtime: {type(error).__name__}: {error}")
+        with self._changed:
+            if self._state is HandleState.ENDED:  # nobody wants it any more
+                if runtime is not None:
+                    self._retire(runtime, DRAIN_S)
+                return
+            if failure is not None and not failure.code.startswith("pool."):
+                self._paused_until = time.monotonic() + _PAUSE_S
+            self._runtime, self._failure, self._silent_since = runtime, failure, None
+            if runtime is not None and runtime.session_id is not None:
+                self.session_id = runtime.session_id
+            self._move(HandleState.IDLE if runtime is None else HandleState.RUNNING)
+
+    def _drop(self, drain_s: float = DRAIN_S) -> None:
+        runtime, self._runtime = self._runtime, None
+        self._silent_since = None
+        self.restarts += 1
+        self._move(HandleState.IDLE)
+        if runtime is not None:
+            self._retire(runtime, drain_s)
+
+    def _move(self, to: HandleState) -> None:
+        if to not in _MOVES[self._state]:
+            raise RuntimeError(f"a handle that is {self._state.value} can't become {to.value}")
+        self._state = to
+        self._changed.notify_all()
+
+    def _serves(self, transport: RuntimeTransport) -> bool:
+        """Whether this is the way to the runtime that runs, and not to one that it has succeeded."""
+        runtime = self._runtime
+        return runtime is not None and runtime.transport is transport
+
+    def _hangs(self) -> bool:
+        since = self._silent_since
+        return since is not None and time.monotonic() - since > HUNG_AFTER_S
+
+
+def _again(error: MemoAirVoiceMemoryError) -> MemoAirVoiceMemoryError:
+    """The same error for another thread: one that is raised twice would gather both their stacks."""
+    details: dict[str, Any] = dict(error.details)
+    return MemoAirVoiceMemoryError(error.code, error.message, error.status_code, details)

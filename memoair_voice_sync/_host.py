@@ -1,0 +1,155 @@
+"""The runtime host as its client sees it: one process that forks a runtime whenever one is needed."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+
+from memoair_voice_sync._ending import end_process
+from memoair_voice_sync._errors import MemoAirVoiceMemoryError
+from memoair_voice_sync._launch import passed_on, start_program
+from memoair_voice_sync._output import ProcessOutput
+
+# The host forks, so it must have one thread only: the libraries that it imports would start others for work that it
+# never has. One arena of memory leaves more of it shared.
+_SINGLE_THREADED = {
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "MALLOC_ARENA_MAX": "1",
+}
+_KNOWN_EXITS = 1_000
+
+
+def can_fork() -> bool:
+    """Whether this system forks processes soundly: Windows does not fork at all, macOS only what has no frameworks."""
+    return hasattr(os, "fork") and hasattr(socket, "send_fds") and sys.platform != "darwin"
+
+
+class RuntimeHost:
+    """Started at the first need, started again when it has died. Safe to use from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+        self._output: ProcessOutput | None = None
+        self._unread = b""
+        self._exits: dict[int, int] = {}
+
+    @property
+    def pid(self) -> int | None:
+        """The process id, while it lives."""
+        process = self._process
+        return process.pid if process is not None and process.poll() is None else None
+
+    def fork(self, environment: dict[str, str], ports: tuple[int, int]) -> socket.socket:
+        """Ask for a runtime on one of the ports, and return the socket on which it will tell where it listens.
+
+        The ``environment`` goes to the runtime alone. Raises ``runtime.start_failed`` where no host can be started.
+        """
+        ours, theirs = socket.socketpair()
+        try:
+            with theirs:
+                ours.sendall(json.dumps(environment).encode() + b"\n")
+                with self._lock:
+                    self._ask(theirs, json.dumps({"ports": list(ports)}).encode() + b"\n")
+        except OSError as error:
+            ours.close()
+            message = f"the runtime host could not be started: {error.strerror}"
+            raise MemoAirVoiceMemoryError("runtime.start_failed", message) from error
+        return ours
+
+    def exit_code(self, pid: int) -> int | None:
+        """With which code a runtime has ended, where that has been told."""
+        with self._lock:
+            self._hear()
+            return self._exits.pop(pid, None)
+
+    def relay(self) -> None:
+        """Pass on to our log what host and runtimes complain of."""
+        with self._lock:
+            if self._output is not None:
+                self._output.relay()
+
+    def kill(self) -> None:
+        """End a host that hangs. Its runtimes live on; the next one that is needed gets another host."""
+        with self._lock:
+            if self._process is not None:
+                self._process.kill()
+                self._process.wait()
+
+    def close(self, timeout_s: float) -> None:
+        """End the host; its runtimes have ended before."""
+        with self._lock:
+            process, control, output = self._let_go()
+        if control is not None:
+            control.close()
+        if process is not None:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(timeout_s)  # it ends by itself, once its last runtime has
+            end_process(process, 0)
+        if output is not None:
+            output.relay()
+            output.close()
+
+    def forget(self) -> None:
+        """After a fork, in the child: the host is the parent's."""
+        self._lock = threading.Lock()
+        process, control, output = self._let_go()
+        if control is not None:
+            control.close()  # or the host would not see the parent end while this process lives
+        if output is not None:
+            output.close()
+        if process is not None:
+            process.returncode = 0  # not ours to wait for
+
+    def _ask(self, descriptor: socket.socket, request: bytes) -> None:
+        if self._process is not None and self._process.poll() is None and self._control is not None:
+            self._hear()
+            try:
+                socket.send_fds(self._control, [request], [descriptor.fileno()])
+            except OSError:
+                pass  # it is about to end
+            else:
+                return
+        self._start()
+        assert self._control is not None  # noqa: S101 - a started host has one
+        socket.send_fds(self._control, [request], [descriptor.fileno()])
+
+    def _start(self) -> None:
+        process, control, output = self._let_go()
+        if control is not None:
+            control.close()
+        if process is not None:
+            end_process(process, 0)
+        if output is not None:
+            output.relay()
+            output.close()
+        self._output = ProcessOutput()
+        self._control, theirs = socket.socketpair()
+        with theirs:
+            command = [sys.executable, "-m", "memoair_runtime.host"]
+            environment = passed_on() | _SINGLE_THREADED
+            self._process = start_program(command, environment, self._output.file, theirs.fileno())
+
+    def _hear(self) -> None:
+        """Read what the host has told of runtimes that ended."""
+        if self._control is None:
+            return
+        with suppress(OSError):
+            while content := self._control.recv(1 << 16, socket.MSG_DONTWAIT):
+                *lines, self._unread = (self._unread + content).split(b"\n")
+                for line in lines:
+                    event = json.loads(line)
+                    self._exits[event["pid"]] = event["exitCode"]
+        while len(self._exits) > _KNOWN_EXITS:
+            del self._exits[next(iter(self._exits))]
+
+    def _let_go(self) -> tuple[subprocess.Popen[bytes] | None, socket.socket | None, ProcessOutput | None]:
+        gone = self._process, self._control, self._output
+        self._process, self._control, self._output, self._unread = None, None, None, b""
+        return gone

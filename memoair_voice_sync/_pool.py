@@ -1,0 +1,286 @@
+"""The pool: a runtime for each of a bounded number of callers, and nothing left behind."""
+
+import os
+import secrets
+import threading
+import time
+import weakref
+from collections import OrderedDict
+from typing import Any
+
+import attrs
+import psutil
+
+from memoair_voice_sync._errors import MemoAirVoiceMemoryError
+from memoair_voice_sync._handle import CLOSED, HandleState, RuntimeHandle
+from memoair_voice_sync._launch import RuntimeSpec
+from memoair_voice_sync._launchers import launcher_for
+from memoair_voice_sync._log import log
+from memoair_voice_sync._ports import PortRange
+from memoair_voice_sync._process import START_TIMEOUT_S
+from memoair_voice_sync._started import DRAIN_S, StartedRuntime
+from memoair_voice_sync._supervisor import Supervisor
+from memoair_voice_sync._transport import RuntimeUnreachable, encode_body
+
+_GOODBYE_S = 2.0
+_PORT_POLL_S = 0.02
+
+
+class RuntimePool:
+    """A runtime process for each caller that is being served, at most ``max_concurrent_users`` of them.
+
+    A caller who comes when all places are taken gets the one that was used longest ago; who had it is flushed and
+    stopped in the background. Runtimes that nobody has used for ``runtime_idle_ttl_s`` are stopped as well. Safe to use
+    from any thread; after a fork, the child begins with an empty pool.
+    """
+
+    def __init__(
+        self,
+        spec: RuntimeSpec,
+        *,
+        max_concurrent_users: int = 20,
+        runtime_idle_ttl_s: float = 300,
+        runtime_port_range: tuple[int, int] = (7878, 7977),
+        runtime_memory_limit_mb: float | None = None,
+    ) -> None:
+        """``spec`` says what all runtimes are started with; whom each serves is filled in."""
+        self._spec = spec
+        self._most = max_concurrent_users
+        self._ports = PortRange(*runtime_port_range)
+        self._launcher = launcher_for(spec, self._ports)
+        self._changed = threading.Condition()
+        self._handles: OrderedDict[str, RuntimeHandle] = OrderedDict()  # the one used longest ago first
+        # Runtimes that are being ended, by process id. Under a lock of its own: a handle lets go of its runtime under
+        # the handle's lock, and the pool asks handles under the pool's.
+        self._retired = threading.Condition()
+        self._retiring: dict[int, threading.Thread] = {}
+        self._shunned: set[int] = set()  # other clients' runtimes that hang: whoever owns them may end them
+        self._starting = 0
+        self._is_closed = False
+        self._closing = threading.Lock()
+        self._evictions = self._restarts = 0  # of handles that are gone
+        self._supervisor = Supervisor(self, runtime_idle_ttl_s, runtime_memory_limit_mb)
+        _all.add(self)
+
+    def __repr__(self) -> str:
+        return f"<RuntimePool {len(self._handles)} of {self._most}>"
+
+    def acquire(self, user_id: str, *, pins: bool = False) -> RuntimeHandle:
+        """Take the caller's handle for a call; give it back with `release`. Starts nothing and never waits.
+
+        One that is taken in order to pin it (``pins``) is not waited for when the pool is closed.
+
+        Raises ``pool.exhausted`` where every place is taken by calls under way, ``pool.closed``.
+        """
+        with self._changed:
+            if self._is_closed:
+                raise MemoAirVoiceMemoryError("pool.closed", CLOSED)
+            handle = self._handles.get(user_id)
+            if handle is None:
+                if len(self._handles) >= self._most:
+                    self._evict_one()
+                handle = self._handles[user_id] = RuntimeHandle(user_id, self._launch, self._settled, self._retire)
+            handle.in_use += 1
+            handle.pins += pins
+            self._handles.move_to_end(user_id)
+            return handle
+
+    def release(self, handle: RuntimeHandle, *, pins: bool = False) -> None:
+        """Give a handle back, as it was taken."""
+        with self._changed:
+            handle.in_use -= 1
+            handle.pins -= pins
+            if self._handles.get(handle.user_id) is handle:
+                self._handles.move_to_end(handle.user_id)
+            handle.released_at = time.monotonic()
+            self._changed.notify_all()
+
+    def handles(self) -> list[RuntimeHandle]:
+        """The handles of all callers that have a place now."""
+        with self._changed:
+            return list(self._handles.values())
+
+    def evict(self, handle: RuntimeHandle, *, unused_since: float) -> bool:
+        """Take away the place of a handle that was not used since that moment (monotonic seconds), nor is now.
+
+        Tells whether that was done.
+        """
+        with self._changed:
+            is_wanted = self._handles.get(handle.user_id) is not handle or handle.in_use
+            if is_wanted or handle.released_at > unused_since:
+                return False
+            self._drop(handle)
+            return True
+
+    def close(self, timeout_s: float = DRAIN_S) -> None:
+        """End all runtimes, each after what it was doing, within about ``timeout_s``. Twice is no harm."""
+        with self._closing:  # who comes second finds it done
+            self._close(time.monotonic() + timeout_s)
+
+    def _close(self, deadline: float) -> None:
+        with self._changed:
+            self._is_closed = True
+            # What was begun may end; who comes now is turned away.
+            self._changed.wait_for(self._is_quiet, (deadline - time.monotonic()) / 2)
+            for handle in list(self._handles.values()):
+                self._drop(handle)
+        self._supervisor.close()
+        with self._retired:
+            # Each ends its runtime by force in the end; what was starting when we closed ends as soon as it has begun.
+            left = max(0.1, deadline - time.monotonic()) + DRAIN_S
+            self._retired.wait_for(lambda: not self._retiring and not self._starting, left)
+        self._launcher.close(max(0.5, deadline - time.monotonic()))
+
+    def stats(self) -> dict[str, Any]:
+        """What the pool holds, and what each runtime takes; see `MemoAirVoiceClientSync.stats`."""
+        with self._changed:
+            handles, evictions, restarts = list(self._handles.values()), self._evictions, self._restarts
+        return {
+            "max_concurrent_users": self._most,
+            "runtimes": [_told(handle) for handle in handles],
+            "retiring": len(self._retiring),
+            "evictions": evictions,
+            "restarts": restarts + sum(handle.restarts for handle in handles),
+        }
+
+    def exit_code(self, runtime: StartedRuntime) -> int | None:
+        """With which code a runtime has ended, where that is known."""
+        return self._launcher.exit_code(runtime)
+
+    def _is_quiet(self) -> bool:
+        return all(each.in_use == each.pins for each in self._handles.values())
+
+    def _evict_one(self) -> None:
+        idle = next((each for each in self._handles.values() if not each.in_use), None)
+        if idle is None:
+            message = f"all {self._most} runtimes are in use; raise max_concurrent_users or try again in a moment"
+            raise MemoAirVoiceMemoryError("pool.exhausted", message)
+        self._evictions += 1
+        self._drop(idle)
+
+    def _drop(self, handle: RuntimeHandle) -> None:
+        del self._handles[handle.user_id]
+        self._restarts += handle.restarts
+        runtime = handle.end()
+        if runtime is not None:
+            self._retire(runtime, DRAIN_S, handle if handle.opened_with else None)
+
+    def _launch(self, handle: RuntimeHandle) -> StartedRuntime:
+        """Start a runtime for a handle. Where all ports are taken by runtimes that are being ended, wait for one."""
+        with self._retired:
+            self._starting += 1
+        return self._launch_within(handle, time.monotonic() + START_TIMEOUT_S)
+
+    def _settled(self) -> None:
+        with self._retired:
+            self._starting -= 1
+            self._retired.notify_all()
+        self._supervisor.wake()
+
+    def _launch_within(self, handle: RuntimeHandle, deadline: float) -> StartedRuntime:
+        spec = attrs.evolve(
+            self._spec,
+            user_id=handle.user_id,
+            session_id=handle.session_id,
+            token=secrets.token_urlsafe(32),
+            shares=not self._spec.org_only,
+        )
+        while True:
+            try:
+                return self._launcher.launch(spec, deadline, self._retiring.keys() | self._shunned)
+            except MemoAirVoiceMemoryError as error:
+                if error.code != "pool.port_exhausted" or not self._wait_for_port(deadline):
+                    raise
+
+    def _wait_for_port(self, deadline: float) -> bool:
+        """Wait a moment for a runtime that is being ended to give its port back; tell whether there was one."""
+        with self._retired:
+            if not self._retiring or time.monotonic() > deadline:
+                return False
+            self._retired.wait(_PORT_POLL_S)
+            return True
+
+    def _retire(self, runtime: StartedRuntime, drain_s: float, ending: RuntimeHandle | None = None) -> None:
+        """End a runtime in the background, and before it the call of the handle that is ``ending``, if any."""
+        thread = threading.Thread(target=self._end, args=(runtime, drain_s, ending), name="memoair-retire", daemon=True)
+        with self._retired:
+            self._retiring[runtime.pid] = thread
+            if not runtime.is_ours and not drain_s:
+                self._shunned.add(runtime.pid)
+        thread.start()
+
+    def _end(self, runtime: StartedRuntime, drain_s: float, ending: RuntimeHandle | None) -> None:
+        try:
+            if ending is not None and runtime.is_ours:
+                self._say_goodbye(runtime, ending)
+            runtime.end(drain_s if runtime.is_alive() else 0)
+        except Exception as error:  # noqa: BLE001 - the next one is to be ended all the same
+            log.warning("a runtime could not be ended: action=retire_failed error=%s", type(error).__name__)
+        finally:
+            with self._retired:
+                self._retiring.pop(runtime.pid, None)
+                self._retired.notify_all()
+
+    def _say_goodbye(self, runtime: StartedRuntime, handle: RuntimeHandle) -> None:
+        """End the call and have everything written. The turns are on the disk, whatever becomes of this."""
+        whom = {"workspaceId": self._spec.project_id, "userId": handle.user_id}
+        deadline = time.monotonic() + _GOODBYE_S
+        try:
+            body = encode_body({**whom, "sessionId": handle.session_id, "reason": "closed"})
+            runtime.transport.call("POST", "/v1/runtime/session/end", body, deadline)
+            body = encode_body({**whom, "deadlineMs": _GOODBYE_S * 1e3})
+            runtime.transport.call("POST", "/v1/runtime/sync/flush", body, deadline)
+        except (RuntimeUnreachable, MemoAirVoiceMemoryError) as error:
+            log.warning("the end of a call could not be told: action=end_failed error=%s", type(error).__name__)
+
+    def _forget(self) -> None:
+        """After a fork, in the child: all that runs is the parent's."""
+        self._changed, self._retired, self._closing = threading.Condition(), threading.Condition(), threading.Lock()
+        for handle in self._handles.values():
+            handle.forget()
+        self._handles.clear()
+        self._retiring, self._starting = {}, 0
+        self._launcher.forget()
+        self._supervisor.forget()
+
+
+def _told(handle: RuntimeHandle) -> dict[str, Any]:
+    runtime = handle.runtime
+    told: dict[str, Any] = {
+        "user_id": handle.user_id,
+        "session_id": handle.session_id,
+        "state": handle.state.value,
+        "in_use": handle.in_use,
+        "restarts": handle.restarts,
+        "pid": None if runtime is None else runtime.pid,
+        "port": None if runtime is None else runtime.transport.port,
+        "borrowed": runtime is not None and not runtime.is_ours,
+        "unsynced_events": None,
+        "oldest_unsynced_s": None,
+        "rss_bytes": None,
+        "cpu_s": None,
+        "uptime_s": None,
+    }
+    if runtime is not None:
+        try:
+            process = psutil.Process(runtime.pid)
+            with process.oneshot():
+                times = process.cpu_times()
+                told["rss_bytes"] = process.memory_info().rss
+                told["cpu_s"] = times.user + times.system
+                told["uptime_s"] = max(0.0, time.time() - process.create_time())
+        except psutil.Error:
+            told["state"] = HandleState.IDLE.value  # it has just ended
+    return told
+
+
+_all: "weakref.WeakSet[RuntimePool]" = weakref.WeakSet()
+
+
+def _forget_all() -> None:
+    for each in list(_all):
+        each._forget()  # noqa: SLF001 - a private matter of this module
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all)

@@ -1,0 +1,75 @@
+"""A caller's runtime, pinned for many calls."""
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from memoair_voice_sync._memory import DEFAULT_TIMEOUT_MS
+from memoair_voice_sync._results import SearchResult
+from memoair_voice_sync._tool import DEFAULT_INTENT
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class VoiceSessionSync:
+    """The calls of `MemoAirVoiceClientSync` for one caller, whose runtime is not evicted meanwhile.
+
+    Safe to use from any thread. Use it in a ``with`` block, or call `close`.
+    """
+
+    def __init__(
+        self, search: Callable[..., SearchResult], save: Callable[..., str | None], release: Callable[[], None]
+    ) -> None:
+        self._search = search
+        self._save = save
+        self._release = release
+        self._closing = threading.Lock()
+        self._is_closed = False
+
+    def search_memory(
+        self,
+        query: str,
+        *,
+        lanes: Sequence[str] | None = None,
+        intent: str = DEFAULT_INTENT,
+        top_k: Mapping[str, int] | None = None,
+        timeout_ms: float = DEFAULT_TIMEOUT_MS,
+        filter: Mapping[str, Any] | None = None,  # noqa: A002 - the name on the wire
+    ) -> SearchResult:
+        """As `MemoAirVoiceClientSync.search_memory`."""
+        return self._search(query, lanes=lanes, intent=intent, top_k=top_k, timeout_ms=timeout_ms, filter=filter)
+
+    def save_response(
+        self,
+        *,
+        user_text: str,
+        assistant_text: str,
+        turn_id: str | None = None,
+        tool_calls: list[dict[str, Any]] | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> str | None:
+        """As `MemoAirVoiceClientSync.save_response`."""
+        return self._save(
+            user_text=user_text,
+            assistant_text=assistant_text,
+            turn_id=turn_id,
+            tool_calls=tool_calls,
+            metadata=metadata,
+        )
+
+    def close(self) -> None:
+        """Unpin the runtime. Twice is no harm."""
+        with self._closing:
+            if not self._is_closed:
+                self._is_closed = True
+                self._release()
+
+    def __enter__(self) -> "Self":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()

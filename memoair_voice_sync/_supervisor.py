@@ -1,0 +1,133 @@
+"""The supervisor: one thread of a pool that notices runtimes which have died, are idle, or have grown too large."""
+
+import selectors
+import socket
+import threading
+import time
+from contextlib import suppress
+from typing import Protocol
+
+import psutil
+
+from memoair_voice_sync._handle import RuntimeHandle
+from memoair_voice_sync._log import log
+from memoair_voice_sync._started import StartedRuntime
+
+# How often runtimes are looked at that have no socket which would tell of their end, and all for their memory.
+_LOOK_S = 1.0
+_MEGABYTE = 1 << 20
+
+
+class Supervised(Protocol):
+    """What the supervisor needs of a pool."""
+
+    def handles(self) -> list[RuntimeHandle]:
+        """The handles of all callers that have a place now."""
+
+    def evict(self, handle: RuntimeHandle, *, unused_since: float) -> bool:
+        """Take a handle's place away, where it has not been used since that moment."""
+
+    def exit_code(self, runtime: StartedRuntime) -> int | None:
+        """With which code a runtime has ended, where that is known."""
+
+
+class Supervisor:
+    """Looks after the runtimes of a pool, from the first that is used until it is closed."""
+
+    def __init__(self, pool: Supervised, idle_ttl_s: float, memory_limit_mb: float | None) -> None:
+        self._pool = pool
+        self._idle_ttl_s = idle_ttl_s
+        self._memory_limit = None if memory_limit_mb is None else memory_limit_mb * _MEGABYTE
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._sockets: tuple[socket.socket, socket.socket] | None = None
+        self._is_closed = False
+
+    def wake(self) -> None:
+        """Look now: a runtime came, or a handle was taken; begins to look where nobody does yet."""
+        with self._lock:
+            if self._thread is None and not self._is_closed:
+                self._sockets = socket.socketpair()
+                for each in self._sockets:
+                    each.setblocking(False)
+                self._thread = threading.Thread(target=self._run, name="memoair-supervisor", daemon=True)
+                self._thread.start()
+            elif self._sockets is not None:
+                with suppress(OSError):  # it has been woken often enough
+                    self._sockets[0].send(b"\0")
+
+    def close(self) -> None:
+        """Look no more."""
+        with self._lock:
+            self._is_closed = True
+            thread, sockets = self._thread, self._sockets
+        if thread is not None and sockets is not None:
+            with suppress(OSError):
+                sockets[0].send(b"\0")
+            thread.join()
+            for each in sockets:
+                each.close()
+        self._sockets = None
+
+    def forget(self) -> None:
+        """After a fork, in the child: the thread is the parent's."""
+        self._lock = threading.Lock()
+        if self._sockets is not None:
+            for each in self._sockets:
+                each.close()
+        self._thread, self._sockets = None, None
+
+    def _run(self) -> None:
+        sockets = self._sockets
+        assert sockets is not None  # noqa: S101 - they were made before the thread
+        while not self._is_closed:
+            self._look()
+            handles = self._pool.handles()
+            channels = [each.runtime.channel for each in handles if each.runtime is not None and each.runtime.channel]
+            with selectors.DefaultSelector() as selector:
+                for channel in {*channels, sockets[1]}:
+                    with suppress(ValueError, KeyError, OSError):  # one that was closed this moment
+                        selector.register(channel, selectors.EVENT_READ)
+                selector.select(self._pause_s(handles))
+            with suppress(OSError):
+                sockets[1].recv(1 << 10)
+
+    def _look(self) -> None:
+        for handle in self._pool.handles():
+            runtime = handle.runtime
+            if runtime is None:
+                continue
+            if handle.look():
+                log.warning(
+                    "a runtime has died: action=runtime_died pid=%s exit_code=%s",
+                    runtime.pid,
+                    self._pool.exit_code(runtime),
+                )
+            elif self._memory_limit is not None and _is_spare(handle) and _resident(runtime) > self._memory_limit:
+                log.warning("a runtime is over its memory limit and replaced: action=runtime_large pid=%s", runtime.pid)
+                handle.replace(runtime)
+        for handle in self._pool.handles():
+            self._pool.evict(handle, unused_since=time.monotonic() - self._idle_ttl_s)
+
+    def _pause_s(self, handles: list[RuntimeHandle]) -> float | None:
+        """How long nothing has to be looked at."""
+        now = time.monotonic()
+        # A handle that is in use now will be released without a word to us, and no earlier than now.
+        idle_since = [now if each.in_use else each.released_at for each in handles]
+        pauses = [max(0.0, since + self._idle_ttl_s - now) for since in idle_since]
+        if handles and (self._memory_limit or any(each.runtime and not each.runtime.channel for each in handles)):
+            pauses.append(_LOOK_S)
+        return min(pauses, default=None)
+
+
+def _is_spare(handle: RuntimeHandle) -> bool:
+    """Whether the runtime may be ended: it is our own, and nobody is waiting for it."""
+    runtime = handle.runtime
+    return not handle.in_use and runtime is not None and runtime.is_ours
+
+
+def _resident(runtime: StartedRuntime) -> int:
+    try:
+        return int(psutil.Process(runtime.pid).memory_info().rss)
+    except psutil.Error:
+        return 0

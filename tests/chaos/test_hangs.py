@@ -1,0 +1,172 @@
+"""Runtimes are stopped at random moments: whoever searches waits no longer than he said, and all is well afterwards."""
+
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import filelock
+import psutil
+import pytest
+from chaos.callers import CallerThreads, Savers, assert_kept_once, caller_folder, codes, running, search, wait_for_more
+from support.runtimes import freeze
+from support.waiting import eventually
+
+from memoair_voice_sync import MemoAirVoiceClientSync, MemoAirVoiceMemoryError
+
+CALLERS = [f"caller-{number}" for number in range(4)]
+TIMEOUT_MS = 200
+# What a search may take beyond its time. A machine that is loaded does not let a thread run at every moment, so one
+# search of fifty may be over that, and none by more than half a second.
+GRACE_S, LONGEST_GRACE_S, OUTLIERS = 0.05, 0.5, 1 / 50
+
+
+def assert_in_time(durations: list[float]) -> None:
+    limit = TIMEOUT_MS / 1e3 + GRACE_S
+    late = [duration for duration in durations if duration > limit]
+    assert len(late) <= max(2, OUTLIERS * len(durations)), late
+    assert max(durations) <= limit + LONGEST_GRACE_S - GRACE_S, late
+
+
+def searching(client: MemoAirVoiceClientSync) -> CallerThreads:
+    """Threads of which each searches for one of the callers."""
+
+    def call_of(caller: str) -> Callable[[int], object]:
+        return lambda _: client.search_memory("When do you open?", user={"id": caller}, timeout_ms=TIMEOUT_MS)
+
+    return CallerThreads([call_of(caller) for caller in CALLERS])
+
+
+def greet(client: MemoAirVoiceClientSync) -> None:
+    for caller in CALLERS:
+        client.load_index(user={"id": caller})
+        assert client.save_response(
+            user={"id": caller}, user_text="When do you open?", assistant_text=f"At nine, {caller}.", turn_id="t1"
+        )
+
+
+def assert_all_is_well(client: MemoAirVoiceClientSync) -> None:
+    for caller in CALLERS:
+        assert f"At nine, {caller}." in search(client, caller, "When do you open?")
+        assert client.save_response(user={"id": caller}, user_text="Bye.", assistant_text="Bye.", turn_id="t2")
+
+
+@pytest.mark.parametrize("seed", range(2), ids=lambda seed: f"seed{seed}")
+def test_a_search_keeps_its_time_while_runtimes_stop_and_go_on(
+    new_client: Callable[..., MemoAirVoiceClientSync], seed: int
+) -> None:
+    chance = random.Random(seed)
+    client = new_client()
+    greet(client)
+    with searching(client) as threads:
+        for _ in range(5):
+            pid = freeze(chance.choice(sorted(running(client).values())))
+            wait_for_more(lambda: int(client.stats()["degraded_searches"]))
+            wait_for_more(lambda: len(threads.durations), chance.randint(1, 300))
+            os.kill(pid, signal.SIGCONT)
+
+    assert not codes(threads.errors)
+    assert_in_time(threads.durations)
+    assert_all_is_well(client)
+
+
+def test_a_search_keeps_its_time_while_a_runtime_that_hangs_is_replaced(
+    new_client: Callable[..., MemoAirVoiceClientSync],
+) -> None:
+    client = new_client()
+    greet(client)
+    with searching(client) as threads:
+        stuck = freeze(running(client)[CALLERS[0]])
+        eventually(lambda: running(client).get(CALLERS[0], stuck) != stuck, within_s=12)
+
+    assert not codes(threads.errors)
+    assert_in_time(threads.durations)
+    assert_all_is_well(client)
+    eventually(lambda: not psutil.pid_exists(stuck), within_s=15)
+    assert client.stats()["restarts"] == 1
+
+
+@pytest.mark.parametrize("seed", range(2), ids=lambda seed: f"seed{seed}")
+def test_no_turn_is_lost_or_doubled_while_runtimes_stop_and_go_on(
+    new_client: Callable[..., MemoAirVoiceClientSync], storage_root: Path, seed: int
+) -> None:
+    """A turn that was written, and of which nobody was told in time, is saved again: it must be known."""
+    chance = random.Random(seed)
+    client = new_client()
+    with Savers(client, CALLERS) as savers:
+        eventually(lambda: len(running(client)) == len(CALLERS))
+        for _ in range(3):
+            wait_for_more(lambda: savers.count, chance.randint(1, 60))
+            time.sleep(chance.uniform(0, 0.01))
+            pid = freeze(chance.choice(sorted(running(client).values())))
+            wait_for_more(lambda: int(client.stats()["deferred_saves"]))
+            os.kill(pid, signal.SIGCONT)
+
+    eventually(lambda: not client.stats()["pending_saves"], within_s=20)
+    assert not savers.errors
+    assert client.stats()["lost_saves"] == 0
+    assert_kept_once(storage_root, savers.all)
+
+
+def test_a_deferred_turn_is_kept_once_though_its_caller_loses_his_place_meanwhile(
+    new_client: Callable[..., MemoAirVoiceClientSync], storage_root: Path
+) -> None:
+    """The disk is slow: the first runtime keeps it in the end, the next one, with another call, is given it again."""
+    client = new_client(max_concurrent_users=1)
+    first, second = CALLERS[:2]
+    client.load_index(user={"id": first})
+    assert client.save_response(user={"id": first}, user_text="Hello.", assistant_text="Hello.", turn_id="t1")
+    (log,) = caller_folder(storage_root, first).glob("*/session.jsonl")
+
+    def can_second_speak() -> bool:
+        try:
+            client.save_response(user={"id": second}, user_text="Hello.", assistant_text="Hello.", turn_id="t1")
+        except MemoAirVoiceMemoryError as error:
+            if error.code != "pool.exhausted":  # while the turn of the first one is tried again
+                raise
+            return False
+        return True
+
+    with filelock.FileLock(log.with_name("session.lock")):
+        assert client.save_response(user={"id": first}, user_text="Bye.", assistant_text="Bye.", turn_id="t2") is None
+        eventually(can_second_speak)
+    eventually(lambda: not client.stats()["pending_saves"])
+    eventually(lambda: not client.stats()["retiring"])
+
+    assert_kept_once(storage_root, {first: ["t1", "t2"], second: ["t1"]})
+
+
+def test_a_turn_that_can_not_be_sent_does_not_hold_up_those_that_wait(
+    new_client: Callable[..., MemoAirVoiceClientSync], storage_root: Path
+) -> None:
+    """It is refused as it is where nothing waits, and the turns before and after it are kept."""
+    client = new_client()
+    caller = {"id": CALLERS[0]}
+    client.load_index(user=caller)
+    assert client.save_response(user=caller, user_text="Hello.", assistant_text="Hello.", turn_id="t1")
+    stuck = freeze(running(client)[CALLERS[0]])
+    assert client.save_response(user=caller, user_text="Yes.", assistant_text="Yes.", turn_id="t2") is None
+    with suppress(TypeError):
+        client.save_response(
+            user=caller, user_text="No.", assistant_text="No.", turn_id="t3", metadata={"no": object()}
+        )
+    assert client.save_response(user=caller, user_text="Bye.", assistant_text="Bye.", turn_id="t4") is None
+    os.kill(stuck, signal.SIGCONT)
+
+    eventually(lambda: not client.stats()["pending_saves"], within_s=5)
+    assert_kept_once(storage_root, {CALLERS[0]: ["t1", "t2", "t4"]})
+
+
+def test_a_client_is_closed_in_bounded_time_though_a_runtime_hangs(
+    new_client: Callable[..., MemoAirVoiceClientSync],
+) -> None:
+    client = new_client()
+    greet(client)
+    freeze(running(client)[CALLERS[0]])
+    began_at = time.monotonic()
+    client.close()
+
+    assert time.monotonic() - began_at < 15

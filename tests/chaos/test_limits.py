@@ -1,0 +1,188 @@
+"""What a pool may take: so many runtimes, so many ports, so much time to close, and after that nothing."""
+
+import os
+import signal
+import socket
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+import psutil
+import pytest
+from chaos.callers import (
+    CallerThreads,
+    assert_kept_once,
+    can_listen,
+    codes,
+    marked,
+    running,
+    search,
+    turns_on_disk,
+)
+from support.runtimes import freeze
+from support.waiting import eventually
+
+from memoair_voice_sync import MemoAirVoiceClientSync, MemoAirVoiceMemoryError
+
+MANY, MOST = 1_000, 20
+# Of each runtime the client has a channel and a connection; and besides them the host and the supervisor.
+DESCRIPTORS_EACH, OTHER_DESCRIPTORS = 2, 10
+THREADS = 6
+CLOSE_S = 10.0
+
+
+def test_a_thousand_callers_take_no_more_than_the_twenty_places_of_the_pool(
+    new_client: Callable[..., MemoAirVoiceClientSync],
+    new_ports: Callable[[int], tuple[int, int]],
+    storage_root: Path,
+    mark: Path,
+) -> None:
+    this = psutil.Process()
+    descriptors, threads = this.num_fds(), set(threading.enumerate())
+    first, last = new_ports(2 * MOST)
+    client = new_client(max_concurrent_users=MOST, runtime_port_range=(first, last))
+
+    def call(number: int) -> None:
+        caller = f"caller-{number}"
+        if number % 2:
+            search(client, caller, "When do you open?")
+        else:
+            client.save_response(user={"id": caller}, user_text="Hello.", assistant_text="Hello.", turn_id="t1")
+
+    with ThreadPoolExecutor(THREADS) as executor:
+        list(executor.map(call, range(MANY)))
+
+    eventually(lambda: client.stats()["pending_saves"] == client.stats()["retiring"] == 0)
+    assert len(client.stats()["runtimes"]) == MOST
+    assert client.stats()["evictions"] >= MANY - MOST
+    assert len(marked(mark)) <= MOST + 1, "its runtimes and the host"
+    assert this.num_fds() <= descriptors + MOST * DESCRIPTORS_EACH + OTHER_DESCRIPTORS
+    eventually(lambda: len(set(threading.enumerate()) - threads) <= 1)  # the supervisor
+
+    client.close()
+
+    assert not marked(mark)
+    assert not this.children()
+    assert this.num_fds() <= descriptors
+    assert not set(threading.enumerate()) - threads
+    assert all(can_listen(port) for port in range(first, last + 1))
+    assert not [*storage_root.rglob("lease.json"), *storage_root.rglob("*.tmp")]
+    assert_kept_once(storage_root, {f"caller-{number}": ["t1"] for number in range(0, MANY, 2)})
+
+
+@pytest.mark.parametrize("closed_after", [0, 1, 300])
+def test_a_client_that_is_closed_under_sixteen_threads_answers_each_call_or_says_that_it_is_closed(
+    new_client: Callable[..., MemoAirVoiceClientSync], storage_root: Path, mark: Path, closed_after: int
+) -> None:
+    client = new_client()
+    acknowledged: dict[str, list[str]] = defaultdict(list)
+    deferred: dict[str, list[str]] = defaultdict(list)
+
+    def call_of(thread: int) -> Callable[[int], object]:
+        caller = f"caller-{thread // 2}"
+
+        def call(number: int) -> None:
+            if thread % 2:
+                client.search_memory("When do you open?", user={"id": caller})
+                return
+            turn_id = f"{thread}-{number}"
+            event_id = client.save_response(
+                user={"id": caller}, user_text="Hello.", assistant_text="Hello.", turn_id=turn_id
+            )
+            (deferred if event_id is None else acknowledged)[caller].append(turn_id)
+
+        return call
+
+    with CallerThreads([call_of(thread) for thread in range(16)]) as threads:
+        eventually(lambda: len(threads.durations) >= closed_after)
+        began_at = time.monotonic()
+        client.close()
+        closing_s = time.monotonic() - began_at
+        threads.join(CLOSE_S)
+
+    assert closing_s < CLOSE_S
+    assert len(threads.errors) == 16
+    assert codes(threads.errors) == {"pool.closed"}
+    eventually(lambda: not marked(mark), within_s=1)
+    assert_kept_once(storage_root, acknowledged)
+    assert client.stats()["pending_saves"] == 0
+    lost = [
+        turn for caller, turns in deferred.items() for turn in set(turns) - set(turns_on_disk(storage_root, caller))
+    ]
+    assert len(lost) <= client.stats()["lost_saves"], "who was told to wait for his turn must hear that it is lost"
+
+
+def test_a_client_that_is_closed_by_many_threads_at_once_is_closed_for_each_when_its_call_returns(
+    new_client: Callable[..., MemoAirVoiceClientSync], mark: Path
+) -> None:
+    client = new_client()
+    for number in range(4):
+        client.save_response(user={"id": f"caller-{number}"}, user_text="Hello.", assistant_text="Hello.")
+
+    def close(_: int) -> list[psutil.Process]:
+        client.close()
+        return marked(mark)
+
+    with ThreadPoolExecutor(8) as executor:
+        assert list(executor.map(close, range(8))) == [[]] * 8
+
+
+def test_a_save_that_a_close_overtakes_does_not_promise_to_be_tried_again(
+    new_client: Callable[..., MemoAirVoiceClientSync], storage_root: Path
+) -> None:
+    """Nobody tries again once the client is closed: the turn is on the disk, or it is said that it is not."""
+    client = new_client()
+    caller = {"id": "caller-0"}
+    client.load_index(user=caller)
+    assert client.save_response(user=caller, user_text="Hello.", assistant_text="Hello.", turn_id="t1")
+    pid = freeze(running(client)["caller-0"])
+    outcome: list[object] = []
+
+    def save() -> None:
+        try:
+            outcome.append(client.save_response(user=caller, user_text="Bye.", assistant_text="Bye.", turn_id="t2"))
+        except MemoAirVoiceMemoryError as error:
+            outcome.append(error.code)
+
+    saving = threading.Thread(target=save)
+    saving.start()
+    eventually(lambda: [each for each in client.stats()["runtimes"] if each["in_use"]])
+    closing = threading.Thread(target=client.close)
+    closing.start()
+    saving.join()
+    os.kill(pid, signal.SIGCONT)
+    closing.join()
+
+    is_kept = "t2" in turns_on_disk(storage_root, "caller-0")
+    assert outcome == ["pool.closed"] or is_kept or client.stats()["lost_saves"] == 1, outcome
+    assert client.stats()["pending_saves"] == 0
+
+
+def test_where_every_port_is_taken_the_range_is_named_and_one_that_is_freed_is_used(
+    new_client: Callable[..., MemoAirVoiceClientSync], new_ports: Callable[[int], tuple[int, int]]
+) -> None:
+    first, last = new_ports(3)
+    client = new_client(runtime_port_range=(first, last))
+    caller = {"id": "caller-0"}
+    with ExitStack() as stack:
+        others = [stack.enter_context(socket.create_server(("127.0.0.1", port))) for port in range(first, last + 1)]
+        for _ in range(2):
+            with pytest.raises(MemoAirVoiceMemoryError, match=rf"{first} to {last}") as searched:
+                client.search_memory("When do you open?", user=caller, timeout_ms=5_000)
+            assert searched.value.code == "pool.port_exhausted"
+            with pytest.raises(MemoAirVoiceMemoryError, match=rf"{first} to {last}") as saved:
+                client.save_response(user=caller, user_text="Hello.", assistant_text="Hello.", turn_id="t1")
+            assert saved.value.code == "pool.port_exhausted"
+
+        others[1].close()
+        assert client.save_response(user=caller, user_text="We have persimmons.", assistant_text="Good.", turn_id="t1")
+
+        assert client.stats()["runtimes"][0]["port"] == first + 1
+        assert "persimmons" in search(client, "caller-0", "Are there persimmons?")
+        with pytest.raises(MemoAirVoiceMemoryError) as second:
+            client.search_memory("When do you open?", user={"id": "caller-1"}, timeout_ms=5_000)
+        assert second.value.code == "pool.port_exhausted", "the one port is in use by our own runtime"

@@ -1,0 +1,134 @@
+"""The world around a client changes: its clock is set, its disk is full."""
+
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from chaos.callers import running, search, turns_on_disk
+from support.waiting import eventually
+
+from memoair_voice_sync import MemoAirVoiceClientSync
+
+CALLER = {"id": "caller-0"}
+HOUR_S = 3_600
+DISK_BYTES = 1 << 20
+# More than can be left of a page of a disk that is full.
+LONG = "We speak of this and that. " * 400
+
+
+@pytest.mark.parametrize("hours", [-48, -1, 1, 48])
+def test_a_clock_that_is_set_ends_no_runtime_and_breaks_nothing(
+    new_client: Callable[..., MemoAirVoiceClientSync], monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    client = new_client(runtime_idle_ttl_s=60)
+    client.load_index(user=CALLER)
+    assert client.save_response(user=CALLER, user_text="I keep persimmons.", assistant_text="Good.", turn_id="t1")
+    pids = running(client)
+    true_time = time.time
+    monkeypatch.setattr(time, "time", lambda: true_time() + hours * HOUR_S)
+
+    assert client.save_response(user=CALLER, user_text="I grow artichokes.", assistant_text="Good.", turn_id="t2")
+    # Another caller's start makes the supervisor look at all of them.
+    assert client.save_response(user={"id": "caller-1"}, user_text="Hi.", assistant_text="Hi.", turn_id="t1")
+    assert "persimmons" in search(client, CALLER["id"], "persimmons")
+    assert "artichokes" in search(client, CALLER["id"], "artichokes")
+
+    stats = client.stats()
+    assert running(client).items() >= pids.items()
+    assert (stats["evictions"], stats["restarts"], stats["degraded_searches"]) == (0, 0, 0)
+    assert all(each["uptime_s"] >= 0 for each in stats["runtimes"])
+
+
+def test_a_clock_that_is_set_does_not_keep_a_runtime_that_nobody_uses(
+    new_client: Callable[..., MemoAirVoiceClientSync], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = new_client(runtime_idle_ttl_s=0.5)
+    client.load_index(user=CALLER)
+    assert client.save_response(user=CALLER, user_text="Hello.", assistant_text="Hello.", turn_id="t1")
+    true_time = time.time
+    monkeypatch.setattr(time, "time", lambda: true_time() - 5 * HOUR_S)
+
+    eventually(lambda: not client.stats()["runtimes"], within_s=5)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path, nothing_left_behind: None) -> Iterator[Path]:
+    """A file system of its own, of a megabyte."""
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount")
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(place)]
+    done = subprocess.run(mount, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"nothing can be mounted here: {done.stderr.strip()}")
+    yield place
+    # Refused where anybody still has a file of it open.
+    eventually(lambda: subprocess.run(["umount", str(place)], capture_output=True).returncode == 0)
+
+
+@contextmanager
+def filled(disk: Path) -> Iterator[None]:
+    """Leave no room on a disk, until the block ends."""
+    ballast = disk / "ballast"
+    with ballast.open("wb", buffering=0) as file:
+        for size in (1 << 16, 1 << 12, 1):
+            try:
+                while file.write(b"x" * size) == size:
+                    pass
+            except OSError:
+                continue
+    try:
+        yield
+    finally:
+        ballast.unlink()
+
+
+@pytest.fixture
+def client_on_small_disk(
+    small_disk: Path, new_client: Callable[..., MemoAirVoiceClientSync]
+) -> Iterator[MemoAirVoiceClientSync]:
+    """A client that keeps everything on the small disk; closed before that is taken away."""
+    with new_client(storage_root=str(small_disk)) as client:
+        yield client
+
+
+def test_on_a_full_disk_no_turn_is_acknowledged_and_each_is_kept_once_there_is_room(
+    client_on_small_disk: MemoAirVoiceClientSync, small_disk: Path
+) -> None:
+    client = client_on_small_disk
+    assert client.save_response(user=CALLER, user_text="I keep persimmons.", assistant_text="Good.", turn_id="t0")
+    acknowledged, deferred = ["t0"], []
+    with filled(small_disk):
+        for number in range(5):
+            turn_id = f"full-{number}"
+            event_id = client.save_response(user=CALLER, user_text=LONG, assistant_text="Yes.", turn_id=turn_id)
+            assert event_id is None, "there is no room for it"
+            deferred.append(turn_id)
+            assert "persimmons" in search(client, CALLER["id"], "persimmons")
+        assert client.stats()["pending_saves"] == len(deferred) > 0
+        assert set(turns_on_disk(small_disk, CALLER["id"])) == set(acknowledged)
+
+    eventually(lambda: not client.stats()["pending_saves"])
+    assert client.save_response(user=CALLER, user_text="Goodbye.", assistant_text="Bye.", turn_id="t1")
+    found = turns_on_disk(small_disk, CALLER["id"])
+    assert list(found) == [*acknowledged, *deferred, "t1"], "in the order in which they were spoken"
+    assert set(found.values()) == {1}
+    assert client.stats()["lost_saves"] == 0
+
+
+def test_a_caller_who_comes_while_the_disk_is_full_is_served_and_kept_once_there_is_room(
+    client_on_small_disk: MemoAirVoiceClientSync, small_disk: Path
+) -> None:
+    client = client_on_small_disk
+    with filled(small_disk):
+        assert client.save_response(user=CALLER, user_text=LONG, assistant_text="Yes.", turn_id="t1") is None
+        assert search(client, CALLER["id"], "persimmons") is not None
+
+    eventually(lambda: not client.stats()["pending_saves"])
+    assert turns_on_disk(small_disk, CALLER["id"]) == {"t1": 1}
+    assert "this and that" in search(client, CALLER["id"], "this and that")

@@ -1,0 +1,143 @@
+"""Two processes of clients serve one caller: they share his runtime, and one goes on when the other dies."""
+
+import os
+import random
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from chaos.callers import ClientProcess, marked, turns_on_disk
+from support.waiting import eventually
+
+CALLER = "caller-0"
+TAKE_OVER_S = 2.0
+
+
+def test_two_clients_share_a_runtime_and_see_each_others_turns_at_once(
+    new_process: Callable[..., ClientProcess], storage_root: Path
+) -> None:
+    first, second = new_process(), new_process()
+    assert first.save(CALLER, "t1", "I keep persimmons.")
+    assert "persimmons" in second.search(CALLER, "persimmons")
+    assert second.save(CALLER, "t2", "I grow artichokes.")
+    assert "artichokes" in first.search(CALLER, "artichokes")
+
+    theirs, ours = first.runtime(CALLER), second.runtime(CALLER)
+    assert theirs["pid"] == ours["pid"]
+    assert theirs["session_id"] == ours["session_id"]
+    assert (theirs["borrowed"], ours["borrowed"]) == (False, True)
+    assert turns_on_disk(storage_root, CALLER) == Counter({"t1": 1, "t2": 1})
+
+
+# For every process of a client: as if the clock had been set by an hour since other processes were started. The system
+# tells when it was booted by its clock, and when a process was started by how long after that.
+CLOCK_SET = """
+import time, psutil._pslinux as linux
+true_time, true_boot = time.time, linux.boot_time
+time.time = lambda: true_time() + 3600
+linux.boot_time = lambda: true_boot() + 3600
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="sets the clock as Linux tells of it")
+def test_two_clients_share_a_runtime_also_where_the_clock_was_set_in_between(
+    new_process: Callable[..., ClientProcess], storage_root: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "path").mkdir()
+    (tmp_path / "path" / "sitecustomize.py").write_text(CLOCK_SET)
+    path = os.pathsep.join([str(tmp_path / "path"), *filter(None, [os.environ.get("PYTHONPATH")])])
+    first, second = new_process(), new_process({"PYTHONPATH": path})
+    assert first.save(CALLER, "t1", "I keep persimmons.")
+    assert "persimmons" in second.search(CALLER, "persimmons")
+
+    assert second.runtime(CALLER)["pid"] == first.runtime(CALLER)["pid"]
+    assert second.runtime(CALLER)["borrowed"] is True
+
+
+def test_who_borrowed_a_runtime_and_closes_leaves_it_to_its_owner(
+    new_process: Callable[..., ClientProcess], storage_root: Path
+) -> None:
+    owner, borrower = new_process(), new_process()
+    assert owner.save(CALLER, "t1", "I keep persimmons.")
+    assert borrower.save(CALLER, "t2", "I grow artichokes.")
+    pid = owner.runtime(CALLER)["pid"]
+    borrower.close()
+
+    assert "artichokes" in owner.search(CALLER, "artichokes")
+    assert owner.save(CALLER, "t3", "Goodbye.")
+    assert owner.runtime(CALLER)["pid"] == pid
+    assert turns_on_disk(storage_root, CALLER) == Counter({"t1": 1, "t2": 1, "t3": 1})
+
+
+def test_who_borrowed_a_runtime_goes_on_when_its_owner_closes(
+    new_process: Callable[..., ClientProcess], storage_root: Path
+) -> None:
+    owner, borrower = new_process(), new_process()
+    assert owner.save(CALLER, "t1", "I keep persimmons.")
+    assert borrower.save(CALLER, "t2", "I grow artichokes.")
+    pid = owner.runtime(CALLER)["pid"]
+    owner.close()
+
+    assert borrower.save(CALLER, "t3", "Goodbye.")
+    assert "persimmons" in borrower.search(CALLER, "persimmons")
+    assert borrower.runtime(CALLER)["pid"] != pid
+    assert borrower.runtime(CALLER)["borrowed"] is False
+    assert turns_on_disk(storage_root, CALLER) == Counter({"t1": 1, "t2": 1, "t3": 1})
+
+
+def test_who_borrowed_a_runtime_goes_on_when_its_owner_gives_the_place_to_another_caller(
+    new_process: Callable[..., ClientProcess], storage_root: Path
+) -> None:
+    owner, borrower = new_process(max_concurrent_users=1), new_process()
+    assert owner.save(CALLER, "t1", "I keep persimmons.")
+    assert borrower.save(CALLER, "t2", "I grow artichokes.")
+    pid = owner.runtime(CALLER)["pid"]
+    assert owner.save("another", "t1", "Hello.")
+
+    for number in range(3, 20):
+        assert borrower.save(CALLER, f"t{number}", "I am still here.")
+        assert "persimmons" in borrower.search(CALLER, "persimmons")
+    assert eventually(lambda: borrower.runtime(CALLER)["pid"]) != pid
+    assert owner.save(CALLER, "t20", "So am I.")
+    assert owner.runtime(CALLER)["borrowed"] is True
+    assert turns_on_disk(storage_root, CALLER) == Counter({f"t{number}": 1 for number in range(1, 21)})
+
+
+@pytest.mark.parametrize("seed", range(3), ids=lambda seed: f"seed{seed}")
+def test_who_borrowed_a_runtime_goes_on_within_two_seconds_when_its_owner_is_killed(
+    new_process: Callable[..., ClientProcess], storage_root: Path, tmp_path: Path, mark: Path, seed: int
+) -> None:
+    chance = random.Random(seed)
+    owner, borrower = new_process(), new_process()
+    assert owner.save(CALLER, "t1", "I keep persimmons.")
+    assert borrower.search(CALLER, "persimmons")
+    pid = owner.runtime(CALLER)["pid"]
+    written = {client: tmp_path / name for client, name in ((owner, "owner"), (borrower, "borrower"))}
+    for client, callers in ((owner, [CALLER]), (borrower, ["other", "other", CALLER])):  # so that no turn id is twice
+        client.ask("save_on", callers=callers, acknowledged=str(written[client]))
+
+    def acknowledged(client: ClientProcess) -> list[str]:
+        lines = written[client].read_text().split("\n")[:-1]
+        return [line.split()[1] for line in lines if line.startswith(f"{CALLER} ")]
+
+    eventually(lambda: acknowledged(owner) and acknowledged(borrower))
+    time.sleep(chance.uniform(0, 0.3))
+    owner.kill()
+    died_at = time.monotonic()
+    before = len(acknowledged(borrower))
+    # Those that were under way may still be answered; what comes after three of them is of the new runtime.
+    eventually(lambda: len(acknowledged(borrower)) > before + 3, TAKE_OVER_S)
+    assert borrower.save(CALLER, "t2", "I grow artichokes.")
+    assert "persimmons" in borrower.search(CALLER, "persimmons")
+    assert time.monotonic() - died_at < TAKE_OVER_S
+
+    assert eventually(lambda: borrower.runtime(CALLER)["pid"]) != pid
+    assert borrower.runtime(CALLER)["borrowed"] is False
+    borrower.kill()
+    eventually(lambda: not marked(mark))
+    found = turns_on_disk(storage_root, CALLER)
+    assert not {"t1", "t2", *acknowledged(owner), *acknowledged(borrower)} - set(found), "acknowledged and lost"
+    assert set(found.values()) == {1}

@@ -1,0 +1,350 @@
+"""The client for asyncio and trio: the flows of its sync twin in brief, and what only an event loop asks of it."""
+
+import asyncio
+import inspect
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import anyio
+import psutil
+import pytest
+from support.clients import client_arguments, logged, turn_ids
+from support.runtimes import freeze
+from support.waiting import eventually
+
+from memoair_voice import (
+    MemoAirVoiceClient,
+    MemoAirVoiceClientSync,
+    MemoAirVoiceMemoryError,
+    VoiceSession,
+    VoiceSessionSync,
+)
+
+NewClient = Callable[..., MemoAirVoiceClient]
+
+PATIENT_MS = 10_000
+
+AWAITED = {
+    MemoAirVoiceClientSync: (MemoAirVoiceClient, ["search_memory", "save_response", "load_index", "stats", "close"]),
+    VoiceSessionSync: (VoiceSession, ["search_memory", "save_response", "close"]),
+}
+TWINS = [(kind, twin, name) for kind, (twin, names) in AWAITED.items() for name in names]
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    """Run a test on both event loops."""
+    return str(request.param)
+
+
+@pytest.fixture
+def storage_root(tmp_path: Path) -> Path:
+    """Where all runtimes of a test keep what they keep."""
+    return tmp_path / "storage"
+
+
+@pytest.fixture
+def no_process_left() -> Iterator[None]:
+    """Fail a test that leaves a process or a descriptor; trio keeps its idle threads for a while, asyncio none."""
+    process = psutil.Process()
+    descriptors = process.num_fds()
+    yield
+    eventually(lambda: not process.children(recursive=True))
+    eventually(lambda: process.num_fds() <= descriptors)
+    eventually(lambda: not [each for each in threading.enumerate() if "anyio" in each.name.lower()])
+
+
+@pytest.fixture
+def new_client(storage_root: Path, no_process_left: None) -> Iterator[NewClient]:
+    """Make clients over one storage root; what a test leaves open is closed after it."""
+    made: list[MemoAirVoiceClient] = []
+
+    def make(**arguments: Any) -> MemoAirVoiceClient:
+        made.append(MemoAirVoiceClient(**client_arguments(storage_root, **arguments)))
+        return made[-1]
+
+    yield make
+    for each in made:
+        for pid in pids(each):
+            os.kill(pid, signal.SIGCONT)
+        each._sync.close()  # by then the event loop has ended
+
+
+def pids(client: MemoAirVoiceClient) -> list[int]:
+    return [each["pid"] for each in client._sync.stats()["runtimes"] if each["pid"] is not None]
+
+
+def in_use(client: MemoAirVoiceClient) -> int:
+    return sum(each["in_use"] for each in client._sync.stats()["runtimes"])
+
+
+async def freeze_runtime(client: MemoAirVoiceClient) -> int:
+    """Warm the one caller's runtime, and let it answer nothing."""
+    await client.load_index(user_id="ada")
+    [pid] = pids(client)
+    return freeze(pid)
+
+
+# The flows
+
+
+@pytest.mark.anyio
+async def test_callers_are_served_and_remembered(new_client: NewClient, storage_root: Path) -> None:
+    async with new_client() as client:
+        for caller, colour in (("ada", "red"), ("bob", "blue")):
+            loaded = await client.load_index(user={"id": caller, "name": caller.title()})
+            assert loaded.scopes_loaded
+            user_text = f"The boots are {colour}."
+            assert await client.save_response(user={"id": caller}, user_text=user_text, assistant_text="Noted.")
+        found = await client.search_memory("the boots", user={"id": "ada"}, timeout_ms=PATIENT_MS)
+        stats = await client.stats()
+    assert "red" in found.contextText
+    assert "blue" not in found.contextText
+    assert [each["user_id"] for each in stats["runtimes"]] == ["bob", "ada"]
+    assert not psutil.Process().children()
+
+    async with new_client() as client:
+        await client.load_index(user_id="bob")
+        found = await client.search_memory("the boots", user_id="bob", timeout_ms=PATIENT_MS)
+        assert [hit["lane"] for hit in found.permanent] == ["permanent"]
+        assert "blue" in found.contextText
+    assert [event["type"] for event in logged(storage_root, "ada")] == ["session_start", "turn", "session_end"]
+
+
+@pytest.mark.anyio
+async def test_a_session_pins_a_runtime(new_client: NewClient, storage_root: Path) -> None:
+    client = new_client()
+    await client.load_index(user_id="ada")
+    session = await client.session(user={"id": "ada", "name": "Dana"})
+    async with session as entered:
+        assert in_use(client) == 1
+        assert await entered.save_response(user_text="The boots are red.", assistant_text="Noted.", turn_id="t1")
+        assert "red" in (await entered.search_memory("the boots", timeout_ms=PATIENT_MS)).contextText
+    await session.aclose()
+
+    assert in_use(client) == 0
+    assert turn_ids(storage_root, "ada") == ["t1"]
+    await client.aclose()
+
+
+@pytest.mark.anyio
+async def test_many_callers_at_once_are_served(new_client: NewClient, storage_root: Path) -> None:
+    client = new_client()
+
+    async def talk(caller: str) -> None:
+        await client.load_index(user_id=caller)
+        for number in range(5):
+            turn = {"user_text": f"{caller} says {number}", "assistant_text": "", "turn_id": f"t{number}"}
+            assert await client.save_response(user_id=caller, **turn)  # type: ignore[arg-type]
+            found = await client.search_memory(f"what says {caller}?", user_id=caller, timeout_ms=PATIENT_MS)
+            assert f"{caller} says {number}" in found.contextText
+
+    async with anyio.create_task_group() as group:
+        for caller in ("ada", "bob", "cyd"):
+            group.start_soon(talk, caller)
+    for caller in ("ada", "bob", "cyd"):
+        assert turn_ids(storage_root, caller) == [f"t{number}" for number in range(5)]
+    await client.aclose()
+
+
+@pytest.mark.anyio
+async def test_errors_come_as_they_are(new_client: NewClient) -> None:
+    client = new_client(max_concurrent_users=1)
+    with pytest.raises(ValueError, match="user"):
+        await client.search_memory("hello")
+    with pytest.raises(ValueError, match="two callers"):
+        await client.session(user={"id": "ada"}, user_id="bob")
+    async with await client.session(user_id="ada"):
+        with pytest.raises(MemoAirVoiceMemoryError) as refused:
+            await client.session(user_id="bob")
+        assert refused.value.code == "pool.exhausted"
+    await client.aclose()
+    await client.aclose()
+    with pytest.raises(MemoAirVoiceMemoryError) as refused:
+        await client.search_memory("hello", user_id="ada")
+    assert refused.value.code == "pool.closed"
+    with pytest.raises(ValueError, match="api_key"):
+        new_client(api_key="")
+
+
+# The event loop goes on
+
+
+@pytest.mark.anyio
+async def test_the_event_loop_goes_on_while_a_first_caller_is_served(new_client: NewClient) -> None:
+    client, ticks = new_client(), list[float]()
+
+    async def tick() -> None:
+        while True:
+            ticks.append(time.monotonic())
+            await anyio.sleep(0.005)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(tick)
+        async with await client.session(user_id="ada") as session:
+            await session.search_memory("hello", timeout_ms=PATIENT_MS)
+        await client.aclose()
+        group.cancel_scope.cancel()
+
+    assert len(ticks) > 10
+    assert max(later - earlier for earlier, later in pairwise(ticks)) < 0.15
+
+
+# Cancellation
+
+
+@pytest.mark.anyio
+async def test_a_search_that_is_cancelled_is_given_up_at_once_and_gives_its_place_back(new_client: NewClient) -> None:
+    client = new_client(max_concurrent_users=1)
+    pid = await freeze_runtime(client)
+    began_at = time.monotonic()
+    with anyio.move_on_after(0.05) as scope:
+        await client.search_memory("hello", user_id="ada", timeout_ms=700)
+    assert scope.cancelled_caught
+    assert time.monotonic() - began_at < 0.5
+    assert in_use(client) == 1, "its time is not over"
+    while in_use(client):
+        assert time.monotonic() - began_at < 5
+        await anyio.sleep(0.01)
+    os.kill(pid, signal.SIGCONT)
+
+    assert (await client.search_memory("hello", user_id="ada", timeout_ms=PATIENT_MS)).trace["degraded"] is False
+    await client.load_index(user_id="bob")  # the place can be taken
+    await client.aclose()
+
+
+@pytest.mark.anyio
+async def test_searches_that_are_cancelled_while_the_runtime_starts_leak_nothing(new_client: NewClient) -> None:
+    client = new_client()
+    for _ in range(5):
+        with anyio.move_on_after(0.01) as scope:
+            await client.search_memory("hello", user_id="ada", timeout_ms=PATIENT_MS)
+        assert scope.cancelled_caught
+    await client.load_index(user_id="ada")
+    while in_use(client):
+        await anyio.sleep(0.01)
+    await client.aclose()
+    assert not psutil.Process().children()
+
+
+@pytest.mark.anyio
+async def test_a_save_that_is_cancelled_before_it_begins_still_lands(new_client: NewClient, storage_root: Path) -> None:
+    client = new_client()
+    await client.load_index(user_id="ada")
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await client.save_response(user_id="ada", user_text="the last words", assistant_text="", turn_id="t1")
+
+    assert turn_ids(storage_root, "ada") == ["t1"]
+    await client.aclose()
+
+
+@pytest.mark.anyio
+async def test_a_save_that_is_cancelled_on_its_way_still_lands(new_client: NewClient, storage_root: Path) -> None:
+    client = new_client()
+    pid = await freeze_runtime(client)
+    rescue = threading.Timer(0.2, os.kill, (pid, signal.SIGCONT))
+    rescue.start()
+    with anyio.move_on_after(0.02) as scope:
+        await client.save_response(user_id="ada", user_text="the last words", assistant_text="", turn_id="t1")
+    rescue.join()
+
+    assert scope.cancel_called
+    assert turn_ids(storage_root, "ada") == ["t1"]
+    assert in_use(client) == 0
+    await client.aclose()
+
+
+@pytest.mark.anyio
+async def test_aclose_in_a_cancelled_scope_still_ends_the_call_and_every_process(
+    new_client: NewClient, storage_root: Path
+) -> None:
+    client = new_client()
+    await client.load_index(user_id="ada")
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await client.aclose()
+    assert not psutil.Process().children()
+    assert logged(storage_root, "ada")[-1]["type"] == "session_end"
+
+
+# asyncio cancels tasks in its own way, which knows no shields: `asyncio.wait_for`, `asyncio.timeout`, `Task.cancel`.
+
+
+@pytest.mark.parametrize("after_steps", [1, 3])
+def test_a_save_whose_task_is_cancelled_still_lands(
+    new_client: NewClient, storage_root: Path, after_steps: int
+) -> None:
+    async def call() -> None:
+        async with new_client() as client:
+            await client.load_index(user_id="ada")
+            turn = {"user_text": "the last words", "assistant_text": "", "turn_id": "t1"}
+            save = asyncio.create_task(client.save_response(user_id="ada", **turn))  # type: ignore[arg-type]
+            for _ in range(after_steps):
+                await asyncio.sleep(0)
+            save.cancel()
+            with suppress(asyncio.CancelledError):
+                await save
+
+    asyncio.run(call())
+    assert turn_ids(storage_root, "ada") == ["t1"]
+
+
+def test_one_client_serves_one_event_loop_after_another(new_client: NewClient) -> None:
+    client = new_client()
+
+    async def call() -> str:
+        await client.load_index(user_id="ada")
+        return (await client.search_memory("the boots", user_id="ada", timeout_ms=PATIENT_MS)).contextText
+
+    async def say() -> None:
+        await client.save_response(user_id="ada", user_text="The boots are red.", assistant_text="")
+
+    asyncio.run(call())
+    asyncio.run(say())
+    assert "red" in asyncio.run(call())
+    asyncio.run(client.aclose())
+
+
+# The twins
+
+
+@pytest.mark.parametrize(("kind", "twin"), [(kind, twin) for kind, (twin, _) in AWAITED.items()])
+def test_every_public_method_has_its_twin(kind: type, twin: type) -> None:
+    def public(each: type) -> set[str]:
+        return {name for name in vars(each) if not name.startswith("_")}
+
+    assert {"aclose" if name == "close" else name for name in public(kind)} == public(twin)
+    assert public(kind) - {"session"} == {name for each, _, name in TWINS if each is kind}
+
+
+@pytest.mark.parametrize(("kind", "twin", "name"), TWINS)
+def test_a_method_and_its_twin_agree_in_signature_and_docstring(kind: type, twin: type, name: str) -> None:
+    method, its_twin = getattr(kind, name), getattr(twin, "aclose" if name == "close" else name)
+
+    assert inspect.iscoroutinefunction(its_twin)
+    assert inspect.signature(its_twin) == inspect.signature(method)
+    assert inspect.getdoc(its_twin) == inspect.getdoc(method)
+    assert inspect.getdoc(its_twin)
+
+
+def test_session_takes_the_same() -> None:
+    def taken(method: Callable[..., object]) -> list[tuple[str, object, object]]:
+        return [(each.name, each.kind, each.default) for each in inspect.signature(method).parameters.values()]
+
+    assert inspect.iscoroutinefunction(MemoAirVoiceClient.session)
+    assert taken(MemoAirVoiceClient.session) == taken(MemoAirVoiceClientSync.session)
+    assert inspect.getdoc(MemoAirVoiceClient.session)
+
+
+def test_the_constructors_take_the_same() -> None:
+    parameters = inspect.signature(MemoAirVoiceClient).parameters
+    assert parameters == inspect.signature(MemoAirVoiceClientSync).parameters
+    assert "runtime_idle_ttl_s" in parameters

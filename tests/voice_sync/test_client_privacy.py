@@ -1,0 +1,198 @@
+"""What the client keeps to itself: keys, tokens, and every word that a caller says."""
+
+import json
+import logging
+import os
+import stat
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+from support.clients import API_KEY, NewClient, clients_over, frozen, host_of, pid_of, recall, runtime_of, say
+from support.runtimes import PROJECT, RawConnection
+from support.waiting import eventually
+
+from memoair_runtime.storage.user_folder import UserFolder
+from memoair_voice_sync import MemoAirVoiceClientSync, MemoAirVoiceMemoryError
+
+APPLICATIONS_SECRET = "a secret of the application"
+
+# What a caller says, asks and is, each of which can be found again wherever it was written.
+SAID, ANSWERED, ASKED, NAME, PLAN, CALLER = "zebracake", "yakbutter", "xylophone", "Wilhelmina", "vip-platin", "ulrike"
+
+
+@pytest.fixture
+def new_client(storage_root: Path, nothing_left_behind: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[NewClient]:
+    """Make clients over one empty storage root, in an application that has secrets."""
+    for name in ("OPENAI_API_KEY", "AWS_SECRET_ACCESS_KEY", "MEMOAIR_API_KEY", "MEMOAIR_RUNTIME_TOKEN"):
+        monkeypatch.setenv(name, APPLICATIONS_SECRET)
+    with clients_over(storage_root) as make:
+        yield make
+
+
+def token_of(storage_root: Path, user_id: str) -> str:
+    token = json.loads(UserFolder(storage_root, PROJECT, user_id).lease.read_bytes())["token"]
+    assert len(token) >= 32
+    return str(token)
+
+
+# Secrets
+
+
+def test_no_process_shows_a_key_or_a_token(new_client: NewClient, storage_root: Path) -> None:
+    client = new_client()
+    say(client, "ada", "hello")
+    say(client, "bob", "hello")
+    tokens = {token_of(storage_root, "ada"), token_of(storage_root, "bob")}
+    assert len(tokens) == 2
+    host = host_of(client, "ada")
+    processes = [host, *host.children(recursive=True)]
+    assert {pid_of(client, "ada"), pid_of(client, "bob")} < {each.pid for each in processes}
+    for process in processes:
+        shown = " ".join([*process.cmdline(), *map("=".join, process.environ().items())])
+        assert "memoair_runtime.host" in shown
+        assert not [secret for secret in (API_KEY, APPLICATIONS_SECRET, *tokens) if secret in shown]
+
+
+def test_a_runtime_that_is_a_program_gets_its_secrets_by_its_environment_alone(
+    new_client: NewClient, executable: Callable[[str], str], storage_root: Path
+) -> None:
+    client = new_client(runtime_binary=executable(f"#!/bin/sh\nexec {sys.executable} -m memoair_runtime\n"))
+    say(client, "ada", "hello")
+    process = psutil.Process(pid_of(client, "ada"))
+    token = token_of(storage_root, "ada")
+
+    assert not [secret for secret in (API_KEY, token) if secret in " ".join(process.cmdline())]
+    assert process.environ()["MEMOAIR_RUNTIME_API_KEY"] == API_KEY
+    assert process.environ()["MEMOAIR_RUNTIME_TOKEN"] == token
+    assert APPLICATIONS_SECRET not in process.environ().values()
+
+
+def test_who_does_not_know_the_token_reads_nothing(new_client: NewClient, storage_root: Path) -> None:
+    client = new_client()
+    say(client, "ada", f"The word is {SAID}.")
+    port, session_id = runtime_of(client, "ada")["port"], runtime_of(client, "ada")["session_id"]
+    body = json.dumps({"sessionId": session_id, "query": "what is the word?"})
+    for authorization in ("", "Authorization: Bearer guessed\r\n"):
+        connection = RawConnection(port)
+        connection.send(
+            f"POST /v1/runtime/search_memory HTTP/1.1\r\nHost: 127.0.0.1\r\n{authorization}"
+            f"Content-Length: {len(body)}\r\n\r\n{body}".encode()
+        )
+        reply = connection.reply()
+        connection.close()
+        assert (reply.status, reply.error["code"]) == (401, "runtime.unauthorized")
+        assert SAID.encode() not in reply.body
+
+
+def test_nobody_else_on_the_machine_can_read_what_lies_on_the_disk(new_client: NewClient, storage_root: Path) -> None:
+    mask = os.umask(0)
+    try:
+        client = new_client()
+        say(client, "ada", "hello")
+        lease = UserFolder(storage_root, PROJECT, "ada").lease
+        assert stat.S_IMODE(lease.stat().st_mode) == 0o600
+        client.load_index(user_id="bob")
+        paths = [storage_root, *storage_root.rglob("*")]
+        assert {path.name for path in paths} >= {"ada", "bob", "session.jsonl", "lease.json", "runtime.lock"}
+        modes = {path: stat.S_IMODE(path.stat().st_mode) for path in paths}
+        assert not {path: oct(mode) for path, mode in modes.items() if mode != (0o700 if path.is_dir() else 0o600)}
+        client.close()
+        assert not lease.exists()
+    finally:
+        os.umask(mask)
+
+
+def test_nothing_that_is_shown_of_a_client_holds_its_key(new_client: NewClient) -> None:
+    client = new_client()
+    client.load_index(user_id="ada")
+    handle = client._pool.acquire("ada")
+    client._pool.release(handle)
+    shown = [repr(each) for each in (client, client._pool, handle, handle.runtime, client._pool._spec)]
+    assert all(shown)
+    assert API_KEY not in " ".join([*shown, json.dumps(client.stats())])
+
+
+# What is said
+
+
+def talk(client: MemoAirVoiceClientSync, turn_id: str, timeout_ms: float = 5_000) -> list[str]:
+    """Search and save, and return what was raised."""
+    user = {"id": CALLER, "name": NAME, "metadata": {"plan": PLAN}}
+    raised: list[str] = []
+    try:
+        client.search_memory(ASKED, user=user, timeout_ms=timeout_ms)
+    except MemoAirVoiceMemoryError as error:
+        raised.append(repr(error) + str(error))
+    try:
+        client.save_response(user=user, user_text=SAID, assistant_text=ANSWERED, turn_id=turn_id)
+    except MemoAirVoiceMemoryError as error:
+        raised.append(repr(error) + str(error))
+    return raised
+
+
+def assert_discreet(caplog: pytest.LogCaptureFixture, raised: list[str], secrets: list[str]) -> None:
+    records = [f"{each.getMessage()} {each.args} {each.exc_text}" for each in caplog.records]
+    assert records, "the faults were noticed"
+    told = "\n".join([caplog.text, *records, *raised])
+    assert not [each for each in (SAID, ANSWERED, ASKED, NAME, PLAN, API_KEY, *secrets) if each in told]
+
+
+def test_no_word_is_logged_when_runtimes_die_and_hang(
+    new_client: NewClient, storage_root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    client = new_client()
+    talk(client, "t1")
+    client.load_index(user_id=CALLER)
+    tokens = [token_of(storage_root, CALLER)]
+    with frozen(pid_of(client, CALLER)):
+        raised = talk(client, "t2", timeout_ms=50)
+    psutil.Process(pid_of(client, CALLER)).kill()
+    raised += talk(client, "t3")
+    eventually(lambda: client.stats()["pending_saves"] == 0)
+    recall(client, CALLER, ASKED)
+    tokens.append(token_of(storage_root, CALLER))
+    client.close()
+    raised += talk(client, "t4")
+
+    assert len(raised) == 2
+    assert_discreet(caplog, raised, tokens)
+
+
+def test_no_word_is_logged_when_no_runtime_can_be_started(
+    new_client: NewClient, executable: Callable[[str], str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    client = new_client(runtime_binary=executable("#!/bin/sh\nexit 1\n"))
+    raised = talk(client, "t1") + talk(client, "t2")
+    with suppress(MemoAirVoiceMemoryError):
+        client.load_index(user_id=CALLER)
+    client.close()
+
+    assert raised == []
+    assert "turns=2" in caplog.text
+    assert_discreet(caplog, raised, [])
+
+
+def test_no_word_is_logged_when_a_turn_is_refused(new_client: NewClient, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    client = new_client()
+    client.load_index(user_id=CALLER)
+    raised = []
+    for fault in ({"user_text": SAID * (1 << 18)}, {"metadata": {"occurredAt": f"{SAID} o'clock"}}):
+        with pytest.raises(MemoAirVoiceMemoryError) as refused:
+            client.save_response(
+                user_id=CALLER,
+                **{"user_text": SAID, "assistant_text": ANSWERED, **fault},  # type: ignore[arg-type]
+            )
+        raised.append(repr(refused.value) + str(refused.value))
+    with pytest.raises(MemoAirVoiceMemoryError) as refused:
+        client.search_memory(ASKED * (1 << 12), user_id=CALLER)
+    raised.append(repr(refused.value) + str(refused.value))
+    client.close()
+
+    assert_discreet(caplog, raised, [])

@@ -1,0 +1,169 @@
+"""What the client refuses: arguments that can't be, before anything is started for them."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from support.clients import PATIENT_MS, NewClient, clients_over, lives, pid_of
+
+
+@pytest.fixture
+def new_client(tmp_path: Path, nothing_left_behind: None) -> Iterator[NewClient]:
+    """Make clients over an empty storage root."""
+    with clients_over(tmp_path / "storage") as make:
+        yield make
+
+
+def bad(error: type[Exception], match: str, **named: Any) -> Any:
+    return pytest.param(named, error, match, id=repr(named))
+
+
+@pytest.mark.parametrize(
+    ("named", "error", "match"),
+    [
+        bad(ValueError, "user"),
+        bad(ValueError, "id", user={}),
+        bad(ValueError, "id", user={"name": "Dana"}),
+        bad(ValueError, "two callers", user={"id": "ada"}, user_id="bob"),
+        bad(ValueError, "empty", user={"id": ""}),
+        bad(ValueError, "empty", user_id=""),
+        bad(ValueError, "null", user_id="a\0b"),
+        bad(ValueError, "longer", user_id="a" * 1_025),
+        bad(ValueError, "Unicode", user_id="\ud800"),
+        bad(TypeError, "user", user="ada"),
+        bad(TypeError, "id", user={"id": 42}),
+        bad(TypeError, "id", user={"id": None}),
+        bad(TypeError, "user_id", user={"id": "ada"}, user_id=42),
+        bad(TypeError, "name", user={"id": "ada", "name": 42}),
+        bad(TypeError, "metadata", user={"id": "ada", "metadata": "premium"}),
+    ],
+)
+def test_a_caller_who_can_not_be_is_refused_before_anything_starts(
+    new_client: NewClient, named: dict[str, Any], error: type[Exception], match: str
+) -> None:
+    client = new_client()
+    calls: list[Callable[[], object]] = [
+        lambda: client.search_memory("hello", timeout_ms=PATIENT_MS, **named),
+        lambda: client.save_response(user_text="hello", assistant_text="", **named),
+        lambda: client.session(**named),
+        lambda: client.load_index(**named),
+    ]
+    for call in calls:
+        with pytest.raises(error, match=match):
+            call()
+    assert client.stats()["runtimes"] == []
+    assert not psutil.Process().children()
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "match"),
+    [
+        bad(TypeError, "query", query=42),
+        bad(TypeError, "query", query=None),
+        bad(ValueError, "timeout_ms", timeout_ms=0),
+        bad(ValueError, "timeout_ms", timeout_ms=-1),
+        bad(ValueError, "timeout_ms", timeout_ms=float("nan")),
+        bad(ValueError, "timeout_ms", timeout_ms=float("inf")),
+        bad(TypeError, "timeout_ms", timeout_ms="250"),
+        bad(TypeError, "timeout_ms", timeout_ms=True),
+        bad(ValueError, "lanes", lanes=["nowhere"]),
+        bad(ValueError, "lanes", lanes="org"),
+        bad(TypeError, "top_k", top_k=6),
+        bad(TypeError, "filter", filter="topic"),
+        bad(TypeError, "JSON", filter={"topic": object()}),
+    ],
+)
+def test_a_search_that_can_not_be_is_refused_before_anything_starts(
+    new_client: NewClient, options: dict[str, Any], error: type[Exception], match: str
+) -> None:
+    client = new_client()
+    with pytest.raises(error, match=match):
+        client.search_memory(**{"query": "hello", "user_id": "ada", "timeout_ms": PATIENT_MS, **options})
+    assert client.stats()["runtimes"] == []
+    assert not psutil.Process().children()
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "match"),
+    [
+        bad(TypeError, "user_text", user_text=None),
+        bad(TypeError, "assistant_text", assistant_text=b"hello"),
+        bad(ValueError, "turn_id", turn_id=""),
+        bad(TypeError, "turn_id", turn_id=7),
+        bad(TypeError, "tool_calls", tool_calls=["search_memory"]),
+        bad(TypeError, "metadata", metadata="livekit"),
+        bad(TypeError, "JSON", metadata={"at": object()}),
+        bad(ValueError, "JSON", metadata={"score": float("nan")}),
+    ],
+)
+def test_a_save_that_can_not_be_is_refused_before_anything_starts(
+    new_client: NewClient, options: dict[str, Any], error: type[Exception], match: str
+) -> None:
+    client = new_client()
+    with pytest.raises(error, match=match):
+        client.save_response(**{"user_text": "hello", "assistant_text": "", "user_id": "ada", **options})
+    assert client.stats()["runtimes"] == []
+    assert client.stats()["pending_saves"] == 0
+    assert not psutil.Process().children()
+
+
+def test_metadata_of_a_caller_that_json_can_not_hold_is_refused_before_anything_starts(new_client: NewClient) -> None:
+    client = new_client()
+    user = {"id": "ada", "metadata": {"since": object()}}
+    with pytest.raises(TypeError):
+        client.search_memory("hello", user=user, timeout_ms=PATIENT_MS)
+    with pytest.raises(TypeError):
+        client.save_response(user_text="hello", assistant_text="", user=user)
+    assert client.stats()["runtimes"] == []
+    assert not psutil.Process().children()
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "match"),
+    [
+        *(bad(ValueError, name, **{name: ""}) for name in ("api_key", "project_id", "agent_id")),
+        *(bad(TypeError, name, **{name: None}) for name in ("api_key", "project_id", "agent_id")),
+        *(
+            bad(ValueError, "runtime_port_range", runtime_port_range=ports)
+            for ports in [(9_000, 8_999), (0, 10), (65_000, 65_536), ("a", "b"), (9_000,), 9_000]
+        ),
+        *(bad(ValueError, "max_concurrent_users", max_concurrent_users=number) for number in (0, -1)),
+        *(bad(TypeError, "max_concurrent_users", max_concurrent_users=number) for number in ("20", 2.5, True)),
+        *(bad(ValueError, "runtime_idle_ttl_s", runtime_idle_ttl_s=ttl) for ttl in (0, -1, float("nan"))),
+        bad(TypeError, "runtime_idle_ttl_s", runtime_idle_ttl_s="300"),
+        bad(ValueError, "runtime_memory_limit_mb", runtime_memory_limit_mb=0),
+        bad(TypeError, "runtime_memory_limit_mb", runtime_memory_limit_mb="512"),
+        bad(ValueError, "org_file", org_file="/no/such/file"),
+        bad(TypeError, "storage_root", storage_root=42),
+        bad(TypeError, "cloud_base_url", cloud_base_url=None),
+    ],
+)
+def test_a_client_that_can_not_be_is_not_made(
+    new_client: NewClient, options: dict[str, Any], error: type[Exception], match: str
+) -> None:
+    with pytest.raises(error, match=match):
+        new_client(**options)
+
+
+def test_a_client_that_was_made_and_not_used_has_started_nothing(new_client: NewClient, tmp_path: Path) -> None:
+    with new_client() as client:
+        assert client.stats()["runtimes"] == []
+        assert not psutil.Process().children()
+    assert not (tmp_path / "storage").exists()
+
+
+def test_a_block_that_fails_ends_everything(new_client: NewClient) -> None:
+    pids: list[int] = []
+
+    def fails_in_the_middle() -> None:
+        with new_client() as client:
+            client.load_index(user_id="ada")
+            pids.append(pid_of(client, "ada"))
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        fails_in_the_middle()
+    assert not lives(pids[0])
+    assert not psutil.Process().children()
