@@ -6,9 +6,12 @@ from typing import Annotated, Optional
 
 import typer
 
+from memoair_cli import cloud, partner
 from memoair_cli.demo import play
 
 app = typer.Typer(name="memoair", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+for commands in (cloud.app, partner.projects, partner.agents, partner.indexes):
+    app.add_typer(commands)
 
 
 def _print_version(wanted: bool) -> None:

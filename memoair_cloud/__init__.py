@@ -1,1 +1,5 @@
-"""The server side of the memory: what many callers, agents and machines share."""
+"""The server side: accounts, projects, callers, organisations' documents, and what was said, kept for many machines.
+
+It comes with the extra ``cloud``. `memoair_cloud.http.app.create_app` makes the application, `memoair_cloud.serving`
+runs it.
+"""

@@ -8,5 +8,6 @@ from memoair_index.container import ContainerError
 from memoair_index.document import Document, Hit, Query
 from memoair_index.index import Index
 from memoair_index.sentences import passages, sentences
+from memoair_index.subjects import labels_of
 
-__all__ = ["ContainerError", "Document", "Hit", "Index", "Query", "passages", "sentences", "terms"]
+__all__ = ["ContainerError", "Document", "Hit", "Index", "Query", "labels_of", "passages", "sentences", "terms"]

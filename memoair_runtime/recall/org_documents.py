@@ -2,7 +2,6 @@
 
 import codecs
 import logging
-import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -12,17 +11,11 @@ import attrs
 import filelock
 import msgspec
 
-from memoair_index import ContainerError, Document, Index, passages
-from memoair_index.analysis import STOP_WORDS
+from memoair_index import ContainerError, Document, Index, labels_of, passages
 
 log = logging.getLogger(__name__)
 
 _TOLD_LINES = 5
-# A label is a title or a name, no text of its own; an address or a number names nothing that is said aloud.
-_LABEL_CHARS = 80
-_LABEL_WORDS = 8
-_MOST_LABELS = 8
-_NO_LABEL = re.compile(r"://|^[\W\d_]*$|\.\w{2,4}$|[.?!]$")
 # How long one process waits for another that is reading the same documents, before it reads them for itself.
 _LOCK_TIMEOUT_S = 60.0
 
@@ -112,24 +105,6 @@ def to_documents(document_id: str, text: str, metadata: Mapping[str, Any]) -> It
             labels=labels,
             metadata={"id": document_id, "metadata": metadata},
         )
-
-
-def labels_of(text: str, metadata: Mapping[str, Any]) -> tuple[str, ...]:
-    """What a document is about: the names in its metadata, whatever their fields are called, and its title."""
-    values = [value for value in metadata.values() if isinstance(value, str)]
-    title, feed, _ = text.partition("\n")
-    candidates = [*values, title] if feed and _is_title(title) else values
-    return tuple(dict.fromkeys(each.strip() for each in candidates if _is_label(each.strip())))[:_MOST_LABELS]
-
-
-def _is_title(line: str) -> bool:
-    """Whether a first line names something; a question that was written without its mark does not."""
-    spoken = line.casefold().split()
-    return 3 * sum(word in STOP_WORDS for word in spoken) <= len(spoken)
-
-
-def _is_label(text: str) -> bool:
-    return len(text) <= _LABEL_CHARS and len(text.split()) <= _LABEL_WORDS and not _NO_LABEL.search(text)
 
 
 def _read(path: Path) -> list[_Line]:

@@ -1,0 +1,180 @@
+"""Events come in: each once, in any order, a batch in one transaction."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import attrs
+from sqlalchemy import select
+
+from memoair_cloud.calls.wire import EventIn, EventType, later, parse_event, told_id
+from memoair_cloud.database.models import CallEvent, CallSession, EndUser
+from memoair_cloud.faults import Conflict, Fault, Invalid
+from memoair_cloud.moments import utc_now
+from memoair_cloud.names import sound_text
+from memoair_cloud.tenancy.access import Tenant
+from memoair_cloud.tenancy.scoped import ScopedSession
+
+
+@attrs.frozen
+class Refused:
+    """An event that was not kept, and why. ``event_id`` is None where it has none that can be told."""
+
+    event_id: str | None
+    code: str
+    message: str
+
+
+@attrs.define
+class Receipt:
+    """What became of a batch; every event of it is in one of the three."""
+
+    accepted: list[str] = attrs.field(factory=list)
+    duplicate: list[str] = attrs.field(factory=list)
+    rejected: list[Refused] = attrs.field(factory=list)
+
+    def refuse(self, event_id: str | None, fault: Fault) -> None:
+        """Note an event that is not kept."""
+        self.rejected.append(Refused(event_id, fault.code, fault.message))
+
+
+def ingest(tenant: Tenant, batch: Sequence[object]) -> Receipt:
+    """Keep the events of one caller; raises `Invalid` where the request does not say whose they are.
+
+    An event that can't be kept is refused by itself. What is accepted is durable when this returns.
+    """
+    user_id = tenant.scope.user_id
+    if user_id is None:
+        raise Invalid("X-User-Id is missing: whose events these are", field="X-User-Id")
+    receipt = Receipt()
+    events = _sound_events(batch, user_id, receipt)
+    with tenant.writing() as session:
+        if events:
+            _keep(session, user_id, events, receipt)
+    return receipt
+
+
+def _sound_events(batch: Iterable[object], user_id: str, receipt: Receipt) -> list[EventIn]:
+    seen: dict[str, EventIn] = {}
+    for raw in batch:
+        try:
+            event = parse_event(raw)
+            if event.type is EventType.SESSION_START and event.user().id not in (None, user_id):
+                raise Invalid("payload.user.id: is another than the request's X-User-Id")
+            known = seen.get(event.event_id)
+            if known is not None and known.session_id != event.session_id:
+                raise _elsewhere()
+        except Fault as fault:
+            receipt.refuse(told_id(raw), fault)
+            continue
+        if known is not None:
+            receipt.duplicate.append(event.event_id)
+        else:
+            seen[event.event_id] = event
+    return list(seen.values())
+
+
+def _elsewhere() -> Conflict:
+    return Conflict("the event id is that of an event in another session of this caller")
+
+
+def _keep(session: ScopedSession, user_id: str, events: list[EventIn], receipt: Receipt) -> None:
+    user = _lock_user(session, user_id, events[0])
+    known = _known(session, user_id, events)
+    fresh = []
+    for event in events:
+        if event.event_id not in known:
+            fresh.append(event)
+        elif known[event.event_id] == event.session_id:
+            receipt.duplicate.append(event.event_id)
+        else:
+            receipt.refuse(event.event_id, _elsewhere())
+    if not fresh:
+        return
+    calls = _calls(session, user, fresh)
+    for event in fresh:
+        _tell(calls[event.session_id], user, event)
+    session.flush()  # the sessions, which the events refer to
+    now = utc_now()
+    session.insert_new(
+        CallEvent,
+        [
+            {
+                "user_id": user_id,
+                "id": event.event_id,
+                "session_id": event.session_id,
+                "type": event.type.value,
+                "seq": event.seq,
+                "occurred_at": event.occurred_at,
+                "received_at": now,
+                "payload": event.payload,
+            }
+            for event in fresh
+        ],
+    )
+    receipt.accepted.extend(event.event_id for event in fresh)
+
+
+def _lock_user(session: ScopedSession, user_id: str, event: EventIn) -> EndUser:
+    # All writers of one caller's events queue for this row. So what they read of the caller and the sessions stays true
+    # until they commit, and no two of them can wait for each other.
+    row: dict[str, Any] = {
+        "id": user_id,
+        "name": None,
+        "details": {},
+        "described_at": None,
+        "session_count": 0,
+        "first_seen_at": event.occurred_at,
+        "last_seen_at": event.occurred_at,
+    }
+    session.insert_new(EndUser, [row])
+    return session.scalars(select(EndUser).where(EndUser.id == user_id).with_for_update()).one()
+
+
+def _known(session: ScopedSession, user_id: str, events: list[EventIn]) -> dict[str, str]:
+    ids = [event.event_id for event in events]
+    known = select(CallEvent.id, CallEvent.session_id).where(CallEvent.user_id == user_id, CallEvent.id.in_(ids))
+    return {row.id: row.session_id for row in session.execute(known)}
+
+
+def _calls(session: ScopedSession, user: EndUser, events: list[EventIn]) -> dict[str, CallSession]:
+    ids = {event.session_id for event in events}
+    wanted = select(CallSession).where(CallSession.user_id == user.id, CallSession.id.in_(ids))
+    calls = {call.id: call for call in session.scalars(wanted)}
+    for event in events:
+        if event.session_id not in calls:
+            calls[event.session_id] = CallSession(
+                project_id=session.scope.project_id,
+                user_id=user.id,
+                id=event.session_id,
+                agent_id=session.scope.agent_id,
+                details={},
+                start_seq=None,
+                boundary_seq=None,
+                started_at=event.occurred_at,
+                ended_at=None,
+                last_event_at=event.occurred_at,
+                turn_count=0,
+            )
+            session.add(calls[event.session_id])
+            user.session_count += 1
+    return calls
+
+
+def _tell(call: CallSession, user: EndUser, event: EventIn) -> None:
+    """What a new event tells of its session and caller, whatever has come before it."""
+    moment = event.occurred_at
+    call.started_at, call.last_event_at = min(call.started_at, moment), max(call.last_event_at, moment)
+    user.first_seen_at, user.last_seen_at = min(user.first_seen_at, moment), max(user.last_seen_at, moment)
+    if event.type is EventType.TURN:
+        call.turn_count += 1
+        return
+    if call.boundary_seq is None or event.seq > call.boundary_seq:
+        call.boundary_seq = event.seq
+        call.ended_at = moment if event.type is EventType.SESSION_END else None
+    if event.type is EventType.SESSION_START:
+        start, told = event.start(), event.user()
+        if call.start_seq is None or event.seq > call.start_seq:
+            call.start_seq, call.details = event.seq, dict(start.metadata or {})
+        if (told.name or told.metadata) and later(user.described_at, moment):
+            user.described_at, user.details = moment, dict(told.metadata or {})
+            user.name = None if told.name is None else sound_text(told.name)

@@ -1,0 +1,59 @@
+"""The engine: SQLite in WAL mode or PostgreSQL. A transaction that will write says so when it begins."""
+
+import sqlite3
+import time
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.pool import ConnectionPoolEntry
+
+# What a transaction that will write carries. SQLite has to know at its beginning: one that reads first and writes then
+# fails at once when another has written meanwhile, however long it would be willing to wait.
+WRITES = "memoair_writes"
+_BUSY_TIMEOUT_S = 30
+
+
+def make_engine(url: str) -> Engine:
+    """An engine for a URL that `Settings` has checked. A SQLite file's folder is made; nothing is connected yet."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        Path(parsed.database or "").parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        engine = create_engine(parsed, hide_parameters=True, connect_args={"timeout": _BUSY_TIMEOUT_S}, pool_size=10)
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+        return engine
+    # An error's parameters are callers' words: they must not get into a log.
+    return create_engine(parsed, hide_parameters=True, pool_size=10, max_overflow=40, pool_pre_ping=True)
+
+
+def _prepare_sqlite(connection: Any, _: ConnectionPoolEntry) -> None:
+    connection.isolation_level = None  # SQLAlchemy begins and ends transactions, the driver must not
+    _use_wal(connection)
+    # In WAL mode NORMAL loses no transaction when a process dies, but may when the machine does; events are
+    # acknowledged, so they have to be on the disk.
+    connection.execute("PRAGMA synchronous=FULL")
+    connection.execute("PRAGMA foreign_keys=ON")
+    connection.execute("PRAGMA cache_size=-32768")
+    connection.execute("PRAGMA temp_store=MEMORY")
+
+
+def _use_wal(connection: Any) -> None:
+    # The change to WAL lifts a read lock to a write lock, for which SQLite does not wait: two servers that make one
+    # database would meet here.
+    deadline = time.monotonic() + _BUSY_TIMEOUT_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    writes = connection.get_execution_options().get(WRITES, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

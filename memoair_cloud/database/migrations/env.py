@@ -1,0 +1,11 @@
+"""What Alembic runs: migrations over the connection that `migrate` holds, in its transaction."""
+
+from alembic import context
+
+from memoair_cloud.database.models import Base
+
+context.configure(
+    connection=context.config.attributes["connection"], target_metadata=Base.metadata, render_as_batch=True
+)
+with context.begin_transaction():
+    context.run_migrations()

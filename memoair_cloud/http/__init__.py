@@ -1,0 +1,1 @@
+"""From a request to one call into the rooms beside this one, and back."""

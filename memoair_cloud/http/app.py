@@ -1,0 +1,50 @@
+"""The application: its endpoints, its errors, and what is behind them."""
+
+from importlib.metadata import PackageNotFoundError, version
+
+from fastapi import FastAPI
+
+from memoair_cloud.database.engine import make_engine
+from memoair_cloud.http.dependencies import Services
+from memoair_cloud.http.errors import add_error_handlers
+from memoair_cloud.http.observing import Metrics, Observing
+from memoair_cloud.http.rate_limit import RateLimit
+from memoair_cloud.http.routes import calls, health, indexes, projections, projects
+from memoair_cloud.indexes.blobs import BlobStore
+from memoair_cloud.queue import WorkQueue
+from memoair_cloud.settings import Settings
+
+
+def make_services(settings: Settings) -> Services:
+    """What is behind an application: over a database that `memoair_cloud.database.migrate` has brought up to date."""
+    engine = make_engine(settings.database_url)
+    blobs = BlobStore(settings.blob_url)
+    limit = RateLimit(settings.requests_per_s, settings.requests_at_once)
+    return Services(engine, blobs, WorkQueue(engine, blobs), limit, Metrics())
+
+
+def create_app(services: Services) -> FastAPI:
+    """The application over its services, which stay the caller's to close."""
+    app = FastAPI(
+        title="MemoAir cloud",
+        version=_installed_version(),
+        description="The memory of voice agents, kept for many machines.",
+        redoc_url=None,
+        # A client that forgets to say "JSON" means it all the same; there are no cookies that a web page could misuse.
+        strict_content_type=False,
+        # A path with a slash too many is answered with 404 in the envelope, not with a redirect.
+        redirect_slashes=False,
+    )
+    app.state.services = services
+    add_error_handlers(app)
+    app.add_middleware(Observing, metrics=services.metrics)
+    for routes in (projects, calls, indexes, projections, health):
+        app.include_router(routes.router)
+    return app
+
+
+def _installed_version() -> str:
+    try:
+        return version("memoair-voice")
+    except PackageNotFoundError:
+        return "0+unknown"

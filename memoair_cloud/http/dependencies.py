@@ -1,0 +1,94 @@
+"""What a route is given: who asks, and what is behind the application."""
+
+from contextlib import suppress
+from typing import Annotated
+
+import attrs
+from fastapi import Depends, Header, Query, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from sqlalchemy import Engine
+
+from memoair_cloud.faults import Invalid, Unauthorized
+from memoair_cloud.http.observing import Metrics
+from memoair_cloud.http.rate_limit import RateLimit
+from memoair_cloud.indexes.blobs import BlobStore
+from memoair_cloud.names import check_identifier
+from memoair_cloud.queue import WorkQueue
+from memoair_cloud.tenancy.access import Tenant, authenticate
+from memoair_cloud.tenancy.scoped import Scope
+
+
+@attrs.frozen
+class Services:
+    """What is behind an application."""
+
+    engine: Engine
+    blobs: BlobStore
+    queue: WorkQueue
+    limit: RateLimit
+    metrics: Metrics
+
+
+def services(request: Request) -> Services:
+    """The services of the application that was asked."""
+    behind: Services = request.app.state.services
+    return behind
+
+
+ServicesDep = Annotated[Services, Depends(services)]
+_bearer = HTTPBearer(auto_error=False, description="An API key, `memoair_pk_...`")
+BearerDep = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+
+
+def admit(request: Request) -> Tenant:
+    """Tell who asks and let him in, once for a request; raises `Unauthorized` or `RateLimited`."""
+    known: Tenant | None = getattr(request.state, "tenant", None)
+    if known is not None:
+        return known
+    scheme, _, key = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not key.strip():
+        raise Unauthorized("an API key is needed: Authorization: Bearer memoair_pk_...")
+    behind = services(request)
+    credentials = authenticate(behind.engine, key.strip())
+    request.state.account_id = credentials.account_id
+    behind.limit.take(credentials.key_id)
+    request.state.tenant = Tenant(behind.engine, Scope(credentials.account_id))
+    return admit(request)
+
+
+def account_tenant(request: Request, _: BearerDep) -> Tenant:
+    """What the key's account may see; no project is named yet."""
+    return admit(request)
+
+
+AccountTenant = Annotated[Tenant, Depends(account_tenant)]
+
+
+def project_tenant(
+    tenant: AccountTenant,
+    x_project_id: Annotated[str | None, Header(description="The project; needed")] = None,
+    x_agent_id: Annotated[str | None, Header(description="The agent, one of the project's")] = None,
+    x_user_id: Annotated[str | None, Header(description="The end user, where one is meant; UTF-8")] = None,
+) -> Tenant:
+    """What the key's account may see of the project that the request names."""
+    project_id = _identifier("X-Project-Id", x_project_id)
+    if project_id is None:
+        raise Invalid("X-Project-Id is missing", field="X-Project-Id")
+    agent_id, user_id = _identifier("X-Agent-Id", x_agent_id), _identifier("X-User-Id", x_user_id)
+    return Tenant(tenant.engine, Scope(tenant.scope.account_id, project_id, agent_id, user_id))
+
+
+ProjectTenant = Annotated[Tenant, Depends(project_tenant)]
+Cursor = Annotated[str | None, Query(max_length=4_096, description="`next` of the page before")]
+Limit = Annotated[int, Query(ge=1, le=500, description="the most that a page holds")]
+
+
+def _identifier(header: str, value: str | None) -> str | None:
+    if value is None:
+        return None
+    with suppress(UnicodeDecodeError):
+        value = value.encode("latin-1").decode()  # headers are bytes; the framework takes them for Latin-1
+    try:
+        return check_identifier(value)
+    except ValueError as error:
+        raise Invalid(f"{header}: {error}", field=header) from None

@@ -1,0 +1,47 @@
+"""How often one key may ask, told by a bucket that fills up again."""
+
+import threading
+import time
+from collections import OrderedDict
+
+import attrs
+
+from memoair_cloud.faults import RateLimited
+
+# A bucket that is not asked for is full again soon, and then the same as none.
+_MOST_BUCKETS = 10_000
+
+
+@attrs.define
+class _Bucket:
+    left: float
+    at: float
+
+
+class RateLimit:
+    """A limit for each key of one server process: ``per_s`` lasting, ``at_once`` in one go. Safe from any thread.
+
+    It stops loops gone wild, and so it need not be exact over several processes, which would cost a write a request.
+    """
+
+    def __init__(self, per_s: float, at_once: int) -> None:
+        self._per_s = per_s
+        self._at_once = at_once
+        self._lock = threading.Lock()
+        self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
+
+    def take(self, key_id: str, now: float | None = None) -> None:
+        """Let one request of a key in, or raise `RateLimited`. ``now`` is in monotonic seconds."""
+        now = time.monotonic() if now is None else now
+        with self._lock:
+            bucket = self._buckets.setdefault(key_id, _Bucket(self._at_once, now))
+            self._buckets.move_to_end(key_id)
+            if len(self._buckets) > _MOST_BUCKETS:
+                self._buckets.popitem(last=False)
+            bucket.left = min(self._at_once, bucket.left + (now - bucket.at) * self._per_s)
+            bucket.at = now
+            if bucket.left >= 1:
+                bucket.left -= 1
+                return
+            wait_s = (1 - bucket.left) / self._per_s
+        raise RateLimited("this key asks too often", retryAfterS=round(wait_s, 3))

@@ -1,0 +1,46 @@
+"""Whether the server lives, whether it can work, and how it does."""
+
+from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
+
+from memoair_cloud.database.migrate import is_current
+from memoair_cloud.faults import Internal, Unavailable
+from memoair_cloud.http.dependencies import ServicesDep
+from memoair_cloud.http.errors import documented
+from memoair_cloud.http.schemas import StatusOut
+
+router = APIRouter(tags=["operations"])
+
+
+@router.get("/healthz", operation_id="isAlive", responses=documented([Internal]))
+def healthz() -> StatusOut:
+    """Whether the process lives; asks nobody else."""
+    return StatusOut()
+
+
+@router.get("/readyz", operation_id="isReady", responses=documented([Internal, Unavailable]))
+def readyz(behind: ServicesDep) -> StatusOut:
+    """Whether the database, with the tables of this version, and the blob store can be used."""
+    try:
+        with behind.engine.connect() as connection:
+            connection.execute(select(1))
+            current = is_current(connection)
+    except SQLAlchemyError:
+        raise Unavailable("the database does not answer", store="database") from None
+    if not current:
+        raise Unavailable("the database has the tables of another version", store="database")
+    behind.blobs.check()
+    return StatusOut()
+
+
+@router.get(
+    "/metrics",
+    operation_id="metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {}}}, **documented([Internal])},
+)
+def metrics(behind: ServicesDep) -> Response:
+    """What Prometheus reads."""
+    return Response(generate_latest(behind.metrics.registry), media_type=CONTENT_TYPE_LATEST)

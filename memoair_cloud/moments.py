@@ -1,0 +1,18 @@
+"""Moments: always with their time zone, always UTC."""
+
+from datetime import datetime, timezone
+
+
+def utc_now() -> datetime:
+    """The moment, with its time zone."""
+    return datetime.now(timezone.utc)
+
+
+def in_utc(moment: datetime) -> datetime:
+    """The same moment in UTC; one without a time zone is taken as UTC. Raises ValueError where UTC has no such year."""
+    if moment.tzinfo is None:
+        return moment.replace(tzinfo=timezone.utc)
+    try:
+        return moment.astimezone(timezone.utc)
+    except OverflowError:
+        raise ValueError("the moment is out of range") from None

@@ -1,0 +1,44 @@
+"""Identifiers: which may be given from outside, and how our own are made."""
+
+import re
+import secrets
+import unicodedata
+
+SLUG = r"^[a-z0-9]+(?:[-_][a-z0-9]+)*$"
+MAX_SLUG_CHARS = 60
+# An identifier is part of keys of several columns, and an index page of PostgreSQL takes 2,700 bytes of them.
+MAX_ID_BYTES = 512
+_UNFIT = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+_NOT_IN_SLUGS = re.compile(r"[^a-z0-9]+")
+
+
+def check_identifier(value: str) -> str:
+    """The identifier itself, if it can be one: not empty, no control characters, at most 512 bytes; else ValueError."""
+    if not value:
+        raise ValueError("an identifier must not be empty")
+    if _UNFIT.search(value):
+        raise ValueError("an identifier must not hold control characters")
+    if len(value.encode()) > MAX_ID_BYTES:
+        raise ValueError(f"an identifier must not be longer than {MAX_ID_BYTES} bytes")
+    return value
+
+
+def sound_text(value: str) -> str:
+    """A text that every database takes: the character 0 and halves of surrogate pairs become U+FFFD."""
+    return re.sub(r"[\x00\ud800-\udfff]", "\N{REPLACEMENT CHARACTER}", value)
+
+
+def slugify(name: str) -> str:
+    """A name as a slug, accents left out; empty where it has no Latin letter or digit."""
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
+    return _NOT_IN_SLUGS.sub("-", plain).strip("-")[:MAX_SLUG_CHARS].strip("-")
+
+
+def random_suffix() -> str:
+    """Eight signs that tell two of one name apart."""
+    return secrets.token_hex(4)
+
+
+def new_id(kind: str) -> str:
+    """A fresh id, such as ``acct_...``."""
+    return f"{kind}_{secrets.token_hex(12)}"

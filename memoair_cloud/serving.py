@@ -1,0 +1,80 @@
+"""A server and a worker, from their settings to their end."""
+
+import logging
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import uvicorn
+
+from memoair_cloud.database.migrate import migrate
+from memoair_cloud.http.app import create_app, make_services
+from memoair_cloud.http.dependencies import Services
+from memoair_cloud.queue import Worker
+from memoair_cloud.settings import Settings
+
+log = logging.getLogger(__name__)
+
+_STOP_WITHIN_S = 30.0
+# Longer than clients keep idle connections, so that none is closed under a request that is just being sent.
+_KEEP_ALIVE_S = 75
+
+
+@contextmanager
+def opened(settings: Settings) -> Iterator[Services]:
+    """The services over a database that was brought up to date; closed at the end."""
+    services = make_services(settings)
+    try:
+        migrate(services.engine)
+        services.queue.prepare()
+        yield services
+    finally:
+        services.queue.close()
+        services.engine.dispose()
+
+
+def serve(settings: Settings, *, with_worker: bool = True) -> None:
+    """Serve until the process is told to end; with a worker in a thread, unless told otherwise.
+
+    To be called in the main thread: it takes the signals.
+    """
+    # The server raises a signal again when it has shut down; by default that would end the process there, with the
+    # worker in the middle of its work.
+    _on_end(lambda: None)
+    with opened(settings) as services, _working(services, with_worker):
+        config = uvicorn.Config(
+            create_app(services),
+            host=settings.host,
+            port=settings.port,
+            log_config=None,
+            access_log=False,  # it would hold paths, and so callers' ids
+            timeout_keep_alive=_KEEP_ALIVE_S,
+            timeout_graceful_shutdown=int(_STOP_WITHIN_S),
+        )
+        uvicorn.Server(config).run()
+
+
+def work(settings: Settings) -> None:
+    """Do what is in the queue until the process is told to end."""
+    ending = threading.Event()
+    _on_end(ending.set)
+    with opened(settings) as services, _working(services, True):
+        log.info("working", extra={"action": "worker_started"})
+        ending.wait()
+
+
+def _on_end(act: Callable[[], None]) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: act())
+
+
+@contextmanager
+def _working(services: Services, wanted: bool) -> Iterator[None]:
+    worker = Worker(services.queue)
+    if wanted:
+        worker.start()
+    try:
+        yield
+    finally:
+        worker.stop(_STOP_WITHIN_S)

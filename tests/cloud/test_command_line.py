@@ -1,0 +1,155 @@
+"""``memoair cloud`` and what goes with it, as real processes."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import urllib3
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+from support.clouds import Client, turn
+from support.waiting import eventually
+
+from memoair_cloud.database.engine import make_engine
+from memoair_cloud.database.models import Account, OrgBuild
+from memoair_cloud.settings import Settings
+
+MEMOAIR = (sys.executable, "-c", "from memoair_cli.app import main; main()")
+
+
+def memoair(*arguments: str, home: Path, status: int = 0, **environ: str) -> str:
+    told = {"HOME": str(home), "PATH": "/usr/bin:/bin", "COLUMNS": "200", **environ}
+    done = subprocess.run([*MEMOAIR, *arguments], capture_output=True, text=True, env=told, timeout=60, check=False)
+    assert done.returncode == status, done.stdout + done.stderr
+    return done.stdout if status == 0 else done.stderr
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        return int(found.getsockname()[1])
+
+
+@contextmanager
+def process(*arguments: str, home: Path) -> Iterator[subprocess.Popen[bytes]]:
+    with (home / f"{arguments[1]}-{os.urandom(4).hex()}.log").open("wb") as output:
+        environ = {"HOME": str(home), "PATH": "/usr/bin:/bin"}
+        running = subprocess.Popen([*MEMOAIR, *arguments], env=environ, stdout=output, stderr=output)
+        try:
+            yield running
+        finally:
+            running.kill()
+            running.wait(10)
+
+
+def is_ready(port: int) -> bool:
+    with suppress(urllib3.exceptions.HTTPError):
+        return urllib3.request("GET", f"http://127.0.0.1:{port}/readyz", timeout=2, retries=False).status == 200
+    return False
+
+
+def serve(home: Path, url: str, port: int, *more: str) -> tuple[str, ...]:
+    blobs = (home / "blobs").as_uri()
+    return ("cloud", "serve", "--port", str(port), "--database-url", url, "--blob-url", blobs, *more)
+
+
+def test_two_servers_that_start_at_once_on_an_empty_database_both_serve(
+    new_database: Callable[[], str], tmp_path: Path
+) -> None:
+    url = new_database()
+    ports = [free_port(), free_port()]
+    with (
+        process(*serve(tmp_path, url, ports[0]), home=tmp_path) as one,
+        process(*serve(tmp_path, url, ports[1]), home=tmp_path) as other,
+    ):
+        eventually(lambda: all(map(is_ready, ports)), within_s=30)
+        issued = json.loads(memoair("cloud", "init", "--json", "--database-url", url, home=tmp_path))
+        clients = [Client(f"http://127.0.0.1:{port}", issued["apiKey"], user="u") for port in ports]
+        project = clients[0].ok("POST", "/v1/projects", {"name": "Acme", "slug": "acme"})
+        both = [client.with_(project=project["id"]) for client in clients]
+        assert both[0].send(turn("one"))["accepted"] == ["one"]
+        assert both[1].send(turn("one"))["duplicate"] == ["one"]
+        for running in (one, other):
+            running.send_signal(signal.SIGTERM)
+        for running in (one, other):
+            assert running.wait(20) == 0
+    logs = "".join(log.read_text() for log in tmp_path.glob("serve-*.log"))
+    assert "Traceback" not in logs
+    assert '"action": "request_failed"' not in logs
+    for secret in (issued["apiKey"], "parcel", "call-1"):
+        assert secret not in logs
+
+
+def test_a_first_customer_is_set_up_from_the_command_line(new_database: Callable[[], str], tmp_path: Path) -> None:
+    url, port = new_database(), free_port()
+    issued = json.loads(memoair("cloud", "init", "--database-url", url, "--account", "F", "--json", home=tmp_path))
+    assert sorted(issued) == ["accountId", "apiKey"]
+    again = json.loads(memoair("cloud", "init", "--database-url", url, "--account", "F", "--json", home=tmp_path))
+    assert again["accountId"] == issued["accountId"]
+    assert again["apiKey"] != issued["apiKey"]
+    other = memoair("cloud", "init", "--database-url", url, "--account", "G", home=tmp_path)
+    assert "memoair_pk_" in other
+    assert issued["accountId"] not in other
+
+    known: dict[str, Any] = {"MEMOAIR_API_KEY": issued["apiKey"], "MEMOAIR_BASE_URL": f"http://127.0.0.1:{port}"}
+    (tmp_path / "faq.jsonl").write_text(
+        "".join(json.dumps({"id": f"{n}", "text": f"Answer {n}."}) + "\n" for n in range(150))
+    )
+    (tmp_path / "hours.md").write_text("We open at nine.")
+    with (
+        process(*serve(tmp_path, url, port, "--no-worker"), home=tmp_path),
+        process(
+            "cloud", "worker", "--database-url", url, "--blob-url", (tmp_path / "blobs").as_uri(), home=tmp_path
+        ) as worker,
+    ):
+        eventually(lambda: is_ready(port), within_s=30)
+        project = memoair("project", "create", "Acme Returns", home=tmp_path, **known).strip()
+        assert project == "proj_acme-returns"
+        known["MEMOAIR_PROJECT_ID"] = project
+        agent = memoair("agent", "create", home=tmp_path, **known).strip()
+        assert agent.startswith("agent_acme-returns_")
+        files = [str(tmp_path / name) for name in ("faq.jsonl", "hours.md")]
+        added = memoair("index", "add", "faq", *files, home=tmp_path, MEMOAIR_AGENT_ID=agent, **known)
+        assert added == "151 documents sent; faq has 151 chunks, version 2\n"
+        taken = memoair("project", "create", "Acme Returns", home=tmp_path, status=1, **known)
+        assert "cloud.conflict" in taken
+        engine = make_engine(Settings(database_url=url).database_url)
+        with Session(engine) as session:
+            eventually(lambda: session.scalar(select(OrgBuild.version)) == 2 or session.rollback(), within_s=30)
+            assert session.scalar(select(func.count()).select_from(Account)) == 2
+        engine.dispose()
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(20) == 0
+    assert len([path for path in (tmp_path / "blobs").rglob("*") if path.is_file()]) >= 1
+
+
+@pytest.mark.parametrize("url", ["mysql://x/y", "sqlite://"])
+def test_a_database_that_can_not_be_used_is_told_in_one_line(url: str, tmp_path: Path) -> None:
+    told = memoair("cloud", "init", "--database-url", url, home=tmp_path, status=2)
+
+    assert told.startswith("database_url: ")
+    assert len(told.splitlines()) == 1
+
+
+def test_without_the_extra_the_command_says_what_to_install(tmp_path: Path) -> None:
+    code = "import sys; sys.modules['fastapi'] = None; from memoair_cli.app import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "cloud", "init"], capture_output=True, text=True, env={"HOME": str(tmp_path)}
+    )
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "memoair cloud needs more (fastapi): pip install 'memoair-voice[cloud]'\n"
+
+
+def test_the_command_line_starts_without_the_cloud() -> None:
+    code = "import sys, memoair_cli.app; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+
+    assert not {"fastapi", "sqlalchemy", "memoair_cloud"} & set(loaded)

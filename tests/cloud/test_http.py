@@ -1,0 +1,199 @@
+"""What every endpoint has in common: errors, limits, ids, health, metrics, and what is logged."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from sqlalchemy.exc import OperationalError
+from support.clouds import Client, RunningCloud, running, turn
+from support.waiting import eventually
+
+from memoair_cloud.faults import RateLimited
+from memoair_cloud.http.rate_limit import RateLimit
+from memoair_cloud.indexes import documents
+from memoair_cloud.logs import JsonLines
+
+
+def test_what_is_no_endpoint_is_told_in_the_envelope(client: Client) -> None:
+    assert client.refused("GET", "/v1/nothing") == (404, "cloud.not_found")
+    assert client.refused("GET", "/v1/projects/") == (404, "cloud.not_found")
+    answer = client.call("PUT", "/v1/voice-sdk/events")
+    assert (answer.status, answer.body["error"]["code"]) == (405, "cloud.invalid")
+    assert answer.headers["allow"] == "POST"
+
+
+@pytest.mark.parametrize("headers", [{"X_Project_Id": "a\tb"}, {"X_Agent_Id": "x" * 513}, {"X_User_Id": ""}])
+def test_a_header_that_can_be_no_identifier_is_refused(client: Client, headers: dict[str, str]) -> None:
+    assert client.refused("GET", "/v1/voice-sdk/users", **headers) == (422, "cloud.invalid")
+
+
+def test_the_project_has_to_be_named(client: Client) -> None:
+    nameless = Client(client.url, client.key)
+
+    assert nameless.refused("GET", "/v1/voice-sdk/users") == (422, "cloud.invalid")
+
+
+def test_a_callers_id_may_be_any_text(client: Client) -> None:
+    ana = Client(client.url, client.key, project=client.identity["project"])
+    ana.ok("POST", "/v1/voice-sdk/events", {"events": [turn("x")]}, X_User_Id="Änä 名".encode())  # type: ignore[arg-type]
+
+    assert [user["userId"] for user in client.ok("GET", "/v1/voice-sdk/users")["users"]] == ["Änä 名"]
+
+
+def test_every_error_of_every_endpoint_is_documented(cloud: RunningCloud) -> None:
+    spec = cloud.account().ok("GET", "/openapi.json")
+    for path, methods in spec["paths"].items():
+        for operation in methods.values():
+            errors = {int(status) for status in operation["responses"] if int(status) >= 400}
+            wanted = {401, 422, 429, 500, 503} if path.startswith("/v1/") else {500}
+            assert wanted <= errors, path
+            assert operation["summary"], path
+            for status in errors:
+                schema = operation["responses"][str(status)]["content"]["application/json"]["schema"]["$ref"]
+                flat = status == 413 and "/index/" in path
+                assert schema.endswith("FlatError" if flat else "ErrorEnvelope"), path
+    assert cloud.account().call("GET", "/docs").status == 200
+
+
+def test_health_and_metrics_need_no_key(cloud: RunningCloud, client: Client) -> None:
+    stranger = Client(cloud.url)
+    client.send(turn("one"), turn("one"), {})
+
+    assert stranger.ok("GET", "/healthz") == stranger.ok("GET", "/readyz") == {"status": "ok"}
+    told = stranger.ok("GET", "/metrics").decode()
+    assert 'memoair_cloud_requests_total{method="POST",route="/v1/voice-sdk/events",status="200"}' in told
+    for outcome in ("accepted", "duplicate", "rejected"):
+        assert f'memoair_cloud_events_total{{outcome="{outcome}"}}' in told
+
+
+def test_metrics_do_not_grow_with_what_strangers_ask(cloud: RunningCloud) -> None:
+    stranger = Client(cloud.url)
+    for number in range(3):
+        stranger.call(f"ODD{number}", f"/v1/odd{number}")
+    told = stranger.ok("GET", "/metrics").decode()
+
+    assert "odd" not in told.lower()
+    assert 'memoair_cloud_requests_total{method="unknown",route="unknown",status="404"}' in told
+
+
+def test_a_server_is_not_ready_without_its_tables_or_its_blobs(folder: Path, tmp_path: Path) -> None:
+    with running(f"sqlite:///{tmp_path / 'cloud.db'}", folder) as cloud:
+        stranger = Client(cloud.url)
+        assert stranger.ok("GET", "/readyz") == {"status": "ok"}
+        blobs = folder / "blobs"
+        blobs.rmdir()
+        blobs.write_text("in the way")
+        assert stranger.refused("GET", "/readyz") == (503, "cloud.unavailable")
+        blobs.unlink()
+        with cloud.services.engine.begin() as connection:
+            connection.exec_driver_sql("UPDATE alembic_version SET version_num = 'x'")
+        assert stranger.refused("GET", "/readyz") == (503, "cloud.unavailable")
+        assert stranger.ok("GET", "/healthz") == {"status": "ok"}
+
+
+def test_a_request_has_an_id_its_own_or_a_given_one(client: Client) -> None:
+    given = client.call("GET", "/v1/projects", X_Request_Id="call-7").headers["x-request-id"]
+    odd = client.call("GET", "/v1/projects", X_Request_Id='a "b"').headers["x-request-id"]
+
+    assert given == "call-7"
+    assert len(odd) == 32
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [
+        (RuntimeError("My parcel is late"), 500, "cloud.internal"),
+        (OperationalError("SELECT", {}, Exception("My parcel is late")), 503, "cloud.unavailable"),
+    ],
+)
+def test_a_defect_is_told_in_the_envelope_and_logged_without_words(
+    client: Client,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: Exception,
+    status: int,
+    code: str,
+) -> None:
+    def fail(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(documents, "list_indexes", fail)
+    with caplog.at_level(logging.INFO):
+        assert client.refused("GET", "/v1/voice-sdk/index/list") == (status, code)
+        eventually(lambda: [record for record in caplog.records if getattr(record, "action", "") == "request"])
+    lines = [JsonLines().format(record) for record in caplog.records]
+
+    assert "parcel" not in "".join(lines)
+    told = [json.loads(line) for line in lines]
+    answered = next(line for line in told if line.get("action") == "request")
+    assert (answered["route"], answered["status"]) == ("/v1/voice-sdk/index/list", status)
+    assert answered["accountId"].startswith("acct_")
+    failed = [line for line in told if line.get("action") == "request_failed"]
+    assert [bool(line["places"]) for line in failed] == ([True] if status == 500 else [])
+
+
+def test_logs_hold_neither_words_nor_ids_nor_keys(client: Client, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG):
+        client.send(turn("one", said="My parcel is late."), turn("two", said="parcel", seq="x"))
+        client.events("call-1")
+        client.refused("POST", "/v1/voice-sdk/index/create", {"name": "parcel", "documents": ["parcel"]})
+        client.ok("GET", "/v1/voice-sdk/users/0xab12/sessions")
+    told = "".join(JsonLines().format(record) for record in caplog.records if record.name.startswith("memoair"))
+
+    assert '"action": "request"' in told
+    for secret in ("parcel", "0xab12", "call-1", str(client.key)):
+        assert secret not in told
+
+
+def test_a_key_that_asks_too_often_has_to_wait_and_others_do_not(tmp_path: Path, folder: Path) -> None:
+    with running(f"sqlite:///{tmp_path / 'cloud.db'}", folder, requests_per_s=0.001, requests_at_once=3) as cloud:
+        busy, calm = cloud.account(), cloud.account()
+        answers = [busy.call("GET", "/v1/projects") for _ in range(5)]
+        assert [answer.status for answer in answers] == [200, 200, 200, 429, 429]
+        assert answers[-1].body["error"]["code"] == "cloud.rate_limited"
+        assert int(answers[-1].headers["retry-after"]) > 100
+        assert calm.call("GET", "/v1/projects").status == 200
+
+
+def test_a_bucket_fills_up_again() -> None:
+    limit = RateLimit(per_s=2, at_once=2)
+    for _ in range(2):
+        limit.take("key", now=100.0)
+    with pytest.raises(RateLimited) as refused:
+        limit.take("key", now=100.0)
+    assert refused.value.details == {"retryAfterS": 0.5}
+    limit.take("key", now=100.5)
+    with pytest.raises(RateLimited):
+        limit.take("key", now=100.6)
+    for _ in range(2):
+        limit.take("key", now=200.0)
+    with pytest.raises(RateLimited):
+        limit.take("key", now=200.0)
+
+
+def test_requests_of_the_schema_and_against_it_get_documented_answers(cloud: RunningCloud, client: Client) -> None:
+    headers = {"Authorization": f"Bearer {client.key}", "X-Project-Id": client.identity["project"]}
+    headers |= {"X-Agent-Id": client.identity["agent"], "X-User-Id": "fuzz"}
+    spec = schemathesis.openapi.from_dict(client.ok("GET", "/openapi.json"))
+    checks = schemathesis.checks
+    wanted = [checks.not_a_server_error, checks.status_code_conformance, checks.response_schema_conformance]
+    asked = 0
+
+    for operation in spec.get_all_operations():
+        strategy = operation.ok().as_strategy()
+
+        @settings(
+            max_examples=25, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck)
+        )
+        @given(strategy)
+        def ask(case: schemathesis.Case) -> None:
+            nonlocal asked
+            asked += 1
+            case.call_and_validate(base_url=cloud.url, headers=headers, checks=wanted)
+
+        ask()
+    assert asked > 150

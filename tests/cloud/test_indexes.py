@@ -1,0 +1,180 @@
+"""An organisation's indexes: versions, limits, and the files that are built of them."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from sqlalchemy import update
+from sqlalchemy.orm import Session
+from support.clouds import Client, RunningCloud
+from support.waiting import eventually
+
+from memoair_cloud.database.models import OrgBuild
+from memoair_cloud.indexes.blobs import BlobStore
+from memoair_cloud.queue import Worker, WorkQueue
+from memoair_index import Index, Query
+
+CREATE = "/v1/voice-sdk/index/create"
+LIST = "/v1/voice-sdk/index/list"
+
+
+def document(document_id: str, text: str = "Boots can be returned within thirty days.", **metadata: Any) -> Any:
+    return {"id": document_id, "text": text, "metadata": metadata}
+
+
+def create(client: Client, *documents: Any, name: str = "faq", **more: Any) -> Any:
+    return client.ok("POST", CREATE, {"name": name, "documents": documents, **more})
+
+
+def test_an_index_is_made_and_added_to_and_its_documents_are_replaced(client: Client) -> None:
+    long_text = "We open at nine on weekdays. " * 60
+
+    assert create(client, document("a"), document("b")) == {"indexName": "faq", "chunkCount": 2, "version": 1}
+    grown = create(client, document("c", long_text), metadata={"lang": "en"})
+    assert grown["version"] == 2
+    assert grown["chunkCount"] > 4
+    assert create(client, document("c", "Short now."), document("c", "Shorter.")) == {
+        "indexName": "faq",
+        "chunkCount": 3,
+        "version": 3,
+    }
+    (index,) = client.ok("GET", LIST)["indexes"]
+    assert index == client.ok("GET", "/v1/voice-sdk/index/faq")
+    assert {**index, "createdAt": "", "updatedAt": ""} == {
+        "name": "faq",
+        "version": 3,
+        "chunkCount": 3,
+        "documentCount": 3,
+        "createdAt": "",
+        "updatedAt": "",
+        "metadata": {"lang": "en"},
+    }
+    assert index["createdAt"] < index["updatedAt"]
+
+
+def test_documents_and_indexes_go_and_versions_do_not_fall_back(client: Client) -> None:
+    create(client, document("a"), document("docs/b.md"))
+
+    gone = client.ok("DELETE", "/v1/voice-sdk/index/faq/documents/docs%2Fb.md")
+    assert gone == {"indexName": "faq", "chunkCount": 1, "version": 2}
+    assert client.refused("DELETE", "/v1/voice-sdk/index/faq/documents/docs%2Fb.md") == (404, "cloud.not_found")
+    assert client.ok("GET", "/v1/voice-sdk/index/faq")["documentCount"] == 1
+    assert create(client, document("docs/b.md"))["version"] == 3
+    assert client.ok("DELETE", "/v1/voice-sdk/index/faq")["version"] == 4
+    assert client.ok("GET", LIST) == {"indexes": []}
+    for method in ("GET", "DELETE"):
+        assert client.refused(method, "/v1/voice-sdk/index/faq") == (404, "cloud.not_found")
+    assert create(client, document("a"), name="other")["version"] == 1
+    assert create(client, document("a")) == {"indexName": "faq", "chunkCount": 1, "version": 5}
+
+
+def test_writers_at_once_get_versions_of_their_own(client: Client) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(lambda n: create(client, document(f"{n % 5}"), document(f"own-{n}")), range(24)))
+
+    assert sorted(result["version"] for result in results) == list(range(1, 25))
+    assert max(results, key=lambda result: result["version"])["chunkCount"] == 29
+    index = client.ok("GET", "/v1/voice-sdk/index/faq")
+    assert (index["version"], index["documentCount"], index["chunkCount"]) == (24, 29, 29)
+    assert client.ok("GET", "/v1/voice-sdk/projections/org")["version"] == 24
+
+
+def test_what_is_over_the_limits_is_refused_in_the_shape_that_clients_read(client: Client) -> None:
+    for documents in ([document(f"{n}") for n in range(101)], [document("a", "x" * (1 << 20))]):
+        answer = client.call("POST", CREATE, {"name": "faq", "documents": documents})
+        assert (answer.status, sorted(answer.body), answer.body["error"]) == (
+            413,
+            ["error", "message"],
+            "batch_too_large",
+        )
+    assert client.ok("GET", LIST) == {"indexes": []}
+
+
+def test_what_is_just_within_the_limits_is_taken(client: Client) -> None:
+    frame = len(json.dumps({"name": "faq", "documents": [document("a", "")]}))
+
+    assert create(client, document("a", "x" * ((1 << 20) - frame)))["version"] == 1
+    assert create(client, *(document(f"{n}") for n in range(100)))["version"] == 2
+
+
+@pytest.mark.parametrize("name", ["list", "create", "a/b", "..", "", "a\x00", "x" * 513])
+def test_a_name_that_could_not_be_asked_for_is_refused(client: Client, name: str) -> None:
+    assert client.refused("POST", CREATE, {"name": name, "documents": []}) == (422, "cloud.invalid")
+
+
+def test_a_document_that_is_none_refuses_the_call_and_changes_nothing(client: Client) -> None:
+    for bad in ({"id": "a"}, {"text": "a"}, {"id": "", "text": "a"}, {"id": "a", "text": 5}, "a"):
+        body = {"name": "faq", "documents": [document("fine"), bad]}
+        assert client.refused("POST", CREATE, body) == (422, "cloud.invalid")
+    assert client.ok("GET", LIST) == {"indexes": []}
+
+
+def test_a_worker_builds_a_file_in_which_the_documents_are_found(cloud: RunningCloud, client: Client) -> None:
+    create(client, document("boots", topic="returns"), document("hours", "We open at nine.\x00"))
+    create(client, document("parking", "Parking is free behind the house."), name="site")
+    client.ok("DELETE", "/v1/voice-sdk/index/faq/documents/hours")
+
+    while cloud.services.queue.take():
+        pass
+    build = built(cloud, client)
+    assert build.version == 3
+    with cloud.services.blobs.fetched(str(build.sha256)) as file:
+        index = Index.open(file)
+        index.verify()
+        assert index.note["orgVersion"] == 3
+        hits = [hit.document.metadata for hit in index.search(Query("Can I return boots?"), 5)]
+        found = [hit.document.text for hit in index.search(Query("When do you open? Is parking free?"), 5)]
+        del index
+    assert hits[0] == {"id": "boots", "indexName": "faq", "metadata": {"topic": "returns"}}
+    assert found == ["Parking is free behind the house."]
+
+
+def test_a_build_that_nobody_queued_is_found_by_the_sweep(cloud: RunningCloud, client: Client) -> None:
+    create(client, document("a"))
+    while cloud.services.queue.take():
+        pass
+    forget_build(cloud, client)
+
+    worker = Worker(cloud.services.queue)
+    worker.start()
+    try:
+        eventually(lambda: built(cloud, client).version == 1)
+    finally:
+        worker.stop()
+    assert cloud.services.blobs.has(str(built(cloud, client).sha256))
+
+
+def test_a_build_that_fails_is_tried_again(cloud: RunningCloud, client: Client) -> None:
+    class Broken(BlobStore):
+        left = 1
+
+        def put(self, source: Any) -> str:
+            if self.left:
+                self.left -= 1
+                raise OSError("the disk is full")
+            return super().put(source)
+
+    blobs = Broken(cloud.services.blobs.url)
+    queue = WorkQueue(cloud.services.engine, blobs, retry_delay_s=0)
+    create(client, document("a"))
+    while cloud.services.queue.take():
+        pass
+    forget_build(cloud, client)
+    queue.ask_for_build(client.identity["project"])
+    try:
+        eventually(lambda: not queue.take() and built(cloud, client).version == 1)
+    finally:
+        queue.close()
+    assert blobs.left == 0
+
+
+def forget_build(cloud: RunningCloud, client: Client) -> None:
+    with Session(cloud.services.engine) as session, session.begin():
+        project = client.identity["project"]
+        session.execute(update(OrgBuild).where(OrgBuild.project_id == project).values(version=0, sha256=None))
+
+
+def built(cloud: RunningCloud, client: Client) -> Any:
+    with Session(cloud.services.engine) as session:
+        return session.get(OrgBuild, client.identity["project"])

@@ -1,0 +1,274 @@
+"""One customer and another: nothing of one is seen, changed or told to the other, on any route."""
+
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+import pytest
+from sqlalchemy import delete, insert, select, text, update
+from sqlalchemy.orm import Session, aliased
+from support.clouds import Client, RunningCloud, session_start, turn
+
+from memoair_cloud.database.models import Account, Agent, ApiKey, Base, Project
+from memoair_cloud.faults import NotFound
+from memoair_cloud.tenancy.access import Tenant, authenticate
+from memoair_cloud.tenancy.scoped import OutOfScope, Scope
+
+INDEX = {"name": "faq", "documents": [{"id": "d", "text": "Boots can be returned."}]}
+AGENT = {"name": "Returns", "agentType": "voice"}
+# Every route under /v1 that has ids, with those of A's things, and a body that is right.
+ROUTES: dict[tuple[str, str], Any] = {
+    ("GET", "/v1/projects/{project}"): None,
+    ("GET", "/v1/projects/{project}/agents"): None,
+    ("POST", "/v1/projects/{project}/agents"): AGENT,
+    ("POST", "/v1/voice-sdk/index/create"): INDEX,
+    ("GET", "/v1/voice-sdk/index/list"): None,
+    ("GET", "/v1/voice-sdk/index/faq"): None,
+    ("DELETE", "/v1/voice-sdk/index/faq/documents/d"): None,
+    ("DELETE", "/v1/voice-sdk/index/faq"): None,
+    ("POST", "/v1/voice-sdk/events"): {"events": [turn("intruder")]},
+    ("GET", "/v1/voice-sdk/projections/org"): None,
+    ("GET", "/v1/voice-sdk/users"): None,
+    ("GET", "/v1/voice-sdk/users/caller/sessions"): None,
+    ("GET", "/v1/voice-sdk/sessions/call-1/events"): None,
+}
+# In one's own project these make or list what is one's own; there is no id of the other in them.
+WITHOUT_IDS = {
+    "/v1/voice-sdk/index/create",
+    "/v1/voice-sdk/index/list",
+    "/v1/voice-sdk/events",
+    "/v1/voice-sdk/projections/org",
+    "/v1/voice-sdk/users",
+}
+ROUTE_IDS = [f"{method} {path}" for method, path in ROUTES]
+
+
+@attrs.frozen
+class Two:
+    a: Client
+    b: Client
+    dump: Callable[[], dict[str, list[Any]]]
+
+
+@pytest.fixture(scope="module")
+def two(cloud: RunningCloud) -> Two:
+    """Two customers for tests after which nothing must have changed."""
+    return two_customers(cloud)
+
+
+def two_customers(cloud: RunningCloud) -> Two:
+    """A customer with one of everything, and another with a project and an agent alone."""
+    a, b = cloud.tenant("acme").with_(user="caller"), cloud.tenant("acme").with_(user="caller")
+    a.send(session_start("start"), turn("said"))
+    a.ok("POST", "/v1/voice-sdk/index/create", INDEX)
+
+    def dump() -> dict[str, list[Any]]:
+        found = {}
+        with cloud.services.engine.connect() as connection:
+            for table in Base.metadata.sorted_tables:
+                if "project_id" in table.c:
+                    mine = table.c.project_id == a.identity["project"]
+                elif table.name == "projects":
+                    mine = table.c.id == a.identity["project"]
+                else:
+                    continue
+                found[table.name] = sorted(map(repr, connection.execute(select(table).where(mine))))
+        del found["org_builds"]  # a worker may be at it
+        return found
+
+    assert all(rows for name, rows in dump().items())
+    return Two(a, b, dump)
+
+
+def test_the_matrix_has_every_route(cloud: RunningCloud) -> None:
+    spec = cloud.account().ok("GET", "/openapi.json")
+    shapes = {"{project_id}": "{project}", "{name}": "faq", "{document_id}": "d", "{user_id}": "caller"}
+    shapes["{session_id}"] = "call-1"
+    routes = set()
+    for path, methods in spec["paths"].items():
+        for name, value in shapes.items():
+            path = path.replace(name, value)
+        routes |= {(method.upper(), path) for method in methods if path.startswith("/v1/")}
+
+    assert routes - {("POST", "/v1/projects"), ("GET", "/v1/projects")} == set(ROUTES)
+
+
+@pytest.mark.parametrize(("route", "body"), ROUTES.items(), ids=ROUTE_IDS)
+def test_what_is_another_accounts_is_not_found_and_not_changed(two: Two, route: tuple[str, str], body: Any) -> None:
+    method, path = route[0], route[1].format(project=two.a.identity["project"])
+    before = two.dump()
+
+    foreign = two.b.with_(project=two.a.identity["project"], agent=two.a.identity["agent"])
+    nowhere = two.b.with_(project="proj_of_nobody", agent="agent_of_nobody")
+    answers = [foreign.call(method, path, body)]
+    if not path.startswith("/v1/projects"):
+        answers.append(nowhere.call(method, path, body))
+        answers.append(two.b.with_(agent=two.a.identity["agent"] + "_x").call(method, path, body))
+        if path not in WITHOUT_IDS:
+            answers.append(two.b.call(method, path, body))
+    else:
+        nothing = route[1].format(project="proj_of_nobody")
+        answers.append(two.b.call(method, nothing, body))
+
+    assert {(answer.status, answer.body["error"]["code"]) for answer in answers} == {(404, "cloud.not_found")}
+    assert answers[0].body == answers[1].body, "what exists elsewhere reads like what exists nowhere"
+    assert two.dump() == before
+    assert not any(two.b.ok("GET", "/v1/voice-sdk/users").values())
+
+
+def test_the_owner_is_served_where_the_other_is_not(cloud: RunningCloud) -> None:
+    owner = two_customers(cloud).a
+    for (method, path), body in ROUTES.items():
+        assert owner.call(method, path.format(project=owner.identity["project"]), body).status in (200, 201), path
+
+
+def test_without_a_known_key_nothing_is_told_on_any_route(two: Two, cloud: RunningCloud) -> None:
+    before = two.dump()
+    (first,) = cloud.accounts.keys(authenticate(cloud.services.engine, str(two.a.key)).account_id)
+
+    for key in (None, "", "memoair_pk_unknown", "ü", str(two.a.key) + "x", first.hint):
+        stranger = Client(two.a.url, key, **two.a.identity)
+        for method, path in [*ROUTES, ("GET", "/v1/projects"), ("POST", "/v1/projects")]:
+            refusal = stranger.refused(
+                method, path.format(project=two.a.identity["project"]), ROUTES.get((method, path))
+            )
+            assert refusal == (401, "cloud.unauthorized"), (method, path, key)
+    assert two.dump() == before
+
+
+def test_lists_hold_what_is_ones_own(two: Two) -> None:
+    for client in (two.a, two.b):
+        (project,) = client.ok("GET", "/v1/projects")["projects"]
+        assert project["id"] == client.identity["project"]
+        (agent,) = client.ok("GET", f"/v1/projects/{project['id']}/agents")["agents"]
+        assert agent["id"] == client.identity["agent"]
+
+
+def test_ids_are_made_of_slugs_where_these_are_free(cloud: RunningCloud) -> None:
+    client, other = cloud.account(), cloud.account()
+    slug = f"beta-{client.key and client.key[-6:].lower().translate(str.maketrans('-_', 'xx'))}"
+    made = client.ok("POST", "/v1/projects", {"name": "Beta", "slug": slug, "description": "Triage"})
+
+    assert made == {**made, "id": f"proj_{slug}", "name": "Beta", "slug": slug, "description": "Triage"}
+    assert client.ok("GET", f"/v1/projects/proj_{slug}") == made
+    assert client.refused("POST", "/v1/projects", {"name": "Again", "slug": slug}) == (409, "cloud.conflict")
+    theirs = other.ok("POST", "/v1/projects", {"name": "Beta", "slug": slug})
+    assert theirs["slug"] == slug
+    assert theirs["id"].startswith(f"proj_{slug}_")
+    agents = [client.ok("POST", f"/v1/projects/proj_{slug}/agents", {"name": "Triage IVR"})["id"] for _ in range(4)]
+    assert agents[:2] == [f"agent_{slug}_triage", f"agent_{slug}_triage_ivr"]
+    assert len(set(agents)) == 4
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"name": "A"},
+        {"name": "", "slug": "a"},
+        {"name": "A", "slug": "A b"},
+        {"name": "A", "slug": "a/../b"},
+        {"name": "A", "slug": "x" * 61},
+        {"name": 5, "slug": "a"},
+        {"name": "A", "slug": "a\n"},
+    ],
+)
+def test_a_project_that_can_not_be_is_refused(cloud: RunningCloud, body: Any) -> None:
+    assert cloud.account().refused("POST", "/v1/projects", body) == (422, "cloud.invalid")
+
+
+def test_an_account_has_several_keys_and_a_revoked_one_is_refused(cloud: RunningCloud) -> None:
+    first = cloud.accounts.create("Fundamento")
+    second = cloud.accounts.issue_key(first.account_id, "second")
+    clients = [Client(cloud.url, issued.key) for issued in (first, second)]
+
+    assert all(len(issued.key) >= len("memoair_pk_") + 43 for issued in (first, second))
+    made = clients[0].ok("POST", "/v1/projects", {"name": "Acme", "slug": "acme"})
+    assert clients[1].ok("GET", "/v1/projects") == {"projects": [made]}
+    cloud.accounts.revoke_key(first.account_id, first.key_id)
+    assert clients[0].refused("GET", "/v1/projects") == (401, "cloud.unauthorized")
+    assert clients[1].ok("GET", "/v1/projects") == {"projects": [made]}
+    told = cloud.accounts.keys(first.account_id)
+    assert [(key.last_used_at is not None, key.revoked_at is not None) for key in told] == [(True, True), (True, False)]
+    for key_id in (second.key_id, "key_x"):
+        with pytest.raises(NotFound):
+            cloud.accounts.revoke_key("acct_x", key_id)
+
+
+def test_a_key_stands_nowhere_in_the_database(cloud: RunningCloud) -> None:
+    issued = cloud.accounts.create("Fundamento")
+
+    with cloud.services.engine.connect() as connection:
+        rows = [repr(tuple(row)) for row in connection.execute(select(ApiKey.__table__))]
+    assert not [row for row in rows if issued.key in row or issued.key.removeprefix("memoair_pk_") in row]
+    assert issued.key not in repr(issued)
+
+
+@pytest.fixture
+def scoped(two: Two, cloud: RunningCloud) -> Tenant:
+    """What a route of B's is given."""
+    return tenant_of(two, cloud)
+
+
+def tenant_of(two: Two, cloud: RunningCloud) -> Tenant:
+    credentials = authenticate(cloud.services.engine, str(two.b.key))
+    return Tenant(cloud.services.engine, Scope(credentials.account_id, two.b.identity["project"]))
+
+
+def test_a_query_that_forgets_whose_rows_it_wants_gets_its_own(cloud: RunningCloud) -> None:
+    two = two_customers(cloud)
+    scoped = tenant_of(two, cloud)
+    other = aliased(Agent)
+    a_project = two.a.identity["project"]
+    with scoped.writing() as session:
+        assert {row.project_id for row in session.scalars(select(Agent))} == {two.b.identity["project"]}
+        joined = select(Agent.id, other.project_id).join(other, other.id != "")
+        assert {row.project_id for row in session.execute(joined)} == {two.b.identity["project"]}
+        assert session.get(Project, a_project) is None
+        assert session.get(Agent, (a_project, two.a.identity["agent"])) is None
+        assert session.scalars(select(Agent).where(Agent.project_id == a_project)).all() == []
+        within = select(Project.id).where(select(Agent.id).where(Agent.project_id == a_project).exists())
+        assert session.scalars(within).all() == []
+        session.execute(update(Agent).values(name="changed"))
+        session.execute(delete(Agent).where(Agent.project_id == a_project))
+    assert [agent["name"] for agent in agents(two.a)] == ["Returns"]
+    assert [agent["name"] for agent in agents(two.b)] == ["changed"]
+
+
+def test_what_can_not_be_kept_within_a_scope_is_stopped(two: Two, scoped: Tenant, cloud: RunningCloud) -> None:
+    before = two.dump()
+    foreign = {"project_id": two.a.identity["project"], "id": "agent_x", "name": "", "agent_type": "voice"}
+    statements: list[Any] = [
+        text("SELECT 1"),
+        select(Account),
+        select(Agent.__table__),
+        insert(Agent).values(foreign),
+        insert(Agent.__table__).values(foreign),
+        delete(Account),
+    ]
+    for statement in statements:
+        with scoped.writing() as session, pytest.raises(OutOfScope):
+            session.execute(statement)
+    with scoped.writing() as session, pytest.raises(OutOfScope):
+        session.execute(insert(Agent), [foreign])
+    with pytest.raises(OutOfScope), scoped.writing() as session:
+        session.add(Agent(**foreign))
+    with Session(cloud.services.engine) as session:
+        stolen = session.get(Agent, (two.a.identity["project"], two.a.identity["agent"]))
+        assert stolen is not None
+        session.expunge(stolen)
+    stolen.name = "stolen"
+    with pytest.raises(OutOfScope), scoped.writing() as session:
+        session.add(stolen)
+    assert two.dump() == before
+
+
+def test_without_a_project_no_project_is_reached(scoped: Tenant) -> None:
+    account = attrs.evolve(scoped, scope=Scope(scoped.scope.account_id))
+    with account.reading() as session:
+        assert session.scalars(select(Agent)).all() == []
+        assert len(session.scalars(select(Project)).all()) == 1
+
+
+def agents(client: Client) -> Any:
+    return client.ok("GET", f"/v1/projects/{client.identity['project']}/agents")["agents"]
