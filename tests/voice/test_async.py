@@ -52,11 +52,16 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
 def no_process_left() -> Iterator[None]:
     """Fail a test that leaves a process or a descriptor; trio keeps its idle threads for a while, asyncio none."""
     process = psutil.Process()
-    descriptors = process.num_fds()
+    descriptors, children, threads = process.num_fds(), set(process.children(recursive=True)), _workers()
     yield
-    eventually(lambda: not process.children(recursive=True))
+    eventually(lambda: set(process.children(recursive=True)) <= children)
     eventually(lambda: process.num_fds() <= descriptors)
-    eventually(lambda: not [each for each in threading.enumerate() if "anyio" in each.name.lower()])
+    eventually(lambda: _workers() <= threads)
+
+
+def _workers() -> set[threading.Thread]:
+    """The threads in which event loops of this process have calls run; a server of other tests may have some."""
+    return {each for each in threading.enumerate() if "anyio" in each.name.lower()}
 
 
 @pytest.fixture
