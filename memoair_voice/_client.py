@@ -49,6 +49,11 @@ class MemoAirVoiceClient:
     search_memory = awaited(MemoAirVoiceClientSync.search_memory, abandon=True)
     save_response = awaited(MemoAirVoiceClientSync.save_response)
     load_index = awaited(MemoAirVoiceClientSync.load_index)
+    create_index = awaited(MemoAirVoiceClientSync.create_index)
+    list_indexes = awaited(MemoAirVoiceClientSync.list_indexes)
+    get_index = awaited(MemoAirVoiceClientSync.get_index)
+    delete_index = awaited(MemoAirVoiceClientSync.delete_index)
+    delete_document = awaited(MemoAirVoiceClientSync.delete_document)
     stats = awaited(MemoAirVoiceClientSync.stats)
     aclose = awaited(MemoAirVoiceClientSync.close)
 

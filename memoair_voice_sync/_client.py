@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import memoair_voice_sync._arguments as check
 from memoair_voice_sync._caller import CallerCalls
+from memoair_voice_sync._cloud import CloudTransport
 from memoair_voice_sync._errors import MemoAirVoiceMemoryError
 from memoair_voice_sync._handle import RuntimeHandle
 from memoair_voice_sync._launch import RuntimeSpec
@@ -21,7 +22,7 @@ from memoair_voice_sync._log import log
 from memoair_voice_sync._memory import DEFAULT_CLOUD_BASE_URL, DEFAULT_TIMEOUT_MS, ORG_ONLY_USER
 from memoair_voice_sync._outbox import Outbox, UnsavedTurn
 from memoair_voice_sync._pool import RuntimePool
-from memoair_voice_sync._results import IndexLoadResult, SearchResult, degraded_result
+from memoair_voice_sync._results import IndexBuildResult, IndexLoadResult, SearchResult, degraded_result
 from memoair_voice_sync._session import VoiceSessionSync
 from memoair_voice_sync._tool import DEFAULT_INTENT
 from memoair_voice_sync._transport import encode_body
@@ -105,6 +106,7 @@ class MemoAirVoiceClientSync:
             ),
         )
         self._calls = CallerCalls(self._project_id, org_only=org_only)
+        self._cloud = CloudTransport(cloud_base_url, api_key, self._project_id, agent_id)
         self._outbox = Outbox(self._save_again, lambda error: error.code in _REFUSALS)
         self._counting = threading.Lock()
         self._degraded = self._saves_deferred = 0
@@ -218,6 +220,33 @@ class MemoAirVoiceClientSync:
         with self._handle(caller) as handle:
             return self._calls.load(handle, caller, deadline)
 
+    def create_index(
+        self, name: str, documents: list[dict[str, Any]], *, metadata: dict[str, Any] | None = None
+    ) -> IndexBuildResult:
+        """Build an index of the organisation's documents in the cloud, or append to it.
+
+        ``documents`` are ``{"id", "text", "metadata"}``, at most 100 and 1 MB a call; one whose id is known replaces
+        the old one. ``metadata`` is attached to each. Raises `MemoAirVoiceMemoryError`: ``cloud.batch_too_large`` (413)
+        without a round trip, else what the cloud says, after some tries where trying again may help.
+        """
+        return self._cloud.create_index(name, documents, metadata)
+
+    def list_indexes(self) -> list[dict[str, Any]]:
+        """All indexes of the project, as the cloud tells of them: ``name``, ``version``, ``chunkCount``, ..."""
+        return self._cloud.list_indexes()
+
+    def get_index(self, name: str) -> dict[str, Any]:
+        """One index, as the cloud tells of it."""
+        return self._cloud.get_index(name)
+
+    def delete_index(self, name: str) -> dict[str, Any]:
+        """Delete an index with all its documents."""
+        return self._cloud.delete_index(name)
+
+    def delete_document(self, name: str, document_id: str) -> dict[str, Any]:
+        """Delete one document of an index."""
+        return self._cloud.delete_document(name, document_id)
+
     def stats(self) -> dict[str, Any]:
         """What the client holds and does.
 
@@ -239,6 +268,7 @@ class MemoAirVoiceClientSync:
         """Save what waits, end every call and every runtime; nothing is left behind. Twice is no harm."""
         self._outbox.close(_CLOSE_S / 2 if len(self._outbox) else 0)
         self._pool.close(_CLOSE_S)
+        self._cloud.close()
 
     def __enter__(self) -> "Self":
         return self
@@ -266,6 +296,7 @@ class MemoAirVoiceClientSync:
 
     def _forget(self) -> None:
         self._outbox.forget()
+        self._cloud.forget()
         self._counting = threading.Lock()
 
 

@@ -1,0 +1,186 @@
+"""Calls to the cloud: the organisation's indexes, over HTTPS, tried again where that may help.
+
+Recall never comes this way. ``requests`` is imported with the first call: an application that makes none need not pay.
+"""
+
+import json
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from urllib3.response import BaseHTTPResponse
+from urllib3.util import Retry
+
+import memoair_voice_sync._arguments as check
+from memoair_voice_sync._errors import MemoAirVoiceMemoryError
+from memoair_voice_sync._results import IndexBuildResult
+
+if TYPE_CHECKING:
+    import requests
+
+MOST_DOCUMENTS = 100
+MOST_BYTES = 1 << 20
+_CONNECT_S, _READ_S = 5.0, 30.0
+# Tried again after these: too many requests, and faults of the server or of what stands before it. Every call may
+# arrive twice: documents are replaced by their ids, and what is deleted stays so.
+_TRIES_AGAIN = (429, 500, 502, 503, 504)
+_TRIES = 4
+_FIRST_PAUSE_S = 0.25
+_LONGEST_PAUSE_S = 10.0
+
+
+class CloudTransport:
+    """The cloud, as one agent of a project sees it. Safe to use from any thread, and after a fork."""
+
+    def __init__(self, base_url: str, api_key: str, project_id: str, agent_id: str) -> None:
+        self._base_url = base_url.rstrip("/")
+        self._headers = {
+            "Authorization": f"Bearer {api_key}",
+            "X-Project-Id": project_id,
+            "X-Agent-Id": agent_id,
+            "Content-Type": "application/json",
+        }
+        self._lock = threading.Lock()
+        self._session: requests.Session | None = None
+        self._pid = os.getpid()
+
+    def create_index(
+        self, name: str, documents: Sequence[Mapping[str, Any]], metadata: Mapping[str, Any] | None
+    ) -> IndexBuildResult:
+        """Build an index or append to it; a document whose id is known replaces the old one."""
+        content = _index_body(name, documents, metadata)
+        reply = self._call("POST", "/v1/voice-sdk/index/create", content)
+        try:
+            return IndexBuildResult(str(reply["indexName"]), int(reply["chunkCount"]), _version(reply.get("version")))
+        except (KeyError, TypeError, ValueError):
+            raise MemoAirVoiceMemoryError("cloud.internal", "the cloud's answer can't be read", 200) from None
+
+    def list_indexes(self) -> list[dict[str, Any]]:
+        """All indexes of the project, as the cloud tells of them."""
+        reply = self._call("GET", "/v1/voice-sdk/index/list")
+        indexes = reply.get("indexes")
+        if not isinstance(indexes, list):
+            raise MemoAirVoiceMemoryError("cloud.internal", "the cloud's answer can't be read", 200)
+        return indexes
+
+    def get_index(self, name: str) -> dict[str, Any]:
+        """One index."""
+        return self._call("GET", f"/v1/voice-sdk/index/{_segment('name', name)}")
+
+    def delete_index(self, name: str) -> dict[str, Any]:
+        """Delete an index with all its documents."""
+        return self._call("DELETE", f"/v1/voice-sdk/index/{_segment('name', name)}")
+
+    def delete_document(self, name: str, document_id: str) -> dict[str, Any]:
+        """Delete one document of an index."""
+        path = f"/v1/voice-sdk/index/{_segment('name', name)}/documents/{_segment('document_id', document_id)}"
+        return self._call("DELETE", path)
+
+    def close(self) -> None:
+        """Close the connections. Twice is no harm."""
+        with self._lock:
+            session, self._session = self._session, None
+        if session is not None and self._pid == os.getpid():
+            session.close()
+
+    def forget(self) -> None:
+        """After a fork, in the child: the connections are the parent's."""
+        self._lock, self._session = threading.Lock(), None
+
+    def _call(self, method: str, path: str, content: bytes | None = None) -> dict[str, Any]:
+        import requests
+
+        try:
+            response = self._connected().request(
+                method, self._base_url + path, data=content, timeout=(_CONNECT_S, _READ_S), allow_redirects=False
+            )
+        except requests.Timeout as error:
+            raise MemoAirVoiceMemoryError("cloud.timeout", "the cloud did not answer in time") from error
+        except requests.RequestException as error:
+            message = f"the cloud at {self._base_url} can't be reached: {type(error).__name__}"
+            raise MemoAirVoiceMemoryError("cloud.unreachable", message) from error
+        return _read(response.status_code, response.content)
+
+    def _connected(self) -> "requests.Session":
+        import requests
+        from requests.adapters import HTTPAdapter
+
+        with self._lock:
+            if self._session is None:
+                retries = _Retry(
+                    total=_TRIES - 1,
+                    status_forcelist=_TRIES_AGAIN,
+                    allowed_methods=None,  # every one: each call has the same effect when it arrives twice
+                    backoff_factor=_FIRST_PAUSE_S,
+                    backoff_max=_LONGEST_PAUSE_S,
+                    backoff_jitter=_FIRST_PAUSE_S,
+                    respect_retry_after_header=True,
+                    raise_on_status=False,  # the last answer says what is wrong
+                )
+                self._session = requests.Session()
+                self._session.headers.update(self._headers)
+                for scheme in ("https://", "http://"):
+                    self._session.mount(scheme, HTTPAdapter(max_retries=retries))
+            return self._session
+
+
+class _Retry(Retry):
+    """Waits as long as the server asks for, but not for hours: a caller's thread stands in this call."""
+
+    def get_retry_after(self, response: BaseHTTPResponse) -> float | None:
+        asked_s = super().get_retry_after(response)
+        return None if asked_s is None else min(asked_s, _LONGEST_PAUSE_S)
+
+
+def _index_body(name: str, documents: Sequence[Mapping[str, Any]], metadata: Mapping[str, Any] | None) -> bytes:
+    """The body of a build, within the limits, which are the server's: to exceed them costs no round trip."""
+    if isinstance(documents, str | Mapping) or not isinstance(documents, Sequence):
+        raise TypeError("documents must be a list of dicts")
+    for number, document in enumerate(documents):
+        checked = check.mapping(f"documents[{number}]", document)
+        check.identifier(f'documents[{number}]["id"]', checked.get("id"))
+        check.text(f'documents[{number}]["text"]', checked.get("text"))
+    body: dict[str, Any] = {"name": check.identifier("name", name), "documents": [dict(each) for each in documents]}
+    if metadata is not None:
+        body["metadata"] = check.mapping("metadata", metadata)
+    content = json.dumps(body, ensure_ascii=False, allow_nan=False).encode(errors="replace")
+    if len(documents) > MOST_DOCUMENTS or len(content) > MOST_BYTES:
+        message = (
+            f"{len(documents)} documents of {len(content)} bytes; a call takes at most {MOST_DOCUMENTS} documents and "
+            f"{MOST_BYTES} bytes"
+        )
+        raise MemoAirVoiceMemoryError("cloud.batch_too_large", message, 413)
+    return content
+
+
+def _segment(name: str, value: str) -> str:
+    """An id as one segment of a path."""
+    return quote(check.identifier(name, value), safe="")
+
+
+def _version(value: Any) -> int | None:
+    return None if value is None else int(value)
+
+
+def _read(status: int, content: bytes) -> dict[str, Any]:
+    try:
+        body = json.loads(content) if content else {}
+    except (ValueError, RecursionError):
+        body = None
+    if 200 <= status < 300 and isinstance(body, dict):
+        return body
+    error = body.get("error") if isinstance(body, dict) else None
+    if isinstance(error, str):  # this one error is flat
+        message = body.get("message") if isinstance(body, dict) else None
+        raise MemoAirVoiceMemoryError(f"cloud.{error}", str(message or "the cloud did not say why"), status)
+    if isinstance(error, dict):
+        details = error.get("details")
+        raise MemoAirVoiceMemoryError(
+            str(error.get("code") or "cloud.internal"),
+            str(error.get("message") or "the cloud did not say why"),
+            status,
+            details if isinstance(details, dict) else {},
+        )
+    raise MemoAirVoiceMemoryError("cloud.internal", f"the cloud's answer can't be read (HTTP status {status})", status)
