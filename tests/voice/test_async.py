@@ -42,28 +42,6 @@ AWAITED = {
 }
 
 
-@pytest.fixture(params=["asyncio", "trio"])
-def anyio_backend(request: pytest.FixtureRequest) -> str:
-    """Run a test on both event loops."""
-    return str(request.param)
-
-
-@pytest.fixture
-def no_process_left() -> Iterator[None]:
-    """Fail a test that leaves a process or a descriptor; trio keeps its idle threads for a while, asyncio none."""
-    process = psutil.Process()
-    descriptors, children, threads = process.num_fds(), set(process.children(recursive=True)), _workers()
-    yield
-    eventually(lambda: set(process.children(recursive=True)) <= children)
-    eventually(lambda: process.num_fds() <= descriptors)
-    eventually(lambda: _workers() <= threads)
-
-
-def _workers() -> set[threading.Thread]:
-    """The threads in which event loops of this process have calls run; a server of other tests may have some."""
-    return {each for each in threading.enumerate() if "anyio" in each.name.lower()}
-
-
 @pytest.fixture
 def new_memory(tmp_path: Path, no_process_left: None) -> Iterator[NewMemory]:
     """Make memories of one caller; what a test leaves open is closed after it."""

@@ -17,7 +17,6 @@ import psutil
 import pytest
 from support.clients import client_arguments, logged, turn_ids
 from support.runtimes import freeze
-from support.waiting import eventually
 
 from memoair_voice import (
     MemoAirVoiceClient,
@@ -32,33 +31,24 @@ NewClient = Callable[..., MemoAirVoiceClient]
 PATIENT_MS = 10_000
 
 AWAITED = {
-    MemoAirVoiceClientSync: (MemoAirVoiceClient, ["search_memory", "save_response", "load_index", "stats", "close"]),
+    MemoAirVoiceClientSync: (
+        MemoAirVoiceClient,
+        [
+            "search_memory",
+            "save_response",
+            "load_index",
+            "stats",
+            "close",
+            "create_index",
+            "list_indexes",
+            "get_index",
+            "delete_index",
+            "delete_document",
+        ],
+    ),
     VoiceSessionSync: (VoiceSession, ["search_memory", "save_response", "close"]),
 }
 TWINS = [(kind, twin, name) for kind, (twin, names) in AWAITED.items() for name in names]
-
-
-@pytest.fixture(params=["asyncio", "trio"])
-def anyio_backend(request: pytest.FixtureRequest) -> str:
-    """Run a test on both event loops."""
-    return str(request.param)
-
-
-@pytest.fixture
-def storage_root(tmp_path: Path) -> Path:
-    """Where all runtimes of a test keep what they keep."""
-    return tmp_path / "storage"
-
-
-@pytest.fixture
-def no_process_left() -> Iterator[None]:
-    """Fail a test that leaves a process or a descriptor; trio keeps its idle threads for a while, asyncio none."""
-    process = psutil.Process()
-    descriptors = process.num_fds()
-    yield
-    eventually(lambda: not process.children(recursive=True))
-    eventually(lambda: process.num_fds() <= descriptors)
-    eventually(lambda: not [each for each in threading.enumerate() if "anyio" in each.name.lower()])
 
 
 @pytest.fixture

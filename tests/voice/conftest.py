@@ -1,0 +1,37 @@
+"""Both event loops, and the check that none leaves anything behind."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from support.waiting import eventually
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    """Run a test on both event loops."""
+    return str(request.param)
+
+
+@pytest.fixture
+def storage_root(tmp_path: Path) -> Path:
+    """Where all runtimes of a test keep what they keep."""
+    return tmp_path / "storage"
+
+
+@pytest.fixture
+def no_process_left() -> Iterator[None]:
+    """Fail a test that leaves a process or a descriptor; trio keeps its idle threads for a while, asyncio none."""
+    process = psutil.Process()
+    descriptors, children, threads = process.num_fds(), set(process.children(recursive=True)), _workers()
+    yield
+    eventually(lambda: set(process.children(recursive=True)) <= children)
+    eventually(lambda: process.num_fds() <= descriptors)
+    eventually(lambda: _workers() <= threads)
+
+
+def _workers() -> set[threading.Thread]:
+    """The threads in which event loops of this process have calls run; a server of other tests may have some."""
+    return {each for each in threading.enumerate() if "anyio" in each.name.lower()}
