@@ -1,5 +1,6 @@
 """What a caller hands in, checked before anything is started or sent; an error names the argument."""
 
+import json
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -13,11 +14,7 @@ LANES = ("profile", "working", "permanent", "org")
 
 def seconds(name: str, value: float, unit_s: float = 1.0) -> float:
     """A time-out in seconds, checked; one that is longer than a day is a day."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{name} must be a number, not {type(value).__name__}")
-    if not value > 0 or math.isinf(value):
-        raise ValueError(f"{name} must be positive and finite, not {value}")
-    return min(value * unit_s, _DAY_S)
+    return min(positive(name, value) * unit_s, _DAY_S)
 
 
 def secret(name: str, value: object) -> str | None:
@@ -89,12 +86,23 @@ def mapping(name: str, value: object) -> dict[str, Any]:
     return dict(value)
 
 
+def json_mapping(name: str, value: object) -> dict[str, Any]:
+    """A dict that will be sent later: what JSON can't hold is told now."""
+    checked = mapping(name, value)
+    try:
+        json.dumps(checked, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{name} holds what JSON can't: {error}") from None
+    return checked
+
+
 def positive(name: str, value: object) -> float:
     """A number above 0."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{name} must be a number, not {type(value).__name__}")
-    if not 0 < value < float("inf"):
-        raise ValueError(f"{name} must be above 0")
+    if not value > 0 or math.isinf(value):
+        raise ValueError(f"{name} must be positive and finite, not {value}")
     return value
 
 

@@ -1,10 +1,8 @@
 """The client: memory for many callers at once, over a pool of runtimes."""
 
-import os
 import threading
 import time
 import uuid
-import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
@@ -16,6 +14,7 @@ import memoair_voice_sync._arguments as check
 from memoair_voice_sync._caller import CallerCalls
 from memoair_voice_sync._cloud import CloudTransport
 from memoair_voice_sync._errors import MemoAirVoiceMemoryError
+from memoair_voice_sync._forks import forgets_in_child
 from memoair_voice_sync._handle import RuntimeHandle
 from memoair_voice_sync._launch import RuntimeSpec
 from memoair_voice_sync._log import log
@@ -25,7 +24,6 @@ from memoair_voice_sync._pool import RuntimePool
 from memoair_voice_sync._results import IndexBuildResult, IndexLoadResult, SearchResult, degraded_result
 from memoair_voice_sync._session import VoiceSessionSync
 from memoair_voice_sync._tool import DEFAULT_INTENT
-from memoair_voice_sync._transport import encode_body
 from memoair_voice_sync._user import User
 
 if TYPE_CHECKING:
@@ -110,7 +108,7 @@ class MemoAirVoiceClientSync:
         self._outbox = Outbox(self._save_again, lambda error: error.code in _REFUSALS)
         self._counting = threading.Lock()
         self._degraded = self._saves_deferred = 0
-        _all.add(self)
+        forgets_in_child(self._forget)
 
     def __repr__(self) -> str:
         return f"<MemoAirVoiceClientSync {self._pool!r}>"
@@ -139,10 +137,10 @@ class MemoAirVoiceClientSync:
         options = {
             "lanes": check.lanes(lanes),
             "intent": intent,
-            "top_k": None if top_k is None else check.mapping("top_k", top_k),
-            "filter": None if filter is None else check.mapping("filter", filter),
+            "top_k": None if top_k is None else check.json_mapping("top_k", top_k),
+            "filter": None if filter is None else check.json_mapping("filter", filter),
         }
-        encode_body({"query": check.text("query", query), **options})  # what JSON can't hold is told at once
+        check.text("query", query)
         try:
             with self._handle(caller) as handle:
                 return self._calls.search(handle, caller, query, options, began_at + timeout_s)
@@ -177,10 +175,9 @@ class MemoAirVoiceClientSync:
             "user_text": check.text("user_text", user_text),
             "assistant_text": check.text("assistant_text", assistant_text),
             "turn_id": uuid.uuid4().hex if turn_id is None else check.identifier("turn_id", turn_id),
-            "tool_calls": [check.mapping("each of tool_calls", call) for call in tool_calls or ()],
-            "metadata": check.mapping("metadata", metadata),
+            "tool_calls": [check.json_mapping("each of tool_calls", call) for call in tool_calls or ()],
+            "metadata": check.json_mapping("metadata", metadata),
         }
-        encode_body(turn)  # what JSON can't hold is told at once
         session_id = None
         if not self._outbox.holds(caller):
             try:
@@ -298,15 +295,3 @@ class MemoAirVoiceClientSync:
         self._outbox.forget()
         self._cloud.forget()
         self._counting = threading.Lock()
-
-
-_all: "weakref.WeakSet[MemoAirVoiceClientSync]" = weakref.WeakSet()
-
-
-def _forget_all() -> None:
-    for each in list(_all):
-        each._forget()  # noqa: SLF001 - a private matter of this module
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_all)

@@ -40,12 +40,6 @@ class RuntimeHost:
         self._unread = b""
         self._exits: dict[int, int] = {}
 
-    @property
-    def pid(self) -> int | None:
-        """The process id, while it lives."""
-        process = self._process
-        return process.pid if process is not None and process.poll() is None else None
-
     def fork(self, environment: dict[str, str], ports: tuple[int, int]) -> socket.socket:
         """Ask for a runtime on one of the ports, and return the socket on which it will tell where it listens.
 
@@ -110,11 +104,8 @@ class RuntimeHost:
     def _ask(self, descriptor: socket.socket, request: bytes) -> None:
         if self._process is not None and self._process.poll() is None and self._control is not None:
             self._hear()
-            try:
+            with suppress(OSError):  # it is about to end
                 socket.send_fds(self._control, [request], [descriptor.fileno()])
-            except OSError:
-                pass  # it is about to end
-            else:
                 return
         self._start()
         assert self._control is not None  # noqa: S101 - a started host has one

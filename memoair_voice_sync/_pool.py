@@ -1,10 +1,8 @@
 """The pool: a runtime for each of a bounded number of callers, and nothing left behind."""
 
-import os
 import secrets
 import threading
 import time
-import weakref
 from collections import OrderedDict
 from typing import Any
 
@@ -12,6 +10,7 @@ import attrs
 import psutil
 
 from memoair_voice_sync._errors import MemoAirVoiceMemoryError
+from memoair_voice_sync._forks import forgets_in_child
 from memoair_voice_sync._handle import CLOSED, HandleState, RuntimeHandle
 from memoair_voice_sync._launch import RuntimeSpec
 from memoair_voice_sync._launchers import launcher_for
@@ -46,21 +45,20 @@ class RuntimePool:
         """``spec`` says what all runtimes are started with; whom each serves is filled in."""
         self._spec = spec
         self._most = max_concurrent_users
-        self._ports = PortRange(*runtime_port_range)
-        self._launcher = launcher_for(spec, self._ports)
+        self._launcher = launcher_for(spec, PortRange(*runtime_port_range))
         self._changed = threading.Condition()
         self._handles: OrderedDict[str, RuntimeHandle] = OrderedDict()  # the one used longest ago first
         # Runtimes that are being ended, by process id. Under a lock of its own: a handle lets go of its runtime under
         # the handle's lock, and the pool asks handles under the pool's.
         self._retired = threading.Condition()
-        self._retiring: dict[int, threading.Thread] = {}
+        self._retiring: set[int] = set()
         self._shunned: set[int] = set()  # other clients' runtimes that hang: whoever owns them may end them
         self._starting = 0
         self._is_closed = False
         self._closing = threading.Lock()
         self._evictions = self._restarts = 0  # of handles that are gone
         self._supervisor = Supervisor(self, runtime_idle_ttl_s, runtime_memory_limit_mb)
-        _all.add(self)
+        forgets_in_child(self._forget)
 
     def __repr__(self) -> str:
         return f"<RuntimePool {len(self._handles)} of {self._most}>"
@@ -169,15 +167,7 @@ class RuntimePool:
         """Start a runtime for a handle. Where all ports are taken by runtimes that are being ended, wait for one."""
         with self._retired:
             self._starting += 1
-        return self._launch_within(handle, time.monotonic() + START_TIMEOUT_S)
-
-    def _settled(self) -> None:
-        with self._retired:
-            self._starting -= 1
-            self._retired.notify_all()
-        self._supervisor.wake()
-
-    def _launch_within(self, handle: RuntimeHandle, deadline: float) -> StartedRuntime:
+        deadline = time.monotonic() + START_TIMEOUT_S
         spec = attrs.evolve(
             self._spec,
             user_id=handle.user_id,
@@ -187,10 +177,16 @@ class RuntimePool:
         )
         while True:
             try:
-                return self._launcher.launch(spec, deadline, self._retiring.keys() | self._shunned)
+                return self._launcher.launch(spec, deadline, self._retiring | self._shunned)
             except MemoAirVoiceMemoryError as error:
                 if error.code != "pool.port_exhausted" or not self._wait_for_port(deadline):
                     raise
+
+    def _settled(self) -> None:
+        with self._retired:
+            self._starting -= 1
+            self._retired.notify_all()
+        self._supervisor.wake()
 
     def _wait_for_port(self, deadline: float) -> bool:
         """Wait a moment for a runtime that is being ended to give its port back; tell whether there was one."""
@@ -202,12 +198,12 @@ class RuntimePool:
 
     def _retire(self, runtime: StartedRuntime, drain_s: float, ending: RuntimeHandle | None = None) -> None:
         """End a runtime in the background, and before it the call of the handle that is ``ending``, if any."""
-        thread = threading.Thread(target=self._end, args=(runtime, drain_s, ending), name="memoair-retire", daemon=True)
         with self._retired:
-            self._retiring[runtime.pid] = thread
+            self._retiring.add(runtime.pid)
             if not runtime.is_ours and not drain_s:
                 self._shunned.add(runtime.pid)
-        thread.start()
+        arguments = (runtime, drain_s, ending)
+        threading.Thread(target=self._end, args=arguments, name="memoair-retire", daemon=True).start()
 
     def _end(self, runtime: StartedRuntime, drain_s: float, ending: RuntimeHandle | None) -> None:
         try:
@@ -218,7 +214,7 @@ class RuntimePool:
             log.warning("a runtime could not be ended: action=retire_failed error=%s", type(error).__name__)
         finally:
             with self._retired:
-                self._retiring.pop(runtime.pid, None)
+                self._retiring.discard(runtime.pid)
                 self._retired.notify_all()
 
     def _say_goodbye(self, runtime: StartedRuntime, handle: RuntimeHandle) -> None:
@@ -239,7 +235,8 @@ class RuntimePool:
         for handle in self._handles.values():
             handle.forget()
         self._handles.clear()
-        self._retiring, self._starting = {}, 0
+        self._retiring.clear()
+        self._starting = 0
         self._launcher.forget()
         self._supervisor.forget()
 
@@ -272,15 +269,3 @@ def _told(handle: RuntimeHandle) -> dict[str, Any]:
         except psutil.Error:
             told["state"] = HandleState.IDLE.value  # it has just ended
     return told
-
-
-_all: "weakref.WeakSet[RuntimePool]" = weakref.WeakSet()
-
-
-def _forget_all() -> None:
-    for each in list(_all):
-        each._forget()  # noqa: SLF001 - a private matter of this module
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_all)

@@ -1,16 +1,15 @@
 """One runtime process, from its start to its end."""
 
-import os
 import subprocess
 import threading
 import time
-import weakref
 from collections.abc import Sequence
 from enum import Enum
 from typing import NamedTuple, Protocol
 
 from memoair_voice_sync._ending import end_process
 from memoair_voice_sync._errors import MemoAirVoiceMemoryError
+from memoair_voice_sync._forks import forgets_in_child
 from memoair_voice_sync._launch import RuntimeSpec, start_program
 from memoair_voice_sync._log import log
 from memoair_voice_sync._output import ProcessOutput
@@ -101,7 +100,7 @@ class RuntimeProcess:
         self._lost_port = False  # whether the last start found the port taken
         self._silent_since: float | None = None  # when the first of the calls was given up that went without an answer
         self._transport: RuntimeTransport | None = None
-        _all.add(self)
+        forgets_in_child(self._forget)
 
     def __repr__(self) -> str:
         pid = self._process.pid if self._process else None
@@ -309,15 +308,3 @@ class RuntimeProcess:
         gone.close(relays=False)  # or the runtime would not see the parent end while this process lives
         if gone.process is not None:
             gone.process.returncode = 0  # not ours to wait for
-
-
-_all: "weakref.WeakSet[RuntimeProcess]" = weakref.WeakSet()
-
-
-def _forget_all() -> None:
-    for each in list(_all):
-        each._forget()  # noqa: SLF001 - a private matter of this module
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_all)

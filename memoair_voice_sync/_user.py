@@ -6,7 +6,6 @@ from typing import Any
 import attrs
 
 import memoair_voice_sync._arguments as check
-from memoair_voice_sync._transport import encode_body
 
 
 @attrs.frozen
@@ -38,6 +37,5 @@ class User:
         if fields.get("name") is not None:
             known["name"] = check.text('user["name"]', fields["name"])
         if fields.get("metadata") is not None:
-            known["metadata"] = check.mapping('user["metadata"]', fields["metadata"])
-        encode_body(known)  # what JSON can't hold is told at once
+            known["metadata"] = check.json_mapping('user["metadata"]', fields["metadata"])
         return cls(identifier, known)
