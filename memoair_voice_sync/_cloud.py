@@ -14,7 +14,7 @@ from urllib3.response import BaseHTTPResponse
 from urllib3.util import Retry
 
 import memoair_voice_sync._arguments as check
-from memoair_voice_sync._errors import MemoAirVoiceMemoryError
+from memoair_voice_sync._errors import MemoAirVoiceMemoryError, told_error
 from memoair_voice_sync._results import IndexBuildResult
 
 if TYPE_CHECKING:
@@ -176,11 +176,5 @@ def _read(status: int, content: bytes) -> dict[str, Any]:
         message = body.get("message") if isinstance(body, dict) else None
         raise MemoAirVoiceMemoryError(f"cloud.{error}", str(message or "the cloud did not say why"), status)
     if isinstance(error, dict):
-        details = error.get("details")
-        raise MemoAirVoiceMemoryError(
-            str(error.get("code") or "cloud.internal"),
-            str(error.get("message") or "the cloud did not say why"),
-            status,
-            details if isinstance(details, dict) else {},
-        )
+        raise told_error(error, "cloud", status)
     raise MemoAirVoiceMemoryError("cloud.internal", f"the cloud's answer can't be read (HTTP status {status})", status)

@@ -1,5 +1,6 @@
 """The one error that the SDK raises for the memory, and the table of its codes."""
 
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -68,3 +69,14 @@ class MemoAirVoiceMemoryError(Exception):
 
     def __str__(self) -> str:
         return f"{self.code}: {self.message}"
+
+
+def told_error(envelope: Mapping[str, Any], teller: str, status: int) -> MemoAirVoiceMemoryError:
+    """The error that an envelope of the ``teller`` ("runtime" or "cloud") tells of."""
+    details = envelope.get("details")
+    return MemoAirVoiceMemoryError(
+        str(envelope.get("code") or f"{teller}.internal"),
+        str(envelope.get("message") or f"the {teller} did not say why"),
+        status,
+        details if isinstance(details, dict) else {},
+    )

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import urllib3
 
 from memoair_voice_sync._connection import DeadlinePool, set_deadline
-from memoair_voice_sync._errors import MemoAirVoiceMemoryError
+from memoair_voice_sync._errors import MemoAirVoiceMemoryError, told_error
 
 # Connections that are kept; more threads than these open further ones, which are closed after use.
 _KEPT_CONNECTIONS = 64
@@ -147,13 +147,7 @@ def _read(status: int, data: bytes) -> dict[str, Any]:
     if not isinstance(envelope, dict):
         message = f"the runtime's answer can't be read (HTTP status {status})"
         raise MemoAirVoiceMemoryError("runtime.internal", message, status)
-    details = envelope.get("details")
-    raise MemoAirVoiceMemoryError(
-        str(envelope.get("code") or "runtime.internal"),
-        str(envelope.get("message") or "the runtime did not say why"),
-        status,
-        details if isinstance(details, dict) else {},
-    )
+    raise told_error(envelope, "runtime", status)
 
 
 def _timed_out() -> MemoAirVoiceMemoryError:
