@@ -108,7 +108,7 @@ class MemoAirVoiceClientSync:
         self._outbox = Outbox(self._save_again, lambda error: error.code in _REFUSALS)
         self._counting = threading.Lock()
         self._degraded = self._saves_deferred = 0
-        forgets_in_child(self._forget)
+        forgets_in_child(self, MemoAirVoiceClientSync._forget)
 
     def __repr__(self) -> str:
         return f"<MemoAirVoiceClientSync {self._pool!r}>"

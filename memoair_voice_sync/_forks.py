@@ -2,21 +2,20 @@
 
 import os
 from collections.abc import Callable
-from weakref import WeakMethod
+from weakref import WeakKeyDictionary
 
-_forgetting: set["WeakMethod[Callable[[], None]]"] = set()
+# By object, the function of its class that lets go: a bound method would keep the object alive.
+_forgetting: "WeakKeyDictionary[object, Callable[[object], None]]" = WeakKeyDictionary()
 
 
-def forgets_in_child(forget: Callable[[], None]) -> None:
-    """Have a method called in every child that this process forks, for as long as its object lives."""
-    _forgetting.add(WeakMethod(forget, _forgetting.discard))
+def forgets_in_child(owner: object, forget: Callable[..., None]) -> None:
+    """Have ``forget(owner)`` called in every child that this process forks, for as long as ``owner`` lives."""
+    _forgetting[owner] = forget
 
 
 def _forget_all() -> None:
-    for reference in list(_forgetting):
-        forget = reference()
-        if forget is not None:
-            forget()
+    for owner, forget in list(_forgetting.items()):
+        forget(owner)
 
 
 if hasattr(os, "register_at_fork"):

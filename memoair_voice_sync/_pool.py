@@ -58,7 +58,7 @@ class RuntimePool:
         self._closing = threading.Lock()
         self._evictions = self._restarts = 0  # of handles that are gone
         self._supervisor = Supervisor(self, runtime_idle_ttl_s, runtime_memory_limit_mb)
-        forgets_in_child(self._forget)
+        forgets_in_child(self, RuntimePool._forget)
 
     def __repr__(self) -> str:
         return f"<RuntimePool {len(self._handles)} of {self._most}>"

@@ -100,7 +100,7 @@ class RuntimeProcess:
         self._lost_port = False  # whether the last start found the port taken
         self._silent_since: float | None = None  # when the first of the calls was given up that went without an answer
         self._transport: RuntimeTransport | None = None
-        forgets_in_child(self._forget)
+        forgets_in_child(self, RuntimeProcess._forget)
 
     def __repr__(self) -> str:
         pid = self._process.pid if self._process else None
