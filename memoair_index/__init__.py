@@ -4,10 +4,24 @@ It knows nothing of callers, HTTP or clouds: documents go in, ranked hits come o
 """
 
 from memoair_index.analysis import terms
+from memoair_index.chunks import chunks, documents_of, group_of
 from memoair_index.container import ContainerError
 from memoair_index.document import Document, Hit, Query
 from memoair_index.index import Index
 from memoair_index.sentences import passages, sentences
 from memoair_index.subjects import labels_of
 
-__all__ = ["ContainerError", "Document", "Hit", "Index", "Query", "labels_of", "passages", "sentences", "terms"]
+__all__ = [
+    "ContainerError",
+    "Document",
+    "Hit",
+    "Index",
+    "Query",
+    "chunks",
+    "documents_of",
+    "group_of",
+    "labels_of",
+    "passages",
+    "sentences",
+    "terms",
+]

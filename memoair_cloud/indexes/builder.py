@@ -1,9 +1,7 @@
 """From a project's documents to an index file in the blob store."""
 
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import quote
 
 from sqlalchemy import Engine, select, update
 from sqlalchemy.orm import Session
@@ -11,10 +9,9 @@ from sqlalchemy.orm import Session
 from memoair_cloud.database.engine import WRITES
 from memoair_cloud.database.models import OrgBuild, OrgDocument, Project
 from memoair_cloud.indexes.blobs import BlobStore
-from memoair_cloud.indexes.chunks import chunks
 from memoair_cloud.moments import utc_now
 from memoair_cloud.tenancy.scoped import Scope, ScopedSession
-from memoair_index import Document, Index, labels_of
+from memoair_index import Index, documents_of
 
 
 def build_org_index(engine: Engine, blobs: BlobStore, project_id: str) -> int | None:
@@ -35,7 +32,7 @@ def build_org_index(engine: Engine, blobs: BlobStore, project_id: str) -> int | 
         # Writers change documents and version in one transaction, but each statement of ours may see another one; so
         # the file may be newer than its version tells, never older.
     index = Index()
-    index.add(part for row in rows for part in to_documents(row))
+    index.add(chunk for row in rows for chunk in documents_of(row.id, row.text, row.details, row.index_name))
     with tempfile.TemporaryDirectory(prefix="memoair-build-") as folder:
         file = Path(folder) / "org.index"
         index.merge(file, lambda: {"projectId": project_id, "orgVersion": version})
@@ -53,20 +50,6 @@ def projects_to_build(engine: Engine) -> list[str]:
         built = select(OrgBuild.version).where(OrgBuild.project_id == Project.id).scalar_subquery()
         behind = select(Project.id).where(Project.org_version > 0, (built.is_(None)) | (built < Project.org_version))
         return list(session.scalars(behind.order_by(Project.id)))
-
-
-def to_documents(row: OrgDocument) -> Iterator[Document]:
-    """A document's chunks, as the search engine takes them."""
-    group = f"{quote(row.index_name, safe='')}/{quote(row.id, safe='')}"
-    labels = labels_of(row.text, row.details)
-    for number, chunk in enumerate(chunks(row.text)):
-        yield Document(
-            f"{group}#{number}",
-            chunk,
-            group=group,
-            labels=labels,
-            metadata={"id": row.id, "indexName": row.index_name, "metadata": row.details},
-        )
 
 
 def _scope(engine: Engine, project_id: str) -> Scope | None:

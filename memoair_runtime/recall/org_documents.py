@@ -2,7 +2,7 @@
 
 import codecs
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +11,7 @@ import attrs
 import filelock
 import msgspec
 
-from memoair_index import ContainerError, Document, Index, labels_of, passages
+from memoair_index import ContainerError, Index, documents_of
 
 log = logging.getLogger(__name__)
 
@@ -90,21 +90,8 @@ class OrgDocuments:
 def read_index(path: Path) -> Index:
     """An index of the documents of a file; raises as `OrgDocuments.index`."""
     index = Index()
-    index.add(part for line in _read(path) for part in to_documents(line.id, line.text, line.metadata))
+    index.add(chunk for line in _read(path) for chunk in documents_of(line.id, line.text, line.metadata))
     return index
-
-
-def to_documents(document_id: str, text: str, metadata: Mapping[str, Any]) -> Iterator[Document]:
-    """A document's passages, each with what the document is about."""
-    labels = labels_of(text, metadata)
-    for number, passage in enumerate(passages(text)):
-        yield Document(
-            f"{document_id}#{number}",
-            passage,
-            group=document_id,
-            labels=labels,
-            metadata={"id": document_id, "metadata": metadata},
-        )
 
 
 def _read(path: Path) -> list[_Line]:

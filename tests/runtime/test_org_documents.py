@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from support.runtimes import PROJECT, RunningRuntime
 from support.waiting import eventually
 
-from memoair_index import Index, Query
+from memoair_index import Index, Query, chunks, documents_of, labels_of
 from memoair_index.static_model import default_model
-from memoair_runtime.recall.org_documents import OrgDocuments, labels_of, read_index, to_documents
+from memoair_runtime.recall.org_documents import OrgDocuments, read_index
 from memoair_runtime.storage.user_folder import create_project, org_index
 
 RETURNS = {"id": "returns", "text": "Boots can be returned within thirty days.", "metadata": {"topic": "returns"}}
@@ -28,7 +28,7 @@ def write_lines(path: Path, *documents: Mapping[str, Any]) -> Path:
     return path
 
 
-def documents_of(path: Path, root: Path) -> OrgDocuments:
+def kept_of(path: Path, root: Path) -> OrgDocuments:
     return OrgDocuments(path, org_index(root, PROJECT, path), partial(create_project, root, PROJECT))
 
 
@@ -62,12 +62,12 @@ def kept_files(root: Path) -> list[str]:
 
 
 def test_documents_are_read_once_and_then_opened(org_file: Path, root: Path) -> None:
-    documents = documents_of(org_file, root)
+    documents = kept_of(org_file, root)
     assert ids(documents.index(), "boots")[0] == "returns"
     before = documents.index_path.stat()
     assert before.st_mode & 0o777 == 0o600
 
-    again = documents_of(org_file, root).index()
+    again = kept_of(org_file, root).index()
     assert ids(again, "boots")[0] == "returns"
     assert again.note["stamp"] == list(documents.stamp())
     assert again.unmerged == 0
@@ -106,8 +106,8 @@ def test_ten_processes_at_once_find_the_documents_and_leave_one_sound_index(
 
 
 def test_two_files_of_one_project_are_kept_apart(tmp_path: Path, root: Path) -> None:
-    one = documents_of(write_lines(tmp_path / "one.jsonl", RETURNS), root)
-    two = documents_of(write_lines(tmp_path / "two.jsonl", HOURS), root)
+    one = kept_of(write_lines(tmp_path / "one.jsonl", RETURNS), root)
+    two = kept_of(write_lines(tmp_path / "two.jsonl", HOURS), root)
     for _ in range(2):
         assert ids(one.index(), "boots weekdays") == ["returns"]
         assert ids(two.index(), "boots weekdays") == ["hours"]
@@ -117,10 +117,10 @@ def test_two_files_of_one_project_are_kept_apart(tmp_path: Path, root: Path) -> 
 
 
 def test_a_file_that_was_changed_is_read_again(org_file: Path, root: Path) -> None:
-    assert ids(documents_of(org_file, root).index(), "persimmon boots")[0] == "returns"
+    assert ids(kept_of(org_file, root).index(), "persimmon boots")[0] == "returns"
     write_lines(org_file, {"id": "fruit", "text": "A persimmon is a fruit."})
     for _ in range(2):
-        assert ids(documents_of(org_file, root).index(), "persimmon boots") == ["fruit"]
+        assert ids(kept_of(org_file, root).index(), "persimmon boots") == ["fruit"]
     assert len(kept_files(root)) == 1
 
 
@@ -150,7 +150,7 @@ def test_a_file_of_the_same_time_and_another_size_is_read_again(
 
 def test_of_two_documents_with_one_id_the_later_line_counts(tmp_path: Path, root: Path) -> None:
     newer = {"id": "returns", "text": "Sandals can be returned within a year.", "metadata": {"year": 2026}}
-    documents = documents_of(write_lines(tmp_path / "org.jsonl", RETURNS, HOURS, newer), root)
+    documents = kept_of(write_lines(tmp_path / "org.jsonl", RETURNS, HOURS, newer), root)
     for _ in range(2):
         index = documents.index()
         (found,) = {hit.document.text for hit in index.search(Query("returned"), 5) if hit.terms.get("around")}
@@ -164,7 +164,7 @@ def test_lines_that_are_no_documents_hide_no_others(
     with org_file.open("ab") as file:
         file.write(b'\xff\n{"id": ""}\n\n[]\n{"id": "last", "text": "Persimmons ripen late."}')
     for _ in range(2):
-        assert ids(documents_of(org_file, root).index(), "persimmons")[0] == "last"
+        assert ids(kept_of(org_file, root).index(), "persimmons")[0] == "last"
     assert caplog.text.count("action=org_lines_skipped") == 1, "the second time nothing is read"
     assert "lines=3" in caplog.text
 
@@ -172,7 +172,7 @@ def test_lines_that_are_no_documents_hide_no_others(
 def test_an_empty_file_has_no_documents(tmp_path: Path, root: Path) -> None:
     (tmp_path / "org.jsonl").write_bytes(b"")
     for _ in range(2):
-        index = documents_of(tmp_path / "org.jsonl", root).index()
+        index = kept_of(tmp_path / "org.jsonl", root).index()
         assert len(index) == 0
         assert ids(index, "boots") == []
 
@@ -208,7 +208,7 @@ def flip_a_byte_of_the_table(path: Path) -> None:
 def test_a_kept_index_that_is_damaged_is_told_of_and_mended(
     start_runtime: Callable[..., RunningRuntime], org_file: Path, root: Path, damage: Callable[[Path], None]
 ) -> None:
-    documents = documents_of(org_file, root)
+    documents = kept_of(org_file, root)
     documents.index()
     damage(documents.index_path)
     runtime = start_runtime(root, ORG_FILE=str(org_file))
@@ -228,7 +228,7 @@ def test_a_kept_index_that_is_damaged_is_told_of_and_mended(
 
 
 def test_an_index_in_whose_place_a_folder_stands_is_done_without(org_file: Path, root: Path) -> None:
-    documents = documents_of(org_file, root)
+    documents = kept_of(org_file, root)
     documents.index_path.mkdir(parents=True)
     for _ in range(2):
         assert ids(documents.index(), "boots")[0] == "returns"
@@ -238,11 +238,11 @@ def test_where_nothing_can_be_kept_documents_are_read_all_the_same(org_file: Pat
     (tmp_path / "root").write_text("not a folder")
     for root in (tmp_path / "root", Path("/proc/1/memoair")):
         for _ in range(2):
-            assert ids(documents_of(org_file, root).index(), "boots")[0] == "returns"
+            assert ids(kept_of(org_file, root).index(), "boots")[0] == "returns"
 
 
 def test_what_a_writer_that_died_left_behind_goes_with_the_next_index(org_file: Path, root: Path) -> None:
-    documents = documents_of(org_file, root)
+    documents = kept_of(org_file, root)
     create_project(root, PROJECT)
     documents.index_path.with_name(f".{documents.index_path.name}.4711.0badcafe.part").write_bytes(b"half an index")
     documents.index()
@@ -280,13 +280,13 @@ def test_labels_are_names_and_titles(text: str, metadata: dict[str, Any], labels
 
 @given(st.text(max_size=200), st.dictionaries(st.text(max_size=5), st.text(max_size=90) | st.integers(), max_size=12))
 @settings(deadline=None)
-def test_any_document_has_few_short_labels_and_passages_that_are_its_text(text: str, metadata: dict[str, Any]) -> None:
+def test_any_document_has_few_short_labels_and_chunks_that_are_its_text(text: str, metadata: dict[str, Any]) -> None:
     labels = labels_of(text, metadata)
     assert len(labels) <= 8
     assert len(set(labels)) == len(labels)
     assert all(label == label.strip() and 0 < len(label) <= 80 for label in labels)
-    documents = list(to_documents("a#0", text * 9, metadata))
-    assert "".join(document.text for document in documents) == text * 9
+    documents = list(documents_of("a#0", text * 9, metadata))
+    assert [document.text for document in documents] == chunks(text * 9)
     assert {document.group for document in documents} == {"a#0"}
 
 
@@ -355,7 +355,7 @@ def test_a_filter_finds_the_one_among_many_that_it_lets_through(
 
 
 def test_reading_without_keeping_finds_the_same(org_file: Path, root: Path) -> None:
-    kept = documents_of(org_file, root)
+    kept = kept_of(org_file, root)
     kept.index()
     for question in ("boots", "weekdays", "thirty days"):
         assert ids(read_index(org_file), question) == ids(kept.index(), question)

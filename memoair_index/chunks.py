@@ -1,11 +1,38 @@
-"""A long text in chunks that overlap, cut at sentences where it has any."""
+"""A long text in chunks that overlap, cut at sentences where it has any, each a document that can be found."""
 
-from memoair_index import passages, sentences
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import quote
+
+from memoair_index.document import Document
+from memoair_index.sentences import passages, sentences
+from memoair_index.subjects import labels_of
 
 # The size at which recall was best (docs/design.md), and about two sentences of what stood before: who reads a chunk
 # alone has to know what it goes on about.
 CHUNK_CHARS = 700
 OVERLAP_CHARS = 150
+
+
+def documents_of(
+    document_id: str, text: str, metadata: Mapping[str, Any], index_name: str | None = None
+) -> Iterator[Document]:
+    """A text's chunks as documents, each with what the text is about; at least one.
+
+    An id is known within one index; where there are several, ``index_name`` tells which it is.
+    """
+    kept: dict[str, Any] = {"id": document_id, "metadata": metadata}
+    if index_name is not None:
+        kept["indexName"] = index_name
+    group = group_of(document_id, index_name)
+    labels = labels_of(text, metadata)
+    for number, chunk in enumerate(chunks(text)):
+        yield Document(f"{group}#{number}", chunk, group=group, labels=labels, metadata=kept)
+
+
+def group_of(document_id: str, index_name: str | None = None) -> str:
+    """The group that a text's chunks are in, and that their ids begin with."""
+    return document_id if index_name is None else f"{quote(index_name, safe='')}/{quote(document_id, safe='')}"
 
 
 def chunks(text: str, size: int = CHUNK_CHARS, overlap: int = OVERLAP_CHARS) -> list[str]:

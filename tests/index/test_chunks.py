@@ -5,7 +5,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memoair_cloud.indexes.chunks import CHUNK_CHARS, OVERLAP_CHARS, chunks, spans
+from memoair_index.chunks import CHUNK_CHARS, OVERLAP_CHARS, chunks, spans
 
 texts = st.lists(
     st.text("abc é。.!?\n ", max_size=80) | st.integers(1, 900).map(lambda length: "x" * length), max_size=40
