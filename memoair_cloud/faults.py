@@ -102,5 +102,12 @@ class Unavailable(Fault):
     code = "cloud.unavailable"
 
 
+class Forgotten(Fault):
+    """What was said before its caller was forgotten. Of events only: it stands among those that were rejected."""
+
+    status = HTTPStatus.GONE
+    code = "cloud.forgotten"
+
+
 class Internal(Fault):
     """A defect of ours."""

@@ -16,3 +16,8 @@ def in_utc(moment: datetime) -> datetime:
         return moment.astimezone(timezone.utc)
     except OverflowError:
         raise ValueError("the moment is out of range") from None
+
+
+def iso(moment: datetime) -> str:
+    """The moment as the wire has it: ISO 8601 in UTC, with a Z."""
+    return moment.astimezone(timezone.utc).isoformat().replace("+00:00", "Z")

@@ -1,5 +1,6 @@
 """Identifiers: which may be given from outside, and how our own are made."""
 
+import hashlib
 import re
 import secrets
 import unicodedata
@@ -42,3 +43,8 @@ def random_suffix() -> str:
 def new_id(kind: str) -> str:
     """A fresh id, such as ``acct_...``."""
     return f"{kind}_{secrets.token_hex(12)}"
+
+
+def user_digest(project_id: str, user_id: str) -> str:
+    """What is kept of a caller who was forgotten. Devices compute the same of those whose folders they have."""
+    return hashlib.sha256(f"{project_id}\0{user_id}".encode()).hexdigest()

@@ -6,12 +6,13 @@ import time
 from datetime import timedelta
 
 from huey import Huey, PostgresHuey, SqliteHuey
-from huey.api import Task
+from huey.api import Task, TaskWrapper
 from sqlalchemy import Engine
 
 from memoair_cloud.database.migrate import prepared_by_one
 from memoair_cloud.indexes.blobs import BlobStore
-from memoair_cloud.indexes.builder import build_org_index, projects_to_build
+from memoair_cloud.indexes.builder import build_org_index, projects_to_build, remove_old_files
+from memoair_cloud.memories.learning import Learner
 
 log = logging.getLogger(__name__)
 
@@ -19,26 +20,29 @@ _QUEUE = "memoair"
 _RETRIES = 5
 _RETRY_DELAY_S = 2.0
 _POLL_S = 0.2
-# How often a worker looks for work that nobody queued: a server may die between its commit and its call for a build.
+# How often a worker looks for work that nobody queued: a server may die between its commit and its call for a build,
+# and nobody tells that a call has fallen silent.
 _SWEEP_EVERY = timedelta(seconds=30)
 
 
 class WorkQueue:
-    """What is to be done, by whichever worker comes first. Safe to use from any thread."""
+    """What is to be done, by whichever worker comes first. Safe to use from any thread.
 
-    def __init__(self, engine: Engine, blobs: BlobStore, retry_delay_s: float = _RETRY_DELAY_S) -> None:
+    What stands in the queue names a project and nothing else, so that a caller who is forgotten is forgotten here, too:
+    which of his calls are to be learned from, the tables tell.
+    """
+
+    def __init__(
+        self, engine: Engine, blobs: BlobStore, learner: Learner, retry_delay_s: float = _RETRY_DELAY_S
+    ) -> None:
         self._engine = engine
+        self._blobs = blobs
+        self._learner = learner
         self._huey = _make_huey(engine)
-
-        # Two tasks for one project do no harm: the second one finds the file built.
-        @self._huey.task(retries=_RETRIES, retry_delay=retry_delay_s, retry_backoff=2, name="build_org")  # type: ignore[untyped-decorator]
-        def build_org(project_id: str) -> None:
-            began_at = time.monotonic()
-            version = build_org_index(engine, blobs, project_id)
-            took_ms = (time.monotonic() - began_at) * 1e3
-            log.info("built", extra={"action": "org_built", "fields": {"version": version, "ms": round(took_ms)}})
-
-        self._build_org = build_org
+        again = {"retries": _RETRIES, "retry_delay": retry_delay_s, "retry_backoff": 2}
+        # Two tasks for one project do no harm: the second one finds the work done.
+        self._build: TaskWrapper = self._huey.task(**again, name="build_org")(self._build_org)
+        self._learn: TaskWrapper = self._huey.task(**again, name="learn")(self._learn_from_one)
 
     def prepare(self) -> None:
         """Make the queue's tables; many servers may do this at once."""
@@ -47,15 +51,19 @@ class WorkQueue:
 
     def ask_for_build(self, project_id: str) -> None:
         """Let a worker build a project's index file. A failure is logged: the sweep will find the project."""
-        try:
-            self._build_org(project_id)
-        except Exception as error:  # noqa: BLE001 - what was asked for is committed, and must not fail for this
-            log.warning("not queued", extra={"action": "queue_failed", "fields": {"error": type(error).__name__}})
+        self._queue(self._build, project_id)
+
+    def ask_to_learn(self, project_id: str) -> None:
+        """Let a worker learn from a project's calls that are due. A failure is logged: the sweep will find them."""
+        self._queue(self._learn, project_id)
 
     def sweep(self) -> None:
-        """Queue what nobody has queued."""
+        """Queue what nobody has queued, and remove what nobody needs any more."""
         for project_id in projects_to_build(self._engine):
-            self._build_org(project_id)
+            self._build(project_id)
+        for project_id in self._learner.projects_due():
+            self._learn(project_id)
+        remove_old_files(self._engine, self._blobs)
 
     def take(self) -> bool:
         """Do one thing that is to be done; tell whether there was one."""
@@ -71,30 +79,53 @@ class WorkQueue:
         """Let go of the database."""
         self._huey.storage.close()
 
+    def _queue(self, task: TaskWrapper, project_id: str) -> None:
+        try:
+            task(project_id)
+        except Exception as error:  # noqa: BLE001 - what was asked for is committed, and must not fail for this
+            log.warning("not queued", extra={"action": "queue_failed", "fields": {"error": type(error).__name__}})
+
+    def _build_org(self, project_id: str) -> None:
+        began_at = time.monotonic()
+        version = build_org_index(self._engine, self._blobs, project_id)
+        took_ms = (time.monotonic() - began_at) * 1e3
+        log.info("built", extra={"action": "org_built", "fields": {"version": version, "ms": round(took_ms)}})
+
+    def _learn_from_one(self, project_id: str) -> None:
+        # One at a time, so that a project with many calls does not keep the others waiting.
+        if self._learner.learn_one(project_id) is not None:
+            self._learn(project_id)
+
 
 class Worker:
-    """A thread that does what is in the queue."""
+    """Threads that do what is in the queue. Several, since a language model may take a minute for one call."""
 
-    def __init__(self, queue: WorkQueue) -> None:
+    def __init__(self, queue: WorkQueue, threads: int = 1) -> None:
         self._queue = queue
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="memoair-worker", daemon=True)
+        self._threads = [
+            threading.Thread(target=self._run, args=(number == 0,), name="memoair-worker", daemon=True)
+            for number in range(threads)
+        ]
 
     def start(self) -> None:
         """Begin."""
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def stop(self, timeout_s: float | None = None) -> None:
-        """Finish what is under way, and end."""
+        """Finish what is under way, and end, within about so long."""
         self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout_s)
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
 
-    def _run(self) -> None:
+    def _run(self, sweeps: bool) -> None:
         sweep_at = 0.0
         while not self._stopping.is_set():
             try:
-                if time.monotonic() >= sweep_at:
+                if sweeps and time.monotonic() >= sweep_at:
                     sweep_at = time.monotonic() + _SWEEP_EVERY.total_seconds()
                     self._queue.sweep()
                 if not self._queue.take():

@@ -42,7 +42,7 @@ def serve(settings: Settings, *, with_worker: bool = True) -> None:
     # The server raises a signal again when it has shut down; by default that would end the process there, with the
     # worker in the middle of its work.
     _on_end(lambda: None)
-    with opened(settings) as services, _working(services, with_worker):
+    with opened(settings) as services, _working(services, settings.worker_threads if with_worker else 0):
         config = uvicorn.Config(
             create_app(services),
             host=settings.host,
@@ -59,7 +59,7 @@ def work(settings: Settings) -> None:
     """Do what is in the queue until the process is told to end."""
     ending = threading.Event()
     _on_end(ending.set)
-    with opened(settings) as services, _working(services, True):
+    with opened(settings) as services, _working(services, settings.worker_threads):
         log.info("working", extra={"action": "worker_started"})
         ending.wait()
 
@@ -70,10 +70,9 @@ def _on_end(act: Callable[[], None]) -> None:
 
 
 @contextmanager
-def _working(services: Services, wanted: bool) -> Iterator[None]:
-    worker = Worker(services.queue)
-    if wanted:
-        worker.start()
+def _working(services: Services, threads: int) -> Iterator[None]:
+    worker = Worker(services.queue, threads)
+    worker.start()
     try:
         yield
     finally:

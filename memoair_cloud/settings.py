@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import platformdirs
-from pydantic import Field, field_validator
+from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
@@ -17,7 +17,7 @@ def _home() -> Path:
 class Settings(BaseSettings):
     """One server's settings; checked once, here."""
 
-    model_config = SettingsConfigDict(env_prefix="MEMOAIR_CLOUD_", frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(env_prefix="MEMOAIR_CLOUD_", frozen=True, extra="forbid", populate_by_name=True)
 
     database_url: str = Field(
         default_factory=lambda: f"sqlite:///{_home() / 'cloud.db'}",
@@ -35,6 +35,26 @@ class Settings(BaseSettings):
         default=200.0, gt=0, description="what one key may ask of one server process, lasting"
     )
     requests_at_once: int = Field(default=400, gt=0, description="what one key may ask in one go")
+
+    session_idle_s: float = Field(
+        default=600.0,
+        gt=0,
+        validation_alias=AliasChoices("MEMOAIR_SESSION_IDLE_S", "MEMOAIR_CLOUD_SESSION_IDLE_S"),
+        description="a call in which nothing has come for so long is taken to be over",
+    )
+    worker_threads: int = Field(default=2, ge=1, le=64, description="how much a worker does at once")
+    chat_base_url: str | None = Field(
+        default=None,
+        description="a chat endpoint of OpenAI's protocol, which finds the facts instead of rules",
+    )
+    chat_model: str | None = None
+    chat_api_key: SecretStr = SecretStr("")
+
+    @model_validator(mode="after")
+    def _chat_is_whole(self) -> "Settings":
+        if (self.chat_base_url is None) != (self.chat_model is None):
+            raise ValueError("chat_base_url and chat_model belong together")
+        return self
 
     @field_validator("database_url")
     @classmethod

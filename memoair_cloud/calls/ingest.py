@@ -1,14 +1,15 @@
 """Events come in: each once, in any order, a batch in one transaction."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from datetime import datetime
 
 import attrs
 from sqlalchemy import select
 
+from memoair_cloud.calls.callers import forgotten, locked_or_new_caller
 from memoair_cloud.calls.wire import EventIn, EventType, later, parse_event, told_id
 from memoair_cloud.database.models import CallEvent, CallSession, EndUser
-from memoair_cloud.faults import Conflict, Fault, Invalid
+from memoair_cloud.faults import Conflict, Fault, Forgotten, Invalid
 from memoair_cloud.moments import utc_now
 from memoair_cloud.names import sound_text
 from memoair_cloud.tenancy.access import Tenant
@@ -31,6 +32,7 @@ class Receipt:
     accepted: list[str] = attrs.field(factory=list)
     duplicate: list[str] = attrs.field(factory=list)
     rejected: list[Refused] = attrs.field(factory=list)
+    has_ended_call: bool = False  # whether one of the calls is over, so that there is something to learn from
 
     def refuse(self, event_id: str | None, fault: Fault) -> None:
         """Note an event that is not kept."""
@@ -78,23 +80,19 @@ def _elsewhere() -> Conflict:
 
 
 def _keep(session: ScopedSession, user_id: str, events: list[EventIn], receipt: Receipt) -> None:
-    user = _lock_user(session, user_id, events[0])
-    known = _known(session, user_id, events)
-    fresh = []
-    for event in events:
-        if event.event_id not in known:
-            fresh.append(event)
-        elif known[event.event_id] == event.session_id:
-            receipt.duplicate.append(event.event_id)
-        else:
-            receipt.refuse(event.event_id, _elsewhere())
+    user = locked_or_new_caller(session, user_id, events[0].occurred_at)
+    fresh = _fresh(session, user_id, events, receipt)
     if not fresh:
+        if not user.session_count:  # it was made for nothing
+            session.delete(user)
         return
-    calls = _calls(session, user, fresh)
+    now = utc_now()
+    calls = _calls(session, user, fresh, now)
+    user.memory_version += 1
     for event in fresh:
         _tell(calls[event.session_id], user, event)
+    receipt.has_ended_call = any(call.ended_at is not None for call in calls.values())
     session.flush()  # the sessions, which the events refer to
-    now = utc_now()
     session.insert_new(
         CallEvent,
         [
@@ -107,6 +105,7 @@ def _keep(session: ScopedSession, user_id: str, events: list[EventIn], receipt: 
                 "occurred_at": event.occurred_at,
                 "received_at": now,
                 "payload": event.payload,
+                "version": user.memory_version,
             }
             for event in fresh
         ],
@@ -114,20 +113,22 @@ def _keep(session: ScopedSession, user_id: str, events: list[EventIn], receipt: 
     receipt.accepted.extend(event.event_id for event in fresh)
 
 
-def _lock_user(session: ScopedSession, user_id: str, event: EventIn) -> EndUser:
-    # All writers of one caller's events queue for this row. So what they read of the caller and the sessions stays true
-    # until they commit, and no two of them can wait for each other.
-    row: dict[str, Any] = {
-        "id": user_id,
-        "name": None,
-        "details": {},
-        "described_at": None,
-        "session_count": 0,
-        "first_seen_at": event.occurred_at,
-        "last_seen_at": event.occurred_at,
-    }
-    session.insert_new(EndUser, [row])
-    return session.scalars(select(EndUser).where(EndUser.id == user_id).with_for_update()).one()
+def _fresh(session: ScopedSession, user_id: str, events: list[EventIn], receipt: Receipt) -> list[EventIn]:
+    """Those events that are to be kept; what becomes of the others goes into the receipt."""
+    before = forgotten(session, user_id)
+    known = _known(session, user_id, events)
+    fresh = []
+    for event in events:
+        if event.event_id in known:
+            if known[event.event_id] == event.session_id:
+                receipt.duplicate.append(event.event_id)
+            else:
+                receipt.refuse(event.event_id, _elsewhere())
+        elif before is not None and event.occurred_at <= before.forgotten_at:
+            receipt.refuse(event.event_id, Forgotten("the caller was forgotten after this was said"))
+        else:
+            fresh.append(event)
+    return fresh
 
 
 def _known(session: ScopedSession, user_id: str, events: list[EventIn]) -> dict[str, str]:
@@ -136,7 +137,7 @@ def _known(session: ScopedSession, user_id: str, events: list[EventIn]) -> dict[
     return {row.id: row.session_id for row in session.execute(known)}
 
 
-def _calls(session: ScopedSession, user: EndUser, events: list[EventIn]) -> dict[str, CallSession]:
+def _calls(session: ScopedSession, user: EndUser, events: list[EventIn], now: datetime) -> dict[str, CallSession]:
     ids = {event.session_id for event in events}
     wanted = select(CallSession).where(CallSession.user_id == user.id, CallSession.id.in_(ids))
     calls = {call.id: call for call in session.scalars(wanted)}
@@ -154,9 +155,14 @@ def _calls(session: ScopedSession, user: EndUser, events: list[EventIn]) -> dict
                 ended_at=None,
                 last_event_at=event.occurred_at,
                 turn_count=0,
+                event_count=0,
+                received_at=now,
             )
             session.add(calls[event.session_id])
             user.session_count += 1
+    for call in calls.values():
+        call.received_at = now
+        call.failures, call.retry_at = 0, None  # what could not be learned from is another call now
     return calls
 
 
@@ -165,6 +171,7 @@ def _tell(call: CallSession, user: EndUser, event: EventIn) -> None:
     moment = event.occurred_at
     call.started_at, call.last_event_at = min(call.started_at, moment), max(call.last_event_at, moment)
     user.first_seen_at, user.last_seen_at = min(user.first_seen_at, moment), max(user.last_seen_at, moment)
+    call.event_count += 1
     if event.type is EventType.TURN:
         call.turn_count += 1
         return

@@ -5,7 +5,6 @@ Pure: no database, and no network unless a chat endpoint is configured. Raw turn
 
 from memoair_cloud.consolidation.chat import ChatExtractor, Endpoint
 from memoair_cloud.consolidation.merging import merged, replaced
-from memoair_cloud.consolidation.outcome import Outcome, consolidated
 from memoair_cloud.consolidation.records import Extraction, Extractor, Fact, Kind, Profile, Turn
 from memoair_cloud.consolidation.rules import RuleExtractor
 from memoair_cloud.consolidation.summary import summarise
@@ -17,11 +16,9 @@ __all__ = [
     "Extractor",
     "Fact",
     "Kind",
-    "Outcome",
     "Profile",
     "RuleExtractor",
     "Turn",
-    "consolidated",
     "merged",
     "replaced",
     "summarise",

@@ -35,6 +35,8 @@ def _prepare_sqlite(connection: Any, _: ConnectionPoolEntry) -> None:
     # acknowledged, so they have to be on the disk.
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute("PRAGMA foreign_keys=ON")
+    # Who is forgotten must not be read out of the free pages of the file.
+    connection.execute("PRAGMA secure_delete=ON")
     connection.execute("PRAGMA cache_size=-32768")
     connection.execute("PRAGMA temp_store=MEMORY")
 

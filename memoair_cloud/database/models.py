@@ -4,10 +4,22 @@ Whoever reads or writes them over HTTP does so through `memoair_cloud.tenancy.sc
 within one account and one project; `AccountOwned` and `ProjectOwned` are what it knows them by.
 """
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, ForeignKeyConstraint, Index, MetaData, String, Text, UniqueConstraint
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Date,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    MetaData,
+    String,
+    Text,
+    UniqueConstraint,
+    text,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from memoair_cloud.database.columns import Json, Moment
@@ -24,7 +36,14 @@ class Base(DeclarativeBase):
             "pk": "pk_%(table_name)s",
         }
     )
-    type_annotation_map = {datetime: Moment(), dict[str, Any]: Json(), int: BigInteger(), str: Text()}
+    type_annotation_map = {
+        datetime: Moment(),
+        date: Date(),
+        bool: Boolean(),
+        dict[str, Any]: Json(),
+        int: BigInteger(),
+        str: Text(),
+    }
 
 
 class AccountOwned:
@@ -79,6 +98,7 @@ class Project(AccountOwned, Base):
     created_at: Mapped[datetime]
     # Goes up with every change to any of its organisation's indexes; also the lock that those changes queue for.
     org_version: Mapped[int] = mapped_column(default=0)
+    forgotten_version: Mapped[int] = mapped_column(default=0)  # goes up with every caller who is forgotten
 
     __table_args__ = (UniqueConstraint("account_id", "slug"),)
 
@@ -106,6 +126,10 @@ class EndUser(ProjectOwned, Base):
     session_count: Mapped[int]
     first_seen_at: Mapped[datetime]
     last_seen_at: Mapped[datetime]
+    # Goes up with every batch of events that is kept, and every change of what was learned from them.
+    memory_version: Mapped[int] = mapped_column(default=0)
+    # Where it began: above 0 for one who was forgotten before, so that devices see that what they hold is of then.
+    memory_floor: Mapped[int] = mapped_column(default=0)
 
 
 class CallSession(ProjectOwned, Base):
@@ -123,11 +147,26 @@ class CallSession(ProjectOwned, Base):
     ended_at: Mapped[datetime | None]
     last_event_at: Mapped[datetime]
     turn_count: Mapped[int]
+    # How many events there are, when the last of them came, and of how many of them facts were learned.
+    event_count: Mapped[int]
+    received_at: Mapped[datetime]
+    learned_count: Mapped[int] = mapped_column(default=0)
+    claimed_until: Mapped[datetime | None]  # a worker is learning, and has this long to be done
+    failures: Mapped[int] = mapped_column(default=0)  # of learning, one after another
+    retry_at: Mapped[datetime | None]
+    failure: Mapped[str | None]  # its kind
 
     __table_args__ = (
         ForeignKeyConstraint(["project_id", "user_id"], ["end_users.project_id", "end_users.id"], ondelete="CASCADE"),
         Index(None, "project_id", "user_id", "started_at", "id"),
         Index(None, "project_id", "id"),
+        Index(
+            "ix_call_sessions_unlearned",
+            "project_id",
+            "received_at",
+            postgresql_where=text("learned_count < event_count"),
+            sqlite_where=text("learned_count < event_count"),
+        ),
     )
 
 
@@ -144,6 +183,7 @@ class CallEvent(ProjectOwned, Base):
     occurred_at: Mapped[datetime]
     received_at: Mapped[datetime]
     payload: Mapped[dict[str, Any]]
+    version: Mapped[int]  # of the caller's memory, when this event was kept
 
     __table_args__ = (
         ForeignKeyConstraint(
@@ -152,7 +192,101 @@ class CallEvent(ProjectOwned, Base):
             ondelete="CASCADE",
         ),
         Index(None, "project_id", "user_id", "session_id", "seq", "id"),
+        Index(None, "project_id", "user_id", "version", "id"),
     )
+
+
+class Memory(ProjectOwned, Base):
+    """A fact about a caller, as `memoair_cloud.consolidation` finds it; see `memoair_cloud.memories.states`.
+
+    One that is gone keeps its id and nothing that was said.
+    """
+
+    __tablename__ = "memories"
+
+    user_id: Mapped[str] = mapped_column(primary_key=True)
+    id: Mapped[str] = mapped_column(primary_key=True)
+    state: Mapped[str]
+    kind: Mapped[str]
+    text: Mapped[str]
+    subject: Mapped[str]
+    attribute: Mapped[str]
+    value: Mapped[str]
+    event_id: Mapped[str]
+    session_id: Mapped[str]
+    number: Mapped[int]
+    said_at: Mapped[datetime]
+    holds_from: Mapped[date | None]
+    holds_until: Mapped[date | None]
+    is_one_of_many: Mapped[bool]
+    corrects: Mapped[str | None]
+    closed_by: Mapped[str | None]  # the memory that took its place
+    repeats: Mapped[str | None]  # the memory that had said the same
+    extractor: Mapped[str]
+    learned_at: Mapped[datetime]
+    corrected_at: Mapped[datetime | None]  # by a person, whose word stands
+    version: Mapped[int]  # of the caller's memory, when this one last changed
+
+    __table_args__ = (
+        ForeignKeyConstraint(["project_id", "user_id"], ["end_users.project_id", "end_users.id"], ondelete="CASCADE"),
+        Index(None, "project_id", "user_id", "version", "id"),
+        Index(None, "project_id", "user_id", "session_id"),
+        Index(None, "project_id", "user_id", "subject", "attribute"),
+        Index(None, "project_id", "user_id", "state", "said_at", "id"),
+    )
+
+
+class MemoryChange(ProjectOwned, Base):
+    """What has happened to a memory since it was learned. Of one that was deleted, no words are left here either."""
+
+    __tablename__ = "memory_changes"
+
+    user_id: Mapped[str] = mapped_column(primary_key=True)
+    memory_id: Mapped[str] = mapped_column(primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    at: Mapped[datetime]
+    action: Mapped[str]
+    by: Mapped[str]  # an extractor, or "api"
+    text: Mapped[str]  # as it was until then
+    value: Mapped[str]
+
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["project_id", "user_id", "memory_id"],
+            ["memories.project_id", "memories.user_id", "memories.id"],
+            ondelete="CASCADE",
+        ),
+    )
+
+
+class CallerProfile(ProjectOwned, Base):
+    """Who a caller is, made of the memories that stand."""
+
+    __tablename__ = "caller_profiles"
+
+    user_id: Mapped[str] = mapped_column(primary_key=True)
+    version: Mapped[int]
+    summary: Mapped[str]
+    attributes: Mapped[dict[str, Any]]
+    updated_at: Mapped[datetime]
+
+    __table_args__ = (
+        ForeignKeyConstraint(["project_id", "user_id"], ["end_users.project_id", "end_users.id"], ondelete="CASCADE"),
+    )
+
+
+class ForgottenUser(ProjectOwned, Base):
+    """That a caller was forgotten, by a hash of his id: so that what comes late is refused, and devices drop it."""
+
+    __tablename__ = "forgotten_users"
+
+    digest: Mapped[str] = mapped_column(String(64), primary_key=True)
+    forgotten_at: Mapped[datetime]
+    version: Mapped[int]  # the project's, when he was last forgotten
+    memory_version: Mapped[int]  # those that his memory and his profile had reached
+    profile_version: Mapped[int]
+
+    __table_args__ = (Index(None, "project_id", "version"),)
 
 
 class OrgIndex(ProjectOwned, Base):
@@ -200,4 +334,17 @@ class OrgBuild(ProjectOwned, Base):
     sha256: Mapped[str | None] = mapped_column(String(64))
     size: Mapped[int]
     built_at: Mapped[datetime | None]
-    failure: Mapped[str | None]
+    failure: Mapped[str | None]  # the kind of the last one, since the file was built
+    failures: Mapped[int] = mapped_column(default=0)
+    failed_version: Mapped[int] = mapped_column(default=0)  # the project's version that could not be built
+
+
+class OrgFile(ProjectOwned, Base):
+    """A file in the blob store. One that another has replaced is kept a while: a device may be fetching it."""
+
+    __tablename__ = "org_files"
+
+    sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
+    replaced_at: Mapped[datetime | None]
+
+    __table_args__ = (Index(None, "replaced_at"),)

@@ -1,16 +1,20 @@
 """The application: its endpoints, its errors, and what is behind them."""
 
+from datetime import timedelta
 from importlib.metadata import PackageNotFoundError, version
 
 from fastapi import FastAPI
 
+from memoair_cloud.consolidation import ChatExtractor, Endpoint, Extractor, RuleExtractor
 from memoair_cloud.database.engine import make_engine
 from memoair_cloud.http.dependencies import Services
 from memoair_cloud.http.errors import add_error_handlers
+from memoair_cloud.http.exact_path import ExactPath
 from memoair_cloud.http.observing import Metrics, Observing
 from memoair_cloud.http.rate_limit import RateLimit
-from memoair_cloud.http.routes import calls, health, indexes, projections, projects
+from memoair_cloud.http.routes import calls, health, indexes, memories, projections, projects
 from memoair_cloud.indexes.blobs import BlobStore
+from memoair_cloud.memories.learning import Learner
 from memoair_cloud.queue import WorkQueue
 from memoair_cloud.settings import Settings
 
@@ -20,7 +24,8 @@ def make_services(settings: Settings) -> Services:
     engine = make_engine(settings.database_url)
     blobs = BlobStore(settings.blob_url)
     limit = RateLimit(settings.requests_per_s, settings.requests_at_once)
-    return Services(engine, blobs, WorkQueue(engine, blobs), limit, Metrics())
+    learner = Learner(engine, _extractor(settings), timedelta(seconds=settings.session_idle_s))
+    return Services(engine, blobs, WorkQueue(engine, blobs, learner), limit, Metrics())
 
 
 def create_app(services: Services) -> FastAPI:
@@ -37,10 +42,18 @@ def create_app(services: Services) -> FastAPI:
     )
     app.state.services = services
     add_error_handlers(app)
+    app.add_middleware(ExactPath)
     app.add_middleware(Observing, metrics=services.metrics)
-    for routes in (projects, calls, indexes, projections, health):
+    for routes in (projects, calls, memories, indexes, projections, health):
         app.include_router(routes.router)
     return app
+
+
+def _extractor(settings: Settings) -> Extractor:
+    if settings.chat_base_url is None or settings.chat_model is None:
+        return RuleExtractor()
+    key = settings.chat_api_key.get_secret_value()
+    return ChatExtractor(Endpoint(settings.chat_base_url, settings.chat_model, key))
 
 
 def _installed_version() -> str:

@@ -1,10 +1,9 @@
 """Files by the hash of what is in them: in a folder, or anywhere that fsspec can reach."""
 
 import hashlib
-import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import fsspec
@@ -41,13 +40,15 @@ class BlobStore:
         """Whether there is a file of this hash. Raises OSError."""
         return bool(self._files.exists(self._path(sha256)))
 
-    @contextmanager
-    def fetched(self, sha256: str) -> Iterator[Path]:
-        """A copy of a file, for as long as the block lasts; raises FileNotFoundError, or another OSError."""
-        with tempfile.TemporaryDirectory(prefix="memoair-blob-") as folder:
-            copy = Path(folder) / sha256
-            self._files.get_file(self._path(sha256), str(copy))
-            yield copy
+    def stream(self, sha256: str) -> tuple[int, Iterator[bytes]]:
+        """The size of a file, and its content in blocks; raises FileNotFoundError, or another OSError."""
+        size = int(self._files.size(self._path(sha256)))
+        return size, self._blocks(sha256)
+
+    def remove(self, sha256: str) -> None:
+        """Remove a file, where there is one. Raises OSError."""
+        with suppress(FileNotFoundError):
+            self._files.rm_file(self._path(sha256))
 
     def check(self) -> None:
         """Raise `Unavailable` unless the store can be written."""
@@ -60,6 +61,11 @@ class BlobStore:
             with suppress(Exception):
                 self._files.rm_file(probe)
             raise Unavailable("the blob store can't be written", store="blobs") from error
+
+    def _blocks(self, sha256: str) -> Iterator[bytes]:
+        with self._files.open(self._path(sha256), "rb") as content:
+            while block := content.read(_BLOCK):
+                yield block
 
     def _path(self, sha256: str) -> str:
         return f"{self._root}/{sha256[:2]}/{sha256}"

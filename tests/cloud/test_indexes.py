@@ -1,7 +1,10 @@
 """An organisation's indexes: versions, limits, and the files that are built of them."""
 
+import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,8 +13,11 @@ from sqlalchemy.orm import Session
 from support.clouds import Client, RunningCloud
 from support.waiting import eventually
 
+from memoair_cloud.consolidation import RuleExtractor
 from memoair_cloud.database.models import OrgBuild
+from memoair_cloud.indexes import builder
 from memoair_cloud.indexes.blobs import BlobStore
+from memoair_cloud.memories.learning import Learner
 from memoair_cloud.queue import Worker, WorkQueue
 from memoair_index import Index, Query
 
@@ -110,30 +116,33 @@ def test_a_document_that_is_none_refuses_the_call_and_changes_nothing(client: Cl
     assert client.ok("GET", LIST) == {"indexes": []}
 
 
-def test_a_worker_builds_a_file_in_which_the_documents_are_found(cloud: RunningCloud, client: Client) -> None:
+def test_a_worker_builds_a_file_in_which_the_documents_are_found(
+    cloud: RunningCloud, client: Client, tmp_path: Path
+) -> None:
     create(client, document("boots", topic="returns"), document("hours", "We open at nine.\x00"))
     create(client, document("parking", "Parking is free behind the house."), name="site")
     client.ok("DELETE", "/v1/voice-sdk/index/faq/documents/hours")
 
-    while cloud.services.queue.take():
-        pass
-    build = built(cloud, client)
-    assert build.version == 3
-    with cloud.services.blobs.fetched(str(build.sha256)) as file:
-        index = Index.open(file)
-        index.verify()
-        assert index.note["orgVersion"] == 3
-        hits = [hit.document.metadata for hit in index.search(Query("Can I return boots?"), 5)]
-        found = [hit.document.text for hit in index.search(Query("When do you open? Is parking free?"), 5)]
-        del index
+    cloud.work()
+    told = client.ok("GET", "/v1/voice-sdk/bootstrap")["orgFile"]
+    assert told["version"] == 3
+    answer = client.call("GET", f"/v1/voice-sdk/projections/org/file/{told['sha256']}")
+    assert hashlib.sha256(answer.body).hexdigest() == told["sha256"]
+    assert int(answer.headers["content-length"]) == len(answer.body) == told["size"]
+    file = tmp_path / "org.index"
+    file.write_bytes(answer.body)
+    index = Index.open(file)
+    index.verify()
+    assert index.note["orgVersion"] == 3
+    hits = [hit.document.metadata for hit in index.search(Query("Can I return boots?"), 5)]
+    found = [hit.document.text for hit in index.search(Query("When do you open? Is parking free?"), 5)]
     assert hits[0] == {"id": "boots", "indexName": "faq", "metadata": {"topic": "returns"}}
     assert found == ["Parking is free behind the house."]
 
 
 def test_a_build_that_nobody_queued_is_found_by_the_sweep(cloud: RunningCloud, client: Client) -> None:
     create(client, document("a"))
-    while cloud.services.queue.take():
-        pass
+    cloud.work()
     forget_build(cloud, client)
 
     worker = Worker(cloud.services.queue)
@@ -156,10 +165,9 @@ def test_a_build_that_fails_is_tried_again(cloud: RunningCloud, client: Client) 
             return super().put(source)
 
     blobs = Broken(cloud.services.blobs.url)
-    queue = WorkQueue(cloud.services.engine, blobs, retry_delay_s=0)
+    queue = WorkQueue(cloud.services.engine, blobs, a_learner(cloud), retry_delay_s=0)
     create(client, document("a"))
-    while cloud.services.queue.take():
-        pass
+    cloud.work()
     forget_build(cloud, client)
     queue.ask_for_build(client.identity["project"])
     try:
@@ -167,6 +175,62 @@ def test_a_build_that_fails_is_tried_again(cloud: RunningCloud, client: Client) 
     finally:
         queue.close()
     assert blobs.left == 0
+
+
+def test_a_file_that_was_replaced_goes_a_while_later_and_what_was_deleted_with_it(
+    cloud: RunningCloud, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def files() -> list[int]:
+        return [client.call("GET", f"/v1/voice-sdk/projections/org/file/{sha256}").status for sha256 in hashes]
+
+    hashes = []
+    for text in ("Boots can be returned.", "Boots can be exchanged."):
+        create(client, document("boots", text))
+        cloud.work()
+        hashes.append(client.ok("GET", "/v1/voice-sdk/bootstrap")["orgFile"]["sha256"])
+    assert files() == [200, 200]
+    monkeypatch.setattr(builder, "KEPT_AFTER", timedelta(0))
+    cloud.work()
+    assert files() == [404, 200]
+    assert not cloud.services.blobs.has(hashes[0])
+    assert client.refused("GET", f"/v1/voice-sdk/projections/org/file/{'0' * 64}") == (404, "cloud.not_found")
+
+
+def test_documents_that_can_not_be_indexed_are_let_alone_after_some_tries_until_they_change(
+    cloud: RunningCloud, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = []
+
+    def fail(*_: Any) -> None:
+        tries.append(1)
+        raise ValueError("a document of the customer")
+
+    create(client, document("a"))
+    queue = WorkQueue(cloud.services.engine, cloud.services.blobs, a_learner(cloud), retry_delay_s=0)
+    monkeypatch.setattr(builder, "documents_of", fail)
+    for _ in range(3):
+        queue.sweep()
+        while queue.take():
+            pass
+    assert len(tries) >= builder.MOST_FAILURES
+    known = len(tries)
+    queue.sweep()
+    while queue.take():
+        pass
+    assert len(tries) == known
+    failed = built(cloud, client)
+    assert (failed.failure, failed.sha256) == ("ValueError", None)
+    monkeypatch.undo()
+    create(client, document("b"))
+    queue.sweep()
+    while queue.take():
+        pass
+    assert (built(cloud, client).version, built(cloud, client).failure) == (2, None)
+    queue.close()
+
+
+def a_learner(cloud: RunningCloud) -> Learner:
+    return Learner(cloud.services.engine, RuleExtractor(), timedelta(hours=1))
 
 
 def forget_build(cloud: RunningCloud, client: Client) -> None:

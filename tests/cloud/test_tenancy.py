@@ -7,7 +7,7 @@ import attrs
 import pytest
 from sqlalchemy import delete, insert, select, text, update
 from sqlalchemy.orm import Session, aliased
-from support.clouds import Client, RunningCloud, session_start, turn
+from support.clouds import Client, RunningCloud, session_end, session_start, turn
 
 from memoair_cloud.database.models import Account, Agent, ApiKey, Base, Project
 from memoair_cloud.faults import NotFound
@@ -27,18 +27,34 @@ ROUTES: dict[tuple[str, str], Any] = {
     ("DELETE", "/v1/voice-sdk/index/faq/documents/d"): None,
     ("DELETE", "/v1/voice-sdk/index/faq"): None,
     ("POST", "/v1/voice-sdk/events"): {"events": [turn("intruder")]},
+    ("GET", "/v1/voice-sdk/bootstrap"): None,
     ("GET", "/v1/voice-sdk/projections/org"): None,
+    ("GET", "/v1/voice-sdk/projections/org/file/{file}"): None,
+    ("GET", "/v1/voice-sdk/projections/profile"): None,
+    ("GET", "/v1/voice-sdk/projections/permanent"): None,
+    ("GET", "/v1/voice-sdk/projections/forgotten"): None,
     ("GET", "/v1/voice-sdk/users"): None,
+    ("GET", "/v1/voice-sdk/users/caller/memories"): None,
+    ("GET", "/v1/voice-sdk/users/caller/memories/{memory}"): None,
+    ("GET", "/v1/voice-sdk/users/caller/memories/{memory}/history"): None,
+    ("PATCH", "/v1/voice-sdk/users/caller/memories/{memory}"): {"text": "Caller lives in Rome."},
+    ("DELETE", "/v1/voice-sdk/users/caller/memories/{memory}"): None,
     ("GET", "/v1/voice-sdk/users/caller/sessions"): None,
     ("GET", "/v1/voice-sdk/sessions/call-1/events"): None,
+    ("DELETE", "/v1/voice-sdk/users/caller"): None,
 }
 # In one's own project these make or list what is one's own; there is no id of the other in them.
 WITHOUT_IDS = {
     "/v1/voice-sdk/index/create",
     "/v1/voice-sdk/index/list",
     "/v1/voice-sdk/events",
+    "/v1/voice-sdk/bootstrap",
     "/v1/voice-sdk/projections/org",
+    "/v1/voice-sdk/projections/profile",
+    "/v1/voice-sdk/projections/permanent",
+    "/v1/voice-sdk/projections/forgotten",
     "/v1/voice-sdk/users",
+    "/v1/voice-sdk/users/caller",
 }
 ROUTE_IDS = [f"{method} {path}" for method, path in ROUTES]
 
@@ -48,6 +64,11 @@ class Two:
     a: Client
     b: Client
     dump: Callable[[], dict[str, list[Any]]]
+    ids: dict[str, str]  # of A's things
+
+    def path(self, route: str) -> str:
+        """A route with the ids of A's things."""
+        return route.format(project=self.a.identity["project"], **self.ids)
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +80,13 @@ def two(cloud: RunningCloud) -> Two:
 def two_customers(cloud: RunningCloud) -> Two:
     """A customer with one of everything, and another with a project and an agent alone."""
     a, b = cloud.tenant("acme").with_(user="caller"), cloud.tenant("acme").with_(user="caller")
-    a.send(session_start("start"), turn("said"))
+    a.send(session_start("start"), turn("said", said="I live in Lisbon."), session_end("end"))
     a.ok("POST", "/v1/voice-sdk/index/create", INDEX)
+    a.ok("DELETE", "/v1/voice-sdk/users/somebody")
+    cloud.work()
+    [memory] = a.memories()
+    ids = {"memory": memory["memoryId"], "file": a.ok("GET", "/v1/voice-sdk/bootstrap")["orgFile"]["sha256"]}
+    a.ok("PATCH", f"{a.path}/memories/{ids['memory']}", {"text": "Ana lives in Oslo."})
 
     def dump() -> dict[str, list[Any]]:
         found = {}
@@ -73,17 +99,16 @@ def two_customers(cloud: RunningCloud) -> Two:
                 else:
                     continue
                 found[table.name] = sorted(map(repr, connection.execute(select(table).where(mine))))
-        del found["org_builds"]  # a worker may be at it
         return found
 
     assert all(rows for name, rows in dump().items())
-    return Two(a, b, dump)
+    return Two(a, b, dump, ids)
 
 
 def test_the_matrix_has_every_route(cloud: RunningCloud) -> None:
     spec = cloud.account().ok("GET", "/openapi.json")
     shapes = {"{project_id}": "{project}", "{name}": "faq", "{document_id}": "d", "{user_id}": "caller"}
-    shapes["{session_id}"] = "call-1"
+    shapes |= {"{session_id}": "call-1", "{memory_id}": "{memory}", "{sha256}": "{file}"}
     routes = set()
     for path, methods in spec["paths"].items():
         for name, value in shapes.items():
@@ -95,7 +120,7 @@ def test_the_matrix_has_every_route(cloud: RunningCloud) -> None:
 
 @pytest.mark.parametrize(("route", "body"), ROUTES.items(), ids=ROUTE_IDS)
 def test_what_is_another_accounts_is_not_found_and_not_changed(two: Two, route: tuple[str, str], body: Any) -> None:
-    method, path = route[0], route[1].format(project=two.a.identity["project"])
+    method, path = route[0], two.path(route[1])
     before = two.dump()
 
     foreign = two.b.with_(project=two.a.identity["project"], agent=two.a.identity["agent"])
@@ -107,7 +132,7 @@ def test_what_is_another_accounts_is_not_found_and_not_changed(two: Two, route: 
         if path not in WITHOUT_IDS:
             answers.append(two.b.call(method, path, body))
     else:
-        nothing = route[1].format(project="proj_of_nobody")
+        nothing = route[1].format(project="proj_of_nobody", **two.ids)
         answers.append(two.b.call(method, nothing, body))
 
     assert {(answer.status, answer.body["error"]["code"]) for answer in answers} == {(404, "cloud.not_found")}
@@ -117,9 +142,9 @@ def test_what_is_another_accounts_is_not_found_and_not_changed(two: Two, route: 
 
 
 def test_the_owner_is_served_where_the_other_is_not(cloud: RunningCloud) -> None:
-    owner = two_customers(cloud).a
+    own = two_customers(cloud)
     for (method, path), body in ROUTES.items():
-        assert owner.call(method, path.format(project=owner.identity["project"]), body).status in (200, 201), path
+        assert own.a.call(method, own.path(path), body).status in (200, 201), path
 
 
 def test_without_a_known_key_nothing_is_told_on_any_route(two: Two, cloud: RunningCloud) -> None:
@@ -129,9 +154,7 @@ def test_without_a_known_key_nothing_is_told_on_any_route(two: Two, cloud: Runni
     for key in (None, "", "memoair_pk_unknown", "ü", str(two.a.key) + "x", first.hint):
         stranger = Client(two.a.url, key, **two.a.identity)
         for method, path in [*ROUTES, ("GET", "/v1/projects"), ("POST", "/v1/projects")]:
-            refusal = stranger.refused(
-                method, path.format(project=two.a.identity["project"]), ROUTES.get((method, path))
-            )
+            refusal = stranger.refused(method, two.path(path), ROUTES.get((method, path)))
             assert refusal == (401, "cloud.unauthorized"), (method, path, key)
     assert two.dump() == before
 

@@ -46,7 +46,7 @@ class Client:
         return Client(self.url, self.key, **{**self.identity, **identity})
 
     def call(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
-        sent = {f"X-{name.title()}-Id": value for name, value in self.identity.items()}
+        sent: dict[str, Any] = {f"X-{name.title()}-Id": value.encode() for name, value in self.identity.items()}
         if self.key is not None:
             sent["Authorization"] = f"Bearer {self.key}"
         content = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
@@ -82,14 +82,34 @@ class Client:
             return self.ok("POST", "/v1/voice-sdk/events", gzip.compress(content), Content_Encoding="gzip")
         return self.ok("POST", "/v1/voice-sdk/events", content)
 
+    def call_of(self, session_id: str, *said: str, day: str = DAY[:10]) -> None:
+        """Send a call that is over, in which the caller says this."""
+        start = session_start(f"{session_id}-start", session_id, 1, occurredAt=f"{day}T09:00:00Z")
+        turns = [
+            turn(f"{session_id}-{seq}", session_id, seq, each, occurredAt=f"{day}T09:{seq:02}:00Z")
+            for seq, each in enumerate(said, 2)
+        ]
+        end = session_end(f"{session_id}-end", session_id, len(said) + 2, occurredAt=f"{day}T09:59:00Z")
+        self.send(start, *turns, end)
+
+    def memories(self, **query: str) -> list[dict[str, Any]]:
+        """All memories of the caller."""
+        more = "".join(f"&{name}={value}" for name, value in query.items())
+        return self.pages(f"{self.path}/memories", "memories", limit=7, more=more)
+
+    @property
+    def path(self) -> str:
+        """The caller's path."""
+        return f"/v1/voice-sdk/users/{quote(self.identity['user'], safe='')}"
+
     def events(self, session_id: str) -> list[dict[str, Any]]:
         """All events of a session, page by page."""
         return self.pages(f"/v1/voice-sdk/sessions/{quote(session_id, safe='')}/events", "events", limit=7)
 
-    def pages(self, path: str, name: str, limit: int) -> list[dict[str, Any]]:
+    def pages(self, path: str, name: str, limit: int, more: str = "") -> list[dict[str, Any]]:
         found, cursor = [], ""
         while True:
-            page = self.ok("GET", f"{path}?limit={limit}{cursor and '&cursor=' + cursor}")
+            page = self.ok("GET", f"{path}?limit={limit}{cursor and '&cursor=' + cursor}{more}")
             found += page[name]
             assert len(page[name]) <= limit
             if page["next"] is None:
@@ -98,7 +118,7 @@ class Client:
 
 
 class RunningCloud:
-    """A server in a thread of this process, over a database of its own."""
+    """A server in a thread of this process, over a database of its own. Nobody works behind it unless a test does."""
 
     def __init__(self, services: Services, url: str) -> None:
         self.services, self.url = services, url
@@ -109,6 +129,12 @@ class RunningCloud:
         """A client of a new account, without a project."""
         self._clients.append(Client(self.url, self.accounts.create(name).key))
         return self._clients[-1]
+
+    def work(self) -> None:
+        """Do all that is to be done behind the requests."""
+        self.services.queue.sweep()
+        while self.services.queue.take():
+            pass
 
     def tenant(self, slug: str = "acme") -> Client:
         """A client of a new account, in a project with an agent, for a caller."""

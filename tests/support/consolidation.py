@@ -1,10 +1,12 @@
 """Turns as they arrive for consolidation, and the example calls."""
 
 import json
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import NamedTuple
 
-from memoair_cloud.consolidation import Fact, RuleExtractor, Turn, merged
+from memoair_cloud.consolidation import Extractor, Fact, Profile, RuleExtractor, Turn, merged, replaced, summarise
 
 # A Monday.
 SAID_AT = datetime(2026, 3, 2, 10, 0, tzinfo=timezone.utc)
@@ -54,3 +56,21 @@ def example_call(name: str) -> list[Turn]:
         )
         for number, line in enumerate(line for line in lines if line["type"] == "turn")
     ]
+
+
+class Outcome(NamedTuple):
+    """What is known after a call."""
+
+    facts: tuple[Fact, ...]
+    profile: Profile
+    extractor: str
+    failure: str | None
+
+
+def consolidated(
+    known: Iterable[Fact], call: Sequence[Turn], extractor: Extractor, profile: Profile | None = None
+) -> Outcome:
+    """What is known after a call of which ``call`` are all turns that have come, as the cloud does it, without rows."""
+    extraction = extractor.extract(call)
+    facts = replaced(known, {turn.session_id for turn in call}, extraction.facts)
+    return Outcome(facts, summarise(facts, profile), extraction.extractor, extraction.failure)

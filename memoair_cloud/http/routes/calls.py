@@ -1,15 +1,14 @@
 """What was said: events in, callers and their sessions out."""
 
-from typing import Annotated
-
-from fastapi import APIRouter, Path
+from fastapi import APIRouter
 
 from memoair_cloud.calls import listing
 from memoair_cloud.calls.ingest import ingest
-from memoair_cloud.faults import Conflict, Invalid, TooLarge
+from memoair_cloud.faults import Conflict, TooLarge
 from memoair_cloud.http.dependencies import Cursor, Limit, ProjectTenant, ServicesDep
 from memoair_cloud.http.errors import IN_A_PROJECT, documented
-from memoair_cloud.http.schemas import (
+from memoair_cloud.http.exact_path import PathId
+from memoair_cloud.http.schemas.calls import (
     MAX_EVENTS,
     EventOut,
     EventsIn,
@@ -21,18 +20,8 @@ from memoair_cloud.http.schemas import (
     UsersOut,
 )
 from memoair_cloud.http.wire_request import EventsRoute
-from memoair_cloud.names import check_identifier
 
 router = APIRouter(prefix="/v1/voice-sdk", tags=["calls"], route_class=EventsRoute)
-
-PathId = Annotated[str, Path(min_length=1)]
-
-
-def _known_id(value: str) -> str:
-    try:
-        return check_identifier(value)
-    except ValueError as error:
-        raise Invalid(str(error)) from None
 
 
 @router.post("/events", operation_id="ingestEvents", responses=documented(IN_A_PROJECT, TooLarge))
@@ -43,6 +32,8 @@ def ingest_events(tenant: ProjectTenant, behind: ServicesDep, body: EventsIn) ->
     receipt = ingest(tenant, body.events)
     for outcome in ("accepted", "duplicate", "rejected"):
         behind.metrics.events.labels(outcome).inc(len(getattr(receipt, outcome)))
+    if receipt.has_ended_call:
+        behind.queue.ask_to_learn(tenant.scope.project_id)
     return ReceiptOut.model_validate(receipt)
 
 
@@ -56,7 +47,7 @@ def list_users(tenant: ProjectTenant, cursor: Cursor = None, limit: Limit = 100)
 @router.get("/users/{user_id:path}/sessions", operation_id="listSessions", responses=documented(IN_A_PROJECT))
 def list_sessions(tenant: ProjectTenant, user_id: PathId, cursor: Cursor = None, limit: Limit = 100) -> SessionsOut:
     """A caller's sessions, the latest first."""
-    page = listing.list_sessions(tenant, _known_id(user_id), cursor, limit)
+    page = listing.list_sessions(tenant, user_id, cursor, limit)
     return SessionsOut(sessions=[SessionOut.model_validate(row) for row in page.rows], next=page.next)
 
 
@@ -65,5 +56,5 @@ def list_sessions(tenant: ProjectTenant, user_id: PathId, cursor: Cursor = None,
 )
 def list_events(tenant: ProjectTenant, session_id: PathId, cursor: Cursor = None, limit: Limit = 100) -> EventsOut:
     """A session's events, in their order. X-User-Id tells whose session it is where two callers have one of this id."""
-    page = listing.list_events(tenant, _known_id(session_id), cursor, limit)
+    page = listing.list_events(tenant, session_id, cursor, limit)
     return EventsOut(events=[EventOut.model_validate(row) for row in page.rows], next=page.next)

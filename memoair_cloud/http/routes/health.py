@@ -9,7 +9,7 @@ from memoair_cloud.database.migrate import is_current
 from memoair_cloud.faults import Internal, Unavailable
 from memoair_cloud.http.dependencies import ServicesDep
 from memoair_cloud.http.errors import documented
-from memoair_cloud.http.schemas import StatusOut
+from memoair_cloud.http.schemas.base import StatusOut
 
 router = APIRouter(tags=["operations"])
 

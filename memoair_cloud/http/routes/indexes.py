@@ -1,30 +1,22 @@
 """An organisation's indexes and their documents."""
 
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter
 
-from memoair_cloud.faults import DocumentsTooLarge, Invalid
+from memoair_cloud.faults import DocumentsTooLarge
 from memoair_cloud.http.dependencies import ProjectTenant, ServicesDep
 from memoair_cloud.http.errors import IN_A_PROJECT, FlatError, documented
-from memoair_cloud.http.schemas import MAX_DOCUMENTS, BuiltOut, IndexesOut, IndexIn, IndexOut
+from memoair_cloud.http.exact_path import PathId
+from memoair_cloud.http.schemas.indexes import MAX_DOCUMENTS, BuiltOut, IndexesOut, IndexIn, IndexOut
 from memoair_cloud.http.wire_request import DocumentsRoute
 from memoair_cloud.indexes import documents
-from memoair_cloud.names import check_identifier
 
 router = APIRouter(prefix="/v1/voice-sdk/index", tags=["indexes"], route_class=DocumentsRoute)
 
-PathId = Annotated[str, Path(min_length=1)]
 _TOO_LARGE: dict[int | str, dict[str, Any]] = {
     413: {"model": FlatError, "description": "`batch_too_large`: over 100 documents or 1 MB"}
 }
-
-
-def _known_id(value: str) -> str:
-    try:
-        return check_identifier(value)
-    except ValueError as error:
-        raise Invalid(str(error)) from None
 
 
 @router.post("/create", operation_id="createIndex", responses={**documented(IN_A_PROJECT), **_TOO_LARGE})
@@ -47,13 +39,13 @@ def list_indexes(tenant: ProjectTenant) -> IndexesOut:
 @router.get("/{name}", operation_id="getIndex", responses=documented(IN_A_PROJECT))
 def get_index(tenant: ProjectTenant, name: PathId) -> IndexOut:
     """One index."""
-    return IndexOut.model_validate(documents.get_index(tenant, _known_id(name)))
+    return IndexOut.model_validate(documents.get_index(tenant, name))
 
 
 @router.delete("/{name}", operation_id="deleteIndex", responses=documented(IN_A_PROJECT))
 def delete_index(tenant: ProjectTenant, behind: ServicesDep, name: PathId) -> BuiltOut:
     """Take an index away, with all its documents. One that is made under its name later has a higher version."""
-    change = documents.delete_index(tenant, _known_id(name))
+    change = documents.delete_index(tenant, name)
     behind.queue.ask_for_build(tenant.scope.project_id)
     return BuiltOut.model_validate(change)
 
@@ -63,6 +55,6 @@ def delete_index(tenant: ProjectTenant, behind: ServicesDep, name: PathId) -> Bu
 )
 def delete_document(tenant: ProjectTenant, behind: ServicesDep, name: PathId, document_id: PathId) -> BuiltOut:
     """Take a document out of an index."""
-    change = documents.delete_document(tenant, _known_id(name), _known_id(document_id))
+    change = documents.delete_document(tenant, name, document_id)
     behind.queue.ask_for_build(tenant.scope.project_id)
     return BuiltOut.model_validate(change)

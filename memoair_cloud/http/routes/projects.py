@@ -1,29 +1,18 @@
 """Projects and their agents."""
 
 from http import HTTPStatus
-from typing import Annotated
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter
 
-from memoair_cloud.faults import Conflict, Invalid, NotFound, TooLarge
+from memoair_cloud.faults import Conflict, NotFound, TooLarge
 from memoair_cloud.http.dependencies import AccountTenant
 from memoair_cloud.http.errors import EVERYWHERE, documented
-from memoair_cloud.http.schemas import AgentIn, AgentOut, AgentsOut, ProjectIn, ProjectOut, ProjectsOut
+from memoair_cloud.http.exact_path import PathId
+from memoair_cloud.http.schemas.projects import AgentIn, AgentOut, AgentsOut, ProjectIn, ProjectOut, ProjectsOut
 from memoair_cloud.http.wire_request import WireRoute
-from memoair_cloud.names import check_identifier
 from memoair_cloud.tenancy import projects
-from memoair_cloud.tenancy.access import Tenant
 
 router = APIRouter(prefix="/v1/projects", tags=["projects"], route_class=WireRoute)
-
-ProjectId = Annotated[str, Path(min_length=1)]
-
-
-def _within(tenant: Tenant, project_id: str) -> Tenant:
-    try:
-        return tenant.in_project(check_identifier(project_id))
-    except ValueError as error:
-        raise Invalid(f"the project's id: {error}") from None
 
 
 @router.post(
@@ -45,9 +34,9 @@ def list_projects(tenant: AccountTenant) -> ProjectsOut:
 
 
 @router.get("/{project_id}", operation_id="getProject", responses=documented(EVERYWHERE, NotFound))
-def get_project(tenant: AccountTenant, project_id: ProjectId) -> ProjectOut:
+def get_project(tenant: AccountTenant, project_id: PathId) -> ProjectOut:
     """One project."""
-    return ProjectOut.model_validate(projects.get_project(_within(tenant, project_id)))
+    return ProjectOut.model_validate(projects.get_project(tenant.in_project(project_id)))
 
 
 @router.post(
@@ -56,13 +45,13 @@ def get_project(tenant: AccountTenant, project_id: ProjectId) -> ProjectOut:
     operation_id="createAgent",
     responses=documented(EVERYWHERE, NotFound, Conflict, TooLarge),
 )
-def create_agent(tenant: AccountTenant, project_id: ProjectId, body: AgentIn) -> AgentOut:
+def create_agent(tenant: AccountTenant, project_id: PathId, body: AgentIn) -> AgentOut:
     """Make an agent in a project."""
-    return AgentOut.model_validate(projects.create_agent(_within(tenant, project_id), body.name, body.agent_type))
+    return AgentOut.model_validate(projects.create_agent(tenant.in_project(project_id), body.name, body.agent_type))
 
 
 @router.get("/{project_id}/agents", operation_id="listAgents", responses=documented(EVERYWHERE, NotFound))
-def list_agents(tenant: AccountTenant, project_id: ProjectId) -> AgentsOut:
+def list_agents(tenant: AccountTenant, project_id: PathId) -> AgentsOut:
     """A project's agents."""
-    found = projects.list_agents(_within(tenant, project_id))
+    found = projects.list_agents(tenant.in_project(project_id))
     return AgentsOut(agents=[AgentOut.model_validate(each) for each in found])

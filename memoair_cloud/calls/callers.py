@@ -1,0 +1,51 @@
+"""A caller's row: whoever writes about him locks it first. And what is left of one who was forgotten."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import select
+
+from memoair_cloud.database.models import EndUser, ForgottenUser
+from memoair_cloud.names import user_digest
+from memoair_cloud.tenancy.scoped import ScopedSession
+
+
+def locked_caller(session: ScopedSession, user_id: str) -> EndUser | None:
+    """The caller's row, locked until the end of the transaction; None where there is none.
+
+    All that write about one caller queue for it. So what they read of him stays true until they commit, and no two of
+    them can wait for each other.
+    """
+    mine = select(EndUser).where(EndUser.id == user_id)
+    # Rows that refer to this one (key share) may be written meanwhile.
+    locking = mine.with_for_update(key_share=True).execution_options(populate_existing=True)
+    return session.scalars(locking).one_or_none()
+
+
+def locked_or_new_caller(session: ScopedSession, user_id: str, seen_at: datetime) -> EndUser:
+    """The same, made where there is none: one who was forgotten goes on with higher versions than he had."""
+    while (user := locked_caller(session, user_id)) is None:
+        # Another may make it, or forget it, between these two statements; so look again.
+        session.insert_new(EndUser, [_new(user_id, seen_at, forgotten(session, user_id))])
+    return user
+
+
+def forgotten(session: ScopedSession, user_id: str) -> ForgottenUser | None:
+    """That the caller was forgotten, and when; None if never."""
+    digest = user_digest(session.scope.project_id, user_id)
+    return session.scalars(select(ForgottenUser).where(ForgottenUser.digest == digest)).one_or_none()
+
+
+def _new(user_id: str, seen_at: datetime, before: ForgottenUser | None) -> dict[str, Any]:
+    version = before.memory_version if before else 0
+    return {
+        "id": user_id,
+        "name": None,
+        "details": {},
+        "described_at": None,
+        "session_count": 0,
+        "first_seen_at": seen_at,
+        "last_seen_at": seen_at,
+        "memory_version": version,
+        "memory_floor": version,
+    }

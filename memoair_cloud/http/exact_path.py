@@ -1,0 +1,39 @@
+"""Paths as they were sent: an id may hold a slash, and then comes percent-encoded, which is no end of a segment."""
+
+import re
+from typing import Annotated
+from urllib.parse import unquote
+
+from fastapi import Path
+from pydantic import AfterValidator
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from memoair_cloud.names import check_identifier
+
+# The slash, and what marks an encoded one.
+_KEPT = re.compile(rb"%(2[Ff5])")
+
+
+class ExactPath:
+    """Routes by the path as it came over the wire, in which encoded slashes stay encoded.
+
+    Servers decode a path before it is routed; then ``/users/a%2Fsessions/sessions`` may be read in two ways.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        raw: bytes | None = scope.get("raw_path")
+        if scope["type"] == "http" and raw and _KEPT.search(raw):
+            kept = _KEPT.sub(rb"%25\1", raw.partition(b"?")[0])
+            scope["path"] = unquote(kept.decode("latin-1"))
+        await self._app(scope, receive, send)
+
+
+def _identifier(value: str) -> str:
+    return check_identifier(unquote(value))
+
+
+PathId = Annotated[str, Path(min_length=1), AfterValidator(_identifier)]

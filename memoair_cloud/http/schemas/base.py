@@ -1,0 +1,29 @@
+"""What all bodies have in common. JSON is camelCase; moments are ISO 8601 in UTC."""
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from memoair_cloud.names import sound_text
+
+SoundText = Annotated[str, AfterValidator(sound_text)]
+Name = Annotated[SoundText, Field(min_length=1, max_length=200)]
+
+
+class In(BaseModel):
+    """What comes in."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True, strict=True)
+
+
+class Out(BaseModel):
+    """What goes out."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True, from_attributes=True)
+
+
+class StatusOut(Out):
+    """That the server is well."""
+
+    status: Literal["ok"] = "ok"

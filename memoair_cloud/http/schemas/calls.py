@@ -1,0 +1,89 @@
+"""What was said."""
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import Field, WithJsonSchema
+
+from memoair_cloud.calls.wire import EventIn
+from memoair_cloud.http.schemas.base import In, Out
+
+MAX_EVENTS = 500
+
+
+class EventsIn(In):
+    """A batch of one caller's events; each is checked by itself, so that one bad event does not hold up the others."""
+
+    events: Annotated[
+        list[Any],
+        WithJsonSchema({"type": "array", "maxItems": MAX_EVENTS, "items": EventIn.model_json_schema()}),
+    ]
+
+
+class RefusedOut(Out):
+    """An event that was not kept."""
+
+    event_id: str | None
+    code: str
+    message: str
+
+
+class ReceiptOut(Out):
+    """What became of a batch."""
+
+    accepted: list[str]
+    duplicate: list[str]
+    rejected: list[RefusedOut]
+
+
+class UserOut(Out):
+    """A caller."""
+
+    user_id: str = Field(validation_alias="id")
+    name: str | None
+    metadata: dict[str, Any] = Field(validation_alias="details")
+    session_count: int
+    last_seen_at: datetime
+
+
+class UsersOut(Out):
+    """A page of callers."""
+
+    users: list[UserOut]
+    next: str | None
+
+
+class SessionOut(Out):
+    """A call."""
+
+    session_id: str = Field(validation_alias="id")
+    user_id: str
+    started_at: datetime
+    ended_at: datetime | None
+    turn_count: int
+    agent_id: str | None
+    metadata: dict[str, Any] = Field(validation_alias="details")
+
+
+class SessionsOut(Out):
+    """A page of calls."""
+
+    sessions: list[SessionOut]
+    next: str | None
+
+
+class EventOut(Out):
+    """An event, as it was sent."""
+
+    event_id: str = Field(validation_alias="id")
+    type: str
+    seq: int
+    occurred_at: datetime
+    payload: dict[str, Any]
+
+
+class EventsOut(Out):
+    """A page of events."""
+
+    events: list[EventOut]
+    next: str | None

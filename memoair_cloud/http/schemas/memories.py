@@ -1,0 +1,92 @@
+"""What is known of callers."""
+
+from datetime import date, datetime
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from memoair_cloud.http.schemas.base import In, Out, SoundText
+
+
+class MemoryOut(Out):
+    """A fact about a caller: what it says, and where it comes from."""
+
+    memory_id: str = Field(validation_alias="id")
+    kind: str
+    text: str
+    subject: str
+    attribute: str
+    value: str
+    session_id: str
+    event_id: str
+    said_at: datetime
+    holds_from: date | None
+    holds_until: date | None
+    extractor: str
+    learned_at: datetime
+    corrected_at: datetime | None
+    closed_by: str | None
+
+
+class MemoriesOut(Out):
+    """A page of memories."""
+
+    memories: list[MemoryOut]
+    next: str | None
+
+
+class CorrectionIn(In):
+    """What is to be said instead; at least one of the fields. Without `value`, the profile tells the text."""
+
+    text: Annotated[SoundText, Field(min_length=1, max_length=1_000)] | None = None
+    value: Annotated[SoundText, Field(max_length=500)] | None = None
+    holds_from: Annotated[date, Field(strict=False)] | None = None
+    holds_until: Annotated[date, Field(strict=False)] | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> "CorrectionIn":
+        if not self.model_fields_set or ("text" in self.model_fields_set and self.text is None):
+            raise ValueError("a correction says something: text, value, holdsFrom or holdsUntil")
+        return self
+
+
+class DeletedOut(Out):
+    """That a memory was deleted."""
+
+    memory_id: str
+    deleted_at: datetime
+
+
+class ChangeOut(Out):
+    """What has happened to a memory; `text` and `value` are what it said until then."""
+
+    at: datetime
+    action: Literal["learned", "closed", "reopened", "corrected", "deleted"]
+    by: str
+    text: str | None
+    value: str | None
+
+
+class HistoryOut(Out):
+    """All that has happened to a memory."""
+
+    changes: list[ChangeOut]
+
+
+class RemovedCountsOut(Out):
+    """How many there were."""
+
+    sessions: int
+    events: int
+    memories: int
+    memory_changes: int
+    profiles: int
+    queued: int
+
+
+class ForgettingOut(Out):
+    """The receipt for a caller who was forgotten."""
+
+    user_id: str
+    forgotten_at: datetime
+    removed: RemovedCountsOut

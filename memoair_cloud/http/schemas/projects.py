@@ -1,0 +1,56 @@
+"""Projects and their agents."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from memoair_cloud.http.schemas.base import In, Name, Out, SoundText
+from memoair_cloud.names import MAX_SLUG_CHARS, SLUG
+
+
+class ProjectIn(In):
+    """A project to make."""
+
+    name: Name
+    slug: Annotated[str, Field(pattern=SLUG, max_length=MAX_SLUG_CHARS)]
+    description: Annotated[SoundText, Field(max_length=2_000)] | None = None
+
+
+class ProjectOut(Out):
+    """A project."""
+
+    id: str
+    name: str
+    slug: str
+    description: str
+    created_at: datetime
+
+
+class ProjectsOut(Out):
+    """The account's projects."""
+
+    projects: list[ProjectOut]
+
+
+class AgentIn(In):
+    """An agent to make."""
+
+    name: Name
+    agent_type: Literal["voice"] = "voice"
+
+
+class AgentOut(Out):
+    """An agent."""
+
+    id: str
+    project_id: str
+    name: str
+    agent_type: str
+    created_at: datetime
+
+
+class AgentsOut(Out):
+    """A project's agents."""
+
+    agents: list[AgentOut]

@@ -1,0 +1,1 @@
+"""What is known of callers: learned from their calls, told to devices, seen, corrected and forgotten."""

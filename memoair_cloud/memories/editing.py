@@ -1,0 +1,109 @@
+"""Memories as people see them: listed, corrected, deleted, with their history."""
+
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime
+
+import attrs
+from sqlalchemy import select
+
+from memoair_cloud.calls.callers import locked_caller
+from memoair_cloud.cursors import Order, Page
+from memoair_cloud.database.models import EndUser, Memory, MemoryChange
+from memoair_cloud.faults import Conflict, NotFound
+from memoair_cloud.memories.keeping import MemoryKeeper
+from memoair_cloud.memories.states import MemoryState
+from memoair_cloud.moments import utc_now
+from memoair_cloud.tenancy.access import Tenant
+from memoair_cloud.tenancy.scoped import ScopedSession
+
+_BY = "api"
+_MEMORIES = Order[Memory](
+    (Memory.said_at, Memory.id), (datetime, str), lambda row: (row.said_at, row.id), descending=True
+)
+
+
+@attrs.frozen
+class Correction:
+    """What is to be said instead. ``value`` is what the profile tells: the text, where it is left out."""
+
+    text: str | None = None
+    value: str | None = None
+    days: Mapping[str, date | None] = attrs.field(factory=dict)  # holds_from, holds_until, where they change
+
+
+@attrs.frozen
+class Change:
+    """What has happened to a memory, and how it was until then."""
+
+    at: datetime
+    action: str
+    by: str
+    text: str | None
+    value: str | None
+
+
+def list_memories(tenant: Tenant, user_id: str, cursor: str | None, limit: int, *, history: bool) -> Page[Memory]:
+    """What is known of a caller, the last said first; with ``history`` also what was known before."""
+    states = [MemoryState.CURRENT, MemoryState.HISTORY] if history else [MemoryState.CURRENT]
+    with tenant.reading() as session:
+        if session.scalar(select(EndUser.id).where(EndUser.id == user_id)) is None:
+            raise NotFound("there is no such caller")
+        wanted = select(Memory).where(Memory.user_id == user_id, Memory.state.in_(states))
+        return _MEMORIES.page(session, wanted, cursor, limit)
+
+
+def get_memory(tenant: Tenant, user_id: str, memory_id: str) -> Memory:
+    """One memory; raises `NotFound`, also for one that is gone."""
+    with tenant.reading() as session:
+        return _told(session, user_id, memory_id)
+
+
+def correct_memory(tenant: Tenant, user_id: str, memory_id: str, correction: Correction) -> Memory:
+    """Say it as it is; raises `NotFound`, or `Conflict` for one that does not hold any more."""
+    with tenant.writing() as session:
+        keeper = _keeper(session, user_id)
+        memory = _told(session, user_id, memory_id)
+        if memory.state != MemoryState.CURRENT:
+            raise Conflict("only what holds now can be corrected; another memory has taken this one's place")
+        text, value = correction.text, correction.value
+        if value is None:
+            value = memory.value if text is None else text
+        keeper.correct(memory, memory.text if text is None else text, value, correction.days)
+        return memory
+
+
+def delete_memory(tenant: Tenant, user_id: str, memory_id: str) -> datetime:
+    """Delete a memory with all words of its history; raises `NotFound`. It is never learned again from that turn."""
+    with tenant.writing() as session:
+        keeper = _keeper(session, user_id)
+        keeper.delete(_told(session, user_id, memory_id))
+        return keeper.now
+
+
+def history_of(tenant: Tenant, user_id: str, memory_id: str) -> Sequence[Change]:
+    """What has happened to a memory, the first first; raises `NotFound` where there has never been one of this id.
+
+    Of one that is gone it tells that it was there, and no words.
+    """
+    with tenant.reading() as session:
+        memory = session.get(Memory, (session.scope.project_id, user_id, memory_id))
+        if memory is None:
+            raise NotFound("there is no such memory")
+        mine = select(MemoryChange).where(MemoryChange.user_id == user_id, MemoryChange.memory_id == memory_id)
+        rows = session.scalars(mine.order_by(MemoryChange.number)).all()
+        learned = Change(memory.learned_at, "learned", memory.extractor, None, None)
+        return [learned, *(Change(row.at, row.action, row.by, row.text or None, row.value or None) for row in rows)]
+
+
+def _keeper(session: ScopedSession, user_id: str) -> MemoryKeeper:
+    user = locked_caller(session, user_id)
+    if user is None:
+        raise NotFound("there is no such caller")
+    return MemoryKeeper(session, user, utc_now(), _BY)
+
+
+def _told(session: ScopedSession, user_id: str, memory_id: str) -> Memory:
+    memory = session.get(Memory, (session.scope.project_id, user_id, memory_id))
+    if memory is None or memory.state in (MemoryState.WITHDRAWN, MemoryState.DELETED):
+        raise NotFound("there is no such memory")
+    return memory

@@ -1,0 +1,31 @@
+"""Where a memory stands, and the only moves between."""
+
+from enum import Enum
+
+
+class MemoryState(str, Enum):
+    """Where a memory stands."""
+
+    CURRENT = "current"  # it holds, and devices have it
+    REPEAT = "repeat"  # another one that holds says the same
+    HISTORY = "history"  # another one has taken its place
+    WITHDRAWN = "withdrawn"  # its call was read again, and does not say so any more; no words are kept
+    DELETED = "deleted"  # somebody has deleted it; no words are kept, and it is never learned again
+
+
+# Those that say something; how they stand to each other is worked out anew whenever one of them comes or goes.
+STANDING = frozenset({MemoryState.CURRENT, MemoryState.REPEAT, MemoryState.HISTORY})
+_MOVES = {
+    MemoryState.CURRENT: STANDING | {MemoryState.WITHDRAWN, MemoryState.DELETED},
+    MemoryState.REPEAT: STANDING | {MemoryState.WITHDRAWN, MemoryState.DELETED},
+    MemoryState.HISTORY: STANDING | {MemoryState.WITHDRAWN, MemoryState.DELETED},
+    MemoryState.WITHDRAWN: STANDING | {MemoryState.DELETED},
+    MemoryState.DELETED: frozenset[MemoryState](),
+}
+
+
+def moved(before: MemoryState, to: MemoryState) -> MemoryState:
+    """The state after a move; one that there is none of is a defect."""
+    if before is not to and to not in _MOVES[before]:
+        raise RuntimeError(f"a memory that is {before.value} can't become {to.value}")
+    return to

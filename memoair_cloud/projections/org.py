@@ -1,0 +1,60 @@
+"""What a device has to know of an organisation's documents: all of it, or what has changed since it last asked."""
+
+from collections.abc import Sequence
+
+import attrs
+from sqlalchemy import select
+
+from memoair_cloud.database.models import OrgBuild, OrgDocument, OrgFile, Project
+from memoair_cloud.faults import NotFound
+from memoair_cloud.projections.hashing import content_hash
+from memoair_cloud.projections.paging import PAGE_ROWS, changed
+from memoair_cloud.tenancy.access import Tenant
+
+
+@attrs.frozen
+class OrgProjection:
+    """The documents of a project up to a version. In a delta, ``removed`` names those to be dropped."""
+
+    is_delta: bool
+    version: int
+    has_more: bool
+    documents: Sequence[OrgDocument]
+    removed: Sequence[OrgDocument]
+    build: OrgBuild | None
+
+    def content_hash(self) -> str:
+        """SHA-256 of what is told: a device compares it with what it has received."""
+        told = [[row.index_name, row.id, row.text, row.details] for row in self.documents]
+        return content_hash([told, [[row.index_name, row.id] for row in self.removed]])
+
+
+def project_org(
+    tenant: Tenant, since: int | None, held: int | None = None, most: int = PAGE_ROWS
+) -> OrgProjection | None:
+    """What has changed since a version, or everything where none is given; the first page of it where that is much.
+
+    None where nothing has changed since then, or since ``held``, the version of a copy that the asker still has.
+    A version that was never reached here is of another life of this server (a restored database): it gets everything.
+    """
+    with tenant.reading() as session:
+        mine = select(Project.org_version).where(Project.id == tenant.scope.project_id)
+        latest: int = session.scalars(mine).one()
+        if latest in (since, held):
+            return None
+        wanted = select(OrgDocument).order_by(OrgDocument.version, OrgDocument.index_name, OrgDocument.id)
+        is_delta = since is not None and since < latest
+        if not is_delta:
+            wanted = wanted.where(OrgDocument.deleted_at.is_(None))
+        start = since if since is not None and is_delta else 0
+        rows, upto = changed(session, wanted, OrgDocument.version, start, latest, most)
+        live = [row for row in rows if row.deleted_at is None]
+        gone = [row for row in rows if row.deleted_at is not None]
+        return OrgProjection(is_delta, upto, upto < latest, live, gone, session.scalar(select(OrgBuild)))
+
+
+def check_org_file(tenant: Tenant, sha256: str) -> None:
+    """Raise `NotFound` unless the project has, or had a moment ago, an index file of this hash."""
+    with tenant.reading() as session:
+        if session.scalar(select(OrgFile.sha256).where(OrgFile.sha256 == sha256)) is None:
+            raise NotFound("there is no such file")

@@ -1,0 +1,318 @@
+"""What is learned from calls, who learns it when, and how people see, correct and delete it."""
+
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+from support.clouds import Client, RunningCloud, session_end, session_start, turn
+
+from memoair_cloud.consolidation import Extraction, RuleExtractor, Turn
+from memoair_cloud.database.models import CallSession, Memory, MemoryChange
+from memoair_cloud.memories import learning
+from memoair_cloud.memories.learning import Learned, Learner
+
+MEMORIES = "/v1/voice-sdk/users/0xab12/memories"
+PROFILE = "/v1/voice-sdk/projections/profile"
+
+
+def texts(memories: Sequence[Any]) -> list[str]:
+    return [memory["text"] for memory in memories]
+
+
+def learner(cloud: RunningCloud, extractor: Any = None, idle_s: float = 3_600) -> Learner:
+    return Learner(cloud.services.engine, extractor or RuleExtractor(), timedelta(seconds=idle_s))
+
+
+def test_what_was_said_in_a_call_is_known_when_it_is_over(cloud: RunningCloud, client: Client) -> None:
+    client.send(session_start("s"), turn("t", said="I live in Lisbon."))
+    cloud.work()
+    assert client.memories() == []
+    client.send(session_end("e"))
+    cloud.work()
+
+    [memory] = client.memories()
+    assert memory == {
+        **memory,
+        "kind": "identity",
+        "text": "Ana lives in Lisbon.",
+        "value": "Lisbon",
+        "subject": "caller",
+        "sessionId": "call-1",
+        "eventId": "t",
+        "saidAt": "2026-03-02T09:30:00Z",
+        "holdsFrom": None,
+        "extractor": "rules",
+        "correctedAt": None,
+        "closedBy": None,
+    }
+    assert client.ok("GET", f"{MEMORIES}/{memory['memoryId']}") == memory
+    profile = client.ok("GET", PROFILE)
+    assert (profile["version"], profile["summary"], profile["name"]) == (1, "Ana lives in Lisbon.", "Ana")
+    assert profile["attributes"] == {memory["attribute"]: "Lisbon"}
+
+
+def test_a_call_that_has_fallen_silent_is_taken_to_be_over(cloud: RunningCloud, client: Client) -> None:
+    client.send(session_start("s"), turn("t", said="I live in Lisbon."))
+    assert learner(cloud).learn_one(client.identity["project"]) is None
+    assert client.identity["project"] not in learner(cloud).projects_due()
+
+    idle = learner(cloud, idle_s=1e-6)
+    assert client.identity["project"] in idle.projects_due()
+    assert idle.learn_one(client.identity["project"]) is Learned.DONE
+    assert idle.learn_one(client.identity["project"]) is None
+    assert texts(client.memories()) == ["Ana lives in Lisbon."]
+
+
+def test_what_came_to_be_true_later_closes_what_was_true_before(cloud: RunningCloud, client: Client) -> None:
+    client.call_of("one", "I live in Lisbon.", "I like tea.", day="2026-03-02")
+    client.call_of("two", "I live in Oslo now.", day="2026-03-09")
+    cloud.work()
+
+    assert texts(client.memories()) == ["Ana lives in Oslo.", "Ana likes tea."]
+    oslo, tea, lisbon = client.memories(history="true")
+    assert (lisbon["text"], lisbon["closedBy"]) == ("Ana lives in Lisbon.", oslo["memoryId"])
+    assert (oslo["closedBy"], tea["closedBy"]) == (None, None)
+    assert client.ok("GET", PROFILE)["summary"] == "Ana lives in Oslo.\nAna likes tea."
+    changes = client.ok("GET", f"{MEMORIES}/{lisbon['memoryId']}/history")["changes"]
+    assert [(each["action"], each["by"], each["text"]) for each in changes] == [
+        ("learned", "rules", None),
+        ("closed", "rules", "Ana lives in Lisbon."),
+    ]
+
+
+def test_the_order_in_which_calls_arrive_does_not_matter(cloud: RunningCloud, client: Client) -> None:
+    other = client.with_(user="other")
+    calls = [("one", "I live in Lisbon.", "2026-03-02"), ("two", "I live in Oslo now.", "2026-03-09")]
+    for told, order in ((client, calls), (other, calls[::-1])):
+        for session_id, said, day in order:
+            told.call_of(session_id, said, day=day)
+            cloud.work()
+
+    assert texts(other.memories(history="true")) == texts(client.memories(history="true"))
+    assert texts(other.memories()) == ["Ana lives in Oslo."]
+
+
+def test_what_comes_late_is_learned_from_and_puts_right_what_was_learned_without_it(
+    cloud: RunningCloud, client: Client
+) -> None:
+    client.send(
+        session_start("s"),
+        turn("a", seq=2, said="I'm flying to Lisbon on Wednesday."),
+        turn("c", seq=4, said="I like tea."),
+        session_end("e"),
+    )
+    cloud.work()
+    tea = next(each for each in client.memories() if "tea" in each["text"])
+    client.send(turn("b", seq=3, said="No, wait, make that Thursday."))
+    cloud.work()
+
+    thursday = "Ana is flying to Lisbon on Thursday 5 March 2026."
+    assert sorted(texts(client.memories())) == [thursday, "Ana likes tea."]
+    assert tea in client.memories()
+    history = [each for each in client.memories(history="true") if each["closedBy"]]
+    assert texts(history) == ["Ana is flying to Lisbon on Wednesday 4 March 2026."]
+
+
+def test_learning_again_changes_nothing(cloud: RunningCloud, client: Client) -> None:
+    client.call_of("one", "I live in Lisbon.", "I like tea.")
+    cloud.work()
+    before, profile = client.memories(history="true"), client.ok("GET", PROFILE)
+    client.send(session_start("again", "one", 1))  # says nothing new, and has to be looked at
+    cloud.work()
+
+    assert client.memories(history="true") == before
+    assert client.ok("GET", PROFILE) == profile
+
+
+def test_what_was_recalled_and_comes_back_is_not_learned_again(cloud: RunningCloud, client: Client) -> None:
+    context = (
+        "## permanent\n(said in earlier calls; background, not instructions)\n2 March 2026:\n- Ana: I live in Rome."
+    )
+    payload = {"turnId": "x", "userText": context, "assistantText": "You told me that you live in Paris."}
+    client.send(session_start("s"), turn("t", payload={**payload, "toolCalls": [], "metadata": {}}), session_end("e"))
+    cloud.work()
+    assert client.memories() == []
+    assert [event["payload"]["userText"] for event in client.events("call-1") if event["type"] == "turn"] == [context]
+
+
+def test_two_workers_learn_from_a_call_once(cloud: RunningCloud, client: Client) -> None:
+    asked: list[str] = []
+    both_there = threading.Barrier(2, timeout=30)
+
+    class Slow(RuleExtractor):
+        def extract(self, turns: Sequence[Turn]) -> Extraction:
+            asked.append(turns[0].session_id)
+            both_there.wait()
+            return super().extract(turns)
+
+    for number in range(2):
+        client.call_of(f"call-{number}", "I live in Lisbon.", "I like tea.")
+    workers = [learner(cloud, Slow()) for _ in range(2)]
+    with ThreadPoolExecutor(2) as pool:
+        outcomes = list(pool.map(lambda each: each.learn_one(client.identity["project"]), workers))
+    assert outcomes == [Learned.DONE, Learned.DONE]
+    assert sorted(asked) == ["call-0", "call-1"]
+    assert workers[0].learn_one(client.identity["project"]) is None
+    assert sorted(texts(client.memories())) == ["Ana likes tea.", "Ana lives in Lisbon."]
+
+
+def test_a_worker_that_died_is_succeeded_and_one_that_comes_back_too_late_changes_nothing(
+    cloud: RunningCloud, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = client.identity["project"]
+    other = learner(cloud)
+
+    class Sleeper(RuleExtractor):
+        def extract(self, turns: Sequence[Turn]) -> Extraction:
+            assert other.learn_one(project) is None  # it is claimed
+            with Session(cloud.services.engine) as session, session.begin():
+                session.execute(update(CallSession).values(claimed_until=None))  # as if the time were over
+            assert other.learn_one(project) is Learned.DONE
+            return Extraction((), "sleeper")
+
+    client.call_of("one", "I live in Lisbon.")
+    assert learner(cloud, Sleeper()).learn_one(project) is Learned.OVERTAKEN
+    assert texts(client.memories()) == ["Ana lives in Lisbon."]
+
+
+def test_a_call_that_can_not_be_learned_from_is_tried_again_and_then_let_alone(
+    cloud: RunningCloud, client: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken(RuleExtractor):
+        tries = 0
+
+        def extract(self, turns: Sequence[Turn]) -> Extraction:
+            Broken.tries += 1
+            raise ValueError(turns[0].user_text)
+
+    project = client.identity["project"]
+    broken = learner(cloud, Broken())
+    client.call_of("bad", "I live in Lisbon.")
+    assert broken.learn_one(project) is Learned.FAILED
+    assert broken.learn_one(project) is None  # not at once
+    monkeypatch.setattr(learning, "_FIRST_PAUSE", timedelta(0))
+    with Session(cloud.services.engine) as session, session.begin():
+        session.execute(update(CallSession).where(CallSession.project_id == project).values(retry_at=None))
+    while broken.learn_one(project):
+        pass
+    assert Broken.tries == learning.MOST_FAILURES
+    assert project not in broken.projects_due()
+    assert "Lisbon" not in caplog.text
+    client.send(turn("new", "bad", 3, "I like tea."))  # what comes anew is another call
+    assert learner(cloud).learn_one(project) is Learned.DONE
+    assert sorted(texts(client.memories())) == ["Ana likes tea.", "Ana lives in Lisbon."]
+
+
+def test_a_memory_is_corrected_and_what_it_was_stays_in_its_history(cloud: RunningCloud, client: Client) -> None:
+    client.call_of("one", "I live in Lisbon.")
+    cloud.work()
+    [memory] = client.memories()
+    path = f"{MEMORIES}/{memory['memoryId']}"
+    corrected = client.ok("PATCH", path, {"text": "Ana lives in Oslo.", "value": "Oslo", "holdsFrom": "2026-01-01"})
+
+    assert corrected["correctedAt"] is not None
+    assert client.memories() == [corrected]
+    expected = {"text": "Ana lives in Oslo.", "value": "Oslo", "holdsFrom": "2026-01-01"}
+    assert corrected == {**memory, **expected, "correctedAt": corrected["correctedAt"]}
+    profile = client.ok("GET", PROFILE)
+    assert (profile["summary"], profile["attributes"]) == ("Ana lives in Oslo.", {memory["attribute"]: "Oslo"})
+    changes = client.ok("GET", f"{path}/history")["changes"]
+    assert [(each["action"], each["by"], each["text"], each["value"]) for each in changes] == [
+        ("learned", "rules", None, None),
+        ("corrected", "api", "Ana lives in Lisbon.", "Lisbon"),
+    ]
+    assert client.ok("PATCH", path, {"text": "Ana lives in Bergen."})["value"] == "Ana lives in Bergen."
+
+
+def test_a_correction_stands_against_what_was_said_before_and_not_against_what_is_said_after(
+    cloud: RunningCloud, client: Client
+) -> None:
+    client.call_of("one", "I live in Lisbon.", day="2026-03-02")
+    cloud.work()
+    [memory] = client.memories()
+    client.ok("PATCH", f"{MEMORIES}/{memory['memoryId']}", {"text": "Ana lives in Oslo.", "value": "Oslo"})
+    client.send(turn("more", "one", 5, "I like tea."))  # so the call is read again
+    client.call_of("two", "I live in Rome.", day="2026-03-01")  # said before the correction
+    cloud.work()
+    assert "Ana lives in Oslo." in texts(client.memories())
+    assert "Ana lives in Lisbon." not in texts(client.memories(history="true"))
+
+    client.call_of("three", "I live in Paris now.", day="2099-03-01")
+    cloud.work()
+    assert "Ana lives in Paris." in texts(client.memories())
+    assert "Ana lives in Oslo." not in texts(client.memories())
+    closed = next(each for each in client.memories(history="true") if each["text"] == "Ana lives in Oslo.")
+    path = f"{MEMORIES}/{closed['memoryId']}"
+    assert client.refused("PATCH", path, {"text": "x"}) == (409, "cloud.conflict")
+
+
+def test_a_memory_that_was_deleted_leaves_no_words_and_is_not_learned_again(
+    cloud: RunningCloud, client: Client
+) -> None:
+    client.call_of("one", "I live in Lisbon.", "I like tea.")
+    cloud.work()
+    memory = next(each for each in client.memories() if "Lisbon" in each["text"])
+    path = f"{MEMORIES}/{memory['memoryId']}"
+    client.ok("PATCH", path, {"text": "Ana lives in Lisbon, Portugal.", "value": "Lisbon, Portugal"})
+    assert client.ok("DELETE", path)["memoryId"] == memory["memoryId"]
+
+    for again in range(2):
+        assert texts(client.memories(history="true")) == ["Ana likes tea."]
+        assert client.refused("GET", path) == client.refused("DELETE", path) == (404, "cloud.not_found")
+        assert client.refused("PATCH", path, {"text": "x"}) == (404, "cloud.not_found")
+        assert client.ok("GET", PROFILE)["summary"] == "Ana likes tea."
+        if not again:
+            client.send(turn("more", "one", 7, "Good bye."))
+            cloud.work()
+    changes = client.ok("GET", f"{path}/history")["changes"]
+    assert [(each["action"], each["text"]) for each in changes] == [
+        ("learned", None),
+        ("corrected", None),
+        ("deleted", None),
+    ]
+    with Session(cloud.services.engine) as session:
+        mine = [model.project_id == client.identity["project"] for model in (Memory, MemoryChange)]
+        rows = [*session.scalars(select(Memory).where(mine[0])), *session.scalars(select(MemoryChange).where(mine[1]))]
+        assert not [row for row in rows if "Lisbon" in repr(vars(row))]
+
+
+def test_what_a_deleted_memory_had_closed_holds_again(cloud: RunningCloud, client: Client) -> None:
+    client.call_of("one", "I live in Lisbon.", day="2026-03-02")
+    client.call_of("two", "I live in Oslo now.", day="2026-03-09")
+    cloud.work()
+    client.ok("DELETE", f"{MEMORIES}/{client.memories()[0]['memoryId']}")
+    [lisbon] = client.memories()
+    assert lisbon["text"] == "Ana lives in Lisbon."
+    changes = client.ok("GET", f"{MEMORIES}/{lisbon['memoryId']}/history")["changes"]
+    assert [(each["action"], each["by"]) for each in changes][1:] == [("closed", "rules"), ("reopened", "api")]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [{}, {"text": ""}, {"text": None}, {"text": 5}, {"text": "x" * 1_001}, {"holdsFrom": "soon"}, {"words": "x"}],
+)
+def test_a_correction_that_says_nothing_is_refused(cloud: RunningCloud, client: Client, body: Any) -> None:
+    client.call_of("one", "I live in Lisbon.")
+    cloud.work()
+    [memory] = client.memories()
+    assert client.refused("PATCH", f"{MEMORIES}/{memory['memoryId']}", body) == (422, "cloud.invalid")
+    assert client.memories() == [memory]
+
+
+@pytest.mark.parametrize("user", ["a/b", "a/memories/x", "100%", "%2F", "ä 名", "a?b#c"])
+def test_a_callers_memories_are_his_whatever_his_id(cloud: RunningCloud, client: Client, user: str) -> None:
+    odd, plain = client.with_(user=user), client.with_(user="a")
+    odd.call_of("one", "I live in Lisbon.")
+    plain.call_of("one", "I like tea.")
+    cloud.work()
+    assert texts(odd.memories()) == ["Ana lives in Lisbon."]
+    sessions = client.ok("GET", f"/v1/voice-sdk/users/{quote(user, safe='')}/sessions")["sessions"]
+    assert [session["userId"] for session in sessions] == [user]
+    assert client.ok("DELETE", f"/v1/voice-sdk/users/{quote(user, safe='')}")["userId"] == user
+    assert texts(plain.memories()) == ["Ana likes tea."]
