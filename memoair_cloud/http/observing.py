@@ -5,7 +5,7 @@ import re
 import time
 import uuid
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from memoair_cloud.faults import Internal
@@ -29,6 +29,15 @@ class Metrics:
         )
         self.events = Counter(
             "memoair_cloud_events", "Events by what became of them.", ["outcome"], registry=self.registry
+        )
+        self.waiting = Gauge("memoair_cloud_waiting", "Work that waits to be done.", ["work"], registry=self.registry)
+        self.oldest_call_s = Gauge(
+            "memoair_cloud_oldest_call_seconds",
+            "How long the call that has waited longest waits to be learned from.",
+            registry=self.registry,
+        )
+        self.dead_letters = Gauge(
+            "memoair_cloud_dead_letters", "Work that failed for good.", ["work"], registry=self.registry
         )
 
 

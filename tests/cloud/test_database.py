@@ -1,17 +1,44 @@
 """The tables: what the migrations make is what the models say, and a half migration is none."""
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import inspect
+from sqlalchemy import inspect, text
 from sqlalchemy.exc import StatementError
+from support.clouds import Client, running, turn
 
 from memoair_cloud.database import migrate as migrations
 from memoair_cloud.database.engine import make_engine
 from memoair_cloud.database.models import Account, Base
 from memoair_cloud.settings import Settings, settings_from
+from memoair_cloud.tenancy.access import key_digest
+
+PERMANENT = "/v1/voice-sdk/projections/permanent"
+_DAY = "'2026-03-02 09:30:00'"
+_SAID = {"turnId": "1", "userText": "I live in Lisbon.", "assistantText": "", "toolCalls": [], "metadata": {}}
+# What a server of the first version has written; its models are gone.
+_OF_THE_FIRST_DAY = [
+    f"INSERT INTO accounts (id, name, created_at) VALUES ('acct_a', 'F', {_DAY})",
+    "INSERT INTO api_keys (account_id, id, sha256, hint, name, created_at)"
+    f" VALUES ('acct_a', 'key_a', :sha256, 'memoair_pk_', 'first', {_DAY})",
+    "INSERT INTO projects (account_id, id, name, slug, description, created_at, org_version)"
+    f" VALUES ('acct_a', 'proj_acme', 'Acme', 'acme', '', {_DAY}, 1)",
+    "INSERT INTO end_users (project_id, id, name, metadata, described_at, session_count, first_seen_at, last_seen_at)"
+    f" VALUES ('proj_acme', '0xab12', 'Ana', '{{}}', {_DAY}, 1, {_DAY}, {_DAY})",
+    "INSERT INTO call_sessions (project_id, user_id, id, metadata, boundary_seq, started_at, ended_at, last_event_at,"
+    f" turn_count) VALUES ('proj_acme', '0xab12', 'call-1', '{{}}', 9, {_DAY}, {_DAY}, {_DAY}, 1)",
+    "INSERT INTO call_events (project_id, user_id, id, session_id, type, seq, occurred_at, received_at, payload)"
+    f" VALUES ('proj_acme', '0xab12', 'e1', 'call-1', 'turn', 2, {_DAY}, {_DAY}, :payload)",
+    "INSERT INTO org_indexes (project_id, name, metadata, version, document_count, chunk_count, created_at, updated_at)"
+    f" VALUES ('proj_acme', 'faq', '{{}}', 1, 1, 1, {_DAY}, {_DAY})",
+    "INSERT INTO org_documents (project_id, index_name, id, text, metadata, chunk_count, version)"
+    " VALUES ('proj_acme', 'faq', 'd', 'We open at nine.', '{}', 1, 1)",
+    "INSERT INTO org_builds (project_id, version, sha256, size) VALUES ('proj_acme', 0, NULL, 0)",
+]
 
 
 def test_the_migrations_make_what_the_models_say_and_may_be_applied_again(new_database: Callable[[], str]) -> None:
@@ -67,3 +94,27 @@ def test_flags_come_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> N
     assert (told.port, told.host) == (9000, "0.0.0.0")
     assert told.database_url == "postgresql+psycopg://u:p%40ss@host/db"
     assert settings_from(port=9001).port == 9001
+
+
+def test_an_upgrade_from_the_first_tables_keeps_what_is_there_and_learns_from_it(
+    new_database: Callable[[], str], folder: Path
+) -> None:
+    url = Settings(database_url=new_database()).database_url
+    engine = make_engine(url)
+    migrations.migrate(engine, "0001")
+    with engine.begin() as connection:
+        for statement in _OF_THE_FIRST_DAY:
+            connection.execute(text(statement), {"sha256": key_digest("memoair_pk_old"), "payload": json.dumps(_SAID)})
+    engine.dispose()
+
+    with running(url, folder) as cloud:
+        client = Client(cloud.url, "memoair_pk_old", project="proj_acme", user="0xab12")
+        assert [event["eventId"] for event in client.events("call-1")] == ["e1"]
+        told = client.ok("GET", "/v1/voice-sdk/bootstrap")
+        assert (told["permanentManifestVersion"], told["orgManifestVersion"]) == (1, 1)
+        assert [event["eventId"] for event in client.ok("GET", PERMANENT)["events"]] == ["e1"]
+        cloud.work()
+        assert [memory["text"] for memory in client.memories()] == ["Ana lives in Lisbon."]
+        assert client.ok("GET", "/v1/voice-sdk/bootstrap")["orgFile"]["version"] == 1
+        assert client.send(turn("e1"), turn("e2", seq=3))["accepted"] == ["e2"]
+        assert client.ok("DELETE", client.path)["removed"]["events"] == 2

@@ -150,7 +150,7 @@ def running(database_url: str, folder: Path, **settings: Any) -> Iterator[Runnin
     """Serve for as long as the block lasts."""
     folder.mkdir(parents=True, exist_ok=True)
     told = Settings(database_url=database_url, blob_url=(folder / "blobs").as_uri(), **settings)
-    with opened(told) as services, socket.create_server(("127.0.0.1", 0)) as listening:
+    with opened(told) as services, _listening() as listening:
         config = uvicorn.Config(create_app(services), log_config=None, access_log=False, ws="none")
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
@@ -161,6 +161,15 @@ def running(database_url: str, folder: Path, **settings: Any) -> Iterator[Runnin
         finally:
             server.should_exit = True
             thread.join(10)
+
+
+def _listening() -> socket.socket:
+    # With its protocol named: only then asyncio sends an answer's head and body without waiting in between, as it does
+    # on the sockets that it opens itself.
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listening.bind(("127.0.0.1", 0))
+    listening.listen(128)
+    return listening
 
 
 def turn(event_id: str, session_id: str = "call-1", seq: int = 2, said: str = "My parcel is late.", **more: Any) -> Any:

@@ -1,5 +1,7 @@
 """Whether the server lives, whether it can work, and how it does."""
 
+from contextlib import suppress
+
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from sqlalchemy import select
@@ -10,6 +12,8 @@ from memoair_cloud.faults import Internal, Unavailable
 from memoair_cloud.http.dependencies import ServicesDep
 from memoair_cloud.http.errors import documented
 from memoair_cloud.http.schemas.base import StatusOut
+from memoair_cloud.moments import utc_now
+from memoair_cloud.operations import backlog, dead_letters
 
 router = APIRouter(tags=["operations"])
 
@@ -43,4 +47,18 @@ def readyz(behind: ServicesDep) -> StatusOut:
 )
 def metrics(behind: ServicesDep) -> Response:
     """What Prometheus reads."""
+    with suppress(SQLAlchemyError):  # what the requests came to is told all the same
+        _look(behind)
     return Response(generate_latest(behind.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def _look(behind: ServicesDep) -> None:
+    metrics, now = behind.metrics, utc_now()
+    waiting = backlog(behind.engine)
+    metrics.waiting.labels("learn").set(waiting.calls)
+    metrics.waiting.labels("build").set(waiting.builds)
+    oldest = waiting.oldest_call_at
+    metrics.oldest_call_s.set(0 if oldest is None else (now - oldest).total_seconds())
+    dead = dead_letters(behind.engine)
+    for work in ("learn", "build"):
+        metrics.dead_letters.labels(work).set(sum(each.count for each in dead if each.work == work))

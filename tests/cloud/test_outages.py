@@ -1,0 +1,152 @@
+"""Whatever goes in the middle of it, the server or its database: each event is kept once."""
+
+import random
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import urllib3
+from sqlalchemy.engine import make_url
+from support.clouds import Client, running, turn
+from support.commands import free_port, is_ready, process, serve
+from support.waiting import eventually
+
+from memoair_cloud.queue import Worker
+
+_AWAY_S = 2.0
+
+
+def batches(caller: str, count: int = 12, size: int = 40) -> list[list[dict[str, Any]]]:
+    """Batches of turns in three calls, each batch with some of the one before it."""
+    said = [
+        turn(f"{caller}-{n}", f"{caller}-call-{n % 3}", n, occurredAt=f"2026-03-02T09:{n // 60 % 60:02}:{n % 60:02}Z")
+        for n in range(count * size)
+    ]
+    return [said[max(0, n * size - 5) : (n + 1) * size] for n in range(count)]
+
+
+def send_all(client: Client, todo: list[list[dict[str, Any]]], within_s: float = 60) -> None:
+    """Send batches in any order, each again until it is acknowledged, as a runtime does."""
+    deadline = time.monotonic() + within_s
+    waiting = list(todo)
+    random.Random(len(todo)).shuffle(waiting)
+    while waiting:
+        assert time.monotonic() < deadline, "the server did not come back"
+        with suppress(urllib3.exceptions.HTTPError, ConnectionError):
+            answer = client.call("POST", "/v1/voice-sdk/events", {"events": waiting[-1]})
+            if answer.status == 200:
+                assert answer.body["rejected"] == []
+                waiting.pop()
+                continue
+            assert answer.status == 503, answer
+        time.sleep(0.02)
+
+
+def check_each_is_kept_once(client: Client, sent: list[list[dict[str, Any]]]) -> None:
+    wanted: dict[str, list[str]] = {}
+    for event in sorted(
+        {event["eventId"]: event for batch in sent for event in batch}.values(), key=lambda e: e["seq"]
+    ):
+        wanted.setdefault(event["sessionId"], []).append(event["eventId"])
+    for session_id, event_ids in wanted.items():
+        assert [event["eventId"] for event in client.events(session_id)] == event_ids
+    sessions = client.ok("GET", f"{client.path}/sessions")["sessions"]
+    assert {session["sessionId"]: session["turnCount"] for session in sessions} == {
+        session_id: len(event_ids) for session_id, event_ids in wanted.items()
+    }
+
+
+def test_a_server_that_is_killed_in_the_middle_of_batches_has_kept_each_event_once(
+    new_database: Callable[[], str], folder: Path
+) -> None:
+    url, port = new_database(), free_port()
+    with running(url, folder) as cloud:
+        tenant = cloud.tenant()
+    callers = [Client(f"http://127.0.0.1:{port}", tenant.key, **tenant.identity).with_(user=f"c{n}") for n in range(3)]
+    todo = [batches(caller.identity["user"]) for caller in callers]
+    dice, lives = random.Random(1), 0
+    with ThreadPoolExecutor(3) as pool:
+        sending = [pool.submit(send_all, caller, sent) for caller, sent in zip(callers, todo, strict=True)]
+        while not all(each.done() for each in sending):
+            with process(*serve(folder, url, port, "--no-worker"), home=folder) as server:
+                eventually(lambda: is_ready(port), within_s=30)
+                lives += 1
+                # Killed at a moment of chance; the second one may finish.
+                until = time.monotonic() + (dice.uniform(0.1, 0.4) if lives < 2 else 60)
+                while time.monotonic() < until and not all(each.done() for each in sending):
+                    time.sleep(0.01)
+                server.kill()
+        for each in sending:
+            each.result()
+    assert lives > 1
+    with running(url, folder) as cloud:
+        for caller, sent in zip(callers, todo, strict=True):
+            check_each_is_kept_once(Client(cloud.url, tenant.key, **caller.identity), sent)
+            caller.close()
+
+
+def test_events_that_come_while_the_database_is_gone_are_kept_once_when_it_is_back(
+    new_database: Callable[[], str], folder: Path
+) -> None:
+    url = new_database()
+    with running(url, folder, session_idle_s=3_600) as cloud:
+        client = cloud.tenant()
+        worker = Worker(cloud.services.queue)
+        worker.start()
+        sent = batches("caller", count=6)
+        sending = threading.Thread(target=send_all, args=(client, sent))
+        try:
+            with gone(url):
+                sending.start()
+                assert Client(cloud.url).ok("GET", "/healthz") == {"status": "ok"}
+                time.sleep(_AWAY_S)
+            sending.join(60)
+            check_each_is_kept_once(client, sent)
+            client.call_of("later", "I live in Lisbon.")
+            eventually(lambda: client.memories() != [], within_s=30)  # the worker has come through it, too
+        finally:
+            worker.stop(30)
+
+
+@contextmanager
+def gone(url: str) -> Iterator[None]:
+    """Let nobody get at the database for as long as the block lasts."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        held = sqlite3.connect(str(parsed.database), isolation_level=None)
+        held.execute("BEGIN EXCLUSIVE")
+        try:
+            yield
+        finally:
+            held.execute("ROLLBACK")
+            held.close()
+        return
+    name = parsed.database
+    server = parsed.set(drivername="postgresql", database="postgres").render_as_string(hide_password=False)
+    with psycopg.connect(server, autocommit=True) as connection:
+
+        def allow(word: str) -> None:
+            connection.execute(f"ALTER DATABASE {name} WITH ALLOW_CONNECTIONS {word}".encode())
+
+        allow("false")
+        connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
+        try:
+            yield
+        finally:
+            allow("true")
+
+
+@pytest.mark.parametrize("lost", ["in the middle", "at the end"])
+def test_a_batch_whose_answer_was_lost_may_be_sent_again(client: Client, lost: str) -> None:
+    events = [turn(f"e{n}", seq=n) for n in range(10)]
+    client.send(*(events[:5] if lost == "in the middle" else events))
+    receipt = client.send(*events)
+    assert sorted(receipt["accepted"] + receipt["duplicate"]) == sorted(event["eventId"] for event in events)
+    assert [event["eventId"] for event in client.events("call-1")] == [event["eventId"] for event in events]
