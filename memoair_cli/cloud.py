@@ -1,12 +1,15 @@
 """``memoair cloud``: make and run a server. What it needs comes with an extra, and is imported when asked for."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
 if TYPE_CHECKING:
     from memoair_cloud.settings import Settings
+    from memoair_cloud.tenancy.accounts import Accounts, KnownKey
 
 app = typer.Typer(name="cloud", no_args_is_help=True, help="Host the memory of many machines.")
 
@@ -27,21 +30,40 @@ def init(
     as_json: Annotated[bool, typer.Option("--json", help='Print {"accountId", "apiKey"}.')] = False,
 ) -> None:
     """Make the database's tables and an account, and print its API key: once, for it is kept nowhere."""
-    settings = _settings(database_url=database_url)
-    from memoair_cloud.database.engine import make_engine
-    from memoair_cloud.database.migrate import migrate
-    from memoair_cloud.tenancy.accounts import Accounts
-
-    engine = make_engine(settings.database_url)
-    try:
-        migrate(engine)
-        issued = Accounts(engine).create_or_extend(account)
-    finally:
-        engine.dispose()
+    with _accounts(database_url) as accounts:
+        issued = accounts.create_or_extend(account)
     if as_json:
         typer.echo(json.dumps({"accountId": issued.account_id, "apiKey": issued.key}))
     else:
         typer.echo(f"account  {issued.account_id}\nAPI key  {issued.key}\n\nKeep the key: it is not shown again.")
+
+
+@app.command()
+def keys(database_url: DatabaseUrl = None, as_json: Annotated[bool, typer.Option("--json")] = False) -> None:
+    """List the API keys of all accounts: what they begin with, when they were last used, whether they are revoked."""
+    with _accounts(database_url) as accounts:
+        found = accounts.keys()
+    if as_json:
+        typer.echo(json.dumps([_as_json(key) for key in found]))
+        return
+    for key in found:
+        used = f"last used {key.last_used_at:%Y-%m-%d %H:%M}" if key.last_used_at else "never used"
+        state = f"revoked {key.revoked_at:%Y-%m-%d %H:%M}" if key.revoked_at else used
+        typer.echo(f"{key.key_id}  {key.hint}…  {key.account_name} ({key.account_id})  {state}")
+
+
+@app.command()
+def revoke(key_id: str, database_url: DatabaseUrl = None) -> None:
+    """Let a key be refused from now on; `memoair cloud keys` shows which there are."""
+    with _accounts(database_url) as accounts:
+        from memoair_cloud.faults import NotFound
+
+        try:
+            accounts.revoke_key(key_id)
+        except NotFound as error:
+            typer.echo(f"{key_id}: {error.message}", err=True)
+            raise typer.Exit(1) from None
+    typer.echo(f"{key_id} is revoked")
 
 
 @app.command()
@@ -70,6 +92,34 @@ def worker(database_url: DatabaseUrl = None, blob_url: BlobUrl = None) -> None:
 
     log_to_stderr()
     work(settings)
+
+
+@contextmanager
+def _accounts(database_url: str | None) -> Iterator["Accounts"]:
+    """The accounts of a database, which is brought up to date."""
+    settings = _settings(database_url=database_url)
+    from memoair_cloud.database.engine import make_engine
+    from memoair_cloud.database.migrate import migrate
+    from memoair_cloud.tenancy.accounts import Accounts
+
+    engine = make_engine(settings.database_url)
+    try:
+        migrate(engine)
+        yield Accounts(engine)
+    finally:
+        engine.dispose()
+
+
+def _as_json(key: "KnownKey") -> dict[str, Any]:
+    moments = {"createdAt": key.created_at, "lastUsedAt": key.last_used_at, "revokedAt": key.revoked_at}
+    return {
+        "keyId": key.key_id,
+        "hint": key.hint,
+        "name": key.name,
+        "accountId": key.account_id,
+        "accountName": key.account_name,
+        **{name: moment.isoformat() if moment else None for name, moment in moments.items()},
+    }
 
 
 def _settings(**flags: Any) -> "Settings":

@@ -31,6 +31,8 @@ class IssuedKey:
 class KnownKey:
     """A key as it can be told later: by its first signs."""
 
+    account_id: str
+    account_name: str
     key_id: str
     name: str
     hint: str
@@ -67,21 +69,23 @@ class Accounts:
                 raise NotFound("there is no such account")
             return _issue(session, account_id, name)
 
-    def keys(self, account_id: str) -> list[KnownKey]:
-        """An account's keys, revoked ones too, oldest first."""
+    def keys(self, account_id: str | None = None) -> list[KnownKey]:
+        """The keys of an account, or of all; revoked ones too, oldest first."""
+        wanted = select(ApiKey, Account.name).join(Account, Account.id == ApiKey.account_id)
+        if account_id is not None:
+            wanted = wanted.where(ApiKey.account_id == account_id)
         with Session(self._engine) as session:
-            rows = session.scalars(
-                select(ApiKey).where(ApiKey.account_id == account_id).order_by(ApiKey.created_at, ApiKey.id)
-            )
             return [
-                KnownKey(row.id, row.name, row.hint, row.created_at, row.last_used_at, row.revoked_at) for row in rows
+                KnownKey(
+                    key.account_id, name, key.id, key.name, key.hint, key.created_at, key.last_used_at, key.revoked_at
+                )
+                for key, name in session.execute(wanted.order_by(ApiKey.created_at, ApiKey.id))
             ]
 
-    def revoke_key(self, account_id: str, key_id: str) -> None:
+    def revoke_key(self, key_id: str) -> None:
         """Let a key be refused from now on; raises `NotFound`. One that is revoked already stays as it is."""
         with Session(self._engine) as session, session.begin():
-            key = session.scalar(select(ApiKey).where(ApiKey.account_id == account_id, ApiKey.id == key_id))
-            if key is None:
+            if session.get(ApiKey, key_id) is None:
                 raise NotFound("there is no such key")
             session.execute(
                 update(ApiKey).where(ApiKey.id == key_id, ApiKey.revoked_at.is_(None)).values(revoked_at=utc_now())

@@ -57,6 +57,17 @@ def test_a_first_customer_is_set_up_from_the_command_line(new_database: Callable
     other = memoair("cloud", "init", "--database-url", url, "--account", "G", home=tmp_path)
     assert "memoair_pk_" in other
     assert issued["accountId"] not in other
+    listed = json.loads(memoair("cloud", "keys", "--database-url", url, "--json", home=tmp_path))
+    assert [key["accountName"] for key in listed] == ["F", "F", "G"]
+    assert "is revoked" in memoair("cloud", "revoke", listed[1]["keyId"], "--database-url", url, home=tmp_path)
+    told = memoair("cloud", "keys", "--database-url", url, home=tmp_path)
+    assert [("revoked" in line, "never used" in line) for line in told.splitlines()] == [
+        (False, True),
+        (True, False),
+        (False, True),
+    ]
+    assert issued["apiKey"] not in told
+    assert "no such key" in memoair("cloud", "revoke", "key_x", "--database-url", url, home=tmp_path, status=1)
 
     known: dict[str, Any] = {"MEMOAIR_API_KEY": issued["apiKey"], "MEMOAIR_BASE_URL": f"http://127.0.0.1:{port}"}
     (tmp_path / "faq.jsonl").write_text(
