@@ -2,6 +2,8 @@
 
 from datetime import datetime, timezone
 
+import msgspec
+
 
 def utc_now() -> datetime:
     """The moment, with its time zone."""
@@ -21,3 +23,12 @@ def in_utc(moment: datetime) -> datetime:
 def iso(moment: datetime) -> str:
     """The moment as the wire has it: ISO 8601 in UTC, with a Z."""
     return moment.astimezone(timezone.utc).isoformat().replace("+00:00", "Z")
+
+
+def parse_moment(text: str) -> datetime:
+    """Read an ISO 8601 moment; one without a time zone is taken as UTC. Raises ValueError."""
+    try:
+        moment = msgspec.convert(text, datetime)
+    except msgspec.ValidationError:
+        moment = datetime.fromisoformat(text)  # a day alone, a moment without seconds
+    return in_utc(moment)

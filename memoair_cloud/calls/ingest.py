@@ -1,13 +1,15 @@
 """Events come in: each once, in any order, a batch in one transaction."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import datetime
+from typing import Any
 
 import attrs
 from sqlalchemy import select
 
 from memoair_cloud.calls.callers import forgotten, locked_or_new_caller
-from memoair_cloud.calls.wire import EventIn, EventType, later, parse_event, told_id
+from memoair_cloud.calls.wire import EventIn, EventType, parse_event, told_id
+from memoair_cloud.database.columns import Encoded
 from memoair_cloud.database.models import CallEvent, CallSession, EndUser
 from memoair_cloud.faults import Conflict, Fault, Forgotten, Invalid
 from memoair_cloud.moments import utc_now
@@ -39,10 +41,10 @@ class Receipt:
         self.rejected.append(Refused(event_id, fault.code, fault.message))
 
 
-def ingest(tenant: Tenant, batch: Sequence[object]) -> Receipt:
-    """Keep the events of one caller; raises `Invalid` where the request does not say whose they are.
+def ingest(tenant: Tenant, batch: Iterable[bytes]) -> Receipt:
+    """Keep the events of one caller, each given as JSON. What is accepted is durable when this returns.
 
-    An event that can't be kept is refused by itself. What is accepted is durable when this returns.
+    An event that can't be kept is refused by itself. Raises `Invalid` where the request does not say whose they are.
     """
     user_id = tenant.scope.user_id
     if user_id is None:
@@ -55,18 +57,18 @@ def ingest(tenant: Tenant, batch: Sequence[object]) -> Receipt:
     return receipt
 
 
-def _sound_events(batch: Iterable[object], user_id: str, receipt: Receipt) -> list[EventIn]:
+def _sound_events(batch: Iterable[bytes], user_id: str, receipt: Receipt) -> list[EventIn]:
     seen: dict[str, EventIn] = {}
-    for raw in batch:
+    for content in batch:
         try:
-            event = parse_event(raw)
-            if event.type is EventType.SESSION_START and event.user().id not in (None, user_id):
+            event = parse_event(content)
+            if event.user.id not in (None, user_id):
                 raise Invalid("payload.user.id: is another than the request's X-User-Id")
             known = seen.get(event.event_id)
             if known is not None and known.session_id != event.session_id:
                 raise _elsewhere()
         except Fault as fault:
-            receipt.refuse(told_id(raw), fault)
+            receipt.refuse(told_id(content), fault)
             continue
         if known is not None:
             receipt.duplicate.append(event.event_id)
@@ -87,30 +89,35 @@ def _keep(session: ScopedSession, user_id: str, events: list[EventIn], receipt: 
             session.delete(user)
         return
     now = utc_now()
-    calls = _calls(session, user, fresh, now)
     user.memory_version += 1
-    for event in fresh:
-        _tell(calls[event.session_id], user, event)
+    calls = _calls(session, user, fresh, now)
+    for session_id, of_call in _by_session(fresh).items():
+        _tell(calls[session_id], user, of_call)
     receipt.has_ended_call = any(call.ended_at is not None for call in calls.values())
     session.flush()  # the sessions, which the events refer to
-    session.insert_new(
-        CallEvent,
-        [
-            {
-                "user_id": user_id,
-                "id": event.event_id,
-                "session_id": event.session_id,
-                "type": event.type.value,
-                "seq": event.seq,
-                "occurred_at": event.occurred_at,
-                "received_at": now,
-                "payload": event.payload,
-                "version": user.memory_version,
-            }
-            for event in fresh
-        ],
-    )
+    session.insert(CallEvent, [_row(event, user, now) for event in fresh])
     receipt.accepted.extend(event.event_id for event in fresh)
+
+
+def _row(event: EventIn, user: EndUser, now: datetime) -> dict[str, Any]:
+    return {
+        "user_id": user.id,
+        "id": event.event_id,
+        "session_id": event.session_id,
+        "type": event.type.value,
+        "seq": event.seq,
+        "occurred_at": event.occurred_at,
+        "received_at": now,
+        "payload": Encoded(event.payload),
+        "version": user.memory_version,
+    }
+
+
+def _by_session(events: Iterable[EventIn]) -> dict[str, list[EventIn]]:
+    found: dict[str, list[EventIn]] = {}
+    for event in events:
+        found.setdefault(event.session_id, []).append(event)
+    return found
 
 
 def _fresh(session: ScopedSession, user_id: str, events: list[EventIn], receipt: Receipt) -> list[EventIn]:
@@ -166,22 +173,28 @@ def _calls(session: ScopedSession, user: EndUser, events: list[EventIn], now: da
     return calls
 
 
-def _tell(call: CallSession, user: EndUser, event: EventIn) -> None:
-    """What a new event tells of its session and caller, whatever has come before it."""
-    moment = event.occurred_at
-    call.started_at, call.last_event_at = min(call.started_at, moment), max(call.last_event_at, moment)
-    user.first_seen_at, user.last_seen_at = min(user.first_seen_at, moment), max(user.last_seen_at, moment)
-    call.event_count += 1
-    if event.type is EventType.TURN:
-        call.turn_count += 1
-        return
+def _tell(call: CallSession, user: EndUser, events: list[EventIn]) -> None:
+    """What new events tell of their session and caller, whatever has come before them."""
+    first, last = min(event.occurred_at for event in events), max(event.occurred_at for event in events)
+    call.started_at, call.last_event_at = min(call.started_at, first), max(call.last_event_at, last)
+    user.first_seen_at, user.last_seen_at = min(user.first_seen_at, first), max(user.last_seen_at, last)
+    call.event_count += len(events)
+    call.turn_count += sum(event.type is EventType.TURN for event in events)
+    for event in events:
+        if event.type is not EventType.TURN:
+            _bound(call, user, event)
+
+
+def _bound(call: CallSession, user: EndUser, event: EventIn) -> None:
+    """What the start or the end of a session tells; the latest of them counts."""
     if call.boundary_seq is None or event.seq > call.boundary_seq:
         call.boundary_seq = event.seq
-        call.ended_at = moment if event.type is EventType.SESSION_END else None
-    if event.type is EventType.SESSION_START:
-        start, told = event.start(), event.user()
-        if call.start_seq is None or event.seq > call.start_seq:
-            call.start_seq, call.details = event.seq, dict(start.metadata or {})
-        if (told.name or told.metadata) and later(user.described_at, moment):
-            user.described_at, user.details = moment, dict(told.metadata or {})
-            user.name = None if told.name is None else sound_text(told.name)
+        call.ended_at = event.occurred_at if event.type is EventType.SESSION_END else None
+    if event.start is None:
+        return
+    if call.start_seq is None or event.seq > call.start_seq:
+        call.start_seq, call.details = event.seq, dict(event.start.metadata or {})
+    told = event.user
+    if (told.name or told.metadata) and (user.described_at is None or event.occurred_at >= user.described_at):
+        user.described_at, user.details = event.occurred_at, dict(told.metadata or {})
+        user.name = None if told.name is None else sound_text(told.name)

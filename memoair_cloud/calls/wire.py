@@ -1,20 +1,25 @@
-"""An event as it comes over the wire, checked once."""
+"""An event as it comes over the wire, checked once, and by itself: what is wrong with it concerns no other."""
 
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from enum import Enum
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-from pydantic.alias_generators import to_camel
+import msgspec
 
 from memoair_cloud.faults import Invalid
-from memoair_cloud.moments import in_utc
+from memoair_cloud.moments import parse_moment
 from memoair_cloud.names import MAX_ID_BYTES, check_identifier
 
 _MAX_SEQ = 2**53 - 1  # the largest whole number that every JSON reader keeps
+# What a runtime takes is nested 64 deep at most, and stands within an event here. Far deeper readers give up.
+MAX_DEPTH = 80
+# A string without an end matches to the end, or each sign in it would be looked at anew for each before it.
+_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
 
-Identifier = Annotated[str, AfterValidator(check_identifier), Field(min_length=1, max_length=MAX_ID_BYTES)]
+Identifier = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID_BYTES)]
+PartT = TypeVar("PartT", bound="_Part")
 
 
 class EventType(str, Enum):
@@ -25,37 +30,11 @@ class EventType(str, Enum):
     SESSION_END = "session_end"  # the call is over
 
 
-def _moment(value: Any) -> Any:
-    # Pydantic would take numbers for seconds or milliseconds, by their size.
-    if not isinstance(value, str):
-        raise ValueError("a moment is an ISO 8601 text")
-    return value if value[-1:] in "Zz" or "+" in value[10:] or "-" in value[10:] else f"{value}Z"
+class _Part(msgspec.Struct, frozen=True, rename="camel"):
+    pass
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True, strict=True)
-
-
-class EventIn(_Part):
-    """One event of one session."""
-
-    event_id: Identifier
-    type: Annotated[EventType, Field(strict=False)]
-    session_id: Identifier
-    seq: int = Field(ge=0, le=_MAX_SEQ)
-    occurred_at: Annotated[AwareDatetime, BeforeValidator(_moment), AfterValidator(in_utc), Field(strict=False)]
-    payload: dict[str, Any]
-
-    def user(self) -> "UserPart":
-        """The caller, as a session's start tells."""
-        return self.start().user or UserPart()
-
-    def start(self) -> "StartPayload":
-        """The payload of a session's start, typed as far as the cloud reads it."""
-        return StartPayload.model_validate(self.payload)
-
-
-class UserPart(_Part):
+class UserPart(_Part, frozen=True):
     """The caller in the payload of a session's start."""
 
     id: str | None = None
@@ -63,55 +42,108 @@ class UserPart(_Part):
     metadata: dict[str, Any] | None = None
 
 
-class StartPayload(_Part):
-    """The payload of a session's start."""
+class StartPayload(_Part, frozen=True, rename="camel"):
+    """The payload of a session's start, as far as the cloud reads it."""
 
     user: UserPart | None = None
     metadata: dict[str, Any] | None = None
 
 
-class TurnPayload(_Part):
-    """The payload of a turn."""
-
+class _TurnPayload(_Part, frozen=True, rename="camel"):
     turn_id: str
     user_text: str
     assistant_text: str
 
 
-_PAYLOADS: Mapping[EventType, type[_Part]] = {
-    EventType.SESSION_START: StartPayload,
-    EventType.TURN: TurnPayload,
-    EventType.SESSION_END: _Part,
+class _Event(_Part, frozen=True, rename="camel"):
+    event_id: Identifier
+    type: EventType
+    session_id: Identifier
+    seq: Annotated[int, msgspec.Meta(ge=0, le=_MAX_SEQ)]
+    occurred_at: str
+    payload: msgspec.Raw
+
+
+class EventIn(msgspec.Struct, frozen=True):
+    """One event of one session. ``payload`` is JSON as it was sent; ``start`` is what a session's start tells."""
+
+    event_id: str
+    type: EventType
+    session_id: str
+    seq: int
+    occurred_at: datetime
+    payload: str
+    start: StartPayload | None
+
+    @property
+    def user(self) -> UserPart:
+        """The caller, as a session's start tells."""
+        return (self.start and self.start.user) or UserPart()
+
+
+_read_event = msgspec.json.Decoder(_Event).decode
+_read_payload: Mapping[EventType, msgspec.json.Decoder[Any]] = {
+    EventType.SESSION_START: msgspec.json.Decoder(StartPayload),
+    EventType.TURN: msgspec.json.Decoder(_TurnPayload),
+    EventType.SESSION_END: msgspec.json.Decoder(dict[str, Any]),
 }
 
 
-def parse_event(raw: object) -> EventIn:
+def parse_event(content: bytes) -> EventIn:
     """Check an event; raises `Invalid` that names the fields and what is wrong with them, never what they hold."""
+    if content.count(b"[") + content.count(b"{") > MAX_DEPTH and depth(content) > MAX_DEPTH:
+        raise Invalid(f"nested deeper than {MAX_DEPTH} levels")
     try:
-        event = EventIn.model_validate(raw)
-    except ValidationError as error:
-        raise Invalid(_reason(error)) from None
+        event = _read_event(content)
+    except msgspec.ValidationError as error:
+        raise Invalid(_without_values(str(error))) from None
     try:
-        _PAYLOADS[event.type].model_validate(event.payload)
-    except ValidationError as error:
-        raise Invalid(_reason(error, "payload.")) from None
-    return event
-
-
-def _reason(error: ValidationError, where: str = "") -> str:
-    told = (
-        f"{where}{'.'.join(map(str, each['loc']))}: {each['msg']}".lstrip(": ")
-        for each in error.errors(include_input=False, include_context=False, include_url=False)
+        payload = _read_payload[event.type].decode(event.payload)
+    except msgspec.ValidationError as error:
+        raise Invalid(f"payload: {_without_values(str(error))}") from None
+    try:
+        occurred_at = parse_moment(event.occurred_at)
+    except ValueError:
+        raise Invalid("occurredAt: not an ISO 8601 moment") from None
+    return EventIn(
+        event_id=_identifier("eventId", event.event_id),
+        type=event.type,
+        session_id=_identifier("sessionId", event.session_id),
+        seq=event.seq,
+        occurred_at=occurred_at,
+        payload=bytes(event.payload).decode(),
+        start=payload if isinstance(payload, StartPayload) else None,
     )
-    return "; ".join(list(told)[:5])
 
 
-def told_id(raw: object) -> str | None:
+def told_id(content: bytes) -> str | None:
     """The event id of what is no event, as far as it has one, so that a refusal can be told by it."""
-    value = raw.get("eventId") if isinstance(raw, dict) else None
-    return value if isinstance(value, str) else None
+    value = msgspec.json.decode(content)
+    told = value.get("eventId") if isinstance(value, dict) else None
+    return told if isinstance(told, str) else None
 
 
-def later(one: datetime | None, other: datetime) -> bool:
-    """Whether ``other`` is as late as ``one``, or later; everything is later than nothing."""
-    return one is None or other >= one
+def depth(content: bytes) -> int:
+    """How deep the brackets of a JSON text are nested, those in its strings left out."""
+    level = deepest = 0
+    for sign in _BRACKETS.findall(content):
+        if sign in b"[{":
+            level += 1
+            deepest = max(deepest, level)
+        elif sign in b"]}":
+            level -= 1
+    return deepest
+
+
+def _identifier(name: str, value: str) -> str:
+    try:
+        return check_identifier(value)
+    except ValueError as error:
+        raise Invalid(f"{name}: {error}") from None
+
+
+def _without_values(message: str) -> str:
+    """The library's message, which names types, limits and places, without what it quotes of the event."""
+    if message.startswith("Invalid enum value"):
+        return f"Expected one of {', '.join(kind.value for kind in EventType)} - at `$.type`"
+    return message

@@ -30,8 +30,14 @@ class Moment(TypeDecorator[datetime]):
         return value.replace(tzinfo=timezone.utc) if value.tzinfo is None else value.astimezone(timezone.utc)
 
 
+class Encoded(str):
+    """A text that is JSON already."""
+
+    __slots__ = ()
+
+
 class Json(TypeDecorator[Any]):
-    """Anything JSON, kept as ASCII text.
+    """Anything JSON, kept as text: in ASCII, or, where it came as text, as it came.
 
     The databases' own types refuse what JSON allows (the character 0, half of a surrogate pair), reorder keys and round
     numbers; a caller's words have to come back as they came.
@@ -42,7 +48,9 @@ class Json(TypeDecorator[Any]):
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:  # noqa: ARG002
         """To the database."""
-        return None if value is None else json.dumps(value, separators=(",", ":"))
+        if value is None or isinstance(value, Encoded):
+            return value
+        return json.dumps(value, separators=(",", ":"))
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> Any:  # noqa: ARG002
         """From the database."""

@@ -1,6 +1,5 @@
 """The body of a request: limited, unpacked, and strict JSON, before anything looks into it."""
 
-import re
 import zlib
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -11,6 +10,7 @@ from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
+from memoair_cloud.calls.wire import MAX_DEPTH, depth
 from memoair_cloud.faults import DocumentsTooLarge, Fault, Invalid, TooLarge
 from memoair_cloud.http.dependencies import admit
 
@@ -18,22 +18,20 @@ from memoair_cloud.http.dependencies import admit
 MAX_EVENTS_BYTES = 16 << 20
 MAX_DOCUMENTS_BYTES = 1 << 20
 MAX_BODY_BYTES = 64 << 10
-# What a runtime takes is nested 64 deep at most, and stands within an event here. Far deeper readers give up.
-_MAX_DEPTH = 80
-_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
 _GZIP = 16 + zlib.MAX_WBITS
 
 
 class _WireRequest(Request):
-    """A request whose body was read already; its JSON is decoded strictly."""
+    """A request whose body was read already, and decoded strictly."""
 
-    def __init__(self, request: Request, content: bytes) -> None:
+    def __init__(self, request: Request, content: bytes, decoded: Any) -> None:
         super().__init__(request.scope, request.receive)
         self._body = content
+        self._decoded = decoded
 
     async def json(self) -> Any:
-        """The body; it was checked, so this can't fail."""
-        return msgspec.json.decode(self._body)
+        """The body."""
+        return self._decoded
 
 
 class WireRoute(APIRoute):
@@ -50,9 +48,15 @@ class WireRoute(APIRoute):
 
         async def handle(request: Request) -> Response:
             await run_in_threadpool(admit, request)  # a stranger's body is not worth reading
-            return await answer(_WireRequest(request, await self._read(request)))
+            content = await self._read(request)
+            return await answer(_WireRequest(request, content, self._decoded(content)))
 
         return handle
+
+    def _decoded(self, content: bytes) -> Any:
+        if content.count(b"[") + content.count(b"{") > MAX_DEPTH and depth(content) > MAX_DEPTH:
+            raise Invalid(f"the body is nested deeper than {MAX_DEPTH} levels")
+        return _decoded(content)
 
     async def _read(self, request: Request) -> bytes:
         packing = request.headers.get("content-encoding", "identity").strip().lower()
@@ -72,14 +76,20 @@ class WireRoute(APIRoute):
             raise Invalid("the body ended too early") from None
         if unpack is not None and content and (not unpack.eof or unpack.unused_data):
             raise Invalid("the body is not one whole gzip member")
-        _check_json(bytes(content))
         return bytes(content)
 
 
 class EventsRoute(WireRoute):
-    """A route that takes a batch of events."""
+    """A route that takes a batch of events. These are left in one piece each, for who reads them by themselves."""
 
     max_bytes = MAX_EVENTS_BYTES
+
+    def _decoded(self, content: bytes) -> Any:
+        whole = _decoded(content)  # nothing in it is broken, wherever it stands
+        try:
+            return {"events": [bytes(event) for event in _batch(content).events]}
+        except msgspec.ValidationError:
+            return whole  # it is no batch, which is told by who knows what a batch is
 
 
 class DocumentsRoute(WireRoute):
@@ -89,22 +99,15 @@ class DocumentsRoute(WireRoute):
     too_large = DocumentsTooLarge
 
 
-def _check_json(content: bytes) -> None:
-    if content.count(b"[") + content.count(b"{") > _MAX_DEPTH and _depth(content) > _MAX_DEPTH:
-        raise Invalid(f"the body is nested deeper than {_MAX_DEPTH} levels")
+class _Batch(msgspec.Struct):
+    events: list[msgspec.Raw]
+
+
+_batch = msgspec.json.Decoder(_Batch).decode
+
+
+def _decoded(content: bytes) -> Any:
     try:
-        msgspec.json.decode(content)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+        return msgspec.json.decode(content)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise Invalid("the body is not valid JSON in UTF-8") from None
-
-
-def _depth(content: bytes) -> int:
-    """How deep the brackets of a JSON text are nested, those in its strings left out."""
-    depth = deepest = 0
-    for sign in _BRACKETS.findall(content):
-        if sign in b"[{":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif sign in b"]}":
-            depth -= 1
-    return deepest

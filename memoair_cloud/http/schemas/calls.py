@@ -5,10 +5,21 @@ from typing import Annotated, Any
 
 from pydantic import Field, WithJsonSchema
 
-from memoair_cloud.calls.wire import EventIn
-from memoair_cloud.http.schemas.base import In, Out
+from memoair_cloud.calls.wire import EventType
+from memoair_cloud.http.schemas.base import Identifier, In, Out
 
 MAX_EVENTS = 500
+
+
+class EventIn(In):
+    """One event of one session; `memoair_cloud.calls.wire` reads it."""
+
+    event_id: Identifier
+    type: EventType
+    session_id: Identifier
+    seq: Annotated[int, Field(ge=0, le=2**53 - 1)]
+    occurred_at: datetime
+    payload: dict[str, Any]
 
 
 class EventsIn(In):

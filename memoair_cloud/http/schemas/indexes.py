@@ -5,8 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
-from memoair_cloud.calls.wire import Identifier
-from memoair_cloud.http.schemas.base import In, Out, SoundText
+from memoair_cloud.http.schemas.base import Identifier, In, Out, SoundText
 
 MAX_DOCUMENTS = 100
 # Paths of the API's own, and what a client's URL library would shorten away.
