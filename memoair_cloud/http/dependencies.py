@@ -29,8 +29,14 @@ class Services:
     metrics: Metrics
 
 
-def services(request: Request) -> Services:
+# What only looks at the request is a coroutine: FastAPI would take another thread for it.
+async def services(request: Request) -> Services:
     """The services of the application that was asked."""
+    return services_of(request)
+
+
+def services_of(request: Request) -> Services:
+    """The same, for who has the request."""
     behind: Services = request.app.state.services
     return behind
 
@@ -48,7 +54,7 @@ def admit(request: Request) -> Tenant:
     scheme, _, key = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not key.strip():
         raise Unauthorized("an API key is needed: Authorization: Bearer memoair_pk_...")
-    behind = services(request)
+    behind = services_of(request)
     credentials = authenticate(behind.engine, key.strip())
     request.state.account_id = credentials.account_id
     behind.limit.take(credentials.key_id)
@@ -64,7 +70,7 @@ def account_tenant(request: Request, _: BearerDep) -> Tenant:
 AccountTenant = Annotated[Tenant, Depends(account_tenant)]
 
 
-def project_tenant(
+async def project_tenant(
     tenant: AccountTenant,
     x_project_id: Annotated[str | None, Header(description="The project; needed")] = None,
     x_agent_id: Annotated[str | None, Header(description="The agent, one of the project's")] = None,

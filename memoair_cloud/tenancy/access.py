@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 
 import attrs
-from sqlalchemy import Engine, or_, select, update
+from sqlalchemy import Engine, or_, select, true, update
 from sqlalchemy.orm import Session
 
 from memoair_cloud.database.engine import WRITES
@@ -83,10 +83,14 @@ class Tenant:
             yield session
 
     def _check(self, session: ScopedSession) -> None:
-        if self.scope.project_id and session.get(Project, self.scope.project_id) is None:
-            raise NotFound("there is no such project")
         agent_id = self.scope.agent_id
-        if agent_id and session.scalar(select(Agent.id).where(Agent.id == agent_id)) is None:
+        if not self.scope.project_id:
+            return
+        named = select(Agent.id).where(Agent.id == agent_id).exists() if agent_id else true()
+        known = session.execute(select(Project.id, named).where(Project.id == self.scope.project_id)).one_or_none()
+        if known is None:
+            raise NotFound("there is no such project")
+        if not known[1]:
             raise NotFound("there is no such agent in this project")
 
 

