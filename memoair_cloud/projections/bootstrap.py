@@ -6,9 +6,10 @@ from typing import Any
 
 from sqlalchemy import select
 
-from memoair_cloud.database.models import OrgBuild, Project
+from memoair_cloud.database.models import Project
 from memoair_cloud.moments import iso
 from memoair_cloud.projections.callers import versions_of
+from memoair_cloud.projections.org import org_file
 from memoair_cloud.tenancy.access import Tenant
 
 # What a recall gives where nobody says otherwise.
@@ -27,21 +28,14 @@ def bootstrap(tenant: Tenant) -> dict[str, Any]:
         project = session.scalars(select(Project).where(Project.id == tenant.scope.project_id)).one()
         user_id = tenant.scope.user_id
         caller = None if user_id is None else versions_of(session, user_id)
-        build = session.scalar(select(OrgBuild))
         told = {
             "profileVersion": caller.profile if caller else None,
             "permanentManifestVersion": caller.memory if caller else None,
             "orgManifestVersion": project.org_version,
             "forgottenVersion": project.forgotten_version,
             "forgottenAt": iso(caller.forgotten_at) if caller and caller.forgotten_at else None,
-            "orgFile": _file(build),
+            "orgFile": org_file(session),
             "budgets": BUDGETS,
         }
     token = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:32]
     return {**told, "syncToken": token}
-
-
-def _file(build: OrgBuild | None) -> dict[str, Any] | None:
-    if build is None or build.sha256 is None:
-        return None
-    return {"version": build.version, "sha256": build.sha256, "size": build.size}

@@ -1,8 +1,7 @@
 """What a device has to know of an organisation's documents: all of it, or what has changed since it last asked."""
 
-from collections.abc import Sequence
+from typing import Any
 
-import attrs
 from sqlalchemy import select
 
 from memoair_cloud.database.models import OrgBuild, OrgDocument, OrgFile, Project
@@ -10,28 +9,12 @@ from memoair_cloud.faults import NotFound
 from memoair_cloud.projections.hashing import content_hash
 from memoair_cloud.projections.paging import PAGE_ROWS, changed
 from memoair_cloud.tenancy.access import Tenant
-
-
-@attrs.frozen
-class OrgProjection:
-    """The documents of a project up to a version. In a delta, ``removed`` names those to be dropped."""
-
-    is_delta: bool
-    version: int
-    has_more: bool
-    documents: Sequence[OrgDocument]
-    removed: Sequence[OrgDocument]
-    build: OrgBuild | None
-
-    def content_hash(self) -> str:
-        """SHA-256 of what is told: a device compares it with what it has received."""
-        told = [[row.index_name, row.id, row.text, row.details] for row in self.documents]
-        return content_hash([told, [[row.index_name, row.id] for row in self.removed]])
+from memoair_cloud.tenancy.scoped import ScopedSession
 
 
 def project_org(
     tenant: Tenant, since: int | None, held: int | None = None, most: int = PAGE_ROWS
-) -> OrgProjection | None:
+) -> dict[str, Any] | None:
     """What has changed since a version, or everything where none is given; the first page of it where that is much.
 
     None where nothing has changed since then, or since ``held``, the version of a copy that the asker still has.
@@ -50,7 +33,29 @@ def project_org(
         rows, upto = changed(session, wanted, OrgDocument.version, start, latest, most)
         live = [row for row in rows if row.deleted_at is None]
         gone = [row for row in rows if row.deleted_at is not None]
-        return OrgProjection(is_delta, upto, upto < latest, live, gone, session.scalar(select(OrgBuild)))
+        hashed = [
+            [[row.index_name, row.id, row.text, row.details] for row in live],
+            [[row.index_name, row.id] for row in gone],
+        ]
+        return {
+            "mode": "delta" if is_delta else "snapshot",
+            "version": upto,
+            "more": upto < latest,
+            "contentHash": content_hash(hashed),
+            "documents": [
+                {"indexName": row.index_name, "id": row.id, "text": row.text, "metadata": row.details} for row in live
+            ],
+            "removed": [{"indexName": row.index_name, "id": row.id} for row in gone],
+            "file": org_file(session),
+        }
+
+
+def org_file(session: ScopedSession) -> dict[str, Any] | None:
+    """The index file that was last built; None where there is none."""
+    build = session.scalar(select(OrgBuild))
+    if build is None or build.sha256 is None:
+        return None
+    return {"version": build.version, "sha256": build.sha256, "size": build.size}
 
 
 def check_org_file(tenant: Tenant, sha256: str) -> None:

@@ -13,13 +13,10 @@ from memoair_cloud.http.dependencies import ProjectTenant, ServicesDep
 from memoair_cloud.http.errors import IN_A_PROJECT, documented
 from memoair_cloud.http.schemas.projections import (
     BootstrapOut,
-    FileOut,
     ForgottenOut,
     OrgProjectionOut,
     PermanentOut,
     ProfileOut,
-    ProjectedOut,
-    RemovedOut,
 )
 from memoair_cloud.projections.bootstrap import bootstrap
 from memoair_cloud.projections.callers import forgotten_since, project_permanent, project_profile
@@ -37,9 +34,8 @@ Held = Annotated[str | None, Header(alias="If-None-Match", description="the ETag
 Digest = Annotated[str, Path(pattern="^[0-9a-f]{64}$")]
 
 
-def _responses(model: Any = None) -> dict[int | str, dict[str, Any]]:
-    told: dict[int | str, dict[str, Any]] = {200: {"model": model}} if model else {}
-    return {**told, **documented(IN_A_PROJECT), **_UNCHANGED}
+def _responses(model: Any) -> dict[int | str, dict[str, Any]]:
+    return {200: {"model": model}, **documented(IN_A_PROJECT), **_UNCHANGED}
 
 
 @router.get("/bootstrap", operation_id="bootstrap", responses=_responses(BootstrapOut))
@@ -71,25 +67,10 @@ def pull_forgotten(tenant: ProjectTenant, since: Since = None, if_none_match: He
     return _answer("forgotten", forgotten_since(tenant, since, _held("forgotten", if_none_match)))
 
 
-@router.get("/projections/org", operation_id="pullOrg", response_model=OrgProjectionOut, responses=_responses())
-def pull_org(
-    tenant: ProjectTenant, response: Response, since: Since = None, if_none_match: Held = None
-) -> OrgProjectionOut | Response:
+@router.get("/projections/org", operation_id="pullOrg", responses=_responses(OrgProjectionOut))
+def pull_org(tenant: ProjectTenant, since: Since = None, if_none_match: Held = None) -> Response:
     """The project's documents: all of them, or with `since` what has changed. An ETag that still holds answers 304."""
-    projection = project_org(tenant, since, _held("org", if_none_match))
-    if projection is None:
-        return Response(status_code=HTTPStatus.NOT_MODIFIED)
-    response.headers["ETag"] = f'"org-{projection.version}"'
-    build = projection.build
-    return OrgProjectionOut(
-        mode="delta" if projection.is_delta else "snapshot",
-        version=projection.version,
-        more=projection.has_more,
-        content_hash=projection.content_hash(),
-        documents=[ProjectedOut.model_validate(row) for row in projection.documents],
-        removed=[RemovedOut.model_validate(row) for row in projection.removed],
-        file=FileOut.model_validate(build) if build and build.sha256 else None,
-    )
+    return _answer("org", project_org(tenant, since, _held("org", if_none_match)))
 
 
 @router.get(

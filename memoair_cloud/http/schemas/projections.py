@@ -3,8 +3,6 @@
 from datetime import date, datetime
 from typing import Any, Literal
 
-from pydantic import Field
-
 from memoair_cloud.http.schemas.base import Out
 
 
@@ -14,7 +12,7 @@ class ProjectedOut(Out):
     index_name: str
     id: str
     text: str
-    metadata: dict[str, Any] = Field(validation_alias="details")
+    metadata: dict[str, Any]
 
 
 class RemovedOut(Out):
