@@ -112,7 +112,9 @@ def _lock_project(session: ScopedSession) -> Project:
     # All that change a project's documents queue for its row: so versions grow by one, in the order of the commits, and
     # who has seen a version will never see an earlier one appear.
     mine = select(Project).where(Project.id == session.scope.project_id)
-    project = session.scalars(mine.with_for_update().execution_options(populate_existing=True)).one()
+    # Rows that refer to the project (key share) may be written meanwhile: callers go on being heard.
+    locking = mine.with_for_update(key_share=True).execution_options(populate_existing=True)
+    project = session.scalars(locking).one()
     project.org_version += 1
     return project
 
