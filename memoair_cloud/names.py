@@ -9,14 +9,20 @@ SLUG = r"^[a-z0-9]+(?:[-_][a-z0-9]+)*$"
 MAX_SLUG_CHARS = 60
 # An identifier is part of keys of several columns, and an index page of PostgreSQL takes 2,700 bytes of them.
 MAX_ID_BYTES = 512
+MAX_NAME_CHARS = 200
 _UNFIT = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _NOT_IN_SLUGS = re.compile(r"[^a-z0-9]+")
 
 
 def check_identifier(value: str) -> str:
-    """The identifier itself, if it can be one: not empty, no control characters, at most 512 bytes; else ValueError."""
+    """The identifier itself, if it can be one: not empty, no control characters, at most 512 bytes; else ValueError.
+
+    Headers lose white space at their ends, and paths their dots, on the way; so two would become one, or none.
+    """
     if not value:
         raise ValueError("an identifier must not be empty")
+    if value != value.strip() or value in (".", ".."):
+        raise ValueError("an identifier must not begin or end with white space, nor be . or ..")
     if _UNFIT.search(value):
         raise ValueError("an identifier must not hold control characters")
     if len(value.encode()) > MAX_ID_BYTES:
@@ -48,3 +54,8 @@ def new_id(kind: str) -> str:
 def user_digest(project_id: str, user_id: str) -> str:
     """What is kept of a caller who was forgotten. Devices compute the same of those whose folders they have."""
     return hashlib.sha256(f"{project_id}\0{user_id}".encode()).hexdigest()
+
+
+def session_digest(project_id: str, user_id: str, session_id: str) -> str:
+    """What is kept of a call of a caller who was forgotten."""
+    return hashlib.sha256("\0".join((project_id, user_id, session_id)).encode()).hexdigest()

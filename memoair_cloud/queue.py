@@ -9,6 +9,7 @@ from huey import Huey, PostgresHuey, SqliteHuey
 from huey.api import Task, TaskWrapper
 from sqlalchemy import Engine
 
+from memoair_cloud.database.engine import scrub
 from memoair_cloud.database.migrate import prepared_by_one
 from memoair_cloud.indexes.blobs import BlobStore
 from memoair_cloud.indexes.builder import build_org_index, projects_to_build, remove_old_files
@@ -64,6 +65,7 @@ class WorkQueue:
         for project_id in self._learner.projects_due():
             self._learn(project_id)
         remove_old_files(self._engine, self._blobs)
+        scrub(self._engine)
 
     def take(self) -> bool:
         """Do one thing that is to be done; tell whether there was one."""

@@ -1,12 +1,13 @@
 """A caller's row: whoever writes about him locks it first. And what is left of one who was forgotten."""
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import select
 
-from memoair_cloud.database.models import EndUser, ForgottenUser
-from memoair_cloud.names import user_digest
+from memoair_cloud.database.models import EndUser, ForgottenSession, ForgottenUser
+from memoair_cloud.names import session_digest, user_digest
 from memoair_cloud.tenancy.scoped import ScopedSession
 
 
@@ -26,7 +27,10 @@ def locked_or_new_caller(session: ScopedSession, user_id: str, seen_at: datetime
     """The same, made where there is none: one who was forgotten goes on with higher versions than he had."""
     while (user := locked_caller(session, user_id)) is None:
         # Another may make it, or forget it, between these two statements; so look again.
-        session.insert_new(EndUser, [_new(user_id, seen_at, forgotten(session, user_id))])
+        session.insert_new(EndUser, [_new(user_id, seen_at)])
+    if not user.memory_version and (before := forgotten(session, user_id)):
+        user.memory_version = user.memory_floor = before.memory_version
+        user.profile_version = before.profile_version
     return user
 
 
@@ -36,8 +40,15 @@ def forgotten(session: ScopedSession, user_id: str) -> ForgottenUser | None:
     return session.scalars(select(ForgottenUser).where(ForgottenUser.digest == digest)).one_or_none()
 
 
-def _new(user_id: str, seen_at: datetime, before: ForgottenUser | None) -> dict[str, Any]:
-    version = before.memory_version if before else 0
+def forgotten_sessions(session: ScopedSession, user_id: str, session_ids: Iterable[str]) -> set[str]:
+    """Those of a caller's calls that were known when he was forgotten."""
+    project_id = session.scope.project_id
+    digests = {session_digest(project_id, user_id, session_id): session_id for session_id in session_ids}
+    found = session.scalars(select(ForgottenSession.digest).where(ForgottenSession.digest.in_(digests)))
+    return {digests[digest] for digest in found}
+
+
+def _new(user_id: str, seen_at: datetime) -> dict[str, Any]:
     return {
         "id": user_id,
         "name": None,
@@ -46,6 +57,7 @@ def _new(user_id: str, seen_at: datetime, before: ForgottenUser | None) -> dict[
         "session_count": 0,
         "first_seen_at": seen_at,
         "last_seen_at": seen_at,
-        "memory_version": version,
-        "memory_floor": version,
+        "memory_version": 0,
+        "memory_floor": 0,
+        "profile_version": 0,
     }

@@ -1,21 +1,25 @@
 """Events come in: each once, in any order, a batch in one transaction."""
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import attrs
+import msgspec
 from sqlalchemy import select
 
-from memoair_cloud.calls.callers import forgotten, locked_or_new_caller
+from memoair_cloud.calls.callers import forgotten, forgotten_sessions, locked_or_new_caller
 from memoair_cloud.calls.wire import EventIn, EventType, parse_event, told_id
 from memoair_cloud.database.columns import Encoded
 from memoair_cloud.database.models import CallEvent, CallSession, EndUser
 from memoair_cloud.faults import Conflict, Fault, Forgotten, Invalid
 from memoair_cloud.moments import utc_now
-from memoair_cloud.names import sound_text
+from memoair_cloud.names import MAX_NAME_CHARS, sound_text
 from memoair_cloud.tenancy.access import Tenant
 from memoair_cloud.tenancy.scoped import ScopedSession
+
+# So far ahead may a machine's clock be for its times to be believed.
+MOST_AHEAD = timedelta(minutes=5)
 
 
 @attrs.frozen
@@ -36,6 +40,14 @@ class Receipt:
     rejected: list[Refused] = attrs.field(factory=list)
     has_ended_call: bool = False  # whether one of the calls is over, so that there is something to learn from
 
+    def repeat(self, event_id: str) -> None:
+        """Note that an event of the batch has come in it before, and became what that one did."""
+        refused = next((each for each in self.rejected if each.event_id == event_id), None)
+        if refused is None:
+            self.duplicate.append(event_id)
+        else:
+            self.rejected.append(refused)
+
     def refuse(self, event_id: str | None, fault: Fault) -> None:
         """Note an event that is not kept."""
         self.rejected.append(Refused(event_id, fault.code, fault.message))
@@ -50,31 +62,33 @@ def ingest(tenant: Tenant, batch: Iterable[bytes]) -> Receipt:
     if user_id is None:
         raise Invalid("X-User-Id is missing: whose events these are", field="X-User-Id")
     receipt = Receipt()
-    events = _sound_events(batch, user_id, receipt)
+    events, again = _sound_events(batch, user_id, receipt)
     with tenant.writing() as session:
         if events:
             _keep(session, user_id, events, receipt)
+    for event_id in again:
+        receipt.repeat(event_id)
     return receipt
 
 
-def _sound_events(batch: Iterable[bytes], user_id: str, receipt: Receipt) -> list[EventIn]:
+def _sound_events(batch: Iterable[bytes], user_id: str, receipt: Receipt) -> tuple[list[EventIn], list[str]]:
+    """The events that may be kept, each once, and the ids of those that came again; others go into the receipt."""
     seen: dict[str, EventIn] = {}
+    again: list[str] = []
     for content in batch:
         try:
             event = parse_event(content)
             if event.user.id not in (None, user_id):
                 raise Invalid("payload.user.id: is another than the request's X-User-Id")
-            known = seen.get(event.event_id)
-            if known is not None and known.session_id != event.session_id:
+            known = seen.setdefault(event.event_id, event)
+            if known.session_id != event.session_id:
                 raise _elsewhere()
         except Fault as fault:
             receipt.refuse(told_id(content), fault)
-            continue
-        if known is not None:
-            receipt.duplicate.append(event.event_id)
         else:
-            seen[event.event_id] = event
-    return list(seen.values())
+            if known is not event:
+                again.append(event.event_id)
+    return list(seen.values()), again
 
 
 def _elsewhere() -> Conflict:
@@ -83,12 +97,12 @@ def _elsewhere() -> Conflict:
 
 def _keep(session: ScopedSession, user_id: str, events: list[EventIn], receipt: Receipt) -> None:
     user = locked_or_new_caller(session, user_id, events[0].occurred_at)
-    fresh = _fresh(session, user_id, events, receipt)
+    now = utc_now()
+    fresh = [_by_our_clock(event, now) for event in _fresh(session, user_id, events, receipt)]
     if not fresh:
         if not user.session_count:  # it was made for nothing
             session.delete(user)
         return
-    now = utc_now()
     user.memory_version += 1
     calls = _calls(session, user, fresh, now)
     for session_id, of_call in _by_session(fresh).items():
@@ -97,6 +111,11 @@ def _keep(session: ScopedSession, user_id: str, events: list[EventIn], receipt: 
     session.flush()  # the sessions, which the events refer to
     session.insert(CallEvent, [_row(event, user, now) for event in fresh])
     receipt.accepted.extend(event.event_id for event in fresh)
+
+
+def _by_our_clock(event: EventIn, now: datetime) -> EventIn:
+    """An event of a machine whose clock is ahead, at the latest now: who is forgotten today said nothing tomorrow."""
+    return event if event.occurred_at <= now + MOST_AHEAD else msgspec.structs.replace(event, occurred_at=now)
 
 
 def _row(event: EventIn, user: EndUser, now: datetime) -> dict[str, Any]:
@@ -123,6 +142,7 @@ def _by_session(events: Iterable[EventIn]) -> dict[str, list[EventIn]]:
 def _fresh(session: ScopedSession, user_id: str, events: list[EventIn], receipt: Receipt) -> list[EventIn]:
     """Those events that are to be kept; what becomes of the others goes into the receipt."""
     before = forgotten(session, user_id)
+    over = forgotten_sessions(session, user_id, {event.session_id for event in events}) if before else set[str]()
     known = _known(session, user_id, events)
     fresh = []
     for event in events:
@@ -131,7 +151,7 @@ def _fresh(session: ScopedSession, user_id: str, events: list[EventIn], receipt:
                 receipt.duplicate.append(event.event_id)
             else:
                 receipt.refuse(event.event_id, _elsewhere())
-        elif before is not None and event.occurred_at <= before.forgotten_at:
+        elif event.session_id in over or (before and event.occurred_at <= before.forgotten_at):
             receipt.refuse(event.event_id, Forgotten("the caller was forgotten after this was said"))
         else:
             fresh.append(event)
@@ -189,15 +209,18 @@ def _tell(call: CallSession, user: EndUser, events: list[EventIn]) -> None:
 
 
 def _bound(call: CallSession, user: EndUser, event: EventIn) -> None:
-    """What the start or the end of a session tells; the latest of them counts."""
-    if call.boundary_seq is None or event.seq > call.boundary_seq:
+    """What the start or the end of a session tells; the latest of them counts, and of two at once the end."""
+    is_end = event.type is EventType.SESSION_END
+    if call.boundary_seq is None or event.seq > call.boundary_seq or (is_end and event.seq == call.boundary_seq):
         call.boundary_seq = event.seq
-        call.ended_at = event.occurred_at if event.type is EventType.SESSION_END else None
+        call.ended_at = event.occurred_at if is_end else None
     if event.start is None:
         return
     if call.start_seq is None or event.seq > call.start_seq:
         call.start_seq, call.details = event.seq, dict(event.start.metadata or {})
     told = event.user
     if (told.name or told.metadata) and (user.described_at is None or event.occurred_at >= user.described_at):
-        user.described_at, user.details = event.occurred_at, dict(told.metadata or {})
-        user.name = None if told.name is None else sound_text(told.name)
+        name = None if told.name is None else sound_text(told.name)[:MAX_NAME_CHARS]
+        details = dict(told.metadata or {})
+        user.profile_version += (user.name, user.details) != (name, details)
+        user.described_at, user.name, user.details = event.occurred_at, name, details

@@ -15,6 +15,8 @@ from memoair_cloud.names import MAX_ID_BYTES, check_identifier
 _MAX_SEQ = 2**53 - 1  # the largest whole number that every JSON reader keeps
 # What a runtime takes is nested 64 deep at most, and stands within an event here. Far deeper readers give up.
 MAX_DEPTH = 80
+# What a runtime takes is 1 MiB at most, and stands within an event here.
+MAX_EVENT_BYTES = (1 << 20) + (64 << 10)
 # A string without an end matches to the end, or each sign in it would be looked at anew for each before it.
 _BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
 
@@ -81,6 +83,11 @@ class EventIn(msgspec.Struct, frozen=True):
         return (self.start and self.start.user) or UserPart()
 
 
+class _Named(_Part, frozen=True, rename="camel"):
+    event_id: Any = None
+
+
+_read_id = msgspec.json.Decoder(_Named).decode
 _read_event = msgspec.json.Decoder(_Event).decode
 _read_payload: Mapping[EventType, msgspec.json.Decoder[Any]] = {
     EventType.SESSION_START: msgspec.json.Decoder(StartPayload),
@@ -91,12 +98,17 @@ _read_payload: Mapping[EventType, msgspec.json.Decoder[Any]] = {
 
 def parse_event(content: bytes) -> EventIn:
     """Check an event; raises `Invalid` that names the fields and what is wrong with them, never what they hold."""
+    if len(content) > MAX_EVENT_BYTES:
+        raise Invalid(f"larger than {MAX_EVENT_BYTES} bytes")
     if content.count(b"[") + content.count(b"{") > MAX_DEPTH and depth(content) > MAX_DEPTH:
         raise Invalid(f"nested deeper than {MAX_DEPTH} levels")
     try:
+        msgspec.json.decode(content)  # what is not read below is kept, and must be readable later
         event = _read_event(content)
     except msgspec.ValidationError as error:
         raise Invalid(_without_values(str(error))) from None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise Invalid("not valid JSON in UTF-8") from None
     try:
         payload = _read_payload[event.type].decode(event.payload)
     except msgspec.ValidationError as error:
@@ -118,8 +130,10 @@ def parse_event(content: bytes) -> EventIn:
 
 def told_id(content: bytes) -> str | None:
     """The event id of what is no event, as far as it has one, so that a refusal can be told by it."""
-    value = msgspec.json.decode(content)
-    told = value.get("eventId") if isinstance(value, dict) else None
+    try:
+        told = _read_id(content).event_id
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
     return told if isinstance(told, str) else None
 
 

@@ -19,19 +19,15 @@ def merged(facts: Iterable[Fact]) -> tuple[Fact, ...]:
     Facts that were merged before may come in again, and so may whole sessions.
     """
     said = {fact.id: attrs.evolve(fact, closed_by=None, repeats=None) for fact in sorted(facts, key=_order)}
-    standing: defaultdict[tuple[str, str], list[Fact]] = defaultdict(list)
+    standing: defaultdict[tuple[str, str], _Standing] = defaultdict(_Standing)
     closed_by: dict[str, str] = {}
     repeats: dict[str, str] = {}
     for fact in said.values():
-        others = standing[fact.subject, fact.attribute]
-        known = next((other for other in others if _says_the_same(fact, other)), None)
-        if known:
-            repeats[fact.id] = known.id
-        closed = {other.id for other in others if other is not known and _closes(fact, other)}
-        closed_by |= dict.fromkeys(closed, known.id if known else fact.id)
-        others[:] = [other for other in others if other.id not in closed]
-        if not known:
-            others.append(fact)
+        taken = standing[fact.subject, fact.attribute].take(fact)
+        if taken.known is not None:
+            repeats[fact.id] = taken.known.id
+        closed_by |= dict.fromkeys((other.id for other in taken.closed), (taken.known or fact).id)
+        repeats |= dict.fromkeys((other.id for other in taken.absorbed), fact.id)
     return tuple(
         attrs.evolve(fact, closed_by=closed_by.get(fact.id), repeats=repeats.get(fact.id)) for fact in said.values()
     )
@@ -58,20 +54,62 @@ def _order(fact: Fact) -> tuple[datetime, int, str, str, int, str, str]:
     )
 
 
-def _says_the_same(fact: Fact, known: Fact) -> bool:
-    if fact.value == known.value:
-        return True
-    # A part of a name is no other name: "Dana" was told to be "Dana Whitlock".
-    words = set(fact.value.casefold().split())
-    return fact.attribute == "name" and bool(words) and words <= set(known.value.casefold().split())
+@attrs.define
+class _Taken:
+    """What became of the facts of one attribute when another one was said."""
+
+    known: Fact | None = None  # which had said the same already
+    closed: list[Fact] = attrs.field(factory=list)  # which can't be true any more
+    absorbed: list[Fact] = attrs.field(factory=list)  # which said what somebody has put right
 
 
-def _closes(fact: Fact, older: Fact) -> bool:
-    """Whether both cannot be true at once, so that the one that was said later stands."""
-    if fact.corrects is not None and fact.corrects == older.value:
-        return True
-    if fact.value == older.value:
-        return False
-    if older.holds_until is not None and older.holds_until < fact.said_at.date():
-        return False  # it is over, and was true: the next appointment does not undo it
-    return not fact.is_one_of_many or NOTHING in (fact.value, older.value)
+class _Standing:
+    """The facts of one subject and attribute that stand, by their values. Each is looked at once or twice, not by all
+    that come after it.
+    """
+
+    def __init__(self) -> None:
+        self._open: dict[str, Fact] = {}
+        self._over: dict[str, Fact] = {}  # what was true until a day that is past: what comes later does not undo it
+
+    def take(self, fact: Fact) -> _Taken:
+        """Let a fact be said, after all that were taken before."""
+        taken = _Taken()
+        if fact.absorbs is not None:
+            taken.absorbed = self._pop((fact.value, *fact.absorbs))
+        else:
+            taken.known = self._same_as(fact)
+        if fact.corrects is not None and fact.corrects not in (fact.value, taken.known and taken.known.value):
+            taken.closed += self._pop([fact.corrects])
+        excludes_all = not fact.is_one_of_many or fact.value == NOTHING
+        taken.closed += self._contradicted(fact, taken.known, list(self._open) if excludes_all else [NOTHING])
+        if taken.known is None:
+            self._open[fact.value] = fact
+        return taken
+
+    def _same_as(self, fact: Fact) -> Fact | None:
+        known = self._open.get(fact.value) or self._over.get(fact.value)
+        if known is None and fact.attribute == "name":
+            words = set(fact.value.casefold().split())
+            # A part of a name is no other name: "Dana" was told to be "Dana Whitlock".
+            parts = (each for each in self._open.values() if words <= set(each.value.casefold().split()))
+            known = next(parts, None) if words else None
+        return known
+
+    def _contradicted(self, fact: Fact, known: Fact | None, values: Iterable[str]) -> list[Fact]:
+        """Those of some values that cannot be true beside a fact, so that the one that was said later stands."""
+        closed = []
+        for value in values:
+            older = self._open.get(value)
+            if older is None or older is known:
+                continue
+            del self._open[value]
+            if older.holds_until is not None and older.holds_until < fact.said_at.date():
+                self._over[value] = older  # the next appointment does not undo the last one
+            else:
+                closed.append(older)
+        return closed
+
+    def _pop(self, values: Iterable[str]) -> list[Fact]:
+        places = (self._open, self._over)
+        return [facts.pop(value) for value in values for facts in places if value in facts]

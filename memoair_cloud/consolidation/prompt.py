@@ -6,6 +6,7 @@ from datetime import date
 from typing import Any
 
 from memoair_cloud.consolidation.records import AGENT, Fact, Kind, Turn
+from memoair_cloud.names import sound_text
 
 INSTRUCTIONS = """\
 You read a telephone call between a caller and a voice agent and write down facts about the caller for the agent's
@@ -68,7 +69,10 @@ def read_answer(content: str, turns: Sequence[Turn]) -> tuple[Fact, ...]:
         rows = answer["facts"]
         if not isinstance(rows, list) or len(rows) > _MOST_FACTS:
             raise ValueError("the facts are no list of a sensible length")
-        return tuple(dict.fromkeys(_fact(row, turns) for row in rows))
+        facts = dict.fromkeys(_fact(row, turns) for row in rows)
+        # The agent has promised nothing in a turn in which he said nothing, whatever the caller says that he has.
+        silent = {turn.event_id for turn in turns if not turn.assistant_text}
+        return tuple(fact for fact in facts if fact.kind is not Kind.COMMITMENT or fact.event_id not in silent)
     except (KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
         raise ValueError(f"the answer has not the form that was asked for: {type(error).__name__}") from error
 
@@ -100,7 +104,7 @@ def _fact(row: dict[str, Any], turns: Sequence[Turn]) -> Fact:
 def _line(value: str, longest: int) -> str:
     if len(value) > longest:
         raise ValueError("a fact is no one sentence")
-    return " ".join(value.split())
+    return sound_text(" ".join(value.split()))
 
 
 def _day(value: str | None) -> date | None:

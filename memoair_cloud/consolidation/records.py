@@ -61,6 +61,7 @@ class Fact:
     holds_until: date | None = None
     is_one_of_many: bool = False  # the attribute may have several values at once: likings, children
     corrects: str | None = None
+    absorbs: tuple[str, ...] | None = None  # of a correction by hand: whoever said these before meant what it says
     closed_by: str | None = None  # history: that one has taken its place
     repeats: str | None = None  # that one had said the same already, and still stood
 
@@ -79,11 +80,10 @@ class Fact:
 
 @attrs.frozen
 class Profile:
-    """The caller in a few lines, and by attribute. ``version`` grows by one with every change."""
+    """The caller in a few lines, and by attribute."""
 
     summary: str = ""
-    attributes: Mapping[str, str | tuple[str, ...]] = attrs.field(factory=dict)
-    version: int = 0
+    attributes: Mapping[str, str | list[str]] = attrs.field(factory=dict)
 
 
 @attrs.frozen

@@ -8,7 +8,7 @@ from memoair_cloud.consolidation import doings, identity, preferences, relations
 from memoair_cloud.consolidation.commitments import commitments
 from memoair_cloud.consolidation.finding import Heard, found_by
 from memoair_cloud.consolidation.records import Extraction, Fact, Turn
-from memoair_cloud.consolidation.spoken import put_right, statements, understood
+from memoair_cloud.consolidation.spoken import put_right, recent, statements, understood
 from memoair_cloud.consolidation.words import is_cased
 
 NAME = "rules"
@@ -28,7 +28,7 @@ class RuleExtractor:
         before: Turn | None = None
         for turn in ordered:
             spoken = understood(turn.user_text)
-            asked, said = (before.assistant_text, before.user_text) if before else ("", "")
+            asked, said = (recent(before.assistant_text), recent(before.user_text)) if before else ("", "")
             cased = is_cased(turn.user_text)
             sentences = list(spoken.sentences)
             of_turn = [fact for sentence in sentences for fact in _read(sentence, turn, asked, said, is_cased=cased)]

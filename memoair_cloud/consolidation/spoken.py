@@ -11,6 +11,12 @@ from memoair_index import sentences
 # What is longer, or has more lines, was not spoken: somebody has pasted a text, and who "I" is in it nobody knows.
 MAX_CHARS = 2_000
 MAX_LINES = 3
+# What stands before an answer is a question, and its end is enough to know which.
+_RECENT_CHARS = 500
+# The rules look on from each sign; long runs of signs, and words that nobody speaks, would be looked through again and
+# again.
+_RUN = re.compile(r"(?<=[\s,.;:'\"-]{4})[\s,.;:'\"-]+")
+_LONG_WORD = re.compile(r"\S{50,}")
 _ROLE_PLAY = re.compile(
     r"\b(?:act as|act like|pretend|you are an?|imagine|role ?play|rewrite|rephrase|translate|proofread"
     r"|paraphrase|summari[sz]e"
@@ -125,7 +131,7 @@ class Spoken:
 
 def understood(text: str) -> Spoken:
     """The sentences of a text as they were meant; none where somebody plays a part or has pasted a text."""
-    text = text[: MAX_CHARS + 1].translate(_SIGNS).strip()
+    text = _calmed(text[: MAX_CHARS + 1])
     if len(text) > MAX_CHARS or text.count("\n") >= MAX_LINES or _ROLE_PLAY.search(text):
         return Spoken()
     meant: list[str] = []
@@ -145,6 +151,11 @@ def understood(text: str) -> Spoken:
         if clean:
             meant.append(clean)
     return Spoken(tuple(meant), correction)
+
+
+def recent(text: str) -> str:
+    """The end of what was said just before, in which an answer is to be read."""
+    return _calmed(text[-_RECENT_CHARS:])
 
 
 def put_right(sentence: str, correction: Correction) -> str | None:
@@ -170,6 +181,11 @@ def statements(sentence: str) -> list[str]:
 def is_question(sentence: str) -> bool:
     """Whether a sentence asks."""
     return bool(_QUESTION.search(sentence))
+
+
+def _calmed(text: str) -> str:
+    """A text without what nobody speaks, each rule's time with it in bounds."""
+    return _LONG_WORD.sub("", _RUN.sub("", text.translate(_SIGNS))).strip()
 
 
 def _joined(text: str) -> str:

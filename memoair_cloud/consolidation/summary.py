@@ -1,6 +1,7 @@
 """The profile: what stands, in a few lines."""
 
 from collections.abc import Iterable
+from datetime import date
 
 from memoair_cloud.consolidation.records import CALLER, NOTHING, Fact, Kind, Profile
 
@@ -15,21 +16,19 @@ _LINES = (
 )
 # These speak of who the caller is; what he did and plans to do is told in the summary, and found by recall.
 _ATTRIBUTES = frozenset({Kind.IDENTITY, Kind.RELATION, Kind.PREFERENCE})
+_MOST_VALUES = 20
 
 
-def summarise(facts: Iterable[Fact], known: Profile | None = None) -> Profile:
-    """The profile that facts make, a line for each kind.
-
-    The version grows by one if anything else than ``known`` comes out.
-    """
-    current = [fact for fact in facts if fact.is_current]
+def summarise(facts: Iterable[Fact], today: date) -> Profile:
+    """The profile that facts make, a line for each kind; what was told to be over by ``today`` is left out of it."""
+    current = [fact for fact in facts if fact.is_current and not _is_over(fact, today)]
     lines = [_line(current, kind, most) for kind, most in _LINES]
-    summary = "\n".join(line for line in lines if line)
-    attributes = _attributes(current)
-    known = known or Profile()
-    if summary == known.summary and attributes == known.attributes:
-        return known
-    return Profile(summary, attributes, known.version + 1)
+    return Profile("\n".join(line for line in lines if line), _attributes(current))
+
+
+def _is_over(fact: Fact, today: date) -> bool:
+    """Whether it held until a day that is past; what has happened has happened."""
+    return fact.kind is not Kind.EVENT and fact.holds_until is not None and fact.holds_until < today
 
 
 def _line(current: list[Fact], kind: Kind, most: int) -> str:
@@ -37,13 +36,17 @@ def _line(current: list[Fact], kind: Kind, most: int) -> str:
     return " ".join(texts[-most:])
 
 
-def _attributes(current: list[Fact]) -> dict[str, str | tuple[str, ...]]:
-    attributes: dict[str, str | tuple[str, ...]] = {}
+def _attributes(current: list[Fact]) -> dict[str, str | list[str]]:
+    several: dict[str, list[str]] = {}
+    one: dict[str, str] = {}
     for fact in current:
         if fact.kind not in _ATTRIBUTES or fact.value == NOTHING:
             continue
         name = fact.attribute if fact.subject == CALLER else f"{fact.subject} {fact.attribute}"
-        earlier = attributes.get(name, ())
-        values = (earlier,) if isinstance(earlier, str) else earlier
-        attributes[name] = (*values, fact.value) if fact.is_one_of_many else fact.value
-    return dict(sorted(attributes.items()))
+        if fact.is_one_of_many:
+            several.setdefault(name, []).append(fact.value)
+        else:
+            one[name] = fact.value
+    told: dict[str, str | list[str]] = {name: values[-_MOST_VALUES:] for name, values in several.items()}
+    told.update(one)
+    return dict(sorted(told.items()))

@@ -13,6 +13,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 # fails at once when another has written meanwhile, however long it would be willing to wait.
 WRITES = "memoair_writes"
 _BUSY_TIMEOUT_S = 30
+_LOCK_TIMEOUT_S = 10
 
 
 def make_engine(url: str) -> Engine:
@@ -24,8 +25,22 @@ def make_engine(url: str) -> Engine:
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
-    # An error's parameters are callers' words: they must not get into a log.
-    return create_engine(parsed, hide_parameters=True, pool_size=10, max_overflow=40, pool_pre_ping=True)
+    # An error's parameters are callers' words: they must not get into a log. In another zone than UTC the first and the
+    # last moments of the calendar can't be read back. Whoever waits for a lock holds a thread that others wait for.
+    options = {"options": f"-c timezone=UTC -c lock_timeout={_LOCK_TIMEOUT_S}s"}
+    return create_engine(
+        parsed, hide_parameters=True, connect_args=options, pool_size=10, max_overflow=40, pool_pre_ping=True
+    )
+
+
+def scrub(engine: Engine) -> None:
+    """Let nothing that was deleted stay in SQLite's log of changes. Where that is being read, the next time must do."""
+    if engine.dialect.name == "sqlite":
+        connection = engine.raw_connection()
+        try:
+            connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        finally:
+            connection.close()
 
 
 def _prepare_sqlite(connection: Any, _: ConnectionPoolEntry) -> None:

@@ -41,6 +41,7 @@ class Base(DeclarativeBase):
         date: Date(),
         bool: Boolean(),
         dict[str, Any]: Json(),
+        list[str]: Json(),
         int: BigInteger(),
         str: Text(),
     }
@@ -130,6 +131,7 @@ class EndUser(ProjectOwned, Base):
     memory_version: Mapped[int] = mapped_column(default=0)
     # Where it began: above 0 for one who was forgotten before, so that devices see that what they hold is of then.
     memory_floor: Mapped[int] = mapped_column(default=0)
+    profile_version: Mapped[int] = mapped_column(default=0)  # goes up with name, metadata and what is known of him
 
 
 class CallSession(ProjectOwned, Base):
@@ -225,6 +227,9 @@ class Memory(ProjectOwned, Base):
     extractor: Mapped[str]
     learned_at: Mapped[datetime]
     corrected_at: Mapped[datetime | None]  # by a person, whose word stands
+    former_values: Mapped[list[str] | None]  # that were corrected: whoever said them before said what is said now
+    deleted_at: Mapped[datetime | None]
+    barred: Mapped[str | None] = mapped_column(String(64))  # of a deleted one: a hash of what it said, to know it by
     version: Mapped[int]  # of the caller's memory, when this one last changed
 
     __table_args__ = (
@@ -232,6 +237,7 @@ class Memory(ProjectOwned, Base):
         Index(None, "project_id", "user_id", "version", "id"),
         Index(None, "project_id", "user_id", "session_id"),
         Index(None, "project_id", "user_id", "subject", "attribute"),
+        Index(None, "project_id", "user_id", "barred"),
         Index(None, "project_id", "user_id", "state", "said_at", "id"),
     )
 
@@ -265,7 +271,6 @@ class CallerProfile(ProjectOwned, Base):
     __tablename__ = "caller_profiles"
 
     user_id: Mapped[str] = mapped_column(primary_key=True)
-    version: Mapped[int]
     summary: Mapped[str]
     attributes: Mapped[dict[str, Any]]
     updated_at: Mapped[datetime]
@@ -287,6 +292,14 @@ class ForgottenUser(ProjectOwned, Base):
     profile_version: Mapped[int]
 
     __table_args__ = (Index(None, "project_id", "version"),)
+
+
+class ForgottenSession(ProjectOwned, Base):
+    """A call of a caller who was forgotten, by a hash of both ids: whatever comes of it is refused, by any clock."""
+
+    __tablename__ = "forgotten_sessions"
+
+    digest: Mapped[str] = mapped_column(String(64), primary_key=True)
 
 
 class OrgIndex(ProjectOwned, Base):

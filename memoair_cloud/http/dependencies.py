@@ -71,12 +71,16 @@ AccountTenant = Annotated[Tenant, Depends(account_tenant)]
 
 
 async def project_tenant(
+    request: Request,
     tenant: AccountTenant,
     x_project_id: Annotated[str | None, Header(description="The project; needed")] = None,
     x_agent_id: Annotated[str | None, Header(description="The agent, one of the project's")] = None,
     x_user_id: Annotated[str | None, Header(description="The end user, where one is meant; UTF-8")] = None,
 ) -> Tenant:
     """What the key's account may see of the project that the request names."""
+    for name in ("X-Project-Id", "X-Agent-Id", "X-User-Id"):
+        if len(request.headers.getlist(name)) > 1:
+            raise Invalid(f"{name} is given more than once", field=name)
     project_id = _identifier("X-Project-Id", x_project_id)
     if project_id is None:
         raise Invalid("X-Project-Id is missing", field="X-Project-Id")

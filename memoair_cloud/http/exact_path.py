@@ -2,12 +2,14 @@
 
 import re
 from typing import Annotated
-from urllib.parse import unquote
+from urllib.parse import unquote, unquote_to_bytes
 
 from fastapi import Path
 from pydantic import AfterValidator
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from memoair_cloud.faults import Invalid
+from memoair_cloud.http.errors import reply
 from memoair_cloud.names import check_identifier
 
 # The slash, and what marks an encoded one.
@@ -25,10 +27,14 @@ class ExactPath:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        raw: bytes | None = scope.get("raw_path")
-        if scope["type"] == "http" and raw and _KEPT.search(raw):
+        raw: bytes = scope.get("raw_path") or b""
+        if scope["type"] == "http" and b"%" in raw:
             kept = _KEPT.sub(rb"%25\1", raw.partition(b"?")[0])
-            scope["path"] = unquote(kept.decode("latin-1"))
+            try:
+                scope["path"] = unquote_to_bytes(kept).decode()
+            except UnicodeDecodeError:  # two ids that can't be read would be taken for one
+                await reply(Invalid("the path is not valid UTF-8"))(scope, receive, send)
+                return
         await self._app(scope, receive, send)
 
 

@@ -13,6 +13,7 @@ from memoair_cloud.http.errors import reply
 
 log = logging.getLogger(__name__)
 
+_METHODS = frozenset(["GET", "POST", "PATCH", "DELETE", "PUT", "HEAD", "OPTIONS"])
 _GIVEN_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 
@@ -77,8 +78,8 @@ class Observing:
 
     def _note(self, scope: Scope, request_id: str, status: int, took_s: float) -> None:
         route = getattr(scope.get("route"), "path", "unknown")
-        # A method can be any word that a stranger sends; without a route it is not told.
-        method = scope["method"] if route != "unknown" else "unknown"
+        # A method can be any word that a stranger sends.
+        method = scope["method"] if route != "unknown" and scope["method"] in _METHODS else "unknown"
         self._metrics.requests.labels(method, route, str(status)).inc()
         self._metrics.seconds.labels(route).observe(took_s)
         fields = {

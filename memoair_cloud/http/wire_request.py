@@ -1,5 +1,6 @@
 """The body of a request: limited, unpacked, and strict JSON, before anything looks into it."""
 
+import json
 import zlib
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -18,6 +19,9 @@ from memoair_cloud.http.dependencies import admit
 MAX_EVENTS_BYTES = 16 << 20
 MAX_DOCUMENTS_BYTES = 1 << 20
 MAX_BODY_BYTES = 64 << 10
+# 500 events have some ten thousand; a body that is made of them alone would take a hundred times its size.
+_MOST_COMMAS = 500_000
+_NO_JSON = "the body is not valid JSON in UTF-8"
 _GZIP = 16 + zlib.MAX_WBITS
 
 
@@ -49,7 +53,8 @@ class WireRoute(APIRoute):
         async def handle(request: Request) -> Response:
             await run_in_threadpool(admit, request)  # a stranger's body is not worth reading
             content = await self._read(request)
-            return await answer(_WireRequest(request, content, self._decoded(content)))
+            decoded = await run_in_threadpool(self._decoded, content)  # others must not wait for a large one
+            return await answer(_WireRequest(request, content, decoded))
 
         return handle
 
@@ -85,11 +90,14 @@ class EventsRoute(WireRoute):
     max_bytes = MAX_EVENTS_BYTES
 
     def _decoded(self, content: bytes) -> Any:
-        whole = _decoded(content)  # nothing in it is broken, wherever it stands
+        if content.count(b",") > _MOST_COMMAS:
+            raise TooLarge("the body holds too many values")
         try:
             return {"events": [bytes(event) for event in _batch(content).events]}
-        except msgspec.ValidationError:
-            return whole  # it is no batch, which is told by who knows what a batch is
+        except (msgspec.ValidationError, UnicodeDecodeError):
+            return _decoded(content)  # it is no batch, which is told by who knows what a batch is
+        except (msgspec.DecodeError, RecursionError):
+            return {"events": _split(content)}
 
 
 class DocumentsRoute(WireRoute):
@@ -106,8 +114,21 @@ class _Batch(msgspec.Struct):
 _batch = msgspec.json.Decoder(_Batch).decode
 
 
+def _split(content: bytes) -> list[bytes]:
+    """The events of a batch of which one holds half a surrogate pair, which is no text but may be written in JSON."""
+    try:
+        events = json.loads(content, parse_constant=_refuse)["events"]
+        return [json.dumps(event).encode() for event in events]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise Invalid(_NO_JSON) from None
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(constant)
+
+
 def _decoded(content: bytes) -> Any:
     try:
         return msgspec.json.decode(content)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise Invalid("the body is not valid JSON in UTF-8") from None
+        raise Invalid(_NO_JSON) from None

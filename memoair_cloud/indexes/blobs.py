@@ -13,6 +13,15 @@ from memoair_cloud.faults import Unavailable
 _BLOCK = 1 << 20
 
 
+def hash_of(file: Path) -> str:
+    """The SHA-256 of what is in a file. Raises OSError."""
+    digest = hashlib.sha256()
+    with file.open("rb") as content:
+        while block := content.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
 class BlobStore:
     """A store under one URL. What is in it never changes: one name, one content."""
 
@@ -21,20 +30,14 @@ class BlobStore:
         self._files, root = fsspec.core.url_to_fs(url)
         self._root = root.rstrip("/")
 
-    def put(self, source: Path) -> str:
-        """Keep a file, and return the SHA-256 that it can be had by. Raises OSError."""
-        digest = hashlib.sha256()
-        with source.open("rb") as content:
-            while block := content.read(_BLOCK):
-                digest.update(block)
-        sha256 = digest.hexdigest()
+    def put(self, source: Path, sha256: str) -> None:
+        """Keep a file that can be had by its hash then. Raises OSError."""
         if not self.has(sha256):
             # Written beside its place and moved there whole: nobody may find the half of a file under its name.
             part = f"{self._path(sha256)}.{uuid.uuid4().hex}.part"
             self._files.makedirs(self._files._parent(part), exist_ok=True)  # noqa: SLF001 - fsspec has no public name for it
             self._files.put_file(str(source), part)
             self._files.mv(part, self._path(sha256))
-        return sha256
 
     def has(self, sha256: str) -> bool:
         """Whether there is a file of this hash. Raises OSError."""

@@ -9,7 +9,7 @@ from sqlalchemy import Engine, or_, select, update
 from sqlalchemy.orm import Session
 
 from memoair_cloud.database.models import OrgBuild, OrgDocument, OrgFile, Project
-from memoair_cloud.indexes.blobs import BlobStore
+from memoair_cloud.indexes.blobs import BlobStore, hash_of
 from memoair_cloud.moments import utc_now
 from memoair_cloud.tenancy.access import Tenant, tenant_of_project
 from memoair_cloud.tenancy.scoped import ScopedSession
@@ -44,8 +44,9 @@ def build_org_index(engine: Engine, blobs: BlobStore, project_id: str) -> int | 
         with tempfile.TemporaryDirectory(prefix="memoair-build-") as folder:
             file = Path(folder) / "org.index"
             index.merge(file, lambda: {"projectId": project_id, "orgVersion": version})
-            size = file.stat().st_size
-            sha256 = blobs.put(file)
+            size, sha256 = file.stat().st_size, hash_of(file)
+            _announce(tenant, sha256)
+            blobs.put(file, sha256)
     except OSError:
         raise  # no room, or no blob store: that will be mended, and then the next try succeeds
     except Exception as error:
@@ -91,12 +92,17 @@ def remove_old_files(engine: Engine, blobs: BlobStore) -> int:
     return len(found)
 
 
+def _announce(tenant: Tenant, sha256: str) -> None:
+    """Note that there will be a file, as one that is to go: whoever writes it may die before he says it is current."""
+    with tenant.writing() as session:
+        session.insert_new(OrgFile, [{"sha256": sha256, "replaced_at": utc_now()}])
+
+
 def _note(session: ScopedSession, version: int, sha256: str, size: int) -> None:
     now = utc_now()
     built = {"version": version, "sha256": sha256, "size": size, "built_at": now, "failure": None, "failures": 0}
     session.insert_new(OrgBuild, [{**built, "failed_version": 0}])
     session.execute(update(OrgBuild).where(OrgBuild.version < version).values(built))
-    session.insert_new(OrgFile, [{"sha256": sha256, "replaced_at": None}])
     current = select(OrgBuild.sha256).scalar_subquery()
     session.execute(
         update(OrgFile).where(OrgFile.sha256 == current).values(replaced_at=None),

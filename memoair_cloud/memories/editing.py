@@ -8,8 +8,9 @@ from sqlalchemy import select
 
 from memoair_cloud.calls.callers import locked_caller
 from memoair_cloud.cursors import Order, Page
+from memoair_cloud.database.engine import scrub
 from memoair_cloud.database.models import EndUser, Memory, MemoryChange
-from memoair_cloud.faults import Conflict, NotFound
+from memoair_cloud.faults import Conflict, Invalid, NotFound
 from memoair_cloud.memories.keeping import MemoryKeeper
 from memoair_cloud.memories.states import MemoryState
 from memoair_cloud.moments import utc_now
@@ -65,6 +66,9 @@ def correct_memory(tenant: Tenant, user_id: str, memory_id: str, correction: Cor
         memory = _told(session, user_id, memory_id)
         if memory.state != MemoryState.CURRENT:
             raise Conflict("only what holds now can be corrected; another memory has taken this one's place")
+        days = {"holds_from": memory.holds_from, "holds_until": memory.holds_until, **correction.days}
+        if days["holds_from"] and days["holds_until"] and days["holds_from"] > days["holds_until"]:
+            raise Invalid("holdsFrom is a day after holdsUntil", field="holdsFrom")
         text, value = correction.text, correction.value
         if value is None:
             value = memory.value if text is None else text
@@ -77,7 +81,8 @@ def delete_memory(tenant: Tenant, user_id: str, memory_id: str) -> datetime:
     with tenant.writing() as session:
         keeper = _keeper(session, user_id)
         keeper.delete(_told(session, user_id, memory_id))
-        return keeper.now
+    scrub(tenant.engine)
+    return keeper.now
 
 
 def history_of(tenant: Tenant, user_id: str, memory_id: str) -> Sequence[Change]:

@@ -7,19 +7,21 @@ import attrs
 from sqlalchemy import delete, func, select
 
 from memoair_cloud.calls.callers import forgotten, locked_or_new_caller
+from memoair_cloud.database.engine import scrub
 from memoair_cloud.database.models import (
     Base,
     CallerProfile,
     CallEvent,
     CallSession,
     EndUser,
+    ForgottenSession,
     ForgottenUser,
     Memory,
     MemoryChange,
     Project,
 )
 from memoair_cloud.moments import utc_now
-from memoair_cloud.names import user_digest
+from memoair_cloud.names import session_digest, user_digest
 from memoair_cloud.tenancy.access import Tenant
 from memoair_cloud.tenancy.scoped import ScopedSession
 
@@ -44,32 +46,36 @@ class Forgetting:
 def forget(tenant: Tenant, user_id: str) -> Forgetting:
     """Remove all that is kept of a caller, and what is still to be learned from it. Twice is no harm.
 
-    From now on an event that was said before this moment is refused, whenever it comes. So this is noted also for one
-    of whom nothing is known here: a device may have been offline. What is noted is a hash of his id.
+    From now on an event that was said before this moment, or in a call that was known, is refused, whenever it comes.
+    So this is noted also for one of whom nothing is known here: a device may have been offline. What is noted are
+    hashes of his id and those of his calls.
     """
     with tenant.writing() as session:
-        project = session.scalars(
-            select(Project).where(Project.id == session.scope.project_id).with_for_update(key_share=True)
-        ).one()
+        user = locked_or_new_caller(session, user_id, utc_now())  # also where there is none: who writes now must wait
         now = utc_now()
-        user = locked_or_new_caller(session, user_id, now)  # also where there is none: who writes now must wait
+        # The caller first: whoever is writing about him must not keep the whole project waiting.
+        project_id = session.scope.project_id
+        mine = select(Project).where(Project.id == project_id).with_for_update(key_share=True)
+        project = session.scalars(mine.execution_options(populate_existing=True)).one()
         removed = {name: _count(session, model, user_id) for name, model in _TABLES.items()}
         removed["queued"] = _queued(session, user_id)
         project.forgotten_version += 1
-        before = forgotten(session, user_id)
-        profile = session.get(CallerProfile, (session.scope.project_id, user_id))
-        versions = [profile.version if profile else 0, before.profile_version if before else 0]
-        noted = before or ForgottenUser(
-            project_id=session.scope.project_id, digest=user_digest(session.scope.project_id, user_id)
+        noted = forgotten(session, user_id) or ForgottenUser(
+            project_id=project_id, digest=user_digest(project_id, user_id)
         )
-        noted.forgotten_at, noted.version = now, project.forgotten_version
-        noted.memory_version, noted.profile_version = user.memory_version + 1, max(versions) + 1
+        noted.version = project.forgotten_version
+        noted.forgotten_at = max(now, user.last_seen_at)  # a machine's clock may be ahead a little
+        noted.memory_version, noted.profile_version = user.memory_version + 1, user.profile_version + 1
         session.add(noted)
+        calls = session.scalars(select(CallSession.id).where(CallSession.user_id == user_id)).all()
+        session.insert_new(ForgottenSession, [{"digest": session_digest(project_id, user_id, call)} for call in calls])
         session.flush()
         session.expunge_all()
         # Whatever refers to the caller goes with his row.
         session.execute(delete(EndUser).where(EndUser.id == user_id))
-        return Forgetting(user_id, now, removed)
+        receipt = Forgetting(user_id, noted.forgotten_at, removed)
+    scrub(tenant.engine)
+    return receipt
 
 
 def _count(session: ScopedSession, model: Any, user_id: str) -> int:

@@ -8,8 +8,9 @@ from enum import Enum
 from typing import Any
 
 import attrs
-from sqlalchemy import ColumnElement, Engine, and_, or_, select
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import ColumnElement, Engine, Select, and_, or_, select
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
 from memoair_cloud.calls.callers import locked_caller
@@ -18,6 +19,7 @@ from memoair_cloud.consolidation import Extraction, Extractor, Turn
 from memoair_cloud.database.models import CallEvent, CallSession, EndUser
 from memoair_cloud.memories.keeping import MemoryKeeper
 from memoair_cloud.moments import utc_now
+from memoair_cloud.names import MAX_NAME_CHARS, sound_text
 from memoair_cloud.tenancy.access import Tenant, tenant_of_project
 from memoair_cloud.tenancy.scoped import ScopedSession
 
@@ -65,7 +67,7 @@ class Learner:
         began_at = time.monotonic()
         try:
             outcome, extraction = self._learn(tenant, claim)
-        except DBAPIError:
+        except (OperationalError, InterfaceError, PoolTimeout):
             raise  # the database is gone: nothing can be noted, and the claim runs out
         except Exception as error:  # noqa: BLE001 - one call that can't be read must not stop those behind it
             _note_failure(tenant, claim, error)
@@ -88,7 +90,7 @@ class Learner:
         extraction = self.extractor.extract(turns)  # may take a minute, so in no transaction
         with tenant.writing() as session:
             user = locked_caller(session, claim.user_id)
-            call = _claimed(session, claim)
+            call = session.scalar(_claimed(claim).with_for_update(key_share=True))
             if user is None or call is None:
                 return Learned.OVERTAKEN, extraction
             MemoryKeeper(session, user, utc_now(), extraction.extractor).relearn(claim.session_id, extraction.facts)
@@ -114,19 +116,21 @@ def _claim(tenant: Tenant, due: ColumnElement[bool]) -> _Claim | None:
         call = session.scalar(first.with_for_update(skip_locked=True, key_share=True))
         if call is None:
             return None
+        if call.claimed_until is not None:  # whoever had it did not come back: died of it, or needs too long
+            call.failures, call.failure = call.failures + 1, "Lost"
         call.claimed_until = utc_now() + _CLAIM
         return _Claim(call.user_id, call.id, call.claimed_until)
 
 
-def _claimed(session: ScopedSession, claim: _Claim) -> CallSession | None:
+def _claimed(claim: _Claim) -> "Select[CallSession]":
     """The call, if the claim still holds."""
     mine = select(CallSession).where(CallSession.user_id == claim.user_id, CallSession.id == claim.session_id)
-    return session.scalar(mine.where(CallSession.claimed_until == claim.until).with_for_update(key_share=True))
+    return mine.where(CallSession.claimed_until == claim.until)
 
 
 def _turns(session: ScopedSession, claim: _Claim) -> tuple[Sequence[Turn], int]:
     """All that was said in a call so far, and how many events that is."""
-    call = _claimed(session, claim)
+    call = session.scalar(_claimed(claim))
     user = session.get(EndUser, (session.scope.project_id, claim.user_id))
     if call is None or user is None:
         return (), 0
@@ -136,7 +140,7 @@ def _turns(session: ScopedSession, claim: _Claim) -> tuple[Sequence[Turn], int]:
         CallEvent.type == EventType.TURN.value,
     )
     turns = session.scalars(wanted.order_by(CallEvent.seq, CallEvent.id))
-    caller, agent = user.name or "", _name(call.details.get("assistantName"))
+    caller, agent = _name(user.name), _name(call.details.get("assistantName"))
     return [_turn(event, number, caller, agent) for number, event in enumerate(turns)], call.event_count
 
 
@@ -147,8 +151,8 @@ def _turn(event: CallEvent, number: int, caller: str, agent: str) -> Turn:
         event_id=event.id,
         session_id=event.session_id,
         number=number,
-        user_text=event.payload["userText"],
-        assistant_text=event.payload["assistantText"],
+        user_text=sound_text(event.payload["userText"]),
+        assistant_text=sound_text(event.payload["assistantText"]),
         said_at=event.occurred_at,
         caller=caller,
         agent=own or agent,
@@ -156,7 +160,7 @@ def _turn(event: CallEvent, number: int, caller: str, agent: str) -> Turn:
 
 
 def _name(value: object) -> str:
-    return value if isinstance(value, str) else ""
+    return sound_text(value)[:MAX_NAME_CHARS] if isinstance(value, str) else ""
 
 
 def _note_failure(tenant: Tenant, claim: _Claim, error: Exception) -> None:
@@ -164,7 +168,7 @@ def _note_failure(tenant: Tenant, claim: _Claim, error: Exception) -> None:
     kind = type(error).__name__
     log.error("a call can't be learned from", extra={"action": "learning_failed", "fields": {"error": kind}})
     with tenant.writing() as session:
-        call = _claimed(session, claim)
+        call = session.scalar(_claimed(claim).with_for_update(key_share=True))
         if call is not None:
             call.failures += 1
             call.claimed_until, call.failure = None, kind

@@ -33,12 +33,12 @@ def versions_of(session: ScopedSession, user_id: str) -> Versions:
     """The versions of a caller, also of one who was forgotten, or of whom nothing is known yet."""
     before = forgotten(session, user_id)
     key = session.scope.project_id, user_id
-    user, profile = session.get(EndUser, key), session.get(CallerProfile, key)
+    user = session.get(EndUser, key)
     reached = (before.memory_version, before.profile_version) if before else (0, 0)
     return Versions(
         memory=user.memory_version if user else reached[0],
         floor=user.memory_floor if user else reached[0],
-        profile=profile.version if profile else reached[1],
+        profile=user.profile_version if user else reached[1],
         forgotten_at=before.forgotten_at if before else None,
     )
 
@@ -80,9 +80,11 @@ def project_permanent(
         start = since if since is not None and is_delta else 0
         wanted = select(CallEvent).where(CallEvent.user_id == user_id, CallEvent.type.in_(_TOLD_EVENTS))
         in_order = wanted.order_by(CallEvent.version, CallEvent.session_id, CallEvent.seq, CallEvent.id)
-        rows, upto = changed(session, in_order, CallEvent.version, start, versions.memory, most)
-        of_caller = select(Memory).where(Memory.user_id == user_id, Memory.version > start, Memory.version <= upto)
-        memories = session.scalars(of_caller.order_by(Memory.version, Memory.id)).all()
+        rows, upto = changed(session, in_order, CallEvent.version, CallEvent.payload, start, versions.memory, most)
+        of_caller = select(Memory).where(Memory.user_id == user_id, Memory.version <= upto)
+        learned = of_caller.order_by(Memory.version, Memory.id)
+        memories, upto = changed(session, learned, Memory.version, Memory.text, start, upto, most)
+        rows = [row for row in rows if row.version <= upto]
         told = {
             "events": [_event(row) for row in rows],
             "facts": [_fact(row) for row in memories if row.state == MemoryState.CURRENT],
@@ -97,7 +99,9 @@ def project_permanent(
         }
 
 
-def forgotten_since(tenant: Tenant, since: int | None, held: int | None) -> dict[str, Any] | None:
+def forgotten_since(
+    tenant: Tenant, since: int | None, held: int | None, most: int = PAGE_ROWS
+) -> dict[str, Any] | None:
     """Which callers of the project were forgotten after a version; None where nobody was."""
     with tenant.reading() as session:
         version: int = session.scalars(
@@ -106,11 +110,10 @@ def forgotten_since(tenant: Tenant, since: int | None, held: int | None) -> dict
         if version in (since, held):
             return None
         after = since if since is not None and since < version else 0
-        rows = session.scalars(
-            select(ForgottenUser).where(ForgottenUser.version > after).order_by(ForgottenUser.version)
-        )
+        wanted = select(ForgottenUser).order_by(ForgottenUser.version, ForgottenUser.digest)
+        rows, upto = changed(session, wanted, ForgottenUser.version, ForgottenUser.digest, after, version, most)
         users = [{"digest": row.digest, "forgottenAt": iso(row.forgotten_at)} for row in rows]
-        return {"version": version, "users": users}
+        return {"version": upto, "more": upto < version, "users": users}
 
 
 def _event(row: CallEvent) -> dict[str, Any]:

@@ -30,7 +30,7 @@ def project_org(
         if not is_delta:
             wanted = wanted.where(OrgDocument.deleted_at.is_(None))
         start = since if since is not None and is_delta else 0
-        rows, upto = changed(session, wanted, OrgDocument.version, start, latest, most)
+        rows, upto = changed(session, wanted, OrgDocument.version, OrgDocument.text, start, latest, most)
         live = [row for row in rows if row.deleted_at is None]
         gone = [row for row in rows if row.deleted_at is not None]
         hashed = [

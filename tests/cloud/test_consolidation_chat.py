@@ -94,8 +94,9 @@ def extractor(model: Model, timeout_s: float = 20.0, attempts: int = 3) -> ChatE
 
 
 def test_what_the_model_finds_becomes_facts_with_their_source(model: Model) -> None:
-    model.says(json.dumps({"facts": [FACT, {**FACT, "kind": "commitment", "turn": 1}]}))
-    extraction = extractor(model).extract(turns(*SAID))
+    promised = [{**FACT, "kind": "commitment", "turn": turn} for turn in (1, 2)]
+    model.says(json.dumps({"facts": [FACT, *promised]}))
+    extraction = extractor(model).extract(turns(SAID[0], (SAID[1], "I will call you."), "You promised me money."))
     assert (extraction.extractor, extraction.failure) == ("chat", None)
     relation, commitment = extraction.facts
     assert (relation.kind, relation.subject, relation.event_id) == (Kind.RELATION, "caller", "call-1-0")

@@ -1,5 +1,6 @@
 """What is learned from what a caller says, and, more often, what is not."""
 
+import time
 from datetime import date, datetime, timezone
 
 import pytest
@@ -279,7 +280,7 @@ def test_the_caller_of_whom_no_name_is_known_is_called_the_caller() -> None:
 
 def test_the_calls_to_the_shop_are_understood() -> None:
     first = consolidated([], example_call("returns-call-1"), RuleExtractor())
-    second = consolidated(first.facts, example_call("returns-call-2"), RuleExtractor(), profile=first.profile)
+    second = consolidated(first.facts, example_call("returns-call-2"), RuleExtractor())
     assert [fact.text for fact in second.facts if fact.is_current] == [
         "The caller's name is Dana Whitlock.",
         "Dana is at their mum's on Wednesday 4 March 2026.",
@@ -302,7 +303,7 @@ def test_the_calls_to_the_clinic_are_understood() -> None:
         "Gerald is allergic to sticky tape they use for strapping.",
         "Gerald's daughter is called Abena.",
     ]
-    second = consolidated(first.facts, example_call("clinic-call-2"), RuleExtractor(), profile=first.profile)
+    second = consolidated(first.facts, example_call("clinic-call-2"), RuleExtractor())
     assert [fact.text for fact in second.facts if fact not in first.facts and fact.is_current] == [
         "Gerald's son is called Kofi."
     ]
@@ -330,3 +331,18 @@ def test_any_text_is_read_at_any_time(said: list[str], at: datetime) -> None:
     assert {fact.event_id for fact in facts} <= {turn.event_id for turn in call}
     assert all(fact.text.strip() and fact.attribute for fact in facts)
     assert RuleExtractor().extract(call[::-1]).facts == facts
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *("would you like a text or ", "shall we send call or ", "allergy ", "your name ", "my every -", "- ", ", "),
+        *("A'", "I ", "no, ", "a dot a at a ", "five double ", "555-", "in 2 weeks ", "i like a and "),
+    ],
+)
+def test_no_words_keep_who_reads_them_for_long(words: str) -> None:
+    long = words * 8_000
+    said = [(long, long), (f"no wait {long}"[:1_990], long), ("Yes.", long), ("Peanuts, a text, Ana.", "")]
+    began_at = time.monotonic()
+    RuleExtractor().extract(turns(*said * 5))
+    assert time.monotonic() - began_at < 5  # a twentieth of it here; some took minutes

@@ -118,3 +118,26 @@ def test_an_upgrade_from_the_first_tables_keeps_what_is_there_and_learns_from_it
         assert client.ok("GET", "/v1/voice-sdk/bootstrap")["orgFile"]["version"] == 1
         assert client.send(turn("e1"), turn("e2", seq=3))["accepted"] == ["e2"]
         assert client.ok("DELETE", client.path)["removed"]["events"] == 2
+
+
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "America/New_York"])
+def test_the_first_and_the_last_moment_can_be_read_whatever_the_databases_time_zone(
+    new_database: Callable[[], str], folder: Path, zone: str
+) -> None:
+    url = Settings(database_url=new_database()).database_url
+    engine = make_engine(url)
+    if engine.dialect.name == "postgresql":
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(text(f"ALTER DATABASE {engine.url.database} SET timezone TO '{zone}'"))
+    engine.dispose()
+    with running(url, folder) as cloud:
+        client = cloud.tenant()
+        moments = ["0001-01-01T00:30:00Z", "9999-12-31T23:30:00Z", "1969-12-31T23:59:59.999999Z"]
+        events = [turn(f"e{number}", seq=number, occurredAt=moment) for number, moment in enumerate(moments)]
+        assert client.send(*events)["accepted"] == ["e0", "e1", "e2"]
+        told = {event["eventId"]: event["occurredAt"] for event in client.events("call-1")}
+        assert (told["e0"], told["e2"]) == (moments[0], moments[2])
+        client.call_of("one", "I live in Lisbon.")
+        cloud.work()
+        assert [memory["text"] for memory in client.memories()] == ["Ana lives in Lisbon."]
+        assert client.ok("DELETE", client.path)["removed"]["events"] == 6

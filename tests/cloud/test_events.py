@@ -114,6 +114,10 @@ BAD: dict[str, Any] = {
     "words that are a number": turn("x", payload={"turnId": "t", "userText": 5, "assistantText": ""}),
     "a start for somebody else": session_start("x", payload={"user": {"id": "another"}}),
     "a start whose user is a text": session_start("x", payload={"user": "Ana"}),
+    "an id that begins with a space": turn(" x"),
+    "an id that is a way up": turn(".."),
+    "more than a runtime takes": turn("x", said="x" * 1_200_000),
+    "nested without a floor": turn("x", payload={**turn("x")["payload"], "deep": json.loads("[" * 90 + "]" * 90)}),
 }
 
 
@@ -228,9 +232,7 @@ WRONG = {
     "no json": b"{",
     "no object": b"[]",
     "nothing": b"",
-    "no utf-8": b'{"events": ["\xff"]}',
     "not a number": b'{"events": [NaN]}',
-    "half a pair": b'{"events": ["\\ud800"]}',
     "no events": b"{}",
     "events that are none": b'{"events": {}}',
     "without a floor": b'{"events": ' + b"[" * 5_000 + b"]" * 5_000 + b"}",
@@ -241,6 +243,38 @@ WRONG = {
 def test_a_body_that_is_no_batch_is_refused(client: Client, body: bytes) -> None:
     assert client.refused("POST", PATH, body) == (422, "cloud.invalid")
     assert client.refused("POST", PATH, body, Content_Encoding="gzip") == (422, "cloud.invalid")
+
+
+@pytest.mark.parametrize(
+    "words", [b"\xff", b"\\ud800", b'", "n": 1e400, "m": "'], ids=["no utf-8", "half a pair", "endless"]
+)
+def test_words_that_can_not_be_read_concern_no_other_event(client: Client, words: bytes) -> None:
+    whole = json.dumps(turn("bad", said="WORDS")).encode().replace(b"WORDS", words)
+    body = b'{"events": [%b, %b, %b]}' % (json.dumps(turn("a")).encode(), whole, json.dumps(turn("b", seq=3)).encode())
+    receipt = client.ok("POST", PATH, body)
+    assert receipt["accepted"] == ["a", "b"]
+    assert [refused["code"] for refused in receipt["rejected"]] == ["cloud.invalid"]
+
+
+def test_a_body_of_too_many_values_is_refused_before_it_is_unfolded(client: Client) -> None:
+    body = gzip.compress(b'{"events": [' + b"[]," * 1_000_000 + b"[]]}")
+    assert client.refused("POST", PATH, body, Content_Encoding="gzip") == (413, "cloud.batch_too_large")
+
+
+def test_an_event_that_came_twice_in_a_batch_and_is_refused_is_no_duplicate(client: Client) -> None:
+    client.ok("DELETE", client.path)
+    receipt = client.send(turn("x"), turn("x"))
+    assert (receipt["accepted"], receipt["duplicate"]) == ([], [])
+    assert [refused["eventId"] for refused in receipt["rejected"]] == ["x", "x"]
+
+
+def test_of_a_start_and_an_end_at_once_the_end_counts_in_whatever_order(client: Client) -> None:
+    for number, events in enumerate([[0, 1], [1, 0]]):
+        call = [session_start("s", f"call-{number}", 5), session_end("e", f"call-{number}", 5)]
+        for place in events:
+            client.send({**call[place], "eventId": f"{number}-{place}"})
+    ((_, sessions),) = told(client)
+    assert [session["endedAt"] for session in sessions] == [DAY, DAY]
 
 
 def test_half_of_a_packed_body_is_refused(client: Client) -> None:

@@ -4,15 +4,19 @@ import hashlib
 import threading
 from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
 from sqlalchemy import select
 from support.clouds import Client, RunningCloud, running, session_start, turn
 
 from memoair_cloud.consolidation import Extraction, RuleExtractor, Turn
 from memoair_cloud.database.models import Base
+from memoair_cloud.http.routes import projections as routes
 from memoair_cloud.memories.learning import Learned, Learner
+from memoair_cloud.projections.callers import forgotten_since
 
 FORGOTTEN = "/v1/voice-sdk/projections/forgotten"
 PERMANENT = "/v1/voice-sdk/projections/permanent"
@@ -90,7 +94,7 @@ def test_devices_hear_who_was_forgotten_and_drop_what_they_hold(cloud: RunningCl
     held = client.ok("GET", PERMANENT)["version"], client.ok("GET", PROFILE)["version"]
     before = client.ok("GET", "/v1/voice-sdk/bootstrap")
     assert (before["permanentManifestVersion"], before["profileVersion"], before["forgottenAt"]) == (*held, None)
-    assert client.ok("GET", FORGOTTEN) == {"version": 0, "users": []}
+    assert client.ok("GET", FORGOTTEN) == {"version": 0, "more": False, "users": []}
     forgotten_at = client.ok("DELETE", client.path)["forgottenAt"]
 
     after = client.ok("GET", "/v1/voice-sdk/bootstrap")
@@ -99,7 +103,7 @@ def test_devices_hear_who_was_forgotten_and_drop_what_they_hold(cloud: RunningCl
     project = client.identity["project"]
     digest = hashlib.sha256(b"\0".join([project.encode(), b"0xab12"])).hexdigest()
     told = client.ok("GET", f"{FORGOTTEN}?since=0")
-    assert told == {"version": 1, "users": [{"digest": digest, "forgottenAt": forgotten_at}]}
+    assert told == {"version": 1, "more": False, "users": [{"digest": digest, "forgottenAt": forgotten_at}]}
     assert client.call("GET", f"{FORGOTTEN}?since=1").status == 304
 
     for reborn in (False, True):
@@ -159,12 +163,43 @@ def test_a_call_that_is_being_learned_from_when_its_caller_is_forgotten_teaches_
     assert not [row for row in rows_of(cloud, client) if "Lisbon" in row or "0xab12" in row]
 
 
-def test_a_sqlite_file_does_not_hold_what_was_deleted(tmp_path: Path) -> None:
+def test_a_call_that_was_known_is_over_whatever_its_machines_clock_says(cloud: RunningCloud, client: Client) -> None:
+    ahead = (datetime.now(timezone.utc) + timedelta(minutes=4)).isoformat()
+    far_ahead = (datetime.now(timezone.utc) + timedelta(days=400)).isoformat()
+    said = [turn("a", occurredAt=ahead), turn("b", seq=3, occurredAt=far_ahead)]
+    assert client.send(*said)["accepted"] == ["a", "b"]
+    assert moment(client.events("call-1")[1]["occurredAt"]) < datetime.now(timezone.utc)
+    client.ok("DELETE", client.path)
+    receipt = client.send(*said, turn("c", seq=4, occurredAt=in_an_hour()))
+    assert [each["code"] for each in receipt["rejected"]] == ["cloud.forgotten"] * 3
+    assert client.ok("GET", "/v1/voice-sdk/users")["users"] == []
+
+
+def test_many_who_were_forgotten_come_in_pages(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(routes, "forgotten_since", partial(forgotten_since, most=2))
+    for number in range(5):
+        client.ok("DELETE", f"/v1/voice-sdk/users/u{number}")
+    found, since, pages = [], 0, 0
+    while (answer := client.call("GET", f"{FORGOTTEN}?since={since}")).status == 200:
+        found += [each["digest"] for each in answer.body["users"]]
+        since, pages = answer.body["version"], pages + 1
+        assert answer.body["more"] == (since < 5)
+    assert (len(set(found)), len(found), pages) == (5, 5, 3)
+
+
+def test_a_sqlite_file_and_its_log_do_not_hold_what_was_deleted(tmp_path: Path) -> None:
+    def words() -> bytes:
+        return b"".join(file.read_bytes() for file in tmp_path.glob("cloud.db*"))
+
     with running(f"sqlite:///{tmp_path / 'cloud.db'}", tmp_path / "cloud") as cloud:
         client = cloud.tenant()
-        client.call_of("one", "The secret word is Rumpelstiltskin.")
+        client.call_of("one", "The secret word is Rumpelstiltskin.", "I live in Lisbon.")
+        cloud.work()
+        assert b"Rumpelstiltskin" in words()
         client.ok("DELETE", client.path)
-    assert b"Rumpelstiltskin" not in b"".join(file.read_bytes() for file in tmp_path.glob("cloud.db*"))
+        assert b"Rumpelstiltskin" not in words()
+        assert b"Lisbon" not in words()
+    assert b"0xab12" not in words()
 
 
 def moment(text: str) -> datetime:

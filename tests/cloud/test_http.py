@@ -2,11 +2,13 @@
 
 import json
 import logging
+import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 import schemathesis
+import urllib3
 from hypothesis import HealthCheck, given, settings
 from sqlalchemy.exc import OperationalError
 from support.clouds import Client, RunningCloud, running, turn
@@ -26,9 +28,33 @@ def test_what_is_no_endpoint_is_told_in_the_envelope(client: Client) -> None:
     assert answer.headers["allow"] == "POST"
 
 
-@pytest.mark.parametrize("headers", [{"X_Project_Id": "a\tb"}, {"X_Agent_Id": "x" * 513}, {"X_User_Id": ""}])
+@pytest.mark.parametrize(
+    "headers", [{"X_Project_Id": "a\tb"}, {"X_Agent_Id": "x" * 513}, {"X_User_Id": ""}, {"X_User_Id": ".."}]
+)
 def test_a_header_that_can_be_no_identifier_is_refused(client: Client, headers: dict[str, str]) -> None:
     assert client.refused("GET", "/v1/voice-sdk/users", **headers) == (422, "cloud.invalid")
+
+
+def test_who_is_meant_is_said_once(client: Client) -> None:
+    headers = urllib3.HTTPHeaderDict(
+        {"Authorization": f"Bearer {client.key}", "X-Project-Id": client.identity["project"]}
+    )
+    headers.add("X-User-Id", "one")
+    headers.add("X-User-Id", "other")
+    answer = urllib3.request("GET", client.url + "/v1/voice-sdk/projections/profile", headers=headers, retries=False)
+    assert (answer.status, answer.json()["error"]["code"]) == (422, "cloud.invalid")
+
+
+@pytest.mark.parametrize("user", ["%FF", "%20x", "x%20", "%2E%2E", "a%00b"])
+def test_a_path_that_names_nobody_is_refused(client: Client, user: str) -> None:
+    with socket.create_connection(("127.0.0.1", int(client.url.rpartition(":")[2])), timeout=10) as connection:
+        head = f"DELETE /v1/voice-sdk/users/{user} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+        connection.sendall(
+            f"{head}Authorization: Bearer {client.key}\r\nX-Project-Id: {client.identity['project']}\r\n\r\n".encode()
+        )
+        answer = b"".join(iter(lambda: connection.recv(1 << 16), b""))
+    assert answer.startswith(b"HTTP/1.1 422 ")
+    assert b"cloud.invalid" in answer
 
 
 def test_the_project_has_to_be_named(client: Client) -> None:
@@ -74,6 +100,7 @@ def test_metrics_do_not_grow_with_what_strangers_ask(cloud: RunningCloud) -> Non
     stranger = Client(cloud.url)
     for number in range(3):
         stranger.call(f"ODD{number}", f"/v1/odd{number}")
+        stranger.call(f"ODD{number}", "/healthz")
     told = stranger.ok("GET", "/metrics").decode()
 
     assert "odd" not in told.lower()

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 from support.clouds import Client, RunningCloud
 from support.waiting import eventually
 
 from memoair_cloud.consolidation import RuleExtractor
-from memoair_cloud.database.models import OrgBuild
+from memoair_cloud.database.models import OrgBuild, OrgFile
 from memoair_cloud.indexes import builder
 from memoair_cloud.indexes.blobs import BlobStore
 from memoair_cloud.memories.learning import Learner
@@ -158,11 +158,11 @@ def test_a_build_that_fails_is_tried_again(cloud: RunningCloud, client: Client) 
     class Broken(BlobStore):
         left = 1
 
-        def put(self, source: Any) -> str:
+        def put(self, source: Any, sha256: str) -> None:
             if self.left:
                 self.left -= 1
                 raise OSError("the disk is full")
-            return super().put(source)
+            super().put(source, sha256)
 
     blobs = Broken(cloud.services.blobs.url)
     queue = WorkQueue(cloud.services.engine, blobs, a_learner(cloud), retry_delay_s=0)
@@ -194,6 +194,27 @@ def test_a_file_that_was_replaced_goes_a_while_later_and_what_was_deleted_with_i
     assert files() == [404, 200]
     assert not cloud.services.blobs.has(hashes[0])
     assert client.refused("GET", f"/v1/voice-sdk/projections/org/file/{'0' * 64}") == (404, "cloud.not_found")
+
+
+def test_a_file_of_a_worker_that_died_before_it_was_noted_goes_too(
+    cloud: RunningCloud, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*_: Any) -> None:
+        raise SystemExit
+
+    create(client, document("boots", "This was deleted."))
+    with monkeypatch.context() as patch:
+        patch.setattr(builder, "_note", die)
+        with pytest.raises(SystemExit):
+            builder.build_org_index(cloud.services.engine, cloud.services.blobs, client.identity["project"])
+    with Session(cloud.services.engine) as session:
+        mine = select(OrgFile.sha256).where(OrgFile.project_id == client.identity["project"])
+        sha256 = session.scalars(mine).one()
+    assert cloud.services.blobs.has(sha256)
+    client.ok("DELETE", "/v1/voice-sdk/index/faq/documents/boots")
+    monkeypatch.setattr(builder, "KEPT_AFTER", timedelta(0))
+    cloud.work()
+    assert not cloud.services.blobs.has(sha256)
 
 
 def test_documents_that_can_not_be_indexed_are_let_alone_after_some_tries_until_they_change(

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Any
 from urllib.parse import quote
 
@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from support.clouds import Client, RunningCloud, session_end, session_start, turn
 
 from memoair_cloud.consolidation import Extraction, RuleExtractor, Turn
-from memoair_cloud.database.models import CallSession, Memory, MemoryChange
+from memoair_cloud.database.models import CallEvent, CallSession, Memory, MemoryChange
 from memoair_cloud.memories import learning
 from memoair_cloud.memories.learning import Learned, Learner
 
@@ -23,6 +23,10 @@ PROFILE = "/v1/voice-sdk/projections/profile"
 
 def texts(memories: Sequence[Any]) -> list[str]:
     return [memory["text"] for memory in memories]
+
+
+def now() -> str:
+    return datetime.now(timezone.utc).isoformat()
 
 
 def learner(cloud: RunningCloud, extractor: Any = None, idle_s: float = 3_600) -> Learner:
@@ -53,7 +57,7 @@ def test_what_was_said_in_a_call_is_known_when_it_is_over(cloud: RunningCloud, c
     }
     assert client.ok("GET", f"{MEMORIES}/{memory['memoryId']}") == memory
     profile = client.ok("GET", PROFILE)
-    assert (profile["version"], profile["summary"], profile["name"]) == (1, "Ana lives in Lisbon.", "Ana")
+    assert (profile["version"], profile["summary"], profile["name"]) == (2, "Ana lives in Lisbon.", "Ana")
     assert profile["attributes"] == {memory["attribute"]: "Lisbon"}
 
 
@@ -276,10 +280,7 @@ def test_a_memory_that_was_deleted_leaves_no_words_and_is_not_learned_again(
         ("corrected", None),
         ("deleted", None),
     ]
-    with Session(cloud.services.engine) as session:
-        mine = [model.project_id == client.identity["project"] for model in (Memory, MemoryChange)]
-        rows = [*session.scalars(select(Memory).where(mine[0])), *session.scalars(select(MemoryChange).where(mine[1]))]
-        assert not [row for row in rows if "Lisbon" in repr(vars(row))]
+    assert "Lisbon" not in str(words_of(cloud, client))
 
 
 def test_what_a_deleted_memory_had_closed_holds_again(cloud: RunningCloud, client: Client) -> None:
@@ -295,7 +296,19 @@ def test_what_a_deleted_memory_had_closed_holds_again(cloud: RunningCloud, clien
 
 @pytest.mark.parametrize(
     "body",
-    [{}, {"text": ""}, {"text": None}, {"text": 5}, {"text": "x" * 1_001}, {"holdsFrom": "soon"}, {"words": "x"}],
+    [
+        {},
+        {"text": ""},
+        {"text": None},
+        {"value": None},
+        {"text": 5},
+        {"text": "x" * 1_001},
+        {"holdsFrom": "soon"},
+        {"holdsFrom": 86_400},
+        {"holdsFrom": "2026-03-02", "holdsUntil": "2026-03-01"},
+        {"words": "x"},
+        {"text": "x", "words": "x"},
+    ],
 )
 def test_a_correction_that_says_nothing_is_refused(cloud: RunningCloud, client: Client, body: Any) -> None:
     client.call_of("one", "I live in Lisbon.")
@@ -303,6 +316,164 @@ def test_a_correction_that_says_nothing_is_refused(cloud: RunningCloud, client: 
     [memory] = client.memories()
     assert client.refused("PATCH", f"{MEMORIES}/{memory['memoryId']}", body) == (422, "cloud.invalid")
     assert client.memories() == [memory]
+
+
+def test_a_correction_of_what_was_said_twice_corrects_it_everywhere(cloud: RunningCloud, client: Client) -> None:
+    client.call_of("one", "My son is called Tom.", "I live in Berlin.", day="2026-03-01")
+    client.call_of("two", "My son is called Tom.", "I live in Berlin.", day="2026-03-02")
+    cloud.work()
+    berlin, tom = sorted(client.memories(), key=lambda each: each["kind"])
+    assert texts([berlin, tom]) == ["Ana lives in Berlin.", "Ana's son is called Tom."]
+    tim = client.ok("PATCH", f"{MEMORIES}/{tom['memoryId']}", {"text": "Ana's son is called Tim.", "value": "Tim"})
+    until = client.ok("PATCH", f"{MEMORIES}/{berlin['memoryId']}", {"holdsUntil": "2099-05-31"})
+    client.call_of("three", "My son is called Tom.", day="2026-03-03")  # that was said before, too, and comes now
+    cloud.work()
+
+    assert sorted(texts(client.memories(history="true"))) == ["Ana lives in Berlin.", "Ana's son is called Tim."]
+    told = {memory["memoryId"]: memory for memory in client.memories()}
+    assert told == {tim["memoryId"]: tim, until["memoryId"]: until}
+    assert (until["holdsUntil"], client.ok("GET", PROFILE)["attributes"]["son"]) == ("2099-05-31", ["Tim"])
+    again = client.ok("PATCH", f"{MEMORIES}/{tim['memoryId']}", {"text": "Ana's son is called Timo.", "value": "Timo"})
+    assert again["memoryId"] in {memory["memoryId"] for memory in client.memories()}
+
+
+def test_what_was_said_twice_is_deleted_everywhere_and_also_where_it_comes_late(
+    cloud: RunningCloud, client: Client
+) -> None:
+    for number in range(2):
+        client.call_of(f"call-{number}", "I am allergic to peanuts.", "I like tea.", day=f"2026-03-0{number + 1}")
+    cloud.work()
+    allergy = next(each for each in client.memories() if "peanuts" in each["text"])
+    client.ok("DELETE", f"{MEMORIES}/{allergy['memoryId']}")
+    assert texts(client.memories(history="true")) == ["Ana likes tea."]
+    client.call_of("late", "I am allergic to peanuts.", day="2026-03-05")
+    cloud.work()
+    assert texts(client.memories(history="true")) == ["Ana likes tea."]
+
+    client.send(  # what is said after it was deleted is another matter
+        session_start("s", "new", occurredAt=now()),
+        turn("t", "new", said="I am allergic to peanuts.", occurredAt=now()),
+        session_end("e", "new", occurredAt=now()),
+    )
+    cloud.work()
+    assert sorted(texts(client.memories())) == ["Ana is allergic to peanuts.", "Ana likes tea."]
+
+
+def test_a_turn_teaches_no_more_what_was_deleted_also_where_it_is_read_in_another_way(
+    cloud: RunningCloud, client: Client
+) -> None:
+    client.send(session_start("s"), turn("t", said="My name is Ana."), session_end("e"))
+    cloud.work()
+    [name] = client.memories()
+    client.ok("DELETE", f"{MEMORIES}/{name['memoryId']}")
+    client.send(session_start("again", seq=3, name="Ana Silva"))  # now the turn tells of "Ana Silva"
+    cloud.work()
+    assert client.memories(history="true") == []
+
+
+def test_words_go_with_the_memory_also_from_others_and_from_the_history_of_what_is_told_no_more(
+    cloud: RunningCloud, client: Client
+) -> None:
+    client.call_of("one", "My mobile number is 555-010-4477.", "No wait, sorry, 555-019-8822.")
+    client.send(
+        session_start("s", "two"),
+        turn("t", "two", said="I'm flying to Lisbon on Wednesday."),
+        turn("u", "two", 3, "I like tea."),
+        session_end("e", "two"),
+    )
+    client.call_of("three", "I'm flying to Lisbon on Friday.", day="2026-03-03")
+    cloud.work()
+    for gone in ("4477", "Friday"):
+        memory = next(each for each in client.memories(history="true") if gone in each["text"])
+        client.ok("DELETE", f"{MEMORIES}/{memory['memoryId']}")
+        assert gone not in str(words_of(cloud, client))
+
+
+def words_of(cloud: RunningCloud, client: Client) -> list[Any]:
+    """All rows of memories and their changes."""
+    with Session(cloud.services.engine) as session:
+        return [
+            vars(row)
+            for model in (Memory, MemoryChange)
+            for row in session.scalars(select(model).where(model.project_id == client.identity["project"]))
+        ]
+
+
+def test_of_what_a_call_does_not_tell_any_more_no_words_are_left(cloud: RunningCloud, client: Client) -> None:
+    client.send(session_start("s"), turn("a", seq=2, said="My number is 555-010-4477."), session_end("e"))
+    cloud.work()
+    [phone] = client.memories()
+    client.call_of("later", "My number is 555-010-9999.", day="2026-03-05")  # closes it, which is noted with its words
+    cloud.work()
+    assert "4477" in str(client.ok("GET", f"{MEMORIES}/{phone['memoryId']}/history"))
+    with Session(cloud.services.engine) as session, session.begin():
+        said = {"turnId": "t", "userText": "Good morning.", "assistantText": ""}  # as if another rule read it now
+        mine = CallEvent.project_id == client.identity["project"], CallEvent.id == "a"
+        session.execute(update(CallEvent).where(*mine).values(payload=said))
+    client.send(turn("b", seq=3, said="Good bye."))
+    cloud.work()
+    assert "4477" not in str(words_of(cloud, client))
+    assert client.refused("GET", f"{MEMORIES}/{phone['memoryId']}") == (404, "cloud.not_found")
+
+
+def test_who_calls_reaches_the_devices_also_where_nothing_was_learned(client: Client) -> None:
+    versions = []
+    for number, name in enumerate(["Ana", "Ana", "Anastasia"]):
+        client.send(
+            session_start(f"s{number}", f"call-{number}", name=name, occurredAt=f"2026-03-0{number + 1}T09:00:00Z")
+        )
+        profile = client.ok("GET", PROFILE)
+        versions.append(profile["version"])
+        assert profile["name"] == name
+    assert versions == [1, 1, 2]
+    assert client.ok("GET", "/v1/voice-sdk/bootstrap")["profileVersion"] == 2
+
+
+def test_an_event_that_comes_while_a_call_is_read_does_not_disturb_who_learns_from_it(
+    cloud: RunningCloud, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = learning._turns
+
+    def read_late(session: Any, claim: Any) -> Any:
+        client.send(turn("late", "one", 7, "I like tea."))
+        return read(session, claim)
+
+    client.call_of("one", "I live in Lisbon.")
+    with monkeypatch.context() as patch:
+        patch.setattr(learning, "_turns", read_late)
+        assert learner(cloud).learn_one(client.identity["project"]) is Learned.DONE
+    assert learner(cloud).learn_one(client.identity["project"]) is Learned.DONE
+    assert sorted(texts(client.memories())) == ["Ana likes tea.", "Ana lives in Lisbon."]
+
+
+def test_a_call_that_takes_every_worker_too_long_is_let_alone_after_some(
+    cloud: RunningCloud, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = client.identity["project"]
+    monkeypatch.setattr(learning, "_CLAIM", timedelta(0))
+    client.call_of("one", "I live in Lisbon.")
+
+    class Endless(RuleExtractor):
+        tries = 0
+
+        def extract(self, turns: Sequence[Turn]) -> Extraction:
+            Endless.tries += 1
+            learner(cloud, self).learn_one(project)  # another worker comes meanwhile
+            return super().extract(turns)
+
+    learner(cloud, Endless()).learn_one(project)
+    assert Endless.tries <= learning.MOST_FAILURES + 1
+    assert project not in learner(cloud).projects_due()
+
+
+@pytest.mark.parametrize("said", ["I love \x00 pizza.", "My name is A\x00na.", "I live in Lis\x00bon."])
+def test_a_sign_that_no_database_takes_does_not_keep_a_call_from_being_learned_from(
+    cloud: RunningCloud, client: Client, said: str
+) -> None:
+    start = session_start("s", payload={"user": {"name": "An\x00a"}, "metadata": {"assistantName": "Ju\x00no"}})
+    client.send(start, turn("t", said=said), turn("u", seq=3, said="I like tea."), session_end("e"))
+    assert learner(cloud).learn_one(client.identity["project"]) is Learned.DONE
+    assert "An\ufffda likes tea." in texts(client.memories())
 
 
 @pytest.mark.parametrize("user", ["a/b", "a/memories/x", "100%", "%2F", "ä 名", "a?b#c"])

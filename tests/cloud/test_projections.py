@@ -7,9 +7,10 @@ from functools import partial
 from typing import Any
 
 import pytest
-from support.clouds import Client, RunningCloud
+from support.clouds import Client, RunningCloud, turn
 
 from memoair_cloud.http.routes import projections as routes
+from memoair_cloud.projections import paging
 from memoair_cloud.projections.callers import project_permanent
 from memoair_cloud.projections.org import project_org
 
@@ -224,7 +225,7 @@ def test_what_a_device_is_told_first_is_how_far_everything_has_come(cloud: Runni
     cloud.work()
     changed = client.call("GET", path, If_None_Match=empty.headers["etag"])
     versions = ("profileVersion", "permanentManifestVersion", "orgManifestVersion")
-    assert [changed.body[name] for name in versions] == [1, 2, 1]
+    assert [changed.body[name] for name in versions] == [2, 2, 1]
     assert changed.body["orgFile"]["version"] == 1
     other = client.with_(user="other").ok("GET", path)
     assert [other[name] for name in versions] == [0, 0, 1]
@@ -239,3 +240,14 @@ def test_a_callers_projection_has_to_say_whose_it_is(client: Client, what: str) 
     nobody = client.with_()
     nobody.identity.pop("user")
     assert nobody.refused("GET", path) == (422, "cloud.invalid")
+
+
+def test_pages_end_where_they_are_large_enough_however_few_turns_that_is(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paging, "PAGE_CHARS", 10_000)
+    for number in range(6):
+        client.send(turn(f"e{number}", seq=number, said="x" * 4_000))
+    device = CallersDevice(client)
+    assert device.catch_up() == ["snapshot", "delta", "delta"]
+    assert len(device.events) == 6

@@ -82,7 +82,9 @@ def two_customers(cloud: RunningCloud) -> Two:
     a, b = cloud.tenant("acme").with_(user="caller"), cloud.tenant("acme").with_(user="caller")
     a.send(session_start("start"), turn("said", said="I live in Lisbon."), session_end("end"))
     a.ok("POST", "/v1/voice-sdk/index/create", INDEX)
-    a.ok("DELETE", "/v1/voice-sdk/users/somebody")
+    somebody = a.with_(user="somebody")
+    somebody.send(turn("said"))
+    a.ok("DELETE", somebody.path)
     cloud.work()
     [memory] = a.memories()
     ids = {"memory": memory["memoryId"], "file": a.ok("GET", "/v1/voice-sdk/bootstrap")["orgFile"]["sha256"]}

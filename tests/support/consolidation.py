@@ -67,10 +67,8 @@ class Outcome(NamedTuple):
     failure: str | None
 
 
-def consolidated(
-    known: Iterable[Fact], call: Sequence[Turn], extractor: Extractor, profile: Profile | None = None
-) -> Outcome:
+def consolidated(known: Iterable[Fact], call: Sequence[Turn], extractor: Extractor) -> Outcome:
     """What is known after a call of which ``call`` are all turns that have come, as the cloud does it, without rows."""
     extraction = extractor.extract(call)
     facts = replaced(known, {turn.session_id for turn in call}, extraction.facts)
-    return Outcome(facts, summarise(facts, profile), extraction.extractor, extraction.failure)
+    return Outcome(facts, summarise(facts, SAID_AT.date()), extraction.extractor, extraction.failure)

@@ -19,8 +19,8 @@ router = APIRouter(tags=["operations"])
 
 
 @router.get("/healthz", operation_id="isAlive", responses=documented([Internal]))
-def healthz() -> StatusOut:
-    """Whether the process lives; asks nobody else."""
+async def healthz() -> StatusOut:
+    """Whether the process lives; asks nobody else, and needs no thread, all of which may wait for the database."""
     return StatusOut()
 
 

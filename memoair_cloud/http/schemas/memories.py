@@ -3,9 +3,19 @@
 from datetime import date, datetime
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from memoair_cloud.http.schemas.base import In, Out, SoundText
+
+
+def _day(value: object) -> object:
+    # Pydantic would take numbers for seconds since 1970.
+    if not isinstance(value, str):
+        raise ValueError("a day is a text, YYYY-MM-DD")
+    return value
+
+
+Day = Annotated[date, BeforeValidator(_day), Field(strict=False)]
 
 
 class MemoryOut(Out):
@@ -38,14 +48,17 @@ class MemoriesOut(Out):
 class CorrectionIn(In):
     """What is to be said instead; at least one of the fields. Without `value`, the profile tells the text."""
 
+    model_config = ConfigDict(**In.model_config, extra="forbid")
+
     text: Annotated[SoundText, Field(min_length=1, max_length=1_000)] | None = None
     value: Annotated[SoundText, Field(max_length=500)] | None = None
-    holds_from: Annotated[date, Field(strict=False)] | None = None
-    holds_until: Annotated[date, Field(strict=False)] | None = None
+    holds_from: Day | None = None
+    holds_until: Day | None = None
 
     @model_validator(mode="after")
     def _says_something(self) -> "CorrectionIn":
-        if not self.model_fields_set or ("text" in self.model_fields_set and self.text is None):
+        told = self.model_fields_set
+        if not told or any(getattr(self, name) is None for name in told & {"text", "value"}):
             raise ValueError("a correction says something: text, value, holdsFrom or holdsUntil")
         return self
 

@@ -138,7 +138,8 @@ class ForgottenUserOut(Out):
 
 
 class ForgottenOut(Out):
-    """Callers who were forgotten."""
+    """Callers who were forgotten, up to `version`; with `more`, ask again from there."""
 
     version: int
+    more: bool
     users: list[ForgottenUserOut]

@@ -11,6 +11,13 @@ depends_on = None
 _NOUGHT = sa.text("0")
 _EPOCH = sa.text("'1970-01-01 00:00:00'")
 _PROJECT = ["projects.id"]
+_MEMORY_INDEXES = (
+    ["version", "id"],
+    ["session_id"],
+    ["subject", "attribute"],
+    ["barred"],
+    ["state", "said_at", "id"],
+)
 _USER = ["end_users.project_id", "end_users.id"]
 
 
@@ -22,6 +29,7 @@ def upgrade() -> None:
         "end_users",
         sa.Column("memory_version", sa.BigInteger(), nullable=False, server_default=_NOUGHT),
         sa.Column("memory_floor", sa.BigInteger(), nullable=False, server_default=_NOUGHT),
+        sa.Column("profile_version", sa.BigInteger(), nullable=False, server_default=_NOUGHT),
     )
     _add(
         "call_sessions",
@@ -55,7 +63,7 @@ def upgrade() -> None:
 
 
 def _carry_over() -> None:
-    op.execute("UPDATE end_users SET memory_version = 1")
+    op.execute("UPDATE end_users SET memory_version = 1, profile_version = 1")
     op.execute(
         "UPDATE call_sessions SET received_at = last_event_at, event_count = ("
         "SELECT count(*) FROM call_events WHERE call_events.project_id = call_sessions.project_id"
@@ -91,10 +99,13 @@ def _make_tables() -> None:
         sa.Column("extractor", sa.Text(), nullable=False),
         sa.Column("learned_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("corrected_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("former_values", sa.Text(), nullable=True),
+        sa.Column("deleted_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("barred", sa.String(length=64), nullable=True),
         sa.Column("version", sa.BigInteger(), nullable=False),
         *_owned("memories", ["user_id"], _USER, key=["project_id", "user_id", "id"]),
     )
-    for columns in (["version", "id"], ["session_id"], ["subject", "attribute"], ["state", "said_at", "id"]):
+    for columns in _MEMORY_INDEXES:
         name = f"ix_memories_{'_'.join(['project_id', 'user_id', *columns])}"
         op.create_index(name, "memories", ["project_id", "user_id", *columns])
     op.create_table(
@@ -119,7 +130,6 @@ def _make_tables() -> None:
         "caller_profiles",
         sa.Column("project_id", sa.Text(), nullable=False),
         sa.Column("user_id", sa.Text(), nullable=False),
-        sa.Column("version", sa.BigInteger(), nullable=False),
         sa.Column("summary", sa.Text(), nullable=False),
         sa.Column("attributes", sa.Text(), nullable=False),
         sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
@@ -136,6 +146,12 @@ def _make_tables() -> None:
         *_owned("forgotten_users", key=["project_id", "digest"]),
     )
     op.create_index("ix_forgotten_users_project_id_version", "forgotten_users", ["project_id", "version"])
+    op.create_table(
+        "forgotten_sessions",
+        sa.Column("project_id", sa.Text(), nullable=False),
+        sa.Column("digest", sa.String(length=64), nullable=False),
+        *_owned("forgotten_sessions", key=["project_id", "digest"]),
+    )
     op.create_table(
         "org_files",
         sa.Column("project_id", sa.Text(), nullable=False),
