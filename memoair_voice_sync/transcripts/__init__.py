@@ -1,0 +1,23 @@
+"""Readers of transcripts: from files to turns, one after another, however large the files are.
+
+    for item in read_transcript(stream, "calls.jsonl"):
+        ...  # a `TranscriptTurn`, or a `Refusal` that says which line is not one, and why
+
+Formats: ``jsonl`` (a turn or a message a line) and ``text`` (``Speaker: text``). A file is read as a stream; what is
+wrong with a line costs that line only.
+"""
+
+from memoair_voice_sync.transcripts._formats import FORMATS, Reader, format_of, read_transcript
+from memoair_voice_sync.transcripts._moments import parse_moment
+from memoair_voice_sync.transcripts._records import Refusal, TranscriptOptions, TranscriptTurn
+
+__all__ = [
+    "FORMATS",
+    "Reader",
+    "Refusal",
+    "TranscriptOptions",
+    "TranscriptTurn",
+    "format_of",
+    "parse_moment",
+    "read_transcript",
+]

@@ -1,0 +1,98 @@
+"""The formats by name, and the one way through all of them."""
+
+import re
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import BinaryIO, Protocol
+
+import attrs
+
+from memoair_voice_sync.transcripts._identifiers import Unfit
+from memoair_voice_sync.transcripts._json_lines import read_json_lines
+from memoair_voice_sync.transcripts._lines import digest_of, head_of
+from memoair_voice_sync.transcripts._plain_text import read_plain_text
+from memoair_voice_sync.transcripts._records import (
+    Draft,
+    Refusal,
+    Source,
+    TranscriptOptions,
+    TranscriptTurn,
+)
+from memoair_voice_sync.transcripts._turn_ids import TurnIds
+
+_JSON = re.compile(rb"\s*(?:\{|\[\s*[{\[])")  # a text may begin with "[00:12]"
+
+
+class Read(Protocol):
+    """Reads one file, from its first byte on; refuses what it can't read, and raises nothing."""
+
+    def __call__(self, stream: BinaryIO, source: Source) -> Iterator[Draft | Refusal]:
+        """The turns in the order in which they stand, and between them what is refused."""
+
+
+@attrs.frozen
+class Reader:
+    """A format: its name, the ends of names that its files have, and how they are read."""
+
+    name: str
+    suffixes: tuple[str, ...]
+    read: Read
+
+
+# A new format is a module with a `Read`, and a line here.
+FORMATS: Mapping[str, Reader] = MappingProxyType(
+    {
+        reader.name: reader
+        for reader in (
+            Reader("jsonl", (".jsonl", ".ndjson", ".json"), read_json_lines),
+            Reader("text", (".txt", ".text"), read_plain_text),
+        )
+    }
+)
+
+
+def read_transcript(
+    stream: BinaryIO,
+    name: str,
+    options: TranscriptOptions | None = None,
+    *,
+    format: str | None = None,  # noqa: A002
+) -> Iterator[TranscriptTurn | Refusal]:
+    """Read the turns of a file that is open, and what is refused of it, in the order in which they stand.
+
+    ``name`` is what refusals call the file; ``format`` is one of `FORMATS`, by default told by the name or by the first
+    sign of the file. Never holds more than a line and the turns that are not over yet; raises ValueError for a format
+    that is not known, and nothing for what is in the file.
+    """
+    if format is not None and format not in FORMATS:
+        raise ValueError(f"the format can be {', '.join(FORMATS)}, not {format!r}")
+    return _read(stream, name, options or TranscriptOptions(), format)
+
+
+def format_of(name: str, head: bytes) -> str:
+    """The format of a file, by its name, or else by how it begins."""
+    for reader in FORMATS.values():
+        if name.lower().endswith(reader.suffixes):
+            return reader.name
+    return "jsonl" if _JSON.match(head.removeprefix(b"\xef\xbb\xbf")) else "text"
+
+
+def _read(
+    stream: BinaryIO, name: str, options: TranscriptOptions, format_: str | None
+) -> Iterator[TranscriptTurn | Refusal]:
+    try:
+        head, whole = head_of(stream)
+    except (OSError, EOFError) as error:
+        yield Refusal(name, 0, f"the file can't be read: {getattr(error, 'strerror', None) or error}")
+        return
+    # By what it says and not by its name: a copy in another folder is the same call.
+    source = Source(name, options.session_id or f"call-{digest_of(head)}", options)
+    ids = TurnIds()
+    for read in FORMATS[format_ or format_of(name, head)].read(whole, source):
+        if isinstance(read, Refusal):
+            yield read
+            continue
+        try:
+            yield ids.identified(read)
+        except Unfit as unfit:
+            yield source.refuse(read.line, str(unfit))

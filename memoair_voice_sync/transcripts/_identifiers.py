@@ -1,0 +1,23 @@
+"""Ids in transcripts: what both a runtime and a cloud take for one."""
+
+import re
+
+MAX_ID_BYTES = 512
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
+
+
+class Unfit(ValueError):
+    """A line, or an id, is not what it should be; the message says why, without what it holds."""
+
+
+def check_id(name: str, value: str) -> str:
+    """The id itself; raises `Unfit` that names the field."""
+    if not value:
+        raise Unfit(f"{name} is empty")
+    if _CONTROLS.search(value):
+        raise Unfit(f"{name} holds a control character")
+    if value != value.strip():  # a header loses it on its way, and then it is another id
+        raise Unfit(f"{name} begins or ends with white space")
+    if len(value.encode()) > MAX_ID_BYTES:
+        raise Unfit(f"{name} is longer than {MAX_ID_BYTES} bytes")
+    return value

@@ -1,0 +1,190 @@
+"""JSON lines: a turn a line, or a message a line; a file may hold both."""
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any, BinaryIO, NoReturn
+
+import attrs
+
+from memoair_voice_sync.transcripts._identifiers import Unfit, check_id
+from memoair_voice_sync.transcripts._lines import read_lines
+from memoair_voice_sync.transcripts._moments import parse_moment
+from memoair_voice_sync.transcripts._pairing import Pairing
+from memoair_voice_sync.transcripts._records import Draft, Message, Refusal, Side, Source
+
+_FIELDS = (
+    "userId", "sessionId", "turnId", "occurredAt", "userText", "assistantText", "userName", "assistantName",
+    "metadata", "role", "text", "content",
+)  # fmt: skip
+# A runtime's request and a cloud's batch are nested deeper still, and have limits of 64 and 80.
+_MAX_DEPTH = 32
+_KINDS = {type(None): "null", bool: "a boolean", int: "a number", float: "a number", str: "a text", list: "a list"}
+
+
+def read_json_lines(stream: BinaryIO, source: Source) -> Iterator[Draft | Refusal]:
+    """Read turns as they stand, and messages put together to turns."""
+    pairing = Pairing()
+    for line in read_lines(stream):
+        if line.problem is not None:
+            yield source.refuse(line.number, line.problem)
+        elif line.text.strip():
+            try:
+                read = _read(_Fields(_parse(line.text)), source, line.number)
+            except Unfit as unfit:
+                yield source.refuse(line.number, str(unfit))
+                continue
+            if isinstance(read, Message):
+                yield from pairing.say(read)
+            else:
+                yield from pairing.finish(read.user_id, read.session_id)
+                yield read
+    yield from pairing.finish_all()
+
+
+def _parse(text: str) -> dict[str, Any]:
+    try:
+        parsed = json.loads(text, parse_constant=_not_json, parse_float=_finite)
+    except RecursionError:
+        raise Unfit(f"nested deeper than {_MAX_DEPTH} levels") from None
+    except ValueError:
+        raise Unfit("not JSON; one object on each line is wanted") from None
+    if not isinstance(parsed, dict):
+        raise Unfit(f"{_kind(parsed)}, not a JSON object")
+    if "\\u" in text:
+        try:
+            json.dumps(parsed, ensure_ascii=False).encode()
+        except UnicodeEncodeError:  # half of a pair, as a broken transcriber may write it
+            raise Unfit("not valid Unicode: half of a surrogate pair") from None
+    return parsed
+
+
+def _not_json(_: str) -> NoReturn:
+    raise ValueError
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError
+    return number
+
+
+@attrs.frozen
+class _Fields:
+    """The fields of a line, each asked for with the type that it must have."""
+
+    _values: Mapping[str, Any]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._values
+
+    def text(self, name: str) -> str | None:
+        """A text; None where there is none."""
+        value = self._values.get(name)
+        if value is not None and not isinstance(value, str):
+            raise Unfit(f"{name} must be a text, not {_kind(value)}")
+        return value
+
+    def said(self, name: str) -> str:
+        """Words, which may be none, but must be told."""
+        value = self.text(name)
+        if value is None:
+            raise Unfit(f"{name} is {'null' if name in self else 'missing'}")
+        return value
+
+    def identifier(self, name: str, otherwise: str | None) -> str | None:
+        """An id, or the one that holds where the line has none."""
+        value = self.text(name)
+        return otherwise if value is None else check_id(name, value)
+
+    def metadata(self) -> dict[str, Any]:
+        """The metadata; empty where there is none."""
+        value = self._values.get("metadata")
+        if value is None:
+            return {}
+        if not isinstance(value, dict):
+            raise Unfit(f"metadata must be an object, not {_kind(value)}")
+        if _is_deeper(value, _MAX_DEPTH):
+            raise Unfit(f"metadata is nested deeper than {_MAX_DEPTH} levels")
+        return value
+
+    def misspelt(self) -> None:
+        """Raise `Unfit` for a field that is one of ours in another spelling: it would be passed over in silence."""
+        for name in self._values:
+            if name not in _FIELDS and (meant := _SPELLINGS.get(_plain(name))):
+                raise Unfit(f"the field {meant} is spelt another way; it is written {meant}")
+
+
+def _plain(name: str) -> str:
+    return name.replace("_", "").replace("-", "").lower()
+
+
+_SPELLINGS = {_plain(name): name for name in _FIELDS}
+
+
+def _read(fields: _Fields, source: Source, line: int) -> Draft | Message:
+    fields.misspelt()
+    is_turn = "userText" in fields or "assistantText" in fields
+    if not is_turn and "role" not in fields:
+        raise Unfit("neither a turn (userText, assistantText) nor a message (role, text)")
+    if is_turn and "role" in fields:
+        raise Unfit("a turn (userText, assistantText) and a message (role) in one")
+    options = source.options
+    user_id = fields.identifier("userId", options.user_id)
+    if user_id is None:
+        raise Unfit("userId is missing, and nobody said who calls in this file")
+    session_id = fields.identifier("sessionId", options.session_id if is_turn else source.call_id)
+    if session_id is None:
+        raise Unfit("sessionId is missing")
+    common = {
+        "user_id": user_id,
+        "session_id": session_id,
+        "turn_id": fields.identifier("turnId", None),
+        "occurred_at": _moment(fields),
+        "user_name": fields.text("userName") or options.user_name,
+        "assistant_name": fields.text("assistantName") or options.assistant_name,
+        "metadata": fields.metadata(),
+        "line": line,
+    }
+    if not is_turn:
+        return Message(side=_side(fields), text=_words(fields), **common)
+    user_text, assistant_text = fields.said("userText"), fields.said("assistantText")
+    if not user_text and not assistant_text:
+        raise Unfit("neither side says anything")
+    return Draft(user_text=user_text, assistant_text=assistant_text, **common)
+
+
+def _moment(fields: _Fields) -> Any:
+    told = fields.text("occurredAt")
+    try:
+        return None if told is None else parse_moment(told)
+    except ValueError:
+        raise Unfit("occurredAt is not an ISO 8601 moment, as 2026-03-02T09:30:00Z is") from None
+
+
+def _side(fields: _Fields) -> Side:
+    try:
+        return Side(fields.text("role"))
+    except ValueError:
+        raise Unfit("role is neither user nor assistant") from None
+
+
+def _words(fields: _Fields) -> str:
+    if "text" in fields and "content" in fields:
+        raise Unfit("text and content: only one of them can be what was said")
+    words = fields.said("content" if "content" in fields else "text")
+    if not words:
+        raise Unfit("the message says nothing")
+    return words
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    if not isinstance(value, dict | list):
+        return False
+    inner = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(_is_deeper(each, levels - 1) for each in inner)
+
+
+def _kind(value: object) -> str:
+    return _KINDS.get(type(value), "an object")

@@ -1,0 +1,96 @@
+"""From bytes to lines of text: one at a time, numbered, each refused by itself where it can't be one."""
+
+import hashlib
+import io
+from collections.abc import Iterator
+from typing import BinaryIO
+
+import attrs
+
+# A runtime takes requests of 1 MiB, so no longer line could ever be kept as a turn. Of one that is longer, no more
+# than this is ever in memory.
+MAX_LINE_BYTES = 1 << 20
+_BLOCK = 1 << 16
+_UTF8_MARK, _UTF16_MARKS = b"\xef\xbb\xbf", (b"\xff\xfe", b"\xfe\xff")
+
+
+@attrs.frozen
+class Line:
+    """A line without its end. ``problem`` says why there is no text."""
+
+    number: int
+    text: str
+    problem: str | None = None
+
+
+def read_lines(stream: BinaryIO) -> Iterator[Line]:
+    """The lines of a stream, blank ones too. A disk that fails ends it with a problem."""
+    number = 0
+    while True:
+        number += 1
+        try:
+            raw = stream.readline(MAX_LINE_BYTES + 2)  # with the line's end
+            is_too_long = len(raw.rstrip(b"\r\n")) > MAX_LINE_BYTES
+            if is_too_long:
+                _skip_rest(stream, raw)
+        except (OSError, EOFError) as error:
+            yield Line(number, "", f"the file can't be read any further: {getattr(error, 'strerror', None) or error}")
+            return
+        if not raw:
+            return
+        if is_too_long:
+            yield Line(number, "", f"the line is longer than {MAX_LINE_BYTES} bytes")
+            continue
+        if number == 1:
+            if raw.startswith(_UTF16_MARKS):
+                yield Line(0, "", "the file is UTF-16; save it as UTF-8")
+                return
+            raw = raw.removeprefix(_UTF8_MARK)
+        yield _decoded(number, raw)
+
+
+def head_of(stream: BinaryIO) -> tuple[bytes, BinaryIO]:
+    """The first 64 KiB of a stream, and a stream that begins with them again, also where there is no way back."""
+    head = bytearray()
+    while len(head) < _BLOCK and (block := stream.read(_BLOCK - len(head))):
+        head += block
+    if stream.seekable():
+        stream.seek(-len(head), io.SEEK_CUR)
+        return bytes(head), stream
+    return bytes(head), io.BufferedReader(_Rejoined(bytes(head), stream), _BLOCK)
+
+
+def digest_of(head: bytes) -> str:
+    """What tells one file's beginning from another's."""
+    return hashlib.sha256(head).hexdigest()[:20]
+
+
+def _skip_rest(stream: BinaryIO, raw: bytes) -> None:
+    while raw and not raw.endswith(b"\n"):
+        raw = stream.readline(_BLOCK)
+
+
+def _decoded(number: int, raw: bytes) -> Line:
+    try:
+        return Line(number, raw.rstrip(b"\r\n").decode())
+    except UnicodeDecodeError as error:
+        return Line(number, "", f"byte {error.start + 1} of the line is not UTF-8")
+
+
+class _Rejoined(io.RawIOBase):
+    """What was read of a stream already, and then the rest of it."""
+
+    def __init__(self, head: bytes, rest: BinaryIO) -> None:
+        self._head = memoryview(head)
+        self._rest = rest
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def readinto(self, buffer: "memoryview") -> int:  # type: ignore[override]
+        """Fill the buffer as far as it goes."""
+        block = self._head[: len(buffer)] if self._head else self._rest.read(len(buffer))
+        self._head = self._head[len(buffer) :]
+        buffer[: len(block)] = block
+        return len(block)

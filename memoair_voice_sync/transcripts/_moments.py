@@ -1,0 +1,49 @@
+"""Moments as transcripts write them: ISO 8601, or how far into the call."""
+
+import re
+from datetime import datetime, timedelta, timezone
+
+# `datetime.fromisoformat` reads neither a Z nor most fractions of a second before Python 3.11.
+_MOMENT = re.compile(
+    r"(\d{4})-(\d\d)-(\d\d)(?:[Tt ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?(?: ?([Zz]|[+-]\d\d:?\d\d|[+-]\d\d))?)?",
+    re.ASCII,
+)
+_CLOCK = re.compile(r"(?:(\d{1,2}):)?(\d{1,2}):(\d\d)(?:[.,](\d{1,9}))?", re.ASCII)
+
+
+def parse_moment(text: str) -> datetime:
+    """Read an ISO 8601 moment, in UTC; one without a time zone is taken as UTC. Raises ValueError."""
+    try:
+        return parse_local_moment(text).astimezone(timezone.utc)
+    except OverflowError:
+        raise ValueError("the moment is out of range") from None
+
+
+def parse_local_moment(text: str) -> datetime:
+    """Read an ISO 8601 moment in the time zone that it names. Raises ValueError."""
+    match = _MOMENT.fullmatch(text.strip())
+    if match is None:
+        raise ValueError("not an ISO 8601 moment")
+    year, month, day, hour, minute, second = (int(part or 0) for part in match.groups()[:6])
+    return datetime(year, month, day, hour, minute, second, _microseconds(match[7]), _zone(match[8]))
+
+
+def parse_clock(text: str) -> timedelta | None:
+    """Read ``MM:SS`` or ``HH:MM:SS``, with or without a fraction; None for what is neither."""
+    match = _CLOCK.fullmatch(text.strip())
+    if match is None:
+        return None
+    hours, minutes, seconds = (int(part or 0) for part in match.groups()[:3])
+    return timedelta(hours=hours, minutes=minutes, seconds=seconds, microseconds=_microseconds(match[4]))
+
+
+def _microseconds(fraction: str | None) -> int:
+    return int((fraction or "0")[:6].ljust(6, "0"))
+
+
+def _zone(text: str | None) -> timezone:
+    if text is None or text in "Zz":
+        return timezone.utc
+    digits = text[1:].replace(":", "").ljust(4, "0")
+    offset = timedelta(hours=int(digits[:2]), minutes=int(digits[2:]))
+    return timezone(-offset if text[0] == "-" else offset)

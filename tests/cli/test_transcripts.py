@@ -1,0 +1,596 @@
+"""The readers of transcripts: from the bytes of a file to turns and refusals."""
+
+import io
+import json
+import subprocess
+import sys
+import tracemalloc
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from memoair_voice_sync.transcripts import (
+    FORMATS,
+    Refusal,
+    TranscriptOptions,
+    TranscriptTurn,
+    format_of,
+    parse_moment,
+    read_transcript,
+)
+
+UTC = timezone.utc
+ANA = TranscriptOptions(user_id="ana")
+
+
+def lines(*rows: Any) -> bytes:
+    """JSON lines; what is bytes already stays as it is."""
+    return b"".join((row if isinstance(row, bytes) else json.dumps(row).encode()) + b"\n" for row in rows)
+
+
+def turn(**fields: Any) -> dict[str, Any]:
+    return {
+        "userId": "ana",
+        "sessionId": "call-1",
+        "userText": "My parcel is late.",
+        "assistantText": "Sorry.",
+        **fields,
+    }
+
+
+def said(role: str, text: str, **fields: Any) -> dict[str, Any]:
+    return {"role": role, "text": text, "userId": "ana", "sessionId": "call-1", **fields}
+
+
+def read(
+    content: bytes, options: TranscriptOptions | None = None, name: str = "calls.jsonl", **more: Any
+) -> tuple[list[TranscriptTurn], list[Refusal]]:
+    found = list(read_transcript(io.BytesIO(content), name, options, **more))
+    return (
+        [each for each in found if isinstance(each, TranscriptTurn)],
+        [each for each in found if isinstance(each, Refusal)],
+    )
+
+
+def read_text(text: str, options: TranscriptOptions = ANA) -> tuple[list[TranscriptTurn], list[Refusal]]:
+    return read(text.encode(), options, "call.txt")
+
+
+def words(turns: list[TranscriptTurn]) -> list[tuple[str, str]]:
+    return [(each.user_text, each.assistant_text) for each in turns]
+
+
+# A turn a line
+
+
+def test_a_turn_comes_as_it_stands() -> None:
+    told = turn(
+        turnId="t1",
+        occurredAt="2026-03-02T10:30:05.25+01:00",
+        userName="Ana",
+        assistantName="Juno",
+        metadata={"a": [1]},
+    )
+    [found], refused = read(lines(told))
+
+    assert not refused
+    assert found == TranscriptTurn(
+        user_id="ana",
+        session_id="call-1",
+        turn_id="t1",
+        occurred_at=datetime(2026, 3, 2, 9, 30, 5, 250_000, UTC),
+        user_text="My parcel is late.",
+        assistant_text="Sorry.",
+        user_name="Ana",
+        assistant_name="Juno",
+        metadata={"a": [1]},
+        line=1,
+    )
+
+
+def test_a_byte_order_mark_windows_line_ends_and_blank_lines_are_nothing() -> None:
+    content = b"\xef\xbb\xbf" + lines(turn(turnId="a"), b"", b"   ", turn(turnId="b")).replace(b"\n", b"\r\n")
+    turns, refused = read(content.removesuffix(b"\r\n"))
+
+    assert [(each.turn_id, each.line) for each in turns] == [("a", 1), ("b", 4)]
+    assert not refused
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b"\xff{}", "byte 1 of the line is not UTF-8"),
+        (b"{", "not JSON; one object on each line is wanted"),
+        (b"[1]", "a list, not a JSON object"),
+        (b"null", "null, not a JSON object"),
+        (b"[" * 100_000, "nested deeper than 32 levels"),
+        (b'{"userText": NaN}', "not JSON; one object on each line is wanted"),
+        (b'{"userText": 1e999}', "not JSON; one object on each line is wanted"),
+        (b'{"userText": ' + b"9" * 5_000 + b"}", "not JSON; one object on each line is wanted"),
+        (turn(userText="\ud83d secret"), "not valid Unicode: half of a surrogate pair"),
+        ({"hello": 1}, "neither a turn (userText, assistantText) nor a message (role, text)"),
+        (turn(role="user"), "a turn (userText, assistantText) and a message (role) in one"),
+        (turn(userText=7), "userText must be a text, not a number"),
+        (turn(userText=None), "userText is null"),
+        (turn(userText="", assistantText=""), "neither side says anything"),
+        ({"userId": "ana", "sessionId": "s", "userText": "hi"}, "assistantText is missing"),
+        ({"userId": "ana", "userText": "hi", "assistantText": "ho"}, "sessionId is missing"),
+        ({"sessionId": "s", "userText": "hi", "assistantText": "ho"}, "userId is missing, and nobody said who calls"),
+        (turn(userId=42), "userId must be a text, not a number"),
+        (turn(userId=""), "userId is empty"),
+        (turn(userId="a\nb"), "userId holds a control character"),
+        (turn(userId="ana "), "userId begins or ends with white space"),
+        (turn(sessionId="ä" * 257), "sessionId is longer than 512 bytes"),
+        (turn(turnId=["x"]), "turnId must be a text, not a list"),
+        (turn(occurredAt="yesterday"), "occurredAt is not an ISO 8601 moment"),
+        (turn(occurredAt=1772444000), "occurredAt must be a text, not a number"),
+        (turn(occurredAt="0001-01-01T00:00:00+12:00"), "occurredAt is not an ISO 8601 moment"),
+        (turn(metadata="x"), "metadata must be an object, not a text"),
+        (turn(metadata={"a": json.loads("[" * 40 + "]" * 40)}), "metadata is nested deeper than 32 levels"),
+        (turn(user_name="Ana"), "the field userName is spelt another way"),
+        (turn(OccurredAt="2026-03-02"), "the field occurredAt is spelt another way"),
+        (said("system", "secret"), "role is neither user nor assistant"),
+        (said("user", ""), "the message says nothing"),
+        (said("user", "hi", content="ho"), "text and content: only one of them"),
+        ({"role": "user", "content": [{"text": "secret"}], "userId": "ana"}, "content must be a text, not a list"),
+    ],
+)
+def test_a_line_that_is_no_turn_is_refused_by_itself_with_a_reason(line: Any, reason: str) -> None:
+    turns, refused = read(lines(turn(turnId="before"), line, turn(turnId="behind")))
+
+    assert [each.turn_id for each in turns] == ["before", "behind"]
+    [refusal] = refused
+    assert (refusal.file, refusal.line) == ("calls.jsonl", 2)
+    assert refusal.reason.startswith(reason)
+    assert "secret" not in str(refusal)
+
+
+def test_a_line_of_ten_megabytes_is_refused_and_never_in_memory() -> None:
+    long = json.dumps(turn(userText="x" * 10_000_000)).encode()
+    stream = io.BytesIO(lines(turn(turnId="before"), long, turn(turnId="behind"), long[:-1]))
+    del long
+    tracemalloc.start()
+    try:
+        found = list(read_transcript(stream, "calls.jsonl"))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert [each.line for each in found] == [1, 2, 3, 4]
+    assert [each.reason for each in found if isinstance(each, Refusal)] == ["the line is longer than 1048576 bytes"] * 2
+    assert peak < 4_000_000
+
+
+def test_the_longest_line_that_a_runtime_could_keep_is_read() -> None:
+    frame = len(json.dumps(turn(userText="")).encode())
+    turns, refused = read(lines(turn(userText="x" * ((1 << 20) - frame)), turn(userText="x" * ((1 << 20) - frame + 1))))
+
+    assert [each.line for each in turns] == [1]
+    assert [each.line for each in refused] == [2]
+
+
+def test_a_file_in_utf_16_is_refused_once() -> None:
+    turns, refused = read(("\ufeff" + lines(turn(), turn()).decode()).encode("utf-16-le"))
+
+    assert not turns
+    assert list(map(str, refused)) == ["calls.jsonl: the file is UTF-16; save it as UTF-8"]
+
+
+def test_a_disk_that_fails_ends_the_file_and_keeps_what_came_before() -> None:
+    class Failing(io.BytesIO):
+        def readline(self, size: int | None = -1) -> bytes:
+            line = super().readline(size)
+            if not line:
+                raise OSError(5, "Input/output error")
+            return line
+
+    found = list(read_transcript(Failing(lines(turn(turnId="a"))), "calls.jsonl"))
+
+    assert isinstance(found[0], TranscriptTurn)
+    assert str(found[1]) == "calls.jsonl:2: the file can't be read any further: Input/output error"
+
+
+# Ids
+
+
+def test_a_turn_without_an_id_gets_the_same_one_whenever_it_is_read() -> None:
+    rows = [turn(userText=f"{number % 3}") for number in range(9)]  # each of three turns three times
+    whole, _ = read(lines(*rows))
+    half, _ = read(lines(*rows[:5]))
+
+    assert len({each.turn_id for each in whole}) == 9
+    assert [each.turn_id for each in half] == [each.turn_id for each in whole[:5]]
+    later, _ = read(lines(turn(userText="0", occurredAt="2026-03-02")))
+    assert later[0].turn_id not in {each.turn_id for each in whole}
+
+
+def test_the_second_half_of_a_call_does_not_get_the_ids_of_the_first() -> None:
+    first, _ = read(lines(turn(userText="one"), turn(userText="two")))
+    second, _ = read(lines(turn(userText="three"), turn(userText="four")))
+
+    assert not {each.turn_id for each in first} & {each.turn_id for each in second}
+
+
+def test_one_id_for_two_turns_of_a_call_is_refused_and_the_same_turn_twice_is_not() -> None:
+    turns, refused = read(
+        lines(
+            turn(turnId="1"),
+            turn(turnId="1"),
+            turn(turnId="1", userText="Another."),
+            turn(turnId="1", sessionId="call-2", userText="Another."),
+        )
+    )
+
+    assert [each.line for each in turns] == [1, 2, 4]
+    assert [(each.line, each.reason) for each in refused] == [
+        (3, "the turnId stands for another turn of this call already")
+    ]
+
+
+def test_a_call_without_an_id_is_known_by_what_the_file_says_and_not_by_its_name() -> None:
+    rows = [{"role": "user", "text": "Hello."}, {"role": "assistant", "text": "Hi."}]
+    one, _ = read(lines(*rows), ANA, "a/one.jsonl")
+    copy, _ = read(lines(*rows), ANA, "b/two.jsonl")
+    other, _ = read(lines(*rows, {"role": "user", "text": "Bye."}), ANA, "a/one.jsonl")
+    named, _ = read(lines(*rows), TranscriptOptions(user_id="ana", session_id="call-7"))
+
+    assert one == copy
+    assert one[0].session_id != other[0].session_id
+    assert named[0].session_id == "call-7"
+
+
+def test_a_pipe_is_read_like_a_file() -> None:
+    class Pipe(io.BytesIO):
+        def seekable(self) -> bool:
+            return False
+
+        def read(self, size: int | None = -1) -> bytes:
+            return super().read(min(size or -1, 7) if size and size > 0 else size)
+
+    content = lines(*({"role": "user", "text": f"{number} {'x' * 900}"} for number in range(200)))
+    piped = list(read_transcript(Pipe(content), "calls.jsonl", ANA))
+
+    assert len(content) > 2 * (1 << 16)
+    assert piped == list(read_transcript(io.BytesIO(content), "calls.jsonl", ANA))
+    assert piped
+
+
+def test_an_option_that_can_be_no_id_is_told() -> None:
+    with pytest.raises(ValueError, match="user_id holds a control character"):
+        TranscriptOptions(user_id="a\nb")
+
+
+def test_neither_words_nor_callers_are_in_a_repr() -> None:
+    [found], _ = read(
+        lines(turn(userId="+4412345", sessionId="secret-call", userName="Ana Secret", metadata={"a": "secret"}))
+    )
+
+    assert not [word for word in ("4412345", "ecret", "parcel", "Sorry") if word in repr(found)]
+
+
+# Messages
+
+
+def test_messages_become_turns() -> None:
+    turns, refused = read(
+        lines(
+            said("assistant", "Juno here."),
+            said("user", "Hi.", occurredAt="2026-03-02T09:00:00Z", metadata={"a": 1}),
+            said("user", "It is late.", userName="Ana"),
+            said("assistant", "What is?", metadata={"b": 2}),
+            said("user", "The parcel."),
+        )
+    )
+
+    assert not refused
+    assert words(turns) == [("", "Juno here."), ("Hi.\nIt is late.", "What is?"), ("The parcel.", "")]
+    assert turns[1].occurred_at == datetime(2026, 3, 2, 9, tzinfo=UTC)
+    assert (turns[1].user_name, turns[1].metadata, turns[1].line) == ("Ana", {"a": 1, "b": 2}, 2)
+
+
+def test_messages_of_several_calls_are_kept_apart() -> None:
+    turns, _ = read(
+        lines(
+            said("user", "a1"),
+            said("user", "b1", sessionId="call-2"),
+            said("user", "c1", userId="bob"),
+            said("assistant", "a2"),
+            said("assistant", "b2", sessionId="call-2"),
+            said("assistant", "c2", userId="bob"),
+        )
+    )
+
+    assert {(each.user_id, each.session_id, *pair) for each, pair in zip(turns, words(turns), strict=True)} == {
+        ("ana", "call-1", "a1", "a2"),
+        ("ana", "call-2", "b1", "b2"),
+        ("bob", "call-1", "c1", "c2"),
+    }
+
+
+def test_a_turn_line_ends_the_turn_of_messages_before_it() -> None:
+    turns, _ = read(lines(said("user", "one"), turn(userText="two"), said("assistant", "three")))
+
+    assert words(turns) == [("one", ""), ("two", "Sorry."), ("", "three")]
+
+
+MESSAGES = st.lists(
+    st.tuples(
+        st.sampled_from(["user", "assistant"]),
+        st.sampled_from(["call-1", "call-2"]),
+        st.text(st.characters(codec="utf-8", exclude_characters="\n"), min_size=1, max_size=20),
+    ),
+    max_size=30,
+)
+
+
+@given(MESSAGES)
+@settings(max_examples=150, deadline=None)
+def test_pairing_keeps_every_word_in_its_order(messages: list[tuple[str, str, str]]) -> None:
+    turns, refused = read(lines(*(said(role, text, sessionId=call) for role, call, text in messages)))
+
+    assert not refused
+    for call in ("call-1", "call-2"):
+        heard = [
+            (role, text)
+            for each in turns
+            if each.session_id == call
+            for role, whole in (("user", each.user_text), ("assistant", each.assistant_text))
+            if whole
+            for text in whole.split("\n")
+        ]
+        assert heard == [(role, text) for role, at, text in messages if at == call]
+    assert len({(each.session_id, each.turn_id) for each in turns}) == len(turns)
+
+
+# Plain text
+
+
+def test_a_text_is_a_call() -> None:
+    turns, refused = read_text("Agent: Hello.\nCaller: Hi there,\nit is me.\n\ncaller: My parcel\nAGENT: I see.\n")
+
+    assert not refused
+    assert words(turns) == [("", "Hello."), ("Hi there, it is me.\nMy parcel", "I see.")]
+    assert {(each.user_name, each.assistant_name) for each in turns} == {(None, None)}
+    assert len({each.session_id for each in turns}) == 1
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        TranscriptOptions(user_id="ana", callers=("Dana Whitlock",)),
+        TranscriptOptions(user_id="ana", assistants=("juno",)),
+        TranscriptOptions(user_id="ana", callers=("DANA WHITLOCK",), assistants=("Juno",)),
+    ],
+)
+def test_who_the_caller_is_can_be_told(options: TranscriptOptions) -> None:
+    turns, refused = read_text("Juno: Hello.\nDana Whitlock: Hi.\nJuno: Yes?\n", options)
+
+    assert not refused
+    assert words(turns) == [("", "Hello."), ("Hi.", "Yes?")]
+    assert (turns[1].user_name, turns[1].assistant_name) == ("Dana Whitlock", "Juno")
+
+
+def test_somebody_who_is_neither_is_refused_and_so_is_what_goes_on_with_his_words() -> None:
+    turns, refused = read_text("Caller: Hi.\nSecret Person: No.\nand more secret\nAgent: Yes?\n")
+
+    assert words(turns) == [("Hi.", "Yes?")]
+    assert [each.line for each in refused] == [2, 3]
+    assert refused[0].reason.startswith("the speaker is neither the caller nor the agent")
+    assert refused[1].reason == "goes on with a line that was refused"
+    assert "ecret" not in "".join(map(str, refused))
+
+
+def test_words_before_the_first_speaker_are_refused() -> None:
+    turns, refused = read_text("CALL RECORD\nCaller: Hi.\n")
+
+    assert words(turns) == [("Hi.", "")]
+    assert list(map(str, refused)) == ["call.txt:1: nobody is named who says this"]
+
+
+@pytest.mark.parametrize(
+    "line", ["at 10:30 it came", "see https://example.org/x", "the options are: this, that", ": so"]
+)
+def test_a_colon_does_not_make_a_speaker(line: str) -> None:
+    options = TranscriptOptions(user_id="ana", callers=("Dana",))  # everybody else is the agent
+    turns, refused = read_text(f"Dana: Hi\n{line}\nJuno: Yes?\n", options)
+
+    assert not refused
+    assert words(turns) == [(f"Hi {line}", "Yes?")]
+
+
+def test_a_header_tells_what_lines_do_not() -> None:
+    turns, refused = read_text(
+        "User-Id: bob\nsessionId: call-9\noccurredAt: 2026-03-02T16:04:00+02:00\nuserName: Bob\nassistantName: Juno\n\n"
+        "Caller: Hi.\nAgent: Yes?\nuserId: is no header any more\n"
+    )
+
+    assert [(each.user_id, each.session_id, each.user_name, each.assistant_name) for each in turns] == [
+        ("bob", "call-9", "Bob", "Juno")
+    ]
+    assert [each.line for each in refused] == [9]
+
+
+def test_a_text_that_does_not_say_who_calls_is_refused_once() -> None:
+    turns, refused = read_text("Caller: Hi.\nAgent: Yes?\n", TranscriptOptions())
+
+    assert not turns
+    assert list(map(str, refused)) == ["call.txt: userId is missing, and nobody said who calls in this file"]
+
+
+@pytest.mark.parametrize(
+    ("began", "stamps", "seconds"),
+    [
+        ("2026-03-02T16:04:00+02:00", ["[00:06]", "(01:02:03.5)"], [6, 3723.5]),
+        ("2026-03-02T23:59:00+02:00", ["[23:59:10]", "[00:01:00]"], [10, 120]),
+        ("2026-03-02T16:04:00+02:00", ["[2026-03-02 14:04:10]", "[2026-03-02T16:04:20+02:00]"], [10, 20]),
+    ],
+)
+def test_stamps_are_read_as_what_they_are(began: str, stamps: list[str], seconds: list[float]) -> None:
+    turns, refused = read_text(
+        f"occurredAt: {began}\n{stamps[0]} Caller: Hi.\n{stamps[1]}   Caller: Bye.\nAgent: Yes.\n"
+    )
+    [_], _ = turns, refused
+    apart, _ = read_text(f"occurredAt: {began}\n{stamps[0]} Agent: Hi.\n{stamps[1]} Caller: Bye.\n")
+
+    assert not refused
+    assert words(turns) == [("Hi.\nBye.", "Yes.")]
+    assert [(each.occurred_at - parse_moment(began)).total_seconds() for each in apart if each.occurred_at] == seconds
+
+
+def test_a_stamp_in_a_call_that_began_at_an_unknown_time_is_no_word_and_no_time() -> None:
+    turns, _ = read_text("[00:06] Caller: Hi.\n[laughs]\nAgent: Yes?\n")
+
+    assert words(turns) == [("Hi. [laughs]", "Yes?")]
+    assert turns[0].occurred_at is None
+
+
+def test_a_file_in_which_nobody_else_ever_speaks_is_given_on_in_parts() -> None:
+    text = "Caller: " + "one two three four five\n" * 40_000
+    turns, refused = read_text(text)
+
+    assert not refused
+    assert len(turns) > 2
+    assert " ".join(each.user_text for each in turns).split() == text.split()[1:]
+
+
+SPEECH = st.lists(
+    st.tuples(
+        st.sampled_from(["Caller", "Agent"]),
+        st.lists(st.text("abcäß ?!.'\t", min_size=1, max_size=12).filter(str.strip), min_size=1, max_size=3),
+    ),
+    max_size=12,
+)
+
+
+@given(SPEECH, st.sampled_from(["\n", "\r\n", "\n\n"]))
+@settings(max_examples=150, deadline=None)
+def test_a_text_keeps_every_word_in_its_order(speech: list[tuple[str, list[str]]], feed: str) -> None:
+    text = feed.join(f"{label}: {parts[0]}{''.join(feed + part for part in parts[1:])}" for label, parts in speech)
+    turns, refused = read_text(text)
+
+    assert not refused
+    heard = [word for each in turns for whole in (each.user_text, each.assistant_text) for word in whole.split()]
+    assert heard == [word for _, parts in speech for part in parts for word in part.split()]
+
+
+# Formats, and what never happens
+
+
+@given(
+    st.one_of(
+        st.binary(max_size=300),
+        st.lists(
+            st.sampled_from(
+                [
+                    b'{"role":"user"',
+                    b',"text":"x"}',
+                    b"\n",
+                    b"Caller: ",
+                    b"[00:01] ",
+                    b"\xff",
+                    b"{",
+                    b"}",
+                    b":",
+                    b"\r",
+                    b"\xef\xbb\xbf",
+                    b"userId: ana",
+                ]
+            )
+        ).map(b"".join),
+    ),
+    st.sampled_from([None, *FORMATS]),
+    st.sampled_from([TranscriptOptions(), ANA, TranscriptOptions(user_id="ana", callers=("a",))]),
+)
+@settings(max_examples=400, deadline=None)
+def test_whatever_the_bytes_reading_raises_nothing(
+    content: bytes, format_: str | None, options: TranscriptOptions
+) -> None:
+    turns, refused = read(content, options, "file", format=format_)
+
+    count = content.count(b"\n") + 1
+    assert all(1 <= each.line <= count for each in turns)
+    assert all(0 <= each.line <= count and each.reason for each in refused)
+
+
+@pytest.mark.parametrize(
+    ("name", "head", "format_"),
+    [
+        ("a.JSONL", b"", "jsonl"),
+        ("a.ndjson", b"x", "jsonl"),
+        ("a.txt", b"{", "text"),
+        ("-", b"\xef\xbb\xbf\n {", "jsonl"),
+        ("-", b"Agent: hi", "text"),
+        ("-", b"[\n  {", "jsonl"),
+        ("export.log", b"[00:01] Agent: hi", "text"),
+    ],
+)
+def test_the_format_is_told_by_the_name_or_by_the_beginning(name: str, head: bytes, format_: str) -> None:
+    assert format_of(name, head) == format_
+
+
+def test_a_format_that_nobody_knows_is_told_at_once() -> None:
+    with pytest.raises(ValueError, match="jsonl, text"):
+        read_transcript(io.BytesIO(b""), "x", format="twilio")
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("2026-03-02", datetime(2026, 3, 2, tzinfo=UTC)),
+        ("2026-03-02 09:30", datetime(2026, 3, 2, 9, 30, tzinfo=UTC)),
+        ("2026-03-02t09:30:00.123456789z", datetime(2026, 3, 2, 9, 30, 0, 123456, UTC)),
+        ("2026-03-02T09:30:00,5 -0330", datetime(2026, 3, 2, 13, 0, 0, 500_000, UTC)),
+        ("2026-03-02T09:30:00+05", datetime(2026, 3, 2, 4, 30, tzinfo=UTC)),
+    ],
+)
+def test_moments_are_read_in_utc(text: str, moment: datetime) -> None:
+    assert parse_moment(text) == moment
+
+
+@pytest.mark.parametrize(
+    "text", ["", "today", "2026-13-01", "2026-03-02T25:00", "2026-03-02T09:30+99:00", "٢٠٢٦-03-02"]
+)
+def test_what_is_no_moment_is_told(text: str) -> None:
+    with pytest.raises(ValueError, match=r"moment|must be|offset|strictly between"):
+        parse_moment(text)
+
+
+def test_a_large_file_takes_no_more_memory_than_a_small_one(tmp_path: Path) -> None:
+    path = tmp_path / "calls.jsonl"
+    with path.open("wb") as file:
+        for number in range(40_000):
+            file.write(lines(turn(userText=f"{number} " + "x" * 100, sessionId=f"call-{number // 10}")))
+    tracemalloc.start()
+    try:
+        with path.open("rb") as file:
+            for number, each in enumerate(read_transcript(file, "calls.jsonl")):
+                assert isinstance(each, TranscriptTurn)
+                if number == 17_000:  # by then everything that grows at first has grown
+                    tracemalloc.reset_peak()
+                    before = tracemalloc.get_traced_memory()[0]
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert number == 39_999
+    assert peak - before < 4_000_000
+
+
+def test_the_sdk_is_imported_without_the_readers_and_the_readers_without_more() -> None:
+    code = (
+        "import sys, memoair_voice_sync; before = set(sys.modules); import memoair_voice_sync.transcripts;"
+        "print(*before, '|', *sys.modules)"
+    )
+    sdk, _, both = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.partition("|")
+
+    assert not [name for name in sdk.split() if name.startswith("memoair_voice_sync.transcripts")]
+    ours = [
+        name for name in set(both.split()) - set(sdk.split()) if not name.startswith("memoair_voice_sync.transcripts")
+    ]
+    assert not ours
