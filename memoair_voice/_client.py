@@ -48,6 +48,7 @@ class MemoAirVoiceClient:
 
     search_memory = awaited(MemoAirVoiceClientSync.search_memory, abandon=True)
     save_response = awaited(MemoAirVoiceClientSync.save_response)
+    import_call = awaited(MemoAirVoiceClientSync.import_call)
     load_index = awaited(MemoAirVoiceClientSync.load_index)
     create_index = awaited(MemoAirVoiceClientSync.create_index)
     list_indexes = awaited(MemoAirVoiceClientSync.list_indexes)

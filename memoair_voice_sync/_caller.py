@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from memoair_voice_sync._errors import MemoAirVoiceMemoryError
@@ -72,6 +72,22 @@ class CallerCalls:
         event_id = memory.after_turn(**turn, timeout_s=_left_s(deadline))
         memory.end_session("closed", timeout_s=_left_s(deadline))
         return event_id
+
+    def keep_past(
+        self,
+        handle: RuntimeHandle,
+        user: User,
+        session_id: str,
+        turns: Sequence[Mapping[str, Any]],
+        metadata: Mapping[str, Any],
+        deadline: float,
+    ) -> list[str]:
+        """Keep the turns of a call that is over, in their order, and return their events' ids."""
+        memory = self._new_memory(handle, session_id)
+        memory.start_session({**metadata, "user": dict(user.fields)}, timeout_s=_left_s(deadline))
+        kept = [memory.after_turn(**turn, timeout_s=_left_s(deadline)) for turn in turns]
+        memory.end_session("imported", timeout_s=_left_s(deadline))
+        return [event_id for event_id in kept if event_id is not None]
 
     def load(self, handle: RuntimeHandle, user: User, deadline: float) -> IndexLoadResult:
         """Open the call, and wait until everything that is kept has been read."""

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 _SAVE_S = 1.0
 _LOAD_S = 15.0
+_IMPORT_S = 60.0
 _CLOSE_S = 7.0
 # After these there is no use in saving a turn again, and whoever calls must hear of it.
 _REFUSALS = frozenset(
@@ -216,6 +217,31 @@ class MemoAirVoiceClientSync:
         deadline = time.monotonic() + check.seconds("timeout_s", timeout_s)
         with self._handle(caller) as handle:
             return self._calls.load(handle, caller, deadline)
+
+    def import_call(
+        self,
+        session_id: str,
+        turns: Sequence[Mapping[str, Any]],
+        *,
+        user: Mapping[str, Any] | None = None,
+        user_id: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        timeout_s: float = _IMPORT_S,
+    ) -> list[str]:
+        """Keep a call that is over, as from a transcript, under its own ``session_id``; return the ids of its events.
+
+        ``turns`` are dicts with the arguments of `save_response`: ``user_text``, ``assistant_text``, a ``turn_id``, and
+        ``metadata``, whose ``occurredAt`` is when the turn was spoken. One whose id is known in this call keeps nothing
+        again, so a call may be imported in parts, and again. ``metadata`` is the call's. Raises
+        `MemoAirVoiceMemoryError` where not all of it is on the disk within ``timeout_s``.
+        """
+        caller = User.of(user, user_id)
+        deadline = time.monotonic() + check.seconds("timeout_s", timeout_s)
+        session_id = check.identifier("session_id", session_id)
+        told = [check.past_turn(f"turns[{number}]", turn) for number, turn in enumerate(turns)]
+        details = check.json_mapping("metadata", metadata)
+        with self._handle(caller) as handle:
+            return self._calls.keep_past(handle, caller, session_id, told, details, deadline)
 
     def create_index(
         self, name: str, documents: list[dict[str, Any]], *, metadata: dict[str, Any] | None = None

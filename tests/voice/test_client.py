@@ -37,6 +37,7 @@ AWAITED = {
             "search_memory",
             "save_response",
             "load_index",
+            "import_call",
             "stats",
             "close",
             "create_index",

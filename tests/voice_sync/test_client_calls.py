@@ -319,3 +319,55 @@ def test_what_the_runtime_refuses_for_good_is_raised_and_not_tried_again(
 
     assert {**client.stats(), "runtimes": []} == {**before, "runtimes": []}
     assert turn_ids(root, caller) == []
+
+
+# Calls that are over
+
+
+def past_turn(number: int) -> dict[str, Any]:
+    return {
+        "turn_id": f"t{number}",
+        "user_text": f"The boots are number {number}.",
+        "assistant_text": "Noted.",
+        "metadata": {"occurredAt": f"2025-03-0{number}T09:30:00Z"},
+    }
+
+
+def test_a_call_that_is_over_is_kept_once_under_its_own_id_and_time(
+    client: MemoAirVoiceClientSync, caller: str, root: Path
+) -> None:
+    user = {"id": caller, "name": "Dana"}
+    first = client.import_call("old-call", [past_turn(1), past_turn(2)], user=user, metadata={"assistantName": "Juno"})
+    again = client.import_call("old-call", [past_turn(number) for number in (1, 2, 3)], user_id=caller)
+
+    events = logged(root, caller)
+    assert {event["sessionId"] for event in events} == {"old-call"}
+    turns = [event for event in events if event["type"] == "turn"]
+    assert [event["payload"]["turnId"] for event in turns] == ["t1", "t2", "t3"]
+    assert [event["occurredAt"][:10] for event in turns] == ["2025-03-01", "2025-03-02", "2025-03-03"]
+    assert [event["eventId"] for event in turns] == [*first, again[2]] == again
+    assert events[0]["payload"] == {"user": user, "metadata": {"assistantName": "Juno"}}
+    assert (events[-1]["type"], events[-1]["payload"]) == ("session_end", {"reason": "imported"})
+    assert "number 3" in recall(client, caller, "Which number are the boots?").contextText
+
+
+@pytest.mark.parametrize(
+    ("turn", "error", "message"),
+    [
+        ({**past_turn(1), "turn_id": ""}, ValueError, r'turns\[0\]\["turn_id"\] is empty'),
+        ({**past_turn(1), "user_text": None}, TypeError, r'turns\[0\]\["user_text"\] must be a str'),
+        ({**past_turn(1), "userText": "x"}, ValueError, r"turns\[0\] has no userText"),
+        ({**past_turn(1), "metadata": {"a": object()}}, TypeError, r'turns\[0\]\["metadata"\] holds what JSON can'),
+    ],
+)
+def test_a_past_turn_that_can_not_be_is_told_before_anything_is_kept(
+    client: MemoAirVoiceClientSync, caller: str, root: Path, turn: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        client.import_call("old-call", [turn], user_id=caller)
+    assert not logged(root, caller)
+
+
+def test_a_past_call_that_can_not_be_kept_in_time_raises(client: MemoAirVoiceClientSync, caller: str) -> None:
+    with pytest.raises(MemoAirVoiceMemoryError, match=r"runtime\.timeout"):
+        client.import_call("old-call", [past_turn(1)], user_id=caller, timeout_s=1e-4)
