@@ -1,0 +1,34 @@
+"""Who asks whom: the options that several commands share, from flags or from the environment."""
+
+import sys
+from typing import Annotated, NoReturn
+
+import typer
+
+CLOUD = "https://backend.memoair.space"
+# As the address of a cloud it tells a runtime that there is none: then nothing is sent anywhere.
+NO_CLOUD = ""
+
+BaseUrl = Annotated[str, typer.Option(envvar="MEMOAIR_BASE_URL", help="The cloud.")]
+ApiKey = Annotated[str, typer.Option(envvar="MEMOAIR_API_KEY", help="The account's key; better set as a variable.")]
+ProjectId = Annotated[str, typer.Option("--project", envvar="MEMOAIR_PROJECT_ID", help="The project's id.")]
+AgentId = Annotated[str, typer.Option("--agent", envvar="MEMOAIR_AGENT_ID", help="The agent's id.")]
+
+
+def needed(value: str, variable: str, code: int = 1) -> str:
+    """The value, or the end of the command where it was not given."""
+    return value or end(f"{variable} is not set", code)
+
+
+def key_of(value: str, code: int = 1) -> str:
+    """The API key, or the end of the command where it is none. It is never shown."""
+    key = needed(value.strip(), "MEMOAIR_API_KEY", code)
+    if not (key.isascii() and key.isprintable() and " " not in key):
+        end("MEMOAIR_API_KEY holds a character that no key has", code)
+    return key
+
+
+def end(message: str, code: int = 1) -> NoReturn:
+    """Say what is wrong, and end the command."""
+    typer.echo(message, file=sys.stderr)
+    raise typer.Exit(code)
