@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("memoair_cli", "memoair_voice", "memoair_voice_sync", "memoair_runtime", "memoair_cloud", "memoair_index")
 # What each package may import of the others; whatever is not named is forbidden.
 MAY_IMPORT = {
-    "memoair_cli": {"memoair_cloud", "memoair_voice", "memoair_voice_sync"},
+    "memoair_cli": {"memoair_cloud", "memoair_index", "memoair_runtime", "memoair_voice", "memoair_voice_sync"},
     "memoair_voice": {"memoair_voice_sync"},
     "memoair_voice_sync": set[str](),
     "memoair_runtime": {"memoair_index"},

@@ -1,0 +1,72 @@
+"""What an import brings events to, and how it bears with one that does not take them at once."""
+
+import random
+import threading
+import time
+from collections.abc import Sequence
+from typing import Protocol
+
+import attrs
+
+from memoair_cli.importing.events import Event
+
+_FIRST_PAUSE_S = 0.5
+_LONGEST_PAUSE_S = 30.0
+
+
+class TargetFailed(Exception):
+    """The target can't be used, or not any more; the message says why and what to do."""
+
+
+class Interrupted(Exception):
+    """The import was told to end while it waited."""
+
+
+@attrs.define
+class Receipt:
+    """What became of a batch. Each of its events is in one of the three."""
+
+    accepted: set[str] = attrs.field(factory=set)
+    duplicate: set[str] = attrs.field(factory=set)
+    refused: dict[str, str] = attrs.field(factory=dict)  # why, by event id
+
+    def add(self, other: "Receipt") -> "Receipt":
+        """Take in what became of another part of the batch."""
+        self.accepted |= other.accepted
+        self.duplicate |= other.duplicate
+        self.refused |= other.refused
+        return self
+
+
+class Target(Protocol):
+    """Takes events, each once, however often it is brought."""
+
+    @property
+    def name(self) -> str:
+        """The target as one would tell it to a colleague."""
+
+    def send(self, user_id: str, events: Sequence[Event]) -> Receipt:
+        """Bring a caller's events; what is accepted is durable. Raises `TargetFailed` or `Interrupted`."""
+
+    def close(self) -> None:
+        """Let go of it."""
+
+
+class Patience:
+    """How long one batch is tried again, and when next: longer each time, never at the same moment as the others."""
+
+    def __init__(self, patience_s: float, stopping: threading.Event) -> None:
+        self._until = time.monotonic() + patience_s
+        self._stopping = stopping
+        self._pause_s = _FIRST_PAUSE_S
+
+    def wait(self, why: str, asked_s: float | None = None) -> None:
+        """Wait for the next try, as long as was asked for; raises `TargetFailed` where patience ends before."""
+        pause_s = self._pause_s * random.uniform(0.5, 1.0)
+        if asked_s is not None:
+            pause_s = asked_s + random.uniform(0, 0.25 * max(asked_s, _FIRST_PAUSE_S))
+        self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
+        if time.monotonic() + pause_s > self._until:
+            raise TargetFailed(why)
+        if self._stopping.wait(pause_s):
+            raise Interrupted

@@ -1,0 +1,54 @@
+"""What the tests of imports share: turns to import, targets, and the summary of a run."""
+
+import json
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+from cli.commands import memoair
+from cli.event_server import EventServer
+from support.clouds import Client
+
+NewFile = Callable[..., Path]
+
+BEGAN = datetime(2026, 3, 2, 9, 30, tzinfo=timezone.utc)
+
+
+def turn(number: int, user: str = "ana", call: str | None = None, **more: Any) -> dict[str, Any]:
+    """One turn of a call, a minute after the one before it."""
+    return {
+        "userId": user,
+        "sessionId": call or f"{user}-1",
+        "turnId": f"t{number}",
+        "occurredAt": (BEGAN + timedelta(minutes=number)).isoformat(),
+        "userText": f"Parcel number {number} is late.",
+        "assistantText": "I see.",
+        **more,
+    }
+
+
+def identity(client: Client) -> dict[str, str]:
+    """The environment of somebody who may write into a client's project."""
+    assert client.key is not None
+    return {
+        "MEMOAIR_BASE_URL": client.url,
+        "MEMOAIR_API_KEY": client.key,
+        "MEMOAIR_PROJECT_ID": client.identity["project"],
+        "MEMOAIR_AGENT_ID": client.identity["agent"],
+    }
+
+
+def into(server: EventServer) -> dict[str, str]:
+    """The environment of somebody who has a stand-in for a cloud."""
+    return {"MEMOAIR_BASE_URL": server.url, "MEMOAIR_API_KEY": "memoair_pk_secret", "MEMOAIR_PROJECT_ID": "proj_acme"}
+
+
+def imported(*arguments: str | Path, code: int = 0, **environ: Any) -> Any:
+    """Run an import and return its summary."""
+    return json.loads(memoair("import", *arguments, "--json", code=code, **environ).out)
+
+
+def turns_of(events: list[dict[str, Any]]) -> list[str]:
+    """The turn ids of events, in their order."""
+    return [event["payload"]["turnId"] for event in events if event["type"] == "turn"]

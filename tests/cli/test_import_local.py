@@ -1,0 +1,87 @@
+"""``memoair import --local``: into the runtimes of this machine."""
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cli.commands import memoair, starting
+from cli.imports import BEGAN, NewFile, imported, turn, turns_of
+from support.clients import logged
+from support.runtimes import PROJECT
+from support.waiting import eventually
+
+IDENTITY = {"MEMOAIR_PROJECT_ID": PROJECT}
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Path:
+    """Where memory lies."""
+    return tmp_path / "storage"
+
+
+def local(storage: Path, *arguments: str | Path, code: int = 0) -> Any:
+    return imported(*arguments, "--local", "--storage", storage, code=code, **IDENTITY)
+
+
+def test_calls_are_kept_with_their_times_each_turn_once_and_a_second_run_leaves_no_mark(
+    storage: Path, new_file: NewFile, nothing_left_behind: None
+) -> None:
+    rows = [
+        turn(number, user, userName=user.title(), assistantName="Juno") for user in ("ana", "bob") for number in (1, 2)
+    ]
+    longest = (1 << 20) - len(json.dumps(turn(3, "ana", "ana-2", userText="")))  # of a line; a request is longer still
+    file = new_file(*rows, turn(3, "ana", "ana-2", userText="x" * longest))
+    summary = local(storage, file, code=1)
+
+    assert summary["turns"] == {"kept": 4, "alreadyThere": 0, "refused": 1}
+    assert summary["refused"][0]["line"] == 5
+    assert summary["refused"][0]["reason"].startswith("runtime.payload_too_large")
+    events = [event for event in logged(storage, "ana") if event["sessionId"] == "ana-1"]
+    assert [event["type"] for event in events] == ["session_start", "turn", "turn", "session_end"]
+    assert events[0]["payload"] == {"user": {"id": "ana", "name": "Ana"}, "metadata": {"assistantName": "Juno"}}
+    assert [event["occurredAt"] for event in events[1:3]] == ["2026-03-02T09:31:00Z", "2026-03-02T09:32:00Z"]
+
+    before = logged(storage, "ana") + logged(storage, "bob")
+    for more in ([], ["--anew"]):
+        again = local(storage, new_file(*rows), *more)
+        assert again["turns"] == {"kept": 0, "alreadyThere": 4, "refused": 0}
+    assert logged(storage, "ana") + logged(storage, "bob") == before
+    found = memoair("search", "--user", "ana", "--storage", storage, "Which parcel was late?", **IDENTITY)
+    assert "2 March 2026" in found.out
+    assert "Parcel number 2" in found.out
+
+
+def test_after_a_kill_the_same_command_keeps_each_turn_once_in_order(
+    storage: Path, new_file: NewFile, tmp_path: Path, nothing_left_behind: None
+) -> None:
+    file = new_file(*(turn(number, f"caller-{number // 100}") for number in range(600)))
+    arguments = ("import", file, "--local", "--storage", storage, "--threads", "1")
+    with starting(*arguments, home=tmp_path, **IDENTITY) as process:
+        eventually(lambda: len(logged(storage, "caller-1")) > 10, within_s=20)
+        process.send_signal(signal.SIGKILL)
+        process.wait(10)
+    summary = json.loads(memoair(*arguments, "--json", **IDENTITY).out)
+
+    assert 0 < summary["turns"]["kept"] < 600
+    assert summary["turns"]["kept"] + summary["turns"]["alreadyThere"] == 600
+    for caller in range(6):
+        turns = [event for event in logged(storage, f"caller-{caller}") if event["type"] == "turn"]
+        assert turns_of(turns) == [f"t{number}" for number in range(100 * caller, 100 * caller + 100)]
+        assert turns[0]["occurredAt"][:13] >= BEGAN.isoformat()[:13]
+
+
+def test_a_runtime_that_can_not_be_started_is_told(storage: Path, new_file: NewFile) -> None:
+    done = memoair(
+        "import",
+        new_file(turn(1)),
+        "--local",
+        "--storage",
+        storage,
+        code=3,
+        MEMOAIR_RUNTIME_BINARY="/no/such",
+        **IDENTITY,
+    )
+
+    assert "runtime.not_found: there is no program /no/such" in done.err
