@@ -9,11 +9,13 @@ import typer
 from memoair_cli import cloud, partner
 from memoair_cli.demo import play
 from memoair_cli.importing.command import import_files
+from memoair_cli.searching import search
 
 app = typer.Typer(name="memoair", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 for commands in (cloud.app, partner.projects, partner.agents, partner.indexes):
     app.add_typer(commands)
 app.command("import")(import_files)
+app.command("search")(search)
 
 
 def _print_version(wanted: bool) -> None:

@@ -1,0 +1,84 @@
+"""What is said when a cloud can't be reached, and what never leaves."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+from cli.commands import memoair
+from cli.imports import identity
+from support.clouds import Client
+
+from memoair_cli.cloud_http import CloudHttp, CloudUnreachable
+
+
+@contextmanager
+def listening(answer: bytes) -> Iterator[int]:
+    """A server that says these bytes to everybody and hangs up."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def run() -> None:
+            with suppress(OSError):
+                while True:
+                    connection, _ = server.accept()
+                    with connection:
+                        connection.recv(65_536)
+                        connection.sendall(answer)
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        try:
+            yield server.getsockname()[1]
+        finally:
+            server.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+def why(url: str, **environ: str) -> str:
+    cloud = CloudHttp(url, "memoair_pk_secret")
+    try:
+        with pytest.raises(CloudUnreachable) as caught:
+            cloud.call("GET", "/healthz", read_s=0.2)
+    finally:
+        cloud.close()
+    assert "memoair_pk_secret" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_why_nobody_answers_is_said_in_plain_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert why("http://127.0.0.1:9").endswith("nothing listens there")
+    assert why("http://no-such-host.invalid").endswith("its name is not known to the DNS")
+    assert why("127.0.0.1:9").endswith("its address must begin with https:// or http://")
+    assert why("http://:x").endswith("its address can't be read")
+    with listening(b"") as port:
+        assert why(f"http://127.0.0.1:{port}").endswith("it broke the connection")
+    with listening(b"HTTP/1.1 200 OK\r\n\r\n") as port:
+        assert "TLS fails" in why(f"https://127.0.0.1:{port}")
+    monkeypatch.setenv("HTTP_PROXY", "http://user:word@127.0.0.1:9")
+    told = why("http://cloud.example")
+    assert "the proxy that the environment names" in told
+    assert "word" not in told
+
+
+def test_what_a_netrc_has_for_the_host_does_not_take_the_place_of_the_key(client: Client, home: Path) -> None:
+    (home / ".netrc").write_text("machine 127.0.0.1 login somebody password else\n")
+    assert memoair("project", "create", "Second", **identity(client)).out.startswith("proj_second")
+
+
+@pytest.mark.parametrize("key", ["memoair_pk_ä", "memoair pk", "memoair_pk\x01"])
+def test_a_key_that_can_be_none_is_told_without_it(key: str) -> None:
+    done = memoair("project", "create", "Acme", code=1, MEMOAIR_API_KEY=key)
+    assert done.err == "MEMOAIR_API_KEY holds a character that no key has\n"
+
+
+def test_a_line_feed_behind_a_key_is_no_part_of_it(client: Client) -> None:
+    told = identity(client)
+    told["MEMOAIR_API_KEY"] += "\n"
+    assert memoair("project", "create", "Second", **told).out.startswith("proj_second")
+
+
+def test_a_cloud_that_refuses_is_quoted(client: Client) -> None:
+    done = memoair("project", "create", "Acme", code=1, **identity(client))
+    assert f"the cloud at {client.url} refuses: cloud.conflict: " in done.err

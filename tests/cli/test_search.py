@@ -1,0 +1,100 @@
+"""``memoair search``: what it shows, what it ends with, and what it leaves behind: nothing."""
+
+import json
+from pathlib import Path
+
+import pytest
+from cli.commands import Done, memoair
+from support.calls import write_call
+from support.runtimes import PROJECT, USER
+
+SAID = [("I ordered the Tarn boots.", "In which size?"), ("Size nine, please.", "Noted."), ("Bye.", "Goodbye.")]
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Path:
+    """A storage root with one call of one caller."""
+    write_call(tmp_path / "storage", "call-1", SAID, user={"name": "Dana"})
+    return tmp_path / "storage"
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(nothing_left_behind: None) -> None:
+    """No runtime outlives a search."""
+
+
+def search(storage: Path, query: str, *arguments: str | Path, user: str = USER, code: int = 0) -> Done:
+    told = ("search", "--user", user, "--storage", storage, *arguments, query)
+    return memoair(*told, code=code, MEMOAIR_PROJECT_ID=PROJECT, COLUMNS="200")
+
+
+def files(storage: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(storage)): path.read_bytes() for path in storage.rglob("*.jsonl")}
+
+
+def test_what_is_found_is_shown_with_score_and_source_and_no_call_is_noted(storage: Path) -> None:
+    before = files(storage)
+    done = search(storage, "Which size are the boots?", "--explain")
+
+    assert "## permanent" in done.out
+    assert "- Dana: Size nine, please." in done.out
+    assert "permanent" in done.out
+    assert "2026-03-02 call-1 t" in done.out
+    assert "around " in done.out, "what a score is the sum of"
+    assert done.err == ""
+    assert files(storage) == before
+
+
+def test_a_program_gets_the_whole_result(storage: Path) -> None:
+    found = json.loads(search(storage, "boots", "--json", "--lane", "permanent", "--top-k", "1").out)
+
+    assert "Tarn boots" in found["contextText"]
+    assert [hit["lane"] for hit in found["permanent"]] == ["permanent"]
+    assert found["trace"]["lanes"]["org"]["status"] == "skipped"
+
+
+def test_what_a_caller_said_does_not_speak_to_the_terminal(storage: Path) -> None:
+    write_call(storage, "call-2", [("\x1b]0;owned\x07 The boots [bold]are[/bold] red.", "")])
+    done = search(storage, "Which colour are the boots?")
+
+    assert "[bold]are[/bold] red." in done.out
+    assert not [sign for sign in done.out if not sign.isprintable() and sign != "\n"]
+
+
+def test_documents_come_from_a_file(storage: Path, tmp_path: Path) -> None:
+    org = tmp_path / "faq.jsonl"
+    org.write_text(json.dumps({"id": "returns", "text": "Boots can be returned within thirty days."}) + "\n")
+    done = search(storage, "How long can boots be returned?", "--org-file", org, "--lane", "org")
+
+    assert "thirty days" in done.out
+    assert "returns" in done.out
+
+
+def test_of_somebody_who_never_called_nothing_is_found_and_nothing_is_made(storage: Path) -> None:
+    done = search(storage, "boots", user="nobody", code=1)
+
+    assert done.err == "nothing was found\n"
+    assert not [path for path in (storage / PROJECT).iterdir() if "nobody" in path.name]
+
+
+def test_a_memory_that_is_late_is_told(storage: Path) -> None:
+    done = search(storage, "boots", "--timeout-ms", "1", code=3)
+
+    assert "the memory failed: runtime.timeout" in done.err
+    assert "Traceback" not in done.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--lane", "attic"], "lanes must be a list of some of profile, working, permanent, org"),
+        (["--org-file", "/no/such.jsonl"], "where there is no file"),
+        (["--top-k", "0"], "--top-k"),
+    ],
+)
+def test_options_that_can_not_be_are_told(storage: Path, arguments: list[str], message: str) -> None:
+    assert message in search(storage, "boots", *arguments, code=2).err
+
+
+def test_the_project_must_be_told() -> None:
+    assert memoair("search", "--user", "ana", "boots", code=2).err == "MEMOAIR_PROJECT_ID is not set\n"
