@@ -8,6 +8,7 @@ import typer
 
 from memoair_cli import cloud, partner
 from memoair_cli.demo import play
+from memoair_cli.doctor.command import doctor
 from memoair_cli.importing.command import import_files
 from memoair_cli.searching import search
 
@@ -16,6 +17,7 @@ for commands in (cloud.app, partner.projects, partner.agents, partner.indexes):
     app.add_typer(commands)
 app.command("import")(import_files)
 app.command("search")(search)
+app.command("doctor")(doctor)
 
 
 def _print_version(wanted: bool) -> None:

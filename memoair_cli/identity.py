@@ -1,13 +1,18 @@
 """Who asks whom: the options that several commands share, from flags or from the environment."""
 
+import os
 import sys
+from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 
+from memoair_runtime.settings import default_storage_root
+
 CLOUD = "https://backend.memoair.space"
 # As the address of a cloud it tells a runtime that there is none: then nothing is sent anywhere.
 NO_CLOUD = ""
+NO_KEY = "memoair_pk_local"  # where a key must be named, and is shown to nobody
 
 BaseUrl = Annotated[str, typer.Option(envvar="MEMOAIR_BASE_URL", help="The cloud.")]
 ApiKey = Annotated[str, typer.Option(envvar="MEMOAIR_API_KEY", help="The account's key; better set as a variable.")]
@@ -26,6 +31,12 @@ def key_of(value: str, code: int = 1) -> str:
     if not (key.isascii() and key.isprintable() and " " not in key):
         end("MEMOAIR_API_KEY holds a character that no key has", code)
     return key
+
+
+def storage_root(named: Path | None) -> Path:
+    """Where the runtimes that this process starts keep what they keep."""
+    told = os.environ.get("MEMOAIR_RUNTIME_STORAGE_ROOT")
+    return (named or (Path(told) if told else default_storage_root())).expanduser().absolute()
 
 
 def end(message: str, code: int = 1) -> NoReturn:

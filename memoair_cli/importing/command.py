@@ -14,9 +14,21 @@ from typing import IO, Annotated, Any, Optional
 import typer
 
 from memoair_cli.cloud_http import CloudHttp
-from memoair_cli.identity import CLOUD, NO_CLOUD, AgentId, ApiKey, BaseUrl, ProjectId, end, key_of, needed
+from memoair_cli.identity import (
+    CLOUD,
+    NO_CLOUD,
+    NO_KEY,
+    AgentId,
+    ApiKey,
+    BaseUrl,
+    ProjectId,
+    end,
+    key_of,
+    needed,
+    storage_root,
+)
 from memoair_cli.importing.cloud_target import CloudTarget
-from memoair_cli.importing.local_target import LocalTarget, storage_root
+from memoair_cli.importing.local_target import LocalTarget
 from memoair_cli.importing.run import STDIN, Import, Outcome, Plan
 from memoair_cli.importing.showing import Showing, summary_json, summary_text
 from memoair_cli.importing.state import ImportState, default_state_file
@@ -37,7 +49,6 @@ class Exit(IntEnum):
 
 # An agent is named with every call of the SDK; a local import is of no agent in particular.
 _LOCAL_AGENT = "agent_import"
-_NO_KEY = "memoair_pk_local"  # it is shown to nobody
 _MOST_THREADS = 64
 
 Text = Optional[str]  # noqa: UP045 - Typer reads it on Python 3.10, too
@@ -121,7 +132,7 @@ def _local(
     root = storage_root(storage)
     try:
         client = MemoAirVoiceClientSync(
-            api_key=_NO_KEY,
+            api_key=NO_KEY,
             project_id=project_id,
             agent_id=agent or _LOCAL_AGENT,
             cloud_base_url=NO_CLOUD,

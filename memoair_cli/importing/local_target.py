@@ -1,7 +1,6 @@
 """This machine as a target: each caller's runtime keeps his calls, as if they had been held here."""
 
 import json
-import os
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -13,7 +12,6 @@ import attrs
 
 from memoair_cli.importing.events import Event, Kind
 from memoair_cli.importing.targets import Patience, Receipt, TargetFailed
-from memoair_runtime.settings import default_storage_root
 from memoair_runtime.storage.user_folder import UserFolder
 from memoair_voice_sync import MemoAirVoiceClientSync, MemoAirVoiceMemoryError
 
@@ -116,12 +114,6 @@ class LocalTarget:
             if len(self._calls) > _MOST_CALLS:
                 self._calls.popitem(last=False)
         return call
-
-
-def storage_root(named: Path | None) -> Path:
-    """Where the runtimes that this process starts keep what they keep."""
-    told = os.environ.get("MEMOAIR_RUNTIME_STORAGE_ROOT")
-    return (named or (Path(told) if told else default_storage_root())).absolute()
 
 
 def _turn(event: Event) -> dict[str, Any]:

@@ -1,0 +1,61 @@
+"""What a check finds, and what checks are told."""
+
+from collections.abc import Callable, Iterator
+from enum import Enum
+from pathlib import Path
+
+import attrs
+
+
+class Status(Enum):
+    """How grave a finding is."""
+
+    OK = "ok"
+    NOTE = "note"  # nothing is wrong, but whoever looks for something should know it
+    PROBLEM = "problem"
+
+
+@attrs.frozen
+class Finding:
+    """One thing that was looked at. ``remedy`` says how to mend it, where it is to be mended."""
+
+    check: str
+    status: Status
+    message: str
+    remedy: str | None = None
+
+
+@attrs.frozen
+class Surroundings:
+    """What is looked at. ``database_url`` is of a server that is run here."""
+
+    storage_root: Path
+    base_url: str
+    api_key: str = attrs.field(repr=False)
+    project_id: str
+    agent_id: str
+    database_url: str | None = attrs.field(repr=False)
+    blob_url: str | None = attrs.field(repr=False)
+
+
+Check = Callable[[Surroundings], Iterator[Finding]]
+
+
+def ok(check: str, message: str) -> Finding:
+    """All is well."""
+    return Finding(check, Status.OK, message)
+
+
+def note(check: str, message: str, remedy: str | None = None) -> Finding:
+    """Nothing is wrong, but it is worth knowing."""
+    return Finding(check, Status.NOTE, message, remedy)
+
+
+def problem(check: str, message: str, remedy: str) -> Finding:
+    """Something is wrong."""
+    return Finding(check, Status.PROBLEM, message, remedy)
+
+
+def some(number: int, what: str) -> str:
+    """So many of something."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"

@@ -1,0 +1,143 @@
+"""The folder in which memory lies: whether it can be written, by us only, with locks that hold, and fast enough."""
+
+import os
+import shutil
+import stat
+import statistics
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import filelock
+import psutil
+
+from memoair_cli.doctor.findings import Finding, Surroundings, note, ok, problem
+from memoair_runtime.storage.durable import sync_data
+
+_LEAST_FREE = 500 << 20
+_SLOW_MS = 20.0  # a caller waits for an answer some 800 ms, of which this is a part that can be felt
+_LINE = b"x" * 500  # about as long as a turn's
+_WRITES = 9
+_LOCK_S = 20.0
+_NETWORK = frozenset(["nfs", "nfs4", "cifs", "smbfs", "smb3", "afs", "fuse.sshfs", "9p", "ceph", "glusterfs"])
+# Takes the lock at once, or says that it could not. In a process of its own: some systems let a process lock twice.
+_TRY = (
+    "import sys, filelock\n"
+    "try:\n filelock.FileLock(sys.argv[1], timeout=0).acquire()\nexcept filelock.Timeout:\n sys.exit(3)"
+)
+
+
+def check_storage(surroundings: Surroundings) -> Iterator[Finding]:
+    """Look at the storage root; what it has not yet is looked at in the folder where it will be made."""
+    root = surroundings.storage_root
+    folder = root
+    if not root.exists():
+        folder = next(parent for parent in root.parents if parent.exists())
+        yield note("storage", f"{root} is not there yet; it is made with the first call")
+    elif not root.is_dir():
+        yield problem(
+            "storage", f"{root} is no folder", "move it away, or name another with MEMOAIR_RUNTIME_STORAGE_ROOT"
+        )
+        return
+    else:
+        yield _owner(root)
+    probe = folder / f".doctor-{uuid.uuid4().hex[:8]}"  # no folder of a project has a dot in its name
+    try:
+        probe.mkdir(mode=0o700)
+    except OSError as error:
+        why = f"{folder} can't be written: {error.strerror}"
+        yield problem("storage", why, f"let {_us()} own it: chown -R {_us()} {folder}")
+        return
+    try:
+        yield from _tried(folder, probe)
+    finally:
+        shutil.rmtree(probe, ignore_errors=True)
+
+
+def _owner(root: Path) -> Finding:
+    told = root.stat()
+    mode = stat.S_IMODE(told.st_mode)
+    if os.name != "nt" and told.st_uid != os.getuid():
+        return problem("storage", f"{root} belongs to somebody else", f"chown -R {_us()} {root}")
+    if os.name != "nt" and mode & 0o077:
+        return problem(
+            "storage", f"{root} is open to others ({mode:04o}): it holds what callers said", f"chmod 700 {root}"
+        )
+    return ok("storage", f"{root} is ours alone")
+
+
+def _tried(folder: Path, probe: Path) -> Iterator[Finding]:
+    free = shutil.disk_usage(folder).free
+    told = f"{free / (1 << 30):,.1f} GB free"
+    if free < _LEAST_FREE:
+        yield problem("disk", told, "free some space: a turn that finds no room is refused")
+    else:
+        yield ok("disk", told)
+    yield _speed(probe)
+    yield _locks(probe)
+    kind = _file_system(folder)
+    if kind in _NETWORK:
+        remedy = "name a local disk with MEMOAIR_RUNTIME_STORAGE_ROOT"
+        yield note("file system", f"{folder} lies on {kind}: each turn waits for the network", remedy)
+
+
+def _speed(probe: Path) -> Finding:
+    times_ms = []
+    try:
+        descriptor = os.open(probe / "speed", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            for _ in range(_WRITES):
+                began_at = time.perf_counter()
+                os.write(descriptor, _LINE)
+                sync_data(descriptor)
+                times_ms.append((time.perf_counter() - began_at) * 1e3)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        return problem(
+            "disk", f"a line can't be made durable: {error.strerror}", "use another disk for the storage root"
+        )
+    took_ms = statistics.median(times_ms)
+    told = f"a line is durable in {took_ms:.1f} ms (median of {_WRITES})"
+    if took_ms > _SLOW_MS:
+        return note("disk", told, "every saved turn waits for this; a disk of another kind would be faster")
+    return ok("disk", told)
+
+
+def _locks(probe: Path) -> Finding:
+    """Whether a lock that is held keeps another process out, and lets it in afterwards."""
+    path = probe / "probe.lock"
+    remedy = "use a local disk; on NFS, see that its lock service runs on client and server"
+    try:
+        with filelock.FileLock(path, timeout=0):
+            while_held = _another_takes(path)
+        afterwards = _another_takes(path)
+    except (OSError, filelock.Timeout, subprocess.TimeoutExpired) as error:
+        return problem("locks", f"a file can't be locked: {type(error).__name__}", remedy)
+    if while_held or not afterwards:
+        why = "a lock that is held keeps nobody out" if while_held else "a lock that is free lets nobody in"
+        return problem("locks", f"{why}: two runtimes could write one log", remedy)
+    return ok("locks", "file locks hold between processes")
+
+
+def _another_takes(path: Path) -> bool:
+    command = [sys.executable, "-c", _TRY, str(path)]
+    return subprocess.run(command, timeout=_LOCK_S, capture_output=True, check=False).returncode == 0  # noqa: S603
+
+
+def _file_system(folder: Path) -> str | None:
+    """The kind of file system that a folder lies on, where the system tells."""
+    with suppress(OSError, psutil.Error, RuntimeError):
+        mounts = {Path(each.mountpoint): each.fstype for each in psutil.disk_partitions(all=True)}
+        return next((mounts[path] for path in (folder, *folder.parents) if path in mounts), None)
+    return None
+
+
+def _us() -> str:
+    with suppress(KeyError, OSError):
+        return psutil.Process().username()
+    return "this user"
