@@ -23,9 +23,7 @@ def check_cloud(surroundings: Surroundings) -> Iterator[Finding]:
         return
     with closing(CloudHttp(told.base_url, told.api_key or None)) as cloud:
         if _is_in_the_clear(told.base_url):
-            yield problem(
-                "cloud", f"{cloud.address} is plain HTTP: keys and words can be read on the way", "use https"
-            )
+            yield problem("cloud", f"{cloud.address} is plain HTTP: keys and words can be read on the way", "use https")
         try:
             yield from _reached(cloud)
             yield from _known_there(cloud, told)

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -29,7 +30,7 @@ from memoair_cli.identity import (
 )
 from memoair_cli.importing.cloud_target import CloudTarget
 from memoair_cli.importing.local_target import LocalTarget
-from memoair_cli.importing.run import STDIN, Import, Outcome, Plan
+from memoair_cli.importing.run import STDIN, Import, Outcome, Plan, shown
 from memoair_cli.importing.showing import Showing, summary_json, summary_text
 from memoair_cli.importing.state import ImportState, default_state_file
 from memoair_cli.importing.targets import Target
@@ -151,7 +152,8 @@ def _run(plan: Plan, target: Target, showing: Showing, stopping: threading.Event
         if stopping.is_set():
             os._exit(128 + number)
         stopping.set()
-        showing.say("ending what is on its way; once more ends it at once")
+        # Not by the means of the others: the signal may have come in the middle of one of them.
+        os.write(sys.stderr.fileno(), b"\nending what is on its way; once more ends it at once\n")
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -166,11 +168,11 @@ def _check_files(files: Sequence[Path]) -> None:
         if file == STDIN:
             continue
         if file.is_dir():
-            end(f"{file} is a folder; name the files in it", Exit.USAGE)
+            end(f"{shown(file)} is a folder; name the files in it", Exit.USAGE)
         try:
             file.open("rb").close()
         except OSError as error:
-            end(f"{file}: {error.strerror}", Exit.USAGE)
+            end(f"{shown(file)}: {error.strerror}", Exit.USAGE)
     if sum(file == STDIN for file in files) > 1:
         end("standard input can be read once", Exit.USAGE)
 

@@ -71,16 +71,18 @@ class FileLedger:
         self._produced = 0
         self._unsettled: dict[int, None] = {}  # in the order of the numbers
         self._refused: list[RefusedEvent] = []
-        for each in refused:
-            if each.number <= self._skipped:
-                self._note(each)
+        self._told: set[tuple[int, str]] = set()  # the refusals that were heard of, as far as they are remembered
+        before = [each for each in refused if each.number <= self._skipped]
+        self._refused_before = {each.number for each in before}
+        for each in before:
+            self._note(each)
 
     def enter(self, event: Event) -> Entry | None:
         """Take in the file's next event; None for one that need not be sent."""
         with self._lock:
             self._produced += 1
             if self._produced <= self._skipped:
-                self.counts.known += event.kind is Kind.TURN
+                self.counts.known += event.kind is Kind.TURN and self._produced not in self._refused_before
                 return None
             self._unsettled[self._produced] = None
             return Entry(event, self, self._produced)
@@ -116,7 +118,13 @@ class FileLedger:
             return acknowledged, tuple(each for each in self._refused if each.number <= acknowledged)
 
     def _note(self, refused: RefusedEvent) -> None:
-        self.counts.refused += 1
         if len(self._refused) < _MOST_REFUSALS:
             self._refused.append(refused)
+        # The start of a call comes from the line of its first turn, the end from that of its last: whoever refuses one
+        # for the same reason as the other has refused one line.
+        if (refused.line, refused.reason) in self._told:
+            return
+        if len(self._told) < _MOST_REFUSALS:
+            self._told.add((refused.line, refused.reason))
+        self.counts.refused += 1
         self._on_refusal(Refusal(self.name, refused.line, refused.reason))

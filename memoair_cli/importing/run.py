@@ -128,7 +128,7 @@ class Import:
         identity = identity_of(file, self._target.name, plan.options, plan.format)
         job = self._job(path, identity, resumes=resumes)
         events = CallEvents(plan.project_id, plan.options.started_at or _written_at(file))
-        for read in read_transcript(file, str(path), plan.options, format=plan.format):
+        for read in read_transcript(file, shown(path), plan.options, format=plan.format):
             if isinstance(read, Refusal):
                 job.ledger.refuse_line(read)
             else:
@@ -142,7 +142,7 @@ class Import:
 
     def _job(self, path: Path, identity: str | None, *, resumes: bool = False) -> _Job:
         told = self._plan.state.resume(identity) if resumes else (0, ())
-        self._jobs.append(_Job(path, identity, FileLedger(str(path), self._report.refuse, *told)))
+        self._jobs.append(_Job(path, identity, FileLedger(shown(path), self._report.refuse, *told)))
         return self._jobs[-1]
 
     def _send(self, ledger: FileLedger, events: Iterable[Event]) -> None:
@@ -203,8 +203,13 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         yield file
 
 
+def shown(path: Path) -> str:
+    """A file's name as it can be written anywhere, also one that is not valid Unicode."""
+    return os.fsencode(path).decode(errors="replace")
+
+
 def _unreadable(path: Path, error: OSError) -> Refusal:
-    return Refusal(str(path), 0, f"the file can't be read: {error.strerror or type(error).__name__}")
+    return Refusal(shown(path), 0, f"the file can't be read: {error.strerror or type(error).__name__}")
 
 
 def _written_at(file: BinaryIO) -> datetime:

@@ -67,7 +67,7 @@ class Showing:
             if len(self.shown) < SHOWN_REFUSALS:
                 self.shown.append(refusal)
             if self._refused is not None:
-                self._refused.write(json.dumps(_told(refusal), ensure_ascii=False) + "\n")
+                self._write(self._refused, refusal)
 
     def tick(self, read_bytes: int, counts: Counts) -> None:
         """Move the bar."""
@@ -83,6 +83,12 @@ class Showing:
         if message not in self._warned:
             self._warned.add(message)
             self.say(message)
+
+    def _write(self, lines: IO[str], refusal: Refusal) -> None:
+        try:
+            lines.write(json.dumps(_told(refusal), ensure_ascii=False) + "\n")
+        except OSError as error:
+            self.warn(f"a refusal can't be written to its file: {error.strerror}")
 
     def say(self, message: str) -> None:
         """Say something on standard error."""

@@ -107,6 +107,8 @@ class _Fields:
             raise Unfit(f"metadata must be an object, not {_kind(value)}")
         if _is_deeper(value, _MAX_DEPTH):
             raise Unfit(f"metadata is nested deeper than {_MAX_DEPTH} levels")
+        if not isinstance(value.get("assistantName", ""), str):  # a runtime reads it, and would refuse the call for it
+            raise Unfit("metadata.assistantName must be a text")
         return value
 
     def misspelt(self) -> None:

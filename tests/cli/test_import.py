@@ -1,6 +1,7 @@
 """``memoair import`` into a cloud: what arrives, what is told, and what happens when it is run again."""
 
 import json
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -145,6 +146,36 @@ def test_what_the_cloud_refuses_is_told_by_its_line_also_in_the_next_run(
         == second["refused"]
         == [{"file": str(file), "line": 3, "reason": "cloud.invalid: it was forgotten"}]
     )
+
+
+def test_a_call_that_is_refused_as_a_whole_is_told_line_by_line_and_not_event_by_event(
+    server: EventServer, new_file: NewFile
+) -> None:
+    server.refuses = lambda event: "forgotten" if event["seq"] else None
+    summary = imported(new_file(turn(1), turn(2), turn(3)), code=1, **into(server))
+
+    assert summary["turns"] == {"kept": 0, "alreadyThere": 0, "refused": 3}
+    assert [each["line"] for each in summary["refused"]] == [1, 2, 3]
+
+
+def test_what_was_refused_long_before_the_place_where_a_second_run_goes_on_is_counted_once(
+    server: EventServer, new_file: NewFile
+) -> None:
+    server.refuses = lambda event: "forgotten" if event["payload"].get("turnId") == "t5" else None
+    file = new_file(*(turn(number) for number in range(1_000)))
+    assert imported(file, code=1, **into(server))["turns"] == {"kept": 999, "alreadyThere": 0, "refused": 1}
+    again = imported(file, code=1, **into(server))
+
+    assert again["turns"] == {"kept": 0, "alreadyThere": 999, "refused": 1}
+    assert [each["line"] for each in again["refused"]] == [6]
+
+
+def test_a_file_whose_name_is_not_unicode_is_imported_and_told(client: Client, tmp_path: Path) -> None:
+    file = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.jsonl"))
+    file.write_text(json.dumps(turn(1)) + "\nsecret\n")
+    for more in ([], ["--json"]):
+        done = memoair("import", file, "--refused", tmp_path / "refused", *more, code=1, **identity(client))
+        assert "\N{REPLACEMENT CHARACTER}.jsonl" in done.out
 
 
 def test_only_the_first_refusals_are_shown(client: Client, new_file: NewFile) -> None:

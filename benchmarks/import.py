@@ -1,0 +1,187 @@
+"""What `memoair import` takes: turns a second into a cloud on SQLite, beside plain POSTs of the same batches; memory.
+
+The plain POSTs send what an import would send, made ready and packed before, as many at once, to a server of their own.
+Memory is the peak of the importing process, for all turns and for a tenth of them: it should be the same. What a batch
+can hold is one caller's: with many callers who call one after another, it is a call.
+"""
+
+import argparse
+import gzip
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta, timezone
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cloud_servers import Target, serving
+from rich.console import Console
+from rich.table import Table
+from urllib3 import HTTPConnectionPool
+from workload import Speech
+
+from memoair_cli.importing.batches import Batcher
+from memoair_cli.importing.events import CallEvents
+from memoair_cli.importing.ledger import FileLedger
+from memoair_voice_sync.transcripts import TranscriptTurn, read_transcript
+
+_BEGAN = datetime(2025, 1, 6, 9, tzinfo=timezone.utc)
+_TURNS_OF_A_CALL = 10
+_MEMOAIR = (sys.executable, "-c", "from memoair_cli.app import main; main()")
+
+
+def main() -> int:
+    """Run the benchmark and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--turns", type=int, default=100_000, help="turns to import (default: %(default)s)")
+    parser.add_argument("--callers", type=int, nargs="+", default=[20, 2_000], help="who take turns to call (20 2000)")
+    parser.add_argument("--threads", type=int, default=4, help="batches on their way at once (default: %(default)s)")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="memoair-import-") as folder:
+        result = [
+            _measured(Path(folder) / str(callers), arguments.turns, callers, arguments.threads)
+            for callers in arguments.callers
+        ]
+    if arguments.json:
+        print(json.dumps(result))
+    else:
+        _print(result, arguments)
+    return 0
+
+
+def _measured(folder: Path, turns: int, callers: int, threads: int) -> dict[str, float]:
+    folder.mkdir()
+    whole, part = folder / "calls.jsonl", folder / "tenth.jsonl"
+    _write(whole, turns, callers)
+    with whole.open("rb") as lines, part.open("wb") as file:
+        file.writelines(islice(lines, turns // 10))
+    batches = list(_prepared(whole))
+    with serving(f"sqlite:///{folder / 'plain.db'}", folder, 1) as [target]:
+        plain_s = _posted_s(target, batches, threads)
+    with serving(f"sqlite:///{folder / 'import.db'}", folder, 1) as [target]:
+        first = _imported(target, whole, folder, threads)
+        again = _imported(target, whole, folder, threads)
+    with serving(f"sqlite:///{folder / 'tenth.db'}", folder, 1) as [target]:
+        tenth = _imported(target, part, folder, threads)
+    assert first.summary["turns"] == {"kept": turns, "alreadyThere": 0, "refused": 0}, first.summary
+    assert again.summary["turns"] == {"kept": 0, "alreadyThere": turns, "refused": 0}, again.summary
+    return {
+        "callers": callers,
+        "turnsOfABatch": turns / len(batches),
+        "turnsPerS": turns / first.summary["seconds"],
+        "plainTurnsPerS": turns / plain_s,
+        "ratio": first.summary["seconds"] / plain_s,
+        "againS": again.summary["seconds"],
+        "peakMb": first.peak_mb,
+        "peakOfATenthMb": tenth.peak_mb,
+    }
+
+
+def _write(path: Path, turns: int, callers: int) -> None:
+    speech = Speech()
+    with path.open("w", encoding="utf-8") as file:
+        for number in range(turns):
+            call = number // _TURNS_OF_A_CALL
+            turn = {
+                "userId": f"caller-{call % callers}",
+                "sessionId": f"call-{call}",
+                "occurredAt": (_BEGAN + timedelta(seconds=20 * number)).isoformat(),
+                "userText": speech.sentence(12),
+                "assistantText": speech.sentence(14),
+                "userName": "Dana",
+            }
+            file.write(json.dumps(turn) + "\n")
+
+
+def _prepared(path: Path) -> Iterator[tuple[str, bytes]]:
+    """The requests of an import: whose events they hold, and the packed body."""
+    events, batcher = CallEvents("proj_benchmark", _BEGAN), Batcher()
+    ledger = FileLedger(path.name, print)  # nothing is refused
+
+    def batches() -> Iterator[Any]:
+        with path.open("rb") as file:
+            for turn in read_transcript(file, path.name):
+                assert isinstance(turn, TranscriptTurn)
+                for event in events.of(turn):
+                    yield from batcher.add(ledger.enter(event) or sys.exit("an event was left out"))
+        for event in events.finish():
+            yield from batcher.add(ledger.enter(event) or sys.exit("an event was left out"))
+        yield from batcher.rest()
+
+    for batch in batches():
+        content = b",".join(entry.event.encoded() for entry in batch.entries)
+        yield batch.user_id, gzip.compress(b'{"events":[%b]}' % content, 1, mtime=0)
+
+
+def _posted_s(target: Target, batches: list[tuple[str, bytes]], threads: int) -> float:
+    headers = {"Authorization": f"Bearer {target.key}", "X-Project-Id": target.project_id}
+    headers |= {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    with HTTPConnectionPool("127.0.0.1", target.port, maxsize=threads, timeout=120, retries=False) as pool:
+
+        def post(batch: tuple[str, bytes]) -> None:
+            user_id, body = batch
+            whose = {**headers, "X-User-Id": user_id}
+            answer = pool.request("POST", "/v1/voice-sdk/events", body=body, headers=whose)
+            assert answer.status == 200, answer.data
+            assert not json.loads(answer.data)["rejected"]
+
+        began_at = time.perf_counter()
+        with ThreadPoolExecutor(threads) as pool_of_threads:
+            for _ in pool_of_threads.map(post, batches):
+                pass
+        return time.perf_counter() - began_at
+
+
+class _Run(NamedTuple):
+    summary: dict[str, Any]
+    peak_mb: float
+
+
+def _imported(target: Target, file: Path, folder: Path, threads: int) -> _Run:
+    """Run an import in a process of its own, and tell the most memory that it took."""
+    environ = {
+        **os.environ,
+        "HOME": str(folder),
+        "MEMOAIR_BASE_URL": target.url,
+        "MEMOAIR_API_KEY": target.key,
+        "MEMOAIR_PROJECT_ID": target.project_id,
+    }
+    state = folder / f"{file.stem}-{target.port}.state"
+    command = [*_MEMOAIR, "import", str(file), "--threads", str(threads), "--state", str(state), "--json"]
+    with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        told = process.stdout.read()
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0, told
+    unit = 1 if sys.platform == "darwin" else 1_024  # bytes there, kilobytes elsewhere
+    return _Run(json.loads(told), usage.ru_maxrss * unit / 1e6)
+
+
+def _print(result: list[dict[str, float]], arguments: argparse.Namespace) -> None:
+    table = Table(
+        f"{arguments.turns:,} turns, {os.cpu_count()} CPUs", *(f"{each['callers']:,} callers" for each in result)
+    )
+    rows = [
+        ("turns of a batch, mean", "turnsOfABatch", "{:.1f}"),
+        ("imported", "turnsPerS", "{:,.0f} turns/s"),
+        ("plain POSTs of the same batches", "plainTurnsPerS", "{:,.0f} turns/s"),
+        ("import over plain", "ratio", "{:.2f}x"),
+        ("a second run, that finds all of it there", "againS", "{:.1f} s"),
+        ("peak memory of the import", "peakMb", "{:.0f} MB"),
+        ("peak memory with a tenth of the turns", "peakOfATenthMb", "{:.0f} MB"),
+    ]
+    for label, name, form in rows:
+        table.add_row(label, *(form.format(each[name]) for each in result))
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
