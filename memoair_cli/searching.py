@@ -1,6 +1,7 @@
 """``memoair search``: what the memory would tell an agent now."""
 
 import json
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from enum import IntEnum
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Optional
 
 import typer
+import urllib3
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -17,6 +19,8 @@ from memoair_voice_sync import MemoAirVoiceMemoryError, MemoAirVoiceMemorySync, 
 
 # A free port that the runtime chooses: it must not meet another runtime on this machine.
 _ANY_PORT = "http://127.0.0.1:0"
+# How long a caller who is known from another machine is waited for.
+_FIRST_PULL_S, _HEALTH_S, _LOOK_S = 3.0, 1.0, 0.02
 _HIT_LANES = ("working", "permanent", "org")
 
 File = Optional[Path]  # noqa: UP045 - Typer reads it on Python 3.10, too
@@ -66,10 +70,14 @@ def search(
             org_file=str(org_file) if org_file else None,
         )
         with memory:
+            if api_key.strip():
+                _wait_for_cloud(memory, timeout_ms / 1e3)
             hits = None if top_k is None else dict.fromkeys(lane or _HIT_LANES, top_k)
             found = memory.search_memory(query, lanes=lane, top_k=hits, timeout_ms=timeout_ms, explain=explain)
     except (ValueError, TypeError) as error:
         end(str(error), Exit.USAGE)
+    except urllib3.exceptions.HTTPError as error:
+        end(f"the memory failed: its runtime does not answer ({type(error).__name__})", Exit.FAILED)
     except MemoAirVoiceMemoryError as error:
         end(f"the memory failed: {error}", Exit.USAGE if error.code == "runtime.bad_request" else Exit.FAILED)
     if as_json:
@@ -77,6 +85,19 @@ def search(
     else:
         _show(found)
     raise typer.Exit(_exit_code(found))
+
+
+def _wait_for_cloud(memory: MemoAirVoiceMemorySync, timeout_s: float) -> None:
+    """Wait a while until the runtime knows what the cloud knows of the caller, or knows that it can't."""
+    deadline = time.monotonic() + min(timeout_s, _FIRST_PULL_S)
+    health = f"{memory.runtime_url(timeout_s)}/v1/runtime/health"
+    while time.monotonic() < deadline:
+        reply = urllib3.request("GET", health, timeout=_HEALTH_S, retries=False)
+        sync = reply.json().get("sync") or {}
+        is_asking = sync.get("state") in ("connecting", "ok") and not sync.get("hasPulled")
+        if not is_asking:
+            return
+        time.sleep(_LOOK_S)
 
 
 def _exit_code(found: SearchResult) -> int:

@@ -2,15 +2,19 @@
 
 import json
 import os
+import pty
 import signal
+import subprocess
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cli.commands import memoair, starting
+from cli.commands import MEMOAIR, environment, memoair, starting
 from cli.event_server import EventServer, Scripted, fault
 from cli.imports import BEGAN, NewFile, identity, imported, into, turn, turns_of
 from support.clouds import Client
@@ -315,6 +319,31 @@ def test_who_asks_and_for_whom_stands_in_the_headers(server: EventServer, new_fi
     wanted = {"authorization": "Bearer memoair_pk_secret", "x-project-id": "proj_acme", "x-agent-id": "agent_7"}
     assert wanted.items() <= asked.headers.items()
     assert asked.headers["x-user-id"] == "Zoë"
+
+
+def test_on_a_terminal_a_bar_tells_how_far_it_is(server: EventServer, new_file: NewFile, tmp_path: Path) -> None:
+    answer = server.answer
+
+    def slowly(headers: dict[str, str], events: list[dict[str, Any]]) -> Scripted:
+        time.sleep(0.3)  # longer than from one look at the bar to the next
+        return answer(headers, events)
+
+    server.answer = slowly  # type: ignore[method-assign]
+    terminal, its_end = pty.openpty()
+    command = [*MEMOAIR, "import", str(new_file(*(turn(number, f"user-{number}") for number in range(12)), "x"))]
+    environ = environment(tmp_path, TERM="xterm", **into(server))
+    with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=its_end, text=True) as process:
+        os.close(its_end)
+        shown = b""
+        with suppress(OSError):  # that is how Linux tells the end of a terminal
+            while block := os.read(terminal, 4_096):
+                shown += block
+        os.close(terminal)
+        assert process.stdout is not None
+        assert "12 turns kept" in process.stdout.read()
+    assert "into proj_acme" in shown.decode()
+    assert "1 refused" in shown.decode()
+    assert "user-" not in shown.decode()
 
 
 # Stopped, and run again

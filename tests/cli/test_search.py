@@ -1,12 +1,17 @@
 """``memoair search``: what it shows, what it ends with, and what it leaves behind: nothing."""
 
 import json
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cli.commands import Done, memoair
 from support.calls import write_call
 from support.runtimes import PROJECT, USER
+
+from memoair_cli.searching import _wait_for_cloud
 
 SAID = [("I ordered the Tarn boots.", "In which size?"), ("Size nine, please.", "Noted."), ("Bye.", "Goodbye.")]
 
@@ -43,6 +48,43 @@ def test_what_is_found_is_shown_with_score_and_source_and_no_call_is_noted(stora
     assert "around " in done.out, "what a score is the sum of"
     assert done.err == ""
     assert files(storage) == before
+
+
+@pytest.mark.parametrize(
+    ("syncs", "waits"),
+    [
+        ([{"state": "connecting"}, {"state": "ok", "hasPulled": False}, {"state": "ok", "hasPulled": True}], 3),
+        ([{"state": "connecting"}, {"state": "retrying"}], 2),
+        ([{"state": "refused"}], 1),
+        ([None], 1),
+    ],
+)
+def test_what_a_cloud_knows_of_a_caller_is_waited_for(syncs: list[Any], waits: int) -> None:
+    asked = []
+
+    class Health(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            body = json.dumps({"status": "ok", "sync": syncs[min(len(asked), len(syncs)) - 1]}).encode()
+            self.send_response_only(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+            """Log nothing."""
+
+    class Memory:
+        def runtime_url(self, timeout_s: float) -> str:
+            return f"http://127.0.0.1:{server.server_address[1]}"
+
+    with HTTPServer(("127.0.0.1", 0), Health) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        _wait_for_cloud(Memory(), 5.0)  # type: ignore[arg-type]
+        server.shutdown()
+        thread.join()
+    assert asked == ["/v1/runtime/health"] * waits
 
 
 def test_a_program_gets_the_whole_result(storage: Path) -> None:
