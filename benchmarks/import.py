@@ -15,11 +15,13 @@ import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import psutil
 from cloud_servers import Target, serving
 from rich.console import Console
 from rich.table import Table
@@ -33,6 +35,7 @@ from memoair_voice_sync.transcripts import TranscriptTurn, read_transcript
 
 _BEGAN = datetime(2025, 1, 6, 9, tzinfo=timezone.utc)
 _TURNS_OF_A_CALL = 10
+_LOOK_S = 0.02
 _MEMOAIR = (sys.executable, "-c", "from memoair_cli.app import main; main()")
 
 
@@ -155,14 +158,18 @@ def _imported(target: Target, file: Path, folder: Path, threads: int) -> _Run:
     }
     state = folder / f"{file.stem}-{target.port}.state"
     command = [*_MEMOAIR, "import", str(file), "--threads", str(threads), "--state", str(state), "--json"]
+    peak = 0
     with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE) as process:
+        watched = psutil.Process(process.pid)
+        # What the system tells of a process that has ended (`ru_maxrss`) would be at least our own memory.
+        while process.poll() is None:
+            with suppress(psutil.Error):
+                peak = max(peak, watched.memory_info().rss)
+            time.sleep(_LOOK_S)
         assert process.stdout is not None
         told = process.stdout.read()
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
     assert process.returncode == 0, told
-    unit = 1 if sys.platform == "darwin" else 1_024  # bytes there, kilobytes elsewhere
-    return _Run(json.loads(told), usage.ru_maxrss * unit / 1e6)
+    return _Run(json.loads(told), peak / 1e6)
 
 
 def _print(result: list[dict[str, float]], arguments: argparse.Namespace) -> None:

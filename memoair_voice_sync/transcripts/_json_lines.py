@@ -19,6 +19,7 @@ _FIELDS = (
 )  # fmt: skip
 # A runtime's request and a cloud's batch are nested deeper still, and have limits of 64 and 80.
 _MAX_DEPTH = 32
+_MOST_DIGITS = 20
 _KINDS = {type(None): "null", bool: "a boolean", int: "a number", float: "a number", str: "a text", list: "a list"}
 
 
@@ -44,9 +45,11 @@ def read_json_lines(stream: BinaryIO, source: Source) -> Iterator[Draft | Refusa
 
 def _parse(text: str) -> dict[str, Any]:
     try:
-        parsed = json.loads(text, parse_constant=_not_json, parse_float=_finite)
+        parsed = _decode(text)
     except RecursionError:
         raise Unfit(f"nested deeper than {_MAX_DEPTH} levels") from None
+    except Unfit:
+        raise
     except ValueError:
         raise Unfit("not JSON; one object on each line is wanted") from None
     if not isinstance(parsed, dict):
@@ -60,14 +63,24 @@ def _parse(text: str) -> dict[str, Any]:
 
 
 def _not_json(_: str) -> NoReturn:
-    raise ValueError
+    raise Unfit("NaN and Infinity are no JSON")
 
 
 def _finite(text: str) -> float:
     number = float(text)
     if math.isinf(number):
-        raise ValueError
+        raise Unfit("a number is too large")
     return number
+
+
+def _whole(text: str) -> int:
+    # What is larger is no number to most who read JSON; and to read a very long one takes very long.
+    if len(text) > _MOST_DIGITS or not -(1 << 63) <= int(text) < 1 << 63:
+        raise Unfit("a number is too large")
+    return int(text)
+
+
+_decode = json.JSONDecoder(parse_constant=_not_json, parse_float=_finite, parse_int=_whole).decode
 
 
 @attrs.frozen

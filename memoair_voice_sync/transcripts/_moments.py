@@ -2,6 +2,7 @@
 
 import re
 from datetime import datetime, timedelta, timezone
+from functools import lru_cache
 
 # `datetime.fromisoformat` reads neither a Z nor most fractions of a second before Python 3.11.
 _MOMENT = re.compile(
@@ -41,6 +42,7 @@ def _microseconds(fraction: str | None) -> int:
     return int((fraction or "0")[:6].ljust(6, "0"))
 
 
+@lru_cache
 def _zone(text: str | None) -> timezone:
     if text is None or text in "Zz":
         return timezone.utc
