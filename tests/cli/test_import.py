@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from cli.event_server import EventServer, Scripted, fault
 from cli.imports import BEGAN, NewFile, identity, imported, into, turn, turns_of
 from support.clouds import Client
 from support.waiting import eventually
+
+from memoair_voice_sync.transcripts import parse_moment
 
 # What arrives
 
@@ -44,11 +46,11 @@ def test_calls_arrive_whole_with_their_times_and_each_turn_once(client: Client, 
         "metadata": {"line": "returns"},
     }
     assert events[-1]["payload"] == {"reason": "imported"}
-    minutes = [datetime.fromisoformat(event["occurredAt"]) - BEGAN for event in events]
+    minutes = [parse_moment(event["occurredAt"]) - BEGAN for event in events]
     assert minutes == [timedelta(minutes=number) for number in (1, 1, 2, 3, 3)]
     [session] = client.ok("GET", "/v1/voice-sdk/users/ana/sessions")["sessions"]
     assert (session["turnCount"], session["agentId"]) == (3, client.identity["agent"])
-    assert datetime.fromisoformat(session["endedAt"]) == BEGAN + timedelta(minutes=3)
+    assert parse_moment(session["endedAt"]) == BEGAN + timedelta(minutes=3)
     users = {user["userId"]: user["name"] for user in client.ok("GET", "/v1/voice-sdk/users")["users"]}
     assert users == {"ana": "Ana", "bob": "Bob"}
 
@@ -364,7 +366,7 @@ def check_all_there(client: Client, turns: int = 1_200, callers: int = 20) -> No
         wanted = range(10 * number, 10 * number + 10)
         assert turns_of(events) == [f"t{each}" for each in wanted]
         times = [event["occurredAt"] for event in events if event["type"] == "turn"]
-        assert [datetime.fromisoformat(each) for each in times] == [BEGAN + timedelta(minutes=each) for each in wanted]
+        assert [parse_moment(each) for each in times] == [BEGAN + timedelta(minutes=each) for each in wanted]
     users = client.pages("/v1/voice-sdk/users", "users", limit=100)
     assert sum(user["sessionCount"] for user in users) == turns // 10
     sessions = [
