@@ -97,21 +97,6 @@ def json_mapping(name: str, value: object) -> dict[str, Any]:
     return checked
 
 
-def past_turn(name: str, value: object) -> dict[str, Any]:
-    """A turn of a call that is over."""
-    turn = mapping(name, value)
-    unknown = set(turn) - {"turn_id", "user_text", "assistant_text", "tool_calls", "metadata"}
-    if unknown:
-        raise ValueError(f"{name} has no {', '.join(sorted(map(str, unknown)))}")
-    return {
-        "turn_id": identifier(f'{name}["turn_id"]', turn.get("turn_id")),
-        "user_text": text(f'{name}["user_text"]', turn.get("user_text")),
-        "assistant_text": text(f'{name}["assistant_text"]', turn.get("assistant_text")),
-        "tool_calls": [json_mapping(f'each of {name}["tool_calls"]', call) for call in turn.get("tool_calls") or ()],
-        "metadata": json_mapping(f'{name}["metadata"]', turn.get("metadata")),
-    }
-
-
 def positive(name: str, value: object) -> float:
     """A number above 0."""
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -119,6 +104,11 @@ def positive(name: str, value: object) -> float:
     if not value > 0 or math.isinf(value):
         raise ValueError(f"{name} must be positive and finite, not {value}")
     return value
+
+
+def limit(name: str, value: object) -> float | None:
+    """A number above 0; None is no limit."""
+    return None if value is None else positive(name, value)
 
 
 def count(name: str, value: object) -> int:

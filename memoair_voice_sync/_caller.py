@@ -2,13 +2,14 @@
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from memoair_voice_sync._errors import MemoAirVoiceMemoryError
 from memoair_voice_sync._handle import RuntimeHandle
 from memoair_voice_sync._log import log
 from memoair_voice_sync._memory import ORG_ONLY_USER, MemoAirVoiceMemorySync
+from memoair_voice_sync._past_call import PastCall
 from memoair_voice_sync._results import IndexLoadResult, SearchResult
 from memoair_voice_sync._transport import RuntimeUnreachable
 from memoair_voice_sync._user import User
@@ -73,19 +74,11 @@ class CallerCalls:
         memory.end_session("closed", timeout_s=_left_s(deadline))
         return event_id
 
-    def keep_past(
-        self,
-        handle: RuntimeHandle,
-        user: User,
-        session_id: str,
-        turns: Sequence[Mapping[str, Any]],
-        metadata: Mapping[str, Any],
-        deadline: float,
-    ) -> list[str]:
+    def keep_past(self, handle: RuntimeHandle, user: User, call: PastCall, deadline: float) -> list[str]:
         """Keep the turns of a call that is over, in their order, and return their events' ids."""
-        memory = self._new_memory(handle, session_id)
-        memory.start_session({**metadata, "user": dict(user.fields)}, timeout_s=_left_s(deadline))
-        kept = [memory.after_turn(**turn, timeout_s=_left_s(deadline)) for turn in turns]
+        memory = self._new_memory(handle, call.session_id)
+        memory.start_session({**call.metadata, "user": dict(user.fields)}, timeout_s=_left_s(deadline))
+        kept = [memory.after_turn(**turn, timeout_s=_left_s(deadline)) for turn in call.turns]
         memory.end_session("imported", timeout_s=_left_s(deadline))
         return [event_id for event_id in kept if event_id is not None]
 

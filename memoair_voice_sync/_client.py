@@ -20,6 +20,7 @@ from memoair_voice_sync._launch import RuntimeSpec
 from memoair_voice_sync._log import log
 from memoair_voice_sync._memory import DEFAULT_CLOUD_BASE_URL, DEFAULT_TIMEOUT_MS, ORG_ONLY_USER
 from memoair_voice_sync._outbox import Outbox, UnsavedTurn
+from memoair_voice_sync._past_call import PastCall
 from memoair_voice_sync._pool import RuntimePool
 from memoair_voice_sync._results import IndexBuildResult, IndexLoadResult, SearchResult, degraded_result
 from memoair_voice_sync._session import VoiceSessionSync
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 _SAVE_S = 1.0
 _LOAD_S = 15.0
-_IMPORT_S = 60.0
 _CLOSE_S = 7.0
 # After these there is no use in saving a turn again, and whoever calls must hear of it.
 _REFUSALS = frozenset(
@@ -98,11 +98,7 @@ class MemoAirVoiceClientSync:
             max_concurrent_users=check.count("max_concurrent_users", max_concurrent_users),
             runtime_idle_ttl_s=check.seconds("runtime_idle_ttl_s", runtime_idle_ttl_s),
             runtime_port_range=check.port_range("runtime_port_range", runtime_port_range),
-            runtime_memory_limit_mb=(
-                None
-                if runtime_memory_limit_mb is None
-                else check.positive("runtime_memory_limit_mb", runtime_memory_limit_mb)
-            ),
+            runtime_memory_limit_mb=check.limit("runtime_memory_limit_mb", runtime_memory_limit_mb),
         )
         self._calls = CallerCalls(self._project_id, org_only=org_only)
         self._cloud = CloudTransport(cloud_base_url, api_key, self._project_id, agent_id)
@@ -226,22 +222,18 @@ class MemoAirVoiceClientSync:
         user: Mapping[str, Any] | None = None,
         user_id: str | None = None,
         metadata: Mapping[str, Any] | None = None,
-        timeout_s: float = _IMPORT_S,
+        timeout_s: float = 60.0,
     ) -> list[str]:
         """Keep a call that is over, as from a transcript, under its own ``session_id``; return the ids of its events.
 
-        ``turns`` are dicts with the arguments of `save_response`: ``user_text``, ``assistant_text``, a ``turn_id``, and
-        ``metadata``, whose ``occurredAt`` is when the turn was spoken. One whose id is known in this call keeps nothing
-        again, so a call may be imported in parts, and again. ``metadata`` is the call's. Raises
+        ``turns`` hold what `save_response` takes; ``occurredAt`` in a turn's ``metadata`` is when it was spoken. One
+        whose ``turn_id`` is known in this call keeps nothing again: a call may be imported in parts, and again. Raises
         `MemoAirVoiceMemoryError` where not all of it is on the disk within ``timeout_s``.
         """
-        caller = User.of(user, user_id)
+        caller, call = User.of(user, user_id), PastCall.of(session_id, turns, metadata)
         deadline = time.monotonic() + check.seconds("timeout_s", timeout_s)
-        session_id = check.identifier("session_id", session_id)
-        told = [check.past_turn(f"turns[{number}]", turn) for number, turn in enumerate(turns)]
-        details = check.json_mapping("metadata", metadata)
         with self._handle(caller) as handle:
-            return self._calls.keep_past(handle, caller, session_id, told, details, deadline)
+            return self._calls.keep_past(handle, caller, call, deadline)
 
     def create_index(
         self, name: str, documents: list[dict[str, Any]], *, metadata: dict[str, Any] | None = None
