@@ -10,7 +10,8 @@ import typer
 from memoair_runtime.settings import default_storage_root
 
 CLOUD = "https://backend.memoair.space"
-# As the address of a cloud it tells a runtime that there is none: then nothing is sent anywhere.
+# As the address of a cloud it tells clients and runtimes that there is none: then nothing is sent anywhere. None, once
+# clients take it.
 NO_CLOUD: Any = ""
 NO_KEY = "memoair_pk_local"  # where a key must be named, and is shown to nobody
 
