@@ -23,7 +23,7 @@ import attrs
 from cloud_servers import Target, postgres_url, serving
 from rich.console import Console
 from rich.table import Table as Printed
-from sqlalchemy import Column, Engine, Index, MetaData, Table, insert
+from sqlalchemy import Column, Connection, Engine, Index, MetaData, Table, insert
 from workload import Speech, median_ms
 
 from memoair_cloud.database.columns import Encoded
@@ -32,7 +32,7 @@ from memoair_cloud.database.models import CallEvent, CallSession, EndUser
 from memoair_cloud.settings import Settings
 
 _DAY = datetime(2026, 3, 2, 9, tzinfo=timezone.utc)
-_CALLERS = 1_000  # whose turns are stored already
+_OF_A_CALLER = 1_000  # turns of each whose turns are stored already
 
 
 def main() -> int:
@@ -79,15 +79,16 @@ class _Bench:
                 for batch in self.arguments.batch:
                     result["ingest"].append(self._ingest(engine, plain, targets[:senders], batch))
             for stored in sorted(self.arguments.stored):
-                self._fill(engine, targets[0], stored)
-                result["stored"].append({"stored": stored, **self._one_by_one(targets[0], f"after-{stored}")})
+                caller = f"after-{stored}"
+                self._fill(engine, targets[0], stored, caller)
+                result["stored"].append({"stored": stored, **self._one_by_one(targets[0], caller)})
             result |= self._documents(targets[0])
         engine.dispose()
         return result
 
     def _ingest(self, engine: Engine, plain: Table, targets: Sequence[Target], batch: int) -> dict[str, float]:
         callers = [f"sender-{len(targets)}-{batch}-{number}" for number in range(len(targets))]
-        events = [self._events(caller, self.arguments.turns) for caller in callers]
+        events = [self._events(self.arguments.turns) for _ in callers]
         bodies = [_bodies(each, batch) for each in events]
         with ExitStack() as held:
             calls = [held.enter_context(target.connected(name)) for target, name in zip(targets, callers, strict=True)]
@@ -105,8 +106,8 @@ class _Bench:
         }
 
     def _one_by_one(self, target: Target, caller: str) -> dict[str, float]:
-        """What a turn costs in a batch of 100, where so much is stored: from 30 batches, the median."""
-        bodies = _bodies(self._events(caller, 3_000), 100)
+        """What a turn costs in a batch of 100 where so much is stored, a tenth of it the caller's: the median of 30."""
+        bodies = _bodies(self._events(3_000), 100)
         with target.connected(caller) as send:
             times = []
             for body in bodies:
@@ -115,20 +116,25 @@ class _Bench:
                 times.append((time.perf_counter() - began_at) * 1e3 / 100)
         return {"msATurn": statistics.median(times)}
 
-    def _fill(self, engine: Engine, target: Target, turns: int) -> None:
-        """Store turns of many callers, up to so many, past the server."""
+    def _fill(self, engine: Engine, target: Target, turns: int, caller: str) -> None:
+        """Store turns of many callers past the server, up to so many, a tenth of them of one."""
         with engine.execution_options(**{WRITES: True}).begin() as connection:
             stored = connection.exec_driver_sql("SELECT count(*) FROM call_events").scalar_one()
-            for number in range(stored, turns, 5_000):
-                caller = f"stored-{number // 5_000 % _CALLERS}-{number}"
-                events = self._events(caller, min(5_000, turns - number))
-                rows = [_row(target.project_id, caller, event) for event in events]
-                connection.execute(insert(EndUser).values(), [_caller_row(target.project_id, caller)])
-                connection.execute(insert(CallSession).values(), [_session_row(target.project_id, caller, len(rows))])
-                connection.execute(insert(CallEvent).values(), rows)
+            self._store(connection, target.project_id, caller, turns // 10)
+            for number in range(stored + turns // 10, turns, _OF_A_CALLER):
+                count = min(_OF_A_CALLER, turns - number)
+                self._store(connection, target.project_id, f"stored-{number}", count)
         if engine.dialect.name == "postgresql":  # as its own housekeeping would have done by then
             with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
                 connection.exec_driver_sql("ANALYZE")
+
+    def _store(self, connection: Connection, project_id: str, caller: str, turns: int) -> None:
+        connection.execute(insert(EndUser).values(), [_caller_row(project_id, caller)])
+        connection.execute(insert(CallSession).values(), [_session_row(project_id, caller, turns)])
+        events = self._events(turns, f"{caller}-before")
+        for start in range(0, turns, _OF_A_CALLER):
+            rows = [_row(project_id, caller, event) for event in events[start : start + _OF_A_CALLER]]
+            connection.execute(insert(CallEvent).values(), rows)
 
     def _documents(self, target: Target) -> dict[str, float]:
         with target.connected("nobody") as call:
@@ -141,12 +147,12 @@ class _Bench:
             create_ms = median_ms(create, max(1, self.arguments.documents // 100))
             return {"createMs": create_ms, **_pulled(call)}
 
-    def _events(self, caller: str, turns: int) -> list[dict[str, Any]]:
+    def _events(self, turns: int, call: str = "now") -> list[dict[str, Any]]:
         return [
             {
-                "eventId": f"{caller}-{number}",
+                "eventId": f"{call}-{number}",
                 "type": "turn",
-                "sessionId": f"{caller}-call",
+                "sessionId": call,
                 "seq": number,
                 "occurredAt": (_DAY + timedelta(seconds=number)).isoformat(),
                 "payload": {
@@ -263,14 +269,14 @@ def _row(project_id: str, caller: str, event: dict[str, Any]) -> dict[str, Any]:
 
 def _caller_row(project_id: str, caller: str) -> dict[str, Any]:
     seen = {"first_seen_at": _DAY, "last_seen_at": _DAY}
-    versions = {"memory_version": 1, "memory_floor": 0}
-    return {"project_id": project_id, "id": caller, "details": {}, "session_count": 1, **seen, **versions}
+    versions = {"memory_version": 1, "memory_floor": 0, "profile_version": 0}
+    return {"project_id": project_id, "id": caller, "metadata": {}, "session_count": 1, **seen, **versions}
 
 
 def _session_row(project_id: str, caller: str, events: int) -> dict[str, Any]:
     moments = {"started_at": _DAY, "last_event_at": _DAY, "received_at": _DAY}
     counts = {"turn_count": events, "event_count": events, "learned_count": events, "failures": 0}
-    return {"project_id": project_id, "user_id": caller, "id": f"{caller}-call", "details": {}, **moments, **counts}
+    return {"project_id": project_id, "user_id": caller, "id": f"{caller}-before", "metadata": {}, **moments, **counts}
 
 
 def _print(result: dict[str, Any]) -> None:

@@ -51,7 +51,7 @@ class ScopedSession(Session):
         self.execute(new.on_conflict_do_nothing(), owned)
 
     def insert(self, model: type[Base], rows: Sequence[Mapping[str, Any]]) -> None:
-        """Insert rows of a project, of which none is there, without the cost of an object for each."""
+        """Insert rows of a project, of which none is there, by the names of columns: without an object for each."""
         if not issubclass(model, ProjectOwned):
             raise OutOfScope("only what belongs to a project is written this way")
         owned = [{**row, "project_id": self.scope.project_id} for row in rows]
