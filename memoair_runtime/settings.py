@@ -1,8 +1,11 @@
 """What a runtime is started with: the environment, checked once and made a record."""
 
+import hashlib
 import ipaddress
+import math
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import attrs
 import platformdirs
@@ -11,6 +14,7 @@ DEFAULT_BIND_ADDR = "127.0.0.1:7878"
 DEFAULT_CLOUD_BASE_URL = "https://backend.memoair.space"
 ORG_ONLY = "org_only"
 ORG_ONLY_USER = "__org__"
+DEFAULT_PULL_INTERVAL_S = 30.0
 
 _PREFIX = "MEMOAIR_RUNTIME_"
 
@@ -31,13 +35,26 @@ class Settings:
     agent_id: str | None = None
     token: str | None = attrs.field(default=None, repr=False)
     cloud_key: str | None = attrs.field(default=None, repr=False)
-    cloud_base_url: str = DEFAULT_CLOUD_BASE_URL
+    cloud_base_url: str | None = DEFAULT_CLOUD_BASE_URL
+    pull_interval_s: float = DEFAULT_PULL_INTERVAL_S
     org_only: bool = False
     org_file: Path | None = None
     medium_model: Path | None = None
     ends_with_stdin: bool = False
     shares: bool = False  # whether another runtime that serves this caller already is to be used instead
     session_id: str | None = None  # the call that it is started for
+
+    @property
+    def has_cloud(self) -> bool:
+        """Whether there is a cloud to talk to: without, nothing is sent anywhere."""
+        return self.cloud_key is not None and self.cloud_base_url is not None
+
+    @property
+    def cloud_id(self) -> str | None:
+        """Which cloud it is, where there is one: what another has told or been told does not count."""
+        if not self.has_cloud or self.cloud_base_url is None:
+            return None
+        return hashlib.sha256(self.cloud_base_url.encode()).hexdigest()[:16]
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> "Settings":
@@ -61,8 +78,10 @@ class Settings:
             host=host,
             port=port,
             token=get("TOKEN"),
-            cloud_key=get("API_KEY") or get("INTERNAL_TOKEN"),
-            cloud_base_url=get("CLOUD_BASE_URL") or DEFAULT_CLOUD_BASE_URL,
+            cloud_key=_key(get("API_KEY") or get("INTERNAL_TOKEN")),
+            # One that is set and empty says that there is no cloud.
+            cloud_base_url=_base_url(environ.get(f"{_PREFIX}CLOUD_BASE_URL", DEFAULT_CLOUD_BASE_URL)),
+            pull_interval_s=_seconds("PULL_INTERVAL_S", get("PULL_INTERVAL_S") or str(DEFAULT_PULL_INTERVAL_S)),
             org_only=org_only,
             org_file=Path(org_file) if org_file else None,
             medium_model=Path(medium_model) if medium_model else None,
@@ -91,6 +110,36 @@ def _identifier(name: str, value: str | None) -> str:
     except UnicodeEncodeError:
         raise SettingsError(f"{_PREFIX}{name} is not valid UTF-8") from None
     return value
+
+
+def _key(key: str | None) -> str | None:
+    """A key, which will travel in a header; what is wrong with it is said without it."""
+    if key is not None and not (key.isascii() and key.isprintable() and key == key.strip()):
+        raise SettingsError(f"{_PREFIX}API_KEY or {_PREFIX}INTERNAL_TOKEN holds a character that no key has")
+    return key
+
+
+def _base_url(url: str) -> str | None:
+    if not url:
+        return None
+    try:
+        parts = urlsplit(url)
+        is_sound = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_sound = False
+    if not is_sound or parts.username or parts.query or parts.fragment:
+        raise SettingsError(f"{_PREFIX}CLOUD_BASE_URL is not http(s)://HOST, with a port or a path at most")
+    return url.rstrip("/")
+
+
+def _seconds(name: str, value: str) -> float:
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise SettingsError(f"{_PREFIX}{name} is {value!r}; it must be a number of seconds above 0")
+    return seconds
 
 
 def _bind_addr(address: str) -> tuple[str, int]:

@@ -25,6 +25,7 @@ def test_with_the_ids_alone_the_rest_has_its_defaults() -> None:
         token=None,
         cloud_key=None,
         cloud_base_url="https://backend.memoair.space",
+        pull_interval_s=30.0,
         org_only=False,
         org_file=None,
         ends_with_stdin=False,
@@ -38,7 +39,8 @@ def test_every_variable_is_read(tmp_path: Path) -> None:
         BIND_ADDR="127.0.0.1:9000",
         API_KEY="memoair_pk_1",
         TOKEN="open-sesame",
-        CLOUD_BASE_URL="http://127.0.0.1:8080",
+        CLOUD_BASE_URL="http://127.0.0.1:8080/",
+        PULL_INTERVAL_S="2.5",
         STORAGE_ROOT=str(tmp_path),
         ORG_FILE=str(tmp_path / "org.jsonl"),
         OWNER_PIPE="stdin",
@@ -51,6 +53,7 @@ def test_every_variable_is_read(tmp_path: Path) -> None:
         token="open-sesame",
         cloud_key="memoair_pk_1",
         cloud_base_url="http://127.0.0.1:8080",
+        pull_interval_s=2.5,
         org_file=tmp_path / "org.jsonl",
         ends_with_stdin=True,
     )
@@ -63,8 +66,50 @@ def test_variables_of_others_are_not_read() -> None:
 
 
 def test_an_empty_variable_is_as_one_that_is_not_set() -> None:
-    empty = dict.fromkeys(["AGENT_ID", "BIND_ADDR", "TOKEN", "API_KEY", "CLOUD_BASE_URL", "MODE", "ORG_FILE"], "")
+    empty = dict.fromkeys(["AGENT_ID", "BIND_ADDR", "TOKEN", "API_KEY", "PULL_INTERVAL_S", "MODE", "ORG_FILE"], "")
     assert settings(**NEEDED, **empty, STORAGE_ROOT="") == settings(**NEEDED)
+
+
+# The cloud
+
+
+def test_without_a_key_or_with_an_empty_address_there_is_no_cloud() -> None:
+    assert settings(**NEEDED, API_KEY="memoair_pk_1").has_cloud
+    assert settings(**NEEDED, INTERNAL_TOKEN="internal").has_cloud
+    assert not settings(**NEEDED).has_cloud
+    nowhere = settings(**NEEDED, API_KEY="memoair_pk_1", CLOUD_BASE_URL="")
+    assert (nowhere.has_cloud, nowhere.cloud_base_url, nowhere.cloud_id) == (False, None, None)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "cloud",
+        "ftp://cloud",
+        "https://",
+        "https://user:word@cloud",
+        "https://cloud?a=b",
+        "https://cloud:0",
+        "http://[::",
+    ],
+)
+def test_an_address_that_is_none_of_a_cloud_is_refused(url: str) -> None:
+    with pytest.raises(SettingsError, match="MEMOAIR_RUNTIME_CLOUD_BASE_URL") as refused:
+        settings(**NEEDED, CLOUD_BASE_URL=url)
+    assert "word" not in str(refused.value)
+
+
+@pytest.mark.parametrize("key", ["zanzibar\nplum", "zanzibarpl\u00fcm", "zanzibarplum "])
+def test_a_key_that_no_header_can_hold_is_refused_without_showing_it(key: str) -> None:
+    with pytest.raises(SettingsError, match="MEMOAIR_RUNTIME_API_KEY") as refused:
+        settings(**NEEDED, API_KEY=key)
+    assert "zanzibar" not in str(refused.value)
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "soon", "nan", "inf"])
+def test_an_interval_that_is_no_time_is_refused(seconds: str) -> None:
+    with pytest.raises(SettingsError, match="MEMOAIR_RUNTIME_PULL_INTERVAL_S"):
+        settings(**NEEDED, PULL_INTERVAL_S=seconds)
 
 
 # Who is served
