@@ -2,7 +2,7 @@
 
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +10,12 @@ import attrs
 import msgspec
 
 from memoair_index import Document, Hit, Index, Query
+from memoair_runtime.calls.facts import document_id, is_fact, to_document
 from memoair_runtime.calls.names import AGENT, CALLER, Names, NamesNote
-from memoair_runtime.calls.profile import Profile, from_snapshot, snapshot
+from memoair_runtime.calls.profile import CloudProfile, Portrait, Profile, from_snapshot, snapshot
 from memoair_runtime.calls.turn import Turn, event_of, first_ids, to_documents, to_turn, to_turns
 from memoair_runtime.filters import Predicate
+from memoair_runtime.storage.cloud_copy import Fact
 from memoair_runtime.storage.events import Event, EventType
 
 # What was said in a call just before: enough to read the next question in its light.
@@ -25,7 +27,7 @@ _MOST_WAITING = 64
 
 
 class CallerMemory:
-    """Turns and profile of one caller, fed with events in any order of sessions. Safe to use from any thread.
+    """Turns, facts and profile of one caller, fed with events in any order of sessions. Safe to use from any thread.
 
     A turn that was observed is indexed when somebody asks, or before: who saves it need not wait for that.
     """
@@ -34,6 +36,7 @@ class CallerMemory:
         self._lock = threading.RLock()
         self._waiting: dict[str, Turn] = {}  # by event id: observed, and not in the index yet
         self._profile = profile
+        self._portrait = Portrait(profile)
         self._called: dict[str, tuple[str, str]] = {}  # caller and agent by their names, by session
         self._recent: dict[str, deque[Turn]] = {}  # the last turns of each session that was asked for
         self._whole: dict[str, Turn] = {}  # by event id: a call asks for few turns again and again
@@ -43,6 +46,11 @@ class CallerMemory:
     def profile(self) -> Profile:
         """Who the caller is, as told last."""
         return self._profile
+
+    @property
+    def portrait(self) -> Portrait:
+        """All that is known of who the caller is."""
+        return self._portrait
 
     @property
     def unmerged(self) -> int:
@@ -59,6 +67,48 @@ class CallerMemory:
             self._meet(event)
         elif event.type is EventType.TURN:
             self._hear(event)
+
+    def knows(self, event_id: str) -> bool:
+        """Whether a turn is known by its event's id."""
+        with self._lock:
+            return self._is_known(event_id)
+
+    def learn(self, facts: Sequence[Fact]) -> None:
+        """Take in facts; one whose id is known takes the place of the old one."""
+        self._index.add(map(to_document, facts))  # without the lock: searches go on
+
+    def unlearn(self, fact_ids: Iterable[str]) -> None:
+        """Let go of facts."""
+        self._index.remove(map(document_id, fact_ids))
+
+    def unhear(self, event_ids: Iterable[str]) -> None:
+        """Let go of turns."""
+        with self._lock:
+            index = self._caught_up()
+            for event_id in event_ids:
+                spoken = [
+                    document.id
+                    for first in first_ids(event_id)
+                    for document in index.stretch(first, lambda each, of=event_id: event_of(each) == of)  # type: ignore[misc]
+                ]
+                index.remove(set(spoken))
+            self._recent.clear()
+            self._whole.clear()
+
+    def find(self, found: CloudProfile, facts: Sequence[str]) -> None:
+        """Take in who the caller is, as the cloud found; ``facts`` are sentences."""
+        with self._lock:
+            self._portrait = Portrait(self._profile, found, tuple(facts))
+            self._names.tell(CALLER, found.name or "")
+
+    def clear(self) -> None:
+        """Forget everything; searches that are under way may still find it."""
+        with self._lock:
+            self._waiting.clear()
+            self._called.clear()
+            self._profile = Profile()
+            self._portrait = Portrait(self._profile)
+            self._use(Index())
 
     def turns(self, session_id: str) -> list[Turn]:
         """A session's turns, oldest first."""
@@ -142,10 +192,11 @@ class CallerMemory:
             self._use(index)
             self._names.from_note(names)
             if profile.told_at > self._profile.told_at:
-                self._profile = profile
-            for turn in to_turns(observed):
+                self._tell(profile)
+            for turn in to_turns(each for each in observed if not is_fact(each)):
                 if not self._is_known(turn.event_id):
                     self._add(attrs.evolve(turn, number=self.count(turn.session_id)))
+            index.add(each for each in observed if is_fact(each))
             self._caught_up()
         return True
 
@@ -162,9 +213,13 @@ class CallerMemory:
     def _use(self, index: Index) -> None:
         self._index = index
         self._names = Names(index.frequency)
-        self._names.tell(CALLER, self._profile.name)
+        self._names.tell(CALLER, self._portrait.name)
         self._recent.clear()
         self._whole.clear()
+
+    def _tell(self, profile: Profile) -> None:
+        self._profile = profile
+        self._portrait = attrs.evolve(self._portrait, told=profile)
 
     def _recent_of(self, session_id: str) -> "deque[Turn]":
         recent = self._recent.get(session_id)
@@ -186,7 +241,7 @@ class CallerMemory:
             self._called[event.session_id] = (caller, agent)
             self._names.tell(CALLER, caller)
             self._names.tell(AGENT, agent)
-            self._profile = self._profile.told(user, event.occurred_at)
+            self._tell(self._profile.told(user, event.occurred_at))
 
     def _hear(self, event: Event) -> None:
         payload = event.payload
@@ -196,7 +251,7 @@ class CallerMemory:
                 return
             caller, agent = self._called.get(event.session_id, ("", ""))
             told_agent = str(metadata.get("assistantName") or "")
-            caller = caller or self._profile.name or "Caller"
+            caller = caller or self._portrait.name or "Caller"
             agent = told_agent or agent or "Agent"
             if caller.casefold() == agent.casefold():  # who is called as the agent must not speak as the agent
                 caller, agent = f"{caller} (caller)", f"{agent} (agent)"

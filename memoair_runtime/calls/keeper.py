@@ -1,20 +1,30 @@
 """The keeper: what is said goes through it to the log, into memory, and to the files that are made from both."""
 
 import logging
+import threading
+import time
+from contextlib import suppress
+from datetime import datetime
+from typing import Protocol
 
 from memoair_runtime.calls.brief import brief
 from memoair_runtime.calls.caller_memory import CallerMemory
+from memoair_runtime.calls.cloud_memory import CloudMemory
 from memoair_runtime.calls.memory_file import MemoryFile
-from memoair_runtime.calls.profile import read_snapshot, snapshot
+from memoair_runtime.calls.profile import CloudProfile, read_snapshot, snapshot
 from memoair_runtime.calls.second_reading import SecondReading
-from memoair_runtime.calls.session import Opening, Session, SessionState
+from memoair_runtime.calls.session import Opening, Session, SessionState, UnkeptSession
 from memoair_runtime.calls.sessions import Sessions
 from memoair_runtime.clock import utc_now
 from memoair_runtime.faults import IdentityMismatch, StorageUnavailable
 from memoair_runtime.gate import Gate, Readiness
 from memoair_runtime.settings import Settings
+from memoair_runtime.storage import erasure
+from memoair_runtime.storage.cloud_copy import Page
 from memoair_runtime.storage.durable import write_file
+from memoair_runtime.storage.erasure import Erased
 from memoair_runtime.storage.role import Role
+from memoair_runtime.storage.session_log import storage_fault
 from memoair_runtime.storage.upkeep import Upkeep
 from memoair_runtime.storage.user_folder import SessionFolder, UserFolder
 from memoair_runtime.wire import EndRequest, StartRequest, TurnRequest
@@ -22,19 +32,39 @@ from memoair_runtime.wire import EndRequest, StartRequest, TurnRequest
 log = logging.getLogger(__name__)
 
 
-class Keeper:
-    """Keeps one caller's turns. Safe to use from any thread."""
+class OnLogged(Protocol):
+    """Hears of sessions in whose log something may have come."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __call__(self, session_id: str, *, is_urgent: bool) -> None:
+        """Take note; ``is_urgent`` where the call is over."""
+
+
+def _nobody_hears(session_id: str, *, is_urgent: bool) -> None:
+    """Where there is no cloud, nobody waits for what is logged."""
+
+
+class Keeper:
+    """Keeps one caller's turns. Safe to use from any thread.
+
+    ``on_logged`` is told of every session in whose log something may have come, in the thread of whoever asked for it.
+    """
+
+    def __init__(self, settings: Settings, on_logged: OnLogged = _nobody_hears) -> None:
         self._user_id = settings.user_id
         self._folder = UserFolder(settings.storage_root, settings.project_id, settings.user_id)
+        self._on_logged = on_logged
         self.memory = CallerMemory(read_snapshot(self._folder))
         self.sessions = Sessions(self._folder, self.memory.observe, keeps=not settings.org_only)
         self.gate = Gate()  # opens once every earlier session has been read
         self.unread = 0  # logs of earlier sessions that could not be read; tried again with every load
         self._keeps = not settings.org_only
-        self._file = MemoryFile(self._folder, self.memory)
+        self._cloud = CloudMemory(self._folder, self.memory, settings.cloud_id)
+        self._file = MemoryFile(self._folder, self.memory, self._cloud)
         self._is_file_open = False
+        # Held by who reads logs or what the cloud told into memory, and by who forgets; by no search and no turn.
+        self._reading = threading.Lock()
+        self._writing = threading.Lock()  # held by who writes what is made from logs, and by who forgets
+        self._generation = 0  # grows when the caller is forgotten
         self.second = SecondReading(settings.medium_model, self._folder.vectors, self.memory.group)
         self._profile_role = Role(self._folder.role("profile"))
         self._stored_profile = self.memory.profile
@@ -42,21 +72,29 @@ class Keeper:
 
     def load(self) -> None:
         """Read what earlier calls left on the disk, or what has come since it was read; may take long."""
-        if self._keeps:
-            try:
-                if not self._is_file_open:
-                    self.sessions.trust(self._file.open())
-                    self._is_file_open = True
-                self.unread = self.sessions.load_all()
-            except Exception as error:  # noqa: BLE001 - whatever it was, searches must not wait for it for ever
-                log.error("earlier sessions can't be read: action=load_failed error=%s", type(error).__name__)
-                if self.gate.readiness is not Readiness.READY:  # what was read before is still there
-                    self.gate.open(Readiness.ERROR)
-                return
-        self.memory.catch_up()
-        self.gate.open()
-        if self._keeps:
-            self._file.write_if_due(self.sessions.stamps())
+        with self._reading:
+            if self._keeps:
+                try:
+                    self._load()
+                except Exception as error:  # noqa: BLE001 - whatever it was, searches must not wait for it for ever
+                    log.error("earlier sessions can't be read: action=load_failed error=%s", type(error).__name__)
+                    if self.gate.readiness is not Readiness.READY:  # what was read before is still there
+                        self.gate.open(Readiness.ERROR)
+                    return
+            self.memory.catch_up()
+            self.gate.open()
+            if self._keeps:
+                self._file.write_if_due(self.sessions.stamps())
+
+    def _load(self) -> None:
+        if not self._is_file_open:
+            with suppress(OSError):  # it is tried again when somebody is forgotten
+                erasure.finish(self._folder)
+            self._cloud.read()
+            self.sessions.trust(self._file.open())
+            self._is_file_open = True
+        self.unread = self.sessions.load_all()
+        self._cloud.catch_up()
 
     def read_again(self) -> None:
         """Prepare the second reading, in the background."""
@@ -83,6 +121,8 @@ class Keeper:
                 "a session's start is not on the disk yet: action=start_unsaved errno=%s", fault.details.get("errno")
             )
             return fault
+        if not isinstance(session, UnkeptSession):
+            self._on_logged(session.id, is_urgent=False)
         if self.memory.profile != self._stored_profile:
             self._upkeep.soon("profile", self._write_profile)
         return None
@@ -101,6 +141,7 @@ class Keeper:
         session = self.sessions.use(request.session_id)
         event_id = session.save_turn(payload, occurred_at, now)
         if event_id is not None:
+            self._on_logged(session.id, is_urgent=False)
             self.second.hear(session.id, is_whole=False)
             self._upkeep.soon("memory", self.memory.catch_up)
             self._upkeep.soon(f"brief {session.id}", lambda: self._write_brief(session.id))
@@ -110,6 +151,8 @@ class Keeper:
         """Close a session."""
         session = self.sessions.use(request.session_id)
         session.end(request.reason or "completed", utc_now())
+        if not isinstance(session, UnkeptSession):
+            self._on_logged(session.id, is_urgent=True)
         self.second.hear(session.id, is_whole=True)
         return session
 
@@ -123,12 +166,91 @@ class Keeper:
         self._profile_role.leave()
         self._file.close()
 
+    def clear_away(self) -> None:
+        """At the very end: of a caller who was forgotten, and has not spoken since, not even a folder is left."""
+        if self._generation:
+            erasure.remove_if_empty(self._folder)
+
+    # What the cloud tells. Who asks it holds the caller's role for that, so that no two processes write it.
+
+    @property
+    def generation(self) -> int:
+        """Tells what the cloud said before the caller was forgotten from what it said after."""
+        return self._generation
+
+    @property
+    def permanent_version(self) -> int | None:
+        """Up to which version it is here what the cloud has of events and facts."""
+        return self._cloud.version
+
+    @property
+    def profile_version(self) -> int | None:
+        """The version of the profile that is here."""
+        return self._cloud.profile.version if self._cloud.profile else None
+
+    def catch_up_with_others(self) -> None:
+        """Take in what other processes pulled."""
+        with self._reading:
+            self._cloud.catch_up()
+
+    def take(self, page: Page, generation: int, *, is_snapshot: bool) -> None:
+        """Keep a page of the cloud's, and let it be found; raises OSError where the disk refuses."""
+        with self._reading:
+            if generation == self._generation:
+                self._cloud.take(page, is_snapshot=is_snapshot)
+
+    def take_profile(self, profile: CloudProfile, generation: int) -> None:
+        """Keep the cloud's profile; raises OSError where the disk refuses."""
+        with self._reading:
+            if generation == self._generation:
+                self._cloud.take_profile(profile)
+
+    def tidy(self) -> None:
+        """While nobody is calling, see that no file holds what stands no longer."""
+        with self._reading:
+            if not self.sessions.active():
+                self._file.write_if_due(self.sessions.stamps(), is_quiet=True)
+
+    def forget(self, deadline: float, before: datetime | None = None) -> Erased:
+        """Forget the caller on this machine, or what he said in calls that began ``before`` a moment.
+
+        Raises `StorageUnavailable` where something can't be deleted, or not by the deadline (monotonic seconds).
+        """
+        if not self._reading.acquire(timeout=max(0.0, deadline - time.monotonic())):
+            raise StorageUnavailable("what was said is still being read; nothing was deleted")
+        try:
+            with self._writing:
+                return self._forget(before)
+        except OSError as error:
+            raise storage_fault("not everything could be deleted", error) from error
+        finally:
+            self._reading.release()
+
+    def _forget(self, before: datetime | None) -> Erased:
+        self._generation += 1
+        try:
+            return erasure.erase(self._folder, before)
+        finally:
+            self.sessions.begin_again()  # waits for who is reading or writing a log that was there until now
+            self.memory.clear()
+            self._cloud.forget()
+            self._file.forget()
+            self.second.forget()
+            self._stored_profile = self.memory.profile
+            self.sessions.begin_again()  # for what was logged meanwhile
+            self.unread = self.sessions.load_all()
+            self.memory.catch_up()
+
     def _write_profile(self) -> None:
-        profile = self.memory.profile
-        if self._profile_role.take():
-            write_file(self._folder.profile, snapshot(profile), durable=False)
-            self._stored_profile = profile
+        with self._writing:
+            profile = self.memory.profile
+            if profile != self._stored_profile and self._profile_role.take():
+                write_file(self._folder.profile, snapshot(profile), durable=False)
+                self._stored_profile = profile
 
     def _write_brief(self, session_id: str) -> None:
-        content = brief(session_id, self.memory.turns(session_id), utc_now())
-        write_file(self._folder.session(session_id).brief, content, durable=False)
+        with self._writing:
+            turns = self.memory.turns(session_id)
+            if turns:  # else it has been forgotten
+                content = brief(session_id, turns, utc_now())
+                write_file(self._folder.session(session_id).brief, content, durable=False)

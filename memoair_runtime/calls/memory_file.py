@@ -1,11 +1,12 @@
 """The index file of a caller's memory: found at the start, written anew behind the requests, never the truth.
 
-The logs are the truth. The file saves reading them: it notes which logs it holds, up to which byte, and whatever has
-come since is read from the logs again. A file that is damaged, or that holds what the logs no longer do, is deleted
-and made anew.
+The logs are the truth, and beside them what the cloud told. The file saves reading them: it notes which logs it holds,
+up to which byte, and how much of what the cloud told; whatever has come since is read again. A file that is damaged, or
+that holds what the logs or the cloud no longer do, is deleted and made anew.
 """
 
 import logging
+import time
 import zlib
 from collections.abc import Mapping
 from contextlib import suppress
@@ -16,6 +17,7 @@ import msgspec
 
 from memoair_index import ContainerError
 from memoair_runtime.calls.caller_memory import CallerMemory
+from memoair_runtime.calls.cloud_memory import CloudMemory, HeldCopy
 from memoair_runtime.storage.role import Role
 from memoair_runtime.storage.user_folder import LogStamp, UserFolder
 
@@ -24,6 +26,8 @@ log = logging.getLogger(__name__)
 # So many passages that no file holds are quickly read at the next start; more are worth a file.
 _WORTH_A_FILE = 400
 _READ_BYTES = 1 << 20
+# What stands no longer must leave the disk, too; but a caller should not wait while a file is written for that alone.
+_LONGEST_OUTDONE_S = 86_400.0
 
 
 class _Held(msgspec.Struct, frozen=True, array_like=True):
@@ -42,17 +46,19 @@ class _Held(msgspec.Struct, frozen=True, array_like=True):
 class MemoryFile:
     """Reads and writes the file of one memory. Used by one background job at a time."""
 
-    def __init__(self, folder: UserFolder, memory: CallerMemory) -> None:
+    def __init__(self, folder: UserFolder, memory: CallerMemory, cloud: CloudMemory) -> None:
         self._folder = folder
         self._memory = memory
+        self._cloud = cloud
         self._role = Role(folder.role("permanent"))
         self._held: Mapping[str, _Held] = {}  # what the newest file holds
+        self._held_copy = HeldCopy()  # and what of the cloud
 
     def open(self) -> Mapping[str, LogStamp]:
         """Let the memory go on with the newest file that is sound; return the logs that it holds all of."""
         for path in self._paths():
             try:
-                is_used = self._memory.open(path, self._is_backed_by_logs)
+                is_used = self._memory.open(path, self._is_backed)
             except OSError as error:
                 log.warning("an index file can't be opened, logs are read: action=index_refused errno=%s", error.errno)
                 continue
@@ -61,30 +67,40 @@ class MemoryFile:
                 is_used = False
             if is_used:
                 return {session_id: held.stamp for session_id, held in self._held.items()}
-            self._held = {}
+            self._held, self._held_copy = {}, HeldCopy()
             for stale in (path, self._folder.vectors):  # what was deleted from the logs must not stay here
                 _delete(stale)
         return {}
 
-    def write_if_due(self, stamps: Mapping[str, LogStamp]) -> None:
-        """Write a new file where enough has come, unless another process does; ``stamps`` are of the logs as read."""
-        if self._memory.unmerged < _WORTH_A_FILE or not self._folder.path.is_dir() or not self._role.take():
-            return
+    def write_if_due(self, stamps: Mapping[str, LogStamp], *, is_quiet: bool = False) -> None:
+        """Write a new file where enough has come, unless another process does; ``stamps`` are of the logs as read.
+
+        Also where the file holds what stands no longer, once it is a day old or ``is_quiet``: nobody is calling.
+        """
         old = self._paths()
+        is_due = self._memory.unmerged >= _WORTH_A_FILE or (bool(old) and self._is_outdone(old[0], is_quiet=is_quiet))
+        if not is_due or not self._folder.path.is_dir() or not self._role.take():
+            return
         number = 1 + max((_number(path) for path in old), default=0)
         try:
             held = {session_id: self._hold(session_id, stamp) for session_id, stamp in stamps.items()}
+            held_copy = self._cloud.holding()
+            note = {"logs": msgspec.to_builtins(held), "cloud": msgspec.to_builtins(held_copy)}
             # A new name each time: where a file that is mapped can't be replaced, the old one goes when it can.
-            self._memory.merge(self._folder.index(number), lambda: {"logs": msgspec.to_builtins(held)})
+            self._memory.merge(self._folder.index(number), lambda: note)
         except OSError as error:
             log.warning("an index file could not be written: action=index_unwritten errno=%s", error.errno)
             return
         except ContainerError as error:  # the next start reads the logs
             log.error("an index file was damaged while it was in use: action=index_unwritten why=%s", _kind(error))
             return
-        self._held = held
+        self._held, self._held_copy = held, held_copy
         for path in (*old, *self._folder.path.glob(".*.part")):  # what writers that died left behind, too
             _delete(path)
+
+    def forget(self) -> None:
+        """Let go of what the files held; they have been deleted."""
+        self._held, self._held_copy = {}, HeldCopy()
 
     def close(self) -> None:
         """Let another process write the file."""
@@ -93,6 +109,20 @@ class MemoryFile:
     def _paths(self) -> list[Path]:
         """The files there are, the newest first."""
         return sorted(self._folder.indexes(), key=_number, reverse=True)
+
+    def _is_outdone(self, path: Path, *, is_quiet: bool) -> bool:
+        if not self._cloud.has_outdone(self._held_copy):
+            return False
+        with suppress(OSError):
+            return is_quiet or time.time() - path.stat().st_mtime > _LONGEST_OUTDONE_S
+        return False
+
+    def _is_backed(self, note: Mapping[str, Any]) -> bool:
+        """Whether all that the file holds still stands where it is from; raises ValueError for another note."""
+        if not self._is_backed_by_logs(note) or not self._cloud.backs(note.get("cloud")):
+            return False
+        self._held_copy = msgspec.convert(note.get("cloud") or HeldCopy(), HeldCopy)
+        return True
 
     def _is_backed_by_logs(self, note: Mapping[str, Any]) -> bool:
         """Whether every log that the file holds still begins with what it held; raises ValueError for another note."""

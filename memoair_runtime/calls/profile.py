@@ -1,6 +1,6 @@
 """Who the caller is: the small part of memory that is always there."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
@@ -34,22 +34,65 @@ class Profile:
         changed = name != self.name or metadata != self.metadata
         return Profile(self.version + changed, name, metadata, at)
 
+
+class CloudProfile(msgspec.Struct, frozen=True, rename="camel"):
+    """The caller, as the cloud found him in all that was said. ``summary`` has a line for each kind of thing."""
+
+    version: int = 0
+    summary: str = ""
+    attributes: dict[str, Any] = {}
+    name: str | None = None
+    metadata: dict[str, Any] = {}
+
+
+_NOT_FOUND = CloudProfile()
+
+
+@attrs.frozen
+class Portrait:
+    """All that is known of who the caller is: as told here, and as the cloud found.
+
+    Name and metadata are those that an agent told last, on whichever machine: other machines' starts of sessions come
+    here as events. Where none did, the cloud's. ``facts`` are sentences.
+    """
+
+    told: Profile
+    found: CloudProfile = _NOT_FOUND
+    facts: Sequence[str] = ()
+
+    @property
+    def version(self) -> int:
+        """Grows with every change of either."""
+        return self.told.version + self.found.version
+
+    @property
+    def name(self) -> str:
+        """How the caller is called; empty where nobody has said."""
+        return self.told.name or self.found.name or ""
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """What agents told of him besides."""
+        return self.told.metadata or self.found.metadata
+
     def statements(self) -> list[str]:
         """What is known, a line each."""
         name = [f"Name: {self.name}"] if self.name else []
-        return name + [f"{key}: {_plain(value)}" for key, value in self.metadata.items()]
+        told = name + [f"{key}: {_plain(value)}" for key, value in self.metadata.items()]
+        return told + [line for line in map(str.strip, self.found.summary.splitlines()) if line]
 
     def to_wire(self) -> dict[str, Any] | None:
         """The ``profile`` of a search reply; None where nothing is known."""
         statements = self.statements()
-        if not statements:
+        if not statements and not self.facts:
             return None
         return {
             "version": self.version,
             "summary": "; ".join(statements),
             "name": self.name,
             "metadata": dict(self.metadata),
-            "facts": [],
+            "attributes": self.found.attributes,
+            "facts": list(self.facts),
         }
 
 

@@ -30,6 +30,7 @@ class SecondReading:
         self._group = group
         self._stage: SecondStage | None = None
         self._lock = threading.Lock()
+        self._saving = threading.Lock()  # no vector is written while they are being forgotten
         self._due: dict[str, bool] = {}  # sessions with something new, and whether they are over
         self._is_wanted = False
         self._job = BackgroundJob("second-reading", self._learn)
@@ -53,6 +54,15 @@ class SecondReading:
             self._due[session_id] = is_whole
         self._job.start()
 
+    def forget(self) -> None:
+        """Let go of what was learned, and delete its file; the next `begin` learns anew. Raises OSError."""
+        with self._lock:
+            self._is_wanted = False
+            self._due.clear()
+        with self._saving:
+            self._stage = None
+            self._cache.unlink(missing_ok=True)
+
     def rescored(self, hits: Sequence[Hit], question: str) -> list[Hit]:
         """The hits in the order of the second reading; as they are, as long as the model is being opened."""
         stage = self._stage
@@ -66,7 +76,9 @@ class SecondReading:
                     break
                 session_id, is_whole = self._due.popitem()
             stage.learn(self._group(session_id), is_whole=is_whole)
-        if stage is not None and stage.vectors.unsaved:
+        with self._saving:
+            if stage is None or stage is not self._stage or not stage.vectors.unsaved:
+                return
             try:
                 stage.vectors.save()
             except OSError as error:

@@ -82,14 +82,17 @@ class LoggedSession:
         self._folder = folder
         self._on_event = on_event
         self._lock = threading.Lock()
-        self._log = SessionLog(folder.session(session_id), self._absorb)
+        self._opening = Opening({"id": folder.user_id}, {})  # as last asked for
+        self._is_opening_due = False  # whether a start has not come to the disk yet
+        self._begin()
+
+    def _begin(self) -> None:
+        self._log = SessionLog(self._folder.session(self.id), self._absorb)
         self._state = SessionState.UNHEARD
         self._event_ids: dict[str, str] = {}  # by turn id
         self._last_seq = 0
         self._loaded = False
-        self._opening = Opening({"id": folder.user_id}, {})  # as last asked for
         self._logged_opening: Opening | None = None
-        self._is_opening_due = False  # whether a start has not come to the disk yet
 
     @property
     def state(self) -> SessionState:
@@ -112,6 +115,13 @@ class LoggedSession:
             if again or not self._loaded:
                 self._log.read()
                 self._loaded = True
+
+    def begin_again(self) -> None:
+        """Forget what the log held: it has been deleted, or will be read again. A call that goes on has a new log."""
+        with self._lock:
+            # What was started here stays started, and is logged anew with the next turn.
+            self._is_opening_due |= self._state is SessionState.OPEN and self._opening == self._logged_opening
+            self._begin()
 
     def start(self, opening: Opening, now: datetime) -> None:
         """Open the session; a repeated start that says nothing new is not logged.
@@ -171,6 +181,7 @@ class LoggedSession:
         self._last_seq = max(self._last_seq, event.seq)
         if event.type is EventType.SESSION_START:
             self._logged_opening = Opening(event.payload.get("user") or {}, event.payload.get("metadata") or {})
+            self._is_opening_due &= self._logged_opening != self._opening
         elif event.type is EventType.TURN:
             self._event_ids[str(event.payload.get("turnId"))] = event.event_id
         self._on_event(event)

@@ -68,6 +68,15 @@ class Sessions:
                     unread += 1
         return unread
 
+    def begin_again(self) -> None:
+        """Forget what the logs held: some of them have been deleted, and the others will be read again."""
+        self._stamps = {}
+        with self._lock:
+            known = list(self._known.values())
+        for session in known:
+            if isinstance(session, LoggedSession):
+                session.begin_again()
+
     def active(self) -> int:
         """The number of sessions that were used here and have not ended."""
         with self._lock:

@@ -48,5 +48,10 @@ def from_line(line: bytes) -> Event | None:
         event = _decoder.decode(line)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
+    return event if is_sound(event) else None
+
+
+def is_sound(event: Event) -> bool:
+    """Whether an event from elsewhere has the parts that everybody inside reads without a look."""
     parts = [event.payload.get(name) or {} for name in ("user", "metadata")]
-    return event if event.occurred_at.tzinfo and all(isinstance(part, dict) for part in parts) else None
+    return event.occurred_at.tzinfo is not None and all(isinstance(part, dict) for part in parts)

@@ -67,6 +67,31 @@ class UserFolder:
         return self.path / "vectors.bin"
 
     @property
+    def outbox(self) -> Path:
+        """How far each log has been sent to the cloud."""
+        return self.path / "outbox.json"
+
+    @property
+    def refused(self) -> Path:
+        """The events that the cloud will never take."""
+        return self.path / "refused.jsonl"
+
+    @property
+    def cloud_copy(self) -> Path:
+        """What the cloud told of this user: events of other machines, and facts."""
+        return self.path / "cloud.jsonl"
+
+    @property
+    def cloud_profile(self) -> Path:
+        """Who the user is, as the cloud told."""
+        return self.path / "cloud_profile.json"
+
+    @property
+    def cloud_state(self) -> Path:
+        """Which versions the cloud told last."""
+        return self.path / "cloud_state.json"
+
+    @property
     def lease(self) -> Path:
         """Where the runtime that serves this user listens, and by which token."""
         return self.path / "lease.json"
@@ -91,6 +116,13 @@ class UserFolder:
             self.create()
             _make_named(session.path, session_id)
         return session
+
+    def session_folders(self) -> list[Path]:
+        """The folders of all sessions, whatever is in them."""
+        try:
+            return [path for path in self.path.iterdir() if path.is_dir() and "." not in path.name]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
 
     def session_logs(self) -> list[tuple[str, LogStamp]]:
         """The sessions that have a log, with what tells whether it was written since; the last written at the end."""

@@ -1,15 +1,16 @@
-"""The permanent lane: what was said in earlier calls."""
+"""The permanent lane: what was said in earlier calls, and what is known of it."""
 
 import time
 
 from memoair_index import Hit, Query
 from memoair_runtime.calls.caller_memory import CallerMemory
+from memoair_runtime.calls.facts import is_fact
 from memoair_runtime.calls.second_reading import BEST, SecondReading
 from memoair_runtime.calls.turn import event_of
 from memoair_runtime.gate import Gate, Readiness
 from memoair_runtime.recall.lanes.distinct import best_of_each
-from memoair_runtime.recall.lanes.lane import LaneAnswer, Question
-from memoair_runtime.recall.lanes.turns import FoundPassages, turn_hit
+from memoair_runtime.recall.lanes.lane import LaneAnswer, LaneHit, Question
+from memoair_runtime.recall.lanes.turns import FoundPassages, fact_hit, turn_hit
 from memoair_runtime.vocabulary import LaneName, Variant
 
 # The section of the context has room for some twenty utterances.
@@ -19,9 +20,10 @@ _SECOND_READING_S = 0.015
 
 
 class PermanentLane:
-    """This caller's turns of every session but the current one.
+    """This caller's turns of every session but the current one, and the facts that the cloud found in them.
 
-    Hits are turns; the passages are single utterances, among them those around a turn, as far as they are worth it.
+    Hits are turns and facts; the passages are facts and single utterances, among them those around a turn, as far as
+    they are worth it.
     """
 
     name = LaneName.PERMANENT
@@ -38,16 +40,21 @@ class PermanentLane:
         return self._gate.readiness
 
     def search(self, question: Question) -> LaneAnswer:
-        """Answer with at most ``limit`` turns, best first."""
+        """Answer with at most ``limit`` turns and facts, best first."""
         self._gate.wait(question.deadline)
         query = self._memory.query(question.text, question.now, without_group=question.session_id)
-        found, turns = best_of_each(
+        found, best = best_of_each(
             lambda wanted: self._search(query, wanted, question), event_of, question.limit, _PASSAGES
         )
         return LaneAnswer(
-            hits=tuple(turn_hit(self.name, self._memory.turn_of(hit.document), hit) for hit in turns.values()),
+            hits=tuple(map(self._hit, best.values())),
             passages=FoundPassages(found, question.text),
         )
+
+    def _hit(self, hit: Hit) -> LaneHit:
+        if is_fact(hit.document):
+            return fact_hit(self.name, hit)
+        return turn_hit(self.name, self._memory.turn_of(hit.document), hit)
 
     def _search(self, query: Query, wanted: int, question: Question) -> list[Hit]:
         is_medium = question.variant is Variant.MEDIUM and question.deadline - time.monotonic() > _SECOND_READING_S

@@ -18,9 +18,9 @@ class ProfileLane:
 
     def search(self, question: Question) -> LaneAnswer:
         """Answer with the profile, at most ``limit`` statements of it."""
-        profile = self._memory.profile
-        statements = profile.statements()[: question.limit]
+        portrait = self._memory.portrait
+        statements = portrait.statements()[: question.limit]
         return LaneAnswer(
             passages=tuple(Passage(statement, (number,)) for number, statement in enumerate(statements)),
-            profile=profile.to_wire(),
+            profile=portrait.to_wire(),
         )

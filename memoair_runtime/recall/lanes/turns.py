@@ -1,4 +1,4 @@
-"""From what was said to hits and passages: shared by the lanes that recall it."""
+"""From what was said, and from facts, to hits and passages: shared by the lanes that recall it."""
 
 import math
 from collections.abc import Iterator
@@ -7,6 +7,7 @@ from functools import lru_cache
 import attrs
 
 from memoair_index import Hit
+from memoair_runtime.calls.facts import is_fact, to_fact
 from memoair_runtime.calls.names import AGENT
 from memoair_runtime.calls.turn import Turn, event_of, moment
 from memoair_runtime.clock import spoken_date
@@ -31,6 +32,13 @@ def turn_hit(lane: LaneName, turn: Turn, hit: Hit | None = None) -> LaneHit:
     return LaneHit(turn.text, hit.score, source, turn.metadata, hit)
 
 
+def fact_hit(lane: LaneName, hit: Hit) -> LaneHit:
+    """The hit for a fact that was found."""
+    fact = to_fact(hit.document)
+    source = Source(lane, fact.id, "fact", fact.session_id, created_at=fact.said_at)
+    return LaneHit(fact.text, hit.score, source, hit.document.metadata["metadata"], hit)
+
+
 def turn_passages(turn: Turn, question: str) -> list[Passage]:
     """The two sides of a turn; a side without words is left out, a long reply cut to what matters."""
     place = (turn.occurred_at, turn.session_id, turn.number)
@@ -45,6 +53,8 @@ def turn_passages(turn: Turn, question: str) -> list[Passage]:
 class FoundPassages:
     """The passages that were found, under the days on which they were said, those first that are most worth their room.
 
+    A fact is a line that nobody in particular has said.
+
     Each is made when the composer comes to it: most find no room.
     """
 
@@ -54,6 +64,10 @@ class FoundPassages:
     def __iter__(self) -> Iterator[Passage]:
         worth = sorted(self.hits, key=_worth, reverse=True)
         for document in few_of_each((hit.document for hit in worth), event_of, _PASSAGES_A_TURN):
+            if is_fact(document):
+                at = document.occurred_at or 0.0
+                yield Passage(document.text, (at, document.group, 0, False, 0), "", _day(at // _SECONDS_A_DAY))
+                continue
             kept = document.metadata
             is_reply = document.speaker == AGENT
             text = excerpt(document.text, self.question) if is_reply else document.text

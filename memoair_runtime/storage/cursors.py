@@ -1,0 +1,87 @@
+"""Cursors: how far each log of a caller has been sent to the cloud.
+
+``outbox.json`` may be lost: then events are sent again, and the cloud knows them by their ids. It must never tell of
+more than was sent; so each cursor has a mark of the log it was in, and one that does not fit begins anew.
+"""
+
+import zlib
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from pathlib import Path
+
+import msgspec
+
+from memoair_runtime.storage.durable import write_file
+
+# The first event's id stands within these bytes of a log, and no other log has the same.
+MARK_BYTES = 48
+
+
+class Cursor(msgspec.Struct, frozen=True, array_like=True):
+    """Everything before ``offset`` has been sent, in the log that begins with ``mark``."""
+
+    offset: int = 0
+    mark: int = 0
+
+
+START = Cursor()
+
+
+class _File(msgspec.Struct, frozen=True):
+    cloud: str
+    sessions: dict[str, Cursor]
+
+
+_read = msgspec.json.Decoder(_File).decode
+
+
+def mark_of(beginning: bytes) -> int:
+    """The mark of a log, from its beginning."""
+    return zlib.crc32(beginning[:MARK_BYTES])
+
+
+class Cursors:
+    """The file of one caller, as one process sees it. Who writes to it holds the role for that. Not thread-safe."""
+
+    def __init__(self, path: Path, cloud: str) -> None:
+        self._path = path
+        self._cloud = cloud  # what was sent to another does not count
+        self._stamp: tuple[int, int, int] | None = None
+        self._sessions: dict[str, Cursor] = {}
+
+    def catch_up(self) -> bool:
+        """Read what another process has written since, and tell whether there was any.
+
+        What can't be read is as if it were not there.
+        """
+        before = self._sessions
+        try:
+            stamp = self._stat()
+            if stamp == self._stamp:
+                return False
+            stored = _read(self._path.read_bytes())
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+            self._stamp, self._sessions = None, {}
+        else:
+            self._stamp, self._sessions = stamp, stored.sessions if stored.cloud == self._cloud else {}
+        return self._sessions != before
+
+    def get(self, session_id: str) -> Cursor:
+        """A session's cursor."""
+        return self._sessions.get(session_id, START)
+
+    def set(self, moved: Mapping[str, Cursor], known: AbstractSet[str] | None = None) -> None:
+        """Move cursors, and keep only those of sessions that are ``known``; raises OSError where the disk refuses."""
+        kept = {each: cursor for each, cursor in self._sessions.items() if known is None or each in known}
+        self._sessions = {**kept, **moved}
+        write_file(self._path, msgspec.json.encode(_File(self._cloud, self._sessions)), durable=False)
+        self._stamp = self._stat()
+
+    def rewind(self) -> None:
+        """Begin anew with every log: the cloud has lost what it had."""
+        self._sessions = {}
+        self._path.unlink(missing_ok=True)
+
+    def _stat(self) -> tuple[int, int, int]:
+        state = self._path.stat()
+        return state.st_mtime_ns, state.st_size, state.st_ino
