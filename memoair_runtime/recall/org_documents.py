@@ -12,9 +12,11 @@ import filelock
 import msgspec
 
 from memoair_index import ContainerError, Index, documents_of
+from memoair_runtime.recall.org_source import OrgIndex, Stamp
 
 log = logging.getLogger(__name__)
 
+_NS_A_MS = 1_000_000
 _TOLD_LINES = 5
 # How long one process waits for another that is reading the same documents, before it reads them for itself.
 _LOCK_TIMEOUT_S = 60.0
@@ -28,8 +30,6 @@ class _Line(msgspec.Struct, frozen=True):
 
 _decoder = msgspec.json.Decoder(_Line)
 
-Stamp = tuple[int, int]  # time of the last write in ns, size in bytes
-
 
 @attrs.frozen
 class OrgDocuments:
@@ -42,7 +42,7 @@ class OrgDocuments:
     index_path: Path
     prepare: Callable[[], None]
 
-    def stamp(self) -> Stamp:
+    def stamp(self) -> tuple[int, int]:
         """What tells whether the file was written since; raises OSError."""
         state = self.path.stat()
         return state.st_mtime_ns, state.st_size
@@ -76,7 +76,7 @@ class OrgDocuments:
             self.index_path.unlink()
         return self.index()
 
-    def _open(self, stamp: Stamp) -> Index | None:
+    def _open(self, stamp: tuple[int, int]) -> Index | None:
         try:
             index = Index.open(self.index_path)
         except FileNotFoundError:
@@ -85,6 +85,33 @@ class OrgDocuments:
             log.warning("a kept index is of no use, documents are read: action=index_refused why=%s", error)
             return None
         return index if index.note.get("stamp") == list(stamp) else None
+
+
+@attrs.frozen
+class FileOrg:
+    """The documents of a file that somebody keeps by hand; see `memoair_runtime.recall.org_source.OrgSource`."""
+
+    documents: OrgDocuments
+    looked_at_s: float | None = None
+
+    @property
+    def where(self) -> str:
+        """The file."""
+        return str(self.documents.path)
+
+    def stamp(self) -> Stamp:
+        """What tells whether the file was written since; raises OSError."""
+        return self.documents.stamp()
+
+    def index(self) -> OrgIndex:
+        """The documents' index, of the version that is the time of the last write; raises OSError or ValueError."""
+        version = self.documents.stamp()[0] // _NS_A_MS
+        return OrgIndex(self.documents.index(), version)
+
+    def read_again(self) -> OrgIndex:
+        """The same, made anew; raises OSError or ValueError."""
+        version = self.documents.stamp()[0] // _NS_A_MS
+        return OrgIndex(self.documents.read_again(), version)
 
 
 def read_index(path: Path) -> Index:

@@ -43,6 +43,7 @@ class Source(msgspec.Struct, frozen=True):
     session_id: str | None = None
     turn_id: str | None = None
     document_id: str | None = None
+    index_name: str | None = None
     created_at: datetime | None = None
 
     def to_wire(self) -> dict[str, str]:
@@ -54,6 +55,8 @@ class Source(msgspec.Struct, frozen=True):
             wire["turnId"] = self.turn_id
         if self.document_id is not None:
             wire["documentId"] = self.document_id
+        if self.index_name is not None:
+            wire["indexName"] = self.index_name
         if self.created_at is not None:
             wire["createdAt"] = iso(self.created_at)
         return wire

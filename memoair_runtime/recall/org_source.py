@@ -1,0 +1,42 @@
+"""Where the organisation's documents come from, as the lane that searches them sees it."""
+
+from typing import Protocol
+
+import attrs
+
+from memoair_index import Index
+
+Stamp = tuple[int, ...]  # of a file: times, sizes, numbers; what tells whether it was written since
+
+
+@attrs.frozen
+class OrgIndex:
+    """An index of documents, as it was at a moment. ``version`` grows with every change of them.
+
+    ``base`` names the content of the file that is mapped, where that is known: the same need not be verified again.
+    """
+
+    index: Index
+    version: int
+    base: str | None = None
+
+
+class OrgSource(Protocol):
+    """Documents that change. Used by one thread at a time."""
+
+    @property
+    def where(self) -> str:
+        """What they are, for who has to mend them."""
+
+    @property
+    def looked_at_s(self) -> float | None:
+        """How often a search looks whether they have changed; None: only a call that begins does."""
+
+    def stamp(self) -> Stamp | None:
+        """What tells whether they have changed; None where there are none yet. Raises OSError."""
+
+    def index(self) -> OrgIndex:
+        """Their index, ready to be searched; raises OSError or ValueError."""
+
+    def read_again(self) -> OrgIndex:
+        """The same, because what was kept is damaged; raises OSError or ValueError."""
