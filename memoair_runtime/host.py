@@ -38,6 +38,10 @@ from memoair_runtime.service import RuntimeService
 from memoair_runtime.settings import Settings, SettingsError
 from memoair_runtime.storage.lease import Lease
 from memoair_runtime.storage.user_folder import UserFolder
+from memoair_runtime.sync.talk import Talk
+from memoair_runtime.sync.transport import trust
+
+__all__ = ["Talk", "main"]  # the former is here so that it has been imported when a runtime with a cloud needs it
 
 # How long runtimes may take to drain once the client is gone; what is still there then hangs.
 _LONGEST_END_S = 8.0
@@ -61,6 +65,8 @@ def main() -> int:
     set_up_logging()
     control = socket.socket(fileno=os.dup(0))
     warm_up()
+    with suppress(OSError):  # a runtime that needs it says what is wrong with it
+        trust()
     gc.collect()
     gc.freeze()  # what was made so far is never looked at again, so its pages stay shared
     _Host(control).run()

@@ -30,6 +30,21 @@ class Metrics:
         self.turns_refused = prometheus.Counter(
             "memoair_runtime_turns_refused", "Turns that the disk did not take", registry=self._registry
         )
+        self.events_pushed = prometheus.Counter(
+            "memoair_runtime_events_pushed", "Events that the cloud took or had", registry=self._registry
+        )
+        self.events_refused = prometheus.Counter(
+            "memoair_runtime_events_refused", "Events that the cloud will never take", registry=self._registry
+        )
+        self.push_failures = prometheus.Counter(
+            "memoair_runtime_push_failures", "Pushes to the cloud that failed", registry=self._registry
+        )
+        self.pull_failures = prometheus.Counter(
+            "memoair_runtime_pull_failures", "Pulls from the cloud that failed", registry=self._registry
+        )
+        self.events_unsynced = prometheus.Gauge(
+            "memoair_runtime_events_unsynced", "Events that are not in the cloud yet", registry=self._registry
+        )
         for lane in LaneName:  # a series that is there from the start can be watched before it first counts
             self.lanes_missed.labels(lane.value, "late")
 

@@ -17,14 +17,30 @@ from memoair_runtime.recall.lanes.org_lane import OrgLane
 from memoair_runtime.recall.lanes.permanent_lane import PermanentLane
 from memoair_runtime.recall.lanes.profile_lane import ProfileLane
 from memoair_runtime.recall.lanes.working_lane import WorkingLane
-from memoair_runtime.recall.org_documents import OrgDocuments
+from memoair_runtime.recall.org_documents import FileOrg, OrgDocuments
+from memoair_runtime.recall.org_manifest import CloudOrg
+from memoair_runtime.recall.org_source import OrgSource
 from memoair_runtime.recall.searcher import Searcher
 from memoair_runtime.settings import ORG_ONLY, Settings
+from memoair_runtime.storage.project_folder import ProjectFolder
 from memoair_runtime.storage.user_folder import create_project, org_index
+from memoair_runtime.sync.cloud_sync import ALL_SCOPES, CloudSync
+from memoair_runtime.sync.no_cloud import NoCloud, Sync
 from memoair_runtime.vocabulary import LaneName, Variant
-from memoair_runtime.wire import DeadlineRequest, EndRequest, Identified, SearchRequest, StartRequest, TurnRequest
+from memoair_runtime.wire import (
+    DeadlineRequest,
+    EndRequest,
+    ForgetRequest,
+    Identified,
+    PullRequest,
+    SearchRequest,
+    StartRequest,
+    TurnRequest,
+)
 
-DEFAULT_FLUSH_MS = 5_000
+DEFAULT_FLUSH_MS = DEFAULT_PULL_MS = DEFAULT_FORGET_MS = 5_000
+# Who begins to forget should come to the end of it: what is being read then is waited for so long in any case.
+LEAST_FORGET_S = 1.0
 _ORG_ALONE = frozenset({LaneName.ORG})
 _ALL_LANES = frozenset(LaneName)
 
@@ -38,10 +54,12 @@ class RuntimeService:
         self.metrics = Metrics()
         self._began_at = time.monotonic()
         self._version = installed_version()
-        self._keeper = Keeper(settings)
-        self._org = OrgLane(_documents(settings), self._keeper.memory.talk)
+        self._keeper = Keeper(settings, self._note)
+        self._org = OrgLane(_org_source(settings), self._keeper.memory.talk)
+        self._sync: Sync = (
+            CloudSync(settings, self._keeper, self._org, self.metrics) if settings.has_cloud else NoCloud()
+        )
         self._sessions_loader = BackgroundJob("load-sessions", self._keeper.load)
-        self._org_loader = BackgroundJob("load-org", self._org.load)
         self._variants: dict[str, Variant] = {}  # of sessions that were started with another than the default
         memory = self._keeper.memory
         self._searcher = Searcher(
@@ -57,7 +75,8 @@ class RuntimeService:
     def load(self) -> None:
         """Begin to read what is on the disk, in the background; lanes that are not read yet say so."""
         self._sessions_loader.start()
-        self._org_loader.start()
+        self._org.load_soon()
+        self._sync.start()
 
     def health(self) -> dict[str, Any]:
         """Tell that the process lives and whom it serves."""
@@ -71,6 +90,7 @@ class RuntimeService:
             "workspaceId": self._settings.project_id,
             "userId": self._settings.user_id,
             "lanes": self._searcher.readiness(),
+            "sync": self._sync.health(),
         }
 
     def start_session(self, request: StartRequest) -> dict[str, Any]:
@@ -82,19 +102,19 @@ class RuntimeService:
             raise BadRequest(f"mode can be {ORG_ONLY!r} or left out", field="mode")
         fault = self._keeper.start(request, unkept=request.mode == ORG_ONLY)
         self.load()  # what other processes have written since
+        self._sync.wake()
         self._variants.pop(request.session_id, None)
         if request.variant() is Variant.MEDIUM:
             self._variants[request.session_id] = Variant.MEDIUM
             self._keeper.read_again()
         folder = self._keeper.folder(request.session_id)
-        permanent_ready = self._keeper.gate.readiness is Readiness.READY
         return {
             "sessionId": request.session_id,
             "bootstrap": {
-                "profileVersion": self._keeper.memory.profile.version,
-                "permanentManifestVersion": len(self._keeper.memory) if permanent_ready else None,
+                "profileVersion": self._keeper.memory.portrait.version,
+                "permanentManifestVersion": self._permanent_version(),
                 "orgManifestVersion": self._org.version,
-                "syncToken": None,
+                "syncToken": self._sync.sync_token,
                 "budgets": self._searcher.bootstrap_budgets(),
             },
             "paths": {"sessionJsonl": str(folder.log), "workingBrief": str(folder.brief)},
@@ -119,6 +139,7 @@ class RuntimeService:
             self._keeper.sessions.forget(session)  # or every id that is ever searched would be kept in mind
         allowed = _ORG_ALONE if org_alone else _ALL_LANES
         self._searcher.search(request, allowed, variant, notes, began_at, reply)
+        self._sync.wake()
 
     def after_turn(self, request: TurnRequest) -> dict[str, Any]:
         """Keep a turn: it is on the disk when this returns."""
@@ -140,10 +161,32 @@ class RuntimeService:
         return {"status": "ok", "flushed": {"turns": self._keeper.memory.count(session.id)}}
 
     def flush(self, request: DeadlineRequest) -> dict[str, Any]:
-        """Wait until nothing is pending. A turn is durable before it is acknowledged, so only derived files can be."""
+        """Wait until nothing is pending: what is made from the logs is written, and the cloud has what it lacked.
+
+        A turn is on the disk before it is acknowledged, so none is lost where this does not come to its end.
+        """
         self._admit(request)
-        pending = self._keeper.flush(time.monotonic() + (request.deadline_ms or DEFAULT_FLUSH_MS) / 1e3)
+        deadline = _deadline(request, DEFAULT_FLUSH_MS)
+        pending = self._keeper.flush(deadline) + self._sync.flush(deadline)
         return {"status": "partial" if pending else "ok", "pending": pending}
+
+    def pull(self, request: PullRequest) -> dict[str, Any]:
+        """Ask the cloud now; what it had can be searched when this returns."""
+        self._admit(request)
+        scopes = ALL_SCOPES if request.scopes is None else frozenset(map(LaneName, request.scopes))
+        status, versions = self._sync.pull(list(scopes), _deadline(request, DEFAULT_PULL_MS))
+        return {"status": status, "versions": versions}
+
+    def forget(self, request: ForgetRequest) -> dict[str, Any]:
+        """Forget the caller on this machine; the process goes on, and so does his call."""
+        self._admit(request)
+        if self._settings.org_only:
+            return {"status": "ok", "removed": {"sessions": 0, "turns": 0}}
+        at = request.forgotten()
+        deadline = max(_deadline(request, DEFAULT_FORGET_MS), time.monotonic() + LEAST_FORGET_S)
+        erased = self._keeper.forget(deadline)
+        self._sync.forgotten(at)
+        return {"status": "ok", "removed": {"sessions": erased.sessions, "turns": erased.turns}}
 
     def shut_down(self, request: DeadlineRequest) -> dict[str, Any]:
         """Ask the process to drain and end."""
@@ -155,6 +198,18 @@ class RuntimeService:
         """Finish what is under way by the deadline (monotonic seconds)."""
         self._searcher.close()
         self._keeper.close(deadline)
+        self._sync.close(deadline)
+        self._keeper.clear_away()
+
+    def _note(self, session_id: str, *, is_urgent: bool) -> None:
+        self._sync.note(session_id, is_urgent=is_urgent)
+
+    def _permanent_version(self) -> int | None:
+        """The cloud's, where it has told; else how much there is."""
+        if self._keeper.gate.readiness is not Readiness.READY:
+            return None
+        pulled = self._sync.permanent_version
+        return len(self._keeper.memory) if pulled is None else pulled
 
     def _admit(self, request: Identified) -> None:
         if self._lifecycle.state is ProcessState.DRAINING:
@@ -168,15 +223,22 @@ class RuntimeService:
                 raise IdentityMismatch(f"the request names another {what} than the one that this runtime serves")
 
 
-def _documents(settings: Settings) -> OrgDocuments | None:
-    if settings.org_file is None:
-        return None
+def _org_source(settings: Settings) -> OrgSource:
+    """Where the organisation's documents come from: a file that is given, or else the cloud, now or earlier."""
     root, project_id = settings.storage_root, settings.project_id
-    return OrgDocuments(
-        settings.org_file,
-        org_index(root, project_id, settings.org_file),
-        prepare=lambda: create_project(root, project_id),
+    if settings.org_file is None:
+        return CloudOrg(ProjectFolder(root, project_id), settings.cloud_id)
+    return FileOrg(
+        OrgDocuments(
+            settings.org_file,
+            org_index(root, project_id, settings.org_file),
+            prepare=lambda: create_project(root, project_id),
+        )
     )
+
+
+def _deadline(request: DeadlineRequest, default_ms: float) -> float:
+    return time.monotonic() + (request.deadline_ms or default_ms) / 1e3
 
 
 @lru_cache(maxsize=1)

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable
 from datetime import datetime
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import msgspec
 
@@ -126,12 +126,7 @@ class TurnRequest(Identified, frozen=True, rename="camel", kw_only=True):
     def occurred_at(self) -> datetime | None:
         """When the turn was spoken, where it says so."""
         told = converted(self.metadata or {}, TurnMetadata, "metadata").occurred_at
-        if told is None:
-            return None
-        try:
-            return parse_moment(told)
-        except ValueError:
-            raise BadRequest("metadata.occurredAt is not an ISO 8601 moment", field="metadata.occurredAt") from None
+        return None if told is None else _moment(told, "metadata.occurredAt")
 
 
 class EndRequest(Identified, frozen=True, rename="camel", kw_only=True):
@@ -142,9 +137,25 @@ class EndRequest(Identified, frozen=True, rename="camel", kw_only=True):
 
 
 class DeadlineRequest(Identified, frozen=True, rename="camel", kw_only=True):
-    """POST /v1/runtime/sync/flush and /v1/runtime/shutdown."""
+    """POST /v1/runtime/sync/flush and /v1/runtime/shutdown, and what else takes its time."""
 
     deadline_ms: Milliseconds | None = None
+
+
+class PullRequest(DeadlineRequest, frozen=True, rename="camel", kw_only=True):
+    """POST /v1/runtime/sync/pull."""
+
+    scopes: list[Literal["profile", "permanent", "org"]] | None = None
+
+
+class ForgetRequest(DeadlineRequest, frozen=True, rename="camel", kw_only=True):
+    """POST /v1/runtime/forget. ``forgotten_at``: when the cloud forgot the caller, where whoever asks knows that."""
+
+    forgotten_at: str | None = None
+
+    def forgotten(self) -> datetime | None:
+        """The moment; raises `BadRequest` for what is none."""
+        return None if self.forgotten_at is None else _moment(self.forgotten_at, "forgottenAt")
 
 
 RequestT = TypeVar("RequestT", bound=Identified)
@@ -177,6 +188,13 @@ def converted(value: Metadata, kind: type[StructT], where: str) -> StructT:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
         raise BadRequest(f"{where}: {_without_values(str(error))}", field=where) from None
+
+
+def _moment(told: str, field: str) -> datetime:
+    try:
+        return parse_moment(told)
+    except ValueError:
+        raise BadRequest(f"{field} is not an ISO 8601 moment", field=field) from None
 
 
 def _without_values(message: str) -> str:

@@ -12,7 +12,9 @@ from memoair_runtime.wire import (
     BodyParser,
     DeadlineRequest,
     EndRequest,
+    ForgetRequest,
     Identified,
+    PullRequest,
     SearchRequest,
     StartRequest,
     TurnRequest,
@@ -47,6 +49,8 @@ class Routes:
             PREFIX + "turn/after": _post(TurnRequest, service.after_turn),
             PREFIX + "session/end": _post(EndRequest, service.end_session),
             PREFIX + "sync/flush": _post(DeadlineRequest, service.flush),
+            PREFIX + "sync/pull": _post(PullRequest, service.pull),
+            PREFIX + "forget": _post(ForgetRequest, service.forget),
             PREFIX + "shutdown": _post(DeadlineRequest, service.shut_down, HTTPStatus.ACCEPTED),
         }
 

@@ -83,7 +83,15 @@ def test_health_says_who_is_served_and_how_far_the_lanes_are(runtime: RunningRun
         "workspaceId": str,
         "userId": str,
         "lanes": dict.fromkeys(LANES, str),
+        "sync": {
+            "state": str,
+            "unsynced": float,
+            "oldestUnsyncedMs": type(None),
+            "refused": float,
+            "hasPulled": bool,
+        },
     }
+    assert health["sync"]["state"] == "off"
     assert (health["status"], health["workspaceId"], health["userId"]) == ("ok", PROJECT, USER)
     assert set(health["lanes"].values()) == {"ready"}
     assert type(health["uptime_ms"]) is int

@@ -62,6 +62,8 @@ ENDPOINTS: dict[str, tuple[dict[str, Any], set[str]]] = {
     ),
     "session/end": ({"sessionId": "call-1", "reason": "completed"}, {"status", "flushed"}),
     "sync/flush": ({"deadlineMs": 100}, {"status", "pending"}),
+    "sync/pull": ({"deadlineMs": 100, "scopes": ["profile", "org"]}, {"status", "versions"}),
+    "forget": ({"deadlineMs": 100, "forgottenAt": "2026-03-02T09:30:00Z"}, {"status", "removed"}),
 }
 REFUSALS = {
     400: "runtime.bad_request",
@@ -110,6 +112,8 @@ NEARLY: dict[str, st.SearchStrategy[Any]] = {
     ),
     "timeoutMs": st.integers(-1, 300) | st.floats(0, 300),
     "deadlineMs": st.integers(-1, 300) | st.floats(0, 300),
+    "scopes": st.lists(st.sampled_from(["profile", "permanent", "org", "working", ""]), max_size=4),
+    "forgottenAt": moments,
     "filter": filters,
     "toolCalls": st.lists(st.dictionaries(texts, values, max_size=3), max_size=3),
     "metadata": st.fixed_dictionaries(

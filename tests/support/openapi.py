@@ -12,6 +12,8 @@ _POSTS = {
     "turn/after": (wire.TurnRequest, 200),
     "session/end": (wire.EndRequest, 200),
     "sync/flush": (wire.DeadlineRequest, 200),
+    "sync/pull": (wire.PullRequest, 200),
+    "forget": (wire.ForgetRequest, 200),
 }
 _ENVELOPE = {
     "type": "object",

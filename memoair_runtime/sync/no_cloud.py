@@ -1,0 +1,98 @@
+"""A runtime without a cloud: the same methods, and nothing behind them. And what they are, for both."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Protocol
+
+from memoair_runtime.sync.state import SyncState
+from memoair_runtime.vocabulary import LaneName
+
+Versions = dict[str, int | None]
+
+
+class Sync(Protocol):
+    """The talk with the cloud, behind the requests. Safe to use from any thread; nothing waits for the network."""
+
+    def start(self) -> None:
+        """Begin."""
+
+    def wake(self) -> None:
+        """Somebody has been answered: what waited for that may go on."""
+
+    def note(self, session_id: str, *, is_urgent: bool) -> None:
+        """Something has been logged in a session; ``is_urgent`` where it should be sent at once."""
+
+    def pull(self, scopes: Sequence[LaneName], deadline: float) -> tuple[str, Versions]:
+        """Ask the cloud now; return when what it had can be searched, or at the deadline (monotonic seconds)."""
+
+    def flush(self, deadline: float) -> int:
+        """Send what waits, by the deadline (monotonic seconds); return how many events still wait."""
+
+    def forgotten(self, at: datetime | None) -> None:
+        """The caller has been forgotten here, and in the cloud at a moment, where that is known."""
+
+    def health(self) -> dict[str, Any]:
+        """How it goes."""
+
+    @property
+    def unsynced(self) -> int:
+        """How many events are not in the cloud."""
+
+    @property
+    def sync_token(self) -> str | None:
+        """What the cloud calls the state that it told last."""
+
+    @property
+    def permanent_version(self) -> int | None:
+        """Up to which version events and facts were pulled; None where none were."""
+
+    def close(self, deadline: float) -> None:
+        """End, after one more try to send what waits, by the deadline (monotonic seconds)."""
+
+
+class NoCloud:
+    """Nothing is sent anywhere."""
+
+    unsynced = 0
+    sync_token: str | None = None
+    permanent_version: int | None = None
+
+    def start(self) -> None:
+        """Nothing begins."""
+
+    def wake(self) -> None:
+        """Nobody waits."""
+
+    def note(self, session_id: str, *, is_urgent: bool) -> None:
+        """It stays here."""
+
+    def pull(self, scopes: Sequence[LaneName], deadline: float) -> tuple[str, Versions]:  # noqa: ARG002
+        """There is nobody to ask."""
+        return "off", {"profile": None, "permanent": None, "org": None}
+
+    def flush(self, deadline: float) -> int:  # noqa: ARG002
+        """Nothing waits."""
+        return 0
+
+    def forgotten(self, at: datetime | None) -> None:
+        """Nobody needs to know."""
+
+    def health(self) -> dict[str, Any]:
+        """That there is no cloud."""
+        return health_of(SyncState.OFF, 0, None, 0, has_pulled=False)
+
+    def close(self, deadline: float) -> None:
+        """Nothing ends."""
+
+
+def health_of(
+    state: SyncState, unsynced: int, oldest_ms: int | None, refused: int, *, has_pulled: bool
+) -> dict[str, Any]:
+    """The ``sync`` of a health report."""
+    return {
+        "state": state.value,
+        "unsynced": unsynced,
+        "oldestUnsyncedMs": oldest_ms,
+        "refused": refused,
+        "hasPulled": has_pulled,
+    }

@@ -1,0 +1,317 @@
+"""HTTP to the cloud: one kept connection, every call bounded, and nothing let through that was not checked.
+
+This module imports ``requests``, which takes a while: who forks runtimes imports it before, and a runtime without a
+cloud never does.
+"""
+
+import email.utils
+import gzip
+import hashlib
+import ipaddress
+import os
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from datetime import timezone
+from functools import lru_cache
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import attrs
+import msgspec
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
+from urllib3.util.ssl_ import create_urllib3_context
+
+from memoair_runtime.clock import utc_now
+from memoair_runtime.sync import answers
+from memoair_runtime.sync.failure import CloudFailure, FailureKind, unreadable
+
+CONNECT_S, READ_S = 3.0, 10.0
+# However fast the bytes come: a page is some megabytes, an index file may be a gigabyte.
+LONGEST_CALL_S, LONGEST_DOWNLOAD_S = 60.0, 900.0
+MAX_ANSWER_BYTES = 64 << 20
+_CHUNK_BYTES = 1 << 16
+_PACKED_AT = 4  # in half the time of the best, a tenth larger
+_PASSING = frozenset([HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS])
+_UNFIT = frozenset([HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNPROCESSABLE_ENTITY])
+# Bundles of authorities that the environment names, in the order in which other programs look for them.
+_CA_FILES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
+_API = "/v1/voice-sdk"
+
+A = TypeVar("A")
+
+
+@attrs.frozen
+class Identity:
+    """For whom the cloud is asked. The key is left out of the ``repr``."""
+
+    base_url: str
+    key: str = attrs.field(repr=False)
+    project_id: str
+    agent_id: str | None
+    user_id: str | None  # None: for the project only
+
+    def headers(self) -> dict[str, bytes]:
+        """The headers that say so; raises `CloudFailure` for an id that no header can hold as it is."""
+        named = {"X-Project-Id": self.project_id, "X-Agent-Id": self.agent_id, "X-User-Id": self.user_id}
+        sent = {}
+        for name, value in named.items():
+            if value is not None:
+                if value != value.strip() or any(ord(sign) < 0x20 or ord(sign) == 0x7F for sign in value):
+                    raise CloudFailure(
+                        FailureKind.REFUSED, f"{name} can't be told: it has control characters or ends in spaces"
+                    )
+                sent[name] = value.encode()
+        return sent
+
+
+@lru_cache(maxsize=1)
+def trust() -> ssl.SSLContext:
+    """Whom we believe to be the cloud. Made once: it takes 30 ms and 2.5 MB, which forked processes share.
+
+    Raises OSError where the environment names a bundle that can't be read.
+    """
+    context = create_urllib3_context()
+    file = next((os.environ[name] for name in _CA_FILES if os.environ.get(name)), None)
+    folder = os.environ.get("SSL_CERT_DIR") or None
+    if file is not None and Path(file).is_dir():
+        file, folder = None, file
+    context.load_verify_locations(file or (None if folder else DEFAULT_CA_BUNDLE_PATH), folder)
+    return context
+
+
+class _Adapter(HTTPAdapter):
+    """Uses the trust that was made once, instead of reading the bundle for each connection."""
+
+    def init_poolmanager(self, *args: Any, **options: Any) -> None:
+        super().init_poolmanager(*args, ssl_context=trust(), **options)
+
+    def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
+        return super().proxy_manager_for(proxy, ssl_context=trust(), **options)
+
+    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
+        """Everything is in the context."""
+
+    def close(self) -> None:
+        """Close the connections now; left to itself, the library does so when it happens to be collected."""
+        for manager in (self.poolmanager, *self.proxy_manager.values()):
+            for key in list(manager.pools.keys()):  # it can't be iterated over
+                if (pool := manager.pools.get(key)) is not None:
+                    pool.close()
+        super().close()
+
+
+class _Bearer(requests.auth.AuthBase):
+    """The key; a header alone would be overruled by what ``.netrc`` has for the host."""
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = f"Bearer {self._key}"
+        return request
+
+
+class CloudTransport:
+    """Calls to the cloud for one identity. Used by one thread; `abort` may be called by any.
+
+    ``deadline`` is in monotonic seconds; every method raises `CloudFailure`, and nothing else.
+    """
+
+    def __init__(self, identity: Identity) -> None:
+        self._identity = identity
+        self._aborted = threading.Event()
+        self._is_pushing = False  # what goes out is not left half way
+        self._session: requests.Session | None = None
+        # A cloud on this machine is reached directly, whatever stands before the others.
+        self._proxies = {"no_proxy": "*"} if _is_loopback(identity.base_url) else {}
+
+    def bootstrap(self, etag: str | None, deadline: float) -> tuple[answers.Bootstrap, str] | None:
+        """The versions of all there is, and what to ask with next time; None where they are as at ``etag``."""
+        headers = {} if etag is None else {"If-None-Match": etag}
+        with self._call("GET", "/bootstrap", deadline, headers=headers) as reply:
+            if _is_unchanged(reply):
+                return None
+            answer = answers.read_bootstrap(self._content(reply, deadline))
+            return answer, reply.headers.get("ETag") or f'"{answer.sync_token}"'
+
+    def profile(self, since: int | None, deadline: float) -> answers.ProfileAnswer | None:
+        """Who the caller is; None where that is as at ``since``."""
+        return self._projection("profile", since, deadline, answers.read_profile)
+
+    def permanent(self, since: int | None, deadline: float) -> answers.PermanentAnswer | None:
+        """What was said and what is known of it; None where that is as at ``since``."""
+        return self._projection("permanent", since, deadline, answers.read_permanent)
+
+    def org(self, since: int | None, deadline: float) -> answers.OrgAnswer | None:
+        """The organisation's documents; None where they are as at ``since``."""
+        return self._projection("org", since, deadline, answers.read_org)
+
+    def forgotten(self, since: int | None, deadline: float) -> answers.ForgottenAnswer | None:
+        """Who was forgotten; None where nobody was since ``since``."""
+        return self._projection("forgotten", since, deadline, answers.read_forgotten)
+
+    def org_file(self, file: answers.OrgFile, path: Path, deadline: float) -> None:
+        """Download an index file to ``path``; raises OSError where the disk refuses. What is there is what was told."""
+        digest, size = hashlib.sha256(), 0
+        with self._call("GET", f"/projections/org/file/{file.sha256}", deadline) as reply, path.open("wb") as target:
+            for chunk in self._chunks(reply, deadline):
+                size += len(chunk)
+                if size > file.size:
+                    break
+                digest.update(chunk)
+                target.write(chunk)
+        if size != file.size or digest.hexdigest() != file.sha256:
+            raise unreadable("the index file is not what was told")
+
+    def push(self, events: Sequence[bytes], deadline: float) -> answers.Receipt:
+        """Send events, each a JSON object; return what became of them."""
+        content = gzip.compress(b'{"events":[' + b",".join(events) + b"]}", _PACKED_AT)
+        headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+        self._is_pushing = True
+        try:
+            with self._call("POST", "/events", deadline, content=content, headers=headers) as reply:
+                return answers.read_receipt(self._content(reply, deadline))
+        finally:
+            self._is_pushing = False
+
+    def abort(self) -> None:
+        """Let a pull that is under way end with a failure, and begin none; a push goes on."""
+        self._aborted.set()
+
+    def _is_over(self, deadline: float) -> bool:
+        return time.monotonic() >= deadline or (self._aborted.is_set() and not self._is_pushing)
+
+    def close(self) -> None:
+        """Close the connection. Twice is no harm."""
+        session, self._session = self._session, None
+        if session is not None:
+            session.close()
+
+    def _projection(self, name: str, since: int | None, deadline: float, read: Callable[[bytes], A]) -> A | None:
+        asked = "" if since is None else f"?since={since}"
+        with self._call("GET", f"/projections/{name}{asked}", deadline) as reply:
+            return None if _is_unchanged(reply) else read(self._content(reply, deadline))
+
+    @contextmanager
+    def _call(
+        self,
+        method: str,
+        path: str,
+        deadline: float,
+        *,
+        content: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Iterator[requests.Response]:
+        """Make a call and give its answer, which is a 2xx or a 304, to be read within the block."""
+        try:
+            left = deadline - time.monotonic()
+            if self._is_over(deadline):
+                raise CloudFailure(FailureKind.PASSING, "there was no time left to ask")
+            reply = self._connected().request(
+                method,
+                f"{self._identity.base_url}{_API}{path}",
+                data=content,
+                headers=headers,
+                timeout=(min(CONNECT_S, left), min(READ_S, left)),
+                allow_redirects=False,  # it would take the key elsewhere
+                proxies=dict(self._proxies),
+                stream=True,
+            )
+            with closing(reply):
+                self._check(reply, deadline, has_content=content is not None)
+                yield reply
+        except requests.Timeout:
+            raise CloudFailure(FailureKind.PASSING, "the cloud did not answer in time") from None
+        except (requests.RequestException, urllib3.exceptions.HTTPError, ssl.SSLError, ConnectionError) as error:
+            raise CloudFailure(FailureKind.PASSING, f"the cloud can't be reached: {type(error).__name__}") from None
+
+    def _connected(self) -> requests.Session:
+        if self._session is None:
+            headers = self._identity.headers()
+            session = requests.Session()
+            session.headers["User-Agent"] = "memoair-runtime"
+            session.auth = _Bearer(self._identity.key)
+            session.headers.update(headers)  # type: ignore[arg-type]  # bytes go out as they are
+            try:
+                adapter = _Adapter(pool_connections=1, pool_maxsize=1)
+            except OSError as error:
+                message = f"the bundle of certificates can't be read: {error.strerror}"
+                raise CloudFailure(FailureKind.PASSING, message) from None
+            for scheme in ("https://", "http://"):
+                session.mount(scheme, adapter)
+            self._session = session
+        return self._session
+
+    def _check(self, reply: requests.Response, deadline: float, *, has_content: bool) -> None:
+        status = reply.status_code
+        if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES or status == HTTPStatus.NOT_MODIFIED:
+            return
+        retry_after_s = _retry_after_s(reply.headers.get("Retry-After"))
+        message = f"the cloud answered {status} {_code(self._content(reply, deadline))}".rstrip()
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _PASSING:
+            raise CloudFailure(FailureKind.PASSING, message, status=status, retry_after_s=retry_after_s)
+        kind = FailureKind.UNFIT if has_content and status in _UNFIT else FailureKind.REFUSED
+        raise CloudFailure(kind, message, status=status)
+
+    def _content(self, reply: requests.Response, deadline: float) -> bytes:
+        content = bytearray()
+        for chunk in self._chunks(reply, deadline):
+            content += chunk
+            if len(content) > MAX_ANSWER_BYTES:
+                raise unreadable("it is too long")
+        return bytes(content)
+
+    def _chunks(self, reply: requests.Response, deadline: float) -> Iterator[bytes]:
+        """What arrives, as it arrives: a server that sends a byte at a time must not hold us for ever."""
+        while chunk := reply.raw.read1(_CHUNK_BYTES, decode_content=True):
+            if self._is_over(deadline):
+                raise CloudFailure(FailureKind.PASSING, "the cloud's answer took too long")
+            yield chunk
+        reply.raw.drain_conn()  # nothing is left, but the connection learns only so that it can be used again
+
+
+def _is_unchanged(reply: requests.Response) -> bool:
+    if reply.status_code != HTTPStatus.NOT_MODIFIED:
+        return False
+    reply.raw.drain_conn()
+    return True
+
+
+def _is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _code(content: bytes) -> str:
+    """The code of an error's envelope, where it has one and looks like ours."""
+    try:
+        error = msgspec.json.decode(content, type=answers.ErrorAnswer).error
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return ""
+    code = str(error.get("code", ""))
+    return code if code.startswith("cloud.") and code.replace(".", "").replace("_", "").isalpha() else ""
+
+
+def _retry_after_s(header: str | None) -> float | None:
+    if header is None:
+        return None
+    header = header.strip()
+    if header.isascii() and header.isdigit():
+        return float(header[:9])
+    try:
+        moment = email.utils.parsedate_to_datetime(header)
+    except ValueError:
+        return None
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+    return max(0.0, (moment - utc_now()).total_seconds())

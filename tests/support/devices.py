@@ -1,0 +1,101 @@
+"""Devices of a cloud: whole runtimes within this process, which start in milliseconds, over their own disks."""
+
+import gc
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import attrs
+import msgspec
+
+from memoair_runtime import wire
+from memoair_runtime.lifecycle import Lifecycle
+from memoair_runtime.service import RuntimeService
+from memoair_runtime.settings import Settings
+from memoair_runtime.storage.user_folder import UserFolder
+from support.runtimes import PROJECT, USER
+from support.scripted_cloud import KEY, ScriptedCloud
+from support.waiting import eventually
+
+
+class Device:
+    """A runtime of one caller. What it answers must be right."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.folder = UserFolder(settings.storage_root, settings.project_id, settings.user_id)
+        self.lifecycle = Lifecycle()
+        self.service = RuntimeService(settings, self.lifecycle)
+        self.service.load()
+
+    def close(self, within_s: float = 1.5) -> None:
+        self.service.close(time.monotonic() + within_s)
+        self.lifecycle.close()
+
+    def start(self, session_id: str = "now", name: str = "") -> Any:
+        user = {"id": self.settings.user_id, **({"name": name} if name else {})}
+        told = {"sessionId": session_id, "workspaceId": PROJECT, "userId": self.settings.user_id}
+        return self.service.start_session(msgspec.convert({**told, "metadata": {"user": user}}, wire.StartRequest))
+
+    def save(self, turn_id: str, user_text: str, agent_text: str = "", session_id: str = "now") -> str:
+        told = {"sessionId": session_id, "turnId": turn_id, "userText": user_text, "assistantText": agent_text}
+        return str(self.service.after_turn(msgspec.convert(told, wire.TurnRequest))["localEventId"])
+
+    def end(self, session_id: str = "now") -> None:
+        self.service.end_session(msgspec.convert({"sessionId": session_id}, wire.EndRequest))
+
+    def search(self, query: str, session_id: str = "asking", **options: Any) -> Any:
+        told = {"sessionId": session_id, "query": query, "timeoutMs": 5_000, **options}
+        replies: list[Any] = []
+        self.service.search_memory(msgspec.convert(told, wire.SearchRequest), replies.append)
+        return replies[0]
+
+    def found(self, query: str, lane: str = "permanent") -> list[str]:
+        """The texts of a lane's hits."""
+        return [hit["text"] for hit in self.search(query)[lane]]
+
+    def flush(self, deadline_ms: float = 5_000) -> Any:
+        return self.service.flush(wire.DeadlineRequest(deadline_ms=deadline_ms))
+
+    def pull(self, *scopes: str, deadline_ms: float = 10_000) -> Any:
+        told = {"deadlineMs": deadline_ms, **({"scopes": list(scopes)} if scopes else {})}
+        return self.service.pull(msgspec.convert(told, wire.PullRequest))
+
+    def forget(self, at: str | None = None) -> Any:
+        return self.service.forget(wire.ForgetRequest(forgotten_at=at))
+
+    @property
+    def sync(self) -> Any:
+        """How the talk with the cloud goes."""
+        return self.service.health()["sync"]
+
+    def waits_for_state(self, state: str) -> Any:
+        eventually(lambda: self.sync["state"] == state)
+        return self.sync
+
+    def waits_for_first_pull(self) -> None:
+        eventually(lambda: self.sync["hasPulled"])
+
+
+def settings_for(cloud: ScriptedCloud | None, root: Path, **changes: Any) -> Settings:
+    """The settings of a device that pulls by itself only once."""
+    told = Settings(PROJECT, USER, root, cloud_base_url=None, pull_interval_s=1_000)
+    if cloud is not None:
+        told = attrs.evolve(told, cloud_key=KEY, cloud_base_url=cloud.url)
+    return attrs.evolve(told, **changes)
+
+
+@contextmanager
+def device(cloud: ScriptedCloud | None, root: Path, *, is_calm: bool = True, **changes: Any) -> Iterator[Device]:
+    """A device for as long as the block lasts. With ``is_calm`` it has pulled once, where there is a cloud."""
+    made = Device(settings_for(cloud, root, **changes))
+    try:
+        if cloud is not None and is_calm:
+            made.waits_for_first_pull()
+        yield made
+    finally:
+        made.close()
+        del made
+        gc.collect()  # a file stays open for as long as an index that maps it lives
