@@ -56,10 +56,10 @@ class Page(msgspec.Struct, frozen=True):
 class Change:
     """What is new in a copy: events, facts, the ids of facts that stand no longer, and those of events that don't."""
 
-    events: Sequence[Event] = ()
-    facts: Sequence[Fact] = ()
-    removed: Sequence[str] = ()
-    dropped: Sequence[str] = ()
+    events: tuple[Event, ...] = attrs.field(default=(), converter=tuple[Event, ...])
+    facts: tuple[Fact, ...] = attrs.field(default=(), converter=tuple[Fact, ...])
+    removed: tuple[str, ...] = attrs.field(default=(), converter=tuple[str, ...])
+    dropped: tuple[str, ...] = attrs.field(default=(), converter=tuple[str, ...])
 
 
 NO_CHANGE = Change()

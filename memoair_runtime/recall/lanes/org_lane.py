@@ -116,7 +116,7 @@ class OrgLane:
         try:
             self._index.verify()
         except (OSError, ContainerError) as error:
-            log.error("a kept index is damaged, documents are read: action=index_damaged why=%s", error)
+            log.error("a kept index is damaged, documents are read: action=index_damaged why=%s", str(error))
             self._index = source.read_again().index
 
     def _hit(self, hit: Hit) -> LaneHit:

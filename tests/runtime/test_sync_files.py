@@ -1,0 +1,263 @@
+"""The files of sync against every kind of crash: a copy that was cut, an outbox whose cursors and logs go apart."""
+
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from support.calls import LONG_AGO, user_folder
+
+from memoair_runtime.metrics import Metrics
+from memoair_runtime.storage.cloud_copy import NO_CHANGE, CloudCopy, Fact, Page
+from memoair_runtime.storage.events import Event, EventType, from_line, to_line
+from memoair_runtime.storage.refusals import Refusals
+from memoair_runtime.sync.answers import Receipt, Rejected
+from memoair_runtime.sync.failure import CloudFailure, FailureKind
+from memoair_runtime.sync.outbox import Outbox
+from memoair_runtime.sync.pushing import Pusher
+
+CLOUD = "a cloud"
+
+
+def event(number: int, session_id: str = "elsewhere", said: str = "") -> Event:
+    payload = {"turnId": f"t{number}", "userText": said or f"Parcel {number}.", "assistantText": ""}
+    at = LONG_AGO + timedelta(minutes=number)
+    return Event(f"{session_id}-e{number:030}", EventType.TURN, session_id, number, at, payload)
+
+
+def fact(number: int, text: str) -> Fact:
+    return Fact(f"f{number}", "preference", text, LONG_AGO)
+
+
+# The copy
+
+numbers = st.integers(0, 5)
+pages = st.lists(
+    st.tuples(
+        st.integers(0, 3),  # events
+        st.dictionaries(numbers, st.text(max_size=5), max_size=3),  # facts
+        st.lists(numbers, max_size=2),  # removed
+        st.booleans(),  # a snapshot
+    ),
+    min_size=1,
+    max_size=6,
+)
+Content = tuple[int | None, tuple[str, ...], Mapping[str, str]]
+
+
+def content_of(copy: CloudCopy, events: list[str]) -> Content:
+    return copy.version, tuple(events), {fact_id: each.text for fact_id, each in copy.facts.items()}
+
+
+@settings(max_examples=150, deadline=None, derandomize=True, database=None)
+@given(pages, st.data())
+def test_a_copy_that_is_cut_anywhere_is_some_complete_version_and_goes_on_from_there(
+    told: list[Any], data: st.DataObject
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "cloud.jsonl"
+        copy, events, made = CloudCopy(path, CLOUD), list[str](), 0
+        versions: dict[bytes, Content] = {}
+        for version, (count, facts, removed, is_snapshot) in enumerate(told, 1):
+            new = [event(made + each) for each in range(count)]
+            made += count
+            page = Page(
+                version,
+                new,
+                [fact(*each) for each in facts.items()],
+                [f"f{each}" for each in removed if each not in facts],
+            )
+            is_snapshot |= version == 1
+            before = dict(copy.facts)
+            change = copy.replace(page) if is_snapshot else copy.append(page)
+            events = ([] if is_snapshot else events) + [each.event_id for each in new]
+            after = {**before, **{each.id: each for each in change.facts}}
+            assert {each: after[each] for each in after if each not in change.removed} == copy.facts, (
+                "it says what is new"
+            )
+            versions[path.read_bytes()] = content_of(copy, events)
+        whole = path.read_bytes()
+
+        cut = data.draw(st.integers(0, len(whole)))
+        path.write_bytes(whole[:cut] + data.draw(st.binary(max_size=8)))
+        again = CloudCopy(path, CLOUD)
+        change = again.catch_up()
+        found = content_of(again, [each.event_id for each in change.events])
+        possible = [content for before, content in versions.items() if whole.startswith(before) and len(before) <= cut]
+        assert found == (possible[-1] if possible else (None, (), {}))
+        assert again.events == len(change.events)
+        assert again.catch_up() == NO_CHANGE or cut != len(whole)
+
+        page = Page(99, [event(1_000)], [fact(99, "Goes on.")])
+        again.append(page) if again.version is not None else again.replace(page)
+        last = CloudCopy(path, CLOUD)
+        assert [each.event_id for each in last.catch_up().events] == [*found[1], event(1_000).event_id]
+        assert (last.version, last.facts) == (99, again.facts)
+
+
+def test_a_copy_that_another_process_writes_is_read_on_or_read_anew(tmp_path: Path) -> None:
+    path = tmp_path / "cloud.jsonl"
+    ours, theirs = CloudCopy(path, CLOUD), CloudCopy(path, CLOUD)
+    theirs.replace(Page(1, [event(1)], [fact(1, "One."), fact(2, "Two.")]))
+    assert len(ours.catch_up().events) == 1
+    theirs.append(Page(2, [event(2)], [fact(3, "Three.")]))
+    change = ours.catch_up()
+    assert [each.event_id for each in change.events] == [event(2).event_id]
+    assert [each.id for each in change.facts] == ["f3"]
+    theirs.append(Page(3, [], [fact(1, "Another.")], ["f2"]))
+    change = ours.catch_up()
+    assert (change.removed, [each.text for each in change.facts]) == (("f2",), ["Another."])
+    assert b"Two." not in path.read_bytes()
+    assert b"One." not in path.read_bytes()
+    path.unlink()
+    assert set(ours.catch_up().removed) == {"f1", "f3"}
+    assert ours.version is None
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\n", b"{}\n", b'{"copy": "x", "cloud": "another"}\n{"version": 1}\n', b"\xff"]
+)
+def test_what_is_no_copy_of_ours_is_none(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "cloud.jsonl"
+    path.write_bytes(content)
+    copy = CloudCopy(path, CLOUD)
+    assert copy.catch_up() == NO_CHANGE
+    assert copy.version is None
+    copy.replace(Page(1, [event(1)]))
+    assert CloudCopy(path, CLOUD).catch_up().events[0].event_id == event(1).event_id
+    assert CloudCopy(path, None).catch_up().events, "without a cloud, what any has told is used"
+
+
+# The outbox
+
+
+class _Cloud:
+    """Keeps what it is sent, and tells of as much of it as it is made to."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, bytes] = {}
+        self.refused: set[str] = set()
+        self.times: dict[str, int] = {}
+        self.most_told = 1_000
+        self.most_taken = 1_000
+        self.fails = False
+        self.loses_answer = False
+
+    def push(self, events: list[bytes], deadline: float) -> Receipt:
+        if self.fails:
+            raise CloudFailure(FailureKind.PASSING, "it fails")
+        if len(events) > self.most_taken:
+            raise CloudFailure(FailureKind.UNFIT, "it is too large", status=413)
+        receipt = Receipt([], [], [])
+        for content in events:
+            read = from_line(content)
+            assert read is not None, "no damaged line is sent"
+            self.times[read.event_id] = self.times.get(read.event_id, 0) + 1
+            if read.payload["userText"] == "refuse me":
+                self.refused.add(read.event_id)
+                receipt.rejected.append(Rejected(read.event_id, "cloud.invalid"))
+            elif read.event_id in self.kept:
+                receipt.duplicate.append(read.event_id)
+            else:
+                self.kept[read.event_id] = content
+                receipt.accepted.append(read.event_id)
+        if self.loses_answer:
+            raise CloudFailure(FailureKind.PASSING, "the answer is lost")
+        told = self.most_told
+        return Receipt(receipt.accepted[:told], receipt.duplicate[:told], receipt.rejected[:told])
+
+
+class OutboxAgainstLogs(RuleBasedStateMachine):
+    """Any sequence of lines, torn and damaged ones, partial answers, lost cursors and restarts sends every event at
+    least once, and the cloud keeps each once.
+    """
+
+    @initialize()
+    def begin(self) -> None:
+        self.holder = tempfile.TemporaryDirectory()
+        self.folder = user_folder(Path(self.holder.name))
+        self.cloud = _Cloud()
+        self.logged: dict[str, list[str]] = {}  # by session, the events whose lines are whole
+        self.made = 0
+        self.restart()
+
+    def teardown(self) -> None:
+        if hasattr(self, "holder"):
+            self.cloud.fails = self.cloud.loses_answer = False
+            self.cloud.most_told = self.cloud.most_taken = 1_000
+            self.outbox.look(everywhere=True)
+            self.push()
+            everything = {event_id for events in self.logged.values() for event_id in events}
+            assert everything <= self.cloud.kept.keys() | self.cloud.refused
+            assert self.outbox.count == 0
+            self.holder.cleanup()
+
+    @rule()
+    def restart(self) -> None:
+        self.outbox = Outbox(self.folder, CLOUD)
+        refusals = Refusals(self.folder.refused)
+        self.pusher = Pusher(self.folder, self.outbox, refusals, self.cloud, Metrics())  # type: ignore[arg-type]
+        self.outbox.look(everywhere=True)
+
+    @rule(session=st.sampled_from("abc"), said=st.sampled_from(["", "", "refuse me"]), is_noted=st.booleans())
+    def log(self, session: str, said: str, is_noted: bool) -> None:
+        self.made += 1
+        new = event(self.made, session, said)
+        log = self.folder.create_session(session).log
+        content = log.read_bytes() if log.exists() else b""
+        # Who writes a log cuts a torn line away first.
+        log.write_bytes(content[: content.rfind(b"\n") + 1] + to_line(new))
+        self.logged.setdefault(session, []).append(new.event_id)
+        if is_noted:
+            self.outbox.note(session)
+
+    @precondition(lambda self: self.logged)
+    @rule(data=st.data(), content=st.sampled_from([b'{"eventId": "torn', b"nonsense\n", b"\n", b'{"eventId": "x"}\n']))
+    def damage(self, data: st.DataObject, content: bytes) -> None:
+        session = data.draw(st.sampled_from(sorted(self.logged)))
+        with self.folder.session(session).log.open("ab") as file:
+            file.write(content)
+
+    @precondition(lambda self: self.logged)
+    @rule(data=st.data())
+    def replace_log(self, data: st.DataObject) -> None:
+        """As after the caller was forgotten: what was sent stays in the cloud, and the log begins anew."""
+        session = data.draw(st.sampled_from(sorted(self.logged)))
+        self.folder.session(session).log.unlink()
+        del self.logged[session]
+
+    @rule(content=st.sampled_from([b"", b"{", b'{"cloud": "another", "sessions": {"a": [7, 7]}}']))
+    def lose_cursors(self, content: bytes) -> None:
+        if self.folder.path.exists():
+            self.folder.outbox.write_bytes(content)
+
+    @rule(told=st.integers(0, 3), taken=st.integers(1, 4), fails=st.booleans(), loses=st.booleans())
+    def be_difficult(self, told: int, taken: int, fails: bool, loses: bool) -> None:
+        self.cloud.most_told, self.cloud.most_taken = told, taken
+        self.cloud.fails, self.cloud.loses_answer = fails, loses
+
+    @rule()
+    def be_good(self) -> None:
+        self.cloud.most_told = self.cloud.most_taken = 1_000
+        self.cloud.fails = self.cloud.loses_answer = False
+
+    @rule()
+    def push(self) -> None:
+        with suppress(CloudFailure):
+            assert self.pusher.push(float("inf"))
+
+    @rule()
+    def look(self) -> None:
+        self.outbox.look(everywhere=True)
+
+
+TestOutboxAgainstLogs = OutboxAgainstLogs.TestCase
+TestOutboxAgainstLogs.settings = settings(
+    max_examples=60, stateful_step_count=25, deadline=None, derandomize=True, database=None
+)
