@@ -178,6 +178,7 @@ class _Bench:
             "api_key": "memoair_pk_bench",
             "project_id": "bench",
             "agent_id": "agent_bench",
+            "cloud_base_url": None,
             "storage_root": str(self._folder / "root"),
             "org_file": str(self._org_file) if with_org else None,
             "max_concurrent_users": max_concurrent_users,

@@ -1,7 +1,7 @@
 """What a runtime does, without HTTP: one method for each endpoint, from a checked request to the body of the reply."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -22,6 +22,7 @@ from memoair_runtime.recall.org_manifest import CloudOrg
 from memoair_runtime.recall.org_source import OrgSource
 from memoair_runtime.recall.searcher import Searcher
 from memoair_runtime.settings import ORG_ONLY, Settings
+from memoair_runtime.storage.events import Event
 from memoair_runtime.storage.project_folder import ProjectFolder
 from memoair_runtime.storage.user_folder import create_project, org_index
 from memoair_runtime.sync.cloud_sync import ALL_SCOPES, CloudSync
@@ -201,8 +202,8 @@ class RuntimeService:
         self._sync.close(deadline)
         self._keeper.clear_away()
 
-    def _note(self, session_id: str, *, is_urgent: bool) -> None:
-        self._sync.note(session_id, is_urgent=is_urgent)
+    def _note(self, events: Sequence[Event]) -> None:
+        self._sync.note(events)
 
     def _permanent_version(self) -> int | None:
         """The cloud's, where it has told; else how much there is."""

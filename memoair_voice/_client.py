@@ -55,6 +55,11 @@ class MemoAirVoiceClient:
     get_index = awaited(MemoAirVoiceClientSync.get_index)
     delete_index = awaited(MemoAirVoiceClientSync.delete_index)
     delete_document = awaited(MemoAirVoiceClientSync.delete_document)
+    forget_user = awaited(MemoAirVoiceClientSync.forget_user)
+    list_memories = awaited(MemoAirVoiceClientSync.list_memories)
+    update_memory = awaited(MemoAirVoiceClientSync.update_memory)
+    delete_memory = awaited(MemoAirVoiceClientSync.delete_memory)
+    memory_history = awaited(MemoAirVoiceClientSync.memory_history)
     stats = awaited(MemoAirVoiceClientSync.stats)
     aclose = awaited(MemoAirVoiceClientSync.close)
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 _DAY_S = 86_400.0
 _LONGEST_ID = 1_024
@@ -66,6 +67,21 @@ def identifier(name: str, value: object) -> str:
     if "\0" in checked:
         raise ValueError(f"{name} holds a null character")
     return checked
+
+
+def base_url(name: str, value: object) -> str | None:
+    """The address of a cloud; None is no cloud."""
+    if value is None:
+        return None
+    checked = text(name, value)
+    try:
+        parts = urlsplit(checked)
+        is_sound = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_sound = False
+    if not is_sound or parts.username or parts.query or parts.fragment:
+        raise ValueError(f"{name} must be http(s)://HOST, with a port or a path at most, or None for no cloud")
+    return checked.rstrip("/")
 
 
 def lanes(value: Sequence[str] | None) -> list[str] | None:

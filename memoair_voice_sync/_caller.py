@@ -2,16 +2,17 @@
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from memoair_voice_sync._errors import MemoAirVoiceMemoryError
 from memoair_voice_sync._handle import RuntimeHandle
+from memoair_voice_sync._launch import ORG_ONLY_USER
 from memoair_voice_sync._log import log
-from memoair_voice_sync._memory import ORG_ONLY_USER, MemoAirVoiceMemorySync
+from memoair_voice_sync._memory import MemoAirVoiceMemorySync
 from memoair_voice_sync._past_call import PastCall
 from memoair_voice_sync._results import IndexLoadResult, SearchResult
-from memoair_voice_sync._transport import RuntimeUnreachable
+from memoair_voice_sync._transport import RuntimeTransport, RuntimeUnreachable, encode_body
 from memoair_voice_sync._user import User
 
 R = TypeVar("R")
@@ -19,6 +20,10 @@ R = TypeVar("R")
 # How long noting who calls may take, behind a search.
 _OPENING_S = 5.0
 _LOOK_S = 0.005
+# How long a caller who is known from another machine is waited for.
+_FIRST_PULL_S = 3.0
+# Of the time of a call, what the runtime is granted: the rest is for the way back.
+_RUNTIMES_SHARE = 0.9
 
 
 class CallerCalls:
@@ -83,12 +88,20 @@ class CallerCalls:
         return [event_id for event_id in kept if event_id is not None]
 
     def load(self, handle: RuntimeHandle, user: User, deadline: float) -> IndexLoadResult:
-        """Open the call, and wait until everything that is kept has been read."""
+        """Open the call, and wait until everything that is kept has been read, and for a while until the cloud has told
+        what it knows of him, or can't.
+        """
         bootstrap = self._open(handle, user, deadline, again=True)["bootstrap"]
-        lanes = self._lanes(handle, deadline)
-        while "loading" in lanes.values() and time.monotonic() < deadline:
+        pulls_until = min(deadline, time.monotonic() + _FIRST_PULL_S)
+        health = self._health(handle, deadline)
+        has_waited = False
+        while _is_loading(health, pulls=time.monotonic() < pulls_until) and time.monotonic() < deadline:
+            has_waited = True
             time.sleep(_LOOK_S)
-            lanes = self._lanes(handle, deadline)
+            health = self._health(handle, deadline)
+        if has_waited:
+            bootstrap = self._open(handle, user, deadline, again=True)["bootstrap"]
+        lanes: dict[str, str] = health.get("lanes", {})
         return IndexLoadResult(
             session_id=handle.session_id,
             profile_version=bootstrap.get("profileVersion"),
@@ -97,18 +110,40 @@ class CallerCalls:
             scopes_loaded=[name for name, state in lanes.items() if state == "ready"],
         )
 
-    def _lanes(self, handle: RuntimeHandle, deadline: float) -> dict[str, str]:
-        """How far each lane's data has come."""
+    def pull(self, handle: RuntimeHandle, scopes: Sequence[str], deadline: float) -> bool:
+        """Have the runtime ask the cloud now; tell whether what the cloud had can be searched."""
+        body = {"scopes": list(scopes), "deadlineMs": _left_s(deadline) * 1e3 * _RUNTIMES_SHARE}
+        return bool(self._post(handle, "sync/pull", body, deadline).get("status") == "ok")
+
+    def forget(self, handle: RuntimeHandle, at: str | None, deadline: float) -> dict[str, Any]:
+        """Forget the caller on this machine, who was forgotten ``at`` a moment in the cloud; return what was removed.
+
+        Raises what the runtime says where the disk does not let go of something.
+        """
+        body = {"deadlineMs": _left_s(deadline) * 1e3 * _RUNTIMES_SHARE, **({"forgottenAt": at} if at else {})}
+        removed: dict[str, Any] = self._post(handle, "forget", body, deadline).get("removed", {})
+        return removed
+
+    def _health(self, handle: RuntimeHandle, deadline: float) -> dict[str, Any]:
+        """How the runtime is."""
+        return self._through(handle, deadline, lambda transport: transport.health(deadline))
+
+    def _post(self, handle: RuntimeHandle, path: str, body: dict[str, Any], deadline: float) -> dict[str, Any]:
+        content = encode_body({**body, "workspaceId": self._project_id, "userId": handle.user_id})
+        return self._through(
+            handle, deadline, lambda transport: transport.call("POST", f"/v1/runtime/{path}", content, deadline)
+        )
+
+    def _through(self, handle: RuntimeHandle, deadline: float, call: Callable[[RuntimeTransport], R]) -> R:
+        """Make a call that has one effect, however often it arrives, to whichever runtime serves the caller."""
         while True:
             transport = handle.ensure_running(deadline)
             try:
-                lanes: dict[str, str] = transport.health(deadline).get("lanes", {})
+                return call(transport)
             except (RuntimeUnreachable, MemoAirVoiceMemoryError) as error:
                 if isinstance(error, MemoAirVoiceMemoryError) and error.code != "runtime.draining":
                     raise
                 handle.mark_unreachable(transport)
-            else:
-                return lanes
 
     def _open(self, handle: RuntimeHandle, user: User, deadline: float, *, again: bool = False) -> dict[str, Any]:
         """Open the call, where it is not, or where who calls is told anew; return the runtime's reply, if any."""
@@ -170,6 +205,14 @@ class CallerCalls:
             runtime_manager=handle,
             org_only=self._org_only,
         )
+
+
+def _is_loading(health: Mapping[str, Any], *, pulls: bool) -> bool:
+    """Whether a runtime is still reading, or, if that is waited for, ``pulls`` for the first time."""
+    sync = health.get("sync", {})
+    state = sync.get("state")
+    is_pulling = state == "connecting" or (state == "ok" and not sync.get("hasPulled"))
+    return "loading" in health.get("lanes", {}).values() or (pulls and is_pulling)
 
 
 def _left_s(deadline: float) -> float:

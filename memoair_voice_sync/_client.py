@@ -16,12 +16,13 @@ from memoair_voice_sync._cloud import CloudTransport
 from memoair_voice_sync._errors import MemoAirVoiceMemoryError
 from memoair_voice_sync._forks import forgets_in_child
 from memoair_voice_sync._handle import RuntimeHandle
-from memoair_voice_sync._launch import RuntimeSpec
+from memoair_voice_sync._launch import ORG_ONLY_USER, RuntimeSpec
 from memoair_voice_sync._log import log
-from memoair_voice_sync._memory import DEFAULT_CLOUD_BASE_URL, DEFAULT_TIMEOUT_MS, ORG_ONLY_USER
+from memoair_voice_sync._memory import DEFAULT_CLOUD_BASE_URL, DEFAULT_TIMEOUT_MS
 from memoair_voice_sync._outbox import Outbox, UnsavedTurn
 from memoair_voice_sync._past_call import PastCall
 from memoair_voice_sync._pool import RuntimePool
+from memoair_voice_sync._refresh import refresh_caller, refresh_documents
 from memoair_voice_sync._results import IndexBuildResult, IndexLoadResult, SearchResult, degraded_result
 from memoair_voice_sync._session import VoiceSessionSync
 from memoair_voice_sync._tool import DEFAULT_INTENT
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 _SAVE_S = 1.0
 _LOAD_S = 15.0
 _CLOSE_S = 7.0
+_FORGET_S = 15.0
 # After these there is no use in saving a turn again, and whoever calls must hear of it.
 _REFUSALS = frozenset(
     ["runtime.bad_request", "runtime.unauthorized", "runtime.payload_too_large", "runtime.identity_mismatch"]
@@ -48,10 +50,11 @@ class MemoAirVoiceClientSync:
     ``runtime_port_range`` (both ends belong to it). Client processes on one machine that serve the same caller share
     his runtime. After a fork of this process, parent and child each have runtimes of their own.
 
-    ``storage_root`` is where memory lies on this machine, ``org_file`` the organisation's documents as JSON lines where
-    no cloud has them; ``org_only`` searches these alone and keeps nothing. ``runtime_binary``, ``runtime_version``,
-    ``runtime_repo`` and ``runtime_cache_dir`` choose another runtime than the installed one. A runtime that takes more
-    than ``runtime_memory_limit_mb`` is replaced.
+    ``storage_root`` is where memory lies on this machine. What is said goes on to the cloud at ``cloud_base_url``, and
+    what it knows comes back, in the background; None: there is no cloud, and nothing leaves this machine. ``org_file``
+    holds the organisation's documents as JSON lines where no cloud has them; ``org_only`` searches documents alone and
+    keeps nothing. ``runtime_binary``, ``runtime_version``, ``runtime_repo`` and ``runtime_cache_dir`` choose another
+    runtime than the installed one. A runtime that takes more than ``runtime_memory_limit_mb`` is replaced.
 
     Every method may be called from any thread. ValueError and TypeError tell of arguments that can't be,
     `MemoAirVoiceMemoryError` with ``pool.exhausted``, ``pool.port_exhausted`` or ``pool.closed`` of a pool that can't
@@ -64,7 +67,7 @@ class MemoAirVoiceClientSync:
         api_key: str,
         project_id: str,
         agent_id: str,
-        cloud_base_url: str = DEFAULT_CLOUD_BASE_URL,
+        cloud_base_url: str | None = DEFAULT_CLOUD_BASE_URL,
         max_concurrent_users: int = 20,
         runtime_idle_ttl_s: float = 300,
         runtime_port_range: tuple[int, int] = (7878, 7977),
@@ -84,7 +87,7 @@ class MemoAirVoiceClientSync:
             user_id=ORG_ONLY_USER,  # of each runtime its own
             agent_id=check.identifier("agent_id", agent_id),
             api_key=check.secret("api_key", check.identifier("api_key", api_key)),
-            cloud_base_url=check.text("cloud_base_url", cloud_base_url),
+            cloud_base_url=check.base_url("cloud_base_url", cloud_base_url),
             storage_root=check.path("storage_root", storage_root),
             org_only=org_only,
             org_file=check.existing_file("org_file", org_file),
@@ -101,7 +104,8 @@ class MemoAirVoiceClientSync:
             runtime_memory_limit_mb=check.limit("runtime_memory_limit_mb", runtime_memory_limit_mb),
         )
         self._calls = CallerCalls(self._project_id, org_only=org_only)
-        self._cloud = CloudTransport(cloud_base_url, api_key, self._project_id, agent_id)
+        self._cloud = CloudTransport(spec.cloud_base_url, api_key, self._project_id, agent_id)
+        self._sees_documents = self._cloud.is_there and org_file is None
         self._outbox = Outbox(self._save_again, lambda error: error.code in _REFUSALS)
         self._counting = threading.Lock()
         self._degraded = self._saves_deferred = 0
@@ -207,7 +211,9 @@ class MemoAirVoiceClientSync:
     ) -> IndexLoadResult:
         """Make a caller's memory ready, as when the phone rings: start his runtime, open the call, read what is kept.
 
-        Raises `MemoAirVoiceMemoryError` where that can't be done in ``timeout_s``.
+        Where there is a cloud, what it knows of him is waited for, up to three seconds; without an answer by then he is
+        remembered as this machine knows him. Raises `MemoAirVoiceMemoryError` where that can't be done in
+        ``timeout_s``.
         """
         caller = User.of(user, user_id)
         deadline = time.monotonic() + check.seconds("timeout_s", timeout_s)
@@ -241,10 +247,13 @@ class MemoAirVoiceClientSync:
         """Build an index of the organisation's documents in the cloud, or append to it.
 
         ``documents`` are ``{"id", "text", "metadata"}``, at most 100 and 1 MB a call; one whose id is known replaces
-        the old one. ``metadata`` is attached to each. Raises `MemoAirVoiceMemoryError`: ``cloud.batch_too_large`` (413)
-        without a round trip, else what the cloud says, after some tries where trying again may help.
+        the old one. ``metadata`` is attached to each. The runtimes of this client find them when this returns, those of
+        others within half a minute. Raises `MemoAirVoiceMemoryError`: ``cloud.batch_too_large`` (413) without a round
+        trip, else what the cloud says, after some tries where trying again may help.
         """
-        return self._cloud.create_index(name, documents, metadata)
+        built = self._cloud.create_index(name, documents, metadata)
+        self._refresh_documents()
+        return built
 
     def list_indexes(self) -> list[dict[str, Any]]:
         """All indexes of the project, as the cloud tells of them: ``name``, ``version``, ``chunkCount``, ..."""
@@ -256,18 +265,92 @@ class MemoAirVoiceClientSync:
 
     def delete_index(self, name: str) -> dict[str, Any]:
         """Delete an index with all its documents."""
-        return self._cloud.delete_index(name)
+        deleted = self._cloud.delete_index(name)
+        self._refresh_documents()
+        return deleted
 
     def delete_document(self, name: str, document_id: str) -> dict[str, Any]:
         """Delete one document of an index."""
-        return self._cloud.delete_document(name, document_id)
+        deleted = self._cloud.delete_document(name, document_id)
+        self._refresh_documents()
+        return deleted
+
+    def forget_user(
+        self, *, user: Mapping[str, Any] | None = None, user_id: str | None = None, timeout_s: float = _FORGET_S
+    ) -> dict[str, Any]:
+        """Forget a caller: in the cloud, where there is one, then on this machine; other machines follow by themselves.
+
+        Returns ``{"user_id", "removed": {"cloud", "local"}}``, each with what was removed, None where nobody was asked.
+        A call of his that is under way goes on, and begins anew. Raises `MemoAirVoiceMemoryError` where either fails;
+        to do it again is no harm.
+        """
+        caller = User.of(user, user_id)
+        deadline = check.seconds("timeout_s", timeout_s)
+        self._outbox.drop(caller)
+        told = self._cloud.forget_user(caller.id) if self._cloud.is_there else {}
+        local = None
+        if not self._org_only:  # else nothing of him is kept here
+            with self._handle(caller) as handle:
+                local = self._calls.forget(handle, told.get("forgottenAt"), time.monotonic() + deadline)
+        self._outbox.drop(caller)
+        return {"user_id": caller.id, "removed": {"cloud": told.get("removed"), "local": local}}
+
+    def list_memories(
+        self, *, user: Mapping[str, Any] | None = None, user_id: str | None = None, history: bool = False
+    ) -> list[dict[str, Any]]:
+        """What the cloud knows of a caller: ``memoryId``, ``kind``, ``text``, ``saidAt``, ... of each memory.
+
+        With ``history`` also what held once and holds no longer.
+        """
+        return self._cloud.list_memories(User.of(user, user_id).id, history=history)
+
+    def update_memory(
+        self,
+        memory_id: str,
+        *,
+        user: Mapping[str, Any] | None = None,
+        user_id: str | None = None,
+        text: str | None = None,
+        value: str | None = None,
+        holds_from: str | None = None,
+        holds_until: str | None = None,
+    ) -> dict[str, Any]:
+        """Correct something that the cloud knows of a caller, and return it; days are ``YYYY-MM-DD``."""
+        caller = User.of(user, user_id)
+        told = {"text": text, "value": value, "holdsFrom": holds_from, "holdsUntil": holds_until}
+        changes = {name: check.text(name, each) for name, each in told.items() if each is not None}
+        if not changes:
+            raise ValueError("text, value, holds_from or holds_until says what to change; none is given")
+        memory = self._cloud.update_memory(caller.id, memory_id, changes)
+        refresh_caller(self._pool, self._calls, caller.id)
+        return memory
+
+    def delete_memory(
+        self, memory_id: str, *, user: Mapping[str, Any] | None = None, user_id: str | None = None
+    ) -> dict[str, Any]:
+        """Delete something that the cloud knows of a caller; it is not learned again from what he said."""
+        caller = User.of(user, user_id)
+        deleted = self._cloud.delete_memory(caller.id, memory_id)
+        refresh_caller(self._pool, self._calls, caller.id)
+        return deleted
+
+    def memory_history(
+        self, memory_id: str, *, user: Mapping[str, Any] | None = None, user_id: str | None = None
+    ) -> list[dict[str, Any]]:
+        """What became of something that the cloud knows: ``at``, ``action``, ``by``, ``text``, ``value`` for each step.
+
+        The oldest comes first.
+        """
+        return self._cloud.memory_history(User.of(user, user_id).id, memory_id)
 
     def stats(self) -> dict[str, Any]:
         """What the client holds and does.
 
         ``runtimes`` has for each caller ``user_id``, ``session_id``, ``state``, ``in_use``, ``restarts``, ``pid``,
-        ``port``, ``borrowed`` (another client's), ``rss_bytes``, ``cpu_s``, ``uptime_s``, ``unsynced_events`` and
-        ``oldest_unsynced_s`` (None: nothing is sent to a cloud yet); besides, how many runtimes
+        ``port``, ``borrowed`` (another client's), ``rss_bytes``, ``cpu_s``, ``uptime_s``, and how his runtime's talk
+        with the cloud goes: ``sync`` (``off``, ``connecting``, ``ok``, ``retrying`` or ``refused``),
+        ``unsynced_events``, ``oldest_unsynced_s``, ``refused_events``, all None for one that does not answer within
+        half a second. The one of ``__org__``, if any, pulls the organisation's documents. Besides, how many runtimes
         are ``retiring``, were evicted (``evictions``) or started again (``restarts``), how many searches came back
         ``degraded_searches``, and of saves how many were ``deferred_saves``, are ``pending_saves`` or ``lost_saves``.
         """
@@ -302,7 +385,13 @@ class MemoAirVoiceClientSync:
             self._pool.release(handle)
 
     def _key(self, caller: User) -> str:
+        if caller.id == ORG_ONLY_USER and not self._org_only:
+            raise ValueError(f"{ORG_ONLY_USER} is no caller: the runtime for the organisation's documents is called so")
         return ORG_ONLY_USER if self._org_only else caller.id
+
+    def _refresh_documents(self) -> None:
+        if self._sees_documents:
+            refresh_documents(self._pool, self._calls)
 
     def _save_again(self, unsaved: UnsavedTurn) -> None:
         with self._handle(unsaved.user) as handle:

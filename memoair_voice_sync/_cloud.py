@@ -1,4 +1,4 @@
-"""Calls to the cloud: the organisation's indexes, over HTTPS, tried again where that may help.
+"""Calls to the cloud: the organisation's indexes and what is known of callers, tried again where that may help.
 
 Recall never comes this way. ``requests`` is imported with the first call: an application that makes none need not pay.
 """
@@ -8,7 +8,7 @@ import os
 import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from urllib3.response import BaseHTTPResponse
 from urllib3.util import Retry
@@ -27,6 +27,7 @@ _CONNECT_S, _READ_S = 5.0, 30.0
 # arrive twice: documents are replaced by their ids, and what is deleted stays so.
 _TRIES_AGAIN = (429, 500, 502, 503, 504)
 _TRIES = 4
+_PAGE = 500
 _FIRST_PAUSE_S = 0.25
 _LONGEST_PAUSE_S = 10.0
 
@@ -34,14 +35,11 @@ _LONGEST_PAUSE_S = 10.0
 class CloudTransport:
     """The cloud, as one agent of a project sees it. Safe to use from any thread, and after a fork."""
 
-    def __init__(self, base_url: str, api_key: str, project_id: str, agent_id: str) -> None:
-        self._base_url = base_url.rstrip("/")
-        self._headers = {
-            "Authorization": f"Bearer {api_key}",
-            "X-Project-Id": project_id,
-            "X-Agent-Id": agent_id,
-            "Content-Type": "application/json",
-        }
+    def __init__(self, base_url: str | None, api_key: str, project_id: str, agent_id: str) -> None:
+        """Without a ``base_url`` there is no cloud, and every call says so."""
+        self._base_url = base_url
+        self._api_key = api_key
+        self._headers = {"X-Project-Id": project_id, "X-Agent-Id": agent_id, "Content-Type": "application/json"}
         self._lock = threading.Lock()
         self._session: requests.Session | None = None
         self._pid = os.getpid()
@@ -59,11 +57,7 @@ class CloudTransport:
 
     def list_indexes(self) -> list[dict[str, Any]]:
         """All indexes of the project, as the cloud tells of them."""
-        reply = self._call("GET", "/v1/voice-sdk/index/list")
-        indexes = reply.get("indexes")
-        if not isinstance(indexes, list):
-            raise MemoAirVoiceMemoryError("cloud.internal", "the cloud's answer can't be read", 200)
-        return indexes
+        return _listed(self._call("GET", "/v1/voice-sdk/index/list"), "indexes")
 
     def get_index(self, name: str) -> dict[str, Any]:
         """One index."""
@@ -78,11 +72,50 @@ class CloudTransport:
         path = f"/v1/voice-sdk/index/{_segment('name', name)}/documents/{_segment('document_id', document_id)}"
         return self._call("DELETE", path)
 
+    @property
+    def is_there(self) -> bool:
+        """Whether there is a cloud to call."""
+        return self._base_url is not None
+
+    def forget_user(self, user_id: str) -> dict[str, Any]:
+        """Forget a caller; also one of whom nothing is known, since a machine that is off may hold words of his."""
+        return self._call("DELETE", _user_path(user_id))
+
+    def list_memories(self, user_id: str, *, history: bool) -> list[dict[str, Any]]:
+        """All that is known of a caller, with ``history`` also what is known no longer."""
+        found: list[dict[str, Any]] = []
+        asked = {"limit": str(_PAGE), **({"history": "true"} if history else {})}
+        cursor: str | None = None
+        while True:
+            query = urlencode({**asked, **({"cursor": cursor} if cursor else {})})
+            page = self._call("GET", f"{_user_path(user_id)}/memories?{query}")
+            found += _listed(page, "memories")
+            cursor = page.get("next")
+            if not cursor:
+                return found
+
+    def update_memory(self, user_id: str, memory_id: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """Correct something that is known of a caller."""
+        return self._call("PATCH", _memory_path(user_id, memory_id), json.dumps(changes, allow_nan=False).encode())
+
+    def delete_memory(self, user_id: str, memory_id: str) -> dict[str, Any]:
+        """Delete something that is known of a caller."""
+        return self._call("DELETE", _memory_path(user_id, memory_id))
+
+    def memory_history(self, user_id: str, memory_id: str) -> list[dict[str, Any]]:
+        """What became of something that is known of a caller."""
+        return _listed(self._call("GET", f"{_memory_path(user_id, memory_id)}/history"), "changes")
+
     def close(self) -> None:
         """Close the connections. Twice is no harm."""
         with self._lock:
             session, self._session = self._session, None
         if session is not None and self._pid == os.getpid():
+            for adapter in session.adapters.values():
+                pools = getattr(getattr(adapter, "poolmanager", None), "pools", {})
+                for key in list(pools.keys()):  # left to the library, they are closed when they happen to be collected
+                    if (pool := pools.get(key)) is not None:
+                        pool.close()
             session.close()
 
     def forget(self) -> None:
@@ -92,16 +125,26 @@ class CloudTransport:
     def _call(self, method: str, path: str, content: bytes | None = None) -> dict[str, Any]:
         import requests
 
+        if self._base_url is None:
+            raise MemoAirVoiceMemoryError("cloud.unreachable", "this client has no cloud: its cloud_base_url is None")
+        url = self._base_url + path
         try:
-            response = self._connected().request(
-                method, self._base_url + path, data=content, timeout=(_CONNECT_S, _READ_S), allow_redirects=False
-            )
+            session = self._connected()
+            prepared = session.prepare_request(requests.Request(method, url, data=content, auth=self._show_key))
+            prepared.url = url  # the library would shorten an id that is a dot or two
+            settings = session.merge_environment_settings(url, {}, None, None, None)
+            response = session.send(prepared, timeout=(_CONNECT_S, _READ_S), allow_redirects=False, **settings)
         except requests.Timeout as error:
             raise MemoAirVoiceMemoryError("cloud.timeout", "the cloud did not answer in time") from error
         except requests.RequestException as error:
             message = f"the cloud at {self._base_url} can't be reached: {type(error).__name__}"
             raise MemoAirVoiceMemoryError("cloud.unreachable", message) from error
         return _read(response.status_code, response.content)
+
+    def _show_key(self, request: "requests.PreparedRequest") -> "requests.PreparedRequest":
+        """The key; a header alone would be overruled by what ``.netrc`` has for the host."""
+        request.headers["Authorization"] = f"Bearer {self._api_key}"
+        return request
 
     def _connected(self) -> "requests.Session":
         import requests
@@ -156,8 +199,24 @@ def _index_body(name: str, documents: Sequence[Mapping[str, Any]], metadata: Map
 
 
 def _segment(name: str, value: str) -> str:
-    """An id as one segment of a path."""
-    return quote(check.identifier(name, value), safe="")
+    """An id as one segment of a path, also one of dots alone, which would lead elsewhere."""
+    segment = quote(check.identifier(name, value), safe="")
+    return segment if segment.strip(".") else segment.replace(".", "%2E")
+
+
+def _user_path(user_id: str) -> str:
+    return f"/v1/voice-sdk/users/{_segment('user_id', user_id)}"
+
+
+def _memory_path(user_id: str, memory_id: str) -> str:
+    return f"{_user_path(user_id)}/memories/{_segment('memory_id', memory_id)}"
+
+
+def _listed(reply: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    listed = reply.get(name)
+    if not isinstance(listed, list):
+        raise MemoAirVoiceMemoryError("cloud.internal", "the cloud's answer can't be read", 200)
+    return listed
 
 
 def _version(value: Any) -> int | None:

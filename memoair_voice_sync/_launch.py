@@ -14,6 +14,7 @@ import attrs
 
 from memoair_voice_sync._errors import MemoAirVoiceMemoryError
 
+ORG_ONLY_USER = "__org__"
 DEFAULT_REPO = "ghcr.io/memoair/memoair-runtime"
 
 # What the runtime needs of the application's environment. Nothing else of it is passed on: it holds other secrets.
@@ -22,8 +23,17 @@ _PASSED_ON = (
     "USERPROFILE", "APPDATA", "LOCALAPPDATA", "SYSTEMROOT", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "PYTHONHOME",
     "PYTHONPYCACHEPREFIX", "PYTHONDONTWRITEBYTECODE",
     "MEMOAIR_RUNTIME_ORG_FILE", "MEMOAIR_RUNTIME_STORAGE_ROOT", "MEMOAIR_RUNTIME_MEDIUM_MODEL",
+    "MEMOAIR_RUNTIME_PULL_INTERVAL_S",
+    # The way to the cloud.
+    "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "all_proxy", "no_proxy",
+    "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR",
 )  # fmt: skip
-_PATHS = frozenset(["MEMOAIR_RUNTIME_ORG_FILE", "MEMOAIR_RUNTIME_STORAGE_ROOT", "MEMOAIR_RUNTIME_MEDIUM_MODEL"])
+_PATHS = frozenset(
+    [
+        "MEMOAIR_RUNTIME_ORG_FILE", "MEMOAIR_RUNTIME_STORAGE_ROOT", "MEMOAIR_RUNTIME_MEDIUM_MODEL",
+        "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR",
+    ]
+)  # fmt: skip
 
 
 @attrs.frozen
@@ -36,7 +46,7 @@ class RuntimeSpec:
     api_key: str | None = attrs.field(default=None, repr=False)
     internal_token: str | None = attrs.field(default=None, repr=False)
     token: str | None = attrs.field(default=None, repr=False)
-    cloud_base_url: str | None = None
+    cloud_base_url: str | None = None  # None: there is no cloud
     storage_root: str | None = None
     org_only: bool = False
     org_file: str | None = None
@@ -58,7 +68,7 @@ class RuntimeSpec:
             "API_KEY": self.api_key,
             "INTERNAL_TOKEN": self.internal_token,
             "TOKEN": self.token,
-            "CLOUD_BASE_URL": self.cloud_base_url,
+            "CLOUD_BASE_URL": self.cloud_base_url or "",
             "STORAGE_ROOT": str(Path(self.storage_root).absolute()) if self.storage_root else None,
             "ORG_FILE": str(Path(self.org_file).absolute()) if self.org_file else None,
             "MODE": "org_only" if self.org_only else None,
@@ -105,7 +115,7 @@ class RuntimeSpec:
 def passed_on() -> dict[str, str]:
     """What a runtime gets of the application's environment."""
     result = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-    for name in _PATHS.intersection(result):  # it starts in another folder
+    for name in filter(result.get, _PATHS):  # it starts in another folder
         result[name] = str(Path(result[name]).absolute())
     if "PYTHONPATH" in os.environ:
         entries = os.environ["PYTHONPATH"].split(os.pathsep)

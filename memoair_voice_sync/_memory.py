@@ -15,7 +15,7 @@ import memoair_voice_sync._arguments as check
 from memoair_voice_sync._adapters import livekit_tool, pipecat_tool
 from memoair_voice_sync._attached import AttachedRuntime
 from memoair_voice_sync._errors import MemoAirVoiceMemoryError
-from memoair_voice_sync._launch import RuntimeSpec
+from memoair_voice_sync._launch import ORG_ONLY_USER, RuntimeSpec
 from memoair_voice_sync._log import log
 from memoair_voice_sync._process import RuntimeManager, RuntimeProcess
 from memoair_voice_sync._results import SearchResult
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 DEFAULT_RUNTIME_URL = "http://127.0.0.1:7878"
 DEFAULT_CLOUD_BASE_URL = "https://backend.memoair.space"
 DEFAULT_TIMEOUT_MS = 250
-ORG_ONLY_USER = "__org__"
 
 # Of the time a search may take, this share is left for the way of the answer: a runtime that composes at its deadline
 # what has arrived by then must not come too late.
@@ -56,9 +55,10 @@ class MemoAirVoiceMemorySync:
     a urllib3 connection pool to use for a runtime that is not started here.
 
     Either ``api_key`` or ``internal_token`` must be set if the runtime needs to bootstrap from the cloud; they reach it
-    by its environment. Where no cloud has the organisation's documents, ``org_file`` holds them as JSON lines (``{"id",
-    "text", "metadata"}``). ``org_only`` searches these alone and keeps nothing. ``satham`` selects the embedder:
-    ``{"variant": "default"}``, or ``"medium"`` for a second reading by a transformer, where the runtime has one.
+    by its environment. Without, or where ``cloud_base_url`` is None, there is no cloud and nothing leaves this machine;
+    ``org_file`` may then hold the organisation's documents as JSON lines (``{"id", "text", "metadata"}``). ``org_only``
+    searches these alone and keeps nothing. ``satham`` selects the embedder: ``{"variant": "default"}``, or ``"medium"``
+    for a second reading by a transformer, where the runtime has one.
 
     Every method may be called from any thread. Each raises `MemoAirVoiceMemoryError` where the memory fails, ValueError
     or TypeError where an argument can't be. Use it in a ``with`` block, or call `close`.
@@ -77,7 +77,7 @@ class MemoAirVoiceMemorySync:
         satham: dict[str, Any] | None = None,
         auto_start_runtime: bool = True,
         runtime_binary: str | None = None,
-        cloud_base_url: str = DEFAULT_CLOUD_BASE_URL,
+        cloud_base_url: str | None = DEFAULT_CLOUD_BASE_URL,
         storage_root: str | None = None,
         runtime_version: str | None = None,
         runtime_repo: str | None = None,
@@ -104,7 +104,7 @@ class MemoAirVoiceMemorySync:
                 internal_token=check.secret("internal_token", internal_token),
                 # A port that was chosen by nobody is known to nobody: then a token costs nothing and shuts others out.
                 token=token or (None if port else secrets.token_urlsafe(32)),
-                cloud_base_url=cloud_base_url,
+                cloud_base_url=check.base_url("cloud_base_url", cloud_base_url),
                 storage_root=check.path("storage_root", storage_root),
                 org_only=org_only,
                 org_file=check.existing_file("org_file", org_file),

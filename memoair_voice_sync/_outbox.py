@@ -78,6 +78,12 @@ class Outbox:
                 self._thread = threading.Thread(target=self._run, name="memoair-outbox", daemon=True)
                 self._thread.start()
 
+    def drop(self, user: User) -> None:
+        """Let go of a caller's turns: he is forgotten."""
+        with self._changed:
+            self._callers.pop(user.id, None)
+            self._changed.notify_all()
+
     def close(self, timeout_s: float) -> None:
         """Try for so long to save what is left; tell of what is not."""
         with self._changed:
@@ -139,5 +145,5 @@ class Outbox:
             if waiting.turns and waiting.turns[0] is turn:  # else the end has come meanwhile
                 waiting.turns.popleft()
             waiting.pause_s = _FIRST_PAUSE_S
-            if not waiting.turns:
-                self._callers.pop(turn.user.id, None)
+            if not waiting.turns and self._callers.get(turn.user.id) is waiting:
+                del self._callers[turn.user.id]

@@ -12,13 +12,14 @@ import psutil
 from memoair_voice_sync._errors import MemoAirVoiceMemoryError
 from memoair_voice_sync._forks import forgets_in_child
 from memoair_voice_sync._handle import CLOSED, HandleState, RuntimeHandle
-from memoair_voice_sync._launch import RuntimeSpec
+from memoair_voice_sync._launch import ORG_ONLY_USER, RuntimeSpec
 from memoair_voice_sync._launchers import launcher_for
 from memoair_voice_sync._log import log
 from memoair_voice_sync._ports import PortRange
 from memoair_voice_sync._process import START_TIMEOUT_S
 from memoair_voice_sync._started import DRAIN_S, StartedRuntime
 from memoair_voice_sync._supervisor import Supervisor
+from memoair_voice_sync._sync_health import UNKNOWN, sync_of
 from memoair_voice_sync._transport import RuntimeUnreachable, encode_body
 
 _GOODBYE_S = 2.0
@@ -133,9 +134,10 @@ class RuntimePool:
         """What the pool holds, and what each runtime takes; see `MemoAirVoiceClientSync.stats`."""
         with self._changed:
             handles, evictions, restarts = list(self._handles.values()), self._evictions, self._restarts
+        syncs = sync_of(handles, has_cloud=bool(self._spec.cloud_base_url))
         return {
             "max_concurrent_users": self._most,
-            "runtimes": [_told(handle) for handle in handles],
+            "runtimes": [{**_told(handle), **syncs.get(handle, UNKNOWN)} for handle in handles],
             "retiring": len(self._retiring),
             "evictions": evictions,
             "restarts": restarts + sum(handle.restarts for handle in handles),
@@ -168,12 +170,14 @@ class RuntimePool:
         with self._retired:
             self._starting += 1
         deadline = time.monotonic() + START_TIMEOUT_S
+        org_only = self._spec.org_only or handle.user_id == ORG_ONLY_USER
         spec = attrs.evolve(
             self._spec,
             user_id=handle.user_id,
             session_id=handle.session_id,
             token=secrets.token_urlsafe(32),
-            shares=not self._spec.org_only,
+            org_only=org_only,
+            shares=not org_only,
         )
         while True:
             try:
@@ -252,8 +256,6 @@ def _told(handle: RuntimeHandle) -> dict[str, Any]:
         "pid": None if runtime is None else runtime.pid,
         "port": None if runtime is None else runtime.transport.port,
         "borrowed": runtime is not None and not runtime.is_ours,
-        "unsynced_events": None,
-        "oldest_unsynced_s": None,
         "rss_bytes": None,
         "cpu_s": None,
         "uptime_s": None,

@@ -3,9 +3,9 @@
 import logging
 import threading
 import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
-from typing import Protocol
 
 from memoair_runtime.calls.brief import brief
 from memoair_runtime.calls.caller_memory import CallerMemory
@@ -13,7 +13,7 @@ from memoair_runtime.calls.cloud_memory import CloudMemory
 from memoair_runtime.calls.memory_file import MemoryFile
 from memoair_runtime.calls.profile import CloudProfile, read_snapshot, snapshot
 from memoair_runtime.calls.second_reading import SecondReading
-from memoair_runtime.calls.session import Opening, Session, SessionState, UnkeptSession
+from memoair_runtime.calls.session import Opening, Session, SessionState
 from memoair_runtime.calls.sessions import Sessions
 from memoair_runtime.clock import utc_now
 from memoair_runtime.faults import IdentityMismatch, StorageUnavailable
@@ -23,6 +23,7 @@ from memoair_runtime.storage import erasure
 from memoair_runtime.storage.cloud_copy import Page
 from memoair_runtime.storage.durable import write_file
 from memoair_runtime.storage.erasure import Erased
+from memoair_runtime.storage.events import Event
 from memoair_runtime.storage.role import Role
 from memoair_runtime.storage.session_log import storage_fault
 from memoair_runtime.storage.upkeep import Upkeep
@@ -32,29 +33,17 @@ from memoair_runtime.wire import EndRequest, StartRequest, TurnRequest
 log = logging.getLogger(__name__)
 
 
-class OnLogged(Protocol):
-    """Hears of sessions in whose log something may have come."""
-
-    def __call__(self, session_id: str, *, is_urgent: bool) -> None:
-        """Take note; ``is_urgent`` where the call is over."""
-
-
-def _nobody_hears(session_id: str, *, is_urgent: bool) -> None:
-    """Where there is no cloud, nobody waits for what is logged."""
-
-
 class Keeper:
     """Keeps one caller's turns. Safe to use from any thread.
 
-    ``on_logged`` is told of every session in whose log something may have come, in the thread of whoever asked for it.
+    ``on_logged`` is told of every event that this process has logged, and must not wait for anything.
     """
 
-    def __init__(self, settings: Settings, on_logged: OnLogged = _nobody_hears) -> None:
+    def __init__(self, settings: Settings, on_logged: Callable[[Sequence[Event]], None] = lambda _: None) -> None:
         self._user_id = settings.user_id
         self._folder = UserFolder(settings.storage_root, settings.project_id, settings.user_id)
-        self._on_logged = on_logged
         self.memory = CallerMemory(read_snapshot(self._folder))
-        self.sessions = Sessions(self._folder, self.memory.observe, keeps=not settings.org_only)
+        self.sessions = Sessions(self._folder, self.memory.observe, on_logged, keeps=not settings.org_only)
         self.gate = Gate()  # opens once every earlier session has been read
         self.unread = 0  # logs of earlier sessions that could not be read; tried again with every load
         self._keeps = not settings.org_only
@@ -121,8 +110,6 @@ class Keeper:
                 "a session's start is not on the disk yet: action=start_unsaved errno=%s", fault.details.get("errno")
             )
             return fault
-        if not isinstance(session, UnkeptSession):
-            self._on_logged(session.id, is_urgent=False)
         if self.memory.profile != self._stored_profile:
             self._upkeep.soon("profile", self._write_profile)
         return None
@@ -141,7 +128,6 @@ class Keeper:
         session = self.sessions.use(request.session_id)
         event_id = session.save_turn(payload, occurred_at, now)
         if event_id is not None:
-            self._on_logged(session.id, is_urgent=False)
             self.second.hear(session.id, is_whole=False)
             self._upkeep.soon("memory", self.memory.catch_up)
             self._upkeep.soon(f"brief {session.id}", lambda: self._write_brief(session.id))
@@ -151,8 +137,6 @@ class Keeper:
         """Close a session."""
         session = self.sessions.use(request.session_id)
         session.end(request.reason or "completed", utc_now())
-        if not isinstance(session, UnkeptSession):
-            self._on_logged(session.id, is_urgent=True)
         self.second.hear(session.id, is_whole=True)
         return session
 
@@ -251,6 +235,6 @@ class Keeper:
     def _write_brief(self, session_id: str) -> None:
         with self._writing:
             turns = self.memory.turns(session_id)
-            if turns:  # else it has been forgotten
-                content = brief(session_id, turns, utc_now())
-                write_file(self._folder.session(session_id).brief, content, durable=False)
+            folder = self._folder.session(session_id)
+            if turns and folder.log.exists():  # else it has been forgotten
+                write_file(folder.brief, brief(session_id, turns, utc_now()), durable=False)

@@ -74,13 +74,21 @@ def check_not_ended(session: Session) -> None:
 class LoggedSession:
     """A session of the one user whom this process serves; its log is the truth.
 
-    ``on_event`` is called once for every event, whether this process wrote it, another did, or it is from before.
+    ``on_event`` is called once for every event, whether this process wrote it, another did, or it is from before;
+    ``on_logged`` with those that this process has written, once they are on the disk. Both must not wait for anything.
     """
 
-    def __init__(self, session_id: str, folder: UserFolder, on_event: Callable[[Event], None]) -> None:
+    def __init__(
+        self,
+        session_id: str,
+        folder: UserFolder,
+        on_event: Callable[[Event], None],
+        on_logged: Callable[[Sequence[Event]], None] = lambda _: None,
+    ) -> None:
         self.id = session_id
         self._folder = folder
         self._on_event = on_event
+        self._on_logged = on_logged
         self._lock = threading.Lock()
         self._opening = Opening({"id": folder.user_id}, {})  # as last asked for
         self._is_opening_due = False  # whether a start has not come to the disk yet
@@ -167,7 +175,12 @@ class LoggedSession:
             except OSError as error:
                 raise storage_fault("the session's folder can't be made under the storage root", error) from error
             with self._log.writing() as append:
-                yield append
+
+                def log(events: Sequence[Event]) -> None:
+                    append(events)
+                    self._on_logged(events)
+
+                yield log
 
     def _opened(self, at: datetime) -> Event:
         payload = {"user": self._opening.user, "metadata": self._opening.metadata}

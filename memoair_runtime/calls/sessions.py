@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from memoair_runtime.calls.session import LoggedSession, Session, SessionState, UnkeptSession
 from memoair_runtime.faults import StorageUnavailable
@@ -15,9 +15,17 @@ log = logging.getLogger(__name__)
 class Sessions:
     """Every session of the user. Safe to use from any thread."""
 
-    def __init__(self, folder: UserFolder, on_event: Callable[[Event], None], *, keeps: bool) -> None:
+    def __init__(
+        self,
+        folder: UserFolder,
+        on_event: Callable[[Event], None],
+        on_logged: Callable[[Sequence[Event]], None],
+        *,
+        keeps: bool,
+    ) -> None:
         self._folder = folder
         self._on_event = on_event
+        self._on_logged = on_logged
         self._keeps = keeps
         self._lock = threading.Lock()
         self._known: dict[str, Session] = {}
@@ -100,4 +108,4 @@ class Sessions:
     def _new(self, session_id: str, *, unkept: bool) -> Session:
         if unkept or not self._keeps:
             return UnkeptSession(session_id)
-        return LoggedSession(session_id, self._folder, self._on_event)
+        return LoggedSession(session_id, self._folder, self._on_event, self._on_logged)

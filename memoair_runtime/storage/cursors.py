@@ -12,16 +12,27 @@ from pathlib import Path
 import msgspec
 
 from memoair_runtime.storage.durable import write_file
+from memoair_runtime.storage.user_folder import LogStamp
 
 # The first event's id stands within these bytes of a log, and no other log has the same.
 MARK_BYTES = 48
 
 
 class Cursor(msgspec.Struct, frozen=True, array_like=True):
-    """Everything before ``offset`` has been sent, in the log that begins with ``mark``."""
+    """Everything before ``offset`` has been sent, in the log that begins with ``mark``.
+
+    ``written_ns`` is when the log was written last, as far as that was known then: one of that time and that size need
+    not be opened to know that nothing in it waits.
+    """
 
     offset: int = 0
     mark: int = 0
+    written_ns: int = 0
+
+    @property
+    def stamp(self) -> LogStamp:
+        """What a log looks like from outside in which nothing waits."""
+        return self.written_ns, self.offset
 
 
 START = Cursor()

@@ -19,6 +19,7 @@ from memoair_runtime.faults import StorageUnavailable
 from memoair_runtime.metrics import Metrics
 from memoair_runtime.recall.lanes.org_lane import OrgLane
 from memoair_runtime.settings import Settings
+from memoair_runtime.storage.events import Event, EventType
 from memoair_runtime.storage.refusals import Refusals
 from memoair_runtime.storage.user_folder import UserFolder
 from memoair_runtime.sync.failure import CloudFailure, FailureKind
@@ -111,9 +112,10 @@ class CloudSync:
                 self._is_awake = True
                 self._changed.notify_all()
 
-    def note(self, session_id: str, *, is_urgent: bool) -> None:
-        """Something has been logged in a session."""
-        is_first = self._outbox.note(session_id)
+    def note(self, events: Sequence[Event]) -> None:
+        """Events have been logged; that a call is over is sent at once."""
+        is_first = self._outbox.note(events)
+        is_urgent = any(event.type is EventType.SESSION_END for event in events)
         with self._changed:
             push_at = time.monotonic() + (0.0 if is_urgent else LINGER_S)
             if is_first or push_at < self._push_at:  # else the thread knows, and need not wake for each turn of a burst

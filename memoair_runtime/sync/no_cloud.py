@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
+from memoair_runtime.storage.events import Event
 from memoair_runtime.sync.state import SyncState
 from memoair_runtime.vocabulary import LaneName
 
@@ -19,8 +20,8 @@ class Sync(Protocol):
     def wake(self) -> None:
         """Somebody has been answered: what waited for that may go on."""
 
-    def note(self, session_id: str, *, is_urgent: bool) -> None:
-        """Something has been logged in a session; ``is_urgent`` where it should be sent at once."""
+    def note(self, events: Sequence[Event]) -> None:
+        """Events have been logged."""
 
     def pull(self, scopes: Sequence[LaneName], deadline: float) -> tuple[str, Versions]:
         """Ask the cloud now; return when what it had can be searched, or at the deadline (monotonic seconds)."""
@@ -63,8 +64,8 @@ class NoCloud:
     def wake(self) -> None:
         """Nobody waits."""
 
-    def note(self, session_id: str, *, is_urgent: bool) -> None:
-        """It stays here."""
+    def note(self, events: Sequence[Event]) -> None:
+        """They stay here."""
 
     def pull(self, scopes: Sequence[LaneName], deadline: float) -> tuple[str, Versions]:  # noqa: ARG002
         """There is nobody to ask."""

@@ -6,15 +6,15 @@ Nothing is written twice: a log is the outbox of its session, and a cursor besid
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 import attrs
 
 from memoair_runtime.storage.cursors import MARK_BYTES, START, Cursor, Cursors, mark_of
-from memoair_runtime.storage.events import from_line
-from memoair_runtime.storage.user_folder import UserFolder
+from memoair_runtime.storage.events import Event, from_line
+from memoair_runtime.storage.user_folder import LogStamp, UserFolder
 
 # What the cloud takes at once; in bytes a quarter of it, so that a slow line is not kept busy for a minute by one call.
 MOST_EVENTS = 500
@@ -64,14 +64,13 @@ class Outbox:
         self._noted: dict[str, list[float]] = {}  # by session, when something was logged that was not looked at yet
         self._unsent: dict[str, _Unsent] = {}
 
-    def note(self, session_id: str) -> bool:
-        """Something has been logged in a session; tell whether it is the first since somebody looked.
-
-        Does not ask the disk.
-        """
+    def note(self, events: Sequence[Event]) -> bool:
+        """Events have been logged; tell whether they are the first since somebody looked. Does not ask the disk."""
+        now = time.time()
         with self._lock:
             is_first = not self._noted
-            self._noted.setdefault(session_id, []).append(time.time())
+            for event in events:
+                self._noted.setdefault(event.session_id, []).append(now)
             return is_first
 
     @property
@@ -99,7 +98,7 @@ class Outbox:
             noted, self._noted = self._noted, {}
             waiting = dict(self._unsent)
         logs = dict(self._folder.session_logs()) if everywhere else {}
-        wanted = set(noted) | {each for each, stamp in logs.items() if stamp[1] != self._cursors.get(each).offset}
+        wanted = set(noted) | {each for each, stamp in logs.items() if stamp != self._cursors.get(each).stamp}
         if everywhere or is_elsewhere:
             wanted |= set(waiting)
         for session_id in wanted:
@@ -138,8 +137,9 @@ class Outbox:
                 moved[line.session_id] = Cursor(line.end, batch.marks[line.session_id])
                 passed += line.event_id is not None
         if moved:
-            known = {session_id for session_id, _ in self._folder.session_logs()}
-            self._cursors.set({each: cursor for each, cursor in moved.items() if each in known}, known)
+            known = dict(self._folder.session_logs())
+            dated = {each: _dated(cursor, known[each]) for each, cursor in moved.items() if each in known}
+            self._cursors.set(dated, known.keys())
         for session_id in moved:
             self._count(session_id, [])
         return passed
@@ -172,6 +172,11 @@ class Outbox:
         except OSError:
             return 0, START.mark
         return (cursor.offset if cursor.mark == mark and cursor.offset <= size else 0), mark
+
+
+def _dated(cursor: Cursor, stamp: LogStamp) -> Cursor:
+    """The cursor with the time of the log, where it stands at its end."""
+    return Cursor(cursor.offset, cursor.mark, stamp[0]) if stamp[1] == cursor.offset else cursor
 
 
 def _lines(path: Path, session_id: str, begin: int) -> Iterator[Line]:

@@ -420,8 +420,8 @@ def test_a_caller_is_forgotten_on_request_and_nothing_of_him_comes_back(cloud: S
         runtime.save("t2", "Where are the boots?")
         runtime.pull()
         assert len(runtime.found("boots")) == 1
-        assert runtime.forget()["removed"] == {"sessions": 1, "turns": 1}
-        assert runtime.forget()["removed"] == {"sessions": 0, "turns": 0}
+        assert runtime.forget(cloud.forget())["removed"] == {"sessions": 1, "turns": 1}
+        assert runtime.forget(cloud.forget())["removed"] == {"sessions": 0, "turns": 0}
     assert not user_folder(root).path.exists(), "not even his name is left"
 
 

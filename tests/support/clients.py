@@ -50,6 +50,7 @@ def client_arguments(root: Path, /, **arguments: Any) -> dict[str, Any]:
         "project_id": PROJECT,
         "agent_id": AGENT,
         "storage_root": str(root),
+        "cloud_base_url": None,  # no test looks for the world's
         "runtime_port_range": free_ports(),
         **arguments,
     }

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from support.runtimes import PROJECT, USER
 from support.waiting import eventually
@@ -222,12 +222,48 @@ class ScriptedCloud:
                 return self._permanent(request.user or "", since)
             if path == "projections/org":
                 return self._org(since)
+            if path == "index/create":
+                told = request.body
+                for each in told["documents"]:
+                    self.put((each["id"], each["text"]), index=told["name"], **each.get("metadata", {}))
+                count = len(told["documents"])
+                return 200, {"indexName": told["name"], "chunkCount": count, "version": self.org_version}, {}
+            if path.startswith("index/") and request.method == "DELETE":
+                name, _, document_id = path.removeprefix("index/").partition("/documents/")
+                for index, each in list(self.documents):
+                    if index == name and document_id in ("", each):
+                        self.drop(each, index)
+                return 200, {"indexName": name}, {}
+            if path.startswith("users/"):
+                return self._of_user(request.method, *path.removeprefix("users/").partition("/memories")[::2], request)
             if path == "projections/forgotten":
                 return 200, {"version": len(self.forgotten), "users": self.forgotten[since or 0 :]}, {}
             file = self._file()
             if self.file is not None and file is not None and path == f"projections/org/file/{file['sha256']}":
                 return 200, self.file[1], {}
         return 404, fault("cloud.not_found"), {}
+
+    def _of_user(self, method: str, user: str, rest: str, request: Request) -> tuple[int, Any, dict[str, str]]:
+        user, memory_id = unquote(user), unquote(rest.strip("/").removesuffix("/history"))
+        caller = self.callers[user]
+        if not rest and method == "DELETE" and "/memories" not in request.path:
+            removed = {"sessions": 1, "events": len(caller.events), "memories": len(caller.facts)}
+            return 200, {"userId": user, "forgottenAt": self.forget(user), "removed": removed}, {}
+        known = {fact_id: fact for fact_id, (_, fact) in caller.facts.items() if fact is not None}
+        if not memory_id:
+            asked = parse_qs(urlsplit(request.path).query)
+            begin = int(asked.get("cursor", ["0"])[0])
+            page = [{"memoryId": fact_id, "text": fact["text"]} for fact_id, fact in known.items()][begin : begin + 2]
+            return 200, {"memories": page, "next": str(begin + 2) if begin + 2 < len(known) else None}, {}
+        if memory_id not in known:
+            return 404, fault("cloud.not_found"), {}
+        if rest.endswith("/history"):
+            return 200, {"changes": [{"action": "learned", "text": known[memory_id]["text"]}]}, {}
+        if method == "PATCH":
+            self.learn(memory_id, request.body["text"], user)
+            return 200, {"memoryId": memory_id, **request.body}, {}
+        self.unlearn(memory_id, user)
+        return 200, {"memoryId": memory_id, "deletedAt": "2026-03-02T09:30:00Z"}, {}
 
     def _bootstrap(self, request: Request) -> tuple[int, Any, dict[str, str]]:
         caller = self.callers[request.user] if request.user else None

@@ -20,6 +20,7 @@ from support.clients import (
     say,
     turn_ids,
 )
+from support.waiting import eventually
 
 from memoair_voice_sync import MemoAirVoiceClientSync, MemoAirVoiceMemoryError, SearchResult
 
@@ -292,6 +293,7 @@ def test_stats_tell_the_truth(client: MemoAirVoiceClientSync, caller: str) -> No
     assert set(told) >= {
         "user_id", "session_id", "state", "in_use", "restarts", "pid",
         "port", "borrowed", "rss_bytes", "cpu_s", "uptime_s",
+        "sync", "unsynced_events", "oldest_unsynced_s", "refused_events",
     }  # fmt: skip
     process = psutil.Process(told["pid"])
     assert psutil.Process(os.getpid()) in process.parents()
@@ -309,6 +311,7 @@ def test_what_the_runtime_refuses_for_good_is_raised_and_not_tried_again(
     client: MemoAirVoiceClientSync, caller: str, root: Path
 ) -> None:
     client.load_index(user_id=caller)
+    eventually(lambda: client.stats()["retiring"] == 0)
     before = client.stats()
     with pytest.raises(MemoAirVoiceMemoryError) as refused:
         client.search_memory("hello", user_id=caller, top_k={"nowhere": 1}, timeout_ms=PATIENT_MS)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,8 +29,11 @@ def wire(monkeypatch: pytest.MonkeyPatch) -> Iterator[responses.RequestsMock]:
 
 
 @pytest.fixture
-def client(new_client: NewClient) -> MemoAirVoiceClientSync:
-    return new_client(cloud_base_url=f"{BASE}/", api_key="memoair_pk_secret", agent_id="agent_returns")
+def client(new_client: NewClient, org_file: Path) -> MemoAirVoiceClientSync:
+    """A client whose runtimes have documents of their own, and so need not hear of what the cloud has."""
+    return new_client(
+        cloud_base_url=f"{BASE}/", api_key="memoair_pk_secret", agent_id="agent_returns", org_file=str(org_file)
+    )
 
 
 def fault(code: str, **details: Any) -> dict[str, Any]:

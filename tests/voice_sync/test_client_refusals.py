@@ -137,7 +137,11 @@ def test_metadata_of_a_caller_that_json_can_not_hold_is_refused_before_anything_
         bad(TypeError, "runtime_memory_limit_mb", runtime_memory_limit_mb="512"),
         bad(ValueError, "org_file", org_file="/no/such/file"),
         bad(TypeError, "storage_root", storage_root=42),
-        bad(TypeError, "cloud_base_url", cloud_base_url=None),
+        bad(TypeError, "cloud_base_url", cloud_base_url=42),
+        *(
+            bad(ValueError, "cloud_base_url", cloud_base_url=url)
+            for url in ("", "cloud", "ftp://cloud", "https://a:b@c")
+        ),
     ],
 )
 def test_a_client_that_can_not_be_is_not_made(

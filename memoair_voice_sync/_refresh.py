@@ -1,0 +1,59 @@
+"""After a change in the cloud: the runtimes of this client see it at once, and not only when they next ask."""
+
+import time
+from collections.abc import Sequence
+
+from memoair_voice_sync._caller import CallerCalls
+from memoair_voice_sync._errors import MemoAirVoiceMemoryError
+from memoair_voice_sync._handle import RuntimeHandle
+from memoair_voice_sync._launch import ORG_ONLY_USER
+from memoair_voice_sync._log import log
+from memoair_voice_sync._parallel import each
+from memoair_voice_sync._pool import RuntimePool
+
+_PULL_S = 2.0
+# Where none runs, one is started first.
+_START_S = 5.0
+
+
+def refresh_documents(pool: RuntimePool, calls: CallerCalls) -> None:
+    """Have the project's runtimes pull the organisation's documents; where none runs, one is started for it.
+
+    What a runtime pulls lies on the disk for those that start later. A failure is logged: the change itself is done.
+    """
+    deadline = time.monotonic() + _PULL_S
+    living = [handle for handle in pool.handles() if handle.runtime is not None]
+    if living:
+        each(lambda handle: _pull(calls, handle, ["org"], deadline), living)
+        return
+    try:
+        handle = pool.acquire(ORG_ONLY_USER)
+    except MemoAirVoiceMemoryError as error:
+        _tell(error)
+        return
+    try:
+        handle.ensure_running(time.monotonic() + _START_S)
+        _pull(calls, handle, ["org"], time.monotonic() + _PULL_S)
+    except MemoAirVoiceMemoryError as error:
+        _tell(error)
+    finally:
+        pool.release(handle)
+
+
+def refresh_caller(pool: RuntimePool, calls: CallerCalls, user_id: str) -> None:
+    """Have a caller's runtime, if he has one, pull what is known of him."""
+    for handle in pool.handles():
+        if handle.user_id == user_id and handle.runtime is not None:
+            _pull(calls, handle, ["profile", "permanent"], time.monotonic() + _PULL_S)
+
+
+def _pull(calls: CallerCalls, handle: RuntimeHandle, scopes: Sequence[str], deadline: float) -> None:
+    try:
+        if not calls.pull(handle, scopes, deadline):
+            log.warning("a runtime has not seen a change yet: action=refresh_partial scopes=%s", ",".join(scopes))
+    except MemoAirVoiceMemoryError as error:
+        _tell(error)
+
+
+def _tell(error: MemoAirVoiceMemoryError) -> None:
+    log.warning("a runtime has not seen a change yet: action=refresh_failed code=%s", error.code)

@@ -1,0 +1,45 @@
+"""How runtimes stand with the cloud, as `MemoAirVoiceClientSync.stats` tells it."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from memoair_voice_sync._errors import MemoAirVoiceMemoryError
+from memoair_voice_sync._handle import RuntimeHandle
+from memoair_voice_sync._parallel import each
+from memoair_voice_sync._transport import RuntimeUnreachable
+
+# How long all of them together may take: one that hangs is told as unknown.
+_LONGEST_S = 0.5
+
+UNKNOWN: dict[str, Any] = {"sync": None, "unsynced_events": None, "oldest_unsynced_s": None, "refused_events": None}
+_OFF: dict[str, Any] = {"sync": "off", "unsynced_events": 0, "oldest_unsynced_s": None, "refused_events": 0}
+
+
+def sync_of(handles: Sequence[RuntimeHandle], *, has_cloud: bool) -> dict[RuntimeHandle, dict[str, Any]]:
+    """For each handle with a runtime that answers in time, how that stands.
+
+    A runtime of ours without a cloud need not be asked.
+    """
+    deadline = time.monotonic() + _LONGEST_S
+    known = {handle: _OFF for handle in handles if not has_cloud and handle.runtime and handle.runtime.is_ours}
+    asked = [handle for handle in handles if handle.runtime and handle not in known]
+    answers = each(lambda handle: _ask(handle, deadline), asked)
+    return {**known, **dict(zip(asked, answers, strict=True))}
+
+
+def _ask(handle: RuntimeHandle, deadline: float) -> dict[str, Any]:
+    runtime = handle.runtime
+    if runtime is None:
+        return UNKNOWN
+    try:
+        sync = runtime.transport.health(deadline)["sync"]
+        oldest_ms = sync["oldestUnsyncedMs"]
+        return {
+            "sync": sync["state"],
+            "unsynced_events": sync["unsynced"],
+            "oldest_unsynced_s": None if oldest_ms is None else oldest_ms / 1e3,
+            "refused_events": sync["refused"],
+        }
+    except (RuntimeUnreachable, MemoAirVoiceMemoryError, KeyError, TypeError):
+        return UNKNOWN
