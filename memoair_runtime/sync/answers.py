@@ -92,10 +92,11 @@ class Forgotten(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class ForgottenAnswer(msgspec.Struct, frozen=True):
-    """Who was forgotten since a version."""
+    """Who was forgotten since a version; with ``more``, there are more to ask for."""
 
     version: Version
     users: list[Forgotten]
+    more: bool = False
 
 
 class Rejected(msgspec.Struct, frozen=True, rename="camel"):

@@ -15,6 +15,7 @@ from memoair_runtime.storage.erasure import erase_unattended
 from memoair_runtime.storage.project_folder import ProjectFolder
 from memoair_runtime.storage.role import Role
 from memoair_runtime.storage.user_folder import UserFolder
+from memoair_runtime.sync.failure import unreadable
 from memoair_runtime.sync.transport import LONGEST_CALL_S, CloudTransport
 
 log = logging.getLogger(__name__)
@@ -63,11 +64,16 @@ class ForgottenPuller:
 
     def _forget(self, noted: _Noted, wanted: int) -> None:
         version, named = noted.version, dict(noted.waiting)
-        if version != wanted:
-            answer = self._transport.forgotten(version, time.monotonic() + LONGEST_CALL_S)
-            if answer is not None:
-                version = answer.version
-                named |= {each.digest: each.forgotten_at for each in answer.users}
+        asks = version != wanted
+        while asks:
+            since = version
+            answer = self._transport.forgotten(since, time.monotonic() + LONGEST_CALL_S)
+            if answer is None:
+                break
+            version, asks = answer.version, answer.more
+            named |= {each.digest: each.forgotten_at for each in answer.users}
+            if asks and version == since:
+                raise unreadable("more of the same")
         waiting = {}
         for folder in self._folder.callers() if named else ():
             digest = digest_of(folder.project_id, folder.user_id)

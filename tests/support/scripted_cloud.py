@@ -237,7 +237,9 @@ class ScriptedCloud:
             if path.startswith("users/"):
                 return self._of_user(request.method, *path.removeprefix("users/").partition("/memories")[::2], request)
             if path == "projections/forgotten":
-                return 200, {"version": len(self.forgotten), "users": self.forgotten[since or 0 :]}, {}
+                upto = min(len(self.forgotten), (since or 0) + self.page)
+                more = upto < len(self.forgotten)
+                return 200, {"version": upto, "more": more, "users": self.forgotten[since or 0 : upto]}, {}
             file = self._file()
             if self.file is not None and file is not None and path == f"projections/org/file/{file['sha256']}":
                 return 200, self.file[1], {}
