@@ -6,9 +6,9 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
-from cli.commands import memoair
 from cli.event_server import EventServer
 from support.clouds import Client
+from support.commands import memoair
 
 NewFile = Callable[..., Path]
 

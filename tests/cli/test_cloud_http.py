@@ -7,9 +7,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from cli.commands import memoair
 from cli.imports import identity
 from support.clouds import Client
+from support.commands import memoair
 
 from memoair_cli.cloud_http import CloudHttp, CloudUnreachable
 

@@ -11,12 +11,12 @@ from typing import Any
 
 import attrs
 import pytest
-from cli.commands import memoair
 from cli.imports import identity
 from sqlalchemy import update
 from sqlalchemy.orm import Session
 from support.calls import write_call
 from support.clouds import Client, RunningCloud, session_end, turn
+from support.commands import memoair
 from support.runtimes import PROJECT, USER, RunningRuntime
 
 from memoair_cli.doctor import held, storage

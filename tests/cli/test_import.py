@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli.commands import MEMOAIR, environment, memoair, starting
 from cli.event_server import EventServer, Scripted, fault
 from cli.imports import BEGAN, NewFile, identity, imported, into, turn, turns_of
 from support.clouds import Client
+from support.commands import MEMOAIR, environment, memoair, starting
 from support.waiting import eventually
 
 from memoair_voice_sync.transcripts import parse_moment

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli.commands import memoair, starting
 from cli.imports import BEGAN, NewFile, imported, turn, turns_of
 from support.clients import logged
+from support.commands import memoair, starting
 from support.runtimes import PROJECT
 from support.waiting import eventually
 

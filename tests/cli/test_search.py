@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli.commands import Done, memoair
 from support.calls import write_call
+from support.commands import Done, memoair
 from support.runtimes import PROJECT, USER
 
 from memoair_cli.searching import _wait_for_cloud

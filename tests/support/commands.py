@@ -1,4 +1,4 @@
-"""``memoair`` as a command, and servers of it as processes."""
+"""``memoair`` as a command: in this process, which is quick, in one of its own, which can be killed, or as a server."""
 
 import os
 import socket
@@ -7,17 +7,63 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import urllib3
+from typer.testing import CliRunner
 
-MEMOAIR = (sys.executable, "-c", "from memoair_cli.app import main; main()")
+from memoair_cli.app import app
+
+MEMOAIR = (sys.executable, "-W", "error", "-c", "from memoair_cli.app import main; main()")
 
 
-def memoair(*arguments: str, home: Path, status: int = 0, **environ: str) -> str:
-    told = {"HOME": str(home), "PATH": "/usr/bin:/bin", "COLUMNS": "200", **environ}
-    done = subprocess.run([*MEMOAIR, *arguments], capture_output=True, text=True, env=told, timeout=60, check=False)
-    assert done.returncode == status, done.stdout + done.stderr
-    return done.stdout if status == 0 else done.stderr
+class Done(NamedTuple):
+    """What a command came to."""
+
+    code: int
+    out: str
+    err: str
+
+
+def memoair(*arguments: str | Path, code: int = 0, given: str | bytes | None = None, **environ: str) -> Done:
+    """Run a command in this process; it must end with ``code``, and without a traceback."""
+    result = CliRunner().invoke(app, list(map(str, arguments)), input=given, env=environ)
+    done = Done(result.exit_code, result.stdout, result.stderr)
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    assert done.code == code, done
+    return done
+
+
+def environment(home: Path, **environ: str) -> dict[str, str]:
+    """What a process of its own is started with."""
+    ours = {name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ}
+    return {"HOME": str(home), "PATH": "/usr/bin:/bin", "COLUMNS": "200", **ours, **environ}
+
+
+@contextmanager
+def starting(*arguments: str | Path, home: Path, **environ: str) -> Iterator["subprocess.Popen[str]"]:
+    """Run a command in a process of its own; it is killed at the end of the block."""
+    process = subprocess.Popen(
+        [*MEMOAIR, *map(str, arguments)],
+        env=environment(home, **environ),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def ran(*arguments: str | Path, home: Path, status: int = 0, **environ: str) -> str:
+    """What a command in a process of its own wrote: on stdout, or on stderr where it has to fail with ``status``."""
+    with starting(*arguments, home=home, **environ) as process:
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == status, out + err
+    return out if status == 0 else err
 
 
 def free_port() -> int:
@@ -28,8 +74,7 @@ def free_port() -> int:
 @contextmanager
 def process(*arguments: str, home: Path) -> Iterator[subprocess.Popen[bytes]]:
     with (home / f"{arguments[1]}-{os.urandom(4).hex()}.log").open("wb") as output:
-        environ = {"HOME": str(home), "PATH": "/usr/bin:/bin"}
-        running = subprocess.Popen([*MEMOAIR, *arguments], env=environ, stdout=output, stderr=output)
+        running = subprocess.Popen([*MEMOAIR, *arguments], env=environment(home), stdout=output, stderr=output)
         try:
             yield running
         finally:
