@@ -3,16 +3,13 @@
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
 from memoair_runtime.settings import default_storage_root
 
 CLOUD = "https://backend.memoair.space"
-# As the address of a cloud it tells clients and runtimes that there is none: then nothing is sent anywhere. None, once
-# clients take it.
-NO_CLOUD: Any = ""
 NO_KEY = "memoair_pk_local"  # where a key must be named, and is shown to nobody
 
 BaseUrl = Annotated[str, typer.Option(envvar="MEMOAIR_BASE_URL", help="The cloud.")]

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from memoair_cli.identity import CLOUD, NO_CLOUD, ApiKey, BaseUrl, ProjectId, end, needed
+from memoair_cli.identity import CLOUD, ApiKey, BaseUrl, ProjectId, end, needed
 from memoair_voice_sync import MemoAirVoiceMemoryError, MemoAirVoiceMemorySync, SearchResult
 
 # A free port that the runtime chooses: it must not meet another runtime on this machine.
@@ -65,7 +65,7 @@ def search(
             user_id=user,
             runtime_url=_ANY_PORT,
             api_key=api_key.strip() or None,
-            cloud_base_url=base_url if api_key.strip() else NO_CLOUD,
+            cloud_base_url=base_url if api_key.strip() else None,
             storage_root=str(storage) if storage else None,
             org_file=str(org_file) if org_file else None,
         )

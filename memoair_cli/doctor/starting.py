@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 
 from memoair_cli.doctor.findings import Finding, Surroundings, ok, problem
-from memoair_cli.identity import NO_CLOUD, NO_KEY
+from memoair_cli.identity import NO_KEY
 from memoair_voice_sync import MemoAirVoiceClientSync, MemoAirVoiceMemoryError
 
 # Nothing is sent anywhere, and nobody is in this memory: the folder is gone afterwards.
@@ -33,7 +33,7 @@ def check_start(_: Surroundings) -> Iterator[Finding]:
 
 def _tried(folder: str) -> Finding:
     client = MemoAirVoiceClientSync(
-        api_key=NO_KEY, project_id=_WHO, agent_id=_WHO, cloud_base_url=NO_CLOUD, storage_root=folder
+        api_key=NO_KEY, project_id=_WHO, agent_id=_WHO, cloud_base_url=None, storage_root=folder
     )
     with client:
         times_ms = [_timed_ms(client, f"{_WHO}-{number}") for number in (1, 2)]

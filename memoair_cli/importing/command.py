@@ -17,7 +17,6 @@ import typer
 from memoair_cli.cloud_http import CloudHttp
 from memoair_cli.identity import (
     CLOUD,
-    NO_CLOUD,
     NO_KEY,
     AgentId,
     ApiKey,
@@ -136,7 +135,7 @@ def _local(
             api_key=NO_KEY,
             project_id=project_id,
             agent_id=agent or _LOCAL_AGENT,
-            cloud_base_url=NO_CLOUD,
+            cloud_base_url=None,
             storage_root=str(root),
             max_concurrent_users=2 * threads,
         )
