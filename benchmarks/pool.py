@@ -12,12 +12,14 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import psutil
+from cloud_servers import serving
 from rich.console import Console
 from rich.table import Table
 from workload import Speech, disk_ms, floor_times_ms, median_ms, write_documents
@@ -39,20 +41,22 @@ def main() -> int:
     parser.add_argument("--live", type=int, default=500, help="runtimes that live at once (default: 500)")
     parser.add_argument("--threads", type=int, default=32, help="threads, each with a caller of his own (default: 32)")
     parser.add_argument("--calls", type=int, default=300, help="calls for each median (default: 300)")
+    parser.add_argument("--cloud", action="store_true", help="let the runtimes use a cloud, a server on this machine")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="memoair-pool-") as folder:
         org_file = Path(folder) / "org.jsonl"
         write_documents(org_file, Speech(), arguments.documents)
-        bench = _Bench(Path(folder), org_file, arguments)
-        result = {
-            **bench.new_users(),
-            **bench.memory(),
-            **bench.many_alive(),
-            **bench.saves(),
-            **bench.threads(),
-            **asyncio.run(bench.asyncio_over_sync()),
-        }
+        with _cloud(Path(folder), wanted=arguments.cloud) as cloud:
+            bench = _Bench(Path(folder), org_file, arguments, cloud)
+            result = {
+                **bench.new_users(),
+                **bench.memory(),
+                **bench.many_alive(),
+                **bench.saves(),
+                **bench.threads(),
+                **asyncio.run(bench.asyncio_over_sync()),
+            }
     if arguments.json:
         print(json.dumps(result))
     else:
@@ -61,8 +65,9 @@ def main() -> int:
 
 
 class _Bench:
-    def __init__(self, folder: Path, org_file: Path, arguments: argparse.Namespace) -> None:
+    def __init__(self, folder: Path, org_file: Path, arguments: argparse.Namespace, cloud: dict[str, Any]) -> None:
         self._folder = folder
+        self._cloud = cloud
         self._org_file = org_file
         self._arguments = arguments
         self._speech = Speech()
@@ -116,7 +121,7 @@ class _Bench:
             save_ms = median_ms(
                 lambda i: client.save_response(user_text=turns[i][0], assistant_text=turns[i][1], user=user), calls
             )
-            line = next(Path(self._folder).glob("root/bench/saver/*/session.jsonl")).read_bytes().splitlines()[-1]
+            line = next(Path(self._folder).glob("root/*/saver/*/session.jsonl")).read_bytes().splitlines()[-1]
         turn = {"userText": turns[0][0], "assistantText": turns[0][1]}
         floor_ms = statistics.median(floor_times_ms(_SAVED_BYTES, turn, calls)) + disk_ms(self._folder, line, calls)
         return {"saveMs": save_ms, "saveFloorMs": floor_ms, "saveRatio": save_ms / floor_ms}
@@ -175,14 +180,27 @@ class _Bench:
 
     def _options(self, max_concurrent_users: int = 20, *, with_org: bool = True) -> dict[str, Any]:
         return {
-            "api_key": "memoair_pk_bench",
-            "project_id": "bench",
-            "agent_id": "agent_bench",
-            "cloud_base_url": None,
+            **self._cloud,
             "storage_root": str(self._folder / "root"),
             "org_file": str(self._org_file) if with_org else None,
             "max_concurrent_users": max_concurrent_users,
             "runtime_port_range": _PORTS,
+        }
+
+
+@contextmanager
+def _cloud(folder: Path, *, wanted: bool) -> Iterator[dict[str, Any]]:
+    """As whom the clients come, and to which cloud: none, or one that is started here."""
+    if not wanted:
+        yield {"api_key": "none", "project_id": "bench", "agent_id": "agent_bench", "cloud_base_url": None}
+        return
+    with serving(f"sqlite:///{folder / 'cloud.db'}", folder, 1) as (cloud,), cloud.connected("nobody") as call:
+        made = call("POST", f"/v1/projects/{cloud.project_id}/agents", b'{"name": "Bench", "agentType": "voice"}')
+        yield {
+            "api_key": cloud.key,
+            "project_id": cloud.project_id,
+            "agent_id": json.loads(made)["id"],
+            "cloud_base_url": cloud.url,
         }
 
 

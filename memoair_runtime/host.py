@@ -20,41 +20,23 @@ import selectors
 import signal
 import socket
 import sys
-import tempfile
-import threading
 import time
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import attrs
-import msgspec
 
-from memoair_runtime.http.routes import PREFIX, Routes
-from memoair_runtime.lifecycle import Lifecycle
 from memoair_runtime.owner import Owner
 from memoair_runtime.process import EXIT_SETTINGS, bind, serve, set_up_logging
-from memoair_runtime.service import RuntimeService
+from memoair_runtime.rehearsal import rehearse
 from memoair_runtime.settings import Settings, SettingsError
-from memoair_runtime.storage.lease import Lease
-from memoair_runtime.storage.user_folder import UserFolder
-from memoair_runtime.sync.talk import Talk
-from memoair_runtime.sync.transport import trust
-
-__all__ = ["Talk", "main"]  # the former is here so that it has been imported when a runtime with a cloud needs it
 
 # How long runtimes may take to drain once the client is gone; what is still there then hangs.
 _LONGEST_END_S = 8.0
 _HOST = "127.0.0.1"
 _LONGEST_LINE = 1 << 16
-_LONGEST_WARM_UP_S = 5.0
-_A_CALL: tuple[tuple[str, dict[str, object]], ...] = (
-    ("session/start", {"workspaceId": "warm", "userId": "up", "metadata": {"user": {"id": "up", "name": "Dana"}}}),
-    ("turn/after", {"turnId": "1", "userText": "When do you open on Monday?", "assistantText": "We open at nine."}),
-    ("turn/after", {"turnId": "2", "userText": "No, I said Tuesday.", "assistantText": "At ten."}),
-    ("search_memory", {"query": "When did I say that you open?"}),
-    ("session/end", {"reason": "warm"}),
-)
+# Its one argument: whether runtimes will talk with a cloud, and the way of that is to be gone as well.
+WITH_CLOUD = "--with-cloud"
 
 
 def main() -> int:
@@ -64,37 +46,11 @@ def main() -> int:
         return EXIT_SETTINGS
     set_up_logging()
     control = socket.socket(fileno=os.dup(0))
-    warm_up()
-    with suppress(OSError):  # a runtime that needs it says what is wrong with it
-        trust()
+    rehearse(has_cloud=WITH_CLOUD in sys.argv[1:])
     gc.collect()
     gc.freeze()  # what was made so far is never looked at again, so its pages stay shared
     _Host(control).run()
     return 0
-
-
-def warm_up() -> None:
-    """Go the whole way of a call once, in a folder that is thrown away: no runtime pays again for what that takes."""
-    before = threading.active_count()
-    with tempfile.TemporaryDirectory(prefix="memoair-host-") as folder:
-        settings = Settings("warm", "up", Path(folder))
-        lease = Lease(UserFolder(settings.storage_root, settings.project_id, settings.user_id))
-        lease.take("", 0, None, None)
-        lifecycle = Lifecycle()
-        service = RuntimeService(settings, lifecycle)
-        service.load()
-        routes = Routes(service)
-        answers: list[object] = []
-        for path, body in _A_CALL:
-            routes.find("POST", f"{PREFIX}{path}").answer(
-                msgspec.json.encode({"sessionId": "1", **body}), answers.append
-            )
-        service.close(time.monotonic() + _LONGEST_WARM_UP_S)
-        lifecycle.close()
-        lease.leave()
-    deadline = time.monotonic() + _LONGEST_WARM_UP_S
-    while threading.active_count() > before and time.monotonic() < deadline:
-        time.sleep(0.001)
 
 
 @attrs.frozen

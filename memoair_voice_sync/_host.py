@@ -30,9 +30,13 @@ def can_fork() -> bool:
 
 
 class RuntimeHost:
-    """Started at the first need, started again when it has died. Safe to use from any thread."""
+    """Started at the first need, started again when it has died. Safe to use from any thread.
 
-    def __init__(self) -> None:
+    Where its runtimes ``have_cloud``, it goes the way of their talk with it, too, before it forks.
+    """
+
+    def __init__(self, *, have_cloud: bool = False) -> None:
+        self._have_cloud = have_cloud
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
@@ -123,7 +127,7 @@ class RuntimeHost:
         self._output = ProcessOutput()
         self._control, theirs = socket.socketpair()
         with theirs:
-            command = [sys.executable, "-m", "memoair_runtime.host"]
+            command = [sys.executable, "-m", "memoair_runtime.host", *(["--with-cloud"] if self._have_cloud else [])]
             environment = passed_on() | _SINGLE_THREADED
             self._process = start_program(command, environment, self._output.file, theirs.fileno())
 

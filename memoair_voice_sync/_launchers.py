@@ -57,15 +57,19 @@ class Launcher(Protocol):
 
 def launcher_for(spec: RuntimeSpec, ports: PortRange) -> Launcher:
     """The launcher for what a spec asks for: the host where it can serve, which is many times as fast."""
-    return HostLauncher(ports) if can_fork() and spec.is_bundled() else ProgramLauncher(ports)
+    return (
+        HostLauncher(ports, have_cloud=bool(spec.cloud_base_url))
+        if can_fork() and spec.is_bundled()
+        else ProgramLauncher(ports)
+    )
 
 
 class HostLauncher:
     """Has runtimes forked by a host, which is started at the first need."""
 
-    def __init__(self, ports: PortRange) -> None:
+    def __init__(self, ports: PortRange, *, have_cloud: bool = False) -> None:
         self._ports = ports
-        self._host = RuntimeHost()
+        self._host = RuntimeHost(have_cloud=have_cloud)
         self._starting: set[socket.socket] = set()  # to runtimes that have not told yet where they listen
 
     def launch(self, spec: RuntimeSpec, deadline: float, unwanted: AbstractSet[int]) -> StartedRuntime:

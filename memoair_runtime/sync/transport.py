@@ -130,8 +130,6 @@ class CloudTransport:
         self._aborted = threading.Event()
         self._is_pushing = False  # what goes out is not left half way
         self._session: requests.Session | None = None
-        # A cloud on this machine is reached directly, whatever stands before the others.
-        self._proxies = {"no_proxy": "*"} if _is_loopback(identity.base_url) else {}
 
     def bootstrap(self, etag: str | None, deadline: float) -> tuple[answers.Bootstrap, str] | None:
         """The versions of all there is, and what to ask with next time; None where they are as at ``etag``."""
@@ -222,7 +220,6 @@ class CloudTransport:
                 headers=headers,
                 timeout=(min(CONNECT_S, left), min(READ_S, left)),
                 allow_redirects=False,  # it would take the key elsewhere
-                proxies=dict(self._proxies),
                 stream=True,
             )
             with closing(reply):
@@ -240,6 +237,11 @@ class CloudTransport:
             session.headers["User-Agent"] = "memoair-runtime"
             session.auth = _Bearer(self._identity.key)
             session.headers.update(headers)  # type: ignore[arg-type]  # bytes go out as they are
+            # The environment is asked here, once and not for each call. A cloud on this machine is reached directly,
+            # whatever stands before the others.
+            session.trust_env = False
+            if not _is_loopback(self._identity.base_url):
+                session.proxies = requests.utils.get_environ_proxies(self._identity.base_url)
             try:
                 adapter = _Adapter(pool_connections=1, pool_maxsize=1)
             except OSError as error:

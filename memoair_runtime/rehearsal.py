@@ -1,0 +1,126 @@
+"""A rehearsal: the whole way of a call, gone once before any caller rings, so that no runtime pays again for it.
+
+A process that forks others goes it before the first fork: what is imported, compiled and cached by then is shared.
+"""
+
+import gzip
+import json
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import attrs
+import msgspec
+
+from memoair_runtime.http.routes import PREFIX, Routes
+from memoair_runtime.lifecycle import Lifecycle
+from memoair_runtime.service import RuntimeService
+from memoair_runtime.settings import Settings
+from memoair_runtime.storage.lease import Lease
+from memoair_runtime.storage.user_folder import UserFolder
+
+_LONGEST_S = 5.0
+_USER = {"id": "up", "name": "Dana"}
+_A_CALL: tuple[tuple[str, dict[str, object]], ...] = (
+    ("session/start", {"workspaceId": "warm", "userId": "up", "metadata": {"user": _USER}}),
+    ("turn/after", {"turnId": "1", "userText": "When do you open on Monday?", "assistantText": "We open at nine."}),
+    ("turn/after", {"turnId": "2", "userText": "No, I said Tuesday.", "assistantText": "At ten."}),
+    ("search_memory", {"query": "When did I say that you open?"}),
+    ("sync/pull", {"deadlineMs": 1_000, "scopes": ["profile", "permanent"]}),
+    ("session/end", {"reason": "warm"}),
+    ("sync/flush", {"deadlineMs": 1_000}),
+)
+
+
+def rehearse(*, has_cloud: bool) -> None:
+    """Rehearse a call, with a talk with a cloud where runtimes will have one. Leaves no thread and no file."""
+    before = threading.active_count()
+    with tempfile.TemporaryDirectory(prefix="memoair-host-") as folder:
+        settings = Settings("warm", "up", Path(folder), cloud_base_url=None)
+        if not has_cloud:
+            _play(settings)
+        else:
+            from memoair_runtime.sync.transport import trust
+
+            with suppress(OSError):  # a runtime that needs it says what is wrong with it
+                trust()
+            with _audience() as url:
+                _play(attrs.evolve(settings, cloud_base_url=url, cloud_key="warm"))
+    deadline = time.monotonic() + _LONGEST_S
+    while threading.active_count() > before and time.monotonic() < deadline:
+        time.sleep(0.001)
+
+
+def _play(settings: Settings) -> None:
+    lease = Lease(UserFolder(settings.storage_root, settings.project_id, settings.user_id))
+    lease.take("", 0, None, None)
+    lifecycle = Lifecycle()
+    service = RuntimeService(settings, lifecycle)
+    service.load()
+    routes = Routes(service)
+    answers: list[object] = []
+    for path, body in _A_CALL:
+        routes.find("POST", f"{PREFIX}{path}").answer(msgspec.json.encode({"sessionId": "1", **body}), answers.append)
+    service.close(time.monotonic() + _LONGEST_S)
+    lifecycle.close()
+    lease.leave()
+
+
+class _Audience(BaseHTTPRequestHandler):
+    """A cloud that knows a little of one caller."""
+
+    protocol_version = "HTTP/1.1"
+    timeout = 1.0  # whoever goes without hanging up must not keep the host from its work
+
+    def do_GET(self) -> None:
+        """Tell what there is."""
+        self._answer(_told(self.path.partition("?")[0].rpartition("/")[2]))
+
+    def do_POST(self) -> None:
+        """Take what comes."""
+        sent = json.loads(gzip.decompress(self.rfile.read(int(self.headers["Content-Length"]))))
+        self._answer({"accepted": [each["eventId"] for each in sent["events"]], "duplicate": [], "rejected": []})
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+        """Say nothing."""
+
+    def _answer(self, body: dict[str, Any]) -> None:
+        content = json.dumps(body).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+
+@contextmanager
+def _audience() -> Iterator[str]:
+    with HTTPServer(("127.0.0.1", 0), _Audience) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.001})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def _told(what: str) -> dict[str, Any]:
+    from memoair_runtime.sync.answers import content_hash
+
+    if what == "bootstrap":
+        versions = {"profileVersion": 1, "permanentManifestVersion": 1, "orgManifestVersion": 0, "forgottenVersion": 0}
+        return {**versions, "syncToken": "warm"}
+    if what == "profile":
+        hash_ = content_hash(["", {}, "Dana", {}])
+        return {"version": 1, "contentHash": hash_, "summary": "", "attributes": {}, "name": "Dana", "metadata": {}}
+    at = "2026-03-02T09:30:00Z"
+    payload = {"turnId": "0", "userText": "Do you open on Sunday?", "assistantText": "We do not."}
+    event = {"eventId": "0", "type": "turn", "sessionId": "0", "seq": 1, "occurredAt": at, "payload": payload}
+    fact = {"id": "1", "kind": "preference", "text": "Likes to come on Tuesday.", "saidAt": at}
+    told = {"events": [event], "facts": [fact], "removed": []}
+    return {"mode": "snapshot", "version": 1, "more": False, "contentHash": content_hash(list(told.values())), **told}
