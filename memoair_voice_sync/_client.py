@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import memoair_voice_sync._arguments as check
 from memoair_voice_sync._caller import CallerCalls
 from memoair_voice_sync._cloud import CloudTransport
+from memoair_voice_sync._cloud_calls import CloudCalls
 from memoair_voice_sync._errors import MemoAirVoiceMemoryError
 from memoair_voice_sync._forks import forgets_in_child
 from memoair_voice_sync._handle import RuntimeHandle
@@ -22,8 +23,7 @@ from memoair_voice_sync._memory import DEFAULT_CLOUD_BASE_URL, DEFAULT_TIMEOUT_M
 from memoair_voice_sync._outbox import Outbox, UnsavedTurn
 from memoair_voice_sync._past_call import PastCall
 from memoair_voice_sync._pool import RuntimePool
-from memoair_voice_sync._refresh import refresh_caller, refresh_documents
-from memoair_voice_sync._results import IndexBuildResult, IndexLoadResult, SearchResult, degraded_result
+from memoair_voice_sync._results import IndexLoadResult, SearchResult, degraded_result
 from memoair_voice_sync._session import VoiceSessionSync
 from memoair_voice_sync._tool import DEFAULT_INTENT
 from memoair_voice_sync._user import User
@@ -41,7 +41,7 @@ _REFUSALS = frozenset(
 )
 
 
-class MemoAirVoiceClientSync:
+class MemoAirVoiceClientSync(CloudCalls):
     """Memory for all callers of one voice agent, from any thread of this process.
 
     Construct it once, pass ``user={"id", "name", "metadata"}`` with every call, and `close` it at the end or use it in
@@ -96,16 +96,16 @@ class MemoAirVoiceClientSync:
             repo=runtime_repo,
             cache_dir=check.path("runtime_cache_dir", runtime_cache_dir),
         )
-        self._pool = RuntimePool(
+        pool = RuntimePool(
             spec,
             max_concurrent_users=check.count("max_concurrent_users", max_concurrent_users),
             runtime_idle_ttl_s=check.seconds("runtime_idle_ttl_s", runtime_idle_ttl_s),
             runtime_port_range=check.port_range("runtime_port_range", runtime_port_range),
             runtime_memory_limit_mb=check.limit("runtime_memory_limit_mb", runtime_memory_limit_mb),
         )
-        self._calls = CallerCalls(self._project_id, org_only=org_only)
-        self._cloud = CloudTransport(spec.cloud_base_url, api_key, self._project_id, agent_id)
-        self._sees_documents = self._cloud.is_there and org_file is None
+        cloud = CloudTransport(spec.cloud_base_url, api_key, self._project_id, agent_id)
+        calls = CallerCalls(self._project_id, org_only=org_only)
+        super().__init__(cloud, pool, calls, runtimes_see_documents=cloud.is_there and org_file is None)
         self._outbox = Outbox(self._save_again, lambda error: error.code in _REFUSALS)
         self._counting = threading.Lock()
         self._degraded = self._saves_deferred = 0
@@ -241,40 +241,6 @@ class MemoAirVoiceClientSync:
         with self._handle(caller) as handle:
             return self._calls.keep_past(handle, caller, call, deadline)
 
-    def create_index(
-        self, name: str, documents: list[dict[str, Any]], *, metadata: dict[str, Any] | None = None
-    ) -> IndexBuildResult:
-        """Build an index of the organisation's documents in the cloud, or append to it.
-
-        ``documents`` are ``{"id", "text", "metadata"}``, at most 100 and 1 MB a call; one whose id is known replaces
-        the old one. ``metadata`` is attached to each. The runtimes of this client find them when this returns, those of
-        others within half a minute. Raises `MemoAirVoiceMemoryError`: ``cloud.batch_too_large`` (413) without a round
-        trip, else what the cloud says, after some tries where trying again may help.
-        """
-        built = self._cloud.create_index(name, documents, metadata)
-        self._refresh_documents()
-        return built
-
-    def list_indexes(self) -> list[dict[str, Any]]:
-        """All indexes of the project, as the cloud tells of them: ``name``, ``version``, ``chunkCount``, ..."""
-        return self._cloud.list_indexes()
-
-    def get_index(self, name: str) -> dict[str, Any]:
-        """One index, as the cloud tells of it."""
-        return self._cloud.get_index(name)
-
-    def delete_index(self, name: str) -> dict[str, Any]:
-        """Delete an index with all its documents."""
-        deleted = self._cloud.delete_index(name)
-        self._refresh_documents()
-        return deleted
-
-    def delete_document(self, name: str, document_id: str) -> dict[str, Any]:
-        """Delete one document of an index."""
-        deleted = self._cloud.delete_document(name, document_id)
-        self._refresh_documents()
-        return deleted
-
     def forget_user(
         self, *, user: Mapping[str, Any] | None = None, user_id: str | None = None, timeout_s: float = _FORGET_S
     ) -> dict[str, Any]:
@@ -294,54 +260,6 @@ class MemoAirVoiceClientSync:
                 local = self._calls.forget(handle, told.get("forgottenAt"), time.monotonic() + deadline)
         self._outbox.drop(caller)
         return {"user_id": caller.id, "removed": {"cloud": told.get("removed"), "local": local}}
-
-    def list_memories(
-        self, *, user: Mapping[str, Any] | None = None, user_id: str | None = None, history: bool = False
-    ) -> list[dict[str, Any]]:
-        """What the cloud knows of a caller: ``memoryId``, ``kind``, ``text``, ``saidAt``, ... of each memory.
-
-        With ``history`` also what held once and holds no longer.
-        """
-        return self._cloud.list_memories(User.of(user, user_id).id, history=history)
-
-    def update_memory(
-        self,
-        memory_id: str,
-        *,
-        user: Mapping[str, Any] | None = None,
-        user_id: str | None = None,
-        text: str | None = None,
-        value: str | None = None,
-        holds_from: str | None = None,
-        holds_until: str | None = None,
-    ) -> dict[str, Any]:
-        """Correct something that the cloud knows of a caller, and return it; days are ``YYYY-MM-DD``."""
-        caller = User.of(user, user_id)
-        told = {"text": text, "value": value, "holdsFrom": holds_from, "holdsUntil": holds_until}
-        changes = {name: check.text(name, each) for name, each in told.items() if each is not None}
-        if not changes:
-            raise ValueError("text, value, holds_from or holds_until says what to change; none is given")
-        memory = self._cloud.update_memory(caller.id, memory_id, changes)
-        refresh_caller(self._pool, self._calls, caller.id)
-        return memory
-
-    def delete_memory(
-        self, memory_id: str, *, user: Mapping[str, Any] | None = None, user_id: str | None = None
-    ) -> dict[str, Any]:
-        """Delete something that the cloud knows of a caller; it is not learned again from what he said."""
-        caller = User.of(user, user_id)
-        deleted = self._cloud.delete_memory(caller.id, memory_id)
-        refresh_caller(self._pool, self._calls, caller.id)
-        return deleted
-
-    def memory_history(
-        self, memory_id: str, *, user: Mapping[str, Any] | None = None, user_id: str | None = None
-    ) -> list[dict[str, Any]]:
-        """What became of something that the cloud knows: ``at``, ``action``, ``by``, ``text``, ``value`` for each step.
-
-        The oldest comes first.
-        """
-        return self._cloud.memory_history(User.of(user, user_id).id, memory_id)
 
     def stats(self) -> dict[str, Any]:
         """What the client holds and does.
@@ -388,10 +306,6 @@ class MemoAirVoiceClientSync:
         if caller.id == ORG_ONLY_USER and not self._org_only:
             raise ValueError(f"{ORG_ONLY_USER} is no caller: the runtime for the organisation's documents is called so")
         return ORG_ONLY_USER if self._org_only else caller.id
-
-    def _refresh_documents(self) -> None:
-        if self._sees_documents:
-            refresh_documents(self._pool, self._calls)
 
     def _save_again(self, unsaved: UnsavedTurn) -> None:
         with self._handle(unsaved.user) as handle:
