@@ -1,0 +1,172 @@
+"""Two machines and a real cloud, through the SDK: what one is told the other recalls, and both forget."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from support.clients import clients_over, recall
+from support.clouds import Client, RunningCloud, running
+from support.waiting import eventually
+
+from memoair_index.static_model import default_model
+from memoair_voice_sync import MemoAirVoiceClientSync
+
+ADA = {"id": "ada/../Zoë", "name": "Ada"}
+SECRET = "zanzibarplum"
+
+
+@pytest.fixture(scope="module")
+def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCloud]:
+    """A server with somebody who works behind it."""
+    default_model()
+    folder = tmp_path_factory.mktemp("cloud")
+    with running(f"sqlite:///{folder / 'cloud.db'}", folder) as cloud, _worker(cloud):
+        yield cloud
+
+
+@contextmanager
+def _worker(cloud: RunningCloud) -> Iterator[None]:
+    ended = threading.Event()
+
+    def work() -> None:
+        while not ended.wait(0.05):
+            cloud.work()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    yield
+    ended.set()
+    thread.join()
+
+
+@pytest.fixture
+def tenant(cloud: RunningCloud) -> Client:
+    return cloud.tenant()
+
+
+@pytest.fixture
+def identity(cloud: RunningCloud, tenant: Client) -> dict[str, Any]:
+    """As whom a client comes, and to which cloud."""
+    return {
+        "api_key": tenant.key,
+        "project_id": tenant.identity["project"],
+        "agent_id": tenant.identity["agent"],
+        "cloud_base_url": cloud.url,
+    }
+
+
+@pytest.fixture
+def machines(
+    identity: dict[str, Any], tmp_path: Path
+) -> Iterator[tuple[MemoAirVoiceClientSync, MemoAirVoiceClientSync]]:
+    """A client on each of two machines, which have nothing but the cloud in common."""
+    process = psutil.Process()  # the server in it keeps connections to its database, so only processes are counted
+    children = set(process.children())
+    with clients_over(tmp_path / "A") as new_a, clients_over(tmp_path / "B") as new_b:
+        yield new_a(**identity), new_b(**identity)
+    eventually(lambda: set(process.children()) <= children)
+
+
+def files_with(root: Path, words: str) -> list[str]:
+    return [path.name for path in root.rglob("*") if path.is_file() and words.encode() in path.read_bytes()]
+
+
+def runtime_of(client: MemoAirVoiceClientSync) -> dict[str, Any]:
+    [told] = [each for each in client.stats()["runtimes"] if each["user_id"] == ADA["id"]]
+    return dict(told)
+
+
+def test_what_is_told_on_one_machine_is_recalled_on_another_and_forgotten_on_both(
+    machines: tuple[MemoAirVoiceClientSync, MemoAirVoiceClientSync], identity: dict[str, Any], tmp_path: Path
+) -> None:
+    here, there = machines
+    here.load_index(user=ADA)
+    here.save_response(user=ADA, user_text="I'm allergic to strapping tape.", assistant_text="I will note that.")
+    here.save_response(user=ADA, user_text=f"And the word is {SECRET}.", assistant_text="Fine.")
+    here.close()  # which ends the call
+    eventually(lambda: there.list_memories(user=ADA), 20)
+
+    loaded = there.load_index(user=ADA)
+    assert loaded.permanent_manifest_version
+    assert loaded.profile_version
+    found = there.search_memory("Which tape am I allergic to?", user=ADA, timeout_ms=5_000)
+    assert {hit["source"]["kind"] for hit in found.permanent} == {"turn", "fact"}
+    assert "Ada: I'm allergic to strapping tape." in found.contextText
+    assert "Name: Ada" in found.contextText
+    assert SECRET in recall(there, ADA["id"], "What is the word?").contextText
+    [memory] = [each for each in there.list_memories(user=ADA) if "tape" in each["text"]]
+    there.update_memory(memory["memoryId"], user=ADA, text="Is allergic to parcel tape.")
+    texts = [hit["text"] for hit in recall(there, ADA["id"], "allergic tape").permanent]
+    assert "Is allergic to parcel tape." in texts
+    assert memory["text"] not in texts
+    there.delete_memory(memory["memoryId"], user=ADA)
+    assert "parcel tape" not in recall(there, ADA["id"], "allergic tape").contextText
+
+    assert files_with(tmp_path / "A", SECRET)
+    assert files_with(tmp_path / "B", SECRET)
+    removed = there.forget_user(user=ADA)["removed"]
+    assert removed["cloud"]["events"] >= 3
+    assert removed["local"]["turns"] == 2
+    assert files_with(tmp_path / "B", SECRET) == []
+    assert SECRET not in recall(there, ADA["id"], "What is the word?").contextText
+    with clients_over(tmp_path / "A") as new:
+        again = new(**identity)
+        again.load_index(user_id="bob")  # another caller of the project on that machine
+        eventually(lambda: files_with(tmp_path / "A", SECRET) == [])
+        again.load_index(user=ADA)
+        assert SECRET not in recall(again, ADA["id"], "What is the word?").contextText
+        again.save_response(user=ADA, user_text="I have come back.", assistant_text="Welcome.")
+    there.close()
+    with clients_over(tmp_path / "B") as new:
+        back = new(**identity)
+        back.load_index(user=ADA)
+        assert "I have come back" in recall(back, ADA["id"], "Who has come back?").contextText
+    assert files_with(tmp_path / "A", "I have come back.")
+
+
+def test_the_reference_example_finds_what_it_has_just_indexed_on_either_machine(
+    machines: tuple[MemoAirVoiceClientSync, MemoAirVoiceClientSync], tmp_path: Path
+) -> None:
+    here, there = machines
+    documents = [
+        {"id": "returns", "text": "Returns accepted within 30 days with a receipt.", "metadata": {"topic": "returns"}},
+        {"id": "shipping", "text": "Express ships in 1-2 business days.", "metadata": {"topic": "shipping"}},
+    ]
+    here.create_index("agent-memory", documents)
+    user = {"id": "caller_42", "name": "Alex"}
+    found = here.search_memory("How long do I have to return something?", user=user, timeout_ms=5_000)
+    assert (found.org[0]["id"], found.org[0]["metadata"]) == ("returns", {"topic": "returns"})
+    assert "within 30 days" in found.contextText
+    there.load_index(user=user)
+    assert recall(there, "caller_42", "How long do I have to return something?").org[0]["id"] == "returns"
+
+    here.create_index("agent-memory", [{"id": "hours", "text": "We open at nine on weekdays."}])
+    there.load_index(user=user)
+    opens = lambda: recall(there, "caller_42", "When do you open on weekdays?").org[0]["id"]  # noqa: E731
+    assert opens() != "hours", "it asks now and then"
+    there._refresh_documents()
+    assert opens() == "hours"
+    here.delete_index("agent-memory")
+    assert recall(here, "caller_42", "return something").org == []
+
+
+def test_an_outage_costs_no_word(identity: dict[str, Any], tenant: Client, tmp_path: Path) -> None:
+    with clients_over(tmp_path / "A") as new:
+        client = new(**{**identity, "cloud_base_url": "http://127.0.0.1:9"})  # nobody listens there
+        client.load_index(user=ADA)
+        assert client.save_response(user=ADA, user_text="The boots are red.", assistant_text="They are.")
+        assert runtime_of(client)["unsynced_events"] == 2
+    with clients_over(tmp_path / "A") as new:
+        client = new(**identity)
+        client.load_index(user=ADA)
+        eventually(lambda: runtime_of(client)["unsynced_events"] == 0)
+        [told] = tenant.ok("GET", "/v1/voice-sdk/users")["users"]
+        assert (told["userId"], told["name"], told["sessionCount"]) == (ADA["id"], "Ada", 2)
+    with clients_over(tmp_path / "B") as new:
+        there = new(**identity)
+        there.load_index(user=ADA)
+        assert "boots are red" in recall(there, ADA["id"], "What colour are the boots?").contextText
