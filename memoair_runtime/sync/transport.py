@@ -257,10 +257,15 @@ class CloudTransport:
         if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES or status == HTTPStatus.NOT_MODIFIED:
             return
         retry_after_s = _retry_after_s(reply.headers.get("Retry-After"))
-        message = f"the cloud answered {status} {_code(self._content(reply, deadline))}".rstrip()
+        code = _code(self._content(reply, deadline))
+        message = f"the cloud answered {status} {code}".rstrip()
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _PASSING:
             raise CloudFailure(FailureKind.PASSING, message, status=status, retry_after_s=retry_after_s)
-        kind = FailureKind.UNFIT if has_content and status in _UNFIT else FailureKind.REFUSED
+        kind = FailureKind.REFUSED
+        if has_content and status in _UNFIT:
+            # What stands between us and the cloud may find fault with a request, too, and must not have the last word
+            # about what was said; unless it is too much for it, which will not pass.
+            kind = FailureKind.UNFIT if code or status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE else FailureKind.PASSING
         raise CloudFailure(kind, message, status=status)
 
     def _content(self, reply: requests.Response, deadline: float) -> bytes:

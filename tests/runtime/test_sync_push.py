@@ -159,6 +159,8 @@ def test_the_end_of_a_call_is_sent_at_once(cloud: ScriptedCloud, root: Path, mon
         answers_half,
         answers(500),
         answers(502, b"<html>"),
+        answers(400, b"<html>"),  # which is not the cloud's, but of somebody in between
+        answers(422, b"<html>"),
         answers(200, b"no json"),
         answers(200, {"accepted": []}),
         answers(200, {"accepted": ["strangers"], "duplicate": [], "rejected": []}),
