@@ -5,8 +5,7 @@ more than was sent; so each cursor has a mark of the log it was in, and one that
 """
 
 import zlib
-from collections.abc import Mapping
-from collections.abc import Set as AbstractSet
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -81,10 +80,13 @@ class Cursors:
         """A session's cursor."""
         return self._sessions.get(session_id, START)
 
-    def set(self, moved: Mapping[str, Cursor], known: AbstractSet[str] | None = None) -> None:
-        """Move cursors, and keep only those of sessions that are ``known``; raises OSError where the disk refuses."""
-        kept = {each: cursor for each, cursor in self._sessions.items() if known is None or each in known}
-        self._sessions = {**kept, **moved}
+    def set(self, moved: Mapping[str, Cursor], is_there: Callable[[str], bool]) -> None:
+        """Move cursors, and let go of those of sessions that are there no more; raises OSError where the disk refuses.
+
+        In this process they have moved in any case.
+        """
+        cursors = {**self._sessions, **moved}
+        self._sessions = {session_id: cursor for session_id, cursor in cursors.items() if is_there(session_id)}
         write_file(self._path, msgspec.json.encode(_File(self._cloud, self._sessions)), durable=False)
         self._stamp = self._stat()
 

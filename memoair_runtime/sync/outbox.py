@@ -14,7 +14,7 @@ import attrs
 
 from memoair_runtime.storage.cursors import MARK_BYTES, START, Cursor, Cursors, mark_of
 from memoair_runtime.storage.events import Event, from_line
-from memoair_runtime.storage.user_folder import LogStamp, UserFolder
+from memoair_runtime.storage.user_folder import UserFolder
 
 # What the cloud takes at once; in bytes a quarter of it, so that a slow line is not kept busy for a minute by one call.
 MOST_EVENTS = 500
@@ -114,7 +114,7 @@ class Outbox:
         room, events = MOST_BYTES, most_events
         for session_id in waiting:
             begin, marks[session_id] = self._begin(session_id)
-            for line in _lines(self._folder.session(session_id).log, session_id, begin):
+            for line in _lines(self._log(session_id), session_id, begin):
                 if lines and line.event_id is not None and (len(line.content) > room or not events):
                     return Batch(tuple(lines), marks)
                 lines.append(line)
@@ -125,7 +125,7 @@ class Outbox:
     def settle(self, batch: Batch, settled: AbstractSet[str]) -> int:
         """Move the cursors over the events that are done with, as far as none is left out; return over how many.
 
-        Raises OSError where the disk refuses: then they are sent again.
+        Raises OSError where the disk refuses: then the next process sends them again.
         """
         moved: dict[str, Cursor] = {}
         stuck: set[str] = set()
@@ -136,12 +136,13 @@ class Outbox:
             if line.session_id not in stuck:
                 moved[line.session_id] = Cursor(line.end, batch.marks[line.session_id])
                 passed += line.event_id is not None
-        if moved:
-            known = dict(self._folder.session_logs())
-            dated = {each: _dated(cursor, known[each]) for each, cursor in moved.items() if each in known}
-            self._cursors.set(dated, known.keys())
-        for session_id in moved:
-            self._count(session_id, [])
+        try:
+            if moved:
+                dated = {each: _dated(cursor, self._log(each)) for each, cursor in moved.items()}
+                self._cursors.set(dated, lambda session_id: self._log(session_id).exists())
+        finally:
+            for session_id in moved:
+                self._count(session_id, [])
         return passed
 
     def forget(self) -> None:
@@ -154,9 +155,12 @@ class Outbox:
         """Send everything again: the cloud has lost what it had. Raises OSError."""
         self._cursors.rewind()
 
+    def _log(self, session_id: str) -> Path:
+        return self._folder.session(session_id).log
+
     def _count(self, session_id: str, moments: list[float]) -> None:
         begin, _ = self._begin(session_id)
-        events = _count_lines(self._folder.session(session_id).log, begin)
+        events = _count_lines(self._log(session_id), begin)
         with self._lock:
             known = self._unsent.pop(session_id, None)
             if events:
@@ -167,16 +171,20 @@ class Outbox:
         """Where to go on in a log, and its mark; at its beginning where the cursor was in another one."""
         cursor = self._cursors.get(session_id)
         try:
-            with self._folder.session(session_id).log.open("rb") as file:
+            with self._log(session_id).open("rb") as file:
                 mark, size = mark_of(file.read(MARK_BYTES)), os.fstat(file.fileno()).st_size
         except OSError:
             return 0, START.mark
         return (cursor.offset if cursor.mark == mark and cursor.offset <= size else 0), mark
 
 
-def _dated(cursor: Cursor, stamp: LogStamp) -> Cursor:
+def _dated(cursor: Cursor, log: Path) -> Cursor:
     """The cursor with the time of the log, where it stands at its end."""
-    return Cursor(cursor.offset, cursor.mark, stamp[0]) if stamp[1] == cursor.offset else cursor
+    try:
+        state = log.stat()
+    except OSError:
+        return cursor
+    return Cursor(cursor.offset, cursor.mark, state.st_mtime_ns) if state.st_size == cursor.offset else cursor
 
 
 def _lines(path: Path, session_id: str, begin: int) -> Iterator[Line]:

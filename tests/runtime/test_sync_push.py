@@ -148,6 +148,31 @@ def test_the_end_of_a_call_is_sent_at_once(cloud: ScriptedCloud, root: Path, mon
         eventually(lambda: [event["type"] for event in cloud.pushed()][-1:] == ["session_end"])
 
 
+def test_a_disk_that_takes_no_cursors_is_not_tried_without_end(cloud: ScriptedCloud, root: Path) -> None:
+    with device(cloud, root) as runtime:
+        runtime.save("t1", "One.")
+        runtime.flush()
+        in_the_way = user_folder(root).outbox.with_name("outbox.json.tmp")
+        in_the_way.mkdir()
+        runtime.save("t2", "Two.")
+        runtime.waits_for_state("retrying")
+        eventually(lambda: runtime.sync["unsynced"] == 0)
+        in_the_way.rmdir()
+        runtime.save("t3", "Three.")
+        cloud.waits_for_turns("One.", "Two.", "Three.")
+    assert len(pushes(cloud)) == 3
+
+
+def test_a_session_whose_folder_has_lost_its_id_is_sent_once(cloud: ScriptedCloud, root: Path) -> None:
+    session_id = "s" * 200
+    with device(cloud, root) as runtime:
+        for number in range(3):
+            runtime.save(f"t{number}", f"Turn {number}.", session_id=session_id)
+            assert runtime.flush() == {"status": "ok", "pending": 0}
+            (user_folder(root).session(session_id).path / "id.txt").unlink(missing_ok=True)
+    assert [len(each) for each in pushes(cloud)] == [2, 1, 1]
+
+
 # What the cloud does
 
 
