@@ -82,6 +82,7 @@ class _Stored:
     version: int
     events: list[Event]
     facts: list[Fact]
+    last: bytes  # its last line
 
 
 _encode = msgspec.json.Encoder().encode
@@ -112,19 +113,22 @@ class CloudCopy:
         self.facts: dict[str, Fact] = {}
         self._file = 0  # its number on the disk
         self._end = 0  # of the last whole page
+        self._last = b""  # the line before it
         self._head_end = 0
 
     def catch_up(self) -> Change:
         """Read what other processes wrote since the last look, or everything; raises OSError."""
         content, number = b"", 0
         with suppress(FileNotFoundError), self._path.open("rb") as file:
-            state = os.fstat(file.fileno())
-            if state.st_ino == self._file and state.st_size == self._end:
-                return NO_CHANGE
-            if state.st_ino == self._file and state.st_size > self._end and self.name is not None:
-                file.seek(self._end)
-                return self._read_on(file.read(), dict(self.facts))
-            content, number = file.read(), state.st_ino
+            number = os.fstat(file.fileno()).st_ino
+            if number == self._file and self.name is not None:
+                file.seek(self._end - len(self._last))
+                content = file.read()
+                # The number alone proves nothing: a file that was replaced twice may have that of the first one again.
+                if content.startswith(self._last):
+                    return self._read_on(content[len(self._last) :], dict(self.facts))
+                file.seek(0)
+            content = file.read()
         before = self.facts
         self._begin_anew()
         self._file = number
@@ -143,7 +147,7 @@ class CloudCopy:
             self._rewrite(page, events)
         else:
             lines = _lines(events, facts)
-            self._write(lines + _version_line(page.version, lines))
+            self._write(lines, _version_line(page.version, lines))
             self.events += len(events)
         self._learn(page.version, facts, page.removed)
         return Change(events, facts, [each for each in page.removed if each in before])
@@ -175,7 +179,7 @@ class CloudCopy:
             events += page.events
             self.events += len(page.events)
             self._learn(page.version, page.facts, ())
-            self._end = start + page.end
+            self._end, self._last = start + page.end, page.last
         if self.version is None:
             self.name = None  # a head alone is as good as nothing
         facts = [fact for fact in self.facts.values() if before.get(fact.id) != fact]
@@ -187,7 +191,8 @@ class CloudCopy:
             self.facts.pop(fact_id, None)
         self.facts.update((fact.id, fact) for fact in facts)
 
-    def _write(self, content: bytes) -> None:
+    def _write(self, lines: bytes, last: bytes) -> None:
+        content = lines + last
         descriptor = os.open(self._path, _FLAGS)
         try:
             os.ftruncate(descriptor, self._end)  # half a page may stand there
@@ -197,7 +202,7 @@ class CloudCopy:
                 raise OSError(f"{len(content) - written} bytes were not taken")
         finally:
             os.close(descriptor)
-        self._end += len(content)
+        self._end, self._last = self._end + len(content), last
 
     def _rewrite(self, page: Page, events: list[Event]) -> None:
         """Make the file of what stands after a page."""
@@ -207,11 +212,12 @@ class CloudCopy:
         name = self.name or uuid.uuid4().hex
         head = _encode(_Line(copy=name, cloud=self._cloud)) + b"\n"
         lines = _lines(kept, list(standing.values()))
-        content = head + lines + _version_line(page.version, lines)
+        last = _version_line(page.version, lines)
+        content = head + lines + last
         write_file(self._path, content, durable=False)
         self.name, self.events = name, len(kept)
         self._file = self._path.stat().st_ino
-        self._head_end, self._end = len(head), len(content)
+        self._head_end, self._end, self._last = len(head), len(content), last
 
     def _stored(self) -> Iterator[_Stored]:
         if self.name is None:
@@ -234,7 +240,7 @@ def _pages(content: bytes) -> Iterator[_Stored]:
         if line.version is not None:
             if zlib.crc32(content[begin:at]) != line.crc:
                 return
-            yield _Stored(end, line.version, events, facts)
+            yield _Stored(end, line.version, events, facts, content[at:end])
             events, facts, begin = [], [], end
         elif line.event is not None:
             events.append(line.event)

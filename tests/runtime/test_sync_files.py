@@ -120,6 +120,18 @@ def test_a_copy_that_another_process_writes_is_read_on_or_read_anew(tmp_path: Pa
     assert ours.version is None
 
 
+def test_a_copy_in_place_of_the_one_that_was_read_is_read_anew_also_under_its_number(tmp_path: Path) -> None:
+    path = tmp_path / "cloud.jsonl"
+    ours, theirs = CloudCopy(path, CLOUD), CloudCopy(tmp_path / "other.jsonl", CLOUD)
+    for version, said in enumerate(["One.", "Another one.", "Two."], 1):  # longer, and as long
+        theirs.replace(Page(version, [event(version)], [fact(1, said)]))
+        path.write_bytes((tmp_path / "other.jsonl").read_bytes())  # as a system does that gives numbers again at once
+        change = ours.catch_up()
+        assert (ours.version, ours.facts["f1"].text) == (version, said)
+        assert [each.event_id for each in change.events] == [event(version).event_id]
+    assert ours.catch_up() == NO_CHANGE
+
+
 @pytest.mark.parametrize(
     "content", [b"", b"\n", b"{}\n", b'{"copy": "x", "cloud": "another"}\n{"version": 1}\n', b"\xff"]
 )
