@@ -260,7 +260,7 @@ class CloudSync:
                 self._pull_at = max(self._standing.paused_until, now)
                 wishes = list(self._wishes)  # a push would fail as well
             else:
-                self._has_pulled |= scopes == ALL_SCOPES
+                self._has_pulled |= is_whole and scopes == ALL_SCOPES
                 if is_due:
                     jitter = random.uniform(1 - _JITTER, 1 + _JITTER)
                     self._pull_at = now + (self._interval_s * jitter if is_whole else BUSY_PAUSE_S)

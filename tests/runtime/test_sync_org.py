@@ -14,6 +14,7 @@ from support.waiting import eventually
 
 from memoair_index import Index, documents_of
 from memoair_runtime.storage.project_folder import ProjectFolder
+from memoair_runtime.storage.role import Role
 from memoair_runtime.sync import org_pull
 
 pytestmark = pytest.mark.usefixtures("short_pauses")
@@ -209,6 +210,20 @@ def test_one_runtime_pulls_for_all_and_the_others_notice(cloud: ScriptedCloud, b
             thread.join()
         assert [hits(runtime, "cafe") for runtime in runtimes] == [["cafe"]] * 4, "at once, wherever it was asked for"
         assert asked(cloud).count("since=3") == 1
+
+
+def test_who_waits_for_another_process_has_not_pulled(cloud: ScriptedCloud, root: Path) -> None:
+    folder = ProjectFolder(root, PROJECT)
+    folder.create()
+    other = Role(folder.role("org-sync"))
+    assert other.take()
+    cloud.put(("hours", "We open at nine."))
+    with device(cloud, root, is_calm=False) as runtime:
+        eventually(lambda: len(cloud.asked("bootstrap")) > 2)
+        assert (runtime.sync["state"], runtime.sync["hasPulled"]) == ("ok", False)
+        other.leave()
+        runtime.waits_for_first_pull()
+        assert runtime.found("When do you open?", "org") == ["We open at nine."]
 
 
 def test_with_a_file_of_documents_nothing_is_pulled(
