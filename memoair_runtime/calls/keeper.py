@@ -190,10 +190,11 @@ class Keeper:
                 self._cloud.take_profile(profile)
 
     def tidy(self) -> None:
-        """While nobody is calling, see that no file holds what stands no longer."""
+        """After a pull, see that the next start need not read it all again, and, while nobody is calling, that no file
+        holds what stands no longer.
+        """
         with self._reading:
-            if not self.sessions.active():
-                self._file.write_if_due(self.sessions.stamps(), is_quiet=True)
+            self._file.write_if_due(self.sessions.stamps(), is_quiet=not self.sessions.active())
 
     def forget(self, deadline: float, before: datetime | None = None) -> Erased:
         """Forget the caller on this machine, or what he said in calls that began ``before`` a moment.

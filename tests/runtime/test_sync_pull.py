@@ -109,6 +109,15 @@ def test_a_device_that_was_away_catches_up_page_by_page(cloud: ScriptedCloud, ro
     assert len(asked(cloud, "permanent")) == 9
 
 
+def test_what_a_pull_has_brought_need_not_be_read_again_by_the_next_start(cloud: ScriptedCloud, root: Path) -> None:
+    for number in range(500):
+        cloud.tell(elsewhere(f"e-{number}", f"Parcel {number}."))
+    with device(cloud, root, is_calm=False) as runtime:
+        runtime.start("now")  # somebody is calling
+        runtime.waits_for_first_pull()
+    assert user_folder(root).indexes()
+
+
 # Facts and profile
 
 
