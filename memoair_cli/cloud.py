@@ -94,23 +94,6 @@ def worker(database_url: DatabaseUrl = None, blob_url: BlobUrl = None) -> None:
     work(settings)
 
 
-@app.command()
-def retry(database_url: DatabaseUrl = None) -> None:
-    """Let what was given up be tried again: calls to learn from, index files to build. `memoair doctor` shows it."""
-    settings = _settings(database_url=database_url)
-    from memoair_cloud.database.engine import make_engine
-    from memoair_cloud.database.migrate import migrate
-    from memoair_cloud.operations import revive
-
-    engine = make_engine(settings.database_url)
-    try:
-        migrate(engine)
-        count = revive(engine)
-    finally:
-        engine.dispose()
-    typer.echo(f"{count} tried again")
-
-
 @contextmanager
 def _accounts(database_url: str | None) -> Iterator["Accounts"]:
     """The accounts of a database, which is brought up to date."""

@@ -26,9 +26,14 @@ def needed(value: str, variable: str, code: int = 1) -> str:
 def key_of(value: str, code: int = 1) -> str:
     """The API key, or the end of the command where it is none. It is never shown."""
     key = needed(value.strip(), "MEMOAIR_API_KEY", code)
-    if not (key.isascii() and key.isprintable() and " " not in key):
+    if not is_key(key):
         end("MEMOAIR_API_KEY holds a character that no key has", code)
     return key
+
+
+def is_key(value: str) -> bool:
+    """Whether a header could carry the value as a key; none at all is no wrong one."""
+    return value.isascii() and " " not in value and value.isprintable()
 
 
 def storage_root(named: Path | None) -> Path:

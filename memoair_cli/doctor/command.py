@@ -17,7 +17,7 @@ from memoair_cli.doctor.serving import check_server
 from memoair_cli.doctor.starting import check_start
 from memoair_cli.doctor.storage import check_storage
 from memoair_cli.doctor.variables import check_variables
-from memoair_cli.identity import CLOUD, AgentId, ApiKey, BaseUrl, ProjectId, storage_root
+from memoair_cli.identity import CLOUD, AgentId, ApiKey, BaseUrl, ProjectId, end, storage_root
 
 # In the order in which one thing needs the other.
 _CHECKS: tuple[Check, ...] = (
@@ -44,15 +44,24 @@ def doctor(
     agent: AgentId = "",
     api_key: ApiKey = "",
     base_url: BaseUrl = CLOUD,
-    database_url: Annotated[Text, typer.Option(help="Look at a server's database, too.")] = None,
-    blob_url: Annotated[Text, typer.Option(help="The server's store of index files.")] = None,
+    database_url: Annotated[
+        Text, typer.Option(envvar="MEMOAIR_CLOUD_DATABASE_URL", help="Look at a server's database and store, too.")
+    ] = None,
+    blob_url: Annotated[
+        Text, typer.Option(envvar="MEMOAIR_CLOUD_BLOB_URL", help="The server's store of index files.")
+    ] = None,
+    revive: Annotated[
+        bool, typer.Option("--revive", help="Let the server try again what it has given up; nothing else is changed.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
     """Look for what is wrong on this machine, and say how to mend it.
 
     Starts a runtime over a folder that is thrown away, looks at the storage root and what lies in it, and asks the
-    cloud that is set. Nothing is changed. Ends with 1 if anything is wrong.
+    cloud that is set. Nothing is changed. Ends with 1 if anything is wrong, 2 for options that can't be.
     """
+    if revive and database_url is None:
+        end("--revive needs a server's database: --database-url or MEMOAIR_CLOUD_DATABASE_URL", code=2)
     surroundings = Surroundings(
         storage_root=storage_root(storage),
         base_url=base_url,
@@ -61,6 +70,7 @@ def doctor(
         agent_id=agent,
         database_url=database_url,
         blob_url=blob_url,
+        revives=revive,
     )
     console = Console(highlight=False)
     findings = []

@@ -27,7 +27,7 @@ class Finding:
 
 @attrs.frozen
 class Surroundings:
-    """What is looked at. ``database_url`` is of a server that is run here."""
+    """What is looked at. ``database_url`` is of a server that is run here; ``revives``: try again what it gave up."""
 
     storage_root: Path
     base_url: str
@@ -36,6 +36,7 @@ class Surroundings:
     agent_id: str
     database_url: str | None = attrs.field(repr=False)
     blob_url: str | None = attrs.field(repr=False)
+    revives: bool = False
 
 
 Check = Callable[[Surroundings], Iterator[Finding]]

@@ -1,7 +1,9 @@
 """What lies in the storage root: who is served, what has not been sent, what a cloud refused. Counts only."""
 
 import json
+import os
 import time
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +21,7 @@ _MOST_CALLS = 50_000
 # Events are sent within seconds while a caller's runtime lives. What is older waits for his next call, or for a cloud.
 _LONG_S = 3_600.0
 _BLOCK = 1 << 20
+_MARK_BYTES = 48  # of a log's beginning, by whose CRC-32 its cursor in outbox.json is known
 
 _read_lease = msgspec.json.Decoder(Holder).decode
 
@@ -60,7 +63,7 @@ def _told(check: str, project: _Project) -> Iterator[Finding]:
     yield ok(check, f"{some(project.callers, 'caller')}, {some(project.calls, 'call')}; {leases}")
     if project.refused:
         codes = ", ".join(f"{code} {count:,}" for code, count in project.refused.most_common(5))
-        remedy = "they are kept here and never sent again; refused.jsonl in the caller's folder says which events"
+        remedy = "they stay here; refused.jsonl in a caller's folder names them: see to it, then remove that file"
         yield problem(check, f"the cloud refused {some(project.refused.total(), 'event')} for good ({codes})", remedy)
     if not project.sends:
         yield note(check, "nothing was ever sent to a cloud from here")
@@ -99,17 +102,19 @@ def _count_lease(path: Path, project: _Project) -> None:
 
 
 def _count_refused(path: Path, project: _Project) -> None:
+    codes: dict[str, str] = {}  # by event: one that was refused before a crash, and again after it, is one
     try:
         with path.open("rb") as lines:
-            for line in lines:
+            for number, line in enumerate(lines):
                 told = _parsed(line)
-                project.refused[str(told.get("code", "unknown"))] += 1
+                codes[str(told.get("eventId", number))] = str(told.get("code", "unknown"))
     except OSError:
         pass
+    project.refused.update(codes.values())
 
 
 def _cursors(path: Path) -> dict[str, Any] | None:
-    """How many bytes of each log were sent, by session; None where nothing was ever sent."""
+    """How far each log was sent, by session: a count of bytes, and the mark of that log. None: nothing ever was."""
     try:
         sessions = _parsed(path.read_bytes()).get("sessions")
     except OSError:
@@ -121,10 +126,8 @@ def _count_call(folder: Path, sent: dict[str, Any], project: _Project) -> None:
     log = folder / "session.jsonl"
     try:
         written_at = log.stat().st_mtime
-        cursor = sent.get(identifier_of(folder) or "")
-        offset = int(cursor[0]) if isinstance(cursor, list) and cursor else 0
-        unsent = _lines_behind(log, offset)
-    except (OSError, ValueError, TypeError):
+        unsent = _lines_behind(log, sent.get(identifier_of(folder) or ""))
+    except OSError:
         return  # a folder that holds no log yet, or one that is being removed
     project.calls += 1
     if unsent:
@@ -132,13 +135,21 @@ def _count_call(folder: Path, sent: dict[str, Any], project: _Project) -> None:
         project.unsent_since = min(project.unsent_since or written_at, written_at)
 
 
-def _lines_behind(log: Path, offset: int) -> int:
+def _lines_behind(log: Path, cursor: object) -> int:
+    """How many whole lines stand behind a cursor; behind one that is of another log, all of them do."""
     with log.open("rb") as file:
-        file.seek(offset)
+        mark, size = zlib.crc32(file.read(_MARK_BYTES)), os.fstat(file.fileno()).st_size
+        file.seek(_offset(cursor, mark, size))
         count = 0
         while block := file.read(_BLOCK):
             count += block.count(b"\n")
         return count
+
+
+def _offset(cursor: object, mark: int, size: int) -> int:
+    if not (isinstance(cursor, list) and len(cursor) == 2 and cursor[1] == mark):
+        return 0
+    return cursor[0] if isinstance(cursor[0], int) and 0 <= cursor[0] <= size else 0
 
 
 def _parsed(content: bytes) -> dict[str, Any]:

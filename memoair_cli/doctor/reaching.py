@@ -8,11 +8,13 @@ from urllib.parse import quote, urlsplit
 
 from memoair_cli.cloud_http import CloudHttp, CloudUnreachable, Reply
 from memoair_cli.doctor.findings import Finding, Surroundings, note, ok, problem
-from memoair_cli.identity import CLOUD
+from memoair_cli.identity import CLOUD, is_key
 
 _PATIENCE_S = 10.0
 # Dates of HTTP are whole seconds. Facts hold from a day, sessions end after minutes: less than this does no harm.
 _MOST_SKEW_S = 30.0
+_TOO_MANY, _FAULT = 429, 500
+_SET_KEY = "set MEMOAIR_API_KEY to a key that `memoair cloud init` has shown"
 
 
 def check_cloud(surroundings: Surroundings) -> Iterator[Finding]:
@@ -20,6 +22,9 @@ def check_cloud(surroundings: Surroundings) -> Iterator[Finding]:
     told = surroundings
     if not told.api_key and told.base_url == CLOUD:
         yield note("cloud", "none is set (MEMOAIR_API_KEY, MEMOAIR_BASE_URL): what is said stays on this machine")
+        return
+    if not is_key(told.api_key):
+        yield problem("key", "MEMOAIR_API_KEY holds a character that no key has", _SET_KEY)
         return
     with closing(CloudHttp(told.base_url, told.api_key or None)) as cloud:
         if _is_in_the_clear(told.base_url):
@@ -59,11 +64,11 @@ def _reached(cloud: CloudHttp) -> Iterator[Finding]:
 
 def _known_there(cloud: CloudHttp, told: Surroundings) -> Iterator[Finding]:
     if not told.api_key:
-        yield problem("key", "MEMOAIR_API_KEY is not set", "set it to a key that `memoair cloud init` has shown")
+        yield problem("key", "MEMOAIR_API_KEY is not set", _SET_KEY)
         return
     reply = cloud.call("GET", "/v1/projects", read_s=_PATIENCE_S)
     if not reply.is_ok:
-        yield problem("key", _refusal(reply), "set MEMOAIR_API_KEY to a key that `memoair cloud init` has shown")
+        yield _refusal("key", reply, _SET_KEY)
         return
     yield ok("key", "the cloud accepts it")
     if not told.project_id:
@@ -73,27 +78,39 @@ def _known_there(cloud: CloudHttp, told: Surroundings) -> Iterator[Finding]:
     reply = cloud.call("GET", path, read_s=_PATIENCE_S)
     if not reply.is_ok:
         remedy = "set MEMOAIR_PROJECT_ID to a project of this account; memoair project create NAME makes one"
-        yield problem("project", f"{told.project_id}: {_refusal(reply)}", remedy)
+        yield _refusal("project", reply, remedy, told.project_id)
         return
     yield ok("project", f"{told.project_id} is there")
     if told.agent_id:
         yield _agent(cloud.call("GET", f"{path}/agents", read_s=_PATIENCE_S), told.agent_id)
     else:
         yield note("agent", "MEMOAIR_AGENT_ID is not set", "memoair agent create --project ...")
+    # What a runtime asks before it sends a word; unlike the questions above it names the project in a header.
+    whose = {"X-Project-Id": told.project_id}
+    reply = cloud.call("GET", "/v1/voice-sdk/bootstrap", headers=whose, read_s=_PATIENCE_S)
+    if reply.is_ok:
+        yield ok("bootstrap", "runtimes are told what there is to pull")
+    else:
+        yield _refusal("bootstrap", reply, "see that nothing between here and the cloud takes X-Project-Id away")
 
 
 def _agent(reply: Reply, agent_id: str) -> Finding:
     agents = (reply.body or {}).get("agents")
     if not reply.is_ok or not isinstance(agents, list):
-        return problem("agent", _refusal(reply), "ask the operator of the cloud")
+        return _refusal("agent", reply, "ask the operator of the cloud")
     if agent_id in [each.get("id") for each in agents if isinstance(each, dict)]:
         return ok("agent", f"{agent_id} is there")
     remedy = "set MEMOAIR_AGENT_ID to an agent of this project; memoair agent create makes one"
     return problem("agent", f"{agent_id} is no agent of this project", remedy)
 
 
-def _refusal(reply: Reply) -> str:
-    return f"the cloud refuses: {reply.problem}"
+def _refusal(check: str, reply: Reply, remedy: str, about: str = "") -> Finding:
+    """What the cloud does not grant. ``remedy`` is for a request that was understood; else it lies with the cloud."""
+    if reply.status == _TOO_MANY:
+        remedy = "wait a while: this key asks more often than its cloud allows"
+    elif reply.status >= _FAULT:
+        remedy = "ask the operator of the cloud; its log tells why"
+    return problem(check, f"{about}{about and ': '}the cloud refuses: {reply.problem}", remedy)
 
 
 def _is_in_the_clear(base_url: str) -> bool:

@@ -39,13 +39,13 @@ def check_server(surroundings: Surroundings) -> Iterator[Finding]:
         return
     engine = make_engine(settings.database_url)
     try:
-        yield from _database(engine)
+        yield from _database(engine, revives=surroundings.revives)
     finally:
         engine.dispose()
     yield from _blobs(settings)
 
 
-def _database(engine: "Engine") -> Iterator[Finding]:
+def _database(engine: "Engine", *, revives: bool) -> Iterator[Finding]:
     from sqlalchemy.exc import SQLAlchemyError
 
     from memoair_cloud.database.migrate import is_current
@@ -63,10 +63,18 @@ def _database(engine: "Engine") -> Iterator[Finding]:
             yield problem("migrations", "the tables are of another version than this package", remedy)
             return
         yield ok("migrations", "the tables are those of this version")
+        if revives:
+            yield _revived(engine)
         yield from _work(engine)
     except SQLAlchemyError as error:
         why = str(getattr(error, "orig", None) or type(error).__name__).partition("\n")[0]
         yield problem("database", f"it can't be used: {why}", "see that it runs, and that the URL is right")
+
+
+def _revived(engine: "Engine") -> Finding:
+    from memoair_cloud.operations import revive
+
+    return note("work", f"{some(revive(engine), 'piece')} of work that was given up will be tried again")
 
 
 def _work(engine: "Engine") -> Iterator[Finding]:
@@ -77,7 +85,7 @@ def _work(engine: "Engine") -> Iterator[Finding]:
     for each in dead:
         what = some(each.count, "call") + " not learned from" if each.work == "learn" else "an index file not built"
         since = f" since {each.since:%Y-%m-%d}" if each.since else ""
-        remedy = f"mend what fails ({each.failure}), then memoair cloud retry --database-url ..."
+        remedy = f"mend what fails ({each.failure}), then memoair doctor --revive --database-url ..."
         yield problem("work", f"project {each.project_id}: {what}{since}, given up", remedy)
     if not dead:
         yield ok("work", "nothing was given up")

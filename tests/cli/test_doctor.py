@@ -4,6 +4,7 @@ import json
 import os
 import re
 import threading
+import zlib
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -75,7 +76,7 @@ def test_a_machine_on_which_all_is_well_is_told_so_with_its_cloud_and_its_server
     names = [each["check"] for each in told["findings"]]
     assert list(dict.fromkeys(names)) == [
         *("python", "packages", "kernel", "variables", "runtime", "storage", "disk", "locks", f"project {PROJECT}"),
-        *("cloud", "clock", "key", "project", "agent", "database", "migrations", "work", "store"),
+        *("cloud", "clock", "key", "project", "agent", "bootstrap", "database", "migrations", "work", "store"),
     ]
     runtime = next(each["message"] for each in told["findings"] if each["check"] == "runtime")
     assert re.match(r"started in \d+ ms, the next one in \d+ ms; a turn kept in [\d.]+ ms and recalled", runtime)
@@ -200,6 +201,20 @@ def test_locks_that_keep_nobody_out_are_told(here: Surroundings, monkeypatch: py
 # What lies in it
 
 
+def mark_of(log: Path) -> int:
+    """As the runtime's outbox knows a log."""
+    return zlib.crc32(log.read_bytes()[:48])
+
+
+def all_of(log: Path) -> tuple[str, list[int]]:
+    """The cursor of a call whose log has been sent."""
+    return log.parent.name, [log.stat().st_size, mark_of(log)]
+
+
+def write_outbox(caller: Path, cursors: dict[str, Any]) -> None:
+    (caller / "outbox.json").write_text(json.dumps({"cloud": "x", "sessions": cursors}))
+
+
 def test_leases_are_counted_the_living_and_the_dead(here: Surroundings, tmp_path: Path) -> None:
     assert found(check_held, here) == {}
     runtime = RunningRuntime(tmp_path / "storage", SHARED="1")
@@ -229,21 +244,36 @@ def test_what_has_not_been_sent_and_what_was_refused_is_counted(here: Surroundin
     ]
 
     first_line = len(logs[1].read_bytes().splitlines(keepends=True)[0])
-    sent = {"call-0": [logs[0].stat().st_size, 1], "call-1": [first_line, 1], "call-9": [7, 1]}
-    (caller / "outbox.json").write_text(json.dumps({"cloud": "x", "sessions": sent}))
+    write_outbox(caller, {**dict(map(all_of, logs[:1])), "call-1": [first_line, mark_of(logs[1])], "call-9": [7, 1]})
     assert found(check_held, here)[check][1].message.startswith("5 events not sent to the cloud yet; the oldest waits")
     assert not problems(check_held, here)
     os.utime(logs[2], (1, 1))
     [(_, message)] = problems(check_held, here)
     assert re.search(r"waits for [\d,]+ days$", message)
 
-    sent = {f"call-{number}": [log.stat().st_size, 1] for number, log in enumerate(logs)}
-    (caller / "outbox.json").write_text(json.dumps({"cloud": "x", "sessions": sent}))
-    refused = [{"eventId": f"{number}", "code": "cloud.forgotten"} for number in range(2)] + [{"code": "cloud.invalid"}]
+    write_outbox(caller, dict(map(all_of, logs)))
+    forgotten = [{"eventId": id_, "code": "cloud.forgotten"} for id_ in ("a", "b", "a")]  # one of them twice
+    refused = [*forgotten, {"code": "cloud.invalid"}]
     (caller / "refused.jsonl").write_text("".join(json.dumps(each) + "\n" for each in refused))
     told = found(check_held, here)[check]
     assert told[1].message == "the cloud refused 3 events for good (cloud.forgotten 2, cloud.invalid 1)"
     assert told[2].message == "everything has been sent to the cloud"
+
+
+def test_a_cursor_of_another_log_or_behind_the_end_hides_nothing(here: Surroundings, tmp_path: Path) -> None:
+    log = write_call(tmp_path / "storage", "call-1", SAID)
+    size, mark = log.stat().st_size, mark_of(log)
+    for cursor in ([size, mark + 1], [size + 1, mark], [-1, mark], [size], ["1", mark]):
+        write_outbox(log.parents[1], {"call-1": cursor})
+        assert found(check_held, here)[f"project {PROJECT}"][1].message.startswith("3 events not sent"), cursor
+
+
+def test_a_line_that_is_torn_or_still_being_written_is_no_event_that_waits(here: Surroundings, tmp_path: Path) -> None:
+    log = write_call(tmp_path / "storage", "call-1", SAID)
+    write_outbox(log.parents[1], dict([all_of(log)]))
+    with log.open("ab") as file:
+        file.write(b'{"eventId": "torn')
+    assert found(check_held, here)[f"project {PROJECT}"][1].message == "everything has been sent to the cloud"
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b'{"sessions": 7}', b'{"sessions": {"call-1": "x"}}', b"\xff"])
@@ -286,6 +316,8 @@ def test_a_key_a_project_and_an_agent_that_are_not_there_are_told(here: Surround
     assert check == "key"
     assert "memoair_pk_other" not in message
     assert problems(check_cloud, attrs.evolve(there, api_key="")) == [("key", "MEMOAIR_API_KEY is not set")]
+    [(_, message)] = problems(check_cloud, attrs.evolve(there, api_key="memoair_pk_ä"))
+    assert message == "MEMOAIR_API_KEY holds a character that no key has"
     unset = found(check_cloud, attrs.evolve(there, project_id=""))
     assert unset["project"][0].status is Status.NOTE
 
@@ -336,6 +368,29 @@ def test_a_cloud_that_is_not_ready_or_none_or_lives_in_another_time_is_told(
     assert message.endswith("this is no MemoAir cloud")
 
 
+def test_what_lies_with_the_cloud_is_not_blamed_on_the_key(odd_cloud: tuple[Surroundings, dict[str, Any]]) -> None:
+    there, answers = odd_cloud
+    for status, code, remedy in (
+        (429, "cloud.rate_limited", "wait a while"),
+        (503, "cloud.unavailable", "ask the operator"),
+        (401, "cloud.unauthorized", "set MEMOAIR_API_KEY"),
+    ):
+        answers["/v1/projects"] = (status, {"error": {"code": code, "message": "no", "details": {}}})
+        [finding] = found(check_cloud, there)["key"]
+        assert finding.status is Status.PROBLEM
+        assert (finding.remedy or "").startswith(remedy)
+
+
+def test_a_way_on_which_the_project_gets_lost_is_told(odd_cloud: tuple[Surroundings, dict[str, Any]]) -> None:
+    there, answers = odd_cloud
+    answers |= {"/v1/projects": (200, {"projects": []}), "/v1/projects/proj_acme": (200, {"id": "proj_acme"})}
+    told = problems(check_cloud, attrs.evolve(there, project_id="proj_acme"))
+    assert told == [("bootstrap", "the cloud refuses: cloud.not_found: no")]
+
+    answers["/v1/voice-sdk/bootstrap"] = (200, {"orgManifestVersion": 0})
+    assert not problems(check_cloud, attrs.evolve(there, project_id="proj_acme"))
+
+
 def test_a_cloud_over_plain_http_is_a_problem_unless_it_is_here(here: Surroundings) -> None:
     told = problems(check_cloud, attrs.evolve(here, base_url="http://cloud.invalid", api_key="k"))
     assert told[0] == ("cloud", "http://cloud.invalid is plain HTTP: keys and words can be read on the way")
@@ -370,7 +425,7 @@ def test_a_store_that_can_not_be_written_is_told(here: Surroundings, cloud: Runn
 
 
 def test_work_that_was_given_up_is_told_and_can_be_tried_again(
-    here: Surroundings, cloud: RunningCloud, client: Client
+    here: Surroundings, cloud: RunningCloud, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     there = attrs.evolve(here, database_url=str(cloud.services.engine.url), blob_url=cloud.services.blobs.url)
     client.send(turn("e1"), session_end("e2"))
@@ -383,6 +438,11 @@ def test_work_that_was_given_up_is_told_and_can_be_tried_again(
     assert re.fullmatch(
         rf"project {client.identity['project']}: 1 call not learned from since [\d-]+, given up", message
     )
-    done = memoair("cloud", "retry", "--database-url", str(cloud.services.engine.url))
-    assert done.out == "1 tried again\n"
+    monkeypatch.setattr("memoair_cli.doctor.command._CHECKS", (check_server,))
+    server = {"MEMOAIR_CLOUD_DATABASE_URL": there.database_url, "MEMOAIR_CLOUD_BLOB_URL": there.blob_url}
+    done = memoair("doctor", "--revive", **server)
+    assert "note     work           1 piece of work that was given up will be tried again" in done.out
+    assert "given up, " not in done.out
     assert not problems(check_server, there)
+    refused = memoair("doctor", "--revive", code=2)
+    assert refused.err == "--revive needs a server's database: --database-url or MEMOAIR_CLOUD_DATABASE_URL\n"
