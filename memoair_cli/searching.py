@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from memoair_cli.identity import CLOUD, ApiKey, BaseUrl, ProjectId, end, needed
+from memoair_cli.identity import CLOUD, ApiKey, BaseUrl, ProjectId, end, needed, storage_root
+from memoair_runtime.storage.user_folder import UserFolder
 from memoair_voice_sync import MemoAirVoiceMemoryError, MemoAirVoiceMemorySync, SearchResult
 
 # A free port that the runtime chooses: it must not meet another runtime on this machine.
@@ -37,7 +38,7 @@ class Exit(IntEnum):
 
 def search(
     query: Annotated[str, typer.Argument(help="What the caller says.")],
-    user: Annotated[str, typer.Option(help="Who calls.")],
+    user: Annotated[str, typer.Option(envvar="MEMOAIR_USER_ID", help="Who calls.")],
     project: ProjectId = "",
     api_key: ApiKey = "",
     base_url: BaseUrl = CLOUD,
@@ -84,6 +85,8 @@ def search(
         typer.echo(json.dumps(asdict(found), ensure_ascii=False))
     else:
         _show(found)
+        if not found.contextText:
+            typer.echo(f"nothing was found{_unknown(UserFolder(storage_root(storage), project_id, user))}", err=True)
     raise typer.Exit(_exit_code(found))
 
 
@@ -119,8 +122,13 @@ def _show(found: SearchResult) -> None:
     console.print(f"[dim]{times}[/]")
     for complaint in _complaints(found.trace):
         typer.echo(complaint, err=True)
-    if not found.contextText:
-        typer.echo("nothing was found", err=True)
+
+
+def _unknown(folder: UserFolder) -> str:
+    """Why nothing can be found of somebody: most often an id is misspelt, or memory lies elsewhere."""
+    if folder.path.exists():
+        return ""
+    return f": {folder.root} knows no such {'caller' if folder.path.parent.exists() else 'project'}"
 
 
 def _table(hits: Sequence[dict[str, Any]], explained: dict[str, dict[str, dict[str, float]]]) -> Table:

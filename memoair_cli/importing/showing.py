@@ -74,6 +74,8 @@ class Showing:
         if self._progress is not None and self._task is not None:
             seconds = self._progress.tasks[0].elapsed or 1.0
             told = f"{counts.kept:,} turns · {counts.kept / seconds:,.0f}/s"
+            if counts.known:
+                told += f" · {counts.known:,} already there"
             if counts.refused:
                 told += f" · [red]{counts.refused:,} refused[/]"
             self._progress.update(self._task, completed=read_bytes, told=told)

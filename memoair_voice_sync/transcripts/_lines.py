@@ -11,7 +11,15 @@ import attrs
 # than this is ever in memory.
 MAX_LINE_BYTES = 1 << 20
 _BLOCK = 1 << 16
-_UTF8_MARK, _UTF16_MARKS = b"\xef\xbb\xbf", (b"\xff\xfe", b"\xfe\xff")
+_UTF8_MARK = b"\xef\xbb\xbf"
+# How files begin in which no line can be read; to refuse each of their lines would help nobody.
+_NO_TEXT = {
+    b"\xff\xfe": "the file is UTF-16; save it as UTF-8",
+    b"\xfe\xff": "the file is UTF-16; save it as UTF-8",
+    b"\x1f\x8b": "the file is packed (gzip); unpack it first",
+    b"PK\x03\x04": "the file is packed (zip); unpack it first",
+    b"(\xb5/\xfd": "the file is packed (zstd); unpack it first",
+}
 
 
 @attrs.frozen
@@ -38,14 +46,15 @@ def read_lines(stream: BinaryIO) -> Iterator[Line]:
             return
         if not raw:
             return
+        if number == 1:
+            no_text = next((why for beginning, why in _NO_TEXT.items() if raw.startswith(beginning)), None)
+            if no_text is not None:
+                yield Line(0, "", no_text)
+                return
+            raw = raw.removeprefix(_UTF8_MARK)
         if is_too_long:
             yield Line(number, "", f"the line is longer than {MAX_LINE_BYTES} bytes")
             continue
-        if number == 1:
-            if raw.startswith(_UTF16_MARKS):
-                yield Line(0, "", "the file is UTF-16; save it as UTF-8")
-                return
-            raw = raw.removeprefix(_UTF8_MARK)
         yield _decoded(number, raw)
 
 

@@ -334,6 +334,7 @@ def test_on_a_terminal_a_bar_tells_how_far_it_is(server: EventServer, new_file: 
     terminal, its_end = pty.openpty()
     command = [*MEMOAIR, "import", str(new_file(*(turn(number, f"user-{number}") for number in range(12)), "x"))]
     environ = environment(tmp_path, TERM="xterm", **into(server))
+    imported(new_file(turn(0, "user-0"), name="before.jsonl"), **into(server))
     with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=its_end, text=True) as process:
         os.close(its_end)
         shown = b""
@@ -342,8 +343,9 @@ def test_on_a_terminal_a_bar_tells_how_far_it_is(server: EventServer, new_file: 
                 shown += block
         os.close(terminal)
         assert process.stdout is not None
-        assert "12 turns kept" in process.stdout.read()
+        assert "11 turns kept, 1 already there" in process.stdout.read()
     assert "into proj_acme" in shown.decode()
+    assert "1 already there" in shown.decode()
     assert "1 refused" in shown.decode()
     assert "user-" not in shown.decode()
 

@@ -115,8 +115,13 @@ def test_documents_come_from_a_file(storage: Path, tmp_path: Path) -> None:
 def test_of_somebody_who_never_called_nothing_is_found_and_nothing_is_made(storage: Path) -> None:
     done = search(storage, "boots", user="nobody", code=1)
 
-    assert done.err == "nothing was found\n"
+    assert done.err == f"nothing was found: {storage} knows no such caller\n"
     assert not [path for path in (storage / PROJECT).iterdir() if "nobody" in path.name]
+    elsewhere = memoair(
+        "search", "--storage", storage / "x", "boots", code=1, MEMOAIR_PROJECT_ID="p", MEMOAIR_USER_ID="u"
+    )
+    assert elsewhere.err == f"nothing was found: {storage / 'x'} knows no such project\n"
+    assert search(storage, "weather", "--lane", "org", code=1).err == "nothing was found\n"
 
 
 def test_a_memory_that_is_late_is_told(storage: Path) -> None:

@@ -1,5 +1,6 @@
 """The readers of transcripts: from the bytes of a file to turns and refusals."""
 
+import gzip
 import io
 import json
 import subprocess
@@ -180,6 +181,13 @@ def test_a_file_in_utf_16_is_refused_once() -> None:
 
     assert not turns
     assert list(map(str, refused)) == ["calls.jsonl: the file is UTF-16; save it as UTF-8"]
+
+
+def test_a_packed_file_is_refused_once_and_not_line_by_line() -> None:
+    turns, refused = read(gzip.compress(lines(*(turn(userText=f"{number}") for number in range(500)))))
+
+    assert not turns
+    assert list(map(str, refused)) == ["calls.jsonl: the file is packed (gzip); unpack it first"]
 
 
 def test_a_disk_that_fails_ends_the_file_and_keeps_what_came_before() -> None:
