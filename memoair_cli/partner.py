@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any, Optional
 from urllib.parse import quote
@@ -34,7 +35,8 @@ def create_project(
 ) -> None:
     """Make a project, and print its id."""
     body = {"name": name, "slug": slug or _slug(name), **({"description": description} if description else {})}
-    _show(_post(_cloud(base_url, api_key), "/v1/projects", body), as_json)
+    with _cloud(base_url, api_key) as cloud:
+        _show(_post(cloud, "/v1/projects", body), as_json)
 
 
 @agents.command("create")
@@ -47,7 +49,8 @@ def create_agent(
 ) -> None:
     """Make an agent in a project, and print its id."""
     path = f"/v1/projects/{quote(needed(project, 'MEMOAIR_PROJECT_ID'), safe='')}/agents"
-    _show(_post(_cloud(base_url, api_key), path, {"name": name, "agentType": "voice"}), as_json)
+    with _cloud(base_url, api_key) as cloud:
+        _show(_post(cloud, path, {"name": name, "agentType": "voice"}), as_json)
 
 
 @indexes.command("add")
@@ -60,16 +63,16 @@ def add_documents(
     base_url: BaseUrl = CLOUD,
 ) -> None:
     """Add documents to an index: lines {"id", "text", "metadata"} of .jsonl files, any other file as one text."""
-    cloud = _cloud(base_url, api_key)
     headers = {"X-Project-Id": needed(project, "MEMOAIR_PROJECT_ID"), **({"X-Agent-Id": agent} if agent else {})}
     try:
         documents = [document for file in files for document in _read(file)]
     except (OSError, ValueError) as error:
         end(str(error))
     answer: Any = None
-    for batch in _batches(documents):
-        body = b'{"name":%b,"documents":[%b]}' % (json.dumps(name).encode(), b",".join(batch))
-        answer = _post(cloud, "/v1/voice-sdk/index/create", body, **headers)
+    with _cloud(base_url, api_key) as cloud:
+        for batch in _batches(documents):
+            body = b'{"name":%b,"documents":[%b]}' % (json.dumps(name).encode(), b",".join(batch))
+            answer = _post(cloud, "/v1/voice-sdk/index/create", body, **headers)
     if answer is None:
         end("there is no document in these files")
     typer.echo(
@@ -77,8 +80,8 @@ def add_documents(
     )
 
 
-def _cloud(base_url: str, api_key: str) -> CloudHttp:
-    return CloudHttp(base_url, key_of(api_key))
+def _cloud(base_url: str, api_key: str) -> closing[CloudHttp]:
+    return closing(CloudHttp(base_url, key_of(api_key)))
 
 
 def _post(cloud: CloudHttp, path: str, body: Any, **headers: str) -> Any:

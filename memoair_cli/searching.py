@@ -94,13 +94,13 @@ def _wait_for_cloud(memory: MemoAirVoiceMemorySync, timeout_s: float) -> None:
     """Wait a while until the runtime knows what the cloud knows of the caller, or knows that it can't."""
     deadline = time.monotonic() + min(timeout_s, _FIRST_PULL_S)
     health = f"{memory.runtime_url(timeout_s)}/v1/runtime/health"
-    while time.monotonic() < deadline:
-        reply = urllib3.request("GET", health, timeout=_HEALTH_S, retries=False)
-        sync = reply.json().get("sync") or {}
-        is_asking = sync.get("state") in ("connecting", "ok") and not sync.get("hasPulled")
-        if not is_asking:
-            return
-        time.sleep(_LOOK_S)
+    with urllib3.PoolManager(timeout=_HEALTH_S, retries=False) as pool:
+        while time.monotonic() < deadline:
+            sync = pool.request("GET", health).json().get("sync") or {}
+            is_asking = sync.get("state") in ("connecting", "ok") and not sync.get("hasPulled")
+            if not is_asking:
+                return
+            time.sleep(_LOOK_S)
 
 
 def _exit_code(found: SearchResult) -> int:
