@@ -1,9 +1,7 @@
 """What lies in the storage root: who is served, what has not been sent, what a cloud refused. Counts only."""
 
 import json
-import os
 import time
-import zlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,15 +11,17 @@ import attrs
 import msgspec
 
 from memoair_cli.doctor.findings import Finding, Surroundings, note, ok, problem, some
+from memoair_runtime.settings import Settings
 from memoair_runtime.storage.folder_names import identifier_of
 from memoair_runtime.storage.lease import Holder
+from memoair_runtime.storage.project_folder import ProjectFolder
+from memoair_runtime.storage.user_folder import UserFolder
+from memoair_runtime.sync.outbox import Outbox
 
 # The looking must end: of a machine with more calls than this, the rest is left out, which is told.
 _MOST_CALLS = 50_000
 # Events are sent within seconds while a caller's runtime lives. What is older waits for his next call, or for a cloud.
 _LONG_S = 3_600.0
-_BLOCK = 1 << 20
-_MARK_BYTES = 48  # of a log's beginning, by whose CRC-32 its cursor in outbox.json is known
 
 _read_lease = msgspec.json.Decoder(Holder).decode
 
@@ -42,21 +42,26 @@ class _Project:
 
 def check_held(surroundings: Surroundings) -> Iterator[Finding]:
     """Look at every project's folder."""
-    root = surroundings.storage_root
+    cloud = _cloud_id(surroundings)
     projects = {}
     left = _MOST_CALLS
-    for folder in _folders(root):
-        project_id = identifier_of(folder)
-        if project_id is not None and left > 0:
-            projects[project_id] = _counted(folder, left)
-            left -= projects[project_id].calls
+    for folder in _projects(surroundings.storage_root):
+        if left > 0:
+            projects[folder.project_id] = _counted(folder, cloud, left)
+            left -= projects[folder.project_id].calls
     if left <= 0:
         yield note("memory", f"there are more than {_MOST_CALLS:,} calls; the rest was not looked at")
     for project_id, project in projects.items():
-        yield from _told(f"project {project_id}", project)
+        yield from _told(f"project {project_id}", project, has_cloud=cloud is not None)
 
 
-def _told(check: str, project: _Project) -> Iterator[Finding]:
+def _cloud_id(surroundings: Surroundings) -> str | None:
+    """The cloud that is set, as runtimes note it in their outboxes; None where none is."""
+    base_url, key = surroundings.base_url.rstrip("/") or None, surroundings.api_key or None
+    return Settings("", "", surroundings.storage_root, cloud_key=key, cloud_base_url=base_url).cloud_id
+
+
+def _told(check: str, project: _Project, *, has_cloud: bool) -> Iterator[Finding]:
     leases = f"{project.served} served now" if project.served else "nobody is served now"
     if project.abandoned:
         leases += f", {some(project.abandoned, 'lease')} of processes that are gone (the next call takes over)"
@@ -65,7 +70,7 @@ def _told(check: str, project: _Project) -> Iterator[Finding]:
         codes = ", ".join(f"{code} {count:,}" for code, count in project.refused.most_common(5))
         remedy = "they stay here; refused.jsonl in a caller's folder names them: see to it, then remove that file"
         yield problem(check, f"the cloud refused {some(project.refused.total(), 'event')} for good ({codes})", remedy)
-    if not project.sends:
+    if not (project.sends or has_cloud):
         yield note(check, "nothing was ever sent to a cloud from here")
     elif project.unsent_since is None:
         yield ok(check, "everything has been sent to the cloud")
@@ -76,24 +81,22 @@ def _told(check: str, project: _Project) -> Iterator[Finding]:
         yield problem(check, told, remedy) if age_s > _LONG_S else note(check, told)
 
 
-def _counted(folder: Path, most_calls: int) -> _Project:
+def _counted(folder: ProjectFolder, cloud: str | None, most_calls: int) -> _Project:
     project = _Project()
-    for caller in _folders(folder):
+    for caller in folder.callers():
         if project.calls >= most_calls:
             break
         project.callers += 1
-        _count_lease(caller / "lease.json", project)
-        _count_refused(caller / "refused.jsonl", project)
-        sent = _cursors(caller / "outbox.json")
-        project.sends |= sent is not None
-        for call in _folders(caller):
-            _count_call(call, sent or {}, project)
+        project.calls += len(caller.session_logs())
+        _count_lease(caller, project)
+        _count_refused(caller, project)
+        _count_unsent(caller, cloud, project)
     return project
 
 
-def _count_lease(path: Path, project: _Project) -> None:
+def _count_lease(caller: UserFolder, project: _Project) -> None:
     try:
-        holder = _read_lease(path.read_bytes())
+        holder = _read_lease(caller.lease.read_bytes())
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
         return
     lives = holder.lives()
@@ -101,10 +104,10 @@ def _count_lease(path: Path, project: _Project) -> None:
     project.abandoned += not lives
 
 
-def _count_refused(path: Path, project: _Project) -> None:
+def _count_refused(caller: UserFolder, project: _Project) -> None:
     codes: dict[str, str] = {}  # by event: one that was refused before a crash, and again after it, is one
     try:
-        with path.open("rb") as lines:
+        with caller.refused.open("rb") as lines:
             for number, line in enumerate(lines):
                 told = _parsed(line)
                 codes[str(told.get("eventId", number))] = str(told.get("code", "unknown"))
@@ -113,43 +116,21 @@ def _count_refused(path: Path, project: _Project) -> None:
     project.refused.update(codes.values())
 
 
-def _cursors(path: Path) -> dict[str, Any] | None:
-    """How far each log was sent, by session: a count of bytes, and the mark of that log. None: nothing ever was."""
+def _count_unsent(caller: UserFolder, cloud: str | None, project: _Project) -> None:
+    """Count as a runtime does that would send it: to the cloud that is set, or else to the one that was."""
+    project.sends |= caller.outbox.exists()
+    outbox = Outbox(caller, cloud or _cloud_of(caller.outbox))
+    outbox.look(everywhere=True)
+    project.unsent += outbox.count
+    if outbox.since is not None:
+        project.unsent_since = min(project.unsent_since or outbox.since, outbox.since)
+
+
+def _cloud_of(outbox: Path) -> str:
     try:
-        sessions = _parsed(path.read_bytes()).get("sessions")
+        return str(_parsed(outbox.read_bytes()).get("cloud"))
     except OSError:
-        return None
-    return sessions if isinstance(sessions, dict) else {}
-
-
-def _count_call(folder: Path, sent: dict[str, Any], project: _Project) -> None:
-    log = folder / "session.jsonl"
-    try:
-        written_at = log.stat().st_mtime
-        unsent = _lines_behind(log, sent.get(identifier_of(folder) or ""))
-    except OSError:
-        return  # a folder that holds no log yet, or one that is being removed
-    project.calls += 1
-    if unsent:
-        project.unsent += unsent
-        project.unsent_since = min(project.unsent_since or written_at, written_at)
-
-
-def _lines_behind(log: Path, cursor: object) -> int:
-    """How many whole lines stand behind a cursor; behind one that is of another log, all of them do."""
-    with log.open("rb") as file:
-        mark, size = zlib.crc32(file.read(_MARK_BYTES)), os.fstat(file.fileno()).st_size
-        file.seek(_offset(cursor, mark, size))
-        count = 0
-        while block := file.read(_BLOCK):
-            count += block.count(b"\n")
-        return count
-
-
-def _offset(cursor: object, mark: int, size: int) -> int:
-    if not (isinstance(cursor, list) and len(cursor) == 2 and cursor[1] == mark):
-        return 0
-    return cursor[0] if isinstance(cursor[0], int) and 0 <= cursor[0] <= size else 0
+        return ""
 
 
 def _parsed(content: bytes) -> dict[str, Any]:
@@ -160,12 +141,14 @@ def _parsed(content: bytes) -> dict[str, Any]:
     return told if isinstance(told, dict) else {}
 
 
-def _folders(folder: Path) -> list[Path]:
-    """The folders in a folder that were named by us for somebody or something."""
+def _projects(root: Path) -> list[ProjectFolder]:
+    """The folders in the storage root that were named by us for a project."""
     try:
-        return sorted(path for path in folder.iterdir() if "." not in path.name and path.is_dir())
+        folders = sorted(path for path in root.iterdir() if "." not in path.name and path.is_dir())
     except OSError:
         return []
+    named = [identifier_of(folder) for folder in folders]
+    return [ProjectFolder(root, project_id) for project_id in named if project_id is not None]
 
 
 def _spoken(seconds: float) -> str:

@@ -175,7 +175,7 @@ class Outbox:
                 mark, size = mark_of(file.read(MARK_BYTES)), os.fstat(file.fileno()).st_size
         except OSError:
             return 0, START.mark
-        return (cursor.offset if cursor.mark == mark and cursor.offset <= size else 0), mark
+        return (cursor.offset if cursor.mark == mark and 0 <= cursor.offset <= size else 0), mark
 
 
 def _dated(cursor: Cursor, log: Path) -> Cursor:

@@ -16,9 +16,11 @@ from cli.imports import identity
 from sqlalchemy import update
 from sqlalchemy.orm import Session
 from support.calls import write_call
+from support.clients import clients_over
 from support.clouds import Client, RunningCloud, session_end, turn
 from support.commands import memoair
 from support.runtimes import PROJECT, USER, RunningRuntime
+from support.waiting import eventually
 
 from memoair_cli.doctor import held, storage
 from memoair_cli.doctor.findings import Check, Finding, Status, Surroundings
@@ -266,6 +268,23 @@ def test_a_cursor_of_another_log_or_behind_the_end_hides_nothing(here: Surroundi
     for cursor in ([size, mark + 1], [size + 1, mark], [-1, mark], [size], ["1", mark]):
         write_outbox(log.parents[1], {"call-1": cursor})
         assert found(check_held, here)[f"project {PROJECT}"][1].message.startswith("3 events not sent"), cursor
+
+
+def test_what_real_runtimes_have_sent_is_not_waiting_and_to_another_cloud_nothing_was(
+    here: Surroundings, client: Client, nothing_left_behind: None
+) -> None:
+    told = identity(client)
+    there = attrs.evolve(here, base_url=told["MEMOAIR_BASE_URL"] + "/", api_key=told["MEMOAIR_API_KEY"])
+    project, agent = told["MEMOAIR_PROJECT_ID"], told["MEMOAIR_AGENT_ID"]
+    with clients_over(here.storage_root) as new_client:
+        sends = new_client(api_key=there.api_key, project_id=project, agent_id=agent, cloud_base_url=client.url)
+        assert sends.save_response(user_text="I live in Lisbon.", assistant_text="Noted.", user_id="ana")
+        eventually(lambda: sends.stats()["runtimes"][0]["unsynced_events"] == 0)
+    check = f"project {project}"
+    messages = ["1 caller, 1 call; nobody is served now", "everything has been sent to the cloud"]
+    assert [finding.message for finding in found(check_held, there)[check]] == messages
+    elsewhere = found(check_held, attrs.evolve(there, base_url="https://other.example"))[check][1]
+    assert elsewhere.message.startswith("3 events not sent to the cloud yet")
 
 
 def test_a_line_that_is_torn_or_still_being_written_is_no_event_that_waits(here: Surroundings, tmp_path: Path) -> None:

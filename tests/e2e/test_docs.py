@@ -111,7 +111,6 @@ def test_the_commands_that_the_documents_show_work_one_after_another(
         monkeypatch.setenv("MEMOAIR_CLOUD_BLOB_URL", cloud.services.blobs.url)
         memoair("docs/cloud.md")
         monkeypatch.setenv("MEMOAIR_PROJECT_ID", "proj_acme")
-        run("import", "calls/*.jsonl", "--local")  # as what is in the cloud only is not in this machine's memory
         memoair("README.md")
         memoair("docs/import.md")
     assert set(ran) == {"cloud", "project", "agent", "index", "import", "search", "doctor"}
