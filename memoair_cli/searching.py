@@ -22,6 +22,7 @@ from memoair_voice_sync import MemoAirVoiceMemoryError, MemoAirVoiceMemorySync, 
 _ANY_PORT = "http://127.0.0.1:0"
 # How long a caller who is known from another machine is waited for.
 _FIRST_PULL_S, _HEALTH_S, _LOOK_S = 3.0, 1.0, 0.02
+_UNHEARD = {"refused": "the cloud refuses us", "retrying": "the cloud does not answer as it should"}
 _HIT_LANES = ("working", "permanent", "org")
 
 File = Optional[Path]  # noqa: UP045 - Typer reads it on Python 3.10, too
@@ -71,8 +72,7 @@ def search(
             org_file=str(org_file) if org_file else None,
         )
         with memory:
-            if api_key.strip():
-                _wait_for_cloud(memory, timeout_ms / 1e3)
+            unheard = _wait_for_cloud(memory, timeout_ms / 1e3) if api_key.strip() else None
             hits = None if top_k is None else dict.fromkeys(lane or _HIT_LANES, top_k)
             found = memory.search_memory(query, lanes=lane, top_k=hits, timeout_ms=timeout_ms, explain=explain)
     except (ValueError, TypeError) as error:
@@ -87,11 +87,13 @@ def search(
         _show(found)
         if not found.contextText:
             typer.echo(f"nothing was found{_unknown(UserFolder(storage_root(storage), project_id, user))}", err=True)
-    raise typer.Exit(_exit_code(found))
+    if unheard is not None:
+        typer.echo(f"{unheard}: only what is on this machine was searched; `memoair doctor` may tell why", err=True)
+    raise typer.Exit(_exit_code(found, is_whole=unheard is None))
 
 
-def _wait_for_cloud(memory: MemoAirVoiceMemorySync, timeout_s: float) -> None:
-    """Wait a while until the runtime knows what the cloud knows of the caller, or knows that it can't."""
+def _wait_for_cloud(memory: MemoAirVoiceMemorySync, timeout_s: float) -> str | None:
+    """Wait a while until the runtime knows what the cloud knows of the caller; tell why where it does not."""
     deadline = time.monotonic() + min(timeout_s, _FIRST_PULL_S)
     health = f"{memory.runtime_url(timeout_s)}/v1/runtime/health"
     with urllib3.PoolManager(timeout=_HEALTH_S, retries=False) as pool:
@@ -99,14 +101,15 @@ def _wait_for_cloud(memory: MemoAirVoiceMemorySync, timeout_s: float) -> None:
             sync = pool.request("GET", health).json().get("sync") or {}
             is_asking = sync.get("state") in ("connecting", "ok") and not sync.get("hasPulled")
             if not is_asking:
-                return
+                return None if sync.get("hasPulled") else _UNHEARD.get(sync.get("state", ""))
             time.sleep(_LOOK_S)
+    return "the cloud has not answered in time"
 
 
-def _exit_code(found: SearchResult) -> int:
+def _exit_code(found: SearchResult, *, is_whole: bool) -> int:
     if found.contextText:
         return Exit.FOUND
-    return Exit.FAILED if found.trace["degraded"] else Exit.NOTHING
+    return Exit.FAILED if found.trace["degraded"] or not is_whole else Exit.NOTHING
 
 
 def _show(found: SearchResult) -> None:

@@ -85,8 +85,8 @@ def _known_there(cloud: CloudHttp, told: Surroundings) -> Iterator[Finding]:
         yield _agent(cloud.call("GET", f"{path}/agents", read_s=_PATIENCE_S), told.agent_id)
     else:
         yield note("agent", "MEMOAIR_AGENT_ID is not set", "memoair agent create --project ...")
-    # What a runtime asks before it sends a word; unlike the questions above it names the project in a header.
-    whose = {"X-Project-Id": told.project_id}
+    # What a runtime asks before it sends a word, in its way: with headers, and for a caller, of whom nothing is known.
+    whose = {"X-Project-Id": told.project_id, "X-User-Id": "memoair-doctor"}
     reply = cloud.call("GET", "/v1/voice-sdk/bootstrap", headers=whose, read_s=_PATIENCE_S)
     if reply.is_ok:
         yield ok("bootstrap", "runtimes are told what there is to pull")

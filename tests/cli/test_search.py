@@ -51,15 +51,16 @@ def test_what_is_found_is_shown_with_score_and_source_and_no_call_is_noted(stora
 
 
 @pytest.mark.parametrize(
-    ("syncs", "waits"),
+    ("syncs", "waits", "unheard"),
     [
-        ([{"state": "connecting"}, {"state": "ok", "hasPulled": False}, {"state": "ok", "hasPulled": True}], 3),
-        ([{"state": "connecting"}, {"state": "retrying"}], 2),
-        ([{"state": "refused"}], 1),
-        ([None], 1),
+        ([{"state": "connecting"}, {"state": "ok", "hasPulled": False}, {"state": "ok", "hasPulled": True}], 3, None),
+        ([{"state": "connecting"}, {"state": "retrying"}], 2, "the cloud does not answer as it should"),
+        ([{"state": "retrying", "hasPulled": True}], 1, None),
+        ([{"state": "refused"}], 1, "the cloud refuses us"),
+        ([None], 1, None),
     ],
 )
-def test_what_a_cloud_knows_of_a_caller_is_waited_for(syncs: list[Any], waits: int) -> None:
+def test_what_a_cloud_knows_of_a_caller_is_waited_for(syncs: list[Any], waits: int, unheard: str | None) -> None:
     asked = []
 
     class Health(BaseHTTPRequestHandler):
@@ -81,10 +82,25 @@ def test_what_a_cloud_knows_of_a_caller_is_waited_for(syncs: list[Any], waits: i
     with HTTPServer(("127.0.0.1", 0), Health) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        _wait_for_cloud(Memory(), 5.0)  # type: ignore[arg-type]
+        told = _wait_for_cloud(Memory(), 5.0)  # type: ignore[arg-type]
         server.shutdown()
         thread.join()
     assert asked == ["/v1/runtime/health"] * waits
+    assert told == unheard
+
+
+def test_a_cloud_that_was_not_heard_is_told_and_nothing_found_is_then_no_answer(storage: Path) -> None:
+    nobody = {
+        "MEMOAIR_PROJECT_ID": PROJECT,
+        "MEMOAIR_API_KEY": "memoair_pk_x",
+        "MEMOAIR_BASE_URL": "http://127.0.0.1:9",
+    }
+    there = ("search", "--storage", storage, "--user")
+    unheard = "the cloud does not answer as it should: only what is on this machine was searched"
+    found = memoair(*there, USER, "Which size are the boots?", **nobody)
+    assert "Size nine" in found.out
+    assert unheard in found.err
+    assert unheard in memoair(*there, "nobody", "boots", code=3, **nobody).err
 
 
 def test_a_program_gets_the_whole_result(storage: Path) -> None:
