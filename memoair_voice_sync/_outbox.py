@@ -145,5 +145,6 @@ class Outbox:
             if waiting.turns and waiting.turns[0] is turn:  # else the end has come meanwhile
                 waiting.turns.popleft()
             waiting.pause_s = _FIRST_PAUSE_S
+            waiting.tried_next_at = time.monotonic()  # one after the other: no caller who talks on keeps others waiting
             if not waiting.turns and self._callers.get(turn.user.id) is waiting:
                 del self._callers[turn.user.id]

@@ -8,6 +8,7 @@ import json
 import os
 import sys
 import threading
+import time
 from typing import Any
 
 from memoair_voice_sync import MemoAirVoiceClientSync
@@ -24,6 +25,8 @@ def save_on(client: MemoAirVoiceClientSync, caller: str, thread: int, acknowledg
         )
         if event_id is not None:
             os.write(acknowledged, f"{caller} {turn_id}\n".encode())
+        else:
+            time.sleep(0.05)  # nobody speaks without end: what waits would never be less
 
 
 def answer(client: MemoAirVoiceClientSync, request: dict[str, Any]) -> Any:

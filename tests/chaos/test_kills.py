@@ -128,7 +128,7 @@ def test_no_acknowledged_turn_is_lost_and_no_process_left_when_the_client_is_kil
     process.ask("save_on", callers=callers(seed), acknowledged=str(written))
     # From the start of the first runtime to many turns.
     wanted = chance.choice([0, 1, 10, 400])
-    eventually(lambda: sum(map(len, acknowledged_in(written).values())) >= wanted)
+    eventually(lambda: sum(map(len, acknowledged_in(written).values())) >= wanted, within_s=60)
     time.sleep(chance.uniform(0, 0.2))
     process.kill()
     died_at = time.monotonic()

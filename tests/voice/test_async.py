@@ -320,7 +320,7 @@ def test_aclose_whose_task_is_cancelled_still_ends_the_runtime(new_memory: NewMe
 
 def test_every_public_method_has_its_twin() -> None:
     def public(kind: type) -> set[str]:
-        return {name for name in vars(kind) if not name.startswith("_")}
+        return {name for name in dir(kind) if not name.startswith("_")}
 
     assert {AWAITED.get(name, name) for name in public(MemoAirVoiceMemorySync)} == public(MemoAirVoiceMemory)
 

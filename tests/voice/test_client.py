@@ -315,7 +315,7 @@ def test_one_client_serves_one_event_loop_after_another(new_client: NewClient) -
 @pytest.mark.parametrize(("kind", "twin"), [(kind, twin) for kind, (twin, _) in AWAITED.items()])
 def test_every_public_method_has_its_twin(kind: type, twin: type) -> None:
     def public(each: type) -> set[str]:
-        return {name for name in vars(each) if not name.startswith("_")}
+        return {name for name in dir(each) if not name.startswith("_")}
 
     assert {"aclose" if name == "close" else name for name in public(kind)} == public(twin)
     assert public(kind) - {"session"} == {name for each, _, name in TWINS if each is kind}
