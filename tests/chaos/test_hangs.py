@@ -17,6 +17,8 @@ from support.waiting import eventually
 
 from memoair_voice_sync import MemoAirVoiceClientSync, MemoAirVoiceMemoryError
 
+pytestmark = pytest.mark.alone
+
 CALLERS = [f"caller-{number}" for number in range(4)]
 TIMEOUT_MS = 200
 # What a search may take beyond its time. A machine that is loaded does not let a thread run at every moment, so one

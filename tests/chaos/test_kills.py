@@ -17,6 +17,8 @@ from support.waiting import eventually
 
 from memoair_voice_sync import MemoAirVoiceClientSync
 
+pytestmark = pytest.mark.alone
+
 ONE_EACH = [f"caller-{number}" for number in range(8)]
 TWO_EACH = [f"caller-{number // 2}" for number in range(8)]
 # How long after the death of its client a process may live.

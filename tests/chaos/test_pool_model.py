@@ -19,6 +19,8 @@ from memoair_voice_sync._launch import RuntimeSpec
 from memoair_voice_sync._pool import RuntimePool
 from memoair_voice_sync._transport import RuntimeTransport
 
+pytestmark = pytest.mark.alone
+
 MOST = 3
 CALLERS = st.sampled_from([f"caller-{number}" for number in range(6)])
 # No process has these ids.

@@ -13,6 +13,8 @@ from support.waiting import eventually
 
 from memoair_voice_sync import MemoAirVoiceClientSync
 
+pytestmark = pytest.mark.alone
+
 CALLER = {"id": "caller-0"}
 HOUR_S = 3_600
 DISK_BYTES = 1 << 20

@@ -12,6 +12,8 @@ import pytest
 from chaos.callers import ClientProcess, marked, turns_on_disk
 from support.waiting import eventually
 
+pytestmark = pytest.mark.alone
+
 CALLER = "caller-0"
 TAKE_OVER_S = 2.0
 
