@@ -155,7 +155,7 @@ class _Bench:
         with MemoAirVoiceClientSync(
             api_key=target.key,
             project_id=target.project_id,
-            agent_id="benchmark",
+            agent_id=target.agent_id,
             cloud_base_url=target.url,
             storage_root=str(self.folder / "device"),
             runtime_port_range=(47_800, 47_899),

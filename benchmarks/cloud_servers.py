@@ -1,5 +1,6 @@
 """Servers for the benchmarks of the cloud: processes over one database, an account, a project."""
 
+import json
 import os
 import socket
 import subprocess
@@ -28,6 +29,7 @@ class Target:
     port: int
     key: str = attrs.field(repr=False)
     project_id: str = ""
+    agent_id: str = ""
 
     @property
     def url(self) -> str:
@@ -53,7 +55,7 @@ class Target:
 
 @contextmanager
 def serving(database_url: str, folder: Path, servers: int) -> Iterator[list[Target]]:
-    """So many servers over one database, the first of them with a worker; a project of an account is made."""
+    """So many servers over one database, the first of them with a worker; a project of an account is made, with an agent."""
     engine = make_engine(database_url)
     migrate(engine)
     key = Accounts(engine).create("benchmark").key
@@ -62,7 +64,9 @@ def serving(database_url: str, folder: Path, servers: int) -> Iterator[list[Targ
         ports = [held.enter_context(_server(database_url, folder, number)) for number in range(servers)]
         with Target(ports[0], key).connected("nobody") as call:
             call("POST", "/v1/projects", b'{"name": "Benchmark", "slug": "benchmark"}')
-        yield [Target(port, key, "proj_benchmark") for port in ports]
+            made = call("POST", "/v1/projects/proj_benchmark/agents", b'{"name": "Benchmark"}')
+            agent_id = json.loads(made)["id"]
+        yield [Target(port, key, "proj_benchmark", agent_id) for port in ports]
 
 
 @contextmanager
