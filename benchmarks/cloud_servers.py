@@ -55,7 +55,7 @@ class Target:
 
 @contextmanager
 def serving(database_url: str, folder: Path, servers: int) -> Iterator[list[Target]]:
-    """So many servers over one database, the first of them with a worker; a project of an account is made, with an agent."""
+    """So many servers over one database, the first of them with a worker, and a project with an agent."""
     engine = make_engine(database_url)
     migrate(engine)
     key = Accounts(engine).create("benchmark").key

@@ -17,8 +17,8 @@ from memoair_cloud.settings import Settings
 
 log = logging.getLogger(__name__)
 
-# A request that reads many rows lets the interpreter go at each of them, and a worker that builds an index has it then for
-# so long. At the usual 5 ms, requests beside it take twice as long.
+# A request that reads many rows lets the interpreter go at each of them, and a worker that builds an index has it then
+# for so long. At the usual 5 ms, requests beside it take twice as long.
 _SWITCH_S = 0.0005
 _STOP_WITHIN_S = 30.0
 # Longer than clients keep idle connections, so that none is closed under a request that is just being sent.

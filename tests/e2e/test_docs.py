@@ -141,7 +141,9 @@ def test_the_readme_begins_with_the_demo_and_the_tests() -> None:
 
     assert commands[0].endswith("memoair demo")
     # All of them run: those that can stand company two at a time, then the others.
-    assert commands[1].endswith("python -m pytest -q -n 2 -m 'not alone' && .venv-test/bin/python -m pytest -q -m alone")
+    assert commands[1].endswith(
+        "python -m pytest -q -n 2 -m 'not alone' && .venv-test/bin/python -m pytest -q -m alone"
+    )
 
 
 def test_every_error_code_and_every_variable_of_the_runtime_is_documented() -> None:
