@@ -5,6 +5,7 @@
 
 from typing import TYPE_CHECKING
 
+from memoair_voice._agent import MemoAirVoiceAgent
 from memoair_voice._client import MemoAirVoiceClient, VoiceSession
 from memoair_voice._memory import MemoAirVoiceMemory
 from memoair_voice._tool import MemoryTool
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "IndexBuildResult",
     "IndexLoadResult",
+    "MemoAirVoiceAgent",
     "MemoAirVoiceClient",
     "MemoAirVoiceClientSync",
     "MemoAirVoiceMemory",

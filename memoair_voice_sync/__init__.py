@@ -7,6 +7,7 @@ trio.
 
 from typing import TYPE_CHECKING
 
+from memoair_voice_sync._agent import MemoAirVoiceAgent
 from memoair_voice_sync._client import MemoAirVoiceClientSync
 from memoair_voice_sync._errors import MemoAirVoiceMemoryError
 from memoair_voice_sync._handle import RuntimeHandle
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "IndexBuildResult",
     "IndexLoadResult",
+    "MemoAirVoiceAgent",
     "MemoAirVoiceClientSync",
     "MemoAirVoiceMemoryError",
     "MemoAirVoiceMemorySync",

@@ -88,7 +88,9 @@ def lanes(value: Sequence[str] | None) -> list[str] | None:
     """A choice of lanes; None is all of them."""
     if value is None:
         return None
-    if isinstance(value, str) or not set(value) <= set(LANES):
+    if not isinstance(value, Sequence):
+        raise TypeError(f"lanes must be a list, not {type(value).__name__}")
+    if isinstance(value, str) or not all(lane in LANES for lane in value):
         raise ValueError(f"lanes must be a list of some of {', '.join(LANES)}")
     return list(value)
 
@@ -113,6 +115,20 @@ def json_mapping(name: str, value: object) -> dict[str, Any]:
     return checked
 
 
+def json_mappings(name: str, value: object) -> list[dict[str, Any]]:
+    """A list of dicts that will be sent later; None is an empty one."""
+    if value is None:
+        return []
+    if isinstance(value, str | bytes) or not isinstance(value, Sequence):
+        raise TypeError(f"{name} must be a list of dicts, not {type(value).__name__}")
+    return [json_mapping(f"{name}[{number}]", each) for number, each in enumerate(value)]
+
+
+def optional_text(name: str, value: object) -> str | None:
+    """A text, or None."""
+    return None if value is None else text(name, value)
+
+
 def positive(name: str, value: object) -> float:
     """A number above 0."""
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -133,6 +149,13 @@ def count(name: str, value: object) -> int:
         raise TypeError(f"{name} must be an int, not {type(value).__name__}")
     if value < 1:
         raise ValueError(f"{name} must be at least 1")
+    return value
+
+
+def flag(name: str, value: object) -> bool:
+    """True or False; what is only as good as either is most often a mistake."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, not {type(value).__name__}")
     return value
 
 

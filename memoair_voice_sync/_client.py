@@ -14,6 +14,7 @@ import memoair_voice_sync._arguments as check
 from memoair_voice_sync._caller import CallerCalls
 from memoair_voice_sync._cloud import CloudTransport
 from memoair_voice_sync._cloud_calls import CloudCalls
+from memoair_voice_sync._deprecation import warn_deprecated
 from memoair_voice_sync._errors import MemoAirVoiceMemoryError
 from memoair_voice_sync._forks import forgets_in_child
 from memoair_voice_sync._handle import RuntimeHandle
@@ -56,6 +57,9 @@ class MemoAirVoiceClientSync(CloudCalls):
     keeps nothing. ``runtime_binary``, ``runtime_version``, ``runtime_repo`` and ``runtime_cache_dir`` choose another
     runtime than the installed one. A runtime that takes more than ``runtime_memory_limit_mb`` is replaced.
 
+    With ``user`` the client serves that caller only, whom no call needs to name then; ``user_id`` is his id alone, and
+    deprecated.
+
     Every method may be called from any thread. ValueError and TypeError tell of arguments that can't be,
     `MemoAirVoiceMemoryError` with ``pool.exhausted``, ``pool.port_exhausted`` or ``pool.closed`` of a pool that can't
     serve; a memory that fails otherwise never raises in `search_memory`.
@@ -79,9 +83,14 @@ class MemoAirVoiceClientSync(CloudCalls):
         runtime_memory_limit_mb: float | None = None,
         org_only: bool = False,
         org_file: str | None = None,
+        user: Mapping[str, Any] | None = None,
+        user_id: str | None = None,
     ) -> None:
+        if user_id is not None:
+            warn_deprecated('user_id= of the client is deprecated: user={"id": ...} is the only caller of a client')
+        only_caller = None if user is None and user_id is None else User.of(user, user_id)
         self._project_id = check.identifier("project_id", project_id)
-        self._org_only = org_only
+        self._org_only = check.flag("org_only", org_only)
         spec = RuntimeSpec(
             project_id=self._project_id,
             user_id=ORG_ONLY_USER,  # of each runtime its own
@@ -92,8 +101,8 @@ class MemoAirVoiceClientSync(CloudCalls):
             org_only=org_only,
             org_file=check.existing_file("org_file", org_file),
             binary=check.path("runtime_binary", runtime_binary),
-            version=runtime_version,
-            repo=runtime_repo,
+            version=check.optional_text("runtime_version", runtime_version),
+            repo=check.optional_text("runtime_repo", runtime_repo),
             cache_dir=check.path("runtime_cache_dir", runtime_cache_dir),
         )
         pool = RuntimePool(
@@ -105,7 +114,13 @@ class MemoAirVoiceClientSync(CloudCalls):
         )
         cloud = CloudTransport(spec.cloud_base_url, api_key, self._project_id, agent_id)
         calls = CallerCalls(self._project_id, org_only=org_only)
-        super().__init__(cloud, pool, calls, runtimes_see_documents=cloud.is_there and org_file is None)
+        super().__init__(
+            cloud,
+            pool,
+            calls,
+            runtimes_see_documents=cloud.is_there and org_file is None,
+            only_caller=only_caller,
+        )
         self._outbox = Outbox(self._save_again, lambda error: error.code in _REFUSALS)
         self._counting = threading.Lock()
         self._degraded = self._saves_deferred = 0
@@ -133,11 +148,11 @@ class MemoAirVoiceClientSync(CloudCalls):
         empty result, whose trace is ``degraded`` and says why.
         """
         began_at = time.monotonic()
-        caller = User.of(user, user_id)
+        caller = self._caller(user, user_id)
         timeout_s = check.seconds("timeout_ms", timeout_ms, 1e-3)
         options = {
             "lanes": check.lanes(lanes),
-            "intent": intent,
+            "intent": check.text("intent", intent),
             "top_k": None if top_k is None else check.json_mapping("top_k", top_k),
             "filter": None if filter is None else check.json_mapping("filter", filter),
         }
@@ -171,12 +186,12 @@ class MemoAirVoiceClientSync(CloudCalls):
         (``runtime.bad_request``, ``runtime.payload_too_large``, ...) is raised. A ``turn_id`` that was kept before
         keeps nothing again.
         """
-        caller = User.of(user, user_id)
+        caller = self._caller(user, user_id)
         turn: dict[str, Any] = {
             "user_text": check.text("user_text", user_text),
             "assistant_text": check.text("assistant_text", assistant_text),
             "turn_id": uuid.uuid4().hex if turn_id is None else check.identifier("turn_id", turn_id),
-            "tool_calls": [check.json_mapping("each of tool_calls", call) for call in tool_calls or ()],
+            "tool_calls": check.json_mappings("tool_calls", tool_calls),
             "metadata": check.json_mapping("metadata", metadata),
         }
         session_id = None
@@ -197,7 +212,7 @@ class MemoAirVoiceClientSync(CloudCalls):
 
     def session(self, *, user: Mapping[str, Any] | None = None, user_id: str | None = None) -> VoiceSessionSync:
         """Pin a caller's runtime for many calls: use the session in a ``with`` block, or `close` it."""
-        caller = User.of(user, user_id)
+        caller = self._caller(user, user_id)
         handle = self._pool.acquire(self._key(caller), pins=True)
         user = dict(caller.fields)
         return VoiceSessionSync(
@@ -215,7 +230,7 @@ class MemoAirVoiceClientSync(CloudCalls):
         remembered as this machine knows him. Raises `MemoAirVoiceMemoryError` where that can't be done in
         ``timeout_s``.
         """
-        caller = User.of(user, user_id)
+        caller = self._caller(user, user_id)
         deadline = time.monotonic() + check.seconds("timeout_s", timeout_s)
         with self._handle(caller) as handle:
             return self._calls.load(handle, caller, deadline)
@@ -236,7 +251,7 @@ class MemoAirVoiceClientSync(CloudCalls):
         whose ``turn_id`` is known in this call keeps nothing again: a call may be imported in parts, and again. Raises
         `MemoAirVoiceMemoryError` where not all of it is on the disk within ``timeout_s``.
         """
-        caller, call = User.of(user, user_id), PastCall.of(session_id, turns, metadata)
+        caller, call = self._caller(user, user_id), PastCall.of(session_id, turns, metadata)
         deadline = time.monotonic() + check.seconds("timeout_s", timeout_s)
         with self._handle(caller) as handle:
             return self._calls.keep_past(handle, caller, call, deadline)
@@ -250,7 +265,7 @@ class MemoAirVoiceClientSync(CloudCalls):
         A call of his that is under way goes on, and begins anew. Raises `MemoAirVoiceMemoryError` where either fails;
         to do it again is no harm.
         """
-        caller = User.of(user, user_id)
+        caller = self._caller(user, user_id)
         deadline = check.seconds("timeout_s", timeout_s)
         self._outbox.drop(caller)
         told = self._cloud.forget_user(caller.id) if self._cloud.is_there else {}

@@ -39,7 +39,10 @@ class CloudTransport:
         """Without a ``base_url`` there is no cloud, and every call says so."""
         self._base_url = base_url
         self._api_key = api_key
-        self._headers = {"X-Project-Id": project_id, "X-Agent-Id": agent_id, "Content-Type": "application/json"}
+        self._headers = {
+            **(identity_headers(project_id, agent_id) if base_url else {}),
+            "Content-Type": "application/json",
+        }
         self._lock = threading.Lock()
         self._session: requests.Session | None = None
         self._pid = os.getpid()
@@ -167,6 +170,18 @@ class CloudTransport:
                 for scheme in ("https://", "http://"):
                     self._session.mount(scheme, HTTPAdapter(max_retries=retries))
             return self._session
+
+
+def identity_headers(project_id: str, agent_id: str, user_id: str | None = None) -> dict[str, str]:
+    """Who asks, in UTF-8 however the client encodes a header; raises ValueError for an id that no header holds."""
+    named = {"X-Project-Id": project_id, "X-Agent-Id": agent_id, "X-User-Id": user_id}
+    headers = {}
+    for name, value in named.items():
+        if value is not None:
+            if value != value.strip() or not value.isprintable():
+                raise ValueError(f"{name} can't be told to a cloud: it has control characters, or spaces at an end")
+            headers[name] = value.encode().decode("latin-1")
+    return headers
 
 
 class _Retry(Retry):

@@ -19,12 +19,19 @@ class CloudCalls:
     """
 
     def __init__(
-        self, cloud: CloudTransport, pool: RuntimePool, calls: CallerCalls, *, runtimes_see_documents: bool
+        self,
+        cloud: CloudTransport,
+        pool: RuntimePool,
+        calls: CallerCalls,
+        *,
+        runtimes_see_documents: bool,
+        only_caller: User | None,
     ) -> None:
         self._cloud = cloud
         self._pool = pool
         self._calls = calls
         self._runtimes_see_documents = runtimes_see_documents
+        self._only_caller = only_caller
 
     def create_index(
         self, name: str, documents: list[dict[str, Any]], *, metadata: dict[str, Any] | None = None
@@ -67,7 +74,7 @@ class CloudCalls:
 
         With ``history`` also what held once and holds no longer.
         """
-        return self._cloud.list_memories(User.of(user, user_id).id, history=history)
+        return self._cloud.list_memories(self._caller(user, user_id).id, history=check.flag("history", history))
 
     def update_memory(
         self,
@@ -81,9 +88,15 @@ class CloudCalls:
         holds_until: str | None = None,
     ) -> dict[str, Any]:
         """Correct something that the cloud knows of a caller, and return it; days are ``YYYY-MM-DD``."""
-        caller = User.of(user, user_id)
-        told = {"text": text, "value": value, "holdsFrom": holds_from, "holdsUntil": holds_until}
-        changes = {name: check.text(name, each) for name, each in told.items() if each is not None}
+        caller = self._caller(user, user_id)
+        check.identifier("memory_id", memory_id)
+        told = {
+            "text": check.optional_text("text", text),
+            "value": check.optional_text("value", value),
+            "holdsFrom": check.optional_text("holds_from", holds_from),
+            "holdsUntil": check.optional_text("holds_until", holds_until),
+        }
+        changes = {name: each for name, each in told.items() if each is not None}
         if not changes:
             raise ValueError("text, value, holds_from or holds_until says what to change; none is given")
         memory = self._cloud.update_memory(caller.id, memory_id, changes)
@@ -94,7 +107,7 @@ class CloudCalls:
         self, memory_id: str, *, user: Mapping[str, Any] | None = None, user_id: str | None = None
     ) -> dict[str, Any]:
         """Delete something that the cloud knows of a caller; it is not learned again from what he said."""
-        caller = User.of(user, user_id)
+        caller = self._caller(user, user_id)
         deleted = self._cloud.delete_memory(caller.id, memory_id)
         refresh_caller(self._pool, self._calls, caller.id)
         return deleted
@@ -106,7 +119,18 @@ class CloudCalls:
 
         The oldest comes first.
         """
-        return self._cloud.memory_history(User.of(user, user_id).id, memory_id)
+        return self._cloud.memory_history(self._caller(user, user_id).id, memory_id)
+
+    def _caller(self, user: Mapping[str, Any] | None, user_id: str | None) -> User:
+        """Who is meant; where the client serves one caller only, nobody else can be."""
+        if self._only_caller is None:
+            return User.of(user, user_id)
+        if user is None and user_id is None:
+            return self._only_caller
+        caller = User.of(user, user_id)
+        if caller.id != self._only_caller.id:
+            raise ValueError("this client serves one caller only, and the call names another")
+        return caller if len(caller.fields) > 1 else self._only_caller
 
     def _refresh_documents(self) -> None:
         if self._runtimes_see_documents:

@@ -88,9 +88,11 @@ class MemoAirVoiceMemorySync:
         org_file: str | None = None,
     ) -> None:
         self._project_id = check.identifier("project_id", project_id)
+        check.flag("org_only", org_only)
+        check.flag("auto_start_runtime", auto_start_runtime)
         self._user_id = ORG_ONLY_USER if org_only else check.identifier("user_id", user_id)
         self._session_id = uuid.uuid4().hex if session_id is None else check.identifier("session_id", session_id)
-        self._satham = {"variant": "default"} if satham is None else dict(satham)
+        self._satham = {"variant": "default"} if satham is None else check.mapping("satham", satham)
         self._org_only = org_only
         host, port = parse_runtime_url(check.text("runtime_url", runtime_url))
         token = check.secret("runtime_token", runtime_token)
@@ -109,8 +111,8 @@ class MemoAirVoiceMemorySync:
                 org_only=org_only,
                 org_file=check.existing_file("org_file", org_file),
                 binary=check.path("runtime_binary", runtime_binary),
-                version=runtime_version,
-                repo=runtime_repo,
+                version=check.optional_text("runtime_version", runtime_version),
+                repo=check.optional_text("runtime_repo", runtime_repo),
                 cache_dir=check.path("runtime_cache_dir", runtime_cache_dir),
             )
             self._runtime = RuntimeProcess(spec, host, port)
@@ -160,7 +162,7 @@ class MemoAirVoiceMemorySync:
     def end_session(self, reason: str = "completed", timeout_s: float = 5.0) -> dict[str, Any]:
         """Close the session and return what was flushed. Ending it twice is no error."""
         reply = self._call(
-            "session/end", {"sessionId": self._session_id, "reason": reason}, check.seconds("timeout_s", timeout_s)
+            "session/end", {"sessionId": self._session_id, "reason": check.text("reason", reason)}, check.seconds("timeout_s", timeout_s)
         )
         self._opened_in = None
         return reply
@@ -185,12 +187,12 @@ class MemoAirVoiceMemorySync:
         body = {
             "sessionId": self._session_id,
             "query": check.text("query", query),
-            "intent": intent,
+            "intent": check.text("intent", intent),
             "includeSources": True,
             "lanes": ["org"] if self._org_only and lanes is None else check.lanes(lanes),
             "topK": None if top_k is None else check.mapping("top_k", top_k),
             "filter": None if filter is None else check.mapping("filter", filter),
-            **({"explain": True} if explain else {}),
+            **({"explain": True} if check.flag("explain", explain) else {}),
         }
         return _search_result(
             self._call("search_memory", body, check.seconds("timeout_ms", timeout_ms, 1e-3), grants=True)
@@ -221,7 +223,7 @@ class MemoAirVoiceMemorySync:
             "turnId": check.identifier("turn_id", turn_id),
             "userText": check.text("user_text", user_text),
             "assistantText": check.text("assistant_text", assistant_text),
-            "toolCalls": [check.mapping("each of tool_calls", call) for call in tool_calls or ()],
+            "toolCalls": check.json_mappings("tool_calls", tool_calls),
             "metadata": check.mapping("metadata", metadata),
         }
         event_id = self._call("turn/after", body, check.seconds("timeout_s", timeout_s)).get("localEventId")

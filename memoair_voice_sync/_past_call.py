@@ -21,6 +21,8 @@ class PastCall:
     @classmethod
     def of(cls, session_id: str, turns: Sequence[Mapping[str, Any]], metadata: Mapping[str, Any] | None) -> "PastCall":
         """Check a call; raises ValueError or TypeError that names what is wrong."""
+        if isinstance(turns, str | bytes) or not isinstance(turns, Sequence):
+            raise TypeError(f"turns must be a list of dicts, not {type(turns).__name__}")
         return cls(
             check.identifier("session_id", session_id),
             [_turn(f"turns[{number}]", turn) for number, turn in enumerate(turns)],
@@ -37,8 +39,6 @@ def _turn(name: str, value: object) -> dict[str, Any]:
         "turn_id": check.identifier(f'{name}["turn_id"]', turn.get("turn_id")),
         "user_text": check.text(f'{name}["user_text"]', turn.get("user_text")),
         "assistant_text": check.text(f'{name}["assistant_text"]', turn.get("assistant_text")),
-        "tool_calls": [
-            check.json_mapping(f'each of {name}["tool_calls"]', call) for call in turn.get("tool_calls") or ()
-        ],
+        "tool_calls": check.json_mappings(f'{name}["tool_calls"]', turn.get("tool_calls")),
         "metadata": check.json_mapping(f'{name}["metadata"]', turn.get("metadata")),
     }

@@ -24,10 +24,10 @@ class User:
         if user is None:
             if user_id is None:
                 raise ValueError('user={"id": ...} says who calls; it is missing')
-            user = {"id": user_id}
+            user = {"id": check.identifier("user_id", user_id)}
         fields = check.mapping("user", user)
         if "id" not in fields and user_id is not None:
-            fields["id"] = user_id
+            fields["id"] = check.identifier("user_id", user_id)
         if "id" not in fields:
             raise ValueError('user needs an "id"')
         identifier = check.identifier('user["id"]', fields["id"])

@@ -142,7 +142,6 @@ def test_what_the_runtime_can_not_understand_is_a_bad_request(new_memory: NewMem
     memory = new_memory()
     memory.start_session()
     impossible: list[dict[str, Any]] = [
-        {"intent": 42},
         {"top_k": {"org": -1}},
         {"top_k": {"org": 10**9}},
         {"top_k": {"dreams": 1}},

@@ -46,8 +46,9 @@ def parameters(function: Any) -> dict[str, Any]:
 
 
 def test_the_packages_offer_the_documented_names_and_no_others() -> None:
-    assert set(memoair_voice_sync.__all__) == SYNC_NAMES
+    assert set(memoair_voice_sync.__all__) == SYNC_NAMES | {"MemoAirVoiceAgent"}
     assert set(memoair_voice.__all__) == SYNC_NAMES | {
+        "MemoAirVoiceAgent",
         "MemoAirVoiceClient",
         "MemoAirVoiceMemory",
         "MemoryTool",

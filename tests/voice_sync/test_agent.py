@@ -1,0 +1,177 @@
+"""Who an agent is: read from the environment, told in headers, and the client that it makes."""
+
+import dataclasses
+import pickle
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from support.clients import API_KEY, PATIENT_MS, client_arguments, say
+from support.clouds import running, session_start
+
+import memoair_voice
+import memoair_voice_sync
+from memoair_voice_sync import MemoAirVoiceAgent, MemoAirVoiceClientSync
+
+ENVIRONMENT = {"MEMOAIR_API_KEY": API_KEY, "MEMOAIR_PROJECT_ID": "proj_acme", "MEMOAIR_AGENT_ID": "agent_acme_returns"}
+ME = MemoAirVoiceAgent(API_KEY, "proj_acme", "agent_acme_returns")
+
+
+def options(root: Path) -> dict[str, Any]:
+    """What a client of the tests is made with, besides its identity."""
+    ours = client_arguments(root)
+    return {name: ours[name] for name in ("storage_root", "runtime_port_range")}
+
+
+@pytest.fixture
+def set_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    return monkeypatch
+
+
+def test_an_agent_is_read_from_the_environment(set_environment: pytest.MonkeyPatch) -> None:
+    assert MemoAirVoiceAgent.from_env() == ME
+    assert ME.cloud_base_url == "https://backend.memoair.space"
+
+    set_environment.setenv("MEMOAIR_USER_ID", "caller_42")
+    set_environment.setenv("MEMOAIR_BASE_URL", "http://127.0.0.1:8080")
+    set_environment.setenv("MEMOAIR_ORG_ONLY", "true")
+    told = MemoAirVoiceAgent.from_env()
+    assert (told.user_id, told.cloud_base_url, told.org_only) == ("caller_42", "http://127.0.0.1:8080", True)
+
+
+def test_an_empty_address_in_the_environment_is_no_cloud() -> None:
+    assert MemoAirVoiceAgent.from_env({**ENVIRONMENT, "MEMOAIR_BASE_URL": ""}).cloud_base_url is None
+
+
+def test_what_is_given_comes_before_the_environment() -> None:
+    told = MemoAirVoiceAgent.from_env(ENVIRONMENT, project_id="proj_beta", cloud_base_url=None, org_only=True)
+    assert told == dataclasses.replace(ME, project_id="proj_beta", cloud_base_url=None, org_only=True)
+
+
+def test_all_that_is_missing_in_the_environment_is_named_at_once() -> None:
+    with pytest.raises(ValueError, match="MEMOAIR_API_KEY, MEMOAIR_AGENT_ID must be set"):
+        MemoAirVoiceAgent.from_env({"MEMOAIR_PROJECT_ID": "proj_acme", "MEMOAIR_API_KEY": ""})
+
+
+@pytest.mark.parametrize("value", ["1", "True", " yes ", "ON"])
+def test_org_only_is_switched_on_in_the_environment(value: str) -> None:
+    assert MemoAirVoiceAgent.from_env({**ENVIRONMENT, "MEMOAIR_ORG_ONLY": value}).org_only is True
+
+
+@pytest.mark.parametrize("value", ["", "0", "False", "no", "off"])
+def test_org_only_is_switched_off_in_the_environment(value: str) -> None:
+    assert MemoAirVoiceAgent.from_env({**ENVIRONMENT, "MEMOAIR_ORG_ONLY": value}).org_only is False
+
+
+def test_a_switch_that_is_neither_is_refused_by_its_name() -> None:
+    with pytest.raises(ValueError, match="MEMOAIR_ORG_ONLY must be 1 or 0"):
+        MemoAirVoiceAgent.from_env({**ENVIRONMENT, "MEMOAIR_ORG_ONLY": "maybe"})
+
+
+@pytest.mark.parametrize(
+    ("changed", "match"),
+    [
+        ({"api_key": ""}, "api_key is empty"),
+        ({"api_key": "two\nlines"}, "api_key"),
+        ({"project_id": ""}, "project_id is empty"),
+        ({"agent_id": ""}, "agent_id is empty"),
+        ({"user_id": ""}, "user_id is empty"),
+        ({"cloud_base_url": "ftp://elsewhere"}, "cloud_base_url"),
+    ],
+)
+def test_an_agent_that_can_not_be_is_refused(changed: dict[str, Any], match: str) -> None:
+    with pytest.raises(ValueError, match=match):
+        dataclasses.replace(ME, **changed)
+
+
+def test_an_agent_shows_no_key_and_comes_back_whole_from_another_process() -> None:
+    assert API_KEY not in repr(ME)
+    assert "agent_acme_returns" in repr(ME)
+    assert pickle.loads(pickle.dumps(ME)) == ME
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        ME.project_id = "proj_beta"  # type: ignore[misc]
+
+
+def test_the_headers_say_who_asks() -> None:
+    assert ME.headers() == {
+        "Authorization": f"Bearer {API_KEY}",
+        "X-Project-Id": "proj_acme",
+        "X-Agent-Id": "agent_acme_returns",
+    }
+    assert dataclasses.replace(ME, user_id="caller_42").headers()["X-User-Id"] == "caller_42"
+
+
+@pytest.mark.parametrize("user_id", ["two\nlines", " spaces "])
+def test_an_id_that_no_header_holds_is_refused_by_the_headers(user_id: str) -> None:
+    with pytest.raises(ValueError, match="X-User-Id"):
+        dataclasses.replace(ME, user_id=user_id).headers()
+
+
+def test_a_cloud_takes_the_headers_whatever_the_alphabet(tmp_path: Path) -> None:
+    with running(f"sqlite:///{tmp_path / 'cloud.db'}", tmp_path) as cloud:
+        tenant = cloud.tenant()
+        identity = {f"{name}_id": value for name, value in tenant.identity.items()}
+        agent = MemoAirVoiceAgent(str(tenant.key), **identity | {"user_id": "Zoë 🐸"}, cloud_base_url=cloud.url)
+        start = session_start("e1", "s1", 1)
+        sent = {"url": f"{cloud.url}/v1/voice-sdk/events", "json": {"events": [start]}, "headers": agent.headers()}
+        assert requests.post(**sent, timeout=10).json()["accepted"] == ["e1"]
+        assert [each["userId"] for each in tenant.ok("GET", "/v1/voice-sdk/users")["users"]] == ["Zoë 🐸"]
+
+
+def test_a_client_of_an_agent_serves_its_caller(tmp_path: Path, nothing_left_behind: None) -> None:
+    agent = dataclasses.replace(ME, user_id="ada", cloud_base_url=None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        client = agent.client(**options(tmp_path))
+    with client:
+        assert isinstance(client, MemoAirVoiceClientSync)
+        assert client.save_response(user_text="I keep persimmons.", assistant_text="Good.", turn_id="t1")
+        assert "persimmons" in client.search_memory("persimmons", timeout_ms=PATIENT_MS).contextText
+        assert [each["user_id"] for each in client.stats()["runtimes"]] == ["ada"]
+
+
+def test_a_client_of_an_agent_without_a_caller_serves_many(tmp_path: Path, nothing_left_behind: None) -> None:
+    with dataclasses.replace(ME, cloud_base_url=None).client(**options(tmp_path)) as client:
+        for caller in ("ada", "bob"):
+            say(client, caller, "hello", "t1")
+        with pytest.raises(ValueError, match="says who calls"):
+            client.search_memory("hello")
+        assert {each["user_id"] for each in client.stats()["runtimes"]} == {"ada", "bob"}
+
+
+def test_the_client_of_an_agent_of_the_async_package_is_awaited(tmp_path: Path, nothing_left_behind: None) -> None:
+    agent = memoair_voice.MemoAirVoiceAgent(API_KEY, "proj", "agent", cloud_base_url=None)
+    assert isinstance(agent, memoair_voice_sync.MemoAirVoiceAgent)
+    assert isinstance(agent.client(**options(tmp_path)), memoair_voice.MemoAirVoiceClient)
+
+
+def test_a_client_for_one_caller_serves_nobody_else(tmp_path: Path, nothing_left_behind: None) -> None:
+    user = {"id": "ada", "name": "Ada", "metadata": {"plan": "premium"}}
+    with MemoAirVoiceClientSync(**client_arguments(tmp_path), user=user) as client:
+        for call in (client.load_index, client.session, client.forget_user):
+            with pytest.raises(ValueError, match="one caller only") as refused:
+                call(user_id="bob")
+            assert "bob" not in str(refused.value)
+        assert client.load_index(user_id="ada").session_id == client.load_index().session_id
+        with client.session() as session:
+            assert session.save_response(user_text="hello", assistant_text="Good day.", turn_id="t1")
+        assert [each["user_id"] for each in client.stats()["runtimes"]] == ["ada"]
+
+
+@pytest.mark.parametrize("kind", [MemoAirVoiceClientSync, memoair_voice.MemoAirVoiceClient])
+def test_the_old_name_of_the_caller_warns_where_it_stands_and_pins(
+    tmp_path: Path, nothing_left_behind: None, kind: Any
+) -> None:
+    with pytest.warns(DeprecationWarning, match="user_id") as warned:
+        client = kind(**client_arguments(tmp_path), user_id="ada")
+    assert [each.filename for each in warned] == [__file__]
+    sync = client if kind is MemoAirVoiceClientSync else client._sync
+    with sync:
+        assert sync.load_index().session_id
+        with pytest.raises(ValueError, match="one caller only"):
+            sync.load_index(user_id="bob")

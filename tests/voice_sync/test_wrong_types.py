@@ -1,0 +1,137 @@
+"""Each parameter of each public method, given what it can never be: refused by its name, and nothing is started."""
+
+import inspect
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from support.clients import API_KEY, client_arguments
+
+from memoair_voice_sync import (
+    MemoAirVoiceAgent,
+    MemoAirVoiceClientSync,
+    MemoAirVoiceMemorySync,
+    MemoryToolSync,
+    RuntimePool,
+    VoiceSessionSync,
+)
+
+# What a method needs so that only the parameter under test is wrong.
+_SOUND: dict[str, Any] = {
+    "query": "boots",
+    "user_text": "hello",
+    "assistant_text": "hello",
+    "turn_id": "t1",
+    "session_id": "s1",
+    "turns": [],
+    "name": "faq",
+    "documents": [{"id": "returns", "text": "Thirty days."}],
+    "document_id": "returns",
+    "memory_id": "mem_1",
+    "user": {"id": "ada"},
+}
+# Given by other code than the application's: framework objects, whose kind is checked where they are used.
+_ANYTHING_GOES = {"runtime_manager", "client"}
+
+
+class NotOne:
+    """What no parameter takes."""
+
+
+def _parameters(function: Any) -> list[str]:
+    return [name for name in inspect.signature(function).parameters if name not in {"self", "cls"} | _ANYTHING_GOES]
+
+
+def _methods(kind: type) -> list[tuple[str, str]]:
+    functions = [each for each in inspect.getmembers(kind, inspect.isfunction) if not each[0].startswith("_")]
+    return [(method, parameter) for method, function in functions for parameter in _parameters(function)]
+
+
+def _sound_for(function: Any, parameter: str) -> dict[str, Any]:
+    taken = _parameters(function)
+    sound = {name: value for name, value in _SOUND.items() if name in taken}
+    if parameter == "user_id":
+        sound.pop("user", None)  # a caller is named by either
+    return sound
+
+
+@pytest.fixture
+def client(tmp_path: Path, nothing_left_behind: None) -> Iterator[MemoAirVoiceClientSync]:
+    with MemoAirVoiceClientSync(**client_arguments(tmp_path / "storage")) as made:
+        yield made
+
+
+@pytest.fixture
+def memory(tmp_path: Path, nothing_left_behind: None) -> Iterator[MemoAirVoiceMemorySync]:
+    arguments: dict[str, Any] = {"runtime_url": "http://127.0.0.1:0", "storage_root": str(tmp_path), "user_id": "ada"}
+    with MemoAirVoiceMemorySync(project_id="proj", cloud_base_url=None, **arguments) as made:
+        yield made
+
+
+def _refuses(call: Any, sound: dict[str, Any], parameter: str) -> None:
+    with pytest.raises((TypeError, ValueError)) as refused:
+        call(**sound | {parameter: NotOne()})
+    assert parameter in str(refused.value)
+    assert not psutil.Process().children(), "something was started for it"
+
+
+@pytest.mark.parametrize(("method", "parameter"), _methods(MemoAirVoiceClientSync))
+def test_a_wrong_type_is_refused_by_the_client(client: MemoAirVoiceClientSync, method: str, parameter: str) -> None:
+    function = getattr(client, method)
+    _refuses(function, _sound_for(function, parameter), parameter)
+    assert client.stats()["runtimes"] == []
+
+
+@pytest.mark.parametrize(("method", "parameter"), _methods(MemoAirVoiceMemorySync))
+def test_a_wrong_type_is_refused_by_the_raw_client(
+    memory: MemoAirVoiceMemorySync, method: str, parameter: str
+) -> None:
+    function = getattr(memory, method)
+    _refuses(function, _sound_for(function, parameter), parameter)
+    assert memory.runtime_pid is None
+
+
+@pytest.mark.parametrize(("method", "parameter"), _methods(VoiceSessionSync))
+def test_a_wrong_type_is_refused_by_a_session(client: MemoAirVoiceClientSync, method: str, parameter: str) -> None:
+    with client.session(user_id="ada") as session:
+        function = getattr(session, method)
+        with pytest.raises((TypeError, ValueError), match=parameter):
+            function(**_sound_for(function, parameter) | {parameter: NotOne()})
+
+
+def test_a_wrong_type_is_refused_by_the_tool(memory: MemoAirVoiceMemorySync) -> None:
+    tool = memory.search_memory_tool()
+    for parameter in _parameters(MemoryToolSync.__call__):
+        _refuses(tool, {"query": "boots"}, parameter)
+
+
+@pytest.mark.parametrize("parameter", _parameters(MemoAirVoiceClientSync.__init__))
+def test_a_wrong_type_is_refused_by_the_constructor_of_the_client(
+    nothing_left_behind: None, tmp_path: Path, parameter: str, recwarn: pytest.WarningsRecorder
+) -> None:
+    _refuses(MemoAirVoiceClientSync, client_arguments(tmp_path), parameter)
+    assert [warning.category for warning in recwarn] == ([DeprecationWarning] if parameter == "user_id" else [])
+
+
+@pytest.mark.parametrize("parameter", _parameters(MemoAirVoiceMemorySync.__init__))
+def test_a_wrong_type_is_refused_by_the_constructor_of_the_raw_client(
+    nothing_left_behind: None, tmp_path: Path, parameter: str
+) -> None:
+    _refuses(partial(MemoAirVoiceMemorySync, storage_root=str(tmp_path)), _IDENTITY, parameter)
+
+
+@pytest.mark.parametrize("parameter", _parameters(MemoAirVoiceAgent))
+def test_a_wrong_type_is_refused_by_the_agent(parameter: str) -> None:
+    _refuses(MemoAirVoiceAgent, {"api_key": API_KEY, "project_id": "proj", "agent_id": "agent"}, parameter)
+
+
+@pytest.mark.parametrize("parameter", ["max_concurrent_users", "runtime_idle_ttl_s", "runtime_port_range"])
+def test_a_pool_is_made_by_the_client_which_has_checked_it(parameter: str) -> None:
+    assert parameter in _parameters(RuntimePool)
+    assert parameter in _parameters(MemoAirVoiceClientSync)
+
+
+_IDENTITY = {"project_id": "proj", "user_id": "ada"}
