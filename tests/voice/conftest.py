@@ -6,6 +6,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from blockbuster import blockbuster_ctx
 from support.waiting import eventually
 
 
@@ -13,6 +14,13 @@ from support.waiting import eventually
 def anyio_backend(request: pytest.FixtureRequest) -> str:
     """Run a test on both event loops."""
     return str(request.param)
+
+
+@pytest.fixture(autouse=True)
+def never_blocked() -> Iterator[None]:
+    """Fail a test in which our code blocks the event loop of asyncio: opens a file, sleeps, waits for a lock or a peer."""
+    with blockbuster_ctx(scanned_modules=["memoair_voice", "memoair_voice_sync"]):
+        yield
 
 
 @pytest.fixture

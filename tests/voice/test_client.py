@@ -77,14 +77,14 @@ def pids(client: MemoAirVoiceClient) -> list[int]:
     return [each["pid"] for each in client._sync.stats()["runtimes"] if each["pid"] is not None]
 
 
-def in_use(client: MemoAirVoiceClient) -> int:
-    return sum(each["in_use"] for each in client._sync.stats()["runtimes"])
+async def in_use(client: MemoAirVoiceClient) -> int:
+    return sum(each["in_use"] for each in (await client.stats())["runtimes"])
 
 
 async def freeze_runtime(client: MemoAirVoiceClient) -> int:
     """Warm the one caller's runtime, and let it answer nothing."""
     await client.load_index(user_id="ada")
-    [pid] = pids(client)
+    [pid] = await anyio.to_thread.run_sync(pids, client)
     return freeze(pid)
 
 
@@ -120,12 +120,12 @@ async def test_a_session_pins_a_runtime(new_client: NewClient, storage_root: Pat
     await client.load_index(user_id="ada")
     session = await client.session(user={"id": "ada", "name": "Dana"})
     async with session as entered:
-        assert in_use(client) == 1
+        assert await in_use(client) == 1
         assert await entered.save_response(user_text="The boots are red.", assistant_text="Noted.", turn_id="t1")
         assert "red" in (await entered.search_memory("the boots", timeout_ms=PATIENT_MS)).contextText
     await session.aclose()
 
-    assert in_use(client) == 0
+    assert await in_use(client) == 0
     assert turn_ids(storage_root, "ada") == ["t1"]
     await client.aclose()
 
@@ -205,8 +205,8 @@ async def test_a_search_that_is_cancelled_is_given_up_at_once_and_gives_its_plac
         await client.search_memory("hello", user_id="ada", timeout_ms=700)
     assert scope.cancelled_caught
     assert time.monotonic() - began_at < 0.5
-    assert in_use(client) == 1, "its time is not over"
-    while in_use(client):
+    assert await in_use(client) == 1, "its time is not over"
+    while await in_use(client):
         assert time.monotonic() - began_at < 5
         await anyio.sleep(0.01)
     os.kill(pid, signal.SIGCONT)
@@ -224,7 +224,7 @@ async def test_searches_that_are_cancelled_while_the_runtime_starts_leak_nothing
             await client.search_memory("hello", user_id="ada", timeout_ms=PATIENT_MS)
         assert scope.cancelled_caught
     await client.load_index(user_id="ada")
-    while in_use(client):
+    while await in_use(client):
         await anyio.sleep(0.01)
     await client.aclose()
     assert not psutil.Process().children()
@@ -254,7 +254,7 @@ async def test_a_save_that_is_cancelled_on_its_way_still_lands(new_client: NewCl
 
     assert scope.cancel_called
     assert turn_ids(storage_root, "ada") == ["t1"]
-    assert in_use(client) == 0
+    assert await in_use(client) == 0
     await client.aclose()
 
 
