@@ -9,9 +9,10 @@ from memoair_voice_sync import MemoryToolSync
 class MemoryTool:
     """`MemoryToolSync`, awaited: searches one caller's memory and returns the composed text."""
 
+    name: str = MemoryToolSync.name
+
     def __init__(self, sync: MemoryToolSync) -> None:
         self._sync = sync
-        self.name: str = sync.name
 
     @property
     def last_trace(self) -> dict[str, Any] | None:

@@ -115,13 +115,17 @@ def json_mapping(name: str, value: object) -> dict[str, Any]:
     return checked
 
 
-def json_mappings(name: str, value: object) -> list[dict[str, Any]]:
-    """A list of dicts that will be sent later; None is an empty one."""
-    if value is None:
-        return []
+def items(name: str, value: object) -> Sequence[Any]:
+    """A list of dicts, which are checked one by one."""
     if isinstance(value, str | bytes) or not isinstance(value, Sequence):
         raise TypeError(f"{name} must be a list of dicts, not {type(value).__name__}")
-    return [json_mapping(f"{name}[{number}]", each) for number, each in enumerate(value)]
+    return value
+
+
+def json_mappings(name: str, value: object) -> list[dict[str, Any]]:
+    """A list of dicts that will be sent later; None is an empty one."""
+    listed = () if value is None else items(name, value)
+    return [json_mapping(f"{name}[{number}]", each) for number, each in enumerate(listed)]
 
 
 def optional_text(name: str, value: object) -> str | None:

@@ -27,6 +27,7 @@ from memoair_voice_sync._pool import RuntimePool
 from memoair_voice_sync._results import IndexLoadResult, SearchResult, degraded_result
 from memoair_voice_sync._session import VoiceSessionSync
 from memoair_voice_sync._tool import DEFAULT_INTENT
+from memoair_voice_sync._unclosed import close_unclosed
 from memoair_voice_sync._user import User
 
 if TYPE_CHECKING:
@@ -308,6 +309,11 @@ class MemoAirVoiceClientSync(CloudCalls):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+    def __del__(self) -> None:
+        pool = getattr(self, "_pool", None)  # none where the constructor has refused
+        if pool is not None and pool.is_in_use:
+            close_unclosed(self, partial(pool.close, _CLOSE_S))
 
     @contextmanager
     def _handle(self, caller: User) -> Iterator[RuntimeHandle]:

@@ -27,6 +27,7 @@ from memoair_voice_sync._transport import (
     encode_body,
     parse_runtime_url,
 )
+from memoair_voice_sync._unclosed import close_unclosed
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -96,6 +97,7 @@ class MemoAirVoiceMemorySync:
         self._org_only = org_only
         host, port = parse_runtime_url(check.text("runtime_url", runtime_url))
         token = check.secret("runtime_token", runtime_token)
+        self._is_mine = runtime_manager is None
         if runtime_manager is not None:
             self._runtime = runtime_manager
         elif auto_start_runtime and client is None:
@@ -161,9 +163,8 @@ class MemoAirVoiceMemorySync:
 
     def end_session(self, reason: str = "completed", timeout_s: float = 5.0) -> dict[str, Any]:
         """Close the session and return what was flushed. Ending it twice is no error."""
-        reply = self._call(
-            "session/end", {"sessionId": self._session_id, "reason": check.text("reason", reason)}, check.seconds("timeout_s", timeout_s)
-        )
+        body = {"sessionId": self._session_id, "reason": check.text("reason", reason)}
+        reply = self._call("session/end", body, check.seconds("timeout_s", timeout_s))
         self._opened_in = None
         return reply
 
@@ -266,6 +267,11 @@ class MemoAirVoiceMemorySync:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+    def __del__(self) -> None:
+        runtime = getattr(self, "_runtime", None)  # none where the constructor has refused
+        if isinstance(runtime, RuntimeProcess) and self._is_mine and runtime.pid is not None:
+            close_unclosed(self, partial(runtime.stop, _STOP_S))
 
     def _call(self, path: str, body: dict[str, Any], timeout_s: float, *, grants: bool = False) -> dict[str, Any]:
         """Call the runtime, started if need be; where it has died or is about to end, another one, until time is up.

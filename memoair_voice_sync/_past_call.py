@@ -21,11 +21,9 @@ class PastCall:
     @classmethod
     def of(cls, session_id: str, turns: Sequence[Mapping[str, Any]], metadata: Mapping[str, Any] | None) -> "PastCall":
         """Check a call; raises ValueError or TypeError that names what is wrong."""
-        if isinstance(turns, str | bytes) or not isinstance(turns, Sequence):
-            raise TypeError(f"turns must be a list of dicts, not {type(turns).__name__}")
         return cls(
             check.identifier("session_id", session_id),
-            [_turn(f"turns[{number}]", turn) for number, turn in enumerate(turns)],
+            [_turn(f"turns[{number}]", turn) for number, turn in enumerate(check.items("turns", turns))],
             check.json_mapping("metadata", metadata),
         )
 

@@ -111,6 +111,11 @@ class RuntimePool:
             self._drop(handle)
             return True
 
+    @property
+    def is_in_use(self) -> bool:
+        """Whether there is something that `close` has to end."""
+        return not self._is_closed and self._supervisor.is_awake
+
     def close(self, timeout_s: float = DRAIN_S) -> None:
         """End all runtimes, each after what it was doing, within about ``timeout_s``. Twice is no harm."""
         with self._closing:  # who comes second finds it done

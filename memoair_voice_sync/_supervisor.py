@@ -43,6 +43,11 @@ class Supervisor:
         self._sockets: tuple[socket.socket, socket.socket] | None = None
         self._is_closed = False
 
+    @property
+    def is_awake(self) -> bool:
+        """Whether there was something to look after, in this process."""
+        return self._thread is not None
+
     def wake(self) -> None:
         """Look now: a runtime came, or a handle was taken; begins to look where nobody does yet."""
         with self._lock:

@@ -18,7 +18,7 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(autouse=True)
 def never_blocked() -> Iterator[None]:
-    """Fail a test in which our code blocks the event loop of asyncio: opens a file, sleeps, waits for a lock or a peer."""
+    """Fail a test in which our code blocks asyncio's event loop: reads a file, sleeps, waits for a lock or a peer."""
     with blockbuster_ctx(scanned_modules=["memoair_voice", "memoair_voice_sync"]):
         yield
 

@@ -86,9 +86,7 @@ def test_a_wrong_type_is_refused_by_the_client(client: MemoAirVoiceClientSync, m
 
 
 @pytest.mark.parametrize(("method", "parameter"), _methods(MemoAirVoiceMemorySync))
-def test_a_wrong_type_is_refused_by_the_raw_client(
-    memory: MemoAirVoiceMemorySync, method: str, parameter: str
-) -> None:
+def test_a_wrong_type_is_refused_by_the_raw_client(memory: MemoAirVoiceMemorySync, method: str, parameter: str) -> None:
     function = getattr(memory, method)
     _refuses(function, _sound_for(function, parameter), parameter)
     assert memory.runtime_pid is None
