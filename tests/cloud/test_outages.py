@@ -20,7 +20,7 @@ from support.waiting import eventually
 
 from memoair_cloud.queue import Worker
 
-_AWAY_S = 2.0
+_AWAY_S = 10.0
 
 
 def batches(caller: str, count: int = 12, size: int = 40) -> list[list[dict[str, Any]]]:
