@@ -10,6 +10,8 @@ from memoair_voice_sync import MemoAirVoiceMemorySync
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from memoair_voice_sync._tool import OpenAIApi
+
 
 class MemoAirVoiceMemory:
     """`MemoAirVoiceMemorySync` for asyncio and trio: the same arguments, methods and errors, awaited.
@@ -47,17 +49,21 @@ class MemoAirVoiceMemory:
         """Return a tool that a language model can be given to search this memory."""
         return MemoryTool(self._sync.search_memory_tool(search_memory_timeout_ms=search_memory_timeout_ms))
 
-    def to_openai_function(self) -> dict[str, Any]:
-        """The search tool's schema for OpenAI's Chat Completions."""
-        return self._sync.to_openai_function()
+    def to_openai_function(self, api: "OpenAIApi" = "chat", *, strict: bool = False) -> dict[str, Any]:
+        """The search tool's schema for OpenAI's Chat Completions, or with ``api="responses"`` for their Responses."""
+        return self._sync.to_openai_function(api, strict=strict)
 
-    def to_livekit_tool(self) -> Any:
-        """The search tool as a LiveKit ``FunctionTool``."""
-        return self._sync.to_livekit_tool()
+    def to_livekit_tool(self, *, search_memory_timeout_ms: float | None = None) -> Any:
+        """The search tool as a LiveKit ``FunctionTool``; raises ImportError without LiveKit."""
+        return self._sync.to_livekit_tool(search_memory_timeout_ms=search_memory_timeout_ms)
 
-    def to_pipecat_tool(self) -> dict[str, Any]:
-        """The search tool for Pipecat, ``{"name", "schema", "handler"}``."""
-        return self._sync.to_pipecat_tool()
+    def to_pipecat_tool(self, *, search_memory_timeout_ms: float | None = None) -> dict[str, Any]:
+        """The search tool for Pipecat, ``{"name", "schema", "handler"}``; raises ImportError without Pipecat."""
+        return self._sync.to_pipecat_tool(search_memory_timeout_ms=search_memory_timeout_ms)
+
+    def to_langchain_tool(self, *, search_memory_timeout_ms: float | None = None) -> Any:
+        """The search tool as a LangChain ``StructuredTool``, to be invoked or awaited; raises ImportError without."""
+        return self._sync.to_langchain_tool(search_memory_timeout_ms=search_memory_timeout_ms)
 
     async def __aenter__(self) -> "Self":
         return self

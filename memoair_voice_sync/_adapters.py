@@ -1,37 +1,48 @@
-"""The tool in the shapes of the voice frameworks. Each framework is imported only when its shape is asked for."""
+"""The tool in the shapes of the agent frameworks. Each framework is imported only when its shape is asked for.
+
+A memory that fails must not fail the model's turn: then the tool has found nothing, and the log says why.
+"""
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Literal
+from functools import partial
+from typing import Annotated, Any
 
 from memoair_voice_sync._errors import MemoAirVoiceMemoryError
 from memoair_voice_sync._log import log
-from memoair_voice_sync._tool import DEFAULT_INTENT, TOOL_DESCRIPTION, TOOL_NAME, tool_parameters
+from memoair_voice_sync._tool import (
+    DEFAULT_INTENT,
+    INTENT_DESCRIPTION,
+    QUERY_DESCRIPTION,
+    TOOL_DESCRIPTION,
+    TOOL_NAME,
+    Intent,
+    MemoryToolSync,
+    tool_parameters,
+)
 
-_Intent = Literal["answer_current_user", "summarise_recent", "earlier_in_call", "fallback"]
-AsyncSearch = Callable[[str, str], Awaitable[str]]
+_THREADS = 16
 
 
-def livekit_tool(search: AsyncSearch) -> Any:
+def livekit_tool(tool: MemoryToolSync) -> Any:
     """A LiveKit ``FunctionTool`` that searches the memory; raises ImportError where LiveKit is not installed."""
     try:
         from livekit.agents import function_tool
+        from pydantic import Field
     except ImportError as error:
-        raise ImportError("to_livekit_tool() needs LiveKit: pip install livekit-agents") from error
+        raise _missing("to_livekit_tool", "LiveKit Agents", "livekit") from error
+    search = _in_thread(tool)
 
-    # LiveKit makes the schema of this signature and docstring.
-    async def search_memory(query: str, intent: _Intent = "answer_current_user") -> str:
-        """Search the memory.
-
-        Args:
-            query: What to look for, in the caller's words.
-            intent: What the answer is for.
-        """
-        return await _found(search, query, intent)
+    # LiveKit makes the schema of this signature.
+    async def search_memory(
+        query: Annotated[str, Field(description=QUERY_DESCRIPTION)],
+        intent: Annotated[Intent, Field(description=INTENT_DESCRIPTION)] = DEFAULT_INTENT,
+    ) -> str:
+        return await search(query, intent)
 
     return function_tool(search_memory, name=TOOL_NAME, description=TOOL_DESCRIPTION)
 
 
-def pipecat_tool(search: AsyncSearch) -> dict[str, Any]:
+def pipecat_tool(tool: MemoryToolSync) -> dict[str, Any]:
     """The tool for Pipecat: ``name``, ``schema`` (a ``FunctionSchema``) and ``handler`` to register under the name."""
     try:
         try:
@@ -39,11 +50,13 @@ def pipecat_tool(search: AsyncSearch) -> dict[str, Any]:
         except ImportError:  # before Pipecat 1.14
             from pipecat.adapters.schemas.function_schema import FunctionSchema
     except ImportError as error:
-        raise ImportError("to_pipecat_tool() needs Pipecat: pip install pipecat-ai") from error
+        raise _missing("to_pipecat_tool", "Pipecat", "pipecat") from error
+    search = _in_thread(tool)
 
     async def handler(params: Any) -> None:
+        # Pipecat hands on what the model wrote, checked by nobody.
         query, intent = params.arguments.get("query"), params.arguments.get("intent")
-        await params.result_callback(await _found(search, str(query or ""), str(intent or DEFAULT_INTENT)))
+        await params.result_callback(await search(str(query or ""), str(intent or DEFAULT_INTENT)))
 
     parameters = tool_parameters()
     schema = FunctionSchema(
@@ -55,10 +68,63 @@ def pipecat_tool(search: AsyncSearch) -> dict[str, Any]:
     return {"name": TOOL_NAME, "schema": schema, "handler": handler}
 
 
-async def _found(search: AsyncSearch, query: str, intent: str) -> str:
-    """What the memory says, or nothing: a memory that fails must not fail the caller's turn."""
+def langchain_tool(tool: MemoryToolSync) -> Any:
+    """A LangChain ``StructuredTool``, to be invoked or awaited; raises ImportError without langchain-core."""
     try:
+        from langchain_core.tools import StructuredTool
+        from pydantic import Field, create_model
+    except ImportError as error:
+        raise _missing("to_langchain_tool", "LangChain", "langchain") from error
+    arguments = create_model(
+        "SearchMemory",
+        query=(str, Field(description=QUERY_DESCRIPTION)),
+        intent=(Intent, Field(DEFAULT_INTENT, description=INTENT_DESCRIPTION)),
+    )
+    search = _in_thread(tool)
+
+    def search_memory(query: str, intent: str = DEFAULT_INTENT) -> str:
+        return _found(tool, query, intent)
+
+    async def search_memory_in_thread(query: str, intent: str = DEFAULT_INTENT) -> str:
         return await search(query, intent)
+
+    return StructuredTool.from_function(
+        search_memory,
+        search_memory_in_thread,
+        name=TOOL_NAME,
+        description=TOOL_DESCRIPTION,
+        args_schema=arguments,
+    )
+
+
+def _missing(method: str, framework: str, extra: str) -> ImportError:
+    return ImportError(f"{method}() needs {framework}: pip install 'memoair-voice[{extra}]'")
+
+
+def _in_thread(tool: MemoryToolSync) -> Callable[[str, str], Awaitable[str]]:
+    """The search in a thread, so that it never blocks the event loop; one that is cancelled is given up at once."""
+    from anyio import CapacityLimiter, to_thread
+    from anyio.lowlevel import RunVar
+
+    # One for each event loop that calls the tool. The loop's own one is shared with strangers, whom a recall would wait
+    # for.
+    limiters: RunVar[CapacityLimiter] = RunVar("memoair_voice_tool_limiter")
+
+    async def search(query: str, intent: str) -> str:
+        limiter = limiters.get(None)
+        if limiter is None:
+            limiter = CapacityLimiter(_THREADS)
+            limiters.set(limiter)
+        call = partial(_found, tool, query, intent)
+        return await to_thread.run_sync(call, abandon_on_cancel=True, limiter=limiter)
+
+    return search
+
+
+def _found(tool: MemoryToolSync, query: str, intent: str) -> str:
+    """What the memory says, or nothing."""
+    try:
+        return tool(query, intent=intent)
     except MemoAirVoiceMemoryError as error:
         log.warning("a tool call found no memory: action=tool_failed code=%s", error.code)
         return ""

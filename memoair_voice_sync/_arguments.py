@@ -172,3 +172,15 @@ def port_range(name: str, value: Sequence[Any]) -> tuple[int, int]:
     if not all(isinstance(port, int) and 0 < port < 1 << 16 for port in (first, last)) or first > last:
         raise ValueError(f"{name} must be two ports from 1 to 65535, the first not above the last")
     return first, last
+
+
+def choice(name: str, value: object, known: Sequence[str]) -> None:
+    """One of some texts."""
+    if value not in known:
+        raise ValueError(f"{name} must be one of {', '.join(known)}")
+
+
+def flag(name: str, value: object) -> None:
+    """True or False."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be a bool, not {type(value).__name__}")

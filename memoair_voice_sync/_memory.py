@@ -4,22 +4,21 @@ import os
 import secrets
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import urllib3
 
 import memoair_voice_sync._arguments as check
-from memoair_voice_sync._adapters import livekit_tool, pipecat_tool
+from memoair_voice_sync._adapters import langchain_tool, livekit_tool, pipecat_tool
 from memoair_voice_sync._attached import AttachedRuntime
 from memoair_voice_sync._errors import MemoAirVoiceMemoryError
 from memoair_voice_sync._launch import ORG_ONLY_USER, RuntimeSpec
 from memoair_voice_sync._log import log
 from memoair_voice_sync._process import RuntimeManager, RuntimeProcess
 from memoair_voice_sync._results import SearchResult
-from memoair_voice_sync._tool import DEFAULT_INTENT, MemoryToolSync, openai_function
+from memoair_voice_sync._tool import DEFAULT_INTENT, MemoryToolSync, OpenAIApi, openai_function
 from memoair_voice_sync._transport import (
     ConnectionBroke,
     RuntimeTransport,
@@ -42,7 +41,6 @@ _WAY_BACK = 0.1
 _FLUSH_S = 7.0
 _STOP_S = 2.0
 _MOST_BREAKS = 2
-_TOOL_THREADS = 16
 # The longest time that a runtime can be granted.
 _LONGEST_GRANT_MS = 60_000.0
 
@@ -236,17 +234,33 @@ class MemoAirVoiceMemorySync:
         reply = self._call("sync/flush", {"deadlineMs": min(left_s * 1e3, _LONGEST_GRANT_MS)}, left_s + 1)
         return reply.get("status") == "ok"
 
-    def to_openai_function(self) -> dict[str, Any]:
-        """The search tool's schema for OpenAI's Chat Completions."""
-        return openai_function()
+    def to_openai_function(self, api: OpenAIApi = "chat", *, strict: bool = False) -> dict[str, Any]:
+        """The search tool's schema for OpenAI's Chat Completions, or with ``api="responses"`` for their Responses.
 
-    def to_livekit_tool(self) -> Any:
-        """The search tool as a LiveKit ``FunctionTool``; it searches in a thread and never blocks the event loop."""
-        return livekit_tool(self._search_in_thread())
+        ``strict`` has the model held to the schema; it must then name an intent. Raises ValueError for another API.
+        """
+        return openai_function(api, strict=strict)
 
-    def to_pipecat_tool(self) -> dict[str, Any]:
-        """The search tool for Pipecat, ``{"name", "schema", "handler"}``; it searches in a thread."""
-        return pipecat_tool(self._search_in_thread())
+    def to_livekit_tool(self, *, search_memory_timeout_ms: float | None = None) -> Any:
+        """The search tool as a LiveKit ``FunctionTool``; it searches in a thread and never blocks the event loop.
+
+        A memory that fails finds nothing, here and in the other frameworks. Raises ImportError without LiveKit.
+        """
+        return livekit_tool(self.search_memory_tool(search_memory_timeout_ms=search_memory_timeout_ms))
+
+    def to_pipecat_tool(self, *, search_memory_timeout_ms: float | None = None) -> dict[str, Any]:
+        """The search tool for Pipecat, ``{"name", "schema", "handler"}``; it searches in a thread.
+
+        Raises ImportError without Pipecat.
+        """
+        return pipecat_tool(self.search_memory_tool(search_memory_timeout_ms=search_memory_timeout_ms))
+
+    def to_langchain_tool(self, *, search_memory_timeout_ms: float | None = None) -> Any:
+        """The search tool as a LangChain ``StructuredTool``, also for LangGraph; awaited, it searches in a thread.
+
+        Raises ImportError without LangChain.
+        """
+        return langchain_tool(self.search_memory_tool(search_memory_timeout_ms=search_memory_timeout_ms))
 
     def close(self) -> None:
         """End the session if it is open, and the runtime if it was started here. Twice is no harm."""
@@ -315,20 +329,6 @@ class MemoAirVoiceMemorySync:
                 self._runtime.mark_heard(transport)
                 return reply
             self._runtime.mark_unreachable(transport)
-
-    def _search_in_thread(self) -> Callable[[str, str], Awaitable[str]]:
-        from anyio import CapacityLimiter, to_thread
-
-        tool = self.search_memory_tool()
-        limiters: list[CapacityLimiter] = []  # one, made within the event loop; the shared one waits for strangers
-
-        async def search(query: str, intent: str) -> str:
-            if not limiters:
-                limiters.append(CapacityLimiter(_TOOL_THREADS))
-            call = partial(tool, query, intent=intent)
-            return await to_thread.run_sync(call, abandon_on_cancel=True, limiter=limiters[0])
-
-        return search
 
 
 def _search_result(reply: dict[str, Any]) -> SearchResult:

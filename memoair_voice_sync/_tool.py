@@ -1,8 +1,9 @@
 """The tool that a language model calls to search the memory."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
+import memoair_voice_sync._arguments as check
 from memoair_voice_sync._results import SearchResult
 
 TOOL_NAME = "search_memory"
@@ -10,8 +11,16 @@ TOOL_DESCRIPTION = (
     "Search what is known about this caller and this business: who the caller is, what was said earlier in this call "
     "and in earlier calls, and what the organisation's documents say."
 )
-INTENTS = ("answer_current_user", "summarise_recent", "earlier_in_call", "fallback")
-DEFAULT_INTENT = "answer_current_user"
+QUERY_DESCRIPTION = "What to look for, in the caller's words."
+INTENT_DESCRIPTION = (
+    "What the answer is for: answer_current_user (the default) to answer what was just asked, summarise_recent to sum "
+    "up what was said lately, earlier_in_call to go back to this call, fallback where nothing else fits."
+)
+Intent = Literal["answer_current_user", "summarise_recent", "earlier_in_call", "fallback"]
+INTENTS: tuple[Intent, ...] = ("answer_current_user", "summarise_recent", "earlier_in_call", "fallback")
+DEFAULT_INTENT: Intent = "answer_current_user"
+OpenAIApi = Literal["chat", "responses"]
+_APIS = ("chat", "responses")
 
 
 def tool_parameters() -> dict[str, Any]:
@@ -19,20 +28,26 @@ def tool_parameters() -> dict[str, Any]:
     return {
         "type": "object",
         "properties": {
-            "query": {"type": "string", "description": "What to look for, in the caller's words."},
-            "intent": {"type": "string", "enum": list(INTENTS), "description": "What the answer is for."},
+            "query": {"type": "string", "description": QUERY_DESCRIPTION},
+            "intent": {"type": "string", "enum": list(INTENTS), "description": INTENT_DESCRIPTION},
         },
         "required": ["query"],
         "additionalProperties": False,
     }
 
 
-def openai_function() -> dict[str, Any]:
-    """The tool's schema as OpenAI's Chat Completions take it."""
-    return {
-        "type": "function",
-        "function": {"name": TOOL_NAME, "description": TOOL_DESCRIPTION, "parameters": tool_parameters()},
-    }
+def openai_function(api: OpenAIApi = "chat", *, strict: bool = False) -> dict[str, Any]:
+    """The tool's schema as OpenAI's Chat Completions take it, or their Responses."""
+    check.choice("api", api, _APIS)
+    check.flag("strict", strict)
+    parameters = tool_parameters()
+    if strict:  # then every property has to be required
+        parameters["required"] = list(parameters["properties"])
+    function = {"name": TOOL_NAME, "description": TOOL_DESCRIPTION, "parameters": parameters}
+    if api == "responses":
+        # Always told: a Responses API that is told nothing tries to make the schema strict by itself.
+        return {"type": "function", **function, "strict": strict}
+    return {"type": "function", "function": {**function, "strict": True} if strict else function}
 
 
 class MemoryToolSync:
@@ -51,10 +66,11 @@ class MemoryToolSync:
     def __call__(self, query: str, *, intent: str = DEFAULT_INTENT) -> str:
         """Search for ``query`` and return the ``contextText``; the trace of the search is then in ``last_trace``."""
         self.last_trace = None
-        result = self._search(query, intent)
+        # Models write null for what they leave out, and users hand on what a model wrote.
+        result = self._search(query, intent or DEFAULT_INTENT)
         self.last_trace = result.trace
         return result.contextText
 
-    def schema(self) -> dict[str, Any]:
-        """The OpenAI-style function-tool JSON schema."""
-        return openai_function()
+    def schema(self, api: OpenAIApi = "chat", *, strict: bool = False) -> dict[str, Any]:
+        """The OpenAI-style function-tool JSON schema, as `MemoAirVoiceMemorySync.to_openai_function` gives it."""
+        return openai_function(api, strict=strict)

@@ -1,0 +1,111 @@
+"""A language model's server on loopback: it calls the tool that it is offered, and then says what it was told."""
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+ARGUMENTS = {"query": "what colour are the boots?", "intent": "answer_current_user"}
+SPOKEN = "Your boots are red."
+
+
+class ModelServer:
+    """Answers ``/v1/chat/completions`` (whole or as a stream) and ``/v1/responses``; keeps what was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[dict[str, Any]] = []
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                server.asked.append(body)
+                answers = {"/v1/chat/completions": _chat, "/v1/responses": _response}
+                answer = answers[self.path](body)
+                kind = "application/json"
+                content = json.dumps(answer).encode()
+                if body.get("stream"):
+                    kind, content = "text/event-stream", b"".join(_streamed(answer))
+                self.send_response(200)
+                self.send_header("Content-Type", kind)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+                """Log nothing."""
+
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.01})
+        self._thread.start()
+        self.url = f"http://127.0.0.1:{self._http.server_address[1]}/v1"
+
+    def close(self) -> None:
+        self._http.shutdown()
+        self._thread.join()
+        self._http.server_close()
+
+
+def _chat(body: dict[str, Any]) -> dict[str, Any]:
+    message: dict[str, Any] = {"role": "assistant", "content": SPOKEN}
+    is_told = any(each["role"] == "tool" for each in body["messages"])
+    if not is_told:
+        called = {"name": body["tools"][0]["function"]["name"], "arguments": json.dumps(ARGUMENTS)}
+        message = {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [{"id": "call_1", "type": "function", "function": called}],
+        }
+    return {
+        "id": "chat_1",
+        "object": "chat.completion",
+        "created": 1,
+        "model": body["model"],
+        "choices": [{"index": 0, "message": message, "finish_reason": "stop" if is_told else "tool_calls"}],
+        "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
+    }
+
+
+def _streamed(answer: dict[str, Any]) -> Iterator[bytes]:
+    choice = answer["choices"][0]
+    delta = dict(choice["message"])
+    if "tool_calls" in delta:
+        delta["tool_calls"] = [{"index": 0, **delta["tool_calls"][0]}]
+    for told, reason in ((delta, None), ({}, choice["finish_reason"])):
+        chunk = {"index": 0, "delta": told, "finish_reason": reason}
+        yield f"data: {json.dumps({**answer, 'object': 'chat.completion.chunk', 'choices': [chunk]})}\n\n".encode()
+    yield b"data: [DONE]\n\n"
+
+
+def _response(body: dict[str, Any]) -> dict[str, Any]:
+    is_told = any(each.get("type") == "function_call_output" for each in body["input"])
+    output: dict[str, Any] = {
+        "type": "message",
+        "id": "msg_1",
+        "role": "assistant",
+        "status": "completed",
+        "content": [{"type": "output_text", "text": SPOKEN, "annotations": []}],
+    }
+    if not is_told:
+        output = {
+            "type": "function_call",
+            "id": "fc_1",
+            "call_id": "call_1",
+            "name": body["tools"][0]["name"],
+            "arguments": json.dumps(ARGUMENTS),
+            "status": "completed",
+        }
+    return {
+        "id": "resp_1",
+        "object": "response",
+        "created_at": 1,
+        "model": body["model"],
+        "output": [output],
+        "parallel_tool_calls": True,
+        "tool_choice": "auto",
+        "tools": body["tools"],
+        "status": "completed",
+    }
