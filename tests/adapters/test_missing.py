@@ -1,0 +1,85 @@
+"""A framework that is not installed: what is said of it, and that nobody else needs it."""
+
+import subprocess
+import sys
+from configparser import ConfigParser
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+# What hides a package from a process, as if it had never been installed.
+HIDE = """
+import sys
+
+class Hidden:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {hidden!r}:
+            raise ModuleNotFoundError("No module named " + repr(name), name=name)
+
+sys.meta_path.insert(0, Hidden())
+"""
+ASK = """
+from {package} import {kind}
+memory = {kind}(project_id="proj_acme", user_id="caller_42", runtime_url="http://127.0.0.1:0")
+try:
+    memory.{method}()
+except ImportError as error:
+    print(error)
+assert memory.search_memory_tool().schema() == memory.to_openai_function()
+print(*sorted(name for name in {frameworks!r} if name in sys.modules))
+"""
+FRAMEWORKS = ("livekit", "pipecat", "langchain_core", "mcp", "openai", "pydantic", "anyio", "asyncio")
+
+
+def run(code: str, *, status: int = 0) -> list[str]:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == status, done.stderr
+    return (done.stdout + done.stderr).splitlines()
+
+
+@pytest.mark.parametrize(
+    ("package", "kind"),
+    [("memoair_voice_sync", "MemoAirVoiceMemorySync"), ("memoair_voice", "MemoAirVoiceMemory")],
+)
+@pytest.mark.parametrize(
+    ("method", "hidden", "framework", "extra"),
+    [
+        ("to_livekit_tool", "livekit", "LiveKit Agents", "livekit"),
+        ("to_pipecat_tool", "pipecat", "Pipecat", "pipecat"),
+        ("to_langchain_tool", "langchain_core", "LangChain", "langchain"),
+    ],
+)
+def test_a_framework_that_is_missing_is_named_with_what_to_install(
+    package: str, kind: str, method: str, hidden: str, framework: str, extra: str
+) -> None:
+    ask = ASK.format(package=package, kind=kind, method=method, frameworks=FRAMEWORKS)
+    told, loaded = run(HIDE.format(hidden=[hidden]) + ask)
+
+    assert told == f"{method}() needs {framework}: pip install 'memoair-voice[{extra}]'"
+    assert hidden not in loaded.split()
+
+
+def test_the_mcp_server_says_what_to_install() -> None:
+    code = HIDE.format(hidden=["mcp", "mcp_types"]) + "sys.argv = ['memoair', 'mcp']\nimport memoair_cli.app as app\n"
+    assert run(code + "app.main()", status=1) == [
+        "memoair mcp needs the MCP library: pip install 'memoair-voice[mcp]'"
+    ]
+
+
+def test_every_framework_has_an_extra_and_is_installed_for_the_tests() -> None:
+    read = ConfigParser()
+    read.read(ROOT / "setup.cfg")
+    extras = {name: value.split() for name, value in read["options.extras_require"].items()}
+
+    for name in ("livekit", "pipecat", "langchain", "mcp"):
+        assert extras[name]
+        assert set(extras[name]) <= set(extras["dev"])
+
+
+def test_a_search_needs_no_framework_and_loads_none() -> None:
+    code = "import sys, memoair_voice_sync, memoair_cli.app\nprint(*sys.modules)"
+    loaded = set(run(code)[0].split())
+    assert not {"livekit", "pipecat", "langchain_core", "mcp", "openai", "pydantic"} & loaded
