@@ -10,6 +10,7 @@ from memoair_cli import cloud, partner
 from memoair_cli.demo import play
 from memoair_cli.doctor.command import doctor
 from memoair_cli.importing.command import import_files
+from memoair_cli.mcp.command import serve_mcp
 from memoair_cli.searching import search
 
 app = typer.Typer(name="memoair", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -18,6 +19,7 @@ for commands in (cloud.app, partner.projects, partner.agents, partner.indexes):
 app.command("import")(import_files)
 app.command("search")(search)
 app.command("doctor")(doctor)
+app.command("mcp")(serve_mcp)
 
 
 def _print_version(wanted: bool) -> None:

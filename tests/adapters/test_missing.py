@@ -64,9 +64,7 @@ def test_a_framework_that_is_missing_is_named_with_what_to_install(
 
 def test_the_mcp_server_says_what_to_install() -> None:
     code = HIDE.format(hidden=["mcp", "mcp_types"]) + "sys.argv = ['memoair', 'mcp']\nimport memoair_cli.app as app\n"
-    assert run(code + "app.main()", status=1) == [
-        "memoair mcp needs the MCP library: pip install 'memoair-voice[mcp]'"
-    ]
+    assert run(code + "app.main()", status=1) == ["memoair mcp needs the MCP library: pip install 'memoair-voice[mcp]'"]
 
 
 def test_every_framework_has_an_extra_and_is_installed_for_the_tests() -> None:

@@ -32,7 +32,9 @@ def quiet(request: pytest.FixtureRequest) -> Any:
 
 
 @pytest.mark.parametrize("strict", [False, True])
-@pytest.mark.parametrize(("api", "shape"), [("chat", ChatCompletionFunctionToolParam), ("responses", FunctionToolParam)])
+@pytest.mark.parametrize(
+    ("api", "shape"), [("chat", ChatCompletionFunctionToolParam), ("responses", FunctionToolParam)]
+)
 def test_a_schema_is_of_the_type_that_the_library_documents(quiet: Any, api: Any, shape: Any, strict: bool) -> None:
     schema = quiet.to_openai_function(api, strict=strict)
     assert TypeAdapter(shape).validate_python(schema) == schema, "a key that the type does not know would be lost"
@@ -136,4 +138,3 @@ def test_a_model_of_responses_calls_the_tool_and_is_told_what_was_found(
     assert asyncio.run(talk()).output_text == SPOKEN
     assert model_server.asked[0]["tools"][0]["name"] == "search_memory"
     assert "the boots are red" in model_server.asked[1]["input"][-1]["output"]
-

@@ -7,6 +7,7 @@ import pytest
 
 from memoair_voice_sync import MemoAirVoiceMemoryError, MemoAirVoiceMemorySync, MemoryToolSync, SearchResult
 
+
 @pytest.fixture
 def talking(memory: MemoAirVoiceMemorySync) -> MemoAirVoiceMemorySync:
     """A memory in which something was said."""

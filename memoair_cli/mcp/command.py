@@ -1,0 +1,67 @@
+"""The options of ``memoair mcp``, and the client that they make."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from memoair_cli.identity import CLOUD, NO_KEY, AgentId, ApiKey, BaseUrl, ProjectId, end, needed
+from memoair_cli.mcp.exits import Exit
+from memoair_voice_sync import MemoAirVoiceClientSync
+
+File = Optional[Path]  # noqa: UP045 - Typer reads it on Python 3.10, too
+# Without a cloud nobody asks for it.
+_ANY_AGENT = "agent_mcp"
+
+
+def serve_mcp(
+    user: Annotated[str, typer.Option(envvar="MEMOAIR_USER_ID", help="Whose memory it is.")] = "",
+    name: Annotated[str, typer.Option(help="How he or she is called.")] = "",
+    project: ProjectId = "",
+    agent: AgentId = "",
+    api_key: ApiKey = "",
+    base_url: BaseUrl = CLOUD,
+    storage: Annotated[File, typer.Option(help="Where memory lies.", file_okay=False)] = None,
+    org_file: Annotated[File, typer.Option(help="The organisation's documents as JSON lines.", dir_okay=False)] = None,
+    org_only: Annotated[
+        bool, typer.Option("--org-only", envvar="MEMOAIR_ORG_ONLY", help="Search documents alone, and keep nothing.")
+    ] = False,
+    timeout_ms: Annotated[float, typer.Option(min=1, help="How long a search may take, once it is ready.")] = 2_000,
+) -> None:
+    """Serve one caller's memory to a program that speaks the Model Context Protocol on stdin and stdout.
+
+    Whose memory it is, is said here and by no tool: a model can't choose another caller. Without an API key there is
+    no cloud, and nothing leaves this machine. It ends with its input.
+    """
+    try:
+        from memoair_cli.mcp.serving import serve
+        from memoair_cli.mcp.tools import MemoryTools
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] not in ("mcp", "mcp_types"):
+            raise
+        end("memoair mcp needs the MCP library: pip install 'memoair-voice[mcp]'", Exit.FAILED)
+
+    key = api_key.strip()
+    project_id = needed(project, "MEMOAIR_PROJECT_ID", Exit.USAGE)
+    user_id = needed(user, "MEMOAIR_USER_ID", Exit.USAGE)
+    agent_id = needed(agent, "MEMOAIR_AGENT_ID", Exit.USAGE) if key else agent or _ANY_AGENT
+    try:
+        client = MemoAirVoiceClientSync(
+            api_key=key or NO_KEY,
+            project_id=project_id,
+            agent_id=agent_id,
+            cloud_base_url=base_url if key else None,
+            max_concurrent_users=1,
+            storage_root=str(storage) if storage else None,
+            org_file=str(org_file) if org_file else None,
+            org_only=org_only,
+        )
+        caller = {"id": user_id, **({"name": name} if name else {})}
+        client.session(user=caller).close()  # who can be nobody is told now, and not by the first call
+        tools = MemoryTools(client, caller, timeout_ms=timeout_ms, has_cloud=bool(key), org_only=org_only)
+    except (ValueError, TypeError) as error:
+        end(str(error), Exit.USAGE)
+    if sys.stdin.isatty():
+        typer.echo("memoair mcp speaks with a program on stdin and stdout; one that you configure starts it", err=True)
+    raise typer.Exit(serve(tools))

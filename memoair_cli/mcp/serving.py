@@ -1,0 +1,96 @@
+"""The server on stdin and stdout: stdout is the protocol's, whatever anybody wants to say goes to stderr."""
+
+import logging
+import os
+import signal
+import sys
+import threading
+from importlib.metadata import version
+from typing import Any, NoReturn
+
+import anyio
+from anyio import to_thread
+from mcp.server.lowlevel.server import Server
+from mcp.server.stdio import stdio_server
+from mcp_types import CallToolRequestParams, CallToolResult, ListToolsResult, PaginatedRequestParams
+
+from memoair_cli.mcp.exits import Exit
+from memoair_cli.mcp.tools import INSTRUCTIONS, MemoryTools
+
+if sys.version_info < (3, 11):
+    from exceptiongroup import BaseExceptionGroup
+
+
+def serve(tools: MemoryTools) -> Exit:
+    """Serve until the input ends, and close the tools."""
+    _log_to_stderr()
+    _end_on_signals(tools)
+    try:
+        anyio.run(_serve, tools)
+    except BaseExceptionGroup as group:
+        others = group.split(OSError)[1]
+        if others is not None:
+            raise
+        return Exit.FAILED  # nobody reads what we write
+    finally:
+        tools.close()
+    return Exit.DONE
+
+
+async def _serve(tools: MemoryTools) -> None:
+    async def list_tools(_: Any, __: PaginatedRequestParams | None) -> ListToolsResult:
+        return ListToolsResult(tools=tools.listed())
+
+    async def call_tool(_: Any, asked: CallToolRequestParams) -> CallToolResult:
+        prepared = tools.prepared(asked.name, asked.arguments)
+        if isinstance(prepared, CallToolResult):
+            return prepared
+        call, saves = prepared
+        # A search that is cancelled is given up; what changes something is done to its end.
+        with anyio.CancelScope(shield=saves):
+            return await to_thread.run_sync(call, abandon_on_cancel=not saves)
+        raise AssertionError("a scope of our own is never cancelled")
+
+    server = Server(
+        "memoair",
+        version=version("memoair-voice"),
+        instructions=INSTRUCTIONS,
+        on_list_tools=list_tools,
+        on_call_tool=call_tool,
+    )
+    # Beside the event loop, which need not wait for it when the input ends.
+    threading.Thread(target=tools.warm, name="memoair-mcp-warm", daemon=True).start()
+    async with stdio_server() as (read, write):
+        try:
+            await server.run(read, write, server.create_initialization_options())
+        except anyio.get_cancelled_exc_class():  # by the transport, whose output is closed while its input is not
+            with anyio.CancelScope(shield=True):
+                await to_thread.run_sync(_leave, tools, Exit.FAILED)
+            raise
+
+
+def _log_to_stderr() -> None:
+    """Let our warnings be seen; the library's own may quote what is said, and its errors reach the client anyway."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("memoair mcp: %(levelname)s: %(message)s"))
+    logging.getLogger("memoair_voice").addHandler(handler)
+    library = logging.getLogger("mcp")
+    library.addHandler(logging.NullHandler())
+    library.propagate = False
+
+
+def _end_on_signals(tools: MemoryTools) -> None:
+    """End at once, and in order, where we are told to."""
+
+    def told(*_: object) -> None:
+        threading.Thread(target=_leave, args=(tools, Exit.DONE), name="memoair-mcp-end").start()
+
+    for name in ("SIGTERM", "SIGINT", "SIGHUP"):  # Windows has the first two
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), told)
+
+
+def _leave(tools: MemoryTools, code: int) -> NoReturn:
+    """End the talk and this process, though a thread of the event loop reads our input: nothing can call it back."""
+    tools.close()
+    os._exit(code)
