@@ -1,7 +1,7 @@
 """One caller's memory, awaited."""
 
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from memoair_voice._threads import awaited, same_parameters
 from memoair_voice._tool import MemoryTool
@@ -9,8 +9,6 @@ from memoair_voice_sync import MemoAirVoiceMemorySync
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-
-    from memoair_voice_sync._tool import OpenAIApi
 
 
 class MemoAirVoiceMemory:
@@ -49,7 +47,7 @@ class MemoAirVoiceMemory:
         """Return a tool that a language model can be given to search this memory."""
         return MemoryTool(self._sync.search_memory_tool(search_memory_timeout_ms=search_memory_timeout_ms))
 
-    def to_openai_function(self, api: "OpenAIApi" = "chat", *, strict: bool = False) -> dict[str, Any]:
+    def to_openai_function(self, api: Literal["chat", "responses"] = "chat", *, strict: bool = False) -> dict[str, Any]:
         """The search tool's schema for OpenAI's Chat Completions, or with ``api="responses"`` for their Responses."""
         return self._sync.to_openai_function(api, strict=strict)
 

@@ -1,12 +1,9 @@
 """The tool that a language model calls to search the memory, awaited."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
 
 from memoair_voice._threads import awaited
 from memoair_voice_sync import MemoryToolSync
-
-if TYPE_CHECKING:
-    from memoair_voice_sync._tool import OpenAIApi
 
 
 class MemoryTool:
@@ -24,6 +21,6 @@ class MemoryTool:
 
     __call__ = awaited(MemoryToolSync.__call__, abandon=True)
 
-    def schema(self, api: "OpenAIApi" = "chat", *, strict: bool = False) -> dict[str, Any]:
+    def schema(self, api: Literal["chat", "responses"] = "chat", *, strict: bool = False) -> dict[str, Any]:
         """The OpenAI-style function-tool JSON schema, as `MemoAirVoiceMemory.to_openai_function` gives it."""
         return self._sync.schema(api, strict=strict)

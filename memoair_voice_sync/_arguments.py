@@ -178,9 +178,3 @@ def choice(name: str, value: object, known: Sequence[str]) -> None:
     """One of some texts."""
     if value not in known:
         raise ValueError(f"{name} must be one of {', '.join(known)}")
-
-
-def flag(name: str, value: object) -> None:
-    """True or False."""
-    if not isinstance(value, bool):
-        raise TypeError(f"{name} must be a bool, not {type(value).__name__}")

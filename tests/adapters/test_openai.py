@@ -86,7 +86,7 @@ def test_an_api_that_is_not_known_is_refused_by_name(quiet: Any, api: Any) -> No
     for ask in (quiet.to_openai_function, quiet.search_memory_tool().schema):
         with pytest.raises(ValueError, match=r"^api must be one of chat, responses$"):
             ask(api)
-        with pytest.raises(TypeError, match=r"^strict must be a bool, not str$"):
+        with pytest.raises(TypeError, match=r"^strict must be True or False, not str$"):
             ask(strict="yes")
 
 

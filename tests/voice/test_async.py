@@ -342,7 +342,9 @@ def test_the_tools_agree_in_signature_and_docstring() -> None:
     assert inspect.signature(MemoryTool.schema) == inspect.signature(MemoryToolSync.schema)
 
 
-@pytest.mark.parametrize("name", ["search_memory_tool", "to_openai_function", "to_livekit_tool", "to_pipecat_tool"])
+@pytest.mark.parametrize(
+    "name", ["search_memory_tool", "to_openai_function", "to_livekit_tool", "to_pipecat_tool", "to_langchain_tool"]
+)
 def test_what_is_not_awaited_takes_the_same(name: str) -> None:
     method, twin = getattr(MemoAirVoiceMemorySync, name), getattr(MemoAirVoiceMemory, name)
     assert not inspect.iscoroutinefunction(twin)

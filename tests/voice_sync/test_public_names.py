@@ -152,9 +152,10 @@ def test_the_constructor_takes_what_the_reference_names_by_keyword_only() -> Non
                 "timeout_s": 1.0,
             },
         ),
-        ("to_openai_function", {}),
-        ("to_livekit_tool", {}),
-        ("to_pipecat_tool", {}),
+        ("to_openai_function", {"api": "chat", "strict": False}),
+        ("to_livekit_tool", {"search_memory_timeout_ms": None}),
+        ("to_pipecat_tool", {"search_memory_timeout_ms": None}),
+        ("to_langchain_tool", {"search_memory_timeout_ms": None}),
         ("close", {}),
     ],
 )
