@@ -6,6 +6,7 @@ import time
 import warnings
 from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -184,3 +185,16 @@ def test_a_pipecat_that_has_not_moved_its_schemas_yet_is_served(
     monkeypatch.setitem(sys.modules, "pipecat.adapters.llm.schemas.function_schema", None)
     tool = new_talk().to_pipecat_tool()
     assert isinstance(tool["schema"], pipecat.adapters.schemas.function_schema.FunctionSchema)
+
+
+def test_the_code_that_the_documents_show_works(new_talk: Callable[..., Any]) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "tools.md").read_text(encoding="utf-8")
+    section = page.partition("## Pipecat")[2].partition("## ")[0]
+    shown = [line[4:] for line in section.splitlines() if line.startswith("    ")]
+    llm = OpenAILLMService(api_key="none", settings=OpenAILLMService.Settings(model="m"))
+    names: dict[str, Any] = {"memory": new_talk(), "llm": llm, "messages": []}
+    exec("\n".join(shown), {"LLMContext": LLMContext, "ToolsSchema": ToolsSchema}, names)
+
+    assert llm.has_function("search_memory")
+    assert [tool.name for tool in names["context"].tools.standard_tools] == ["search_memory"]
+    asyncio.run(llm._client.close())
