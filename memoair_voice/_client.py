@@ -4,6 +4,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from memoair_voice._threads import awaited, same_parameters
+from memoair_voice._tool import MemoryTool, ToolShapes
 from memoair_voice_sync import MemoAirVoiceClientSync, VoiceSessionSync
 
 if TYPE_CHECKING:
@@ -12,8 +13,10 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-class VoiceSession:
+class VoiceSession(ToolShapes):
     """`VoiceSessionSync`, awaited: one caller's runtime, pinned for many calls."""
+
+    _sync: VoiceSessionSync
 
     def __init__(self, sync: VoiceSessionSync) -> None:
         self._sync = sync
@@ -62,6 +65,19 @@ class MemoAirVoiceClient:
     memory_history = awaited(MemoAirVoiceClientSync.memory_history)
     stats = awaited(MemoAirVoiceClientSync.stats)
     aclose = awaited(MemoAirVoiceClientSync.close)
+
+    def search_memory_tool(
+        self,
+        *,
+        user: "Mapping[str, Any] | None" = None,
+        user_id: str | None = None,
+        search_memory_timeout_ms: float | None = None,
+    ) -> MemoryTool:
+        """Return a tool that a language model can be given to search a caller's memory; `session` has all shapes."""
+        timeout_ms = search_memory_timeout_ms
+        return MemoryTool(
+            self._sync.search_memory_tool(user=user, user_id=user_id, search_memory_timeout_ms=timeout_ms)
+        )
 
     async def session(self, *, user: "Mapping[str, Any] | None" = None, user_id: str | None = None) -> VoiceSession:
         """Pin a caller's runtime for many calls: use the session in an ``async with`` block, or await its `aclose`."""

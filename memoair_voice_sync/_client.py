@@ -25,8 +25,8 @@ from memoair_voice_sync._outbox import Outbox, UnsavedTurn
 from memoair_voice_sync._past_call import PastCall
 from memoair_voice_sync._pool import RuntimePool
 from memoair_voice_sync._results import IndexLoadResult, SearchResult, degraded_result
-from memoair_voice_sync._session import VoiceSessionSync
-from memoair_voice_sync._tool import DEFAULT_INTENT
+from memoair_voice_sync._session import VoiceSessionSync, tool_over
+from memoair_voice_sync._tool import DEFAULT_INTENT, MemoryToolSync
 from memoair_voice_sync._unclosed import close_unclosed
 from memoair_voice_sync._user import User
 
@@ -221,6 +221,20 @@ class MemoAirVoiceClientSync(CloudCalls):
             partial(self.save_response, user=user),
             partial(self._pool.release, handle, pins=True),
         )
+
+    def search_memory_tool(
+        self,
+        *,
+        user: Mapping[str, Any] | None = None,
+        user_id: str | None = None,
+        search_memory_timeout_ms: float | None = None,
+    ) -> MemoryToolSync:
+        """Return a tool that a language model can be given to search a caller's memory; `session` has all shapes.
+
+        A memory that fails gives it an empty text, and its ``last_trace`` says why.
+        """
+        caller = dict(self._caller(user, user_id).fields)
+        return tool_over(partial(self.search_memory, user=caller), search_memory_timeout_ms)
 
     def load_index(
         self, *, user: Mapping[str, Any] | None = None, user_id: str | None = None, timeout_s: float = _LOAD_S

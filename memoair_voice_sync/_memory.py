@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 import urllib3
 
 import memoair_voice_sync._arguments as check
-from memoair_voice_sync._adapters import langchain_tool, livekit_tool, pipecat_tool
 from memoair_voice_sync._attached import AttachedRuntime
 from memoair_voice_sync._errors import MemoAirVoiceMemoryError
 from memoair_voice_sync._launch import ORG_ONLY_USER, RuntimeSpec
 from memoair_voice_sync._log import log
 from memoair_voice_sync._process import RuntimeManager, RuntimeProcess
 from memoair_voice_sync._results import SearchResult
-from memoair_voice_sync._tool import DEFAULT_INTENT, MemoryToolSync, OpenAIApi, openai_function
+from memoair_voice_sync._tool import DEFAULT_INTENT, MemoryToolSync
+from memoair_voice_sync._tool_shapes import ToolShapes
 from memoair_voice_sync._transport import (
     ConnectionBroke,
     RuntimeTransport,
@@ -46,7 +46,7 @@ _MOST_BREAKS = 2
 _LONGEST_GRANT_MS = 60_000.0
 
 
-class MemoAirVoiceMemorySync:
+class MemoAirVoiceMemorySync(ToolShapes):
     """Memory for one caller (``user_id``) of one project, over a runtime on this machine.
 
     With ``auto_start_runtime`` the runtime is started at the first call, watched, started again when it has died, and
@@ -234,34 +234,6 @@ class MemoAirVoiceMemorySync:
         left_s = check.seconds("timeout_s", timeout_s)
         reply = self._call("sync/flush", {"deadlineMs": min(left_s * 1e3, _LONGEST_GRANT_MS)}, left_s + 1)
         return reply.get("status") == "ok"
-
-    def to_openai_function(self, api: OpenAIApi = "chat", *, strict: bool = False) -> dict[str, Any]:
-        """The search tool's schema for OpenAI's Chat Completions, or with ``api="responses"`` for their Responses.
-
-        ``strict`` has the model held to the schema; it must then name an intent. Raises ValueError for another API.
-        """
-        return openai_function(api, strict=strict)
-
-    def to_livekit_tool(self, *, search_memory_timeout_ms: float | None = None) -> Any:
-        """The search tool as a LiveKit ``FunctionTool``; it searches in a thread and never blocks the event loop.
-
-        A memory that fails finds nothing, here and in the other frameworks. Raises ImportError without LiveKit.
-        """
-        return livekit_tool(self.search_memory_tool(search_memory_timeout_ms=search_memory_timeout_ms))
-
-    def to_pipecat_tool(self, *, search_memory_timeout_ms: float | None = None) -> dict[str, Any]:
-        """The search tool for Pipecat, ``{"name", "schema", "handler"}``; it searches in a thread.
-
-        Raises ImportError without Pipecat.
-        """
-        return pipecat_tool(self.search_memory_tool(search_memory_timeout_ms=search_memory_timeout_ms))
-
-    def to_langchain_tool(self, *, search_memory_timeout_ms: float | None = None) -> Any:
-        """The search tool as a LangChain ``StructuredTool``, also for LangGraph; awaited, it searches in a thread.
-
-        Raises ImportError without LangChain.
-        """
-        return langchain_tool(self.search_memory_tool(search_memory_timeout_ms=search_memory_timeout_ms))
 
     def close(self) -> None:
         """End the session if it is open, and the runtime if it was started here. Twice is no harm."""

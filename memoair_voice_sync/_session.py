@@ -5,15 +5,17 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+import memoair_voice_sync._arguments as check
 from memoair_voice_sync._memory import DEFAULT_TIMEOUT_MS
 from memoair_voice_sync._results import SearchResult
-from memoair_voice_sync._tool import DEFAULT_INTENT
+from memoair_voice_sync._tool import DEFAULT_INTENT, MemoryToolSync
+from memoair_voice_sync._tool_shapes import ToolShapes
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-class VoiceSessionSync:
+class VoiceSessionSync(ToolShapes):
     """The calls of `MemoAirVoiceClientSync` for one caller, whose runtime is not evicted meanwhile.
 
     Safe to use from any thread. Use it in a ``with`` block, or call `close`.
@@ -59,6 +61,10 @@ class VoiceSessionSync:
             metadata=metadata,
         )
 
+    def search_memory_tool(self, *, search_memory_timeout_ms: float | None = None) -> MemoryToolSync:
+        """Return a tool that a language model can be given to search this caller's memory; one that fails is empty."""
+        return tool_over(self.search_memory, search_memory_timeout_ms)
+
     def close(self) -> None:
         """Unpin the runtime. Twice is no harm."""
         with self._closing:
@@ -73,3 +79,10 @@ class VoiceSessionSync:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+
+def tool_over(search: Callable[..., SearchResult], search_memory_timeout_ms: float | None) -> MemoryToolSync:
+    """The tool over a search of one caller; None is the time that every search has."""
+    timeout_ms = DEFAULT_TIMEOUT_MS if search_memory_timeout_ms is None else search_memory_timeout_ms
+    check.seconds("search_memory_timeout_ms", timeout_ms, 1e-3)
+    return MemoryToolSync(lambda query, intent: search(query, intent=intent, timeout_ms=timeout_ms))

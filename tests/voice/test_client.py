@@ -54,6 +54,8 @@ AWAITED = {
     ),
     VoiceSessionSync: (VoiceSession, ["search_memory", "save_response", "close"]),
 }
+# What makes a tool has nothing to wait for.
+TOOLS = {"search_memory_tool", "to_openai_function", "to_livekit_tool", "to_pipecat_tool", "to_langchain_tool"}
 TWINS = [(kind, twin, name) for kind, (twin, names) in AWAITED.items() for name in names]
 
 
@@ -318,7 +320,7 @@ def test_every_public_method_has_its_twin(kind: type, twin: type) -> None:
         return {name for name in dir(each) if not name.startswith("_")}
 
     assert {"aclose" if name == "close" else name for name in public(kind)} == public(twin)
-    assert public(kind) - {"session"} == {name for each, _, name in TWINS if each is kind}
+    assert public(kind) - {"session"} - TOOLS == {name for each, _, name in TWINS if each is kind}
 
 
 @pytest.mark.parametrize(("kind", "twin", "name"), TWINS)
@@ -329,6 +331,19 @@ def test_a_method_and_its_twin_agree_in_signature_and_docstring(kind: type, twin
     assert inspect.signature(its_twin) == inspect.signature(method)
     assert inspect.getdoc(its_twin) == inspect.getdoc(method)
     assert inspect.getdoc(its_twin)
+
+
+@pytest.mark.parametrize(
+    ("kind", "twin", "name"),
+    [(kind, twin, name) for kind, (twin, _) in AWAITED.items() for name in sorted(TOOLS) if hasattr(kind, name)],
+)
+def test_what_makes_a_tool_takes_the_same_and_is_not_awaited(kind: type, twin: type, name: str) -> None:
+    method, its_twin = (
+        [(each.name, each.kind, each.default) for each in inspect.signature(getattr(each, name)).parameters.values()]
+        for each in (kind, twin)
+    )
+    assert method == its_twin
+    assert not inspect.iscoroutinefunction(getattr(twin, name))
 
 
 def test_session_takes_the_same() -> None:

@@ -1,0 +1,112 @@
+"""The tools of a caller's session: one client for all callers, and for each call the tools of whoever calls."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from adapters.model_server import ARGUMENTS
+from support.clients import PATIENT_MS, client_arguments, say
+
+from memoair_voice import MemoAirVoiceClient, MemoryTool, VoiceSession
+from memoair_voice_sync import MemoAirVoiceClientSync, MemoAirVoiceMemoryError, MemoryToolSync
+
+
+@pytest.fixture
+def client(tmp_path: Path, no_process_left: None) -> Iterator[MemoAirVoiceClientSync]:
+    """A client to which two callers have spoken."""
+    with MemoAirVoiceClientSync(**client_arguments(tmp_path / "storage")) as made:
+        say(made, "ana", "The boots are red.")
+        say(made, "ben", "The boots are blue.")
+        yield made
+
+
+@pytest.fixture(params=["sync", "async"])
+def session(request: pytest.FixtureRequest, client: MemoAirVoiceClientSync) -> Iterator[Any]:
+    """The session of one of them, of each class."""
+    with client.session(user={"id": "ana"}) as pinned:
+        yield pinned if request.param == "sync" else VoiceSession(pinned)
+
+
+def test_a_session_has_the_tool_of_its_caller_alone(session: Any) -> None:
+    tool = session.search_memory_tool(search_memory_timeout_ms=PATIENT_MS)
+    assert isinstance(tool, MemoryTool if isinstance(session, VoiceSession) else MemoryToolSync)
+    found = asyncio.run(tool("boots")) if isinstance(tool, MemoryTool) else tool("boots")
+    assert ("red" in found, "blue" in found) == (True, False)
+    assert tool.last_trace is not None
+    assert tool.schema() == session.to_openai_function()
+
+
+def test_a_client_has_a_tool_for_each_caller(client: MemoAirVoiceClientSync) -> None:
+    ana = client.search_memory_tool(user={"id": "ana"}, search_memory_timeout_ms=PATIENT_MS)
+    ben = client.search_memory_tool(user_id="ben", search_memory_timeout_ms=PATIENT_MS)
+    assert ("red" in ana("boots"), "blue" in ana("boots")) == (True, False)
+    assert ("red" in ben("boots"), "blue" in ben("boots")) == (False, True)
+
+    client.close()
+    with pytest.raises(MemoAirVoiceMemoryError) as refused:
+        ana("boots")
+    assert refused.value.code == "pool.closed"
+    with pytest.raises(ValueError, match="says who calls"):
+        client.search_memory_tool()
+
+
+def test_a_memory_that_fails_gives_a_clients_tool_an_empty_text(tmp_path: Path, no_process_left: None) -> None:
+    arguments = client_arguments(tmp_path / "storage")
+    with MemoAirVoiceClientSync(**arguments | {"runtime_binary": "/no/such/runtime"}) as client:
+        tool = client.search_memory_tool(user_id="ana")
+        assert tool("boots") == ""
+        assert tool.last_trace is not None
+        assert tool.last_trace["error"]["code"] == "runtime.not_found"
+
+
+def test_a_session_has_it_in_the_shape_of_each_framework(session: Any) -> None:
+    langchain = session.to_langchain_tool(search_memory_timeout_ms=PATIENT_MS)
+    livekit = session.to_livekit_tool(search_memory_timeout_ms=PATIENT_MS)
+    pipecat = session.to_pipecat_tool(search_memory_timeout_ms=PATIENT_MS)
+
+    class Params:
+        arguments = ARGUMENTS
+        found = ""
+
+        async def result_callback(self, found: str) -> None:
+            self.found = found
+
+    params = Params()
+    asyncio.run(pipecat["handler"](params))
+    for found in (langchain.invoke(ARGUMENTS), asyncio.run(livekit(**ARGUMENTS)), params.found):
+        assert ("red" in found, "blue" in found) == (True, False)
+    assert json.dumps(session.to_openai_function("responses"))
+
+
+def test_a_tool_whose_client_is_closed_finds_nothing_in_a_framework(
+    session: Any, client: MemoAirVoiceClientSync
+) -> None:
+    tool = session.to_langchain_tool()
+    client.close()
+    assert tool.invoke(ARGUMENTS) == ""
+
+
+def test_a_tool_that_can_have_no_time_is_refused_when_it_is_made(session: Any) -> None:
+    for make in (session.search_memory_tool, session.to_livekit_tool, session.to_pipecat_tool):
+        with pytest.raises(ValueError, match="search_memory_timeout_ms must be positive"):
+            make(search_memory_timeout_ms=0)
+
+
+def test_the_async_client_hands_out_the_same(tmp_path: Path, no_process_left: None) -> None:
+    async def talk() -> str:
+        async with (
+            MemoAirVoiceClient(**client_arguments(tmp_path / "storage")) as client,
+            await client.session(user={"id": "ana"}) as call,
+        ):
+            await client.load_index(user={"id": "ana"})
+            await call.save_response(user_text="The boots are red.", assistant_text="Noted.")
+            found: str = await call.to_livekit_tool(search_memory_timeout_ms=PATIENT_MS)(query="boots")
+            tool = client.search_memory_tool(user_id="ana", search_memory_timeout_ms=PATIENT_MS)
+            assert isinstance(tool, MemoryTool)
+            assert "red" in await tool("boots")
+            return found
+
+    assert "red" in asyncio.run(talk())
