@@ -55,12 +55,12 @@ class RuntimeHandle:
         ``retire`` ends a runtime in the background within a time.
         """
         self.user_id = user_id
-        self.session_id = uuid.uuid4().hex  # the call; that of another client, where his runtime serves us
-        self.in_use = 0  # how many calls are under way, and how often it is pinned; the pool counts
-        self.pins = 0
-        self.released_at = time.monotonic()
-        self.restarts = 0
-        self.opening = threading.Lock()  # held by who opens the session
+        self.session_id: str = uuid.uuid4().hex  # the call; that of another client, where his runtime serves us
+        self.in_use: int = 0  # how many calls are under way, and how often it is pinned; the pool counts
+        self.pins: int = 0
+        self.released_at: float = time.monotonic()
+        self.restarts: int = 0
+        self.opening: threading.Lock = threading.Lock()  # held by who opens the session
         self.opened_with: Mapping[str, Any] | None = None  # as whom the session was opened last
         self.memory: Any = None  # what whoever makes the calls keeps between them
         self._launch = launch

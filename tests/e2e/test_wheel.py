@@ -1,6 +1,7 @@
 """The wheel, installed into an empty environment, as users get it."""
 
 import os
+import shutil
 import subprocess
 import sys
 import venv
@@ -22,7 +23,9 @@ def test_a_wheel_in_an_empty_environment_has_its_commands_and_data(tmp_path: Pat
     run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path / "dist", source)
     (wheel,) = (tmp_path / "dist").glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
-    assert {f"{package}/py.typed" for package in ("memoair_voice", "memoair_voice_sync")} <= set(names)
+    packages = {name.partition("/")[0] for name in names if name.endswith("/__init__.py")}
+    assert {"memoair_cli", "memoair_cloud", "memoair_index", "memoair_runtime", "memoair_voice"} < packages
+    assert {f"{package}/py.typed" for package in packages} <= set(names)
     assert not [name for name in names if name.startswith(("tests", "tools", "benchmarks", "examples"))]
     assert {f"memoair_index/data/{name}" for name in ("minilm-static.bin", "weights.json")} <= set(names)
     assert any(name.startswith("memoair_index/kernel/_compiled.") and name.endswith((".so", ".pyd")) for name in names)
@@ -39,6 +42,9 @@ def test_a_wheel_in_an_empty_environment_has_its_commands_and_data(tmp_path: Pat
     assert refused.returncode == 2
     assert "MEMOAIR_RUNTIME_PROJECT_ID" in refused.stderr
     run(python, "-c", "import memoair_voice as v; assert v.__version__ == '0.4.0'", cwd=tmp_path)
+    # What users write is type-checked against what was installed: without a py.typed, everything would be unknown.
+    users = shutil.copy(source / "tests" / "typed" / "users.py", tmp_path)
+    run(sys.executable, "-m", "mypy", "--strict", "--config-file=", "--python-executable", python, users, cwd=tmp_path)
 
 
 def test_without_a_compiler_the_wheel_is_built_all_the_same(tmp_path: Path) -> None:

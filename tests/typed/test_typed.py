@@ -1,0 +1,88 @@
+"""Users' code is type-checked as their editors and their CI do it, by mypy and by pyright."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+HERE = Path(__file__).parent
+# Pyright comes as a wheel with all it needs (the extra `nodejs` of it): nothing may be looked up or fetched.
+ENVIRON = {"PYRIGHT_PYTHON_IGNORE_WARNINGS": "1", "PYTHONPATH": str(ROOT), "MYPYPATH": str(ROOT)}
+
+
+def ran(tmp_path: Path, *command: str | Path) -> str:
+    environ = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin", **ENVIRON}
+    done = subprocess.run(
+        [sys.executable, "-m", *command], cwd=tmp_path, env=environ, capture_output=True, text=True, check=False
+    )
+    assert done.returncode in (0, 1), done.stdout + done.stderr
+    return done.stdout
+
+
+def mypy(tmp_path: Path, file: Path) -> set[tuple[int, str]]:
+    """The errors, with their lines. Each of another file fails the test: users would see it, too."""
+    told = ran(tmp_path, "mypy", "--strict", "--python-version", "3.10", "--config-file=", "--output=json", file)
+    errors = [json.loads(line) for line in told.splitlines() if line.startswith("{")]
+    assert not [error for error in errors if Path(error["file"]).name != file.name], errors
+    return {(error["line"], error["message"]) for error in errors if error["severity"] == "error"}
+
+
+def pyright(tmp_path: Path, file: Path) -> set[tuple[int, str]]:
+    # Everything that is partly unknown is an error in `strict`; what users throw away is their business.
+    settings = {
+        "include": [file.name],
+        "extraPaths": [str(ROOT)],
+        "pythonVersion": "3.10",
+        "typeCheckingMode": "strict",
+        "reportUnusedExpression": False,
+        "reportUnusedCoroutine": False,
+    }
+    shutil.copy(file, tmp_path)  # only what lies beside the settings is looked at
+    config = tmp_path / "pyrightconfig.json"
+    config.write_text(json.dumps(settings))
+    told = json.loads(ran(tmp_path, "pyright", "--outputjson", "--pythonpath", sys.executable, "-p", config))
+    assert told["summary"]["filesAnalyzed"] == 1
+    return {
+        (each["range"]["start"]["line"] + 1, each["message"])
+        for each in told["generalDiagnostics"]
+        if each["severity"] == "error"
+    }
+
+
+CHECKERS = [pytest.param(checker, id=checker.__name__) for checker in (mypy, pyright)]
+
+
+@pytest.mark.parametrize("checker", CHECKERS)
+def test_what_users_write_is_without_an_error(checker: Any, tmp_path: Path, nothing_left_behind: None) -> None:
+    assert checker(tmp_path, HERE / "users.py") == set()
+
+
+@pytest.mark.parametrize("checker", CHECKERS)
+def test_what_users_get_wrong_is_an_error(checker: Any, tmp_path: Path, nothing_left_behind: None) -> None:
+    file = HERE / "wrong_uses.py"
+    lines = file.read_text(encoding="utf-8").splitlines()
+    wrong = {number for number, line in enumerate(lines, 1) if line.endswith("# wrong")}
+    found = checker(tmp_path, file)
+
+    assert len(wrong) > 40
+    assert wrong - {line for line, _ in found} == set(), "these lines pass"
+    assert {(line, message) for line, message in found if line not in wrong} == set(), "these are not meant to be wrong"
+
+
+@pytest.mark.parametrize("package", ["memoair_voice_sync", "memoair_voice_sync.transcripts"])
+def test_every_public_name_says_its_type(package: str, tmp_path: Path, nothing_left_behind: None) -> None:
+    told = json.loads(ran(tmp_path, "pyright", "--outputjson", "--verifytypes", package, "--ignoreexternal"))
+    assert told["typeCompleteness"]["exportedSymbolCounts"]["withKnownType"] >= 8
+    assert told["typeCompleteness"]["completenessScore"] == 1, [each["message"] for each in told["generalDiagnostics"]]
+
+
+def test_every_public_name_of_the_async_face_has_a_type(tmp_path: Path, nothing_left_behind: None) -> None:
+    # Its methods are made from their sync namesakes, so no annotation stands there; what is inferred is whole, though.
+    told = json.loads(ran(tmp_path, "pyright", "--outputjson", "--verifytypes", "memoair_voice", "--ignoreexternal"))
+    assert told["typeCompleteness"]["exportedSymbolCounts"]["withUnknownType"] == 0
+    assert told["typeCompleteness"]["otherSymbolCounts"]["withUnknownType"] == 0
