@@ -2,29 +2,52 @@
 
 import json
 import re
-import shlex
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.clouds import running
-from typer.testing import CliRunner
+from support.pages import PARSERS, Player, blocks_of, commands_of, shown_command
 
-from memoair_cli.app import app
+from memoair_cloud import faults as cloud_faults
+from memoair_runtime import faults as runtime_faults
 from memoair_runtime.settings import Settings
 from memoair_voice_sync._errors import ERROR_CODES
 from memoair_voice_sync.transcripts import TranscriptOptions, TranscriptTurn, read_transcript
 
 ROOT = Path(__file__).parents[2]
-BLOCKS = [
-    pytest.param(code, id=f"{page.name}-{number}")
-    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
-    for number, code in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL), 1)
-]
-EXAMPLES = [pytest.param(path, id=path.name) for path in sorted((ROOT / "examples").rglob("*.py"))]
+PAGES = {
+    str(path.relative_to(ROOT)): path
+    for path in (ROOT / "README.md", ROOT / "examples" / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+}
+BLOCKS = {name: list(blocks_of(path, name)) for name, path in PAGES.items()}
+EXAMPLES = [pytest.param(path, id=path.name) for path in sorted((ROOT / "examples").glob("*.py"))]
+
+# Commands that no page's test runs, by how they end, and where they are run instead.
+ELSEWHERE = {
+    "memoair demo": "in an environment with nothing but the wheel (test_wheel.py)",
+    "pytest -q -m alone": "it is what is running",
+}
+# What README's lines about a cloud stand in: they are no program of their own.
+README_BEFORE = """
+import os
+from memoair_voice_sync import MemoAirVoiceClientSync
+user = {"id": "caller_7"}
+documents = [{"id": "returns", "text": "Boots go back within thirty days."}]
+client = MemoAirVoiceClientSync(
+    api_key=os.environ["MEMOAIR_API_KEY"],
+    project_id="proj_acme",
+    agent_id=os.environ["MEMOAIR_AGENT_ID"],
+    cloud_base_url=os.environ["MEMOAIR_BASE_URL"],
+)
+client.load_index(user=user)
+"""
+README_AFTER = "client.close()"
 
 
 def run_python(tmp_path: Path, *arguments: str) -> str:
@@ -42,15 +65,6 @@ def run_python(tmp_path: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def test_the_readme_has_code_for_threads_and_for_asyncio() -> None:
-    assert len(BLOCKS) >= 2
-
-
-@pytest.mark.parametrize("code", BLOCKS)
-def test_code_in_the_documents_runs(code: str, tmp_path: Path, nothing_left_behind: None) -> None:
-    run_python(tmp_path, "-c", code)
-
-
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_an_example_runs_twice_and_the_second_run_remembers_the_first(
     example: Path, tmp_path: Path, nothing_left_behind: None
@@ -59,78 +73,116 @@ def test_an_example_runs_twice_and_the_second_run_remembers_the_first(
     assert "## permanent" in run_python(tmp_path, str(example))
 
 
-# What is not run: it would never end, and is what the test itself stands in for.
-SERVE = ["cloud", "serve"]
+def supplies(folder: Path) -> None:
+    """What the reader of any page has already: calls of the past, and documents."""
+    rows = [block.code for block in BLOCKS["docs/import.md"] if block.language == "jsonl"]
+    (folder / "calls").mkdir()
+    (folder / "calls" / "calls.jsonl").write_text("".join(rows), encoding="utf-8")
+    (folder / "faq.jsonl").write_text(json.dumps({"id": "returns", "text": "Boots go back within thirty days."}))
+    (folder / "opening-hours.md").write_text("We open at nine.")
 
 
-def shown(page: str) -> list[str]:
-    """What stands in the blocks of a page, line by line; some are indented, some fenced."""
-    lines, fenced = [], False
-    for line in (ROOT / page).read_text(encoding="utf-8").splitlines():
-        if line.startswith("```"):
-            fenced = not fenced
-        elif fenced or line.startswith("    ") or not line:
-            lines.append(line if fenced else line[4:])
-    return lines
+@contextmanager
+def cloud_for(page: str, folder: Path) -> Iterator[dict[str, str]]:
+    """A cloud on this machine, and the variables by which the reader of a page finds it."""
+    with running(f"sqlite:///{folder / 'cloud.db'}", folder) as cloud:
+        client = cloud.account("Fundamento")
+        told = {
+            "MEMOAIR_BASE_URL": cloud.url,
+            "MEMOAIR_API_KEY": str(client.key),
+            "MEMOAIR_PROJECT_ID": "proj_acme",
+            "MEMOAIR_CLOUD_DATABASE_URL": str(cloud.services.engine.url),
+            "MEMOAIR_CLOUD_BLOB_URL": cloud.services.blobs.url,
+        }
+        try:
+            if not any("memoair project create" in block.code for block in BLOCKS[page]):
+                client.ok("POST", "/v1/projects", {"name": "Acme", "slug": "acme"})
+                agent = client.ok("POST", "/v1/projects/proj_acme/agents", {"name": "Returns", "agentType": "voice"})
+                told["MEMOAIR_AGENT_ID"] = agent["id"]
+            yield told
+        finally:
+            client.close()
 
 
-def commands(page: str) -> list[list[str]]:
-    """The commands that a page shows, as a shell gives them to us; patterns are left to whoever runs them."""
-    return [shlex.split(line, comments=True)[1:] for line in shown(page) if line.startswith("memoair ")]
+def needs_cloud(page: str) -> bool:
+    """Whether a page's code names a cloud: in its commands, or by the variables of one."""
+    code = "".join(block.code for block in BLOCKS[page] if not block.why_not)
+    return "memoair cloud serve" in code or "MEMOAIR_BASE_URL" in code
 
 
-def test_the_commands_that_the_documents_show_work_one_after_another(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nothing_left_behind: None
+@pytest.mark.parametrize("page", [page for page in PAGES if any(block.language for block in BLOCKS[page])])
+def test_what_a_page_shows_works_from_its_first_block_to_its_last(
+    page: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    start_runtime: Callable[..., Any],
+    nothing_left_behind: None,
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    calls = tmp_path / "calls"
-    calls.mkdir()
-    rows = [line for line in shown("docs/import.md") if line.startswith('{"')]
-    (calls / "calls.jsonl").write_text("\n".join(rows) + "\n")
-    (tmp_path / "faq.jsonl").write_text(json.dumps({"id": "returns", "text": "Boots go back within thirty days."}))
-    (tmp_path / "opening-hours.md").write_text("We open at nine.")
-
-    def run(*arguments: str) -> str:
-        expanded = [str(calls / "calls.jsonl") if each == "calls/*.jsonl" else each for each in arguments]
-        done = CliRunner().invoke(app, expanded)
-        assert done.exit_code == 0, (arguments, done.output)
-        return done.stdout
-
-    def memoair(page: str) -> None:
-        for arguments in commands(page):
-            ran.append(arguments[0])
-            told = run(*arguments) if arguments[:2] != SERVE else ""
-            if key := re.search(r"memoair_pk_\S+", told):
-                monkeypatch.setenv("MEMOAIR_API_KEY", key[0])
-
-    ran: list[str] = []
-    with running(f"sqlite:///{tmp_path / 'cloud.db'}", tmp_path) as cloud:
-        monkeypatch.setenv("MEMOAIR_BASE_URL", cloud.url)
-        monkeypatch.setenv("MEMOAIR_CLOUD_DATABASE_URL", str(cloud.services.engine.url))
-        monkeypatch.setenv("MEMOAIR_CLOUD_BLOB_URL", cloud.services.blobs.url)
-        memoair("docs/cloud.md")
-        monkeypatch.setenv("MEMOAIR_PROJECT_ID", "proj_acme")
-        memoair("README.md")
-        memoair("docs/import.md")
-    assert set(ran) == {"cloud", "project", "agent", "index", "import", "search", "doctor"}
+    blocks = BLOCKS[page]
+    folder = tmp_path / "reader"
+    folder.mkdir()
+    supplies(folder)
+    monkeypatch.chdir(folder)
+    with ExitStack() as around:
+        environ = around.enter_context(cloud_for(page, tmp_path)) if needs_cloud(page) else {}
+        url = ""
+        if any("curl " in block.code for block in blocks if block.language == "console" and not block.why_not):
+            port = start_runtime(folder / "storage", PROJECT_ID="proj_acme", USER_ID="caller_42").port
+            url = f"http://127.0.0.1:{port}"
+        player = Player(folder, environ, url, tuple(ELSEWHERE))
+        around.callback(player.kill)
+        for block in blocks:
+            in_a_cloud = page == "README.md" and block.language == "python" and "import" not in block.code
+            code = f"{README_BEFORE}{block.code}{README_AFTER}" if in_a_cloud else block.code
+            player.play(block._replace(code=code))
+        player.close()
 
 
-def read(lines: list[str], name: str, **options: Any) -> list[tuple[str, str, str]]:
-    stream = BytesIO("\n".join(lines).encode())
-    turns = list(read_transcript(stream, name, TranscriptOptions(**options)))
+def test_each_block_says_what_it_is_and_few_are_not_run(capsys: pytest.CaptureFixture[str]) -> None:
+    blocks = [block for page in BLOCKS.values() for block in page]
+    known = {"python", "console", "text", *PARSERS}
+    left = [f"{block}: {block.why_not}" for block in blocks if block.why_not]
+    left += [f"{end!r}: {reason}" for end, reason in ELSEWHERE.items()]
+    with capsys.disabled():
+        print(f"\n{len(blocks)} blocks on {len(PAGES)} pages; not run:", *left, sep="\n  ")  # noqa: T201
+
+    assert {block.language for block in blocks if not block.why_not} <= {"", *known}
+    # A command must not hide from the tests in a block that claims to be none.
+    assert not [
+        (str(block), shown_command(block))
+        for block in blocks
+        if block.language in ("", "text") and shown_command(block)
+    ]
+    assert len(blocks) > 25
+    assert len(left) <= 10
+
+
+def test_the_pages_show_each_command_that_there_is() -> None:
+    code = [
+        command
+        for page in BLOCKS.values()
+        for block in page
+        if block.language == "console"
+        for command in commands_of(block.code)
+    ]
+    shown = {command.split()[1] for command in code if command.startswith("memoair ")}
+    assert {"cloud", "project", "agent", "index", "import", "search", "doctor"} <= shown
+
+
+def read(code: str, name: str, **options: Any) -> list[tuple[str, str, str]]:
+    turns = list(read_transcript(BytesIO(code.encode()), name, TranscriptOptions(**options)))
     assert all(isinstance(turn, TranscriptTurn) for turn in turns), turns
     return [(f"{turn.occurred_at}", turn.user_text, turn.assistant_text) for turn in turns]  # type: ignore[union-attr]
 
 
 def test_the_transcripts_that_the_documents_show_are_read_as_they_say() -> None:
-    lines = shown("docs/import.md")
-    assert read([line for line in lines if line.startswith('{"')], "calls.jsonl") == [
+    (rows,) = [block.code for block in BLOCKS["docs/import.md"] if block.language == "jsonl"]
+    (call,) = [block.code for block in BLOCKS["docs/import.md"] if block.language == "text"]
+    assert read(rows, "calls.jsonl") == [
         ("2026-03-02 09:30:00+00:00", "Where is my parcel?", "In Leeds."),
         ("None", "And now?", "At your door."),
     ]
-    begin = lines.index("userId: caller_42")
-    assert read(lines[begin : begin + 7], "call.txt", callers=("Dana Whitlock",)) == [
+    assert read(call, "call.txt", callers=("Dana Whitlock",)) == [
         ("2026-03-02 14:04:04+00:00", "", "Hello, this is Juno."),
         ("2026-03-02 14:04:09+00:00", "Hi. My parcel is late.", "I see."),
     ]
@@ -157,3 +209,28 @@ def test_every_error_code_and_every_variable_of_the_runtime_is_documented() -> N
     }
     assert len(variables) > 8
     assert not [name for name in variables if f"MEMOAIR_RUNTIME_{name}" not in page]
+
+
+def codes_in_the_source() -> set[str]:
+    """All that is written like an error code in our packages, and is none of the things that look so."""
+    found = {
+        code
+        for package in sorted(ROOT.glob("memoair_*/"))
+        for path in package.rglob("*.py")
+        for code in re.findall(r'"((?:pool|runtime|cloud)\.[a-z_]+)"', path.read_text(encoding="utf-8"))
+    }
+    return found - {"cloud.jsonl", "cloud.db", "runtime.lock"}
+
+
+def test_every_error_code_stands_in_troubleshooting_with_its_status() -> None:
+    page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    sections = dict(re.findall(r"^### `([a-z_.]+)`\n\n(.*?)(?=^##|\Z)", page, re.MULTILINE | re.DOTALL))
+
+    assert set(sections) == codes_in_the_source() | set(ERROR_CODES)
+    assert not [code for code, text in sections.items() if "**What to do:**" not in text]
+    statuses = {code: known.status for code, known in ERROR_CODES.items()}
+    for module in (cloud_faults, runtime_faults):
+        for fault in vars(module).values():
+            if isinstance(fault, type) and issubclass(fault, module.Fault):
+                statuses.setdefault(fault.code, fault.status)
+    assert not [code for code, status in statuses.items() if status and f"HTTP {int(status)}" not in sections[code]]
