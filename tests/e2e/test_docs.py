@@ -234,3 +234,6 @@ def test_every_error_code_stands_in_troubleshooting_with_its_status() -> None:
             if isinstance(fault, type) and issubclass(fault, module.Fault):
                 statuses.setdefault(fault.code, fault.status)
     assert not [code for code, status in statuses.items() if status and f"HTTP {int(status)}" not in sections[code]]
+    # Whether to try again is told as the table has it.
+    said = {code for code, text in sections.items() if "Trying again may help" in " ".join(text.split())}
+    assert said == {code for code, known in ERROR_CODES.items() if known.is_transient}
