@@ -17,9 +17,11 @@ from memoair_voice import (
     MemoryTool,
     VoiceSession,
 )
+from memoair_voice import MemoAirVoiceAgent as AsyncAgent
 from memoair_voice_sync import (
     IndexBuildResult,
     IndexLoadResult,
+    MemoAirVoiceAgent,
     MemoAirVoiceClientSync,
     MemoAirVoiceMemoryError,
     MemoAirVoiceMemorySync,
@@ -133,6 +135,20 @@ async def client_async(said: str) -> None:
         assert_type(await client.forget_user(user=CALLER), dict[str, Any])
         assert_type(await client.stats(), dict[str, Any])
     await client.aclose()
+
+
+# Who the agent is, from the environment.
+
+
+def agents() -> None:
+    agent = MemoAirVoiceAgent.from_env(project_id="proj_acme")
+    assert_type(agent, MemoAirVoiceAgent)
+    assert_type((agent.agent_id, agent.user_id, agent.org_only), tuple[str, str | None, bool])
+    assert_type(agent.headers(), dict[str, str])
+    with agent.client(max_concurrent_users=64) as client:
+        assert_type(client, MemoAirVoiceClientSync)
+    named = AsyncAgent(api_key="memoair_pk_local", project_id="proj_acme", agent_id="agent_returns")
+    assert_type(named.client(), MemoAirVoiceClient)
 
 
 # One caller, by hand; and the tool for language models.

@@ -8,6 +8,7 @@ from io import StringIO
 from memoair_voice import MemoAirVoiceClient, MemoAirVoiceMemory
 from memoair_voice_sync import (
     IndexBuildResult,
+    MemoAirVoiceAgent,
     MemoAirVoiceClientSync,
     MemoAirVoiceMemoryError,
     MemoAirVoiceMemorySync,
@@ -31,6 +32,9 @@ def constructors() -> None:
     MemoAirVoiceMemorySync(project_id="p")  # wrong
     MemoAirVoiceMemorySync(project_id="p", user_id="u", satham="medium")  # wrong
     MemoAirVoiceMemory(project_id="p", user_id="u", runtime_url=None)  # wrong
+    MemoAirVoiceAgent(api_key="k", project_id="p")  # wrong
+    MemoAirVoiceAgent.from_env().agent_id = "other"  # wrong
+    MemoAirVoiceAgent.from_env({"MEMOAIR_API_KEY": 7})  # wrong
 
 
 def calls(client: MemoAirVoiceClientSync) -> None:
