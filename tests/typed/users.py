@@ -11,13 +11,13 @@ from typing import Any
 
 from typing_extensions import assert_type
 
+from memoair_voice import MemoAirVoiceAgent as AsyncAgent
 from memoair_voice import (
     MemoAirVoiceClient,
     MemoAirVoiceMemory,
     MemoryTool,
     VoiceSession,
 )
-from memoair_voice import MemoAirVoiceAgent as AsyncAgent
 from memoair_voice_sync import (
     IndexBuildResult,
     IndexLoadResult,
