@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer.main
 from support.clouds import running
 from support.pages import PARSERS, Player, blocks_of, commands_of, shown_command
 
+from memoair_cli.app import app
 from memoair_cloud import faults as cloud_faults
 from memoair_runtime import faults as runtime_faults
 from memoair_runtime.settings import Settings
@@ -173,6 +175,28 @@ def test_the_pages_show_each_command_that_there_is() -> None:
     ]
     shown = {command.split()[1] for command in code if command.startswith("memoair ")}
     assert {"cloud", "project", "agent", "index", "import", "search", "doctor"} <= shown
+
+
+def spoken_of(page: Path) -> list[str]:
+    """The commands that a page names within its sentences."""
+    prose = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    return [" ".join(command.split()) for command in re.findall(r"`(memoair [^`]+)`", prose)]
+
+
+def test_commands_within_sentences_exist_with_their_options() -> None:
+    named = {command for page in PAGES.values() for command in spoken_of(page)}
+    assert len(named) > 8
+    unknown = []
+    for command in sorted(named):
+        at: Any = typer.main.get_command(app)
+        words = command.split()[1:]
+        while words and words[0] in getattr(at, "commands", {}):
+            at = at.commands[words.pop(0)]
+        options = {name for each in at.params for name in (*each.opts, *each.secondary_opts)}
+        is_group = hasattr(at, "commands")
+        if (is_group and words) or [word for word in words if word.startswith("--") and word not in options]:
+            unknown.append(command)
+    assert not unknown
 
 
 def read(code: str, name: str, **options: Any) -> list[tuple[str, str, str]]:
