@@ -87,6 +87,8 @@ def session_sync(client: MemoAirVoiceClientSync) -> None:
         assert_type(call.search_memory("and the boots?", timeout_ms=100.5), SearchResult)
         assert_type(call.save_response(user_text="and the boots?", assistant_text="In Leeds."), str | None)
     pinned = client.session(user_id="caller_42")
+    assert_type(pinned.search_memory_tool()("which boots?"), str)
+    assert_type(client.search_memory_tool(user=CALLER, search_memory_timeout_ms=400), MemoryToolSync)
     pinned.close()
     assert_type(client.stats(), dict[str, Any])
     assert_type(client.close(), None)
@@ -128,6 +130,7 @@ async def client_async(said: str) -> None:
         async with await client.session(user={"id": "caller_42", "name": "Alex"}) as call:
             assert_type(call, VoiceSession)
             assert_type(await call.search_memory("which boots?"), SearchResult)
+            assert_type(await call.search_memory_tool()("which boots?"), str)
             assert_type(await call.save_response(user_text="a", assistant_text="b"), str | None)
         assert_type(await client.create_index("faq", [{"id": "1", "text": "x"}]), IndexBuildResult)
         assert_type(await client.list_indexes(), list[dict[str, Any]])
@@ -175,6 +178,7 @@ def memory_sync() -> None:
         assert_type(tool("boots", intent="earlier_in_call"), str)
         assert_type(tool.last_trace, dict[str, Any] | None)
         assert_type((tool.name, tool.schema()), tuple[str, dict[str, Any]])
+        assert_type(tool.schema("responses", strict=True), dict[str, Any])
         assert_type(memory.to_openai_function(), dict[str, Any])
         assert_type(memory.to_pipecat_tool(), dict[str, Any])
 

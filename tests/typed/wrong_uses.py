@@ -74,6 +74,8 @@ async def awaited(client: MemoAirVoiceClient, memory: MemoAirVoiceMemory) -> Non
     tool = memory.search_memory_tool()
     text: str = tool("boots")  # wrong
     await tool(7)  # wrong
+    tool.schema("assistants")  # wrong
+    memory.to_openai_function(strict="yes")  # wrong
     text.strip()
 
 
