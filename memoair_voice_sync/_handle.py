@@ -14,6 +14,7 @@ from memoair_voice_sync._started import DRAIN_S, StartedRuntime
 from memoair_voice_sync._transport import RuntimeTransport
 
 CLOSED = "the client has been closed"
+_STARTING = "the runtime is still starting"
 # After a start that came to nothing, calls are told so for this long before another one is tried.
 _PAUSE_S = 0.5
 
@@ -62,6 +63,7 @@ class RuntimeHandle:
         self.restarts: int = 0
         self.opening: threading.Lock = threading.Lock()  # held by who opens the session
         self.opened_with: Mapping[str, Any] | None = None  # as whom the session was opened last
+        self.waits_for: str | None = None  # what a start waits for that has to be pulled before, in words
         self.memory: Any = None  # what whoever makes the calls keeps between them
         self._launch = launch
         self._settled = settled
@@ -111,7 +113,7 @@ class RuntimeHandle:
                     self._begin()
                 left = deadline - time.monotonic()
                 if left <= 0 or not self._changed.wait_for(lambda: self._state is not HandleState.STARTING, left):
-                    raise MemoAirVoiceMemoryError("runtime.timeout", "the runtime is still starting")
+                    raise MemoAirVoiceMemoryError("runtime.timeout", self.waits_for or _STARTING)
                 if self._state is HandleState.IDLE and self._failure is not None:
                     raise _again(self._failure)
 

@@ -1,21 +1,18 @@
 """Which program serves as the runtime, and with which environment."""
 
 import os
-import shutil
 import subprocess
 import sys
-import sysconfig
 from collections.abc import Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import IO
 
 import attrs
 
+from memoair_voice_sync._choice import RuntimeChoice, check_named
 from memoair_voice_sync._errors import MemoAirVoiceMemoryError
 
 ORG_ONLY_USER = "__org__"
-DEFAULT_REPO = "ghcr.io/memoair/memoair-runtime"
 
 # What the runtime needs of the application's environment. Nothing else of it is passed on: it holds other secrets.
 _PASSED_ON = (
@@ -57,6 +54,10 @@ class RuntimeSpec:
     repo: str | None = None
     cache_dir: str | None = None
 
+    def __attrs_post_init__(self) -> None:
+        """What is named wrongly in the code is told where it is named, not at the first call."""
+        check_named(self.repo, self.version)
+
     def environment(self, bind_addr: str) -> dict[str, str]:
         """The environment to start it with; secrets go this way, never by the command line, which anybody can read."""
         wanted = {
@@ -78,38 +79,9 @@ class RuntimeSpec:
         }
         return passed_on() | {f"MEMOAIR_RUNTIME_{name}": value for name, value in wanted.items() if value is not None}
 
-    def command(self, environ: Mapping[str, str] = os.environ) -> list[str]:
-        """The command that starts it; raises ``runtime.not_found`` where there is none.
-
-        A program that is named comes first (``binary``, then MEMOAIR_RUNTIME_BINARY), then a version that is asked for
-        and lies in the cache, then the runtime that was installed with this package.
-        """
-        named = self.binary or environ.get("MEMOAIR_RUNTIME_BINARY")
-        if named:
-            return [_find(named)]
-        version = self.version or environ.get("MEMOAIR_RUNTIME_VERSION")
-        if version and version != _installed_version():
-            return [self._cached(version, environ)]
-        return _installed()
-
-    def is_bundled(self, environ: Mapping[str, str] = os.environ) -> bool:
-        """Whether the runtime that was installed with this package is to be used, under this Python."""
-        version = self.version or environ.get("MEMOAIR_RUNTIME_VERSION")
-        is_named = self.binary or environ.get("MEMOAIR_RUNTIME_BINARY")
-        is_other = version and version != _installed_version()
-        return not is_named and not is_other and _is_python()
-
-    def _cached(self, version: str, environ: Mapping[str, str]) -> str:
-        repo = self.repo or environ.get("MEMOAIR_RUNTIME_REPO") or DEFAULT_REPO
-        cache = self.cache_dir or environ.get("MEMOAIR_RUNTIME_CACHE_DIR")
-        if cache:
-            for name in ("voice-runtime", "voice-runtime.exe"):
-                program = Path(cache) / version / name
-                if program.is_file():
-                    return str(program.absolute())
-        where = f"in {cache}" if cache else "anywhere: no runtime_cache_dir is set"
-        message = f"version {version} of {repo} is not {where}; leave runtime_version out to use the installed runtime"
-        raise MemoAirVoiceMemoryError("runtime.not_found", message)
+    def choice(self, environ: Mapping[str, str] = os.environ) -> RuntimeChoice:
+        """Which runtime is to run, as the arguments and then the environment say."""
+        return RuntimeChoice.of(self.binary, self.repo, self.version, self.cache_dir, environ)
 
 
 def passed_on() -> dict[str, str]:
@@ -146,34 +118,3 @@ def start_program(
         reason = error.strerror if isinstance(error, OSError) else str(error)
         message = f"{command[0]} could not be started: {reason}"
         raise MemoAirVoiceMemoryError("runtime.start_failed", message) from error
-
-
-def _find(named: str) -> str:
-    found = shutil.which(named)
-    if found is not None:
-        return str(Path(found).absolute())
-    if Path(named).exists():
-        raise MemoAirVoiceMemoryError("runtime.not_found", f"{named} is not a program that can be run")
-    raise MemoAirVoiceMemoryError("runtime.not_found", f"there is no program {named}")
-
-
-def _installed_version() -> str | None:
-    try:
-        return metadata.version("memoair-voice")
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _is_python() -> bool:
-    return "python" in Path(sys.executable or "").name.lower()
-
-
-def _installed() -> list[str]:
-    if _is_python():
-        return [sys.executable, "-m", "memoair_runtime"]
-    # Within a server that embeds Python, sys.executable is the server.
-    script = shutil.which("voice-runtime", path=sysconfig.get_path("scripts")) or shutil.which("voice-runtime")
-    if script is None:
-        message = "voice-runtime is neither beside this Python nor on the PATH; name it with runtime_binary"
-        raise MemoAirVoiceMemoryError("runtime.not_found", message)
-    return [script]

@@ -14,6 +14,7 @@ from memoair_voice_sync._log import log
 from memoair_voice_sync._output import ProcessOutput
 from memoair_voice_sync._ports import PortRange
 from memoair_voice_sync._probe import check_runtime
+from memoair_voice_sync._source import RuntimeSource
 from memoair_voice_sync._started import (
     BorrowedRuntime,
     ForkedRuntime,
@@ -55,12 +56,12 @@ class Launcher(Protocol):
         """After a fork, in the child: all of it is the parent's."""
 
 
-def launcher_for(spec: RuntimeSpec, ports: PortRange) -> Launcher:
+def launcher_for(spec: RuntimeSpec, ports: PortRange, source: RuntimeSource) -> Launcher:
     """The launcher for what a spec asks for: the host where it can serve, which is many times as fast."""
     return (
         HostLauncher(ports, have_cloud=bool(spec.cloud_base_url))
-        if can_fork() and spec.is_bundled()
-        else ProgramLauncher(ports)
+        if can_fork() and spec.choice().can_be_forked
+        else ProgramLauncher(ports, source)
     )
 
 
@@ -132,13 +133,16 @@ class HostLauncher:
 class ProgramLauncher:
     """Starts a program for each runtime, and asks it whether it is ready."""
 
-    def __init__(self, ports: PortRange) -> None:
+    def __init__(self, ports: PortRange, source: RuntimeSource) -> None:
         self._ports = ports
+        self._source = source
         self._starting: set[PlainRuntime] = set()
 
     def launch(self, spec: RuntimeSpec, deadline: float, unwanted: AbstractSet[int]) -> StartedRuntime:
         """Start the program; see `Launcher`."""
-        command = spec.command()
+        command = self._source.command()
+        if command is None:  # it was there when the pool looked, and has been removed
+            raise MemoAirVoiceMemoryError("runtime.start_failed", self._source.status())
         patience = time.monotonic() + _LEASE_S
         for port in self._ports.free():
             started = self._start(command, spec, port, deadline)

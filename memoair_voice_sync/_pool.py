@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 import psutil
 
+from memoair_voice_sync._choice import RuntimeKind
 from memoair_voice_sync._errors import MemoAirVoiceMemoryError
 from memoair_voice_sync._forks import forgets_in_child
 from memoair_voice_sync._handle import CLOSED, HandleState, RuntimeHandle
@@ -17,6 +18,7 @@ from memoair_voice_sync._launchers import launcher_for
 from memoair_voice_sync._log import log
 from memoair_voice_sync._ports import PortRange
 from memoair_voice_sync._process import START_TIMEOUT_S
+from memoair_voice_sync._source import RuntimeSource
 from memoair_voice_sync._started import DRAIN_S, StartedRuntime
 from memoair_voice_sync._supervisor import Supervisor
 from memoair_voice_sync._sync_health import UNKNOWN, sync_of
@@ -24,6 +26,7 @@ from memoair_voice_sync._transport import RuntimeUnreachable, encode_body
 
 _GOODBYE_S = 2.0
 _PORT_POLL_S = 0.02
+_PULL_POLL_S = 0.02
 
 
 class RuntimePool:
@@ -46,7 +49,8 @@ class RuntimePool:
         """``spec`` says what all runtimes are started with; whom each serves is filled in."""
         self._spec = spec
         self._most = max_concurrent_users
-        self._launcher = launcher_for(spec, PortRange(*runtime_port_range))
+        self._source = RuntimeSource(spec)
+        self._launcher = launcher_for(spec, PortRange(*runtime_port_range), self._source)
         self._changed = threading.Condition()
         self._handles: OrderedDict[str, RuntimeHandle] = OrderedDict()  # the one used longest ago first
         # Runtimes that are being ended, by process id. Under a lock of its own: a handle lets go of its runtime under
@@ -124,6 +128,8 @@ class RuntimePool:
     def _close(self, deadline: float) -> None:
         with self._changed:
             self._is_closed = True
+        self._source.close()
+        with self._changed:
             # What was begun may end; who comes now is turned away.
             self._changed.wait_for(self._is_quiet, (deadline - time.monotonic()) / 2)
             for handle in list(self._handles.values()):
@@ -174,6 +180,7 @@ class RuntimePool:
         """Start a runtime for a handle. Where all ports are taken by runtimes that are being ended, wait for one."""
         with self._retired:
             self._starting += 1
+        self._wait_for_program(handle)
         deadline = time.monotonic() + START_TIMEOUT_S
         org_only = self._spec.org_only or handle.user_id == ORG_ONLY_USER
         spec = attrs.evolve(
@@ -190,6 +197,19 @@ class RuntimePool:
             except MemoAirVoiceMemoryError as error:
                 if error.code != "pool.port_exhausted" or not self._wait_for_port(deadline):
                     raise
+
+    def _wait_for_program(self, handle: RuntimeHandle) -> None:
+        """Wait for a runtime that is being pulled, for as long as somebody wants it; a call waits as long as it may."""
+        if self._spec.choice().kind is not RuntimeKind.PULLED:
+            return
+        try:
+            while self._source.command() is None:
+                if self._is_closed or handle.state is HandleState.ENDED:
+                    raise MemoAirVoiceMemoryError("pool.closed", CLOSED)
+                handle.waits_for = self._source.status()
+                time.sleep(_PULL_POLL_S)
+        finally:
+            handle.waits_for = None
 
     def _settled(self) -> None:
         with self._retired:

@@ -15,6 +15,7 @@ from memoair_voice_sync._log import log
 from memoair_voice_sync._output import ProcessOutput
 from memoair_voice_sync._port_holder import port_holder
 from memoair_voice_sync._probe import CLOSED, check_runtime
+from memoair_voice_sync._source import RuntimeSource
 from memoair_voice_sync._transport import ConnectionBroke, RuntimeTransport, RuntimeUnreachable
 
 # A process that has not answered its health check for this long after its start never will.
@@ -90,6 +91,7 @@ class RuntimeProcess:
 
     def __init__(self, spec: RuntimeSpec, host: str, port: int) -> None:
         self._spec = spec
+        self._source = RuntimeSource(spec)
         self._host = host
         self._wanted_port = port
         self._lock = threading.Lock()
@@ -117,7 +119,7 @@ class RuntimeProcess:
 
         Raises ``runtime.not_found``, ``runtime.start_failed`` with the last output of the process,
         ``runtime.identity_mismatch`` where another caller's runtime listens, ``runtime.timeout`` at the deadline: the
-        start then goes on, and the next call finds it further.
+        start, or the pull before it, then goes on, and the next call finds it further.
         """
         transport, process = self._transport, self._process
         runs = self._state is ProcessState.RUNNING and process is not None and process.poll() is None
@@ -136,7 +138,7 @@ class RuntimeProcess:
             if time.monotonic() >= deadline:
                 break
             time.sleep(_POLL_S)
-        raise MemoAirVoiceMemoryError("runtime.timeout", "the runtime is still starting")
+        raise MemoAirVoiceMemoryError("runtime.timeout", self._source.status())
 
     def mark_unreachable(self, transport: RuntimeTransport) -> None:
         """Say that the runtime did not take a connection or is about to end: it is looked at before the next call."""
@@ -163,6 +165,7 @@ class RuntimeProcess:
         with self._lock:
             self._state = ProcessState.STOPPED
             gone = self._let_go()
+        self._source.close()
         if gone.process is not None:
             end_process(gone.process, timeout_s)
         gone.close()
@@ -172,10 +175,11 @@ class RuntimeProcess:
         if self._state is ProcessState.STOPPED:
             raise MemoAirVoiceMemoryError("pool.closed", CLOSED)
         if self._state is ProcessState.IDLE:
-            command = self._spec.command()
+            command = self._source.command()
             if self._wanted_port and self._attach(self._wanted_port, deadline):
                 return self._transport
-            self._spawn(command)
+            if command is not None:  # else it is being pulled
+                self._spawn(command)
             return None
         if self._state is ProcessState.ATTACHED:
             return self._transport

@@ -197,13 +197,6 @@ def test_a_file_that_no_system_can_execute_is_a_start_that_failed(
     assert broken in error.message
 
 
-def test_a_version_that_is_not_in_the_cache_is_named(new_memory: NewMemory, tmp_path: Path) -> None:
-    error = refusal(new_memory(runtime_version="9.9.9", runtime_cache_dir=str(tmp_path)).start_session)
-
-    assert error.code == "runtime.not_found"
-    assert "9.9.9" in error.message
-
-
 def test_a_binary_that_exits_at_once_fails_fast_with_its_last_output(
     new_memory: NewMemory, executable: Callable[[str], str]
 ) -> None:

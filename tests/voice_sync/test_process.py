@@ -293,17 +293,6 @@ def test_the_binary_may_be_named_by_the_environment(
     new_memory(runtime_binary=binary).start_session()  # what is said in the code comes before the environment
 
 
-def test_a_version_in_the_cache_is_started(
-    new_memory: NewMemory, executable: Callable[[str], str], tmp_path: Path
-) -> None:
-    binary = Path(executable(f"#!/bin/sh\nexec {sys.executable} -m memoair_runtime\n"))
-    place = tmp_path / "cache" / "0.4.0" / "voice-runtime"
-    place.parent.mkdir(parents=True)
-    binary.rename(place)
-
-    new_memory(runtime_version="0.4.0", runtime_cache_dir=str(tmp_path / "cache")).start_session()
-
-
 def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(
     new_memory: NewMemory, free_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

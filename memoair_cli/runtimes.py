@@ -1,0 +1,200 @@
+"""``memoair runtime``: which runtime a client would start, and one pulled before it is needed."""
+
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import IntEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import attrs
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+from memoair_cli.identity import end
+from memoair_voice_sync import MemoAirVoiceMemoryError, MemoAirVoiceMemorySync
+from memoair_voice_sync._choice import RuntimeChoice, RuntimeKind, bundled_command, find_binary, installed_version
+
+if TYPE_CHECKING:
+    from memoair_voice_sync.runtimes.reference import Reference
+
+app = typer.Typer(name="runtime", no_args_is_help=True, help="Choose the program that remembers.")
+
+# Whoever types a command waits longer than a caller on the phone.
+_START_S = 20.0
+_ANY_PORT = "http://127.0.0.1:0"
+_TRUST = {
+    "reference": "the reference itself says what it must be",
+    "registry": "the registry that sent it says so",
+    "server": "the server that sent it says so",
+}
+
+CacheDir = Annotated[
+    Optional[Path],  # noqa: UP045 - Typer reads it on Python 3.10, too
+    typer.Option(envvar="MEMOAIR_RUNTIME_CACHE_DIR", help="Where it is kept.", file_okay=False),
+]
+
+
+class Exit(IntEnum):
+    """What the commands end with."""
+
+    DONE = 0
+    NOT_THERE = 1  # there is no such runtime; of `which`: it would have to be pulled before it runs
+    USAGE = 2
+    FAILED = 3
+    INTERRUPTED = 130
+
+
+@app.command()
+def pull(
+    reference: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Argument(help="A version, REGISTRY/REPOSITORY:VERSION, or the URL of a release."),
+    ] = None,
+    cache_dir: CacheDir = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was pulled as JSON.")] = False,
+) -> None:
+    """Pull a runtime, verify it, and print its digest: clients that name it then start it without the network.
+
+    Without a REFERENCE, what MEMOAIR_RUNTIME_REPO and MEMOAIR_RUNTIME_VERSION name. What was pulled before is pulled
+    again only where the reference names something else by now.
+    """
+    from memoair_voice_sync.runtimes.pulling import pull as pull_now
+    from memoair_voice_sync.runtimes.stop import Stop
+
+    wanted = _understood(reference)
+    folder = _choice(repo=None, cache_dir=cache_dir).cache()
+    try:
+        with _bar(wanted.shown) as progress:
+            found = pull_now(wanted, folder, Stop(_longest_s()), progress, again=True)
+    except KeyboardInterrupt:
+        end("stopped; nothing of it is left", Exit.INTERRUPTED)
+    except MemoAirVoiceMemoryError as error:
+        end(error.message, Exit.NOT_THERE if error.code == "runtime.not_found" else Exit.FAILED)
+    if as_json:
+        told = {**attrs.asdict(found), "program": str(found.program)}
+        typer.echo(json.dumps({_camel(name): value for name, value in told.items()}))
+        return
+    typer.echo(f"{found.reference}\ndigest   {found.digest}  ({_TRUST[found.digest_from]})\nprogram  {found.program}")
+
+
+@app.command()
+def which(
+    ask: Annotated[bool, typer.Option("--ask/--no-ask", help="Start it for a moment to ask its version.")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+) -> None:
+    """Show which runtime a client would start here, why, and its version. Nothing is pulled.
+
+    Ends with 1 where it would have to be pulled first, or is not there.
+    """
+    told = _told(_choice(repo=None, cache_dir=None), ask=ask)
+    if as_json:
+        typer.echo(json.dumps(told))
+    else:
+        for name in ("kind", "why", "command", "version", "reference", "digest", "problem"):
+            if told[name] is not None:
+                value = " ".join(told[name]) if isinstance(told[name], list) else told[name]
+                typer.echo(f"{name:<9}  {value}")
+    raise typer.Exit(Exit.NOT_THERE if told["command"] is None or told["problem"] else Exit.DONE)
+
+
+def _choice(*, repo: str | None, cache_dir: Path | None) -> RuntimeChoice:
+    return RuntimeChoice.of(None, repo, None, str(cache_dir) if cache_dir else None, os.environ)
+
+
+def _understood(reference: str | None) -> "Reference":
+    """What is to be pulled: a bare version is one of the repository that the environment names, or of ours."""
+    from memoair_voice_sync.runtimes.reference import parse_reference
+
+    repo, version = os.environ.get("MEMOAIR_RUNTIME_REPO") or None, os.environ.get("MEMOAIR_RUNTIME_VERSION") or None
+    names = ("MEMOAIR_RUNTIME_REPO", "MEMOAIR_RUNTIME_VERSION")
+    if reference is not None and "/" in reference:
+        repo, names = reference, ("REFERENCE", names[1])
+        version = version if "{version}" in reference else None
+    elif reference is not None:
+        version, names = reference, (names[0], "REFERENCE")
+    try:
+        return parse_reference(repo, version, installed_version(), names)
+    except ValueError as error:
+        end(str(error), Exit.USAGE)
+
+
+def _told(choice: RuntimeChoice, *, ask: bool) -> dict[str, Any]:
+    told: dict[str, Any] = dict.fromkeys(("command", "version", "reference", "digest", "problem"))
+    told = {"kind": choice.kind.value, "why": choice.why, **told}
+    try:
+        if choice.kind is RuntimeKind.BUNDLED:
+            told |= {"command": bundled_command(), "version": installed_version()}
+        elif choice.kind is RuntimeKind.BINARY:
+            told["command"] = [find_binary(choice.binary or "")]
+        else:
+            _add_pulled(told, choice)
+        if ask and told["command"] is not None and choice.kind is not RuntimeKind.BUNDLED:
+            told["version"] = _asked(told["command"][0]) or told["version"]
+    except MemoAirVoiceMemoryError as error:
+        told["problem"] = error.message
+    return told
+
+
+def _add_pulled(told: dict[str, Any], choice: RuntimeChoice) -> None:
+    from memoair_voice_sync.runtimes.cache import cached
+
+    reference = choice.reference()
+    told |= {"reference": reference.shown, "version": reference.version}
+    found = cached(reference, choice.cache())
+    if found is None:
+        told["problem"] = "it is not pulled yet: a client does that at its first call, `memoair runtime pull` now"
+        return
+    told |= {"command": [str(found.program)], "version": found.version, "digest": found.digest}
+
+
+def _asked(program: str) -> str | None:
+    """The version that a runtime tells of itself, over a folder that is thrown away."""
+    import urllib3
+
+    with tempfile.TemporaryDirectory(prefix="memoair-which-", ignore_cleanup_errors=True) as folder:
+        memory = MemoAirVoiceMemorySync(
+            project_id="which",
+            user_id="which",
+            runtime_url=_ANY_PORT,
+            runtime_binary=program,
+            storage_root=folder,
+            cloud_base_url=None,
+        )
+        with memory:
+            url = memory.runtime_url(timeout_s=_START_S)
+            try:
+                reply = urllib3.request("GET", f"{url}/v1/runtime/health", timeout=_START_S, retries=False).json()
+            except (urllib3.exceptions.HTTPError, ValueError):
+                return None
+    version = reply.get("version") if isinstance(reply, dict) else None
+    return version if isinstance(version, str) else None
+
+
+@contextmanager
+def _bar(what: str) -> Iterator[Callable[[int, int | None], None]]:
+    """A bar on stderr while it is pulled; where nobody watches, none."""
+    if not sys.stderr.isatty():
+        yield lambda *_: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    console = Console(stderr=True, highlight=False)
+    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as progress:
+        task = progress.add_task(escape(what), total=None)
+        yield lambda done, whole: progress.update(task, completed=done, total=whole)
+
+
+def _longest_s() -> float:
+    from memoair_voice_sync.runtimes.background import LONGEST_S
+
+    return LONGEST_S
+
+
+def _camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(map(str.capitalize, rest))

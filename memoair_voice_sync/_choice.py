@@ -1,0 +1,135 @@
+"""Which runtime runs: a program that was named, one that is pulled, or the one that was installed with this package."""
+
+import os
+import shutil
+import sys
+import sysconfig
+from collections.abc import Mapping
+from enum import Enum
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import attrs
+
+from memoair_voice_sync._errors import MemoAirVoiceMemoryError
+
+if TYPE_CHECKING:
+    from memoair_voice_sync.runtimes.reference import Reference
+
+_BINARY, _REPO, _VERSION = "MEMOAIR_RUNTIME_BINARY", "MEMOAIR_RUNTIME_REPO", "MEMOAIR_RUNTIME_VERSION"
+_CACHE_DIR = "MEMOAIR_RUNTIME_CACHE_DIR"
+
+
+class RuntimeKind(Enum):
+    """Where a runtime comes from."""
+
+    BINARY = "binary"  # a program on this machine, which somebody named
+    PULLED = "pulled"  # an artifact or a release, pulled into the cache
+    BUNDLED = "bundled"  # the one that was installed with this package
+
+
+@attrs.frozen
+class RuntimeChoice:
+    """Which runtime is to run, and ``why``, in words."""
+
+    kind: RuntimeKind
+    why: str
+    binary: str | None = None
+    repo: str | None = None
+    version: str | None = None
+    cache_dir: str | None = None
+    names: tuple[str, str] = ("runtime_repo", "runtime_version")  # what the two were given by
+
+    @staticmethod
+    def of(
+        binary: str | None, repo: str | None, version: str | None, cache_dir: str | None, environ: Mapping[str, str]
+    ) -> "RuntimeChoice":
+        """Choose: a program comes first, then what is to be pulled, then the installed one.
+
+        Each is an argument's or else its variable's; an empty variable is none.
+        """
+        if binary or environ.get(_BINARY):
+            why = "runtime_binary names it" if binary else f"{_BINARY} names it"
+            return RuntimeChoice(RuntimeKind.BINARY, why, binary=binary or environ.get(_BINARY))
+        named_repo, named_version = repo or environ.get(_REPO) or None, version or environ.get(_VERSION) or None
+        names = ("runtime_repo" if repo else _REPO, "runtime_version" if version else _VERSION)
+        if named_repo is None and named_version is None:
+            return RuntimeChoice(RuntimeKind.BUNDLED, "nothing else is named")
+        if named_repo is None and named_version == installed_version():
+            return RuntimeChoice(RuntimeKind.BUNDLED, f"{names[1]} names the version that is installed")
+        given = [name for name, value in zip(names, (named_repo, named_version), strict=True) if value is not None]
+        return RuntimeChoice(
+            RuntimeKind.PULLED,
+            f"{' and '.join(given)} {'name' if len(given) > 1 else 'names'} it",
+            repo=named_repo,
+            version=named_version,
+            cache_dir=cache_dir or environ.get(_CACHE_DIR) or None,
+            names=names,
+        )
+
+    @property
+    def can_be_forked(self) -> bool:
+        """Whether it is the installed one, under this Python: then a warm host can fork it."""
+        return self.kind is RuntimeKind.BUNDLED and _is_python()
+
+    def reference(self) -> "Reference":
+        """What is to be pulled; raises ``runtime.not_found`` where it can't be understood."""
+        from memoair_voice_sync.runtimes.reference import parse_reference
+
+        try:
+            return parse_reference(self.repo, self.version, installed_version(), self.names)
+        except ValueError as error:
+            raise MemoAirVoiceMemoryError("runtime.not_found", str(error)) from error
+
+    def cache(self) -> Path:
+        """The folder that what is pulled is kept in."""
+        from memoair_voice_sync.runtimes.cache import default_cache_dir
+
+        return Path(self.cache_dir).expanduser() if self.cache_dir else default_cache_dir()
+
+
+def check_named(repo: str | None, version: str | None) -> None:
+    """Raise TypeError or ValueError for what no runtime can be named by; what is left out, the environment may name."""
+    for name, value in (("runtime_repo", repo), ("runtime_version", version)):
+        if value is not None and not isinstance(value, str):
+            raise TypeError(f"{name} must be a str, not {type(value).__name__}")
+    choice = RuntimeChoice.of(None, repo, version, None, os.environ)
+    if (repo or version) and choice.kind is RuntimeKind.PULLED:
+        from memoair_voice_sync.runtimes.reference import parse_reference
+
+        parse_reference(choice.repo, choice.version, installed_version(), choice.names)
+
+
+def find_binary(named: str) -> str:
+    """The path of a program that was named; raises ``runtime.not_found``."""
+    found = shutil.which(named)
+    if found is not None:
+        return str(Path(found).absolute())
+    if Path(named).exists():
+        raise MemoAirVoiceMemoryError("runtime.not_found", f"{named} is not a program that can be run")
+    raise MemoAirVoiceMemoryError("runtime.not_found", f"there is no program {named}")
+
+
+def bundled_command() -> list[str]:
+    """The command that starts the installed runtime; raises ``runtime.not_found``."""
+    if _is_python():
+        return [sys.executable, "-m", "memoair_runtime"]
+    # Within a server that embeds Python, sys.executable is the server.
+    script = shutil.which("voice-runtime", path=sysconfig.get_path("scripts")) or shutil.which("voice-runtime")
+    if script is None:
+        message = "voice-runtime is neither beside this Python nor on the PATH; name it with runtime_binary"
+        raise MemoAirVoiceMemoryError("runtime.not_found", message)
+    return [script]
+
+
+def installed_version() -> str | None:
+    """The version of this package, where it is installed."""
+    try:
+        return metadata.version("memoair-voice")
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _is_python() -> bool:
+    return "python" in Path(sys.executable or "").name.lower()

@@ -1,0 +1,132 @@
+"""The cache: what was pulled, by what it was named, in folders that come whole or not at all.
+
+    {cache}/
+        content/{digest}/           what was unpacked; never changed
+            memoair-runtime.json    which of the files is the program, and how long it is
+        named/{key}.json            what a reference named on a platform: the digest, and since when
+        named/{key}.lock            held by who pulls it
+        .unpacking-{key}.../        what is being unpacked; of a process that died, until the next one comes
+
+Who reads needs no right to write: a cache may be part of a machine's image.
+"""
+
+import json
+import os
+import re
+import stat
+from pathlib import Path
+from typing import Any
+
+import attrs
+import platformdirs
+
+from memoair_voice_sync.runtimes.faults import Fault, error_of
+from memoair_voice_sync.runtimes.reference import Platform, Reference, key_of, this_platform
+
+NOTE = "memoair-runtime.json"
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+
+
+@attrs.frozen
+class CachedRuntime:
+    """A runtime that is at hand. ``digest`` is that of what the reference names: a manifest's, or a file's.
+
+    ``digest_from`` is where it came from: ``reference`` (it was pinned), ``registry``, or ``server`` (a file beside).
+    """
+
+    reference: str
+    digest: str
+    digest_from: str
+    version: str | None
+    program: Path
+    pulled_at: str
+
+
+def default_cache_dir() -> Path:
+    """Where runtimes are kept unless something else was said: a folder of this user's alone."""
+    return platformdirs.user_cache_path("memoair", appauthor=False) / "runtimes"
+
+
+class Cache:
+    """One cache folder, as who only looks sees it. Safe to use from any thread and any number of processes."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.expanduser().absolute()
+
+    def find(self, reference: Reference, target: Platform) -> CachedRuntime | None:
+        """What a reference named when it was pulled, if it was; raises a `Fault` where others could have changed it."""
+        named = self._read(self.name_file(key_of(reference, target)))
+        if named is None:
+            return None
+        program = self._program(self.content_folder(str(named.get("content"))))
+        if program is None:
+            return None
+        for path in (self.root / "named", program, *program.parents):
+            if path == self.root or self.root in path.parents:
+                check_owner(path)
+        version = named.get("version")
+        return CachedRuntime(
+            reference.shown,
+            str(named.get("digest")),
+            str(named.get("digestFrom")),
+            version if isinstance(version, str) else None,
+            program,
+            str(named.get("pulledAt")),
+        )
+
+    def has_content(self, content: str) -> bool:
+        """Whether what has this digest was unpacked already."""
+        return self._program(self.content_folder(content)) is not None
+
+    def name_file(self, key: str) -> Path:
+        """Where it is noted what a reference names."""
+        return self.root / "named" / f"{key}.json"
+
+    def content_folder(self, content: str) -> Path:
+        """Where what has this digest is unpacked."""
+        return self.root / "content" / re.sub(r"[^0-9a-z-]", "-", content)
+
+    def _program(self, content: Path) -> Path | None:
+        """The program of what was unpacked; None where it is not there, or is not whole."""
+        note = self._read(content / NOTE)
+        if note is None:
+            return None
+        program = content / str(note.get("program"))
+        try:
+            is_whole = program.is_file() and program.stat().st_size == note.get("size")
+        except OSError:
+            return None
+        return program if is_whole else None
+
+    def _read(self, path: Path) -> dict[str, Any] | None:
+        try:
+            told = json.loads(path.read_bytes())
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except PermissionError as error:
+            raise Fault(f"the cache {self.root} can't be read: {error.strerror}") from error
+        except (OSError, ValueError, RecursionError):  # damaged: as good as none
+            return None
+        return told if isinstance(told, dict) else None
+
+
+def cached(reference: Reference, cache_dir: Path) -> CachedRuntime | None:
+    """What a reference named when it was pulled, if it was; needs no network.
+
+    Raises `MemoAirVoiceMemoryError` with ``runtime.start_failed`` where it is there, but must not be run.
+    """
+    try:
+        return Cache(cache_dir).find(reference, this_platform())
+    except (Fault, OSError) as fault:
+        raise error_of(fault, reference.shown) from fault
+
+
+def check_owner(path: Path) -> None:
+    """What we run must not have been written by others than the user himself or the system's administrator."""
+    if os.name == "nt":
+        return  # a user's folders are his own there, and modes say nothing
+    found = path.stat()
+    if found.st_uid not in (0, os.geteuid()):
+        raise Fault(f"{path} belongs to another user, who could have put any program there")
+    if found.st_mode & _OTHERS_WRITE:
+        raise Fault(f"other users may write {path}, and could have put any program there; `chmod go-w` denies it them")

@@ -1,0 +1,147 @@
+"""Putting what is pulled into the cache: one at a time, whole or not at all."""
+
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from memoair_voice_sync.runtimes.cache import NOTE, Cache, check_owner
+from memoair_voice_sync.runtimes.faults import Fault
+from memoair_voice_sync.runtimes.reference import Platform, Reference, key_of
+from memoair_voice_sync.runtimes.stop import Stop
+
+_UNPACKING = ".unpacking-"
+_POLL_S = 0.05
+
+
+class CacheKeeper(Cache):
+    """The cache, as who pulls needs it."""
+
+    @contextmanager
+    def pulling(self, reference: Reference, target: Platform, stop: Stop) -> Iterator[None]:
+        """Be the only one who pulls this, for as long as the block lasts; waits for who does already."""
+        self._make()
+        lock = FileLock(self.name_file(key_of(reference, target)).with_suffix(".lock"))
+        while True:
+            with suppress(Timeout):
+                lock.acquire(timeout=0)
+                break
+            stop.pause(_POLL_S)
+        try:
+            self._sweep(key_of(reference, target))
+            yield
+        finally:
+            lock.release()
+
+    @contextmanager
+    def unpacking(self, reference: Reference, target: Platform) -> Iterator[Path]:
+        """A folder to unpack into, and gone unless `keep` gave it its place."""
+        made = Path(tempfile.mkdtemp(prefix=f"{_UNPACKING}{key_of(reference, target)}-", dir=self.root))
+        try:
+            made.chmod(0o755 & ~_umask())
+            yield made
+        finally:
+            shutil.rmtree(made, ignore_errors=True)
+
+    @contextmanager
+    def unnamed_file(self) -> Iterator[Any]:
+        """A file to download into that is gone with the process, however it ends."""
+        with tempfile.TemporaryFile(dir=self.root) as file:
+            yield file
+
+    def keep(self, folder: Path, program: str, content: str) -> None:
+        """Give a folder that is complete its place; one that has it already is as good."""
+        note = {"program": program, "size": folder.joinpath(program).stat().st_size}
+        _write(folder / NOTE, note)
+        place = self.content_folder(content)
+        try:
+            folder.rename(place)
+        except OSError:
+            if not self.has_content(content):
+                shutil.rmtree(place, ignore_errors=True)  # damaged: nobody could have started it
+                folder.rename(place)
+        _sync_folder(place.parent)
+
+    def name(
+        self,
+        reference: Reference,
+        target: Platform,
+        *,
+        digest: str,
+        digest_from: str,
+        content: str,
+        version: str | None,
+    ) -> None:
+        """Note what a reference names from now on."""
+        told = {
+            "reference": reference.shown,
+            "platform": str(target),
+            "digest": digest,
+            "digestFrom": digest_from,
+            "content": content,
+            "version": version,
+            "pulledAt": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        }
+        path = self.name_file(key_of(reference, target))
+        beside = path.with_suffix(".new")
+        _write(beside, told)
+        beside.replace(path)
+        _sync_folder(path.parent)
+
+    def _make(self) -> None:
+        try:
+            for folder in (self.root, self.root / "named", self.root / "content"):
+                folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+                check_owner(folder)
+            with tempfile.TemporaryFile(dir=self.root):
+                pass
+        except OSError as error:
+            message = (
+                f"the cache {self.root} can't be written: {error.strerror}; runtime_cache_dir names another folder"
+            )
+            raise Fault(message) from error
+
+    def _sweep(self, key: str) -> None:
+        """Remove what processes left that died while they unpacked: this key's lock is ours, others may be free."""
+        for folder in self.root.glob(f"{_UNPACKING}*"):
+            owner = folder.name.removeprefix(_UNPACKING).rpartition("-")[0]
+            if owner == key:
+                shutil.rmtree(folder, ignore_errors=True)
+                continue
+            with suppress(Timeout, OSError), FileLock(self.name_file(owner).with_suffix(".lock")).acquire(timeout=0):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _write(path: Path, told: dict[str, Any]) -> None:
+    path.unlink(missing_ok=True)  # an archive may hold a link of this name
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644), "w", encoding="utf-8") as out:
+        json.dump(told, out, indent=1)
+        out.flush()
+        os.fsync(out.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _umask() -> int:
+    """What this process denies others. It can only be read by setting it, which other threads would feel."""
+    try:
+        told = re.search(r"^Umask:\s*([0-7]+)$", Path("/proc/self/status").read_text(), re.MULTILINE)
+    except OSError:
+        told = None
+    return int(told[1], 8) if told else 0o022

@@ -1,0 +1,212 @@
+"""What a runtime can be named by: an artifact in a registry, or the URL of a release."""
+
+import hashlib
+import ipaddress
+import platform
+import re
+import sys
+from urllib.parse import urlsplit
+
+import attrs
+
+DEFAULT_REPO = "ghcr.io/memoair/memoair-runtime"
+
+# The grammar of the OCI distribution specification; the registry must be named, as no default fits all.
+_COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_HOST = re.compile(r"(?:\[[0-9a-f:]+\]|[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?)(?::[0-9]{1,5})?", re.ASCII)
+_LONGEST = 2_048
+_MACHINES = {
+    "x86_64": ("amd64", None), "amd64": ("amd64", None),
+    "aarch64": ("arm64", None), "arm64": ("arm64", None),
+    "armv7l": ("arm", "v7"), "armv6l": ("arm", "v6"),
+    "i386": ("386", None), "i686": ("386", None), "x86": ("386", None),
+}  # fmt: skip
+_SYSTEMS = {"win32": "windows", "cygwin": "windows"}
+
+
+@attrs.frozen
+class Platform:
+    """What a runtime must be made for, in the names that registries use."""
+
+    os: str
+    architecture: str
+    variant: str | None = None
+
+    def __str__(self) -> str:
+        return "/".join(filter(None, (self.os, self.architecture, self.variant)))
+
+
+def this_platform() -> Platform:
+    """This machine's."""
+    machine = platform.machine().lower()
+    architecture, variant = _MACHINES.get(machine, (machine or "unknown", None))
+    return Platform(_SYSTEMS.get(sys.platform, sys.platform), architecture, variant)
+
+
+@attrs.frozen
+class OciReference:
+    """An artifact in a registry, ``ghcr.io/memoair/memoair-runtime:0.5.0``; a digest, ``@sha256:...``, pins it."""
+
+    registry: str
+    repository: str
+    tag: str | None
+    digest: str | None
+
+    def __str__(self) -> str:
+        tag = f":{self.tag}" if self.tag else ""
+        return f"{self.registry}/{self.repository}{tag}{f'@{self.digest}' if self.digest else ''}"
+
+    @property
+    def shown(self) -> str:
+        """As an error or a log shows it."""
+        return str(self)
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether the reference itself says what the content must be."""
+        return self.digest is not None
+
+    @property
+    def version(self) -> str | None:
+        """The version that it names, as far as it does."""
+        return self.tag
+
+
+@attrs.frozen
+class ReleaseUrl:
+    """A file on a server: an archive or a program; ``sha256`` where the URL's fragment gave it."""
+
+    url: str = attrs.field(repr=False)
+    sha256: str | None
+    version: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.url}#sha256={self.sha256}" if self.sha256 else self.url
+
+    @property
+    def shown(self) -> str:
+        """As an error or a log shows it: without the query, which may hold a signature."""
+        return self.url.partition("?")[0]
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether the reference itself says what the content must be."""
+        return self.sha256 is not None
+
+
+Reference = OciReference | ReleaseUrl
+
+
+def key_of(reference: Reference, target: Platform) -> str:
+    """The name under which a cache keeps what a reference named; readable, and no two share one.
+
+    Of a query in a URL, which may hold a signature, nothing can be read in it.
+    """
+    readable = re.sub(r"[^a-z0-9.]+", "-", reference.shown.lower().partition("@")[0]).strip("-.")[-60:].strip("-.")
+    return f"{readable}-{hashlib.sha256(f'{reference} {target}'.encode()).hexdigest()[:32]}"
+
+
+def parse_reference(
+    repo: str | None,
+    version: str | None,
+    own_version: str | None,
+    names: tuple[str, str] = ("runtime_repo", "runtime_version"),
+) -> Reference:
+    """Understand what was named; raises ValueError, which calls the two by their ``names``.
+
+    Without a ``repo`` the version is one of the default repository; without a version it is ``own_version``, that of
+    this package, whose runtime speaks as the client expects.
+    """
+    repo_name, version_name = names
+    for name, value in zip(names, (repo, version), strict=True):
+        if value is not None and not (0 < len(value) <= _LONGEST and value.isascii() and value.isprintable()):
+            raise ValueError(f"{name} is empty, too long, or holds a character that no reference has")
+        if value is not None and " " in value:
+            raise ValueError(f"{name} holds a space: {value!r}")
+    if repo is not None and re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", repo):
+        return _release(repo, version, repo_name, version_name)
+    return _artifact(repo or DEFAULT_REPO, version, own_version, repo_name, version_name)
+
+
+def is_loopback(host: str | None) -> bool:
+    """Whether a host is this machine."""
+    if host is None:
+        return False
+    try:
+        return host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _artifact(
+    repo: str, version: str | None, own_version: str | None, repo_name: str, version_name: str
+) -> OciReference:
+    named, _, digest = repo.partition("@")
+    registry, slash, rest = named.partition("/")
+    if not slash or not (registry == "localhost" or set(registry) & set(".:")):
+        raise ValueError(f"{repo_name} must begin with a registry, as in {DEFAULT_REPO}, not {repo!r}")
+    if not _HOST.fullmatch(registry):
+        raise ValueError(f"{repo_name} names a registry that can't be: {registry!r}")
+    repository, colon, tag = rest.partition(":")
+    if not _REPOSITORY.fullmatch(repository):
+        raise ValueError(f"{repo_name} must name a repository in lower case after the registry, not {repo!r}")
+    if colon and not _TAG.fullmatch(tag):
+        raise ValueError(f"{repo_name} has a tag that can't be: {tag!r}")
+    if "@" in repo and not _DIGEST.fullmatch(digest):
+        raise ValueError(f"{repo_name} has a digest that is not sha256: and 64 hexadecimal digits")
+    if version is not None and version.startswith("sha256:"):
+        if not _DIGEST.fullmatch(version):
+            raise ValueError(f"{version_name} is a digest that is not sha256: and 64 hexadecimal digits")
+        if digest not in ("", version):
+            raise ValueError(f"{repo_name} and {version_name} name two digests")
+        digest, version = version, None
+    if version is not None and not _TAG.fullmatch(version):
+        raise ValueError(f"{version_name} must be a version such as 0.5.0 or a digest, not {version!r}")
+    if version is not None and tag not in ("", version):
+        raise ValueError(f"{repo_name} names the version {tag}, and {version_name} {version}; name one")
+    tag = tag or version or ("" if digest else own_version or "")
+    if not tag and not digest:
+        raise ValueError(f"{repo_name} needs a version: this package is not installed and has none of its own")
+    return OciReference(registry.lower(), repository, tag or None, digest or None)
+
+
+def _release(url: str, version: str | None, repo_name: str, version_name: str) -> ReleaseUrl:
+    parts = urlsplit(url)
+    host = parts.hostname
+    try:
+        port = parts.port
+    except ValueError:
+        port = 0
+    if parts.username is not None or parts.password is not None:
+        raise ValueError(f"{repo_name} must not hold a user or a password")
+    if parts.scheme.lower() not in ("http", "https") or not host or port == 0:
+        raise ValueError(f"{repo_name} must be a registry's repository or an https URL of a file")
+    if parts.path in ("", "/"):
+        raise ValueError(f"{repo_name} names a server, and no file on it")
+    if version is not None and "{version}" not in url:
+        raise ValueError(f"{version_name} has no place in the URL of {repo_name}; write {{version}} where it belongs")
+    if version is None and "{version}" in url:
+        raise ValueError(f"{repo_name} has a place for a version, and {version_name} is not set")
+    if version is not None and not _TAG.fullmatch(version):
+        raise ValueError(f"{version_name} must be a version such as 0.5.0, not {version!r}")
+    target = this_platform()
+    filled = {"{version}": version or "", "{os}": target.os, "{arch}": target.architecture}
+    whole, _, fragment = url.partition("#")
+    for place, value in filled.items():
+        whole = whole.replace(place, value)
+    if set(whole) & set('{}<>"\\^`|'):
+        raise ValueError(
+            f"{repo_name} holds a character that no URL has; {{version}}, {{os}} and {{arch}} are filled in"
+        )
+    sha256 = None
+    if fragment:
+        name, _, value = fragment.partition("=")
+        if name != "sha256" or not re.fullmatch(r"[0-9A-Fa-f]{64}", value):
+            raise ValueError(f"{repo_name} has a fragment that is not #sha256= and 64 hexadecimal digits")
+        sha256 = value.lower()
+    if parts.scheme.lower() == "http" and not is_loopback(host) and sha256 is None:
+        raise ValueError(f"{repo_name} must be https, or say by #sha256=... what the file must be")
+    return ReleaseUrl(whole, sha256, version)

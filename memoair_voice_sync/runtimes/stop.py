@@ -1,0 +1,51 @@
+"""How a pull is called off from another thread, wherever it waits at the moment."""
+
+import socket
+import threading
+import time
+from contextlib import suppress
+
+from memoair_voice_sync.runtimes.faults import Fault, Stopped
+
+
+class Stop:
+    """Set once, it ends all waiting of the pull that it was given to; and so does the moment by which that must end.
+
+    Safe to use from any thread.
+    """
+
+    def __init__(self, longest_s: float) -> None:
+        self._deadline = time.monotonic() + longest_s
+        self._longest_s = longest_s
+        self._lock = threading.Lock()
+        self._event = threading.Event()
+        self._sockets: list[socket.socket] = []
+
+    def set(self) -> None:
+        """Call it off."""
+        self._event.set()
+        with self._lock:
+            watched, self._sockets = self._sockets, []
+        for each in watched:
+            with suppress(OSError):  # it is closed already
+                each.shutdown(socket.SHUT_RDWR)
+
+    def watch(self, connection: socket.socket) -> None:
+        """Let nobody wait on a connection any more once it is called off."""
+        with self._lock:
+            self._sockets = [each for each in self._sockets if each.fileno() >= 0]
+            self._sockets.append(connection)
+        if self._event.is_set():
+            self.set()
+
+    def check(self) -> None:
+        """Raise `Stopped` where it was called off, a `Fault` where it has taken too long."""
+        if self._event.is_set():
+            raise Stopped
+        if time.monotonic() > self._deadline:
+            raise Fault(f"it was not done within {self._longest_s / 60:.0f} minutes")
+
+    def pause(self, seconds: float) -> None:
+        """Wait, and `check`."""
+        self._event.wait(seconds)
+        self.check()

@@ -1,0 +1,170 @@
+"""``memoair runtime``: a runtime pulled beforehand, and which one would run."""
+
+import json
+import os
+import pty
+import signal
+import subprocess
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+from support.artifacts import PROGRAM, Pusher, digest_of, packed
+from support.commands import MEMOAIR, environment, memoair, starting
+from support.file_server import says, stalls
+from support.registries import OwnRegistry, own_registry
+from support.waiting import eventually
+
+pytestmark = pytest.mark.usefixtures("nothing_left_behind")
+
+CONTENT = packed(padding=400_000)
+OWN = version("memoair-voice")
+
+
+@pytest.fixture(autouse=True)
+def docker_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+
+
+@pytest.fixture
+def registry() -> Iterator[OwnRegistry]:
+    with own_registry() as running:
+        yield running
+
+
+@pytest.fixture
+def digest(registry: OwnRegistry) -> str:
+    return Pusher(registry.host).push("1", (CONTENT, None), version="1.0.3")
+
+
+def test_a_runtime_is_pulled_and_its_digest_printed(registry: OwnRegistry, digest: str, tmp_path: Path) -> None:
+    repo = f"{registry.host}/acme/runtime"
+    done = memoair("runtime", "pull", f"{repo}:1")
+    [program] = (tmp_path / "caches" / "memoair" / "runtimes").glob("content/*/*/bin/voice-runtime")
+    assert done.out.splitlines() == [
+        f"{repo}:1",
+        f"digest   {digest}  (the registry that sent it says so)",
+        f"program  {program}",
+    ]
+    assert done.err == ""
+
+    told = json.loads(memoair("runtime", "pull", "--json", MEMOAIR_RUNTIME_REPO=repo, MEMOAIR_RUNTIME_VERSION="1").out)
+    assert set(told) == {"reference", "digest", "digestFrom", "version", "program", "pulledAt"}
+    assert (told["digest"], told["version"], told["program"]) == (digest, "1.0.3", str(program))
+    memoair("runtime", "pull", "1", "--cache-dir", tmp_path / "other", MEMOAIR_RUNTIME_REPO=repo)
+    assert list((tmp_path / "other").glob("content/*"))
+
+
+def test_a_release_is_pulled_by_its_url(registry: OwnRegistry) -> None:
+    registry.files["/runtime-2.tar.gz"] = CONTENT
+    registry.files["/runtime-2.tar.gz.sha256"] = digest_of(CONTENT).partition(":")[2].encode()
+    url = f"{registry.url}/runtime-{{version}}.tar.gz"
+    assert "the server that sent it says so" in memoair("runtime", "pull", url, MEMOAIR_RUNTIME_VERSION="2").out
+    pinned = f"{registry.url}/runtime-2.tar.gz#sha256={digest_of(CONTENT).partition(':')[2]}"
+    assert "the reference itself says" in memoair("runtime", "pull", pinned).out
+
+
+@pytest.mark.parametrize(
+    ("reference", "code", "message"),
+    [
+        ("{host}/acme/runtime:9", 1, "is not there"),
+        ("acme/runtime", 2, "REFERENCE must begin with a registry"),
+        ("1 2", 2, "REFERENCE holds a space"),
+        ("", 2, "REFERENCE is empty"),
+        ("http://example.com/x.zip", 2, "REFERENCE must be https"),
+        ("{host}/acme/broken:1", 3, "the manifest can't be read"),
+    ],
+)
+def test_what_can_not_be_pulled_ends_with_its_own_code(
+    registry: OwnRegistry, reference: str, code: int, message: str
+) -> None:
+    registry.answers["/v2/acme/broken/manifests/1"] = says(b"nonsense")
+    done = memoair("runtime", "pull", reference.format(host=registry.host), code=code)
+    assert message in done.err
+    assert done.out == ""
+
+
+def test_ctrl_c_stops_a_pull_and_leaves_nothing_of_it(registry: OwnRegistry, digest: str, tmp_path: Path) -> None:
+    blob = f"/v2/acme/runtime/blobs/{digest_of(CONTENT)}"
+    registry.answers[blob] = stalls(CONTENT, 300_000)
+    folder = tmp_path / "stopped"
+    arguments = ("runtime", "pull", f"{registry.host}/acme/runtime:1", "--cache-dir", str(folder))
+    with starting(*arguments, home=tmp_path) as process:
+        eventually(lambda: registry.gets(blob))
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+    assert (process.returncode, out) == (130, "")
+    assert "Traceback" not in err
+    assert {each.name for each in folder.iterdir()} == {"named", "content"}
+    assert not list(folder.glob("content/*"))
+
+
+def test_who_watches_sees_a_bar(registry: OwnRegistry, digest: str, tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    command = [*MEMOAIR, "runtime", "pull", f"{registry.host}/acme/runtime:1"]
+    try:
+        done = subprocess.run(
+            command,
+            env=environment(tmp_path, TERM="xterm"),
+            stdout=subprocess.PIPE,
+            stderr=theirs,
+            stdin=subprocess.DEVNULL,
+            timeout=60,
+            check=True,
+        )
+        shown = os.read(ours, 1 << 16).decode()
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert digest in done.stdout.decode()
+    assert "━" in shown
+
+
+def test_which_tells_of_the_installed_runtime() -> None:
+    told = json.loads(memoair("runtime", "which", "--json").out)
+    assert list(told) == ["kind", "why", "command", "version", "reference", "digest", "problem"]
+    assert (told["kind"], told["version"], told["why"]) == ("bundled", OWN, "nothing else is named")
+    assert told["command"][1:] == ["-m", "memoair_runtime"]
+    same = json.loads(memoair("runtime", "which", "--json", MEMOAIR_RUNTIME_VERSION=OWN).out)
+    assert (same["kind"], same["why"]) == ("bundled", "MEMOAIR_RUNTIME_VERSION names the version that is installed")
+
+
+def test_which_asks_a_program_for_its_version(tmp_path: Path) -> None:
+    program = tmp_path / "runtime"
+    program.write_bytes(PROGRAM)
+    program.chmod(0o755)
+    told = memoair("runtime", "which", MEMOAIR_RUNTIME_BINARY=str(program)).out
+    assert [line.split(maxsplit=1) for line in told.splitlines()] == [
+        ["kind", "binary"],
+        ["why", "MEMOAIR_RUNTIME_BINARY names it"],
+        ["command", str(program)],
+        ["version", OWN],
+    ]
+    told = memoair("runtime", "which", "--no-ask", MEMOAIR_RUNTIME_BINARY=str(program)).out
+    assert "version" not in told
+    missing = memoair("runtime", "which", "--json", code=1, MEMOAIR_RUNTIME_BINARY="/no/such")
+    assert json.loads(missing.out)["problem"] == "there is no program /no/such"
+
+
+def test_which_tells_of_what_is_pulled_and_pulls_nothing(registry: OwnRegistry, digest: str) -> None:
+    variables = {"MEMOAIR_RUNTIME_REPO": f"{registry.host}/acme/runtime", "MEMOAIR_RUNTIME_VERSION": "1"}
+    registry.asked.clear()
+    done = memoair("runtime", "which", "--json", code=1, **variables)
+    told = json.loads(done.out)
+    assert (told["kind"], told["command"], told["version"]) == ("pulled", None, "1")
+    assert told["why"] == "MEMOAIR_RUNTIME_REPO and MEMOAIR_RUNTIME_VERSION name it"
+    assert "memoair runtime pull" in told["problem"]
+    assert not registry.asked
+
+    memoair("runtime", "pull", **variables)
+    told = json.loads(memoair("runtime", "which", "--json", "--no-ask", **variables).out)
+    assert (told["digest"], told["version"], told["problem"]) == (digest, "1.0.3", None)
+    assert Path(told["command"][0]).read_bytes() == PROGRAM
+    assert json.loads(memoair("runtime", "which", "--json", **variables).out)["version"] == OWN
+
+
+def test_which_tells_of_what_is_named_wrongly() -> None:
+    done = memoair("runtime", "which", code=1, MEMOAIR_RUNTIME_REPO="acme/runtime")
+    assert "MEMOAIR_RUNTIME_REPO must begin with a registry" in done.out

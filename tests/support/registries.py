@@ -1,0 +1,160 @@
+"""Registries on this machine: Debian's `docker-registry` where it can be had, and one of our own that asks for tokens.
+
+Debian's is the reference implementation, packed as one program without dependencies, and `apt-get download` fetches it
+without installing anything; no registry on PyPI is as real. Where neither is possible (no Debian, no network), the
+tests that run against both say so and run against our own alone. It speaks the same API, and does what Debian's can't:
+it asks for a token as ghcr.io does, sends blobs from another server, and lies.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import urllib3
+
+from support.artifacts import digest_of
+from support.commands import free_port
+from support.file_server import FileServer, Handler
+
+# A password, and what htpasswd keeps of it.
+PASSWORD = "correct horse"
+_BCRYPT = "$2b$05$abcdefghijklmnopqrstuuHNbAKRhpaujgo33bRWs.NLUTJO3lOy2"
+
+
+class OwnRegistry(FileServer):
+    """Keeps what is pushed and gives what is pulled; with ``wants_token`` only to who has fetched a token before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wants_token = False
+        self.token = "a-token-for-anybody"
+        self.blob_store: str | None = None  # the server that blobs are sent from
+        self._manifests: dict[str, tuple[bytes, str]] = {}
+        self._blobs: dict[str, bytes] = {}
+
+    def serve(self, handler: Handler) -> None:
+        path = urlsplit(handler.path).path
+        if path in self.answers or path in self.files:
+            super().serve(handler)
+        elif path == "/token":
+            handler.reply(json.dumps({"token": self.token, "expires_in": 300}).encode())
+        elif self.wants_token and handler.headers.get("Authorization") != f"Bearer {self.token}":
+            challenge = f'Bearer realm="{self.url}/token",service="own",scope="repository:acme/runtime:pull"'
+            handler.reply(_errors("UNAUTHORIZED"), 401, WWW_Authenticate=challenge)
+        elif handler.command in ("GET", "HEAD"):
+            self._give(handler, path)
+        else:
+            self._take(handler, path)
+
+    def _give(self, handler: Handler, path: str) -> None:
+        name = path.rpartition("/")[2]
+        if "/manifests/" in path and path in self._manifests:
+            content, media_type = self._manifests[path]
+            handler.reply(content, Content_Type=media_type, Docker_Content_Digest=digest_of(content))
+        elif "/blobs/" in path and name in self._blobs:
+            if self.blob_store is not None:
+                handler.reply(b"", 307, Location=f"{self.blob_store}/{name}?signature=secret")
+            else:
+                handler.reply(self._blobs[name], Content_Type="application/octet-stream")
+        else:
+            handler.reply(_errors("MANIFEST_UNKNOWN" if "/manifests/" in path else "BLOB_UNKNOWN"), 404)
+
+    def _take(self, handler: Handler, path: str) -> None:
+        if handler.command == "POST":
+            handler.reply(b"", 202, Location=f"{path}{os.urandom(8).hex()}")
+        elif "/manifests/" in path:
+            kept = (handler.body, handler.headers["Content-Type"])
+            folder = path.rpartition("/")[0]
+            self._manifests[path] = self._manifests[f"{folder}/{digest_of(handler.body)}"] = kept
+            handler.reply(b"", 201)
+        else:
+            [digest] = parse_qs(urlsplit(handler.path).query)["digest"]
+            if digest != digest_of(handler.body):
+                handler.reply(_errors("DIGEST_INVALID"), 400)
+                return
+            self._blobs[digest] = handler.body
+            handler.reply(b"", 201)
+
+
+@contextmanager
+def own_registry() -> Iterator[OwnRegistry]:
+    registry = OwnRegistry()
+    try:
+        yield registry
+    finally:
+        registry.close()
+
+
+@contextmanager
+def debian_registry(program: Path, folder: Path, *, wants_password: bool = False) -> Iterator[str]:
+    """Run Debian's registry over a folder, and yield its host and port. It may want a password of ``ada``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    port = free_port()
+    settings: dict[str, Any] = {
+        "version": 0.1,
+        "log": {"level": "error"},
+        "storage": {"filesystem": {"rootdirectory": str(folder / "kept")}},
+        "http": {"addr": f"127.0.0.1:{port}"},
+    }
+    if wants_password:
+        (folder / "passwords").write_text(f"ada:{_BCRYPT}\n")
+        settings["auth"] = {"htpasswd": {"realm": "acme", "path": str(folder / "passwords")}}
+    (folder / "config.yml").write_text(json.dumps(settings))  # which is YAML, too
+    with (folder / "log").open("wb") as log:
+        running = subprocess.Popen([program, "serve", folder / "config.yml"], stdout=log, stderr=log, env={})
+        try:
+            deadline = time.monotonic() + 30
+            while not _answers(port):
+                assert running.poll() is None, (folder / "log").read_text()
+                assert time.monotonic() < deadline, (folder / "log").read_text()
+                time.sleep(0.02)
+            yield f"127.0.0.1:{port}"
+        finally:
+            running.terminate()
+            running.wait(10)
+
+
+@cache
+def find_debian_registry(folder: Path) -> Path | str:
+    """The program, from this machine or from Debian's archive, unpacked into a folder; or why there is none."""
+    for name in ("docker-registry", "/usr/bin/docker-registry"):
+        if found := shutil.which(name):
+            return Path(found)
+    if not shutil.which("apt-get") or not shutil.which("dpkg"):
+        return "this machine is no Debian"
+    lists = ("-o", f"Dir::State::Lists={folder / 'lists'}", "-o", f"Dir::Cache={folder / 'cache'}")
+    steps = [["download", "docker-registry"], ["-qq", *lists, "update"], ["-qq", *lists, "download", "docker-registry"]]
+    said = ""
+    for step in steps:  # with the machine's lists; else with fresh ones of our own, for which nobody has to be root
+        said = _run(["apt-get", *step], folder)
+        if packages := list(folder.glob("docker-registry_*.deb")):
+            said = _run(["dpkg", "-x", str(packages[0]), str(folder / "unpacked")], folder)
+            program = folder / "unpacked" / "usr" / "bin" / "docker-registry"
+            return program if program.is_file() else f"dpkg could not unpack it: {said}"
+    return f"apt-get could not fetch it: {said}"
+
+
+def _run(command: list[str], folder: Path) -> str:
+    try:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=90, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    return (done.stderr or done.stdout).strip()[-300:]
+
+
+def _answers(port: int) -> bool:
+    with suppress(urllib3.exceptions.HTTPError), urllib3.PoolManager(retries=False, timeout=2) as http:
+        return http.request("GET", f"http://127.0.0.1:{port}/v2/", headers={"Connection": "close"}).status in (200, 401)
+    return False
+
+
+def _errors(code: str) -> bytes:
+    return json.dumps({"errors": [{"code": code, "message": code.lower()}]}).encode()

@@ -1,0 +1,327 @@
+"""Clients whose runtime has to be pulled first: calls wait no longer than they may, and nothing is left of a pull."""
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from pathlib import Path
+
+import psutil
+import pytest
+from support.artifacts import PROGRAM, Pusher, digest_of, packed
+from support.clients import PATIENT_MS, Application, NewClient, client_arguments, recall, runtime_of, say, turn_ids
+from support.file_server import hangs, once, says, stalls
+from support.registries import OwnRegistry, debian_registry, find_debian_registry, own_registry
+from support.waiting import eventually
+
+from memoair_voice_sync import MemoAirVoiceMemoryError, MemoAirVoiceMemorySync
+from memoair_voice_sync.runtimes import background
+
+NewMemory = Callable[..., MemoAirVoiceMemorySync]
+
+CONTENT = packed()
+BLOB = f"/v2/acme/runtime/blobs/{digest_of(CONTENT)}"
+MANIFEST = "/v2/acme/runtime/manifests/1"
+
+
+@pytest.fixture(autouse=True)
+def docker_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+
+
+@pytest.fixture
+def registry() -> Iterator[OwnRegistry]:
+    """A registry that has one runtime, which starts our real one."""
+    with own_registry() as running:
+        Pusher(running.host).push("1", (CONTENT, None))
+        running.asked.clear()
+        yield running
+
+
+@pytest.fixture
+def named(registry: OwnRegistry, tmp_path: Path) -> dict[str, str]:
+    """The arguments that name it."""
+    return {"runtime_repo": f"{registry.host}/acme/runtime:1", "runtime_cache_dir": str(tmp_path / "cache")}
+
+
+def refusal(call: Callable[[], object]) -> MemoAirVoiceMemoryError:
+    with pytest.raises(MemoAirVoiceMemoryError) as refused:
+        call()
+    return refused.value
+
+
+def command_of(pid: int) -> list[str]:
+    return psutil.Process(pid).cmdline()
+
+
+# From a registry to a remembered caller
+
+
+def test_a_client_recalls_and_saves_with_a_runtime_of_a_registry(
+    new_client: NewClient, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, storage_root: Path
+) -> None:
+    program = find_debian_registry(tmp_path_factory.mktemp("debian"))
+    if isinstance(program, str):
+        pytest.skip(f"{program}; the same is tried with our own registry below")
+    with debian_registry(program, tmp_path / "registry") as host:
+        Pusher(host).push("1", (CONTENT, None))
+        client = new_client(runtime_repo=f"{host}/acme/runtime", runtime_version="1", runtime_cache_dir=str(tmp_path))
+        say(client, "ada", "The boots are red.", "t1")
+        assert "red" in recall(client, "ada", "the boots").contextText
+        client.close()
+    offline = new_client(runtime_repo=f"{host}/acme/runtime", runtime_version="1", runtime_cache_dir=str(tmp_path))
+    assert "red" in recall(offline, "ada", "the boots").contextText
+    assert turn_ids(storage_root, "ada") == ["t1"]
+
+
+def test_a_raw_memory_recalls_and_saves_with_a_pulled_runtime(
+    new_memory: NewMemory, registry: OwnRegistry, named: dict[str, str]
+) -> None:
+    registry.wants_token = True
+    memory = new_memory(**named)
+    memory.start_session(timeout_s=30)
+    assert memory.after_turn("The boots are red.", "Noted.", "t1", timeout_s=10)
+    assert "red" in memory.search_memory("the boots", timeout_ms=PATIENT_MS).contextText
+    assert registry.gets(BLOB) == 1
+
+    new_memory(**named, user_id="bob").start_session(timeout_s=30)
+    assert registry.gets() == 4, "of what is in the cache nobody is asked"
+
+
+def test_the_environment_names_a_runtime(
+    new_memory: NewMemory, named: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("MEMOAIR_RUNTIME_REPO", named["runtime_repo"].removesuffix(":1"))
+    monkeypatch.setenv("MEMOAIR_RUNTIME_VERSION", "1")
+    monkeypatch.setenv("MEMOAIR_RUNTIME_CACHE_DIR", str(tmp_path / "elsewhere"))
+    new_memory().start_session(timeout_s=30)
+    assert list((tmp_path / "elsewhere").glob("content/*/memoair-runtime/bin/voice-runtime"))
+
+
+def test_what_the_environment_names_wrongly_is_no_runtime(
+    new_memory: NewMemory, new_client: NewClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEMOAIR_RUNTIME_REPO", "acme/runtime")
+    error = refusal(lambda: new_memory().start_session(timeout_s=5))
+    assert (error.code, "MEMOAIR_RUNTIME_REPO must begin with a registry" in error.message) == (
+        "runtime.not_found",
+        True,
+    )
+    trace = new_client().search_memory("hello", user_id="ada", timeout_ms=PATIENT_MS).trace
+    assert trace["error"]["code"] == "runtime.not_found"
+
+
+# Where nothing is to be pulled
+
+
+def test_where_nothing_is_named_the_installed_runtime_runs_and_nothing_is_pulled(
+    new_client: NewClient, registry: OwnRegistry, tmp_path: Path
+) -> None:
+    client = new_client(runtime_cache_dir=str(tmp_path / "cache"))
+    client.load_index(user_id="ada")
+    assert "memoair_runtime.host" in psutil.Process(runtime_of(client, "ada")["pid"]).parent().cmdline()  # type: ignore[union-attr]
+    same = new_client(runtime_version=version("memoair-voice"), runtime_cache_dir=str(tmp_path / "cache"))
+    same.load_index(user_id="bob")
+    assert "memoair_runtime.host" in psutil.Process(runtime_of(same, "bob")["pid"]).parent().cmdline()  # type: ignore[union-attr]
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_program_that_is_named_comes_before_what_would_be_pulled(
+    new_memory: NewMemory,
+    executable: Callable[[str], str],
+    registry: OwnRegistry,
+    named: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    program = executable(PROGRAM.decode())
+    new_memory(runtime_binary=program, **named).start_session(timeout_s=10)
+    monkeypatch.setenv("MEMOAIR_RUNTIME_BINARY", program)
+    new_memory(**named, user_id="bob").start_session(timeout_s=10)
+    assert not registry.asked
+
+
+def test_nothing_of_a_pull_is_imported_where_none_is_wanted() -> None:
+    code = (
+        "import sys; from memoair_voice_sync import MemoAirVoiceClientSync as Client\n"
+        "Client(api_key='k', project_id='p', agent_id='a', cloud_base_url=None).close()\n"
+        "print([name for name in sys.modules if 'runtimes' in name or name in ('requests', 'filelock', 'tarfile')])"
+    )
+    with os.popen(f'"{sys.executable}" -c "{code}"') as told:
+        assert told.read().strip() == "[]"
+
+
+# While it is being pulled
+
+
+def test_a_search_waits_for_a_pull_as_long_as_it_may_and_the_pull_goes_on(
+    new_client: NewClient, registry: OwnRegistry, named: dict[str, str], storage_root: Path
+) -> None:
+    may_go_on = threading.Event()
+
+    def slowly(handler: object) -> None:
+        may_go_on.wait(30)
+        says(CONTENT)(handler)  # type: ignore[arg-type]
+
+    registry.answers[BLOB] = slowly
+    client = new_client(**named)
+    try:
+        for _ in range(3):
+            began_at = time.monotonic()
+            found = client.search_memory("the boots", user_id="ada", timeout_ms=250)
+            assert time.monotonic() - began_at < 1.25
+            assert (found.contextText, found.trace["degraded"]) == ("", True)
+            assert found.trace["error"]["code"] == "runtime.timeout"
+        eventually(lambda: registry.gets(BLOB))
+        found = client.search_memory("the boots", user_id="ada", timeout_ms=250)
+        assert "is being pulled" in found.trace["error"]["message"]
+        assert "memoair runtime pull" in found.trace["error"]["message"]
+        event_id = client.save_response(
+            user_id="ada", user_text="The boots are red.", assistant_text="Noted.", turn_id="t1"
+        )
+        assert event_id is None
+    finally:
+        may_go_on.set()
+    client.load_index(user_id="ada")
+    eventually(lambda: client.stats()["pending_saves"] == 0)
+    assert "red" in recall(client, "ada", "the boots").contextText
+    assert turn_ids(storage_root, "ada") == ["t1"]
+    assert registry.gets(BLOB) == 1
+
+
+def test_a_raw_memory_waits_as_long_as_it_may(
+    new_memory: NewMemory, registry: OwnRegistry, named: dict[str, str]
+) -> None:
+    registry.answers[BLOB] = hangs
+    memory = new_memory(**named)
+    for _ in range(3):
+        began_at = time.monotonic()
+        error = refusal(lambda: memory.search_memory("hello", timeout_ms=300))
+        assert (error.code, "is being pulled (0.0 MB)" in error.message) == ("runtime.timeout", True)
+        assert time.monotonic() - began_at < 1.3
+    assert registry.gets(BLOB) == 1
+
+
+@pytest.mark.parametrize("hanging", [hangs, stalls(CONTENT, 100)])
+def test_a_client_that_is_closed_calls_its_pull_off(
+    new_client: NewClient, registry: OwnRegistry, named: dict[str, str], tmp_path: Path, hanging: object
+) -> None:
+    registry.answers[BLOB] = hanging  # type: ignore[assignment]
+    client = new_client(**named)
+    client.search_memory("hello", user_id="ada", timeout_ms=50)
+    client.search_memory("hello", user_id="bob", timeout_ms=50)
+    eventually(lambda: registry.gets(BLOB))
+    began_at = time.monotonic()
+    client.close()
+    assert time.monotonic() - began_at < 3
+    assert not [each for each in threading.enumerate() if each.name.startswith("memoair")]
+    assert {each.name for each in (tmp_path / "cache").iterdir()} == {"named", "content"}
+
+
+def test_two_clients_of_one_process_pull_once(
+    new_client: NewClient, registry: OwnRegistry, named: dict[str, str]
+) -> None:
+    first, second = new_client(**named), new_client(**named)
+    for client in (first, second):
+        client.search_memory("hello", user_id="ada", timeout_ms=1)
+    first.load_index(user_id="ada")
+    second.load_index(user_id="bob")
+    assert registry.gets(BLOB) == 1
+
+
+def test_the_other_client_goes_on_with_a_pull_that_was_called_off(
+    new_client: NewClient, registry: OwnRegistry, named: dict[str, str]
+) -> None:
+    registry.answers[BLOB] = once(hangs, then=says(CONTENT))
+    first, second = new_client(**named), new_client(**named)
+    first.search_memory("hello", user_id="ada", timeout_ms=1)
+    eventually(lambda: registry.gets(BLOB))
+    second.search_memory("hello", user_id="ada", timeout_ms=1)
+    first.close()
+    second.load_index(user_id="ada")
+    assert registry.gets(BLOB) == 2
+
+
+def test_a_child_of_a_fork_pulls_for_itself(
+    registry: OwnRegistry, named: dict[str, str], storage_root: Path, nothing_left_behind: None
+) -> None:
+    registry.answers[BLOB] = once(hangs, then=says(CONTENT))
+    application = Application(
+        """
+client.search_memory("hello", user_id="ada", timeout_ms=1)
+sys.stdin.readline()
+if (child := os.fork()) == 0:
+    tell(event=say("ada", "t1", "The boots are red."))
+    client.close()
+    os._exit(0)
+client.close()
+tell(code=wait_for(child))
+""",
+        client_arguments(storage_root, **named),
+    )
+    try:
+        eventually(lambda: registry.gets(BLOB))
+        assert application.process.stdin is not None
+        application.process.stdin.write("\n")
+        application.process.stdin.flush()
+        assert application.told()["event"]
+        assert application.told()["code"] == 0
+    finally:
+        application.close()
+
+
+# Pulls that fail
+
+
+def test_a_pull_that_failed_is_told_at_once_and_tried_again_after_a_pause_that_grows(
+    new_client: NewClient, registry: OwnRegistry, named: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(background, "FIRST_PAUSE_S", 1.0)
+    registry.answers[MANIFEST] = says(b"gone", 404)
+    client = new_client(**named)
+    found = client.search_memory("hello", user_id="ada", timeout_ms=PATIENT_MS)
+    assert found.trace["error"]["code"] == "runtime.not_found"
+    assert named["runtime_repo"] in found.trace["error"]["message"]
+    assert "tried again in 1 s" in found.trace["error"]["message"]
+    for _ in range(5):
+        began_at = time.monotonic()
+        assert refusal(lambda: client.load_index(user_id="ada")).code == "runtime.not_found"
+        assert time.monotonic() - began_at < 0.5
+    assert registry.gets(MANIFEST) == 1
+
+    eventually(lambda: client.search_memory("hello", user_id="ada", timeout_ms=100) and registry.gets(MANIFEST) == 2)
+    eventually(lambda: "in 2 s" in client.search_memory("hello", user_id="ada").trace["error"]["message"])
+    del registry.answers[MANIFEST]
+    eventually(lambda: not client.search_memory("hello", user_id="ada", timeout_ms=1_000).trace["degraded"])
+    assert registry.gets(MANIFEST) == 3
+
+
+def test_a_pull_that_fails_says_what_to_do(new_memory: NewMemory, registry: OwnRegistry, named: dict[str, str]) -> None:
+    registry.answers[BLOB] = says(CONTENT[:-1] + b"x")
+    memory = new_memory(**named)
+    error = refusal(lambda: memory.start_session(timeout_s=10))
+    assert error.code == "runtime.start_failed"
+    assert f"should be {digest_of(CONTENT)}" in error.message
+    assert refusal(lambda: memory.search_memory("hello")).code == "runtime.start_failed"
+    assert registry.gets(BLOB) == 1
+
+
+def test_a_pulled_program_that_is_no_runtime_is_a_start_that_failed(
+    new_memory: NewMemory, registry: OwnRegistry, named: dict[str, str]
+) -> None:
+    Pusher(registry.host).push("1", (b"#!/bin/sh\necho no licence >&2\nexit 7\n", None))
+    error = refusal(lambda: new_memory(**named).start_session(timeout_s=10))
+    assert (error.code, error.details["exitCode"]) == ("runtime.start_failed", 7)
+    assert "no licence" in error.message
+
+
+def test_a_cache_that_is_cleaned_under_a_client_is_filled_again(
+    new_client: NewClient, registry: OwnRegistry, named: dict[str, str], tmp_path: Path
+) -> None:
+    client = new_client(**named)
+    client.load_index(user_id="ada")
+    for path in (tmp_path / "cache").glob("content/*/memoair-runtime/bin/voice-runtime"):
+        path.unlink()
+    client.load_index(user_id="bob")
+    assert registry.gets(BLOB) == 2

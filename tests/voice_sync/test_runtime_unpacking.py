@@ -1,0 +1,304 @@
+"""Archives that want out: what is pulled lands in its folder, or nowhere, and never fills a disk."""
+
+import gzip
+import io
+import os
+import re
+import struct
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from support.artifacts import PROGRAM, digest_of, member, packed, tar_gz_of, tar_of, zip_of
+from support.file_server import FileServer, file_server
+
+from memoair_voice_sync import MemoAirVoiceMemoryError
+from memoair_voice_sync.runtimes.faults import Fault
+from memoair_voice_sync.runtimes.pulling import pull
+from memoair_voice_sync.runtimes.reference import parse_reference
+from memoair_voice_sync.runtimes.stop import Stop
+from memoair_voice_sync.runtimes.unpacking import Unpacker
+
+pytestmark = pytest.mark.usefixtures("nothing_left_behind")
+
+RUNTIME = member("voice-runtime", PROGRAM)
+LINK, HARD, FOLDER = tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE
+CHARACTERS, BLOCKS, PIPE, SPARSE = tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE, tarfile.GNUTYPE_SPARSE
+
+
+@pytest.fixture
+def server() -> Iterator[FileServer]:
+    with file_server() as running:
+        yield running
+
+
+def pulled(server: FileServer, tmp_path: Path, content: bytes) -> Path:
+    """Pull a release that holds this; whatever comes of it, nothing may lie beside the cache."""
+    server.files["/runtime"] = content
+    before = {path: path.lstat() for path in tmp_path.rglob("*")}
+    reference = parse_reference(f"{server.url}/runtime#{digest_of(content).replace(':', '=')}", None, None)
+    cache = tmp_path / "deep" / "down" / "cache"
+    try:
+        return pull(reference, cache, Stop(30)).program
+    finally:
+        added = {path for path in tmp_path.rglob("*") if path not in before and cache not in path.parents}
+        assert added <= {cache, *cache.parents}
+        assert {each.name for each in cache.iterdir()} == {"named", "content"}
+
+
+def refusal(server: FileServer, tmp_path: Path, content: bytes) -> str:
+    with pytest.raises(MemoAirVoiceMemoryError) as refused:
+        pulled(server, tmp_path, content)
+    assert refused.value.code == "runtime.start_failed"
+    assert not list((tmp_path / "deep" / "down" / "cache" / "content").iterdir())
+    return refused.value.message
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../evil",
+        "x/../../evil",
+        "..",
+        "/etc/evil",
+        "//evil",
+        "..\\evil",
+        "C:\\evil",
+        "x/\\..\\evil",
+        "evil\nname",
+        "evil\x1b[31m",
+        "/".join("x" * 40),
+        "x" * 300,
+    ],
+)
+def test_a_path_that_leads_out_costs_the_archive(server: FileServer, tmp_path: Path, name: str) -> None:
+    for content in (tar_gz_of(RUNTIME, member(name, b"evil")), zip_of({"voice-runtime": PROGRAM, name: b"evil"})):
+        assert "path that leads out" in refusal(server, tmp_path, content)
+
+
+@pytest.mark.parametrize(
+    ("path", "target"),
+    [
+        ("evil", "/etc/passwd"),
+        ("evil", ".."),
+        ("evil", "../evil"),
+        ("x/evil", "../../evil"),
+        ("x/evil", "y/../../evil"),
+        ("x/y/evil", "../../../.."),
+        ("evil", "x/.."),
+        ("evil", ""),
+        ("evil", "..\\evil"),
+        ("evil", "C:/evil"),
+        ("evil", "x" * 2_000),
+    ],
+)
+def test_a_link_that_leads_out_costs_the_archive(server: FileServer, tmp_path: Path, path: str, target: str) -> None:
+    content = tar_gz_of(RUNTIME, member(path, type=LINK, linkname=target))
+    assert "link that leads out" in refusal(server, tmp_path, content)
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        (member("x", type=LINK, linkname="y"), member("y", type=FOLDER), member("x/evil", b"evil")),
+        (member("y", type=FOLDER), member("x", type=LINK, linkname="y"), member("x", type=FOLDER)),
+        (member("y/z", b"z"), member("x", type=LINK, linkname="y"), member("x/z", b"evil")),
+    ],
+)
+def test_nothing_is_written_through_a_link(
+    server: FileServer, tmp_path: Path, members: tuple[tuple[tarfile.TarInfo, bytes], ...]
+) -> None:
+    assert "can't be unpacked: File exists" in refusal(server, tmp_path, tar_gz_of(RUNTIME, *members))
+
+
+def test_a_file_takes_the_place_of_a_link_and_is_not_written_through_it(server: FileServer, tmp_path: Path) -> None:
+    program = pulled(
+        server,
+        tmp_path,
+        tar_of(RUNTIME, member("y", b"old"), member("x", type=LINK, linkname="y"), member("x", b"new")),
+    )
+    assert (program.parent / "y").read_bytes() == b"old"
+    assert (program.parent / "x").read_bytes() == b"new"
+    assert not (program.parent / "x").is_symlink()
+
+
+def test_links_within_the_archive_are_kept(server: FileServer, tmp_path: Path) -> None:
+    program = pulled(
+        server,
+        tmp_path,
+        tar_gz_of(
+            member("app/bin/voice-runtime", PROGRAM),
+            member("app/lib/libx.so.1", b"library"),
+            member("app/lib/libx.so", type=LINK, linkname="libx.so.1"),
+            member("app/bin/lib", type=LINK, linkname="../lib"),
+            member("app/bin/copy", type=HARD, linkname="app/bin/voice-runtime"),
+        ),
+    )
+    assert (program.parent / "lib" / "libx.so").read_bytes() == b"library"
+    copy = program.parent / "copy"
+    assert (copy.read_bytes(), copy.is_symlink(), os.access(copy, os.X_OK)) == (PROGRAM, False, True)
+
+
+@pytest.mark.parametrize("target", ["/etc/passwd", "../evil", "later", "x"])
+def test_a_hard_link_to_what_is_not_there_costs_the_archive(server: FileServer, tmp_path: Path, target: str) -> None:
+    content = tar_gz_of(RUNTIME, member("x", type=HARD, linkname=target), member("later", b""))
+    message = refusal(server, tmp_path, content)
+    assert "link to what the archive does not hold" in message or "path that leads out" in message
+
+
+@pytest.mark.parametrize("kind", [CHARACTERS, BLOCKS, PIPE, SPARSE])
+def test_what_is_neither_file_nor_folder_nor_link_costs_the_archive(
+    server: FileServer, tmp_path: Path, kind: bytes
+) -> None:
+    content = tar_of(RUNTIME, member("evil", type=kind, devmajor=1, devminor=3))
+    assert "neither file, folder nor link" in refusal(server, tmp_path, content)
+
+
+def test_a_zip_holds_no_links_and_no_secrets(server: FileServer, tmp_path: Path) -> None:
+    content = zip_of({"voice-runtime": PROGRAM, "x": b"/etc/passwd"}, {"x": 0o120777})
+    assert "neither file nor folder" in refusal(server, tmp_path, content)
+    encrypted = bytearray(zip_of({"voice-runtime": PROGRAM}))
+    for signature, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        encrypted[encrypted.index(signature) + place] |= 1
+    assert "encrypted" in refusal(server, tmp_path, bytes(encrypted))
+
+
+def test_no_file_belongs_to_more_than_it_needs(server: FileServer, tmp_path: Path) -> None:
+    program = pulled(server, tmp_path, tar_gz_of(member("voice-runtime", PROGRAM, mode=0o7777), member("x", mode=0)))
+    assert program.stat().st_mode & 0o7777 == 0o755
+    assert (program.parent / "x").stat().st_mode & 0o7777 == 0o644
+
+
+# Bombs
+
+
+def zeros(megabytes: int) -> bytes:
+    """A tar archive in gzip with a file of zeros, which is made without ever being whole."""
+    out = io.BytesIO()
+    with gzip.GzipFile(fileobj=out, mode="wb", compresslevel=9) as packing:
+        info, _ = member("zeros")
+        info.size = megabytes << 20
+        packing.write(info.tobuf())
+        for _ in range(megabytes):
+            packing.write(bytes(1 << 20))
+        packing.write(bytes(1024))
+    return out.getvalue()
+
+
+def test_a_bomb_is_given_up_long_before_it_is_whole(server: FileServer, tmp_path: Path) -> None:
+    bomb = zeros(64)
+    assert len(bomb) < 100_000
+    assert "which no runtime of its size does" in refusal(server, tmp_path, bomb)
+
+
+def test_a_bomb_in_a_zip_is_one_too(server: FileServer, tmp_path: Path) -> None:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("voice-runtime", "w") as file:
+        for _ in range(40):
+            file.write(bytes(1 << 20))
+    assert "which no runtime of its size does" in refusal(server, tmp_path, out.getvalue())
+
+
+def test_a_header_that_claims_to_be_long_is_not_read(server: FileServer, tmp_path: Path) -> None:
+    info, _ = member("pax", type=tarfile.XHDTYPE)
+    info.size = 20 << 20
+    content = info.tobuf(tarfile.USTAR_FORMAT) + bytes(20 << 20) + bytes(1024)
+    assert "a header that is longer than any needs to be" in refusal(server, tmp_path, content)
+
+
+def test_an_archive_of_too_many_files_is_none(
+    server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("memoair_voice_sync.runtimes.unpacking._MOST_FILES", 50)
+    assert "more than 50 files" in refusal(server, tmp_path, tar_gz_of(*(member(f"x{n}") for n in range(51))))
+    assert "more than 50 files" in refusal(server, tmp_path, zip_of({f"x{n}": b"" for n in range(51)}))
+
+
+# What is no archive
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "neither an archive"),
+        (b"hello", "neither an archive"),
+        (b"<!DOCTYPE html><html>", "it is a web page"),
+        (b"\xfd7zXZ\0...", "packed with xz"),
+        (b"\x28\xb5\x2f\xfd...", "packed with zstd"),
+        (gzip.compress(PROGRAM), "holds no tar archive"),
+        (b"\x1f\x8bnonsense", "broken|can't be unpacked"),
+        (packed()[:-20], "broken"),
+        (packed()[:200], "broken|no tar archive"),
+        (b"PK\x03\x04nonsense", "broken"),
+        (tar_of(RUNTIME)[:600], "broken"),
+        (tar_gz_of(member("a", b"1"), member("b", b"2")), "no single one that is called voice-runtime"),
+        (tar_gz_of(member("a/voice-runtime", b"1"), member("b/voice-runtime", b"2")), "no single one"),
+        (tar_gz_of(member("a", type=FOLDER)), "no single one"),
+        (tar_gz_of(RUNTIME, member("voice-runtime", type=FOLDER)), "a file and a folder at once"),
+        (tar_gz_of(member("x", type=FOLDER), member("x", b"1")), "a file and a folder at once"),
+        (tar_gz_of(RUNTIME, member("voice-runtime/x", b"1")), "a file and a folder at once"),
+    ],
+)
+def test_what_holds_no_runtime_says_so(server: FileServer, tmp_path: Path, content: bytes, message: str) -> None:
+    assert re.search(message, refusal(server, tmp_path, content))
+
+
+def test_a_file_that_is_called_as_our_note_does_not_take_its_place(server: FileServer, tmp_path: Path) -> None:
+    content = tar_gz_of(RUNTIME, member("x", b"x"), member("memoair-runtime.json", type=LINK, linkname="x"))
+    program = pulled(server, tmp_path, content)
+    assert (program.parent / "x").read_bytes() == b"x"
+
+
+NAMES = st.sampled_from(
+    ["a", "b", "a/b", "a/b/c", "b/a", "voice-runtime", "..", "../a", "a/..", "/a", "./a", "a//b", ""]
+)
+KINDS = st.sampled_from([tarfile.REGTYPE, tarfile.DIRTYPE, LINK, HARD, PIPE])
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(NAMES, KINDS, NAMES), max_size=8))
+def test_whatever_an_archive_holds_nothing_leaves_the_folder(
+    tmp_path_factory: pytest.TempPathFactory, entries: list[tuple[str, bytes, str]]
+) -> None:
+    outside = tmp_path_factory.mktemp("outside")
+    folder = outside / "x" / "folder"
+    folder.mkdir(parents=True)
+    members = [
+        member(name, b"evil" if kind == tarfile.REGTYPE else b"", type=kind, linkname=target)
+        for name, kind, target in entries
+    ]
+    content = io.BytesIO(tar_of(*members))
+    with suppress(Fault):
+        Unpacker(folder, Stop(30)).add(content, len(content.getvalue()), None)
+    for path in outside.rglob("*"):
+        assert path in (folder, folder.parent) or folder in path.parents
+        real = Path(os.path.realpath(path))  # of a link, which may lead in circles, but not out
+        assert real in (folder.parent, folder) or folder in real.parents
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_bytes_that_are_wrong_anywhere_are_a_fault_and_nothing_worse(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    whole = data.draw(st.sampled_from([packed(), tar_of(RUNTIME), zip_of({"voice-runtime": PROGRAM, "x": b"x"})]))
+    content = bytearray(whole)
+    for _ in range(data.draw(st.integers(1, 4))):
+        place = data.draw(st.integers(0, len(content) - 1))
+        content[place] = data.draw(st.integers(0, 255))
+    folder = tmp_path_factory.mktemp("unpacked") / "folder"
+    folder.mkdir()
+    with suppress(Fault):
+        Unpacker(folder, Stop(30)).add(io.BytesIO(bytes(content)), len(content), "runtime")
+
+
+def test_the_size_that_a_member_claims_is_compared(server: FileServer, tmp_path: Path) -> None:
+    content = bytearray(zip_of({"voice-runtime": PROGRAM * 100}))
+    place = content.index(b"PK\x01\x02") + 24
+    content[place : place + 4] = struct.pack("<I", 10)
+    assert "broken" in refusal(server, tmp_path, bytes(content))
