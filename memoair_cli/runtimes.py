@@ -68,7 +68,7 @@ def pull(
     from memoair_voice_sync.runtimes.stop import Stop
 
     wanted = _understood(reference)
-    folder = _choice(repo=None, cache_dir=cache_dir).cache()
+    folder = _choice(cache_dir).cache()
     try:
         with _bar(wanted.shown) as progress:
             found = pull_now(wanted, folder, Stop(_longest_s()), progress, again=True)
@@ -92,7 +92,7 @@ def which(
 
     Ends with 1 where it would have to be pulled first, or is not there.
     """
-    told = _told(_choice(repo=None, cache_dir=None), ask=ask)
+    told = _told(_choice(), ask=ask)
     if as_json:
         typer.echo(json.dumps(told))
     else:
@@ -103,8 +103,8 @@ def which(
     raise typer.Exit(Exit.NOT_THERE if told["command"] is None or told["problem"] else Exit.DONE)
 
 
-def _choice(*, repo: str | None, cache_dir: Path | None) -> RuntimeChoice:
-    return RuntimeChoice.of(None, repo, None, str(cache_dir) if cache_dir else None, os.environ)
+def _choice(cache_dir: Path | None = None) -> RuntimeChoice:
+    return RuntimeChoice.of(None, None, None, str(cache_dir) if cache_dir else None, os.environ)
 
 
 def _understood(reference: str | None) -> "Reference":
@@ -169,7 +169,8 @@ def _asked(program: str) -> str | None:
         with memory:
             url = memory.runtime_url(timeout_s=_START_S)
             try:
-                reply = urllib3.request("GET", f"{url}/v1/runtime/health", timeout=_START_S, retries=False).json()
+                with urllib3.PoolManager(timeout=_START_S, retries=False) as http:
+                    reply = http.request("GET", f"{url}/v1/runtime/health").json()
             except (urllib3.exceptions.HTTPError, ValueError):
                 return None
     version = reply.get("version") if isinstance(reply, dict) else None

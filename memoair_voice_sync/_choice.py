@@ -49,22 +49,24 @@ class RuntimeChoice:
 
         Each is an argument's or else its variable's; an empty variable is none.
         """
+        cache_dir = cache_dir or environ.get(_CACHE_DIR) or None
         if binary or environ.get(_BINARY):
             why = "runtime_binary names it" if binary else f"{_BINARY} names it"
-            return RuntimeChoice(RuntimeKind.BINARY, why, binary=binary or environ.get(_BINARY))
+            return RuntimeChoice(RuntimeKind.BINARY, why, binary=binary or environ.get(_BINARY), cache_dir=cache_dir)
         named_repo, named_version = repo or environ.get(_REPO) or None, version or environ.get(_VERSION) or None
         names = ("runtime_repo" if repo else _REPO, "runtime_version" if version else _VERSION)
         if named_repo is None and named_version is None:
-            return RuntimeChoice(RuntimeKind.BUNDLED, "nothing else is named")
+            return RuntimeChoice(RuntimeKind.BUNDLED, "nothing else is named", cache_dir=cache_dir)
         if named_repo is None and named_version == installed_version():
-            return RuntimeChoice(RuntimeKind.BUNDLED, f"{names[1]} names the version that is installed")
+            why = f"{names[1]} names the version that is installed"
+            return RuntimeChoice(RuntimeKind.BUNDLED, why, cache_dir=cache_dir)
         given = [name for name, value in zip(names, (named_repo, named_version), strict=True) if value is not None]
         return RuntimeChoice(
             RuntimeKind.PULLED,
             f"{' and '.join(given)} {'name' if len(given) > 1 else 'names'} it",
             repo=named_repo,
             version=named_version,
-            cache_dir=cache_dir or environ.get(_CACHE_DIR) or None,
+            cache_dir=cache_dir,
             names=names,
         )
 

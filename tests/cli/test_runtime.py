@@ -29,7 +29,7 @@ def docker_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def registry() -> Iterator[OwnRegistry]:
+def registry(nothing_left_behind: None) -> Iterator[OwnRegistry]:
     with own_registry() as running:
         yield running
 

@@ -32,7 +32,7 @@ def docker_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def registry() -> Iterator[OwnRegistry]:
+def registry(nothing_left_behind: None) -> Iterator[OwnRegistry]:
     """A registry that has one runtime, which starts our real one."""
     with own_registry() as running:
         Pusher(running.host).push("1", (CONTENT, None))
