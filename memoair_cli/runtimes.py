@@ -68,7 +68,7 @@ def pull(
     from memoair_voice_sync.runtimes.stop import Stop
 
     wanted = _understood(reference)
-    folder = _choice(cache_dir).cache()
+    folder = _choice(cache_dir).cache_folder()
     try:
         with _bar(wanted.shown) as progress:
             found = pull_now(wanted, folder, Stop(_longest_s()), progress, again=True)
@@ -146,7 +146,7 @@ def _add_pulled(told: dict[str, Any], choice: RuntimeChoice) -> None:
 
     reference = choice.reference()
     told |= {"reference": reference.shown, "version": reference.version}
-    found = cached(reference, choice.cache())
+    found = cached(reference, choice.cache_folder())
     if found is None:
         told["problem"] = "it is not pulled yet: a client does that at its first call, `memoair runtime pull` now"
         return

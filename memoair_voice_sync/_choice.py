@@ -6,6 +6,7 @@ import sys
 import sysconfig
 from collections.abc import Mapping
 from enum import Enum
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -84,7 +85,7 @@ class RuntimeChoice:
         except ValueError as error:
             raise MemoAirVoiceMemoryError("runtime.not_found", str(error)) from error
 
-    def cache(self) -> Path:
+    def cache_folder(self) -> Path:
         """The folder that what is pulled is kept in."""
         from memoair_voice_sync.runtimes.cache import default_cache_dir
 
@@ -125,6 +126,7 @@ def bundled_command() -> list[str]:
     return [script]
 
 
+@cache
 def installed_version() -> str | None:
     """The version of this package, where it is installed."""
     try:

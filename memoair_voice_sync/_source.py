@@ -61,7 +61,7 @@ class RuntimeSource:
             if self._is_closed:
                 return None
             if choice not in self._pulls:  # the first one, or the environment names another now
-                self._pulls[choice] = BackgroundPull(choice.reference(), choice.cache())
+                self._pulls[choice] = BackgroundPull(choice.reference(), choice.cache_folder())
             return self._pulls[choice]
 
     def _forget(self) -> None:

@@ -14,7 +14,7 @@ _START_S = 30.0
 _PATIENT_MS = 10_000.0
 _REMEDIES = {
     "runtime.not_found": "pip install --force-reinstall memoair-voice; MEMOAIR_RUNTIME_BINARY and "
-    "MEMOAIR_RUNTIME_VERSION, where they are set, must name a runtime that is there",
+    "MEMOAIR_RUNTIME_VERSION, where they are set, must name a runtime that is there: see `memoair runtime which`",
     "pool.port_exhausted": "free some ports of the range, or give clients another runtime_port_range",
     "runtime.storage_unavailable": "free space in the folder for temporary files, or set TMPDIR",
 }

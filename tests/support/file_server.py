@@ -1,5 +1,6 @@
 """A web server that keeps files, and answers for some paths as a test says: rightly, wrongly, slowly or never."""
 
+import ssl
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -21,13 +22,16 @@ class Asked(NamedTuple):
 class FileServer:
     """Listens on a free loopback port, as long as it is not closed."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self._scheme = "http" if tls is None else "https"
         self.files: dict[str, bytes] = {}
         self.answers: dict[str, Answer] = {}
         self.asked: list[Asked] = []
         self.closed = threading.Event()
         self._server = _Server(("127.0.0.1", 0), Handler)
         self._server.owner = self
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
         self.port = int(self._server.server_address[1])
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
         self._thread.start()
@@ -38,7 +42,7 @@ class FileServer:
 
     @property
     def url(self) -> str:
-        return f"http://{self.host}"
+        return f"{self._scheme}://{self.host}"
 
     def gets(self, path: str | None = None) -> int:
         """How often a path was asked for, or any."""
@@ -155,8 +159,8 @@ def once(first: Answer, then: Answer) -> Answer:
 
 
 @contextmanager
-def file_server() -> Iterator[FileServer]:
-    server = FileServer()
+def file_server(tls: ssl.SSLContext | None = None) -> Iterator[FileServer]:
+    server = FileServer(tls)
     try:
         yield server
     finally:

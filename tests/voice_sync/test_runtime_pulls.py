@@ -5,16 +5,18 @@ import json
 import os
 import re
 import signal
+import ssl
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from support.artifacts import (
     INDEX,
     MANIFEST,
@@ -528,22 +530,15 @@ def test_a_server_that_sends_a_byte_at_a_time_is_left_when_time_is_up(server: Fi
 def test_a_pull_is_called_off_wherever_it_waits(server: FileServer, cache: Path, answer: Any) -> None:
     url = with_sum(server, "runtime.tar.gz", packed())
     server.answers["/runtime.tar.gz"] = answer
-    stop, outcome = Stop(60), list[BaseException]()
-
-    def run() -> None:
-        try:
-            pull(parse_reference(url, None, None), cache, stop)
-        except BaseException as error:  # noqa: BLE001
-            outcome.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    eventually(lambda: server.gets("/runtime.tar.gz"))
-    began_at = time.monotonic()
-    stop.set()
-    thread.join()
+    stop = Stop(60)
+    with ThreadPoolExecutor(1) as threads:
+        running = threads.submit(pull, parse_reference(url, None, None), cache, stop)
+        eventually(lambda: server.gets("/runtime.tar.gz"))
+        began_at = time.monotonic()
+        stop.set()
+        with pytest.raises(Stopped):
+            running.result(10)
     assert time.monotonic() - began_at < 2
-    assert isinstance(outcome[0], Stopped)
     assert_nothing_half(cache)
 
 
@@ -559,6 +554,54 @@ def test_a_cache_that_can_not_be_written_says_which(server: FileServer, tmp_path
     url = with_sum(server, "runtime.tar.gz", packed())
     with pytest.raises(MemoAirVoiceMemoryError, match=r"can't be written: .*; runtime_cache_dir names another"):
         pulled(url, tmp_path / "file" / "cache")
+
+
+# Over TLS
+
+
+@pytest.fixture(scope="session")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture
+def secure(authority: trustme.CA) -> Iterator[FileServer]:
+    """A server that proves who it is to whoever trusts the authority."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    with file_server(context) as running:
+        yield running
+
+
+@pytest.fixture
+def trusted(authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    authority.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "authority.pem"))
+
+
+def test_a_release_is_pulled_over_tls(secure: FileServer, cache: Path, trusted: None) -> None:
+    assert pulled(with_sum(secure, "runtime.tar.gz", packed()), cache).program.read_bytes() == PROGRAM
+
+
+def test_who_does_not_prove_who_he_is_is_not_asked(secure: FileServer, cache: Path) -> None:
+    error = refusal(with_sum(secure, "runtime.tar.gz", packed()), cache)
+    assert error.code == "runtime.start_failed"
+    assert "does not prove who it is; REQUESTS_CA_BUNDLE" in error.message
+    assert not secure.asked
+
+
+def test_a_pull_over_tls_is_called_off(secure: FileServer, cache: Path, trusted: None) -> None:
+    content = packed(padding=200_000)
+    url, stop = with_sum(secure, "runtime.tar.gz", content), Stop(60)
+    secure.answers["/runtime.tar.gz"] = stalls(content, 100_000)
+    with ThreadPoolExecutor(1) as threads:
+        running = threads.submit(pull, parse_reference(url, None, None), cache, stop)
+        eventually(lambda: secure.gets("/runtime.tar.gz"))
+        began_at = time.monotonic()
+        stop.set()
+        with pytest.raises(Stopped):
+            running.result(10)
+    assert time.monotonic() - began_at < 2
 
 
 # Redirects
