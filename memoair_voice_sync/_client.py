@@ -56,7 +56,8 @@ class MemoAirVoiceClientSync(CloudCalls):
     what it knows comes back, in the background; None: there is no cloud, and nothing leaves this machine. ``org_file``
     holds the organisation's documents as JSON lines where no cloud has them; ``org_only`` searches documents alone and
     keeps nothing. ``runtime_binary`` names another runtime than the installed one, ``runtime_repo`` and
-    ``runtime_version`` one that is pulled into ``runtime_cache_dir`` behind the calls (``docs/runtimes.md``). A runtime that takes more than ``runtime_memory_limit_mb`` is replaced.
+    ``runtime_version`` one that is pulled into ``runtime_cache_dir`` behind the calls (``docs/runtimes.md``). A runtime
+    that takes more than ``runtime_memory_limit_mb`` is replaced.
 
     With ``user`` the client serves that caller only, whom no call needs to name then; ``user_id`` is his id alone, and
     deprecated.

@@ -51,9 +51,10 @@ class MemoAirVoiceMemorySync(ToolShapes):
 
     With ``auto_start_runtime`` the runtime is started at the first call, watched, started again when it has died, and
     ended by `close`; a ``runtime_url`` with port 0 lets it choose a free port, and then it is reachable with a token of
-    its own only. Without, one must listen at ``runtime_url``. ``runtime_binary`` names another runtime than the installed
-    one, ``runtime_repo`` and ``runtime_version`` one that is pulled into ``runtime_cache_dir`` (``docs/runtimes.md``). ``runtime_manager`` is whoever else starts it; ``client``
-    a urllib3 connection pool to use for a runtime that is not started here.
+    its own only. Without, one must listen at ``runtime_url``. ``runtime_binary`` names another runtime than the
+    installed one, ``runtime_repo`` and ``runtime_version`` one that is pulled into ``runtime_cache_dir``
+    (``docs/runtimes.md``). ``runtime_manager`` is whoever else starts it; ``client`` a urllib3 connection pool to use
+    for a runtime that is not started here.
 
     Either ``api_key`` or ``internal_token`` must be set if the runtime needs to bootstrap from the cloud; they reach it
     by its environment. Without, or where ``cloud_base_url`` is None, there is no cloud and nothing leaves this machine;
