@@ -56,11 +56,11 @@ class Launcher(Protocol):
         """After a fork, in the child: all of it is the parent's."""
 
 
-def launcher_for(spec: RuntimeSpec, ports: PortRange, source: RuntimeSource) -> Launcher:
-    """The launcher for what a spec asks for: the host where it can serve, which is many times as fast."""
+def launcher_for(source: RuntimeSource, ports: PortRange, *, have_cloud: bool) -> Launcher:
+    """The launcher for what was chosen: the host where it can serve, which is many times as fast."""
     return (
-        HostLauncher(ports, have_cloud=bool(spec.cloud_base_url))
-        if can_fork() and spec.choice().can_be_forked
+        HostLauncher(ports, have_cloud=have_cloud)
+        if can_fork() and source.can_be_forked
         else ProgramLauncher(ports, source)
     )
 

@@ -9,7 +9,6 @@ from typing import Any
 import attrs
 import psutil
 
-from memoair_voice_sync._choice import RuntimeKind
 from memoair_voice_sync._errors import MemoAirVoiceMemoryError
 from memoair_voice_sync._forks import forgets_in_child
 from memoair_voice_sync._handle import CLOSED, HandleState, RuntimeHandle
@@ -49,8 +48,10 @@ class RuntimePool:
         """``spec`` says what all runtimes are started with; whom each serves is filled in."""
         self._spec = spec
         self._most = max_concurrent_users
-        self._source = RuntimeSource(spec)
-        self._launcher = launcher_for(spec, PortRange(*runtime_port_range), self._source)
+        self._source = RuntimeSource(spec.choice())
+        self._launcher = launcher_for(
+            self._source, PortRange(*runtime_port_range), have_cloud=bool(spec.cloud_base_url)
+        )
         self._changed = threading.Condition()
         self._handles: OrderedDict[str, RuntimeHandle] = OrderedDict()  # the one used longest ago first
         # Runtimes that are being ended, by process id. Under a lock of its own: a handle lets go of its runtime under
@@ -200,11 +201,11 @@ class RuntimePool:
 
     def _wait_for_program(self, handle: RuntimeHandle) -> None:
         """Wait for a runtime that is being pulled, for as long as somebody wants it; a call waits as long as it may."""
-        if self._spec.choice().kind is not RuntimeKind.PULLED:
+        if not self._source.has_to_be_pulled:
             return
         try:
             while self._source.command() is None:
-                if self._is_closed or handle.state is HandleState.ENDED:
+                if handle.state is HandleState.ENDED:
                     raise MemoAirVoiceMemoryError("pool.closed", CLOSED)
                 handle.waits_for = self._source.status()
                 time.sleep(_PULL_POLL_S)

@@ -91,7 +91,7 @@ class RuntimeProcess:
 
     def __init__(self, spec: RuntimeSpec, host: str, port: int) -> None:
         self._spec = spec
-        self._source = RuntimeSource(spec)
+        self._source = RuntimeSource(spec.choice())
         self._host = host
         self._wanted_port = port
         self._lock = threading.Lock()

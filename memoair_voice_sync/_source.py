@@ -4,8 +4,8 @@ import threading
 from typing import TYPE_CHECKING
 
 from memoair_voice_sync._choice import RuntimeChoice, RuntimeKind, bundled_command, find_binary
+from memoair_voice_sync._errors import MemoAirVoiceMemoryError
 from memoair_voice_sync._forks import forgets_in_child
-from memoair_voice_sync._launch import RuntimeSpec
 
 if TYPE_CHECKING:
     from memoair_voice_sync.runtimes.background import BackgroundPull
@@ -14,58 +14,66 @@ _STARTING = "the runtime is still starting"
 
 
 class RuntimeSource:
-    """Finds the command of a spec's runtime; what has to be pulled is pulled behind the calls.
+    """Finds the command of the runtime that was chosen; what has to be pulled is pulled behind the calls.
 
     Safe to use from any thread, and after a fork. Whoever owns it closes it.
     """
 
-    def __init__(self, spec: RuntimeSpec) -> None:
-        self._spec = spec
+    def __init__(self, choice: RuntimeChoice) -> None:
+        self._choice = choice
         self._lock = threading.Lock()
-        self._pulls: dict[RuntimeChoice, BackgroundPull] = {}
+        self._pull: BackgroundPull | None = None
         self._is_closed = False
         forgets_in_child(self, RuntimeSource._forget)
+
+    @property
+    def can_be_forked(self) -> bool:
+        """Whether a warm host can fork it."""
+        return self._choice.can_be_forked
+
+    @property
+    def has_to_be_pulled(self) -> bool:
+        """Whether `command` may be None for a while."""
+        return self._choice.kind is RuntimeKind.PULLED
 
     def command(self) -> list[str] | None:
         """The command that starts the runtime; None while it is being pulled: ask again in a moment.
 
         Never waits for the network. Raises ``runtime.not_found`` where there is no such runtime, and what a pull that
-        failed came to: at once, for a while that grows with each failure.
+        failed came to: at once, for a while that grows with each failure. ``pool.closed`` after `close`.
         """
-        choice = self._spec.choice()
-        if choice.kind is RuntimeKind.BINARY:
-            return [find_binary(choice.binary or "")]
-        if choice.kind is RuntimeKind.BUNDLED:
+        if self._choice.kind is RuntimeKind.BINARY:
+            return [find_binary(self._choice.binary or "")]
+        if self._choice.kind is RuntimeKind.BUNDLED:
             return bundled_command()
-        pull = self._pull_of(choice)
-        program = None if pull is None else pull.program()
+        program = self._begun().program()
         return None if program is None else [str(program)]
 
     def status(self) -> str:
         """Why there is no runtime yet, in words."""
-        under_way = [pull for pull in list(self._pulls.values()) if pull.is_under_way]
-        return under_way[-1].status() if under_way else _STARTING
+        pull = self._pull
+        return _STARTING if pull is None or not pull.is_under_way else pull.status()
 
     def close(self) -> None:
         """Call off what is being pulled. Twice is no harm."""
         with self._lock:
             self._is_closed = True
-            pulls, self._pulls = self._pulls, {}
-        for each in pulls.values():
-            each.close()
+            pull = self._pull
+        if pull is not None:
+            pull.close()
 
-    def _pull_of(self, choice: RuntimeChoice) -> "BackgroundPull | None":
+    def _begun(self) -> "BackgroundPull":
         from memoair_voice_sync.runtimes.background import BackgroundPull
 
         with self._lock:
             if self._is_closed:
-                return None
-            if choice not in self._pulls:  # the first one, or the environment names another now
-                self._pulls[choice] = BackgroundPull(choice.reference(), choice.cache_folder())
-            return self._pulls[choice]
+                raise MemoAirVoiceMemoryError("pool.closed", "the client has been closed")
+            if self._pull is None:
+                self._pull = BackgroundPull(self._choice.reference(), self._choice.cache_folder())
+            return self._pull
 
     def _forget(self) -> None:
-        """After a fork, in the child: the threads are the parent's."""
+        """After a fork, in the child: the thread is the parent's."""
         self._lock = threading.Lock()
-        for each in self._pulls.values():
-            each.forget()
+        if self._pull is not None:
+            self._pull.forget()

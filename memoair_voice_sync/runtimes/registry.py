@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import re
+import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -24,6 +25,7 @@ _TITLE, _VERSION = "org.opencontainers.image.title", "org.opencontainers.image.v
 _MOST_MANIFEST_BYTES = 4 << 20  # what registries take, at most
 _MOST_TOKEN_BYTES = 1 << 20
 _MOST_LAYERS = 100
+_FRESH_S = 45.0
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 # Docker's own registry has another name for itself, and no folder for what it keeps itself.
 _DOCKER_HUB = "docker.io"
@@ -62,10 +64,14 @@ class Registry:
         self._base = f"{scheme}://{host}/v2/{repository}"
         self._scope = f"repository:{repository}:pull"
         self._authorization: str | None = None
+        self._challenge = ""
+        self._answered_at = 0.0
 
     @property
     def authorization(self) -> str | None:
-        """What the registry wants to see; nobody else may."""
+        """What the registry wants to see; nobody else may. A token is good for a minute, where nothing else is said."""
+        if self._authorization is not None and time.monotonic() - self._answered_at > _FRESH_S:
+            self._authorize()
         return self._authorization
 
     def artifact(self, target: Platform) -> Artifact:
@@ -104,9 +110,12 @@ class Registry:
             if response.status_code != 401:
                 told = response.headers.get("Docker-Content-Digest")
                 return self._web.body(response, _MOST_MANIFEST_BYTES), told
-            challenge = response.headers.get("WWW-Authenticate", "")
-        self._authorization = self._answer(challenge)
+            self._challenge = response.headers.get("WWW-Authenticate", "")
+        self._authorize()
         return self._get(path)
+
+    def _authorize(self) -> None:
+        self._authorization, self._answered_at = self._answer(self._challenge), time.monotonic()
 
     def _answer(self, challenge: str) -> str:
         """What to show to a registry that asks for it: a token, which anybody gets for what is public."""

@@ -92,7 +92,7 @@ class PoolMachine(RuleBasedStateMachine):
         super().__init__()
         self.launcher = FakeLauncher()
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(memoair_voice_sync._pool, "launcher_for", lambda *_: self.launcher)
+            patch.setattr(memoair_voice_sync._pool, "launcher_for", lambda *_, **__: self.launcher)
             self.pool = RuntimePool(RuntimeSpec("proj", "nobody"), max_concurrent_users=MOST, runtime_idle_ttl_s=600)
         self.places: OrderedDict[str, list[RuntimeHandle]] = OrderedDict()
         self.handles: dict[str, RuntimeHandle] = {}
@@ -237,7 +237,7 @@ def test_a_runtime_that_comes_up_while_the_pool_is_closed_is_ended_before_close_
     monkeypatch: pytest.MonkeyPatch, nothing_left_behind: None
 ) -> None:
     launcher = FakeLauncher()
-    monkeypatch.setattr(memoair_voice_sync._pool, "launcher_for", lambda *_: launcher)
+    monkeypatch.setattr(memoair_voice_sync._pool, "launcher_for", lambda *_, **__: launcher)
     for delay_s in (0.0, 0.0005, 0.001, 0.002, 0.01):
         for _ in range(10):
             launcher.closes = 0

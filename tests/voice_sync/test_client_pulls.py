@@ -1,6 +1,7 @@
 """Clients whose runtime has to be pulled first: calls wait no longer than they may, and nothing is left of a pull."""
 
 import os
+import socket
 import sys
 import threading
 import time
@@ -16,7 +17,7 @@ from support.file_server import hangs, once, says, stalls
 from support.registries import OwnRegistry, debian_registry, find_debian_registry, own_registry
 from support.waiting import eventually
 
-from memoair_voice_sync import MemoAirVoiceMemoryError, MemoAirVoiceMemorySync
+from memoair_voice_sync import MemoAirVoiceClientSync, MemoAirVoiceMemoryError, MemoAirVoiceMemorySync
 from memoair_voice_sync.runtimes import background
 
 NewMemory = Callable[..., MemoAirVoiceMemorySync]
@@ -52,8 +53,15 @@ def refusal(call: Callable[[], object]) -> MemoAirVoiceMemoryError:
     return refused.value
 
 
-def command_of(pid: int) -> list[str]:
-    return psutil.Process(pid).cmdline()
+def is_pulled(client: MemoAirVoiceClientSync, user_id: str) -> bool:
+    """Whether the caller's runtime is what the program that is pulled here starts, and not forked by a host."""
+    command = psutil.Process(runtime_of(client, user_id)["pid"]).cmdline()
+    return command[1:] == ["-m", "memoair_runtime"]
+
+
+def registry_listens(host: str) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", int(host.rpartition(":")[2]))) == 0
 
 
 # From a registry to a remembered caller
@@ -70,7 +78,9 @@ def test_a_client_recalls_and_saves_with_a_runtime_of_a_registry(
         client = new_client(runtime_repo=f"{host}/acme/runtime", runtime_version="1", runtime_cache_dir=str(tmp_path))
         say(client, "ada", "The boots are red.", "t1")
         assert "red" in recall(client, "ada", "the boots").contextText
+        assert is_pulled(client, "ada")
         client.close()
+    assert not registry_listens(host)
     offline = new_client(runtime_repo=f"{host}/acme/runtime", runtime_version="1", runtime_cache_dir=str(tmp_path))
     assert "red" in recall(offline, "ada", "the boots").contextText
     assert turn_ids(storage_root, "ada") == ["t1"]
@@ -186,6 +196,7 @@ def test_a_search_waits_for_a_pull_as_long_as_it_may_and_the_pull_goes_on(
     client.load_index(user_id="ada")
     eventually(lambda: client.stats()["pending_saves"] == 0)
     assert "red" in recall(client, "ada", "the boots").contextText
+    assert is_pulled(client, "ada")
     assert turn_ids(storage_root, "ada") == ["t1"]
     assert registry.gets(BLOB) == 1
 

@@ -32,7 +32,7 @@ from support.artifacts import (
     tar_of,
     zip_of,
 )
-from support.file_server import FileServer, dribbles, file_server, hangs, once, redirects, says, stalls
+from support.file_server import FileServer, Handler, dribbles, file_server, hangs, once, redirects, says, stalls
 from support.registries import PASSWORD, OwnRegistry, debian_registry, find_debian_registry, own_registry
 from support.waiting import eventually
 
@@ -288,6 +288,23 @@ def test_a_login_that_can_not_be_read_is_none(
     own.wants_token = True
     (docker_folder / "config.json").write_bytes(content)
     assert pulled(f"{own.host}/{REPO}:1", cache).program.exists()
+
+
+def test_a_token_is_fetched_anew_when_a_download_has_taken_long(
+    own: OwnRegistry, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (PROGRAM, "voice-runtime"), (tar_of(member("lib/data", b"data")), "lib.tar")
+    Pusher(own.host).push("1", first, second)
+    own.wants_token = True
+    monkeypatch.setattr("memoair_voice_sync.runtimes.registry._FRESH_S", 60.0)
+
+    def slowly(handler: Handler) -> None:
+        own.token = "another-token"  # and the first one is good for nothing
+        monkeypatch.setattr("memoair_voice_sync.runtimes.registry._FRESH_S", 0.0)
+        handler.reply(PROGRAM)
+
+    own.answers[f"/v2/{REPO}/blobs/{digest_of(PROGRAM)}"] = slowly
+    assert pulled(f"{own.host}/{REPO}:1", cache).program.read_bytes() == PROGRAM
 
 
 def test_a_token_that_does_not_help_is_asked_for_once(own: OwnRegistry, cache: Path) -> None:
