@@ -212,6 +212,8 @@ def test_a_raw_memory_waits_as_long_as_it_may(
         assert (error.code, "is being pulled (0.0 MB)" in error.message) == ("runtime.timeout", True)
         assert time.monotonic() - began_at < 1.3
     assert registry.gets(BLOB) == 1
+    memory.close()
+    assert not [each for each in threading.enumerate() if each.name.startswith("memoair")]
 
 
 @pytest.mark.parametrize("hanging", [hangs, stalls(CONTENT, 100)])
