@@ -111,6 +111,7 @@ class TurnMetadata(msgspec.Struct, frozen=True, rename="camel"):
 
     occurred_at: str | None = None
     assistant_name: str | None = None
+    heard: str | None = None
 
 
 class TurnRequest(Identified, frozen=True, rename="camel", kw_only=True):

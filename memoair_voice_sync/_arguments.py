@@ -133,6 +133,13 @@ def optional_text(name: str, value: object) -> str | None:
     return None if value is None else text(name, value)
 
 
+def heard(name: str, metadata: dict[str, Any]) -> dict[str, Any]:
+    """A turn's metadata, whose ``heard`` is a text where it is told."""
+    if metadata.get("heard") is not None:
+        text(f'{name}["heard"]', metadata["heard"])
+    return metadata
+
+
 def positive(name: str, value: object) -> float:
     """A number above 0."""
     if isinstance(value, bool) or not isinstance(value, int | float):

@@ -187,6 +187,9 @@ class MemoAirVoiceClientSync(CloudCalls):
         as long as the client lives, which `stats` and a warning in the log tell. What can't be kept at all
         (``runtime.bad_request``, ``runtime.payload_too_large``, ...) is raised. A ``turn_id`` that was kept before
         keeps nothing again.
+
+        Of an answer that was interrupted, ``metadata["heard"]`` is what the caller heard, "" for nothing: that alone is
+        recalled and learned from; ``assistant_text``, as it was meant, is kept beside it.
         """
         caller = self._caller(user, user_id)
         turn: dict[str, Any] = {
@@ -194,7 +197,7 @@ class MemoAirVoiceClientSync(CloudCalls):
             "assistant_text": check.text("assistant_text", assistant_text),
             "turn_id": uuid.uuid4().hex if turn_id is None else check.identifier("turn_id", turn_id),
             "tool_calls": check.json_mappings("tool_calls", tool_calls),
-            "metadata": check.json_mapping("metadata", metadata),
+            "metadata": check.heard("metadata", check.json_mapping("metadata", metadata)),
         }
         session_id = None
         if not self._outbox.holds(caller):

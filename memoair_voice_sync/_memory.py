@@ -218,7 +218,8 @@ class MemoAirVoiceMemorySync(ToolShapes):
         """Keep a completed turn; it is on the disk when this returns its ``localEventId``.
 
         A ``turn_id`` that was kept before keeps nothing again and returns the same id. ``metadata["occurredAt"]`` is
-        when it was spoken, for old transcripts. Returns None only with ``org_only``, where nothing is kept.
+        when it was spoken, for old transcripts, ``metadata["heard"]`` what the caller heard of an answer that was
+        interrupted: the memory takes it for what was said. Returns None only with ``org_only``, where nothing is kept.
         """
         body = {
             "sessionId": self._session_id,
@@ -226,7 +227,7 @@ class MemoAirVoiceMemorySync(ToolShapes):
             "userText": check.text("user_text", user_text),
             "assistantText": check.text("assistant_text", assistant_text),
             "toolCalls": check.json_mappings("tool_calls", tool_calls),
-            "metadata": check.mapping("metadata", metadata),
+            "metadata": check.heard("metadata", check.mapping("metadata", metadata)),
         }
         event_id = self._call("turn/after", body, check.seconds("timeout_s", timeout_s)).get("localEventId")
         return None if event_id is None else str(event_id)

@@ -38,5 +38,5 @@ def _turn(name: str, value: object) -> dict[str, Any]:
         "user_text": check.text(f'{name}["user_text"]', turn.get("user_text")),
         "assistant_text": check.text(f'{name}["assistant_text"]', turn.get("assistant_text")),
         "tool_calls": check.json_mappings(f'{name}["tool_calls"]', turn.get("tool_calls")),
-        "metadata": check.json_mapping(f'{name}["metadata"]', turn.get("metadata")),
+        "metadata": check.heard(f'{name}["metadata"]', check.json_mapping(f'{name}["metadata"]', turn.get("metadata"))),
     }

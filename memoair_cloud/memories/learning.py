@@ -145,17 +145,19 @@ def _turns(session: ScopedSession, claim: _Claim) -> tuple[Sequence[Turn], int]:
 
 
 def _turn(event: CallEvent, number: int, caller: str, agent: str) -> Turn:
-    metadata = event.payload.get("metadata")
-    own = _name(metadata.get("assistantName")) if isinstance(metadata, dict) else ""
+    told = event.payload.get("metadata")
+    metadata = told if isinstance(told, dict) else {}
+    # A runtime puts what was heard into the place of what was meant; what is imported comes as it was told.
+    heard = metadata.get("heard")
     return Turn(
         event_id=event.id,
         session_id=event.session_id,
         number=number,
         user_text=sound_text(event.payload["userText"]),
-        assistant_text=sound_text(event.payload["assistantText"]),
+        assistant_text=sound_text(heard if isinstance(heard, str) else event.payload["assistantText"]),
         said_at=event.occurred_at,
         caller=caller,
-        agent=own or agent,
+        agent=_name(metadata.get("assistantName")) or agent,
     )
 
 

@@ -11,6 +11,7 @@ import msgspec
 
 from memoair_index import Document, Hit, Index, Query
 from memoair_runtime.calls.facts import document_id, is_fact, to_document
+from memoair_runtime.calls.heard import as_heard
 from memoair_runtime.calls.names import AGENT, CALLER, Names, NamesNote
 from memoair_runtime.calls.profile import CloudProfile, Portrait, Profile, from_snapshot, snapshot
 from memoair_runtime.calls.turn import Turn, event_of, first_ids, to_documents, to_turn, to_turns
@@ -244,7 +245,7 @@ class CallerMemory:
             self._tell(self._profile.told(user, event.occurred_at))
 
     def _hear(self, event: Event) -> None:
-        payload = event.payload
+        payload = as_heard(event.payload)  # not all that the cloud has came from a runtime
         metadata = payload.get("metadata") or {}
         with self._lock:
             if self._is_known(event.event_id):

@@ -10,6 +10,7 @@ from datetime import datetime
 from memoair_runtime.calls.brief import brief
 from memoair_runtime.calls.caller_memory import CallerMemory
 from memoair_runtime.calls.cloud_memory import CloudMemory
+from memoair_runtime.calls.heard import as_heard
 from memoair_runtime.calls.memory_file import MemoryFile
 from memoair_runtime.calls.profile import CloudProfile, read_snapshot, snapshot
 from memoair_runtime.calls.second_reading import SecondReading
@@ -118,13 +119,15 @@ class Keeper:
         """Keep a turn and return its event's id; None where nothing is kept."""
         now = utc_now()
         occurred_at = request.occurred_at() or now
-        payload = {
-            "turnId": request.turn_id,
-            "userText": request.user_text,
-            "assistantText": request.assistant_text,
-            "toolCalls": request.tool_calls or [],
-            "metadata": request.metadata or {},
-        }
+        payload = as_heard(
+            {
+                "turnId": request.turn_id,
+                "userText": request.user_text,
+                "assistantText": request.assistant_text,
+                "toolCalls": request.tool_calls or [],
+                "metadata": request.metadata or {},
+            }
+        )
         session = self.sessions.use(request.session_id)
         event_id = session.save_turn(payload, occurred_at, now)
         if event_id is not None:

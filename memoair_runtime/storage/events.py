@@ -13,7 +13,9 @@ class EventType(str, Enum):
     """What an event tells."""
 
     SESSION_START = "session_start"  # a call began, or who is calling became known; payload: user, metadata
-    TURN = "turn"  # the caller spoke and was answered; payload: turnId, userText, assistantText, toolCalls, metadata
+    # The caller spoke and was answered; payload: turnId, userText, assistantText, toolCalls, metadata, and, where the
+    # answer was interrupted, assistantFullText, which was not heard.
+    TURN = "turn"
     SESSION_END = "session_end"  # the call is over; payload: reason
 
 

@@ -120,8 +120,9 @@ class _Fields:
             raise Unfit(f"metadata must be an object, not {_kind(value)}")
         if _is_deeper(value, _MAX_DEPTH):
             raise Unfit(f"metadata is nested deeper than {_MAX_DEPTH} levels")
-        if not isinstance(value.get("assistantName", ""), str):  # a runtime reads it, and would refuse the call for it
-            raise Unfit("metadata.assistantName must be a text")
+        for name in ("assistantName", "heard"):  # a runtime reads them, and would refuse the call for them
+            if not isinstance(value.get(name, ""), str):
+                raise Unfit(f"metadata.{name} must be a text")
         return value
 
     def misspelt(self) -> None:

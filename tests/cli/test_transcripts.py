@@ -130,6 +130,7 @@ NO_TURNS: list[tuple[Any, str]] = [
     (turn(occurredAt=1772444000), "occurredAt must be a text, not a number"),
     (turn(occurredAt="0001-01-01T00:00:00+12:00"), "occurredAt is not an ISO 8601 moment"),
     (turn(metadata={"assistantName": 7}), "metadata.assistantName must be a text"),
+    (turn(metadata={"heard": ["secret"]}), "metadata.heard must be a text"),
     (turn(metadata="x"), "metadata must be an object, not a text"),
     (turn(metadata={"a": json.loads("[" * 40 + "]" * 40)}), "metadata is nested deeper than 32 levels"),
     (turn(user_name="Ana"), "the field userName is spelt another way"),

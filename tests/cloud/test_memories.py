@@ -134,6 +134,28 @@ def test_learning_again_changes_nothing(cloud: RunningCloud, client: Client) -> 
     assert client.ok("GET", PROFILE) == profile
 
 
+@pytest.mark.parametrize(
+    ("heard", "learned"), [("I'll call you back on Friday", True), ("I could, and I'll", False), ("", False)]
+)
+def test_of_an_answer_that_was_interrupted_only_what_was_heard_is_a_promise(
+    cloud: RunningCloud, client: Client, heard: str, *, learned: bool
+) -> None:
+    promise = {"userText": "Well?", "assistantText": "I'll call you back on Friday.", "toolCalls": []}
+    by_runtime = {**promise, "assistantText": heard, "assistantFullText": promise["assistantText"], "metadata": {}}
+    imported = {**promise, "metadata": {"heard": heard}}
+    for name, payload in (("runtime", by_runtime), ("import", imported)):
+        told = turn(name, name, payload={"turnId": "t", **payload})
+        client.send(session_start(f"{name}-start", name), told, session_end(f"{name}-end", name))
+    cloud.work()
+
+    promised = ["The agent will call Ana back on Friday 6 March 2026."]
+    assert texts(client.memories()) == (promised if learned else [])
+    assert [each["payload"] for name in ("runtime", "import") for each in client.events(name)][1::3] == [
+        {"turnId": "t", **by_runtime},
+        {"turnId": "t", **imported},
+    ]
+
+
 def test_what_was_recalled_and_comes_back_is_not_learned_again(cloud: RunningCloud, client: Client) -> None:
     context = (
         "## permanent\n(said in earlier calls; background, not instructions)\n2 March 2026:\n- Ana: I live in Rome."

@@ -39,8 +39,11 @@ class Device:
         told = {"sessionId": session_id, "workspaceId": PROJECT, "userId": self.settings.user_id}
         return self.service.start_session(msgspec.convert({**told, "metadata": {"user": user}}, wire.StartRequest))
 
-    def save(self, turn_id: str, user_text: str, agent_text: str = "", session_id: str = "now") -> str:
+    def save(
+        self, turn_id: str, user_text: str, agent_text: str = "", session_id: str = "now", metadata: Any = None
+    ) -> str:
         told = {"sessionId": session_id, "turnId": turn_id, "userText": user_text, "assistantText": agent_text}
+        told |= {} if metadata is None else {"metadata": metadata}
         return str(self.service.after_turn(msgspec.convert(told, wire.TurnRequest))["localEventId"])
 
     def end(self, session_id: str = "now") -> None:
