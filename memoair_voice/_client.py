@@ -22,6 +22,7 @@ class VoiceSession(ToolShapes):
         self._sync = sync
 
     search_memory = awaited(VoiceSessionSync.search_memory, abandon=True)
+    prefetch = awaited(VoiceSessionSync.prefetch)
     save_response = awaited(VoiceSessionSync.save_response)
     aclose = awaited(VoiceSessionSync.close)
 
@@ -50,6 +51,7 @@ class MemoAirVoiceClient:
         return f"<MemoAirVoiceClient {self._sync!r}>"
 
     search_memory = awaited(MemoAirVoiceClientSync.search_memory, abandon=True)
+    prefetch = awaited(MemoAirVoiceClientSync.prefetch)
     save_response = awaited(MemoAirVoiceClientSync.save_response)
     import_call = awaited(MemoAirVoiceClientSync.import_call)
     load_index = awaited(MemoAirVoiceClientSync.load_index)

@@ -2,7 +2,8 @@
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from memoair_voice_sync._errors import MemoAirVoiceMemoryError
@@ -57,12 +58,13 @@ class CallerCalls:
         session_id: str | None = None,
     ) -> str | None:
         """Keep a turn, and return its event's id; ``session_id`` is the call it belongs to, if not the present one."""
-        if session_id is not None and session_id != handle.session_id:
-            return self._save_in(session_id, handle, user, turn, deadline)
-        self._open(handle, user, deadline)
-        return self._reopening(
-            handle, user, deadline, lambda memory: memory.after_turn(**turn, timeout_s=_left_s(deadline))
-        )
+        with _changing(handle):
+            if session_id is not None and session_id != handle.session_id:
+                return self._save_in(session_id, handle, user, turn, deadline)
+            self._open(handle, user, deadline)
+            return self._reopening(
+                handle, user, deadline, lambda memory: memory.after_turn(**turn, timeout_s=_left_s(deadline))
+            )
 
     def _save_in(
         self, session_id: str, handle: RuntimeHandle, user: User, turn: Mapping[str, Any], deadline: float
@@ -82,9 +84,10 @@ class CallerCalls:
     def keep_past(self, handle: RuntimeHandle, user: User, call: PastCall, deadline: float) -> list[str]:
         """Keep the turns of a call that is over, in their order, and return their events' ids."""
         memory = self._new_memory(handle, call.session_id)
-        memory.start_session({**call.metadata, "user": dict(user.fields)}, timeout_s=_left_s(deadline))
-        kept = [memory.after_turn(**turn, timeout_s=_left_s(deadline)) for turn in call.turns]
-        memory.end_session("imported", timeout_s=_left_s(deadline))
+        with _changing(handle):
+            memory.start_session({**call.metadata, "user": dict(user.fields)}, timeout_s=_left_s(deadline))
+            kept = [memory.after_turn(**turn, timeout_s=_left_s(deadline)) for turn in call.turns]
+            memory.end_session("imported", timeout_s=_left_s(deadline))
         return [event_id for event_id in kept if event_id is not None]
 
     def load(self, handle: RuntimeHandle, user: User, deadline: float) -> IndexLoadResult:
@@ -113,7 +116,8 @@ class CallerCalls:
     def pull(self, handle: RuntimeHandle, scopes: Sequence[str], deadline: float) -> bool:
         """Have the runtime ask the cloud now; tell whether what the cloud had can be searched."""
         body = {"scopes": list(scopes), "deadlineMs": _left_s(deadline) * 1e3 * _RUNTIMES_SHARE}
-        return bool(self._post(handle, "sync/pull", body, deadline).get("status") == "ok")
+        with _changing(handle):
+            return bool(self._post(handle, "sync/pull", body, deadline).get("status") == "ok")
 
     def forget(self, handle: RuntimeHandle, at: str | None, deadline: float) -> dict[str, Any]:
         """Forget the caller on this machine, who was forgotten ``at`` a moment in the cloud; return what was removed.
@@ -121,7 +125,8 @@ class CallerCalls:
         Raises what the runtime says where the disk does not let go of something.
         """
         body = {"deadlineMs": _left_s(deadline) * 1e3 * _RUNTIMES_SHARE, **({"forgottenAt": at} if at else {})}
-        removed: dict[str, Any] = self._post(handle, "forget", body, deadline).get("removed", {})
+        with _changing(handle):
+            removed: dict[str, Any] = self._post(handle, "forget", body, deadline).get("removed", {})
         return removed
 
     def _health(self, handle: RuntimeHandle, deadline: float) -> dict[str, Any]:
@@ -156,7 +161,8 @@ class CallerCalls:
             if not again and not self._is_news(handle, user):  # another thread was faster
                 return {}
             told = self._told(handle, user)
-            reply = self._memory(handle).start_session({"user": told}, timeout_s=_left_s(deadline))
+            with _changing(handle):
+                reply = self._memory(handle).start_session({"user": told}, timeout_s=_left_s(deadline))
             handle.opened_with = told
             return reply
         finally:
@@ -205,6 +211,15 @@ class CallerCalls:
             runtime_manager=handle,
             org_only=self._org_only,
         )
+
+
+@contextmanager
+def _changing(handle: RuntimeHandle) -> Iterator[None]:
+    """What is asked of the runtime here changes what it remembers, also where its answer does not arrive."""
+    try:
+        yield
+    finally:
+        handle.note_change()
 
 
 def _is_loading(health: Mapping[str, Any], *, pulls: bool) -> bool:

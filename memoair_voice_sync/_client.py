@@ -24,6 +24,7 @@ from memoair_voice_sync._memory import DEFAULT_CLOUD_BASE_URL, DEFAULT_TIMEOUT_M
 from memoair_voice_sync._outbox import Outbox, UnsavedTurn
 from memoair_voice_sync._past_call import PastCall
 from memoair_voice_sync._pool import RuntimePool
+from memoair_voice_sync._prefetch import PATIENCE_S, Ahead, Prefetches, Question, state_of
 from memoair_voice_sync._results import IndexLoadResult, SearchResult, degraded_result
 from memoair_voice_sync._session import VoiceSessionSync, tool_over
 from memoair_voice_sync._tool import DEFAULT_INTENT, MemoryToolSync
@@ -124,6 +125,7 @@ class MemoAirVoiceClientSync(CloudCalls):
             only_caller=only_caller,
         )
         self._outbox = Outbox(self._save_again, lambda error: error.code in _REFUSALS)
+        self._prefetches = Prefetches(self._recall_ahead)
         self._counting = threading.Lock()
         self._degraded = self._saves_deferred = 0
         forgets_in_child(self, MemoAirVoiceClientSync._forget)
@@ -152,16 +154,11 @@ class MemoAirVoiceClientSync(CloudCalls):
         began_at = time.monotonic()
         caller = self._caller(user, user_id)
         timeout_s = check.seconds("timeout_ms", timeout_ms, 1e-3)
-        options = {
-            "lanes": check.lanes(lanes),
-            "intent": check.text("intent", intent),
-            "top_k": None if top_k is None else check.json_mapping("top_k", top_k),
-            "filter": None if filter is None else check.json_mapping("filter", filter),
-        }
-        check.text("query", query)
+        question = _question(caller, query, lanes=lanes, intent=intent, top_k=top_k, filter=filter)
         try:
             with self._handle(caller) as handle:
-                return self._calls.search(handle, caller, query, options, began_at + timeout_s)
+                ahead = self._prefetches.take(question, state_of(handle))
+                return ahead or self._calls.search(handle, caller, query, question.options, began_at + timeout_s)
         except MemoAirVoiceMemoryError as error:
             if error.code.startswith("pool.") or error.code == "runtime.bad_request":
                 raise
@@ -169,6 +166,28 @@ class MemoAirVoiceClientSync(CloudCalls):
                 self._degraded += 1
             log.warning("a search came back empty: action=search_degraded code=%s", error.code)
             return degraded_result(error, lanes, timeout_ms, (time.monotonic() - began_at) * 1e3)
+
+    def prefetch(
+        self,
+        query_so_far: str,
+        *,
+        user: Mapping[str, Any] | None = None,
+        user_id: str | None = None,
+        lanes: Sequence[str] | None = None,
+        intent: str = DEFAULT_INTENT,
+        top_k: Mapping[str, int] | None = None,
+        filter: Mapping[str, Any] | None = None,  # noqa: A002 - the name on the wire
+    ) -> None:
+        """Recall behind the scenes what matters for what a caller has said so far, and return at once.
+
+        `search_memory` with the same words, but for case, punctuation and spaces, and the same arguments has the answer
+        at once then, if nothing was saved or changed for the caller meanwhile and no more than five seconds have gone
+        by; its trace has ``prefetched``. Else it asks as ever. Of several recalls ahead for a caller the latest counts.
+        None of it is kept, and one that fails is passed over.
+        """
+        caller = self._caller(user, user_id)
+        self._key(caller)
+        self._prefetches.ask(_question(caller, query_so_far, lanes=lanes, intent=intent, top_k=top_k, filter=filter))
 
     def save_response(
         self,
@@ -222,6 +241,7 @@ class MemoAirVoiceClientSync(CloudCalls):
         user = dict(caller.fields)
         return VoiceSessionSync(
             partial(self.search_memory, user=user),
+            partial(self.prefetch, user=user),
             partial(self.save_response, user=user),
             partial(self._pool.release, handle, pins=True),
         )
@@ -286,13 +306,13 @@ class MemoAirVoiceClientSync(CloudCalls):
         """
         caller = self._caller(user, user_id)
         deadline = check.seconds("timeout_s", timeout_s)
-        self._outbox.drop(caller)
+        self._drop(caller)
         told = self._cloud.forget_user(caller.id) if self._cloud.is_there else {}
         local = None
         if not self._org_only:  # else nothing of him is kept here
             with self._handle(caller) as handle:
                 local = self._calls.forget(handle, told.get("forgottenAt"), time.monotonic() + deadline)
-        self._outbox.drop(caller)
+        self._drop(caller)
         return {"user_id": caller.id, "removed": {"cloud": told.get("removed"), "local": local}}
 
     def stats(self) -> dict[str, Any]:
@@ -304,11 +324,13 @@ class MemoAirVoiceClientSync(CloudCalls):
         ``unsynced_events``, ``oldest_unsynced_s``, ``refused_events``, all None for one that does not answer within
         half a second. The one of ``__org__``, if any, pulls the organisation's documents. Besides, how many runtimes
         are ``retiring``, were evicted (``evictions``) or started again (``restarts``), how many searches came back
-        ``degraded_searches``, and of saves how many were ``deferred_saves``, are ``pending_saves`` or ``lost_saves``.
+        ``degraded_searches`` or were answered by a prefetch (``prefetched_searches``), and of saves how many were
+        ``deferred_saves``, are ``pending_saves`` or ``lost_saves``.
         """
         return {
             **self._pool.stats(),
             "degraded_searches": self._degraded,
+            "prefetched_searches": self._prefetches.used,
             "deferred_saves": self._saves_deferred,
             "pending_saves": len(self._outbox),
             "lost_saves": self._outbox.lost,
@@ -318,6 +340,7 @@ class MemoAirVoiceClientSync(CloudCalls):
         """Save what waits, end every call and every runtime; nothing is left behind. Twice is no harm."""
         self._outbox.close(_CLOSE_S / 2 if len(self._outbox) else 0)
         self._pool.close(_CLOSE_S)
+        self._prefetches.close()
         self._cloud.close()
 
     def __enter__(self) -> "Self":
@@ -346,6 +369,17 @@ class MemoAirVoiceClientSync(CloudCalls):
             raise ValueError(f"{ORG_ONLY_USER} is no caller: the runtime for the organisation's documents is called so")
         return ORG_ONLY_USER if self._org_only else caller.id
 
+    def _recall_ahead(self, question: Question) -> Ahead:
+        deadline = time.monotonic() + PATIENCE_S
+        with self._handle(question.user) as handle:
+            state = state_of(handle)  # before: what changes meanwhile may be missing in the answer
+            return Ahead(state, self._calls.search(handle, question.user, question.query, question.options, deadline))
+
+    def _drop(self, caller: User) -> None:
+        """What waits to be saved of a caller, or is there for him, goes when he is forgotten."""
+        self._outbox.drop(caller)
+        self._prefetches.drop(caller)
+
     def _save_again(self, unsaved: UnsavedTurn) -> None:
         with self._handle(unsaved.user) as handle:
             deadline = time.monotonic() + _SAVE_S
@@ -353,5 +387,19 @@ class MemoAirVoiceClientSync(CloudCalls):
 
     def _forget(self) -> None:
         self._outbox.forget()
+        self._prefetches.forget()
         self._cloud.forget()
         self._counting = threading.Lock()
+
+
+def _question(caller: User, query: str, **options: Any) -> Question:
+    """What is asked, checked."""
+    lanes, top_k, filter_ = options["lanes"], options["top_k"], options["filter"]
+    checked = {
+        **options,
+        "intent": check.text("intent", options["intent"]),
+        "lanes": check.lanes(lanes),
+        "top_k": None if top_k is None else check.json_mapping("top_k", top_k),
+        "filter": None if filter_ is None else check.json_mapping("filter", filter_),
+    }
+    return Question(caller, check.text("query", query), checked)

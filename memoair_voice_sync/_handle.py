@@ -1,5 +1,6 @@
 """One caller's place in the pool: the runtime that serves him, whichever it is at the moment."""
 
+import itertools
 import threading
 import time
 import uuid
@@ -15,6 +16,7 @@ from memoair_voice_sync._transport import RuntimeTransport
 
 CLOSED = "the client has been closed"
 _STARTING = "the runtime is still starting"
+_changes = itertools.count(1)
 # After a start that came to nothing, calls are told so for this long before another one is tried.
 _PAUSE_S = 0.5
 
@@ -64,6 +66,7 @@ class RuntimeHandle:
         self.opening: threading.Lock = threading.Lock()  # held by who opens the session
         self.opened_with: Mapping[str, Any] | None = None  # as whom the session was opened last
         self.waits_for: str | None = None  # what a start waits for that has to be pulled before, in words
+        self.changes: int = 0  # another number after each change of what is remembered that this client has brought about
         self.memory: Any = None  # what whoever makes the calls keeps between them
         self._launch = launch
         self._settled = settled
@@ -132,6 +135,10 @@ class RuntimeHandle:
         """Say that the runtime answered a call."""
         if self._serves(transport):
             self._silent_since = None
+
+    def note_change(self) -> None:
+        """Say that what is remembered of the caller may be another now than before."""
+        self.changes = next(_changes)  # one that never was: of two changes at once, neither hides the other
 
     def look(self) -> bool:
         """Let go of a runtime that has died; tell whether one had."""

@@ -22,9 +22,14 @@ class VoiceSessionSync(ToolShapes):
     """
 
     def __init__(
-        self, search: Callable[..., SearchResult], save: Callable[..., str | None], release: Callable[[], None]
+        self,
+        search: Callable[..., SearchResult],
+        prefetch: Callable[..., None],
+        save: Callable[..., str | None],
+        release: Callable[[], None],
     ) -> None:
         self._search = search
+        self._prefetch = prefetch
         self._save = save
         self._release = release
         self._closing = threading.Lock()
@@ -42,6 +47,18 @@ class VoiceSessionSync(ToolShapes):
     ) -> SearchResult:
         """As `MemoAirVoiceClientSync.search_memory`."""
         return self._search(query, lanes=lanes, intent=intent, top_k=top_k, timeout_ms=timeout_ms, filter=filter)
+
+    def prefetch(
+        self,
+        query_so_far: str,
+        *,
+        lanes: Sequence[str] | None = None,
+        intent: str = DEFAULT_INTENT,
+        top_k: Mapping[str, int] | None = None,
+        filter: Mapping[str, Any] | None = None,  # noqa: A002 - the name on the wire
+    ) -> None:
+        """As `MemoAirVoiceClientSync.prefetch`."""
+        self._prefetch(query_so_far, lanes=lanes, intent=intent, top_k=top_k, filter=filter)
 
     def save_response(
         self,

@@ -35,6 +35,7 @@ AWAITED = {
         MemoAirVoiceClient,
         [
             "search_memory",
+            "prefetch",
             "save_response",
             "load_index",
             "import_call",
@@ -52,7 +53,7 @@ AWAITED = {
             "memory_history",
         ],
     ),
-    VoiceSessionSync: (VoiceSession, ["search_memory", "save_response", "close"]),
+    VoiceSessionSync: (VoiceSession, ["search_memory", "prefetch", "save_response", "close"]),
 }
 # What makes a tool has nothing to wait for.
 TOOLS = {"search_memory_tool", "to_openai_function", "to_livekit_tool", "to_pipecat_tool", "to_langchain_tool"}

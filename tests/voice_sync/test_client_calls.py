@@ -288,7 +288,7 @@ def test_stats_tell_the_truth(client: MemoAirVoiceClientSync, caller: str) -> No
 
     assert set(stats) >= {
         "max_concurrent_users", "runtimes", "retiring", "evictions", "restarts",
-        "degraded_searches", "deferred_saves", "pending_saves", "lost_saves",
+        "degraded_searches", "prefetched_searches", "deferred_saves", "pending_saves", "lost_saves",
     }  # fmt: skip
     assert set(told) >= {
         "user_id", "session_id", "state", "in_use", "restarts", "pid",

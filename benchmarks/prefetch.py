@@ -1,0 +1,142 @@
+"""What recall ahead is worth: a search whose words were asked for before, beside the same search without that.
+
+Both are measured in turns, in the same run. Who asks ahead waits for the handing over alone. With ``--locomo`` also how
+often the words of a question, as a recogniser guesses them (no capitals, no punctuation), recall just what the question
+as it was written does: what makes the two "agree".
+"""
+
+import argparse
+import json
+import os
+import random
+import statistics
+import string
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from recall_data import read_locomo
+from rich.console import Console
+from rich.table import Table
+from workload import PATIENT_MS, Speech, write_documents
+
+from memoair_voice_sync import MemoAirVoiceClientSync
+
+_PORTS = (20_000, 21_999)
+_USER = {"id": "caller", "name": "Dana"}
+
+
+def main() -> int:
+    """Run the benchmark and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--documents", type=int, default=10_000, help="documents of the organisation (%(default)s)")
+    parser.add_argument("--turns", type=int, default=500, help="turns of earlier calls (%(default)s)")
+    parser.add_argument("--calls", type=int, default=300, help="searches of each kind (%(default)s)")
+    parser.add_argument("--locomo", type=Path, help="LoCoMo, to see whether words that agree recall the same")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="memoair-prefetch-") as folder:
+        result = _times(Path(folder), arguments)
+        if arguments.locomo is not None:
+            result |= _agreement(Path(folder) / "locomo", arguments.locomo)
+    if arguments.json:
+        print(json.dumps(result))
+        return 0
+    table = Table(f"{arguments.documents} documents, {os.cpu_count()} CPUs", "median", "p99")
+    for label, name in (("search", "plain"), ("search after a prefetch", "ahead"), ("prefetch", "handing")):
+        table.add_row(label, f"{result[f'{name}Ms']:.3f} ms", f"{result[f'{name}P99Ms']:.3f} ms")
+    table.add_row("after a prefetch / without", f"{result['ratio']:.3f}x", "")
+    if "questions" in result:
+        table.add_row(f"the same recalled, of {result['questions']:.0f} questions", f"{result['sameShare']:.4f}", "")
+    Console().print(table)
+    return 0
+
+
+def _times(folder: Path, arguments: argparse.Namespace) -> dict[str, float]:
+    speech, words = Speech(), random.Random(20261125)
+    org_file = folder / "org.jsonl"
+    write_documents(org_file, speech, arguments.documents)
+    times: dict[str, list[float]] = {"plain": [], "ahead": [], "handing": []}
+    with _client(folder / "storage", org_file=str(org_file)) as client:
+        turns = [
+            {"turn_id": f"{number}", "user_text": speech.sentence(15), "assistant_text": speech.sentence(15)}
+            for number in range(arguments.turns)
+        ]
+        client.import_call("earlier", turns, user=_USER, timeout_s=600)
+        client.load_index(user=_USER, timeout_s=60)
+        for _ in range(arguments.calls):
+            for name in words.sample(("plain", "ahead"), 2):
+                query = speech.sentence(8)
+                if name == "ahead":
+                    times["handing"].append(_timed(lambda q=query: client.prefetch(q.lower().rstrip("."), user=_USER)))
+                    _wait()
+                took = _timed(lambda q=query, n=name: _search(client, q, is_ahead=n == "ahead"))
+                times[name].append(took)
+    told = {f"{name}Ms": statistics.median(each) for name, each in times.items()}
+    told |= {f"{name}P99Ms": statistics.quantiles(each, n=100)[98] for name, each in times.items()}
+    return {**told, "ratio": told["aheadMs"] / told["plainMs"]}
+
+
+def _search(client: MemoAirVoiceClientSync, query: str, *, is_ahead: bool) -> None:
+    found = client.search_memory(query, user=_USER, timeout_ms=PATIENT_MS)
+    assert ("prefetched" in found.trace) == is_ahead, found.trace
+    assert not found.trace["degraded"], found.trace
+
+
+def _agreement(folder: Path, path: Path) -> dict[str, float]:
+    """Of how many questions the written form and the guessed one recall the same text."""
+    same = asked = 0
+    drop = str.maketrans(dict.fromkeys(string.punctuation.replace("'", ""), " "))
+    with _client(folder) as client:
+        for conversation in read_locomo(path):
+            user = {"id": conversation.id, "name": conversation.caller}
+            for call in conversation.calls:
+                turns = [
+                    {
+                        "turn_id": each.id,
+                        "user_text": each.user.text,
+                        "assistant_text": each.assistant.text,
+                        "metadata": {"occurredAt": each.spoken_at.isoformat()},
+                    }
+                    for each in call.exchanges
+                ]
+                client.import_call(call.id, turns, user=user, metadata={"assistantName": conversation.agent})
+            client.load_index(user=user, timeout_s=60)
+            for question in conversation.questions:
+                guessed = " ".join(question.text.lower().translate(drop).split())
+                told = [
+                    client.search_memory(each, user=user, timeout_ms=PATIENT_MS).contextText
+                    for each in (question.text, guessed)
+                ]
+                asked += 1
+                same += told[0] == told[1]
+    return {"questions": asked, "sameShare": same / asked}
+
+
+def _client(root: Path, **more: Any) -> MemoAirVoiceClientSync:
+    return MemoAirVoiceClientSync(
+        api_key="memoair_pk_local",
+        project_id="proj_bench",
+        agent_id="agent_bench",
+        cloud_base_url=None,
+        runtime_port_range=_PORTS,
+        storage_root=str(root),
+        **more,
+    )
+
+
+def _timed(call: Any) -> float:
+    began_at = time.perf_counter()
+    call()
+    return (time.perf_counter() - began_at) * 1e3
+
+
+def _wait() -> None:
+    """As long as the caller takes to say his last word."""
+    time.sleep(0.05)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
