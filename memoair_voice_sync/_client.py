@@ -3,12 +3,14 @@
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
+
+import attrs
 
 import memoair_voice_sync._arguments as check
 from memoair_voice_sync._caller import CallerCalls
@@ -25,6 +27,7 @@ from memoair_voice_sync._outbox import Outbox, UnsavedTurn
 from memoair_voice_sync._past_call import PastCall
 from memoair_voice_sync._pool import RuntimePool
 from memoair_voice_sync._prefetch import PATIENCE_S, Ahead, Prefetches, Question, state_of
+from memoair_voice_sync._redaction import Redaction
 from memoair_voice_sync._results import IndexLoadResult, SearchResult, degraded_result
 from memoair_voice_sync._session import VoiceSessionSync, tool_over
 from memoair_voice_sync._tool import DEFAULT_INTENT, MemoryToolSync
@@ -58,7 +61,8 @@ class MemoAirVoiceClientSync(CloudCalls):
     holds the organisation's documents as JSON lines where no cloud has them; ``org_only`` searches documents alone and
     keeps nothing. ``runtime_binary`` names another runtime than the installed one, ``runtime_repo`` and
     ``runtime_version`` one that is pulled into ``runtime_cache_dir`` behind the calls (``docs/runtimes.md``). A runtime
-    that takes more than ``runtime_memory_limit_mb`` is replaced.
+    that takes more than ``runtime_memory_limit_mb`` is replaced. ``redact`` is given each text of a turn before anything
+    of it is kept or sent, and returns what may be.
 
     With ``user`` the client serves that caller only, whom no call needs to name then; ``user_id`` is his id alone, and
     deprecated.
@@ -88,10 +92,12 @@ class MemoAirVoiceClientSync(CloudCalls):
         org_file: str | None = None,
         user: Mapping[str, Any] | None = None,
         user_id: str | None = None,
+        redact: Callable[[str], str] | None = None,
     ) -> None:
         if user_id is not None:
             warn_deprecated('user_id= of the client is deprecated: user={"id": ...} is the only caller of a client')
         only_caller = None if user is None and user_id is None else User.of(user, user_id)
+        self._redaction = Redaction(redact)
         self._project_id = check.identifier("project_id", project_id)
         self._org_only = check.flag("org_only", org_only)
         spec = RuntimeSpec(
@@ -204,8 +210,8 @@ class MemoAirVoiceClientSync(CloudCalls):
 
         Returns None where no runtime could take it within a second: it is tried again in the background, in order, for
         as long as the client lives, which `stats` and a warning in the log tell. What can't be kept at all
-        (``runtime.bad_request``, ``runtime.payload_too_large``, ...) is raised. A ``turn_id`` that was kept before
-        keeps nothing again.
+        (``runtime.bad_request``, ``runtime.payload_too_large``, ``redaction.failed``, ...) is raised. A ``turn_id``
+        that was kept before keeps nothing again.
 
         Of an answer that was interrupted, ``metadata["heard"]`` is what the caller heard, "" for nothing: that alone is
         recalled and learned from; ``assistant_text``, as it was meant, is kept beside it.
@@ -218,7 +224,7 @@ class MemoAirVoiceClientSync(CloudCalls):
             "tool_calls": check.json_mappings("tool_calls", tool_calls),
             "metadata": check.heard("metadata", check.json_mapping("metadata", metadata)),
         }
-        session_id = None
+        turn, session_id = self._redaction.turn(turn), None
         if not self._outbox.holds(caller):
             try:
                 with self._handle(caller) as handle:
@@ -291,6 +297,7 @@ class MemoAirVoiceClientSync(CloudCalls):
         `MemoAirVoiceMemoryError` where not all of it is on the disk within ``timeout_s``.
         """
         caller, call = self._caller(user, user_id), PastCall.of(session_id, turns, metadata)
+        call = attrs.evolve(call, turns=[self._redaction.turn(turn) for turn in call.turns])
         deadline = time.monotonic() + check.seconds("timeout_s", timeout_s)
         with self._handle(caller) as handle:
             return self._calls.keep_past(handle, caller, call, deadline)

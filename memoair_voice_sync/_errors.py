@@ -38,6 +38,7 @@ ERROR_CODES = MappingProxyType(
         "cloud.unavailable": ErrorCode("the cloud can't serve now", 503, True),
         "cloud.timeout": ErrorCode("the cloud did not answer in time", None, True),
         "cloud.unreachable": ErrorCode("there is no way to the cloud", None, True),
+        "redaction.failed": ErrorCode("redact= failed, and the turn was not kept", None, False),
         "pool.exhausted": ErrorCode("every runtime of the pool is in use", None, True),
         "pool.port_exhausted": ErrorCode("every port of the range is in use", None, True),
         "pool.closed": ErrorCode("the client has been closed", None, False),

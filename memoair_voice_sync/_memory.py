@@ -17,6 +17,7 @@ from memoair_voice_sync._errors import MemoAirVoiceMemoryError
 from memoair_voice_sync._launch import ORG_ONLY_USER, RuntimeSpec
 from memoair_voice_sync._log import log
 from memoair_voice_sync._process import RuntimeManager, RuntimeProcess
+from memoair_voice_sync._redaction import Redaction
 from memoair_voice_sync._results import SearchResult
 from memoair_voice_sync._tool import DEFAULT_INTENT, MemoryToolSync
 from memoair_voice_sync._tool_shapes import ToolShapes
@@ -60,7 +61,8 @@ class MemoAirVoiceMemorySync(ToolShapes):
     by its environment. Without, or where ``cloud_base_url`` is None, there is no cloud and nothing leaves this machine;
     ``org_file`` may then hold the organisation's documents as JSON lines (``{"id", "text", "metadata"}``). ``org_only``
     searches these alone and keeps nothing. ``satham`` selects the embedder: ``{"variant": "default"}``, or ``"medium"``
-    for a second reading by a transformer, where the runtime has one.
+    for a second reading by a transformer, where the runtime has one. ``redact`` is given each text of a turn before
+    anything of it is sent, and returns what may be kept.
 
     Every method may be called from any thread. Each raises `MemoAirVoiceMemoryError` where the memory fails, ValueError
     or TypeError where an argument can't be. Use it in a ``with`` block, or call `close`.
@@ -88,7 +90,9 @@ class MemoAirVoiceMemorySync(ToolShapes):
         runtime_manager: RuntimeManager | None = None,
         org_only: bool = False,
         org_file: str | None = None,
+        redact: Callable[[str], str] | None = None,
     ) -> None:
+        self._redaction = Redaction(redact)
         self._project_id = check.identifier("project_id", project_id)
         check.flag("org_only", org_only)
         check.flag("auto_start_runtime", auto_start_runtime)
@@ -221,13 +225,21 @@ class MemoAirVoiceMemorySync(ToolShapes):
         when it was spoken, for old transcripts, ``metadata["heard"]`` what the caller heard of an answer that was
         interrupted: the memory takes it for what was said. Returns None only with ``org_only``, where nothing is kept.
         """
+        turn = {
+            "user_text": check.text("user_text", user_text),
+            "assistant_text": check.text("assistant_text", assistant_text),
+            "turn_id": check.identifier("turn_id", turn_id),
+            "tool_calls": check.json_mappings("tool_calls", tool_calls),
+            "metadata": check.heard("metadata", check.mapping("metadata", metadata)),
+        }
+        kept = self._redaction.turn(turn)
         body = {
             "sessionId": self._session_id,
-            "turnId": check.identifier("turn_id", turn_id),
-            "userText": check.text("user_text", user_text),
-            "assistantText": check.text("assistant_text", assistant_text),
-            "toolCalls": check.json_mappings("tool_calls", tool_calls),
-            "metadata": check.heard("metadata", check.mapping("metadata", metadata)),
+            "turnId": kept["turn_id"],
+            "userText": kept["user_text"],
+            "assistantText": kept["assistant_text"],
+            "toolCalls": kept["tool_calls"],
+            "metadata": kept["metadata"],
         }
         event_id = self._call("turn/after", body, check.seconds("timeout_s", timeout_s)).get("localEventId")
         return None if event_id is None else str(event_id)

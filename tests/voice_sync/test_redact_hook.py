@@ -1,0 +1,195 @@
+"""``redact=`` sees what was said before anybody keeps it, and where it fails nothing is kept."""
+
+import logging
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.clients import NewClient, frozen, logged, pid_of, recall
+from support.waiting import eventually
+
+from memoair_voice_sync import MemoAirVoiceMemoryError, MemoAirVoiceMemorySync
+from memoair_voice_sync.redaction import redact
+
+ADA = {"id": "ada", "name": "Ada", "metadata": {"phone": "zanzibarplum"}}
+NewMemory = Callable[..., MemoAirVoiceMemorySync]
+
+
+def without_plums(text: str) -> str:
+    return text.replace("zanzibarplum", "[fruit]").replace("4711", "[number]")
+
+
+TURN: dict[str, Any] = {
+    "user_text": "I said zanzibarplum.",
+    "assistant_text": "A zanzibarplum, and another zanzibarplum.",
+    "tool_calls": [
+        {
+            "name": "zanzibarplum",
+            "arguments": {"text": "zanzibarplum", "all": ["zanzibarplum", {"deep": "zanzibarplum"}], "number": 24711},
+            "ok": True,
+            "latencyMs": 8.5,
+            "hits": 3,
+        }
+    ],
+    "metadata": {"heard": "A zanzibarplum", "note": "zanzibarplum", "occurredAt": "2026-03-02T04:47:11Z", "none": None},
+}
+KEPT = {
+    "userText": "I said [fruit].",
+    "assistantText": "A [fruit]",
+    "assistantFullText": "A [fruit], and another [fruit].",
+    "toolCalls": [
+        {
+            "name": "[fruit]",
+            "arguments": {"text": "[fruit]", "all": ["[fruit]", {"deep": "[fruit]"}], "number": "2[number]"},
+            "ok": True,
+            "latencyMs": 8.5,
+            "hits": 3,
+        }
+    ],
+    "metadata": {"note": "[fruit]", "occurredAt": "2026-03-02T04:47:11Z", "none": None},
+}
+
+
+def turns_of(storage_root: Path) -> list[dict[str, Any]]:
+    turns = [dict(each["payload"]) for each in logged(storage_root, "ada", "turn")]
+    for each in turns:
+        del each["turnId"]
+    return turns
+
+
+def holds(storage_root: Path, words: bytes) -> list[Path]:
+    return [path for path in storage_root.rglob("*") if path.is_file() and words in path.read_bytes()]
+
+
+def test_every_way_into_the_memory_leads_by_it(new_client: NewClient, storage_root: Path) -> None:
+    client = new_client(redact=without_plums)
+    user = {"id": "ada"}
+    client.load_index(user=user)
+    assert client.save_response(user=user, **TURN)
+    with client.session(user=user) as call:
+        assert call.save_response(**TURN)
+    assert client.import_call("old", [{"turn_id": "t1", **TURN}], user=user)
+    with frozen(pid_of(client, "ada")):
+        assert client.save_response(user=user, **TURN) is None
+    eventually(lambda: not client.stats()["pending_saves"])
+    found = recall(client, "ada", "did I say zanzibarplum?")
+    client.close()
+
+    assert turns_of(storage_root) == [KEPT] * 4
+    assert "I said [fruit]." in found.contextText
+    assert not holds(storage_root, b"zanzibarplum")
+
+
+def test_a_raw_memory_leads_by_it_too(new_memory: NewMemory, storage_root: Path) -> None:
+    memory = new_memory(redact=without_plums, user_id="ada")
+    memory.start_session()
+    assert memory.after_turn(turn_id="t1", **TURN)
+
+    assert turns_of(storage_root) == [KEPT]
+    assert TURN["metadata"]["note"] == "zanzibarplum", "what the application handed in is its own"
+
+
+def test_what_the_application_tells_of_the_caller_and_what_is_asked_are_left_alone(
+    new_client: NewClient, storage_root: Path
+) -> None:
+    asked: list[str] = []
+    client = new_client(redact=lambda text: asked.append(text) or without_plums(text))
+    client.load_index(user=ADA)
+    recall(client, "ada", "what is a zanzibarplum?")
+
+    assert not asked
+    [start] = logged(storage_root, "ada", "session_start")
+    assert start["payload"]["user"] == ADA
+
+
+def raises(text: str) -> str:
+    raise KeyError(text)
+
+
+def loops(text: str) -> str:
+    return loops(text)
+
+
+@pytest.mark.parametrize(
+    ("hook", "why"),
+    [
+        (raises, "raised KeyError"),
+        (lambda _: None, "returned NoneType"),
+        (lambda text: text.encode(), "returned bytes"),
+        (lambda _: 7, "returned int"),
+    ],
+)
+def test_where_it_fails_the_turn_is_not_kept_and_no_word_gets_out(
+    new_client: NewClient,
+    new_memory: NewMemory,
+    storage_root: Path,
+    caplog: pytest.LogCaptureFixture,
+    hook: Any,
+    why: str,
+) -> None:
+    client, memory = new_client(redact=hook), new_memory(redact=hook, user_id="ada")
+    client.load_index(user={"id": "ada"})
+    calls: list[Callable[[], object]] = [
+        lambda: client.save_response(user={"id": "ada"}, **TURN),
+        lambda: client.import_call("old", [{"turn_id": "t1", **TURN}], user={"id": "ada"}),
+        lambda: memory.after_turn(turn_id="t1", **TURN),
+    ]
+    with caplog.at_level(logging.DEBUG):
+        for call in calls:
+            with pytest.raises(MemoAirVoiceMemoryError) as raised:
+                call()
+            assert raised.value.code == "redaction.failed"
+            assert why in raised.value.message
+            assert raised.value.__context__ is None
+            assert "I said" not in "".join(traceback.format_exception(raised.value))
+
+    assert caplog.text.count("action=redaction_failed") == len(calls)
+    assert "plum" not in caplog.text
+    assert client.stats()["pending_saves"] == 0
+    assert turns_of(storage_root) == []
+    assert not holds(storage_root, b"zanzibarplum")
+
+
+def test_of_a_call_whose_second_turn_fails_nothing_is_imported(new_client: NewClient, storage_root: Path) -> None:
+    client = new_client(redact=lambda text: text if "bad" not in text else raises(text))
+    turns = [{"turn_id": each, "user_text": each, "assistant_text": ""} for each in ("good", "bad")]
+    with pytest.raises(MemoAirVoiceMemoryError, match=r"redaction\.failed"):
+        client.import_call("old", turns, user={"id": "ada"})
+
+    assert logged(storage_root, "ada") == []
+
+
+def test_what_is_nested_too_deep_for_it_is_refused(new_memory: NewMemory) -> None:
+    deep: dict[str, Any] = {}
+    deep["deep"] = deep
+    with pytest.raises(ValueError, match="too deep"):
+        new_memory(redact=without_plums).after_turn("hi", "", "t1", metadata=deep)
+    with pytest.raises(ValueError, match="too deep"):
+        new_memory(redact=loops).after_turn("hi", "", "t1")
+
+
+def test_a_hook_is_a_function(new_client: NewClient) -> None:
+    for hook in ("phone", 7, ["phone"]):
+        with pytest.raises(TypeError, match="redact"):
+            new_client(redact=hook)
+        with pytest.raises(TypeError, match="redact"):
+            MemoAirVoiceMemorySync(project_id="p", user_id="u", redact=hook)  # type: ignore[arg-type]
+
+
+def test_with_the_patterns_that_come_along_no_number_is_on_the_disk(new_client: NewClient, storage_root: Path) -> None:
+    client = new_client(redact=redact)
+    client.load_index(user={"id": "ada"})
+    said = "My card is 4242 4242 4242 4242, call me on +44 20 7946 0123. The order is 48213377."
+    tools = [{"name": "pay", "arguments": '{"card": 4242424242424242}'}, {"arguments": {"card": 4242424242424242}}]
+    told = {"occurredAt": "2026-03-02T09:30:00Z", "startedAtMs": 1_792_384_723_000}
+    client.save_response(user={"id": "ada"}, user_text=said, assistant_text=said, tool_calls=tools, metadata=told)
+    found = recall(client, "ada", "what is the order?")
+    client.close()
+
+    assert "My card is [card number], call me on [phone number]. The order is 48213377." in found.contextText
+    assert not holds(storage_root, b"4242")
+    assert not holds(storage_root, b"7946")
+    [turn] = turns_of(storage_root)
+    assert turn["metadata"] == told
