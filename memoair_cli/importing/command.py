@@ -62,8 +62,10 @@ def import_files(
     user_name: Annotated[Text, typer.Option(help="His name.")] = None,
     session: Annotated[Text, typer.Option(help="The call's id, in files that have none.")] = None,
     assistant_name: Annotated[Text, typer.Option(help="How the agent is called.")] = None,
-    caller: Annotated[Labels, typer.Option(help="In a text, the label of the caller's lines.")] = None,
-    assistant: Annotated[Labels, typer.Option(help="In a text, the label of the agent's lines.")] = None,
+    caller: Annotated[Labels, typer.Option(help="In a text, the label of the caller's lines; or his channel.")] = None,
+    assistant: Annotated[
+        Labels, typer.Option(help="In a text, the label of the agent's lines; or his channel.")
+    ] = None,
     occurred_at: Annotated[
         Text, typer.Option(help="When that was said of which a file does not tell it (when the file was written).")
     ] = None,

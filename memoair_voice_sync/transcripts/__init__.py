@@ -3,8 +3,8 @@
     for item in read_transcript(stream, "calls.jsonl"):
         ...  # a `TranscriptTurn`, or a `Refusal` that says which line is not one, and why
 
-Formats: ``jsonl`` (a turn or a message a line) and ``text`` (``Speaker: text``). A file is read as a stream; what is
-wrong with a line costs that line only.
+Formats: ``jsonl`` (a turn or a message a line), ``text`` (``Speaker: text``), ``webvtt`` and ``srt``, and what
+``twilio``, ``vapi`` and ``retell`` export. A file is read as a stream; what is wrong with a line costs that line only.
 """
 
 from memoair_voice_sync.transcripts._formats import FORMATS, Reader, format_of, read_transcript

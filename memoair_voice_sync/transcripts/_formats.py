@@ -1,12 +1,14 @@
 """The formats by name, and the one way through all of them."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import BinaryIO, Protocol
 
 import attrs
 
+from memoair_voice_sync.transcripts._call_exports import read_retell, read_twilio, read_vapi
+from memoair_voice_sync.transcripts._cues import read_srt, read_webvtt
 from memoair_voice_sync.transcripts._identifiers import Unfit
 from memoair_voice_sync.transcripts._json_lines import read_json_lines
 from memoair_voice_sync.transcripts._lines import digest_of, head_of
@@ -20,6 +22,19 @@ from memoair_voice_sync.transcripts._records import (
 )
 from memoair_voice_sync.transcripts._turn_ids import TurnIds
 
+# By what is in the first of a file: what no line of another format has, but within a text, where it is escaped.
+_EXPORTS = {
+    "twilio": re.compile(rb'"(?:media_channel|sentence_index)"\s*:'),
+    "vapi": re.compile(
+        rb'"(?:secondsFromStart|messagesOpenAIFormatted)"\s*:|"(?:end-of-call-report|(?:in|out)boundPhoneCall|webCall)"'
+    ),
+    "retell": re.compile(rb'"(?:transcript_object|transcript_with_tool_calls|call_analysis)"\s*:|"(?:web|phone)_call"'),
+}
+_OWN = re.compile(rb'"(?:userText|assistantText|sessionId)"\s*:')
+_SUBTITLES = {
+    "webvtt": re.compile(rb"WEBVTT(?:\s|$)"),
+    "srt": re.compile(rb"\s*\d+\s*\n\s*\d+:\d\d:\d\d,\d{3}\s*-->"),
+}
 _JSON = re.compile(rb"\s*(?:\{|\[\s*[{\[])")  # a text may begin with "[00:12]"
 
 
@@ -46,6 +61,11 @@ FORMATS: Mapping[str, Reader] = MappingProxyType(
         for reader in (
             Reader("jsonl", (".jsonl", ".ndjson", ".json"), read_json_lines),
             Reader("text", (".txt", ".text"), read_plain_text),
+            Reader("webvtt", (".vtt", ".webvtt"), read_webvtt),
+            Reader("srt", (".srt",), read_srt),
+            Reader("twilio", (), read_twilio),
+            Reader("vapi", (), read_vapi),
+            Reader("retell", (), read_retell),
         )
     }
 )
@@ -61,8 +81,8 @@ def read_transcript(
     """Read the turns of a file that is open, and what is refused of it, in the order in which they stand.
 
     ``name`` is what refusals call the file; ``format`` is one of `FORMATS`, by default told by the name or by the first
-    sign of the file. Never holds more than a line and the turns that are not over yet; raises ValueError for a format
-    that is not known, and nothing for what is in the file.
+    signs of the file. Never holds more than a line (of an export, a call) and the turns that are not over yet; raises
+    ValueError for a format that is not known, and nothing for what is in the file.
     """
     if format is not None and format not in FORMATS:
         raise ValueError(f"the format can be {', '.join(FORMATS)}, not {format!r}")
@@ -70,11 +90,17 @@ def read_transcript(
 
 
 def format_of(name: str, head: bytes) -> str:
-    """The format of a file, by its name, or else by how it begins."""
-    for reader in FORMATS.values():
-        if name.lower().endswith(reader.suffixes):
-            return reader.name
-    return "jsonl" if _JSON.match(head.removeprefix(b"\xef\xbb\xbf")) else "text"
+    """The format of a file, by its name, or else by how it begins; whose export JSON is, by what is in it."""
+    head = head.removeprefix(b"\xef\xbb\xbf")
+    by_name = next((each.name for each in FORMATS.values() if name.lower().endswith(each.suffixes or ("\0",))), None)
+    if by_name == "jsonl" or (by_name is None and _JSON.match(head)):
+        told = None if _OWN.search(head) else _first_that(_EXPORTS, lambda sign: sign.search(head))
+        return told or "jsonl"
+    return by_name or _first_that(_SUBTITLES, lambda sign: sign.match(head)) or "text"
+
+
+def _first_that(signs: Mapping[str, re.Pattern[bytes]], fits: Callable[[re.Pattern[bytes]], object]) -> str | None:
+    return next((name for name, sign in signs.items() if fits(sign)), None)
 
 
 def _read(

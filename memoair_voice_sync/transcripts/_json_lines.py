@@ -44,21 +44,26 @@ def read_json_lines(stream: BinaryIO, source: Source) -> Iterator[Draft | Refusa
 
 
 def _parse(text: str) -> dict[str, Any]:
+    parsed = read_json(text, "not JSON; one object on each line is wanted")
+    if not isinstance(parsed, dict):
+        raise Unfit(f"{kind_of(parsed)}, not a JSON object")
+    return parsed
+
+
+def read_json(text: str, otherwise: str = "not JSON") -> Any:
+    """Read a JSON text as both a runtime and a cloud can keep it; raises `Unfit`, and ``otherwise`` is why mostly."""
     try:
         parsed = _decode(text)
+        if "\\u" in text:
+            json.dumps(parsed, ensure_ascii=False).encode()
     except RecursionError:
         raise Unfit(f"nested deeper than {_MAX_DEPTH} levels") from None
+    except UnicodeEncodeError:  # half of a pair, as a broken transcriber may write it
+        raise Unfit("not valid Unicode: half of a surrogate pair") from None
     except Unfit:
         raise
     except ValueError:
-        raise Unfit("not JSON; one object on each line is wanted") from None
-    if not isinstance(parsed, dict):
-        raise Unfit(f"{_kind(parsed)}, not a JSON object")
-    if "\\u" in text:
-        try:
-            json.dumps(parsed, ensure_ascii=False).encode()
-        except UnicodeEncodeError:  # half of a pair, as a broken transcriber may write it
-            raise Unfit("not valid Unicode: half of a surrogate pair") from None
+        raise Unfit(otherwise) from None
     return parsed
 
 
@@ -96,7 +101,7 @@ class _Fields:
         """A text; None where there is none."""
         value = self._values.get(name)
         if value is not None and not isinstance(value, str):
-            raise Unfit(f"{name} must be a text, not {_kind(value)}")
+            raise Unfit(f"{name} must be a text, not {kind_of(value)}")
         return value
 
     def said(self, name: str) -> str:
@@ -117,7 +122,7 @@ class _Fields:
         if value is None:
             return {}
         if not isinstance(value, dict):
-            raise Unfit(f"metadata must be an object, not {_kind(value)}")
+            raise Unfit(f"metadata must be an object, not {kind_of(value)}")
         if _is_deeper(value, _MAX_DEPTH):
             raise Unfit(f"metadata is nested deeper than {_MAX_DEPTH} levels")
         for name in ("assistantName", "heard"):  # a runtime reads them, and would refuse the call for them
@@ -202,5 +207,5 @@ def _is_deeper(value: Any, levels: int) -> bool:
     return levels == 0 or any(_is_deeper(each, levels - 1) for each in inner)
 
 
-def _kind(value: object) -> str:
+def kind_of(value: object) -> str:
     return _KINDS.get(type(value), "an object")

@@ -47,15 +47,20 @@ def read_lines(stream: BinaryIO) -> Iterator[Line]:
         if not raw:
             return
         if number == 1:
-            no_text = next((why for beginning, why in _NO_TEXT.items() if raw.startswith(beginning)), None)
-            if no_text is not None:
-                yield Line(0, "", no_text)
+            problem = no_text(raw)
+            if problem is not None:
+                yield Line(0, "", problem)
                 return
             raw = raw.removeprefix(_UTF8_MARK)
         if is_too_long:
             yield Line(number, "", f"the line is longer than {MAX_LINE_BYTES} bytes")
             continue
         yield _decoded(number, raw)
+
+
+def no_text(head: bytes) -> str | None:
+    """Why no line can be read in a file that begins so; None where one may."""
+    return next((why for beginning, why in _NO_TEXT.items() if head.startswith(beginning)), None)
 
 
 def head_of(stream: BinaryIO) -> tuple[bytes, BinaryIO]:

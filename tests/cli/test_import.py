@@ -112,6 +112,76 @@ def test_many_calls_at_once_in_one_file_are_each_in_order(client: Client, new_fi
         assert (events[0]["type"], events[-1]["type"]) == ("session_start", "session_end")
 
 
+VTT = "00:00:0{0}.000 --> 00:00:0{0}.900\n<v {1}>{2}\n"
+SRT = "{0}\n00:00:0{0},000 --> 00:00:0{0},900\n{1}: {2}\n"
+SAID = [(1, "Agent", "Hello."), (4, "Caller", "My parcel is late."), (6, "Agent", "I see.")]
+BEGAN_MS = int(BEGAN.timestamp() * 1_000)
+HEARD = {
+    "vtt": "WEBVTT\n\n" + "\n".join(VTT.format(*each) for each in SAID),
+    "srt": "\n".join(SRT.format(*each) for each in SAID),
+    "twilio.json": json.dumps(
+        {
+            "sentences": [
+                {"media_channel": len(who), "start_time": str(at), "transcript": text} for at, who, text in SAID
+            ]
+        }
+    ),
+    "vapi.json": json.dumps(
+        {
+            "id": "call-9",
+            "startedAt": BEGAN.isoformat(),
+            "messages": [
+                {"role": "bot" if who == "Agent" else "user", "message": text, "secondsFromStart": at}
+                for at, who, text in SAID
+            ],
+        },
+        indent=2,
+    ),
+    "retell.json": json.dumps(
+        {
+            "call_id": "call-9",
+            "start_timestamp": BEGAN_MS,
+            "transcript_object": [
+                {"role": "agent" if who == "Agent" else "user", "content": text, "words": [{"start": at}]}
+                for at, who, text in SAID
+            ],
+        }
+    ),
+}
+
+
+@pytest.mark.parametrize("format_", HEARD)
+def test_a_call_of_any_format_arrives_with_its_times_once_however_often_and_whatever_is_refused(
+    client: Client, tmp_path: Path, format_: str
+) -> None:
+    file = tmp_path / f"call.{format_}"
+    file.write_text(HEARD[format_])
+    labels = ("--caller", "6", "--assistant", "5") if "twilio" in format_ else ()
+    options = ("--user", "ana", "--session", "call-9", "--occurred-at", BEGAN.isoformat(), *labels)
+    summary = imported(file, *options, **identity(client))
+    again = imported(file, *options, **identity(client))
+    afresh = imported(file, "--anew", *options, **identity(client))
+
+    assert (summary["sessions"], summary["turns"]) == (1, {"kept": 2, "alreadyThere": 0, "refused": 0})
+    assert again["turns"] == afresh["turns"] == {"kept": 0, "alreadyThere": 2, "refused": 0}
+    events = client.with_(user="ana").events("call-9")
+    turns = [event for event in events if event["type"] == "turn"]
+    assert [event["type"] for event in events] == ["session_start", "turn", "turn", "session_end"]
+    said = [(turn["payload"]["userText"], turn["payload"]["assistantText"]) for turn in turns]
+    assert said == [("", "Hello."), ("My parcel is late.", "I see.")]
+    assert [parse_moment(turn["occurredAt"]) - BEGAN for turn in turns] == [timedelta(seconds=at) for at in (1, 4)]
+
+    longer = {
+        "vtt": VTT.format(7, "Caller", "Bye.") + "\n" + VTT.format(8, "Ghost", "Boo."),
+        "srt": SRT.format(7, "Caller", "Bye.") + "\n" + SRT.format(8, "Ghost", "Boo."),
+    }.get(format_)
+    if longer is not None:  # the same call, as a later export tells it
+        file.write_text(f"{HEARD[format_]}\n{longer}")
+        more = imported(file, *options, code=1, **identity(client))
+        assert more["turns"] == {"kept": 1, "alreadyThere": 2, "refused": 1}
+        assert len(client.with_(user="ana").events("call-9")) == 6  # and another end
+
+
 def test_a_caller_s_id_may_be_any_text(client: Client, new_file: NewFile) -> None:
     user = "+49 30/1234 Zoë 🙂"
     imported(new_file(turn(1, user, "call-1")), **identity(client))

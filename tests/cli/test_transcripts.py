@@ -395,6 +395,13 @@ def test_somebody_who_is_neither_is_refused_and_so_is_what_goes_on_with_his_word
     assert "ecret" not in "".join(map(str, refused))
 
 
+def test_words_before_a_line_that_can_not_be_read_are_kept() -> None:
+    turns, refused = read(b"Caller: Hi.\n\xff\xfe\nmore\nAgent: Yes?\n", ANA, "call.txt")
+
+    assert words(turns) == [("Hi.", "Yes?")]
+    assert [each.line for each in refused] == [2, 3]
+
+
 def test_words_before_the_first_speaker_are_refused() -> None:
     turns, refused = read_text("CALL RECORD\nCaller: Hi.\n")
 
@@ -544,8 +551,8 @@ def test_the_format_is_told_by_the_name_or_by_the_beginning(name: str, head: byt
 
 
 def test_a_format_that_nobody_knows_is_told_at_once() -> None:
-    with pytest.raises(ValueError, match="jsonl, text"):
-        read_transcript(io.BytesIO(b""), "x", format="twilio")
+    with pytest.raises(ValueError, match="jsonl, text, webvtt, srt, twilio, vapi, retell"):
+        read_transcript(io.BytesIO(b""), "x", format="csv")
 
 
 @pytest.mark.parametrize(

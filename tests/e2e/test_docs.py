@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import datetime, timedelta, timezone
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -216,6 +217,29 @@ def test_the_transcripts_that_the_documents_show_are_read_as_they_say() -> None:
         ("2026-03-02 14:04:04+00:00", "", "Hello, this is Juno."),
         ("2026-03-02 14:04:09+00:00", "Hi. My parcel is late.", "I see."),
     ]
+
+
+def test_the_calls_of_other_formats_that_the_documents_show_are_read_as_they_say() -> None:
+    page = (ROOT / "docs/import.md").read_text(encoding="utf-8")
+    shown_by = dict(re.findall(r"^### (\w+)\n.*?^```\w+\n(.*?)^```", page, re.DOTALL | re.MULTILINE))
+    began, options = datetime(2026, 3, 2, 14, 4, tzinfo=timezone.utc), {"callers": ("Dana Whitlock",)}
+    given = {
+        "WebVTT": ("call.vtt", options),
+        "SRT": ("call.srt", {**options, "user_id": "caller_42", "started_at": began}),
+        "Vapi": ("call.json", {}),
+        "Retell": ("call.json", {}),
+        "Twilio": ("call.json", {"user_id": "caller_42"}),
+    }
+    assert set(shown_by) == set(given)
+    for name, (file, told) in given.items():
+        stream = BytesIO(shown_by[name].encode())
+        first, second = list(read_transcript(stream, file, TranscriptOptions(**told)))  # type: ignore[arg-type]
+        assert isinstance(first, TranscriptTurn), (name, first)
+        assert isinstance(second, TranscriptTurn), (name, second)
+        assert {first.user_id, second.user_id} == {"caller_42"}, name
+        assert (first.occurred_at, second.occurred_at) == (began + timedelta(seconds=4), began + timedelta(seconds=9))
+        assert (first.user_text, first.assistant_text) == ("", "Hello, this is Juno."), name
+        assert (second.user_text, second.assistant_text) == ("Hi. My parcel is late.", ""), name
 
 
 def test_the_readme_begins_with_the_demo_and_the_tests() -> None:

@@ -1,0 +1,134 @@
+"""Who speaks in a call that is a file: labels, names and sides, and what a header tells of all of it."""
+
+import re
+from collections.abc import Callable
+from datetime import datetime
+
+import attrs
+
+from memoair_voice_sync.transcripts._identifiers import Unfit, check_id
+from memoair_voice_sync.transcripts._records import Message, Side, Source, TranscriptOptions
+
+_COLON = re.compile(r"[:\uff1a]")
+_LONGEST_LABEL = 60
+# A name is short, and its later words are written large: "The options are: ..." names nobody.
+_NAME = re.compile(r"[^\W_][\w.'-]{0,30}(?: [A-Z0-9][\w.'-]{0,30}){0,3}")
+_USUAL = {
+    **dict.fromkeys(("caller", "customer", "user"), Side.USER),
+    **dict.fromkeys(("agent", "assistant", "bot"), Side.ASSISTANT),
+}
+_NAMELESS = re.compile(r"speaker[ _]?\w{1,2}", re.IGNORECASE)  # as recognisers number them
+_HEADER = {name.lower(): name for name in ("userId", "sessionId", "occurredAt", "userName", "assistantName")}
+# One side's words before they are passed on, so that a file without line breaks in it is not held whole.
+MOST_CHARS = 100_000
+
+
+class NoCaller(Unfit):
+    """Nothing in this file can be kept."""
+
+
+@attrs.define
+class Utterance:
+    """What one speaker says until another one does."""
+
+    label: str
+    side: Side
+    line: int
+    occurred_at: datetime | None
+    words: list[str] = attrs.field(factory=list)
+    chars: int = 0
+
+    @property
+    def name(self) -> str | None:
+        """How the speaker is called, if the label tells."""
+        return None if self.label.casefold() in _USUAL or _NAMELESS.fullmatch(self.label) else self.label
+
+    def say(self, text: str) -> None:
+        """Go on."""
+        if text:
+            self.words.append(text)
+            self.chars += len(text) + 1
+
+
+def labelled(text: str) -> tuple[str | None, str]:
+    """What stands before a line's first colon, if that comes early enough, and what behind it."""
+    text = text.lstrip()
+    colon = _COLON.search(text, 1, _LONGEST_LABEL)
+    return (None, text) if colon is None else (text[: colon.start()].rstrip(), text[colon.end() :])
+
+
+class Speakers:
+    """Whose words stand behind which label."""
+
+    def __init__(self, options: TranscriptOptions) -> None:
+        told = {
+            **{label.casefold(): Side.USER for label in options.callers},
+            **{label.casefold(): Side.ASSISTANT for label in options.assistants},
+        }
+        self._known = told or _USUAL
+        # Whoever names one side only says with it that everybody else is the other.
+        self._others: Side | None = None
+        if bool(options.callers) is not bool(options.assistants):
+            self._others = Side.ASSISTANT if options.callers else Side.USER
+
+    def side_of(self, label: str) -> Side:
+        """The side of a speaker who is called so; raises `Unfit` for one who is neither."""
+        side = self._known.get(label.casefold(), self._others)
+        if side is None:
+            raise Unfit("the speaker is neither the caller nor the agent; say who is who (callers, assistants)")
+        return side
+
+    def split(self, text: str) -> tuple[str, Side, str] | None:
+        """A line's label, its side, and the words behind it; None where the line has no label."""
+        label, words = labelled(text)
+        if label is None:
+            return None
+        is_name = _NAME.fullmatch(label) and (words.lstrip() != words or not words)  # not "10:30", "https://..."
+        if label.casefold() not in self._known and not is_name:
+            return None
+        return label, self.side_of(label), words
+
+
+class Header:
+    """What a file tells of its call before the first word."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._told: dict[str, str] = {}
+
+    def takes(self, text: str) -> bool:
+        """Whether a line is part of it; raises `Unfit` for one that is, and can't be."""
+        label, value = labelled(text)
+        name = _HEADER.get(re.sub("[ _-]", "", label or "").lower())
+        if name is None:
+            return False
+        if name in self._told:
+            raise Unfit(f"{name} stands twice in the header")
+        value = value.strip()
+        self._told[name] = check_id(name, value) if name in ("userId", "sessionId") else value
+        return True
+
+    def began_at(self, read: Callable[[str], datetime]) -> datetime | None:
+        """When the call began, where that is told; raises `NoCaller` where it is not, or nobody says who calls."""
+        if self._told.get("userId", self._source.options.user_id) is None:
+            raise NoCaller("userId is missing, and nobody said who calls in this file")
+        told = self._told.get("occurredAt")
+        try:
+            return read(told) if told else self._source.options.started_at
+        except ValueError:
+            raise NoCaller("occurredAt is not an ISO 8601 moment, as 2026-03-02T09:30:00Z is") from None
+
+    def message(self, said: Utterance) -> Message:
+        """What one speaker said, with what is known of the call."""
+        options, told, name = self._source.options, self._told, said.name
+        is_user = said.side is Side.USER
+        return Message(
+            user_id=told.get("userId") or options.user_id or "",
+            session_id=told.get("sessionId") or self._source.call_id,
+            side=said.side,
+            text=" ".join(said.words),
+            line=said.line,
+            occurred_at=said.occurred_at,
+            user_name=told.get("userName") or options.user_name or (name if is_user else None),
+            assistant_name=told.get("assistantName") or options.assistant_name or (None if is_user else name),
+        )
