@@ -271,6 +271,7 @@ class MemoAirVoiceClientSync(CloudCalls):
     ) -> IndexLoadResult:
         """Make a caller's memory ready, as when the phone rings: start his runtime, open the call, read what is kept.
 
+        ``search_memory("", lanes=["profile"])`` tells then who he is, so that he can be greeted by name.
         Where there is a cloud, what it knows of him is waited for, up to three seconds; without an answer by then he is
         remembered as this machine knows him. Raises `MemoAirVoiceMemoryError` where that can't be done in
         ``timeout_s``.

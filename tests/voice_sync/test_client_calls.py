@@ -84,6 +84,22 @@ def test_a_turn_is_recalled_in_its_own_call_and_by_another_client_later(new_clie
     assert later.working == []
 
 
+def test_who_calls_is_known_by_name_as_soon_as_his_memory_is_loaded(new_client: NewClient) -> None:
+    told = {"id": "ada", "name": "Ada", "metadata": {"plan": "premium"}}
+    with new_client() as first:
+        first.load_index(user=told)
+        first.save_response(user=told, user_text="My boots are red.", assistant_text="Noted.")
+    with new_client() as second:
+        second.load_index(user={"id": "ada"})
+        known = recall(second, "ada", "", lanes=["profile"])
+        stranger = recall(second, "bob", "", lanes=["profile"])
+
+    assert known.profile is not None
+    assert (known.profile["name"], known.profile["metadata"]) == ("Ada", {"plan": "premium"})
+    assert (known.permanent, known.working, known.org) == ([], [], [])
+    assert (stranger.profile, stranger.contextText) == (None, "")
+
+
 def test_an_id_that_is_no_file_name_is_a_caller_like_any_other(client: MemoAirVoiceClientSync, root: Path) -> None:
     for number, caller in enumerate(["../../etc/passwd", "Åda +44 20/7946", "ADA-x", "ada-x", "a" * 1_024]):
         say(client, caller, f"The code is number{number}.", f"t{number}")
