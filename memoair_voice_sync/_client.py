@@ -31,6 +31,7 @@ from memoair_voice_sync._redaction import Redaction
 from memoair_voice_sync._results import IndexLoadResult, SearchResult, degraded_result
 from memoair_voice_sync._session import VoiceSessionSync, tool_over
 from memoair_voice_sync._tool import DEFAULT_INTENT, MemoryToolSync
+from memoair_voice_sync._turn import checked_turn
 from memoair_voice_sync._unclosed import close_unclosed
 from memoair_voice_sync._user import User
 
@@ -61,8 +62,8 @@ class MemoAirVoiceClientSync(CloudCalls):
     holds the organisation's documents as JSON lines where no cloud has them; ``org_only`` searches documents alone and
     keeps nothing. ``runtime_binary`` names another runtime than the installed one, ``runtime_repo`` and
     ``runtime_version`` one that is pulled into ``runtime_cache_dir`` behind the calls (``docs/runtimes.md``). A runtime
-    that takes more than ``runtime_memory_limit_mb`` is replaced. ``redact`` is given each text of a turn before anything
-    of it is kept or sent, and returns what may be.
+    that takes more than ``runtime_memory_limit_mb`` is replaced. ``redact`` is given each text of a turn before any of
+    it is kept or sent, and returns what may be.
 
     With ``user`` the client serves that caller only, whom no call needs to name then; ``user_id`` is his id alone, and
     deprecated.
@@ -123,13 +124,8 @@ class MemoAirVoiceClientSync(CloudCalls):
         )
         cloud = CloudTransport(spec.cloud_base_url, api_key, self._project_id, agent_id)
         calls = CallerCalls(self._project_id, org_only=org_only)
-        super().__init__(
-            cloud,
-            pool,
-            calls,
-            runtimes_see_documents=cloud.is_there and org_file is None,
-            only_caller=only_caller,
-        )
+        sees = cloud.is_there and org_file is None
+        super().__init__(cloud, pool, calls, runtimes_see_documents=sees, only_caller=only_caller)
         self._outbox = Outbox(self._save_again, lambda error: error.code in _REFUSALS)
         self._prefetches = Prefetches(self._recall_ahead)
         self._counting = threading.Lock()
@@ -160,7 +156,8 @@ class MemoAirVoiceClientSync(CloudCalls):
         began_at = time.monotonic()
         caller = self._caller(user, user_id)
         timeout_s = check.seconds("timeout_ms", timeout_ms, 1e-3)
-        question = _question(caller, query, lanes=lanes, intent=intent, top_k=top_k, filter=filter)
+        check.text("query", query)
+        question = Question.of(caller, query, lanes=lanes, intent=intent, top_k=top_k, filter=filter)
         try:
             with self._handle(caller) as handle:
                 ahead = self._prefetches.take(question, state_of(handle))
@@ -193,7 +190,8 @@ class MemoAirVoiceClientSync(CloudCalls):
         """
         caller = self._caller(user, user_id)
         self._key(caller)
-        self._prefetches.ask(_question(caller, query_so_far, lanes=lanes, intent=intent, top_k=top_k, filter=filter))
+        check.text("query_so_far", query_so_far)
+        self._prefetches.ask(Question.of(caller, query_so_far, lanes=lanes, intent=intent, top_k=top_k, filter=filter))
 
     def save_response(
         self,
@@ -217,14 +215,9 @@ class MemoAirVoiceClientSync(CloudCalls):
         recalled and learned from; ``assistant_text``, as it was meant, is kept beside it.
         """
         caller = self._caller(user, user_id)
-        turn: dict[str, Any] = {
-            "user_text": check.text("user_text", user_text),
-            "assistant_text": check.text("assistant_text", assistant_text),
-            "turn_id": uuid.uuid4().hex if turn_id is None else check.identifier("turn_id", turn_id),
-            "tool_calls": check.json_mappings("tool_calls", tool_calls),
-            "metadata": check.heard("metadata", check.json_mapping("metadata", metadata)),
-        }
-        turn, session_id = self._redaction.turn(turn), None
+        told: dict[str, Any] = {"turn_id": uuid.uuid4().hex if turn_id is None else turn_id, "tool_calls": tool_calls}
+        told |= {"user_text": user_text, "assistant_text": assistant_text, "metadata": metadata}
+        turn, session_id = self._redaction.turn(checked_turn(told)), None
         if not self._outbox.holds(caller):
             try:
                 with self._handle(caller) as handle:
@@ -398,16 +391,3 @@ class MemoAirVoiceClientSync(CloudCalls):
         self._prefetches.forget()
         self._cloud.forget()
         self._counting = threading.Lock()
-
-
-def _question(caller: User, query: str, **options: Any) -> Question:
-    """What is asked, checked."""
-    lanes, top_k, filter_ = options["lanes"], options["top_k"], options["filter"]
-    checked = {
-        **options,
-        "intent": check.text("intent", options["intent"]),
-        "lanes": check.lanes(lanes),
-        "top_k": None if top_k is None else check.json_mapping("top_k", top_k),
-        "filter": None if filter_ is None else check.json_mapping("filter", filter_),
-    }
-    return Question(caller, check.text("query", query), checked)

@@ -66,7 +66,7 @@ class RuntimeHandle:
         self.opening: threading.Lock = threading.Lock()  # held by who opens the session
         self.opened_with: Mapping[str, Any] | None = None  # as whom the session was opened last
         self.waits_for: str | None = None  # what a start waits for that has to be pulled before, in words
-        self.changes: int = 0  # another number after each change of what is remembered that this client has brought about
+        self.changes: int = 0  # another number after each change of the memory that this client has brought about
         self.memory: Any = None  # what whoever makes the calls keeps between them
         self._launch = launch
         self._settled = settled

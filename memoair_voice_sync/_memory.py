@@ -4,7 +4,7 @@ import os
 import secrets
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,7 @@ from memoair_voice_sync._transport import (
     encode_body,
     parse_runtime_url,
 )
+from memoair_voice_sync._turn import checked_turn
 from memoair_voice_sync._unclosed import close_unclosed
 
 if TYPE_CHECKING:
@@ -225,14 +226,8 @@ class MemoAirVoiceMemorySync(ToolShapes):
         when it was spoken, for old transcripts, ``metadata["heard"]`` what the caller heard of an answer that was
         interrupted: the memory takes it for what was said. Returns None only with ``org_only``, where nothing is kept.
         """
-        turn = {
-            "user_text": check.text("user_text", user_text),
-            "assistant_text": check.text("assistant_text", assistant_text),
-            "turn_id": check.identifier("turn_id", turn_id),
-            "tool_calls": check.json_mappings("tool_calls", tool_calls),
-            "metadata": check.heard("metadata", check.mapping("metadata", metadata)),
-        }
-        kept = self._redaction.turn(turn)
+        told = {"turn_id": turn_id, "user_text": user_text, "assistant_text": assistant_text}
+        kept = self._redaction.turn(checked_turn({**told, "tool_calls": tool_calls, "metadata": metadata}))
         body = {
             "sessionId": self._session_id,
             "turnId": kept["turn_id"],

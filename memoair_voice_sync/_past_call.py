@@ -6,8 +6,7 @@ from typing import Any
 import attrs
 
 import memoair_voice_sync._arguments as check
-
-_TURN = frozenset(["turn_id", "user_text", "assistant_text", "tool_calls", "metadata"])
+from memoair_voice_sync._turn import checked_turn
 
 
 @attrs.frozen
@@ -23,20 +22,10 @@ class PastCall:
         """Check a call; raises ValueError or TypeError that names what is wrong."""
         return cls(
             check.identifier("session_id", session_id),
-            [_turn(f"turns[{number}]", turn) for number, turn in enumerate(check.items("turns", turns))],
+            [_turn(number, turn) for number, turn in enumerate(check.items("turns", turns))],
             check.json_mapping("metadata", metadata),
         )
 
 
-def _turn(name: str, value: object) -> dict[str, Any]:
-    turn = check.mapping(name, value)
-    unknown = set(turn) - _TURN
-    if unknown:
-        raise ValueError(f"{name} has no {', '.join(sorted(map(str, unknown)))}")
-    return {
-        "turn_id": check.identifier(f'{name}["turn_id"]', turn.get("turn_id")),
-        "user_text": check.text(f'{name}["user_text"]', turn.get("user_text")),
-        "assistant_text": check.text(f'{name}["assistant_text"]', turn.get("assistant_text")),
-        "tool_calls": check.json_mappings(f'{name}["tool_calls"]', turn.get("tool_calls")),
-        "metadata": check.heard(f'{name}["metadata"]', check.json_mapping(f'{name}["metadata"]', turn.get("metadata"))),
-    }
+def _turn(number: int, turn: object) -> dict[str, Any]:
+    return checked_turn(check.mapping(f"turns[{number}]", turn), f"turns[{number}]")

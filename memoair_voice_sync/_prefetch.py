@@ -14,6 +14,7 @@ from typing import Any
 
 import attrs
 
+import memoair_voice_sync._arguments as check
 from memoair_voice_sync._errors import MemoAirVoiceMemoryError
 from memoair_voice_sync._handle import CLOSED, RuntimeHandle
 from memoair_voice_sync._log import log
@@ -57,6 +58,18 @@ class Question:
     user: User = attrs.field(repr=False)
     query: str = attrs.field(repr=False)
     options: Mapping[str, Any] = attrs.field(repr=False)
+
+    @classmethod
+    def of(cls, user: User, query: str, **options: Any) -> "Question":
+        """Check how something is asked: ``lanes``, ``intent``, ``top_k``, ``filter``."""
+        lanes, top_k, wanted = options["lanes"], options["top_k"], options["filter"]
+        checked = {
+            "lanes": check.lanes(lanes),
+            "intent": check.text("intent", options["intent"]),
+            "top_k": None if top_k is None else check.json_mapping("top_k", top_k),
+            "filter": None if wanted is None else check.json_mapping("filter", wanted),
+        }
+        return cls(user, query, checked)
 
     @cached_property
     def key(self) -> tuple[str, str]:

@@ -130,6 +130,7 @@ def test_a_client_of_an_agent_serves_its_caller(tmp_path: Path, nothing_left_beh
         client = agent.client(**options(tmp_path))
     with client:
         assert isinstance(client, MemoAirVoiceClientSync)
+        client.load_index()
         assert client.save_response(user_text="I keep persimmons.", assistant_text="Good.", turn_id="t1")
         assert "persimmons" in client.search_memory("persimmons", timeout_ms=PATIENT_MS).contextText
         assert [each["user_id"] for each in client.stats()["runtimes"]] == ["ada"]

@@ -22,6 +22,7 @@ from memoair_voice_sync import (
 # What a method needs so that only the parameter under test is wrong.
 _SOUND: dict[str, Any] = {
     "query": "boots",
+    "query_so_far": "boots",
     "user_text": "hello",
     "assistant_text": "hello",
     "turn_id": "t1",
