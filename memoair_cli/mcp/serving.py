@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import threading
+from contextlib import redirect_stdout
 from importlib.metadata import version
 from typing import Any, NoReturn
 
@@ -60,13 +61,20 @@ async def _serve(tools: MemoryTools) -> None:
     )
     # Beside the event loop, which need not wait for it when the input ends.
     threading.Thread(target=tools.warm, name="memoair-mcp-warm", daemon=True).start()
+    # The transport lets the descriptor point to stderr meanwhile. What is printed must go there at once, and not wait in a
+    # buffer until it points to the protocol again.
     async with stdio_server() as (read, write):
-        try:
-            await server.run(read, write, server.create_initialization_options())
-        except anyio.get_cancelled_exc_class():  # by the transport, whose output is closed while its input is not
-            with anyio.CancelScope(shield=True):
-                await to_thread.run_sync(_leave, tools, Exit.FAILED)
-            raise
+        with redirect_stdout(sys.stderr):
+            await _talk(server, tools, read, write)
+
+
+async def _talk(server: "Server[Any]", tools: MemoryTools, read: Any, write: Any) -> None:
+    try:
+        await server.run(read, write, server.create_initialization_options())
+    except anyio.get_cancelled_exc_class():  # by the transport, whose output is closed while its input is not
+        with anyio.CancelScope(shield=True):
+            await to_thread.run_sync(_leave, tools, Exit.FAILED)
+        raise
 
 
 def _log_to_stderr() -> None:

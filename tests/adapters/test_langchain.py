@@ -110,6 +110,7 @@ def test_the_event_loop_goes_on_while_the_tool_searches(new_talk: Callable[..., 
     memory = new_talk()
     pause(memory, 0.5)
     tool = memory.to_langchain_tool(search_memory_timeout_ms=PATIENT_MS)
+    assert tool.coroutine is not None, "else it would run in threads that it shares with strangers"
     beats: list[float] = []
 
     async def heart() -> None:

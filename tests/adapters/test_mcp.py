@@ -167,6 +167,7 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("save_turn", {"user_text": SECRET, "turn_id": SECRET * 1000}, "turn_id is longer than 1024 characters"),
     ("save_turn", {"user_text": SECRET * 100_000}, "runtime.payload_too_large"),
     ("list_memories", {"limit": SECRET}, "limit: Input should be a valid integer"),
+    ("list_memories", {"limit": "5"}, "limit: Input should be a valid integer"),
     ("list_memories", {"limit": 0}, "limit: Input should be greater than or equal to 1"),
     ("forget_memory", {"memory_id": ""}, "memory_id: String should have at least 1 character"),
     ("list_memories", {}, NO_CLOUD),
@@ -283,6 +284,35 @@ def test_it_ends_with_its_input_and_a_turn_on_its_way_is_kept(server: Server, tm
     assert (process.returncode, err) == (0, "")
     assert json.loads(out.splitlines()[0])["result"]["serverInfo"]["name"] == "memoair"
     assert turn_ids(storage(tmp_path), "ana") == ["t1"]
+
+
+NOISY = """
+import os
+from memoair_cli.app import main
+from memoair_cli.mcp.tools import MemoryTools
+
+def noisy(self, turn, save=MemoryTools._save):
+    print("a word printed")
+    os.write(1, b"a word written\\n")
+    return save(self, turn)
+
+MemoryTools._save = noisy
+main()
+"""
+
+
+def test_nothing_but_the_protocol_comes_on_stdout_whoever_prints(server: Server, tmp_path: Path) -> None:
+    process = subprocess.run(
+        [sys.executable, "-c", NOISY, *server.arguments],
+        env=server.environ,
+        input=lines(INITIALIZE, INITIALIZED, CALL),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert [json.loads(line)["jsonrpc"] for line in process.stdout.splitlines()] == ["2.0"]
+    assert sorted(process.stderr.splitlines()) == ["a word printed", "a word written"]
 
 
 def test_input_that_is_none_ends_it(server: Server, tmp_path: Path) -> None:
