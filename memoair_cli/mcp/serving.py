@@ -61,8 +61,8 @@ async def _serve(tools: MemoryTools) -> None:
     )
     # Beside the event loop, which need not wait for it when the input ends.
     threading.Thread(target=tools.warm, name="memoair-mcp-warm", daemon=True).start()
-    # The transport lets the descriptor point to stderr meanwhile. What is printed must go there at once, and not wait in a
-    # buffer until it points to the protocol again.
+    # The transport lets the descriptor point to stderr meanwhile. What is printed must go there at once, and not wait in
+    # a buffer until it points to the protocol again.
     async with stdio_server() as (read, write):
         with redirect_stdout(sys.stderr):
             await _talk(server, tools, read, write)
