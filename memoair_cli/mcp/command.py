@@ -64,4 +64,4 @@ def serve_mcp(
         end(str(error), Exit.USAGE)
     if sys.stdin.isatty():
         typer.echo("memoair mcp speaks with a program on stdin and stdout; one that you configure starts it", err=True)
-    raise typer.Exit(serve(tools))
+    serve(tools)

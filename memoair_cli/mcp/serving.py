@@ -22,20 +22,20 @@ if sys.version_info < (3, 11):
     from exceptiongroup import BaseExceptionGroup
 
 
-def serve(tools: MemoryTools) -> Exit:
-    """Serve until the input ends, and close the tools."""
+def serve(tools: MemoryTools) -> NoReturn:
+    """Serve until the input ends, close the tools, and end the process."""
     _log_to_stderr()
     _end_on_signals(tools)
+    code = Exit.DONE
     try:
         anyio.run(_serve, tools)
     except BaseExceptionGroup as group:
         others = group.split(OSError)[1]
         if others is not None:
+            tools.close()
             raise
-        return Exit.FAILED  # nobody reads what we write
-    finally:
-        tools.close()
-    return Exit.DONE
+        code = Exit.FAILED  # nobody reads what we write
+    _leave(tools, code)
 
 
 async def _serve(tools: MemoryTools) -> None:
@@ -61,8 +61,8 @@ async def _serve(tools: MemoryTools) -> None:
     )
     # Beside the event loop, which need not wait for it when the input ends.
     threading.Thread(target=tools.warm, name="memoair-mcp-warm", daemon=True).start()
-    # The transport lets the descriptor point to stderr meanwhile. What is printed must go there at once, and not wait in
-    # a buffer until it points to the protocol again.
+    # The transport lets the descriptor point to stderr meanwhile. What is printed must go there at once, and not wait
+    # in a buffer until it points to the protocol again.
     async with stdio_server() as (read, write):
         with redirect_stdout(sys.stderr):
             await _talk(server, tools, read, write)
@@ -99,6 +99,7 @@ def _end_on_signals(tools: MemoryTools) -> None:
 
 
 def _leave(tools: MemoryTools, code: int) -> NoReturn:
-    """End the talk and this process, though a thread of the event loop reads our input: nothing can call it back."""
+    """End the talk and this process, whatever its threads wait for: for our input, or for a cloud that is silent."""
     tools.close()
+    sys.stderr.flush()
     os._exit(code)

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -367,6 +368,22 @@ def test_whoever_no_longer_reads_is_no_reason_for_a_traceback(server: Server, tm
         assert (process.returncode, process.stderr.read()) == (1, "")
         process.stdout = None
     assert turn_ids(storage(tmp_path), "ana") in ([], ["t1"])
+
+
+def test_a_cloud_that_is_silent_holds_nobody_up_at_the_end(tmp_path: Path) -> None:
+    listing = {**CALL, "params": {"name": "list_memories", "arguments": {}}}
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        identity = {"MEMOAIR_API_KEY": "memoair_pk_x", "MEMOAIR_AGENT_ID": "agent_x"}
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        server = Server(tmp_path, "ana", **identity, MEMOAIR_BASE_URL=url)
+        with raw(server, tmp_path) as process:
+            process.stdin.write(lines(INITIALIZE, INITIALIZED, listing))
+            process.stdin.flush()
+            process.stdout.readline()
+            connection, _ = silent.accept()
+            process.communicate(timeout=20)  # the answer would be waited for for half a minute
+            connection.close()
+    assert process.returncode == 0
 
 
 CLIENT = """
