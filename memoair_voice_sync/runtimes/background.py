@@ -102,7 +102,7 @@ class BackgroundPull:
             message = f"the runtime {self._reference.shown} could not be pulled: {type(error).__name__}"
             failure = MemoAirVoiceMemoryError("runtime.start_failed", message)
         if failure is not None:
-            log.warning("a runtime could not be pulled: action=pull_failed code=%s", failure.code)
+            log.warning("%s: action=pull_failed code=%s", failure.message, failure.code)
         with self._lock:
             self._found, self._failure, self._thread, self._stop = found, failure, None, None
             if failure is None:

@@ -310,13 +310,17 @@ def test_a_pull_that_failed_is_told_at_once_and_tried_again_after_a_pause_that_g
     assert registry.gets(MANIFEST) == 3
 
 
-def test_a_pull_that_fails_says_what_to_do(new_memory: NewMemory, registry: OwnRegistry, named: dict[str, str]) -> None:
+def test_a_pull_that_fails_says_what_to_do(
+    new_memory: NewMemory, registry: OwnRegistry, named: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
     registry.answers[BLOB] = says(CONTENT[:-1] + b"x")
     memory = new_memory(**named)
     error = refusal(lambda: memory.start_session(timeout_s=10))
     assert error.code == "runtime.start_failed"
     assert f"should be {digest_of(CONTENT)}" in error.message
     assert refusal(lambda: memory.search_memory("hello")).code == "runtime.start_failed"
+    [told] = [each.getMessage() for each in caplog.records if "pull_failed" in each.getMessage()]
+    assert digest_of(CONTENT) in told
     assert registry.gets(BLOB) == 1
 
 
