@@ -33,7 +33,7 @@ TURN: dict[str, Any] = {
             "hits": 3,
         }
     ],
-    "metadata": {"heard": "A zanzibarplum", "note": "zanzibarplum", "occurredAt": "2026-03-02T04:47:11Z", "none": None},
+    "metadata": {"heard": "A zanzibarplum", "note": "zanzibarplum", "occurredAt": "2026-03-02T04:47:11.4711Z", "none": None},
 }
 KEPT = {
     "userText": "I said [fruit].",
@@ -48,7 +48,7 @@ KEPT = {
             "hits": 3,
         }
     ],
-    "metadata": {"note": "[fruit]", "occurredAt": "2026-03-02T04:47:11Z", "none": None},
+    "metadata": {"note": "[fruit]", "occurredAt": "2026-03-02T04:47:11.4711Z", "none": None},
 }
 
 
