@@ -1,0 +1,303 @@
+"""The agent: a LiveKit ``Agent`` whose hooks recall and keep."""
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from functools import wraps
+from typing import TYPE_CHECKING, Any
+
+from livekit.agents import Agent, get_job_context, llm
+
+from memoair_livekit._context import is_recall, message_to_answer, remove, splice
+from memoair_livekit._listener import Listener
+from memoair_livekit._log import harmless
+from memoair_livekit._memory import CallMemory
+from memoair_livekit._recall import Recalls
+from memoair_livekit._turns import Turns
+from memoair_voice import MemoAirVoiceClient
+
+if TYPE_CHECKING:
+    from livekit.agents import ModelSettings
+    from typing_extensions import Self
+
+_CLOUD_BASE_URL = "https://backend.memoair.space"
+_PORTS = (7878, 7977)
+# How long a caller's runtime lives after the call: who is cut off and calls again at once finds it warm.
+_IDLE_TTL_S = 10.0
+# How long a job that ends waits for its session to close.
+_CLOSING_S = 2.0
+_IDENTITY = ("api_key", "project_id", "agent_id", "user_id")
+_NO = frozenset({"", "0", "false", "no", "off"})
+
+
+class MemoAirLiveKitAgent(Agent):
+    """A LiveKit ``Agent`` that remembers who calls: each turn is recalled for and kept, with no other wiring.
+
+    ``api_key``, ``project_id``, ``agent_id`` and ``user_id`` say whose memory it is; or ``agent``, an identity that has
+    them as attributes, as ``memoair_voice.MemoAirVoiceAgent`` does; what is given beside it comes first. A search may
+    take ``search_timeout_ms``. ``cloud_base_url`` None is no cloud: nothing leaves this machine. ``storage_root``,
+    ``runtime_binary``, ``runtime_port_range`` (both ends belong to it), ``org_file`` and ``org_only`` (the
+    organisation's documents alone; nothing is kept) are those of ``MemoAirVoiceClient``. All else goes to ``Agent``.
+
+    Raises TypeError for an identity that is missing, and what the client raises for one that can't be; after that,
+    nothing of the memory raises into the session: what fails is told in the log (logger ``memoair_livekit``) by its
+    code, without anybody's words. For the thread of the session's event loop only.
+
+    A subclass may have hooks of its own. An `on_enter` or `on_exit` of its own need not call ours. Whoever overrides
+    both `on_user_turn_completed` and `llm_node` calls one of ours, or nothing is recalled.
+    """
+
+    def __init__(
+        self,
+        *,
+        api_key: str | None = None,
+        project_id: str | None = None,
+        agent_id: str | None = None,
+        user_id: str | None = None,
+        instructions: str | None = None,
+        search_timeout_ms: float = 250,
+        cloud_base_url: str | None = _CLOUD_BASE_URL,
+        agent: Any = None,
+        storage_root: str | None = None,
+        runtime_binary: str | None = None,
+        runtime_port_range: tuple[int, int] = _PORTS,
+        org_file: str | None = None,
+        org_only: bool = False,
+        **agent_kwargs: Any,
+    ) -> None:
+        given = {"api_key": api_key, "project_id": project_id, "agent_id": agent_id, "user_id": user_id}
+        identity = {name: getattr(agent, name, None) if value is None else value for name, value in given.items()}
+        if missing := [name for name, value in identity.items() if value is None]:
+            raise TypeError(f"{', '.join(missing)} must be given, or be part of agent=")
+        if not isinstance(identity["user_id"], str) or not identity["user_id"]:
+            raise ValueError("user_id must be a str that is not empty")
+        if isinstance(search_timeout_ms, bool) or not 0 < search_timeout_ms < float("inf"):
+            raise ValueError(f"search_timeout_ms must be positive, not {search_timeout_ms}")
+        if agent is not None:
+            org_only = org_only or bool(getattr(agent, "org_only", False))
+            if cloud_base_url == _CLOUD_BASE_URL:
+                cloud_base_url = getattr(agent, "cloud_base_url", cloud_base_url)
+        first, last = runtime_port_range
+        arguments = {
+            **{name: value for name, value in identity.items() if name != "user_id"},
+            "cloud_base_url": cloud_base_url,
+            "storage_root": storage_root,
+            "runtime_binary": runtime_binary,
+            "runtime_port_range": runtime_port_range,
+            "org_file": org_file,
+            "org_only": org_only,
+            "max_concurrent_users": max(1, last - first + 1),  # nobody who is talking gives his place to another
+            "runtime_idle_ttl_s": _IDLE_TTL_S,
+        }
+        MemoAirVoiceClient(**arguments)  # what can't be is told here, where nobody is calling yet; it starts nothing
+        super().__init__(instructions=instructions or "", **agent_kwargs)
+        self._memoair_new_memory = lambda: CallMemory(
+            arguments, str(identity["user_id"]), search_timeout_ms, keeps=not org_only
+        )
+        self._memoair_memory: CallMemory | None = None
+        self._memoair_has_left = False
+        self._memoair_recalls: Recalls
+        self._memoair_turns: Turns
+        self._memoair_listener: Listener | None = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """See that entering and leaving are noticed, also by a subclass that does not call ours."""
+        super().__init_subclass__(**kwargs)
+        for name, around in (("on_enter", _entering), ("on_exit", _leaving)):
+            if name in cls.__dict__:
+                setattr(cls, name, around(cls.__dict__[name]))
+
+    @classmethod
+    def from_env(cls, **given: Any) -> "Self":
+        """Make an agent of what the environment says; what is ``given``, as to the constructor, comes first.
+
+        ``MEMOAIR_API_KEY``, ``MEMOAIR_PROJECT_ID``, ``MEMOAIR_AGENT_ID``, ``MEMOAIR_USER_ID``, ``MEMOAIR_BASE_URL``
+        (empty: no cloud) and ``MEMOAIR_ORG_ONLY`` (``1`` or ``0``). Raises ValueError that names what is missing.
+        """
+        variables = {name: f"MEMOAIR_{name.upper()}" for name in _IDENTITY}
+        told: dict[str, Any] = {name: os.environ[each] for name, each in variables.items() if os.environ.get(each)}
+        if (base_url := os.environ.get("MEMOAIR_BASE_URL")) is not None:
+            told["cloud_base_url"] = base_url or None
+        if (org_only := os.environ.get("MEMOAIR_ORG_ONLY")) is not None:
+            told["org_only"] = org_only.strip().lower() not in _NO
+        told |= given
+        if missing := [each for name, each in variables.items() if name not in told and "agent" not in told]:
+            raise ValueError(f"{', '.join(missing)} must be set")
+        return cls(**told)
+
+    # What LiveKit calls
+
+    async def on_enter(self) -> None:
+        """Open the memory, and wait until it is ready.
+
+        LiveKit goes on meanwhile, and what is said before is recalled for and kept, too. An `on_enter` of a subclass
+        that greets at once is not held up: the memory is opened behind it, whether it calls this one or not.
+        """
+        with harmless("enter_failed"):
+            _enter(self)
+            if self._memoair_memory is not None:
+                await self._memoair_memory.opened()
+
+    async def on_user_turn_completed(self, turn_ctx: llm.ChatContext, new_message: llm.ChatMessage) -> None:
+        """Recall what matters for the caller's words, and put it before them, for this turn only.
+
+        Where an answer to the same words is being generated already (preemptive generation), it was given what was
+        recalled; then the context stays as it is, or LiveKit would throw that answer away.
+        """
+        with harmless("recall_failed"):
+            if not self._memoair_begin():
+                return
+            if self._memoair_listener is None:
+                self._memoair_turns.add(new_message, time.time())
+            is_being_answered = self._memoair_recalls.is_answering(new_message, turn_ctx)
+            context_text = await self._memoair_recalls.text_for(new_message, turn_ctx)
+            if context_text and not is_being_answered:
+                splice(turn_ctx, context_text, new_message)
+
+    async def llm_node(
+        self, chat_ctx: llm.ChatContext, tools: list[Any], model_settings: "ModelSettings"
+    ) -> AsyncGenerator[Any, None]:
+        """Ask the language model, with what was recalled: also for typed input, and for early answers."""
+        with harmless("recall_failed"):
+            chat_ctx = await self._memoair_with_recall(chat_ctx)
+        async with aclosing(Agent.default.llm_node(self, chat_ctx, tools, model_settings)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    async def on_agent_response_completed(self, chat_ctx: llm.ChatContext, new_message: llm.ChatMessage) -> None:
+        """Keep an answer with the words it answers. In a session that is done already: to call this is no harm.
+
+        LiveKit does not call it. An application may, with the assistant items of ``conversation_item_added``; each is
+        kept once.
+        """
+        with harmless("keep_failed"):
+            if new_message.role != "assistant" or not self._memoair_begin():
+                return
+            if self._memoair_listener is not None:
+                self._memoair_listener.add(new_message)
+            elif self._memoair_memory is not None:
+                self._memoair_turns.add(new_message, time.time())
+                self._memoair_turns.settle()
+                await self._memoair_memory.kept()
+
+    async def on_exit(self) -> None:
+        """Leave the call: twice is no harm.
+
+        While the session runs this returns at once: the last words come after it, and are kept behind it. Once the
+        session has closed, it waits until everything is saved and the memory is closed.
+        """
+        with harmless("exit_failed"):
+            self._memoair_has_left = True
+            if self._memoair_listener is not None and self._memoair_is_in_session():
+                self._memoair_listener.leave()
+                if self._memoair_memory is not None:
+                    self._memoair_memory.let_go()  # a session that closes waits for its agent to have entered
+            else:
+                await self._memoair_end()
+
+    # What is ours
+
+    def _memoair_begin(self) -> bool:
+        """Have a memory, and listen to the session, if there is one; tell whether there is a memory."""
+        if self._memoair_memory is None:
+            if self._memoair_has_left:
+                return False  # something that comes late; nobody would close what is opened for it
+            self._memoair_memory = self._memoair_new_memory()
+            self._memoair_recalls = Recalls(self._memoair_memory.search)
+            self._memoair_turns = Turns(self._memoair_memory.keep)
+        if self._memoair_listener is None and self._memoair_is_in_session():
+            self._memoair_listener = Listener(self.session, self, self._memoair_turns, self._memoair_close)
+            with harmless("no_shutdown_callback"):
+                _at_end_of_job(self._memoair_end_of_job)
+        return True
+
+    def _memoair_is_in_session(self) -> bool:
+        try:
+            return self.session is not None
+        except RuntimeError:  # the agent is not running
+            return False
+
+    async def _memoair_with_recall(self, chat_ctx: llm.ChatContext) -> llm.ChatContext:
+        message = message_to_answer(chat_ctx)
+        has_recall = any(is_recall(item) for item in chat_ctx.items)
+        if message is None:
+            if has_recall:
+                chat_ctx = chat_ctx.copy()
+                remove(chat_ctx)
+            return chat_ctx
+        if has_recall or not self._memoair_begin():
+            return chat_ctx
+        if context_text := await self._memoair_recalls.text_for(message, chat_ctx):
+            chat_ctx = chat_ctx.copy()
+            splice(chat_ctx, context_text, message)
+        return chat_ctx
+
+    def _memoair_close(self) -> CallMemory | None:
+        """Let go of the memory, which saves what is left and closes behind us."""
+        memory, self._memoair_memory = self._memoair_memory, None
+        listener, self._memoair_listener = self._memoair_listener, None
+        self._memoair_has_left = True
+        if listener is not None:
+            listener.stop()
+        if memory is not None:
+            self._memoair_turns.settle()
+            memory.end()
+            self._memoair_closing = memory
+        return memory
+
+    async def _memoair_end(self) -> None:
+        """Close the memory, and wait for it."""
+        self._memoair_close()
+        if self._memoair_closing is not None:
+            await self._memoair_closing.ended()
+
+    async def _memoair_end_of_job(self, *_: Any) -> None:
+        """The process is about to end: wait for the session to close, and for what was said to be kept."""
+        until = time.monotonic() + _CLOSING_S
+        while self._memoair_listener is not None and time.monotonic() < until:
+            await asyncio.sleep(0.02)
+        with harmless("exit_failed"):
+            await self._memoair_end()
+
+    _memoair_closing: CallMemory | None = None
+
+
+Hook = Callable[[Any], Awaitable[None]]
+
+
+def _enter(agent: MemoAirLiveKitAgent) -> None:
+    agent._memoair_has_left = False  # noqa: SLF001 - the agent's own
+    agent._memoair_begin()  # noqa: SLF001
+    if agent._memoair_listener is not None:  # noqa: SLF001
+        agent._memoair_listener.stay()  # noqa: SLF001
+
+
+def _entering(own: Hook) -> Hook:
+    @wraps(own)
+    async def on_enter(self: MemoAirLiveKitAgent) -> None:
+        with harmless("enter_failed"):
+            _enter(self)
+        await own(self)
+
+    return on_enter
+
+
+def _leaving(own: Hook) -> Hook:
+    @wraps(own)
+    async def on_exit(self: MemoAirLiveKitAgent) -> None:
+        try:
+            await own(self)
+        finally:
+            await MemoAirLiveKitAgent.on_exit(self)
+
+    return on_exit
+
+
+def _at_end_of_job(callback: Callable[..., Awaitable[None]]) -> None:
+    try:
+        context = get_job_context()
+    except RuntimeError:  # no job: a test, or an application of its own
+        return
+    context.add_shutdown_callback(callback)

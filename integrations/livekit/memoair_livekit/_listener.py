@@ -1,0 +1,128 @@
+"""What is said in a LiveKit session, heard from its events while an agent of ours serves it."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from livekit.agents import llm
+
+from memoair_livekit._log import harmless
+from memoair_livekit._turns import Turns
+
+if TYPE_CHECKING:
+    from livekit.agents import Agent, AgentSession
+
+# An answer goes on behind a tool call, which the agent's state tells; this is for what no state tells.
+_SETTLE_S = 1.0
+_BUSY = frozenset({"thinking", "speaking"})
+
+
+class Listener:
+    """Gives what is said in the session to the turns, from `__init__` until the session closes or is handed on.
+
+    For the thread of the event loop only.
+    """
+
+    def __init__(self, session: "AgentSession[Any]", agent: "Agent", turns: Turns, at_close: Callable[[], None]) -> None:
+        """``at_close`` is called once the session has closed, when nothing more will be heard."""
+        self._session = session
+        self._agent = agent
+        self._turns = turns
+        self._at_close = at_close
+        self._is_leaving = False
+        self._timer: asyncio.TimerHandle | None = None
+        self.hears = True
+        self._handlers: dict[Any, Callable[[Any], None]] = {
+            "conversation_item_added": self._on_item,
+            "function_tools_executed": self._on_tools,
+            "agent_state_changed": self._on_state,
+            "close": self._on_close,
+        }
+        for event, handler in self._handlers.items():
+            session.on(event, handler)
+
+    def leave(self) -> None:
+        """The agent leaves: what it is still saying, and the caller's last words where the session closes, are heard;
+        what is said after another agent has taken over is not.
+        """
+        self._is_leaving = True
+
+    def stay(self) -> None:
+        """The agent is back."""
+        self._is_leaving = False
+        if not self.hears:
+            self._hear(True)
+
+    def stop(self) -> None:
+        """Hear nothing any more, and give on what was heard."""
+        if self.hears:
+            self._hear(False)
+            self._turns.settle()
+
+    def add(self, message: llm.ChatMessage) -> None:
+        """Take a message, whichever way it came."""
+        self._turns.add(message, time.time())
+        if self._turns.is_answered:
+            self._settle_later()
+
+    def _hear(self, hears: bool) -> None:  # noqa: FBT001 - it is what is set
+        self.hears = hears
+        change = self._session.on if hears else self._session.off
+        for event, handler in self._handlers.items():
+            if event != "close":
+                change(event, handler)
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _on_item(self, event: Any) -> None:
+        with harmless("hearing_failed"):
+            if self._is_leaving and self._is_handed_on(event.item):
+                self.stop()
+            elif isinstance(event.item, llm.ChatMessage):
+                self.add(event.item)
+
+    def _on_tools(self, event: Any) -> None:
+        with harmless("hearing_failed"):
+            outputs = {output.call_id: output for output in event.function_call_outputs if output is not None}
+            self._turns.add_tool_calls(
+                [
+                    {"name": call.name, "isError": bool(output and output.is_error)}
+                    for call in event.function_calls
+                    for output in [outputs.get(call.call_id)]
+                ]
+            )
+
+    def _on_state(self, event: Any) -> None:
+        with harmless("hearing_failed"):
+            if event.new_state not in _BUSY and self._turns.is_answered:
+                self._turns.settle()
+
+    def _on_close(self, event: Any) -> None:  # noqa: ARG002 - why it closed does not matter
+        with harmless("hearing_failed"):
+            self._session.off("close", self._handlers["close"])
+            self.stop()
+            self._at_close()
+
+    def _is_handed_on(self, item: Any) -> bool:
+        """Whether another agent has taken over: LiveKit says so, or, before 1.2, only stops running ours."""
+        if item.type == "agent_handoff":
+            return True
+        if self._session.current_agent is self._agent:  # also while the session closes
+            return False
+        try:
+            return self._agent.session is not self._session
+        except RuntimeError:
+            return True
+
+    def _settle_later(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(_SETTLE_S, self._settle_if_quiet)
+
+    def _settle_if_quiet(self) -> None:
+        with harmless("hearing_failed"):
+            if self._session.agent_state in _BUSY:
+                self._settle_later()
+            elif self._turns.is_answered:
+                self._turns.settle()
