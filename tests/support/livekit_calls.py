@@ -49,9 +49,7 @@ class ScriptedLLM(llm.LLM):
         **_: Any,
     ) -> llm.LLMStream:
         self.asked_at.append(time.perf_counter())
-        self.asked.append(
-            [(item.role, item.text_content or "") for item in chat_ctx.items if item.type == "message"]
-        )
+        self.asked.append([(item.role, item.text_content or "") for item in chat_ctx.items if item.type == "message"])
         return _Stream(self, chat_ctx=chat_ctx, tools=tools or [], conn_options=conn_options)
 
 
@@ -69,9 +67,7 @@ class _Stream(llm.LLMStream):
             self._send(tool_calls=[call])
 
     def _send(self, **delta: Any) -> None:
-        self._event_ch.send_nowait(
-            llm.ChatChunk(id=uuid.uuid4().hex, delta=llm.ChoiceDelta(role="assistant", **delta))
-        )
+        self._event_ch.send_nowait(llm.ChatChunk(id=uuid.uuid4().hex, delta=llm.ChoiceDelta(role="assistant", **delta)))
 
 
 class ScriptedSTT(stt.STT):
@@ -113,9 +109,7 @@ class Tone(tts.TTS):
 
 class _Speaking(tts.ChunkedStream):
     async def _run(self, output_emitter: tts.AudioEmitter) -> None:
-        output_emitter.initialize(
-            request_id=uuid.uuid4().hex, sample_rate=_RATE, num_channels=1, mime_type="audio/pcm"
-        )
+        output_emitter.initialize(request_id=uuid.uuid4().hex, sample_rate=_RATE, num_channels=1, mime_type="audio/pcm")
         output_emitter.push(b"\0\0" * (_RATE // 20))
         output_emitter.flush()
 
@@ -158,19 +152,20 @@ class Call:
         self.audio = mouth
 
     def begins_to_say(self, text: str) -> None:
-        """The caller speaks, and his words are known, but he may go on."""
+        """The caller speaks, and has probably said this, but he may go on."""
         self.stt.hears(stt.SpeechEventType.START_OF_SPEECH)
-        self.stt.hears(stt.SpeechEventType.FINAL_TRANSCRIPT, text)
+        self.stt.hears(stt.SpeechEventType.PREFLIGHT_TRANSCRIPT, text)
 
-    def has_said(self) -> None:
-        """The caller's turn is over."""
+    def has_said(self, text: str) -> None:
+        """The caller's turn is over, and this is what he said."""
+        self.stt.hears(stt.SpeechEventType.FINAL_TRANSCRIPT, text)
         self.stt.hears(stt.SpeechEventType.END_OF_SPEECH)
 
     async def says(self, text: str) -> list[tuple[str, str]]:
         """A whole spoken turn; return what the language model was asked for it, once the agent has answered."""
         requests, answers = len(self.llm.asked), len(self.items("assistant"))
-        self.begins_to_say(text)
-        self.has_said()
+        self.stt.hears(stt.SpeechEventType.START_OF_SPEECH)
+        self.has_said(text)
         await soon(lambda: len(self.items("assistant")) > answers)
         return self.llm.asked[requests]
 

@@ -1,16 +1,16 @@
 """The agent: a LiveKit ``Agent`` whose hooks recall and keep."""
 
 import asyncio
-import os
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import aclosing
-from functools import wraps
+from functools import partial, wraps
 from typing import TYPE_CHECKING, Any
 
 from livekit.agents import Agent, get_job_context, llm
 
 from memoair_livekit._context import is_recall, message_to_answer, remove, splice
+from memoair_livekit._identity import from_environment, identity_of
 from memoair_livekit._listener import Listener
 from memoair_livekit._log import harmless
 from memoair_livekit._memory import CallMemory
@@ -28,8 +28,6 @@ _PORTS = (7878, 7977)
 _IDLE_TTL_S = 10.0
 # How long a job that ends waits for its session to close.
 _CLOSING_S = 2.0
-_IDENTITY = ("api_key", "project_id", "agent_id", "user_id")
-_NO = frozenset({"", "0", "false", "no", "off"})
 
 
 class MemoAirLiveKitAgent(Agent):
@@ -67,12 +65,8 @@ class MemoAirLiveKitAgent(Agent):
         org_only: bool = False,
         **agent_kwargs: Any,
     ) -> None:
-        given = {"api_key": api_key, "project_id": project_id, "agent_id": agent_id, "user_id": user_id}
-        identity = {name: getattr(agent, name, None) if value is None else value for name, value in given.items()}
-        if missing := [name for name, value in identity.items() if value is None]:
-            raise TypeError(f"{', '.join(missing)} must be given, or be part of agent=")
-        if not isinstance(identity["user_id"], str) or not identity["user_id"]:
-            raise ValueError("user_id must be a str that is not empty")
+        identity = identity_of(agent, api_key=api_key, project_id=project_id, agent_id=agent_id, user_id=user_id)
+        caller_id = identity.pop("user_id")
         if isinstance(search_timeout_ms, bool) or not 0 < search_timeout_ms < float("inf"):
             raise ValueError(f"search_timeout_ms must be positive, not {search_timeout_ms}")
         if agent is not None:
@@ -80,8 +74,8 @@ class MemoAirLiveKitAgent(Agent):
             if cloud_base_url == _CLOUD_BASE_URL:
                 cloud_base_url = getattr(agent, "cloud_base_url", cloud_base_url)
         first, last = runtime_port_range
-        arguments = {
-            **{name: value for name, value in identity.items() if name != "user_id"},
+        arguments: dict[str, Any] = {
+            **identity,
             "cloud_base_url": cloud_base_url,
             "storage_root": storage_root,
             "runtime_binary": runtime_binary,
@@ -93,10 +87,9 @@ class MemoAirLiveKitAgent(Agent):
         }
         MemoAirVoiceClient(**arguments)  # what can't be is told here, where nobody is calling yet; it starts nothing
         super().__init__(instructions=instructions or "", **agent_kwargs)
-        self._memoair_new_memory = lambda: CallMemory(
-            arguments, str(identity["user_id"]), search_timeout_ms, keeps=not org_only
-        )
+        self._memoair_new_memory = partial(CallMemory, arguments, caller_id, search_timeout_ms, keeps=not org_only)
         self._memoair_memory: CallMemory | None = None
+        self._memoair_ending: CallMemory | None = None  # the last one, which may still save something
         self._memoair_has_left = False
         self._memoair_recalls: Recalls
         self._memoair_turns: Turns
@@ -114,18 +107,10 @@ class MemoAirLiveKitAgent(Agent):
         """Make an agent of what the environment says; what is ``given``, as to the constructor, comes first.
 
         ``MEMOAIR_API_KEY``, ``MEMOAIR_PROJECT_ID``, ``MEMOAIR_AGENT_ID``, ``MEMOAIR_USER_ID``, ``MEMOAIR_BASE_URL``
-        (empty: no cloud) and ``MEMOAIR_ORG_ONLY`` (``1`` or ``0``). Raises ValueError that names what is missing.
+        (empty: no cloud) and ``MEMOAIR_ORG_ONLY`` (``1`` or ``0``); none of them where ``agent=`` is given. Raises
+        ValueError that names all that is missing.
         """
-        variables = {name: f"MEMOAIR_{name.upper()}" for name in _IDENTITY}
-        told: dict[str, Any] = {name: os.environ[each] for name, each in variables.items() if os.environ.get(each)}
-        if (base_url := os.environ.get("MEMOAIR_BASE_URL")) is not None:
-            told["cloud_base_url"] = base_url or None
-        if (org_only := os.environ.get("MEMOAIR_ORG_ONLY")) is not None:
-            told["org_only"] = org_only.strip().lower() not in _NO
-        told |= given
-        if missing := [each for name, each in variables.items() if name not in told and "agent" not in told]:
-            raise ValueError(f"{', '.join(missing)} must be set")
-        return cls(**told)
+        return cls(**from_environment(given))
 
     # What LiveKit calls
 
@@ -166,7 +151,11 @@ class MemoAirLiveKitAgent(Agent):
             async for chunk in chunks:
                 yield chunk
 
-    async def on_agent_response_completed(self, chat_ctx: llm.ChatContext, new_message: llm.ChatMessage) -> None:
+    async def on_agent_response_completed(
+        self,
+        chat_ctx: llm.ChatContext,  # noqa: ARG002 - as LiveKit's hooks are called; the message says all
+        new_message: llm.ChatMessage,
+    ) -> None:
         """Keep an answer with the words it answers. In a session that is done already: to call this is no harm.
 
         LiveKit does not call it. An application may, with the assistant items of ``conversation_item_added``; each is
@@ -234,7 +223,7 @@ class MemoAirLiveKitAgent(Agent):
             splice(chat_ctx, context_text, message)
         return chat_ctx
 
-    def _memoair_close(self) -> CallMemory | None:
+    def _memoair_close(self) -> None:
         """Let go of the memory, which saves what is left and closes behind us."""
         memory, self._memoair_memory = self._memoair_memory, None
         listener, self._memoair_listener = self._memoair_listener, None
@@ -244,16 +233,15 @@ class MemoAirLiveKitAgent(Agent):
         if memory is not None:
             self._memoair_turns.settle()
             memory.end()
-            self._memoair_closing = memory
-        return memory
+            self._memoair_ending = memory
 
     async def _memoair_end(self) -> None:
         """Close the memory, and wait for it."""
         self._memoair_close()
-        if self._memoair_closing is not None:
-            await self._memoair_closing.ended()
+        if self._memoair_ending is not None:
+            await self._memoair_ending.ended()
 
-    async def _memoair_end_of_job(self, *_: Any) -> None:
+    async def _memoair_end_of_job(self) -> None:
         """The process is about to end: wait for the session to close, and for what was said to be kept."""
         until = time.monotonic() + _CLOSING_S
         while self._memoair_listener is not None and time.monotonic() < until:
@@ -261,10 +249,8 @@ class MemoAirLiveKitAgent(Agent):
         with harmless("exit_failed"):
             await self._memoair_end()
 
-    _memoair_closing: CallMemory | None = None
 
-
-Hook = Callable[[Any], Awaitable[None]]
+Hook = Callable[[Any], Coroutine[Any, Any, None]]
 
 
 def _enter(agent: MemoAirLiveKitAgent) -> None:
@@ -295,7 +281,7 @@ def _leaving(own: Hook) -> Hook:
     return on_exit
 
 
-def _at_end_of_job(callback: Callable[..., Awaitable[None]]) -> None:
+def _at_end_of_job(callback: Callable[[], Coroutine[None, None, None]]) -> None:
     try:
         context = get_job_context()
     except RuntimeError:  # no job: a test, or an application of its own

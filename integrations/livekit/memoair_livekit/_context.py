@@ -25,7 +25,7 @@ def fenced(context_text: str) -> str:
     text = context_text.strip()
     if len(text) > MOST_CHARACTERS:
         text = text[:MOST_CHARACTERS].rpartition("\n")[0] or text[:MOST_CHARACTERS]
-    return f"{_HEAD}\n{_OPEN}\n{_MARK.sub('‹', text)}\n{_CLOSE}"
+    return f"{_HEAD}\n{_OPEN}\n{_MARK.sub('(', text)}\n{_CLOSE}"
 
 
 def is_recall(item: llm.ChatItem) -> bool:

@@ -24,7 +24,9 @@ class Listener:
     For the thread of the event loop only.
     """
 
-    def __init__(self, session: "AgentSession[Any]", agent: "Agent", turns: Turns, at_close: Callable[[], None]) -> None:
+    def __init__(
+        self, session: "AgentSession[Any]", agent: "Agent", turns: Turns, at_close: Callable[[], None]
+    ) -> None:
         """``at_close`` is called once the session has closed, when nothing more will be heard."""
         self._session = session
         self._agent = agent
@@ -66,7 +68,7 @@ class Listener:
         if self._turns.is_answered:
             self._settle_later()
 
-    def _hear(self, hears: bool) -> None:  # noqa: FBT001 - it is what is set
+    def _hear(self, hears: bool) -> None:
         self.hears = hears
         change = self._session.on if hears else self._session.off
         for event, handler in self._handlers.items():

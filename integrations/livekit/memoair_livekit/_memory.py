@@ -51,12 +51,12 @@ class CallMemory:
 
     async def search(self, query: str) -> SearchResult | None:
         """Recall what matters, within the time for a search; None where the memory failed."""
+        found = None
         with harmless("search_failed"):
             searching = self._lease.client.search_memory(query, user=self._user, timeout_ms=self._search_timeout_ms)
             found = await asyncio.wait_for(searching, self._search_timeout_ms / 1e3 + _GRACE_S)
-            # The client tells of a search that failed in its own log.
-            return found if "error" not in found.trace else None
-        return None
+        # The client tells of a search that failed in its own log.
+        return None if found is None or "error" in found.trace else found
 
     def keep(self, turn: Turn) -> None:
         """Have a turn saved, after those that came before it."""

@@ -1,0 +1,42 @@
+"""Whose memory it is: from arguments, from an identity that has them, from the environment."""
+
+import os
+from typing import Any
+
+_NAMES = ("api_key", "project_id", "agent_id", "user_id")
+_YES, _NO = frozenset({"1", "true", "yes", "on"}), frozenset({"", "0", "false", "no", "off"})
+
+
+def identity_of(agent: Any, **given: str | None) -> dict[str, str]:
+    """Key, project, agent and user, as they are given, or else as the ``agent`` has them.
+
+    Raises TypeError for one that neither has, and ValueError for one that is empty; the client checks the rest.
+    """
+    found = {name: getattr(agent, name, None) if given[name] is None else given[name] for name in _NAMES}
+    if missing := [name for name, value in found.items() if value is None]:
+        raise TypeError(f"{', '.join(missing)} must be given, or be part of agent=")
+    if wrong := [name for name, value in found.items() if not isinstance(value, str)]:
+        raise TypeError(f"{wrong[0]} must be a str, not {type(found[wrong[0]]).__name__}")
+    if empty := [name for name, value in found.items() if not value]:
+        raise ValueError(f"{empty[0]} is empty")
+    return {name: str(value) for name, value in found.items()}
+
+
+def from_environment(given: dict[str, Any]) -> dict[str, Any]:
+    """What is ``given``, and what else the environment says; raises ValueError that names all that is missing."""
+    if given.get("agent") is not None:  # which says all of it
+        return given
+    variables = {name: f"MEMOAIR_{name.upper()}" for name in _NAMES}
+    told: dict[str, Any] = {
+        name: os.environ[variable] for name, variable in variables.items() if os.environ.get(variable)
+    }
+    if (base_url := os.environ.get("MEMOAIR_BASE_URL")) is not None:
+        told["cloud_base_url"] = base_url or None
+    org_only = os.environ.get("MEMOAIR_ORG_ONLY", "").strip().lower()
+    if org_only not in _YES | _NO:
+        raise ValueError("MEMOAIR_ORG_ONLY must be 1 or 0")
+    told["org_only"] = org_only in _YES
+    told |= given
+    if missing := [variable for name, variable in variables.items() if told.get(name) is None]:
+        raise ValueError(f"{', '.join(missing)} must be set")
+    return told

@@ -1,0 +1,61 @@
+"""Agents over a storage root of their own, and what they have kept there."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from memoair_livekit import MemoAirLiveKitAgent
+from support.clients import AGENT, API_KEY, free_ports, logged
+from support.runtimes import PROJECT
+
+NewAgent = Callable[..., MemoAirLiveKitAgent]
+Kept = Callable[..., list[dict[str, Any]]]
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """LiveKit knows asyncio only."""
+    return "asyncio"
+
+
+@pytest.fixture
+def storage_root(tmp_path: Path) -> Path:
+    """Where all agents of a test keep what they keep."""
+    return tmp_path / "storage"
+
+
+@pytest.fixture
+def arguments(storage_root: Path) -> dict[str, Any]:
+    """What an agent is made with, unless a test says otherwise; a search may take as long as a loaded machine needs."""
+    return {
+        "api_key": API_KEY,
+        "project_id": PROJECT,
+        "agent_id": AGENT,
+        "user_id": "ada",
+        "instructions": "Be kind.",
+        "search_timeout_ms": 10_000,
+        "cloud_base_url": None,
+        "storage_root": str(storage_root),
+        "runtime_port_range": free_ports(),
+    }
+
+
+@pytest.fixture
+def new_agent(arguments: dict[str, Any], nothing_left_behind: None) -> NewAgent:
+    """Make agents; a call ends with the session, and nothing may be left after the test."""
+
+    def make(kind: type[MemoAirLiveKitAgent] = MemoAirLiveKitAgent, **others: Any) -> MemoAirLiveKitAgent:
+        return kind(**{**arguments, **others})
+
+    return make
+
+
+@pytest.fixture
+def kept(storage_root: Path) -> Kept:
+    """What is on the disk of a caller's turns: their payloads, in order."""
+
+    def read(user_id: str = "ada") -> list[dict[str, Any]]:
+        return [event["payload"] for event in logged(storage_root, user_id, "turn")]
+
+    return read
