@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from memoair_livekit._clients import ClientLease
@@ -94,13 +95,22 @@ class CallMemory:
                 await self._save_all()
         finally:  # also where the event loop ends, and cancels every task
             self.end()
-            await self._save_all()
-            with harmless("close_failed"):
-                if self._pinned is not None:
-                    await self._pinned.aclose()
-                await self._lease.aclose()
-            # A start that was under way has heard of the end by now.
-            await asyncio.wait({self._opening})
+            await self._finish()
+
+    async def _finish(self) -> None:
+        while self._unsaved:
+            with suppress(asyncio.CancelledError):
+                await self._save_all()
+        for step in (self._unpin, self._lease.aclose):
+            # What is cancelled here goes on in its thread.
+            with suppress(asyncio.CancelledError), harmless("close_failed"):
+                await step()
+        # A start that was under way has heard of the end by now.
+        await asyncio.wait({self._opening})
+
+    async def _unpin(self) -> None:
+        if self._pinned is not None:
+            await self._pinned.aclose()
 
     async def _save_all(self) -> None:
         while self._unsaved:

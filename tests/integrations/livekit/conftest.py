@@ -1,6 +1,6 @@
 """Agents over a storage root of their own, and what they have kept there."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +42,19 @@ def arguments(storage_root: Path) -> dict[str, Any]:
 
 
 @pytest.fixture
-def new_agent(arguments: dict[str, Any], nothing_left_behind: None) -> NewAgent:
-    """Make agents; a call ends with the session, and nothing may be left after the test."""
+async def new_agent(
+    anyio_backend: str, arguments: dict[str, Any], nothing_left_behind: None
+) -> AsyncIterator[NewAgent]:
+    """Make agents; whatever a test did, their memory is closed after it, and then nothing may be left."""
+    made: list[MemoAirLiveKitAgent] = []
 
     def make(kind: type[MemoAirLiveKitAgent] = MemoAirLiveKitAgent, **others: Any) -> MemoAirLiveKitAgent:
-        return kind(**{**arguments, **others})
+        made.append(kind(**{**arguments, **others}))
+        return made[-1]
 
-    return make
+    yield make
+    for each in made:
+        await MemoAirLiveKitAgent.on_exit(each)
 
 
 @pytest.fixture
