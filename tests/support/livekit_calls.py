@@ -88,6 +88,12 @@ class ScriptedSTT(stt.STT):
         data = [stt.SpeechData(language="en", text=text, confidence=1.0)] if text else []  # type: ignore[arg-type]
         self.heard.put_nowait(stt.SpeechEvent(type=kind, alternatives=data))
 
+    def says(self, text: str) -> None:
+        """Tell the session a whole turn."""
+        self.hears(stt.SpeechEventType.START_OF_SPEECH)
+        self.hears(stt.SpeechEventType.FINAL_TRANSCRIPT, text)
+        self.hears(stt.SpeechEventType.END_OF_SPEECH)
+
 
 class _Hearing(stt.RecognizeStream):
     async def _run(self) -> None:
@@ -164,8 +170,7 @@ class Call:
     async def says(self, text: str) -> list[tuple[str, str]]:
         """A whole spoken turn; return what the language model was asked for it, once the agent has answered."""
         requests, answers = len(self.llm.asked), len(self.items("assistant"))
-        self.stt.hears(stt.SpeechEventType.START_OF_SPEECH)
-        self.has_said(text)
+        self.stt.says(text)
         await soon(lambda: len(self.items("assistant")) > answers)
         return self.llm.asked[requests]
 

@@ -27,7 +27,7 @@ _PORTS = (7878, 7977)
 # How long a caller's runtime lives after the call: who is cut off and calls again at once finds it warm.
 _IDLE_TTL_S = 10.0
 # How long a job that ends waits for its session to close.
-_CLOSING_S = 2.0
+_CLOSING_S = 10.0
 
 
 class MemoAirLiveKitAgent(Agent):

@@ -1,0 +1,93 @@
+"""What a worker needs of us: an event loop that goes on, a job that waits for the last words, a wheel."""
+
+import asyncio
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from blockbuster import blockbuster_ctx
+from livekit import rtc
+from livekit.agents import JobContext, JobExecutorType, JobProcess
+from livekit.agents.job import JobAcceptArguments, RunningJobInfo, _JobContextVar
+from livekit.protocol import agent as agent_proto
+from support.livekit_calls import calling, soon
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.mark.anyio
+async def test_nothing_of_ours_blocks_the_event_loop(new_agent: Any, kept: Any) -> None:
+    agent = new_agent()
+    # Raises into whoever calls something that waits for a disk, a socket, a lock or a clock in the event loop.
+    with blockbuster_ctx("memoair_livekit") as blocked, blockbuster_ctx("memoair_voice"):
+        async with calling(agent) as call:
+            await call.says("My boots are red.")
+            await call.types("What colour are my boots?")
+        await agent.on_exit()
+        assert blocked.functions, "it watches something"
+    assert [turn["userText"] for turn in kept()] == ["My boots are red.", "What colour are my boots?"]
+
+
+def new_job() -> JobContext:
+    """A job as a worker makes it, of a room that is never connected."""
+    info = RunningJobInfo(
+        accept_arguments=JobAcceptArguments(name="", identity="", metadata=""),
+        job=agent_proto.Job(id="AJ_test"),
+        url="ws://127.0.0.1:1",
+        token="",
+        worker_id="AW_test",
+        fake_job=True,
+    )
+    return JobContext(
+        proc=JobProcess(executor_type=JobExecutorType.THREAD, user_arguments=None, http_proxy=None),
+        info=info,
+        room=rtc.Room(),
+        on_connect=lambda: None,
+        on_shutdown=lambda _: None,
+        inference_executor=None,  # type: ignore[arg-type]
+    )
+
+
+@pytest.mark.anyio
+async def test_a_job_that_ends_waits_for_the_last_words(new_agent: Any, kept: Any) -> None:
+    job = new_job()
+    token = _JobContextVar.set(job)
+    try:
+        agent = new_agent()
+        async with calling(agent) as call:
+            await soon(lambda: agent._memoair_listener)
+            call.has_said("Goodbye.")
+            await soon(lambda: call.items("assistant"))
+            # As a worker does: all at once, the session's own end among them.
+            await asyncio.gather(*(callback("") for callback in job._shutdown_callbacks))
+            assert [turn["userText"] for turn in kept()] == ["Goodbye."]
+            assert not psutil.Process().children()
+    finally:
+        _JobContextVar.reset(token)
+
+
+def test_the_wheel_says_what_it_needs(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    subprocess.run(["git", "clone", "--quiet", ROOT, source], check=True)
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path / "dist"]
+    done = subprocess.run([*command, source / "integrations" / "livekit"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    [wheel] = (tmp_path / "dist").glob("memoair_livekit-*.whl")
+    with zipfile.ZipFile(wheel) as opened:
+        names = opened.namelist()
+        [metadata] = [opened.read(name).decode() for name in names if name.endswith("/METADATA")]
+    packages = {name.partition("/")[0] for name in names if ".dist-info" not in name}
+
+    assert packages == {"memoair_livekit"}
+    assert "memoair_livekit/py.typed" in names
+    assert {Path(name).name for name in names if "/licenses/" in name} == {"LICENSE", "NOTICE"}
+    lines = metadata.splitlines()
+    assert "Name: memoair-livekit" in lines
+    assert "License-Expression: Apache-2.0" in lines
+    assert any(line.startswith("Requires-Dist: livekit-agents>=1.") for line in lines)
+    assert any(line.startswith("Requires-Dist: memoair-voice>=0.") for line in lines)
+    assert "pip install memoair-livekit" in metadata
