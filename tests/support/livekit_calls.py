@@ -1,6 +1,7 @@
 """Real LiveKit sessions whose caller, language model and loudspeaker are played by the test."""
 
 import asyncio
+import inspect
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
@@ -10,11 +11,13 @@ from typing import Any, TypeVar
 from livekit import rtc
 from livekit.agents import Agent, AgentSession, llm, stt, tts
 from livekit.agents.types import DEFAULT_API_CONNECT_OPTIONS
-from livekit.agents.voice.io import AudioOutput, AudioOutputCapabilities
+from livekit.agents.voice import io
+from livekit.agents.voice.io import AudioOutput
 
 T = TypeVar("T")
 
 _RATE = 24_000
+AudioOutputCapabilities = getattr(io, "AudioOutputCapabilities", None)  # since 1.2
 
 
 async def soon(check: Callable[[], T], within_s: float = 10.0) -> T:
@@ -124,7 +127,8 @@ class Loudspeaker(AudioOutput):
     """Plays at once; or, where the test says so, until it is interrupted, when it tells what was heard."""
 
     def __init__(self) -> None:
-        super().__init__(label="test", capabilities=AudioOutputCapabilities(pause=False), sample_rate=_RATE)
+        kind = {"capabilities": AudioOutputCapabilities(pause=False)} if AudioOutputCapabilities else {}
+        super().__init__(**known(AudioOutput.__init__, label="test"), **kind, sample_rate=_RATE)
         self.heard_until_interrupted: str | None = None
         self.is_playing = False
 
@@ -132,7 +136,8 @@ class Loudspeaker(AudioOutput):
         await super().capture_frame(frame)
         if not self.is_playing:
             self.is_playing = True
-            self.on_playback_started(created_at=time.time())
+            if hasattr(self, "on_playback_started"):
+                self.on_playback_started(created_at=time.time())
 
     def flush(self) -> None:
         super().flush()
@@ -144,7 +149,9 @@ class Loudspeaker(AudioOutput):
         if self.is_playing:
             self.is_playing = False
             self.on_playback_finished(
-                playback_position=0.02, interrupted=True, synchronized_transcript=self.heard_until_interrupted
+                playback_position=0.02,
+                interrupted=True,
+                **known(self.on_playback_finished, synchronized_transcript=self.heard_until_interrupted),
             )
 
 
@@ -162,9 +169,14 @@ class Call:
         self.stt.hears(stt.SpeechEventType.START_OF_SPEECH)
         self.stt.hears(stt.SpeechEventType.PREFLIGHT_TRANSCRIPT, text)
 
-    def has_said(self, text: str) -> None:
-        """The caller's turn is over, and this is what he said."""
+    def hears_more(self, text: str) -> None:
+        """The caller has said this, and goes on."""
         self.stt.hears(stt.SpeechEventType.FINAL_TRANSCRIPT, text)
+
+    def has_said(self, text: str = "") -> None:
+        """The caller's turn is over, and this is what he said at last."""
+        if text:
+            self.hears_more(text)
         self.stt.hears(stt.SpeechEventType.END_OF_SPEECH)
 
     async def says(self, text: str) -> list[tuple[str, str]]:
@@ -185,23 +197,34 @@ class Call:
         return [each for each in self.session.history.items if each.type == "message" and each.role == role]
 
 
+def known(callee: Callable[..., Any], **options: Any) -> dict[str, Any]:
+    """Those of the options that a callee of this version of LiveKit knows."""
+    parameters = inspect.signature(callee).parameters
+    return {name: value for name, value in options.items() if name in parameters}
+
+
 def new_session(model: ScriptedLLM, ear: ScriptedSTT, *, preemptive: bool = False) -> AgentSession[Any]:
     """A session whose turns end when the STT says so, and at once."""
-    return AgentSession(
-        stt=ear,
-        llm=model,
-        tts=Tone(),
-        vad=None,
-        turn_handling={
-            "turn_detection": "stt",
-            "endpointing": {"min_delay": 0.0, "max_delay": 0.0},
-            "preemptive_generation": {"enabled": preemptive},
-            "interruption": {"mode": "vad", "resume_false_interruption": False},
-        },
-        aec_warmup_duration=None,
-        user_away_timeout=None,
-        session_close_transcript_timeout=0.2,
-    )
+    if "turn_handling" in inspect.signature(AgentSession).parameters:
+        turns: dict[str, Any] = {
+            "turn_handling": {
+                "turn_detection": "stt",
+                "endpointing": {"min_delay": 0.0, "max_delay": 0.0},
+                "preemptive_generation": {"enabled": preemptive},
+                "interruption": {"mode": "vad", "resume_false_interruption": False},
+            }
+        }
+    else:  # before 1.5
+        turns = known(
+            AgentSession,
+            turn_detection="stt",
+            min_endpointing_delay=0.0,
+            max_endpointing_delay=0.0,
+            preemptive_generation=preemptive,
+            resume_false_interruption=False,
+        )
+    others = known(AgentSession, aec_warmup_duration=None, user_away_timeout=None, session_close_transcript_timeout=0.2)
+    return AgentSession(stt=ear, llm=model, tts=Tone(), vad=None, **turns, **others)  # type: ignore[arg-type]
 
 
 @asynccontextmanager
@@ -210,7 +233,7 @@ async def calling(agent: Agent, *script: str | tuple[str, str], preemptive: bool
     model, ear, mouth = ScriptedLLM(*script), ScriptedSTT(), Loudspeaker()
     session = new_session(model, ear, preemptive=preemptive)
     session.output.audio = mouth
-    await session.start(agent, record=False)
+    await session.start(agent, **known(session.start, record=False))
     try:
         yield Call(session, ear, model, mouth)
     finally:

@@ -197,7 +197,9 @@ class MemoAirLiveKitAgent(Agent):
             self._memoair_recalls = Recalls(self._memoair_memory.search)
             self._memoair_turns = Turns(self._memoair_memory.keep)
         if self._memoair_listener is None and self._memoair_is_in_session():
-            self._memoair_listener = Listener(self.session, self, self._memoair_turns, self._memoair_close)
+            self._memoair_listener = Listener(
+                self.session, self, self._memoair_turns, self._memoair_recalls, self._memoair_close
+            )
             with harmless("no_shutdown_callback"):
                 _at_end_of_job(self._memoair_end_of_job)
         return True

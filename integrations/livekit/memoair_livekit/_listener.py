@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from livekit.agents import llm
 
 from memoair_livekit._log import harmless
+from memoair_livekit._recall import Recalls
 from memoair_livekit._turns import Turns
 
 if TYPE_CHECKING:
@@ -19,15 +20,22 @@ _BUSY = frozenset({"thinking", "speaking"})
 
 
 class Listener:
-    """Gives what is said in the session to the turns, from `__init__` until the session closes or is handed on.
+    """Tells the turns and the recalls what is said in the session, until it closes or is handed on.
 
     For the thread of the event loop only.
     """
 
     def __init__(
-        self, session: "AgentSession[Any]", agent: "Agent", turns: Turns, at_close: Callable[[], None]
+        self,
+        session: "AgentSession[Any]",
+        agent: "Agent",
+        turns: Turns,
+        recalls: Recalls,
+        at_close: Callable[[], None],
     ) -> None:
         """``at_close`` is called once the session has closed, when nothing more will be heard."""
+        self._recalls = recalls
+        self._transcripts: list[str] = []  # of the turn that the caller is at
         self._session = session
         self._agent = agent
         self._turns = turns
@@ -36,6 +44,7 @@ class Listener:
         self._timer: asyncio.TimerHandle | None = None
         self.hears = True
         self._handlers: dict[Any, Callable[[Any], None]] = {
+            "user_input_transcribed": self._on_transcript,
             "conversation_item_added": self._on_item,
             "function_tools_executed": self._on_tools,
             "agent_state_changed": self._on_state,
@@ -77,11 +86,19 @@ class Listener:
         if self._timer is not None:
             self._timer.cancel()
 
+    def _on_transcript(self, event: Any) -> None:
+        with harmless("recall_failed"):
+            if event.is_final and event.transcript:
+                self._transcripts.append(event.transcript)
+                self._recalls.expect(" ".join(self._transcripts), self._agent.chat_ctx)
+
     def _on_item(self, event: Any) -> None:
         with harmless("hearing_failed"):
             if self._is_leaving and self._is_handed_on(event.item):
                 self.stop()
             elif isinstance(event.item, llm.ChatMessage):
+                if event.item.role == "user":
+                    self._transcripts.clear()
                 self.add(event.item)
 
     def _on_tools(self, event: Any) -> None:

@@ -23,9 +23,9 @@ class _Recall:
 class Recalls:
     """Searches with the caller's words, and remembers the last search for those who ask again about the same turn.
 
-    LiveKit may ask three times: early, with a transcript that is not confirmed yet and a message of its own
-    (preemptive generation); when the turn is complete; and for each part of an answer around tool calls. For the thread
-    of the event loop only.
+    What the caller has said so far is searched for before his turn is complete (`expect`). Then LiveKit may ask three
+    times: early, with a transcript that is not confirmed yet and a message of its own (preemptive generation); when the
+    turn is complete; and for each part of an answer around tool calls. For the thread of the event loop only.
     """
 
     def __init__(self, search: Search) -> None:
@@ -41,22 +41,33 @@ class Recalls:
         last = self._last
         return (
             last is not None
+            and bool(last.message_ids)
             and message.id not in last.message_ids
-            and last.words == _words(message)
-            and not any(item.id in last.message_ids for item in chat_ctx.items)
+            and last.words == _words(message.text_content)
+            and not _is_over(last, chat_ctx)
         )
+
+    def expect(self, text: str, chat_ctx: llm.ChatContext) -> None:
+        """Search for what the caller has said so far, before his turn is complete: then the answer waits for nothing.
+
+        Nothing is stored. Where he says more, it is searched again.
+        """
+        words, last = _words(text), self._last
+        if words and (last is None or last.words != words or _is_over(last, chat_ctx)):
+            self._last = _Recall(words, asyncio.ensure_future(self._search(text)), set())
 
     async def text_for(self, message: llm.ChatMessage, chat_ctx: llm.ChatContext) -> str | None:
         """What matters for the message; "" where nothing is known, None where the memory failed."""
         last = self._last
-        if last is not None and (message.id in last.message_ids or self.is_answering(message, chat_ctx)):
+        is_expected = last is not None and not last.message_ids and last.words == _words(message.text_content)
+        if last is not None and (is_expected or message.id in last.message_ids or self.is_answering(message, chat_ctx)):
             last.message_ids.add(message.id)
         else:
             query = (message.text_content or "").strip()
             if not query:
                 return ""
             task = asyncio.ensure_future(self._search(query))
-            last = self._last = _Recall(_words(message), task, {message.id})
+            last = self._last = _Recall(_words(query), task, {message.id})
         # Whoever gives up waiting, as an early answer that is thrown away, leaves the search to the next who asks.
         found = await asyncio.shield(last.task)
         if found is None:
@@ -66,6 +77,11 @@ class Recalls:
         return found.contextText.strip()
 
 
-def _words(message: llm.ChatMessage) -> list[str]:
+def _is_over(recall: _Recall, chat_ctx: llm.ChatContext) -> bool:
+    """Whether the turn that it was for has become part of the conversation."""
+    return any(item.id in recall.message_ids for item in chat_ctx.items)
+
+
+def _words(text: str | None) -> list[str]:
     """What LiveKit compares two transcripts by: neither case nor punctuation."""
-    return _WORD.findall((message.text_content or "").casefold())
+    return _WORD.findall((text or "").casefold())

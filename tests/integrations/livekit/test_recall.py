@@ -231,6 +231,25 @@ async def test_the_same_words_in_a_later_turn_are_searched_again(new_agent: Any,
     await agent.on_exit()
 
 
+async def test_words_are_searched_for_before_the_turn_is_complete(new_agent: Any) -> None:
+    await has_told_of_boots(new_agent)
+    agent = new_agent()
+    async with calling(agent) as call:
+        await agent._memoair_memory.opened()
+        call.hears_more("What colour")
+        call.hears_more("are my boots?")
+        await soon(lambda: agent._memoair_recalls._last and agent._memoair_recalls._last.task.done())
+        expected = agent._memoair_recalls._last
+        call.has_said()
+        await soon(lambda: call.items("assistant"))
+        [request] = call.llm.asked
+        assert agent._memoair_recalls._last is expected, "it is not searched again"
+    await agent.on_exit()
+
+    assert request[-1] == ("user", "What colour are my boots?")
+    assert "red" in recalled(request)[0]
+
+
 # Documents alone
 
 

@@ -68,6 +68,7 @@ async def test_a_job_that_ends_waits_for_the_last_words(new_agent: Any, kept: An
             assert not psutil.Process().children()
     finally:
         _JobContextVar.reset(token)
+        await job._on_cleanup()
 
 
 def test_the_wheel_says_what_it_needs(tmp_path: Path) -> None:
