@@ -46,7 +46,7 @@ Turn = Callable[[Call, str], Awaitable[float]]
 def main() -> int:
     """Run the benchmark and print what came of it."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--turns", type=int, default=100, help="turns with memory and without, of each kind")
+    parser.add_argument("--turns", type=int, default=50, help="turns with memory and without, of each kind")
     parser.add_argument("--remembered", type=int, default=500, help="turns of earlier calls")
     parser.add_argument("--calls", type=int, default=32, help="calls at once in this process")
     parser.add_argument("--seconds", type=float, default=8.0, help="how long they talk")

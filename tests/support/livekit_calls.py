@@ -117,9 +117,15 @@ class Tone(tts.TTS):
 
 
 class _Speaking(tts.ChunkedStream):
-    async def _run(self, output_emitter: tts.AudioEmitter) -> None:
-        output_emitter.initialize(request_id=uuid.uuid4().hex, sample_rate=_RATE, num_channels=1, mime_type="audio/pcm")
-        output_emitter.push(b"\0\0" * (_RATE // 20))
+    async def _run(self, output_emitter: Any = None) -> None:
+        silence = b"\0\0" * (_RATE // 20)
+        if output_emitter is None:  # before 1.1
+            frame = rtc.AudioFrame(silence, _RATE, 1, len(silence) // 2)
+            self._event_ch.send_nowait(tts.SynthesizedAudio(frame=frame, request_id=uuid.uuid4().hex))
+            return
+        request_id = uuid.uuid4().hex
+        output_emitter.initialize(request_id=request_id, sample_rate=_RATE, num_channels=1, mime_type="audio/pcm")
+        output_emitter.push(silence)
         output_emitter.flush()
 
 

@@ -41,6 +41,7 @@ class Listener:
         self._turns = turns
         self._at_close = at_close
         self._is_leaving = False
+        self._is_busy = False
         self._timer: asyncio.TimerHandle | None = None
         self.hears = True
         self._handlers: dict[Any, Callable[[Any], None]] = {
@@ -114,7 +115,8 @@ class Listener:
 
     def _on_state(self, event: Any) -> None:
         with harmless("hearing_failed"):
-            if event.new_state not in _BUSY and self._turns.is_answered:
+            self._is_busy = event.new_state in _BUSY
+            if not self._is_busy and self._turns.is_answered:
                 self._turns.settle()
 
     def _on_close(self, event: Any) -> None:  # noqa: ARG002 - why it closed does not matter
@@ -141,7 +143,7 @@ class Listener:
 
     def _settle_if_quiet(self) -> None:
         with harmless("hearing_failed"):
-            if self._session.agent_state in _BUSY:
+            if self._is_busy:
                 self._settle_later()
             elif self._turns.is_answered:
                 self._turns.settle()

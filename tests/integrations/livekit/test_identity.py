@@ -48,7 +48,7 @@ def test_what_else_is_given_goes_to_the_agent() -> None:
     model = ScriptedLLM()
     agent = MemoAirLiveKitAgent(**IDENTITY, cloud_base_url=None, instructions="Be kind.", chat_ctx=context, llm=model)
     assert agent.instructions == "Be kind."
-    assert [item.text_content for item in agent.chat_ctx.messages()] == ["Hello."]
+    assert [item.text_content for item in agent.chat_ctx.items if item.type == "message"] == ["Hello."]
     assert agent.llm is model
     with pytest.raises(TypeError, match="session_id"):
         MemoAirLiveKitAgent(**IDENTITY, session_id="s1")

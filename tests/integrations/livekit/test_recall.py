@@ -183,7 +183,7 @@ async def test_an_early_answer_is_used_and_has_the_recall(new_agent: Any) -> Non
     await has_told_of_boots(new_agent)
     agent = new_agent()
     async with calling(agent, preemptive=True) as call:
-        await agent._memoair_memory.opened()
+        await soon(lambda: agent._memoair_memory)
         call.begins_to_say("What colour are my boots?")
         await soon(lambda: call.llm.asked)
         call.has_said("what colour are my boots")
@@ -235,7 +235,7 @@ async def test_words_are_searched_for_before_the_turn_is_complete(new_agent: Any
     await has_told_of_boots(new_agent)
     agent = new_agent()
     async with calling(agent) as call:
-        await agent._memoair_memory.opened()
+        await soon(lambda: agent._memoair_memory)
         call.hears_more("What colour")
         call.hears_more("are my boots?")
         await soon(lambda: agent._memoair_recalls._last and agent._memoair_recalls._last.task.done())
