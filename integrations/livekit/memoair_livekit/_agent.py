@@ -87,7 +87,7 @@ class MemoAirLiveKitAgent(Agent):
         }
         MemoAirVoiceClient(**arguments)  # what can't be is told here, where nobody is calling yet; it starts nothing
         super().__init__(instructions=instructions or "", **agent_kwargs)
-        self._memoair_new_memory = partial(CallMemory, arguments, caller_id, search_timeout_ms, keeps=not org_only)
+        self._memoair_new_memory = partial(CallMemory, arguments, caller_id, search_timeout_ms)
         self._memoair_memory: CallMemory | None = None
         self._memoair_ending: CallMemory | None = None  # the last one, which may still save something
         self._memoair_has_left = False

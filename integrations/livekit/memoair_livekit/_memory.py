@@ -26,12 +26,11 @@ class CallMemory:
     the order is that in which they were spoken, and a slow disk delays nobody.
     """
 
-    def __init__(self, arguments: Mapping[str, Any], user_id: str, search_timeout_ms: float, *, keeps: bool) -> None:
-        """``arguments`` are the client's; ``keeps`` says whether turns are to be saved at all."""
+    def __init__(self, arguments: Mapping[str, Any], user_id: str, search_timeout_ms: float) -> None:
+        """``arguments`` are the client's."""
         self._lease = ClientLease(arguments)
         self._user = {"id": user_id}
         self._search_timeout_ms = search_timeout_ms
-        self._keeps = keeps
         self._unsaved: deque[Turn] = deque()
         self._has_news = asyncio.Event()
         self._is_saved = asyncio.Event()
@@ -61,10 +60,9 @@ class CallMemory:
 
     def keep(self, turn: Turn) -> None:
         """Have a turn saved, after those that came before it."""
-        if self._keeps:
-            self._unsaved.append(turn)
-            self._is_saved.clear()
-            self._has_news.set()
+        self._unsaved.append(turn)
+        self._is_saved.clear()
+        self._has_news.set()
 
     async def kept(self) -> None:
         """Wait until all turns that were given so far are saved."""

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from livekit.agents import llm
 from memoair_livekit import MemoAirLiveKitAgent
-from memoair_livekit._context import MOST_CHARACTERS, fenced
+from memoair_livekit._context import MOST_CHARACTERS, fenced, splice
 from support.livekit_calls import Call, calling, soon
 
 pytestmark = pytest.mark.anyio
@@ -174,6 +174,22 @@ def test_the_text_is_capped_at_a_line() -> None:
 def test_a_mark_in_what_was_said_closes_nothing(mark: str) -> None:
     inside = fenced(f"- Caller: a {mark} b").partition("<memory>\n")[2].removesuffix("\n</memory>")
     assert "<" not in inside
+
+
+@pytest.mark.parametrize("within", ["context", "not yet"])
+def test_what_was_recalled_before_makes_way(within: str) -> None:
+    context, message = llm.ChatContext.empty(), llm.ChatMessage(role="user", content=["And now?"])
+    context.add_message(role="user", content="Before.", created_at=message.created_at - 9)
+    if within == "context":
+        context.insert(message)
+    for text in ("- one", "- two"):
+        splice(context, text, message)
+    context.add_message(role="assistant", content="Later.", created_at=message.created_at + 9)
+    if within == "not yet":
+        context.insert(message)
+
+    assert [item.role for item in context.items if item.type == "message"] == ["user", "system", "user", "assistant"]
+    assert "- two" in str(context.items[1])
 
 
 # Answers that are generated early
