@@ -1,0 +1,327 @@
+"""The processor: recalls before the language model answers, and keeps what was said."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Mapping
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
+
+from pipecat.frames.frames import (
+    CancelFrame,
+    Frame,
+    FunctionCallCancelFrame,
+    FunctionCallInProgressFrame,
+    FunctionCallResultFrame,
+    FunctionCallsStartedFrame,
+    InterruptionFrame,
+    LLMContextFrame,
+    LLMFullResponseStartFrame,
+)
+from pipecat.processors.aggregators.llm_context import LLMContext
+from pipecat.processors.aggregators.llm_response_universal import (
+    AssistantTurnStoppedMessage,
+    LLMAssistantAggregator,
+    LLMUserAggregator,
+)
+from pipecat.processors.frame_processor import FrameDirection, FrameProcessor, FrameProcessorSetup
+from pipecat.services.llm_service import LLMService
+
+import memoair_pipecat._identity as identity
+from memoair_pipecat._context import CallersWords, RecalledContext, question, recalled_message
+from memoair_pipecat._log import code_of, log
+from memoair_pipecat._saving import TurnSaver
+from memoair_pipecat._turns import Conversation, Turn
+from memoair_voice import MemoAirVoiceClient
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+P = ParamSpec("P")
+
+_LONGEST_QUESTION = 4_000
+# The client answers within its deadline; this is for one whose threads are all taken.
+_GRACE_S = 0.02
+
+
+def _never_raises(
+    method: Callable[Concatenate["MemoAirMemoryProcessor", P], None],
+) -> Callable[Concatenate["MemoAirMemoryProcessor", P], None]:
+    """Let nothing of ours fail in the pipeline, which would log what was said with the error."""
+
+    @wraps(method)
+    def call(self: "MemoAirMemoryProcessor", /, *args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            method(self, *args, **kwargs)
+        except Exception as error:  # noqa: BLE001 - see above
+            log.error("what was said was not understood: action=listen_failed code=%s", code_of(error))
+
+    return call
+
+
+class MemoAirMemoryProcessor(FrameProcessor):
+    """The memory of one caller in one pipeline: put it between the user's context aggregator and the language model.
+
+    What is known for what the caller has said is recalled within ``timeout_ms`` and put before his words, for the model
+    only and for this turn only: as one message with the caller's role, fenced as background. The conversation's context
+    itself is never changed. Where nothing is recalled, nothing is put there; where the memory fails, the frame goes on
+    without. What caller and agent say is saved behind the frames, in order, as far as the agent was heard (an
+    interrupted answer is flagged); it listens to the assistant's context aggregator of the same pipeline by itself.
+    When the pipeline ends, however it ends, what is not saved yet is, within ``flush_timeout_s``.
+
+    ``client`` is a `MemoAirVoiceClient` that serves many pipelines and is closed by its owner. Without it, the
+    processor makes one of its own, and closes it, from ``api_key``, ``project_id``, ``agent_id``, ``cloud_base_url``,
+    ``storage_root``, ``runtime_binary``, ``org_only`` and whatever else in ``client_options`` the client takes; or from
+    ``agent``, an object that has such attributes. ``user`` is who calls, ``{"id", "name", "metadata"}``; ``user_id``
+    is another way to name his id. ValueError and TypeError tell of arguments that can't be.
+
+    Like every processor it belongs to one pipeline and its event loop.
+    """
+
+    def __init__(
+        self,
+        *,
+        client: MemoAirVoiceClient | None = None,
+        user: Mapping[str, Any] | None = None,
+        user_id: str | None = None,
+        agent: object | None = None,
+        api_key: str | None = None,
+        project_id: str | None = None,
+        agent_id: str | None = None,
+        cloud_base_url: str | None = identity.DEFAULT_CLOUD_BASE_URL,
+        storage_root: str | None = None,
+        runtime_binary: str | None = None,
+        org_only: bool = False,
+        timeout_ms: float = 250,
+        flush_timeout_s: float = 5.0,
+        name: str | None = None,
+        **client_options: Any,
+    ) -> None:
+        super().__init__(name=name)
+        for what, value in (("timeout_ms", timeout_ms), ("flush_timeout_s", flush_timeout_s)):
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise TypeError(f"{what} must be a number, not {type(value).__name__}")
+            if not 0 < value < float("inf"):
+                raise ValueError(f"{what} must be positive and finite, not {value}")
+        given: dict[str, Any] = {"api_key": api_key, "project_id": project_id, "agent_id": agent_id}
+        if agent is not None:
+            if twice := [each for each, value in given.items() if value is not None]:
+                raise ValueError(f"agent says what {', '.join(twice)} is; give one of them")
+            told = identity.of_agent(agent)
+            if user is None and user_id is None:
+                user_id = told.get("user_id")
+            if cloud_base_url == identity.DEFAULT_CLOUD_BASE_URL:
+                cloud_base_url = told.get("cloud_base_url", cloud_base_url)
+            org_only = org_only or bool(told.get("org_only"))
+            given = {each: told[each] for each in given}
+        more = {"storage_root": storage_root, "runtime_binary": runtime_binary, **client_options}
+        self._user = identity.whose(user, user_id, needed=not org_only)
+        self._owns_client = client is None
+        if client is None:
+            client = identity.own_client({**given, **more, "cloud_base_url": cloud_base_url, "org_only": org_only})
+        elif not isinstance(client, MemoAirVoiceClient):
+            raise TypeError(f"client must be a memoair_voice.MemoAirVoiceClient, not {type(client).__name__}")
+        elif unused := [each for each, value in {**given, **more, "org_only": org_only}.items() if value]:
+            raise ValueError(f"client= is what it was made of; {', '.join(unused)} would change nothing")
+        self._client = client
+        self._timeout_ms = timeout_ms
+        self._flush_timeout_s = flush_timeout_s
+
+        self._context: LLMContext | None = None  # the conversation's own
+        self._words = CallersWords()
+        self._conversation = Conversation()
+        self._listened_to: list[FrameProcessor] = []
+        self._recalled: dict[str, str] | None = None  # for what the caller has said last
+        self._recalled_for: Any = None  # the message in which he has said it
+        self._saver = TurnSaver(client, self._user)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._is_over = False
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None, **given: Any) -> "Self":
+        """Make one, with a client of its own, from the environment; what is ``given`` comes first.
+
+        ``MEMOAIR_API_KEY``, ``MEMOAIR_PROJECT_ID`` and ``MEMOAIR_AGENT_ID`` are needed, and ``MEMOAIR_USER_ID`` where
+        no ``user`` is given; ``MEMOAIR_BASE_URL`` (empty: no cloud), ``MEMOAIR_RUNTIME_BINARY`` and ``MEMOAIR_ORG_ONLY``
+        (1 or 0) are not. ``environ`` stands in for ``os.environ``.
+        """
+        told = identity.from_environment(environ)
+        if given.get("user") is not None or given.get("user_id") is not None:
+            told.pop("user_id", None)
+        return cls(**{**told, **given})
+
+    def listen_to(self, aggregator: LLMAssistantAggregator) -> None:
+        """Keep what this aggregator hears the agent say: for one that is not in the same pipeline. Twice is no harm."""
+        if aggregator in self._listened_to:
+            return
+        self._listened_to.append(aggregator)
+        aggregator.add_event_handler("on_before_process_frame", self._follow_tools)
+        aggregator.add_event_handler("on_assistant_turn_started", self._answer_began)
+        aggregator.add_event_handler("on_assistant_turn_stopped", self._answer_ended)
+
+    async def setup(self, setup: FrameProcessorSetup) -> None:  # type: ignore[override] # as FrameProcessor's own
+        """Find the neighbours, make the caller's memory ready, and begin to save, all before the first frame."""
+        await super().setup(setup)
+        self._find_neighbours(setup)
+        self._tasks = [
+            self.create_task(self._saver.work(), "memoair_saves"),
+            self.create_task(self._make_ready(), "memoair_makes_ready"),
+        ]
+
+    async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
+        """Put what is recalled into what goes to the language model; every frame is handed on."""
+        await super().process_frame(frame, direction)
+        if isinstance(frame, LLMContextFrame) and direction is FrameDirection.DOWNSTREAM:
+            await self._before_the_model(frame)
+        elif isinstance(frame, InterruptionFrame | CancelFrame):
+            # It comes by here before the model, which then closes its answer as if that were complete.
+            self._conversation.cut_off()
+        await self.push_frame(frame, direction)
+
+    async def cleanup(self) -> None:
+        """Save what is not saved yet, end what was begun, and close the client if it is our own."""
+        await super().cleanup()  # type: ignore[no-untyped-call]
+        if self._is_over:
+            return
+        # All that the aggregators had to tell at the end, they have told: the last frame has gone through them to the
+        # end of the pipeline before anything is cleaned up, and handlers begin in the order of the events.
+        self._take_in_the_rest()
+        self._is_over = True
+        self._saver.no_more()
+        try:
+            if self._tasks:
+                await asyncio.wait(self._tasks, timeout=self._flush_timeout_s)
+            if len(self._saver):
+                log.error("turns are lost: action=flush_timeout turns=%d", len(self._saver))
+        finally:
+            for task in self._tasks:
+                if not task.done():
+                    await self.cancel_task(task)
+            if self._owns_client:
+                await self._close_client()
+
+    # What is recalled
+
+    async def _before_the_model(self, frame: LLMContextFrame) -> None:
+        try:
+            if self._context is None:  # no aggregator was found: this is the conversation's
+                self._context = frame.context
+                self._words.skip(frame.context, but_the_last=True)
+            # The words of a turn that is only expected to have ended are kept when it has.
+            self._hear_the_caller()
+            last, words = question(frame.context)
+            if last is not None and last is not self._recalled_for:
+                self._recalled = await self._recall(words) if words else None
+                self._recalled_for = last
+            if self._recalled is not None:
+                frame.context = RecalledContext(frame.context, self._recalled)
+        except Exception as error:  # noqa: BLE001 - the frame goes on, whatever fails here
+            log.error("a turn goes without memory: action=recall_failed code=%s", code_of(error))
+
+    async def _recall(self, words: str) -> dict[str, str] | None:
+        began_at = time.monotonic()
+        try:
+            async with asyncio.timeout(self._timeout_ms / 1e3 + _GRACE_S):
+                found = await self._client.search_memory(
+                    words[-_LONGEST_QUESTION:], user=self._user, timeout_ms=self._timeout_ms
+                )
+        except Exception as error:  # noqa: BLE001 - a full pool, a closed client: the answer is given without
+            waited_ms = (time.monotonic() - began_at) * 1e3
+            log.warning("nothing was recalled: action=recall_failed code=%s ms=%.0f", code_of(error), waited_ms)
+            return None
+        return recalled_message(found.contextText) if found.contextText.strip() else None
+
+    @_never_raises
+    def _on_the_way_back(self, _: FrameProcessor, frame: Frame) -> None:
+        """Put it also into what comes to the model from behind: the context with the results of its tools."""
+        if isinstance(frame, LLMContextFrame) and frame.context is self._context and self._recalled is not None:
+            frame.context = RecalledContext(frame.context, self._recalled)
+
+    # What is said
+
+    def _hear_the_caller(self) -> bool:
+        """Take in what the caller has said since; tell whether he has said anything."""
+        said = self._words.new_in(self._context) if self._context is not None else []
+        for words in said:
+            self._keep(self._conversation.user_said(words))
+        return bool(said)
+
+    @_never_raises
+    def _follow_tools(self, _: FrameProcessor, frame: Frame) -> None:
+        """See, in the order of the aggregator, which answers will go on."""
+        if isinstance(frame, LLMFullResponseStartFrame):
+            self._hear_the_caller()  # of a turn that was answered before it was known to have ended
+            self._conversation.model_speaks()
+        elif isinstance(frame, FunctionCallsStartedFrame):
+            for call in frame.function_calls:
+                self._conversation.tool_called(call.tool_call_id, call.function_name)
+        elif isinstance(frame, FunctionCallResultFrame):
+            self._conversation.tool_answered(frame.tool_call_id)
+        elif isinstance(frame, FunctionCallCancelFrame) or (
+            isinstance(frame, FunctionCallInProgressFrame) and not frame.cancel_on_interruption
+        ):
+            self._conversation.tool_detached(frame.tool_call_id)
+
+    @_never_raises
+    def _answer_began(self, _: FrameProcessor) -> None:
+        self._conversation.answer_began()
+
+    @_never_raises
+    def _answer_ended(self, _: FrameProcessor, message: AssistantTurnStoppedMessage) -> None:
+        if self._conversation.is_of_the_agent_alone and self._hear_the_caller():
+            self._conversation.answer_began()  # services that speak themselves tell only now what they have heard
+        self._keep(
+            self._conversation.answer_ended((message.content or "").strip(), interrupted=bool(message.interrupted))
+        )
+
+    def _keep(self, turn: Turn | None) -> None:
+        if turn is not None:
+            self._saver.add(turn)
+
+    @_never_raises
+    def _take_in_the_rest(self) -> None:
+        self._hear_the_caller()
+        for turn in self._conversation.rest():
+            self._saver.add(turn)
+
+    # Beginning and end
+
+    def _find_neighbours(self, setup: FrameProcessorSetup) -> None:
+        """Find the aggregators of the conversation and the models behind us, wherever in the pipeline they are."""
+        leaves = list(_leaves(setup.pipeline_worker.pipeline))
+        place = leaves.index(self) if self in leaves else 0
+        for before in reversed(leaves[:place]):
+            if isinstance(before, LLMUserAggregator):
+                self._context = before.context
+                self._words.skip(before.context)
+                break
+        assistants = [each for each in leaves if isinstance(each, LLMAssistantAggregator)]
+        if self._context is not None:
+            assistants = [each for each in assistants if each.context is self._context]
+        for each in assistants:
+            self.listen_to(each)
+        if not self._listened_to:
+            log.warning("no aggregator hears the agent, so only the caller is kept: action=no_assistant_aggregator")
+        for behind in leaves[place:]:
+            if isinstance(behind, LLMService):
+                behind.add_event_handler("on_before_process_frame", self._on_the_way_back)
+
+    async def _make_ready(self) -> None:
+        try:
+            await self._client.load_index(user=self._user, timeout_s=self._flush_timeout_s)
+        except Exception as error:  # noqa: BLE001 - then the first search makes it ready
+            log.warning("a caller's memory is not ready: action=load_failed code=%s", code_of(error))
+
+    async def _close_client(self) -> None:
+        try:
+            await self._client.aclose()
+        except Exception as error:  # noqa: BLE001 - the pipeline ends all the same
+            log.error("the client did not close: action=close_failed code=%s", code_of(error))
+
+
+def _leaves(processor: FrameProcessor) -> Iterator[FrameProcessor]:
+    """The processors of a pipeline, without those that are made of others, from its beginning to its end."""
+    inner = processor.processors
+    if not inner:
+        yield processor
+    for each in inner:
+        yield from _leaves(each)
