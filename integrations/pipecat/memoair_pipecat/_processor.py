@@ -141,8 +141,8 @@ class MemoAirMemoryProcessor(FrameProcessor):
         """Make one, with a client of its own, from the environment; what is ``given`` comes first.
 
         ``MEMOAIR_API_KEY``, ``MEMOAIR_PROJECT_ID`` and ``MEMOAIR_AGENT_ID`` are needed, and ``MEMOAIR_USER_ID`` where
-        no ``user`` is given; ``MEMOAIR_BASE_URL`` (empty: no cloud), ``MEMOAIR_RUNTIME_BINARY`` and ``MEMOAIR_ORG_ONLY``
-        (1 or 0) are not. ``environ`` stands in for ``os.environ``.
+        no ``user`` is given; ``MEMOAIR_BASE_URL`` (empty: no cloud), ``MEMOAIR_RUNTIME_BINARY`` and
+        ``MEMOAIR_ORG_ONLY`` (1 or 0) are not. ``environ`` stands in for ``os.environ``.
         """
         told = identity.from_environment(environ)
         if given.get("user") is not None or given.get("user_id") is not None:

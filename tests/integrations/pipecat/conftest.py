@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from support.clients import client_arguments, logged
+from support.waiting import eventually
 
 pytest.importorskip("pipecat", reason="Pipecat needs Python 3.11")
 
@@ -31,20 +32,19 @@ def client(storage_root: Path, nothing_left_behind: None) -> Iterator[MemoAirVoi
 
 
 @pytest.fixture
-def kept(storage_root: Path) -> Callable[..., list[tuple[str, str]]]:
-    """What is kept of a caller: what he said and what he heard, turn by turn."""
+def payloads(storage_root: Path, request: pytest.FixtureRequest) -> Callable[..., list[dict[str, Any]]]:
+    """What is kept of a caller's turns, also of those that the client saves later since the machine is slow."""
+    client = request.getfixturevalue("client") if "client" in request.fixturenames else None
 
-    def read(user_id: str = "ada") -> list[tuple[str, str]]:
-        return [(turn["userText"], turn["assistantText"]) for turn in kept_payloads(storage_root, user_id)]
+    def read(user_id: str = "ada") -> list[dict[str, Any]]:
+        if client is not None:
+            eventually(lambda: client._sync.stats()["pending_saves"] == 0)
+        return [event["payload"] for event in logged(storage_root, user_id, "turn")]
 
     return read
 
 
-def kept_payloads(storage_root: Path, user_id: str = "ada") -> list[dict[str, Any]]:
-    return [event["payload"] for event in logged(storage_root, user_id, "turn")]
-
-
 @pytest.fixture
-def payloads(storage_root: Path) -> Callable[..., list[dict[str, Any]]]:
-    """What is kept of a caller's turns, whole."""
-    return lambda user_id="ada": kept_payloads(storage_root, user_id)
+def kept(payloads: Callable[..., list[dict[str, Any]]]) -> Callable[..., list[tuple[str, str]]]:
+    """What the caller said and what he heard, turn by turn."""
+    return lambda user_id="ada": [(turn["userText"], turn["assistantText"]) for turn in payloads(user_id)]

@@ -1,0 +1,92 @@
+"""What is kept of an agent that is heard: a real speech service and a real transport play its answers."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from memoair_pipecat import MemoAirMemoryProcessor
+from pipecat.frames.frames import (
+    EagerTranscriptionFrame,
+    ProposedUserStartedSpeakingFrame,
+    ProposedUserStoppedSpeakingFrame,
+    TranscriptionFrame,
+    TTSSpeakFrame,
+)
+from pipecat.services.llm_service import FunctionCallParams
+from pipecat.turns.user_turn_strategies import EagerUserTurnStrategies
+from support.pipecat_calls import Call, ScriptedLLM, Tool, until
+from support.pipecat_speech import WORD_S, Line, SlowSpeech
+
+from memoair_voice import MemoAirVoiceClient
+
+Kept = Callable[..., list[tuple[str, str]]]
+
+pytestmark = pytest.mark.anyio
+
+LONG = "We have red boots and blue boots and green boots and many more that nobody has ever asked for."
+
+
+async def test_of_an_interrupted_answer_only_what_was_heard_is_kept(
+    client: MemoAirVoiceClient, payloads: Callable[[], list[dict[str, Any]]]
+) -> None:
+    line = Line()
+    async with Call(MemoAirMemoryProcessor(client=client, user_id="ada"), [LONG], between=[SlowSpeech(), line]) as call:
+        await call.say("Which boots?")
+        await until(lambda: line.played_s > 3 * WORD_S)
+        await call.interrupt()
+        await call.ask("Thank you.")
+    first, second = payloads()
+    heard = first["assistantText"]
+    assert heard.startswith("We have")
+    assert len(heard.split()) < 10
+    assert (first["userText"], first["metadata"]["interrupted"]) == ("Which boots?", True)
+    assert (second["userText"], second["assistantText"]) == ("Thank you.", "Yes.")
+    assert second["metadata"]["interrupted"] is False
+
+
+async def test_of_an_answer_in_which_the_caller_hangs_up_only_what_was_heard_is_kept(
+    client: MemoAirVoiceClient, payloads: Callable[[], list[dict[str, Any]]]
+) -> None:
+    line = Line()
+    async with Call(MemoAirMemoryProcessor(client=client, user_id="ada"), [LONG], between=[SlowSpeech(), line]) as call:
+        await call.say("Which boots?")
+        await until(lambda: line.played_s > 3 * WORD_S)
+        await call.hang_up()
+    [turn] = payloads()
+    assert 0 < len(turn["assistantText"].split()) < 10
+    assert turn["metadata"]["interrupted"] is True
+
+
+async def test_a_greeting_and_what_is_said_while_a_tool_runs_are_kept(client: MemoAirVoiceClient, kept: Kept) -> None:
+    async def find(params: FunctionCallParams) -> None:
+        await params.llm.push_frame(TTSSpeakFrame("One moment."))
+        await until(lambda: "One moment." in call.heard)
+        await params.result_callback({"in": "Leeds"})
+
+    llm = ScriptedLLM([[Tool("find")], ["In Leeds."]])
+    llm.register_function("find", find)
+    memory = MemoAirMemoryProcessor(client=client, user_id="ada")
+    async with Call(memory, llm=llm, between=[SlowSpeech(), Line()]) as call:
+        await call.tell(TTSSpeakFrame("Hello, this is Juno."))
+        await until(lambda: call.heard)
+        await call.say("Where are my boots?")
+        await until(lambda: "In Leeds." in call.heard)
+    assert kept() == [("", "Hello, this is Juno."), ("Where are my boots?", "One moment. In Leeds.")]
+
+
+async def test_an_answer_that_was_begun_before_the_caller_had_ended_is_kept_with_what_he_said(
+    client: MemoAirVoiceClient, kept: Kept
+) -> None:
+    memory = MemoAirMemoryProcessor(client=client, user_id="ada")
+    async with Call(memory, ["Red."], ["Blue."], user_turns=EagerUserTurnStrategies()) as call:
+        await call.tell(ProposedUserStartedSpeakingFrame(), EagerTranscriptionFrame("which boots", "caller", "now"))
+        await until(lambda: call.llm.shown)
+        assert call.heard == []
+        await call.tell(TranscriptionFrame("Which boots?", "caller", "now"), ProposedUserStoppedSpeakingFrame())
+        await until(lambda: call.heard)
+        # And one that was thrown away, since he went on.
+        await call.tell(ProposedUserStartedSpeakingFrame(), EagerTranscriptionFrame("and", "caller", "now"))
+        await until(lambda: len(call.llm.shown) == 2)
+        await call.tell(TranscriptionFrame("And in blue?", "caller", "now"), ProposedUserStoppedSpeakingFrame())
+        await until(lambda: len(call.heard) == 2)
+    assert kept() == [("Which boots?", "Red."), ("And in blue?", "Yes.")]
