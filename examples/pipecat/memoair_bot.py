@@ -1,0 +1,66 @@
+"""A Pipecat bot with a memory, reduced to what can be typed: each line of the input is a turn of the caller.
+
+It talks to any server with OpenAI's API: set OPENAI_API_KEY, or OPENAI_BASE_URL for one of your own. The memory needs no
+key, no cloud and no network; the second run knows what was said in the first. A voice bot is the same pipeline with the
+parts that hear and speak:
+
+    Pipeline([transport.input(), stt, user, memory, llm, tts, transport.output(), assistant])
+"""
+
+import asyncio
+import os
+import sys
+
+from memoair_pipecat import MemoAirMemoryProcessor
+from pipecat.frames.frames import EndFrame, LLMMessagesAppendFrame
+from pipecat.pipeline.pipeline import Pipeline
+from pipecat.pipeline.worker import PipelineWorker
+from pipecat.processors.aggregators.llm_context import LLMContext
+from pipecat.processors.aggregators.llm_response_universal import AssistantTurnStoppedMessage, LLMContextAggregatorPair
+from pipecat.services.openai.llm import OpenAILLMService
+from pipecat.workers.runner import WorkerRunner
+
+# What the environment does not say otherwise: a project on this machine alone, and a caller, as by his phone number.
+DEFAULTS = {
+    "MEMOAIR_API_KEY": "memoair_pk_local",
+    "MEMOAIR_PROJECT_ID": "proj_acme",
+    "MEMOAIR_AGENT_ID": "agent_returns",
+    "MEMOAIR_USER_ID": "caller_42",
+    "MEMOAIR_BASE_URL": "",
+}
+
+
+async def main() -> None:
+    """Answer each line of the input until it ends."""
+    context = LLMContext([{"role": "system", "content": "You are Juno, and sell boots. Answer in one sentence."}])
+    user, assistant = LLMContextAggregatorPair(context)
+    llm = OpenAILLMService(
+        api_key=os.environ.get("OPENAI_API_KEY", "none"),
+        base_url=os.environ.get("OPENAI_BASE_URL"),
+        settings=OpenAILLMService.Settings(model=os.environ.get("OPENAI_MODEL", "gpt-4.1-mini")),
+    )
+    memory = MemoAirMemoryProcessor.from_env({**DEFAULTS, **os.environ})
+    worker = PipelineWorker(Pipeline([user, memory, llm, assistant]))
+
+    answered = asyncio.Event()
+
+    @assistant.event_handler("on_assistant_turn_stopped")
+    async def show(_: object, message: AssistantTurnStoppedMessage) -> None:
+        print("Juno:", message.content, flush=True)
+        answered.set()
+
+    async def converse() -> None:
+        while line := await asyncio.to_thread(sys.stdin.readline):
+            answered.clear()
+            said = {"role": "user", "content": line.strip()}
+            await worker.queue_frame(LLMMessagesAppendFrame(messages=[said], run_llm=True))
+            await answered.wait()
+        await worker.queue_frame(EndFrame())  # what is not saved yet is saved before run() returns
+
+    runner = WorkerRunner()
+    await runner.add_workers(worker)
+    await asyncio.gather(runner.run(), converse())
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

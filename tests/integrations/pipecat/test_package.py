@@ -1,0 +1,117 @@
+"""The distribution, its house, and the example, as users get them."""
+
+import ast
+import json
+import os
+import subprocess
+import sys
+import threading
+import zipfile
+from collections.abc import Iterator
+from email.parser import Parser
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).parents[3]
+PROJECT = ROOT / "integrations" / "pipecat"
+EXAMPLE = ROOT / "examples" / "pipecat" / "memoair_bot.py"
+MODULES = sorted((PROJECT / "memoair_pipecat").glob("*.py"))
+
+
+def test_the_wheel_holds_the_package_and_says_what_it_needs(tmp_path: Path, nothing_left_behind: None) -> None:
+    source = tmp_path / "source"
+    subprocess.run(["git", "clone", "--quiet", ROOT, source], check=True, timeout=60)  # what is committed
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path]
+    done = subprocess.run(
+        [*build, source / "integrations" / "pipecat"], capture_output=True, text=True, timeout=100, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        (metadata_name,) = [name for name in names if name.endswith(".dist-info/METADATA")]
+        metadata = Parser().parsestr(archive.read(metadata_name).decode())
+    assert {name for name in names if "dist-info" not in name} == {
+        f"memoair_pipecat/{path.name}" for path in (*MODULES, PROJECT / "py.typed")
+    }
+    assert any(name.endswith("/LICENSE") for name in names)
+    assert (metadata["Name"], metadata["Version"]) == ("memoair-pipecat", "0.4.0")
+    needs = {each.name: str(each.specifier) for each in map(Requirement, metadata.get_all("Requires-Dist", []))}
+    assert needs == {"memoair-voice": ">=0.4", "pipecat-ai": ">=1.4"}
+    assert "MemoAirMemoryProcessor" in metadata.get_payload()
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: path.name)
+def test_the_integration_stands_on_the_public_client_alone(module: Path) -> None:
+    source = module.read_text(encoding="utf-8")
+    assert len(source.splitlines()) <= 400
+    found = {
+        name
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in ([node.module or ""] if isinstance(node, ast.ImportFrom) else [each.name for each in node.names])
+    }
+    ours = {name for name in found if name.startswith("memoair_")}
+    assert {name for name in ours if not name.startswith("memoair_pipecat")} <= {"memoair_voice"}
+
+
+class Model(BaseHTTPRequestHandler):
+    """A language model with OpenAI's API, which can read."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        remembers = "<memory>" in str(asked["messages"])
+        answer = "You told me that they are red." if remembers else "I do not know yet."
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Connection", "close")
+        self.end_headers()
+        for delta in ({"role": "assistant", "content": answer}, {}):
+            choice = {"index": 0, "delta": delta, "finish_reason": None if delta else "stop"}
+            chunk = {"id": "1", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice]}
+            self.wfile.write(b"data: " + json.dumps(chunk).encode() + b"\n\n")
+        self.wfile.write(b"data: [DONE]\n\n")
+        self.close_connection = True
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def model_url() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Model) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/v1"
+        server.shutdown()
+        thread.join()
+
+
+def test_the_example_remembers_the_first_run_in_the_second(
+    tmp_path: Path, nothing_left_behind: None, model_url: str
+) -> None:
+    environ = {"HOME": str(tmp_path), "PATH": os.environ["PATH"], "PYTHONPATH": str(PROJECT), "OPENAI_BASE_URL": model_url}
+
+    def run(*lines: str) -> list[str]:
+        done = subprocess.run(
+            [sys.executable, EXAMPLE],
+            input="".join(f"{line}\n" for line in lines),
+            env=environ,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=90,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert "Traceback" not in done.stderr
+        assert "action=" not in done.stderr
+        return done.stdout.splitlines()
+
+    assert run("My boots are red.") == ["Juno: I do not know yet."]
+    assert run("Which colour are my boots?") == ["Juno: You told me that they are red."]
