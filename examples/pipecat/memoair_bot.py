@@ -1,8 +1,8 @@
 """A Pipecat bot with a memory, reduced to what can be typed: each line of the input is a turn of the caller.
 
-It talks to any server with OpenAI's API: set OPENAI_API_KEY, or OPENAI_BASE_URL for one of your own. The memory needs no
-key, no cloud and no network; the second run knows what was said in the first. A voice bot is the same pipeline with the
-parts that hear and speak:
+It talks to any server with OpenAI's API: set OPENAI_API_KEY, or OPENAI_BASE_URL for one of your own. The memory needs
+no key, no cloud and no network; the second run knows what was said in the first. A voice bot is the same pipeline with
+the parts that hear and speak:
 
     Pipeline([transport.input(), stt, user, memory, llm, tts, transport.output(), assistant])
 """
@@ -39,7 +39,7 @@ async def main() -> None:
         base_url=os.environ.get("OPENAI_BASE_URL"),
         settings=OpenAILLMService.Settings(model=os.environ.get("OPENAI_MODEL", "gpt-4.1-mini")),
     )
-    memory = MemoAirMemoryProcessor.from_env({**DEFAULTS, **os.environ})
+    memory = MemoAirMemoryProcessor.from_env({**DEFAULTS, **os.environ}, timeout_ms=5_000)  # who types can wait
     worker = PipelineWorker(Pipeline([user, memory, llm, assistant]))
 
     answered = asyncio.Event()

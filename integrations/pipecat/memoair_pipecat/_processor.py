@@ -41,6 +41,8 @@ P = ParamSpec("P")
 _LONGEST_QUESTION = 4_000
 # The client answers within its deadline; this is for one whose threads are all taken.
 _GRACE_S = 0.02
+# A caller who speaks at once is waited for until his memory is ready, for this part of the deadline.
+_READY_SHARE = 0.6
 
 
 def _never_raises(
@@ -133,6 +135,7 @@ class MemoAirMemoryProcessor(FrameProcessor):
         self._recalled: dict[str, str] | None = None  # for what the caller has said last
         self._recalled_for: Any = None  # the message in which he has said it
         self._saver = TurnSaver(client, self._user)
+        self._ready: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._is_over = False
 
@@ -162,10 +165,8 @@ class MemoAirMemoryProcessor(FrameProcessor):
         """Find the neighbours, make the caller's memory ready, and begin to save, all before the first frame."""
         await super().setup(setup)
         self._find_neighbours(setup)
-        self._tasks = [
-            self.create_task(self._saver.work(), "memoair_saves"),
-            self.create_task(self._make_ready(), "memoair_makes_ready"),
-        ]
+        self._ready = self.create_task(self._make_ready(), "memoair_makes_ready")
+        self._tasks = [self._ready, self.create_task(self._saver.work(), "memoair_saves")]
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
         """Put what is recalled into what goes to the language model; every frame is handed on."""
@@ -221,8 +222,11 @@ class MemoAirMemoryProcessor(FrameProcessor):
         began_at = time.monotonic()
         try:
             async with asyncio.timeout(self._timeout_ms / 1e3 + _GRACE_S):
+                if self._ready is not None and not self._ready.done():
+                    await asyncio.wait([self._ready], timeout=self._timeout_ms / 1e3 * _READY_SHARE)
+                left_ms = self._timeout_ms - (time.monotonic() - began_at) * 1e3
                 found = await self._client.search_memory(
-                    words[-_LONGEST_QUESTION:], user=self._user, timeout_ms=self._timeout_ms
+                    words[-_LONGEST_QUESTION:], user=self._user, timeout_ms=max(1.0, left_ms)
                 )
         except Exception as error:  # noqa: BLE001 - a full pool, a closed client: the answer is given without
             waited_ms = (time.monotonic() - began_at) * 1e3

@@ -95,7 +95,12 @@ def model_url() -> Iterator[str]:
 def test_the_example_remembers_the_first_run_in_the_second(
     tmp_path: Path, nothing_left_behind: None, model_url: str
 ) -> None:
-    environ = {"HOME": str(tmp_path), "PATH": os.environ["PATH"], "PYTHONPATH": str(PROJECT), "OPENAI_BASE_URL": model_url}
+    environ = {
+        "HOME": str(tmp_path),
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(PROJECT),
+        "OPENAI_BASE_URL": model_url,
+    }
 
     def run(*lines: str) -> list[str]:
         done = subprocess.run(

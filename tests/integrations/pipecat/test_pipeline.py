@@ -76,6 +76,14 @@ async def test_a_caller_is_remembered_in_his_next_call(client: MemoAirVoiceClien
     assert words == {"role": "user", "content": "Which colour are my boots?"}
 
 
+async def test_a_caller_who_speaks_at_once_is_remembered(storage_root: Path, nothing_left_behind: None) -> None:
+    async with MemoAirVoiceClient(**client_arguments(storage_root)) as client:
+        await remember(client, "My boots are red.")
+    async with MemoAirVoiceClient(**client_arguments(storage_root)) as client, Call(memory_of(client)) as call:
+        await call.ask("Which colour are my boots?")  # while his runtime is only starting
+    assert "My boots are red." in recalled(call.llm.shown[0])[0]
+
+
 async def test_what_was_recalled_is_replaced_with_each_turn_and_never_in_the_conversation(
     client: MemoAirVoiceClient,
 ) -> None:
