@@ -5,15 +5,8 @@ from typing import Any
 
 import pytest
 from memoair_pipecat import MemoAirMemoryProcessor
-from pipecat.frames.frames import (
-    EagerTranscriptionFrame,
-    ProposedUserStartedSpeakingFrame,
-    ProposedUserStoppedSpeakingFrame,
-    TranscriptionFrame,
-    TTSSpeakFrame,
-)
+from pipecat.frames.frames import TTSSpeakFrame
 from pipecat.services.llm_service import FunctionCallParams
-from pipecat.turns.user_turn_strategies import EagerUserTurnStrategies
 from support.pipecat_calls import Call, ScriptedLLM, Tool, until
 from support.pipecat_speech import WORD_S, Line, SlowSpeech
 
@@ -72,21 +65,3 @@ async def test_a_greeting_and_what_is_said_while_a_tool_runs_are_kept(client: Me
         await call.say("Where are my boots?")
         await until(lambda: "In Leeds." in call.heard)
     assert kept() == [("", "Hello, this is Juno."), ("Where are my boots?", "One moment. In Leeds.")]
-
-
-async def test_an_answer_that_was_begun_before_the_caller_had_ended_is_kept_with_what_he_said(
-    client: MemoAirVoiceClient, kept: Kept
-) -> None:
-    memory = MemoAirMemoryProcessor(client=client, user_id="ada")
-    async with Call(memory, ["Red."], ["Blue."], user_turns=EagerUserTurnStrategies()) as call:
-        await call.tell(ProposedUserStartedSpeakingFrame(), EagerTranscriptionFrame("which boots", "caller", "now"))
-        await until(lambda: call.llm.shown)
-        assert call.heard == []
-        await call.tell(TranscriptionFrame("Which boots?", "caller", "now"), ProposedUserStoppedSpeakingFrame())
-        await until(lambda: call.heard)
-        # And one that was thrown away, since he went on.
-        await call.tell(ProposedUserStartedSpeakingFrame(), EagerTranscriptionFrame("and", "caller", "now"))
-        await until(lambda: len(call.llm.shown) == 2)
-        await call.tell(TranscriptionFrame("And in blue?", "caller", "now"), ProposedUserStoppedSpeakingFrame())
-        await until(lambda: len(call.heard) == 2)
-    assert kept() == [("Which boots?", "Red."), ("And in blue?", "Yes.")]
