@@ -1,4 +1,4 @@
-"""Answers that are begun before the caller is known to have ended, which Pipecat does since 1.12."""
+"""Answers that are begun before the caller is known to have ended, which Pipecat does since 1.9."""
 
 from collections.abc import Callable
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from blockbuster import blockbuster_ctx
 from memoair_pipecat import MemoAirMemoryProcessor
 from pipecat.frames.frames import (
     InputAudioRawFrame,
@@ -391,6 +392,17 @@ async def test_a_memory_that_fails_stops_nothing_and_tells_no_words(
     assert all("code=pool.closed" in each.getMessage() for each in told)
     assert not any("parrot" in each.getMessage() or "ada" in each.getMessage() for each in told)
     assert not any(each.exc_info for each in told)
+
+
+async def test_nothing_of_ours_blocks_the_event_loop(client: MemoAirVoiceClient) -> None:
+    pause = Pause()
+    with blockbuster_ctx(["memoair_pipecat", "memoair_voice", "memoair_voice_sync"]):
+        async with Call(memory_of(client), ["Noted."], [pause]) as call:
+            await call.ask("My boots are red.")
+            await call.say("Which colour are my boots?")
+            await asyncio.wait_for(pause.reached.wait(), 10)
+            await call.interrupt()
+            await call.hang_up()
 
 
 async def test_nothing_runs_on_when_the_pipeline_has_ended(client: MemoAirVoiceClient) -> None:
