@@ -108,8 +108,9 @@ async def _measure(folder: Path, arguments: argparse.Namespace) -> dict[str, flo
 
 
 async def _turns(client: MemoAirVoiceClient, speech: Speech, count: int) -> dict[str, float]:
-    """How long the caller's words take to the model, with memory and without, in turn."""
+    """How long the caller's words take to the model, with memory and without, and a search by itself, in turn."""
     times: dict[bool, list[float]] = {True: [], False: []}
+    searches: list[float] = []
     async with _Call(_memory(client, "caller")) as with_memory, _Call(None) as without:
         for number in range(count + 20):
             words = speech.sentence(8)
@@ -118,6 +119,11 @@ async def _turns(client: MemoAirVoiceClient, speech: Speech, count: int) -> dict
                 took_ms = await call.turn(words)
                 if number >= 20:
                     times[call is with_memory].append(took_ms)
+            await asyncio.sleep(_PAUSE_S)
+            began_at = time.perf_counter()
+            await client.search_memory(words, user_id="caller", timeout_ms=2_000)
+            if number >= 20:
+                searches.append((time.perf_counter() - began_at) * 1e3)
         recalled = with_memory.llm.recalled
     assert recalled > count * 0.9, f"only {recalled} of {count} turns had anything recalled"
     return {
@@ -125,6 +131,8 @@ async def _turns(client: MemoAirVoiceClient, speech: Speech, count: int) -> dict
         "turnP99Ms": _p99(times[True]),
         "bareTurnMs": statistics.median(times[False]),
         "bareTurnP99Ms": _p99(times[False]),
+        "searchMs": statistics.median(searches),
+        "searchP99Ms": _p99(searches),
         "addedMs": statistics.median(times[True]) - statistics.median(times[False]),
         "addedP99Ms": _p99(times[True]) - _p99(times[False]),
     }
@@ -287,6 +295,12 @@ def _print(result: dict[str, float]) -> None:
     rows = (("turn, median ms", "turnMs", "bareTurnMs"), ("turn, p99 ms", "turnP99Ms", "bareTurnP99Ms"))
     for title, name, bare in (*rows, ("another frame, median \u00b5s", "frameUs", "bareFrameUs")):
         table.add_row(title, f"{result[name]:.2f}", f"{result[bare]:.2f}", f"{result[name] - result[bare]:.2f}")
+    table.add_row(
+        "of that the client's search, median and p99 ms",
+        "",
+        "",
+        f"{result['searchMs']:.2f}, {result['searchP99Ms']:.2f}",
+    )
     for title, name in (
         ("turns", "ManyTurns"),
         ("turn, median ms", "ManyTurnMs"),
