@@ -55,7 +55,7 @@ def _never_raises(
         try:
             method(self, *args, **kwargs)
         except Exception as error:  # noqa: BLE001 - see above
-            log.error("what was said was not understood: action=listen_failed code=%s", code_of(error))
+            log.error("a part of the call is missed: action=listen_failed code=%s", code_of(error))
 
     return call
 
@@ -289,6 +289,7 @@ class MemoAirMemoryProcessor(FrameProcessor):
 
     # Beginning and end
 
+    @_never_raises
     def _find_neighbours(self, setup: FrameProcessorSetup) -> None:
         """Find the aggregators of the conversation and the models behind us, wherever in the pipeline they are."""
         leaves = list(_leaves(setup.pipeline_worker.pipeline))
