@@ -133,6 +133,7 @@ class MemoAirMemoryProcessor(FrameProcessor):
         self._conversation = Conversation()
         self._listened_to: list[FrameProcessor] = []
         self._recalled: dict[str, str] | None = None  # for what the caller has said last
+        self._is_asked_by_context = True
         self._recalled_for: Any = None  # the message in which he has said it
         self._saver = TurnSaver(client, self._user)
         self._ready: asyncio.Task[None] | None = None
@@ -176,6 +177,8 @@ class MemoAirMemoryProcessor(FrameProcessor):
         elif isinstance(frame, InterruptionFrame | CancelFrame):
             # It comes by here before the model, which then closes its answer as if that were complete.
             self._conversation.cut_off()
+        elif getattr(frame, "is_realtime_service", False):  # of a model that hears the caller by itself
+            self._is_asked_by_context = False
         await self.push_frame(frame, direction)
 
     async def cleanup(self) -> None:
@@ -209,6 +212,8 @@ class MemoAirMemoryProcessor(FrameProcessor):
                 self._words.skip(frame.context, but_the_last=True)
             # The words of a turn that is only expected to have ended are kept when it has.
             self._hear_the_caller()
+            if not self._is_asked_by_context:
+                return
             last, words = question(frame.context)
             if last is not None and last is not self._recalled_for:
                 self._recalled = await self._recall(words) if words else None

@@ -117,6 +117,8 @@ def test_a_context_that_is_rebuilt_tells_nothing_twice_and_loses_nothing() -> No
     assert words.new_in(spoken) == ["Yes."]
     spoken.set_messages([{"role": "system", "content": "Summary: he said hi."}, spoken.messages[-1], user("Bye.")])
     assert words.new_in(spoken) == ["Bye."]
+    spoken.set_messages([{"role": "system", "content": "Summary: he said bye."}, user("Bye.")])
+    assert words.new_in(spoken) == ["Bye."]  # he said it again
 
 
 def test_what_was_recalled_is_nobodys_words_wherever_it_turns_up() -> None:

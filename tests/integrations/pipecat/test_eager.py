@@ -1,17 +1,19 @@
 """Answers that are begun before the caller is known to have ended, which Pipecat does since 1.9."""
 
+import asyncio
 from collections.abc import Callable
 
 import pytest
 from memoair_pipecat import MemoAirMemoryProcessor
 from pipecat.frames.frames import (
     EagerTranscriptionFrame,
+    InterruptionFrame,
     ProposedUserStartedSpeakingFrame,
     ProposedUserStoppedSpeakingFrame,
     TranscriptionFrame,
 )
 from pipecat.turns.user_turn_strategies import EagerUserTurnStrategies
-from support.pipecat_calls import Call, until
+from support.pipecat_calls import Call, Pause, until
 
 from memoair_voice import MemoAirVoiceClient
 
@@ -33,3 +35,21 @@ async def test_an_answer_that_was_begun_before_the_caller_had_ended_is_kept_with
         await call.tell(TranscriptionFrame("And in blue?", "caller", "now"), ProposedUserStoppedSpeakingFrame())
         await until(lambda: len(call.heard) == 2)
     assert kept() == [("Which boots?", "Red."), ("And in blue?", "Yes.")]
+
+
+@pytest.mark.anyio
+async def test_words_without_an_answer_come_with_those_that_were_answered_early(
+    client: MemoAirVoiceClient, kept: Callable[[], list[tuple[str, str]]]
+) -> None:
+    memory, pause = MemoAirMemoryProcessor(client=client, user_id="ada"), Pause()
+    async with Call(memory, [pause], ["Red."], user_turns=EagerUserTurnStrategies()) as call:
+        await call.tell(ProposedUserStartedSpeakingFrame(), TranscriptionFrame("I want boots.", "caller", "now"))
+        await call.tell(ProposedUserStoppedSpeakingFrame())
+        await asyncio.wait_for(pause.reached.wait(), 10)
+        await call.tell(InterruptionFrame())
+        await until(lambda: call.heard == [""])
+        await call.tell(ProposedUserStartedSpeakingFrame(), EagerTranscriptionFrame("which ones", "caller", "now"))
+        await until(lambda: len(call.llm.shown) == 2)
+        await call.tell(TranscriptionFrame("Which ones?", "caller", "now"), ProposedUserStoppedSpeakingFrame())
+        await until(lambda: len(call.heard) == 2)
+    assert kept() == [("I want boots. Which ones?", "Red.")]
