@@ -1,0 +1,127 @@
+"""The memory of one worker process. It never fails a call: without it, an answer is an answer without memory."""
+
+import atexit
+import logging
+import os
+import threading
+import time
+from collections.abc import Sequence
+from datetime import datetime, timezone
+
+from bridge.settings import Settings
+from bridge.turns import Turn
+from memoair_voice_sync import MemoAirVoiceClientSync, MemoAirVoiceMemoryError
+
+log = logging.getLogger("bridge")
+
+# To be told these turns again would not help.
+_HOPELESS = ("runtime.bad_request", "runtime.payload_too_large")
+_WARM_UP_S = 1.0
+_LONGEST_QUESTION = 2_000  # characters; of a longer one, its end asks
+
+
+class Memory:
+    """One client for all callers of this process. Safe to use from any thread."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._making = threading.Lock()
+        self._made: tuple[int, MemoAirVoiceClientSync] | None = None  # and in which process
+
+    def warm_up(self, caller: str | None) -> None:
+        """Make a caller's memory ready, while the phone rings."""
+        if caller is None:
+            return
+        try:
+            self._client().load_index(user={"id": caller}, timeout_s=_WARM_UP_S)
+        except MemoAirVoiceMemoryError as error:
+            log.warning("a caller's memory is not ready yet: code=%s", error.code)
+
+    def recall(self, caller: str | None, question: str) -> str:
+        """What is known that matters for the question, within the deadline; nothing where the memory fails."""
+        if caller is None or not question.strip():
+            return ""
+        try:
+            found = self._client().search_memory(
+                question[-_LONGEST_QUESTION:], user={"id": caller}, timeout_ms=self._settings.recall_ms
+            )
+        except MemoAirVoiceMemoryError as error:
+            log.warning("answered without memory: code=%s", error.code)
+            return ""
+        if found.trace["degraded"]:
+            log.warning("answered with a part of the memory: code=%s", found.trace.get("error", {}).get("code", "late"))
+        return found.contextText
+
+    def keep(self, caller: str | None, platform: str, call_id: str, turns: Sequence[Turn], *, within_s: float) -> bool:
+        """Keep turns under the platform's own id of their call, each once, whoever tells of it how often and where.
+
+        That id is why this is `import_call` and not `save_response`, whose call is this process's: a turn that is told
+        again to another worker, or after a restart, is known only in the call in which it was kept. False: it is worth
+        being told again.
+        """
+        if caller is None or not turns:
+            return True
+        told = [
+            {
+                "turn_id": turn.id,
+                "user_text": turn.user_text,
+                "assistant_text": turn.assistant_text,
+                "metadata": {"occurredAt": (turn.at or datetime.now(timezone.utc)).isoformat()},
+            }
+            for turn in turns
+        ]
+        deadline = time.monotonic() + within_s
+        while True:
+            try:
+                self._client().import_call(
+                    call_id,
+                    told,
+                    user={"id": caller},
+                    metadata={"source": platform},
+                    timeout_s=max(0.001, deadline - time.monotonic()),
+                )
+            except MemoAirVoiceMemoryError as error:
+                # Another turn of the same call came at the same moment, and its end closed the call under ours.
+                if error.code == "runtime.session_not_found" and time.monotonic() < deadline:
+                    continue
+                log.warning("turns were not kept: turns=%s code=%s", len(turns), error.code)
+                return error.code in _HOPELESS
+            return True
+
+    def keep_later(self, caller: str | None, turn: Turn) -> None:
+        """Have a turn kept in the background that could not be kept now. Should it have been, it is there twice: better
+        than not at all.
+        """
+        if caller is None:
+            return
+        try:
+            self._client().save_response(
+                user={"id": caller}, turn_id=turn.id, user_text=turn.user_text, assistant_text=turn.assistant_text
+            )
+        except MemoAirVoiceMemoryError as error:
+            log.error("a turn is lost: code=%s", error.code)
+
+    def close(self) -> None:
+        """Save what waits, and end the runtimes; done by itself when the process ends. Twice is no harm."""
+        atexit.unregister(self.close)
+        with self._making:
+            made, self._made = self._made, None
+        if made is not None and made[0] == os.getpid():
+            made[1].close()
+
+    def _client(self) -> MemoAirVoiceClientSync:
+        """The client, made at the first need: in the worker, after gunicorn has forked it."""
+        with self._making:
+            if self._made is None or self._made[0] != os.getpid():
+                client = MemoAirVoiceClientSync(
+                    api_key=self._settings.api_key,
+                    project_id=self._settings.project_id,
+                    agent_id=self._settings.agent_id,
+                    cloud_base_url=self._settings.cloud_base_url,
+                    storage_root=self._settings.storage_root,
+                    runtime_port_range=self._settings.port_range,
+                    max_concurrent_users=self._settings.max_concurrent_users,
+                )
+                atexit.register(self.close)
+                self._made = os.getpid(), client
+            return self._made[1]
