@@ -17,6 +17,7 @@ log = logging.getLogger("bridge")
 # To be told these turns again would not help.
 _HOPELESS = ("runtime.bad_request", "runtime.payload_too_large")
 _WARM_UP_S = 1.0
+_PAUSE_S = 0.01
 _LONGEST_QUESTION = 2_000  # characters; of a longer one, its end asks
 
 
@@ -81,11 +82,13 @@ class Memory:
                     timeout_s=max(0.001, deadline - time.monotonic()),
                 )
             except MemoAirVoiceMemoryError as error:
-                # Another turn of the same call came at the same moment, and its end closed the call under ours.
-                if error.code == "runtime.session_not_found" and time.monotonic() < deadline:
-                    continue
-                log.warning("turns were not kept: turns=%s code=%s", len(turns), error.code)
-                return error.code in _HOPELESS
+                # Worth another try at once: the runtime ended with the worker whose it was; or another turn of the same
+                # call came at the same moment, and ended the call under ours.
+                if error.code in _HOPELESS or error.code.startswith("pool.") or time.monotonic() + _PAUSE_S > deadline:
+                    log.warning("turns were not kept: turns=%s code=%s", len(turns), error.code)
+                    return error.code in _HOPELESS
+                time.sleep(_PAUSE_S)
+                continue
             return True
 
     def keep_later(self, caller: str | None, turn: Turn) -> None:
