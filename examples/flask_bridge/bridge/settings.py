@@ -36,6 +36,7 @@ class Settings:
     port_range: tuple[int, int]
     max_concurrent_users: int
     recall_ms: float
+    keep_ms: float  # of a turn while the caller waits for its answer
 
     def secret(self, name: str) -> bytes:
         """A secret by its variable's name; empty where it is not set."""
@@ -62,7 +63,7 @@ class Settings:
             wrong.append("BRIDGE_PUBLIC_URL must be https://HOST, as Twilio calls it: the signature covers it")
         numbers = {
             name: _number(environ, name, default, wrong)
-            for name, default in (("BRIDGE_MAX_CALLERS", 64), ("BRIDGE_RECALL_MS", 250))
+            for name, default in (("BRIDGE_MAX_CALLERS", 64), ("BRIDGE_RECALL_MS", 250), ("BRIDGE_KEEP_MS", 2_000))
         }
         ports = _ports(environ.get("BRIDGE_RUNTIME_PORTS", "7878-7977"), wrong)
         cloud_base_url = environ.get("MEMOAIR_BASE_URL") or None
@@ -84,6 +85,7 @@ class Settings:
             port_range=ports,
             max_concurrent_users=numbers["BRIDGE_MAX_CALLERS"],
             recall_ms=numbers["BRIDGE_RECALL_MS"],
+            keep_ms=numbers["BRIDGE_KEEP_MS"],
         )
 
 

@@ -23,7 +23,6 @@ _SAY_AGAIN = "I did not hear you. Could you say that again?"
 _GOODBYE = "I can't hear you. Goodbye."
 _MOST_SILENCES = 2
 _MOST_TURNS = 1_000
-_KEEP_S = 2.0  # Twilio waits 15 s, the caller does not
 _LONGEST_SAID = 3_000  # Twilio says 4,096 characters at most
 
 
@@ -60,7 +59,7 @@ def blueprint(settings: Settings, memory: Memory) -> Blueprint:
             return _listen(settings, _SAY_AGAIN, turn=number, silences=silences)
         words = answer(said, memory.recall(caller, said))
         spoken = Turn(f"{call}:{number}", said, words, datetime.now(timezone.utc))
-        if not memory.keep(caller, "twilio", call, [spoken], within_s=_KEEP_S):
+        if not memory.keep(caller, "twilio", call, [spoken], within_s=settings.keep_ms / 1e3):
             memory.keep_later(caller, spoken)
         return _listen(settings, words, turn=number + 1)
 
