@@ -1,0 +1,1 @@
+"""Voice agents for three customers: Fundamento's own side of the multi-tenant guide."""
