@@ -3,6 +3,7 @@
 import random
 import socket
 import subprocess
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ from xml.etree import ElementTree
 
 import pytest
 from bridge.callers import caller_id
-from support.clients import free_ports
+from support.clients import PROJECT, free_ports, frozen, pid_of, turn_ids
+from support.waiting import eventually
 from support.webhooks import (
     NUMBER,
     OTHER_NUMBER,
@@ -21,6 +23,8 @@ from support.webhooks import (
     vapi_message,
     vapi_report,
 )
+
+SALT = "salt-of-the-tests-of-the-bridge"  # as in conftest.py
 
 SAID = [
     ("agent", "Juno here."),
@@ -35,6 +39,10 @@ TIMES = ["2026-03-02T09:30:00Z", "2026-03-02T09:30:10Z", "2026-03-02T09:30:40Z"]
 
 def words(turns: list[tuple[str, str, str, str]]) -> list[tuple[str, str]]:
     return [(user, agent) for _, user, agent, _ in turns]
+
+
+def callers_on_disk(bridge: Any) -> set[str]:
+    return {path.name for path in (bridge.storage_root / PROJECT).glob("*") if path.is_dir()}
 
 
 def tell(bridge: Any, platform: str, call: str, number: str | None = NUMBER) -> int:
@@ -107,12 +115,12 @@ def test_nobody_hears_what_another_said(bridge: Any) -> None:
 @pytest.mark.parametrize("number", ["anonymous", "Restricted", "+266696687", "", "sip:alex@example.com"])
 def test_who_hides_his_number_is_answered_and_shares_no_memory(bridge: Any, number: str, tmp_path: Path) -> None:
     assert caller_id(b"salt", number) is None
-    before = sorted(bridge.storage_root.rglob("*"))
+    before = callers_on_disk(bridge)
     assert "I have noted" in bridge.says("CAhidden", 1, "My boots are size nine.", number)
     assert "I have noted" in bridge.says("CAhidden", 2, "Which size are my boots?", number)
     assert tell(bridge, "vapi", "hidden", number) == 200
     assert tell(bridge, "vapi", "hidden", None) == 200
-    assert sorted(bridge.storage_root.rglob("*")) == before
+    assert callers_on_disk(bridge) == before
 
 
 def test_of_a_call_that_we_make_the_caller_is_whom_we_call(bridge: Any) -> None:
@@ -199,6 +207,22 @@ def test_the_number_lies_nowhere_on_the_disk(bridge: Any) -> None:
 def test_another_salt_makes_other_callers() -> None:
     assert caller_id(b"one salt", NUMBER) != caller_id(b"another salt", NUMBER)
     assert caller_id(b"one salt", NUMBER) == caller_id(b"one salt", " +1 (415) 555-0123")
+
+
+def test_while_the_memory_hangs_there_is_an_answer_in_time_and_the_turn_is_kept_later(
+    new_bridge: Any,
+) -> None:
+    bridge = new_bridge(BRIDGE_RECALL_MS="200", BRIDGE_KEEP_MS="200")
+    memory = bridge.app.extensions["memory"]
+    memory.warm_up(caller_id(SALT.encode(), NUMBER))
+    eventually(lambda: "size nine" in bridge.says("CAbefore", 1, "My boots are size nine."))
+    with frozen(pid_of(memory._client(), str(caller_id(SALT.encode(), NUMBER)))):
+        began_at = time.monotonic()
+        assert "I have noted" in bridge.says("CAhangs", 1, "Which size are my boots?")
+        assert time.monotonic() - began_at < 5
+    bridge.close()
+    kept = turn_ids(bridge.storage_root, str(caller_id(SALT.encode(), NUMBER)))
+    assert kept.count("CAhangs:1") == 1
 
 
 def test_without_a_memory_there_is_an_answer_and_the_platform_is_asked_to_tell_again(new_bridge: Any) -> None:
