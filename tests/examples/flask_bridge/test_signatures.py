@@ -119,6 +119,13 @@ def test_vapi_without_a_shared_secret_takes_none(new_bridge: Any) -> None:
     assert status(bridge, "/vapi", body, vapi_signature(body)) == 200
 
 
+def test_an_empty_secret_signs_nothing(new_bridge: Any) -> None:
+    bridge = new_bridge(VAPI_HMAC_SECRET="")
+    body = encoded(vapi_message("hang", "c-1"))
+    assert status(bridge, "/vapi", body, vapi_signature(body, "")) == 401
+    assert status(bridge, "/vapi", body, {"X-Vapi-Secret": SECRETS["VAPI_SECRET"]}) == 200
+
+
 def test_a_tool_brings_a_secret(bridge: Any) -> None:
     body = encoded({"query": "anything", "caller_id": None})
     good = SECRETS["ELEVENLABS_TOOL_SECRET"]
