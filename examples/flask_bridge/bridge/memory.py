@@ -17,6 +17,9 @@ log = logging.getLogger("bridge")
 # To be told these turns again would not help.
 _HOPELESS = ("runtime.bad_request", "runtime.payload_too_large")
 _WARM_UP_S = 1.0
+# The first search of a process finds nothing running, and starts all that searches need: half a second, for which it is
+# worth to wait, once.
+_FIRST_RECALL_MS = 2_000
 _PAUSE_S = 0.01
 _LONGEST_QUESTION = 2_000  # characters; of a longer one, its end asks
 
@@ -28,6 +31,7 @@ class Memory:
         self._settings = settings
         self._making = threading.Lock()
         self._made: tuple[int, MemoAirVoiceClientSync] | None = None  # and in which process
+        self._has_searched = False
 
     def warm_up(self, caller: str | None) -> None:
         """Make a caller's memory ready, while the phone rings."""
@@ -42,13 +46,18 @@ class Memory:
         """What is known that matters for the question, within the deadline; nothing where the memory fails."""
         if caller is None or not question.strip():
             return ""
+        timeout_ms = self._settings.recall_ms
+        if not self._has_searched:
+            timeout_ms = max(timeout_ms, _FIRST_RECALL_MS)
         try:
             found = self._client().search_memory(
-                question[-_LONGEST_QUESTION:], user={"id": caller}, timeout_ms=self._settings.recall_ms
+                question[-_LONGEST_QUESTION:], user={"id": caller}, timeout_ms=timeout_ms
             )
         except MemoAirVoiceMemoryError as error:
             log.warning("answered without memory: code=%s", error.code)
             return ""
+        finally:
+            self._has_searched = True
         if found.trace["degraded"]:
             log.warning("answered with a part of the memory: code=%s", found.trace.get("error", {}).get("code", "late"))
         return found.contextText

@@ -225,6 +225,18 @@ def test_while_the_memory_hangs_there_is_an_answer_in_time_and_the_turn_is_kept_
     assert kept.count("CAhangs:1") == 1
 
 
+def test_the_first_search_of_a_process_waits_until_there_is_somebody_to_answer(new_bridge: Any) -> None:
+    tell(new_bridge(), "call_ended", "earlier")
+
+    def first() -> str:  # a machine under load may need another try
+        bridge = new_bridge(BRIDGE_RECALL_MS="20")
+        told = str(bridge.tool("Which size are my boots?"))
+        bridge.close()
+        return told
+
+    assert "size nine" in eventually(first)
+
+
 def test_without_a_memory_there_is_an_answer_and_the_platform_is_asked_to_tell_again(new_bridge: Any) -> None:
     first, _ = free_ports(1)
     with socket.create_server(("127.0.0.1", first)):
