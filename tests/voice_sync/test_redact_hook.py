@@ -33,7 +33,12 @@ TURN: dict[str, Any] = {
             "hits": 3,
         }
     ],
-    "metadata": {"heard": "A zanzibarplum", "note": "zanzibarplum", "occurredAt": "2026-03-02T04:47:11.4711Z", "none": None},
+    "metadata": {
+        "heard": "A zanzibarplum",
+        "note": "zanzibarplum",
+        "occurredAt": "2026-03-02T04:47:11.4711Z",
+        "none": None,
+    },
 }
 KEPT = {
     "userText": "I said [fruit].",
