@@ -190,8 +190,8 @@ class MemoAirVoiceClientSync(CloudCalls):
         """
         caller = self._caller(user, user_id)
         self._key(caller)
-        check.text("query_so_far", query_so_far)
-        self._prefetches.ask(Question.of(caller, query_so_far, lanes=lanes, intent=intent, top_k=top_k, filter=filter))
+        query = check.text("query_so_far", query_so_far)
+        self._prefetches.ask(Question.of(caller, query, lanes=lanes, intent=intent, top_k=top_k, filter=filter))
 
     def save_response(
         self,

@@ -10,11 +10,13 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from configparser import ConfigParser
+from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import typer.main
 import urllib3
+import webvtt
 import yaml
 from packaging.requirements import Requirement
 from typer.testing import CliRunner
@@ -29,6 +31,8 @@ PARSERS: Mapping[str, Any] = {
     "json": json.loads,
     "jsonl": lambda text: [json.loads(line) for line in text.splitlines()],
     "yaml": lambda text: list(yaml.safe_load_all(text)),
+    "webvtt": webvtt.from_string,
+    "srt": lambda text: webvtt.from_buffer(StringIO(text), format="srt"),
     "ini": lambda text: ConfigParser(strict=False, interpolation=None).read_string(text),
 }
 # The title of a block that shows what the block before it prints; "..." stands for anything.
