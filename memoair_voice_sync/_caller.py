@@ -84,9 +84,19 @@ class CallerCalls:
     def keep_past(self, handle: RuntimeHandle, user: User, call: PastCall, deadline: float) -> list[str]:
         """Keep the turns of a call that is over, in their order, and return their events' ids."""
         memory = self._new_memory(handle, call.session_id)
+        kept: list[str | None] = []
         with _changing(handle):
-            memory.start_session({**call.metadata, "user": dict(user.fields)}, timeout_s=_left_s(deadline))
-            kept = [memory.after_turn(**turn, timeout_s=_left_s(deadline)) for turn in call.turns]
+            while True:
+                memory.start_session({**call.metadata, "user": dict(user.fields)}, timeout_s=_left_s(deadline))
+                try:
+                    for turn in call.turns[len(kept) :]:
+                        kept.append(memory.after_turn(**turn, timeout_s=_left_s(deadline)))
+                except MemoAirVoiceMemoryError as error:
+                    if error.code != "runtime.session_not_found":
+                        raise
+                    # Another part of the call is kept at the same time, and has ended the session with its last turn.
+                else:
+                    break
             memory.end_session("imported", timeout_s=_left_s(deadline))
         return [event_id for event_id in kept if event_id is not None]
 

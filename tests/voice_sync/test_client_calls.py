@@ -1,6 +1,7 @@
 """The client's calls: whom they reach, what they return, and what they refuse."""
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
@@ -368,6 +369,18 @@ def test_a_call_that_is_over_is_kept_once_under_its_own_id_and_time(
     assert events[0]["payload"] == {"user": user, "metadata": {"assistantName": "Juno"}}
     assert (events[-1]["type"], events[-1]["payload"]) == ("session_end", {"reason": "imported"})
     assert "number 3" in recall(client, caller, "Which number are the boots?").contextText
+
+
+def test_parts_of_a_call_that_come_at_the_same_time_are_all_kept_once(
+    client: MemoAirVoiceClientSync, caller: str, root: Path
+) -> None:
+    parts = [[past_turn(number)] for number in range(1, 10)] * 4
+    client.load_index(user_id=caller)
+    with ThreadPoolExecutor(8) as pool:
+        kept = list(pool.map(lambda part: client.import_call("old-call", part, user_id=caller), parts))
+
+    assert all(len(each) == 1 for each in kept)
+    assert Counter(turn_ids(root, caller)) == Counter(f"t{number}" for number in range(1, 10))
 
 
 @pytest.mark.parametrize(
