@@ -90,7 +90,7 @@ class CallerCalls:
                 memory.start_session({**call.metadata, "user": dict(user.fields)}, timeout_s=_left_s(deadline))
                 try:
                     for turn in call.turns[len(kept) :]:
-                        kept.append(memory.after_turn(**turn, timeout_s=_left_s(deadline)))
+                        kept += [memory.after_turn(**turn, timeout_s=_left_s(deadline))]
                 except MemoAirVoiceMemoryError as error:
                     if error.code != "runtime.session_not_found":
                         raise
