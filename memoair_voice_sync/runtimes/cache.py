@@ -51,7 +51,7 @@ class Cache:
     """One cache folder, as who only looks sees it. Safe to use from any thread and any number of processes."""
 
     def __init__(self, root: Path) -> None:
-        self.root = root.expanduser().absolute()
+        self.root: Path = root.expanduser().absolute()
 
     def find(self, reference: Reference, target: Platform) -> CachedRuntime | None:
         """What a reference named when it was pulled, if it was; raises a `Fault` where others could have changed it."""

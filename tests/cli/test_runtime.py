@@ -125,7 +125,7 @@ def test_who_watches_sees_a_bar(registry: OwnRegistry, digest: str, tmp_path: Pa
 def test_the_commands_that_the_documents_show_work(registry: OwnRegistry, tmp_path: Path) -> None:
     Pusher(registry.host).push("0.5.0", (CONTENT, None))
     page = (Path(__file__).parents[2] / "docs" / "runtimes.md").read_text(encoding="utf-8")
-    shown = [line.split()[1:] for line in page.splitlines() if line.startswith("    memoair ")]
+    shown = [line.split()[1:] for line in page.splitlines() if line.startswith("memoair ")]
     assert len(shown) >= 2
     for arguments in shown:
         ours = [each.replace("ghcr.io", registry.host) for each in arguments]
