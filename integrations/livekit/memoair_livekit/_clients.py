@@ -4,6 +4,7 @@ LiveKit gives each call a process of its own, but a worker may serve many in one
 client has a host process from which it forks its callers' runtimes.
 """
 
+import os
 import threading
 from collections.abc import Hashable, Mapping
 from typing import Any
@@ -46,3 +47,14 @@ class ClientLease:
             if _shared.get(self._key) is shared:
                 del _shared[self._key]
         await shared.client.aclose()
+
+
+def _forget() -> None:
+    """After a fork, in the child: what is open is the parent's."""
+    global _changing
+    _changing = threading.Lock()
+    _shared.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)

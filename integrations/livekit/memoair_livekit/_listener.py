@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +36,7 @@ class Listener:
     ) -> None:
         """``at_close`` is called once the session has closed, when nothing more will be heard."""
         self._recalls = recalls
-        self._transcripts: list[str] = []  # of the turn that the caller is at
+        self._transcripts: deque[str] = deque(maxlen=50)  # of the turn that the caller is at
         self._session = session
         self._agent = agent
         self._turns = turns

@@ -20,15 +20,18 @@ ROOT = Path(__file__).parents[3]
 
 
 @pytest.mark.anyio
-async def test_nothing_of_ours_blocks_the_event_loop(new_agent: Any, kept: Any) -> None:
+async def test_nothing_of_ours_blocks_the_event_loop(
+    new_agent: Any, kept: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     agent = new_agent()
     # Raises into whoever calls something that waits for a disk, a socket, a lock or a clock in the event loop.
-    with blockbuster_ctx("memoair_livekit") as blocked, blockbuster_ctx("memoair_voice"):
+    with blockbuster_ctx(["memoair_livekit", "memoair_voice", "memoair_voice_sync"]) as blocked:
         async with calling(agent) as call:
             await call.says("My boots are red.")
             await call.types("What colour are my boots?")
         await agent.on_exit()
         assert blocked.functions, "it watches something"
+    assert not [record for record in caplog.records if record.name == "memoair_livekit"], "none was swallowed"
     assert [turn["userText"] for turn in kept()] == ["My boots are red.", "What colour are my boots?"]
 
 
