@@ -393,6 +393,8 @@ async def test_a_memory_that_fails_stops_nothing_and_tells_no_words(
     assert all("code=pool.closed" in each.getMessage() for each in told)
     assert not any("parrot" in each.getMessage() or "ada" in each.getMessage() for each in told)
     assert not any(each.exc_info for each in told)
+    # A search that fails is expected, and leaves nothing of an earlier one behind.
+    assert {each.levelname for each in told if "recall_failed" in each.getMessage()} == {"WARNING"}
 
 
 async def test_nothing_of_ours_blocks_the_event_loop(client: MemoAirVoiceClient) -> None:

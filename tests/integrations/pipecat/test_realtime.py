@@ -44,11 +44,11 @@ async def test_what_is_said_to_a_model_that_hears_by_itself_is_kept(
     client: MemoAirVoiceClient, kept: Callable[[], list[tuple[str, str]]]
 ) -> None:
     await client.load_index(user_id="ada")
-    await client.save_response(user_text="Red ones?", assistant_text="Many.", user_id="ada")
-    async with Call(MemoAirMemoryProcessor(client=client, user_id="ada"), llm=Realtime([])) as call:
-        for number, words in enumerate(("Boots?", "Red ones?")):
+    await client.save_response(user_text="My boots are red.", assistant_text="Noted.", user_id="ada")
+    async with Call(MemoAirMemoryProcessor(client=client, user_id="ada", timeout_ms=10_000), llm=Realtime([])) as call:
+        for number, words in enumerate(("Boots?", "Which colour are my boots?")):
             await call.tell(TextFrame(words))
             await until(lambda number=number: len(call.heard) > number)
     assert call.llm.contexts
     assert all(each is call.context for each in call.llm.contexts)
-    assert kept()[1:] == [("Boots?", "You said: Boots?"), ("Red ones?", "You said: Red ones?")]
+    assert kept()[1:] == [("Boots?", "You said: Boots?"), (words, f"You said: {words}")]
