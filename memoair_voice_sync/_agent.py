@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 _NEEDED = {"api_key": "MEMOAIR_API_KEY", "project_id": "MEMOAIR_PROJECT_ID", "agent_id": "MEMOAIR_AGENT_ID"}
+_VARIABLES = {**_NEEDED, "user_id": "MEMOAIR_USER_ID"}
 _YES, _NO = frozenset({"1", "true", "yes", "on"}), frozenset({"", "0", "false", "no", "off"})
 
 
@@ -52,17 +53,24 @@ class MemoAirVoiceAgent:
         ``MEMOAIR_BASE_URL`` (empty: no cloud) and ``MEMOAIR_ORG_ONLY`` (``1`` or ``0``) are not. Raises ValueError that
         names all that is missing.
         """
-        variables = os.environ if environ is None else environ
-        told = {name: variables[variable] for name, variable in _NEEDED.items() if variables.get(variable)}
-        if user_id := variables.get("MEMOAIR_USER_ID"):
-            told["user_id"] = user_id
-        read: dict[str, Any] = told | {"org_only": _flag("MEMOAIR_ORG_ONLY", variables.get("MEMOAIR_ORG_ONLY", ""))}
-        if (base_url := variables.get("MEMOAIR_BASE_URL")) is not None:
-            read["cloud_base_url"] = base_url or None
-        read |= given
+        read = cls.read_env(environ) | given
         if missing := [variable for name, variable in _NEEDED.items() if name not in read]:
             raise ValueError(f"{', '.join(missing)} must be set")
         return cls(**read)
+
+    @staticmethod
+    def read_env(environ: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """What the variables of `from_env` say, by the names of the constructor's arguments; what is unset is left out.
+
+        Raises ValueError for a ``MEMOAIR_ORG_ONLY`` that is neither ``1`` nor ``0``.
+        """
+        variables = os.environ if environ is None else environ
+        told: dict[str, Any] = {
+            name: variables[variable] for name, variable in _VARIABLES.items() if variables.get(variable)
+        }
+        if (base_url := variables.get("MEMOAIR_BASE_URL")) is not None:
+            told["cloud_base_url"] = base_url or None
+        return told | {"org_only": _flag("MEMOAIR_ORG_ONLY", variables.get("MEMOAIR_ORG_ONLY", ""))}
 
     def headers(self) -> dict[str, str]:
         """What says so on requests to the cloud: ``Authorization``, ``X-Project-Id``, ``X-Agent-Id``, ``X-User-Id``.

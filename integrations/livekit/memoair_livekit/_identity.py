@@ -1,10 +1,10 @@
 """Whose memory it is: from arguments, from an identity that has them, from the environment."""
 
-import os
 from typing import Any
 
+from memoair_voice import MemoAirVoiceAgent
+
 _NAMES = ("api_key", "project_id", "agent_id", "user_id")
-_YES, _NO = frozenset({"1", "true", "yes", "on"}), frozenset({"", "0", "false", "no", "off"})
 
 
 def identity_of(agent: Any, **given: str | None) -> dict[str, str]:
@@ -26,17 +26,7 @@ def from_environment(given: dict[str, Any]) -> dict[str, Any]:
     """What is ``given``, and what else the environment says; raises ValueError that names all that is missing."""
     if given.get("agent") is not None:  # which says all of it
         return given
-    variables = {name: f"MEMOAIR_{name.upper()}" for name in _NAMES}
-    told: dict[str, Any] = {
-        name: os.environ[variable] for name, variable in variables.items() if os.environ.get(variable)
-    }
-    if (base_url := os.environ.get("MEMOAIR_BASE_URL")) is not None:
-        told["cloud_base_url"] = base_url or None
-    org_only = os.environ.get("MEMOAIR_ORG_ONLY", "").strip().lower()
-    if org_only not in _YES | _NO:
-        raise ValueError("MEMOAIR_ORG_ONLY must be 1 or 0")
-    told["org_only"] = org_only in _YES
-    told |= given
-    if missing := [variable for name, variable in variables.items() if told.get(name) is None]:
+    told = MemoAirVoiceAgent.read_env() | given
+    if missing := [f"MEMOAIR_{name.upper()}" for name in _NAMES if told.get(name) is None]:
         raise ValueError(f"{', '.join(missing)} must be set")
     return told

@@ -4,12 +4,11 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from memoair_voice import MemoAirVoiceClient
+from memoair_voice import MemoAirVoiceAgent, MemoAirVoiceClient
 
 DEFAULT_CLOUD_BASE_URL = "https://backend.memoair.space"
 _NEEDED = {"api_key": "MEMOAIR_API_KEY", "project_id": "MEMOAIR_PROJECT_ID", "agent_id": "MEMOAIR_AGENT_ID"}
 _OF_AN_AGENT = (*_NEEDED, "user_id", "cloud_base_url", "org_only")
-_YES, _NO = frozenset({"1", "true", "yes", "on"}), frozenset({"", "0", "false", "no", "off"})
 
 
 def whose(user: Mapping[str, Any] | None, user_id: str | None, *, needed: bool) -> dict[str, Any]:
@@ -48,16 +47,7 @@ def of_agent(agent: object) -> dict[str, Any]:
 
 def from_environment(environ: Mapping[str, str] | None) -> dict[str, Any]:
     """What the environment says, as the constructor takes it. Raises ValueError for a variable that can't be."""
-    variables = os.environ if environ is None else environ
-    told: dict[str, Any] = {name: variables[variable] for name, variable in _NEEDED.items() if variables.get(variable)}
-    if user_id := variables.get("MEMOAIR_USER_ID"):
-        told["user_id"] = user_id
-    if (base_url := variables.get("MEMOAIR_BASE_URL")) is not None:
-        told["cloud_base_url"] = base_url or None
-    if binary := variables.get("MEMOAIR_RUNTIME_BINARY"):
+    told = MemoAirVoiceAgent.read_env(environ)
+    if binary := (os.environ if environ is None else environ).get("MEMOAIR_RUNTIME_BINARY"):
         told["runtime_binary"] = binary
-    flag = variables.get("MEMOAIR_ORG_ONLY", "").strip().lower()
-    if flag not in _YES | _NO:
-        raise ValueError("MEMOAIR_ORG_ONLY must be 1 or 0")
-    told["org_only"] = flag in _YES
     return told
