@@ -188,13 +188,14 @@ class Unpacker:
         It goes up only at its beginning, and from a real folder no further than to ours; after that only down, over
         real folders and links of which the same is true.
         """
-        steps = target.split("/")
+        # Plain steps alone: of "a//b" in a circle of links, programs that resolve paths by hand make an absolute one.
+        steps = [step for step in target.split("/") if step not in ("", ".")]
         ups = next((number for number, step in enumerate(steps) if step != ".."), len(steps))
         is_sound = 0 < len(target) <= _LONGEST_LINK and "\\" not in target and "\0" not in target and ":" not in target
         if not is_sound or target.startswith("/") or ".." in steps[ups:] or ups > len(path.parts) - 1:
             raise Fault(f"{_shown(str(path))} is a link that leads out of the archive, or could")
         self._make_room(path)
-        self._path(path).symlink_to(target)
+        self._path(path).symlink_to("/".join(steps) or ".")
 
     def _make_room(self, path: PurePosixPath) -> None:
         """Make the folders of a file; a later file takes the place of an earlier one, as tar has it."""

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from support.artifacts import PROGRAM, digest_of, member, packed, tar_gz_of, tar_of, zip_of
 from support.file_server import FileServer, file_server
@@ -261,6 +261,7 @@ KINDS = st.sampled_from([tarfile.REGTYPE, tarfile.DIRTYPE, LINK, HARD, PIPE])
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@example([("a", LINK, "a//b")])
 @given(st.lists(st.tuples(NAMES, KINDS, NAMES), max_size=8))
 def test_whatever_an_archive_holds_nothing_leaves_the_folder(
     tmp_path_factory: pytest.TempPathFactory, entries: list[tuple[str, bytes, str]]
