@@ -1,5 +1,6 @@
 """What a worker needs of us: an event loop that goes on, a job that waits for the last words, a wheel."""
 
+import ast
 import asyncio
 import subprocess
 import sys
@@ -72,6 +73,19 @@ async def test_a_job_that_ends_waits_for_the_last_words(new_agent: Any, kept: An
     finally:
         _JobContextVar.reset(token)
         await job._on_cleanup()
+
+
+def test_it_sits_on_the_public_async_client_alone() -> None:
+    imported = set()
+    for path in (ROOT / "integrations" / "livekit" / "memoair_livekit").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                imported.add(node.module)
+            elif isinstance(node, ast.Import):
+                imported |= {alias.name for alias in node.names}
+    ours = {name for name in imported if name.startswith("memoair_") and not name.startswith("memoair_livekit")}
+    assert ours == {"memoair_voice"}
+    assert {name for name in imported if name.startswith("livekit")} == {"livekit.agents"}
 
 
 def test_the_wheel_says_what_it_needs(tmp_path: Path) -> None:
