@@ -307,12 +307,16 @@ class MemoAirVoiceClientSync(CloudCalls):
         """
         caller = self._caller(user, user_id)
         deadline = check.seconds("timeout_s", timeout_s)
-        self._drop(caller)
+        waited = self._drop(caller)
         told = self._cloud.forget_user(caller.id) if self._cloud.is_there else {}
         local = None
         if not self._org_only:  # else nothing of him is kept here
             with self._handle(caller) as handle:
-                local = self._calls.forget(handle, told.get("forgottenAt"), time.monotonic() + deadline)
+                forget = partial(self._calls.forget, handle, told.get("forgottenAt"))
+                local = forget(time.monotonic() + deadline)
+                # A turn that was given up may have been on its way to the runtime, and be kept behind that.
+                again = forget(time.monotonic() + deadline) if self._drop(caller) or waited else {}
+                local = {what: number + again.get(what, 0) for what, number in local.items()}
         self._drop(caller)
         return {"user_id": caller.id, "removed": {"cloud": told.get("removed"), "local": local}}
 
@@ -376,10 +380,10 @@ class MemoAirVoiceClientSync(CloudCalls):
             state = state_of(handle)  # before: what changes meanwhile may be missing in the answer
             return Ahead(state, self._calls.search(handle, question.user, question.query, question.options, deadline))
 
-    def _drop(self, caller: User) -> None:
-        """What waits to be saved of a caller, or is there for him, goes when he is forgotten."""
-        self._outbox.drop(caller)
+    def _drop(self, caller: User) -> bool:
+        """What waits or is there for a caller goes when he is forgotten; tells whether turns were to be saved."""
         self._prefetches.drop(caller)
+        return self._outbox.drop(caller)
 
     def _save_again(self, unsaved: UnsavedTurn) -> None:
         with self._handle(unsaved.user) as handle:

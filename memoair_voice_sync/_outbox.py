@@ -78,11 +78,12 @@ class Outbox:
                 self._thread = threading.Thread(target=self._run, name="memoair-outbox", daemon=True)
                 self._thread.start()
 
-    def drop(self, user: User) -> None:
-        """Let go of a caller's turns: he is forgotten."""
+    def drop(self, user: User) -> bool:
+        """Let go of a caller's turns: he is forgotten. Tells whether there were some."""
         with self._changed:
-            self._callers.pop(user.id, None)
+            dropped = self._callers.pop(user.id, None)
             self._changed.notify_all()
+        return dropped is not None
 
     def close(self, timeout_s: float) -> None:
         """Try for so long to save what is left; tell of what is not."""

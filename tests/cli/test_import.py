@@ -275,7 +275,7 @@ def test_quiet_says_nothing_unless_something_is_wrong(client: Client, new_file: 
         (["."], ". is a folder; name the files in it"),
         (["-", "-"], "standard input can be read once"),
         (["-", "--occurred-at", "today"], "--occurred-at must be an ISO 8601 moment"),
-        (["-", "--format", "twilio"], "--format can be jsonl, text"),
+        (["-", "--format", "otter"], "--format can be jsonl, text, webvtt, srt, twilio, vapi, retell"),
         (["-", "--user", " ana"], "user_id begins or ends with white space"),
         (["-", "--refused", "/nowhere/refused.jsonl"], "/nowhere/refused.jsonl can't be written"),
         (["-", "--threads", "0"], "--threads"),
