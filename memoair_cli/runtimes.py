@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import IntEnum
@@ -22,6 +24,7 @@ from memoair_voice_sync._choice import RuntimeChoice, RuntimeKind, bundled_comma
 
 if TYPE_CHECKING:
     from memoair_voice_sync.runtimes.reference import Reference
+    from memoair_voice_sync.runtimes.stop import Stop
 
 app = typer.Typer(name="runtime", no_args_is_help=True, help="Choose the program that remembers.")
 
@@ -64,15 +67,17 @@ def pull(
     Without a REFERENCE, what MEMOAIR_RUNTIME_REPO and MEMOAIR_RUNTIME_VERSION name. What was pulled before is pulled
     again only where the reference names something else by now.
     """
+    from memoair_voice_sync.runtimes.faults import Stopped
     from memoair_voice_sync.runtimes.pulling import pull as pull_now
     from memoair_voice_sync.runtimes.stop import Stop
 
     wanted = _understood(reference)
     folder = _choice(cache_dir).cache_folder()
+    stop = Stop(_longest_s())
     try:
-        with _bar(wanted.shown) as progress:
-            found = pull_now(wanted, folder, Stop(_longest_s()), progress, again=True)
-    except KeyboardInterrupt:
+        with _interrupts(stop), _bar(wanted.shown) as progress:
+            found = pull_now(wanted, folder, stop, progress, again=True)
+    except (KeyboardInterrupt, Stopped):
         end("stopped; nothing of it is left", Exit.INTERRUPTED)
     except MemoAirVoiceMemoryError as error:
         end(error.message, Exit.NOT_THERE if error.code == "runtime.not_found" else Exit.FAILED)
@@ -101,6 +106,21 @@ def which(
                 value = " ".join(told[name]) if isinstance(told[name], list) else told[name]
                 typer.echo(f"{name:<9}  {value}")
     raise typer.Exit(Exit.NOT_THERE if told["command"] is None or told["problem"] else Exit.DONE)
+
+
+@contextmanager
+def _interrupts(stop: "Stop") -> Iterator[None]:
+    """Let Ctrl-C call the pull off also where its exception gets lost, as in a function that the collector calls."""
+
+    def called_off(*_: object) -> None:
+        threading.Thread(target=stop.set, daemon=True).start()  # it takes a lock that this thread may hold
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, called_off)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _choice(cache_dir: Path | None = None) -> RuntimeChoice:
