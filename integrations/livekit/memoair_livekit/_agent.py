@@ -36,8 +36,9 @@ class MemoAirLiveKitAgent(Agent):
     ``api_key``, ``project_id``, ``agent_id`` and ``user_id`` say whose memory it is; or ``agent``, an identity that has
     them as attributes, as ``memoair_voice.MemoAirVoiceAgent`` does; what is given beside it comes first. A search may
     take ``search_timeout_ms``. ``cloud_base_url`` None is no cloud: nothing leaves this machine. ``storage_root``,
-    ``runtime_binary``, ``runtime_port_range`` (both ends belong to it), ``org_file`` and ``org_only`` (the
-    organisation's documents alone; nothing is kept) are those of ``MemoAirVoiceClient``. All else goes to ``Agent``.
+    ``runtime_binary``, ``runtime_port_range`` (both ends belong to it), ``org_file``, ``org_only`` (the organisation's
+    documents alone; nothing is kept) and ``redact`` (what may be kept of a text) are those of ``MemoAirVoiceClient``.
+    All else goes to ``Agent``.
 
     Raises TypeError for an identity that is missing, and what the client raises for one that can't be; after that,
     nothing of the memory raises into the session: what fails is told in the log (logger ``memoair_livekit``) by its
@@ -63,6 +64,7 @@ class MemoAirLiveKitAgent(Agent):
         runtime_port_range: tuple[int, int] = _PORTS,
         org_file: str | None = None,
         org_only: bool = False,
+        redact: Callable[[str], str] | None = None,
         **agent_kwargs: Any,
     ) -> None:
         identity = identity_of(agent, api_key=api_key, project_id=project_id, agent_id=agent_id, user_id=user_id)
@@ -82,6 +84,7 @@ class MemoAirLiveKitAgent(Agent):
             "runtime_port_range": runtime_port_range,
             "org_file": org_file,
             "org_only": org_only,
+            "redact": redact,
             "max_concurrent_users": max(1, last - first + 1),  # nobody who is talking gives his place to another
             "runtime_idle_ttl_s": _IDLE_TTL_S,
         }

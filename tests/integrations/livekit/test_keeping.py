@@ -52,6 +52,14 @@ async def test_a_turn_is_on_the_disk_while_the_call_goes_on(new_agent: Any, kept
     await agent.on_exit()
 
 
+async def test_what_an_application_takes_out_is_kept_of_neither_side(new_agent: Any, kept: Any) -> None:
+    agent = new_agent(redact=lambda text: text.replace("4111", "[card]"))
+    async with calling(agent, "I have noted 4111.") as call:
+        await call.says("My card is 4111.")
+    await agent.on_exit()
+    assert pairs(kept()) == [("My card is [card].", "I have noted [card].")]
+
+
 async def test_the_wiring_of_the_reference_is_no_harm(new_agent: Any, kept: Any) -> None:
     agent = new_agent()
     forwarded = []
