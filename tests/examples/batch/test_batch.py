@@ -136,6 +136,7 @@ def test_a_file_that_is_not_there_is_told_before_anything_is_done(
     assert not (tmp_path / "storage").exists()
 
 
+@pytest.mark.alone  # else the run is over before this process comes to send its signal
 @pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGINT])
 def test_a_run_that_was_ended_goes_on_and_no_turn_is_lost_or_doubled(
     by: signal.Signals, run: Run, arguments: list[str], tmp_path: Path

@@ -32,6 +32,7 @@ def example(name: str) -> ModuleType:
     return module
 
 
+@pytest.mark.alone  # a turn that is on the disk is found a moment later, which a busy machine draws out
 async def test_the_drop_in(environment: None, arguments: dict[str, Any], kept: Any, nothing_left_behind: None) -> None:
     options = {name: arguments[name] for name in ("storage_root", "runtime_port_range", "search_timeout_ms")}
     agent: MemoAirLiveKitAgent = example("memoair_agent").new_agent("ada", **options)
