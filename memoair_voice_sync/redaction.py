@@ -29,6 +29,31 @@ _SHORTEST_CARD, _LONGEST_CARD = 13, 19
 _IBAN = re.compile(r"(?<![A-Za-z])[A-Za-z]{2}\d{2}(?:[ \u00a0-]?[A-Za-z0-9]){11,30}(?![A-Za-z0-9])", re.ASCII)
 _IBAN_GROUP = re.compile(r"[A-Za-z0-9]+", re.ASCII)
 _SHORTEST_IBAN = 15
+# How long the numbers of a country are (SWIFT's IBAN registry).
+_IBAN_LENGTHS = {
+    country: length
+    for length, countries in {
+        15: "NO",
+        16: "BE",
+        18: "DK FI FK FO GL NL SD",
+        19: "MK SI",
+        20: "AT BA EE KZ LT LU MN XK",
+        21: "CH CR HR LI LV",
+        22: "BG BH DE GB GE IE ME RS VA",
+        23: "AE GI IL IQ OM SO TL",
+        24: "AD CZ ES MD PK RO SA SE SK TN VG",
+        25: "LY PT ST",
+        26: "IS TR",
+        27: "BI DJ FR GR IT MC MR SM",
+        28: "AL AZ BY CY DO GT HN HU LB NI PL SV",
+        29: "BR EG PS QA UA",
+        30: "JO KW MU YE",
+        31: "MT SC",
+        32: "LC",
+        33: "RU",
+    }.items()
+    for country in countries.split()
+}
 
 _NEXT = rf"(?:{_SEPARATOR}|[()/,]){{0,3}}\d"  # the next digit, and what may stand before it
 # With the code of a country.
@@ -88,20 +113,45 @@ def _passes_luhn(number: str) -> bool:
 
 
 def _ibans(text: str) -> Places:
-    """Where account numbers stand whose check digits are right; what is said behind one looks like more of it."""
+    """Yield the spans of account numbers whose check digits are right."""
     place = 0
     while match := _IBAN.search(text, place):
+        end = _end_of_iban(match[0])
         place = match.end()
-        for end in reversed([group.end() for group in _IBAN_GROUP.finditer(match[0])]):
-            number = "".join(_IBAN_GROUP.findall(match[0][:end]))
-            if len(number) >= _SHORTEST_IBAN and int("".join(str(int(sign, 36)) for sign in _turned(number))) % 97 == 1:
-                yield match.start(), match.start() + end
-                place = match.start() + end
-                break
+        if end is not None:
+            yield match.start(), match.start() + end
+            place = match.start() + end
 
 
-def _turned(number: str) -> str:
-    return number[4:] + number[:4]
+def _end_of_iban(text: str) -> int | None:
+    """Return where the account number at the start of ``text`` ends, or None if its check digits are wrong.
+
+    The words behind a number look like more of it, and by chance (1 in 97) the check digits are right with them, too.
+    A country whose numbers end there decides, then the usual way to write one (whole, or in groups of four). After
+    that a number goes on only as far as it must: over digits, and over capitals in a number that is written in them.
+    """
+    groups = list(_IBAN_GROUP.finditer(text))
+    ends = [
+        count
+        for count in range(1, len(groups) + 1)
+        if _is_iban("".join(_IBAN_GROUP.findall(text[: groups[count - 1].end()])))
+    ]
+    usual = [count for count in ends if count == 1 or all(len(group[0]) == 4 for group in groups[: count - 1])]
+    national = _IBAN_LENGTHS.get(text[:2].upper())
+    found: int | None = None
+    for count in usual or ends:
+        end = groups[count - 1].end()
+        if sum(len(group[0]) for group in groups[:count]) == national:
+            return end
+        added = text[found or 0 : end]
+        if found is None or any(sign.isdigit() for sign in added) or (added.isupper() and text[:found].isupper()):
+            found = end
+    return found
+
+
+def _is_iban(number: str) -> bool:
+    turned = number[4:] + number[:4]
+    return len(number) >= _SHORTEST_IBAN and int("".join(str(int(sign, 36)) for sign in turned)) % 97 == 1
 
 
 def _taken_out(text: str, find: Callable[[str], Places], instead: str) -> str:
