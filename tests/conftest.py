@@ -7,8 +7,14 @@ from pathlib import Path
 
 import psutil
 import pytest
+from hypothesis import HealthCheck, settings
+from support.clients import patient_saves as saves_are_patient
 from support.runtimes import RunningRuntime
 from support.waiting import eventually
+
+# How long an example takes, or how long it takes to make one, is no property of what is tested.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 @pytest.fixture(autouse=True)
@@ -16,6 +22,13 @@ def no_memoair_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the developer has set for himself must not steer the tests."""
     for name in [name for name in os.environ if name.startswith("MEMOAIR_")]:
         monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def patient_saves() -> Iterator[None]:
+    """A turn is kept at once, however slow the machine is: the test is about something else."""
+    with saves_are_patient():
+        yield
 
 
 @pytest.fixture

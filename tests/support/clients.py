@@ -2,9 +2,7 @@
 
 import json
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -16,7 +14,8 @@ from typing import Any
 import psutil
 
 from memoair_runtime.storage.user_folder import UserFolder
-from memoair_voice_sync import MemoAirVoiceClientSync, SearchResult
+from memoair_voice_sync import MemoAirVoiceClientSync, SearchResult, _client
+from support.ports import free_ports
 from support.runtimes import PROJECT, freeze
 from support.waiting import eventually
 
@@ -26,21 +25,7 @@ AGENT, API_KEY = "agent_test", "memoair_pk_secret_of_the_tests"
 
 # Tests wait for an answer as long as a loaded machine needs; what a deadline does is tested by itself.
 PATIENT_MS = 10_000
-
-# Where the system picks no ports of its own, and nobody looks for a runtime.
-_PORTS = range(12_000, 32_000)
-
-
-def free_ports(count: int = 24) -> tuple[int, int]:
-    """The ends of a range of ports, all of which are free, and which another run is unlikely to choose."""
-    while True:
-        first = random.choice(_PORTS)
-        with suppress(OSError):
-            for port in range(first, first + count):
-                with socket.socket() as probe:
-                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                    probe.bind(("127.0.0.1", port))
-            return first, first + count - 1
+_SAVE_S = _client._SAVE_S
 
 
 def client_arguments(root: Path, /, **arguments: Any) -> dict[str, Any]:
@@ -102,6 +87,29 @@ def lives(pid: int) -> bool:
         return False
 
 
+_patience = threading.Lock()
+_patient = 0
+
+
+@contextmanager
+def patient_saves() -> Iterator[None]:
+    """Let ``save_response`` wait for as long as a loaded machine needs, and not only for the second of the product.
+
+    What becomes of a turn that is not kept within that second is tested by itself.
+    """
+    global _patient
+    with _patience:
+        _patient += 1
+        _client._SAVE_S = PATIENT_MS / 1e3
+    try:
+        yield
+    finally:
+        with _patience:
+            _patient -= 1
+            if not _patient:
+                _client._SAVE_S = _SAVE_S
+
+
 def recall(client: MemoAirVoiceClientSync, user_id: str, query: str, **options: Any) -> SearchResult:
     """Search with all the patience that a loaded machine needs, and demand a whole answer."""
     found = client.search_memory(query, user={"id": user_id}, **{"timeout_ms": PATIENT_MS, **options})
@@ -112,7 +120,8 @@ def recall(client: MemoAirVoiceClientSync, user_id: str, query: str, **options: 
 def say(client: MemoAirVoiceClientSync, user_id: str, text: str, turn_id: str | None = None) -> str:
     """Save a turn with a runtime that is warm, and demand that it is kept at once."""
     client.load_index(user={"id": user_id})
-    event_id = client.save_response(user={"id": user_id}, user_text=text, assistant_text="Noted.", turn_id=turn_id)
+    with patient_saves():
+        event_id = client.save_response(user={"id": user_id}, user_text=text, assistant_text="Noted.", turn_id=turn_id)
     assert event_id
     return event_id
 
@@ -154,7 +163,9 @@ def turn_ids(storage_root: Path, user_id: str) -> list[str]:
 
 _HEAD = """
 import json, os, signal, sys, threading, time
-from memoair_voice_sync import MemoAirVoiceClientSync, MemoAirVoiceMemoryError
+from memoair_voice_sync import MemoAirVoiceClientSync, MemoAirVoiceMemoryError, _client
+
+_client._SAVE_S = {save_s}
 
 def tell(**facts):
     os.write(1, json.dumps(facts).encode() + b"\\n")
@@ -181,7 +192,7 @@ class Application:
 
     def __init__(self, script: str, arguments: dict[str, Any]) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-W", "error", "-c", _HEAD.format(arguments=arguments) + script],
+            [sys.executable, "-W", "error", "-c", _HEAD.format(save_s=PATIENT_MS / 1e3, arguments=arguments) + script],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -1,7 +1,6 @@
 """``memoair`` as a command: in this process, which is quick, in one of its own, which can be killed, or as a server."""
 
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ import urllib3
 from typer.testing import CliRunner
 
 from memoair_cli.app import app
+from support.ports import free_port as free_port
 
 MEMOAIR = (sys.executable, "-W", "error", "-c", "from memoair_cli.app import main; main()")
 
@@ -64,11 +64,6 @@ def ran(*arguments: str | Path, home: Path, status: int = 0, **environ: str) -> 
         out, err = process.communicate(timeout=60)
     assert process.returncode == status, out + err
     return out if status == 0 else err
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        return int(found.getsockname()[1])
 
 
 @contextmanager

@@ -21,8 +21,8 @@ from urllib.parse import parse_qs, urlsplit
 import urllib3
 
 from support.artifacts import digest_of
-from support.commands import free_port
 from support.file_server import FileServer, Handler
+from support.ports import free_port
 
 # A password, and what htpasswd keeps of it.
 PASSWORD = "correct horse"

@@ -10,11 +10,23 @@ def fastest(attempt: Callable[[], object], good_enough_s: float, tries: int = 5)
     Other work on the machine delays one call or another, a defect delays each. Stops after the first call that takes
     less than ``good_enough_s``.
     """
-    best = float("inf")
-    for _ in range(tries):
+
+    def took_s() -> float:
         began_at = time.monotonic()
         attempt()
-        best = min(best, time.monotonic() - began_at)
-        if best < good_enough_s:
+        return time.monotonic() - began_at
+
+    return least(took_s, good_enough_s, tries)
+
+
+def least(measure: Callable[[], float], good_enough: float, tries: int = 5) -> float:
+    """Return the least of several measurements of what other work on the machine lengthens now and then.
+
+    Stops after the first one that is less than ``good_enough``.
+    """
+    best = float("inf")
+    for _ in range(tries):
+        best = min(best, measure())
+        if best < good_enough:
             break
     return best
