@@ -8,8 +8,8 @@ from memoair_index.chunks import chunks, documents_of, group_of
 from memoair_index.container import ContainerError
 from memoair_index.document import Document, Hit, Query
 from memoair_index.index import Index
+from memoair_index.label_extraction import labels_of
 from memoair_index.sentences import passages, sentences
-from memoair_index.subjects import labels_of
 
 __all__ = [
     "ContainerError",

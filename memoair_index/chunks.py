@@ -5,8 +5,8 @@ from typing import Any
 from urllib.parse import quote
 
 from memoair_index.document import Document
+from memoair_index.label_extraction import labels_of
 from memoair_index.sentences import passages, sentences
-from memoair_index.subjects import labels_of
 
 # The size at which recall was best (docs/design.md), and about two sentences of what stood before: who reads a chunk
 # alone has to know what it goes on about.

@@ -8,9 +8,9 @@ import attrs
 import numpy as np
 
 from memoair_index.container import Container, ContainerError, write_container
+from memoair_index.id_map import KeyArrays
 from memoair_index.items import ITEM, Array
 from memoair_index.labels import LabelArrays
-from memoair_index.lookup import KeyArrays
 from memoair_index.postings import PostingArrays
 from memoair_index.store import StoreArrays
 

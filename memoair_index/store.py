@@ -18,9 +18,9 @@ from memoair_index.analysis import fold, term_ids, words
 from memoair_index.container import ContainerError
 from memoair_index.cues import cues_of
 from memoair_index.document import Document
+from memoair_index.id_map import KeyArrays, Names
 from memoair_index.items import ITEM, NONE, Array, Rows
 from memoair_index.labels import LabelArrays, Labels, LabelSnapshot
-from memoair_index.lookup import KeyArrays, Names
 from memoair_index.postings import PostingArrays, Postings, PostingSnapshot
 from memoair_index.static_model import Embedding
 

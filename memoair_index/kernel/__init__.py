@@ -6,7 +6,7 @@ Compiled where the machine that installed it has a compiler, else with NumPy: th
 import logging
 from typing import Protocol
 
-from memoair_index.kernel import plain
+from memoair_index.kernel import numpy_kernel
 from memoair_index.kernel.request import SCRATCH_BYTES, KernelRequest, KernelResult, Ranked, RankRequest
 
 __all__ = ["SCRATCH_BYTES", "KernelRequest", "KernelResult", "RankRequest", "Ranked", "rank", "score"]
@@ -22,11 +22,11 @@ class _Kernel(Protocol):
 
 def _choose() -> _Kernel:
     try:
-        from memoair_index.kernel import compiled
+        from memoair_index.kernel import c_kernel
     except ImportError:
         log.warning("no compiled kernel was installed, recall runs on NumPy, some times slower: action=kernel_plain")
-        return plain
-    return compiled
+        return numpy_kernel
+    return c_kernel
 
 
 _kernel = _choose()

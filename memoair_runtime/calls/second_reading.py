@@ -11,7 +11,7 @@ from pathlib import Path
 
 from memoair_index import Document, Hit
 from memoair_index.ranking import default_weights
-from memoair_index.second_stage import BEST, TERM, SecondStage
+from memoair_index.reranker import BEST, TERM, SecondStage
 from memoair_index.transformer import TransformerError
 from memoair_runtime.background import BackgroundJob
 

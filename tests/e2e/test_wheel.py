@@ -54,5 +54,5 @@ def test_without_a_compiler_the_wheel_is_built_all_the_same(tmp_path: Path) -> N
     run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path / "dist", source, env=none)
     (wheel,) = (tmp_path / "dist").glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
-    assert "memoair_index/kernel/plain.py" in names
+    assert "memoair_index/kernel/numpy_kernel.py" in names
     assert not [name for name in names if name.endswith((".so", ".pyd"))]

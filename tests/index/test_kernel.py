@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from memoair_index import kernel
 from memoair_index.items import ITEM, NONE, Rows
-from memoair_index.kernel import SCRATCH_BYTES, KernelRequest, KernelResult, plain
+from memoair_index.kernel import SCRATCH_BYTES, KernelRequest, KernelResult, numpy_kernel
 
-_compiled = pytest.importorskip("memoair_index.kernel.compiled", reason="this install has no compiled kernel")
+_compiled = pytest.importorskip("memoair_index.kernel.c_kernel", reason="this install has no compiled kernel")
 compiled: Callable[[KernelRequest], KernelResult] = _compiled.score
-both = pytest.mark.parametrize("score", [compiled, plain.score], ids=["compiled", "plain"])
+both = pytest.mark.parametrize("score", [compiled, numpy_kernel.score], ids=["compiled", "plain"])
 
 LARGEST = 2**31 - 1
 numbers = st.integers(-(2**31), LARGEST)
@@ -120,7 +120,7 @@ def requests(draw: st.DrawFn, lengths: st.SearchStrategy[int], links: st.SearchS
 @given(requests(lengths=st.integers(0, 40)))
 @settings(deadline=None, max_examples=200)
 def test_both_kernels_keep_the_same_items_with_the_same_sums(asked: KernelRequest) -> None:
-    assert sums(compiled(asked)) == sums(plain.score(asked))
+    assert sums(compiled(asked)) == sums(numpy_kernel.score(asked))
 
 
 @given(requests(lengths=numbers, links=numbers))
@@ -131,7 +131,7 @@ def test_both_kernels_keep_the_same_items_with_the_same_sums(asked: KernelReques
 @example(request(rows({"length": -24}, {"length": -8}), postings(0, [0, 1], [1, 0]), b=0.5, k1=1.0, average_length=8.0))
 @settings(deadline=None, max_examples=200)
 def test_both_kernels_agree_on_the_items_of_a_damaged_file(asked: KernelRequest) -> None:
-    assert sums(compiled(asked)) == sums(plain.score(asked))
+    assert sums(compiled(asked)) == sums(numpy_kernel.score(asked))
 
 
 @given(requests(lengths=st.integers(0, 40)))
@@ -147,7 +147,7 @@ def test_the_scratch_memory_holds_no_sums_after_a_call(asked: KernelRequest) -> 
 def test_one_call_leaves_nothing_to_the_next(asked: list[KernelRequest]) -> None:
     scratch = np.zeros(20 * SCRATCH_BYTES, np.uint8)
     for each in asked:
-        assert sums(compiled(attrs.evolve(each, scratch=scratch))) == sums(plain.score(each))
+        assert sums(compiled(attrs.evolve(each, scratch=scratch))) == sums(numpy_kernel.score(each))
 
 
 @both
@@ -258,4 +258,4 @@ print(kernel_name := sys.modules["memoair_index.kernel"].score.__module__)
     assert warning.startswith("WARNING memoair_index.kernel ")
     assert warning.endswith("action=kernel_plain")
     assert found == "boots-0 boots-1 boots-2"
-    assert used == "memoair_index.kernel.plain"
+    assert used == "memoair_index.kernel.numpy_kernel"

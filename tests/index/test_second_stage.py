@@ -23,7 +23,7 @@ from memoair_index import Document, Hit, Index, Query
 from memoair_index.analysis import identity
 from memoair_index.container import Container, write_container
 from memoair_index.ranking import MEANING_UNIT
-from memoair_index.second_stage import BEST, NEIGHBOUR_CHARS, SecondStage, in_context
+from memoair_index.reranker import BEST, NEIGHBOUR_CHARS, SecondStage, in_context
 from memoair_index.transformer import MODEL_FILE, TOKENIZER_FILE, Transformer, TransformerError
 from memoair_index.vector_store import KIND, VERSION, VectorStore
 
@@ -344,7 +344,7 @@ class Hidden:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 sys.meta_path.insert(0, Hidden())
-from memoair_index.second_stage import SecondStage
+from memoair_index.reranker import SecondStage
 try:
     SecondStage.open(Path(sys.argv[1]), Path(sys.argv[2]))
 except ImportError as error:
@@ -354,7 +354,7 @@ except ImportError as error:
 
 
 def test_onnxruntime_is_imported_only_when_a_model_is_opened() -> None:
-    code = "import sys, memoair_index.second_stage; print('onnxruntime' in sys.modules)"
+    code = "import sys, memoair_index.reranker; print('onnxruntime' in sys.modules)"
     assert run_python(code) == "False\n"
 
 
@@ -362,9 +362,9 @@ def test_onnxruntime_reports_nothing_and_leaves_nothing_in_the_users_folders(tin
     code = """
 import sys, psutil
 from pathlib import Path
-import memoair_index.second_stage
+import memoair_index.reranker
 threads = psutil.Process().num_threads()
-transformer = memoair_index.second_stage.Transformer(Path(sys.argv[1]))
+transformer = memoair_index.reranker.Transformer(Path(sys.argv[1]))
 transformer.encode(["red boots"])
 print(psutil.Process().num_threads() - threads)
 """
