@@ -93,7 +93,11 @@ class _Bench:
             for number in range(count):
                 self._greet(client, number)
             runtimes = [psutil.Process(each["pid"]) for each in client.stats()["runtimes"]]
-            host = [each for each in psutil.Process().children() if "memoair_runtime.host" in " ".join(each.cmdline())]
+            host = [
+                each
+                for each in psutil.Process().children()
+                if "memoair_runtime.fork_server" in " ".join(each.cmdline())
+            ]
             return {"memoryMbEach": sum(map(_memory, runtimes + host)) / count / 1e6}
 
     def many_alive(self) -> dict[str, float]:

@@ -26,12 +26,12 @@ from memoair_index.search import Searching
 from memoair_runtime.http.routes import Routes
 from memoair_runtime.http.server import LoopbackServer, _Handler
 from memoair_runtime.lifecycle import Lifecycle
-from memoair_runtime.process import bind
-from memoair_runtime.recall import searcher
+from memoair_runtime.main import bind
+from memoair_runtime.recall import search_service
+from memoair_runtime.recall.lane_executor import _Sweep
 from memoair_runtime.recall.lanes.org_lane import OrgLane
 from memoair_runtime.recall.lanes.permanent_lane import PermanentLane
 from memoair_runtime.recall.lanes.working_lane import WorkingLane
-from memoair_runtime.recall.sweep import _Sweep
 from memoair_runtime.service import RuntimeService
 from memoair_runtime.settings import Settings
 from memoair_voice_sync import MemoAirVoiceMemorySync
@@ -51,7 +51,7 @@ STATIONS: tuple[tuple[int, str, Any, str], ...] = (
     (5, "index: find postings", Searching, "_postings"),
     (5, "index: kernel", index_search.kernel, "score"),
     (5, "index: all terms of the best", Searching, "_hits"),
-    (4, "composer", searcher, "compose"),
+    (4, "composer", search_service, "compose"),
     (2, "JSON and sending", _Handler, "_send"),
 )
 

@@ -2,6 +2,6 @@
 
 import sys
 
-from memoair_runtime.process import main
+from memoair_runtime.main import main
 
 sys.exit(main())

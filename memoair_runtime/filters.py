@@ -8,7 +8,7 @@ import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from memoair_runtime.faults import BadRequest
+from memoair_runtime.errors import BadRequest
 
 Predicate = Callable[[Mapping[str, Any]], bool]
 

@@ -6,13 +6,14 @@ from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from memoair_runtime.background import BackgroundJob
-from memoair_runtime.calls.keeper import Keeper
-from memoair_runtime.calls.session import SessionState, UnkeptSession, check_not_ended
-from memoair_runtime.faults import BadRequest, Draining, IdentityMismatch, StorageUnavailable
-from memoair_runtime.gate import Readiness
+from memoair_runtime.coalescing_job import BackgroundJob
+from memoair_runtime.enums import LaneName, Variant
+from memoair_runtime.errors import BadRequest, Draining, IdentityMismatch, StorageUnavailable
 from memoair_runtime.lifecycle import Lifecycle, ProcessState
+from memoair_runtime.memory.session import SessionState, UnkeptSession, check_not_ended
+from memoair_runtime.memory.user_store import Keeper
 from memoair_runtime.metrics import Metrics
+from memoair_runtime.readiness import Readiness
 from memoair_runtime.recall.lanes.org_lane import OrgLane
 from memoair_runtime.recall.lanes.permanent_lane import PermanentLane
 from memoair_runtime.recall.lanes.profile_lane import ProfileLane
@@ -20,15 +21,8 @@ from memoair_runtime.recall.lanes.working_lane import WorkingLane
 from memoair_runtime.recall.org_documents import FileOrg, OrgDocuments
 from memoair_runtime.recall.org_manifest import CloudOrg
 from memoair_runtime.recall.org_source import OrgSource
-from memoair_runtime.recall.searcher import Searcher
-from memoair_runtime.settings import ORG_ONLY, Settings
-from memoair_runtime.storage.events import Event
-from memoair_runtime.storage.project_folder import ProjectFolder
-from memoair_runtime.storage.user_folder import create_project, org_index
-from memoair_runtime.sync.cloud_sync import ALL_SCOPES, CloudSync
-from memoair_runtime.sync.no_cloud import NoCloud, Sync
-from memoair_runtime.vocabulary import LaneName, Variant
-from memoair_runtime.wire import (
+from memoair_runtime.recall.search_service import Searcher
+from memoair_runtime.requests import (
     DeadlineRequest,
     EndRequest,
     ForgetRequest,
@@ -38,6 +32,12 @@ from memoair_runtime.wire import (
     StartRequest,
     TurnRequest,
 )
+from memoair_runtime.settings import ORG_ONLY, Settings
+from memoair_runtime.storage.events import Event
+from memoair_runtime.storage.project_folder import ProjectFolder
+from memoair_runtime.storage.user_folder import create_project, org_index
+from memoair_runtime.sync.null_sync import NoCloud, Sync
+from memoair_runtime.sync.scheduler import ALL_SCOPES, CloudSync
 
 DEFAULT_FLUSH_MS = DEFAULT_PULL_MS = DEFAULT_FORGET_MS = 5_000
 # Who begins to forget should come to the end of it: what is being read then is waited for so long in any case.

@@ -127,7 +127,12 @@ class RuntimeHost:
         self._output = ProcessOutput()
         self._control, theirs = socket.socketpair()
         with theirs:
-            command = [sys.executable, "-m", "memoair_runtime.host", *(["--with-cloud"] if self._have_cloud else [])]
+            command = [
+                sys.executable,
+                "-m",
+                "memoair_runtime.fork_server",
+                *(["--with-cloud"] if self._have_cloud else []),
+            ]
             environment = passed_on() | _SINGLE_THREADED
             self._process = start_program(command, environment, self._output.file, theirs.fileno())
 

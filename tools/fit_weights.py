@@ -29,15 +29,15 @@ from scipy.optimize import minimize
 
 from memoair_index import Hit, Index, Query
 from memoair_index.ranking import TERMS, default_weights
-from memoair_runtime.calls.caller_memory import CallerMemory
-from memoair_runtime.calls.profile import Profile
-from memoair_runtime.calls.turn import event_of
-from memoair_runtime.recall.composer import Budgets, compose
+from memoair_runtime.enums import LaneName
+from memoair_runtime.memory.profile import Profile
+from memoair_runtime.memory.turn import event_of
+from memoair_runtime.memory.user_memory import CallerMemory
+from memoair_runtime.recall.context_builder import Budgets, compose
+from memoair_runtime.recall.lanes.hits import FoundPassages
 from memoair_runtime.recall.lanes.lane import LaneAnswer
-from memoair_runtime.recall.lanes.turns import FoundPassages
 from memoair_runtime.recall.org_documents import to_documents
 from memoair_runtime.storage.events import EventType, new_event
-from memoair_runtime.vocabulary import LaneName
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))  # the benchmarks are scripts, no package
 

@@ -6,9 +6,8 @@ from typing import Any, TypeVar
 
 import attrs
 
-from memoair_runtime.faults import UnknownMethod, UnknownPath
-from memoair_runtime.service import RuntimeService
-from memoair_runtime.wire import (
+from memoair_runtime.errors import UnknownMethod, UnknownPath
+from memoair_runtime.requests import (
     BodyParser,
     DeadlineRequest,
     EndRequest,
@@ -19,6 +18,7 @@ from memoair_runtime.wire import (
     StartRequest,
     TurnRequest,
 )
+from memoair_runtime.service import RuntimeService
 
 PREFIX = "/v1/runtime/"
 

@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from memoair_runtime.faults import BadRequest, Fault, Internal, PayloadTooLarge, Unauthorized
+from memoair_runtime.errors import BadRequest, Fault, Internal, PayloadTooLarge, Unauthorized
 from memoair_runtime.http.connections import Connections
 from memoair_runtime.http.routes import Route, Routes
 from memoair_runtime.metrics import Metrics

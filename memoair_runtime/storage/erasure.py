@@ -13,10 +13,10 @@ from pathlib import Path
 
 import attrs
 
-from memoair_runtime.storage.cloud_copy import CloudCopy
 from memoair_runtime.storage.events import Event, EventType, from_line
 from memoair_runtime.storage.folder_names import ID_FILE
-from memoair_runtime.storage.role import Role
+from memoair_runtime.storage.process_lock import Role
+from memoair_runtime.storage.replica_file import CloudCopy
 from memoair_runtime.storage.user_folder import SessionFolder, UserFolder
 
 _GOING = ".forgotten-"

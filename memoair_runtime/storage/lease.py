@@ -14,7 +14,7 @@ import msgspec
 import psutil
 
 from memoair_runtime.storage.durable import write_file
-from memoair_runtime.storage.role import Role
+from memoair_runtime.storage.process_lock import Role
 from memoair_runtime.storage.user_folder import UserFolder
 
 # How long a holder has to say where it listens: it does so within milliseconds, and may be on its way out.

@@ -15,7 +15,7 @@ from functools import partial
 
 import filelock
 
-from memoair_runtime.faults import StorageUnavailable
+from memoair_runtime.errors import StorageUnavailable
 from memoair_runtime.storage.durable import sync_data, sync_folder
 from memoair_runtime.storage.events import Event, from_line, to_line
 from memoair_runtime.storage.user_folder import SessionFolder

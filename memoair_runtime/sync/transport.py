@@ -29,9 +29,9 @@ from requests.adapters import HTTPAdapter
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3.util.ssl_ import create_urllib3_context
 
-from memoair_runtime.clock import utc_now
-from memoair_runtime.sync import answers
-from memoair_runtime.sync.failure import CloudFailure, FailureKind, unreadable
+from memoair_runtime.sync import responses
+from memoair_runtime.sync.errors import CloudFailure, FailureKind, unreadable
+from memoair_runtime.timeutil import utc_now
 
 CONNECT_S, READ_S = 3.0, 10.0
 # However fast the bytes come: a page is some megabytes, an index file may be a gigabyte.
@@ -131,32 +131,32 @@ class CloudTransport:
         self._is_pushing = False  # what goes out is not left half way
         self._session: requests.Session | None = None
 
-    def bootstrap(self, etag: str | None, deadline: float) -> tuple[answers.Bootstrap, str] | None:
+    def bootstrap(self, etag: str | None, deadline: float) -> tuple[responses.Bootstrap, str] | None:
         """The versions of all there is, and what to ask with next time; None where they are as at ``etag``."""
         headers = {} if etag is None else {"If-None-Match": etag}
         with self._call("GET", "/bootstrap", deadline, headers=headers) as reply:
             if _is_unchanged(reply):
                 return None
-            answer = answers.read_bootstrap(self._content(reply, deadline))
+            answer = responses.read_bootstrap(self._content(reply, deadline))
             return answer, reply.headers.get("ETag") or f'"{answer.sync_token}"'
 
-    def profile(self, since: int | None, deadline: float) -> answers.ProfileAnswer | None:
+    def profile(self, since: int | None, deadline: float) -> responses.ProfileAnswer | None:
         """Who the caller is; None where that is as at ``since``."""
-        return self._projection("profile", since, deadline, answers.read_profile)
+        return self._projection("profile", since, deadline, responses.read_profile)
 
-    def permanent(self, since: int | None, deadline: float) -> answers.PermanentAnswer | None:
+    def permanent(self, since: int | None, deadline: float) -> responses.PermanentAnswer | None:
         """What was said and what is known of it; None where that is as at ``since``."""
-        return self._projection("permanent", since, deadline, answers.read_permanent)
+        return self._projection("permanent", since, deadline, responses.read_permanent)
 
-    def org(self, since: int | None, deadline: float) -> answers.OrgAnswer | None:
+    def org(self, since: int | None, deadline: float) -> responses.OrgAnswer | None:
         """The organisation's documents; None where they are as at ``since``."""
-        return self._projection("org", since, deadline, answers.read_org)
+        return self._projection("org", since, deadline, responses.read_org)
 
-    def forgotten(self, since: int | None, deadline: float) -> answers.ForgottenAnswer | None:
+    def forgotten(self, since: int | None, deadline: float) -> responses.ForgottenAnswer | None:
         """Who was forgotten; None where nobody was since ``since``."""
-        return self._projection("forgotten", since, deadline, answers.read_forgotten)
+        return self._projection("forgotten", since, deadline, responses.read_forgotten)
 
-    def org_file(self, file: answers.OrgFile, path: Path, deadline: float) -> None:
+    def org_file(self, file: responses.OrgFile, path: Path, deadline: float) -> None:
         """Download an index file to ``path``; raises OSError where the disk refuses. What is there is what was told."""
         digest, size = hashlib.sha256(), 0
         with self._call("GET", f"/projections/org/file/{file.sha256}", deadline) as reply, path.open("wb") as target:
@@ -169,14 +169,14 @@ class CloudTransport:
         if size != file.size or digest.hexdigest() != file.sha256:
             raise unreadable("the index file is not what was told")
 
-    def push(self, events: Sequence[bytes], deadline: float) -> answers.Receipt:
+    def push(self, events: Sequence[bytes], deadline: float) -> responses.Receipt:
         """Send events, each a JSON object; return what became of them."""
         content = gzip.compress(b'{"events":[' + b",".join(events) + b"]}", _PACKED_AT)
         headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
         self._is_pushing = True
         try:
             with self._call("POST", "/events", deadline, content=content, headers=headers) as reply:
-                return answers.read_receipt(self._content(reply, deadline))
+                return responses.read_receipt(self._content(reply, deadline))
         finally:
             self._is_pushing = False
 
@@ -303,7 +303,7 @@ def _is_loopback(url: str) -> bool:
 def _code(content: bytes) -> str:
     """The code of an error's envelope, where it has one and looks like ours."""
     try:
-        error = msgspec.json.decode(content, type=answers.ErrorAnswer).error
+        error = msgspec.json.decode(content, type=responses.ErrorAnswer).error
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return ""
     code = str(error.get("code", ""))

@@ -47,7 +47,7 @@ def host_pid() -> int:
     """The process id of this process's runtime host; 0 where none lives."""
     for each in psutil.Process().children():
         with suppress(psutil.Error):
-            if each.status() != psutil.STATUS_ZOMBIE and "memoair_runtime.host" in each.cmdline():
+            if each.status() != psutil.STATUS_ZOMBIE and "memoair_runtime.fork_server" in each.cmdline():
                 return each.pid
     return 0
 

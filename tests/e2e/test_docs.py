@@ -18,7 +18,7 @@ from support.pages import PARSERS, Player, blocks_of, commands_of, shown_command
 
 from memoair_cli.app import app
 from memoair_cloud import faults as cloud_faults
-from memoair_runtime import faults as runtime_faults
+from memoair_runtime import errors as runtime_faults
 from memoair_runtime.settings import Settings
 from memoair_voice_sync._errors import ERROR_CODES
 from memoair_voice_sync.transcripts import TranscriptOptions, TranscriptTurn, read_transcript

@@ -26,7 +26,7 @@ def cloud(opened_model: None, nothing_left_behind: None) -> Iterator[ScriptedClo
 @pytest.fixture
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """In this process, nobody waits as long as in life, for more turns or for a cloud that has failed."""
-    monkeypatch.setattr("memoair_runtime.sync.state.FIRST_PAUSE_S", 0.05)
-    monkeypatch.setattr("memoair_runtime.sync.cloud_sync.LINGER_S", 0.02)
-    monkeypatch.setattr("memoair_runtime.sync.cloud_sync.HEAD_START_S", 0.0)
-    monkeypatch.setattr("memoair_runtime.sync.cloud_sync.BUSY_PAUSE_S", 0.05)
+    monkeypatch.setattr("memoair_runtime.sync.status.FIRST_PAUSE_S", 0.05)
+    monkeypatch.setattr("memoair_runtime.sync.scheduler.LINGER_S", 0.02)
+    monkeypatch.setattr("memoair_runtime.sync.scheduler.HEAD_START_S", 0.0)
+    monkeypatch.setattr("memoair_runtime.sync.scheduler.BUSY_PAUSE_S", 0.05)

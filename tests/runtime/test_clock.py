@@ -5,7 +5,7 @@ from datetime import datetime, timedelta, timezone
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from memoair_runtime.clock import iso, parse_moment
+from memoair_runtime.timeutil import iso, parse_moment
 
 UTC = timezone.utc
 zones = st.timedeltas(timedelta(hours=-14), timedelta(hours=14)).map(timezone)

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from memoair_runtime.recall.composer import Budgets, compose
-from memoair_runtime.recall.fence import one_line, speaker_name
+from memoair_runtime.enums import LaneName
+from memoair_runtime.recall.context_builder import Budgets, compose
 from memoair_runtime.recall.lanes.lane import LaneAnswer, Passage
-from memoair_runtime.vocabulary import LaneName
+from memoair_runtime.recall.sanitizer import one_line, speaker_name
 
 PROFILE, WORKING, PERMANENT, ORG = LaneName
 GENEROUS = Budgets(context_chars=10**6, lane_chars=10**6)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memoair_runtime.faults import BadRequest
+from memoair_runtime.errors import BadRequest
 from memoair_runtime.filters import parse_filter
 
 BOOTS: dict[str, Any] = {

@@ -12,7 +12,7 @@ from support.devices import device
 from support.runtimes import RunningRuntime
 from support.scripted_cloud import ScriptedCloud, elsewhere
 
-from memoair_runtime.calls.heard import FULL_TEXT, as_heard
+from memoair_runtime.memory.interruption import FULL_TEXT, as_heard
 
 HEARD = "I have found your parcel in Leeds"
 MEANT = f"{HEARD}, and the zanzibarplum voucher is on its way."

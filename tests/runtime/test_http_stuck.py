@@ -14,7 +14,7 @@ from memoair_index.static_model import default_model
 from memoair_runtime.http.routes import Routes
 from memoair_runtime.http.server import LoopbackServer
 from memoair_runtime.lifecycle import Lifecycle
-from memoair_runtime.process import bind
+from memoair_runtime.main import bind
 from memoair_runtime.recall.lanes.permanent_lane import PermanentLane
 from memoair_runtime.service import RuntimeService
 from memoair_runtime.settings import Settings

@@ -20,7 +20,7 @@ from support.waiting import eventually
 
 from memoair_index import ContainerError, Document, Index
 from memoair_index.static_model import default_model
-from memoair_runtime.gate import Readiness
+from memoair_runtime.readiness import Readiness
 from memoair_runtime.storage.events import EventType, new_event, to_line
 
 SECRET = "zanzibarplum"

@@ -12,8 +12,8 @@ from support.runtimes import RunningRuntime
 from support.waiting import eventually
 
 from memoair_index.analysis import fold, words
-from memoair_runtime.calls.keeper import Keeper
-from memoair_runtime.calls.names import AGENT, CALLER, Meant, Names
+from memoair_runtime.memory.speaker_names import AGENT, CALLER, Meant, Names
+from memoair_runtime.memory.user_store import Keeper
 
 OF_CALLER, OF_AGENT, NOBODY, MYSELF = Meant(CALLER), Meant(AGENT), Meant(), Meant(CALLER, by_name=False)
 OTHER = {CALLER: AGENT, AGENT: CALLER}

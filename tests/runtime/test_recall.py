@@ -10,10 +10,10 @@ import attrs
 import pytest
 from support.waiting import eventually
 
-from memoair_runtime.gate import Gate, NotReady, Readiness
+from memoair_runtime.enums import Intent, LaneName
+from memoair_runtime.readiness import Gate, NotReady, Readiness
+from memoair_runtime.recall.lane_executor import LaneOutcome, LaneQuestion, LaneStatus, Recall
 from memoair_runtime.recall.lanes.lane import LaneAnswer, Passage, Question
-from memoair_runtime.recall.sweep import LaneOutcome, LaneQuestion, LaneStatus, Recall
-from memoair_runtime.vocabulary import Intent, LaneName
 
 PROFILE, WORKING, PERMANENT, ORG = LaneName
 FAR_S = 60.0

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from memoair_runtime.rehearsal import rehearse
+from memoair_runtime.warmup import rehearse
 
 
 @pytest.mark.parametrize("has_cloud", [False, True])

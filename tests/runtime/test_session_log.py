@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from support.waiting import eventually
 
-from memoair_runtime.calls.session import LoggedSession, Opening, SessionState
-from memoair_runtime.faults import SessionNotFound, StorageUnavailable
+from memoair_runtime.errors import SessionNotFound, StorageUnavailable
+from memoair_runtime.memory.session import LoggedSession, Opening, SessionState
 from memoair_runtime.storage.events import Event, EventType, to_line
 from memoair_runtime.storage.user_folder import SessionFolder, UserFolder
 
@@ -348,7 +348,7 @@ WRITER = """
 import sys
 from datetime import datetime, timezone
 from pathlib import Path
-from memoair_runtime.calls.session import LoggedSession
+from memoair_runtime.memory.session import LoggedSession
 from memoair_runtime.storage.user_folder import UserFolder
 
 root, project, user, session_id, words, *turn_ids = sys.argv[1:]
@@ -572,8 +572,8 @@ FULL_DISK = """
 import resource, sys
 from datetime import datetime, timezone
 from pathlib import Path
-from memoair_runtime.faults import StorageUnavailable
-from memoair_runtime.calls.session import LoggedSession
+from memoair_runtime.errors import StorageUnavailable
+from memoair_runtime.memory.session import LoggedSession
 from memoair_runtime.storage.user_folder import UserFolder
 
 root, project, user, *rooms = sys.argv[1:]

@@ -14,13 +14,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from support.calls import LONG_AGO, user_folder
 
 from memoair_runtime.metrics import Metrics
-from memoair_runtime.storage.cloud_copy import NO_CHANGE, CloudCopy, Fact, Page
 from memoair_runtime.storage.events import Event, EventType, from_line, to_line
-from memoair_runtime.storage.refusals import Refusals
-from memoair_runtime.sync.answers import Receipt, Rejected
-from memoair_runtime.sync.failure import CloudFailure, FailureKind
+from memoair_runtime.storage.rejected_events import Refusals
+from memoair_runtime.storage.replica_file import NO_CHANGE, CloudCopy, Fact, Page
+from memoair_runtime.sync.errors import CloudFailure, FailureKind
 from memoair_runtime.sync.outbox import Outbox
-from memoair_runtime.sync.pushing import Pusher
+from memoair_runtime.sync.push import Pusher
+from memoair_runtime.sync.responses import Receipt, Rejected
 
 CLOUD = "a cloud"
 

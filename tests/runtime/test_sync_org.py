@@ -13,9 +13,9 @@ from support.scripted_cloud import ScriptedCloud, answers, cuts_off
 from support.waiting import eventually
 
 from memoair_index import Index, documents_of
+from memoair_runtime.storage.process_lock import Role
 from memoair_runtime.storage.project_folder import ProjectFolder
-from memoair_runtime.storage.role import Role
-from memoair_runtime.sync import org_pull
+from memoair_runtime.sync import pull_org
 
 pytestmark = pytest.mark.usefixtures("short_pauses")
 
@@ -125,7 +125,7 @@ def test_what_has_changed_replaces_and_drops_documents_and_long_ones_with_all_th
 def test_changes_that_have_grown_are_worth_the_next_file_or_one_made_here(
     cloud: ScriptedCloud, built: None, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(org_pull, "MOST_CHANGES", 3)
+    monkeypatch.setattr(pull_org, "MOST_CHANGES", 3)
     with device(cloud, root) as runtime:
         cloud.put(*((f"d-{number}", f"Parcel {number}.") for number in range(5)))
         runtime.pull("org")  # the cloud has built nothing since

@@ -24,7 +24,7 @@ from support.scripted_cloud import (
 )
 from support.waiting import eventually
 
-from memoair_runtime.storage.role import Role
+from memoair_runtime.storage.process_lock import Role
 from memoair_runtime.storage.user_folder import UserFolder
 
 SECRET = "zanzibarplum"

@@ -77,7 +77,7 @@ def test_a_turn_is_in_the_cloud_a_moment_later_as_it_was_logged(cloud: ScriptedC
 
 
 def test_a_burst_is_one_batch(cloud: ScriptedCloud, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("memoair_runtime.sync.cloud_sync.LINGER_S", 0.5)
+    monkeypatch.setattr("memoair_runtime.sync.scheduler.LINGER_S", 0.5)
     with device(cloud, root) as runtime:
         for number in range(20):
             runtime.save(f"t{number}", f"Turn {number}.")
@@ -141,7 +141,7 @@ def test_damaged_lines_are_passed_and_a_torn_one_waits(cloud: ScriptedCloud, roo
 
 
 def test_the_end_of_a_call_is_sent_at_once(cloud: ScriptedCloud, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("memoair_runtime.sync.cloud_sync.LINGER_S", 60.0)
+    monkeypatch.setattr("memoair_runtime.sync.scheduler.LINGER_S", 60.0)
     with device(cloud, root) as runtime:
         runtime.save("t1", "Goodbye.")
         runtime.end()
@@ -461,7 +461,7 @@ from memoair_runtime.settings import Settings
 service = RuntimeService(Settings("p", "u", Path(sys.argv[1])), Lifecycle())
 service.load()
 service.close(time.monotonic() + 5)
-print([name for name in ("requests", "memoair_runtime.sync.talk") if name in sys.modules])
+print([name for name in ("requests", "memoair_runtime.sync.session") if name in sys.modules])
 """
 
 

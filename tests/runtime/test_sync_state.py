@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memoair_runtime.sync.failure import CloudFailure, FailureKind
-from memoair_runtime.sync.state import (
+from memoair_runtime.sync.errors import CloudFailure, FailureKind
+from memoair_runtime.sync.status import (
     FIRST_PAUSE_S,
     LONGEST_PAUSE_S,
     LONGEST_RETRY_AFTER_S,

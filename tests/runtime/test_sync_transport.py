@@ -15,7 +15,7 @@ from support.runtimes import PROJECT
 from support.scripted_cloud import KEY, ScriptedCloud, dribbles, hangs
 
 from memoair_runtime.sync import transport
-from memoair_runtime.sync.failure import CloudFailure, FailureKind
+from memoair_runtime.sync.errors import CloudFailure, FailureKind
 from memoair_runtime.sync.transport import CloudTransport, Identity
 
 SOON_S = 0.4

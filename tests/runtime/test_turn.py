@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from memoair_index import Document, Index, Query
 from memoair_index.sentences import PASSAGE_CHARS
-from memoair_runtime.calls.names import AGENT, CALLER
-from memoair_runtime.calls.turn import Turn, event_of, first_ids, to_documents, to_turn, to_turns
+from memoair_runtime.memory.speaker_names import AGENT, CALLER
+from memoair_runtime.memory.turn import Turn, event_of, first_ids, to_documents, to_turn, to_turns
 
 NOON = datetime(2026, 3, 2, 12, 0, tzinfo=timezone.utc)
 SENTENCES = [

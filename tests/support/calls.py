@@ -10,11 +10,11 @@ from typing import Any
 
 import msgspec
 
-from memoair_runtime.calls.keeper import Keeper
+from memoair_runtime.memory.user_store import Keeper
+from memoair_runtime.requests import StartRequest, TurnRequest
 from memoair_runtime.settings import Settings
 from memoair_runtime.storage.events import EventType, new_event, to_line
 from memoair_runtime.storage.user_folder import UserFolder
-from memoair_runtime.wire import StartRequest, TurnRequest
 from support.runtimes import PROJECT, USER
 
 LONG_AGO = datetime(2026, 3, 2, 9, 30, tzinfo=timezone.utc)

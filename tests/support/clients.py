@@ -141,7 +141,7 @@ def host_of(client: MemoAirVoiceClientSync, user_id: str) -> psutil.Process:
     """The process that a caller's runtime was forked from."""
     host = psutil.Process(pid_of(client, user_id)).parent()
     assert host is not None
-    assert "memoair_runtime.host" in host.cmdline()
+    assert "memoair_runtime.fork_server" in host.cmdline()
     return host
 
 

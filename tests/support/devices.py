@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 import msgspec
 
-from memoair_runtime import wire
+from memoair_runtime import requests
 from memoair_runtime.lifecycle import Lifecycle
 from memoair_runtime.service import RuntimeService
 from memoair_runtime.settings import Settings
@@ -37,22 +37,22 @@ class Device:
     def start(self, session_id: str = "now", name: str = "") -> Any:
         user = {"id": self.settings.user_id, **({"name": name} if name else {})}
         told = {"sessionId": session_id, "workspaceId": PROJECT, "userId": self.settings.user_id}
-        return self.service.start_session(msgspec.convert({**told, "metadata": {"user": user}}, wire.StartRequest))
+        return self.service.start_session(msgspec.convert({**told, "metadata": {"user": user}}, requests.StartRequest))
 
     def save(
         self, turn_id: str, user_text: str, agent_text: str = "", session_id: str = "now", metadata: Any = None
     ) -> str:
         told = {"sessionId": session_id, "turnId": turn_id, "userText": user_text, "assistantText": agent_text}
         told |= {} if metadata is None else {"metadata": metadata}
-        return str(self.service.after_turn(msgspec.convert(told, wire.TurnRequest))["localEventId"])
+        return str(self.service.after_turn(msgspec.convert(told, requests.TurnRequest))["localEventId"])
 
     def end(self, session_id: str = "now") -> None:
-        self.service.end_session(msgspec.convert({"sessionId": session_id}, wire.EndRequest))
+        self.service.end_session(msgspec.convert({"sessionId": session_id}, requests.EndRequest))
 
     def search(self, query: str, session_id: str = "asking", **options: Any) -> Any:
         told = {"sessionId": session_id, "query": query, "timeoutMs": 5_000, **options}
         replies: list[Any] = []
-        self.service.search_memory(msgspec.convert(told, wire.SearchRequest), replies.append)
+        self.service.search_memory(msgspec.convert(told, requests.SearchRequest), replies.append)
         return replies[0]
 
     def found(self, query: str, lane: str = "permanent") -> list[str]:
@@ -60,14 +60,14 @@ class Device:
         return [hit["text"] for hit in self.search(query)[lane]]
 
     def flush(self, deadline_ms: float = 5_000) -> Any:
-        return self.service.flush(wire.DeadlineRequest(deadline_ms=deadline_ms))
+        return self.service.flush(requests.DeadlineRequest(deadline_ms=deadline_ms))
 
     def pull(self, *scopes: str, deadline_ms: float = 10_000) -> Any:
         told = {"deadlineMs": deadline_ms, **({"scopes": list(scopes)} if scopes else {})}
-        return self.service.pull(msgspec.convert(told, wire.PullRequest))
+        return self.service.pull(msgspec.convert(told, requests.PullRequest))
 
     def forget(self, at: str | None = None) -> Any:
-        return self.service.forget(wire.ForgetRequest(forgotten_at=at))
+        return self.service.forget(requests.ForgetRequest(forgotten_at=at))
 
     @property
     def sync(self) -> Any:

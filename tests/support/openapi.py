@@ -4,16 +4,16 @@ from typing import Any
 
 import msgspec
 
-from memoair_runtime import faults, wire
+from memoair_runtime import errors, requests
 
 _POSTS = {
-    "session/start": (wire.StartRequest, 200),
-    "search_memory": (wire.SearchRequest, 200),
-    "turn/after": (wire.TurnRequest, 200),
-    "session/end": (wire.EndRequest, 200),
-    "sync/flush": (wire.DeadlineRequest, 200),
-    "sync/pull": (wire.PullRequest, 200),
-    "forget": (wire.ForgetRequest, 200),
+    "session/start": (requests.StartRequest, 200),
+    "search_memory": (requests.SearchRequest, 200),
+    "turn/after": (requests.TurnRequest, 200),
+    "session/end": (requests.EndRequest, 200),
+    "sync/flush": (requests.DeadlineRequest, 200),
+    "sync/pull": (requests.PullRequest, 200),
+    "forget": (requests.ForgetRequest, 200),
 }
 _ENVELOPE = {
     "type": "object",
@@ -25,7 +25,7 @@ _ENVELOPE = {
             "required": ["code", "message", "details"],
             "additionalProperties": False,
             "properties": {
-                "code": {"enum": sorted({kind.code for kind in vars(faults).values() if hasattr(kind, "code")})},
+                "code": {"enum": sorted({kind.code for kind in vars(errors).values() if hasattr(kind, "code")})},
                 "message": {"type": "string", "minLength": 1},
                 "details": {"type": "object"},
             },

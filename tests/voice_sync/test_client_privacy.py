@@ -53,7 +53,7 @@ def test_no_process_shows_a_key_or_a_token(new_client: NewClient, storage_root: 
     assert {pid_of(client, "ada"), pid_of(client, "bob")} < {each.pid for each in processes}
     for process in processes:
         shown = " ".join([*process.cmdline(), *map("=".join, process.environ().items())])
-        assert "memoair_runtime.host" in shown
+        assert "memoair_runtime.fork_server" in shown
         assert not [secret for secret in (API_KEY, APPLICATIONS_SECRET, *tokens) if secret in shown]
 
 

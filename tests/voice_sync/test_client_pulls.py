@@ -131,10 +131,10 @@ def test_where_nothing_is_named_the_installed_runtime_runs_and_nothing_is_pulled
 ) -> None:
     client = new_client(runtime_cache_dir=str(tmp_path / "cache"))
     client.load_index(user_id="ada")
-    assert "memoair_runtime.host" in psutil.Process(runtime_of(client, "ada")["pid"]).parent().cmdline()  # type: ignore[union-attr]
+    assert "memoair_runtime.fork_server" in psutil.Process(runtime_of(client, "ada")["pid"]).parent().cmdline()  # type: ignore[union-attr]
     same = new_client(runtime_version=version("memoair-voice"), runtime_cache_dir=str(tmp_path / "cache"))
     same.load_index(user_id="bob")
-    assert "memoair_runtime.host" in psutil.Process(runtime_of(same, "bob")["pid"]).parent().cmdline()  # type: ignore[union-attr]
+    assert "memoair_runtime.fork_server" in psutil.Process(runtime_of(same, "bob")["pid"]).parent().cmdline()  # type: ignore[union-attr]
     assert not (tmp_path / "cache").exists()
 
 

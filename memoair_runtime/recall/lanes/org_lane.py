@@ -9,12 +9,12 @@ from contextlib import suppress
 from typing import Any
 
 from memoair_index import ContainerError, Document, Hit, Index, Query
-from memoair_runtime.background import BackgroundJob
-from memoair_runtime.gate import Gate, Readiness
-from memoair_runtime.recall.lanes.distinct import best_of_each
+from memoair_runtime.coalescing_job import BackgroundJob
+from memoair_runtime.enums import LaneName
+from memoair_runtime.readiness import Gate, Readiness
+from memoair_runtime.recall.lanes.dedupe import best_of_each
 from memoair_runtime.recall.lanes.lane import LaneAnswer, LaneHit, Passage, Question, Source
 from memoair_runtime.recall.org_source import OrgIndex, OrgSource, Stamp
-from memoair_runtime.vocabulary import LaneName
 
 log = logging.getLogger(__name__)
 

@@ -3,15 +3,15 @@
 import time
 
 from memoair_index import Hit, Query
-from memoair_runtime.calls.caller_memory import CallerMemory
-from memoair_runtime.calls.facts import is_fact
-from memoair_runtime.calls.second_reading import BEST, SecondReading
-from memoair_runtime.calls.turn import event_of
-from memoair_runtime.gate import Gate, Readiness
-from memoair_runtime.recall.lanes.distinct import best_of_each
+from memoair_runtime.enums import LaneName, Variant
+from memoair_runtime.memory.facts import is_fact
+from memoair_runtime.memory.reranker import BEST, SecondReading
+from memoair_runtime.memory.turn import event_of
+from memoair_runtime.memory.user_memory import CallerMemory
+from memoair_runtime.readiness import Gate, Readiness
+from memoair_runtime.recall.lanes.dedupe import best_of_each
+from memoair_runtime.recall.lanes.hits import FoundPassages, fact_hit, turn_hit
 from memoair_runtime.recall.lanes.lane import LaneAnswer, LaneHit, Question
-from memoair_runtime.recall.lanes.turns import FoundPassages, fact_hit, turn_hit
-from memoair_runtime.vocabulary import LaneName, Variant
 
 # The section of the context has room for some twenty utterances.
 _PASSAGES = 36

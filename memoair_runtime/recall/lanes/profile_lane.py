@@ -1,9 +1,9 @@
 """The profile lane: who is calling."""
 
-from memoair_runtime.calls.caller_memory import CallerMemory
-from memoair_runtime.gate import Readiness
+from memoair_runtime.enums import LaneName
+from memoair_runtime.memory.user_memory import CallerMemory
+from memoair_runtime.readiness import Readiness
 from memoair_runtime.recall.lanes.lane import LaneAnswer, Passage, Question
-from memoair_runtime.vocabulary import LaneName
 
 
 class ProfileLane:

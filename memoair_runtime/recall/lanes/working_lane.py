@@ -1,12 +1,12 @@
 """The working lane: what was said in this call."""
 
-from memoair_runtime.calls.caller_memory import CallerMemory
-from memoair_runtime.calls.turn import event_of
-from memoair_runtime.gate import Readiness
-from memoair_runtime.recall.lanes.distinct import best_of_each
+from memoair_runtime.enums import Intent, LaneName
+from memoair_runtime.memory.turn import event_of
+from memoair_runtime.memory.user_memory import CallerMemory
+from memoair_runtime.readiness import Readiness
+from memoair_runtime.recall.lanes.dedupe import best_of_each
+from memoair_runtime.recall.lanes.hits import turn_hit, turn_passages
 from memoair_runtime.recall.lanes.lane import NO_ANSWER, LaneAnswer, Question
-from memoair_runtime.recall.lanes.turns import turn_hit, turn_passages
-from memoair_runtime.vocabulary import Intent, LaneName
 
 # The last turns, which a question most often leans on, are given whether or not they share a word with it.
 _RECENT = {Intent.ANSWER_CURRENT_USER: 2, Intent.FALLBACK: 2, Intent.SUMMARISE_RECENT: 1_000, Intent.EARLIER_IN_CALL: 0}

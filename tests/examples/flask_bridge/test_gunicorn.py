@@ -77,7 +77,7 @@ class Server:
     def runtimes(self) -> list[int]:
         """The processes that listen for a caller: those that the workers' hosts have forked."""
         self.look()
-        hosts = {each.pid for each in self.left() if "memoair_runtime.host" in _command(each)}
+        hosts = {each.pid for each in self.left() if "memoair_runtime.fork_server" in _command(each)}
         return [each.pid for each in self.left() if _parent(each) in hosts and _listens(each)]
 
     def is_ready(self) -> bool:

@@ -8,12 +8,12 @@ from datetime import datetime
 
 import msgspec
 
-from memoair_runtime.calls.keeper import Keeper
+from memoair_runtime.memory.user_store import Keeper
 from memoair_runtime.storage.durable import write_file
-from memoair_runtime.storage.role import Role
+from memoair_runtime.storage.process_lock import Role
 from memoair_runtime.storage.user_folder import UserFolder
-from memoair_runtime.sync.answers import Bootstrap
-from memoair_runtime.sync.failure import CloudFailure, FailureKind, unreadable
+from memoair_runtime.sync.errors import CloudFailure, FailureKind, unreadable
+from memoair_runtime.sync.responses import Bootstrap
 from memoair_runtime.sync.transport import LONGEST_CALL_S, CloudTransport
 
 log = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ class CallerPuller:
         return told is not None and (known is None or told > known)
 
     def forget(self, bootstrap: Bootstrap) -> None:
-        """Forget him here, too; raises `memoair_runtime.faults.StorageUnavailable`."""
+        """Forget him here, too; raises `memoair_runtime.errors.StorageUnavailable`."""
         erased = self._keeper.forget(time.monotonic() + _LONGEST_ERASE_S, bootstrap.forgotten_at)
         log.warning("a caller was forgotten: action=forgotten sessions=%d turns=%d", erased.sessions, erased.turns)
         self._noted = msgspec.structs.replace(self._noted, forgotten_at=bootstrap.forgotten_at)

@@ -7,14 +7,14 @@ from functools import lru_cache
 import attrs
 
 from memoair_index import Hit
-from memoair_runtime.calls.facts import is_fact, to_fact
-from memoair_runtime.calls.names import AGENT
-from memoair_runtime.calls.turn import Turn, event_of, moment
-from memoair_runtime.clock import spoken_date
-from memoair_runtime.recall.excerpt import WHOLE_CHARS, excerpt
-from memoair_runtime.recall.lanes.distinct import few_of_each
+from memoair_runtime.enums import LaneName
+from memoair_runtime.memory.facts import is_fact, to_fact
+from memoair_runtime.memory.speaker_names import AGENT
+from memoair_runtime.memory.turn import Turn, event_of, moment
+from memoair_runtime.recall.lanes.dedupe import few_of_each
 from memoair_runtime.recall.lanes.lane import LaneHit, Passage, Source
-from memoair_runtime.vocabulary import LaneName
+from memoair_runtime.recall.snippet import WHOLE_CHARS, excerpt
+from memoair_runtime.timeutil import spoken_date
 
 _SECONDS_A_DAY = 86_400
 # A long reply must not take the room of all other turns.

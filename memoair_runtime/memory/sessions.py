@@ -4,8 +4,8 @@ import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 
-from memoair_runtime.calls.session import LoggedSession, Session, SessionState, UnkeptSession
-from memoair_runtime.faults import StorageUnavailable
+from memoair_runtime.errors import StorageUnavailable
+from memoair_runtime.memory.session import LoggedSession, Session, SessionState, UnkeptSession
 from memoair_runtime.storage.events import Event
 from memoair_runtime.storage.user_folder import LogStamp, UserFolder
 

@@ -1,6 +1,6 @@
 """The runtime host: a process that has everything imported and mapped, and forks a runtime whenever it is asked to.
 
-A client starts it as ``python -m memoair_runtime.host`` with a Unix socket for its standard input. Each request on that
+A client starts it as ``python -m memoair_runtime.fork_server`` with a Unix socket for its standard input. Each request on that
 socket is one line, ``{"ports": [first, last]}``, that comes with a descriptor: the runtime's own socket to the client.
 The host finds a port, listens on it, and hands both to a child, which reads from its socket for whom it is (the
 environment of docs/runtime-http.md as a JSON object), and writes to it where it listens. So secrets pass from the
@@ -26,10 +26,10 @@ from typing import Any
 
 import attrs
 
-from memoair_runtime.owner import Owner
-from memoair_runtime.process import EXIT_SETTINGS, bind, serve, set_up_logging
-from memoair_runtime.rehearsal import rehearse
+from memoair_runtime.main import EXIT_SETTINGS, bind, serve, set_up_logging
+from memoair_runtime.parent_watch import Owner
 from memoair_runtime.settings import Settings, SettingsError
+from memoair_runtime.warmup import rehearse
 
 # How long runtimes may take to drain once the client is gone; what is still there then hangs.
 _LONGEST_END_S = 8.0
@@ -42,7 +42,7 @@ WITH_CLOUD = "--with-cloud"
 def main() -> int:
     """Serve as a host until the client is gone; return the exit code."""
     if not hasattr(os, "fork"):
-        print("memoair_runtime.host: this system can't fork", file=sys.stderr)  # noqa: T201
+        print("memoair_runtime.fork_server: this system can't fork", file=sys.stderr)  # noqa: T201
         return EXIT_SETTINGS
     set_up_logging()
     control = socket.socket(fileno=os.dup(0))

@@ -4,12 +4,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from memoair_runtime.enums import Intent, LaneName, Variant
 from memoair_runtime.metrics import Metrics
-from memoair_runtime.recall.composer import Budgets, compose
+from memoair_runtime.recall.context_builder import Budgets, compose
+from memoair_runtime.recall.lane_executor import LaneOutcome, LaneQuestion, LaneStatus, Outcomes, Recall
 from memoair_runtime.recall.lanes.lane import NO_ANSWER, Lane, LaneAnswer, Question
-from memoair_runtime.recall.sweep import LaneOutcome, LaneQuestion, LaneStatus, Outcomes, Recall
-from memoair_runtime.vocabulary import Intent, LaneName, Variant
-from memoair_runtime.wire import DEFAULT_TIMEOUT_MS, SearchRequest
+from memoair_runtime.requests import DEFAULT_TIMEOUT_MS, SearchRequest
 
 
 class Searcher:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import attrs
 
-from memoair_runtime.faults import SessionNotFound
+from memoair_runtime.errors import SessionNotFound
 from memoair_runtime.storage.events import Event, EventType, new_event
 from memoair_runtime.storage.session_log import SessionLog, storage_fault
 from memoair_runtime.storage.user_folder import UserFolder

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 import msgspec
 
 from memoair_index import Document
-from memoair_runtime.calls.names import AGENT, CALLER
-from memoair_runtime.storage.cloud_copy import Fact
+from memoair_runtime.memory.speaker_names import AGENT, CALLER
+from memoair_runtime.storage.replica_file import Fact
 
 # No id of an event or a session begins so: they have no control characters.
 _MARK = "\x1ffact\x1f"

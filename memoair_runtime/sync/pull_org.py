@@ -14,10 +14,10 @@ from pathlib import Path
 
 from memoair_index import ContainerError, Index
 from memoair_runtime.recall.org_manifest import OrgBase, OrgManifest, open_documents, read_manifest, write_manifest
+from memoair_runtime.storage.process_lock import Role
 from memoair_runtime.storage.project_folder import ProjectFolder
-from memoair_runtime.storage.role import Role
-from memoair_runtime.sync.answers import OrgFile
-from memoair_runtime.sync.failure import CloudFailure, unreadable
+from memoair_runtime.sync.errors import CloudFailure, unreadable
+from memoair_runtime.sync.responses import OrgFile
 from memoair_runtime.sync.transport import LONGEST_CALL_S, LONGEST_DOWNLOAD_S, CloudTransport
 
 log = logging.getLogger(__name__)

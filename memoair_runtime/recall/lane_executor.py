@@ -10,10 +10,10 @@ from enum import Enum
 
 import attrs
 
-from memoair_runtime.gate import NotReady, Readiness
+from memoair_runtime.enums import LaneName
+from memoair_runtime.readiness import NotReady, Readiness
 from memoair_runtime.recall.lanes.lane import NO_ANSWER, Lane, LaneAnswer, Question
-from memoair_runtime.recall.watch import STALL_S, Watch
-from memoair_runtime.vocabulary import LaneName
+from memoair_runtime.recall.watchdog import STALL_S, Watch
 
 log = logging.getLogger(__name__)
 

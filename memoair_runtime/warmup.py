@@ -110,7 +110,7 @@ def _audience() -> Iterator[str]:
 
 
 def _told(what: str) -> dict[str, Any]:
-    from memoair_runtime.sync.answers import content_hash
+    from memoair_runtime.sync.responses import content_hash
 
     if what == "bootstrap":
         versions = {"profileVersion": 1, "permanentManifestVersion": 1, "orgManifestVersion": 0, "forgottenVersion": 0}

@@ -7,29 +7,29 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
 
-from memoair_runtime.calls.brief import brief
-from memoair_runtime.calls.caller_memory import CallerMemory
-from memoair_runtime.calls.cloud_memory import CloudMemory
-from memoair_runtime.calls.heard import as_heard
-from memoair_runtime.calls.memory_file import MemoryFile
-from memoair_runtime.calls.profile import CloudProfile, read_snapshot, snapshot
-from memoair_runtime.calls.second_reading import SecondReading
-from memoair_runtime.calls.session import Opening, Session, SessionState
-from memoair_runtime.calls.sessions import Sessions
-from memoair_runtime.clock import utc_now
-from memoair_runtime.faults import IdentityMismatch, StorageUnavailable
-from memoair_runtime.gate import Gate, Readiness
+from memoair_runtime.errors import IdentityMismatch, StorageUnavailable
+from memoair_runtime.memory.brief import brief
+from memoair_runtime.memory.cloud_replica import CloudMemory
+from memoair_runtime.memory.index_snapshot import MemoryFile
+from memoair_runtime.memory.interruption import as_heard
+from memoair_runtime.memory.profile import CloudProfile, read_snapshot, snapshot
+from memoair_runtime.memory.reranker import SecondReading
+from memoair_runtime.memory.session import Opening, Session, SessionState
+from memoair_runtime.memory.sessions import Sessions
+from memoair_runtime.memory.user_memory import CallerMemory
+from memoair_runtime.readiness import Gate, Readiness
+from memoair_runtime.requests import EndRequest, StartRequest, TurnRequest
 from memoair_runtime.settings import Settings
 from memoair_runtime.storage import erasure
-from memoair_runtime.storage.cloud_copy import Page
+from memoair_runtime.storage.background_writer import Upkeep
 from memoair_runtime.storage.durable import write_file
 from memoair_runtime.storage.erasure import Erased
 from memoair_runtime.storage.events import Event
-from memoair_runtime.storage.role import Role
+from memoair_runtime.storage.process_lock import Role
+from memoair_runtime.storage.replica_file import Page
 from memoair_runtime.storage.session_log import storage_fault
-from memoair_runtime.storage.upkeep import Upkeep
 from memoair_runtime.storage.user_folder import SessionFolder, UserFolder
-from memoair_runtime.wire import EndRequest, StartRequest, TurnRequest
+from memoair_runtime.timeutil import utc_now
 
 log = logging.getLogger(__name__)
 

@@ -16,9 +16,9 @@ from typing import Any
 import msgspec
 
 from memoair_index import ContainerError
-from memoair_runtime.calls.caller_memory import CallerMemory
-from memoair_runtime.calls.cloud_memory import CloudMemory, HeldCopy
-from memoair_runtime.storage.role import Role
+from memoair_runtime.memory.cloud_replica import CloudMemory, HeldCopy
+from memoair_runtime.memory.user_memory import CallerMemory
+from memoair_runtime.storage.process_lock import Role
 from memoair_runtime.storage.user_folder import LogStamp, UserFolder
 
 log = logging.getLogger(__name__)

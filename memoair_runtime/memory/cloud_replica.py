@@ -9,12 +9,12 @@ from typing import Any
 
 import msgspec
 
-from memoair_runtime.calls.caller_memory import CallerMemory
-from memoair_runtime.calls.facts import lasting_texts
-from memoair_runtime.calls.profile import CloudProfile
-from memoair_runtime.storage.cloud_copy import Change, CloudCopy, Page, fingerprint
+from memoair_runtime.memory.facts import lasting_texts
+from memoair_runtime.memory.profile import CloudProfile
+from memoair_runtime.memory.user_memory import CallerMemory
 from memoair_runtime.storage.durable import write_file
 from memoair_runtime.storage.events import Event, EventType, is_sound
+from memoair_runtime.storage.replica_file import Change, CloudCopy, Page, fingerprint
 from memoair_runtime.storage.user_folder import LogStamp, UserFolder
 
 log = logging.getLogger(__name__)

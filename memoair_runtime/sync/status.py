@@ -8,7 +8,7 @@ from enum import Enum
 
 import attrs
 
-from memoair_runtime.sync.failure import CloudFailure, FailureKind
+from memoair_runtime.sync.errors import CloudFailure, FailureKind
 
 
 class SyncState(str, Enum):

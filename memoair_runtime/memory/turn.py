@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 
 from memoair_index import Document, passages
-from memoair_runtime.calls.names import AGENT, CALLER
+from memoair_runtime.memory.speaker_names import AGENT, CALLER
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 

@@ -5,8 +5,8 @@ from datetime import datetime
 
 import msgspec
 
-from memoair_runtime.calls.turn import Turn
-from memoair_runtime.clock import iso
+from memoair_runtime.memory.turn import Turn
+from memoair_runtime.timeutil import iso
 
 _LAST_TURNS = 4
 

@@ -8,11 +8,11 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
-from memoair_runtime.calls.profile import CloudProfile
+from memoair_runtime.memory.profile import CloudProfile
 from memoair_runtime.recall.org_manifest import OrgDocument, OrgKey
-from memoair_runtime.storage.cloud_copy import Fact, Page
 from memoair_runtime.storage.events import Event, EventType
-from memoair_runtime.sync.failure import unreadable
+from memoair_runtime.storage.replica_file import Fact, Page
+from memoair_runtime.sync.errors import unreadable
 
 Version = Annotated[int, msgspec.Meta(ge=0)]
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]

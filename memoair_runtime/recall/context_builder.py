@@ -8,9 +8,9 @@ from typing import Any
 
 import attrs
 
-from memoair_runtime.recall.fence import one_line, speaker_name
+from memoair_runtime.enums import LaneName
 from memoair_runtime.recall.lanes.lane import LaneAnswer, Passage
-from memoair_runtime.vocabulary import LaneName
+from memoair_runtime.recall.sanitizer import one_line, speaker_name
 
 # What the model is told of a section's text, so that it reads words of others as such.
 _NOTES = {

@@ -10,7 +10,7 @@ import time
 from memoair_runtime.http.routes import Routes
 from memoair_runtime.http.server import LoopbackServer
 from memoair_runtime.lifecycle import Lifecycle, ProcessState
-from memoair_runtime.owner import Owner
+from memoair_runtime.parent_watch import Owner
 from memoair_runtime.service import RuntimeService
 from memoair_runtime.settings import Settings, SettingsError
 from memoair_runtime.storage.lease import Lease, told

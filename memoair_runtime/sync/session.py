@@ -6,22 +6,22 @@ from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from datetime import datetime
 
-from memoair_runtime.calls.keeper import Keeper
-from memoair_runtime.gate import NotReady, Readiness
+from memoair_runtime.enums import LaneName
+from memoair_runtime.memory.user_store import Keeper
 from memoair_runtime.metrics import Metrics
+from memoair_runtime.readiness import NotReady, Readiness
 from memoair_runtime.recall.lanes.org_lane import OrgLane
 from memoair_runtime.settings import Settings
 from memoair_runtime.storage.project_folder import ProjectFolder
-from memoair_runtime.storage.refusals import Refusals
+from memoair_runtime.storage.rejected_events import Refusals
 from memoair_runtime.storage.user_folder import UserFolder
-from memoair_runtime.sync.caller_pull import CallerPuller
-from memoair_runtime.sync.failure import CloudFailure, FailureKind
-from memoair_runtime.sync.forgetting import ForgottenPuller
-from memoair_runtime.sync.org_pull import OrgPuller
+from memoair_runtime.sync.errors import CloudFailure, FailureKind
 from memoair_runtime.sync.outbox import Outbox
-from memoair_runtime.sync.pushing import Pusher
+from memoair_runtime.sync.pull_erasures import ForgottenPuller
+from memoair_runtime.sync.pull_org import OrgPuller
+from memoair_runtime.sync.pull_user import CallerPuller
+from memoair_runtime.sync.push import Pusher
 from memoair_runtime.sync.transport import CloudTransport, Identity
-from memoair_runtime.vocabulary import LaneName
 
 # How long a pull waits for what lies on the disk to be read first: what is in our own logs is not kept twice.
 _LONGEST_READ_S = 10.0
@@ -81,7 +81,7 @@ class Talk:
         """Bring what has changed in some scopes; False where another process is at one of them and did not come to its
         end by ``waits_until`` (monotonic seconds). ``admit`` is called once the cloud has accepted the key.
 
-        Raises `CloudFailure`, `memoair_runtime.faults.StorageUnavailable` or OSError.
+        Raises `CloudFailure`, `memoair_runtime.errors.StorageUnavailable` or OSError.
         """
         bootstrap = self._caller.bootstrap()
         admit()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from memoair_runtime.clock import iso, utc_now
+from memoair_runtime.timeutil import iso, utc_now
 
 # Nobody reads more, and a cloud that refuses everything must not fill the disk.
 _MOST_BYTES = 4 << 20

@@ -10,14 +10,14 @@ import attrs
 import msgspec
 
 from memoair_index import Document, Hit, Index, Query
-from memoair_runtime.calls.facts import document_id, is_fact, to_document
-from memoair_runtime.calls.heard import as_heard
-from memoair_runtime.calls.names import AGENT, CALLER, Names, NamesNote
-from memoair_runtime.calls.profile import CloudProfile, Portrait, Profile, from_snapshot, snapshot
-from memoair_runtime.calls.turn import Turn, event_of, first_ids, to_documents, to_turn, to_turns
 from memoair_runtime.filters import Predicate
-from memoair_runtime.storage.cloud_copy import Fact
+from memoair_runtime.memory.facts import document_id, is_fact, to_document
+from memoair_runtime.memory.interruption import as_heard
+from memoair_runtime.memory.profile import CloudProfile, Portrait, Profile, from_snapshot, snapshot
+from memoair_runtime.memory.speaker_names import AGENT, CALLER, Names, NamesNote
+from memoair_runtime.memory.turn import Turn, event_of, first_ids, to_documents, to_turn, to_turns
 from memoair_runtime.storage.events import Event, EventType
+from memoair_runtime.storage.replica_file import Fact
 
 # What was said in a call just before: enough to read the next question in its light.
 _RECENT_TURNS = 24

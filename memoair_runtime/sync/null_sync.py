@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
+from memoair_runtime.enums import LaneName
 from memoair_runtime.storage.events import Event
-from memoair_runtime.sync.state import SyncState
-from memoair_runtime.vocabulary import LaneName
+from memoair_runtime.sync.status import SyncState
 
 Versions = dict[str, int | None]
 

@@ -1,6 +1,6 @@
 """The one thread that talks with the cloud: it pulls now and then, pushes what waits, and does both when it is asked.
 
-What it does is in `memoair_runtime.sync.talk`; here it is decided when.
+What it does is in `memoair_runtime.sync.session`; here it is decided when.
 """
 
 import logging
@@ -14,22 +14,22 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from memoair_runtime.calls.keeper import Keeper
-from memoair_runtime.faults import StorageUnavailable
+from memoair_runtime.enums import LaneName
+from memoair_runtime.errors import StorageUnavailable
+from memoair_runtime.memory.user_store import Keeper
 from memoair_runtime.metrics import Metrics
 from memoair_runtime.recall.lanes.org_lane import OrgLane
 from memoair_runtime.settings import Settings
 from memoair_runtime.storage.events import Event, EventType
-from memoair_runtime.storage.refusals import Refusals
+from memoair_runtime.storage.rejected_events import Refusals
 from memoair_runtime.storage.user_folder import UserFolder
-from memoair_runtime.sync.failure import CloudFailure, FailureKind
-from memoair_runtime.sync.no_cloud import Versions, health_of
+from memoair_runtime.sync.errors import CloudFailure, FailureKind
+from memoair_runtime.sync.null_sync import Versions, health_of
 from memoair_runtime.sync.outbox import Outbox
-from memoair_runtime.sync.state import Standing, SyncState
-from memoair_runtime.vocabulary import LaneName
+from memoair_runtime.sync.status import Standing, SyncState
 
 if TYPE_CHECKING:
-    from memoair_runtime.sync.talk import Talk
+    from memoair_runtime.sync.session import Talk
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class _Wish:
 
 
 class CloudSync:
-    """The talk of one runtime with the cloud; see `memoair_runtime.sync.no_cloud.Sync`."""
+    """The talk of one runtime with the cloud; see `memoair_runtime.sync.null_sync.Sync`."""
 
     def __init__(self, settings: Settings, keeper: Keeper, org: OrgLane, metrics: Metrics) -> None:
         self._settings = settings
@@ -181,7 +181,7 @@ class CloudSync:
 
     def _run(self) -> None:
         # It brings ``requests``, which takes long to import where no host has done so before.
-        from memoair_runtime.sync.talk import Talk
+        from memoair_runtime.sync.session import Talk
 
         with self._changed:
             self._changed.wait_for(lambda: self._is_awake or self._ends_at is not None or self._wishes, HEAD_START_S)

@@ -7,10 +7,10 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import msgspec
 
-from memoair_runtime.clock import parse_moment
-from memoair_runtime.faults import BadRequest
+from memoair_runtime.enums import Intent, LaneName, Variant
+from memoair_runtime.errors import BadRequest
 from memoair_runtime.filters import Predicate, parse_filter
-from memoair_runtime.vocabulary import Intent, LaneName, Variant
+from memoair_runtime.timeutil import parse_moment
 
 # The longest question anybody speaks is some thousand characters; a hundred thousand is a mistake in the caller's code.
 MAX_QUERY_CHARS = 16_384

@@ -4,12 +4,12 @@ import logging
 import time
 
 from memoair_runtime.metrics import Metrics
-from memoair_runtime.storage.refusals import Refusals
-from memoair_runtime.storage.role import Role
+from memoair_runtime.storage.process_lock import Role
+from memoair_runtime.storage.rejected_events import Refusals
 from memoair_runtime.storage.user_folder import UserFolder
-from memoair_runtime.sync.answers import Receipt
-from memoair_runtime.sync.failure import CloudFailure, FailureKind, unreadable
+from memoair_runtime.sync.errors import CloudFailure, FailureKind, unreadable
 from memoair_runtime.sync.outbox import MOST_EVENTS, Batch, Outbox
+from memoair_runtime.sync.responses import Receipt
 from memoair_runtime.sync.transport import LONGEST_CALL_S, CloudTransport
 
 log = logging.getLogger(__name__)

@@ -12,10 +12,10 @@ import msgspec
 
 from memoair_runtime.storage.durable import write_file
 from memoair_runtime.storage.erasure import erase_unattended
+from memoair_runtime.storage.process_lock import Role
 from memoair_runtime.storage.project_folder import ProjectFolder
-from memoair_runtime.storage.role import Role
 from memoair_runtime.storage.user_folder import UserFolder
-from memoair_runtime.sync.failure import unreadable
+from memoair_runtime.sync.errors import unreadable
 from memoair_runtime.sync.transport import LONGEST_CALL_S, CloudTransport
 
 log = logging.getLogger(__name__)

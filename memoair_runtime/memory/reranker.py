@@ -13,7 +13,7 @@ from memoair_index import Document, Hit
 from memoair_index.ranking import default_weights
 from memoair_index.reranker import BEST, TERM, SecondStage
 from memoair_index.transformer import TransformerError
-from memoair_runtime.background import BackgroundJob
+from memoair_runtime.coalescing_job import BackgroundJob
 
 log = logging.getLogger(__name__)
 
