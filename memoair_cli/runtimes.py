@@ -20,11 +20,17 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from memoair_cli.identity import end
 from memoair_voice_sync import MemoAirVoiceMemoryError, MemoAirVoiceMemorySync
-from memoair_voice_sync._choice import RuntimeChoice, RuntimeKind, bundled_command, find_binary, installed_version
+from memoair_voice_sync._runtime_selection import (
+    RuntimeChoice,
+    RuntimeKind,
+    bundled_command,
+    find_binary,
+    installed_version,
+)
 
 if TYPE_CHECKING:
-    from memoair_voice_sync.runtimes.reference import Reference
-    from memoair_voice_sync.runtimes.stop import Stop
+    from memoair_voice_sync.runtime_store.cancel_token import Stop
+    from memoair_voice_sync.runtime_store.reference import Reference
 
 app = typer.Typer(name="runtime", no_args_is_help=True, help="Choose the program that remembers.")
 
@@ -67,9 +73,9 @@ def pull(
     Without a REFERENCE, what MEMOAIR_RUNTIME_REPO and MEMOAIR_RUNTIME_VERSION name. What was pulled before is pulled
     again only where the reference names something else by now.
     """
-    from memoair_voice_sync.runtimes.faults import Stopped
-    from memoair_voice_sync.runtimes.pulling import pull as pull_now
-    from memoair_voice_sync.runtimes.stop import Stop
+    from memoair_voice_sync.runtime_store.cancel_token import Stop
+    from memoair_voice_sync.runtime_store.errors import Stopped
+    from memoair_voice_sync.runtime_store.pull import pull as pull_now
 
     wanted = _understood(reference)
     folder = _choice(cache_dir).cache_folder()
@@ -129,7 +135,7 @@ def _choice(cache_dir: Path | None = None) -> RuntimeChoice:
 
 def _understood(reference: str | None) -> "Reference":
     """What is to be pulled: a bare version is one of the repository that the environment names, or of ours."""
-    from memoair_voice_sync.runtimes.reference import parse_reference
+    from memoair_voice_sync.runtime_store.reference import parse_reference
 
     repo, version = os.environ.get("MEMOAIR_RUNTIME_REPO") or None, os.environ.get("MEMOAIR_RUNTIME_VERSION") or None
     names = ("MEMOAIR_RUNTIME_REPO", "MEMOAIR_RUNTIME_VERSION")
@@ -162,7 +168,7 @@ def _told(choice: RuntimeChoice, *, ask: bool) -> dict[str, Any]:
 
 
 def _add_pulled(told: dict[str, Any], choice: RuntimeChoice) -> None:
-    from memoair_voice_sync.runtimes.cache import cached
+    from memoair_voice_sync.runtime_store.cache import cached
 
     reference = choice.reference()
     told |= {"reference": reference.shown, "version": reference.version}
@@ -211,7 +217,7 @@ def _bar(what: str) -> Iterator[Callable[[int, int | None], None]]:
 
 
 def _longest_s() -> float:
-    from memoair_voice_sync.runtimes.background import LONGEST_S
+    from memoair_voice_sync.runtime_store.background import LONGEST_S
 
     return LONGEST_S
 

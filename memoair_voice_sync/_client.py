@@ -13,14 +13,12 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 import memoair_voice_sync._arguments as check
-from memoair_voice_sync._caller import CallerCalls
+from memoair_voice_sync._after_fork import forgets_in_child
 from memoair_voice_sync._cloud import CloudTransport
 from memoair_voice_sync._cloud_calls import CloudCalls
 from memoair_voice_sync._deprecation import warn_deprecated
 from memoair_voice_sync._errors import MemoAirVoiceMemoryError
-from memoair_voice_sync._forks import forgets_in_child
 from memoair_voice_sync._handle import RuntimeHandle
-from memoair_voice_sync._launch import ORG_ONLY_USER, RuntimeSpec
 from memoair_voice_sync._log import log
 from memoair_voice_sync._memory import DEFAULT_CLOUD_BASE_URL, DEFAULT_TIMEOUT_MS
 from memoair_voice_sync._outbox import Outbox, UnsavedTurn
@@ -28,12 +26,14 @@ from memoair_voice_sync._past_call import PastCall
 from memoair_voice_sync._pool import RuntimePool
 from memoair_voice_sync._prefetch import PATIENCE_S, Ahead, Prefetches, Question, state_of
 from memoair_voice_sync._redaction import Redaction
+from memoair_voice_sync._resource_warning import close_unclosed
 from memoair_voice_sync._results import IndexLoadResult, SearchResult, degraded_result
 from memoair_voice_sync._session import VoiceSessionSync, tool_over
+from memoair_voice_sync._spec import ORG_ONLY_USER, RuntimeSpec
 from memoair_voice_sync._tool import DEFAULT_INTENT, MemoryToolSync
 from memoair_voice_sync._turn import checked_turn
-from memoair_voice_sync._unclosed import close_unclosed
 from memoair_voice_sync._user import User
+from memoair_voice_sync._user_runtime_client import CallerCalls
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import memoair_voice_sync._arguments as check
-from memoair_voice_sync._caller import CallerCalls
 from memoair_voice_sync._cloud import CloudTransport
 from memoair_voice_sync._pool import RuntimePool
 from memoair_voice_sync._refresh import refresh_caller, refresh_documents
 from memoair_voice_sync._results import IndexBuildResult
 from memoair_voice_sync._user import User
+from memoair_voice_sync._user_runtime_client import CallerCalls
 
 
 class CloudCalls:

@@ -11,7 +11,7 @@ from typing import Any
 from memoair_voice_sync._errors import MemoAirVoiceMemoryError
 from memoair_voice_sync._log import log
 from memoair_voice_sync._process import HUNG_AFTER_S
-from memoair_voice_sync._started import DRAIN_S, StartedRuntime
+from memoair_voice_sync._runtimes import DRAIN_S, StartedRuntime
 from memoair_voice_sync._transport import RuntimeTransport
 
 CLOSED = "the client has been closed"

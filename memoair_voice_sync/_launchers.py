@@ -8,14 +8,13 @@ from typing import Any, Protocol
 import attrs
 
 from memoair_voice_sync._errors import MemoAirVoiceMemoryError
-from memoair_voice_sync._host import RuntimeHost, can_fork
-from memoair_voice_sync._launch import RuntimeSpec, start_program
+from memoair_voice_sync._fork_server_client import RuntimeHost, can_fork
 from memoair_voice_sync._log import log
 from memoair_voice_sync._output import ProcessOutput
 from memoair_voice_sync._ports import PortRange
 from memoair_voice_sync._probe import check_runtime
-from memoair_voice_sync._source import RuntimeSource
-from memoair_voice_sync._started import (
+from memoair_voice_sync._runtime_resolver import RuntimeSource
+from memoair_voice_sync._runtimes import (
     BorrowedRuntime,
     ForkedRuntime,
     PlainRuntime,
@@ -24,6 +23,7 @@ from memoair_voice_sync._started import (
     borrow,
     hear_of_start,
 )
+from memoair_voice_sync._spec import RuntimeSpec, start_program
 from memoair_voice_sync._transport import RuntimeTransport, RuntimeUnreachable
 
 _HOST = "127.0.0.1"

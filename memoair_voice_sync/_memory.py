@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 import urllib3
 
 import memoair_voice_sync._arguments as check
-from memoair_voice_sync._attached import AttachedRuntime
+from memoair_voice_sync._attach import AttachedRuntime
 from memoair_voice_sync._errors import MemoAirVoiceMemoryError
-from memoair_voice_sync._launch import ORG_ONLY_USER, RuntimeSpec
 from memoair_voice_sync._log import log
 from memoair_voice_sync._process import RuntimeManager, RuntimeProcess
 from memoair_voice_sync._redaction import Redaction
+from memoair_voice_sync._resource_warning import close_unclosed
 from memoair_voice_sync._results import SearchResult
+from memoair_voice_sync._spec import ORG_ONLY_USER, RuntimeSpec
 from memoair_voice_sync._tool import DEFAULT_INTENT, MemoryToolSync
 from memoair_voice_sync._tool_shapes import ToolShapes
 from memoair_voice_sync._transport import (
@@ -29,7 +30,6 @@ from memoair_voice_sync._transport import (
     parse_runtime_url,
 )
 from memoair_voice_sync._turn import checked_turn
-from memoair_voice_sync._unclosed import close_unclosed
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -9,16 +9,16 @@ from typing import Any
 import attrs
 import psutil
 
+from memoair_voice_sync._after_fork import forgets_in_child
 from memoair_voice_sync._errors import MemoAirVoiceMemoryError
-from memoair_voice_sync._forks import forgets_in_child
 from memoair_voice_sync._handle import CLOSED, HandleState, RuntimeHandle
-from memoair_voice_sync._launch import ORG_ONLY_USER, RuntimeSpec
 from memoair_voice_sync._launchers import launcher_for
 from memoair_voice_sync._log import log
 from memoair_voice_sync._ports import PortRange
 from memoair_voice_sync._process import START_TIMEOUT_S
-from memoair_voice_sync._source import RuntimeSource
-from memoair_voice_sync._started import DRAIN_S, StartedRuntime
+from memoair_voice_sync._runtime_resolver import RuntimeSource
+from memoair_voice_sync._runtimes import DRAIN_S, StartedRuntime
+from memoair_voice_sync._spec import ORG_ONLY_USER, RuntimeSpec
 from memoair_voice_sync._supervisor import Supervisor
 from memoair_voice_sync._sync_health import UNKNOWN, sync_of
 from memoair_voice_sync._transport import RuntimeUnreachable, encode_body

@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import NamedTuple, Protocol
 
-from memoair_voice_sync._ending import end_process
+from memoair_voice_sync._after_fork import forgets_in_child
 from memoair_voice_sync._errors import MemoAirVoiceMemoryError
-from memoair_voice_sync._forks import forgets_in_child
-from memoair_voice_sync._launch import RuntimeSpec, start_program
 from memoair_voice_sync._log import log
 from memoair_voice_sync._output import ProcessOutput
-from memoair_voice_sync._port_holder import port_holder
+from memoair_voice_sync._port_owner import port_holder
 from memoair_voice_sync._probe import CLOSED, check_runtime
-from memoair_voice_sync._source import RuntimeSource
+from memoair_voice_sync._runtime_resolver import RuntimeSource
+from memoair_voice_sync._spec import RuntimeSpec, start_program
+from memoair_voice_sync._terminate import end_process
 from memoair_voice_sync._transport import ConnectionBroke, RuntimeTransport, RuntimeUnreachable
 
 # A process that has not answered its health check for this long after its start never will.

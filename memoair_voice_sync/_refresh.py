@@ -3,13 +3,13 @@
 import time
 from collections.abc import Sequence
 
-from memoair_voice_sync._caller import CallerCalls
 from memoair_voice_sync._errors import MemoAirVoiceMemoryError
 from memoair_voice_sync._handle import RuntimeHandle
-from memoair_voice_sync._launch import ORG_ONLY_USER
 from memoair_voice_sync._log import log
 from memoair_voice_sync._parallel import each
 from memoair_voice_sync._pool import RuntimePool
+from memoair_voice_sync._spec import ORG_ONLY_USER
+from memoair_voice_sync._user_runtime_client import CallerCalls
 
 _PULL_S = 2.0
 # Where none runs, one is started first.

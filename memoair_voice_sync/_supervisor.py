@@ -11,7 +11,7 @@ import psutil
 
 from memoair_voice_sync._handle import RuntimeHandle
 from memoair_voice_sync._log import log
-from memoair_voice_sync._started import StartedRuntime
+from memoair_voice_sync._runtimes import StartedRuntime
 
 # How often runtimes are looked at that have no socket which would tell of their end, and all for their memory.
 _LOOK_S = 1.0

@@ -41,7 +41,7 @@ class Holder(msgspec.Struct, frozen=True, rename="camel"):
 def birth_of(pid: int) -> float | None:
     """When a process was born, by a clock that nobody sets, if the system has one; None where there is no such process.
 
-    As `memoair_voice_sync._started` reads it.
+    As `memoair_voice_sync._runtimes` reads it.
     """
     try:
         if _HAS_PROC:  # in ticks since the boot; psutil adds a moment to it that moves with the clock

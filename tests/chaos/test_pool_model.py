@@ -15,8 +15,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 import memoair_voice_sync._pool
 from memoair_voice_sync import MemoAirVoiceMemoryError
 from memoair_voice_sync._handle import HandleState, RuntimeHandle
-from memoair_voice_sync._launch import RuntimeSpec
 from memoair_voice_sync._pool import RuntimePool
+from memoair_voice_sync._spec import RuntimeSpec
 from memoair_voice_sync._transport import RuntimeTransport
 
 pytestmark = pytest.mark.alone

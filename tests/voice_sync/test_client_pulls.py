@@ -18,7 +18,7 @@ from support.registries import OwnRegistry, debian_registry, find_debian_registr
 from support.waiting import eventually
 
 from memoair_voice_sync import MemoAirVoiceClientSync, MemoAirVoiceMemoryError, MemoAirVoiceMemorySync
-from memoair_voice_sync.runtimes import background
+from memoair_voice_sync.runtime_store import background
 
 NewMemory = Callable[..., MemoAirVoiceMemorySync]
 

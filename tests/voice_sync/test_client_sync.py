@@ -14,7 +14,7 @@ from support.waiting import eventually
 
 from memoair_runtime.storage.user_folder import UserFolder
 from memoair_voice_sync import MemoAirVoiceClientSync, MemoAirVoiceMemoryError
-from memoair_voice_sync._launch import RuntimeSpec, passed_on
+from memoair_voice_sync._spec import RuntimeSpec, passed_on
 
 SECRET = "zanzibarplum"
 DOCUMENTS = [
@@ -75,7 +75,7 @@ def test_a_cloud_that_refuses_or_fails_delays_no_call(
 def test_a_cloud_that_hangs_is_waited_for_no_longer_than_it_may_be(
     cloud: ScriptedCloud, client: MemoAirVoiceClientSync, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("memoair_voice_sync._caller._FIRST_PULL_S", 0.3)
+    monkeypatch.setattr("memoair_voice_sync._user_runtime_client._FIRST_PULL_S", 0.3)
     cloud.behave("*", always=hangs)
     began_at = time.monotonic()
     assert client.load_index(user_id="ada").profile_version == 0

@@ -37,12 +37,12 @@ from support.registries import PASSWORD, OwnRegistry, debian_registry, find_debi
 from support.waiting import eventually
 
 from memoair_voice_sync import MemoAirVoiceMemoryError
-from memoair_voice_sync.runtimes import web
-from memoair_voice_sync.runtimes.cache import CachedRuntime, cached
-from memoair_voice_sync.runtimes.faults import Stopped
-from memoair_voice_sync.runtimes.pulling import pull
-from memoair_voice_sync.runtimes.reference import parse_reference, this_platform
-from memoair_voice_sync.runtimes.stop import Stop
+from memoair_voice_sync.runtime_store import downloader
+from memoair_voice_sync.runtime_store.cache import CachedRuntime, cached
+from memoair_voice_sync.runtime_store.cancel_token import Stop
+from memoair_voice_sync.runtime_store.errors import Stopped
+from memoair_voice_sync.runtime_store.pull import pull
+from memoair_voice_sync.runtime_store.reference import parse_reference, this_platform
 
 pytestmark = pytest.mark.usefixtures("nothing_left_behind", "docker_folder")
 
@@ -120,7 +120,7 @@ def assert_nothing_half(cache: Path) -> None:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests of what is tried again do not wait as long."""
-    monkeypatch.setattr("memoair_voice_sync.runtimes.pulling._PAUSES_S", (0.01, 0.01))
+    monkeypatch.setattr("memoair_voice_sync.runtime_store.pull._PAUSES_S", (0.01, 0.01))
 
 
 # Artifacts in a registry
@@ -296,11 +296,11 @@ def test_a_token_is_fetched_anew_when_a_download_has_taken_long(
     first, second = (PROGRAM, "voice-runtime"), (tar_of(member("lib/data", b"data")), "lib.tar")
     Pusher(own.host).push("1", first, second)
     own.wants_token = True
-    monkeypatch.setattr("memoair_voice_sync.runtimes.registry._FRESH_S", 60.0)
+    monkeypatch.setattr("memoair_voice_sync.runtime_store.registry._FRESH_S", 60.0)
 
     def slowly(handler: Handler) -> None:
         own.token = "another-token"  # and the first one is good for nothing
-        monkeypatch.setattr("memoair_voice_sync.runtimes.registry._FRESH_S", 0.0)
+        monkeypatch.setattr("memoair_voice_sync.runtime_store.registry._FRESH_S", 0.0)
         handler.reply(PROGRAM)
 
     own.answers[f"/v2/{REPO}/blobs/{digest_of(PROGRAM)}"] = slowly
@@ -506,7 +506,7 @@ def test_a_length_that_is_too_short_costs_the_file(server: FileServer, cache: Pa
 def test_a_file_that_never_ends_is_not_read_to_its_end(
     server: FileServer, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("memoair_voice_sync.runtimes.pulling.MOST_BYTES", 1_000_000)
+    monkeypatch.setattr("memoair_voice_sync.runtime_store.pull.MOST_BYTES", 1_000_000)
     url = with_sum(server, "runtime.tar.gz", packed())
     server.answers["/runtime.tar.gz"] = says(b"", promised=1 << 50)
     assert "no more than 1000000 are taken" in refusal(url, cache).message
@@ -525,7 +525,7 @@ def test_a_file_that_never_ends_is_not_read_to_its_end(
 def test_a_server_that_hangs_is_not_waited_for_for_ever(
     server: FileServer, cache: Path, monkeypatch: pytest.MonkeyPatch, quick: None, answer: Any
 ) -> None:
-    monkeypatch.setattr(web, "READ_S", 0.2)
+    monkeypatch.setattr(downloader, "READ_S", 0.2)
     url = with_sum(server, "runtime.tar.gz", packed())
     server.answers["/runtime.tar.gz"] = answer
     began_at = time.monotonic()
@@ -655,7 +655,7 @@ def test_a_redirect_to_where_nobody_should_go_is_not_followed(
 
 def test_a_server_elsewhere_sends_nobody_to_this_machine() -> None:
     with pytest.raises(Exception, match="of which a server elsewhere knows nothing"):
-        web._check_way("http://127.0.0.1:8080/admin", "https://example.com/runtime.zip", allow_http=True)
+        downloader._check_way("http://127.0.0.1:8080/admin", "https://example.com/runtime.zip", allow_http=True)
 
 
 def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(
@@ -679,9 +679,9 @@ def test_a_netrc_is_shown_to_nobody(server: FileServer, cache: Path, tmp_path: P
 _PULL = """
 import sys
 from pathlib import Path
-from memoair_voice_sync.runtimes.pulling import pull
-from memoair_voice_sync.runtimes.reference import parse_reference
-from memoair_voice_sync.runtimes.stop import Stop
+from memoair_voice_sync.runtime_store.pull import pull
+from memoair_voice_sync.runtime_store.reference import parse_reference
+from memoair_voice_sync.runtime_store.cancel_token import Stop
 sys.stdin.readline()
 print(pull(parse_reference(sys.argv[1], None, None), Path(sys.argv[2]), Stop(60)).program)
 """

@@ -3,7 +3,7 @@
 import pytest
 
 from memoair_voice_sync import MemoAirVoiceClientSync, MemoAirVoiceMemorySync
-from memoair_voice_sync.runtimes.reference import ReleaseUrl, key_of, parse_reference, this_platform
+from memoair_voice_sync.runtime_store.reference import ReleaseUrl, key_of, parse_reference, this_platform
 
 DIGEST = "sha256:" + "ab" * 32
 SHA = "#sha256=" + "ab" * 32

@@ -18,11 +18,11 @@ from support.artifacts import PROGRAM, digest_of, member, packed, tar_gz_of, tar
 from support.file_server import FileServer, file_server
 
 from memoair_voice_sync import MemoAirVoiceMemoryError
-from memoair_voice_sync.runtimes.faults import Fault
-from memoair_voice_sync.runtimes.pulling import pull
-from memoair_voice_sync.runtimes.reference import parse_reference
-from memoair_voice_sync.runtimes.stop import Stop
-from memoair_voice_sync.runtimes.unpacking import Unpacker
+from memoair_voice_sync.runtime_store.archive import Unpacker
+from memoair_voice_sync.runtime_store.cancel_token import Stop
+from memoair_voice_sync.runtime_store.errors import Fault
+from memoair_voice_sync.runtime_store.pull import pull
+from memoair_voice_sync.runtime_store.reference import parse_reference
 
 pytestmark = pytest.mark.usefixtures("nothing_left_behind")
 
@@ -214,7 +214,7 @@ def test_a_header_that_claims_to_be_long_is_not_read(server: FileServer, tmp_pat
 def test_an_archive_of_too_many_files_is_none(
     server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("memoair_voice_sync.runtimes.unpacking._MOST_FILES", 50)
+    monkeypatch.setattr("memoair_voice_sync.runtime_store.archive._MOST_FILES", 50)
     assert "more than 50 files" in refusal(server, tmp_path, tar_gz_of(*(member(f"x{n}") for n in range(51))))
     assert "more than 50 files" in refusal(server, tmp_path, zip_of({f"x{n}": b"" for n in range(51)}))
 

@@ -9,8 +9,8 @@ from typing import IO
 
 import attrs
 
-from memoair_voice_sync._choice import RuntimeChoice, check_named
 from memoair_voice_sync._errors import MemoAirVoiceMemoryError
+from memoair_voice_sync._runtime_selection import RuntimeChoice, check_named
 
 ORG_ONLY_USER = "__org__"
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from memoair_voice_sync._errors import MemoAirVoiceMemoryError
 from memoair_voice_sync._log import log
-from memoair_voice_sync.runtimes.cache import CachedRuntime, cached
-from memoair_voice_sync.runtimes.faults import Stopped
-from memoair_voice_sync.runtimes.reference import Reference
-from memoair_voice_sync.runtimes.stop import Stop
+from memoair_voice_sync.runtime_store.cache import CachedRuntime, cached
+from memoair_voice_sync.runtime_store.cancel_token import Stop
+from memoair_voice_sync.runtime_store.errors import Stopped
+from memoair_voice_sync.runtime_store.reference import Reference
 
 # After a pull that came to nothing, calls are told so at once for as long as this; then it is tried again.
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 2.0, 300.0
@@ -88,7 +88,7 @@ class BackgroundPull:
         self._thread, self._stop = None, None
 
     def _run(self, stop: Stop) -> None:
-        from memoair_voice_sync.runtimes.pulling import pull  # a tenth of a second, which no call is to wait for
+        from memoair_voice_sync.runtime_store.pull import pull  # a tenth of a second, which no call is to wait for
 
         found: CachedRuntime | None = None
         failure: MemoAirVoiceMemoryError | None = None

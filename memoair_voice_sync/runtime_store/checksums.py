@@ -3,9 +3,9 @@
 import re
 from urllib.parse import unquote, urlsplit
 
-from memoair_voice_sync.runtimes.faults import Fault
-from memoair_voice_sync.runtimes.reference import ReleaseUrl
-from memoair_voice_sync.runtimes.web import Web
+from memoair_voice_sync.runtime_store.downloader import Web
+from memoair_voice_sync.runtime_store.errors import Fault
+from memoair_voice_sync.runtime_store.reference import ReleaseUrl
 
 _MOST_SUM_BYTES = 1 << 20
 _SUM = re.compile(r"(?P<sum>[0-9A-Fa-f]{64})(?:[ \t]+\*?(?P<name>\S.*))?")

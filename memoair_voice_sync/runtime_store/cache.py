@@ -20,8 +20,8 @@ from typing import Any
 import attrs
 import platformdirs
 
-from memoair_voice_sync.runtimes.faults import Fault, error_of
-from memoair_voice_sync.runtimes.reference import Platform, Reference, key_of, this_platform
+from memoair_voice_sync.runtime_store.errors import Fault, error_of
+from memoair_voice_sync.runtime_store.reference import Platform, Reference, key_of, this_platform
 
 NOTE = "memoair-runtime.json"
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH

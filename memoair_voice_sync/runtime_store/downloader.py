@@ -14,9 +14,9 @@ from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-from memoair_voice_sync.runtimes.faults import Fault, not_there
-from memoair_voice_sync.runtimes.reference import is_loopback
-from memoair_voice_sync.runtimes.stop import Stop
+from memoair_voice_sync.runtime_store.cancel_token import Stop
+from memoair_voice_sync.runtime_store.errors import Fault, not_there
+from memoair_voice_sync.runtime_store.reference import is_loopback
 
 CONNECT_S, READ_S = 10.0, 30.0
 _MOST_REDIRECTS = 5

@@ -13,9 +13,9 @@ from urllib.parse import urlencode, urlsplit
 import attrs
 import requests
 
-from memoair_voice_sync.runtimes.faults import Fault, not_there
-from memoair_voice_sync.runtimes.reference import OciReference, Platform, is_loopback
-from memoair_voice_sync.runtimes.web import Web
+from memoair_voice_sync.runtime_store.downloader import Web
+from memoair_voice_sync.runtime_store.errors import Fault, not_there
+from memoair_voice_sync.runtime_store.reference import OciReference, Platform, is_loopback
 
 _INDEXES = ("application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json")
 _MANIFESTS = ("application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json")

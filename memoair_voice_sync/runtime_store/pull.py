@@ -5,15 +5,15 @@ from pathlib import Path
 
 from memoair_voice_sync._errors import MemoAirVoiceMemoryError
 from memoair_voice_sync._log import log
-from memoair_voice_sync.runtimes.cache import CachedRuntime
-from memoair_voice_sync.runtimes.faults import Fault, error_of
-from memoair_voice_sync.runtimes.keeping import CacheKeeper
-from memoair_voice_sync.runtimes.reference import OciReference, Platform, Reference, ReleaseUrl, this_platform
-from memoair_voice_sync.runtimes.registry import Registry
-from memoair_voice_sync.runtimes.release import expected_sha256, file_name
-from memoair_voice_sync.runtimes.stop import Stop
-from memoair_voice_sync.runtimes.unpacking import Unpacker
-from memoair_voice_sync.runtimes.web import Progress, Web
+from memoair_voice_sync.runtime_store.archive import Unpacker
+from memoair_voice_sync.runtime_store.cache import CachedRuntime
+from memoair_voice_sync.runtime_store.cache_writer import CacheKeeper
+from memoair_voice_sync.runtime_store.cancel_token import Stop
+from memoair_voice_sync.runtime_store.checksums import expected_sha256, file_name
+from memoair_voice_sync.runtime_store.downloader import Progress, Web
+from memoair_voice_sync.runtime_store.errors import Fault, error_of
+from memoair_voice_sync.runtime_store.reference import OciReference, Platform, Reference, ReleaseUrl, this_platform
+from memoair_voice_sync.runtime_store.registry import Registry
 
 MOST_BYTES = 1 << 30
 # A connection that breaks costs the pull only when it has broken so often; the pauses are the time between.

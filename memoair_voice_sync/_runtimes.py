@@ -14,9 +14,9 @@ from typing import Any, Protocol
 import attrs
 import psutil
 
-from memoair_voice_sync._ending import end_process, end_tree
 from memoair_voice_sync._errors import MemoAirVoiceMemoryError
 from memoair_voice_sync._output import ProcessOutput
+from memoair_voice_sync._terminate import end_process, end_tree
 from memoair_voice_sync._transport import RuntimeTransport
 
 # How long a runtime may take to flush and drain.

@@ -14,8 +14,8 @@ import zlib
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from memoair_voice_sync.runtimes.faults import Fault
-from memoair_voice_sync.runtimes.stop import Stop
+from memoair_voice_sync.runtime_store.cancel_token import Stop
+from memoair_voice_sync.runtime_store.errors import Fault
 
 PROGRAM = "voice-runtime.exe" if os.name == "nt" else "voice-runtime"
 

@@ -16,7 +16,7 @@ import attrs
 from memoair_voice_sync._errors import MemoAirVoiceMemoryError
 
 if TYPE_CHECKING:
-    from memoair_voice_sync.runtimes.reference import Reference
+    from memoair_voice_sync.runtime_store.reference import Reference
 
 _BINARY, _REPO, _VERSION = "MEMOAIR_RUNTIME_BINARY", "MEMOAIR_RUNTIME_REPO", "MEMOAIR_RUNTIME_VERSION"
 _CACHE_DIR = "MEMOAIR_RUNTIME_CACHE_DIR"
@@ -78,7 +78,7 @@ class RuntimeChoice:
 
     def reference(self) -> "Reference":
         """What is to be pulled; raises ``runtime.not_found`` where it can't be understood."""
-        from memoair_voice_sync.runtimes.reference import parse_reference
+        from memoair_voice_sync.runtime_store.reference import parse_reference
 
         try:
             return parse_reference(self.repo, self.version, installed_version(), self.names)
@@ -87,7 +87,7 @@ class RuntimeChoice:
 
     def cache_folder(self) -> Path:
         """The folder that what is pulled is kept in."""
-        from memoair_voice_sync.runtimes.cache import default_cache_dir
+        from memoair_voice_sync.runtime_store.cache import default_cache_dir
 
         return Path(self.cache_dir).expanduser() if self.cache_dir else default_cache_dir()
 
@@ -99,7 +99,7 @@ def check_named(repo: str | None, version: str | None) -> None:
             raise TypeError(f"{name} must be a str, not {type(value).__name__}")
     choice = RuntimeChoice.of(None, repo, version, None, os.environ)
     if (repo or version) and choice.kind is RuntimeKind.PULLED:
-        from memoair_voice_sync.runtimes.reference import parse_reference
+        from memoair_voice_sync.runtime_store.reference import parse_reference
 
         parse_reference(choice.repo, choice.version, installed_version(), choice.names)
 

@@ -8,11 +8,11 @@ from typing import Any, TypeVar
 
 from memoair_voice_sync._errors import MemoAirVoiceMemoryError
 from memoair_voice_sync._handle import RuntimeHandle
-from memoair_voice_sync._launch import ORG_ONLY_USER
 from memoair_voice_sync._log import log
 from memoair_voice_sync._memory import MemoAirVoiceMemorySync
 from memoair_voice_sync._past_call import PastCall
 from memoair_voice_sync._results import IndexLoadResult, SearchResult
+from memoair_voice_sync._spec import ORG_ONLY_USER
 from memoair_voice_sync._transport import RuntimeTransport, RuntimeUnreachable, encode_body
 from memoair_voice_sync._user import User
 

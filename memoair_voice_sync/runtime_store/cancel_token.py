@@ -5,7 +5,7 @@ import threading
 import time
 from contextlib import suppress
 
-from memoair_voice_sync.runtimes.faults import Fault, Stopped
+from memoair_voice_sync.runtime_store.errors import Fault, Stopped
 
 
 class Stop:

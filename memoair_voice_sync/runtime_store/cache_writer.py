@@ -13,10 +13,10 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from memoair_voice_sync.runtimes.cache import NOTE, Cache, check_owner
-from memoair_voice_sync.runtimes.faults import Fault
-from memoair_voice_sync.runtimes.reference import Platform, Reference, key_of
-from memoair_voice_sync.runtimes.stop import Stop
+from memoair_voice_sync.runtime_store.cache import NOTE, Cache, check_owner
+from memoair_voice_sync.runtime_store.cancel_token import Stop
+from memoair_voice_sync.runtime_store.errors import Fault
+from memoair_voice_sync.runtime_store.reference import Platform, Reference, key_of
 
 _UNPACKING = ".unpacking-"
 _POLL_S = 0.05

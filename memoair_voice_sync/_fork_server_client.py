@@ -8,10 +8,10 @@ import sys
 import threading
 from contextlib import suppress
 
-from memoair_voice_sync._ending import end_process
 from memoair_voice_sync._errors import MemoAirVoiceMemoryError
-from memoair_voice_sync._launch import passed_on, start_program
 from memoair_voice_sync._output import ProcessOutput
+from memoair_voice_sync._spec import passed_on, start_program
+from memoair_voice_sync._terminate import end_process
 
 # The host forks, so it must have one thread only: the libraries that it imports would start others for work that it
 # never has. One arena of memory leaves more of it shared.

@@ -3,12 +3,12 @@
 import threading
 from typing import TYPE_CHECKING
 
-from memoair_voice_sync._choice import RuntimeChoice, RuntimeKind, bundled_command, find_binary
+from memoair_voice_sync._after_fork import forgets_in_child
 from memoair_voice_sync._errors import MemoAirVoiceMemoryError
-from memoair_voice_sync._forks import forgets_in_child
+from memoair_voice_sync._runtime_selection import RuntimeChoice, RuntimeKind, bundled_command, find_binary
 
 if TYPE_CHECKING:
-    from memoair_voice_sync.runtimes.background import BackgroundPull
+    from memoair_voice_sync.runtime_store.background import BackgroundPull
 
 _STARTING = "the runtime is still starting"
 
@@ -63,7 +63,7 @@ class RuntimeSource:
             pull.close()
 
     def _begun(self) -> "BackgroundPull":
-        from memoair_voice_sync.runtimes.background import BackgroundPull
+        from memoair_voice_sync.runtime_store.background import BackgroundPull
 
         with self._lock:
             if self._is_closed:
