@@ -56,7 +56,7 @@ def keys(database_url: DatabaseUrl = None, as_json: Annotated[bool, typer.Option
 def revoke(key_id: str, database_url: DatabaseUrl = None) -> None:
     """Let a key be refused from now on; `memoair cloud keys` shows which there are."""
     with _accounts(database_url) as accounts:
-        from memoair_cloud.faults import NotFound
+        from memoair_cloud.errors import NotFound
 
         try:
             accounts.revoke_key(key_id)

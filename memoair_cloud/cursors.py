@@ -10,10 +10,10 @@ from typing import Any, Generic, TypeVar
 import attrs
 from sqlalchemy import Select, tuple_
 
-from memoair_cloud.faults import Invalid
-from memoair_cloud.moments import in_utc
-from memoair_cloud.names import check_identifier
+from memoair_cloud.errors import Invalid
+from memoair_cloud.identifiers import check_identifier
 from memoair_cloud.tenancy.scoped import ScopedSession
+from memoair_cloud.timeutil import in_utc
 
 RowT = TypeVar("RowT")
 

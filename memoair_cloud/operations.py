@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from memoair_cloud.database.engine import WRITES
 from memoair_cloud.database.models import CallSession, OrgBuild, Project
 from memoair_cloud.indexes import builder
-from memoair_cloud.memories import learning
+from memoair_cloud.memories import extraction_worker
 
 
 @attrs.frozen
@@ -32,7 +32,9 @@ class Backlog:
     builds: int
 
 
-_DEAD_CALL = and_(CallSession.learned_count < CallSession.event_count, CallSession.failures >= learning.MOST_FAILURES)
+_DEAD_CALL = and_(
+    CallSession.learned_count < CallSession.event_count, CallSession.failures >= extraction_worker.MOST_FAILURES
+)
 _DEAD_BUILD = and_(
     OrgBuild.failures >= builder.MOST_FAILURES,
     OrgBuild.failed_version == Project.org_version,

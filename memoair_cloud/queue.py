@@ -13,7 +13,7 @@ from memoair_cloud.database.engine import scrub
 from memoair_cloud.database.migrate import prepared_by_one
 from memoair_cloud.indexes.blobs import BlobStore
 from memoair_cloud.indexes.builder import build_org_index, projects_to_build, remove_old_files
-from memoair_cloud.memories.learning import Learner
+from memoair_cloud.memories.extraction_worker import Learner
 
 log = logging.getLogger(__name__)
 

@@ -101,7 +101,7 @@ def _work(engine: "Engine") -> Iterator[Finding]:
 
 
 def _blobs(settings: "Settings") -> Iterator[Finding]:
-    from memoair_cloud.faults import Unavailable
+    from memoair_cloud.errors import Unavailable
     from memoair_cloud.indexes.blobs import BlobStore
 
     try:

@@ -8,15 +8,15 @@ import attrs
 import msgspec
 from sqlalchemy import select
 
-from memoair_cloud.calls.callers import forgotten, forgotten_sessions, locked_or_new_caller
-from memoair_cloud.calls.wire import EventIn, EventType, parse_event, told_id
+from memoair_cloud.calls.event_parsing import EventIn, EventType, parse_event, told_id
+from memoair_cloud.calls.users import forgotten, forgotten_sessions, locked_or_new_caller
 from memoair_cloud.database.columns import Encoded
 from memoair_cloud.database.models import CallEvent, CallSession, EndUser
-from memoair_cloud.faults import Conflict, Fault, Forgotten, Invalid
-from memoair_cloud.moments import utc_now
-from memoair_cloud.names import MAX_NAME_CHARS, sound_text
+from memoair_cloud.errors import Conflict, Fault, Forgotten, Invalid
+from memoair_cloud.identifiers import MAX_NAME_CHARS, sound_text
 from memoair_cloud.tenancy.access import Tenant
 from memoair_cloud.tenancy.scoped import ScopedSession
+from memoair_cloud.timeutil import utc_now
 
 # So far ahead may a machine's clock be for its times to be believed.
 MOST_AHEAD = timedelta(minutes=5)

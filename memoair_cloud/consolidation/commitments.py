@@ -5,9 +5,9 @@ Nothing else that an agent says is learned: he repeats what the memory told him.
 
 import re
 
-from memoair_cloud.consolidation.finding import fact
-from memoair_cloud.consolidation.moments import moment_in
+from memoair_cloud.consolidation.date_expressions import moment_in
 from memoair_cloud.consolidation.records import AGENT, Fact, Kind, Turn
+from memoair_cloud.consolidation.rule_api import fact
 from memoair_cloud.consolidation.words import key
 
 _DO = (

@@ -3,9 +3,9 @@
 import re
 from collections.abc import Iterator
 
-from memoair_cloud.consolidation.finding import Heard, fact
-from memoair_cloud.consolidation.moments import day_words, yearly_day_in
+from memoair_cloud.consolidation.date_expressions import day_words, yearly_day_in
 from memoair_cloud.consolidation.records import Fact, Kind
+from memoair_cloud.consolidation.rule_api import Heard, fact
 from memoair_cloud.consolidation.words import key, name_in
 
 _MY_NAME = re.compile(r"\b(?:my (?:full )?name is|my name's)\s+", re.IGNORECASE)

@@ -3,8 +3,8 @@
 import re
 from collections.abc import Iterator
 
-from memoair_cloud.consolidation.finding import Heard, fact
 from memoair_cloud.consolidation.records import Fact, Kind
+from memoair_cloud.consolidation.rule_api import Heard, fact
 from memoair_cloud.consolidation.words import is_clear, key, object_in, third_person
 
 _I = r"^(?:i|we)"

@@ -6,7 +6,7 @@ from datetime import date
 from typing import Any
 
 from memoair_cloud.consolidation.records import AGENT, Fact, Kind, Turn
-from memoair_cloud.names import sound_text
+from memoair_cloud.identifiers import sound_text
 
 INSTRUCTIONS = """\
 You read a telephone call between a caller and a voice agent and write down facts about the caller for the agent's

@@ -3,8 +3,8 @@
 import re
 from collections.abc import Iterator
 
-from memoair_cloud.consolidation.finding import Heard, fact
 from memoair_cloud.consolidation.records import NOTHING, Fact, Kind
+from memoair_cloud.consolidation.rule_api import Heard, fact
 from memoair_cloud.consolidation.words import name_in
 
 # Of these there is one at a time; of the others there may be several, so that another name contradicts nothing.

@@ -4,15 +4,15 @@ from collections.abc import Sequence
 
 import attrs
 
-from memoair_cloud.consolidation import doings, identity, preferences, relations
+from memoair_cloud.consolidation import identity, plans_and_events, preferences, relations
 from memoair_cloud.consolidation.commitments import commitments
-from memoair_cloud.consolidation.finding import Heard, found_by
+from memoair_cloud.consolidation.normalization import put_right, recent, statements, understood
 from memoair_cloud.consolidation.records import Extraction, Fact, Turn
-from memoair_cloud.consolidation.spoken import put_right, recent, statements, understood
+from memoair_cloud.consolidation.rule_api import Heard, found_by
 from memoair_cloud.consolidation.words import is_cased
 
 NAME = "rules"
-_RULES = (*identity.RULES, *relations.RULES, *preferences.RULES, *doings.RULES)
+_RULES = (*identity.RULES, *relations.RULES, *preferences.RULES, *plans_and_events.RULES)
 # Whoever corrects himself means what was said a moment ago.
 _LOOK_BACK_TURNS = 3
 

@@ -10,11 +10,11 @@ from memoair_cloud.database.engine import make_engine
 from memoair_cloud.http.dependencies import Services
 from memoair_cloud.http.errors import add_error_handlers
 from memoair_cloud.http.exact_path import ExactPath
-from memoair_cloud.http.observing import Metrics, Observing
+from memoair_cloud.http.middleware import Metrics, Observing
 from memoair_cloud.http.rate_limit import RateLimit
 from memoair_cloud.http.routes import calls, health, indexes, memories, projections, projects
 from memoair_cloud.indexes.blobs import BlobStore
-from memoair_cloud.memories.learning import Learner
+from memoair_cloud.memories.extraction_worker import Learner
 from memoair_cloud.queue import WorkQueue
 from memoair_cloud.settings import Settings
 

@@ -8,11 +8,11 @@ from fastapi import Depends, Header, Query, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy import Engine
 
-from memoair_cloud.faults import Invalid, Unauthorized
-from memoair_cloud.http.observing import Metrics
+from memoair_cloud.errors import Invalid, Unauthorized
+from memoair_cloud.http.middleware import Metrics
 from memoair_cloud.http.rate_limit import RateLimit
+from memoair_cloud.identifiers import check_identifier
 from memoair_cloud.indexes.blobs import BlobStore
-from memoair_cloud.names import check_identifier
 from memoair_cloud.queue import WorkQueue
 from memoair_cloud.tenancy.access import Tenant, authenticate
 from memoair_cloud.tenancy.scoped import Scope

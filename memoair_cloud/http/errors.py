@@ -11,7 +11,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 
-from memoair_cloud.faults import (
+from memoair_cloud.errors import (
     Fault,
     Internal,
     Invalid,

@@ -8,9 +8,9 @@ from fastapi import Path
 from pydantic import AfterValidator
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from memoair_cloud.faults import Invalid
+from memoair_cloud.errors import Invalid
 from memoair_cloud.http.errors import reply
-from memoair_cloud.names import check_identifier
+from memoair_cloud.identifiers import check_identifier
 
 # The slash, and what marks an encoded one.
 _KEPT = re.compile(rb"%(2[Ff5])")

@@ -6,7 +6,7 @@ from collections import OrderedDict
 
 import attrs
 
-from memoair_cloud.faults import RateLimited
+from memoair_cloud.errors import RateLimited
 
 # A bucket that is not asked for is full again soon, and then the same as none.
 _MOST_BUCKETS = 10_000

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import fsspec
 
-from memoair_cloud.faults import Unavailable
+from memoair_cloud.errors import Unavailable
 
 _BLOCK = 1 << 20
 

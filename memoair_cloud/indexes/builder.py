@@ -10,9 +10,9 @@ from sqlalchemy.orm import Session
 
 from memoair_cloud.database.models import OrgBuild, OrgDocument, OrgFile, Project
 from memoair_cloud.indexes.blobs import BlobStore, hash_of
-from memoair_cloud.moments import utc_now
 from memoair_cloud.tenancy.access import Tenant, tenant_of_project
 from memoair_cloud.tenancy.scoped import ScopedSession
+from memoair_cloud.timeutil import utc_now
 from memoair_index import Index, documents_of
 
 log = logging.getLogger(__name__)

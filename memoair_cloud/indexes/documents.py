@@ -7,10 +7,10 @@ import attrs
 from sqlalchemy import select, update
 
 from memoair_cloud.database.models import OrgDocument, OrgIndex, Project
-from memoair_cloud.faults import NotFound
-from memoair_cloud.moments import utc_now
+from memoair_cloud.errors import NotFound
 from memoair_cloud.tenancy.access import Tenant
 from memoair_cloud.tenancy.scoped import ScopedSession
+from memoair_cloud.timeutil import utc_now
 from memoair_index import chunks
 
 

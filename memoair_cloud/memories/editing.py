@@ -6,16 +6,16 @@ from datetime import date, datetime
 import attrs
 from sqlalchemy import select
 
-from memoair_cloud.calls.callers import locked_caller
+from memoair_cloud.calls.users import locked_caller
 from memoair_cloud.cursors import Order, Page
 from memoair_cloud.database.engine import scrub
 from memoair_cloud.database.models import EndUser, Memory, MemoryChange
-from memoair_cloud.faults import Conflict, Invalid, NotFound
-from memoair_cloud.memories.keeping import MemoryKeeper
+from memoair_cloud.errors import Conflict, Invalid, NotFound
+from memoair_cloud.memories.reconcile import MemoryKeeper
 from memoair_cloud.memories.states import MemoryState
-from memoair_cloud.moments import utc_now
 from memoair_cloud.tenancy.access import Tenant
 from memoair_cloud.tenancy.scoped import ScopedSession
+from memoair_cloud.timeutil import utc_now
 
 _BY = "api"
 _MEMORIES = Order[Memory](

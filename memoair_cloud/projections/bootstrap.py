@@ -7,10 +7,10 @@ from typing import Any
 from sqlalchemy import select
 
 from memoair_cloud.database.models import Project
-from memoair_cloud.moments import iso
-from memoair_cloud.projections.callers import versions_of
 from memoair_cloud.projections.org import org_file
+from memoair_cloud.projections.users import versions_of
 from memoair_cloud.tenancy.access import Tenant
+from memoair_cloud.timeutil import iso
 
 # What a recall gives where nobody says otherwise.
 BUDGETS = {

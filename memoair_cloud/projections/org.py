@@ -5,7 +5,7 @@ from typing import Any
 from sqlalchemy import select
 
 from memoair_cloud.database.models import OrgBuild, OrgDocument, OrgFile, Project
-from memoair_cloud.faults import NotFound
+from memoair_cloud.errors import NotFound
 from memoair_cloud.projections.hashing import content_hash
 from memoair_cloud.projections.paging import PAGE_ROWS, changed
 from memoair_cloud.tenancy.access import Tenant

@@ -11,9 +11,9 @@ from sqlalchemy.orm import Session
 
 from memoair_cloud.database.engine import WRITES
 from memoair_cloud.database.models import Agent, ApiKey, Project
-from memoair_cloud.faults import NotFound, Unauthorized
-from memoair_cloud.moments import utc_now
+from memoair_cloud.errors import NotFound, Unauthorized
 from memoair_cloud.tenancy.scoped import Scope, ScopedSession
+from memoair_cloud.timeutil import utc_now
 
 KEY_PREFIX = "memoair_pk_"
 # "Last used" tells which keys can go; to the minute is enough for that, and spares a write with every request.

@@ -9,10 +9,10 @@ from sqlalchemy.orm import Session
 
 from memoair_cloud.database.engine import WRITES
 from memoair_cloud.database.models import Account, ApiKey
-from memoair_cloud.faults import NotFound
-from memoair_cloud.moments import utc_now
-from memoair_cloud.names import new_id
+from memoair_cloud.errors import NotFound
+from memoair_cloud.identifiers import new_id
 from memoair_cloud.tenancy.access import KEY_PREFIX, key_digest
+from memoair_cloud.timeutil import utc_now
 
 _KEY_BYTES = 32
 _HINT_CHARS = len(KEY_PREFIX) + 6

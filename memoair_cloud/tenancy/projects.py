@@ -6,10 +6,10 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
 from memoair_cloud.database.models import Agent, Project
-from memoair_cloud.faults import Conflict, NotFound
-from memoair_cloud.moments import utc_now
-from memoair_cloud.names import random_suffix, slugify
+from memoair_cloud.errors import Conflict, NotFound
+from memoair_cloud.identifiers import random_suffix, slugify
 from memoair_cloud.tenancy.access import Tenant
+from memoair_cloud.timeutil import utc_now
 
 
 def create_project(tenant: Tenant, name: str, slug: str, description: str) -> Project:

@@ -15,8 +15,8 @@ from support.clouds import Client, RunningCloud, running, session_start, turn
 from memoair_cloud.consolidation import Extraction, RuleExtractor, Turn
 from memoair_cloud.database.models import Base
 from memoair_cloud.http.routes import projections as routes
-from memoair_cloud.memories.learning import Learned, Learner
-from memoair_cloud.projections.callers import forgotten_since
+from memoair_cloud.memories.extraction_worker import Learned, Learner
+from memoair_cloud.projections.users import forgotten_since
 
 FORGOTTEN = "/v1/voice-sdk/projections/forgotten"
 PERMANENT = "/v1/voice-sdk/projections/permanent"

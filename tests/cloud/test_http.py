@@ -14,7 +14,7 @@ from sqlalchemy.exc import OperationalError
 from support.clouds import Client, RunningCloud, running, turn
 from support.waiting import eventually
 
-from memoair_cloud.faults import RateLimited
+from memoair_cloud.errors import RateLimited
 from memoair_cloud.http.rate_limit import RateLimit
 from memoair_cloud.indexes import documents
 from memoair_cloud.logs import JsonLines

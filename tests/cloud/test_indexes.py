@@ -17,7 +17,7 @@ from memoair_cloud.consolidation import RuleExtractor
 from memoair_cloud.database.models import OrgBuild, OrgFile
 from memoair_cloud.indexes import builder
 from memoair_cloud.indexes.blobs import BlobStore
-from memoair_cloud.memories.learning import Learner
+from memoair_cloud.memories.extraction_worker import Learner
 from memoair_cloud.queue import Worker, WorkQueue
 from memoair_index import Index, Query
 

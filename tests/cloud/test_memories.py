@@ -14,8 +14,8 @@ from support.clouds import Client, RunningCloud, session_end, session_start, tur
 
 from memoair_cloud.consolidation import Extraction, RuleExtractor, Turn
 from memoair_cloud.database.models import CallEvent, CallSession, Memory, MemoryChange
-from memoair_cloud.memories import learning
-from memoair_cloud.memories.learning import Learned, Learner
+from memoair_cloud.memories import extraction_worker
+from memoair_cloud.memories.extraction_worker import Learned, Learner
 
 MEMORIES = "/v1/voice-sdk/users/0xab12/memories"
 PROFILE = "/v1/voice-sdk/projections/profile"
@@ -222,12 +222,12 @@ def test_a_call_that_can_not_be_learned_from_is_tried_again_and_then_let_alone(
     client.call_of("bad", "I live in Lisbon.")
     assert broken.learn_one(project) is Learned.FAILED
     assert broken.learn_one(project) is None  # not at once
-    monkeypatch.setattr(learning, "_FIRST_PAUSE", timedelta(0))
+    monkeypatch.setattr(extraction_worker, "_FIRST_PAUSE", timedelta(0))
     with Session(cloud.services.engine) as session, session.begin():
         session.execute(update(CallSession).where(CallSession.project_id == project).values(retry_at=None))
     while broken.learn_one(project):
         pass
-    assert Broken.tries == learning.MOST_FAILURES
+    assert Broken.tries == extraction_worker.MOST_FAILURES
     assert project not in broken.projects_due()
     assert "Lisbon" not in caplog.text
     client.send(turn("new", "bad", 3, "I like tea."))  # what comes anew is another call
@@ -454,7 +454,7 @@ def test_who_calls_reaches_the_devices_also_where_nothing_was_learned(client: Cl
 def test_an_event_that_comes_while_a_call_is_read_does_not_disturb_who_learns_from_it(
     cloud: RunningCloud, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read = learning._turns
+    read = extraction_worker._turns
 
     def read_late(session: Any, claim: Any) -> Any:
         client.send(turn("late", "one", 7, "I like tea."))
@@ -462,7 +462,7 @@ def test_an_event_that_comes_while_a_call_is_read_does_not_disturb_who_learns_fr
 
     client.call_of("one", "I live in Lisbon.")
     with monkeypatch.context() as patch:
-        patch.setattr(learning, "_turns", read_late)
+        patch.setattr(extraction_worker, "_turns", read_late)
         assert learner(cloud).learn_one(client.identity["project"]) is Learned.DONE
     assert learner(cloud).learn_one(client.identity["project"]) is Learned.DONE
     assert sorted(texts(client.memories())) == ["Ana likes tea.", "Ana lives in Lisbon."]
@@ -472,7 +472,7 @@ def test_a_call_that_takes_every_worker_too_long_is_let_alone_after_some(
     cloud: RunningCloud, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project = client.identity["project"]
-    monkeypatch.setattr(learning, "_CLAIM", timedelta(0))
+    monkeypatch.setattr(extraction_worker, "_CLAIM", timedelta(0))
     client.call_of("one", "I live in Lisbon.")
 
     class Endless(RuleExtractor):
@@ -484,7 +484,7 @@ def test_a_call_that_takes_every_worker_too_long_is_let_alone_after_some(
             return super().extract(turns)
 
     learner(cloud, Endless()).learn_one(project)
-    assert Endless.tries <= learning.MOST_FAILURES + 1
+    assert Endless.tries <= extraction_worker.MOST_FAILURES + 1
     assert project not in learner(cloud).projects_due()
 
 

@@ -10,8 +10,8 @@ from support.clouds import Client, running
 
 from memoair_cloud.consolidation import Extraction, RuleExtractor, Turn
 from memoair_cloud.indexes import builder
-from memoair_cloud.memories import learning
-from memoair_cloud.memories.learning import Learner
+from memoair_cloud.memories import extraction_worker
+from memoair_cloud.memories.extraction_worker import Learner
 from memoair_cloud.operations import Backlog, backlog, dead_letters, revive
 
 
@@ -30,7 +30,7 @@ def test_what_has_failed_for_good_is_told_without_words_and_tried_again_when_som
         lines = [line.rsplit(" ", 1) for line in told.splitlines() if line.startswith("memoair_cloud_")]
         return {name.removeprefix("memoair_cloud_"): float(value) for name, value in lines}
 
-    monkeypatch.setattr(learning, "_FIRST_PAUSE", timedelta(0))
+    monkeypatch.setattr(extraction_worker, "_FIRST_PAUSE", timedelta(0))
     with running(new_database(), folder) as cloud:
         engine, client = cloud.services.engine, cloud.tenant()
         project = client.identity["project"]

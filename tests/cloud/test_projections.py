@@ -11,8 +11,8 @@ from support.clouds import Client, RunningCloud, turn
 
 from memoair_cloud.http.routes import projections as routes
 from memoair_cloud.projections import paging
-from memoair_cloud.projections.callers import project_permanent
 from memoair_cloud.projections.org import project_org
+from memoair_cloud.projections.users import project_permanent
 
 ORG = "/v1/voice-sdk/projections/org"
 

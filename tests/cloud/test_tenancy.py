@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session, aliased
 from support.clouds import Client, RunningCloud, session_end, session_start, turn
 
 from memoair_cloud.database.models import Account, Agent, ApiKey, Base, Project
-from memoair_cloud.faults import NotFound
+from memoair_cloud.errors import NotFound
 from memoair_cloud.tenancy.access import Tenant, authenticate
 from memoair_cloud.tenancy.scoped import OutOfScope, Scope
 

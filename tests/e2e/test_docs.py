@@ -17,7 +17,7 @@ from support.clouds import running
 from support.pages import PARSERS, Player, blocks_of, commands_of, shown_command
 
 from memoair_cli.app import app
-from memoair_cloud import faults as cloud_faults
+from memoair_cloud import errors as cloud_faults
 from memoair_runtime import errors as runtime_faults
 from memoair_runtime.settings import Settings
 from memoair_voice_sync._errors import ERROR_CODES

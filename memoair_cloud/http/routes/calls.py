@@ -2,9 +2,10 @@
 
 from fastapi import APIRouter
 
-from memoair_cloud.calls import listing
+from memoair_cloud.calls import queries
 from memoair_cloud.calls.ingest import ingest
-from memoair_cloud.faults import Conflict, TooLarge
+from memoair_cloud.errors import Conflict, TooLarge
+from memoair_cloud.http.body_parsing import EventsRoute
 from memoair_cloud.http.dependencies import Cursor, Limit, ProjectTenant, ServicesDep
 from memoair_cloud.http.errors import IN_A_PROJECT, documented
 from memoair_cloud.http.exact_path import PathId
@@ -19,7 +20,6 @@ from memoair_cloud.http.schemas.calls import (
     UserOut,
     UsersOut,
 )
-from memoair_cloud.http.wire_request import EventsRoute
 
 router = APIRouter(prefix="/v1/voice-sdk", tags=["calls"], route_class=EventsRoute)
 
@@ -40,14 +40,14 @@ def ingest_events(tenant: ProjectTenant, behind: ServicesDep, body: EventsIn) ->
 @router.get("/users", operation_id="listUsers", responses=documented(IN_A_PROJECT))
 def list_users(tenant: ProjectTenant, cursor: Cursor = None, limit: Limit = 100) -> UsersOut:
     """The project's callers, by id."""
-    page = listing.list_users(tenant, cursor, limit)
+    page = queries.list_users(tenant, cursor, limit)
     return UsersOut(users=[UserOut.model_validate(row) for row in page.rows], next=page.next)
 
 
 @router.get("/users/{user_id:path}/sessions", operation_id="listSessions", responses=documented(IN_A_PROJECT))
 def list_sessions(tenant: ProjectTenant, user_id: PathId, cursor: Cursor = None, limit: Limit = 100) -> SessionsOut:
     """A caller's sessions, the latest first."""
-    page = listing.list_sessions(tenant, user_id, cursor, limit)
+    page = queries.list_sessions(tenant, user_id, cursor, limit)
     return SessionsOut(sessions=[SessionOut.model_validate(row) for row in page.rows], next=page.next)
 
 
@@ -56,5 +56,5 @@ def list_sessions(tenant: ProjectTenant, user_id: PathId, cursor: Cursor = None,
 )
 def list_events(tenant: ProjectTenant, session_id: PathId, cursor: Cursor = None, limit: Limit = 100) -> EventsOut:
     """A session's events, in their order. X-User-Id tells whose session it is where two callers have one of this id."""
-    page = listing.list_events(tenant, session_id, cursor, limit)
+    page = queries.list_events(tenant, session_id, cursor, limit)
     return EventsOut(events=[EventOut.model_validate(row) for row in page.rows], next=page.next)

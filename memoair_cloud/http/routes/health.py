@@ -8,12 +8,12 @@ from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from memoair_cloud.database.migrate import is_current
-from memoair_cloud.faults import Internal, Unavailable
+from memoair_cloud.errors import Internal, Unavailable
 from memoair_cloud.http.dependencies import ServicesDep
 from memoair_cloud.http.errors import documented
 from memoair_cloud.http.schemas.base import StatusOut
-from memoair_cloud.moments import utc_now
 from memoair_cloud.operations import backlog, dead_letters
+from memoair_cloud.timeutil import utc_now
 
 router = APIRouter(tags=["operations"])
 

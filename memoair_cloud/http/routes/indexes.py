@@ -4,12 +4,12 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from memoair_cloud.faults import DocumentsTooLarge
+from memoair_cloud.errors import DocumentsTooLarge
+from memoair_cloud.http.body_parsing import DocumentsRoute
 from memoair_cloud.http.dependencies import ProjectTenant, ServicesDep
 from memoair_cloud.http.errors import IN_A_PROJECT, FlatError, documented
 from memoair_cloud.http.exact_path import PathId
 from memoair_cloud.http.schemas.indexes import MAX_DOCUMENTS, BuiltOut, IndexesOut, IndexIn, IndexOut
-from memoair_cloud.http.wire_request import DocumentsRoute
 from memoair_cloud.indexes import documents
 
 router = APIRouter(prefix="/v1/voice-sdk/index", tags=["indexes"], route_class=DocumentsRoute)

@@ -4,7 +4,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from memoair_cloud.faults import Conflict, TooLarge
+from memoair_cloud.errors import Conflict, TooLarge
+from memoair_cloud.http.body_parsing import WireRoute
 from memoair_cloud.http.dependencies import Cursor, Limit, ProjectTenant
 from memoair_cloud.http.errors import IN_A_PROJECT, documented
 from memoair_cloud.http.exact_path import PathId
@@ -17,9 +18,8 @@ from memoair_cloud.http.schemas.memories import (
     MemoriesOut,
     MemoryOut,
 )
-from memoair_cloud.http.wire_request import WireRoute
 from memoair_cloud.memories import editing
-from memoair_cloud.memories.forgetting import forget
+from memoair_cloud.memories.erasure import forget
 
 router = APIRouter(prefix="/v1/voice-sdk/users/{user_id}", tags=["memories"], route_class=WireRoute)
 

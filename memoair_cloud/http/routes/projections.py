@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Path, Query, Response
 from fastapi.responses import StreamingResponse
 
-from memoair_cloud.faults import Invalid, NotFound, Unavailable
+from memoair_cloud.errors import Invalid, NotFound, Unavailable
 from memoair_cloud.http.dependencies import ProjectTenant, ServicesDep
 from memoair_cloud.http.errors import IN_A_PROJECT, documented
 from memoair_cloud.http.schemas.projections import (
@@ -19,8 +19,8 @@ from memoair_cloud.http.schemas.projections import (
     ProfileOut,
 )
 from memoair_cloud.projections.bootstrap import bootstrap
-from memoair_cloud.projections.callers import forgotten_since, project_permanent, project_profile
 from memoair_cloud.projections.org import check_org_file, project_org
+from memoair_cloud.projections.users import forgotten_since, project_permanent, project_profile
 from memoair_cloud.tenancy.access import Tenant
 
 router = APIRouter(prefix="/v1/voice-sdk", tags=["projections"])

@@ -4,12 +4,12 @@ from http import HTTPStatus
 
 from fastapi import APIRouter
 
-from memoair_cloud.faults import Conflict, NotFound, TooLarge
+from memoair_cloud.errors import Conflict, NotFound, TooLarge
+from memoair_cloud.http.body_parsing import WireRoute
 from memoair_cloud.http.dependencies import AccountTenant
 from memoair_cloud.http.errors import EVERYWHERE, documented
 from memoair_cloud.http.exact_path import PathId
 from memoair_cloud.http.schemas.projects import AgentIn, AgentOut, AgentsOut, ProjectIn, ProjectOut, ProjectsOut
-from memoair_cloud.http.wire_request import WireRoute
 from memoair_cloud.tenancy import projects
 
 router = APIRouter(prefix="/v1/projects", tags=["projects"], route_class=WireRoute)

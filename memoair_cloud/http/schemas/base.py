@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from memoair_cloud.names import MAX_ID_BYTES, check_identifier, sound_text
+from memoair_cloud.identifiers import MAX_ID_BYTES, check_identifier, sound_text
 
 Identifier = Annotated[str, AfterValidator(check_identifier), Field(min_length=1, max_length=MAX_ID_BYTES)]
 SoundText = Annotated[str, AfterValidator(sound_text)]

@@ -5,14 +5,14 @@ from typing import Annotated, Any
 
 from pydantic import Field, WithJsonSchema
 
-from memoair_cloud.calls.wire import EventType
+from memoair_cloud.calls.event_parsing import EventType
 from memoair_cloud.http.schemas.base import Identifier, In, Out
 
 MAX_EVENTS = 500
 
 
 class EventIn(In):
-    """One event of one session; `memoair_cloud.calls.wire` reads it."""
+    """One event of one session; `memoair_cloud.calls.event_parsing` reads it."""
 
     event_id: Identifier
     type: EventType

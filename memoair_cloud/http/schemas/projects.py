@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from memoair_cloud.http.schemas.base import In, Name, Out, SoundText
-from memoair_cloud.names import MAX_SLUG_CHARS, SLUG
+from memoair_cloud.identifiers import MAX_SLUG_CHARS, SLUG
 
 
 class ProjectIn(In):

@@ -8,9 +8,9 @@ from typing import Annotated, Any, TypeVar
 
 import msgspec
 
-from memoair_cloud.faults import Invalid
-from memoair_cloud.moments import parse_moment
-from memoair_cloud.names import MAX_ID_BYTES, check_identifier
+from memoair_cloud.errors import Invalid
+from memoair_cloud.identifiers import MAX_ID_BYTES, check_identifier
+from memoair_cloud.timeutil import parse_moment
 
 _MAX_SEQ = 2**53 - 1  # the largest whole number that every JSON reader keeps
 # What a runtime takes is nested 64 deep at most, and stands within an event here. Far deeper readers give up.

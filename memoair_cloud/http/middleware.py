@@ -8,7 +8,7 @@ import uuid
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from memoair_cloud.faults import Internal
+from memoair_cloud.errors import Internal
 from memoair_cloud.http.errors import reply
 
 log = logging.getLogger(__name__)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import attrs
 
-from memoair_cloud.consolidation.moments import names_a_time
+from memoair_cloud.consolidation.date_expressions import names_a_time
 from memoair_index import sentences
 
 # What is longer, or has more lines, was not spoken: somebody has pasted a text, and who "I" is in it nobody knows.

@@ -6,7 +6,7 @@ from itertools import chain
 
 import attrs
 
-from memoair_cloud.consolidation.moments import Moment
+from memoair_cloud.consolidation.date_expressions import Moment
 from memoair_cloud.consolidation.records import CALLER, Fact, Kind, Turn
 
 

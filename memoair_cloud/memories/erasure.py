@@ -6,7 +6,7 @@ from typing import Any
 import attrs
 from sqlalchemy import delete, func, select
 
-from memoair_cloud.calls.callers import forgotten, locked_or_new_caller
+from memoair_cloud.calls.users import forgotten, locked_or_new_caller
 from memoair_cloud.database.engine import scrub
 from memoair_cloud.database.models import (
     Base,
@@ -20,10 +20,10 @@ from memoair_cloud.database.models import (
     MemoryChange,
     Project,
 )
-from memoair_cloud.moments import utc_now
-from memoair_cloud.names import session_digest, user_digest
+from memoair_cloud.identifiers import session_digest, user_digest
 from memoair_cloud.tenancy.access import Tenant
 from memoair_cloud.tenancy.scoped import ScopedSession
+from memoair_cloud.timeutil import utc_now
 
 _TABLES: dict[str, type[Base]] = {
     "sessions": CallSession,

@@ -13,15 +13,15 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
-from memoair_cloud.calls.callers import locked_caller
-from memoair_cloud.calls.wire import EventType
+from memoair_cloud.calls.event_parsing import EventType
+from memoair_cloud.calls.users import locked_caller
 from memoair_cloud.consolidation import Extraction, Extractor, Turn
 from memoair_cloud.database.models import CallEvent, CallSession, EndUser
-from memoair_cloud.memories.keeping import MemoryKeeper
-from memoair_cloud.moments import utc_now
-from memoair_cloud.names import MAX_NAME_CHARS, sound_text
+from memoair_cloud.identifiers import MAX_NAME_CHARS, sound_text
+from memoair_cloud.memories.reconcile import MemoryKeeper
 from memoair_cloud.tenancy.access import Tenant, tenant_of_project
 from memoair_cloud.tenancy.scoped import ScopedSession
+from memoair_cloud.timeutil import utc_now
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from sqlalchemy import select
 
 from memoair_cloud.cursors import Order, Page
 from memoair_cloud.database.models import CallEvent, CallSession, EndUser
-from memoair_cloud.faults import Conflict, NotFound
+from memoair_cloud.errors import Conflict, NotFound
 from memoair_cloud.tenancy.access import Tenant
 from memoair_cloud.tenancy.scoped import ScopedSession
 

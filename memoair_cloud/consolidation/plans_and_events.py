@@ -3,9 +3,9 @@
 import re
 from collections.abc import Iterator
 
-from memoair_cloud.consolidation.finding import Heard, fact
-from memoair_cloud.consolidation.moments import Moment, moment_in, names_a_time
+from memoair_cloud.consolidation.date_expressions import Moment, moment_in, names_a_time
 from memoair_cloud.consolidation.records import NOTHING, Fact, Kind
+from memoair_cloud.consolidation.rule_api import Heard, fact
 from memoair_cloud.consolidation.words import is_clear, key, object_in, third_person
 
 _GOING = (

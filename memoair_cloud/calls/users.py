@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import select
 
 from memoair_cloud.database.models import EndUser, ForgottenSession, ForgottenUser
-from memoair_cloud.names import session_digest, user_digest
+from memoair_cloud.identifiers import session_digest, user_digest
 from memoair_cloud.tenancy.scoped import ScopedSession
 
 

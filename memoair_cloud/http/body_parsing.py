@@ -11,8 +11,8 @@ from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
-from memoair_cloud.calls.wire import MAX_DEPTH, depth
-from memoair_cloud.faults import DocumentsTooLarge, Fault, Invalid, TooLarge
+from memoair_cloud.calls.event_parsing import MAX_DEPTH, depth
+from memoair_cloud.errors import DocumentsTooLarge, Fault, Invalid, TooLarge
 from memoair_cloud.http.dependencies import admit
 
 # 500 turns of ten minutes each are about 8 MB.

@@ -6,15 +6,15 @@ from typing import Any
 import attrs
 from sqlalchemy import select
 
-from memoair_cloud.calls.callers import forgotten
-from memoair_cloud.calls.wire import EventType
+from memoair_cloud.calls.event_parsing import EventType
+from memoair_cloud.calls.users import forgotten
 from memoair_cloud.database.models import CallerProfile, CallEvent, EndUser, ForgottenUser, Memory, Project
 from memoair_cloud.memories.states import MemoryState
-from memoair_cloud.moments import iso
 from memoair_cloud.projections.hashing import content_hash
 from memoair_cloud.projections.paging import PAGE_ROWS, changed
 from memoair_cloud.tenancy.access import Tenant
 from memoair_cloud.tenancy.scoped import ScopedSession
+from memoair_cloud.timeutil import iso
 
 _TOLD_EVENTS = (EventType.SESSION_START.value, EventType.TURN.value)
 
