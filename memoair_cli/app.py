@@ -6,15 +6,15 @@ from typing import Annotated, Optional
 
 import typer
 
-from memoair_cli import cloud, partner, runtimes
+from memoair_cli import cloud, resources, runtimes
 from memoair_cli.demo import play
 from memoair_cli.doctor.command import doctor
 from memoair_cli.importing.command import import_files
 from memoair_cli.mcp.command import serve_mcp
-from memoair_cli.searching import search
+from memoair_cli.search import search
 
 app = typer.Typer(name="memoair", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-for commands in (cloud.app, partner.projects, partner.agents, partner.indexes, runtimes.app):
+for commands in (cloud.app, resources.projects, resources.agents, resources.indexes, runtimes.app):
     app.add_typer(commands)
 app.command("import")(import_files)
 app.command("search")(search)

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from memoair_cli.calls import Call, Line, SpokenTurn, demo_lines
+from memoair_cli.demo_script import Call, Line, SpokenTurn, demo_lines
 from memoair_voice_sync import MemoAirVoiceMemorySync, SearchResult
 
 # A free port that the runtime chooses: the demo must not meet another runtime on this machine.

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from memoair_cli.identity import end
+from memoair_cli.options import end
 from memoair_voice_sync import MemoAirVoiceMemoryError, MemoAirVoiceMemorySync
 from memoair_voice_sync._runtime_selection import (
     RuntimeChoice,

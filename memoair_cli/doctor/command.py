@@ -9,15 +9,15 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from memoair_cli.doctor.cloud import check_cloud
 from memoair_cli.doctor.findings import Check, Finding, Status, Surroundings, problem, some
-from memoair_cli.doctor.held import check_held
 from memoair_cli.doctor.installation import check_kernel, check_packages, check_python
-from memoair_cli.doctor.reaching import check_cloud
-from memoair_cli.doctor.serving import check_server
-from memoair_cli.doctor.starting import check_start
+from memoair_cli.doctor.runtime import check_start
+from memoair_cli.doctor.server import check_server
 from memoair_cli.doctor.storage import check_storage
+from memoair_cli.doctor.storage_report import check_held
 from memoair_cli.doctor.variables import check_variables
-from memoair_cli.identity import CLOUD, AgentId, ApiKey, BaseUrl, ProjectId, end, storage_root
+from memoair_cli.options import CLOUD, AgentId, ApiKey, BaseUrl, ProjectId, end, storage_root
 
 # In the order in which one thing needs the other.
 _CHECKS: tuple[Check, ...] = (

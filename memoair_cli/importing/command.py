@@ -15,7 +15,13 @@ from typing import IO, Annotated, Any, Optional
 import typer
 
 from memoair_cli.cloud_http import CloudHttp
-from memoair_cli.identity import (
+from memoair_cli.importing.cloud_target import CloudTarget
+from memoair_cli.importing.local_target import LocalTarget
+from memoair_cli.importing.progress import Showing, summary_json, summary_text
+from memoair_cli.importing.run import STDIN, Import, Outcome, Plan, shown
+from memoair_cli.importing.state import ImportState, default_state_file
+from memoair_cli.importing.targets import Target
+from memoair_cli.options import (
     CLOUD,
     NO_KEY,
     AgentId,
@@ -27,12 +33,6 @@ from memoair_cli.identity import (
     needed,
     storage_root,
 )
-from memoair_cli.importing.cloud_target import CloudTarget
-from memoair_cli.importing.local_target import LocalTarget
-from memoair_cli.importing.run import STDIN, Import, Outcome, Plan, shown
-from memoair_cli.importing.showing import Showing, summary_json, summary_text
-from memoair_cli.importing.state import ImportState, default_state_file
-from memoair_cli.importing.targets import Target
 from memoair_voice_sync import MemoAirVoiceClientSync
 from memoair_voice_sync.transcripts import FORMATS, TranscriptOptions, parse_moment
 

@@ -15,10 +15,10 @@ import attrs
 
 from memoair_cli.importing.batches import Batch, Batcher
 from memoair_cli.importing.events import CallEvents, Event
-from memoair_cli.importing.lanes import Lanes
 from memoair_cli.importing.ledger import Counts, FileLedger
 from memoair_cli.importing.state import ImportState, identity_of
 from memoair_cli.importing.targets import Interrupted, Target, TargetFailed
+from memoair_cli.importing.workers import Lanes
 from memoair_voice_sync.transcripts import Refusal, TranscriptOptions, read_transcript
 
 STDIN = Path("-")

@@ -6,8 +6,8 @@ from typing import Annotated, Optional
 
 import typer
 
-from memoair_cli.identity import CLOUD, NO_KEY, AgentId, ApiKey, BaseUrl, ProjectId, end, needed
-from memoair_cli.mcp.exits import Exit
+from memoair_cli.mcp.exit_codes import Exit
+from memoair_cli.options import CLOUD, NO_KEY, AgentId, ApiKey, BaseUrl, ProjectId, end, needed
 from memoair_voice_sync import MemoAirVoiceClientSync
 
 File = Optional[Path]  # noqa: UP045 - Typer reads it on Python 3.10, too
@@ -35,7 +35,7 @@ def serve_mcp(
     no cloud, and nothing leaves this machine. It ends with its input.
     """
     try:
-        from memoair_cli.mcp.serving import serve
+        from memoair_cli.mcp.server import serve
         from memoair_cli.mcp.tools import MemoryTools
     except ImportError as error:
         if (error.name or "").partition(".")[0] not in ("mcp", "mcp_types"):

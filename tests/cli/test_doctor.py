@@ -22,13 +22,13 @@ from support.commands import memoair
 from support.runtimes import PROJECT, USER, RunningRuntime
 from support.waiting import eventually
 
-from memoair_cli.doctor import held, storage
+from memoair_cli.doctor import storage, storage_report
+from memoair_cli.doctor.cloud import check_cloud
 from memoair_cli.doctor.findings import Check, Finding, Status, Surroundings
-from memoair_cli.doctor.held import check_held
 from memoair_cli.doctor.installation import check_kernel, check_packages
-from memoair_cli.doctor.reaching import check_cloud
-from memoair_cli.doctor.serving import check_server
+from memoair_cli.doctor.server import check_server
 from memoair_cli.doctor.storage import check_storage
+from memoair_cli.doctor.storage_report import check_held
 from memoair_cli.doctor.variables import KNOWN, check_variables
 from memoair_cloud.database.engine import make_engine
 from memoair_cloud.database.models import CallSession
@@ -309,7 +309,7 @@ def test_a_file_that_is_damaged_hides_nothing(here: Surroundings, tmp_path: Path
 def test_a_machine_with_very_many_calls_is_looked_at_for_a_while_only(
     here: Surroundings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(held, "_MOST_CALLS", 2)
+    monkeypatch.setattr(storage_report, "_MOST_CALLS", 2)
     for number in range(3):
         write_call(tmp_path / "storage", f"call-{number}", SAID)
     assert "more than 2 calls" in found(check_held, here)["memory"][0].message

@@ -11,7 +11,7 @@ from support.calls import write_call
 from support.commands import Done, memoair
 from support.runtimes import PROJECT, USER
 
-from memoair_cli.searching import _wait_for_cloud
+from memoair_cli.search import _wait_for_cloud
 
 SAID = [("I ordered the Tarn boots.", "In which size?"), ("Size nine, please.", "Noted."), ("Bye.", "Goodbye.")]
 

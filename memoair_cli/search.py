@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from memoair_cli.identity import CLOUD, ApiKey, BaseUrl, ProjectId, end, needed, storage_root
+from memoair_cli.options import CLOUD, ApiKey, BaseUrl, ProjectId, end, needed, storage_root
 from memoair_runtime.storage.user_folder import UserFolder
 from memoair_voice_sync import MemoAirVoiceMemoryError, MemoAirVoiceMemorySync, SearchResult
 

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import typer
 
 from memoair_cli.cloud_http import CloudHttp, CloudUnreachable
-from memoair_cli.identity import CLOUD, AgentId, ApiKey, BaseUrl, ProjectId, end, key_of, needed
+from memoair_cli.options import CLOUD, AgentId, ApiKey, BaseUrl, ProjectId, end, key_of, needed
 
 projects = typer.Typer(name="project", no_args_is_help=True, help="Customers' workspaces.")
 agents = typer.Typer(name="agent", no_args_is_help=True, help="A project's bots.")

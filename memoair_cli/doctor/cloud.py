@@ -8,7 +8,7 @@ from urllib.parse import quote, urlsplit
 
 from memoair_cli.cloud_http import CloudHttp, CloudUnreachable, Reply
 from memoair_cli.doctor.findings import Finding, Surroundings, note, ok, problem
-from memoair_cli.identity import CLOUD, is_key
+from memoair_cli.options import CLOUD, is_key
 
 _PATIENCE_S = 10.0
 # Dates of HTTP are whole seconds. Facts hold from a day, sessions end after minutes: less than this does no harm.

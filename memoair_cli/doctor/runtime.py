@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 
 from memoair_cli.doctor.findings import Finding, Surroundings, ok, problem
-from memoair_cli.identity import NO_KEY
+from memoair_cli.options import NO_KEY
 from memoair_voice_sync import MemoAirVoiceClientSync, MemoAirVoiceMemoryError
 
 # Nothing is sent anywhere, and nobody is in this memory: the folder is gone afterwards.
