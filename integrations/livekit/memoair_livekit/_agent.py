@@ -14,8 +14,8 @@ from memoair_livekit._identity import from_environment, identity_of
 from memoair_livekit._listener import Listener
 from memoair_livekit._log import harmless
 from memoair_livekit._memory import CallMemory
-from memoair_livekit._recall import Recalls
-from memoair_livekit._turns import Turns
+from memoair_livekit._recall_cache import Recalls
+from memoair_livekit._turn_assembler import Turns
 from memoair_voice import MemoAirVoiceClient
 
 if TYPE_CHECKING:

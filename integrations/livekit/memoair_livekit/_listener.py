@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from livekit.agents import llm
 
 from memoair_livekit._log import harmless
-from memoair_livekit._recall import Recalls
-from memoair_livekit._turns import Turns
+from memoair_livekit._recall_cache import Recalls
+from memoair_livekit._turn_assembler import Turns
 
 if TYPE_CHECKING:
     from livekit.agents import Agent, AgentSession

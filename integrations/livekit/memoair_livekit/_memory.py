@@ -8,7 +8,7 @@ from typing import Any
 
 from memoair_livekit._clients import ClientLease
 from memoair_livekit._log import harmless, log
-from memoair_livekit._turns import Turn
+from memoair_livekit._turn_assembler import Turn
 from memoair_voice import MemoAirVoiceMemoryError, SearchResult, VoiceSession
 
 # Beyond the deadline that the client holds by itself: it may wait for a thread.

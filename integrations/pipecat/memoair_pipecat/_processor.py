@@ -29,8 +29,8 @@ from pipecat.services.llm_service import LLMService
 import memoair_pipecat._identity as identity
 from memoair_pipecat._context import CallersWords, RecalledContext, question, recalled_message
 from memoair_pipecat._log import code_of, log
-from memoair_pipecat._saving import TurnSaver
-from memoair_pipecat._turns import Conversation, Turn
+from memoair_pipecat._turn_assembler import Conversation, Turn
+from memoair_pipecat._turn_writer import TurnSaver
 from memoair_voice import MemoAirVoiceClient
 
 if TYPE_CHECKING:

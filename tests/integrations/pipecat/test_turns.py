@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from memoair_pipecat._turns import Conversation, Turn
+from memoair_pipecat._turn_assembler import Conversation, Turn
 
 
 def told(turn: Turn | None) -> tuple[Any, ...] | None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from memoair_pipecat._log import code_of, log
-from memoair_pipecat._turns import Turn
+from memoair_pipecat._turn_assembler import Turn
 from memoair_voice import MemoAirVoiceClient, MemoAirVoiceMemoryError
 
 # What a pool that has no place or port now may have in a moment.
