@@ -22,7 +22,7 @@ from rich.table import Table
 from workload import PATIENT_MS, Speech, save_turns, sizes_parser, wait_until_ready, write_documents
 
 import memoair_index.search as index_search
-from memoair_index.search import Searching
+from memoair_index.search import Searcher
 from memoair_runtime.http.routes import Routes
 from memoair_runtime.http.server import LoopbackServer, _Handler
 from memoair_runtime.lifecycle import Lifecycle
@@ -47,10 +47,10 @@ STATIONS: tuple[tuple[int, str, Any, str], ...] = (
     (4, "working lane", WorkingLane, "search"),
     (4, "permanent lane", PermanentLane, "search"),
     (4, "org lane", OrgLane, "search"),
-    (5, "index: read the question", Searching, "prepare"),
-    (5, "index: find postings", Searching, "_postings"),
+    (5, "index: read the question", Searcher, "prepare"),
+    (5, "index: find postings", Searcher, "_postings"),
     (5, "index: kernel", index_search.kernel, "score"),
-    (5, "index: all terms of the best", Searching, "_hits"),
+    (5, "index: all terms of the best", Searcher, "_hits"),
     (4, "composer", search_service, "compose"),
     (2, "JSON and sending", _Handler, "_send"),
 )

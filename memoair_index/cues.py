@@ -14,7 +14,7 @@ class Cue(IntFlag):
     CORRECTION = 2  # the speaker takes back or puts right what he said
 
 
-class Asked(IntFlag):
+class QuestionType(IntFlag):
     """What a question asks for."""
 
     WHEN = 1
@@ -45,11 +45,11 @@ def cues_of(folded: str) -> Cue:
     return cues
 
 
-def asked_for(question: str) -> Asked:
+def question_type(question: str) -> QuestionType:
     """What a folded question asks for."""
-    asked = Asked(0)
+    asked = QuestionType(0)
     if _WHEN.search(question):
-        asked |= Asked.WHEN
+        asked |= QuestionType.WHEN
     if _HOW_MUCH.search(question):
-        asked |= Asked.HOW_MUCH
+        asked |= QuestionType.HOW_MUCH
     return asked

@@ -9,14 +9,14 @@ from memoair_index.items import NONE
 
 
 @attrs.frozen
-class KeyArrays:
+class IdArrays:
     """Names as they lie in a file: the 64-bit numbers that stand for them, in order, and what each leads to."""
 
     keys: NDArray[np.uint64]
     values: NDArray[np.int32]
 
     @classmethod
-    def of(cls, names: list[str], values: list[int]) -> "KeyArrays":
+    def of(cls, names: list[str], values: list[int]) -> "IdArrays":
         """Arrays for these names; raises ValueError where two of them fall together."""
         keys = np.array([identity(name) for name in names], np.uint64)
         order = np.argsort(keys, kind="stable")
@@ -25,10 +25,10 @@ class KeyArrays:
         return cls(keys[order], np.array(values, np.int32)[order])
 
 
-class Names:
+class IdMap:
     """From names to numbers. Not thread-safe: the index locks."""
 
-    def __init__(self, base: KeyArrays) -> None:
+    def __init__(self, base: IdArrays) -> None:
         self._base = base
         self._changed: dict[str, int] = {}  # what was told since; NONE where a name was taken away
 

@@ -12,9 +12,9 @@ from memoair_index.document import Document, Hit, Query
 from memoair_index.index_file import IndexFile, write_index
 from memoair_index.items import NONE
 from memoair_index.ranking import Weights, default_weights
-from memoair_index.search import Searching
+from memoair_index.search import Searcher
 from memoair_index.static_model import Embedding, NoEmbedding, default_model
-from memoair_index.store import Analysed, Store, StoreArrays, analyse, sound
+from memoair_index.store import AnalyzedDocument, Store, StoreArrays, analyze, sound
 
 # How many documents are analysed at once before they are let in: searches go on in between.
 _BATCH = 4_096
@@ -29,13 +29,13 @@ class Index:
 
     def __init__(self, embedding: Embedding | None = None, weights: Weights | None = None) -> None:
         self._embedding = embedding or default_model()
-        self._searching = Searching(self._embedding, weights or default_weights())
+        self._searching = Searcher(self._embedding, weights or default_weights())
         self._lock = threading.Lock()
         self._merging = threading.Lock()
         self._store = Store(StoreArrays.empty(self._embedding.dimensions))
         self._file: IndexFile | None = None
         # What has changed since a merge began: documents that came, ids that went.
-        self._journal: list[Analysed | str] | None = None
+        self._journal: list[AnalyzedDocument | str] | None = None
 
     @classmethod
     def open(cls, path: Path, embedding: Embedding | None = None, weights: Weights | None = None) -> "Index":
@@ -73,7 +73,7 @@ class Index:
         """Add documents; one whose id is known replaces the old one."""
         waiting = iter(documents)
         while batch := list(islice(waiting, _BATCH)):
-            analysed = analyse(batch, self._embedding)  # the slow part, outside the lock
+            analysed = analyze(batch, self._embedding)  # the slow part, outside the lock
             with self._lock:
                 for each in analysed:
                     self._store.add(each)
@@ -164,7 +164,7 @@ class Index:
             raise ContainerError(f"{file.container.path}: its vectors were made with another embedding")
         self._file, self._store = file, Store(file.arrays)
 
-    def _note_change(self, changes: Sequence[Analysed] | Sequence[str]) -> None:
+    def _note_change(self, changes: Sequence[AnalyzedDocument] | Sequence[str]) -> None:
         if self._journal is not None:
             self._journal.extend(changes)
 

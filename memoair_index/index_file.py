@@ -8,7 +8,7 @@ import attrs
 import numpy as np
 
 from memoair_index.container import Container, ContainerError, write_container
-from memoair_index.id_map import KeyArrays
+from memoair_index.id_map import IdArrays
 from memoair_index.items import ITEM, Array
 from memoair_index.labels import LabelArrays
 from memoair_index.postings import PostingArrays
@@ -77,8 +77,8 @@ def _arrays(file: Container) -> StoreArrays:
     def postings(name: str) -> PostingArrays:
         return PostingArrays(*(file.array(f"{name}.{field}") for field in ("keys", "starts", "items", "counts")))
 
-    def table(name: str) -> KeyArrays:
-        return KeyArrays(file.array(f"{name}.keys"), file.array(f"{name}.values"))
+    def table(name: str) -> IdArrays:
+        return IdArrays(file.array(f"{name}.keys"), file.array(f"{name}.values"))
 
     items = file.array("items")
     if items.dtype != np.uint8 or items.size % ITEM.itemsize:

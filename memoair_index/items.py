@@ -24,7 +24,7 @@ NONE = -1
 Array = NDArray[Any]
 
 
-class Rows:
+class GrowingArray:
     """Rows of an array: those of a file, which are mapped, and behind them those that were added since, in memory."""
 
     def __init__(self, base: Array) -> None:

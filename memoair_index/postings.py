@@ -15,7 +15,7 @@ PostingList = tuple[Any, Any, int]  # numbers of items, how often each holds the
 
 
 @attrs.define
-class _Grown:
+class _AddedPostings:
     items: "array[int]" = attrs.field(factory=lambda: array("i"))
     counts: "array[int]" = attrs.field(factory=lambda: array("B"))
 
@@ -45,7 +45,7 @@ class Postings:
         """``split`` is the number of the first item that is not in ``base``."""
         self._base = base
         self._split = split
-        self._grown: dict[int, _Grown] = {}
+        self._grown: dict[int, _AddedPostings] = {}
         self._gone: Counter[int] = Counter()
         self._spans: dict[int, tuple[int, int]] = {}  # where a key's entries stand in the base, which never changes
 
@@ -54,7 +54,7 @@ class Postings:
         for key, count in counts.items():
             grown = self._grown.get(key)
             if grown is None:
-                grown = self._grown[key] = _Grown()
+                grown = self._grown[key] = _AddedPostings()
             grown.items.append(item - self._split)
             grown.counts.append(min(count, _MOST_COUNT))
 

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from memoair_index.cues import Asked, Cue
+from memoair_index.cues import Cue, QuestionType
 from memoair_index.items import NONE, Array
 
 # Each term by name, with the reason why it counts.
@@ -65,7 +65,7 @@ class Evidence:
     labels: NDArray[np.float32] | None  # None where the talk names none
 
 
-def terms_of(evidence: Evidence, asked: Asked, speaker: int, *, by_name: bool) -> dict[str, NDArray[np.float32]]:
+def terms_of(evidence: Evidence, asked: QuestionType, speaker: int, *, by_name: bool) -> dict[str, NDArray[np.float32]]:
     """The values of the terms that count in a search, before their weights; shape ``(candidates,)`` each."""
     cues = evidence.items["cues"]
     values = {
@@ -83,11 +83,11 @@ def terms_of(evidence: Evidence, asked: Asked, speaker: int, *, by_name: bool) -
 
 
 @lru_cache(maxsize=8)
-def cues_that_count(asked: Asked) -> Mapping[str, Cue]:
+def cues_that_count(asked: QuestionType) -> Mapping[str, Cue]:
     """The terms that go by an utterance's form, where a question asks for this, each with the cue it goes by."""
     terms = {"correction": Cue.CORRECTION}
-    if asked & Asked.WHEN:
+    if asked & QuestionType.WHEN:
         terms["time_word"] = Cue.TIME
-    if asked & Asked.HOW_MUCH:
+    if asked & QuestionType.HOW_MUCH:
         terms["amount"] = Cue.TIME
     return terms

@@ -22,7 +22,7 @@ BEST = 50
 NEIGHBOUR_CHARS = 200
 
 
-class SecondStage:
+class Reranker:
     """Scores what was found once more. Every method may be called from any thread.
 
     ``transformer`` may be shared by any number of second stages; ``vectors`` are its own.
@@ -34,7 +34,7 @@ class SecondStage:
         self.vectors = VectorStore(cache, transformer)
 
     @classmethod
-    def open(cls, folder: Path, cache: Path) -> "SecondStage":
+    def open(cls, folder: Path, cache: Path) -> "Reranker":
         """Open the transformer in a folder, with ``model.onnx`` and ``tokenizer.json``.
 
         Raises `memoair_index.transformer.TransformerError` where it can't be used, ImportError where onnxruntime is not
@@ -69,7 +69,7 @@ class SecondStage:
             return list(hits)
         cosines[~known] = cosines[known].mean()
         worths = (cosines * np.float32(weight / MEANING_UNIT)).tolist()
-        told = _Told(hits, worths)
+        told = RerankedTerms(hits, worths)
         best = [Hit(place, hits[place].score + worth, told.document, told.terms) for place, worth in enumerate(worths)]
         return sorted([*best, *hits[BEST:]], key=lambda hit: -hit.score)
 
@@ -86,7 +86,7 @@ def in_context(group: Sequence[Document]) -> list[tuple[str, str]]:
     ]
 
 
-class _Told:
+class RerankedTerms:
     """What is asked about hits that were rescored, by their places before: read when somebody asks."""
 
     def __init__(self, hits: Sequence[Hit], worths: Sequence[float]) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from memoair_index import kernel
 from memoair_index.analysis import fold, term_ids, words
 from memoair_index.bm25 import K1, B, idf
-from memoair_index.cues import Asked, asked_for
+from memoair_index.cues import QuestionType, question_type
 from memoair_index.dates import Days, days_in
 from memoair_index.document import Document, Hit, Query
 from memoair_index.items import NONE
@@ -42,23 +42,23 @@ _Floats = NDArray[np.float32]
 
 
 @attrs.frozen
-class Reading:
+class AnalyzedQuery:
     """What a text says to a search, whoever asks it and when."""
 
     folded: str
     terms: tuple[int, ...]  # each once, in order
     vector: _Floats
-    asked: Asked
+    asked: QuestionType
 
 
 @attrs.frozen
-class Question:
+class PreparedQuery:
     """A query, read once, outside of every lock."""
 
     query: Query
     terms: tuple[int, ...]
     vector: _Floats
-    asked: Asked
+    asked: QuestionType
     days: Days
 
     def __bool__(self) -> bool:
@@ -67,12 +67,12 @@ class Question:
 
 
 @lru_cache(maxsize=64)
-def _read(text: str, embedding: Embedding) -> Reading:
+def _read(text: str, embedding: Embedding) -> AnalyzedQuery:
     """Read a text. The lanes of one search ask the same, each its own index."""
     folded = fold(text)
     spoken = words(folded)
     terms = tuple(dict.fromkeys(term_ids(spoken)))
-    return Reading(folded, terms, _sound(embedding.encode([spoken])[0]), asked_for(folded))
+    return AnalyzedQuery(folded, terms, _sound(embedding.encode([spoken])[0]), question_type(folded))
 
 
 @lru_cache(maxsize=64)
@@ -80,7 +80,7 @@ def _ids(names: frozenset[str]) -> frozenset[int]:
     return frozenset(term for name in names for term in term_ids(words(fold(name))))
 
 
-class Searching:
+class Searcher:
     """Searches stores. ``search`` is not thread-safe: the index locks."""
 
     def __init__(self, embedding: Embedding, weights: Weights) -> None:
@@ -88,15 +88,15 @@ class Searching:
         self._weights = weights
         self._scratch = np.zeros(0, np.uint8)
 
-    def prepare(self, query: Query) -> Question:
+    def prepare(self, query: Query) -> PreparedQuery:
         """Read a query. Safe to use from any thread."""
         reading = _read(query.text, self._embedding)
         names = _ids(query.names)
         terms = tuple(term for term in reading.terms if term not in names) if names else reading.terms
-        return Question(query, terms, reading.vector, reading.asked, days_in(reading.folded, query.now))
+        return PreparedQuery(query, terms, reading.vector, reading.asked, days_in(reading.folded, query.now))
 
     def search(
-        self, store: Store, question: Question, limit: int, keeps: Callable[[Document], bool] | None
+        self, store: Store, question: PreparedQuery, limit: int, keeps: Callable[[Document], bool] | None
     ) -> list[Hit]:
         """The best documents of a store, best first."""
         wanted = max(limit, _CANDIDATES)
@@ -108,7 +108,7 @@ class Searching:
                 return hits
             wanted *= 8
 
-    def _candidates(self, store: Store, question: Question, limit: int) -> KernelResult:
+    def _candidates(self, store: Store, question: PreparedQuery, limit: int) -> KernelResult:
         query = question.query
         only = store.group_of(sound(query.group)) if query.group is not None else NONE
         if query.group is not None and only == NONE:
@@ -172,7 +172,7 @@ class Searching:
                     break
         return found
 
-    def _bonuses(self, store: Store, question: Question) -> tuple[NDArray[np.int32], _Floats]:
+    def _bonuses(self, store: Store, question: PreparedQuery) -> tuple[NDArray[np.int32], _Floats]:
         """What makes a candidate without any word of the question: a label that was named, a day that was asked for."""
         items, worths = self._named(store, question.query)
         if not (len(items) or question.days):  # as with most questions
@@ -187,7 +187,7 @@ class Searching:
     def _hits(
         self,
         store: Store,
-        question: Question,
+        question: PreparedQuery,
         found: KernelResult,
         limit: int,
         keeps: Callable[[Document], bool] | None,
@@ -206,7 +206,7 @@ class Searching:
                 cues=[(int(cue), self._weights[name]) for name, cue in cues_that_count(question.asked).items()],
             )
         )
-        told = _Told(self, store, question, found)
+        told = LazyExplanation(self, store, question, found)
         hits: list[Hit] = []
         for number, score in ranked:
             # What has its number now has it in this store for ever, whatever becomes of the index.
@@ -217,7 +217,7 @@ class Searching:
                     break
         return hits
 
-    def terms(self, store: Store, question: Question, found: KernelResult, number: int) -> dict[str, float]:
+    def terms(self, store: Store, question: PreparedQuery, found: KernelResult, number: int) -> dict[str, float]:
         """What the score of one of the candidates is the sum of: every term that counts, with its weight."""
         query = question.query
         place = np.flatnonzero(found.items == number)[:1]
@@ -234,7 +234,7 @@ class Searching:
         weighted = {name: float(value[0] * np.float32(self._weights[name])) for name, value in values.items()}
         return {name: value for name, value in weighted.items() if value}
 
-    def _cosines(self, store: Store, question: Question, scales: _Floats, numbers: NDArray[np.int64]) -> _Floats:
+    def _cosines(self, store: Store, question: PreparedQuery, scales: _Floats, numbers: NDArray[np.int64]) -> _Floats:
         if not _is_comparable(store, question):
             return np.zeros(len(numbers), np.float32)
         with np.errstate(invalid="ignore", over="ignore"):
@@ -255,12 +255,12 @@ class Searching:
 
 
 @attrs.frozen
-class _Told:
+class LazyExplanation:
     """What the scores of one search are made of, worked out when somebody asks."""
 
-    searching: Searching
+    searching: Searcher
     store: Store
-    question: Question
+    question: PreparedQuery
     found: KernelResult
 
     def __call__(self, number: int) -> Mapping[str, float]:
@@ -275,7 +275,7 @@ def _speaker(store: Store, query: Query) -> int:
     return NONE if query.speaker is None else store.speaker_of(sound(query.speaker))
 
 
-def _is_comparable(store: Store, question: Question) -> bool:
+def _is_comparable(store: Store, question: PreparedQuery) -> bool:
     """Whether the question's vector is of the kind that the documents have: without a model, it is not."""
     return len(question.vector) == int(store.vectors.base.shape[1])
 

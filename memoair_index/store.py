@@ -18,8 +18,8 @@ from memoair_index.analysis import fold, term_ids, words
 from memoair_index.container import ContainerError
 from memoair_index.cues import cues_of
 from memoair_index.document import Document
-from memoair_index.id_map import KeyArrays, Names
-from memoair_index.items import ITEM, NONE, Array, Rows
+from memoair_index.id_map import IdArrays, IdMap
+from memoair_index.items import ITEM, NONE, Array, GrowingArray
 from memoair_index.labels import LabelArrays, Labels, LabelSnapshot
 from memoair_index.postings import PostingArrays, Postings, PostingSnapshot
 from memoair_index.static_model import Embedding
@@ -28,7 +28,7 @@ _FULL_SCALE = 127
 _KEPT_DOCUMENTS = 512
 
 
-class Record(msgspec.Struct, frozen=True, array_like=True):
+class StoredDocument(msgspec.Struct, frozen=True, array_like=True):
     """A document as it lies in a file."""
 
     id: str
@@ -41,11 +41,11 @@ class Record(msgspec.Struct, frozen=True, array_like=True):
 
 
 _to_bytes = msgspec.json.Encoder().encode  # a number of metadata may be larger than MessagePack knows any
-_from_bytes = msgspec.json.Decoder(Record).decode
+_from_bytes = msgspec.json.Decoder(StoredDocument).decode
 
 
 @attrs.frozen
-class Analysed:
+class AnalyzedDocument:
     """A document and what was read out of it; made outside of every lock."""
 
     document: Document
@@ -56,7 +56,7 @@ class Analysed:
     scale: float
 
 
-def analyse(given: list[Document], model: Embedding) -> list[Analysed]:
+def analyze(given: list[Document], model: Embedding) -> list[AnalyzedDocument]:
     """Read out of documents what searching needs; what of them can't be written to a file is put right."""
     documents = [_sound_document(document) for document in given]
     folded = [fold(document.text) for document in documents]
@@ -68,7 +68,7 @@ def analyse(given: list[Document], model: Embedding) -> list[Analysed]:
     for number, document in enumerate(documents):
         ids = term_ids(spoken[number])
         cues = int(cues_of(folded[number]))
-        result.append(Analysed(document, Counter(ids), len(ids), cues, rows[number], float(scales[number])))
+        result.append(AnalyzedDocument(document, Counter(ids), len(ids), cues, rows[number], float(scales[number])))
     return result
 
 
@@ -82,8 +82,8 @@ class StoreArrays:
     vectors: NDArray[np.int8]
     terms: PostingArrays
     labels: LabelArrays
-    ids: KeyArrays
-    groups: KeyArrays  # to the number of a group
+    ids: IdArrays
+    groups: IdArrays  # to the number of a group
     group_ends: NDArray[np.int32]  # the last item of each group, by its number
     speakers: list[str]
     records: NDArray[np.uint8]
@@ -92,7 +92,7 @@ class StoreArrays:
     @classmethod
     def empty(cls, dimensions: int) -> "StoreArrays":
         """A store without documents."""
-        none = KeyArrays(np.zeros(0, np.uint64), np.zeros(0, np.int32))
+        none = IdArrays(np.zeros(0, np.uint64), np.zeros(0, np.int32))
         return cls(
             items=np.zeros(0, ITEM),
             length=0,
@@ -115,13 +115,13 @@ class Store:
     def __init__(self, base: StoreArrays) -> None:
         self._base = base
         split = len(base.items)
-        self.items = Rows(base.items)
-        self.vectors = Rows(base.vectors)
+        self.items = GrowingArray(base.items)
+        self.vectors = GrowingArray(base.vectors)
         self.terms = Postings(base.terms, split)
         self.labels = Labels(base.labels, split)
-        self._ids = Names(base.ids)
-        self._groups = Names(base.groups)
-        self._group_ends = Rows(base.group_ends)
+        self._ids = IdMap(base.ids)
+        self._groups = IdMap(base.groups)
+        self._group_ends = GrowingArray(base.group_ends)
         self._speakers = {name: number for number, name in enumerate(base.speakers)}
         self._added: list[Document] = []
         self.live = split
@@ -191,7 +191,7 @@ class Store:
         end = int(array[place])
         return end if end == NONE else self._checked(end)
 
-    def add(self, analysed: Analysed) -> None:
+    def add(self, analysed: AnalyzedDocument) -> None:
         """Add a document; one of the same id goes first."""
         document = analysed.document
         self.remove(document.id)
@@ -314,15 +314,15 @@ class StoreSnapshot:
             vectors=np.concatenate([self.base.vectors, self.tail_vectors])[stands],
             terms=self.terms.merged(numbers),
             labels=self.labels.merged(numbers),
-            ids=KeyArrays.of([document.id for document in documents], list(range(len(documents)))),
-            groups=KeyArrays.of(groups, list(range(len(groups)))),
+            ids=IdArrays.of([document.id for document in documents], list(range(len(documents)))),
+            groups=IdArrays.of(groups, list(range(len(groups)))),
             group_ends=ends,
             speakers=self.speakers,
             records=np.frombuffer(b"".join(records), np.uint8),
             record_starts=np.cumsum([0, *map(len, records)], dtype=np.int64),
         )
 
-    def _records(self, stands: NDArray[np.bool_]) -> tuple[list[Record], list[bytes]]:
+    def _records(self, stands: NDArray[np.bool_]) -> tuple[list[StoredDocument], list[bytes]]:
         """The documents that stand, and each as it goes into a file."""
         split = len(self.base.items)
         starts = self.base.record_starts.tolist()
@@ -339,15 +339,15 @@ class StoreSnapshot:
         return records, encoded
 
 
-def _read(content: bytes | memoryview) -> Record:
+def _read(content: bytes | memoryview) -> StoredDocument:
     try:
         return _from_bytes(content)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         raise ContainerError("a record of an index file is damaged") from None
 
 
-def _record(document: Document) -> Record:
-    return Record(
+def _record(document: Document) -> StoredDocument:
+    return StoredDocument(
         document.id,
         document.text,
         document.group,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from memoair_index.analysis import identity
 from memoair_index.container import Container, ContainerError, write_container
-from memoair_index.items import NONE, Rows
+from memoair_index.items import NONE, GrowingArray
 from memoair_index.transformer import Transformer
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ class VectorStore:
         self._lock = threading.Lock()
         self._saving = threading.Lock()
         self._keys, vectors = self._read()  # sorted; a key's place is its row
-        self._rows = Rows(vectors)
+        self._rows = GrowingArray(vectors)
         self._added: dict[int, int] = {}  # the rows of keys that were learned since; they go before those of the file
         self._unsaved = 0
 
@@ -117,7 +117,7 @@ class VectorStore:
             split = len(base) + len(tail)
             # What was learned meanwhile moves up behind the merged rows.
             self._added = {key: row - split + len(keys) for key, row in self._added.items() if row >= split}
-            self._keys, self._rows = keys, Rows(vectors)
+            self._keys, self._rows = keys, GrowingArray(vectors)
             for vector in came:
                 self._rows.append(vector)
         return keys, vectors

@@ -7,7 +7,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from memoair_index.items import NONE, Rows
+from memoair_index.items import NONE, GrowingArray
 
 # Of scratch memory for each item: four numbers with a point and three without. All of it is zero between two calls.
 SCRATCH_BYTES = 28
@@ -31,7 +31,7 @@ class KernelRequest:
     ``linked`` may be false where no item has neighbours, ``removed`` where none was removed: then less is looked at.
     """
 
-    items: Rows
+    items: GrowingArray
     postings: list[tuple[int, Any, Any, int, float]]
     scratch: "NDArray[np.uint8]"
     average_length: float
@@ -67,8 +67,8 @@ class RankRequest:
     known of it. ``cues`` are bits of `ITEM`'s, each with what it is worth.
     """
 
-    items: Rows
-    vectors: Rows
+    items: GrowingArray
+    vectors: GrowingArray
     found: KernelResult
     question: Scores
     pooled_weight: float

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from memoair_index import Document, Hit
 from memoair_index.ranking import default_weights
-from memoair_index.reranker import BEST, TERM, SecondStage
+from memoair_index.reranker import BEST, TERM, Reranker
 from memoair_index.transformer import TransformerError
 from memoair_runtime.coalescing_job import BackgroundJob
 
@@ -28,7 +28,7 @@ class SecondReading:
         self._model = model
         self._cache = cache
         self._group = group
-        self._stage: SecondStage | None = None
+        self._stage: Reranker | None = None
         self._lock = threading.Lock()
         self._saving = threading.Lock()  # no vector is written while they are being forgotten
         self._due: dict[str, bool] = {}  # sessions with something new, and whether they are over
@@ -84,10 +84,10 @@ class SecondReading:
             except OSError as error:
                 log.warning("vectors could not be kept: action=vectors_unsaved errno=%s", error.errno)
 
-    def _open(self) -> SecondStage | None:
+    def _open(self) -> Reranker | None:
         assert self._model is not None  # noqa: S101 - else there is a problem, and nobody comes here
         try:
-            self._stage = SecondStage.open(self._model, self._cache)
+            self._stage = Reranker.open(self._model, self._cache)
         except (TransformerError, ImportError, OSError) as error:
             self.problem = str(error)
             log.error("there is no second reading: action=medium_missing why=%s", error)

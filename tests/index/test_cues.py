@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from memoair_index import Document, Index, Query
 from memoair_index.analysis import fold
-from memoair_index.cues import Asked, Cue, asked_for, cues_of
+from memoair_index.cues import Cue, QuestionType, cues_of, question_type
 
 
 def cues(text: str) -> Cue:
@@ -47,18 +47,18 @@ def test_an_utterance_without_any_has_no_cue(text: str) -> None:
 @pytest.mark.parametrize(
     ("question", "asked"),
     [
-        ("When did I go?", Asked.WHEN),
-        ("which year was that", Asked.WHEN),
-        ("how many boots", Asked.HOW_MUCH),
-        ("how long did it take", Asked.HOW_MUCH),
-        ("when, and how often", Asked.WHEN | Asked.HOW_MUCH),
-        ("say when", Asked(0)),
-        ("", Asked(0)),
-        ("the boots", Asked(0)),
+        ("When did I go?", QuestionType.WHEN),
+        ("which year was that", QuestionType.WHEN),
+        ("how many boots", QuestionType.HOW_MUCH),
+        ("how long did it take", QuestionType.HOW_MUCH),
+        ("when, and how often", QuestionType.WHEN | QuestionType.HOW_MUCH),
+        ("say when", QuestionType(0)),
+        ("", QuestionType(0)),
+        ("the boots", QuestionType(0)),
     ],
 )
-def test_a_question_asks_for_a_form_of_answer(question: str, asked: Asked) -> None:
-    assert asked_for(fold(question)) == asked
+def test_a_question_asks_for_a_form_of_answer(question: str, asked: QuestionType) -> None:
+    assert question_type(fold(question)) == asked
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_of_two_that_say_the_same_the_one_with_the_cue_is_told_why(
 @settings(deadline=None)
 def test_any_text_is_read(text: str) -> None:
     assert cues(text) in Cue(7)
-    assert asked_for(fold(text)) in Asked(7)
+    assert question_type(fold(text)) in QuestionType(7)
 
 
 @pytest.mark.parametrize(
@@ -93,5 +93,5 @@ def test_a_megabyte_is_read_in_little_time(sign: str) -> None:
     text = sign * ((1 << 20) // len(sign))
     begin = time.process_time()
     cues(text)
-    asked_for(text)
+    question_type(text)
     assert time.process_time() - begin < 5

@@ -22,7 +22,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from memoair_index import Document, Hit, Index, Query, terms
 from memoair_index.analysis import fold, identity, words
 from memoair_index.bm25 import K1, B
-from memoair_index.cues import Asked, Cue, asked_for, cues_of
+from memoair_index.cues import Cue, QuestionType, cues_of, question_type
 from memoair_index.dates import days_in
 from memoair_index.labels import CHANGED_SUBJECT, DECAY, LEAST_SHARE, LEAST_WORTH
 from memoair_index.ranking import TERMS, default_weights
@@ -186,13 +186,13 @@ def _asked_words(query: Query) -> list[int]:
 
 
 def _speaker_and_cues(document: Document, query: Query) -> dict[str, float]:
-    cues, asked = cues_of(fold(document.text)), asked_for(fold(query.text))
+    cues, asked = cues_of(fold(document.text)), question_type(fold(query.text))
     is_his = bool(document.speaker) and document.speaker == query.speaker
     return {
         "speaker": is_his and query.by_name,
         "self": is_his and not query.by_name,
-        "time_word": bool(cues & Cue.TIME and asked & Asked.WHEN),
-        "amount": bool(cues & Cue.TIME and asked & Asked.HOW_MUCH),
+        "time_word": bool(cues & Cue.TIME and asked & QuestionType.WHEN),
+        "amount": bool(cues & Cue.TIME and asked & QuestionType.HOW_MUCH),
         "correction": bool(cues & Cue.CORRECTION),
     }
 

@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from memoair_index import kernel
-from memoair_index.items import ITEM, NONE, Rows
+from memoair_index.items import ITEM, NONE, GrowingArray
 from memoair_index.kernel import SCRATCH_BYTES, KernelRequest, KernelResult, numpy_kernel
 
 _compiled = pytest.importorskip("memoair_index.kernel.c_kernel", reason="this install has no compiled kernel")
@@ -25,14 +25,14 @@ floats = st.floats(0, 100, width=32)
 INF, NAN = float("inf"), float("nan")
 
 
-def rows(*items: dict[str, Any], split: int = 0) -> Rows:
+def rows(*items: dict[str, Any], split: int = 0) -> GrowingArray:
     """Items, of which the first ``split`` lie in a file; what is not said of one is as of a document all by itself."""
     array = np.zeros(len(items), ITEM)
     array["group"], array["previous"], array["following"], array["speaker"] = 0, NONE, NONE, NONE
     for row, item in zip(array, items, strict=True):
         for field, value in item.items():
             row[field] = value
-    made = Rows(array[:split].copy())
+    made = GrowingArray(array[:split].copy())
     for row in array[split:]:
         made.append(row)
     return made
@@ -42,7 +42,7 @@ def postings(word: int, items: list[int], counts: list[int], first: int = 0, wei
     return word, np.array(items, np.int32), np.array(counts, np.uint8), first, weight
 
 
-def request(items: Rows, *lists: Any, **changed: Any) -> KernelRequest:
+def request(items: GrowingArray, *lists: Any, **changed: Any) -> KernelRequest:
     return KernelRequest(
         **{
             "items": items,

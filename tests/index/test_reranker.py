@@ -23,7 +23,7 @@ from memoair_index import Document, Hit, Index, Query
 from memoair_index.analysis import identity
 from memoair_index.container import Container, write_container
 from memoair_index.ranking import MEANING_UNIT
-from memoair_index.reranker import BEST, NEIGHBOUR_CHARS, SecondStage, in_context
+from memoair_index.reranker import BEST, NEIGHBOUR_CHARS, Reranker, in_context
 from memoair_index.transformer import MODEL_FILE, TOKENIZER_FILE, Transformer, TransformerError
 from memoair_index.vector_store import KIND, VERSION, VectorStore
 
@@ -180,9 +180,9 @@ def cache(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def stage(transformer: Transformer, cache: Path) -> SecondStage:
+def stage(transformer: Transformer, cache: Path) -> Reranker:
     cache.parent.mkdir()
-    return SecondStage(transformer, cache)
+    return Reranker(transformer, cache)
 
 
 def hit_of(document_id: str, score: float) -> Hit:
@@ -293,7 +293,7 @@ def test_a_missing_file_is_told_by_its_name(tmp_path: Path, name: str) -> None:
 
 def test_a_missing_folder_is_told_by_its_name(tmp_path: Path, cache: Path) -> None:
     with pytest.raises(TransformerError, match="nowhere"):
-        SecondStage.open(tmp_path / "nowhere", cache)
+        Reranker.open(tmp_path / "nowhere", cache)
 
 
 @pytest.mark.parametrize("damage", [lambda _: b"", lambda _: b"boots", lambda content: content[: len(content) // 2]])
@@ -405,7 +405,7 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 # The vectors
 
 
-def test_cosines_are_those_of_the_texts_and_nan_where_nothing_is_known(stage: SecondStage) -> None:
+def test_cosines_are_those_of_the_texts_and_nan_where_nothing_is_known(stage: Reranker) -> None:
     assert learn(stage.vectors, "boots", "red boots", "") == 3
     question = meant("shoes")
     cosines = stage.vectors.cosines(question, ["red boots", "unheard", "boots", ""])
@@ -415,7 +415,7 @@ def test_cosines_are_those_of_the_texts_and_nan_where_nothing_is_known(stage: Se
     assert stage.vectors.cosines(question, []).shape == (0,)
 
 
-def test_what_is_missing_comes_in_order_until_it_is_learned(stage: SecondStage) -> None:
+def test_what_is_missing_comes_in_order_until_it_is_learned(stage: Reranker) -> None:
     ids = ["boots", "", "red", "\ud800"]
     assert stage.vectors.missing(ids) == ids
     learn(stage.vectors, "red", "")
@@ -426,7 +426,7 @@ def test_what_is_missing_comes_in_order_until_it_is_learned(stage: SecondStage) 
 
 
 def test_learning_again_replaces_in_memory_and_in_the_file(
-    stage: SecondStage, transformer: Transformer, cache: Path
+    stage: Reranker, transformer: Transformer, cache: Path
 ) -> None:
     store = stage.vectors
     for text in ("boots", "dentist", "refund"):  # in memory, then over memory, then over the file
@@ -459,16 +459,14 @@ def test_a_restart_finds_all_that_was_saved(any_transformer: Transformer, cache:
     assert not np.isnan(restarted.cosines(question, texts)).any()
 
 
-def test_what_was_not_saved_is_missing_after_a_restart(
-    stage: SecondStage, transformer: Transformer, cache: Path
-) -> None:
+def test_what_was_not_saved_is_missing_after_a_restart(stage: Reranker, transformer: Transformer, cache: Path) -> None:
     learn(stage.vectors, "boots")
     stage.vectors.save()
     learn(stage.vectors, "refund")
     assert VectorStore(cache, transformer).missing(["boots", "refund"]) == ["refund"]
 
 
-def test_saving_writes_nothing_where_nothing_is_new(stage: SecondStage, cache: Path) -> None:
+def test_saving_writes_nothing_where_nothing_is_new(stage: Reranker, cache: Path) -> None:
     stage.vectors.save()
     assert not cache.exists()
     learn(stage.vectors, "boots")
@@ -479,13 +477,13 @@ def test_saving_writes_nothing_where_nothing_is_new(stage: SecondStage, cache: P
     assert [path.name for path in cache.parent.iterdir()] == [cache.name]
 
 
-def test_neither_words_nor_ids_stand_in_the_file(stage: SecondStage, cache: Path) -> None:
+def test_neither_words_nor_ids_stand_in_the_file(stage: Reranker, cache: Path) -> None:
     stage.vectors.learn([("the-id", "red boots")])
     stage.vectors.save()
     assert not [word for word in (b"the-id", b"red", b"boots") if word in cache.read_bytes()]
 
 
-def test_a_disk_that_refuses_loses_nothing(stage: SecondStage, transformer: Transformer, cache: Path) -> None:
+def test_a_disk_that_refuses_loses_nothing(stage: Reranker, transformer: Transformer, cache: Path) -> None:
     learn(stage.vectors, "boots")
     cache.parent.rmdir()
     with pytest.raises(FileNotFoundError):
@@ -512,7 +510,7 @@ def assert_is_made_anew(transformer: Transformer, cache: Path) -> None:
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.1, 0.5, 0.9, 0.999])
 def test_a_cache_that_was_cut_short_is_made_anew(
-    stage: SecondStage, transformer: Transformer, cache: Path, share: float
+    stage: Reranker, transformer: Transformer, cache: Path, share: float
 ) -> None:
     learn(stage.vectors, *TEXTS)
     stage.vectors.save()
@@ -522,7 +520,7 @@ def test_a_cache_that_was_cut_short_is_made_anew(
 
 
 def test_wherever_a_byte_of_the_cache_is_wrong_no_wrong_vector_comes_of_it(
-    stage: SecondStage, transformer: Transformer, cache: Path
+    stage: Reranker, transformer: Transformer, cache: Path
 ) -> None:
     learn(stage.vectors, *TEXTS)
     stage.vectors.save()
@@ -542,7 +540,7 @@ def test_wherever_a_byte_of_the_cache_is_wrong_no_wrong_vector_comes_of_it(
 
 
 def test_what_is_said_of_a_damaged_cache_names_nobody(
-    stage: SecondStage, transformer: Transformer, cache: Path, caplog: pytest.LogCaptureFixture
+    stage: Reranker, transformer: Transformer, cache: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     cache.write_bytes(b"boots")
     with caplog.at_level(logging.DEBUG):
@@ -553,14 +551,12 @@ def test_what_is_said_of_a_damaged_cache_names_nobody(
     assert "boots" not in caplog.text
 
 
-def test_a_cache_that_cannot_be_read_is_as_good_as_none(
-    stage: SecondStage, transformer: Transformer, cache: Path
-) -> None:
+def test_a_cache_that_cannot_be_read_is_as_good_as_none(stage: Reranker, transformer: Transformer, cache: Path) -> None:
     cache.mkdir()
     assert VectorStore(cache, transformer).missing(["boots"]) == ["boots"]
 
 
-def test_the_vectors_of_another_model_are_made_anew(stage: SecondStage, cache: Path, tmp_path: Path) -> None:
+def test_the_vectors_of_another_model_are_made_anew(stage: Reranker, cache: Path, tmp_path: Path) -> None:
     learn(stage.vectors, *TEXTS)
     stage.vectors.save()
     other = Transformer(write_tiny(tmp_path / "other", make_model(tiny_table()[:, ::-1].copy())))
@@ -580,13 +576,13 @@ def test_the_vectors_of_another_model_are_made_anew(stage: SecondStage, cache: P
     ],
 )
 def test_arrays_that_do_not_belong_together_are_made_anew(
-    stage: SecondStage, transformer: Transformer, cache: Path, arrays: dict[str, NDArray[np.generic]]
+    stage: Reranker, transformer: Transformer, cache: Path, arrays: dict[str, NDArray[np.generic]]
 ) -> None:
     write_container(cache, KIND, VERSION, {"model": transformer.fingerprint}, arrays)
     assert_is_made_anew(transformer, cache)
 
 
-def test_learning_takes_the_next_text_only_when_the_last_is_known(stage: SecondStage) -> None:
+def test_learning_takes_the_next_text_only_when_the_last_is_known(stage: Reranker) -> None:
     def stopping() -> Iterator[tuple[str, str]]:
         for text in ("boots", "refund"):
             yield text, text
@@ -598,7 +594,7 @@ def test_learning_takes_the_next_text_only_when_the_last_is_known(stage: SecondS
     assert stage.vectors.missing(["boots", "refund", "tooth"]) == ["tooth"]
 
 
-def test_the_keys_in_the_file_are_sorted(stage: SecondStage, cache: Path) -> None:
+def test_the_keys_in_the_file_are_sorted(stage: Reranker, cache: Path) -> None:
     texts = [f"boots {number}" for number in range(50)]
     learn(stage.vectors, *texts)
     stage.vectors.save()
@@ -606,7 +602,7 @@ def test_the_keys_in_the_file_are_sorted(stage: SecondStage, cache: Path) -> Non
 
 
 def test_threads_that_learn_save_and_search_see_each_vector_whole_and_lose_none(
-    stage: SecondStage, transformer: Transformer, cache: Path, nothing_left_behind: None
+    stage: Reranker, transformer: Transformer, cache: Path, nothing_left_behind: None
 ) -> None:
     words = ["boots", "refund", "dentist", "red"]
     each_learns, store, question = 100, stage.vectors, meant("boots red")
@@ -654,7 +650,7 @@ def test_threads_that_learn_save_and_search_see_each_vector_whole_and_lose_none(
 # The second stage
 
 
-def test_what_means_the_same_as_the_question_rises_and_says_why(stage: SecondStage) -> None:
+def test_what_means_the_same_as_the_question_rises_and_says_why(stage: Reranker) -> None:
     learn(stage.vectors, "refund", "dentist", "boots")
     before = hits_of("refund", "dentist", "boots")
     found = stage.rescored(before, "shoes", 0.5)
@@ -672,7 +668,7 @@ def test_what_means_the_same_as_the_question_rises_and_says_why(stage: SecondSta
     assert seen(before) == seen(hits_of("refund", "dentist", "boots"))
 
 
-def test_a_document_that_is_not_known_yet_gets_the_mean_of_the_others(stage: SecondStage) -> None:
+def test_a_document_that_is_not_known_yet_gets_the_mean_of_the_others(stage: Reranker) -> None:
     learn(stage.vectors, "boots", "dentist", "")
     found = stage.rescored(hits_of("boots", "new", "dentist", ""), "boots", 1.0)
     worth = {hit.document.id: hit.terms.get("transformer", 0.0) for hit in found}
@@ -681,7 +677,7 @@ def test_a_document_that_is_not_known_yet_gets_the_mean_of_the_others(stage: Sec
 
 
 @pytest.mark.parametrize("query", ["boots", "", "unheard", "\ud800"])
-def test_where_nothing_is_known_the_hits_stay_as_they_are(stage: SecondStage, query: str) -> None:
+def test_where_nothing_is_known_the_hits_stay_as_they_are(stage: Reranker, query: str) -> None:
     hits = hits_of("boots", "new", "")
     assert seen(stage.rescored(hits, query, 1.0)) == seen(hits)
     learn(stage.vectors, "")
@@ -690,21 +686,21 @@ def test_where_nothing_is_known_the_hits_stay_as_they_are(stage: SecondStage, qu
 
 
 @pytest.mark.parametrize("query", ["", " \n", "unheard"])
-def test_a_question_that_says_nothing_changes_no_order(stage: SecondStage, query: str) -> None:
+def test_a_question_that_says_nothing_changes_no_order(stage: Reranker, query: str) -> None:
     learn(stage.vectors, "refund", "boots")
     hits = hits_of("refund", "new", "boots")
     found = stage.rescored(hits, query, 1.0)
     assert seen(found) == seen(hits)
 
 
-def test_equals_stay_in_their_order(stage: SecondStage) -> None:
+def test_equals_stay_in_their_order(stage: Reranker) -> None:
     names = [f"{number}" for number in range(2 * BEST)]
     stage.vectors.learn((name, "boots") for name in names)
     hits = [hit_of(name, 1.0) for name in names]
     assert [hit.document.id for hit in stage.rescored(hits, "boots", 0.3)] == names
 
 
-def test_only_the_best_are_looked_at_again(stage: SecondStage) -> None:
+def test_only_the_best_are_looked_at_again(stage: Reranker) -> None:
     names = [f"{number}" for number in range(BEST + 10)]
     stage.vectors.learn((name, "boots") for name in names)
     hits = [hit_of(name, 100.0 - number) for number, name in enumerate(names)]
@@ -729,7 +725,7 @@ def test_of_long_neighbours_the_nearest_part_is_read() -> None:
     assert last == f"b\n{long}"
 
 
-def test_the_last_document_of_a_group_waits_for_its_neighbour(stage: SecondStage, transformer: Transformer) -> None:
+def test_the_last_document_of_a_group_waits_for_its_neighbour(stage: Reranker, transformer: Transformer) -> None:
     group = [Document("a", "boots"), Document("b", "red"), Document("c", "refund")]
     assert stage.learn(group[:2], is_whole=False) == 1
     assert stage.vectors.missing(["a", "b", "c"]) == ["b", "c"]
@@ -743,7 +739,7 @@ def test_the_last_document_of_a_group_waits_for_its_neighbour(stage: SecondStage
 
 
 def test_an_index_and_the_second_stage_behind_it(any_transformer: Transformer, cache: Path) -> None:
-    stage = SecondStage(any_transformer, cache)
+    stage = Reranker(any_transformer, cache)
     index = Index()
     index.add(
         [
