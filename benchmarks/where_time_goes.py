@@ -28,12 +28,12 @@ from memoair_runtime.http.server import LoopbackServer, _Handler
 from memoair_runtime.lifecycle import Lifecycle
 from memoair_runtime.main import bind
 from memoair_runtime.recall import search_service
-from memoair_runtime.recall.lane_executor import _Sweep
+from memoair_runtime.recall.lane_executor import _SearchRun
 from memoair_runtime.recall.lanes.org_lane import OrgLane
 from memoair_runtime.recall.lanes.permanent_lane import PermanentLane
 from memoair_runtime.recall.lanes.working_lane import WorkingLane
 from memoair_runtime.service import RuntimeService
-from memoair_runtime.settings import Settings
+from memoair_runtime.settings import RuntimeSettings
 from memoair_voice_sync import MemoAirVoiceMemorySync
 
 CLIENT_CALL = MemoAirVoiceMemorySync.search_memory
@@ -43,7 +43,7 @@ STATIONS: tuple[tuple[int, str, Any, str], ...] = (
     (1, "server: head of the request", _Handler, "_parse"),
     (1, "server: route, check, answer", _Handler, "_answer"),
     (2, "service", RuntimeService, "search_memory"),
-    (3, "lanes and composer", _Sweep, "lead"),
+    (3, "lanes and composer", _SearchRun, "lead"),
     (4, "working lane", WorkingLane, "search"),
     (4, "permanent lane", PermanentLane, "search"),
     (4, "org lane", OrgLane, "search"),
@@ -81,7 +81,7 @@ def measure(documents: int, turns: int, calls: int) -> dict[str, tuple[float, fl
     with tempfile.TemporaryDirectory(prefix="memoair-time-") as folder:
         org_file = Path(folder) / "org.jsonl"
         write_documents(org_file, speech, documents)
-        settings = Settings("bench", "caller", Path(folder) / "root", org_file=org_file)
+        settings = RuntimeSettings("bench", "caller", Path(folder) / "root", org_file=org_file)
         service = RuntimeService(settings, Lifecycle())
         service.load()
         listener = bind("127.0.0.1", 0)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 log = logging.getLogger(__name__)
 
 
-class BackgroundJob:
+class CoalescingJob:
     """A job that runs in a thread of its own; asked for while it runs, it runs once more afterwards. Thread-safe."""
 
     def __init__(self, name: str, job: Callable[[], None]) -> None:

@@ -8,7 +8,7 @@ import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from memoair_runtime.errors import BadRequest
+from memoair_runtime.errors import BadRequestError
 
 Predicate = Callable[[Mapping[str, Any]], bool]
 
@@ -20,21 +20,21 @@ _MISSING = object()
 def parse_filter(filter_: Mapping[str, Any], depth: int = 0) -> Predicate:
     """Make a predicate over metadata of a filter; raise `BadRequest`, naming the operator, where it makes no sense."""
     if depth > _MAX_DEPTH:
-        raise BadRequest("filter: nested too deep", field="filter")
+        raise BadRequestError("filter: nested too deep", field="filter")
     return _all([_clause(key, value, depth) for key, value in filter_.items()])
 
 
 def _clause(key: str, value: Any, depth: int) -> Predicate:
     if key in ("$and", "$or"):
         if not (isinstance(value, list) and value and all(isinstance(part, dict) for part in value)):
-            raise BadRequest(f"filter: {key} takes a list of one or more filters", field="filter")
+            raise BadRequestError(f"filter: {key} takes a list of one or more filters", field="filter")
         parts = [parse_filter(part, depth + 1) for part in value]
         return _all(parts) if key == "$and" else _any(parts)
     if key.startswith("$"):
-        raise BadRequest("filter: an operator that is not known, or stands where a field should", field="filter")
+        raise BadRequestError("filter: an operator that is not known, or stands where a field should", field="filter")
     if isinstance(value, dict):
         if not value:
-            raise BadRequest("filter: a field has no operator", field="filter")
+            raise BadRequestError("filter: a field has no operator", field="filter")
         return _all([_comparison(key, name, operand) for name, operand in value.items()])
     return _comparison(key, "$eq", value)
 
@@ -42,13 +42,13 @@ def _clause(key: str, value: Any, depth: int) -> Predicate:
 def _comparison(field: str, name: str, operand: Any) -> Predicate:
     test = _OPERATORS.get(name)
     if test is None:
-        raise BadRequest(f"filter: an operator is not one of {', '.join(_OPERATORS)}", field="filter")
+        raise BadRequestError(f"filter: an operator is not one of {', '.join(_OPERATORS)}", field="filter")
     if name in ("$in", "$nin") and not isinstance(operand, list):
-        raise BadRequest(f"filter: {name} takes a list", field="filter")
+        raise BadRequestError(f"filter: {name} takes a list", field="filter")
     if isinstance(operand, list) and len(operand) > _MOST_VALUES:
-        raise BadRequest(f"filter: {name} takes at most {_MOST_VALUES} values", field="filter")
+        raise BadRequestError(f"filter: {name} takes at most {_MOST_VALUES} values", field="filter")
     if name in ("$gt", "$lt") and (isinstance(operand, bool) or not isinstance(operand, int | float | str)):
-        raise BadRequest(f"filter: {name} takes a number or a text", field="filter")
+        raise BadRequestError(f"filter: {name} takes a number or a text", field="filter")
     return lambda metadata: test(metadata.get(field, _MISSING), operand)
 
 

@@ -27,8 +27,8 @@ from typing import Any
 import attrs
 
 from memoair_runtime.main import EXIT_SETTINGS, bind, serve, set_up_logging
-from memoair_runtime.parent_watch import Owner
-from memoair_runtime.settings import Settings, SettingsError
+from memoair_runtime.parent_watch import ParentWatch
+from memoair_runtime.settings import RuntimeSettings, SettingsError
 from memoair_runtime.warmup import rehearse
 
 # How long runtimes may take to drain once the client is gone; what is still there then hangs.
@@ -49,12 +49,12 @@ def main() -> int:
     rehearse(has_cloud=WITH_CLOUD in sys.argv[1:])
     gc.collect()
     gc.freeze()  # what was made so far is never looked at again, so its pages stay shared
-    _Host(control).run()
+    _ForkServer(control).run()
     return 0
 
 
 @attrs.frozen
-class _Spare:
+class _SpareProcess:
     """A child that waits to be told what to serve."""
 
     pid: int
@@ -71,7 +71,7 @@ class _Spare:
         return True
 
 
-class _Host:
+class _ForkServer:
     """The loop. ``_children`` are the runtimes that have not ended, the spare one among them."""
 
     def __init__(self, control: socket.socket) -> None:
@@ -80,7 +80,7 @@ class _Host:
         self._next_port = 0
         self._unread = b""
         self._descriptors: list[int] = []  # that came and belong to requests whose lines have not been read
-        self._spare: _Spare | None = None
+        self._spare: _SpareProcess | None = None
         self._woken, self._wake = socket.socketpair()
         self._wake.setblocking(False)
         self._woken.setblocking(False)
@@ -132,7 +132,7 @@ class _Host:
         return True
 
     def _start(self, line: bytes, channel: int) -> None:
-        owner = Owner(channel, channel)
+        owner = ParentWatch(channel, channel)
         try:
             first, last = json.loads(line)["ports"]
             listener = self._listen(first, last)
@@ -148,7 +148,7 @@ class _Host:
         finally:
             os.close(channel)
 
-    def _fork(self) -> _Spare:
+    def _fork(self) -> _SpareProcess:
         ours, theirs = socket.socketpair()
         with theirs:
             pid = os.fork()
@@ -156,7 +156,7 @@ class _Host:
                 ours.close()
                 self._become_runtime(theirs)
         self._children.add(pid)
-        return _Spare(pid, ours)
+        return _SpareProcess(pid, ours)
 
     def _listen(self, first: int, last: int) -> socket.socket | None:
         """Listen on a port of the range, each in its turn: one that was just given back may still be remembered."""
@@ -230,7 +230,7 @@ class _Host:
 
 def _serve_as_told(listener: socket.socket, channel: int) -> int:
     """Read from the client what to serve, and do so until the end is asked for; return the exit code."""
-    owner = Owner(channel, channel)
+    owner = ParentWatch(channel, channel)
     told = b""
     while not told.endswith(b"\n"):
         content = os.read(channel, _LONGEST_LINE)
@@ -239,7 +239,7 @@ def _serve_as_told(listener: socket.socket, channel: int) -> int:
         told += content
     environment: dict[str, Any] = json.loads(told)
     try:
-        settings = Settings.from_environ(environment)
+        settings = RuntimeSettings.from_environ(environment)
     except SettingsError as error:
         owner.tell({"event": "failed", "code": "runtime.start_failed", "message": str(error)})
         return EXIT_SETTINGS

@@ -6,7 +6,7 @@ from contextlib import suppress
 from enum import Enum
 
 
-class ProcessState(Enum):
+class LifecycleState(Enum):
     """Where the process stands."""
 
     STARTING = "starting"  # the socket listens, nothing is answered yet
@@ -16,10 +16,10 @@ class ProcessState(Enum):
 
 
 _MOVES = {
-    ProcessState.STARTING: {ProcessState.SERVING, ProcessState.DRAINING},
-    ProcessState.SERVING: {ProcessState.DRAINING},
-    ProcessState.DRAINING: {ProcessState.STOPPED},
-    ProcessState.STOPPED: set[ProcessState](),
+    LifecycleState.STARTING: {LifecycleState.SERVING, LifecycleState.DRAINING},
+    LifecycleState.SERVING: {LifecycleState.DRAINING},
+    LifecycleState.DRAINING: {LifecycleState.STOPPED},
+    LifecycleState.STOPPED: set[LifecycleState](),
 }
 
 
@@ -27,13 +27,13 @@ class Lifecycle:
     """The state of the process, and the wish to end it. Safe to use from any thread and from signal handlers."""
 
     def __init__(self) -> None:
-        self.state = ProcessState.STARTING
+        self.state = LifecycleState.STARTING
         self.drain_deadline_s: float | None = None  # how long the one who asked for the end gives it
         # A socket, since a signal that the system gives to another thread wakes the main thread from nothing else.
         self._wake, self._woken = socket.socketpair()
         self._wake.setblocking(False)
 
-    def move(self, to: ProcessState) -> None:
+    def move(self, to: LifecycleState) -> None:
         """Change the state; a move that there is none of is a defect."""
         if to not in _MOVES[self.state]:
             raise RuntimeError(f"a process that is {self.state.value} can't become {to.value}")

@@ -9,10 +9,10 @@ import time
 
 from memoair_runtime.http.routes import Routes
 from memoair_runtime.http.server import LoopbackServer
-from memoair_runtime.lifecycle import Lifecycle, ProcessState
-from memoair_runtime.parent_watch import Owner
+from memoair_runtime.lifecycle import Lifecycle, LifecycleState
+from memoair_runtime.parent_watch import ParentWatch
 from memoair_runtime.service import RuntimeService
-from memoair_runtime.settings import Settings, SettingsError
+from memoair_runtime.settings import RuntimeSettings, SettingsError
 from memoair_runtime.storage.lease import Lease, told
 from memoair_runtime.storage.user_folder import UserFolder
 
@@ -39,7 +39,7 @@ def main() -> int:
         return 0 if sys.argv[1] in ("-h", "--help") else EXIT_SETTINGS
     set_up_logging()
     try:
-        settings = Settings.from_environ(os.environ)
+        settings = RuntimeSettings.from_environ(os.environ)
     except SettingsError as error:
         print(f"voice-runtime: {error}", file=sys.stderr)  # noqa: T201
         return EXIT_SETTINGS
@@ -48,7 +48,7 @@ def main() -> int:
     except OSError as error:
         print(f"voice-runtime: can't listen on {settings.host}:{settings.port}: {error.strerror}", file=sys.stderr)  # noqa: T201
         return EXIT_ADDRESS
-    serve(settings, listener, Owner(0 if settings.ends_with_stdin else None, 1))
+    serve(settings, listener, ParentWatch(0 if settings.ends_with_stdin else None, 1))
     logging.shutdown()
     # Everything is written. The interpreter's own end would wait for a lane that hangs, and fail for an output that
     # nobody reads any more.
@@ -78,7 +78,7 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
-def serve(settings: Settings, listener: socket.socket, owner: Owner) -> None:
+def serve(settings: RuntimeSettings, listener: socket.socket, owner: ParentWatch) -> None:
     """Serve on a listening socket until the end is asked for, then drain.
 
     Where another runtime holds the caller's lease, the owner is told of it, and nothing is served.
@@ -96,14 +96,14 @@ def serve(settings: Settings, listener: socket.socket, owner: Owner) -> None:
     service = RuntimeService(settings, lifecycle)
     server = LoopbackServer(listener, Routes(service), service.metrics, settings.token)
     owner.watch(lifecycle)
-    lifecycle.move(ProcessState.SERVING)
+    lifecycle.move(LifecycleState.SERVING)
     server.start()
     service.load()
     lifecycle.wait_for_end()
     deadline = time.monotonic() + min(lifecycle.drain_deadline_s or DEFAULT_DRAIN_S, LONGEST_DRAIN_S)
-    lifecycle.move(ProcessState.DRAINING)
+    lifecycle.move(LifecycleState.DRAINING)
     lease.leave()  # who asks from now on shall find another
     server.drain(deadline)
     service.close(deadline)
-    lifecycle.move(ProcessState.STOPPED)
+    lifecycle.move(LifecycleState.STOPPED)
     lifecycle.close()

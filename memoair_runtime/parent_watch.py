@@ -11,7 +11,7 @@ from memoair_runtime.lifecycle import Lifecycle
 log = logging.getLogger(__name__)
 
 
-class Owner:
+class ParentWatch:
     """The way to whoever started this process: a descriptor that closes when he ends, and one that he reads.
 
     Either may be missing: a runtime that was started by hand runs until it is told to end.

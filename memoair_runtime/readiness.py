@@ -13,7 +13,7 @@ class Readiness(str, Enum):
     ERROR = "error"  # could not be read; the reason is in the log of the process
 
 
-class NotReady(Exception):
+class NotReadyError(Exception):
     """A lane's data did not come in time, or can't come at all."""
 
     def __init__(self, readiness: Readiness) -> None:
@@ -21,7 +21,7 @@ class NotReady(Exception):
         self.readiness = readiness
 
 
-class Gate:
+class ReadinessGate:
     """Where searches wait until what they need has been read."""
 
     def __init__(self) -> None:
@@ -37,4 +37,4 @@ class Gate:
         """Wait until the gate opens; raise `NotReady` at the deadline (monotonic seconds) or where it never will."""
         self._opened.wait(max(0.0, deadline - time.monotonic()))
         if self.readiness is not Readiness.READY:
-            raise NotReady(self.readiness)
+            raise NotReadyError(self.readiness)

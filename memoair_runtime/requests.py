@@ -8,7 +8,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 import msgspec
 
 from memoair_runtime.enums import Intent, LaneName, Variant
-from memoair_runtime.errors import BadRequest
+from memoair_runtime.errors import BadRequestError
 from memoair_runtime.filters import Predicate, parse_filter
 from memoair_runtime.timeutil import parse_moment
 
@@ -28,7 +28,7 @@ TopK = Annotated[int, msgspec.Meta(ge=0, le=MAX_TOP_K)]
 Metadata = dict[str, Any]
 
 
-class Identified(msgspec.Struct, frozen=True, rename="camel"):
+class IdentifiedRequest(msgspec.Struct, frozen=True, rename="camel"):
     """What every request may carry: whom the sender takes this process for."""
 
     workspace_id: str | None = None
@@ -36,7 +36,7 @@ class Identified(msgspec.Struct, frozen=True, rename="camel"):
     user_id: str | None = None
 
 
-class User(msgspec.Struct, frozen=True, rename="camel"):
+class SessionUser(msgspec.Struct, frozen=True, rename="camel"):
     """The end user, as the agent knows him."""
 
     id: Identifier | None = None
@@ -47,11 +47,11 @@ class User(msgspec.Struct, frozen=True, rename="camel"):
 class SessionMetadata(msgspec.Struct, frozen=True, rename="camel"):
     """The part of a session's metadata that the runtime reads; all of it is kept."""
 
-    user: User | None = None
+    user: SessionUser | None = None
     assistant_name: str | None = None
 
 
-class StartRequest(Identified, frozen=True, rename="camel", kw_only=True):
+class StartRequest(IdentifiedRequest, frozen=True, rename="camel", kw_only=True):
     """POST /v1/runtime/session/start."""
 
     session_id: Identifier
@@ -80,7 +80,7 @@ class TopKs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     org: TopK | None = None
 
 
-class SearchRequest(Identified, frozen=True, rename="camel", kw_only=True):
+class SearchRequest(IdentifiedRequest, frozen=True, rename="camel", kw_only=True):
     """POST /v1/runtime/search_memory."""
 
     session_id: Identifier
@@ -114,7 +114,7 @@ class TurnMetadata(msgspec.Struct, frozen=True, rename="camel"):
     heard: str | None = None
 
 
-class TurnRequest(Identified, frozen=True, rename="camel", kw_only=True):
+class TurnRequest(IdentifiedRequest, frozen=True, rename="camel", kw_only=True):
     """POST /v1/runtime/turn/after."""
 
     session_id: Identifier
@@ -130,14 +130,14 @@ class TurnRequest(Identified, frozen=True, rename="camel", kw_only=True):
         return None if told is None else _moment(told, "metadata.occurredAt")
 
 
-class EndRequest(Identified, frozen=True, rename="camel", kw_only=True):
+class EndRequest(IdentifiedRequest, frozen=True, rename="camel", kw_only=True):
     """POST /v1/runtime/session/end."""
 
     session_id: Identifier
     reason: str | None = None
 
 
-class DeadlineRequest(Identified, frozen=True, rename="camel", kw_only=True):
+class DeadlineRequest(IdentifiedRequest, frozen=True, rename="camel", kw_only=True):
     """POST /v1/runtime/sync/flush and /v1/runtime/shutdown, and what else takes its time."""
 
     deadline_ms: Milliseconds | None = None
@@ -159,7 +159,7 @@ class ForgetRequest(DeadlineRequest, frozen=True, rename="camel", kw_only=True):
         return None if self.forgotten_at is None else _moment(self.forgotten_at, "forgottenAt")
 
 
-RequestT = TypeVar("RequestT", bound=Identified)
+RequestT = TypeVar("RequestT", bound=IdentifiedRequest)
 StructT = TypeVar("StructT", bound=msgspec.Struct)
 
 
@@ -172,15 +172,15 @@ class BodyParser(Generic[RequestT]):
     def __call__(self, body: bytes) -> RequestT:
         """Parse a body, or raise `BadRequest` that names the field and what was expected of it."""
         if body.count(b"[") + body.count(b"{") > _MAX_DEPTH and _depth(body) > _MAX_DEPTH:
-            raise BadRequest(f"the body is nested deeper than {_MAX_DEPTH} levels")
+            raise BadRequestError(f"the body is nested deeper than {_MAX_DEPTH} levels")
         try:
             return self._decode(body or b"{}")
         except UnicodeDecodeError as error:
-            raise BadRequest("the body is not valid UTF-8", position=error.start) from None
+            raise BadRequestError("the body is not valid UTF-8", position=error.start) from None
         except msgspec.ValidationError as error:
-            raise BadRequest(_without_values(str(error))) from None
+            raise BadRequestError(_without_values(str(error))) from None
         except msgspec.DecodeError:
-            raise BadRequest("the body is not valid JSON") from None
+            raise BadRequestError("the body is not valid JSON") from None
 
 
 def converted(value: Metadata, kind: type[StructT], where: str) -> StructT:
@@ -188,14 +188,14 @@ def converted(value: Metadata, kind: type[StructT], where: str) -> StructT:
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
-        raise BadRequest(f"{where}: {_without_values(str(error))}", field=where) from None
+        raise BadRequestError(f"{where}: {_without_values(str(error))}", field=where) from None
 
 
 def _moment(told: str, field: str) -> datetime:
     try:
         return parse_moment(told)
     except ValueError:
-        raise BadRequest(f"{field} is not an ISO 8601 moment", field=field) from None
+        raise BadRequestError(f"{field} is not an ISO 8601 moment", field=field) from None
 
 
 def _without_values(message: str) -> str:

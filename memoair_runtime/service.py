@@ -6,13 +6,13 @@ from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from memoair_runtime.coalescing_job import BackgroundJob
+from memoair_runtime.coalescing_job import CoalescingJob
 from memoair_runtime.enums import LaneName, Variant
-from memoair_runtime.errors import BadRequest, Draining, IdentityMismatch, StorageUnavailable
-from memoair_runtime.lifecycle import Lifecycle, ProcessState
-from memoair_runtime.memory.session import SessionState, UnkeptSession, check_not_ended
-from memoair_runtime.memory.user_store import Keeper
-from memoair_runtime.metrics import Metrics
+from memoair_runtime.errors import BadRequestError, DrainingError, IdentityMismatchError, StorageUnavailableError
+from memoair_runtime.lifecycle import Lifecycle, LifecycleState
+from memoair_runtime.memory.session import EphemeralSession, SessionState, check_not_ended
+from memoair_runtime.memory.user_store import UserStore
+from memoair_runtime.metrics import RuntimeMetrics
 from memoair_runtime.readiness import Readiness
 from memoair_runtime.recall.lanes.org_lane import OrgLane
 from memoair_runtime.recall.lanes.permanent_lane import PermanentLane
@@ -21,23 +21,23 @@ from memoair_runtime.recall.lanes.working_lane import WorkingLane
 from memoair_runtime.recall.org_documents import FileOrg, OrgDocuments
 from memoair_runtime.recall.org_manifest import CloudOrg
 from memoair_runtime.recall.org_source import OrgSource
-from memoair_runtime.recall.search_service import Searcher
+from memoair_runtime.recall.search_service import SearchService
 from memoair_runtime.requests import (
     DeadlineRequest,
     EndRequest,
     ForgetRequest,
-    Identified,
+    IdentifiedRequest,
     PullRequest,
     SearchRequest,
     StartRequest,
     TurnRequest,
 )
-from memoair_runtime.settings import ORG_ONLY, Settings
+from memoair_runtime.settings import ORG_ONLY, RuntimeSettings
 from memoair_runtime.storage.events import Event
 from memoair_runtime.storage.project_folder import ProjectFolder
 from memoair_runtime.storage.user_folder import create_project, org_index
-from memoair_runtime.sync.null_sync import NoCloud, Sync
-from memoair_runtime.sync.scheduler import ALL_SCOPES, CloudSync
+from memoair_runtime.sync.null_sync import NullSync, SyncInterface
+from memoair_runtime.sync.scheduler import ALL_SCOPES, SyncScheduler
 
 DEFAULT_FLUSH_MS = DEFAULT_PULL_MS = DEFAULT_FORGET_MS = 5_000
 # Who begins to forget should come to the end of it: what is being read then is waited for so long in any case.
@@ -49,21 +49,21 @@ _ALL_LANES = frozenset(LaneName)
 class RuntimeService:
     """One runtime: one project, one user. Safe to use from any thread."""
 
-    def __init__(self, settings: Settings, lifecycle: Lifecycle) -> None:
+    def __init__(self, settings: RuntimeSettings, lifecycle: Lifecycle) -> None:
         self._settings = settings
         self._lifecycle = lifecycle
-        self.metrics = Metrics()
+        self.metrics = RuntimeMetrics()
         self._began_at = time.monotonic()
         self._version = installed_version()
-        self._keeper = Keeper(settings, self._note)
+        self._keeper = UserStore(settings, self._note)
         self._org = OrgLane(_org_source(settings), self._keeper.memory.talk)
-        self._sync: Sync = (
-            CloudSync(settings, self._keeper, self._org, self.metrics) if settings.has_cloud else NoCloud()
+        self._sync: SyncInterface = (
+            SyncScheduler(settings, self._keeper, self._org, self.metrics) if settings.has_cloud else NullSync()
         )
-        self._sessions_loader = BackgroundJob("load-sessions", self._keeper.load)
+        self._sessions_loader = CoalescingJob("load-sessions", self._keeper.load)
         self._variants: dict[str, Variant] = {}  # of sessions that were started with another than the default
         memory = self._keeper.memory
-        self._searcher = Searcher(
+        self._searcher = SearchService(
             [
                 ProfileLane(memory),
                 WorkingLane(memory),
@@ -81,8 +81,8 @@ class RuntimeService:
 
     def health(self) -> dict[str, Any]:
         """Tell that the process lives and whom it serves."""
-        if self._lifecycle.state is ProcessState.DRAINING:
-            raise Draining("the runtime is about to end")
+        if self._lifecycle.state is LifecycleState.DRAINING:
+            raise DrainingError("the runtime is about to end")
         return {
             "status": "ok",
             "version": self._version,
@@ -98,9 +98,9 @@ class RuntimeService:
         """Open a session."""
         self._admit(request)
         if request.user_id is None or (request.workspace_id is None and request.project_id is None):
-            raise BadRequest("workspaceId and userId say whose session it is; one is missing")
+            raise BadRequestError("workspaceId and userId say whose session it is; one is missing")
         if request.mode not in (None, ORG_ONLY):
-            raise BadRequest(f"mode can be {ORG_ONLY!r} or left out", field="mode")
+            raise BadRequestError(f"mode can be {ORG_ONLY!r} or left out", field="mode")
         fault = self._keeper.start(request, unkept=request.mode == ORG_ONLY)
         self.load()  # what other processes have written since
         self._sync.wake()
@@ -129,13 +129,13 @@ class RuntimeService:
         self._admit(request)
         session = self._keeper.sessions.use(request.session_id)
         check_not_ended(session)
-        notes = ["the session was never started; opened silently"] if session.state is SessionState.UNHEARD else []
+        notes = ["the session was never started; opened silently"] if session.state is SessionState.NEW else []
         if self._keeper.unread:
             notes.append(f"{self._keeper.unread} earlier sessions can't be read")
         variant = self._variants.get(request.session_id, Variant.DEFAULT)
         if variant is Variant.MEDIUM and self._keeper.second.problem:
             notes.append("there is no second reading here: the model is missing or can't be used")
-        org_alone = self._settings.org_only or isinstance(session, UnkeptSession)
+        org_alone = self._settings.org_only or isinstance(session, EphemeralSession)
         if session.is_unknown:
             self._keeper.sessions.forget(session)  # or every id that is ever searched would be kept in mind
         allowed = _ORG_ALONE if org_alone else _ALL_LANES
@@ -147,7 +147,7 @@ class RuntimeService:
         self._admit(request)
         try:
             event_id = self._keeper.save_turn(request)
-        except StorageUnavailable:
+        except StorageUnavailableError:
             self.metrics.turns_refused.inc()
             raise
         if event_id is not None:
@@ -212,19 +212,19 @@ class RuntimeService:
         pulled = self._sync.permanent_version
         return len(self._keeper.memory) if pulled is None else pulled
 
-    def _admit(self, request: Identified) -> None:
-        if self._lifecycle.state is ProcessState.DRAINING:
-            raise Draining("the runtime is about to end")
+    def _admit(self, request: IdentifiedRequest) -> None:
+        if self._lifecycle.state is LifecycleState.DRAINING:
+            raise DrainingError("the runtime is about to end")
         for what, named, served in (
             ("project", request.workspace_id, self._settings.project_id),
             ("project", request.project_id, self._settings.project_id),
             ("user", request.user_id, self._settings.user_id),
         ):
             if named is not None and named != served:
-                raise IdentityMismatch(f"the request names another {what} than the one that this runtime serves")
+                raise IdentityMismatchError(f"the request names another {what} than the one that this runtime serves")
 
 
-def _org_source(settings: Settings) -> OrgSource:
+def _org_source(settings: RuntimeSettings) -> OrgSource:
     """Where the organisation's documents come from: a file that is given, or else the cloud, now or earlier."""
     root, project_id = settings.storage_root, settings.project_id
     if settings.org_file is None:

@@ -24,7 +24,7 @@ class SettingsError(ValueError):
 
 
 @attrs.frozen
-class Settings:
+class RuntimeSettings:
     """One runtime's settings. Secrets are left out of the ``repr``."""
 
     project_id: str
@@ -57,7 +57,7 @@ class Settings:
         return hashlib.sha256(self.cloud_base_url.encode()).hexdigest()[:16]
 
     @classmethod
-    def from_environ(cls, environ: Mapping[str, str]) -> "Settings":
+    def from_environ(cls, environ: Mapping[str, str]) -> "RuntimeSettings":
         """Read the variables of the wire contract; raise `SettingsError` where they don't fit together."""
 
         def get(name: str) -> str | None:

@@ -20,7 +20,7 @@ import msgspec
 from memoair_runtime.http.routes import PREFIX, Routes
 from memoair_runtime.lifecycle import Lifecycle
 from memoair_runtime.service import RuntimeService
-from memoair_runtime.settings import Settings
+from memoair_runtime.settings import RuntimeSettings
 from memoair_runtime.storage.lease import Lease
 from memoair_runtime.storage.user_folder import UserFolder
 
@@ -41,7 +41,7 @@ def rehearse(*, has_cloud: bool) -> None:
     """Rehearse a call, with a talk with a cloud where runtimes will have one. Leaves no thread and no file."""
     before = threading.active_count()
     with tempfile.TemporaryDirectory(prefix="memoair-host-") as folder:
-        settings = Settings("warm", "up", Path(folder), cloud_base_url=None)
+        settings = RuntimeSettings("warm", "up", Path(folder), cloud_base_url=None)
         if not has_cloud:
             _play(settings)
         else:
@@ -56,7 +56,7 @@ def rehearse(*, has_cloud: bool) -> None:
         time.sleep(0.001)
 
 
-def _play(settings: Settings) -> None:
+def _play(settings: RuntimeSettings) -> None:
     lease = Lease(UserFolder(settings.storage_root, settings.project_id, settings.user_id))
     lease.take("", 0, None, None)
     lifecycle = Lifecycle()
@@ -71,7 +71,7 @@ def _play(settings: Settings) -> None:
     lease.leave()
 
 
-class _Audience(BaseHTTPRequestHandler):
+class _WarmupCloud(BaseHTTPRequestHandler):
     """A cloud that knows a little of one caller."""
 
     protocol_version = "HTTP/1.1"
@@ -99,7 +99,7 @@ class _Audience(BaseHTTPRequestHandler):
 
 @contextmanager
 def _audience() -> Iterator[str]:
-    with HTTPServer(("127.0.0.1", 0), _Audience) as server:
+    with HTTPServer(("127.0.0.1", 0), _WarmupCloud) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.001})
         thread.start()
         try:

@@ -30,9 +30,9 @@ from scipy.optimize import minimize
 from memoair_index import Hit, Index, Query
 from memoair_index.ranking import TERMS, default_weights
 from memoair_runtime.enums import LaneName
-from memoair_runtime.memory.profile import Profile
+from memoair_runtime.memory.profile import UserProfile
 from memoair_runtime.memory.turn import event_of
-from memoair_runtime.memory.user_memory import CallerMemory
+from memoair_runtime.memory.user_memory import UserMemory
 from memoair_runtime.recall.context_builder import Budgets, compose
 from memoair_runtime.recall.lanes.hits import FoundPassages
 from memoair_runtime.recall.lanes.lane import LaneAnswer
@@ -287,9 +287,9 @@ def ask_faq(talk: Conversation, index: Index, set_name: str, fold: int) -> Itera
         )
 
 
-def remember(conversation: Conversation) -> tuple[CallerMemory, dict[str, str]]:
+def remember(conversation: Conversation) -> tuple[UserMemory, dict[str, str]]:
     """A memory that was told a conversation; and for each side of each of its turns the id of the utterance."""
-    memory = CallerMemory(Profile())
+    memory = UserMemory(UserProfile())
     named = {"assistantName": conversation.agent} if conversation.agent else {}
     user = {"id": conversation.id, "name": conversation.caller}
     ids = {}

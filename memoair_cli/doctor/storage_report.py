@@ -11,9 +11,9 @@ import attrs
 import msgspec
 
 from memoair_cli.doctor.findings import Finding, Surroundings, note, ok, problem, some
-from memoair_runtime.settings import Settings
+from memoair_runtime.settings import RuntimeSettings
 from memoair_runtime.storage.folder_names import identifier_of
-from memoair_runtime.storage.lease import Holder
+from memoair_runtime.storage.lease import LeaseRecord
 from memoair_runtime.storage.project_folder import ProjectFolder
 from memoair_runtime.storage.user_folder import UserFolder
 from memoair_runtime.sync.outbox import Outbox
@@ -23,7 +23,7 @@ _MOST_CALLS = 50_000
 # Events are sent within seconds while a caller's runtime lives. What is older waits for his next call, or for a cloud.
 _LONG_S = 3_600.0
 
-_read_lease = msgspec.json.Decoder(Holder).decode
+_read_lease = msgspec.json.Decoder(LeaseRecord).decode
 
 
 @attrs.define
@@ -58,7 +58,7 @@ def check_held(surroundings: Surroundings) -> Iterator[Finding]:
 def _cloud_id(surroundings: Surroundings) -> str | None:
     """The cloud that is set, as runtimes note it in their outboxes; None where none is."""
     base_url, key = surroundings.base_url.rstrip("/") or None, surroundings.api_key or None
-    return Settings("", "", surroundings.storage_root, cloud_key=key, cloud_base_url=base_url).cloud_id
+    return RuntimeSettings("", "", surroundings.storage_root, cloud_key=key, cloud_base_url=base_url).cloud_id
 
 
 def _told(check: str, project: _Project, *, has_cloud: bool) -> Iterator[Finding]:

@@ -6,13 +6,13 @@ from typing import Any, TypeVar
 
 import attrs
 
-from memoair_runtime.errors import UnknownMethod, UnknownPath
+from memoair_runtime.errors import UnknownMethodError, UnknownPathError
 from memoair_runtime.requests import (
     BodyParser,
     DeadlineRequest,
     EndRequest,
     ForgetRequest,
-    Identified,
+    IdentifiedRequest,
     PullRequest,
     SearchRequest,
     StartRequest,
@@ -24,7 +24,7 @@ PREFIX = "/v1/runtime/"
 
 # Takes the body of the answer: text goes out as it is, anything else as JSON.
 Reply = Callable[[Mapping[str, Any] | bytes], None]
-RequestT = TypeVar("RequestT", bound=Identified)
+RequestT = TypeVar("RequestT", bound=IdentifiedRequest)
 
 
 @attrs.frozen
@@ -58,9 +58,9 @@ class Routes:
         """The endpoint for a request; raises `UnknownPath` or `UnknownMethod`."""
         route = self._routes.get(path)
         if route is None:
-            raise UnknownPath("there is no such endpoint")
+            raise UnknownPathError("there is no such endpoint")
         if route.method != method:
-            raise UnknownMethod(f"this endpoint takes {route.method}", allow=route.method)
+            raise UnknownMethodError(f"this endpoint takes {route.method}", allow=route.method)
         return route
 
     def label(self, path: str) -> str:

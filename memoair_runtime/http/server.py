@@ -22,10 +22,10 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from memoair_runtime.errors import BadRequest, Fault, Internal, PayloadTooLarge, Unauthorized
+from memoair_runtime.errors import BadRequestError, InternalError, PayloadTooLargeError, RequestError, UnauthorizedError
 from memoair_runtime.http.connections import Connections
 from memoair_runtime.http.routes import Route, Routes
-from memoair_runtime.metrics import Metrics
+from memoair_runtime.metrics import RuntimeMetrics
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ _Head = tuple[str, str, str, Message, bool]  # method, path, version, headers, a
 class LoopbackServer:
     """Serves one set of routes on a socket that listens already."""
 
-    def __init__(self, listener: socket.socket, routes: Routes, metrics: Metrics, token: str | None) -> None:
+    def __init__(self, listener: socket.socket, routes: Routes, metrics: RuntimeMetrics, token: str | None) -> None:
         self._listener = listener
         self.routes = routes
         self.metrics = metrics
@@ -197,7 +197,7 @@ class _Handler(BaseHTTPRequestHandler):
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             status = HTTPStatus.BAD_REQUEST
         self.close_connection = True
-        self._send(status, BadRequest(f"the request can't be read: {HTTPStatus(code).phrase.lower()}").envelope())
+        self._send(status, BadRequestError(f"the request can't be read: {HTTPStatus(code).phrase.lower()}").envelope())
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
         """Log nothing per request: the metrics count them."""
@@ -210,7 +210,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._check_sender()
             route = self._owner.routes.find(self.command, path) if self._is_trusted() else self._open_route(path)
             route.answer(content, lambda body: self._reply(path, route.status, body))
-        except Fault as fault:
+        except RequestError as fault:
             headers = {"Allow": fault.details["allow"]} if "allow" in fault.details else {}
             self._reply(path, fault.status, fault.envelope(), headers)
         except Exception as error:
@@ -218,7 +218,7 @@ class _Handler(BaseHTTPRequestHandler):
                 raise  # the client is gone
             # Only the kind of error and where: its message may hold what a caller said.
             log.error("a request failed: action=request_failed path=%s error=%s", path, _where(error))
-            self._reply(path, Internal.status, Internal("the runtime failed on this request").envelope())
+            self._reply(path, InternalError.status, InternalError("the runtime failed on this request").envelope())
 
     def _reply(
         self, path: str, status: HTTPStatus, body: Mapping[str, Any] | bytes, headers: Mapping[str, str] | None = None
@@ -236,10 +236,10 @@ class _Handler(BaseHTTPRequestHandler):
         """The endpoint for a request without the token: one that is open, or none."""
         try:
             route = self._owner.routes.find(self.command, path)
-        except Fault:
+        except RequestError:
             route = None
         if route is None or not route.is_open:
-            raise Unauthorized("the bearer token is missing or wrong")
+            raise UnauthorizedError("the bearer token is missing or wrong")
         return route
 
     def _is_trusted(self) -> bool:
@@ -253,29 +253,29 @@ class _Handler(BaseHTTPRequestHandler):
         """Refuse what a web page can make a browser send: another host name for this address, an origin."""
         hosts = self.headers.get_all("Host", [])
         if len(hosts) > 1 or (not hosts and self.request_version != "HTTP/1.0"):
-            raise BadRequest("the request needs one Host header")
+            raise BadRequestError("the request needs one Host header")
         if hosts and not _is_loopback(hosts[0]):
-            raise BadRequest("the Host header is not a loopback name")
+            raise BadRequestError("the Host header is not a loopback name")
         if "Origin" in self.headers:
-            raise BadRequest("requests from web pages are not taken")
+            raise BadRequestError("requests from web pages are not taken")
 
     def _read_body(self) -> bytes:
         if "Transfer-Encoding" in self.headers or self.headers.get("Content-Encoding", "identity") != "identity":
             self.close_connection = True
-            raise BadRequest("the body must be sent plain, with a Content-Length")
+            raise BadRequestError("the body must be sent plain, with a Content-Length")
         lengths = self.headers.get_all("Content-Length", ["0"])
         if len(lengths) != 1 or not (lengths[0].isascii() and lengths[0].isdigit()):
             self.close_connection = True
-            raise BadRequest("the Content-Length is not one number")
+            raise BadRequestError("the Content-Length is not one number")
         length = int(lengths[0][:20])
         if length > MAX_BODY_BYTES:
             self.close_connection = True
             self._discard(length)
-            raise PayloadTooLarge(f"the body is over {MAX_BODY_BYTES} bytes", limit=MAX_BODY_BYTES)
+            raise PayloadTooLargeError(f"the body is over {MAX_BODY_BYTES} bytes", limit=MAX_BODY_BYTES)
         content = self.rfile.read(length) if length else b""
         if len(content) < length:
             self.close_connection = True
-            raise BadRequest("the body is shorter than its Content-Length")
+            raise BadRequestError("the body is shorter than its Content-Length")
         return content
 
     def _discard(self, length: int) -> None:

@@ -5,13 +5,13 @@ from datetime import datetime
 
 import msgspec
 
-from memoair_runtime.memory.turn import Turn
+from memoair_runtime.memory.turn import StoredTurn
 from memoair_runtime.timeutil import iso
 
 _LAST_TURNS = 4
 
 
-def brief(session_id: str, turns: Sequence[Turn], now: datetime) -> bytes:
+def brief(session_id: str, turns: Sequence[StoredTurn], now: datetime) -> bytes:
     """The content of ``working_brief.json``: how the call opened, and its last turns."""
     return msgspec.json.encode(
         {

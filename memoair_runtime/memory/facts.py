@@ -6,7 +6,7 @@ import msgspec
 
 from memoair_index import Document
 from memoair_runtime.memory.speaker_names import AGENT, CALLER
-from memoair_runtime.storage.replica_file import Fact
+from memoair_runtime.storage.replica_file import ReplicaFact
 
 # No id of an event or a session begins so: they have no control characters.
 _MARK = "\x1ffact\x1f"
@@ -19,7 +19,7 @@ def document_id(fact_id: str) -> str:
     return f"{_MARK}{fact_id}:fact:0"
 
 
-def to_document(fact: Fact) -> Document:
+def to_document(fact: ReplicaFact) -> Document:
     """A fact's document, which is a group of its own. Questions about the caller are questions about his facts."""
     told = {
         "kind": fact.kind,
@@ -47,12 +47,12 @@ def is_fact(document: Document) -> bool:
     return "fact" in document.metadata
 
 
-def to_fact(document: Document) -> Fact:
+def to_fact(document: Document) -> ReplicaFact:
     """The fact that a document is of."""
-    return msgspec.convert(document.metadata["fact"], Fact)
+    return msgspec.convert(document.metadata["fact"], ReplicaFact)
 
 
-def lasting_texts(facts: Mapping[str, Fact]) -> list[str]:
+def lasting_texts(facts: Mapping[str, ReplicaFact]) -> list[str]:
     """What facts say of who the caller is, the oldest first, each once."""
     lasting = sorted((fact for fact in facts.values() if fact.kind in _LASTING_KINDS), key=lambda fact: fact.said_at)
     return list(dict.fromkeys(fact.text for fact in lasting))

@@ -16,9 +16,9 @@ from typing import Any
 import msgspec
 
 from memoair_index import ContainerError
-from memoair_runtime.memory.cloud_replica import CloudMemory, HeldCopy
-from memoair_runtime.memory.user_memory import CallerMemory
-from memoair_runtime.storage.process_lock import Role
+from memoair_runtime.memory.cloud_replica import CloudReplica, ReplicaState
+from memoair_runtime.memory.user_memory import UserMemory
+from memoair_runtime.storage.process_lock import ProcessLock
 from memoair_runtime.storage.user_folder import LogStamp, UserFolder
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ _READ_BYTES = 1 << 20
 _LONGEST_OUTDONE_S = 86_400.0
 
 
-class _Held(msgspec.Struct, frozen=True, array_like=True):
+class _IndexedLog(msgspec.Struct, frozen=True, array_like=True):
     """A log as far as the file holds it."""
 
     written_ns: int
@@ -43,16 +43,16 @@ class _Held(msgspec.Struct, frozen=True, array_like=True):
         return self.written_ns, self.size
 
 
-class MemoryFile:
+class IndexSnapshot:
     """Reads and writes the file of one memory. Used by one background job at a time."""
 
-    def __init__(self, folder: UserFolder, memory: CallerMemory, cloud: CloudMemory) -> None:
+    def __init__(self, folder: UserFolder, memory: UserMemory, cloud: CloudReplica) -> None:
         self._folder = folder
         self._memory = memory
         self._cloud = cloud
-        self._role = Role(folder.role("permanent"))
-        self._held: Mapping[str, _Held] = {}  # what the newest file holds
-        self._held_copy = HeldCopy()  # and what of the cloud
+        self._role = ProcessLock(folder.role("permanent"))
+        self._held: Mapping[str, _IndexedLog] = {}  # what the newest file holds
+        self._held_copy = ReplicaState()  # and what of the cloud
 
     def open(self) -> Mapping[str, LogStamp]:
         """Let the memory go on with the newest file that is sound; return the logs that it holds all of."""
@@ -67,7 +67,7 @@ class MemoryFile:
                 is_used = False
             if is_used:
                 return {session_id: held.stamp for session_id, held in self._held.items()}
-            self._held, self._held_copy = {}, HeldCopy()
+            self._held, self._held_copy = {}, ReplicaState()
             for stale in (path, self._folder.vectors):  # what was deleted from the logs must not stay here
                 _delete(stale)
         return {}
@@ -100,7 +100,7 @@ class MemoryFile:
 
     def forget(self) -> None:
         """Let go of what the files held; they have been deleted."""
-        self._held, self._held_copy = {}, HeldCopy()
+        self._held, self._held_copy = {}, ReplicaState()
 
     def close(self) -> None:
         """Let another process write the file."""
@@ -121,12 +121,12 @@ class MemoryFile:
         """Whether all that the file holds still stands where it is from; raises ValueError for another note."""
         if not self._is_backed_by_logs(note) or not self._cloud.backs(note.get("cloud")):
             return False
-        self._held_copy = msgspec.convert(note.get("cloud") or HeldCopy(), HeldCopy)
+        self._held_copy = msgspec.convert(note.get("cloud") or ReplicaState(), ReplicaState)
         return True
 
     def _is_backed_by_logs(self, note: Mapping[str, Any]) -> bool:
         """Whether every log that the file holds still begins with what it held; raises ValueError for another note."""
-        self._held = msgspec.convert(note.get("logs"), dict[str, _Held])
+        self._held = msgspec.convert(note.get("logs"), dict[str, _IndexedLog])
         stamps = dict(self._folder.session_logs())
         for session_id, held in self._held.items():
             stamp = stamps.get(session_id)
@@ -135,12 +135,12 @@ class MemoryFile:
                 return False
         return True
 
-    def _hold(self, session_id: str, stamp: LogStamp) -> _Held:
+    def _hold(self, session_id: str, stamp: LogStamp) -> _IndexedLog:
         known = self._held.get(session_id)
         if known is not None and known.stamp == stamp:
             return known
         crc = self._crc(session_id, stamp[1])
-        return _Held(*stamp, NO_CRC if crc is None else crc)
+        return _IndexedLog(*stamp, NO_CRC if crc is None else crc)
 
     def _crc(self, session_id: str, size: int) -> int | None:
         """The checksum of the beginning of a log; None where it is shorter or can't be read."""

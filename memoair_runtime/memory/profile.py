@@ -14,7 +14,7 @@ _NEVER = datetime.min.replace(tzinfo=timezone.utc)
 
 
 @attrs.frozen
-class Profile:
+class UserProfile:
     """The caller, as the agents that talked to him said who he is. ``version`` grows by one with every change."""
 
     version: int = 0
@@ -22,7 +22,7 @@ class Profile:
     metadata: Mapping[str, Any] = attrs.field(factory=dict)
     told_at: datetime = _NEVER
 
-    def told(self, user: Mapping[str, Any], at: datetime) -> "Profile":
+    def told(self, user: Mapping[str, Any], at: datetime) -> "UserProfile":
         """The profile after a session was started for ``user={id, name, metadata}``.
 
         What is left out stays as it was, and so does everything where the profile was told something later.
@@ -32,7 +32,7 @@ class Profile:
         name = user.get("name") or self.name
         metadata = user.get("metadata") or self.metadata
         changed = name != self.name or metadata != self.metadata
-        return Profile(self.version + changed, name, metadata, at)
+        return UserProfile(self.version + changed, name, metadata, at)
 
 
 class CloudProfile(msgspec.Struct, frozen=True, rename="camel"):
@@ -49,14 +49,14 @@ _NOT_FOUND = CloudProfile()
 
 
 @attrs.frozen
-class Portrait:
+class MergedProfile:
     """All that is known of who the caller is: as told here, and as the cloud found.
 
     Name and metadata are those that an agent told last, on whichever machine: other machines' starts of sessions come
     here as events. Where none did, the cloud's. ``facts`` are sentences.
     """
 
-    told: Profile
+    told: UserProfile
     found: CloudProfile = _NOT_FOUND
     facts: Sequence[str] = ()
 
@@ -100,32 +100,32 @@ def _plain(value: Any) -> str:
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
-class _Snapshot(msgspec.Struct, frozen=True, rename="camel"):
+class _ProfileRecord(msgspec.Struct, frozen=True, rename="camel"):
     version: int
     name: str
     metadata: dict[str, Any]
     told_at: datetime
 
 
-_snapshots = msgspec.json.Decoder(_Snapshot)
+_snapshots = msgspec.json.Decoder(_ProfileRecord)
 
 
-def read_snapshot(folder: UserFolder) -> Profile:
+def read_snapshot(folder: UserFolder) -> UserProfile:
     """The profile as it was last written; an empty one where there is none. The logs know better, a moment later."""
     try:
         return from_snapshot(folder.profile.read_bytes())
     except (OSError, ValueError):
-        return Profile()
+        return UserProfile()
 
 
-def from_snapshot(content: bytes) -> Profile:
+def from_snapshot(content: bytes) -> UserProfile:
     """The profile that a snapshot holds; raises ValueError where it is none."""
     stored = _snapshots.decode(content)
     if stored.told_at.tzinfo is None:
         raise ValueError("the moment has no time zone")
-    return Profile(stored.version, stored.name, stored.metadata, stored.told_at)
+    return UserProfile(stored.version, stored.name, stored.metadata, stored.told_at)
 
 
-def snapshot(profile: Profile) -> bytes:
+def snapshot(profile: UserProfile) -> bytes:
     """The content of the snapshot's file."""
-    return msgspec.json.encode(_Snapshot(profile.version, profile.name, dict(profile.metadata), profile.told_at))
+    return msgspec.json.encode(_ProfileRecord(profile.version, profile.name, dict(profile.metadata), profile.told_at))

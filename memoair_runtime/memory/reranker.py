@@ -13,14 +13,14 @@ from memoair_index import Document, Hit
 from memoair_index.ranking import default_weights
 from memoair_index.reranker import BEST, TERM, Reranker
 from memoair_index.transformer import TransformerError
-from memoair_runtime.coalescing_job import BackgroundJob
+from memoair_runtime.coalescing_job import CoalescingJob
 
 log = logging.getLogger(__name__)
 
-__all__ = ["BEST", "SecondReading"]
+__all__ = ["BEST", "BackgroundReranker"]
 
 
-class SecondReading:
+class BackgroundReranker:
     """One caller's turns, as the transformer of a model folder reads them. Safe to use from any thread."""
 
     def __init__(self, model: Path | None, cache: Path, group: Callable[[str], Sequence[Document]]) -> None:
@@ -33,7 +33,7 @@ class SecondReading:
         self._saving = threading.Lock()  # no vector is written while they are being forgotten
         self._due: dict[str, bool] = {}  # sessions with something new, and whether they are over
         self._is_wanted = False
-        self._job = BackgroundJob("second-reading", self._learn)
+        self._job = CoalescingJob("second-reading", self._learn)
         self.problem: str | None = None if model else "no model is given for it"
 
     def begin(self, session_ids: Sequence[str]) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import attrs
 
-from memoair_runtime.errors import SessionNotFound
+from memoair_runtime.errors import SessionNotFoundError
 from memoair_runtime.storage.events import Event, EventType, new_event
 from memoair_runtime.storage.session_log import SessionLog, storage_fault
 from memoair_runtime.storage.user_folder import UserFolder
@@ -18,7 +18,7 @@ from memoair_runtime.storage.user_folder import UserFolder
 class SessionState(Enum):
     """Where a session stands."""
 
-    UNHEARD = "unheard"  # nobody has started it and nothing is logged
+    NEW = "unheard"  # nobody has started it and nothing is logged
     OPEN = "open"  # started, by name or by its first turn
     ENDED = "ended"  # told to end; neither searched nor written until it is started again
 
@@ -33,7 +33,7 @@ _LEADS_TO = {
 
 
 @attrs.frozen
-class Opening:
+class SessionStart:
     """What a session is started with: who calls, and what else the agent wants noted."""
 
     user: Mapping[str, Any]
@@ -55,7 +55,7 @@ class Session(Protocol):
     def is_unknown(self) -> bool:
         """Whether nothing is known of it: neither on the disk nor from a start that the disk refused."""
 
-    def start(self, opening: Opening, now: datetime) -> None:
+    def start(self, opening: SessionStart, now: datetime) -> None:
         """Open the session, or open it again."""
 
     def save_turn(self, payload: Mapping[str, Any], occurred_at: datetime, now: datetime) -> str | None:
@@ -68,7 +68,7 @@ class Session(Protocol):
 def check_not_ended(session: Session) -> None:
     """Raise `SessionNotFound` where the session has ended."""
     if session.state is SessionState.ENDED:
-        raise SessionNotFound("the session has ended; start it again or use a new session id")
+        raise SessionNotFoundError("the session has ended; start it again or use a new session id")
 
 
 class LoggedSession:
@@ -90,17 +90,17 @@ class LoggedSession:
         self._on_event = on_event
         self._on_logged = on_logged
         self._lock = threading.Lock()
-        self._opening = Opening({"id": folder.user_id}, {})  # as last asked for
+        self._opening = SessionStart({"id": folder.user_id}, {})  # as last asked for
         self._is_opening_due = False  # whether a start has not come to the disk yet
         self._begin()
 
     def _begin(self) -> None:
         self._log = SessionLog(self._folder.session(self.id), self._absorb)
-        self._state = SessionState.UNHEARD
+        self._state = SessionState.NEW
         self._event_ids: dict[str, str] = {}  # by turn id
         self._last_seq = 0
         self._loaded = False
-        self._logged_opening: Opening | None = None
+        self._logged_opening: SessionStart | None = None
 
     @property
     def state(self) -> SessionState:
@@ -110,7 +110,7 @@ class LoggedSession:
     @property
     def is_unknown(self) -> bool:
         """Whether nothing is known of it."""
-        return self._state is SessionState.UNHEARD and not self._is_opening_due
+        return self._state is SessionState.NEW and not self._is_opening_due
 
     def load(self, *, again: bool = False) -> None:
         """Read what the log holds so far; once it was read, only where that is asked for again.
@@ -131,7 +131,7 @@ class LoggedSession:
             self._is_opening_due |= self._state is SessionState.OPEN and self._opening == self._logged_opening
             self._begin()
 
-    def start(self, opening: Opening, now: datetime) -> None:
+    def start(self, opening: SessionStart, now: datetime) -> None:
         """Open the session; a repeated start that says nothing new is not logged.
 
         Where the disk refuses, the fault is raised, and the opening is logged with the first turn that the disk takes.
@@ -151,7 +151,7 @@ class LoggedSession:
             if known is not None:  # also after the end: a retry that crossed it must not read as a lost turn
                 return known
             check_not_ended(self)
-            is_due = self._is_opening_due or self._state is SessionState.UNHEARD
+            is_due = self._is_opening_due or self._state is SessionState.NEW
             events = [self._opened(min(now, occurred_at))] if is_due else []
             turn = self._next(EventType.TURN, occurred_at, payload, len(events))
             append([*events, turn])
@@ -161,7 +161,7 @@ class LoggedSession:
     def end(self, reason: str, now: datetime) -> None:
         """Close the session."""
         self.load(again=True)  # another process may have written
-        if self._state is SessionState.UNHEARD:
+        if self._state is SessionState.NEW:
             return
         with self._writing() as append:
             if self._state is SessionState.OPEN:
@@ -193,26 +193,26 @@ class LoggedSession:
         self._state = _LEADS_TO[event.type]
         self._last_seq = max(self._last_seq, event.seq)
         if event.type is EventType.SESSION_START:
-            self._logged_opening = Opening(event.payload.get("user") or {}, event.payload.get("metadata") or {})
+            self._logged_opening = SessionStart(event.payload.get("user") or {}, event.payload.get("metadata") or {})
             self._is_opening_due &= self._logged_opening != self._opening
         elif event.type is EventType.TURN:
             self._event_ids[str(event.payload.get("turnId"))] = event.event_id
         self._on_event(event)
 
 
-class UnkeptSession:
+class EphemeralSession:
     """A session of which nothing is kept: it asks the organisation's documents only."""
 
     def __init__(self, session_id: str) -> None:
         self.id = session_id
-        self.state = SessionState.UNHEARD
+        self.state = SessionState.NEW
 
     @property
     def is_unknown(self) -> bool:
         """Whether nothing is known of it."""
-        return self.state is SessionState.UNHEARD
+        return self.state is SessionState.NEW
 
-    def start(self, opening: Opening, now: datetime) -> None:  # noqa: ARG002
+    def start(self, opening: SessionStart, now: datetime) -> None:  # noqa: ARG002
         """Open the session."""
         self.state = SessionState.OPEN
 

@@ -4,8 +4,8 @@ import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 
-from memoair_runtime.errors import StorageUnavailable
-from memoair_runtime.memory.session import LoggedSession, Session, SessionState, UnkeptSession
+from memoair_runtime.errors import StorageUnavailableError
+from memoair_runtime.memory.session import EphemeralSession, LoggedSession, Session, SessionState
 from memoair_runtime.storage.events import Event
 from memoair_runtime.storage.user_folder import LogStamp, UserFolder
 
@@ -36,7 +36,7 @@ class Sessions:
         """The session of this id, about to be started; of an ``unkept`` one nothing will be written."""
         with self._lock:
             known = self._known.get(session_id)
-            if known is not None and isinstance(known, UnkeptSession) != (unkept or not self._keeps):
+            if known is not None and isinstance(known, EphemeralSession) != (unkept or not self._keeps):
                 del self._known[session_id]  # started in the other mode than before: the new start counts
         return self.use(session_id, unkept=unkept)
 
@@ -99,7 +99,7 @@ class Sessions:
         if isinstance(session, LoggedSession):
             try:
                 session.load(again=again)
-            except StorageUnavailable as fault:
+            except StorageUnavailableError as fault:
                 # Recall goes on with what is known; a turn will be refused by the same disk.
                 log.warning("a session's log can't be read: action=session_unread errno=%s", fault.details.get("errno"))
                 return session, False
@@ -107,5 +107,5 @@ class Sessions:
 
     def _new(self, session_id: str, *, unkept: bool) -> Session:
         if unkept or not self._keeps:
-            return UnkeptSession(session_id)
+            return EphemeralSession(session_id)
         return LoggedSession(session_id, self._folder, self._on_event, self._on_logged)

@@ -30,16 +30,16 @@ _POSSESSIVE = re.compile(r"'s?$")
 
 
 @attrs.frozen
-class Meant:
+class Addressee:
     """Whom a question asks about: one of the sides, by name or because the caller says "I"; or nobody in particular."""
 
     side: str | None = None
     by_name: bool = True
 
 
-_BY_NAME = {side: Meant(side) for side in _OTHER}
-_HIMSELF = Meant(CALLER, by_name=False)
-_NOBODY = Meant()
+_BY_NAME = {side: Addressee(side) for side in _OTHER}
+_HIMSELF = Addressee(CALLER, by_name=False)
+_NOBODY = Addressee()
 
 
 @lru_cache(maxsize=16)
@@ -49,14 +49,14 @@ def _read(question: str) -> tuple[frozenset[str], bool]:
     return frozenset(_POSSESSIVE.sub("", word) for word in words(folded)), bool(_MYSELF.search(folded))
 
 
-class NamesNote(msgspec.Struct, frozen=True):
+class SpeakerNamesRecord(msgspec.Struct, frozen=True):
     """What was told and heard of names, by side."""
 
     told: dict[str, list[str]]
     heard: dict[str, dict[str, int]]
 
 
-class Names:
+class SpeakerNames:
     """The names of the two sides. Not thread-safe: the memory locks.
 
     ``frequency`` tells how many utterances hold a word.
@@ -94,7 +94,7 @@ class Names:
             known = self._known[""] = self.of(CALLER) | self.of(AGENT)
         return known
 
-    def meant(self, question: str) -> Meant:
+    def meant(self, question: str) -> Addressee:
         """Whom a question asks about."""
         spoken, says_i = _read(question)
         named = [side for side in _OTHER if not spoken.isdisjoint(self.of(side))]
@@ -102,14 +102,14 @@ class Names:
             return _BY_NAME[named[0]]
         return _HIMSELF if not named and says_i else _NOBODY
 
-    def to_note(self) -> "NamesNote":
+    def to_note(self) -> "SpeakerNamesRecord":
         """What was told and heard, to be kept with an index file."""
-        return NamesNote(
+        return SpeakerNamesRecord(
             {side: sorted(told) for side, told in self._told.items()},
             {side: dict(counts) for side, counts in self._heard.items()},
         )
 
-    def from_note(self, note: "NamesNote") -> None:
+    def from_note(self, note: "SpeakerNamesRecord") -> None:
         """Take in what an index file kept."""
         for side, told in note.told.items():
             self._told[side].update(told)

@@ -14,7 +14,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
 @attrs.frozen
-class Turn:
+class StoredTurn:
     """The caller spoke, the agent answered. ``number`` counts the session's turns from 0."""
 
     event_id: str
@@ -40,7 +40,7 @@ def first_ids(event_id: str) -> tuple[str, str]:
     return _id(event_id, CALLER, 0), _id(event_id, AGENT, 0)
 
 
-def to_documents(turn: Turn) -> list[Document]:
+def to_documents(turn: StoredTurn) -> list[Document]:
     """A turn's documents, in the order in which it was spoken; at least one."""
     sides = [(CALLER, turn.user_text), (AGENT, turn.assistant_text)]
     kept: dict[str, Any] = {
@@ -69,12 +69,12 @@ def event_of(document: Document) -> str:
     return document.id.rsplit(":", 2)[0]
 
 
-def to_turn(documents: Sequence[Document]) -> Turn:
+def to_turn(documents: Sequence[Document]) -> StoredTurn:
     """The turn whose documents these are."""
     first = documents[0]
     said = {side: "".join(each.text for each in documents if each.speaker == side) for side in (CALLER, AGENT)}
     kept = first.metadata
-    return Turn(
+    return StoredTurn(
         event_id=event_of(first),
         session_id=first.group,
         number=kept["number"],
@@ -88,7 +88,7 @@ def to_turn(documents: Sequence[Document]) -> Turn:
     )
 
 
-def to_turns(documents: Iterable[Document]) -> list[Turn]:
+def to_turns(documents: Iterable[Document]) -> list[StoredTurn]:
     """The turns of documents that stand in the order in which they were spoken."""
     return [to_turn(list(together)) for _, together in groupby(documents, key=event_of)]
 

@@ -13,11 +13,11 @@ from memoair_index import Document, Hit, Index, Query
 from memoair_runtime.filters import Predicate
 from memoair_runtime.memory.facts import document_id, is_fact, to_document
 from memoair_runtime.memory.interruption import as_heard
-from memoair_runtime.memory.profile import CloudProfile, Portrait, Profile, from_snapshot, snapshot
-from memoair_runtime.memory.speaker_names import AGENT, CALLER, Names, NamesNote
-from memoair_runtime.memory.turn import Turn, event_of, first_ids, to_documents, to_turn, to_turns
+from memoair_runtime.memory.profile import CloudProfile, MergedProfile, UserProfile, from_snapshot, snapshot
+from memoair_runtime.memory.speaker_names import AGENT, CALLER, SpeakerNames, SpeakerNamesRecord
+from memoair_runtime.memory.turn import StoredTurn, event_of, first_ids, to_documents, to_turn, to_turns
 from memoair_runtime.storage.events import Event, EventType
-from memoair_runtime.storage.replica_file import Fact
+from memoair_runtime.storage.replica_file import ReplicaFact
 
 # What was said in a call just before: enough to read the next question in its light.
 _RECENT_TURNS = 24
@@ -27,29 +27,29 @@ _KEPT_TURNS = 512
 _MOST_WAITING = 64
 
 
-class CallerMemory:
+class UserMemory:
     """Turns, facts and profile of one caller, fed with events in any order of sessions. Safe to use from any thread.
 
     A turn that was observed is indexed when somebody asks, or before: who saves it need not wait for that.
     """
 
-    def __init__(self, profile: Profile) -> None:
+    def __init__(self, profile: UserProfile) -> None:
         self._lock = threading.RLock()
-        self._waiting: dict[str, Turn] = {}  # by event id: observed, and not in the index yet
+        self._waiting: dict[str, StoredTurn] = {}  # by event id: observed, and not in the index yet
         self._profile = profile
-        self._portrait = Portrait(profile)
+        self._portrait = MergedProfile(profile)
         self._called: dict[str, tuple[str, str]] = {}  # caller and agent by their names, by session
-        self._recent: dict[str, deque[Turn]] = {}  # the last turns of each session that was asked for
-        self._whole: dict[str, Turn] = {}  # by event id: a call asks for few turns again and again
+        self._recent: dict[str, deque[StoredTurn]] = {}  # the last turns of each session that was asked for
+        self._whole: dict[str, StoredTurn] = {}  # by event id: a call asks for few turns again and again
         self._use(Index())
 
     @property
-    def profile(self) -> Profile:
+    def profile(self) -> UserProfile:
         """Who the caller is, as told last."""
         return self._profile
 
     @property
-    def portrait(self) -> Portrait:
+    def portrait(self) -> MergedProfile:
         """All that is known of who the caller is."""
         return self._portrait
 
@@ -74,7 +74,7 @@ class CallerMemory:
         with self._lock:
             return self._is_known(event_id)
 
-    def learn(self, facts: Sequence[Fact]) -> None:
+    def learn(self, facts: Sequence[ReplicaFact]) -> None:
         """Take in facts; one whose id is known takes the place of the old one."""
         self._index.add(map(to_document, facts))  # without the lock: searches go on
 
@@ -99,7 +99,7 @@ class CallerMemory:
     def find(self, found: CloudProfile, facts: Sequence[str]) -> None:
         """Take in who the caller is, as the cloud found; ``facts`` are sentences."""
         with self._lock:
-            self._portrait = Portrait(self._profile, found, tuple(facts))
+            self._portrait = MergedProfile(self._profile, found, tuple(facts))
             self._names.tell(CALLER, found.name or "")
 
     def clear(self) -> None:
@@ -107,11 +107,11 @@ class CallerMemory:
         with self._lock:
             self._waiting.clear()
             self._called.clear()
-            self._profile = Profile()
-            self._portrait = Portrait(self._profile)
+            self._profile = UserProfile()
+            self._portrait = MergedProfile(self._profile)
             self._use(Index())
 
-    def turns(self, session_id: str) -> list[Turn]:
+    def turns(self, session_id: str) -> list[StoredTurn]:
         """A session's turns, oldest first."""
         return to_turns(self.group(session_id))
 
@@ -132,7 +132,7 @@ class CallerMemory:
         """Index what was observed since somebody last asked."""
         self._caught_up()
 
-    def recent(self, session_id: str) -> list[Turn]:
+    def recent(self, session_id: str) -> list[StoredTurn]:
         """A session's last turns, oldest first."""
         with self._lock:
             return list(self._recent_of(session_id))
@@ -164,7 +164,7 @@ class CallerMemory:
         keeps_document = None if keeps is None else lambda each: keeps(_metadata(each))
         return self._caught_up().search(query, limit, keeps_document)
 
-    def turn_of(self, document: Document) -> Turn:
+    def turn_of(self, document: Document) -> StoredTurn:
         """The whole turn that a passage is of."""
         event_id = event_of(document)
         turn = self._whole.get(event_id)
@@ -213,16 +213,16 @@ class CallerMemory:
 
     def _use(self, index: Index) -> None:
         self._index = index
-        self._names = Names(index.frequency)
+        self._names = SpeakerNames(index.frequency)
         self._names.tell(CALLER, self._portrait.name)
         self._recent.clear()
         self._whole.clear()
 
-    def _tell(self, profile: Profile) -> None:
+    def _tell(self, profile: UserProfile) -> None:
         self._profile = profile
         self._portrait = attrs.evolve(self._portrait, told=profile)
 
-    def _recent_of(self, session_id: str) -> "deque[Turn]":
+    def _recent_of(self, session_id: str) -> "deque[StoredTurn]":
         recent = self._recent.get(session_id)
         if recent is None:
             last = self._caught_up().group(session_id, last=_RECENT_DOCUMENTS)
@@ -256,7 +256,7 @@ class CallerMemory:
             agent = told_agent or agent or "Agent"
             if caller.casefold() == agent.casefold():  # who is called as the agent must not speak as the agent
                 caller, agent = f"{caller} (caller)", f"{agent} (agent)"
-            turn = Turn(
+            turn = StoredTurn(
                 event_id=event.event_id,
                 session_id=event.session_id,
                 number=self.count(event.session_id),
@@ -274,7 +274,7 @@ class CallerMemory:
     def _is_known(self, event_id: str) -> bool:
         return event_id in self._waiting or any(each in self._index for each in first_ids(event_id))
 
-    def _add(self, turn: Turn) -> None:
+    def _add(self, turn: StoredTurn) -> None:
         self._waiting[turn.event_id] = turn
         if turn.session_id in self._recent:  # else it is read when somebody asks
             self._recent[turn.session_id].append(turn)
@@ -296,14 +296,14 @@ class CallerMemory:
         return self._index
 
 
-def _read_note(note: Mapping[str, Any]) -> tuple[NamesNote, Profile]:
+def _read_note(note: Mapping[str, Any]) -> tuple[SpeakerNamesRecord, UserProfile]:
     """What an index file notes for this memory; raises ValueError where it notes something else."""
-    kept = msgspec.convert(note, _Note)
+    kept = msgspec.convert(note, _SnapshotNote)
     return kept.names, from_snapshot(kept.profile.encode())
 
 
-class _Note(msgspec.Struct, frozen=True):
-    names: NamesNote
+class _SnapshotNote(msgspec.Struct, frozen=True):
+    names: SpeakerNamesRecord
     profile: str
 
 

@@ -7,26 +7,26 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
 
-from memoair_runtime.errors import IdentityMismatch, StorageUnavailable
+from memoair_runtime.errors import IdentityMismatchError, StorageUnavailableError
 from memoair_runtime.memory.brief import brief
-from memoair_runtime.memory.cloud_replica import CloudMemory
-from memoair_runtime.memory.index_snapshot import MemoryFile
+from memoair_runtime.memory.cloud_replica import CloudReplica
+from memoair_runtime.memory.index_snapshot import IndexSnapshot
 from memoair_runtime.memory.interruption import as_heard
 from memoair_runtime.memory.profile import CloudProfile, read_snapshot, snapshot
-from memoair_runtime.memory.reranker import SecondReading
-from memoair_runtime.memory.session import Opening, Session, SessionState
+from memoair_runtime.memory.reranker import BackgroundReranker
+from memoair_runtime.memory.session import Session, SessionStart, SessionState
 from memoair_runtime.memory.sessions import Sessions
-from memoair_runtime.memory.user_memory import CallerMemory
-from memoair_runtime.readiness import Gate, Readiness
+from memoair_runtime.memory.user_memory import UserMemory
+from memoair_runtime.readiness import Readiness, ReadinessGate
 from memoair_runtime.requests import EndRequest, StartRequest, TurnRequest
-from memoair_runtime.settings import Settings
+from memoair_runtime.settings import RuntimeSettings
 from memoair_runtime.storage import erasure
-from memoair_runtime.storage.background_writer import Upkeep
+from memoair_runtime.storage.background_writer import BackgroundWriter
 from memoair_runtime.storage.durable import write_file
-from memoair_runtime.storage.erasure import Erased
+from memoair_runtime.storage.erasure import ErasedCounts
 from memoair_runtime.storage.events import Event
-from memoair_runtime.storage.process_lock import Role
-from memoair_runtime.storage.replica_file import Page
+from memoair_runtime.storage.process_lock import ProcessLock
+from memoair_runtime.storage.replica_file import ReplicaPage
 from memoair_runtime.storage.session_log import storage_fault
 from memoair_runtime.storage.user_folder import SessionFolder, UserFolder
 from memoair_runtime.timeutil import utc_now
@@ -34,31 +34,33 @@ from memoair_runtime.timeutil import utc_now
 log = logging.getLogger(__name__)
 
 
-class Keeper:
+class UserStore:
     """Keeps one caller's turns. Safe to use from any thread.
 
     ``on_logged`` is told of every event that this process has logged, and must not wait for anything.
     """
 
-    def __init__(self, settings: Settings, on_logged: Callable[[Sequence[Event]], None] = lambda _: None) -> None:
+    def __init__(
+        self, settings: RuntimeSettings, on_logged: Callable[[Sequence[Event]], None] = lambda _: None
+    ) -> None:
         self._user_id = settings.user_id
         self._folder = UserFolder(settings.storage_root, settings.project_id, settings.user_id)
-        self.memory = CallerMemory(read_snapshot(self._folder))
+        self.memory = UserMemory(read_snapshot(self._folder))
         self.sessions = Sessions(self._folder, self.memory.observe, on_logged, keeps=not settings.org_only)
-        self.gate = Gate()  # opens once every earlier session has been read
+        self.gate = ReadinessGate()  # opens once every earlier session has been read
         self.unread = 0  # logs of earlier sessions that could not be read; tried again with every load
         self._keeps = not settings.org_only
-        self._cloud = CloudMemory(self._folder, self.memory, settings.cloud_id)
-        self._file = MemoryFile(self._folder, self.memory, self._cloud)
+        self._cloud = CloudReplica(self._folder, self.memory, settings.cloud_id)
+        self._file = IndexSnapshot(self._folder, self.memory, self._cloud)
         self._is_file_open = False
         # Held by who reads logs or what the cloud told into memory, and by who forgets; by no search and no turn.
         self._reading = threading.Lock()
         self._writing = threading.Lock()  # held by who writes what is made from logs, and by who forgets
         self._generation = 0  # grows when the caller is forgotten
-        self.second = SecondReading(settings.medium_model, self._folder.vectors, self.memory.group)
-        self._profile_role = Role(self._folder.role("profile"))
+        self.second = BackgroundReranker(settings.medium_model, self._folder.vectors, self.memory.group)
+        self._profile_role = ProcessLock(self._folder.role("profile"))
         self._stored_profile = self.memory.profile
-        self._upkeep = Upkeep()
+        self._upkeep = BackgroundWriter()
 
     def load(self) -> None:
         """Read what earlier calls left on the disk, or what has come since it was read; may take long."""
@@ -94,17 +96,17 @@ class Keeper:
         """Where a session lies on the disk."""
         return self._folder.session(session_id)
 
-    def start(self, request: StartRequest, *, unkept: bool) -> StorageUnavailable | None:
+    def start(self, request: StartRequest, *, unkept: bool) -> StorageUnavailableError | None:
         """Open a session. A disk that refuses does not stand in the way of recall: its fault is returned."""
         known = request.known_metadata()
         if known.user and known.user.id not in (None, self._user_id):
-            raise IdentityMismatch("metadata.user is another user than the one that this runtime serves")
+            raise IdentityMismatchError("metadata.user is another user than the one that this runtime serves")
         metadata = dict(request.metadata or {})
-        opening = Opening({"id": self._user_id, **(metadata.pop("user", None) or {})}, metadata)
+        opening = SessionStart({"id": self._user_id, **(metadata.pop("user", None) or {})}, metadata)
         session = self.sessions.begin(request.session_id, unkept=unkept)
         try:
             session.start(opening, utc_now())
-        except StorageUnavailable as fault:
+        except StorageUnavailableError as fault:
             if session.state is SessionState.ENDED:
                 raise
             log.warning(
@@ -180,7 +182,7 @@ class Keeper:
         with self._reading:
             self._cloud.catch_up()
 
-    def take(self, page: Page, generation: int, *, is_snapshot: bool) -> None:
+    def take(self, page: ReplicaPage, generation: int, *, is_snapshot: bool) -> None:
         """Keep a page of the cloud's, and let it be found; raises OSError where the disk refuses."""
         with self._reading:
             if generation == self._generation:
@@ -199,13 +201,13 @@ class Keeper:
         with self._reading:
             self._file.write_if_due(self.sessions.stamps(), is_quiet=not self.sessions.active())
 
-    def forget(self, deadline: float, before: datetime | None = None) -> Erased:
+    def forget(self, deadline: float, before: datetime | None = None) -> ErasedCounts:
         """Forget the caller on this machine, or what he said in calls that began ``before`` a moment.
 
         Raises `StorageUnavailable` where something can't be deleted, or not by the deadline (monotonic seconds).
         """
         if not self._reading.acquire(timeout=max(0.0, deadline - time.monotonic())):
-            raise StorageUnavailable("what was said is still being read; nothing was deleted")
+            raise StorageUnavailableError("what was said is still being read; nothing was deleted")
         try:
             with self._writing:
                 return self._forget(before)
@@ -214,7 +216,7 @@ class Keeper:
         finally:
             self._reading.release()
 
-    def _forget(self, before: datetime | None) -> Erased:
+    def _forget(self, before: datetime | None) -> ErasedCounts:
         self._generation += 1
         try:
             return erasure.erase(self._folder, before)

@@ -11,9 +11,9 @@ from enum import Enum
 import attrs
 
 from memoair_runtime.enums import LaneName
-from memoair_runtime.readiness import NotReady, Readiness
-from memoair_runtime.recall.lanes.lane import NO_ANSWER, Lane, LaneAnswer, Question
-from memoair_runtime.recall.watchdog import STALL_S, Watch
+from memoair_runtime.readiness import NotReadyError, Readiness
+from memoair_runtime.recall.lanes.lane import NO_ANSWER, Lane, LaneAnswer, LaneQuery
+from memoair_runtime.recall.watchdog import STALL_S, Watchdog
 
 log = logging.getLogger(__name__)
 
@@ -48,17 +48,17 @@ class LaneOutcome:
 
 
 @attrs.frozen
-class LaneQuestion:
+class LaneRequest:
     """What one lane is asked."""
 
     lane: Lane
-    question: Question
+    question: LaneQuery
 
 
 Outcomes = Mapping[LaneName, LaneOutcome]
 
 
-class Recall:
+class LaneExecutor:
     """Asks lanes one after another in the thread of whoever asks: a change of threads costs more than a lane.
 
     A thread that gets stuck in a lane is left behind, and another one goes on, so that a lane that hangs costs its own
@@ -66,17 +66,17 @@ class Recall:
     """
 
     def __init__(self) -> None:
-        self._watch = Watch()
-        self._jams = _Jams()
+        self._watch = Watchdog()
+        self._jams = _CircuitBreaker()
 
-    def ask(self, questions: Sequence[LaneQuestion], deadline: float, then: Callable[[Outcomes], None]) -> None:
+    def ask(self, questions: Sequence[LaneRequest], deadline: float, then: Callable[[Outcomes], None]) -> None:
         """Ask the lanes in the order given; call ``then`` when all have answered, or at the deadline (monotonic
         seconds).
 
         ``then`` is called once, in this thread or, where this one is stuck in a lane, in another. Returns when that was
         done and no lane holds this thread any more; raises what ``then`` raises.
         """
-        sweep = _Sweep(questions, deadline, then, self._jams)
+        sweep = _SearchRun(questions, deadline, then, self._jams)
         self._watch.begin(sweep)
         try:
             sweep.lead()
@@ -88,7 +88,7 @@ class Recall:
         self._watch.close()
 
 
-class _Jams:
+class _CircuitBreaker:
     """How many searches are stuck in which lane. Safe to use from any thread."""
 
     def __init__(self) -> None:
@@ -103,7 +103,7 @@ class _Jams:
         return self._stuck[lane] >= _MOST_STUCK
 
 
-class _Sweep:
+class _SearchRun:
     """One search on its way through the lanes.
 
     One thread at a time leads: it asks the lanes, and at the end calls ``then``. A leader that gets stuck in a lane is
@@ -112,10 +112,10 @@ class _Sweep:
 
     def __init__(
         self,
-        questions: Sequence[LaneQuestion],
+        questions: Sequence[LaneRequest],
         deadline: float,
         then: Callable[[Outcomes], None],
-        jams: _Jams,
+        jams: _CircuitBreaker,
     ) -> None:
         self._deadline = deadline
         self._then = then
@@ -171,7 +171,7 @@ class _Sweep:
         except Exception as error:  # noqa: BLE001 - it is raised where the search was asked for
             log.error("a search failed behind a stuck lane: action=search_failed error=%s", type(error).__name__)
 
-    def _next(self) -> LaneQuestion | None:
+    def _next(self) -> LaneRequest | None:
         """The next lane to ask, once one is ready; None where none is left or the time is over."""
         with self._changed:
             while self._waiting and (now := time.monotonic()) < self._deadline:
@@ -212,13 +212,13 @@ def _missing(lane: Lane, waited_ms: float) -> LaneOutcome:
     return LaneOutcome(LaneStatus.LOADING if loading else LaneStatus.LATE, waited_ms)
 
 
-def _ask(asked: LaneQuestion) -> LaneOutcome:
+def _ask(asked: LaneRequest) -> LaneOutcome:
     began_at = time.monotonic()
     answer = NO_ANSWER
     try:
         answer = asked.lane.search(asked.question)
         status = LaneStatus.OK
-    except NotReady as error:
+    except NotReadyError as error:
         status = LaneStatus.LOADING if error.readiness is Readiness.LOADING else LaneStatus.ERROR
     except Exception as error:  # noqa: BLE001 - a defect in one lane must not cost the others; it is counted and told
         # Only the kind of error: its message may hold what the caller said.

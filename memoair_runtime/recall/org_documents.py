@@ -12,7 +12,7 @@ import filelock
 import msgspec
 
 from memoair_index import ContainerError, Index, documents_of
-from memoair_runtime.recall.org_source import OrgIndex, Stamp
+from memoair_runtime.recall.org_source import LoadedOrgIndex, Stamp
 
 log = logging.getLogger(__name__)
 
@@ -22,13 +22,13 @@ _TOLD_LINES = 5
 _LOCK_TIMEOUT_S = 60.0
 
 
-class _Line(msgspec.Struct, frozen=True):
+class _DocumentLine(msgspec.Struct, frozen=True):
     id: Annotated[str, msgspec.Meta(min_length=1)]
     text: str
     metadata: dict[str, Any] = {}
 
 
-_decoder = msgspec.json.Decoder(_Line)
+_decoder = msgspec.json.Decoder(_DocumentLine)
 
 
 @attrs.frozen
@@ -103,15 +103,15 @@ class FileOrg:
         """What tells whether the file was written since; raises OSError."""
         return self.documents.stamp()
 
-    def index(self) -> OrgIndex:
+    def index(self) -> LoadedOrgIndex:
         """The documents' index, of the version that is the time of the last write; raises OSError or ValueError."""
         version = self.documents.stamp()[0] // _NS_A_MS
-        return OrgIndex(self.documents.index(), version)
+        return LoadedOrgIndex(self.documents.index(), version)
 
-    def read_again(self) -> OrgIndex:
+    def read_again(self) -> LoadedOrgIndex:
         """The same, made anew; raises OSError or ValueError."""
         version = self.documents.stamp()[0] // _NS_A_MS
-        return OrgIndex(self.documents.read_again(), version)
+        return LoadedOrgIndex(self.documents.read_again(), version)
 
 
 def read_index(path: Path) -> Index:
@@ -121,9 +121,9 @@ def read_index(path: Path) -> Index:
     return index
 
 
-def _read(path: Path) -> list[_Line]:
+def _read(path: Path) -> list[_DocumentLine]:
     """The documents of a file; lines that are none are passed over and told. Raises ValueError where none is one."""
-    documents: dict[str, _Line] = {}  # of two with one id the later one counts
+    documents: dict[str, _DocumentLine] = {}  # of two with one id the later one counts
     refused = []
     for number, line in enumerate(path.read_bytes().removeprefix(codecs.BOM_UTF8).split(b"\n"), 1):
         if not line.strip():

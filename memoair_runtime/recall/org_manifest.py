@@ -13,7 +13,7 @@ import attrs
 import msgspec
 
 from memoair_index import ContainerError, Document, Index, documents_of, group_of
-from memoair_runtime.recall.org_source import OrgIndex, Stamp
+from memoair_runtime.recall.org_source import LoadedOrgIndex, Stamp
 from memoair_runtime.storage.durable import write_file
 from memoair_runtime.storage.project_folder import ProjectFolder
 
@@ -24,7 +24,7 @@ _TRIES = 5
 _PAUSE_S = 0.01
 
 
-class OrgDocument(msgspec.Struct, frozen=True, rename="camel"):
+class ManifestDocument(msgspec.Struct, frozen=True, rename="camel"):
     """A document, by its index and its id there."""
 
     index_name: str
@@ -61,7 +61,7 @@ class OrgManifest(msgspec.Struct, frozen=True):
     cloud: str
     version: int
     base: OrgBase | None = None
-    documents: Sequence[OrgDocument] = ()
+    documents: Sequence[ManifestDocument] = ()
     removed: Sequence[OrgKey] = ()
 
     @property
@@ -74,7 +74,7 @@ class OrgManifest(msgspec.Struct, frozen=True):
         """How much text came since then."""
         return sum(len(document.text) for document in self.documents)
 
-    def changed(self, version: int, documents: Sequence[OrgDocument], removed: Sequence[OrgKey]) -> "OrgManifest":
+    def changed(self, version: int, documents: Sequence[ManifestDocument], removed: Sequence[OrgKey]) -> "OrgManifest":
         """The manifest after a change."""
         standing = {document.key: document for document in self.documents}
         gone = dict.fromkeys(self.removed)
@@ -121,7 +121,7 @@ def open_documents(folder: ProjectFolder, manifest: OrgManifest) -> Index:
     return index
 
 
-def chunks_of(document: OrgDocument) -> Iterator[Document]:
+def chunks_of(document: ManifestDocument) -> Iterator[Document]:
     """A document as it stands in the index, also in the one that the cloud makes."""
     return documents_of(document.id, document.text, document.metadata, document.index_name)
 
@@ -143,15 +143,15 @@ class CloudOrg:
             return None
         return state.st_mtime_ns, state.st_size, state.st_ino
 
-    def index(self) -> OrgIndex:
+    def index(self) -> LoadedOrgIndex:
         """The documents' index; raises OSError or ValueError."""
         for tries_left in reversed(range(_TRIES)):
             manifest = read_manifest(self.folder)
             if manifest is None or self.cloud not in (None, manifest.cloud):
-                return OrgIndex(Index(), 0)
+                return LoadedOrgIndex(Index(), 0)
             try:
                 base = manifest.base.sha256 if manifest.base else None
-                return OrgIndex(open_documents(self.folder, manifest), manifest.version, base)
+                return LoadedOrgIndex(open_documents(self.folder, manifest), manifest.version, base)
             except FileNotFoundError:
                 if not tries_left:
                     raise
@@ -161,10 +161,10 @@ class CloudOrg:
                 raise
         raise AssertionError("the last try returns or raises")
 
-    def read_again(self) -> OrgIndex:
+    def read_again(self) -> LoadedOrgIndex:
         """What is left where the base is damaged: nothing, until the cloud has told anew."""
         manifest = read_manifest(self.folder)
         self.folder.org_manifest.unlink(missing_ok=True)
         if manifest is not None and manifest.base is not None:
             self.folder.org_base(manifest.base.sha256).unlink(missing_ok=True)
-        return OrgIndex(Index(), 0)
+        return LoadedOrgIndex(Index(), 0)

@@ -10,7 +10,7 @@ Stamp = tuple[int, ...]  # of a file: times, sizes, numbers; what tells whether 
 
 
 @attrs.frozen
-class OrgIndex:
+class LoadedOrgIndex:
     """An index of documents, as it was at a moment. ``version`` grows with every change of them.
 
     ``base`` names the content of the file that is mapped, where that is known: the same need not be verified again.
@@ -35,8 +35,8 @@ class OrgSource(Protocol):
     def stamp(self) -> Stamp | None:
         """What tells whether they have changed; None where there are none yet. Raises OSError."""
 
-    def index(self) -> OrgIndex:
+    def index(self) -> LoadedOrgIndex:
         """Their index, ready to be searched; raises OSError or ValueError."""
 
-    def read_again(self) -> OrgIndex:
+    def read_again(self) -> LoadedOrgIndex:
         """The same, because what was kept is damaged; raises OSError or ValueError."""

@@ -5,21 +5,21 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from memoair_runtime.enums import Intent, LaneName, Variant
-from memoair_runtime.metrics import Metrics
+from memoair_runtime.metrics import RuntimeMetrics
 from memoair_runtime.recall.context_builder import Budgets, compose
-from memoair_runtime.recall.lane_executor import LaneOutcome, LaneQuestion, LaneStatus, Outcomes, Recall
-from memoair_runtime.recall.lanes.lane import NO_ANSWER, Lane, LaneAnswer, Question
+from memoair_runtime.recall.lane_executor import LaneExecutor, LaneOutcome, LaneRequest, LaneStatus, Outcomes
+from memoair_runtime.recall.lanes.lane import NO_ANSWER, Lane, LaneAnswer, LaneQuery
 from memoair_runtime.requests import DEFAULT_TIMEOUT_MS, SearchRequest
 
 
-class Searcher:
+class SearchService:
     """Answers searches over a set of lanes. Safe to use from any thread."""
 
-    def __init__(self, lanes: Sequence[Lane], metrics: Metrics, budgets: Budgets | None = None) -> None:
+    def __init__(self, lanes: Sequence[Lane], metrics: RuntimeMetrics, budgets: Budgets | None = None) -> None:
         self._lanes = tuple(lanes)
         self._metrics = metrics
         self._budgets = budgets or Budgets()
-        self._recall = Recall()
+        self._recall = LaneExecutor()
 
     def bootstrap_budgets(self) -> dict[str, int]:
         """The defaults, as session/start tells them."""
@@ -88,7 +88,7 @@ class Searcher:
 
     def _questions(
         self, request: SearchRequest, allowed: frozenset[LaneName], intent: Intent, variant: Variant, deadline: float
-    ) -> list[LaneQuestion]:
+    ) -> list[LaneRequest]:
         keeps, now = request.predicate(), time.time()
         asked = allowed.intersection(LaneName if request.lanes is None else request.lanes)
         questions = []
@@ -97,8 +97,8 @@ class Searcher:
             if limit is None:
                 limit = lane.default_limit
             if lane.name in asked and limit:
-                question = Question(request.query, request.session_id, intent, limit, deadline, now, variant, keeps)
-                questions.append(LaneQuestion(lane, question))
+                question = LaneQuery(request.query, request.session_id, intent, limit, deadline, now, variant, keeps)
+                questions.append(LaneRequest(lane, question))
         return questions
 
     def _count(self, outcomes: Mapping[LaneName, LaneOutcome], total_s: float) -> None:

@@ -24,7 +24,7 @@ class Watched(Protocol):
         """Go on in another thread, where this one shows no progress. Must not block."""
 
 
-class Watch:
+class Watchdog:
     """Looks after pieces of work from a thread of its own. Safe to use from any thread."""
 
     def __init__(self) -> None:

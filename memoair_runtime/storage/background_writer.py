@@ -12,7 +12,7 @@ log = logging.getLogger(__name__)
 _PAUSE_S = 0.2
 
 
-class Upkeep:
+class BackgroundWriter:
     """One thread that runs the latest job of each key. What it writes can be made anew from the logs."""
 
     def __init__(self) -> None:

@@ -37,12 +37,12 @@ class Cursor(msgspec.Struct, frozen=True, array_like=True):
 START = Cursor()
 
 
-class _File(msgspec.Struct, frozen=True):
+class _CursorFile(msgspec.Struct, frozen=True):
     cloud: str
     sessions: dict[str, Cursor]
 
 
-_read = msgspec.json.Decoder(_File).decode
+_read = msgspec.json.Decoder(_CursorFile).decode
 
 
 def mark_of(beginning: bytes) -> int:
@@ -87,7 +87,7 @@ class Cursors:
         """
         cursors = {**self._sessions, **moved}
         self._sessions = {session_id: cursor for session_id, cursor in cursors.items() if is_there(session_id)}
-        write_file(self._path, msgspec.json.encode(_File(self._cloud, self._sessions)), durable=False)
+        write_file(self._path, msgspec.json.encode(_CursorFile(self._cloud, self._sessions)), durable=False)
         self._stamp = self._stat()
 
     def rewind(self) -> None:

@@ -15,22 +15,22 @@ import attrs
 
 from memoair_runtime.storage.events import Event, EventType, from_line
 from memoair_runtime.storage.folder_names import ID_FILE
-from memoair_runtime.storage.process_lock import Role
-from memoair_runtime.storage.replica_file import CloudCopy
+from memoair_runtime.storage.process_lock import ProcessLock
+from memoair_runtime.storage.replica_file import ReplicaFile
 from memoair_runtime.storage.user_folder import SessionFolder, UserFolder
 
 _GOING = ".forgotten-"
 
 
 @attrs.frozen
-class Erased:
+class ErasedCounts:
     """What was deleted."""
 
     sessions: int = 0
     turns: int = 0
 
 
-def erase(folder: UserFolder, before: datetime | None = None) -> Erased:
+def erase(folder: UserFolder, before: datetime | None = None) -> ErasedCounts:
     """Delete what a caller said, and all that was made from it or told of him; raises OSError where something stays.
 
     With ``before``, sessions in which nothing was said before that moment are kept: he has called again since.
@@ -47,11 +47,11 @@ def erase(folder: UserFolder, before: datetime | None = None) -> Erased:
         shutil.rmtree(going)
         if events is not None:
             _count(events, sessions, turns)
-    _count(CloudCopy(folder.cloud_copy, None).catch_up().events, sessions, turns)
+    _count(ReplicaFile(folder.cloud_copy, None).catch_up().events, sessions, turns)
     for path in _files(folder):
         if not _stays(path, folder):
             path.unlink(missing_ok=True)
-    return Erased(len(sessions), len(turns))
+    return ErasedCounts(len(sessions), len(turns))
 
 
 def finish(folder: UserFolder) -> None:
@@ -62,7 +62,7 @@ def finish(folder: UserFolder) -> None:
 
 def erase_unattended(folder: UserFolder, before: datetime) -> bool:
     """The same for a caller whom no runtime serves; False where one does, which will do it itself. Raises OSError."""
-    serving = Role(folder.role("runtime"))
+    serving = ProcessLock(folder.role("runtime"))
     if not serving.take():
         return False
     try:
@@ -75,7 +75,7 @@ def erase_unattended(folder: UserFolder, before: datetime) -> bool:
 
 def remove_if_empty(folder: UserFolder) -> None:
     """Delete the folder of a caller of whom nothing is left, unless a runtime serves him: it bears his name."""
-    serving = Role(folder.role("runtime"))
+    serving = ProcessLock(folder.role("runtime"))
     if folder.path.is_dir() and serving.take():
         try:
             with suppress(OSError):
@@ -85,7 +85,7 @@ def remove_if_empty(folder: UserFolder) -> None:
 
 
 def _remove(folder: UserFolder) -> None:
-    copy = CloudCopy(folder.cloud_copy, None)
+    copy = ReplicaFile(folder.cloud_copy, None)
     copy.catch_up()
     if not folder.session_folders() and not copy.events and not copy.facts:  # all other files are made of these
         shutil.rmtree(folder.path)

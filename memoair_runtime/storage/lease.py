@@ -14,7 +14,7 @@ import msgspec
 import psutil
 
 from memoair_runtime.storage.durable import write_file
-from memoair_runtime.storage.process_lock import Role
+from memoair_runtime.storage.process_lock import ProcessLock
 from memoair_runtime.storage.user_folder import UserFolder
 
 # How long a holder has to say where it listens: it does so within milliseconds, and may be on its way out.
@@ -23,7 +23,7 @@ _POLL_S = 0.005
 _HAS_PROC = Path("/proc/self/stat").is_file()
 
 
-class Holder(msgspec.Struct, frozen=True, rename="camel"):
+class LeaseRecord(msgspec.Struct, frozen=True, rename="camel"):
     """A runtime that serves a caller. ``session_id`` is the call that its client opened it for."""
 
     pid: int
@@ -51,7 +51,7 @@ def birth_of(pid: int) -> float | None:
         return None
 
 
-_read = msgspec.json.Decoder(Holder).decode
+_read = msgspec.json.Decoder(LeaseRecord).decode
 
 
 class Lease:
@@ -59,10 +59,10 @@ class Lease:
 
     def __init__(self, folder: UserFolder) -> None:
         self._folder = folder
-        self._role = Role(folder.role("runtime"))
+        self._role = ProcessLock(folder.role("runtime"))
         self._is_ours = False
 
-    def take(self, host: str, port: int, token: str | None, session_id: str | None) -> Holder | None:
+    def take(self, host: str, port: int, token: str | None, session_id: str | None) -> LeaseRecord | None:
         """Take the lease, and tell where we listen; or return who else holds it.
 
         Returns None also where the disk can't be written, or where the holder is stuck: two runtimes of one caller are
@@ -80,7 +80,7 @@ class Lease:
             if time.monotonic() > deadline:
                 return None
             time.sleep(_POLL_S)
-        holder = Holder(os.getpid(), birth_of(os.getpid()) or 0.0, host, port, token, session_id)
+        holder = LeaseRecord(os.getpid(), birth_of(os.getpid()) or 0.0, host, port, token, session_id)
         with suppress(OSError):
             write_file(self._folder.lease, msgspec.json.encode(holder), durable=False)
             self._is_ours = True
@@ -94,7 +94,7 @@ class Lease:
             self._is_ours = False
         self._role.leave()
 
-    def _holder(self) -> Holder | None:
+    def _holder(self) -> LeaseRecord | None:
         try:
             holder = _read(self._folder.lease.read_bytes())
         except (OSError, msgspec.MsgspecError):
@@ -102,6 +102,6 @@ class Lease:
         return holder if holder.lives() else None
 
 
-def told(holder: Holder) -> dict[str, Any]:
+def told(holder: LeaseRecord) -> dict[str, Any]:
     """A holder as it is told to a client."""
     return {"event": "leased", **msgspec.to_builtins(holder)}

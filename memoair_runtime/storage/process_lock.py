@@ -6,7 +6,7 @@ from pathlib import Path
 import filelock
 
 
-class Role:
+class ProcessLock:
     """The right to do one thing for a user, held until the process ends and then free for the next. Thread-safe."""
 
     def __init__(self, path: Path) -> None:

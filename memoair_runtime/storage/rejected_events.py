@@ -12,16 +12,16 @@ from memoair_runtime.timeutil import iso, utc_now
 _MOST_BYTES = 4 << 20
 
 
-class _Refusal(msgspec.Struct, frozen=True, rename="camel"):
+class _RejectedEvent(msgspec.Struct, frozen=True, rename="camel"):
     event_id: str
     code: str
     at: str
 
 
-_read = msgspec.json.Decoder(_Refusal).decode
+_read = msgspec.json.Decoder(_RejectedEvent).decode
 
 
-class Refusals:
+class RejectedEvents:
     """``refused.jsonl`` of one caller, one JSON object a line. Used by one thread; `count` by any."""
 
     def __init__(self, path: Path) -> None:
@@ -39,7 +39,9 @@ class Refusals:
     def note(self, codes: Mapping[str, str]) -> None:
         """Note events by their ids, each with the code of its refusal; raises OSError where the disk refuses."""
         now = iso(utc_now())
-        lines = b"".join(msgspec.json.encode(_Refusal(event_id, code, now)) + b"\n" for event_id, code in codes.items())
+        lines = b"".join(
+            msgspec.json.encode(_RejectedEvent(event_id, code, now)) + b"\n" for event_id, code in codes.items()
+        )
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_CLOEXEC", 0)
         descriptor = os.open(self._path, flags, 0o600)
         try:

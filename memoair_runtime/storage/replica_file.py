@@ -27,7 +27,7 @@ from memoair_runtime.storage.durable import write_file
 from memoair_runtime.storage.events import Event, is_sound
 
 
-class Fact(msgspec.Struct, frozen=True, rename="camel"):
+class ReplicaFact(msgspec.Struct, frozen=True, rename="camel"):
     """Something that is known about the caller, in a plain sentence, with where it comes from."""
 
     id: str
@@ -43,59 +43,59 @@ class Fact(msgspec.Struct, frozen=True, rename="camel"):
     holds_until: str | None = None
 
 
-class Page(msgspec.Struct, frozen=True):
+class ReplicaPage(msgspec.Struct, frozen=True):
     """What the cloud tells at once; complete up to ``version``. ``removed`` are ids of facts. Its events are sound."""
 
     version: int
     events: Sequence[Event] = ()
-    facts: Sequence[Fact] = ()
+    facts: Sequence[ReplicaFact] = ()
     removed: Sequence[str] = ()
 
 
 @attrs.frozen
-class Change:
+class ReplicaChange:
     """What is new in a copy: events, facts, the ids of facts that stand no longer, and those of events that don't."""
 
     events: tuple[Event, ...] = attrs.field(default=(), converter=tuple[Event, ...])
-    facts: tuple[Fact, ...] = attrs.field(default=(), converter=tuple[Fact, ...])
+    facts: tuple[ReplicaFact, ...] = attrs.field(default=(), converter=tuple[ReplicaFact, ...])
     removed: tuple[str, ...] = attrs.field(default=(), converter=tuple[str, ...])
     dropped: tuple[str, ...] = attrs.field(default=(), converter=tuple[str, ...])
 
 
-NO_CHANGE = Change()
+NO_CHANGE = ReplicaChange()
 
 
-class _Line(msgspec.Struct, frozen=True, omit_defaults=True):
+class _ReplicaLine(msgspec.Struct, frozen=True, omit_defaults=True):
     copy: str | None = None
     cloud: str | None = None
     event: Event | None = None
-    fact: Fact | None = None
+    fact: ReplicaFact | None = None
     version: int | None = None
     crc: int = 0
 
 
 @attrs.frozen
-class _Stored:
+class _StoredReplica:
     """A page as it lies in the file, up to ``end``."""
 
     end: int
     version: int
     events: list[Event]
-    facts: list[Fact]
+    facts: list[ReplicaFact]
     last: bytes  # its last line
 
 
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(_Line).decode
+_decode = msgspec.json.Decoder(_ReplicaLine).decode
 _FLAGS = os.O_WRONLY | os.O_APPEND | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
-def fingerprint(fact: Fact) -> int:
+def fingerprint(fact: ReplicaFact) -> int:
     """A checksum of all that a fact says."""
     return zlib.crc32(_encode(fact))
 
 
-class CloudCopy:
+class ReplicaFile:
     """The file of one caller, as one process sees it. Who writes to it holds the role for that. Not thread-safe.
 
     Of another cloud's copy nothing is read; ``cloud`` names ours, and without one any will do.
@@ -110,13 +110,13 @@ class CloudCopy:
         self.name: str | None = None  # None: there is no copy
         self.version: int | None = None
         self.events = 0  # how many stand in the file
-        self.facts: dict[str, Fact] = {}
+        self.facts: dict[str, ReplicaFact] = {}
         self._file = 0  # its number on the disk
         self._end = 0  # of the last whole page
         self._last = b""  # the line before it
         self._head_end = 0
 
-    def catch_up(self) -> Change:
+    def catch_up(self) -> ReplicaChange:
         """Read what other processes wrote since the last look, or everything; raises OSError."""
         content, number = b"", 0
         with suppress(FileNotFoundError), self._path.open("rb") as file:
@@ -135,7 +135,7 @@ class CloudCopy:
         self._read_head(content)
         return self._read_on(content[self._head_end :], before)
 
-    def append(self, page: Page) -> Change:
+    def append(self, page: ReplicaPage) -> ReplicaChange:
         """Keep a page that goes on from the version that is held; raises OSError where the disk refuses."""
         before = dict(self.facts)
         is_superseding = any(fact_id in before for fact_id in page.removed) or any(
@@ -150,15 +150,15 @@ class CloudCopy:
             self._write(lines, _version_line(page.version, lines))
             self.events += len(events)
         self._learn(page.version, facts, page.removed)
-        return Change(events, facts, [each for each in page.removed if each in before])
+        return ReplicaChange(events, facts, [each for each in page.removed if each in before])
 
-    def replace(self, page: Page) -> Change:
+    def replace(self, page: ReplicaPage) -> ReplicaChange:
         """Keep a snapshot in place of all that was held; raises OSError where the disk refuses."""
         before, held = self.facts, {event.event_id for stored in self._stored() for event in stored.events}
         self._begin_anew()
         self.append(page)
         told = {event.event_id for event in page.events}
-        return Change(
+        return ReplicaChange(
             list(page.events),
             [fact for fact in page.facts if before.get(fact.id) != fact],
             [fact_id for fact_id in before if fact_id not in self.facts],
@@ -172,7 +172,7 @@ class CloudCopy:
             self.name = line.copy
             self._head_end = self._end = end
 
-    def _read_on(self, content: bytes, before: Mapping[str, Fact]) -> Change:
+    def _read_on(self, content: bytes, before: Mapping[str, ReplicaFact]) -> ReplicaChange:
         events: list[Event] = []
         start = self._end
         for page in _pages(content) if self.name is not None else ():
@@ -183,9 +183,9 @@ class CloudCopy:
         if self.version is None:
             self.name = None  # a head alone is as good as nothing
         facts = [fact for fact in self.facts.values() if before.get(fact.id) != fact]
-        return Change(events, facts, [fact_id for fact_id in before if fact_id not in self.facts])
+        return ReplicaChange(events, facts, [fact_id for fact_id in before if fact_id not in self.facts])
 
-    def _learn(self, version: int, facts: Sequence[Fact], removed: Sequence[str]) -> None:
+    def _learn(self, version: int, facts: Sequence[ReplicaFact], removed: Sequence[str]) -> None:
         self.version = version
         for fact_id in removed:
             self.facts.pop(fact_id, None)
@@ -204,13 +204,13 @@ class CloudCopy:
             os.close(descriptor)
         self._end, self._last = self._end + len(content), last
 
-    def _rewrite(self, page: Page, events: list[Event]) -> None:
+    def _rewrite(self, page: ReplicaPage, events: list[Event]) -> None:
         """Make the file of what stands after a page."""
         standing = {fact_id: fact for fact_id, fact in self.facts.items() if fact_id not in page.removed}
         standing.update((fact.id, fact) for fact in page.facts)
         kept = [event for stored in self._stored() for event in stored.events] + events
         name = self.name or uuid.uuid4().hex
-        head = _encode(_Line(copy=name, cloud=self._cloud)) + b"\n"
+        head = _encode(_ReplicaLine(copy=name, cloud=self._cloud)) + b"\n"
         lines = _lines(kept, list(standing.values()))
         last = _version_line(page.version, lines)
         content = head + lines + last
@@ -219,7 +219,7 @@ class CloudCopy:
         self._file = self._path.stat().st_ino
         self._head_end, self._end, self._last = len(head), len(content), last
 
-    def _stored(self) -> Iterator[_Stored]:
+    def _stored(self) -> Iterator[_StoredReplica]:
         if self.name is None:
             return
         with suppress(FileNotFoundError):
@@ -228,11 +228,11 @@ class CloudCopy:
             yield from _pages(content)
 
 
-def _pages(content: bytes) -> Iterator[_Stored]:
+def _pages(content: bytes) -> Iterator[_StoredReplica]:
     """The whole pages at the beginning of a content."""
     begin = at = 0
     events: list[Event] = []
-    facts: list[Fact] = []
+    facts: list[ReplicaFact] = []
     while (end := content.find(b"\n", at) + 1) > 0:
         line = _decoded(content[at:end])
         if line is None:
@@ -240,7 +240,7 @@ def _pages(content: bytes) -> Iterator[_Stored]:
         if line.version is not None:
             if zlib.crc32(content[begin:at]) != line.crc:
                 return
-            yield _Stored(end, line.version, events, facts, content[at:end])
+            yield _StoredReplica(end, line.version, events, facts, content[at:end])
             events, facts, begin = [], [], end
         elif line.event is not None:
             events.append(line.event)
@@ -249,16 +249,16 @@ def _pages(content: bytes) -> Iterator[_Stored]:
         at = end
 
 
-def _lines(events: Sequence[Event], facts: Sequence[Fact]) -> bytes:
+def _lines(events: Sequence[Event], facts: Sequence[ReplicaFact]) -> bytes:
     lines = [_encode({"event": event}) for event in events] + [_encode({"fact": fact}) for fact in facts]
     return b"".join(line + b"\n" for line in lines)
 
 
 def _version_line(version: int, lines: bytes) -> bytes:
-    return _encode(_Line(version=version, crc=zlib.crc32(lines))) + b"\n"
+    return _encode(_ReplicaLine(version=version, crc=zlib.crc32(lines))) + b"\n"
 
 
-def _decoded(line: bytes) -> _Line | None:
+def _decoded(line: bytes) -> _ReplicaLine | None:
     try:
         decoded = _decode(line)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):

@@ -15,7 +15,7 @@ from functools import partial
 
 import filelock
 
-from memoair_runtime.errors import StorageUnavailable
+from memoair_runtime.errors import StorageUnavailableError
 from memoair_runtime.storage.durable import sync_data, sync_folder
 from memoair_runtime.storage.events import Event, from_line, to_line
 from memoair_runtime.storage.user_folder import SessionFolder
@@ -60,7 +60,7 @@ class SessionLog:
             with ExitStack() as held:
                 # What is being written may yet be taken back, and a turn that was taken back must not be known here.
                 # Who holds the lock for longer has been stopped, or the disk takes no locks: recall goes on without.
-                with suppress(StorageUnavailable):
+                with suppress(StorageUnavailableError):
                     held.enter_context(self._locked(READ_LOCK_TIMEOUT_S))
                 self._catch_up(descriptor)
         except OSError as error:
@@ -93,7 +93,7 @@ class SessionLog:
         try:
             self._lock.acquire(timeout=timeout_s)
         except filelock.Timeout:
-            raise StorageUnavailable("the session's log is held by another process") from None
+            raise StorageUnavailableError("the session's log is held by another process") from None
         except OSError as error:
             raise storage_fault("the session's log can't be locked", error) from error
         try:
@@ -177,8 +177,8 @@ class SessionLog:
             log.warning("a failed write could not be taken back: action=log_dirty errno=%s", error.errno)
 
 
-def storage_fault(what: str, error: OSError) -> StorageUnavailable:
+def storage_fault(what: str, error: OSError) -> StorageUnavailableError:
     """Say what the disk refused, by the system's words for it; the whole path would name the caller."""
     in_the_way = isinstance(error, FileExistsError | NotADirectoryError)
     why = "a file stands where a folder should" if in_the_way else error.strerror or type(error).__name__
-    return StorageUnavailable(f"{what}: {why}", errno=error.errno)
+    return StorageUnavailableError(f"{what}: {why}", errno=error.errno)

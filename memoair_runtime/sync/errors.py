@@ -6,12 +6,12 @@ from enum import Enum
 class FailureKind(Enum):
     """What to do about it."""
 
-    PASSING = "passing"  # network, time-out, a fault of the server, an answer that can't be read: try again
-    REFUSED = "refused"  # key, project, caller, or a server that has no such call: somebody has to mend it
-    UNFIT = "unfit"  # what was sent is too large or makes no sense: the same will never be taken
+    TRANSIENT = "passing"  # network, time-out, a fault of the server, an answer that can't be read: try again
+    REJECTED = "refused"  # key, project, caller, or a server that has no such call: somebody has to mend it
+    INVALID = "unfit"  # what was sent is too large or makes no sense: the same will never be taken
 
 
-class CloudFailure(Exception):
+class CloudError(Exception):
     """A call that the cloud did not take. The message names kinds and numbers, never keys, ids or words."""
 
     def __init__(self, kind: FailureKind, message: str, *, status: int = 0, retry_after_s: float | None = None) -> None:
@@ -21,11 +21,11 @@ class CloudFailure(Exception):
         self.status = status
         self.retry_after_s = retry_after_s
 
-    def bare(self) -> "CloudFailure":
+    def bare(self) -> "CloudError":
         """The same without the stack that it came by, to be kept."""
-        return CloudFailure(self.kind, self.message, status=self.status, retry_after_s=self.retry_after_s)
+        return CloudError(self.kind, self.message, status=self.status, retry_after_s=self.retry_after_s)
 
 
-def unreadable(what: str) -> CloudFailure:
+def unreadable(what: str) -> CloudError:
     """An answer that is not what it should be: the next one may be."""
-    return CloudFailure(FailureKind.PASSING, f"the cloud's answer can't be used: {what}")
+    return CloudError(FailureKind.TRANSIENT, f"the cloud's answer can't be used: {what}")

@@ -11,7 +11,7 @@ from memoair_runtime.sync.status import SyncState
 Versions = dict[str, int | None]
 
 
-class Sync(Protocol):
+class SyncInterface(Protocol):
     """The talk with the cloud, behind the requests. Safe to use from any thread; nothing waits for the network."""
 
     def start(self) -> None:
@@ -51,7 +51,7 @@ class Sync(Protocol):
         """End, after one more try to send what waits, by the deadline (monotonic seconds)."""
 
 
-class NoCloud:
+class NullSync:
     """Nothing is sent anywhere."""
 
     unsynced = 0

@@ -24,7 +24,7 @@ _NS_A_S = 1e9
 
 
 @attrs.frozen
-class Line:
+class OutboxLine:
     """A line of a log: where it ends, and the event in it; None where it is damaged and there is nothing to send."""
 
     session_id: str
@@ -34,20 +34,20 @@ class Line:
 
 
 @attrs.frozen
-class Batch:
+class OutboxBatch:
     """Lines to be sent at once, of one session after the other."""
 
-    lines: tuple[Line, ...]
+    lines: tuple[OutboxLine, ...]
     marks: dict[str, int]
 
     @property
-    def events(self) -> list[Line]:
+    def events(self) -> list[OutboxLine]:
         """Those that there is something to send of."""
         return [line for line in self.lines if line.event_id is not None]
 
 
 @attrs.frozen
-class _Unsent:
+class _UnsentEvents:
     """A session in whose log something has not been sent. ``since`` is in seconds since the epoch."""
 
     events: int
@@ -62,7 +62,7 @@ class Outbox:
         self._cursors = Cursors(folder.outbox, cloud)
         self._lock = threading.Lock()
         self._noted: dict[str, list[float]] = {}  # by session, when something was logged that was not looked at yet
-        self._unsent: dict[str, _Unsent] = {}
+        self._unsent: dict[str, _UnsentEvents] = {}
 
     def note(self, events: Sequence[Event]) -> bool:
         """Events have been logged; tell whether they are the first since somebody looked. Does not ask the disk."""
@@ -105,24 +105,24 @@ class Outbox:
             written = [logs[session_id][0] / _NS_A_S] if session_id in logs else []
             self._count(session_id, [*noted.get(session_id, ()), *written])
 
-    def next_batch(self, most_events: int = MOST_EVENTS) -> Batch | None:
+    def next_batch(self, most_events: int = MOST_EVENTS) -> OutboxBatch | None:
         """What is to be sent next, of the session that has waited longest first; None where nothing is."""
         with self._lock:
             waiting = sorted(self._unsent, key=lambda each: self._unsent[each].since)
-        lines: list[Line] = []
+        lines: list[OutboxLine] = []
         marks: dict[str, int] = {}
         room, events = MOST_BYTES, most_events
         for session_id in waiting:
             begin, marks[session_id] = self._begin(session_id)
             for line in _lines(self._log(session_id), session_id, begin):
                 if lines and line.event_id is not None and (len(line.content) > room or not events):
-                    return Batch(tuple(lines), marks)
+                    return OutboxBatch(tuple(lines), marks)
                 lines.append(line)
                 room -= len(line.content)
                 events -= line.event_id is not None
-        return Batch(tuple(lines), marks) if lines else None
+        return OutboxBatch(tuple(lines), marks) if lines else None
 
-    def settle(self, batch: Batch, settled: AbstractSet[str]) -> int:
+    def settle(self, batch: OutboxBatch, settled: AbstractSet[str]) -> int:
         """Move the cursors over the events that are done with, as far as none is left out; return over how many.
 
         Raises OSError where the disk refuses: then the next process sends them again.
@@ -165,7 +165,7 @@ class Outbox:
             known = self._unsent.pop(session_id, None)
             if events:
                 since = min([*moments, *([known.since] if known else [])], default=time.time())
-                self._unsent[session_id] = _Unsent(events, since)
+                self._unsent[session_id] = _UnsentEvents(events, since)
 
     def _begin(self, session_id: str) -> tuple[int, int]:
         """Where to go on in a log, and its mark; at its beginning where the cursor was in another one."""
@@ -187,7 +187,7 @@ def _dated(cursor: Cursor, log: Path) -> Cursor:
     return Cursor(cursor.offset, cursor.mark, state.st_mtime_ns) if state.st_size == cursor.offset else cursor
 
 
-def _lines(path: Path, session_id: str, begin: int) -> Iterator[Line]:
+def _lines(path: Path, session_id: str, begin: int) -> Iterator[OutboxLine]:
     """The whole lines of a log from an offset on; the last one may still be written, or is torn."""
     try:
         with path.open("rb") as file:
@@ -199,7 +199,7 @@ def _lines(path: Path, session_id: str, begin: int) -> Iterator[Line]:
                     begin += len(content) + 1
                     event = from_line(content)
                     is_sound = event is not None and event.session_id == session_id
-                    yield Line(session_id, begin, event.event_id if event and is_sound else None, content)
+                    yield OutboxLine(session_id, begin, event.event_id if event and is_sound else None, content)
     except OSError:
         return
 

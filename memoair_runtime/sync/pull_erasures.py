@@ -12,7 +12,7 @@ import msgspec
 
 from memoair_runtime.storage.durable import write_file
 from memoair_runtime.storage.erasure import erase_unattended
-from memoair_runtime.storage.process_lock import Role
+from memoair_runtime.storage.process_lock import ProcessLock
 from memoair_runtime.storage.project_folder import ProjectFolder
 from memoair_runtime.storage.user_folder import UserFolder
 from memoair_runtime.sync.errors import unreadable
@@ -21,7 +21,7 @@ from memoair_runtime.sync.transport import LONGEST_CALL_S, CloudTransport
 log = logging.getLogger(__name__)
 
 
-class _Noted(msgspec.Struct, frozen=True):
+class _ErasurePullState(msgspec.Struct, frozen=True):
     """Up to which version it was looked, and who could not be forgotten yet: his runtime lives, and does so itself."""
 
     cloud: str
@@ -29,7 +29,7 @@ class _Noted(msgspec.Struct, frozen=True):
     waiting: dict[str, datetime] = {}
 
 
-_read = msgspec.json.Decoder(_Noted).decode
+_read = msgspec.json.Decoder(_ErasurePullState).decode
 
 
 def digest_of(project_id: str, user_id: str) -> str:
@@ -37,7 +37,7 @@ def digest_of(project_id: str, user_id: str) -> str:
     return hashlib.sha256(f"{project_id}\0{user_id}".encode()).hexdigest()
 
 
-class ForgottenPuller:
+class ErasurePuller:
     """Deletes what lies on this machine of forgotten callers; not of ``own``, whose runtime this is. For one thread."""
 
     def __init__(self, folder: ProjectFolder, cloud: str, transport: CloudTransport, own: UserFolder) -> None:
@@ -45,7 +45,7 @@ class ForgottenPuller:
         self._cloud = cloud
         self._transport = transport
         self._own = own
-        self._role = Role(folder.role("org-sync"))
+        self._role = ProcessLock(folder.role("org-sync"))
 
     def pull(self, wanted: int) -> None:
         """Forget whom the cloud forgot, up to its version ``wanted``. Raises `CloudFailure`, or OSError."""
@@ -62,7 +62,7 @@ class ForgottenPuller:
         finally:
             self._role.leave()
 
-    def _forget(self, noted: _Noted, wanted: int) -> None:
+    def _forget(self, noted: _ErasurePullState, wanted: int) -> None:
         version, named = noted.version, dict(noted.waiting)
         asks = version != wanted
         while asks:
@@ -79,16 +79,16 @@ class ForgottenPuller:
             digest = digest_of(folder.project_id, folder.user_id)
             if digest in named and folder != self._own and not _erased(folder, named[digest]):
                 waiting[digest] = named[digest]
-        now = _Noted(self._cloud, version, waiting)
+        now = _ErasurePullState(self._cloud, version, waiting)
         if now != noted:
             write_file(self._folder.forgotten, msgspec.json.encode(now), durable=False)
 
-    def _noted(self) -> _Noted:
+    def _noted(self) -> _ErasurePullState:
         try:
             noted = _read(self._folder.forgotten.read_bytes())
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
-            return _Noted(self._cloud)
-        return noted if noted.cloud == self._cloud else _Noted(self._cloud)
+            return _ErasurePullState(self._cloud)
+        return noted if noted.cloud == self._cloud else _ErasurePullState(self._cloud)
 
 
 def _erased(folder: UserFolder, before: datetime) -> bool:

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from memoair_index import ContainerError, Index
 from memoair_runtime.recall.org_manifest import OrgBase, OrgManifest, open_documents, read_manifest, write_manifest
-from memoair_runtime.storage.process_lock import Role
+from memoair_runtime.storage.process_lock import ProcessLock
 from memoair_runtime.storage.project_folder import ProjectFolder
-from memoair_runtime.sync.errors import CloudFailure, unreadable
-from memoair_runtime.sync.responses import OrgFile
+from memoair_runtime.sync.errors import CloudError, unreadable
+from memoair_runtime.sync.responses import OrgFileInfo
 from memoair_runtime.sync.transport import LONGEST_CALL_S, LONGEST_DOWNLOAD_S, CloudTransport
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ class OrgPuller:
         self._cloud = cloud
         self._transport = transport
         self._show = show
-        self._role = Role(folder.role("org-sync"))
+        self._role = ProcessLock(folder.role("org-sync"))
         self._useless: set[str] = set()  # files that this version can't open
 
     @property
@@ -48,7 +48,7 @@ class OrgPuller:
         manifest = self._manifest()
         return manifest.version if manifest else None
 
-    def pull(self, wanted: int, file: OrgFile | None, waits_until: float) -> bool:
+    def pull(self, wanted: int, file: OrgFileInfo | None, waits_until: float) -> bool:
         """Bring the documents to the cloud's version, which is at least ``wanted``; False where another process is
         at it and has not come so far by ``waits_until`` (monotonic seconds).
 
@@ -78,7 +78,7 @@ class OrgPuller:
         is_whole = manifest.base is None or self._folder.org_base(manifest.base.sha256).exists()
         return manifest if is_whole else None
 
-    def _bring(self, manifest: OrgManifest | None, file: OrgFile | None) -> None:
+    def _bring(self, manifest: OrgManifest | None, file: OrgFileInfo | None) -> None:
         before = manifest
         if manifest is None and file is not None and self._has(file):
             manifest = self._over(file)
@@ -95,10 +95,10 @@ class OrgPuller:
             write_manifest(self._folder, manifest)
         self._tidy(manifest)
 
-    def _over(self, file: OrgFile) -> OrgManifest:
+    def _over(self, file: OrgFileInfo) -> OrgManifest:
         return OrgManifest(self._cloud, file.version, OrgBase(file.sha256, file.version))
 
-    def _caught_up(self, manifest: OrgManifest | None) -> tuple[OrgManifest, OrgFile | None]:
+    def _caught_up(self, manifest: OrgManifest | None) -> tuple[OrgManifest, OrgFileInfo | None]:
         """The manifest with all that the cloud has, and the file that it built last."""
         file = None
         while True:
@@ -120,7 +120,7 @@ class OrgPuller:
             if answer.version == since:
                 raise unreadable("more of the same")
 
-    def _has(self, file: OrgFile) -> bool:
+    def _has(self, file: OrgFileInfo) -> bool:
         """Download a file where it is not here yet; tell whether it can be used."""
         path = self._folder.org_base(file.sha256)
         if file.sha256 in self._useless:
@@ -137,7 +137,7 @@ class OrgPuller:
             log.warning("the cloud's index file can't be used: action=org_file_useless error=%s", type(error).__name__)
             self._useless.add(file.sha256)
             return False
-        except CloudFailure as failure:
+        except CloudError as failure:
             # It may have been replaced by the next one; the documents themselves can be had in any case.
             log.warning("the cloud's index file was not had: action=org_file_failed why=%s", failure.message)
             return False

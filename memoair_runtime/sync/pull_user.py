@@ -8,11 +8,11 @@ from datetime import datetime
 
 import msgspec
 
-from memoair_runtime.memory.user_store import Keeper
+from memoair_runtime.memory.user_store import UserStore
 from memoair_runtime.storage.durable import write_file
-from memoair_runtime.storage.process_lock import Role
+from memoair_runtime.storage.process_lock import ProcessLock
 from memoair_runtime.storage.user_folder import UserFolder
-from memoair_runtime.sync.errors import CloudFailure, FailureKind, unreadable
+from memoair_runtime.sync.errors import CloudError, FailureKind, unreadable
 from memoair_runtime.sync.responses import Bootstrap
 from memoair_runtime.sync.transport import LONGEST_CALL_S, CloudTransport
 
@@ -23,7 +23,7 @@ _LONGEST_ERASE_S = 60.0
 _LOOK_S = 0.02
 
 
-class Noted(msgspec.Struct, frozen=True):
+class UserPullState(msgspec.Struct, frozen=True):
     """What the cloud told last, and with which tag to ask for it again; when the caller was forgotten here last."""
 
     cloud: str
@@ -32,24 +32,24 @@ class Noted(msgspec.Struct, frozen=True):
     forgotten_at: datetime | None = None
 
 
-_read = msgspec.json.Decoder(Noted).decode
+_read = msgspec.json.Decoder(UserPullState).decode
 
 
-class CallerPuller:
+class UserPuller:
     """Keeps the copy of one caller up to date. Used by one thread, but for `forgotten`.
 
     ``on_lost`` is called where the cloud has less than it had: it was put back to an older state.
     """
 
     def __init__(
-        self, folder: UserFolder, cloud: str, keeper: Keeper, transport: CloudTransport, on_lost: Callable[[], None]
+        self, folder: UserFolder, cloud: str, keeper: UserStore, transport: CloudTransport, on_lost: Callable[[], None]
     ) -> None:
         self._folder = folder
         self._keeper = keeper
         self._transport = transport
         self._on_lost = on_lost
-        self._role = Role(folder.role("pull"))
-        self._noted = Noted(cloud)
+        self._role = ProcessLock(folder.role("pull"))
+        self._noted = UserPullState(cloud)
         self._is_read = False
 
     @property
@@ -83,7 +83,7 @@ class CallerPuller:
 
     def forgotten(self, at: datetime | None) -> None:
         """He was forgotten here, and in the cloud at a moment, where that is known."""
-        self._noted = Noted(self._noted.cloud, forgotten_at=at or self._noted.forgotten_at)
+        self._noted = UserPullState(self._noted.cloud, forgotten_at=at or self._noted.forgotten_at)
         self.note()
 
     def pull_profile(self, bootstrap: Bootstrap) -> None:
@@ -152,6 +152,6 @@ class CallerPuller:
             self._noted = noted
 
 
-def no_time_left() -> CloudFailure:
+def no_time_left() -> CloudError:
     """Where another process is at the same pull and does not come to its end."""
-    return CloudFailure(FailureKind.PASSING, "another process is pulling and has not come to its end")
+    return CloudError(FailureKind.TRANSIENT, "another process is pulling and has not come to its end")

@@ -3,13 +3,13 @@
 import logging
 import time
 
-from memoair_runtime.metrics import Metrics
-from memoair_runtime.storage.process_lock import Role
-from memoair_runtime.storage.rejected_events import Refusals
+from memoair_runtime.metrics import RuntimeMetrics
+from memoair_runtime.storage.process_lock import ProcessLock
+from memoair_runtime.storage.rejected_events import RejectedEvents
 from memoair_runtime.storage.user_folder import UserFolder
-from memoair_runtime.sync.errors import CloudFailure, FailureKind, unreadable
-from memoair_runtime.sync.outbox import MOST_EVENTS, Batch, Outbox
-from memoair_runtime.sync.responses import Receipt
+from memoair_runtime.sync.errors import CloudError, FailureKind, unreadable
+from memoair_runtime.sync.outbox import MOST_EVENTS, Outbox, OutboxBatch
+from memoair_runtime.sync.responses import IngestReceipt
 from memoair_runtime.sync.transport import LONGEST_CALL_S, CloudTransport
 
 log = logging.getLogger(__name__)
@@ -23,9 +23,14 @@ class Pusher:
     """Sends one caller's events. Used by one thread."""
 
     def __init__(
-        self, folder: UserFolder, outbox: Outbox, refusals: Refusals, transport: CloudTransport, metrics: Metrics
+        self,
+        folder: UserFolder,
+        outbox: Outbox,
+        refusals: RejectedEvents,
+        transport: CloudTransport,
+        metrics: RuntimeMetrics,
     ) -> None:
-        self._role = Role(folder.role("push"))
+        self._role = ProcessLock(folder.role("push"))
         self._outbox = outbox
         self._refusals = refusals
         self._transport = transport
@@ -54,8 +59,8 @@ class Pusher:
             events = batch.events
             try:
                 codes = self._offer(batch, deadline)
-            except CloudFailure as failure:
-                if failure.kind is not FailureKind.UNFIT:
+            except CloudError as failure:
+                if failure.kind is not FailureKind.INVALID:
                     raise
                 if len(events) > 1:
                     most = len(events) // 2
@@ -65,7 +70,7 @@ class Pusher:
             most = min(2 * most, MOST_EVENTS)
             self._settle(batch, codes)
 
-    def _offer(self, batch: Batch, deadline: float) -> dict[str, str | None]:
+    def _offer(self, batch: OutboxBatch, deadline: float) -> dict[str, str | None]:
         """Send a batch; return for each event that is done with why it was refused, or None where it was taken."""
         events = batch.events
         if not events:
@@ -75,7 +80,7 @@ class Pusher:
         sent = {line.event_id for line in events}
         return {event_id: code for event_id, code in _told(receipt).items() if event_id in sent}
 
-    def _settle(self, batch: Batch, codes: "dict[str, str | None] | dict[str, str]") -> None:
+    def _settle(self, batch: OutboxBatch, codes: "dict[str, str | None] | dict[str, str]") -> None:
         refused = {event_id: code for event_id, code in codes.items() if code is not None}
         if refused:
             self._refusals.note(refused)
@@ -88,6 +93,6 @@ class Pusher:
             raise unreadable("it does not tell what became of the events")
 
 
-def _told(receipt: Receipt) -> dict[str, str | None]:
+def _told(receipt: IngestReceipt) -> dict[str, str | None]:
     refused = {each.event_id: each.code for each in receipt.rejected if each.event_id is not None}
     return {**refused, **dict.fromkeys([*receipt.accepted, *receipt.duplicate])}

@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 
 from memoair_runtime.memory.profile import CloudProfile
-from memoair_runtime.recall.org_manifest import OrgDocument, OrgKey
+from memoair_runtime.recall.org_manifest import ManifestDocument, OrgKey
 from memoair_runtime.storage.events import Event, EventType
-from memoair_runtime.storage.replica_file import Fact, Page
+from memoair_runtime.storage.replica_file import ReplicaFact, ReplicaPage
 from memoair_runtime.sync.errors import unreadable
 
 Version = Annotated[int, msgspec.Meta(ge=0)]
@@ -21,7 +21,7 @@ _KEPT_TYPES = (EventType.SESSION_START.value, EventType.TURN.value)
 A = TypeVar("A", bound=msgspec.Struct)
 
 
-class OrgFile(msgspec.Struct, frozen=True):
+class OrgFileInfo(msgspec.Struct, frozen=True):
     """The index file that the cloud built last."""
 
     version: Version
@@ -37,11 +37,11 @@ class Bootstrap(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     org_manifest_version: Version
     forgotten_version: Version
     forgotten_at: Moment | None = None
-    org_file: OrgFile | None = None
+    org_file: OrgFileInfo | None = None
     sync_token: str
 
 
-class ProfileAnswer(msgspec.Struct, frozen=True, rename="camel"):
+class ProfileResponse(msgspec.Struct, frozen=True, rename="camel"):
     """Who the caller is."""
 
     version: Version
@@ -56,7 +56,7 @@ class ProfileAnswer(msgspec.Struct, frozen=True, rename="camel"):
         return CloudProfile(self.version, self.summary, self.attributes, self.name, self.metadata)
 
 
-class PermanentAnswer(msgspec.Struct, frozen=True, rename="camel"):
+class PermanentResponse(msgspec.Struct, frozen=True, rename="camel"):
     """What was said and what is known of it; with ``more``, there is more of it to ask for."""
 
     mode: Mode
@@ -64,57 +64,57 @@ class PermanentAnswer(msgspec.Struct, frozen=True, rename="camel"):
     more: bool
     content_hash: str
     events: list[Event]
-    facts: list[Fact]
+    facts: list[ReplicaFact]
     removed: list[str]
 
-    def page(self) -> Page:
+    def page(self) -> ReplicaPage:
         """The same as it is kept."""
-        return Page(self.version, self.events, self.facts, self.removed)
+        return ReplicaPage(self.version, self.events, self.facts, self.removed)
 
 
-class OrgAnswer(msgspec.Struct, frozen=True, rename="camel"):
+class OrgResponse(msgspec.Struct, frozen=True, rename="camel"):
     """The organisation's documents; with ``more``, there is more of them to ask for."""
 
     mode: Mode
     version: Version
     content_hash: str
-    documents: list[OrgDocument]
+    documents: list[ManifestDocument]
     removed: list[OrgKey]
-    file: OrgFile | None = None
+    file: OrgFileInfo | None = None
     more: bool = False
 
 
-class Forgotten(msgspec.Struct, frozen=True, rename="camel"):
+class ErasedUserRecord(msgspec.Struct, frozen=True, rename="camel"):
     """A caller who was forgotten, by the digest of project and id."""
 
     digest: str
     forgotten_at: Moment
 
 
-class ForgottenAnswer(msgspec.Struct, frozen=True):
+class ErasuresResponse(msgspec.Struct, frozen=True):
     """Who was forgotten since a version; with ``more``, there are more to ask for."""
 
     version: Version
-    users: list[Forgotten]
+    users: list[ErasedUserRecord]
     more: bool = False
 
 
-class Rejected(msgspec.Struct, frozen=True, rename="camel"):
+class EventRejectionRecord(msgspec.Struct, frozen=True, rename="camel"):
     """An event that will never be taken."""
 
     event_id: str | None = None
     code: str = "cloud.invalid"
 
 
-class Receipt(msgspec.Struct, frozen=True):
+class IngestReceipt(msgspec.Struct, frozen=True):
     """What became of a batch."""
 
     accepted: list[str]
     duplicate: list[str]
-    rejected: list[Rejected]
+    rejected: list[EventRejectionRecord]
 
 
-class ErrorAnswer(msgspec.Struct, frozen=True):
+class ErrorResponse(msgspec.Struct, frozen=True):
     """The envelope of an error, as far as it is read."""
 
     error: dict[str, Any]
@@ -125,25 +125,25 @@ def read_bootstrap(content: bytes) -> Bootstrap:
     return _record(_builtins(content), Bootstrap)
 
 
-def read_profile(content: bytes) -> ProfileAnswer:
+def read_profile(content: bytes) -> ProfileResponse:
     """Read the profile, and compare its hash."""
     told = _builtins(content)
     _compare(told, ("summary", "attributes", "name", "metadata"))
-    return _record(told, ProfileAnswer)
+    return _record(told, ProfileResponse)
 
 
-def read_permanent(content: bytes) -> PermanentAnswer:
+def read_permanent(content: bytes) -> PermanentResponse:
     """Read a page of events and facts, and compare its hash."""
     told = _builtins(content)
     _compare(told, ("events", "facts", "removed"))
     if isinstance(told["events"], list):  # what a later version tells besides is for later versions
         told["events"] = [each for each in told["events"] if not _is_of_another_type(each)]
-    return _record(told, PermanentAnswer)
+    return _record(told, PermanentResponse)
 
 
-def read_org(content: bytes) -> OrgAnswer:
+def read_org(content: bytes) -> OrgResponse:
     """Read a page of documents, and compare its hash."""
-    answer = _record(_builtins(content), OrgAnswer)
+    answer = _record(_builtins(content), OrgResponse)
     told = [[each.index_name, each.id, each.text, each.metadata] for each in answer.documents]
     gone = [[each.index_name, each.id] for each in answer.removed]
     if content_hash([told, gone]) != answer.content_hash:
@@ -151,14 +151,14 @@ def read_org(content: bytes) -> OrgAnswer:
     return answer
 
 
-def read_forgotten(content: bytes) -> ForgottenAnswer:
+def read_forgotten(content: bytes) -> ErasuresResponse:
     """Read who was forgotten."""
-    return _record(_builtins(content), ForgottenAnswer)
+    return _record(_builtins(content), ErasuresResponse)
 
 
-def read_receipt(content: bytes) -> Receipt:
+def read_receipt(content: bytes) -> IngestReceipt:
     """Read what became of a batch."""
-    return _record(_builtins(content), Receipt)
+    return _record(_builtins(content), IngestReceipt)
 
 
 def content_hash(told: Any) -> str:

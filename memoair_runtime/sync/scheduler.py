@@ -15,21 +15,21 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from memoair_runtime.enums import LaneName
-from memoair_runtime.errors import StorageUnavailable
-from memoair_runtime.memory.user_store import Keeper
-from memoair_runtime.metrics import Metrics
+from memoair_runtime.errors import StorageUnavailableError
+from memoair_runtime.memory.user_store import UserStore
+from memoair_runtime.metrics import RuntimeMetrics
 from memoair_runtime.recall.lanes.org_lane import OrgLane
-from memoair_runtime.settings import Settings
+from memoair_runtime.settings import RuntimeSettings
 from memoair_runtime.storage.events import Event, EventType
-from memoair_runtime.storage.rejected_events import Refusals
+from memoair_runtime.storage.rejected_events import RejectedEvents
 from memoair_runtime.storage.user_folder import UserFolder
-from memoair_runtime.sync.errors import CloudFailure, FailureKind
+from memoair_runtime.sync.errors import CloudError, FailureKind
 from memoair_runtime.sync.null_sync import Versions, health_of
 from memoair_runtime.sync.outbox import Outbox
-from memoair_runtime.sync.status import Standing, SyncState
+from memoair_runtime.sync.status import SyncState, SyncStatus
 
 if TYPE_CHECKING:
-    from memoair_runtime.sync.session import Talk
+    from memoair_runtime.sync.session import SyncSession
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ ALL_SCOPES = frozenset([LaneName.PROFILE, LaneName.PERMANENT, LaneName.ORG])
 
 
 @attrs.define(eq=False)
-class _Wish:
+class _SyncRequest:
     """What somebody waits for: a pull of some scopes, or a push (None)."""
 
     scopes: frozenset[LaneName] | None
@@ -56,10 +56,10 @@ class _Wish:
     is_granted: bool = False
 
 
-class CloudSync:
+class SyncScheduler:
     """The talk of one runtime with the cloud; see `memoair_runtime.sync.null_sync.Sync`."""
 
-    def __init__(self, settings: Settings, keeper: Keeper, org: OrgLane, metrics: Metrics) -> None:
+    def __init__(self, settings: RuntimeSettings, keeper: UserStore, org: OrgLane, metrics: RuntimeMetrics) -> None:
         self._settings = settings
         self._keeper = keeper
         self._org = org
@@ -67,12 +67,12 @@ class CloudSync:
         self._interval_s = settings.pull_interval_s
         folder = UserFolder(settings.storage_root, settings.project_id, settings.user_id)
         self._outbox = Outbox(folder, settings.cloud_id or "")
-        self._refusals = Refusals(folder.refused)
-        self._talk: Talk | None = None  # our thread's own
+        self._refusals = RejectedEvents(folder.refused)
+        self._talk: SyncSession | None = None  # our thread's own
         self._changed = threading.Condition()
         # All below under that lock, which is held to look and to note, and never while anything is done.
-        self._standing = Standing()
-        self._wishes: list[_Wish] = []
+        self._standing = SyncStatus()
+        self._wishes: list[_SyncRequest] = []
         self._pull_at = 0.0
         self._push_at = math.inf
         self._is_awake = False  # whether anybody has been answered
@@ -124,13 +124,13 @@ class CloudSync:
 
     def pull(self, scopes: Sequence[LaneName], deadline: float) -> tuple[str, Versions]:
         """Ask the cloud now, and wait for it."""
-        wish = self._wait_for(_Wish(frozenset(scopes), deadline))
+        wish = self._wait_for(_SyncRequest(frozenset(scopes), deadline))
         return "ok" if wish.is_granted else "partial", self._versions()
 
     def flush(self, deadline: float) -> int:
         """Send what waits, and wait for it."""
         if self.unsynced:
-            self._wait_for(_Wish(None, deadline))
+            self._wait_for(_SyncRequest(None, deadline))
         return self.unsynced
 
     def forgotten(self, at: datetime | None) -> None:
@@ -163,7 +163,7 @@ class CloudSync:
         if thread is not None:
             thread.join(min(max(0.0, deadline - time.monotonic()), LONGEST_END_S))
 
-    def _wait_for(self, wish: _Wish) -> _Wish:
+    def _wait_for(self, wish: _SyncRequest) -> _SyncRequest:
         with self._changed:
             if self._ends_at is None:
                 self._wishes.append(wish)
@@ -181,11 +181,13 @@ class CloudSync:
 
     def _run(self) -> None:
         # It brings ``requests``, which takes long to import where no host has done so before.
-        from memoair_runtime.sync.session import Talk
+        from memoair_runtime.sync.session import SyncSession
 
         with self._changed:
             self._changed.wait_for(lambda: self._is_awake or self._ends_at is not None or self._wishes, HEAD_START_S)
-        talk = self._talk = Talk(self._settings, self._keeper, self._org, self._outbox, self._refusals, self._metrics)
+        talk = self._talk = SyncSession(
+            self._settings, self._keeper, self._org, self._outbox, self._refusals, self._metrics
+        )
         try:
             talk.look(everywhere=True)
             while (step := self._next()) is not None:
@@ -193,7 +195,7 @@ class CloudSync:
         finally:
             talk.close()
 
-    def _next(self) -> "Callable[[Talk], None] | None":
+    def _next(self) -> "Callable[[SyncSession], None] | None":
         """What to do next, as soon as it is time for it; None at the end."""
         with self._changed:
             while True:
@@ -205,7 +207,7 @@ class CloudSync:
                     return step
                 self._changed.wait(max(0.0, self._next_at() - now))
 
-    def _due_step(self, now: float) -> "Callable[[Talk], None] | None":
+    def _due_step(self, now: float) -> "Callable[[SyncSession], None] | None":
         standing = self._standing
         if self._forgotten:
             return self._take_note
@@ -229,24 +231,24 @@ class CloudSync:
         talks_at = max(self._standing.paused_until, min(self._pull_at, self._push_at if is_push_wanted else math.inf))
         return min(talks_at, self._push_at if self._outbox.has_news else math.inf)
 
-    def _last_step(self, now: float) -> "Callable[[Talk], None] | None":
+    def _last_step(self, now: float) -> "Callable[[SyncSession], None] | None":
         """One more push, where it is likely to come through."""
         standing, is_first = self._standing, not self._has_ended
         self._has_ended = True
         is_hopeful = standing.is_admitted and not standing.failed_since(now - _FAILED_JUST_NOW_S)
         return self._push if is_first and is_hopeful and self._outbox.count else None
 
-    def _look(self, talk: "Talk") -> None:
+    def _look(self, talk: "SyncSession") -> None:
         """Count what waits, where it can't be sent now."""
         talk.look(everywhere=False)
 
-    def _take_note(self, talk: "Talk") -> None:
+    def _take_note(self, talk: "SyncSession") -> None:
         with self._changed:
             moments, self._forgotten = self._forgotten, []
         for at in moments:
             talk.forgotten(at)
 
-    def _pull(self, talk: "Talk") -> None:
+    def _pull(self, talk: "SyncSession") -> None:
         with self._changed:
             wishes = [wish for wish in self._wishes if wish.scopes is not None]
             is_due = time.monotonic() >= self._pull_at
@@ -268,7 +270,7 @@ class CloudSync:
                     self._push_at = min(self._push_at, now)
             self._grant(wishes, is_granted=is_whole)
 
-    def _push(self, talk: "Talk") -> None:
+    def _push(self, talk: "SyncSession") -> None:
         with self._changed:
             wishes = [wish for wish in self._wishes if wish.scopes is None]
             ends_at, self._push_at = self._ends_at, math.inf
@@ -284,26 +286,26 @@ class CloudSync:
                 self._pull_at = 0.0
             self._grant(wishes, is_granted=was_ours)
 
-    def _grant(self, wishes: Sequence[_Wish], *, is_granted: bool) -> None:
+    def _grant(self, wishes: Sequence[_SyncRequest], *, is_granted: bool) -> None:
         for wish in wishes:
             wish.is_over, wish.is_granted = True, is_granted
             if wish in self._wishes:
                 self._wishes.remove(wish)
         self._changed.notify_all()
 
-    def _try(self, act: Callable[[], bool]) -> tuple[bool, CloudFailure | None]:
+    def _try(self, act: Callable[[], bool]) -> tuple[bool, CloudError | None]:
         """Do something with the cloud, and tell whether it came to its end; nothing that goes wrong ends the thread."""
         is_whole, failure = False, None
         try:
             is_whole = act()
-        except CloudFailure as error:
+        except CloudError as error:
             failure = error.bare()  # its stack would keep the connection
-        except StorageUnavailable as fault:
-            failure = CloudFailure(FailureKind.PASSING, fault.message)
+        except StorageUnavailableError as fault:
+            failure = CloudError(FailureKind.TRANSIENT, fault.message)
         except OSError as error:
-            failure = CloudFailure(FailureKind.PASSING, f"the disk refuses: {error.strerror}")
+            failure = CloudError(FailureKind.TRANSIENT, f"the disk refuses: {error.strerror}")
         except Exception as error:  # noqa: BLE001 - what went wrong with this answer need not with the next
-            failure = CloudFailure(FailureKind.PASSING, f"a defect of ours: {type(error).__name__}")
+            failure = CloudError(FailureKind.TRANSIENT, f"a defect of ours: {type(error).__name__}")
             log.error("a talk with the cloud failed: action=sync_failed error=%s", type(error).__name__)
         with self._changed:
             if failure is None:
@@ -316,7 +318,7 @@ class CloudSync:
         with self._changed:
             self._stand(self._standing.succeeded(admits=True))
 
-    def _stand(self, standing: Standing, failure: CloudFailure | None = None) -> None:
+    def _stand(self, standing: SyncStatus, failure: CloudError | None = None) -> None:
         """Change how it stands, and tell of it once."""
         before, self._standing = self._standing.state, standing
         if before is standing.state:

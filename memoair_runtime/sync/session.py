@@ -7,42 +7,42 @@ from contextlib import suppress
 from datetime import datetime
 
 from memoair_runtime.enums import LaneName
-from memoair_runtime.memory.user_store import Keeper
-from memoair_runtime.metrics import Metrics
-from memoair_runtime.readiness import NotReady, Readiness
+from memoair_runtime.memory.user_store import UserStore
+from memoair_runtime.metrics import RuntimeMetrics
+from memoair_runtime.readiness import NotReadyError, Readiness
 from memoair_runtime.recall.lanes.org_lane import OrgLane
-from memoair_runtime.settings import Settings
+from memoair_runtime.settings import RuntimeSettings
 from memoair_runtime.storage.project_folder import ProjectFolder
-from memoair_runtime.storage.rejected_events import Refusals
+from memoair_runtime.storage.rejected_events import RejectedEvents
 from memoair_runtime.storage.user_folder import UserFolder
-from memoair_runtime.sync.errors import CloudFailure, FailureKind
+from memoair_runtime.sync.errors import CloudError, FailureKind
 from memoair_runtime.sync.outbox import Outbox
-from memoair_runtime.sync.pull_erasures import ForgottenPuller
+from memoair_runtime.sync.pull_erasures import ErasurePuller
 from memoair_runtime.sync.pull_org import OrgPuller
-from memoair_runtime.sync.pull_user import CallerPuller
+from memoair_runtime.sync.pull_user import UserPuller
 from memoair_runtime.sync.push import Pusher
-from memoair_runtime.sync.transport import CloudTransport, Identity
+from memoair_runtime.sync.transport import CloudIdentity, CloudTransport
 
 # How long a pull waits for what lies on the disk to be read first: what is in our own logs is not kept twice.
 _LONGEST_READ_S = 10.0
 
 
-class Talk:
+class SyncSession:
     """One runtime's talk with its cloud. All but `abort` and `sync_token` belong to one thread."""
 
     def __init__(
         self,
-        settings: Settings,
-        keeper: Keeper,
+        settings: RuntimeSettings,
+        keeper: UserStore,
         org: OrgLane,
         outbox: Outbox,
-        refusals: Refusals,
-        metrics: Metrics,
+        refusals: RejectedEvents,
+        metrics: RuntimeMetrics,
     ) -> None:
         cloud, project = settings.cloud_id or "", ProjectFolder(settings.storage_root, settings.project_id)
         folder = UserFolder(settings.storage_root, settings.project_id, settings.user_id)
         self._transport = CloudTransport(
-            Identity(
+            CloudIdentity(
                 settings.cloud_base_url or "",
                 settings.cloud_key or "",
                 settings.project_id,
@@ -54,9 +54,9 @@ class Talk:
         self._outbox = outbox
         self._refusals = refusals
         self._is_kept = not settings.org_only
-        self._caller = CallerPuller(folder, cloud, keeper, self._transport, self._send_again)
+        self._caller = UserPuller(folder, cloud, keeper, self._transport, self._send_again)
         self._org = None if settings.org_file else OrgPuller(project, cloud, self._transport, org.load)
-        self._forgotten = ForgottenPuller(project, cloud, self._transport, folder)
+        self._forgotten = ErasurePuller(project, cloud, self._transport, folder)
         self._pusher = Pusher(folder, outbox, refusals, self._transport, metrics)
 
     @property
@@ -134,6 +134,6 @@ class Talk:
     def _wait_until_read(self) -> None:
         try:
             self._keeper.gate.wait(time.monotonic() + _LONGEST_READ_S)
-        except NotReady as error:
+        except NotReadyError as error:
             if error.readiness is Readiness.LOADING:
-                raise CloudFailure(FailureKind.PASSING, "the logs are still being read") from None
+                raise CloudError(FailureKind.TRANSIENT, "the logs are still being read") from None

@@ -8,7 +8,7 @@ from enum import Enum
 
 import attrs
 
-from memoair_runtime.sync.errors import CloudFailure, FailureKind
+from memoair_runtime.sync.errors import CloudError, FailureKind
 
 
 class SyncState(str, Enum):
@@ -40,7 +40,7 @@ LONGEST_RETRY_AFTER_S = 300.0
 
 
 @attrs.frozen
-class Standing:
+class SyncStatus:
     """The talk with the cloud at a moment. Moments are monotonic seconds.
 
     ``is_admitted``: it has accepted our key for this project since it last refused it; only then callers' words go out.
@@ -53,24 +53,24 @@ class Standing:
     paused_until: float = 0.0
     is_told_to_wait: bool = False  # by the cloud itself: also who asks by hand waits
 
-    def succeeded(self, *, admits: bool = False) -> "Standing":
+    def succeeded(self, *, admits: bool = False) -> "SyncStatus":
         """After a call that the cloud took; ``admits`` where it thereby accepted the key."""
-        return Standing(self._moved(SyncState.OK), self.is_admitted or admits)
+        return SyncStatus(self._moved(SyncState.OK), self.is_admitted or admits)
 
-    def failed(self, failure: CloudFailure, now: float, chance: float | None = None) -> "Standing":
+    def failed(self, failure: CloudError, now: float, chance: float | None = None) -> "SyncStatus":
         """After a call that failed; ``chance`` is between 0 and 1."""
         chance = random.random() if chance is None else chance
         failures = self.failures + 1
-        if failure.kind is FailureKind.REFUSED:
+        if failure.kind is FailureKind.REJECTED:
             shortest, longest = REFUSED_PAUSE_S
             pause_s = shortest + chance * (longest - shortest)
-            return Standing(self._moved(SyncState.REFUSED), False, failures, now, now + pause_s)
+            return SyncStatus(self._moved(SyncState.REFUSED), False, failures, now, now + pause_s)
         pause_s = chance * min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(failures - 1, _MOST_DOUBLINGS))
         if failure.retry_after_s is not None:
             pause_s += min(failure.retry_after_s, LONGEST_RETRY_AFTER_S)
         state = self._moved(SyncState.RETRYING)
         is_told = failure.retry_after_s is not None
-        return Standing(state, self.is_admitted, failures, now, now + pause_s, is_told)
+        return SyncStatus(state, self.is_admitted, failures, now, now + pause_s, is_told)
 
     def may_try(self, now: float, *, is_asked: bool = False) -> bool:
         """Whether it is time for a call; who is asked by hand waits only where the cloud has said so, or refuses us."""
@@ -89,4 +89,4 @@ class Standing:
         return to
 
 
-OFF = Standing(SyncState.OFF)
+OFF = SyncStatus(SyncState.OFF)

@@ -30,7 +30,7 @@ from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3.util.ssl_ import create_urllib3_context
 
 from memoair_runtime.sync import responses
-from memoair_runtime.sync.errors import CloudFailure, FailureKind, unreadable
+from memoair_runtime.sync.errors import CloudError, FailureKind, unreadable
 from memoair_runtime.timeutil import utc_now
 
 CONNECT_S, READ_S = 3.0, 10.0
@@ -49,7 +49,7 @@ A = TypeVar("A")
 
 
 @attrs.frozen
-class Identity:
+class CloudIdentity:
     """For whom the cloud is asked. The key is left out of the ``repr``."""
 
     base_url: str
@@ -65,8 +65,8 @@ class Identity:
         for name, value in named.items():
             if value is not None:
                 if value != value.strip() or any(ord(sign) < 0x20 or ord(sign) == 0x7F for sign in value):
-                    raise CloudFailure(
-                        FailureKind.REFUSED, f"{name} can't be told: it has control characters or ends in spaces"
+                    raise CloudError(
+                        FailureKind.REJECTED, f"{name} can't be told: it has control characters or ends in spaces"
                     )
                 sent[name] = value.encode()
         return sent
@@ -125,7 +125,7 @@ class CloudTransport:
     ``deadline`` is in monotonic seconds; every method raises `CloudFailure`, and nothing else.
     """
 
-    def __init__(self, identity: Identity) -> None:
+    def __init__(self, identity: CloudIdentity) -> None:
         self._identity = identity
         self._aborted = threading.Event()
         self._is_pushing = False  # what goes out is not left half way
@@ -140,23 +140,23 @@ class CloudTransport:
             answer = responses.read_bootstrap(self._content(reply, deadline))
             return answer, reply.headers.get("ETag") or f'"{answer.sync_token}"'
 
-    def profile(self, since: int | None, deadline: float) -> responses.ProfileAnswer | None:
+    def profile(self, since: int | None, deadline: float) -> responses.ProfileResponse | None:
         """Who the caller is; None where that is as at ``since``."""
         return self._projection("profile", since, deadline, responses.read_profile)
 
-    def permanent(self, since: int | None, deadline: float) -> responses.PermanentAnswer | None:
+    def permanent(self, since: int | None, deadline: float) -> responses.PermanentResponse | None:
         """What was said and what is known of it; None where that is as at ``since``."""
         return self._projection("permanent", since, deadline, responses.read_permanent)
 
-    def org(self, since: int | None, deadline: float) -> responses.OrgAnswer | None:
+    def org(self, since: int | None, deadline: float) -> responses.OrgResponse | None:
         """The organisation's documents; None where they are as at ``since``."""
         return self._projection("org", since, deadline, responses.read_org)
 
-    def forgotten(self, since: int | None, deadline: float) -> responses.ForgottenAnswer | None:
+    def forgotten(self, since: int | None, deadline: float) -> responses.ErasuresResponse | None:
         """Who was forgotten; None where nobody was since ``since``."""
         return self._projection("forgotten", since, deadline, responses.read_forgotten)
 
-    def org_file(self, file: responses.OrgFile, path: Path, deadline: float) -> None:
+    def org_file(self, file: responses.OrgFileInfo, path: Path, deadline: float) -> None:
         """Download an index file to ``path``; raises OSError where the disk refuses. What is there is what was told."""
         digest, size = hashlib.sha256(), 0
         with self._call("GET", f"/projections/org/file/{file.sha256}", deadline) as reply, path.open("wb") as target:
@@ -169,7 +169,7 @@ class CloudTransport:
         if size != file.size or digest.hexdigest() != file.sha256:
             raise unreadable("the index file is not what was told")
 
-    def push(self, events: Sequence[bytes], deadline: float) -> responses.Receipt:
+    def push(self, events: Sequence[bytes], deadline: float) -> responses.IngestReceipt:
         """Send events, each a JSON object; return what became of them."""
         content = gzip.compress(b'{"events":[' + b",".join(events) + b"]}", _PACKED_AT)
         headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
@@ -212,7 +212,7 @@ class CloudTransport:
         try:
             left = deadline - time.monotonic()
             if self._is_over(deadline):
-                raise CloudFailure(FailureKind.PASSING, "there was no time left to ask")
+                raise CloudError(FailureKind.TRANSIENT, "there was no time left to ask")
             reply = self._connected().request(
                 method,
                 f"{self._identity.base_url}{_API}{path}",
@@ -226,9 +226,9 @@ class CloudTransport:
                 self._check(reply, deadline, has_content=content is not None)
                 yield reply
         except requests.Timeout:
-            raise CloudFailure(FailureKind.PASSING, "the cloud did not answer in time") from None
+            raise CloudError(FailureKind.TRANSIENT, "the cloud did not answer in time") from None
         except (requests.RequestException, urllib3.exceptions.HTTPError, ssl.SSLError, ConnectionError) as error:
-            raise CloudFailure(FailureKind.PASSING, f"the cloud can't be reached: {type(error).__name__}") from None
+            raise CloudError(FailureKind.TRANSIENT, f"the cloud can't be reached: {type(error).__name__}") from None
 
     def _connected(self) -> requests.Session:
         if self._session is None:
@@ -246,7 +246,7 @@ class CloudTransport:
                 adapter = _Adapter(pool_connections=1, pool_maxsize=1)
             except OSError as error:
                 message = f"the bundle of certificates can't be read: {error.strerror}"
-                raise CloudFailure(FailureKind.PASSING, message) from None
+                raise CloudError(FailureKind.TRANSIENT, message) from None
             for scheme in ("https://", "http://"):
                 session.mount(scheme, adapter)
             self._session = session
@@ -260,13 +260,15 @@ class CloudTransport:
         code = _code(self._content(reply, deadline))
         message = f"the cloud answered {status} {code}".rstrip()
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _PASSING:
-            raise CloudFailure(FailureKind.PASSING, message, status=status, retry_after_s=retry_after_s)
-        kind = FailureKind.REFUSED
+            raise CloudError(FailureKind.TRANSIENT, message, status=status, retry_after_s=retry_after_s)
+        kind = FailureKind.REJECTED
         if has_content and status in _UNFIT:
             # What stands between us and the cloud may find fault with a request, too, and must not have the last word
             # about what was said; unless it is too much for it, which will not pass.
-            kind = FailureKind.UNFIT if code or status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE else FailureKind.PASSING
-        raise CloudFailure(kind, message, status=status)
+            kind = (
+                FailureKind.INVALID if code or status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE else FailureKind.TRANSIENT
+            )
+        raise CloudError(kind, message, status=status)
 
     def _content(self, reply: requests.Response, deadline: float) -> bytes:
         content = bytearray()
@@ -280,7 +282,7 @@ class CloudTransport:
         """What arrives, as it arrives: a server that sends a byte at a time must not hold us for ever."""
         while chunk := reply.raw.read1(_CHUNK_BYTES, decode_content=True):
             if self._is_over(deadline):
-                raise CloudFailure(FailureKind.PASSING, "the cloud's answer took too long")
+                raise CloudError(FailureKind.TRANSIENT, "the cloud's answer took too long")
             yield chunk
         reply.raw.drain_conn()  # nothing is left, but the connection learns only so that it can be used again
 
@@ -303,7 +305,7 @@ def _is_loopback(url: str) -> bool:
 def _code(content: bytes) -> str:
     """The code of an error's envelope, where it has one and looks like ours."""
     try:
-        error = msgspec.json.decode(content, type=responses.ErrorAnswer).error
+        error = msgspec.json.decode(content, type=responses.ErrorResponse).error
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return ""
     code = str(error.get("code", ""))

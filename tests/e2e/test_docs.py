@@ -19,7 +19,7 @@ from support.pages import PARSERS, Player, blocks_of, commands_of, shown_command
 from memoair_cli.app import app
 from memoair_cloud import errors as cloud_faults
 from memoair_runtime import errors as runtime_faults
-from memoair_runtime.settings import Settings
+from memoair_runtime.settings import RuntimeSettings
 from memoair_voice_sync._errors import ERROR_CODES
 from memoair_voice_sync.transcripts import TranscriptOptions, TranscriptTurn, read_transcript
 
@@ -254,7 +254,7 @@ def test_the_readme_begins_with_the_demo_and_the_tests() -> None:
 
 def test_every_error_code_and_every_variable_of_the_runtime_is_documented() -> None:
     page = (ROOT / "docs" / "runtime-http.md").read_text(encoding="utf-8")
-    source = Path(sys.modules[Settings.__module__].__file__ or "").read_text(encoding="utf-8")
+    source = Path(sys.modules[RuntimeSettings.__module__].__file__ or "").read_text(encoding="utf-8")
     variables = set(re.findall(r'(?:get|_identifier)\(\s*"([A-Z_]+)"', source))
 
     assert {code for code in ERROR_CODES if code.startswith("runtime.") and code not in page} == {

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memoair_runtime.errors import BadRequest
+from memoair_runtime.errors import BadRequestError
 from memoair_runtime.filters import parse_filter
 
 BOOTS: dict[str, Any] = {
@@ -135,7 +135,7 @@ def test_what_a_filter_keeps_out(filter_: dict[str, Any]) -> None:
     ],
 )
 def test_a_filter_that_makes_no_sense_is_refused_without_its_words(filter_: dict[str, Any]) -> None:
-    with pytest.raises(BadRequest) as refused:
+    with pytest.raises(BadRequestError) as refused:
         parse_filter(filter_)
     assert refused.value.details == {"field": "filter"}
     assert refused.value.message.startswith("filter: ")
@@ -168,7 +168,7 @@ filters = st.dictionaries(
 def test_any_filter_is_refused_or_answers_yes_or_no(filter_: dict[str, Any], metadata: dict[str, Any]) -> None:
     try:
         keeps = parse_filter(filter_)
-    except BadRequest:
+    except BadRequestError:
         return
     assert keeps(metadata) in (True, False)
 

@@ -17,7 +17,7 @@ from memoair_runtime.lifecycle import Lifecycle
 from memoair_runtime.main import bind
 from memoair_runtime.recall.lanes.permanent_lane import PermanentLane
 from memoair_runtime.service import RuntimeService
-from memoair_runtime.settings import Settings
+from memoair_runtime.settings import RuntimeSettings
 
 FAR_S = 30.0
 
@@ -40,7 +40,7 @@ def port(
     """Where a runtime listens whose permanent lane hangs until it is released."""
     monkeypatch.setattr(PermanentLane, "search", lambda *_: released.wait(FAR_S))
     lifecycle = Lifecycle()
-    service = RuntimeService(Settings("shop", "dana", tmp_path), lifecycle)
+    service = RuntimeService(RuntimeSettings("shop", "dana", tmp_path), lifecycle)
     service.load()
     listener = bind("127.0.0.1", 0)
     server = LoopbackServer(listener, Routes(service), service.metrics, None)

@@ -11,9 +11,9 @@ import pytest
 from support.waiting import eventually
 
 from memoair_runtime.enums import Intent, LaneName
-from memoair_runtime.readiness import Gate, NotReady, Readiness
-from memoair_runtime.recall.lane_executor import LaneOutcome, LaneQuestion, LaneStatus, Recall
-from memoair_runtime.recall.lanes.lane import LaneAnswer, Passage, Question
+from memoair_runtime.readiness import NotReadyError, Readiness, ReadinessGate
+from memoair_runtime.recall.lane_executor import LaneExecutor, LaneOutcome, LaneRequest, LaneStatus
+from memoair_runtime.recall.lanes.lane import LaneAnswer, LaneQuery, Passage
 
 PROFILE, WORKING, PERMANENT, ORG = LaneName
 FAR_S = 60.0
@@ -30,7 +30,7 @@ class FakeLane:
     readiness: Readiness = Readiness.READY
     default_limit: int = 4
 
-    def search(self, question: Question) -> LaneAnswer:
+    def search(self, question: LaneQuery) -> LaneAnswer:
         self.does()
         return LaneAnswer(passages=(Passage(f"{self.name.value}: {question.text}", (0,)),))
 
@@ -40,14 +40,14 @@ class GatedLane:
     """A lane that waits at its gate, as those do that read from the disk."""
 
     name: LaneName
-    gate: Gate = attrs.field(factory=Gate)
+    gate: ReadinessGate = attrs.field(factory=ReadinessGate)
     default_limit: int = 4
 
     @property
     def readiness(self) -> Readiness:
         return self.gate.readiness
 
-    def search(self, question: Question) -> LaneAnswer:
+    def search(self, question: LaneQuery) -> LaneAnswer:
         self.gate.wait(question.deadline)
         return LaneAnswer(passages=(Passage(f"{self.name.value}: {question.text}", (0,)),))
 
@@ -59,21 +59,21 @@ def released() -> threading.Event:
 
 
 @pytest.fixture
-def recall(nothing_left_behind: None, released: threading.Event) -> Iterator[Recall]:
-    recall = Recall()
+def recall(nothing_left_behind: None, released: threading.Event) -> Iterator[LaneExecutor]:
+    recall = LaneExecutor()
     yield recall
     released.set()
     recall.close()
 
 
 def ask(
-    recall: Recall, *lanes: FakeLane | GatedLane, within_s: float = FAR_S, text: str = "boots"
+    recall: LaneExecutor, *lanes: FakeLane | GatedLane, within_s: float = FAR_S, text: str = "boots"
 ) -> Mapping[LaneName, LaneOutcome]:
     began_at = time.monotonic()
     deadline = began_at + within_s
-    question = Question(text, "call-1", Intent.ANSWER_CURRENT_USER, 4, deadline)
+    question = LaneQuery(text, "call-1", Intent.ANSWER_CURRENT_USER, 4, deadline)
     answers: Queue[Mapping[LaneName, LaneOutcome]] = Queue()
-    questions = [LaneQuestion(lane, question) for lane in lanes]
+    questions = [LaneRequest(lane, question) for lane in lanes]
     # Who asks is kept by a lane that hangs, and answered all the same.
     threading.Thread(target=recall.ask, args=(questions, deadline, answers.put)).start()
     outcomes = answers.get(timeout=max(0.0, within_s) + GRACE_S)
@@ -96,7 +96,7 @@ def failing(error: Exception) -> Callable[[], object]:
     return fail
 
 
-def test_every_lane_answers_and_recall_does_not_wait_for_the_deadline(recall: Recall) -> None:
+def test_every_lane_answers_and_recall_does_not_wait_for_the_deadline(recall: LaneExecutor) -> None:
     began_at = time.monotonic()
     outcomes = ask(recall, *map(FakeLane, LaneName))
     assert time.monotonic() - began_at < FAR_S / 2
@@ -107,7 +107,7 @@ def test_every_lane_answers_and_recall_does_not_wait_for_the_deadline(recall: Re
 
 @pytest.mark.parametrize("hanging", LaneName)
 def test_a_lane_that_hangs_is_late_at_the_deadline_and_costs_only_itself(
-    hanging: LaneName, recall: Recall, released: threading.Event
+    hanging: LaneName, recall: LaneExecutor, released: threading.Event
 ) -> None:
     lanes = [FakeLane(name, released.wait if name is hanging else int) for name in LaneName]
     outcomes = ask(recall, *lanes, within_s=0.3)
@@ -117,18 +117,18 @@ def test_a_lane_that_hangs_is_late_at_the_deadline_and_costs_only_itself(
     assert outcomes[hanging].ms >= 290
 
 
-def test_all_lanes_but_one_may_hang(recall: Recall, released: threading.Event) -> None:
+def test_all_lanes_but_one_may_hang(recall: LaneExecutor, released: threading.Event) -> None:
     hang = [FakeLane(name, released.wait) for name in (PROFILE, WORKING, PERMANENT)]
     outcomes = ask(recall, *hang, FakeLane(ORG), within_s=0.5)
     assert statuses(outcomes) == {"profile": "late", "working": "late", "permanent": "late", "org": "ok"}
 
 
-def test_all_lanes_may_hang(recall: Recall, released: threading.Event) -> None:
+def test_all_lanes_may_hang(recall: LaneExecutor, released: threading.Event) -> None:
     outcomes = ask(recall, *(FakeLane(name, released.wait) for name in LaneName), within_s=0.2)
     assert set(statuses(outcomes).values()) == {"late"}
 
 
-def test_a_lane_that_is_slow_but_within_the_deadline_is_heard_and_holds_up_no_other(recall: Recall) -> None:
+def test_a_lane_that_is_slow_but_within_the_deadline_is_heard_and_holds_up_no_other(recall: LaneExecutor) -> None:
     behind_has_run = threading.Event()
     slow = FakeLane(PROFILE, lambda: behind_has_run.wait(FAR_S))
     behind = FakeLane(WORKING, behind_has_run.set)
@@ -137,7 +137,7 @@ def test_a_lane_that_is_slow_but_within_the_deadline_is_heard_and_holds_up_no_ot
 
 @pytest.mark.parametrize("error", [ValueError("zanzibarplum"), KeyError("zanzibarplum"), RecursionError(), OSError(5)])
 def test_a_lane_that_raises_is_an_error_costs_only_itself_and_its_words_are_not_logged(
-    error: Exception, recall: Recall, caplog: pytest.LogCaptureFixture
+    error: Exception, recall: LaneExecutor, caplog: pytest.LogCaptureFixture
 ) -> None:
     outcomes = ask(recall, FakeLane(PROFILE), FakeLane(WORKING, failing(error)), FakeLane(ORG))
     assert statuses(outcomes) == {"profile": "ok", "working": "error", "org": "ok"}
@@ -146,26 +146,26 @@ def test_a_lane_that_raises_is_an_error_costs_only_itself_and_its_words_are_not_
     assert "zanzibarplum" not in caplog.text
 
 
-def test_a_lane_whose_gate_never_opens_is_loading(recall: Recall) -> None:
+def test_a_lane_whose_gate_never_opens_is_loading(recall: LaneExecutor) -> None:
     outcomes = ask(recall, GatedLane(PERMANENT), FakeLane(ORG), within_s=0.3)
     assert statuses(outcomes) == {"permanent": "loading", "org": "ok"}
     assert outcomes[PERMANENT].is_degraded
 
 
 def test_a_lane_whose_gate_never_opens_and_that_does_not_heed_its_deadline_is_loading(
-    recall: Recall, released: threading.Event
+    recall: LaneExecutor, released: threading.Event
 ) -> None:
     lane = FakeLane(PERMANENT, released.wait, readiness=Readiness.LOADING)
     assert statuses(ask(recall, lane, FakeLane(ORG), within_s=0.3)) == {"permanent": "loading", "org": "ok"}
 
 
-def test_a_lane_whose_gate_opens_in_time_answers(recall: Recall) -> None:
+def test_a_lane_whose_gate_opens_in_time_answers(recall: LaneExecutor) -> None:
     lane = GatedLane(PERMANENT)
     outcomes = ask(recall, lane, FakeLane(ORG, lane.gate.open))
     assert statuses(outcomes) == {"permanent": "ok", "org": "ok"}
 
 
-def test_a_lane_whose_data_cannot_be_read_is_an_error_and_is_not_waited_for(recall: Recall) -> None:
+def test_a_lane_whose_data_cannot_be_read_is_an_error_and_is_not_waited_for(recall: LaneExecutor) -> None:
     lane = GatedLane(PERMANENT)
     began_at = time.monotonic()
     outcomes = ask(recall, lane, FakeLane(ORG, lambda: lane.gate.open(Readiness.ERROR)))
@@ -173,26 +173,26 @@ def test_a_lane_whose_data_cannot_be_read_is_an_error_and_is_not_waited_for(reca
     assert statuses(outcomes) == {"permanent": "error", "org": "ok"}
 
 
-def test_a_lane_that_says_it_is_not_ready_is_taken_at_its_word(recall: Recall) -> None:
-    loading = FakeLane(PROFILE, failing(NotReady(Readiness.LOADING)))
-    broken = FakeLane(WORKING, failing(NotReady(Readiness.ERROR)))
+def test_a_lane_that_says_it_is_not_ready_is_taken_at_its_word(recall: LaneExecutor) -> None:
+    loading = FakeLane(PROFILE, failing(NotReadyError(Readiness.LOADING)))
+    broken = FakeLane(WORKING, failing(NotReadyError(Readiness.ERROR)))
     assert statuses(ask(recall, loading, broken)) == {"profile": "loading", "working": "error"}
 
 
 def test_a_deadline_that_has_passed_leaves_every_lane_that_has_not_answered_late(
-    recall: Recall, released: threading.Event
+    recall: LaneExecutor, released: threading.Event
 ) -> None:
     lanes = [FakeLane(name, released.wait) for name in LaneName]
     outcomes = ask(recall, *lanes, within_s=-1)
     assert set(statuses(outcomes).values()) == {LaneStatus.LATE.value}
 
 
-def test_without_lanes_there_is_nothing_to_wait_for(recall: Recall) -> None:
+def test_without_lanes_there_is_nothing_to_wait_for(recall: LaneExecutor) -> None:
     assert ask(recall) == {}
 
 
 def test_a_lane_in_which_too_many_searches_are_stuck_is_not_asked_until_they_come_back(
-    recall: Recall, released: threading.Event
+    recall: LaneExecutor, released: threading.Event
 ) -> None:
     asked: list[str] = []
     for _ in range(8):
@@ -208,7 +208,7 @@ def test_a_lane_in_which_too_many_searches_are_stuck_is_not_asked_until_they_com
 
 
 def test_lanes_that_were_not_reached_by_the_deadline_are_not_asked_afterwards(
-    recall: Recall, released: threading.Event
+    recall: LaneExecutor, released: threading.Event
 ) -> None:
     asked: list[str] = []
     lanes = [FakeLane(PROFILE, released.wait), FakeLane(ORG, lambda: asked.append("org"))]
@@ -221,15 +221,15 @@ def test_lanes_that_were_not_reached_by_the_deadline_are_not_asked_afterwards(
 
 
 def test_an_answer_is_given_once_and_a_thread_that_was_left_behind_comes_back_after_it(
-    recall: Recall, released: threading.Event
+    recall: LaneExecutor, released: threading.Event
 ) -> None:
     given: list[int] = []
     came_back = threading.Event()
     deadline = time.monotonic() + 0.05
-    question = Question("boots", "call-1", Intent.ANSWER_CURRENT_USER, 4, deadline)
+    question = LaneQuery("boots", "call-1", Intent.ANSWER_CURRENT_USER, 4, deadline)
 
     def search() -> None:
-        lane = LaneQuestion(FakeLane(PROFILE, released.wait), question)
+        lane = LaneRequest(FakeLane(PROFILE, released.wait), question)
         recall.ask([lane], deadline, lambda _: given.append(threading.get_ident()))
         came_back.set()
 
@@ -243,7 +243,7 @@ def test_an_answer_is_given_once_and_a_thread_that_was_left_behind_comes_back_af
     assert given[0] != asker.ident
 
 
-def test_what_goes_wrong_with_an_answer_is_raised_where_it_was_asked_for(recall: Recall) -> None:
+def test_what_goes_wrong_with_an_answer_is_raised_where_it_was_asked_for(recall: LaneExecutor) -> None:
     deadline = time.monotonic() + FAR_S
 
     def fail(_: object) -> None:
@@ -253,7 +253,7 @@ def test_what_goes_wrong_with_an_answer_is_raised_where_it_was_asked_for(recall:
         recall.ask([], deadline, fail)
 
 
-def test_searches_of_many_threads_get_each_its_own_answer(recall: Recall) -> None:
+def test_searches_of_many_threads_get_each_its_own_answer(recall: LaneExecutor) -> None:
     begin = threading.Barrier(16)
 
     def search(thread: int) -> None:
@@ -268,7 +268,7 @@ def test_searches_of_many_threads_get_each_its_own_answer(recall: Recall) -> Non
             future.result()
 
 
-def test_searches_go_on_while_others_hang(recall: Recall, released: threading.Event) -> None:
+def test_searches_go_on_while_others_hang(recall: LaneExecutor, released: threading.Event) -> None:
     all_ok = {name.value: "ok" for name in LaneName}
     with ThreadPoolExecutor(4) as threads:
         hang = FakeLane(PROFILE, released.wait)
@@ -278,7 +278,7 @@ def test_searches_go_on_while_others_hang(recall: Recall, released: threading.Ev
         assert [statuses(each.result()) for each in hanging] == [{"profile": "late"}] * 4
 
 
-def test_closing_does_not_wait_for_a_lane_that_hangs(recall: Recall, released: threading.Event) -> None:
+def test_closing_does_not_wait_for_a_lane_that_hangs(recall: LaneExecutor, released: threading.Event) -> None:
     ask(recall, FakeLane(PROFILE, released.wait), within_s=0.01)
     began_at = time.monotonic()
     recall.close()

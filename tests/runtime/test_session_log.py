@@ -17,15 +17,15 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from support.waiting import eventually
 
-from memoair_runtime.errors import SessionNotFound, StorageUnavailable
-from memoair_runtime.memory.session import LoggedSession, Opening, SessionState
+from memoair_runtime.errors import SessionNotFoundError, StorageUnavailableError
+from memoair_runtime.memory.session import LoggedSession, SessionStart, SessionState
 from memoair_runtime.storage.events import Event, EventType, to_line
 from memoair_runtime.storage.user_folder import SessionFolder, UserFolder
 
 PROJECT, USER, SESSION = "proj_test", "caller_42", "call-1"
 NOW = datetime(2026, 3, 3, 12, 0, tzinfo=timezone.utc)
-DANA = Opening({"id": USER, "name": "Dana"}, {"channel": "phone"})
-ROBIN = Opening({"id": USER, "name": "Robin"}, {})
+DANA = SessionStart({"id": USER, "name": "Dana"}, {"channel": "phone"})
+ROBIN = SessionStart({"id": USER, "name": "Robin"}, {})
 START, TURN, END = EventType.SESSION_START, EventType.TURN, EventType.SESSION_END
 
 
@@ -112,7 +112,7 @@ def test_each_event_is_on_the_disk_when_the_call_returns(process: Process, tmp_p
 
 def test_a_start_that_says_nothing_new_is_not_logged(process: Process) -> None:
     process.session.start(DANA, NOW)
-    process.session.start(Opening(dict(DANA.user), dict(DANA.metadata)), NOW)
+    process.session.start(SessionStart(dict(DANA.user), dict(DANA.metadata)), NOW)
     process.session.start(ROBIN, NOW)
     assert shape(process.events) == [(START, "Dana"), (START, "Robin")]
 
@@ -133,7 +133,7 @@ def test_a_session_that_has_ended_takes_no_turn_until_it_is_started_again(proces
     process.session.start(DANA, NOW)
     process.session.end("completed", NOW)
     process.session.end("once more", NOW)
-    with pytest.raises(SessionNotFound):
+    with pytest.raises(SessionNotFoundError):
         process.save("t1")
 
     process.session.start(DANA, NOW)
@@ -195,7 +195,7 @@ def test_an_end_by_another_process_is_heeded(tmp_path: Path) -> None:
     one.save("t1")
     other.save("t2")
     one.session.end("completed", NOW)
-    with pytest.raises(SessionNotFound):
+    with pytest.raises(SessionNotFoundError):
         other.save("t3")
 
 
@@ -249,7 +249,7 @@ def test_a_log_that_is_all_one_torn_line_becomes_a_new_one(tmp_path: Path) -> No
     log.write_bytes(b'{"eventId":')
 
     after = Process(tmp_path)
-    assert after.session.state is SessionState.UNHEARD
+    assert after.session.state is SessionState.NEW
     after.save("t2")
     assert shape(Process(tmp_path).events) == [(START, "None"), (TURN, "t2")]
 
@@ -468,7 +468,7 @@ def test_a_log_that_another_process_holds_is_refused_and_free_again_when_that_on
 ) -> None:
     process.save("t1")
     with python(HOLDER, str(folder_of(tmp_path).lock)) as holder:
-        with pytest.raises(StorageUnavailable):
+        with pytest.raises(StorageUnavailableError):
             process.save("t2")
         assert turn_ids(Process(tmp_path).events) == ["t1"]  # a reader needs no lock
         holder.kill()
@@ -516,9 +516,9 @@ def test_where_storage_fails_from_the_start_nothing_is_acknowledged_until_it_is_
 ) -> None:
     process = Process(tmp_path / "root")
     with broken():
-        with pytest.raises(StorageUnavailable):
+        with pytest.raises(StorageUnavailableError):
             process.session.start(DANA, NOW)
-        with pytest.raises(StorageUnavailable):
+        with pytest.raises(StorageUnavailableError):
             process.save("t1")
         assert process.events == []
 
@@ -533,9 +533,9 @@ def test_where_storage_fails_in_a_call_nothing_is_acknowledged_until_it_is_back(
     process.session.start(DANA, NOW)
     first = process.save("t1")
     with broken():
-        with pytest.raises(StorageUnavailable) as refused:
+        with pytest.raises(StorageUnavailableError) as refused:
             process.save("t2")
-        with pytest.raises(StorageUnavailable):
+        with pytest.raises(StorageUnavailableError):
             process.session.end("completed", NOW)
         assert turn_ids(process.events) == ["t1"]
     told = json.dumps(refused.value.envelope())
@@ -552,7 +552,7 @@ def test_where_storage_fails_in_a_call_nothing_is_acknowledged_until_it_is_back(
 def test_a_log_that_cannot_be_read_is_a_fault_of_storage(what: str, tmp_path: Path) -> None:
     events: list[Event] = []
     session = LoggedSession(SESSION, UserFolder(tmp_path / "root", PROJECT, USER), events.append)
-    with _in_place_of(*BROKEN[what](tmp_path / "root")), pytest.raises(StorageUnavailable):
+    with _in_place_of(*BROKEN[what](tmp_path / "root")), pytest.raises(StorageUnavailableError):
         session.load()
     session.load()
 
@@ -560,7 +560,7 @@ def test_a_log_that_cannot_be_read_is_a_fault_of_storage(what: str, tmp_path: Pa
 def test_an_opening_that_the_disk_refused_is_logged_with_the_first_turn_that_it_takes(tmp_path: Path) -> None:
     process = Process(tmp_path)
     process.session.start(DANA, NOW)
-    with _in_place_of(folder_of(tmp_path).log, Path.mkdir), pytest.raises(StorageUnavailable):
+    with _in_place_of(folder_of(tmp_path).log, Path.mkdir), pytest.raises(StorageUnavailableError):
         process.session.start(ROBIN, NOW)
     process.save("t1")
     assert shape(Process(tmp_path).events) == [(START, "Dana"), (START, "Robin"), (TURN, "t1")]
@@ -633,7 +633,7 @@ class SessionOfTwoProcesses(RuleBasedStateMachine):
         return self.expected[-1][0] if self.expected else None
 
     @rule(which=st.integers(0, 1), opening=st.sampled_from([DANA, ROBIN]))
-    def start(self, which: int, opening: Opening) -> None:
+    def start(self, which: int, opening: SessionStart) -> None:
         self.processes[which].session.start(opening, NOW)
         name = str(opening.user["name"])
         openings = [key for type_, key in self.expected if type_ is START]
@@ -643,7 +643,7 @@ class SessionOfTwoProcesses(RuleBasedStateMachine):
     @rule(which=st.integers(0, 1), turn=st.sampled_from(["t1", "t2", "t3", "t4"]))
     def save(self, which: int, turn: str) -> None:
         if self.state is END and turn not in self.event_ids:
-            with pytest.raises(SessionNotFound):
+            with pytest.raises(SessionNotFoundError):
                 self.processes[which].save(turn)
             return
         event_id = self.processes[which].save(turn)

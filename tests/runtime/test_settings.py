@@ -4,18 +4,18 @@ from pathlib import Path
 
 import pytest
 
-from memoair_runtime.settings import DEFAULT_CLOUD_BASE_URL, Settings, SettingsError, default_storage_root
+from memoair_runtime.settings import DEFAULT_CLOUD_BASE_URL, RuntimeSettings, SettingsError, default_storage_root
 
 NEEDED = {"PROJECT_ID": "proj_test", "USER_ID": "caller_42"}
 
 
-def settings(**variables: str) -> Settings:
+def settings(**variables: str) -> RuntimeSettings:
     """The settings of a runtime that is started with these variables."""
-    return Settings.from_environ({f"MEMOAIR_RUNTIME_{name}": value for name, value in variables.items()})
+    return RuntimeSettings.from_environ({f"MEMOAIR_RUNTIME_{name}": value for name, value in variables.items()})
 
 
 def test_with_the_ids_alone_the_rest_has_its_defaults() -> None:
-    assert settings(**NEEDED) == Settings(
+    assert settings(**NEEDED) == RuntimeSettings(
         project_id="proj_test",
         user_id="caller_42",
         storage_root=default_storage_root(),
@@ -44,7 +44,7 @@ def test_every_variable_is_read(tmp_path: Path) -> None:
         STORAGE_ROOT=str(tmp_path),
         ORG_FILE=str(tmp_path / "org.jsonl"),
         OWNER_PIPE="stdin",
-    ) == Settings(
+    ) == RuntimeSettings(
         project_id="proj_test",
         user_id="caller_42",
         storage_root=tmp_path,
@@ -62,7 +62,7 @@ def test_every_variable_is_read(tmp_path: Path) -> None:
 def test_variables_of_others_are_not_read() -> None:
     environ = {"MEMOAIR_PROJECT_ID": "proj_test", "USER_ID": "caller_42", "memoair_runtime_user_id": "caller_42"}
     with pytest.raises(SettingsError):
-        Settings.from_environ(environ)
+        RuntimeSettings.from_environ(environ)
 
 
 def test_an_empty_variable_is_as_one_that_is_not_set() -> None:

@@ -12,10 +12,10 @@ from support.runtimes import RunningRuntime
 from support.waiting import eventually
 
 from memoair_index.analysis import fold, words
-from memoair_runtime.memory.speaker_names import AGENT, CALLER, Meant, Names
-from memoair_runtime.memory.user_store import Keeper
+from memoair_runtime.memory.speaker_names import AGENT, CALLER, Addressee, SpeakerNames
+from memoair_runtime.memory.user_store import UserStore
 
-OF_CALLER, OF_AGENT, NOBODY, MYSELF = Meant(CALLER), Meant(AGENT), Meant(), Meant(CALLER, by_name=False)
+OF_CALLER, OF_AGENT, NOBODY, MYSELF = Addressee(CALLER), Addressee(AGENT), Addressee(), Addressee(CALLER, by_name=False)
 OTHER = {CALLER: AGENT, AGENT: CALLER}
 
 
@@ -24,7 +24,7 @@ class Listener:
 
     def __init__(self) -> None:
         self._utterances: Counter[str] = Counter()
-        self.names = Names(self._utterances.__getitem__)
+        self.names = SpeakerNames(self._utterances.__getitem__)
 
     def hears(self, side: str, *texts: str) -> None:
         """Something is said by a side."""
@@ -49,7 +49,7 @@ def test_a_name_that_was_told_is_known_in_any_case_and_as_a_possessive(
     listener: Listener, side: str, question: str
 ) -> None:
     listener.names.tell(side, "Dana")
-    assert listener.names.meant(question) == Meant(side)
+    assert listener.names.meant(question) == Addressee(side)
 
 
 @pytest.mark.parametrize("question", ["What did Dana say?", "And Weber?", "Zoë's boots", "the boots of zoe"])
@@ -90,7 +90,7 @@ def test_who_is_greeted_by_a_name_bears_it(listener: Listener, side: str, greeti
     listener.hears(OTHER[side], greeting, greeting)
     assert listener.names.meant("What did Dana say?") == NOBODY, "twice may be chance"
     listener.hears(OTHER[side], greeting)
-    assert listener.names.meant("What did Dana say?") == Meant(side)
+    assert listener.names.meant("What did Dana say?") == Addressee(side)
 
 
 def test_a_word_that_is_mostly_said_without_a_greeting_is_no_name(listener: Listener) -> None:
@@ -170,7 +170,7 @@ def test_a_word_of_a_told_name_that_everybody_uses_as_a_word_does_not_take_a_que
     ],
 )
 def test_a_question_is_about_one_side_about_both_about_who_asks_or_about_nobody(
-    listener: Listener, question: str, meant: Meant
+    listener: Listener, question: str, meant: Addressee
 ) -> None:
     listener.names.tell(CALLER, "Dana")
     listener.names.tell(AGENT, "Juno")
@@ -209,7 +209,7 @@ def test_what_was_noted_is_known_again(said: list[tuple[str, str]]) -> None:
 # Over a restart
 
 
-def speakers_of(keeper: Keeper, question: str) -> set[str]:
+def speakers_of(keeper: UserStore, question: str) -> set[str]:
     """Whose utterances a question prefers by name."""
     hits = keeper.memory.search(keeper.memory.query(question, None), 10)
     assert hits

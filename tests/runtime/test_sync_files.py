@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from support.calls import LONG_AGO, user_folder
 
-from memoair_runtime.metrics import Metrics
+from memoair_runtime.metrics import RuntimeMetrics
 from memoair_runtime.storage.events import Event, EventType, from_line, to_line
-from memoair_runtime.storage.rejected_events import Refusals
-from memoair_runtime.storage.replica_file import NO_CHANGE, CloudCopy, Fact, Page
-from memoair_runtime.sync.errors import CloudFailure, FailureKind
+from memoair_runtime.storage.rejected_events import RejectedEvents
+from memoair_runtime.storage.replica_file import NO_CHANGE, ReplicaFact, ReplicaFile, ReplicaPage
+from memoair_runtime.sync.errors import CloudError, FailureKind
 from memoair_runtime.sync.outbox import Outbox
 from memoair_runtime.sync.push import Pusher
-from memoair_runtime.sync.responses import Receipt, Rejected
+from memoair_runtime.sync.responses import EventRejectionRecord, IngestReceipt
 
 CLOUD = "a cloud"
 
@@ -31,8 +31,8 @@ def event(number: int, session_id: str = "elsewhere", said: str = "") -> Event:
     return Event(f"{session_id}-e{number:030}", EventType.TURN, session_id, number, at, payload)
 
 
-def fact(number: int, text: str) -> Fact:
-    return Fact(f"f{number}", "preference", text, LONG_AGO)
+def fact(number: int, text: str) -> ReplicaFact:
+    return ReplicaFact(f"f{number}", "preference", text, LONG_AGO)
 
 
 # The copy
@@ -51,7 +51,7 @@ pages = st.lists(
 Content = tuple[int | None, tuple[str, ...], Mapping[str, str]]
 
 
-def content_of(copy: CloudCopy, events: list[str]) -> Content:
+def content_of(copy: ReplicaFile, events: list[str]) -> Content:
     return copy.version, tuple(events), {fact_id: each.text for fact_id, each in copy.facts.items()}
 
 
@@ -62,12 +62,12 @@ def test_a_copy_that_is_cut_anywhere_is_some_complete_version_and_goes_on_from_t
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "cloud.jsonl"
-        copy, events, made = CloudCopy(path, CLOUD), list[str](), 0
+        copy, events, made = ReplicaFile(path, CLOUD), list[str](), 0
         versions: dict[bytes, Content] = {}
         for version, (count, facts, removed, is_snapshot) in enumerate(told, 1):
             new = [event(made + each) for each in range(count)]
             made += count
-            page = Page(
+            page = ReplicaPage(
                 version,
                 new,
                 [fact(*each) for each in facts.items()],
@@ -86,7 +86,7 @@ def test_a_copy_that_is_cut_anywhere_is_some_complete_version_and_goes_on_from_t
 
         cut = data.draw(st.integers(0, len(whole)))
         path.write_bytes(whole[:cut] + data.draw(st.binary(max_size=8)))
-        again = CloudCopy(path, CLOUD)
+        again = ReplicaFile(path, CLOUD)
         change = again.catch_up()
         found = content_of(again, [each.event_id for each in change.events])
         possible = [content for before, content in versions.items() if whole.startswith(before) and len(before) <= cut]
@@ -94,23 +94,23 @@ def test_a_copy_that_is_cut_anywhere_is_some_complete_version_and_goes_on_from_t
         assert again.events == len(change.events)
         assert again.catch_up() == NO_CHANGE or cut != len(whole)
 
-        page = Page(99, [event(1_000)], [fact(99, "Goes on.")])
+        page = ReplicaPage(99, [event(1_000)], [fact(99, "Goes on.")])
         again.append(page) if again.version is not None else again.replace(page)
-        last = CloudCopy(path, CLOUD)
+        last = ReplicaFile(path, CLOUD)
         assert [each.event_id for each in last.catch_up().events] == [*found[1], event(1_000).event_id]
         assert (last.version, last.facts) == (99, again.facts)
 
 
 def test_a_copy_that_another_process_writes_is_read_on_or_read_anew(tmp_path: Path) -> None:
     path = tmp_path / "cloud.jsonl"
-    ours, theirs = CloudCopy(path, CLOUD), CloudCopy(path, CLOUD)
-    theirs.replace(Page(1, [event(1)], [fact(1, "One."), fact(2, "Two.")]))
+    ours, theirs = ReplicaFile(path, CLOUD), ReplicaFile(path, CLOUD)
+    theirs.replace(ReplicaPage(1, [event(1)], [fact(1, "One."), fact(2, "Two.")]))
     assert len(ours.catch_up().events) == 1
-    theirs.append(Page(2, [event(2)], [fact(3, "Three.")]))
+    theirs.append(ReplicaPage(2, [event(2)], [fact(3, "Three.")]))
     change = ours.catch_up()
     assert [each.event_id for each in change.events] == [event(2).event_id]
     assert [each.id for each in change.facts] == ["f3"]
-    theirs.append(Page(3, [], [fact(1, "Another.")], ["f2"]))
+    theirs.append(ReplicaPage(3, [], [fact(1, "Another.")], ["f2"]))
     change = ours.catch_up()
     assert (change.removed, [each.text for each in change.facts]) == (("f2",), ["Another."])
     assert b"Two." not in path.read_bytes()
@@ -122,9 +122,9 @@ def test_a_copy_that_another_process_writes_is_read_on_or_read_anew(tmp_path: Pa
 
 def test_a_copy_in_place_of_the_one_that_was_read_is_read_anew_also_under_its_number(tmp_path: Path) -> None:
     path = tmp_path / "cloud.jsonl"
-    ours, theirs = CloudCopy(path, CLOUD), CloudCopy(tmp_path / "other.jsonl", CLOUD)
+    ours, theirs = ReplicaFile(path, CLOUD), ReplicaFile(tmp_path / "other.jsonl", CLOUD)
     for version, said in enumerate(["One.", "Another one.", "Two."], 1):  # longer, and as long
-        theirs.replace(Page(version, [event(version)], [fact(1, said)]))
+        theirs.replace(ReplicaPage(version, [event(version)], [fact(1, said)]))
         path.write_bytes((tmp_path / "other.jsonl").read_bytes())  # as a system does that gives numbers again at once
         change = ours.catch_up()
         assert (ours.version, ours.facts["f1"].text) == (version, said)
@@ -138,12 +138,12 @@ def test_a_copy_in_place_of_the_one_that_was_read_is_read_anew_also_under_its_nu
 def test_what_is_no_copy_of_ours_is_none(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "cloud.jsonl"
     path.write_bytes(content)
-    copy = CloudCopy(path, CLOUD)
+    copy = ReplicaFile(path, CLOUD)
     assert copy.catch_up() == NO_CHANGE
     assert copy.version is None
-    copy.replace(Page(1, [event(1)]))
-    assert CloudCopy(path, CLOUD).catch_up().events[0].event_id == event(1).event_id
-    assert CloudCopy(path, None).catch_up().events, "without a cloud, what any has told is used"
+    copy.replace(ReplicaPage(1, [event(1)]))
+    assert ReplicaFile(path, CLOUD).catch_up().events[0].event_id == event(1).event_id
+    assert ReplicaFile(path, None).catch_up().events, "without a cloud, what any has told is used"
 
 
 # The outbox
@@ -161,28 +161,28 @@ class _Cloud:
         self.fails = False
         self.loses_answer = False
 
-    def push(self, events: list[bytes], deadline: float) -> Receipt:
+    def push(self, events: list[bytes], deadline: float) -> IngestReceipt:
         if self.fails:
-            raise CloudFailure(FailureKind.PASSING, "it fails")
+            raise CloudError(FailureKind.TRANSIENT, "it fails")
         if len(events) > self.most_taken:
-            raise CloudFailure(FailureKind.UNFIT, "it is too large", status=413)
-        receipt = Receipt([], [], [])
+            raise CloudError(FailureKind.INVALID, "it is too large", status=413)
+        receipt = IngestReceipt([], [], [])
         for content in events:
             read = from_line(content)
             assert read is not None, "no damaged line is sent"
             self.times[read.event_id] = self.times.get(read.event_id, 0) + 1
             if read.payload["userText"] == "refuse me":
                 self.refused.add(read.event_id)
-                receipt.rejected.append(Rejected(read.event_id, "cloud.invalid"))
+                receipt.rejected.append(EventRejectionRecord(read.event_id, "cloud.invalid"))
             elif read.event_id in self.kept:
                 receipt.duplicate.append(read.event_id)
             else:
                 self.kept[read.event_id] = content
                 receipt.accepted.append(read.event_id)
         if self.loses_answer:
-            raise CloudFailure(FailureKind.PASSING, "the answer is lost")
+            raise CloudError(FailureKind.TRANSIENT, "the answer is lost")
         told = self.most_told
-        return Receipt(receipt.accepted[:told], receipt.duplicate[:told], receipt.rejected[:told])
+        return IngestReceipt(receipt.accepted[:told], receipt.duplicate[:told], receipt.rejected[:told])
 
 
 class OutboxAgainstLogs(RuleBasedStateMachine):
@@ -213,8 +213,8 @@ class OutboxAgainstLogs(RuleBasedStateMachine):
     @rule()
     def restart(self) -> None:
         self.outbox = Outbox(self.folder, CLOUD)
-        refusals = Refusals(self.folder.refused)
-        self.pusher = Pusher(self.folder, self.outbox, refusals, self.cloud, Metrics())  # type: ignore[arg-type]
+        refusals = RejectedEvents(self.folder.refused)
+        self.pusher = Pusher(self.folder, self.outbox, refusals, self.cloud, RuntimeMetrics())  # type: ignore[arg-type]
         self.outbox.look(everywhere=True)
 
     @rule(session=st.sampled_from("abc"), said=st.sampled_from(["", "", "refuse me"]), is_noted=st.booleans())
@@ -261,7 +261,7 @@ class OutboxAgainstLogs(RuleBasedStateMachine):
 
     @rule()
     def push(self) -> None:
-        with suppress(CloudFailure):
+        with suppress(CloudError):
             assert self.pusher.push(float("inf"))
 
     @rule()

@@ -13,7 +13,7 @@ from support.scripted_cloud import ScriptedCloud, answers, cuts_off
 from support.waiting import eventually
 
 from memoair_index import Index, documents_of
-from memoair_runtime.storage.process_lock import Role
+from memoair_runtime.storage.process_lock import ProcessLock
 from memoair_runtime.storage.project_folder import ProjectFolder
 from memoair_runtime.sync import pull_org
 
@@ -215,7 +215,7 @@ def test_one_runtime_pulls_for_all_and_the_others_notice(cloud: ScriptedCloud, b
 def test_who_waits_for_another_process_has_not_pulled(cloud: ScriptedCloud, root: Path) -> None:
     folder = ProjectFolder(root, PROJECT)
     folder.create()
-    other = Role(folder.role("org-sync"))
+    other = ProcessLock(folder.role("org-sync"))
     assert other.take()
     cloud.put(("hours", "We open at nine."))
     with device(cloud, root, is_calm=False) as runtime:

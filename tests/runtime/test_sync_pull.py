@@ -24,7 +24,7 @@ from support.scripted_cloud import (
 )
 from support.waiting import eventually
 
-from memoair_runtime.storage.process_lock import Role
+from memoair_runtime.storage.process_lock import ProcessLock
 from memoair_runtime.storage.user_folder import UserFolder
 
 SECRET = "zanzibarplum"
@@ -402,7 +402,7 @@ def test_every_caller_of_the_project_who_was_forgotten_is_gone_but_not_those_who
     time.sleep(0.01)
     with device(None, root, user_id="bob") as runtime:
         runtime.save("t2", "I am back.", session_id="later")
-    serving = Role(folders["cyd"].role("runtime"))
+    serving = ProcessLock(folders["cyd"].role("runtime"))
     assert serving.take()
     with device(cloud, root) as runtime:
         eventually(lambda: not folders["ada"].path.exists())

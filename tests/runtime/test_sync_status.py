@@ -4,24 +4,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memoair_runtime.sync.errors import CloudFailure, FailureKind
+from memoair_runtime.sync.errors import CloudError, FailureKind
 from memoair_runtime.sync.status import (
     FIRST_PAUSE_S,
     LONGEST_PAUSE_S,
     LONGEST_RETRY_AFTER_S,
     OFF,
     REFUSED_PAUSE_S,
-    Standing,
     SyncState,
+    SyncStatus,
 )
 
 NOW = 1_000.0
-PASSES = CloudFailure(FailureKind.PASSING, "it passes")
-REFUSED = CloudFailure(FailureKind.REFUSED, "it does not want us")
+PASSES = CloudError(FailureKind.TRANSIENT, "it passes")
+REFUSED = CloudError(FailureKind.REJECTED, "it does not want us")
 
 
 def test_it_is_tried_again_soon_then_less_often_and_never_at_a_fixed_time() -> None:
-    standing, pauses = Standing(), []
+    standing, pauses = SyncStatus(), []
     for _ in range(12):
         standing = standing.failed(PASSES, NOW, chance=1.0)
         pauses.append(standing.paused_until - NOW)
@@ -33,8 +33,8 @@ def test_it_is_tried_again_soon_then_less_often_and_never_at_a_fixed_time() -> N
 
 @given(st.integers(0, 10_000), st.floats(0, 1), st.none() | st.floats(0, 1e9))
 def test_no_pause_is_longer_than_it_may_be(failures: int, chance: float, retry_after_s: float | None) -> None:
-    standing = Standing(SyncState.OK, failures=failures)
-    failure = CloudFailure(FailureKind.PASSING, "", retry_after_s=retry_after_s)
+    standing = SyncStatus(SyncState.OK, failures=failures)
+    failure = CloudError(FailureKind.TRANSIENT, "", retry_after_s=retry_after_s)
     pause_s = standing.failed(failure, NOW, chance).paused_until - NOW
     asked_s = min(retry_after_s or 0, LONGEST_RETRY_AFTER_S)
     assert asked_s <= pause_s + 1e-6
@@ -43,7 +43,7 @@ def test_no_pause_is_longer_than_it_may_be(failures: int, chance: float, retry_a
 
 @given(st.lists(st.sampled_from(["takes", "admits", "passes", "refuses"]), max_size=20), st.floats(0, 1))
 def test_words_go_out_only_while_the_key_is_accepted(course: list[str], chance: float) -> None:
-    standing, is_admitted = Standing(), False
+    standing, is_admitted = SyncStatus(), False
     for each in course:
         if each in ("takes", "admits"):
             standing = standing.succeeded(admits=each == "admits")
@@ -57,12 +57,12 @@ def test_words_go_out_only_while_the_key_is_accepted(course: list[str], chance: 
 
 
 def test_who_asks_by_hand_need_not_wait_for_the_pause_unless_the_cloud_wants_it() -> None:
-    failed = Standing().failed(PASSES, NOW, chance=1.0)
+    failed = SyncStatus().failed(PASSES, NOW, chance=1.0)
     assert not failed.may_try(NOW)
     assert failed.may_try(NOW, is_asked=True)
     assert failed.may_try(failed.paused_until)
-    told = Standing().failed(CloudFailure(FailureKind.PASSING, "", retry_after_s=5), NOW, chance=0.0)
-    refused = Standing().failed(REFUSED, NOW, chance=0.0)
+    told = SyncStatus().failed(CloudError(FailureKind.TRANSIENT, "", retry_after_s=5), NOW, chance=0.0)
+    refused = SyncStatus().failed(REFUSED, NOW, chance=0.0)
     for each in (told, refused):
         assert not each.may_try(NOW + 1, is_asked=True)
         assert each.may_try(each.paused_until)

@@ -15,8 +15,8 @@ from support.runtimes import PROJECT
 from support.scripted_cloud import KEY, ScriptedCloud, dribbles, hangs
 
 from memoair_runtime.sync import transport
-from memoair_runtime.sync.errors import CloudFailure, FailureKind
-from memoair_runtime.sync.transport import CloudTransport, Identity
+from memoair_runtime.sync.errors import CloudError, FailureKind
+from memoair_runtime.sync.transport import CloudIdentity, CloudTransport
 
 SOON_S = 0.4
 
@@ -29,7 +29,7 @@ def ask(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., object]]:
 
     def ask(url: str, within_s: float = 5.0) -> object:
         transport.trust.cache_clear()
-        with closing(CloudTransport(Identity(url, KEY, PROJECT, None, "caller"))) as cloud:
+        with closing(CloudTransport(CloudIdentity(url, KEY, PROJECT, None, "caller"))) as cloud:
             return cloud.bootstrap(None, time.monotonic() + within_s)
 
     yield ask
@@ -42,9 +42,9 @@ def test_a_call_is_over_by_its_deadline(
 ) -> None:
     cloud.behave("*", always=behaviour)
     began_at = time.monotonic()
-    with pytest.raises(CloudFailure) as failed:
+    with pytest.raises(CloudError) as failed:
         ask(cloud.url, SOON_S)
-    assert failed.value.kind is FailureKind.PASSING
+    assert failed.value.kind is FailureKind.TRANSIENT
     assert time.monotonic() - began_at < 2 * SOON_S
     cloud.closed.set()
 
@@ -54,17 +54,17 @@ def test_an_answer_without_end_is_not_read_to_its_end(
 ) -> None:
     monkeypatch.setattr(transport, "MAX_ANSWER_BYTES", 100)
     cloud.behave("*", lambda handler: handler.send(200, b"x" * 1_000, {}) is None)
-    with pytest.raises(CloudFailure, match="too long"):
+    with pytest.raises(CloudError, match="too long"):
         ask(cloud.url)
 
 
 def test_nobody_there_is_told_as_such_and_names_no_key(ask: Callable[..., object]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         url = f"http://127.0.0.1:{probe.getsockname()[1]}"
-    with pytest.raises(CloudFailure) as failed:
+    with pytest.raises(CloudError) as failed:
         ask(url)
     assert KEY not in failed.value.message
-    assert KEY not in repr(Identity(url, KEY, PROJECT, None, None))
+    assert KEY not in repr(CloudIdentity(url, KEY, PROJECT, None, None))
 
 
 def test_what_netrc_has_for_the_host_does_not_take_the_place_of_the_key(
@@ -152,9 +152,9 @@ def _relay(listener: socket.socket, context: ssl.SSLContext, port: int) -> None:
 def test_a_cloud_whose_certificate_nobody_vouches_for_is_sent_nothing(
     cloud: ScriptedCloud, tls_url: str, ask: Callable[..., object]
 ) -> None:
-    with pytest.raises(CloudFailure, match="SSLError") as failed:
+    with pytest.raises(CloudError, match="SSLError") as failed:
         ask(tls_url)
-    assert failed.value.kind is FailureKind.PASSING
+    assert failed.value.kind is FailureKind.TRANSIENT
     assert cloud.requests == []
 
 
@@ -182,5 +182,5 @@ def test_a_bundle_that_can_not_be_read_is_told(
     cloud: ScriptedCloud, ask: Callable[..., object], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "nowhere.pem"))
-    with pytest.raises(CloudFailure, match="bundle"):
+    with pytest.raises(CloudError, match="bundle"):
         ask("https://localhost:9")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from memoair_index import Document, Index, Query
 from memoair_index.sentences import PASSAGE_CHARS
 from memoair_runtime.memory.speaker_names import AGENT, CALLER
-from memoair_runtime.memory.turn import Turn, event_of, first_ids, to_documents, to_turn, to_turns
+from memoair_runtime.memory.turn import StoredTurn, event_of, first_ids, to_documents, to_turn, to_turns
 
 NOON = datetime(2026, 3, 2, 12, 0, tzinfo=timezone.utc)
 SENTENCES = [
@@ -42,8 +42,8 @@ moments = st.integers(0, 4 * 10**15).map(
 
 
 @st.composite
-def turns(draw: st.DrawFn, event_id: str = "0c4d") -> Turn:
-    return Turn(
+def turns(draw: st.DrawFn, event_id: str = "0c4d") -> StoredTurn:
+    return StoredTurn(
         event_id=event_id,
         session_id=draw(st.sampled_from(["call-1", "call:2", "caller:0", "\N{GRINNING FACE}"])),
         number=draw(st.integers(0, 10**6)),
@@ -57,8 +57,8 @@ def turns(draw: st.DrawFn, event_id: str = "0c4d") -> Turn:
     )
 
 
-def a_turn(user_text: str = "", assistant_text: str = "", occurred_at: datetime = NOON, **metadata: Any) -> Turn:
-    return Turn("0c4d", "call-1", 3, "t3", "Dana", "Juno", user_text, assistant_text, occurred_at, metadata)
+def a_turn(user_text: str = "", assistant_text: str = "", occurred_at: datetime = NOON, **metadata: Any) -> StoredTurn:
+    return StoredTurn("0c4d", "call-1", 3, "t3", "Dana", "Juno", user_text, assistant_text, occurred_at, metadata)
 
 
 @given(turns())
@@ -66,7 +66,7 @@ def a_turn(user_text: str = "", assistant_text: str = "", occurred_at: datetime 
 @example(a_turn("\n" * 2_000, " " * 2_000))
 @example(a_turn("x", "y", price=2**70, debt=-(2**70), much=10**300))
 @settings(deadline=None)
-def test_a_turn_comes_back_as_it_was_said(turn: Turn) -> None:
+def test_a_turn_comes_back_as_it_was_said(turn: StoredTurn) -> None:
     documents = to_documents(turn)
     assert documents
     assert to_turn(documents) == turn
@@ -78,7 +78,7 @@ def test_a_turn_comes_back_as_it_was_said(turn: Turn) -> None:
 
 @given(turns())
 @settings(deadline=None)
-def test_the_passages_of_a_side_put_together_are_all_that_it_said_in_order(turn: Turn) -> None:
+def test_the_passages_of_a_side_put_together_are_all_that_it_said_in_order(turn: StoredTurn) -> None:
     documents = to_documents(turn)
     for side, text in ((CALLER, turn.user_text), (AGENT, turn.assistant_text)):
         assert "".join(document.text for document in documents if document.speaker == side) == text
@@ -89,7 +89,7 @@ def test_the_passages_of_a_side_put_together_are_all_that_it_said_in_order(turn:
 
 @given(st.lists(turns(), max_size=5))
 @settings(deadline=None, max_examples=40)
-def test_turns_one_after_the_other_come_back_apart(said: list[Turn]) -> None:
+def test_turns_one_after_the_other_come_back_apart(said: list[StoredTurn]) -> None:
     said = [attrs.evolve(turn, event_id=f"event-{number}") for number, turn in enumerate(said)]
     documents = [document for turn in said for document in to_documents(turn)]
     assert to_turns(documents) == said
@@ -98,7 +98,7 @@ def test_turns_one_after_the_other_come_back_apart(said: list[Turn]) -> None:
 @given(turns())
 @example(a_turn("x", "y", price=2**70, debt=-(2**70), much=10**300))
 @settings(deadline=None, max_examples=30)
-def test_a_turn_comes_back_from_an_index_and_from_its_file_as_it_was_said(turn: Turn) -> None:
+def test_a_turn_comes_back_from_an_index_and_from_its_file_as_it_was_said(turn: StoredTurn) -> None:
     with TemporaryDirectory() as folder:
         path = Path(folder) / "turns.index"
         index = Index()

@@ -10,9 +10,9 @@ from typing import Any
 
 import msgspec
 
-from memoair_runtime.memory.user_store import Keeper
+from memoair_runtime.memory.user_store import UserStore
 from memoair_runtime.requests import StartRequest, TurnRequest
-from memoair_runtime.settings import Settings
+from memoair_runtime.settings import RuntimeSettings
 from memoair_runtime.storage.events import EventType, new_event, to_line
 from memoair_runtime.storage.user_folder import UserFolder
 from support.runtimes import PROJECT, USER
@@ -51,9 +51,9 @@ def write_call(
 
 
 @contextmanager
-def keeping(root: Path, *, is_loaded: bool = True) -> Iterator[Keeper]:
+def keeping(root: Path, *, is_loaded: bool = True) -> Iterator[UserStore]:
     """A keeper of the caller, as a process has one, which has read what is on the disk or not yet."""
-    keeper = Keeper(Settings(PROJECT, USER, root))
+    keeper = UserStore(RuntimeSettings(PROJECT, USER, root))
     try:
         if is_loaded:
             keeper.load()
@@ -64,13 +64,13 @@ def keeping(root: Path, *, is_loaded: bool = True) -> Iterator[Keeper]:
         gc.collect()  # a file stays open for as long as an index that maps it lives
 
 
-def start(keeper: Keeper, session_id: str, **metadata: Any) -> None:
+def start(keeper: UserStore, session_id: str, **metadata: Any) -> None:
     """Start a session."""
     request = {"sessionId": session_id, "metadata": metadata}
     assert keeper.start(msgspec.convert(request, StartRequest), unkept=False) is None
 
 
-def save(keeper: Keeper, session_id: str, turn_id: str, user: str, agent: str = "", **metadata: Any) -> None:
+def save(keeper: UserStore, session_id: str, turn_id: str, user: str, agent: str = "", **metadata: Any) -> None:
     """Save a turn."""
     request = {
         "sessionId": session_id,
@@ -82,7 +82,7 @@ def save(keeper: Keeper, session_id: str, turn_id: str, user: str, agent: str = 
     assert keeper.save_turn(msgspec.convert(request, TurnRequest))
 
 
-def found(keeper: Keeper, question: str, limit: int = 5, group: str | None = None) -> list[str]:
+def found(keeper: UserStore, question: str, limit: int = 5, group: str | None = None) -> list[str]:
     """The passages that a question finds, best first."""
     query = keeper.memory.query(question, None, group=group)
     return [hit.document.text for hit in keeper.memory.search(query, limit)]

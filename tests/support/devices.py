@@ -13,7 +13,7 @@ import msgspec
 from memoair_runtime import requests
 from memoair_runtime.lifecycle import Lifecycle
 from memoair_runtime.service import RuntimeService
-from memoair_runtime.settings import Settings
+from memoair_runtime.settings import RuntimeSettings
 from memoair_runtime.storage.user_folder import UserFolder
 from support.runtimes import PROJECT, USER
 from support.scripted_cloud import KEY, ScriptedCloud
@@ -23,7 +23,7 @@ from support.waiting import eventually
 class Device:
     """A runtime of one caller. What it answers must be right."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: RuntimeSettings) -> None:
         self.settings = settings
         self.folder = UserFolder(settings.storage_root, settings.project_id, settings.user_id)
         self.lifecycle = Lifecycle()
@@ -82,9 +82,9 @@ class Device:
         eventually(lambda: self.sync["hasPulled"])
 
 
-def settings_for(cloud: ScriptedCloud | None, root: Path, **changes: Any) -> Settings:
+def settings_for(cloud: ScriptedCloud | None, root: Path, **changes: Any) -> RuntimeSettings:
     """The settings of a device that pulls by itself only once."""
-    told = Settings(PROJECT, USER, root, cloud_base_url=None, pull_interval_s=1_000)
+    told = RuntimeSettings(PROJECT, USER, root, cloud_base_url=None, pull_interval_s=1_000)
     if cloud is not None:
         told = attrs.evolve(told, cloud_key=KEY, cloud_base_url=cloud.url)
     return attrs.evolve(told, **changes)

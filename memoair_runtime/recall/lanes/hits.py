@@ -10,9 +10,9 @@ from memoair_index import Hit
 from memoair_runtime.enums import LaneName
 from memoair_runtime.memory.facts import is_fact, to_fact
 from memoair_runtime.memory.speaker_names import AGENT
-from memoair_runtime.memory.turn import Turn, event_of, moment
+from memoair_runtime.memory.turn import StoredTurn, event_of, moment
 from memoair_runtime.recall.lanes.dedupe import few_of_each
-from memoair_runtime.recall.lanes.lane import LaneHit, Passage, Source
+from memoair_runtime.recall.lanes.lane import HitSource, LaneHit, Passage
 from memoair_runtime.recall.snippet import WHOLE_CHARS, excerpt
 from memoair_runtime.timeutil import spoken_date
 
@@ -24,9 +24,9 @@ _LINE_CHARS = 20
 _PRICES = [0.6 * math.log(_LINE_CHARS + chars) for chars in range(WHOLE_CHARS + 1)]
 
 
-def turn_hit(lane: LaneName, turn: Turn, hit: Hit | None = None) -> LaneHit:
+def turn_hit(lane: LaneName, turn: StoredTurn, hit: Hit | None = None) -> LaneHit:
     """The hit for a turn; ``hit`` is the passage of it that was found, where one was."""
-    source = Source(lane, turn.event_id, "turn", turn.session_id, turn.turn_id, created_at=turn.occurred_at)
+    source = HitSource(lane, turn.event_id, "turn", turn.session_id, turn.turn_id, created_at=turn.occurred_at)
     if hit is None:
         return LaneHit(turn.text, 0.0, source, turn.metadata)
     return LaneHit(turn.text, hit.score, source, turn.metadata, hit)
@@ -35,11 +35,11 @@ def turn_hit(lane: LaneName, turn: Turn, hit: Hit | None = None) -> LaneHit:
 def fact_hit(lane: LaneName, hit: Hit) -> LaneHit:
     """The hit for a fact that was found."""
     fact = to_fact(hit.document)
-    source = Source(lane, fact.id, "fact", fact.session_id, created_at=fact.said_at)
+    source = HitSource(lane, fact.id, "fact", fact.session_id, created_at=fact.said_at)
     return LaneHit(fact.text, hit.score, source, hit.document.metadata["metadata"], hit)
 
 
-def turn_passages(turn: Turn, question: str) -> list[Passage]:
+def turn_passages(turn: StoredTurn, question: str) -> list[Passage]:
     """The two sides of a turn; a side without words is left out, a long reply cut to what matters."""
     place = (turn.occurred_at, turn.session_id, turn.number)
     sides = [

@@ -15,7 +15,7 @@ from memoair_runtime.timeutil import iso
 
 
 @attrs.frozen
-class Question:
+class LaneQuery:
     """One search, as a lane sees it. ``deadline`` is in monotonic seconds, ``limit`` counts items.
 
     ``now`` is the moment of asking, in seconds since the epoch.
@@ -34,7 +34,7 @@ class Question:
 # What a search makes dozens of are structs, which are made in a sixth of the time.
 
 
-class Source(msgspec.Struct, frozen=True):
+class HitSource(msgspec.Struct, frozen=True):
     """Where a hit comes from."""
 
     lane: LaneName
@@ -67,7 +67,7 @@ class LaneHit(msgspec.Struct, frozen=True):
 
     text: str
     score: float
-    source: Source
+    source: HitSource
     metadata: Mapping[str, Any]
     found: Hit | None = None  # what the index found of it
 
@@ -123,5 +123,5 @@ class Lane(Protocol):
     def readiness(self) -> Readiness:
         """How far the lane's data has come."""
 
-    def search(self, question: Question) -> LaneAnswer:
+    def search(self, question: LaneQuery) -> LaneAnswer:
         """Answer a question. May raise `NotReady`; anything else is a defect, and costs this lane only."""

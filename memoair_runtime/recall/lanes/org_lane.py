@@ -9,12 +9,12 @@ from contextlib import suppress
 from typing import Any
 
 from memoair_index import ContainerError, Document, Hit, Index, Query
-from memoair_runtime.coalescing_job import BackgroundJob
+from memoair_runtime.coalescing_job import CoalescingJob
 from memoair_runtime.enums import LaneName
-from memoair_runtime.readiness import Gate, Readiness
+from memoair_runtime.readiness import Readiness, ReadinessGate
 from memoair_runtime.recall.lanes.dedupe import best_of_each
-from memoair_runtime.recall.lanes.lane import LaneAnswer, LaneHit, Passage, Question, Source
-from memoair_runtime.recall.org_source import OrgIndex, OrgSource, Stamp
+from memoair_runtime.recall.lanes.lane import HitSource, LaneAnswer, LaneHit, LaneQuery, Passage
+from memoair_runtime.recall.org_source import LoadedOrgIndex, OrgSource, Stamp
 
 log = logging.getLogger(__name__)
 
@@ -34,10 +34,10 @@ class OrgLane:
     def __init__(self, source: OrgSource | None, talk: Callable[[str], tuple[str, ...]]) -> None:
         self._source = source
         self._talk = talk
-        self._gate = Gate()
+        self._gate = ReadinessGate()
         self._index = Index()
         self._loading = threading.Lock()
-        self._loader = BackgroundJob("load-org", self.load)
+        self._loader = CoalescingJob("load-org", self.load)
         self._stamp: Stamp | None = None  # of the documents as they were read
         self._looked_at = -math.inf
         self._verified: str | None = None  # the base that is known to be sound
@@ -58,7 +58,7 @@ class OrgLane:
         """The same behind the requests; returns at once."""
         self._loader.start()
 
-    def search(self, question: Question) -> LaneAnswer:
+    def search(self, question: LaneQuery) -> LaneAnswer:
         """Answer with at most ``limit`` documents, best first: of each the passage that fits best."""
         self._gate.wait(question.deadline)
         keeps = question.keeps
@@ -97,7 +97,7 @@ class OrgLane:
             stamp = self._source.stamp()
             if stamp is not None and stamp == self._stamp:
                 return
-            documents = self._source.index() if stamp is not None else OrgIndex(Index(), 0)
+            documents = self._source.index() if stamp is not None else LoadedOrgIndex(Index(), 0)
         except (OSError, ValueError) as error:
             self.problem = f"{self._source.where}: {getattr(error, 'strerror', None) or error}"
             log.error("the organisation's documents can't be read: action=org_failed why=%s", self.problem)
@@ -122,7 +122,7 @@ class OrgLane:
     def _hit(self, hit: Hit) -> LaneHit:
         document = hit.document
         document_id, index_name = document.metadata["id"], document.metadata.get("indexName")
-        source = Source(self.name, document_id, "document", document_id=document_id, index_name=index_name)
+        source = HitSource(self.name, document_id, "document", document_id=document_id, index_name=index_name)
         return LaneHit(document.text, hit.score, source, _metadata(document), hit)
 
 

@@ -5,13 +5,13 @@ import time
 from memoair_index import Hit, Query
 from memoair_runtime.enums import LaneName, Variant
 from memoair_runtime.memory.facts import is_fact
-from memoair_runtime.memory.reranker import BEST, SecondReading
+from memoair_runtime.memory.reranker import BEST, BackgroundReranker
 from memoair_runtime.memory.turn import event_of
-from memoair_runtime.memory.user_memory import CallerMemory
-from memoair_runtime.readiness import Gate, Readiness
+from memoair_runtime.memory.user_memory import UserMemory
+from memoair_runtime.readiness import Readiness, ReadinessGate
 from memoair_runtime.recall.lanes.dedupe import best_of_each
 from memoair_runtime.recall.lanes.hits import FoundPassages, fact_hit, turn_hit
-from memoair_runtime.recall.lanes.lane import LaneAnswer, LaneHit, Question
+from memoair_runtime.recall.lanes.lane import LaneAnswer, LaneHit, LaneQuery
 
 # The section of the context has room for some twenty utterances.
 _PASSAGES = 36
@@ -29,7 +29,7 @@ class PermanentLane:
     name = LaneName.PERMANENT
     default_limit = 6
 
-    def __init__(self, memory: CallerMemory, gate: Gate, second: SecondReading) -> None:
+    def __init__(self, memory: UserMemory, gate: ReadinessGate, second: BackgroundReranker) -> None:
         self._memory = memory
         self._second = second
         self._gate = gate
@@ -39,7 +39,7 @@ class PermanentLane:
         """How far the reading of the logs has come."""
         return self._gate.readiness
 
-    def search(self, question: Question) -> LaneAnswer:
+    def search(self, question: LaneQuery) -> LaneAnswer:
         """Answer with at most ``limit`` turns and facts, best first."""
         self._gate.wait(question.deadline)
         query = self._memory.query(question.text, question.now, without_group=question.session_id)
@@ -56,7 +56,7 @@ class PermanentLane:
             return fact_hit(self.name, hit)
         return turn_hit(self.name, self._memory.turn_of(hit.document), hit)
 
-    def _search(self, query: Query, wanted: int, question: Question) -> list[Hit]:
+    def _search(self, query: Query, wanted: int, question: LaneQuery) -> list[Hit]:
         is_medium = question.variant is Variant.MEDIUM and question.deadline - time.monotonic() > _SECOND_READING_S
         found = self._memory.search(query, max(wanted, BEST) if is_medium else wanted, question.keeps)
         return self._second.rescored(found, question.text) if is_medium else found

@@ -1,9 +1,9 @@
 """The profile lane: who is calling."""
 
 from memoair_runtime.enums import LaneName
-from memoair_runtime.memory.user_memory import CallerMemory
+from memoair_runtime.memory.user_memory import UserMemory
 from memoair_runtime.readiness import Readiness
-from memoair_runtime.recall.lanes.lane import LaneAnswer, Passage, Question
+from memoair_runtime.recall.lanes.lane import LaneAnswer, LaneQuery, Passage
 
 
 class ProfileLane:
@@ -13,10 +13,10 @@ class ProfileLane:
     default_limit = 16
     readiness = Readiness.READY  # the snapshot is read before the process serves
 
-    def __init__(self, memory: CallerMemory) -> None:
+    def __init__(self, memory: UserMemory) -> None:
         self._memory = memory
 
-    def search(self, question: Question) -> LaneAnswer:
+    def search(self, question: LaneQuery) -> LaneAnswer:
         """Answer with the profile, at most ``limit`` statements of it."""
         portrait = self._memory.portrait
         statements = portrait.statements()[: question.limit]

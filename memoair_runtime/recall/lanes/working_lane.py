@@ -2,11 +2,11 @@
 
 from memoair_runtime.enums import Intent, LaneName
 from memoair_runtime.memory.turn import event_of
-from memoair_runtime.memory.user_memory import CallerMemory
+from memoair_runtime.memory.user_memory import UserMemory
 from memoair_runtime.readiness import Readiness
 from memoair_runtime.recall.lanes.dedupe import best_of_each
 from memoair_runtime.recall.lanes.hits import turn_hit, turn_passages
-from memoair_runtime.recall.lanes.lane import NO_ANSWER, LaneAnswer, Question
+from memoair_runtime.recall.lanes.lane import NO_ANSWER, LaneAnswer, LaneQuery
 
 # The last turns, which a question most often leans on, are given whether or not they share a word with it.
 _RECENT = {Intent.ANSWER_CURRENT_USER: 2, Intent.FALLBACK: 2, Intent.SUMMARISE_RECENT: 1_000, Intent.EARLIER_IN_CALL: 0}
@@ -19,10 +19,10 @@ class WorkingLane:
     default_limit = 4
     readiness = Readiness.READY  # a session is read when it is first named
 
-    def __init__(self, memory: CallerMemory) -> None:
+    def __init__(self, memory: UserMemory) -> None:
         self._memory = memory
 
-    def search(self, question: Question) -> LaneAnswer:
+    def search(self, question: LaneQuery) -> LaneAnswer:
         """Answer with at most ``limit`` turns: hits best first, the recent ones before the rest."""
         recents = min(_RECENT[question.intent], question.limit)
         turns = self._memory.recent(question.session_id)[::-1][:recents]
