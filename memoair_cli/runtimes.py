@@ -21,15 +21,15 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from memoair_cli.options import end
 from memoair_voice_sync import MemoAirVoiceMemoryError, MemoAirVoiceMemorySync
 from memoair_voice_sync._runtime_selection import (
-    RuntimeChoice,
     RuntimeKind,
+    RuntimeSelection,
     bundled_command,
     find_binary,
     installed_version,
 )
 
 if TYPE_CHECKING:
-    from memoair_voice_sync.runtime_store.cancel_token import Stop
+    from memoair_voice_sync.runtime_store.cancel_token import CancelToken
     from memoair_voice_sync.runtime_store.reference import Reference
 
 app = typer.Typer(name="runtime", no_args_is_help=True, help="Choose the program that remembers.")
@@ -73,17 +73,17 @@ def pull(
     Without a REFERENCE, what MEMOAIR_RUNTIME_REPO and MEMOAIR_RUNTIME_VERSION name. What was pulled before is pulled
     again only where the reference names something else by now.
     """
-    from memoair_voice_sync.runtime_store.cancel_token import Stop
-    from memoair_voice_sync.runtime_store.errors import Stopped
+    from memoair_voice_sync.runtime_store.cancel_token import CancelToken
+    from memoair_voice_sync.runtime_store.errors import PullCancelledError
     from memoair_voice_sync.runtime_store.pull import pull as pull_now
 
     wanted = _understood(reference)
     folder = _choice(cache_dir).cache_folder()
-    stop = Stop(_longest_s())
+    stop = CancelToken(_longest_s())
     try:
         with _interrupts(stop), _bar(wanted.shown) as progress:
             found = pull_now(wanted, folder, stop, progress, again=True)
-    except (KeyboardInterrupt, Stopped):
+    except (KeyboardInterrupt, PullCancelledError):
         end("stopped; nothing of it is left", Exit.INTERRUPTED)
     except MemoAirVoiceMemoryError as error:
         end(error.message, Exit.NOT_THERE if error.code == "runtime.not_found" else Exit.FAILED)
@@ -115,7 +115,7 @@ def which(
 
 
 @contextmanager
-def _interrupts(stop: "Stop") -> Iterator[None]:
+def _interrupts(stop: "CancelToken") -> Iterator[None]:
     """Let Ctrl-C call the pull off also where its exception gets lost, as in a function that the collector calls."""
 
     def called_off(*_: object) -> None:
@@ -129,8 +129,8 @@ def _interrupts(stop: "Stop") -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _choice(cache_dir: Path | None = None) -> RuntimeChoice:
-    return RuntimeChoice.of(None, None, None, str(cache_dir) if cache_dir else None, os.environ)
+def _choice(cache_dir: Path | None = None) -> RuntimeSelection:
+    return RuntimeSelection.of(None, None, None, str(cache_dir) if cache_dir else None, os.environ)
 
 
 def _understood(reference: str | None) -> "Reference":
@@ -150,7 +150,7 @@ def _understood(reference: str | None) -> "Reference":
         end(str(error), Exit.USAGE)
 
 
-def _told(choice: RuntimeChoice, *, ask: bool) -> dict[str, Any]:
+def _told(choice: RuntimeSelection, *, ask: bool) -> dict[str, Any]:
     told: dict[str, Any] = dict.fromkeys(("command", "version", "reference", "digest", "problem"))
     told = {"kind": choice.kind.value, "why": choice.why, **told}
     try:
@@ -167,7 +167,7 @@ def _told(choice: RuntimeChoice, *, ask: bool) -> dict[str, Any]:
     return told
 
 
-def _add_pulled(told: dict[str, Any], choice: RuntimeChoice) -> None:
+def _add_pulled(told: dict[str, Any], choice: RuntimeSelection) -> None:
     from memoair_voice_sync.runtime_store.cache import cached
 
     reference = choice.reference()

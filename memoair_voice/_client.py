@@ -4,7 +4,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from memoair_voice._threads import awaited, same_parameters
-from memoair_voice._tool import MemoryTool, ToolShapes
+from memoair_voice._tool import AsyncToolAdapters, MemoryTool
 from memoair_voice_sync import MemoAirVoiceClientSync, VoiceSessionSync
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-class VoiceSession(ToolShapes):
+class VoiceSession(AsyncToolAdapters):
     """`VoiceSessionSync`, awaited: one caller's runtime, pinned for many calls."""
 
     _sync: VoiceSessionSync

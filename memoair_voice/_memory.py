@@ -4,14 +4,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from memoair_voice._threads import awaited, same_parameters
-from memoair_voice._tool import ToolShapes
+from memoair_voice._tool import AsyncToolAdapters
 from memoair_voice_sync import MemoAirVoiceMemorySync
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-class MemoAirVoiceMemory(ToolShapes):
+class MemoAirVoiceMemory(AsyncToolAdapters):
     """`MemoAirVoiceMemorySync` for asyncio and trio: the same arguments, methods and errors, awaited.
 
     A search that is cancelled is given up at once. A save, a start or an end that is cancelled still happens; the

@@ -26,7 +26,7 @@ class MemoryTool:
         return self._sync.schema(api, strict=strict)
 
 
-class ToolShapes:
+class AsyncToolAdapters:
     """What makes the tools of a sync object (``_sync``) those of its async twin."""
 
     _sync: MemoAirVoiceMemorySync | VoiceSessionSync

@@ -2,7 +2,7 @@
 
 from memoair_voice_sync._errors import MemoAirVoiceMemoryError
 from memoair_voice_sync._probe import CLOSED, check_runtime
-from memoair_voice_sync._transport import ConnectionBroke, RuntimeTransport, RuntimeUnreachable
+from memoair_voice_sync._transport import ConnectionBroke, RuntimeTransport, RuntimeUnreachableError
 
 
 class AttachedRuntime:
@@ -26,7 +26,7 @@ class AttachedRuntime:
                 check_runtime(self._transport, self._project_id, self._user_id, deadline)
             except ConnectionBroke as error:
                 raise MemoAirVoiceMemoryError("runtime.internal", str(error)) from error
-            except RuntimeUnreachable as error:
+            except RuntimeUnreachableError as error:
                 message = f"no runtime listens at {self._url}; start voice-runtime, or leave auto_start_runtime on"
                 raise MemoAirVoiceMemoryError("runtime.start_failed", message) from error
             self._is_checked = True

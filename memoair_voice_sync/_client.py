@@ -14,17 +14,17 @@ import attrs
 
 import memoair_voice_sync._arguments as check
 from memoair_voice_sync._after_fork import forgets_in_child
-from memoair_voice_sync._cloud import CloudTransport
+from memoair_voice_sync._cloud import CloudApi
 from memoair_voice_sync._cloud_calls import CloudCalls
 from memoair_voice_sync._deprecation import warn_deprecated
 from memoair_voice_sync._errors import MemoAirVoiceMemoryError
 from memoair_voice_sync._handle import RuntimeHandle
 from memoair_voice_sync._log import log
 from memoair_voice_sync._memory import DEFAULT_CLOUD_BASE_URL, DEFAULT_TIMEOUT_MS
-from memoair_voice_sync._outbox import Outbox, UnsavedTurn
+from memoair_voice_sync._outbox import TurnOutbox, UnsavedTurn
 from memoair_voice_sync._past_call import PastCall
 from memoair_voice_sync._pool import RuntimePool
-from memoair_voice_sync._prefetch import PATIENCE_S, Ahead, Prefetches, Question, state_of
+from memoair_voice_sync._prefetch import PATIENCE_S, PrefetchCache, PrefetchedResult, SearchOptions, state_of
 from memoair_voice_sync._redaction import Redaction
 from memoair_voice_sync._resource_warning import close_unclosed
 from memoair_voice_sync._results import IndexLoadResult, SearchResult, degraded_result
@@ -33,7 +33,7 @@ from memoair_voice_sync._spec import ORG_ONLY_USER, RuntimeSpec
 from memoair_voice_sync._tool import DEFAULT_INTENT, MemoryToolSync
 from memoair_voice_sync._turn import checked_turn
 from memoair_voice_sync._user import User
-from memoair_voice_sync._user_runtime_client import CallerCalls
+from memoair_voice_sync._user_runtime_client import UserRuntimeClient
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -122,12 +122,12 @@ class MemoAirVoiceClientSync(CloudCalls):
             runtime_port_range=check.port_range("runtime_port_range", runtime_port_range),
             runtime_memory_limit_mb=check.limit("runtime_memory_limit_mb", runtime_memory_limit_mb),
         )
-        cloud = CloudTransport(spec.cloud_base_url, api_key, self._project_id, agent_id)
-        calls = CallerCalls(self._project_id, org_only=org_only)
+        cloud = CloudApi(spec.cloud_base_url, api_key, self._project_id, agent_id)
+        calls = UserRuntimeClient(self._project_id, org_only=org_only)
         sees = cloud.is_there and org_file is None
         super().__init__(cloud, pool, calls, runtimes_see_documents=sees, only_caller=only_caller)
-        self._outbox = Outbox(self._save_again, lambda error: error.code in _REFUSALS)
-        self._prefetches = Prefetches(self._recall_ahead)
+        self._outbox = TurnOutbox(self._save_again, lambda error: error.code in _REFUSALS)
+        self._prefetches = PrefetchCache(self._recall_ahead)
         self._counting = threading.Lock()
         self._degraded = self._saves_deferred = 0
         forgets_in_child(self, MemoAirVoiceClientSync._forget)
@@ -157,7 +157,7 @@ class MemoAirVoiceClientSync(CloudCalls):
         caller = self._caller(user, user_id)
         timeout_s = check.seconds("timeout_ms", timeout_ms, 1e-3)
         check.text("query", query)
-        question = Question.of(caller, query, lanes=lanes, intent=intent, top_k=top_k, filter=filter)
+        question = SearchOptions.of(caller, query, lanes=lanes, intent=intent, top_k=top_k, filter=filter)
         try:
             with self._handle(caller) as handle:
                 ahead = self._prefetches.take(question, state_of(handle))
@@ -191,7 +191,7 @@ class MemoAirVoiceClientSync(CloudCalls):
         caller = self._caller(user, user_id)
         self._key(caller)
         query = check.text("query_so_far", query_so_far)
-        self._prefetches.ask(Question.of(caller, query, lanes=lanes, intent=intent, top_k=top_k, filter=filter))
+        self._prefetches.ask(SearchOptions.of(caller, query, lanes=lanes, intent=intent, top_k=top_k, filter=filter))
 
     def save_response(
         self,
@@ -374,11 +374,13 @@ class MemoAirVoiceClientSync(CloudCalls):
             raise ValueError(f"{ORG_ONLY_USER} is no caller: the runtime for the organisation's documents is called so")
         return ORG_ONLY_USER if self._org_only else caller.id
 
-    def _recall_ahead(self, question: Question) -> Ahead:
+    def _recall_ahead(self, question: SearchOptions) -> PrefetchedResult:
         deadline = time.monotonic() + PATIENCE_S
         with self._handle(question.user) as handle:
             state = state_of(handle)  # before: what changes meanwhile may be missing in the answer
-            return Ahead(state, self._calls.search(handle, question.user, question.query, question.options, deadline))
+            return PrefetchedResult(
+                state, self._calls.search(handle, question.user, question.query, question.options, deadline)
+            )
 
     def _drop(self, caller: User) -> bool:
         """What waits or is there for a caller goes when he is forgotten; tells whether turns were to be saved."""

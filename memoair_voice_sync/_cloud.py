@@ -32,7 +32,7 @@ _FIRST_PAUSE_S = 0.25
 _LONGEST_PAUSE_S = 10.0
 
 
-class CloudTransport:
+class CloudApi:
     """The cloud, as one agent of a project sees it. Safe to use from any thread, and after a fork."""
 
     def __init__(self, base_url: str | None, api_key: str, project_id: str, agent_id: str) -> None:
@@ -155,7 +155,7 @@ class CloudTransport:
 
         with self._lock:
             if self._session is None:
-                retries = _Retry(
+                retries = _BoundedRetry(
                     total=_TRIES - 1,
                     status_forcelist=_TRIES_AGAIN,
                     allowed_methods=None,  # every one: each call has the same effect when it arrives twice
@@ -184,7 +184,7 @@ def identity_headers(project_id: str, agent_id: str, user_id: str | None = None)
     return headers
 
 
-class _Retry(Retry):
+class _BoundedRetry(Retry):
     """Waits as long as the server asks for, but not for hours: a caller's thread stands in this call."""
 
     def get_retry_after(self, response: BaseHTTPResponse) -> float | None:

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import memoair_voice_sync._arguments as check
-from memoair_voice_sync._cloud import CloudTransport
+from memoair_voice_sync._cloud import CloudApi
 from memoair_voice_sync._pool import RuntimePool
 from memoair_voice_sync._refresh import refresh_caller, refresh_documents
 from memoair_voice_sync._results import IndexBuildResult
 from memoair_voice_sync._user import User
-from memoair_voice_sync._user_runtime_client import CallerCalls
+from memoair_voice_sync._user_runtime_client import UserRuntimeClient
 
 
 class CloudCalls:
@@ -20,9 +20,9 @@ class CloudCalls:
 
     def __init__(
         self,
-        cloud: CloudTransport,
+        cloud: CloudApi,
         pool: RuntimePool,
-        calls: CallerCalls,
+        calls: UserRuntimeClient,
         *,
         runtimes_see_documents: bool,
         only_caller: User | None,

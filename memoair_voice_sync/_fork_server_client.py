@@ -29,7 +29,7 @@ def can_fork() -> bool:
     return hasattr(os, "fork") and hasattr(socket, "send_fds") and sys.platform != "darwin"
 
 
-class RuntimeHost:
+class ForkServerClient:
     """Started at the first need, started again when it has died. Safe to use from any thread.
 
     Where its runtimes ``have_cloud``, it goes the way of their talk with it, too, before it forks.

@@ -8,23 +8,23 @@ from typing import Any, Protocol
 import attrs
 
 from memoair_voice_sync._errors import MemoAirVoiceMemoryError
-from memoair_voice_sync._fork_server_client import RuntimeHost, can_fork
+from memoair_voice_sync._fork_server_client import ForkServerClient, can_fork
 from memoair_voice_sync._log import log
 from memoair_voice_sync._output import ProcessOutput
 from memoair_voice_sync._ports import PortRange
 from memoair_voice_sync._probe import check_runtime
-from memoair_voice_sync._runtime_resolver import RuntimeSource
+from memoair_voice_sync._runtime_resolver import RuntimeResolver
 from memoair_voice_sync._runtimes import (
-    BorrowedRuntime,
     ForkedRuntime,
-    PlainRuntime,
+    SharedRuntime,
     StartedRuntime,
+    SubprocessRuntime,
     birth_of,
     borrow,
     hear_of_start,
 )
 from memoair_voice_sync._spec import RuntimeSpec, start_program
-from memoair_voice_sync._transport import RuntimeTransport, RuntimeUnreachable
+from memoair_voice_sync._transport import RuntimeTransport, RuntimeUnreachableError
 
 _HOST = "127.0.0.1"
 _EXIT_ADDRESS = 3  # with this exit code a runtime says that it could not have its port
@@ -56,21 +56,21 @@ class Launcher(Protocol):
         """After a fork, in the child: all of it is the parent's."""
 
 
-def launcher_for(source: RuntimeSource, ports: PortRange, *, have_cloud: bool) -> Launcher:
+def launcher_for(source: RuntimeResolver, ports: PortRange, *, have_cloud: bool) -> Launcher:
     """The launcher for what was chosen: the host where it can serve, which is many times as fast."""
     return (
-        HostLauncher(ports, have_cloud=have_cloud)
+        ForkServerLauncher(ports, have_cloud=have_cloud)
         if can_fork() and source.can_be_forked
-        else ProgramLauncher(ports, source)
+        else SubprocessLauncher(ports, source)
     )
 
 
-class HostLauncher:
+class ForkServerLauncher:
     """Has runtimes forked by a host, which is started at the first need."""
 
     def __init__(self, ports: PortRange, *, have_cloud: bool = False) -> None:
         self._ports = ports
-        self._host = RuntimeHost(have_cloud=have_cloud)
+        self._host = ForkServerClient(have_cloud=have_cloud)
         self._starting: set[socket.socket] = set()  # to runtimes that have not told yet where they listen
 
     def launch(self, spec: RuntimeSpec, deadline: float, unwanted: AbstractSet[int]) -> StartedRuntime:
@@ -130,13 +130,13 @@ class HostLauncher:
         return MemoAirVoiceMemoryError(str(told["code"]), f"the runtime could not start: {told.get('message')}")
 
 
-class ProgramLauncher:
+class SubprocessLauncher:
     """Starts a program for each runtime, and asks it whether it is ready."""
 
-    def __init__(self, ports: PortRange, source: RuntimeSource) -> None:
+    def __init__(self, ports: PortRange, source: RuntimeResolver) -> None:
         self._ports = ports
         self._source = source
-        self._starting: set[PlainRuntime] = set()
+        self._starting: set[SubprocessRuntime] = set()
 
     def launch(self, spec: RuntimeSpec, deadline: float, unwanted: AbstractSet[int]) -> StartedRuntime:
         """Start the program; see `Launcher`."""
@@ -160,7 +160,7 @@ class ProgramLauncher:
         except MemoAirVoiceMemoryError:
             output.close()
             raise
-        runtime = PlainRuntime(RuntimeTransport(_HOST, port, spec.token), spec.session_id, process, output)
+        runtime = SubprocessRuntime(RuntimeTransport(_HOST, port, spec.token), spec.session_id, process, output)
         self._starting.add(runtime)
         started: StartedRuntime | None = None
         try:
@@ -173,7 +173,7 @@ class ProgramLauncher:
 
     def exit_code(self, runtime: StartedRuntime) -> int | None:
         """With which code a program has ended."""
-        return runtime.process.returncode if isinstance(runtime, PlainRuntime) else None
+        return runtime.process.returncode if isinstance(runtime, SubprocessRuntime) else None
 
     def close(self, timeout_s: float) -> None:
         """There is nothing to end but the runtimes."""
@@ -184,7 +184,7 @@ class ProgramLauncher:
             self._starting.pop().forget()
 
 
-def _wait_until_ready(runtime: PlainRuntime, spec: RuntimeSpec, deadline: float) -> StartedRuntime | None:
+def _wait_until_ready(runtime: SubprocessRuntime, spec: RuntimeSpec, deadline: float) -> StartedRuntime | None:
     """Wait until a program answers; None where somebody else was faster with the port."""
     process, output = runtime.process, runtime.output
     while process.poll() is None:
@@ -193,7 +193,7 @@ def _wait_until_ready(runtime: PlainRuntime, spec: RuntimeSpec, deadline: float)
         try:
             until = min(deadline, time.monotonic() + _PROBE_S)
             check_runtime(runtime.transport, spec.project_id, spec.user_id, until)
-        except (RuntimeUnreachable, MemoAirVoiceMemoryError) as error:
+        except (RuntimeUnreachableError, MemoAirVoiceMemoryError) as error:
             if isinstance(error, MemoAirVoiceMemoryError) and error.code == "runtime.identity_mismatch":
                 return None
         else:
@@ -212,6 +212,6 @@ def _wait_until_ready(runtime: PlainRuntime, spec: RuntimeSpec, deadline: float)
     raise MemoAirVoiceMemoryError("runtime.start_failed", message, details=details)
 
 
-def _borrowed(output: ProcessOutput) -> BorrowedRuntime | None:
+def _borrowed(output: ProcessOutput) -> SharedRuntime | None:
     told = output.announced("leased")
     return borrow(told) if told is not None else None

@@ -21,11 +21,11 @@ from memoair_voice_sync._resource_warning import close_unclosed
 from memoair_voice_sync._results import SearchResult
 from memoair_voice_sync._spec import ORG_ONLY_USER, RuntimeSpec
 from memoair_voice_sync._tool import DEFAULT_INTENT, MemoryToolSync
-from memoair_voice_sync._tool_shapes import ToolShapes
+from memoair_voice_sync._tool_shapes import ToolAdapters
 from memoair_voice_sync._transport import (
     ConnectionBroke,
     RuntimeTransport,
-    RuntimeUnreachable,
+    RuntimeUnreachableError,
     encode_body,
     parse_runtime_url,
 )
@@ -48,7 +48,7 @@ _MOST_BREAKS = 2
 _LONGEST_GRANT_MS = 60_000.0
 
 
-class MemoAirVoiceMemorySync(ToolShapes):
+class MemoAirVoiceMemorySync(ToolAdapters):
     """Memory for one caller (``user_id``) of one project, over a runtime on this machine.
 
     With ``auto_start_runtime`` the runtime is started at the first call, watched, started again when it has died, and
@@ -297,7 +297,7 @@ class MemoAirVoiceMemorySync(ToolShapes):
                 breaks += 1
                 if breaks > _MOST_BREAKS:
                     raise MemoAirVoiceMemoryError("runtime.internal", str(error)) from error
-            except RuntimeUnreachable:
+            except RuntimeUnreachableError:
                 refusal = None
             except MemoAirVoiceMemoryError as error:
                 if error.code == "runtime.timeout":

@@ -29,7 +29,7 @@ class UnsavedTurn:
 
 
 @attrs.define
-class _Waiting:
+class _UserQueue:
     """One caller's turns, in the order in which they were spoken."""
 
     turns: deque[UnsavedTurn] = attrs.field(factory=deque)
@@ -37,7 +37,7 @@ class _Waiting:
     pause_s: float = _FIRST_PAUSE_S
 
 
-class Outbox:
+class TurnOutbox:
     """Saves the turns of each caller in the order in which they came, each until it is taken or refused for good.
 
     A caller whose turns are not taken holds up nobody else's. Safe to use from any thread.
@@ -50,7 +50,7 @@ class Outbox:
         self._save = save
         self._is_final = is_final
         self._changed = threading.Condition()
-        self._callers: dict[str, _Waiting] = {}
+        self._callers: dict[str, _UserQueue] = {}
         self._thread: threading.Thread | None = None
         self._closes_at: float | None = None
         self.lost = 0
@@ -73,7 +73,7 @@ class Outbox:
                 self.lost += 1
                 log.error("too many turns could not be saved, another one is lost: action=turn_lost lost=%d", self.lost)
                 return
-            self._callers.setdefault(turn.user.id, _Waiting()).turns.append(turn)
+            self._callers.setdefault(turn.user.id, _UserQueue()).turns.append(turn)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="memoair-outbox", daemon=True)
                 self._thread.start()
@@ -121,7 +121,7 @@ class Outbox:
                 log.error("a turn is refused for good: action=turn_lost code=%s", code)
             self._saved(turn, waiting)
 
-    def _next(self) -> _Waiting | None:
+    def _next(self) -> _UserQueue | None:
         """The caller whose turn is to be tried next, once it is time; None where none is left or the end has come."""
         with self._changed:
             while self._callers:
@@ -135,13 +135,13 @@ class Outbox:
             self._thread = None
             return None
 
-    def _try_later(self, waiting: _Waiting) -> None:
+    def _try_later(self, waiting: _UserQueue) -> None:
         with self._changed:
             waiting.tried_next_at = time.monotonic() + waiting.pause_s
             longest_s = _LONGEST_PAUSE_S if self._closes_at is None else _FIRST_PAUSE_S
             waiting.pause_s = min(2 * waiting.pause_s, longest_s)
 
-    def _saved(self, turn: UnsavedTurn, waiting: _Waiting) -> None:
+    def _saved(self, turn: UnsavedTurn, waiting: _UserQueue) -> None:
         with self._changed:
             if waiting.turns and waiting.turns[0] is turn:  # else the end has come meanwhile
                 waiting.turns.popleft()

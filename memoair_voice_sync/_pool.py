@@ -16,12 +16,12 @@ from memoair_voice_sync._launchers import launcher_for
 from memoair_voice_sync._log import log
 from memoair_voice_sync._ports import PortRange
 from memoair_voice_sync._process import START_TIMEOUT_S
-from memoair_voice_sync._runtime_resolver import RuntimeSource
+from memoair_voice_sync._runtime_resolver import RuntimeResolver
 from memoair_voice_sync._runtimes import DRAIN_S, StartedRuntime
 from memoair_voice_sync._spec import ORG_ONLY_USER, RuntimeSpec
 from memoair_voice_sync._supervisor import Supervisor
 from memoair_voice_sync._sync_health import UNKNOWN, sync_of
-from memoair_voice_sync._transport import RuntimeUnreachable, encode_body
+from memoair_voice_sync._transport import RuntimeUnreachableError, encode_body
 
 _GOODBYE_S = 2.0
 _PORT_POLL_S = 0.02
@@ -48,7 +48,7 @@ class RuntimePool:
         """``spec`` says what all runtimes are started with; whom each serves is filled in."""
         self._spec = spec
         self._most = max_concurrent_users
-        self._source = RuntimeSource(spec.choice())
+        self._source = RuntimeResolver(spec.choice())
         self._launcher = launcher_for(
             self._source, PortRange(*runtime_port_range), have_cloud=bool(spec.cloud_base_url)
         )
@@ -256,7 +256,7 @@ class RuntimePool:
             runtime.transport.call("POST", "/v1/runtime/session/end", body, deadline)
             body = encode_body({**whom, "deadlineMs": _GOODBYE_S * 1e3})
             runtime.transport.call("POST", "/v1/runtime/sync/flush", body, deadline)
-        except (RuntimeUnreachable, MemoAirVoiceMemoryError) as error:
+        except (RuntimeUnreachableError, MemoAirVoiceMemoryError) as error:
             log.warning("the end of a call could not be told: action=end_failed error=%s", type(error).__name__)
 
     def _forget(self) -> None:

@@ -52,7 +52,7 @@ def _is_spoken(sign: str, before: str, after: str) -> bool:
 
 
 @attrs.frozen(slots=False)
-class Question:
+class SearchOptions:
     """Who asks what, and how: the arguments of a search but its deadline."""
 
     user: User = attrs.field(repr=False)
@@ -60,7 +60,7 @@ class Question:
     options: Mapping[str, Any] = attrs.field(repr=False)
 
     @classmethod
-    def of(cls, user: User, query: str, **options: Any) -> "Question":
+    def of(cls, user: User, query: str, **options: Any) -> "SearchOptions":
         """Check how something is asked: ``lanes``, ``intent``, ``top_k``, ``filter``."""
         lanes, top_k, wanted = options["lanes"], options["top_k"], options["filter"]
         checked = {
@@ -78,7 +78,7 @@ class Question:
 
 
 @attrs.frozen
-class Ahead:
+class PrefetchedResult:
     """An answer, and the state of the caller's memory that it is from."""
 
     state: object
@@ -88,32 +88,32 @@ class Ahead:
 @attrs.frozen
 class _Kept:
     key: tuple[str, str] = attrs.field(repr=False)
-    ahead: Ahead
+    ahead: PrefetchedResult
     asked_at: float
 
 
-class Prefetches:
+class PrefetchCache:
     """Recalls ahead for each caller, in a few threads that end when there is nothing to do. For any thread.
 
     Of what is asked for one caller while another question of his is under way, the latest is asked next and the rest
     never.
     """
 
-    def __init__(self, recall: Callable[[Question], Ahead]) -> None:
+    def __init__(self, recall: Callable[[SearchOptions], PrefetchedResult]) -> None:
         """``recall`` asks, within `PATIENCE_S`."""
         self._recall = recall
         self._begin()
 
     def _begin(self) -> None:
         self._lock = threading.Condition()
-        self._waiting: dict[str, Question] = {}  # by caller
+        self._waiting: dict[str, SearchOptions] = {}  # by caller
         self._busy: set[str] = set()  # callers whose question is under way
         self._kept: dict[str, _Kept] = {}
         self._threads: set[threading.Thread] = set()
         self._is_closed = False
         self.used = 0
 
-    def ask(self, question: Question) -> None:
+    def ask(self, question: SearchOptions) -> None:
         """Ask behind the caller's back, and return at once. Raises ``pool.closed`` after the end."""
         with self._lock:
             if self._is_closed:
@@ -131,7 +131,7 @@ class Prefetches:
                 return
             self._threads.add(thread)
 
-    def take(self, question: Question, state: object) -> SearchResult | None:
+    def take(self, question: SearchOptions, state: object) -> SearchResult | None:
         """The answer, if just this was asked, of the memory in this state, a moment ago; it is given out once."""
         user_id = question.user.id
         if user_id not in self._kept and user_id not in self._waiting:
@@ -176,7 +176,7 @@ class Prefetches:
             with self._lock:
                 self._threads.discard(threading.current_thread())
 
-    def _ask(self, question: Question) -> None:
+    def _ask(self, question: SearchOptions) -> None:
         asked_at = time.monotonic()
         kept = None
         try:
@@ -186,7 +186,7 @@ class Prefetches:
         finally:
             self._done(question, kept)
 
-    def _next(self) -> Question | None:
+    def _next(self) -> SearchOptions | None:
         ends_at, is_over = time.monotonic() + LINGER_S, False
         with self._lock:
             while not self._is_closed:
@@ -200,7 +200,7 @@ class Prefetches:
             self._threads.discard(threading.current_thread())
             return None
 
-    def _done(self, question: Question, kept: _Kept | None) -> None:
+    def _done(self, question: SearchOptions, kept: _Kept | None) -> None:
         oldest = time.monotonic() - FRESH_S
         with self._lock:
             self._busy.discard(question.user.id)

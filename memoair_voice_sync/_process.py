@@ -13,10 +13,10 @@ from memoair_voice_sync._log import log
 from memoair_voice_sync._output import ProcessOutput
 from memoair_voice_sync._port_owner import port_holder
 from memoair_voice_sync._probe import CLOSED, check_runtime
-from memoair_voice_sync._runtime_resolver import RuntimeSource
+from memoair_voice_sync._runtime_resolver import RuntimeResolver
 from memoair_voice_sync._spec import RuntimeSpec, start_program
 from memoair_voice_sync._terminate import end_process
-from memoair_voice_sync._transport import ConnectionBroke, RuntimeTransport, RuntimeUnreachable
+from memoair_voice_sync._transport import ConnectionBroke, RuntimeTransport, RuntimeUnreachableError
 
 # A process that has not answered its health check for this long after its start never will.
 START_TIMEOUT_S = 15.0
@@ -62,7 +62,7 @@ class ProcessState(Enum):
     STOPPED = "stopped"  # told to end; starts no more
 
 
-class _Belongings(NamedTuple):
+class _ProcessResources(NamedTuple):
     """What comes and goes with one process: the way to it and its output."""
 
     process: subprocess.Popen[bytes] | None
@@ -91,7 +91,7 @@ class RuntimeProcess:
 
     def __init__(self, spec: RuntimeSpec, host: str, port: int) -> None:
         self._spec = spec
-        self._source = RuntimeSource(spec.choice())
+        self._source = RuntimeResolver(spec.choice())
         self._host = host
         self._wanted_port = port
         self._lock = threading.Lock()
@@ -205,7 +205,7 @@ class RuntimeProcess:
         except ConnectionBroke:
             transport.close()
             raise self._port_taken(port) from None
-        except RuntimeUnreachable:
+        except RuntimeUnreachableError:
             transport.close()
             return False
         except MemoAirVoiceMemoryError as error:
@@ -239,7 +239,7 @@ class RuntimeProcess:
             transport = self._transport or RuntimeTransport(self._host, port, self._spec.token)
             try:
                 self._check(transport, deadline)
-            except (RuntimeUnreachable, MemoAirVoiceMemoryError) as error:
+            except (RuntimeUnreachableError, MemoAirVoiceMemoryError) as error:
                 transport.close()
                 if isinstance(error, MemoAirVoiceMemoryError) and error.code == "runtime.identity_mismatch":
                     raise
@@ -291,8 +291,8 @@ class RuntimeProcess:
         message = f"{what}; choose another runtime_url, or port 0 for any that is free"
         return MemoAirVoiceMemoryError("runtime.start_failed", message, details={"port": port, "holder": holder})
 
-    def _let_go(self) -> _Belongings:
-        gone = _Belongings(self._process, self._transport, self._output)
+    def _let_go(self) -> _ProcessResources:
+        gone = _ProcessResources(self._process, self._transport, self._output)
         self._process, self._transport, self._output = None, None, None
         return gone
 

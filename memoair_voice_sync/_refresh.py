@@ -9,14 +9,14 @@ from memoair_voice_sync._log import log
 from memoair_voice_sync._parallel import each
 from memoair_voice_sync._pool import RuntimePool
 from memoair_voice_sync._spec import ORG_ONLY_USER
-from memoair_voice_sync._user_runtime_client import CallerCalls
+from memoair_voice_sync._user_runtime_client import UserRuntimeClient
 
 _PULL_S = 2.0
 # Where none runs, one is started first.
 _START_S = 5.0
 
 
-def refresh_documents(pool: RuntimePool, calls: CallerCalls) -> None:
+def refresh_documents(pool: RuntimePool, calls: UserRuntimeClient) -> None:
     """Have the project's runtimes pull the organisation's documents; where none runs, one is started for it.
 
     What a runtime pulls lies on the disk for those that start later. A failure is logged: the change itself is done.
@@ -40,14 +40,14 @@ def refresh_documents(pool: RuntimePool, calls: CallerCalls) -> None:
         pool.release(handle)
 
 
-def refresh_caller(pool: RuntimePool, calls: CallerCalls, user_id: str) -> None:
+def refresh_caller(pool: RuntimePool, calls: UserRuntimeClient, user_id: str) -> None:
     """Have a caller's runtime, if he has one, pull what is known of him."""
     for handle in pool.handles():
         if handle.user_id == user_id and handle.runtime is not None:
             _pull(calls, handle, ["profile", "permanent"], time.monotonic() + _PULL_S)
 
 
-def _pull(calls: CallerCalls, handle: RuntimeHandle, scopes: Sequence[str], deadline: float) -> None:
+def _pull(calls: UserRuntimeClient, handle: RuntimeHandle, scopes: Sequence[str], deadline: float) -> None:
     try:
         if not calls.pull(handle, scopes, deadline):
             log.warning("a runtime has not seen a change yet: action=refresh_partial scopes=%s", ",".join(scopes))

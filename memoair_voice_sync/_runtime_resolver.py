@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from memoair_voice_sync._after_fork import forgets_in_child
 from memoair_voice_sync._errors import MemoAirVoiceMemoryError
-from memoair_voice_sync._runtime_selection import RuntimeChoice, RuntimeKind, bundled_command, find_binary
+from memoair_voice_sync._runtime_selection import RuntimeKind, RuntimeSelection, bundled_command, find_binary
 
 if TYPE_CHECKING:
     from memoair_voice_sync.runtime_store.background import BackgroundPull
@@ -13,18 +13,18 @@ if TYPE_CHECKING:
 _STARTING = "the runtime is still starting"
 
 
-class RuntimeSource:
+class RuntimeResolver:
     """Finds the command of the runtime that was chosen; what has to be pulled is pulled behind the calls.
 
     Safe to use from any thread, and after a fork. Whoever owns it closes it.
     """
 
-    def __init__(self, choice: RuntimeChoice) -> None:
+    def __init__(self, choice: RuntimeSelection) -> None:
         self._choice = choice
         self._lock = threading.Lock()
         self._pull: BackgroundPull | None = None
         self._is_closed = False
-        forgets_in_child(self, RuntimeSource._forget)
+        forgets_in_child(self, RuntimeResolver._forget)
 
     @property
     def can_be_forked(self) -> bool:

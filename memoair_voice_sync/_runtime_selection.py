@@ -31,7 +31,7 @@ class RuntimeKind(Enum):
 
 
 @attrs.frozen
-class RuntimeChoice:
+class RuntimeSelection:
     """Which runtime is to run, and ``why``, in words."""
 
     kind: RuntimeKind
@@ -45,7 +45,7 @@ class RuntimeChoice:
     @staticmethod
     def of(
         binary: str | None, repo: str | None, version: str | None, cache_dir: str | None, environ: Mapping[str, str]
-    ) -> "RuntimeChoice":
+    ) -> "RuntimeSelection":
         """Choose: a program comes first, then what is to be pulled, then the installed one.
 
         Each is an argument's or else its variable's; an empty variable is none.
@@ -53,16 +53,16 @@ class RuntimeChoice:
         cache_dir = cache_dir or environ.get(_CACHE_DIR) or None
         if binary or environ.get(_BINARY):
             why = "runtime_binary names it" if binary else f"{_BINARY} names it"
-            return RuntimeChoice(RuntimeKind.BINARY, why, binary=binary or environ.get(_BINARY), cache_dir=cache_dir)
+            return RuntimeSelection(RuntimeKind.BINARY, why, binary=binary or environ.get(_BINARY), cache_dir=cache_dir)
         named_repo, named_version = repo or environ.get(_REPO) or None, version or environ.get(_VERSION) or None
         names = ("runtime_repo" if repo else _REPO, "runtime_version" if version else _VERSION)
         if named_repo is None and named_version is None:
-            return RuntimeChoice(RuntimeKind.BUNDLED, "nothing else is named", cache_dir=cache_dir)
+            return RuntimeSelection(RuntimeKind.BUNDLED, "nothing else is named", cache_dir=cache_dir)
         if named_repo is None and named_version == installed_version():
             why = f"{names[1]} names the version that is installed"
-            return RuntimeChoice(RuntimeKind.BUNDLED, why, cache_dir=cache_dir)
+            return RuntimeSelection(RuntimeKind.BUNDLED, why, cache_dir=cache_dir)
         given = [name for name, value in zip(names, (named_repo, named_version), strict=True) if value is not None]
-        return RuntimeChoice(
+        return RuntimeSelection(
             RuntimeKind.PULLED,
             f"{' and '.join(given)} {'name' if len(given) > 1 else 'names'} it",
             repo=named_repo,
@@ -97,7 +97,7 @@ def check_named(repo: str | None, version: str | None) -> None:
     for name, value in (("runtime_repo", repo), ("runtime_version", version)):
         if value is not None and not isinstance(value, str):
             raise TypeError(f"{name} must be a str, not {type(value).__name__}")
-    choice = RuntimeChoice.of(None, repo, version, None, os.environ)
+    choice = RuntimeSelection.of(None, repo, version, None, os.environ)
     if (repo or version) and choice.kind is RuntimeKind.PULLED:
         from memoair_voice_sync.runtime_store.reference import parse_reference
 

@@ -53,7 +53,7 @@ class StartedRuntime(Protocol):
 
 
 @attrs.define(eq=False)
-class BorrowedRuntime:
+class SharedRuntime:
     """Another client's runtime of the same caller."""
 
     transport: RuntimeTransport
@@ -113,7 +113,7 @@ class ForkedRuntime:
 
 
 @attrs.define(eq=False)
-class PlainRuntime:
+class SubprocessRuntime:
     """A program that we started."""
 
     transport: RuntimeTransport
@@ -148,12 +148,12 @@ class PlainRuntime:
         self.transport.close()
 
 
-def borrow(told: dict[str, Any]) -> BorrowedRuntime | None:
+def borrow(told: dict[str, Any]) -> SharedRuntime | None:
     """The runtime that a lease tells of; None where it has ended meanwhile."""
     if birth_of(told["pid"]) != told["createTime"]:
         return None
     transport = RuntimeTransport(told["host"], told["port"], told["token"])
-    return BorrowedRuntime(transport, told["sessionId"], told["pid"], told["createTime"])
+    return SharedRuntime(transport, told["sessionId"], told["pid"], told["createTime"])
 
 
 def birth_of(pid: int) -> float | None:

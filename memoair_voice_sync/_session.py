@@ -9,13 +9,13 @@ import memoair_voice_sync._arguments as check
 from memoair_voice_sync._memory import DEFAULT_TIMEOUT_MS
 from memoair_voice_sync._results import SearchResult
 from memoair_voice_sync._tool import DEFAULT_INTENT, MemoryToolSync
-from memoair_voice_sync._tool_shapes import ToolShapes
+from memoair_voice_sync._tool_shapes import ToolAdapters
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-class VoiceSessionSync(ToolShapes):
+class VoiceSessionSync(ToolAdapters):
     """The calls of `MemoAirVoiceClientSync` for one caller, whose runtime is not evicted meanwhile.
 
     Safe to use from any thread. Use it in a ``with`` block, or call `close`.

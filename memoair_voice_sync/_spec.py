@@ -10,7 +10,7 @@ from typing import IO
 import attrs
 
 from memoair_voice_sync._errors import MemoAirVoiceMemoryError
-from memoair_voice_sync._runtime_selection import RuntimeChoice, check_named
+from memoair_voice_sync._runtime_selection import RuntimeSelection, check_named
 
 ORG_ONLY_USER = "__org__"
 
@@ -79,9 +79,9 @@ class RuntimeSpec:
         }
         return passed_on() | {f"MEMOAIR_RUNTIME_{name}": value for name, value in wanted.items() if value is not None}
 
-    def choice(self, environ: Mapping[str, str] = os.environ) -> RuntimeChoice:
+    def choice(self, environ: Mapping[str, str] = os.environ) -> RuntimeSelection:
         """Which runtime is to run, as the arguments and then the environment say."""
-        return RuntimeChoice.of(self.binary, self.repo, self.version, self.cache_dir, environ)
+        return RuntimeSelection.of(self.binary, self.repo, self.version, self.cache_dir, environ)
 
 
 def passed_on() -> dict[str, str]:

@@ -7,7 +7,7 @@ from typing import Any
 from memoair_voice_sync._errors import MemoAirVoiceMemoryError
 from memoair_voice_sync._handle import RuntimeHandle
 from memoair_voice_sync._parallel import each
-from memoair_voice_sync._transport import RuntimeUnreachable
+from memoair_voice_sync._transport import RuntimeUnreachableError
 
 # How long all of them together may take: one that hangs is told as unknown.
 _LONGEST_S = 0.5
@@ -41,5 +41,5 @@ def _ask(handle: RuntimeHandle, deadline: float) -> dict[str, Any]:
             "oldest_unsynced_s": None if oldest_ms is None else oldest_ms / 1e3,
             "refused_events": sync["refused"],
         }
-    except (RuntimeUnreachable, MemoAirVoiceMemoryError, KeyError, TypeError):
+    except (RuntimeUnreachableError, MemoAirVoiceMemoryError, KeyError, TypeError):
         return UNKNOWN

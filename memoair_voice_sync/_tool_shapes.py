@@ -6,7 +6,7 @@ from memoair_voice_sync._adapters import langchain_tool, livekit_tool, pipecat_t
 from memoair_voice_sync._tool import MemoryToolSync, OpenAIApi, openai_function
 
 
-class ToolShapes:
+class ToolAdapters:
     """What makes of ``search_memory_tool()`` the tools of the frameworks. Any thread may call its methods."""
 
     def search_memory_tool(self, *, search_memory_timeout_ms: float | None = None) -> MemoryToolSync:

@@ -17,11 +17,11 @@ from memoair_voice_sync._errors import MemoAirVoiceMemoryError, told_error
 _KEPT_CONNECTIONS = 64
 
 
-class RuntimeUnreachable(Exception):
+class RuntimeUnreachableError(Exception):
     """Nothing listens at the address, or what listened is gone."""
 
 
-class ConnectionBroke(RuntimeUnreachable):
+class ConnectionBroke(RuntimeUnreachableError):
     """Something listens, and twice the connection broke before there was an answer, or what came is not HTTP."""
 
 
@@ -116,11 +116,11 @@ class RuntimeTransport:
                 method, path, content, headers, retries=False, timeout=urllib3.Timeout(total=left), redirect=False
             )
         except urllib3.exceptions.NewConnectionError as error:  # before its base, which is a time-out
-            raise RuntimeUnreachable("nothing listens there") from error
+            raise RuntimeUnreachableError("nothing listens there") from error
         except (urllib3.exceptions.TimeoutError, TimeoutError) as error:
             raise _timed_out() from error
         except urllib3.exceptions.ClosedPoolError as error:  # by another thread, which saw the runtime die
-            raise RuntimeUnreachable("the connection was closed") from error
+            raise RuntimeUnreachableError("the connection was closed") from error
         except urllib3.exceptions.ProtocolError:
             raise
         except urllib3.exceptions.HTTPError as error:

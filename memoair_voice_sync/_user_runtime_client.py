@@ -13,7 +13,7 @@ from memoair_voice_sync._memory import MemoAirVoiceMemorySync
 from memoair_voice_sync._past_call import PastCall
 from memoair_voice_sync._results import IndexLoadResult, SearchResult
 from memoair_voice_sync._spec import ORG_ONLY_USER
-from memoair_voice_sync._transport import RuntimeTransport, RuntimeUnreachable, encode_body
+from memoair_voice_sync._transport import RuntimeTransport, RuntimeUnreachableError, encode_body
 from memoair_voice_sync._user import User
 
 R = TypeVar("R")
@@ -27,7 +27,7 @@ _FIRST_PULL_S = 3.0
 _RUNTIMES_SHARE = 0.9
 
 
-class CallerCalls:
+class UserRuntimeClient:
     """Calls over the handles of one pool. Safe to use from any thread."""
 
     def __init__(self, project_id: str, *, org_only: bool) -> None:
@@ -155,7 +155,7 @@ class CallerCalls:
             transport = handle.ensure_running(deadline)
             try:
                 return call(transport)
-            except (RuntimeUnreachable, MemoAirVoiceMemoryError) as error:
+            except (RuntimeUnreachableError, MemoAirVoiceMemoryError) as error:
                 if isinstance(error, MemoAirVoiceMemoryError) and error.code != "runtime.draining":
                     raise
                 handle.mark_unreachable(transport)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from memoair_voice_sync import MemoAirVoiceClientSync, MemoAirVoiceMemoryError
-from memoair_voice_sync.transcripts import Refusal, TranscriptOptions, read_transcript
+from memoair_voice_sync.transcripts import Rejection, TranscriptOptions, read_transcript
 
 _TRIES = 3
 _WAITING = 4  # calls for each thread: enough to keep them busy, and no more in memory
@@ -76,7 +76,7 @@ class Done:
         self._table.close()
 
 
-def read_calls(path: Path, options: TranscriptOptions, refused: list[Refusal]) -> list[Call]:
+def read_calls(path: Path, options: TranscriptOptions, refused: list[Rejection]) -> list[Call]:
     """The calls of a file, each with all of its turns; lines that are none are added to ``refused``.
 
     The file is held in memory: larger ones than that are for ``memoair import``.
@@ -84,7 +84,7 @@ def read_calls(path: Path, options: TranscriptOptions, refused: list[Refusal]) -
     found: dict[tuple[str, str], list[dict[str, Any]]] = {}
     with path.open("rb") as stream:
         for item in read_transcript(stream, path.name, options):
-            if isinstance(item, Refusal):
+            if isinstance(item, Rejection):
                 refused.append(item)
                 continue
             metadata = dict(item.metadata)
@@ -162,7 +162,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _all_calls(files: Iterable[Path], options: TranscriptOptions, refusals: TextIO, outcome: Outcome) -> Iterator[Call]:
     for path in files:
-        refused: list[Refusal] = []
+        refused: list[Rejection] = []
         yield from read_calls(path, options, refused)
         outcome.refused += len(refused)
         for each in refused:

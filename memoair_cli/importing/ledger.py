@@ -6,7 +6,7 @@ from collections.abc import Callable
 import attrs
 
 from memoair_cli.importing.events import Event, Kind
-from memoair_voice_sync.transcripts import Refusal
+from memoair_voice_sync.transcripts import Rejection
 
 # Events before the place at which an earlier import stopped that are sent all the same. If the target does not know
 # them, it has lost them, and the state is not worth its name.
@@ -57,7 +57,7 @@ class FileLedger:
     def __init__(
         self,
         name: str,
-        on_refusal: Callable[[Refusal], None],
+        on_refusal: Callable[[Rejection], None],
         resumes_at: int = 0,
         refused: tuple[RefusedEvent, ...] = (),
     ) -> None:
@@ -102,7 +102,7 @@ class FileLedger:
             self._unsettled.pop(entry.number, None)
             self._note(RefusedEvent(entry.number, entry.event.line, reason))
 
-    def refuse_line(self, refusal: Refusal) -> None:
+    def refuse_line(self, refusal: Rejection) -> None:
         """A line that is no event."""
         with self._lock:
             self.counts.refused += 1
@@ -127,4 +127,4 @@ class FileLedger:
         if len(self._told) < _MOST_REFUSALS:
             self._told.add((refused.line, refused.reason))
         self.counts.refused += 1
-        self._on_refusal(Refusal(self.name, refused.line, refused.reason))
+        self._on_refusal(Rejection(self.name, refused.line, refused.reason))

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
 from memoair_cli.importing.ledger import Counts
 from memoair_cli.importing.run import STDIN, Outcome
-from memoair_voice_sync.transcripts import Refusal
+from memoair_voice_sync.transcripts import Rejection
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -29,7 +29,7 @@ class Showing:
     """Tells a person, or a program, how an import goes. Use it in a ``with`` block."""
 
     def __init__(self, files: Sequence[Path], target: str, refused: IO[str] | None, *, quiet: bool) -> None:
-        self.shown: list[Refusal] = []
+        self.shown: list[Rejection] = []
         self.refusals = 0
         self._refused = refused
         self._lock = threading.Lock()
@@ -60,7 +60,7 @@ class Showing:
     ) -> None:
         self._until_end.close()
 
-    def refuse(self, refusal: Refusal) -> None:
+    def refuse(self, refusal: Rejection) -> None:
         """Note a refusal."""
         with self._lock:
             self.refusals += 1
@@ -86,7 +86,7 @@ class Showing:
             self._warned.add(message)
             self.say(message)
 
-    def _write(self, lines: IO[str], refusal: Refusal) -> None:
+    def _write(self, lines: IO[str], refusal: Rejection) -> None:
         try:
             lines.write(json.dumps(_told(refusal), ensure_ascii=False) + "\n")
         except OSError as error:
@@ -135,7 +135,7 @@ def _some(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
-def _told(refusal: Refusal) -> dict[str, Any]:
+def _told(refusal: Rejection) -> dict[str, Any]:
     return {"file": refusal.file, "line": refusal.line, "reason": refusal.reason}
 
 

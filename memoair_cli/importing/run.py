@@ -19,7 +19,7 @@ from memoair_cli.importing.ledger import Counts, FileLedger
 from memoair_cli.importing.state import ImportState, identity_of
 from memoair_cli.importing.targets import Interrupted, Target, TargetFailed
 from memoair_cli.importing.workers import Lanes
-from memoair_voice_sync.transcripts import Refusal, TranscriptOptions, read_transcript
+from memoair_voice_sync.transcripts import Rejection, TranscriptOptions, read_transcript
 
 STDIN = Path("-")
 _TICK_S = 0.2
@@ -30,7 +30,7 @@ _LONGER_THAN_A_SAVE = 20  # so that the state of very many files does not take m
 class Report(Protocol):
     """Who is told how it goes. Its methods are called by several threads."""
 
-    def refuse(self, refusal: Refusal) -> None:
+    def refuse(self, refusal: Rejection) -> None:
         """A line or a turn can't be kept."""
 
     def tick(self, read_bytes: int, counts: Counts) -> None:
@@ -129,7 +129,7 @@ class Import:
         job = self._job(path, identity, resumes=resumes)
         events = CallEvents(plan.project_id, plan.options.started_at or _written_at(file))
         for read in read_transcript(file, shown(path), plan.options, format=plan.format):
-            if isinstance(read, Refusal):
+            if isinstance(read, Rejection):
                 job.ledger.refuse_line(read)
             else:
                 self._send(job.ledger, events.of(read))
@@ -208,8 +208,8 @@ def shown(path: Path) -> str:
     return os.fsencode(path).decode(errors="replace")
 
 
-def _unreadable(path: Path, error: OSError) -> Refusal:
-    return Refusal(shown(path), 0, f"the file can't be read: {error.strerror or type(error).__name__}")
+def _unreadable(path: Path, error: OSError) -> Rejection:
+    return Rejection(shown(path), 0, f"the file can't be read: {error.strerror or type(error).__name__}")
 
 
 def _written_at(file: BinaryIO) -> datetime:

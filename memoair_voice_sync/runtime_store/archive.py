@@ -14,8 +14,8 @@ import zlib
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from memoair_voice_sync.runtime_store.cancel_token import Stop
-from memoair_voice_sync.runtime_store.errors import Fault
+from memoair_voice_sync.runtime_store.cancel_token import CancelToken
+from memoair_voice_sync.runtime_store.errors import RuntimeStoreError
 
 PROGRAM = "voice-runtime.exe" if os.name == "nt" else "voice-runtime"
 
@@ -38,7 +38,7 @@ _BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, gzip.BadG
 class Unpacker:
     """Unpacks the files of one artifact, one after another, into a new folder."""
 
-    def __init__(self, into: Path, stop: Stop) -> None:
+    def __init__(self, into: Path, stop: CancelToken) -> None:
         self._into = into
         self._stop = stop
         self._folders: set[PurePosixPath] = {PurePosixPath()}  # made here, and so no links
@@ -63,11 +63,11 @@ class Unpacker:
             elif head.startswith(_EXECUTABLES):
                 self._take(file, name)
             else:
-                raise Fault(_unknown(head))
+                raise RuntimeStoreError(_unknown(head))
         except OSError as error:
-            raise Fault(f"it can't be unpacked: {error.strerror or error}") from error
+            raise RuntimeStoreError(f"it can't be unpacked: {error.strerror or error}") from error
         except _BROKEN as error:
-            raise Fault(f"the archive is broken: {type(error).__name__}") from error
+            raise RuntimeStoreError(f"the archive is broken: {type(error).__name__}") from error
 
     def program(self) -> str:
         """The path of the program within the folder: what is called voice-runtime, or the only file that there is."""
@@ -75,7 +75,7 @@ class Unpacker:
         if not named and len(self._files) == 1:
             named = list(self._files)
         if not named or (len(named) > 1 and len(named[0].parts) == len(named[1].parts)):
-            raise Fault(f"it holds {len(self._files)} files, and no single one that is called {PROGRAM}")
+            raise RuntimeStoreError(f"it holds {len(self._files)} files, and no single one that is called {PROGRAM}")
         path = self._path(named[0])
         mode = stat.S_IMODE(path.stat().st_mode) | 0o400
         path.chmod(mode | (mode & 0o444) >> 2)  # who may read it may run it
@@ -104,13 +104,15 @@ class Unpacker:
 
     def _untar(self, file: IO[bytes], kind: str) -> None:
         if kind == "gzip" and file.read(512)[257:262] != b"ustar":
-            raise Fault("it is packed with gzip, but holds no tar archive")
+            raise RuntimeStoreError("it is packed with gzip, but holds no tar archive")
         file.seek(0)
         with tarfile.open(fileobj=_CarefulFile(file), mode="r:") as archive:  # type: ignore[call-overload]
             for member in archive:
                 self._count()
                 if member.issparse() or not (member.isreg() or member.isdir() or member.issym() or member.islnk()):
-                    raise Fault(f"{_shown(member.name)} is neither file, folder nor link; it is not unpacked")
+                    raise RuntimeStoreError(
+                        f"{_shown(member.name)} is neither file, folder nor link; it is not unpacked"
+                    )
                 path = _checked(member.name)
                 if member.isdir():
                     self._make(path)
@@ -127,14 +129,14 @@ class Unpacker:
     def _unzip(self, file: IO[bytes]) -> None:
         with zipfile.ZipFile(file) as archive:
             if len(archive.infolist()) > _MOST_FILES:
-                raise Fault(f"it holds more than {_MOST_FILES} files")
+                raise RuntimeStoreError(f"it holds more than {_MOST_FILES} files")
             for member in archive.infolist():
                 self._count()
                 mode = member.external_attr >> 16
                 if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
-                    raise Fault(f"{_shown(member.filename)} is neither file nor folder; it is not unpacked")
+                    raise RuntimeStoreError(f"{_shown(member.filename)} is neither file nor folder; it is not unpacked")
                 if member.flag_bits & 1:
-                    raise Fault("the archive is encrypted")
+                    raise RuntimeStoreError("the archive is encrypted")
                 path = _checked(member.filename)
                 if member.is_dir():
                     self._make(path)
@@ -146,14 +148,14 @@ class Unpacker:
         self._count()
         path = _checked(name or PROGRAM)
         if len(path.parts) != 1:
-            raise Fault(f"{_shown(str(path))} is no name of a program")
+            raise RuntimeStoreError(f"{_shown(str(path))} is no name of a program")
         self._write(path, file, None, is_program=True)
 
     def _make(self, path: PurePosixPath) -> None:
         for folder in reversed([path, *path.parents]):
             if folder not in self._folders:
                 if folder in self._files:
-                    raise Fault(f"{_shown(str(folder))} is a file and a folder at once")
+                    raise RuntimeStoreError(f"{_shown(str(folder))} is a file and a folder at once")
                 self._path(folder).mkdir(mode=0o755)  # fails where a link of this name was unpacked
                 self._folders.add(folder)
 
@@ -168,7 +170,9 @@ class Unpacker:
                 self._check_size(self._written + done)
                 out.write(chunk)
             if size is not None and done != size:
-                raise Fault(f"the archive is broken: {_shown(str(path))} holds {done} bytes instead of {size}")
+                raise RuntimeStoreError(
+                    f"the archive is broken: {_shown(str(path))} holds {done} bytes instead of {size}"
+                )
             out.flush()
             os.fsync(out.fileno())
         self._written += done
@@ -177,7 +181,7 @@ class Unpacker:
     def _copy(self, path: PurePosixPath, other: PurePosixPath) -> None:
         """A hard link is made a copy, of a file that was unpacked before."""
         if other not in self._files or other == path:
-            raise Fault(f"{_shown(str(path))} is a link to what the archive does not hold before it")
+            raise RuntimeStoreError(f"{_shown(str(path))} is a link to what the archive does not hold before it")
         source = self._path(other)
         with source.open("rb") as content:
             self._write(path, content, None, is_program=bool(source.stat().st_mode & 0o100))
@@ -193,17 +197,17 @@ class Unpacker:
         ups = next((number for number, step in enumerate(steps) if step != ".."), len(steps))
         is_sound = 0 < len(target) <= _LONGEST_LINK and "\\" not in target and "\0" not in target and ":" not in target
         if not is_sound or target.startswith("/") or ".." in steps[ups:] or ups > len(path.parts) - 1:
-            raise Fault(f"{_shown(str(path))} is a link that leads out of the archive, or could")
+            raise RuntimeStoreError(f"{_shown(str(path))} is a link that leads out of the archive, or could")
         self._make_room(path)
         self._path(path).symlink_to("/".join(steps) or ".")
 
     def _make_room(self, path: PurePosixPath) -> None:
         """Make the folders of a file; a later file takes the place of an earlier one, as tar has it."""
         if not path.parts:
-            raise Fault("the archive has a file without a name")
+            raise RuntimeStoreError("the archive has a file without a name")
         self._make(path.parent)
         if path in self._folders:
-            raise Fault(f"{_shown(str(path))} is a file and a folder at once")
+            raise RuntimeStoreError(f"{_shown(str(path))} is a file and a folder at once")
         self._path(path).unlink(missing_ok=True)
         self._files.discard(path)
 
@@ -214,11 +218,13 @@ class Unpacker:
         self._stop.check()
         self._members += 1
         if self._members > _MOST_FILES:
-            raise Fault(f"it holds more than {_MOST_FILES} files")
+            raise RuntimeStoreError(f"it holds more than {_MOST_FILES} files")
 
     def _check_size(self, size: int) -> None:
         if size > self._limit:
-            raise Fault(f"it unpacks to more than {self._limit >> 20} MB, which no runtime of its size does")
+            raise RuntimeStoreError(
+                f"it unpacks to more than {self._limit >> 20} MB, which no runtime of its size does"
+            )
 
 
 class _CarefulFile:
@@ -230,7 +236,7 @@ class _CarefulFile:
 
     def read(self, size: int = -1) -> bytes:
         if not 0 <= size <= _MOST_HEADER_BYTES:
-            raise Fault("the archive has a header that is longer than any needs to be")
+            raise RuntimeStoreError("the archive has a header that is longer than any needs to be")
         return self._file.read(size)
 
 
@@ -248,7 +254,7 @@ def _checked(name: str) -> PurePosixPath:
         or (os.name == "nt" and any(map(_WINDOWS_MEANS_MORE.search, steps)))
     )
     if wrong or not name:
-        raise Fault(f"{_shown(name)} is a path that leads out of the archive, or that is none")
+        raise RuntimeStoreError(f"{_shown(name)} is a path that leads out of the archive, or that is none")
     return PurePosixPath(*[step for step in steps if step])
 
 

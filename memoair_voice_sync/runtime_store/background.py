@@ -8,8 +8,8 @@ from pathlib import Path
 from memoair_voice_sync._errors import MemoAirVoiceMemoryError
 from memoair_voice_sync._log import log
 from memoair_voice_sync.runtime_store.cache import CachedRuntime, cached
-from memoair_voice_sync.runtime_store.cancel_token import Stop
-from memoair_voice_sync.runtime_store.errors import Stopped
+from memoair_voice_sync.runtime_store.cancel_token import CancelToken
+from memoair_voice_sync.runtime_store.errors import PullCancelledError
 from memoair_voice_sync.runtime_store.reference import Reference
 
 # After a pull that came to nothing, calls are told so at once for as long as this; then it is tried again.
@@ -27,7 +27,7 @@ class BackgroundPull:
         self._cache_dir = cache_dir
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._stop: Stop | None = None
+        self._stop: CancelToken | None = None
         self._found: CachedRuntime | None = None
         self._failure: MemoAirVoiceMemoryError | None = None
         self._failures = 0
@@ -55,7 +55,7 @@ class BackgroundPull:
             self._found = cached(self._reference, self._cache_dir)
             if self._found is not None:
                 return self._found.program
-            self._stop = Stop(LONGEST_S)
+            self._stop = CancelToken(LONGEST_S)
             self._done, self._whole = 0, None
             self._thread = threading.Thread(target=self._run, args=(self._stop,), name="memoair-pull", daemon=True)
             self._thread.start()
@@ -87,14 +87,14 @@ class BackgroundPull:
         self._lock = threading.Lock()
         self._thread, self._stop = None, None
 
-    def _run(self, stop: Stop) -> None:
+    def _run(self, stop: CancelToken) -> None:
         from memoair_voice_sync.runtime_store.pull import pull  # a tenth of a second, which no call is to wait for
 
         found: CachedRuntime | None = None
         failure: MemoAirVoiceMemoryError | None = None
         try:
             found = pull(self._reference, self._cache_dir, stop, self._note)
-        except Stopped:
+        except PullCancelledError:
             pass
         except MemoAirVoiceMemoryError as error:
             failure = error

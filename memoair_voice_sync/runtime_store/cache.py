@@ -20,7 +20,7 @@ from typing import Any
 import attrs
 import platformdirs
 
-from memoair_voice_sync.runtime_store.errors import Fault, error_of
+from memoair_voice_sync.runtime_store.errors import RuntimeStoreError, error_of
 from memoair_voice_sync.runtime_store.reference import Platform, Reference, key_of, this_platform
 
 NOTE = "memoair-runtime.json"
@@ -104,7 +104,7 @@ class Cache:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except PermissionError as error:
-            raise Fault(f"the cache {self.root} can't be read: {error.strerror}") from error
+            raise RuntimeStoreError(f"the cache {self.root} can't be read: {error.strerror}") from error
         except (OSError, ValueError, RecursionError):  # damaged: as good as none
             return None
         return told if isinstance(told, dict) else None
@@ -117,7 +117,7 @@ def cached(reference: Reference, cache_dir: Path) -> CachedRuntime | None:
     """
     try:
         return Cache(cache_dir).find(reference, this_platform())
-    except (Fault, OSError) as fault:
+    except (RuntimeStoreError, OSError) as fault:
         raise error_of(fault, reference.shown) from fault
 
 
@@ -127,6 +127,8 @@ def check_owner(path: Path) -> None:
         return  # a user's folders are his own there, and modes say nothing
     found = path.stat()
     if found.st_uid not in (0, os.geteuid()):
-        raise Fault(f"{path} belongs to another user, who could have put any program there")
+        raise RuntimeStoreError(f"{path} belongs to another user, who could have put any program there")
     if found.st_mode & _OTHERS_WRITE:
-        raise Fault(f"other users may write {path}, and could have put any program there; `chmod go-w` denies it them")
+        raise RuntimeStoreError(
+            f"other users may write {path}, and could have put any program there; `chmod go-w` denies it them"
+        )

@@ -14,19 +14,19 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from memoair_voice_sync.runtime_store.cache import NOTE, Cache, check_owner
-from memoair_voice_sync.runtime_store.cancel_token import Stop
-from memoair_voice_sync.runtime_store.errors import Fault
+from memoair_voice_sync.runtime_store.cancel_token import CancelToken
+from memoair_voice_sync.runtime_store.errors import RuntimeStoreError
 from memoair_voice_sync.runtime_store.reference import Platform, Reference, key_of
 
 _UNPACKING = ".unpacking-"
 _POLL_S = 0.05
 
 
-class CacheKeeper(Cache):
+class CacheWriter(Cache):
     """The cache, as who pulls needs it."""
 
     @contextmanager
-    def pulling(self, reference: Reference, target: Platform, stop: Stop) -> Iterator[None]:
+    def pulling(self, reference: Reference, target: Platform, stop: CancelToken) -> Iterator[None]:
         """Be the only one who pulls this, for as long as the block lasts; waits for who does already."""
         self._make()
         lock = FileLock(self.name_file(key_of(reference, target)).with_suffix(".lock"))
@@ -107,7 +107,7 @@ class CacheKeeper(Cache):
             message = (
                 f"the cache {self.root} can't be written: {error.strerror}; runtime_cache_dir names another folder"
             )
-            raise Fault(message) from error
+            raise RuntimeStoreError(message) from error
 
     def _sweep(self, key: str) -> None:
         """Remove what processes left that died while they unpacked: this key's lock is ours, others may be free."""

@@ -5,10 +5,10 @@ import threading
 import time
 from contextlib import suppress
 
-from memoair_voice_sync.runtime_store.errors import Fault, Stopped
+from memoair_voice_sync.runtime_store.errors import PullCancelledError, RuntimeStoreError
 
 
-class Stop:
+class CancelToken:
     """Set once, it ends all waiting of the pull that it was given to; and so does the moment by which that must end.
 
     Safe to use from any thread.
@@ -41,9 +41,9 @@ class Stop:
     def check(self) -> None:
         """Raise `Stopped` where it was called off, a `Fault` where it has taken too long."""
         if self._event.is_set():
-            raise Stopped
+            raise PullCancelledError
         if time.monotonic() > self._deadline:
-            raise Fault(f"it was not done within {self._longest_s / 60:.0f} minutes")
+            raise RuntimeStoreError(f"it was not done within {self._longest_s / 60:.0f} minutes")
 
     def pause(self, seconds: float) -> None:
         """Wait, and `check`."""

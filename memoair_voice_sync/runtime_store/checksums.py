@@ -3,8 +3,8 @@
 import re
 from urllib.parse import unquote, urlsplit
 
-from memoair_voice_sync.runtime_store.downloader import Web
-from memoair_voice_sync.runtime_store.errors import Fault
+from memoair_voice_sync.runtime_store.downloader import Downloader
+from memoair_voice_sync.runtime_store.errors import RuntimeStoreError
 from memoair_voice_sync.runtime_store.reference import ReleaseUrl
 
 _MOST_SUM_BYTES = 1 << 20
@@ -17,7 +17,7 @@ def file_name(release: ReleaseUrl) -> str:
     return unquote(urlsplit(release.url).path.rpartition("/")[2])
 
 
-def expected_sha256(web: Web, release: ReleaseUrl) -> str:
+def expected_sha256(web: Downloader, release: ReleaseUrl) -> str:
     """What the file's SHA-256 must be: as the reference says, or as a file beside it does."""
     if release.sha256 is not None:
         return release.sha256
@@ -25,14 +25,14 @@ def expected_sha256(web: Web, release: ReleaseUrl) -> str:
     beside = f"{path}.sha256{question}{query}"
     try:
         content = web.read(beside, _MOST_SUM_BYTES)
-    except Fault as fault:
+    except RuntimeStoreError as fault:
         if fault.code == "runtime.not_found":
             message = f"{fault.message}; add #sha256=... to the URL where the server has no such file"
-            raise Fault(message, code=fault.code) from fault
+            raise RuntimeStoreError(message, code=fault.code) from fault
         raise
     found = _sum_of(content.decode("utf-8", "replace"), file_name(release))
     if found is None:
-        raise Fault(f"{path}.sha256 holds no SHA-256 of {file_name(release)}")
+        raise RuntimeStoreError(f"{path}.sha256 holds no SHA-256 of {file_name(release)}")
     return found
 
 

@@ -14,8 +14,8 @@ from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-from memoair_voice_sync.runtime_store.cancel_token import Stop
-from memoair_voice_sync.runtime_store.errors import Fault, not_there
+from memoair_voice_sync.runtime_store.cancel_token import CancelToken
+from memoair_voice_sync.runtime_store.errors import RuntimeStoreError, not_there
 from memoair_voice_sync.runtime_store.reference import is_loopback
 
 CONNECT_S, READ_S = 10.0, 30.0
@@ -26,10 +26,10 @@ _BROKEN = (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError)
 Progress = Callable[[int, int | None], None]  # bytes that are there, bytes that there will be where that is known
 
 
-class Web:
+class Downloader:
     """One pull's connections. For one thread; close it."""
 
-    def __init__(self, stop: Stop) -> None:
+    def __init__(self, stop: CancelToken) -> None:
         self._stop = stop
         self._session = requests.Session()
         for scheme in ("https://", "http://"):
@@ -81,23 +81,25 @@ class Web:
         with self.open(url, **options) as response:
             promised = _promised(response)
             if size is not None and promised not in (None, size):
-                raise Fault(f"{_shown(url)} holds {promised} bytes, where {size} were announced")
+                raise RuntimeStoreError(f"{_shown(url)} holds {promised} bytes, where {size} were announced")
             for chunk in self._chunks(response, limit):
                 digest.update(chunk)
                 try:
                     into.write(chunk)
                 except OSError as error:
-                    raise Fault(f"there is no room for what is pulled: {error.strerror}") from error
+                    raise RuntimeStoreError(f"there is no room for what is pulled: {error.strerror}") from error
                 done += len(chunk)
                 progress(done, size or promised)
         if size is not None and done != size:
-            raise Fault(f"{_shown(url)} holds {done} bytes, where {size} were announced", may_pass=done < size)
+            raise RuntimeStoreError(
+                f"{_shown(url)} holds {done} bytes, where {size} were announced", may_pass=done < size
+            )
         return digest.hexdigest()
 
     def _chunks(self, response: requests.Response, limit: int) -> Iterator[bytes]:
         where, done, promised = _shown(response.url), 0, _promised(response)
         if promised is not None and promised > limit:
-            raise Fault(f"{where} holds {promised} bytes, and no more than {limit} are taken")
+            raise RuntimeStoreError(f"{where} holds {promised} bytes, and no more than {limit} are taken")
         while True:
             self._stop.check()
             try:
@@ -106,16 +108,18 @@ class Web:
                 chunk: bytes = response.raw.read1(_CHUNK, decode_content=False)
             except _BROKEN as error:
                 self._stop.check()
-                raise Fault(f"{where} broke off after {done} bytes{_of(promised)}", may_pass=True) from error
+                raise RuntimeStoreError(
+                    f"{where} broke off after {done} bytes{_of(promised)}", may_pass=True
+                ) from error
             if not chunk:
                 break
             done += len(chunk)
             if done > limit:
-                raise Fault(f"{where} holds more than the {limit} bytes that are taken")
+                raise RuntimeStoreError(f"{where} holds more than the {limit} bytes that are taken")
             yield chunk
         self._stop.check()
         if promised is not None and done != promised:
-            raise Fault(f"{where} broke off after {done} bytes{_of(promised)}", may_pass=True)
+            raise RuntimeStoreError(f"{where} broke off after {done} bytes{_of(promised)}", may_pass=True)
 
     @contextmanager
     def _followed(
@@ -131,7 +135,7 @@ class Web:
                     yield response
                     return
             here = urljoin(here, location)
-        raise Fault(f"{_shown(url)} redirects more than {_MOST_REDIRECTS} times")
+        raise RuntimeStoreError(f"{_shown(url)} redirects more than {_MOST_REDIRECTS} times")
 
     @contextmanager
     def _asked(self, url: str, headers: Mapping[str, str], authorization: str | None) -> Iterator[requests.Response]:
@@ -151,23 +155,27 @@ class Web:
             settings["stream"] = True
             response = self._session.send(prepared, timeout=(CONNECT_S, READ_S), allow_redirects=False, **settings)
         except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, ValueError) as error:
-            raise Fault(f"{_shown(url)} is no URL that can be asked") from error
+            raise RuntimeStoreError(f"{_shown(url)} is no URL that can be asked") from error
         except requests.exceptions.SSLError as error:
             self._stop.check()
-            raise Fault(f"{_origin(url)} does not prove who it is; REQUESTS_CA_BUNDLE names authorities") from error
+            raise RuntimeStoreError(
+                f"{_origin(url)} does not prove who it is; REQUESTS_CA_BUNDLE names authorities"
+            ) from error
         except requests.Timeout as error:
             self._stop.check()
-            raise Fault(f"{_origin(url)} did not answer within {READ_S:.0f} s", may_pass=True) from error
+            raise RuntimeStoreError(f"{_origin(url)} did not answer within {READ_S:.0f} s", may_pass=True) from error
         except requests.RequestException as error:
             self._stop.check()
-            raise Fault(f"{_origin(url)} can't be reached: {type(error).__name__}", may_pass=True) from error
+            raise RuntimeStoreError(
+                f"{_origin(url)} can't be reached: {type(error).__name__}", may_pass=True
+            ) from error
         try:
             yield response
         finally:
             response.close()
 
 
-def _adapter(stop: Stop) -> HTTPAdapter:
+def _adapter(stop: CancelToken) -> HTTPAdapter:
     """An adapter whose connections can be called off; those through a proxy end by their time-outs."""
 
     class Plain(HTTPConnection):
@@ -191,7 +199,7 @@ def _adapter(stop: Stop) -> HTTPAdapter:
     return adapter
 
 
-def _watch(stop: Stop, connection: Any) -> None:
+def _watch(stop: CancelToken, connection: Any) -> None:
     if isinstance(connection, socket.socket):
         stop.watch(connection)
 
@@ -200,13 +208,15 @@ def _check_way(url: str, first: str, *, allow_http: bool) -> None:
     scheme, host = urlsplit(url).scheme.lower(), urlsplit(url).hostname
     came_from = "" if url == first else f", where {_origin(first)} redirects to"
     if is_loopback(host) and not is_loopback(urlsplit(first).hostname):
-        raise Fault(f"{_origin(url)}{came_from}, is this machine, of which a server elsewhere knows nothing")
+        raise RuntimeStoreError(
+            f"{_origin(url)}{came_from}, is this machine, of which a server elsewhere knows nothing"
+        )
     if scheme == "https" or (scheme == "http" and (allow_http or is_loopback(host))):
         return
-    raise Fault(f"{_origin(url)}{came_from}, is not https")
+    raise RuntimeStoreError(f"{_origin(url)}{came_from}, is not https")
 
 
-def _refusal(url: str, status: int) -> Fault:
+def _refusal(url: str, status: int) -> RuntimeStoreError:
     where = _shown(url)
     if status in (401, 403):
         return not_there(
@@ -214,7 +224,7 @@ def _refusal(url: str, status: int) -> Fault:
         )
     if status in (404, 410):
         return not_there(f"{where} is not there (HTTP status {status})")
-    return Fault(f"{where} answers with HTTP status {status}", may_pass=status == 429 or status >= 500)
+    return RuntimeStoreError(f"{where} answers with HTTP status {status}", may_pass=status == 429 or status >= 500)
 
 
 def _promised(response: requests.Response) -> int | None:

@@ -3,7 +3,7 @@
 from memoair_voice_sync._errors import MemoAirVoiceMemoryError
 
 
-class Fault(Exception):
+class RuntimeStoreError(Exception):
     """A pull came to nothing. ``code`` is that of the error which the application sees."""
 
     def __init__(self, message: str, *, code: str = "runtime.start_failed", may_pass: bool = False) -> None:
@@ -13,18 +13,18 @@ class Fault(Exception):
         self.may_pass = may_pass  # whether to try again at once may help: the network, or a server that is busy
 
 
-class Stopped(Exception):
+class PullCancelledError(Exception):
     """Nobody wants it any more."""
 
 
-def not_there(message: str) -> Fault:
+def not_there(message: str) -> RuntimeStoreError:
     """What was named does not exist, or not for us."""
-    return Fault(message, code="runtime.not_found")
+    return RuntimeStoreError(message, code="runtime.not_found")
 
 
-def error_of(fault: Fault | OSError, shown: str) -> MemoAirVoiceMemoryError:
+def error_of(fault: RuntimeStoreError | OSError, shown: str) -> MemoAirVoiceMemoryError:
     """The error that the application sees; ``shown`` is what was to be pulled."""
-    if isinstance(fault, Fault):
+    if isinstance(fault, RuntimeStoreError):
         return MemoAirVoiceMemoryError(fault.code, f"the runtime {shown} could not be pulled: {fault.message}")
     reason = fault.strerror or type(fault).__name__
     return MemoAirVoiceMemoryError("runtime.start_failed", f"the runtime {shown} could not be pulled: {reason}")

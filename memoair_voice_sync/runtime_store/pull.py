@@ -7,11 +7,11 @@ from memoair_voice_sync._errors import MemoAirVoiceMemoryError
 from memoair_voice_sync._log import log
 from memoair_voice_sync.runtime_store.archive import Unpacker
 from memoair_voice_sync.runtime_store.cache import CachedRuntime
-from memoair_voice_sync.runtime_store.cache_writer import CacheKeeper
-from memoair_voice_sync.runtime_store.cancel_token import Stop
+from memoair_voice_sync.runtime_store.cache_writer import CacheWriter
+from memoair_voice_sync.runtime_store.cancel_token import CancelToken
 from memoair_voice_sync.runtime_store.checksums import expected_sha256, file_name
-from memoair_voice_sync.runtime_store.downloader import Progress, Web
-from memoair_voice_sync.runtime_store.errors import Fault, error_of
+from memoair_voice_sync.runtime_store.downloader import Downloader, Progress
+from memoair_voice_sync.runtime_store.errors import RuntimeStoreError, error_of
 from memoair_voice_sync.runtime_store.reference import OciReference, Platform, Reference, ReleaseUrl, this_platform
 from memoair_voice_sync.runtime_store.registry import Registry
 
@@ -21,7 +21,12 @@ _PAUSES_S = (0.5, 2.0)
 
 
 def pull(
-    reference: Reference, cache_dir: Path, stop: Stop, progress: Progress = lambda *_: None, *, again: bool = False
+    reference: Reference,
+    cache_dir: Path,
+    stop: CancelToken,
+    progress: Progress = lambda *_: None,
+    *,
+    again: bool = False,
 ) -> CachedRuntime:
     """Have a runtime at hand: from the cache, else from where the reference says. One process pulls, others wait.
 
@@ -31,7 +36,7 @@ def pull(
     """
     try:
         found = _Pull(reference, cache_dir, stop, progress).run(again=again)
-    except (Fault, OSError) as fault:
+    except (RuntimeStoreError, OSError) as fault:
         raise error_of(fault, reference.shown) from fault
     if found is None:
         message = f"the runtime {reference.shown} was pulled and is gone: something else cleans {cache_dir}"
@@ -42,10 +47,10 @@ def pull(
 class _Pull:
     """A pull that is under way."""
 
-    def __init__(self, reference: Reference, cache_dir: Path, stop: Stop, progress: Progress) -> None:
+    def __init__(self, reference: Reference, cache_dir: Path, stop: CancelToken, progress: Progress) -> None:
         self._reference = reference
         self._target: Platform = this_platform()
-        self._cache = CacheKeeper(cache_dir)
+        self._cache = CacheWriter(cache_dir)
         self._stop = stop
         self._progress = progress
 
@@ -70,10 +75,10 @@ class _Pull:
 
     def _patiently(self) -> None:
         for pause_s in (*_PAUSES_S, None):
-            web = Web(self._stop)
+            web = Downloader(self._stop)
             try:
                 self._fetch(web)
-            except Fault as fault:
+            except RuntimeStoreError as fault:
                 if pause_s is None or not fault.may_pass:
                     raise
                 log.info("a pull is tried again: action=pull_retried reason=%s", fault.message)
@@ -83,20 +88,20 @@ class _Pull:
             finally:
                 web.close()
 
-    def _fetch(self, web: Web) -> None:
+    def _fetch(self, web: Downloader) -> None:
         if isinstance(self._reference, OciReference):
             self._fetch_artifact(web, self._reference)
         else:
             self._fetch_release(web, self._reference)
 
-    def _fetch_artifact(self, web: Web, reference: OciReference) -> None:
+    def _fetch_artifact(self, web: Downloader, reference: OciReference) -> None:
         registry = Registry(web, reference)
         artifact = registry.artifact(self._target)
         digest_from = "reference" if reference.is_pinned else "registry"
         version = artifact.version or reference.version
         whole = sum(each.size for each in artifact.layers)
         if whole > MOST_BYTES:
-            raise Fault(f"it is {whole >> 20} MB long, and no more than {MOST_BYTES >> 20} MB are taken")
+            raise RuntimeStoreError(f"it is {whole >> 20} MB long, and no more than {MOST_BYTES >> 20} MB are taken")
         content = artifact.manifest.replace(":", "-")
         if not self._cache.has_content(content):
             with self._cache.unpacking(reference, self._target) as folder:
@@ -118,7 +123,7 @@ class _Pull:
                 self._cache.keep(folder, unpacker.program(), content)
         self._name(artifact.digest, digest_from, content, version)
 
-    def _fetch_release(self, web: Web, release: ReleaseUrl) -> None:
+    def _fetch_release(self, web: Downloader, release: ReleaseUrl) -> None:
         expected = expected_sha256(web, release)
         content = f"sha256-{expected}"
         if not self._cache.has_content(content):
@@ -151,4 +156,4 @@ class _Pull:
 
 def _compare(found: str, expected: str) -> None:
     if found != expected:
-        raise Fault(f"what came has the digest {found}, which should be {expected}; it is thrown away")
+        raise RuntimeStoreError(f"what came has the digest {found}, which should be {expected}; it is thrown away")

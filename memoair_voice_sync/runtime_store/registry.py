@@ -13,8 +13,8 @@ from urllib.parse import urlencode, urlsplit
 import attrs
 import requests
 
-from memoair_voice_sync.runtime_store.downloader import Web
-from memoair_voice_sync.runtime_store.errors import Fault, not_there
+from memoair_voice_sync.runtime_store.downloader import Downloader
+from memoair_voice_sync.runtime_store.errors import RuntimeStoreError, not_there
 from memoair_voice_sync.runtime_store.reference import OciReference, Platform, is_loopback
 
 _INDEXES = ("application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json")
@@ -54,7 +54,7 @@ class Artifact:
 class Registry:
     """One repository of a registry."""
 
-    def __init__(self, web: Web, reference: OciReference) -> None:
+    def __init__(self, web: Downloader, reference: OciReference) -> None:
         self._web = web
         self._reference = reference
         host, repository = reference.registry, reference.repository
@@ -94,13 +94,15 @@ class Registry:
         found = f"sha256:{hashlib.sha256(content).hexdigest()}"
         for expected in (digest, told):
             if expected and _DIGEST.fullmatch(expected) and expected != found:
-                raise Fault(f"{self._reference.shown}: a manifest came as {found}, which should be {expected}")
+                raise RuntimeStoreError(
+                    f"{self._reference.shown}: a manifest came as {found}, which should be {expected}"
+                )
         try:
             manifest = json.loads(content)
         except (ValueError, RecursionError):
             manifest = None
         if not isinstance(manifest, dict):
-            raise Fault(f"{self._reference.shown}: the manifest can't be read")
+            raise RuntimeStoreError(f"{self._reference.shown}: the manifest can't be read")
         return found, manifest
 
     def _get(self, path: str) -> tuple[bytes, str | None]:
@@ -130,27 +132,29 @@ class Registry:
             return basic
         realm = asked.get("realm") or ""
         if kind.lower() != "bearer" or not realm:
-            raise Fault(f"{registry} wants to be shown what we do not understand ({kind[:20]!r})")
+            raise RuntimeStoreError(f"{registry} wants to be shown what we do not understand ({kind[:20]!r})")
         query = {name: value for name in ("service", "scope") if (value := asked.get(name))}
         query.setdefault("scope", self._scope)
         url = f"{realm}{'&' if '?' in realm else '?'}{urlencode(query)}"
         if is_loopback(urlsplit(realm).hostname) and not self._base.startswith("http://"):
-            raise Fault(f"{registry} sends us to this machine for a token")
+            raise RuntimeStoreError(f"{registry} sends us to this machine for a token")
         try:
             told = json.loads(self._web.read(url, _MOST_TOKEN_BYTES, authorization=basic))
             token = told.get("token") or told.get("access_token")
         except (ValueError, RecursionError, AttributeError):
             token = None
         if not isinstance(token, str) or not (token.isascii() and token.isprintable()):
-            raise Fault(f"{registry}: the token can't be read")
+            raise RuntimeStoreError(f"{registry}: the token can't be read")
         return f"Bearer {token}"
 
     def _layer(self, told: dict[str, Any]) -> Layer:
         digest, size = told.get("digest"), told.get("size")
         if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
-            raise Fault(f"{self._reference.shown} has a file whose digest is not sha256: and 64 hexadecimal digits")
+            raise RuntimeStoreError(
+                f"{self._reference.shown} has a file whose digest is not sha256: and 64 hexadecimal digits"
+            )
         if isinstance(size, bool) or not isinstance(size, int) or size < 0:
-            raise Fault(f"{self._reference.shown} has a file without a size")
+            raise RuntimeStoreError(f"{self._reference.shown} has a file without a size")
         title = _annotations(told).get(_TITLE)
         return Layer(digest, size, title if isinstance(title, str) else None, f"{self._base}/blobs/{digest}")
 

@@ -7,14 +7,14 @@ Formats: ``jsonl`` (a turn or a message a line), ``text`` (``Speaker: text``), `
 ``twilio``, ``vapi`` and ``retell`` export. A file is read as a stream; what is wrong with a line costs that line only.
 """
 
-from memoair_voice_sync.transcripts._formats import FORMATS, Reader, format_of, read_transcript
+from memoair_voice_sync.transcripts._formats import FORMATS, TranscriptFormat, format_of, read_transcript
 from memoair_voice_sync.transcripts._moments import parse_moment
-from memoair_voice_sync.transcripts._records import Refusal, TranscriptOptions, TranscriptTurn
+from memoair_voice_sync.transcripts._records import Rejection, TranscriptOptions, TranscriptTurn
 
 __all__ = [
     "FORMATS",
-    "Reader",
-    "Refusal",
+    "TranscriptFormat",
+    "Rejection",
     "TranscriptOptions",
     "TranscriptTurn",
     "format_of",

@@ -10,12 +10,12 @@ from typing import Any, BinaryIO
 
 import attrs
 
-from memoair_voice_sync.transcripts._documents import Document, read_documents
-from memoair_voice_sync.transcripts._identifiers import Unfit, check_id
+from memoair_voice_sync.transcripts._documents import JsonDocument, read_documents
+from memoair_voice_sync.transcripts._identifiers import InvalidTurnError, check_id
 from memoair_voice_sync.transcripts._json_lines import kind_of
 from memoair_voice_sync.transcripts._moments import parse_moment
-from memoair_voice_sync.transcripts._pairing import Pairing
-from memoair_voice_sync.transcripts._records import Draft, Message, Refusal, Side, Source
+from memoair_voice_sync.transcripts._pairing import TranscriptTurnAssembler
+from memoair_voice_sync.transcripts._records import Message, PartialTurn, Rejection, Side, TranscriptSource
 from memoair_voice_sync.transcripts._speakers import Speakers
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -24,7 +24,7 @@ _NOBODY = "userId is missing, and nobody said who calls in this file"
 
 
 @attrs.frozen
-class _Said:
+class _ExportedUtterance:
     """A part of a call: ``side`` is None for what nobody has said. ``place`` names it in a refusal."""
 
     place: str
@@ -35,44 +35,46 @@ class _Said:
 
 
 @attrs.frozen
-class _Call:
+class _ExportedCall:
     """What a document tells of a call."""
 
     session_id: str | None = attrs.field(repr=False)
     user_id: str | None = attrs.field(repr=False)
     user_name: str | None = attrs.field(repr=False)
     assistant_name: str | None
-    said: Iterator[_Said]
+    said: Iterator[_ExportedUtterance]
 
 
-def read_twilio(stream: BinaryIO, source: Source) -> Iterator[Draft | Refusal]:
+def read_twilio(stream: BinaryIO, source: TranscriptSource) -> Iterator[PartialTurn | Rejection]:
     """Read sentences of Conversational Intelligence: the answer to ``GET .../Transcripts/{sid}/Sentences``."""
     return _read(stream, source, _twilio)
 
 
-def read_vapi(stream: BinaryIO, source: Source) -> Iterator[Draft | Refusal]:
+def read_vapi(stream: BinaryIO, source: TranscriptSource) -> Iterator[PartialTurn | Rejection]:
     """Read calls as ``GET /call`` tells them, or end-of-call reports."""
     return _read(stream, source, _vapi)
 
 
-def read_retell(stream: BinaryIO, source: Source) -> Iterator[Draft | Refusal]:
+def read_retell(stream: BinaryIO, source: TranscriptSource) -> Iterator[PartialTurn | Rejection]:
     """Read calls as ``get-call`` and ``list-calls`` tell them, or what is posted when a call has ended."""
     return _read(stream, source, _retell)
 
 
-def _read(stream: BinaryIO, source: Source, call_of: Callable[["_Fields", Source], _Call]) -> Iterator[Draft | Refusal]:
+def _read(
+    stream: BinaryIO, source: TranscriptSource, call_of: Callable[["_ExportFields", TranscriptSource], _ExportedCall]
+) -> Iterator[PartialTurn | Rejection]:
     for document in _together(read_documents(stream), call_of):
         before = "" if document.number is None else f"call {document.number}: "
         if document.problem is not None:
             yield source.refuse(document.line, before + document.problem)
             continue
         try:
-            call = call_of(_Fields(document.content), source)
+            call = call_of(_ExportFields(document.content), source)
             user_id = call.user_id
             if user_id is None:
-                raise Unfit(_NOBODY)
+                raise InvalidTurnError(_NOBODY)
             session_id = call.session_id or source.call_id
-            pairing = Pairing()
+            pairing = TranscriptTurnAssembler()
             for said in call.said:
                 if said.problem is not None:
                     yield source.refuse(document.line, f"{before}{said.place}: {said.problem}")
@@ -89,27 +91,27 @@ def _read(stream: BinaryIO, source: Source, call_of: Callable[["_Fields", Source
                     )
                     yield from pairing.say(message)
             yield from pairing.finish_all()
-        except Unfit as unfit:
+        except InvalidTurnError as unfit:
             yield source.refuse(document.line, before + str(unfit))
 
 
-def _together(documents: Iterator[Document], call_of: Callable[..., _Call]) -> Iterator[Document]:
+def _together(documents: Iterator[JsonDocument], call_of: Callable[..., _ExportedCall]) -> Iterator[JsonDocument]:
     """The documents; sentences of Twilio's that stand alone, in a list or a line each, are one call."""
     if call_of is not _twilio:
         yield from documents
         return
-    alone: list[Document] = []
+    alone: list[JsonDocument] = []
     for document in documents:
         if document.problem is None and "sentences" not in document.content and "transcript" in document.content:
             alone.append(document)
         else:
             yield document
     if alone:
-        yield Document(alone[0].line, {"sentences": [each.content for each in alone]})
+        yield JsonDocument(alone[0].line, {"sentences": [each.content for each in alone]})
 
 
 @attrs.frozen
-class _Fields:
+class _ExportFields:
     """The fields of an object, each asked for with the type that it must have."""
 
     _values: Mapping[str, Any]
@@ -121,24 +123,24 @@ class _Fields:
     def _get(self, name: str, wanted: type | tuple[type, ...], called: str) -> Any:
         value = self._values.get(name)
         if value is not None and (not isinstance(value, wanted) or isinstance(value, bool)):
-            raise Unfit(f"{self._place}{name} must be {called}, not {kind_of(value)}")
+            raise InvalidTurnError(f"{self._place}{name} must be {called}, not {kind_of(value)}")
         return value
 
     def text(self, name: str) -> str | None:
         told: str | None = self._get(name, str, "a text")
         return told or None
 
-    def inner(self, name: str) -> "_Fields":
-        return _Fields(self._get(name, dict, "an object") or {}, f"{self._place}{name}.")
+    def inner(self, name: str) -> "_ExportFields":
+        return _ExportFields(self._get(name, dict, "an object") or {}, f"{self._place}{name}.")
 
-    def items(self, name: str) -> Iterator[tuple[str, "_Fields", str | None]]:
+    def items(self, name: str) -> Iterator[tuple[str, "_ExportFields", str | None]]:
         """The objects of a list with their places; what is none has a problem."""
         for number, each in enumerate(self._get(name, list, "a list") or ()):
             place = f"{self._place}{name}[{number}]"
             if isinstance(each, dict):
-                yield place, _Fields(each), None
+                yield place, _ExportFields(each), None
             else:
-                yield place, _Fields({}), f"{kind_of(each)}, not a JSON object"
+                yield place, _ExportFields({}), f"{kind_of(each)}, not a JSON object"
 
     def number(self, name: str) -> float | None:
         """A number, which may be written as a text."""
@@ -146,7 +148,7 @@ class _Fields:
         try:
             return None if told is None else float(told)
         except ValueError:
-            raise Unfit(f"{self._place}{name} must be a number, not a text") from None
+            raise InvalidTurnError(f"{self._place}{name} must be a number, not a text") from None
 
     def moment(self, name: str) -> datetime | None:
         """A moment in ISO 8601."""
@@ -154,7 +156,7 @@ class _Fields:
         try:
             return None if told is None else parse_moment(told)
         except ValueError:
-            raise Unfit(f"{self._place}{name} is not an ISO 8601 moment") from None
+            raise InvalidTurnError(f"{self._place}{name} is not an ISO 8601 moment") from None
 
     def since_1970(self, name: str) -> datetime | None:
         """A moment in milliseconds since 1970."""
@@ -162,7 +164,7 @@ class _Fields:
         try:
             return None if told is None else _EPOCH + timedelta(milliseconds=told)
         except (OverflowError, ValueError):
-            raise Unfit(f"{self._place}{name} is no moment in milliseconds since 1970") from None
+            raise InvalidTurnError(f"{self._place}{name} is no moment in milliseconds since 1970") from None
 
 
 def _into(began_at: datetime | None, seconds: float | None) -> datetime | None:
@@ -174,31 +176,33 @@ def _into(began_at: datetime | None, seconds: float | None) -> datetime | None:
         return None
 
 
-def _began_at(told: datetime | None, source: Source) -> datetime | None:
+def _began_at(told: datetime | None, source: TranscriptSource) -> datetime | None:
     began_at = told or source.options.started_at
     return began_at.replace(tzinfo=timezone.utc) if began_at and began_at.tzinfo is None else began_at
 
 
-def _whose(metadata: _Fields, source: Source, number: str | None) -> str | None:
+def _whose(metadata: _ExportFields, source: TranscriptSource, number: str | None) -> str | None:
     """Who calls: as the application has noted it with the call, as it is said here, or by his number."""
     return metadata.text("userId") or source.options.user_id or number
 
 
-def _each(items: Iterator[tuple[str, _Fields, str | None]], said: Callable[[str, _Fields], _Said]) -> Iterator[_Said]:
+def _each(
+    items: Iterator[tuple[str, _ExportFields, str | None]], said: Callable[[str, _ExportFields], _ExportedUtterance]
+) -> Iterator[_ExportedUtterance]:
     """What was said, each refused by itself."""
     for place, fields, problem in items:
         try:
-            yield _Said(place, problem=problem) if problem else said(place, fields)
-        except Unfit as unfit:
-            yield _Said(place, problem=str(unfit))
+            yield _ExportedUtterance(place, problem=problem) if problem else said(place, fields)
+        except InvalidTurnError as unfit:
+            yield _ExportedUtterance(place, problem=str(unfit))
 
 
-def _role(fields: _Fields, sides: Mapping[str, Side], silent: frozenset[str]) -> Side | None:
+def _role(fields: _ExportFields, sides: Mapping[str, Side], silent: frozenset[str]) -> Side | None:
     role = fields.text("role") or ""
     if role in silent:
         return None
     if role not in sides:
-        raise Unfit(f"role is none of {', '.join(sides)}")
+        raise InvalidTurnError(f"role is none of {', '.join(sides)}")
     return sides[role]
 
 
@@ -208,25 +212,25 @@ _VAPI_SIDES = {"user": Side.USER, "bot": Side.ASSISTANT, "assistant": Side.ASSIS
 _VAPI_SILENT = frozenset(["system", "tool_calls", "tool_call_result", "tool", "function_call", "function_result"])
 
 
-def _vapi(document: _Fields, source: Source) -> _Call:
+def _vapi(document: _ExportFields, source: TranscriptSource) -> _ExportedCall:
     report = document.inner("message") if "message" in document else document
     call = report.inner("call") if "call" in report else report
     holders = [report.inner("artifact"), call.inner("artifact"), report, call]
     holder = next((each for each in holders if "messages" in each), None)
     if holder is None:
-        raise Unfit("neither artifact.messages nor messages: no call of Vapi")
-    customer = next((each.inner("customer") for each in (report, call) if "customer" in each), _Fields({}))
-    assistant = next((each.inner("assistant") for each in (report, call) if "assistant" in each), _Fields({}))
+        raise InvalidTurnError("neither artifact.messages nor messages: no call of Vapi")
+    customer = next((each.inner("customer") for each in (report, call) if "customer" in each), _ExportFields({}))
+    assistant = next((each.inner("assistant") for each in (report, call) if "assistant" in each), _ExportFields({}))
     began_at = _began_at(report.moment("startedAt") or call.moment("startedAt"), source)
 
-    def said(place: str, fields: _Fields) -> _Said:
+    def said(place: str, fields: _ExportFields) -> _ExportedUtterance:
         side = _role(fields, _VAPI_SIDES, _VAPI_SILENT)
         if side is None:
-            return _Said(place)
+            return _ExportedUtterance(place)
         at = fields.since_1970("time") or _into(began_at, fields.number("secondsFromStart"))
-        return _Said(place, side, fields.text("message") or fields.text("content") or "", at)
+        return _ExportedUtterance(place, side, fields.text("message") or fields.text("content") or "", at)
 
-    return _Call(
+    return _ExportedCall(
         session_id=call.text("id") or source.options.session_id,
         user_id=_whose(call.inner("metadata"), source, customer.text("number")),
         user_name=customer.text("name"),
@@ -241,22 +245,22 @@ _RETELL_SIDES = {"user": Side.USER, "agent": Side.ASSISTANT}
 _RETELL_SILENT = frozenset(["tool_call_invocation", "tool_call_result", "node_transition", "dtmf", "sms"])
 
 
-def _retell(document: _Fields, source: Source) -> _Call:
+def _retell(document: _ExportFields, source: TranscriptSource) -> _ExportedCall:
     call = document.inner("call") if "call" in document else document
     name = next((each for each in ("transcript_object", "transcript_with_tool_calls") if each in call), None)
     if name is None:
-        raise Unfit("transcript_object is missing: no call of Retell that has ended")
+        raise InvalidTurnError("transcript_object is missing: no call of Retell that has ended")
     began_at = _began_at(call.since_1970("start_timestamp"), source)
     is_outbound = call.text("direction") == "outbound"
 
-    def said(place: str, fields: _Fields) -> _Said:
+    def said(place: str, fields: _ExportFields) -> _ExportedUtterance:
         side = _role(fields, _RETELL_SIDES, _RETELL_SILENT)
         if side is None:
-            return _Said(place)
-        first = next((word for _, word, problem in fields.items("words") if not problem), _Fields({}))
-        return _Said(place, side, fields.text("content") or "", _into(began_at, first.number("start")))
+            return _ExportedUtterance(place)
+        first = next((word for _, word, problem in fields.items("words") if not problem), _ExportFields({}))
+        return _ExportedUtterance(place, side, fields.text("content") or "", _into(began_at, first.number("start")))
 
-    return _Call(
+    return _ExportedCall(
         session_id=call.text("call_id") or source.options.session_id,
         user_id=_whose(call.inner("metadata"), source, call.text("to_number" if is_outbound else "from_number")),
         user_name=None,
@@ -270,9 +274,9 @@ def _retell(document: _Fields, source: Source) -> _Call:
 _CHANNELS = "say which channel is whose (callers, assistants)"
 
 
-def _twilio(document: _Fields, source: Source) -> _Call:
+def _twilio(document: _ExportFields, source: TranscriptSource) -> _ExportedCall:
     if "sentences" not in document:
-        raise Unfit("sentences is missing: no sentences of Twilio's Conversational Intelligence")
+        raise InvalidTurnError("sentences is missing: no sentences of Twilio's Conversational Intelligence")
     transcript = document.inner("transcript") if "transcript" in document else document
     began_at = _began_at(transcript.moment("media_start_time"), source)
     speakers = Speakers(source.options)
@@ -283,17 +287,17 @@ def _twilio(document: _Fields, source: Source) -> _Call:
             return speakers.side_of(channel)
         side = roles.get(channel)
         if side is None:
-            raise Unfit(f"media_channel does not tell who speaks; {_CHANNELS}")
+            raise InvalidTurnError(f"media_channel does not tell who speaks; {_CHANNELS}")
         return side
 
-    def said(place: str, fields: _Fields) -> _Said:
+    def said(place: str, fields: _ExportFields) -> _ExportedUtterance:
         channel = fields.number("media_channel")
         if channel is None or not channel.is_integer():
-            raise Unfit("media_channel must be a whole number")
+            raise InvalidTurnError("media_channel must be a whole number")
         text = fields.text("transcript") or ""
-        return _Said(place, side_of(f"{channel:.0f}"), text, _into(began_at, fields.number("start_time")))
+        return _ExportedUtterance(place, side_of(f"{channel:.0f}"), text, _into(began_at, fields.number("start_time")))
 
-    return _Call(
+    return _ExportedCall(
         session_id=transcript.text("sid") or source.options.session_id or _transcript_of(document),
         user_id=source.options.user_id,
         user_name=names.get(Side.USER),
@@ -302,7 +306,7 @@ def _twilio(document: _Fields, source: Source) -> _Call:
     )
 
 
-def _participants(transcript: _Fields) -> tuple[dict[str, Side], dict[Side, str]]:
+def _participants(transcript: _ExportFields) -> tuple[dict[str, Side], dict[Side, str]]:
     """By channel whose it is, and how the two are called, as far as the transcript tells."""
     sides: dict[str, Side] = {}
     names: dict[Side, str] = {}
@@ -316,6 +320,6 @@ def _participants(transcript: _Fields) -> tuple[dict[str, Side], dict[Side, str]
     return sides, names
 
 
-def _transcript_of(document: _Fields) -> str | None:
+def _transcript_of(document: _ExportFields) -> str | None:
     """The transcript's id, as its sentences name it."""
     return next((sid for _, each, _ in document.items("sentences") if (sid := each.text("transcript_sid"))), None)

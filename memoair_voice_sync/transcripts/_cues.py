@@ -11,12 +11,18 @@ from typing import Any, BinaryIO
 
 import attrs
 
-from memoair_voice_sync.transcripts._identifiers import Unfit
-from memoair_voice_sync.transcripts._lines import Line, read_lines
+from memoair_voice_sync.transcripts._identifiers import InvalidTurnError
+from memoair_voice_sync.transcripts._lines import TextLine, read_lines
 from memoair_voice_sync.transcripts._moments import parse_local_moment
-from memoair_voice_sync.transcripts._pairing import Pairing
-from memoair_voice_sync.transcripts._records import Draft, Message, Refusal, Side, Source
-from memoair_voice_sync.transcripts._speakers import MOST_CHARS, Header, NoCaller, Speakers, Utterance
+from memoair_voice_sync.transcripts._pairing import TranscriptTurnAssembler
+from memoair_voice_sync.transcripts._records import Message, PartialTurn, Rejection, Side, TranscriptSource
+from memoair_voice_sync.transcripts._speakers import (
+    MOST_CHARS,
+    MissingUserIdError,
+    Speakers,
+    TranscriptHeader,
+    Utterance,
+)
 
 _NOT_INSTALLED = "to read it takes webvtt-py: pip install 'memoair-voice[subtitles]'"
 _SILENT = re.compile(r"(?:NOTE|STYLE|REGION)(?:\s|$)")  # a block of WebVTT that says nothing
@@ -24,17 +30,17 @@ _SRT_TIMES = re.compile(r"(\d:\d{1,2}:\d{1,2}),(\d)")
 _VOICE = re.compile(r"(?=<v[ .\t])")
 
 
-def read_webvtt(stream: BinaryIO, source: Source) -> Iterator[Draft | Refusal]:
+def read_webvtt(stream: BinaryIO, source: TranscriptSource) -> Iterator[PartialTurn | Rejection]:
     """Read the turns of a call in WebVTT: speakers are voices (``<v Dana>``), or stand before a colon."""
     return _read(stream, source, is_srt=False)
 
 
-def read_srt(stream: BinaryIO, source: Source) -> Iterator[Draft | Refusal]:
+def read_srt(stream: BinaryIO, source: TranscriptSource) -> Iterator[PartialTurn | Rejection]:
     """Read the turns of a call in SRT: speakers stand before a colon."""
     return _read(stream, source, is_srt=True)
 
 
-def _read(stream: BinaryIO, source: Source, *, is_srt: bool) -> Iterator[Draft | Refusal]:
+def _read(stream: BinaryIO, source: TranscriptSource, *, is_srt: bool) -> Iterator[PartialTurn | Rejection]:
     try:
         import html
 
@@ -42,7 +48,10 @@ def _read(stream: BinaryIO, source: Source, *, is_srt: bool) -> Iterator[Draft |
     except ImportError:
         yield source.refuse(0, _NOT_INSTALLED)
         return
-    show, pairing = _Show(source, partial(_captions, webvtt.from_string, html.unescape), is_srt=is_srt), Pairing()
+    show, pairing = (
+        _SubtitleTranscript(source, partial(_captions, webvtt.from_string, html.unescape), is_srt=is_srt),
+        TranscriptTurnAssembler(),
+    )
     for block in _blocks(stream):
         if block.problem is not None:
             yield source.refuse(block.line, block.problem)
@@ -51,10 +60,10 @@ def _read(stream: BinaryIO, source: Source, *, is_srt: bool) -> Iterator[Draft |
         try:
             for message in show.hear(block):
                 yield from pairing.say(message)
-        except NoCaller as unfit:
+        except MissingUserIdError as unfit:
             yield source.refuse(0, str(unfit))
             return
-        except Unfit as unfit:
+        except InvalidTurnError as unfit:
             yield source.refuse(block.line, str(unfit))
     last = show.lose()
     if last is not None:
@@ -72,7 +81,7 @@ class _Block:
 
 
 def _blocks(stream: BinaryIO) -> Iterator[_Block]:
-    lines: list[Line] = []
+    lines: list[TextLine] = []
     chars = 0
     for line in read_lines(stream):
         if line.problem is not None:
@@ -94,7 +103,7 @@ def _blocks(stream: BinaryIO) -> Iterator[_Block]:
 
 
 @attrs.frozen
-class _Spoken:
+class _Caption:
     """A part of a cue: who says it, if it tells, and how far into the call."""
 
     voice: str  # may be empty
@@ -104,7 +113,7 @@ class _Spoken:
 
 def _captions(
     from_string: Callable[[str], Any], unescape: Callable[[str], str], times: str, payload: list[str]
-) -> Iterator[_Spoken]:
+) -> Iterator[_Caption]:
     """The parts of a cue, one for each voice."""
     for part in _VOICE.split("\n".join(payload)):
         if not part.strip():
@@ -114,11 +123,11 @@ def _captions(
         except Exception:  # noqa: BLE001 - the library's errors quote the cue
             captions = []
         if not captions:
-            raise Unfit("the cue can't be read")
+            raise InvalidTurnError("the cue can't be read")
         for caption in captions:
             words = " ".join(unescape(caption.text).split())
             if words:
-                yield _Spoken(unescape(caption.voice or "").strip(), words, _into_call(caption.start))
+                yield _Caption(unescape(caption.voice or "").strip(), words, _into_call(caption.start))
 
 
 def _into_call(start: str) -> timedelta:
@@ -126,15 +135,15 @@ def _into_call(start: str) -> timedelta:
     return timedelta(hours=int(hours), minutes=int(minutes), milliseconds=int(seconds.replace(".", "")))
 
 
-class _Show:
+class _SubtitleTranscript:
     """The cues of a call, as they come."""
 
     def __init__(
-        self, source: Source, captions: Callable[[str, list[str]], Iterator[_Spoken]], *, is_srt: bool
+        self, source: TranscriptSource, captions: Callable[[str, list[str]], Iterator[_Caption]], *, is_srt: bool
     ) -> None:
         self._captions = captions
         self._is_srt = is_srt
-        self._header = Header(source)
+        self._header = TranscriptHeader(source)
         self._speakers = Speakers(source.options)
         self._has_begun = False
         self._is_first = not is_srt  # a file in WebVTT begins with a block that says so
@@ -159,7 +168,7 @@ class _Show:
             times = _SRT_TIMES.sub(r"\1.\2", times)
         try:
             parts = list(self._captions(times, block.lines[place + 1 :] or [" "]))
-        except Unfit as unfit:
+        except InvalidTurnError as unfit:
             raise self._lost(str(unfit)) from None
         for part in parts:
             yield from self._say(part, block.line)
@@ -173,26 +182,28 @@ class _Show:
         """Something could not be read: what comes now without a speaker may be anybody's."""
         self._is_lost = True
 
-    def _lost(self, why: str) -> Unfit:
+    def _lost(self, why: str) -> InvalidTurnError:
         self.miss()
-        return Unfit(why)
+        return InvalidTurnError(why)
 
     def _take_header(self, lines: list[str], *, is_head: bool) -> None:
         if is_head and not lines[0].startswith("WEBVTT"):
-            raise NoCaller("the file does not begin with WEBVTT")
+            raise MissingUserIdError("the file does not begin with WEBVTT")
         if not self._has_begun:
             for line in lines[1:] if is_head else [lines[0].partition(" ")[2], *lines[1:]]:
                 self._header.takes(line)
 
-    def _say(self, part: _Spoken, line: int) -> Iterator[Message]:
+    def _say(self, part: _Caption, line: int) -> Iterator[Message]:
         try:
             begun = self._begun(part)
-        except Unfit as unfit:
+        except InvalidTurnError as unfit:
             raise self._lost(str(unfit)) from None
         current = self._current
         label, side, words = begun or (None, None, part.text)
         if label is None and (current is None or self._is_lost):
-            raise Unfit("goes on with a cue that was refused" if self._is_lost else "nobody is named who says this")
+            raise InvalidTurnError(
+                "goes on with a cue that was refused" if self._is_lost else "nobody is named who says this"
+            )
         goes_on = current is not None and (label is None or (label, side) == (current.label, current.side))
         if current is None or not goes_on or current.chars + len(words) > MOST_CHARS:
             said = self.lose()
@@ -205,7 +216,7 @@ class _Show:
         self._is_lost = False
         current.say(words.strip())
 
-    def _begun(self, part: _Spoken) -> tuple[str, Side, str] | None:
+    def _begun(self, part: _Caption) -> tuple[str, Side, str] | None:
         if part.voice:
             return part.voice, self._speakers.side_of(part.voice), part.text
         return self._speakers.split(part.text)

@@ -9,15 +9,15 @@ import attrs
 
 from memoair_voice_sync.transcripts._call_exports import read_retell, read_twilio, read_vapi
 from memoair_voice_sync.transcripts._cues import read_srt, read_webvtt
-from memoair_voice_sync.transcripts._identifiers import Unfit
+from memoair_voice_sync.transcripts._identifiers import InvalidTurnError
 from memoair_voice_sync.transcripts._json_lines import read_json_lines
 from memoair_voice_sync.transcripts._lines import digest_of, head_of
 from memoair_voice_sync.transcripts._plain_text import read_plain_text
 from memoair_voice_sync.transcripts._records import (
-    Draft,
-    Refusal,
-    Source,
+    PartialTurn,
+    Rejection,
     TranscriptOptions,
+    TranscriptSource,
     TranscriptTurn,
 )
 from memoair_voice_sync.transcripts._turn_ids import TurnIds
@@ -38,34 +38,34 @@ _SUBTITLES = {
 _JSON = re.compile(rb"\s*(?:\{|\[\s*[{\[])")  # a text may begin with "[00:12]"
 
 
-class Read(Protocol):
+class TranscriptReader(Protocol):
     """Reads one file, from its first byte on; refuses what it can't read, and raises nothing."""
 
-    def __call__(self, stream: BinaryIO, source: Source) -> Iterator[Draft | Refusal]:
+    def __call__(self, stream: BinaryIO, source: TranscriptSource) -> Iterator[PartialTurn | Rejection]:
         """The turns in the order in which they stand, and between them what is refused."""
 
 
 @attrs.frozen
-class Reader:
+class TranscriptFormat:
     """A format: its name, the ends of names that its files have, and how they are read."""
 
     name: str
     suffixes: tuple[str, ...]
-    read: Read
+    read: TranscriptReader
 
 
 # A new format is a module with a `Read`, and a line here.
-FORMATS: Mapping[str, Reader] = MappingProxyType(
+FORMATS: Mapping[str, TranscriptFormat] = MappingProxyType(
     {
         reader.name: reader
         for reader in (
-            Reader("jsonl", (".jsonl", ".ndjson", ".json"), read_json_lines),
-            Reader("text", (".txt", ".text"), read_plain_text),
-            Reader("webvtt", (".vtt", ".webvtt"), read_webvtt),
-            Reader("srt", (".srt",), read_srt),
-            Reader("twilio", (), read_twilio),
-            Reader("vapi", (), read_vapi),
-            Reader("retell", (), read_retell),
+            TranscriptFormat("jsonl", (".jsonl", ".ndjson", ".json"), read_json_lines),
+            TranscriptFormat("text", (".txt", ".text"), read_plain_text),
+            TranscriptFormat("webvtt", (".vtt", ".webvtt"), read_webvtt),
+            TranscriptFormat("srt", (".srt",), read_srt),
+            TranscriptFormat("twilio", (), read_twilio),
+            TranscriptFormat("vapi", (), read_vapi),
+            TranscriptFormat("retell", (), read_retell),
         )
     }
 )
@@ -77,7 +77,7 @@ def read_transcript(
     options: TranscriptOptions | None = None,
     *,
     format: str | None = None,  # noqa: A002
-) -> Iterator[TranscriptTurn | Refusal]:
+) -> Iterator[TranscriptTurn | Rejection]:
     """Read the turns of a file that is open, and what is refused of it, in the order in which they stand.
 
     ``name`` is what refusals call the file; ``format`` is one of `FORMATS`, by default told by the name or by the first
@@ -105,20 +105,20 @@ def _first_that(signs: Mapping[str, re.Pattern[bytes]], fits: Callable[[re.Patte
 
 def _read(
     stream: BinaryIO, name: str, options: TranscriptOptions, format_: str | None
-) -> Iterator[TranscriptTurn | Refusal]:
+) -> Iterator[TranscriptTurn | Rejection]:
     try:
         head, whole = head_of(stream)
     except (OSError, EOFError) as error:
-        yield Refusal(name, 0, f"the file can't be read: {getattr(error, 'strerror', None) or error}")
+        yield Rejection(name, 0, f"the file can't be read: {getattr(error, 'strerror', None) or error}")
         return
     # By what it says and not by its name: a copy in another folder is the same call.
-    source = Source(name, options.session_id or f"call-{digest_of(head)}", options)
+    source = TranscriptSource(name, options.session_id or f"call-{digest_of(head)}", options)
     ids = TurnIds()
     for read in FORMATS[format_ or format_of(name, head)].read(whole, source):
-        if isinstance(read, Refusal):
+        if isinstance(read, Rejection):
             yield read
             continue
         try:
             yield ids.identified(read)
-        except Unfit as unfit:
+        except InvalidTurnError as unfit:
             yield source.refuse(read.line, str(unfit))

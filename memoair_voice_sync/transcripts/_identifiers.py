@@ -6,18 +6,18 @@ MAX_ID_BYTES = 512
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
 
 
-class Unfit(ValueError):
+class InvalidTurnError(ValueError):
     """A line, or an id, is not what it should be; the message says why, without what it holds."""
 
 
 def check_id(name: str, value: str) -> str:
     """The id itself; raises `Unfit` that names the field."""
     if not value:
-        raise Unfit(f"{name} is empty")
+        raise InvalidTurnError(f"{name} is empty")
     if _CONTROLS.search(value):
-        raise Unfit(f"{name} holds a control character")
+        raise InvalidTurnError(f"{name} holds a control character")
     if value != value.strip():  # a header loses it on its way, and then it is another id
-        raise Unfit(f"{name} begins or ends with white space")
+        raise InvalidTurnError(f"{name} begins or ends with white space")
     if len(value.encode()) > MAX_ID_BYTES:
-        raise Unfit(f"{name} is longer than {MAX_ID_BYTES} bytes")
+        raise InvalidTurnError(f"{name} is longer than {MAX_ID_BYTES} bytes")
     return value

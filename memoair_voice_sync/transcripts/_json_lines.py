@@ -7,11 +7,11 @@ from typing import Any, BinaryIO, NoReturn
 
 import attrs
 
-from memoair_voice_sync.transcripts._identifiers import Unfit, check_id
+from memoair_voice_sync.transcripts._identifiers import InvalidTurnError, check_id
 from memoair_voice_sync.transcripts._lines import read_lines
 from memoair_voice_sync.transcripts._moments import parse_moment
-from memoair_voice_sync.transcripts._pairing import Pairing
-from memoair_voice_sync.transcripts._records import Draft, Message, Refusal, Side, Source
+from memoair_voice_sync.transcripts._pairing import TranscriptTurnAssembler
+from memoair_voice_sync.transcripts._records import Message, PartialTurn, Rejection, Side, TranscriptSource
 
 _FIELDS = (
     "userId", "sessionId", "turnId", "occurredAt", "userText", "assistantText", "userName", "assistantName",
@@ -23,16 +23,16 @@ _MOST_DIGITS = 20
 _KINDS = {type(None): "null", bool: "a boolean", int: "a number", float: "a number", str: "a text", list: "a list"}
 
 
-def read_json_lines(stream: BinaryIO, source: Source) -> Iterator[Draft | Refusal]:
+def read_json_lines(stream: BinaryIO, source: TranscriptSource) -> Iterator[PartialTurn | Rejection]:
     """Read turns as they stand, and messages put together to turns."""
-    pairing = Pairing()
+    pairing = TranscriptTurnAssembler()
     for line in read_lines(stream):
         if line.problem is not None:
             yield source.refuse(line.number, line.problem)
         elif line.text.strip():
             try:
-                read = _read(_Fields(_parse(line.text)), source, line.number)
-            except Unfit as unfit:
+                read = _read(_LineFields(_parse(line.text)), source, line.number)
+            except InvalidTurnError as unfit:
                 yield source.refuse(line.number, str(unfit))
                 continue
             if isinstance(read, Message):
@@ -46,7 +46,7 @@ def read_json_lines(stream: BinaryIO, source: Source) -> Iterator[Draft | Refusa
 def _parse(text: str) -> dict[str, Any]:
     parsed = read_json(text, "not JSON; one object on each line is wanted")
     if not isinstance(parsed, dict):
-        raise Unfit(f"{kind_of(parsed)}, not a JSON object")
+        raise InvalidTurnError(f"{kind_of(parsed)}, not a JSON object")
     return parsed
 
 
@@ -57,31 +57,31 @@ def read_json(text: str, otherwise: str = "not JSON") -> Any:
         if "\\u" in text:
             json.dumps(parsed, ensure_ascii=False).encode()
     except RecursionError:
-        raise Unfit(f"nested deeper than {_MAX_DEPTH} levels") from None
+        raise InvalidTurnError(f"nested deeper than {_MAX_DEPTH} levels") from None
     except UnicodeEncodeError:  # half of a pair, as a broken transcriber may write it
-        raise Unfit("not valid Unicode: half of a surrogate pair") from None
-    except Unfit:
+        raise InvalidTurnError("not valid Unicode: half of a surrogate pair") from None
+    except InvalidTurnError:
         raise
     except ValueError:
-        raise Unfit(otherwise) from None
+        raise InvalidTurnError(otherwise) from None
     return parsed
 
 
 def _not_json(_: str) -> NoReturn:
-    raise Unfit("NaN and Infinity are no JSON")
+    raise InvalidTurnError("NaN and Infinity are no JSON")
 
 
 def _finite(text: str) -> float:
     number = float(text)
     if math.isinf(number):
-        raise Unfit("a number is too large")
+        raise InvalidTurnError("a number is too large")
     return number
 
 
 def _whole(text: str) -> int:
     # What is larger is no number to most who read JSON; and to read a very long one takes very long.
     if len(text) > _MOST_DIGITS or not -(1 << 63) <= int(text) < 1 << 63:
-        raise Unfit("a number is too large")
+        raise InvalidTurnError("a number is too large")
     return int(text)
 
 
@@ -89,7 +89,7 @@ _decode = json.JSONDecoder(parse_constant=_not_json, parse_float=_finite, parse_
 
 
 @attrs.frozen
-class _Fields:
+class _LineFields:
     """The fields of a line, each asked for with the type that it must have."""
 
     _values: Mapping[str, Any]
@@ -101,14 +101,14 @@ class _Fields:
         """A text; None where there is none."""
         value = self._values.get(name)
         if value is not None and not isinstance(value, str):
-            raise Unfit(f"{name} must be a text, not {kind_of(value)}")
+            raise InvalidTurnError(f"{name} must be a text, not {kind_of(value)}")
         return value
 
     def said(self, name: str) -> str:
         """Words, which may be none, but must be told."""
         value = self.text(name)
         if value is None:
-            raise Unfit(f"{name} is {'null' if name in self else 'missing'}")
+            raise InvalidTurnError(f"{name} is {'null' if name in self else 'missing'}")
         return value
 
     def identifier(self, name: str, otherwise: str | None) -> str | None:
@@ -122,19 +122,19 @@ class _Fields:
         if value is None:
             return {}
         if not isinstance(value, dict):
-            raise Unfit(f"metadata must be an object, not {kind_of(value)}")
+            raise InvalidTurnError(f"metadata must be an object, not {kind_of(value)}")
         if _is_deeper(value, _MAX_DEPTH):
-            raise Unfit(f"metadata is nested deeper than {_MAX_DEPTH} levels")
+            raise InvalidTurnError(f"metadata is nested deeper than {_MAX_DEPTH} levels")
         for name in ("assistantName", "heard"):  # a runtime reads them, and would refuse the call for them
             if not isinstance(value.get(name, ""), str):
-                raise Unfit(f"metadata.{name} must be a text")
+                raise InvalidTurnError(f"metadata.{name} must be a text")
         return value
 
     def misspelt(self) -> None:
         """Raise `Unfit` for a field that is one of ours in another spelling: it would be passed over in silence."""
         for name in self._values:
             if name not in _FIELDS and (meant := _SPELLINGS.get(_plain(name))):
-                raise Unfit(f"the field {meant} is spelt another way; it is written {meant}")
+                raise InvalidTurnError(f"the field {meant} is spelt another way; it is written {meant}")
 
 
 def _plain(name: str) -> str:
@@ -144,20 +144,20 @@ def _plain(name: str) -> str:
 _SPELLINGS = {_plain(name): name for name in _FIELDS}
 
 
-def _read(fields: _Fields, source: Source, line: int) -> Draft | Message:
+def _read(fields: _LineFields, source: TranscriptSource, line: int) -> PartialTurn | Message:
     fields.misspelt()
     is_turn = "userText" in fields or "assistantText" in fields
     if not is_turn and "role" not in fields:
-        raise Unfit("neither a turn (userText, assistantText) nor a message (role, text)")
+        raise InvalidTurnError("neither a turn (userText, assistantText) nor a message (role, text)")
     if is_turn and "role" in fields:
-        raise Unfit("a turn (userText, assistantText) and a message (role) in one")
+        raise InvalidTurnError("a turn (userText, assistantText) and a message (role) in one")
     options = source.options
     user_id = fields.identifier("userId", options.user_id)
     if user_id is None:
-        raise Unfit("userId is missing, and nobody said who calls in this file")
+        raise InvalidTurnError("userId is missing, and nobody said who calls in this file")
     session_id = fields.identifier("sessionId", options.session_id if is_turn else source.call_id)
     if session_id is None:
-        raise Unfit("sessionId is missing")
+        raise InvalidTurnError("sessionId is missing")
     common = {
         "user_id": user_id,
         "session_id": session_id,
@@ -172,31 +172,31 @@ def _read(fields: _Fields, source: Source, line: int) -> Draft | Message:
         return Message(side=_side(fields), text=_words(fields), **common)
     user_text, assistant_text = fields.said("userText"), fields.said("assistantText")
     if not user_text and not assistant_text:
-        raise Unfit("neither side says anything")
-    return Draft(user_text=user_text, assistant_text=assistant_text, **common)
+        raise InvalidTurnError("neither side says anything")
+    return PartialTurn(user_text=user_text, assistant_text=assistant_text, **common)
 
 
-def _moment(fields: _Fields) -> Any:
+def _moment(fields: _LineFields) -> Any:
     told = fields.text("occurredAt")
     try:
         return None if told is None else parse_moment(told)
     except ValueError:
-        raise Unfit("occurredAt is not an ISO 8601 moment, as 2026-03-02T09:30:00Z is") from None
+        raise InvalidTurnError("occurredAt is not an ISO 8601 moment, as 2026-03-02T09:30:00Z is") from None
 
 
-def _side(fields: _Fields) -> Side:
+def _side(fields: _LineFields) -> Side:
     try:
         return Side(fields.text("role"))
     except ValueError:
-        raise Unfit("role is neither user nor assistant") from None
+        raise InvalidTurnError("role is neither user nor assistant") from None
 
 
-def _words(fields: _Fields) -> str:
+def _words(fields: _LineFields) -> str:
     if "text" in fields and "content" in fields:
-        raise Unfit("text and content: only one of them can be what was said")
+        raise InvalidTurnError("text and content: only one of them can be what was said")
     words = fields.said("content" if "content" in fields else "text")
     if not words:
-        raise Unfit("the message says nothing")
+        raise InvalidTurnError("the message says nothing")
     return words
 
 

@@ -23,7 +23,7 @@ _NO_TEXT = {
 
 
 @attrs.frozen
-class Line:
+class TextLine:
     """A line without its end. ``problem`` says why there is no text."""
 
     number: int
@@ -31,7 +31,7 @@ class Line:
     problem: str | None = None
 
 
-def read_lines(stream: BinaryIO) -> Iterator[Line]:
+def read_lines(stream: BinaryIO) -> Iterator[TextLine]:
     """The lines of a stream, blank ones too. A disk that fails ends it with a problem."""
     number = 0
     while True:
@@ -42,18 +42,20 @@ def read_lines(stream: BinaryIO) -> Iterator[Line]:
             if is_too_long:
                 _skip_rest(stream, raw)
         except (OSError, EOFError) as error:
-            yield Line(number, "", f"the file can't be read any further: {getattr(error, 'strerror', None) or error}")
+            yield TextLine(
+                number, "", f"the file can't be read any further: {getattr(error, 'strerror', None) or error}"
+            )
             return
         if not raw:
             return
         if number == 1:
             problem = no_text(raw)
             if problem is not None:
-                yield Line(0, "", problem)
+                yield TextLine(0, "", problem)
                 return
             raw = raw.removeprefix(_UTF8_MARK)
         if is_too_long:
-            yield Line(number, "", f"the line is longer than {MAX_LINE_BYTES} bytes")
+            yield TextLine(number, "", f"the line is longer than {MAX_LINE_BYTES} bytes")
             continue
         yield _decoded(number, raw)
 
@@ -84,11 +86,11 @@ def _skip_rest(stream: BinaryIO, raw: bytes) -> None:
         raw = stream.readline(_BLOCK)
 
 
-def _decoded(number: int, raw: bytes) -> Line:
+def _decoded(number: int, raw: bytes) -> TextLine:
     try:
-        return Line(number, raw.rstrip(b"\r\n").decode())
+        return TextLine(number, raw.rstrip(b"\r\n").decode())
     except UnicodeDecodeError as error:
-        return Line(number, "", f"byte {error.start + 1} of the line is not UTF-8")
+        return TextLine(number, "", f"byte {error.start + 1} of the line is not UTF-8")
 
 
 class _Rejoined(io.RawIOBase):

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import attrs
 
-from memoair_voice_sync.transcripts._records import Draft, Message, Side
+from memoair_voice_sync.transcripts._records import Message, PartialTurn, Side
 
 # Calls of which a turn may be unfinished at a time. Whoever writes the messages of more calls at once than this into
 # one file gets some turns in two parts; no word is lost.
@@ -43,9 +43,9 @@ class _Pending:
         is_another = None not in (message.turn_id, self.first.turn_id) and message.turn_id != self.first.turn_id
         return not begins_anew and not is_another and self.chars + len(message.text) <= _MOST_CHARS
 
-    def draft(self) -> Draft:
+    def draft(self) -> PartialTurn:
         first = self.first
-        return Draft(
+        return PartialTurn(
             user_id=first.user_id,
             session_id=first.session_id,
             turn_id=first.turn_id,
@@ -59,13 +59,13 @@ class _Pending:
         )
 
 
-class Pairing:
+class TranscriptTurnAssembler:
     """Puts the messages of many calls together to turns, each call by itself."""
 
     def __init__(self) -> None:
         self._pending: OrderedDict[tuple[str, str], _Pending] = OrderedDict()
 
-    def say(self, message: Message) -> Iterator[Draft]:
+    def say(self, message: Message) -> Iterator[PartialTurn]:
         """Take in a message; gives the turns that are over by it."""
         call = (message.user_id, message.session_id)
         pending = self._pending.get(call)
@@ -79,13 +79,13 @@ class Pairing:
         if len(self._pending) > _MOST_OPEN:
             yield self._pending.popitem(last=False)[1].draft()
 
-    def finish(self, user_id: str, session_id: str) -> Iterator[Draft]:
+    def finish(self, user_id: str, session_id: str) -> Iterator[PartialTurn]:
         """Take the turn of one call as over."""
         pending = self._pending.pop((user_id, session_id), None)
         if pending is not None:
             yield pending.draft()
 
-    def finish_all(self) -> Iterator[Draft]:
+    def finish_all(self) -> Iterator[PartialTurn]:
         """Take every turn as over, in the order in which they were spoken in last."""
         while self._pending:
             yield self._pending.popitem(last=False)[1].draft()

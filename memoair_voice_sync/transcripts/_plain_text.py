@@ -9,17 +9,23 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from memoair_voice_sync.transcripts._call_clock import CallClock
-from memoair_voice_sync.transcripts._identifiers import Unfit
-from memoair_voice_sync.transcripts._lines import Line, read_lines
+from memoair_voice_sync.transcripts._identifiers import InvalidTurnError
+from memoair_voice_sync.transcripts._lines import TextLine, read_lines
 from memoair_voice_sync.transcripts._moments import parse_local_moment
-from memoair_voice_sync.transcripts._pairing import Pairing
-from memoair_voice_sync.transcripts._records import Draft, Message, Refusal, Source
-from memoair_voice_sync.transcripts._speakers import MOST_CHARS, Header, NoCaller, Speakers, Utterance
+from memoair_voice_sync.transcripts._pairing import TranscriptTurnAssembler
+from memoair_voice_sync.transcripts._records import Message, PartialTurn, Rejection, TranscriptSource
+from memoair_voice_sync.transcripts._speakers import (
+    MOST_CHARS,
+    MissingUserIdError,
+    Speakers,
+    TranscriptHeader,
+    Utterance,
+)
 
 
-def read_plain_text(stream: BinaryIO, source: Source) -> Iterator[Draft | Refusal]:
+def read_plain_text(stream: BinaryIO, source: TranscriptSource) -> Iterator[PartialTurn | Rejection]:
     """Read the turns of a call."""
-    script, pairing = _Script(source), Pairing()
+    script, pairing = _TextTranscript(source), TranscriptTurnAssembler()
     for line in read_lines(stream):
         message = None
         if line.problem is not None:
@@ -28,10 +34,10 @@ def read_plain_text(stream: BinaryIO, source: Source) -> Iterator[Draft | Refusa
         elif line.text.strip():
             try:
                 message = script.hear(line)
-            except NoCaller as unfit:
+            except MissingUserIdError as unfit:
                 yield source.refuse(0, str(unfit))
                 return
-            except Unfit as unfit:
+            except InvalidTurnError as unfit:
                 yield source.refuse(line.number, str(unfit))
                 message = script.lose()
         if message is not None:
@@ -42,17 +48,17 @@ def read_plain_text(stream: BinaryIO, source: Source) -> Iterator[Draft | Refusa
     yield from pairing.finish_all()
 
 
-class _Script:
+class _TextTranscript:
     """The lines of a call, as they come."""
 
-    def __init__(self, source: Source) -> None:
-        self._header = Header(source)
+    def __init__(self, source: TranscriptSource) -> None:
+        self._header = TranscriptHeader(source)
         self._speakers = Speakers(source.options)
         self._clock: CallClock | None = None  # from the first word on
         self._current: Utterance | None = None
         self._is_lost = False  # whether a line was refused that this one may go on with
 
-    def hear(self, line: Line) -> Message | None:
+    def hear(self, line: TextLine) -> Message | None:
         """Take in a line; gives what was said before it, once somebody else speaks. Raises `Unfit`."""
         if self._clock is None:
             if self._header.takes(line.text):
@@ -78,7 +84,7 @@ class _Script:
         current = self._current
         if current is None:
             why = "goes on with a line that was refused" if self._is_lost else "nobody is named who says this"
-            raise Unfit(why)
+            raise InvalidTurnError(why)
         if current.chars + len(text) < MOST_CHARS:
             current.say(text)
             return None

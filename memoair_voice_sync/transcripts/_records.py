@@ -38,7 +38,7 @@ class TranscriptTurn:
 
 
 @attrs.frozen
-class Refusal:
+class Rejection:
     """A line that is no turn and no part of one. ``line`` 0 is the whole file. The reason never holds what it says."""
 
     file: str
@@ -78,16 +78,16 @@ class TranscriptOptions:
 
 
 @attrs.frozen
-class Source:
+class TranscriptSource:
     """The file that is being read. ``call_id`` is the session of what names none."""
 
     name: str
     call_id: str
     options: TranscriptOptions
 
-    def refuse(self, line: int, reason: str) -> Refusal:
+    def refuse(self, line: int, reason: str) -> Rejection:
         """A refusal of one of its lines."""
-        return Refusal(self.name, line, reason)
+        return Rejection(self.name, line, reason)
 
 
 @attrs.frozen
@@ -107,7 +107,7 @@ class Message:
 
 
 @attrs.frozen
-class Draft:
+class PartialTurn:
     """A turn that may still lack an id."""
 
     user_id: str

@@ -6,8 +6,8 @@ from datetime import datetime
 
 import attrs
 
-from memoair_voice_sync.transcripts._identifiers import Unfit, check_id
-from memoair_voice_sync.transcripts._records import Message, Side, Source, TranscriptOptions
+from memoair_voice_sync.transcripts._identifiers import InvalidTurnError, check_id
+from memoair_voice_sync.transcripts._records import Message, Side, TranscriptOptions, TranscriptSource
 
 _COLON = re.compile(r"[:\uff1a]")
 _LONGEST_LABEL = 60
@@ -23,7 +23,7 @@ _HEADER = {name.lower(): name for name in ("userId", "sessionId", "occurredAt", 
 MOST_CHARS = 100_000
 
 
-class NoCaller(Unfit):
+class MissingUserIdError(InvalidTurnError):
     """Nothing in this file can be kept."""
 
 
@@ -75,7 +75,9 @@ class Speakers:
         """The side of a speaker who is called so; raises `Unfit` for one who is neither."""
         side = self._known.get(label.casefold(), self._others)
         if side is None:
-            raise Unfit("the speaker is neither the caller nor the agent; say who is who (callers, assistants)")
+            raise InvalidTurnError(
+                "the speaker is neither the caller nor the agent; say who is who (callers, assistants)"
+            )
         return side
 
     def split(self, text: str) -> tuple[str, Side, str] | None:
@@ -89,10 +91,10 @@ class Speakers:
         return label, self.side_of(label), words
 
 
-class Header:
+class TranscriptHeader:
     """What a file tells of its call before the first word."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: TranscriptSource) -> None:
         self._source = source
         self._told: dict[str, str] = {}
 
@@ -103,7 +105,7 @@ class Header:
         if name is None:
             return False
         if name in self._told:
-            raise Unfit(f"{name} stands twice in the header")
+            raise InvalidTurnError(f"{name} stands twice in the header")
         value = value.strip()
         self._told[name] = check_id(name, value) if name in ("userId", "sessionId") else value
         return True
@@ -111,12 +113,12 @@ class Header:
     def began_at(self, read: Callable[[str], datetime]) -> datetime | None:
         """When the call began, where that is told; raises `NoCaller` where it is not, or nobody says who calls."""
         if self._told.get("userId", self._source.options.user_id) is None:
-            raise NoCaller("userId is missing, and nobody said who calls in this file")
+            raise MissingUserIdError("userId is missing, and nobody said who calls in this file")
         told = self._told.get("occurredAt")
         try:
             return read(told) if told else self._source.options.started_at
         except ValueError:
-            raise NoCaller("occurredAt is not an ISO 8601 moment, as 2026-03-02T09:30:00Z is") from None
+            raise MissingUserIdError("occurredAt is not an ISO 8601 moment, as 2026-03-02T09:30:00Z is") from None
 
     def message(self, said: Utterance) -> Message:
         """What one speaker said, with what is known of the call."""

@@ -8,8 +8,8 @@ the ids of the first half, and they would count as kept.
 import hashlib
 from collections import OrderedDict
 
-from memoair_voice_sync.transcripts._identifiers import Unfit
-from memoair_voice_sync.transcripts._records import Draft, TranscriptTurn
+from memoair_voice_sync.transcripts._identifiers import InvalidTurnError
+from memoair_voice_sync.transcripts._records import PartialTurn, TranscriptTurn
 
 # So many turns back, one that comes again is known. Beyond that, two equal ones without a time count as one.
 _MOST_KNOWN = 16_384
@@ -22,14 +22,14 @@ class TurnIds:
         # By a digest of the call and the id: the digest of what was said, and how often.
         self._known: OrderedDict[bytes, tuple[bytes, int]] = OrderedDict()
 
-    def identified(self, draft: Draft) -> TranscriptTurn:
+    def identified(self, draft: PartialTurn) -> TranscriptTurn:
         """The turn with its id; raises `Unfit` where the file gives one id to two different turns of a call."""
         said = _digest(str(draft.occurred_at), draft.user_text, draft.assistant_text)
         turn_id = draft.turn_id or f"t-{said.hex()}"
         key = _digest(draft.user_id, draft.session_id, turn_id)
         before, times = self._known.get(key, (said, 0))
         if before != said:
-            raise Unfit("the turnId stands for another turn of this call already")
+            raise InvalidTurnError("the turnId stands for another turn of this call already")
         self._known[key] = said, times + 1
         self._known.move_to_end(key)
         if len(self._known) > _MOST_KNOWN:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memoair_voice_sync.transcripts import (
-    Refusal,
+    Rejection,
     TranscriptOptions,
     TranscriptTurn,
     format_of,
@@ -30,7 +30,7 @@ def read(
     stream = io.BytesIO(content.encode() if isinstance(content, str) else content)
     found = list(read_transcript(stream, name, options, format=format_))
     turns = [each for each in found if isinstance(each, TranscriptTurn)]
-    return turns, [str(each) for each in found if isinstance(each, Refusal)]
+    return turns, [str(each) for each in found if isinstance(each, Rejection)]
 
 
 def words(turns: list[TranscriptTurn]) -> list[tuple[str, str]]:
@@ -445,7 +445,7 @@ def test_whatever_the_bytes_reading_raises_nothing(content: bytes, format_: str,
 
     count = content.count(b"\n") + 1
     assert all(0 <= each.line <= count for each in found)
-    assert all(each.reason for each in found if isinstance(each, Refusal))
+    assert all(each.reason for each in found if isinstance(each, Rejection))
 
 
 def test_a_long_file_of_subtitles_is_read_as_a_stream() -> None:

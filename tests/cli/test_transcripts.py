@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from memoair_voice_sync.transcripts import (
     FORMATS,
-    Refusal,
+    Rejection,
     TranscriptOptions,
     TranscriptTurn,
     format_of,
@@ -49,15 +49,15 @@ def said(role: str, text: str, **fields: Any) -> dict[str, Any]:
 
 def read(
     content: bytes, options: TranscriptOptions | None = None, name: str = "calls.jsonl", **more: Any
-) -> tuple[list[TranscriptTurn], list[Refusal]]:
+) -> tuple[list[TranscriptTurn], list[Rejection]]:
     found = list(read_transcript(io.BytesIO(content), name, options, **more))
     return (
         [each for each in found if isinstance(each, TranscriptTurn)],
-        [each for each in found if isinstance(each, Refusal)],
+        [each for each in found if isinstance(each, Rejection)],
     )
 
 
-def read_text(text: str, options: TranscriptOptions = ANA) -> tuple[list[TranscriptTurn], list[Refusal]]:
+def read_text(text: str, options: TranscriptOptions = ANA) -> tuple[list[TranscriptTurn], list[Rejection]]:
     return read(text.encode(), options, "call.txt")
 
 
@@ -165,7 +165,9 @@ def test_a_line_of_ten_megabytes_is_refused_and_never_in_memory() -> None:
         tracemalloc.stop()
 
     assert [each.line for each in found] == [1, 2, 3, 4]
-    assert [each.reason for each in found if isinstance(each, Refusal)] == ["the line is longer than 1048576 bytes"] * 2
+    assert [each.reason for each in found if isinstance(each, Rejection)] == [
+        "the line is longer than 1048576 bytes"
+    ] * 2
     assert peak < 4_000_000
 
 

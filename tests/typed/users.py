@@ -30,7 +30,7 @@ from memoair_voice_sync import (
     VoiceSessionSync,
     __version__,
 )
-from memoair_voice_sync.transcripts import Refusal, TranscriptOptions, TranscriptTurn, read_transcript
+from memoair_voice_sync.transcripts import Rejection, TranscriptOptions, TranscriptTurn, read_transcript
 
 Caller = dict[str, str]
 CALLER = {"id": "caller_42", "name": "Alex", "metadata": {"plan": "premium"}}
@@ -213,7 +213,7 @@ def errors(client: MemoAirVoiceClientSync) -> str:
 def turns_of(path: Path) -> Iterator[TranscriptTurn]:
     with path.open("rb") as stream:
         for item in read_transcript(stream, path.name, TranscriptOptions(user_id="caller_42"), format="text"):
-            if isinstance(item, Refusal):
+            if isinstance(item, Rejection):
                 assert_type((item.file, item.line, item.reason), tuple[str, int, str])
             else:
                 assert_type(item, TranscriptTurn)

@@ -14,7 +14,7 @@ from memoair_voice_sync import (
     MemoAirVoiceMemorySync,
     SearchResult,
 )
-from memoair_voice_sync.transcripts import Refusal, TranscriptTurn, read_transcript
+from memoair_voice_sync.transcripts import Rejection, TranscriptTurn, read_transcript
 
 WHO = {"id": "caller_42"}
 
@@ -91,5 +91,5 @@ def transcripts() -> None:
     read_transcript(StringIO("Caller: Hi."), "call.txt")  # wrong
     for item in read_transcript(open("call.txt", "rb"), "call.txt"):  # noqa: PTH123, SIM115 - as users do
         str(item.user_text)  # wrong
-        Refusal("call.txt", 1)  # wrong
+        Rejection("call.txt", 1)  # wrong
         TranscriptTurn(user_id="caller_42")  # wrong

@@ -23,7 +23,7 @@ DOCUMENT = {"id": "returns", "text": "Thirty days, with a receipt.", "metadata":
 @pytest.fixture
 def wire(monkeypatch: pytest.MonkeyPatch) -> Iterator[responses.RequestsMock]:
     """What stands in for the network; pauses between tries are left out."""
-    monkeypatch.setattr(cloud._Retry, "sleep", lambda *_: None)
+    monkeypatch.setattr(cloud._BoundedRetry, "sleep", lambda *_: None)
     with responses.RequestsMock() as mock:
         yield mock
 
@@ -168,4 +168,4 @@ def test_what_can_not_be_is_refused_before_it_is_sent(
 
 def test_nobody_waits_for_hours_because_the_cloud_says_so() -> None:
     asked = HTTPResponse(headers={"Retry-After": "3600"})
-    assert cloud._Retry(3).get_retry_after(asked) == cloud._LONGEST_PAUSE_S
+    assert cloud._BoundedRetry(3).get_retry_after(asked) == cloud._LONGEST_PAUSE_S

@@ -19,8 +19,8 @@ from support.file_server import FileServer, file_server
 
 from memoair_voice_sync import MemoAirVoiceMemoryError
 from memoair_voice_sync.runtime_store.archive import Unpacker
-from memoair_voice_sync.runtime_store.cancel_token import Stop
-from memoair_voice_sync.runtime_store.errors import Fault
+from memoair_voice_sync.runtime_store.cancel_token import CancelToken
+from memoair_voice_sync.runtime_store.errors import RuntimeStoreError
 from memoair_voice_sync.runtime_store.pull import pull
 from memoair_voice_sync.runtime_store.reference import parse_reference
 
@@ -44,7 +44,7 @@ def pulled(server: FileServer, tmp_path: Path, content: bytes) -> Path:
     reference = parse_reference(f"{server.url}/runtime#{digest_of(content).replace(':', '=')}", None, None)
     cache = tmp_path / "deep" / "down" / "cache"
     try:
-        return pull(reference, cache, Stop(30)).program
+        return pull(reference, cache, CancelToken(30)).program
     finally:
         added = {path for path in tmp_path.rglob("*") if path not in before and cache not in path.parents}
         assert added <= {cache, *cache.parents}
@@ -274,8 +274,8 @@ def test_whatever_an_archive_holds_nothing_leaves_the_folder(
         for name, kind, target in entries
     ]
     content = io.BytesIO(tar_of(*members))
-    with suppress(Fault):
-        Unpacker(folder, Stop(30)).add(content, len(content.getvalue()), None)
+    with suppress(RuntimeStoreError):
+        Unpacker(folder, CancelToken(30)).add(content, len(content.getvalue()), None)
     for path in outside.rglob("*"):
         assert path in (folder, folder.parent) or folder in path.parents
         real = Path(os.path.realpath(path))  # of a link, which may lead in circles, but not out
@@ -294,8 +294,8 @@ def test_bytes_that_are_wrong_anywhere_are_a_fault_and_nothing_worse(
         content[place] = data.draw(st.integers(0, 255))
     folder = tmp_path_factory.mktemp("unpacked") / "folder"
     folder.mkdir()
-    with suppress(Fault):
-        Unpacker(folder, Stop(30)).add(io.BytesIO(bytes(content)), len(content), "runtime")
+    with suppress(RuntimeStoreError):
+        Unpacker(folder, CancelToken(30)).add(io.BytesIO(bytes(content)), len(content), "runtime")
 
 
 def test_the_size_that_a_member_claims_is_compared(server: FileServer, tmp_path: Path) -> None:

@@ -39,8 +39,8 @@ from support.waiting import eventually
 from memoair_voice_sync import MemoAirVoiceMemoryError
 from memoair_voice_sync.runtime_store import downloader
 from memoair_voice_sync.runtime_store.cache import CachedRuntime, cached
-from memoair_voice_sync.runtime_store.cancel_token import Stop
-from memoair_voice_sync.runtime_store.errors import Stopped
+from memoair_voice_sync.runtime_store.cancel_token import CancelToken
+from memoair_voice_sync.runtime_store.errors import PullCancelledError
 from memoair_voice_sync.runtime_store.pull import pull
 from memoair_voice_sync.runtime_store.reference import parse_reference, this_platform
 
@@ -98,7 +98,7 @@ def cache(tmp_path: Path) -> Path:
 
 
 def pulled(repo: str, cache: Path, version: str | None = None, *, again: bool = False) -> CachedRuntime:
-    return pull(parse_reference(repo, version, "0.4.0"), cache, Stop(60), again=again)
+    return pull(parse_reference(repo, version, "0.4.0"), cache, CancelToken(60), again=again)
 
 
 def refusal(repo: str, cache: Path, version: str | None = None) -> MemoAirVoiceMemoryError:
@@ -538,7 +538,7 @@ def test_a_server_that_sends_a_byte_at_a_time_is_left_when_time_is_up(server: Fi
     server.answers["/runtime.tar.gz"] = dribbles
     began_at = time.monotonic()
     with pytest.raises(MemoAirVoiceMemoryError, match="was not done within"):
-        pull(parse_reference(url, None, None), cache, Stop(0.5))
+        pull(parse_reference(url, None, None), cache, CancelToken(0.5))
     assert time.monotonic() - began_at < 5
     assert_nothing_half(cache)
 
@@ -547,13 +547,13 @@ def test_a_server_that_sends_a_byte_at_a_time_is_left_when_time_is_up(server: Fi
 def test_a_pull_is_called_off_wherever_it_waits(server: FileServer, cache: Path, answer: Any) -> None:
     url = with_sum(server, "runtime.tar.gz", packed())
     server.answers["/runtime.tar.gz"] = answer
-    stop = Stop(60)
+    stop = CancelToken(60)
     with ThreadPoolExecutor(1) as threads:
         running = threads.submit(pull, parse_reference(url, None, None), cache, stop)
         eventually(lambda: server.gets("/runtime.tar.gz"))
         began_at = time.monotonic()
         stop.set()
-        with pytest.raises(Stopped):
+        with pytest.raises(PullCancelledError):
             running.result(10)
     assert time.monotonic() - began_at < 2
     assert_nothing_half(cache)
@@ -609,14 +609,14 @@ def test_who_does_not_prove_who_he_is_is_not_asked(secure: FileServer, cache: Pa
 
 def test_a_pull_over_tls_is_called_off(secure: FileServer, cache: Path, trusted: None) -> None:
     content = packed(padding=200_000)
-    url, stop = with_sum(secure, "runtime.tar.gz", content), Stop(60)
+    url, stop = with_sum(secure, "runtime.tar.gz", content), CancelToken(60)
     secure.answers["/runtime.tar.gz"] = stalls(content, 100_000)
     with ThreadPoolExecutor(1) as threads:
         running = threads.submit(pull, parse_reference(url, None, None), cache, stop)
         eventually(lambda: secure.gets("/runtime.tar.gz"))
         began_at = time.monotonic()
         stop.set()
-        with pytest.raises(Stopped):
+        with pytest.raises(PullCancelledError):
             running.result(10)
     assert time.monotonic() - began_at < 2
 
