@@ -26,10 +26,10 @@ from rich.table import Table as Printed
 from sqlalchemy import Column, Connection, Engine, Index, MetaData, Table, insert
 from workload import Speech, median_ms
 
-from memoair_cloud.database.columns import Encoded
+from memoair_cloud.database.columns import EncodedJson
 from memoair_cloud.database.engine import WRITES, make_engine
 from memoair_cloud.database.models import CallEvent, CallSession, EndUser
-from memoair_cloud.settings import Settings
+from memoair_cloud.settings import CloudSettings
 from memoair_voice_sync import MemoAirVoiceClientSync
 
 _DAY = datetime(2026, 3, 2, 9, tzinfo=timezone.utc)
@@ -55,7 +55,9 @@ def main() -> int:
         if url := arguments.database_url or held.enter_context(postgres_url(folder)):
             urls["postgresql"] = url
         for name, url in urls.items():
-            result[name] = _Bench(Settings(database_url=url).database_url, folder / f"{name}-files", arguments).run()
+            result[name] = _Bench(
+                CloudSettings(database_url=url).database_url, folder / f"{name}-files", arguments
+            ).run()
     if arguments.json:
         print(json.dumps(result))
     else:
@@ -289,7 +291,7 @@ def _row(project_id: str, caller: str, event: dict[str, Any]) -> dict[str, Any]:
         "seq": event["seq"],
         "occurred_at": datetime.fromisoformat(event["occurredAt"]),
         "received_at": _DAY,
-        "payload": Encoded(json.dumps(event["payload"])),
+        "payload": EncodedJson(json.dumps(event["payload"])),
         "version": 1,
     }
 

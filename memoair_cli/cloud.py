@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 if TYPE_CHECKING:
-    from memoair_cloud.settings import Settings
+    from memoair_cloud.settings import CloudSettings
     from memoair_cloud.tenancy.accounts import Accounts, KnownKey
 
 app = typer.Typer(name="cloud", no_args_is_help=True, help="Host the memory of many machines.")
@@ -56,11 +56,11 @@ def keys(database_url: DatabaseUrl = None, as_json: Annotated[bool, typer.Option
 def revoke(key_id: str, database_url: DatabaseUrl = None) -> None:
     """Let a key be refused from now on; `memoair cloud keys` shows which there are."""
     with _accounts(database_url) as accounts:
-        from memoair_cloud.errors import NotFound
+        from memoair_cloud.errors import NotFoundError
 
         try:
             accounts.revoke_key(key_id)
-        except NotFound as error:
+        except NotFoundError as error:
             typer.echo(f"{key_id}: {error.message}", err=True)
             raise typer.Exit(1) from None
     typer.echo(f"{key_id} is revoked")
@@ -122,7 +122,7 @@ def _as_json(key: "KnownKey") -> dict[str, Any]:
     }
 
 
-def _settings(**flags: Any) -> "Settings":
+def _settings(**flags: Any) -> "CloudSettings":
     """The settings, or the end of the command with what is wrong about them, or with the extra missing."""
     try:
         from pydantic import ValidationError

@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 import attrs
 from sqlalchemy import Select, tuple_
 
-from memoair_cloud.errors import Invalid
+from memoair_cloud.errors import InvalidRequestError
 from memoair_cloud.identifiers import check_identifier
 from memoair_cloud.tenancy.scoped import ScopedSession
 from memoair_cloud.timeutil import in_utc
@@ -19,7 +19,7 @@ RowT = TypeVar("RowT")
 
 
 @attrs.frozen
-class Page(Generic[RowT]):
+class ResultPage(Generic[RowT]):
     """A part of a list, and the cursor of what follows; None at the end."""
 
     rows: Sequence[RowT]
@@ -27,7 +27,7 @@ class Page(Generic[RowT]):
 
 
 @attrs.frozen
-class Order(Generic[RowT]):
+class PageOrder(Generic[RowT]):
     """What a list is sorted by: columns that together are unique, and how they are read back from a cursor."""
 
     columns: Sequence[Any]
@@ -35,7 +35,7 @@ class Order(Generic[RowT]):
     key: Callable[[RowT], Sequence[Any]]
     descending: bool = False
 
-    def page(self, session: ScopedSession, statement: Select[Any], cursor: str | None, limit: int) -> Page[RowT]:
+    def page(self, session: ScopedSession, statement: Select[Any], cursor: str | None, limit: int) -> ResultPage[RowT]:
         """The rows behind a cursor, the first ones without; raises `Invalid` for a cursor that is none of ours."""
         if cursor is not None:
             ours, theirs = tuple_(*self.columns), tuple_(*self._read(cursor))
@@ -43,7 +43,7 @@ class Order(Generic[RowT]):
         order = [column.desc() if self.descending else column.asc() for column in self.columns]
         rows: Sequence[RowT] = session.scalars(statement.order_by(*order).limit(limit + 1)).all()
         more = len(rows) > limit
-        return Page(rows[:limit], self._write(rows[limit - 1]) if more else None)
+        return ResultPage(rows[:limit], self._write(rows[limit - 1]) if more else None)
 
     def _write(self, row: RowT) -> str:
         told = [part.isoformat() if isinstance(part, datetime) else part for part in self.key(row)]
@@ -56,7 +56,7 @@ class Order(Generic[RowT]):
                 raise ValueError("of another shape")
             return [_part(part, kind) for part, kind in zip(told, self.kinds, strict=True)]
         except (ValueError, RecursionError, binascii.Error):
-            raise Invalid("the cursor is none that this list has given", field="cursor") from None
+            raise InvalidRequestError("the cursor is none that this list has given", field="cursor") from None
 
 
 def _part(part: Any, kind: type) -> Any:

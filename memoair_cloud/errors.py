@@ -4,7 +4,7 @@ from http import HTTPStatus
 from typing import Any, ClassVar
 
 
-class Fault(Exception):
+class ApiError(Exception):
     """A refusal that the client is told of, in the envelope ``{"error": {"code", "message", "details"}}``.
 
     The message and the details name fields, types and limits; they never hold what a caller said, nor a key.
@@ -27,14 +27,14 @@ class Fault(Exception):
         return {}
 
 
-class Invalid(Fault):
+class InvalidRequestError(ApiError):
     """The request can't be understood, or asks for what can't be."""
 
     status = HTTPStatus.UNPROCESSABLE_ENTITY
     code = "cloud.invalid"
 
 
-class UnknownMethod(Invalid):
+class MethodNotAllowedError(InvalidRequestError):
     """The endpoint is called with another method."""
 
     status = HTTPStatus.METHOD_NOT_ALLOWED
@@ -44,7 +44,7 @@ class UnknownMethod(Invalid):
         return {"Allow": str(self.details.get("allow", ""))}
 
 
-class Unauthorized(Fault):
+class InvalidKeyError(ApiError):
     """The API key is missing, unknown or revoked."""
 
     status = HTTPStatus.UNAUTHORIZED
@@ -55,28 +55,28 @@ class Unauthorized(Fault):
         return {"WWW-Authenticate": "Bearer"}
 
 
-class NotFound(Fault):
+class NotFoundError(ApiError):
     """There is no such thing in what this key may see, whether or not it exists elsewhere."""
 
     status = HTTPStatus.NOT_FOUND
     code = "cloud.not_found"
 
 
-class Conflict(Fault):
+class ConflictError(ApiError):
     """The name is taken, or what is named is not one thing."""
 
     status = HTTPStatus.CONFLICT
     code = "cloud.conflict"
 
 
-class TooLarge(Fault):
+class BatchTooLargeError(ApiError):
     """The request is over a limit; its parts may be sent one after another."""
 
     status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
     code = "cloud.batch_too_large"
 
 
-class DocumentsTooLarge(TooLarge):
+class DocumentBatchTooLargeError(BatchTooLargeError):
     """`TooLarge` for documents, in a shape of its own: existing clients look for exactly this."""
 
     def body(self) -> dict[str, Any]:
@@ -84,7 +84,7 @@ class DocumentsTooLarge(TooLarge):
         return {"error": "batch_too_large", "message": self.message}
 
 
-class RateLimited(Fault):
+class RateLimitedError(ApiError):
     """This key has asked too often; ``retryAfterS`` tells when it may ask again."""
 
     status = HTTPStatus.TOO_MANY_REQUESTS
@@ -95,19 +95,19 @@ class RateLimited(Fault):
         return {"Retry-After": str(max(1, round(self.details.get("retryAfterS", 1) + 0.5)))}
 
 
-class Unavailable(Fault):
+class ServiceUnavailableError(ApiError):
     """The database or the blob store does not answer: nothing was kept. Trying again will help."""
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
     code = "cloud.unavailable"
 
 
-class Forgotten(Fault):
+class UserErasedError(ApiError):
     """What was said before its caller was forgotten. Of events only: it stands among those that were rejected."""
 
     status = HTTPStatus.GONE
     code = "cloud.forgotten"
 
 
-class Internal(Fault):
+class InternalServerError(ApiError):
     """A defect of ours."""

@@ -13,7 +13,7 @@ from memoair_cloud.database.engine import scrub
 from memoair_cloud.database.migrate import prepared_by_one
 from memoair_cloud.indexes.blobs import BlobStore
 from memoair_cloud.indexes.builder import build_org_index, projects_to_build, remove_old_files
-from memoair_cloud.memories.extraction_worker import Learner
+from memoair_cloud.memories.extraction_worker import ExtractionWorker
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ class WorkQueue:
     """
 
     def __init__(
-        self, engine: Engine, blobs: BlobStore, learner: Learner, retry_delay_s: float = _RETRY_DELAY_S
+        self, engine: Engine, blobs: BlobStore, learner: ExtractionWorker, retry_delay_s: float = _RETRY_DELAY_S
     ) -> None:
         self._engine = engine
         self._blobs = blobs

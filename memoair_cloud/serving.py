@@ -13,7 +13,7 @@ from memoair_cloud.database.migrate import migrate
 from memoair_cloud.http.app import create_app, make_services
 from memoair_cloud.http.dependencies import Services
 from memoair_cloud.queue import Worker
-from memoair_cloud.settings import Settings
+from memoair_cloud.settings import CloudSettings
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ _KEEP_ALIVE_S = 75
 
 
 @contextmanager
-def opened(settings: Settings) -> Iterator[Services]:
+def opened(settings: CloudSettings) -> Iterator[Services]:
     """The services over a database that was brought up to date; closed at the end."""
     services = make_services(settings)
     try:
@@ -38,7 +38,7 @@ def opened(settings: Settings) -> Iterator[Services]:
         services.engine.dispose()
 
 
-def serve(settings: Settings, *, with_worker: bool = True) -> None:
+def serve(settings: CloudSettings, *, with_worker: bool = True) -> None:
     """Serve until the process is told to end; with a worker in a thread, unless told otherwise.
 
     To be called in the main thread: it takes the signals.
@@ -60,7 +60,7 @@ def serve(settings: Settings, *, with_worker: bool = True) -> None:
         uvicorn.Server(config).run()
 
 
-def work(settings: Settings) -> None:
+def work(settings: CloudSettings) -> None:
     """Do what is in the queue until the process is told to end."""
     ending = threading.Event()
     _on_end(ending.set)

@@ -14,7 +14,7 @@ def _home() -> Path:
     return Path(platformdirs.user_data_dir("memoair", appauthor=False)) / "cloud"
 
 
-class Settings(BaseSettings):
+class CloudSettings(BaseSettings):
     """One server's settings; checked once, here."""
 
     model_config = SettingsConfigDict(env_prefix="MEMOAIR_CLOUD_", frozen=True, extra="forbid", populate_by_name=True)
@@ -51,7 +51,7 @@ class Settings(BaseSettings):
     chat_api_key: SecretStr = SecretStr("")
 
     @model_validator(mode="after")
-    def _chat_is_whole(self) -> "Settings":
+    def _chat_is_whole(self) -> "CloudSettings":
         if (self.chat_base_url is None) != (self.chat_model is None):
             raise ValueError("chat_base_url and chat_model belong together")
         return self
@@ -73,6 +73,6 @@ class Settings(BaseSettings):
         return parsed.render_as_string(hide_password=False)
 
 
-def settings_from(**flags: Any) -> Settings:
+def settings_from(**flags: Any) -> CloudSettings:
     """Settings in which flags that were given (not None) come before the environment."""
-    return Settings(**{name: value for name, value in flags.items() if value is not None})
+    return CloudSettings(**{name: value for name, value in flags.items() if value is not None})

@@ -10,7 +10,7 @@ from memoair_cli.doctor.findings import Finding, Surroundings, note, ok, problem
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-    from memoair_cloud.settings import Settings
+    from memoair_cloud.settings import CloudSettings
 
 _LONG_S = 3_600.0
 
@@ -100,13 +100,13 @@ def _work(engine: "Engine") -> Iterator[Finding]:
         yield note("work", told)
 
 
-def _blobs(settings: "Settings") -> Iterator[Finding]:
-    from memoair_cloud.errors import Unavailable
+def _blobs(settings: "CloudSettings") -> Iterator[Finding]:
+    from memoair_cloud.errors import ServiceUnavailableError
     from memoair_cloud.indexes.blobs import BlobStore
 
     try:
         BlobStore(settings.blob_url).check()
-    except (Unavailable, ValueError, ImportError) as error:
+    except (ServiceUnavailableError, ValueError, ImportError) as error:
         why = type(error.__cause__ or error).__name__
         yield problem("store", f"index files can't be written ({why})", "see that --blob-url is right, and its rights")
     else:

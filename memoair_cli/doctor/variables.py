@@ -46,7 +46,7 @@ def _known() -> set[str]:
     if not cloud:
         return set(KNOWN)
     try:
-        from memoair_cloud.settings import Settings
+        from memoair_cloud.settings import CloudSettings
     except ModuleNotFoundError:
         return {*KNOWN, *cloud}
-    return {*KNOWN, *(f"{_CLOUD_PREFIX}{name.upper()}" for name in Settings.model_fields)}
+    return {*KNOWN, *(f"{_CLOUD_PREFIX}{name.upper()}" for name in CloudSettings.model_fields)}

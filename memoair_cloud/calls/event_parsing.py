@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeVar
 
 import msgspec
 
-from memoair_cloud.errors import Invalid
+from memoair_cloud.errors import InvalidRequestError
 from memoair_cloud.identifiers import MAX_ID_BYTES, check_identifier
 from memoair_cloud.timeutil import parse_moment
 
@@ -24,7 +24,7 @@ Identifier = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID_BYTES)]
 PartT = TypeVar("PartT", bound="_Part")
 
 
-class EventType(str, Enum):
+class IncomingEventType(str, Enum):
     """What an event tells."""
 
     SESSION_START = "session_start"  # a call began, or who is calling became known
@@ -59,18 +59,18 @@ class _TurnPayload(_Part, frozen=True, rename="camel"):
 
 class _Event(_Part, frozen=True, rename="camel"):
     event_id: Identifier
-    type: EventType
+    type: IncomingEventType
     session_id: Identifier
     seq: Annotated[int, msgspec.Meta(ge=0, le=_MAX_SEQ)]
     occurred_at: str
     payload: msgspec.Raw
 
 
-class EventIn(msgspec.Struct, frozen=True):
+class IncomingEvent(msgspec.Struct, frozen=True):
     """One event of one session. ``payload`` is JSON as it was sent; ``start`` is what a session's start tells."""
 
     event_id: str
-    type: EventType
+    type: IncomingEventType
     session_id: str
     seq: int
     occurred_at: datetime
@@ -89,35 +89,35 @@ class _Named(_Part, frozen=True, rename="camel"):
 
 _read_id = msgspec.json.Decoder(_Named).decode
 _read_event = msgspec.json.Decoder(_Event).decode
-_read_payload: Mapping[EventType, msgspec.json.Decoder[Any]] = {
-    EventType.SESSION_START: msgspec.json.Decoder(StartPayload),
-    EventType.TURN: msgspec.json.Decoder(_TurnPayload),
-    EventType.SESSION_END: msgspec.json.Decoder(dict[str, Any]),
+_read_payload: Mapping[IncomingEventType, msgspec.json.Decoder[Any]] = {
+    IncomingEventType.SESSION_START: msgspec.json.Decoder(StartPayload),
+    IncomingEventType.TURN: msgspec.json.Decoder(_TurnPayload),
+    IncomingEventType.SESSION_END: msgspec.json.Decoder(dict[str, Any]),
 }
 
 
-def parse_event(content: bytes) -> EventIn:
+def parse_event(content: bytes) -> IncomingEvent:
     """Check an event; raises `Invalid` that names the fields and what is wrong with them, never what they hold."""
     if len(content) > MAX_EVENT_BYTES:
-        raise Invalid(f"larger than {MAX_EVENT_BYTES} bytes")
+        raise InvalidRequestError(f"larger than {MAX_EVENT_BYTES} bytes")
     if content.count(b"[") + content.count(b"{") > MAX_DEPTH and depth(content) > MAX_DEPTH:
-        raise Invalid(f"nested deeper than {MAX_DEPTH} levels")
+        raise InvalidRequestError(f"nested deeper than {MAX_DEPTH} levels")
     try:
         msgspec.json.decode(content)  # what is not read below is kept, and must be readable later
         event = _read_event(content)
     except msgspec.ValidationError as error:
-        raise Invalid(_without_values(str(error))) from None
+        raise InvalidRequestError(_without_values(str(error))) from None
     except (msgspec.DecodeError, UnicodeDecodeError):
-        raise Invalid("not valid JSON in UTF-8") from None
+        raise InvalidRequestError("not valid JSON in UTF-8") from None
     try:
         payload = _read_payload[event.type].decode(event.payload)
     except msgspec.ValidationError as error:
-        raise Invalid(f"payload: {_without_values(str(error))}") from None
+        raise InvalidRequestError(f"payload: {_without_values(str(error))}") from None
     try:
         occurred_at = parse_moment(event.occurred_at)
     except ValueError:
-        raise Invalid("occurredAt: not an ISO 8601 moment") from None
-    return EventIn(
+        raise InvalidRequestError("occurredAt: not an ISO 8601 moment") from None
+    return IncomingEvent(
         event_id=_identifier("eventId", event.event_id),
         type=event.type,
         session_id=_identifier("sessionId", event.session_id),
@@ -153,11 +153,11 @@ def _identifier(name: str, value: str) -> str:
     try:
         return check_identifier(value)
     except ValueError as error:
-        raise Invalid(f"{name}: {error}") from None
+        raise InvalidRequestError(f"{name}: {error}") from None
 
 
 def _without_values(message: str) -> str:
     """The library's message, which names types, limits and places, without what it quotes of the event."""
     if message.startswith("Invalid enum value"):
-        return f"Expected one of {', '.join(kind.value for kind in EventType)} - at `$.type`"
+        return f"Expected one of {', '.join(kind.value for kind in IncomingEventType)} - at `$.type`"
     return message

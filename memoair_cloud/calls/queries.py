@@ -4,38 +4,38 @@ from datetime import datetime
 
 from sqlalchemy import select
 
-from memoair_cloud.cursors import Order, Page
+from memoair_cloud.cursors import PageOrder, ResultPage
 from memoair_cloud.database.models import CallEvent, CallSession, EndUser
-from memoair_cloud.errors import Conflict, NotFound
+from memoair_cloud.errors import ConflictError, NotFoundError
 from memoair_cloud.tenancy.access import Tenant
 from memoair_cloud.tenancy.scoped import ScopedSession
 
 # By id and not by the last call: a list that is sorted anew while it is read would leave callers out.
-_USERS = Order[EndUser]((EndUser.id,), (str,), lambda user: (user.id,))
-_SESSIONS = Order[CallSession](
+_USERS = PageOrder[EndUser]((EndUser.id,), (str,), lambda user: (user.id,))
+_SESSIONS = PageOrder[CallSession](
     (CallSession.started_at, CallSession.id),
     (datetime, str),
     lambda call: (call.started_at, call.id),
     descending=True,
 )
-_EVENTS = Order[CallEvent]((CallEvent.seq, CallEvent.id), (int, str), lambda event: (event.seq, event.id))
+_EVENTS = PageOrder[CallEvent]((CallEvent.seq, CallEvent.id), (int, str), lambda event: (event.seq, event.id))
 
 
-def list_users(tenant: Tenant, cursor: str | None, limit: int) -> Page[EndUser]:
+def list_users(tenant: Tenant, cursor: str | None, limit: int) -> ResultPage[EndUser]:
     """The project's callers, by id."""
     with tenant.reading() as session:
         return _USERS.page(session, select(EndUser), cursor, limit)
 
 
-def list_sessions(tenant: Tenant, user_id: str, cursor: str | None, limit: int) -> Page[CallSession]:
+def list_sessions(tenant: Tenant, user_id: str, cursor: str | None, limit: int) -> ResultPage[CallSession]:
     """A caller's sessions, the latest first; raises `NotFound` for a caller of whom nothing is known."""
     with tenant.reading() as session:
         if session.scalar(select(EndUser.id).where(EndUser.id == user_id)) is None:
-            raise NotFound("there is no such caller")
+            raise NotFoundError("there is no such caller")
         return _SESSIONS.page(session, select(CallSession).where(CallSession.user_id == user_id), cursor, limit)
 
 
-def list_events(tenant: Tenant, session_id: str, cursor: str | None, limit: int) -> Page[CallEvent]:
+def list_events(tenant: Tenant, session_id: str, cursor: str | None, limit: int) -> ResultPage[CallEvent]:
     """A session's events, in order; raises `NotFound`, or `Conflict` where only X-User-Id could tell which it is."""
     with tenant.reading() as session:
         user_id = _whose(session, session_id)
@@ -50,7 +50,9 @@ def _whose(session: ScopedSession, session_id: str) -> str:
         callers = callers.where(CallSession.user_id == session.scope.user_id)
     found = session.scalars(callers.limit(2)).all()
     if not found:
-        raise NotFound("there is no such session")
+        raise NotFoundError("there is no such session")
     if len(found) > 1:
-        raise Conflict("several callers have a session of this id; X-User-Id tells which is meant", field="X-User-Id")
+        raise ConflictError(
+            "several callers have a session of this id; X-User-Id tells which is meant", field="X-User-Id"
+        )
     return found[0]

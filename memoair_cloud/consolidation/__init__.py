@@ -5,7 +5,7 @@ Pure: no database, and no network unless a chat endpoint is configured. Raw turn
 
 from memoair_cloud.consolidation.chat import ChatExtractor, Endpoint
 from memoair_cloud.consolidation.merging import merged, replaced
-from memoair_cloud.consolidation.records import Extraction, Extractor, Fact, Kind, Profile, Turn
+from memoair_cloud.consolidation.records import CallTurn, Extraction, Extractor, Fact, FactKind, ProfileSummary
 from memoair_cloud.consolidation.rules import RuleExtractor
 from memoair_cloud.consolidation.summary import summarise
 
@@ -15,10 +15,10 @@ __all__ = [
     "Extraction",
     "Extractor",
     "Fact",
-    "Kind",
-    "Profile",
+    "FactKind",
+    "ProfileSummary",
     "RuleExtractor",
-    "Turn",
+    "CallTurn",
     "merged",
     "replaced",
     "summarise",

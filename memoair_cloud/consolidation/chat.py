@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 
 from memoair_cloud.consolidation.prompt import INSTRUCTIONS, SCHEMA, fenced, read_answer
-from memoair_cloud.consolidation.records import Extraction, Extractor, Turn
+from memoair_cloud.consolidation.records import CallTurn, Extraction, Extractor
 from memoair_cloud.consolidation.rules import RuleExtractor
 
 NAME = "chat"
@@ -36,7 +36,7 @@ class ChatExtractor:
         self._endpoint = endpoint
         self._otherwise = otherwise or RuleExtractor()
 
-    def extract(self, turns: Sequence[Turn]) -> Extraction:
+    def extract(self, turns: Sequence[CallTurn]) -> Extraction:
         """The facts that the turns of one session tell. Never fails."""
         if not turns:
             return Extraction((), NAME)
@@ -49,7 +49,7 @@ class ChatExtractor:
             fallback = self._otherwise.extract(turns)
             return attrs.evolve(fallback, failure=failure)
 
-    def _answer(self, turns: Sequence[Turn]) -> str:
+    def _answer(self, turns: Sequence[CallTurn]) -> str:
         """What the model answers; raises what the last attempt raised."""
         # Only who has configured a model needs the library, and it takes a second to import.
         openai = importlib.import_module("openai")
@@ -66,7 +66,7 @@ class ChatExtractor:
                     time.sleep(pause)
         raise ValueError("no attempt was allowed")
 
-    def _asked(self, client: Any, turns: Sequence[Turn], timeout_s: float) -> str:
+    def _asked(self, client: Any, turns: Sequence[CallTurn], timeout_s: float) -> str:
         messages = [{"role": "system", "content": INSTRUCTIONS}, {"role": "user", "content": fenced(turns)}]
         reply = client.chat.completions.create(
             model=self._endpoint.model, messages=messages, response_format=_FORMAT, temperature=0, timeout=timeout_s

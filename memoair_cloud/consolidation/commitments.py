@@ -6,7 +6,7 @@ Nothing else that an agent says is learned: he repeats what the memory told him.
 import re
 
 from memoair_cloud.consolidation.date_expressions import moment_in
-from memoair_cloud.consolidation.records import AGENT, Fact, Kind, Turn
+from memoair_cloud.consolidation.records import AGENT, CallTurn, Fact, FactKind
 from memoair_cloud.consolidation.rule_api import fact
 from memoair_cloud.consolidation.words import key
 
@@ -65,7 +65,7 @@ _TO_WHOM = re.compile(r"\b(?:" + "|".join(sorted(_TO_YOU, key=len, reverse=True)
 _LONGEST = 24
 
 
-def commitments(turn: Turn, sentences: tuple[str, ...]) -> list[Fact]:
+def commitments(turn: CallTurn, sentences: tuple[str, ...]) -> list[Fact]:
     """The commitments in an agent's sentences."""
     found = []
     for sentence in sentences:
@@ -86,7 +86,7 @@ def commitments(turn: Turn, sentences: tuple[str, ...]) -> list[Fact]:
     return found
 
 
-def _committed(turn: Turn, who: str, what: str, *, is_done: bool) -> Fact | None:
+def _committed(turn: CallTurn, who: str, what: str, *, is_done: bool) -> Fact | None:
     if not 2 <= len(what.split()) <= _LONGEST or _POINTING.search(what):
         return None
     caller, agent = turn.caller.split()[:1] or ["the caller"], turn.agent or "The agent"
@@ -98,4 +98,4 @@ def _committed(turn: Turn, who: str, what: str, *, is_done: bool) -> Fact | None
     shown = _TO_WHOM.sub(lambda match: words[match[0].lower()], action)
     value = moment.words if moment else "yes"
     text = f"{doer} {'has' if is_done else 'will'} {shown}{days}"
-    return fact(turn, Kind.COMMITMENT, text, f"commitment: {key(action)}", value, subject=AGENT, moment=moment)
+    return fact(turn, FactKind.COMMITMENT, text, f"commitment: {key(action)}", value, subject=AGENT, moment=moment)

@@ -54,7 +54,7 @@ _NEAR_DAYS = {"tomorrow": 1, "yesterday": -1, "last night": -1, "day after tomor
 
 
 @attrs.frozen
-class Moment:
+class DateRange:
     """Days that a text names, both ends included, and where in the text it does."""
 
     start: int
@@ -75,7 +75,7 @@ class Moment:
         return f"between {day_words(first)} and {day_words(last)}"
 
 
-def moment_in(text: str, said_on: date, *, is_past: bool) -> Moment | None:
+def moment_in(text: str, said_on: date, *, is_past: bool) -> DateRange | None:
     """The first time that a text names; None where there is none, or it does not lie where the verb says.
 
     A time that comes again and again ("every Friday") is none.
@@ -87,7 +87,7 @@ def moment_in(text: str, said_on: date, *, is_past: bool) -> Moment | None:
         except (ValueError, OverflowError):  # a day that its month does not have, or beyond all calendars
             continue
         if days and (days[0] <= said_on if is_past else days[1] >= said_on):
-            return Moment(match.start(), match.end(), *days)
+            return DateRange(match.start(), match.end(), *days)
     return None
 
 

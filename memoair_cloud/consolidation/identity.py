@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterator
 
 from memoair_cloud.consolidation.date_expressions import day_words, yearly_day_in
-from memoair_cloud.consolidation.records import Fact, Kind
-from memoair_cloud.consolidation.rule_api import Heard, fact
+from memoair_cloud.consolidation.records import Fact, FactKind
+from memoair_cloud.consolidation.rule_api import Statement, fact
 from memoair_cloud.consolidation.words import key, name_in
 
 _MY_NAME = re.compile(r"\b(?:my (?:full )?name is|my name's)\s+", re.IGNORECASE)
@@ -83,7 +83,7 @@ _EMPLOYER = re.compile(
 _RETIRED = re.compile(r"\bi(?:'m| am) (?:now )?retired\b", re.IGNORECASE)
 
 
-def names(heard: Heard) -> Iterator[Fact]:
+def names(heard: Statement) -> Iterator[Fact]:
     """How the caller is called."""
     clause, turn = heard.clause, heard.turn
     told = _MY_NAME.search(clause)
@@ -104,13 +104,13 @@ def names(heard: Heard) -> Iterator[Fact]:
     if name:
         if set(name.casefold().split()) <= set(turn.caller.casefold().split()):
             name = turn.caller
-        yield fact(turn, Kind.IDENTITY, f"The caller's name is {name}", "name", name)
+        yield fact(turn, FactKind.IDENTITY, f"The caller's name is {name}", "name", name)
     nickname = _CALL_ME.search(clause)
     if nickname and (called := name_in(clause[nickname.end() :])):
-        yield fact(turn, Kind.PREFERENCE, f"{heard.who} likes to be called {called}", "called", called)
+        yield fact(turn, FactKind.PREFERENCE, f"{heard.who} likes to be called {called}", "called", called)
 
 
-def reached(heard: Heard) -> Iterator[Fact]:
+def reached(heard: Statement) -> Iterator[Fact]:
     """Numbers and addresses under which the caller is reached."""
     clause, turn = heard.clause, heard.turn
     if re.search(r"\b(?:not|isn't|was|old|used to|no longer)\b", clause, re.IGNORECASE):
@@ -132,51 +132,53 @@ def reached(heard: Heard) -> Iterator[Fact]:
             )
             sort = "phone" if sort in ("telephone", "contact", "phone") else f"{sort} phone"
             number = phone[0].strip()
-            yield fact(turn, Kind.IDENTITY, f"{heard.whose} {sort} number is {number}", sort, number)
+            yield fact(turn, FactKind.IDENTITY, f"{heard.whose} {sort} number is {number}", sort, number)
     mail = _MAIL.search(clause)
     if mail and (_MY_MAIL.search(clause) or (_ASKED_MAIL.search(heard.asked) and len(clause.split()) <= 4)):
         value = mail[0].lower().rstrip(".")
-        yield fact(turn, Kind.IDENTITY, f"{heard.whose} email address is {value}", "email", value)
+        yield fact(turn, FactKind.IDENTITY, f"{heard.whose} email address is {value}", "email", value)
 
 
-def birthdays(heard: Heard) -> Iterator[Fact]:
+def birthdays(heard: Statement) -> Iterator[Fact]:
     """Birthday, birthplace and age."""
     told = _BIRTHDAY.search(heard.clause)
     if told and (day := yearly_day_in(told["rest"])):
-        yield fact(heard.turn, Kind.IDENTITY, f"{heard.whose} birthday is {day}", "birthday", day)
+        yield fact(heard.turn, FactKind.IDENTITY, f"{heard.whose} birthday is {day}", "birthday", day)
     place = _BORN_IN.search(heard.clause)
     if place and not yearly_day_in(f"1 {place['place'].split()[0]}"):
-        yield fact(heard.turn, Kind.IDENTITY, f"{heard.who} was born in {place['place']}", "birthplace", place["place"])
+        yield fact(
+            heard.turn, FactKind.IDENTITY, f"{heard.who} was born in {place['place']}", "birthplace", place["place"]
+        )
     aged = _AGE.search(heard.clause)
     if aged and not heard.clause[: aged.start()].lower().endswith(("like ", "as ")):
         age = aged["age"] or aged["old"]
         text = f"{heard.who} was {age} years old on {day_words(heard.today)}"
-        yield fact(heard.turn, Kind.IDENTITY, text, "age", age)
+        yield fact(heard.turn, FactKind.IDENTITY, text, "age", age)
 
 
-def homes(heard: Heard) -> Iterator[Fact]:
+def homes(heard: Statement) -> Iterator[Fact]:
     """Where the caller lives and comes from."""
     clause, turn = heard.clause, heard.turn
     if address := _ADDRESS.search(clause):
-        yield fact(turn, Kind.IDENTITY, f"{heard.whose} address is {address['at']}", "address", address["at"])
+        yield fact(turn, FactKind.IDENTITY, f"{heard.whose} address is {address['at']}", "address", address["at"])
     home = _HOME.search(clause) or _MOVED.search(clause)
     if home and (place := name_in(home["place"])):
-        yield fact(turn, Kind.IDENTITY, f"{heard.who} lives in {home['place']}", "home", place)
+        yield fact(turn, FactKind.IDENTITY, f"{heard.who} lives in {home['place']}", "home", place)
     origin = _ORIGIN.search(clause)
     if origin and name_in(origin["place"]) and not re.search(r"\bcalling\b", clause):
-        yield fact(turn, Kind.IDENTITY, f"{heard.who} is from {origin['place']}", "origin", origin["place"])
+        yield fact(turn, FactKind.IDENTITY, f"{heard.who} is from {origin['place']}", "origin", origin["place"])
 
 
-def work(heard: Heard) -> Iterator[Fact]:
+def work(heard: Statement) -> Iterator[Fact]:
     """What the caller does for a living, and for whom."""
     if job := _WORK_AS.search(heard.clause):
         what, article = (job["job"] or job["as_job"]), (job["article"] or job["as_article"]).lower()
         verb = "is" if job["job"] else "works as"
-        yield fact(heard.turn, Kind.IDENTITY, f"{heard.who} {verb} {article} {what}", "job", key(what))
+        yield fact(heard.turn, FactKind.IDENTITY, f"{heard.who} {verb} {article} {what}", "job", key(what))
     elif _RETIRED.search(heard.clause):
-        yield fact(heard.turn, Kind.IDENTITY, f"{heard.who} is retired", "job", "retired")
+        yield fact(heard.turn, FactKind.IDENTITY, f"{heard.who} is retired", "job", "retired")
     if employer := _EMPLOYER.search(heard.clause):
-        yield fact(heard.turn, Kind.IDENTITY, f"{heard.who} works for {employer['at']}", "employer", employer["at"])
+        yield fact(heard.turn, FactKind.IDENTITY, f"{heard.who} works for {employer['at']}", "employer", employer["at"])
 
 
 RULES = (names, reached, birthdays, homes, work)

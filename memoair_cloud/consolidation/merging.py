@@ -19,7 +19,7 @@ def merged(facts: Iterable[Fact]) -> tuple[Fact, ...]:
     Facts that were merged before may come in again, and so may whole sessions.
     """
     said = {fact.id: attrs.evolve(fact, closed_by=None, repeats=None) for fact in sorted(facts, key=_order)}
-    standing: defaultdict[tuple[str, str], _Standing] = defaultdict(_Standing)
+    standing: defaultdict[tuple[str, str], _CurrentFacts] = defaultdict(_CurrentFacts)
     closed_by: dict[str, str] = {}
     repeats: dict[str, str] = {}
     for fact in said.values():
@@ -63,7 +63,7 @@ class _Taken:
     absorbed: list[Fact] = attrs.field(factory=list)  # which said what somebody has put right
 
 
-class _Standing:
+class _CurrentFacts:
     """The facts of one subject and attribute that stand, by their values. Each is looked at once or twice, not by all
     that come after it.
     """

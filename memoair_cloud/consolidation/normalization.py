@@ -114,7 +114,7 @@ _CLAUSE_END = re.compile(
 
 
 @attrs.frozen
-class Correction:
+class SpokenCorrection:
     """A speaker puts right what was said before this turn: a piece of the same sort takes the other's place."""
 
     sort: str
@@ -122,18 +122,18 @@ class Correction:
 
 
 @attrs.frozen
-class Spoken:
+class NormalizedText:
     """The statements of one side of a turn, and what it puts right of an earlier turn."""
 
     sentences: tuple[str, ...] = ()
-    correction: Correction | None = None
+    correction: SpokenCorrection | None = None
 
 
-def understood(text: str) -> Spoken:
+def understood(text: str) -> NormalizedText:
     """The sentences of a text as they were meant; none where somebody plays a part or has pasted a text."""
     text = _calmed(text[: MAX_CHARS + 1])
     if len(text) > MAX_CHARS or text.count("\n") >= MAX_LINES or _ROLE_PLAY.search(text):
-        return Spoken()
+        return NormalizedText()
     meant: list[str] = []
     correction = None
     for number, sentence in enumerate(sentences(_joined(_digits(_ABBREVIATED.sub(r"\1", text))))):
@@ -145,12 +145,12 @@ def understood(text: str) -> Spoken:
                 meant[-1] = mended
                 continue
             if piece and number == 0:
-                correction = Correction(*piece)
+                correction = SpokenCorrection(*piece)
             clean = clean[opening.end() :] if not piece else _OPENING.sub("", clean)
         clean = _corrected(_OPENING.sub("", clean))
         if clean:
             meant.append(clean)
-    return Spoken(tuple(meant), correction)
+    return NormalizedText(tuple(meant), correction)
 
 
 def recent(text: str) -> str:
@@ -158,7 +158,7 @@ def recent(text: str) -> str:
     return _calmed(text[-_RECENT_CHARS:])
 
 
-def put_right(sentence: str, correction: Correction) -> str | None:
+def put_right(sentence: str, correction: SpokenCorrection) -> str | None:
     """A sentence with the corrected piece in place of the wrong one; None where it has no piece of that sort."""
     return _put_in(sentence, correction.sort, correction.piece)
 

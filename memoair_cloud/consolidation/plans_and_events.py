@@ -3,9 +3,9 @@
 import re
 from collections.abc import Iterator
 
-from memoair_cloud.consolidation.date_expressions import Moment, moment_in, names_a_time
-from memoair_cloud.consolidation.records import NOTHING, Fact, Kind
-from memoair_cloud.consolidation.rule_api import Heard, fact
+from memoair_cloud.consolidation.date_expressions import DateRange, moment_in, names_a_time
+from memoair_cloud.consolidation.records import NOTHING, Fact, FactKind
+from memoair_cloud.consolidation.rule_api import Statement, fact
 from memoair_cloud.consolidation.words import is_clear, key, object_in, third_person
 
 _GOING = (
@@ -97,7 +97,7 @@ _OTHER_TIME = re.compile(
 )
 
 
-def plans(heard: Heard) -> Iterator[Fact]:
+def plans(heard: Statement) -> Iterator[Fact]:
     """What is going to happen."""
     clause = heard.clause
     moment = moment_in(clause, heard.today, is_past=False)
@@ -113,7 +113,7 @@ def plans(heard: Heard) -> Iterator[Fact]:
         return
     if off := _OFF.match(clause):
         text = f"{heard.who} has cancelled their {off['what']}"
-        yield fact(heard.turn, Kind.PLAN, text, _named(off["what"]), NOTHING)
+        yield fact(heard.turn, FactKind.PLAN, text, _named(off["what"]), NOTHING)
         return
     for pattern in (_TRIP, _MARRYING):
         told = pattern.match(plain)
@@ -122,7 +122,7 @@ def plans(heard: Heard) -> Iterator[Fact]:
             return
 
 
-def events(heard: Heard) -> Iterator[Fact]:
+def events(heard: Statement) -> Iterator[Fact]:
     """What has happened."""
     moment = moment_in(heard.clause, heard.today, is_past=True)
     plain = _without(heard.clause, moment)
@@ -133,7 +133,7 @@ def events(heard: Heard) -> Iterator[Fact]:
         value = moment.words if moment else "yes"
         yield fact(
             heard.turn,
-            Kind.EVENT,
+            FactKind.EVENT,
             f"{heard.who} {third_person(what)}{days}",
             f"event: {key(what)}",
             value,
@@ -142,9 +142,9 @@ def events(heard: Heard) -> Iterator[Fact]:
         )
 
 
-def _plan(heard: Heard, text: str, what: str, moment: Moment | None) -> Fact:
+def _plan(heard: Statement, text: str, what: str, moment: DateRange | None) -> Fact:
     days, value = (f" {moment.words}", moment.words) if moment else ("", "planned")
-    return fact(heard.turn, Kind.PLAN, f"{text}{days}", _named(what), value, moment=moment)
+    return fact(heard.turn, FactKind.PLAN, f"{text}{days}", _named(what), value, moment=moment)
 
 
 def _named(what: str) -> str:
@@ -175,7 +175,7 @@ def _told(what: str) -> str | None:
     return head if object_in(" ".join(head.split()[:2]), may_be_definite=True) or len(head.split()) > 2 else None
 
 
-def _without(clause: str, moment: Moment | None) -> str:
+def _without(clause: str, moment: DateRange | None) -> str:
     """A clause without the time it names."""
     if not moment:
         return clause
@@ -183,8 +183,8 @@ def _without(clause: str, moment: Moment | None) -> str:
     return re.sub(r"\s+", " ", f"{before} {clause[moment.end :].lstrip()}").strip(" ,")
 
 
-def _said(heard: Heard) -> str:
-    return Moment(0, 0, heard.today, heard.today).words.removeprefix("on ")
+def _said(heard: Statement) -> str:
+    return DateRange(0, 0, heard.today, heard.today).words.removeprefix("on ")
 
 
 RULES = (plans, events)

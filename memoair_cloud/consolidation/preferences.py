@@ -3,8 +3,8 @@
 import re
 from collections.abc import Iterator
 
-from memoair_cloud.consolidation.records import Fact, Kind
-from memoair_cloud.consolidation.rule_api import Heard, fact
+from memoair_cloud.consolidation.records import Fact, FactKind
+from memoair_cloud.consolidation.rule_api import Statement, fact
 from memoair_cloud.consolidation.words import is_clear, key, object_in, third_person
 
 _I = r"^(?:i|we)"
@@ -102,7 +102,7 @@ _OFFERED = re.compile(
 _CHOICE = re.compile(r"^(?:an?|the|by)?\s*(?P<choice>text|call|e-?mail|letter|window|aisle)\b(?: seat)?", re.IGNORECASE)
 
 
-def likings(heard: Heard) -> Iterator[Fact]:
+def likings(heard: Statement) -> Iterator[Fact]:
     """Likes and dislikes, and the favourite of a sort."""
     liked = _LIKE.match(heard.clause)
     if liked and (what := object_in(liked["what"], is_whole=True)) and not _OF_THE_MOMENT.search(what):
@@ -113,7 +113,7 @@ def likings(heard: Heard) -> Iterator[Fact]:
         shown = f"{_VERBS[verb]} {'to ' if is_infinitive else ''}{third_person(what)}"
         yield fact(
             heard.turn,
-            Kind.PREFERENCE,
+            FactKind.PREFERENCE,
             f"{heard.who} {shown}",
             f"liking of {key(what)}",
             "likes" if verb in _LIKED else "dislikes",
@@ -128,21 +128,23 @@ def likings(heard: Heard) -> Iterator[Fact]:
         what = favourite["what"].lower()
         yield fact(
             heard.turn,
-            Kind.PREFERENCE,
+            FactKind.PREFERENCE,
             f"{heard.whose} favourite {what} is {third_person(which)}",
             f"favourite {what}",
             which,
         )
 
 
-def bodily(heard: Heard) -> Iterator[Fact]:
+def bodily(heard: Statement) -> Iterator[Fact]:
     """Allergies, diets, and what else one must know before one gives somebody something."""
     clause, turn = heard.clause, heard.turn
     no_longer = _NOT_ALLERGIC.search(clause)
     if no_longer:
         what = object_in(no_longer["what"])
         if what:
-            yield fact(turn, Kind.PREFERENCE, f"{heard.who} is not allergic to {what}", f"allergy to {key(what)}", "no")
+            yield fact(
+                turn, FactKind.PREFERENCE, f"{heard.who} is not allergic to {what}", f"allergy to {key(what)}", "no"
+            )
         return
     told = _ALLERGIC.search(clause) or _ALLERGY.search(clause)
     if told:
@@ -151,7 +153,7 @@ def bodily(heard: Heard) -> Iterator[Fact]:
             if what := object_in(each):
                 yield fact(
                     turn,
-                    Kind.PREFERENCE,
+                    FactKind.PREFERENCE,
                     f"{heard.who} is allergic to {third_person(what)}",
                     f"allergy to {key(what)}",
                     "yes",
@@ -165,14 +167,16 @@ def bodily(heard: Heard) -> Iterator[Fact]:
         if 1 <= len(what.split()) <= 8 and not re.search(
             r"\b(?:no|not|none|nothing|i|me|you|don't)\b", what, re.IGNORECASE
         ):
-            yield fact(turn, Kind.PREFERENCE, f"{heard.who} is allergic to {what}", f"allergy to {key(what)}", "yes")
+            yield fact(
+                turn, FactKind.PREFERENCE, f"{heard.who} is allergic to {what}", f"allergy to {key(what)}", "yes"
+            )
     for pattern, verb in ((_INTOLERANT, "is"), (_MEDICINE, "takes"), (_DIET, "is")):
         if found := pattern.search(clause):
             what = found["what"].lower()
-            yield fact(turn, Kind.PREFERENCE, f"{heard.who} {verb} {what}", f"{verb} {what}", "yes")
+            yield fact(turn, FactKind.PREFERENCE, f"{heard.who} {verb} {what}", f"{verb} {what}", "yes")
 
 
-def ways(heard: Heard) -> Iterator[Fact]:
+def ways(heard: Statement) -> Iterator[Fact]:
     """Seat, language, when and how to be called, how to pay."""
     clause, turn, who = heard.clause, heard.turn, heard.who
     if re.search(r"\b(?:rather|prefer|like|to) not\b|\bnever\b(?! (?:call|ring|phone|contact))", clause, re.IGNORECASE):
@@ -180,20 +184,20 @@ def ways(heard: Heard) -> Iterator[Fact]:
     if seat := _SEAT.search(clause):
         value = seat["seat"].lower()
         yield fact(
-            turn, Kind.PREFERENCE, f"{who} prefers {'an' if value[0] == 'a' else 'a'} {value} seat", "seat", value
+            turn, FactKind.PREFERENCE, f"{who} prefers {'an' if value[0] == 'a' else 'a'} {value} seat", "seat", value
         )
     if language := (_LANGUAGE.search(clause) or _MOTHER_TONGUE.search(clause)):
         value = language["language"].capitalize()
-        yield fact(turn, Kind.PREFERENCE, f"{who} prefers to speak {value}", "language", value)
+        yield fact(turn, FactKind.PREFERENCE, f"{who} prefers to speak {value}", "language", value)
     elif speaks := _SPEAKS.search(clause):
         value = speaks["language"].capitalize()
-        yield fact(turn, Kind.PREFERENCE, f"{who} speaks {value}", f"speaks {value}", "yes")
+        yield fact(turn, FactKind.PREFERENCE, f"{who} speaks {value}", f"speaks {value}", "yes")
     if told := _CONTACT_TIME.search(clause):
         is_never = re.search(r"\b(?:don't|do not|never)\b", told["how"], re.IGNORECASE)
         wants = "does not want" if is_never else "wants"
         yield fact(
             turn,
-            Kind.PREFERENCE,
+            FactKind.PREFERENCE,
             f"{who} {wants} to be called {told['when']}",
             "not to be called" if is_never else "time to be called",
             key(told["when"]),
@@ -202,24 +206,28 @@ def ways(heard: Heard) -> Iterator[Fact]:
         yield _by_channel(heard, channel["channel"])
     if pay := _PAY.search(clause):
         value = third_person(pay["pay"].lower())
-        yield fact(turn, Kind.PREFERENCE, f"{who} prefers to pay by {value}", "payment", value)
+        yield fact(turn, FactKind.PREFERENCE, f"{who} prefers to pay by {value}", "payment", value)
     offered, choice = _OFFERED.search(heard.asked), _CHOICE.match(clause)
     if offered and choice and choice["choice"].lower() in {offered["one"].lower(), offered["other"].lower()}:
         value = choice["choice"].lower()
         if value in ("window", "aisle"):
             yield fact(
-                turn, Kind.PREFERENCE, f"{who} prefers {'an' if value[0] == 'a' else 'a'} {value} seat", "seat", value
+                turn,
+                FactKind.PREFERENCE,
+                f"{who} prefers {'an' if value[0] == 'a' else 'a'} {value} seat",
+                "seat",
+                value,
             )
         else:
             yield _by_channel(heard, value)
 
 
-def _by_channel(heard: Heard, channel: str) -> Fact:
+def _by_channel(heard: Statement, channel: str) -> Fact:
     value = re.sub(r"^phone | $", "", channel.lower()).rstrip("s").replace("-", "")
     article = "an" if value[0] == "e" else "a"
     return fact(
         heard.turn,
-        Kind.PREFERENCE,
+        FactKind.PREFERENCE,
         f"{heard.who} prefers to be reached by {article} {value}".replace("by a whatsapp", "by whatsapp"),
         "channel",
         value,

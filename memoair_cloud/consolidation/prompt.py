@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import date
 from typing import Any
 
-from memoair_cloud.consolidation.records import AGENT, Fact, Kind, Turn
+from memoair_cloud.consolidation.records import AGENT, CallTurn, Fact, FactKind
 from memoair_cloud.identifiers import sound_text
 
 INSTRUCTIONS = """\
@@ -27,7 +27,7 @@ No fact is better than a wrong one."""
 
 _NULLABLE = {"type": ["string", "null"]}
 _FACT: dict[str, Any] = {
-    "kind": {"type": "string", "enum": [kind.value for kind in Kind]},
+    "kind": {"type": "string", "enum": [kind.value for kind in FactKind]},
     "text": {"type": "string"},
     "attribute": {"type": "string"},
     "value": {"type": "string"},
@@ -46,7 +46,7 @@ SCHEMA: dict[str, Any] = {
 _LONGEST_TEXT, _LONGEST_VALUE, _MOST_FACTS = 400, 200, 400
 
 
-def fenced(turns: Sequence[Turn]) -> str:
+def fenced(turns: Sequence[CallTurn]) -> str:
     """The turns as one JSON document, so that nothing that was said can end the quotation."""
     said = [
         {
@@ -62,7 +62,7 @@ def fenced(turns: Sequence[Turn]) -> str:
     return json.dumps({"transcript": said}, ensure_ascii=False)
 
 
-def read_answer(content: str, turns: Sequence[Turn]) -> tuple[Fact, ...]:
+def read_answer(content: str, turns: Sequence[CallTurn]) -> tuple[Fact, ...]:
     """The facts of an answer; raises ValueError where it is not what was asked for."""
     try:
         answer = json.loads(content)
@@ -72,23 +72,23 @@ def read_answer(content: str, turns: Sequence[Turn]) -> tuple[Fact, ...]:
         facts = dict.fromkeys(_fact(row, turns) for row in rows)
         # The agent has promised nothing in a turn in which he said nothing, whatever the caller says that he has.
         silent = {turn.event_id for turn in turns if not turn.assistant_text}
-        return tuple(fact for fact in facts if fact.kind is not Kind.COMMITMENT or fact.event_id not in silent)
+        return tuple(fact for fact in facts if fact.kind is not FactKind.COMMITMENT or fact.event_id not in silent)
     except (KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
         raise ValueError(f"the answer has not the form that was asked for: {type(error).__name__}") from error
 
 
-def _fact(row: dict[str, Any], turns: Sequence[Turn]) -> Fact:
+def _fact(row: dict[str, Any], turns: Sequence[CallTurn]) -> Fact:
     place, is_one_of_many = row["turn"], row["many"]
     if type(place) is not int or not 0 <= place < len(turns) or not isinstance(is_one_of_many, bool):
         raise ValueError("a fact names no turn of this session")
-    turn, kind = turns[place], Kind(row["kind"])
+    turn, kind = turns[place], FactKind(row["kind"])
     text, attribute = (_line(row[name], _LONGEST_TEXT) for name in ("text", "attribute"))
     if not text or not attribute:
         raise ValueError("a fact says nothing")
     return Fact(
         kind=kind,
         text=text,
-        subject=AGENT if kind is Kind.COMMITMENT else "caller",
+        subject=AGENT if kind is FactKind.COMMITMENT else "caller",
         attribute=attribute.casefold(),
         value=_line(row["value"], _LONGEST_VALUE),
         event_id=turn.event_id,

@@ -14,7 +14,7 @@ NOTHING = ""
 CALLER, AGENT = "caller", "agent"
 
 
-class Kind(str, Enum):
+class FactKind(str, Enum):
     """What a fact tells of."""
 
     IDENTITY = "identity"  # who the caller is and where he is reached
@@ -26,7 +26,7 @@ class Kind(str, Enum):
 
 
 @attrs.frozen
-class Turn:
+class CallTurn:
     """The caller spoke, the agent answered. ``number`` counts the session's turns; names are empty where unknown."""
 
     event_id: str
@@ -48,7 +48,7 @@ class Fact:
     ``closed_by`` and ``repeats`` are ids of other facts, and merging alone sets them.
     """
 
-    kind: Kind
+    kind: FactKind
     text: str
     subject: str
     attribute: str
@@ -79,7 +79,7 @@ class Fact:
 
 
 @attrs.frozen
-class Profile:
+class ProfileSummary:
     """The caller in a few lines, and by attribute."""
 
     summary: str = ""
@@ -98,6 +98,6 @@ class Extraction:
 class Extractor(Protocol):
     """Finds facts in the turns of one session, which stand in the order in which they were spoken. Never fails."""
 
-    def extract(self, turns: Sequence[Turn]) -> Extraction:
+    def extract(self, turns: Sequence[CallTurn]) -> Extraction:
         """The facts that these turns tell."""
         ...

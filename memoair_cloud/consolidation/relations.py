@@ -3,8 +3,8 @@
 import re
 from collections.abc import Iterator
 
-from memoair_cloud.consolidation.records import NOTHING, Fact, Kind
-from memoair_cloud.consolidation.rule_api import Heard, fact
+from memoair_cloud.consolidation.records import NOTHING, Fact, FactKind
+from memoair_cloud.consolidation.rule_api import Statement, fact
 from memoair_cloud.consolidation.words import name_in
 
 # Of these there is one at a time; of the others there may be several, so that another name contradicts nothing.
@@ -67,7 +67,7 @@ _ASKED = re.compile(
 _MENTIONED = re.compile(rf"\b(?:my|our) (?:{_LEAD})(?P<kin>{_KIN})\b", re.IGNORECASE)
 
 
-def named(heard: Heard) -> Iterator[Fact]:
+def named(heard: Statement) -> Iterator[Fact]:
     """Who of the caller's people has which name."""
     clause = heard.clause
     for pattern in (_CALLED, _NAME_IS, _HAVE_NAMED):
@@ -82,7 +82,7 @@ def named(heard: Heard) -> Iterator[Fact]:
             yield _named(heard, beside["kin"], name)
 
 
-def answered(heard: Heard) -> Iterator[Fact]:
+def answered(heard: Statement) -> Iterator[Fact]:
     """A name that is the answer to the agent's question for it."""
     asked = list(_ASKED.finditer(heard.asked))
     if not asked or not heard.asked.rstrip().endswith("?"):
@@ -96,7 +96,7 @@ def answered(heard: Heard) -> Iterator[Fact]:
         yield _named(heard, kin, name)
 
 
-def kept(heard: Heard) -> Iterator[Fact]:
+def kept(heard: Statement) -> Iterator[Fact]:
     """Whom the caller has, or has no longer."""
     clause, turn = heard.clause, heard.turn
     if lost := _NO_MORE.search(clause):
@@ -104,29 +104,29 @@ def kept(heard: Heard) -> Iterator[Fact]:
         is_change = re.search(r"no longer|any ?more|any longer| now$", lost[0], re.IGNORECASE)
         has_none = f"{heard.who} no longer has a {kin}" if is_change else f"{heard.who} has no {kin}"
         said = has_none if lost["kin"] else f"{heard.whose} {kin} has died"
-        yield fact(turn, Kind.RELATION, said, kin, NOTHING, is_one_of_many=True)
+        yield fact(turn, FactKind.RELATION, said, kin, NOTHING, is_one_of_many=True)
     elif have := _HAVE.search(clause):
         kin, count = have["kin"].lower(), have["count"].lower()
         yield fact(
             turn,
-            Kind.RELATION,
+            FactKind.RELATION,
             f"{heard.who} has {count} {have['lead'].lower()}{kin}",
             f"number of {kin.rstrip('s')}s",
             count,
         )
     if married := _MARRIED.search(clause):
         state = married["state"].lower()
-        yield fact(turn, Kind.RELATION, f"{heard.who} is {state}", "marital status", state)
+        yield fact(turn, FactKind.RELATION, f"{heard.who} is {state}", "marital status", state)
     if home := _KIN_HOME.search(clause):
         kin = home["kin"].lower()
         text = f"{heard.whose} {kin}{' ' + home['name'] if home['name'] else ''} lives in {home['place']}"
-        yield fact(turn, Kind.RELATION, text, "home", home["place"], subject=f"{kin} {home['name'] or ''}".strip())
+        yield fact(turn, FactKind.RELATION, text, "home", home["place"], subject=f"{kin} {home['name'] or ''}".strip())
 
 
-def _named(heard: Heard, kin: str, name: str) -> Fact:
+def _named(heard: Statement, kin: str, name: str) -> Fact:
     kin = _plain(kin)
     text = f"{heard.whose} {kin} is called {name}"
-    return fact(heard.turn, Kind.RELATION, text, kin, name, is_one_of_many=kin not in _ONE)
+    return fact(heard.turn, FactKind.RELATION, text, kin, name, is_one_of_many=kin not in _ONE)
 
 
 def _plain(kin: str) -> str:

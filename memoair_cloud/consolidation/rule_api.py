@@ -6,16 +6,16 @@ from itertools import chain
 
 import attrs
 
-from memoair_cloud.consolidation.date_expressions import Moment
-from memoair_cloud.consolidation.records import CALLER, Fact, Kind, Turn
+from memoair_cloud.consolidation.date_expressions import DateRange
+from memoair_cloud.consolidation.records import CALLER, CallTurn, Fact, FactKind
 
 
 @attrs.frozen
-class Heard:
+class Statement:
     """One statement of the caller, the turn it was said in, and what both had said right before."""
 
     clause: str
-    turn: Turn
+    turn: CallTurn
     asked: str = ""  # the agent's words of the turn before
     said: str = ""  # the caller's own words of the turn before
     is_cased: bool = True
@@ -36,19 +36,19 @@ class Heard:
         return self.turn.said_at.date()
 
 
-Rule = Callable[[Heard], Iterable[Fact]]
+Rule = Callable[[Statement], Iterable[Fact]]
 
 
 def fact(
-    turn: Turn,
-    kind: Kind,
+    turn: CallTurn,
+    kind: FactKind,
     text: str,
     attribute: str,
     value: str,
     *,
     subject: str = CALLER,
     is_one_of_many: bool = False,
-    moment: Moment | None = None,
+    moment: DateRange | None = None,
 ) -> Fact:
     """A fact that a turn tells."""
     return Fact(
@@ -67,6 +67,6 @@ def fact(
     )
 
 
-def found_by(rules: Iterable[Rule], heard: Heard) -> list[Fact]:
+def found_by(rules: Iterable[Rule], heard: Statement) -> list[Fact]:
     """What these rules find in a statement."""
     return list(chain.from_iterable(rule(heard) for rule in rules))

@@ -7,8 +7,8 @@ import attrs
 from memoair_cloud.consolidation import identity, plans_and_events, preferences, relations
 from memoair_cloud.consolidation.commitments import commitments
 from memoair_cloud.consolidation.normalization import put_right, recent, statements, understood
-from memoair_cloud.consolidation.records import Extraction, Fact, Turn
-from memoair_cloud.consolidation.rule_api import Heard, found_by
+from memoair_cloud.consolidation.records import CallTurn, Extraction, Fact
+from memoair_cloud.consolidation.rule_api import Statement, found_by
 from memoair_cloud.consolidation.words import is_cased
 
 NAME = "rules"
@@ -20,12 +20,12 @@ _LOOK_BACK_TURNS = 3
 class RuleExtractor:
     """Finds what is said plainly: precise rather than greedy, since every word stays recallable as it was said."""
 
-    def extract(self, turns: Sequence[Turn]) -> Extraction:
+    def extract(self, turns: Sequence[CallTurn]) -> Extraction:
         """The facts that the turns of one session tell."""
         found: list[Fact] = []
         told: list[list[str]] = []  # by turn, the sentences that may be put right later
         ordered = sorted(turns, key=lambda turn: (turn.number, turn.said_at, turn.event_id))
-        before: Turn | None = None
+        before: CallTurn | None = None
         for turn in ordered:
             spoken = understood(turn.user_text)
             asked, said = (recent(before.assistant_text), recent(before.user_text)) if before else ("", "")
@@ -49,10 +49,10 @@ class RuleExtractor:
         return Extraction(tuple(dict.fromkeys(found)), NAME)
 
 
-def _read(sentence: str, turn: Turn, asked: str, said: str, *, is_cased: bool) -> list[Fact]:
+def _read(sentence: str, turn: CallTurn, asked: str, said: str, *, is_cased: bool) -> list[Fact]:
     found: list[Fact] = []
     for clause in statements(sentence):
-        heard = Heard(clause, turn, asked, said, is_cased)
+        heard = Statement(clause, turn, asked, said, is_cased)
         found += found_by(_RULES, heard)
     return found
 

@@ -9,7 +9,7 @@ from sqlalchemy import DateTime, Dialect, Text
 from sqlalchemy.types import TypeDecorator
 
 
-class Moment(TypeDecorator[datetime]):
+class UtcDateTime(TypeDecorator[datetime]):
     """A moment in UTC: SQLite has no time zones, so they are left out on the way in and put back on the way out."""
 
     impl = DateTime(timezone=True)
@@ -42,7 +42,7 @@ class Moment(TypeDecorator[datetime]):
         return process
 
 
-class Encoded(str):
+class EncodedJson(str):
     """A text that is JSON already."""
 
     __slots__ = ()
@@ -60,7 +60,7 @@ class Json(TypeDecorator[Any]):
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:  # noqa: ARG002
         """To the database."""
-        if value is None or isinstance(value, Encoded):
+        if value is None or isinstance(value, EncodedJson):
             return value
         return json.dumps(value, separators=(",", ":"))
 

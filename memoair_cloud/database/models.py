@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from memoair_cloud.database.columns import Json, Moment
+from memoair_cloud.database.columns import Json, UtcDateTime
 
 
 class Base(DeclarativeBase):
@@ -37,7 +37,7 @@ class Base(DeclarativeBase):
         }
     )
     type_annotation_map = {
-        datetime: Moment(),
+        datetime: UtcDateTime(),
         date: Date(),
         bool: Boolean(),
         dict[str, Any]: Json(),

@@ -10,22 +10,22 @@ from memoair_cloud.database.engine import make_engine
 from memoair_cloud.http.dependencies import Services
 from memoair_cloud.http.errors import add_error_handlers
 from memoair_cloud.http.exact_path import ExactPath
-from memoair_cloud.http.middleware import Metrics, Observing
+from memoair_cloud.http.middleware import CloudMetrics, ObservabilityMiddleware
 from memoair_cloud.http.rate_limit import RateLimit
 from memoair_cloud.http.routes import calls, health, indexes, memories, projections, projects
 from memoair_cloud.indexes.blobs import BlobStore
-from memoair_cloud.memories.extraction_worker import Learner
+from memoair_cloud.memories.extraction_worker import ExtractionWorker
 from memoair_cloud.queue import WorkQueue
-from memoair_cloud.settings import Settings
+from memoair_cloud.settings import CloudSettings
 
 
-def make_services(settings: Settings) -> Services:
+def make_services(settings: CloudSettings) -> Services:
     """What is behind an application: over a database that `memoair_cloud.database.migrate` has brought up to date."""
     engine = make_engine(settings.database_url)
     blobs = BlobStore(settings.blob_url)
     limit = RateLimit(settings.requests_per_s, settings.requests_at_once)
-    learner = Learner(engine, _extractor(settings), timedelta(seconds=settings.session_idle_s))
-    return Services(engine, blobs, WorkQueue(engine, blobs, learner), limit, Metrics())
+    learner = ExtractionWorker(engine, _extractor(settings), timedelta(seconds=settings.session_idle_s))
+    return Services(engine, blobs, WorkQueue(engine, blobs, learner), limit, CloudMetrics())
 
 
 def create_app(services: Services) -> FastAPI:
@@ -43,13 +43,13 @@ def create_app(services: Services) -> FastAPI:
     app.state.services = services
     add_error_handlers(app)
     app.add_middleware(ExactPath)
-    app.add_middleware(Observing, metrics=services.metrics)
+    app.add_middleware(ObservabilityMiddleware, metrics=services.metrics)
     for routes in (projects, calls, memories, indexes, projections, health):
         app.include_router(routes.router)
     return app
 
 
-def _extractor(settings: Settings) -> Extractor:
+def _extractor(settings: CloudSettings) -> Extractor:
     if settings.chat_base_url is None or settings.chat_model is None:
         return RuleExtractor()
     key = settings.chat_api_key.get_secret_value()

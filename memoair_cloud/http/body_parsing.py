@@ -12,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from memoair_cloud.calls.event_parsing import MAX_DEPTH, depth
-from memoair_cloud.errors import DocumentsTooLarge, Fault, Invalid, TooLarge
+from memoair_cloud.errors import ApiError, BatchTooLargeError, DocumentBatchTooLargeError, InvalidRequestError
 from memoair_cloud.http.dependencies import admit
 
 # 500 turns of ten minutes each are about 8 MB.
@@ -42,7 +42,7 @@ class WireRoute(APIRoute):
     """A route that takes JSON of at most `MAX_BODY_BYTES`, as it is or packed with gzip."""
 
     max_bytes = MAX_BODY_BYTES
-    too_large: type[Fault] = TooLarge
+    too_large: type[ApiError] = BatchTooLargeError
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Read the body first, so that what is wrong with it is refused in our words and never half used."""
@@ -60,13 +60,13 @@ class WireRoute(APIRoute):
 
     def _decoded(self, content: bytes) -> Any:
         if content.count(b"[") + content.count(b"{") > MAX_DEPTH and depth(content) > MAX_DEPTH:
-            raise Invalid(f"the body is nested deeper than {MAX_DEPTH} levels")
+            raise InvalidRequestError(f"the body is nested deeper than {MAX_DEPTH} levels")
         return _decoded(content)
 
     async def _read(self, request: Request) -> bytes:
         packing = request.headers.get("content-encoding", "identity").strip().lower()
         if packing not in ("identity", "gzip"):
-            raise Invalid("the body can be plain or packed with gzip", field="Content-Encoding")
+            raise InvalidRequestError("the body can be plain or packed with gzip", field="Content-Encoding")
         unpack = zlib.decompressobj(_GZIP) if packing == "gzip" else None
         content = bytearray()
         try:
@@ -76,11 +76,11 @@ class WireRoute(APIRoute):
                 if len(content) > self.max_bytes:
                     raise self.too_large(f"the body is over {self.max_bytes} bytes")
         except zlib.error:
-            raise Invalid("the body is not valid gzip") from None
+            raise InvalidRequestError("the body is not valid gzip") from None
         except ClientDisconnect:
-            raise Invalid("the body ended too early") from None
+            raise InvalidRequestError("the body ended too early") from None
         if unpack is not None and content and (not unpack.eof or unpack.unused_data):
-            raise Invalid("the body is not one whole gzip member")
+            raise InvalidRequestError("the body is not one whole gzip member")
         return bytes(content)
 
 
@@ -91,7 +91,7 @@ class EventsRoute(WireRoute):
 
     def _decoded(self, content: bytes) -> Any:
         if content.count(b",") > _MOST_COMMAS:
-            raise TooLarge("the body holds too many values")
+            raise BatchTooLargeError("the body holds too many values")
         try:
             return {"events": [bytes(event) for event in _batch(content).events]}
         except (msgspec.ValidationError, UnicodeDecodeError):
@@ -104,7 +104,7 @@ class DocumentsRoute(WireRoute):
     """A route that takes a batch of documents."""
 
     max_bytes = MAX_DOCUMENTS_BYTES
-    too_large = DocumentsTooLarge
+    too_large = DocumentBatchTooLargeError
 
 
 class _Batch(msgspec.Struct):
@@ -120,7 +120,7 @@ def _split(content: bytes) -> list[bytes]:
         events = json.loads(content, parse_constant=_refuse)["events"]
         return [json.dumps(event).encode() for event in events]
     except (ValueError, TypeError, KeyError, RecursionError):
-        raise Invalid(_NO_JSON) from None
+        raise InvalidRequestError(_NO_JSON) from None
 
 
 def _refuse(constant: str) -> None:
@@ -131,4 +131,4 @@ def _decoded(content: bytes) -> Any:
     try:
         return msgspec.json.decode(content)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise Invalid(_NO_JSON) from None
+        raise InvalidRequestError(_NO_JSON) from None

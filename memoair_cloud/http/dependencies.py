@@ -8,8 +8,8 @@ from fastapi import Depends, Header, Query, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy import Engine
 
-from memoair_cloud.errors import Invalid, Unauthorized
-from memoair_cloud.http.middleware import Metrics
+from memoair_cloud.errors import InvalidKeyError, InvalidRequestError
+from memoair_cloud.http.middleware import CloudMetrics
 from memoair_cloud.http.rate_limit import RateLimit
 from memoair_cloud.identifiers import check_identifier
 from memoair_cloud.indexes.blobs import BlobStore
@@ -26,7 +26,7 @@ class Services:
     blobs: BlobStore
     queue: WorkQueue
     limit: RateLimit
-    metrics: Metrics
+    metrics: CloudMetrics
 
 
 # What only looks at the request is a coroutine: FastAPI would take another thread for it.
@@ -53,7 +53,7 @@ def admit(request: Request) -> Tenant:
         return known
     scheme, _, key = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not key.strip():
-        raise Unauthorized("an API key is needed: Authorization: Bearer memoair_pk_...")
+        raise InvalidKeyError("an API key is needed: Authorization: Bearer memoair_pk_...")
     behind = services_of(request)
     credentials = authenticate(behind.engine, key.strip())
     request.state.account_id = credentials.account_id
@@ -80,10 +80,10 @@ async def project_tenant(
     """What the key's account may see of the project that the request names."""
     for name in ("X-Project-Id", "X-Agent-Id", "X-User-Id"):
         if len(request.headers.getlist(name)) > 1:
-            raise Invalid(f"{name} is given more than once", field=name)
+            raise InvalidRequestError(f"{name} is given more than once", field=name)
     project_id = _identifier("X-Project-Id", x_project_id)
     if project_id is None:
-        raise Invalid("X-Project-Id is missing", field="X-Project-Id")
+        raise InvalidRequestError("X-Project-Id is missing", field="X-Project-Id")
     agent_id, user_id = _identifier("X-Agent-Id", x_agent_id), _identifier("X-User-Id", x_user_id)
     return Tenant(tenant.engine, Scope(tenant.scope.account_id, project_id, agent_id, user_id))
 
@@ -101,4 +101,4 @@ def _identifier(header: str, value: str | None) -> str | None:
     try:
         return check_identifier(value)
     except ValueError as error:
-        raise Invalid(f"{header}: {error}", field=header) from None
+        raise InvalidRequestError(f"{header}: {error}", field=header) from None

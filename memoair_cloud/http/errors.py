@@ -12,14 +12,14 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 
 from memoair_cloud.errors import (
-    Fault,
-    Internal,
-    Invalid,
-    NotFound,
-    RateLimited,
-    Unauthorized,
-    Unavailable,
-    UnknownMethod,
+    ApiError,
+    InternalServerError,
+    InvalidKeyError,
+    InvalidRequestError,
+    MethodNotAllowedError,
+    NotFoundError,
+    RateLimitedError,
+    ServiceUnavailableError,
 )
 
 _MOST_FIELDS = 10
@@ -52,11 +52,17 @@ class FlatError(BaseModel):
     message: str
 
 
-EVERYWHERE: tuple[type[Fault], ...] = (Unauthorized, Invalid, RateLimited, Internal, Unavailable)
-IN_A_PROJECT = (*EVERYWHERE, NotFound)
+EVERYWHERE: tuple[type[ApiError], ...] = (
+    InvalidKeyError,
+    InvalidRequestError,
+    RateLimitedError,
+    InternalServerError,
+    ServiceUnavailableError,
+)
+IN_A_PROJECT = (*EVERYWHERE, NotFoundError)
 
 
-def documented(faults: Iterable[type[Fault]], *more: type[Fault]) -> dict[int | str, dict[str, Any]]:
+def documented(faults: Iterable[type[ApiError]], *more: type[ApiError]) -> dict[int | str, dict[str, Any]]:
     """What OpenAPI is told of the errors of an endpoint."""
     told: dict[int | str, dict[str, Any]] = {}
     for fault in sorted({*faults, *more}, key=lambda each: each.status):
@@ -67,14 +73,16 @@ def documented(faults: Iterable[type[Fault]], *more: type[Fault]) -> dict[int | 
 
 def add_error_handlers(app: FastAPI) -> None:
     """Let every error be answered in the envelope."""
-    app.add_exception_handler(Fault, lambda _, error: reply(error) if isinstance(error, Fault) else reply(Internal("")))
+    app.add_exception_handler(
+        ApiError, lambda _, error: reply(error) if isinstance(error, ApiError) else reply(InternalServerError(""))
+    )
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _of_the_framework)
     for kind in (OperationalError, InterfaceError, PoolTimeoutError):
         app.add_exception_handler(kind, _database_gone)
 
 
-def reply(fault: Fault) -> JSONResponse:
+def reply(fault: ApiError) -> JSONResponse:
     """The answer to a request that went wrong."""
     return JSONResponse(fault.body(), int(fault.status), fault.headers())
 
@@ -84,18 +92,18 @@ def _invalid(_: Request, error: Exception) -> JSONResponse:
     # Where and what, but not what was sent: neither input nor context nor the values in a path.
     fields = [{"field": ".".join(map(str, each["loc"])), "problem": each["msg"]} for each in error.errors()]
     first = fields[0]
-    return reply(Invalid(f"{first['field']}: {first['problem']}", fields=fields[:_MOST_FIELDS]))
+    return reply(InvalidRequestError(f"{first['field']}: {first['problem']}", fields=fields[:_MOST_FIELDS]))
 
 
 def _of_the_framework(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101 - what the handler is registered for
-    if error.status_code == NotFound.status:
-        return reply(NotFound("there is no such endpoint"))
-    if error.status_code == UnknownMethod.status:
+    if error.status_code == NotFoundError.status:
+        return reply(NotFoundError("there is no such endpoint"))
+    if error.status_code == MethodNotAllowedError.status:
         allow = (error.headers or {}).get("Allow", "")
-        return reply(UnknownMethod(f"this endpoint takes {allow}", allow=allow))
-    return reply(Invalid("the request can't be understood"))
+        return reply(MethodNotAllowedError(f"this endpoint takes {allow}", allow=allow))
+    return reply(InvalidRequestError("the request can't be understood"))
 
 
 def _database_gone(_: Request, __: Exception) -> JSONResponse:
-    return reply(Unavailable("the database does not answer", store="database"))
+    return reply(ServiceUnavailableError("the database does not answer", store="database"))

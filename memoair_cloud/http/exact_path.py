@@ -8,7 +8,7 @@ from fastapi import Path
 from pydantic import AfterValidator
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from memoair_cloud.errors import Invalid
+from memoair_cloud.errors import InvalidRequestError
 from memoair_cloud.http.errors import reply
 from memoair_cloud.identifiers import check_identifier
 
@@ -33,7 +33,7 @@ class ExactPath:
             try:
                 scope["path"] = unquote_to_bytes(kept).decode()
             except UnicodeDecodeError:  # two ids that can't be read would be taken for one
-                await reply(Invalid("the path is not valid UTF-8"))(scope, receive, send)
+                await reply(InvalidRequestError("the path is not valid UTF-8"))(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 

@@ -8,7 +8,7 @@ import uuid
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from memoair_cloud.errors import Internal
+from memoair_cloud.errors import InternalServerError
 from memoair_cloud.http.errors import reply
 
 log = logging.getLogger(__name__)
@@ -17,7 +17,7 @@ _METHODS = frozenset(["GET", "POST", "PATCH", "DELETE", "PUT", "HEAD", "OPTIONS"
 _GIVEN_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 
-class Metrics:
+class CloudMetrics:
     """What Prometheus is told; each application has its own."""
 
     def __init__(self) -> None:
@@ -42,10 +42,10 @@ class Metrics:
         )
 
 
-class Observing:
+class ObservabilityMiddleware:
     """The outermost layer: it also turns what nobody foresaw into an answer."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: CloudMetrics) -> None:
         self._app = app
         self._metrics = metrics
 
@@ -71,7 +71,7 @@ class Observing:
             log.exception("a defect", extra={"action": "request_failed", "fields": {"requestId": request_id}})
             if status is not None:
                 raise  # half an answer is out; only the connection's end can tell
-            await reply(Internal("something went wrong on our side", requestId=request_id))(
+            await reply(InternalServerError("something went wrong on our side", requestId=request_id))(
                 scope, receive, send_with_id
             )
         self._note(scope, request_id, status or 0, time.monotonic() - began_at)

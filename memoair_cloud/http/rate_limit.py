@@ -6,7 +6,7 @@ from collections import OrderedDict
 
 import attrs
 
-from memoair_cloud.errors import RateLimited
+from memoair_cloud.errors import RateLimitedError
 
 # A bucket that is not asked for is full again soon, and then the same as none.
 _MOST_BUCKETS = 10_000
@@ -44,4 +44,4 @@ class RateLimit:
                 bucket.left -= 1
                 return
             wait_s = (1 - bucket.left) / self._per_s
-        raise RateLimited("this key asks too often", retryAfterS=round(wait_s, 3))
+        raise RateLimitedError("this key asks too often", retryAfterS=round(wait_s, 3))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import fsspec
 
-from memoair_cloud.errors import Unavailable
+from memoair_cloud.errors import ServiceUnavailableError
 
 _BLOCK = 1 << 20
 
@@ -63,7 +63,7 @@ class BlobStore:
         except Exception as error:  # each kind of store has its own errors
             with suppress(Exception):
                 self._files.rm_file(probe)
-            raise Unavailable("the blob store can't be written", store="blobs") from error
+            raise ServiceUnavailableError("the blob store can't be written", store="blobs") from error
 
     def _blocks(self, sha256: str) -> Iterator[bytes]:
         with self._files.open(self._path(sha256), "rb") as content:

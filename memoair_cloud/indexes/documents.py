@@ -7,7 +7,7 @@ import attrs
 from sqlalchemy import select, update
 
 from memoair_cloud.database.models import OrgDocument, OrgIndex, Project
-from memoair_cloud.errors import NotFound
+from memoair_cloud.errors import NotFoundError
 from memoair_cloud.tenancy.access import Tenant
 from memoair_cloud.tenancy.scoped import ScopedSession
 from memoair_cloud.timeutil import utc_now
@@ -24,7 +24,7 @@ class NewDocument:
 
 
 @attrs.frozen
-class Change:
+class IndexChange:
     """What an index has come to by a change; ``org_version`` is that of everything the project knows."""
 
     index_name: str
@@ -35,7 +35,7 @@ class Change:
 
 def put_documents(
     tenant: Tenant, index_name: str, documents: Sequence[NewDocument], metadata: Mapping[str, Any] | None
-) -> Change:
+) -> IndexChange:
     """Make an index, or add to it; a document whose id it has replaces the old one.
 
     Of two with one id the later one counts. ``metadata`` replaces the index's, unless it is None. ``chunk_count`` of
@@ -61,14 +61,14 @@ def put_documents(
         return _change(index, project)
 
 
-def delete_document(tenant: Tenant, index_name: str, document_id: str) -> Change:
+def delete_document(tenant: Tenant, index_name: str, document_id: str) -> IndexChange:
     """Take a document out of an index; raises `NotFound`."""
     with tenant.writing() as session:
         project = _lock_project(session)
         index = _live_index(session, index_name)
         row = _known_documents(session, index_name, [document_id]).get(document_id)
         if row is None or row.deleted_at is not None:
-            raise NotFound("there is no such document in this index")
+            raise NotFoundError("there is no such document in this index")
         index.document_count -= 1
         index.chunk_count -= row.chunk_count
         index.version += 1
@@ -77,7 +77,7 @@ def delete_document(tenant: Tenant, index_name: str, document_id: str) -> Change
         return _change(index, project)
 
 
-def delete_index(tenant: Tenant, index_name: str) -> Change:
+def delete_index(tenant: Tenant, index_name: str) -> IndexChange:
     """Take an index away with all its documents; raises `NotFound`. Its version goes on if it is ever made again."""
     with tenant.writing() as session:
         project = _lock_project(session)
@@ -137,7 +137,7 @@ def _index_to_fill(session: ScopedSession, name: str) -> OrgIndex:
 def _live_index(session: ScopedSession, name: str) -> OrgIndex:
     index = session.scalar(select(OrgIndex).where(OrgIndex.name == name, OrgIndex.deleted_at.is_(None)))
     if index is None:
-        raise NotFound("there is no such index")
+        raise NotFoundError("there is no such index")
     return index
 
 
@@ -148,5 +148,5 @@ def _known_documents(
     return {row.id: row for row in session.scalars(wanted)}
 
 
-def _change(index: OrgIndex, project: Project) -> Change:
-    return Change(index.name, index.chunk_count, index.version, project.org_version)
+def _change(index: OrgIndex, project: Project) -> IndexChange:
+    return IndexChange(index.name, index.chunk_count, index.version, project.org_version)

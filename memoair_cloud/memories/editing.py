@@ -7,24 +7,24 @@ import attrs
 from sqlalchemy import select
 
 from memoair_cloud.calls.users import locked_caller
-from memoair_cloud.cursors import Order, Page
+from memoair_cloud.cursors import PageOrder, ResultPage
 from memoair_cloud.database.engine import scrub
 from memoair_cloud.database.models import EndUser, Memory, MemoryChange
-from memoair_cloud.errors import Conflict, Invalid, NotFound
-from memoair_cloud.memories.reconcile import MemoryKeeper
+from memoair_cloud.errors import ConflictError, InvalidRequestError, NotFoundError
+from memoair_cloud.memories.reconcile import MemoryReconciler
 from memoair_cloud.memories.states import MemoryState
 from memoair_cloud.tenancy.access import Tenant
 from memoair_cloud.tenancy.scoped import ScopedSession
 from memoair_cloud.timeutil import utc_now
 
 _BY = "api"
-_MEMORIES = Order[Memory](
+_MEMORIES = PageOrder[Memory](
     (Memory.said_at, Memory.id), (datetime, str), lambda row: (row.said_at, row.id), descending=True
 )
 
 
 @attrs.frozen
-class Correction:
+class MemoryCorrection:
     """What is to be said instead. ``value`` is what the profile tells: the text, where it is left out."""
 
     text: str | None = None
@@ -33,7 +33,7 @@ class Correction:
 
 
 @attrs.frozen
-class Change:
+class MemoryEdit:
     """What has happened to a memory, and how it was until then."""
 
     at: datetime
@@ -43,12 +43,12 @@ class Change:
     value: str | None
 
 
-def list_memories(tenant: Tenant, user_id: str, cursor: str | None, limit: int, *, history: bool) -> Page[Memory]:
+def list_memories(tenant: Tenant, user_id: str, cursor: str | None, limit: int, *, history: bool) -> ResultPage[Memory]:
     """What is known of a caller, the last said first; with ``history`` also what was known before."""
     states = [MemoryState.CURRENT, MemoryState.HISTORY] if history else [MemoryState.CURRENT]
     with tenant.reading() as session:
         if session.scalar(select(EndUser.id).where(EndUser.id == user_id)) is None:
-            raise NotFound("there is no such caller")
+            raise NotFoundError("there is no such caller")
         wanted = select(Memory).where(Memory.user_id == user_id, Memory.state.in_(states))
         return _MEMORIES.page(session, wanted, cursor, limit)
 
@@ -59,16 +59,16 @@ def get_memory(tenant: Tenant, user_id: str, memory_id: str) -> Memory:
         return _told(session, user_id, memory_id)
 
 
-def correct_memory(tenant: Tenant, user_id: str, memory_id: str, correction: Correction) -> Memory:
+def correct_memory(tenant: Tenant, user_id: str, memory_id: str, correction: MemoryCorrection) -> Memory:
     """Say it as it is; raises `NotFound`, or `Conflict` for one that does not hold any more."""
     with tenant.writing() as session:
         keeper = _keeper(session, user_id)
         memory = _told(session, user_id, memory_id)
         if memory.state != MemoryState.CURRENT:
-            raise Conflict("only what holds now can be corrected; another memory has taken this one's place")
+            raise ConflictError("only what holds now can be corrected; another memory has taken this one's place")
         days = {"holds_from": memory.holds_from, "holds_until": memory.holds_until, **correction.days}
         if days["holds_from"] and days["holds_until"] and days["holds_from"] > days["holds_until"]:
-            raise Invalid("holdsFrom is a day after holdsUntil", field="holdsFrom")
+            raise InvalidRequestError("holdsFrom is a day after holdsUntil", field="holdsFrom")
         text, value = correction.text, correction.value
         if value is None:
             value = memory.value if text is None else text
@@ -85,7 +85,7 @@ def delete_memory(tenant: Tenant, user_id: str, memory_id: str) -> datetime:
     return keeper.now
 
 
-def history_of(tenant: Tenant, user_id: str, memory_id: str) -> Sequence[Change]:
+def history_of(tenant: Tenant, user_id: str, memory_id: str) -> Sequence[MemoryEdit]:
     """What has happened to a memory, the first first; raises `NotFound` where there has never been one of this id.
 
     Of one that is gone it tells that it was there, and no words.
@@ -93,22 +93,22 @@ def history_of(tenant: Tenant, user_id: str, memory_id: str) -> Sequence[Change]
     with tenant.reading() as session:
         memory = session.get(Memory, (session.scope.project_id, user_id, memory_id))
         if memory is None:
-            raise NotFound("there is no such memory")
+            raise NotFoundError("there is no such memory")
         mine = select(MemoryChange).where(MemoryChange.user_id == user_id, MemoryChange.memory_id == memory_id)
         rows = session.scalars(mine.order_by(MemoryChange.number)).all()
-        learned = Change(memory.learned_at, "learned", memory.extractor, None, None)
-        return [learned, *(Change(row.at, row.action, row.by, row.text or None, row.value or None) for row in rows)]
+        learned = MemoryEdit(memory.learned_at, "learned", memory.extractor, None, None)
+        return [learned, *(MemoryEdit(row.at, row.action, row.by, row.text or None, row.value or None) for row in rows)]
 
 
-def _keeper(session: ScopedSession, user_id: str) -> MemoryKeeper:
+def _keeper(session: ScopedSession, user_id: str) -> MemoryReconciler:
     user = locked_caller(session, user_id)
     if user is None:
-        raise NotFound("there is no such caller")
-    return MemoryKeeper(session, user, utc_now(), _BY)
+        raise NotFoundError("there is no such caller")
+    return MemoryReconciler(session, user, utc_now(), _BY)
 
 
 def _told(session: ScopedSession, user_id: str, memory_id: str) -> Memory:
     memory = session.get(Memory, (session.scope.project_id, user_id, memory_id))
     if memory is None or memory.state in (MemoryState.WITHDRAWN, MemoryState.DELETED):
-        raise NotFound("there is no such memory")
+        raise NotFoundError("there is no such memory")
     return memory

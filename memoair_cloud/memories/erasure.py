@@ -35,7 +35,7 @@ _TABLES: dict[str, type[Base]] = {
 
 
 @attrs.frozen
-class Forgetting:
+class ErasureReceipt:
     """When a caller was forgotten, and how many rows of him there were, by what they held."""
 
     user_id: str
@@ -43,7 +43,7 @@ class Forgetting:
     removed: dict[str, int]
 
 
-def forget(tenant: Tenant, user_id: str) -> Forgetting:
+def forget(tenant: Tenant, user_id: str) -> ErasureReceipt:
     """Remove all that is kept of a caller, and what is still to be learned from it. Twice is no harm.
 
     From now on an event that was said before this moment, or in a call that was known, is refused, whenever it comes.
@@ -73,7 +73,7 @@ def forget(tenant: Tenant, user_id: str) -> Forgetting:
         session.expunge_all()
         # Whatever refers to the caller goes with his row.
         session.execute(delete(EndUser).where(EndUser.id == user_id))
-        receipt = Forgetting(user_id, noted.forgotten_at, removed)
+        receipt = ErasureReceipt(user_id, noted.forgotten_at, removed)
     scrub(tenant.engine)
     return receipt
 

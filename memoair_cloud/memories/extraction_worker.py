@@ -13,12 +13,12 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
-from memoair_cloud.calls.event_parsing import EventType
+from memoair_cloud.calls.event_parsing import IncomingEventType
 from memoair_cloud.calls.users import locked_caller
-from memoair_cloud.consolidation import Extraction, Extractor, Turn
+from memoair_cloud.consolidation import CallTurn, Extraction, Extractor
 from memoair_cloud.database.models import CallEvent, CallSession, EndUser
 from memoair_cloud.identifiers import MAX_NAME_CHARS, sound_text
-from memoair_cloud.memories.reconcile import MemoryKeeper
+from memoair_cloud.memories.reconcile import MemoryReconciler
 from memoair_cloud.tenancy.access import Tenant, tenant_of_project
 from memoair_cloud.tenancy.scoped import ScopedSession
 from memoair_cloud.timeutil import utc_now
@@ -32,7 +32,7 @@ MOST_FAILURES = 5
 _FIRST_PAUSE = timedelta(seconds=30)
 
 
-class Learned(str, Enum):
+class ExtractionOutcome(str, Enum):
     """What became of a call that was to be learned from."""
 
     DONE = "done"
@@ -51,14 +51,14 @@ class _Claim:
 
 
 @attrs.frozen
-class Learner:
+class ExtractionWorker:
     """Learns from calls that have ended, or in which nothing has come for ``idle``. Safe to use from any thread."""
 
     engine: Engine
     extractor: Extractor
     idle: timedelta
 
-    def learn_one(self, project_id: str) -> Learned | None:
+    def learn_one(self, project_id: str) -> ExtractionOutcome | None:
         """Learn from a call of a project that is due; None where there is none."""
         tenant = tenant_of_project(self.engine, project_id)
         claim = None if tenant is None else _claim(tenant, is_due(utc_now(), self.idle))
@@ -71,7 +71,7 @@ class Learner:
             raise  # the database is gone: nothing can be noted, and the claim runs out
         except Exception as error:  # noqa: BLE001 - one call that can't be read must not stop those behind it
             _note_failure(tenant, claim, error)
-            outcome, extraction = Learned.FAILED, None
+            outcome, extraction = ExtractionOutcome.FAILED, None
         fields: dict[str, Any] = {"outcome": outcome.value, "ms": round((time.monotonic() - began_at) * 1e3)}
         if extraction is not None:
             fields |= {"extractor": extraction.extractor, "failure": extraction.failure, "facts": len(extraction.facts)}
@@ -84,7 +84,7 @@ class Learner:
             due = select(CallSession.project_id).where(is_due(utc_now(), self.idle)).distinct()
             return list(session.scalars(due.order_by(CallSession.project_id)))
 
-    def _learn(self, tenant: Tenant, claim: _Claim) -> tuple[Learned, Extraction]:
+    def _learn(self, tenant: Tenant, claim: _Claim) -> tuple[ExtractionOutcome, Extraction]:
         with tenant.reading() as session:
             turns, events = _turns(session, claim)
         extraction = self.extractor.extract(turns)  # may take a minute, so in no transaction
@@ -92,11 +92,11 @@ class Learner:
             user = locked_caller(session, claim.user_id)
             call = session.scalar(_claimed(claim).with_for_update(key_share=True))
             if user is None or call is None:
-                return Learned.OVERTAKEN, extraction
-            MemoryKeeper(session, user, utc_now(), extraction.extractor).relearn(claim.session_id, extraction.facts)
+                return ExtractionOutcome.OVERTAKEN, extraction
+            MemoryReconciler(session, user, utc_now(), extraction.extractor).relearn(claim.session_id, extraction.facts)
             call.learned_count, call.claimed_until = events, None
             call.failures, call.retry_at, call.failure = 0, None, extraction.failure
-        return (Learned.FELL_BACK if extraction.failure else Learned.DONE), extraction
+        return (ExtractionOutcome.FELL_BACK if extraction.failure else ExtractionOutcome.DONE), extraction
 
 
 def is_due(now: datetime, idle: timedelta) -> ColumnElement[bool]:
@@ -128,7 +128,7 @@ def _claimed(claim: _Claim) -> "Select[CallSession]":
     return mine.where(CallSession.claimed_until == claim.until)
 
 
-def _turns(session: ScopedSession, claim: _Claim) -> tuple[Sequence[Turn], int]:
+def _turns(session: ScopedSession, claim: _Claim) -> tuple[Sequence[CallTurn], int]:
     """All that was said in a call so far, and how many events that is."""
     call = session.scalar(_claimed(claim))
     user = session.get(EndUser, (session.scope.project_id, claim.user_id))
@@ -137,19 +137,19 @@ def _turns(session: ScopedSession, claim: _Claim) -> tuple[Sequence[Turn], int]:
     wanted = select(CallEvent).where(
         CallEvent.user_id == claim.user_id,
         CallEvent.session_id == claim.session_id,
-        CallEvent.type == EventType.TURN.value,
+        CallEvent.type == IncomingEventType.TURN.value,
     )
     turns = session.scalars(wanted.order_by(CallEvent.seq, CallEvent.id))
     caller, agent = _name(user.name), _name(call.details.get("assistantName"))
     return [_turn(event, number, caller, agent) for number, event in enumerate(turns)], call.event_count
 
 
-def _turn(event: CallEvent, number: int, caller: str, agent: str) -> Turn:
+def _turn(event: CallEvent, number: int, caller: str, agent: str) -> CallTurn:
     told = event.payload.get("metadata")
     metadata = told if isinstance(told, dict) else {}
     # A runtime puts what was heard into the place of what was meant; what is imported comes as it was told.
     heard = metadata.get("heard")
-    return Turn(
+    return CallTurn(
         event_id=event.id,
         session_id=event.session_id,
         number=number,

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import attrs
 from sqlalchemy import Row, func, select, tuple_, update
 
-from memoair_cloud.consolidation import Fact, Kind, Profile, merged, summarise
+from memoair_cloud.consolidation import Fact, FactKind, ProfileSummary, merged, summarise
 from memoair_cloud.database.models import CallerProfile, EndUser, Memory, MemoryChange
 from memoair_cloud.memories.states import STANDING, MemoryState, moved
 from memoair_cloud.tenancy.scoped import ScopedSession
@@ -30,7 +30,7 @@ Key = tuple[str, str]  # subject and attribute: facts of one key speak of the sa
 
 
 @attrs.define
-class MemoryKeeper:
+class MemoryReconciler:
     """The memories of one caller, within a transaction that has locked his row.
 
     ``by`` tells who changes them: an extractor, or "api".
@@ -206,7 +206,7 @@ class MemoryKeeper:
         made = summarise(map(to_fact, rows), self.now.date())
         profile = self.session.get(CallerProfile, (self.session.scope.project_id, self.user.id))
         if profile is None:
-            if made == Profile():
+            if made == ProfileSummary():
                 return
             profile = CallerProfile(project_id=self.session.scope.project_id, user_id=self.user.id)
             self.session.add(profile)
@@ -219,7 +219,7 @@ class MemoryKeeper:
 def to_fact(row: Memory | Row[Any]) -> Fact:
     """A memory that says something, as consolidation speaks of it. What was corrected counts from then on."""
     return Fact(
-        kind=Kind(row.kind),
+        kind=FactKind(row.kind),
         text=row.text,
         subject=row.subject,
         attribute=row.attribute,

@@ -5,7 +5,7 @@ from typing import Any
 from sqlalchemy import select
 
 from memoair_cloud.database.models import OrgBuild, OrgDocument, OrgFile, Project
-from memoair_cloud.errors import NotFound
+from memoair_cloud.errors import NotFoundError
 from memoair_cloud.projections.hashing import content_hash
 from memoair_cloud.projections.paging import PAGE_ROWS, changed
 from memoair_cloud.tenancy.access import Tenant
@@ -62,4 +62,4 @@ def check_org_file(tenant: Tenant, sha256: str) -> None:
     """Raise `NotFound` unless the project has, or had a moment ago, an index file of this hash."""
     with tenant.reading() as session:
         if session.scalar(select(OrgFile.sha256).where(OrgFile.sha256 == sha256)) is None:
-            raise NotFound("there is no such file")
+            raise NotFoundError("there is no such file")

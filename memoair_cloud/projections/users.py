@@ -6,7 +6,7 @@ from typing import Any
 import attrs
 from sqlalchemy import select
 
-from memoair_cloud.calls.event_parsing import EventType
+from memoair_cloud.calls.event_parsing import IncomingEventType
 from memoair_cloud.calls.users import forgotten
 from memoair_cloud.database.models import CallerProfile, CallEvent, EndUser, ForgottenUser, Memory, Project
 from memoair_cloud.memories.states import MemoryState
@@ -16,7 +16,7 @@ from memoair_cloud.tenancy.access import Tenant
 from memoair_cloud.tenancy.scoped import ScopedSession
 from memoair_cloud.timeutil import iso
 
-_TOLD_EVENTS = (EventType.SESSION_START.value, EventType.TURN.value)
+_TOLD_EVENTS = (IncomingEventType.SESSION_START.value, IncomingEventType.TURN.value)
 
 
 @attrs.frozen

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from memoair_cloud.database.engine import WRITES
 from memoair_cloud.database.models import Agent, ApiKey, Project
-from memoair_cloud.errors import NotFound, Unauthorized
+from memoair_cloud.errors import InvalidKeyError, NotFoundError
 from memoair_cloud.tenancy.scoped import Scope, ScopedSession
 from memoair_cloud.timeutil import utc_now
 
@@ -43,7 +43,7 @@ def authenticate(engine: Engine, key: str) -> Credentials:
             )
         ).one_or_none()
     if known is None:
-        raise Unauthorized("the API key is unknown or revoked")
+        raise InvalidKeyError("the API key is unknown or revoked")
     if known.last_used_at is None or now - known.last_used_at > _USE_NOTED_EVERY:
         unnoted = or_(ApiKey.last_used_at.is_(None), ApiKey.last_used_at < now - _USE_NOTED_EVERY)
         with Session(engine.execution_options(**{WRITES: True})) as session, session.begin():
@@ -89,9 +89,9 @@ class Tenant:
         named = select(Agent.id).where(Agent.id == agent_id).exists() if agent_id else true()
         known = session.execute(select(Project.id, named).where(Project.id == self.scope.project_id)).one_or_none()
         if known is None:
-            raise NotFound("there is no such project")
+            raise NotFoundError("there is no such project")
         if not known[1]:
-            raise NotFound("there is no such agent in this project")
+            raise NotFoundError("there is no such agent in this project")
 
 
 def tenant_of_project(engine: Engine, project_id: str) -> Tenant | None:

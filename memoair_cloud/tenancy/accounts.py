@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from memoair_cloud.database.engine import WRITES
 from memoair_cloud.database.models import Account, ApiKey
-from memoair_cloud.errors import NotFound
+from memoair_cloud.errors import NotFoundError
 from memoair_cloud.identifiers import new_id
 from memoair_cloud.tenancy.access import KEY_PREFIX, key_digest
 from memoair_cloud.timeutil import utc_now
@@ -66,7 +66,7 @@ class Accounts:
         """Make one more key for an account; raises `NotFound`."""
         with Session(self._engine) as session, session.begin():
             if session.get(Account, account_id) is None:
-                raise NotFound("there is no such account")
+                raise NotFoundError("there is no such account")
             return _issue(session, account_id, name)
 
     def keys(self, account_id: str | None = None) -> list[KnownKey]:
@@ -86,7 +86,7 @@ class Accounts:
         """Let a key be refused from now on; raises `NotFound`. One that is revoked already stays as it is."""
         with Session(self._engine) as session, session.begin():
             if session.get(ApiKey, key_id) is None:
-                raise NotFound("there is no such key")
+                raise NotFoundError("there is no such key")
             session.execute(
                 update(ApiKey).where(ApiKey.id == key_id, ApiKey.revoked_at.is_(None)).values(revoked_at=utc_now())
             )

@@ -6,7 +6,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
 from memoair_cloud.database.models import Agent, Project
-from memoair_cloud.errors import Conflict, NotFound
+from memoair_cloud.errors import ConflictError, NotFoundError
 from memoair_cloud.identifiers import random_suffix, slugify
 from memoair_cloud.tenancy.access import Tenant
 from memoair_cloud.timeutil import utc_now
@@ -30,12 +30,12 @@ def create_project(tenant: Tenant, name: str, slug: str, description: str) -> Pr
         try:
             with tenant.writing() as session:
                 if session.scalar(select(Project.id).where(Project.slug == slug)):
-                    raise Conflict("this account has a project of this slug", field="slug")
+                    raise ConflictError("this account has a project of this slug", field="slug")
                 session.add(project)
         except IntegrityError:  # another account has the id, or another request of this account was faster
             continue
         return project
-    raise Conflict("this account has a project of this slug", field="slug")
+    raise ConflictError("this account has a project of this slug", field="slug")
 
 
 def list_projects(tenant: Tenant) -> list[Project]:
@@ -49,7 +49,7 @@ def get_project(tenant: Tenant) -> Project:
     with tenant.reading() as session:
         project = session.get(Project, tenant.scope.project_id)
         if project is None:
-            raise NotFound("there is no such project")
+            raise NotFoundError("there is no such project")
         return project
 
 
@@ -68,7 +68,7 @@ def create_agent(tenant: Tenant, name: str, agent_type: str) -> Agent:
         except IntegrityError:  # another request was faster
             continue
         return agent
-    raise Conflict("no free id was found for the agent; try again")
+    raise ConflictError("no free id was found for the agent; try again")
 
 
 def list_agents(tenant: Tenant) -> list[Agent]:

@@ -31,7 +31,7 @@ class Scope:
     user_id: str | None = None
 
 
-class OutOfScope(Exception):
+class OutOfScopeError(Exception):
     """A defect of ours: a statement or a row that reaches beyond its scope, and was stopped."""
 
 
@@ -53,7 +53,7 @@ class ScopedSession(Session):
     def insert(self, model: type[Base], rows: Sequence[Mapping[str, Any]]) -> None:
         """Insert rows of a project, of which none is there, by the names of columns: without an object for each."""
         if not issubclass(model, ProjectOwned):
-            raise OutOfScope("only what belongs to a project is written this way")
+            raise OutOfScopeError("only what belongs to a project is written this way")
         owned = [{**row, "project_id": self.scope.project_id} for row in rows]
         self.connection().execute(insert(model).values(), owned)
 
@@ -63,7 +63,7 @@ class ScopedSession(Session):
             return
         if isinstance(row, ProjectOwned) and row.project_id == self.scope.project_id != _NO_PROJECT:
             return
-        raise OutOfScope(f"a row of {type(row).__name__} is not of this scope")
+        raise OutOfScopeError(f"a row of {type(row).__name__} is not of this scope")
 
 
 @event.listens_for(ScopedSession, "do_orm_execute")
@@ -72,7 +72,7 @@ def _limit_statement(state: ORMExecuteState) -> None:
     assert isinstance(session, ScopedSession)  # noqa: S101 - what the listener is registered for
     owners = (AccountOwned, ProjectOwned)
     if not state.is_orm_statement or not all(issubclass(mapper.class_, owners) for mapper in state.all_mappers):
-        raise OutOfScope("only statements over models that have an owner can be kept within a scope")
+        raise OutOfScopeError("only statements over models that have an owner can be kept within a scope")
     if state.is_insert:
         _check_inserted(session.scope, state)
         return
@@ -87,7 +87,7 @@ def _check_inserted(scope: Scope, state: ORMExecuteState) -> None:
     rows = state.parameters if isinstance(state.parameters, Sequence) else [state.parameters or {}]
     owned = all(row.get("project_id") == scope.project_id != _NO_PROJECT for row in rows)
     if not owned or not all(issubclass(mapper.class_, ProjectOwned) for mapper in state.all_mappers):
-        raise OutOfScope("what is inserted is not of this scope")
+        raise OutOfScopeError("what is inserted is not of this scope")
 
 
 @event.listens_for(ScopedSession, "before_flush")

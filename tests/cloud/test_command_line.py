@@ -17,7 +17,7 @@ from support.waiting import eventually
 
 from memoair_cloud.database.engine import make_engine
 from memoair_cloud.database.models import Account, OrgBuild
-from memoair_cloud.settings import Settings
+from memoair_cloud.settings import CloudSettings
 
 
 def test_two_servers_that_start_at_once_on_an_empty_database_both_serve(
@@ -91,7 +91,7 @@ def test_a_first_customer_is_set_up_from_the_command_line(new_database: Callable
         assert added == "151 documents sent; faq has 151 chunks, version 2\n"
         taken = ran("project", "create", "Acme Returns", home=tmp_path, status=1, **known)
         assert "cloud.conflict" in taken
-        engine = make_engine(Settings(database_url=url).database_url)
+        engine = make_engine(CloudSettings(database_url=url).database_url)
         with Session(engine) as session:
             eventually(lambda: session.scalar(select(OrgBuild.version)) == 2 or session.rollback(), within_s=30)
             assert session.scalar(select(func.count()).select_from(Account)) == 2

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from support.consolidation import consolidated, texts, turns
 
-from memoair_cloud.consolidation import ChatExtractor, Endpoint, Kind, RuleExtractor
+from memoair_cloud.consolidation import ChatExtractor, Endpoint, FactKind, RuleExtractor
 
 FACT = {
     "kind": "relation",
@@ -99,7 +99,7 @@ def test_what_the_model_finds_becomes_facts_with_their_source(model: Model) -> N
     extraction = extractor(model).extract(turns(SAID[0], (SAID[1], "I will call you."), "You promised me money."))
     assert (extraction.extractor, extraction.failure) == ("chat", None)
     relation, commitment = extraction.facts
-    assert (relation.kind, relation.subject, relation.event_id) == (Kind.RELATION, "caller", "call-1-0")
+    assert (relation.kind, relation.subject, relation.event_id) == (FactKind.RELATION, "caller", "call-1-0")
     assert (relation.holds_from, str(relation.holds_until)) == (None, "2026-03-31")
     assert (commitment.subject, commitment.event_id) == ("agent", "call-1-1")
 

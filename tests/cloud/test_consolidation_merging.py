@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from support.consolidation import SAID_AT, consolidated, found, turns
 
 from memoair_cloud.consolidation import (
+    CallTurn,
     Fact,
-    Kind,
-    Profile,
+    FactKind,
+    ProfileSummary,
     RuleExtractor,
-    Turn,
     merged,
     replaced,
     summarise,
@@ -128,7 +128,7 @@ def test_a_profile_tells_in_a_few_lines_what_stands() -> None:
         "liking of tea": "likes",
         "name": "Dana Whitlock",
     }
-    assert summarise([], SAID_AT.date()) == Profile()
+    assert summarise([], SAID_AT.date()) == ProfileSummary()
 
 
 def test_a_profile_does_not_tell_what_is_over() -> None:
@@ -165,7 +165,7 @@ _SAID = st.lists(
 _CALLS = st.lists(st.tuples(_SAID, st.integers(0, 3)), min_size=1, max_size=5)
 
 
-def calls_of(drawn: list[tuple[list[str], int]]) -> list[list[Turn]]:
+def calls_of(drawn: list[tuple[list[str], int]]) -> list[list[CallTurn]]:
     """Sessions, of which several may be held on the same day and even at the same moment."""
     return [turns(*said, session=f"call-{n}", at=SAID_AT + day * DAY) for n, (said, day) in enumerate(drawn)]
 
@@ -209,7 +209,7 @@ def test_a_correction_by_hand_stands_like_one_that_was_said() -> None:
         said, text="Dana lives in Oslo.", value="Oslo", event_id="hand", session_id="", said_at=SAID_AT + DAY
     )
     assert current(merged([by_hand, said])) == ["Dana lives in Oslo."]
-    assert by_hand.kind is Kind.IDENTITY
+    assert by_hand.kind is FactKind.IDENTITY
 
 
 # Against a slow, obvious reference

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.consolidation import consolidated, example_call, found, standing, texts, turns
 
-from memoair_cloud.consolidation import Kind, RuleExtractor, merged
+from memoair_cloud.consolidation import FactKind, RuleExtractor, merged
 
 
 @pytest.mark.parametrize(
@@ -259,7 +259,7 @@ def test_an_answer_is_understood_by_its_question(asked: str, answer: str, learne
 def test_of_the_agent_only_commitments_are_learned(agent: str, learned: list[str]) -> None:
     facts = found(("Hello.", agent))
     assert [fact.text for fact in facts] == learned
-    assert all(fact.kind is Kind.COMMITMENT for fact in facts)
+    assert all(fact.kind is FactKind.COMMITMENT for fact in facts)
 
 
 def test_a_fact_knows_its_source_and_its_days() -> None:

@@ -14,7 +14,7 @@ from support.clouds import Client, running, turn
 from memoair_cloud.database import migrate as migrations
 from memoair_cloud.database.engine import make_engine
 from memoair_cloud.database.models import Account, Base
-from memoair_cloud.settings import Settings, settings_from
+from memoair_cloud.settings import CloudSettings, settings_from
 from memoair_cloud.tenancy.access import key_digest
 
 PERMANENT = "/v1/voice-sdk/projections/permanent"
@@ -42,7 +42,7 @@ _OF_THE_FIRST_DAY = [
 
 
 def test_the_migrations_make_what_the_models_say_and_may_be_applied_again(new_database: Callable[[], str]) -> None:
-    engine = make_engine(Settings(database_url=new_database()).database_url)
+    engine = make_engine(CloudSettings(database_url=new_database()).database_url)
     with engine.connect() as connection:
         assert not migrations.is_current(connection)
     for _ in range(2):
@@ -56,7 +56,7 @@ def test_the_migrations_make_what_the_models_say_and_may_be_applied_again(new_da
 def test_a_migration_that_fails_leaves_the_database_as_it_was(
     new_database: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine = make_engine(Settings(database_url=new_database()).database_url)
+    engine = make_engine(CloudSettings(database_url=new_database()).database_url)
     upgrade = migrations.command.upgrade
 
     def upgrade_and_die(*arguments: str) -> None:
@@ -78,7 +78,7 @@ def test_a_migration_that_fails_leaves_the_database_as_it_was(
 def test_a_moment_without_a_zone_is_not_kept(new_database: Callable[[], str]) -> None:
     from datetime import datetime
 
-    engine = make_engine(Settings(database_url=new_database()).database_url)
+    engine = make_engine(CloudSettings(database_url=new_database()).database_url)
     migrations.migrate(engine)
     row = {"id": "a", "name": "", "created_at": datetime(2026, 3, 2)}  # noqa: DTZ001 - that is the point
     with engine.connect() as connection, pytest.raises(StatementError, match="time zone"):
@@ -99,7 +99,7 @@ def test_flags_come_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> N
 def test_an_upgrade_from_the_first_tables_keeps_what_is_there_and_learns_from_it(
     new_database: Callable[[], str], folder: Path
 ) -> None:
-    url = Settings(database_url=new_database()).database_url
+    url = CloudSettings(database_url=new_database()).database_url
     engine = make_engine(url)
     migrations.migrate(engine, "0001")
     with engine.begin() as connection:
@@ -124,7 +124,7 @@ def test_an_upgrade_from_the_first_tables_keeps_what_is_there_and_learns_from_it
 def test_the_first_and_the_last_moment_can_be_read_whatever_the_databases_time_zone(
     new_database: Callable[[], str], folder: Path, zone: str
 ) -> None:
-    url = Settings(database_url=new_database()).database_url
+    url = CloudSettings(database_url=new_database()).database_url
     engine = make_engine(url)
     if engine.dialect.name == "postgresql":
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:

@@ -12,10 +12,10 @@ import pytest
 from sqlalchemy import select
 from support.clouds import Client, RunningCloud, running, session_start, turn
 
-from memoair_cloud.consolidation import Extraction, RuleExtractor, Turn
+from memoair_cloud.consolidation import CallTurn, Extraction, RuleExtractor
 from memoair_cloud.database.models import Base
 from memoair_cloud.http.routes import projections as routes
-from memoair_cloud.memories.extraction_worker import Learned, Learner
+from memoair_cloud.memories.extraction_worker import ExtractionOutcome, ExtractionWorker
 from memoair_cloud.projections.users import forgotten_since
 
 FORGOTTEN = "/v1/voice-sdk/projections/forgotten"
@@ -153,13 +153,13 @@ def test_a_call_that_is_being_learned_from_when_its_caller_is_forgotten_teaches_
     cloud: RunningCloud, client: Client
 ) -> None:
     class Slow(RuleExtractor):
-        def extract(self, turns: Sequence[Turn]) -> Extraction:
+        def extract(self, turns: Sequence[CallTurn]) -> Extraction:
             client.ok("DELETE", client.path)
             return super().extract(turns)
 
     client.call_of("one", "I live in Lisbon.")
-    slow = Learner(cloud.services.engine, Slow(), timedelta(hours=1))
-    assert slow.learn_one(client.identity["project"]) is Learned.OVERTAKEN
+    slow = ExtractionWorker(cloud.services.engine, Slow(), timedelta(hours=1))
+    assert slow.learn_one(client.identity["project"]) is ExtractionOutcome.OVERTAKEN
     assert not [row for row in rows_of(cloud, client) if "Lisbon" in row or "0xab12" in row]
 
 

@@ -14,7 +14,7 @@ from sqlalchemy.exc import OperationalError
 from support.clouds import Client, RunningCloud, running, turn
 from support.waiting import eventually
 
-from memoair_cloud.errors import RateLimited
+from memoair_cloud.errors import RateLimitedError
 from memoair_cloud.http.rate_limit import RateLimit
 from memoair_cloud.indexes import documents
 from memoair_cloud.logs import JsonLines
@@ -191,15 +191,15 @@ def test_a_bucket_fills_up_again() -> None:
     limit = RateLimit(per_s=2, at_once=2)
     for _ in range(2):
         limit.take("key", now=100.0)
-    with pytest.raises(RateLimited) as refused:
+    with pytest.raises(RateLimitedError) as refused:
         limit.take("key", now=100.0)
     assert refused.value.details == {"retryAfterS": 0.5}
     limit.take("key", now=100.5)
-    with pytest.raises(RateLimited):
+    with pytest.raises(RateLimitedError):
         limit.take("key", now=100.6)
     for _ in range(2):
         limit.take("key", now=200.0)
-    with pytest.raises(RateLimited):
+    with pytest.raises(RateLimitedError):
         limit.take("key", now=200.0)
 
 

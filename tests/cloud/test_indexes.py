@@ -17,7 +17,7 @@ from memoair_cloud.consolidation import RuleExtractor
 from memoair_cloud.database.models import OrgBuild, OrgFile
 from memoair_cloud.indexes import builder
 from memoair_cloud.indexes.blobs import BlobStore
-from memoair_cloud.memories.extraction_worker import Learner
+from memoair_cloud.memories.extraction_worker import ExtractionWorker
 from memoair_cloud.queue import Worker, WorkQueue
 from memoair_index import Index, Query
 
@@ -250,8 +250,8 @@ def test_documents_that_can_not_be_indexed_are_let_alone_after_some_tries_until_
     queue.close()
 
 
-def a_learner(cloud: RunningCloud) -> Learner:
-    return Learner(cloud.services.engine, RuleExtractor(), timedelta(hours=1))
+def a_learner(cloud: RunningCloud) -> ExtractionWorker:
+    return ExtractionWorker(cloud.services.engine, RuleExtractor(), timedelta(hours=1))
 
 
 def forget_build(cloud: RunningCloud, client: Client) -> None:

@@ -12,10 +12,10 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 from support.clouds import Client, RunningCloud, session_end, session_start, turn
 
-from memoair_cloud.consolidation import Extraction, RuleExtractor, Turn
+from memoair_cloud.consolidation import CallTurn, Extraction, RuleExtractor
 from memoair_cloud.database.models import CallEvent, CallSession, Memory, MemoryChange
 from memoair_cloud.memories import extraction_worker
-from memoair_cloud.memories.extraction_worker import Learned, Learner
+from memoair_cloud.memories.extraction_worker import ExtractionOutcome, ExtractionWorker
 
 MEMORIES = "/v1/voice-sdk/users/0xab12/memories"
 PROFILE = "/v1/voice-sdk/projections/profile"
@@ -29,8 +29,8 @@ def now() -> str:
     return datetime.now(timezone.utc).isoformat()
 
 
-def learner(cloud: RunningCloud, extractor: Any = None, idle_s: float = 3_600) -> Learner:
-    return Learner(cloud.services.engine, extractor or RuleExtractor(), timedelta(seconds=idle_s))
+def learner(cloud: RunningCloud, extractor: Any = None, idle_s: float = 3_600) -> ExtractionWorker:
+    return ExtractionWorker(cloud.services.engine, extractor or RuleExtractor(), timedelta(seconds=idle_s))
 
 
 def test_what_was_said_in_a_call_is_known_when_it_is_over(cloud: RunningCloud, client: Client) -> None:
@@ -68,7 +68,7 @@ def test_a_call_that_has_fallen_silent_is_taken_to_be_over(cloud: RunningCloud, 
 
     idle = learner(cloud, idle_s=1e-6)
     assert client.identity["project"] in idle.projects_due()
-    assert idle.learn_one(client.identity["project"]) is Learned.DONE
+    assert idle.learn_one(client.identity["project"]) is ExtractionOutcome.DONE
     assert idle.learn_one(client.identity["project"]) is None
     assert texts(client.memories()) == ["Ana lives in Lisbon."]
 
@@ -172,7 +172,7 @@ def test_two_workers_learn_from_a_call_once(cloud: RunningCloud, client: Client)
     both_there = threading.Barrier(2, timeout=30)
 
     class Slow(RuleExtractor):
-        def extract(self, turns: Sequence[Turn]) -> Extraction:
+        def extract(self, turns: Sequence[CallTurn]) -> Extraction:
             asked.append(turns[0].session_id)
             both_there.wait()
             return super().extract(turns)
@@ -182,7 +182,7 @@ def test_two_workers_learn_from_a_call_once(cloud: RunningCloud, client: Client)
     workers = [learner(cloud, Slow()) for _ in range(2)]
     with ThreadPoolExecutor(2) as pool:
         outcomes = list(pool.map(lambda each: each.learn_one(client.identity["project"]), workers))
-    assert outcomes == [Learned.DONE, Learned.DONE]
+    assert outcomes == [ExtractionOutcome.DONE, ExtractionOutcome.DONE]
     assert sorted(asked) == ["call-0", "call-1"]
     assert workers[0].learn_one(client.identity["project"]) is None
     assert sorted(texts(client.memories())) == ["Ana likes tea.", "Ana lives in Lisbon."]
@@ -195,15 +195,15 @@ def test_a_worker_that_died_is_succeeded_and_one_that_comes_back_too_late_change
     other = learner(cloud)
 
     class Sleeper(RuleExtractor):
-        def extract(self, turns: Sequence[Turn]) -> Extraction:
+        def extract(self, turns: Sequence[CallTurn]) -> Extraction:
             assert other.learn_one(project) is None  # it is claimed
             with Session(cloud.services.engine) as session, session.begin():
                 session.execute(update(CallSession).values(claimed_until=None))  # as if the time were over
-            assert other.learn_one(project) is Learned.DONE
+            assert other.learn_one(project) is ExtractionOutcome.DONE
             return Extraction((), "sleeper")
 
     client.call_of("one", "I live in Lisbon.")
-    assert learner(cloud, Sleeper()).learn_one(project) is Learned.OVERTAKEN
+    assert learner(cloud, Sleeper()).learn_one(project) is ExtractionOutcome.OVERTAKEN
     assert texts(client.memories()) == ["Ana lives in Lisbon."]
 
 
@@ -213,14 +213,14 @@ def test_a_call_that_can_not_be_learned_from_is_tried_again_and_then_let_alone(
     class Broken(RuleExtractor):
         tries = 0
 
-        def extract(self, turns: Sequence[Turn]) -> Extraction:
+        def extract(self, turns: Sequence[CallTurn]) -> Extraction:
             Broken.tries += 1
             raise ValueError(turns[0].user_text)
 
     project = client.identity["project"]
     broken = learner(cloud, Broken())
     client.call_of("bad", "I live in Lisbon.")
-    assert broken.learn_one(project) is Learned.FAILED
+    assert broken.learn_one(project) is ExtractionOutcome.FAILED
     assert broken.learn_one(project) is None  # not at once
     monkeypatch.setattr(extraction_worker, "_FIRST_PAUSE", timedelta(0))
     with Session(cloud.services.engine) as session, session.begin():
@@ -231,7 +231,7 @@ def test_a_call_that_can_not_be_learned_from_is_tried_again_and_then_let_alone(
     assert project not in broken.projects_due()
     assert "Lisbon" not in caplog.text
     client.send(turn("new", "bad", 3, "I like tea."))  # what comes anew is another call
-    assert learner(cloud).learn_one(project) is Learned.DONE
+    assert learner(cloud).learn_one(project) is ExtractionOutcome.DONE
     assert sorted(texts(client.memories())) == ["Ana likes tea.", "Ana lives in Lisbon."]
 
 
@@ -463,8 +463,8 @@ def test_an_event_that_comes_while_a_call_is_read_does_not_disturb_who_learns_fr
     client.call_of("one", "I live in Lisbon.")
     with monkeypatch.context() as patch:
         patch.setattr(extraction_worker, "_turns", read_late)
-        assert learner(cloud).learn_one(client.identity["project"]) is Learned.DONE
-    assert learner(cloud).learn_one(client.identity["project"]) is Learned.DONE
+        assert learner(cloud).learn_one(client.identity["project"]) is ExtractionOutcome.DONE
+    assert learner(cloud).learn_one(client.identity["project"]) is ExtractionOutcome.DONE
     assert sorted(texts(client.memories())) == ["Ana likes tea.", "Ana lives in Lisbon."]
 
 
@@ -478,7 +478,7 @@ def test_a_call_that_takes_every_worker_too_long_is_let_alone_after_some(
     class Endless(RuleExtractor):
         tries = 0
 
-        def extract(self, turns: Sequence[Turn]) -> Extraction:
+        def extract(self, turns: Sequence[CallTurn]) -> Extraction:
             Endless.tries += 1
             learner(cloud, self).learn_one(project)  # another worker comes meanwhile
             return super().extract(turns)
@@ -494,7 +494,7 @@ def test_a_sign_that_no_database_takes_does_not_keep_a_call_from_being_learned_f
 ) -> None:
     start = session_start("s", payload={"user": {"name": "An\x00a"}, "metadata": {"assistantName": "Ju\x00no"}})
     client.send(start, turn("t", said=said), turn("u", seq=3, said="I like tea."), session_end("e"))
-    assert learner(cloud).learn_one(client.identity["project"]) is Learned.DONE
+    assert learner(cloud).learn_one(client.identity["project"]) is ExtractionOutcome.DONE
     assert "An\ufffda likes tea." in texts(client.memories())
 
 

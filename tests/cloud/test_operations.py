@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from support.clouds import Client, running
 
-from memoair_cloud.consolidation import Extraction, RuleExtractor, Turn
+from memoair_cloud.consolidation import CallTurn, Extraction, RuleExtractor
 from memoair_cloud.indexes import builder
 from memoair_cloud.memories import extraction_worker
-from memoair_cloud.memories.extraction_worker import Learner
+from memoair_cloud.memories.extraction_worker import ExtractionWorker
 from memoair_cloud.operations import Backlog, backlog, dead_letters, revive
 
 
@@ -19,7 +19,7 @@ def test_what_has_failed_for_good_is_told_without_words_and_tried_again_when_som
     new_database: Callable[[], str], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Broken(RuleExtractor):
-        def extract(self, turns: Sequence[Turn]) -> Extraction:
+        def extract(self, turns: Sequence[CallTurn]) -> Extraction:
             raise ValueError(turns[0].user_text)
 
     def fail(*_: Any) -> None:
@@ -44,7 +44,7 @@ def test_what_has_failed_for_good_is_told_without_words_and_tried_again_when_som
         assert metrics()['waiting{work="learn"}'] == 2
         assert metrics()["oldest_call_seconds"] > 0
 
-        broken = Learner(engine, Broken(), timedelta(hours=1))
+        broken = ExtractionWorker(engine, Broken(), timedelta(hours=1))
         while broken.learn_one(project):
             pass
         with monkeypatch.context() as patch:

@@ -10,9 +10,9 @@ from sqlalchemy.orm import Session, aliased
 from support.clouds import Client, RunningCloud, session_end, session_start, turn
 
 from memoair_cloud.database.models import Account, Agent, ApiKey, Base, Project
-from memoair_cloud.errors import NotFound
+from memoair_cloud.errors import NotFoundError
 from memoair_cloud.tenancy.access import Tenant, authenticate
-from memoair_cloud.tenancy.scoped import OutOfScope, Scope
+from memoair_cloud.tenancy.scoped import OutOfScopeError, Scope
 
 INDEX = {"name": "faq", "documents": [{"id": "d", "text": "Boots can be returned."}]}
 AGENT = {"name": "Returns", "agentType": "voice"}
@@ -215,7 +215,7 @@ def test_an_account_has_several_keys_and_a_revoked_one_is_refused(cloud: Running
     assert clients[1].ok("GET", "/v1/projects") == {"projects": [made]}
     told = cloud.accounts.keys(first.account_id)
     assert [(key.last_used_at is not None, key.revoked_at is not None) for key in told] == [(True, True), (True, False)]
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFoundError):
         cloud.accounts.revoke_key("key_x")
 
 
@@ -271,18 +271,18 @@ def test_what_can_not_be_kept_within_a_scope_is_stopped(two: Two, scoped: Tenant
         delete(Account),
     ]
     for statement in statements:
-        with scoped.writing() as session, pytest.raises(OutOfScope):
+        with scoped.writing() as session, pytest.raises(OutOfScopeError):
             session.execute(statement)
-    with scoped.writing() as session, pytest.raises(OutOfScope):
+    with scoped.writing() as session, pytest.raises(OutOfScopeError):
         session.execute(insert(Agent), [foreign])
-    with pytest.raises(OutOfScope), scoped.writing() as session:
+    with pytest.raises(OutOfScopeError), scoped.writing() as session:
         session.add(Agent(**foreign))
     with Session(cloud.services.engine) as session:
         stolen = session.get(Agent, (two.a.identity["project"], two.a.identity["agent"]))
         assert stolen is not None
         session.expunge(stolen)
     stolen.name = "stolen"
-    with pytest.raises(OutOfScope), scoped.writing() as session:
+    with pytest.raises(OutOfScopeError), scoped.writing() as session:
         session.add(stolen)
     assert two.dump() == before
 

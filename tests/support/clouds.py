@@ -16,7 +16,7 @@ import uvicorn
 from memoair_cloud.http.app import create_app
 from memoair_cloud.http.dependencies import Services
 from memoair_cloud.serving import opened
-from memoair_cloud.settings import Settings
+from memoair_cloud.settings import CloudSettings
 from memoair_cloud.tenancy.accounts import Accounts
 from support.waiting import eventually
 
@@ -149,7 +149,7 @@ class RunningCloud:
 def running(database_url: str, folder: Path, **settings: Any) -> Iterator[RunningCloud]:
     """Serve for as long as the block lasts."""
     folder.mkdir(parents=True, exist_ok=True)
-    told = Settings(database_url=database_url, blob_url=(folder / "blobs").as_uri(), **settings)
+    told = CloudSettings(database_url=database_url, blob_url=(folder / "blobs").as_uri(), **settings)
     with opened(told) as services, _listening() as listening:
         config = uvicorn.Config(create_app(services), log_config=None, access_log=False, ws="none")
         server = uvicorn.Server(config)

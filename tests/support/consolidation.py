@@ -6,7 +6,16 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import NamedTuple
 
-from memoair_cloud.consolidation import Extractor, Fact, Profile, RuleExtractor, Turn, merged, replaced, summarise
+from memoair_cloud.consolidation import (
+    CallTurn,
+    Extractor,
+    Fact,
+    ProfileSummary,
+    RuleExtractor,
+    merged,
+    replaced,
+    summarise,
+)
 
 # A Monday.
 SAID_AT = datetime(2026, 3, 2, 10, 0, tzinfo=timezone.utc)
@@ -15,11 +24,13 @@ _TRANSCRIPTS = Path(__file__).parents[2] / "memoair_cli" / "transcripts"
 
 def turns(
     *said: str | tuple[str, str], session: str = "call-1", at: datetime = SAID_AT, caller: str = "Dana Whitlock"
-) -> list[Turn]:
+) -> list[CallTurn]:
     """A call: what the caller said, each with what the agent answered."""
     pairs = [each if isinstance(each, tuple) else (each, "") for each in said]
     return [
-        Turn(f"{session}-{number}", session, number, user, agent, at + timedelta(seconds=10 * number), caller, "Juno")
+        CallTurn(
+            f"{session}-{number}", session, number, user, agent, at + timedelta(seconds=10 * number), caller, "Juno"
+        )
         for number, (user, agent) in enumerate(pairs)
     ]
 
@@ -39,12 +50,12 @@ def standing(*said: str | tuple[str, str]) -> list[str]:
     return [fact.text for fact in merged(found(*said)) if fact.is_current]
 
 
-def example_call(name: str) -> list[Turn]:
+def example_call(name: str) -> list[CallTurn]:
     """One of the transcripts that come with the demo."""
     lines = [json.loads(line) for line in (_TRANSCRIPTS / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()]
     call = lines[0]
     return [
-        Turn(
+        CallTurn(
             event_id=f"{call['sessionId']}-{number}",
             session_id=call["sessionId"],
             number=number,
@@ -62,12 +73,12 @@ class Outcome(NamedTuple):
     """What is known after a call."""
 
     facts: tuple[Fact, ...]
-    profile: Profile
+    profile: ProfileSummary
     extractor: str
     failure: str | None
 
 
-def consolidated(known: Iterable[Fact], call: Sequence[Turn], extractor: Extractor) -> Outcome:
+def consolidated(known: Iterable[Fact], call: Sequence[CallTurn], extractor: Extractor) -> Outcome:
     """What is known after a call of which ``call`` are all turns that have come, as the cloud does it, without rows."""
     extraction = extractor.extract(call)
     facts = replaced(known, {turn.session_id for turn in call}, extraction.facts)

@@ -4,7 +4,7 @@ from fastapi import APIRouter
 
 from memoair_cloud.calls import queries
 from memoair_cloud.calls.ingest import ingest
-from memoair_cloud.errors import Conflict, TooLarge
+from memoair_cloud.errors import BatchTooLargeError, ConflictError
 from memoair_cloud.http.body_parsing import EventsRoute
 from memoair_cloud.http.dependencies import Cursor, Limit, ProjectTenant, ServicesDep
 from memoair_cloud.http.errors import IN_A_PROJECT, documented
@@ -24,11 +24,11 @@ from memoair_cloud.http.schemas.calls import (
 router = APIRouter(prefix="/v1/voice-sdk", tags=["calls"], route_class=EventsRoute)
 
 
-@router.post("/events", operation_id="ingestEvents", responses=documented(IN_A_PROJECT, TooLarge))
+@router.post("/events", operation_id="ingestEvents", responses=documented(IN_A_PROJECT, BatchTooLargeError))
 def ingest_events(tenant: ProjectTenant, behind: ServicesDep, body: EventsIn) -> ReceiptOut:
     """Keep events of the caller that X-User-Id names, each once. What is accepted is durable."""
     if len(body.events) > MAX_EVENTS:
-        raise TooLarge(f"a batch holds at most {MAX_EVENTS} events", limit=MAX_EVENTS)
+        raise BatchTooLargeError(f"a batch holds at most {MAX_EVENTS} events", limit=MAX_EVENTS)
     receipt = ingest(tenant, body.events)
     for outcome in ("accepted", "duplicate", "rejected"):
         behind.metrics.events.labels(outcome).inc(len(getattr(receipt, outcome)))
@@ -52,7 +52,7 @@ def list_sessions(tenant: ProjectTenant, user_id: PathId, cursor: Cursor = None,
 
 
 @router.get(
-    "/sessions/{session_id:path}/events", operation_id="listEvents", responses=documented(IN_A_PROJECT, Conflict)
+    "/sessions/{session_id:path}/events", operation_id="listEvents", responses=documented(IN_A_PROJECT, ConflictError)
 )
 def list_events(tenant: ProjectTenant, session_id: PathId, cursor: Cursor = None, limit: Limit = 100) -> EventsOut:
     """A session's events, in their order. X-User-Id tells whose session it is where two callers have one of this id."""

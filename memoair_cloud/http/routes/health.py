@@ -8,7 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from memoair_cloud.database.migrate import is_current
-from memoair_cloud.errors import Internal, Unavailable
+from memoair_cloud.errors import InternalServerError, ServiceUnavailableError
 from memoair_cloud.http.dependencies import ServicesDep
 from memoair_cloud.http.errors import documented
 from memoair_cloud.http.schemas.base import StatusOut
@@ -18,13 +18,13 @@ from memoair_cloud.timeutil import utc_now
 router = APIRouter(tags=["operations"])
 
 
-@router.get("/healthz", operation_id="isAlive", responses=documented([Internal]))
+@router.get("/healthz", operation_id="isAlive", responses=documented([InternalServerError]))
 async def healthz() -> StatusOut:
     """Whether the process lives; asks nobody else, and needs no thread, all of which may wait for the database."""
     return StatusOut()
 
 
-@router.get("/readyz", operation_id="isReady", responses=documented([Internal, Unavailable]))
+@router.get("/readyz", operation_id="isReady", responses=documented([InternalServerError, ServiceUnavailableError]))
 def readyz(behind: ServicesDep) -> StatusOut:
     """Whether the database, with the tables of this version, and the blob store can be used."""
     try:
@@ -32,9 +32,9 @@ def readyz(behind: ServicesDep) -> StatusOut:
             connection.execute(select(1))
             current = is_current(connection)
     except SQLAlchemyError:
-        raise Unavailable("the database does not answer", store="database") from None
+        raise ServiceUnavailableError("the database does not answer", store="database") from None
     if not current:
-        raise Unavailable("the database has the tables of another version", store="database")
+        raise ServiceUnavailableError("the database has the tables of another version", store="database")
     behind.blobs.check()
     return StatusOut()
 
@@ -43,7 +43,7 @@ def readyz(behind: ServicesDep) -> StatusOut:
     "/metrics",
     operation_id="metrics",
     response_class=Response,
-    responses={200: {"content": {"text/plain": {}}}, **documented([Internal])},
+    responses={200: {"content": {"text/plain": {}}}, **documented([InternalServerError])},
 )
 def metrics(behind: ServicesDep) -> Response:
     """What Prometheus reads."""

@@ -4,7 +4,7 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from memoair_cloud.errors import DocumentsTooLarge
+from memoair_cloud.errors import DocumentBatchTooLargeError
 from memoair_cloud.http.body_parsing import DocumentsRoute
 from memoair_cloud.http.dependencies import ProjectTenant, ServicesDep
 from memoair_cloud.http.errors import IN_A_PROJECT, FlatError, documented
@@ -23,7 +23,7 @@ _TOO_LARGE: dict[int | str, dict[str, Any]] = {
 def create_index(tenant: ProjectTenant, behind: ServicesDep, body: IndexIn) -> BuiltOut:
     """Make an index, or add to it; a document whose id it has replaces the old one."""
     if len(body.documents) > MAX_DOCUMENTS:
-        raise DocumentsTooLarge(f"a call holds at most {MAX_DOCUMENTS} documents")
+        raise DocumentBatchTooLargeError(f"a call holds at most {MAX_DOCUMENTS} documents")
     new = [documents.NewDocument(each.id, each.text, each.metadata or {}) for each in body.documents]
     change = documents.put_documents(tenant, body.name, new, body.metadata)
     behind.queue.ask_for_build(tenant.scope.project_id)

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from memoair_cloud.errors import Conflict, TooLarge
+from memoair_cloud.errors import BatchTooLargeError, ConflictError
 from memoair_cloud.http.body_parsing import WireRoute
 from memoair_cloud.http.dependencies import Cursor, Limit, ProjectTenant
 from memoair_cloud.http.errors import IN_A_PROJECT, documented
@@ -44,13 +44,13 @@ def get_memory(tenant: ProjectTenant, user_id: PathId, memory_id: PathId) -> Mem
 @router.patch(
     "/memories/{memory_id}",
     operation_id="correctMemory",
-    responses=documented(IN_A_PROJECT, Conflict, TooLarge),
+    responses=documented(IN_A_PROJECT, ConflictError, BatchTooLargeError),
 )
 def correct_memory(tenant: ProjectTenant, user_id: PathId, memory_id: PathId, body: CorrectionIn) -> MemoryOut:
     """Say it as it is: what was learned before stays in the history, and nothing that was said earlier undoes this."""
     told = ("holds_from", body.holds_from), ("holds_until", body.holds_until)
     days = {name: day for name, day in told if name in body.model_fields_set}
-    correction = editing.Correction(body.text, body.value, days)
+    correction = editing.MemoryCorrection(body.text, body.value, days)
     return MemoryOut.model_validate(editing.correct_memory(tenant, user_id, memory_id, correction))
 
 

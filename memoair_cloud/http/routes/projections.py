@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Path, Query, Response
 from fastapi.responses import StreamingResponse
 
-from memoair_cloud.errors import Invalid, NotFound, Unavailable
+from memoair_cloud.errors import InvalidRequestError, NotFoundError, ServiceUnavailableError
 from memoair_cloud.http.dependencies import ProjectTenant, ServicesDep
 from memoair_cloud.http.errors import IN_A_PROJECT, documented
 from memoair_cloud.http.schemas.projections import (
@@ -85,16 +85,16 @@ def fetch_org_file(tenant: ProjectTenant, behind: ServicesDep, sha256: Digest) -
     try:
         size, blocks = behind.blobs.stream(sha256)
     except FileNotFoundError:
-        raise NotFound("there is no such file") from None
+        raise NotFoundError("there is no such file") from None
     except OSError:
-        raise Unavailable("the blob store does not answer", store="blobs") from None
+        raise ServiceUnavailableError("the blob store does not answer", store="blobs") from None
     headers = {"Content-Length": str(size), "ETag": f'"{sha256}"', "Cache-Control": "private, immutable"}
     return StreamingResponse(blocks, media_type="application/octet-stream", headers=headers)
 
 
 def _caller(tenant: Tenant) -> str:
     if tenant.scope.user_id is None:
-        raise Invalid("X-User-Id is missing: whose memory is meant", field="X-User-Id")
+        raise InvalidRequestError("X-User-Id is missing: whose memory is meant", field="X-User-Id")
     return tenant.scope.user_id
 
 

@@ -4,7 +4,7 @@ from http import HTTPStatus
 
 from fastapi import APIRouter
 
-from memoair_cloud.errors import Conflict, NotFound, TooLarge
+from memoair_cloud.errors import BatchTooLargeError, ConflictError, NotFoundError
 from memoair_cloud.http.body_parsing import WireRoute
 from memoair_cloud.http.dependencies import AccountTenant
 from memoair_cloud.http.errors import EVERYWHERE, documented
@@ -19,7 +19,7 @@ router = APIRouter(prefix="/v1/projects", tags=["projects"], route_class=WireRou
     "",
     status_code=HTTPStatus.CREATED,
     operation_id="createProject",
-    responses=documented(EVERYWHERE, Conflict, TooLarge),
+    responses=documented(EVERYWHERE, ConflictError, BatchTooLargeError),
 )
 def create_project(tenant: AccountTenant, body: ProjectIn) -> ProjectOut:
     """Make a project."""
@@ -33,7 +33,7 @@ def list_projects(tenant: AccountTenant) -> ProjectsOut:
     return ProjectsOut(projects=[ProjectOut.model_validate(each) for each in projects.list_projects(tenant)])
 
 
-@router.get("/{project_id}", operation_id="getProject", responses=documented(EVERYWHERE, NotFound))
+@router.get("/{project_id}", operation_id="getProject", responses=documented(EVERYWHERE, NotFoundError))
 def get_project(tenant: AccountTenant, project_id: PathId) -> ProjectOut:
     """One project."""
     return ProjectOut.model_validate(projects.get_project(tenant.in_project(project_id)))
@@ -43,14 +43,14 @@ def get_project(tenant: AccountTenant, project_id: PathId) -> ProjectOut:
     "/{project_id}/agents",
     status_code=HTTPStatus.CREATED,
     operation_id="createAgent",
-    responses=documented(EVERYWHERE, NotFound, Conflict, TooLarge),
+    responses=documented(EVERYWHERE, NotFoundError, ConflictError, BatchTooLargeError),
 )
 def create_agent(tenant: AccountTenant, project_id: PathId, body: AgentIn) -> AgentOut:
     """Make an agent in a project."""
     return AgentOut.model_validate(projects.create_agent(tenant.in_project(project_id), body.name, body.agent_type))
 
 
-@router.get("/{project_id}/agents", operation_id="listAgents", responses=documented(EVERYWHERE, NotFound))
+@router.get("/{project_id}/agents", operation_id="listAgents", responses=documented(EVERYWHERE, NotFoundError))
 def list_agents(tenant: AccountTenant, project_id: PathId) -> AgentsOut:
     """A project's agents."""
     found = projects.list_agents(tenant.in_project(project_id))

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, WithJsonSchema
 
-from memoair_cloud.calls.event_parsing import EventType
+from memoair_cloud.calls.event_parsing import IncomingEventType
 from memoair_cloud.http.schemas.base import Identifier, In, Out
 
 MAX_EVENTS = 500
@@ -15,7 +15,7 @@ class EventIn(In):
     """One event of one session; `memoair_cloud.calls.event_parsing` reads it."""
 
     event_id: Identifier
-    type: EventType
+    type: IncomingEventType
     session_id: Identifier
     seq: Annotated[int, Field(ge=0, le=2**53 - 1)]
     occurred_at: datetime
