@@ -30,7 +30,7 @@ from workload import Speech
 
 from memoair_cli.importing.batches import Batcher
 from memoair_cli.importing.events import CallEvents
-from memoair_cli.importing.ledger import FileLedger
+from memoair_cli.importing.ledger import FileProgress
 from memoair_voice_sync.transcripts import TranscriptTurn, read_transcript
 
 _BEGAN = datetime(2025, 1, 6, 9, tzinfo=timezone.utc)
@@ -106,7 +106,7 @@ def _write(path: Path, turns: int, callers: int) -> None:
 def _prepared(path: Path) -> Iterator[tuple[str, bytes]]:
     """The requests of an import: whose events they hold, and the packed body."""
     events, batcher = CallEvents("proj_benchmark", _BEGAN), Batcher()
-    ledger = FileLedger(path.name, print)  # nothing is refused
+    ledger = FileProgress(path.name, print)  # nothing is refused
 
     def batches() -> Iterator[Any]:
         with path.open("rb") as file:

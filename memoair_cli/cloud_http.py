@@ -11,11 +11,11 @@ _CONNECT_S, _READ_S = 5.0, 60.0
 _LONGEST_QUOTE = 200
 
 
-class CloudUnreachable(Exception):
+class CloudUnreachableError(Exception):
     """There was no answer; the message says why, and how to mend it where that is known."""
 
 
-class Reply(NamedTuple):
+class CloudReply(NamedTuple):
     """What a cloud answered. ``body`` is None where it is not a JSON object."""
 
     status: int
@@ -108,7 +108,7 @@ class CloudHttp:
         headers: Mapping[str, str] | None = None,
         *,
         read_s: float = _READ_S,
-    ) -> Reply:
+    ) -> CloudReply:
         """Send a request once; raises `CloudUnreachable` where there is no answer."""
         import requests
 
@@ -123,8 +123,8 @@ class CloudHttp:
                 allow_redirects=False,
             )
         except (requests.RequestException, ValueError) as error:  # ValueError: an address that is none
-            raise CloudUnreachable(f"the cloud at {self.address} can't be reached: {_why(error)}") from error
-        return Reply(response.status_code, _object(response.content), response.headers)
+            raise CloudUnreachableError(f"the cloud at {self.address} can't be reached: {_why(error)}") from error
+        return CloudReply(response.status_code, _object(response.content), response.headers)
 
     def close(self) -> None:
         """Close the connections."""

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from memoair_cli.demo_script import Call, Line, SpokenTurn, demo_lines
+from memoair_cli.demo_script import DemoCall, DemoLine, DemoTurn, demo_lines
 from memoair_voice_sync import MemoAirVoiceMemorySync, SearchResult
 
 # A free port that the runtime chooses: the demo must not meet another runtime on this machine.
@@ -68,7 +68,7 @@ def _folder(storage: Path | None) -> Iterator[Path]:
             shutil.rmtree(root, ignore_errors=True)
 
 
-def _play_line(console: Console, line: Line, root: Path, tally: Tally) -> None:
+def _play_line(console: Console, line: DemoLine, root: Path, tally: Tally) -> None:
     caller = escape(line.first.user["name"])
     console.rule(f"[bold]{escape(line.first.line)}[/] · {caller} calls")
     with _remembering(line, line.first, root) as memory:
@@ -86,7 +86,7 @@ def _play_line(console: Console, line: Line, root: Path, tally: Tally) -> None:
     _count_kept(console, log, len(line.second.turns), tally)
 
 
-def _remembering(line: Line, call: Call, root: Path) -> MemoAirVoiceMemorySync:
+def _remembering(line: DemoLine, call: DemoCall, root: Path) -> MemoAirVoiceMemorySync:
     return MemoAirVoiceMemorySync(
         project_id=call.project_id,
         user_id=call.user["id"],
@@ -97,7 +97,7 @@ def _remembering(line: Line, call: Call, root: Path) -> MemoAirVoiceMemorySync:
     )
 
 
-def _talk(console: Console, memory: MemoAirVoiceMemorySync, call: Call, tally: Tally, *, aloud: bool) -> Path:
+def _talk(console: Console, memory: MemoAirVoiceMemorySync, call: DemoCall, tally: Tally, *, aloud: bool) -> Path:
     """Play one call: recall before each answer, keep each turn; return where its log lies."""
     began_at = time.monotonic()
     opened = memory.start_session({"user": call.user, "assistantName": call.assistant_name}, timeout_s=15)
@@ -121,7 +121,7 @@ def _talk(console: Console, memory: MemoAirVoiceMemorySync, call: Call, tally: T
     return log
 
 
-def _show(console: Console, call: Call, turn: SpokenTurn, found: SearchResult, ms: float, tally: Tally) -> None:
+def _show(console: Console, call: DemoCall, turn: DemoTurn, found: SearchResult, ms: float, tally: Tally) -> None:
     console.print(f"\n[bold yellow]{escape(call.user['name'])}[/]  {escape(turn.user_text)}")
     documents = {hit["id"] for hit in found.org}
     for fact in turn.recalls:
@@ -137,7 +137,7 @@ def _show(console: Console, call: Call, turn: SpokenTurn, found: SearchResult, m
     console.print(f"[bold green]{escape(call.assistant_name)}[/]  {escape(turn.assistant_text)}")
 
 
-def _show_what_matters(console: Console, line: Line) -> None:
+def _show_what_matters(console: Console, line: DemoLine) -> None:
     """Of the first call, the words that the second will need."""
     facts = [fact for turn in line.second.turns for fact in turn.recalls]
     caller, agent = line.first.user["name"], line.first.assistant_name

@@ -11,7 +11,7 @@ _FOLDER = files("memoair_cli") / "transcripts"
 
 
 @attrs.frozen
-class SpokenTurn:
+class DemoTurn:
     """The caller speaks, the agent answers. ``recalls`` are words of an earlier call that the answer needs."""
 
     turn_id: str
@@ -23,7 +23,7 @@ class SpokenTurn:
 
 
 @attrs.frozen
-class Call:
+class DemoCall:
     """One call: who calls whom, and what they say."""
 
     session_id: str
@@ -32,23 +32,23 @@ class Call:
     agent_id: str
     assistant_name: str
     user: dict[str, Any]
-    turns: tuple[SpokenTurn, ...]
+    turns: tuple[DemoTurn, ...]
 
 
 @attrs.frozen
-class Line:
+class DemoLine:
     """A telephone line: the two calls of one caller, and the organisation's documents."""
 
-    first: Call
-    second: Call
+    first: DemoCall
+    second: DemoCall
     documents: Path
 
 
-def demo_lines() -> list[Line]:
+def demo_lines() -> list[DemoLine]:
     """The lines of the demo."""
     return [
-        Line(_read("returns-call-1"), _read("returns-call-2"), _path("organisation-shop")),
-        Line(_read("clinic-call-1"), _read("clinic-call-2"), _path("organisation-clinic")),
+        DemoLine(_read("returns-call-1"), _read("returns-call-2"), _path("organisation-shop")),
+        DemoLine(_read("clinic-call-1"), _read("clinic-call-2"), _path("organisation-clinic")),
     ]
 
 
@@ -57,9 +57,9 @@ def _path(name: str) -> Path:
         return path
 
 
-def _read(name: str) -> Call:
+def _read(name: str) -> DemoCall:
     head, *turns = map(json.loads, (_FOLDER / f"{name}.jsonl").read_text(encoding="utf-8").splitlines())
-    return Call(
+    return DemoCall(
         session_id=head["sessionId"],
         line=head["line"],
         project_id=head["projectId"],
@@ -67,7 +67,7 @@ def _read(name: str) -> Call:
         assistant_name=head["assistantName"],
         user=head["user"],
         turns=tuple(
-            SpokenTurn(
+            DemoTurn(
                 turn_id=f"turn-{number}",
                 occurred_at=turn["occurredAt"],
                 user_text=turn["userText"],

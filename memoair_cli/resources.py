@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import typer
 
-from memoair_cli.cloud_http import CloudHttp, CloudUnreachable
+from memoair_cli.cloud_http import CloudHttp, CloudUnreachableError
 from memoair_cli.options import CLOUD, AgentId, ApiKey, BaseUrl, ProjectId, end, key_of, needed
 
 projects = typer.Typer(name="project", no_args_is_help=True, help="Customers' workspaces.")
@@ -89,7 +89,7 @@ def _post(cloud: CloudHttp, path: str, body: Any, **headers: str) -> Any:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     try:
         reply = cloud.call("POST", path, content, headers)
-    except CloudUnreachable as error:
+    except CloudUnreachableError as error:
         end(str(error))
     return reply.body if reply.is_ok else end(f"the cloud at {cloud.address} refuses: {reply.problem}")
 

@@ -49,7 +49,7 @@ CacheDir = Annotated[
 ]
 
 
-class Exit(IntEnum):
+class RuntimeExit(IntEnum):
     """What the commands end with."""
 
     DONE = 0
@@ -84,9 +84,9 @@ def pull(
         with _interrupts(stop), _bar(wanted.shown) as progress:
             found = pull_now(wanted, folder, stop, progress, again=True)
     except (KeyboardInterrupt, PullCancelledError):
-        end("stopped; nothing of it is left", Exit.INTERRUPTED)
+        end("stopped; nothing of it is left", RuntimeExit.INTERRUPTED)
     except MemoAirVoiceMemoryError as error:
-        end(error.message, Exit.NOT_THERE if error.code == "runtime.not_found" else Exit.FAILED)
+        end(error.message, RuntimeExit.NOT_THERE if error.code == "runtime.not_found" else RuntimeExit.FAILED)
     if as_json:
         told = {**attrs.asdict(found), "program": str(found.program)}
         typer.echo(json.dumps({_camel(name): value for name, value in told.items()}))
@@ -111,7 +111,7 @@ def which(
             if told[name] is not None:
                 value = " ".join(told[name]) if isinstance(told[name], list) else told[name]
                 typer.echo(f"{name:<9}  {value}")
-    raise typer.Exit(Exit.NOT_THERE if told["command"] is None or told["problem"] else Exit.DONE)
+    raise typer.Exit(RuntimeExit.NOT_THERE if told["command"] is None or told["problem"] else RuntimeExit.DONE)
 
 
 @contextmanager
@@ -147,7 +147,7 @@ def _understood(reference: str | None) -> "Reference":
     try:
         return parse_reference(repo, version, installed_version(), names)
     except ValueError as error:
-        end(str(error), Exit.USAGE)
+        end(str(error), RuntimeExit.USAGE)
 
 
 def _told(choice: RuntimeSelection, *, ask: bool) -> dict[str, Any]:

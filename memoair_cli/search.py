@@ -28,7 +28,7 @@ _HIT_LANES = ("working", "permanent", "org")
 File = Optional[Path]  # noqa: UP045 - Typer reads it on Python 3.10, too
 
 
-class Exit(IntEnum):
+class SearchExit(IntEnum):
     """What the command ends with."""
 
     FOUND = 0
@@ -60,7 +60,7 @@ def search(
 
     Ends with 0 if something was found, 1 if nothing was, 2 for options that can't be, 3 if the memory failed.
     """
-    project_id = needed(project, "MEMOAIR_PROJECT_ID", Exit.USAGE)
+    project_id = needed(project, "MEMOAIR_PROJECT_ID", SearchExit.USAGE)
     try:
         memory = MemoAirVoiceMemorySync(
             project_id=project_id,
@@ -76,11 +76,14 @@ def search(
             hits = None if top_k is None else dict.fromkeys(lane or _HIT_LANES, top_k)
             found = memory.search_memory(query, lanes=lane, top_k=hits, timeout_ms=timeout_ms, explain=explain)
     except (ValueError, TypeError) as error:
-        end(str(error), Exit.USAGE)
+        end(str(error), SearchExit.USAGE)
     except urllib3.exceptions.HTTPError as error:
-        end(f"the memory failed: its runtime does not answer ({type(error).__name__})", Exit.FAILED)
+        end(f"the memory failed: its runtime does not answer ({type(error).__name__})", SearchExit.FAILED)
     except MemoAirVoiceMemoryError as error:
-        end(f"the memory failed: {error}", Exit.USAGE if error.code == "runtime.bad_request" else Exit.FAILED)
+        end(
+            f"the memory failed: {error}",
+            SearchExit.USAGE if error.code == "runtime.bad_request" else SearchExit.FAILED,
+        )
     if as_json:
         typer.echo(json.dumps(asdict(found), ensure_ascii=False))
     else:
@@ -108,8 +111,8 @@ def _wait_for_cloud(memory: MemoAirVoiceMemorySync, timeout_s: float) -> str | N
 
 def _exit_code(found: SearchResult, *, is_whole: bool) -> int:
     if found.contextText:
-        return Exit.FOUND
-    return Exit.FAILED if found.trace["degraded"] or not is_whole else Exit.NOTHING
+        return SearchExit.FOUND
+    return SearchExit.FAILED if found.trace["degraded"] or not is_whole else SearchExit.NOTHING
 
 
 def _show(found: SearchResult) -> None:

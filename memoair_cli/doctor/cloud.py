@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import closing
 from urllib.parse import quote, urlsplit
 
-from memoair_cli.cloud_http import CloudHttp, CloudUnreachable, Reply
-from memoair_cli.doctor.findings import Finding, Surroundings, note, ok, problem
+from memoair_cli.cloud_http import CloudHttp, CloudReply, CloudUnreachableError
+from memoair_cli.doctor.findings import DoctorContext, Finding, note, ok, problem
 from memoair_cli.options import CLOUD, is_key
 
 _PATIENCE_S = 10.0
@@ -17,7 +17,7 @@ _TOO_MANY, _FAULT = 429, 500
 _SET_KEY = "set MEMOAIR_API_KEY to a key that `memoair cloud init` has shown"
 
 
-def check_cloud(surroundings: Surroundings) -> Iterator[Finding]:
+def check_cloud(surroundings: DoctorContext) -> Iterator[Finding]:
     """Ask the cloud, step by step, until something is wrong."""
     told = surroundings
     if not told.api_key and told.base_url == CLOUD:
@@ -32,7 +32,7 @@ def check_cloud(surroundings: Surroundings) -> Iterator[Finding]:
         try:
             yield from _reached(cloud)
             yield from _known_there(cloud, told)
-        except CloudUnreachable as error:
+        except CloudUnreachableError as error:
             yield problem(
                 "cloud", str(error), "see that the address is right and the server runs (memoair cloud serve)"
             )
@@ -43,7 +43,9 @@ def _reached(cloud: CloudHttp) -> Iterator[Finding]:
     reply = cloud.call("GET", "/healthz", read_s=_PATIENCE_S)
     took_s = time.time() - asked_at
     if not reply.is_ok or (reply.body or {}).get("status") != "ok":
-        raise CloudUnreachable(f"{cloud.address}: {reply.problem if not reply.is_ok else 'this is no MemoAir cloud'}")
+        raise CloudUnreachableError(
+            f"{cloud.address}: {reply.problem if not reply.is_ok else 'this is no MemoAir cloud'}"
+        )
     yield ok("cloud", f"{cloud.address} answers in {took_s * 1e3:.0f} ms")
     ready = cloud.call("GET", "/readyz", read_s=_PATIENCE_S)
     if ready.is_ok:
@@ -62,7 +64,7 @@ def _reached(cloud: CloudHttp) -> Iterator[Finding]:
         yield ok("clock", "ours and the cloud's agree")
 
 
-def _known_there(cloud: CloudHttp, told: Surroundings) -> Iterator[Finding]:
+def _known_there(cloud: CloudHttp, told: DoctorContext) -> Iterator[Finding]:
     if not told.api_key:
         yield problem("key", "MEMOAIR_API_KEY is not set", _SET_KEY)
         return
@@ -94,7 +96,7 @@ def _known_there(cloud: CloudHttp, told: Surroundings) -> Iterator[Finding]:
         yield _refusal("bootstrap", reply, "see that nothing between here and the cloud takes X-Project-Id away")
 
 
-def _agent(reply: Reply, agent_id: str) -> Finding:
+def _agent(reply: CloudReply, agent_id: str) -> Finding:
     agents = (reply.body or {}).get("agents")
     if not reply.is_ok or not isinstance(agents, list):
         return _refusal("agent", reply, "ask the operator of the cloud")
@@ -104,7 +106,7 @@ def _agent(reply: Reply, agent_id: str) -> Finding:
     return problem("agent", f"{agent_id} is no agent of this project", remedy)
 
 
-def _refusal(check: str, reply: Reply, remedy: str, about: str = "") -> Finding:
+def _refusal(check: str, reply: CloudReply, remedy: str, about: str = "") -> Finding:
     """What the cloud does not grant. ``remedy`` is for a request that was understood; else it lies with the cloud."""
     if reply.status == _TOO_MANY:
         remedy = "wait a while: this key asks more often than its cloud allows"

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from memoair_cli.doctor.cloud import check_cloud
-from memoair_cli.doctor.findings import Check, Finding, Status, Surroundings, problem, some
+from memoair_cli.doctor.findings import Check, DoctorContext, Finding, FindingStatus, problem, some
 from memoair_cli.doctor.installation import check_kernel, check_packages, check_python
 from memoair_cli.doctor.runtime import check_start
 from memoair_cli.doctor.server import check_server
@@ -31,7 +31,11 @@ _CHECKS: tuple[Check, ...] = (
     check_cloud,
     check_server,
 )
-_MARKS = {Status.OK: "[green]ok     [/]", Status.NOTE: "[yellow]note   [/]", Status.PROBLEM: "[red]problem[/]"}
+_MARKS = {
+    FindingStatus.OK: "[green]ok     [/]",
+    FindingStatus.NOTE: "[yellow]note   [/]",
+    FindingStatus.PROBLEM: "[red]problem[/]",
+}
 _INDENT = 24
 
 File = Optional[Path]  # noqa: UP045 - Typer reads it on Python 3.10, too
@@ -62,7 +66,7 @@ def doctor(
     """
     if revive and database_url is None:
         end("--revive needs a server's database: --database-url or MEMOAIR_CLOUD_DATABASE_URL", code=2)
-    surroundings = Surroundings(
+    surroundings = DoctorContext(
         storage_root=storage_root(storage),
         base_url=base_url,
         api_key=api_key.strip(),
@@ -78,7 +82,7 @@ def doctor(
         findings.append(finding)
         if not as_json:
             _show(console, finding)
-    problems = sum(finding.status is Status.PROBLEM for finding in findings)
+    problems = sum(finding.status is FindingStatus.PROBLEM for finding in findings)
     if as_json:
         typer.echo(json.dumps({"ok": not problems, "findings": list(map(_told, findings))}, ensure_ascii=False))
     else:
@@ -86,7 +90,7 @@ def doctor(
     raise typer.Exit(1 if problems else 0)
 
 
-def _found(surroundings: Surroundings) -> Iterator[Finding]:
+def _found(surroundings: DoctorContext) -> Iterator[Finding]:
     for check in _CHECKS:
         try:
             yield from check(surroundings)

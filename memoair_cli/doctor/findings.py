@@ -7,7 +7,7 @@ from pathlib import Path
 import attrs
 
 
-class Status(Enum):
+class FindingStatus(Enum):
     """How grave a finding is."""
 
     OK = "ok"
@@ -20,13 +20,13 @@ class Finding:
     """One thing that was looked at. ``remedy`` says how to mend it, where it is to be mended."""
 
     check: str
-    status: Status
+    status: FindingStatus
     message: str
     remedy: str | None = None
 
 
 @attrs.frozen
-class Surroundings:
+class DoctorContext:
     """What is looked at. ``database_url`` is of a server that is run here; ``revives``: try again what it gave up."""
 
     storage_root: Path
@@ -39,22 +39,22 @@ class Surroundings:
     revives: bool = False
 
 
-Check = Callable[[Surroundings], Iterator[Finding]]
+Check = Callable[[DoctorContext], Iterator[Finding]]
 
 
 def ok(check: str, message: str) -> Finding:
     """All is well."""
-    return Finding(check, Status.OK, message)
+    return Finding(check, FindingStatus.OK, message)
 
 
 def note(check: str, message: str, remedy: str | None = None) -> Finding:
     """Nothing is wrong, but it is worth knowing."""
-    return Finding(check, Status.NOTE, message, remedy)
+    return Finding(check, FindingStatus.NOTE, message, remedy)
 
 
 def problem(check: str, message: str, remedy: str) -> Finding:
     """Something is wrong."""
-    return Finding(check, Status.PROBLEM, message, remedy)
+    return Finding(check, FindingStatus.PROBLEM, message, remedy)
 
 
 def some(number: int, what: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from importlib import metadata
 from importlib.util import find_spec
 
-from memoair_cli.doctor.findings import Finding, Surroundings, note, ok, problem
+from memoair_cli.doctor.findings import DoctorContext, Finding, note, ok, problem
 
 _OURS = "memoair-voice"
 _OLDEST = (3, 10)
@@ -15,7 +15,7 @@ _OLDEST = (3, 10)
 _REQUIREMENT = re.compile(r"([\w.-]+)(?:\[[\w,-]*\])?>=([\d.]+)$")
 
 
-def check_python(_: Surroundings) -> Iterator[Finding]:
+def check_python(_: DoctorContext) -> Iterator[Finding]:
     """Whether Python is new enough."""
     told = f"Python {platform.python_version()} ({platform.python_implementation()}) on {platform.platform(terse=True)}"
     if sys.version_info < _OLDEST:
@@ -24,7 +24,7 @@ def check_python(_: Surroundings) -> Iterator[Finding]:
         yield ok("python", told)
 
 
-def check_packages(_: Surroundings) -> Iterator[Finding]:
+def check_packages(_: DoctorContext) -> Iterator[Finding]:
     """Whether everything is there that we build on, and new enough."""
     try:
         ours, requirements = metadata.version(_OURS), metadata.requires(_OURS) or []
@@ -39,7 +39,7 @@ def check_packages(_: Surroundings) -> Iterator[Finding]:
         yield ok("packages", f"{_OURS} {ours}, and the {wanted} packages that it builds on")
 
 
-def check_kernel(_: Surroundings) -> Iterator[Finding]:
+def check_kernel(_: DoctorContext) -> Iterator[Finding]:
     """Whether scores are computed by the compiled kernel."""
     if find_spec("memoair_index.kernel._compiled") is not None:
         yield ok("kernel", "recall runs on the compiled kernel")

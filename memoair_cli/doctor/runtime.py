@@ -4,7 +4,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 
-from memoair_cli.doctor.findings import Finding, Surroundings, ok, problem
+from memoair_cli.doctor.findings import DoctorContext, Finding, ok, problem
 from memoair_cli.options import NO_KEY
 from memoair_voice_sync import MemoAirVoiceClientSync, MemoAirVoiceMemoryError
 
@@ -21,7 +21,7 @@ _REMEDIES = {
 _REMEDY = "run `memoair demo` to see more; what the runtime said last stands in the message"
 
 
-def check_start(_: Surroundings) -> Iterator[Finding]:
+def check_start(_: DoctorContext) -> Iterator[Finding]:
     """Start two runtimes, as a client does: the first with the host that the second is forked from."""
     with tempfile.TemporaryDirectory(prefix="memoair-doctor-", ignore_cleanup_errors=True) as folder:
         try:

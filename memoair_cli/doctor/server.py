@@ -5,7 +5,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from memoair_cli.doctor.findings import Finding, Surroundings, note, ok, problem, some
+from memoair_cli.doctor.findings import DoctorContext, Finding, note, ok, problem, some
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _LONG_S = 3_600.0
 
 
-def check_server(surroundings: Surroundings) -> Iterator[Finding]:
+def check_server(surroundings: DoctorContext) -> Iterator[Finding]:
     """Look at the database that was named, if one was."""
     if surroundings.database_url is None:
         return

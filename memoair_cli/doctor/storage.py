@@ -15,7 +15,7 @@ from pathlib import Path
 import filelock
 import psutil
 
-from memoair_cli.doctor.findings import Finding, Surroundings, note, ok, problem
+from memoair_cli.doctor.findings import DoctorContext, Finding, note, ok, problem
 from memoair_runtime.storage.durable import sync_data
 
 _LEAST_FREE = 500 << 20
@@ -31,7 +31,7 @@ _TRY = (
 )
 
 
-def check_storage(surroundings: Surroundings) -> Iterator[Finding]:
+def check_storage(surroundings: DoctorContext) -> Iterator[Finding]:
     """Look at the storage root; what it has not yet is looked at in the folder where it will be made."""
     root = surroundings.storage_root
     folder = root

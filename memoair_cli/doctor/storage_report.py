@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 import msgspec
 
-from memoair_cli.doctor.findings import Finding, Surroundings, note, ok, problem, some
+from memoair_cli.doctor.findings import DoctorContext, Finding, note, ok, problem, some
 from memoair_runtime.settings import RuntimeSettings
 from memoair_runtime.storage.folder_names import identifier_of
 from memoair_runtime.storage.lease import LeaseRecord
@@ -27,7 +27,7 @@ _read_lease = msgspec.json.Decoder(LeaseRecord).decode
 
 
 @attrs.define
-class _Project:
+class _ProjectReport:
     """What was counted in one project's folder."""
 
     callers: int = 0
@@ -40,7 +40,7 @@ class _Project:
     refused: Counter[str] = attrs.field(factory=Counter)  # events that the cloud will never take, by code
 
 
-def check_held(surroundings: Surroundings) -> Iterator[Finding]:
+def check_held(surroundings: DoctorContext) -> Iterator[Finding]:
     """Look at every project's folder."""
     cloud = _cloud_id(surroundings)
     projects = {}
@@ -55,13 +55,13 @@ def check_held(surroundings: Surroundings) -> Iterator[Finding]:
         yield from _told(f"project {project_id}", project, has_cloud=cloud is not None)
 
 
-def _cloud_id(surroundings: Surroundings) -> str | None:
+def _cloud_id(surroundings: DoctorContext) -> str | None:
     """The cloud that is set, as runtimes note it in their outboxes; None where none is."""
     base_url, key = surroundings.base_url.rstrip("/") or None, surroundings.api_key or None
     return RuntimeSettings("", "", surroundings.storage_root, cloud_key=key, cloud_base_url=base_url).cloud_id
 
 
-def _told(check: str, project: _Project, *, has_cloud: bool) -> Iterator[Finding]:
+def _told(check: str, project: _ProjectReport, *, has_cloud: bool) -> Iterator[Finding]:
     leases = f"{project.served} served now" if project.served else "nobody is served now"
     if project.abandoned:
         leases += f", {some(project.abandoned, 'lease')} of processes that are gone (the next call takes over)"
@@ -81,8 +81,8 @@ def _told(check: str, project: _Project, *, has_cloud: bool) -> Iterator[Finding
         yield problem(check, told, remedy) if age_s > _LONG_S else note(check, told)
 
 
-def _counted(folder: ProjectFolder, cloud: str | None, most_calls: int) -> _Project:
-    project = _Project()
+def _counted(folder: ProjectFolder, cloud: str | None, most_calls: int) -> _ProjectReport:
+    project = _ProjectReport()
     for caller in folder.callers():
         if project.calls >= most_calls:
             break
@@ -94,7 +94,7 @@ def _counted(folder: ProjectFolder, cloud: str | None, most_calls: int) -> _Proj
     return project
 
 
-def _count_lease(caller: UserFolder, project: _Project) -> None:
+def _count_lease(caller: UserFolder, project: _ProjectReport) -> None:
     try:
         holder = _read_lease(caller.lease.read_bytes())
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
@@ -104,7 +104,7 @@ def _count_lease(caller: UserFolder, project: _Project) -> None:
     project.abandoned += not lives
 
 
-def _count_refused(caller: UserFolder, project: _Project) -> None:
+def _count_refused(caller: UserFolder, project: _ProjectReport) -> None:
     codes: dict[str, str] = {}  # by event: one that was refused before a crash, and again after it, is one
     try:
         with caller.refused.open("rb") as lines:
@@ -116,7 +116,7 @@ def _count_refused(caller: UserFolder, project: _Project) -> None:
     project.refused.update(codes.values())
 
 
-def _count_unsent(caller: UserFolder, cloud: str | None, project: _Project) -> None:
+def _count_unsent(caller: UserFolder, cloud: str | None, project: _ProjectReport) -> None:
     """Count as a runtime does that would send it: to the cloud that is set, or else to the one that was."""
     project.sends |= caller.outbox.exists()
     outbox = Outbox(caller, cloud or _cloud_of(caller.outbox))

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from difflib import get_close_matches
 
-from memoair_cli.doctor.findings import Finding, Surroundings, note, ok, problem
+from memoair_cli.doctor.findings import DoctorContext, Finding, note, ok, problem
 
 _PROXIES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY")
 _OUR_PREFIX, _CLOUD_PREFIX = "MEMOAIR_", "MEMOAIR_CLOUD_"
@@ -23,7 +23,7 @@ KNOWN = frozenset(
 )
 
 
-def check_variables(_: Surroundings) -> Iterator[Finding]:
+def check_variables(_: DoctorContext) -> Iterator[Finding]:
     """Look for proxies, and for names that are nearly right."""
     # On Windows names have no case, elsewhere programs read both.
     proxies = sorted({name for name in _PROXIES for each in (name, name.lower()) if os.environ.get(each)})

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import attrs
 
-from memoair_cli.importing.ledger import Entry
+from memoair_cli.importing.ledger import PendingEvent
 
 MOST_EVENTS = 500  # what a cloud takes at a time
 # In characters; a batch is at most some 4 MB in UTF-8. A cloud takes 16 MB.
@@ -16,17 +16,17 @@ _MOST_WAITING_SIZE = 8_000_000
 
 
 @attrs.frozen
-class Batch:
+class EventBatch:
     """Events of one caller, in their order."""
 
     user_id: str = attrs.field(repr=False)
-    entries: list[Entry]
+    entries: list[PendingEvent]
     size: int
 
 
 @attrs.define
 class _Open:
-    entries: list[Entry] = attrs.field(factory=list)
+    entries: list[PendingEvent] = attrs.field(factory=list)
     size: int = 0
 
 
@@ -37,7 +37,7 @@ class Batcher:
         self._open: OrderedDict[str, _Open] = OrderedDict()
         self._waiting = self._waiting_size = 0
 
-    def add(self, entry: Entry) -> Iterator[Batch]:
+    def add(self, entry: PendingEvent) -> Iterator[EventBatch]:
         """Take in an event; gives the batches that are full by it."""
         user_id, size = entry.event.user_id, entry.event.size
         batch = self._open.setdefault(user_id, _Open())
@@ -54,13 +54,13 @@ class Batcher:
         while self._waiting > _MOST_WAITING or self._waiting_size > _MOST_WAITING_SIZE:
             yield self._take(next(iter(self._open)))
 
-    def rest(self) -> Iterator[Batch]:
+    def rest(self) -> Iterator[EventBatch]:
         """What is left."""
         while self._open:
             yield self._take(next(iter(self._open)))
 
-    def _take(self, user_id: str) -> Batch:
+    def _take(self, user_id: str) -> EventBatch:
         batch = self._open.pop(user_id)
         self._waiting -= len(batch.entries)
         self._waiting_size -= batch.size
-        return Batch(user_id, batch.entries, batch.size)
+        return EventBatch(user_id, batch.entries, batch.size)

@@ -4,9 +4,9 @@ import gzip
 import threading
 from collections.abc import Sequence
 
-from memoair_cli.cloud_http import CloudHttp, CloudUnreachable, Reply
-from memoair_cli.importing.events import Event
-from memoair_cli.importing.targets import Patience, Receipt, TargetFailed
+from memoair_cli.cloud_http import CloudHttp, CloudReply, CloudUnreachableError
+from memoair_cli.importing.events import ImportEvent
+from memoair_cli.importing.targets import RetryPolicy, SendResult, TargetError
 
 _PATH = "/v1/voice-sdk/events"
 # Faults of the server or of what stands before it, and too many requests.
@@ -35,7 +35,7 @@ class CloudTarget:
         """The project and where it is."""
         return f"{self._project_id} at {self._cloud.address}"
 
-    def send(self, user_id: str, events: Sequence[Event]) -> Receipt:
+    def send(self, user_id: str, events: Sequence[ImportEvent]) -> SendResult:
         """Bring a caller's events."""
         content = b'{"events":[%b]}' % b",".join(event.encoded() for event in events)
         packed = gzip.compress(content, _PACKED_FAST, mtime=0)
@@ -43,44 +43,44 @@ class CloudTarget:
         if reply.is_ok:
             return self._receipt(reply, events)
         if reply.status not in _IN_HALVES or reply.details.get("field") in ("X-Project-Id", "X-Agent-Id"):
-            raise TargetFailed(self._final(reply))
+            raise TargetError(self._final(reply))
         if len(events) > 1:
             half = len(events) // 2
             return self.send(user_id, events[:half]).add(self.send(user_id, events[half:]))
-        return Receipt(refused={events[0].id: reply.problem})
+        return SendResult(refused={events[0].id: reply.problem})
 
     def close(self) -> None:
         """Close the connections."""
         self._cloud.close()
 
-    def _asked(self, content: bytes, headers: dict[str, str]) -> Reply:
-        patience = Patience(self._patience_s, self._stopping)
+    def _asked(self, content: bytes, headers: dict[str, str]) -> CloudReply:
+        patience = RetryPolicy(self._patience_s, self._stopping)
         while True:
             try:
                 reply = self._cloud.call("POST", _PATH, content, headers)
-            except CloudUnreachable as error:
+            except CloudUnreachableError as error:
                 patience.wait(str(error))
                 continue
             if reply.status not in _TRY_AGAIN:
                 return reply
             patience.wait(f"{self.name} takes nothing: {reply.problem}", reply.retry_after_s)
 
-    def _receipt(self, reply: Reply, events: Sequence[Event]) -> Receipt:
+    def _receipt(self, reply: CloudReply, events: Sequence[ImportEvent]) -> SendResult:
         body = reply.body or {}
         try:
-            receipt = Receipt(
+            receipt = SendResult(
                 set(body["accepted"]),
                 set(body["duplicate"]),
                 {each["eventId"]: f"{each['code']}: {each['message']}" for each in body["rejected"]},
             )
         except (KeyError, TypeError):
-            raise TargetFailed(f"{self._cloud.address}: what answers is no MemoAir cloud") from None
+            raise TargetError(f"{self._cloud.address}: what answers is no MemoAir cloud") from None
         told = receipt.accepted | receipt.duplicate | set(receipt.refused)
         if not told.issuperset(event.id for event in events):
-            raise TargetFailed(f"{self._cloud.address} does not say what became of all events")
+            raise TargetError(f"{self._cloud.address} does not say what became of all events")
         return receipt
 
-    def _final(self, reply: Reply) -> str:
+    def _final(self, reply: CloudReply) -> str:
         hints = {
             401: "; set MEMOAIR_API_KEY to a key that `memoair cloud init` has shown",
             404: "; MEMOAIR_PROJECT_ID and MEMOAIR_AGENT_ID must name a project and an agent of this account",

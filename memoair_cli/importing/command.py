@@ -17,10 +17,10 @@ import typer
 from memoair_cli.cloud_http import CloudHttp
 from memoair_cli.importing.cloud_target import CloudTarget
 from memoair_cli.importing.local_target import LocalTarget
-from memoair_cli.importing.progress import Showing, summary_json, summary_text
-from memoair_cli.importing.run import STDIN, Import, Outcome, Plan, shown
+from memoair_cli.importing.progress import ProgressReporter, summary_json, summary_text
+from memoair_cli.importing.run import STDIN, Import, ImportOutcome, ImportPlan, shown
 from memoair_cli.importing.state import ImportState, default_state_file
-from memoair_cli.importing.targets import Target
+from memoair_cli.importing.targets import ImportTarget
 from memoair_cli.options import (
     CLOUD,
     NO_KEY,
@@ -37,7 +37,7 @@ from memoair_voice_sync import MemoAirVoiceClientSync
 from memoair_voice_sync.transcripts import FORMATS, TranscriptOptions, parse_moment
 
 
-class Exit(IntEnum):
+class ImportExit(IntEnum):
     """What the command ends with."""
 
     ALL_KEPT = 0
@@ -95,7 +95,7 @@ def import_files(
     """
     _check_files(files)
     if format_ is not None and format_ not in FORMATS:
-        end(f"--format can be {', '.join(FORMATS)}", Exit.USAGE)
+        end(f"--format can be {', '.join(FORMATS)}", ImportExit.USAGE)
     options = _options(
         user_id=user,
         user_name=user_name,
@@ -105,17 +105,17 @@ def import_files(
         callers=tuple(caller or ()),
         assistants=tuple(assistant or ()),
     )
-    project_id = needed(project, "MEMOAIR_PROJECT_ID", Exit.USAGE)
+    project_id = needed(project, "MEMOAIR_PROJECT_ID", ImportExit.USAGE)
     stopping = threading.Event()
     if local:
         target = _local(project_id, agent, storage, threads, patience, stopping)
     else:
-        cloud = CloudHttp(base_url, key_of(api_key, Exit.USAGE), threads=threads)
+        cloud = CloudHttp(base_url, key_of(api_key, ImportExit.USAGE), threads=threads)
         target = CloudTarget(cloud, project_id, agent, patience, stopping)
     with closing(target), _open_for(refused) as lines:
         known = ImportState(state or default_state_file(target.name), forgets=anew)
-        plan = Plan(files, project_id, options, format_, threads, known)
-        with Showing(files, target.name, lines, quiet=quiet or as_json) as showing:
+        plan = ImportPlan(files, project_id, options, format_, threads, known)
+        with ProgressReporter(files, target.name, lines, quiet=quiet or as_json) as showing:
             outcome = _run(plan, target, showing, stopping)
     _tell(outcome, showing, target, quiet=quiet, as_json=as_json)
     raise typer.Exit(_exit_code(outcome))
@@ -125,12 +125,12 @@ def _options(**told: Any) -> TranscriptOptions:
     try:
         return TranscriptOptions(**told)
     except ValueError as error:
-        end(str(error), Exit.USAGE)
+        end(str(error), ImportExit.USAGE)
 
 
 def _local(
     project_id: str, agent: str, storage: Path | None, threads: int, patience_s: float, stopping: threading.Event
-) -> Target:
+) -> ImportTarget:
     root = storage_root(storage)
     try:
         client = MemoAirVoiceClientSync(
@@ -142,11 +142,11 @@ def _local(
             max_concurrent_users=2 * threads,
         )
     except (ValueError, TypeError) as error:
-        end(str(error), Exit.USAGE)
+        end(str(error), ImportExit.USAGE)
     return LocalTarget(client, project_id, root, patience_s, stopping)
 
 
-def _run(plan: Plan, target: Target, showing: Showing, stopping: threading.Event) -> Outcome:
+def _run(plan: ImportPlan, target: ImportTarget, showing: ProgressReporter, stopping: threading.Event) -> ImportOutcome:
     """Import, and let Ctrl-C and SIGTERM end that in order; a second one ends it at once."""
 
     def stop(number: int, _: Any) -> None:
@@ -169,20 +169,20 @@ def _check_files(files: Sequence[Path]) -> None:
         if file == STDIN:
             continue
         if file.is_dir():
-            end(f"{shown(file)} is a folder; name the files in it", Exit.USAGE)
+            end(f"{shown(file)} is a folder; name the files in it", ImportExit.USAGE)
         try:
             file.open("rb").close()
         except OSError as error:
-            end(f"{shown(file)}: {error.strerror}", Exit.USAGE)
+            end(f"{shown(file)}: {error.strerror}", ImportExit.USAGE)
     if sum(file == STDIN for file in files) > 1:
-        end("standard input can be read once", Exit.USAGE)
+        end("standard input can be read once", ImportExit.USAGE)
 
 
 def _moment(text: str | None) -> datetime | None:
     try:
         return None if text is None else parse_moment(text)
     except ValueError:
-        return end("--occurred-at must be an ISO 8601 moment, as 2026-03-02T09:30:00Z is", Exit.USAGE)
+        return end("--occurred-at must be an ISO 8601 moment, as 2026-03-02T09:30:00Z is", ImportExit.USAGE)
 
 
 @contextmanager
@@ -193,12 +193,14 @@ def _open_for(path: Path | None) -> Iterator[IO[str] | None]:
     try:
         file = path.open("w", encoding="utf-8")
     except OSError as error:
-        end(f"{path} can't be written: {error.strerror}", Exit.USAGE)
+        end(f"{path} can't be written: {error.strerror}", ImportExit.USAGE)
     with file:
         yield file
 
 
-def _tell(outcome: Outcome, showing: Showing, target: Target, *, quiet: bool, as_json: bool) -> None:
+def _tell(
+    outcome: ImportOutcome, showing: ProgressReporter, target: ImportTarget, *, quiet: bool, as_json: bool
+) -> None:
     if as_json:
         typer.echo(json.dumps(summary_json(outcome, showing, target.name), ensure_ascii=False))
     elif not quiet or outcome.counts.refused:
@@ -209,9 +211,9 @@ def _tell(outcome: Outcome, showing: Showing, target: Target, *, quiet: bool, as
         typer.echo("the same command goes on from here", err=True)
 
 
-def _exit_code(outcome: Outcome) -> int:
+def _exit_code(outcome: ImportOutcome) -> int:
     if outcome.is_interrupted:
-        return Exit.INTERRUPTED
+        return ImportExit.INTERRUPTED
     if outcome.failure is not None:
-        return Exit.TARGET_FAILED
-    return Exit.SOME_REFUSED if outcome.counts.refused else Exit.ALL_KEPT
+        return ImportExit.TARGET_FAILED
+    return ImportExit.SOME_REFUSED if outcome.counts.refused else ImportExit.ALL_KEPT

@@ -24,7 +24,7 @@ _MOST_CLOSED = 20_000
 _AROUND_THE_WORDS = 400  # bytes of an event beside what was said
 
 
-class Kind(Enum):
+class ImportEventKind(Enum):
     """What an event tells."""
 
     START = "session_start"
@@ -33,10 +33,10 @@ class Kind(Enum):
 
 
 @attrs.frozen
-class Event:
+class ImportEvent:
     """One event of a call, as the cloud takes it. ``line`` is where it comes from, ``size`` about how long it is."""
 
-    kind: Kind
+    kind: ImportEventKind
     id: str
     user_id: str = attrs.field(repr=False)
     session_id: str = attrs.field(repr=False)
@@ -60,7 +60,7 @@ class Event:
 
 
 @attrs.define
-class _Call:
+class _CallState:
     """A call that may go on."""
 
     last_seq: int = 0
@@ -83,12 +83,12 @@ class CallEvents:
     def __init__(self, project_id: str, otherwise: datetime) -> None:
         self._project_id = project_id
         self._otherwise = otherwise
-        self._open: OrderedDict[tuple[str, str], _Call] = OrderedDict()  # the one heard longest ago first
-        self._closed: OrderedDict[tuple[str, str], _Call] = OrderedDict()
+        self._open: OrderedDict[tuple[str, str], _CallState] = OrderedDict()  # the one heard longest ago first
+        self._closed: OrderedDict[tuple[str, str], _CallState] = OrderedDict()
         self._most_open = _FEW_OPEN
         self.calls = 0
 
-    def of(self, turn: TranscriptTurn) -> Iterator[Event]:
+    def of(self, turn: TranscriptTurn) -> Iterator[ImportEvent]:
         """The events that a turn brings about."""
         key = (turn.user_id, turn.session_id)
         call = self._open.get(key) or self._begin(key)
@@ -103,33 +103,33 @@ class CallEvents:
         if len(self._open) > self._most_open:
             yield self._end(*self._open.popitem(last=False))
 
-    def finish(self) -> Iterator[Event]:
+    def finish(self) -> Iterator[ImportEvent]:
         """The ends of all calls that are still open, once the file has been read."""
         while self._open:
             yield self._end(*self._open.popitem(last=False))
 
-    def _begin(self, key: tuple[str, str]) -> _Call:
+    def _begin(self, key: tuple[str, str]) -> _CallState:
         call = self._closed.pop(key, None)
         if call is None:
-            call = _Call()
+            call = _CallState()
             self.calls += 1
         else:
             self._most_open = min(2 * self._most_open, _MOST_OPEN)
         self._open[key] = call
         return call
 
-    def _start(self, turn: TranscriptTurn, call: _Call, seq: int, at: datetime) -> Event:
+    def _start(self, turn: TranscriptTurn, call: _CallState, seq: int, at: datetime) -> ImportEvent:
         call.is_started, call.name = True, turn.user_name or call.name
         call.assistant = call.assistant or turn.assistant_name
         user = {"id": turn.user_id, **({"name": call.name} if call.name else {})}
         named = {"assistantName": call.assistant} if call.assistant else {}
         payload = {"user": user, "metadata": {**turn.metadata, **named}}
         # With the turn in its id: of two files that tell of one call, each gives it a start of its own.
-        id_ = self._id(turn, Kind.START, f"{turn.turn_id}\0{call.name or ''}")
+        id_ = self._id(turn, ImportEventKind.START, f"{turn.turn_id}\0{call.name or ''}")
         size = _AROUND_THE_WORDS + _size(turn.metadata)
-        return Event(Kind.START, id_, turn.user_id, turn.session_id, seq, at, payload, turn.line, size)
+        return ImportEvent(ImportEventKind.START, id_, turn.user_id, turn.session_id, seq, at, payload, turn.line, size)
 
-    def _turn(self, turn: TranscriptTurn, call: _Call, seq: int, at: datetime) -> Event:
+    def _turn(self, turn: TranscriptTurn, call: _CallState, seq: int, at: datetime) -> ImportEvent:
         is_another = turn.assistant_name not in (None, call.assistant)
         payload = {
             "turnId": turn.turn_id,
@@ -138,25 +138,27 @@ class CallEvents:
             "toolCalls": [],
             "metadata": {**turn.metadata, **({"assistantName": turn.assistant_name} if is_another else {})},
         }
-        id_ = self._id(turn, Kind.TURN, turn.turn_id)
+        id_ = self._id(turn, ImportEventKind.TURN, turn.turn_id)
         size = _AROUND_THE_WORDS + len(turn.user_text) + len(turn.assistant_text) + _size(turn.metadata)
-        return Event(Kind.TURN, id_, turn.user_id, turn.session_id, seq, at, payload, turn.line, size)
+        return ImportEvent(ImportEventKind.TURN, id_, turn.user_id, turn.session_id, seq, at, payload, turn.line, size)
 
-    def _end(self, key: tuple[str, str], call: _Call) -> Event:
+    def _end(self, key: tuple[str, str], call: _CallState) -> ImportEvent:
         self._closed[key] = call
         if len(self._closed) > _MOST_CLOSED:
             self._closed.popitem(last=False)
         # With the last turn in its id: a file that tells more of the call ends it anew, and later.
-        id_ = _event_id(self._project_id, *key, Kind.END, call.last_turn)
+        id_ = _event_id(self._project_id, *key, ImportEventKind.END, call.last_turn)
         at = call.last_at or self._otherwise
         payload = {"reason": "imported"}
-        return Event(Kind.END, id_, *key, call.last_seq + 1, at, payload, call.last_line, _AROUND_THE_WORDS)
+        return ImportEvent(
+            ImportEventKind.END, id_, *key, call.last_seq + 1, at, payload, call.last_line, _AROUND_THE_WORDS
+        )
 
-    def _id(self, turn: TranscriptTurn, kind: Kind, what: str) -> str:
+    def _id(self, turn: TranscriptTurn, kind: ImportEventKind, what: str) -> str:
         return _event_id(self._project_id, turn.user_id, turn.session_id, kind, what)
 
 
-def _event_id(project_id: str, user_id: str, session_id: str, kind: Kind, what: str) -> str:
+def _event_id(project_id: str, user_id: str, session_id: str, kind: ImportEventKind, what: str) -> str:
     # No id holds a null character, so two lists of parts never make one name.
     name = "\0".join((project_id, user_id, session_id, kind.value, what))
     # As `uuid.uuid5` does it, in a fifth of the time.

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import attrs
 
-from memoair_cli.importing.events import Event, Kind
+from memoair_cli.importing.events import ImportEvent, ImportEventKind
 from memoair_voice_sync.transcripts import Rejection
 
 # Events before the place at which an earlier import stopped that are sent all the same. If the target does not know
@@ -16,16 +16,16 @@ _MOST_REFUSALS = 1_000
 
 
 @attrs.frozen
-class Entry:
+class PendingEvent:
     """An event on its way. ``number`` is its place among the events of its file, from 1."""
 
-    event: Event
-    file: "FileLedger"
+    event: ImportEvent
+    file: "FileProgress"
     number: int
 
 
 @attrs.define
-class Counts:
+class ImportCounts:
     """What has become of turns and other things."""
 
     calls: int = 0
@@ -33,9 +33,9 @@ class Counts:
     known: int = 0  # turns that it had already
     refused: int = 0  # lines and turns that can't be kept
 
-    def plus(self, other: "Counts") -> "Counts":
+    def plus(self, other: "ImportCounts") -> "ImportCounts":
         """Both together."""
-        return Counts(*(sum(pair) for pair in zip(attrs.astuple(self), attrs.astuple(other), strict=True)))
+        return ImportCounts(*(sum(pair) for pair in zip(attrs.astuple(self), attrs.astuple(other), strict=True)))
 
 
 @attrs.frozen
@@ -47,7 +47,7 @@ class RefusedEvent:
     reason: str
 
 
-class FileLedger:
+class FileProgress:
     """One file's events. Safe to use from any thread.
 
     ``resumes_at`` is how many of them an earlier run has had acknowledged, and ``refused`` what it was refused.
@@ -62,7 +62,7 @@ class FileLedger:
         refused: tuple[RefusedEvent, ...] = (),
     ) -> None:
         self.name = name
-        self.counts = Counts()
+        self.counts = ImportCounts()
         self.is_stale = False  # whether the target has lost what an earlier run had acknowledged
         self._on_refusal = on_refusal
         self._lock = threading.Lock()
@@ -77,26 +77,26 @@ class FileLedger:
         for each in before:
             self._note(each)
 
-    def enter(self, event: Event) -> Entry | None:
+    def enter(self, event: ImportEvent) -> PendingEvent | None:
         """Take in the file's next event; None for one that need not be sent."""
         with self._lock:
             self._produced += 1
             if self._produced <= self._skipped:
-                self.counts.known += event.kind is Kind.TURN and self._produced not in self._refused_before
+                self.counts.known += event.kind is ImportEventKind.TURN and self._produced not in self._refused_before
                 return None
             self._unsettled[self._produced] = None
-            return Entry(event, self, self._produced)
+            return PendingEvent(event, self, self._produced)
 
-    def settle(self, entry: Entry, *, is_new: bool) -> None:
+    def settle(self, entry: PendingEvent, *, is_new: bool) -> None:
         """The target has the event; it may have had it before."""
         with self._lock:
             self._unsettled.pop(entry.number, None)
             self.is_stale |= is_new and entry.number <= self._resumes_at
-            if entry.event.kind is Kind.TURN:
+            if entry.event.kind is ImportEventKind.TURN:
                 self.counts.kept += is_new
                 self.counts.known += not is_new
 
-    def refuse(self, entry: Entry, reason: str) -> None:
+    def refuse(self, entry: PendingEvent, reason: str) -> None:
         """The target will never take the event."""
         with self._lock:
             self._unsettled.pop(entry.number, None)

@@ -10,8 +10,8 @@ from typing import Any
 
 import attrs
 
-from memoair_cli.importing.events import Event, Kind
-from memoair_cli.importing.targets import Patience, Receipt, TargetFailed
+from memoair_cli.importing.events import ImportEvent, ImportEventKind
+from memoair_cli.importing.targets import RetryPolicy, SendResult, TargetError
 from memoair_runtime.storage.user_folder import UserFolder
 from memoair_voice_sync import MemoAirVoiceClientSync, MemoAirVoiceMemoryError
 
@@ -26,7 +26,7 @@ _FINAL = frozenset(
 
 
 @attrs.define
-class _Call:
+class _LocalCall:
     """A call as far as it is imported."""
 
     known: set[str]  # the turns that its log holds
@@ -46,16 +46,16 @@ class LocalTarget:
         self._patience_s = patience_s
         self._stopping = stopping
         self._lock = threading.Lock()
-        self._calls: OrderedDict[tuple[str, str], _Call] = OrderedDict()
+        self._calls: OrderedDict[tuple[str, str], _LocalCall] = OrderedDict()
 
     @property
     def name(self) -> str:
         """The project and where it is."""
         return f"{self._project_id} in {self._root}"
 
-    def send(self, user_id: str, events: Sequence[Event]) -> Receipt:
+    def send(self, user_id: str, events: Sequence[ImportEvent]) -> SendResult:
         """Bring a caller's events, call by call."""
-        receipt = Receipt()
+        receipt = SendResult()
         for session_id, run in groupby(events, key=lambda event: event.session_id):
             receipt.add(self._send_call(user_id, session_id, list(run)))
         return receipt
@@ -64,14 +64,14 @@ class LocalTarget:
         """End the runtimes, each after what it was doing."""
         self._client.close()
 
-    def _send_call(self, user_id: str, session_id: str, events: list[Event]) -> Receipt:
+    def _send_call(self, user_id: str, session_id: str, events: list[ImportEvent]) -> SendResult:
         call = self._call(user_id, session_id)
-        receipt = Receipt(duplicate={event.id for event in events})
-        fresh: list[Event] = []
+        receipt = SendResult(duplicate={event.id for event in events})
+        fresh: list[ImportEvent] = []
         for event in events:
-            if event.kind is Kind.START:
+            if event.kind is ImportEventKind.START:
                 call.user, call.metadata = dict(event.payload["user"]), dict(event.payload["metadata"])
-            elif event.kind is Kind.TURN and event.payload["turnId"] not in call.known:
+            elif event.kind is ImportEventKind.TURN and event.payload["turnId"] not in call.known:
                 fresh.append(event)
         # Nothing new, nothing told: starting and ending a call again would leave a mark in its log each time.
         if fresh:
@@ -81,9 +81,9 @@ class LocalTarget:
             call.known |= {event.payload["turnId"] for event in fresh if event.id in receipt.accepted}
         return receipt
 
-    def _keep(self, call: _Call, session_id: str, events: list[Event]) -> dict[str, str]:
+    def _keep(self, call: _LocalCall, session_id: str, events: list[ImportEvent]) -> dict[str, str]:
         """Keep turns, and tell which of them were refused, and why."""
-        patience = Patience(self._patience_s, self._stopping)
+        patience = RetryPolicy(self._patience_s, self._stopping)
         while True:
             try:
                 self._client.import_call(
@@ -91,7 +91,7 @@ class LocalTarget:
                 )
             except MemoAirVoiceMemoryError as error:
                 if error.code in _FINAL:
-                    raise TargetFailed(f"{self.name}: {error}") from error
+                    raise TargetError(f"{self.name}: {error}") from error
                 if error.code in _IN_HALVES and len(events) == 1:
                     return {events[0].id: str(error)}
                 if error.code in _IN_HALVES:
@@ -101,14 +101,14 @@ class LocalTarget:
             else:
                 return {}
 
-    def _call(self, user_id: str, session_id: str) -> _Call:
+    def _call(self, user_id: str, session_id: str) -> _LocalCall:
         with self._lock:
             call = self._calls.get((user_id, session_id))
             if call is not None:
                 self._calls.move_to_end((user_id, session_id))
                 return call
         log = UserFolder(self._root, self._project_id, user_id).session(session_id).log
-        call = _Call(_turn_ids(log), {"id": user_id})
+        call = _LocalCall(_turn_ids(log), {"id": user_id})
         with self._lock:  # a caller's batches come one after another, so nobody else has looked for this call
             self._calls[user_id, session_id] = call
             if len(self._calls) > _MOST_CALLS:
@@ -116,7 +116,7 @@ class LocalTarget:
         return call
 
 
-def _turn(event: Event) -> dict[str, Any]:
+def _turn(event: ImportEvent) -> dict[str, Any]:
     payload = event.payload
     return {
         "turn_id": payload["turnId"],

@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeRemainingColumn
 
-from memoair_cli.importing.ledger import Counts
-from memoair_cli.importing.run import STDIN, Outcome
+from memoair_cli.importing.ledger import ImportCounts
+from memoair_cli.importing.run import STDIN, ImportOutcome
 from memoair_voice_sync.transcripts import Rejection
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 SHOWN_REFUSALS = 20
 
 
-class Showing:
+class ProgressReporter:
     """Tells a person, or a program, how an import goes. Use it in a ``with`` block."""
 
     def __init__(self, files: Sequence[Path], target: str, refused: IO[str] | None, *, quiet: bool) -> None:
@@ -69,7 +69,7 @@ class Showing:
             if self._refused is not None:
                 self._write(self._refused, refusal)
 
-    def tick(self, read_bytes: int, counts: Counts) -> None:
+    def tick(self, read_bytes: int, counts: ImportCounts) -> None:
         """Move the bar."""
         if self._progress is not None and self._task is not None:
             seconds = self._progress.tasks[0].elapsed or 1.0
@@ -100,7 +100,7 @@ class Showing:
             typer.echo(message, err=True)
 
 
-def summary_json(outcome: Outcome, showing: Showing, target: str) -> dict[str, Any]:
+def summary_json(outcome: ImportOutcome, showing: ProgressReporter, target: str) -> dict[str, Any]:
     """What has become of an import, for a program."""
     counts = outcome.counts
     return {
@@ -116,7 +116,7 @@ def summary_json(outcome: Outcome, showing: Showing, target: str) -> dict[str, A
     }
 
 
-def summary_text(outcome: Outcome, showing: Showing) -> str:
+def summary_text(outcome: ImportOutcome, showing: ProgressReporter) -> str:
     """What has become of an import, for a person."""
     counts = outcome.counts
     lines = [

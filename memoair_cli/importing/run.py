@@ -13,12 +13,12 @@ from typing import BinaryIO, Protocol
 
 import attrs
 
-from memoair_cli.importing.batches import Batch, Batcher
-from memoair_cli.importing.events import CallEvents, Event
-from memoair_cli.importing.ledger import Counts, FileLedger
+from memoair_cli.importing.batches import Batcher, EventBatch
+from memoair_cli.importing.events import CallEvents, ImportEvent
+from memoair_cli.importing.ledger import FileProgress, ImportCounts
 from memoair_cli.importing.state import ImportState, identity_of
-from memoair_cli.importing.targets import Interrupted, Target, TargetFailed
-from memoair_cli.importing.workers import Lanes
+from memoair_cli.importing.targets import ImportInterruptedError, ImportTarget, TargetError
+from memoair_cli.importing.workers import WorkerPool
 from memoair_voice_sync.transcripts import Rejection, TranscriptOptions, read_transcript
 
 STDIN = Path("-")
@@ -27,13 +27,13 @@ _SAVE_S = 0.2
 _LONGER_THAN_A_SAVE = 20  # so that the state of very many files does not take more time than their turns
 
 
-class Report(Protocol):
+class ImportReport(Protocol):
     """Who is told how it goes. Its methods are called by several threads."""
 
     def refuse(self, refusal: Rejection) -> None:
         """A line or a turn can't be kept."""
 
-    def tick(self, read_bytes: int, counts: Counts) -> None:
+    def tick(self, read_bytes: int, counts: ImportCounts) -> None:
         """Some more was read and done."""
 
     def warn(self, message: str) -> None:
@@ -41,7 +41,7 @@ class Report(Protocol):
 
 
 @attrs.frozen
-class Plan:
+class ImportPlan:
     """What is to be imported, and how it is read."""
 
     files: Sequence[Path]
@@ -53,11 +53,11 @@ class Plan:
 
 
 @attrs.frozen
-class Outcome:
+class ImportOutcome:
     """What has become of an import. ``failure`` says why the target could not be used."""
 
     files: int
-    counts: Counts
+    counts: ImportCounts
     seconds: float
     failure: str | None
     is_interrupted: bool
@@ -69,24 +69,24 @@ class _Job:
 
     path: Path
     identity: str | None
-    ledger: FileLedger
+    ledger: FileProgress
 
 
 class Import:
     """One run. ``stopping`` ends it before its time: what is on its way arrives, and the state says how far it came."""
 
-    def __init__(self, plan: Plan, target: Target, report: Report, stopping: threading.Event) -> None:
+    def __init__(self, plan: ImportPlan, target: ImportTarget, report: ImportReport, stopping: threading.Event) -> None:
         self._plan = plan
         self._target = target
         self._report = report
         self._stopping = stopping
         self._batcher = Batcher()
-        self._lanes = Lanes(plan.threads, 2 * plan.threads, self._deliver)
+        self._lanes = WorkerPool(plan.threads, 2 * plan.threads, self._deliver)
         self._jobs: list[_Job] = []
         self._read_bytes = 0  # of files that were read to their end
         self._ticked_at = self._saves_at = time.monotonic()
 
-    def run(self) -> Outcome:
+    def run(self) -> ImportOutcome:
         """Import everything, or as much as can be."""
         began_at = time.monotonic()
         try:
@@ -100,13 +100,13 @@ class Import:
             self._lanes.stop()
             self._save()
         failure = self._lanes.failure
-        if failure is not None and not isinstance(failure, TargetFailed | Interrupted):
+        if failure is not None and not isinstance(failure, TargetError | ImportInterruptedError):
             raise failure
-        return Outcome(
+        return ImportOutcome(
             files=len(self._jobs),
             counts=self._counts(),
             seconds=time.monotonic() - began_at,
-            failure=str(failure) if isinstance(failure, TargetFailed) else None,
+            failure=str(failure) if isinstance(failure, TargetError) else None,
             is_interrupted=self._stopping.is_set(),
         )
 
@@ -142,22 +142,22 @@ class Import:
 
     def _job(self, path: Path, identity: str | None, *, resumes: bool = False) -> _Job:
         told = self._plan.state.resume(identity) if resumes else (0, ())
-        self._jobs.append(_Job(path, identity, FileLedger(shown(path), self._report.refuse, *told)))
+        self._jobs.append(_Job(path, identity, FileProgress(shown(path), self._report.refuse, *told)))
         return self._jobs[-1]
 
-    def _send(self, ledger: FileLedger, events: Iterable[Event]) -> None:
+    def _send(self, ledger: FileProgress, events: Iterable[ImportEvent]) -> None:
         for event in events:
             entry = ledger.enter(event)
             if entry is not None:
                 self._put(self._batcher.add(entry))
 
-    def _put(self, batches: Iterable[Batch]) -> None:
+    def _put(self, batches: Iterable[EventBatch]) -> None:
         for batch in batches:
             while not self._is_over() and not self._lanes.put(batch, _TICK_S):
                 self._tick()
             self._tick()
 
-    def _deliver(self, batch: Batch) -> None:
+    def _deliver(self, batch: EventBatch) -> None:
         receipt = self._target.send(batch.user_id, [entry.event for entry in batch.entries])
         seen: set[str] = set()  # an event that stands twice in a batch is new once
         for entry in batch.entries:
@@ -190,8 +190,8 @@ class Import:
         except OSError as error:
             self._report.warn(f"the state can't be written to {state.path}: {error.strerror}; a next run begins anew")
 
-    def _counts(self) -> Counts:
-        return reduce(Counts.plus, (job.ledger.counts for job in self._jobs), Counts())
+    def _counts(self) -> ImportCounts:
+        return reduce(ImportCounts.plus, (job.ledger.counts for job in self._jobs), ImportCounts())
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 import attrs
 import platformdirs
 
-from memoair_cli.importing.ledger import FileLedger, RefusedEvent
+from memoair_cli.importing.ledger import FileProgress, RefusedEvent
 from memoair_voice_sync.transcripts import TranscriptOptions
 
 # Grows with every change of what a reader makes of the same file: the numbers of events would mean others then.
@@ -61,7 +61,7 @@ class ImportState:
         except (TypeError, ValueError, KeyError):
             return 0, ()
 
-    def note(self, ledgers: Mapping[str, FileLedger]) -> None:
+    def note(self, ledgers: Mapping[str, FileProgress]) -> None:
         """Take in how far files have come, by identity."""
         for identity, ledger in ledgers.items():
             acknowledged, refused = ledger.state()

@@ -8,29 +8,29 @@ from typing import Protocol
 
 import attrs
 
-from memoair_cli.importing.events import Event
+from memoair_cli.importing.events import ImportEvent
 
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 30.0
 
 
-class TargetFailed(Exception):
+class TargetError(Exception):
     """The target can't be used, or not any more; the message says why and what to do."""
 
 
-class Interrupted(Exception):
+class ImportInterruptedError(Exception):
     """The import was told to end while it waited."""
 
 
 @attrs.define
-class Receipt:
+class SendResult:
     """What became of a batch. Each of its events is in one of the three."""
 
     accepted: set[str] = attrs.field(factory=set)
     duplicate: set[str] = attrs.field(factory=set)
     refused: dict[str, str] = attrs.field(factory=dict)  # why, by event id
 
-    def add(self, other: "Receipt") -> "Receipt":
+    def add(self, other: "SendResult") -> "SendResult":
         """Take in what became of another part of the batch."""
         self.accepted |= other.accepted
         self.duplicate |= other.duplicate
@@ -38,21 +38,21 @@ class Receipt:
         return self
 
 
-class Target(Protocol):
+class ImportTarget(Protocol):
     """Takes events, each once, however often it is brought."""
 
     @property
     def name(self) -> str:
         """The target as one would tell it to a colleague."""
 
-    def send(self, user_id: str, events: Sequence[Event]) -> Receipt:
+    def send(self, user_id: str, events: Sequence[ImportEvent]) -> SendResult:
         """Bring a caller's events; what is accepted is durable. Raises `TargetFailed` or `Interrupted`."""
 
     def close(self) -> None:
         """Let go of it."""
 
 
-class Patience:
+class RetryPolicy:
     """How long one batch is tried again, and when next: longer each time, never at the same moment as the others."""
 
     def __init__(self, patience_s: float, stopping: threading.Event) -> None:
@@ -67,6 +67,6 @@ class Patience:
             pause_s = asked_s + random.uniform(0, 0.25 * max(asked_s, _FIRST_PAUSE_S))
         self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
         if time.monotonic() + pause_s > self._until:
-            raise TargetFailed(why)
+            raise TargetError(why)
         if self._stopping.wait(pause_s):
-            raise Interrupted
+            raise ImportInterruptedError

@@ -4,20 +4,20 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
-from memoair_cli.importing.batches import Batch
+from memoair_cli.importing.batches import EventBatch
 
 
-class Lanes:
+class WorkerPool:
     """A bounded queue with its threads. A caller's next batch waits until the one before it has been delivered.
 
     ``deliver`` is called with each batch; what it raises ends everything, and stands in ``failure``.
     """
 
-    def __init__(self, threads: int, most_waiting: int, deliver: Callable[[Batch], None]) -> None:
+    def __init__(self, threads: int, most_waiting: int, deliver: Callable[[EventBatch], None]) -> None:
         self._deliver = deliver
         self._most_waiting = most_waiting
         self._changed = threading.Condition()
-        self._waiting: deque[Batch] = deque()
+        self._waiting: deque[EventBatch] = deque()
         self._busy: set[str] = set()  # the callers of whom a batch is on its way
         self._is_over = False
         self.failure: BaseException | None = None
@@ -28,7 +28,7 @@ class Lanes:
         for thread in self._threads:
             thread.start()
 
-    def put(self, batch: Batch, timeout_s: float) -> bool:
+    def put(self, batch: EventBatch, timeout_s: float) -> bool:
         """Hand over a batch; tell whether there was room for it in time."""
         with self._changed:
             if not self._changed.wait_for(lambda: self._is_over or self._has_room(), timeout_s) or self._is_over:
@@ -66,7 +66,7 @@ class Lanes:
                 self._busy.discard(batch.user_id)
                 self._changed.notify_all()
 
-    def _take(self) -> Batch | None:
+    def _take(self) -> EventBatch | None:
         with self._changed:
             while not self._is_over:
                 batch = next((each for each in self._waiting if each.user_id not in self._busy), None)

@@ -6,7 +6,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from memoair_cli.mcp.exit_codes import Exit
+from memoair_cli.mcp.exit_codes import McpExit
 from memoair_cli.options import CLOUD, NO_KEY, AgentId, ApiKey, BaseUrl, ProjectId, end, needed
 from memoair_voice_sync import MemoAirVoiceClientSync
 
@@ -40,12 +40,12 @@ def serve_mcp(
     except ImportError as error:
         if (error.name or "").partition(".")[0] not in ("mcp", "mcp_types"):
             raise
-        end("memoair mcp needs the MCP library: pip install 'memoair-voice[mcp]'", Exit.FAILED)
+        end("memoair mcp needs the MCP library: pip install 'memoair-voice[mcp]'", McpExit.FAILED)
 
     key = api_key.strip()
-    project_id = needed(project, "MEMOAIR_PROJECT_ID", Exit.USAGE)
-    user_id = needed(user, "MEMOAIR_USER_ID", Exit.USAGE)
-    agent_id = needed(agent, "MEMOAIR_AGENT_ID", Exit.USAGE) if key else agent or _ANY_AGENT
+    project_id = needed(project, "MEMOAIR_PROJECT_ID", McpExit.USAGE)
+    user_id = needed(user, "MEMOAIR_USER_ID", McpExit.USAGE)
+    agent_id = needed(agent, "MEMOAIR_AGENT_ID", McpExit.USAGE) if key else agent or _ANY_AGENT
     try:
         client = MemoAirVoiceClientSync(
             api_key=key or NO_KEY,
@@ -61,7 +61,7 @@ def serve_mcp(
         client.session(user=caller).close()  # who can be nobody is told now, and not by the first call
         tools = MemoryTools(client, caller, timeout_ms=timeout_ms, has_cloud=bool(key), org_only=org_only)
     except (ValueError, TypeError) as error:
-        end(str(error), Exit.USAGE)
+        end(str(error), McpExit.USAGE)
     if sys.stdin.isatty():
         typer.echo("memoair mcp speaks with a program on stdin and stdout; one that you configure starts it", err=True)
     serve(tools)

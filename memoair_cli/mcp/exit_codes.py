@@ -3,7 +3,7 @@
 from enum import IntEnum
 
 
-class Exit(IntEnum):
+class McpExit(IntEnum):
     """Exit codes."""
 
     DONE = 0  # the input has ended, or a signal has told us to

@@ -15,7 +15,7 @@ from mcp.server.lowlevel.server import Server
 from mcp.server.stdio import stdio_server
 from mcp_types import CallToolRequestParams, CallToolResult, ListToolsResult, PaginatedRequestParams
 
-from memoair_cli.mcp.exit_codes import Exit
+from memoair_cli.mcp.exit_codes import McpExit
 from memoair_cli.mcp.tools import INSTRUCTIONS, MemoryTools
 
 if sys.version_info < (3, 11):
@@ -26,7 +26,7 @@ def serve(tools: MemoryTools) -> NoReturn:
     """Serve until the input ends, close the tools, and end the process."""
     _log_to_stderr()
     _end_on_signals(tools)
-    code = Exit.DONE
+    code = McpExit.DONE
     try:
         anyio.run(_serve, tools)
     except BaseExceptionGroup as group:
@@ -34,7 +34,7 @@ def serve(tools: MemoryTools) -> NoReturn:
         if others is not None:
             tools.close()
             raise
-        code = Exit.FAILED  # nobody reads what we write
+        code = McpExit.FAILED  # nobody reads what we write
     _leave(tools, code)
 
 
@@ -73,7 +73,7 @@ async def _talk(server: "Server[Any]", tools: MemoryTools, read: Any, write: Any
         await server.run(read, write, server.create_initialization_options())
     except anyio.get_cancelled_exc_class():  # by the transport, whose output is closed while its input is not
         with anyio.CancelScope(shield=True):
-            await to_thread.run_sync(_leave, tools, Exit.FAILED)
+            await to_thread.run_sync(_leave, tools, McpExit.FAILED)
         raise
 
 
@@ -91,7 +91,7 @@ def _end_on_signals(tools: MemoryTools) -> None:
     """End at once, and in order, where we are told to."""
 
     def told(*_: object) -> None:
-        threading.Thread(target=_leave, args=(tools, Exit.DONE), name="memoair-mcp-end").start()
+        threading.Thread(target=_leave, args=(tools, McpExit.DONE), name="memoair-mcp-end").start()
 
     for name in ("SIGTERM", "SIGINT", "SIGHUP"):  # Windows has the first two
         if hasattr(signal, name):

@@ -11,7 +11,7 @@ from cli.imports import identity
 from support.clouds import Client
 from support.commands import memoair
 
-from memoair_cli.cloud_http import CloudHttp, CloudUnreachable
+from memoair_cli.cloud_http import CloudHttp, CloudUnreachableError
 
 
 @contextmanager
@@ -39,7 +39,7 @@ def listening(answer: bytes) -> Iterator[int]:
 def why(url: str, **environ: str) -> str:
     cloud = CloudHttp(url, "memoair_pk_secret")
     try:
-        with pytest.raises(CloudUnreachable) as caught:
+        with pytest.raises(CloudUnreachableError) as caught:
             cloud.call("GET", "/healthz", read_s=0.2)
     finally:
         cloud.close()

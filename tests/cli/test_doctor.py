@@ -24,7 +24,7 @@ from support.waiting import eventually
 
 from memoair_cli.doctor import storage, storage_report
 from memoair_cli.doctor.cloud import check_cloud
-from memoair_cli.doctor.findings import Check, Finding, Status, Surroundings
+from memoair_cli.doctor.findings import Check, DoctorContext, Finding, FindingStatus
 from memoair_cli.doctor.installation import check_kernel, check_packages
 from memoair_cli.doctor.server import check_server
 from memoair_cli.doctor.storage import check_storage
@@ -38,26 +38,26 @@ SAID = [("I live in Lisbon.", "Noted."), ("My secret is blue.", "I see.")]
 
 
 @pytest.fixture
-def here(tmp_path: Path) -> Surroundings:
+def here(tmp_path: Path) -> DoctorContext:
     """A machine without a cloud, where nobody has called yet."""
-    return Surroundings(tmp_path / "storage", "https://backend.memoair.space", "", "", "", None, None)
+    return DoctorContext(tmp_path / "storage", "https://backend.memoair.space", "", "", "", None, None)
 
 
-def found(check: Check, surroundings: Surroundings) -> dict[str, list[Finding]]:
+def found(check: Check, surroundings: DoctorContext) -> dict[str, list[Finding]]:
     """What a check finds, by what was looked at. Whoever complains must say how to mend it."""
     told: dict[str, list[Finding]] = {}
     for finding in check(surroundings):
-        assert finding.remedy or finding.status is not Status.PROBLEM, finding
+        assert finding.remedy or finding.status is not FindingStatus.PROBLEM, finding
         told.setdefault(finding.check, []).append(finding)
     return told
 
 
-def problems(check: Check, surroundings: Surroundings) -> list[tuple[str, str]]:
+def problems(check: Check, surroundings: DoctorContext) -> list[tuple[str, str]]:
     return [
         (finding.check, finding.message)
         for findings in found(check, surroundings).values()
         for finding in findings
-        if finding.status is Status.PROBLEM
+        if finding.status is FindingStatus.PROBLEM
     ]
 
 
@@ -110,9 +110,9 @@ def test_a_machine_on_which_much_is_wrong_is_told_all_of_it_and_how_to_mend_it(t
 
 
 def test_a_check_that_fails_itself_is_a_problem_and_the_others_go_on(
-    here: Surroundings, monkeypatch: pytest.MonkeyPatch
+    here: DoctorContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(_: Surroundings) -> Iterator[Finding]:
+    def broken(_: DoctorContext) -> Iterator[Finding]:
         raise KeyError("secret")
         yield
 
@@ -143,7 +143,7 @@ def test_every_variable_that_our_sources_read_is_known() -> None:
     assert not (whole | short) - KNOWN
 
 
-def test_a_variable_of_a_server_is_known_by_its_settings(here: Surroundings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_variable_of_a_server_is_known_by_its_settings(here: DoctorContext, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MEMOAIR_CLOUD_PORT", "8080")
     assert not problems(check_variables, here)
     monkeypatch.setenv("MEMOAIR_CLOUD_PROT", "8080")
@@ -152,7 +152,7 @@ def test_a_variable_of_a_server_is_known_by_its_settings(here: Surroundings, mon
     ]
 
 
-def test_a_package_that_is_too_old_or_missing_is_told(here: Surroundings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_package_that_is_too_old_or_missing_is_told(here: DoctorContext, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = [
         "attrs>=23.2",
         "numpy>=99.1",
@@ -170,7 +170,7 @@ def test_a_package_that_is_too_old_or_missing_is_told(here: Surroundings, monkey
 
 
 def test_a_root_that_is_a_file_or_can_not_be_written_is_told(
-    here: Surroundings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    here: DoctorContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "storage").touch()
     assert problems(check_storage, here) == [("storage", f"{tmp_path / 'storage'} is no folder")]
@@ -179,17 +179,17 @@ def test_a_root_that_is_a_file_or_can_not_be_written_is_told(
     assert problems(check_storage, here) == [("storage", f"{tmp_path} can't be written: No such file or directory")]
 
 
-def test_a_disk_that_is_nearly_full_slow_or_far_is_told(here: Surroundings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_is_nearly_full_slow_or_far_is_told(here: DoctorContext, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(storage, "_LEAST_FREE", 1 << 62)
     monkeypatch.setattr(storage, "_SLOW_MS", 0.0)
     monkeypatch.setattr(storage, "_file_system", lambda _: "nfs4")
     told = found(check_storage, here)
 
-    assert [finding.status for finding in told["disk"]] == [Status.PROBLEM, Status.NOTE]
+    assert [finding.status for finding in told["disk"]] == [FindingStatus.PROBLEM, FindingStatus.NOTE]
     assert "each turn waits for the network" in told["file system"][0].message
 
 
-def test_locks_that_keep_nobody_out_are_told(here: Surroundings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_locks_that_keep_nobody_out_are_told(here: DoctorContext, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(storage, "_TRY", "pass")  # another process gets the lock whoever holds it
     assert problems(check_storage, here) == [
         ("locks", "a lock that is held keeps nobody out: two runtimes could write one log")
@@ -217,7 +217,7 @@ def write_outbox(caller: Path, cursors: dict[str, Any]) -> None:
     (caller / "outbox.json").write_text(json.dumps({"cloud": "x", "sessions": cursors}))
 
 
-def test_leases_are_counted_the_living_and_the_dead(here: Surroundings, tmp_path: Path) -> None:
+def test_leases_are_counted_the_living_and_the_dead(here: DoctorContext, tmp_path: Path) -> None:
     assert found(check_held, here) == {}
     runtime = RunningRuntime(tmp_path / "storage", SHARED="1")
     try:
@@ -233,10 +233,10 @@ def test_leases_are_counted_the_living_and_the_dead(here: Surroundings, tmp_path
         then.message
         == "1 caller, 1 call; nobody is served now, 1 lease of processes that are gone (the next call takes over)"
     )
-    assert then.status is Status.OK
+    assert then.status is FindingStatus.OK
 
 
-def test_what_has_not_been_sent_and_what_was_refused_is_counted(here: Surroundings, tmp_path: Path) -> None:
+def test_what_has_not_been_sent_and_what_was_refused_is_counted(here: DoctorContext, tmp_path: Path) -> None:
     logs = [write_call(tmp_path / "storage", f"call-{number}", SAID) for number in range(3)]
     caller = logs[0].parents[1]
     check = f"project {PROJECT}"
@@ -262,7 +262,7 @@ def test_what_has_not_been_sent_and_what_was_refused_is_counted(here: Surroundin
     assert told[2].message == "everything has been sent to the cloud"
 
 
-def test_a_cursor_of_another_log_or_behind_the_end_hides_nothing(here: Surroundings, tmp_path: Path) -> None:
+def test_a_cursor_of_another_log_or_behind_the_end_hides_nothing(here: DoctorContext, tmp_path: Path) -> None:
     log = write_call(tmp_path / "storage", "call-1", SAID)
     size, mark = log.stat().st_size, mark_of(log)
     for cursor in ([size, mark + 1], [size + 1, mark], [-1, mark], [size], ["1", mark]):
@@ -271,7 +271,7 @@ def test_a_cursor_of_another_log_or_behind_the_end_hides_nothing(here: Surroundi
 
 
 def test_what_real_runtimes_have_sent_is_not_waiting_and_to_another_cloud_nothing_was(
-    here: Surroundings, client: Client, nothing_left_behind: None
+    here: DoctorContext, client: Client, nothing_left_behind: None
 ) -> None:
     told = identity(client)
     there = attrs.evolve(here, base_url=told["MEMOAIR_BASE_URL"] + "/", api_key=told["MEMOAIR_API_KEY"])
@@ -287,7 +287,7 @@ def test_what_real_runtimes_have_sent_is_not_waiting_and_to_another_cloud_nothin
     assert elsewhere.message.startswith("3 events not sent to the cloud yet")
 
 
-def test_a_line_that_is_torn_or_still_being_written_is_no_event_that_waits(here: Surroundings, tmp_path: Path) -> None:
+def test_a_line_that_is_torn_or_still_being_written_is_no_event_that_waits(here: DoctorContext, tmp_path: Path) -> None:
     log = write_call(tmp_path / "storage", "call-1", SAID)
     write_outbox(log.parents[1], dict([all_of(log)]))
     with log.open("ab") as file:
@@ -296,7 +296,7 @@ def test_a_line_that_is_torn_or_still_being_written_is_no_event_that_waits(here:
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b'{"sessions": 7}', b'{"sessions": {"call-1": "x"}}', b"\xff"])
-def test_a_file_that_is_damaged_hides_nothing(here: Surroundings, tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_damaged_hides_nothing(here: DoctorContext, tmp_path: Path, content: bytes) -> None:
     caller = write_call(tmp_path / "storage", "call-1", SAID).parents[1]
     for name in ("outbox.json", "refused.jsonl", "lease.json"):
         (caller / name).write_bytes(content)
@@ -307,7 +307,7 @@ def test_a_file_that_is_damaged_hides_nothing(here: Surroundings, tmp_path: Path
 
 
 def test_a_machine_with_very_many_calls_is_looked_at_for_a_while_only(
-    here: Surroundings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    here: DoctorContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(storage_report, "_MOST_CALLS", 2)
     for number in range(3):
@@ -318,7 +318,7 @@ def test_a_machine_with_very_many_calls_is_looked_at_for_a_while_only(
 # The cloud
 
 
-def test_a_key_a_project_and_an_agent_that_are_not_there_are_told(here: Surroundings, client: Client) -> None:
+def test_a_key_a_project_and_an_agent_that_are_not_there_are_told(here: DoctorContext, client: Client) -> None:
     told = identity(client)
     there = attrs.evolve(
         here,
@@ -338,11 +338,11 @@ def test_a_key_a_project_and_an_agent_that_are_not_there_are_told(here: Surround
     [(_, message)] = problems(check_cloud, attrs.evolve(there, api_key="memoair_pk_ä"))
     assert message == "MEMOAIR_API_KEY holds a character that no key has"
     unset = found(check_cloud, attrs.evolve(there, project_id=""))
-    assert unset["project"][0].status is Status.NOTE
+    assert unset["project"][0].status is FindingStatus.NOTE
 
 
 @pytest.fixture
-def odd_cloud(here: Surroundings) -> Iterator[tuple[Surroundings, dict[str, Any]]]:
+def odd_cloud(here: DoctorContext) -> Iterator[tuple[DoctorContext, dict[str, Any]]]:
     """A machine with a cloud that answers as a test says: by path, a status and a body, and a ``Date``."""
     answers: dict[str, Any] = {"date": None, "/healthz": (200, {"status": "ok"}), "/readyz": (200, {"status": "ok"})}
 
@@ -369,7 +369,7 @@ def odd_cloud(here: Surroundings) -> Iterator[tuple[Surroundings, dict[str, Any]
 
 
 def test_a_cloud_that_is_not_ready_or_none_or_lives_in_another_time_is_told(
-    odd_cloud: tuple[Surroundings, dict[str, Any]],
+    odd_cloud: tuple[DoctorContext, dict[str, Any]],
 ) -> None:
     there, answers = odd_cloud
     gone = {"error": {"code": "cloud.unavailable", "message": "the database does not answer"}}
@@ -387,7 +387,7 @@ def test_a_cloud_that_is_not_ready_or_none_or_lives_in_another_time_is_told(
     assert message.endswith("this is no MemoAir cloud")
 
 
-def test_what_lies_with_the_cloud_is_not_blamed_on_the_key(odd_cloud: tuple[Surroundings, dict[str, Any]]) -> None:
+def test_what_lies_with_the_cloud_is_not_blamed_on_the_key(odd_cloud: tuple[DoctorContext, dict[str, Any]]) -> None:
     there, answers = odd_cloud
     for status, code, remedy in (
         (429, "cloud.rate_limited", "wait a while"),
@@ -396,11 +396,11 @@ def test_what_lies_with_the_cloud_is_not_blamed_on_the_key(odd_cloud: tuple[Surr
     ):
         answers["/v1/projects"] = (status, {"error": {"code": code, "message": "no", "details": {}}})
         [finding] = found(check_cloud, there)["key"]
-        assert finding.status is Status.PROBLEM
+        assert finding.status is FindingStatus.PROBLEM
         assert (finding.remedy or "").startswith(remedy)
 
 
-def test_a_way_on_which_the_project_gets_lost_is_told(odd_cloud: tuple[Surroundings, dict[str, Any]]) -> None:
+def test_a_way_on_which_the_project_gets_lost_is_told(odd_cloud: tuple[DoctorContext, dict[str, Any]]) -> None:
     there, answers = odd_cloud
     answers |= {"/v1/projects": (200, {"projects": []}), "/v1/projects/proj_acme": (200, {"id": "proj_acme"})}
     told = problems(check_cloud, attrs.evolve(there, project_id="proj_acme"))
@@ -410,7 +410,7 @@ def test_a_way_on_which_the_project_gets_lost_is_told(odd_cloud: tuple[Surroundi
     assert not problems(check_cloud, attrs.evolve(there, project_id="proj_acme"))
 
 
-def test_a_cloud_over_plain_http_is_a_problem_unless_it_is_here(here: Surroundings) -> None:
+def test_a_cloud_over_plain_http_is_a_problem_unless_it_is_here(here: DoctorContext) -> None:
     told = problems(check_cloud, attrs.evolve(here, base_url="http://cloud.invalid", api_key="k"))
     assert told[0] == ("cloud", "http://cloud.invalid is plain HTTP: keys and words can be read on the way")
     assert told[1][1].endswith("its name is not known to the DNS")
@@ -420,7 +420,7 @@ def test_a_cloud_over_plain_http_is_a_problem_unless_it_is_here(here: Surroundin
 # A server
 
 
-def test_a_database_that_is_not_there_old_or_of_another_kind_is_told(here: Surroundings, tmp_path: Path) -> None:
+def test_a_database_that_is_not_there_old_or_of_another_kind_is_told(here: DoctorContext, tmp_path: Path) -> None:
     missing = attrs.evolve(here, database_url=f"sqlite:///{tmp_path / 'none.db'}", blob_url=tmp_path.as_uri())
     assert problems(check_server, missing) == [("database", "there is none of this name")]
     assert not (tmp_path / "none.db").exists()
@@ -434,7 +434,7 @@ def test_a_database_that_is_not_there_old_or_of_another_kind_is_told(here: Surro
     assert problems(check_server, missing) == [("database", "it can't be used: file is not a database")]
 
 
-def test_a_store_that_can_not_be_written_is_told(here: Surroundings, cloud: RunningCloud, tmp_path: Path) -> None:
+def test_a_store_that_can_not_be_written_is_told(here: DoctorContext, cloud: RunningCloud, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     there = attrs.evolve(
         here, database_url=str(cloud.services.engine.url), blob_url=(tmp_path / "file" / "blobs").as_uri()
@@ -444,7 +444,7 @@ def test_a_store_that_can_not_be_written_is_told(here: Surroundings, cloud: Runn
 
 
 def test_work_that_was_given_up_is_told_and_can_be_tried_again(
-    here: Surroundings, cloud: RunningCloud, client: Client, monkeypatch: pytest.MonkeyPatch
+    here: DoctorContext, cloud: RunningCloud, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     there = attrs.evolve(here, database_url=str(cloud.services.engine.url), blob_url=cloud.services.blobs.url)
     client.send(turn("e1"), session_end("e2"))
