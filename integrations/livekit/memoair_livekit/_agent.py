@@ -11,11 +11,11 @@ from livekit.agents import Agent, get_job_context, llm
 
 from memoair_livekit._context import is_recall, message_to_answer, remove, splice
 from memoair_livekit._identity import from_environment, identity_of
-from memoair_livekit._listener import Listener
-from memoair_livekit._log import harmless
+from memoair_livekit._listener import SessionListener
+from memoair_livekit._log import log_failures
 from memoair_livekit._memory import CallMemory
-from memoair_livekit._recall_cache import Recalls
-from memoair_livekit._turn_assembler import Turns
+from memoair_livekit._recall_cache import RecallCache
+from memoair_livekit._turn_assembler import LiveKitTurnAssembler
 from memoair_voice import MemoAirVoiceClient
 
 if TYPE_CHECKING:
@@ -94,9 +94,9 @@ class MemoAirLiveKitAgent(Agent):
         self._memoair_memory: CallMemory | None = None
         self._memoair_ending: CallMemory | None = None  # the last one, which may still save something
         self._memoair_has_left = False
-        self._memoair_recalls: Recalls
-        self._memoair_turns: Turns
-        self._memoair_listener: Listener | None = None
+        self._memoair_recalls: RecallCache
+        self._memoair_turns: LiveKitTurnAssembler
+        self._memoair_listener: SessionListener | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """See that entering and leaving are noticed, also by a subclass that does not call ours."""
@@ -123,7 +123,7 @@ class MemoAirLiveKitAgent(Agent):
         LiveKit goes on meanwhile, and what is said before is recalled for and kept, too. An `on_enter` of a subclass
         that greets at once is not held up: the memory is opened behind it, whether it calls this one or not.
         """
-        with harmless("enter_failed"):
+        with log_failures("enter_failed"):
             _enter(self)
             if self._memoair_memory is not None:
                 await self._memoair_memory.opened()
@@ -134,7 +134,7 @@ class MemoAirLiveKitAgent(Agent):
         Where an answer to the same words is being generated already (preemptive generation), it was given what was
         recalled; then the context stays as it is, or LiveKit would throw that answer away.
         """
-        with harmless("recall_failed"):
+        with log_failures("recall_failed"):
             if not self._memoair_begin():
                 return
             if self._memoair_listener is None:
@@ -148,7 +148,7 @@ class MemoAirLiveKitAgent(Agent):
         self, chat_ctx: llm.ChatContext, tools: list[Any], model_settings: "ModelSettings"
     ) -> AsyncGenerator[Any, None]:
         """Ask the language model, with what was recalled: also for typed input, and for early answers."""
-        with harmless("recall_failed"):
+        with log_failures("recall_failed"):
             chat_ctx = await self._memoair_with_recall(chat_ctx)
         async with aclosing(Agent.default.llm_node(self, chat_ctx, tools, model_settings)) as chunks:
             async for chunk in chunks:
@@ -164,7 +164,7 @@ class MemoAirLiveKitAgent(Agent):
         LiveKit does not call it. An application may, with the assistant items of ``conversation_item_added``; each is
         kept once.
         """
-        with harmless("keep_failed"):
+        with log_failures("keep_failed"):
             if new_message.role != "assistant" or not self._memoair_begin():
                 return
             if self._memoair_listener is not None:
@@ -180,7 +180,7 @@ class MemoAirLiveKitAgent(Agent):
         While the session runs this returns at once: the last words come after it, and are kept behind it. Once the
         session has closed, it waits until everything is saved and the memory is closed.
         """
-        with harmless("exit_failed"):
+        with log_failures("exit_failed"):
             self._memoair_has_left = True
             if self._memoair_listener is not None and self._memoair_is_in_session():
                 self._memoair_listener.leave()
@@ -197,13 +197,13 @@ class MemoAirLiveKitAgent(Agent):
             if self._memoair_has_left:
                 return False  # something that comes late; nobody would close what is opened for it
             self._memoair_memory = self._memoair_new_memory()
-            self._memoair_recalls = Recalls(self._memoair_memory.search)
-            self._memoair_turns = Turns(self._memoair_memory.keep)
+            self._memoair_recalls = RecallCache(self._memoair_memory.search)
+            self._memoair_turns = LiveKitTurnAssembler(self._memoair_memory.keep)
         if self._memoair_listener is None and self._memoair_is_in_session():
-            self._memoair_listener = Listener(
+            self._memoair_listener = SessionListener(
                 self.session, self, self._memoair_turns, self._memoair_recalls, self._memoair_close
             )
-            with harmless("no_shutdown_callback"):
+            with log_failures("no_shutdown_callback"):
                 _at_end_of_job(self._memoair_end_of_job)
         return True
 
@@ -251,7 +251,7 @@ class MemoAirLiveKitAgent(Agent):
         until = time.monotonic() + _CLOSING_S
         while self._memoair_listener is not None and time.monotonic() < until:
             await asyncio.sleep(0.02)
-        with harmless("exit_failed"):
+        with log_failures("exit_failed"):
             await self._memoair_end()
 
 
@@ -268,7 +268,7 @@ def _enter(agent: MemoAirLiveKitAgent) -> None:
 def _entering(own: Hook) -> Hook:
     @wraps(own)
     async def on_enter(self: MemoAirLiveKitAgent) -> None:
-        with harmless("enter_failed"):
+        with log_failures("enter_failed"):
             _enter(self)
         await own(self)
 

@@ -12,16 +12,16 @@ from typing import Any
 from memoair_voice import MemoAirVoiceClient
 
 _changing = threading.Lock()
-_shared: "dict[Hashable, _Shared]" = {}
+_shared: "dict[Hashable, _ClientUse]" = {}
 
 
-class _Shared:
+class _ClientUse:
     def __init__(self, client: MemoAirVoiceClient) -> None:
         self.client = client
         self.users = 0
 
 
-class ClientLease:
+class SharedClient:
     """A client for as long as a call needs it. Safe to use from any thread."""
 
     def __init__(self, arguments: Mapping[str, Any]) -> None:
@@ -30,10 +30,10 @@ class ClientLease:
         with _changing:
             shared = _shared.get(self._key)
             if shared is None:
-                shared = _shared[self._key] = _Shared(MemoAirVoiceClient(**arguments))
+                shared = _shared[self._key] = _ClientUse(MemoAirVoiceClient(**arguments))
             shared.users += 1
         self.client = shared.client
-        self._shared: _Shared | None = shared
+        self._shared: _ClientUse | None = shared
 
     async def aclose(self) -> None:
         """Give the client back; the last one closes it. Twice is no harm."""

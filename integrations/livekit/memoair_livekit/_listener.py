@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from livekit.agents import llm
 
-from memoair_livekit._log import harmless
-from memoair_livekit._recall_cache import Recalls
-from memoair_livekit._turn_assembler import Turns
+from memoair_livekit._log import log_failures
+from memoair_livekit._recall_cache import RecallCache
+from memoair_livekit._turn_assembler import LiveKitTurnAssembler
 
 if TYPE_CHECKING:
     from livekit.agents import Agent, AgentSession
@@ -20,7 +20,7 @@ _SETTLE_S = 1.0
 _BUSY = frozenset({"thinking", "speaking"})
 
 
-class Listener:
+class SessionListener:
     """Tells the turns and the recalls what is said in the session, until it closes or is handed on.
 
     For the thread of the event loop only.
@@ -30,8 +30,8 @@ class Listener:
         self,
         session: "AgentSession[Any]",
         agent: "Agent",
-        turns: Turns,
-        recalls: Recalls,
+        turns: LiveKitTurnAssembler,
+        recalls: RecallCache,
         at_close: Callable[[], None],
     ) -> None:
         """``at_close`` is called once the session has closed, when nothing more will be heard."""
@@ -89,13 +89,13 @@ class Listener:
             self._timer.cancel()
 
     def _on_transcript(self, event: Any) -> None:
-        with harmless("recall_failed"):
+        with log_failures("recall_failed"):
             if event.is_final and event.transcript:
                 self._transcripts.append(event.transcript)
                 self._recalls.expect(" ".join(self._transcripts), self._agent.chat_ctx)
 
     def _on_item(self, event: Any) -> None:
-        with harmless("hearing_failed"):
+        with log_failures("hearing_failed"):
             if self._is_leaving and self._is_handed_on(event.item):
                 self.stop()
             elif isinstance(event.item, llm.ChatMessage):
@@ -104,7 +104,7 @@ class Listener:
                 self.add(event.item)
 
     def _on_tools(self, event: Any) -> None:
-        with harmless("hearing_failed"):
+        with log_failures("hearing_failed"):
             outputs = {output.call_id: output for output in event.function_call_outputs if output is not None}
             self._turns.add_tool_calls(
                 [
@@ -115,13 +115,13 @@ class Listener:
             )
 
     def _on_state(self, event: Any) -> None:
-        with harmless("hearing_failed"):
+        with log_failures("hearing_failed"):
             self._is_busy = event.new_state in _BUSY
             if not self._is_busy and self._turns.is_answered:
                 self._turns.settle()
 
     def _on_close(self, event: Any) -> None:  # noqa: ARG002 - why it closed does not matter
-        with harmless("hearing_failed"):
+        with log_failures("hearing_failed"):
             self._session.off("close", self._handlers["close"])
             self.stop()
             self._at_close()
@@ -143,7 +143,7 @@ class Listener:
         self._timer = asyncio.get_running_loop().call_later(_SETTLE_S, self._settle_if_quiet)
 
     def _settle_if_quiet(self) -> None:
-        with harmless("hearing_failed"):
+        with log_failures("hearing_failed"):
             if self._is_busy:
                 self._settle_later()
             elif self._turns.is_answered:

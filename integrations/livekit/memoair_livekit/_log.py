@@ -7,7 +7,7 @@ log = logging.getLogger("memoair_livekit")
 log.addHandler(logging.NullHandler())
 
 
-class harmless:  # noqa: N801 - it reads as what a ``with`` block is
+class log_failures:  # noqa: N801 - it reads as what a ``with`` block is
     """Let nothing that fails in the block reach the session; it is told in the log by its code, without its words."""
 
     def __init__(self, action: str) -> None:

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from memoair_livekit._clients import ClientLease
-from memoair_livekit._log import harmless, log
-from memoair_livekit._turn_assembler import Turn
+from memoair_livekit._clients import SharedClient
+from memoair_livekit._log import log, log_failures
+from memoair_livekit._turn_assembler import LiveKitTurn
 from memoair_voice import MemoAirVoiceMemoryError, SearchResult, VoiceSession
 
 # Beyond the deadline that the client holds by itself: it may wait for a thread.
@@ -28,10 +28,10 @@ class CallMemory:
 
     def __init__(self, arguments: Mapping[str, Any], user_id: str, search_timeout_ms: float) -> None:
         """``arguments`` are the client's."""
-        self._lease = ClientLease(arguments)
+        self._lease = SharedClient(arguments)
         self._user = {"id": user_id}
         self._search_timeout_ms = search_timeout_ms
-        self._unsaved: deque[Turn] = deque()
+        self._unsaved: deque[LiveKitTurn] = deque()
         self._has_news = asyncio.Event()
         self._is_saved = asyncio.Event()
         self._is_saved.set()
@@ -52,13 +52,13 @@ class CallMemory:
     async def search(self, query: str) -> SearchResult | None:
         """Recall what matters, within the time for a search; None where the memory failed."""
         found = None
-        with harmless("search_failed"):
+        with log_failures("search_failed"):
             searching = self._lease.client.search_memory(query, user=self._user, timeout_ms=self._search_timeout_ms)
             found = await asyncio.wait_for(searching, self._search_timeout_ms / 1e3 + _GRACE_S)
         # The client tells of a search that failed in its own log.
         return None if found is None or "error" in found.trace else found
 
-    def keep(self, turn: Turn) -> None:
+    def keep(self, turn: LiveKitTurn) -> None:
         """Have a turn saved, after those that came before it."""
         self._unsaved.append(turn)
         self._is_saved.clear()
@@ -80,7 +80,7 @@ class CallMemory:
         await asyncio.wait({self._keeping})
 
     async def _open(self) -> None:
-        with harmless("open_failed"):
+        with log_failures("open_failed"):
             self._pinned = await self._lease.client.session(user=self._user)
             await self._lease.client.load_index(user=self._user)
         self._is_open.set()
@@ -101,7 +101,7 @@ class CallMemory:
                 await self._save_all()
         for step in (self._unpin, self._lease.aclose):
             # What is cancelled here goes on in its thread.
-            with suppress(asyncio.CancelledError), harmless("close_failed"):
+            with suppress(asyncio.CancelledError), log_failures("close_failed"):
                 await step()
         # A start that was under way has heard of the end by now.
         await asyncio.wait({self._opening})
@@ -116,7 +116,7 @@ class CallMemory:
             self._unsaved.popleft()  # only now: whoever is cancelled on the way saves it again, and it counts once
         self._is_saved.set()
 
-    async def _save(self, turn: Turn) -> None:
+    async def _save(self, turn: LiveKitTurn) -> None:
         """Save a turn. What the client can't save now it saves later by itself; but it may have no place at all."""
         pause_s, tries_left = _FIRST_PAUSE_S, _LAST_TRIES
         while True:

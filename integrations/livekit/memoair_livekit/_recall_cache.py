@@ -14,13 +14,13 @@ _WORD = re.compile(r"\w+")
 
 
 @dataclass
-class _Recall:
+class _CachedRecall:
     words: list[str] = field(repr=False)
     task: "asyncio.Task[SearchResult | None]" = field(repr=False)
     message_ids: set[str]
 
 
-class Recalls:
+class RecallCache:
     """Searches with the caller's words, and remembers the last search for those who ask again about the same turn.
 
     What the caller has said so far is searched for before his turn is complete (`expect`). Then LiveKit may ask three
@@ -31,7 +31,7 @@ class Recalls:
     def __init__(self, search: Search) -> None:
         """``search`` never raises; None is a memory that failed."""
         self._search = search
-        self._last: _Recall | None = None
+        self._last: _CachedRecall | None = None
 
     def is_answering(self, message: llm.ChatMessage, chat_ctx: llm.ChatContext) -> bool:
         """Whether an answer to these words is being generated already, with what was recalled for them.
@@ -54,7 +54,7 @@ class Recalls:
         """
         words, last = _words(text), self._last
         if words and (last is None or last.words != words or _is_over(last, chat_ctx)):
-            self._last = _Recall(words, asyncio.ensure_future(self._search(text)), set())
+            self._last = _CachedRecall(words, asyncio.ensure_future(self._search(text)), set())
 
     async def text_for(self, message: llm.ChatMessage, chat_ctx: llm.ChatContext) -> str | None:
         """What matters for the message; "" where nothing is known, None where the memory failed."""
@@ -67,7 +67,7 @@ class Recalls:
             if not query:
                 return ""
             task = asyncio.ensure_future(self._search(query))
-            last = self._last = _Recall(_words(query), task, {message.id})
+            last = self._last = _CachedRecall(_words(query), task, {message.id})
         # Whoever gives up waiting, as an early answer that is thrown away, leaves the search to the next who asks.
         found = await asyncio.shield(last.task)
         if found is None:
@@ -77,7 +77,7 @@ class Recalls:
         return found.contextText.strip()
 
 
-def _is_over(recall: _Recall, chat_ctx: llm.ChatContext) -> bool:
+def _is_over(recall: _CachedRecall, chat_ctx: llm.ChatContext) -> bool:
     """Whether the turn that it was for has become part of the conversation."""
     return any(item.id in recall.message_ids for item in chat_ctx.items)
 

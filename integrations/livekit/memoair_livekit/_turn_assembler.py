@@ -9,7 +9,7 @@ from livekit.agents import llm
 
 
 @dataclass
-class Turn:
+class LiveKitTurn:
     """What the caller said and what he heard in answer. What was said stays out of the ``repr``."""
 
     turn_id: str
@@ -34,17 +34,17 @@ class Turn:
         }
 
 
-class Turns:
+class LiveKitTurnAssembler:
     """Puts the caller's words and the parts of the answer together, and gives each turn on when it is over.
 
     A turn is over when the caller speaks again, when the answer was interrupted, or when it is `settle`-d. Words that
     were never answered are a turn, too, and so is what the agent says by itself. For the thread of the event loop only.
     """
 
-    def __init__(self, keep: Callable[[Turn], None]) -> None:
+    def __init__(self, keep: Callable[[LiveKitTurn], None]) -> None:
         """``keep`` is given each turn that is over."""
         self._keep = keep
-        self._current: Turn | None = None
+        self._current: LiveKitTurn | None = None
         self._seen: set[str] = set()  # ids of items; a call has some hundred
 
     @property
@@ -61,10 +61,10 @@ class Turns:
         said_at = getattr(message, "created_at", now)  # livekit-agents 1.0 has none
         if message.role == "user":
             self.settle()
-            self._current = Turn(message.id, said_at, user_text=text)
+            self._current = LiveKitTurn(message.id, said_at, user_text=text)
             return
         if self._current is None:
-            self._current = Turn(message.id, said_at)
+            self._current = LiveKitTurn(message.id, said_at)
         self._current.assistant_texts.append(text)
         if message.interrupted:
             self._current.is_interrupted = True

@@ -55,7 +55,7 @@ class RecalledContext(LLMContext):
         self.__dict__["spoken"].set_messages([each for each in messages if not _is_recalled(each)])
 
 
-class CallersWords:
+class UserMessageTracker:
     """Finds in a context, as it grows, what the caller has said since it was last read."""
 
     def __init__(self) -> None:

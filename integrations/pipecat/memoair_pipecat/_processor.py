@@ -27,10 +27,10 @@ from pipecat.processors.frame_processor import FrameDirection, FrameProcessor, F
 from pipecat.services.llm_service import LLMService
 
 import memoair_pipecat._identity as identity
-from memoair_pipecat._context import CallersWords, RecalledContext, question, recalled_message
+from memoair_pipecat._context import RecalledContext, UserMessageTracker, question, recalled_message
 from memoair_pipecat._log import code_of, log
-from memoair_pipecat._turn_assembler import Conversation, Turn
-from memoair_pipecat._turn_writer import TurnSaver
+from memoair_pipecat._turn_assembler import PipecatTurn, PipecatTurnAssembler
+from memoair_pipecat._turn_writer import TurnWriter
 from memoair_voice import MemoAirVoiceClient
 
 if TYPE_CHECKING:
@@ -129,13 +129,13 @@ class MemoAirMemoryProcessor(FrameProcessor):
         self._flush_timeout_s = flush_timeout_s
 
         self._context: LLMContext | None = None  # the conversation's own
-        self._words = CallersWords()
-        self._conversation = Conversation()
+        self._words = UserMessageTracker()
+        self._conversation = PipecatTurnAssembler()
         self._listened_to: list[FrameProcessor] = []
         self._recalled: dict[str, str] | None = None  # for what the caller has said last
         self._is_asked_by_context = True
         self._recalled_for: Any = None  # the message in which he has said it
-        self._saver = TurnSaver(client, self._user)
+        self._saver = TurnWriter(client, self._user)
         self._ready: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._is_over = False
@@ -282,7 +282,7 @@ class MemoAirMemoryProcessor(FrameProcessor):
             self._conversation.answer_ended((message.content or "").strip(), interrupted=bool(message.interrupted))
         )
 
-    def _keep(self, turn: Turn | None) -> None:
+    def _keep(self, turn: PipecatTurn | None) -> None:
         if turn is not None:
             self._saver.add(turn)
 

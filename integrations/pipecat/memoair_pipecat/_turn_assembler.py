@@ -5,7 +5,7 @@ from datetime import datetime, timezone
 
 
 @dataclass(frozen=True)
-class Turn:
+class PipecatTurn:
     """What the caller said until he was answered, and what he heard in answer; either may be empty."""
 
     user_text: str
@@ -15,7 +15,7 @@ class Turn:
     tools: tuple[str, ...] = ()
 
 
-class Conversation:
+class PipecatTurnAssembler:
     """Puts turns together. Each method takes in what has happened, and returns the turn that it completes, if any.
 
     What the caller says while an answer is under way belongs to the next turn. What is said around a tool call is one
@@ -42,7 +42,7 @@ class Conversation:
         """Whether an answer is under way to nothing that the caller has said."""
         return self._is_answering and not self._asked
 
-    def user_said(self, text: str) -> Turn | None:
+    def user_said(self, text: str) -> PipecatTurn | None:
         """The caller's words, when it is his turn or while the agent still speaks."""
         completed = None
         if not self._is_answering:
@@ -65,7 +65,7 @@ class Conversation:
         """The answer that is under way, if any, will not be heard to its end."""
         self._is_cut_off = self._is_answering
 
-    def answer_ended(self, text: str, *, interrupted: bool) -> Turn | None:
+    def answer_ended(self, text: str, *, interrupted: bool) -> PipecatTurn | None:
         """The agent has spoken; ``text`` is what was heard of it."""
         if not self._is_answering:
             self.answer_began()
@@ -102,7 +102,7 @@ class Conversation:
         """The model answers, knowing the results that are there."""
         self._owes_result = False
 
-    def rest(self) -> list[Turn]:
+    def rest(self) -> list[PipecatTurn]:
         """The call is over: what is not in a turn yet."""
         self._is_answering = False
         turns = []
@@ -115,8 +115,8 @@ class Conversation:
             turns.append(self._close())
         return turns
 
-    def _close(self, *, interrupted: bool = False) -> Turn:
-        turn = Turn(
+    def _close(self, *, interrupted: bool = False) -> PipecatTurn:
+        turn = PipecatTurn(
             user_text=" ".join(self._asked),
             assistant_text=" ".join(self._heard),
             began_at=self._began_at or _now(),

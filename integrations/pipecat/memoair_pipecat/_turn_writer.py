@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from memoair_pipecat._log import code_of, log
-from memoair_pipecat._turn_assembler import Turn
+from memoair_pipecat._turn_assembler import PipecatTurn
 from memoair_voice import MemoAirVoiceClient, MemoAirVoiceMemoryError
 
 # What a pool that has no place or port now may have in a moment.
@@ -14,20 +14,20 @@ _PASSING = frozenset({"pool.exhausted", "pool.port_exhausted"})
 _AGAIN_AFTER_S = 0.25
 
 
-class TurnSaver:
+class TurnWriter:
     """Saves turns in the order in which they come, in a task that the owner runs `work` in."""
 
     def __init__(self, client: MemoAirVoiceClient, user: Mapping[str, Any]) -> None:
         self._client = client
         self._user = user
-        self._waiting: deque[Turn] = deque()
+        self._waiting: deque[PipecatTurn] = deque()
         self._has_news = asyncio.Event()
         self._is_over = False
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def add(self, turn: Turn) -> None:
+    def add(self, turn: PipecatTurn) -> None:
         """Have a turn saved; returns at once."""
         self._waiting.append(turn)
         self._has_news.set()
@@ -47,7 +47,7 @@ class TurnSaver:
             await self._save(self._waiting[0])
             self._waiting.popleft()
 
-    async def _save(self, turn: Turn) -> None:
+    async def _save(self, turn: PipecatTurn) -> None:
         """Save one turn, or give it up where no other attempt can help."""
         while True:
             try:

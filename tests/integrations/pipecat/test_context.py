@@ -4,7 +4,7 @@ import copy
 from typing import Any
 
 import pytest
-from memoair_pipecat._context import CallersWords, RecalledContext, question, recalled_message
+from memoair_pipecat._context import RecalledContext, UserMessageTracker, question, recalled_message
 from pipecat.processors.aggregators.llm_context import LLMContext
 from pipecat.services.llm_service import FunctionCallParams
 
@@ -92,7 +92,7 @@ def test_recalled_words_can_neither_leave_their_place_nor_fill_the_context() -> 
 
 
 def test_the_callers_words_are_found_once() -> None:
-    spoken, words = context(user("From an earlier call.")), CallersWords()
+    spoken, words = context(user("From an earlier call.")), UserMessageTracker()
     words.skip(spoken)
     assert words.new_in(spoken) == []
     spoken.add_messages([agent("Hello."), user("Yes."), user("Yes.")])
@@ -104,14 +104,14 @@ def test_the_callers_words_are_found_once() -> None:
 
 
 def test_words_with_pictures_between_them_are_words() -> None:
-    spoken, words = context(), CallersWords()
+    spoken, words = context(), UserMessageTracker()
     parts = [{"type": "text", "text": "This"}, {"type": "image_url", "image_url": {}}, {"type": "text", "text": "one?"}]
     spoken.add_messages([user(parts), user([{"type": "image_url", "image_url": {}}]), user("  "), user(None)])
     assert words.new_in(spoken) == ["This one?"]
 
 
 def test_a_context_that_is_rebuilt_tells_nothing_twice_and_loses_nothing() -> None:
-    spoken, words = context(user("Hi."), agent("Hello."), user("Yes."), agent("Good.")), CallersWords()
+    spoken, words = context(user("Hi."), agent("Hello."), user("Yes."), agent("Good.")), UserMessageTracker()
     assert words.new_in(spoken) == ["Hi.", "Yes."]
     spoken.set_messages([*copy.deepcopy(spoken.messages), user("Yes.")])
     assert words.new_in(spoken) == ["Yes."]
@@ -122,7 +122,7 @@ def test_a_context_that_is_rebuilt_tells_nothing_twice_and_loses_nothing() -> No
 
 
 def test_what_was_recalled_is_nobodys_words_wherever_it_turns_up() -> None:
-    words = CallersWords()
+    words = UserMessageTracker()
     assert words.new_in(context(dict(RECALLED), user("Hi."))) == ["Hi."]
     assert question(context(dict(RECALLED))) == (None, "")
 
@@ -135,6 +135,6 @@ def test_the_question_is_all_that_was_said_since_the_last_answer() -> None:
 
 
 def test_a_conversation_that_is_first_seen_in_the_middle_begins_with_what_waits_there() -> None:
-    spoken, words = context(user("Hi."), agent("Hello."), user("Which colour?")), CallersWords()
+    spoken, words = context(user("Hi."), agent("Hello."), user("Which colour?")), UserMessageTracker()
     words.skip(spoken, but_the_last=True)
     assert words.new_in(spoken) == ["Which colour?"]

@@ -2,27 +2,27 @@
 
 from typing import Any
 
-from memoair_pipecat._turn_assembler import Conversation, Turn
+from memoair_pipecat._turn_assembler import PipecatTurn, PipecatTurnAssembler
 
 
-def told(turn: Turn | None) -> tuple[Any, ...] | None:
+def told(turn: PipecatTurn | None) -> tuple[Any, ...] | None:
     return None if turn is None else (turn.user_text, turn.assistant_text, turn.interrupted, turn.tools)
 
 
-def answered(conversation: Conversation, text: str, *, interrupted: bool = False) -> tuple[Any, ...] | None:
+def answered(conversation: PipecatTurnAssembler, text: str, *, interrupted: bool = False) -> tuple[Any, ...] | None:
     conversation.answer_began()
     return told(conversation.answer_ended(text, interrupted=interrupted))
 
 
 def test_a_question_and_its_answer_are_a_turn() -> None:
-    conversation = Conversation()
+    conversation = PipecatTurnAssembler()
     assert conversation.user_said("Boots?") is None
     assert answered(conversation, "Red ones.") == ("Boots?", "Red ones.", False, ())
     assert conversation.rest() == []
 
 
 def test_what_is_said_while_the_agent_speaks_belongs_to_the_next_turn() -> None:
-    conversation = Conversation()
+    conversation = PipecatTurnAssembler()
     conversation.user_said("Boots?")
     conversation.answer_began()
     conversation.user_said("In blue?")
@@ -31,7 +31,7 @@ def test_what_is_said_while_the_agent_speaks_belongs_to_the_next_turn() -> None:
 
 
 def test_words_that_nobody_answered_come_with_the_next_ones() -> None:
-    conversation = Conversation()
+    conversation = PipecatTurnAssembler()
     conversation.user_said("I want")
     assert answered(conversation, "", interrupted=True) is None
     conversation.user_said("my boots")
@@ -40,13 +40,13 @@ def test_words_that_nobody_answered_come_with_the_next_ones() -> None:
 
 
 def test_an_interrupted_answer_is_kept_as_far_as_it_was_heard() -> None:
-    conversation = Conversation()
+    conversation = PipecatTurnAssembler()
     conversation.user_said("Boots?")
     assert answered(conversation, "We have", interrupted=True) == ("Boots?", "We have", True, ())
 
 
 def test_an_answer_that_was_cut_off_is_interrupted_also_if_it_is_closed_as_a_whole() -> None:
-    conversation = Conversation()
+    conversation = PipecatTurnAssembler()
     conversation.cut_off()  # nobody speaks
     assert answered(conversation, "Hello.") == ("", "Hello.", False, ())
     conversation.answer_began()
@@ -56,7 +56,7 @@ def test_an_answer_that_was_cut_off_is_interrupted_also_if_it_is_closed_as_a_who
 
 
 def test_an_answer_around_tool_calls_is_one_turn() -> None:
-    conversation = Conversation()
+    conversation = PipecatTurnAssembler()
     conversation.user_said("Where is it?")
     conversation.answer_began()
     conversation.tool_called("1", "find")
@@ -72,7 +72,7 @@ def test_an_answer_around_tool_calls_is_one_turn() -> None:
 
 
 def test_a_tool_that_is_faster_than_the_answer_around_it_keeps_the_turn_open() -> None:
-    conversation = Conversation()
+    conversation = PipecatTurnAssembler()
     conversation.user_said("Where is it?")
     conversation.answer_began()
     conversation.model_speaks()
@@ -84,7 +84,7 @@ def test_a_tool_that_is_faster_than_the_answer_around_it_keeps_the_turn_open() -
 
 
 def test_a_tool_that_nobody_waits_for_holds_nothing_up() -> None:
-    conversation = Conversation()
+    conversation = PipecatTurnAssembler()
     conversation.user_said("Order it.")
     conversation.tool_called("1", "order")
     conversation.tool_detached("1")
@@ -93,7 +93,7 @@ def test_a_tool_that_nobody_waits_for_holds_nothing_up() -> None:
 
 
 def test_an_answer_that_will_not_go_on_is_kept_when_the_caller_speaks_again() -> None:
-    conversation = Conversation()
+    conversation = PipecatTurnAssembler()
     conversation.user_said("Where is it?")
     conversation.tool_called("1", "find")
     assert answered(conversation, "Let me look.") is None
@@ -102,7 +102,7 @@ def test_an_answer_that_will_not_go_on_is_kept_when_the_caller_speaks_again() ->
 
 
 def test_a_tool_call_without_a_word_leaves_the_question_to_the_next_turn() -> None:
-    conversation = Conversation()
+    conversation = PipecatTurnAssembler()
     conversation.user_said("Where is it?")
     conversation.tool_called("1", "find")
     assert answered(conversation, "") is None
@@ -111,12 +111,12 @@ def test_a_tool_call_without_a_word_leaves_the_question_to_the_next_turn() -> No
 
 
 def test_a_greeting_is_a_turn_of_the_agent() -> None:
-    conversation = Conversation()
+    conversation = PipecatTurnAssembler()
     assert answered(conversation, "Hello, this is Juno.") == ("", "Hello, this is Juno.", False, ())
 
 
 def test_what_is_left_at_the_end_is_told() -> None:
-    conversation = Conversation()
+    conversation = PipecatTurnAssembler()
     conversation.user_said("Where is it?")
     conversation.tool_called("1", "find")
     answered(conversation, "Let me look.")
@@ -130,7 +130,7 @@ def test_what_is_left_at_the_end_is_told() -> None:
 
 
 def test_a_turn_began_when_the_caller_did() -> None:
-    conversation = Conversation()
+    conversation = PipecatTurnAssembler()
     conversation.user_said("Boots?")
     conversation.user_said("Red ones?")
     first = conversation._unanswered_since
