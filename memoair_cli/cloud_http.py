@@ -109,7 +109,7 @@ class CloudHttp:
         *,
         read_s: float = _READ_S,
     ) -> CloudReply:
-        """Send a request once; raises `CloudUnreachable` where there is no answer."""
+        """Send a request once; raises `CloudUnreachableError` where there is no answer."""
         import requests
 
         kind = {} if body is None else {"Content-Type": "application/json"}

@@ -36,7 +36,7 @@ class PageOrder(Generic[RowT]):
     descending: bool = False
 
     def page(self, session: ScopedSession, statement: Select[Any], cursor: str | None, limit: int) -> ResultPage[RowT]:
-        """The rows behind a cursor, the first ones without; raises `Invalid` for a cursor that is none of ours."""
+        """The rows behind a cursor, the first ones without; raises `InvalidRequestError` for a cursor that is none of ours."""
         if cursor is not None:
             ours, theirs = tuple_(*self.columns), tuple_(*self._read(cursor))
             statement = statement.where(ours < theirs if self.descending else ours > theirs)

@@ -77,7 +77,7 @@ class BatchTooLargeError(ApiError):
 
 
 class DocumentBatchTooLargeError(BatchTooLargeError):
-    """`TooLarge` for documents, in a shape of its own: existing clients look for exactly this."""
+    """`BatchTooLargeError` for documents, in a shape of its own: existing clients look for exactly this."""
 
     def body(self) -> dict[str, Any]:
         """Flat, without an envelope."""

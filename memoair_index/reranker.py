@@ -69,7 +69,7 @@ class Reranker:
             return list(hits)
         cosines[~known] = cosines[known].mean()
         worths = (cosines * np.float32(weight / MEANING_UNIT)).tolist()
-        told = RerankedTerms(hits, worths)
+        told = _RerankedTerms(hits, worths)
         best = [Hit(place, hits[place].score + worth, told.document, told.terms) for place, worth in enumerate(worths)]
         return sorted([*best, *hits[BEST:]], key=lambda hit: -hit.score)
 
@@ -86,7 +86,7 @@ def in_context(group: Sequence[Document]) -> list[tuple[str, str]]:
     ]
 
 
-class RerankedTerms:
+class _RerankedTerms:
     """What is asked about hits that were rescored, by their places before: read when somebody asks."""
 
     def __init__(self, hits: Sequence[Hit], worths: Sequence[float]) -> None:

@@ -206,7 +206,7 @@ class Searcher:
                 cues=[(int(cue), self._weights[name]) for name, cue in cues_that_count(question.asked).items()],
             )
         )
-        told = LazyExplanation(self, store, question, found)
+        told = _LazyExplanation(self, store, question, found)
         hits: list[Hit] = []
         for number, score in ranked:
             # What has its number now has it in this store for ever, whatever becomes of the index.
@@ -255,7 +255,7 @@ class Searcher:
 
 
 @attrs.frozen
-class LazyExplanation:
+class _LazyExplanation:
     """What the scores of one search are made of, worked out when somebody asks."""
 
     searching: Searcher

@@ -18,7 +18,7 @@ _MISSING = object()
 
 
 def parse_filter(filter_: Mapping[str, Any], depth: int = 0) -> Predicate:
-    """Make a predicate over metadata of a filter; raise `BadRequest`, naming the operator, where it makes no sense."""
+    """Make a predicate over metadata of a filter; raise `BadRequestError`, naming the operator, where it makes no sense."""
     if depth > _MAX_DEPTH:
         raise BadRequestError("filter: nested too deep", field="filter")
     return _all([_clause(key, value, depth) for key, value in filter_.items()])

@@ -1,6 +1,6 @@
 """The runtime host: a process that has everything imported and mapped, and forks a runtime whenever it is asked to.
 
-A client starts it as ``python -m memoair_runtime.fork_server`` with a Unix socket for its standard input. Each request on that
+A client starts it as ``python -m memoair_runtime.fork_server`` with a Unix socket as standard input. Each request on that
 socket is one line, ``{"ports": [first, last]}``, that comes with a descriptor: the runtime's own socket to the client.
 The host finds a port, listens on it, and hands both to a child, which reads from its socket for whom it is (the
 environment of docs/runtime-http.md as a JSON object), and writes to it where it listens. So secrets pass from the

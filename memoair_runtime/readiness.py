@@ -34,7 +34,7 @@ class ReadinessGate:
         self._opened.set()
 
     def wait(self, deadline: float) -> None:
-        """Wait until the gate opens; raise `NotReady` at the deadline (monotonic seconds) or where it never will."""
+        """Wait until the gate opens; raise `NotReadyError` at the deadline (monotonic seconds) or where it never will."""
         self._opened.wait(max(0.0, deadline - time.monotonic()))
         if self.readiness is not Readiness.READY:
             raise NotReadyError(self.readiness)

@@ -67,7 +67,7 @@ class StartRequest(IdentifiedRequest, frozen=True, rename="camel", kw_only=True)
             return Variant.DEFAULT
 
     def known_metadata(self) -> SessionMetadata:
-        """The typed part of the metadata; raises `BadRequest` where it has another type."""
+        """The typed part of the metadata; raises `BadRequestError` where it has another type."""
         return converted(self.metadata or {}, SessionMetadata, "metadata")
 
 
@@ -102,7 +102,7 @@ class SearchRequest(IdentifiedRequest, frozen=True, rename="camel", kw_only=True
             return None
 
     def predicate(self) -> Predicate | None:
-        """The filter, ready to be asked; raises `BadRequest` where it is none."""
+        """The filter, ready to be asked; raises `BadRequestError` where it is none."""
         return parse_filter(self.filter) if self.filter else None
 
 
@@ -155,7 +155,7 @@ class ForgetRequest(DeadlineRequest, frozen=True, rename="camel", kw_only=True):
     forgotten_at: str | None = None
 
     def forgotten(self) -> datetime | None:
-        """The moment; raises `BadRequest` for what is none."""
+        """The moment; raises `BadRequestError` for what is none."""
         return None if self.forgotten_at is None else _moment(self.forgotten_at, "forgottenAt")
 
 
@@ -170,7 +170,7 @@ class BodyParser(Generic[RequestT]):
         self._decode: Callable[[bytes], RequestT] = msgspec.json.Decoder(kind).decode
 
     def __call__(self, body: bytes) -> RequestT:
-        """Parse a body, or raise `BadRequest` that names the field and what was expected of it."""
+        """Parse a body, or raise `BadRequestError` that names the field and what was expected of it."""
         if body.count(b"[") + body.count(b"{") > _MAX_DEPTH and _depth(body) > _MAX_DEPTH:
             raise BadRequestError(f"the body is nested deeper than {_MAX_DEPTH} levels")
         try:

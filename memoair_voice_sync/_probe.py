@@ -10,7 +10,7 @@ CLOSED = "the memory has been closed"
 def check_runtime(transport: RuntimeTransport, project_id: str, user_id: str, deadline: float) -> None:
     """Return if a runtime of this project and user answers; nothing else may ever be sent to another's.
 
-    Raises `RuntimeUnreachable` where nothing listens, ``runtime.identity_mismatch`` where another caller's runtime
+    Raises `RuntimeUnreachableError` where nothing listens, ``runtime.identity_mismatch`` where another caller's runtime
     does, and other errors as they come.
     """
     health = transport.health(deadline)

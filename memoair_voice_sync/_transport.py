@@ -83,7 +83,7 @@ class RuntimeTransport:
         """Send a request and return the body of the reply.
 
         Gives up at the ``deadline`` (monotonic seconds). A connection that broke is tried once more: every call has one
-        effect, however often it arrives. Raises `RuntimeUnreachable`, or `MemoAirVoiceMemoryError` for everything else.
+        effect, however often it arrives. Raises `RuntimeUnreachableError`, or `MemoAirVoiceMemoryError` for everything else.
         """
         return self._call(method, path, content, deadline, self._headers)
 

@@ -46,7 +46,7 @@ class ImportTarget(Protocol):
         """The target as one would tell it to a colleague."""
 
     def send(self, user_id: str, events: Sequence[ImportEvent]) -> SendResult:
-        """Bring a caller's events; what is accepted is durable. Raises `TargetFailed` or `Interrupted`."""
+        """Bring a caller's events; what is accepted is durable. Raises `TargetError` or `ImportInterruptedError`."""
 
     def close(self) -> None:
         """Let go of it."""
@@ -61,7 +61,7 @@ class RetryPolicy:
         self._pause_s = _FIRST_PAUSE_S
 
     def wait(self, why: str, asked_s: float | None = None) -> None:
-        """Wait for the next try, as long as was asked for; raises `TargetFailed` where patience ends before."""
+        """Wait for the next try, as long as was asked for; raises `TargetError` where patience ends before."""
         pause_s = self._pause_s * random.uniform(0.5, 1.0)
         if asked_s is not None:
             pause_s = asked_s + random.uniform(0, 0.25 * max(asked_s, _FIRST_PAUSE_S))

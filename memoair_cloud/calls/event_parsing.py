@@ -97,7 +97,7 @@ _read_payload: Mapping[IncomingEventType, msgspec.json.Decoder[Any]] = {
 
 
 def parse_event(content: bytes) -> IncomingEvent:
-    """Check an event; raises `Invalid` that names the fields and what is wrong with them, never what they hold."""
+    """Check an event; raises `InvalidRequestError` that names the fields and what is wrong with them, never what they hold."""
     if len(content) > MAX_EVENT_BYTES:
         raise InvalidRequestError(f"larger than {MAX_EVENT_BYTES} bytes")
     if content.count(b"[") + content.count(b"{") > MAX_DEPTH and depth(content) > MAX_DEPTH:

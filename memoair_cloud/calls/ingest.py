@@ -56,7 +56,7 @@ class IngestResult:
 def ingest(tenant: Tenant, batch: Iterable[bytes]) -> IngestResult:
     """Keep the events of one caller, each given as JSON. What is accepted is durable when this returns.
 
-    An event that can't be kept is refused by itself. Raises `Invalid` where the request does not say whose they are.
+    An event that can't be kept is refused by itself. Raises `InvalidRequestError` where the request does not say whose they are.
     """
     user_id = tenant.scope.user_id
     if user_id is None:

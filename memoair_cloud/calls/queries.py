@@ -28,7 +28,7 @@ def list_users(tenant: Tenant, cursor: str | None, limit: int) -> ResultPage[End
 
 
 def list_sessions(tenant: Tenant, user_id: str, cursor: str | None, limit: int) -> ResultPage[CallSession]:
-    """A caller's sessions, the latest first; raises `NotFound` for a caller of whom nothing is known."""
+    """A caller's sessions, the latest first; raises `NotFoundError` for a caller of whom nothing is known."""
     with tenant.reading() as session:
         if session.scalar(select(EndUser.id).where(EndUser.id == user_id)) is None:
             raise NotFoundError("there is no such caller")
@@ -36,7 +36,7 @@ def list_sessions(tenant: Tenant, user_id: str, cursor: str | None, limit: int) 
 
 
 def list_events(tenant: Tenant, session_id: str, cursor: str | None, limit: int) -> ResultPage[CallEvent]:
-    """A session's events, in order; raises `NotFound`, or `Conflict` where only X-User-Id could tell which it is."""
+    """A session's events, in order; raises `NotFoundError`, or `ConflictError` where only X-User-Id could tell which it is."""
     with tenant.reading() as session:
         user_id = _whose(session, session_id)
         wanted = select(CallEvent).where(CallEvent.user_id == user_id, CallEvent.session_id == session_id)

@@ -10,6 +10,7 @@ from memoair_cloud.consolidation.rules import RuleExtractor
 from memoair_cloud.consolidation.summary import summarise
 
 __all__ = [
+    "CallTurn",
     "ChatExtractor",
     "Endpoint",
     "Extraction",
@@ -18,7 +19,6 @@ __all__ = [
     "FactKind",
     "ProfileSummary",
     "RuleExtractor",
-    "CallTurn",
     "merged",
     "replaced",
     "summarise",

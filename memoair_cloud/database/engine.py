@@ -17,7 +17,7 @@ _LOCK_TIMEOUT_S = 10
 
 
 def make_engine(url: str) -> Engine:
-    """An engine for a URL that `Settings` has checked. A SQLite file's folder is made; nothing is connected yet."""
+    """An engine for a URL that `CloudSettings` has checked. A SQLite file's folder is made; nothing is connected yet."""
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite":
         Path(parsed.database or "").parent.mkdir(parents=True, exist_ok=True, mode=0o700)

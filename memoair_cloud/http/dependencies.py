@@ -47,7 +47,7 @@ BearerDep = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 
 
 def admit(request: Request) -> Tenant:
-    """Tell who asks and let him in, once for a request; raises `Unauthorized` or `RateLimited`."""
+    """Tell who asks and let him in, once for a request; raises `InvalidKeyError` or `RateLimitedError`."""
     known: Tenant | None = getattr(request.state, "tenant", None)
     if known is not None:
         return known

@@ -31,7 +31,7 @@ class RateLimit:
         self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
 
     def take(self, key_id: str, now: float | None = None) -> None:
-        """Let one request of a key in, or raise `RateLimited`. ``now`` is in monotonic seconds."""
+        """Let one request of a key in, or raise `RateLimitedError`. ``now`` is in monotonic seconds."""
         now = time.monotonic() if now is None else now
         with self._lock:
             bucket = self._buckets.setdefault(key_id, _Bucket(self._at_once, now))

@@ -54,7 +54,7 @@ class BlobStore:
             self._files.rm_file(self._path(sha256))
 
     def check(self) -> None:
-        """Raise `Unavailable` unless the store can be written."""
+        """Raise `ServiceUnavailableError` unless the store can be written."""
         probe = f"{self._root}/probe.{uuid.uuid4().hex}"
         try:
             self._files.makedirs(self._root, exist_ok=True)

@@ -62,7 +62,7 @@ def put_documents(
 
 
 def delete_document(tenant: Tenant, index_name: str, document_id: str) -> IndexChange:
-    """Take a document out of an index; raises `NotFound`."""
+    """Take a document out of an index; raises `NotFoundError`."""
     with tenant.writing() as session:
         project = _lock_project(session)
         index = _live_index(session, index_name)
@@ -78,7 +78,7 @@ def delete_document(tenant: Tenant, index_name: str, document_id: str) -> IndexC
 
 
 def delete_index(tenant: Tenant, index_name: str) -> IndexChange:
-    """Take an index away with all its documents; raises `NotFound`. Its version goes on if it is ever made again."""
+    """Take an index away with all its documents; raises `NotFoundError`. Its version goes on if it is ever made again."""
     with tenant.writing() as session:
         project = _lock_project(session)
         index = _live_index(session, index_name)
@@ -103,7 +103,7 @@ def list_indexes(tenant: Tenant) -> list[OrgIndex]:
 
 
 def get_index(tenant: Tenant, index_name: str) -> OrgIndex:
-    """One index; raises `NotFound`."""
+    """One index; raises `NotFoundError`."""
     with tenant.reading() as session:
         return _live_index(session, index_name)
 

@@ -54,13 +54,13 @@ def list_memories(tenant: Tenant, user_id: str, cursor: str | None, limit: int, 
 
 
 def get_memory(tenant: Tenant, user_id: str, memory_id: str) -> Memory:
-    """One memory; raises `NotFound`, also for one that is gone."""
+    """One memory; raises `NotFoundError`, also for one that is gone."""
     with tenant.reading() as session:
         return _told(session, user_id, memory_id)
 
 
 def correct_memory(tenant: Tenant, user_id: str, memory_id: str, correction: MemoryCorrection) -> Memory:
-    """Say it as it is; raises `NotFound`, or `Conflict` for one that does not hold any more."""
+    """Say it as it is; raises `NotFoundError`, or `ConflictError` for one that does not hold any more."""
     with tenant.writing() as session:
         keeper = _keeper(session, user_id)
         memory = _told(session, user_id, memory_id)
@@ -77,7 +77,7 @@ def correct_memory(tenant: Tenant, user_id: str, memory_id: str, correction: Mem
 
 
 def delete_memory(tenant: Tenant, user_id: str, memory_id: str) -> datetime:
-    """Delete a memory with all words of its history; raises `NotFound`. It is never learned again from that turn."""
+    """Delete a memory with all words of its history; raises `NotFoundError`. It is never learned again from that turn."""
     with tenant.writing() as session:
         keeper = _keeper(session, user_id)
         keeper.delete(_told(session, user_id, memory_id))
@@ -86,7 +86,7 @@ def delete_memory(tenant: Tenant, user_id: str, memory_id: str) -> datetime:
 
 
 def history_of(tenant: Tenant, user_id: str, memory_id: str) -> Sequence[MemoryEdit]:
-    """What has happened to a memory, the first first; raises `NotFound` where there has never been one of this id.
+    """What has happened to a memory, the first first; raises `NotFoundError` where there has never been one of this id.
 
     Of one that is gone it tells that it was there, and no words.
     """

@@ -59,7 +59,7 @@ def org_file(session: ScopedSession) -> dict[str, Any] | None:
 
 
 def check_org_file(tenant: Tenant, sha256: str) -> None:
-    """Raise `NotFound` unless the project has, or had a moment ago, an index file of this hash."""
+    """Raise `NotFoundError` unless the project has, or had a moment ago, an index file of this hash."""
     with tenant.reading() as session:
         if session.scalar(select(OrgFile.sha256).where(OrgFile.sha256 == sha256)) is None:
             raise NotFoundError("there is no such file")

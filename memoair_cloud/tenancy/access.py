@@ -34,7 +34,7 @@ def key_digest(key: str) -> str:
 
 
 def authenticate(engine: Engine, key: str) -> Credentials:
-    """Tell whose key it is; raises `Unauthorized`."""
+    """Tell whose key it is; raises `InvalidKeyError`."""
     now = utc_now()
     with Session(engine) as session:
         known = session.execute(
@@ -55,7 +55,7 @@ def authenticate(engine: Engine, key: str) -> Credentials:
 class Tenant:
     """What a request is about: the only door to the database that a route is given.
 
-    Opening it looks the project and the agent up; raises `NotFound` for those of others, the same as for none.
+    Opening it looks the project and the agent up; raises `NotFoundError` for those of others, the same as for none.
     """
 
     engine: Engine = attrs.field(repr=False)

@@ -63,7 +63,7 @@ class Accounts:
         return self.create(name) if known is None else self.issue_key(known, "further key")
 
     def issue_key(self, account_id: str, name: str) -> IssuedKey:
-        """Make one more key for an account; raises `NotFound`."""
+        """Make one more key for an account; raises `NotFoundError`."""
         with Session(self._engine) as session, session.begin():
             if session.get(Account, account_id) is None:
                 raise NotFoundError("there is no such account")
@@ -83,7 +83,7 @@ class Accounts:
             ]
 
     def revoke_key(self, key_id: str) -> None:
-        """Let a key be refused from now on; raises `NotFound`. One that is revoked already stays as it is."""
+        """Let a key be refused from now on; raises `NotFoundError`. One that is revoked already stays as it is."""
         with Session(self._engine) as session, session.begin():
             if session.get(ApiKey, key_id) is None:
                 raise NotFoundError("there is no such key")

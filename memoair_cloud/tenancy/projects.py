@@ -15,7 +15,7 @@ from memoair_cloud.timeutil import utc_now
 def create_project(tenant: Tenant, name: str, slug: str, description: str) -> Project:
     """Make a project. Its id is ``proj_`` and the slug, unless another account has that one; then a random end follows.
 
-    Raises `Conflict` where this account has the slug already.
+    Raises `ConflictError` where this account has the slug already.
     """
     for project_id in (f"proj_{slug}", f"proj_{slug}_{random_suffix()}"):
         project = Project(

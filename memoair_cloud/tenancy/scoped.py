@@ -58,7 +58,7 @@ class ScopedSession(Session):
         self.connection().execute(insert(model).values(), owned)
 
     def check(self, row: object) -> None:
-        """Raise `OutOfScope` for a row of somebody else."""
+        """Raise `OutOfScopeError` for a row of somebody else."""
         if isinstance(row, AccountOwned) and row.account_id == self.scope.account_id:
             return
         if isinstance(row, ProjectOwned) and row.project_id == self.scope.project_id != _NO_PROJECT:

@@ -55,7 +55,7 @@ class Routes:
         }
 
     def find(self, method: str, path: str) -> Route:
-        """The endpoint for a request; raises `UnknownPath` or `UnknownMethod`."""
+        """The endpoint for a request; raises `UnknownPathError` or `UnknownMethodError`."""
         route = self._routes.get(path)
         if route is None:
             raise UnknownPathError("there is no such endpoint")

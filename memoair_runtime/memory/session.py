@@ -66,7 +66,7 @@ class Session(Protocol):
 
 
 def check_not_ended(session: Session) -> None:
-    """Raise `SessionNotFound` where the session has ended."""
+    """Raise `SessionNotFoundError` where the session has ended."""
     if session.state is SessionState.ENDED:
         raise SessionNotFoundError("the session has ended; start it again or use a new session id")
 
@@ -115,7 +115,7 @@ class LoggedSession:
     def load(self, *, again: bool = False) -> None:
         """Read what the log holds so far; once it was read, only where that is asked for again.
 
-        Raises `StorageUnavailable` where it can't be read; the next call tries again.
+        Raises `StorageUnavailableError` where it can't be read; the next call tries again.
         """
         if self._loaded and not again:
             return  # without the lock, which a turn that is being written holds for as long as the disk takes

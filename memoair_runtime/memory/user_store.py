@@ -204,7 +204,7 @@ class UserStore:
     def forget(self, deadline: float, before: datetime | None = None) -> ErasedCounts:
         """Forget the caller on this machine, or what he said in calls that began ``before`` a moment.
 
-        Raises `StorageUnavailable` where something can't be deleted, or not by the deadline (monotonic seconds).
+        Raises `StorageUnavailableError` where something can't be deleted, or not by the deadline (monotonic seconds).
         """
         if not self._reading.acquire(timeout=max(0.0, deadline - time.monotonic())):
             raise StorageUnavailableError("what was said is still being read; nothing was deleted")

@@ -48,7 +48,7 @@ class SessionLog:
     def read(self) -> None:
         """Pass on what has been written since the last look. A line that is still being written waits for the next.
 
-        Raises `StorageUnavailable` where there is a log and it can't be read.
+        Raises `StorageUnavailableError` where there is a log and it can't be read.
         """
         try:
             descriptor = os.open(self._folder.log, os.O_RDONLY | getattr(os, "O_BINARY", 0))
@@ -73,7 +73,7 @@ class SessionLog:
         """Hold the log alone; on entry everything that others wrote has been passed on, and a torn line is cut away.
 
         Yields the function that appends events with one write and waits for the disk: all of them are kept, or none.
-        Raises `StorageUnavailable` where the log can't be locked, opened or written. The folder must exist.
+        Raises `StorageUnavailableError` where the log can't be locked, opened or written. The folder must exist.
         """
         with self._locked(LOCK_TIMEOUT_S), self._opened() as descriptor:
             known = self._read_until

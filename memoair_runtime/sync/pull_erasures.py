@@ -48,7 +48,7 @@ class ErasurePuller:
         self._role = ProcessLock(folder.role("org-sync"))
 
     def pull(self, wanted: int) -> None:
-        """Forget whom the cloud forgot, up to its version ``wanted``. Raises `CloudFailure`, or OSError."""
+        """Forget whom the cloud forgot, up to its version ``wanted``. Raises `CloudError`, or OSError."""
         noted = self._noted()
         if noted.version == wanted and not noted.waiting:
             return

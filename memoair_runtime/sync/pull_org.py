@@ -52,7 +52,7 @@ class OrgPuller:
         """Bring the documents to the cloud's version, which is at least ``wanted``; False where another process is
         at it and has not come so far by ``waits_until`` (monotonic seconds).
 
-        Raises `CloudFailure`, or OSError where the disk refuses.
+        Raises `CloudError`, or OSError where the disk refuses.
         """
         self._folder.create()
         while not self._role.take():

@@ -58,7 +58,7 @@ class UserPuller:
         return self._noted.bootstrap.sync_token if self._noted.bootstrap else None
 
     def bootstrap(self) -> Bootstrap:
-        """Ask for the versions of all there is; raises `CloudFailure`."""
+        """Ask for the versions of all there is; raises `CloudError`."""
         if not self._is_read:
             self._read()
         answer = self._transport.bootstrap(self._noted.etag, time.monotonic() + LONGEST_CALL_S)
@@ -75,7 +75,7 @@ class UserPuller:
         return told is not None and (known is None or told > known)
 
     def forget(self, bootstrap: Bootstrap) -> None:
-        """Forget him here, too; raises `memoair_runtime.errors.StorageUnavailable`."""
+        """Forget him here, too; raises `memoair_runtime.errors.StorageUnavailableError`."""
         erased = self._keeper.forget(time.monotonic() + _LONGEST_ERASE_S, bootstrap.forgotten_at)
         log.warning("a caller was forgotten: action=forgotten sessions=%d turns=%d", erased.sessions, erased.turns)
         self._noted = msgspec.structs.replace(self._noted, forgotten_at=bootstrap.forgotten_at)
@@ -87,7 +87,7 @@ class UserPuller:
         self.note()
 
     def pull_profile(self, bootstrap: Bootstrap) -> None:
-        """Bring who the caller is; raises `CloudFailure`, or OSError where the disk refuses."""
+        """Bring who the caller is; raises `CloudError`, or OSError where the disk refuses."""
         generation, held = self._keeper.generation, self._keeper.profile_version
         if (bootstrap.profile_version or 0) == (held or 0):
             return
@@ -97,7 +97,7 @@ class UserPuller:
 
     def pull_permanent(self, bootstrap: Bootstrap, waits_until: float) -> bool:
         """Bring events and facts; False where another process is at it, and has not come so far by ``waits_until``
-        (monotonic seconds). Raises `CloudFailure`, or OSError where the disk refuses.
+        (monotonic seconds). Raises `CloudError`, or OSError where the disk refuses.
         """
         self._keeper.catch_up_with_others()
         wanted = bootstrap.permanent_manifest_version or 0

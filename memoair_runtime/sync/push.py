@@ -40,7 +40,7 @@ class Pusher:
     def push(self, deadline: float) -> bool:
         """Send all that waits, by the deadline (monotonic seconds); False where another process is at it.
 
-        Raises `CloudFailure`, or OSError where the disk refuses: what was sent by then stays so.
+        Raises `CloudError`, or OSError where the disk refuses: what was sent by then stays so.
         """
         if not self._outbox.count:
             return True

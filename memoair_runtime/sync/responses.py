@@ -121,7 +121,7 @@ class ErrorResponse(msgspec.Struct, frozen=True):
 
 
 def read_bootstrap(content: bytes) -> Bootstrap:
-    """Read the answer to bootstrap; raises `CloudFailure`, as all of these."""
+    """Read the answer to bootstrap; raises `CloudError`, as all of these."""
     return _record(_builtins(content), Bootstrap)
 
 

@@ -57,7 +57,7 @@ class _SyncRequest:
 
 
 class SyncScheduler:
-    """The talk of one runtime with the cloud; see `memoair_runtime.sync.null_sync.Sync`."""
+    """The talk of one runtime with the cloud; see `memoair_runtime.sync.null_sync.SyncInterface`."""
 
     def __init__(self, settings: RuntimeSettings, keeper: UserStore, org: OrgLane, metrics: RuntimeMetrics) -> None:
         self._settings = settings

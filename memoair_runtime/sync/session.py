@@ -81,7 +81,7 @@ class SyncSession:
         """Bring what has changed in some scopes; False where another process is at one of them and did not come to its
         end by ``waits_until`` (monotonic seconds). ``admit`` is called once the cloud has accepted the key.
 
-        Raises `CloudFailure`, `memoair_runtime.errors.StorageUnavailable` or OSError.
+        Raises `CloudError`, `memoair_runtime.errors.StorageUnavailableError` or OSError.
         """
         bootstrap = self._caller.bootstrap()
         admit()
@@ -109,7 +109,7 @@ class SyncSession:
     def push(self, deadline: float) -> bool:
         """Send what waits, by the deadline (monotonic seconds); False where another process is at it.
 
-        Raises `CloudFailure`, or OSError.
+        Raises `CloudError`, or OSError.
         """
         return self._pusher.push(deadline)
 

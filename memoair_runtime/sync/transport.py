@@ -59,7 +59,7 @@ class CloudIdentity:
     user_id: str | None  # None: for the project only
 
     def headers(self) -> dict[str, bytes]:
-        """The headers that say so; raises `CloudFailure` for an id that no header can hold as it is."""
+        """The headers that say so; raises `CloudError` for an id that no header can hold as it is."""
         named = {"X-Project-Id": self.project_id, "X-Agent-Id": self.agent_id, "X-User-Id": self.user_id}
         sent = {}
         for name, value in named.items():
@@ -122,7 +122,7 @@ class _Bearer(requests.auth.AuthBase):
 class CloudTransport:
     """Calls to the cloud for one identity. Used by one thread; `abort` may be called by any.
 
-    ``deadline`` is in monotonic seconds; every method raises `CloudFailure`, and nothing else.
+    ``deadline`` is in monotonic seconds; every method raises `CloudError`, and nothing else.
     """
 
     def __init__(self, identity: CloudIdentity) -> None:

@@ -54,7 +54,7 @@ class Cache:
         self.root: Path = root.expanduser().absolute()
 
     def find(self, reference: Reference, target: Platform) -> CachedRuntime | None:
-        """What a reference named when it was pulled, if it was; raises a `Fault` where others could have changed it."""
+        """What a reference named when it was pulled, if it was; raises a `RuntimeStoreError` where others could have changed it."""
         named = self._read(self.name_file(key_of(reference, target)))
         if named is None:
             return None

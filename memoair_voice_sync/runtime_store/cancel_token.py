@@ -39,7 +39,7 @@ class CancelToken:
             self.set()
 
     def check(self) -> None:
-        """Raise `Stopped` where it was called off, a `Fault` where it has taken too long."""
+        """Raise `PullCancelledError` where it was called off, a `RuntimeStoreError` where it has taken too long."""
         if self._event.is_set():
             raise PullCancelledError
         if time.monotonic() > self._deadline:

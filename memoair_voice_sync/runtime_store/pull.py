@@ -32,7 +32,7 @@ def pull(
 
     ``again`` asks what the reference names now, where it may name something else than when it was pulled. Raises
     `MemoAirVoiceMemoryError` with ``runtime.not_found`` where there is no such runtime, or not for us, and with
-    ``runtime.start_failed`` where it can't be had now or is not what it should be; `Stopped` where it was called off.
+    ``runtime.start_failed`` where it can't be had now or is not what it should be; `PullCancelledError` where it was called off.
     """
     try:
         found = _Pull(reference, cache_dir, stop, progress).run(again=again)

@@ -1,7 +1,7 @@
 """Readers of transcripts: from files to turns, one after another, however large the files are.
 
     for item in read_transcript(stream, "calls.jsonl"):
-        ...  # a `TranscriptTurn`, or a `Refusal` that says which line is not one, and why
+        ...  # a `TranscriptTurn`, or a `Rejection` that says which line is not one, and why
 
 Formats: ``jsonl`` (a turn or a message a line), ``text`` (``Speaker: text``), ``webvtt`` and ``srt``, and what
 ``twilio``, ``vapi`` and ``retell`` export. A file is read as a stream; what is wrong with a line costs that line only.
@@ -13,8 +13,8 @@ from memoair_voice_sync.transcripts._records import Rejection, TranscriptOptions
 
 __all__ = [
     "FORMATS",
-    "TranscriptFormat",
     "Rejection",
+    "TranscriptFormat",
     "TranscriptOptions",
     "TranscriptTurn",
     "format_of",

@@ -152,7 +152,7 @@ class _SubtitleTranscript:
         self._is_lost = False  # whether a cue was refused that this one may go on with
 
     def hear(self, block: _Block) -> Iterator[Message]:
-        """Take in a block; gives what was said before it, once somebody else speaks. Raises `Unfit`."""
+        """Take in a block; gives what was said before it, once somebody else speaks. Raises `InvalidTurnError`."""
         is_head, self._is_first = self._is_first, False
         if is_head or (not self._is_srt and _SILENT.match(block.lines[0])):
             self._take_header(block.lines, is_head=is_head)

@@ -54,7 +54,7 @@ class TranscriptFormat:
     read: TranscriptReader
 
 
-# A new format is a module with a `Read`, and a line here.
+# A new format is a module with a `TranscriptReader`, and a line here.
 FORMATS: Mapping[str, TranscriptFormat] = MappingProxyType(
     {
         reader.name: reader

@@ -11,7 +11,7 @@ class InvalidTurnError(ValueError):
 
 
 def check_id(name: str, value: str) -> str:
-    """The id itself; raises `Unfit` that names the field."""
+    """The id itself; raises `InvalidTurnError` that names the field."""
     if not value:
         raise InvalidTurnError(f"{name} is empty")
     if _CONTROLS.search(value):

@@ -51,7 +51,7 @@ def _parse(text: str) -> dict[str, Any]:
 
 
 def read_json(text: str, otherwise: str = "not JSON") -> Any:
-    """Read a JSON text as both a runtime and a cloud can keep it; raises `Unfit`, and ``otherwise`` is why mostly."""
+    """Read a JSON text as both a runtime and a cloud can keep it; raises `InvalidTurnError`, and ``otherwise`` is why mostly."""
     try:
         parsed = _decode(text)
         if "\\u" in text:
@@ -131,7 +131,7 @@ class _LineFields:
         return value
 
     def misspelt(self) -> None:
-        """Raise `Unfit` for a field that is one of ours in another spelling: it would be passed over in silence."""
+        """Raise `InvalidTurnError` for a field that is one of ours in another spelling: it would be passed over in silence."""
         for name in self._values:
             if name not in _FIELDS and (meant := _SPELLINGS.get(_plain(name))):
                 raise InvalidTurnError(f"the field {meant} is spelt another way; it is written {meant}")

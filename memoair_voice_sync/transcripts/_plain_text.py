@@ -59,7 +59,7 @@ class _TextTranscript:
         self._is_lost = False  # whether a line was refused that this one may go on with
 
     def hear(self, line: TextLine) -> Message | None:
-        """Take in a line; gives what was said before it, once somebody else speaks. Raises `Unfit`."""
+        """Take in a line; gives what was said before it, once somebody else speaks. Raises `InvalidTurnError`."""
         if self._clock is None:
             if self._header.takes(line.text):
                 return None

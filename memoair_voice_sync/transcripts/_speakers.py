@@ -72,7 +72,7 @@ class Speakers:
             self._others = Side.ASSISTANT if options.callers else Side.USER
 
     def side_of(self, label: str) -> Side:
-        """The side of a speaker who is called so; raises `Unfit` for one who is neither."""
+        """The side of a speaker who is called so; raises `InvalidTurnError` for one who is neither."""
         side = self._known.get(label.casefold(), self._others)
         if side is None:
             raise InvalidTurnError(
@@ -99,7 +99,7 @@ class TranscriptHeader:
         self._told: dict[str, str] = {}
 
     def takes(self, text: str) -> bool:
-        """Whether a line is part of it; raises `Unfit` for one that is, and can't be."""
+        """Whether a line is part of it; raises `InvalidTurnError` for one that is, and can't be."""
         label, value = labelled(text)
         name = _HEADER.get(re.sub("[ _-]", "", label or "").lower())
         if name is None:
@@ -111,7 +111,7 @@ class TranscriptHeader:
         return True
 
     def began_at(self, read: Callable[[str], datetime]) -> datetime | None:
-        """When the call began, where that is told; raises `NoCaller` where it is not, or nobody says who calls."""
+        """When the call began, where that is told; raises `MissingUserIdError` where it is not, or nobody says who calls."""
         if self._told.get("userId", self._source.options.user_id) is None:
             raise MissingUserIdError("userId is missing, and nobody said who calls in this file")
         told = self._told.get("occurredAt")

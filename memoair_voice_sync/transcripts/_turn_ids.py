@@ -23,7 +23,7 @@ class TurnIds:
         self._known: OrderedDict[bytes, tuple[bytes, int]] = OrderedDict()
 
     def identified(self, draft: PartialTurn) -> TranscriptTurn:
-        """The turn with its id; raises `Unfit` where the file gives one id to two different turns of a call."""
+        """The turn with its id; raises `InvalidTurnError` where the file gives one id to two different turns of a call."""
         said = _digest(str(draft.occurred_at), draft.user_text, draft.assistant_text)
         turn_id = draft.turn_id or f"t-{said.hex()}"
         key = _digest(draft.user_id, draft.session_id, turn_id)

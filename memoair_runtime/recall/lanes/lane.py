@@ -124,4 +124,4 @@ class Lane(Protocol):
         """How far the lane's data has come."""
 
     def search(self, question: LaneQuery) -> LaneAnswer:
-        """Answer a question. May raise `NotReady`; anything else is a defect, and costs this lane only."""
+        """Answer a question. May raise `NotReadyError`; anything else is a defect, and costs this lane only."""
