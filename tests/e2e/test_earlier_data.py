@@ -1,0 +1,147 @@
+"""What the commit before this release left on disks opens unchanged: storage root, cloud database, indexes, imports.
+
+``tests/fixtures/release-0.4.0.tar.xz`` was written by that commit with ``tools/make_release_data.py``.
+"""
+
+import json
+import sqlite3
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import urllib3
+from filelock import FileLock
+from support.clients import clients_over, recall, runtime_of
+from support.commands import environment, memoair, process
+from support.waiting import eventually
+
+from memoair_voice_sync import MemoAirVoiceClientSync
+
+ARCHIVE = Path(__file__).parents[1] / "fixtures" / "release-0.4.0.tar.xz"
+ADA, BOB = "caller/ada ü", "caller_bob"
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Unpack what the release left."""
+    with tarfile.open(ARCHIVE) as archive:
+        archive.extractall(tmp_path, filter="data")
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def about(data: Path) -> dict[str, str]:
+    """Return the cloud's address and identity at the time."""
+    return dict(json.loads((data / "about.json").read_bytes()))
+
+
+@pytest.fixture
+def cloud(data: Path, about: dict[str, str], tmp_path: Path) -> Iterator[str]:
+    """Serve the database of the release at its old address, to which what the machine keeps belongs."""
+    address = urllib3.util.parse_url(about["url"])
+    lock = FileLock(Path(tempfile.gettempdir(), f"memoair-tests-{address.netloc}.lock"))
+    options = ("--host", str(address.host), "--port", str(address.port), "--database-url", f"sqlite:///{data}/cloud.db")
+    blobs = (data / "blobs").as_uri()
+    with lock.acquire(timeout=100), process("cloud", "serve", *options, "--blob-url", blobs, home=tmp_path) as server:
+        eventually(lambda: server.poll() is not None or is_ready(about["url"]), 60)
+        assert server.poll() is None, "the server ended: is its address in use?"
+        yield about["url"]
+
+
+def is_ready(url: str) -> bool:
+    try:
+        return urllib3.request("GET", f"{url}/readyz", timeout=2, retries=False).status == 200
+    except urllib3.exceptions.HTTPError:
+        return False
+
+
+@pytest.fixture
+def client(data: Path, about: dict[str, str], cloud: str) -> Iterator[MemoAirVoiceClientSync]:
+    identity = {"api_key": about["apiKey"], "project_id": about["projectId"], "agent_id": about["agentId"]}
+    with clients_over(data / "storage") as new_client:
+        yield new_client(cloud_base_url=cloud, **identity)
+
+
+def contents(root: Path, pattern: str) -> dict[str, bytes]:
+    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob(pattern)) if path.is_file()}
+
+
+def events_of(data: Path, user_id: str) -> list[tuple[Any, ...]]:
+    with closing(sqlite3.connect(data / "cloud.db")) as connection:
+        rows = "SELECT id, type, session_id, payload FROM call_events WHERE user_id = ? ORDER BY received_at, seq"
+        return connection.execute(rows, (user_id,)).fetchall()
+
+
+def test_a_storage_root_is_read_and_its_files_stay_as_they_are(data: Path, client: MemoAirVoiceClientSync) -> None:
+    storage = data / "storage"
+    indexes, logs = contents(storage, "*.index"), contents(storage, "session.jsonl")
+    assert len(indexes) == 2, "one of the user's memory, one of the documents"
+    client.load_index(user={"id": ADA}, timeout_s=60)
+
+    found = recall(client, ADA, "What am I allergic to?")
+    assert found.profile is not None
+    assert found.profile["name"] == "Ada"
+    assert found.profile["metadata"]["plan"] == "premium"
+    assert "allergic to strapping tape" in found.contextText
+    assert {hit["source"]["kind"] for hit in found.permanent} == {"turn", "fact"}
+    assert "parcel number 7123" in recall(client, ADA, "Did I ask about parcel number 7123?").contextText
+    heard = recall(client, ADA, "Which boots did I order?").contextText
+    assert "The boots I ordered are blue." in heard
+    assert "blue boots here" not in heard, "it was not heard: the answer was interrupted"
+    found = recall(client, ADA, "How many days do I have for returns?", filter={"topic": "returns"})
+    assert found.org[0]["id"] == "returns"
+    client.close()
+
+    assert contents(storage, "*.index") == indexes, "they were opened, not built again"
+    now = contents(storage, "session.jsonl")
+    assert {path: content for path, content in now.items() if path in logs} == logs
+
+
+def test_a_turn_that_was_not_sent_is_sent_and_no_other_again(data: Path, client: MemoAirVoiceClientSync) -> None:
+    before = {user_id: events_of(data, user_id) for user_id in (ADA, BOB)}
+    assert all(before.values())
+    assert not any("quince" in event[3] for event in before[BOB])
+    for user_id in (ADA, BOB):
+        client.load_index(user={"id": user_id}, timeout_s=60)
+        eventually(lambda user_id=user_id: runtime_of(client, user_id)["unsynced_events"] == 0, 30)  # type: ignore[misc]
+    client.close()
+
+    new = [event for event in events_of(data, BOB) if event not in before[BOB]]
+    assert ["quince" in event[3] for event in new if event[1] == "turn"] == [True]
+    assert "turn" not in [event[1] for event in events_of(data, ADA) if event not in before[ADA]]
+
+
+def test_the_cloud_still_knows_what_it_learned(data: Path, client: MemoAirVoiceClientSync) -> None:
+    [memory] = client.list_memories(user={"id": ADA})
+    assert memory["text"] == "Ada is allergic to strapping tape."
+    assert memory["attribute"] == "allergy to strapping tape"
+    assert [each["action"] for each in client.memory_history(memory["memoryId"], user={"id": ADA})] == ["learned"]
+    [index] = client.list_indexes()
+    assert (index["name"], index["documentCount"]) == ("faq", 3)
+    client.update_memory(memory["memoryId"], user={"id": ADA}, text="Ada is allergic to parcel tape.")
+    removed = client.forget_user(user={"id": ADA})["removed"]
+    assert removed["local"]["turns"] == 207
+    assert not contents(data / "storage", "permanent-*.index")
+
+
+def test_an_import_goes_on_from_its_state_file(data: Path, about: dict[str, str], cloud: str, tmp_path: Path) -> None:
+    identity = {
+        "MEMOAIR_API_KEY": about["apiKey"],
+        "MEMOAIR_PROJECT_ID": about["projectId"],
+        "MEMOAIR_AGENT_ID": about["agentId"],
+        "MEMOAIR_BASE_URL": cloud,
+    }
+    state = data / "import-state.json"
+    [known] = json.loads(state.read_bytes())["files"].values()
+    assert known["acknowledged"] == 7, "five turns, the start and the end of the call"
+    before = events_of(data, "caller_cleo")
+
+    done = memoair("import", data / "calls.jsonl", "--state", state, "--json", **environment(tmp_path, **identity))
+    assert json.loads(done.out)["turns"] == {"kept": 0, "alreadyThere": 5, "refused": 0}
+    assert events_of(data, "caller_cleo") == before
+    [again] = json.loads(state.read_bytes())["files"].values()
+    assert again == known

@@ -1,0 +1,198 @@
+"""Write what a release leaves on disks: an agent machine's storage root, a cloud's database and files, an import state.
+
+    python tools/make_release_data.py OUT.tar.xz
+
+Run it with the environment of the release in question, before the next one changes anything. The test
+``tests/e2e/test_earlier_data.py`` opens the archive with the code of today.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import urllib3
+
+from memoair_voice_sync import MemoAirVoiceClientSync
+
+# What machines keep belongs to one cloud, known by its address, so the test serves it at the same one.
+HOST, PORT = "127.88.40.14", 20567
+URL = f"http://{HOST}:{PORT}"
+MEMOAIR = Path(sys.executable).parent / "memoair"
+ADA = {"id": "caller/ada ü", "name": "Ada", "metadata": {"plan": "premium"}}
+BOB = {"id": "caller_bob", "name": "Bob"}
+# So many turns that the memory gets an index file.
+OLD_TURNS = 205
+DOCUMENTS = [
+    ("returns", "Returns are accepted within 30 days with a receipt.", "returns"),
+    ("boots", "Boots come back in their original box only.", "returns"),
+    ("express", "Express ships in one to two business days.", "shipping"),
+]
+
+
+def main() -> None:
+    """Make the data and pack it."""
+    parser = argparse.ArgumentParser(description="Write what this release leaves on disks.")
+    parser.add_argument("out", type=Path)
+    out: Path = parser.parse_args().out
+    with tempfile.TemporaryDirectory() as work:
+        os.environ["HOME"] = work
+        data = Path(work, "data")
+        data.mkdir()
+        _make(data)
+        with tarfile.open(out, "w:xz") as archive:
+            archive.add(data, "data", filter=_anonymous)
+    print(f"{out}: {out.stat().st_size} bytes")
+
+
+def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    member.uid = member.gid = 0
+    member.uname = member.gname = ""
+    return member
+
+
+def _make(data: Path) -> None:
+    database = f"sqlite:///{data / 'cloud.db'}"
+    made = _memoair("cloud", "init", "--database-url", database, "--account", "Fundamento", "--json")
+    about = {"url": URL, "apiKey": json.loads(made)["apiKey"]}
+    with _cloud(data, database):
+        about["projectId"] = _post(about, "/v1/projects", name="Acme", slug="acme")["id"]
+        agents = f"/v1/projects/{about['projectId']}/agents"
+        about["agentId"] = _post(about, agents, name="Returns", agentType="voice")["id"]
+        _talk(data, about)
+    with _client(data, about) as client:  # the cloud is away
+        client.load_index(user=BOB)
+        client.save_response(
+            user=BOB,
+            user_text="The cloud is away, and the word is quince.",
+            assistant_text="Noted.",
+            turn_id="turn-away",
+        )
+    with _cloud(data, database):
+        _import(data, about)
+    with closing(sqlite3.connect(data / "cloud.db")) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        connection.execute("VACUUM")
+    (data / "about.json").write_text(json.dumps(about))
+
+
+def _talk(data: Path, about: dict[str, str]) -> None:
+    with _client(data, about) as client:
+        client.create_index(
+            "faq", [{"id": id_, "text": text, "metadata": {"topic": topic}} for id_, text, topic in DOCUMENTS]
+        )
+        client.load_index(user=ADA)
+        client.save_response(
+            user=ADA, user_text="I'm allergic to strapping tape.", assistant_text="I will note that.", turn_id="turn-1"
+        )
+        client.save_response(
+            user=ADA,
+            user_text="The boots I ordered are blue.",
+            assistant_text="Thank you, I can see the blue boots here.",
+            turn_id="turn-2",
+            metadata={"interrupted": True, "heard": "Thank you, I can see"},
+        )
+        client.import_call(user=ADA, session_id="call-2025-11-03", turns=[_old_turn(n) for n in range(OLD_TURNS)])
+        client.load_index(user=BOB)
+        client.save_response(
+            user=BOB, user_text="Please call me Bobby.", assistant_text="Of course, Bobby.", turn_id="turn-1"
+        )
+    with _client(data, about) as client:
+        _wait_for(lambda: client.list_memories(user=ADA) and client.list_memories(user=BOB))
+        client.load_index(user=ADA)
+        client.load_index(user=BOB)
+        folder = data / "storage" / about["projectId"]
+        _wait_for(lambda: list(folder.rglob("permanent-*.index")) and list(folder.glob("org-cloud-*.index")))
+
+
+def _old_turn(number: int) -> dict[str, Any]:
+    return {
+        "turn_id": f"month-{number}",
+        "user_text": f"In month {number} I asked about parcel number {7000 + number}.",
+        "assistant_text": f"Parcel {7000 + number} went out on day {number % 28 + 1}.",
+        "metadata": {"occurredAt": "2025-11-03T09:30:00Z"},
+    }
+
+
+def _import(data: Path, about: dict[str, str]) -> None:
+    calls = data / "calls.jsonl"
+    lines = [
+        {"userId": "caller_cleo", "sessionId": "imported-1", "turnId": f"t{number}", "assistantText": "Fine."}
+        | {"userText": f"Line {number} about the green lamp.", "occurredAt": f"2025-12-01T10:0{number}:00Z"}
+        for number in range(5)
+    ]
+    calls.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    os.utime(calls, (1_764_000_000, 1_764_000_000))  # the state file knows a file by its size, time and beginning
+    _memoair(
+        *("import", calls, "--state", data / "import-state.json", "--json"),
+        MEMOAIR_API_KEY=about["apiKey"],
+        MEMOAIR_PROJECT_ID=about["projectId"],
+        MEMOAIR_AGENT_ID=about["agentId"],
+        MEMOAIR_BASE_URL=URL,
+    )
+
+
+def _client(data: Path, about: dict[str, str]) -> MemoAirVoiceClientSync:
+    return MemoAirVoiceClientSync(
+        api_key=about["apiKey"],
+        project_id=about["projectId"],
+        agent_id=about["agentId"],
+        cloud_base_url=URL,
+        storage_root=str(data / "storage"),
+    )
+
+
+def _memoair(*arguments: str | Path, **variables: str) -> str:
+    command, environment = [MEMOAIR, *arguments], os.environ | variables
+    done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)  # noqa: S603 - our own
+    return done.stdout
+
+
+@contextmanager
+def _cloud(data: Path, database: str) -> Iterator[None]:
+    address = ("--host", HOST, "--port", str(PORT))
+    stores = ("--database-url", database, "--blob-url", (data / "blobs").as_uri())
+    command = [MEMOAIR, "cloud", "serve", *address, *stores]
+    server = subprocess.Popen(command, stderr=subprocess.DEVNULL)  # noqa: S603 - our own program
+    try:
+        _wait_for(_is_ready)
+        yield
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def _is_ready() -> bool:
+    try:
+        return urllib3.request("GET", f"{URL}/readyz", retries=False).status == 200
+    except urllib3.exceptions.HTTPError:
+        return False
+
+
+def _post(about: dict[str, str], path: str, **body: str) -> Any:
+    headers = {"Authorization": f"Bearer {about['apiKey']}"}
+    return urllib3.request("POST", URL + path, json=body, headers=headers).json()
+
+
+def _wait_for(check: Callable[[], Any], within_s: float = 30.0) -> None:
+    deadline = time.monotonic() + within_s
+    while not check():
+        if time.monotonic() > deadline:
+            raise SystemExit("did not come true in time")
+        time.sleep(0.1)
+
+
+if __name__ == "__main__":
+    if shutil.which(MEMOAIR) is None:
+        raise SystemExit(f"{MEMOAIR} is missing: run this with the environment of the release")
+    main()
