@@ -27,7 +27,7 @@ from sqlalchemy import Column, Connection, Engine, Index, MetaData, Table, inser
 from workload import Speech, median_ms
 
 from memoair_cloud.database.columns import EncodedJson
-from memoair_cloud.database.engine import WRITES, make_engine
+from memoair_cloud.database.engine import WRITE_OPTION, make_engine
 from memoair_cloud.database.models import CallEvent, CallSession, EndUser
 from memoair_cloud.settings import CloudSettings
 from memoair_voice_sync import MemoAirVoiceClientSync
@@ -122,7 +122,7 @@ class _Bench:
 
     def _fill(self, engine: Engine, target: Target, turns: int, caller: str) -> None:
         """Store turns of many callers past the server, up to so many, a tenth of them of one."""
-        with engine.execution_options(**{WRITES: True}).begin() as connection:
+        with engine.execution_options(**{WRITE_OPTION: True}).begin() as connection:
             stored = connection.exec_driver_sql("SELECT count(*) FROM call_events").scalar_one()
             self._store(connection, target.project_id, caller, turns // 10)
             for number in range(stored + turns // 10, turns, _OF_A_CALLER):
@@ -240,7 +240,7 @@ def _inserting(engine: Engine, plain: Table, rows: Sequence[tuple[Any, ...]], ba
     sql = f"INSERT INTO {plain.name} ({columns}) VALUES ({', '.join(mark for _ in plain.columns)})"  # noqa: S608
 
     def run() -> None:
-        with engine.execution_options(**{WRITES: True}).connect() as connection:
+        with engine.execution_options(**{WRITE_OPTION: True}).connect() as connection:
             for start in range(0, len(rows), batch):
                 with connection.begin():
                     connection.exec_driver_sql(sql, list(rows[start : start + batch]))

@@ -6,7 +6,7 @@ import attrs
 from sqlalchemy import Engine, and_, func, or_, select, update
 from sqlalchemy.orm import Session
 
-from memoair_cloud.database.engine import WRITES
+from memoair_cloud.database.engine import WRITE_OPTION
 from memoair_cloud.database.models import CallSession, OrgBuild, Project
 from memoair_cloud.indexes import builder
 from memoair_cloud.memories import extraction_worker
@@ -32,60 +32,63 @@ class Backlog:
     builds: int
 
 
-_DEAD_CALL = and_(
-    CallSession.learned_count < CallSession.event_count, CallSession.failures >= extraction_worker.MOST_FAILURES
+_IS_DEAD_CALL = and_(
+    CallSession.learned_count < CallSession.event_count, CallSession.failures >= extraction_worker.MAX_FAILURES
 )
-_DEAD_BUILD = and_(
-    OrgBuild.failures >= builder.MOST_FAILURES,
+_IS_DEAD_BUILD = and_(
+    OrgBuild.failures >= builder.MAX_FAILURES,
     OrgBuild.failed_version == Project.org_version,
     OrgBuild.version < Project.org_version,
 )
 
 
-def dead_letters(engine: Engine) -> list[DeadLetter]:
+def list_dead_letters(engine: Engine) -> list[DeadLetter]:
     """What has failed for good, by project and kind of failure."""
     failure = func.coalesce(CallSession.failure, "")
     calls = (
         select(CallSession.project_id, failure, func.count(), func.min(CallSession.received_at))
-        .where(_DEAD_CALL)
+        .where(_IS_DEAD_CALL)
         .group_by(CallSession.project_id, failure)
         .order_by(CallSession.project_id, failure)
     )
     builds = (
         select(OrgBuild.project_id, OrgBuild.failure, OrgBuild.built_at)
         .join(Project, Project.id == OrgBuild.project_id)
-        .where(_DEAD_BUILD)
+        .where(_IS_DEAD_BUILD)
         .order_by(OrgBuild.project_id)
     )
     with Session(engine) as session:
-        found = [DeadLetter("learn", *row) for row in session.execute(calls)]
-        return [*found, *(DeadLetter("build", row[0], row[1] or "", 1, row[2]) for row in session.execute(builds))]
+        call_letters = [DeadLetter("learn", *row) for row in session.execute(calls)]
+        return [
+            *call_letters,
+            *(DeadLetter("build", row[0], row[1] or "", 1, row[2]) for row in session.execute(builds)),
+        ]
 
 
-def revive(engine: Engine) -> int:
+def retry_dead_letters(engine: Engine) -> int:
     """Let everything that has failed for good be tried again; return how much that is."""
-    with Session(engine.execution_options(**{WRITES: True})) as session, session.begin():
-        dead = select(OrgBuild.project_id).join(Project, Project.id == OrgBuild.project_id).where(_DEAD_BUILD)
-        builds = update(OrgBuild).where(OrgBuild.project_id.in_(dead.scalar_subquery())).values(failures=0)
-        calls = update(CallSession).where(_DEAD_CALL).values(failures=0, retry_at=None)
+    with Session(engine.execution_options(**{WRITE_OPTION: True})) as session, session.begin():
+        dead_builds = select(OrgBuild.project_id).join(Project, Project.id == OrgBuild.project_id).where(_IS_DEAD_BUILD)
+        builds = update(OrgBuild).where(OrgBuild.project_id.in_(dead_builds.scalar_subquery())).values(failures=0)
+        calls = update(CallSession).where(_IS_DEAD_CALL).values(failures=0, retry_at=None)
         return sum(
-            session.execute(each, execution_options={"synchronize_session": False}).rowcount  # type: ignore[attr-defined]
-            for each in (builds, calls)
+            session.execute(statement, execution_options={"synchronize_session": False}).rowcount  # type: ignore[attr-defined]
+            for statement in (builds, calls)
         )
 
 
-def backlog(engine: Engine) -> Backlog:
+def get_backlog(engine: Engine) -> Backlog:
     """What waits to be done."""
     calls = select(func.count(), func.min(CallSession.received_at)).where(
-        CallSession.learned_count < CallSession.event_count, CallSession.ended_at.is_not(None), ~_DEAD_CALL
+        CallSession.learned_count < CallSession.event_count, CallSession.ended_at.is_not(None), ~_IS_DEAD_CALL
     )
-    built = OrgBuild.version.is_(None)
-    behind = (
+    never_built = OrgBuild.version.is_(None)
+    outdated = (
         select(func.count())
         .select_from(Project)
         .outerjoin(OrgBuild, OrgBuild.project_id == Project.id)
-        .where(Project.org_version > 0, or_(built, and_(OrgBuild.version < Project.org_version, ~_DEAD_BUILD)))
+        .where(Project.org_version > 0, or_(never_built, and_(OrgBuild.version < Project.org_version, ~_IS_DEAD_BUILD)))
     )
     with Session(engine) as session:
         count, oldest = session.execute(calls).one()
-        return Backlog(count, oldest, session.scalars(behind).one())
+        return Backlog(count, oldest, session.scalars(outdated).one())

@@ -9,21 +9,21 @@ from huey import Huey, PostgresHuey, SqliteHuey
 from huey.api import Task, TaskWrapper
 from sqlalchemy import Engine
 
-from memoair_cloud.database.engine import scrub
-from memoair_cloud.database.migrate import prepared_by_one
+from memoair_cloud.database.engine import purge_wal
+from memoair_cloud.database.migrate import schema_lock
 from memoair_cloud.indexes.blobs import BlobStore
-from memoair_cloud.indexes.builder import build_org_index, projects_to_build, remove_old_files
+from memoair_cloud.indexes.builder import build_org_index, find_projects_to_build, remove_replaced_files
 from memoair_cloud.memories.extraction_worker import ExtractionWorker
 
 log = logging.getLogger(__name__)
 
-_QUEUE = "memoair"
+_QUEUE_NAME = "memoair"
 _RETRIES = 5
 _RETRY_DELAY_S = 2.0
-_POLL_S = 0.2
+_POLL_INTERVAL_S = 0.2
 # How often a worker looks for work that nobody queued: a server may die between its commit and its call for a build,
 # and nobody tells that a call has fallen silent.
-_SWEEP_EVERY = timedelta(seconds=30)
+_SWEEP_INTERVAL = timedelta(seconds=30)
 
 
 class WorkQueue:
@@ -34,43 +34,47 @@ class WorkQueue:
     """
 
     def __init__(
-        self, engine: Engine, blobs: BlobStore, learner: ExtractionWorker, retry_delay_s: float = _RETRY_DELAY_S
+        self,
+        engine: Engine,
+        blobs: BlobStore,
+        extraction_worker: ExtractionWorker,
+        retry_delay_s: float = _RETRY_DELAY_S,
     ) -> None:
         self._engine = engine
         self._blobs = blobs
-        self._learner = learner
+        self._extraction_worker = extraction_worker
         self._huey = _make_huey(engine)
-        again = {"retries": _RETRIES, "retry_delay": retry_delay_s, "retry_backoff": 2}
+        retry_options = {"retries": _RETRIES, "retry_delay": retry_delay_s, "retry_backoff": 2}
         # Two tasks for one project do no harm: the second one finds the work done.
-        self._build: TaskWrapper = self._huey.task(**again, name="build_org")(self._build_org)
-        self._learn: TaskWrapper = self._huey.task(**again, name="learn")(self._learn_from_one)
+        self._build_task: TaskWrapper = self._huey.task(**retry_options, name="build_org")(self._run_build)
+        self._extraction_task: TaskWrapper = self._huey.task(**retry_options, name="learn")(self._run_extraction)
 
-    def prepare(self) -> None:
+    def create_tables(self) -> None:
         """Make the queue's tables; many servers may do this at once."""
-        with prepared_by_one(self._engine):
+        with schema_lock(self._engine):
             self._huey.storage.initialize_schema()
 
-    def ask_for_build(self, project_id: str) -> None:
+    def enqueue_build(self, project_id: str) -> None:
         """Let a worker build a project's index file. A failure is logged: the sweep will find the project."""
-        self._queue(self._build, project_id)
+        self._enqueue(self._build_task, project_id)
 
-    def ask_to_learn(self, project_id: str) -> None:
+    def enqueue_extraction(self, project_id: str) -> None:
         """Let a worker learn from a project's calls that are due. A failure is logged: the sweep will find them."""
-        self._queue(self._learn, project_id)
+        self._enqueue(self._extraction_task, project_id)
 
     def sweep(self) -> None:
         """Queue what nobody has queued, and remove what nobody needs any more."""
-        for project_id in projects_to_build(self._engine):
-            self._build(project_id)
-        for project_id in self._learner.projects_due():
-            self._learn(project_id)
-        remove_old_files(self._engine, self._blobs)
-        scrub(self._engine)
+        for project_id in find_projects_to_build(self._engine):
+            self._build_task(project_id)
+        for project_id in self._extraction_worker.find_due_projects():
+            self._extraction_task(project_id)
+        remove_replaced_files(self._engine, self._blobs)
+        purge_wal(self._engine)
 
-    def take(self) -> bool:
+    def run_next_task(self) -> bool:
         """Do one thing that is to be done; tell whether there was one."""
-        for due in self._huey.read_schedule():
-            self._huey.enqueue(due)
+        for task_due in self._huey.read_schedule():
+            self._huey.enqueue(task_due)
         task: Task | None = self._huey.dequeue()
         if task is None:
             return False
@@ -81,22 +85,22 @@ class WorkQueue:
         """Let go of the database."""
         self._huey.storage.close()
 
-    def _queue(self, task: TaskWrapper, project_id: str) -> None:
+    def _enqueue(self, task: TaskWrapper, project_id: str) -> None:
         try:
             task(project_id)
         except Exception as error:  # noqa: BLE001 - what was asked for is committed, and must not fail for this
             log.warning("not queued", extra={"action": "queue_failed", "fields": {"error": type(error).__name__}})
 
-    def _build_org(self, project_id: str) -> None:
-        began_at = time.monotonic()
+    def _run_build(self, project_id: str) -> None:
+        started_at = time.monotonic()
         version = build_org_index(self._engine, self._blobs, project_id)
-        took_ms = (time.monotonic() - began_at) * 1e3
-        log.info("built", extra={"action": "org_built", "fields": {"version": version, "ms": round(took_ms)}})
+        duration_ms = (time.monotonic() - started_at) * 1e3
+        log.info("built", extra={"action": "org_built", "fields": {"version": version, "ms": round(duration_ms)}})
 
-    def _learn_from_one(self, project_id: str) -> None:
+    def _run_extraction(self, project_id: str) -> None:
         # One at a time, so that a project with many calls does not keep the others waiting.
-        if self._learner.learn_one(project_id) is not None:
-            self._learn(project_id)
+        if self._extraction_worker.process_next_call(project_id) is not None:
+            self._extraction_task(project_id)
 
 
 class Worker:
@@ -123,15 +127,15 @@ class Worker:
             if thread.is_alive():
                 thread.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
 
-    def _run(self, sweeps: bool) -> None:
-        sweep_at = 0.0
+    def _run(self, does_sweep: bool) -> None:
+        next_sweep_at = 0.0
         while not self._stopping.is_set():
             try:
-                if sweeps and time.monotonic() >= sweep_at:
-                    sweep_at = time.monotonic() + _SWEEP_EVERY.total_seconds()
+                if does_sweep and time.monotonic() >= next_sweep_at:
+                    next_sweep_at = time.monotonic() + _SWEEP_INTERVAL.total_seconds()
                     self._queue.sweep()
-                if not self._queue.take():
-                    self._stopping.wait(_POLL_S)
+                if not self._queue.run_next_task():
+                    self._stopping.wait(_POLL_INTERVAL_S)
             except Exception as error:  # noqa: BLE001 - a database that is gone for a while must not end the worker
                 log.warning(
                     "worker stumbled", extra={"action": "worker_failed", "fields": {"error": type(error).__name__}}
@@ -142,7 +146,9 @@ class Worker:
 def _make_huey(engine: Engine) -> Huey:
     url = engine.url
     if engine.dialect.name == "sqlite":
-        return SqliteHuey(_QUEUE, filename=url.database, timeout=30, fsync=True, results=False, create_tables=False)
+        return SqliteHuey(
+            _QUEUE_NAME, filename=url.database, timeout=30, fsync=True, results=False, create_tables=False
+        )
     # Blocking would make a worker deaf to its end for a while, and take one more connection.
     dsn = url.set(drivername="postgresql").render_as_string(hide_password=False)
-    return PostgresHuey(_QUEUE, dsn=dsn, blocking=False, results=False, create_tables=False)
+    return PostgresHuey(_QUEUE_NAME, dsn=dsn, blocking=False, results=False, create_tables=False)

@@ -10,7 +10,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 
-def _home() -> Path:
+def _default_folder() -> Path:
     return Path(platformdirs.user_data_dir("memoair", appauthor=False)) / "cloud"
 
 
@@ -20,11 +20,11 @@ class CloudSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="MEMOAIR_CLOUD_", frozen=True, extra="forbid", populate_by_name=True)
 
     database_url: str = Field(
-        default_factory=lambda: f"sqlite:///{_home() / 'cloud.db'}",
+        default_factory=lambda: f"sqlite:///{_default_folder() / 'cloud.db'}",
         description="SQLite or PostgreSQL, as SQLAlchemy writes it",
     )
     blob_url: str = Field(
-        default_factory=lambda: (_home() / "blobs").as_uri(),
+        default_factory=lambda: (_default_folder() / "blobs").as_uri(),
         description="where index files are kept: a folder, or any URL that fsspec can reach",
     )
     host: str = "127.0.0.1"
@@ -51,14 +51,14 @@ class CloudSettings(BaseSettings):
     chat_api_key: SecretStr = SecretStr("")
 
     @model_validator(mode="after")
-    def _chat_is_whole(self) -> "CloudSettings":
+    def _require_both_chat_settings(self) -> "CloudSettings":
         if (self.chat_base_url is None) != (self.chat_model is None):
             raise ValueError("chat_base_url and chat_model belong together")
         return self
 
     @field_validator("database_url")
     @classmethod
-    def _with_a_driver(cls, url: str) -> str:
+    def _select_driver(cls, url: str) -> str:
         try:
             parsed = make_url(url)
         except ArgumentError:
@@ -73,6 +73,6 @@ class CloudSettings(BaseSettings):
         return parsed.render_as_string(hide_password=False)
 
 
-def settings_from(**flags: Any) -> CloudSettings:
+def load_settings(**flags: Any) -> CloudSettings:
     """Settings in which flags that were given (not None) come before the environment."""
     return CloudSettings(**{name: value for name, value in flags.items() if value is not None})

@@ -10,7 +10,7 @@ import msgspec
 
 from memoair_cloud.errors import InvalidRequestError
 from memoair_cloud.identifiers import MAX_ID_BYTES, check_identifier
-from memoair_cloud.timeutil import parse_moment
+from memoair_cloud.timeutil import parse_timestamp
 
 _MAX_SEQ = 2**53 - 1  # the largest whole number that every JSON reader keeps
 # What a runtime takes is nested 64 deep at most, and stands within an event here. Far deeper readers give up.
@@ -18,10 +18,10 @@ MAX_DEPTH = 80
 # What a runtime takes is 1 MiB at most, and stands within an event here.
 MAX_EVENT_BYTES = (1 << 20) + (64 << 10)
 # A string without an end matches to the end, or each sign in it would be looked at anew for each before it.
-_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
+_STRINGS_AND_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
 
 Identifier = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID_BYTES)]
-PartT = TypeVar("PartT", bound="_Part")
+PartT = TypeVar("PartT", bound="_WireStruct")
 
 
 class IncomingEventType(str, Enum):
@@ -32,11 +32,11 @@ class IncomingEventType(str, Enum):
     SESSION_END = "session_end"  # the call is over
 
 
-class _Part(msgspec.Struct, frozen=True, rename="camel"):
+class _WireStruct(msgspec.Struct, frozen=True, rename="camel"):
     pass
 
 
-class UserPart(_Part, frozen=True):
+class UserPart(_WireStruct, frozen=True):
     """The caller in the payload of a session's start."""
 
     id: str | None = None
@@ -44,20 +44,20 @@ class UserPart(_Part, frozen=True):
     metadata: dict[str, Any] | None = None
 
 
-class StartPayload(_Part, frozen=True, rename="camel"):
+class StartPayload(_WireStruct, frozen=True, rename="camel"):
     """The payload of a session's start, as far as the cloud reads it."""
 
     user: UserPart | None = None
     metadata: dict[str, Any] | None = None
 
 
-class _TurnPayload(_Part, frozen=True, rename="camel"):
+class _TurnPayload(_WireStruct, frozen=True, rename="camel"):
     turn_id: str
     user_text: str
     assistant_text: str
 
 
-class _Event(_Part, frozen=True, rename="camel"):
+class _Event(_WireStruct, frozen=True, rename="camel"):
     event_id: Identifier
     type: IncomingEventType
     session_id: Identifier
@@ -83,13 +83,13 @@ class IncomingEvent(msgspec.Struct, frozen=True):
         return (self.start and self.start.user) or UserPart()
 
 
-class _Named(_Part, frozen=True, rename="camel"):
+class _EventIdOnly(_WireStruct, frozen=True, rename="camel"):
     event_id: Any = None
 
 
-_read_id = msgspec.json.Decoder(_Named).decode
-_read_event = msgspec.json.Decoder(_Event).decode
-_read_payload: Mapping[IncomingEventType, msgspec.json.Decoder[Any]] = {
+_decode_event_id = msgspec.json.Decoder(_EventIdOnly).decode
+_decode_event = msgspec.json.Decoder(_Event).decode
+_PAYLOAD_DECODERS: Mapping[IncomingEventType, msgspec.json.Decoder[Any]] = {
     IncomingEventType.SESSION_START: msgspec.json.Decoder(StartPayload),
     IncomingEventType.TURN: msgspec.json.Decoder(_TurnPayload),
     IncomingEventType.SESSION_END: msgspec.json.Decoder(dict[str, Any]),
@@ -100,27 +100,27 @@ def parse_event(content: bytes) -> IncomingEvent:
     """Check an event; raises `InvalidRequestError` that names the fields and what is wrong with them, never what they hold."""
     if len(content) > MAX_EVENT_BYTES:
         raise InvalidRequestError(f"larger than {MAX_EVENT_BYTES} bytes")
-    if content.count(b"[") + content.count(b"{") > MAX_DEPTH and depth(content) > MAX_DEPTH:
+    if content.count(b"[") + content.count(b"{") > MAX_DEPTH and nesting_depth(content) > MAX_DEPTH:
         raise InvalidRequestError(f"nested deeper than {MAX_DEPTH} levels")
     try:
         msgspec.json.decode(content)  # what is not read below is kept, and must be readable later
-        event = _read_event(content)
+        event = _decode_event(content)
     except msgspec.ValidationError as error:
-        raise InvalidRequestError(_without_values(str(error))) from None
+        raise InvalidRequestError(_remove_values(str(error))) from None
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise InvalidRequestError("not valid JSON in UTF-8") from None
     try:
-        payload = _read_payload[event.type].decode(event.payload)
+        payload = _PAYLOAD_DECODERS[event.type].decode(event.payload)
     except msgspec.ValidationError as error:
-        raise InvalidRequestError(f"payload: {_without_values(str(error))}") from None
+        raise InvalidRequestError(f"payload: {_remove_values(str(error))}") from None
     try:
-        occurred_at = parse_moment(event.occurred_at)
+        occurred_at = parse_timestamp(event.occurred_at)
     except ValueError:
         raise InvalidRequestError("occurredAt: not an ISO 8601 moment") from None
     return IncomingEvent(
-        event_id=_identifier("eventId", event.event_id),
+        event_id=_check_identifier_field("eventId", event.event_id),
         type=event.type,
-        session_id=_identifier("sessionId", event.session_id),
+        session_id=_check_identifier_field("sessionId", event.session_id),
         seq=event.seq,
         occurred_at=occurred_at,
         payload=bytes(event.payload).decode(),
@@ -128,36 +128,36 @@ def parse_event(content: bytes) -> IncomingEvent:
     )
 
 
-def told_id(content: bytes) -> str | None:
+def extract_event_id(content: bytes) -> str | None:
     """The event id of what is no event, as far as it has one, so that a refusal can be told by it."""
     try:
-        told = _read_id(content).event_id
+        event_id = _decode_event_id(content).event_id
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
-    return told if isinstance(told, str) else None
+    return event_id if isinstance(event_id, str) else None
 
 
-def depth(content: bytes) -> int:
+def nesting_depth(content: bytes) -> int:
     """How deep the brackets of a JSON text are nested, those in its strings left out."""
     level = deepest = 0
-    for sign in _BRACKETS.findall(content):
-        if sign in b"[{":
+    for token in _STRINGS_AND_BRACKETS.findall(content):
+        if token in b"[{":
             level += 1
             deepest = max(deepest, level)
-        elif sign in b"]}":
+        elif token in b"]}":
             level -= 1
     return deepest
 
 
-def _identifier(name: str, value: str) -> str:
+def _check_identifier_field(field: str, value: str) -> str:
     try:
         return check_identifier(value)
     except ValueError as error:
-        raise InvalidRequestError(f"{name}: {error}") from None
+        raise InvalidRequestError(f"{field}: {error}") from None
 
 
-def _without_values(message: str) -> str:
+def _remove_values(message: str) -> str:
     """The library's message, which names types, limits and places, without what it quotes of the event."""
     if message.startswith("Invalid enum value"):
-        return f"Expected one of {', '.join(kind.value for kind in IncomingEventType)} - at `$.type`"
+        return f"Expected one of {', '.join(event_type.value for event_type in IncomingEventType)} - at `$.type`"
     return message

@@ -8,18 +8,18 @@ import attrs
 import msgspec
 from sqlalchemy import select
 
-from memoair_cloud.calls.event_parsing import IncomingEvent, IncomingEventType, parse_event, told_id
-from memoair_cloud.calls.users import forgotten, forgotten_sessions, locked_or_new_caller
+from memoair_cloud.calls.event_parsing import IncomingEvent, IncomingEventType, extract_event_id, parse_event
+from memoair_cloud.calls.users import find_erased_sessions, find_erasure, lock_or_create_user
 from memoair_cloud.database.columns import EncodedJson
 from memoair_cloud.database.models import CallEvent, CallSession, EndUser
 from memoair_cloud.errors import ApiError, ConflictError, InvalidRequestError, UserErasedError
-from memoair_cloud.identifiers import MAX_NAME_CHARS, sound_text
+from memoair_cloud.identifiers import MAX_NAME_CHARS, sanitize_text
 from memoair_cloud.tenancy.access import Tenant
 from memoair_cloud.tenancy.scoped import ScopedSession
 from memoair_cloud.timeutil import utc_now
 
 # So far ahead may a machine's clock be for its times to be believed.
-MOST_AHEAD = timedelta(minutes=5)
+MAX_CLOCK_SKEW = timedelta(minutes=5)
 
 
 @attrs.frozen
@@ -40,17 +40,17 @@ class IngestResult:
     rejected: list[EventRejection] = attrs.field(factory=list)
     has_ended_call: bool = False  # whether one of the calls is over, so that there is something to learn from
 
-    def repeat(self, event_id: str) -> None:
+    def record_repeat(self, event_id: str) -> None:
         """Note that an event of the batch has come in it before, and became what that one did."""
-        refused = next((each for each in self.rejected if each.event_id == event_id), None)
-        if refused is None:
+        rejection = next((candidate for candidate in self.rejected if candidate.event_id == event_id), None)
+        if rejection is None:
             self.duplicate.append(event_id)
         else:
-            self.rejected.append(refused)
+            self.rejected.append(rejection)
 
-    def refuse(self, event_id: str | None, fault: ApiError) -> None:
+    def record_rejection(self, event_id: str | None, error: ApiError) -> None:
         """Note an event that is not kept."""
-        self.rejected.append(EventRejection(event_id, fault.code, fault.message))
+        self.rejected.append(EventRejection(event_id, error.code, error.message))
 
 
 def ingest(tenant: Tenant, batch: Iterable[bytes]) -> IngestResult:
@@ -61,64 +61,64 @@ def ingest(tenant: Tenant, batch: Iterable[bytes]) -> IngestResult:
     user_id = tenant.scope.user_id
     if user_id is None:
         raise InvalidRequestError("X-User-Id is missing: whose events these are", field="X-User-Id")
-    receipt = IngestResult()
-    events, again = _sound_events(batch, user_id, receipt)
-    with tenant.writing() as session:
+    result = IngestResult()
+    events, repeated_ids = _parse_batch(batch, user_id, result)
+    with tenant.begin_write() as session:
         if events:
-            _keep(session, user_id, events, receipt)
-    for event_id in again:
-        receipt.repeat(event_id)
-    return receipt
+            _store_events(session, user_id, events, result)
+    for event_id in repeated_ids:
+        result.record_repeat(event_id)
+    return result
 
 
-def _sound_events(batch: Iterable[bytes], user_id: str, receipt: IngestResult) -> tuple[list[IncomingEvent], list[str]]:
+def _parse_batch(batch: Iterable[bytes], user_id: str, result: IngestResult) -> tuple[list[IncomingEvent], list[str]]:
     """The events that may be kept, each once, and the ids of those that came again; others go into the receipt."""
     seen: dict[str, IncomingEvent] = {}
-    again: list[str] = []
+    repeated_ids: list[str] = []
     for content in batch:
         try:
             event = parse_event(content)
             if event.user.id not in (None, user_id):
                 raise InvalidRequestError("payload.user.id: is another than the request's X-User-Id")
-            known = seen.setdefault(event.event_id, event)
-            if known.session_id != event.session_id:
-                raise _elsewhere()
-        except ApiError as fault:
-            receipt.refuse(told_id(content), fault)
+            first = seen.setdefault(event.event_id, event)
+            if first.session_id != event.session_id:
+                raise _other_session_error()
+        except ApiError as error:
+            result.record_rejection(extract_event_id(content), error)
         else:
-            if known is not event:
-                again.append(event.event_id)
-    return list(seen.values()), again
+            if first is not event:
+                repeated_ids.append(event.event_id)
+    return list(seen.values()), repeated_ids
 
 
-def _elsewhere() -> ConflictError:
+def _other_session_error() -> ConflictError:
     return ConflictError("the event id is that of an event in another session of this caller")
 
 
-def _keep(session: ScopedSession, user_id: str, events: list[IncomingEvent], receipt: IngestResult) -> None:
-    user = locked_or_new_caller(session, user_id, events[0].occurred_at)
+def _store_events(session: ScopedSession, user_id: str, events: list[IncomingEvent], result: IngestResult) -> None:
+    user = lock_or_create_user(session, user_id, events[0].occurred_at)
     now = utc_now()
-    fresh = [_by_our_clock(event, now) for event in _fresh(session, user_id, events, receipt)]
-    if not fresh:
+    new_events = [_clamp_clock_skew(event, now) for event in _select_new_events(session, user_id, events, result)]
+    if not new_events:
         if not user.session_count:  # it was made for nothing
             session.delete(user)
         return
     user.memory_version += 1
-    calls = _calls(session, user, fresh, now)
-    for session_id, of_call in _by_session(fresh).items():
-        _tell(calls[session_id], user, of_call)
-    receipt.has_ended_call = any(call.ended_at is not None for call in calls.values())
+    calls = _load_or_create_calls(session, user, new_events, now)
+    for session_id, call_events in _group_by_session(new_events).items():
+        _apply_events(calls[session_id], user, call_events)
+    result.has_ended_call = any(call.ended_at is not None for call in calls.values())
     session.flush()  # the sessions, which the events refer to
-    session.insert(CallEvent, [_row(event, user, now) for event in fresh])
-    receipt.accepted.extend(event.event_id for event in fresh)
+    session.bulk_insert(CallEvent, [_event_row(event, user, now) for event in new_events])
+    result.accepted.extend(event.event_id for event in new_events)
 
 
-def _by_our_clock(event: IncomingEvent, now: datetime) -> IncomingEvent:
+def _clamp_clock_skew(event: IncomingEvent, now: datetime) -> IncomingEvent:
     """An event of a machine whose clock is ahead, at the latest now: who is forgotten today said nothing tomorrow."""
-    return event if event.occurred_at <= now + MOST_AHEAD else msgspec.structs.replace(event, occurred_at=now)
+    return event if event.occurred_at <= now + MAX_CLOCK_SKEW else msgspec.structs.replace(event, occurred_at=now)
 
 
-def _row(event: IncomingEvent, user: EndUser, now: datetime) -> dict[str, Any]:
+def _event_row(event: IncomingEvent, user: EndUser, now: datetime) -> dict[str, Any]:
     return {
         "user_id": user.id,
         "id": event.event_id,
@@ -132,47 +132,51 @@ def _row(event: IncomingEvent, user: EndUser, now: datetime) -> dict[str, Any]:
     }
 
 
-def _by_session(events: Iterable[IncomingEvent]) -> dict[str, list[IncomingEvent]]:
-    found: dict[str, list[IncomingEvent]] = {}
+def _group_by_session(events: Iterable[IncomingEvent]) -> dict[str, list[IncomingEvent]]:
+    groups: dict[str, list[IncomingEvent]] = {}
     for event in events:
-        found.setdefault(event.session_id, []).append(event)
-    return found
+        groups.setdefault(event.session_id, []).append(event)
+    return groups
 
 
-def _fresh(
-    session: ScopedSession, user_id: str, events: list[IncomingEvent], receipt: IngestResult
+def _select_new_events(
+    session: ScopedSession, user_id: str, events: list[IncomingEvent], result: IngestResult
 ) -> list[IncomingEvent]:
     """Those events that are to be kept; what becomes of the others goes into the receipt."""
-    before = forgotten(session, user_id)
-    over = forgotten_sessions(session, user_id, {event.session_id for event in events}) if before else set[str]()
-    known = _known(session, user_id, events)
-    fresh = []
+    erasure = find_erasure(session, user_id)
+    erased_sessions = (
+        find_erased_sessions(session, user_id, {event.session_id for event in events}) if erasure else set[str]()
+    )
+    stored_sessions = _find_stored_events(session, user_id, events)
+    new_events = []
     for event in events:
-        if event.event_id in known:
-            if known[event.event_id] == event.session_id:
-                receipt.duplicate.append(event.event_id)
+        if event.event_id in stored_sessions:
+            if stored_sessions[event.event_id] == event.session_id:
+                result.duplicate.append(event.event_id)
             else:
-                receipt.refuse(event.event_id, _elsewhere())
-        elif event.session_id in over or (before and event.occurred_at <= before.forgotten_at):
-            receipt.refuse(event.event_id, UserErasedError("the caller was forgotten after this was said"))
+                result.record_rejection(event.event_id, _other_session_error())
+        elif event.session_id in erased_sessions or (erasure and event.occurred_at <= erasure.forgotten_at):
+            result.record_rejection(event.event_id, UserErasedError("the caller was forgotten after this was said"))
         else:
-            fresh.append(event)
-    return fresh
+            new_events.append(event)
+    return new_events
 
 
-def _known(session: ScopedSession, user_id: str, events: list[IncomingEvent]) -> dict[str, str]:
-    ids = [event.event_id for event in events]
+def _find_stored_events(session: ScopedSession, user_id: str, events: list[IncomingEvent]) -> dict[str, str]:
+    event_ids = [event.event_id for event in events]
     # The type is not needed, but without it one of the indexes has all that is asked for, and SQLite goes through all
     # of the caller's events there instead of looking each up by the key.
     columns = (CallEvent.id, CallEvent.session_id, CallEvent.type)
-    known = select(*columns).where(CallEvent.user_id == user_id, CallEvent.id.in_(ids))
-    return {row.id: row.session_id for row in session.execute(known)}
+    statement = select(*columns).where(CallEvent.user_id == user_id, CallEvent.id.in_(event_ids))
+    return {row.id: row.session_id for row in session.execute(statement)}
 
 
-def _calls(session: ScopedSession, user: EndUser, events: list[IncomingEvent], now: datetime) -> dict[str, CallSession]:
-    ids = {event.session_id for event in events}
-    wanted = select(CallSession).where(CallSession.user_id == user.id, CallSession.id.in_(ids))
-    calls = {call.id: call for call in session.scalars(wanted)}
+def _load_or_create_calls(
+    session: ScopedSession, user: EndUser, events: list[IncomingEvent], now: datetime
+) -> dict[str, CallSession]:
+    session_ids = {event.session_id for event in events}
+    statement = select(CallSession).where(CallSession.user_id == user.id, CallSession.id.in_(session_ids))
+    calls = {call.id: call for call in session.scalars(statement)}
     for event in events:
         if event.session_id not in calls:
             calls[event.session_id] = CallSession(
@@ -198,7 +202,7 @@ def _calls(session: ScopedSession, user: EndUser, events: list[IncomingEvent], n
     return calls
 
 
-def _tell(call: CallSession, user: EndUser, events: list[IncomingEvent]) -> None:
+def _apply_events(call: CallSession, user: EndUser, events: list[IncomingEvent]) -> None:
     """What new events tell of their session and caller, whatever has come before them."""
     first, last = min(event.occurred_at for event in events), max(event.occurred_at for event in events)
     call.started_at, call.last_event_at = min(call.started_at, first), max(call.last_event_at, last)
@@ -207,10 +211,10 @@ def _tell(call: CallSession, user: EndUser, events: list[IncomingEvent]) -> None
     call.turn_count += sum(event.type is IncomingEventType.TURN for event in events)
     for event in events:
         if event.type is not IncomingEventType.TURN:
-            _bound(call, user, event)
+            _update_boundaries(call, user, event)
 
 
-def _bound(call: CallSession, user: EndUser, event: IncomingEvent) -> None:
+def _update_boundaries(call: CallSession, user: EndUser, event: IncomingEvent) -> None:
     """What the start or the end of a session tells; the latest of them counts, and of two at once the end."""
     is_end = event.type is IncomingEventType.SESSION_END
     if call.boundary_seq is None or event.seq > call.boundary_seq or (is_end and event.seq == call.boundary_seq):
@@ -220,9 +224,9 @@ def _bound(call: CallSession, user: EndUser, event: IncomingEvent) -> None:
         return
     if call.start_seq is None or event.seq > call.start_seq:
         call.start_seq, call.details = event.seq, dict(event.start.metadata or {})
-    told = event.user
-    if (told.name or told.metadata) and (user.described_at is None or event.occurred_at >= user.described_at):
-        name = None if told.name is None else sound_text(told.name)[:MAX_NAME_CHARS]
-        details = dict(told.metadata or {})
+    user_part = event.user
+    if (user_part.name or user_part.metadata) and (user.described_at is None or event.occurred_at >= user.described_at):
+        name = None if user_part.name is None else sanitize_text(user_part.name)[:MAX_NAME_CHARS]
+        details = dict(user_part.metadata or {})
         user.profile_version += (user.name, user.details) != (name, details)
         user.described_at, user.name, user.details = event.occurred_at, name, details

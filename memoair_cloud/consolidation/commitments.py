@@ -5,10 +5,10 @@ Nothing else that an agent says is learned: he repeats what the memory told him.
 
 import re
 
-from memoair_cloud.consolidation.date_expressions import moment_in
-from memoair_cloud.consolidation.records import AGENT, CallTurn, Fact, FactKind
-from memoair_cloud.consolidation.rule_api import fact
-from memoair_cloud.consolidation.words import key
+from memoair_cloud.consolidation.date_expressions import find_date_range
+from memoair_cloud.consolidation.records import AGENT_SUBJECT, CallTurn, Fact, FactKind
+from memoair_cloud.consolidation.rule_api import make_fact
+from memoair_cloud.consolidation.words import normalize_key
 
 _DO = (
     "call ring phone email text send post book arrange ship refund remind transfer schedule cancel reserve"
@@ -37,7 +37,7 @@ _UNSURE = re.compile(
     r"\b(?:if|unless|would|could|might|may|can|once you|whether|should|try|when you|as soon as)\b|\?\s*$|[\"\u201c]",
     re.IGNORECASE,
 )
-_POINTING = re.compile(
+_CONTEXT_DEPENDENT = re.compile(
     r"\b(?:it|that|this|those|these|them|they|(?<!and )(?<!to )(?<!at )one|something|anything|some|her|him|same"
     r"|here|what)\b",
     re.IGNORECASE,
@@ -52,7 +52,7 @@ _OPENING = re.compile(
     r"|yes)\b[\s,!.]*(?:[A-Z][a-z]+, )?)+",
     re.IGNORECASE,
 )
-_TO_YOU = {
+_FORMS_OF_ADDRESS = {
     "you": "{caller}",
     "your": "{caller}'s",
     "yours": "{caller}'s",
@@ -61,41 +61,52 @@ _TO_YOU = {
     "us": "{agent}",
     "our": "{agent}'s",
 }
-_TO_WHOM = re.compile(r"\b(?:" + "|".join(sorted(_TO_YOU, key=len, reverse=True)) + r")\b(?!')", re.IGNORECASE)
-_LONGEST = 24
+_ADDRESSED = re.compile(
+    r"\b(?:" + "|".join(sorted(_FORMS_OF_ADDRESS, key=len, reverse=True)) + r")\b(?!')", re.IGNORECASE
+)
+_MAX_WORDS = 24
 
 
-def commitments(turn: CallTurn, sentences: tuple[str, ...]) -> list[Fact]:
+def find_commitments(turn: CallTurn, sentences: tuple[str, ...]) -> list[Fact]:
     """The commitments in an agent's sentences."""
-    found = []
+    facts = []
     for sentence in sentences:
         if _UNSURE.search(sentence):
             continue
         for clause in _CLAUSE.split(sentence):
-            told = _OPENING.sub("", clause).strip(" .,!")
-            match = _WILL.match(told) or _HAVE_DONE.match(told)
+            statement = _OPENING.sub("", clause).strip(" .,!")
+            match = _WILL.match(statement) or _HAVE_DONE.match(statement)
             if match and (
-                one := _committed(
+                commitment := _make_commitment(
                     turn,
                     match["who"],
                     match["what"],
-                    is_done="will" not in told[: match.start("what")] and "'ll" not in told[: match.start("what")],
+                    is_done="will" not in statement[: match.start("what")]
+                    and "'ll" not in statement[: match.start("what")],
                 )
             ):
-                found.append(one)
-    return found
+                facts.append(commitment)
+    return facts
 
 
-def _committed(turn: CallTurn, who: str, what: str, *, is_done: bool) -> Fact | None:
-    if not 2 <= len(what.split()) <= _LONGEST or _POINTING.search(what):
+def _make_commitment(turn: CallTurn, who: str, what: str, *, is_done: bool) -> Fact | None:
+    if not 2 <= len(what.split()) <= _MAX_WORDS or _CONTEXT_DEPENDENT.search(what):
         return None
     caller, agent = turn.caller.split()[:1] or ["the caller"], turn.agent or "The agent"
-    moment = moment_in(what, turn.said_at.date(), is_past=False)
-    action = f"{what[: moment.start].rstrip(' ,')} {what[moment.end :].strip(' ,')}".strip() if moment else what
-    days = f" {moment.words}" if moment else ""
-    doer = agent if who.lower() in ("i", "we") else f"{who[0].upper()}{who[1:]}"
-    words = {word: form.format(caller=caller[0], agent=agent) for word, form in _TO_YOU.items()}
-    shown = _TO_WHOM.sub(lambda match: words[match[0].lower()], action)
-    value = moment.words if moment else "yes"
-    text = f"{doer} {'has' if is_done else 'will'} {shown}{days}"
-    return fact(turn, FactKind.COMMITMENT, text, f"commitment: {key(action)}", value, subject=AGENT, moment=moment)
+    dates = find_date_range(what, turn.said_at.date(), is_past=False)
+    action = f"{what[: dates.start].rstrip(' ,')} {what[dates.end :].strip(' ,')}".strip() if dates else what
+    when = f" {dates.description}" if dates else ""
+    actor = agent if who.lower() in ("i", "we") else f"{who[0].upper()}{who[1:]}"
+    forms = {word: form.format(caller=caller[0], agent=agent) for word, form in _FORMS_OF_ADDRESS.items()}
+    predicate = _ADDRESSED.sub(lambda match: forms[match[0].lower()], action)
+    value = dates.description if dates else "yes"
+    text = f"{actor} {'has' if is_done else 'will'} {predicate}{when}"
+    return make_fact(
+        turn,
+        FactKind.COMMITMENT,
+        text,
+        f"commitment: {normalize_key(action)}",
+        value,
+        subject=AGENT_SUBJECT,
+        dates=dates,
+    )

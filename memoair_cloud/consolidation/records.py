@@ -9,9 +9,9 @@ from typing import Protocol
 import attrs
 
 # The value of a fact that says that nothing holds any more: "I don't have a dog any more".
-NOTHING = ""
+NO_VALUE = ""
 # Whom a fact is about, where it is not one of his people or animals.
-CALLER, AGENT = "caller", "agent"
+CALLER_SUBJECT, AGENT_SUBJECT = "caller", "agent"
 
 
 class FactKind(str, Enum):
@@ -69,8 +69,8 @@ class Fact:
     def id(self) -> str:
         """The same for the same statement in the same turn, on every machine and in every run."""
         parts = (self.session_id, self.event_id, self.kind.value, self.subject, self.attribute, self.value)
-        named = "".join(f"{len(part)}:{part}" for part in parts)
-        return f"fact_{blake2b(named.encode(errors='replace'), digest_size=12).hexdigest()}"
+        encoded = "".join(f"{len(part)}:{part}" for part in parts)
+        return f"fact_{blake2b(encoded.encode(errors='replace'), digest_size=12).hexdigest()}"
 
     @property
     def is_current(self) -> bool:

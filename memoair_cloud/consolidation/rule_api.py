@@ -7,7 +7,7 @@ from itertools import chain
 import attrs
 
 from memoair_cloud.consolidation.date_expressions import DateRange
-from memoair_cloud.consolidation.records import CALLER, CallTurn, Fact, FactKind
+from memoair_cloud.consolidation.records import CALLER_SUBJECT, CallTurn, Fact, FactKind
 
 
 @attrs.frozen
@@ -16,19 +16,19 @@ class Statement:
 
     clause: str
     turn: CallTurn
-    asked: str = ""  # the agent's words of the turn before
-    said: str = ""  # the caller's own words of the turn before
-    is_cased: bool = True
+    agent_before: str = ""  # the agent's words of the turn before
+    caller_before: str = ""  # the caller's own words of the turn before
+    has_capitals: bool = True
 
     @property
-    def who(self) -> str:
+    def caller_name(self) -> str:
         """How the caller is called in a sentence."""
         return self.turn.caller.split()[0] if self.turn.caller.split() else "The caller"
 
     @property
-    def whose(self) -> str:
+    def caller_possessive(self) -> str:
         """The same, as an owner."""
-        return f"{self.who}'s"
+        return f"{self.caller_name}'s"
 
     @property
     def today(self) -> date:
@@ -39,16 +39,16 @@ class Statement:
 Rule = Callable[[Statement], Iterable[Fact]]
 
 
-def fact(
+def make_fact(
     turn: CallTurn,
     kind: FactKind,
     text: str,
     attribute: str,
     value: str,
     *,
-    subject: str = CALLER,
+    subject: str = CALLER_SUBJECT,
     is_one_of_many: bool = False,
-    moment: DateRange | None = None,
+    dates: DateRange | None = None,
 ) -> Fact:
     """A fact that a turn tells."""
     return Fact(
@@ -61,12 +61,12 @@ def fact(
         session_id=turn.session_id,
         number=turn.number,
         said_at=turn.said_at,
-        holds_from=moment.first if moment else None,
-        holds_until=moment.last if moment else None,
+        holds_from=dates.first if dates else None,
+        holds_until=dates.last if dates else None,
         is_one_of_many=is_one_of_many,
     )
 
 
-def found_by(rules: Iterable[Rule], heard: Statement) -> list[Fact]:
+def apply_rules(rules: Iterable[Rule], statement: Statement) -> list[Fact]:
     """What these rules find in a statement."""
-    return list(chain.from_iterable(rule(heard) for rule in rules))
+    return list(chain.from_iterable(rule(statement) for rule in rules))

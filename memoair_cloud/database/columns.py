@@ -21,8 +21,8 @@ class UtcDateTime(TypeDecorator[datetime]):
             return None
         if value.tzinfo is None:
             raise ValueError("a moment needs its time zone")
-        told = value.astimezone(timezone.utc)
-        return told.replace(tzinfo=None) if dialect.name == "sqlite" else told
+        utc_value = value.astimezone(timezone.utc)
+        return utc_value.replace(tzinfo=None) if dialect.name == "sqlite" else utc_value
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
         """From the database."""
@@ -36,8 +36,8 @@ class UtcDateTime(TypeDecorator[datetime]):
             return super().bind_processor(dialect)
 
         def process(value: datetime | None) -> str | None:
-            told = self.process_bind_param(value, dialect)
-            return None if told is None else told.isoformat(" ", "microseconds")
+            bound = self.process_bind_param(value, dialect)
+            return None if bound is None else bound.isoformat(" ", "microseconds")
 
         return process
 

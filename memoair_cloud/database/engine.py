@@ -11,7 +11,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 # What a transaction that will write carries. SQLite has to know at its beginning: one that reads first and writes then
 # fails at once when another has written meanwhile, however long it would be willing to wait.
-WRITES = "memoair_writes"
+WRITE_OPTION = "memoair_writes"
 _BUSY_TIMEOUT_S = 30
 _LOCK_TIMEOUT_S = 10
 
@@ -22,20 +22,20 @@ def make_engine(url: str) -> Engine:
     if parsed.get_backend_name() == "sqlite":
         Path(parsed.database or "").parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         engine = create_engine(parsed, hide_parameters=True, connect_args={"timeout": _BUSY_TIMEOUT_S}, pool_size=10)
-        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "connect", _configure_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
     # An error's parameters are callers' words: they must not get into a log. In another zone than UTC the first and the
     # last moments of the calendar can't be read back. Whoever waits for a lock holds a thread that others wait for.
     # A statement that is prepared is planned for a caller like most; one who has said a hundred times as much would be
     # looked for in all that he has said (2.5 times the cost of a turn). It would also go wrong behind a pgbouncer.
-    arguments = {"options": f"-c timezone=UTC -c lock_timeout={_LOCK_TIMEOUT_S}s", "prepare_threshold": None}
+    connect_args = {"options": f"-c timezone=UTC -c lock_timeout={_LOCK_TIMEOUT_S}s", "prepare_threshold": None}
     return create_engine(
-        parsed, hide_parameters=True, connect_args=arguments, pool_size=10, max_overflow=40, pool_pre_ping=True
+        parsed, hide_parameters=True, connect_args=connect_args, pool_size=10, max_overflow=40, pool_pre_ping=True
     )
 
 
-def scrub(engine: Engine) -> None:
+def purge_wal(engine: Engine) -> None:
     """Let nothing that was deleted stay in SQLite's log of changes. Where that is being read, the next time must do."""
     if engine.dialect.name == "sqlite":
         connection = engine.raw_connection()
@@ -45,9 +45,9 @@ def scrub(engine: Engine) -> None:
             connection.close()
 
 
-def _prepare_sqlite(connection: Any, _: ConnectionPoolEntry) -> None:
+def _configure_sqlite(connection: Any, _: ConnectionPoolEntry) -> None:
     connection.isolation_level = None  # SQLAlchemy begins and ends transactions, the driver must not
-    _use_wal(connection)
+    _enable_wal(connection)
     # In WAL mode NORMAL loses no transaction when a process dies, but may when the machine does; events are
     # acknowledged, so they have to be on the disk.
     connection.execute("PRAGMA synchronous=FULL")
@@ -58,7 +58,7 @@ def _prepare_sqlite(connection: Any, _: ConnectionPoolEntry) -> None:
     connection.execute("PRAGMA temp_store=MEMORY")
 
 
-def _use_wal(connection: Any) -> None:
+def _enable_wal(connection: Any) -> None:
     # The change to WAL lifts a read lock to a write lock, for which SQLite does not wait: two servers that make one
     # database would meet here.
     deadline = time.monotonic() + _BUSY_TIMEOUT_S
@@ -74,5 +74,5 @@ def _use_wal(connection: Any) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    writes = connection.get_execution_options().get(WRITES, False)
+    writes = connection.get_execution_options().get(WRITE_OPTION, False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

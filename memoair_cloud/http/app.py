@@ -5,7 +5,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from fastapi import FastAPI
 
-from memoair_cloud.consolidation import ChatExtractor, Endpoint, Extractor, RuleExtractor
+from memoair_cloud.consolidation import ChatEndpoint, ChatExtractor, Extractor, RuleExtractor
 from memoair_cloud.database.engine import make_engine
 from memoair_cloud.http.dependencies import Services
 from memoair_cloud.http.errors import add_error_handlers
@@ -23,9 +23,9 @@ def make_services(settings: CloudSettings) -> Services:
     """What is behind an application: over a database that `memoair_cloud.database.migrate` has brought up to date."""
     engine = make_engine(settings.database_url)
     blobs = BlobStore(settings.blob_url)
-    limit = RateLimit(settings.requests_per_s, settings.requests_at_once)
-    learner = ExtractionWorker(engine, _extractor(settings), timedelta(seconds=settings.session_idle_s))
-    return Services(engine, blobs, WorkQueue(engine, blobs, learner), limit, CloudMetrics())
+    rate_limit = RateLimit(settings.requests_per_s, settings.requests_at_once)
+    extraction_worker = ExtractionWorker(engine, _make_extractor(settings), timedelta(seconds=settings.session_idle_s))
+    return Services(engine, blobs, WorkQueue(engine, blobs, extraction_worker), rate_limit, CloudMetrics())
 
 
 def create_app(services: Services) -> FastAPI:
@@ -44,16 +44,16 @@ def create_app(services: Services) -> FastAPI:
     add_error_handlers(app)
     app.add_middleware(ExactPath)
     app.add_middleware(ObservabilityMiddleware, metrics=services.metrics)
-    for routes in (projects, calls, memories, indexes, projections, health):
-        app.include_router(routes.router)
+    for module in (projects, calls, memories, indexes, projections, health):
+        app.include_router(module.router)
     return app
 
 
-def _extractor(settings: CloudSettings) -> Extractor:
+def _make_extractor(settings: CloudSettings) -> Extractor:
     if settings.chat_base_url is None or settings.chat_model is None:
         return RuleExtractor()
     key = settings.chat_api_key.get_secret_value()
-    return ChatExtractor(Endpoint(settings.chat_base_url, settings.chat_model, key))
+    return ChatExtractor(ChatEndpoint(settings.chat_base_url, settings.chat_model, key))
 
 
 def _installed_version() -> str:

@@ -25,52 +25,52 @@ class Services:
     engine: Engine
     blobs: BlobStore
     queue: WorkQueue
-    limit: RateLimit
+    rate_limit: RateLimit
     metrics: CloudMetrics
 
 
 # What only looks at the request is a coroutine: FastAPI would take another thread for it.
-async def services(request: Request) -> Services:
+async def provide_services(request: Request) -> Services:
     """The services of the application that was asked."""
-    return services_of(request)
+    return get_services(request)
 
 
-def services_of(request: Request) -> Services:
+def get_services(request: Request) -> Services:
     """The same, for who has the request."""
-    behind: Services = request.app.state.services
-    return behind
+    services: Services = request.app.state.services
+    return services
 
 
-ServicesDep = Annotated[Services, Depends(services)]
+ServicesDep = Annotated[Services, Depends(provide_services)]
 _bearer = HTTPBearer(auto_error=False, description="An API key, `memoair_pk_...`")
 BearerDep = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 
 
-def admit(request: Request) -> Tenant:
+def admit_request(request: Request) -> Tenant:
     """Tell who asks and let him in, once for a request; raises `InvalidKeyError` or `RateLimitedError`."""
-    known: Tenant | None = getattr(request.state, "tenant", None)
-    if known is not None:
-        return known
+    tenant: Tenant | None = getattr(request.state, "tenant", None)
+    if tenant is not None:
+        return tenant
     scheme, _, key = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not key.strip():
         raise InvalidKeyError("an API key is needed: Authorization: Bearer memoair_pk_...")
-    behind = services_of(request)
-    credentials = authenticate(behind.engine, key.strip())
+    services = get_services(request)
+    credentials = authenticate(services.engine, key.strip())
     request.state.account_id = credentials.account_id
-    behind.limit.take(credentials.key_id)
-    request.state.tenant = Tenant(behind.engine, Scope(credentials.account_id))
-    return admit(request)
+    services.rate_limit.acquire(credentials.key_id)
+    request.state.tenant = Tenant(services.engine, Scope(credentials.account_id))
+    return admit_request(request)
 
 
-def account_tenant(request: Request, _: BearerDep) -> Tenant:
+def get_account_tenant(request: Request, _: BearerDep) -> Tenant:
     """What the key's account may see; no project is named yet."""
-    return admit(request)
+    return admit_request(request)
 
 
-AccountTenant = Annotated[Tenant, Depends(account_tenant)]
+AccountTenant = Annotated[Tenant, Depends(get_account_tenant)]
 
 
-async def project_tenant(
+async def get_project_tenant(
     request: Request,
     tenant: AccountTenant,
     x_project_id: Annotated[str | None, Header(description="The project; needed")] = None,
@@ -81,19 +81,19 @@ async def project_tenant(
     for name in ("X-Project-Id", "X-Agent-Id", "X-User-Id"):
         if len(request.headers.getlist(name)) > 1:
             raise InvalidRequestError(f"{name} is given more than once", field=name)
-    project_id = _identifier("X-Project-Id", x_project_id)
+    project_id = _parse_identifier("X-Project-Id", x_project_id)
     if project_id is None:
         raise InvalidRequestError("X-Project-Id is missing", field="X-Project-Id")
-    agent_id, user_id = _identifier("X-Agent-Id", x_agent_id), _identifier("X-User-Id", x_user_id)
+    agent_id, user_id = _parse_identifier("X-Agent-Id", x_agent_id), _parse_identifier("X-User-Id", x_user_id)
     return Tenant(tenant.engine, Scope(tenant.scope.account_id, project_id, agent_id, user_id))
 
 
-ProjectTenant = Annotated[Tenant, Depends(project_tenant)]
+ProjectTenant = Annotated[Tenant, Depends(get_project_tenant)]
 Cursor = Annotated[str | None, Query(max_length=4_096, description="`next` of the page before")]
 Limit = Annotated[int, Query(ge=1, le=500, description="the most that a page holds")]
 
 
-def _identifier(header: str, value: str | None) -> str | None:
+def _parse_identifier(header: str, value: str | None) -> str | None:
     if value is None:
         return None
     with suppress(UnicodeDecodeError):

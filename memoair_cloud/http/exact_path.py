@@ -9,11 +9,11 @@ from pydantic import AfterValidator
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from memoair_cloud.errors import InvalidRequestError
-from memoair_cloud.http.errors import reply
+from memoair_cloud.http.errors import make_error_response
 from memoair_cloud.identifiers import check_identifier
 
 # The slash, and what marks an encoded one.
-_KEPT = re.compile(rb"%(2[Ff5])")
+_ENCODED_SLASH_OR_PERCENT = re.compile(rb"%(2[Ff5])")
 
 
 class ExactPath:
@@ -29,17 +29,17 @@ class ExactPath:
         """Serve one request."""
         raw: bytes = scope.get("raw_path") or b""
         if scope["type"] == "http" and b"%" in raw:
-            kept = _KEPT.sub(rb"%25\1", raw.partition(b"?")[0])
+            escaped = _ENCODED_SLASH_OR_PERCENT.sub(rb"%25\1", raw.partition(b"?")[0])
             try:
-                scope["path"] = unquote_to_bytes(kept).decode()
+                scope["path"] = unquote_to_bytes(escaped).decode()
             except UnicodeDecodeError:  # two ids that can't be read would be taken for one
-                await reply(InvalidRequestError("the path is not valid UTF-8"))(scope, receive, send)
+                await make_error_response(InvalidRequestError("the path is not valid UTF-8"))(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
 
-def _identifier(value: str) -> str:
+def _decode_identifier(value: str) -> str:
     return check_identifier(unquote(value))
 
 
-PathId = Annotated[str, Path(min_length=1), AfterValidator(_identifier)]
+PathId = Annotated[str, Path(min_length=1), AfterValidator(_decode_identifier)]

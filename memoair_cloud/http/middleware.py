@@ -9,12 +9,12 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from memoair_cloud.errors import InternalServerError
-from memoair_cloud.http.errors import reply
+from memoair_cloud.http.errors import make_error_response
 
 log = logging.getLogger(__name__)
 
 _METHODS = frozenset(["GET", "POST", "PATCH", "DELETE", "PUT", "HEAD", "OPTIONS"])
-_GIVEN_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_VALID_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 
 class CloudMetrics:
@@ -54,7 +54,7 @@ class ObservabilityMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        began_at = time.monotonic()
+        started_at = time.monotonic()
         request_id = _request_id(scope)
         status: int | None = None
 
@@ -71,28 +71,28 @@ class ObservabilityMiddleware:
             log.exception("a defect", extra={"action": "request_failed", "fields": {"requestId": request_id}})
             if status is not None:
                 raise  # half an answer is out; only the connection's end can tell
-            await reply(InternalServerError("something went wrong on our side", requestId=request_id))(
+            await make_error_response(InternalServerError("something went wrong on our side", requestId=request_id))(
                 scope, receive, send_with_id
             )
-        self._note(scope, request_id, status or 0, time.monotonic() - began_at)
+        self._record_request(scope, request_id, status or 0, time.monotonic() - started_at)
 
-    def _note(self, scope: Scope, request_id: str, status: int, took_s: float) -> None:
+    def _record_request(self, scope: Scope, request_id: str, status: int, duration_s: float) -> None:
         route = getattr(scope.get("route"), "path", "unknown")
         # A method can be any word that a stranger sends.
         method = scope["method"] if route != "unknown" and scope["method"] in _METHODS else "unknown"
         self._metrics.requests.labels(method, route, str(status)).inc()
-        self._metrics.seconds.labels(route).observe(took_s)
+        self._metrics.seconds.labels(route).observe(duration_s)
         fields = {
             "requestId": request_id,
             "method": method,
             "route": route,
             "status": status,
-            "ms": round(took_s * 1e3, 1),
+            "ms": round(duration_s * 1e3, 1),
             "accountId": scope.get("state", {}).get("account_id"),
         }
         log.info("answered", extra={"action": "request", "fields": fields})
 
 
 def _request_id(scope: Scope) -> str:
-    given: bytes = dict(scope["headers"]).get(b"x-request-id", b"")
-    return given.decode() if _GIVEN_ID.fullmatch(given) else uuid.uuid4().hex
+    sent_id: bytes = dict(scope["headers"]).get(b"x-request-id", b"")
+    return sent_id.decode() if _VALID_REQUEST_ID.fullmatch(sent_id) else uuid.uuid4().hex

@@ -41,14 +41,14 @@ def put_documents(
     Of two with one id the later one counts. ``metadata`` replaces the index's, unless it is None. ``chunk_count`` of
     the answer is that of the whole index.
     """
-    counted = {document.id: (document, len(chunks(document.text))) for document in documents}
-    with tenant.writing() as session:
+    counted_documents = {document.id: (document, len(chunks(document.text))) for document in documents}
+    with tenant.begin_write() as session:
         project = _lock_project(session)
-        index = _index_to_fill(session, index_name)
+        index = _get_or_create_index(session, index_name)
         if metadata is not None:
             index.details = dict(metadata)
-        rows = _known_documents(session, index_name, counted)
-        for document, chunk_count in counted.values():
+        rows = _load_documents(session, index_name, counted_documents)
+        for document, chunk_count in counted_documents.values():
             row = rows.get(document.id)
             if row is None:
                 row = OrgDocument(project_id=session.scope.project_id, index_name=index_name, id=document.id)
@@ -58,15 +58,15 @@ def put_documents(
             index.chunk_count += chunk_count - row.chunk_count
             row.text, row.details, row.chunk_count = document.text, dict(document.metadata), chunk_count
             row.deleted_at, row.version = None, project.org_version
-        return _change(index, project)
+        return _describe_change(index, project)
 
 
 def delete_document(tenant: Tenant, index_name: str, document_id: str) -> IndexChange:
     """Take a document out of an index; raises `NotFoundError`."""
-    with tenant.writing() as session:
+    with tenant.begin_write() as session:
         project = _lock_project(session)
-        index = _live_index(session, index_name)
-        row = _known_documents(session, index_name, [document_id]).get(document_id)
+        index = _get_live_index(session, index_name)
+        row = _load_documents(session, index_name, [document_id]).get(document_id)
         if row is None or row.deleted_at is not None:
             raise NotFoundError("there is no such document in this index")
         index.document_count -= 1
@@ -74,52 +74,58 @@ def delete_document(tenant: Tenant, index_name: str, document_id: str) -> IndexC
         index.version += 1
         index.updated_at = row.deleted_at = utc_now()
         row.text, row.details, row.chunk_count, row.version = "", {}, 0, project.org_version
-        return _change(index, project)
+        return _describe_change(index, project)
 
 
 def delete_index(tenant: Tenant, index_name: str) -> IndexChange:
     """Take an index away with all its documents; raises `NotFoundError`. Its version goes on if it is ever made again."""
-    with tenant.writing() as session:
+    with tenant.begin_write() as session:
         project = _lock_project(session)
-        index = _live_index(session, index_name)
-        gone = {"text": "", "details": {}, "chunk_count": 0, "version": project.org_version, "deleted_at": utc_now()}
+        index = _get_live_index(session, index_name)
+        deleted_values = {
+            "text": "",
+            "details": {},
+            "chunk_count": 0,
+            "version": project.org_version,
+            "deleted_at": utc_now(),
+        }
         session.execute(
             update(OrgDocument)
             .where(OrgDocument.index_name == index_name, OrgDocument.deleted_at.is_(None))
-            .values(gone),
+            .values(deleted_values),
             execution_options={"synchronize_session": False},
         )
         index.document_count = index.chunk_count = 0
         index.details = {}
         index.version += 1
         index.updated_at = index.deleted_at = utc_now()
-        return _change(index, project)
+        return _describe_change(index, project)
 
 
 def list_indexes(tenant: Tenant) -> list[OrgIndex]:
     """The project's indexes, by name."""
-    with tenant.reading() as session:
+    with tenant.begin_read() as session:
         return list(session.scalars(select(OrgIndex).where(OrgIndex.deleted_at.is_(None)).order_by(OrgIndex.name)))
 
 
 def get_index(tenant: Tenant, index_name: str) -> OrgIndex:
     """One index; raises `NotFoundError`."""
-    with tenant.reading() as session:
-        return _live_index(session, index_name)
+    with tenant.begin_read() as session:
+        return _get_live_index(session, index_name)
 
 
 def _lock_project(session: ScopedSession) -> Project:
     # All that change a project's documents queue for its row: so versions grow by one, in the order of the commits, and
     # who has seen a version will never see an earlier one appear.
-    mine = select(Project).where(Project.id == session.scope.project_id)
+    statement = select(Project).where(Project.id == session.scope.project_id)
     # Rows that refer to the project (key share) may be written meanwhile: callers go on being heard.
-    locking = mine.with_for_update(key_share=True).execution_options(populate_existing=True)
-    project = session.scalars(locking).one()
+    locked = statement.with_for_update(key_share=True).execution_options(populate_existing=True)
+    project = session.scalars(locked).one()
     project.org_version += 1
     return project
 
 
-def _index_to_fill(session: ScopedSession, name: str) -> OrgIndex:
+def _get_or_create_index(session: ScopedSession, name: str) -> OrgIndex:
     index = session.scalar(select(OrgIndex).where(OrgIndex.name == name))
     now = utc_now()
     if index is None:
@@ -134,19 +140,19 @@ def _index_to_fill(session: ScopedSession, name: str) -> OrgIndex:
     return index
 
 
-def _live_index(session: ScopedSession, name: str) -> OrgIndex:
+def _get_live_index(session: ScopedSession, name: str) -> OrgIndex:
     index = session.scalar(select(OrgIndex).where(OrgIndex.name == name, OrgIndex.deleted_at.is_(None)))
     if index is None:
         raise NotFoundError("there is no such index")
     return index
 
 
-def _known_documents(
+def _load_documents(
     session: ScopedSession, index_name: str, ids: Mapping[str, Any] | list[str]
 ) -> dict[str, OrgDocument]:
-    wanted = select(OrgDocument).where(OrgDocument.index_name == index_name, OrgDocument.id.in_(list(ids)))
-    return {row.id: row for row in session.scalars(wanted)}
+    statement = select(OrgDocument).where(OrgDocument.index_name == index_name, OrgDocument.id.in_(list(ids)))
+    return {row.id: row for row in session.scalars(statement)}
 
 
-def _change(index: OrgIndex, project: Project) -> IndexChange:
+def _describe_change(index: OrgIndex, project: Project) -> IndexChange:
     return IndexChange(index.name, index.chunk_count, index.version, project.org_version)

@@ -14,18 +14,18 @@ class MemoryState(str, Enum):
 
 
 # Those that say something; how they stand to each other is worked out anew whenever one of them comes or goes.
-STANDING = frozenset({MemoryState.CURRENT, MemoryState.REPEAT, MemoryState.HISTORY})
-_MOVES = {
-    MemoryState.CURRENT: STANDING | {MemoryState.WITHDRAWN, MemoryState.DELETED},
-    MemoryState.REPEAT: STANDING | {MemoryState.WITHDRAWN, MemoryState.DELETED},
-    MemoryState.HISTORY: STANDING | {MemoryState.WITHDRAWN, MemoryState.DELETED},
-    MemoryState.WITHDRAWN: STANDING | {MemoryState.DELETED},
+RETAINED_STATES = frozenset({MemoryState.CURRENT, MemoryState.REPEAT, MemoryState.HISTORY})
+_TRANSITIONS = {
+    MemoryState.CURRENT: RETAINED_STATES | {MemoryState.WITHDRAWN, MemoryState.DELETED},
+    MemoryState.REPEAT: RETAINED_STATES | {MemoryState.WITHDRAWN, MemoryState.DELETED},
+    MemoryState.HISTORY: RETAINED_STATES | {MemoryState.WITHDRAWN, MemoryState.DELETED},
+    MemoryState.WITHDRAWN: RETAINED_STATES | {MemoryState.DELETED},
     MemoryState.DELETED: frozenset[MemoryState](),
 }
 
 
-def moved(before: MemoryState, to: MemoryState) -> MemoryState:
+def transition(current: MemoryState, target: MemoryState) -> MemoryState:
     """The state after a move; one that there is none of is a defect."""
-    if before is not to and to not in _MOVES[before]:
-        raise RuntimeError(f"a memory that is {before.value} can't become {to.value}")
-    return to
+    if current is not target and target not in _TRANSITIONS[current]:
+        raise RuntimeError(f"a memory that is {current.value} can't become {target.value}")
+    return target

@@ -5,6 +5,6 @@ import json
 from typing import Any
 
 
-def content_hash(told: Any) -> str:
+def hash_content(value: Any) -> str:
     """SHA-256 of something as ASCII JSON with sorted keys and without spaces."""
-    return hashlib.sha256(json.dumps(told, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

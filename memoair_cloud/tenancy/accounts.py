@@ -7,11 +7,11 @@ import attrs
 from sqlalchemy import Engine, select, update
 from sqlalchemy.orm import Session
 
-from memoair_cloud.database.engine import WRITES
+from memoair_cloud.database.engine import WRITE_OPTION
 from memoair_cloud.database.models import Account, ApiKey
 from memoair_cloud.errors import NotFoundError
 from memoair_cloud.identifiers import new_id
-from memoair_cloud.tenancy.access import KEY_PREFIX, key_digest
+from memoair_cloud.tenancy.access import KEY_PREFIX, hash_key
 from memoair_cloud.timeutil import utc_now
 
 _KEY_BYTES = 32
@@ -45,7 +45,7 @@ class Accounts:
     """All accounts of a server."""
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine.execution_options(**{WRITES: True})
+        self._engine = engine.execution_options(**{WRITE_OPTION: True})
 
     def create(self, name: str) -> IssuedKey:
         """Make an account with its first key."""
@@ -53,33 +53,33 @@ class Accounts:
         with Session(self._engine) as session, session.begin():
             session.add(account)
             session.flush()  # the key's row refers to it, and no relationship tells the order
-            return _issue(session, account.id, "first key")
+            return _issue_key(session, account.id, "first key")
 
-    def create_or_extend(self, name: str) -> IssuedKey:
+    def create_or_issue_key(self, name: str) -> IssuedKey:
         """One more key for the (oldest) account of this name; an account where there is none."""
         with Session(self._engine) as session:
-            named = select(Account.id).where(Account.name == name).order_by(Account.created_at, Account.id)
-            known = session.scalar(named.limit(1))
-        return self.create(name) if known is None else self.issue_key(known, "further key")
+            oldest_first = select(Account.id).where(Account.name == name).order_by(Account.created_at, Account.id)
+            account_id = session.scalar(oldest_first.limit(1))
+        return self.create(name) if account_id is None else self.issue_key(account_id, "further key")
 
     def issue_key(self, account_id: str, name: str) -> IssuedKey:
         """Make one more key for an account; raises `NotFoundError`."""
         with Session(self._engine) as session, session.begin():
             if session.get(Account, account_id) is None:
                 raise NotFoundError("there is no such account")
-            return _issue(session, account_id, name)
+            return _issue_key(session, account_id, name)
 
-    def keys(self, account_id: str | None = None) -> list[KnownKey]:
+    def list_keys(self, account_id: str | None = None) -> list[KnownKey]:
         """The keys of an account, or of all; revoked ones too, oldest first."""
-        wanted = select(ApiKey, Account.name).join(Account, Account.id == ApiKey.account_id)
+        statement = select(ApiKey, Account.name).join(Account, Account.id == ApiKey.account_id)
         if account_id is not None:
-            wanted = wanted.where(ApiKey.account_id == account_id)
+            statement = statement.where(ApiKey.account_id == account_id)
         with Session(self._engine) as session:
             return [
                 KnownKey(
                     key.account_id, name, key.id, key.name, key.hint, key.created_at, key.last_used_at, key.revoked_at
                 )
-                for key, name in session.execute(wanted.order_by(ApiKey.created_at, ApiKey.id))
+                for key, name in session.execute(statement.order_by(ApiKey.created_at, ApiKey.id))
             ]
 
     def revoke_key(self, key_id: str) -> None:
@@ -92,12 +92,12 @@ class Accounts:
             )
 
 
-def _issue(session: Session, account_id: str, name: str) -> IssuedKey:
+def _issue_key(session: Session, account_id: str, name: str) -> IssuedKey:
     key = KEY_PREFIX + secrets.token_urlsafe(_KEY_BYTES)
     row = ApiKey(
         id=new_id("key"),
         account_id=account_id,
-        sha256=key_digest(key),
+        sha256=hash_key(key),
         hint=key[:_HINT_CHARS],
         name=name,
         created_at=utc_now(),

@@ -28,7 +28,7 @@ def create_project(tenant: Tenant, name: str, slug: str, description: str) -> Pr
             org_version=0,
         )
         try:
-            with tenant.writing() as session:
+            with tenant.begin_write() as session:
                 if session.scalar(select(Project.id).where(Project.slug == slug)):
                     raise ConflictError("this account has a project of this slug", field="slug")
                 session.add(project)
@@ -40,13 +40,13 @@ def create_project(tenant: Tenant, name: str, slug: str, description: str) -> Pr
 
 def list_projects(tenant: Tenant) -> list[Project]:
     """The account's projects, oldest first."""
-    with tenant.reading() as session:
+    with tenant.begin_read() as session:
         return list(session.scalars(select(Project).order_by(Project.created_at, Project.id)))
 
 
 def get_project(tenant: Tenant) -> Project:
     """The project that the tenant is in."""
-    with tenant.reading() as session:
+    with tenant.begin_read() as session:
         project = session.get(Project, tenant.scope.project_id)
         if project is None:
             raise NotFoundError("there is no such project")
@@ -56,12 +56,12 @@ def get_project(tenant: Tenant) -> Project:
 def create_agent(tenant: Tenant, name: str, agent_type: str) -> Agent:
     """Make an agent. Its id tells the project and what the name begins with, as far as that is free."""
     project_part = tenant.scope.project_id.removeprefix("proj_")
-    for agent_id in _agent_ids(project_part, slugify(name)):
+    for agent_id in _candidate_agent_ids(project_part, slugify(name)):
         agent = Agent(
             project_id=tenant.scope.project_id, id=agent_id, name=name, agent_type=agent_type, created_at=utc_now()
         )
         try:
-            with tenant.writing() as session:
+            with tenant.begin_write() as session:
                 if session.scalar(select(Agent.id).where(Agent.id == agent_id)):
                     continue
                 session.add(agent)
@@ -73,15 +73,15 @@ def create_agent(tenant: Tenant, name: str, agent_type: str) -> Agent:
 
 def list_agents(tenant: Tenant) -> list[Agent]:
     """The project's agents, oldest first."""
-    with tenant.reading() as session:
+    with tenant.begin_read() as session:
         return list(session.scalars(select(Agent).order_by(Agent.created_at, Agent.id)))
 
 
-def _agent_ids(project: str, slug: str) -> Iterator[str]:
+def _candidate_agent_ids(project: str, slug: str) -> Iterator[str]:
     # agent_acme_returns for the "Returns concierge" of Acme; a second one gets its whole name, a third a random end.
-    first = slug.partition("-")[0]
-    if first:
-        yield f"agent_{project}_{first}"
+    first_word = slug.partition("-")[0]
+    if first_word:
+        yield f"agent_{project}_{first_word}"
         yield f"agent_{project}_{slug.replace('-', '_')}"
     for _ in range(3):
         yield f"agent_{project}_{random_suffix()}"

@@ -42,22 +42,22 @@ class ScopedSession(Session):
         super().__init__(engine, expire_on_commit=False)
         self.scope = scope
 
-    def insert_new(self, model: type[ModelT], rows: Sequence[Mapping[str, Any]]) -> None:
+    def insert_missing(self, model: type[ModelT], rows: Sequence[Mapping[str, Any]]) -> None:
         """Insert the rows of a project that are not there yet; those that are stay as they are."""
         if not rows:
             return
-        new = (sqlite if self.get_bind().dialect.name == "sqlite" else postgresql).insert(model)
-        owned = [{**row, "project_id": self.scope.project_id} for row in rows]
-        self.execute(new.on_conflict_do_nothing(), owned)
+        dialect_insert = (sqlite if self.get_bind().dialect.name == "sqlite" else postgresql).insert(model)
+        owned_rows = [{**row, "project_id": self.scope.project_id} for row in rows]
+        self.execute(dialect_insert.on_conflict_do_nothing(), owned_rows)
 
-    def insert(self, model: type[Base], rows: Sequence[Mapping[str, Any]]) -> None:
+    def bulk_insert(self, model: type[Base], rows: Sequence[Mapping[str, Any]]) -> None:
         """Insert rows of a project, of which none is there, by the names of columns: without an object for each."""
         if not issubclass(model, ProjectOwned):
             raise OutOfScopeError("only what belongs to a project is written this way")
-        owned = [{**row, "project_id": self.scope.project_id} for row in rows]
-        self.connection().execute(insert(model).values(), owned)
+        owned_rows = [{**row, "project_id": self.scope.project_id} for row in rows]
+        self.connection().execute(insert(model).values(), owned_rows)
 
-    def check(self, row: object) -> None:
+    def check_owner(self, row: object) -> None:
         """Raise `OutOfScopeError` for a row of somebody else."""
         if isinstance(row, AccountOwned) and row.account_id == self.scope.account_id:
             return
@@ -74,7 +74,7 @@ def _limit_statement(state: ORMExecuteState) -> None:
     if not state.is_orm_statement or not all(issubclass(mapper.class_, owners) for mapper in state.all_mappers):
         raise OutOfScopeError("only statements over models that have an owner can be kept within a scope")
     if state.is_insert:
-        _check_inserted(session.scope, state)
+        _check_inserted_rows(session.scope, state)
         return
     account_id, project_id = session.scope.account_id, session.scope.project_id
     state.statement = state.statement.options(
@@ -83,15 +83,15 @@ def _limit_statement(state: ORMExecuteState) -> None:
     )
 
 
-def _check_inserted(scope: Scope, state: ORMExecuteState) -> None:
+def _check_inserted_rows(scope: Scope, state: ORMExecuteState) -> None:
     rows = state.parameters if isinstance(state.parameters, Sequence) else [state.parameters or {}]
-    owned = all(row.get("project_id") == scope.project_id != _NO_PROJECT for row in rows)
-    if not owned or not all(issubclass(mapper.class_, ProjectOwned) for mapper in state.all_mappers):
+    are_owned = all(row.get("project_id") == scope.project_id != _NO_PROJECT for row in rows)
+    if not are_owned or not all(issubclass(mapper.class_, ProjectOwned) for mapper in state.all_mappers):
         raise OutOfScopeError("what is inserted is not of this scope")
 
 
 @event.listens_for(ScopedSession, "before_flush")
-def _check_flushed(session: Session, _: UOWTransaction, __: Any) -> None:
+def _check_flushed_rows(session: Session, _: UOWTransaction, __: Any) -> None:
     assert isinstance(session, ScopedSession)  # noqa: S101 - what the listener is registered for
     for row in [*session.new, *session.dirty, *session.deleted]:
-        session.check(row)
+        session.check_owner(row)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from support.consolidation import consolidated, texts, turns
 
-from memoair_cloud.consolidation import ChatExtractor, Endpoint, FactKind, RuleExtractor
+from memoair_cloud.consolidation import ChatEndpoint, ChatExtractor, FactKind, RuleExtractor
 
 FACT = {
     "kind": "relation",
@@ -90,7 +90,7 @@ def model() -> Iterator[Model]:
 
 
 def extractor(model: Model, timeout_s: float = 20.0, attempts: int = 3) -> ChatExtractor:
-    return ChatExtractor(Endpoint(model.url, "small", "secret-key", timeout_s, attempts, pause_s=0.01))
+    return ChatExtractor(ChatEndpoint(model.url, "small", "secret-key", timeout_s, attempts, retry_delay_s=0.01))
 
 
 def test_what_the_model_finds_becomes_facts_with_their_source(model: Model) -> None:
@@ -191,7 +191,7 @@ def test_a_model_that_hangs_is_waited_for_no_longer_than_was_said(model: Model) 
 
 
 def test_nobody_at_the_address_is_a_failure_like_any_other() -> None:
-    endpoint = Endpoint("http://127.0.0.1:9/v1", "small", "secret-key", 5.0, pause_s=0.01)
+    endpoint = ChatEndpoint("http://127.0.0.1:9/v1", "small", "secret-key", 5.0, retry_delay_s=0.01)
     extraction = ChatExtractor(endpoint).extract(turns(*SAID))
     assert (extraction.extractor, extraction.failure) == ("rules", "APIConnectionError")
     assert "secret-key" not in repr(endpoint)

@@ -13,9 +13,9 @@ from memoair_cloud.consolidation import (
     FactKind,
     ProfileSummary,
     RuleExtractor,
-    merged,
-    replaced,
-    summarise,
+    merge_facts,
+    replace_sessions,
+    summarize_facts,
 )
 
 DAY = timedelta(days=1)
@@ -32,13 +32,13 @@ def current(facts: tuple[Fact, ...]) -> list[str]:
 def test_the_same_again_changes_nothing_and_keeps_the_first_source() -> None:
     first = facts_of("I live in Lisbon.", session="call-1", day=0)
     again = facts_of("I live in Lisbon.", session="call-2", day=5)
-    facts = merged([*first, *again])
+    facts = merge_facts([*first, *again])
     assert [fact for fact in facts if fact.is_current] == list(first)
     assert facts[1].repeats == facts[0].id, "when it was last confirmed is known"
 
 
 def test_a_contradiction_closes_the_older_fact_and_keeps_it() -> None:
-    facts = merged(
+    facts = merge_facts(
         [*facts_of("I live in Porto.", session="a", day=9), *facts_of("I live in Lisbon.", session="b", day=0)]
     )
     assert [fact.text for fact in facts] == ["Dana lives in Lisbon.", "Dana lives in Porto."]
@@ -51,7 +51,7 @@ def test_who_moves_back_lives_there_again() -> None:
         facts_of(f"I live in {place}.", session=place + str(day), day=day)
         for day, place in enumerate(["Rome", "Oslo", "Rome"])
     ]
-    facts = merged([*calls[2], *calls[0], *calls[1]])
+    facts = merge_facts([*calls[2], *calls[0], *calls[1]])
     assert [fact.is_current for fact in facts] == [False, False, True]
 
 
@@ -63,13 +63,13 @@ def test_another_child_contradicts_nothing() -> None:
         "I like tea.",
         "I like figs.",
     )
-    assert len(current(merged(found(*said)))) == 5
+    assert len(current(merge_facts(found(*said)))) == 5
 
 
 def test_what_is_no_more_closes_all_that_was() -> None:
-    facts = merged(found("My dog is called Rex.", "My dog is called Bo.", "We don't have a dog any more."))
+    facts = merge_facts(found("My dog is called Rex.", "My dog is called Bo.", "We don't have a dog any more."))
     assert current(facts) == ["Dana no longer has a dog."]
-    facts = merged([*facts, *facts_of("My dog is called Max.", session="call-2", day=400)])
+    facts = merge_facts([*facts, *facts_of("My dog is called Max.", session="call-2", day=400)])
     assert current(facts) == ["Dana's dog is called Max."]
 
 
@@ -77,14 +77,14 @@ def test_a_part_of_a_name_is_no_other_name() -> None:
     said = RuleExtractor().extract(
         turns("My name is Dana.", "My name is Dana Whitlock.", "My name is Dana.", caller="")
     )
-    assert current(merged(said.facts)) == ["The caller's name is Dana Whitlock."]
+    assert current(merge_facts(said.facts)) == ["The caller's name is Dana Whitlock."]
 
 
 def test_a_plan_that_is_moved_is_closed_and_one_that_is_over_is_not() -> None:
     first = facts_of("I have a dentist appointment tomorrow.", session="a", day=0)
     moved = facts_of("My dentist appointment is on Friday.", session="b", day=0)
     later = facts_of("I have a dentist appointment tomorrow.", session="c", day=90)
-    facts = merged([*first, *moved, *later])
+    facts = merge_facts([*first, *moved, *later])
     assert [fact.closed_by for fact in facts] == [facts[1].id, None, None]
 
 
@@ -98,15 +98,15 @@ def test_a_turn_that_comes_late_puts_right_what_was_learned_without_it() -> None
 
 def test_a_fact_of_another_session_stays_when_one_is_read_again() -> None:
     kept = facts_of("I like tea.", session="a", day=0)
-    assert replaced(kept, {"b"}, []) == kept
-    assert replaced(kept, {"a"}, []) == ()
+    assert replace_sessions(kept, {"b"}, []) == kept
+    assert replace_sessions(kept, {"a"}, []) == ()
 
 
 # The profile
 
 
 def test_a_profile_tells_in_a_few_lines_what_stands() -> None:
-    facts = merged(
+    facts = merge_facts(
         found(
             "My name is Dana.",
             "I live in Porto.",
@@ -116,7 +116,7 @@ def test_a_profile_tells_in_a_few_lines_what_stands() -> None:
             "I like tea.",
         )
     )
-    profile = summarise(facts, SAID_AT.date())
+    profile = summarize_facts(facts, SAID_AT.date())
     assert profile.summary.splitlines() == [
         "The caller's name is Dana Whitlock. Dana lives in Lisbon.",
         "Dana's cat is called Milo. Dana's cat is called Bo.",
@@ -128,19 +128,19 @@ def test_a_profile_tells_in_a_few_lines_what_stands() -> None:
         "liking of tea": "likes",
         "name": "Dana Whitlock",
     }
-    assert summarise([], SAID_AT.date()) == ProfileSummary()
+    assert summarize_facts([], SAID_AT.date()) == ProfileSummary()
 
 
 def test_a_profile_does_not_tell_what_is_over() -> None:
-    facts = merged(found("I have a dentist appointment tomorrow.", "I like tea."))
-    assert len(summarise(facts, SAID_AT.date()).summary.splitlines()) == 2
-    assert summarise(facts, SAID_AT.date() + 2 * DAY).summary == "Dana likes tea."
+    facts = merge_facts(found("I have a dentist appointment tomorrow.", "I like tea."))
+    assert len(summarize_facts(facts, SAID_AT.date()).summary.splitlines()) == 2
+    assert summarize_facts(facts, SAID_AT.date() + 2 * DAY).summary == "Dana likes tea."
 
 
 def test_a_profile_does_not_grow_without_end() -> None:
-    facts = merged(found(*(f"My friend is called {name * 3}." for name in "Abcd Efgh Ijkl Mnop Qrst".split() * 1)))
+    facts = merge_facts(found(*(f"My friend is called {name * 3}." for name in "Abcd Efgh Ijkl Mnop Qrst".split() * 1)))
     many = [attrs.evolve(facts[0], value=f"v{n}", text=f"Text {n}.", event_id=f"{n}") for n in range(500)]
-    profile = summarise(many, SAID_AT.date())
+    profile = summarize_facts(many, SAID_AT.date())
     assert max(map(len, profile.attributes.values())) == 20
     assert len(profile.summary) < 1_000
 
@@ -185,15 +185,15 @@ def test_sessions_may_come_in_any_order_and_any_number_of_times(
     for call in shuffled:
         other = consolidated(other, call, RuleExtractor()).facts
     assert other == once
-    assert summarise(other, SAID_AT.date()) == summarise(once, SAID_AT.date())
-    assert merged(once) == once
-    assert merged([*once[::-1], *once]) == once
+    assert summarize_facts(other, SAID_AT.date()) == summarize_facts(once, SAID_AT.date())
+    assert merge_facts(once) == once
+    assert merge_facts([*once[::-1], *once]) == once
 
 
 @given(_CALLS)
 @settings(deadline=None)
 def test_what_has_closed_a_fact_was_said_after_it_and_is_there(drawn: list[tuple[list[str], int]]) -> None:
-    facts = merged(fact for call in calls_of(drawn) for fact in RuleExtractor().extract(call).facts)
+    facts = merge_facts(fact for call in calls_of(drawn) for fact in RuleExtractor().extract(call).facts)
     place = {fact.id: number for number, fact in enumerate(facts)}
     assert len(place) == len(facts)
     for number, fact in enumerate(facts):
@@ -208,7 +208,7 @@ def test_a_correction_by_hand_stands_like_one_that_was_said() -> None:
     by_hand = attrs.evolve(
         said, text="Dana lives in Oslo.", value="Oslo", event_id="hand", session_id="", said_at=SAID_AT + DAY
     )
-    assert current(merged([by_hand, said])) == ["Dana lives in Oslo."]
+    assert current(merge_facts([by_hand, said])) == ["Dana lives in Oslo."]
     assert by_hand.kind is FactKind.IDENTITY
 
 
@@ -271,4 +271,4 @@ def statements(draw: st.DrawFn) -> list[Fact]:
 @given(statements())
 @settings(deadline=None, max_examples=400)
 def test_merging_is_what_it_obviously_is(facts: list[Fact]) -> None:
-    assert [(fact.id, fact.closed_by, fact.repeats) for fact in merged(facts)] == obviously_merged(facts)
+    assert [(fact.id, fact.closed_by, fact.repeats) for fact in merge_facts(facts)] == obviously_merged(facts)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.consolidation import consolidated, example_call, found, standing, texts, turns
 
-from memoair_cloud.consolidation import FactKind, RuleExtractor, merged
+from memoair_cloud.consolidation import FactKind, RuleExtractor, merge_facts
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_a_correction_that_is_not_understood_leaves_nothing_of_what_it_puts_righ
 )
 def test_a_correction_in_a_later_turn_closes_what_was_said_before(correction: str) -> None:
     said = [("I'm flying to Lisbon on Wednesday.", "Wednesday, lovely."), ("A window seat?", "Yes."), correction]
-    facts = merged(found(*said))
+    facts = merge_facts(found(*said))
     assert [fact.text for fact in facts if fact.is_current] == ["Dana is flying to Lisbon on Thursday 5 March 2026."]
     wrong, right = facts
     assert wrong.closed_by == right.id

@@ -14,8 +14,8 @@ from support.clouds import Client, running, turn
 from memoair_cloud.database import migrate as migrations
 from memoair_cloud.database.engine import make_engine
 from memoair_cloud.database.models import Account, Base
-from memoair_cloud.settings import CloudSettings, settings_from
-from memoair_cloud.tenancy.access import key_digest
+from memoair_cloud.settings import CloudSettings, load_settings
+from memoair_cloud.tenancy.access import hash_key
 
 PERMANENT = "/v1/voice-sdk/projections/permanent"
 _DAY = "'2026-03-02 09:30:00'"
@@ -90,10 +90,10 @@ def test_flags_come_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("MEMOAIR_CLOUD_PORT", "9000")
     monkeypatch.setenv("MEMOAIR_CLOUD_DATABASE_URL", "postgresql://u:p%40ss@host/db")
 
-    told = settings_from(port=None, host="0.0.0.0")
+    told = load_settings(port=None, host="0.0.0.0")
     assert (told.port, told.host) == (9000, "0.0.0.0")
     assert told.database_url == "postgresql+psycopg://u:p%40ss@host/db"
-    assert settings_from(port=9001).port == 9001
+    assert load_settings(port=9001).port == 9001
 
 
 def test_an_upgrade_from_the_first_tables_keeps_what_is_there_and_learns_from_it(
@@ -104,7 +104,7 @@ def test_an_upgrade_from_the_first_tables_keeps_what_is_there_and_learns_from_it
     migrations.migrate(engine, "0001")
     with engine.begin() as connection:
         for statement in _OF_THE_FIRST_DAY:
-            connection.execute(text(statement), {"sha256": key_digest("memoair_pk_old"), "payload": json.dumps(_SAID)})
+            connection.execute(text(statement), {"sha256": hash_key("memoair_pk_old"), "payload": json.dumps(_SAID)})
     engine.dispose()
 
     with running(url, folder) as cloud:

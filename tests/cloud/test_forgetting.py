@@ -16,7 +16,7 @@ from memoair_cloud.consolidation import CallTurn, Extraction, RuleExtractor
 from memoair_cloud.database.models import Base
 from memoair_cloud.http.routes import projections as routes
 from memoair_cloud.memories.extraction_worker import ExtractionOutcome, ExtractionWorker
-from memoair_cloud.projections.users import forgotten_since
+from memoair_cloud.projections.users import build_forgotten_projection
 
 FORGOTTEN = "/v1/voice-sdk/projections/forgotten"
 PERMANENT = "/v1/voice-sdk/projections/permanent"
@@ -159,7 +159,7 @@ def test_a_call_that_is_being_learned_from_when_its_caller_is_forgotten_teaches_
 
     client.call_of("one", "I live in Lisbon.")
     slow = ExtractionWorker(cloud.services.engine, Slow(), timedelta(hours=1))
-    assert slow.learn_one(client.identity["project"]) is ExtractionOutcome.OVERTAKEN
+    assert slow.process_next_call(client.identity["project"]) is ExtractionOutcome.SUPERSEDED
     assert not [row for row in rows_of(cloud, client) if "Lisbon" in row or "0xab12" in row]
 
 
@@ -176,7 +176,7 @@ def test_a_call_that_was_known_is_over_whatever_its_machines_clock_says(cloud: R
 
 
 def test_many_who_were_forgotten_come_in_pages(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(routes, "forgotten_since", partial(forgotten_since, most=2))
+    monkeypatch.setattr(routes, "build_forgotten_projection", partial(build_forgotten_projection, max_rows=2))
     for number in range(5):
         client.ok("DELETE", f"/v1/voice-sdk/users/u{number}")
     found, since, pages = [], 0, 0

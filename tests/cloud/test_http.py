@@ -188,19 +188,19 @@ def test_a_key_that_asks_too_often_has_to_wait_and_others_do_not(tmp_path: Path,
 
 
 def test_a_bucket_fills_up_again() -> None:
-    limit = RateLimit(per_s=2, at_once=2)
+    limit = RateLimit(rate_per_s=2, burst=2)
     for _ in range(2):
-        limit.take("key", now=100.0)
+        limit.acquire("key", now=100.0)
     with pytest.raises(RateLimitedError) as refused:
-        limit.take("key", now=100.0)
+        limit.acquire("key", now=100.0)
     assert refused.value.details == {"retryAfterS": 0.5}
-    limit.take("key", now=100.5)
+    limit.acquire("key", now=100.5)
     with pytest.raises(RateLimitedError):
-        limit.take("key", now=100.6)
+        limit.acquire("key", now=100.6)
     for _ in range(2):
-        limit.take("key", now=200.0)
+        limit.acquire("key", now=200.0)
     with pytest.raises(RateLimitedError):
-        limit.take("key", now=200.0)
+        limit.acquire("key", now=200.0)
 
 
 def test_requests_of_the_schema_and_against_it_get_documented_answers(cloud: RunningCloud, client: Client) -> None:

@@ -151,7 +151,7 @@ def test_a_build_that_nobody_queued_is_found_by_the_sweep(cloud: RunningCloud, c
         eventually(lambda: built(cloud, client).version == 1)
     finally:
         worker.stop()
-    assert cloud.services.blobs.has(str(built(cloud, client).sha256))
+    assert cloud.services.blobs.exists(str(built(cloud, client).sha256))
 
 
 def test_a_build_that_fails_is_tried_again(cloud: RunningCloud, client: Client) -> None:
@@ -169,9 +169,9 @@ def test_a_build_that_fails_is_tried_again(cloud: RunningCloud, client: Client) 
     create(client, document("a"))
     cloud.work()
     forget_build(cloud, client)
-    queue.ask_for_build(client.identity["project"])
+    queue.enqueue_build(client.identity["project"])
     try:
-        eventually(lambda: not queue.take() and built(cloud, client).version == 1)
+        eventually(lambda: not queue.run_next_task() and built(cloud, client).version == 1)
     finally:
         queue.close()
     assert blobs.left == 0
@@ -189,10 +189,10 @@ def test_a_file_that_was_replaced_goes_a_while_later_and_what_was_deleted_with_i
         cloud.work()
         hashes.append(client.ok("GET", "/v1/voice-sdk/bootstrap")["orgFile"]["sha256"])
     assert files() == [200, 200]
-    monkeypatch.setattr(builder, "KEPT_AFTER", timedelta(0))
+    monkeypatch.setattr(builder, "REPLACED_FILE_TTL", timedelta(0))
     cloud.work()
     assert files() == [404, 200]
-    assert not cloud.services.blobs.has(hashes[0])
+    assert not cloud.services.blobs.exists(hashes[0])
     assert client.refused("GET", f"/v1/voice-sdk/projections/org/file/{'0' * 64}") == (404, "cloud.not_found")
 
 
@@ -204,17 +204,17 @@ def test_a_file_of_a_worker_that_died_before_it_was_noted_goes_too(
 
     create(client, document("boots", "This was deleted."))
     with monkeypatch.context() as patch:
-        patch.setattr(builder, "_note", die)
+        patch.setattr(builder, "_record_build", die)
         with pytest.raises(SystemExit):
             builder.build_org_index(cloud.services.engine, cloud.services.blobs, client.identity["project"])
     with Session(cloud.services.engine) as session:
         mine = select(OrgFile.sha256).where(OrgFile.project_id == client.identity["project"])
         sha256 = session.scalars(mine).one()
-    assert cloud.services.blobs.has(sha256)
+    assert cloud.services.blobs.exists(sha256)
     client.ok("DELETE", "/v1/voice-sdk/index/faq/documents/boots")
-    monkeypatch.setattr(builder, "KEPT_AFTER", timedelta(0))
+    monkeypatch.setattr(builder, "REPLACED_FILE_TTL", timedelta(0))
     cloud.work()
-    assert not cloud.services.blobs.has(sha256)
+    assert not cloud.services.blobs.exists(sha256)
 
 
 def test_documents_that_can_not_be_indexed_are_let_alone_after_some_tries_until_they_change(
@@ -231,12 +231,12 @@ def test_documents_that_can_not_be_indexed_are_let_alone_after_some_tries_until_
     monkeypatch.setattr(builder, "documents_of", fail)
     for _ in range(3):
         queue.sweep()
-        while queue.take():
+        while queue.run_next_task():
             pass
-    assert len(tries) >= builder.MOST_FAILURES
+    assert len(tries) >= builder.MAX_FAILURES
     known = len(tries)
     queue.sweep()
-    while queue.take():
+    while queue.run_next_task():
         pass
     assert len(tries) == known
     failed = built(cloud, client)
@@ -244,7 +244,7 @@ def test_documents_that_can_not_be_indexed_are_let_alone_after_some_tries_until_
     monkeypatch.undo()
     create(client, document("b"))
     queue.sweep()
-    while queue.take():
+    while queue.run_next_task():
         pass
     assert (built(cloud, client).version, built(cloud, client).failure) == (2, None)
     queue.close()

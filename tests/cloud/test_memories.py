@@ -63,13 +63,13 @@ def test_what_was_said_in_a_call_is_known_when_it_is_over(cloud: RunningCloud, c
 
 def test_a_call_that_has_fallen_silent_is_taken_to_be_over(cloud: RunningCloud, client: Client) -> None:
     client.send(session_start("s"), turn("t", said="I live in Lisbon."))
-    assert learner(cloud).learn_one(client.identity["project"]) is None
-    assert client.identity["project"] not in learner(cloud).projects_due()
+    assert learner(cloud).process_next_call(client.identity["project"]) is None
+    assert client.identity["project"] not in learner(cloud).find_due_projects()
 
     idle = learner(cloud, idle_s=1e-6)
-    assert client.identity["project"] in idle.projects_due()
-    assert idle.learn_one(client.identity["project"]) is ExtractionOutcome.DONE
-    assert idle.learn_one(client.identity["project"]) is None
+    assert client.identity["project"] in idle.find_due_projects()
+    assert idle.process_next_call(client.identity["project"]) is ExtractionOutcome.DONE
+    assert idle.process_next_call(client.identity["project"]) is None
     assert texts(client.memories()) == ["Ana lives in Lisbon."]
 
 
@@ -181,10 +181,10 @@ def test_two_workers_learn_from_a_call_once(cloud: RunningCloud, client: Client)
         client.call_of(f"call-{number}", "I live in Lisbon.", "I like tea.")
     workers = [learner(cloud, Slow()) for _ in range(2)]
     with ThreadPoolExecutor(2) as pool:
-        outcomes = list(pool.map(lambda each: each.learn_one(client.identity["project"]), workers))
+        outcomes = list(pool.map(lambda each: each.process_next_call(client.identity["project"]), workers))
     assert outcomes == [ExtractionOutcome.DONE, ExtractionOutcome.DONE]
     assert sorted(asked) == ["call-0", "call-1"]
-    assert workers[0].learn_one(client.identity["project"]) is None
+    assert workers[0].process_next_call(client.identity["project"]) is None
     assert sorted(texts(client.memories())) == ["Ana likes tea.", "Ana lives in Lisbon."]
 
 
@@ -196,14 +196,14 @@ def test_a_worker_that_died_is_succeeded_and_one_that_comes_back_too_late_change
 
     class Sleeper(RuleExtractor):
         def extract(self, turns: Sequence[CallTurn]) -> Extraction:
-            assert other.learn_one(project) is None  # it is claimed
+            assert other.process_next_call(project) is None  # it is claimed
             with Session(cloud.services.engine) as session, session.begin():
                 session.execute(update(CallSession).values(claimed_until=None))  # as if the time were over
-            assert other.learn_one(project) is ExtractionOutcome.DONE
+            assert other.process_next_call(project) is ExtractionOutcome.DONE
             return Extraction((), "sleeper")
 
     client.call_of("one", "I live in Lisbon.")
-    assert learner(cloud, Sleeper()).learn_one(project) is ExtractionOutcome.OVERTAKEN
+    assert learner(cloud, Sleeper()).process_next_call(project) is ExtractionOutcome.SUPERSEDED
     assert texts(client.memories()) == ["Ana lives in Lisbon."]
 
 
@@ -220,18 +220,18 @@ def test_a_call_that_can_not_be_learned_from_is_tried_again_and_then_let_alone(
     project = client.identity["project"]
     broken = learner(cloud, Broken())
     client.call_of("bad", "I live in Lisbon.")
-    assert broken.learn_one(project) is ExtractionOutcome.FAILED
-    assert broken.learn_one(project) is None  # not at once
-    monkeypatch.setattr(extraction_worker, "_FIRST_PAUSE", timedelta(0))
+    assert broken.process_next_call(project) is ExtractionOutcome.FAILED
+    assert broken.process_next_call(project) is None  # not at once
+    monkeypatch.setattr(extraction_worker, "_FIRST_RETRY_DELAY", timedelta(0))
     with Session(cloud.services.engine) as session, session.begin():
         session.execute(update(CallSession).where(CallSession.project_id == project).values(retry_at=None))
-    while broken.learn_one(project):
+    while broken.process_next_call(project):
         pass
-    assert Broken.tries == extraction_worker.MOST_FAILURES
-    assert project not in broken.projects_due()
+    assert Broken.tries == extraction_worker.MAX_FAILURES
+    assert project not in broken.find_due_projects()
     assert "Lisbon" not in caplog.text
     client.send(turn("new", "bad", 3, "I like tea."))  # what comes anew is another call
-    assert learner(cloud).learn_one(project) is ExtractionOutcome.DONE
+    assert learner(cloud).process_next_call(project) is ExtractionOutcome.DONE
     assert sorted(texts(client.memories())) == ["Ana likes tea.", "Ana lives in Lisbon."]
 
 
@@ -454,7 +454,7 @@ def test_who_calls_reaches_the_devices_also_where_nothing_was_learned(client: Cl
 def test_an_event_that_comes_while_a_call_is_read_does_not_disturb_who_learns_from_it(
     cloud: RunningCloud, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read = extraction_worker._turns
+    read = extraction_worker._load_turns
 
     def read_late(session: Any, claim: Any) -> Any:
         client.send(turn("late", "one", 7, "I like tea."))
@@ -462,9 +462,9 @@ def test_an_event_that_comes_while_a_call_is_read_does_not_disturb_who_learns_fr
 
     client.call_of("one", "I live in Lisbon.")
     with monkeypatch.context() as patch:
-        patch.setattr(extraction_worker, "_turns", read_late)
-        assert learner(cloud).learn_one(client.identity["project"]) is ExtractionOutcome.DONE
-    assert learner(cloud).learn_one(client.identity["project"]) is ExtractionOutcome.DONE
+        patch.setattr(extraction_worker, "_load_turns", read_late)
+        assert learner(cloud).process_next_call(client.identity["project"]) is ExtractionOutcome.DONE
+    assert learner(cloud).process_next_call(client.identity["project"]) is ExtractionOutcome.DONE
     assert sorted(texts(client.memories())) == ["Ana likes tea.", "Ana lives in Lisbon."]
 
 
@@ -472,7 +472,7 @@ def test_a_call_that_takes_every_worker_too_long_is_let_alone_after_some(
     cloud: RunningCloud, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project = client.identity["project"]
-    monkeypatch.setattr(extraction_worker, "_CLAIM", timedelta(0))
+    monkeypatch.setattr(extraction_worker, "_CLAIM_DURATION", timedelta(0))
     client.call_of("one", "I live in Lisbon.")
 
     class Endless(RuleExtractor):
@@ -480,12 +480,12 @@ def test_a_call_that_takes_every_worker_too_long_is_let_alone_after_some(
 
         def extract(self, turns: Sequence[CallTurn]) -> Extraction:
             Endless.tries += 1
-            learner(cloud, self).learn_one(project)  # another worker comes meanwhile
+            learner(cloud, self).process_next_call(project)  # another worker comes meanwhile
             return super().extract(turns)
 
-    learner(cloud, Endless()).learn_one(project)
-    assert Endless.tries <= extraction_worker.MOST_FAILURES + 1
-    assert project not in learner(cloud).projects_due()
+    learner(cloud, Endless()).process_next_call(project)
+    assert Endless.tries <= extraction_worker.MAX_FAILURES + 1
+    assert project not in learner(cloud).find_due_projects()
 
 
 @pytest.mark.parametrize("said", ["I love \x00 pizza.", "My name is A\x00na.", "I live in Lis\x00bon."])
@@ -494,7 +494,7 @@ def test_a_sign_that_no_database_takes_does_not_keep_a_call_from_being_learned_f
 ) -> None:
     start = session_start("s", payload={"user": {"name": "An\x00a"}, "metadata": {"assistantName": "Ju\x00no"}})
     client.send(start, turn("t", said=said), turn("u", seq=3, said="I like tea."), session_end("e"))
-    assert learner(cloud).learn_one(client.identity["project"]) is ExtractionOutcome.DONE
+    assert learner(cloud).process_next_call(client.identity["project"]) is ExtractionOutcome.DONE
     assert "An\ufffda likes tea." in texts(client.memories())
 
 

@@ -11,8 +11,8 @@ from support.clouds import Client, RunningCloud, turn
 
 from memoair_cloud.http.routes import projections as routes
 from memoair_cloud.projections import paging
-from memoair_cloud.projections.org import project_org
-from memoair_cloud.projections.users import project_permanent
+from memoair_cloud.projections.org import build_org_projection
+from memoair_cloud.projections.users import build_permanent_projection
 
 ORG = "/v1/voice-sdk/projections/org"
 
@@ -106,7 +106,7 @@ def test_much_comes_in_pages_that_end_where_a_version_ends(
     client.ok("DELETE", "/v1/voice-sdk/index/faq/documents/3-1")
     everything = client.ok("GET", ORG)
     assert (everything["version"], everything["more"]) == (5, False)
-    monkeypatch.setattr(routes, "project_org", partial(project_org, most=rows))
+    monkeypatch.setattr(routes, "build_org_projection", partial(build_org_projection, max_rows=rows))
     device = Device(client)
     modes = [device.pull()]
     while device.more:
@@ -158,7 +158,7 @@ class CallersDevice:
 def test_a_device_that_was_away_holds_what_was_said_and_learned_everywhere_after_one_round(
     cloud: RunningCloud, client: Client, monkeypatch: pytest.MonkeyPatch, rows: int
 ) -> None:
-    monkeypatch.setattr(routes, "project_permanent", partial(project_permanent, most=rows))
+    monkeypatch.setattr(routes, "build_permanent_projection", partial(build_permanent_projection, max_rows=rows))
     often, seldom, dice = CallersDevice(client), CallersDevice(client), random.Random(rows)
     towns = ["Lisbon", "Oslo", "Rome", "Paris"]
     assert often.catch_up() == seldom.catch_up() == ["snapshot"]
@@ -245,7 +245,7 @@ def test_a_callers_projection_has_to_say_whose_it_is(client: Client, what: str) 
 def test_pages_end_where_they_are_large_enough_however_few_turns_that_is(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(paging, "PAGE_CHARS", 10_000)
+    monkeypatch.setattr(paging, "MAX_PAGE_CHARS", 10_000)
     for number in range(6):
         client.send(turn(f"e{number}", seq=number, said="x" * 4_000))
     device = CallersDevice(client)

@@ -151,7 +151,7 @@ def test_the_owner_is_served_where_the_other_is_not(cloud: RunningCloud) -> None
 
 def test_without_a_known_key_nothing_is_told_on_any_route(two: Two, cloud: RunningCloud) -> None:
     before = two.dump()
-    (first,) = cloud.accounts.keys(authenticate(cloud.services.engine, str(two.a.key)).account_id)
+    (first,) = cloud.accounts.list_keys(authenticate(cloud.services.engine, str(two.a.key)).account_id)
 
     for key in (None, "", "memoair_pk_unknown", "ü", str(two.a.key) + "x", first.hint):
         stranger = Client(two.a.url, key, **two.a.identity)
@@ -213,7 +213,7 @@ def test_an_account_has_several_keys_and_a_revoked_one_is_refused(cloud: Running
     cloud.accounts.revoke_key(first.key_id)
     assert clients[0].refused("GET", "/v1/projects") == (401, "cloud.unauthorized")
     assert clients[1].ok("GET", "/v1/projects") == {"projects": [made]}
-    told = cloud.accounts.keys(first.account_id)
+    told = cloud.accounts.list_keys(first.account_id)
     assert [(key.last_used_at is not None, key.revoked_at is not None) for key in told] == [(True, True), (True, False)]
     with pytest.raises(NotFoundError):
         cloud.accounts.revoke_key("key_x")
@@ -244,7 +244,7 @@ def test_a_query_that_forgets_whose_rows_it_wants_gets_its_own(cloud: RunningClo
     scoped = tenant_of(two, cloud)
     other = aliased(Agent)
     a_project = two.a.identity["project"]
-    with scoped.writing() as session:
+    with scoped.begin_write() as session:
         assert {row.project_id for row in session.scalars(select(Agent))} == {two.b.identity["project"]}
         joined = select(Agent.id, other.project_id).join(other, other.id != "")
         assert {row.project_id for row in session.execute(joined)} == {two.b.identity["project"]}
@@ -271,25 +271,25 @@ def test_what_can_not_be_kept_within_a_scope_is_stopped(two: Two, scoped: Tenant
         delete(Account),
     ]
     for statement in statements:
-        with scoped.writing() as session, pytest.raises(OutOfScopeError):
+        with scoped.begin_write() as session, pytest.raises(OutOfScopeError):
             session.execute(statement)
-    with scoped.writing() as session, pytest.raises(OutOfScopeError):
+    with scoped.begin_write() as session, pytest.raises(OutOfScopeError):
         session.execute(insert(Agent), [foreign])
-    with pytest.raises(OutOfScopeError), scoped.writing() as session:
+    with pytest.raises(OutOfScopeError), scoped.begin_write() as session:
         session.add(Agent(**foreign))
     with Session(cloud.services.engine) as session:
         stolen = session.get(Agent, (two.a.identity["project"], two.a.identity["agent"]))
         assert stolen is not None
         session.expunge(stolen)
     stolen.name = "stolen"
-    with pytest.raises(OutOfScopeError), scoped.writing() as session:
+    with pytest.raises(OutOfScopeError), scoped.begin_write() as session:
         session.add(stolen)
     assert two.dump() == before
 
 
 def test_without_a_project_no_project_is_reached(scoped: Tenant) -> None:
     account = attrs.evolve(scoped, scope=Scope(scoped.scope.account_id))
-    with account.reading() as session:
+    with account.begin_read() as session:
         assert session.scalars(select(Agent)).all() == []
         assert len(session.scalars(select(Project)).all()) == 1
 

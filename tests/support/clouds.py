@@ -15,7 +15,7 @@ import uvicorn
 
 from memoair_cloud.http.app import create_app
 from memoair_cloud.http.dependencies import Services
-from memoair_cloud.serving import opened
+from memoair_cloud.serving import open_services
 from memoair_cloud.settings import CloudSettings
 from memoair_cloud.tenancy.accounts import Accounts
 from support.waiting import eventually
@@ -133,7 +133,7 @@ class RunningCloud:
     def work(self) -> None:
         """Do all that is to be done behind the requests."""
         self.services.queue.sweep()
-        while self.services.queue.take():
+        while self.services.queue.run_next_task():
             pass
 
     def tenant(self, slug: str = "acme") -> Client:
@@ -150,7 +150,7 @@ def running(database_url: str, folder: Path, **settings: Any) -> Iterator[Runnin
     """Serve for as long as the block lasts."""
     folder.mkdir(parents=True, exist_ok=True)
     told = CloudSettings(database_url=database_url, blob_url=(folder / "blobs").as_uri(), **settings)
-    with opened(told) as services, _listening() as listening:
+    with open_services(told) as services, _listening() as listening:
         config = uvicorn.Config(create_app(services), log_config=None, access_log=False, ws="none")
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})

@@ -12,9 +12,9 @@ from memoair_cloud.consolidation import (
     Fact,
     ProfileSummary,
     RuleExtractor,
-    merged,
-    replaced,
-    summarise,
+    merge_facts,
+    replace_sessions,
+    summarize_facts,
 )
 
 # A Monday.
@@ -47,7 +47,7 @@ def texts(*said: str | tuple[str, str]) -> list[str]:
 
 def standing(*said: str | tuple[str, str]) -> list[str]:
     """What stands after a call."""
-    return [fact.text for fact in merged(found(*said)) if fact.is_current]
+    return [fact.text for fact in merge_facts(found(*said)) if fact.is_current]
 
 
 def example_call(name: str) -> list[CallTurn]:
@@ -81,5 +81,5 @@ class Outcome(NamedTuple):
 def consolidated(known: Iterable[Fact], call: Sequence[CallTurn], extractor: Extractor) -> Outcome:
     """What is known after a call of which ``call`` are all turns that have come, as the cloud does it, without rows."""
     extraction = extractor.extract(call)
-    facts = replaced(known, {turn.session_id for turn in call}, extraction.facts)
-    return Outcome(facts, summarise(facts, SAID_AT.date()), extraction.extractor, extraction.failure)
+    facts = replace_sessions(known, {turn.session_id for turn in call}, extraction.facts)
+    return Outcome(facts, summarize_facts(facts, SAID_AT.date()), extraction.extractor, extraction.failure)

@@ -5,26 +5,26 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from memoair_cloud.identifiers import MAX_ID_BYTES, check_identifier, sound_text
+from memoair_cloud.identifiers import MAX_ID_BYTES, check_identifier, sanitize_text
 
 Identifier = Annotated[str, AfterValidator(check_identifier), Field(min_length=1, max_length=MAX_ID_BYTES)]
-SoundText = Annotated[str, AfterValidator(sound_text)]
-Name = Annotated[SoundText, Field(min_length=1, max_length=200)]
+SanitizedText = Annotated[str, AfterValidator(sanitize_text)]
+Name = Annotated[SanitizedText, Field(min_length=1, max_length=200)]
 
 
-class In(BaseModel):
+class RequestBody(BaseModel):
     """What comes in."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True, strict=True)
 
 
-class Out(BaseModel):
+class ResponseBody(BaseModel):
     """What goes out."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True, from_attributes=True)
 
 
-class StatusOut(Out):
+class StatusOut(ResponseBody):
     """That the server is well."""
 
     status: Literal["ok"] = "ok"

@@ -6,12 +6,12 @@ from typing import Annotated, Any
 from pydantic import Field, WithJsonSchema
 
 from memoair_cloud.calls.event_parsing import IncomingEventType
-from memoair_cloud.http.schemas.base import Identifier, In, Out
+from memoair_cloud.http.schemas.base import Identifier, RequestBody, ResponseBody
 
 MAX_EVENTS = 500
 
 
-class EventIn(In):
+class EventIn(RequestBody):
     """One event of one session; `memoair_cloud.calls.event_parsing` reads it."""
 
     event_id: Identifier
@@ -22,7 +22,7 @@ class EventIn(In):
     payload: dict[str, Any]
 
 
-class EventsIn(In):
+class EventsIn(RequestBody):
     """A batch of one caller's events; each is checked by itself, so that one bad event does not hold up the others."""
 
     events: Annotated[
@@ -31,7 +31,7 @@ class EventsIn(In):
     ]
 
 
-class RefusedOut(Out):
+class RefusedOut(ResponseBody):
     """An event that was not kept."""
 
     event_id: str | None
@@ -39,7 +39,7 @@ class RefusedOut(Out):
     message: str
 
 
-class ReceiptOut(Out):
+class ReceiptOut(ResponseBody):
     """What became of a batch."""
 
     accepted: list[str]
@@ -47,7 +47,7 @@ class ReceiptOut(Out):
     rejected: list[RefusedOut]
 
 
-class UserOut(Out):
+class UserOut(ResponseBody):
     """A caller."""
 
     user_id: str = Field(validation_alias="id")
@@ -57,14 +57,14 @@ class UserOut(Out):
     last_seen_at: datetime
 
 
-class UsersOut(Out):
+class UsersOut(ResponseBody):
     """A page of callers."""
 
     users: list[UserOut]
     next: str | None
 
 
-class SessionOut(Out):
+class SessionOut(ResponseBody):
     """A call."""
 
     session_id: str = Field(validation_alias="id")
@@ -76,14 +76,14 @@ class SessionOut(Out):
     metadata: dict[str, Any] = Field(validation_alias="details")
 
 
-class SessionsOut(Out):
+class SessionsOut(ResponseBody):
     """A page of calls."""
 
     sessions: list[SessionOut]
     next: str | None
 
 
-class EventOut(Out):
+class EventOut(ResponseBody):
     """An event, as it was sent."""
 
     event_id: str = Field(validation_alias="id")
@@ -93,7 +93,7 @@ class EventOut(Out):
     payload: dict[str, Any]
 
 
-class EventsOut(Out):
+class EventsOut(ResponseBody):
     """A page of events."""
 
     events: list[EventOut]

@@ -5,31 +5,31 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
-from memoair_cloud.http.schemas.base import Identifier, In, Out, SoundText
+from memoair_cloud.http.schemas.base import Identifier, RequestBody, ResponseBody, SanitizedText
 
 MAX_DOCUMENTS = 100
 # Paths of the API's own, and what a client's URL library would shorten away.
-_TAKEN_NAMES = ("create", "list")
+_RESERVED_NAMES = ("create", "list")
 
 
-def _index_name(name: str) -> str:
-    if "/" in name or not name.strip(".") or name in _TAKEN_NAMES:
+def _check_index_name(name: str) -> str:
+    if "/" in name or not name.strip(".") or name in _RESERVED_NAMES:
         raise ValueError("the name of an index has no slash, not only dots, and is neither create nor list")
     return name
 
 
-IndexName = Annotated[Identifier, AfterValidator(_index_name)]
+IndexName = Annotated[Identifier, AfterValidator(_check_index_name)]
 
 
-class DocumentIn(In):
+class DocumentIn(RequestBody):
     """A document: its id is the client's own, and known within the index."""
 
     id: Identifier
-    text: SoundText
+    text: SanitizedText
     metadata: dict[str, Any] | None = None
 
 
-class IndexIn(In):
+class IndexIn(RequestBody):
     """Documents for an index, at most 100 and 1 MB of body in one call."""
 
     name: IndexName
@@ -38,7 +38,7 @@ class IndexIn(In):
     metadata: dict[str, Any] | None = None
 
 
-class BuiltOut(Out):
+class BuiltOut(ResponseBody):
     """What the index has come to."""
 
     index_name: str
@@ -46,7 +46,7 @@ class BuiltOut(Out):
     version: int
 
 
-class IndexOut(Out):
+class IndexOut(ResponseBody):
     """An index."""
 
     name: str
@@ -58,7 +58,7 @@ class IndexOut(Out):
     metadata: dict[str, Any] = Field(validation_alias="details")
 
 
-class IndexesOut(Out):
+class IndexesOut(ResponseBody):
     """The project's indexes."""
 
     indexes: list[IndexOut]

@@ -3,10 +3,10 @@
 from datetime import date, datetime
 from typing import Any, Literal
 
-from memoair_cloud.http.schemas.base import Out
+from memoair_cloud.http.schemas.base import ResponseBody
 
 
-class ProjectedOut(Out):
+class ProjectedOut(ResponseBody):
     """A document as devices hold it."""
 
     index_name: str
@@ -15,14 +15,14 @@ class ProjectedOut(Out):
     metadata: dict[str, Any]
 
 
-class RemovedOut(Out):
+class RemovedOut(ResponseBody):
     """A document that devices must drop."""
 
     index_name: str
     id: str
 
 
-class FileOut(Out):
+class FileOut(ResponseBody):
     """The index file that was last built; it may be of an earlier version."""
 
     version: int
@@ -30,7 +30,7 @@ class FileOut(Out):
     size: int
 
 
-class OrgProjectionOut(Out):
+class OrgProjectionOut(ResponseBody):
     """A project's documents, all of them or what has changed.
 
     `contentHash` is the SHA-256 of `[[[indexName, id, text, metadata], ...], [[indexName, id], ...]]`, documents and
@@ -47,7 +47,7 @@ class OrgProjectionOut(Out):
     file: FileOut | None
 
 
-class BudgetsOut(Out):
+class BudgetsOut(ResponseBody):
     """What a recall gives where nobody says otherwise."""
 
     context_char_cap: int
@@ -57,7 +57,7 @@ class BudgetsOut(Out):
     top_k_working: int
 
 
-class BootstrapOut(Out):
+class BootstrapOut(ResponseBody):
     """How far everything has come. Without X-User-Id, what is about a caller is null."""
 
     profile_version: int | None
@@ -70,7 +70,7 @@ class BootstrapOut(Out):
     sync_token: str
 
 
-class ProfileOut(Out):
+class ProfileOut(ResponseBody):
     """Who a caller is.
 
     `contentHash` is the SHA-256 of `[summary, attributes, name, metadata]` as ASCII JSON with sorted keys and without
@@ -87,7 +87,7 @@ class ProfileOut(Out):
     updated_at: datetime | None
 
 
-class FactOut(Out):
+class FactOut(ResponseBody):
     """A fact that holds."""
 
     id: str
@@ -103,7 +103,7 @@ class FactOut(Out):
     holds_until: date | None
 
 
-class PastEventOut(Out):
+class PastEventOut(ResponseBody):
     """The start of a session, or a turn."""
 
     event_id: str
@@ -114,7 +114,7 @@ class PastEventOut(Out):
     payload: dict[str, Any]
 
 
-class PermanentOut(Out):
+class PermanentOut(ResponseBody):
     """What a caller has said and what was learned of him, up to `version`; with `more`, ask again from there.
 
     `contentHash` is the SHA-256 of `[events, facts, removed]` as they stand in the answer, as ASCII JSON with sorted
@@ -130,14 +130,14 @@ class PermanentOut(Out):
     removed: list[str]
 
 
-class ForgottenUserOut(Out):
+class ForgottenUserOut(ResponseBody):
     """That a caller was forgotten: `digest` is the SHA-256 of the project's id, the character 0 and the caller's id."""
 
     digest: str
     forgotten_at: datetime
 
 
-class ForgottenOut(Out):
+class ForgottenOut(ResponseBody):
     """Callers who were forgotten, up to `version`; with `more`, ask again from there."""
 
     version: int
