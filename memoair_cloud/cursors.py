@@ -1,4 +1,4 @@
-"""Long lists by the page: where a page ended, as an opaque text that a client hands back."""
+"""Cursor pagination: the position where a page ended, as an opaque string that the client sends back."""
 
 import base64
 import binascii
@@ -20,7 +20,12 @@ RowT = TypeVar("RowT")
 
 @attrs.frozen
 class ResultPage(Generic[RowT]):
-    """A part of a list, and the cursor of what follows; None at the end."""
+    """One page of a list.
+
+    Attributes:
+        rows: The rows of this page.
+        next_cursor: The cursor of the next page; None on the last page.
+    """
 
     rows: Sequence[RowT]
     next_cursor: str | None
@@ -28,7 +33,14 @@ class ResultPage(Generic[RowT]):
 
 @attrs.frozen
 class PageOrder(Generic[RowT]):
-    """What a list is sorted by: columns that together are unique, and how they are read back from a cursor."""
+    """The sort order of a list, and how a row becomes a cursor and back.
+
+    Attributes:
+        columns: The columns to sort by. Together they are unique.
+        types: The type of each column: str, int or datetime.
+        key_of: Returns the values of these columns for a row.
+        descending: Whether the list is sorted in descending order.
+    """
 
     columns: Sequence[Any]
     types: Sequence[type]
@@ -38,7 +50,17 @@ class PageOrder(Generic[RowT]):
     def fetch_page(
         self, session: ScopedSession, statement: Select[Any], cursor: str | None, limit: int
     ) -> ResultPage[RowT]:
-        """The rows behind a cursor, the first ones without; raises `InvalidRequestError` for a cursor that is none of ours."""
+        """Return the rows after a cursor, or the first rows without one.
+
+        Args:
+            session: The session to read with.
+            statement: The rows of the whole list, not yet sorted.
+            cursor: The cursor of the previous page, or None.
+            limit: The maximum number of rows.
+
+        Raises:
+            InvalidRequestError: If this list did not issue the cursor.
+        """
         if cursor is not None:
             row_key, last_key = tuple_(*self.columns), tuple_(*self._decode_cursor(cursor))
             statement = statement.where(row_key < last_key if self.descending else row_key > last_key)
@@ -55,10 +77,12 @@ class PageOrder(Generic[RowT]):
         try:
             parts = json.loads(base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True))
             if not isinstance(parts, list) or len(parts) != len(self.types):
-                raise ValueError("of another shape")
+                raise ValueError("wrong number of parts")
             return [_decode_part(part, kind) for part, kind in zip(parts, self.types, strict=True)]
         except (ValueError, RecursionError, binascii.Error):
-            raise InvalidRequestError("the cursor is none that this list has given", field="cursor") from None
+            raise InvalidRequestError(
+                "invalid cursor: pass `next` of the previous page of this list unchanged", field="cursor"
+            ) from None
 
 
 def _decode_part(part: Any, expected_type: type) -> Any:
@@ -68,4 +92,4 @@ def _decode_part(part: Any, expected_type: type) -> Any:
         return to_utc(datetime.fromisoformat(part))
     if isinstance(part, str) and expected_type is str:
         return check_identifier(part)
-    raise ValueError("of another type")
+    raise ValueError("wrong type")

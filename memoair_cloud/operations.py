@@ -1,4 +1,4 @@
-"""What an operator asks of all customers together: how much waits, and what has failed for good. Never whose words."""
+"""What an operator needs to know across all projects: the backlog, and work that failed for good. No callers' words."""
 
 from datetime import datetime
 
@@ -14,21 +14,35 @@ from memoair_cloud.memories import extraction_worker
 
 @attrs.frozen
 class DeadLetter:
-    """Work that nobody does any more, since it failed each time: for how many calls, or of which documents."""
+    """Work that failed too often to be retried automatically.
 
-    work: str  # "learn" or "build"
+    Attributes:
+        work: ``"learn"`` for calls, ``"build"`` for the index file of a project's documents.
+        project_id: The project that it belongs to.
+        failure: The type of the last error.
+        count: The number of calls; 1 for an index file.
+        since: When the oldest of the calls received its last event, or when the index file was last built.
+    """
+
+    work: str
     project_id: str
-    failure: str  # its kind
+    failure: str
     count: int
     since: datetime | None
 
 
 @attrs.frozen
 class Backlog:
-    """What is still to be done, dead letters left out: calls that are over, and projects with newer documents."""
+    """Work that is waiting, without dead letters.
+
+    Attributes:
+        calls: The number of ended calls that are not consolidated yet.
+        oldest_call_at: When the call that has waited longest received its last event; None if no call waits.
+        builds: The number of projects whose documents changed since their index file was built.
+    """
 
     calls: int
-    oldest_call_at: datetime | None  # when the last event came of the call that has waited longest
+    oldest_call_at: datetime | None
     builds: int
 
 
@@ -43,7 +57,11 @@ _IS_DEAD_BUILD = and_(
 
 
 def list_dead_letters(engine: Engine) -> list[DeadLetter]:
-    """What has failed for good, by project and kind of failure."""
+    """Return the work that failed for good, by project and type of error.
+
+    Args:
+        engine: The database of the server.
+    """
     failure = func.coalesce(CallSession.failure, "")
     calls = (
         select(CallSession.project_id, failure, func.count(), func.min(CallSession.received_at))
@@ -66,7 +84,14 @@ def list_dead_letters(engine: Engine) -> list[DeadLetter]:
 
 
 def retry_dead_letters(engine: Engine) -> int:
-    """Let everything that has failed for good be tried again; return how much that is."""
+    """Reset the failure counts of all dead letters, so that workers retry them.
+
+    Args:
+        engine: The database of the server.
+
+    Returns:
+        The number of calls and index files that will be retried.
+    """
     with Session(engine.execution_options(**{WRITE_OPTION: True})) as session, session.begin():
         dead_builds = select(OrgBuild.project_id).join(Project, Project.id == OrgBuild.project_id).where(_IS_DEAD_BUILD)
         builds = update(OrgBuild).where(OrgBuild.project_id.in_(dead_builds.scalar_subquery())).values(failures=0)
@@ -78,7 +103,11 @@ def retry_dead_letters(engine: Engine) -> int:
 
 
 def get_backlog(engine: Engine) -> Backlog:
-    """What waits to be done."""
+    """Return the work that is waiting.
+
+    Args:
+        engine: The database of the server.
+    """
     calls = select(func.count(), func.min(CallSession.received_at)).where(
         CallSession.learned_count < CallSession.event_count, CallSession.ended_at.is_not(None), ~_IS_DEAD_CALL
     )

@@ -1,4 +1,4 @@
-"""Work behind the requests: a queue in the same database, and the worker that takes from it."""
+"""Background work: a queue in the server's database, and the worker that processes it."""
 
 import logging
 import threading
@@ -21,16 +21,16 @@ _QUEUE_NAME = "memoair"
 _RETRIES = 5
 _RETRY_DELAY_S = 2.0
 _POLL_INTERVAL_S = 0.2
-# How often a worker looks for work that nobody queued: a server may die between its commit and its call for a build,
-# and nobody tells that a call has fallen silent.
+# How often a worker looks for work that was never queued. A server may die between its commit and the call that queues
+# the build, and no event reports that a call has gone silent.
 _SWEEP_INTERVAL = timedelta(seconds=30)
 
 
 class WorkQueue:
-    """What is to be done, by whichever worker comes first. Safe to use from any thread.
+    """A queue of background tasks. Any number of workers may process it. Thread-safe.
 
-    What stands in the queue names a project and nothing else, so that a caller who is forgotten is forgotten here, too:
-    which of his calls are to be learned from, the tables tell.
+    A queued task names only a project, so that erasing a user leaves nothing behind in the queue. Which calls of the
+    project are due is read from the tables.
     """
 
     def __init__(
@@ -45,25 +45,25 @@ class WorkQueue:
         self._extraction_worker = extraction_worker
         self._huey = _make_huey(engine)
         retry_options = {"retries": _RETRIES, "retry_delay": retry_delay_s, "retry_backoff": 2}
-        # Two tasks for one project do no harm: the second one finds the work done.
+        # Two tasks for the same project are harmless: the second one finds nothing to do.
         self._build_task: TaskWrapper = self._huey.task(**retry_options, name="build_org")(self._run_build)
         self._extraction_task: TaskWrapper = self._huey.task(**retry_options, name="learn")(self._run_extraction)
 
     def create_tables(self) -> None:
-        """Make the queue's tables; many servers may do this at once."""
+        """Create the queue's tables. Several servers may call this at the same time."""
         with schema_lock(self._engine):
             self._huey.storage.initialize_schema()
 
     def enqueue_build(self, project_id: str) -> None:
-        """Let a worker build a project's index file. A failure is logged: the sweep will find the project."""
+        """Queue the build of a project's index file. A failure is only logged: the sweep finds the project later."""
         self._enqueue(self._build_task, project_id)
 
     def enqueue_extraction(self, project_id: str) -> None:
-        """Let a worker learn from a project's calls that are due. A failure is logged: the sweep will find them."""
+        """Queue the consolidation of a project's due calls. A failure is only logged: the sweep finds them later."""
         self._enqueue(self._extraction_task, project_id)
 
     def sweep(self) -> None:
-        """Queue what nobody has queued, and remove what nobody needs any more."""
+        """Queue due work that was never queued, and remove replaced index files."""
         for project_id in find_projects_to_build(self._engine):
             self._build_task(project_id)
         for project_id in self._extraction_worker.find_due_projects():
@@ -72,7 +72,7 @@ class WorkQueue:
         purge_wal(self._engine)
 
     def run_next_task(self) -> bool:
-        """Do one thing that is to be done; tell whether there was one."""
+        """Run the next task that is due; return whether there was one."""
         for task_due in self._huey.read_schedule():
             self._huey.enqueue(task_due)
         task: Task | None = self._huey.dequeue()
@@ -82,29 +82,35 @@ class WorkQueue:
         return True
 
     def close(self) -> None:
-        """Let go of the database."""
+        """Close the queue's database connection."""
         self._huey.storage.close()
 
     def _enqueue(self, task: TaskWrapper, project_id: str) -> None:
         try:
             task(project_id)
-        except Exception as error:  # noqa: BLE001 - what was asked for is committed, and must not fail for this
-            log.warning("not queued", extra={"action": "queue_failed", "fields": {"error": type(error).__name__}})
+        except Exception as error:  # noqa: BLE001 - the request is already committed and must not fail because of this
+            log.warning(
+                "a task could not be queued",
+                extra={"action": "queue_failed", "fields": {"error": type(error).__name__}},
+            )
 
     def _run_build(self, project_id: str) -> None:
         started_at = time.monotonic()
         version = build_org_index(self._engine, self._blobs, project_id)
         duration_ms = (time.monotonic() - started_at) * 1e3
-        log.info("built", extra={"action": "org_built", "fields": {"version": version, "ms": round(duration_ms)}})
+        log.info(
+            "built an index file",
+            extra={"action": "org_built", "fields": {"version": version, "ms": round(duration_ms)}},
+        )
 
     def _run_extraction(self, project_id: str) -> None:
-        # One at a time, so that a project with many calls does not keep the others waiting.
+        # One call per task, so that a project with many calls does not hold up the others.
         if self._extraction_worker.process_next_call(project_id) is not None:
             self._extraction_task(project_id)
 
 
 class Worker:
-    """Threads that do what is in the queue. Several, since a language model may take a minute for one call."""
+    """Threads that run queued tasks. Several, because a language model may need a minute for one call."""
 
     def __init__(self, queue: WorkQueue, threads: int = 1) -> None:
         self._queue = queue
@@ -115,12 +121,12 @@ class Worker:
         ]
 
     def start(self) -> None:
-        """Begin."""
+        """Start the threads."""
         for thread in self._threads:
             thread.start()
 
     def stop(self, timeout_s: float | None = None) -> None:
-        """Finish what is under way, and end, within about so long."""
+        """Finish the current tasks and stop, within about ``timeout_s`` seconds."""
         self._stopping.set()
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         for thread in self._threads:
@@ -136,9 +142,9 @@ class Worker:
                     self._queue.sweep()
                 if not self._queue.run_next_task():
                     self._stopping.wait(_POLL_INTERVAL_S)
-            except Exception as error:  # noqa: BLE001 - a database that is gone for a while must not end the worker
+            except Exception as error:  # noqa: BLE001 - an unavailable database must not end the worker
                 log.warning(
-                    "worker stumbled", extra={"action": "worker_failed", "fields": {"error": type(error).__name__}}
+                    "a task failed", extra={"action": "worker_failed", "fields": {"error": type(error).__name__}}
                 )
                 self._stopping.wait(1.0)
 
@@ -149,6 +155,6 @@ def _make_huey(engine: Engine) -> Huey:
         return SqliteHuey(
             _QUEUE_NAME, filename=url.database, timeout=30, fsync=True, results=False, create_tables=False
         )
-    # Blocking would make a worker deaf to its end for a while, and take one more connection.
+    # A blocking dequeue would delay the worker's shutdown and occupy one more connection.
     dsn = url.set(drivername="postgresql").render_as_string(hide_password=False)
     return PostgresHuey(_QUEUE_NAME, dsn=dsn, blocking=False, results=False, create_tables=False)

@@ -1,4 +1,4 @@
-"""An event as it comes over the wire, checked once, and by itself: what is wrong with it concerns no other."""
+"""Parse and validate a single event from the wire. An invalid event does not affect the others of its batch."""
 
 import re
 from collections.abc import Mapping
@@ -12,12 +12,13 @@ from memoair_cloud.errors import InvalidRequestError
 from memoair_cloud.identifiers import MAX_ID_BYTES, check_identifier
 from memoair_cloud.timeutil import parse_timestamp
 
-_MAX_SEQ = 2**53 - 1  # the largest whole number that every JSON reader keeps
-# What a runtime takes is nested 64 deep at most, and stands within an event here. Far deeper readers give up.
+_MAX_SEQ = 2**53 - 1  # the largest integer that every JSON parser preserves
+# A runtime accepts at most 64 levels, and wraps them in an event. Some parsers fail on much deeper JSON.
 MAX_DEPTH = 80
-# What a runtime takes is 1 MiB at most, and stands within an event here.
+# A runtime accepts at most 1 MiB, and wraps it in an event.
 MAX_EVENT_BYTES = (1 << 20) + (64 << 10)
-# A string without an end matches to the end, or each sign in it would be looked at anew for each before it.
+# An unterminated string matches to the end of the text. Otherwise every character in it would be scanned once for each
+# character before it.
 _STRINGS_AND_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
 
 Identifier = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID_BYTES)]
@@ -25,11 +26,11 @@ PartT = TypeVar("PartT", bound="_WireStruct")
 
 
 class IncomingEventType(str, Enum):
-    """What an event tells."""
+    """The type of an event."""
 
-    SESSION_START = "session_start"  # a call began, or who is calling became known
-    TURN = "turn"  # the caller spoke and was answered
-    SESSION_END = "session_end"  # the call is over
+    SESSION_START = "session_start"  # a call began, or the caller was identified
+    TURN = "turn"  # the caller spoke and the agent answered
+    SESSION_END = "session_end"  # the call ended
 
 
 class _WireStruct(msgspec.Struct, frozen=True, rename="camel"):
@@ -37,7 +38,7 @@ class _WireStruct(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class UserPart(_WireStruct, frozen=True):
-    """The caller in the payload of a session's start."""
+    """The user in the payload of a session start."""
 
     id: str | None = None
     name: str | None = None
@@ -45,7 +46,7 @@ class UserPart(_WireStruct, frozen=True):
 
 
 class StartPayload(_WireStruct, frozen=True, rename="camel"):
-    """The payload of a session's start, as far as the cloud reads it."""
+    """The payload of a session start, as far as the cloud reads it."""
 
     user: UserPart | None = None
     metadata: dict[str, Any] | None = None
@@ -67,7 +68,17 @@ class _Event(_WireStruct, frozen=True, rename="camel"):
 
 
 class IncomingEvent(msgspec.Struct, frozen=True):
-    """One event of one session. ``payload`` is JSON as it was sent; ``start`` is what a session's start tells."""
+    """A validated event of one session.
+
+    Attributes:
+        event_id: The id of the event, unique per user.
+        type: The type of the event.
+        session_id: The session that it belongs to.
+        seq: Its position in the session.
+        occurred_at: When it happened, in UTC.
+        payload: The payload as JSON, exactly as it was sent.
+        start: The parsed payload of a session start; None for other events.
+    """
 
     event_id: str
     type: IncomingEventType
@@ -79,7 +90,7 @@ class IncomingEvent(msgspec.Struct, frozen=True):
 
     @property
     def user(self) -> UserPart:
-        """The caller, as a session's start tells."""
+        """The user as given by a session start; empty for other events."""
         return (self.start and self.start.user) or UserPart()
 
 
@@ -97,18 +108,25 @@ _PAYLOAD_DECODERS: Mapping[IncomingEventType, msgspec.json.Decoder[Any]] = {
 
 
 def parse_event(content: bytes) -> IncomingEvent:
-    """Check an event; raises `InvalidRequestError` that names the fields and what is wrong with them, never what they hold."""
+    """Parse and validate an event.
+
+    Args:
+        content: The event as JSON in UTF-8.
+
+    Raises:
+        InvalidRequestError: If it is invalid. The message names fields and what is wrong with them, never their values.
+    """
     if len(content) > MAX_EVENT_BYTES:
         raise InvalidRequestError(f"larger than {MAX_EVENT_BYTES} bytes")
     if content.count(b"[") + content.count(b"{") > MAX_DEPTH and nesting_depth(content) > MAX_DEPTH:
         raise InvalidRequestError(f"nested deeper than {MAX_DEPTH} levels")
     try:
-        msgspec.json.decode(content)  # what is not read below is kept, and must be readable later
+        msgspec.json.decode(content)  # parts that are not parsed below are saved, too, and must be readable later
         event = _decode_event(content)
     except msgspec.ValidationError as error:
         raise InvalidRequestError(_remove_values(str(error))) from None
     except (msgspec.DecodeError, UnicodeDecodeError):
-        raise InvalidRequestError("not valid JSON in UTF-8") from None
+        raise InvalidRequestError("invalid JSON, or not in UTF-8") from None
     try:
         payload = _PAYLOAD_DECODERS[event.type].decode(event.payload)
     except msgspec.ValidationError as error:
@@ -116,7 +134,7 @@ def parse_event(content: bytes) -> IncomingEvent:
     try:
         occurred_at = parse_timestamp(event.occurred_at)
     except ValueError:
-        raise InvalidRequestError("occurredAt: not an ISO 8601 moment") from None
+        raise InvalidRequestError("occurredAt: invalid ISO 8601 timestamp") from None
     return IncomingEvent(
         event_id=_check_identifier_field("eventId", event.event_id),
         type=event.type,
@@ -129,7 +147,7 @@ def parse_event(content: bytes) -> IncomingEvent:
 
 
 def extract_event_id(content: bytes) -> str | None:
-    """The event id of what is no event, as far as it has one, so that a refusal can be told by it."""
+    """Return the event id of an invalid event if it has one, so that its rejection can name it."""
     try:
         event_id = _decode_event_id(content).event_id
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -138,7 +156,7 @@ def extract_event_id(content: bytes) -> str | None:
 
 
 def nesting_depth(content: bytes) -> int:
-    """How deep the brackets of a JSON text are nested, those in its strings left out."""
+    """Return how deep the brackets of a JSON text are nested, ignoring brackets in strings."""
     level = deepest = 0
     for token in _STRINGS_AND_BRACKETS.findall(content):
         if token in b"[{":
@@ -157,7 +175,7 @@ def _check_identifier_field(field: str, value: str) -> str:
 
 
 def _remove_values(message: str) -> str:
-    """The library's message, which names types, limits and places, without what it quotes of the event."""
+    """Return msgspec's message without the values that it quotes from the event; types, limits and paths stay."""
     if message.startswith("Invalid enum value"):
         return f"Expected one of {', '.join(event_type.value for event_type in IncomingEventType)} - at `$.type`"
     return message

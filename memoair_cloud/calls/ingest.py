@@ -1,4 +1,4 @@
-"""Events come in: each once, in any order, a batch in one transaction."""
+"""Ingest events: each one once, in any order, a batch in one transaction."""
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
@@ -18,13 +18,19 @@ from memoair_cloud.tenancy.access import Tenant
 from memoair_cloud.tenancy.scoped import ScopedSession
 from memoair_cloud.timeutil import utc_now
 
-# So far ahead may a machine's clock be for its times to be believed.
+# How far a machine's clock may be ahead for its timestamps to be accepted unchanged.
 MAX_CLOCK_SKEW = timedelta(minutes=5)
 
 
 @attrs.frozen
 class EventRejection:
-    """An event that was not kept, and why. ``event_id`` is None where it has none that can be told."""
+    """An event that was rejected.
+
+    Attributes:
+        event_id: The id of the event; None if it has none that can be read.
+        code: The error code.
+        message: Why it was rejected.
+    """
 
     event_id: str | None
     code: str
@@ -33,15 +39,22 @@ class EventRejection:
 
 @attrs.define
 class IngestResult:
-    """What became of a batch; every event of it is in one of the three."""
+    """The outcome of a batch. Every event of the batch is in exactly one of the three lists.
+
+    Attributes:
+        accepted: The ids of new events, which are now durable.
+        duplicate: The ids of events that were saved before.
+        rejected: The events that were not saved, with the reasons.
+        has_ended_call: Whether one of the calls has ended, so that it can be consolidated.
+    """
 
     accepted: list[str] = attrs.field(factory=list)
     duplicate: list[str] = attrs.field(factory=list)
     rejected: list[EventRejection] = attrs.field(factory=list)
-    has_ended_call: bool = False  # whether one of the calls is over, so that there is something to learn from
+    has_ended_call: bool = False
 
     def record_repeat(self, event_id: str) -> None:
-        """Note that an event of the batch has come in it before, and became what that one did."""
+        """Record that an event occurs again in the batch: it shares the outcome of its first occurrence."""
         rejection = next((candidate for candidate in self.rejected if candidate.event_id == event_id), None)
         if rejection is None:
             self.duplicate.append(event_id)
@@ -49,18 +62,25 @@ class IngestResult:
             self.rejected.append(rejection)
 
     def record_rejection(self, event_id: str | None, error: ApiError) -> None:
-        """Note an event that is not kept."""
+        """Record a rejected event."""
         self.rejected.append(EventRejection(event_id, error.code, error.message))
 
 
 def ingest(tenant: Tenant, batch: Iterable[bytes]) -> IngestResult:
-    """Keep the events of one caller, each given as JSON. What is accepted is durable when this returns.
+    """Save the events of one user. Accepted events are durable when this returns.
 
-    An event that can't be kept is refused by itself. Raises `InvalidRequestError` where the request does not say whose they are.
+    Invalid events are rejected one by one; the others are saved.
+
+    Args:
+        tenant: The project and the user that the events belong to.
+        batch: The events, each as JSON.
+
+    Raises:
+        InvalidRequestError: If the request does not name the user.
     """
     user_id = tenant.scope.user_id
     if user_id is None:
-        raise InvalidRequestError("X-User-Id is missing: whose events these are", field="X-User-Id")
+        raise InvalidRequestError("X-User-Id is required: the user that the events belong to", field="X-User-Id")
     result = IngestResult()
     events, repeated_ids = _parse_batch(batch, user_id, result)
     with tenant.begin_write() as session:
@@ -72,14 +92,14 @@ def ingest(tenant: Tenant, batch: Iterable[bytes]) -> IngestResult:
 
 
 def _parse_batch(batch: Iterable[bytes], user_id: str, result: IngestResult) -> tuple[list[IncomingEvent], list[str]]:
-    """The events that may be kept, each once, and the ids of those that came again; others go into the receipt."""
+    """Return the valid events, each once, and the ids of repeated ones. Invalid events are recorded in the result."""
     seen: dict[str, IncomingEvent] = {}
     repeated_ids: list[str] = []
     for content in batch:
         try:
             event = parse_event(content)
             if event.user.id not in (None, user_id):
-                raise InvalidRequestError("payload.user.id: is another than the request's X-User-Id")
+                raise InvalidRequestError("payload.user.id: differs from the request's X-User-Id")
             first = seen.setdefault(event.event_id, event)
             if first.session_id != event.session_id:
                 raise _other_session_error()
@@ -92,7 +112,7 @@ def _parse_batch(batch: Iterable[bytes], user_id: str, result: IngestResult) -> 
 
 
 def _other_session_error() -> ConflictError:
-    return ConflictError("the event id is that of an event in another session of this caller")
+    return ConflictError("the event id belongs to an event in another session of this user")
 
 
 def _store_events(session: ScopedSession, user_id: str, events: list[IncomingEvent], result: IngestResult) -> None:
@@ -100,7 +120,7 @@ def _store_events(session: ScopedSession, user_id: str, events: list[IncomingEve
     now = utc_now()
     new_events = [_clamp_clock_skew(event, now) for event in _select_new_events(session, user_id, events, result)]
     if not new_events:
-        if not user.session_count:  # it was made for nothing
+        if not user.session_count:  # the row was just created, and nothing refers to it
             session.delete(user)
         return
     user.memory_version += 1
@@ -108,13 +128,16 @@ def _store_events(session: ScopedSession, user_id: str, events: list[IncomingEve
     for session_id, call_events in _group_by_session(new_events).items():
         _apply_events(calls[session_id], user, call_events)
     result.has_ended_call = any(call.ended_at is not None for call in calls.values())
-    session.flush()  # the sessions, which the events refer to
+    session.flush()  # sessions first: the events refer to them
     session.bulk_insert(CallEvent, [_event_row(event, user, now) for event in new_events])
     result.accepted.extend(event.event_id for event in new_events)
 
 
 def _clamp_clock_skew(event: IncomingEvent, now: datetime) -> IncomingEvent:
-    """An event of a machine whose clock is ahead, at the latest now: who is forgotten today said nothing tomorrow."""
+    """Return the event with a timestamp from a clock that is far ahead set to now.
+
+    Otherwise an event from before an erasure could claim to be from after it.
+    """
     return event if event.occurred_at <= now + MAX_CLOCK_SKEW else msgspec.structs.replace(event, occurred_at=now)
 
 
@@ -142,7 +165,7 @@ def _group_by_session(events: Iterable[IncomingEvent]) -> dict[str, list[Incomin
 def _select_new_events(
     session: ScopedSession, user_id: str, events: list[IncomingEvent], result: IngestResult
 ) -> list[IncomingEvent]:
-    """Those events that are to be kept; what becomes of the others goes into the receipt."""
+    """Return the events to save; record the outcome of the others in the result."""
     erasure = find_erasure(session, user_id)
     erased_sessions = (
         find_erased_sessions(session, user_id, {event.session_id for event in events}) if erasure else set[str]()
@@ -156,7 +179,7 @@ def _select_new_events(
             else:
                 result.record_rejection(event.event_id, _other_session_error())
         elif event.session_id in erased_sessions or (erasure and event.occurred_at <= erasure.forgotten_at):
-            result.record_rejection(event.event_id, UserErasedError("the caller was forgotten after this was said"))
+            result.record_rejection(event.event_id, UserErasedError("the user was erased after this event"))
         else:
             new_events.append(event)
     return new_events
@@ -164,8 +187,8 @@ def _select_new_events(
 
 def _find_stored_events(session: ScopedSession, user_id: str, events: list[IncomingEvent]) -> dict[str, str]:
     event_ids = [event.event_id for event in events]
-    # The type is not needed, but without it one of the indexes has all that is asked for, and SQLite goes through all
-    # of the caller's events there instead of looking each up by the key.
+    # The type is not needed. But without it, one of the indexes covers the query, and SQLite scans all of the user's
+    # events there instead of looking up each one by its key.
     columns = (CallEvent.id, CallEvent.session_id, CallEvent.type)
     statement = select(*columns).where(CallEvent.user_id == user_id, CallEvent.id.in_(event_ids))
     return {row.id: row.session_id for row in session.execute(statement)}
@@ -198,12 +221,12 @@ def _load_or_create_calls(
             user.session_count += 1
     for call in calls.values():
         call.received_at = now
-        call.failures, call.retry_at = 0, None  # what could not be learned from is another call now
+        call.failures, call.retry_at = 0, None  # with new events, earlier failures no longer count
     return calls
 
 
 def _apply_events(call: CallSession, user: EndUser, events: list[IncomingEvent]) -> None:
-    """What new events tell of their session and caller, whatever has come before them."""
+    """Update a session and its user from new events, in whatever order they arrive."""
     first, last = min(event.occurred_at for event in events), max(event.occurred_at for event in events)
     call.started_at, call.last_event_at = min(call.started_at, first), max(call.last_event_at, last)
     user.first_seen_at, user.last_seen_at = min(user.first_seen_at, first), max(user.last_seen_at, last)
@@ -215,7 +238,7 @@ def _apply_events(call: CallSession, user: EndUser, events: list[IncomingEvent])
 
 
 def _update_boundaries(call: CallSession, user: EndUser, event: IncomingEvent) -> None:
-    """What the start or the end of a session tells; the latest of them counts, and of two at once the end."""
+    """Apply a session start or end. The one with the highest seq counts; at equal seq, the end wins over the start."""
     is_end = event.type is IncomingEventType.SESSION_END
     if call.boundary_seq is None or event.seq > call.boundary_seq or (is_end and event.seq == call.boundary_seq):
         call.boundary_seq = event.seq

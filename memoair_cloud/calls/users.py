@@ -1,4 +1,4 @@
-"""A caller's row: whoever writes about him locks it first. And what is left of one who was forgotten."""
+"""The row of a user, which every writer of that user's data locks first, and the records of erased users."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -12,21 +12,24 @@ from memoair_cloud.tenancy.scoped import ScopedSession
 
 
 def lock_user(session: ScopedSession, user_id: str) -> EndUser | None:
-    """The caller's row, locked until the end of the transaction; None where there is none.
+    """Return the user's row, locked until the end of the transaction; None if the user is unknown.
 
-    All that write about one caller queue for it. So what they read of him stays true until they commit, and no two of
-    them can wait for each other.
+    All writers of one user's data queue for this row. So what they read about the user stays true until they commit,
+    and no two of them can deadlock.
     """
     statement = select(EndUser).where(EndUser.id == user_id)
-    # Rows that refer to this one (key share) may be written meanwhile.
+    # With key share, other transactions may still insert rows that refer to this one.
     locked = statement.with_for_update(key_share=True).execution_options(populate_existing=True)
     return session.scalars(locked).one_or_none()
 
 
 def lock_or_create_user(session: ScopedSession, user_id: str, seen_at: datetime) -> EndUser:
-    """The same, made where there is none: one who was forgotten goes on with higher versions than he had."""
+    """Lock the user's row as `lock_user` does, creating it if needed.
+
+    The versions of a user who was erased before continue above those that they had.
+    """
     while (user := lock_user(session, user_id)) is None:
-        # Another may make it, or forget it, between these two statements; so look again.
+        # Another transaction may create or erase the user between these two statements, so check again.
         session.insert_missing(EndUser, [_new_user_row(user_id, seen_at)])
     if not user.memory_version and (erasure := find_erasure(session, user_id)):
         user.memory_version = user.memory_floor = erasure.memory_version
@@ -35,13 +38,13 @@ def lock_or_create_user(session: ScopedSession, user_id: str, seen_at: datetime)
 
 
 def find_erasure(session: ScopedSession, user_id: str) -> ForgottenUser | None:
-    """That the caller was forgotten, and when; None if never."""
+    """Return the record of the user's erasure; None if they were never erased."""
     digest = hash_user_id(session.scope.project_id, user_id)
     return session.scalars(select(ForgottenUser).where(ForgottenUser.digest == digest)).one_or_none()
 
 
 def find_erased_sessions(session: ScopedSession, user_id: str, session_ids: Iterable[str]) -> set[str]:
-    """Those of a caller's calls that were known when he was forgotten."""
+    """Return those of a user's sessions that were known when the user was erased."""
     project_id = session.scope.project_id
     digests = {hash_session_id(project_id, user_id, session_id): session_id for session_id in session_ids}
     found = session.scalars(select(ForgottenSession.digest).where(ForgottenSession.digest.in_(digests)))

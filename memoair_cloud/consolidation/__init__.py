@@ -1,6 +1,7 @@
-"""Consolidation: from the turns of calls to facts about the caller that stand, and to his profile.
+"""Consolidation: from the turns of calls to current facts about the caller, and to their profile.
 
-Pure: no database, and no network unless a chat endpoint is configured. Raw turns stay recallable whatever happens here.
+It uses no database, and no network unless a chat endpoint is configured. It never changes the turns, which stay
+recallable whatever happens here.
 """
 
 from memoair_cloud.consolidation.chat import ChatEndpoint, ChatExtractor
@@ -11,8 +12,8 @@ from memoair_cloud.consolidation.summary import summarize_facts
 
 __all__ = [
     "CallTurn",
-    "ChatExtractor",
     "ChatEndpoint",
+    "ChatExtractor",
     "Extraction",
     "Extractor",
     "Fact",

@@ -1,6 +1,6 @@
-"""What the agent has promised the caller, or says to have done for him.
+"""What the agent has promised the caller, or says to have done for them.
 
-Nothing else that an agent says is learned: he repeats what the memory told him.
+Nothing else that an agent says is learned, because it may repeat what the memory provided.
 """
 
 import re
@@ -68,7 +68,7 @@ _MAX_WORDS = 24
 
 
 def find_commitments(turn: CallTurn, sentences: tuple[str, ...]) -> list[Fact]:
-    """The commitments in an agent's sentences."""
+    """Return the commitments in an agent's sentences."""
     facts = []
     for sentence in sentences:
         if _UNSURE.search(sentence):

@@ -1,4 +1,4 @@
-"""Times that a speaker names, as days: "on Thursday the twenty-sixth", "in two weeks", "last March"."""
+"""Resolve spoken time expressions to days: "on Thursday the twenty-sixth", "in two weeks", "last March"."""
 
 import calendar
 import re
@@ -48,14 +48,21 @@ _TIME_EXPRESSION = re.compile(
     r"|to\b)))?(?!\s+(?:morning|afternoon|evening|night|rush|school))",
     re.IGNORECASE,
 )
-# "A busy Sunday" is a day, but nobody knows which.
+# "A busy Sunday" is a day, but an unknown one.
 _INDEFINITE_DAY = re.compile(r"\b(?:an?|the|my|our)\s+\w+\s+$", re.IGNORECASE)
 _DAY_OFFSETS = {"tomorrow": 1, "yesterday": -1, "last night": -1, "day after tomorrow": 2, "day before yesterday": -2}
 
 
 @attrs.frozen
 class DateRange:
-    """Days that a text names, both ends included, and where in the text it does."""
+    """The days that a text names.
+
+    Attributes:
+        start: Where the expression starts in the text.
+        end: Where it ends.
+        first: The first day.
+        last: The last day, included.
+    """
 
     start: int
     end: int
@@ -64,7 +71,7 @@ class DateRange:
 
     @property
     def description(self) -> str:
-        """The days, in words that stay true."""
+        """The days in words that stay true later."""
         first, last = self.first, self.last
         if first == last:
             return f"on {_WEEKDAYS[first.weekday()].capitalize()} {format_day(first)}"
@@ -76,15 +83,20 @@ class DateRange:
 
 
 def find_date_range(text: str, today: date, *, is_past: bool) -> DateRange | None:
-    """The first time that a text names; None where there is none, or it does not lie where the verb says.
+    """Return the first days that a text names; None if there are none, or if they do not fit the tense of the verb.
 
-    A time that comes again and again ("every Friday") is none.
+    A recurring time ("every Friday") is not one.
+
+    Args:
+        text: The text.
+        today: The day on which it was said.
+        is_past: Whether the verb is in the past tense.
     """
     for match in _TIME_EXPRESSION.finditer(text):
         try:
             is_indefinite = match["weekday"] and _INDEFINITE_DAY.search(text[: match.start("weekday")])
             dates = None if match["often"] or is_indefinite else _resolve_dates(match, today, is_past=is_past)
-        except (ValueError, OverflowError):  # a day that its month does not have, or beyond all calendars
+        except (ValueError, OverflowError):  # a day that its month does not have, or one beyond the calendar
             continue
         if dates and (dates[0] <= today if is_past else dates[1] >= today):
             return DateRange(match.start(), match.end(), *dates)
@@ -92,12 +104,12 @@ def find_date_range(text: str, today: date, *, is_past: bool) -> DateRange | Non
 
 
 def find_time_expression(text: str) -> re.Match[str] | None:
-    """Where a text names a time, whichever way it lies."""
+    """Return the first time expression of a text, in the past or in the future."""
     return _TIME_EXPRESSION.search(text)
 
 
 def find_day_of_year(text: str) -> str | None:
-    """The day and month that a text names, as of a birthday; with its year where it tells one."""
+    """Return the day and month that a text names, for example of a birthday; with the year if it names one."""
     for match in _TIME_EXPRESSION.finditer(text):
         month, day = match["month"] or match["month_after"], match["after"] or match["before"]
         if month and day:
@@ -150,7 +162,7 @@ def _resolve_weekday(match: re.Match[str], today: date, *, is_past: bool) -> tup
         return _single_day(today - timedelta(days=(today.weekday() - weekday - 1) % 7 + 1))
     first = today + timedelta(days=(weekday - today.weekday() - 1) % 7 + 1)
     if modifier == "next" and first.isocalendar().week == today.isocalendar().week:
-        # Some mean this week's by it and some the one after: whoever has to know asks.
+        # "Next Friday" is ambiguous: some people mean this week's, others the one after. Keep both; the agent can ask.
         return first, first + timedelta(days=7)
     return _single_day(first)
 
@@ -175,7 +187,7 @@ def _resolve_ago(text: str, today: date) -> tuple[date, date] | None:
     if not spans:
         return None
     first, last = (_EPOCH + timedelta(days=day) for day in spans[0])
-    if "day" in text:  # told to the day
+    if "day" in text:  # precise to the day
         return _single_day(first + (last - first) // 2)
     return first, min(last, today)
 
@@ -189,7 +201,7 @@ def _nearest_date(today: date, month: int, day: int, *, is_past: bool) -> date:
 
 
 def _nearest_day_of_month(day: int, today: date, *, is_past: bool) -> date:
-    """The next day of this number, or the one before; months that do not have it are left out."""
+    """Return the next or the previous day with this number, skipping months that do not have it."""
     for months in range(12):
         month_index = today.year * 12 + today.month - 1 + (-months if is_past else months)
         year, month = month_index // 12, month_index % 12 + 1
@@ -197,7 +209,7 @@ def _nearest_day_of_month(day: int, today: date, *, is_past: bool) -> date:
             found = date(year, month, day)
             if (found <= today) if is_past else (found >= today):
                 return found
-    raise ValueError("no month has this day")
+    raise ValueError("no month has such a day")
 
 
 def _parse_count(text: str) -> int:
@@ -218,5 +230,5 @@ def _month_end(day: date) -> date:
 
 
 def format_day(day: date) -> str:
-    """A day, as it is written."""
+    """Format a day as it is written in text."""
     return f"{day.day} {_MONTHS[day.month - 1].capitalize()} {day.year}"

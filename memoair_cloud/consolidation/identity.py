@@ -1,4 +1,4 @@
-"""Who the caller is and where he is reached: name, numbers, addresses, birthday, home, work."""
+"""Who the caller is and how to reach them: name, numbers, addresses, birthday, home, work."""
 
 import re
 from collections.abc import Iterator
@@ -84,14 +84,14 @@ _RETIRED = re.compile(r"\bi(?:'m| am) (?:now )?retired\b", re.IGNORECASE)
 
 
 def find_name(statement: Statement) -> Iterator[Fact]:
-    """How the caller is called."""
+    """Find the caller's name and what they want to be called."""
     clause, turn = statement.clause, statement.turn
     stated = _MY_NAME.search(clause)
     name = leading_name(clause[stated.end() :], has_caps=statement.has_capitals) if stated else None
     speaking = _INTRODUCTION.match(clause)
     if not name and speaking and statement.has_capitals and turn.number < 2:
         found = leading_name(clause[speaking.end() :])
-        # "It's Ada Lovelace!" is no introduction of somebody whom the agent knows by another name.
+        # "It's Ada Lovelace!" is not an introduction if the agent knows the caller by another name.
         is_someone_else = (
             turn.caller and found and not set(found.casefold().split()) & set(turn.caller.casefold().split())
         )
@@ -120,7 +120,7 @@ def find_name(statement: Statement) -> Iterator[Fact]:
 
 
 def find_contact_details(statement: Statement) -> Iterator[Fact]:
-    """Numbers and addresses under which the caller is reached."""
+    """Find the caller's phone numbers and email address."""
     clause, turn = statement.clause, statement.turn
     if re.search(r"\b(?:not|isn't|was|old|used to|no longer)\b", clause, re.IGNORECASE):
         return
@@ -134,7 +134,7 @@ def find_contact_details(statement: Statement) -> Iterator[Fact]:
         elif (not clause[: phone.start()].strip() or _IT_IS.match(clause)) and _ASKS_NUMBER.search(
             statement.agent_before
         ):
-            # "I have 555-0142", says the agent, of the mobile that the caller has just named.
+            # The agent says "I have 555-0142" after the caller has mentioned their mobile.
             asked = _ASKS_PHONE_LABEL.search(statement.agent_before) or _ASKS_PHONE_LABEL.search(
                 statement.caller_before
             )
@@ -163,7 +163,7 @@ def find_contact_details(statement: Statement) -> Iterator[Fact]:
 
 
 def find_birth_and_age(statement: Statement) -> Iterator[Fact]:
-    """Birthday, birthplace and age."""
+    """Find birthday, birthplace and age."""
     birthday = _BIRTHDAY.search(statement.clause)
     if birthday and (day := find_day_of_year(birthday["rest"])):
         yield make_fact(
@@ -186,7 +186,7 @@ def find_birth_and_age(statement: Statement) -> Iterator[Fact]:
 
 
 def find_home_and_origin(statement: Statement) -> Iterator[Fact]:
-    """Where the caller lives and comes from."""
+    """Find where the caller lives and comes from."""
     clause, turn = statement.clause, statement.turn
     if address := _ADDRESS.search(clause):
         yield make_fact(
@@ -207,7 +207,7 @@ def find_home_and_origin(statement: Statement) -> Iterator[Fact]:
 
 
 def find_work(statement: Statement) -> Iterator[Fact]:
-    """What the caller does for a living, and for whom."""
+    """Find the caller's job and employer."""
     if job := _WORK_AS.search(statement.clause):
         what, article = (job["job"] or job["as_job"]), (job["article"] or job["as_article"]).lower()
         verb = "is" if job["job"] else "works as"

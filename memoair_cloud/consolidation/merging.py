@@ -1,7 +1,7 @@
-"""Merging: which of all facts stand, which are history, and which only say again what is known.
+"""Merge facts: decide which are current, which are history, and which only repeat a known fact.
 
-What comes out depends on what was said and when, and on nothing else: not on the order in which it arrives, and not on
-how often.
+The result depends only on what was said and when. It does not depend on the order in which facts arrive, nor on how
+often they do.
 """
 
 from collections import defaultdict
@@ -14,9 +14,10 @@ from memoair_cloud.consolidation.records import NO_VALUE, Fact
 
 
 def merge_facts(facts: Iterable[Fact]) -> tuple[Fact, ...]:
-    """All facts in the order in which they were said, each with what has closed it or what it repeats.
+    """Return all facts in the order in which they were said, with what closed them or what they repeat.
 
-    Facts that were merged before may come in again, and so may whole sessions.
+    Args:
+        facts: The facts of one user. They may have been merged before, and may contain whole sessions twice.
     """
     facts_by_id = {fact.id: attrs.evolve(fact, closed_by=None, repeats=None) for fact in sorted(facts, key=_sort_key)}
     current: defaultdict[tuple[str, str], _CurrentFacts] = defaultdict(_CurrentFacts)
@@ -37,15 +38,20 @@ def merge_facts(facts: Iterable[Fact]) -> tuple[Fact, ...]:
 def replace_sessions(
     known: Iterable[Fact], session_ids: Collection[str], new_facts: Iterable[Fact]
 ) -> tuple[Fact, ...]:
-    """All facts after some sessions were read once more: what was found in them now stands for what was found before.
+    """Merge again after some sessions were extracted again: their new facts replace their old ones.
 
-    Else a turn that came late, and puts another one right, would leave the mistake standing beside its correction.
+    Otherwise a late turn that corrects another one would leave the mistake next to its correction.
+
+    Args:
+        known: All facts of one user so far.
+        session_ids: The sessions that were extracted again.
+        new_facts: All facts that were found in these sessions.
     """
     return merge_facts([*(fact for fact in known if fact.session_id not in session_ids), *new_facts])
 
 
 def _sort_key(fact: Fact) -> tuple[datetime, int, str, str, int, str, str]:
-    # Which fact of two in one turn comes later is told by the correction; the rest only makes the order total.
+    # Of two facts in one turn, the correction comes later. The rest only makes the order total.
     return (
         fact.said_at,
         fact.number,
@@ -59,24 +65,25 @@ def _sort_key(fact: Fact) -> tuple[datetime, int, str, str, int, str, str]:
 
 @attrs.define
 class _MergeStep:
-    """What became of the facts of one attribute when another one was said."""
+    """How a new fact changes the facts of the same attribute."""
 
-    repeated: Fact | None = None  # which had said the same already
-    closed: list[Fact] = attrs.field(factory=list)  # which can't be true any more
-    absorbed: list[Fact] = attrs.field(factory=list)  # which said what somebody has put right
+    repeated: Fact | None = None  # an earlier fact that says the same
+    closed: list[Fact] = attrs.field(factory=list)  # facts that can no longer be true
+    absorbed: list[Fact] = attrs.field(factory=list)  # facts whose value was corrected by hand
 
 
 class _CurrentFacts:
-    """The facts of one subject and attribute that stand, by their values. Each is looked at once or twice, not by all
-    that come after it.
+    """The current facts of one subject and attribute, by value.
+
+    A fact is examined once or twice, not by every later fact.
     """
 
     def __init__(self) -> None:
         self._open: dict[str, Fact] = {}
-        self._expired: dict[str, Fact] = {}  # what was true until a day that is past: what comes later does not undo it
+        self._expired: dict[str, Fact] = {}  # held until a day that is past: later facts do not undo them
 
     def add(self, fact: Fact) -> _MergeStep:
-        """Let a fact be said, after all that were taken before."""
+        """Add a fact that was said after all facts that were added before."""
         step = _MergeStep()
         if fact.absorbs is not None:
             step.absorbed = self._pop((fact.value, *fact.absorbs))
@@ -94,7 +101,7 @@ class _CurrentFacts:
         known = self._open.get(fact.value) or self._expired.get(fact.value)
         if known is None and fact.attribute == "name":
             words = set(fact.value.casefold().split())
-            # A part of a name is no other name: "Dana" was told to be "Dana Whitlock".
+            # A part of a name is the same name: "Dana" became known as "Dana Whitlock".
             full_names = (
                 candidate for candidate in self._open.values() if words <= set(candidate.value.casefold().split())
             )
@@ -102,7 +109,7 @@ class _CurrentFacts:
         return known
 
     def _close_contradicted(self, fact: Fact, repeated: Fact | None, values: Iterable[str]) -> list[Fact]:
-        """Those of some values that cannot be true beside a fact, so that the one that was said later stands."""
+        """Remove and return the facts with some values that cannot be true together with a later fact."""
         closed = []
         for value in values:
             older = self._open.get(value)
@@ -110,7 +117,7 @@ class _CurrentFacts:
                 continue
             del self._open[value]
             if older.holds_until is not None and older.holds_until < fact.said_at.date():
-                self._expired[value] = older  # the next appointment does not undo the last one
+                self._expired[value] = older  # a new appointment does not undo a past one
             else:
                 closed.append(older)
         return closed

@@ -1,4 +1,4 @@
-"""From what was said to what was meant: hesitations left out, corrections carried out, one statement at a time."""
+"""From what was said to what was meant: remove hesitations, apply corrections, and split statements."""
 
 import re
 from collections.abc import Callable
@@ -8,13 +8,13 @@ import attrs
 from memoair_cloud.consolidation.date_expressions import find_time_expression
 from memoair_index import sentences
 
-# What is longer, or has more lines, was not spoken: somebody has pasted a text, and who "I" is in it nobody knows.
+# A longer text, or one with more lines, was pasted and not spoken: it is unclear who "I" is in it.
 MAX_CHARS = 2_000
 MAX_LINES = 3
-# What stands before an answer is a question, and its end is enough to know which.
+# An answer is interpreted by the question before it, for which the end of the previous text is enough.
 _MAX_RECENT_CHARS = 500
-# The rules look on from each sign; long runs of signs, and words that nobody speaks, would be looked through again and
-# again.
+# The patterns scan ahead from each character. Long runs of punctuation and unspeakably long words would be scanned over
+# and over.
 _PUNCTUATION_RUN = re.compile(r"(?<=[\s,.;:'\"-]{4})[\s,.;:'\"-]+")
 _LONG_WORD = re.compile(r"\S{50,}")
 _ROLE_PLAY = re.compile(
@@ -35,7 +35,7 @@ _TYPOGRAPHY = str.maketrans(
         "\N{EN DASH}": " - ",
     }
 )
-# Their points end no sentence.
+# The period of these does not end a sentence.
 _ABBREVIATION = re.compile(r"\b(St|Mr|Mrs|Ms|Dr|Prof)\.(?=\s)")
 _FILLER = re.compile(
     r"(?:,\s*)?\b(?:u+h+|u+m+|e+r+m?|h+m+|mm+|ah+|oh|you know|i mean|like(?=,)|well(?=,)|by the way|actually(?=,)"
@@ -74,7 +74,7 @@ _NOT_NAMES = re.compile(
 _DIGITS = {word: str(digit) for digit, word in enumerate("zero one two three four five six seven eight nine".split())}
 _DIGITS |= {"oh": "0", "o": "0"}
 _DIGIT_WORD = "|".join(_DIGITS)
-# A number that is told digit by digit: a telephone number is not shorter.
+# A number that is spoken digit by digit: at least six digits, as in phone numbers.
 _SPOKEN_NUMBER = re.compile(
     rf"\b(?:(?:double|triple)\s+)?(?:{_DIGIT_WORD})(?:[\s,-]+(?:(?:double|triple)\s+)?(?:{_DIGIT_WORD})){{5,}}\b",
     re.IGNORECASE,
@@ -115,7 +115,7 @@ _CLAUSE_BOUNDARY = re.compile(
 
 @attrs.frozen
 class SpokenCorrection:
-    """A speaker puts right what was said before this turn: a piece of the same sort takes the other's place."""
+    """A correction of something said before this turn: its piece replaces a piece of the same type."""
 
     piece_type: str
     piece: str
@@ -123,14 +123,14 @@ class SpokenCorrection:
 
 @attrs.frozen
 class NormalizedText:
-    """The statements of one side of a turn, and what it puts right of an earlier turn."""
+    """The statements of one side of a turn, and its correction of an earlier turn."""
 
     sentences: tuple[str, ...] = ()
     correction: SpokenCorrection | None = None
 
 
 def parse_utterance(text: str) -> NormalizedText:
-    """The sentences of a text as they were meant; none where somebody plays a part or has pasted a text."""
+    """Return the sentences of a text as they were meant; none if it is role play or a pasted text."""
     text = _strip_noise(text[: MAX_CHARS + 1])
     if len(text) > MAX_CHARS or text.count("\n") >= MAX_LINES or _ROLE_PLAY.search(text):
         return NormalizedText()
@@ -154,23 +154,23 @@ def parse_utterance(text: str) -> NormalizedText:
 
 
 def recent_text(text: str) -> str:
-    """The end of what was said just before, in which an answer is to be read."""
+    """Return the end of what was said before an answer, which the answer refers to."""
     return _strip_noise(text[-_MAX_RECENT_CHARS:])
 
 
 def apply_correction(sentence: str, correction: SpokenCorrection) -> str | None:
-    """A sentence with the corrected piece in place of the wrong one; None where it has no piece of that sort."""
+    """Return a sentence with the corrected piece; None if the sentence has no piece of that type."""
     return _replace_piece(sentence, correction.piece_type, correction.piece)
 
 
 def split_statements(sentence: str) -> list[str]:
-    """The clauses of a sentence that are said to be so: no questions, no what-ifs, nothing that others say."""
+    """Return the clauses of a sentence that state facts: no questions, no hypotheses, no reported speech."""
     if _QUESTION.search(sentence) or re.search(r"\b(?:if|unless|whether)\b", sentence, re.IGNORECASE):
         return []
     if _REPORTED_SPEECH.search(sentence):
         return []
     clauses = [clause.strip(" ,.!?") for clause in _CLAUSE_BOUNDARY.split(sentence)]
-    # "In March, I ..." is one thought.
+    # "In March, I ..." is one clause.
     for position in range(len(clauses) - 1):
         time = find_time_expression(clauses[position])
         if time and time[0] == clauses[position]:
@@ -181,22 +181,22 @@ def split_statements(sentence: str) -> list[str]:
 
 
 def is_question(sentence: str) -> bool:
-    """Whether a sentence asks."""
+    """Return whether a sentence is a question."""
     return bool(_QUESTION.search(sentence))
 
 
 def _strip_noise(text: str) -> str:
-    """A text without what nobody speaks, each rule's time with it in bounds."""
+    """Remove unspeakable text, which also limits the time that each rule needs."""
     return _LONG_WORD.sub("", _PUNCTUATION_RUN.sub("", text.translate(_TYPOGRAPHY))).strip()
 
 
 def _join_ellipses(text: str) -> str:
-    """A text whose ellipses do not end sentences: who hesitates goes on."""
+    """Replace ellipses, so that they do not end a sentence: after a hesitation it goes on."""
     return re.sub(r"\s*\.{3,}\s*", ", ", text)
 
 
 def _write_out_digits(text: str) -> str:
-    """Numbers and addresses that were told sign by sign, as one writes them."""
+    """Write numbers and email addresses that were spelled out as one writes them."""
     text = _SPOKEN_NUMBER.sub(lambda match: _to_digits(match[0]), text)
     return _SPOKEN_EMAIL.sub(
         lambda match: f"{match[1].replace(' dot ', '.')}@{match[2].replace(' dot ', '.')}".lower(), text
@@ -217,13 +217,13 @@ def _to_digits(number_words: str) -> str:
 def _remove_disfluencies(sentence: str) -> str:
     clean = _FILLER.sub(" ", sentence)
     for _ in range(3):  # "my, my, my name"
-        # "Buy Buy Baby" is a name; "my my name" is none.
+        # "Buy Buy Baby" is a name, "my my name" is not.
         clean = _STUTTER.sub(lambda match: match[0] if match[0].istitle() and "," not in match[0] else match[1], clean)
     return re.sub(r"\s+([,.!?])", r"\1", re.sub(r"\s+", " ", clean)).strip(" ,-")
 
 
 def _apply_own_corrections(sentence: str) -> str:
-    """A sentence after its own corrections; empty where it is not clear what they put right."""
+    """Return a sentence after its own corrections; empty if it is unclear what they correct."""
     for _ in range(4):
         marker = next((match for match in _CORRECTION_MARKER.finditer(sentence) if match.start()), None)
         if not marker:
@@ -238,7 +238,7 @@ def _apply_own_corrections(sentence: str) -> str:
 
 
 def _find_correction_piece(text: str) -> tuple[str, str] | None:
-    """The piece that a correction begins with, and of which sort it is."""
+    """Return the piece that a correction begins with, and its type."""
     finders: tuple[tuple[str, Callable[[str], re.Match[str] | None]], ...] = (
         ("mail", _EMAIL.match),
         ("time", _match_time),
@@ -273,7 +273,7 @@ def _replace_piece(sentence: str, piece_type: str, piece: str) -> str | None:
         if piece_type == "name":
             matches = [match for match in matches if match.start()]
     else:
-        # The last time of the sentence; "on Wednesday" gives its preposition to "Thursday".
+        # Replace the last time of the sentence; "Thursday" takes the preposition of "on Wednesday".
         spans = []
         offset = 0
         while time := find_time_expression(sentence[offset:]):

@@ -1,4 +1,4 @@
-"""What the caller is going to do, and what he did: only with a day, or with a verb that leaves no doubt."""
+"""The caller's plans and past events: only with a date, or with a verb that leaves no doubt."""
 
 import re
 from collections.abc import Iterator
@@ -74,7 +74,7 @@ _LANDMARK = re.compile(
     r"|lost|quit|retired|broke|got (?:engaged|married|divorced|promoted|laid off|fired|accepted))\b.*)$",
     re.IGNORECASE,
 )
-# These pieces stand for what was talked about, or are no doings.
+# These refer to the conversation, or are not actions.
 _NOT_AN_ACTION = re.compile(
     r"^(?:(?:got|had|having|getting) (?:a (?:lot|bit|question|feeling|blast|great|good|rough|hard|tough|bad|fun"
     r"|nice|chance|quick|few|hard time)|some|to|back|so|really|into|used)"
@@ -89,7 +89,7 @@ _NOT_AN_ACTION = re.compile(
     re.IGNORECASE,
 )
 _MAX_WORDS = 18
-# A second time, or one that was not understood: which of them holds?
+# A second time, or one that could not be resolved: it is unclear which of them holds.
 _UNRESOLVED_TIME = re.compile(
     r"\b(?:last|next|previous|following|ago|soon|later|earlier|every|each|always|sometimes|once|twice)\b"
     r"|\bfrom the \d|\bthe \d+(?:st|nd|rd|th)$",
@@ -98,7 +98,7 @@ _UNRESOLVED_TIME = re.compile(
 
 
 def find_plans(statement: Statement) -> Iterator[Fact]:
-    """What is going to happen."""
+    """Find what is going to happen."""
     clause = statement.clause
     dates = find_date_range(clause, statement.today, is_past=False)
     without_time = _remove_time(clause, dates)
@@ -123,7 +123,7 @@ def find_plans(statement: Statement) -> Iterator[Fact]:
 
 
 def find_events(statement: Statement) -> Iterator[Fact]:
-    """What has happened."""
+    """Find what has happened."""
     dates = find_date_range(statement.clause, statement.today, is_past=True)
     without_time = _remove_time(statement.clause, dates)
     match = _DID.match(without_time) if dates else _LANDMARK.match(without_time)
@@ -153,7 +153,7 @@ def _plan_key(what: str) -> str:
 
 
 def _extract_action(what: str) -> str | None:
-    """What was done, if it can be understood by itself."""
+    """Return what was done, if it can be understood by itself."""
     if _NOT_AN_ACTION.match(what):
         return None
     head = re.split(
@@ -162,7 +162,8 @@ def _extract_action(what: str) -> str | None:
         what,
         maxsplit=1,
     )[0].strip(" ,.")
-    if len(head) < len(what):  # "the workshop and the speaker, Rachel, ...": the speaker did something of her own
+    # "The workshop and the speaker, Rachel, ...": what the speaker did is another statement.
+    if len(head) < len(what):
         head = re.sub(r"\s+and (?:the|an?|my|our) \w+$", "", head, flags=re.IGNORECASE)
     head = re.sub(
         r"(?:\s+(?:and|or|with|the|a|to|at|in|on|of|for|from|by|my|just|only|about|again|too|as well|together"
@@ -181,7 +182,7 @@ def _extract_action(what: str) -> str | None:
 
 
 def _remove_time(clause: str, dates: DateRange | None) -> str:
-    """A clause without the time it names."""
+    """Return a clause without the time expression in it."""
     if not dates:
         return clause
     before = re.sub(r"\s+(?:just|about|around|only|back)$", "", clause[: dates.start].rstrip(" ,"))

@@ -1,4 +1,4 @@
-"""What the caller likes, what he cannot bear, and how he wants things done."""
+"""The caller's likes and dislikes, their health, and how they want to be contacted."""
 
 import re
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ _VERBS |= {
     "can't bear": "can't bear",
 }
 _LIKED = frozenset({"love", "like", "enjoy", "adore", "prefer"})
-# What is liked for this once: an offer, an idea, a moment of the talk.
+# What is liked only in the moment: an offer, an idea, a part of the conversation.
 _PASSING_TOPIC = re.compile(
     r"\b(?:idea|ideas|suggestions?|sound|look|photos?|pics?|pictures?|question|enthusiasm|energy|hearing|being"
     r"|seeing|having|getting|feeling|way|tips?"
@@ -103,7 +103,7 @@ _CHOICE = re.compile(r"^(?:an?|the|by)?\s*(?P<choice>text|call|e-?mail|letter|wi
 
 
 def find_likes(statement: Statement) -> Iterator[Fact]:
-    """Likes and dislikes, and the favourite of a sort."""
+    """Find likes and dislikes, and favorites."""
     liked = _LIKE.match(statement.clause)
     if liked and (what := leading_object(liked["what"], is_whole=True)) and not _PASSING_TOPIC.search(what):
         verb = liked["verb"].lower()
@@ -136,7 +136,7 @@ def find_likes(statement: Statement) -> Iterator[Fact]:
 
 
 def find_health(statement: Statement) -> Iterator[Fact]:
-    """Allergies, diets, and what else one must know before one gives somebody something."""
+    """Find allergies, diets, and other facts that matter before offering food or medicine."""
     clause, turn = statement.clause, statement.turn
     no_longer = _NOT_ALLERGIC.search(clause)
     if no_longer:
@@ -152,7 +152,7 @@ def find_health(statement: Statement) -> Iterator[Fact]:
         return
     allergy = _ALLERGIC.search(clause) or _ALLERGY.search(clause)
     if allergy:
-        # "Nuts and shellfish" are two things one must not give somebody.
+        # "Nuts and shellfish" are two allergies.
         for allergen in re.split(r",\s*(?:and\s+)?|\s+and\s+", allergy["what"]):
             if what := leading_object(allergen):
                 yield make_fact(
@@ -187,10 +187,10 @@ def find_health(statement: Statement) -> Iterator[Fact]:
 
 
 def find_contact_preferences(statement: Statement) -> Iterator[Fact]:
-    """Seat, language, when and how to be called, how to pay."""
+    """Find preferences for seat, language, time and channel of contact, and payment."""
     clause, turn, name = statement.clause, statement.turn, statement.caller_name
     if re.search(r"\b(?:rather|prefer|like|to) not\b|\bnever\b(?! (?:call|ring|phone|contact))", clause, re.IGNORECASE):
-        return  # what he would rather not have does not say what he wants
+        return  # rejecting one option does not say which one is wanted
     if seat := _SEAT.search(clause):
         value = seat["seat"].lower()
         yield make_fact(

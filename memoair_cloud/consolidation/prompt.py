@@ -1,4 +1,4 @@
-"""What a language model is asked, and what of its answer is believed."""
+"""The prompt for a language model, and the strict validation of its answer."""
 
 import json
 from collections.abc import Sequence
@@ -52,7 +52,7 @@ _MAX_TEXT_CHARS, _MAX_VALUE_CHARS, _MAX_FACTS = 400, 200, 400
 
 
 def render_transcript(turns: Sequence[CallTurn]) -> str:
-    """The turns as one JSON document, so that nothing that was said can end the quotation."""
+    """Return the turns as one JSON document, so that nothing that was said can end the quotation."""
     entries = [
         {
             "turn": position,
@@ -68,30 +68,38 @@ def render_transcript(turns: Sequence[CallTurn]) -> str:
 
 
 def parse_answer(content: str, turns: Sequence[CallTurn]) -> tuple[Fact, ...]:
-    """The facts of an answer; raises ValueError where it is not what was asked for."""
+    """Return the facts of an answer.
+
+    Args:
+        content: The model's answer.
+        turns: The turns that it was asked about.
+
+    Raises:
+        ValueError: If the answer does not match the schema.
+    """
     try:
         answer = json.loads(content)
         rows = answer["facts"]
         if not isinstance(rows, list) or len(rows) > _MAX_FACTS:
-            raise ValueError("the facts are no list of a sensible length")
+            raise ValueError("the facts must be a list of a sensible length")
         facts = dict.fromkeys(_parse_fact(row, turns) for row in rows)
-        # The agent has promised nothing in a turn in which he said nothing, whatever the caller says that he has.
+        # The agent cannot have promised anything in a turn without an answer, whatever the caller claims.
         silent_turns = {turn.event_id for turn in turns if not turn.assistant_text}
         return tuple(
             fact for fact in facts if fact.kind is not FactKind.COMMITMENT or fact.event_id not in silent_turns
         )
     except (KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
-        raise ValueError(f"the answer has not the form that was asked for: {type(error).__name__}") from error
+        raise ValueError(f"the answer does not match the schema: {type(error).__name__}") from error
 
 
 def _parse_fact(row: dict[str, Any], turns: Sequence[CallTurn]) -> Fact:
     position, is_one_of_many = row["turn"], row["many"]
     if type(position) is not int or not 0 <= position < len(turns) or not isinstance(is_one_of_many, bool):
-        raise ValueError("a fact names no turn of this session")
+        raise ValueError("a fact must name a turn of this session")
     turn, kind = turns[position], FactKind(row["kind"])
     text, attribute = (_parse_line(row[name], _MAX_TEXT_CHARS) for name in ("text", "attribute"))
     if not text or not attribute:
-        raise ValueError("a fact says nothing")
+        raise ValueError("a fact must have a text and an attribute")
     return Fact(
         kind=kind,
         text=text,
@@ -110,7 +118,7 @@ def _parse_fact(row: dict[str, Any], turns: Sequence[CallTurn]) -> Fact:
 
 def _parse_line(value: str, max_chars: int) -> str:
     if len(value) > max_chars:
-        raise ValueError("a fact is no one sentence")
+        raise ValueError("a fact must be a single sentence")
     return sanitize_text(" ".join(value.split()))
 
 

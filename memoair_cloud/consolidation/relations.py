@@ -7,7 +7,7 @@ from memoair_cloud.consolidation.records import NO_VALUE, Fact, FactKind
 from memoair_cloud.consolidation.rule_api import Statement, make_fact
 from memoair_cloud.consolidation.words import leading_name
 
-# Of these there is one at a time; of the others there may be several, so that another name contradicts nothing.
+# Relations with one person at a time. The others can have several, so that another name contradicts nothing.
 _EXCLUSIVE_RELATIONS = frozenset("wife husband mother mum mom father dad fiance fiancee spouse landlord boss".split())
 _PETS = frozenset(
     "dog cat puppy kitten pup parrot rabbit hamster horse pony tortoise turtle snake goldfish budgie".split()
@@ -35,7 +35,7 @@ _HAVE_NAMED = re.compile(
     re.IGNORECASE,
 )
 _ADJACENT_NAME = re.compile(rf"\b(?P<my>[Mm]y|[Oo]ur) (?P<lead>{_LEAD})(?P<kin>{_KIN}),? (?=[A-Z][a-z])")
-# "My wife Ann", "my son, Jo, ...": what follows a name must not make it another's ("my dog Shelter Fund").
+# "My wife Ann", "my son, Jo, ...": the words after a name must not make it part of another ("my dog Shelter Fund").
 _ADJACENT_NAME_END = re.compile(
     r"^(?:\s*$|,|\s+(?:is|was|has|had|and|loves|likes|lives|works|will|just|who|got|started|does|came|in|at|to)\b)"
 )
@@ -68,7 +68,7 @@ _MENTIONED = re.compile(rf"\b(?:my|our) (?:{_LEAD})(?P<kin>{_KIN})\b", re.IGNORE
 
 
 def find_names(statement: Statement) -> Iterator[Fact]:
-    """Who of the caller's people has which name."""
+    """Find the names of the caller's people and animals."""
     clause = statement.clause
     for pattern in (_CALLED, _NAME_IS, _HAVE_NAMED):
         if match := pattern.search(clause):
@@ -83,7 +83,7 @@ def find_names(statement: Statement) -> Iterator[Fact]:
 
 
 def find_answered_name(statement: Statement) -> Iterator[Fact]:
-    """A name that is the answer to the agent's question for it."""
+    """Find a name that answers the agent's question."""
     questions = list(_ASKS_NAME.finditer(statement.agent_before))
     if not questions or not statement.agent_before.rstrip().endswith("?"):
         return
@@ -97,7 +97,7 @@ def find_answered_name(statement: Statement) -> Iterator[Fact]:
 
 
 def find_relations(statement: Statement) -> Iterator[Fact]:
-    """Whom the caller has, or has no longer."""
+    """Find which people and animals the caller has, or no longer has."""
     clause, turn = statement.clause, statement.turn
     if lost := _NO_MORE.search(clause):
         kin = _canonical_relation(lost["kin"] or lost["dead"])

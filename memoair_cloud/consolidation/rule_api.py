@@ -1,4 +1,4 @@
-"""What the rules of the default extractor read from, and how they write down what they find."""
+"""What the rules of the default extractor read, and how they create facts."""
 
 from collections.abc import Callable, Iterable
 from datetime import date
@@ -12,27 +12,35 @@ from memoair_cloud.consolidation.records import CALLER_SUBJECT, CallTurn, Fact, 
 
 @attrs.frozen
 class Statement:
-    """One statement of the caller, the turn it was said in, and what both had said right before."""
+    """One statement of the caller, with its context.
+
+    Attributes:
+        clause: The statement.
+        turn: The turn that it was made in.
+        agent_before: What the agent said in the turn before.
+        caller_before: What the caller said in the turn before.
+        has_capitals: Whether the turn's text has capitals, so that a name can be recognized by them.
+    """
 
     clause: str
     turn: CallTurn
-    agent_before: str = ""  # the agent's words of the turn before
-    caller_before: str = ""  # the caller's own words of the turn before
+    agent_before: str = ""
+    caller_before: str = ""
     has_capitals: bool = True
 
     @property
     def caller_name(self) -> str:
-        """How the caller is called in a sentence."""
+        """The caller's first name, as the subject of a sentence."""
         return self.turn.caller.split()[0] if self.turn.caller.split() else "The caller"
 
     @property
     def caller_possessive(self) -> str:
-        """The same, as an owner."""
+        """The same in the possessive."""
         return f"{self.caller_name}'s"
 
     @property
     def today(self) -> date:
-        """The day it was said on."""
+        """The day on which the statement was made."""
         return self.turn.said_at.date()
 
 
@@ -50,7 +58,7 @@ def make_fact(
     is_one_of_many: bool = False,
     dates: DateRange | None = None,
 ) -> Fact:
-    """A fact that a turn tells."""
+    """Create a fact from a turn."""
     return Fact(
         kind=kind,
         text=f"{text.strip(' .,')}.",
@@ -68,5 +76,5 @@ def make_fact(
 
 
 def apply_rules(rules: Iterable[Rule], statement: Statement) -> list[Fact]:
-    """What these rules find in a statement."""
+    """Return the facts that the rules find in a statement."""
     return list(chain.from_iterable(rule(statement) for rule in rules))

@@ -1,4 +1,4 @@
-"""The default extractor: rules, the same everywhere, without a network. A fact that is doubtful is none."""
+"""The default extractor: rules that work the same everywhere and need no network. Doubtful facts are left out."""
 
 from collections.abc import Sequence
 
@@ -13,17 +13,20 @@ from memoair_cloud.consolidation.words import has_capitals
 
 NAME = "rules"
 _RULES = (*identity.RULES, *relations.RULES, *preferences.RULES, *plans_and_events.RULES)
-# Whoever corrects himself means what was said a moment ago.
+# A correction refers to one of the last few turns.
 _MAX_CORRECTED_TURNS = 3
 
 
 class RuleExtractor:
-    """Finds what is said plainly: precise rather than greedy, since every word stays recallable as it was said."""
+    """Finds what is said plainly.
+
+    It prefers precision to recall, because all turns stay recallable as they were said.
+    """
 
     def extract(self, turns: Sequence[CallTurn]) -> Extraction:
-        """The facts that the turns of one session tell."""
+        """Return the facts in the turns of one session. Their order does not matter."""
         facts: list[Fact] = []
-        sentences_by_turn: list[list[str]] = []  # by turn, the sentences that may be put right later
+        sentences_by_turn: list[list[str]] = []  # by turn: the sentences that a later turn may correct
         ordered = sorted(turns, key=lambda turn: (turn.number, turn.said_at, turn.event_id))
         previous: CallTurn | None = None
         for turn in ordered:
@@ -49,7 +52,7 @@ class RuleExtractor:
                             _extract_from_sentence(old, turn, "", "", has_capitals=True),
                             _extract_from_sentence(new, turn, "", "", has_capitals=True),
                         )
-                        sentences.append(new)  # who puts right twice means the second time what he said the first
+                        sentences.append(new)  # a second correction refers to the corrected sentence
                         break
             sentences_by_turn.append(sentences)
             turn_facts += find_commitments(turn, parse_utterance(turn.assistant_text).sentences)
@@ -69,7 +72,7 @@ def _extract_from_sentence(
 
 
 def _link_corrections(old: list[Fact], new: list[Fact]) -> list[Fact]:
-    """The facts of a mended sentence, each with the value that it takes the place of."""
+    """Return the facts of a corrected sentence, each with the value that it replaces."""
     if len(old) != len(new):
         return new
     pairs = zip(old, new, strict=True)

@@ -1,11 +1,11 @@
-"""The profile: what stands, in a few lines."""
+"""Summarize current facts as a profile of a few lines."""
 
 from collections.abc import Iterable
 from datetime import date
 
 from memoair_cloud.consolidation.records import CALLER_SUBJECT, NO_VALUE, Fact, FactKind, ProfileSummary
 
-# A profile is read before every answer: of each kind the last ones, which are seldom more.
+# The agent reads the profile before every answer, so it has only the latest facts of each kind, which are rarely more.
 _MAX_FACTS_BY_KIND = (
     (FactKind.IDENTITY, 12),
     (FactKind.RELATION, 8),
@@ -14,20 +14,25 @@ _MAX_FACTS_BY_KIND = (
     (FactKind.COMMITMENT, 4),
     (FactKind.EVENT, 4),
 )
-# These speak of who the caller is; what he did and plans to do is told in the summary, and found by recall.
+# These describe who the caller is. Events and plans appear in the summary only, and are found by recall.
 _ATTRIBUTE_KINDS = frozenset({FactKind.IDENTITY, FactKind.RELATION, FactKind.PREFERENCE})
 _MAX_VALUES = 20
 
 
 def summarize_facts(facts: Iterable[Fact], today: date) -> ProfileSummary:
-    """The profile that facts make, a line for each kind; what was told to be over by ``today`` is left out of it."""
+    """Return the profile that facts make, with one line for each kind.
+
+    Args:
+        facts: Merged facts in the order in which they were said.
+        today: Facts that ended before this day are left out, except events.
+    """
     current = [fact for fact in facts if fact.is_current and not _is_over(fact, today)]
     lines = [_summary_line(current, kind, max_facts) for kind, max_facts in _MAX_FACTS_BY_KIND]
     return ProfileSummary("\n".join(line for line in lines if line), _collect_attributes(current))
 
 
 def _is_over(fact: Fact, today: date) -> bool:
-    """Whether it held until a day that is past; what has happened has happened."""
+    """Return whether the fact ended before today. Events never count as ended."""
     return fact.kind is not FactKind.EVENT and fact.holds_until is not None and fact.holds_until < today
 
 

@@ -1,4 +1,4 @@
-"""Names and objects in a statement, and how a statement reads in the third person."""
+"""Names and objects in a statement, and the statement in the third person."""
 
 import re
 
@@ -21,7 +21,7 @@ _THIRD_PERSON |= {"our": "their", "ours": "theirs", "ourselves": "themselves"}
 _FIRST_PERSON = re.compile(
     r"\b(?:" + "|".join(sorted(_THIRD_PERSON, key=len, reverse=True)) + r")\b(?!')", re.IGNORECASE
 )
-# What points at something that was said before, or lies before the eyes: nobody knows what it is a year later.
+# Words that refer to something said before or in view. A year later, their meaning is lost.
 _CONTEXT_DEPENDENT = re.compile(
     r"\b(?:it|its|it's|this|that|that's|these|those|them|they|they're|him|her|his|he|she|their|here|there|one"
     r"|ones|some|stuff|things?"
@@ -131,7 +131,10 @@ _RELATIVE_CLAUSE = re.compile(r"[^,;.]*?[^,;.\s]\s(?:that|which|who|where|when|w
 
 
 def leading_name(text: str, *, has_caps: bool = True) -> str | None:
-    """The name that a text begins with. Without capitals (speech recognisers leave them out) it must end the text."""
+    """Return the name that a text begins with.
+
+    Without capitals, which some speech recognizers omit, the name must also end the text.
+    """
     if has_caps:
         found = _NAME.match(text)
         name = found[0].removesuffix("'s") if found else ""
@@ -143,15 +146,15 @@ def leading_name(text: str, *, has_caps: bool = True) -> str | None:
 
 
 def has_capitals(text: str) -> bool:
-    """Whether a text has capitals where they belong, so that a word without one is no name."""
+    """Return whether a text has capitals at all, so that a lowercase word in it is not a name."""
     return any(char.isupper() for char in text)
 
 
 def leading_object(text: str, *, may_be_definite: bool = False, is_whole: bool = False) -> str | None:
-    """The thing a text names from its start, up to where another thought begins; None where it points at something.
+    """Return the thing that a text begins with, up to the next thought; None if it refers to something else.
 
-    ``is_whole`` keeps "action and adventure films" together, and refuses what the rest narrows"
-        " down ("stories that ...").
+    ``is_whole`` keeps "action and adventure films" together, and rejects things that are narrowed down ("stories that
+    ...").
     """
     if is_whole:
         if _RELATIVE_CLAUSE.match(text):
@@ -198,21 +201,21 @@ def leading_object(text: str, *, may_be_definite: bool = False, is_whole: bool =
 
 
 def is_self_contained(text: str) -> bool:
-    """Whether a text can be understood by itself."""
+    """Return whether a text can be understood without its context."""
     return not _CONTEXT_DEPENDENT.search(text)
 
 
 def to_third_person(text: str) -> str:
-    """A statement of the caller, after its subject, as told by somebody else."""
+    """Convert what a caller says about themselves, without its subject, to the third person."""
     return _FIRST_PERSON.sub(lambda match: _THIRD_PERSON[match[0].lower()], text)
 
 
 def possessive(name: str) -> str:
-    """Whose something is."""
+    """Return the possessive of a name."""
     return f"{name}'s"
 
 
 def normalize_key(text: str) -> str:
-    """A text as part of a key: two who mean the same thing seldom differ in more than capitals and articles."""
+    """Normalize a text as a part of a key. Texts with the same meaning mostly differ only in capitals and articles."""
     normalized = re.sub(r"^(?:a|an|the|my|our|their|some|any)\s+", "", text.strip().casefold())
     return re.sub(r"\s+", " ", re.sub(r"[^\w\s&'+-]", "", normalized))[:80]

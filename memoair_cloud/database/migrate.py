@@ -1,4 +1,4 @@
-"""Bring a database to the tables that this version knows."""
+"""Migrate a database to the tables of this version."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,14 +13,19 @@ from sqlalchemy import Connection, Engine, text
 from memoair_cloud.database.engine import WRITE_OPTION
 
 _MIGRATIONS_FOLDER = Path(__file__).parent / "migrations"
-# Any number that nobody else takes for a lock on the same database.
+# An arbitrary number that nothing else uses for an advisory lock in the same database.
 _ADVISORY_LOCK_ID = 0x6D656D6F
 
 
 def migrate(engine: Engine, revision: str = "head") -> None:
-    """Apply the migrations that are missing. Many servers may do this at once: one does it, the others wait.
+    """Apply all missing migrations, in one transaction.
 
-    All of it is one transaction: a server that dies in the middle leaves the database as it was.
+    Several servers may call this at the same time: one migrates, the others wait. A server that dies in the middle
+    leaves the database unchanged.
+
+    Args:
+        engine: The database of the server.
+        revision: The Alembic revision to migrate to.
     """
     with engine.connect().execution_options(**{WRITE_OPTION: True}) as connection, connection.begin():
         _acquire_schema_lock(connection)
@@ -29,9 +34,9 @@ def migrate(engine: Engine, revision: str = "head") -> None:
 
 @contextmanager
 def schema_lock(engine: Engine) -> Iterator[None]:
-    """Let others that make tables wait, on PostgreSQL: two that make one table at once disturb each other there.
+    """Let one process at a time create tables on PostgreSQL, where concurrent attempts to create a table collide.
 
-    SQLite lets them wait by itself, and a transaction of ours would be what they wait for.
+    SQLite serializes them by itself, and would make them wait for a transaction that is open here.
     """
     if engine.dialect.name != "postgresql":
         yield
@@ -42,14 +47,18 @@ def schema_lock(engine: Engine) -> Iterator[None]:
 
 
 def is_current(connection: Connection) -> bool:
-    """Whether the database has the tables of this version."""
+    """Return whether the database has the tables of this version.
+
+    Args:
+        connection: A connection to the database.
+    """
     heads = ScriptDirectory(str(_MIGRATIONS_FOLDER)).get_heads()
     return set(MigrationContext.configure(connection).get_current_heads()) == set(heads)
 
 
 def _acquire_schema_lock(connection: Connection) -> None:
     if connection.dialect.name == "postgresql":
-        connection.execute(text("SET LOCAL lock_timeout = 0"))  # a migration of much data may take its time
+        connection.execute(text("SET LOCAL lock_timeout = 0"))  # migrating much data may take long
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _ADVISORY_LOCK_ID})
 
 

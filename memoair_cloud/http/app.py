@@ -1,4 +1,4 @@
-"""The application: its endpoints, its errors, and what is behind them."""
+"""The FastAPI application: its routes, its error handlers, and the services behind it."""
 
 from datetime import timedelta
 from importlib.metadata import PackageNotFoundError, version
@@ -20,7 +20,11 @@ from memoair_cloud.settings import CloudSettings
 
 
 def make_services(settings: CloudSettings) -> Services:
-    """What is behind an application: over a database that `memoair_cloud.database.migrate` has brought up to date."""
+    """Create the services of an application. `memoair_cloud.database.migrate` must have migrated the database.
+
+    Args:
+        settings: The settings of the server.
+    """
     engine = make_engine(settings.database_url)
     blobs = BlobStore(settings.blob_url)
     rate_limit = RateLimit(settings.requests_per_s, settings.requests_at_once)
@@ -29,15 +33,19 @@ def make_services(settings: CloudSettings) -> Services:
 
 
 def create_app(services: Services) -> FastAPI:
-    """The application over its services, which stay the caller's to close."""
+    """Create the application.
+
+    Args:
+        services: The services behind the routes. Closing them stays the caller's task.
+    """
     app = FastAPI(
         title="MemoAir cloud",
         version=_installed_version(),
-        description="The memory of voice agents, kept for many machines.",
+        description="The memory of voice agents, shared by many machines.",
         redoc_url=None,
-        # A client that forgets to say "JSON" means it all the same; there are no cookies that a web page could misuse.
+        # Accept JSON without a content type: clients forget it, and there are no cookies that a web page could misuse.
         strict_content_type=False,
-        # A path with a slash too many is answered with 404 in the envelope, not with a redirect.
+        # Answer a path with a trailing slash with 404 in the envelope, not with a redirect.
         redirect_slashes=False,
     )
     app.state.services = services

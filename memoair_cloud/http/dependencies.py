@@ -1,4 +1,4 @@
-"""What a route is given: who asks, and what is behind the application."""
+"""FastAPI dependencies of the routes: the authenticated tenant, and the services behind the application."""
 
 from contextlib import suppress
 from typing import Annotated
@@ -20,7 +20,15 @@ from memoair_cloud.tenancy.scoped import Scope
 
 @attrs.frozen
 class Services:
-    """What is behind an application."""
+    """The services behind an application, shared by all its requests and threads.
+
+    Attributes:
+        engine: The database.
+        blobs: The store of index files.
+        queue: The queue of background tasks.
+        rate_limit: The rate limit per API key.
+        metrics: The Prometheus metrics.
+    """
 
     engine: Engine
     blobs: BlobStore
@@ -29,14 +37,14 @@ class Services:
     metrics: CloudMetrics
 
 
-# What only looks at the request is a coroutine: FastAPI would take another thread for it.
+# A coroutine, because it only inspects the request: FastAPI would run a plain function in a thread.
 async def provide_services(request: Request) -> Services:
-    """The services of the application that was asked."""
+    """Return the services of the application. This is the FastAPI dependency."""
     return get_services(request)
 
 
 def get_services(request: Request) -> Services:
-    """The same, for who has the request."""
+    """Return the services of the application that handles a request."""
     services: Services = request.app.state.services
     return services
 
@@ -47,13 +55,18 @@ BearerDep = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 
 
 def admit_request(request: Request) -> Tenant:
-    """Tell who asks and let him in, once for a request; raises `InvalidKeyError` or `RateLimitedError`."""
+    """Authenticate and rate-limit a request, once per request.
+
+    Raises:
+        InvalidKeyError: If the API key is missing, unknown or revoked.
+        RateLimitedError: If the key sends requests too often.
+    """
     tenant: Tenant | None = getattr(request.state, "tenant", None)
     if tenant is not None:
         return tenant
     scheme, _, key = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not key.strip():
-        raise InvalidKeyError("an API key is needed: Authorization: Bearer memoair_pk_...")
+        raise InvalidKeyError("an API key is required: Authorization: Bearer memoair_pk_...")
     services = get_services(request)
     credentials = authenticate(services.engine, key.strip())
     request.state.account_id = credentials.account_id
@@ -63,7 +76,7 @@ def admit_request(request: Request) -> Tenant:
 
 
 def get_account_tenant(request: Request, _: BearerDep) -> Tenant:
-    """What the key's account may see; no project is named yet."""
+    """Return the tenant of the request's API key, without a project."""
     return admit_request(request)
 
 
@@ -73,31 +86,31 @@ AccountTenant = Annotated[Tenant, Depends(get_account_tenant)]
 async def get_project_tenant(
     request: Request,
     tenant: AccountTenant,
-    x_project_id: Annotated[str | None, Header(description="The project; needed")] = None,
-    x_agent_id: Annotated[str | None, Header(description="The agent, one of the project's")] = None,
-    x_user_id: Annotated[str | None, Header(description="The end user, where one is meant; UTF-8")] = None,
+    x_project_id: Annotated[str | None, Header(description="The project; required")] = None,
+    x_agent_id: Annotated[str | None, Header(description="The agent, which belongs to the project")] = None,
+    x_user_id: Annotated[str | None, Header(description="The user that the request is about, if any; UTF-8")] = None,
 ) -> Tenant:
-    """What the key's account may see of the project that the request names."""
+    """Return the tenant of the request's API key in the project that the headers name."""
     for name in ("X-Project-Id", "X-Agent-Id", "X-User-Id"):
         if len(request.headers.getlist(name)) > 1:
-            raise InvalidRequestError(f"{name} is given more than once", field=name)
+            raise InvalidRequestError(f"{name} must not be sent more than once", field=name)
     project_id = _parse_identifier("X-Project-Id", x_project_id)
     if project_id is None:
-        raise InvalidRequestError("X-Project-Id is missing", field="X-Project-Id")
+        raise InvalidRequestError("X-Project-Id is required", field="X-Project-Id")
     agent_id, user_id = _parse_identifier("X-Agent-Id", x_agent_id), _parse_identifier("X-User-Id", x_user_id)
     return Tenant(tenant.engine, Scope(tenant.scope.account_id, project_id, agent_id, user_id))
 
 
 ProjectTenant = Annotated[Tenant, Depends(get_project_tenant)]
-Cursor = Annotated[str | None, Query(max_length=4_096, description="`next` of the page before")]
-Limit = Annotated[int, Query(ge=1, le=500, description="the most that a page holds")]
+Cursor = Annotated[str | None, Query(max_length=4_096, description="`next` of the previous page")]
+Limit = Annotated[int, Query(ge=1, le=500, description="the maximum number of items on the page")]
 
 
 def _parse_identifier(header: str, value: str | None) -> str | None:
     if value is None:
         return None
     with suppress(UnicodeDecodeError):
-        value = value.encode("latin-1").decode()  # headers are bytes; the framework takes them for Latin-1
+        value = value.encode("latin-1").decode()  # headers are bytes, which the framework decodes as Latin-1
     try:
         return check_identifier(value)
     except ValueError as error:

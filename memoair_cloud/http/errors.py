@@ -1,4 +1,4 @@
-"""Every error in one envelope, also those that the framework finds before it asks us."""
+"""Error responses: all errors in one envelope, including those that the framework raises before a route runs."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -36,7 +36,7 @@ class ErrorPart(BaseModel):
 
 
 class ErrorEnvelope(BaseModel):
-    """The body of every error but one."""
+    """The body of every error response except `FlatError`."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -44,7 +44,7 @@ class ErrorEnvelope(BaseModel):
 
 
 class FlatError(BaseModel):
-    """The body of the one error that clients read without an envelope."""
+    """The body of the one error that existing clients expect without an envelope."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -63,7 +63,7 @@ PROJECT_ERRORS = (*COMMON_ERRORS, NotFoundError)
 
 
 def error_responses(errors: Iterable[type[ApiError]], *more: type[ApiError]) -> dict[int | str, dict[str, Any]]:
-    """What OpenAPI is told of the errors of an endpoint."""
+    """Return the OpenAPI descriptions of an endpoint's errors."""
     responses: dict[int | str, dict[str, Any]] = {}
     for error_type in sorted({*errors, *more}, key=lambda each: each.status):
         summary = (error_type.__doc__ or "").partition("\n")[0]
@@ -72,7 +72,7 @@ def error_responses(errors: Iterable[type[ApiError]], *more: type[ApiError]) -> 
 
 
 def add_error_handlers(app: FastAPI) -> None:
-    """Let every error be answered in the envelope."""
+    """Make the application answer every error in the envelope."""
     app.add_exception_handler(
         ApiError,
         lambda _, error: (
@@ -86,13 +86,13 @@ def add_error_handlers(app: FastAPI) -> None:
 
 
 def make_error_response(error: ApiError) -> JSONResponse:
-    """The answer to a request that went wrong."""
+    """Return the response for an error."""
     return JSONResponse(error.body(), int(error.status), error.headers())
 
 
 def _handle_validation_error(_: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, RequestValidationError)  # noqa: S101 - what the handler is registered for
-    # Where and what, but not what was sent: neither input nor context nor the values in a path.
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - guaranteed by the registration
+    # Report where and what, but not what was sent: neither input nor context nor path values.
     fields = [{"field": ".".join(map(str, item["loc"])), "problem": item["msg"]} for item in error.errors()]
     first = fields[0]
     return make_error_response(
@@ -101,14 +101,14 @@ def _handle_validation_error(_: Request, error: Exception) -> JSONResponse:
 
 
 def _handle_http_exception(_: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, HTTPException)  # noqa: S101 - what the handler is registered for
+    assert isinstance(error, HTTPException)  # noqa: S101 - guaranteed by the registration
     if error.status_code == NotFoundError.status:
-        return make_error_response(NotFoundError("there is no such endpoint"))
+        return make_error_response(NotFoundError("unknown endpoint"))
     if error.status_code == MethodNotAllowedError.status:
         allow = (error.headers or {}).get("Allow", "")
-        return make_error_response(MethodNotAllowedError(f"this endpoint takes {allow}", allow=allow))
-    return make_error_response(InvalidRequestError("the request can't be understood"))
+        return make_error_response(MethodNotAllowedError(f"this endpoint supports only {allow}", allow=allow))
+    return make_error_response(InvalidRequestError("invalid HTTP request"))
 
 
 def _handle_database_error(_: Request, __: Exception) -> JSONResponse:
-    return make_error_response(ServiceUnavailableError("the database does not answer", store="database"))
+    return make_error_response(ServiceUnavailableError("the database does not respond", store="database"))

@@ -1,4 +1,4 @@
-"""From a project's documents to an index file in the blob store."""
+"""Build index files from a project's documents and publish them in the blob store."""
 
 import logging
 import tempfile
@@ -17,16 +17,27 @@ from memoair_index import Index, documents_of
 
 log = logging.getLogger(__name__)
 
-# A device that has been told of a file may still be fetching it when the next one is there.
+# How long a replaced file is kept: a device that has just learned of it may still be downloading it.
 REPLACED_FILE_TTL = timedelta(minutes=10)
-# After so many failures one after another a version is let alone, until there is another one or an operator says so.
+# After this many consecutive failures, a version is not retried until the documents change or an operator intervenes.
 MAX_FAILURES = 5
 
 
 def build_org_index(engine: Engine, blobs: BlobStore, project_id: str) -> int | None:
-    """Build the file of a project's latest documents, unless it is there; return the version that it now has.
+    """Build the index file of a project's latest documents, unless it exists already.
 
-    None where the project is gone. Two workers may build one project: the file of the later version stays.
+    Two workers may build for the same project at once: the file of the later version stays.
+
+    Args:
+        engine: The database of the server.
+        blobs: The store for the file.
+        project_id: The project.
+
+    Returns:
+        The version of the project's index file; None if the project does not exist.
+
+    Raises:
+        OSError: If there is no space or no blob store. It does not count as a failure of the documents.
     """
     tenant = find_project_tenant(engine, project_id)
     if tenant is None:
@@ -48,7 +59,7 @@ def build_org_index(engine: Engine, blobs: BlobStore, project_id: str) -> int | 
             _register_pending_file(tenant, sha256)
             blobs.put(file, sha256)
     except OSError:
-        raise  # no room, or no blob store: that will be mended, and then the next try succeeds
+        raise  # no disk space or no blob store: once that is fixed, a retry succeeds
     except Exception as error:
         _record_failure(tenant, version, error)
         raise
@@ -58,7 +69,7 @@ def build_org_index(engine: Engine, blobs: BlobStore, project_id: str) -> int | 
 
 
 def find_projects_to_build(engine: Engine) -> list[str]:
-    """The projects whose documents have changed since their file was built, whoever forgot to ask for it."""
+    """Return the projects whose documents changed since their index file was built, queued or not."""
     with Session(engine) as session:
         outdated = (
             select(Project.id)
@@ -77,14 +88,14 @@ def find_projects_to_build(engine: Engine) -> list[str]:
 
 
 def remove_replaced_files(engine: Engine, blobs: BlobStore) -> int:
-    """Remove files that others have replaced a while ago, so that what was deleted is gone; return how many."""
+    """Remove files that were replaced a while ago, so that deleted text is gone; return their number."""
     with Session(engine) as session:
         statement = select(OrgFile.project_id, OrgFile.sha256).where(
             OrgFile.replaced_at < utc_now() - REPLACED_FILE_TTL
         )
         old_files = session.execute(statement).all()
     for project_id, sha256 in old_files:
-        blobs.remove(sha256)  # first, or nobody would remember that it is there
+        blobs.remove(sha256)  # first the file, then its row: the row is the only record that the file exists
         tenant = find_project_tenant(engine, project_id)
         if tenant is not None:
             with tenant.begin_write() as session:
@@ -95,7 +106,10 @@ def remove_replaced_files(engine: Engine, blobs: BlobStore) -> int:
 
 
 def _register_pending_file(tenant: Tenant, sha256: str) -> None:
-    """Note that there will be a file, as one that is to go: whoever writes it may die before he says it is current."""
+    """Record a file before it is written, marked as replaced.
+
+    So a file whose worker dies before publishing it is removed later.
+    """
     with tenant.begin_write() as session:
         session.insert_missing(OrgFile, [{"sha256": sha256, "replaced_at": utc_now()}])
 
@@ -117,9 +131,9 @@ def _record_build(session: ScopedSession, version: int, sha256: str, size: int) 
 
 
 def _record_failure(tenant: Tenant, version: int, error: Exception) -> None:
-    # Its kind only: a message may quote a document.
+    # Only the type: a message may quote a document.
     failure = type(error).__name__
-    log.error("an index can't be built", extra={"action": "build_failed", "fields": {"error": failure}})
+    log.error("an index file could not be built", extra={"action": "build_failed", "fields": {"error": failure}})
     with tenant.begin_write() as session:
         empty = {"version": 0, "sha256": None, "size": 0, "built_at": None}
         session.insert_missing(OrgBuild, [{**empty, "failure": None, "failures": 0, "failed_version": version}])

@@ -1,4 +1,4 @@
-"""Forgetting a caller: all that is kept of him, with a receipt, and nothing of it comes back."""
+"""Erase a user: delete all their data, return a receipt, and make sure that none of it comes back."""
 
 from datetime import datetime
 from typing import Any
@@ -36,7 +36,13 @@ _COUNTED_TABLES: dict[str, type[Base]] = {
 
 @attrs.frozen
 class ErasureReceipt:
-    """When a caller was forgotten, and how many rows of him there were, by what they held."""
+    """The receipt for an erased user.
+
+    Attributes:
+        user_id: The id of the user.
+        forgotten_at: When the user was erased.
+        removed: The number of removed rows by kind.
+    """
 
     user_id: str
     forgotten_at: datetime
@@ -44,16 +50,20 @@ class ErasureReceipt:
 
 
 def erase_user(tenant: Tenant, user_id: str) -> ErasureReceipt:
-    """Remove all that is kept of a caller, and what is still to be learned from it. Twice is no harm.
+    """Delete all data of a user, including work that is queued for it. Erasing twice is harmless.
 
-    From now on an event that was said before this moment, or in a call that was known, is refused, whenever it comes.
-    So this is noted also for one of whom nothing is known here: a device may have been offline. What is noted are
-    hashes of his id and those of his calls.
+    From now on, events from before this moment and events of known calls are rejected, whenever they arrive. An unknown
+    user is recorded, too, because a device may have been offline. Only hashes of the ids of the user and of their calls
+    are recorded.
+
+    Args:
+        tenant: The project.
+        user_id: The user.
     """
     with tenant.begin_write() as session:
-        user = lock_or_create_user(session, user_id, utc_now())  # also where there is none: who writes now must wait
+        user = lock_or_create_user(session, user_id, utc_now())  # unknown users, too: concurrent writers must wait
         now = utc_now()
-        # The caller first: whoever is writing about him must not keep the whole project waiting.
+        # Lock the user before the project: a slow writer of the user's data must not hold up the whole project.
         project_id = session.scope.project_id
         statement = select(Project).where(Project.id == project_id).with_for_update(key_share=True)
         project = session.scalars(statement.execution_options(populate_existing=True)).one()
@@ -64,7 +74,7 @@ def erase_user(tenant: Tenant, user_id: str) -> ErasureReceipt:
             project_id=project_id, digest=hash_user_id(project_id, user_id)
         )
         erasure.version = project.forgotten_version
-        erasure.forgotten_at = max(now, user.last_seen_at)  # a machine's clock may be ahead a little
+        erasure.forgotten_at = max(now, user.last_seen_at)  # a machine's clock may be slightly ahead
         erasure.memory_version, erasure.profile_version = user.memory_version + 1, user.profile_version + 1
         session.add(erasure)
         session_ids = session.scalars(select(CallSession.id).where(CallSession.user_id == user_id)).all()
@@ -74,7 +84,7 @@ def erase_user(tenant: Tenant, user_id: str) -> ErasureReceipt:
         )
         session.flush()
         session.expunge_all()
-        # Whatever refers to the caller goes with his row.
+        # Deleting the user's row cascades to all rows that refer to it.
         session.execute(delete(EndUser).where(EndUser.id == user_id))
         receipt = ErasureReceipt(user_id, erasure.forgotten_at, removed)
     purge_wal(tenant.engine)
@@ -86,6 +96,6 @@ def _count_rows(session: ScopedSession, model: Any, user_id: str) -> int:
 
 
 def _count_pending_calls(session: ScopedSession, user_id: str) -> int:
-    """How many calls were still to be learned from."""
+    """Return the number of calls that were not consolidated yet."""
     is_pending = CallSession.user_id == user_id, CallSession.learned_count < CallSession.event_count
     return session.scalars(select(func.count()).select_from(CallSession).where(*is_pending)).one()

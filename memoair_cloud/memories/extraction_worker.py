@@ -1,4 +1,4 @@
-"""Learning from calls that are over: one worker at a call, whatever dies, and again where something came late."""
+"""Consolidate ended calls: one worker per call at a time, resumed if a worker dies, repeated for late events."""
 
 import logging
 import time
@@ -25,25 +25,25 @@ from memoair_cloud.timeutil import utc_now
 
 log = logging.getLogger(__name__)
 
-# A worker that has not come back by then has died. A language model has a minute for a call.
+# A worker that takes longer counts as dead. A language model has one minute per call.
 _CLAIM_DURATION = timedelta(minutes=5)
-# After so many failures one after another a call is let alone, until something new comes in it or an operator says so.
+# After this many consecutive failures, a call is not retried until it gets new events or an operator intervenes.
 MAX_FAILURES = 5
 _FIRST_RETRY_DELAY = timedelta(seconds=30)
 
 
 class ExtractionOutcome(str, Enum):
-    """What became of a call that was to be learned from."""
+    """The outcome of consolidating a call."""
 
     DONE = "done"
-    FELL_BACK = "fell_back"  # by the rules, since the model failed
+    FELL_BACK = "fell_back"  # the model failed, so the rules extracted the facts
     FAILED = "failed"
-    SUPERSEDED = "overtaken"  # the caller was forgotten meanwhile, or another worker took over
+    SUPERSEDED = "overtaken"  # the user was erased, or another worker took over
 
 
 @attrs.frozen
 class _CallClaim:
-    """The right of one worker to learn from one call, until a moment."""
+    """One worker's exclusive right to consolidate a call, until a deadline."""
 
     user_id: str
     session_id: str
@@ -52,14 +52,27 @@ class _CallClaim:
 
 @attrs.frozen
 class ExtractionWorker:
-    """Learns from calls that have ended, or in which nothing has come for ``idle``. Safe to use from any thread."""
+    """Consolidates calls that have ended or gone silent. Thread-safe.
+
+    Attributes:
+        engine: The database of the server.
+        extractor: Finds the facts in the turns of a call.
+        idle_timeout: How long without a new event until a call counts as ended.
+    """
 
     engine: Engine
     extractor: Extractor
     idle_timeout: timedelta
 
     def process_next_call(self, project_id: str) -> ExtractionOutcome | None:
-        """Learn from a call of a project that is due; None where there is none."""
+        """Consolidate the call of a project that has waited longest.
+
+        Args:
+            project_id: The project.
+
+        Returns:
+            The outcome; None if no call is due.
+        """
         tenant = find_project_tenant(self.engine, project_id)
         claim = None if tenant is None else _claim_next_call(tenant, due_condition(utc_now(), self.idle_timeout))
         if tenant is None or claim is None:
@@ -68,18 +81,18 @@ class ExtractionWorker:
         try:
             outcome, extraction = self._process(tenant, claim)
         except (OperationalError, InterfaceError, PoolTimeout):
-            raise  # the database is gone: nothing can be noted, and the claim runs out
-        except Exception as error:  # noqa: BLE001 - one call that can't be read must not stop those behind it
+            raise  # no database: the failure cannot be recorded, and the claim expires
+        except Exception as error:  # noqa: BLE001 - one unreadable call must not block the calls behind it
             _record_failure(tenant, claim, error)
             outcome, extraction = ExtractionOutcome.FAILED, None
         fields: dict[str, Any] = {"outcome": outcome.value, "ms": round((time.monotonic() - started_at) * 1e3)}
         if extraction is not None:
             fields |= {"extractor": extraction.extractor, "failure": extraction.failure, "facts": len(extraction.facts)}
-        log.info("learned", extra={"action": "learned", "fields": fields})
+        log.info("consolidated a call", extra={"action": "learned", "fields": fields})
         return outcome
 
     def find_due_projects(self) -> list[str]:
-        """The projects in which there is something to learn from."""
+        """Return the projects that have calls to consolidate."""
         with Session(self.engine) as session:
             statement = select(CallSession.project_id).where(due_condition(utc_now(), self.idle_timeout)).distinct()
             return list(session.scalars(statement.order_by(CallSession.project_id)))
@@ -87,7 +100,7 @@ class ExtractionWorker:
     def _process(self, tenant: Tenant, claim: _CallClaim) -> tuple[ExtractionOutcome, Extraction]:
         with tenant.begin_read() as session:
             turns, event_count = _load_turns(session, claim)
-        extraction = self.extractor.extract(turns)  # may take a minute, so in no transaction
+        extraction = self.extractor.extract(turns)  # may take a minute, so outside of a transaction
         with tenant.begin_write() as session:
             user = lock_user(session, claim.user_id)
             call = session.scalar(_select_claimed(claim).with_for_update(key_share=True))
@@ -102,7 +115,7 @@ class ExtractionWorker:
 
 
 def due_condition(now: datetime, idle_timeout: timedelta) -> ColumnElement[bool]:
-    """What is to be learned from now."""
+    """Return the condition of calls that are to be consolidated now."""
     return and_(
         CallSession.learned_count < CallSession.event_count,
         or_(CallSession.ended_at.is_not(None), CallSession.received_at < now - idle_timeout),
@@ -118,20 +131,20 @@ def _claim_next_call(tenant: Tenant, due: ColumnElement[bool]) -> _CallClaim | N
         call = session.scalar(oldest_first.with_for_update(skip_locked=True, key_share=True))
         if call is None:
             return None
-        if call.claimed_until is not None:  # whoever had it did not come back: died of it, or needs too long
+        if call.claimed_until is not None:  # an expired claim: its worker died, maybe of this call, or is too slow
             call.failures, call.failure = call.failures + 1, "Lost"
         call.claimed_until = utc_now() + _CLAIM_DURATION
         return _CallClaim(call.user_id, call.id, call.claimed_until)
 
 
 def _select_claimed(claim: _CallClaim) -> "Select[CallSession]":
-    """The call, if the claim still holds."""
+    """Select the call if the claim still holds."""
     statement = select(CallSession).where(CallSession.user_id == claim.user_id, CallSession.id == claim.session_id)
     return statement.where(CallSession.claimed_until == claim.until)
 
 
 def _load_turns(session: ScopedSession, claim: _CallClaim) -> tuple[Sequence[CallTurn], int]:
-    """All that was said in a call so far, and how many events that is."""
+    """Return all turns of a call so far, and its number of events."""
     call = session.scalar(_select_claimed(claim))
     user = session.get(EndUser, (session.scope.project_id, claim.user_id))
     if call is None or user is None:
@@ -149,7 +162,7 @@ def _load_turns(session: ScopedSession, claim: _CallClaim) -> tuple[Sequence[Cal
 def _to_turn(event: CallEvent, number: int, caller: str, agent: str) -> CallTurn:
     raw_metadata = event.payload.get("metadata")
     metadata = raw_metadata if isinstance(raw_metadata, dict) else {}
-    # A runtime puts what was heard into the place of what was meant; what is imported comes as it was told.
+    # A runtime already replaces an interrupted answer with the heard text; imported turns come with both.
     heard = metadata.get("heard")
     return CallTurn(
         event_id=event.id,
@@ -168,9 +181,9 @@ def _sanitize_name(value: object) -> str:
 
 
 def _record_failure(tenant: Tenant, claim: _CallClaim, error: Exception) -> None:
-    # Its kind only: a message may quote what was said.
+    # Only the type: a message may quote a caller.
     failure = type(error).__name__
-    log.error("a call can't be learned from", extra={"action": "learning_failed", "fields": {"error": failure}})
+    log.error("a call could not be consolidated", extra={"action": "learning_failed", "fields": {"error": failure}})
     with tenant.begin_write() as session:
         call = session.scalar(_select_claimed(claim).with_for_update(key_share=True))
         if call is not None:

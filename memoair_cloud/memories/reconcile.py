@@ -1,4 +1,4 @@
-"""From facts to rows and back: which memories stand is worked out by merging, and what has changed gets a version."""
+"""Reconcile memories with extracted facts: merging decides which memories are current, and changes get a version."""
 
 import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -18,38 +18,46 @@ T = TypeVar("T")
 _DISTANT_PAST = datetime.min.replace(tzinfo=timezone.utc)
 _LINK_FIELDS = ("closed_by", "repeats", "absorbs")
 _FACT_FIELDS = tuple(field.name for field in attrs.fields(Fact) if field.name not in _LINK_FIELDS)
-# What a fact is made of; objects would take several times as long, and a profile looks at all that stand.
+# Columns instead of objects, which would take several times as long: a profile reads all current facts.
 _FACT_COLUMNS = tuple(
     getattr(Memory, name) for name in ("id", *_FACT_FIELDS, "closed_by", "repeats", "corrected_at", "former_values")
 )
 _REDACTED_VALUES = {"text": "", "subject": "", "attribute": "", "value": "", "corrects": None, "former_values": None}
-# So many keys in one statement: SQLite takes 32,766 variables, and every key has two of them.
+# SQLite allows 32,766 variables per statement, and a key takes two.
 _MAX_KEYS_PER_STATEMENT = 5_000
 
-FactKey = tuple[str, str]  # subject and attribute: facts of one key speak of the same thing
+FactKey = tuple[str, str]  # subject and attribute; facts with the same key are about the same thing
 
 
 @attrs.define
 class MemoryReconciler:
-    """The memories of one caller, within a transaction that has locked his row.
+    """The memories of one user, within a transaction that has locked the user's row.
 
-    ``by`` tells who changes them: an extractor, or "api".
+    Attributes:
+        session: The session of the transaction.
+        user: The locked row of the user.
+        now: The time of the changes.
+        actor: Who makes the changes: the name of an extractor, or ``"api"``.
     """
 
     session: ScopedSession
     user: EndUser
     now: datetime
     actor: str
-    _version: int | None = attrs.field(init=False, default=None)  # of this transaction's changes, once there is one
+    _version: int | None = attrs.field(init=False, default=None)  # assigned by the first change of this transaction
     _change_counts: dict[str, int] = attrs.field(
         init=False, factory=dict
-    )  # how many each memory has, as far as asked for
-    _redacted_keys: set[FactKey] = attrs.field(init=False, factory=set)  # what the memories that went spoke of
+    )  # the number of changes by memory id, loaded when needed
+    _redacted_keys: set[FactKey] = attrs.field(init=False, factory=set)  # the keys of redacted memories
 
     def replace_session_facts(self, session_id: str, facts: Iterable[Fact]) -> None:
-        """What was found in a call takes the place of what was found in it before.
+        """Replace the facts of a session with newly extracted ones.
 
-        What somebody has deleted does not come back, and what somebody has corrected stays as he said.
+        Deleted facts do not come back, and corrected ones stay as corrected.
+
+        Args:
+            session_id: The session.
+            facts: All facts that were found in it.
         """
         known_rows = {row.id: row for row in self._load(Memory.session_id == session_id)}
         retained = {row.id: row for row in known_rows.values() if row.state in RETAINED_STATES}
@@ -62,7 +70,14 @@ class MemoryReconciler:
         self._reconcile(keys | self._redacted_keys, allowed, known_rows)
 
     def correct(self, memory: Memory, text: str, value: str, days: Mapping[str, date | None]) -> None:
-        """Say it as somebody says that it is; ``days`` are ``holds_from`` and ``holds_until``, where they change."""
+        """Correct a memory by hand.
+
+        Args:
+            memory: The memory.
+            text: Its new text.
+            value: Its new value.
+            days: New values of ``holds_from`` and ``holds_until``, where they change.
+        """
         self._record_change(memory, "corrected")
         memory.former_values = [*(memory.former_values or []), *([memory.value] if value != memory.value else [])]
         memory.text, memory.value, memory.corrected_at = text, value, self.now
@@ -72,23 +87,26 @@ class MemoryReconciler:
         self._reconcile({_key_of(memory)})
 
     def delete(self, memory: Memory) -> None:
-        """Leave nothing of it that was said, nor of those that say the same; what it had closed may hold again."""
+        """Delete a memory and those that say the same, with all their words.
+
+        Memories that it had closed may become current again.
+        """
         key, values = _key_of(memory), {memory.value, *(memory.former_values or ())}
         for row in self._load_by_keys([key]).values():
             if row.value in values:
                 row.barred, row.deleted_at = _tombstone_hash(row), self.now
                 self._record_change(row, "deleted")
                 self._redact(row, MemoryState.DELETED)
-            else:  # what they have put right is no longer to be read in them
+            else:  # remaining corrections must not contain the deleted value either
                 row.corrects = None if row.corrects in values else row.corrects
                 row.former_values = [former for former in row.former_values or () if former not in values] or None
         self._reconcile({key})
 
     def _allowed_facts(self, facts: Iterable[Fact], known_rows: Collection[Memory]) -> dict[str, Fact]:
-        """The facts that may be learned, by the ids of their memories.
+        """Return the facts that may be learned, by memory id.
 
-        Not what a person has deleted or corrected: by its id; by its turn, where the same turn is read in another way
-        now; or by what it says, where that was deleted after it was said.
+        Excluded are facts that were deleted or corrected by hand: by id; by turn, if the same turn is now interpreted
+        differently; or by content, if the content was deleted after it was said.
         """
         manual = [row for row in known_rows if row.corrected_at or row.state == MemoryState.DELETED]
         manual_ids, manual_turns = {row.id for row in manual}, {(row.event_id, row.kind) for row in manual}
@@ -113,14 +131,14 @@ class MemoryReconciler:
         new_facts: Mapping[str, Fact] | None = None,
         known_rows: Mapping[str, Memory] | None = None,
     ) -> None:
-        """Work out anew how the memories of these keys stand to each other, those ``found`` now among them."""
+        """Merge the memories of these keys again, including new facts, and update the profile."""
         self.session.flush()
         rows = {**(known_rows or {}), **self._load_by_keys(keys)}
         facts = {row.id: to_fact(row) for row in rows.values() if row.state in RETAINED_STATES and _key_of(row) in keys}
         facts |= new_facts or {}
         memory_ids = {
             fact.id: memory_id for memory_id, fact in facts.items()
-        }  # another one where a value was corrected
+        }  # differs from the fact's id where a value was corrected
         for fact in merge_facts(facts.values()):
             memory_id = memory_ids[fact.id]
             self._write_memory(memory_id, fact, rows.get(memory_id), memory_ids)
@@ -134,7 +152,7 @@ class MemoryReconciler:
             "repeats": memory_ids[fact.repeats] if fact.repeats else None,
         }
         if row is not None and row.corrected_at is not None:
-            values: dict[str, object] = dict(links)  # a person's words are not the extractor's to change
+            values: dict[str, object] = dict(links)  # an extractor must not change what was corrected by hand
         else:
             values = {**_fact_values(fact), **links}
         if row is None:
@@ -156,7 +174,7 @@ class MemoryReconciler:
             setattr(row, name, value)
 
     def _redact(self, row: Memory, state: MemoryState) -> None:
-        """Let nothing that was said stay in a memory, nor in what is noted of it."""
+        """Remove all words from a memory and from its recorded changes."""
         self._redacted_keys.add(_key_of(row))
         row.state, row.version = transition(MemoryState(row.state), state).value, self._next_version()
         row.closed_by = row.repeats = row.holds_from = row.holds_until = row.corrected_at = None
@@ -170,7 +188,7 @@ class MemoryReconciler:
         )
 
     def _record_change(self, row: Memory, action: str) -> None:
-        """Note what happens to a memory, and how it was until now."""
+        """Record a change of a memory, with its content before the change."""
         if row.id not in self._change_counts:
             statement = select(func.max(MemoryChange.number)).where(
                 MemoryChange.user_id == self.user.id, MemoryChange.memory_id == row.id
@@ -227,14 +245,14 @@ class MemoryReconciler:
 
 
 def to_fact(row: Memory | Row[Any]) -> Fact:
-    """A memory that says something, as consolidation speaks of it. What was corrected counts from then on."""
+    """Convert a memory with content to a fact. A corrected memory counts as said at the time of the correction."""
     return Fact(
         kind=FactKind(row.kind),
         text=row.text,
         subject=row.subject,
         attribute=row.attribute,
         value=row.value,
-        # Another statement than the extractor's of the same event, which may say the same.
+        # Differs from the extracted fact of the same event, which may say the same.
         event_id=f"correction of {row.id}" if row.corrected_at else row.event_id,
         session_id=row.session_id,
         number=row.number,
@@ -250,7 +268,7 @@ def to_fact(row: Memory | Row[Any]) -> Fact:
 
 
 def _fact_values(fact: Fact) -> dict[str, object]:
-    """The columns of a fact, but for its links to others."""
+    """Return the column values of a fact, without its links to other facts."""
     return {**{name: getattr(fact, name) for name in _FACT_FIELDS}, "kind": fact.kind.value}
 
 
@@ -265,7 +283,7 @@ def _state_of(fact: Fact) -> MemoryState:
 
 
 def _tombstone_hash(item: Fact | Memory) -> str:
-    """What a deleted memory is known by when it is said again: a hash of what it said."""
+    """Return the hash by which deleted content is recognized when it is said again."""
     parts = (item.subject, item.attribute, item.value.casefold())
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 

@@ -1,4 +1,4 @@
-"""The first thing that a device asks: how far everything has come, in one answer, so that it pulls only what is new."""
+"""The bootstrap projection: all current versions in one response, so that a device pulls only what changed."""
 
 import hashlib
 import json
@@ -12,7 +12,7 @@ from memoair_cloud.projections.users import get_versions
 from memoair_cloud.tenancy.access import Tenant
 from memoair_cloud.timeutil import format_utc
 
-# What a recall gives where nobody says otherwise.
+# The default limits of a recall.
 BUDGETS = {
     "contextCharCap": 8_000,
     "perLaneCharCap": 2_400,
@@ -23,7 +23,10 @@ BUDGETS = {
 
 
 def build_bootstrap(tenant: Tenant) -> dict[str, Any]:
-    """The versions of a project's documents and of the caller that the tenant names; ``syncToken`` changes with any."""
+    """Return the versions of a project's documents and of the tenant's user.
+
+    ``syncToken`` changes with any of them.
+    """
     with tenant.begin_read() as session:
         project = session.scalars(select(Project).where(Project.id == tenant.scope.project_id)).one()
         user_id = tenant.scope.user_id

@@ -1,4 +1,4 @@
-"""What a device has to know of an organisation's documents: all of it, or what has changed since it last asked."""
+"""The org projection: a project's documents, all of them or the changes since a version."""
 
 from typing import Any
 
@@ -15,10 +15,17 @@ from memoair_cloud.tenancy.scoped import ScopedSession
 def build_org_projection(
     tenant: Tenant, since: int | None, held_version: int | None = None, max_rows: int = MAX_PAGE_ROWS
 ) -> dict[str, Any] | None:
-    """What has changed since a version, or everything where none is given; the first page of it where that is much.
+    """Return the documents that changed since a version, or all documents; large results in pages.
 
-    None where nothing has changed since then, or since ``held``, the version of a copy that the asker still has.
-    A version that was never reached here is of another life of this server (a restored database): it gets everything.
+    Args:
+        tenant: The project.
+        since: The version that the device has; None for a snapshot. A version that this server never reached comes from
+            before a database restore, and gets a snapshot, too.
+        held_version: The version from the device's ETag, if any.
+        max_rows: The maximum number of rows on a page.
+
+    Returns:
+        The JSON body; None if nothing changed since ``since`` or ``held_version``.
     """
     with tenant.begin_read() as session:
         statement = select(Project.org_version).where(Project.id == tenant.scope.project_id)
@@ -51,7 +58,7 @@ def build_org_projection(
 
 
 def get_org_file(session: ScopedSession) -> dict[str, Any] | None:
-    """The index file that was last built; None where there is none."""
+    """Return the latest index file of the project as JSON; None if nothing was built yet."""
     build = session.scalar(select(OrgBuild))
     if build is None or build.sha256 is None:
         return None
@@ -59,7 +66,7 @@ def get_org_file(session: ScopedSession) -> dict[str, Any] | None:
 
 
 def check_org_file_exists(tenant: Tenant, sha256: str) -> None:
-    """Raise `NotFoundError` unless the project has, or had a moment ago, an index file of this hash."""
+    """Raise `NotFoundError` unless the project has, or recently had, an index file with this hash."""
     with tenant.begin_read() as session:
         if session.scalar(select(OrgFile.sha256).where(OrgFile.sha256 == sha256)) is None:
-            raise NotFoundError("there is no such file")
+            raise NotFoundError("unknown file")

@@ -1,4 +1,4 @@
-"""Pages of what has changed: each holds all of some versions, so that a device which stops in between knows where."""
+"""Pages of changes. A page contains only complete versions, so that a device can resume after any page."""
 
 from collections.abc import Sequence
 from typing import Any, TypeVar
@@ -7,8 +7,8 @@ from sqlalchemy import Select, func
 
 from memoair_cloud.tenancy.scoped import ScopedSession
 
-# A page is about a megabyte of turns. A version that is larger by itself still comes whole: no batch of events is
-# over 16 MB.
+# A page has about a megabyte of turns. A single version that is larger still comes as one page: no batch of events
+# exceeds 16 MB.
 MAX_PAGE_ROWS = 2_000
 MAX_PAGE_CHARS = 8 << 20
 
@@ -24,11 +24,19 @@ def fetch_changes(
     latest: int,
     max_rows: int = MAX_PAGE_ROWS,
 ) -> tuple[Sequence[RowT], int]:
-    """The rows of versions after ``since``, as many as a page holds, in their order; and up to which version that is.
+    """Return the rows that changed after a version, as many as fit on a page, in the order of the statement.
 
-    ``statement`` selects one model, ``version`` and ``words`` are columns of it: by the one the rows are sorted first,
-    the other is what makes them large. ``latest`` is the version of the whole, which is returned where nothing is left
-    behind the page.
+    Args:
+        session: The session to read with.
+        statement: Selects one model, sorted by ``version_column`` first.
+        version_column: The version of a row.
+        text_column: The column that determines the size of a row.
+        since: Return only versions after this one.
+        latest: The latest version of the whole.
+        max_rows: The maximum number of rows on a page.
+
+    Returns:
+        The rows, and the version up to which they are complete: ``latest`` if no rows remain.
     """
     up_to = _find_page_end(session, statement, version_column, text_column, since, max_rows)
     rows = session.scalars(
@@ -40,13 +48,13 @@ def fetch_changes(
 def _find_page_end(
     session: ScopedSession, statement: Select[Any], version_column: Any, text_column: Any, since: int, max_rows: int
 ) -> int | None:
-    """The last version that a page has room for, the first one in any case; None where there is room for all."""
+    """Return the last version that fits on a page, but at least the first; None if all fit."""
     sizes = (
         statement.with_only_columns(version_column, func.length(text_column))
         .where(version_column > since)
         .limit(max_rows + 1)
     )
-    last_complete: int | None = None  # the last version all of whose rows have been seen
+    last_complete: int | None = None  # the last version whose rows have all been counted
     previous: int | None = None
     chars = 0
     for row_count, (version, size) in enumerate(session.execute(sizes)):

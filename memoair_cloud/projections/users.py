@@ -1,4 +1,4 @@
-"""What a device has to know of a caller: his profile, and what was said and learned on every machine."""
+"""The projections of a user: profile, permanent memory, and the erased users of a project."""
 
 from datetime import date, datetime
 from typing import Any
@@ -21,7 +21,14 @@ _PROJECTED_EVENT_TYPES = (IncomingEventType.SESSION_START.value, IncomingEventTy
 
 @attrs.frozen
 class UserVersions:
-    """How far what is known of a caller has come. A device that holds less than ``floor`` holds what was forgotten."""
+    """The current versions of a user's data.
+
+    Attributes:
+        memory: The version of the user's turns and facts.
+        floor: The version at which the user's memory began. A device with an earlier version holds erased data.
+        profile: The version of the profile.
+        forgotten_at: When the user was last erased; None if never.
+    """
 
     memory: int
     floor: int
@@ -30,7 +37,7 @@ class UserVersions:
 
 
 def get_versions(session: ScopedSession, user_id: str) -> UserVersions:
-    """The versions of a caller, also of one who was forgotten, or of whom nothing is known yet."""
+    """Return the versions of a user, including erased and unknown users."""
     erasure = find_erasure(session, user_id)
     key = session.scope.project_id, user_id
     user = session.get(EndUser, key)
@@ -46,7 +53,7 @@ def get_versions(session: ScopedSession, user_id: str) -> UserVersions:
 def build_profile_projection(
     tenant: Tenant, user_id: str, since: int | None, held_version: int | None
 ) -> dict[str, Any] | None:
-    """The profile as it is; None where the device has this version."""
+    """Return the user's profile as JSON; None if the device has this version."""
     with tenant.begin_read() as session:
         version = get_versions(session, user_id).profile
         if version in (since, held_version):
@@ -70,9 +77,18 @@ def build_profile_projection(
 def build_permanent_projection(
     tenant: Tenant, user_id: str, since: int | None, held_version: int | None, max_rows: int = MAX_PAGE_ROWS
 ) -> dict[str, Any] | None:
-    """What was said and learned since a version, or all of it; None where the device has this version.
+    """Return the turns and facts that changed since a version, or all; large results in pages.
 
-    All of it comes where none is given, where this server never reached it, and where the caller was forgotten since.
+    Args:
+        tenant: The project.
+        user_id: The user.
+        since: The version that the device has; None for a snapshot. A version that this server never reached, or from
+            before the user was erased, gets a snapshot, too.
+        held_version: The version from the device's ETag, if any.
+        max_rows: The maximum number of rows on a page.
+
+    Returns:
+        The JSON body; None if nothing changed since ``since`` or ``held_version``.
     """
     with tenant.begin_read() as session:
         versions = get_versions(session, user_id)
@@ -106,7 +122,7 @@ def build_permanent_projection(
 def build_forgotten_projection(
     tenant: Tenant, since: int | None, held_version: int | None, max_rows: int = MAX_PAGE_ROWS
 ) -> dict[str, Any] | None:
-    """Which callers of the project were forgotten after a version; None where nobody was."""
+    """Return the users who were erased after a version as JSON; None if there are none."""
     with tenant.begin_read() as session:
         version: int = session.scalars(
             select(Project.forgotten_version).where(Project.id == tenant.scope.project_id)

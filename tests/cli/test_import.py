@@ -312,7 +312,7 @@ def test_a_key_that_the_cloud_does_not_know_ends_it_at_once(client: Client, new_
 def test_a_project_that_is_not_there_ends_it_at_once(client: Client, new_file: NewFile) -> None:
     done = memoair("import", new_file(turn(1)), code=3, **{**identity(client), "MEMOAIR_PROJECT_ID": "proj_other"})
 
-    assert "refuses: cloud.not_found: there is no such project" in done.err
+    assert "refuses: cloud.not_found: unknown project" in done.err
     assert "the same command goes on from here" in done.err
 
 

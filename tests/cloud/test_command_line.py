@@ -67,7 +67,7 @@ def test_a_first_customer_is_set_up_from_the_command_line(new_database: Callable
         (False, True),
     ]
     assert issued["apiKey"] not in told
-    assert "no such key" in ran("cloud", "revoke", "key_x", "--database-url", url, home=tmp_path, status=1)
+    assert "unknown key" in ran("cloud", "revoke", "key_x", "--database-url", url, home=tmp_path, status=1)
 
     known: dict[str, Any] = {"MEMOAIR_API_KEY": issued["apiKey"], "MEMOAIR_BASE_URL": f"http://127.0.0.1:{port}"}
     (tmp_path / "faq.jsonl").write_text(

@@ -1,4 +1,4 @@
-"""What was said: events in, callers and their sessions out."""
+"""Routes for calls: ingest events, list users, sessions and events."""
 
 from fastapi import APIRouter
 
@@ -26,9 +26,9 @@ router = APIRouter(prefix="/v1/voice-sdk", tags=["calls"], route_class=EventsRou
 
 @router.post("/events", operation_id="ingestEvents", responses=error_responses(PROJECT_ERRORS, BatchTooLargeError))
 def ingest_events(tenant: ProjectTenant, services: ServicesDep, body: EventsIn) -> ReceiptOut:
-    """Keep events of the caller that X-User-Id names, each once. What is accepted is durable."""
+    """Save events of the user that X-User-Id names, each one once. Accepted events are durable."""
     if len(body.events) > MAX_EVENTS:
-        raise BatchTooLargeError(f"a batch holds at most {MAX_EVENTS} events", limit=MAX_EVENTS)
+        raise BatchTooLargeError(f"a batch can have at most {MAX_EVENTS} events", limit=MAX_EVENTS)
     result = ingest(tenant, body.events)
     for outcome in ("accepted", "duplicate", "rejected"):
         services.metrics.events.labels(outcome).inc(len(getattr(result, outcome)))
@@ -39,14 +39,14 @@ def ingest_events(tenant: ProjectTenant, services: ServicesDep, body: EventsIn) 
 
 @router.get("/users", operation_id="listUsers", responses=error_responses(PROJECT_ERRORS))
 def list_users(tenant: ProjectTenant, cursor: Cursor = None, limit: Limit = 100) -> UsersOut:
-    """The project's callers, by id."""
+    """List the project's users, sorted by id."""
     page = queries.list_users(tenant, cursor, limit)
     return UsersOut(users=[UserOut.model_validate(row) for row in page.rows], next=page.next_cursor)
 
 
 @router.get("/users/{user_id:path}/sessions", operation_id="listSessions", responses=error_responses(PROJECT_ERRORS))
 def list_sessions(tenant: ProjectTenant, user_id: PathId, cursor: Cursor = None, limit: Limit = 100) -> SessionsOut:
-    """A caller's sessions, the latest first."""
+    """List a user's sessions, latest first."""
     page = queries.list_sessions(tenant, user_id, cursor, limit)
     return SessionsOut(sessions=[SessionOut.model_validate(row) for row in page.rows], next=page.next_cursor)
 
@@ -57,6 +57,6 @@ def list_sessions(tenant: ProjectTenant, user_id: PathId, cursor: Cursor = None,
     responses=error_responses(PROJECT_ERRORS, ConflictError),
 )
 def list_events(tenant: ProjectTenant, session_id: PathId, cursor: Cursor = None, limit: Limit = 100) -> EventsOut:
-    """A session's events, in their order. X-User-Id tells whose session it is where two callers have one of this id."""
+    """List a session's events in order. If several users have a session with this id, X-User-Id selects one."""
     page = queries.list_events(tenant, session_id, cursor, limit)
     return EventsOut(events=[EventOut.model_validate(row) for row in page.rows], next=page.next_cursor)

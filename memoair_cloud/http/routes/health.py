@@ -1,4 +1,4 @@
-"""Whether the server lives, whether it can work, and how it does."""
+"""Routes for operators: liveness, readiness and metrics."""
 
 from contextlib import suppress
 
@@ -20,7 +20,10 @@ router = APIRouter(tags=["operations"])
 
 @router.get("/healthz", operation_id="isAlive", responses=error_responses([InternalServerError]))
 async def healthz() -> StatusOut:
-    """Whether the process lives; asks nobody else, and needs no thread, all of which may wait for the database."""
+    """Report that the process is alive.
+
+    It does not access the database, and as a coroutine it needs no thread: all threads may be waiting for the database.
+    """
     return StatusOut()
 
 
@@ -28,15 +31,15 @@ async def healthz() -> StatusOut:
     "/readyz", operation_id="isReady", responses=error_responses([InternalServerError, ServiceUnavailableError])
 )
 def readyz(services: ServicesDep) -> StatusOut:
-    """Whether the database, with the tables of this version, and the blob store can be used."""
+    """Check that the blob store is writable, and that the database responds and has the tables of this version."""
     try:
         with services.engine.connect() as connection:
             connection.execute(select(1))
             current = is_current(connection)
     except SQLAlchemyError:
-        raise ServiceUnavailableError("the database does not answer", store="database") from None
+        raise ServiceUnavailableError("the database does not respond", store="database") from None
     if not current:
-        raise ServiceUnavailableError("the database has the tables of another version", store="database")
+        raise ServiceUnavailableError("the database has tables of another version", store="database")
     services.blobs.check_writable()
     return StatusOut()
 
@@ -48,8 +51,8 @@ def readyz(services: ServicesDep) -> StatusOut:
     responses={200: {"content": {"text/plain": {}}}, **error_responses([InternalServerError])},
 )
 def metrics(services: ServicesDep) -> Response:
-    """What Prometheus reads."""
-    with suppress(SQLAlchemyError):  # what the requests came to is told all the same
+    """Return the metrics in Prometheus format."""
+    with suppress(SQLAlchemyError):  # the request metrics are still reported
         _refresh_gauges(services)
     return Response(generate_latest(services.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 

@@ -1,4 +1,4 @@
-"""An organisation's indexes and their documents."""
+"""Routes for indexes and their documents."""
 
 from typing import Any
 
@@ -15,15 +15,15 @@ from memoair_cloud.indexes import documents
 router = APIRouter(prefix="/v1/voice-sdk/index", tags=["indexes"], route_class=DocumentsRoute)
 
 _TOO_LARGE: dict[int | str, dict[str, Any]] = {
-    413: {"model": FlatError, "description": "`batch_too_large`: over 100 documents or 1 MB"}
+    413: {"model": FlatError, "description": "`batch_too_large`: more than 100 documents or 1 MB"}
 }
 
 
 @router.post("/create", operation_id="createIndex", responses={**error_responses(PROJECT_ERRORS), **_TOO_LARGE})
 def create_index(tenant: ProjectTenant, services: ServicesDep, body: IndexIn) -> BuiltOut:
-    """Make an index, or add to it; a document whose id it has replaces the old one."""
+    """Create an index or add documents to it. A document replaces an earlier one with the same id."""
     if len(body.documents) > MAX_DOCUMENTS:
-        raise DocumentBatchTooLargeError(f"a call holds at most {MAX_DOCUMENTS} documents")
+        raise DocumentBatchTooLargeError(f"a request can have at most {MAX_DOCUMENTS} documents")
     new_documents = [
         documents.NewDocument(document.id, document.text, document.metadata or {}) for document in body.documents
     ]
@@ -34,19 +34,19 @@ def create_index(tenant: ProjectTenant, services: ServicesDep, body: IndexIn) ->
 
 @router.get("/list", operation_id="listIndexes", responses=error_responses(PROJECT_ERRORS))
 def list_indexes(tenant: ProjectTenant) -> IndexesOut:
-    """The project's indexes, by name."""
+    """List the project's indexes, sorted by name."""
     return IndexesOut(indexes=[IndexOut.model_validate(index) for index in documents.list_indexes(tenant)])
 
 
 @router.get("/{name}", operation_id="getIndex", responses=error_responses(PROJECT_ERRORS))
 def get_index(tenant: ProjectTenant, name: PathId) -> IndexOut:
-    """One index."""
+    """Return an index."""
     return IndexOut.model_validate(documents.get_index(tenant, name))
 
 
 @router.delete("/{name}", operation_id="deleteIndex", responses=error_responses(PROJECT_ERRORS))
 def delete_index(tenant: ProjectTenant, services: ServicesDep, name: PathId) -> BuiltOut:
-    """Take an index away, with all its documents. One that is made under its name later has a higher version."""
+    """Delete an index and all its documents. If it is created again, its version continues."""
     change = documents.delete_index(tenant, name)
     services.queue.enqueue_build(tenant.scope.project_id)
     return BuiltOut.model_validate(change)
@@ -56,7 +56,7 @@ def delete_index(tenant: ProjectTenant, services: ServicesDep, name: PathId) -> 
     "/{name}/documents/{document_id:path}", operation_id="deleteDocument", responses=error_responses(PROJECT_ERRORS)
 )
 def delete_document(tenant: ProjectTenant, services: ServicesDep, name: PathId, document_id: PathId) -> BuiltOut:
-    """Take a document out of an index."""
+    """Delete a document of an index."""
     change = documents.delete_document(tenant, name, document_id)
     services.queue.enqueue_build(tenant.scope.project_id)
     return BuiltOut.model_validate(change)

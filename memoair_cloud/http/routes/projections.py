@@ -1,4 +1,4 @@
-"""What devices pull: versions, and what has changed."""
+"""Routes that devices pull from: versions, and what changed since a version."""
 
 import json
 import re
@@ -31,10 +31,10 @@ router = APIRouter(prefix="/v1/voice-sdk", tags=["projections"])
 
 _MAX_VERSION = 2**53 - 1
 _ETAG = re.compile(r'^(?:W/)?"(\w+)-(\d{1,15})"$')
-_NOT_MODIFIED: dict[int | str, dict[str, Any]] = {304: {"description": "Nothing has changed since that version"}}
+_NOT_MODIFIED: dict[int | str, dict[str, Any]] = {304: {"description": "Not modified since that version"}}
 
-Since = Annotated[int | None, Query(ge=0, le=_MAX_VERSION, description="the version that the device has")]
-IfNoneMatch = Annotated[str | None, Header(alias="If-None-Match", description="the ETag that the device has")]
+Since = Annotated[int | None, Query(ge=0, le=_MAX_VERSION, description="the device's current version")]
+IfNoneMatch = Annotated[str | None, Header(alias="If-None-Match", description="the device's current ETag")]
 Digest = Annotated[str, Path(pattern="^[0-9a-f]{64}$")]
 
 
@@ -44,7 +44,7 @@ def _documented_responses(model: Any) -> dict[int | str, dict[str, Any]]:
 
 @router.get("/bootstrap", operation_id="bootstrap", responses=_documented_responses(BootstrapOut))
 def get_bootstrap(tenant: ProjectTenant, if_none_match: IfNoneMatch = None) -> Response:
-    """How far everything has come: the documents, and the caller where X-User-Id names one."""
+    """Return the current versions of everything: of the documents, and of the user if X-User-Id names one."""
     body = build_bootstrap(tenant)
     etag = f'"{body["syncToken"]}"'
     if if_none_match is not None and if_none_match.removeprefix("W/") == etag:
@@ -54,7 +54,7 @@ def get_bootstrap(tenant: ProjectTenant, if_none_match: IfNoneMatch = None) -> R
 
 @router.get("/projections/profile", operation_id="pullProfile", responses=_documented_responses(ProfileOut))
 def pull_profile(tenant: ProjectTenant, since: Since = None, if_none_match: IfNoneMatch = None) -> Response:
-    """Who the caller is that X-User-Id names."""
+    """Return the profile of the user that X-User-Id names."""
     return _make_response(
         "profile",
         build_profile_projection(tenant, _require_user_id(tenant), since, _version_from_etag("profile", if_none_match)),
@@ -63,7 +63,7 @@ def pull_profile(tenant: ProjectTenant, since: Since = None, if_none_match: IfNo
 
 @router.get("/projections/permanent", operation_id="pullPermanent", responses=_documented_responses(PermanentOut))
 def pull_permanent(tenant: ProjectTenant, since: Since = None, if_none_match: IfNoneMatch = None) -> Response:
-    """What the caller that X-User-Id names has said, and what was learned of him: all, or what has changed."""
+    """Return the turns and facts of the user that X-User-Id names: all, or the changes since a version."""
     held_version = _version_from_etag("permanent", if_none_match)
     return _make_response(
         "permanent", build_permanent_projection(tenant, _require_user_id(tenant), since, held_version)
@@ -72,7 +72,7 @@ def pull_permanent(tenant: ProjectTenant, since: Since = None, if_none_match: If
 
 @router.get("/projections/forgotten", operation_id="pullForgotten", responses=_documented_responses(ForgottenOut))
 def pull_forgotten(tenant: ProjectTenant, since: Since = None, if_none_match: IfNoneMatch = None) -> Response:
-    """Which callers of the project were forgotten, so that devices drop what they hold of them."""
+    """Return the erased users of the project, so that devices delete their copies."""
     return _make_response(
         "forgotten", build_forgotten_projection(tenant, since, _version_from_etag("forgotten", if_none_match))
     )
@@ -80,7 +80,7 @@ def pull_forgotten(tenant: ProjectTenant, since: Since = None, if_none_match: If
 
 @router.get("/projections/org", operation_id="pullOrg", responses=_documented_responses(OrgProjectionOut))
 def pull_org(tenant: ProjectTenant, since: Since = None, if_none_match: IfNoneMatch = None) -> Response:
-    """The project's documents: all of them, or with `since` what has changed. An ETag that still holds answers 304."""
+    """Return the project's documents: all, or the changes since a version. A current ETag is answered with 304."""
     return _make_response("org", build_org_projection(tenant, since, _version_from_etag("org", if_none_match)))
 
 
@@ -91,21 +91,21 @@ def pull_org(tenant: ProjectTenant, since: Since = None, if_none_match: IfNoneMa
     responses={200: {"content": {"application/octet-stream": {}}}, **error_responses(PROJECT_ERRORS)},
 )
 def fetch_org_file(tenant: ProjectTenant, services: ServicesDep, sha256: Digest) -> StreamingResponse:
-    """An index file of the project's documents, of which its SHA-256 is known."""
+    """Return an index file of the project's documents by its SHA-256."""
     check_org_file_exists(tenant, sha256)
     try:
         size, blocks = services.blobs.stream(sha256)
     except FileNotFoundError:
-        raise NotFoundError("there is no such file") from None
+        raise NotFoundError("unknown file") from None
     except OSError:
-        raise ServiceUnavailableError("the blob store does not answer", store="blobs") from None
+        raise ServiceUnavailableError("the blob store does not respond", store="blobs") from None
     headers = {"Content-Length": str(size), "ETag": f'"{sha256}"', "Cache-Control": "private, immutable"}
     return StreamingResponse(blocks, media_type="application/octet-stream", headers=headers)
 
 
 def _require_user_id(tenant: Tenant) -> str:
     if tenant.scope.user_id is None:
-        raise InvalidRequestError("X-User-Id is missing: whose memory is meant", field="X-User-Id")
+        raise InvalidRequestError("X-User-Id is required: the user whose memory to return", field="X-User-Id")
     return tenant.scope.user_id
 
 
@@ -121,5 +121,5 @@ def _make_response(projection: str, body: dict[str, Any] | None) -> Response:
 
 
 def _json_response(body: dict[str, Any], etag: str) -> Response:
-    # As it was hashed: a model in between might write a number in another way.
+    # Serialized as it was hashed; a response model could format numbers differently.
     return Response(json.dumps(body), media_type="application/json", headers={"ETag": etag})

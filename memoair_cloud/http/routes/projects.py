@@ -1,4 +1,4 @@
-"""Projects and their agents."""
+"""Routes for projects and their agents."""
 
 from http import HTTPStatus
 
@@ -22,20 +22,20 @@ router = APIRouter(prefix="/v1/projects", tags=["projects"], route_class=JsonRou
     responses=error_responses(COMMON_ERRORS, ConflictError, BatchTooLargeError),
 )
 def create_project(tenant: AccountTenant, body: ProjectIn) -> ProjectOut:
-    """Make a project."""
+    """Create a project."""
     project = projects.create_project(tenant, body.name, body.slug, body.description or "")
     return ProjectOut.model_validate(project)
 
 
 @router.get("", operation_id="listProjects", responses=error_responses(COMMON_ERRORS))
 def list_projects(tenant: AccountTenant) -> ProjectsOut:
-    """All projects of the account."""
+    """List all projects of the account."""
     return ProjectsOut(projects=[ProjectOut.model_validate(project) for project in projects.list_projects(tenant)])
 
 
 @router.get("/{project_id}", operation_id="getProject", responses=error_responses(COMMON_ERRORS, NotFoundError))
 def get_project(tenant: AccountTenant, project_id: PathId) -> ProjectOut:
-    """One project."""
+    """Return a project."""
     return ProjectOut.model_validate(projects.get_project(tenant.for_project(project_id)))
 
 
@@ -46,12 +46,12 @@ def get_project(tenant: AccountTenant, project_id: PathId) -> ProjectOut:
     responses=error_responses(COMMON_ERRORS, NotFoundError, ConflictError, BatchTooLargeError),
 )
 def create_agent(tenant: AccountTenant, project_id: PathId, body: AgentIn) -> AgentOut:
-    """Make an agent in a project."""
+    """Create an agent in a project."""
     return AgentOut.model_validate(projects.create_agent(tenant.for_project(project_id), body.name, body.agent_type))
 
 
 @router.get("/{project_id}/agents", operation_id="listAgents", responses=error_responses(COMMON_ERRORS, NotFoundError))
 def list_agents(tenant: AccountTenant, project_id: PathId) -> AgentsOut:
-    """A project's agents."""
+    """List a project's agents."""
     agents = projects.list_agents(tenant.for_project(project_id))
     return AgentsOut(agents=[AgentOut.model_validate(agent) for agent in agents])

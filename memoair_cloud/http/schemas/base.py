@@ -1,4 +1,4 @@
-"""What all bodies have in common. JSON is camelCase; moments are ISO 8601 in UTC."""
+"""Base classes and types of all bodies. JSON is camelCase; timestamps are ISO 8601 in UTC."""
 
 from typing import Annotated, Literal
 
@@ -13,18 +13,18 @@ Name = Annotated[SanitizedText, Field(min_length=1, max_length=200)]
 
 
 class RequestBody(BaseModel):
-    """What comes in."""
+    """The base of all request bodies."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True, strict=True)
 
 
 class ResponseBody(BaseModel):
-    """What goes out."""
+    """The base of all response bodies."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True, from_attributes=True)
 
 
 class StatusOut(ResponseBody):
-    """That the server is well."""
+    """Reports that the server works."""
 
     status: Literal["ok"] = "ok"

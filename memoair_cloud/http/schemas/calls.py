@@ -1,4 +1,4 @@
-"""What was said."""
+"""Bodies of the call routes."""
 
 from datetime import datetime
 from typing import Annotated, Any
@@ -12,7 +12,7 @@ MAX_EVENTS = 500
 
 
 class EventIn(RequestBody):
-    """One event of one session; `memoair_cloud.calls.event_parsing` reads it."""
+    """One event of one session. `memoair_cloud.calls.event_parsing` parses it."""
 
     event_id: Identifier
     type: IncomingEventType
@@ -23,7 +23,7 @@ class EventIn(RequestBody):
 
 
 class EventsIn(RequestBody):
-    """A batch of one caller's events; each is checked by itself, so that one bad event does not hold up the others."""
+    """A batch of one user's events. Each is validated by itself, so that an invalid event does not block the others."""
 
     events: Annotated[
         list[Any],
@@ -32,7 +32,7 @@ class EventsIn(RequestBody):
 
 
 class RefusedOut(ResponseBody):
-    """An event that was not kept."""
+    """An event that was rejected."""
 
     event_id: str | None
     code: str
@@ -40,7 +40,7 @@ class RefusedOut(ResponseBody):
 
 
 class ReceiptOut(ResponseBody):
-    """What became of a batch."""
+    """The outcome of a batch."""
 
     accepted: list[str]
     duplicate: list[str]
@@ -48,7 +48,7 @@ class ReceiptOut(ResponseBody):
 
 
 class UserOut(ResponseBody):
-    """A caller."""
+    """A user."""
 
     user_id: str = Field(validation_alias="id")
     name: str | None
@@ -58,14 +58,14 @@ class UserOut(ResponseBody):
 
 
 class UsersOut(ResponseBody):
-    """A page of callers."""
+    """A page of users."""
 
     users: list[UserOut]
     next: str | None
 
 
 class SessionOut(ResponseBody):
-    """A call."""
+    """A session."""
 
     session_id: str = Field(validation_alias="id")
     user_id: str
@@ -77,14 +77,14 @@ class SessionOut(ResponseBody):
 
 
 class SessionsOut(ResponseBody):
-    """A page of calls."""
+    """A page of sessions."""
 
     sessions: list[SessionOut]
     next: str | None
 
 
 class EventOut(ResponseBody):
-    """An event, as it was sent."""
+    """An event as it was sent."""
 
     event_id: str = Field(validation_alias="id")
     type: str

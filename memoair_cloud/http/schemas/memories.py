@@ -1,4 +1,4 @@
-"""What is known of callers."""
+"""Bodies of the memory routes."""
 
 from datetime import date, datetime
 from typing import Annotated, Literal
@@ -9,9 +9,9 @@ from memoair_cloud.http.schemas.base import RequestBody, ResponseBody, Sanitized
 
 
 def _require_text(value: object) -> object:
-    # Pydantic would take numbers for seconds since 1970.
+    # Pydantic would interpret numbers as seconds since 1970.
     if not isinstance(value, str):
-        raise ValueError("a day is a text, YYYY-MM-DD")
+        raise ValueError("a day must be a string: YYYY-MM-DD")
     return value
 
 
@@ -19,7 +19,7 @@ Day = Annotated[date, BeforeValidator(_require_text), Field(strict=False)]
 
 
 class MemoryOut(ResponseBody):
-    """A fact about a caller: what it says, and where it comes from."""
+    """A fact about a user and its source."""
 
     memory_id: str = Field(validation_alias="id")
     kind: str
@@ -46,7 +46,7 @@ class MemoriesOut(ResponseBody):
 
 
 class CorrectionIn(RequestBody):
-    """What is to be said instead; at least one of the fields. Without `value`, the profile tells the text."""
+    """A correction of a memory; at least one field is required. If `value` is omitted, the profile shows the text."""
 
     model_config = ConfigDict(**RequestBody.model_config, extra="forbid")
 
@@ -59,19 +59,21 @@ class CorrectionIn(RequestBody):
     def _require_a_change(self) -> "CorrectionIn":
         given_fields = self.model_fields_set
         if not given_fields or any(getattr(self, name) is None for name in given_fields & {"text", "value"}):
-            raise ValueError("a correction says something: text, value, holdsFrom or holdsUntil")
+            raise ValueError(
+                "a correction requires text, value, holdsFrom or holdsUntil; text and value must not be null"
+            )
         return self
 
 
 class DeletedOut(ResponseBody):
-    """That a memory was deleted."""
+    """Confirms that a memory was deleted."""
 
     memory_id: str
     deleted_at: datetime
 
 
 class ChangeOut(ResponseBody):
-    """What has happened to a memory; `text` and `value` are what it said until then."""
+    """A change of a memory; `text` and `value` are those before the change."""
 
     at: datetime
     action: Literal["learned", "closed", "reopened", "corrected", "deleted"]
@@ -81,13 +83,13 @@ class ChangeOut(ResponseBody):
 
 
 class HistoryOut(ResponseBody):
-    """All that has happened to a memory."""
+    """All changes of a memory."""
 
     changes: list[ChangeOut]
 
 
 class RemovedCountsOut(ResponseBody):
-    """How many there were."""
+    """The number of removed rows."""
 
     sessions: int
     events: int
@@ -98,7 +100,7 @@ class RemovedCountsOut(ResponseBody):
 
 
 class ForgettingOut(ResponseBody):
-    """The receipt for a caller who was forgotten."""
+    """The receipt for an erased user."""
 
     user_id: str
     forgotten_at: datetime

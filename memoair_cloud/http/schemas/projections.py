@@ -1,4 +1,4 @@
-"""What devices pull."""
+"""Bodies of the projections that devices pull."""
 
 from datetime import date, datetime
 from typing import Any, Literal
@@ -7,7 +7,7 @@ from memoair_cloud.http.schemas.base import ResponseBody
 
 
 class ProjectedOut(ResponseBody):
-    """A document as devices hold it."""
+    """A document as devices store it."""
 
     index_name: str
     id: str
@@ -16,14 +16,14 @@ class ProjectedOut(ResponseBody):
 
 
 class RemovedOut(ResponseBody):
-    """A document that devices must drop."""
+    """A document that devices must delete."""
 
     index_name: str
     id: str
 
 
 class FileOut(ResponseBody):
-    """The index file that was last built; it may be of an earlier version."""
+    """The latest index file. It may contain an earlier version of the documents."""
 
     version: int
     sha256: str
@@ -31,11 +31,12 @@ class FileOut(ResponseBody):
 
 
 class OrgProjectionOut(ResponseBody):
-    """A project's documents, all of them or what has changed.
+    """A project's documents: all of them, or what has changed.
 
     `contentHash` is the SHA-256 of `[[[indexName, id, text, metadata], ...], [[indexName, id], ...]]`, documents and
-    removed ones in the order of the answer, as ASCII JSON with sorted keys and without spaces. All is told up to
-    `version`; with `more`, ask again from there.
+    removed ones in the order of the response, as ASCII JSON with sorted keys and without spaces. The response is
+    complete
+    up to `version`; if `more` is true, request the next page from there.
     """
 
     mode: Literal["snapshot", "delta"]
@@ -48,7 +49,7 @@ class OrgProjectionOut(ResponseBody):
 
 
 class BudgetsOut(ResponseBody):
-    """What a recall gives where nobody says otherwise."""
+    """The default limits of a recall."""
 
     context_char_cap: int
     per_lane_char_cap: int
@@ -58,7 +59,7 @@ class BudgetsOut(ResponseBody):
 
 
 class BootstrapOut(ResponseBody):
-    """How far everything has come. Without X-User-Id, what is about a caller is null."""
+    """The current versions. Without X-User-Id, the fields about a user are null."""
 
     profile_version: int | None
     permanent_manifest_version: int | None
@@ -71,7 +72,7 @@ class BootstrapOut(ResponseBody):
 
 
 class ProfileOut(ResponseBody):
-    """Who a caller is.
+    """The profile of a user.
 
     `contentHash` is the SHA-256 of `[summary, attributes, name, metadata]` as ASCII JSON with sorted keys and without
     spaces.
@@ -88,7 +89,7 @@ class ProfileOut(ResponseBody):
 
 
 class FactOut(ResponseBody):
-    """A fact that holds."""
+    """A current fact."""
 
     id: str
     kind: str
@@ -104,7 +105,7 @@ class FactOut(ResponseBody):
 
 
 class PastEventOut(ResponseBody):
-    """The start of a session, or a turn."""
+    """A session start or a turn."""
 
     event_id: str
     type: Literal["session_start", "turn"]
@@ -115,10 +116,10 @@ class PastEventOut(ResponseBody):
 
 
 class PermanentOut(ResponseBody):
-    """What a caller has said and what was learned of him, up to `version`; with `more`, ask again from there.
+    """A user's turns and facts up to `version`; if `more` is true, request the next page from there.
 
-    `contentHash` is the SHA-256 of `[events, facts, removed]` as they stand in the answer, as ASCII JSON with sorted
-    keys and without spaces. A snapshot takes the place of all that the device holds.
+    `contentHash` is the SHA-256 of `[events, facts, removed]` as they stand in the response, as ASCII JSON with sorted
+    keys and without spaces. A snapshot replaces everything that the device holds.
     """
 
     mode: Literal["snapshot", "delta"]
@@ -131,14 +132,14 @@ class PermanentOut(ResponseBody):
 
 
 class ForgottenUserOut(ResponseBody):
-    """That a caller was forgotten: `digest` is the SHA-256 of the project's id, the character 0 and the caller's id."""
+    """An erased user. `digest` is the SHA-256 of the project's id, a NUL character and the user's id."""
 
     digest: str
     forgotten_at: datetime
 
 
 class ForgottenOut(ResponseBody):
-    """Callers who were forgotten, up to `version`; with `more`, ask again from there."""
+    """Erased users up to `version`; if `more` is true, request the next page from there."""
 
     version: int
     more: bool

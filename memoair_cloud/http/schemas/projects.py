@@ -1,4 +1,4 @@
-"""Projects and their agents."""
+"""Bodies of the project and agent routes."""
 
 from datetime import datetime
 from typing import Annotated, Literal
@@ -10,7 +10,7 @@ from memoair_cloud.identifiers import MAX_SLUG_CHARS, SLUG
 
 
 class ProjectIn(RequestBody):
-    """A project to make."""
+    """A project to create."""
 
     name: Name
     slug: Annotated[str, Field(pattern=SLUG, max_length=MAX_SLUG_CHARS)]
@@ -34,7 +34,7 @@ class ProjectsOut(ResponseBody):
 
 
 class AgentIn(RequestBody):
-    """An agent to make."""
+    """An agent to create."""
 
     name: Name
     agent_type: Literal["voice"] = "voice"
