@@ -18,10 +18,9 @@ Rules:
 - Of the agent's words only commitments: what he promises or has done. All else he says may come from the memory itself.
 - Where the caller corrects himself, only what he finally says.
 - "text" is one plain sentence in the third person with absolute dates. "turn" is the number of the turn that says it.
-- "attribute" is a short key of lower-case words, the same for statements that exclude each"
-    " other ("home", "mobile phone",
-  "liking of coffee"); "many" is true where several values hold at once (children,"
-      " pets). "value" is empty where nothing holds any more.
+- "attribute" is a short key of lower-case words, the same for statements that exclude each other ("home",
+  "mobile phone", "liking of coffee"); "many" is true where several values hold at once (children, pets). "value" is
+  empty where nothing holds any more.
 - "holds_from" and "holds_until" are days (YYYY-MM-DD), null where no time was told.
 No fact is better than a wrong one."""
 
