@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from datetime import datetime
 from enum import Enum
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import msgspec
 
@@ -22,7 +22,6 @@ MAX_EVENT_BYTES = (1 << 20) + (64 << 10)
 _STRINGS_AND_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
 
 Identifier = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID_BYTES)]
-PartT = TypeVar("PartT", bound="_WireStruct")
 
 
 class IncomingEventType(str, Enum):

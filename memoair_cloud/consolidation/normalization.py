@@ -180,11 +180,6 @@ def split_statements(sentence: str) -> list[str]:
     ]
 
 
-def is_question(sentence: str) -> bool:
-    """Return whether a sentence is a question."""
-    return bool(_QUESTION.search(sentence))
-
-
 def _strip_noise(text: str) -> str:
     """Remove unspeakable text, which also limits the time that each rule needs."""
     return _LONG_WORD.sub("", _PUNCTUATION_RUN.sub("", text.translate(_TYPOGRAPHY))).strip()

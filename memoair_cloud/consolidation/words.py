@@ -210,11 +210,6 @@ def to_third_person(text: str) -> str:
     return _FIRST_PERSON.sub(lambda match: _THIRD_PERSON[match[0].lower()], text)
 
 
-def possessive(name: str) -> str:
-    """Return the possessive of a name."""
-    return f"{name}'s"
-
-
 def normalize_key(text: str) -> str:
     """Normalize a text as a part of a key. Texts with the same meaning mostly differ only in capitals and articles."""
     normalized = re.sub(r"^(?:a|an|the|my|our|their|some|any)\s+", "", text.strip().casefold())
