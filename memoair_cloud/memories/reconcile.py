@@ -45,9 +45,8 @@ class MemoryReconciler:
     now: datetime
     actor: str
     _version: int | None = attrs.field(init=False, default=None)  # assigned by the first change of this transaction
-    _change_counts: dict[str, int] = attrs.field(
-        init=False, factory=dict
-    )  # the number of changes by memory id, loaded when needed
+    # The number of recorded changes by memory id, loaded when needed.
+    _change_counts: dict[str, int] = attrs.field(init=False, factory=dict)
     _redacted_keys: set[FactKey] = attrs.field(init=False, factory=set)  # the keys of redacted memories
 
     def replace_session_facts(self, session_id: str, facts: Iterable[Fact]) -> None:
@@ -136,9 +135,8 @@ class MemoryReconciler:
         rows = {**(known_rows or {}), **self._load_by_keys(keys)}
         facts = {row.id: to_fact(row) for row in rows.values() if row.state in RETAINED_STATES and _key_of(row) in keys}
         facts |= new_facts or {}
-        memory_ids = {
-            fact.id: memory_id for memory_id, fact in facts.items()
-        }  # differs from the fact's id where a value was corrected
+        # The ids of a fact and its memory differ if a value was corrected.
+        memory_ids = {fact.id: memory_id for memory_id, fact in facts.items()}
         for fact in merge_facts(facts.values()):
             memory_id = memory_ids[fact.id]
             self._write_memory(memory_id, fact, rows.get(memory_id), memory_ids)
