@@ -1,4 +1,4 @@
-"""Whatever goes in the middle of it, the server or its database: each event is kept once."""
+"""Outages of the server or its database during ingestion: each event is saved once."""
 
 import random
 import sqlite3
@@ -20,23 +20,23 @@ from support.waiting import eventually
 
 from memoair_cloud.queue import Worker
 
-_AWAY_S = 10.0
+_OUTAGE_S = 10.0
 
 
-def batches(caller: str, count: int = 12, size: int = 40) -> list[list[dict[str, Any]]]:
-    """Batches of turns in three calls, each batch with some of the one before it."""
-    said = [
+def make_batches(caller: str, count: int = 12, size: int = 40) -> list[list[dict[str, Any]]]:
+    """Return batches of turns in three calls. Each batch repeats some turns of the one before it."""
+    turns = [
         turn(f"{caller}-{n}", f"{caller}-call-{n % 3}", n, occurredAt=f"2026-03-02T09:{n // 60 % 60:02}:{n % 60:02}Z")
         for n in range(count * size)
     ]
-    return [said[max(0, n * size - 5) : (n + 1) * size] for n in range(count)]
+    return [turns[max(0, n * size - 5) : (n + 1) * size] for n in range(count)]
 
 
-def send_all(client: Client, todo: list[list[dict[str, Any]]], within_s: float = 60) -> None:
-    """Send batches in any order, each again until it is acknowledged, as a runtime does."""
+def send_all(client: Client, batches: list[list[dict[str, Any]]], within_s: float = 60) -> None:
+    """Send batches in random order, each until it is acknowledged, as a runtime does."""
     deadline = time.monotonic() + within_s
-    waiting = list(todo)
-    random.Random(len(todo)).shuffle(waiting)
+    waiting = list(batches)
+    random.Random(len(batches)).shuffle(waiting)
     while waiting:
         assert time.monotonic() < deadline, "the server did not come back"
         with suppress(urllib3.exceptions.HTTPError, ConnectionError):
@@ -49,84 +49,82 @@ def send_all(client: Client, todo: list[list[dict[str, Any]]], within_s: float =
         time.sleep(0.02)
 
 
-def check_each_is_kept_once(client: Client, sent: list[list[dict[str, Any]]]) -> None:
-    wanted: dict[str, list[str]] = {}
+def check_each_event_is_saved_once(client: Client, sent: list[list[dict[str, Any]]]) -> None:
+    expected: dict[str, list[str]] = {}
     for event in sorted(
         {event["eventId"]: event for batch in sent for event in batch}.values(), key=lambda e: e["seq"]
     ):
-        wanted.setdefault(event["sessionId"], []).append(event["eventId"])
-    for session_id, event_ids in wanted.items():
+        expected.setdefault(event["sessionId"], []).append(event["eventId"])
+    for session_id, event_ids in expected.items():
         assert [event["eventId"] for event in client.events(session_id)] == event_ids
     sessions = client.ok("GET", f"{client.path}/sessions")["sessions"]
     assert {session["sessionId"]: session["turnCount"] for session in sessions} == {
-        session_id: len(event_ids) for session_id, event_ids in wanted.items()
+        session_id: len(event_ids) for session_id, event_ids in expected.items()
     }
 
 
-def test_a_server_that_is_killed_in_the_middle_of_batches_has_kept_each_event_once(
-    new_database: Callable[[], str], folder: Path
-) -> None:
+def test_a_server_killed_during_ingestion_saves_each_event_once(new_database: Callable[[], str], folder: Path) -> None:
     url, port = new_database(), free_port()
     with running(url, folder) as cloud:
         tenant = cloud.tenant()
-    callers = [Client(f"http://127.0.0.1:{port}", tenant.key, **tenant.identity).with_(user=f"c{n}") for n in range(3)]
-    todo = [batches(caller.identity["user"]) for caller in callers]
+    callers = [
+        Client(f"http://127.0.0.1:{port}", tenant.key, **tenant.identity).with_identity(user=f"c{n}") for n in range(3)
+    ]
+    batches_by_caller = [make_batches(caller.identity["user"]) for caller in callers]
     dice, lives = random.Random(1), 0
     with ThreadPoolExecutor(3) as pool:
-        sending = [pool.submit(send_all, caller, sent) for caller, sent in zip(callers, todo, strict=True)]
-        while not all(each.done() for each in sending):
+        sending = [pool.submit(send_all, caller, sent) for caller, sent in zip(callers, batches_by_caller, strict=True)]
+        while not all(future.done() for future in sending):
             with process(*serve(folder, url, port, "--no-worker"), home=folder) as server:
                 eventually(lambda: is_ready(port), within_s=30)
                 lives += 1
-                # Killed at a moment of chance; the second one may finish.
+                # Killed at a random moment; the second server may finish.
                 until = time.monotonic() + (dice.uniform(0.1, 0.4) if lives < 2 else 60)
-                while time.monotonic() < until and not all(each.done() for each in sending):
+                while time.monotonic() < until and not all(future.done() for future in sending):
                     time.sleep(0.01)
                 server.kill()
-        for each in sending:
-            each.result()
+        for future in sending:
+            future.result()
     assert lives > 1
     with running(url, folder) as cloud:
-        for caller, sent in zip(callers, todo, strict=True):
-            check_each_is_kept_once(Client(cloud.url, tenant.key, **caller.identity), sent)
+        for caller, sent in zip(callers, batches_by_caller, strict=True):
+            check_each_event_is_saved_once(Client(cloud.url, tenant.key, **caller.identity), sent)
             caller.close()
 
 
-def test_events_that_come_while_the_database_is_gone_are_kept_once_when_it_is_back(
-    new_database: Callable[[], str], folder: Path
-) -> None:
+def test_events_sent_during_a_database_outage_are_saved_once(new_database: Callable[[], str], folder: Path) -> None:
     url = new_database()
     with running(url, folder, session_idle_s=3_600) as cloud:
         client = cloud.tenant()
         worker = Worker(cloud.services.queue)
         worker.start()
-        sent = batches("caller", count=6)
+        sent = make_batches("caller", count=6)
         sending = threading.Thread(target=send_all, args=(client, sent))
         try:
-            with gone(url):
+            with database_outage(url):
                 sending.start()
                 assert Client(cloud.url).ok("GET", "/healthz") == {"status": "ok"}
-                time.sleep(_AWAY_S)
+                time.sleep(_OUTAGE_S)
             sending.join(60)
-            check_each_is_kept_once(client, sent)
-            client.call_of("later", "I live in Lisbon.")
-            eventually(lambda: client.memories() != [], within_s=30)  # the worker has come through it, too
+            check_each_event_is_saved_once(client, sent)
+            client.send_call("later", "I live in Lisbon.")
+            eventually(lambda: client.memories() != [], within_s=30)  # the worker survived the outage, too
         finally:
             worker.stop(30)
 
 
 @contextmanager
-def gone(url: str) -> Iterator[None]:
-    """Let nobody get at the database for as long as the block lasts."""
+def database_outage(url: str) -> Iterator[None]:
+    """Make the database unavailable for as long as the block runs."""
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite":
-        held = sqlite3.connect(str(parsed.database), isolation_level=None)
-        held.execute("BEGIN EXCLUSIVE")
+        blocker = sqlite3.connect(str(parsed.database), isolation_level=None)
+        blocker.execute("BEGIN EXCLUSIVE")
         try:
             yield
         finally:
-            held.execute("ROLLBACK")
-            held.close()
+            blocker.execute("ROLLBACK")
+            blocker.close()
         return
     name = parsed.database
     server = parsed.set(drivername="postgresql", database="postgres").render_as_string(hide_password=False)
@@ -144,7 +142,7 @@ def gone(url: str) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("lost", ["in the middle", "at the end"])
-def test_a_batch_whose_answer_was_lost_may_be_sent_again(client: Client, lost: str) -> None:
+def test_a_batch_can_be_sent_again_after_a_lost_response(client: Client, lost: str) -> None:
     events = [turn(f"e{n}", seq=n) for n in range(10)]
     client.send(*(events[:5] if lost == "in the middle" else events))
     receipt = client.send(*events)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import typer.main
 from support.clouds import running
-from support.pages import PARSERS, Player, blocks_of, commands_of, shown_command
+from support.pages import PARSERS, Player, find_command, parse_blocks, split_commands
 
 from memoair_cli.app import app
 from memoair_cloud import errors as cloud_faults
@@ -28,7 +28,7 @@ PAGES = {
     str(path.relative_to(ROOT)): path
     for path in (ROOT / "README.md", ROOT / "examples" / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 }
-BLOCKS = {name: list(blocks_of(path, name)) for name, path in PAGES.items()}
+BLOCKS = {name: list(parse_blocks(path, name)) for name, path in PAGES.items()}
 EXAMPLES = [pytest.param(path, id=path.name) for path in sorted((ROOT / "examples").glob("*.py"))]
 
 # Commands that no page's test runs, by how they end, and where they are run instead.
@@ -113,7 +113,7 @@ NEWEST_ONLY = {"docs/how-to/pipecat.md": (3, 11)}
 
 def needs_cloud(page: str) -> bool:
     """Whether a page's code names a cloud: in its commands, or by the variables of one."""
-    code = "".join(block.code for block in BLOCKS[page] if not block.why_not)
+    code = "".join(block.code for block in BLOCKS[page] if not block.skip_reason)
     return "memoair cloud serve" in code or "MEMOAIR_BASE_URL" in code
 
 
@@ -135,7 +135,7 @@ def test_what_a_page_shows_works_from_its_first_block_to_its_last(
     with ExitStack() as around:
         environ = around.enter_context(cloud_for(page, tmp_path)) if needs_cloud(page) else {}
         url = ""
-        if any("curl " in block.code for block in blocks if block.language == "console" and not block.why_not):
+        if any("curl " in block.code for block in blocks if block.language == "console" and not block.skip_reason):
             port = start_runtime(folder / "storage", PROJECT_ID="proj_acme", USER_ID="caller_42").port
             url = f"http://127.0.0.1:{port}"
         player = Player(folder, environ, url, tuple(ELSEWHERE))
@@ -143,24 +143,22 @@ def test_what_a_page_shows_works_from_its_first_block_to_its_last(
         for block in blocks:
             in_a_cloud = page == "README.md" and block.language == "python" and "import" not in block.code
             code = f"{README_BEFORE}{block.code}{README_AFTER}" if in_a_cloud else block.code
-            player.play(block._replace(code=code))
+            player.play_block(block._replace(code=code))
         player.close()
 
 
 def test_each_block_says_what_it_is_and_few_are_not_run(capsys: pytest.CaptureFixture[str]) -> None:
     blocks = [block for page in BLOCKS.values() for block in page]
     known = {"python", "console", "text", *PARSERS}
-    left = [f"{block}: {block.why_not}" for block in blocks if block.why_not]
+    left = [f"{block}: {block.skip_reason}" for block in blocks if block.skip_reason]
     left += [f"{end!r}: {reason}" for end, reason in ELSEWHERE.items()]
     with capsys.disabled():
         print(f"\n{len(blocks)} blocks on {len(PAGES)} pages; not run:", *left, sep="\n  ")  # noqa: T201
 
-    assert {block.language for block in blocks if not block.why_not} <= {"", *known}
+    assert {block.language for block in blocks if not block.skip_reason} <= {"", *known}
     # A command must not hide from the tests in a block that claims to be none.
     assert not [
-        (str(block), shown_command(block))
-        for block in blocks
-        if block.language in ("", "text") and shown_command(block)
+        (str(block), find_command(block)) for block in blocks if block.language in ("", "text") and find_command(block)
     ]
     assert len(blocks) > 25
     assert len(left) <= 10
@@ -172,7 +170,7 @@ def test_the_pages_show_each_command_that_there_is() -> None:
         for page in BLOCKS.values()
         for block in page
         if block.language == "console"
-        for command in commands_of(block.code)
+        for command in split_commands(block.code)
     ]
     shown = {command.split()[1] for command in code if command.startswith("memoair ")}
     assert {"cloud", "project", "agent", "index", "import", "search", "doctor"} <= shown

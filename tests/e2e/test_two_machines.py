@@ -34,7 +34,7 @@ def _worker(cloud: RunningCloud) -> Iterator[None]:
 
     def work() -> None:
         while not ended.wait(0.05):
-            cloud.work()
+            cloud.run_tasks()
 
     thread = threading.Thread(target=work)
     thread.start()
