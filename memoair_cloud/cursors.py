@@ -78,7 +78,7 @@ class PageOrder(Generic[RowT]):
             parts = json.loads(base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True))
             if not isinstance(parts, list) or len(parts) != len(self.types):
                 raise ValueError("wrong number of parts")
-            return [_decode_part(part, kind) for part, kind in zip(parts, self.types, strict=True)]
+            return [_decode_part(part, expected) for part, expected in zip(parts, self.types, strict=True)]
         except (ValueError, RecursionError, binascii.Error):
             raise InvalidRequestError(
                 "invalid cursor: pass `next` of the previous page of this list unchanged", field="cursor"

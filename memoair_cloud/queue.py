@@ -73,8 +73,8 @@ class WorkQueue:
 
     def run_next_task(self) -> bool:
         """Run the next task that is due; return whether there was one."""
-        for task_due in self._huey.read_schedule():
-            self._huey.enqueue(task_due)
+        for due_task in self._huey.read_schedule():
+            self._huey.enqueue(due_task)
         task: Task | None = self._huey.dequeue()
         if task is None:
             return False

@@ -134,7 +134,7 @@ def _store_events(session: ScopedSession, user_id: str, events: list[IncomingEve
 
 
 def _clamp_clock_skew(event: IncomingEvent, now: datetime) -> IncomingEvent:
-    """Return the event with a timestamp from a clock that is far ahead set to now.
+    """Return the event; the timestamp of a clock that is far ahead becomes now.
 
     Otherwise an event from before an erasure could claim to be from after it.
     """

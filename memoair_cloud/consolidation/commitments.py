@@ -10,30 +10,30 @@ from memoair_cloud.consolidation.records import AGENT_SUBJECT, CallTurn, Fact, F
 from memoair_cloud.consolidation.rule_api import make_fact
 from memoair_cloud.consolidation.words import normalize_key
 
-_DO = (
+_FUTURE_VERBS = (
     "call ring phone email text send post book arrange ship refund remind transfer schedule cancel reserve"
     " order deliver collect replace"
     " credit forward upgrade waive mail extend"
 ).split()
-_DO_BACK = (
+_FUTURE_PHRASES = (
     r"get back to you|follow up with you|let you know|pick (?:up|you up)|drop off|pick you up|set aside|put you through"
 )
-_DONE = (
+_DONE_VERBS = (
     "booked scheduled reserved arranged sent cancelled canceled changed updated added ordered refunded upgraded"
     " extended noted registered"
     " credited waived transferred rescheduled moved"
 ).split()
-_WILL = re.compile(
+_PROMISE = re.compile(
     rf"^(?P<who>i|we|the (?:courier|driver|engineer|technician|doctor|nurse|team|manager)|someone"
-    rf"|a colleague)(?:'ll| will)(?: also| then)* (?P<what>(?:{'|'.join(_DO)}|{_DO_BACK})\b.*)$",
+    rf"|a colleague)(?:'ll| will)(?: also| then)* (?P<what>(?:{'|'.join(_FUTURE_VERBS)}|{_FUTURE_PHRASES})\b.*)$",
     re.IGNORECASE,
 )
-_HAVE_DONE = re.compile(
-    rf"^(?P<who>i|we)(?:'ve| have)(?: also| just| now)* (?P<what>(?:{'|'.join(_DONE)}|put (?:down|a|an|the|you)"
+_DONE_ACTION = re.compile(
+    rf"^(?P<who>i|we)(?:'ve| have)(?: also| just| now)* (?P<what>(?:{'|'.join(_DONE_VERBS)}|put (?:down|a|an|the|you)"
     rf"|set up)\b.*)$",
     re.IGNORECASE,
 )
-_UNSURE = re.compile(
+_UNCERTAIN = re.compile(
     r"\b(?:if|unless|would|could|might|may|can|once you|whether|should|try|when you|as soon as)\b|\?\s*$|[\"\u201c]",
     re.IGNORECASE,
 )
@@ -52,7 +52,7 @@ _OPENING = re.compile(
     r"|yes)\b[\s,!.]*(?:[A-Z][a-z]+, )?)+",
     re.IGNORECASE,
 )
-_FORMS_OF_ADDRESS = {
+_PRONOUN_TEMPLATES = {
     "you": "{caller}",
     "your": "{caller}'s",
     "yours": "{caller}'s",
@@ -61,8 +61,8 @@ _FORMS_OF_ADDRESS = {
     "us": "{agent}",
     "our": "{agent}'s",
 }
-_ADDRESSED = re.compile(
-    r"\b(?:" + "|".join(sorted(_FORMS_OF_ADDRESS, key=len, reverse=True)) + r")\b(?!')", re.IGNORECASE
+_PRONOUN = re.compile(
+    r"\b(?:" + "|".join(sorted(_PRONOUN_TEMPLATES, key=len, reverse=True)) + r")\b(?!')", re.IGNORECASE
 )
 _MAX_WORDS = 24
 
@@ -71,11 +71,11 @@ def find_commitments(turn: CallTurn, sentences: tuple[str, ...]) -> list[Fact]:
     """Return the commitments in an agent's sentences."""
     facts = []
     for sentence in sentences:
-        if _UNSURE.search(sentence):
+        if _UNCERTAIN.search(sentence):
             continue
         for clause in _CLAUSE.split(sentence):
             statement = _OPENING.sub("", clause).strip(" .,!")
-            match = _WILL.match(statement) or _HAVE_DONE.match(statement)
+            match = _PROMISE.match(statement) or _DONE_ACTION.match(statement)
             if match and (
                 commitment := _make_commitment(
                     turn,
@@ -97,8 +97,8 @@ def _make_commitment(turn: CallTurn, who: str, what: str, *, is_done: bool) -> F
     action = f"{what[: dates.start].rstrip(' ,')} {what[dates.end :].strip(' ,')}".strip() if dates else what
     when = f" {dates.description}" if dates else ""
     actor = agent if who.lower() in ("i", "we") else f"{who[0].upper()}{who[1:]}"
-    forms = {word: form.format(caller=caller[0], agent=agent) for word, form in _FORMS_OF_ADDRESS.items()}
-    predicate = _ADDRESSED.sub(lambda match: forms[match[0].lower()], action)
+    forms = {word: form.format(caller=caller[0], agent=agent) for word, form in _PRONOUN_TEMPLATES.items()}
+    predicate = _PRONOUN.sub(lambda match: forms[match[0].lower()], action)
     value = dates.description if dates else "yes"
     text = f"{actor} {'has' if is_done else 'will'} {predicate}{when}"
     return make_fact(

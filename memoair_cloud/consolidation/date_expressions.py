@@ -23,7 +23,7 @@ _COUNTS = {word: count for count, word in enumerate("zero one two three four fiv
 _COUNTS |= {"a": 1, "an": 1, "a couple of": 2}
 _UNIT_DAYS = {"day": 1, "week": 7, "month": 30, "year": 365}
 
-_ORDINAL = "|".join(each.replace("-", "[- ]") for each in reversed(_ORDINALS)) + r"|\d{1,2}(?:st|nd|rd|th)"
+_ORDINAL = "|".join(ordinal.replace("-", "[- ]") for ordinal in reversed(_ORDINALS)) + r"|\d{1,2}(?:st|nd|rd|th)"
 _WEEKDAY, _MONTH = "|".join(_WEEKDAYS), "|".join(_MONTHS)
 _COUNT = "|".join(sorted(_COUNTS, key=len, reverse=True)) + r"|\d{1,2}"
 _UNIT = "|".join(_UNIT_DAYS)

@@ -181,7 +181,7 @@ def split_statements(sentence: str) -> list[str]:
 
 
 def _strip_noise(text: str) -> str:
-    """Remove unspeakable text, which also limits the time that each rule needs."""
+    """Remove text that cannot have been spoken, which also limits the time that each rule needs."""
     return _LONG_WORD.sub("", _PUNCTUATION_RUN.sub("", text.translate(_TYPOGRAPHY))).strip()
 
 
@@ -191,7 +191,7 @@ def _join_ellipses(text: str) -> str:
 
 
 def _write_out_digits(text: str) -> str:
-    """Write numbers and email addresses that were spelled out as one writes them."""
+    """Convert spelled-out numbers and email addresses to their written form."""
     text = _SPOKEN_NUMBER.sub(lambda match: _to_digits(match[0]), text)
     return _SPOKEN_EMAIL.sub(
         lambda match: f"{match[1].replace(' dot ', '.')}@{match[2].replace(' dot ', '.')}".lower(), text

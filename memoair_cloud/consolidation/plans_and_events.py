@@ -8,14 +8,14 @@ from memoair_cloud.consolidation.records import NO_VALUE, Fact, FactKind
 from memoair_cloud.consolidation.rule_api import Statement, make_fact
 from memoair_cloud.consolidation.words import is_self_contained, leading_object, normalize_key, to_third_person
 
-_GOING = (
+_PLAN_VERBS = (
     "flying travelling traveling moving getting having seeing visiting starting meeting leaving driving taking"
     " going attending hosting running"
     " performing presenting graduating holding throwing launching staying competing joining returning"
     " celebrating hiking giving speaking"
 ).split()
 _PLAN = re.compile(
-    rf"^(?:i'm|i am|we're|we are) (?:also |actually |all |both |now )*(?P<what>(?:{'|'.join(_GOING)}|back at"
+    rf"^(?:i'm|i am|we're|we are) (?:also |actually |all |both |now )*(?P<what>(?:{'|'.join(_PLAN_VERBS)}|back at"
     rf"|at my|at the)\b.+)$",
     re.IGNORECASE,
 )
@@ -35,28 +35,28 @@ _LIFE_EVENT = re.compile(
     r"|moving to (?-i:[A-Z]).*)$",
     re.IGNORECASE,
 )
-_THING = (
+_EVENT = (
     r"(?:appointment|meeting|interview|surgery|operation|flight|exam|check-?up|hearing|reservation|viewing"
     r"|conference|wedding|competition|concert"
     r"|recital|performance|tournament|game|race|trip|party|scan|class|test|presentation|dinner|call|show|event"
     r"|fair|audition|workshop)"
 )
 _BOOKED = re.compile(
-    rf"^(?:i have|i've got|we have|we've got|i've) (?P<what>(?:an?|my|our|another) (?:[\w'-]+ ){{0,4}}?{_THING}\b.*)$",
+    rf"^(?:i have|i've got|we have|we've got|i've) (?P<what>(?:an?|my|our|another) (?:[\w'-]+ ){{0,4}}?{_EVENT}\b.*)$",
     re.IGNORECASE,
 )
 _SCHEDULED = re.compile(
-    rf"^(?:my|our) (?P<what>(?:[\w'-]+ ){{0,3}}{_THING}) (?:is|'s)(?: now)?(?: booked| scheduled"
+    rf"^(?:my|our) (?P<what>(?:[\w'-]+ ){{0,3}}{_EVENT}) (?:is|'s)(?: now)?(?: booked| scheduled"
     rf"| set)?\s+(?P<rest>.*)$",
     re.IGNORECASE,
 )
 _CANCELED = re.compile(
     rf"^(?:i've |i have |we've |i )?(?:cancelled|canceled|called off) (?:my"
-    rf"|our) (?P<what>(?:[\w'-]+ ){{0,3}}{_THING})\b",
+    rf"|our) (?P<what>(?:[\w'-]+ ){{0,3}}{_EVENT})\b",
     re.IGNORECASE,
 )
 
-_PAST = (
+_EVENT_VERBS = (
     "went visited bought adopted started joined got graduated moved finished lost had attended met took won"
     " broke quit sold ran sprained hurt"
     " fell completed signed celebrated hosted performed saw watched volunteered received opened launched"
@@ -64,12 +64,12 @@ _PAST = (
     " passed failed hiked travelled traveled flew drove camped participated competed made built read planted"
     " painted donated spent"
 ).split()
-_DID = re.compile(
+_DATED_EVENT = re.compile(
     rf"^(?:just |so |yesterday |today |recently |actually |finally )*(?:i|we)(?: just| recently| finally| also"
-    rf"| actually)* (?P<what>(?:{'|'.join(_PAST)})\b.+)$",
+    rf"| actually)* (?P<what>(?:{'|'.join(_EVENT_VERBS)})\b.+)$",
     re.IGNORECASE,
 )
-_LANDMARK = re.compile(
+_MILESTONE = re.compile(
     r"^(?:i|we)(?:'ve| have)?(?: just| recently| finally)+ (?P<what>(?:adopted|bought|started|joined|graduated"
     r"|lost|quit|retired|broke|got (?:engaged|married|divorced|promoted|laid off|fired|accepted))\b.*)$",
     re.IGNORECASE,
@@ -126,7 +126,7 @@ def find_events(statement: Statement) -> Iterator[Fact]:
     """Find what has happened."""
     dates = find_date_range(statement.clause, statement.today, is_past=True)
     without_time = _remove_time(statement.clause, dates)
-    match = _DID.match(without_time) if dates else _LANDMARK.match(without_time)
+    match = _DATED_EVENT.match(without_time) if dates else _MILESTONE.match(without_time)
     if match and (what := _extract_action(match["what"])):
         recently = "" if dates else f" shortly before {_statement_day(statement)}"
         when = f" {dates.description}" if dates else recently

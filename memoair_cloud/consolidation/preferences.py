@@ -15,15 +15,27 @@ _LIKE = re.compile(
     r"|know\b|hear\b|think\b))?(?P<what>.+)$",
     re.IGNORECASE,
 )
-_VERBS = {"love": "loves", "like": "likes", "enjoy": "enjoys", "adore": "adores", "prefer": "prefers", "hate": "hates"}
-_VERBS |= {"dislike": "dislikes", "detest": "detests", "can't stand": "can't stand", "cannot stand": "can't stand"}
-_VERBS |= {
+_THIRD_PERSON_VERBS = {
+    "love": "loves",
+    "like": "likes",
+    "enjoy": "enjoys",
+    "adore": "adores",
+    "prefer": "prefers",
+    "hate": "hates",
+}
+_THIRD_PERSON_VERBS |= {
+    "dislike": "dislikes",
+    "detest": "detests",
+    "can't stand": "can't stand",
+    "cannot stand": "can't stand",
+}
+_THIRD_PERSON_VERBS |= {
     "don't like": "doesn't like",
     "do not like": "doesn't like",
     "don't enjoy": "doesn't enjoy",
     "can't bear": "can't bear",
 }
-_LIKED = frozenset({"love", "like", "enjoy", "adore", "prefer"})
+_POSITIVE_VERBS = frozenset({"love", "like", "enjoy", "adore", "prefer"})
 # What is liked only in the moment: an offer, an idea, a part of the conversation.
 _PASSING_TOPIC = re.compile(
     r"\b(?:idea|ideas|suggestions?|sound|look|photos?|pics?|pictures?|question|enthusiasm|energy|hearing|being"
@@ -48,7 +60,7 @@ _NOT_ALLERGIC = re.compile(r"\bi(?:'m| am) (?:not|no longer) allergic to\s+(?P<w
 _INTOLERANT = re.compile(
     r"\bi(?:'m| am) (?P<what>(?:lactose|gluten)[- ]intolerant|coeliac|celiac|diabetic|asthmatic)\b", re.IGNORECASE
 )
-_MEDICINE = re.compile(
+_MEDICATION = re.compile(
     r"\bi(?:'m| am) on (?P<what>blood thinners|insulin|statins|antibiotics|beta blockers|warfarin|antidepressants)\b",
     re.IGNORECASE,
 )
@@ -110,13 +122,13 @@ def find_likes(statement: Statement) -> Iterator[Fact]:
         if re.match(r"(?:\w+ly|more|most|less|a lot|for)\b", what, re.IGNORECASE):
             return
         is_infinitive = re.search(r"\sto\s+$", statement.clause[: liked.start("what")])
-        predicate = f"{_VERBS[verb]} {'to ' if is_infinitive else ''}{to_third_person(what)}"
+        predicate = f"{_THIRD_PERSON_VERBS[verb]} {'to ' if is_infinitive else ''}{to_third_person(what)}"
         yield make_fact(
             statement.turn,
             FactKind.PREFERENCE,
             f"{statement.caller_name} {predicate}",
             f"liking of {normalize_key(what)}",
-            "likes" if verb in _LIKED else "dislikes",
+            "likes" if verb in _POSITIVE_VERBS else "dislikes",
         )
     favorite = _FAVORITE.match(statement.clause)
     if (
@@ -178,7 +190,7 @@ def find_health(statement: Statement) -> Iterator[Fact]:
                 f"allergy to {normalize_key(what)}",
                 "yes",
             )
-    for pattern, verb in ((_INTOLERANT, "is"), (_MEDICINE, "takes"), (_DIET, "is")):
+    for pattern, verb in ((_INTOLERANT, "is"), (_MEDICATION, "takes"), (_DIET, "is")):
         if found := pattern.search(clause):
             what = found["what"].lower()
             yield make_fact(

@@ -19,14 +19,15 @@ _OTHER_RELATIONS = frozenset(
     " flatmate doctor physiotherapist dentist"
     " stepson stepdaughter carer nurse".split()
 )
+# Words for the people and animals of a caller.
 _KIN = "|".join(sorted(_EXCLUSIVE_RELATIONS | _PETS | _OTHER_RELATIONS, key=len, reverse=True))
-_LEAD = r"(?:best |older |younger |elder |little |big |eldest |youngest |oldest |late |new |other |twin )*"
+_ADJECTIVES = r"(?:best |older |younger |elder |little |big |eldest |youngest |oldest |late |new |other |twin )*"
 _CALLED = re.compile(
-    rf"\b(?:my|our) (?P<lead>{_LEAD})(?P<kin>{_KIN})(?:,? (?:is|was)|'s) (?:called|named)\s+", re.IGNORECASE
+    rf"\b(?:my|our) (?P<lead>{_ADJECTIVES})(?P<kin>{_KIN})(?:,? (?:is|was)|'s) (?:called|named)\s+", re.IGNORECASE
 )
 _NAME_IS = re.compile(
-    rf"\b(?:my|our) (?P<lead>{_LEAD})(?P<kin>{_KIN})(?:'s|s') name(?: is|'s)\s+|\bthe name of (?:my"
-    rf"|our) (?P<of_lead>{_LEAD})(?P<of_kin>{_KIN}) is\s+",
+    rf"\b(?:my|our) (?P<lead>{_ADJECTIVES})(?P<kin>{_KIN})(?:'s|s') name(?: is|'s)\s+|\bthe name of (?:my"
+    rf"|our) (?P<of_lead>{_ADJECTIVES})(?P<of_kin>{_KIN}) is\s+",
     re.IGNORECASE,
 )
 _HAVE_NAMED = re.compile(
@@ -34,7 +35,7 @@ _HAVE_NAMED = re.compile(
     rf"| just got) an? (?P<lead>(?:[\w-]+ ){{0,2}}?)(?P<kin>{_KIN}),? (?:called|named|whose name is)\s+",
     re.IGNORECASE,
 )
-_ADJACENT_NAME = re.compile(rf"\b(?P<my>[Mm]y|[Oo]ur) (?P<lead>{_LEAD})(?P<kin>{_KIN}),? (?=[A-Z][a-z])")
+_ADJACENT_NAME = re.compile(rf"\b(?P<my>[Mm]y|[Oo]ur) (?P<lead>{_ADJECTIVES})(?P<kin>{_KIN}),? (?=[A-Z][a-z])")
 # "My wife Ann", "my son, Jo, ...": the words after a name must not make it part of another ("my dog Shelter Fund").
 _ADJACENT_NAME_END = re.compile(
     r"^(?:\s*$|,|\s+(?:is|was|has|had|and|loves|likes|lives|works|will|just|who|got|started|does|came|in|at|to)\b)"
@@ -56,15 +57,15 @@ _MARRIED = re.compile(
     re.IGNORECASE,
 )
 _KIN_HOME = re.compile(
-    rf"\b[Mm]y (?P<kin>{_LEAD}(?:{_KIN}))(?: (?P<name>[A-Z][a-z]+))? lives (?:\w+ )?in"
+    rf"\b[Mm]y (?P<kin>{_ADJECTIVES}(?:{_KIN}))(?: (?P<name>[A-Z][a-z]+))? lives (?:\w+ )?in"
     rf" (?P<place>[A-Z][\w'-]+(?: [A-Z][\w'-]+)*)(?!\w)"
 )
 _ASKS_NAME = re.compile(
-    rf"\byour (?P<lead>{_LEAD})(?P<kin>{_KIN})(?:'s|s') name\b|\b(?:what's|what is) (?:her|his|its"
+    rf"\byour (?P<lead>{_ADJECTIVES})(?P<kin>{_KIN})(?:'s|s') name\b|\b(?:what's|what is) (?:her|his|its"
     rf"|their) name\b|\bname of your (?P<of>{_KIN})\b",
     re.IGNORECASE,
 )
-_MENTIONED = re.compile(rf"\b(?:my|our) (?:{_LEAD})(?P<kin>{_KIN})\b", re.IGNORECASE)
+_MENTIONED = re.compile(rf"\b(?:my|our) (?:{_ADJECTIVES})(?P<kin>{_KIN})\b", re.IGNORECASE)
 
 
 def find_names(statement: Statement) -> Iterator[Fact]:

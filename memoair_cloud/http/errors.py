@@ -65,7 +65,7 @@ PROJECT_ERRORS = (*COMMON_ERRORS, NotFoundError)
 def error_responses(errors: Iterable[type[ApiError]], *more: type[ApiError]) -> dict[int | str, dict[str, Any]]:
     """Return the OpenAPI descriptions of an endpoint's errors."""
     responses: dict[int | str, dict[str, Any]] = {}
-    for error_type in sorted({*errors, *more}, key=lambda each: each.status):
+    for error_type in sorted({*errors, *more}, key=lambda error: error.status):
         summary = (error_type.__doc__ or "").partition("\n")[0]
         responses[int(error_type.status)] = {"model": ErrorEnvelope, "description": f"`{error_type.code}`: {summary}"}
     return responses
