@@ -25,6 +25,10 @@ def _client(module: Any) -> None:
     module._SAVE_S = _PATIENT_S
 
 
+def _cloud(module: Any) -> None:
+    module._CONNECT_S, module._READ_S = _PATIENT_S, 6 * _PATIENT_S
+
+
 def _refresh(module: Any) -> None:
     module._PULL_S = module._START_S = _PATIENT_S
 
@@ -37,6 +41,7 @@ def _pipecat(module: Any) -> None:
 _CHANGES = {
     "memoair_voice_sync._arguments": _arguments,
     "memoair_voice_sync._client": _client,
+    "memoair_voice_sync._cloud": _cloud,
     "memoair_voice_sync._refresh": _refresh,
     "memoair_pipecat._processor": _pipecat,
 }
