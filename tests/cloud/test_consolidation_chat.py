@@ -70,7 +70,7 @@ class FakeChatServer:
 
     def hang(self) -> None:
         def wait() -> tuple[int, str]:
-            self.is_closing.wait(30)
+            self.is_closing.wait(60)
             return 200, "{}"
 
         self.replies.append(wait)
@@ -188,7 +188,7 @@ def test_a_hanging_model_is_abandoned_after_the_timeout(model: FakeChatServer) -
     model.hang()
     started_at = time.monotonic()
     extraction = make_extractor(model, timeout_s=0.5).extract(make_turns(*SAID))
-    assert time.monotonic() - started_at < 5
+    assert time.monotonic() - started_at < 10, "the model hangs for a minute"
     assert (extraction.extractor, extraction.failure) == ("rules", "APITimeoutError")
 
 

@@ -170,6 +170,8 @@ def test_logs_contain_no_words_no_user_ids_and_no_keys(client: Client, caplog: p
         client.events("call-1")
         client.error_of("POST", "/v1/voice-sdk/index/create", {"name": "parcel", "documents": ["parcel"]})
         client.ok("GET", "/v1/voice-sdk/users/0xab12/sessions")
+        # A request is logged after its response.
+        eventually(lambda: [record for record in caplog.records if "/users/" in str(getattr(record, "fields", ""))])
     logs = "".join(JsonLines().format(record) for record in caplog.records if record.name.startswith("memoair"))
 
     assert '"action": "request"' in logs
@@ -203,6 +205,7 @@ def test_a_rate_limit_refills() -> None:
         limit.acquire("key", now=200.0)
 
 
+@pytest.mark.timeout(600)
 def test_generated_requests_get_documented_responses(cloud: RunningCloud, client: Client) -> None:
     headers = {"Authorization": f"Bearer {client.key}", "X-Project-Id": client.identity["project"]}
     headers |= {"X-Agent-Id": client.identity["agent"], "X-User-Id": "fuzz"}

@@ -146,7 +146,7 @@ def test_the_sweep_finds_a_build_that_was_not_queued(cloud: RunningCloud, client
     worker = Worker(cloud.services.queue)
     worker.start()
     try:
-        eventually(lambda: get_build(cloud, client).version == 1)
+        eventually(lambda: get_build(cloud, client).version == 1, 60)
     finally:
         worker.stop()
     assert cloud.services.blobs.exists(str(get_build(cloud, client).sha256))
@@ -169,7 +169,7 @@ def test_a_failed_build_is_retried(cloud: RunningCloud, client: Client) -> None:
     reset_build(cloud, client)
     queue.enqueue_build(client.identity["project"])
     try:
-        eventually(lambda: not queue.run_next_task() and get_build(cloud, client).version == 1)
+        eventually(lambda: not queue.run_next_task() and get_build(cloud, client).version == 1, 60)
     finally:
         queue.close()
     assert blobs.left == 0

@@ -22,6 +22,7 @@ from packaging.requirements import Requirement
 from typer.testing import CliRunner
 
 from memoair_cli.app import app
+from support.waiting import PATIENCE
 
 _FENCE = re.compile(r"^( *)```(.*)$")
 _SKIP_REASON = re.compile(r"^ *<!-- not run: (.+) -->$")
@@ -161,6 +162,7 @@ class Player:
         self._given_environ = dict(environ)
         # Pipecat logs a greeting to stderr when it is imported.
         self._environ = {"HOME": str(folder), "PATH": "/usr/bin:/bin", "COLUMNS": "200", "LOGURU_LEVEL": "WARNING"}
+        self._environ["PYTHONPATH"] = PATIENCE
         self._environ |= environ
         self._runtime_url = runtime_url
         self._skipped_commands = skipped_commands
@@ -198,7 +200,7 @@ class Player:
     def close(self) -> None:
         """End the page. Nothing may have been printed to stderr, and all programs must have been run."""
         if self._python is not None:
-            out, _ = self._python.communicate(timeout=30)
+            out, _ = self._python.communicate(timeout=100)
             errors = (self._folder / "stderr").read_text(encoding="utf-8")
             assert (self._python.returncode, errors) == (0, ""), out + errors
         assert not self._unrun_programs, f"no command runs {self._unrun_programs}"
@@ -279,7 +281,7 @@ class Player:
             env=self._environ,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=200,
             check=False,
         )
         assert (result.returncode, result.stderr) == (0, ""), result.stdout + result.stderr
