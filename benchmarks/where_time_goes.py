@@ -48,9 +48,9 @@ STATIONS: tuple[tuple[int, str, Any, str], ...] = (
     (4, "permanent lane", PermanentLane, "search"),
     (4, "org lane", OrgLane, "search"),
     (5, "index: read the question", Searcher, "prepare"),
-    (5, "index: find postings", Searcher, "_postings"),
+    (5, "index: find postings", Searcher, "_select_postings"),
     (5, "index: kernel", index_search.kernel, "score"),
-    (5, "index: all terms of the best", Searcher, "_hits"),
+    (5, "index: all terms of the best", Searcher, "_rank_hits"),
     (4, "composer", search_service, "compose"),
     (2, "JSON and sending", _Handler, "_send"),
 )

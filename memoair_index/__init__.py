@@ -3,13 +3,13 @@
 It knows nothing of callers, HTTP or clouds: documents go in, ranked hits come out.
 """
 
-from memoair_index.analysis import terms
-from memoair_index.chunks import chunks, documents_of, group_of
+from memoair_index.analysis import extract_terms
+from memoair_index.chunks import document_group, split_chunks, split_document
 from memoair_index.container import ContainerError
 from memoair_index.document import Document, Hit, Query
 from memoair_index.index import Index
-from memoair_index.label_extraction import labels_of
-from memoair_index.sentences import passages, sentences
+from memoair_index.label_extraction import extract_labels
+from memoair_index.sentences import split_passages, split_sentences
 
 __all__ = [
     "ContainerError",
@@ -17,11 +17,11 @@ __all__ = [
     "Hit",
     "Index",
     "Query",
-    "chunks",
-    "documents_of",
-    "group_of",
-    "labels_of",
-    "passages",
-    "sentences",
-    "terms",
+    "document_group",
+    "extract_labels",
+    "extract_terms",
+    "split_chunks",
+    "split_document",
+    "split_passages",
+    "split_sentences",
 ]

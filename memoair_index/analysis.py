@@ -9,7 +9,7 @@ from hashlib import blake2b
 import Stemmer
 
 # Where Unicode has its combining marks: vowels in many scripts, accents in some. Python's own words leave them out.
-_MARK_BLOCKS = (
+_COMBINING_MARK_BLOCKS = (
     (0x300, 0x1E00),
     (0x20D0, 0x2100),
     (0x2CE0, 0x2E00),
@@ -17,15 +17,21 @@ _MARK_BLOCKS = (
     (0xA600, 0xAC00),
     (0xFB00, 0xFE30),
 )
-_MARKS = "".join(
+_COMBINING_MARKS = "".join(
     chr(code)
-    for first, end in (*_MARK_BLOCKS, (0x10A00, 0x11FFF), (0x16A00, 0x17000), (0x1D100, 0x1D250), (0x1E000, 0x1E950))
+    for first, end in (
+        *_COMBINING_MARK_BLOCKS,
+        (0x10A00, 0x11FFF),
+        (0x16A00, 0x17000),
+        (0x1D100, 0x1D250),
+        (0x1E000, 0x1E950),
+    )
     for code in range(first, end)
     if unicodedata.category(chr(code)).startswith("M")
 )
 # A word is a run of letters and digits of any script, with inner apostrophes and, in numbers, inner points and commas.
-_LETTERS = rf"[^\W_](?:[^\W_]|[{_MARKS}])*"
-_WORD = re.compile(rf"\d+(?:[.,:]\d+)+|{_LETTERS}(?:'{_LETTERS})*")
+_LETTER_RUN = rf"[^\W_](?:[^\W_]|[{_COMBINING_MARKS}])*"
+_WORD = re.compile(rf"\d+(?:[.,:]\d+)+|{_LETTER_RUN}(?:'{_LETTER_RUN})*")
 # The same for texts without a sign of other scripts, in an eighth of the time.
 _ASCII_WORD = re.compile(r"\d+(?:[.,:]\d+)+|[A-Za-z0-9]+(?:'[A-Za-z0-9]+)*")
 # The accents of Latin, Greek and Cyrillic, which people leave out as they please.
@@ -49,14 +55,14 @@ STOP_WORDS = frozenset(
 )
 
 # What is longer is no word of any language, and would only fill the cache.
-_LONGEST_WORD = 64
+_MAX_WORD_CHARS = 64
 
 _stemmer_lock = threading.Lock()
 _stemmer = Stemmer.Stemmer("english", 0)
 
 
 @lru_cache(maxsize=1 << 16)
-def _term(word: str) -> str | None:
+def _to_term(word: str) -> str | None:
     """The term a lower-case word is indexed under; None for a stop word."""
     bare = word.removesuffix("'s")
     if word.replace("'", "") in STOP_WORDS or bare in STOP_WORDS:
@@ -77,33 +83,33 @@ def fold(text: str) -> str:
     return unicodedata.normalize("NFC", _ACCENTS.sub("", folded)).translate(_APOSTROPHES)
 
 
-def words(folded: str) -> list[str]:
+def split_words(folded: str) -> list[str]:
     """The words of a folded text, in order, stop words among them."""
     found = (_ASCII_WORD if folded.isascii() else _WORD).findall(folded)
-    return [word[:_LONGEST_WORD] for word in found]
+    return [word[:_MAX_WORD_CHARS] for word in found]
 
 
-def terms(text: str) -> list[str]:
+def extract_terms(text: str) -> list[str]:
     """Split a text into its terms, in order, stop words left out.
 
     Upper and lower case, accents, width variants and ligatures fall together; English words are stemmed, words of other
     scripts stay as they are. Never fails, whatever the text holds. Safe from any thread.
     """
-    return [term for word in words(fold(text)) if (term := _term(word)) is not None]
+    return [term for word in split_words(fold(text)) if (term := _to_term(word)) is not None]
 
 
-def term_ids(folded_words: list[str]) -> list[int]:
+def to_term_ids(folded_words: list[str]) -> list[int]:
     """The terms of words, stop words left out, as the numbers by which an index knows them."""
-    return [identity for word in folded_words if (identity := _word_id(word)) is not None]
+    return [identity for word in folded_words if (identity := _to_term_id(word)) is not None]
 
 
 @lru_cache(maxsize=1 << 16)
-def identity(text: str) -> int:
+def stable_hash(text: str) -> int:
     """The 64-bit number that stands for a text in an index: the same on every machine, in every version."""
     return int.from_bytes(blake2b(text.encode(errors="replace"), digest_size=8).digest(), "little")
 
 
 @lru_cache(maxsize=1 << 16)
-def _word_id(word: str) -> int | None:
-    term = _term(word)
-    return None if term is None else identity(term)
+def _to_term_id(word: str) -> int | None:
+    term = _to_term(word)
+    return None if term is None else stable_hash(term)

@@ -8,6 +8,6 @@ K1 = 0.8
 B = 0.2
 
 
-def idf(documents: int, document_frequency: int) -> float:
+def idf(document_count: int, document_frequency: int) -> float:
     """The weight of a term that stands in ``document_frequency`` of ``documents``; always positive."""
-    return math.log1p((documents - document_frequency + 0.5) / (document_frequency + 0.5))
+    return math.log1p((document_count - document_frequency + 0.5) / (document_frequency + 0.5))

@@ -36,12 +36,12 @@ class Query:
     """
 
     text: str
-    talk: tuple[str, ...] = ()
+    recent_turns: tuple[str, ...] = ()
     speaker: str | None = None
-    by_name: bool = True
-    names: frozenset[str] = frozenset()
+    speaker_is_named: bool = True
+    speaker_names: frozenset[str] = frozenset()
     group: str | None = None
-    without_group: str | None = None
+    exclude_group: str | None = None
     now: float | None = None
 
 
@@ -51,29 +51,33 @@ class Hit:
     The document, and what the score is made of, are read when somebody first asks. Safe to use from any thread.
     """
 
-    __slots__ = ("_document", "_read", "_read_terms", "place", "score")
+    __slots__ = ("_document", "_load_contributions", "_load_document", "position", "score")
 
     def __init__(
-        self, place: int, score: float, read: Callable[[int], Document], terms: Callable[[int], Mapping[str, float]]
+        self,
+        position: int,
+        score: float,
+        load_document: Callable[[int], Document],
+        load_contributions: Callable[[int], Mapping[str, float]],
     ) -> None:
         """``place`` is what ``read`` and ``terms`` know the document by."""
-        self.place = place
+        self.position = position
         self.score = score
-        self._read = read
-        self._read_terms = terms
+        self._load_document = load_document
+        self._load_contributions = load_contributions
         self._document: Document | None = None
 
     @property
     def document(self) -> Document:
         """The document, as it was when it was found."""
         if self._document is None:
-            self._document = self._read(self.place)
+            self._document = self._load_document(self.position)
         return self._document
 
     @property
-    def terms(self) -> Mapping[str, float]:
+    def contributions(self) -> Mapping[str, float]:
         """What the score is the sum of, by the names of `memoair_index.ranking.TERMS`; what is 0 is left out."""
-        return self._read_terms(self.place)
+        return self._load_contributions(self.position)
 
     def __repr__(self) -> str:
         return f"Hit({self.document.id!r}, {self.score:.4f})"

@@ -4,7 +4,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from memoair_index.analysis import identity
+from memoair_index.analysis import stable_hash
 from memoair_index.items import NONE
 
 
@@ -16,9 +16,9 @@ class IdArrays:
     values: NDArray[np.int32]
 
     @classmethod
-    def of(cls, names: list[str], values: list[int]) -> "IdArrays":
+    def build(cls, names: list[str], values: list[int]) -> "IdArrays":
         """Arrays for these names; raises ValueError where two of them fall together."""
-        keys = np.array([identity(name) for name in names], np.uint64)
+        keys = np.array([stable_hash(name) for name in names], np.uint64)
         order = np.argsort(keys, kind="stable")
         if (np.diff(keys[order]) == 0).any():
             raise ValueError("two names have the same number")
@@ -30,18 +30,18 @@ class IdMap:
 
     def __init__(self, base: IdArrays) -> None:
         self._base = base
-        self._changed: dict[str, int] = {}  # what was told since; NONE where a name was taken away
+        self._overrides: dict[str, int] = {}  # what was told since; NONE where a name was taken away
 
-    def find(self, name: str) -> int:
+    def get(self, name: str) -> int:
         """What a name leads to, or `NONE`."""
-        found = self._changed.get(name)
-        if found is None:
-            key = identity(name)
-            place = int(self._base.keys.searchsorted(np.uint64(key))) if len(self._base.keys) else 0
-            is_there = place < len(self._base.keys) and int(self._base.keys[place]) == key
-            found = int(self._base.values[place]) if is_there else NONE
-        return found
+        value = self._overrides.get(name)
+        if value is None:
+            key = stable_hash(name)
+            position = int(self._base.keys.searchsorted(np.uint64(key))) if len(self._base.keys) else 0
+            exists = position < len(self._base.keys) and int(self._base.keys[position]) == key
+            value = int(self._base.values[position]) if exists else NONE
+        return value
 
-    def set(self, name: str, number: int) -> None:
+    def set(self, name: str, value: int) -> None:
         """Let a name lead to a number; `NONE` takes it away."""
-        self._changed[name] = number
+        self._overrides[name] = value

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 # One cache line holds nearly all that scoring asks of an item. The compiled kernel has the same record.
-ITEM = np.dtype(
+ITEM_DTYPE = np.dtype(
     [
         ("occurred_at", "<f8"),  # seconds since the epoch; NaN where unknown
         ("group", "<i4"),  # -1 once the document was removed
@@ -29,45 +29,45 @@ class GrowingArray:
 
     def __init__(self, base: Array) -> None:
         self.base = base
-        self._grown = np.zeros((64, *base.shape[1:]), base.dtype)
-        self._added = 0
+        self._buffer = np.zeros((64, *base.shape[1:]), base.dtype)
+        self._tail_size = 0
 
     def __len__(self) -> int:
         """Count the rows."""
-        return len(self.base) + self._added
+        return len(self.base) + self._tail_size
 
     @property
     def tail(self) -> Array:
         """The rows in memory: a view, valid until the next one is appended."""
-        return self._grown[: self._added]
+        return self._buffer[: self._tail_size]
 
     def append(self, row: Any) -> None:
         """Add a row at the end."""
-        if self._added == len(self._grown):
-            self._grown = np.concatenate([self._grown, np.zeros_like(self._grown)])
-        self._grown[self._added] = row
-        self._added += 1
+        if self._tail_size == len(self._buffer):
+            self._buffer = np.concatenate([self._buffer, np.zeros_like(self._buffer)])
+        self._buffer[self._tail_size] = row
+        self._tail_size += 1
 
-    def part(self, number: int) -> tuple[Array, int]:
+    def locate(self, row: int) -> tuple[Array, int]:
         """The array that holds a row, and the row's place in it: for reading and changing one field."""
-        split = len(self.base)
-        return (self.base, number) if number < split else (self._grown, number - split)
+        base_size = len(self.base)
+        return (self.base, row) if row < base_size else (self._buffer, row - base_size)
 
-    def take(self, numbers: NDArray[np.int64]) -> Array:
+    def take(self, rows: NDArray[np.int64]) -> Array:
         """Copies of some rows."""
-        split = len(self.base)
-        if not self._added:
-            return self.base[numbers]
-        if not split:
-            return self._grown[numbers]
-        in_file = numbers < split
-        taken = np.empty((len(numbers), *self.base.shape[1:]), self.base.dtype)
-        taken[in_file] = self.base[numbers[in_file]]
-        taken[~in_file] = self._grown[numbers[~in_file] - split]
+        base_size = len(self.base)
+        if not self._tail_size:
+            return self.base[rows]
+        if not base_size:
+            return self._buffer[rows]
+        in_base = rows < base_size
+        taken = np.empty((len(rows), *self.base.shape[1:]), self.base.dtype)
+        taken[in_base] = self.base[rows[in_base]]
+        taken[~in_base] = self._buffer[rows[~in_base] - base_size]
         return taken
 
-    def all(self) -> Array:
+    def to_array(self) -> Array:
         """Every row, in one array: a copy where there are both kinds."""
-        if not self._added:
+        if not self._tail_size:
             return self.base
         return np.concatenate([self.base, self.tail]) if len(self.base) else self.tail

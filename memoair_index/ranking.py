@@ -16,7 +16,7 @@ from memoair_index.cues import Cue, QuestionType
 from memoair_index.items import NONE, Array
 
 # Each term by name, with the reason why it counts.
-TERMS: Mapping[str, str] = {
+FEATURES: Mapping[str, str] = {
     "around": "the question's words, or words that mean nearly the same, stand in the utterance or near it in its call:"
     " BM25, a step away weakened to .7, .5, .35, .25, the best for each word",
     "meaning": "cosine of the question's and the utterance's static embedding",
@@ -32,19 +32,19 @@ TERMS: Mapping[str, str] = {
 }
 
 # BM25 sums are about four times a cosine's span of fifths; both are brought to about one.
-WORDS_UNIT = 4.0
-MEANING_UNIT = 0.2
+BM25_UNIT = 4.0
+COSINE_UNIT = 0.2
 
 
 @attrs.frozen
 class Weights:
     """What each term is multiplied with."""
 
-    of: Mapping[str, float]
+    by_feature: Mapping[str, float]
 
-    def __getitem__(self, term: str) -> float:
+    def __getitem__(self, feature: str) -> float:
         """The weight of a term; 0 where it was found to be of no use."""
-        return self.of.get(term, 0.0)
+        return self.by_feature.get(feature, 0.0)
 
 
 @lru_cache(maxsize=1)
@@ -61,33 +61,35 @@ class Evidence:
     items: Array  # `memoair_index.items.ITEM`
     pooled: NDArray[np.float32]
     cosines: NDArray[np.float32]
-    dated: NDArray[np.bool_] | None  # None where the question names no date
-    labels: NDArray[np.float32] | None  # None where the talk names none
+    matches_date: NDArray[np.bool_] | None  # None where the question names no date
+    label_relevance: NDArray[np.float32] | None  # None where the talk names none
 
 
-def terms_of(evidence: Evidence, asked: QuestionType, speaker: int, *, by_name: bool) -> dict[str, NDArray[np.float32]]:
+def feature_values(
+    evidence: Evidence, question_type: QuestionType, speaker: int, *, speaker_is_named: bool
+) -> dict[str, NDArray[np.float32]]:
     """The values of the terms that count in a search, before their weights; shape ``(candidates,)`` each."""
     cues = evidence.items["cues"]
     values = {
-        "around": evidence.pooled / np.float32(WORDS_UNIT),
-        "meaning": evidence.cosines / np.float32(MEANING_UNIT),
-        **{name: np.asarray((cues & which) != 0, np.float32) for name, which in cues_that_count(asked).items()},
+        "around": evidence.pooled / np.float32(BM25_UNIT),
+        "meaning": evidence.cosines / np.float32(COSINE_UNIT),
+        **{name: np.asarray((cues & which) != 0, np.float32) for name, which in cue_features(question_type).items()},
     }
     if speaker != NONE:
-        values["speaker" if by_name else "self"] = np.asarray(evidence.items["speaker"] == speaker, np.float32)
-    if evidence.dated is not None:
-        values["date"] = evidence.dated.astype(np.float32)
-    if evidence.labels is not None:
-        values["label"] = evidence.labels
+        values["speaker" if speaker_is_named else "self"] = np.asarray(evidence.items["speaker"] == speaker, np.float32)
+    if evidence.matches_date is not None:
+        values["date"] = evidence.matches_date.astype(np.float32)
+    if evidence.label_relevance is not None:
+        values["label"] = evidence.label_relevance
     return values
 
 
 @lru_cache(maxsize=8)
-def cues_that_count(asked: QuestionType) -> Mapping[str, Cue]:
+def cue_features(question_type: QuestionType) -> Mapping[str, Cue]:
     """The terms that go by an utterance's form, where a question asks for this, each with the cue it goes by."""
-    terms = {"correction": Cue.CORRECTION}
-    if asked & QuestionType.WHEN:
-        terms["time_word"] = Cue.TIME
-    if asked & QuestionType.HOW_MUCH:
-        terms["amount"] = Cue.TIME
-    return terms
+    features = {"correction": Cue.CORRECTION}
+    if question_type & QuestionType.WHEN:
+        features["time_word"] = Cue.TIME
+    if question_type & QuestionType.HOW_MUCH:
+        features["amount"] = Cue.TIME
+    return features

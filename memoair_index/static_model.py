@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 KIND = "memoair static embedding"
 VERSION = 1
 
-_CACHED_WORDS = 1 << 15
+_MAX_CACHED_WORDS = 1 << 15
 
 
 class Embedding(Protocol):
@@ -42,7 +42,7 @@ class Embedding(Protocol):
         Each row has the length 1, or 0 for a text of which nothing is known.
         """
 
-    def neighbours(self, term: int) -> Sequence[tuple[int, float]]:
+    def neighbors(self, term: int) -> Sequence[tuple[int, float]]:
         """Terms that mean nearly the same as a term, with the cosine to each, the closest first."""
 
 
@@ -56,7 +56,7 @@ class NoEmbedding:
         """Nothing is known of any text."""
         return np.zeros((len(texts), self.dimensions), np.float32)
 
-    def neighbours(self, term: int) -> Sequence[tuple[int, float]]:  # noqa: ARG002
+    def neighbors(self, term: int) -> Sequence[tuple[int, float]]:  # noqa: ARG002
         """No term has neighbours."""
         return ()
 
@@ -67,20 +67,20 @@ class StaticModel:
     def __init__(self, path: Path) -> None:
         """Open a model file; raises `ContainerError` where it is damaged or none, OSError where it can't be read."""
         file = Container(path, KIND, VERSION)
-        self._vectors = file.array("vectors")
-        self._scales = file.array("scales").astype(np.float32)
-        self._terms = file.array("terms")
-        self._starts = file.array("neighbour_starts")
-        self._neighbours = file.array("neighbours")
-        self._closeness = file.array("closeness")
+        self._vectors = file.get_array("vectors")
+        self._scales = file.get_array("scales").astype(np.float32)
+        self._terms = file.get_array("terms")
+        self._neighbor_starts = file.get_array("neighbour_starts")
+        self._neighbor_positions = file.get_array("neighbours")
+        self._cosine_bytes = file.get_array("closeness")
         try:
-            self._tokenizer = Tokenizer.from_buffer(zlib.decompress(file.text("tokenizer")))
+            self._tokenizer = Tokenizer.from_buffer(zlib.decompress(file.get_bytes("tokenizer")))
         except (zlib.error, ValueError) as error:
             raise ContainerError(f"{path}: its tokenizer can't be read") from error
         self.dimensions = int(self._vectors.shape[1])
         self.fingerprint = f"{file.checksum:08x}"
-        self._pieces = lru_cache(_CACHED_WORDS)(self._tokenize)
-        self._close = lru_cache(_CACHED_WORDS)(self._look_up)
+        self._tokenize_cached = lru_cache(_MAX_CACHED_WORDS)(self._tokenize)
+        self._neighbors_cached = lru_cache(_MAX_CACHED_WORDS)(self._find_neighbors)
 
     def encode(self, texts: Sequence[Sequence[str]]) -> NDArray[np.float32]:
         """Vectors of texts; see `Embedding`."""
@@ -89,12 +89,12 @@ class StaticModel:
             row[:] = self._encode(words)
         return rows
 
-    def neighbours(self, term: int) -> Sequence[tuple[int, float]]:
+    def neighbors(self, term: int) -> Sequence[tuple[int, float]]:
         """Terms that mean nearly the same as a term; see `Embedding`."""
-        return self._close(term)
+        return self._neighbors_cached(term)
 
     def _encode(self, words: Sequence[str]) -> NDArray[np.float32]:
-        pieces = np.array([piece for word in words for piece in self._pieces(word)], np.intp)
+        pieces = np.array([piece for word in words for piece in self._tokenize_cached(word)], np.intp)
         if not pieces.size:
             return np.zeros(self.dimensions, np.float32)
         with np.errstate(invalid="ignore", over="ignore"):  # of the scales in a damaged file
@@ -105,15 +105,15 @@ class StaticModel:
     def _tokenize(self, word: str) -> tuple[int, ...]:
         return tuple(self._tokenizer.encode(word, add_special_tokens=False).ids)
 
-    def _look_up(self, term: int) -> tuple[tuple[int, float], ...]:
-        place = int(self._terms.searchsorted(np.uint64(term)))
-        if place == len(self._terms) or int(self._terms[place]) != term:
+    def _find_neighbors(self, term: int) -> tuple[tuple[int, float], ...]:
+        position = int(self._terms.searchsorted(np.uint64(term)))
+        if position == len(self._terms) or int(self._terms[position]) != term:
             return ()
-        chosen = slice(int(self._starts[place]), int(self._starts[place + 1]))
-        closeness = self._closeness[chosen].astype(np.float32) / np.float32(255)
-        places = self._neighbours[chosen]
-        known = places < len(self._terms)  # as all are, but in a damaged file
-        return tuple(zip(self._terms[places[known]].tolist(), closeness[known].tolist(), strict=True))
+        span = slice(int(self._neighbor_starts[position]), int(self._neighbor_starts[position + 1]))
+        cosines = self._cosine_bytes[span].astype(np.float32) / np.float32(255)
+        positions = self._neighbor_positions[span]
+        is_valid = positions < len(self._terms)  # as all are, but in a damaged file
+        return tuple(zip(self._terms[positions[is_valid]].tolist(), cosines[is_valid].tolist(), strict=True))
 
 
 @lru_cache(maxsize=1)

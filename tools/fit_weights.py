@@ -28,7 +28,7 @@ from rich.table import Table
 from scipy.optimize import minimize
 
 from memoair_index import Hit, Index, Query
-from memoair_index.ranking import TERMS, default_weights
+from memoair_index.ranking import FEATURES, default_weights
 from memoair_runtime.enums import LaneName
 from memoair_runtime.memory.profile import UserProfile
 from memoair_runtime.memory.turn import event_of
@@ -77,7 +77,7 @@ SET_WEIGHTS = {
     "faq": 1.0,
     "faq-noisy": 0.5,
 }
-NAMES = tuple(TERMS)
+NAMES = tuple(FEATURES)
 
 Vector = NDArray[np.float64]
 Search = Callable[[], list[Hit]]
@@ -196,10 +196,10 @@ def find(questions: Sequence[Asked], weights: Vector, console: Console) -> Itera
     """Search for every question with these weights."""
     used = {name: max(LEAST_WEIGHT, weight) for name, weight in zip(NAMES, weights.tolist(), strict=True)}
     # One object is shared by every index of this process that was given no weights of its own.
-    default_weights().of.update(used)
+    default_weights().by_feature.update(used)
     for asked in track(questions, "searches", console=console, disable=not console.is_terminal, transient=True):
         hits = asked.search()
-        told = [hit.terms for hit in hits]  # worked out at every look
+        told = [hit.contributions for hit in hits]  # worked out at every look
         values = np.array([[terms.get(name, 0.0) / used[name] for name in NAMES] for terms in told])
         pieces: dict[str, list[int]] = {}
         for place, hit in enumerate(hits):
@@ -280,7 +280,7 @@ def ask_faq(talk: Conversation, index: Index, set_name: str, fold: int) -> Itera
         yield Asked(
             set_name,
             fold,
-            search=_bound(index.search, Query(question.text, talk=said)),
+            search=_bound(index.search, Query(question.text, recent_turns=said)),
             # Any of them will do.
             pieces=lambda hit, wanted=wanted: frozenset(["any"] if hit.document.group in wanted else []),
             judge=judge,

@@ -7,9 +7,9 @@ import logging
 from typing import Protocol
 
 from memoair_index.kernel import numpy_kernel
-from memoair_index.kernel.request import SCRATCH_BYTES, KernelRequest, KernelResult, Ranked, RankRequest
+from memoair_index.kernel.request import SCRATCH_BYTES, KernelRequest, KernelResult, RankedItems, RankRequest
 
-__all__ = ["SCRATCH_BYTES", "KernelRequest", "KernelResult", "RankRequest", "Ranked", "rank", "score"]
+__all__ = ["SCRATCH_BYTES", "KernelRequest", "KernelResult", "RankRequest", "RankedItems", "rank", "score"]
 
 log = logging.getLogger(__name__)
 
@@ -17,10 +17,10 @@ log = logging.getLogger(__name__)
 class _Kernel(Protocol):
     def score(self, request: KernelRequest, /) -> KernelResult: ...
 
-    def rank(self, request: RankRequest, /) -> Ranked: ...
+    def rank(self, request: RankRequest, /) -> RankedItems: ...
 
 
-def _choose() -> _Kernel:
+def _select_kernel() -> _Kernel:
     try:
         from memoair_index.kernel import c_kernel
     except ImportError:
@@ -29,6 +29,6 @@ def _choose() -> _Kernel:
     return c_kernel
 
 
-_kernel = _choose()
+_kernel = _select_kernel()
 score = _kernel.score
 rank = _kernel.rank

@@ -12,7 +12,7 @@ from memoair_index.items import NONE, GrowingArray
 # Of scratch memory for each item: four numbers with a point and three without. All of it is zero between two calls.
 SCRATCH_BYTES = 28
 
-Numbers = NDArray[np.int32]
+Ordinals = NDArray[np.int32]
 Scores = NDArray[np.float32]
 
 
@@ -43,10 +43,10 @@ class KernelRequest:
     speaker: int = NONE
     speaker_weight: float = 0.0
     only_group: int = NONE
-    without_group: int = NONE
-    linked: bool = True
-    removed: bool = True
-    bonus_items: Numbers = attrs.field(factory=lambda: np.zeros(0, np.int32))
+    exclude_group: int = NONE
+    has_neighbors: bool = True
+    has_removed: bool = True
+    bonus_items: Ordinals = attrs.field(factory=lambda: np.zeros(0, np.int32))
     bonuses: Scores = attrs.field(factory=lambda: np.zeros(0, np.float32))
 
 
@@ -54,7 +54,7 @@ class KernelRequest:
 class KernelResult:
     """The best items by their score (the older first among equals), in no order, with the sum and bonus of each."""
 
-    items: Numbers
+    items: Ordinals
     pooled: Scores
     bonus: Scores
 
@@ -69,13 +69,13 @@ class RankRequest:
 
     items: GrowingArray
     vectors: GrowingArray
-    found: KernelResult
-    question: Scores
+    candidates: KernelResult
+    query_vector: Scores
     pooled_weight: float
     meaning_weight: float
     speaker: int
     speaker_weight: float
-    cues: Sequence[tuple[int, float]]
+    cue_weights: Sequence[tuple[int, float]]
 
 
-Ranked = list[tuple[int, float]]  # items with their scores, the best first, the older first among equals
+RankedItems = list[tuple[int, float]]  # items with their scores, the best first, the older first among equals

@@ -5,7 +5,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memoair_index.chunks import CHUNK_CHARS, OVERLAP_CHARS, chunks, spans
+from memoair_index.chunks import CHUNK_CHARS, OVERLAP_CHARS, chunk_spans, split_chunks
 
 texts = st.lists(
     st.text("abc é。.!?\n ", max_size=80) | st.integers(1, 900).map(lambda length: "x" * length), max_size=40
@@ -14,24 +14,24 @@ texts = st.lists(
 
 @given(texts, st.integers(20, 200), st.integers(0, 19))
 def test_chunks_without_their_overlap_are_the_text(text: str, size: int, overlap: int) -> None:
-    found = spans(text, size, overlap)
+    found = chunk_spans(text, size, overlap)
 
     assert all(end - start <= size for start, end in found)
     assert (found[0][0], found[-1][1]) == (0, len(text))
     for (start, end), (next_start, next_end) in itertools.pairwise(found):
         assert start < next_start
         assert end - overlap <= next_start <= end < next_end
-    assert chunks(text, size, overlap) == [text[start:end] for start, end in found]
+    assert split_chunks(text, size, overlap) == [text[start:end] for start, end in found]
 
 
 def test_a_short_text_is_one_chunk_and_an_empty_one_too() -> None:
-    assert chunks("We open at nine.") == ["We open at nine."]
-    assert chunks("") == [""]
+    assert split_chunks("We open at nine.") == ["We open at nine."]
+    assert split_chunks("") == [""]
 
 
 def test_chunks_end_at_sentences_and_begin_with_what_stood_before() -> None:
     sentences = [f"This is sentence number {number}, and it says a little. " for number in range(60)]
-    found = chunks("".join(sentences))
+    found = split_chunks("".join(sentences))
 
     assert len(found) > 4
     assert all(chunk.endswith("a little. ") for chunk in found)

@@ -88,9 +88,9 @@ def test_what_was_written_is_read(arrays: dict[str, Any], meta: dict[str, Any]) 
         assert file.meta == meta
         for name, array in arrays.items():
             expected = np.frombuffer(array, np.uint8) if isinstance(array, bytes) else array
-            found = file.array(name)
+            found = file.get_array(name)
             assert (found.dtype, found.shape) == (expected.dtype, expected.shape)
-            assert found.tobytes() == expected.tobytes() == file.text(name)
+            assert found.tobytes() == expected.tobytes() == file.get_bytes(name)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_what_was_written_is_read(arrays: dict[str, Any], meta: dict[str, Any]) 
 )
 def test_an_array_is_read_as_it_was_however_it_lay_in_memory(folder: Path, array: Any) -> None:
     write(folder / "arrays", array=array)
-    assert Container(folder / "arrays", KIND, VERSION).array("array").tolist() == array.tolist()
+    assert Container(folder / "arrays", KIND, VERSION).get_array("array").tolist() == array.tolist()
 
 
 def test_arrays_begin_where_processors_like_it(path: Path) -> None:
@@ -110,15 +110,15 @@ def test_arrays_begin_where_processors_like_it(path: Path) -> None:
 def test_what_is_changed_in_an_array_stays_in_memory(path: Path) -> None:
     before = path.read_bytes()
     file = Container(path, KIND, VERSION)
-    file.array("numbers")[:] = -1
-    assert set(file.array("numbers").tolist()) == {-1}
-    assert Container(path, KIND, VERSION).array("numbers").tolist() == [*range(40)]
+    file.get_array("numbers")[:] = -1
+    assert set(file.get_array("numbers").tolist()) == {-1}
+    assert Container(path, KIND, VERSION).get_array("numbers").tolist() == [*range(40)]
     file.verify()
     assert path.read_bytes() == before
 
 
 def test_an_array_outlives_its_file(path: Path) -> None:
-    numbers = Container(path, KIND, VERSION).array("numbers")
+    numbers = Container(path, KIND, VERSION).get_array("numbers")
     path.unlink()
     gc.collect()
     assert numbers.tolist() == [*range(40)]
@@ -127,9 +127,9 @@ def test_an_array_outlives_its_file(path: Path) -> None:
 def test_an_array_that_is_not_there_is_refused(path: Path) -> None:
     file = Container(path, KIND, VERSION)
     with pytest.raises(ContainerError, match="'letters'"):
-        file.array("letters")
+        file.get_array("letters")
     with pytest.raises(ContainerError, match="'letters'"):
-        file.text("letters")
+        file.get_bytes("letters")
 
 
 @pytest.mark.parametrize(
@@ -205,15 +205,15 @@ def test_a_table_that_leads_outside_of_the_file_is_refused(path: Path, change: d
     table["sections"] = {"numbers": table["sections"]["numbers"] | change}
     rewrite_table(path, table)
     with pytest.raises(ContainerError):
-        Container(path, KIND, VERSION).array("numbers")
+        Container(path, KIND, VERSION).get_array("numbers")
 
 
 def test_a_file_that_was_replaced_is_still_read_and_verified_as_it_was_opened(path: Path) -> None:
     file = Container(path, KIND, VERSION)
     write(path, numbers=np.arange(99))
     file.verify()
-    assert file.array("numbers").tolist() == [*range(40)]
-    assert Container(path, KIND, VERSION).array("numbers").tolist() == [*range(99)]
+    assert file.get_array("numbers").tolist() == [*range(40)]
+    assert Container(path, KIND, VERSION).get_array("numbers").tolist() == [*range(99)]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has other permissions")

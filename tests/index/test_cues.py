@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from memoair_index import Document, Index, Query
 from memoair_index.analysis import fold
-from memoair_index.cues import Cue, QuestionType, cues_of, question_type
+from memoair_index.cues import Cue, QuestionType, classify_question, detect_cues
 
 
 def cues(text: str) -> Cue:
-    return cues_of(fold(text))
+    return detect_cues(fold(text))
 
 
 @pytest.mark.parametrize("text", ["Yesterday.", "it was two weeks ago", "in the morning", "since 2019", "on TUESDAY"])
@@ -58,7 +58,7 @@ def test_an_utterance_without_any_has_no_cue(text: str) -> None:
     ],
 )
 def test_a_question_asks_for_a_form_of_answer(question: str, asked: QuestionType) -> None:
-    assert question_type(fold(question)) == asked
+    assert classify_question(fold(question)) == asked
 
 
 @pytest.mark.parametrize(
@@ -75,15 +75,15 @@ def test_of_two_that_say_the_same_the_one_with_the_cue_is_told_why(
     index = Index()
     index.add([Document("other", other, "1"), Document("answer", answer, "2")])
     hits = {hit.document.id: hit for hit in index.search(Query(question), 2)}
-    assert hits["answer"].terms[term] > 0
-    assert term not in hits["other"].terms
+    assert hits["answer"].contributions[term] > 0
+    assert term not in hits["other"].contributions
 
 
 @given(st.text(st.characters(exclude_categories=())))
 @settings(deadline=None)
 def test_any_text_is_read(text: str) -> None:
     assert cues(text) in Cue(7)
-    assert question_type(fold(text)) in QuestionType(7)
+    assert classify_question(fold(text)) in QuestionType(7)
 
 
 @pytest.mark.parametrize(
@@ -93,5 +93,5 @@ def test_a_megabyte_is_read_in_little_time(sign: str) -> None:
     text = sign * ((1 << 20) // len(sign))
     begin = time.process_time()
     cues(text)
-    question_type(text)
+    classify_question(text)
     assert time.process_time() - begin < 5

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from memoair_index import Document, Index, Query
 from memoair_index.analysis import fold
-from memoair_index.dates import days_in
+from memoair_index.dates import find_days
 
 # A Sunday.
 NOW = datetime(2023, 5, 21, 9, 30, tzinfo=timezone.utc)
@@ -20,7 +20,7 @@ EPOCH = date(1970, 1, 1)
 def asked(question: str, now: datetime | None = NOW) -> set[str]:
     """The days of the years around that a question asks about."""
     days = [date(2021, 1, 1) + timedelta(days=number) for number in range(3 * 365)]
-    found = days_in(fold(question), now.timestamp() if now else None)
+    found = find_days(fold(question), now.timestamp() if now else None)
     meant = found.match(np.array([(day - EPOCH).days for day in days]))
     return {day.isoformat() for day, is_meant in zip(days, meant, strict=True) if is_meant}
 
@@ -91,7 +91,7 @@ def test_days_are_counted_from_now(question: str, first: str, last: str) -> None
     ],
 )
 def test_what_is_no_date_names_no_day(question: str) -> None:
-    assert not days_in(fold(question), NOW.timestamp())
+    assert not find_days(fold(question), NOW.timestamp())
 
 
 def test_a_document_of_a_day_that_was_asked_for_is_found_without_any_word_of_the_question() -> None:
@@ -101,8 +101,8 @@ def test_a_document_of_a_day_that_was_asked_for_is_found_without_any_word_of_the
     index.add([Document("never", "boots", "never"), Document("NaN", "boots", "NaN", occurred_at=float("nan"))])
     found = index.search(Query("what was yesterday", now=NOW.timestamp()), 5)
     assert [hit.document.id for hit in found] == ["then"]
-    assert found[0].terms["date"] > 0
-    assert "around" not in found[0].terms
+    assert found[0].contributions["date"] > 0
+    assert "around" not in found[0].contributions
 
 
 @given(
@@ -118,7 +118,7 @@ def test_a_document_of_a_day_that_was_asked_for_is_found_without_any_word_of_the
 )
 @settings(deadline=None, max_examples=300)
 def test_no_question_and_no_moment_makes_it_fail(question: str, now: float | None) -> None:
-    days = days_in(fold(question), now)
+    days = find_days(fold(question), now)
     assert days.match(np.array([-(2**40), -1, 0, 1, 20_000, 2**40])).shape == (6,)
 
 
@@ -138,6 +138,6 @@ def test_no_moment_of_a_document_makes_a_search_fail(moment: float | None) -> No
 def test_a_hundred_thousand_characters_are_read_in_little_time(words: str) -> None:
     text = words * (100_000 // len(words))
     begin = time.process_time()
-    days_in(text, NOW.timestamp())
-    days_in("yesterday " + words.strip() + " " * 100_000, NOW.timestamp())
+    find_days(text, NOW.timestamp())
+    find_days("yesterday " + words.strip() + " " * 100_000, NOW.timestamp())
     assert time.process_time() - begin < 2

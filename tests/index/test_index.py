@@ -19,13 +19,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from memoair_index import Document, Hit, Index, Query, terms
-from memoair_index.analysis import fold, identity, words
+from memoair_index import Document, Hit, Index, Query, extract_terms
+from memoair_index.analysis import fold, split_words, stable_hash
 from memoair_index.bm25 import K1, B
-from memoair_index.cues import Cue, QuestionType, cues_of, question_type
-from memoair_index.dates import days_in
-from memoair_index.labels import CHANGED_SUBJECT, DECAY, LEAST_SHARE, LEAST_WORTH
-from memoair_index.ranking import TERMS, default_weights
+from memoair_index.cues import Cue, QuestionType, classify_question, detect_cues
+from memoair_index.dates import find_days
+from memoair_index.labels import DECAY_PER_TURN, MIN_IDF_SHARE, MIN_RELEVANCE_SHARE, SUBJECT_CHANGE_FACTOR
+from memoair_index.ranking import FEATURES, default_weights
 from memoair_index.static_model import default_model
 
 # Two of the score may stand in another order only where their scores are as good as equal.
@@ -62,12 +62,12 @@ documents = st.builds(
 queries = st.builds(
     Query,
     text=st.tuples(st.sampled_from(QUESTIONS), texts, st.sampled_from(["", "unheard", *LABELS])).map(" ".join),
-    talk=st.lists(st.sampled_from(TALK), max_size=3).map(tuple),
+    recent_turns=st.lists(st.sampled_from(TALK), max_size=3).map(tuple),
     speaker=st.sampled_from([None, *SPEAKERS, "nobody"]),
-    by_name=st.booleans(),
-    names=st.sampled_from([frozenset[str](), frozenset({"Dana"}), frozenset({"boots", "nobody"})]),
+    speaker_is_named=st.booleans(),
+    speaker_names=st.sampled_from([frozenset[str](), frozenset({"Dana"}), frozenset({"boots", "nobody"})]),
     group=st.sampled_from([None, None, *GROUPS, "call-9"]),
-    without_group=st.sampled_from([None, None, *GROUPS, "call-9"]),
+    exclude_group=st.sampled_from([None, None, *GROUPS, "call-9"]),
     now=st.sampled_from([None, NOW]),
 )
 
@@ -93,14 +93,14 @@ class SlowIndex:
 
     def search(self, query: Query) -> list[tuple[Document, dict[str, float]]]:
         """All that is found, each with the terms of its score: the best first, the older first among equals."""
-        if not (_asked_words(query) or days_in(fold(query.text), query.now) or query.talk):
+        if not (_asked_words(query) or find_days(fold(query.text), query.now) or query.recent_turns):
             return []
         impacts = self._impacts(query)
         dated, named = self._dated(query), self._named(query)
         found = []
         for each, document in self.documents.items():
             around = self._around(document, impacts)
-            is_wanted = query.group in (None, document.group) and query.without_group != document.group
+            is_wanted = query.group in (None, document.group) and query.exclude_group != document.group
             if is_wanted and (around > 0 or each in dated or named.get(each, 0) > 0):
                 values = {
                     "around": around / 4,
@@ -117,12 +117,12 @@ class SlowIndex:
 
     def _impacts(self, query: Query) -> list[dict[str, float]]:
         """For each word of the question: what it does for each document that holds it or a word near to it."""
-        counts = {each.id: Counter(map(identity, terms(each.text))) for each in self.documents.values()}
+        counts = {each.id: Counter(map(stable_hash, extract_terms(each.text))) for each in self.documents.values()}
         average = max(1.0, sum(each.total() for each in counts.values()) / max(1, len(counts)))
         frequency = Counter(term for count in counts.values() for term in count)
         impacts = []
         for term in _asked_words(query):
-            near = ((each, 1.1 * cosine**2) for each, cosine in self.model.neighbours(term) if frequency[each])
+            near = ((each, 1.1 * cosine**2) for each, cosine in self.model.neighbors(term) if frequency[each])
             shares = [(term, 1.0)] * bool(frequency[term]) + list(islice(near, 12))
             impact: dict[str, float] = {}
             for each, share in shares:
@@ -146,12 +146,12 @@ class SlowIndex:
 
     def _cosine(self, document: Document, query: Query) -> float:
         """The cosine of both vectors, of which the document's is kept in 255 steps."""
-        asked, said = self.model.encode([words(fold(query.text)), words(fold(document.text))])
+        asked, said = self.model.encode([split_words(fold(query.text)), split_words(fold(document.text))])
         step = np.abs(said).max() / np.float32(127)
         return float(np.round(said / step) * step @ asked) if step else 0.0
 
     def _dated(self, query: Query) -> set[str]:
-        days = days_in(fold(query.text), query.now)
+        days = find_days(fold(query.text), query.now)
         found = set()
         for document in self.documents.values():
             if document.occurred_at is not None:
@@ -164,33 +164,33 @@ class SlowIndex:
     def _named(self, query: Query) -> dict[str, float]:
         """By document, the worth of the label of it that the talk named best."""
         labelled = [(document.id, label) for document in self.documents.values() for label in set(document.labels)]
-        holders = Counter(term for _, label in labelled for term in set(terms(label)))
+        holders = Counter(term for _, label in labelled for term in set(extract_terms(label)))
         best: dict[str, float] = {}
         weaker = 1.0
-        for age, turn in enumerate([query.text, *reversed(query.talk)][:48]):
+        for age, turn in enumerate([query.text, *reversed(query.recent_turns)][:48]):
             is_whole = False
             for document, label in labelled:
-                worth = {term: self._idf(min(holders[term], len(self.documents))) for term in set(terms(label))}
-                whole, said = sum(worth.values()), sum(worth[term] for term in worth if term in terms(turn))
-                if said and said >= LEAST_SHARE * whole:
+                worth = {term: self._idf(min(holders[term], len(self.documents))) for term in set(extract_terms(label))}
+                whole, said = sum(worth.values()), sum(worth[term] for term in worth if term in extract_terms(turn))
+                if said and said >= MIN_IDF_SHARE * whole:
                     is_whole |= said >= 0.9 * whole
-                    best[document] = max(best.get(document, 0), said / (whole + 6) * weaker * DECAY**age)
+                    best[document] = max(best.get(document, 0), said / (whole + 6) * weaker * DECAY_PER_TURN**age)
             if age == 0 and is_whole:
-                weaker = CHANGED_SUBJECT
-        return {each: worth for each, worth in best.items() if worth >= LEAST_WORTH * max(best.values())}
+                weaker = SUBJECT_CHANGE_FACTOR
+        return {each: worth for each, worth in best.items() if worth >= MIN_RELEVANCE_SHARE * max(best.values())}
 
 
 def _asked_words(query: Query) -> list[int]:
-    names = {term for name in query.names for term in terms(name)}
-    return [identity(term) for term in dict.fromkeys(terms(query.text)) if term not in names]
+    names = {term for name in query.speaker_names for term in extract_terms(name)}
+    return [stable_hash(term) for term in dict.fromkeys(extract_terms(query.text)) if term not in names]
 
 
 def _speaker_and_cues(document: Document, query: Query) -> dict[str, float]:
-    cues, asked = cues_of(fold(document.text)), question_type(fold(query.text))
+    cues, asked = detect_cues(fold(document.text)), classify_question(fold(query.text))
     is_his = bool(document.speaker) and document.speaker == query.speaker
     return {
-        "speaker": is_his and query.by_name,
-        "self": is_his and not query.by_name,
+        "speaker": is_his and query.speaker_is_named,
+        "self": is_his and not query.speaker_is_named,
         "time_word": bool(cues & Cue.TIME and asked & QuestionType.WHEN),
         "amount": bool(cues & Cue.TIME and asked & QuestionType.HOW_MUCH),
         "correction": bool(cues & Cue.CORRECTION),
@@ -220,10 +220,10 @@ def check_search(index: Index, slow: SlowIndex, query: Query, limit: int) -> Non
         assert hit.score == pytest.approx(score[hit.document.id], abs=SAME)
         # Position by position, so nothing better was left out; beyond that only ties stand in another order.
         assert score[hit.document.id] == pytest.approx(score[document.id], abs=TIE)
-        terms_of_hit = dict(hit.terms)
-        assert set(terms_of_hit) <= set(TERMS)
+        terms_of_hit = dict(hit.contributions)
+        assert set(terms_of_hit) <= set(FEATURES)
         assert all(terms_of_hit.values()), "terms that are 0 are left out"
-        for name in TERMS:
+        for name in FEATURES:
             assert terms_of_hit.get(name, 0) == pytest.approx(told[hit.document.id].get(name, 0), abs=SAME), name
     for earlier, later in pairwise(found):
         if earlier.score == later.score:
@@ -290,20 +290,24 @@ class IndexMachine(RuleBasedStateMachine):
             while last + 1 < len(group) and group[last + 1].speaker in speakers:
                 last += 1
             expected = group[first : last + 1]
-        assert self.index.stretch(chosen, lambda each: each.speaker in speakers) == expected
+        assert self.index.contiguous_run(chosen, lambda each: each.speaker in speakers) == expected
 
     @invariant()
     def it_knows_what_it_holds(self) -> None:
         assert len(self.index) == len(self.slow.documents)
         assert [each for each in IDS if each in self.index] == [each for each in IDS if each in self.slow.documents]
-        assert self.index.unmerged == self.added
-        assert self.index.note == self.note
+        assert self.index.unmerged_count == self.added
+        assert self.index.file_metadata == self.note
         for group in [*GROUPS, "call-9"]:
-            assert self.index.group(group) == self.slow.group(group)
-            assert self.index.group(group, 2) == self.slow.group(group)[-2:]
+            assert self.index.group_documents(group) == self.slow.group(group)
+            assert self.index.group_documents(group, 2) == self.slow.group(group)[-2:]
         for word in WORDS:
-            holders = [each for each in self.slow.documents.values() if set(terms(word)) <= set(terms(each.text))]
-            assert self.index.frequency(word) == (len(holders) if len(terms(word)) == 1 else 0)
+            holders = [
+                each
+                for each in self.slow.documents.values()
+                if set(extract_terms(word)) <= set(extract_terms(each.text))
+            ]
+            assert self.index.document_frequency(word) == (len(holders) if len(extract_terms(word)) == 1 else 0)
 
 
 TestIndexMachine = IndexMachine.TestCase
@@ -348,7 +352,7 @@ def test_a_document_of_a_known_id_replaces_the_old_one_and_is_as_young_as_its_ne
     assert len(index) == 2
     assert ids(index.search(Query("boots"), 5)) == ["b", "a"]
     assert "red" not in {hit.document.text for hit in index.search(Query("red"), 5)}
-    assert index.frequency("red") == 0
+    assert index.document_frequency("red") == 0
 
 
 def test_the_last_of_several_documents_of_one_id_stands() -> None:
@@ -523,7 +527,7 @@ def test_threads_that_replace_and_remove_while_others_search_leave_exact_statist
     def search() -> None:
         begin.wait()
         while not done.is_set():
-            for hit in index.search(Query("red boots blue", talk=("Grant Hotel",)), 20):
+            for hit in index.search(Query("red boots blue", recent_turns=("Grant Hotel",)), 20):
                 assert hit.document.id.startswith(("shared-", "own-"))
 
     with ThreadPoolExecutor(6) as threads:
@@ -554,7 +558,9 @@ def test_a_question_of_a_hundred_thousand_characters_is_answered(sign: str) -> N
     index = Index()
     index.add([Document("a", "red boots", "1"), Document("b", "blue hats", "2")])
     for asked in (text, f"{text} boots"):
-        found = index.search(Query(asked, talk=(text,), speaker=text, group=None, without_group=text, now=NOW), 5)
+        found = index.search(
+            Query(asked, recent_turns=(text,), speaker=text, group=None, exclude_group=text, now=NOW), 5
+        )
         assert ids(found) in ([], ["a"])
     assert ids(index.search(Query(f"{text} boots"), 5)) == ["a"]
 

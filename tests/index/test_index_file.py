@@ -23,7 +23,7 @@ from memoair_index.container import write_container
 from memoair_index.static_model import NoEmbedding
 
 MOMENT = 1_684_000_000.0
-EVERYTHING = Query("red boots", talk=("the Grant Hotel",), speaker="Dana")
+EVERYTHING = Query("red boots", recent_turns=("the Grant Hotel",), speaker="Dana")
 
 
 class OtherEmbedding:
@@ -35,7 +35,7 @@ class OtherEmbedding:
     def encode(self, texts: Sequence[Sequence[str]]) -> NDArray[np.float32]:
         return np.ones((len(texts), 1), np.float32)
 
-    def neighbours(self, term: int) -> Sequence[tuple[int, float]]:
+    def neighbors(self, term: int) -> Sequence[tuple[int, float]]:
         return ()
 
 
@@ -90,16 +90,16 @@ def test_all_that_was_merged_is_there_again(path: Path) -> None:
     index = Index.open(path)
     index.verify()
     assert len(index) == 12
-    assert index.unmerged == 0
-    assert index.note == {"stamp": 7}
+    assert index.unmerged_count == 0
+    assert index.file_metadata == {"stamp": 7}
     for number in range(3):
-        assert index.group(f"call-{number}") == talk()[number::3]
+        assert index.group_documents(f"call-{number}") == talk()[number::3]
     assert held(index) == {document.id for document in talk()}
 
 
 def test_an_index_of_nothing_is_a_file_like_any_other(tmp_path: Path) -> None:
     index = Index()
-    assert index.note == {}
+    assert index.file_metadata == {}
     index.verify()
     index.merge(tmp_path / "index")
     index.merge(tmp_path / "index")
@@ -117,7 +117,7 @@ def test_a_file_of_which_all_was_removed_is_empty(path: Path) -> None:
     assert index.search(EVERYTHING, 5) == []
     index.merge(path)
     assert len(Index.open(path)) == 0
-    assert Index.open(path).group("call-1") == []
+    assert Index.open(path).group_documents("call-1") == []
 
 
 def test_many_merges_are_as_one(tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_two_indexes_on_one_file_do_not_meet(path: Path) -> None:
     one.remove(["turn-1", "turn-4"])
     one.add([Document("new", "red boots", "call-1")])
     assert ranking(other.search(EVERYTHING, 99)) == before
-    assert other.group("call-1") == talk()[1::3]
+    assert other.group_documents("call-1") == talk()[1::3]
 
     one.merge(path)
     other.verify()
@@ -183,9 +183,9 @@ def test_a_note_that_can_not_be_written_or_had_leaves_all_as_it_was(path: Path) 
     with pytest.raises(ZeroDivisionError):
         index.merge(path, lambda: {"what": 1 / 0})
     assert (path.read_bytes(), [each.name for each in path.parent.iterdir()]) == (before, [path.name])
-    assert (len(index), index.unmerged, index.note) == (14, 2, {"stamp": 7})
+    assert (len(index), index.unmerged_count, index.file_metadata) == (14, 2, {"stamp": 7})
     index.merge(path, lambda: {"stamp": 8})
-    assert (len(Index.open(path)), index.unmerged, index.note) == (14, 0, {"stamp": 8})
+    assert (len(Index.open(path)), index.unmerged_count, index.file_metadata) == (14, 0, {"stamp": 8})
 
 
 def test_a_merge_that_is_refused_can_be_done_elsewhere(path: Path) -> None:
@@ -222,7 +222,7 @@ for room in (0, 4_096, 90_000):
     assert len(index.search(Query("boots"), 99)) == len(index)
 resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
 index.merge(path)
-print(len(index), index.unmerged, len(Index.open(path)))
+print(len(index), index.unmerged_count, len(Index.open(path)))
 """
     said = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, timeout=60)
     assert said.stderr == ""
@@ -308,7 +308,7 @@ def test_without_an_embedding_any_file_is_searched_by_its_words(path: Path) -> N
     index = Index.open(path, NoEmbedding())
     index.add(talk(12, 14))
     assert len(held(index)) == 14
-    assert all("meaning" not in hit.terms for hit in index.search(EVERYTHING, 99))
+    assert all("meaning" not in hit.contributions for hit in index.search(EVERYTHING, 99))
     index.merge(path)
     assert len(held(index)) == 14
 
@@ -358,19 +358,19 @@ def attempt(what):
 
 def use(index):
     for query in (
-        Query("boots and when in may", talk=("the Grant Hotel",), speaker="Dana"),
+        Query("boots and when in may", recent_turns=("the Grant Hotel",), speaker="Dana"),
         Query("shoes", group="call-1"),
-        Query("dental", without_group="call-2"),
+        Query("dental", exclude_group="call-2"),
     ):
         attempt(lambda: [hit.document for hit in index.search(query, 5)])
         attempt(lambda: index.search(query, 5, lambda document: False))
     for group in range(3):
-        attempt(lambda: index.group(f"call-{group}"))
-        attempt(lambda: index.group(f"call-{group}", 2))
+        attempt(lambda: index.group_documents(f"call-{group}"))
+        attempt(lambda: index.group_documents(f"call-{group}", 2))
     for number in range(12):
         f"turn-{number}" in index
-        attempt(lambda: index.stretch(f"turn-{number}", lambda document: True))
-    attempt(lambda: index.frequency("boots"))
+        attempt(lambda: index.contiguous_run(f"turn-{number}", lambda document: True))
+    attempt(lambda: index.document_frequency("boots"))
     attempt(lambda: len(index))
 
 
@@ -432,7 +432,7 @@ from memoair_index import ContainerError, Index, Query
 faulthandler.dump_traceback_later(20, exit=True)
 index = Index.open(Path(sys.argv[1]))
 index.search(Query("boots"), 5)
-for what in (lambda: index.group("call-1"), lambda: index.stretch("turn-3", lambda document: True)):
+for what in (lambda: index.group_documents("call-1"), lambda: index.contiguous_run("turn-3", lambda document: True)):
     try:
         print(len(what()) <= 12)
     except ContainerError:
@@ -464,7 +464,7 @@ def test_what_comes_goes_and_is_searched_during_merges_is_all_there(tmp_path: Pa
         searches = 0
         while not done.is_set():
             expected = {f"{writer}-{number}" for writer in range(writers) for number in range(confirmed[writer])}
-            found = ids(index.search(Query("boots", talk=("Grant Hotel",)), 10**6))
+            found = ids(index.search(Query("boots", recent_turns=("Grant Hotel",)), 10**6))
             assert expected <= set(found)
             assert len(found) == len(set(found))
             searches += 1
@@ -495,7 +495,7 @@ def test_what_comes_goes_and_is_searched_during_merges_is_all_there(tmp_path: Pa
         assert set(ids(each.search(Query("boots"), 10**6))) == wanted
         assert len(each) == len(wanted)
     for writer in range(writers):
-        in_order = [document.id for document in index.group(f"call-{writer}")]
+        in_order = [document.id for document in index.group_documents(f"call-{writer}")]
         assert in_order == [*(f"{writer}-{number}" for number in range(60)), f"again-{writer}"]
     assert sorted(each.name for each in tmp_path.iterdir()) == ["index-0", "index-1"]
 
@@ -518,10 +518,10 @@ def test_words_that_no_file_can_hold_are_written_as_question_marks(tmp_path: Pat
     )
     index.add([Document("b", "red boots", "call\ud800", "Dana\ud800")])
     for _ in range(2):
-        asked = Query("boots", talk=("Grant Hotel",), speaker="Dana\ud800", group="call\ud800")
+        asked = Query("boots", recent_turns=("Grant Hotel",), speaker="Dana\ud800", group="call\ud800")
         assert ids(index.search(asked, 5)) in (["a\ud800", "b"], ["a?", "b"])
-        assert all(hit.terms["speaker"] for hit in index.search(asked, 5))
-        assert [document.id[0] for document in index.group("call\ud800")] == ["a", "b"]
+        assert all(hit.contributions["speaker"] for hit in index.search(asked, 5))
+        assert [document.id[0] for document in index.group_documents("call\ud800")] == ["a", "b"]
         assert "a\ud800" in index
         index.merge(tmp_path / "index")
         index = Index.open(tmp_path / "index")
@@ -541,4 +541,4 @@ def test_ids_that_a_file_can_not_tell_apart_are_one_document_from_the_beginning(
     assert (len(index), len(Index.open(tmp_path / "index"))) == (2, 2)
     assert index.remove(["?"]) == 1
     assert index.remove(["?"]) == 0
-    assert [document.id for document in index.group("another")] == ["other"]
+    assert [document.id for document in index.group_documents("another")] == ["other"]

@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from memoair_index import kernel
-from memoair_index.items import ITEM, NONE, GrowingArray
+from memoair_index.items import ITEM_DTYPE, NONE, GrowingArray
 from memoair_index.kernel import SCRATCH_BYTES, KernelRequest, KernelResult, numpy_kernel
 
 _compiled = pytest.importorskip("memoair_index.kernel.c_kernel", reason="this install has no compiled kernel")
@@ -27,7 +27,7 @@ INF, NAN = float("inf"), float("nan")
 
 def rows(*items: dict[str, Any], split: int = 0) -> GrowingArray:
     """Items, of which the first ``split`` lie in a file; what is not said of one is as of a document all by itself."""
-    array = np.zeros(len(items), ITEM)
+    array = np.zeros(len(items), ITEM_DTYPE)
     array["group"], array["previous"], array["following"], array["speaker"] = 0, NONE, NONE, NONE
     for row, item in zip(array, items, strict=True):
         for field, value in item.items():
@@ -107,11 +107,11 @@ def requests(draw: st.DrawFn, lengths: st.SearchStrategy[int], links: st.SearchS
         speaker=draw(st.integers(-1, 2)),
         speaker_weight=draw(floats),
         # What may be left out where there is nothing to look at.
-        linked=draw(st.booleans())
-        or bool((items.all()["previous"] != NONE).any() or (items.all()["following"] != NONE).any()),
-        removed=draw(st.booleans()) or bool((items.all()["group"] < 0).any()),
+        has_neighbors=draw(st.booleans())
+        or bool((items.to_array()["previous"] != NONE).any() or (items.to_array()["following"] != NONE).any()),
+        has_removed=draw(st.booleans()) or bool((items.to_array()["group"] < 0).any()),
         only_group=draw(st.integers(-1, 3)),
-        without_group=draw(st.integers(-1, 3)),
+        exclude_group=draw(st.integers(-1, 3)),
         bonus_items=np.array([each for each, _ in bonuses], np.int32),
         bonuses=np.array([worth for _, worth in bonuses], np.float32),
     )

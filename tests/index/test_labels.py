@@ -25,14 +25,14 @@ def index() -> Index:
 
 def best(index: Index, *talk: str, question: str = "and do they take dogs?") -> str | None:
     """What is found first, if it was found by its label."""
-    hits = index.search(Query(question, talk=talk), 9)
-    return hits[0].document.id if hits and hits[0].terms.get("label") else None
+    hits = index.search(Query(question, recent_turns=talk), 9)
+    return hits[0].document.id if hits and hits[0].contributions.get("label") else None
 
 
 def worth(index: Index, *talk: str) -> float:
     """What its label does for the Grant Hotel."""
-    hits = {hit.document.id: hit for hit in index.search(Query("do they take dogs", talk=talk), 9)}
-    return hits["Grant Hotel"].terms.get("label", 0.0) if "Grant Hotel" in hits else 0.0
+    hits = {hit.document.id: hit for hit in index.search(Query("do they take dogs", recent_turns=talk), 9)}
+    return hits["Grant Hotel"].contributions.get("label", 0.0) if "Grant Hotel" in hits else 0.0
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_a_question_may_name_it_itself(index: Index) -> None:
 
 
 def test_it_is_found_by_the_talk_alone(index: Index) -> None:
-    hits = index.search(Query("and what is there?", talk=("the Curry Garden",)), 9)
+    hits = index.search(Query("and what is there?", recent_turns=("the Curry Garden",)), 9)
     assert [hit.document.id for hit in hits] == ["Curry Garden"]
 
 
@@ -80,16 +80,19 @@ def test_a_label_on_every_document_says_little() -> None:
     index = Index()
     index.add(Document(str(number), "dogs are here", str(number), labels=("Help Centre",)) for number in range(50))
     index.add([Document("rare", "dogs are here", "rare", labels=("Help Centre", "Grant Hotel"))])
-    common = index.search(Query("dogs", talk=("the help centre",)), 99)
-    rare = index.search(Query("dogs", talk=("the Grant Hotel", "the help centre")), 99)
-    assert 0 < common[0].terms["label"] < rare[0].terms["label"] / 20
+    common = index.search(Query("dogs", recent_turns=("the help centre",)), 99)
+    rare = index.search(Query("dogs", recent_turns=("the Grant Hotel", "the help centre")), 99)
+    assert 0 < common[0].contributions["label"] < rare[0].contributions["label"] / 20
     # Beside what says much, it is not looked at.
-    assert [hit.document.id for hit in rare if "label" in hit.terms] == ["rare"]
+    assert [hit.document.id for hit in rare if "label" in hit.contributions] == ["rare"]
 
 
 def test_what_the_question_names_in_full_comes_before_what_was_talked_of(index: Index) -> None:
     with_another, alone = (
-        {hit.document.id: hit.terms["label"] for hit in index.search(Query(question, talk=("the Grant Hotel",)), 9)}
+        {
+            hit.document.id: hit.contributions["label"]
+            for hit in index.search(Query(question, recent_turns=("the Grant Hotel",)), 9)
+        }
         for question in ("the Curry Garden", "and")
     )
     assert list(with_another) == ["Curry Garden", "Grant Hotel"]
@@ -113,9 +116,9 @@ def test_labels_of_a_file_and_those_that_came_since_are_as_one(index: Index, tmp
     opened = Index.open(tmp_path / "index")
     for each in (index, opened):
         each.add([Document("annex", "dogs are fine", "annex", labels=("Grant Hotel", "Lindenhof"))])
-        found = each.search(Query("what is there", talk=("the Grant Hotel",)), 9)
+        found = each.search(Query("what is there", recent_turns=("the Grant Hotel",)), 9)
         assert {hit.document.id for hit in found} == {"Grant Hotel", "annex"}
-        assert len({hit.terms["label"] for hit in found}) == 1
+        assert len({hit.contributions["label"] for hit in found}) == 1
         assert best(each, "the Lindenhof") == "annex"
 
 
@@ -124,8 +127,8 @@ def test_any_label_can_be_had(label: str, tmp_path: Path) -> None:
     index = Index()
     index.add([Document("a", "boots", "1", labels=(label, "Grant")), Document("b", "boots", "2", labels=(label,))])
     for _ in range(2):
-        assert [hit.document.id for hit in index.search(Query("boots", talk=(label, "Grant")), 5)] == ["a", "b"]
+        assert [hit.document.id for hit in index.search(Query("boots", recent_turns=(label, "Grant")), 5)] == ["a", "b"]
         index.merge(tmp_path / "index")
         index = Index.open(tmp_path / "index")
     assert index.remove(["a", "b"]) == 2
-    assert index.search(Query("boots", talk=(label, "Grant")), 5) == []
+    assert index.search(Query("boots", recent_turns=(label, "Grant")), 5) == []

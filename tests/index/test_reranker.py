@@ -20,10 +20,10 @@ import pytest
 from numpy.typing import NDArray
 
 from memoair_index import Document, Hit, Index, Query
-from memoair_index.analysis import identity
+from memoair_index.analysis import stable_hash
 from memoair_index.container import Container, write_container
-from memoair_index.ranking import MEANING_UNIT
-from memoair_index.reranker import BEST, NEIGHBOUR_CHARS, Reranker, in_context
+from memoair_index.ranking import COSINE_UNIT
+from memoair_index.reranker import MAX_RERANKED, NEIGHBOR_CHARS, Reranker, texts_in_context
 from memoair_index.transformer import MODEL_FILE, TOKENIZER_FILE, Transformer, TransformerError
 from memoair_index.vector_store import KIND, VERSION, VectorStore
 
@@ -196,11 +196,11 @@ def hits_of(*ids: str) -> list[Hit]:
 
 def seen(hits: Sequence[Hit]) -> list[tuple[str, float, dict[str, float]]]:
     """All that can be seen of hits."""
-    return [(hit.document.id, hit.score, dict(hit.terms)) for hit in hits]
+    return [(hit.document.id, hit.score, dict(hit.contributions)) for hit in hits]
 
 
 def learn(store: VectorStore, *texts: str) -> int:
-    return store.learn((text, text) for text in texts)
+    return store.add((text, text) for text in texts)
 
 
 # The transformer
@@ -230,7 +230,7 @@ def test_what_means_nearly_the_same_is_closest(any_transformer: Transformer) -> 
 @pytest.mark.parametrize("text", ["", " ", "\n\t ", "\u3000"])
 def test_a_text_without_words_has_a_vector_of_length_zero(any_transformer: Transformer, text: str) -> None:
     assert not any_transformer.encode([text]).any()
-    assert not any_transformer.encode_question(text).any()
+    assert not any_transformer.encode_query(text).any()
 
 
 @pytest.mark.parametrize(
@@ -257,9 +257,9 @@ def test_what_stands_behind_128_tokens_is_not_read(transformer: Transformer) -> 
 
 
 def test_a_question_is_encoded_as_any_text_and_given_to_all_who_ask(any_transformer: Transformer) -> None:
-    vector = any_transformer.encode_question("which boots")
+    vector = any_transformer.encode_query("which boots")
     assert (vector == any_transformer.encode(["which boots"])[0]).all()
-    assert any_transformer.encode_question("which boots") is vector
+    assert any_transformer.encode_query("which boots") is vector
     with pytest.raises(ValueError, match="read-only"):
         vector[0] = 1
 
@@ -344,9 +344,9 @@ class Hidden:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 sys.meta_path.insert(0, Hidden())
-from memoair_index.reranker import SecondStage
+from memoair_index.reranker import Reranker
 try:
-    SecondStage.open(Path(sys.argv[1]), Path(sys.argv[2]))
+    Reranker.open(Path(sys.argv[1]), Path(sys.argv[2]))
 except ImportError as error:
     print(error)
 """
@@ -417,11 +417,11 @@ def test_cosines_are_those_of_the_texts_and_nan_where_nothing_is_known(stage: Re
 
 def test_what_is_missing_comes_in_order_until_it_is_learned(stage: Reranker) -> None:
     ids = ["boots", "", "red", "\ud800"]
-    assert stage.vectors.missing(ids) == ids
+    assert stage.vectors.find_missing(ids) == ids
     learn(stage.vectors, "red", "")
-    assert stage.vectors.missing(ids) == ["boots", "\ud800"]
+    assert stage.vectors.find_missing(ids) == ["boots", "\ud800"]
     learn(stage.vectors, "boots", "\ud800")
-    assert stage.vectors.missing(ids) == []
+    assert stage.vectors.find_missing(ids) == []
     assert len(stage.vectors) == 4
 
 
@@ -430,7 +430,7 @@ def test_learning_again_replaces_in_memory_and_in_the_file(
 ) -> None:
     store = stage.vectors
     for text in ("boots", "dentist", "refund"):  # in memory, then over memory, then over the file
-        store.learn([("a", text), ("other", "red")])
+        store.add([("a", text), ("other", "red")])
         assert store.cosines(meant(text), ["a", "other"]) == pytest.approx([1, 0], abs=1e-3)
         assert len(store) == 2
         if text != "boots":
@@ -447,14 +447,14 @@ def test_a_restart_finds_all_that_was_saved(any_transformer: Transformer, cache:
     learn(store, *texts[:20])
     store.save()
     learn(store, *texts[20:])
-    assert store.unsaved == 10
+    assert store.unsaved_count == 10
     store.save()
-    assert store.unsaved == 0
+    assert store.unsaved_count == 0
 
-    question = any_transformer.encode_question("boots")
+    question = any_transformer.encode_query("boots")
     restarted = VectorStore(cache, any_transformer)
-    assert restarted.missing(texts) == []
-    assert restarted.unsaved == 0
+    assert restarted.find_missing(texts) == []
+    assert restarted.unsaved_count == 0
     assert (restarted.cosines(question, texts) == store.cosines(question, texts)).all()
     assert not np.isnan(restarted.cosines(question, texts)).any()
 
@@ -463,7 +463,7 @@ def test_what_was_not_saved_is_missing_after_a_restart(stage: Reranker, transfor
     learn(stage.vectors, "boots")
     stage.vectors.save()
     learn(stage.vectors, "refund")
-    assert VectorStore(cache, transformer).missing(["boots", "refund"]) == ["refund"]
+    assert VectorStore(cache, transformer).find_missing(["boots", "refund"]) == ["refund"]
 
 
 def test_saving_writes_nothing_where_nothing_is_new(stage: Reranker, cache: Path) -> None:
@@ -478,7 +478,7 @@ def test_saving_writes_nothing_where_nothing_is_new(stage: Reranker, cache: Path
 
 
 def test_neither_words_nor_ids_stand_in_the_file(stage: Reranker, cache: Path) -> None:
-    stage.vectors.learn([("the-id", "red boots")])
+    stage.vectors.add([("the-id", "red boots")])
     stage.vectors.save()
     assert not [word for word in (b"the-id", b"red", b"boots") if word in cache.read_bytes()]
 
@@ -488,11 +488,11 @@ def test_a_disk_that_refuses_loses_nothing(stage: Reranker, transformer: Transfo
     cache.parent.rmdir()
     with pytest.raises(FileNotFoundError):
         stage.vectors.save()
-    assert stage.vectors.unsaved == 1
-    assert stage.vectors.missing(["boots"]) == []
+    assert stage.vectors.unsaved_count == 1
+    assert stage.vectors.find_missing(["boots"]) == []
     cache.parent.mkdir()
     stage.vectors.save()
-    assert VectorStore(cache, transformer).missing(["boots"]) == []
+    assert VectorStore(cache, transformer).find_missing(["boots"]) == []
 
 
 TEXTS = ("boots", "red boots", "refund", "tooth")
@@ -501,11 +501,11 @@ TEXTS = ("boots", "red boots", "refund", "tooth")
 def assert_is_made_anew(transformer: Transformer, cache: Path) -> None:
     """Open a file that is of no use, and go on."""
     store = VectorStore(cache, transformer)
-    assert store.missing(TEXTS) == list(TEXTS)
+    assert store.find_missing(TEXTS) == list(TEXTS)
     assert len(store) == 0
     learn(store, *TEXTS)
     store.save()
-    assert VectorStore(cache, transformer).missing(TEXTS) == []
+    assert VectorStore(cache, transformer).find_missing(TEXTS) == []
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.1, 0.5, 0.9, 0.999])
@@ -530,8 +530,8 @@ def test_wherever_a_byte_of_the_cache_is_wrong_no_wrong_vector_comes_of_it(
     for place in range(len(content)):
         cache.write_bytes(content[:place] + bytes([content[place] ^ 0x41]) + content[place + 1 :])
         store = VectorStore(cache, transformer)
-        if store.missing(TEXTS):
-            assert store.missing(TEXTS) == list(TEXTS)
+        if store.find_missing(TEXTS):
+            assert store.find_missing(TEXTS) == list(TEXTS)
             refused += 1
         else:  # between the arrays stands what nobody reads
             assert (store.cosines(meant("red shoes"), TEXTS) == expected).all()
@@ -553,7 +553,7 @@ def test_what_is_said_of_a_damaged_cache_names_nobody(
 
 def test_a_cache_that_cannot_be_read_is_as_good_as_none(stage: Reranker, transformer: Transformer, cache: Path) -> None:
     cache.mkdir()
-    assert VectorStore(cache, transformer).missing(["boots"]) == ["boots"]
+    assert VectorStore(cache, transformer).find_missing(["boots"]) == ["boots"]
 
 
 def test_the_vectors_of_another_model_are_made_anew(stage: Reranker, cache: Path, tmp_path: Path) -> None:
@@ -586,19 +586,19 @@ def test_learning_takes_the_next_text_only_when_the_last_is_known(stage: Reranke
     def stopping() -> Iterator[tuple[str, str]]:
         for text in ("boots", "refund"):
             yield text, text
-            assert stage.vectors.missing([text]) == []
+            assert stage.vectors.find_missing([text]) == []
         raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        stage.vectors.learn(stopping())
-    assert stage.vectors.missing(["boots", "refund", "tooth"]) == ["tooth"]
+        stage.vectors.add(stopping())
+    assert stage.vectors.find_missing(["boots", "refund", "tooth"]) == ["tooth"]
 
 
 def test_the_keys_in_the_file_are_sorted(stage: Reranker, cache: Path) -> None:
     texts = [f"boots {number}" for number in range(50)]
     learn(stage.vectors, *texts)
     stage.vectors.save()
-    assert Container(cache, KIND, VERSION).array("keys").tolist() == sorted(map(identity, texts))
+    assert Container(cache, KIND, VERSION).get_array("keys").tolist() == sorted(map(stable_hash, texts))
 
 
 def test_threads_that_learn_save_and_search_see_each_vector_whole_and_lose_none(
@@ -613,8 +613,8 @@ def test_threads_that_learn_save_and_search_see_each_vector_whole_and_lose_none(
     def teach(number: int) -> None:
         begin.wait()
         for turn in range(each_learns):
-            store.learn([(f"{number}-{turn}", words[number]), ("shared", words[turn % 4])])
-            assert not store.missing([f"{number}-{turn}"])
+            store.add([(f"{number}-{turn}", words[number]), ("shared", words[turn % 4])])
+            assert not store.find_missing([f"{number}-{turn}"])
 
     def save() -> None:
         begin.wait()
@@ -653,86 +653,88 @@ def test_threads_that_learn_save_and_search_see_each_vector_whole_and_lose_none(
 def test_what_means_the_same_as_the_question_rises_and_says_why(stage: Reranker) -> None:
     learn(stage.vectors, "refund", "dentist", "boots")
     before = hits_of("refund", "dentist", "boots")
-    found = stage.rescored(before, "shoes", 0.5)
+    found = stage.rerank(before, "shoes", 0.5)
 
     assert [hit.document.id for hit in found] == ["boots", "refund", "dentist"]
     for hit in found:
         (was,) = [each for each in before if each.document.id == hit.document.id]
         cosine = float(meant(hit.document.id) @ meant("shoes"))
-        terms = dict(hit.terms)
+        terms = dict(hit.contributions)
         assert terms.pop("around") == 0.5
-        assert terms.pop("transformer", 0.0) == pytest.approx(0.5 * cosine / MEANING_UNIT, abs=1e-2)
+        assert terms.pop("transformer", 0.0) == pytest.approx(0.5 * cosine / COSINE_UNIT, abs=1e-2)
         assert not terms
-        assert hit.score == pytest.approx(was.score + hit.terms.get("transformer", 0.0))
+        assert hit.score == pytest.approx(was.score + hit.contributions.get("transformer", 0.0))
     assert [hit.score for hit in found] == sorted((hit.score for hit in found), reverse=True)
     assert seen(before) == seen(hits_of("refund", "dentist", "boots"))
 
 
 def test_a_document_that_is_not_known_yet_gets_the_mean_of_the_others(stage: Reranker) -> None:
     learn(stage.vectors, "boots", "dentist", "")
-    found = stage.rescored(hits_of("boots", "new", "dentist", ""), "boots", 1.0)
-    worth = {hit.document.id: hit.terms.get("transformer", 0.0) for hit in found}
+    found = stage.rerank(hits_of("boots", "new", "dentist", ""), "boots", 1.0)
+    worth = {hit.document.id: hit.contributions.get("transformer", 0.0) for hit in found}
     assert worth["new"] == worth[""] == pytest.approx((worth["boots"] + worth["dentist"]) / 2, abs=1e-5)
-    assert worth["boots"] == pytest.approx(1 / MEANING_UNIT, abs=1e-2)
+    assert worth["boots"] == pytest.approx(1 / COSINE_UNIT, abs=1e-2)
 
 
 @pytest.mark.parametrize("query", ["boots", "", "unheard", "\ud800"])
 def test_where_nothing_is_known_the_hits_stay_as_they_are(stage: Reranker, query: str) -> None:
     hits = hits_of("boots", "new", "")
-    assert seen(stage.rescored(hits, query, 1.0)) == seen(hits)
+    assert seen(stage.rerank(hits, query, 1.0)) == seen(hits)
     learn(stage.vectors, "")
-    assert seen(stage.rescored(hits, query, 1.0)) == seen(hits)
-    assert stage.rescored([], query, 1.0) == []
+    assert seen(stage.rerank(hits, query, 1.0)) == seen(hits)
+    assert stage.rerank([], query, 1.0) == []
 
 
 @pytest.mark.parametrize("query", ["", " \n", "unheard"])
 def test_a_question_that_says_nothing_changes_no_order(stage: Reranker, query: str) -> None:
     learn(stage.vectors, "refund", "boots")
     hits = hits_of("refund", "new", "boots")
-    found = stage.rescored(hits, query, 1.0)
+    found = stage.rerank(hits, query, 1.0)
     assert seen(found) == seen(hits)
 
 
 def test_equals_stay_in_their_order(stage: Reranker) -> None:
-    names = [f"{number}" for number in range(2 * BEST)]
-    stage.vectors.learn((name, "boots") for name in names)
+    names = [f"{number}" for number in range(2 * MAX_RERANKED)]
+    stage.vectors.add((name, "boots") for name in names)
     hits = [hit_of(name, 1.0) for name in names]
-    assert [hit.document.id for hit in stage.rescored(hits, "boots", 0.3)] == names
+    assert [hit.document.id for hit in stage.rerank(hits, "boots", 0.3)] == names
 
 
 def test_only_the_best_are_looked_at_again(stage: Reranker) -> None:
-    names = [f"{number}" for number in range(BEST + 10)]
-    stage.vectors.learn((name, "boots") for name in names)
+    names = [f"{number}" for number in range(MAX_RERANKED + 10)]
+    stage.vectors.add((name, "boots") for name in names)
     hits = [hit_of(name, 100.0 - number) for number, name in enumerate(names)]
-    found = stage.rescored(hits, "boots", 0.3)
+    found = stage.rerank(hits, "boots", 0.3)
     assert [hit.document.id for hit in found] == names
-    assert ["transformer" in hit.terms for hit in found] == [True] * BEST + [False] * 10
-    assert seen(found[BEST:]) == seen(hits[BEST:])
+    assert ["transformer" in hit.contributions for hit in found] == [True] * MAX_RERANKED + [False] * 10
+    assert seen(found[MAX_RERANKED:]) == seen(hits[MAX_RERANKED:])
 
 
 def test_documents_are_read_with_what_stands_beside_them() -> None:
     group = [Document("a", "one"), Document("b", ""), Document("c", "two"), Document("d", "three")]
-    assert in_context(group) == [("a", "one"), ("b", "one\ntwo"), ("c", "two\nthree"), ("d", "two\nthree")]
-    assert in_context([]) == []
-    assert in_context(group[:1]) == [("a", "one")]
+    assert texts_in_context(group) == [("a", "one"), ("b", "one\ntwo"), ("c", "two\nthree"), ("d", "two\nthree")]
+    assert texts_in_context([]) == []
+    assert texts_in_context(group[:1]) == [("a", "one")]
 
 
 def test_of_long_neighbours_the_nearest_part_is_read() -> None:
     long = "far " * 500 + "near" + " far" * 500
-    ((_, first), (_, middle), (_, last)) = in_context([Document("a", long), Document("b", "b"), Document("c", long)])
-    assert middle == f"{long[-NEIGHBOUR_CHARS:]}\nb\n{long[:NEIGHBOUR_CHARS]}"
+    ((_, first), (_, middle), (_, last)) = texts_in_context(
+        [Document("a", long), Document("b", "b"), Document("c", long)]
+    )
+    assert middle == f"{long[-NEIGHBOR_CHARS:]}\nb\n{long[:NEIGHBOR_CHARS]}"
     assert first == f"{long}\nb"
     assert last == f"b\n{long}"
 
 
 def test_the_last_document_of_a_group_waits_for_its_neighbour(stage: Reranker, transformer: Transformer) -> None:
     group = [Document("a", "boots"), Document("b", "red"), Document("c", "refund")]
-    assert stage.learn(group[:2], is_whole=False) == 1
-    assert stage.vectors.missing(["a", "b", "c"]) == ["b", "c"]
-    assert stage.learn(group, is_whole=False) == 1
-    assert stage.learn(group, is_whole=True) == 1
-    assert stage.learn(group, is_whole=True) == 0
-    assert stage.learn([], is_whole=True) == stage.learn([], is_whole=False) == 0
+    assert stage.encode_group(group[:2], is_complete=False) == 1
+    assert stage.vectors.find_missing(["a", "b", "c"]) == ["b", "c"]
+    assert stage.encode_group(group, is_complete=False) == 1
+    assert stage.encode_group(group, is_complete=True) == 1
+    assert stage.encode_group(group, is_complete=True) == 0
+    assert stage.encode_group([], is_complete=True) == stage.encode_group([], is_complete=False) == 0
     expected = [meant("boots red"), meant("boots red refund"), meant("red refund")]
     for document, vector in zip(group, expected, strict=True):
         assert stage.vectors.cosines(vector, [document.id]) == pytest.approx([1], abs=1e-3)
@@ -749,11 +751,11 @@ def test_an_index_and_the_second_stage_behind_it(any_transformer: Transformer, c
         ]
     )
     for group in ("call-1", "call-2", "call-3"):
-        stage.learn(index.group(group), is_whole=True)
+        stage.encode_group(index.group_documents(group), is_complete=True)
     hits = index.search(Query("red"), 10)
     assert len(hits) == 3
     for question, expected in (("boots", "shoes"), ("tooth", "tooth"), ("refund money", "money")):
-        found = stage.rescored(hits, question, 5.0)
+        found = stage.rerank(hits, question, 5.0)
         assert found[0].document.id == expected
         assert {hit.document.id for hit in found} == {"money", "tooth", "shoes"}
-        assert found[0].score == pytest.approx(sum(found[0].terms.values()), rel=1e-5)
+        assert found[0].score == pytest.approx(sum(found[0].contributions.values()), rel=1e-5)

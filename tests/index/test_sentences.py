@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from memoair_index import passages, sentences
+from memoair_index import split_passages, split_sentences
 
 ANY_TEXT = st.text(st.characters(exclude_categories=())) | st.text(
     " \n\t.!?…\"')]。？।؟aé\N{NO-BREAK SPACE}\u2028", max_size=80
@@ -19,8 +19,8 @@ ANY_TEXT = st.text(st.characters(exclude_categories=())) | st.text(
 @given(ANY_TEXT)
 @settings(deadline=None)
 def test_the_sentences_of_a_text_put_together_are_the_text(text: str) -> None:
-    assert "".join(sentences(text)) == text
-    assert all(sentences(text))
+    assert "".join(split_sentences(text)) == text
+    assert all(split_sentences(text))
 
 
 @given(ANY_TEXT, st.integers(1, 40))
@@ -28,7 +28,7 @@ def test_the_sentences_of_a_text_put_together_are_the_text(text: str) -> None:
 @example(" " * 90, 7)
 @settings(deadline=None)
 def test_the_passages_of_a_text_put_together_are_the_text_and_none_is_too_long(text: str, size: int) -> None:
-    pieces = passages(text, size)
+    pieces = split_passages(text, size)
     assert "".join(pieces) == text
     assert all(len(piece) <= size for piece in pieces)
     assert all(pieces) or text == ""
@@ -41,11 +41,11 @@ def test_the_passages_of_a_text_put_together_are_the_text_and_none_is_too_long(t
 @settings(deadline=None)
 def test_sentences_that_fit_are_never_cut(said: list[str], size: int) -> None:
     whole = [f"{each} " for each in said]
-    assert sentences("".join(whole)) == whole
-    pieces = passages("".join(whole), size)
-    assert [sentence for piece in pieces for sentence in sentences(piece)] == whole
+    assert split_sentences("".join(whole)) == whole
+    pieces = split_passages("".join(whole), size)
+    assert [sentence for piece in pieces for sentence in split_sentences(piece)] == whole
     # No passage could have taken the sentence behind it.
-    assert all(len(one) + len(sentences(next_)[0]) > size for one, next_ in pairwise(pieces))
+    assert all(len(one) + len(split_sentences(next_)[0]) > size for one, next_ in pairwise(pieces))
 
 
 @pytest.mark.parametrize(
@@ -62,14 +62,14 @@ def test_sentences_that_fit_are_never_cut(said: list[str], size: int) -> None:
     ],
 )
 def test_a_sentence_ends_at_its_mark(text: str, expected: list[str]) -> None:
-    assert sentences(text) == expected
+    assert split_sentences(text) == expected
 
 
 def test_a_short_text_is_one_passage_and_a_long_word_is_cut() -> None:
-    assert passages("") == [""]
-    assert passages("One. Two.") == ["One. Two."]
-    assert passages("b" * 10, 4) == ["bbbb", "bbbb", "bb"]
-    assert passages("some longer words here", 12) == ["some longer ", "words here"]
+    assert split_passages("") == [""]
+    assert split_passages("One. Two.") == ["One. Two."]
+    assert split_passages("b" * 10, 4) == ["bbbb", "bbbb", "bb"]
+    assert split_passages("some longer words here", 12) == ["some longer ", "words here"]
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_a_short_text_is_one_passage_and_a_long_word_is_cut() -> None:
 def test_a_megabyte_of_anything_is_cut_in_little_time(sign: str) -> None:
     text = sign * ((1 << 20) // len(sign))
     begin = time.process_time()
-    pieces = passages(text)
+    pieces = split_passages(text)
     # A tenth of it is what it takes; one that takes the square of the length would take minutes.
     assert time.process_time() - begin < 5
     assert "".join(pieces) == text

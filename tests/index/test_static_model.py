@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from memoair_index import ContainerError, Document, Index, Query
-from memoair_index.analysis import fold, identity, terms, words
+from memoair_index.analysis import extract_terms, fold, split_words, stable_hash
 from memoair_index.container import Container, write_container
 from memoair_index.static_model import KIND, VERSION, StaticModel, default_model
 
@@ -23,7 +23,7 @@ ARRAYS = ["vectors", "scales", "terms", "neighbour_starts", "neighbours", "close
 
 
 def encode(*texts: str) -> NDArray[np.float32]:
-    return default_model().encode([words(fold(text)) for text in texts])
+    return default_model().encode([split_words(fold(text)) for text in texts])
 
 
 def changed_model(path: Path, name: str, changed: NDArray[np.generic] | bytes) -> StaticModel:
@@ -31,7 +31,7 @@ def changed_model(path: Path, name: str, changed: NDArray[np.generic] | bytes) -
     shipped = Container(SHIPPED, KIND, VERSION)
     shipped.verify()
     write_container(
-        path, KIND, VERSION, shipped.meta, {**{each: shipped.array(each) for each in ARRAYS}, name: changed}
+        path, KIND, VERSION, shipped.meta, {**{each: shipped.get_array(each) for each in ARRAYS}, name: changed}
     )
     return StaticModel(path)
 
@@ -42,7 +42,7 @@ def test_the_vector_of_any_text_has_the_length_1_or_0(text: str) -> None:
     (vector,) = encode(text)
     assert vector.dtype == np.float32
     length = float(np.linalg.norm(vector))
-    assert length == pytest.approx(1, abs=1e-5) if words(fold(text)) else length == 0
+    assert length == pytest.approx(1, abs=1e-5) if split_words(fold(text)) else length == 0
 
 
 def test_texts_without_words_have_no_vector_and_no_text_is_no_row() -> None:
@@ -65,20 +65,20 @@ def test_texts_that_mean_nearly_the_same_are_near() -> None:
 
 def test_neighbours_are_sorted_and_mean_nearly_the_same() -> None:
     model = default_model()
-    found = model.neighbours(identity(terms("doctor")[0]))
+    found = model.neighbors(stable_hash(extract_terms("doctor")[0]))
     closeness = [cosine for _, cosine in found]
     assert closeness == sorted(closeness, reverse=True)
     assert 0 < closeness[-1] <= closeness[0] <= 1
-    assert identity(terms("physician")[0]) in [term for term, _ in found]
-    assert identity(terms("doctor")[0]) not in [term for term, _ in found]
-    for term in (0, 1, 2**64 - 1, identity("zzqxzzqx")):
-        assert not model.neighbours(term)
+    assert stable_hash(extract_terms("physician")[0]) in [term for term, _ in found]
+    assert stable_hash(extract_terms("doctor")[0]) not in [term for term, _ in found]
+    for term in (0, 1, 2**64 - 1, stable_hash("zzqxzzqx")):
+        assert not model.neighbors(term)
 
 
 def test_every_word_of_the_model_has_sorted_neighbours() -> None:
     model = default_model()
-    for term in Container(SHIPPED, KIND, VERSION).array("terms")[::50].tolist():
-        closeness = [cosine for _, cosine in model.neighbours(term)]
+    for term in Container(SHIPPED, KIND, VERSION).get_array("terms")[::50].tolist():
+        closeness = [cosine for _, cosine in model.neighbors(term)]
         assert closeness == sorted(closeness, reverse=True)
 
 
@@ -88,7 +88,7 @@ import sys
 from memoair_index import Document, Index, Query
 index = Index()
 index.add([Document("a", "a physician")])
-assert index.search(Query("doctor"), 5)[0].terms["meaning"]
+assert index.search(Query("doctor"), 5)[0].contributions["meaning"]
 print(*sys.modules)
 """
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
@@ -148,7 +148,7 @@ def test_without_a_model_one_line_is_logged_and_words_are_found(
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 65_504.0, 0.0])
 def test_scales_that_are_no_numbers_spoil_no_search(value: float, tmp_path: Path) -> None:
     model = changed_model(
-        tmp_path / "model", "scales", np.full_like(Container(SHIPPED, KIND, VERSION).array("scales"), value)
+        tmp_path / "model", "scales", np.full_like(Container(SHIPPED, KIND, VERSION).get_array("scales"), value)
     )
     check_words_are_found(Index(model))
 
@@ -156,7 +156,7 @@ def test_scales_that_are_no_numbers_spoil_no_search(value: float, tmp_path: Path
 def test_neighbours_that_lead_nowhere_spoil_no_search(tmp_path: Path) -> None:
     shipped = Container(SHIPPED, KIND, VERSION)
     for name, value in (("neighbours", 65_535), ("neighbour_starts", 2**32 - 1), ("neighbour_starts", 0)):
-        model = changed_model(tmp_path / f"{name}-{value}", name, np.full_like(shipped.array(name), value))
+        model = changed_model(tmp_path / f"{name}-{value}", name, np.full_like(shipped.get_array(name), value))
         check_words_are_found(Index(model))
 
 
@@ -172,7 +172,7 @@ class Broken:
     def encode(self, texts: Sequence[Sequence[str]]) -> NDArray[np.float32]:
         return np.array([self.values] * len(texts), np.float32).reshape(len(texts), 3)
 
-    def neighbours(self, term: int) -> Sequence[tuple[int, float]]:
+    def neighbors(self, term: int) -> Sequence[tuple[int, float]]:
         return ()
 
 
@@ -190,4 +190,4 @@ def check_words_are_found(index: Index) -> None:
     index.add([Document("hat", "a blue hat", "hat")])
     hits = index.search(Query("boots"), 5)
     assert [hit.document.id for hit in hits] == ["0", "1", "2"]
-    assert all(np.isfinite(hit.score) and all(map(np.isfinite, hit.terms.values())) for hit in hits)
+    assert all(np.isfinite(hit.score) and all(map(np.isfinite, hit.contributions.values())) for hit in hits)
