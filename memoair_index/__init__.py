@@ -1,6 +1,12 @@
-"""The search engine: text analysis, a static embedding, index files, ranked search that explains itself.
+"""The search engine: text analysis, a static embedding, index files and ranked search with explanations.
 
-It knows nothing of callers, HTTP or clouds: documents go in, ranked hits come out.
+It knows nothing of users, HTTP or clouds: documents go in, ranked hits come out.
+
+Example:
+    >>> index = Index()
+    >>> index.add([Document("turn-1", "I would like to return the red boots.")])
+    >>> [hit.document.id for hit in index.search(Query("boots"), limit=5)]
+    ['turn-1']
 """
 
 from memoair_index.analysis import extract_terms

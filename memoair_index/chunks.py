@@ -1,4 +1,4 @@
-"""A long text in chunks that overlap, cut at sentences where it has any, each a document that can be found."""
+"""Chunking: split a long text into overlapping chunks, cut between sentences where possible, that are indexed."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -8,8 +8,8 @@ from memoair_index.document import Document
 from memoair_index.label_extraction import extract_labels
 from memoair_index.sentences import split_passages, split_sentences
 
-# The size at which recall was best (docs/design.md), and about two sentences of what stood before: who reads a chunk
-# alone has to know what it goes on about.
+# The size at which recall was best (docs/design.md), and an overlap of about two sentences, so that a chunk that is
+# read alone shows what it continues.
 CHUNK_CHARS = 700
 OVERLAP_CHARS = 150
 
@@ -17,9 +17,16 @@ OVERLAP_CHARS = 150
 def split_document(
     document_id: str, text: str, metadata: Mapping[str, Any], index_name: str | None = None
 ) -> Iterator[Document]:
-    """A text's chunks as documents, each with what the text is about; at least one.
+    """Split a document into chunks to index, at least one.
 
-    An id is known within one index; where there are several, ``index_name`` tells which it is.
+    Args:
+        document_id: The document's id, unique within its named index.
+        text: The text of the document.
+        metadata: Copied to every chunk; its short strings become labels.
+        index_name: The named index of the document, where a project has several.
+
+    Yields:
+        The chunks in order, in one group, each with the labels of the whole document.
     """
     chunk_metadata: dict[str, Any] = {"id": document_id, "metadata": metadata}
     if index_name is not None:
@@ -31,23 +38,38 @@ def split_document(
 
 
 def document_group(document_id: str, index_name: str | None = None) -> str:
-    """The group that a text's chunks are in, and that their ids begin with."""
+    """Return the group of a document's chunks, which is also the prefix of their ids.
+
+    Args:
+        document_id: The document's id.
+        index_name: The named index of the document, where a project has several.
+    """
     return document_id if index_name is None else f"{quote(index_name, safe='')}/{quote(document_id, safe='')}"
 
 
 def split_chunks(text: str, size: int = CHUNK_CHARS, overlap: int = OVERLAP_CHARS) -> list[str]:
-    """The chunks of a text, in order: at least one, none longer than ``size``; see `spans`."""
+    """Split a text into overlapping chunks.
+
+    Each chunk but the first begins within the last ``overlap`` characters of the previous one, at the first sentence
+    that starts there, or else at its end. Nothing is left out.
+
+    Args:
+        text: Any text.
+        size: The maximum length of a chunk in characters.
+        overlap: The maximum overlap of neighboring chunks in characters.
+
+    Returns:
+        The chunks in order, at least one.
+    """
     return [text[start:end] for start, end in chunk_spans(text, size, overlap)]
 
 
 def chunk_spans(text: str, size: int, overlap: int) -> list[tuple[int, int]]:
-    """Where the chunks of a text begin and end. Each but the first begins within the last ``overlap`` characters of the
-    one before it, at the first of its sentences there, or at its end; so nothing is left out.
-    """
+    """Return the start and end of each chunk; see `split_chunks`."""
     if len(text) <= size:
         return [(0, len(text))]
     spans: list[tuple[int, int]] = []
-    sentence_starts: list[int] = [0]  # of the sentences of the chunk that is being filled
+    sentence_starts: list[int] = [0]  # of the chunk that is being filled
     end = 0
     for sentence in split_sentences(text):
         for part in split_passages(sentence, size - overlap):

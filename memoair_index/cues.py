@@ -1,6 +1,6 @@
-"""Cues: what the form of an utterance tells, and what form of answer a question asks for.
+"""Cues: what the wording of an utterance signals, and which kind of answer a question asks for.
 
-All of it is read without punctuation and capitals where a speech recogniser leaves them out.
+All patterns match folded text and need no punctuation or capitals, because a speech recognizer leaves them out.
 """
 
 import re
@@ -8,10 +8,10 @@ from enum import IntFlag
 
 
 class Cue(IntFlag):
-    """What an utterance holds."""
+    """What an utterance contains."""
 
     TIME = 1  # a word for a time
-    CORRECTION = 2  # the speaker takes back or puts right what he said
+    CORRECTION = 2  # the speaker takes back or corrects something
 
 
 class QuestionType(IntFlag):
@@ -36,7 +36,7 @@ _ASKS_HOW_MUCH = re.compile(r"\bhow (?:many|long|much|often|old)\b")
 
 
 def detect_cues(folded: str) -> Cue:
-    """The cues of a folded utterance."""
+    """Return the cues in a folded utterance."""
     cues = Cue(0)
     if _TIME_WORD.search(folded):
         cues |= Cue.TIME
@@ -45,11 +45,11 @@ def detect_cues(folded: str) -> Cue:
     return cues
 
 
-def classify_question(question: str) -> QuestionType:
-    """What a folded question asks for."""
+def classify_question(folded: str) -> QuestionType:
+    """Return what a folded question asks for."""
     question_type = QuestionType(0)
-    if _ASKS_WHEN.search(question):
+    if _ASKS_WHEN.search(folded):
         question_type |= QuestionType.WHEN
-    if _ASKS_HOW_MUCH.search(question):
+    if _ASKS_HOW_MUCH.search(folded):
         question_type |= QuestionType.HOW_MUCH
     return question_type

@@ -1,4 +1,4 @@
-"""Dates in a question: which days it asks about."""
+"""Dates in questions: find the days that a question asks about."""
 
 import calendar
 import re
@@ -8,7 +8,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-# Written out: the calendar module speaks the language of the machine.
+# Written out, because the names in the calendar module depend on the machine's locale.
 _MONTHS = {
     "january": 1,
     "february": 2,
@@ -35,7 +35,7 @@ _TIME_AGO = re.compile(
     r"\b(?P<count>\d{1,3}|a|an|one|two|three|four|five|six|seven|eight|nine|ten|couple of|few)\s+"
     r"(?P<unit>day|week|month|year)s?\s+ago\b"
 )
-_LAST_PERIOD = re.compile(rf"\b(?:last|past|previous)\s+(?P<what>week|month|year|weekend|{'|'.join(_WEEKDAYS)})\b")
+_LAST_PERIOD = re.compile(rf"\b(?:last|past|previous)\s+(?P<period>week|month|year|weekend|{'|'.join(_WEEKDAYS)})\b")
 _DAYS_BACK = {"today": 0, "this morning": 0, "yesterday": 1, "last night": 1, "day before yesterday": 2}
 _NEAR_DAY = re.compile(r"\b(?:the\s+)?(" + "|".join(sorted(_DAYS_BACK, key=len, reverse=True)) + r")\b")
 _COUNTS = {
@@ -55,20 +55,22 @@ _COUNTS = {
     "few": 3,
 }
 _UNIT_DAYS = {"day": 1, "week": 7, "month": 30, "year": 365}
-# These name a month only with a number beside them or a word before it: one may march, too.
-_MONTH_CONTEXT = re.compile(
+# "may" and "march" are also verbs: they name a month only beside a number or after one of these words.
+_BEFORE_MONTH = re.compile(
     r"\b(?:in|of|on|since|until|by|last|this|next|early|late|mid|during|for|and|before|after)\s+$"
 )
 
+# Enough text before a month to hold any of these words and the space after it.
 _MAX_PREPOSITION_CHARS = 10
+# A clock that shows a later time (some 1,600 years after 1970) is wrong.
 _MAX_NOW_S = 5e10
-# Nobody asks about more dates at once; a pasted calendar does.
+# A question names fewer dates; only a pasted calendar names more.
 _MAX_SPANS = 24
 
-# Without one of these there is no date.
+# A question without any of these names no date.
 _ANY_DATE = re.compile(rf"\b(?:{_MONTH}|{_YEAR}-\d\d|ago|last|past|previous|today|yesterday|this morning)\b")
 
-# What happened on a day is often told some days later, seldom before.
+# Callers often mention an event some days after it, seldom before.
 MENTIONED_BEFORE_DAYS = 2
 MENTIONED_AFTER_DAYS = 10
 _MAX_YEARS_BACK = 10
@@ -76,20 +78,22 @@ _MAX_YEARS_BACK = 10
 
 @attrs.frozen
 class Days:
-    """The days that a question asks about, as numbers of days since 1970: each span with both its ends.
+    """The days that a question asks about.
 
-    ``months`` are months of no year in particular.
+    Attributes:
+        spans: Pairs of a first and a last day, both included, in days since 1970-01-01.
+        months: Months (1 to 12) that are named without a year.
     """
 
     spans: tuple[tuple[int, int], ...] = ()
     months: frozenset[int] = frozenset()
 
     def __bool__(self) -> bool:
-        """Whether the question names any."""
+        """Return whether the question names any date."""
         return bool(self.spans or self.months)
 
     def match(self, days: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Which of these days are meant."""
+        """Return a mask of the ``days`` (since 1970-01-01) that the question asks about."""
         matches = np.zeros(days.shape, bool)
         for first, last in self.spans:
             matches |= (first <= days) & (days <= last)
@@ -103,10 +107,16 @@ _NO_DAYS = Days()
 
 
 def find_days(question: str, now: float | None = None) -> Days:
-    """Find the dates in a folded question; ``now`` (seconds since the epoch) is what "yesterday" is counted from."""
-    if not _ANY_DATE.search(question):  # as nearly all are
+    """Return the days that a folded question asks about.
+
+    Args:
+        question: The question, folded.
+        now: When it is asked, in seconds since the epoch. "yesterday" and the like are counted from it, and ignored
+            without it.
+    """
+    if not _ANY_DATE.search(question):  # true of nearly all questions
         return _NO_DAYS
-    if now is not None and not abs(now) < _MAX_NOW_S:  # from no clock that anybody lives by
+    if now is not None and not abs(now) < _MAX_NOW_S:  # the clock is wrong
         now = None
     spans = [
         _mention_span(_day_number(*map(int, match.group("year", "month", "day"))))
@@ -117,13 +127,13 @@ def find_days(question: str, now: float | None = None) -> Days:
         month, day = _MONTHS[match["month"]], match["before"] or match["after"]
         year = int(match["year"]) if match["year"] else None
         preceding = question[max(0, match.start() - _MAX_PREPOSITION_CHARS) : match.start()]
-        if match["month"] in ("may", "march") and not (day or year or _MONTH_CONTEXT.search(preceding)):
+        if match["month"] in ("may", "march") and not (day or year or _BEFORE_MONTH.search(preceding)):
             continue
         if day:
             day_of_month = int(re.sub(r"\D", "", day))
             spans += [
-                _mention_span(_day_number(each, month, day_of_month))
-                for each in ([year] if year else _candidate_years(now))
+                _mention_span(_day_number(candidate, month, day_of_month))
+                for candidate in ([year] if year else _candidate_years(now))
             ]
         elif year:
             spans.append((_day_number(year, month, 1), _day_number(year, month, 31)))
@@ -145,7 +155,7 @@ def _relative_spans(question: str, today: int) -> list[tuple[int, int]]:
         day = today - unit_days * (int(count) if count.isdigit() else _COUNTS[count])
         spans.append((day - unit_days // 2 - 1, day + unit_days // 2 + 1))
     for match in _LAST_PERIOD.finditer(question):
-        period = match["what"]
+        period = match["period"]
         if period in _WEEKDAYS:
             days_back = (date.fromordinal(today + _EPOCH_ORDINAL).weekday() - _WEEKDAYS[period] - 1) % 7 + 1
             spans.append((today - days_back, today - days_back))
@@ -159,13 +169,13 @@ _EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
 
 
 def _candidate_years(now: float | None) -> list[int]:
-    """The years that a day without a year may be of: the last ones, the running one included."""
+    """Return the years that a date without a year may belong to: this year and the ten before it."""
     this_year = date.fromordinal(int(now // 86_400) + _EPOCH_ORDINAL).year if now is not None else 2_030
     return list(range(this_year - _MAX_YEARS_BACK, this_year + 1))
 
 
 def _day_number(year: int, month: int, day: int) -> int:
-    """The number of a day; one that its month does not have is the month's last."""
+    """Return a date as days since 1970-01-01; a day past the end of its month counts as the month's last day."""
     last = calendar.monthrange(year, month)[1]
     return date(year, month, min(day, last)).toordinal() - _EPOCH_ORDINAL
 

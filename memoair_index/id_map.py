@@ -1,4 +1,4 @@
-"""Tables of a store: from ids and group names to numbers, in a file and in the memory behind it."""
+"""Maps from document ids and group names to numbers: an immutable part in a file, and changes in memory."""
 
 import attrs
 import numpy as np
@@ -10,30 +10,35 @@ from memoair_index.items import NONE
 
 @attrs.frozen
 class IdArrays:
-    """Names as they lie in a file: the 64-bit numbers that stand for them, in order, and what each leads to."""
+    """An id map as it is stored in a file.
+
+    Attributes:
+        keys: The 64-bit hashes of the names, sorted; shape ``(names,)``.
+        values: The number of each name, in the order of ``keys``; shape ``(names,)``.
+    """
 
     keys: NDArray[np.uint64]
     values: NDArray[np.int32]
 
     @classmethod
     def build(cls, names: list[str], values: list[int]) -> "IdArrays":
-        """Arrays for these names; raises ValueError where two of them fall together."""
+        """Build the arrays of some names; raises ValueError if two names have the same hash."""
         keys = np.array([stable_hash(name) for name in names], np.uint64)
         order = np.argsort(keys, kind="stable")
         if (np.diff(keys[order]) == 0).any():
-            raise ValueError("two names have the same number")
+            raise ValueError("two names have the same 64-bit hash")
         return cls(keys[order], np.array(values, np.int32)[order])
 
 
 class IdMap:
-    """From names to numbers. Not thread-safe: the index locks."""
+    """A map from names to numbers. Not thread-safe: the index locks."""
 
     def __init__(self, base: IdArrays) -> None:
         self._base = base
-        self._overrides: dict[str, int] = {}  # what was told since; NONE where a name was taken away
+        self._overrides: dict[str, int] = {}  # changes since the file was written; NONE for a removed name
 
     def get(self, name: str) -> int:
-        """What a name leads to, or `NONE`."""
+        """Return the number of a name, or `NONE`."""
         value = self._overrides.get(name)
         if value is None:
             key = stable_hash(name)
@@ -43,5 +48,5 @@ class IdMap:
         return value
 
     def set(self, name: str, value: int) -> None:
-        """Let a name lead to a number; `NONE` takes it away."""
+        """Set the number of a name; `NONE` removes the name."""
         self._overrides[name] = value

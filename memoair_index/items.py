@@ -1,21 +1,24 @@
-"""Items: what scoring must know of each document, one fixed record each, in a file or in memory."""
+"""Items: the fixed-size record that scoring needs of each document, and arrays that grow in memory after a file.
+
+A document's *ordinal* is its row in these arrays.
+"""
 
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-# One cache line holds nearly all that scoring asks of an item. The compiled kernel has the same record.
+# One cache line holds nearly all that scoring reads of an item. `Item` in kernel/_compiled.c has the same layout.
 ITEM_DTYPE = np.dtype(
     [
-        ("occurred_at", "<f8"),  # seconds since the epoch; NaN where unknown
+        ("occurred_at", "<f8"),  # seconds since the epoch; NaN if unknown
         ("group", "<i4"),  # -1 once the document was removed
-        ("previous", "<i4"),  # the neighbours in the group; -1 where there is none
+        ("previous", "<i4"),  # ordinals of the neighbors in the group; -1 without one
         ("following", "<i4"),
-        ("speaker", "<i4"),  # -1 where unknown
-        ("length", "<i4"),  # terms
+        ("speaker", "<i4"),  # -1 if unknown
+        ("length", "<i4"),  # in terms
         ("cues", "<u4"),  # `memoair_index.cues.Cue`
-        ("scale", "<f4"),  # of the vector
+        ("scale", "<f4"),  # factor from the int8 vector to the real one
         ("reserved", "<u4"),
     ]
 )
@@ -25,7 +28,7 @@ Array = NDArray[Any]
 
 
 class GrowingArray:
-    """Rows of an array: those of a file, which are mapped, and behind them those that were added since, in memory."""
+    """An array in two parts: a base (mapped from a file) and a tail of rows that were appended in memory."""
 
     def __init__(self, base: Array) -> None:
         self.base = base
@@ -33,12 +36,12 @@ class GrowingArray:
         self._tail_size = 0
 
     def __len__(self) -> int:
-        """Count the rows."""
+        """Return the number of rows."""
         return len(self.base) + self._tail_size
 
     @property
     def tail(self) -> Array:
-        """The rows in memory: a view, valid until the next one is appended."""
+        """The rows in memory: a view, valid until the next append."""
         return self._buffer[: self._tail_size]
 
     def append(self, row: Any) -> None:
@@ -49,12 +52,12 @@ class GrowingArray:
         self._tail_size += 1
 
     def locate(self, row: int) -> tuple[Array, int]:
-        """The array that holds a row, and the row's place in it: for reading and changing one field."""
+        """Return the array that holds a row and the row's position in it, for reading or changing one field."""
         base_size = len(self.base)
         return (self.base, row) if row < base_size else (self._buffer, row - base_size)
 
     def take(self, rows: NDArray[np.int64]) -> Array:
-        """Copies of some rows."""
+        """Return copies of some rows."""
         base_size = len(self.base)
         if not self._tail_size:
             return self.base[rows]
@@ -67,7 +70,7 @@ class GrowingArray:
         return taken
 
     def to_array(self) -> Array:
-        """Every row, in one array: a copy where there are both kinds."""
+        """Return all rows as one array: a copy if both parts have rows."""
         if not self._tail_size:
             return self.base
         return np.concatenate([self.base, self.tail]) if len(self.base) else self.tail

@@ -1,7 +1,7 @@
-"""Labels: what documents are about, and which of them a talk has named.
+"""Labels: what documents are about, and which labels a conversation has mentioned.
 
-A spoken question seldom names its subject ("and do they take dogs?"): the talk before it did. A label (a title, the
-name of a place) is named by a turn as far as its rare words stand in it.
+A spoken question seldom names its subject ("and do they take dogs?"), because the turns before it did. A turn mentions
+a label (a title, the name of a place) to the degree that it contains the label's rare words.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,18 +17,18 @@ from memoair_index.bm25 import idf
 from memoair_index.items import NONE
 from memoair_index.postings import PostingArrays, Postings, PostingSnapshot
 
-# How much of its weight a label keeps with every turn that has passed since it was named.
+# A label keeps this share of its relevance with every turn since it was mentioned,
 DECAY_PER_TURN = 0.95
-# And how much, where the question itself names another one in full.
+# and this share if the question itself mentions another label in full.
 SUBJECT_CHANGE_FACTOR = 0.75
-# What is worth less than this share of the best is not looked at.
+# Labels with less than this share of the best relevance are ignored.
 MIN_RELEVANCE_SHARE = 0.4
-# What is named by less than this share of its words is not meant.
+# A turn with less than this share of a label's idf does not mention it.
 MIN_IDF_SHARE = 0.3
-# Older turns have lost nine tenths of their weight.
+# Older turns have lost nine tenths of their relevance.
 MAX_TURNS = 48
-# A label of common words says little, also where all of them were said: its worth is w / (w + this), w being the sum
-# of its words' idf.
+# A label of common words says little, even if all of them were said: its relevance is w / (w + this), where w is the
+# sum of the idf of its words.
 _IDF_SATURATION = 6.0
 _FULL_MENTION_SHARE = 0.9
 _MAX_CACHED_TURNS = 1_024
@@ -37,43 +37,51 @@ _NO_DOCUMENTS = np.zeros(0, np.int32), np.zeros(0, np.float32)
 
 @attrs.frozen
 class LabelArrays:
-    """Labels as they lie in a file: their texts in one row, by number, and which terms and documents have which."""
+    """Labels as they are stored in a file.
+
+    Attributes:
+        text: The labels in UTF-8, one after another; a label's id is its position in this order.
+        starts: Label ``i`` is ``text[starts[i]:starts[i + 1]]``; shape ``(labels + 1,)``.
+        terms: From a term to the labels that contain it.
+        documents: From a label to the documents that have it.
+    """
 
     text: bytes
     starts: NDArray[np.int64]
-    terms: PostingArrays  # from a term to the labels that hold it
-    documents: PostingArrays  # from a label to the documents that it is on
+    terms: PostingArrays
+    documents: PostingArrays
 
     @classmethod
     def empty(cls) -> "LabelArrays":
-        """No labels."""
+        """Return arrays without labels."""
         return cls(b"", np.zeros(1, np.int64), PostingArrays.empty(), PostingArrays.empty())
 
     def decode_texts(self) -> list[str]:
-        """The labels, by number."""
+        """Return the labels by id."""
         bounds = self.starts.tolist()
         return [self.text[start:end].decode(errors="replace") for start, end in pairwise(bounds)]
 
 
-_Mentions = dict[int, tuple[float, bool]]  # by label: its worth, and whether all of it was said
+_Mentions = dict[int, tuple[float, bool]]  # by label id: its relevance, and whether it was mentioned in full
 
 
 class Labels:
-    """The labels of an index's documents, known by their numbers. Not thread-safe: the index locks."""
+    """The labels of an index's documents, by ordinal. Not thread-safe: the index locks."""
 
     def __init__(self, base: LabelArrays, base_size: int) -> None:
-        """``split`` is the number of the first document that is not in ``base``."""
+        """Start with the labels of a file, whose documents have the ordinals below ``base_size``."""
         self._base = base
         self._terms = Postings(base.terms, len(base.starts) - 1)
         self._documents = Postings(base.documents, base_size)
-        self._texts: list[str] | None = None  # read when somebody first asks
+        self._texts: list[str] | None = None  # read on first use
         self._label_ids: dict[str, int] = {}
-        # Both until a document comes or goes: what a turn names, and the weight of a term among all labels.
+        # Two caches, valid until a document is added or removed: the mentions in a turn, and the idf of a term among
+        # all labels.
         self._mentions_by_turn: dict[str, _Mentions] = {}
         self._idf_by_term: dict[int, float] = {}
 
     def add(self, ordinal: int, labels: Sequence[str]) -> None:
-        """Note what a document is about."""
+        """Record what a document is about."""
         for text in dict.fromkeys(labels):
             texts = self._load_texts()
             label = self._label_ids.get(text)
@@ -86,56 +94,57 @@ class Labels:
         self._idf_by_term.clear()
 
     def remove(self, labels: Sequence[str]) -> None:
-        """Forget that a document is about these."""
+        """Remove the labels of one document."""
         self._load_texts()
         self._documents.remove([self._label_ids[text] for text in labels if text in self._label_ids])
         self._mentions_by_turn.clear()
         self._idf_by_term.clear()
 
     def find_mentioned(self, turns: Sequence[str], document_count: int) -> dict[int, float]:
-        """For each label that a talk (oldest first) has named, its worth from 0 to 1, less with every turn since.
+        """Return the labels that a conversation has mentioned.
 
-        ``documents`` is how many there are in all.
+        Args:
+            turns: What was said, oldest first, the question last.
+            document_count: The number of documents in the index.
+
+        Returns:
+            The relevance of each label by label id, from 0 to 1; it declines with every turn since the mention.
         """
-        relevance_by_label: dict[int, float] = {}
+        relevances: dict[int, float] = {}
         if not self._load_texts():
-            return relevance_by_label
+            return relevances
         factor = 1.0
         for age, turn in enumerate(reversed(turns[-MAX_TURNS:])):
             mentions = self._mentions_in(turn, document_count)
-            for label, (worth, _) in mentions.items():
-                relevance_by_label[label] = max(
-                    relevance_by_label.get(label, 0.0), worth * factor * DECAY_PER_TURN**age
-                )
-            if not age and any(is_whole for _, is_whole in mentions.values()):
+            for label, (relevance, _) in mentions.items():
+                relevances[label] = max(relevances.get(label, 0.0), relevance * factor * DECAY_PER_TURN**age)
+            if not age and any(is_full for _, is_full in mentions.values()):
                 factor = SUBJECT_CHANGE_FACTOR
-        min_relevance = MIN_RELEVANCE_SHARE * max(relevance_by_label.values(), default=0.0)
-        return {label: worth for label, worth in relevance_by_label.items() if worth >= min_relevance}
+        min_relevance = MIN_RELEVANCE_SHARE * max(relevances.values(), default=0.0)
+        return {label: relevance for label, relevance in relevances.items() if relevance >= min_relevance}
 
-    def find_documents(self, relevance_by_label: Mapping[int, float]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """The documents of some labels, and of each the best that its labels have."""
-        if not relevance_by_label:
+    def find_documents(self, relevances: Mapping[int, float]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Return the ordinals of the documents that have some labels, and the best relevance of each."""
+        if not relevances:
             return _NO_DOCUMENTS
-        relevance_by_document: dict[int, float] = {}
-        for label, worth in relevance_by_label.items():
+        by_document: dict[int, float] = {}
+        for label, relevance in relevances.items():
             for document in self._documents.get_ordinals(label).tolist():
-                relevance_by_document[document] = max(relevance_by_document.get(document, 0.0), worth)
-        return np.array(list(relevance_by_document), np.int32), np.array(
-            list(relevance_by_document.values()), np.float32
-        )
+                by_document[document] = max(by_document.get(document, 0.0), relevance)
+        return np.array(list(by_document), np.int32), np.array(list(by_document.values()), np.float32)
 
     def snapshot(self) -> "LabelSnapshot":
-        """The labels as they are now, untouched by later changes."""
+        """Return the labels as they are now, unaffected by later changes."""
         return LabelSnapshot(tuple(self._load_texts()), self._terms.snapshot(), self._documents.snapshot())
 
     def _load_texts(self) -> list[str]:
         if self._texts is None:
             self._texts = self._base.decode_texts()
-            self._label_ids = {text: number for number, text in enumerate(self._texts)}
+            self._label_ids = {text: label for label, text in enumerate(self._texts)}
         return self._texts
 
     def _term_idf(self, term: int, document_count: int) -> float:
-        """The idf of a term, by the documents with a label that holds it; one with two such labels counts twice."""
+        """Return a term's idf by the documents with a label that contains it; two such labels count twice."""
         term_idf = self._idf_by_term.get(term)
         if term_idf is None:
             frequency = sum(map(self._documents.frequency, self._labels_with(term)))
@@ -143,12 +152,12 @@ class Labels:
         return term_idf
 
     def _labels_with(self, term: int) -> list[int]:
-        """The labels that hold a term. What a damaged file makes of them is left out."""
+        """Return the labels that contain a term, without invalid ids from a damaged file."""
         size = len(self._load_texts())
         return [label for label in self._terms.get_ordinals(term).tolist() if 0 <= label < size]
 
     def _mentions_in(self, turn: str, document_count: int) -> "_Mentions":
-        """The labels that one turn names. A turn comes again with every search of its call."""
+        """Return the labels that one turn mentions, cached: a turn comes again with every search of its call."""
         mentions = self._mentions_by_turn.get(turn)
         if mentions is None:
             if len(self._mentions_by_turn) >= _MAX_CACHED_TURNS:
@@ -157,15 +166,15 @@ class Labels:
         return mentions
 
     def _find_mentions(self, turn: str, document_count: int) -> "_Mentions":
-        mentioned_idf: dict[int, float] = {}
+        said_idf: dict[int, float] = {}  # by label: the idf of its words that the turn contains
         for term in _term_ids(turn):
             for label in self._labels_with(term):
-                mentioned_idf[label] = mentioned_idf.get(label, 0.0) + self._term_idf(term, document_count)
+                said_idf[label] = said_idf.get(label, 0.0) + self._term_idf(term, document_count)
         mentions = {}
-        for label, label_idf in mentioned_idf.items():
-            full_idf = sum(self._term_idf(term, document_count) for term in _term_ids(self._load_texts()[label]))
-            if label_idf >= MIN_IDF_SHARE * full_idf and self._documents.frequency(label):
-                mentions[label] = label_idf / (full_idf + _IDF_SATURATION), label_idf >= _FULL_MENTION_SHARE * full_idf
+        for label, said in said_idf.items():
+            full = sum(self._term_idf(term, document_count) for term in _term_ids(self._load_texts()[label]))
+            if said >= MIN_IDF_SHARE * full and self._documents.frequency(label):
+                mentions[label] = said / (full + _IDF_SATURATION), said >= _FULL_MENTION_SHARE * full
         return mentions
 
 
@@ -178,17 +187,21 @@ class LabelSnapshot:
     documents: PostingSnapshot
 
     def merge(self, new_ordinals: NDArray[np.int64]) -> LabelArrays:
-        """The labels of the documents that stand; ``numbers`` gives each document its new number, -1 where it goes."""
+        """Return the labels of the remaining documents.
+
+        Args:
+            new_ordinals: The new ordinal of each document, by its present one; -1 for a document to leave out.
+        """
         documents = self.documents.merge(new_ordinals)
-        kept_labels = documents.keys.astype(np.int64)
+        kept = documents.keys.astype(np.int64)
         new_labels = np.full(len(self.texts), NONE, np.int64)
-        new_labels[kept_labels] = np.arange(len(kept_labels))
-        texts = [self.texts[label].encode(errors="replace") for label in kept_labels.tolist()]
+        new_labels[kept] = np.arange(len(kept))
+        texts = [self.texts[label].encode(errors="replace") for label in kept.tolist()]
         return LabelArrays(
             b"".join(texts),
             np.cumsum([0, *map(len, texts)], dtype=np.int64),
             self.terms.merge(new_labels),
-            attrs.evolve(documents, keys=np.arange(len(kept_labels), dtype=np.uint64)),
+            attrs.evolve(documents, keys=np.arange(len(kept), dtype=np.uint64)),
         )
 
 

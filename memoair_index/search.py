@@ -1,4 +1,4 @@
-"""A search: from a question to its words and dates, to the candidates that the kernel finds, to ranked hits."""
+"""Search: analyze the query, let the kernel find candidates, and rank them by all features."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -22,20 +22,19 @@ from memoair_index.ranking import BM25_UNIT, COSINE_UNIT, Evidence, Weights, cue
 from memoair_index.static_model import Embedding
 from memoair_index.store import Store, sanitize
 
-# Candidates that all terms are looked at for; among 50, recall is the same.
+# So many candidates are ranked by all features; with 50, recall is the same.
 _MIN_CANDIDATES = 128
-# A question has a dozen words; of a pasted document the rarest do.
+# A question has a dozen words; of a pasted document only the rarest words are used.
 _MAX_WORDS = 96
-# Among 16,000 the same is found, for .1 ms more.
+# With 16,000, search finds the same and takes .1 ms longer.
 _MAX_POSTINGS = 6_000
-# What a word may be called besides: so many of its nearest that stand in any document, and what each counts,
-# as a share of cosine squared.
+# A word is expanded by its nearest neighbors that occur in any document, each weighted by this times cosine squared.
 _MAX_NEIGHBORS = 12
 _NEIGHBOR_WEIGHT = 1.1
-# What a word does for the utterances around the one that it stands in, a step away and so on.
+# The impact of a word on the utterances around the one that contains it, one step away, two steps and so on.
 DECAYS = (0.7, 0.5, 0.35, 0.25)
 _SECONDS_PER_DAY = 86_400
-# Some three thousand years from now: no moment that anybody meant lies beyond.
+# Some three thousand years from now; later timestamps are errors.
 _MAX_TIMESTAMP_S = 1e11
 
 _Floats = NDArray[np.float32]
@@ -43,17 +42,17 @@ _Floats = NDArray[np.float32]
 
 @attrs.frozen
 class AnalyzedQuery:
-    """What a text says to a search, whoever asks it and when."""
+    """What a search needs of a question's text alone, independent of its context; cached."""
 
     folded: str
-    terms: tuple[int, ...]  # each once, in order
+    terms: tuple[int, ...]  # ids in order, without duplicates
     vector: _Floats
     question_type: QuestionType
 
 
 @attrs.frozen
 class PreparedQuery:
-    """A query, read once, outside of every lock."""
+    """A query with everything that is computed before the index is locked."""
 
     query: Query
     terms: tuple[int, ...]
@@ -62,13 +61,13 @@ class PreparedQuery:
     days: Days
 
     def __bool__(self) -> bool:
-        """Whether there is anything to search by."""
+        """Return whether there is anything to search for."""
         return bool(self.terms or self.days or self.query.recent_turns)
 
 
 @lru_cache(maxsize=64)
 def _analyze(text: str, embedding: Embedding) -> AnalyzedQuery:
-    """Read a text. The lanes of one search ask the same, each its own index."""
+    """Analyze a question. Cached, because the lanes of one search ask the same question, each of its own index."""
     folded = fold(text)
     words = split_words(folded)
     terms = tuple(dict.fromkeys(to_term_ids(words)))
@@ -81,7 +80,7 @@ def _name_ids(names: frozenset[str]) -> frozenset[int]:
 
 
 class Searcher:
-    """Searches stores. ``search`` is not thread-safe: the index locks."""
+    """Searches stores. `prepare` is thread-safe, `search` is not: the index locks."""
 
     def __init__(self, embedding: Embedding, weights: Weights) -> None:
         self._embedding = embedding
@@ -89,7 +88,7 @@ class Searcher:
         self._scratch = np.zeros(0, np.uint8)
 
     def prepare(self, query: Query) -> PreparedQuery:
-        """Read a query. Safe to use from any thread."""
+        """Analyze a query."""
         analyzed = _analyze(query.text, self._embedding)
         name_ids = _name_ids(query.speaker_names)
         terms = tuple(term for term in analyzed.terms if term not in name_ids) if name_ids else analyzed.terms
@@ -100,12 +99,12 @@ class Searcher:
     def search(
         self, store: Store, prepared: PreparedQuery, limit: int, predicate: Callable[[Document], bool] | None
     ) -> list[Hit]:
-        """The best documents of a store, best first."""
+        """Return the best documents of a store, best first."""
         candidate_limit = max(limit, _MIN_CANDIDATES)
         while True:
             candidates = self._find_candidates(store, prepared, candidate_limit)
             hits = self._rank_hits(store, prepared, candidates, limit, predicate)
-            # A filter may have left out all of the best, and the next ones are still to be asked.
+            # The predicate may have left out the best candidates: repeat with more of them.
             if predicate is None or len(hits) == limit or len(candidates.items) < candidate_limit:
                 return hits
             candidate_limit *= 8
@@ -144,42 +143,45 @@ class Searcher:
         )
 
     def _select_postings(self, store: Store, terms: Sequence[int]) -> list[tuple[int, Any, Any, int, float]]:
-        """For each word of the question the postings of itself and of its neighbours, with their weights.
+        """Return the weighted postings of each word of the question and of its neighbors; see `KernelRequest`.
 
-        In a large store the rarest come first, until enough postings are to be gone through: what stands in every tenth
-        document tells little that the rare words have not told, and would take most of the time.
+        In a large store the rarest words are used until their postings reach a limit: a word that occurs in every tenth
+        document adds little to what the rare words say, and would take most of the time.
         """
         frequency = store.terms.frequency
-        words = sorted((count, number) for number, term in enumerate(terms) if (count := frequency(term)) > 0)
-        chosen = [(number, terms[number], count, 1.0) for count, number in words[:_MAX_WORDS]]
-        expanded = range(len(terms)) if len(terms) <= _MAX_WORDS else [number for number, _, _, _ in chosen]
-        for number in expanded:
-            chosen += self._find_neighbors(store, number, terms[number])
+        words = sorted((count, word) for word, term in enumerate(terms) if (count := frequency(term)) > 0)
+        chosen = [(word, terms[word], count, 1.0) for count, word in words[:_MAX_WORDS]]
+        expanded = range(len(terms)) if len(terms) <= _MAX_WORDS else [word for word, _, _, _ in chosen]
+        for word in expanded:
+            chosen += self._find_neighbors(store, word, terms[word])
         budget = _MAX_POSTINGS
         lists: list[tuple[int, Any, Any, int, float]] = []
-        for number, term, count, share in chosen:
+        for word, term, count, factor in chosen:
             if count <= budget or not lists:
                 budget -= count
-                weight = share * idf(store.live_count, count)
-                lists += [(number, *found, weight) for found in store.terms.get_lists(term)]
+                weight = factor * idf(store.live_count, count)
+                lists += [(word, *postings, weight) for postings in store.terms.get_lists(term)]
         return sorted(lists, key=itemgetter(0))
 
-    def _find_neighbors(self, store: Store, number: int, term: int) -> list[tuple[int, int, int, float]]:
-        """The neighbours of a word that stand in any document: its number, each one's term, frequency and share."""
+    def _find_neighbors(self, store: Store, word: int, term: int) -> list[tuple[int, int, int, float]]:
+        """Return the neighbors of a term that occur in any document, as (word, neighbor, frequency, factor)."""
         frequency = store.terms.frequency
         neighbors = []
         for neighbor, cosine in self._embedding.neighbors(term):
             count = frequency(neighbor)
             if count > 0:
-                neighbors.append((number, neighbor, count, _NEIGHBOR_WEIGHT * cosine * cosine))
+                neighbors.append((word, neighbor, count, _NEIGHBOR_WEIGHT * cosine * cosine))
                 if len(neighbors) == _MAX_NEIGHBORS:
                     break
         return neighbors
 
     def _compute_bonuses(self, store: Store, prepared: PreparedQuery) -> tuple[NDArray[np.int32], _Floats]:
-        """What makes a candidate without any word of the question: a label that was named, a day that was asked for."""
+        """Return documents that are candidates without any word of the question, and their bonuses.
+
+        They have a label that the conversation mentioned, or are of a day that the question names.
+        """
         items, relevance = self._mentioned_documents(store, prepared.query)
-        if not (len(items) or prepared.days):  # as with most questions
+        if not (len(items) or prepared.days):  # true of most questions
             return items, relevance
         bonuses = relevance * np.float32(self._weights["label"])
         if prepared.days:
@@ -215,7 +217,7 @@ class Searcher:
         explanation = _LazyExplanation(self, store, prepared, candidates)
         hits: list[Hit] = []
         for ordinal, score in ranked:
-            # What has its number now has it in this store for ever, whatever becomes of the index.
+            # An ordinal is never reused in this store, so a hit stays valid whatever happens to the index.
             hit = Hit(ordinal, score, store.get_document, explanation)
             if predicate is None or predicate(hit.document):
                 hits.append(hit)
@@ -226,7 +228,7 @@ class Searcher:
     def explain(
         self, store: Store, prepared: PreparedQuery, candidates: KernelResult, ordinal: int
     ) -> dict[str, float]:
-        """What the score of one of the candidates is the sum of: every term that counts, with its weight."""
+        """Return what each feature contributes to the score of one candidate, without zeros."""
         query = prepared.query
         position = np.flatnonzero(candidates.items == ordinal)[:1]
         ordinals = candidates.items[position].astype(np.int64)
@@ -251,7 +253,7 @@ class Searcher:
             return np.zeros(len(ordinals), np.float32)
         with np.errstate(invalid="ignore", over="ignore"):
             rows = store.vectors.take(ordinals).astype(np.float32)
-            # Not a product of matrices, which rounds equal rows differently.
+            # Not a matrix product, which may round equal rows differently.
             return _drop_non_finite((rows * prepared.vector).sum(axis=1) * scales)
 
     def _label_relevance(self, store: Store, query: Query, ordinals: NDArray[np.int64]) -> _Floats | None:
@@ -259,10 +261,10 @@ class Searcher:
         if not len(items):
             return None
         relevance_by_item = dict(zip(items.tolist(), relevance.tolist(), strict=True))
-        return np.array([relevance_by_item.get(number, 0.0) for number in ordinals.tolist()], np.float32)
+        return np.array([relevance_by_item.get(ordinal, 0.0) for ordinal in ordinals.tolist()], np.float32)
 
     def _mentioned_documents(self, store: Store, query: Query) -> tuple[NDArray[np.int32], _Floats]:
-        """The documents whose labels were named in the talk, the question among it, and how much."""
+        """Return the documents whose labels the conversation or the question mentions, with their relevance."""
         return store.labels.find_documents(
             store.labels.find_mentioned((*query.recent_turns, query.text), store.live_count)
         )
@@ -270,7 +272,7 @@ class Searcher:
 
 @attrs.frozen
 class _LazyExplanation:
-    """What the scores of one search are made of, worked out when somebody asks."""
+    """Computes the contributions to the scores of one search on demand."""
 
     searcher: Searcher
     store: Store
@@ -290,12 +292,12 @@ def _speaker_id(store: Store, query: Query) -> int:
 
 
 def _has_comparable_vector(store: Store, prepared: PreparedQuery) -> bool:
-    """Whether the question's vector is of the kind that the documents have: without a model, it is not."""
+    """Return whether question and documents have vectors of the same model; without a model they do not."""
     return len(prepared.vector) == int(store.vectors.base.shape[1])
 
 
 def _drop_non_finite(vector: _Floats) -> _Floats:
-    """A vector without what is no number, which a damaged model or file may hold."""
+    """Return a vector with zeros for infinities and NaN, which a damaged model or file may hold."""
     with np.errstate(invalid="ignore", over="ignore"):
         is_finite = math.isfinite(float(vector.sum()))
     return vector if is_finite else np.nan_to_num(vector, nan=0.0, posinf=0.0, neginf=0.0)

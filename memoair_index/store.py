@@ -1,7 +1,7 @@
-"""The store: documents with all that searching needs of them, those of a file and those that came since.
+"""The store: documents with everything that a search needs of them, in a file and in memory.
 
-Documents are numbered in the order in which they were added; a document that was removed keeps its number until the
-store is written to a file. Not thread-safe: the index locks.
+A document's ordinal is its place in the order in which documents were added. A removed document keeps its ordinal until
+the store is written to a file. Not thread-safe: the index locks.
 """
 
 import math
@@ -29,7 +29,7 @@ _MAX_CACHED_DOCUMENTS = 512
 
 
 class StoredDocument(msgspec.Struct, frozen=True, array_like=True):
-    """A document as it lies in a file."""
+    """A document as it is stored in a file: a JSON array, so the order of the fields is part of the format."""
 
     id: str
     text: str
@@ -40,58 +40,73 @@ class StoredDocument(msgspec.Struct, frozen=True, array_like=True):
     metadata: dict[str, Any]
 
 
-_encode_json = msgspec.json.Encoder().encode  # a number of metadata may be larger than MessagePack knows any
+_encode_json = msgspec.json.Encoder().encode  # JSON, because metadata may hold larger integers than MessagePack allows
 _decode_json = msgspec.json.Decoder(StoredDocument).decode
 
 
 @attrs.frozen
 class AnalyzedDocument:
-    """A document and what was read out of it; made outside of every lock."""
+    """A document and what a search needs of it. Computed outside of all locks."""
 
     document: Document
-    term_counts: Mapping[int, int]  # how often each term stands in it
-    term_count: int
-    cues: int
-    vector: NDArray[np.int8]
-    scale: float
+    term_counts: Mapping[int, int]  # how often each term occurs in it, by term id
+    term_count: int  # repetitions included
+    cues: int  # flags of `memoair_index.cues.Cue`
+    vector: NDArray[np.int8]  # the embedding in 8 bits; shape (dimensions,)
+    scale: float  # the factor from ``vector`` to the embedding
 
 
 def analyze(documents: list[Document], embedding: Embedding) -> list[AnalyzedDocument]:
-    """Read out of documents what searching needs; what of them can't be written to a file is put right."""
+    """Compute what a search needs of some documents, and sanitize text that could not be written to a file."""
     documents = [_sanitize_document(document) for document in documents]
     folded = [fold(document.text) for document in documents]
     words_by_document = [split_words(text) for text in folded]
     vectors = np.nan_to_num(embedding.encode(words_by_document), nan=0.0, posinf=0.0, neginf=0.0)
     scales = np.abs(vectors).max(axis=1, initial=0.0) / np.float32(_INT8_MAX)
     rows = np.round(vectors / np.where(scales > 0, scales, 1)[:, None]).clip(-_INT8_MAX, _INT8_MAX).astype(np.int8)
-    result = []
-    for number, document in enumerate(documents):
-        ids = to_term_ids(words_by_document[number])
-        cues = int(detect_cues(folded[number]))
-        result.append(AnalyzedDocument(document, Counter(ids), len(ids), cues, rows[number], float(scales[number])))
-    return result
+    analyzed = []
+    for i, document in enumerate(documents):
+        terms = to_term_ids(words_by_document[i])
+        cues = int(detect_cues(folded[i]))
+        analyzed.append(AnalyzedDocument(document, Counter(terms), len(terms), cues, rows[i], float(scales[i])))
+    return analyzed
 
 
 @attrs.frozen
 class StoreArrays:
-    """A store as it lies in a file: none of its documents was removed."""
+    """A store as it is kept in a file, without removed documents.
+
+    Attributes:
+        items: A record of `ITEM_DTYPE` for each document; shape ``(documents,)``.
+        total_length: The number of terms of all documents.
+        has_neighbors: Whether any document has a neighbor in its group.
+        vectors: The embeddings in 8 bits; shape ``(documents, dimensions)``.
+        terms: From a term to the documents that contain it.
+        labels: The labels of the documents.
+        ids: From a document id to its ordinal.
+        groups: From a group's name to its id.
+        group_ends: The ordinal of the last document of each group, by group id.
+        speakers: The names of the speakers, by speaker id.
+        records: The documents as JSON, one after another.
+        record_starts: The record of document ``i`` is ``records[record_starts[i]:record_starts[i + 1]]``.
+    """
 
     items: Array
-    total_length: int  # terms of all documents
-    has_neighbors: bool  # whether any document has neighbours
+    total_length: int
+    has_neighbors: bool
     vectors: NDArray[np.int8]
     terms: PostingArrays
     labels: LabelArrays
     ids: IdArrays
-    groups: IdArrays  # to the number of a group
-    group_ends: NDArray[np.int32]  # the last item of each group, by its number
+    groups: IdArrays
+    group_ends: NDArray[np.int32]
     speakers: list[str]
     records: NDArray[np.uint8]
     record_starts: NDArray[np.int64]
 
     @classmethod
     def empty(cls, dimensions: int) -> "StoreArrays":
-        """A store without documents."""
+        """Return the arrays of a store without documents."""
         none = IdArrays(np.zeros(0, np.uint64), np.zeros(0, np.int32))
         return cls(
             items=np.zeros(0, ITEM_DTYPE),
@@ -110,7 +125,7 @@ class StoreArrays:
 
 
 class Store:
-    """Documents, by number. What it hands out stays true until the next change, but for documents: they stay."""
+    """Documents by ordinal. Arrays that it returns are valid until the next change; `Document` objects stay valid."""
 
     def __init__(self, base: StoreArrays) -> None:
         self._base = base
@@ -122,25 +137,25 @@ class Store:
         self._ids = IdMap(base.ids)
         self._groups = IdMap(base.groups)
         self._group_ends = GrowingArray(base.group_ends)
-        self._speaker_ids = {name: number for number, name in enumerate(base.speakers)}
+        self._speaker_ids = {name: speaker_id for speaker_id, name in enumerate(base.speakers)}
         self._added: list[Document] = []
         self.live_count = base_size
         self.live_length = base.total_length
-        self.has_neighbors = base.has_neighbors  # whether any document has, or once had, neighbours
-        self._document_cache: dict[int, Document] = {}  # of the file; a call asks for the same ones again and again
+        self.has_neighbors = base.has_neighbors  # whether any document has, or once had, a neighbor
+        self._document_cache: dict[int, Document] = {}  # of the file; the searches of a call read the same ones again
 
     @property
     def average_length(self) -> float:
-        """The mean number of terms of a document; at least 1."""
+        """The mean number of terms per document, at least 1."""
         return max(1.0, self.live_length / self.live_count) if self.live_count else 1.0
 
     @property
     def added_count(self) -> int:
-        """How many documents were added since the file was written, those removed again included."""
+        """The number of documents added since the file was written, including those removed again."""
         return len(self._added)
 
     def find_ordinal(self, document_id: str) -> int:
-        """The number of a document, or `NONE`."""
+        """Return the ordinal of a document, or `NONE`."""
         ordinal = self._ids.get(document_id)
         if ordinal == NONE:
             return NONE
@@ -148,18 +163,18 @@ class Store:
         return ordinal if int(array["group"][position]) >= 0 else NONE
 
     def find_group(self, group: str) -> int:
-        """The number of a group, or `NONE` where no document was ever in it."""
+        """Return the id of a group, or `NONE` if no document was ever in it."""
         group_id = self._groups.get(group)
         if not NONE <= group_id < len(self._group_ends):
-            raise ContainerError("an index file is damaged: a group has no place")
+            raise ContainerError("the index file is damaged: a group id is out of range")
         return group_id
 
     def find_speaker(self, speaker: str) -> int:
-        """The number of a speaker, or `NONE`."""
+        """Return the id of a speaker, or `NONE`."""
         return self._speaker_ids.get(speaker, NONE)
 
     def get_document(self, ordinal: int) -> Document:
-        """The document of a number that was not removed."""
+        """Return a document that was not removed."""
         base_size = len(self._base.items)
         if ordinal >= base_size:
             return self._added[ordinal - base_size]
@@ -173,26 +188,26 @@ class Store:
         return document
 
     def live_ordinals(self) -> list[int]:
-        """The numbers of all documents that stand."""
+        """Return the ordinals of all documents that were not removed."""
         ordinals: list[int] = np.flatnonzero(self.items.to_array()["group"] >= 0).tolist()
         return ordinals
 
     def walk_backward(self, ordinal: int) -> Iterator[int]:
-        """The numbers of a document and of those before it in its group, the nearest first."""
+        """Yield the ordinals of a document and of those before it in its group, the nearest first."""
         return self._walk(ordinal, "previous")
 
     def walk_forward(self, ordinal: int) -> Iterator[int]:
-        """The numbers of a document and of those behind it in its group, the nearest first."""
+        """Yield the ordinals of a document and of those after it in its group, the nearest first."""
         return self._walk(ordinal, "following")
 
     def last_in_group(self, group_id: int) -> int:
-        """The last document of a group, or `NONE` where none is left."""
+        """Return the ordinal of the last document of a group, or `NONE` if the group is empty."""
         array, position = self._group_ends.locate(group_id)
         last = int(array[position])
         return last if last == NONE else self._check_ordinal(last)
 
     def add(self, analyzed: AnalyzedDocument) -> None:
-        """Add a document; one of the same id goes first."""
+        """Add a document, and remove an earlier one of the same id."""
         document = analyzed.document
         self.remove(document.id)
         ordinal = len(self.items)
@@ -223,7 +238,7 @@ class Store:
         self.live_length += analyzed.term_count
 
     def remove(self, document_id: str) -> bool:
-        """Take a document away; tell whether it was there."""
+        """Remove a document and return whether it existed."""
         ordinal = self.find_ordinal(document_id)
         if ordinal == NONE:
             return False
@@ -246,7 +261,7 @@ class Store:
         return True
 
     def snapshot(self) -> "StoreSnapshot":
-        """The store as it is now, untouched by later changes; takes some milliseconds for each 10,000 documents."""
+        """Return the store as it is now, unaffected by later changes. Takes some milliseconds per 10,000 documents."""
         return StoreSnapshot(
             self._base,
             np.array(self.items.to_array()),
@@ -265,11 +280,11 @@ class Store:
             array, position = self.items.locate(ordinal)
             ordinal = int(array[link][position])
             ordinal = ordinal if ordinal == NONE else self._check_ordinal(ordinal)
-        raise ContainerError("an index file is damaged: neighbours lead in a circle")
+        raise ContainerError("the index file is damaged: the neighbors of a group form a cycle")
 
     def _check_ordinal(self, ordinal: int) -> int:
         if not 0 <= ordinal < len(self.items):
-            raise ContainerError("an index file is damaged: a document has no place")
+            raise ContainerError("the index file is damaged: a document's ordinal is out of range")
         return ordinal
 
     def _set_field(self, ordinal: int, field: str, value: int) -> None:
@@ -278,14 +293,14 @@ class Store:
 
     def _set_group_end(self, group_id: int, ordinal: int) -> None:
         if not 0 <= group_id < len(self._group_ends):
-            raise ContainerError("an index file is damaged: a group has no place")
+            raise ContainerError("the index file is damaged: a group id is out of range")
         array, position = self._group_ends.locate(group_id)
         array[position] = ordinal
 
 
 @attrs.frozen
 class StoreSnapshot:
-    """A store at one moment; safe to use from any thread."""
+    """A store at one moment. Thread-safe."""
 
     base: StoreArrays
     items: Array
@@ -296,7 +311,7 @@ class StoreSnapshot:
     speakers: list[str]
 
     def compact(self) -> StoreArrays:
-        """The same without the documents that were removed, renumbered, ready to be written."""
+        """Return the arrays to write: without removed documents, under new ordinals."""
         is_live = self.items["group"] >= 0
         new_ordinals = np.where(is_live, np.cumsum(is_live) - 1, NONE).astype(np.int64)
         items = self.items[is_live]
@@ -304,7 +319,7 @@ class StoreSnapshot:
             items[link] = np.where(items[link] >= 0, new_ordinals[items[link]], NONE)
         documents, records = self._encode_records(is_live)
         groups = list(dict.fromkeys(document.group for document in documents))
-        group_ids = {group: number for number, group in enumerate(groups)}
+        group_ids = {group: group_id for group_id, group in enumerate(groups)}
         items["group"] = [group_ids[document.group] for document in documents]
         ends = np.full(len(groups), NONE, np.int32)
         is_last = items["following"] == NONE
@@ -325,7 +340,7 @@ class StoreSnapshot:
         )
 
     def _encode_records(self, is_live: NDArray[np.bool_]) -> tuple[list[StoredDocument], list[bytes]]:
-        """The documents that stand, and each as it goes into a file."""
+        """Return the documents that were not removed, and the encoded record of each."""
         base_size = len(self.base.items)
         starts = self.base.record_starts.tolist()
         records, encoded = [], []
@@ -345,7 +360,7 @@ def _decode_record(content: bytes | memoryview) -> StoredDocument:
     try:
         return _decode_json(content)
     except (msgspec.MsgspecError, UnicodeDecodeError):
-        raise ContainerError("a record of an index file is damaged") from None
+        raise ContainerError("the index file is damaged: a document's record is invalid") from None
 
 
 def _to_record(document: Document) -> StoredDocument:
@@ -376,9 +391,9 @@ def _sanitize_document(document: Document) -> Document:
 
 
 def sanitize(value: Any) -> Any:
-    """A value that can be written: lone surrogates, as a broken transcriber may send them, become question marks."""
+    """Return a value that can be encoded: lone surrogates, which a faulty recognizer sends, become question marks."""
     if isinstance(value, str):
         return value if value.isascii() else value.encode(errors="replace").decode()
     if isinstance(value, Mapping):
-        return {sanitize(key): sanitize(each) for key, each in value.items()}
+        return {sanitize(key): sanitize(item) for key, item in value.items()}
     return type(value)(map(sanitize, value)) if isinstance(value, list | tuple) else value

@@ -1,7 +1,7 @@
 """Vectors of documents by a transformer, kept in a file, so that each text is encoded once.
 
-The file is a cache: it can be lost at any time, and one that is damaged, or that another model made, is thrown away and
-made anew. It holds no texts, and no ids but as 64-bit numbers.
+The file is a cache: it may be lost at any time. A file that is damaged, or that another model made, is discarded and
+rebuilt. It holds no texts, and ids only as 64-bit hashes.
 """
 
 import logging
@@ -27,48 +27,50 @@ _Float16s = NDArray[np.float16]
 
 
 class VectorStore:
-    """Vectors by document id, in 16-bit floats: those of a file, mapped, and those that came since, in memory.
+    """Vectors by document id, as 16-bit floats: those of a file, mapped, and those added since, in memory.
 
-    Every method may be called from any thread. What is learned is on the disk after the next `save`. Of two processes
-    that save to one file the later one wins.
+    Thread-safe. Added vectors are on disk after the next `save`. If two processes save to one file, the later save
+    wins.
     """
 
     def __init__(self, path: Path, transformer: Transformer) -> None:
-        """Open a file, whose folder must be there by the time of `save`; never fails for what stands in it."""
+        """Open the file, whatever its content; its folder must exist by the time of `save`."""
         self._path = path
         self._transformer = transformer
         self._lock = threading.Lock()
         self._save_lock = threading.Lock()
-        self._keys, vectors = self._load_file()  # sorted; a key's place is its row
+        self._keys, vectors = self._load_file()  # sorted; the position of a key is its row
         self._rows = GrowingArray(vectors)
-        self._added_rows: dict[
-            int, int
-        ] = {}  # the rows of keys that were learned since; they go before those of the file
+        self._added_rows: dict[int, int] = {}  # by key: rows added since, which take precedence over those of the file
         self._unsaved_count = 0
 
     @property
     def unsaved_count(self) -> int:
-        """How many vectors were learned that no file holds yet."""
+        """The number of added vectors that are not in the file yet."""
         with self._lock:
             return self._unsaved_count
 
     def __len__(self) -> int:
-        """Count the documents whose vectors are known."""
+        """Return the number of documents with a vector."""
         with self._lock:
             replaced = sum(bool(self._is_in_file(key)) for key in self._added_rows)
             return len(self._keys) + len(self._added_rows) - replaced
 
     def find_missing(self, ids: Sequence[str]) -> list[str]:
-        """Those of the documents whose vectors are not known, in order."""
+        """Return the ids of the documents without a vector, in order."""
         with self._lock:
             rows = self._find_rows(ids).tolist()
-        return [each for each, row in zip(ids, rows, strict=True) if row == NONE]
+        return [document_id for document_id, row in zip(ids, rows, strict=True) if row == NONE]
 
     def add(self, texts: Iterable[tuple[str, str]]) -> int:
-        """Encode texts, given with the ids of their documents, and return how many; takes tens of ms for each.
+        """Encode texts and keep their vectors, which takes tens of milliseconds per text.
 
-        What was learned of a known id before is replaced. Each text is taken only when the one before it is known, so
-        that whoever gives them can stop at any of them.
+        Args:
+            texts: Pairs of document id and text. Each is consumed only after the one before it is stored, so that the
+                iterable can stop at any point. A vector that exists already is replaced.
+
+        Returns:
+            The number of texts.
         """
         count = 0
         for document_id, text in texts:
@@ -81,9 +83,9 @@ class VectorStore:
         return count
 
     def cosines(self, query_vector: NDArray[np.float32], ids: Sequence[str]) -> NDArray[np.float32]:
-        """The cosine of a question's vector and that of each document; NaN where the document's is not known.
+        """Return the cosine of a question's vector and each document's; shape ``(ids,)``.
 
-        Nothing is known either of a document whose text had no words. Shape ``(ids,)``.
+        It is NaN for a document without a vector, and for one whose text had no words.
         """
         with self._lock:
             rows = self._find_rows(ids)
@@ -94,9 +96,10 @@ class VectorStore:
         return cosines
 
     def save(self) -> None:
-        """Write all vectors to the file, where there are any that it does not hold; searches and learning go on.
+        """Write all vectors to the file, if any was added; searches and additions continue during the write.
 
-        Raises OSError where the disk refuses: then the next call tries again.
+        Raises:
+            OSError: Writing failed; the next call tries again.
         """
         with self._save_lock:
             with self._lock:
@@ -110,16 +113,16 @@ class VectorStore:
                 self._unsaved_count -= unsaved
 
     def _merge_into_memory(self) -> tuple[_Keys, _Float16s]:
-        """Bring file and additions together in memory: nothing is mapped any more, and the file can be replaced."""
+        """Merge file and additions in memory: nothing stays mapped, so that the file can be replaced."""
         with self._lock:
             keys, base, tail, added = self._keys, self._rows.base, self._rows.tail.copy(), dict(self._added_rows)
         keys, vectors = _merge_arrays(keys, base, tail, added)
         with self._lock:
             added_since = self._rows.tail[len(tail) :].copy()
-            snapshot_size = len(base) + len(tail)
-            # What was learned meanwhile moves up behind the merged rows.
+            old_size = len(base) + len(tail)
+            # Rows that were added during the merge move to the end of the merged rows.
             self._added_rows = {
-                key: row - snapshot_size + len(keys) for key, row in self._added_rows.items() if row >= snapshot_size
+                key: row - old_size + len(keys) for key, row in self._added_rows.items() if row >= old_size
             }
             self._keys, self._rows = keys, GrowingArray(vectors)
             for vector in added_since:
@@ -127,8 +130,8 @@ class VectorStore:
         return keys, vectors
 
     def _find_rows(self, ids: Sequence[str]) -> NDArray[np.int64]:
-        """The row of each document, or `NONE`. Asked under the lock."""
-        keys = [stable_hash(each) for each in ids]
+        """Return the row of each document, or `NONE`. The caller holds the lock."""
+        keys = [stable_hash(document_id) for document_id in ids]
         rows = np.array([self._added_rows.get(key, NONE) for key in keys], np.int64)
         if len(self._keys):
             wanted = np.array(keys, np.uint64)
@@ -142,14 +145,15 @@ class VectorStore:
         return position < len(self._keys) and int(self._keys[position]) == key
 
     def _load_file(self) -> tuple[_Keys, _Float16s]:
-        """What the file holds; nothing where it is of no use."""
+        """Return the content of the file; empty arrays if it is missing or unusable."""
         try:
             return self._open_file()
         except FileNotFoundError:
             pass
-        except (OSError, ContainerError) as error:  # the path would name the caller
+        except (OSError, ContainerError) as error:  # the path would reveal the user
             log.warning(
-                "kept vectors are of no use, they are made anew: action=vectors_refused why=%s", _describe_error(error)
+                "the vector cache is unusable and will be rebuilt: action=vectors_refused why=%s",
+                _describe_error(error),
             )
         return np.zeros(0, np.uint64), np.zeros((0, self._transformer.dimensions), np.float16)
 
@@ -161,12 +165,12 @@ class VectorStore:
         keys, vectors = file.get_array("keys"), file.get_array("vectors")
         fits = keys.dtype == np.uint64 and vectors.dtype == np.float16
         if not fits or vectors.shape != (*keys.shape, self._transformer.dimensions):
-            raise ContainerError("its arrays don't belong together")
+            raise ContainerError("the arrays do not fit together")
         return keys, vectors
 
 
 def _merge_arrays(keys: _Keys, base: _Float16s, tail: _Float16s, added: Mapping[int, int]) -> tuple[_Keys, _Float16s]:
-    """All keys in order, and their vectors; what was added goes before what the file holds."""
+    """Return all keys in order, and their vectors; additions take precedence over the file."""
     added_keys = np.array(list(added), np.uint64)
     added_rows = np.array(list(added.values()), np.int64) - len(base)
     is_kept = ~np.isin(keys, added_keys)

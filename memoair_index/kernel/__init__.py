@@ -1,6 +1,7 @@
-"""The scoring kernel: from weighted postings to the best items.
+"""The scoring kernel: compute the best items from weighted postings.
 
-Compiled where the machine that installed it has a compiler, else with NumPy: the same results, some times slower.
+It is compiled from C if a compiler was present at installation, and runs on NumPy otherwise: with the same results, but
+several times slower.
 """
 
 import logging
@@ -24,7 +25,9 @@ def _select_kernel() -> _Kernel:
     try:
         from memoair_index.kernel import c_kernel
     except ImportError:
-        log.warning("no compiled kernel was installed, recall runs on NumPy, some times slower: action=kernel_plain")
+        log.warning(
+            "the compiled kernel is not installed, recall runs on NumPy, several times slower: action=kernel_plain"
+        )
         return numpy_kernel
     return c_kernel
 

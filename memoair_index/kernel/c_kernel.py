@@ -1,4 +1,4 @@
-"""The kernel in C."""
+"""The C kernel: call the compiled module."""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ from memoair_index.kernel.request import KernelRequest, KernelResult, RankedItem
 
 
 def score(request: KernelRequest) -> KernelResult:
-    """Answer a request; see `KernelRequest`."""
+    """Compute the best items; see `KernelRequest`."""
     items, pooled, bonus = compiled_score(
         request.items.base,
         request.items.tail,
@@ -30,7 +30,7 @@ def score(request: KernelRequest) -> KernelResult:
 
 
 def rank(request: RankRequest) -> RankedItems:
-    """Answer a request; see `RankRequest`."""
+    """Rank candidates by all features; see `RankRequest`."""
     candidates = request.candidates
     has_vectors = len(request.query_vector) > 0
     ranked: RankedItems = compiled_rank(

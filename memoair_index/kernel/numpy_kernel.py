@@ -1,4 +1,4 @@
-"""The kernel with NumPy: what the compiled one does, sum for sum in the same order and with the same rounding."""
+"""The NumPy kernel: the same sums as the C kernel, in the same order and with the same rounding."""
 
 from itertools import groupby
 from operator import itemgetter
@@ -13,14 +13,14 @@ _f32 = np.float32
 
 
 def score(request: KernelRequest) -> KernelResult:
-    """Answer a request; see `KernelRequest`."""
+    """Compute the best items; see `KernelRequest`."""
     items = request.items.to_array()
     pooled = np.zeros(len(items), np.float32)
     for _, lists in groupby(request.postings, key=itemgetter(0)):
         best = np.zeros(len(items), np.float32)
-        for _, numbers, counts, first, weight in lists:
+        for _, offsets, counts, first, weight in lists:
             _gather_impacts(
-                request, items, best, np.frombuffer(numbers, np.int32), np.frombuffer(counts, np.uint8), first, weight
+                request, items, best, np.frombuffer(offsets, np.int32), np.frombuffer(counts, np.uint8), first, weight
             )
         pooled += _spread_impacts(request, items, best)
     bonus = np.zeros(len(items), np.float32)
@@ -33,34 +33,34 @@ def _gather_impacts(
     request: KernelRequest,
     items: NDArray[np.void],
     best: Scores,
-    ordinals: Ordinals,
+    offsets: Ordinals,
     counts: NDArray[np.uint8],
     first: int,
     weight: float,
 ) -> None:
-    """A word's best impact on each item that holds it or one of its neighbours."""
-    positions = ordinals.astype(np.int64) + first
-    is_item = (positions >= 0) & (positions < len(items))
-    positions, count = positions[is_item], counts[is_item].astype(np.float32)
-    length = items["length"][positions].astype(np.float32)
+    """Raise ``best`` to the impact of one term of a word on each item that contains the term."""
+    ordinals = offsets.astype(np.int64) + first
+    is_item = (ordinals >= 0) & (ordinals < len(items))
+    ordinals, count = ordinals[is_item], counts[is_item].astype(np.float32)
+    length = items["length"][ordinals].astype(np.float32)
     k1, b = _f32(request.k1), _f32(request.b)
     norm = k1 * (_f32(1) - b) + k1 * b / _f32(request.average_length) * length
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # of the lengths in a damaged file
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # a damaged file may hold invalid lengths
         impact = _f32(weight) * (((k1 + _f32(1)) * count) / (count + norm))
-    np.fmax.at(best, positions, impact)
+    np.fmax.at(best, ordinals, impact)
 
 
 def _spread_impacts(request: KernelRequest, items: NDArray[np.void], best: Scores) -> Scores:
-    """A word's impacts, spread to the items around, weaker with each step."""
+    """Return the impacts of a word on the items that contain it and, weaker with each step, on their neighbors."""
     pooled = best.copy()
     holders = np.flatnonzero(best > 0)
     for direction in ("previous", "following"):
-        positions, impact = holders, best[holders]
+        ordinals, impact = holders, best[holders]
         for decay in request.decays:
-            positions = items[direction][positions].astype(np.int64)
-            has_next = (positions >= 0) & (positions < len(items))
-            positions, impact = positions[has_next], impact[has_next]
-            np.maximum.at(pooled, positions, impact * _f32(decay))
+            ordinals = items[direction][ordinals].astype(np.int64)
+            has_next = (ordinals >= 0) & (ordinals < len(items))
+            ordinals, impact = ordinals[has_next], impact[has_next]
+            np.maximum.at(pooled, ordinals, impact * _f32(decay))
     return pooled
 
 
@@ -82,7 +82,7 @@ def _select_best(request: KernelRequest, items: NDArray[np.void], pooled: Scores
 
 
 def rank(request: RankRequest) -> RankedItems:
-    """Answer a request; see `RankRequest`. Cosines may differ from the compiled kernel's in their last bits."""
+    """Rank candidates by all features; see `RankRequest`. Cosines may differ from the C kernel's in their last bits."""
     candidates = request.candidates
     is_item = (candidates.items >= 0) & (candidates.items < len(request.items))
     ordinals = candidates.items[is_item].astype(np.int64)

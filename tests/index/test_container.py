@@ -136,7 +136,7 @@ def test_an_array_that_is_not_there_is_refused(path: Path) -> None:
     ("kind", "version"), [("another kind", VERSION), (KIND, VERSION + 1), (KIND, 0), ("", VERSION)]
 )
 def test_another_kind_or_version_is_refused(path: Path, kind: str, version: int) -> None:
-    with pytest.raises(ContainerError, match=f"a kind of version {VERSION}, wanted {kind} of version {version}"):
+    with pytest.raises(ContainerError, match=f"a kind version {VERSION}, expected {kind} version {version}"):
         Container(path, kind, version)
 
 

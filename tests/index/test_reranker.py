@@ -303,14 +303,14 @@ def test_a_damaged_file_is_told_by_its_name_and_nothing_else_is_said(
 ) -> None:
     path = write_tiny(tmp_path) / name
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(TransformerError, match=f"{name}: it is no"):
+    with pytest.raises(TransformerError, match=rf"{name}: not an? .*, or damaged"):
         Transformer(tmp_path)
     assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("inputs", [("input_ids", "attention_mask", "pixels")])
 def test_a_model_of_another_kind_is_refused_for_its_inputs(tmp_path: Path, inputs: Sequence[str]) -> None:
-    with pytest.raises(TransformerError, match="wants other inputs"):
+    with pytest.raises(TransformerError, match="unsupported inputs"):
         Transformer(write_tiny(tmp_path, make_model(tiny_table(), inputs)))
 
 
@@ -323,7 +323,7 @@ def test_a_tokenizer_of_a_larger_vocabulary_is_refused(tmp_path: Path) -> None:
     write_tiny(tmp_path)
     numbers = [*MEANINGS, *(f"word-{number}" for number in range(99)), "a"]
     (tmp_path / TOKENIZER_FILE).write_text(make_tokenizer(numbers), encoding="utf-8")
-    with pytest.raises(TransformerError, match="can't be run"):
+    with pytest.raises(TransformerError, match="running the model failed"):
         Transformer(tmp_path)
 
 
