@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import psutil
-from cloud_servers import Target, serving
+from cloud_servers import Target, start_servers
 from rich.console import Console
 from rich.table import Table
 from urllib3 import HTTPConnectionPool
@@ -33,9 +33,9 @@ from memoair_cli.importing.events import CallEvents
 from memoair_cli.importing.ledger import FileProgress
 from memoair_voice_sync.transcripts import TranscriptTurn, read_transcript
 
-_BEGAN = datetime(2025, 1, 6, 9, tzinfo=timezone.utc)
-_TURNS_OF_A_CALL = 10
-_LOOK_S = 0.02
+_FIRST_CALL_AT = datetime(2025, 1, 6, 9, tzinfo=timezone.utc)
+_TURNS_PER_CALL = 10
+_POLL_INTERVAL_S = 0.02
 _MEMOAIR = (sys.executable, "-c", "from memoair_cli.app import main; main()")
 
 
@@ -49,7 +49,7 @@ def main() -> int:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="memoair-import-") as folder:
         result = [
-            _measured(Path(folder) / str(callers), arguments.turns, callers, arguments.threads)
+            _measure(Path(folder) / str(callers), arguments.turns, callers, arguments.threads)
             for callers in arguments.callers
         ]
     if arguments.json:
@@ -59,20 +59,20 @@ def main() -> int:
     return 0
 
 
-def _measured(folder: Path, turns: int, callers: int, threads: int) -> dict[str, float]:
+def _measure(folder: Path, turns: int, callers: int, threads: int) -> dict[str, float]:
     folder.mkdir()
     whole, part = folder / "calls.jsonl", folder / "tenth.jsonl"
-    _write(whole, turns, callers)
+    _write_calls(whole, turns, callers)
     with whole.open("rb") as lines, part.open("wb") as file:
         file.writelines(islice(lines, turns // 10))
-    batches = list(_prepared(whole))
-    with serving(f"sqlite:///{folder / 'plain.db'}", folder, 1) as [target]:
-        plain_s = _posted_s(target, batches, threads)
-    with serving(f"sqlite:///{folder / 'import.db'}", folder, 1) as [target]:
-        first = _imported(target, whole, folder, threads)
-        again = _imported(target, whole, folder, threads)
-    with serving(f"sqlite:///{folder / 'tenth.db'}", folder, 1) as [target]:
-        tenth = _imported(target, part, folder, threads)
+    batches = list(_prepare_requests(whole))
+    with start_servers(f"sqlite:///{folder / 'plain.db'}", folder, 1) as [target]:
+        plain_s = _measure_posts_s(target, batches, threads)
+    with start_servers(f"sqlite:///{folder / 'import.db'}", folder, 1) as [target]:
+        first = _run_import(target, whole, folder, threads)
+        again = _run_import(target, whole, folder, threads)
+    with start_servers(f"sqlite:///{folder / 'tenth.db'}", folder, 1) as [target]:
+        tenth = _run_import(target, part, folder, threads)
     assert first.summary["turns"] == {"kept": turns, "alreadyThere": 0, "refused": 0}, first.summary
     assert again.summary["turns"] == {"kept": 0, "alreadyThere": turns, "refused": 0}, again.summary
     return {
@@ -87,15 +87,15 @@ def _measured(folder: Path, turns: int, callers: int, threads: int) -> dict[str,
     }
 
 
-def _write(path: Path, turns: int, callers: int) -> None:
+def _write_calls(path: Path, turns: int, callers: int) -> None:
     speech = Speech()
     with path.open("w", encoding="utf-8") as file:
         for number in range(turns):
-            call = number // _TURNS_OF_A_CALL
+            call = number // _TURNS_PER_CALL
             turn = {
                 "userId": f"caller-{call % callers}",
                 "sessionId": f"call-{call}",
-                "occurredAt": (_BEGAN + timedelta(seconds=20 * number)).isoformat(),
+                "occurredAt": (_FIRST_CALL_AT + timedelta(seconds=20 * number)).isoformat(),
                 "userText": speech.sentence(12),
                 "assistantText": speech.sentence(14),
                 "userName": "Dana",
@@ -103,9 +103,9 @@ def _write(path: Path, turns: int, callers: int) -> None:
             file.write(json.dumps(turn) + "\n")
 
 
-def _prepared(path: Path) -> Iterator[tuple[str, bytes]]:
+def _prepare_requests(path: Path) -> Iterator[tuple[str, bytes]]:
     """The requests of an import: whose events they hold, and the packed body."""
-    events, batcher = CallEvents("proj_benchmark", _BEGAN), Batcher()
+    events, batcher = CallEvents("proj_benchmark", _FIRST_CALL_AT), Batcher()
     ledger = FileProgress(path.name, print)  # nothing is refused
 
     def batches() -> Iterator[Any]:
@@ -123,15 +123,15 @@ def _prepared(path: Path) -> Iterator[tuple[str, bytes]]:
         yield batch.user_id, gzip.compress(b'{"events":[%b]}' % content, 1, mtime=0)
 
 
-def _posted_s(target: Target, batches: list[tuple[str, bytes]], threads: int) -> float:
+def _measure_posts_s(target: Target, batches: list[tuple[str, bytes]], threads: int) -> float:
     headers = {"Authorization": f"Bearer {target.key}", "X-Project-Id": target.project_id}
     headers |= {"Content-Type": "application/json", "Content-Encoding": "gzip"}
     with HTTPConnectionPool("127.0.0.1", target.port, maxsize=threads, timeout=120, retries=False) as pool:
 
         def post(batch: tuple[str, bytes]) -> None:
             user_id, body = batch
-            whose = {**headers, "X-User-Id": user_id}
-            answer = pool.request("POST", "/v1/voice-sdk/events", body=body, headers=whose)
+            user_headers = {**headers, "X-User-Id": user_id}
+            answer = pool.request("POST", "/v1/voice-sdk/events", body=body, headers=user_headers)
             assert answer.status == 200, answer.data
             assert not json.loads(answer.data)["rejected"]
 
@@ -142,12 +142,12 @@ def _posted_s(target: Target, batches: list[tuple[str, bytes]], threads: int) ->
         return time.perf_counter() - began_at
 
 
-class _Run(NamedTuple):
+class _ImportRun(NamedTuple):
     summary: dict[str, Any]
     peak_mb: float
 
 
-def _imported(target: Target, file: Path, folder: Path, threads: int) -> _Run:
+def _run_import(target: Target, file: Path, folder: Path, threads: int) -> _ImportRun:
     """Run an import in a process of its own, and tell the most memory that it took."""
     environ = {
         **os.environ,
@@ -160,16 +160,16 @@ def _imported(target: Target, file: Path, folder: Path, threads: int) -> _Run:
     command = [*_MEMOAIR, "import", str(file), "--threads", str(threads), "--state", str(state), "--json"]
     peak = 0
     with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE) as process:
-        watched = psutil.Process(process.pid)
+        observed = psutil.Process(process.pid)
         # What the system tells of a process that has ended (`ru_maxrss`) would be at least our own memory.
         while process.poll() is None:
             with suppress(psutil.Error):
-                peak = max(peak, watched.memory_info().rss)
-            time.sleep(_LOOK_S)
+                peak = max(peak, observed.memory_info().rss)
+            time.sleep(_POLL_INTERVAL_S)
         assert process.stdout is not None
-        told = process.stdout.read()
-    assert process.returncode == 0, told
-    return _Run(json.loads(told), peak / 1e6)
+        output = process.stdout.read()
+    assert process.returncode == 0, output
+    return _ImportRun(json.loads(output), peak / 1e6)
 
 
 def _print(result: list[dict[str, float]], arguments: argparse.Namespace) -> None:

@@ -55,8 +55,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "integrations" / "pipecat"))
 from memoair_pipecat import MemoAirMemoryProcessor
 
 _PORTS = (22_000, 23_999)
-_WITHIN_S = 30.0
-_LONG_MS = 10.0
+_TIMEOUT_S = 30.0
+_LONG_STEP_MS = 10.0
 _PAUSE_S = 0.05
 
 
@@ -101,22 +101,22 @@ async def _measure(folder: Path, arguments: argparse.Namespace) -> dict[str, flo
             words = {"user_text": speech.sentence(15), "assistant_text": speech.sentence(15)}
             await client.save_response(user_id="caller", turn_id=f"{number}", **words)
         return {
-            **await _turns(client, speech, arguments.turns),
-            **await _frames(client, arguments.frames),
-            **await _many(client, speech, arguments.calls, arguments.seconds),
+            **await _measure_turns(client, speech, arguments.turns),
+            **await _measure_frames(client, arguments.frames),
+            **await _measure_many_calls(client, speech, arguments.calls, arguments.seconds),
         }
 
 
-async def _turns(client: MemoAirVoiceClient, speech: Speech, count: int) -> dict[str, float]:
+async def _measure_turns(client: MemoAirVoiceClient, speech: Speech, count: int) -> dict[str, float]:
     """How long the caller's words take to the model, with memory and without, and a search by itself, in turn."""
     times: dict[bool, list[float]] = {True: [], False: []}
     searches: list[float] = []
-    async with _Call(_memory(client, "caller")) as with_memory, _Call(None) as without:
+    async with _PipelineCall(_make_processor(client, "caller")) as with_memory, _PipelineCall(None) as without:
         for number in range(count + 20):
             words = speech.sentence(8)
             for call in (with_memory, without):
                 await asyncio.sleep(_PAUSE_S)  # nobody speaks again before the turn before is saved
-                took_ms = await call.turn(words)
+                took_ms = await call.say(words)
                 if number >= 20:
                     times[call is with_memory].append(took_ms)
             await asyncio.sleep(_PAUSE_S)
@@ -138,23 +138,27 @@ async def _turns(client: MemoAirVoiceClient, speech: Speech, count: int) -> dict
     }
 
 
-async def _frames(client: MemoAirVoiceClient, count: int) -> dict[str, float]:
+async def _measure_frames(client: MemoAirVoiceClient, count: int) -> dict[str, float]:
     """How long a frame of audio takes to the model, with memory and without."""
     times: dict[bool, list[float]] = {True: [], False: []}
-    async with _Call(_memory(client, "caller")) as with_memory, _Call(None) as without:
+    async with _PipelineCall(_make_processor(client, "caller")) as with_memory, _PipelineCall(None) as without:
         for _ in range(count):
             for call in (with_memory, without):
-                times[call is with_memory].append(await call.audio())
+                times[call is with_memory].append(await call.send_audio())
     return {"frameUs": statistics.median(times[True]) * 1e3, "bareFrameUs": statistics.median(times[False]) * 1e3}
 
 
-async def _many(client: MemoAirVoiceClient, speech: Speech, count: int, seconds: float) -> dict[str, float]:
+async def _measure_many_calls(
+    client: MemoAirVoiceClient, speech: Speech, count: int, seconds: float
+) -> dict[str, float]:
     """The steps of an event loop that many calls share, each with a turn every half second, with memory and without."""
     result: dict[str, float] = {"calls": count}
     for name, has_memory in (("bare", False), ("memory", True)):
-        async with AsyncExitStack() as ending:
+        async with AsyncExitStack() as stack:
             calls = [
-                await ending.enter_async_context(_Call(_memory(client, f"caller-{number}") if has_memory else None))
+                await stack.enter_async_context(
+                    _PipelineCall(_make_processor(client, f"caller-{number}") if has_memory else None)
+                )
                 for number in range(count)
             ]
             if has_memory:
@@ -162,10 +166,10 @@ async def _many(client: MemoAirVoiceClient, speech: Speech, count: int, seconds:
                     await client.load_index(user_id=f"caller-{number}", timeout_s=60)
             gc.collect()
             gc.freeze()  # or the longest step would be a walk through all that Pipecat has imported
-            with _timed_steps() as steps:
+            with _time_steps() as steps:
                 until = time.monotonic() + seconds
                 times = await asyncio.gather(
-                    *(_talk(call, speech, at / count / 2, until) for at, call in enumerate(calls))
+                    *(_run_call(call, speech, at / count / 2, until) for at, call in enumerate(calls))
                 )
         wall, processor = [each[0] for each in steps], [each[1] for each in steps]
         turns = [each for one in times for each in one]
@@ -175,23 +179,23 @@ async def _many(client: MemoAirVoiceClient, speech: Speech, count: int, seconds:
             f"{name}ManyTurnP99Ms": _p99(turns),
             f"{name}StepMaxMs": max(wall),
             f"{name}StepMaxCpuMs": max(processor),
-            f"{name}LongSteps": sum(each > _LONG_MS for each in wall),
-            f"{name}LongStepsCpu": sum(each > _LONG_MS for each in processor),
+            f"{name}LongSteps": sum(each > _LONG_STEP_MS for each in wall),
+            f"{name}LongStepsCpu": sum(each > _LONG_STEP_MS for each in processor),
         }
     return result
 
 
-async def _talk(call: "_Call", speech: Speech, first_s: float, until: float) -> list[float]:
+async def _run_call(call: "_PipelineCall", speech: Speech, first_s: float, until: float) -> list[float]:
     times = []
     await asyncio.sleep(first_s)
     while time.monotonic() < until:
-        times.append(await call.turn(speech.sentence(8)))
+        times.append(await call.say(speech.sentence(8)))
         await asyncio.sleep(0.5)
     return times
 
 
 @contextmanager
-def _timed_steps() -> Iterator[list[tuple[float, float]]]:
+def _time_steps() -> Iterator[list[tuple[float, float]]]:
     """Time each step of the event loop, in milliseconds of the clock and of the thread's processor time."""
     steps: list[tuple[float, float]] = []
     run = Handle._run  # type: ignore[attr-defined] # noqa: SLF001 - the loop has no other place to stand at
@@ -208,7 +212,7 @@ def _timed_steps() -> Iterator[list[tuple[float, float]]]:
         Handle._run = run  # type: ignore[attr-defined] # noqa: SLF001
 
 
-class _Model(LLMService[Any]):
+class _InstantModel(LLMService[Any]):
     """A language model that answers at once, and notes when it was asked."""
 
     def __init__(self) -> None:
@@ -231,7 +235,7 @@ class _Model(LLMService[Any]):
             await self.push_frame(frame, direction)
 
 
-class _Call:
+class _PipelineCall:
     """A call through a pipeline of its own."""
 
     def __init__(self, memory: FrameProcessor | None) -> None:
@@ -239,7 +243,7 @@ class _Call:
         user, assistant = LLMContextAggregatorPair(
             LLMContext([{"role": "system", "content": "You sell boots."}]), user_params=turns
         )
-        self.llm = _Model()
+        self.llm = _InstantModel()
         self._answered = asyncio.Event()
         assistant.add_event_handler("on_assistant_turn_stopped", lambda *_: self._answered.set())
         steps = [user, memory, self.llm, assistant]
@@ -249,32 +253,32 @@ class _Call:
         self._started = asyncio.Event()
         self._worker.add_event_handler("on_pipeline_started", lambda *_: self._started.set())
 
-    async def __aenter__(self) -> "_Call":  # noqa: PYI034 - private
+    async def __aenter__(self) -> "_PipelineCall":  # noqa: PYI034 - private
         runner = WorkerRunner(handle_sigint=False)
         await runner.add_workers(self._worker)
         self._running = asyncio.create_task(runner.run())
-        await asyncio.wait_for(self._started.wait(), _WITHIN_S)
+        await asyncio.wait_for(self._started.wait(), _TIMEOUT_S)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self._worker.queue_frame(EndFrame())
-        await asyncio.wait_for(self._running, _WITHIN_S)
+        await asyncio.wait_for(self._running, _TIMEOUT_S)
 
-    async def turn(self, words: str) -> float:
+    async def say(self, words: str) -> float:
         """Say something; return how many milliseconds it took until the model was asked, and wait for its answer."""
         self._answered.clear()
-        said = LLMMessagesAppendFrame([{"role": "user", "content": words}], run_llm=True)
-        took_ms = await self._until_reached(said)
-        await asyncio.wait_for(self._answered.wait(), _WITHIN_S)
+        message = LLMMessagesAppendFrame([{"role": "user", "content": words}], run_llm=True)
+        took_ms = await self._time_until_reached(message)
+        await asyncio.wait_for(self._answered.wait(), _TIMEOUT_S)
         return took_ms
 
-    async def audio(self) -> float:
+    async def send_audio(self) -> float:
         """Send a frame of audio; return how many milliseconds it took to the model."""
-        return await self._until_reached(InputAudioRawFrame(b"\0" * 640, 16_000, 1))
+        return await self._time_until_reached(InputAudioRawFrame(b"\0" * 640, 16_000, 1))
 
-    async def _until_reached(self, frame: Frame) -> float:
+    async def _time_until_reached(self, frame: Frame) -> float:
         self.llm.reached.clear()
         began_at = time.perf_counter()
         await self._worker.queue_frame(frame)
@@ -282,7 +286,7 @@ class _Call:
         return (time.perf_counter() - began_at) * 1e3
 
 
-def _memory(client: MemoAirVoiceClient, user_id: str) -> MemoAirMemoryProcessor:
+def _make_processor(client: MemoAirVoiceClient, user_id: str) -> MemoAirMemoryProcessor:
     return MemoAirMemoryProcessor(client=client, user_id=user_id, timeout_ms=2_000)
 
 

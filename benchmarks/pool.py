@@ -19,17 +19,17 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from cloud_servers import serving
+from cloud_servers import start_servers
 from rich.console import Console
 from rich.table import Table
-from workload import Speech, disk_ms, floor_times_ms, median_ms, write_documents
+from workload import Speech, measure_disk_ms, measure_floor_times_ms, measure_median_ms, write_documents
 
 from memoair_voice import MemoAirVoiceClient
 from memoair_voice_sync import MemoAirVoiceClientSync
 
 _PORTS = (20_000, 21_999)
-_PATIENT_MS = 10_000
-_SAVED_BYTES = 60  # of the answer to a save
+_TIMEOUT_MS = 10_000
+_SAVE_REPLY_BYTES = 60  # of the answer to a save
 
 
 def main() -> int:
@@ -47,15 +47,15 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="memoair-pool-") as folder:
         org_file = Path(folder) / "org.jsonl"
         write_documents(org_file, Speech(), arguments.documents)
-        with _cloud(Path(folder), wanted=arguments.cloud) as cloud:
+        with _start_cloud(Path(folder), wanted=arguments.cloud) as cloud:
             bench = _Bench(Path(folder), org_file, arguments, cloud)
             result = {
-                **bench.new_users(),
-                **bench.memory(),
-                **bench.many_alive(),
-                **bench.saves(),
-                **bench.threads(),
-                **asyncio.run(bench.asyncio_over_sync()),
+                **bench.measure_new_users(),
+                **bench.measure_memory(),
+                **bench.measure_many_alive(),
+                **bench.measure_saves(),
+                **bench.measure_threads(),
+                **asyncio.run(bench.measure_asyncio()),
             }
     if arguments.json:
         print(json.dumps(result))
@@ -67,81 +67,83 @@ def main() -> int:
 class _Bench:
     def __init__(self, folder: Path, org_file: Path, arguments: argparse.Namespace, cloud: dict[str, Any]) -> None:
         self._folder = folder
-        self._cloud = cloud
+        self._cloud_options = cloud
         self._org_file = org_file
         self._arguments = arguments
         self._speech = Speech()
 
-    def new_users(self) -> dict[str, float]:
+    def measure_new_users(self) -> dict[str, float]:
         """From a caller that nobody knows to his first answered search, over a pool of the usual size."""
-        with self._client(max_concurrent_users=20) as client:
+        with self._make_client(max_concurrent_users=20) as client:
             client.load_index(user={"id": "first"}, timeout_s=60)
 
             def call(number: int) -> None:
                 user = {"id": f"new-{number}", "name": "Dana"}
-                result = client.search_memory(self._speech.sentence(8), user=user, timeout_ms=_PATIENT_MS)
+                result = client.search_memory(self._speech.sentence(8), user=user, timeout_ms=_TIMEOUT_MS)
                 assert result.trace["lanes"]["permanent"]["status"] == "ok", result.trace
 
             began_at = time.perf_counter()
-            median = median_ms(call, self._arguments.users)
+            median = measure_median_ms(call, self._arguments.users)
             return {"newUserMs": median, "newUsersTotalS": time.perf_counter() - began_at}
 
-    def memory(self) -> dict[str, float]:
+    def measure_memory(self) -> dict[str, float]:
         """Memory of callers who share the organisation's index, each with a turn saved and a search answered."""
         count = self._arguments.sharing
-        with self._client(max_concurrent_users=count) as client:
+        with self._make_client(max_concurrent_users=count) as client:
             for number in range(count):
-                self._greet(client, number)
+                self._warm_up_caller(client, number)
             runtimes = [psutil.Process(each["pid"]) for each in client.stats()["runtimes"]]
             host = [
                 each
                 for each in psutil.Process().children()
                 if "memoair_runtime.fork_server" in " ".join(each.cmdline())
             ]
-            return {"memoryMbEach": sum(map(_memory, runtimes + host)) / count / 1e6}
+            return {"memoryMbEach": sum(map(_memory_bytes, runtimes + host)) / count / 1e6}
 
-    def many_alive(self) -> dict[str, float]:
+    def measure_many_alive(self) -> dict[str, float]:
         """Many runtimes alive at once, each asked once all of them live."""
         count = self._arguments.live
         if not count:
             return {}
-        with self._client(max_concurrent_users=count, with_org=False) as client:
+        with self._make_client(max_concurrent_users=count, with_org=False) as client:
             for number in range(count):
                 client.load_index(user={"id": f"caller-{number}"}, timeout_s=60)
             answered = 0
             for number in range(count):
-                result = client.search_memory("boots", user={"id": f"caller-{number}"}, timeout_ms=_PATIENT_MS)
+                result = client.search_memory("boots", user={"id": f"caller-{number}"}, timeout_ms=_TIMEOUT_MS)
                 answered += not result.trace["degraded"]
             pids = {each["pid"] for each in client.stats()["runtimes"]}
         return {"live": len(pids), "liveAnswered": answered}
 
-    def saves(self) -> dict[str, float]:
+    def measure_saves(self) -> dict[str, float]:
         """A turn saved through the client, beside an echo of the same size, a write and a fdatasync."""
         calls, speech = self._arguments.calls, self._speech
         turns = [(speech.sentence(15), speech.sentence(15)) for _ in range(calls)]
-        with self._client() as client:
+        with self._make_client() as client:
             user = {"id": "saver", "name": "Dana"}
             client.load_index(user=user, timeout_s=60)
-            save_ms = median_ms(
+            save_ms = measure_median_ms(
                 lambda i: client.save_response(user_text=turns[i][0], assistant_text=turns[i][1], user=user), calls
             )
             line = next(Path(self._folder).glob("root/*/saver/*/session.jsonl")).read_bytes().splitlines()[-1]
         turn = {"userText": turns[0][0], "assistantText": turns[0][1]}
-        floor_ms = statistics.median(floor_times_ms(_SAVED_BYTES, turn, calls)) + disk_ms(self._folder, line, calls)
+        floor_ms = statistics.median(measure_floor_times_ms(_SAVE_REPLY_BYTES, turn, calls)) + measure_disk_ms(
+            self._folder, line, calls
+        )
         return {"saveMs": save_ms, "saveFloorMs": floor_ms, "saveRatio": save_ms / floor_ms}
 
-    def threads(self) -> dict[str, float]:
+    def measure_threads(self) -> dict[str, float]:
         """Searches of many threads, each with a caller of his own, beside those of one."""
         count, calls = self._arguments.threads, self._arguments.calls
-        with self._client(max_concurrent_users=count) as client:
+        with self._make_client(max_concurrent_users=count) as client:
             for number in range(count):
-                self._greet(client, number)
+                self._warm_up_caller(client, number)
 
             def ask(number: int) -> list[float]:
                 user, times = {"id": f"caller-{number}"}, []
                 for _ in range(calls):
                     began_at = time.perf_counter()
-                    client.search_memory(self._speech.sentence(8), user=user, timeout_ms=_PATIENT_MS)
+                    client.search_memory(self._speech.sentence(8), user=user, timeout_ms=_TIMEOUT_MS)
                     times.append((time.perf_counter() - began_at) * 1e3)
                 return times
 
@@ -157,34 +159,34 @@ class _Bench:
             "oneThreadPerS": 1e3 / alone,
         }
 
-    async def asyncio_over_sync(self) -> dict[str, float]:
+    async def measure_asyncio(self) -> dict[str, float]:
         """A search awaited, beside the same one called, in turns."""
         calls, user = self._arguments.calls, {"id": "async"}
         awaited, called = [], []
-        async with MemoAirVoiceClient(**self._options()) as client, _entered(self._client()) as sync:
+        async with MemoAirVoiceClient(**self._client_options()) as client, _async_context(self._make_client()) as sync:
             await client.load_index(user=user, timeout_s=60)
             for _ in range(calls):
                 question = self._speech.sentence(8)
                 began_at = time.perf_counter()
-                await client.search_memory(question, user=user, timeout_ms=_PATIENT_MS)
+                await client.search_memory(question, user=user, timeout_ms=_TIMEOUT_MS)
                 middle = time.perf_counter()
-                sync.search_memory(question, user=user, timeout_ms=_PATIENT_MS)  # the same runtime: it is shared
+                sync.search_memory(question, user=user, timeout_ms=_TIMEOUT_MS)  # the same runtime: it is shared
                 awaited.append((middle - began_at) * 1e3)
                 called.append((time.perf_counter() - middle) * 1e3)
         return {"asyncMs": statistics.median(awaited), "syncMs": statistics.median(called)}
 
-    def _greet(self, client: MemoAirVoiceClientSync, number: int) -> None:
+    def _warm_up_caller(self, client: MemoAirVoiceClientSync, number: int) -> None:
         user = {"id": f"caller-{number}", "name": "Dana"}
         client.load_index(user=user, timeout_s=60)
         client.save_response(user_text=self._speech.sentence(15), assistant_text=self._speech.sentence(15), user=user)
-        client.search_memory(self._speech.sentence(8), user=user, timeout_ms=_PATIENT_MS)
+        client.search_memory(self._speech.sentence(8), user=user, timeout_ms=_TIMEOUT_MS)
 
-    def _client(self, *, max_concurrent_users: int = 20, with_org: bool = True) -> MemoAirVoiceClientSync:
-        return MemoAirVoiceClientSync(**self._options(max_concurrent_users, with_org=with_org))
+    def _make_client(self, *, max_concurrent_users: int = 20, with_org: bool = True) -> MemoAirVoiceClientSync:
+        return MemoAirVoiceClientSync(**self._client_options(max_concurrent_users, with_org=with_org))
 
-    def _options(self, max_concurrent_users: int = 20, *, with_org: bool = True) -> dict[str, Any]:
+    def _client_options(self, max_concurrent_users: int = 20, *, with_org: bool = True) -> dict[str, Any]:
         return {
-            **self._cloud,
+            **self._cloud_options,
             "storage_root": str(self._folder / "root"),
             "org_file": str(self._org_file) if with_org else None,
             "max_concurrent_users": max_concurrent_users,
@@ -193,22 +195,22 @@ class _Bench:
 
 
 @contextmanager
-def _cloud(folder: Path, *, wanted: bool) -> Iterator[dict[str, Any]]:
+def _start_cloud(folder: Path, *, enabled: bool) -> Iterator[dict[str, Any]]:
     """As whom the clients come, and to which cloud: none, or one that is started here."""
-    if not wanted:
+    if not enabled:
         yield {"api_key": "none", "project_id": "bench", "agent_id": "agent_bench", "cloud_base_url": None}
         return
-    with serving(f"sqlite:///{folder / 'cloud.db'}", folder, 1) as (cloud,), cloud.connected("nobody") as call:
-        made = call("POST", f"/v1/projects/{cloud.project_id}/agents", b'{"name": "Bench", "agentType": "voice"}')
+    with start_servers(f"sqlite:///{folder / 'cloud.db'}", folder, 1) as (cloud,), cloud.connect("nobody") as call:
+        response = call("POST", f"/v1/projects/{cloud.project_id}/agents", b'{"name": "Bench", "agentType": "voice"}')
         yield {
             "api_key": cloud.key,
             "project_id": cloud.project_id,
-            "agent_id": json.loads(made)["id"],
+            "agent_id": json.loads(response)["id"],
             "cloud_base_url": cloud.url,
         }
 
 
-class _entered:  # noqa: N801 - a context manager, used as one
+class _async_context:  # noqa: N801 - a context manager, used as one
     """A sync client in an async block."""
 
     def __init__(self, client: MemoAirVoiceClientSync) -> None:
@@ -221,9 +223,9 @@ class _entered:  # noqa: N801 - a context manager, used as one
         self._client.close()
 
 
-def _memory(process: psutil.Process) -> int:
-    told = process.memory_full_info()
-    return int(getattr(told, "pss", 0) or told.uss)
+def _memory_bytes(process: psutil.Process) -> int:
+    info = process.memory_full_info()
+    return int(getattr(info, "pss", 0) or info.uss)
 
 
 def _print(result: dict[str, float], arguments: argparse.Namespace) -> None:

@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-from recall_data import Call, Conversation, OrgDocument, noise_of, read_faq, read_locomo, read_longmemeval
-from recall_peers import MiniLm, Peers, fill
+from recall_data import Call, Conversation, OrgDocument, make_noise, read_faq, read_locomo, read_longmemeval
+from recall_peers import MiniLm, Peers, fill_context
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -37,13 +37,13 @@ from memoair_voice_sync import MemoAirVoiceMemorySync, SearchResult
 ANY_PORT = "http://127.0.0.1:0"
 TOKEN = "benchmark"  # noqa: S105 - of a runtime that lives for a minute
 # What is measured is quality, not speed: a busy machine must not change the result.
-PATIENT_MS = 10_000
-PATIENT_S = 15
+TIMEOUT_MS = 10_000
+TIMEOUT_S = 15
 HITS = 6
 DOCUMENTS = 5
 # Of the talk before, what is best for BM25: without it finds .08, with all of it .15, with this .31.
-PEERS_TALK = 4
-WIDTH = 160  # of the tables, where they are written to a file
+PEER_TURNS = 4
+TABLE_WIDTH = 160  # of the tables, where they are written to a file
 OURS = "memoair"
 SYSTEMS = {OURS: OURS, "bm25": "BM25", "minilm": "MiniLM", "sum": "BM25 + MiniLM"}
 
@@ -84,7 +84,7 @@ ROWS = (
 
 def main() -> int:
     """Run the benchmark and print the table."""
-    arguments = _arguments()
+    arguments = _parse_arguments()
     console = Console(stderr=True)
     minilm = MiniLm(arguments.minilm) if arguments.minilm else None
     results = {}
@@ -93,8 +93,8 @@ def main() -> int:
         if path is None or (arguments.only and row.name not in arguments.only):
             continue
         began_at = time.perf_counter()
-        answers = list(measure(row, path, minilm, console))
-        results[row.name] = _summary(row, answers) | {"seconds": round(time.perf_counter() - began_at)}
+        answers = list(measure_row(row, path, minilm, console))
+        results[row.name] = _summarize(row, answers) | {"seconds": round(time.perf_counter() - began_at)}
     if arguments.json:
         print(json.dumps(results))
     else:
@@ -102,48 +102,52 @@ def main() -> int:
     return 0
 
 
-def measure(row: Row, path: Path, minilm: MiniLm | None, console: Console) -> Iterator[Answer]:
+def measure_row(row: Row, path: Path, minilm: MiniLm | None, console: Console) -> Iterator[Answer]:
     """Ask all questions of a row."""
 
-    def watched(conversations: Sequence[Conversation]) -> Iterable[Conversation]:
+    def with_progress(conversations: Sequence[Conversation]) -> Iterable[Conversation]:
         return track(conversations, row.label, console=console, disable=not console.is_terminal, transient=True)
 
     if row.set_name == "faq":
         faq = read_faq(path)
-        yield from ask_faq(faq.documents, watched(_variant(row, faq.talks)), minilm)
+        yield from measure_faq(faq.documents, with_progress(_make_variant(row, faq.dialogs)), minilm)
         return
-    read, ask = (read_locomo, ask_locomo) if row.set_name == "locomo" else (read_longmemeval, ask_longmemeval)
-    for conversation in watched(_variant(row, read(path))):
+    read, ask = (read_locomo, measure_locomo) if row.set_name == "locomo" else (read_longmemeval, measure_longmemeval)
+    for conversation in with_progress(_make_variant(row, read(path))):
         yield from ask(conversation, minilm)
 
 
-def ask_locomo(conversation: Conversation, minilm: MiniLm | None) -> Iterator[Answer]:
+def measure_locomo(conversation: Conversation, minilm: MiniLm | None) -> Iterator[Answer]:
     """Save a conversation, ask its questions, look for the evidence in the context."""
     texts = {utterance.id: utterance.text for utterance in conversation.utterances()}
     lines = list(texts.values())
     peers = Peers(lines, minilm)
-    with running(conversation) as host:
-        host.save(conversation)
+    with start_runtime(conversation) as runtime:
+        runtime.save_conversation(conversation)
         for number, question in enumerate(conversation.questions):
-            with host.session(f"question-{number}") as client:
-                reply, ms = ask(client, question.text)
-            room = len(reply.contextText)
-            contexts = {name: fill(lines, ranking, room) for name, ranking in peers.rankings(question.text).items()}
+            with runtime.start_session(f"question-{number}") as client:
+                reply, ms = search(client, question.text)
+            budget = len(reply.contextText)
+            contexts = {
+                name: fill_context(lines, ranking, budget) for name, ranking in peers.rankings(question.text).items()
+            }
             evidence = [texts[each] for each in question.evidence]
-            shares = {name: _share_in(text, evidence) for name, text in {OURS: reply.contextText, **contexts}.items()}
-            yield Answer(shares, ms, is_degraded(reply), question.kind, room)
+            shares = {
+                name: _share_found(text, evidence) for name, text in {OURS: reply.contextText, **contexts}.items()
+            }
+            yield Answer(shares, ms, is_degraded(reply), question.kind, budget)
 
 
-def ask_longmemeval(conversation: Conversation, minilm: MiniLm | None) -> Iterator[Answer]:
+def measure_longmemeval(conversation: Conversation, minilm: MiniLm | None) -> Iterator[Answer]:
     """Save a conversation, ask its questions, look for the evidence among the permanent lane's turns."""
     exchanges = [(call_id, each.id, {each.user.id, each.assistant.id}) for call_id, each in conversation.exchanges()]
     keys = [(call_id, turn_id) for call_id, turn_id, _ in exchanges]
     peers = Peers([each.text for _, each in conversation.exchanges()], minilm)
-    with running(conversation) as host:
-        host.save(conversation)
+    with start_runtime(conversation) as runtime:
+        runtime.save_conversation(conversation)
         for number, question in enumerate(conversation.questions):
-            with host.session(f"question-{number}") as client:
-                reply, ms = ask(client, question.text)
+            with runtime.start_session(f"question-{number}") as client:
+                reply, ms = search(client, question.text)
             sources = [hit["source"] for hit in reply.permanent[:HITS]]
             found = {OURS: [(source["sessionId"], source["turnId"]) for source in sources]}
             for name, ranking in peers.rankings(question.text).items():
@@ -153,22 +157,24 @@ def ask_longmemeval(conversation: Conversation, minilm: MiniLm | None) -> Iterat
             yield Answer(shares, ms, is_degraded(reply), question.kind)
 
 
-def ask_faq(documents: Sequence[OrgDocument], talks: Iterable[Conversation], minilm: MiniLm | None) -> Iterator[Answer]:
+def measure_faq(
+    documents: Sequence[OrgDocument], dialogs: Iterable[Conversation], minilm: MiniLm | None
+) -> Iterator[Answer]:
     """Load the documents, save each talk, ask its last turn, look for what answers it among the first documents."""
     ids = [document.id for document in documents]
     peers = Peers([document.text for document in documents], minilm)
     with tempfile.TemporaryDirectory(prefix="memoair-recall-") as folder:
         org_file = Path(folder) / "documents.jsonl"
         org_file.write_text("".join(json.dumps(attrs.asdict(each)) + "\n" for each in documents), encoding="utf-8")
-        with running(Conversation("faq", "", "", (), ()), org_file) as host:
-            host.wait_until_ready()
-            for talk in talks:
-                (call,), (question,) = talk.calls, talk.questions
-                with host.session(call.id) as client:
-                    host.tell(client, call)
-                    reply, ms = ask(client, question.text, top_k={"org": DOCUMENTS})
+        with start_runtime(Conversation("faq", "", "", (), ()), org_file) as runtime:
+            runtime.wait_until_ready()
+            for dialog in dialogs:
+                (call,), (question,) = dialog.calls, dialog.questions
+                with runtime.start_session(call.id) as client:
+                    runtime.save_call(client, call)
+                    reply, ms = search(client, question.text, top_k={"org": DOCUMENTS})
                 found = {OURS: [hit["id"] for hit in reply.org[:DOCUMENTS]]}
-                said = [each.text for each in talk.utterances()][-PEERS_TALK:]
+                said = [each.text for each in dialog.utterances()][-PEER_TURNS:]
                 for name, ranking in peers.rankings(" ".join([*said, question.text])).items():
                     found[name] = [ids[number] for number in ranking[:DOCUMENTS]]
                 gold = set(question.evidence)
@@ -177,48 +183,48 @@ def ask_faq(documents: Sequence[OrgDocument], talks: Iterable[Conversation], min
                 yield Answer(shares, ms, is_degraded(reply), first=first)
 
 
-class Host:
+class CallerRuntime:
     """A runtime of one caller, and the sessions in it."""
 
     def __init__(self, runtime: MemoAirVoiceMemorySync, caller: Conversation, identity: Mapping[str, Any]) -> None:
         self._runtime = runtime
         self._identity = identity
-        self._url = runtime.runtime_url(timeout_s=PATIENT_S)
-        self._named = {"assistantName": caller.agent} if caller.agent else {}
+        self._url = runtime.runtime_url(timeout_s=TIMEOUT_S)
+        self._session_names = {"assistantName": caller.agent} if caller.agent else {}
         self._user = {"id": caller.id} | ({"name": caller.caller} if caller.caller else {})
 
     @contextmanager
-    def session(self, session_id: str) -> Iterator[MemoAirVoiceMemorySync]:
+    def start_session(self, session_id: str) -> Iterator[MemoAirVoiceMemorySync]:
         """A session that was started with the names that are known."""
         with MemoAirVoiceMemorySync(
             **self._identity, runtime_url=self._url, session_id=session_id, auto_start_runtime=False
         ) as client:
-            client.start_session({"user": self._user, **self._named}, timeout_s=PATIENT_S)
+            client.start_session({"user": self._user, **self._session_names}, timeout_s=TIMEOUT_S)
             yield client
 
-    def save(self, conversation: Conversation) -> None:
+    def save_conversation(self, conversation: Conversation) -> None:
         """Save a conversation, each call in its session."""
         for call in conversation.calls:
-            with self.session(call.id) as client:
-                self.tell(client, call)
+            with self.start_session(call.id) as client:
+                self.save_call(client, call)
 
-    def tell(self, client: MemoAirVoiceMemorySync, call: Call) -> None:
+    def save_call(self, client: MemoAirVoiceMemorySync, call: Call) -> None:
         """Save the turns of a call."""
         for each in call.exchanges:
-            metadata = {"occurredAt": each.spoken_at.isoformat(), **self._named}
-            client.after_turn(each.user.text, each.assistant.text, each.id, metadata=metadata, timeout_s=PATIENT_S)
+            metadata = {"occurredAt": each.spoken_at.isoformat(), **self._session_names}
+            client.after_turn(each.user.text, each.assistant.text, each.id, metadata=metadata, timeout_s=TIMEOUT_S)
 
     def wait_until_ready(self) -> None:
         """Wait until every lane answers."""
-        with self.session("waiting") as client:
-            give_up_at = time.monotonic() + 4 * PATIENT_S
-            while is_degraded(ask(client, "ready?")[0]):
+        with self.start_session("waiting") as client:
+            give_up_at = time.monotonic() + 4 * TIMEOUT_S
+            while is_degraded(search(client, "ready?")[0]):
                 if time.monotonic() > give_up_at:
                     raise TimeoutError("the documents are not ready")
 
 
 @contextmanager
-def running(caller: Conversation, org_file: Path | None = None) -> Iterator[Host]:
+def start_runtime(caller: Conversation, org_file: Path | None = None) -> Iterator[CallerRuntime]:
     """A runtime of the caller, in a folder that goes with it."""
     identity = {"project_id": "recall", "user_id": caller.id, "runtime_token": TOKEN}
     with (
@@ -227,14 +233,14 @@ def running(caller: Conversation, org_file: Path | None = None) -> Iterator[Host
             **identity, runtime_url=ANY_PORT, storage_root=root, org_file=str(org_file) if org_file else None
         ) as runtime,
     ):
-        yield Host(runtime, caller, identity)
+        yield CallerRuntime(runtime, caller, identity)
 
 
-def ask(client: MemoAirVoiceMemorySync, question: str, **options: Any) -> tuple[SearchResult, float]:
+def search(client: MemoAirVoiceMemorySync, question: str, **options: Any) -> tuple[SearchResult, float]:
     """Search, and tell how many milliseconds it took."""
-    asked_at = time.perf_counter()
-    reply = client.search_memory(question, timeout_ms=PATIENT_MS, **options)
-    return reply, (time.perf_counter() - asked_at) * 1e3
+    began_at = time.perf_counter()
+    reply = client.search_memory(question, timeout_ms=TIMEOUT_MS, **options)
+    return reply, (time.perf_counter() - began_at) * 1e3
 
 
 def is_degraded(reply: SearchResult) -> bool:
@@ -242,21 +248,21 @@ def is_degraded(reply: SearchResult) -> bool:
     return bool(reply.trace["degraded"])
 
 
-def _variant(row: Row, conversations: Sequence[Conversation]) -> Sequence[Conversation]:
+def _make_variant(row: Row, conversations: Sequence[Conversation]) -> Sequence[Conversation]:
     if row.name.endswith("-unnamed"):
-        return [each.unnamed() for each in conversations]
+        return [each.without_names() for each in conversations]
     if row.name.endswith("-noisy"):
-        noise = noise_of(conversations)
-        return [each.changed(noise) for each in conversations]
+        noise = make_noise(conversations)
+        return [each.map_text(noise) for each in conversations]
     return conversations
 
 
-def _share_in(context: str, evidence: Sequence[str]) -> float:
+def _share_found(context: str, evidence: Sequence[str]) -> float:
     plain = " ".join(context.split())
     return sum(" ".join(text.split()) in plain for text in evidence) / len(evidence)
 
 
-def _summary(row: Row, answers: Sequence[Answer]) -> dict[str, Any]:
+def _summarize(row: Row, answers: Sequence[Answer]) -> dict[str, Any]:
     times = sorted(answer.ms for answer in answers)
     by_kind: defaultdict[str, list[Answer]] = defaultdict(list)
     for answer in answers:
@@ -292,13 +298,13 @@ def _print(results: Mapping[str, Mapping[str, Any]]) -> None:
     table.add_column("search ms, median / p99")
     for result in results.values():
         times = f"{result['searchMs']['median']} / {result['searchMs']['p99']}"
-        limits = [_told(result["bar"], 2), _told(result["goal"], 2)]
-        cells = [_told(result[name]) for name in systems]
+        limits = [_format_share(result["bar"], 2), _format_share(result["goal"], 2)]
+        cells = [_format_share(result[name]) for name in systems]
         table.add_row(result["label"], str(result["questions"]), *limits, *cells, times)
         if "first" in result:
-            cells = [_told(result["first"][name]) for name in systems]
+            cells = [_format_share(result["first"][name]) for name in systems]
             table.add_row("  as the very first document", "", "", "", *cells, "")
-    console = Console(width=None if sys.stdout.isatty() else WIDTH)
+    console = Console(width=None if sys.stdout.isatty() else TABLE_WIDTH)
     console.print(table)
     for result in results.values():
         if result["degraded"]:
@@ -315,16 +321,16 @@ def _print_kinds(results: Mapping[str, Mapping[str, Any]], systems: Sequence[str
         table = Table("by kind of question", "", *kinds)
         for result in rows:
             for name in systems:
-                cells = [_told(result["kinds"][kind][name]) for kind in kinds]
+                cells = [_format_share(result["kinds"][kind][name]) for kind in kinds]
                 table.add_row(result["label"], SYSTEMS[name], *cells)
         console.print(table)
 
 
-def _told(share: float | None, digits: int = 3) -> str:
+def _format_share(share: float | None, digits: int = 3) -> str:
     return "" if share is None else f"{share:.{digits}f}"
 
 
-def _arguments() -> argparse.Namespace:
+def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--locomo", type=Path, metavar="FILE", help="a LoCoMo JSON file")
     parser.add_argument("--longmemeval", type=Path, metavar="FILE", help="LongMemEval-S as .jsonl or .jsonl.gz")

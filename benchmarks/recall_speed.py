@@ -49,13 +49,13 @@ import speed_peers as peers
 from rich import box
 from rich.console import Console
 from rich.table import Table
-from workload import Speech, floor_times_ms
+from workload import Speech, measure_floor_times_ms
 
 OURS = "memoair"
-OTHERS = tuple(name for name in peers.PEERS if name != OURS)
+OTHER_PEERS = tuple(name for name in peers.PEERS if name != OURS)
 TURNS = 500
-LONGEST_JOB_S = 1_800
-DISTURBED = 0.1
+JOB_TIMEOUT_S = 1_800
+DISTURBED_SHARE = 0.1
 DISTRIBUTIONS = ("memoair-voice", "chromadb", "onnxruntime", "tantivy", "bm25s", "memvid-sdk")
 
 Row = dict[str, Any]
@@ -66,12 +66,12 @@ class Plan:
     """What is to be measured."""
 
     sizes: list[int]
-    others: list[str]
+    peers: list[str]
     calls: int
     minilm: Path | None
     memvid_up_to: int
 
-    def left_out(self, name: str, size: int) -> str | None:
+    def skip_reason(self, name: str, size: int) -> str | None:
         """Why a peer is not measured at a size, if it isn't."""
         if name.startswith("chroma") and self.minilm is None:
             return "needs --minilm FOLDER, which tools/export_minilm.py makes"
@@ -84,7 +84,7 @@ class Plan:
 
 def main() -> int:
     """Run the benchmark and print the table."""
-    arguments = _parser().parse_args()
+    arguments = _make_parser().parse_args()
     plan = Plan(arguments.sizes, arguments.peers, arguments.calls, arguments.minilm, arguments.memvid_up_to)
     result = measure(plan)
     if arguments.json:
@@ -101,9 +101,9 @@ def measure(plan: Plan) -> dict[str, Any]:
         "calls": plan.calls,
         "cpus": os.cpu_count(),
         "memory": "PSS" if sys.platform == "linux" else "USS",
-        "versions": _versions(),
+        "versions": _installed_versions(),
         "sizes": sizes,
-        "memoairToSizeBefore": _growth(sizes),
+        "memoairToSizeBefore": _median_growth(sizes),
     }
 
 
@@ -115,14 +115,14 @@ def measure_size(plan: Plan, size: int) -> dict[str, Row]:
     with tempfile.TemporaryDirectory(prefix="memoair-recall-speed-") as folder:
         workload = Path(folder)
         write_workload(workload, size, plan.calls)
-        for name in (OURS, *plan.others):
+        for name in (OURS, *plan.peers):
             if progress.is_terminal:
                 progress.print(f"{size:,} documents: {name}")
-            reason = plan.left_out(name, size)
+            reason = plan.skip_reason(name, size)
             rows[name] = {"leftOut": reason} if reason else measure_peer(name, workload, plan.minilm, stores)
             if name == OURS and "leftOut" not in rows[OURS]:
                 rows["floor"] = measure_floor(workload, statistics.median(rows[OURS]["sizes"]), plan.calls)
-    return _with_ratios({name: _summary(row) for name, row in rows.items()})
+    return _add_ratios({name: _summarize(row) for name, row in rows.items()})
 
 
 def write_workload(folder: Path, size: int, calls: int) -> None:
@@ -141,41 +141,41 @@ def measure_peer(name: str, workload: Path, minilm: Path | None, stores: dict[st
     """Fill a peer's store in one process, unless it was filled for another peer, and ask it in another."""
     owner = peers.STORES.get(name, name)
     store = workload / owner
-    given = [str(workload), str(store), *(("--minilm", str(minilm)) if minilm else ())]
+    arguments = [str(workload), str(store), *(("--minilm", str(minilm)) if minilm else ())]
     # What a worker leaves in its temporary folder, when it is ended, goes with the rest.
     environment = os.environ | dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(workload))
     if owner not in stores:
         store.mkdir()
-        stores[owner] = run_job(["ingest", owner, *given], environment)
+        stores[owner] = run_job(["ingest", owner, *arguments], environment)
     if "leftOut" in stores[owner]:
         return stores[owner]
-    return stores[owner] | run_job(["answer", name, *given], environment)
+    return stores[owner] | run_job(["answer", name, *arguments], environment)
 
 
 def run_job(job: list[str], environment: dict[str, str]) -> Row:
     """What a worker measured, or why it could not."""
     command = [sys.executable, peers.__file__, *job]
     try:
-        done = subprocess.run(
-            command, env=environment, capture_output=True, text=True, check=True, timeout=LONGEST_JOB_S
+        completed = subprocess.run(
+            command, env=environment, capture_output=True, text=True, check=True, timeout=JOB_TIMEOUT_S
         )
     except subprocess.CalledProcessError as error:
-        said = error.stderr.strip().splitlines() or [f"ended with {error.returncode}"]
-        return {"leftOut": f"{job[0]}: {said[-1]}"}
+        output = error.stderr.strip().splitlines() or [f"ended with {error.returncode}"]
+        return {"leftOut": f"{job[0]}: {output[-1]}"}
     except subprocess.TimeoutExpired:
-        return {"leftOut": f"{job[0]}: not done after {LONGEST_JOB_S:,} s"}
-    result: Row = json.loads(done.stdout.splitlines()[-1])  # whatever a library says comes before
+        return {"leftOut": f"{job[0]}: not done after {JOB_TIMEOUT_S:,} s"}
+    result: Row = json.loads(completed.stdout.splitlines()[-1])  # whatever a library says comes before
     return result
 
 
 def measure_floor(workload: Path, reply_bytes: float, calls: int) -> Row:
     """Ask for replies of as many bytes as memoair's from a server that does nothing else."""
     question = json.loads((workload / "questions.json").read_bytes())[0]
-    times_ms = floor_times_ms(round(reply_bytes), {"query": question}, peers.WARM_UP + calls)
+    times_ms = measure_floor_times_ms(round(reply_bytes), {"query": question}, peers.WARM_UP + calls)
     return {"timesMs": times_ms[peers.WARM_UP :], "sizes": [round(reply_bytes)]}
 
 
-def _summary(row: Row) -> Row:
+def _summarize(row: Row) -> Row:
     if "leftOut" in row:
         return row
     summary = {
@@ -189,7 +189,7 @@ def _summary(row: Row) -> Row:
     }
 
 
-def _with_ratios(rows: dict[str, Row]) -> dict[str, Row]:
+def _add_ratios(rows: dict[str, Row]) -> dict[str, Row]:
     ours = rows[OURS].get("medianMs")
     for name, row in rows.items():
         if ours is None or "medianMs" not in row:
@@ -201,7 +201,7 @@ def _with_ratios(rows: dict[str, Row]) -> dict[str, Row]:
     return rows
 
 
-def _growth(sizes: dict[str, dict[str, Row]]) -> dict[str, float]:
+def _median_growth(sizes: dict[str, dict[str, Row]]) -> dict[str, float]:
     medians = [(size, rows[OURS]["medianMs"]) for size, rows in sizes.items() if "medianMs" in rows[OURS]]
     return {size: round(median / before, 2) for (_, before), (size, median) in itertools.pairwise(medians)}
 
@@ -210,7 +210,7 @@ def _p99(values: list[float]) -> float:
     return sorted(values)[min(len(values) - 1, int(len(values) * 0.99))]
 
 
-def _versions() -> dict[str, str]:
+def _installed_versions() -> dict[str, str]:
     found = {"sqlite": sqlite3.sqlite_version}
     for name in DISTRIBUTIONS:
         try:
@@ -229,7 +229,7 @@ def _print(result: dict[str, Any]) -> None:
         box=box.SIMPLE,
         collapse_padding=True,  # fits 80 columns
     )
-    shown = {
+    columns = {
         "median\nms": "medianMs",
         "p99\nms": "p99Ms",
         "to\nfloor": "toFloor",
@@ -238,25 +238,25 @@ def _print(result: dict[str, Any]) -> None:
         "load\ns": "loadS",
         "ingest\ns": "ingestS",
     }
-    for title in shown:
+    for title in columns:
         table.add_column(title, justify="right")
     for size, rows in result["sizes"].items():
         table.add_section()
         for name, row in rows.items():
             if "leftOut" not in row:
-                table.add_row(f"{int(size):,}", name, *(_short(row.get(key)) for key in shown.values()))
+                table.add_row(f"{int(size):,}", name, *(_format_number(row.get(key)) for key in columns.values()))
     console.print(table)
-    for note in _notes(result):
+    for note in _make_notes(result):
         console.print(note, highlight=False, soft_wrap=True, markup=False)
 
 
-def _short(value: float | None) -> str:
+def _format_number(value: float | None) -> str:
     if value is None:
         return ""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"  # three digits, at any size
 
 
-def _notes(result: dict[str, Any]) -> Iterator[str]:
+def _make_notes(result: dict[str, Any]) -> Iterator[str]:
     sizes = list(result["sizes"])
     for size, growth in result["memoairToSizeBefore"].items():
         before = sizes[sizes.index(size) - 1]
@@ -267,22 +267,28 @@ def _notes(result: dict[str, Any]) -> Iterator[str]:
                 yield f"{name} at {int(size):,} left out: {row['leftOut']}"
             elif row["unanswered"]:
                 yield f"{name} at {int(size):,} gave no whole answer to {row['unanswered']} questions"
-        disturbed = {name: row["othersCpu"] for name, row in rows.items() if row.get("othersCpu", 0) > DISTURBED}
+        disturbed = {name: row["othersCpu"] for name, row in rows.items() if row.get("othersCpu", 0) > DISTURBED_SHARE}
         if disturbed:
             shares = ", ".join(f"{name} {share:.0%}" for name, share in disturbed.items())
             yield f"disturbed at {int(size):,} by other processes, which took of the CPUs: {shares}"
     yield ", ".join(f"{name} {version}" for name, version in result["versions"].items())
 
 
-def _parser() -> argparse.ArgumentParser:
+def _make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--sizes", type=_sizes, default=[1_000, 10_000, 100_000], help="numbers of documents (1000,10000,100000)"
+        "--sizes", type=_parse_sizes, default=[1_000, 10_000, 100_000], help="numbers of documents (1000,10000,100000)"
     )
-    parser.add_argument("--calls", type=_positive, default=500, help="questions measured (default: %(default)s)")
-    parser.add_argument("--minilm", type=_model_folder, metavar="FOLDER", help="the embedder for the chroma peers")
+    parser.add_argument("--calls", type=_parse_positive, default=500, help="questions measured (default: %(default)s)")
     parser.add_argument(
-        "--peers", type=_others, default=list(OTHERS), metavar="A,B", help=f"which, of {', '.join(OTHERS)} (all)"
+        "--minilm", type=_parse_model_folder, metavar="FOLDER", help="the embedder for the chroma peers"
+    )
+    parser.add_argument(
+        "--peers",
+        type=_parse_peers,
+        default=list(OTHER_PEERS),
+        metavar="A,B",
+        help=f"which, of {', '.join(OTHER_PEERS)} (all)",
     )
     parser.add_argument(
         "--memvid-up-to",
@@ -295,25 +301,25 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _sizes(text: str) -> list[int]:
-    return sorted({_positive(part) for part in text.split(",")})
+def _parse_sizes(text: str) -> list[int]:
+    return sorted({_parse_positive(part) for part in text.split(",")})
 
 
-def _positive(text: str) -> int:
+def _parse_positive(text: str) -> int:
     if not text.isdecimal() or not int(text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
     return int(text)
 
 
-def _others(text: str) -> list[str]:
+def _parse_peers(text: str) -> list[str]:
     names = text.split(",")
-    unknown = [name for name in names if name not in OTHERS]
+    unknown = [name for name in names if name not in OTHER_PEERS]
     if unknown:
-        raise argparse.ArgumentTypeError(f"unknown: {', '.join(unknown)}; there are {', '.join(OTHERS)}")
+        raise argparse.ArgumentTypeError(f"unknown: {', '.join(unknown)}; there are {', '.join(OTHER_PEERS)}")
     return names
 
 
-def _model_folder(text: str) -> Path:
+def _parse_model_folder(text: str) -> Path:
     folder = Path(text).resolve()
     for name in ("model.onnx", "tokenizer.json"):
         if not (folder / name).is_file():

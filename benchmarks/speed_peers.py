@@ -96,7 +96,7 @@ class MemoAir:
 
     def ask(self, question: str) -> Any:
         """Search all lanes with the default budgets."""
-        return self._memory.search_memory(question, timeout_ms=self._patient_ms)
+        return self._memory.search_memory(question, timeout_ms=self._timeout_ms)
 
     def size(self, answer: Any) -> int:
         """The bytes of the reply as JSON, which is what the floor has to send."""
@@ -109,11 +109,11 @@ class MemoAir:
         self._memory.close()
 
     def _start(self) -> None:
-        from workload import ANY_PORT, PATIENT_MS, wait_until_ready
+        from workload import ANY_PORT, TIMEOUT_MS, wait_until_ready
 
         from memoair_voice_sync import MemoAirVoiceMemorySync
 
-        self._patient_ms = PATIENT_MS
+        self._timeout_ms = TIMEOUT_MS
         self._memory = MemoAirVoiceMemorySync(
             project_id="bench",
             user_id="caller",
@@ -125,7 +125,7 @@ class MemoAir:
         wait_until_ready(self._memory, self._task.questions()[0])
 
 
-class Plain:
+class TextPeer:
     """What the peers share whose answer is a list of texts."""
 
     def __init__(self, task: Task) -> None:
@@ -139,7 +139,7 @@ class Plain:
         """Do nothing: what is open ends with the process."""
 
 
-class Chroma(Plain):
+class Chroma(TextPeer):
     """Chroma in process, on the disk, as it comes: each question is embedded by MiniLM, padded to 256 tokens.
 
     The texts have random vectors, since embedding 100,000 texts takes hours and only questions are timed.
@@ -195,14 +195,14 @@ class MiniLm:
     """all-MiniLM-L6-v2 through onnxruntime with its default threads, as Chroma's ``ONNXMiniLM_L6_V2`` runs it."""
 
     DIMENSIONS = 384
-    LONGEST = 256
+    MAX_TOKENS = 256
 
     def __init__(self, folder: Path, padded_to: int | None) -> None:
         import onnxruntime
         from tokenizers import Tokenizer
 
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        self._tokenizer.enable_truncation(self.LONGEST)
+        self._tokenizer.enable_truncation(self.MAX_TOKENS)
         if padded_to:
             self._tokenizer.enable_padding(length=padded_to)
         else:
@@ -221,7 +221,7 @@ class MiniLm:
         return mean / np.linalg.norm(mean)
 
 
-class Tantivy(Plain):
+class Tantivy(TextPeer):
     """Tantivy in process, on the disk, with its default tokenizer."""
 
     def ingest(self) -> None:
@@ -249,7 +249,7 @@ class Tantivy(Plain):
         return [searcher.doc(address).get_first("text") for _, address in hits]
 
 
-class SqliteFts5(Plain):
+class SqliteFts5(TextPeer):
     """The full-text search of SQLite, in the standard library, ranked by its BM25."""
 
     def ingest(self) -> None:
@@ -267,7 +267,7 @@ class SqliteFts5(Plain):
     def ask(self, question: str) -> list[str]:
         """Search for any of the words."""
         rows = self._connection.execute(
-            "SELECT text FROM texts WHERE texts MATCH ? ORDER BY rank LIMIT ?", (_any_of(question, '"{}"'), HITS)
+            "SELECT text FROM texts WHERE texts MATCH ? ORDER BY rank LIMIT ?", (_or_query(question, '"{}"'), HITS)
         )
         return [text for (text,) in rows]
 
@@ -279,7 +279,7 @@ class SqliteFts5(Plain):
         return sqlite3.connect(self._task.store / "texts.db")
 
 
-class Bm25s(Plain):
+class Bm25s(TextPeer):
     """bm25s with its defaults: scores for every text in sparse matrices."""
 
     def ingest(self) -> None:
@@ -305,7 +305,7 @@ class Bm25s(Plain):
         return [document["text"] for document in documents[0]]
 
 
-class Memvid(Plain):
+class Memvid(TextPeer):
     """memvid (memvid-sdk 2): one file, lexical search, no vectors.
 
     Its search wants all words of a plain question, and finds nothing for most; here it is asked for any of them.
@@ -319,17 +319,17 @@ class Memvid(Plain):
         texts = [
             {"title": f"{number}", "label": "text", "text": text} for number, text in enumerate(self._task.texts())
         ]
-        with _memvid().create(str(self._task.store / self._FILE), enable_vec=False) as memory:
+        with _import_memvid().create(str(self._task.store / self._FILE), enable_vec=False) as memory:
             for start in range(0, len(texts), self._BATCH):
                 memory.put_many(texts[start : start + self._BATCH])
 
     def open(self) -> None:
         """Open the file for reading."""
-        self._memory = _memvid().use("basic", str(self._task.store / self._FILE), mode="open", read_only=True)
+        self._memory = _import_memvid().use("basic", str(self._task.store / self._FILE), mode="open", read_only=True)
 
     def ask(self, question: str) -> list[str]:
         """Search for any of the words."""
-        found = self._memory.find(_any_of(question, "{}"), k=HITS, mode="lex")
+        found = self._memory.find(_or_query(question, "{}"), k=HITS, mode="lex")
         return [hit["snippet"] for hit in found["hits"]]
 
     def close(self) -> None:
@@ -351,30 +351,30 @@ PEERS: dict[str, Callable[[Task], Peer]] = {
 STORES = {"chroma-unpadded": "chroma"}
 
 
-def ingest(peer: Peer) -> dict[str, Any]:
+def measure_ingest(peer: Peer) -> dict[str, Any]:
     """How long it took to take in all texts, imports included."""
     began_at = time.perf_counter()
     peer.ingest()
     return {"ingestS": time.perf_counter() - began_at}
 
 
-def answer(peer: Peer, questions: Sequence[str]) -> dict[str, Any]:
+def measure_answers(peer: Peer, questions: Sequence[str]) -> dict[str, Any]:
     """How long each answer took, and what memory and time it took to be able to answer."""
     bare_mb = memory_mb()
-    others = OthersCpu()
+    other_cpu = OtherCpuUsage()
     began_at = time.perf_counter()
     peer.open()
     peer.ask(questions[0])
     load_s = time.perf_counter() - began_at
     for question in questions[1:WARM_UP]:
         peer.ask(question)
-    times_ms, sizes = zip(*_timed(peer, questions[WARM_UP:]), strict=True)
+    times_ms, sizes = zip(*_time_answers(peer, questions[WARM_UP:]), strict=True)
     result = {
         "loadS": load_s,
         "timesMs": times_ms,
         "sizes": sizes,
         "memoryMb": memory_mb() - bare_mb,
-        "othersCpu": others.share(),
+        "othersCpu": other_cpu.share(),
     }
     peer.close()
     return result
@@ -382,29 +382,29 @@ def answer(peer: Peer, questions: Sequence[str]) -> dict[str, Any]:
 
 def memory_mb() -> float:
     """The memory of this process and all its children: PSS where the system tells it (Linux), else USS."""
-    infos = [process.memory_full_info() for process in _family()]
+    infos = [process.memory_full_info() for process in _own_processes()]
     return float(sum(getattr(info, "pss", info.uss) for info in infos)) / 1e6
 
 
-class OthersCpu:
+class OtherCpuUsage:
     """What share of all CPUs went to other processes since this was made; they slow what is measured."""
 
     def __init__(self) -> None:
         self._began_at = time.perf_counter()
-        self._busy_s, self._own_s = self._used_s()
+        self._busy_s, self._own_s = self._cpu_times_s()
 
     def share(self) -> float:
         """The share, from 0 to 1; exact to some 20 ms, which is how finely systems count."""
-        busy_s, own_s = self._used_s()
+        busy_s, own_s = self._cpu_times_s()
         others_s = (busy_s - self._busy_s) - (own_s - self._own_s)
-        room_s = (time.perf_counter() - self._began_at) * (psutil.cpu_count() or 1)
-        return min(max(others_s / room_s, 0.0), 1.0)
+        capacity_s = (time.perf_counter() - self._began_at) * (psutil.cpu_count() or 1)
+        return min(max(others_s / capacity_s, 0.0), 1.0)
 
     @staticmethod
-    def _used_s() -> tuple[float, float]:
-        everybody = psutil.cpu_times()
-        own = [process.cpu_times() for process in _family()]
-        return everybody.user + everybody.system, sum(times.user + times.system for times in own)
+    def _cpu_times_s() -> tuple[float, float]:
+        total = psutil.cpu_times()
+        own = [process.cpu_times() for process in _own_processes()]
+        return total.user + total.system, sum(times.user + times.system for times in own)
 
 
 def main() -> int:
@@ -418,28 +418,28 @@ def main() -> int:
     arguments = parser.parse_args()
     task = Task(arguments.workload, arguments.store, arguments.minilm)
     peer = PEERS[arguments.peer](task)
-    result = ingest(peer) if arguments.job == "ingest" else answer(peer, task.questions())
+    result = measure_ingest(peer) if arguments.job == "ingest" else measure_answers(peer, task.questions())
     print(json.dumps(result))
     return 0
 
 
-def _timed(peer: Peer, questions: Sequence[str]) -> Iterator[tuple[float, int]]:
+def _time_answers(peer: Peer, questions: Sequence[str]) -> Iterator[tuple[float, int]]:
     for question in questions:
         began_at = time.perf_counter()
         found = peer.ask(question)
         yield (time.perf_counter() - began_at) * 1e3, peer.size(found)
 
 
-def _family() -> list[psutil.Process]:
+def _own_processes() -> list[psutil.Process]:
     me = psutil.Process()
     return [me, *me.children(recursive=True)]
 
 
-def _any_of(question: str, form: str) -> str:
-    return " OR ".join(form.format(word) for word in re.findall(r"\w+", question))
+def _or_query(question: str, template: str) -> str:
+    return " OR ".join(template.format(word) for word in re.findall(r"\w+", question))
 
 
-def _memvid() -> Any:
+def _import_memvid() -> Any:
     # A benchmark reports to nobody and has no account.
     os.environ["MEMVID_TELEMETRY"] = "0"
     os.environ.pop("MEMVID_API_KEY", None)

@@ -21,7 +21,7 @@ from memoair_voice_sync import MemoAirVoiceMemorySync
 from memoair_voice_sync._transport import RuntimeTransport, encode_body
 
 ANY_PORT = "http://127.0.0.1:0"
-PATIENT_MS = 5_000
+TIMEOUT_MS = 5_000
 
 
 class Speech:
@@ -42,7 +42,7 @@ class Speech:
         return " ".join(self._words[pick] for pick in picks).capitalize() + "."
 
 
-def sizes_parser(description: str | None) -> argparse.ArgumentParser:
+def make_parser(description: str | None) -> argparse.ArgumentParser:
     """The options of a benchmark of calls to one runtime: how much it remembers, and how often it is asked."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--documents", type=int, default=10_000, help="org documents (default: %(default)s)")
@@ -52,19 +52,19 @@ def sizes_parser(description: str | None) -> argparse.ArgumentParser:
     return parser
 
 
-def write_documents(path: Path, speech: Speech, documents: int) -> None:
+def write_documents(path: Path, speech: Speech, count: int) -> None:
     """Write so many made-up documents, as `org_file` takes them."""
-    lines = (json.dumps({"id": f"doc-{number}", "text": speech.sentence(40)}) for number in range(documents))
+    lines = (json.dumps({"id": f"doc-{number}", "text": speech.sentence(40)}) for number in range(count))
     path.write_text("".join(f"{line}\n" for line in lines))
 
 
-def save_turns(memory: MemoAirVoiceMemorySync, speech: Speech, turns: int) -> None:
+def save_turns(memory: MemoAirVoiceMemorySync, speech: Speech, count: int) -> None:
     """Save so many made-up turns."""
-    for number in range(turns):
+    for number in range(count):
         memory.after_turn(speech.sentence(15), speech.sentence(15), f"turn-{number}", timeout_s=10)
 
 
-def times_ms(call: Callable[[int], object], calls: int) -> list[float]:
+def measure_times_ms(call: Callable[[int], object], calls: int) -> list[float]:
     """How long each of so many calls took; each is given its number."""
     times = []
     for number in range(calls):
@@ -74,18 +74,18 @@ def times_ms(call: Callable[[int], object], calls: int) -> list[float]:
     return times
 
 
-def median_ms(call: Callable[[int], object], calls: int) -> float:
+def measure_median_ms(call: Callable[[int], object], calls: int) -> float:
     """The median time of so many calls; each is given its number."""
-    return statistics.median(times_ms(call, calls))
+    return statistics.median(measure_times_ms(call, calls))
 
 
-def floor_times_ms(size: int, body: dict[str, Any], calls: int) -> list[float]:
+def measure_floor_times_ms(size: int, body: dict[str, Any], calls: int) -> list[float]:
     """How long the client's transport takes for a reply of ``size`` bytes from a server that does nothing else."""
     command = [sys.executable, __file__, str(size)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         transport = RuntimeTransport("127.0.0.1", int(server.stdout.readline()), None)
-        times = times_ms(lambda _: transport.call("POST", "/", encode_body(body), time.monotonic() + 10), calls)
+        times = measure_times_ms(lambda _: transport.call("POST", "/", encode_body(body), time.monotonic() + 10), calls)
         transport.close()
         server.communicate()
     return times
@@ -93,12 +93,12 @@ def floor_times_ms(size: int, body: dict[str, Any], calls: int) -> list[float]:
 
 def wait_until_ready(memory: MemoAirVoiceMemorySync, question: str) -> None:
     """Ask until no lane is loading any more."""
-    while memory.search_memory(question, timeout_ms=PATIENT_MS).trace["degraded"]:
+    while memory.search_memory(question, timeout_ms=TIMEOUT_MS).trace["degraded"]:
         # A client that asks without a pause takes the time that the runtime needs to load.
         time.sleep(0.02)
 
 
-def disk_ms(folder: Path, line: bytes, calls: int) -> float:
+def measure_disk_ms(folder: Path, line: bytes, calls: int) -> float:
     """The median time of a write of ``line`` to a file of ``folder``, with the wait for the disk."""
     descriptor = os.open(folder / "floor", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     sync = getattr(os, "fdatasync", os.fsync)
@@ -107,12 +107,12 @@ def disk_ms(folder: Path, line: bytes, calls: int) -> float:
         os.write(descriptor, line)
         sync(descriptor)
 
-    median = median_ms(write, calls)
+    median = measure_median_ms(write, calls)
     os.close(descriptor)
     return median
 
 
-def echo(size: int) -> int:
+def serve_replies(size: int) -> int:
     """Serve, on a free port that is told on standard output, replies of ``size`` bytes until standard input closes."""
     reply = b'{"r":"' + b"x" * (size - 8) + b'"}'
     head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(reply)}\r\n\r\n".encode()
@@ -137,4 +137,4 @@ def echo(size: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(echo(int(sys.argv[1])))
+    sys.exit(serve_replies(int(sys.argv[1])))

@@ -29,9 +29,9 @@ from memoair_index.container import write_container
 from memoair_index.static_model import KIND, VERSION
 
 DIMENSIONS = 192
-MOST_NEIGHBOURS = 40
-LEAST_COSINE = 0.35
-MOST_BYTES = 8_000_000
+MAX_NEIGHBORS = 40
+MIN_COSINE = 0.35
+MAX_BYTES = 8_000_000
 
 Matrix = NDArray[np.float32]
 
@@ -43,13 +43,13 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=default, help="the file to write")
     output = parser.parse_args().output
     model = distill(model_name=str(get_model_path()), pca_dims=DIMENSIONS, device="cpu", quantize_to="float32")
-    vectors, scales = quantised(np.asarray(model.embedding, np.float32))
+    vectors, scales = quantize(np.asarray(model.embedding, np.float32))
     vocabulary = model.tokenizer.get_vocab()
     names, representatives = term_vectors(vocabulary, vectors * scales[:, None].astype(np.float32))
-    neighbours = closest(representatives)
+    neighbors = find_neighbors(representatives)
     order = np.argsort(np.array([stable_hash(name) for name in names], np.uint64))
-    place = np.argsort(order)  # where each term stands once they are sorted by their number
-    sorted_neighbours = [neighbours[term] for term in order]
+    position = np.argsort(order)  # where each term stands once they are sorted by their number
+    sorted_neighbors = [neighbors[term] for term in order]
     write_container(
         output,
         KIND,
@@ -59,20 +59,20 @@ def main() -> None:
             "vectors": vectors,
             "scales": scales,
             "terms": np.array([stable_hash(names[term]) for term in order], np.uint64),
-            "neighbour_starts": np.cumsum([0, *(len(each) for each, _ in sorted_neighbours)]).astype(np.uint32),
-            "neighbours": place[np.concatenate([each for each, _ in sorted_neighbours])].astype(np.uint16),
-            "closeness": np.round(255 * np.concatenate([cosines for _, cosines in sorted_neighbours])).astype(np.uint8),
+            "neighbour_starts": np.cumsum([0, *(len(each) for each, _ in sorted_neighbors)]).astype(np.uint32),
+            "neighbours": position[np.concatenate([each for each, _ in sorted_neighbors])].astype(np.uint16),
+            "closeness": np.round(255 * np.concatenate([cosines for _, cosines in sorted_neighbors])).astype(np.uint8),
             "tokenizer": zlib.compress(model.tokenizer.to_str().encode(), 9),
         },
     )
     output.chmod(0o644)
     size = output.stat().st_size
     print(f"{output}: {size:,} bytes, {len(vectors):,} pieces, {len(names):,} terms")
-    if size > MOST_BYTES:
-        raise SystemExit(f"more than {MOST_BYTES:,} bytes")
+    if size > MAX_BYTES:
+        raise SystemExit(f"more than {MAX_BYTES:,} bytes")
 
 
-def quantised(vectors: Matrix) -> tuple[NDArray[np.int8], NDArray[np.float16]]:
+def quantize(vectors: Matrix) -> tuple[NDArray[np.int8], NDArray[np.float16]]:
     """Each row as 8-bit integers, and the number that they are to be multiplied with."""
     scales = (np.abs(vectors).max(axis=1) / 127).astype(np.float16)
     divisors = np.where(scales > 0, scales, 1).astype(np.float32)
@@ -92,17 +92,17 @@ def term_vectors(vocabulary: dict[str, int], vectors: Matrix) -> tuple[list[str]
     return names, means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-9)
 
 
-def closest(vectors: Matrix) -> list[tuple[NDArray[np.int64], Matrix]]:
+def find_neighbors(vectors: Matrix) -> list[tuple[NDArray[np.int64], Matrix]]:
     """For each row the others with the highest cosine, the closest first, and these cosines."""
-    found = []
+    neighbors = []
     for start in range(0, len(vectors), 1_000):
         cosines = vectors[start : start + 1_000] @ vectors.T
         for row, line in enumerate(cosines):
             line[start + row] = -1
-            best = np.argsort(-line, kind="stable")[:MOST_NEIGHBOURS]
-            best = best[line[best] >= LEAST_COSINE]
-            found.append((best, line[best]))
-    return found
+            best = np.argsort(-line, kind="stable")[:MAX_NEIGHBORS]
+            best = best[line[best] >= MIN_COSINE]
+            neighbors.append((best, line[best]))
+    return neighbors
 
 
 if __name__ == "__main__":

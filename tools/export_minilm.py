@@ -38,8 +38,8 @@ from transformers.utils import logging as transformers_logging
 Vectors = npt.NDArray[np.float32]
 Tokens = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
 
-LONGEST = 512
-CLOSE_ENOUGH = 0.999
+MAX_TOKENS = 512
+MIN_COSINE = 0.999
 SENTENCES = (
     "Hello.",
     "How long do I have to return the boots?",
@@ -56,7 +56,7 @@ def main() -> int:
     parser.add_argument("out", type=Path, help="the folder to write to; made where there is none")
     parser.add_argument("--int8", action="store_true", help="quantise the weights to 8 bits, a quarter of the size")
     arguments = parser.parse_args()
-    _quiet()
+    _silence_libraries()
     source = Path(get_model_path())
     # Written out, the attention is plain operators, which every ONNX runtime has and the quantiser knows.
     model = AutoModel.from_pretrained(source, attn_implementation="eager").eval()
@@ -65,16 +65,16 @@ def main() -> int:
     if arguments.int8:
         with tempfile.TemporaryDirectory(prefix="export-minilm-") as folder:
             export(model, Path(folder) / "model.onnx")
-            quantise(Path(folder) / "model.onnx", exported)
+            quantize(Path(folder) / "model.onnx", exported)
     else:
         export(model, exported)
     shutil.copyfile(source / "tokenizer.json", arguments.out / "tokenizer.json")
-    closest, farthest = check(model, arguments.out)
+    highest, lowest = check(model, arguments.out)
     size = exported.stat().st_size / 1e6
-    sys.stdout.write(f"{exported}: {size:.1f} MB, cosine to torch {farthest:.5f} to {closest:.5f}\n")
-    if not arguments.int8 and farthest <= CLOSE_ENOUGH:
+    sys.stdout.write(f"{exported}: {size:.1f} MB, cosine to torch {lowest:.5f} to {highest:.5f}\n")
+    if not arguments.int8 and lowest <= MIN_COSINE:
         exported.unlink()
-        sys.stderr.write(f"the export is wrong: every cosine must be above {CLOSE_ENOUGH}\n")
+        sys.stderr.write(f"the export is wrong: every cosine must be above {MIN_COSINE}\n")
         return 1
     return 0
 
@@ -96,7 +96,7 @@ def export(model: torch.nn.Module, target: Path) -> None:
     """Write the model as one ONNX file, weights included, with a free batch size and length."""
     # Axes of size 1 would be taken for constants, and one tensor given twice for one input.
     ids, mask = torch.ones(2, 8, dtype=torch.int64), torch.ones(2, 8, dtype=torch.int64)
-    axes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length", max=LONGEST)}
+    axes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length", max=MAX_TOKENS)}
     program = torch.onnx.export(
         LastHiddenState(model).eval(),
         (ids, mask),
@@ -110,7 +110,7 @@ def export(model: torch.nn.Module, target: Path) -> None:
     program.save(target, external_data=False)
 
 
-def quantise(source: Path, target: Path) -> None:
+def quantize(source: Path, target: Path) -> None:
     """Quantise matrices and embedding tables; a scale for each channel keeps the vectors close."""
     quantize_dynamic(
         source, target, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Gather"], per_channel=True
@@ -123,28 +123,28 @@ def check(model: torch.nn.Module, folder: Path) -> tuple[float, float]:
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     cosines: list[float] = []
     for sentences in (SENTENCES, *((sentence,) for sentence in SENTENCES)):
-        ids, mask = _tokens(tokenizer, sentences)
+        ids, mask = _tokenize(tokenizer, sentences)
         (ours,) = session.run(["token_embeddings"], {"input_ids": ids, "attention_mask": mask})
         with torch.inference_mode():
             theirs = LastHiddenState(model)(torch.from_numpy(ids), torch.from_numpy(mask)).numpy()
-        cosines += (_mean(ours, mask) * _mean(theirs, mask)).sum(axis=1).tolist()
+        cosines += (_mean_embedding(ours, mask) * _mean_embedding(theirs, mask)).sum(axis=1).tolist()
     return max(cosines), min(cosines)
 
 
-def _tokens(tokenizer: Tokenizer, sentences: tuple[str, ...]) -> Tokens:
+def _tokenize(tokenizer: Tokenizer, sentences: tuple[str, ...]) -> Tokens:
     tokenizer.enable_padding()  # to the longest in the batch
     encoded = tokenizer.encode_batch(list(sentences))
     return np.array([one.ids for one in encoded]), np.array([one.attention_mask for one in encoded])
 
 
-def _mean(token_embeddings: Vectors, mask: npt.NDArray[np.int64]) -> Vectors:
+def _mean_embedding(token_embeddings: Vectors, mask: npt.NDArray[np.int64]) -> Vectors:
     weights = mask[:, :, None]
     means = (token_embeddings * weights).sum(axis=1) / weights.sum(axis=1)
-    normalised: Vectors = means / np.linalg.norm(means, axis=1, keepdims=True)
-    return normalised
+    normalized: Vectors = means / np.linalg.norm(means, axis=1, keepdims=True)
+    return normalized
 
 
-def _quiet() -> None:
+def _silence_libraries() -> None:
     """Silence what the libraries say about optional parts: the check tells whether the export is right."""
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
