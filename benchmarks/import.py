@@ -1,8 +1,8 @@
-"""What `memoair import` takes: turns a second into a cloud on SQLite, beside plain POSTs of the same batches; memory.
+"""Throughput and memory of `memoair import` into a cloud on SQLite, compared with plain POSTs of the same batches.
 
-The plain POSTs send what an import would send, made ready and packed before, as many at once, to a server of their own.
-Memory is the peak of the importing process, for all turns and for a tenth of them: it should be the same. What a batch
-can hold is one caller's: with many callers who call one after another, it is a call.
+The plain POSTs send what an import would send, encoded and compressed beforehand, with as many connections, to a server
+of their own. Memory is the peak of the importing process, for all turns and for a tenth of them: it should be the same.
+A batch holds turns of one caller only, so with many callers who call in turn, a batch is one call.
 """
 
 import argparse
@@ -43,8 +43,10 @@ def main() -> int:
     """Run the benchmark and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--turns", type=int, default=100_000, help="turns to import (default: %(default)s)")
-    parser.add_argument("--callers", type=int, nargs="+", default=[20, 2_000], help="who take turns to call (20 2000)")
-    parser.add_argument("--threads", type=int, default=4, help="batches on their way at once (default: %(default)s)")
+    parser.add_argument(
+        "--callers", type=int, nargs="+", default=[20, 2_000], help="callers, who call in turn (20 2000)"
+    )
+    parser.add_argument("--threads", type=int, default=4, help="concurrent batches (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="memoair-import-") as folder:
@@ -104,9 +106,9 @@ def _write_calls(path: Path, turns: int, callers: int) -> None:
 
 
 def _prepare_requests(path: Path) -> Iterator[tuple[str, bytes]]:
-    """The requests of an import: whose events they hold, and the packed body."""
+    """Yield the requests of an import: the user id and the compressed body."""
     events, batcher = CallEvents("proj_benchmark", _FIRST_CALL_AT), Batcher()
-    ledger = FileProgress(path.name, print)  # nothing is refused
+    ledger = FileProgress(path.name, print)  # nothing is rejected
 
     def batches() -> Iterator[Any]:
         with path.open("rb") as file:
@@ -131,9 +133,9 @@ def _measure_posts_s(target: Target, batches: list[tuple[str, bytes]], threads: 
         def post(batch: tuple[str, bytes]) -> None:
             user_id, body = batch
             user_headers = {**headers, "X-User-Id": user_id}
-            answer = pool.request("POST", "/v1/voice-sdk/events", body=body, headers=user_headers)
-            assert answer.status == 200, answer.data
-            assert not json.loads(answer.data)["rejected"]
+            response = pool.request("POST", "/v1/voice-sdk/events", body=body, headers=user_headers)
+            assert response.status == 200, response.data
+            assert not json.loads(response.data)["rejected"]
 
         began_at = time.perf_counter()
         with ThreadPoolExecutor(threads) as pool_of_threads:
@@ -148,7 +150,7 @@ class _ImportRun(NamedTuple):
 
 
 def _run_import(target: Target, file: Path, folder: Path, threads: int) -> _ImportRun:
-    """Run an import in a process of its own, and tell the most memory that it took."""
+    """Run an import in its own process, and return its summary and its peak memory."""
     environ = {
         **os.environ,
         "HOME": str(folder),
@@ -161,7 +163,7 @@ def _run_import(target: Target, file: Path, folder: Path, threads: int) -> _Impo
     peak = 0
     with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE) as process:
         observed = psutil.Process(process.pid)
-        # What the system tells of a process that has ended (`ru_maxrss`) would be at least our own memory.
+        # Polled, because the system's own figure after the end (`ru_maxrss`) is at least this process's memory.
         while process.poll() is None:
             with suppress(psutil.Error):
                 peak = max(peak, observed.memory_info().rss)
@@ -174,19 +176,19 @@ def _run_import(target: Target, file: Path, folder: Path, threads: int) -> _Impo
 
 def _print(result: list[dict[str, float]], arguments: argparse.Namespace) -> None:
     table = Table(
-        f"{arguments.turns:,} turns, {os.cpu_count()} CPUs", *(f"{each['callers']:,} callers" for each in result)
+        f"{arguments.turns:,} turns, {os.cpu_count()} CPUs", *(f"{figures['callers']:,} callers" for figures in result)
     )
     rows = [
-        ("turns of a batch, mean", "turnsOfABatch", "{:.1f}"),
-        ("imported", "turnsPerS", "{:,.0f} turns/s"),
+        ("turns per batch, mean", "turnsOfABatch", "{:.1f}"),
+        ("import", "turnsPerS", "{:,.0f} turns/s"),
         ("plain POSTs of the same batches", "plainTurnsPerS", "{:,.0f} turns/s"),
-        ("import over plain", "ratio", "{:.2f}x"),
-        ("a second run, that finds all of it there", "againS", "{:.1f} s"),
+        ("import / plain", "ratio", "{:.2f}x"),
+        ("second run, nothing new", "againS", "{:.1f} s"),
         ("peak memory of the import", "peakMb", "{:.0f} MB"),
         ("peak memory with a tenth of the turns", "peakOfATenthMb", "{:.0f} MB"),
     ]
-    for label, name, form in rows:
-        table.add_row(label, *(form.format(each[name]) for each in result))
+    for label, name, template in rows:
+        table.add_row(label, *(template.format(figures[name]) for figures in result))
     Console().print(table)
 
 

@@ -1,7 +1,7 @@
-"""How long a recall and a durable save take, as ratios against the floor measured in the same run.
+"""Latency of a recall and of a durable save, as ratios to floors that are measured in the same run.
 
-The floor of a recall is the same client transport against a server that only sends back a reply of the same size. The
-floor of a save is that plus one write and one fdatasync of a line of the same size in the same folder.
+The floor of a recall is the same client transport against a server that only sends a reply of the same size. The floor
+of a save is that, plus one write and one fdatasync of a line of the same size in the same folder.
 """
 
 import argparse
@@ -44,7 +44,7 @@ def main() -> int:
 
 
 def measure(documents: int, turns: int, calls: int) -> dict[str, float]:
-    """Measure everything; medians in milliseconds."""
+    """Measure everything; return medians in milliseconds."""
     speech = Speech()
     with tempfile.TemporaryDirectory(prefix="memoair-latency-") as folder:
         org_file = Path(folder) / "org.jsonl"

@@ -1,9 +1,9 @@
-"""What memory adds to a turn in LiveKit, beside the same session without it; and 32 calls in one worker process.
+"""Overhead of memory on a turn in LiveKit, compared with the same session without it; and 32 calls in one process.
 
-The caller, the language model and the loudspeaker are played by the fakes of the tests, which take no time; the session
-is LiveKit's own. A turn is timed from the end of the caller's speech (or from `generate_reply`, where he types) until
-the language model is asked. For the calls in one process it is told how long callbacks of the event loop took, in
-processor time of its thread, which other processes do not disturb.
+The caller, the language model and the audio output are the fakes of the tests, which take no time; the session is
+LiveKit's own. A turn is timed from the end of the caller's speech (or from `generate_reply`, if the caller types) until
+the language model is asked. For the calls in one process, the callbacks of the event loop are timed in processor time
+of its thread, which other processes do not affect.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-# This file bears the framework's name: its folder must not be where the framework is looked for.
+# This file has the framework's name, so its folder must not be on the import path.
 sys.path[0] = str(ROOT / "benchmarks" / "..")
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "integrations" / "livekit")]
 
@@ -38,18 +38,18 @@ COLORS = ("red", "blue", "green", "white", "black")
 
 # LiveKit's default is at least 0.5 s.
 ENDPOINTING_S = 0.1
-# Between two turns: what was said is saved and indexed behind the talk, which takes some milliseconds.
+# Between two turns: a turn is saved and indexed in the background, which takes some milliseconds.
 PAUSE_S = 0.3
 Turn = Callable[[Call, str], Awaitable[float]]
 
 
 def main() -> int:
-    """Run the benchmark and print what came of it."""
+    """Run the benchmark and print the results."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--turns", type=int, default=50, help="turns with memory and without, of each kind")
+    parser.add_argument("--turns", type=int, default=50, help="turns of each kind, with memory and without")
     parser.add_argument("--remembered", type=int, default=500, help="turns of earlier calls")
-    parser.add_argument("--calls", type=int, default=32, help="calls at once in this process")
-    parser.add_argument("--seconds", type=float, default=8.0, help="how long they talk")
+    parser.add_argument("--calls", type=int, default=32, help="concurrent calls in this process")
+    parser.add_argument("--seconds", type=float, default=8.0, help="duration of the calls")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="memoair-livekit-") as folder:
         import_earlier_turns(folder, arguments.remembered)
@@ -59,12 +59,12 @@ def main() -> int:
 
 
 def make_sentence(number: int) -> str:
-    """Something that a caller may say."""
+    """Return something that a caller may say."""
     return f"Where is my {COLORS[number % 5]} {THINGS[number % 8]} number {number}?"
 
 
 def import_earlier_turns(folder: str, turns: int) -> None:
-    """Let the caller have called before."""
+    """Import turns of an earlier call."""
     with MemoAirVoiceClientSync(**IDENTITY, storage_root=folder, runtime_port_range=PORTS) as client:
         spoken = [
             {"user_text": make_sentence(n), "assistant_text": f"It left on day {n}.", "turn_id": f"t{n}"}
@@ -74,7 +74,7 @@ def import_earlier_turns(folder: str, turns: int) -> None:
 
 
 def make_agent(folder: str, user_id: str) -> MemoAirLiveKitAgent:
-    """An agent with memory."""
+    """Return an agent with memory."""
     return MemoAirLiveKitAgent(
         **IDENTITY, user_id=user_id, storage_root=folder, runtime_port_range=PORTS, instructions="Be kind."
     )
@@ -84,7 +84,7 @@ def make_agent(folder: str, user_id: str) -> MemoAirLiveKitAgent:
 
 
 async def speak(call: Call, text: str) -> float:
-    """A turn of speech: the last words are known a moment before it is sure that he has ended."""
+    """Say a turn; the last words are recognized a moment before the end of the turn is detected."""
     call.hears_more(text)
     await asyncio.sleep(ENDPOINTING_S)
     began_at = time.perf_counter()
@@ -93,14 +93,14 @@ async def speak(call: Call, text: str) -> float:
 
 
 async def type_text(call: Call, text: str) -> float:
-    """A turn of the keyboard."""
+    """Type a turn."""
     began_at = time.perf_counter()
     call.session.generate_reply(user_input=text)
     return began_at
 
 
 async def measure_turns(folder: str, turns: int) -> dict[str, Any]:
-    """Turns with memory and without, by turns, so that the machine's moods meet both."""
+    """Measure turns with and without memory alternately, so that other load on the machine affects both."""
     result: dict[str, Any] = {}
     agent = make_agent(folder, "caller_0")
     async with calling(agent) as remembering, calling(Agent(instructions="Be kind.")) as plain:
@@ -115,7 +115,7 @@ async def measure_turns(folder: str, turns: int) -> dict[str, Any]:
                 "without_ms": summarize(without_ms),
                 "added_ms_median": round(statistics.median(with_ms) - statistics.median(without_ms), 2),
             }
-        client = agent._memoair_memory._lease.client  # type: ignore[union-attr]  # noqa: SLF001 - the floor of a turn's share
+        client = agent._memoair_memory._lease.client  # type: ignore[union-attr]  # noqa: SLF001 - for the search alone
         searches_ms = []
         for number in range(turns):
             began_at = time.perf_counter()
@@ -135,7 +135,7 @@ async def measure_turns(folder: str, turns: int) -> dict[str, Any]:
 
 
 async def measure_turn_ms(call: Call, turn: Turn, number: int) -> float:
-    """From the end of the caller's turn until the language model is asked."""
+    """Return the milliseconds from the end of the caller's turn until the language model is asked."""
     asked, answered = len(call.llm.asked_at), len(call.items("assistant"))
     began_at = await turn(call, make_sentence(number))
     await soon(lambda: len(call.items("assistant")) > answered)
@@ -144,14 +144,14 @@ async def measure_turn_ms(call: Call, turn: Turn, number: int) -> float:
 
 
 async def measure_early_answers(call: Call, turns: int) -> dict[str, Any]:
-    """How long the confirmed turn waited for us, and how many early answers were thrown away."""
+    """Measure how long a confirmed turn waited for the memory, and how many preemptive answers were discarded."""
     for number in range(turns):
         asked, answered = len(call.llm.asked), len(call.items("assistant"))
         call.begins_to_say(make_sentence(number))
         await soon(lambda asked=asked: len(call.llm.asked) > asked)  # type: ignore[misc]
         call.has_said(make_sentence(number))
         await soon(lambda answered=answered: len(call.items("assistant")) > answered)  # type: ignore[misc]
-    waits = [each.metrics["on_user_turn_completed_delay"] * 1e3 for each in call.items("user")]
+    waits = [message.metrics["on_user_turn_completed_delay"] * 1e3 for message in call.items("user")]
     return {"hook_ms": summarize(waits), "thrown_away": len(call.llm.asked) - turns, "of": turns}
 
 
@@ -159,7 +159,7 @@ async def measure_early_answers(call: Call, turns: int) -> dict[str, Any]:
 
 
 async def measure_many_calls(folder: str, calls: int, seconds: float) -> dict[str, Any]:
-    """The callbacks of an event loop that serves many calls, with memory and without."""
+    """Measure the callbacks of an event loop that serves many calls, with memory and without."""
     result: dict[str, Any] = {"calls": calls}
     for name in ("without", "with_memory"):
         agents: list[Agent] = [
@@ -190,7 +190,7 @@ async def measure_many_calls(folder: str, calls: int, seconds: float) -> dict[st
 
 
 async def run_call(call: Call, number: int, until: float) -> int:
-    """A caller who says something a few times a second."""
+    """Say something a few times a second; return the number of turns."""
     turns = 0
     while time.monotonic() < until:
         await call.says(make_sentence(number + turns))
@@ -201,10 +201,10 @@ async def run_call(call: Call, number: int, until: float) -> int:
 
 @contextmanager
 def time_callbacks() -> Iterator[list[float]]:
-    """Note how much processor time each callback of the event loop takes."""
+    """Record the processor time of each callback of the event loop, in milliseconds."""
     times_ms: list[float] = []
     handle: Any = asyncio.Handle
-    run = handle._run  # noqa: SLF001 - asyncio's own debug mode tells wall time only
+    run = handle._run  # noqa: SLF001 - asyncio's debug mode reports elapsed time only
 
     def timed(self: Any) -> None:
         began_at = time.thread_time()
@@ -219,7 +219,7 @@ def time_callbacks() -> Iterator[list[float]]:
 
 
 def summarize(times_ms: list[float]) -> dict[str, float]:
-    """Median, the value that 99 of 100 do not exceed, and the longest."""
+    """Return the median, the 99th percentile and the maximum."""
     ordered = sorted(times_ms)
     p99 = ordered[min(len(ordered) - 1, math.ceil(len(ordered) * 0.99) - 1)]
     return {"median": round(statistics.median(ordered), 3), "p99": round(p99, 2), "max": round(ordered[-1], 2)}

@@ -1,14 +1,14 @@
-"""What memory adds to a Pipecat pipeline: to a turn, to any other frame, and to the event loop of many calls.
+"""Overhead of memory in a Pipecat pipeline: on a turn, on any other frame, and on the event loop of many calls.
 
-Two pipelines, one with and one without memory, take turns in the same process. A turn is timed from the caller's words
-in the pipeline to the language model's being asked; the rest is frames that only pass. Then many pipelines run at once,
-each a call with a turn every now and then, and each step of the event loop is timed: by the clock, and by the processor
+Two pipelines, one with and one without memory, alternate in the same process. A turn is timed from the caller's words
+in the pipeline to the request to the language model; other frames only pass through. Then many pipelines run at once,
+each a call with a turn every half second, and each step of the event loop is timed: by the clock, and by the processor
 time of its thread, which a busy machine does not lengthen.
 """
 
 import sys
 
-sys.path.append(sys.path.pop(0))  # or this file would be the framework that it is named for
+sys.path.append(sys.path.pop(0))  # otherwise `import pipecat` would find this file
 
 import argparse
 import asyncio
@@ -63,15 +63,17 @@ _PAUSE_S = 0.05
 def main() -> int:
     """Run the benchmark and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--documents", type=int, default=10_000, help="documents of the organisation (%(default)s)")
+    parser.add_argument("--documents", type=int, default=10_000, help="documents of the organization (%(default)s)")
     parser.add_argument("--items", type=int, default=200, help="turns of earlier calls (%(default)s)")
-    parser.add_argument("--turns", type=int, default=200, help="turns with and without (%(default)s)")
-    parser.add_argument("--frames", type=int, default=5_000, help="other frames with and without (%(default)s)")
+    parser.add_argument("--turns", type=int, default=200, help="turns with and without memory (%(default)s)")
+    parser.add_argument("--frames", type=int, default=5_000, help="other frames with and without memory (%(default)s)")
     parser.add_argument("--calls", type=int, default=32, help="calls at once (%(default)s)")
-    parser.add_argument("--seconds", type=float, default=10, help="how long they last, with and without (%(default)s)")
+    parser.add_argument(
+        "--seconds", type=float, default=10, help="duration of the calls, with and without memory (%(default)s)"
+    )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     arguments = parser.parse_args()
-    logger.remove()  # Pipecat logs each frame's way, to a console that is no part of this
+    logger.remove()  # Pipecat logs every frame, and printing is not measured
     logging.disable(logging.INFO)
     with tempfile.TemporaryDirectory(prefix="memoair-pipecat-") as folder:
         result = asyncio.run(_measure(Path(folder), arguments))
@@ -96,7 +98,7 @@ async def _measure(folder: Path, arguments: argparse.Namespace) -> dict[str, flo
         max_concurrent_users=arguments.calls + 1,
     )
     async with client:
-        await client.load_index(user_id="caller", timeout_s=120)  # which indexes the documents for all
+        await client.load_index(user_id="caller", timeout_s=120)  # indexes the documents for all users
         for number in range(arguments.items):
             words = {"user_text": speech.sentence(15), "assistant_text": speech.sentence(15)}
             await client.save_response(user_id="caller", turn_id=f"{number}", **words)
@@ -108,14 +110,14 @@ async def _measure(folder: Path, arguments: argparse.Namespace) -> dict[str, flo
 
 
 async def _measure_turns(client: MemoAirVoiceClient, speech: Speech, count: int) -> dict[str, float]:
-    """How long the caller's words take to the model, with memory and without, and a search by itself, in turn."""
+    """Measure turns with memory, turns without, and searches alone, alternately."""
     times: dict[bool, list[float]] = {True: [], False: []}
     searches: list[float] = []
     async with _PipelineCall(_make_processor(client, "caller")) as with_memory, _PipelineCall(None) as without:
         for number in range(count + 20):
             words = speech.sentence(8)
             for call in (with_memory, without):
-                await asyncio.sleep(_PAUSE_S)  # nobody speaks again before the turn before is saved
+                await asyncio.sleep(_PAUSE_S)  # no caller speaks again before the previous turn is saved
                 took_ms = await call.say(words)
                 if number >= 20:
                     times[call is with_memory].append(took_ms)
@@ -125,7 +127,7 @@ async def _measure_turns(client: MemoAirVoiceClient, speech: Speech, count: int)
             if number >= 20:
                 searches.append((time.perf_counter() - began_at) * 1e3)
         recalled = with_memory.llm.recalled
-    assert recalled > count * 0.9, f"only {recalled} of {count} turns had anything recalled"
+    assert recalled > count * 0.9, f"only {recalled} of {count} turns recalled anything"
     return {
         "turnMs": statistics.median(times[True]),
         "turnP99Ms": _p99(times[True]),
@@ -139,7 +141,7 @@ async def _measure_turns(client: MemoAirVoiceClient, speech: Speech, count: int)
 
 
 async def _measure_frames(client: MemoAirVoiceClient, count: int) -> dict[str, float]:
-    """How long a frame of audio takes to the model, with memory and without."""
+    """Measure how long an audio frame takes to the model, with memory and without."""
     times: dict[bool, list[float]] = {True: [], False: []}
     async with _PipelineCall(_make_processor(client, "caller")) as with_memory, _PipelineCall(None) as without:
         for _ in range(count):
@@ -151,7 +153,7 @@ async def _measure_frames(client: MemoAirVoiceClient, count: int) -> dict[str, f
 async def _measure_many_calls(
     client: MemoAirVoiceClient, speech: Speech, count: int, seconds: float
 ) -> dict[str, float]:
-    """The steps of an event loop that many calls share, each with a turn every half second, with memory and without."""
+    """Measure the steps of an event loop that many calls share, with memory and without."""
     result: dict[str, float] = {"calls": count}
     for name, has_memory in (("bare", False), ("memory", True)):
         async with AsyncExitStack() as stack:
@@ -165,22 +167,22 @@ async def _measure_many_calls(
                 for number in range(count):
                     await client.load_index(user_id=f"caller-{number}", timeout_s=60)
             gc.collect()
-            gc.freeze()  # or the longest step would be a walk through all that Pipecat has imported
+            gc.freeze()  # otherwise the longest step would be a collection over everything that Pipecat has imported
             with _time_steps() as steps:
                 until = time.monotonic() + seconds
                 times = await asyncio.gather(
                     *(_run_call(call, speech, at / count / 2, until) for at, call in enumerate(calls))
                 )
-        wall, processor = [each[0] for each in steps], [each[1] for each in steps]
-        turns = [each for one in times for each in one]
+        wall, processor = [step[0] for step in steps], [step[1] for step in steps]
+        turns = [time_ms for call_times in times for time_ms in call_times]
         result |= {
             f"{name}ManyTurns": len(turns),
             f"{name}ManyTurnMs": statistics.median(turns),
             f"{name}ManyTurnP99Ms": _p99(turns),
             f"{name}StepMaxMs": max(wall),
             f"{name}StepMaxCpuMs": max(processor),
-            f"{name}LongSteps": sum(each > _LONG_STEP_MS for each in wall),
-            f"{name}LongStepsCpu": sum(each > _LONG_STEP_MS for each in processor),
+            f"{name}LongSteps": sum(time_ms > _LONG_STEP_MS for time_ms in wall),
+            f"{name}LongStepsCpu": sum(time_ms > _LONG_STEP_MS for time_ms in processor),
         }
     return result
 
@@ -198,7 +200,7 @@ async def _run_call(call: "_PipelineCall", speech: Speech, first_s: float, until
 def _time_steps() -> Iterator[list[tuple[float, float]]]:
     """Time each step of the event loop, in milliseconds of the clock and of the thread's processor time."""
     steps: list[tuple[float, float]] = []
-    run = Handle._run  # type: ignore[attr-defined] # noqa: SLF001 - the loop has no other place to stand at
+    run = Handle._run  # type: ignore[attr-defined] # noqa: SLF001 - the loop has no public hook
 
     def timed(handle: Handle) -> None:
         began_at, used = time.perf_counter(), time.thread_time()
@@ -213,7 +215,7 @@ def _time_steps() -> Iterator[list[tuple[float, float]]]:
 
 
 class _InstantModel(LLMService[Any]):
-    """A language model that answers at once, and notes when it was asked."""
+    """A language model that answers at once, and records when it is asked."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -227,7 +229,7 @@ class _InstantModel(LLMService[Any]):
         elif isinstance(frame, LLMContextFrame):
             self.reached.set()
             messages = frame.context.get_messages()
-            self.recalled += any("<memory>" in str(each) for each in messages)
+            self.recalled += any("<memory>" in str(message) for message in messages)
             await self.push_frame(LLMFullResponseStartFrame())
             await self.push_frame(LLMTextFrame("Thirty days."))
             await self.push_frame(LLMFullResponseEndFrame())
@@ -236,7 +238,7 @@ class _InstantModel(LLMService[Any]):
 
 
 class _PipelineCall:
-    """A call through a pipeline of its own."""
+    """A call through its own pipeline."""
 
     def __init__(self, memory: FrameProcessor | None) -> None:
         turns = LLMUserAggregatorParams(user_turn_strategies=ExternalUserTurnStrategies())
@@ -248,7 +250,7 @@ class _PipelineCall:
         assistant.add_event_handler("on_assistant_turn_stopped", lambda *_: self._answered.set())
         steps = [user, memory, self.llm, assistant]
         self._worker = PipelineWorker(
-            Pipeline([each for each in steps if each is not None]), cancel_on_idle_timeout=False, enable_rtvi=False
+            Pipeline([step for step in steps if step is not None]), cancel_on_idle_timeout=False, enable_rtvi=False
         )
         self._started = asyncio.Event()
         self._worker.add_event_handler("on_pipeline_started", lambda *_: self._started.set())
@@ -267,7 +269,7 @@ class _PipelineCall:
         await asyncio.wait_for(self._running, _TIMEOUT_S)
 
     async def say(self, words: str) -> float:
-        """Say something; return how many milliseconds it took until the model was asked, and wait for its answer."""
+        """Say something, wait for the answer, and return the milliseconds until the model was asked."""
         self._answered.clear()
         message = LLMMessagesAppendFrame([{"role": "user", "content": words}], run_llm=True)
         took_ms = await self._time_until_reached(message)
@@ -275,7 +277,7 @@ class _PipelineCall:
         return took_ms
 
     async def send_audio(self) -> float:
-        """Send a frame of audio; return how many milliseconds it took to the model."""
+        """Send an audio frame, and return the milliseconds until it reached the model."""
         return await self._time_until_reached(InputAudioRawFrame(b"\0" * 640, 16_000, 1))
 
     async def _time_until_reached(self, frame: Frame) -> float:
@@ -300,7 +302,7 @@ def _print(result: dict[str, float]) -> None:
     for title, name, bare in (*rows, ("another frame, median \u00b5s", "frameUs", "bareFrameUs")):
         table.add_row(title, f"{result[name]:.2f}", f"{result[bare]:.2f}", f"{result[name] - result[bare]:.2f}")
     table.add_row(
-        "of that the client's search, median and p99 ms",
+        "of which the client's search, median and p99 ms",
         "",
         "",
         f"{result['searchMs']:.2f}, {result['searchP99Ms']:.2f}",

@@ -1,7 +1,8 @@
-"""What a pool of runtimes takes: time to a new caller's first answer, memory, many at once, a durable save, asyncio.
+"""Cost of a pool of runtimes: time to a new caller's first result, memory, concurrency, a durable save, asyncio.
 
-Each figure stands beside what it is measured against, from the same run. Memory is the proportional share (PSS) of the
-host and all runtimes, by the number of runtimes; where the system does not tell it, the private memory (USS).
+Each figure is printed beside its reference from the same run. Memory is the proportional set size (PSS) of the fork
+server and all runtimes, divided by the number of runtimes; where the system does not report it, the private memory
+(USS).
 """
 
 import argparse
@@ -29,19 +30,19 @@ from memoair_voice_sync import MemoAirVoiceClientSync
 
 _PORTS = (20_000, 21_999)
 _TIMEOUT_MS = 10_000
-_SAVE_REPLY_BYTES = 60  # of the answer to a save
+_SAVE_REPLY_BYTES = 60
 
 
 def main() -> int:
     """Run the benchmark and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--documents", type=int, default=10_000, help="documents of the organisation (default: 10000)")
+    parser.add_argument("--documents", type=int, default=10_000, help="documents of the organization (default: 10000)")
     parser.add_argument("--users", type=int, default=100, help="new callers, one after another (default: 100)")
     parser.add_argument("--sharing", type=int, default=50, help="callers whose memory is measured (default: 50)")
-    parser.add_argument("--live", type=int, default=500, help="runtimes that live at once (default: 500)")
-    parser.add_argument("--threads", type=int, default=32, help="threads, each with a caller of his own (default: 32)")
+    parser.add_argument("--live", type=int, default=500, help="runtimes alive at once (default: 500)")
+    parser.add_argument("--threads", type=int, default=32, help="threads, each with its own caller (default: 32)")
     parser.add_argument("--calls", type=int, default=300, help="calls for each median (default: 300)")
-    parser.add_argument("--cloud", action="store_true", help="let the runtimes use a cloud, a server on this machine")
+    parser.add_argument("--cloud", action="store_true", help="connect the runtimes to a cloud, started on this machine")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="memoair-pool-") as folder:
@@ -73,7 +74,7 @@ class _Bench:
         self._speech = Speech()
 
     def measure_new_users(self) -> dict[str, float]:
-        """From a caller that nobody knows to his first answered search, over a pool of the usual size."""
+        """Measure the time from an unknown caller to the result of the first search, in a pool of the default size."""
         with self._make_client(max_concurrent_users=20) as client:
             client.load_index(user={"id": "first"}, timeout_s=60)
 
@@ -87,21 +88,21 @@ class _Bench:
             return {"newUserMs": median, "newUsersTotalS": time.perf_counter() - began_at}
 
     def measure_memory(self) -> dict[str, float]:
-        """Memory of callers who share the organisation's index, each with a turn saved and a search answered."""
+        """Measure the memory of runtimes that share the organization's index, each after one save and one search."""
         count = self._arguments.sharing
         with self._make_client(max_concurrent_users=count) as client:
             for number in range(count):
                 self._warm_up_caller(client, number)
-            runtimes = [psutil.Process(each["pid"]) for each in client.stats()["runtimes"]]
-            host = [
-                each
-                for each in psutil.Process().children()
-                if "memoair_runtime.fork_server" in " ".join(each.cmdline())
+            runtimes = [psutil.Process(runtime["pid"]) for runtime in client.stats()["runtimes"]]
+            fork_server = [
+                child
+                for child in psutil.Process().children()
+                if "memoair_runtime.fork_server" in " ".join(child.cmdline())
             ]
-            return {"memoryMbEach": sum(map(_memory_bytes, runtimes + host)) / count / 1e6}
+            return {"memoryMbEach": sum(map(_memory_bytes, runtimes + fork_server)) / count / 1e6}
 
     def measure_many_alive(self) -> dict[str, float]:
-        """Many runtimes alive at once, each asked once all of them live."""
+        """Start many runtimes, and search in each once all of them are alive."""
         count = self._arguments.live
         if not count:
             return {}
@@ -112,11 +113,11 @@ class _Bench:
             for number in range(count):
                 result = client.search_memory("boots", user={"id": f"caller-{number}"}, timeout_ms=_TIMEOUT_MS)
                 answered += not result.trace["degraded"]
-            pids = {each["pid"] for each in client.stats()["runtimes"]}
+            pids = {runtime["pid"] for runtime in client.stats()["runtimes"]}
         return {"live": len(pids), "liveAnswered": answered}
 
     def measure_saves(self) -> dict[str, float]:
-        """A turn saved through the client, beside an echo of the same size, a write and a fdatasync."""
+        """Measure a save through the client, and its floor: a reply of the same size, a write and an fdatasync."""
         calls, speech = self._arguments.calls, self._speech
         turns = [(speech.sentence(15), speech.sentence(15)) for _ in range(calls)]
         with self._make_client() as client:
@@ -133,13 +134,13 @@ class _Bench:
         return {"saveMs": save_ms, "saveFloorMs": floor_ms, "saveRatio": save_ms / floor_ms}
 
     def measure_threads(self) -> dict[str, float]:
-        """Searches of many threads, each with a caller of his own, beside those of one."""
+        """Measure searches of many threads, each with its own caller, and of one thread."""
         count, calls = self._arguments.threads, self._arguments.calls
         with self._make_client(max_concurrent_users=count) as client:
             for number in range(count):
                 self._warm_up_caller(client, number)
 
-            def ask(number: int) -> list[float]:
+            def time_searches(number: int) -> list[float]:
                 user, times = {"id": f"caller-{number}"}, []
                 for _ in range(calls):
                     began_at = time.perf_counter()
@@ -147,10 +148,12 @@ class _Bench:
                     times.append((time.perf_counter() - began_at) * 1e3)
                 return times
 
-            alone = statistics.median(ask(0))
+            alone = statistics.median(time_searches(0))
             with ThreadPoolExecutor(count) as threads:
                 began_at = time.perf_counter()
-                times = [each for some in threads.map(ask, range(count)) for each in some]
+                times = [
+                    time_ms for thread_times in threads.map(time_searches, range(count)) for time_ms in thread_times
+                ]
                 total_s = time.perf_counter() - began_at
         return {
             "oneThreadMs": alone,
@@ -160,7 +163,7 @@ class _Bench:
         }
 
     async def measure_asyncio(self) -> dict[str, float]:
-        """A search awaited, beside the same one called, in turns."""
+        """Measure a search by the async client and the same one by the sync client, alternately."""
         calls, user = self._arguments.calls, {"id": "async"}
         awaited, called = [], []
         async with MemoAirVoiceClient(**self._client_options()) as client, _async_context(self._make_client()) as sync:
@@ -170,7 +173,7 @@ class _Bench:
                 began_at = time.perf_counter()
                 await client.search_memory(question, user=user, timeout_ms=_TIMEOUT_MS)
                 middle = time.perf_counter()
-                sync.search_memory(question, user=user, timeout_ms=_TIMEOUT_MS)  # the same runtime: it is shared
+                sync.search_memory(question, user=user, timeout_ms=_TIMEOUT_MS)  # the clients share the runtime
                 awaited.append((middle - began_at) * 1e3)
                 called.append((time.perf_counter() - middle) * 1e3)
         return {"asyncMs": statistics.median(awaited), "syncMs": statistics.median(called)}
@@ -196,12 +199,12 @@ class _Bench:
 
 @contextmanager
 def _start_cloud(folder: Path, *, enabled: bool) -> Iterator[dict[str, Any]]:
-    """As whom the clients come, and to which cloud: none, or one that is started here."""
+    """Yield the credentials and the cloud of the clients: no cloud, or one that is started here."""
     if not enabled:
         yield {"api_key": "none", "project_id": "bench", "agent_id": "agent_bench", "cloud_base_url": None}
         return
-    with start_servers(f"sqlite:///{folder / 'cloud.db'}", folder, 1) as (cloud,), cloud.connect("nobody") as call:
-        response = call("POST", f"/v1/projects/{cloud.project_id}/agents", b'{"name": "Bench", "agentType": "voice"}')
+    with start_servers(f"sqlite:///{folder / 'cloud.db'}", folder, 1) as (cloud,), cloud.connect("nobody") as send:
+        response = send("POST", f"/v1/projects/{cloud.project_id}/agents", b'{"name": "Bench", "agentType": "voice"}')
         yield {
             "api_key": cloud.key,
             "project_id": cloud.project_id,
@@ -211,7 +214,7 @@ def _start_cloud(folder: Path, *, enabled: bool) -> Iterator[dict[str, Any]]:
 
 
 class _async_context:  # noqa: N801 - a context manager, used as one
-    """A sync client in an async block."""
+    """An async context manager for a sync client."""
 
     def __init__(self, client: MemoAirVoiceClientSync) -> None:
         self._client = client
@@ -229,12 +232,12 @@ def _memory_bytes(process: psutil.Process) -> int:
 
 
 def _print(result: dict[str, float], arguments: argparse.Namespace) -> None:
-    table = Table(f"{arguments.documents} documents, {os.cpu_count()} CPUs", "measured", "beside")
+    table = Table(f"{arguments.documents} documents, {os.cpu_count()} CPUs", "measured", "reference")
     rows: list[tuple[str, Callable[[], str], Callable[[], str]]] = [
-        ("new caller to first answer, median", lambda: f"{result['newUserMs']:.1f} ms", lambda: ""),
+        ("new caller to first result, median", lambda: f"{result['newUserMs']:.1f} ms", lambda: ""),
         (f"{arguments.users} new callers", lambda: f"{result['newUsersTotalS']:.2f} s", lambda: ""),
-        (f"memory each, {arguments.sharing} callers", lambda: f"{result['memoryMbEach']:.1f} MB", lambda: ""),
-        ("runtimes alive, answering", lambda: f"{result['live']}", lambda: f"{result['liveAnswered']}"),
+        (f"memory per runtime, {arguments.sharing} callers", lambda: f"{result['memoryMbEach']:.1f} MB", lambda: ""),
+        ("runtimes alive / answering", lambda: f"{result['live']}", lambda: f"{result['liveAnswered']}"),
         (
             "turn saved, durable",
             lambda: f"{result['saveMs']:.2f} ms",
@@ -242,15 +245,15 @@ def _print(result: dict[str, float], arguments: argparse.Namespace) -> None:
         ),
         (
             f"search, {arguments.threads} threads",
-            lambda: f"{result['manyThreadsMs']:.2f} ms, {result['manyThreadsPerS']:.0f} a second",
-            lambda: f"one: {result['oneThreadMs']:.2f} ms, {result['oneThreadPerS']:.0f} a second",
+            lambda: f"{result['manyThreadsMs']:.2f} ms, {result['manyThreadsPerS']:.0f} per second",
+            lambda: f"one: {result['oneThreadMs']:.2f} ms, {result['oneThreadPerS']:.0f} per second",
         ),
-        ("search awaited", lambda: f"{result['asyncMs']:.2f} ms", lambda: f"called: {result['syncMs']:.2f} ms"),
+        ("search, async client", lambda: f"{result['asyncMs']:.2f} ms", lambda: f"sync: {result['syncMs']:.2f} ms"),
     ]
-    for label, measured, beside in rows:
+    for label, measured, reference in rows:
         try:
-            table.add_row(label, measured(), beside())
-        except KeyError:  # it was left out
+            table.add_row(label, measured(), reference())
+        except KeyError:  # not measured
             table.add_row(label, "", "")
     Console().print(table)
 

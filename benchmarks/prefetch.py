@@ -1,8 +1,8 @@
-"""What recall ahead is worth: a search whose words were asked for before, beside the same search without that.
+"""What prefetch gains: a search whose words were prefetched, compared with the same search without a prefetch.
 
-Both are measured in turns, in the same run. Who asks ahead waits for the handing over alone. With ``--locomo`` also how
-often the words of a question, as a recogniser guesses them (no capitals, no punctuation), recall just what the question
-as it was written does: what makes the two "agree".
+Both are measured alternately in the same run. A prefetch returns as soon as it is handed over. With ``--locomo``, also
+measure how often the words of a question as a recognizer sends them (no capitals, no punctuation) recall exactly what
+the written question recalls, which is when a prefetch is used.
 """
 
 import argparse
@@ -31,10 +31,10 @@ _USER = {"id": "caller", "name": "Dana"}
 def main() -> int:
     """Run the benchmark and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--documents", type=int, default=10_000, help="documents of the organisation (%(default)s)")
+    parser.add_argument("--documents", type=int, default=10_000, help="documents of the organization (%(default)s)")
     parser.add_argument("--turns", type=int, default=500, help="turns of earlier calls (%(default)s)")
     parser.add_argument("--calls", type=int, default=300, help="searches of each kind (%(default)s)")
-    parser.add_argument("--locomo", type=Path, help="LoCoMo, to see whether words that agree recall the same")
+    parser.add_argument("--locomo", type=Path, help="a LoCoMo file, to compare recognized and written questions")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="memoair-prefetch-") as folder:
@@ -49,7 +49,7 @@ def main() -> int:
         table.add_row(label, f"{result[f'{name}Ms']:.3f} ms", f"{result[f'{name}P99Ms']:.3f} ms")
     table.add_row("after a prefetch / without", f"{result['ratio']:.3f}x", "")
     if "questions" in result:
-        table.add_row(f"the same recalled, of {result['questions']:.0f} questions", f"{result['sameShare']:.4f}", "")
+        table.add_row(f"same recall, of {result['questions']:.0f} questions", f"{result['sameShare']:.4f}", "")
     Console().print(table)
     return 0
 
@@ -76,8 +76,8 @@ def _measure_times(folder: Path, arguments: argparse.Namespace) -> dict[str, flo
                     _wait()
                 took = _time_ms(lambda q=query, n=name: _search(client, q, is_prefetched=n == "ahead"))
                 times[name].append(took)
-    result = {f"{name}Ms": statistics.median(each) for name, each in times.items()}
-    result |= {f"{name}P99Ms": statistics.quantiles(each, n=100)[98] for name, each in times.items()}
+    result = {f"{name}Ms": statistics.median(times_ms) for name, times_ms in times.items()}
+    result |= {f"{name}P99Ms": statistics.quantiles(times_ms, n=100)[98] for name, times_ms in times.items()}
     return {**result, "ratio": result["aheadMs"] / result["plainMs"]}
 
 
@@ -88,7 +88,7 @@ def _search(client: MemoAirVoiceClientSync, query: str, *, is_prefetched: bool) 
 
 
 def _measure_agreement(folder: Path, path: Path) -> dict[str, float]:
-    """Of how many questions the written form and the guessed one recall the same text."""
+    """Measure for how many questions the written and the recognized form recall the same text."""
     same = asked = 0
     no_punctuation = str.maketrans(dict.fromkeys(string.punctuation.replace("'", ""), " "))
     with _make_client(folder) as client:
@@ -97,20 +97,20 @@ def _measure_agreement(folder: Path, path: Path) -> dict[str, float]:
             for call in conversation.calls:
                 turns = [
                     {
-                        "turn_id": each.id,
-                        "user_text": each.user.text,
-                        "assistant_text": each.assistant.text,
-                        "metadata": {"occurredAt": each.spoken_at.isoformat()},
+                        "turn_id": exchange.id,
+                        "user_text": exchange.user.text,
+                        "assistant_text": exchange.assistant.text,
+                        "metadata": {"occurredAt": exchange.spoken_at.isoformat()},
                     }
-                    for each in call.exchanges
+                    for exchange in call.exchanges
                 ]
                 client.import_call(call.id, turns, user=user, metadata={"assistantName": conversation.agent})
             client.load_index(user=user, timeout_s=60)
             for question in conversation.questions:
-                guessed = " ".join(question.text.lower().translate(no_punctuation).split())
+                recognized = " ".join(question.text.lower().translate(no_punctuation).split())
                 contexts = [
-                    client.search_memory(each, user=user, timeout_ms=TIMEOUT_MS).contextText
-                    for each in (question.text, guessed)
+                    client.search_memory(text, user=user, timeout_ms=TIMEOUT_MS).contextText
+                    for text in (question.text, recognized)
                 ]
                 asked += 1
                 same += contexts[0] == contexts[1]
@@ -136,7 +136,7 @@ def _time_ms(call: Any) -> float:
 
 
 def _wait() -> None:
-    """As long as the caller takes to say his last word."""
+    """Wait as long as a caller takes to say the last word."""
     time.sleep(0.05)
 
 

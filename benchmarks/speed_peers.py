@@ -1,8 +1,8 @@
-"""The systems that ``recall_speed.py`` compares, each behind one interface and each measured in processes of its own.
+"""The systems that ``recall_speed.py`` compares, behind one interface.
 
-Run as a script, this is a worker: it does one job with one peer and writes what it measured as one line of JSON to
-standard output. What it imports at the top is small, and no peer's library is among it: the memory of a peer is what
-its worker has grown by.
+Run as a script, this is a worker: it does one job with one peer in its own process and writes the measurements as one
+line of JSON to standard output. It imports no peer's library at the top, because the memory of a peer is the growth of
+its worker.
 """
 
 import argparse
@@ -27,7 +27,7 @@ COLLECTION = "texts"
 
 @dataclass(frozen=True)
 class Task:
-    """What a worker works on: the workload (the same for all peers), the peer's own folder, and the embedder's."""
+    """The input of a worker: the folders of the workload (shared by all peers), of the peer, and of the embedder."""
 
     workload: Path
     store: Path
@@ -35,45 +35,45 @@ class Task:
 
     @property
     def documents_file(self) -> Path:
-        """The organisation's documents as JSON lines, ``{"id", "text"}``."""
+        """The organization's documents as JSON lines, ``{"id", "text"}``."""
         return self.workload / "documents.jsonl"
 
     def turns(self) -> list[list[str]]:
-        """The turns of earlier calls, each what the caller said and what was answered."""
+        """Return the turns of earlier calls as pairs of what the caller said and what the agent answered."""
         turns: list[list[str]] = json.loads((self.workload / "turns.json").read_bytes())
         return turns
 
     def questions(self) -> list[str]:
-        """The questions to ask, those for warming up first."""
+        """Return the questions to ask, the warm-up first."""
         questions: list[str] = json.loads((self.workload / "questions.json").read_bytes())
         return questions
 
     def texts(self) -> list[str]:
-        """Every document and every side of a turn, as one list for those who know no difference."""
+        """Return every document and every side of a turn in one list, for peers that do not distinguish them."""
         with self.documents_file.open(encoding="utf-8") as lines:
             documents = [json.loads(line)["text"] for line in lines]
         return documents + [side for turn in self.turns() for side in turn]
 
 
 class Peer(Protocol):
-    """A system that holds texts and finds those that fit a question."""
+    """A system that stores texts and finds those that match a question."""
 
     def __init__(self, task: Task) -> None: ...
 
     def ingest(self) -> None:
-        """Take all texts into the store, so that another process can open it."""
+        """Put all texts into the store, so that another process can open it."""
 
     def open(self) -> None:
         """Open the store for questions."""
 
     def ask(self, question: str) -> Any:
-        """Find what fits best, with its text."""
+        """Find the best matches, with their texts."""
 
     def size(self, answer: Any) -> int:
-        """How many bytes were handed over; 0 if nothing was found or something is missing."""
+        """Return the size of an answer in bytes; 0 if it is empty or incomplete."""
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Release all resources."""
 
 
 class MemoAir:
@@ -99,13 +99,13 @@ class MemoAir:
         return self._memory.search_memory(question, timeout_ms=self._timeout_ms)
 
     def size(self, answer: Any) -> int:
-        """The bytes of the reply as JSON, which is what the floor has to send."""
+        """Return the size of the reply as JSON, which the floor's server has to send."""
         if answer.trace["degraded"]:
             return 0
         return len(json.dumps(vars(answer), ensure_ascii=False, separators=(",", ":")).encode())
 
     def close(self) -> None:
-        """End the runtime."""
+        """Stop the runtime."""
         self._memory.close()
 
     def _start(self) -> None:
@@ -126,29 +126,29 @@ class MemoAir:
 
 
 class TextPeer:
-    """What the peers share whose answer is a list of texts."""
+    """Base class of the peers whose answer is a list of texts."""
 
     def __init__(self, task: Task) -> None:
         self._task = task
 
     def size(self, answer: list[str]) -> int:
-        """The bytes of the texts."""
+        """Return the size of the texts in bytes."""
         return sum(len(text.encode()) for text in answer)
 
     def close(self) -> None:
-        """Do nothing: what is open ends with the process."""
+        """Do nothing: open resources end with the process."""
 
 
 class Chroma(TextPeer):
-    """Chroma in process, on the disk, as it comes: each question is embedded by MiniLM, padded to 256 tokens.
+    """Chroma in process, on disk, with its defaults: each question is embedded by MiniLM, padded to 256 tokens.
 
-    The texts have random vectors, since embedding 100,000 texts takes hours and only questions are timed.
+    The texts have random vectors, because embedding 100,000 texts takes hours and only questions are timed.
     """
 
     padded_to: int | None = 256
 
     def ingest(self) -> None:
-        """Add the texts with vectors made up from a fixed seed."""
+        """Add the texts with random vectors from a fixed seed."""
         import numpy as np
 
         texts = self._task.texts()
@@ -186,7 +186,7 @@ class Chroma(TextPeer):
 
 
 class ChromaUnpadded(Chroma):
-    """Chroma with the same embedder, fed only as many tokens as the question has: the fastest it can be."""
+    """Chroma with the same embedder without padding: the fastest it can be."""
 
     padded_to = None
 
@@ -210,7 +210,7 @@ class MiniLm:
         self._session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
 
     def embed(self, text: str) -> Any:
-        """The normalised mean of the tokens' embeddings."""
+        """Return the normalized mean of the tokens' embeddings."""
         import numpy as np
 
         encoded = self._tokenizer.encode(text)
@@ -222,10 +222,10 @@ class MiniLm:
 
 
 class Tantivy(TextPeer):
-    """Tantivy in process, on the disk, with its default tokenizer."""
+    """Tantivy in process, on disk, with its default tokenizer."""
 
     def ingest(self) -> None:
-        """Write one index and let its segments be merged."""
+        """Write one index and wait until its segments are merged."""
         import tantivy
 
         schema = tantivy.SchemaBuilder().add_text_field("text", stored=True).build()
@@ -242,7 +242,7 @@ class Tantivy(TextPeer):
         self._index = tantivy.Index.open(str(self._task.store))
 
     def ask(self, question: str) -> list[str]:
-        """Search for any of the words; counting all hits is left out, which lets it skip most of them."""
+        """Search for any of the words, without counting all hits, so that most of them can be skipped."""
         searcher = self._index.searcher()
         query, _ = self._index.parse_query_lenient(question, ["text"])
         hits = searcher.search(query, HITS, count=False).hits
@@ -250,10 +250,10 @@ class Tantivy(TextPeer):
 
 
 class SqliteFts5(TextPeer):
-    """The full-text search of SQLite, in the standard library, ranked by its BM25."""
+    """SQLite's full-text search from the standard library, ranked by its BM25."""
 
     def ingest(self) -> None:
-        """Fill one table in one transaction and let its b-trees be merged."""
+        """Fill one table in one transaction and merge its b-trees."""
         with self._connect() as connection:
             connection.execute("CREATE VIRTUAL TABLE texts USING fts5(text)")
             connection.executemany("INSERT INTO texts VALUES (?)", ((text,) for text in self._task.texts()))
@@ -308,14 +308,14 @@ class Bm25s(TextPeer):
 class Memvid(TextPeer):
     """memvid (memvid-sdk 2): one file, lexical search, no vectors.
 
-    Its search wants all words of a plain question, and finds nothing for most; here it is asked for any of them.
+    For a plain question it requires all words, and finds nothing for most; here the query asks for any of them.
     """
 
     _FILE = "texts.mv2"
-    _BATCH = 500  # version 2.0.160 never comes back from a batch of 2,000: its threads wait for each other
+    _BATCH = 500  # version 2.0.160 deadlocks on a batch of 2,000
 
     def ingest(self) -> None:
-        """Put all texts, in batches."""
+        """Add all texts in batches."""
         texts = [
             {"title": f"{number}", "label": "text", "text": text} for number, text in enumerate(self._task.texts())
         ]
@@ -347,19 +347,19 @@ PEERS: dict[str, Callable[[Task], Peer]] = {
     "memvid": Memvid,
 }
 
-# Whose store a peer opens, where it isn't its own.
+# Peers that open another peer's store.
 STORES = {"chroma-unpadded": "chroma"}
 
 
 def measure_ingest(peer: Peer) -> dict[str, Any]:
-    """How long it took to take in all texts, imports included."""
+    """Measure how long it takes to ingest all texts, imports included."""
     began_at = time.perf_counter()
     peer.ingest()
     return {"ingestS": time.perf_counter() - began_at}
 
 
 def measure_answers(peer: Peer, questions: Sequence[str]) -> dict[str, Any]:
-    """How long each answer took, and what memory and time it took to be able to answer."""
+    """Measure each answer, and the time and memory that opening takes."""
     bare_mb = memory_mb()
     other_cpu = OtherCpuUsage()
     began_at = time.perf_counter()
@@ -381,20 +381,20 @@ def measure_answers(peer: Peer, questions: Sequence[str]) -> dict[str, Any]:
 
 
 def memory_mb() -> float:
-    """The memory of this process and all its children: PSS where the system tells it (Linux), else USS."""
+    """Return the memory of this process and all its children: PSS on Linux, USS elsewhere."""
     infos = [process.memory_full_info() for process in _own_processes()]
     return float(sum(getattr(info, "pss", info.uss) for info in infos)) / 1e6
 
 
 class OtherCpuUsage:
-    """What share of all CPUs went to other processes since this was made; they slow what is measured."""
+    """The share of all CPUs that other processes used since its creation; they slow what is measured."""
 
     def __init__(self) -> None:
         self._began_at = time.perf_counter()
         self._busy_s, self._own_s = self._cpu_times_s()
 
     def share(self) -> float:
-        """The share, from 0 to 1; exact to some 20 ms, which is how finely systems count."""
+        """Return the share from 0 to 1, exact to some 20 ms, the resolution of the system's counters."""
         busy_s, own_s = self._cpu_times_s()
         others_s = (busy_s - self._busy_s) - (own_s - self._own_s)
         capacity_s = (time.perf_counter() - self._began_at) * (psutil.cpu_count() or 1)
@@ -408,7 +408,7 @@ class OtherCpuUsage:
 
 
 def main() -> int:
-    """Do one job and tell what was measured."""
+    """Do one job and print the measurements."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("job", choices=("ingest", "answer"))
     parser.add_argument("peer", choices=PEERS)
@@ -440,7 +440,7 @@ def _or_query(question: str, template: str) -> str:
 
 
 def _import_memvid() -> Any:
-    # A benchmark reports to nobody and has no account.
+    # A benchmark sends no telemetry and has no account.
     os.environ["MEMVID_TELEMETRY"] = "0"
     os.environ.pop("MEMVID_API_KEY", None)
     import memvid_sdk

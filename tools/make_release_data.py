@@ -1,9 +1,9 @@
-"""Write what a release leaves on disks: an agent machine's storage root, a cloud's database and files, an import state.
+"""Write the files of a release: an agent machine's storage root, a cloud's database and files, and an import state.
 
     python tools/make_release_data.py OUT.tar.xz
 
-Run it with the environment of the release in question, before the next one changes anything. The test
-``tests/e2e/test_earlier_data.py`` opens the archive with the code of today.
+Run it in the environment of the release, before the next release changes anything. The test
+``tests/e2e/test_earlier_data.py`` opens the archive with the present code.
 """
 
 import argparse
@@ -25,13 +25,13 @@ import urllib3
 
 from memoair_voice_sync import MemoAirVoiceClientSync
 
-# What machines keep belongs to one cloud, known by its address, so the test serves it at the same one.
+# A machine's storage belongs to the cloud at one address, so the test serves the cloud at the same one.
 HOST, PORT = "127.88.40.14", 20567
 URL = f"http://{HOST}:{PORT}"
 MEMOAIR = Path(sys.executable).parent / "memoair"
 ADA = {"id": "caller/ada ü", "name": "Ada", "metadata": {"plan": "premium"}}
 BOB = {"id": "caller_bob", "name": "Bob"}
-# So many turns that the memory gets an index file.
+# Enough turns for the memory to write an index file.
 OLD_TURNS = 205
 DOCUMENTS = [
     ("returns", "Returns are accepted within 30 days with a receipt.", "returns"),
@@ -41,8 +41,8 @@ DOCUMENTS = [
 
 
 def main() -> None:
-    """Make the data and pack it."""
-    parser = argparse.ArgumentParser(description="Write what this release leaves on disks.")
+    """Make the data and write the archive."""
+    parser = argparse.ArgumentParser(description="Write the files that this release keeps on disk.")
     parser.add_argument("out", type=Path)
     out: Path = parser.parse_args().out
     with tempfile.TemporaryDirectory() as work:
@@ -70,7 +70,7 @@ def _make_data(data: Path) -> None:
         agents = f"/v1/projects/{account['projectId']}/agents"
         account["agentId"] = _post(account, agents, name="Returns", agentType="voice")["id"]
         _make_calls(data, account)
-    with _make_client(data, account) as client:  # the cloud is away
+    with _make_client(data, account) as client:  # the cloud is down
         client.load_index(user=BOB)
         client.save_response(
             user=BOB,
@@ -132,7 +132,7 @@ def _import_calls(data: Path, account: dict[str, str]) -> None:
         for number in range(5)
     ]
     calls.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    os.utime(calls, (1_764_000_000, 1_764_000_000))  # the state file knows a file by its size, time and beginning
+    os.utime(calls, (1_764_000_000, 1_764_000_000))  # the state file identifies a file by its size, time and beginning
     _run_memoair(
         *("import", calls, "--state", data / "import-state.json", "--json"),
         MEMOAIR_API_KEY=account["apiKey"],
@@ -188,11 +188,11 @@ def _wait_for(check: Callable[[], Any], timeout_s: float = 30.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not check():
         if time.monotonic() > deadline:
-            raise SystemExit("did not come true in time")
+            raise SystemExit(f"a condition was not met within {timeout_s:.0f} s")
         time.sleep(0.1)
 
 
 if __name__ == "__main__":
     if shutil.which(MEMOAIR) is None:
-        raise SystemExit(f"{MEMOAIR} is missing: run this with the environment of the release")
+        raise SystemExit(f"{MEMOAIR} is missing: run this in the environment of the release")
     main()
