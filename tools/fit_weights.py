@@ -28,7 +28,7 @@ from rich.progress import track
 from rich.table import Table
 from scipy.optimize import minimize
 
-from memoair_index import Hit, Index, Query
+from memoair_index import Hit, Index, Query, split_document
 from memoair_index.ranking import FEATURES, default_weights
 from memoair_runtime.enums import LaneName
 from memoair_runtime.memory.profile import UserProfile
@@ -37,7 +37,6 @@ from memoair_runtime.memory.user_memory import UserMemory
 from memoair_runtime.recall.context_builder import Budgets, compose
 from memoair_runtime.recall.lanes.hits import FoundPassages
 from memoair_runtime.recall.lanes.lane import LaneAnswer
-from memoair_runtime.recall.org_documents import to_documents
 from memoair_runtime.storage.events import EventType, new_event
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))  # the benchmarks are scripts, not a package
@@ -353,7 +352,7 @@ def _read_questions(arguments: argparse.Namespace, console: Console) -> Iterator
 def _build_org_index(faq: Faq) -> Index:
     index = Index()
     index.add(
-        chunk for document in faq.documents for chunk in to_documents(document.id, document.text, document.metadata)
+        chunk for document in faq.documents for chunk in split_document(document.id, document.text, document.metadata)
     )
     return index
 
