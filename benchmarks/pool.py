@@ -48,7 +48,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="memoair-pool-") as folder:
         org_file = Path(folder) / "org.jsonl"
         write_documents(org_file, Speech(), arguments.documents)
-        with _start_cloud(Path(folder), wanted=arguments.cloud) as cloud:
+        with _start_cloud(Path(folder), enabled=arguments.cloud) as cloud:
             bench = _Bench(Path(folder), org_file, arguments, cloud)
             result = {
                 **bench.measure_new_users(),
