@@ -13,7 +13,7 @@ texts = st.lists(
 
 
 @given(texts, st.integers(20, 200), st.integers(0, 19))
-def test_chunks_without_their_overlap_are_the_text(text: str, size: int, overlap: int) -> None:
+def test_chunks_cover_the_text_and_respect_size_and_overlap(text: str, size: int, overlap: int) -> None:
     found = chunk_spans(text, size, overlap)
 
     assert all(end - start <= size for start, end in found)
@@ -24,12 +24,12 @@ def test_chunks_without_their_overlap_are_the_text(text: str, size: int, overlap
     assert split_chunks(text, size, overlap) == [text[start:end] for start, end in found]
 
 
-def test_a_short_text_is_one_chunk_and_an_empty_one_too() -> None:
+def test_a_short_or_empty_text_is_one_chunk() -> None:
     assert split_chunks("We open at nine.") == ["We open at nine."]
     assert split_chunks("") == [""]
 
 
-def test_chunks_end_at_sentences_and_begin_with_what_stood_before() -> None:
+def test_chunks_end_at_sentences_and_overlap() -> None:
     sentences = [f"This is sentence number {number}, and it says a little. " for number in range(60)]
     found = split_chunks("".join(sentences))
 

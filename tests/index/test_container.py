@@ -78,7 +78,7 @@ def flip(path: Path, place: int, mask: int = 1) -> None:
 
 @given(st.dictionaries(names, some_arrays | st.binary(max_size=80), max_size=6), st.dictionaries(names, json_values))
 @settings(deadline=None, max_examples=60)
-def test_what_was_written_is_read(arrays: dict[str, Any], meta: dict[str, Any]) -> None:
+def test_written_arrays_are_read_back(arrays: dict[str, Any], meta: dict[str, Any]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "arrays"
         write_container(path, KIND, VERSION, meta, arrays)
@@ -98,16 +98,16 @@ def test_what_was_written_is_read(arrays: dict[str, Any], meta: dict[str, Any]) 
     [np.arange(12, dtype=">i4"), np.arange(24).reshape(4, 6)[::2, ::3], np.asfortranarray(np.eye(3))],
     ids=["big-endian", "every second", "by columns"],
 )
-def test_an_array_is_read_as_it_was_however_it_lay_in_memory(folder: Path, array: Any) -> None:
+def test_arrays_of_any_memory_layout_are_read_back(folder: Path, array: Any) -> None:
     write(folder / "arrays", array=array)
     assert Container(folder / "arrays", KIND, VERSION).get_array("array").tolist() == array.tolist()
 
 
-def test_arrays_begin_where_processors_like_it(path: Path) -> None:
+def test_arrays_are_aligned_to_64_bytes(path: Path) -> None:
     assert all(section["offset"] % 64 == 0 for section in table_of(path)["sections"].values())
 
 
-def test_what_is_changed_in_an_array_stays_in_memory(path: Path) -> None:
+def test_changes_to_an_array_stay_in_memory(path: Path) -> None:
     before = path.read_bytes()
     file = Container(path, KIND, VERSION)
     file.get_array("numbers")[:] = -1
@@ -124,7 +124,7 @@ def test_an_array_outlives_its_file(path: Path) -> None:
     assert numbers.tolist() == [*range(40)]
 
 
-def test_an_array_that_is_not_there_is_refused(path: Path) -> None:
+def test_an_unknown_array_is_refused(path: Path) -> None:
     file = Container(path, KIND, VERSION)
     with pytest.raises(ContainerError, match="'letters'"):
         file.get_array("letters")
@@ -141,19 +141,19 @@ def test_another_kind_or_version_is_refused(path: Path, kind: str, version: int)
 
 
 @pytest.mark.parametrize("content", [b"", b"\0", b"MEMOAIR\x01", b"SQLite format 3\0" * 9, b"\0" * 4096, b"\xff" * 99])
-def test_a_file_of_others_is_refused(folder: Path, content: bytes) -> None:
+def test_a_file_of_another_program_is_refused(folder: Path, content: bytes) -> None:
     (folder / "other").write_bytes(content)
     with pytest.raises(ContainerError, match="other"):
         Container(folder / "other", KIND, VERSION)
 
 
-def test_what_is_no_file_can_not_be_read(folder: Path) -> None:
+def test_a_folder_or_missing_path_raises_os_error(folder: Path) -> None:
     for path in (folder, folder / "missing"):
         with pytest.raises(OSError, match=folder.name):
             Container(path, KIND, VERSION)
 
 
-def test_a_file_that_was_cut_short_anywhere_or_grew_is_refused(path: Path) -> None:
+def test_a_truncated_or_extended_file_is_refused(path: Path) -> None:
     content = path.read_bytes()
     for changed in (*(content[:length] for length in range(len(content))), content + b"\0", content + content):
         path.write_bytes(changed)
@@ -161,7 +161,7 @@ def test_a_file_that_was_cut_short_anywhere_or_grew_is_refused(path: Path) -> No
             Container(path, KIND, VERSION)
 
 
-def test_a_flipped_bit_before_the_arrays_is_refused(path: Path) -> None:
+def test_a_flipped_bit_in_header_or_table_is_refused(path: Path) -> None:
     content = path.read_bytes()
     _, length, _ = HEAD.unpack(content[: HEAD.size])
     for place in range(HEAD.size + length):
@@ -171,7 +171,7 @@ def test_a_flipped_bit_before_the_arrays_is_refused(path: Path) -> None:
         path.write_bytes(content)
 
 
-def test_a_flipped_bit_in_an_array_is_told_by_verify(path: Path) -> None:
+def test_a_flipped_bit_in_an_array_is_found_by_verify(path: Path) -> None:
     content = path.read_bytes()
     for name, section in table_of(path)["sections"].items():
         size = np.dtype(section["dtype"]).itemsize * int(np.prod(section["shape"]))
@@ -200,7 +200,7 @@ def test_a_flipped_bit_in_an_array_is_told_by_verify(path: Path) -> None:
     ],
     ids=str,
 )
-def test_a_table_that_leads_outside_of_the_file_is_refused(path: Path, change: dict[str, Any]) -> None:
+def test_a_table_with_an_array_outside_of_the_file_is_refused(path: Path, change: dict[str, Any]) -> None:
     table = table_of(path)
     table["sections"] = {"numbers": table["sections"]["numbers"] | change}
     rewrite_table(path, table)
@@ -208,7 +208,7 @@ def test_a_table_that_leads_outside_of_the_file_is_refused(path: Path, change: d
         Container(path, KIND, VERSION).get_array("numbers")
 
 
-def test_a_file_that_was_replaced_is_still_read_and_verified_as_it_was_opened(path: Path) -> None:
+def test_a_replaced_file_is_still_read_and_verified_as_opened(path: Path) -> None:
     file = Container(path, KIND, VERSION)
     write(path, numbers=np.arange(99))
     file.verify()
@@ -217,18 +217,18 @@ def test_a_file_that_was_replaced_is_still_read_and_verified_as_it_was_opened(pa
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has other permissions")
-def test_only_its_owner_reads_a_file(path: Path) -> None:
+def test_a_file_is_readable_by_its_owner_only(path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-def test_files_of_the_same_arrays_have_the_same_checksum_and_others_another(path: Path, folder: Path) -> None:
+def test_checksums_differ_exactly_if_the_arrays_differ(path: Path, folder: Path) -> None:
     write(folder / "same")
     write(folder / "other", numbers=np.arange(1, 41, dtype=np.int32))
     one, same, other = (Container(each, KIND, VERSION).checksum for each in (path, folder / "same", folder / "other"))
     assert one == same != other
 
 
-def test_where_a_file_can_not_be_written_the_old_one_stays_and_nothing_beside_it(path: Path) -> None:
+def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_behind(path: Path) -> None:
     before = path.read_bytes()
     with pytest.raises(OSError, match="missing"):
         write(path.parent / "missing" / "arrays")
@@ -243,7 +243,7 @@ def test_where_a_file_can_not_be_written_the_old_one_stays_and_nothing_beside_it
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such limit")
 @pytest.mark.parametrize("room", [0, 1, 64, 1_000, 70_000, 399_999])
-def test_where_the_disk_is_full_the_old_file_stays_and_nothing_beside_it(path: Path, room: int) -> None:
+def test_a_full_disk_keeps_the_old_file_and_leaves_nothing_behind(path: Path, room: int) -> None:
     before = path.read_bytes()
     code = """
 import resource, sys

@@ -16,7 +16,7 @@ def cues(text: str) -> Cue:
 
 
 @pytest.mark.parametrize("text", ["Yesterday.", "it was two weeks ago", "in the morning", "since 2019", "on TUESDAY"])
-def test_a_word_for_a_time_is_told(text: str) -> None:
+def test_a_word_for_a_time_is_a_time_cue(text: str) -> None:
     assert cues(text) & Cue.TIME
 
 
@@ -35,12 +35,12 @@ def test_a_word_for_a_time_is_told(text: str) -> None:
         "That\N{RIGHT SINGLE QUOTATION MARK}s wrong",
     ],
 )
-def test_a_correction_is_told(text: str) -> None:
+def test_a_correction_is_a_correction_cue(text: str) -> None:
     assert cues(text) & Cue.CORRECTION
 
 
 @pytest.mark.parametrize("text", ["", "red boots", "Boots", "I want boots", "notwithstanding", "weekly", "everlasting"])
-def test_an_utterance_without_any_has_no_cue(text: str) -> None:
+def test_other_utterances_have_no_cue(text: str) -> None:
     assert cues(text) == Cue(0)
 
 
@@ -57,7 +57,7 @@ def test_an_utterance_without_any_has_no_cue(text: str) -> None:
         ("the boots", QuestionType(0)),
     ],
 )
-def test_a_question_asks_for_a_form_of_answer(question: str, asked: QuestionType) -> None:
+def test_questions_are_classified(question: str, asked: QuestionType) -> None:
     assert classify_question(fold(question)) == asked
 
 
@@ -69,9 +69,7 @@ def test_a_question_asks_for_a_form_of_answer(question: str, asked: QuestionType
         ("what about the boots", "no wait boots", "a boots thing", "correction"),
     ],
 )
-def test_of_two_that_say_the_same_the_one_with_the_cue_is_told_why(
-    question: str, answer: str, other: str, term: str
-) -> None:
+def test_a_cue_contributes_to_the_score_of_an_answer(question: str, answer: str, other: str, term: str) -> None:
     index = Index()
     index.add([Document("other", other, "1"), Document("answer", answer, "2")])
     hits = {hit.document.id: hit for hit in index.search(Query(question), 2)}
@@ -81,7 +79,7 @@ def test_of_two_that_say_the_same_the_one_with_the_cue_is_told_why(
 
 @given(st.text(st.characters(exclude_categories=())))
 @settings(deadline=None)
-def test_any_text_is_read(text: str) -> None:
+def test_any_text_is_classified(text: str) -> None:
     assert cues(text) in Cue(7)
     assert classify_question(fold(text)) in QuestionType(7)
 
@@ -89,7 +87,7 @@ def test_any_text_is_read(text: str) -> None:
 @pytest.mark.parametrize(
     "sign", ["not ", "no, ", "wait ", " ", "a", "A ", '"', "how ", "which ", "i mean", ",", "not a"]
 )
-def test_a_megabyte_is_read_in_little_time(sign: str) -> None:
+def test_a_megabyte_is_classified_in_linear_time(sign: str) -> None:
     text = sign * ((1 << 20) // len(sign))
     begin = time.process_time()
     cues(text)

@@ -40,15 +40,15 @@ def told_of(day: str) -> set[str]:
         ("February 31 2023", "2023-02-28"),
     ],
 )
-def test_a_day_is_found_however_it_is_written(question: str, day: str) -> None:
+def test_a_day_is_found_in_every_notation(question: str, day: str) -> None:
     assert asked(question) == asked(question, None) == told_of(day)
 
 
-def test_a_day_without_a_year_is_of_any_of_the_last_years() -> None:
+def test_a_day_without_a_year_matches_recent_years() -> None:
     assert asked("on May 8") == told_of("2021-05-08") | told_of("2022-05-08") | told_of("2023-05-08")
 
 
-def test_a_month_is_of_its_year_or_of_any() -> None:
+def test_a_month_matches_its_year_or_every_year() -> None:
     assert asked("in december 2022") == {f"2022-12-{day:02}" for day in range(1, 32)}
     assert asked("in February") == {f"{year}-02-{day:02}" for year in (2021, 2022, 2023) for day in range(1, 29)}
 
@@ -69,7 +69,7 @@ def test_a_month_is_of_its_year_or_of_any() -> None:
         ("last week", "2023-05-07", "2023-05-21"),
     ],
 )
-def test_days_are_counted_from_now(question: str, first: str, last: str) -> None:
+def test_relative_days_count_from_now(question: str, first: str, last: str) -> None:
     days = (date.fromisoformat(last) - date.fromisoformat(first)).days + 1
     assert asked(question) == {(date.fromisoformat(first) + timedelta(days=each)).isoformat() for each in range(days)}
     assert asked(question, None) == set(), "nobody knows what it is counted from"
@@ -90,11 +90,11 @@ def test_days_are_counted_from_now(question: str, first: str, last: str) -> None
         "5 ago",
     ],
 )
-def test_what_is_no_date_names_no_day(question: str) -> None:
+def test_other_texts_name_no_day(question: str) -> None:
     assert not find_days(fold(question), NOW.timestamp())
 
 
-def test_a_document_of_a_day_that_was_asked_for_is_found_without_any_word_of_the_question() -> None:
+def test_a_document_of_the_named_day_is_found_without_a_common_word() -> None:
     index = Index()
     moments = {"then": NOW - timedelta(days=1), "soon after": NOW, "long ago": NOW - timedelta(days=400)}
     index.add(Document(each, "boots", each, occurred_at=moment.timestamp()) for each, moment in moments.items())
@@ -117,14 +117,14 @@ def test_a_document_of_a_day_that_was_asked_for_is_found_without_any_word_of_the
     st.none() | st.floats(),
 )
 @settings(deadline=None, max_examples=300)
-def test_no_question_and_no_moment_makes_it_fail(question: str, now: float | None) -> None:
+def test_no_question_and_no_clock_makes_the_parser_fail(question: str, now: float | None) -> None:
     days = find_days(fold(question), now)
     assert days.match(np.array([-(2**40), -1, 0, 1, 20_000, 2**40])).shape == (6,)
 
 
 @given(st.none() | st.floats())
 @settings(deadline=None)
-def test_no_moment_of_a_document_makes_a_search_fail(moment: float | None) -> None:
+def test_no_timestamp_of_a_document_makes_a_search_fail(moment: float | None) -> None:
     index = Index()
     index.add([Document("a", "red boots", occurred_at=moment), Document("b", "boots", occurred_at=NOW.timestamp())])
     for question in ("boots in may", "boots on may 8", "boots yesterday"):
@@ -135,7 +135,7 @@ def test_no_moment_of_a_document_makes_a_search_fail(moment: float | None) -> No
 @pytest.mark.parametrize(
     "words", ["may ", "in may ", "may", "1 ", "1 of ", "last ", "a week ago ", "march  ", "2023-05-08 "]
 )
-def test_a_hundred_thousand_characters_are_read_in_little_time(words: str) -> None:
+def test_a_hundred_thousand_characters_are_parsed_in_linear_time(words: str) -> None:
     text = words * (100_000 // len(words))
     begin = time.process_time()
     find_days(text, NOW.timestamp())

@@ -33,7 +33,7 @@ TIE, SAME = 1e-5, 1e-4
 NOON = 43_200
 
 
-def moment(year: int, month: int, day: int) -> float:
+def timestamp(year: int, month: int, day: int) -> float:
     return datetime(year, month, day, tzinfo=timezone.utc).timestamp() + NOON
 
 
@@ -43,9 +43,9 @@ IDS = "abcdefghijkl"
 GROUPS = ["", "call-1", "call-2"]
 SPEAKERS = ["", "Dana", "agent"]
 LABELS = ["Grant Hotel", "Hotel Lindenhof", "Riverside dental practice", "the", "Grant"]
-TALK = ["can I book the Grant Hotel", "or the Lindenhof", "my dental practice", "what", "dana said so"]
-MOMENTS = [None, moment(2023, 5, 8), moment(2023, 5, 20), moment(2022, 12, 31), moment(1969, 12, 24)]
-NOW = moment(2023, 5, 21)
+TURNS = ["can I book the Grant Hotel", "or the Lindenhof", "my dental practice", "what", "dana said so"]
+TIMESTAMPS = [None, timestamp(2023, 5, 8), timestamp(2023, 5, 20), timestamp(2022, 12, 31), timestamp(1969, 12, 24)]
+NOW = timestamp(2023, 5, 21)
 QUESTIONS = ["", "when was that", "how many", "who", "on may 7", "in december", "last week", "what in 1969-12-23", "I"]
 
 texts = st.lists(st.sampled_from(WORDS), max_size=8).map(" ".join)
@@ -55,14 +55,14 @@ documents = st.builds(
     text=texts,
     group=st.sampled_from(GROUPS),
     speaker=st.sampled_from(SPEAKERS),
-    occurred_at=st.sampled_from(MOMENTS),
+    occurred_at=st.sampled_from(TIMESTAMPS),
     labels=st.lists(st.sampled_from(LABELS), max_size=2).map(tuple),
     metadata=st.dictionaries(st.sampled_from(["topic", "n"]), st.integers() | st.text(max_size=3), max_size=2),
 )
 queries = st.builds(
     Query,
     text=st.tuples(st.sampled_from(QUESTIONS), texts, st.sampled_from(["", "unheard", *LABELS])).map(" ".join),
-    recent_turns=st.lists(st.sampled_from(TALK), max_size=3).map(tuple),
+    recent_turns=st.lists(st.sampled_from(TURNS), max_size=3).map(tuple),
     speaker=st.sampled_from([None, *SPEAKERS, "nobody"]),
     speaker_is_named=st.booleans(),
     speaker_names=st.sampled_from([frozenset[str](), frozenset({"Dana"}), frozenset({"boots", "nobody"})]),
@@ -72,7 +72,7 @@ queries = st.builds(
 )
 
 
-class SlowIndex:
+class ReferenceIndex:
     """What `Index` promises, said as plainly as can be."""
 
     def __init__(self, documents: Mapping[str, Document] | None = None) -> None:
@@ -93,7 +93,7 @@ class SlowIndex:
 
     def search(self, query: Query) -> list[tuple[Document, dict[str, float]]]:
         """All that is found, each with the terms of its score: the best first, the older first among equals."""
-        if not (_asked_words(query) or find_days(fold(query.text), query.now) or query.recent_turns):
+        if not (_query_terms(query) or find_days(fold(query.text), query.now) or query.recent_turns):
             return []
         impacts = self._impacts(query)
         dated, named = self._dated(query), self._named(query)
@@ -107,7 +107,7 @@ class SlowIndex:
                     "meaning": self._cosine(document, query) / 0.2,
                     "date": each in dated,
                     "label": named.get(each, 0.0),
-                    **_speaker_and_cues(document, query),
+                    **_speaker_and_cue_features(document, query),
                 }
                 found.append((document, {name: value * self.weights[name] for name, value in values.items()}))
         return sorted(found, key=lambda each: -sum(each[1].values()))
@@ -121,7 +121,7 @@ class SlowIndex:
         average = max(1.0, sum(each.total() for each in counts.values()) / max(1, len(counts)))
         frequency = Counter(term for count in counts.values() for term in count)
         impacts = []
-        for term in _asked_words(query):
+        for term in _query_terms(query):
             near = ((each, 1.1 * cosine**2) for each, cosine in self.model.neighbors(term) if frequency[each])
             shares = [(term, 1.0)] * bool(frequency[term]) + list(islice(near, 12))
             impact: dict[str, float] = {}
@@ -180,17 +180,17 @@ class SlowIndex:
         return {each: worth for each, worth in best.items() if worth >= MIN_RELEVANCE_SHARE * max(best.values())}
 
 
-def _asked_words(query: Query) -> list[int]:
+def _query_terms(query: Query) -> list[int]:
     names = {term for name in query.speaker_names for term in extract_terms(name)}
     return [stable_hash(term) for term in dict.fromkeys(extract_terms(query.text)) if term not in names]
 
 
-def _speaker_and_cues(document: Document, query: Query) -> dict[str, float]:
+def _speaker_and_cue_features(document: Document, query: Query) -> dict[str, float]:
     cues, asked = detect_cues(fold(document.text)), classify_question(fold(query.text))
-    is_his = bool(document.speaker) and document.speaker == query.speaker
+    is_by_speaker = bool(document.speaker) and document.speaker == query.speaker
     return {
-        "speaker": is_his and query.speaker_is_named,
-        "self": is_his and not query.speaker_is_named,
+        "speaker": is_by_speaker and query.speaker_is_named,
+        "self": is_by_speaker and not query.speaker_is_named,
         "time_word": bool(cues & Cue.TIME and asked & QuestionType.WHEN),
         "amount": bool(cues & Cue.TIME and asked & QuestionType.HOW_MUCH),
         "correction": bool(cues & Cue.CORRECTION),
@@ -206,7 +206,7 @@ def ids(hits: Iterable[Hit]) -> list[str]:
     return [hit.document.id for hit in hits]
 
 
-def check_search(index: Index, slow: SlowIndex, query: Query, limit: int) -> None:
+def check_search(index: Index, slow: ReferenceIndex, query: Query, limit: int) -> None:
     """Hold a search of the index against that of the slow one."""
     expected = slow.search(query)
     told = {document.id: values for document, values in expected}
@@ -237,8 +237,8 @@ class IndexMachine(RuleBasedStateMachine):
         super().__init__()
         self._folder = tempfile.TemporaryDirectory()
         self.path = Path(self._folder.name) / "index"
-        self.index, self.slow = Index(), SlowIndex()
-        self.in_file: SlowIndex | None = None  # what the file holds
+        self.index, self.slow = Index(), ReferenceIndex()
+        self.in_file: ReferenceIndex | None = None  # what the file holds
         self.added = 0
         self.note: dict[str, Any] = {}
 
@@ -262,13 +262,13 @@ class IndexMachine(RuleBasedStateMachine):
     @rule(note=st.dictionaries(st.text(max_size=3), st.integers(-9, 9), max_size=2))
     def merge(self, note: dict[str, int]) -> None:
         self.index.merge(self.path, lambda: note)
-        self.in_file, self.added, self.note = SlowIndex(self.slow.documents), 0, note
+        self.in_file, self.added, self.note = ReferenceIndex(self.slow.documents), 0, note
 
     @rule()
     def open_again(self) -> None:
         """What was not merged is forgotten."""
         if self.in_file:
-            self.index, self.slow, self.added = Index.open(self.path), SlowIndex(self.in_file.documents), 0
+            self.index, self.slow, self.added = Index.open(self.path), ReferenceIndex(self.in_file.documents), 0
 
     @rule(query=queries, limit=st.sampled_from([1, 2, 5, 100]))
     def search(self, query: Query, limit: int) -> None:
@@ -316,7 +316,7 @@ TestIndexMachine.settings = settings(deadline=None, max_examples=60, stateful_st
 
 @given(st.lists(documents, max_size=12), st.lists(documents, max_size=5), queries)
 @settings(deadline=None)
-def test_adding_and_removing_gives_back_the_same_ranking(
+def test_adding_and_removing_documents_restores_the_ranking(
     them: list[Document], more: list[Document], query: Query
 ) -> None:
     index = Index()
@@ -334,7 +334,7 @@ def _fields(document: Document) -> Iterator[Any]:
 
 @given(st.lists(documents, max_size=12), queries)
 @settings(deadline=None, max_examples=50)
-def test_a_file_ranks_as_the_memory_that_it_was_made_of(them: list[Document], query: Query) -> None:
+def test_a_file_ranks_like_the_index_it_was_merged_from(them: list[Document], query: Query) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "index"
         index = Index()
@@ -344,7 +344,7 @@ def test_a_file_ranks_as_the_memory_that_it_was_made_of(them: list[Document], qu
         assert ranking(index.search(query, 100)) == ranking(Index.open(path).search(query, 100)) == before
 
 
-def test_a_document_of_a_known_id_replaces_the_old_one_and_is_as_young_as_its_new_text() -> None:
+def test_a_document_with_a_known_id_replaces_the_old_one_and_counts_as_new() -> None:
     index = Index()
     index.add([Document("a", "red boots"), Document("b", "blue boots")])
     index.add([Document("a", "blue boots")])
@@ -355,13 +355,13 @@ def test_a_document_of_a_known_id_replaces_the_old_one_and_is_as_young_as_its_ne
     assert index.document_frequency("red") == 0
 
 
-def test_the_last_of_several_documents_of_one_id_stands() -> None:
+def test_the_last_of_several_documents_with_one_id_is_kept() -> None:
     index = Index()
     index.add([Document("a", "red boots"), Document("a", "blue boots")])
     assert [hit.document.text for hit in index.search(Query("boots"), 5)] == ["blue boots"]
 
 
-def test_removing_what_is_not_there_removes_nothing() -> None:
+def test_removing_unknown_documents_removes_nothing() -> None:
     index = Index()
     index.add([Document("a", "red boots")])
     assert index.remove(["b", "a", "a"]) == 1
@@ -370,7 +370,7 @@ def test_removing_what_is_not_there_removes_nothing() -> None:
     assert 7 not in index
 
 
-def test_documents_that_cannot_all_be_had_leave_the_index_as_it_was() -> None:
+def test_an_iterable_that_fails_leaves_the_index_unchanged() -> None:
     def broken_off() -> Any:
         yield Document("a", "blue boots")
         raise OSError("the source has gone")
@@ -382,7 +382,7 @@ def test_documents_that_cannot_all_be_had_leave_the_index_as_it_was() -> None:
     assert [hit.document.text for hit in index.search(Query("boots"), 5)] == ["red boots"]
 
 
-def test_a_hit_carries_the_document_as_it_was_added_whatever_becomes_of_the_index(tmp_path: Path) -> None:
+def test_a_hit_keeps_its_document_after_changes_and_merges(tmp_path: Path) -> None:
     document = Document("a", "red boots", "call-1", "Dana", 1.5, ("Grant Hotel",), {"topic": "returns"})
     index = Index()
     index.add([document])
@@ -410,7 +410,7 @@ def test_a_limit_below_one_finds_nothing(limit: int) -> None:
 
 
 @pytest.mark.parametrize("limit", [2, 10**9, 2**63 - 1, 10**30])
-def test_a_limit_may_be_larger_than_anything(limit: int) -> None:
+def test_a_limit_may_exceed_the_number_of_documents(limit: int) -> None:
     index = Index()
     index.add([Document("a", "red boots"), Document("b", "red boots")])
     assert ids(index.search(Query("boots"), limit)) == ["a", "b"]
@@ -429,7 +429,7 @@ def test_ten_thousand_identical_documents_rank_by_age(tmp_path: Path) -> None:
     assert everything[0].score > 0
 
 
-def test_ties_rank_by_age_at_every_height_of_score() -> None:
+def test_ties_rank_by_age_at_every_score() -> None:
     index = Index()
     index.add(Document(str(number), "boots " + "red " * (number % 3), f"call-{number}") for number in range(999))
     found = [int(each) for each in ids(index.search(Query("boots"), 999))]
@@ -437,7 +437,7 @@ def test_ties_rank_by_age_at_every_height_of_score() -> None:
     assert [int(each) for each in ids(index.search(Query("boots"), 400))] == found[:400]
 
 
-def test_a_filter_finds_what_it_keeps_however_far_down_it_stands(tmp_path: Path) -> None:
+def test_a_filter_finds_documents_of_any_rank(tmp_path: Path) -> None:
     index = Index()
     index.add(Document(str(number), "boots boots", f"call-{number}") for number in range(3_000))
     index.add(Document(f"late-{number}", "boots and many other words beside", f"late-{number}") for number in range(3))
@@ -448,7 +448,7 @@ def test_a_filter_finds_what_it_keeps_however_far_down_it_stands(tmp_path: Path)
         index.merge(tmp_path / "index")
 
 
-def test_a_filter_that_fails_fails_the_search_and_nothing_else() -> None:
+def test_an_error_in_a_filter_fails_only_the_search() -> None:
     index = Index()
     index.add([Document("a", "red boots")])
     with pytest.raises(ZeroDivisionError):
@@ -456,7 +456,7 @@ def test_a_filter_that_fails_fails_the_search_and_nothing_else() -> None:
     assert ids(index.search(Query("boots"), 5)) == ["a"]
 
 
-def test_every_word_of_the_call_is_found_around_the_utterance_that_was_meant() -> None:
+def test_utterances_near_a_match_in_the_same_call_are_found() -> None:
     index = Index()
     index.add(Document(f"{number}", f"filler{number} talk{number}", "call") for number in range(12))
     index.add([Document("other", "words beside", "another call")])
@@ -465,7 +465,7 @@ def test_every_word_of_the_call_is_found_around_the_utterance_that_was_meant() -
     assert sorted(map(int, found)) == [2, 3, 4, 5, 6, 7, 8, 9, 10]
 
 
-def test_the_rare_words_of_a_pasted_text_are_searched_for() -> None:
+def test_the_rare_words_of_a_long_query_are_used() -> None:
     index = Index()
     common = [f"word{number}" for number in range(300)]
     index.add(Document(str(number), " ".join(common), f"call-{number}") for number in range(5))
@@ -473,13 +473,13 @@ def test_the_rare_words_of_a_pasted_text_are_searched_for() -> None:
     assert "rare" in ids(index.search(Query(" ".join([*common, "zirconium"])), 10))
 
 
-def test_words_that_mean_nearly_the_same_are_found() -> None:
+def test_words_of_similar_meaning_are_found() -> None:
     index = Index()
     index.add([Document("a", "my physician said so", "1"), Document("b", "the parcel has come", "2")])
     assert ids(index.search(Query("doctor"), 5)) == ["a"]
 
 
-def test_every_search_sees_what_was_added_before_it_began_and_nothing_half() -> None:
+def test_searches_see_all_earlier_additions_and_only_whole_batches() -> None:
     index = Index()
     writers, each_adds = 4, 50
     added = [0] * writers  # by writer: how many of his documents the index has confirmed
@@ -513,7 +513,7 @@ def test_every_search_sees_what_was_added_before_it_began_and_nothing_half() -> 
     assert len(index) == writers * each_adds * 2
 
 
-def test_threads_that_replace_and_remove_while_others_search_leave_exact_statistics() -> None:
+def test_concurrent_changes_and_searches_leave_exact_statistics() -> None:
     index = Index()
     begin = threading.Barrier(6)
     done = threading.Event()
@@ -553,7 +553,7 @@ def test_threads_that_replace_and_remove_while_others_search_leave_exact_statist
     "sign",
     ["boots ", "b", "👢", "👢 ", "שלום ", "مرحبا ", "é", "1", "1.", "'", " ", "\n", "\ud800", "\x00", "\u202e", "w%d "],
 )
-def test_a_question_of_a_hundred_thousand_characters_is_answered(sign: str) -> None:
+def test_a_query_of_a_hundred_thousand_characters_is_answered(sign: str) -> None:
     text = "".join(sign % number if "%" in sign else sign for number in range(100_000 // len(sign)))
     index = Index()
     index.add([Document("a", "red boots", "1"), Document("b", "blue hats", "2")])
@@ -566,7 +566,7 @@ def test_a_question_of_a_hundred_thousand_characters_is_answered(sign: str) -> N
 
 
 @pytest.mark.parametrize("sign", ["red boots ", "b", "👢", "שלום ", "é", " ", ".", "\ud800", "\x00"])
-def test_a_document_of_a_megabyte_is_held_and_found(sign: str, tmp_path: Path) -> None:
+def test_a_document_of_a_megabyte_is_stored_and_found(sign: str, tmp_path: Path) -> None:
     text = f"zirconium {sign * ((1 << 20) // len(sign))}"
     index = Index()
     index.add([Document("large", text, "1"), Document("small", "red boots", "2")])
@@ -578,7 +578,7 @@ def test_a_document_of_a_megabyte_is_held_and_found(sign: str, tmp_path: Path) -
     assert index.search(Query("zirconium"), 5) == []
 
 
-def test_words_from_right_to_left_and_of_other_scripts_are_found() -> None:
+def test_words_of_other_scripts_are_found() -> None:
     index = Index()
     index.add(
         [Document("he", "שלום עולם", "1"), Document("ar", "مرحبا بالعالم", "2"), Document("zh", "你好 世界", "3")]

@@ -22,7 +22,7 @@ from memoair_index import ContainerError, Document, Hit, Index, Query
 from memoair_index.container import write_container
 from memoair_index.static_model import NoEmbedding
 
-MOMENT = 1_684_000_000.0
+TIMESTAMP = 1_684_000_000.0
 EVERYTHING = Query("red boots", recent_turns=("the Grant Hotel",), speaker="Dana")
 
 
@@ -39,14 +39,14 @@ class OtherEmbedding:
         return ()
 
 
-def talk(first: int = 0, end: int = 12) -> list[Document]:
+def make_documents(first: int = 0, end: int = 12) -> list[Document]:
     return [
         Document(
             id=f"turn-{number}",
             text=f"red boots and {number} more words in may, no wait",
             group=f"call-{number % 3}",
             speaker=["", "Dana", "agent"][number % 3],
-            occurred_at=MOMENT + number * 86_400 if number % 4 else None,
+            occurred_at=TIMESTAMP + number * 86_400 if number % 4 else None,
             labels=("Grant Hotel", "Riverside Dental") if number % 2 else (),
             metadata={"n": number, "nested": {"a": [1, "ü", None]}},
         )
@@ -62,7 +62,7 @@ def ids(hits: Sequence[Hit]) -> list[str]:
     return [hit.document.id for hit in hits]
 
 
-def held(index: Index) -> set[str]:
+def find_all_ids(index: Index) -> set[str]:
     """The ids of all documents of `talk` that an index finds."""
     return set(ids(index.search(Query("boots"), 10**6)))
 
@@ -71,12 +71,12 @@ def held(index: Index) -> set[str]:
 def path(tmp_path: Path) -> Path:
     """The file of an index of twelve documents."""
     index = Index()
-    index.add(talk())
+    index.add(make_documents())
     index.merge(tmp_path / "index", lambda: {"stamp": 7})
     return tmp_path / "index"
 
 
-def sections(content: bytes) -> dict[str, tuple[int, int]]:
+def array_spans(content: bytes) -> dict[str, tuple[int, int]]:
     """Where each array of a file begins and ends."""
     _, length, _ = struct.unpack("<8sII", content[:16])
     table = json.loads(content[16 : 16 + length])["sections"]
@@ -86,18 +86,18 @@ def sections(content: bytes) -> dict[str, tuple[int, int]]:
     }
 
 
-def test_all_that_was_merged_is_there_again(path: Path) -> None:
+def test_a_merged_index_is_read_back(path: Path) -> None:
     index = Index.open(path)
     index.verify()
     assert len(index) == 12
     assert index.unmerged_count == 0
     assert index.file_metadata == {"stamp": 7}
     for number in range(3):
-        assert index.group_documents(f"call-{number}") == talk()[number::3]
-    assert held(index) == {document.id for document in talk()}
+        assert index.group_documents(f"call-{number}") == make_documents()[number::3]
+    assert find_all_ids(index) == {document.id for document in make_documents()}
 
 
-def test_an_index_of_nothing_is_a_file_like_any_other(tmp_path: Path) -> None:
+def test_an_empty_index_can_be_merged_and_opened(tmp_path: Path) -> None:
     index = Index()
     assert index.file_metadata == {}
     index.verify()
@@ -107,25 +107,25 @@ def test_an_index_of_nothing_is_a_file_like_any_other(tmp_path: Path) -> None:
     opened.verify()
     assert len(opened) == 0
     assert opened.search(EVERYTHING, 5) == []
-    opened.add(talk())
-    assert len(held(opened)) == 12
+    opened.add(make_documents())
+    assert len(find_all_ids(opened)) == 12
 
 
-def test_a_file_of_which_all_was_removed_is_empty(path: Path) -> None:
+def test_a_merge_after_removing_everything_writes_an_empty_file(path: Path) -> None:
     index = Index.open(path)
-    assert index.remove(document.id for document in talk()) == 12
+    assert index.remove(document.id for document in make_documents()) == 12
     assert index.search(EVERYTHING, 5) == []
     index.merge(path)
     assert len(Index.open(path)) == 0
     assert Index.open(path).group_documents("call-1") == []
 
 
-def test_many_merges_are_as_one(tmp_path: Path) -> None:
+def test_many_merges_give_the_same_file_as_one(tmp_path: Path) -> None:
     one, many = Index(), Index()
-    one.add(talk(0, 60))
+    one.add(make_documents(0, 60))
     for first in range(0, 60, 10):
         many.add(Document(f"gone-{number}", "red boots", "call-1", "Dana") for number in range(3))
-        many.add(talk(first, first + 10))
+        many.add(make_documents(first, first + 10))
         many.merge(tmp_path / "many")
         many.remove([f"gone-{number}" for number in range(3)])
     many.merge(tmp_path / "many")
@@ -134,26 +134,26 @@ def test_many_merges_are_as_one(tmp_path: Path) -> None:
     assert (tmp_path / "many").stat().st_size == (tmp_path / "one").stat().st_size
 
 
-def test_a_file_is_never_changed_by_what_is_done_to_the_index(path: Path) -> None:
+def test_an_open_file_is_never_changed(path: Path) -> None:
     before, inode = path.read_bytes(), path.stat().st_ino
     index = Index.open(path)
-    index.add(talk(6, 20))
+    index.add(make_documents(6, 20))
     index.remove(["turn-1", "turn-19"])
     index.search(EVERYTHING, 5)
     index.verify()
     index.merge(path.with_name("another"))
-    index.add(talk(0, 3))
+    index.add(make_documents(0, 3))
     assert (path.read_bytes(), path.stat().st_ino) == (before, inode)
     Index.open(path).verify()
 
 
-def test_two_indexes_on_one_file_do_not_meet(path: Path) -> None:
+def test_two_indexes_over_one_file_are_independent(path: Path) -> None:
     one, other = Index.open(path), Index.open(path)
     before = ranking(other.search(EVERYTHING, 99))
     one.remove(["turn-1", "turn-4"])
     one.add([Document("new", "red boots", "call-1")])
     assert ranking(other.search(EVERYTHING, 99)) == before
-    assert other.group_documents("call-1") == talk()[1::3]
+    assert other.group_documents("call-1") == make_documents()[1::3]
 
     one.merge(path)
     other.verify()
@@ -162,11 +162,11 @@ def test_two_indexes_on_one_file_do_not_meet(path: Path) -> None:
     assert "new" in Index.open(path)
 
 
-def test_a_file_is_put_into_place_whole(path: Path) -> None:
+def test_a_merge_replaces_the_file_atomically(path: Path) -> None:
     opened = path.open("rb")
     before = path.read_bytes()
     index = Index.open(path)
-    index.add(talk(12, 20))
+    index.add(make_documents(12, 20))
     index.merge(path)
     with opened:
         assert opened.read() == before, "whoever has the old file open goes on with it"
@@ -174,9 +174,9 @@ def test_a_file_is_put_into_place_whole(path: Path) -> None:
     assert len(Index.open(path)) == 20
 
 
-def test_a_note_that_can_not_be_written_or_had_leaves_all_as_it_was(path: Path) -> None:
+def test_invalid_or_failing_metadata_leaves_everything_unchanged(path: Path) -> None:
     index = Index.open(path)
-    index.add(talk(12, 14))
+    index.add(make_documents(12, 14))
     before = path.read_bytes()
     with pytest.raises(TypeError):
         index.merge(path, lambda: {"what": object()})
@@ -188,19 +188,19 @@ def test_a_note_that_can_not_be_written_or_had_leaves_all_as_it_was(path: Path) 
     assert (len(Index.open(path)), index.unmerged_count, index.file_metadata) == (14, 0, {"stamp": 8})
 
 
-def test_a_merge_that_is_refused_can_be_done_elsewhere(path: Path) -> None:
+def test_a_failed_merge_can_be_repeated_elsewhere(path: Path) -> None:
     index = Index.open(path)
-    index.add(talk(12, 14))
+    index.add(make_documents(12, 14))
     with pytest.raises(OSError, match="missing"):
         index.merge(path.parent / "missing" / "index")
     index.remove(["turn-0"])
-    assert held(index) == {f"turn-{number}" for number in range(1, 14)}
+    assert find_all_ids(index) == {f"turn-{number}" for number in range(1, 14)}
     index.merge(path)
-    assert held(Index.open(path)) == {f"turn-{number}" for number in range(1, 14)}
+    assert find_all_ids(Index.open(path)) == {f"turn-{number}" for number in range(1, 14)}
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such limit")
-def test_a_full_disk_refuses_a_merge_and_nothing_is_lost(path: Path) -> None:
+def test_a_full_disk_fails_a_merge_and_loses_nothing(path: Path) -> None:
     code = """
 import resource, sys
 from pathlib import Path
@@ -230,7 +230,7 @@ print(len(index), index.unmerged_count, len(Index.open(path)))
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such signal")
-def test_a_process_killed_while_it_writes_leaves_a_whole_file(path: Path) -> None:
+def test_a_process_killed_during_a_merge_leaves_a_complete_file(path: Path) -> None:
     code = """
 import sys
 from pathlib import Path
@@ -255,7 +255,7 @@ for number, _ in enumerate(sys.stdin):
             process.send_signal(signal.SIGKILL)
         index = Index.open(path)
         index.verify()
-        assert {f"turn-{number}" for number in range(12)} | {"late-0"} <= held(index)
+        assert {f"turn-{number}" for number in range(12)} | {"late-0"} <= find_all_ids(index)
         sizes.add(len(index))
     assert len(sizes) > 1, "they were killed at different places"
 
@@ -285,7 +285,7 @@ print(process.memory_full_info().uss - before)
 
 
 @pytest.mark.parametrize("change", [lambda content: content[:-1], lambda _: b"", lambda _: b"x" * 99])
-def test_what_is_no_whole_index_file_is_refused(path: Path, change: Callable[[bytes], bytes]) -> None:
+def test_an_incomplete_index_file_is_refused(path: Path, change: Callable[[bytes], bytes]) -> None:
     path.write_bytes(change(path.read_bytes()))
     with pytest.raises(ContainerError, match=path.name):
         Index.open(path)
@@ -298,52 +298,52 @@ def test_a_container_of_another_kind_or_version_or_without_arrays_is_refused(tmp
             Index.open(tmp_path / "other")
 
 
-def test_a_file_with_the_vectors_of_another_embedding_is_refused_and_can_be_made_again(path: Path) -> None:
+def test_a_file_of_another_embedding_is_refused_and_can_be_rebuilt(path: Path) -> None:
     with pytest.raises(ContainerError, match="another embedding"):
         Index.open(path, OtherEmbedding())
     other = Index(OtherEmbedding())
-    other.add(talk())
+    other.add(make_documents())
     other.merge(path)
     with pytest.raises(ContainerError, match="another embedding"):
         Index.open(path)
-    assert len(held(Index.open(path, OtherEmbedding()))) == 12
+    assert len(find_all_ids(Index.open(path, OtherEmbedding()))) == 12
 
 
-def test_without_an_embedding_any_file_is_searched_by_its_words(path: Path) -> None:
+def test_without_an_embedding_any_file_is_searched_by_words(path: Path) -> None:
     index = Index.open(path, NoEmbedding())
-    index.add(talk(12, 14))
-    assert len(held(index)) == 14
+    index.add(make_documents(12, 14))
+    assert len(find_all_ids(index)) == 14
     assert all("meaning" not in hit.contributions for hit in index.search(EVERYTHING, 99))
     index.merge(path)
-    assert len(held(index)) == 14
+    assert len(find_all_ids(index)) == 14
 
 
-def test_a_flipped_bit_in_any_array_is_told_by_verify(path: Path) -> None:
+def test_a_flipped_bit_in_any_array_is_found_by_verify(path: Path) -> None:
     content = path.read_bytes()
-    for name, (start, end) in sections(content).items():
+    for name, (start, end) in array_spans(content).items():
         for place in {start, (start + end) // 2, end - 1} if end > start else ():
             path.write_bytes(content[:place] + bytes([content[place] ^ 16]) + content[place + 1 :])
             with pytest.raises(ContainerError, match=f"{name!r}"):
                 Index.open(path).verify()
 
 
-def test_a_damaged_file_is_never_merged_into_a_new_one(path: Path) -> None:
+def test_a_damaged_file_is_never_merged(path: Path) -> None:
     """Its checksums would be right again, and nobody could tell that it is damaged."""
     content = path.read_bytes()
-    for name, (start, end) in sections(content).items():
+    for name, (start, end) in array_spans(content).items():
         if end > start:
             place = (start + end) // 2
             path.write_bytes(content[:place] + bytes([content[place] ^ 16]) + content[place + 1 :])
             index = Index.open(path)
             with pytest.raises(ContainerError):  # noqa: PT012 - some damage is seen by the first, all by the second
-                index.add(talk(12, 13))
+                index.add(make_documents(12, 13))
                 index.merge(path.with_name("merged"))
             assert not path.with_name("merged").exists(), name
 
 
 # What a search of a damaged file may come to: fewer or other hits, or a `ContainerError`. It may not end the process,
 # run for ever, or take all memory, so a process of its own tries.
-_SEARCH_DAMAGED = """
+_SEARCH_DAMAGED_FILE = """
 import faulthandler, json, random, resource, sys, traceback
 from pathlib import Path
 from memoair_index import ContainerError, Document, Index, Query
@@ -410,22 +410,22 @@ print(*sorted(failed), sep="\\n")
 @pytest.mark.parametrize(
     "array", ["items", "group_ends", "record_starts", "records", "label", "terms", "ids", "groups", "vectors"]
 )
-def test_a_damaged_array_harms_nothing_but_what_is_found(path: Path, array: str) -> None:
+def test_a_damaged_array_affects_only_search_results(path: Path, array: str) -> None:
     chosen = [
         place
-        for name, (start, end) in sections(path.read_bytes()).items()
+        for name, (start, end) in array_spans(path.read_bytes()).items()
         if name.startswith(array)
         for place in range(start, end, max(1, (end - start) // 9))
     ]
-    command = [sys.executable, "-c", _SEARCH_DAMAGED, str(path), json.dumps(chosen)]
+    command = [sys.executable, "-c", _SEARCH_DAMAGED_FILE, str(path), json.dumps(chosen)]
     tried = subprocess.run(command, capture_output=True, text=True, timeout=100)
     assert (tried.returncode, tried.stderr) == (0, "")
     assert tried.stdout.split("\n") == ["", ""]
 
 
-def test_neighbours_in_a_circle_are_not_walked_for_ever(path: Path) -> None:
+def test_cyclic_neighbors_terminate(path: Path) -> None:
     content = bytearray(path.read_bytes())
-    start, _ = sections(bytes(content))["items"]
+    start, _ = array_spans(bytes(content))["items"]
     for number in range(12):
         # previous and following of an item stand behind its date and its group
         content[start + number * 40 + 12 : start + number * 40 + 20] = struct.pack("<ii", number, number)
@@ -448,7 +448,7 @@ for what in (lambda: index.group_documents("call-1"), lambda: index.contiguous_r
     assert (tried.stdout, tried.stderr, tried.returncode) == ("True\nTrue\n", "", 0)
 
 
-def test_what_comes_goes_and_is_searched_during_merges_is_all_there(tmp_path: Path) -> None:
+def test_additions_removals_and_searches_during_merges_lose_nothing(tmp_path: Path) -> None:
     index = Index()
     writers = 2
     confirmed = [0] * writers
@@ -506,17 +506,17 @@ def test_what_comes_goes_and_is_searched_during_merges_is_all_there(tmp_path: Pa
     assert sorted(each.name for each in tmp_path.iterdir()) == ["index-0", "index-1"]
 
 
-def test_an_open_index_keeps_no_descriptor_for_each_merge(path: Path) -> None:
+def test_merges_leak_no_file_descriptors(path: Path) -> None:
     index = Index.open(path)
     index.merge(path)
     before = psutil.Process().num_fds()
     for number in range(12, 18):
-        index.add(talk(number, number + 1))
+        index.add(make_documents(number, number + 1))
         index.merge(path)
     assert psutil.Process().num_fds() <= before
 
 
-def test_words_that_no_file_can_hold_are_written_as_question_marks(tmp_path: Path) -> None:
+def test_lone_surrogates_are_stored_as_question_marks(tmp_path: Path) -> None:
     broken: dict[str, Any] = {"\ud800": "\udfff", "list": ["\ud800", {"\ud800": 1}]}
     index = Index()
     index.add(
@@ -537,7 +537,7 @@ def test_words_that_no_file_can_hold_are_written_as_question_marks(tmp_path: Pat
 
 
 @pytest.mark.parametrize("merges", [1, 0])
-def test_ids_that_a_file_can_not_tell_apart_are_one_document_from_the_beginning(tmp_path: Path, merges: int) -> None:
+def test_ids_that_are_equal_in_a_file_are_one_document_from_the_start(tmp_path: Path, merges: int) -> None:
     index = Index()
     index.add([Document("?", "red boots", "call"), Document("other", "boots", "another")])
     index.merge(tmp_path / "index")

@@ -38,26 +38,26 @@ def worth(index: Index, *talk: str) -> float:
 @pytest.mark.parametrize(
     "said", ["I'd like a room at the Grant Hotel", "the GRANT, hotel", "Grant's hotel please", "grant"]
 )
-def test_the_document_that_the_talk_named_comes_first(index: Index, said: str) -> None:
+def test_a_document_whose_label_was_mentioned_ranks_first(index: Index, said: str) -> None:
     assert best(index, "good morning", said, "for how many nights?", "two") == "Grant Hotel"
 
 
-def test_a_question_may_name_it_itself(index: Index) -> None:
+def test_the_question_itself_may_mention_a_label(index: Index) -> None:
     assert best(index, question="does the Curry Garden take dogs") == "Curry Garden"
     assert best(index, question="does the place take dogs") is None
 
 
-def test_it_is_found_by_the_talk_alone(index: Index) -> None:
+def test_a_document_is_found_by_its_mentioned_label_alone(index: Index) -> None:
     hits = index.search(Query("and what is there?", recent_turns=("the Curry Garden",)), 9)
     assert [hit.document.id for hit in hits] == ["Curry Garden"]
 
 
-def test_what_was_named_last_comes_first(index: Index) -> None:
+def test_the_last_mentioned_label_ranks_first(index: Index) -> None:
     assert best(index, "the Grant Hotel", "or the Curry Garden") == "Curry Garden"
     assert best(index, "the Curry Garden", "or the Grant Hotel") == "Grant Hotel"
 
 
-def test_a_label_is_worth_less_with_every_turn_and_nothing_in_the_end(index: Index) -> None:
+def test_relevance_declines_with_every_turn_and_ends(index: Index) -> None:
     worths = [worth(index, "the Grant Hotel", *["well"] * turns) for turns in range(60)]
     assert worths[0] > 0
     for turns in range(46):
@@ -65,18 +65,18 @@ def test_a_label_is_worth_less_with_every_turn_and_nothing_in_the_end(index: Ind
     assert worths[50:] == [0.0] * 10
 
 
-def test_a_label_named_twice_is_worth_its_later_naming(index: Index) -> None:
+def test_a_repeated_mention_counts_as_the_later_one(index: Index) -> None:
     assert worth(index, "the Grant Hotel", "well", "the Grant Hotel") == worth(index, "the Grant Hotel")
 
 
-def test_a_whole_name_is_worth_more_than_a_part_and_too_small_a_part_nothing(index: Index) -> None:
+def test_a_full_mention_counts_more_than_a_part_and_a_small_part_does_not_count(index: Index) -> None:
     index.add([Document("long", "dogs", "long", labels=("Lindenhof Zirndorf Kastanie Birke Ahorn",))])
     assert worth(index, "the Grant Hotel") > worth(index, "Grant") > 0
     assert best(index, "a Birke") is None
     assert best(index, "a Birke and a Kastanie") == "long"
 
 
-def test_a_label_on_every_document_says_little() -> None:
+def test_a_label_of_every_document_has_little_relevance() -> None:
     index = Index()
     index.add(Document(str(number), "dogs are here", str(number), labels=("Help Centre",)) for number in range(50))
     index.add([Document("rare", "dogs are here", "rare", labels=("Help Centre", "Grant Hotel"))])
@@ -87,7 +87,7 @@ def test_a_label_on_every_document_says_little() -> None:
     assert [hit.document.id for hit in rare if "label" in hit.contributions] == ["rare"]
 
 
-def test_what_the_question_names_in_full_comes_before_what_was_talked_of(index: Index) -> None:
+def test_a_full_mention_in_the_question_weakens_earlier_mentions(index: Index) -> None:
     with_another, alone = (
         {
             hit.document.id: hit.contributions["label"]
@@ -99,7 +99,7 @@ def test_what_the_question_names_in_full_comes_before_what_was_talked_of(index: 
     assert with_another["Grant Hotel"] < alone["Grant Hotel"]
 
 
-def test_a_label_goes_with_its_last_document(index: Index, tmp_path: Path) -> None:
+def test_a_label_is_removed_with_its_last_document(index: Index, tmp_path: Path) -> None:
     index.add([Document("second", "dogs are fine", "second", labels=("Grant Hotel", "Grant Hotel"))])
     index.remove(["Grant Hotel"])
     assert best(index, "the Grant Hotel") == "second"
@@ -111,7 +111,7 @@ def test_a_label_goes_with_its_last_document(index: Index, tmp_path: Path) -> No
     assert best(index, "the Grant Hotel") == "third"
 
 
-def test_labels_of_a_file_and_those_that_came_since_are_as_one(index: Index, tmp_path: Path) -> None:
+def test_labels_of_a_file_and_added_labels_work_together(index: Index, tmp_path: Path) -> None:
     index.merge(tmp_path / "index")
     opened = Index.open(tmp_path / "index")
     for each in (index, opened):
@@ -123,7 +123,7 @@ def test_labels_of_a_file_and_those_that_came_since_are_as_one(index: Index, tmp
 
 
 @pytest.mark.parametrize("label", ["", "the", "!?", "\ud800", "b" * 100_000, "word " * 20_000])
-def test_any_label_can_be_had(label: str, tmp_path: Path) -> None:
+def test_any_string_can_be_a_label(label: str, tmp_path: Path) -> None:
     index = Index()
     index.add([Document("a", "boots", "1", labels=(label, "Grant")), Document("b", "boots", "2", labels=(label,))])
     for _ in range(2):

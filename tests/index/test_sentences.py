@@ -18,7 +18,7 @@ ANY_TEXT = st.text(st.characters(exclude_categories=())) | st.text(
 
 @given(ANY_TEXT)
 @settings(deadline=None)
-def test_the_sentences_of_a_text_put_together_are_the_text(text: str) -> None:
+def test_joined_sentences_are_the_text(text: str) -> None:
     assert "".join(split_sentences(text)) == text
     assert all(split_sentences(text))
 
@@ -27,7 +27,7 @@ def test_the_sentences_of_a_text_put_together_are_the_text(text: str) -> None:
 @example("a" * 41, 1)
 @example(" " * 90, 7)
 @settings(deadline=None)
-def test_the_passages_of_a_text_put_together_are_the_text_and_none_is_too_long(text: str, size: int) -> None:
+def test_joined_passages_are_the_text_and_none_is_too_long(text: str, size: int) -> None:
     pieces = split_passages(text, size)
     assert "".join(pieces) == text
     assert all(len(piece) <= size for piece in pieces)
@@ -39,7 +39,7 @@ def test_the_passages_of_a_text_put_together_are_the_text_and_none_is_too_long(t
     st.lists(st.sampled_from(["One.", "And two?", "Three more words!"]), min_size=1, max_size=12), st.integers(18, 60)
 )
 @settings(deadline=None)
-def test_sentences_that_fit_are_never_cut(said: list[str], size: int) -> None:
+def test_sentences_that_fit_are_not_split(said: list[str], size: int) -> None:
     whole = [f"{each} " for each in said]
     assert split_sentences("".join(whole)) == whole
     pieces = split_passages("".join(whole), size)
@@ -61,11 +61,11 @@ def test_sentences_that_fit_are_never_cut(said: list[str], size: int) -> None:
         ("هل هذا؟ نعم", ["هل هذا؟ ", "نعم"]),
     ],
 )
-def test_a_sentence_ends_at_its_mark(text: str, expected: list[str]) -> None:
+def test_a_sentence_ends_after_its_end_mark(text: str, expected: list[str]) -> None:
     assert split_sentences(text) == expected
 
 
-def test_a_short_text_is_one_passage_and_a_long_word_is_cut() -> None:
+def test_a_short_text_is_one_passage_and_a_long_word_is_split() -> None:
     assert split_passages("") == [""]
     assert split_passages("One. Two.") == ["One. Two."]
     assert split_passages("b" * 10, 4) == ["bbbb", "bbbb", "bb"]
@@ -75,7 +75,7 @@ def test_a_short_text_is_one_passage_and_a_long_word_is_cut() -> None:
 @pytest.mark.parametrize(
     "sign", [" ", "\n", "\t", ".", "!?", ". ", '."', "'", ")", "。", "b", "é", "word ", "Word. ", "\ud800"]
 )
-def test_a_megabyte_of_anything_is_cut_in_little_time(sign: str) -> None:
+def test_a_megabyte_is_split_in_linear_time(sign: str) -> None:
     text = sign * ((1 << 20) // len(sign))
     begin = time.process_time()
     pieces = split_passages(text)
