@@ -1,6 +1,6 @@
-"""Text analysis: what falls together, what stays apart, and that no text makes it fail."""
+"""Text analysis: which texts give the same terms, which do not, and that no text makes it fail."""
 
-# ruff: noqa: RUF001 - letters that look alike are what some of these tests are about
+# ruff: noqa: RUF001 - some of these tests are about letters that look alike
 
 import sys
 import unicodedata
@@ -13,7 +13,7 @@ from memoair_index import extract_terms
 from memoair_index.analysis import fold, split_words, stable_hash, to_term_ids
 
 MEGABYTE = 1 << 20
-ANY_TEXT = st.text(st.characters(exclude_categories=()))  # lone surrogates, too
+ANY_TEXT = st.text(st.characters(exclude_categories=()))  # including lone surrogates
 
 
 @pytest.mark.parametrize(
@@ -113,8 +113,8 @@ def test_a_megabyte_of_words_and_a_one_megabyte_word_are_analyzed() -> None:
 
 
 def test_terms_hold_no_upper_case_letter_of_unicode() -> None:
-    every = " ".join(filter(str.isalnum, map(chr, range(sys.maxunicode + 1))))
-    assert [term for term in extract_terms(every) if term != term.casefold()] == []
+    all_letters = " ".join(filter(str.isalnum, map(chr, range(sys.maxunicode + 1))))
+    assert [term for term in extract_terms(all_letters) if term != term.casefold()] == []
 
 
 @given(ANY_TEXT)
@@ -154,8 +154,8 @@ def test_folding_is_idempotent(text: str) -> None:
 def test_hashes_are_stable_64_bit_numbers_without_collisions(text: str, other: str) -> None:
     assert stable_hash(text) == stable_hash("".join(text))
     assert 0 <= stable_hash(text) < 2**64
-    written = [each.encode(errors="replace") for each in (text, other)]
-    assert (stable_hash(text) == stable_hash(other)) == (written[0] == written[1])
+    encoded = [value.encode(errors="replace") for value in (text, other)]
+    assert (stable_hash(text) == stable_hash(other)) == (encoded[0] == encoded[1])
 
 
 def test_hashes_equal_those_in_existing_files() -> None:

@@ -1,4 +1,4 @@
-"""Cues: what is read out of the form of an utterance and of a question, with and without punctuation."""
+"""Cues: what is detected in the wording of utterances and questions, with and without punctuation."""
 
 import time
 
@@ -45,7 +45,7 @@ def test_other_utterances_have_no_cue(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("question", "asked"),
+    ("question", "question_type"),
     [
         ("When did I go?", QuestionType.WHEN),
         ("which year was that", QuestionType.WHEN),
@@ -57,24 +57,24 @@ def test_other_utterances_have_no_cue(text: str) -> None:
         ("the boots", QuestionType(0)),
     ],
 )
-def test_questions_are_classified(question: str, asked: QuestionType) -> None:
-    assert classify_question(fold(question)) == asked
+def test_questions_are_classified(question: str, question_type: QuestionType) -> None:
+    assert classify_question(fold(question)) == question_type
 
 
 @pytest.mark.parametrize(
-    ("question", "answer", "other", "term"),
+    ("question", "answer", "other", "feature"),
     [
         ("when did the boots come", "boots came yesterday", "boots came blue", "time_word"),
         ("how long did the boots take", "boots took two weeks", "boots took too much", "amount"),
         ("what about the boots", "no wait boots", "a boots thing", "correction"),
     ],
 )
-def test_a_cue_contributes_to_the_score_of_an_answer(question: str, answer: str, other: str, term: str) -> None:
+def test_a_cue_contributes_to_the_score_of_an_answer(question: str, answer: str, other: str, feature: str) -> None:
     index = Index()
     index.add([Document("other", other, "1"), Document("answer", answer, "2")])
     hits = {hit.document.id: hit for hit in index.search(Query(question), 2)}
-    assert hits["answer"].contributions[term] > 0
-    assert term not in hits["other"].contributions
+    assert hits["answer"].contributions[feature] > 0
+    assert feature not in hits["other"].contributions
 
 
 @given(st.text(st.characters(exclude_categories=())))
@@ -89,7 +89,7 @@ def test_any_text_is_classified(text: str) -> None:
 )
 def test_a_megabyte_is_classified_in_linear_time(sign: str) -> None:
     text = sign * ((1 << 20) // len(sign))
-    begin = time.process_time()
+    began_at = time.process_time()
     cues(text)
     classify_question(text)
-    assert time.process_time() - begin < 5
+    assert time.process_time() - began_at < 5

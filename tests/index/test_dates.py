@@ -1,4 +1,4 @@
-"""Dates in a question, through the index: which documents of which days are found by them."""
+"""Dates in questions: which days they name, and which documents are found by them."""
 
 import time
 from datetime import date, datetime, timedelta, timezone
@@ -17,17 +17,17 @@ NOW = datetime(2023, 5, 21, 9, 30, tzinfo=timezone.utc)
 EPOCH = date(1970, 1, 1)
 
 
-def asked(question: str, now: datetime | None = NOW) -> set[str]:
-    """The days of the years around that a question asks about."""
-    days = [date(2021, 1, 1) + timedelta(days=number) for number in range(3 * 365)]
+def days_asked_about(question: str, now: datetime | None = NOW) -> set[str]:
+    """Return the days of 2021 to 2023 that a question asks about."""
+    days = [date(2021, 1, 1) + timedelta(days=offset) for offset in range(3 * 365)]
     found = find_days(fold(question), now.timestamp() if now else None)
-    meant = found.match(np.array([(day - EPOCH).days for day in days]))
-    return {day.isoformat() for day, is_meant in zip(days, meant, strict=True) if is_meant}
+    matches = found.match(np.array([(day - EPOCH).days for day in days]))
+    return {day.isoformat() for day, is_match in zip(days, matches, strict=True) if is_match}
 
 
-def told_of(day: str) -> set[str]:
-    """The days on which a day is told of: from two before it to ten after it."""
-    return {(date.fromisoformat(day) + timedelta(days=number)).isoformat() for number in range(-2, 11)}
+def days_around(day: str) -> set[str]:
+    """Return the days on which an event of a day is mentioned: from two days before it to ten after it."""
+    return {(date.fromisoformat(day) + timedelta(days=offset)).isoformat() for offset in range(-2, 11)}
 
 
 @pytest.mark.parametrize(
@@ -41,16 +41,19 @@ def told_of(day: str) -> set[str]:
     ],
 )
 def test_a_day_is_found_in_every_notation(question: str, day: str) -> None:
-    assert asked(question) == asked(question, None) == told_of(day)
+    assert days_asked_about(question) == days_asked_about(question, None) == days_around(day)
 
 
 def test_a_day_without_a_year_matches_recent_years() -> None:
-    assert asked("on May 8") == told_of("2021-05-08") | told_of("2022-05-08") | told_of("2023-05-08")
+    recent = days_around("2021-05-08") | days_around("2022-05-08") | days_around("2023-05-08")
+    assert days_asked_about("on May 8") == recent
 
 
 def test_a_month_matches_its_year_or_every_year() -> None:
-    assert asked("in december 2022") == {f"2022-12-{day:02}" for day in range(1, 32)}
-    assert asked("in February") == {f"{year}-02-{day:02}" for year in (2021, 2022, 2023) for day in range(1, 29)}
+    assert days_asked_about("in december 2022") == {f"2022-12-{day:02}" for day in range(1, 32)}
+    assert days_asked_about("in February") == {
+        f"{year}-02-{day:02}" for year in (2021, 2022, 2023) for day in range(1, 29)
+    }
 
 
 @pytest.mark.parametrize(
@@ -71,8 +74,10 @@ def test_a_month_matches_its_year_or_every_year() -> None:
 )
 def test_relative_days_count_from_now(question: str, first: str, last: str) -> None:
     days = (date.fromisoformat(last) - date.fromisoformat(first)).days + 1
-    assert asked(question) == {(date.fromisoformat(first) + timedelta(days=each)).isoformat() for each in range(days)}
-    assert asked(question, None) == set(), "nobody knows what it is counted from"
+    assert days_asked_about(question) == {
+        (date.fromisoformat(first) + timedelta(days=offset)).isoformat() for offset in range(days)
+    }
+    assert days_asked_about(question, None) == set(), "without a clock there is no day to count from"
 
 
 @pytest.mark.parametrize(
@@ -96,8 +101,8 @@ def test_other_texts_name_no_day(question: str) -> None:
 
 def test_a_document_of_the_named_day_is_found_without_a_common_word() -> None:
     index = Index()
-    moments = {"then": NOW - timedelta(days=1), "soon after": NOW, "long ago": NOW - timedelta(days=400)}
-    index.add(Document(each, "boots", each, occurred_at=moment.timestamp()) for each, moment in moments.items())
+    times = {"then": NOW - timedelta(days=1), "soon after": NOW, "long ago": NOW - timedelta(days=400)}
+    index.add(Document(name, "boots", name, occurred_at=time.timestamp()) for name, time in times.items())
     index.add([Document("never", "boots", "never"), Document("NaN", "boots", "NaN", occurred_at=float("nan"))])
     found = index.search(Query("what was yesterday", now=NOW.timestamp()), 5)
     assert [hit.document.id for hit in found] == ["then"]
@@ -124,9 +129,11 @@ def test_no_question_and_no_clock_makes_the_parser_fail(question: str, now: floa
 
 @given(st.none() | st.floats())
 @settings(deadline=None)
-def test_no_timestamp_of_a_document_makes_a_search_fail(moment: float | None) -> None:
+def test_no_timestamp_of_a_document_makes_a_search_fail(occurred_at: float | None) -> None:
     index = Index()
-    index.add([Document("a", "red boots", occurred_at=moment), Document("b", "boots", occurred_at=NOW.timestamp())])
+    index.add(
+        [Document("a", "red boots", occurred_at=occurred_at), Document("b", "boots", occurred_at=NOW.timestamp())]
+    )
     for question in ("boots in may", "boots on may 8", "boots yesterday"):
         found = index.search(Query(question, now=NOW.timestamp()), 5)
         assert {hit.document.id for hit in found} == {"a", "b"}
@@ -137,7 +144,7 @@ def test_no_timestamp_of_a_document_makes_a_search_fail(moment: float | None) ->
 )
 def test_a_hundred_thousand_characters_are_parsed_in_linear_time(words: str) -> None:
     text = words * (100_000 // len(words))
-    begin = time.process_time()
+    began_at = time.process_time()
     find_days(text, NOW.timestamp())
     find_days("yesterday " + words.strip() + " " * 100_000, NOW.timestamp())
-    assert time.process_time() - begin < 2
+    assert time.process_time() - began_at < 2

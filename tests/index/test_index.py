@@ -1,6 +1,6 @@
-"""The index against a slow and obvious one: what is found, in which order, and why; and under many threads."""
+"""The index compared with a slow and obvious reference: hits, order and contributions; and with many threads."""
 
-# ruff: noqa: RUF001 - letters that look alike are what they are in other scripts
+# ruff: noqa: RUF001 - some letters of other scripts look like Latin ones
 
 import tempfile
 import threading
@@ -28,7 +28,7 @@ from memoair_index.labels import DECAY_PER_TURN, MIN_IDF_SHARE, MIN_RELEVANCE_SH
 from memoair_index.ranking import FEATURES, default_weights
 from memoair_index.static_model import default_model
 
-# Two of the score may stand in another order only where their scores are as good as equal.
+# Two hits may be in another order only if their scores are almost equal.
 TIE, SAME = 1e-5, 1e-4
 NOON = 43_200
 
@@ -37,7 +37,7 @@ def timestamp(year: int, month: int, day: int) -> float:
     return datetime(year, month, day, tzinfo=timezone.utc).timestamp() + NOON
 
 
-# Words with neighbours among each other and without; words for times, names, corrections.
+# Words with neighbors among each other and words without, words for times, names and corrections.
 WORDS = ["boots", "shoes", "sneakers", "dentist", "doctor", "refund", "nine", "the", "Dana", "Thursday", "no wait,"]
 IDS = "abcdefghijkl"
 GROUPS = ["", "call-1", "call-2"]
@@ -73,7 +73,7 @@ queries = st.builds(
 
 
 class ReferenceIndex:
-    """What `Index` promises, said as plainly as can be."""
+    """A reference implementation of what `Index` promises, as simple as possible."""
 
     def __init__(self, documents: Mapping[str, Document] | None = None) -> None:
         self.documents: dict[str, Document] = dict(documents or {})  # oldest first
@@ -92,7 +92,7 @@ class ReferenceIndex:
         return [document for document in self.documents.values() if document.group == name]
 
     def search(self, query: Query) -> list[tuple[Document, dict[str, float]]]:
-        """All that is found, each with the terms of its score: the best first, the older first among equals."""
+        """Return all hits with the contributions to their scores: the best first, the older first among ties."""
         if not (_query_terms(query) or find_days(fold(query.text), query.now) or query.recent_turns):
             return []
         impacts = self._impacts(query)
@@ -116,7 +116,7 @@ class ReferenceIndex:
         return log(1 + (len(self.documents) - holders + 0.5) / (holders + 0.5))
 
     def _impacts(self, query: Query) -> list[dict[str, float]]:
-        """For each word of the question: what it does for each document that holds it or a word near to it."""
+        """Return for each word of the question its impact on each document that contains it or a neighbor of it."""
         counts = {each.id: Counter(map(stable_hash, extract_terms(each.text))) for each in self.documents.values()}
         average = max(1.0, sum(each.total() for each in counts.values()) / max(1, len(counts)))
         frequency = Counter(term for count in counts.values() for term in count)
@@ -136,16 +136,16 @@ class ReferenceIndex:
 
     def _around(self, document: Document, impacts: list[dict[str, float]]) -> float:
         group = [each.id for each in self.group(document.group)]
-        place = group.index(document.id)
-        weaker = {0: 1.0, 1: 0.7, 2: 0.5, 3: 0.35, 4: 0.25}
+        position = group.index(document.id)
+        decay = {0: 1.0, 1: 0.7, 2: 0.5, 3: 0.35, 4: 0.25}
         return sum(
-            max(impact[each] * weaker.get(abs(place - other), 0) for other, each in enumerate(group))
+            max(impact[each] * decay.get(abs(position - other), 0) for other, each in enumerate(group))
             for impact in impacts
             if impact
         )
 
     def _cosine(self, document: Document, query: Query) -> float:
-        """The cosine of both vectors, of which the document's is kept in 255 steps."""
+        """Return the cosine of both vectors, the document's rounded to 255 steps."""
         asked, said = self.model.encode([split_words(fold(query.text)), split_words(fold(document.text))])
         step = np.abs(said).max() / np.float32(127)
         return float(np.round(said / step) * step @ asked) if step else 0.0
@@ -162,21 +162,21 @@ class ReferenceIndex:
         return found
 
     def _named(self, query: Query) -> dict[str, float]:
-        """By document, the worth of the label of it that the talk named best."""
-        labelled = [(document.id, label) for document in self.documents.values() for label in set(document.labels)]
-        holders = Counter(term for _, label in labelled for term in set(extract_terms(label)))
+        """Return the relevance of each document's most relevant label."""
+        labeled = [(document.id, label) for document in self.documents.values() for label in set(document.labels)]
+        holders = Counter(term for _, label in labeled for term in set(extract_terms(label)))
         best: dict[str, float] = {}
-        weaker = 1.0
+        decay = 1.0
         for age, turn in enumerate([query.text, *reversed(query.recent_turns)][:48]):
-            is_whole = False
-            for document, label in labelled:
+            is_full = False
+            for document, label in labeled:
                 worth = {term: self._idf(min(holders[term], len(self.documents))) for term in set(extract_terms(label))}
-                whole, said = sum(worth.values()), sum(worth[term] for term in worth if term in extract_terms(turn))
-                if said and said >= MIN_IDF_SHARE * whole:
-                    is_whole |= said >= 0.9 * whole
-                    best[document] = max(best.get(document, 0), said / (whole + 6) * weaker * DECAY_PER_TURN**age)
-            if age == 0 and is_whole:
-                weaker = SUBJECT_CHANGE_FACTOR
+                full, said = sum(worth.values()), sum(worth[term] for term in worth if term in extract_terms(turn))
+                if said and said >= MIN_IDF_SHARE * full:
+                    is_full |= said >= 0.9 * full
+                    best[document] = max(best.get(document, 0), said / (full + 6) * decay * DECAY_PER_TURN**age)
+            if age == 0 and is_full:
+                decay = SUBJECT_CHANGE_FACTOR
         return {each: worth for each, worth in best.items() if worth >= MIN_RELEVANCE_SHARE * max(best.values())}
 
 
@@ -198,7 +198,7 @@ def _speaker_and_cue_features(document: Document, query: Query) -> dict[str, flo
 
 
 def ranking(hits: Iterable[Hit]) -> list[tuple[str, float]]:
-    """The ids and the scores of hits, to the last bit."""
+    """Return the ids and the exact scores of hits."""
     return [(hit.document.id, hit.score) for hit in hits]
 
 
@@ -207,10 +207,10 @@ def ids(hits: Iterable[Hit]) -> list[str]:
 
 
 def check_search(index: Index, slow: ReferenceIndex, query: Query, limit: int) -> None:
-    """Hold a search of the index against that of the slow one."""
+    """Compare a search of the index with that of the reference."""
     expected = slow.search(query)
-    told = {document.id: values for document, values in expected}
-    score = {each: sum(values.values()) for each, values in told.items()}
+    contributions = {document.id: values for document, values in expected}
+    score = {each: sum(values.values()) for each, values in contributions.items()}
     found = index.search(query, limit)
 
     assert len(found) == min(limit, len(expected))
@@ -218,46 +218,46 @@ def check_search(index: Index, slow: ReferenceIndex, query: Query, limit: int) -
     for hit, (document, _) in zip(found, expected, strict=False):
         assert hit.document == slow.documents[hit.document.id]
         assert hit.score == pytest.approx(score[hit.document.id], abs=SAME)
-        # Position by position, so nothing better was left out; beyond that only ties stand in another order.
+        # Position by position, so that nothing better is missing; only ties may be in another order.
         assert score[hit.document.id] == pytest.approx(score[document.id], abs=TIE)
-        terms_of_hit = dict(hit.contributions)
-        assert set(terms_of_hit) <= set(FEATURES)
-        assert all(terms_of_hit.values()), "terms that are 0 are left out"
+        actual = dict(hit.contributions)
+        assert set(actual) <= set(FEATURES)
+        assert all(actual.values()), "contributions of 0 are left out"
         for name in FEATURES:
-            assert terms_of_hit.get(name, 0) == pytest.approx(told[hit.document.id].get(name, 0), abs=SAME), name
+            assert actual.get(name, 0) == pytest.approx(contributions[hit.document.id].get(name, 0), abs=SAME), name
     for earlier, later in pairwise(found):
         if earlier.score == later.score:
             assert list(slow.documents).index(earlier.document.id) < list(slow.documents).index(later.document.id)
 
 
 class IndexMachine(RuleBasedStateMachine):
-    """Documents come and go, are merged into files and opened again; every search is held against the slow index."""
+    """Add, remove, merge and reopen documents, and compare every search with the reference."""
 
     def __init__(self) -> None:
         super().__init__()
         self._folder = tempfile.TemporaryDirectory()
         self.path = Path(self._folder.name) / "index"
         self.index, self.slow = Index(), ReferenceIndex()
-        self.in_file: ReferenceIndex | None = None  # what the file holds
+        self.in_file: ReferenceIndex | None = None  # the content of the file
         self.added = 0
         self.note: dict[str, Any] = {}
 
     def teardown(self) -> None:
         self._folder.cleanup()
 
-    @initialize(them=st.lists(documents, max_size=12))
-    def begin(self, them: list[Document]) -> None:
-        self.add(them)
+    @initialize(new_documents=st.lists(documents, max_size=12))
+    def begin(self, new_documents: list[Document]) -> None:
+        self.add(new_documents)
 
-    @rule(them=st.lists(documents, max_size=4))
-    def add(self, them: list[Document]) -> None:
-        self.index.add(them)
-        self.slow.add(them)
-        self.added += len(them)
+    @rule(new_documents=st.lists(documents, max_size=4))
+    def add(self, new_documents: list[Document]) -> None:
+        self.index.add(new_documents)
+        self.slow.add(new_documents)
+        self.added += len(new_documents)
 
-    @rule(them=st.lists(st.sampled_from(IDS), max_size=3))
-    def remove(self, them: list[str]) -> None:
-        assert self.index.remove(them) == self.slow.remove(them)
+    @rule(document_ids=st.lists(st.sampled_from(IDS), max_size=3))
+    def remove(self, document_ids: list[str]) -> None:
+        assert self.index.remove(document_ids) == self.slow.remove(document_ids)
 
     @rule(note=st.dictionaries(st.text(max_size=3), st.integers(-9, 9), max_size=2))
     def merge(self, note: dict[str, int]) -> None:
@@ -266,7 +266,7 @@ class IndexMachine(RuleBasedStateMachine):
 
     @rule()
     def open_again(self) -> None:
-        """What was not merged is forgotten."""
+        """Open the file again, which loses what was not merged."""
         if self.in_file:
             self.index, self.slow, self.added = Index.open(self.path), ReferenceIndex(self.in_file.documents), 0
 
@@ -317,10 +317,10 @@ TestIndexMachine.settings = settings(deadline=None, max_examples=60, stateful_st
 @given(st.lists(documents, max_size=12), st.lists(documents, max_size=5), queries)
 @settings(deadline=None)
 def test_adding_and_removing_documents_restores_the_ranking(
-    them: list[Document], more: list[Document], query: Query
+    initial: list[Document], more: list[Document], query: Query
 ) -> None:
     index = Index()
-    index.add(them)
+    index.add(initial)
     before = ranking(index.search(query, 100))
     index.add(Document(f"new-{each.id}", *[*_fields(each)][1:]) for each in more)
     index.remove([f"new-{each.id}" for each in more])
@@ -334,11 +334,11 @@ def _fields(document: Document) -> Iterator[Any]:
 
 @given(st.lists(documents, max_size=12), queries)
 @settings(deadline=None, max_examples=50)
-def test_a_file_ranks_like_the_index_it_was_merged_from(them: list[Document], query: Query) -> None:
+def test_a_file_ranks_like_the_index_it_was_merged_from(initial: list[Document], query: Query) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "index"
         index = Index()
-        index.add(them)
+        index.add(initial)
         before = ranking(index.search(query, 100))
         index.merge(path)
         assert ranking(index.search(query, 100)) == ranking(Index.open(path).search(query, 100)) == before
@@ -482,7 +482,7 @@ def test_words_of_similar_meaning_are_found() -> None:
 def test_searches_see_all_earlier_additions_and_only_whole_batches() -> None:
     index = Index()
     writers, each_adds = 4, 50
-    added = [0] * writers  # by writer: how many of his documents the index has confirmed
+    added = [0] * writers  # how many documents of each writer the index has confirmed
     begin = threading.Barrier(writers + 2)
 
     def write(writer: int) -> None:

@@ -1,4 +1,4 @@
-"""Index files: what was merged is there again, what is damaged is told, and no file is ever changed or half written."""
+"""Index files: merged documents are read back, damage is reported, and files are immutable and written atomically."""
 
 import json
 import os
@@ -27,7 +27,7 @@ EVERYTHING = Query("red boots", recent_turns=("the Grant Hotel",), speaker="Dana
 
 
 class OtherEmbedding:
-    """Another one than the package's: all texts mean the same."""
+    """An embedding in which all texts have the same meaning."""
 
     dimensions = 1
     fingerprint = "other"
@@ -63,7 +63,7 @@ def ids(hits: Sequence[Hit]) -> list[str]:
 
 
 def find_all_ids(index: Index) -> set[str]:
-    """The ids of all documents of `talk` that an index finds."""
+    """Return the ids of all documents of `make_documents` that an index finds."""
     return set(ids(index.search(Query("boots"), 10**6)))
 
 
@@ -77,12 +77,12 @@ def path(tmp_path: Path) -> Path:
 
 
 def array_spans(content: bytes) -> dict[str, tuple[int, int]]:
-    """Where each array of a file begins and ends."""
+    """Return the start and end of each array in a file."""
     _, length, _ = struct.unpack("<8sII", content[:16])
     table = json.loads(content[16 : 16 + length])["sections"]
     return {
-        name: (each["offset"], each["offset"] + np.dtype(each["dtype"]).itemsize * int(np.prod(each["shape"])))
-        for name, each in table.items()
+        name: (array["offset"], array["offset"] + np.dtype(array["dtype"]).itemsize * int(np.prod(array["shape"])))
+        for name, array in table.items()
     }
 
 
@@ -169,7 +169,7 @@ def test_a_merge_replaces_the_file_atomically(path: Path) -> None:
     index.add(make_documents(12, 20))
     index.merge(path)
     with opened:
-        assert opened.read() == before, "whoever has the old file open goes on with it"
+        assert opened.read() == before, "a process that has the old file open continues with it"
     assert [each.name for each in path.parent.iterdir()] == [path.name]
     assert len(Index.open(path)) == 20
 
@@ -224,9 +224,9 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
 index.merge(path)
 print(len(index), index.unmerged_count, len(Index.open(path)))
 """
-    said = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, timeout=60)
-    assert said.stderr == ""
-    assert said.stdout.splitlines() == ["File too large"] * 3 + ["19 0 19"]
+    completed = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, timeout=60)
+    assert completed.stderr == ""
+    assert completed.stdout.splitlines() == ["File too large"] * 3 + ["19 0 19"]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such signal")
@@ -247,7 +247,7 @@ for number, _ in enumerate(sys.stdin):
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdin is not None
             assert process.stdout is not None
-            process.stdin.write("go\n" * 2)  # it is never more than two merges ahead, and always at one
+            process.stdin.write("go\n" * 2)  # always one merge in progress, at most two ahead
             for _ in range(merges):
                 process.stdin.write("go\n")
                 process.stdin.flush()
@@ -257,7 +257,7 @@ for number, _ in enumerate(sys.stdin):
         index.verify()
         assert {f"turn-{number}" for number in range(12)} | {"late-0"} <= find_all_ids(index)
         sizes.add(len(index))
-    assert len(sizes) > 1, "they were killed at different places"
+    assert len(sizes) > 1, "the processes were killed at different points"
 
 
 def test_opening_a_file_does_not_read_its_documents(tmp_path: Path) -> None:
@@ -270,7 +270,7 @@ import sys
 from pathlib import Path
 import psutil
 from memoair_index import Index, Query
-Index().search(Query("boots"), 3)  # what is loaded once for all
+Index().search(Query("boots"), 3)  # loads what all indexes share
 process = psutil.Process()
 before = process.memory_full_info().uss
 index = Index.open(Path(sys.argv[1]))
@@ -278,10 +278,12 @@ print(process.memory_full_info().uss - before)
 found = [hit.document for hit in index.search(Query("boots"), 1_000)]
 print(process.memory_full_info().uss - before)
 """
-    said = subprocess.run([sys.executable, "-c", code, tmp_path / "index"], capture_output=True, text=True, timeout=60)
-    opened, read = map(int, said.stdout.split())
+    completed = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "index"], capture_output=True, text=True, timeout=60
+    )
+    opened, read = map(int, completed.stdout.split())
     assert opened < documents * ballast / 20
-    assert read > documents * ballast, "the measure sees what is read"
+    assert read > documents * ballast, "the measurement includes what is read"
 
 
 @pytest.mark.parametrize("change", [lambda content: content[:-1], lambda _: b"", lambda _: b"x" * 99])
@@ -321,37 +323,37 @@ def test_without_an_embedding_any_file_is_searched_by_words(path: Path) -> None:
 def test_a_flipped_bit_in_any_array_is_found_by_verify(path: Path) -> None:
     content = path.read_bytes()
     for name, (start, end) in array_spans(content).items():
-        for place in {start, (start + end) // 2, end - 1} if end > start else ():
-            path.write_bytes(content[:place] + bytes([content[place] ^ 16]) + content[place + 1 :])
+        for position in {start, (start + end) // 2, end - 1} if end > start else ():
+            path.write_bytes(content[:position] + bytes([content[position] ^ 16]) + content[position + 1 :])
             with pytest.raises(ContainerError, match=f"{name!r}"):
                 Index.open(path).verify()
 
 
 def test_a_damaged_file_is_never_merged(path: Path) -> None:
-    """Its checksums would be right again, and nobody could tell that it is damaged."""
+    """Otherwise the damaged data would get valid checksums, and the damage could not be found any more."""
     content = path.read_bytes()
     for name, (start, end) in array_spans(content).items():
         if end > start:
-            place = (start + end) // 2
-            path.write_bytes(content[:place] + bytes([content[place] ^ 16]) + content[place + 1 :])
+            position = (start + end) // 2
+            path.write_bytes(content[:position] + bytes([content[position] ^ 16]) + content[position + 1 :])
             index = Index.open(path)
-            with pytest.raises(ContainerError):  # noqa: PT012 - some damage is seen by the first, all by the second
+            with pytest.raises(ContainerError):  # noqa: PT012 - the first finds some damage, the second all
                 index.add(make_documents(12, 13))
                 index.merge(path.with_name("merged"))
             assert not path.with_name("merged").exists(), name
 
 
-# What a search of a damaged file may come to: fewer or other hits, or a `ContainerError`. It may not end the process,
-# run for ever, or take all memory, so a process of its own tries.
+# A search of a damaged file may give fewer or other hits, or raise `ContainerError`. It must not crash the process, run
+# forever or exhaust the memory, so it runs in a separate process.
 _SEARCH_DAMAGED_FILE = """
 import faulthandler, json, random, resource, sys, traceback
 from pathlib import Path
 from memoair_index import ContainerError, Document, Index, Query
 
-path, places = Path(sys.argv[1]), json.loads(sys.argv[2])
+path, positions = Path(sys.argv[1]), json.loads(sys.argv[2])
 content = path.read_bytes()
 resource.setrlimit(resource.RLIMIT_AS, (4 << 30,) * 2)
-numbers = random.Random(0)
+rng = random.Random(0)
 
 
 def attempt(what):
@@ -390,10 +392,10 @@ def change(index):
 
 faulthandler.enable()
 failed = set()
-for place in places:
+for position in positions:
     faulthandler.dump_traceback_later(20, exit=True)
-    for byte in {0, 0xFF, 0x80, content[place] ^ 1, numbers.randrange(256)} - {content[place]}:
-        path.write_bytes(content[:place] + bytes([byte]) + content[place + 1 :])
+    for byte in {0, 0xFF, 0x80, content[position] ^ 1, rng.randrange(256)} - {content[position]}:
+        path.write_bytes(content[:position] + bytes([byte]) + content[position + 1 :])
         try:
             index = Index.open(path)
             use(index)
@@ -401,8 +403,8 @@ for place in places:
         except ContainerError:
             pass
         except Exception as error:
-            at = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
-            failed.add(f"{type(error).__name__}: {error} in {' '.join(at[-3:])}, byte {place} was {byte}")
+            frames = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
+            failed.add(f"{type(error).__name__}: {error} in {' '.join(frames[-3:])}, byte {position} was {byte}")
 print(*sorted(failed), sep="\\n")
 """
 
@@ -411,23 +413,23 @@ print(*sorted(failed), sep="\\n")
     "array", ["items", "group_ends", "record_starts", "records", "label", "terms", "ids", "groups", "vectors"]
 )
 def test_a_damaged_array_affects_only_search_results(path: Path, array: str) -> None:
-    chosen = [
-        place
+    positions = [
+        position
         for name, (start, end) in array_spans(path.read_bytes()).items()
         if name.startswith(array)
-        for place in range(start, end, max(1, (end - start) // 9))
+        for position in range(start, end, max(1, (end - start) // 9))
     ]
-    command = [sys.executable, "-c", _SEARCH_DAMAGED_FILE, str(path), json.dumps(chosen)]
-    tried = subprocess.run(command, capture_output=True, text=True, timeout=100)
-    assert (tried.returncode, tried.stderr) == (0, "")
-    assert tried.stdout.split("\n") == ["", ""]
+    command = [sys.executable, "-c", _SEARCH_DAMAGED_FILE, str(path), json.dumps(positions)]
+    completed = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert (completed.returncode, completed.stderr) == (0, "")
+    assert completed.stdout.split("\n") == ["", ""]
 
 
 def test_cyclic_neighbors_terminate(path: Path) -> None:
     content = bytearray(path.read_bytes())
     start, _ = array_spans(bytes(content))["items"]
     for number in range(12):
-        # previous and following of an item stand behind its date and its group
+        # `previous` and `following` of an item come after its date and its group
         content[start + number * 40 + 12 : start + number * 40 + 20] = struct.pack("<ii", number, number)
     path.write_bytes(content)
     code = """
@@ -444,8 +446,8 @@ for what in (lambda: index.group_documents("call-1"), lambda: index.contiguous_r
         print(True)
 """
     limit = "import resource; resource.setrlimit(resource.RLIMIT_AS, (4 << 30,) * 2)\n" if os.name != "nt" else ""
-    tried = subprocess.run([sys.executable, "-c", limit + code, path], capture_output=True, text=True, timeout=100)
-    assert (tried.stdout, tried.stderr, tried.returncode) == ("True\nTrue\n", "", 0)
+    completed = subprocess.run([sys.executable, "-c", limit + code, path], capture_output=True, text=True, timeout=100)
+    assert (completed.stdout, completed.stderr, completed.returncode) == ("True\nTrue\n", "", 0)
 
 
 def test_additions_removals_and_searches_during_merges_lose_nothing(tmp_path: Path) -> None:
@@ -464,7 +466,7 @@ def test_additions_removals_and_searches_during_merges_lose_nothing(tmp_path: Pa
             index.add([Document(f"again-{writer}", f"red boots {number}", f"call-{writer}")])
             assert index.remove([f"gone-{writer}-{number}"]) == 1
             confirmed[writer] = number + 1
-            if number % 20 == 19:  # all of this happens while there are searches and merges
+            if number % 20 == 19:  # make sure that searches and merges run at the same time
                 before = searches, merges
                 eventually(lambda before=before: searches > before[0] and merges > before[1], 60)  # type: ignore[misc]
 
@@ -491,7 +493,7 @@ def test_additions_removals_and_searches_during_merges_lose_nothing(tmp_path: Pa
         others = [threads.submit(search), threads.submit(merge)]
         wait(writing)
         done.set()
-        for future in (*others, *writing):  # who waits for a search or a merge that has failed fails for it
+        for future in (*others, *writing):  # the others first: a writer fails if it waits for a search that failed
             future.result()
     assert min(searches, merges) > 1
 

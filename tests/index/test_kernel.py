@@ -1,4 +1,4 @@
-"""The two kernels against each other: the same items and the same sums, to the last bit, whatever they are given."""
+"""The two kernels compared: the same items and the same sums, to the last bit, whatever the request."""
 
 import subprocess
 import sys
@@ -15,9 +15,9 @@ from memoair_index import kernel
 from memoair_index.items import ITEM_DTYPE, NONE, GrowingArray
 from memoair_index.kernel import SCRATCH_BYTES, KernelRequest, KernelResult, numpy_kernel
 
-c_kernel = pytest.importorskip("memoair_index.kernel.c_kernel", reason="this install has no compiled kernel")
+c_kernel = pytest.importorskip("memoair_index.kernel.c_kernel", reason="the C kernel is not installed")
 c_score: Callable[[KernelRequest], KernelResult] = c_kernel.score
-both_kernels = pytest.mark.parametrize("score", [c_score, numpy_kernel.score], ids=["compiled", "plain"])
+both_kernels = pytest.mark.parametrize("score", [c_score, numpy_kernel.score], ids=["c", "numpy"])
 
 MAX_INT32 = 2**31 - 1
 numbers = st.integers(-(2**31), MAX_INT32)
@@ -26,16 +26,16 @@ INF, NAN = float("inf"), float("nan")
 
 
 def make_items(*items: dict[str, Any], split: int = 0) -> GrowingArray:
-    """Items, of which the first ``split`` lie in a file; what is not said of one is as of a document all by itself."""
+    """Return items, the first ``split`` of them as if from a file; by default each is a document without neighbors."""
     array = np.zeros(len(items), ITEM_DTYPE)
     array["group"], array["previous"], array["following"], array["speaker"] = 0, NONE, NONE, NONE
     for row, item in zip(array, items, strict=True):
         for field, value in item.items():
             row[field] = value
-    made = GrowingArray(array[:split].copy())
+    array_with_tail = GrowingArray(array[:split].copy())
     for row in array[split:]:
-        made.append(row)
-    return made
+        array_with_tail.append(row)
+    return array_with_tail
 
 
 def make_postings(word: int, items: list[int], counts: list[int], first: int = 0, weight: float = 1.0) -> Any:
@@ -60,7 +60,7 @@ def make_request(items: GrowingArray, *lists: Any, **changed: Any) -> KernelRequ
 
 
 def sums_by_item(result: KernelResult) -> dict[int, tuple[bytes, bytes]]:
-    """By item the bits of its sum and of its bonus."""
+    """Return the bits of the sum and of the bonus of each item."""
     assert len(result.items) == len(result.pooled) == len(result.bonus) == len(set(result.items.tolist()))
     return {
         item: (pooled.tobytes(), bonus.tobytes())
@@ -69,7 +69,7 @@ def sums_by_item(result: KernelResult) -> dict[int, tuple[bytes, bytes]]:
 
 
 def ordinals_near(size: int) -> st.SearchStrategy[int]:
-    """The number of an item, or one a little outside."""
+    """Return a strategy for ordinals, some of them a little out of range."""
     return st.integers(-3, size + 3)
 
 
@@ -78,7 +78,7 @@ def kernel_requests(
     draw: st.DrawFn, lengths: st.SearchStrategy[int], links: st.SearchStrategy[int] | None = None
 ) -> Any:
     size = draw(st.integers(0, 12))
-    # Some stores have no neighbours, and some no removed items.
+    # Some stores have no neighbors, and some no removed items.
     links = (
         links if links is not None else draw(st.sampled_from([ordinals_near(size), ordinals_near(size), st.just(NONE)]))
     )
@@ -94,12 +94,14 @@ def kernel_requests(
     )
     items = make_items(*draw(st.lists(item, min_size=size, max_size=size)), split=draw(st.integers(0, size)))
     lists = []
-    # The lists of one word stand together.
+    # The lists of one word are adjacent.
     for word in sorted(draw(st.lists(st.integers(0, 3), max_size=6))):
         entries = draw(st.lists(st.tuples(ordinals_near(size), st.integers(0, 255)), max_size=8))
         first = draw(st.sampled_from([0, 0, len(items.base), 1, -1, MAX_INT32]))
         weight = draw(st.floats(-1, 8, width=32))
-        lists.append(make_postings(word, [each for each, _ in entries], [count for _, count in entries], first, weight))
+        lists.append(
+            make_postings(word, [ordinal for ordinal, _ in entries], [count for _, count in entries], first, weight)
+        )
     bonuses = draw(
         st.lists(st.tuples(ordinals_near(size) | numbers, floats | st.sampled_from([NAN, INF, -1.0])), max_size=5)
     )
@@ -112,25 +114,25 @@ def kernel_requests(
         pooled_weight=draw(floats),
         speaker=draw(st.integers(-1, 2)),
         speaker_weight=draw(floats),
-        # What may be left out where there is nothing to look at.
+        # May be False only if the store has none.
         has_neighbors=draw(st.booleans())
         or bool((items.to_array()["previous"] != NONE).any() or (items.to_array()["following"] != NONE).any()),
         has_removed=draw(st.booleans()) or bool((items.to_array()["group"] < 0).any()),
         only_group=draw(st.integers(-1, 3)),
         exclude_group=draw(st.integers(-1, 3)),
-        bonus_items=np.array([each for each, _ in bonuses], np.int32),
-        bonuses=np.array([worth for _, worth in bonuses], np.float32),
+        bonus_items=np.array([ordinal for ordinal, _ in bonuses], np.int32),
+        bonuses=np.array([bonus for _, bonus in bonuses], np.float32),
     )
 
 
 @given(kernel_requests(lengths=st.integers(0, 40)))
 @settings(deadline=None, max_examples=200)
-def test_both_kernels_find_the_same_items_with_equal_sums(asked: KernelRequest) -> None:
-    assert sums_by_item(c_score(asked)) == sums_by_item(numpy_kernel.score(asked))
+def test_both_kernels_find_the_same_items_with_equal_sums(kernel_request: KernelRequest) -> None:
+    assert sums_by_item(c_score(kernel_request)) == sums_by_item(numpy_kernel.score(kernel_request))
 
 
 @given(kernel_requests(lengths=numbers, links=numbers))
-# A length at which the divisor of BM25 is exactly 0, with a count that makes that 1/0 and one that makes it 0/0.
+# Lengths at which the divisor of BM25 is exactly 0, with counts that make it 1/0 and 0/0.
 @example(
     make_request(
         make_items({"length": -16}, {"length": -16}),
@@ -146,24 +148,27 @@ def test_both_kernels_find_the_same_items_with_equal_sums(asked: KernelRequest) 
     )
 )
 @settings(deadline=None, max_examples=200)
-def test_both_kernels_agree_on_items_of_a_damaged_file(asked: KernelRequest) -> None:
-    assert sums_by_item(c_score(asked)) == sums_by_item(numpy_kernel.score(asked))
+def test_both_kernels_agree_on_items_of_a_damaged_file(kernel_request: KernelRequest) -> None:
+    assert sums_by_item(c_score(kernel_request)) == sums_by_item(numpy_kernel.score(kernel_request))
 
 
 @given(kernel_requests(lengths=st.integers(0, 40)))
 @settings(deadline=None)
-def test_the_sums_in_scratch_memory_are_zero_after_a_call(asked: KernelRequest) -> None:
-    c_score(asked)
-    room = len(asked.scratch) // SCRATCH_BYTES
-    assert not asked.scratch.view(np.float32)[: 4 * room].any()  # the numbers behind the sums may be left as they are
+def test_the_sums_in_scratch_memory_are_zero_after_a_call(kernel_request: KernelRequest) -> None:
+    c_score(kernel_request)
+    capacity = len(kernel_request.scratch) // SCRATCH_BYTES
+    # The lists of ordinals after the sums need not be cleared.
+    assert not kernel_request.scratch.view(np.float32)[: 4 * capacity].any()
 
 
 @given(st.lists(kernel_requests(lengths=st.integers(0, 40)), min_size=2, max_size=4))
 @settings(deadline=None, max_examples=50)
-def test_calls_do_not_affect_later_calls(asked: list[KernelRequest]) -> None:
+def test_calls_do_not_affect_later_calls(sequence: list[KernelRequest]) -> None:
     scratch = np.zeros(20 * SCRATCH_BYTES, np.uint8)
-    for each in asked:
-        assert sums_by_item(c_score(attrs.evolve(each, scratch=scratch))) == sums_by_item(numpy_kernel.score(each))
+    for kernel_request in sequence:
+        assert sums_by_item(c_score(attrs.evolve(kernel_request, scratch=scratch))) == sums_by_item(
+            numpy_kernel.score(kernel_request)
+        )
 
 
 @both_kernels
@@ -193,7 +198,7 @@ def test_only_the_best_posting_list_of_a_word_counts(score: Callable[[KernelRequ
 
 @both_kernels
 def test_an_impact_spreads_one_step_per_decay(score: Callable[[KernelRequest], KernelResult]) -> None:
-    chain = [{"previous": each - 1, "following": each + 1 if each < 6 else NONE} for each in range(7)]
+    chain = [{"previous": ordinal - 1, "following": ordinal + 1 if ordinal < 6 else NONE} for ordinal in range(7)]
     found = score(make_request(make_items(*chain, split=3), make_postings(0, [0], [1]), decays=(0.5, 0.25, 0.125)))
     spread = dict(zip(found.items.tolist(), (found.pooled / found.pooled.max()).tolist(), strict=True))
     assert spread == pytest.approx({0: 1.0, 1: 0.5, 2: 0.25, 3: 0.125})
@@ -233,12 +238,12 @@ def test_only_a_positive_bonus_makes_a_candidate(score: Callable[[KernelRequest]
 
 @both_kernels
 def test_empty_requests_find_nothing(score: Callable[[KernelRequest], KernelResult]) -> None:
-    for asked in (
+    for kernel_request in (
         make_request(make_items()),
         make_request(make_items({})),
         make_request(make_items({}), make_postings(0, [0], [1]), limit=0),
     ):
-        found = score(asked)
+        found = score(kernel_request)
         assert (found.items.size, found.pooled.size, found.bonus.size) == (0, 0, 0)
 
 

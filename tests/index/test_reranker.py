@@ -1,4 +1,4 @@
-"""The second stage: with a tiny model that is made here, and with MiniLM where there is one.
+"""The reranker, with a tiny model that is built here, and with MiniLM if it is available.
 
 ``MEMOAIR_TEST_MINILM`` names a folder with MiniLM's ``model.onnx`` and ``tokenizer.json``.
 """
@@ -28,12 +28,12 @@ from memoair_index.transformer import MODEL_FILE, TOKENIZER_FILE, Transformer, T
 from memoair_index.vector_store import KIND, VERSION, VectorStore
 
 onnx = pytest.importorskip("onnx")
-if find_spec("onnxruntime") is None:  # not imported here: the product sees to it that it sends nothing
+if find_spec("onnxruntime") is None:  # not imported here, because the product must disable its telemetry first
     pytest.skip("onnxruntime is not installed", allow_module_level=True)
 
-MINILM = os.environ.get("MEMOAIR_TEST_MINILM")  # read here: tests run without the developer's variables
+MINILM = os.environ.get("MEMOAIR_TEST_MINILM")  # read at import: tests run without the developer's variables
 
-# What each word means, in eight dimensions; the marks of beginning and end mean nothing.
+# The meaning of each word in eight dimensions; the marks of beginning and end have none.
 MEANINGS = {
     "[UNK]": [],
     "[CLS]": [],
@@ -51,7 +51,7 @@ DIMENSIONS = 8
 
 
 def make_tokenizer(vocabulary: Sequence[str]) -> str:
-    """A tokeniser that knows whole words, in the format of Hugging Face; pads and cuts otherwise than is wanted."""
+    """Return a word tokenizer in the format of Hugging Face, with padding and truncation that must be overridden."""
     numbers = {word: number for number, word in enumerate(vocabulary)}
     special = [
         {"id": numbers[name], "content": name, "single_word": False, "lstrip": False, "rstrip": False}
@@ -87,7 +87,7 @@ def make_tokenizer(vocabulary: Sequence[str]) -> str:
 
 
 def make_model(table: NDArray[np.float32], inputs: Sequence[str] = ("input_ids", "attention_mask")) -> bytes:
-    """A model that looks each token up, and masks it."""
+    """Return a model that looks up a vector for each token and masks it."""
     helper, types = onnx.helper, onnx.TensorProto
     nodes = [
         helper.make_node("Gather", ["table", "input_ids"], ["looked_up"]),
@@ -113,12 +113,12 @@ def make_model(table: NDArray[np.float32], inputs: Sequence[str] = ("input_ids",
         [helper.make_tensor_value_info("token_embeddings", types.FLOAT, ["batch", "length", table.shape[1]])],
         known,
     )
-    # Formats that are years older than the oldest runtime that is allowed.
+    # Versions of the format that are years older than the oldest supported onnxruntime.
     return _to_bytes(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=7))
 
 
 def make_flat_model() -> bytes:
-    """A model with one number for each token, which is no vector."""
+    """Return a model whose output for each token is a number instead of a vector."""
     helper, types = onnx.helper, onnx.TensorProto
     names = ("input_ids", "attention_mask")
     graph = helper.make_graph(
@@ -149,7 +149,7 @@ def write_tiny_model(folder: Path, model: bytes | None = None) -> Path:
 
 
 def expected_vector(text: str) -> NDArray[np.float32]:
-    """What the tiny model should make of a text, said as plainly as can be."""
+    """Return the vector that the tiny model should give for a text, computed in the simplest way."""
     total = sum((tiny_table()[list(MEANINGS).index(word)] for word in text.split()), np.zeros(DIMENSIONS, np.float32))
     length = float(np.linalg.norm(total))
     return total / length if length else total
@@ -190,12 +190,12 @@ def make_hit(document_id: str, score: float) -> Hit:
 
 
 def make_hits(*ids: str) -> list[Hit]:
-    """Hits for documents, each a hundredth apart from the next."""
+    """Return hits for documents, with scores that decline by a hundredth."""
     return [make_hit(document_id, 1 - number / 100) for number, document_id in enumerate(ids)]
 
 
 def describe_hits(hits: Sequence[Hit]) -> list[tuple[str, float, dict[str, float]]]:
-    """All that can be seen of hits."""
+    """Return the ids, scores and contributions of hits."""
     return [(hit.document.id, hit.score, dict(hit.contributions)) for hit in hits]
 
 
@@ -252,7 +252,7 @@ def test_a_long_text_is_truncated(any_transformer: Transformer, word: str) -> No
 
 def test_tokens_after_the_first_128_are_ignored(transformer: Transformer) -> None:
     read = transformer.encode(["boots " * 126, "boots " * 125 + "dentist", "boots " * 126 + "dentist"])
-    assert (read[0] == read[2]).all()  # 126, and the marks of beginning and end
+    assert (read[0] == read[2]).all()  # 126 tokens, and the marks of beginning and end
     assert (read[0] != read[1]).any()
 
 
@@ -370,7 +370,7 @@ print(psutil.Process().num_threads() - threads)
 """
     home = tmp_path / "home"
     home.mkdir()
-    # Without what makes it silent on build machines, or where the developer has seen to it.
+    # Without the variables of build machines and developers that already disable the telemetry.
     kept = {name: value for name, value in os.environ.items() if name in {"PATH", "PYTHONPATH", "SYSTEMROOT"}}
     folders = dict.fromkeys(("HOME", "USERPROFILE", "LOCALAPPDATA", "XDG_CACHE_HOME", "XDG_DATA_HOME"), str(home))
     completed = subprocess.run(
@@ -413,7 +413,7 @@ def test_cosines_are_nan_for_unknown_and_empty_documents(reranker: Reranker) -> 
     assert cosines[[0, 2]] == pytest.approx(
         [expected_vector("red boots") @ question, expected_vector("boots") @ question], abs=1e-3
     )
-    assert np.isnan(cosines[[1, 3]]).all()  # an empty text says nothing about anything
+    assert np.isnan(cosines[[1, 3]]).all()  # an empty text has no meaning
     assert reranker.vectors.cosines(question, []).shape == (0,)
 
 
@@ -431,7 +431,7 @@ def test_adding_a_vector_again_replaces_it_in_memory_and_in_the_file(
     reranker: Reranker, transformer: Transformer, cache_path: Path
 ) -> None:
     store = reranker.vectors
-    for text in ("boots", "dentist", "refund"):  # in memory, then over memory, then over the file
+    for text in ("boots", "dentist", "refund"):  # in memory, then replacing memory, then replacing the file
         store.add([("a", text), ("other", "red")])
         assert store.cosines(expected_vector(text), ["a", "other"]) == pytest.approx([1, 0], abs=1e-3)
         assert len(store) == 2
@@ -503,7 +503,7 @@ TEXTS = ("boots", "red boots", "refund", "tooth")
 
 
 def assert_is_rebuilt(transformer: Transformer, cache_path: Path) -> None:
-    """Open a file that is of no use, and go on."""
+    """Open an unusable file, and check that a new one is built."""
     store = VectorStore(cache_path, transformer)
     assert store.find_missing(TEXTS) == list(TEXTS)
     assert len(store) == 0
@@ -531,13 +531,13 @@ def test_a_wrong_byte_in_the_cache_never_gives_a_wrong_vector(
     expected = reranker.vectors.cosines(expected_vector("red shoes"), TEXTS)
     content = cache_path.read_bytes()
     refused = 0
-    for place in range(len(content)):
-        cache_path.write_bytes(content[:place] + bytes([content[place] ^ 0x41]) + content[place + 1 :])
+    for position in range(len(content)):
+        cache_path.write_bytes(content[:position] + bytes([content[position] ^ 0x41]) + content[position + 1 :])
         store = VectorStore(cache_path, transformer)
         if store.find_missing(TEXTS):
             assert store.find_missing(TEXTS) == list(TEXTS)
             refused += 1
-        else:  # between the arrays stands what nobody reads
+        else:  # the byte is in the padding between arrays
             assert (store.cosines(expected_vector("red shoes"), TEXTS) == expected).all()
     assert refused > 300
     assert_is_rebuilt(transformer, cache_path)
@@ -609,14 +609,14 @@ def test_concurrent_additions_saves_and_searches_lose_no_vector(
     reranker: Reranker, transformer: Transformer, cache_path: Path, nothing_left_behind: None
 ) -> None:
     words = ["boots", "refund", "dentist", "red"]
-    each_learns, store, question = 100, reranker.vectors, expected_vector("boots red")
+    additions, store, question = 100, reranker.vectors, expected_vector("boots red")
     expected = [float(expected_vector(word) @ question) for word in words]
     begin = threading.Barrier(7)
     is_done = threading.Event()
 
-    def teach(number: int) -> None:
+    def add(number: int) -> None:
         begin.wait()
-        for turn in range(each_learns):
+        for turn in range(additions):
             store.add([(f"{number}-{turn}", words[number]), ("shared", words[turn % 4])])
             assert not store.find_missing([f"{number}-{turn}"])
 
@@ -629,29 +629,29 @@ def test_concurrent_additions_saves_and_searches_lose_no_vector(
         begin.wait()
         while not is_done.is_set():
             for number in range(4):
-                cosines = store.cosines(question, [f"{number}-{turn}" for turn in range(each_learns)])
+                cosines = store.cosines(question, [f"{number}-{turn}" for turn in range(additions)])
                 known = cosines[~np.isnan(cosines)]
                 assert known == pytest.approx(expected[number], abs=1e-3)
-                assert np.isnan(cosines[len(known) :]).all()  # in the order in which they were learned
+                assert np.isnan(cosines[len(known) :]).all()  # in the order in which they were added
             (shared,) = store.cosines(question, ["shared"])
             assert np.isnan(shared) or any(math.isclose(shared, each, abs_tol=1e-3) for each in expected)
 
     with ThreadPoolExecutor(7) as threads:
         others = [threads.submit(each) for each in (save, save, search)]
-        for future in [threads.submit(teach, number) for number in range(4)]:
+        for future in [threads.submit(add, number) for number in range(4)]:
             future.result()
         is_done.set()
         for future in others:
             future.result()
     store.save()
     restarted = VectorStore(cache_path, transformer)
-    assert len(restarted) == len(store) == 4 * each_learns + 1
+    assert len(restarted) == len(store) == 4 * additions + 1
     for number in range(4):
-        ids = [f"{number}-{turn}" for turn in range(each_learns)]
+        ids = [f"{number}-{turn}" for turn in range(additions)]
         assert restarted.cosines(question, ids) == pytest.approx(expected[number], abs=1e-3)
 
 
-# The second stage
+# The reranker
 
 
 def test_documents_of_similar_meaning_rise_and_the_contribution_explains_it(reranker: Reranker) -> None:
@@ -661,13 +661,13 @@ def test_documents_of_similar_meaning_rise_and_the_contribution_explains_it(rera
 
     assert [hit.document.id for hit in found] == ["boots", "refund", "dentist"]
     for hit in found:
-        (was,) = [each for each in before if each.document.id == hit.document.id]
+        (before_rerank,) = [each for each in before if each.document.id == hit.document.id]
         cosine = float(expected_vector(hit.document.id) @ expected_vector("shoes"))
         terms = dict(hit.contributions)
         assert terms.pop("around") == 0.5
         assert terms.pop("transformer", 0.0) == pytest.approx(0.5 * cosine / COSINE_UNIT, abs=1e-2)
         assert not terms
-        assert hit.score == pytest.approx(was.score + hit.contributions.get("transformer", 0.0))
+        assert hit.score == pytest.approx(before_rerank.score + hit.contributions.get("transformer", 0.0))
     assert [hit.score for hit in found] == sorted((hit.score for hit in found), reverse=True)
     assert describe_hits(before) == describe_hits(make_hits("refund", "dentist", "boots"))
 
@@ -675,9 +675,13 @@ def test_documents_of_similar_meaning_rise_and_the_contribution_explains_it(rera
 def test_a_document_without_a_vector_gets_the_mean_of_the_others(reranker: Reranker) -> None:
     add_texts(reranker.vectors, "boots", "dentist", "")
     found = reranker.rerank(make_hits("boots", "new", "dentist", ""), "boots", 1.0)
-    worth = {hit.document.id: hit.contributions.get("transformer", 0.0) for hit in found}
-    assert worth["new"] == worth[""] == pytest.approx((worth["boots"] + worth["dentist"]) / 2, abs=1e-5)
-    assert worth["boots"] == pytest.approx(1 / COSINE_UNIT, abs=1e-2)
+    contributions = {hit.document.id: hit.contributions.get("transformer", 0.0) for hit in found}
+    assert (
+        contributions["new"]
+        == contributions[""]
+        == pytest.approx((contributions["boots"] + contributions["dentist"]) / 2, abs=1e-5)
+    )
+    assert contributions["boots"] == pytest.approx(1 / COSINE_UNIT, abs=1e-2)
 
 
 @pytest.mark.parametrize("query", ["boots", "", "unheard", "\ud800"])

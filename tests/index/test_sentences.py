@@ -1,6 +1,6 @@
-"""Sentences and passages: put together they are the text, whatever it is, and no text takes long."""
+"""Sentences and passages: joined they are the text, whatever it is, and splitting takes linear time."""
 
-# ruff: noqa: RUF001 - the marks of other scripts look like ours
+# ruff: noqa: RUF001 - some marks of other scripts look like ASCII ones
 
 import time
 from itertools import pairwise
@@ -28,11 +28,11 @@ def test_joined_sentences_are_the_text(text: str) -> None:
 @example(" " * 90, 7)
 @settings(deadline=None)
 def test_joined_passages_are_the_text_and_none_is_too_long(text: str, size: int) -> None:
-    pieces = split_passages(text, size)
-    assert "".join(pieces) == text
-    assert all(len(piece) <= size for piece in pieces)
-    assert all(pieces) or text == ""
-    assert pieces
+    passages = split_passages(text, size)
+    assert "".join(passages) == text
+    assert all(len(passage) <= size for passage in passages)
+    assert all(passages) or text == ""
+    assert passages
 
 
 @given(
@@ -40,12 +40,12 @@ def test_joined_passages_are_the_text_and_none_is_too_long(text: str, size: int)
 )
 @settings(deadline=None)
 def test_sentences_that_fit_are_not_split(said: list[str], size: int) -> None:
-    whole = [f"{each} " for each in said]
-    assert split_sentences("".join(whole)) == whole
-    pieces = split_passages("".join(whole), size)
-    assert [sentence for piece in pieces for sentence in split_sentences(piece)] == whole
-    # No passage could have taken the sentence behind it.
-    assert all(len(one) + len(split_sentences(next_)[0]) > size for one, next_ in pairwise(pieces))
+    expected = [f"{sentence} " for sentence in said]
+    assert split_sentences("".join(expected)) == expected
+    passages = split_passages("".join(expected), size)
+    assert [sentence for passage in passages for sentence in split_sentences(passage)] == expected
+    # No passage has space for the sentence after it.
+    assert all(len(passage) + len(split_sentences(next_)[0]) > size for passage, next_ in pairwise(passages))
 
 
 @pytest.mark.parametrize(
@@ -77,8 +77,8 @@ def test_a_short_text_is_one_passage_and_a_long_word_is_split() -> None:
 )
 def test_a_megabyte_is_split_in_linear_time(sign: str) -> None:
     text = sign * ((1 << 20) // len(sign))
-    begin = time.process_time()
-    pieces = split_passages(text)
-    # A thirtieth of it is what it takes; one that takes the square of the length would take minutes.
-    assert time.process_time() - begin < 20
-    assert "".join(pieces) == text
+    began_at = time.process_time()
+    passages = split_passages(text)
+    # It takes a thirtieth of this; an algorithm of quadratic time would take minutes.
+    assert time.process_time() - began_at < 20
+    assert "".join(passages) == text

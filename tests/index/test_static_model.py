@@ -1,4 +1,4 @@
-"""The static embedding: what its vectors are, and that recall goes on without it."""
+"""The static embedding: its vectors and neighbors, and search without it or with a damaged one."""
 
 import logging
 import subprocess
@@ -27,7 +27,7 @@ def encode(*texts: str) -> NDArray[np.float32]:
 
 
 def make_changed_model(path: Path, name: str, changed: NDArray[np.generic] | bytes) -> StaticModel:
-    """The model of the package with one other array."""
+    """Return the package's model with one array replaced."""
     shipped = Container(SHIPPED, KIND, VERSION)
     shipped.verify()
     write_container(
@@ -57,18 +57,18 @@ def test_a_vector_does_not_depend_on_the_other_texts() -> None:
 
 
 def test_texts_of_similar_meaning_have_a_higher_cosine() -> None:
-    asked, near, far = encode(
+    question, near, far = encode(
         "when can I see the doctor", "the physician has time on Monday", "the boots are too small"
     )
-    assert asked @ near > asked @ far + 0.1
+    assert question @ near > question @ far + 0.1
 
 
 def test_neighbors_are_sorted_and_similar_in_meaning() -> None:
     model = default_model()
     found = model.neighbors(stable_hash(extract_terms("doctor")[0]))
-    closeness = [cosine for _, cosine in found]
-    assert closeness == sorted(closeness, reverse=True)
-    assert 0 < closeness[-1] <= closeness[0] <= 1
+    cosines = [cosine for _, cosine in found]
+    assert cosines == sorted(cosines, reverse=True)
+    assert 0 < cosines[-1] <= cosines[0] <= 1
     assert stable_hash(extract_terms("physician")[0]) in [term for term, _ in found]
     assert stable_hash(extract_terms("doctor")[0]) not in [term for term, _ in found]
     for term in (0, 1, 2**64 - 1, stable_hash("zzqxzzqx")):
@@ -78,8 +78,8 @@ def test_neighbors_are_sorted_and_similar_in_meaning() -> None:
 def test_neighbors_of_every_word_are_sorted() -> None:
     model = default_model()
     for term in Container(SHIPPED, KIND, VERSION).get_array("terms")[::50].tolist():
-        closeness = [cosine for _, cosine in model.neighbors(term)]
-        assert closeness == sorted(closeness, reverse=True)
+        cosines = [cosine for _, cosine in model.neighbors(term)]
+        assert cosines == sorted(cosines, reverse=True)
 
 
 def test_a_search_imports_no_machine_learning_framework() -> None:
@@ -91,8 +91,8 @@ index.add([Document("a", "a physician")])
 assert index.search(Query("doctor"), 5)[0].contributions["meaning"]
 print(*sys.modules)
 """
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
-    loaded = {name.partition(".")[0] for name in said.stdout.split()}
+    completed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    loaded = {name.partition(".")[0] for name in completed.stdout.split()}
     assert "tokenizers" in loaded
     assert not loaded & {
         "torch",
@@ -161,7 +161,7 @@ def test_invalid_neighbor_positions_do_not_break_a_search(tmp_path: Path) -> Non
 
 
 class BrokenEmbedding:
-    """An embedding that gives what is no number."""
+    """An embedding that returns invalid numbers."""
 
     dimensions = 3
     fingerprint = "broken"
