@@ -403,8 +403,9 @@ for position in positions:
         except ContainerError:
             pass
         except Exception as error:
-            frames = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
-            failed.add(f"{type(error).__name__}: {error} in {' '.join(frames[-3:])}, byte {position} was {byte}")
+            frames = traceback.extract_tb(error.__traceback__)[-3:]
+            lines = " ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames)
+            failed.add(f"{type(error).__name__}: {error} in {lines}, byte {position} was {byte}")
 print(*sorted(failed), sep="\\n")
 """
 
