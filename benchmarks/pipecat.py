@@ -67,7 +67,7 @@ def main() -> int:
     parser.add_argument("--items", type=int, default=200, help="turns of earlier calls (%(default)s)")
     parser.add_argument("--turns", type=int, default=200, help="turns with and without memory (%(default)s)")
     parser.add_argument("--frames", type=int, default=5_000, help="other frames with and without memory (%(default)s)")
-    parser.add_argument("--calls", type=int, default=32, help="calls at once (%(default)s)")
+    parser.add_argument("--calls", type=int, default=32, help="concurrent calls (%(default)s)")
     parser.add_argument(
         "--seconds", type=float, default=10, help="duration of the calls, with and without memory (%(default)s)"
     )

@@ -96,41 +96,43 @@ class ReferenceIndex:
         if not (_query_terms(query) or find_days(fold(query.text), query.now) or query.recent_turns):
             return []
         impacts = self._impacts(query)
-        dated, named = self._dated(query), self._named(query)
+        dated, relevances = self._ids_of_named_days(query), self._label_relevances(query)
         found = []
-        for each, document in self.documents.items():
+        for document_id, document in self.documents.items():
             around = self._around(document, impacts)
             is_wanted = query.group in (None, document.group) and query.exclude_group != document.group
-            if is_wanted and (around > 0 or each in dated or named.get(each, 0) > 0):
+            if is_wanted and (around > 0 or document_id in dated or relevances.get(document_id, 0) > 0):
                 values = {
                     "around": around / 4,
                     "meaning": self._cosine(document, query) / 0.2,
-                    "date": each in dated,
-                    "label": named.get(each, 0.0),
+                    "date": document_id in dated,
+                    "label": relevances.get(document_id, 0.0),
                     **_speaker_and_cue_features(document, query),
                 }
                 found.append((document, {name: value * self.weights[name] for name, value in values.items()}))
-        return sorted(found, key=lambda each: -sum(each[1].values()))
+        return sorted(found, key=lambda hit: -sum(hit[1].values()))
 
     def _idf(self, holders: int) -> float:
         return log(1 + (len(self.documents) - holders + 0.5) / (holders + 0.5))
 
     def _impacts(self, query: Query) -> list[dict[str, float]]:
         """Return for each word of the question its impact on each document that contains it or a neighbor of it."""
-        counts = {each.id: Counter(map(stable_hash, extract_terms(each.text))) for each in self.documents.values()}
-        average = max(1.0, sum(each.total() for each in counts.values()) / max(1, len(counts)))
+        counts = {
+            document.id: Counter(map(stable_hash, extract_terms(document.text))) for document in self.documents.values()
+        }
+        average = max(1.0, sum(count.total() for count in counts.values()) / max(1, len(counts)))
         frequency = Counter(term for count in counts.values() for term in count)
         impacts = []
         for term in _query_terms(query):
-            near = ((each, 1.1 * cosine**2) for each, cosine in self.model.neighbors(term) if frequency[each])
-            shares = [(term, 1.0)] * bool(frequency[term]) + list(islice(near, 12))
+            near = ((other, 1.1 * cosine**2) for other, cosine in self.model.neighbors(term) if frequency[other])
+            factors = [(term, 1.0)] * bool(frequency[term]) + list(islice(near, 12))
             impact: dict[str, float] = {}
-            for each, share in shares:
+            for holder, factor in factors:
                 for document, count in counts.items():
-                    often = min(255, count[each])
-                    divisor = often + K1 * (1 - B + B * count.total() / average)
-                    worth = share * self._idf(frequency[each]) * often * (K1 + 1) / divisor
-                    impact[document] = max(impact.get(document, 0), worth)
+                    term_count = min(255, count[holder])
+                    divisor = term_count + K1 * (1 - B + B * count.total() / average)
+                    value = factor * self._idf(frequency[holder]) * term_count * (K1 + 1) / divisor
+                    impact[document] = max(impact.get(document, 0), value)
             impacts.append(impact)
         return impacts
 
@@ -150,7 +152,7 @@ class ReferenceIndex:
         step = np.abs(said).max() / np.float32(127)
         return float(np.round(said / step) * step @ asked) if step else 0.0
 
-    def _dated(self, query: Query) -> set[str]:
+    def _ids_of_named_days(self, query: Query) -> set[str]:
         days = find_days(fold(query.text), query.now)
         found = set()
         for document in self.documents.values():
@@ -161,7 +163,7 @@ class ReferenceIndex:
                     found.add(document.id)
         return found
 
-    def _named(self, query: Query) -> dict[str, float]:
+    def _label_relevances(self, query: Query) -> dict[str, float]:
         """Return the relevance of each document's most relevant label."""
         labeled = [(document.id, label) for document in self.documents.values() for label in set(document.labels)]
         holders = Counter(term for _, label in labeled for term in set(extract_terms(label)))
@@ -170,14 +172,19 @@ class ReferenceIndex:
         for age, turn in enumerate([query.text, *reversed(query.recent_turns)][:48]):
             is_full = False
             for document, label in labeled:
-                worth = {term: self._idf(min(holders[term], len(self.documents))) for term in set(extract_terms(label))}
-                full, said = sum(worth.values()), sum(worth[term] for term in worth if term in extract_terms(turn))
+                idf_by_term = {
+                    term: self._idf(min(holders[term], len(self.documents))) for term in set(extract_terms(label))
+                }
+                full = sum(idf_by_term.values())
+                said = sum(idf_by_term[term] for term in idf_by_term if term in extract_terms(turn))
                 if said and said >= MIN_IDF_SHARE * full:
                     is_full |= said >= 0.9 * full
                     best[document] = max(best.get(document, 0), said / (full + 6) * decay * DECAY_PER_TURN**age)
             if age == 0 and is_full:
                 decay = SUBJECT_CHANGE_FACTOR
-        return {each: worth for each, worth in best.items() if worth >= MIN_RELEVANCE_SHARE * max(best.values())}
+        return {
+            key: relevance for key, relevance in best.items() if relevance >= MIN_RELEVANCE_SHARE * max(best.values())
+        }
 
 
 def _query_terms(query: Query) -> list[int]:
@@ -206,9 +213,9 @@ def ids(hits: Iterable[Hit]) -> list[str]:
     return [hit.document.id for hit in hits]
 
 
-def check_search(index: Index, slow: ReferenceIndex, query: Query, limit: int) -> None:
+def check_search(index: Index, reference: ReferenceIndex, query: Query, limit: int) -> None:
     """Compare a search of the index with that of the reference."""
-    expected = slow.search(query)
+    expected = reference.search(query)
     contributions = {document.id: values for document, values in expected}
     score = {each: sum(values.values()) for each, values in contributions.items()}
     found = index.search(query, limit)
@@ -216,7 +223,7 @@ def check_search(index: Index, slow: ReferenceIndex, query: Query, limit: int) -
     assert len(found) == min(limit, len(expected))
     assert len(set(ids(found))) == len(found)
     for hit, (document, _) in zip(found, expected, strict=False):
-        assert hit.document == slow.documents[hit.document.id]
+        assert hit.document == reference.documents[hit.document.id]
         assert hit.score == pytest.approx(score[hit.document.id], abs=SAME)
         # Position by position, so that nothing better is missing; only ties may be in another order.
         assert score[hit.document.id] == pytest.approx(score[document.id], abs=TIE)
@@ -227,7 +234,9 @@ def check_search(index: Index, slow: ReferenceIndex, query: Query, limit: int) -
             assert actual.get(name, 0) == pytest.approx(contributions[hit.document.id].get(name, 0), abs=SAME), name
     for earlier, later in pairwise(found):
         if earlier.score == later.score:
-            assert list(slow.documents).index(earlier.document.id) < list(slow.documents).index(later.document.id)
+            assert list(reference.documents).index(earlier.document.id) < list(reference.documents).index(
+                later.document.id
+            )
 
 
 class IndexMachine(RuleBasedStateMachine):
@@ -237,10 +246,10 @@ class IndexMachine(RuleBasedStateMachine):
         super().__init__()
         self._folder = tempfile.TemporaryDirectory()
         self.path = Path(self._folder.name) / "index"
-        self.index, self.slow = Index(), ReferenceIndex()
+        self.index, self.reference = Index(), ReferenceIndex()
         self.in_file: ReferenceIndex | None = None  # the content of the file
         self.added = 0
-        self.note: dict[str, Any] = {}
+        self.metadata: dict[str, Any] = {}
 
     def teardown(self) -> None:
         self._folder.cleanup()
@@ -252,27 +261,27 @@ class IndexMachine(RuleBasedStateMachine):
     @rule(new_documents=st.lists(documents, max_size=4))
     def add(self, new_documents: list[Document]) -> None:
         self.index.add(new_documents)
-        self.slow.add(new_documents)
+        self.reference.add(new_documents)
         self.added += len(new_documents)
 
     @rule(document_ids=st.lists(st.sampled_from(IDS), max_size=3))
     def remove(self, document_ids: list[str]) -> None:
-        assert self.index.remove(document_ids) == self.slow.remove(document_ids)
+        assert self.index.remove(document_ids) == self.reference.remove(document_ids)
 
-    @rule(note=st.dictionaries(st.text(max_size=3), st.integers(-9, 9), max_size=2))
-    def merge(self, note: dict[str, int]) -> None:
-        self.index.merge(self.path, lambda: note)
-        self.in_file, self.added, self.note = ReferenceIndex(self.slow.documents), 0, note
+    @rule(metadata=st.dictionaries(st.text(max_size=3), st.integers(-9, 9), max_size=2))
+    def merge(self, metadata: dict[str, int]) -> None:
+        self.index.merge(self.path, lambda: metadata)
+        self.in_file, self.added, self.metadata = ReferenceIndex(self.reference.documents), 0, metadata
 
     @rule()
     def open_again(self) -> None:
         """Open the file again, which loses what was not merged."""
         if self.in_file:
-            self.index, self.slow, self.added = Index.open(self.path), ReferenceIndex(self.in_file.documents), 0
+            self.index, self.reference, self.added = Index.open(self.path), ReferenceIndex(self.in_file.documents), 0
 
     @rule(query=queries, limit=st.sampled_from([1, 2, 5, 100]))
     def search(self, query: Query, limit: int) -> None:
-        check_search(self.index, self.slow, query, limit)
+        check_search(self.index, self.reference, query, limit)
 
     @rule(query=queries, topics=st.sets(st.sampled_from(IDS)))
     def search_with_a_filter(self, query: Query, topics: set[str]) -> None:
@@ -280,10 +289,10 @@ class IndexMachine(RuleBasedStateMachine):
         assert ids(found) == [each for each in ids(self.index.search(query, 100)) if each in topics][:3]
 
     @rule(chosen=st.sampled_from(IDS), speakers=st.sets(st.sampled_from(SPEAKERS)))
-    def stretch(self, chosen: str, speakers: set[str]) -> None:
+    def contiguous_run(self, chosen: str, speakers: set[str]) -> None:
         expected: list[Document] = []
-        if document := self.slow.documents.get(chosen):
-            group = self.slow.group(document.group)
+        if document := self.reference.documents.get(chosen):
+            group = self.reference.group(document.group)
             first = last = group.index(document)
             while first and group[first - 1].speaker in speakers:
                 first -= 1
@@ -293,18 +302,20 @@ class IndexMachine(RuleBasedStateMachine):
         assert self.index.contiguous_run(chosen, lambda each: each.speaker in speakers) == expected
 
     @invariant()
-    def it_knows_what_it_holds(self) -> None:
-        assert len(self.index) == len(self.slow.documents)
-        assert [each for each in IDS if each in self.index] == [each for each in IDS if each in self.slow.documents]
+    def contents_match_the_reference(self) -> None:
+        assert len(self.index) == len(self.reference.documents)
+        assert [each for each in IDS if each in self.index] == [
+            each for each in IDS if each in self.reference.documents
+        ]
         assert self.index.unmerged_count == self.added
-        assert self.index.file_metadata == self.note
+        assert self.index.file_metadata == self.metadata
         for group in [*GROUPS, "call-9"]:
-            assert self.index.group_documents(group) == self.slow.group(group)
-            assert self.index.group_documents(group, 2) == self.slow.group(group)[-2:]
+            assert self.index.group_documents(group) == self.reference.group(group)
+            assert self.index.group_documents(group, 2) == self.reference.group(group)[-2:]
         for word in WORDS:
             holders = [
                 each
-                for each in self.slow.documents.values()
+                for each in self.reference.documents.values()
                 if set(extract_terms(word)) <= set(extract_terms(each.text))
             ]
             assert self.index.document_frequency(word) == (len(holders) if len(extract_terms(word)) == 1 else 0)
