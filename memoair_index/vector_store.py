@@ -130,7 +130,7 @@ class VectorStore:
         return keys, vectors
 
     def _find_rows(self, ids: Sequence[str]) -> NDArray[np.int64]:
-        """Return the row of each document, or `NONE`. The caller holds the lock."""
+        """Return the row of each document, or `NONE`. Requires the lock."""
         keys = [stable_hash(document_id) for document_id in ids]
         rows = np.array([self._added_rows.get(key, NONE) for key in keys], np.int64)
         if len(self._keys):
