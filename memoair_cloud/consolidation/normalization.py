@@ -6,7 +6,7 @@ from collections.abc import Callable
 import attrs
 
 from memoair_cloud.consolidation.date_expressions import find_time_expression
-from memoair_index import sentences
+from memoair_index import split_sentences
 
 # A longer text, or one with more lines, was pasted and not spoken: it is unclear who "I" is in it.
 MAX_CHARS = 2_000
@@ -136,7 +136,7 @@ def parse_utterance(text: str) -> NormalizedText:
         return NormalizedText()
     sentences_so_far: list[str] = []
     correction = None
-    for position, sentence in enumerate(sentences(_join_ellipses(_write_out_digits(_ABBREVIATION.sub(r"\1", text))))):
+    for position, sentence in enumerate(split_sentences(_join_ellipses(_write_digits(_ABBREVIATION.sub(r"\1", text))))):
         clean = _remove_disfluencies(sentence)
         marker = _CORRECTION_MARKER.match(clean)
         if marker:
@@ -190,7 +190,7 @@ def _join_ellipses(text: str) -> str:
     return re.sub(r"\s*\.{3,}\s*", ", ", text)
 
 
-def _write_out_digits(text: str) -> str:
+def _write_digits(text: str) -> str:
     """Convert spelled-out numbers and email addresses to their written form."""
     text = _SPOKEN_NUMBER.sub(lambda match: _to_digits(match[0]), text)
     return _SPOKEN_EMAIL.sub(

@@ -11,7 +11,7 @@ from memoair_cloud.errors import NotFoundError
 from memoair_cloud.tenancy.access import Tenant
 from memoair_cloud.tenancy.scoped import ScopedSession
 from memoair_cloud.timeutil import utc_now
-from memoair_index import chunks
+from memoair_index import split_chunks
 
 
 @attrs.frozen
@@ -54,7 +54,7 @@ def put_documents(
     Returns:
         The index after the change.
     """
-    counted_documents = {document.id: (document, len(chunks(document.text))) for document in documents}
+    counted_documents = {document.id: (document, len(split_chunks(document.text))) for document in documents}
     with tenant.begin_write() as session:
         project = _lock_project(session)
         index = _get_or_create_index(session, index_name)

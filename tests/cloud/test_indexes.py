@@ -131,7 +131,7 @@ def test_a_worker_builds_an_index_file_with_the_documents(cloud: RunningCloud, c
     file.write_bytes(answer.body)
     index = Index.open(file)
     index.verify()
-    assert index.note["orgVersion"] == 3
+    assert index.file_metadata["orgVersion"] == 3
     hits = [hit.document.metadata for hit in index.search(Query("Can I return boots?"), 5)]
     texts = [hit.document.text for hit in index.search(Query("When do you open? Is parking free?"), 5)]
     assert hits[0] == {"id": "boots", "indexName": "faq", "metadata": {"topic": "returns"}}
@@ -226,7 +226,7 @@ def test_a_build_that_keeps_failing_is_not_retried_until_the_documents_change(
 
     create(client, document("a"))
     queue = WorkQueue(cloud.services.engine, cloud.services.blobs, make_extraction_worker(cloud), retry_delay_s=0)
-    monkeypatch.setattr(builder, "documents_of", fail)
+    monkeypatch.setattr(builder, "split_document", fail)
     for _ in range(3):
         queue.sweep()
         while queue.run_next_task():

@@ -48,7 +48,7 @@ def test_dead_letters_are_listed_without_words_and_can_be_retried(
         while broken.process_next_call(project):
             pass
         with monkeypatch.context() as patch:
-            patch.setattr(builder, "documents_of", fail)
+            patch.setattr(builder, "split_document", fail)
             for _ in range(builder.MAX_FAILURES):
                 with pytest.raises(KeyError):
                     builder.build_org_index(engine, cloud.services.blobs, project)
