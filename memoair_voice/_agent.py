@@ -14,4 +14,4 @@ class MemoAirVoiceAgent(memoair_voice_sync.MemoAirVoiceAgent):
 
         Where the agent has a ``user_id``, the client serves that caller, and no call needs to name him.
         """
-        return MemoAirVoiceClient(**self._arguments(options))
+        return MemoAirVoiceClient(**self._client_arguments(options))

@@ -3,7 +3,7 @@
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from memoair_voice._threads import awaited, same_parameters
+from memoair_voice._threads import async_method, with_signature_of
 from memoair_voice._tool import AsyncToolAdapters, MemoryTool
 from memoair_voice_sync import MemoAirVoiceClientSync, VoiceSessionSync
 
@@ -21,10 +21,10 @@ class VoiceSession(AsyncToolAdapters):
     def __init__(self, sync: VoiceSessionSync) -> None:
         self._sync = sync
 
-    search_memory = awaited(VoiceSessionSync.search_memory, abandon=True)
-    prefetch = awaited(VoiceSessionSync.prefetch)
-    save_response = awaited(VoiceSessionSync.save_response)
-    aclose = awaited(VoiceSessionSync.close)
+    search_memory = async_method(VoiceSessionSync.search_memory, abandon_on_cancel=True)
+    prefetch = async_method(VoiceSessionSync.prefetch)
+    save_response = async_method(VoiceSessionSync.save_response)
+    aclose = async_method(VoiceSessionSync.close)
 
     async def __aenter__(self) -> "Self":
         return self
@@ -43,30 +43,30 @@ class MemoAirVoiceClient:
     `aclose`.
     """
 
-    @same_parameters(MemoAirVoiceClientSync.__init__)
+    @with_signature_of(MemoAirVoiceClientSync.__init__)
     def __init__(self, **arguments: Any) -> None:
         self._sync = MemoAirVoiceClientSync(**arguments)
 
     def __repr__(self) -> str:
         return f"<MemoAirVoiceClient {self._sync!r}>"
 
-    search_memory = awaited(MemoAirVoiceClientSync.search_memory, abandon=True)
-    prefetch = awaited(MemoAirVoiceClientSync.prefetch)
-    save_response = awaited(MemoAirVoiceClientSync.save_response)
-    import_call = awaited(MemoAirVoiceClientSync.import_call)
-    load_index = awaited(MemoAirVoiceClientSync.load_index)
-    create_index = awaited(MemoAirVoiceClientSync.create_index)
-    list_indexes = awaited(MemoAirVoiceClientSync.list_indexes)
-    get_index = awaited(MemoAirVoiceClientSync.get_index)
-    delete_index = awaited(MemoAirVoiceClientSync.delete_index)
-    delete_document = awaited(MemoAirVoiceClientSync.delete_document)
-    forget_user = awaited(MemoAirVoiceClientSync.forget_user)
-    list_memories = awaited(MemoAirVoiceClientSync.list_memories)
-    update_memory = awaited(MemoAirVoiceClientSync.update_memory)
-    delete_memory = awaited(MemoAirVoiceClientSync.delete_memory)
-    memory_history = awaited(MemoAirVoiceClientSync.memory_history)
-    stats = awaited(MemoAirVoiceClientSync.stats)
-    aclose = awaited(MemoAirVoiceClientSync.close)
+    search_memory = async_method(MemoAirVoiceClientSync.search_memory, abandon_on_cancel=True)
+    prefetch = async_method(MemoAirVoiceClientSync.prefetch)
+    save_response = async_method(MemoAirVoiceClientSync.save_response)
+    import_call = async_method(MemoAirVoiceClientSync.import_call)
+    load_index = async_method(MemoAirVoiceClientSync.load_index)
+    create_index = async_method(MemoAirVoiceClientSync.create_index)
+    list_indexes = async_method(MemoAirVoiceClientSync.list_indexes)
+    get_index = async_method(MemoAirVoiceClientSync.get_index)
+    delete_index = async_method(MemoAirVoiceClientSync.delete_index)
+    delete_document = async_method(MemoAirVoiceClientSync.delete_document)
+    forget_user = async_method(MemoAirVoiceClientSync.forget_user)
+    list_memories = async_method(MemoAirVoiceClientSync.list_memories)
+    update_memory = async_method(MemoAirVoiceClientSync.update_memory)
+    delete_memory = async_method(MemoAirVoiceClientSync.delete_memory)
+    memory_history = async_method(MemoAirVoiceClientSync.memory_history)
+    stats = async_method(MemoAirVoiceClientSync.stats)
+    aclose = async_method(MemoAirVoiceClientSync.close)
 
     def search_memory_tool(
         self,

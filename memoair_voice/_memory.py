@@ -3,7 +3,7 @@
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from memoair_voice._threads import awaited, same_parameters
+from memoair_voice._threads import async_method, with_signature_of
 from memoair_voice._tool import AsyncToolAdapters
 from memoair_voice_sync import MemoAirVoiceMemorySync
 
@@ -20,7 +20,7 @@ class MemoAirVoiceMemory(AsyncToolAdapters):
 
     _sync: MemoAirVoiceMemorySync
 
-    @same_parameters(MemoAirVoiceMemorySync.__init__)
+    @with_signature_of(MemoAirVoiceMemorySync.__init__)
     def __init__(self, **arguments: Any) -> None:
         self._sync = MemoAirVoiceMemorySync(**arguments)
 
@@ -37,13 +37,13 @@ class MemoAirVoiceMemory(AsyncToolAdapters):
         """The process id of the runtime, where it was started here and lives."""
         return self._sync.runtime_pid
 
-    runtime_url = awaited(MemoAirVoiceMemorySync.runtime_url)
-    start_session = awaited(MemoAirVoiceMemorySync.start_session)
-    end_session = awaited(MemoAirVoiceMemorySync.end_session)
-    search_memory = awaited(MemoAirVoiceMemorySync.search_memory, abandon=True)
-    after_turn = awaited(MemoAirVoiceMemorySync.after_turn)
-    flush = awaited(MemoAirVoiceMemorySync.flush)
-    aclose = awaited(MemoAirVoiceMemorySync.close)
+    runtime_url = async_method(MemoAirVoiceMemorySync.runtime_url)
+    start_session = async_method(MemoAirVoiceMemorySync.start_session)
+    end_session = async_method(MemoAirVoiceMemorySync.end_session)
+    search_memory = async_method(MemoAirVoiceMemorySync.search_memory, abandon_on_cancel=True)
+    after_turn = async_method(MemoAirVoiceMemorySync.after_turn)
+    flush = async_method(MemoAirVoiceMemorySync.flush)
+    aclose = async_method(MemoAirVoiceMemorySync.close)
 
     async def __aenter__(self) -> "Self":
         return self

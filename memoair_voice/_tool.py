@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from memoair_voice._threads import awaited
+from memoair_voice._threads import async_method
 from memoair_voice_sync import MemoAirVoiceMemorySync, MemoryToolSync, VoiceSessionSync
 
 
@@ -19,7 +19,7 @@ class MemoryTool:
         """The trace of the last search; None before the first and after one that failed."""
         return self._sync.last_trace
 
-    __call__ = awaited(MemoryToolSync.__call__, abandon=True)
+    __call__ = async_method(MemoryToolSync.__call__, abandon_on_cancel=True)
 
     def schema(self, api: Literal["chat", "responses"] = "chat", *, strict: bool = False) -> dict[str, Any]:
         """The OpenAI-style function-tool JSON schema, as `MemoAirVoiceMemory.to_openai_function` gives it."""

@@ -20,7 +20,7 @@ from memoair_voice_sync._tool import (
     tool_parameters,
 )
 
-_THREADS = 16
+_MAX_THREADS = 16
 
 
 def livekit_tool(tool: MemoryToolSync) -> Any:
@@ -29,8 +29,8 @@ def livekit_tool(tool: MemoryToolSync) -> Any:
         from livekit.agents import function_tool
         from pydantic import Field
     except ImportError as error:
-        raise _missing("to_livekit_tool", "LiveKit Agents", "livekit") from error
-    search = _in_thread(tool)
+        raise _missing_dependency("to_livekit_tool", "LiveKit Agents", "livekit") from error
+    search = _search_in_thread(tool)
 
     # LiveKit makes the schema of this signature.
     async def search_memory(
@@ -50,8 +50,8 @@ def pipecat_tool(tool: MemoryToolSync) -> dict[str, Any]:
         except ImportError:  # before Pipecat 1.14
             from pipecat.adapters.schemas.function_schema import FunctionSchema
     except ImportError as error:
-        raise _missing("to_pipecat_tool", "Pipecat", "pipecat") from error
-    search = _in_thread(tool)
+        raise _missing_dependency("to_pipecat_tool", "Pipecat", "pipecat") from error
+    search = _search_in_thread(tool)
 
     async def handler(params: Any) -> None:
         # Pipecat hands on what the model wrote, checked by nobody.
@@ -74,16 +74,16 @@ def langchain_tool(tool: MemoryToolSync) -> Any:
         from langchain_core.tools import StructuredTool
         from pydantic import Field, create_model
     except ImportError as error:
-        raise _missing("to_langchain_tool", "LangChain", "langchain") from error
+        raise _missing_dependency("to_langchain_tool", "LangChain", "langchain") from error
     arguments = create_model(
         "SearchMemory",
         query=(str, Field(description=QUERY_DESCRIPTION)),
         intent=(Intent, Field(DEFAULT_INTENT, description=INTENT_DESCRIPTION)),
     )
-    search = _in_thread(tool)
+    search = _search_in_thread(tool)
 
     def search_memory(query: str, intent: str = DEFAULT_INTENT) -> str:
-        return _found(tool, query, intent)
+        return _search_or_empty(tool, query, intent)
 
     async def search_memory_in_thread(query: str, intent: str = DEFAULT_INTENT) -> str:
         return await search(query, intent)
@@ -97,31 +97,31 @@ def langchain_tool(tool: MemoryToolSync) -> Any:
     )
 
 
-def _missing(method: str, framework: str, extra: str) -> ImportError:
+def _missing_dependency(method: str, framework: str, extra: str) -> ImportError:
     return ImportError(f"{method}() needs {framework}: pip install 'memoair-voice[{extra}]'")
 
 
-def _in_thread(tool: MemoryToolSync) -> Callable[[str, str], Awaitable[str]]:
+def _search_in_thread(tool: MemoryToolSync) -> Callable[[str, str], Awaitable[str]]:
     """The search in a thread, so that it never blocks the event loop; one that is cancelled is given up at once."""
     from anyio import CapacityLimiter, to_thread
     from anyio.lowlevel import RunVar
 
     # One for each event loop that calls the tool. The loop's own one is shared with strangers, whom a recall would wait
     # for.
-    limiters: RunVar[CapacityLimiter] = RunVar("memoair_voice_tool_limiter")
+    loop_limiter: RunVar[CapacityLimiter] = RunVar("memoair_voice_tool_limiter")
 
     async def search(query: str, intent: str) -> str:
-        limiter = limiters.get(None)
+        limiter = loop_limiter.get(None)
         if limiter is None:
-            limiter = CapacityLimiter(_THREADS)
-            limiters.set(limiter)
-        call = partial(_found, tool, query, intent)
+            limiter = CapacityLimiter(_MAX_THREADS)
+            loop_limiter.set(limiter)
+        call = partial(_search_or_empty, tool, query, intent)
         return await to_thread.run_sync(call, abandon_on_cancel=True, limiter=limiter)
 
     return search
 
 
-def _found(tool: MemoryToolSync, query: str, intent: str) -> str:
+def _search_or_empty(tool: MemoryToolSync, query: str, intent: str) -> str:
     """What the memory says, or nothing."""
     try:
         return tool(query, intent=intent)

@@ -13,9 +13,9 @@ from memoair_voice_sync._memory import DEFAULT_CLOUD_BASE_URL
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-_NEEDED = {"api_key": "MEMOAIR_API_KEY", "project_id": "MEMOAIR_PROJECT_ID", "agent_id": "MEMOAIR_AGENT_ID"}
-_VARIABLES = {**_NEEDED, "user_id": "MEMOAIR_USER_ID"}
-_YES, _NO = frozenset({"1", "true", "yes", "on"}), frozenset({"", "0", "false", "no", "off"})
+_REQUIRED_VARIABLES = {"api_key": "MEMOAIR_API_KEY", "project_id": "MEMOAIR_PROJECT_ID", "agent_id": "MEMOAIR_AGENT_ID"}
+_VARIABLES = {**_REQUIRED_VARIABLES, "user_id": "MEMOAIR_USER_ID"}
+_TRUE_VALUES, _FALSE_VALUES = frozenset({"1", "true", "yes", "on"}), frozenset({"", "0", "false", "no", "off"})
 
 
 @dataclass(frozen=True)
@@ -46,17 +46,17 @@ class MemoAirVoiceAgent:
         check.flag("org_only", self.org_only)
 
     @classmethod
-    def from_env(cls, environ: Mapping[str, str] | None = None, **given: Any) -> "Self":
+    def from_env(cls, environ: Mapping[str, str] | None = None, **overrides: Any) -> "Self":
         """Read it from the environment (``os.environ``, or ``environ``); what is ``given`` comes first.
 
         ``MEMOAIR_API_KEY``, ``MEMOAIR_PROJECT_ID`` and ``MEMOAIR_AGENT_ID`` are needed, ``MEMOAIR_USER_ID``,
         ``MEMOAIR_BASE_URL`` (empty: no cloud) and ``MEMOAIR_ORG_ONLY`` (``1`` or ``0``) are not. Raises ValueError that
         names all that is missing.
         """
-        read = cls.read_env(environ) | given
-        if missing := [variable for name, variable in _NEEDED.items() if name not in read]:
+        values = cls.read_env(environ) | overrides
+        if missing := [variable for name, variable in _REQUIRED_VARIABLES.items() if name not in values]:
             raise ValueError(f"{', '.join(missing)} must be set")
-        return cls(**read)
+        return cls(**values)
 
     @staticmethod
     def read_env(environ: Mapping[str, str] | None = None) -> dict[str, Any]:
@@ -65,12 +65,12 @@ class MemoAirVoiceAgent:
         Raises ValueError for a ``MEMOAIR_ORG_ONLY`` that is neither ``1`` nor ``0``.
         """
         variables = os.environ if environ is None else environ
-        told: dict[str, Any] = {
+        values: dict[str, Any] = {
             name: variables[variable] for name, variable in _VARIABLES.items() if variables.get(variable)
         }
         if (base_url := variables.get("MEMOAIR_BASE_URL")) is not None:
-            told["cloud_base_url"] = base_url or None
-        return told | {"org_only": _flag("MEMOAIR_ORG_ONLY", variables.get("MEMOAIR_ORG_ONLY", ""))}
+            values["cloud_base_url"] = base_url or None
+        return values | {"org_only": _parse_flag("MEMOAIR_ORG_ONLY", variables.get("MEMOAIR_ORG_ONLY", ""))}
 
     def headers(self) -> dict[str, str]:
         """What says so on requests to the cloud: ``Authorization``, ``X-Project-Id``, ``X-Agent-Id``, ``X-User-Id``.
@@ -78,30 +78,30 @@ class MemoAirVoiceAgent:
         The last only where there is a caller. An id beyond ASCII stands there as the bytes of its UTF-8, which
         ``requests``, ``urllib3`` and ``http.client`` send as they are. Raises ValueError for an id that fits no header.
         """
-        named = identity_headers(self.project_id, self.agent_id, self.user_id)
-        return {"Authorization": f"Bearer {self.api_key}", **named}
+        identity = identity_headers(self.project_id, self.agent_id, self.user_id)
+        return {"Authorization": f"Bearer {self.api_key}", **identity}
 
     def client(self, **options: Any) -> MemoAirVoiceClientSync:
         """Make a client of this agent; ``options`` are the constructor's others, such as ``storage_root``.
 
         Where the agent has a ``user_id``, the client serves that caller, and no call needs to name him.
         """
-        return MemoAirVoiceClientSync(**self._arguments(options))
+        return MemoAirVoiceClientSync(**self._client_arguments(options))
 
-    def _arguments(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        caller = {} if self.user_id is None else {"user": {"id": self.user_id}}
+    def _client_arguments(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        user_argument = {} if self.user_id is None else {"user": {"id": self.user_id}}
         return {
             "api_key": self.api_key,
             "project_id": self.project_id,
             "agent_id": self.agent_id,
             "cloud_base_url": self.cloud_base_url,
             "org_only": self.org_only,
-            **caller,
+            **user_argument,
             **options,
         }
 
 
-def _flag(variable: str, value: str) -> bool:
-    if value.strip().lower() not in _YES | _NO:
+def _parse_flag(variable: str, value: str) -> bool:
+    if value.strip().lower() not in _TRUE_VALUES | _FALSE_VALUES:
         raise ValueError(f"{variable} must be 1 or 0")
-    return value.strip().lower() in _YES
+    return value.strip().lower() in _TRUE_VALUES

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-_DAY_S = 86_400.0
-_LONGEST_ID = 1_024
+_MAX_TIMEOUT_S = 86_400.0
+_MAX_ID_LENGTH = 1_024
 LANES = ("profile", "working", "permanent", "org")
 
 
 def seconds(name: str, value: float, unit_s: float = 1.0) -> float:
     """A time-out in seconds, checked; one that is longer than a day is a day."""
-    return min(positive(name, value) * unit_s, _DAY_S)
+    return min(positive(name, value) * unit_s, _MAX_TIMEOUT_S)
 
 
 def secret(name: str, value: object) -> str | None:
@@ -62,8 +62,8 @@ def identifier(name: str, value: object) -> str:
         checked.encode()
     except UnicodeEncodeError:
         raise ValueError(f"{name} is not valid Unicode") from None
-    if len(checked) > _LONGEST_ID:
-        raise ValueError(f"{name} is longer than {_LONGEST_ID} characters")
+    if len(checked) > _MAX_ID_LENGTH:
+        raise ValueError(f"{name} is longer than {_MAX_ID_LENGTH} characters")
     if "\0" in checked:
         raise ValueError(f"{name} holds a null character")
     return checked
@@ -76,10 +76,10 @@ def base_url(name: str, value: object) -> str | None:
     checked = text(name, value)
     try:
         parts = urlsplit(checked)
-        is_sound = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        is_valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
-        is_sound = False
-    if not is_sound or parts.username or parts.query or parts.fragment:
+        is_valid = False
+    if not is_valid or parts.username or parts.query or parts.fragment:
         raise ValueError(f"{name} must be http(s)://HOST, with a port or a path at most, or None for no cloud")
     return checked.rstrip("/")
 
@@ -110,8 +110,8 @@ def json_mapping(name: str, value: object) -> dict[str, Any]:
     try:
         json.dumps(checked, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
-        kind = TypeError if isinstance(error, TypeError) else ValueError
-        raise kind(f"{name} holds what JSON can't: {error}") from None
+        error_type = TypeError if isinstance(error, TypeError) else ValueError
+        raise error_type(f"{name} holds what JSON can't: {error}") from None
     return checked
 
 
@@ -124,8 +124,8 @@ def items(name: str, value: object) -> Sequence[Any]:
 
 def json_mappings(name: str, value: object) -> list[dict[str, Any]]:
     """A list of dicts that will be sent later; None is an empty one."""
-    listed = () if value is None else items(name, value)
-    return [json_mapping(f"{name}[{number}]", each) for number, each in enumerate(listed)]
+    entries = () if value is None else items(name, value)
+    return [json_mapping(f"{name}[{number}]", each) for number, each in enumerate(entries)]
 
 
 def optional_text(name: str, value: object) -> str | None:
@@ -133,7 +133,7 @@ def optional_text(name: str, value: object) -> str | None:
     return None if value is None else text(name, value)
 
 
-def heard(name: str, metadata: dict[str, Any]) -> dict[str, Any]:
+def turn_metadata(name: str, metadata: dict[str, Any]) -> dict[str, Any]:
     """A turn's metadata, whose ``heard`` is a text where it is told."""
     if metadata.get("heard") is not None:
         text(f'{name}["heard"]', metadata["heard"])
@@ -181,7 +181,7 @@ def port_range(name: str, value: Sequence[Any]) -> tuple[int, int]:
     return first, last
 
 
-def choice(name: str, value: object, known: Sequence[str]) -> None:
+def choice(name: str, value: object, allowed: Sequence[str]) -> None:
     """One of some texts."""
-    if value not in known:
-        raise ValueError(f"{name} must be one of {', '.join(known)}")
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(allowed)}")

@@ -1,8 +1,8 @@
 """A runtime that somebody else started and will end."""
 
 from memoair_voice_sync._errors import MemoAirVoiceMemoryError
-from memoair_voice_sync._probe import CLOSED, check_runtime
-from memoair_voice_sync._transport import ConnectionBroke, RuntimeTransport, RuntimeUnreachableError
+from memoair_voice_sync._probe import MEMORY_CLOSED, check_runtime
+from memoair_voice_sync._transport import ConnectionBrokenError, RuntimeTransport, RuntimeUnreachableError
 
 
 class AttachedRuntime:
@@ -12,7 +12,7 @@ class AttachedRuntime:
         self._transport = transport
         self._project_id, self._user_id = project_id, user_id
         self._url = url
-        self._is_checked = False
+        self._is_verified = False
         self._is_closed = False
 
     pid: int | None = None  # not ours, whatever it is
@@ -20,26 +20,26 @@ class AttachedRuntime:
     def ensure_running(self, deadline: float) -> RuntimeTransport:
         """Return the way to the runtime; raises ``runtime.start_failed`` where none listens."""
         if self._is_closed:
-            raise MemoAirVoiceMemoryError("pool.closed", CLOSED)
-        if not self._is_checked:
+            raise MemoAirVoiceMemoryError("pool.closed", MEMORY_CLOSED)
+        if not self._is_verified:
             try:
                 check_runtime(self._transport, self._project_id, self._user_id, deadline)
-            except ConnectionBroke as error:
+            except ConnectionBrokenError as error:
                 raise MemoAirVoiceMemoryError("runtime.internal", str(error)) from error
             except RuntimeUnreachableError as error:
                 message = f"no runtime listens at {self._url}; start voice-runtime, or leave auto_start_runtime on"
                 raise MemoAirVoiceMemoryError("runtime.start_failed", message) from error
-            self._is_checked = True
+            self._is_verified = True
         return self._transport
 
     def mark_unreachable(self, transport: RuntimeTransport) -> None:  # noqa: ARG002 - there is but one
         """Say that the runtime did not take a connection: who listens next may be another."""
-        self._is_checked = False
+        self._is_verified = False
 
-    def mark_silent(self, transport: RuntimeTransport) -> None:
+    def mark_timed_out(self, transport: RuntimeTransport) -> None:
         """Say that the runtime did not answer in time; that is for whoever started it to mend."""
 
-    def mark_heard(self, transport: RuntimeTransport) -> None:
+    def mark_responsive(self, transport: RuntimeTransport) -> None:
         """Say that the runtime answered."""
 
     def stop(self, timeout_s: float) -> None:  # noqa: ARG002

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 import memoair_voice_sync._arguments as check
-from memoair_voice_sync._after_fork import forgets_in_child
+from memoair_voice_sync._after_fork import register_after_fork
 from memoair_voice_sync._cloud import CloudApi
 from memoair_voice_sync._cloud_calls import CloudCalls
 from memoair_voice_sync._deprecation import warn_deprecated
@@ -24,26 +24,32 @@ from memoair_voice_sync._memory import DEFAULT_CLOUD_BASE_URL, DEFAULT_TIMEOUT_M
 from memoair_voice_sync._outbox import TurnOutbox, UnsavedTurn
 from memoair_voice_sync._past_call import PastCall
 from memoair_voice_sync._pool import RuntimePool
-from memoair_voice_sync._prefetch import PATIENCE_S, PrefetchCache, PrefetchedResult, SearchOptions, state_of
+from memoair_voice_sync._prefetch import (
+    PREFETCH_TIMEOUT_S,
+    PrefetchCache,
+    PrefetchedResult,
+    SearchArguments,
+    memory_version,
+)
 from memoair_voice_sync._redaction import Redaction
-from memoair_voice_sync._resource_warning import close_unclosed
+from memoair_voice_sync._resource_warning import warn_unclosed
 from memoair_voice_sync._results import IndexLoadResult, SearchResult, degraded_result
-from memoair_voice_sync._session import VoiceSessionSync, tool_over
+from memoair_voice_sync._session import VoiceSessionSync, make_tool
 from memoair_voice_sync._spec import ORG_ONLY_USER, RuntimeSpec
 from memoair_voice_sync._tool import DEFAULT_INTENT, MemoryToolSync
-from memoair_voice_sync._turn import checked_turn
+from memoair_voice_sync._turn import validate_turn
 from memoair_voice_sync._user import User
 from memoair_voice_sync._user_runtime_client import UserRuntimeClient
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-_SAVE_S = 1.0
-_LOAD_S = 15.0
-_CLOSE_S = 7.0
-_FORGET_S = 15.0
+_SAVE_TIMEOUT_S = 1.0
+_LOAD_TIMEOUT_S = 15.0
+_CLOSE_TIMEOUT_S = 7.0
+_ERASE_TIMEOUT_S = 15.0
 # After these there is no use in saving a turn again, and whoever calls must hear of it.
-_REFUSALS = frozenset(
+_PERMANENT_ERRORS = frozenset(
     ["runtime.bad_request", "runtime.unauthorized", "runtime.payload_too_large", "runtime.identity_mismatch"]
 )
 
@@ -97,7 +103,7 @@ class MemoAirVoiceClientSync(CloudCalls):
     ) -> None:
         if user_id is not None:
             warn_deprecated('user_id= of the client is deprecated: user={"id": ...} is the only caller of a client')
-        only_caller = None if user is None and user_id is None else User.of(user, user_id)
+        only_user = None if user is None and user_id is None else User.parse(user, user_id)
         self._redaction = Redaction(redact)
         self._project_id = check.identifier("project_id", project_id)
         self._org_only = check.flag("org_only", org_only)
@@ -123,14 +129,16 @@ class MemoAirVoiceClientSync(CloudCalls):
             runtime_memory_limit_mb=check.limit("runtime_memory_limit_mb", runtime_memory_limit_mb),
         )
         cloud = CloudApi(spec.cloud_base_url, api_key, self._project_id, agent_id)
-        calls = UserRuntimeClient(self._project_id, org_only=org_only)
-        sees = cloud.is_there and org_file is None
-        super().__init__(cloud, pool, calls, runtimes_see_documents=sees, only_caller=only_caller)
-        self._outbox = TurnOutbox(self._save_again, lambda error: error.code in _REFUSALS)
-        self._prefetches = PrefetchCache(self._recall_ahead)
-        self._counting = threading.Lock()
-        self._degraded = self._saves_deferred = 0
-        forgets_in_child(self, MemoAirVoiceClientSync._forget)
+        runtime_client = UserRuntimeClient(self._project_id, org_only=org_only)
+        runtimes_see_documents = cloud.is_configured and org_file is None
+        super().__init__(
+            cloud, pool, runtime_client, runtimes_see_documents=runtimes_see_documents, only_user=only_user
+        )
+        self._outbox = TurnOutbox(self._retry_save, lambda error: error.code in _PERMANENT_ERRORS)
+        self._prefetch_cache = PrefetchCache(self._run_prefetch)
+        self._counter_lock = threading.Lock()
+        self._degraded_searches = self._deferred_saves = 0
+        register_after_fork(self, MemoAirVoiceClientSync._reset_after_fork)
 
     def __repr__(self) -> str:
         return f"<MemoAirVoiceClientSync {self._pool!r}>"
@@ -153,22 +161,24 @@ class MemoAirVoiceClientSync(CloudCalls):
         ``intent``, ``top_k`` and ``filter`` as in `MemoAirVoiceMemorySync.search_memory`. A memory that fails gives an
         empty result, whose trace is ``degraded`` and says why.
         """
-        began_at = time.monotonic()
-        caller = self._caller(user, user_id)
+        started_at = time.monotonic()
+        caller = self._resolve_user(user, user_id)
         timeout_s = check.seconds("timeout_ms", timeout_ms, 1e-3)
         check.text("query", query)
-        question = SearchOptions.of(caller, query, lanes=lanes, intent=intent, top_k=top_k, filter=filter)
+        arguments = SearchArguments.parse(caller, query, lanes=lanes, intent=intent, top_k=top_k, filter=filter)
         try:
-            with self._handle(caller) as handle:
-                ahead = self._prefetches.take(question, state_of(handle))
-                return ahead or self._calls.search(handle, caller, query, question.options, began_at + timeout_s)
+            with self._acquire_handle(caller) as handle:
+                prefetched = self._prefetch_cache.pop(arguments, memory_version(handle))
+                return prefetched or self._runtime_client.search(
+                    handle, caller, query, arguments.options, started_at + timeout_s
+                )
         except MemoAirVoiceMemoryError as error:
             if error.code.startswith("pool.") or error.code == "runtime.bad_request":
                 raise
-            with self._counting:
-                self._degraded += 1
+            with self._counter_lock:
+                self._degraded_searches += 1
             log.warning("a search came back empty: action=search_degraded code=%s", error.code)
-            return degraded_result(error, lanes, timeout_ms, (time.monotonic() - began_at) * 1e3)
+            return degraded_result(error, lanes, timeout_ms, (time.monotonic() - started_at) * 1e3)
 
     def prefetch(
         self,
@@ -188,10 +198,12 @@ class MemoAirVoiceClientSync(CloudCalls):
         by; its trace has ``prefetched``. Else it asks as ever. Of several recalls ahead for a caller the latest counts.
         None of it is kept, and one that fails is passed over.
         """
-        caller = self._caller(user, user_id)
-        self._key(caller)
+        caller = self._resolve_user(user, user_id)
+        self._pool_key(caller)
         query = check.text("query_so_far", query_so_far)
-        self._prefetches.ask(SearchOptions.of(caller, query, lanes=lanes, intent=intent, top_k=top_k, filter=filter))
+        self._prefetch_cache.submit(
+            SearchArguments.parse(caller, query, lanes=lanes, intent=intent, top_k=top_k, filter=filter)
+        )
 
     def save_response(
         self,
@@ -214,29 +226,29 @@ class MemoAirVoiceClientSync(CloudCalls):
         Of an answer that was interrupted, ``metadata["heard"]`` is what the caller heard, "" for nothing: that alone is
         recalled and learned from; ``assistant_text``, as it was meant, is kept beside it.
         """
-        caller = self._caller(user, user_id)
-        told: dict[str, Any] = {"turn_id": uuid.uuid4().hex if turn_id is None else turn_id, "tool_calls": tool_calls}
-        told |= {"user_text": user_text, "assistant_text": assistant_text, "metadata": metadata}
-        turn, session_id = self._redaction.turn(checked_turn(told)), None
-        if not self._outbox.holds(caller):
+        caller = self._resolve_user(user, user_id)
+        fields: dict[str, Any] = {"turn_id": uuid.uuid4().hex if turn_id is None else turn_id, "tool_calls": tool_calls}
+        fields |= {"user_text": user_text, "assistant_text": assistant_text, "metadata": metadata}
+        turn, session_id = self._redaction.redact_turn(validate_turn(fields)), None
+        if not self._outbox.has_pending(caller):
             try:
-                with self._handle(caller) as handle:
+                with self._acquire_handle(caller) as handle:
                     session_id = handle.session_id
-                    return self._calls.save(handle, caller, turn, time.monotonic() + _SAVE_S)
+                    return self._runtime_client.save(handle, caller, turn, time.monotonic() + _SAVE_TIMEOUT_S)
             except MemoAirVoiceMemoryError as error:
-                if error.code.startswith("pool.") or error.code in _REFUSALS:
+                if error.code.startswith("pool.") or error.code in _PERMANENT_ERRORS:
                     raise
                 log.warning("a turn will be saved again: action=save_deferred code=%s", error.code)
-        with self._counting:
-            self._saves_deferred += 1
+        with self._counter_lock:
+            self._deferred_saves += 1
         turn["metadata"].setdefault("occurredAt", datetime.now(timezone.utc).isoformat())
         self._outbox.put(UnsavedTurn(caller, turn, session_id))
         return None
 
     def session(self, *, user: Mapping[str, Any] | None = None, user_id: str | None = None) -> VoiceSessionSync:
         """Pin a caller's runtime for many calls: use the session in a ``with`` block, or `close` it."""
-        caller = self._caller(user, user_id)
-        handle = self._pool.acquire(self._key(caller), pins=True)
+        caller = self._resolve_user(user, user_id)
+        handle = self._pool.acquire(self._pool_key(caller), pins=True)
         user = dict(caller.fields)
         return VoiceSessionSync(
             partial(self.search_memory, user=user),
@@ -256,11 +268,11 @@ class MemoAirVoiceClientSync(CloudCalls):
 
         A memory that fails gives it an empty text, and its ``last_trace`` says why.
         """
-        caller = dict(self._caller(user, user_id).fields)
-        return tool_over(partial(self.search_memory, user=caller), search_memory_timeout_ms)
+        caller = dict(self._resolve_user(user, user_id).fields)
+        return make_tool(partial(self.search_memory, user=caller), search_memory_timeout_ms)
 
     def load_index(
-        self, *, user: Mapping[str, Any] | None = None, user_id: str | None = None, timeout_s: float = _LOAD_S
+        self, *, user: Mapping[str, Any] | None = None, user_id: str | None = None, timeout_s: float = _LOAD_TIMEOUT_S
     ) -> IndexLoadResult:
         """Make a caller's memory ready, as when the phone rings: start his runtime, open the call, read what is kept.
 
@@ -269,10 +281,10 @@ class MemoAirVoiceClientSync(CloudCalls):
         remembered as this machine knows him. Raises `MemoAirVoiceMemoryError` where that can't be done in
         ``timeout_s``.
         """
-        caller = self._caller(user, user_id)
+        caller = self._resolve_user(user, user_id)
         deadline = time.monotonic() + check.seconds("timeout_s", timeout_s)
-        with self._handle(caller) as handle:
-            return self._calls.load(handle, caller, deadline)
+        with self._acquire_handle(caller) as handle:
+            return self._runtime_client.load(handle, caller, deadline)
 
     def import_call(
         self,
@@ -290,14 +302,14 @@ class MemoAirVoiceClientSync(CloudCalls):
         whose ``turn_id`` is known in this call keeps nothing again: a call may be imported in parts, and again. Raises
         `MemoAirVoiceMemoryError` where not all of it is on the disk within ``timeout_s``.
         """
-        caller, call = self._caller(user, user_id), PastCall.of(session_id, turns, metadata)
-        call = attrs.evolve(call, turns=[self._redaction.turn(turn) for turn in call.turns])
+        caller, call = self._resolve_user(user, user_id), PastCall.parse(session_id, turns, metadata)
+        call = attrs.evolve(call, turns=[self._redaction.redact_turn(turn) for turn in call.turns])
         deadline = time.monotonic() + check.seconds("timeout_s", timeout_s)
-        with self._handle(caller) as handle:
-            return self._calls.keep_past(handle, caller, call, deadline)
+        with self._acquire_handle(caller) as handle:
+            return self._runtime_client.import_call(handle, caller, call, deadline)
 
     def forget_user(
-        self, *, user: Mapping[str, Any] | None = None, user_id: str | None = None, timeout_s: float = _FORGET_S
+        self, *, user: Mapping[str, Any] | None = None, user_id: str | None = None, timeout_s: float = _ERASE_TIMEOUT_S
     ) -> dict[str, Any]:
         """Forget a caller: in the cloud, where there is one, then on this machine; other machines follow by themselves.
 
@@ -305,20 +317,22 @@ class MemoAirVoiceClientSync(CloudCalls):
         A call of his that is under way goes on, and begins anew. Raises `MemoAirVoiceMemoryError` where either fails;
         to do it again is no harm.
         """
-        caller = self._caller(user, user_id)
-        deadline = check.seconds("timeout_s", timeout_s)
-        waited = self._drop(caller)
-        told = self._cloud.forget_user(caller.id) if self._cloud.is_there else {}
-        local = None
+        caller = self._resolve_user(user, user_id)
+        phase_timeout_s = check.seconds("timeout_s", timeout_s)
+        had_pending = self._discard_pending(caller)
+        receipt = self._cloud.forget_user(caller.id) if self._cloud.is_configured else {}
+        removed = None
         if not self._org_only:  # else nothing of him is kept here
-            with self._handle(caller) as handle:
-                forget = partial(self._calls.forget, handle, told.get("forgottenAt"))
-                local = forget(time.monotonic() + deadline)
+            with self._acquire_handle(caller) as handle:
+                erase = partial(self._runtime_client.erase, handle, receipt.get("forgottenAt"))
+                removed = erase(time.monotonic() + phase_timeout_s)
                 # A turn that was given up may have been on its way to the runtime, and be kept behind that.
-                again = forget(time.monotonic() + deadline) if self._drop(caller) or waited else {}
-                local = {what: number + again.get(what, 0) for what, number in local.items()}
-        self._drop(caller)
-        return {"user_id": caller.id, "removed": {"cloud": told.get("removed"), "local": local}}
+                removed_later = (
+                    erase(time.monotonic() + phase_timeout_s) if self._discard_pending(caller) or had_pending else {}
+                )
+                removed = {what: number + removed_later.get(what, 0) for what, number in removed.items()}
+        self._discard_pending(caller)
+        return {"user_id": caller.id, "removed": {"cloud": receipt.get("removed"), "local": removed}}
 
     def stats(self) -> dict[str, Any]:
         """What the client holds and does.
@@ -334,18 +348,18 @@ class MemoAirVoiceClientSync(CloudCalls):
         """
         return {
             **self._pool.stats(),
-            "degraded_searches": self._degraded,
-            "prefetched_searches": self._prefetches.used,
-            "deferred_saves": self._saves_deferred,
+            "degraded_searches": self._degraded_searches,
+            "prefetched_searches": self._prefetch_cache.hits,
+            "deferred_saves": self._deferred_saves,
             "pending_saves": len(self._outbox),
             "lost_saves": self._outbox.lost,
         }
 
     def close(self) -> None:
         """Save what waits, end every call and every runtime; nothing is left behind. Twice is no harm."""
-        self._outbox.close(_CLOSE_S / 2 if len(self._outbox) else 0)
-        self._pool.close(_CLOSE_S)
-        self._prefetches.close()
+        self._outbox.close(_CLOSE_TIMEOUT_S / 2 if len(self._outbox) else 0)
+        self._pool.close(_CLOSE_TIMEOUT_S)
+        self._prefetch_cache.close()
         self._cloud.close()
 
     def __enter__(self) -> "Self":
@@ -359,41 +373,42 @@ class MemoAirVoiceClientSync(CloudCalls):
     def __del__(self) -> None:
         pool = getattr(self, "_pool", None)  # none where the constructor has refused
         if pool is not None and pool.is_in_use:
-            close_unclosed(self, partial(pool.close, _CLOSE_S))
+            warn_unclosed(self, partial(pool.close, _CLOSE_TIMEOUT_S))
 
     @contextmanager
-    def _handle(self, caller: User) -> Iterator[RuntimeHandle]:
-        handle = self._pool.acquire(self._key(caller))
+    def _acquire_handle(self, caller: User) -> Iterator[RuntimeHandle]:
+        handle = self._pool.acquire(self._pool_key(caller))
         try:
             yield handle
         finally:
             self._pool.release(handle)
 
-    def _key(self, caller: User) -> str:
+    def _pool_key(self, caller: User) -> str:
         if caller.id == ORG_ONLY_USER and not self._org_only:
             raise ValueError(f"{ORG_ONLY_USER} is no caller: the runtime for the organisation's documents is called so")
         return ORG_ONLY_USER if self._org_only else caller.id
 
-    def _recall_ahead(self, question: SearchOptions) -> PrefetchedResult:
-        deadline = time.monotonic() + PATIENCE_S
-        with self._handle(question.user) as handle:
-            state = state_of(handle)  # before: what changes meanwhile may be missing in the answer
+    def _run_prefetch(self, arguments: SearchArguments) -> PrefetchedResult:
+        deadline = time.monotonic() + PREFETCH_TIMEOUT_S
+        with self._acquire_handle(arguments.user) as handle:
+            version = memory_version(handle)  # before: what changes meanwhile may be missing in the answer
             return PrefetchedResult(
-                state, self._calls.search(handle, question.user, question.query, question.options, deadline)
+                version,
+                self._runtime_client.search(handle, arguments.user, arguments.query, arguments.options, deadline),
             )
 
-    def _drop(self, caller: User) -> bool:
+    def _discard_pending(self, caller: User) -> bool:
         """What waits or is there for a caller goes when he is forgotten; tells whether turns were to be saved."""
-        self._prefetches.drop(caller)
-        return self._outbox.drop(caller)
+        self._prefetch_cache.discard(caller)
+        return self._outbox.discard(caller)
 
-    def _save_again(self, unsaved: UnsavedTurn) -> None:
-        with self._handle(unsaved.user) as handle:
-            deadline = time.monotonic() + _SAVE_S
-            self._calls.save(handle, unsaved.user, unsaved.turn, deadline, session_id=unsaved.session_id)
+    def _retry_save(self, unsaved: UnsavedTurn) -> None:
+        with self._acquire_handle(unsaved.user) as handle:
+            deadline = time.monotonic() + _SAVE_TIMEOUT_S
+            self._runtime_client.save(handle, unsaved.user, unsaved.turn, deadline, session_id=unsaved.session_id)
 
-    def _forget(self) -> None:
-        self._outbox.forget()
-        self._prefetches.forget()
-        self._cloud.forget()
-        self._counting = threading.Lock()
+    def _reset_after_fork(self) -> None:
+        self._outbox.reset_after_fork()
+        self._prefetch_cache.reset_after_fork()
+        self._cloud.reset_after_fork()
+        self._counter_lock = threading.Lock()

@@ -14,22 +14,22 @@ from urllib3.response import BaseHTTPResponse
 from urllib3.util import Retry
 
 import memoair_voice_sync._arguments as check
-from memoair_voice_sync._errors import MemoAirVoiceMemoryError, told_error
+from memoair_voice_sync._errors import MemoAirVoiceMemoryError, error_from_envelope
 from memoair_voice_sync._results import IndexBuildResult
 
 if TYPE_CHECKING:
     import requests
 
-MOST_DOCUMENTS = 100
-MOST_BYTES = 1 << 20
-_CONNECT_S, _READ_S = 5.0, 30.0
+MAX_DOCUMENTS = 100
+MAX_BYTES = 1 << 20
+_CONNECT_TIMEOUT_S, _READ_TIMEOUT_S = 5.0, 30.0
 # Tried again after these: too many requests, and faults of the server or of what stands before it. Every call may
 # arrive twice: documents are replaced by their ids, and what is deleted stays so.
-_TRIES_AGAIN = (429, 500, 502, 503, 504)
-_TRIES = 4
-_PAGE = 500
-_FIRST_PAUSE_S = 0.25
-_LONGEST_PAUSE_S = 10.0
+_RETRY_STATUSES = (429, 500, 502, 503, 504)
+_MAX_ATTEMPTS = 4
+_PAGE_SIZE = 500
+_INITIAL_BACKOFF_S = 0.25
+_MAX_BACKOFF_S = 10.0
 
 
 class CloudApi:
@@ -52,62 +52,66 @@ class CloudApi:
     ) -> IndexBuildResult:
         """Build an index or append to it; a document whose id is known replaces the old one."""
         content = _index_body(name, documents, metadata)
-        reply = self._call("POST", "/v1/voice-sdk/index/create", content)
+        reply = self._request("POST", "/v1/voice-sdk/index/create", content)
         try:
-            return IndexBuildResult(str(reply["indexName"]), int(reply["chunkCount"]), _version(reply.get("version")))
+            return IndexBuildResult(
+                str(reply["indexName"]), int(reply["chunkCount"]), _optional_int(reply.get("version"))
+            )
         except (KeyError, TypeError, ValueError):
             raise MemoAirVoiceMemoryError("cloud.internal", "the cloud's answer can't be read", 200) from None
 
     def list_indexes(self) -> list[dict[str, Any]]:
         """All indexes of the project, as the cloud tells of them."""
-        return _listed(self._call("GET", "/v1/voice-sdk/index/list"), "indexes")
+        return _list_of(self._request("GET", "/v1/voice-sdk/index/list"), "indexes")
 
     def get_index(self, name: str) -> dict[str, Any]:
         """One index."""
-        return self._call("GET", f"/v1/voice-sdk/index/{_segment('name', name)}")
+        return self._request("GET", f"/v1/voice-sdk/index/{_path_segment('name', name)}")
 
     def delete_index(self, name: str) -> dict[str, Any]:
         """Delete an index with all its documents."""
-        return self._call("DELETE", f"/v1/voice-sdk/index/{_segment('name', name)}")
+        return self._request("DELETE", f"/v1/voice-sdk/index/{_path_segment('name', name)}")
 
     def delete_document(self, name: str, document_id: str) -> dict[str, Any]:
         """Delete one document of an index."""
-        path = f"/v1/voice-sdk/index/{_segment('name', name)}/documents/{_segment('document_id', document_id)}"
-        return self._call("DELETE", path)
+        path = (
+            f"/v1/voice-sdk/index/{_path_segment('name', name)}/documents/{_path_segment('document_id', document_id)}"
+        )
+        return self._request("DELETE", path)
 
     @property
-    def is_there(self) -> bool:
+    def is_configured(self) -> bool:
         """Whether there is a cloud to call."""
         return self._base_url is not None
 
     def forget_user(self, user_id: str) -> dict[str, Any]:
         """Forget a caller; also one of whom nothing is known, since a machine that is off may hold words of his."""
-        return self._call("DELETE", _user_path(user_id))
+        return self._request("DELETE", _user_path(user_id))
 
     def list_memories(self, user_id: str, *, history: bool) -> list[dict[str, Any]]:
         """All that is known of a caller, with ``history`` also what is known no longer."""
-        found: list[dict[str, Any]] = []
-        asked = {"limit": str(_PAGE), **({"history": "true"} if history else {})}
+        memories: list[dict[str, Any]] = []
+        params = {"limit": str(_PAGE_SIZE), **({"history": "true"} if history else {})}
         cursor: str | None = None
         while True:
-            query = urlencode({**asked, **({"cursor": cursor} if cursor else {})})
-            page = self._call("GET", f"{_user_path(user_id)}/memories?{query}")
-            found += _listed(page, "memories")
+            query = urlencode({**params, **({"cursor": cursor} if cursor else {})})
+            page = self._request("GET", f"{_user_path(user_id)}/memories?{query}")
+            memories += _list_of(page, "memories")
             cursor = page.get("next")
             if not cursor:
-                return found
+                return memories
 
     def update_memory(self, user_id: str, memory_id: str, changes: Mapping[str, Any]) -> dict[str, Any]:
         """Correct something that is known of a caller."""
-        return self._call("PATCH", _memory_path(user_id, memory_id), json.dumps(changes, allow_nan=False).encode())
+        return self._request("PATCH", _memory_path(user_id, memory_id), json.dumps(changes, allow_nan=False).encode())
 
     def delete_memory(self, user_id: str, memory_id: str) -> dict[str, Any]:
         """Delete something that is known of a caller."""
-        return self._call("DELETE", _memory_path(user_id, memory_id))
+        return self._request("DELETE", _memory_path(user_id, memory_id))
 
     def memory_history(self, user_id: str, memory_id: str) -> list[dict[str, Any]]:
         """What became of something that is known of a caller."""
-        return _listed(self._call("GET", f"{_memory_path(user_id, memory_id)}/history"), "changes")
+        return _list_of(self._request("GET", f"{_memory_path(user_id, memory_id)}/history"), "changes")
 
     def close(self) -> None:
         """Close the connections. Twice is no harm."""
@@ -121,47 +125,49 @@ class CloudApi:
                         pool.close()
             session.close()
 
-    def forget(self) -> None:
+    def reset_after_fork(self) -> None:
         """After a fork, in the child: the connections are the parent's."""
         self._lock, self._session = threading.Lock(), None
 
-    def _call(self, method: str, path: str, content: bytes | None = None) -> dict[str, Any]:
+    def _request(self, method: str, path: str, content: bytes | None = None) -> dict[str, Any]:
         import requests
 
         if self._base_url is None:
             raise MemoAirVoiceMemoryError("cloud.unreachable", "this client has no cloud: its cloud_base_url is None")
         url = self._base_url + path
         try:
-            session = self._connected()
-            prepared = session.prepare_request(requests.Request(method, url, data=content, auth=self._show_key))
+            session = self._get_session()
+            prepared = session.prepare_request(requests.Request(method, url, data=content, auth=self._add_api_key))
             prepared.url = url  # the library would shorten an id that is a dot or two
             settings = session.merge_environment_settings(url, {}, None, None, None)
-            response = session.send(prepared, timeout=(_CONNECT_S, _READ_S), allow_redirects=False, **settings)
+            response = session.send(
+                prepared, timeout=(_CONNECT_TIMEOUT_S, _READ_TIMEOUT_S), allow_redirects=False, **settings
+            )
         except requests.Timeout as error:
             raise MemoAirVoiceMemoryError("cloud.timeout", "the cloud did not answer in time") from error
         except requests.RequestException as error:
             message = f"the cloud at {self._base_url} can't be reached: {type(error).__name__}"
             raise MemoAirVoiceMemoryError("cloud.unreachable", message) from error
-        return _read(response.status_code, response.content)
+        return _parse_response(response.status_code, response.content)
 
-    def _show_key(self, request: "requests.PreparedRequest") -> "requests.PreparedRequest":
+    def _add_api_key(self, request: "requests.PreparedRequest") -> "requests.PreparedRequest":
         """The key; a header alone would be overruled by what ``.netrc`` has for the host."""
         request.headers["Authorization"] = f"Bearer {self._api_key}"
         return request
 
-    def _connected(self) -> "requests.Session":
+    def _get_session(self) -> "requests.Session":
         import requests
         from requests.adapters import HTTPAdapter
 
         with self._lock:
             if self._session is None:
                 retries = _BoundedRetry(
-                    total=_TRIES - 1,
-                    status_forcelist=_TRIES_AGAIN,
+                    total=_MAX_ATTEMPTS - 1,
+                    status_forcelist=_RETRY_STATUSES,
                     allowed_methods=None,  # every one: each call has the same effect when it arrives twice
-                    backoff_factor=_FIRST_PAUSE_S,
-                    backoff_max=_LONGEST_PAUSE_S,
-                    backoff_jitter=_FIRST_PAUSE_S,
+                    backoff_factor=_INITIAL_BACKOFF_S,
+                    backoff_max=_MAX_BACKOFF_S,
+                    backoff_jitter=_INITIAL_BACKOFF_S,
                     respect_retry_after_header=True,
                     raise_on_status=False,  # the last answer says what is wrong
                 )
@@ -174,9 +180,9 @@ class CloudApi:
 
 def identity_headers(project_id: str, agent_id: str, user_id: str | None = None) -> dict[str, str]:
     """Who asks, in UTF-8 however the client encodes a header; raises ValueError for an id that no header holds."""
-    named = {"X-Project-Id": project_id, "X-Agent-Id": agent_id, "X-User-Id": user_id}
+    ids = {"X-Project-Id": project_id, "X-Agent-Id": agent_id, "X-User-Id": user_id}
     headers = {}
-    for name, value in named.items():
+    for name, value in ids.items():
         if value is not None:
             if value != value.strip() or not value.isprintable():
                 raise ValueError(f"{name} can't be told to a cloud: it has control characters, or spaces at an end")
@@ -188,8 +194,8 @@ class _BoundedRetry(Retry):
     """Waits as long as the server asks for, but not for hours: a caller's thread stands in this call."""
 
     def get_retry_after(self, response: BaseHTTPResponse) -> float | None:
-        asked_s = super().get_retry_after(response)
-        return None if asked_s is None else min(asked_s, _LONGEST_PAUSE_S)
+        retry_after_s = super().get_retry_after(response)
+        return None if retry_after_s is None else min(retry_after_s, _MAX_BACKOFF_S)
 
 
 def _index_body(name: str, documents: Sequence[Mapping[str, Any]], metadata: Mapping[str, Any] | None) -> bytes:
@@ -204,41 +210,41 @@ def _index_body(name: str, documents: Sequence[Mapping[str, Any]], metadata: Map
     if metadata is not None:
         body["metadata"] = check.mapping("metadata", metadata)
     content = json.dumps(body, ensure_ascii=False, allow_nan=False).encode(errors="replace")
-    if len(documents) > MOST_DOCUMENTS or len(content) > MOST_BYTES:
+    if len(documents) > MAX_DOCUMENTS or len(content) > MAX_BYTES:
         message = (
-            f"{len(documents)} documents of {len(content)} bytes; a call takes at most {MOST_DOCUMENTS} documents and "
-            f"{MOST_BYTES} bytes"
+            f"{len(documents)} documents of {len(content)} bytes; a call takes at most {MAX_DOCUMENTS} documents and "
+            f"{MAX_BYTES} bytes"
         )
         raise MemoAirVoiceMemoryError("cloud.batch_too_large", message, 413)
     return content
 
 
-def _segment(name: str, value: str) -> str:
+def _path_segment(name: str, value: str) -> str:
     """An id as one segment of a path, also one of dots alone, which would lead elsewhere."""
-    segment = quote(check.identifier(name, value), safe="")
-    return segment if segment.strip(".") else segment.replace(".", "%2E")
+    quoted = quote(check.identifier(name, value), safe="")
+    return quoted if quoted.strip(".") else quoted.replace(".", "%2E")
 
 
 def _user_path(user_id: str) -> str:
-    return f"/v1/voice-sdk/users/{_segment('user_id', user_id)}"
+    return f"/v1/voice-sdk/users/{_path_segment('user_id', user_id)}"
 
 
 def _memory_path(user_id: str, memory_id: str) -> str:
-    return f"{_user_path(user_id)}/memories/{_segment('memory_id', memory_id)}"
+    return f"{_user_path(user_id)}/memories/{_path_segment('memory_id', memory_id)}"
 
 
-def _listed(reply: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
-    listed = reply.get(name)
-    if not isinstance(listed, list):
+def _list_of(reply: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    items = reply.get(name)
+    if not isinstance(items, list):
         raise MemoAirVoiceMemoryError("cloud.internal", "the cloud's answer can't be read", 200)
-    return listed
+    return items
 
 
-def _version(value: Any) -> int | None:
+def _optional_int(value: Any) -> int | None:
     return None if value is None else int(value)
 
 
-def _read(status: int, content: bytes) -> dict[str, Any]:
+def _parse_response(status: int, content: bytes) -> dict[str, Any]:
     try:
         body = json.loads(content) if content else {}
     except (ValueError, RecursionError):
@@ -250,5 +256,5 @@ def _read(status: int, content: bytes) -> dict[str, Any]:
         message = body.get("message") if isinstance(body, dict) else None
         raise MemoAirVoiceMemoryError(f"cloud.{error}", str(message or "the cloud did not say why"), status)
     if isinstance(error, dict):
-        raise told_error(error, "cloud", status)
+        raise error_from_envelope(error, "cloud", status)
     raise MemoAirVoiceMemoryError("cloud.internal", f"the cloud's answer can't be read (HTTP status {status})", status)

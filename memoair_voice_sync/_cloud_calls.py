@@ -6,7 +6,7 @@ from typing import Any
 import memoair_voice_sync._arguments as check
 from memoair_voice_sync._cloud import CloudApi
 from memoair_voice_sync._pool import RuntimePool
-from memoair_voice_sync._refresh import refresh_caller, refresh_documents
+from memoair_voice_sync._refresh import refresh_user, refresh_documents
 from memoair_voice_sync._results import IndexBuildResult
 from memoair_voice_sync._user import User
 from memoair_voice_sync._user_runtime_client import UserRuntimeClient
@@ -22,16 +22,16 @@ class CloudCalls:
         self,
         cloud: CloudApi,
         pool: RuntimePool,
-        calls: UserRuntimeClient,
+        runtime_client: UserRuntimeClient,
         *,
         runtimes_see_documents: bool,
-        only_caller: User | None,
+        only_user: User | None,
     ) -> None:
         self._cloud = cloud
         self._pool = pool
-        self._calls = calls
+        self._runtime_client = runtime_client
         self._runtimes_see_documents = runtimes_see_documents
-        self._only_caller = only_caller
+        self._only_user = only_user
 
     def create_index(
         self, name: str, documents: list[dict[str, Any]], *, metadata: dict[str, Any] | None = None
@@ -74,7 +74,7 @@ class CloudCalls:
 
         With ``history`` also what held once and holds no longer.
         """
-        return self._cloud.list_memories(self._caller(user, user_id).id, history=check.flag("history", history))
+        return self._cloud.list_memories(self._resolve_user(user, user_id).id, history=check.flag("history", history))
 
     def update_memory(
         self,
@@ -88,28 +88,28 @@ class CloudCalls:
         holds_until: str | None = None,
     ) -> dict[str, Any]:
         """Correct something that the cloud knows of a caller, and return it; days are ``YYYY-MM-DD``."""
-        caller = self._caller(user, user_id)
+        caller = self._resolve_user(user, user_id)
         check.identifier("memory_id", memory_id)
-        told = {
+        fields = {
             "text": check.optional_text("text", text),
             "value": check.optional_text("value", value),
             "holdsFrom": check.optional_text("holds_from", holds_from),
             "holdsUntil": check.optional_text("holds_until", holds_until),
         }
-        changes = {name: each for name, each in told.items() if each is not None}
+        changes = {name: each for name, each in fields.items() if each is not None}
         if not changes:
             raise ValueError("text, value, holds_from or holds_until says what to change; none is given")
         memory = self._cloud.update_memory(caller.id, memory_id, changes)
-        refresh_caller(self._pool, self._calls, caller.id)
+        refresh_user(self._pool, self._runtime_client, caller.id)
         return memory
 
     def delete_memory(
         self, memory_id: str, *, user: Mapping[str, Any] | None = None, user_id: str | None = None
     ) -> dict[str, Any]:
         """Delete something that the cloud knows of a caller; it is not learned again from what he said."""
-        caller = self._caller(user, user_id)
+        caller = self._resolve_user(user, user_id)
         deleted = self._cloud.delete_memory(caller.id, memory_id)
-        refresh_caller(self._pool, self._calls, caller.id)
+        refresh_user(self._pool, self._runtime_client, caller.id)
         return deleted
 
     def memory_history(
@@ -119,19 +119,19 @@ class CloudCalls:
 
         The oldest comes first.
         """
-        return self._cloud.memory_history(self._caller(user, user_id).id, memory_id)
+        return self._cloud.memory_history(self._resolve_user(user, user_id).id, memory_id)
 
-    def _caller(self, user: Mapping[str, Any] | None, user_id: str | None) -> User:
+    def _resolve_user(self, user: Mapping[str, Any] | None, user_id: str | None) -> User:
         """Who is meant; where the client serves one caller only, nobody else can be."""
-        if self._only_caller is None:
-            return User.of(user, user_id)
+        if self._only_user is None:
+            return User.parse(user, user_id)
         if user is None and user_id is None:
-            return self._only_caller
-        caller = User.of(user, user_id)
-        if caller.id != self._only_caller.id:
+            return self._only_user
+        caller = User.parse(user, user_id)
+        if caller.id != self._only_user.id:
             raise ValueError("this client serves one caller only, and the call names another")
-        return caller if len(caller.fields) > 1 else self._only_caller
+        return caller if len(caller.fields) > 1 else self._only_user
 
     def _refresh_documents(self) -> None:
         if self._runtimes_see_documents:
-            refresh_documents(self._pool, self._calls)
+            refresh_documents(self._pool, self._runtime_client)

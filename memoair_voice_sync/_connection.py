@@ -9,22 +9,22 @@ import urllib3
 import urllib3.connection
 
 # By which moment (monotonic seconds) the call that this thread is making must be over.
-_call = threading.local()
+_thread_state = threading.local()
 
 
 def set_deadline(deadline: float) -> None:
     """Say by when the calls that this thread makes from now on must be over."""
-    _call.deadline = deadline
+    _thread_state.deadline = deadline
 
 
 class _DeadlineSocket(socket.socket):
     """A socket that waits for data until the deadline, and not for so long from each byte to the next."""
 
     def recv_into(self, *arguments: Any, **options: Any) -> int:
-        left = _call.deadline - time.monotonic()
-        if left <= 0:
+        remaining_s = _thread_state.deadline - time.monotonic()
+        if remaining_s <= 0:
             raise TimeoutError("the deadline has passed")
-        self.settimeout(left)
+        self.settimeout(remaining_s)
         return super().recv_into(*arguments, **options)
 
 

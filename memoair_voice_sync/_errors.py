@@ -72,12 +72,12 @@ class MemoAirVoiceMemoryError(Exception):
         return f"{self.code}: {self.message}"
 
 
-def told_error(envelope: Mapping[str, Any], teller: str, status: int) -> MemoAirVoiceMemoryError:
+def error_from_envelope(envelope: Mapping[str, Any], source: str, status: int) -> MemoAirVoiceMemoryError:
     """The error that an envelope of the ``teller`` ("runtime" or "cloud") tells of."""
     details = envelope.get("details")
     return MemoAirVoiceMemoryError(
-        str(envelope.get("code") or f"{teller}.internal"),
-        str(envelope.get("message") or f"the {teller} did not say why"),
+        str(envelope.get("code") or f"{source}.internal"),
+        str(envelope.get("message") or f"the {source} did not say why"),
         status,
         details if isinstance(details, dict) else {},
     )

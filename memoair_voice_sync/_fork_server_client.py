@@ -10,18 +10,18 @@ from contextlib import suppress
 
 from memoair_voice_sync._errors import MemoAirVoiceMemoryError
 from memoair_voice_sync._output import ProcessOutput
-from memoair_voice_sync._spec import passed_on, start_program
-from memoair_voice_sync._terminate import end_process
+from memoair_voice_sync._spec import inherited_env, start_program
+from memoair_voice_sync._terminate import terminate_process
 
 # The host forks, so it must have one thread only: the libraries that it imports would start others for work that it
 # never has. One arena of memory leaves more of it shared.
-_SINGLE_THREADED = {
+_SINGLE_THREAD_ENV = {
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
     "TOKENIZERS_PARALLELISM": "false",
     "MALLOC_ARENA_MAX": "1",
 }
-_KNOWN_EXITS = 1_000
+_MAX_KNOWN_EXITS = 1_000
 
 
 def can_fork() -> bool:
@@ -35,13 +35,13 @@ class ForkServerClient:
     Where its runtimes ``have_cloud``, it goes the way of their talk with it, too, before it forks.
     """
 
-    def __init__(self, *, have_cloud: bool = False) -> None:
-        self._have_cloud = have_cloud
+    def __init__(self, *, has_cloud: bool = False) -> None:
+        self._has_cloud = has_cloud
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._output: ProcessOutput | None = None
-        self._unread = b""
+        self._partial_line = b""
         self._exits: dict[int, int] = {}
 
     def fork(self, environment: dict[str, str], ports: tuple[int, int]) -> socket.socket:
@@ -49,22 +49,22 @@ class ForkServerClient:
 
         The ``environment`` goes to the runtime alone. Raises ``runtime.start_failed`` where no host can be started.
         """
-        ours, theirs = socket.socketpair()
+        local_end, remote_end = socket.socketpair()
         try:
-            with theirs:
-                ours.sendall(json.dumps(environment).encode() + b"\n")
+            with remote_end:
+                local_end.sendall(json.dumps(environment).encode() + b"\n")
                 with self._lock:
-                    self._ask(theirs, json.dumps({"ports": list(ports)}).encode() + b"\n")
+                    self._send_request(remote_end, json.dumps({"ports": list(ports)}).encode() + b"\n")
         except OSError as error:
-            ours.close()
+            local_end.close()
             message = f"the runtime host could not be started: {error.strerror}"
             raise MemoAirVoiceMemoryError("runtime.start_failed", message) from error
-        return ours
+        return local_end
 
     def exit_code(self, pid: int) -> int | None:
         """With which code a runtime has ended, where that has been told."""
         with self._lock:
-            self._hear()
+            self._read_exits()
             return self._exits.pop(pid, None)
 
     def relay(self) -> None:
@@ -83,21 +83,21 @@ class ForkServerClient:
     def close(self, timeout_s: float) -> None:
         """End the host; its runtimes have ended before."""
         with self._lock:
-            process, control, output = self._let_go()
+            process, control, output = self._detach()
         if control is not None:
             control.close()
         if process is not None:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(timeout_s)  # it ends by itself, once its last runtime has
-            end_process(process, 0)
+            terminate_process(process, 0)
         if output is not None:
             output.relay()
             output.close()
 
-    def forget(self) -> None:
+    def reset_after_fork(self) -> None:
         """After a fork, in the child: the host is the parent's."""
         self._lock = threading.Lock()
-        process, control, output = self._let_go()
+        process, control, output = self._detach()
         if control is not None:
             control.close()  # or the host would not see the parent end while this process lives
         if output is not None:
@@ -105,9 +105,9 @@ class ForkServerClient:
         if process is not None:
             process.returncode = 0  # not ours to wait for
 
-    def _ask(self, descriptor: socket.socket, request: bytes) -> None:
+    def _send_request(self, descriptor: socket.socket, request: bytes) -> None:
         if self._process is not None and self._process.poll() is None and self._control is not None:
-            self._hear()
+            self._read_exits()
             with suppress(OSError):  # it is about to end
                 socket.send_fds(self._control, [request], [descriptor.fileno()])
                 return
@@ -116,40 +116,40 @@ class ForkServerClient:
         socket.send_fds(self._control, [request], [descriptor.fileno()])
 
     def _start(self) -> None:
-        process, control, output = self._let_go()
+        process, control, output = self._detach()
         if control is not None:
             control.close()
         if process is not None:
-            end_process(process, 0)
+            terminate_process(process, 0)
         if output is not None:
             output.relay()
             output.close()
         self._output = ProcessOutput()
-        self._control, theirs = socket.socketpair()
-        with theirs:
+        self._control, remote_end = socket.socketpair()
+        with remote_end:
             command = [
                 sys.executable,
                 "-m",
                 "memoair_runtime.fork_server",
-                *(["--with-cloud"] if self._have_cloud else []),
+                *(["--with-cloud"] if self._has_cloud else []),
             ]
-            environment = passed_on() | _SINGLE_THREADED
-            self._process = start_program(command, environment, self._output.file, theirs.fileno())
+            environment = inherited_env() | _SINGLE_THREAD_ENV
+            self._process = start_program(command, environment, self._output.file, remote_end.fileno())
 
-    def _hear(self) -> None:
+    def _read_exits(self) -> None:
         """Read what the host has told of runtimes that ended."""
         if self._control is None:
             return
         with suppress(OSError):
             while content := self._control.recv(1 << 16, socket.MSG_DONTWAIT):
-                *lines, self._unread = (self._unread + content).split(b"\n")
+                *lines, self._partial_line = (self._partial_line + content).split(b"\n")
                 for line in lines:
                     event = json.loads(line)
                     self._exits[event["pid"]] = event["exitCode"]
-        while len(self._exits) > _KNOWN_EXITS:
+        while len(self._exits) > _MAX_KNOWN_EXITS:
             del self._exits[next(iter(self._exits))]
 
-    def _let_go(self) -> tuple[subprocess.Popen[bytes] | None, socket.socket | None, ProcessOutput | None]:
-        gone = self._process, self._control, self._output
-        self._process, self._control, self._output, self._unread = None, None, None, b""
-        return gone
+    def _detach(self) -> tuple[subprocess.Popen[bytes] | None, socket.socket | None, ProcessOutput | None]:
+        detached = self._process, self._control, self._output
+        self._process, self._control, self._output, self._partial_line = None, None, None, b""
+        return detached

@@ -10,15 +10,15 @@ from typing import Any
 
 from memoair_voice_sync._errors import MemoAirVoiceMemoryError
 from memoair_voice_sync._log import log
-from memoair_voice_sync._process import HUNG_AFTER_S
-from memoair_voice_sync._runtimes import DRAIN_S, StartedRuntime
+from memoair_voice_sync._process import UNRESPONSIVE_AFTER_S
+from memoair_voice_sync._runtimes import DRAIN_TIMEOUT_S, StartedRuntime
 from memoair_voice_sync._transport import RuntimeTransport
 
-CLOSED = "the client has been closed"
+CLIENT_CLOSED = "the client has been closed"
 _STARTING = "the runtime is still starting"
-_changes = itertools.count(1)
+_versions = itertools.count(1)
 # After a start that came to nothing, calls are told so for this long before another one is tried.
-_PAUSE_S = 0.5
+_START_RETRY_PAUSE_S = 0.5
 
 
 class HandleState(Enum):
@@ -32,7 +32,7 @@ class HandleState(Enum):
 
 # Each state with those that may follow it. A runtime that has died, that does not answer, or that is over its ceiling
 # leads back to idle, and the next call starts another one.
-_MOVES = {
+_TRANSITIONS = {
     HandleState.IDLE: {HandleState.STARTING, HandleState.ENDED},
     HandleState.STARTING: {HandleState.RUNNING, HandleState.IDLE, HandleState.ENDED},
     HandleState.RUNNING: {HandleState.IDLE, HandleState.ENDED},
@@ -51,7 +51,7 @@ class RuntimeHandle:
         self,
         user_id: str,
         launch: Callable[["RuntimeHandle"], StartedRuntime],
-        settled: Callable[[], None],
+        start_finished: Callable[[], None],
         retire: Callable[[StartedRuntime, float], None],
     ) -> None:
         """``launch`` starts a runtime, which may take long; ``settled`` is told when that start is over, well or not.
@@ -63,20 +63,22 @@ class RuntimeHandle:
         self.pins: int = 0
         self.released_at: float = time.monotonic()
         self.restarts: int = 0
-        self.opening: threading.Lock = threading.Lock()  # held by who opens the session
-        self.opened_with: Mapping[str, Any] | None = None  # as whom the session was opened last
-        self.waits_for: str | None = None  # what a start waits for that has to be pulled before, in words
-        self.changes: int = 0  # another number after each change of the memory that this client has brought about
-        self.memory: Any = None  # what whoever makes the calls keeps between them
+        self.open_lock: threading.Lock = threading.Lock()  # held by who opens the session
+        self.opened_user: Mapping[str, Any] | None = None  # as whom the session was opened last
+        self.start_status: str | None = None  # what a start waits for that has to be pulled before, in words
+        self.version: int = 0  # another number after each change of the memory that this client has brought about
+        self.memory_client: Any = None  # what whoever makes the calls keeps between them
         self._launch = launch
-        self._settled = settled
+        self._start_finished = start_finished
         self._retire = retire
-        self._changed = threading.Condition()
+        self._state_changed = threading.Condition()
         self._state = HandleState.IDLE
         self._runtime: StartedRuntime | None = None
-        self._failure: MemoAirVoiceMemoryError | None = None  # why the last start came to nothing
+        self._start_error: MemoAirVoiceMemoryError | None = None  # why the last start came to nothing
         self._paused_until = 0.0
-        self._silent_since: float | None = None  # when the first of the calls was given up that went without an answer
+        self._unresponsive_since: float | None = (
+            None  # when the first of the calls was given up that went without an answer
+        )
 
     def __repr__(self) -> str:
         return f"<RuntimeHandle {self._state.value} pid={self.pid}>"
@@ -103,135 +105,141 @@ class RuntimeHandle:
         Raises ``runtime.timeout`` at the deadline (the start goes on, and the next call finds it further),
         ``pool.closed``, and what the start failed with.
         """
-        with self._changed:
+        with self._state_changed:
             while True:
                 if self._state is HandleState.ENDED:
-                    raise MemoAirVoiceMemoryError("pool.closed", CLOSED)
-                if self._state is HandleState.RUNNING and self._hangs():
+                    raise MemoAirVoiceMemoryError("pool.closed", CLIENT_CLOSED)
+                if self._state is HandleState.RUNNING and self._is_unresponsive():
                     log.warning("a runtime answers nothing and is replaced: action=runtime_hung pid=%s", self.pid)
-                    self._drop(drain_s=0)
+                    self._drop_runtime(drain_s=0)
                 if self._state is HandleState.RUNNING and self._runtime is not None:
                     return self._runtime.transport
-                if self._state is HandleState.IDLE and (self._failure is None or time.monotonic() > self._paused_until):
-                    self._begin()
-                left = deadline - time.monotonic()
-                if left <= 0 or not self._changed.wait_for(lambda: self._state is not HandleState.STARTING, left):
-                    raise MemoAirVoiceMemoryError("runtime.timeout", self.waits_for or _STARTING)
-                if self._state is HandleState.IDLE and self._failure is not None:
-                    raise _again(self._failure)
+                if self._state is HandleState.IDLE and (
+                    self._start_error is None or time.monotonic() > self._paused_until
+                ):
+                    self._start_in_background()
+                remaining_s = deadline - time.monotonic()
+                if remaining_s <= 0 or not self._state_changed.wait_for(
+                    lambda: self._state is not HandleState.STARTING, remaining_s
+                ):
+                    raise MemoAirVoiceMemoryError("runtime.timeout", self.start_status or _STARTING)
+                if self._state is HandleState.IDLE and self._start_error is not None:
+                    raise _copy_error(self._start_error)
 
     def mark_unreachable(self, transport: RuntimeTransport) -> None:
         """Say that the runtime did not take a connection, or is about to end: the next call starts another."""
-        with self._changed:
-            if self._serves(transport):
-                self._drop()
+        with self._state_changed:
+            if self._is_current(transport):
+                self._drop_runtime()
 
-    def mark_silent(self, transport: RuntimeTransport) -> None:
+    def mark_timed_out(self, transport: RuntimeTransport) -> None:
         """Say that the runtime took a call and did not answer in time: in a while it will be taken to hang."""
-        if self._silent_since is None and self._serves(transport):
-            self._silent_since = time.monotonic()
+        if self._unresponsive_since is None and self._is_current(transport):
+            self._unresponsive_since = time.monotonic()
 
-    def mark_heard(self, transport: RuntimeTransport) -> None:
+    def mark_responsive(self, transport: RuntimeTransport) -> None:
         """Say that the runtime answered a call."""
-        if self._serves(transport):
-            self._silent_since = None
+        if self._is_current(transport):
+            self._unresponsive_since = None
 
-    def note_change(self) -> None:
+    def bump_version(self) -> None:
         """Say that what is remembered of the caller may be another now than before."""
-        self.changes = next(_changes)  # one that never was: of two changes at once, neither hides the other
+        self.version = next(_versions)  # one that never was: of two changes at once, neither hides the other
 
-    def look(self) -> bool:
+    def drop_dead_runtime(self) -> bool:
         """Let go of a runtime that has died; tell whether one had."""
-        with self._changed:
+        with self._state_changed:
             runtime = self._runtime
             has_died = self._state is HandleState.RUNNING and runtime is not None and not runtime.is_alive()
             if has_died:
-                self._drop()
+                self._drop_runtime()
             return has_died
 
     def replace(self, runtime: StartedRuntime) -> None:
         """Let go of a runtime that lives, if it still is the one that serves: the next call starts another."""
-        with self._changed:
+        with self._state_changed:
             if self._state is HandleState.RUNNING and self._runtime is runtime:
-                self._drop()
+                self._drop_runtime()
 
     def end(self) -> StartedRuntime | None:
         """Start no more, and return what runs; the caller ends it."""
-        with self._changed:
+        with self._state_changed:
             if self._state is HandleState.ENDED:
                 return None
             runtime, self._runtime = self._runtime, None
-            self._move(HandleState.ENDED)
+            self._transition(HandleState.ENDED)
             return runtime
 
     def stop(self, timeout_s: float) -> None:
         """A handle is ended by its pool."""
 
-    def forget(self) -> None:
+    def reset_after_fork(self) -> None:
         """After a fork, in the child: the runtime is the parent's."""
-        self._changed = threading.Condition()
+        self._state_changed = threading.Condition()
         runtime, self._runtime = self._runtime, None
         self._state = HandleState.ENDED
         if runtime is not None:
-            runtime.forget()
+            runtime.reset_after_fork()
 
-    def _begin(self) -> None:
-        self._move(HandleState.STARTING)
-        self._failure = None
-        threading.Thread(target=self._start, name="memoair-start", daemon=True).start()
+    def _start_in_background(self) -> None:
+        self._transition(HandleState.STARTING)
+        self._start_error = None
+        threading.Thread(target=self._run_start, name="memoair-start", daemon=True).start()
 
-    def _start(self) -> None:
+    def _run_start(self) -> None:
         try:
-            self._launch_one()
+            self._launch_runtime()
         finally:
-            self._settled()
+            self._start_finished()
 
-    def _launch_one(self) -> None:
+    def _launch_runtime(self) -> None:
         runtime: StartedRuntime | None = None
-        failure: MemoAirVoiceMemoryError | None = None
+        start_error: MemoAirVoiceMemoryError | None = None
         try:
             runtime = self._launch(self)
         except MemoAirVoiceMemoryError as error:
-            failure = error
+            start_error = error
         except Exception as error:  # noqa: BLE001 - whoever waits must hear of it, whatever it was
-            failure = MemoAirVoiceMemoryError("runtime.start_failed", f"no runtime: {type(error).__name__}: {error}")
-        with self._changed:
+            start_error = MemoAirVoiceMemoryError(
+                "runtime.start_failed", f"no runtime: {type(error).__name__}: {error}"
+            )
+        with self._state_changed:
             if self._state is HandleState.ENDED:  # nobody wants it any more
                 if runtime is not None:
-                    self._retire(runtime, DRAIN_S)
+                    self._retire(runtime, DRAIN_TIMEOUT_S)
                 return
-            if failure is not None and not failure.code.startswith("pool."):
-                self._paused_until = time.monotonic() + _PAUSE_S
-            self._runtime, self._failure, self._silent_since = runtime, failure, None
+            if start_error is not None and not start_error.code.startswith("pool."):
+                self._paused_until = time.monotonic() + _START_RETRY_PAUSE_S
+            self._runtime, self._start_error, self._unresponsive_since = runtime, start_error, None
             if runtime is not None and runtime.session_id is not None:
                 self.session_id = runtime.session_id
-            self._move(HandleState.IDLE if runtime is None else HandleState.RUNNING)
+            self._transition(HandleState.IDLE if runtime is None else HandleState.RUNNING)
 
-    def _drop(self, drain_s: float = DRAIN_S) -> None:
+    def _drop_runtime(self, drain_s: float = DRAIN_TIMEOUT_S) -> None:
         runtime, self._runtime = self._runtime, None
-        self._silent_since = None
+        self._unresponsive_since = None
         self.restarts += 1
-        self._move(HandleState.IDLE)
+        self._transition(HandleState.IDLE)
         if runtime is not None:
             self._retire(runtime, drain_s)
 
-    def _move(self, to: HandleState) -> None:
-        if to not in _MOVES[self._state]:
+    def _transition(self, to: HandleState) -> None:
+        if to not in _TRANSITIONS[self._state]:
             raise RuntimeError(f"a handle that is {self._state.value} can't become {to.value}")
         self._state = to
-        self._changed.notify_all()
+        self._state_changed.notify_all()
 
-    def _serves(self, transport: RuntimeTransport) -> bool:
+    def _is_current(self, transport: RuntimeTransport) -> bool:
         """Whether this is the way to the runtime that runs, and not to one that it has succeeded."""
         runtime = self._runtime
         return runtime is not None and runtime.transport is transport
 
-    def _hangs(self) -> bool:
-        since = self._silent_since
-        return since is not None and time.monotonic() - since > HUNG_AFTER_S
+    def _is_unresponsive(self) -> bool:
+        since = self._unresponsive_since
+        return since is not None and time.monotonic() - since > UNRESPONSIVE_AFTER_S
 
 
-def _again(error: MemoAirVoiceMemoryError) -> MemoAirVoiceMemoryError:
+def _copy_error(error: MemoAirVoiceMemoryError) -> MemoAirVoiceMemoryError:
     """The same error for another thread: one that is raised twice would gather both their stacks."""
     details: dict[str, Any] = dict(error.details)
     return MemoAirVoiceMemoryError(error.code, error.message, error.status_code, details)

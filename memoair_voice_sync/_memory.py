@@ -17,19 +17,19 @@ from memoair_voice_sync._errors import MemoAirVoiceMemoryError
 from memoair_voice_sync._log import log
 from memoair_voice_sync._process import RuntimeManager, RuntimeProcess
 from memoair_voice_sync._redaction import Redaction
-from memoair_voice_sync._resource_warning import close_unclosed
+from memoair_voice_sync._resource_warning import warn_unclosed
 from memoair_voice_sync._results import SearchResult
 from memoair_voice_sync._spec import ORG_ONLY_USER, RuntimeSpec
 from memoair_voice_sync._tool import DEFAULT_INTENT, MemoryToolSync
 from memoair_voice_sync._tool_shapes import ToolAdapters
 from memoair_voice_sync._transport import (
-    ConnectionBroke,
+    ConnectionBrokenError,
     RuntimeTransport,
     RuntimeUnreachableError,
     encode_body,
     parse_runtime_url,
 )
-from memoair_voice_sync._turn import checked_turn
+from memoair_voice_sync._turn import validate_turn
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -40,12 +40,12 @@ DEFAULT_TIMEOUT_MS = 250
 
 # Of the time a search may take, this share is left for the way of the answer: a runtime that composes at its deadline
 # what has arrived by then must not come too late.
-_WAY_BACK = 0.1
-_FLUSH_S = 7.0
-_STOP_S = 2.0
-_MOST_BREAKS = 2
+RETURN_MARGIN = 0.1
+_FLUSH_TIMEOUT_S = 7.0
+_STOP_TIMEOUT_S = 2.0
+_MAX_BROKEN_CONNECTIONS = 2
 # The longest time that a runtime can be granted.
-_LONGEST_GRANT_MS = 60_000.0
+_MAX_RUNTIME_TIMEOUT_MS = 60_000.0
 
 
 class MemoAirVoiceMemorySync(ToolAdapters):
@@ -103,7 +103,7 @@ class MemoAirVoiceMemorySync(ToolAdapters):
         self._org_only = org_only
         host, port = parse_runtime_url(check.text("runtime_url", runtime_url))
         token = check.secret("runtime_token", runtime_token)
-        self._is_mine = runtime_manager is None
+        self._owns_runtime = runtime_manager is None
         if runtime_manager is not None:
             self._runtime = runtime_manager
         elif auto_start_runtime and client is None:
@@ -129,7 +129,7 @@ class MemoAirVoiceMemorySync(ToolAdapters):
                 raise ValueError("runtime_url needs a port unless the runtime is started here")
             transport = RuntimeTransport(host, port, token, client)
             self._runtime = AttachedRuntime(transport, self._project_id, self._user_id, runtime_url)
-        self._opened_in: int | None = None  # the process that has opened the session and not ended it
+        self._opened_by_pid: int | None = None  # the process that has opened the session and not ended it
 
     def __repr__(self) -> str:
         return f"<MemoAirVoiceMemorySync session={self._session_id!r} runtime={self._runtime!r}>"
@@ -161,17 +161,17 @@ class MemoAirVoiceMemorySync(ToolAdapters):
             **({"mode": "org_only"} if self._org_only else {}),
         }
         reply = self._call("session/start", body, check.seconds("timeout_s", timeout_s))
-        for what in ("storage", "org"):
-            if what in reply:  # the session is open all the same
-                log.warning("a session began without its %s: action=%s_missing why=%s", what, what, reply[what])
-        self._opened_in = os.getpid()
+        for part in ("storage", "org"):
+            if part in reply:  # the session is open all the same
+                log.warning("a session began without its %s: action=%s_missing why=%s", part, part, reply[part])
+        self._opened_by_pid = os.getpid()
         return reply
 
     def end_session(self, reason: str = "completed", timeout_s: float = 5.0) -> dict[str, Any]:
         """Close the session and return what was flushed. Ending it twice is no error."""
         body = {"sessionId": self._session_id, "reason": check.text("reason", reason)}
         reply = self._call("session/end", body, check.seconds("timeout_s", timeout_s))
-        self._opened_in = None
+        self._opened_by_pid = None
         return reply
 
     def search_memory(
@@ -201,8 +201,8 @@ class MemoAirVoiceMemorySync(ToolAdapters):
             "filter": None if filter is None else check.mapping("filter", filter),
             **({"explain": True} if check.flag("explain", explain) else {}),
         }
-        return _search_result(
-            self._call("search_memory", body, check.seconds("timeout_ms", timeout_ms, 1e-3), grants=True)
+        return parse_search_result(
+            self._call("search_memory", body, check.seconds("timeout_ms", timeout_ms, 1e-3), sends_timeout=True)
         )
 
     def search_memory_tool(self, *, search_memory_timeout_ms: float | None = None) -> MemoryToolSync:
@@ -226,36 +226,38 @@ class MemoAirVoiceMemorySync(ToolAdapters):
         when it was spoken, for old transcripts, ``metadata["heard"]`` what the caller heard of an answer that was
         interrupted: the memory takes it for what was said. Returns None only with ``org_only``, where nothing is kept.
         """
-        told = {"turn_id": turn_id, "user_text": user_text, "assistant_text": assistant_text}
-        kept = self._redaction.turn(checked_turn({**told, "tool_calls": tool_calls, "metadata": metadata}))
+        fields = {"turn_id": turn_id, "user_text": user_text, "assistant_text": assistant_text}
+        turn = self._redaction.redact_turn(validate_turn({**fields, "tool_calls": tool_calls, "metadata": metadata}))
         body = {
             "sessionId": self._session_id,
-            "turnId": kept["turn_id"],
-            "userText": kept["user_text"],
-            "assistantText": kept["assistant_text"],
-            "toolCalls": kept["tool_calls"],
-            "metadata": kept["metadata"],
+            "turnId": turn["turn_id"],
+            "userText": turn["user_text"],
+            "assistantText": turn["assistant_text"],
+            "toolCalls": turn["tool_calls"],
+            "metadata": turn["metadata"],
         }
         event_id = self._call("turn/after", body, check.seconds("timeout_s", timeout_s)).get("localEventId")
         return None if event_id is None else str(event_id)
 
-    def flush(self, timeout_s: float = _FLUSH_S) -> bool:
+    def flush(self, timeout_s: float = _FLUSH_TIMEOUT_S) -> bool:
         """Wait until nothing is pending in the runtime; tell whether that came true in time."""
-        left_s = check.seconds("timeout_s", timeout_s)
-        reply = self._call("sync/flush", {"deadlineMs": min(left_s * 1e3, _LONGEST_GRANT_MS)}, left_s + 1)
+        checked_timeout_s = check.seconds("timeout_s", timeout_s)
+        reply = self._call(
+            "sync/flush", {"deadlineMs": min(checked_timeout_s * 1e3, _MAX_RUNTIME_TIMEOUT_MS)}, checked_timeout_s + 1
+        )
         return reply.get("status") == "ok"
 
     def close(self) -> None:
         """End the session if it is open, and the runtime if it was started here. Twice is no harm."""
         try:
-            if self._opened_in == os.getpid():  # a child of a fork does not end its parent's call
-                self._opened_in = None
-                self.end_session("closed", timeout_s=_STOP_S)
+            if self._opened_by_pid == os.getpid():  # a child of a fork does not end its parent's call
+                self._opened_by_pid = None
+                self.end_session("closed", timeout_s=_STOP_TIMEOUT_S)
         except MemoAirVoiceMemoryError as error:
             # The session's turns are on the disk; only its end is not, and whoever reads the log can live with that.
             log.warning("the end of a session could not be told: action=end_failed code=%s", error.code)
         finally:
-            self._runtime.stop(_STOP_S)
+            self._runtime.stop(_STOP_TIMEOUT_S)
 
     def __enter__(self) -> "Self":
         return self
@@ -267,10 +269,12 @@ class MemoAirVoiceMemorySync(ToolAdapters):
 
     def __del__(self) -> None:
         runtime = getattr(self, "_runtime", None)  # none where the constructor has refused
-        if isinstance(runtime, RuntimeProcess) and self._is_mine and runtime.pid is not None:
-            close_unclosed(self, partial(runtime.stop, _STOP_S))
+        if isinstance(runtime, RuntimeProcess) and self._owns_runtime and runtime.pid is not None:
+            warn_unclosed(self, partial(runtime.stop, _STOP_TIMEOUT_S))
 
-    def _call(self, path: str, body: dict[str, Any], timeout_s: float, *, grants: bool = False) -> dict[str, Any]:
+    def _call(
+        self, path: str, body: dict[str, Any], timeout_s: float, *, sends_timeout: bool = False
+    ) -> dict[str, Any]:
         """Call the runtime, started if need be; where it has died or is about to end, another one, until time is up.
 
         Where the call ``grants`` time, the runtime is told how much of it is its own.
@@ -278,47 +282,51 @@ class MemoAirVoiceMemorySync(ToolAdapters):
         deadline = time.monotonic() + timeout_s
         # Every call names whom it is for: the port may have passed to another caller's runtime since the last one.
         content = encode_body(body | {"workspaceId": self._project_id, "userId": self._user_id})
-        refusal: MemoAirVoiceMemoryError | None = None  # why the last runtime did not answer
-        breaks = 0
+        draining_error: MemoAirVoiceMemoryError | None = None  # why the last runtime did not answer
+        broken_connections = 0
         while True:
             try:
                 transport = self._runtime.ensure_running(deadline)
             except MemoAirVoiceMemoryError as error:
-                if error.code == "runtime.timeout" and refusal is not None:
-                    raise refusal from error
+                if error.code == "runtime.timeout" and draining_error is not None:
+                    raise draining_error from error
                 raise
-            granted = content
-            if grants:
-                left_ms = (deadline - time.monotonic()) * 1e3 * (1 - _WAY_BACK)
-                granted = content[:-1] + b', "timeoutMs": %.3f}' % min(max(1.0, left_ms), _LONGEST_GRANT_MS)
+            request = content
+            if sends_timeout:
+                runtime_timeout_ms = (deadline - time.monotonic()) * 1e3 * (1 - RETURN_MARGIN)
+                request = content[:-1] + b', "timeoutMs": %.3f}' % min(
+                    max(1.0, runtime_timeout_ms), _MAX_RUNTIME_TIMEOUT_MS
+                )
             try:
-                reply = transport.call("POST", f"/v1/runtime/{path}", granted, deadline)
-            except ConnectionBroke as error:  # of a runtime that was killed, or of one that breaks at this very call
-                breaks += 1
-                if breaks > _MOST_BREAKS:
+                reply = transport.call("POST", f"/v1/runtime/{path}", request, deadline)
+            except (
+                ConnectionBrokenError
+            ) as error:  # of a runtime that was killed, or of one that breaks at this very call
+                broken_connections += 1
+                if broken_connections > _MAX_BROKEN_CONNECTIONS:
                     raise MemoAirVoiceMemoryError("runtime.internal", str(error)) from error
             except RuntimeUnreachableError:
-                refusal = None
+                draining_error = None
             except MemoAirVoiceMemoryError as error:
                 if error.code == "runtime.timeout":
-                    self._runtime.mark_silent(transport)
+                    self._runtime.mark_timed_out(transport)
                     message = f"the runtime did not answer {path} within {timeout_s * 1e3:.0f} ms"
                     raise MemoAirVoiceMemoryError(error.code, message) from error
                 if error.code != "runtime.draining":
-                    self._runtime.mark_heard(transport)
+                    self._runtime.mark_responsive(transport)
                     raise
-                refusal = error
+                draining_error = error
             else:
-                self._runtime.mark_heard(transport)
+                self._runtime.mark_responsive(transport)
                 return reply
             self._runtime.mark_unreachable(transport)
 
 
-def _search_result(reply: dict[str, Any]) -> SearchResult:
+def parse_search_result(reply: dict[str, Any]) -> SearchResult:
     lists = [reply.get(name) for name in ("working", "permanent", "org", "sources")]
     context, profile, trace = reply.get("contextText"), reply.get("profile"), reply.get("trace")
-    is_whole = isinstance(context, str) and isinstance(trace, dict) and all(isinstance(each, list) for each in lists)
-    if not is_whole or not isinstance(profile, dict | None):
+    is_complete = isinstance(context, str) and isinstance(trace, dict) and all(isinstance(each, list) for each in lists)
+    if not is_complete or not isinstance(profile, dict | None):
         raise MemoAirVoiceMemoryError("runtime.internal", "the runtime's answer is not that to a search", 200)
     return SearchResult(
         contextText=reply["contextText"],

@@ -17,20 +17,20 @@ class ProcessOutput:
 
     def __init__(self) -> None:
         self.file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
-        self._relayed = 0  # how much has been passed on to our log
+        self._relayed_bytes = 0  # how much has been passed on to our log
 
-    def announced_port(self) -> int | None:
+    def listening_port(self) -> int | None:
         """The port that the runtime says it listens on."""
-        told = self.announced("listening")
-        return None if told is None else int(told["port"])
+        event = self.find_event("listening")
+        return None if event is None else int(event["port"])
 
-    def announced(self, event: str) -> dict[str, Any] | None:
+    def find_event(self, name: str) -> dict[str, Any] | None:
         """What the runtime has told of an event; among its first lines, however much it has said since."""
         for line in self._read(0, _HEAD_BYTES).splitlines():
             with suppress(ValueError, TypeError, KeyError):
-                told: dict[str, Any] = json.loads(line)
-                if told["event"] == event:
-                    return told
+                event: dict[str, Any] = json.loads(line)
+                if event["event"] == name:
+                    return event
         return None
 
     def tail(self) -> str:
@@ -39,9 +39,9 @@ class ProcessOutput:
 
     def relay(self) -> None:
         """Pass on to our log what the process has complained of since; it says nothing of what a caller said."""
-        told = self._read(self._relayed, _HEAD_BYTES)
-        complete = told[: told.rfind("\n") + 1]
-        self._relayed += len(complete.encode())
+        output = self._read(self._relayed_bytes, _HEAD_BYTES)
+        complete = output[: output.rfind("\n") + 1]
+        self._relayed_bytes += len(complete.encode())
         for line in complete.splitlines():
             if not line.startswith("{"):  # that is the line which tells the port
                 log.warning("the runtime says: %s", line)

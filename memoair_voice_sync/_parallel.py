@@ -7,12 +7,12 @@ from typing import TypeVar
 T = TypeVar("T")
 R = TypeVar("R")
 
-_MOST_THREADS = 16
+_MAX_THREADS = 16
 
 
-def each(act: Callable[[T], R], things: Sequence[T]) -> list[R]:
+def map_in_threads(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
     """What ``act`` returns for each, in order. It must not raise, and is over by some deadline of its own."""
-    if len(things) < 2:
-        return [act(thing) for thing in things]
-    with ThreadPoolExecutor(min(len(things), _MOST_THREADS), thread_name_prefix="memoair-each") as threads:
-        return list(threads.map(act, things))
+    if len(items) < 2:
+        return [function(thing) for thing in items]
+    with ThreadPoolExecutor(min(len(items), _MAX_THREADS), thread_name_prefix="memoair-each") as threads:
+        return list(threads.map(function, items))

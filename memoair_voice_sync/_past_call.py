@@ -6,7 +6,7 @@ from typing import Any
 import attrs
 
 import memoair_voice_sync._arguments as check
-from memoair_voice_sync._turn import checked_turn
+from memoair_voice_sync._turn import validate_turn
 
 
 @attrs.frozen
@@ -18,14 +18,16 @@ class PastCall:
     metadata: Mapping[str, Any] = attrs.field(repr=False)
 
     @classmethod
-    def of(cls, session_id: str, turns: Sequence[Mapping[str, Any]], metadata: Mapping[str, Any] | None) -> "PastCall":
+    def parse(
+        cls, session_id: str, turns: Sequence[Mapping[str, Any]], metadata: Mapping[str, Any] | None
+    ) -> "PastCall":
         """Check a call; raises ValueError or TypeError that names what is wrong."""
         return cls(
             check.identifier("session_id", session_id),
-            [_turn(number, turn) for number, turn in enumerate(check.items("turns", turns))],
+            [_validate_turn(number, turn) for number, turn in enumerate(check.items("turns", turns))],
             check.json_mapping("metadata", metadata),
         )
 
 
-def _turn(number: int, turn: object) -> dict[str, Any]:
-    return checked_turn(check.mapping(f"turns[{number}]", turn), f"turns[{number}]")
+def _validate_turn(position: int, turn: object) -> dict[str, Any]:
+    return validate_turn(check.mapping(f"turns[{position}]", turn), f"turns[{position}]")

@@ -3,7 +3,7 @@
 import psutil
 
 
-def port_holder(port: int) -> str:
+def find_port_owner(port: int) -> str:
     """Name the process that listens on a loopback port, as far as the system tells."""
     try:
         for connection in psutil.net_connections(kind="tcp"):

@@ -12,18 +12,18 @@ class PortRange:
 
     def __init__(self, first: int, last: int) -> None:
         self.bounds = (first, last)
-        self._turn = itertools.count()
+        self._counter = itertools.count()
 
-    def free(self) -> Iterator[int]:
+    def iter_free(self) -> Iterator[int]:
         """The ports that nobody listens on, each once; one may be taken by another before it is used."""
         first, last = self.bounds
         count = last - first + 1
         for _ in range(count):
-            port = first + next(self._turn) % count
+            port = first + next(self._counter) % count
             if _is_free(port):
                 yield port
 
-    def exhausted(self) -> MemoAirVoiceMemoryError:
+    def exhausted_error(self) -> MemoAirVoiceMemoryError:
         """What is said where none is free."""
         first, last = self.bounds
         message = f"every port from {first} to {last} is in use; widen runtime_port_range or lower max_concurrent_users"

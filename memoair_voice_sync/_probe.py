@@ -4,7 +4,7 @@ from memoair_voice_sync._errors import MemoAirVoiceMemoryError
 from memoair_voice_sync._transport import RuntimeTransport
 
 # What a memory says that is used after its end.
-CLOSED = "the memory has been closed"
+MEMORY_CLOSED = "the memory has been closed"
 
 
 def check_runtime(transport: RuntimeTransport, project_id: str, user_id: str, deadline: float) -> None:

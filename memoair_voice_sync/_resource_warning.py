@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 
-def close_unclosed(owner: object, close: Callable[[], None]) -> None:
+def warn_unclosed(owner: object, close: Callable[[], None]) -> None:
     """Warn of an ``owner`` that is collected while it is open, and close what it held, behind whoever runs just now.
 
     At the end of the interpreter nothing is done: the runtimes end with their process by themselves.

@@ -27,7 +27,7 @@ class SearchResult:
 
 
 def degraded_result(
-    error: MemoAirVoiceMemoryError, lanes: Sequence[str] | None, timeout_ms: float, waited_ms: float
+    error: MemoAirVoiceMemoryError, lanes: Sequence[str] | None, timeout_ms: float, elapsed_ms: float
 ) -> SearchResult:
     """What a search gives where the memory failed: nothing, and why."""
     status = "late" if error.code == "runtime.timeout" else "error"
@@ -40,7 +40,7 @@ def degraded_result(
         sources=[],
         trace={
             "degraded": True,
-            "totalMs": round(waited_ms, 3),
+            "totalMs": round(elapsed_ms, 3),
             "deadlineMs": timeout_ms,
             "lanes": {
                 lane: {"status": "skipped" if lanes is not None and lane not in lanes else status, "ms": 0.0, "hits": 0}

@@ -3,7 +3,7 @@
 import threading
 from typing import TYPE_CHECKING
 
-from memoair_voice_sync._after_fork import forgets_in_child
+from memoair_voice_sync._after_fork import register_after_fork
 from memoair_voice_sync._errors import MemoAirVoiceMemoryError
 from memoair_voice_sync._runtime_selection import RuntimeKind, RuntimeSelection, bundled_command, find_binary
 
@@ -19,22 +19,22 @@ class RuntimeResolver:
     Safe to use from any thread, and after a fork. Whoever owns it closes it.
     """
 
-    def __init__(self, choice: RuntimeSelection) -> None:
-        self._choice = choice
+    def __init__(self, selection: RuntimeSelection) -> None:
+        self._selection = selection
         self._lock = threading.Lock()
         self._pull: BackgroundPull | None = None
         self._is_closed = False
-        forgets_in_child(self, RuntimeResolver._forget)
+        register_after_fork(self, RuntimeResolver._reset_after_fork)
 
     @property
     def can_be_forked(self) -> bool:
         """Whether a warm host can fork it."""
-        return self._choice.can_be_forked
+        return self._selection.can_be_forked
 
     @property
-    def has_to_be_pulled(self) -> bool:
+    def needs_pull(self) -> bool:
         """Whether `command` may be None for a while."""
-        return self._choice.kind is RuntimeKind.PULLED
+        return self._selection.kind is RuntimeKind.PULLED
 
     def command(self) -> list[str] | None:
         """The command that starts the runtime; None while it is being pulled: ask again in a moment.
@@ -42,11 +42,11 @@ class RuntimeResolver:
         Never waits for the network. Raises ``runtime.not_found`` where there is no such runtime, and what a pull that
         failed came to: at once, for a while that grows with each failure. ``pool.closed`` after `close`.
         """
-        if self._choice.kind is RuntimeKind.BINARY:
-            return [find_binary(self._choice.binary or "")]
-        if self._choice.kind is RuntimeKind.BUNDLED:
+        if self._selection.kind is RuntimeKind.BINARY:
+            return [find_binary(self._selection.binary or "")]
+        if self._selection.kind is RuntimeKind.BUNDLED:
             return bundled_command()
-        program = self._begun().program()
+        program = self._get_pull().program()
         return None if program is None else [str(program)]
 
     def status(self) -> str:
@@ -62,17 +62,17 @@ class RuntimeResolver:
         if pull is not None:
             pull.close()
 
-    def _begun(self) -> "BackgroundPull":
+    def _get_pull(self) -> "BackgroundPull":
         from memoair_voice_sync.runtime_store.background import BackgroundPull
 
         with self._lock:
             if self._is_closed:
                 raise MemoAirVoiceMemoryError("pool.closed", "the client has been closed")
             if self._pull is None:
-                self._pull = BackgroundPull(self._choice.reference(), self._choice.cache_folder())
+                self._pull = BackgroundPull(self._selection.reference(), self._selection.cache_folder())
             return self._pull
 
-    def _forget(self) -> None:
+    def _reset_after_fork(self) -> None:
         """After a fork, in the child: the thread is the parent's."""
         self._lock = threading.Lock()
         if self._pull is not None:

@@ -54,19 +54,21 @@ class RuntimeSelection:
         if binary or environ.get(_BINARY):
             why = "runtime_binary names it" if binary else f"{_BINARY} names it"
             return RuntimeSelection(RuntimeKind.BINARY, why, binary=binary or environ.get(_BINARY), cache_dir=cache_dir)
-        named_repo, named_version = repo or environ.get(_REPO) or None, version or environ.get(_VERSION) or None
+        selected_repo, selected_version = repo or environ.get(_REPO) or None, version or environ.get(_VERSION) or None
         names = ("runtime_repo" if repo else _REPO, "runtime_version" if version else _VERSION)
-        if named_repo is None and named_version is None:
+        if selected_repo is None and selected_version is None:
             return RuntimeSelection(RuntimeKind.BUNDLED, "nothing else is named", cache_dir=cache_dir)
-        if named_repo is None and named_version == installed_version():
+        if selected_repo is None and selected_version == installed_version():
             why = f"{names[1]} names the version that is installed"
             return RuntimeSelection(RuntimeKind.BUNDLED, why, cache_dir=cache_dir)
-        given = [name for name, value in zip(names, (named_repo, named_version), strict=True) if value is not None]
+        sources = [
+            name for name, value in zip(names, (selected_repo, selected_version), strict=True) if value is not None
+        ]
         return RuntimeSelection(
             RuntimeKind.PULLED,
-            f"{' and '.join(given)} {'name' if len(given) > 1 else 'names'} it",
-            repo=named_repo,
-            version=named_version,
+            f"{' and '.join(sources)} {'name' if len(sources) > 1 else 'names'} it",
+            repo=selected_repo,
+            version=selected_version,
             cache_dir=cache_dir,
             names=names,
         )
@@ -74,7 +76,7 @@ class RuntimeSelection:
     @property
     def can_be_forked(self) -> bool:
         """Whether it is the installed one, under this Python: then a warm host can fork it."""
-        return self.kind is RuntimeKind.BUNDLED and _is_python()
+        return self.kind is RuntimeKind.BUNDLED and _is_python_executable()
 
     def reference(self) -> "Reference":
         """What is to be pulled; raises ``runtime.not_found`` where it can't be understood."""
@@ -92,31 +94,31 @@ class RuntimeSelection:
         return Path(self.cache_dir).expanduser() if self.cache_dir else default_cache_dir()
 
 
-def check_named(repo: str | None, version: str | None) -> None:
+def validate_reference(repo: str | None, version: str | None) -> None:
     """Raise TypeError or ValueError for what no runtime can be named by; what is left out, the environment may name."""
     for name, value in (("runtime_repo", repo), ("runtime_version", version)):
         if value is not None and not isinstance(value, str):
             raise TypeError(f"{name} must be a str, not {type(value).__name__}")
-    choice = RuntimeSelection.of(None, repo, version, None, os.environ)
-    if (repo or version) and choice.kind is RuntimeKind.PULLED:
+    selection = RuntimeSelection.of(None, repo, version, None, os.environ)
+    if (repo or version) and selection.kind is RuntimeKind.PULLED:
         from memoair_voice_sync.runtime_store.reference import parse_reference
 
-        parse_reference(choice.repo, choice.version, installed_version(), choice.names)
+        parse_reference(selection.repo, selection.version, installed_version(), selection.names)
 
 
-def find_binary(named: str) -> str:
+def find_binary(name: str) -> str:
     """The path of a program that was named; raises ``runtime.not_found``."""
-    found = shutil.which(named)
+    found = shutil.which(name)
     if found is not None:
         return str(Path(found).absolute())
-    if Path(named).exists():
-        raise MemoAirVoiceMemoryError("runtime.not_found", f"{named} is not a program that can be run")
-    raise MemoAirVoiceMemoryError("runtime.not_found", f"there is no program {named}")
+    if Path(name).exists():
+        raise MemoAirVoiceMemoryError("runtime.not_found", f"{name} is not a program that can be run")
+    raise MemoAirVoiceMemoryError("runtime.not_found", f"there is no program {name}")
 
 
 def bundled_command() -> list[str]:
     """The command that starts the installed runtime; raises ``runtime.not_found``."""
-    if _is_python():
+    if _is_python_executable():
         return [sys.executable, "-m", "memoair_runtime"]
     # Within a server that embeds Python, sys.executable is the server.
     script = shutil.which("voice-runtime", path=sysconfig.get_path("scripts")) or shutil.which("voice-runtime")
@@ -135,5 +137,5 @@ def installed_version() -> str | None:
         return None
 
 
-def _is_python() -> bool:
+def _is_python_executable() -> bool:
     return "python" in Path(sys.executable or "").name.lower()

@@ -16,14 +16,14 @@ import psutil
 
 from memoair_voice_sync._errors import MemoAirVoiceMemoryError
 from memoair_voice_sync._output import ProcessOutput
-from memoair_voice_sync._terminate import end_process, end_tree
+from memoair_voice_sync._terminate import terminate_process, terminate_tree
 from memoair_voice_sync._transport import RuntimeTransport
 
 # How long a runtime may take to flush and drain.
-DRAIN_S = 7.0
+DRAIN_TIMEOUT_S = 7.0
 # And after SIGTERM, where it has not by then.
-_TERM_S = 2.0
-_LONGEST_EVENT = 1 << 16
+_TERM_TIMEOUT_S = 2.0
+_MAX_EVENT_BYTES = 1 << 16
 _HAS_PROC = Path("/proc/self/stat").is_file()
 
 
@@ -48,7 +48,7 @@ class StartedRuntime(Protocol):
     def end(self, timeout_s: float) -> None:
         """Let it drain, and make it end after so long, with its children. One that is not ours is let alone."""
 
-    def forget(self) -> None:
+    def reset_after_fork(self) -> None:
         """After a fork, in the child: it is the parent's."""
 
 
@@ -59,19 +59,19 @@ class SharedRuntime:
     transport: RuntimeTransport
     session_id: str | None
     pid: int
-    born_at: float
+    process_started_at: float
     is_ours: bool = False
     channel: socket.socket | None = None
 
     def is_alive(self) -> bool:
         """Whether the process runs."""
-        return birth_of(self.pid) == self.born_at
+        return process_start_time(self.pid) == self.process_started_at
 
     def end(self, timeout_s: float) -> None:  # noqa: ARG002 - there is nothing to wait for
         """Close our connections to it."""
         self.transport.close()
 
-    def forget(self) -> None:
+    def reset_after_fork(self) -> None:
         """After a fork, in the child: nothing is shared with the parent but connections."""
         self.transport.close()
 
@@ -83,7 +83,7 @@ class ForkedRuntime:
     transport: RuntimeTransport
     session_id: str | None
     pid: int
-    born_at: float | None
+    process_started_at: float | None
     channel: socket.socket
     is_ours: bool = True
 
@@ -100,13 +100,13 @@ class ForkedRuntime:
         """Let it drain, and make it end after so long, with its children."""
         with suppress(OSError):
             self.channel.shutdown(socket.SHUT_WR)
-        if not _closes(self.channel, timeout_s) and birth_of(self.pid) == self.born_at:
+        if not _wait_until_closed(self.channel, timeout_s) and process_start_time(self.pid) == self.process_started_at:
             with suppress(psutil.Error):
-                end_tree(psutil.Process(self.pid), min(timeout_s, _TERM_S))
+                terminate_tree(psutil.Process(self.pid), min(timeout_s, _TERM_TIMEOUT_S))
         self.channel.close()
         self.transport.close()
 
-    def forget(self) -> None:
+    def reset_after_fork(self) -> None:
         """After a fork, in the child: the runtime must see the parent end while this process lives."""
         self.channel.close()
         self.transport.close()
@@ -134,12 +134,12 @@ class SubprocessRuntime:
 
     def end(self, timeout_s: float) -> None:
         """Let it drain, and make it end after so long, with its children."""
-        end_process(self.process, timeout_s)
+        terminate_process(self.process, timeout_s)
         self.output.relay()
         self.output.close()
         self.transport.close()
 
-    def forget(self) -> None:
+    def reset_after_fork(self) -> None:
         """After a fork, in the child: the process and its pipe are the parent's."""
         if self.process.stdin is not None:
             self.process.stdin.close()
@@ -148,15 +148,15 @@ class SubprocessRuntime:
         self.transport.close()
 
 
-def borrow(told: dict[str, Any]) -> SharedRuntime | None:
+def shared_runtime(lease: dict[str, Any]) -> SharedRuntime | None:
     """The runtime that a lease tells of; None where it has ended meanwhile."""
-    if birth_of(told["pid"]) != told["createTime"]:
+    if process_start_time(lease["pid"]) != lease["createTime"]:
         return None
-    transport = RuntimeTransport(told["host"], told["port"], told["token"])
-    return SharedRuntime(transport, told["sessionId"], told["pid"], told["createTime"])
+    transport = RuntimeTransport(lease["host"], lease["port"], lease["token"])
+    return SharedRuntime(transport, lease["sessionId"], lease["pid"], lease["createTime"])
 
 
-def birth_of(pid: int) -> float | None:
+def process_start_time(pid: int) -> float | None:
     """When a process was born, by a clock that nobody sets, if the system has one; None where there is no such process.
 
     As `memoair_runtime.storage.lease` tells it.
@@ -169,7 +169,7 @@ def birth_of(pid: int) -> float | None:
         return None
 
 
-def _closes(channel: socket.socket, timeout_s: float) -> bool:
+def _wait_until_closed(channel: socket.socket, timeout_s: float) -> bool:
     """Wait so long for the other end to close, which it does when its process ends; tell whether it has."""
     try:
         channel.settimeout(max(0.001, timeout_s))
@@ -180,21 +180,21 @@ def _closes(channel: socket.socket, timeout_s: float) -> bool:
         return True
 
 
-def hear_of_start(channel: socket.socket, deadline: float) -> dict[str, Any] | None:
+def wait_for_start_event(channel: socket.socket, deadline: float) -> dict[str, Any] | None:
     """Wait until a forked runtime tells what became of it; None at the deadline (monotonic seconds)."""
-    heard = b""
-    while not heard.endswith(b"\n"):
-        left = deadline - time.monotonic()
+    received = b""
+    while not received.endswith(b"\n"):
+        remaining_s = deadline - time.monotonic()
         try:
-            channel.settimeout(max(0.001, left))
-            content = channel.recv(_LONGEST_EVENT)
+            channel.settimeout(max(0.001, remaining_s))
+            content = channel.recv(_MAX_EVENT_BYTES)
         except TimeoutError:
             return None
         except OSError:
             content = b""
         if not content:
             raise MemoAirVoiceMemoryError("runtime.start_failed", "the runtime ended before it said where it listens")
-        heard += content
+        received += content
     channel.setblocking(False)  # from now on it is only looked at
-    told: dict[str, Any] = json.loads(heard)
-    return told
+    event: dict[str, Any] = json.loads(received)
+    return event

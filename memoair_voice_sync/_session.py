@@ -32,7 +32,7 @@ class VoiceSessionSync(ToolAdapters):
         self._prefetch = prefetch
         self._save = save
         self._release = release
-        self._closing = threading.Lock()
+        self._close_lock = threading.Lock()
         self._is_closed = False
 
     def search_memory(
@@ -80,11 +80,11 @@ class VoiceSessionSync(ToolAdapters):
 
     def search_memory_tool(self, *, search_memory_timeout_ms: float | None = None) -> MemoryToolSync:
         """Return a tool that a language model can be given to search this caller's memory; one that fails is empty."""
-        return tool_over(self.search_memory, search_memory_timeout_ms)
+        return make_tool(self.search_memory, search_memory_timeout_ms)
 
     def close(self) -> None:
         """Unpin the runtime. Twice is no harm."""
-        with self._closing:
+        with self._close_lock:
             if not self._is_closed:
                 self._is_closed = True
                 self._release()
@@ -98,7 +98,7 @@ class VoiceSessionSync(ToolAdapters):
         self.close()
 
 
-def tool_over(search: Callable[..., SearchResult], search_memory_timeout_ms: float | None) -> MemoryToolSync:
+def make_tool(search: Callable[..., SearchResult], search_memory_timeout_ms: float | None) -> MemoryToolSync:
     """The tool over a search of one caller; None is the time that every search has."""
     timeout_ms = DEFAULT_TIMEOUT_MS if search_memory_timeout_ms is None else search_memory_timeout_ms
     check.seconds("search_memory_timeout_ms", timeout_ms, 1e-3)

@@ -10,12 +10,12 @@ from typing import IO
 import attrs
 
 from memoair_voice_sync._errors import MemoAirVoiceMemoryError
-from memoair_voice_sync._runtime_selection import RuntimeSelection, check_named
+from memoair_voice_sync._runtime_selection import RuntimeSelection, validate_reference
 
 ORG_ONLY_USER = "__org__"
 
 # What the runtime needs of the application's environment. Nothing else of it is passed on: it holds other secrets.
-_PASSED_ON = (
+_INHERITED_ENV = (
     "PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "TEMP", "TMP", "XDG_DATA_HOME",
     "USERPROFILE", "APPDATA", "LOCALAPPDATA", "SYSTEMROOT", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "PYTHONHOME",
     "PYTHONPYCACHEPREFIX", "PYTHONDONTWRITEBYTECODE",
@@ -25,7 +25,7 @@ _PASSED_ON = (
     "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "all_proxy", "no_proxy",
     "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR",
 )  # fmt: skip
-_PATHS = frozenset(
+_PATH_VARIABLES = frozenset(
     [
         "MEMOAIR_RUNTIME_ORG_FILE", "MEMOAIR_RUNTIME_STORAGE_ROOT", "MEMOAIR_RUNTIME_MEDIUM_MODEL",
         "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR",
@@ -48,7 +48,7 @@ class RuntimeSpec:
     org_only: bool = False
     org_file: str | None = None
     session_id: str | None = None
-    shares: bool = False
+    is_shared: bool = False
     binary: str | None = None
     version: str | None = None
     repo: str | None = None
@@ -56,11 +56,11 @@ class RuntimeSpec:
 
     def __attrs_post_init__(self) -> None:
         """What is named wrongly in the code is told where it is named, not at the first call."""
-        check_named(self.repo, self.version)
+        validate_reference(self.repo, self.version)
 
     def environment(self, bind_addr: str) -> dict[str, str]:
         """The environment to start it with; secrets go this way, never by the command line, which anybody can read."""
-        wanted = {
+        settings = {
             "BIND_ADDR": bind_addr,
             "PROJECT_ID": self.project_id,
             "WORKSPACE_ID": self.project_id,
@@ -74,25 +74,27 @@ class RuntimeSpec:
             "ORG_FILE": str(Path(self.org_file).absolute()) if self.org_file else None,
             "MODE": "org_only" if self.org_only else None,
             "SESSION_ID": self.session_id,
-            "SHARED": "1" if self.shares else None,
+            "SHARED": "1" if self.is_shared else None,
             "OWNER_PIPE": "stdin",
         }
-        return passed_on() | {f"MEMOAIR_RUNTIME_{name}": value for name, value in wanted.items() if value is not None}
+        return inherited_env() | {
+            f"MEMOAIR_RUNTIME_{name}": value for name, value in settings.items() if value is not None
+        }
 
-    def choice(self, environ: Mapping[str, str] = os.environ) -> RuntimeSelection:
+    def selection(self, environ: Mapping[str, str] = os.environ) -> RuntimeSelection:
         """Which runtime is to run, as the arguments and then the environment say."""
         return RuntimeSelection.of(self.binary, self.repo, self.version, self.cache_dir, environ)
 
 
-def passed_on() -> dict[str, str]:
+def inherited_env() -> dict[str, str]:
     """What a runtime gets of the application's environment."""
-    result = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-    for name in filter(result.get, _PATHS):  # it starts in another folder
-        result[name] = str(Path(result[name]).absolute())
+    environment = {name: os.environ[name] for name in _INHERITED_ENV if name in os.environ}
+    for name in filter(environment.get, _PATH_VARIABLES):  # it starts in another folder
+        environment[name] = str(Path(environment[name]).absolute())
     if "PYTHONPATH" in os.environ:
         entries = os.environ["PYTHONPATH"].split(os.pathsep)
-        result["PYTHONPATH"] = os.pathsep.join(str(Path(entry).absolute()) for entry in entries if entry)
-    return result
+        environment["PYTHONPATH"] = os.pathsep.join(str(Path(entry).absolute()) for entry in entries if entry)
+    return environment
 
 
 def start_program(

@@ -14,7 +14,7 @@ from memoair_voice_sync._log import log
 from memoair_voice_sync._runtimes import StartedRuntime
 
 # How often runtimes are looked at that have no socket which would tell of their end, and all for their memory.
-_LOOK_S = 1.0
+_POLL_INTERVAL_S = 1.0
 _MEGABYTE = 1 << 20
 
 
@@ -37,14 +37,14 @@ class Supervisor:
     def __init__(self, pool: Supervised, idle_ttl_s: float, memory_limit_mb: float | None) -> None:
         self._pool = pool
         self._idle_ttl_s = idle_ttl_s
-        self._memory_limit = None if memory_limit_mb is None else memory_limit_mb * _MEGABYTE
+        self._memory_limit_bytes = None if memory_limit_mb is None else memory_limit_mb * _MEGABYTE
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._sockets: tuple[socket.socket, socket.socket] | None = None
         self._is_closed = False
 
     @property
-    def is_awake(self) -> bool:
+    def is_started(self) -> bool:
         """Whether there was something to look after, in this process."""
         return self._thread is not None
 
@@ -74,7 +74,7 @@ class Supervisor:
                 each.close()
         self._sockets = None
 
-    def forget(self) -> None:
+    def reset_after_fork(self) -> None:
         """After a fork, in the child: the thread is the parent's."""
         self._lock = threading.Lock()
         if self._sockets is not None:
@@ -86,52 +86,56 @@ class Supervisor:
         sockets = self._sockets
         assert sockets is not None  # noqa: S101 - they were made before the thread
         while not self._is_closed:
-            self._look()
+            self._check_runtimes()
             handles = self._pool.handles()
             channels = [each.runtime.channel for each in handles if each.runtime is not None and each.runtime.channel]
             with selectors.DefaultSelector() as selector:
                 for channel in {*channels, sockets[1]}:
                     with suppress(ValueError, KeyError, OSError):  # one that was closed this moment
                         selector.register(channel, selectors.EVENT_READ)
-                selector.select(self._pause_s(handles))
+                selector.select(self._wait_s(handles))
             with suppress(OSError):
                 sockets[1].recv(1 << 10)
 
-    def _look(self) -> None:
+    def _check_runtimes(self) -> None:
         for handle in self._pool.handles():
             runtime = handle.runtime
             if runtime is None:
                 continue
-            if handle.look():
+            if handle.drop_dead_runtime():
                 log.warning(
                     "a runtime has died: action=runtime_died pid=%s exit_code=%s",
                     runtime.pid,
                     self._pool.exit_code(runtime),
                 )
-            elif self._memory_limit is not None and _is_spare(handle) and _resident(runtime) > self._memory_limit:
+            elif (
+                self._memory_limit_bytes is not None
+                and _is_replaceable(handle)
+                and _resident_bytes(runtime) > self._memory_limit_bytes
+            ):
                 log.warning("a runtime is over its memory limit and replaced: action=runtime_large pid=%s", runtime.pid)
                 handle.replace(runtime)
         for handle in self._pool.handles():
             self._pool.evict(handle, unused_since=time.monotonic() - self._idle_ttl_s)
 
-    def _pause_s(self, handles: list[RuntimeHandle]) -> float | None:
+    def _wait_s(self, handles: list[RuntimeHandle]) -> float | None:
         """How long nothing has to be looked at."""
         now = time.monotonic()
         # A handle that is in use now will be released without a word to us, and no earlier than now.
         idle_since = [now if each.in_use else each.released_at for each in handles]
         pauses = [max(0.0, since + self._idle_ttl_s - now) for since in idle_since]
-        if handles and (self._memory_limit or any(each.runtime and not each.runtime.channel for each in handles)):
-            pauses.append(_LOOK_S)
+        if handles and (self._memory_limit_bytes or any(each.runtime and not each.runtime.channel for each in handles)):
+            pauses.append(_POLL_INTERVAL_S)
         return min(pauses, default=None)
 
 
-def _is_spare(handle: RuntimeHandle) -> bool:
+def _is_replaceable(handle: RuntimeHandle) -> bool:
     """Whether the runtime may be ended: it is our own, and nobody is waiting for it."""
     runtime = handle.runtime
     return not handle.in_use and runtime is not None and runtime.is_ours
 
 
-def _resident(runtime: StartedRuntime) -> int:
+def _resident_bytes(runtime: StartedRuntime) -> int:
     try:
         return int(psutil.Process(runtime.pid).memory_info().rss)
     except psutil.Error:

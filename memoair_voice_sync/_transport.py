@@ -11,17 +11,17 @@ from urllib.parse import urlsplit
 import urllib3
 
 from memoair_voice_sync._connection import DeadlinePool, set_deadline
-from memoair_voice_sync._errors import MemoAirVoiceMemoryError, told_error
+from memoair_voice_sync._errors import MemoAirVoiceMemoryError, error_from_envelope
 
 # Connections that are kept; more threads than these open further ones, which are closed after use.
-_KEPT_CONNECTIONS = 64
+_MAX_POOLED_CONNECTIONS = 64
 
 
 class RuntimeUnreachableError(Exception):
     """Nothing listens at the address, or what listened is gone."""
 
 
-class ConnectionBroke(RuntimeUnreachableError):
+class ConnectionBrokenError(RuntimeUnreachableError):
     """Something listens, and twice the connection broke before there was an answer, or what came is not HTTP."""
 
 
@@ -96,7 +96,9 @@ class RuntimeTransport:
             try:
                 return self._send(method, path, content, deadline, headers)
             except urllib3.exceptions.ProtocolError as error:
-                raise ConnectionBroke("the connection broke before there was an answer, or it is not HTTP") from error
+                raise ConnectionBrokenError(
+                    "the connection broke before there was an answer, or it is not HTTP"
+                ) from error
 
     def close(self) -> None:
         """Close the connections."""
@@ -107,36 +109,42 @@ class RuntimeTransport:
     def _send(
         self, method: str, path: str, content: bytes | None, deadline: float, headers: Mapping[str, str]
     ) -> dict[str, Any]:
-        left = deadline - time.monotonic()
-        if left <= 0:
-            raise _timed_out()
+        remaining_s = deadline - time.monotonic()
+        if remaining_s <= 0:
+            raise _timeout_error()
         set_deadline(deadline)
         try:
             response = self._pool().urlopen(
-                method, path, content, headers, retries=False, timeout=urllib3.Timeout(total=left), redirect=False
+                method,
+                path,
+                content,
+                headers,
+                retries=False,
+                timeout=urllib3.Timeout(total=remaining_s),
+                redirect=False,
             )
         except urllib3.exceptions.NewConnectionError as error:  # before its base, which is a time-out
             raise RuntimeUnreachableError("nothing listens there") from error
         except (urllib3.exceptions.TimeoutError, TimeoutError) as error:
-            raise _timed_out() from error
+            raise _timeout_error() from error
         except urllib3.exceptions.ClosedPoolError as error:  # by another thread, which saw the runtime die
             raise RuntimeUnreachableError("the connection was closed") from error
         except urllib3.exceptions.ProtocolError:
             raise
         except urllib3.exceptions.HTTPError as error:
             raise MemoAirVoiceMemoryError("runtime.internal", "the runtime's answer can't be decoded") from error
-        return _read(response.status, response.data)
+        return _parse_response(response.status, response.data)
 
     def _pool(self) -> urllib3.HTTPConnectionPool:
         if self._given_pool is not None:
             return self._given_pool
         if self._own_pool is None or self._pid != os.getpid():  # a child's requests must not mix with its parent's
             self._pid = os.getpid()
-            self._own_pool = DeadlinePool(self._host, self._port, maxsize=_KEPT_CONNECTIONS)
+            self._own_pool = DeadlinePool(self._host, self._port, maxsize=_MAX_POOLED_CONNECTIONS)
         return self._own_pool
 
 
-def _read(status: int, data: bytes) -> dict[str, Any]:
+def _parse_response(status: int, data: bytes) -> dict[str, Any]:
     try:
         body = json.loads(data)
     except (ValueError, RecursionError):
@@ -147,8 +155,8 @@ def _read(status: int, data: bytes) -> dict[str, Any]:
     if not isinstance(envelope, dict):
         message = f"the runtime's answer can't be read (HTTP status {status})"
         raise MemoAirVoiceMemoryError("runtime.internal", message, status)
-    raise told_error(envelope, "runtime", status)
+    raise error_from_envelope(envelope, "runtime", status)
 
 
-def _timed_out() -> MemoAirVoiceMemoryError:
+def _timeout_error() -> MemoAirVoiceMemoryError:
     return MemoAirVoiceMemoryError("runtime.timeout", "the runtime did not answer in time")

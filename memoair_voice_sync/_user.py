@@ -16,7 +16,7 @@ class User:
     fields: Mapping[str, Any]  # as session/start takes them: id, name, metadata
 
     @classmethod
-    def of(cls, user: Mapping[str, Any] | None, user_id: str | None) -> "User":
+    def parse(cls, user: Mapping[str, Any] | None, user_id: str | None) -> "User":
         """Read ``user={"id", "name", "metadata"}`` and its alias ``user_id``.
 
         Raises ValueError where neither names a caller or both name another one, TypeError for what is no dict.
@@ -33,9 +33,9 @@ class User:
         identifier = check.identifier('user["id"]', fields["id"])
         if user_id is not None and check.identifier("user_id", user_id) != identifier:
             raise ValueError('user_id and user["id"] name two callers')
-        known: dict[str, Any] = {"id": identifier}
+        checked: dict[str, Any] = {"id": identifier}
         if fields.get("name") is not None:
-            known["name"] = check.text('user["name"]', fields["name"])
+            checked["name"] = check.text('user["name"]', fields["name"])
         if fields.get("metadata") is not None:
-            known["metadata"] = check.json_mapping('user["metadata"]', fields["metadata"])
-        return cls(identifier, known)
+            checked["metadata"] = check.json_mapping('user["metadata"]', fields["metadata"])
+        return cls(identifier, checked)

@@ -72,12 +72,12 @@ def test_a_key_that_nobody_has_is_refused(
 def test_the_limits_are_the_servers_own(
     client: Client, new_sdk: Callable[[Client], MemoAirVoiceClientSync], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    too_many = [{"id": str(number), "text": "x"} for number in range(sdk.MOST_DOCUMENTS + 1)]
+    too_many = [{"id": str(number), "text": "x"} for number in range(sdk.MAX_DOCUMENTS + 1)]
     own = new_sdk(client)
     with pytest.raises(MemoAirVoiceMemoryError) as here:
         own.create_index("faq", too_many)
-    monkeypatch.setattr(sdk, "MOST_DOCUMENTS", sdk.MOST_DOCUMENTS + 1)
+    monkeypatch.setattr(sdk, "MAX_DOCUMENTS", sdk.MAX_DOCUMENTS + 1)
     with pytest.raises(MemoAirVoiceMemoryError) as there:
         own.create_index("faq", too_many)
     assert (here.value.code, here.value.status_code) == (there.value.code, there.value.status_code)
-    assert own.create_index("faq", too_many[: sdk.MOST_DOCUMENTS - 1]).version == 1
+    assert own.create_index("faq", too_many[: sdk.MAX_DOCUMENTS - 1]).version == 1

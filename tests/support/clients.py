@@ -25,7 +25,7 @@ AGENT, API_KEY = "agent_test", "memoair_pk_secret_of_the_tests"
 
 # Tests wait for an answer as long as a loaded machine needs; what a deadline does is tested by itself.
 PATIENT_MS = 10_000
-_SAVE_S = _client._SAVE_S
+_SAVE_TIMEOUT_S = _client._SAVE_TIMEOUT_S
 
 
 def client_arguments(root: Path, /, **arguments: Any) -> dict[str, Any]:
@@ -100,14 +100,14 @@ def patient_saves() -> Iterator[None]:
     global _patient
     with _patience:
         _patient += 1
-        _client._SAVE_S = PATIENT_MS / 1e3
+        _client._SAVE_TIMEOUT_S = PATIENT_MS / 1e3
     try:
         yield
     finally:
         with _patience:
             _patient -= 1
             if not _patient:
-                _client._SAVE_S = _SAVE_S
+                _client._SAVE_TIMEOUT_S = _SAVE_TIMEOUT_S
 
 
 def recall(client: MemoAirVoiceClientSync, user_id: str, query: str, **options: Any) -> SearchResult:
@@ -165,7 +165,7 @@ _HEAD = """
 import json, os, signal, sys, threading, time
 from memoair_voice_sync import MemoAirVoiceClientSync, MemoAirVoiceMemoryError, _client
 
-_client._SAVE_S = {save_s}
+_client._SAVE_TIMEOUT_S = {save_s}
 
 def tell(**facts):
     os.write(1, json.dumps(facts).encode() + b"\\n")

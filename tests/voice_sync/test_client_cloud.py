@@ -168,4 +168,4 @@ def test_what_can_not_be_is_refused_before_it_is_sent(
 
 def test_nobody_waits_for_hours_because_the_cloud_says_so() -> None:
     asked = HTTPResponse(headers={"Retry-After": "3600"})
-    assert cloud._BoundedRetry(3).get_retry_after(asked) == cloud._LONGEST_PAUSE_S
+    assert cloud._BoundedRetry(3).get_retry_after(asked) == cloud._MAX_BACKOFF_S

@@ -14,7 +14,7 @@ from support.waiting import eventually
 
 from memoair_runtime.storage.user_folder import UserFolder
 from memoair_voice_sync import MemoAirVoiceClientSync, MemoAirVoiceMemoryError
-from memoair_voice_sync._spec import RuntimeSpec, passed_on
+from memoair_voice_sync._spec import RuntimeSpec, inherited_env
 
 SECRET = "zanzibarplum"
 DOCUMENTS = [
@@ -75,7 +75,7 @@ def test_a_cloud_that_refuses_or_fails_delays_no_call(
 def test_a_cloud_that_hangs_is_waited_for_no_longer_than_it_may_be(
     cloud: ScriptedCloud, client: MemoAirVoiceClientSync, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("memoair_voice_sync._user_runtime_client._FIRST_PULL_S", 0.3)
+    monkeypatch.setattr("memoair_voice_sync._user_runtime_client._FIRST_PULL_TIMEOUT_S", 0.3)
     cloud.behave("*", always=hangs)
     began_at = time.monotonic()
     assert client.load_index(user_id="ada").profile_version == 0
@@ -147,7 +147,7 @@ def test_a_runtime_that_hangs_or_can_not_pull_does_not_fail_the_change(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("memoair_voice_sync._refresh._PULL_S", 0.5)
+    monkeypatch.setattr("memoair_voice_sync._refresh._PULL_TIMEOUT_S", 0.5)
     for user in ("ada", "bob"):
         client.load_index(user_id=user)
     cloud.behave("projections/org", answers(500))
@@ -270,7 +270,7 @@ def test_the_way_to_the_cloud_is_passed_on_to_runtimes(monkeypatch: pytest.Monke
     monkeypatch.chdir(tmp_path)
     for name in bundles:
         monkeypatch.setenv(name, "here.pem")
-    passed = passed_on()
+    passed = inherited_env()
     assert {name: passed[name] for name in (*proxies, *map(str.lower, proxies))} == {
         name: f"{name}.example" for name in (*proxies, *map(str.lower, proxies))
     }

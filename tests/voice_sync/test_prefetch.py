@@ -27,7 +27,7 @@ from support.clients import (
 from support.waiting import eventually
 
 from memoair_voice_sync import MemoAirVoiceClientSync, MemoAirVoiceMemoryError, SearchResult
-from memoair_voice_sync._prefetch import spoken
+from memoair_voice_sync._prefetch import normalize_transcript
 
 ASKED = "which colour are my zanzibarplum boots"
 
@@ -166,7 +166,7 @@ def test_what_is_saved_while_it_is_under_way_is_found(new_client: NewClient) -> 
 
 def test_an_answer_is_good_for_a_few_seconds(client: MemoAirVoiceClientSync, monkeypatch: pytest.MonkeyPatch) -> None:
     prefetch(client, "ada")
-    monkeypatch.setattr("memoair_voice_sync._prefetch.FRESH_S", 1e-9)
+    monkeypatch.setattr("memoair_voice_sync._prefetch.PREFETCH_TTL_S", 1e-9)
 
     assert not is_ahead(recall(client, "ada", ASKED))
 
@@ -347,7 +347,7 @@ def test_signs_between_words_and_capitals_make_no_difference(words: list[str], d
     )
     written = "".join(word.capitalize() + data.draw(between) for word in words)
 
-    assert spoken(written) == spoken(" ".join(words))
+    assert normalize_transcript(written) == normalize_transcript(" ".join(words))
 
 
 @pytest.mark.parametrize(
@@ -364,10 +364,10 @@ def test_signs_between_words_and_capitals_make_no_difference(words: list[str], d
     ],
 )
 def test_other_words_do_not_agree(one: str, other: str) -> None:
-    assert spoken(one) != spoken(other)
+    assert normalize_transcript(one) != normalize_transcript(other)
 
 
 @given(st.text())
 def test_any_text_has_its_words(text: str) -> None:
-    assert spoken(text) == spoken(text).strip()
-    assert spoken(f" {text}\n") == spoken(text)
+    assert normalize_transcript(text) == normalize_transcript(text).strip()
+    assert normalize_transcript(f" {text}\n") == normalize_transcript(text)

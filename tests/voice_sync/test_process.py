@@ -443,7 +443,7 @@ def test_the_client_stays_light() -> None:
 
 
 def test_a_runtime_that_hangs_is_replaced(memory: MemoAirVoiceMemorySync, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("memoair_voice_sync._process.HUNG_AFTER_S", 0.3)
+    monkeypatch.setattr("memoair_voice_sync._process.UNRESPONSIVE_AFTER_S", 0.3)
     memory.start_session()
     memory.after_turn("the boots are red", "", "t1", timeout_s=5.0)
     hung = freeze(memory.runtime_pid)
