@@ -125,7 +125,7 @@ def items(name: str, value: object) -> Sequence[Any]:
 def json_mappings(name: str, value: object) -> list[dict[str, Any]]:
     """A list of dicts that will be sent later; None is an empty one."""
     entries = () if value is None else items(name, value)
-    return [json_mapping(f"{name}[{number}]", each) for number, each in enumerate(entries)]
+    return [json_mapping(f"{name}[{position}]", entry) for position, entry in enumerate(entries)]
 
 
 def optional_text(name: str, value: object) -> str | None:

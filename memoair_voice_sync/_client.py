@@ -330,7 +330,7 @@ class MemoAirVoiceClientSync(CloudCalls):
                 removed_later = (
                     erase(time.monotonic() + phase_timeout_s) if self._discard_pending(caller) or had_pending else {}
                 )
-                removed = {what: number + removed_later.get(what, 0) for what, number in removed.items()}
+                removed = {kind: count + removed_later.get(kind, 0) for kind, count in removed.items()}
         self._discard_pending(caller)
         return {"user_id": caller.id, "removed": {"cloud": receipt.get("removed"), "local": removed}}
 

@@ -202,11 +202,14 @@ def _index_body(name: str, documents: Sequence[Mapping[str, Any]], metadata: Map
     """The body of a build, within the limits, which are the server's: to exceed them costs no round trip."""
     if isinstance(documents, str | Mapping) or not isinstance(documents, Sequence):
         raise TypeError("documents must be a list of dicts")
-    for number, document in enumerate(documents):
-        checked = check.mapping(f"documents[{number}]", document)
-        check.identifier(f'documents[{number}]["id"]', checked.get("id"))
-        check.text(f'documents[{number}]["text"]', checked.get("text"))
-    body: dict[str, Any] = {"name": check.identifier("name", name), "documents": [dict(each) for each in documents]}
+    for position, document in enumerate(documents):
+        checked = check.mapping(f"documents[{position}]", document)
+        check.identifier(f'documents[{position}]["id"]', checked.get("id"))
+        check.text(f'documents[{position}]["text"]', checked.get("text"))
+    body: dict[str, Any] = {
+        "name": check.identifier("name", name),
+        "documents": [dict(document) for document in documents],
+    }
     if metadata is not None:
         body["metadata"] = check.mapping("metadata", metadata)
     content = json.dumps(body, ensure_ascii=False, allow_nan=False).encode(errors="replace")

@@ -96,7 +96,7 @@ class CloudCalls:
             "holdsFrom": check.optional_text("holds_from", holds_from),
             "holdsUntil": check.optional_text("holds_until", holds_until),
         }
-        changes = {name: each for name, each in fields.items() if each is not None}
+        changes = {name: value for name, value in fields.items() if value is not None}
         if not changes:
             raise ValueError("text, value, holds_from or holds_until says what to change; none is given")
         memory = self._cloud.update_memory(caller.id, memory_id, changes)

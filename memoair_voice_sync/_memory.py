@@ -325,7 +325,7 @@ class MemoAirVoiceMemorySync(ToolAdapters):
 def parse_search_result(reply: dict[str, Any]) -> SearchResult:
     lists = [reply.get(name) for name in ("working", "permanent", "org", "sources")]
     context, profile, trace = reply.get("contextText"), reply.get("profile"), reply.get("trace")
-    is_complete = isinstance(context, str) and isinstance(trace, dict) and all(isinstance(each, list) for each in lists)
+    is_complete = isinstance(context, str) and isinstance(trace, dict) and all(isinstance(hits, list) for hits in lists)
     if not is_complete or not isinstance(profile, dict | None):
         raise MemoAirVoiceMemoryError("runtime.internal", "the runtime's answer is not that to a search", 200)
     return SearchResult(

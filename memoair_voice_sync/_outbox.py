@@ -58,7 +58,7 @@ class TurnOutbox:
     def __len__(self) -> int:
         """Count the turns that wait."""
         with self._changed:
-            return sum(len(each.turns) for each in self._queues.values())
+            return sum(len(queue.turns) for queue in self._queues.values())
 
     def has_pending(self, user: User) -> bool:
         """Whether a turn of this caller waits: one that was spoken later must not overtake it."""
@@ -89,8 +89,8 @@ class TurnOutbox:
         """Try for so long to save what is left; tell of what is not."""
         with self._changed:
             self._close_deadline = time.monotonic() + timeout_s
-            for each in self._queues.values():
-                each.next_attempt_at, each.backoff_s = 0.0, _INITIAL_BACKOFF_S
+            for queue in self._queues.values():
+                queue.next_attempt_at, queue.backoff_s = 0.0, _INITIAL_BACKOFF_S
             self._changed.notify_all()
             thread = self._thread
         if thread is not None:
@@ -128,7 +128,7 @@ class TurnOutbox:
                 now = time.monotonic()
                 if self._close_deadline is not None and now > self._close_deadline:
                     break
-                queue = min(self._queues.values(), key=lambda each: each.next_attempt_at)
+                queue = min(self._queues.values(), key=lambda queue: queue.next_attempt_at)
                 if queue.next_attempt_at <= now:
                     return queue
                 self._changed.wait(queue.next_attempt_at - now)

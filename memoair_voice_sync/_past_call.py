@@ -24,7 +24,7 @@ class PastCall:
         """Check a call; raises ValueError or TypeError that names what is wrong."""
         return cls(
             check.identifier("session_id", session_id),
-            [_validate_turn(number, turn) for number, turn in enumerate(check.items("turns", turns))],
+            [_validate_turn(position, turn) for position, turn in enumerate(check.items("turns", turns))],
             check.json_mapping("metadata", metadata),
         )
 

@@ -164,10 +164,10 @@ class RuntimePool:
         return self._launcher.exit_code(runtime)
 
     def _has_no_calls(self) -> bool:
-        return all(each.in_use == each.pins for each in self._handles.values())
+        return all(handle.in_use == handle.pins for handle in self._handles.values())
 
     def _evict_least_recent(self) -> None:
-        idle = next((each for each in self._handles.values() if not each.in_use), None)
+        idle = next((handle for handle in self._handles.values() if not handle.in_use), None)
         if idle is None:
             message = f"all {self._max_users} runtimes are in use; raise max_concurrent_users or try again in a moment"
             raise MemoAirVoiceMemoryError("pool.exhausted", message)

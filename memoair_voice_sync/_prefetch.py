@@ -40,8 +40,8 @@ def normalize_transcript(text: str) -> str:
     """
     folded = unicodedata.normalize("NFKC", text).casefold().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
     padded = f" {folded} "
-    kept = [sign if _is_spoken(sign, padded[place], padded[place + 2]) else " " for place, sign in enumerate(folded)]
-    return " ".join("".join(kept).split())
+    chars = [char if _is_spoken(char, padded[i], padded[i + 2]) else " " for i, char in enumerate(folded)]
+    return " ".join("".join(chars).split())
 
 
 def _is_spoken(char: str, before: str, after: str) -> bool:
@@ -205,7 +205,7 @@ class PrefetchCache:
         with self._lock:
             self._running.discard(arguments.user.id)
             self._entries = {
-                user_id: each for user_id, each in self._entries.items() if each.requested_at > expired_before
+                user_id: kept for user_id, kept in self._entries.items() if kept.requested_at > expired_before
             }
             if entry is not None and not entry.prefetched.result.trace.get("degraded") and not self._is_closed:
                 self._entries[arguments.user.id] = entry

@@ -51,9 +51,9 @@ class Redaction:
         if isinstance(value, str):
             return self._redact_text(value)
         if isinstance(value, Mapping):
-            return {name: self._redact_value(each) for name, each in value.items()}
+            return {name: self._redact_value(item) for name, item in value.items()}
         if isinstance(value, list | tuple):
-            return [self._redact_value(each) for each in value]
+            return [self._redact_value(item) for item in value]
         if isinstance(value, int) and not isinstance(value, bool):
             digits = str(value)
             redacted = self._redact_text(digits)

@@ -53,8 +53,8 @@ class Supervisor:
         with self._lock:
             if self._thread is None and not self._is_closed:
                 self._sockets = socket.socketpair()
-                for each in self._sockets:
-                    each.setblocking(False)
+                for end in self._sockets:
+                    end.setblocking(False)
                 self._thread = threading.Thread(target=self._run, name="memoair-supervisor", daemon=True)
                 self._thread.start()
             elif self._sockets is not None:
@@ -70,16 +70,16 @@ class Supervisor:
             with suppress(OSError):
                 sockets[0].send(b"\0")
             thread.join()
-            for each in sockets:
-                each.close()
+            for end in sockets:
+                end.close()
         self._sockets = None
 
     def reset_after_fork(self) -> None:
         """After a fork, in the child: the thread is the parent's."""
         self._lock = threading.Lock()
         if self._sockets is not None:
-            for each in self._sockets:
-                each.close()
+            for end in self._sockets:
+                end.close()
         self._thread, self._sockets = None, None
 
     def _run(self) -> None:
@@ -88,7 +88,7 @@ class Supervisor:
         while not self._is_closed:
             self._check_runtimes()
             handles = self._pool.handles()
-            channels = [each.runtime.channel for each in handles if each.runtime is not None and each.runtime.channel]
+            channels = [handle.runtime.channel for handle in handles if handle.runtime and handle.runtime.channel]
             with selectors.DefaultSelector() as selector:
                 for channel in {*channels, sockets[1]}:
                     with suppress(ValueError, KeyError, OSError):  # one that was closed this moment
@@ -122,9 +122,11 @@ class Supervisor:
         """How long nothing has to be looked at."""
         now = time.monotonic()
         # A handle that is in use now will be released without a word to us, and no earlier than now.
-        idle_since = [now if each.in_use else each.released_at for each in handles]
+        idle_since = [now if handle.in_use else handle.released_at for handle in handles]
         pauses = [max(0.0, since + self._idle_ttl_s - now) for since in idle_since]
-        if handles and (self._memory_limit_bytes or any(each.runtime and not each.runtime.channel for each in handles)):
+        if handles and (
+            self._memory_limit_bytes or any(handle.runtime and not handle.runtime.channel for handle in handles)
+        ):
             pauses.append(_POLL_INTERVAL_S)
         return min(pauses, default=None)
 

@@ -146,14 +146,14 @@ def _iban_end(text: str) -> int | None:
         if sum(len(group[0]) for group in groups[:count]) == national_length:
             return end
         added = text[found or 0 : end]
-        if found is None or any(sign.isdigit() for sign in added) or (added.isupper() and text[:found].isupper()):
+        if found is None or any(char.isdigit() for char in added) or (added.isupper() and text[:found].isupper()):
             found = end
     return found
 
 
 def _is_iban(number: str) -> bool:
     rearranged = number[4:] + number[:4]
-    return len(number) >= _MIN_IBAN_LENGTH and int("".join(str(int(sign, 36)) for sign in rearranged)) % 97 == 1
+    return len(number) >= _MIN_IBAN_LENGTH and int("".join(str(int(char, 36)) for char in rearranged)) % 97 == 1
 
 
 def _replace_spans(text: str, find_spans: Callable[[str], Spans], placeholder: str) -> str:
@@ -168,7 +168,7 @@ def _with_ascii_digits(text: str) -> str:
     """A text of the same length, whose digits are 0 to 9 in whatever script they are written."""
     if text.isascii():
         return text
-    return "".join(str(unicodedata.decimal(sign)) if sign.isdecimal() else sign for sign in text)
+    return "".join(str(unicodedata.decimal(char)) if char.isdecimal() else char for char in text)
 
 
 # What is looked for one after another: of a long number, the surest first.
