@@ -88,7 +88,7 @@ class Supervisor:
         while not self._is_closed:
             self._check_runtimes()
             handles = self._pool.handles()
-            channels = [handle.runtime.channel for handle in handles if handle.runtime and handle.runtime.channel]
+            channels = [runtime.channel for runtime in _runtimes_of(handles) if runtime.channel is not None]
             with selectors.DefaultSelector() as selector:
                 for channel in {*channels, sockets[1]}:
                     with suppress(ValueError, KeyError, OSError):  # one that was closed this moment
@@ -125,10 +125,16 @@ class Supervisor:
         idle_since = [now if handle.in_use else handle.released_at for handle in handles]
         pauses = [max(0.0, since + self._idle_ttl_s - now) for since in idle_since]
         if handles and (
-            self._memory_limit_bytes or any(handle.runtime and not handle.runtime.channel for handle in handles)
+            self._memory_limit_bytes or any(runtime.channel is None for runtime in _runtimes_of(handles))
         ):
             pauses.append(_POLL_INTERVAL_S)
         return min(pauses, default=None)
+
+
+def _runtimes_of(handles: list[RuntimeHandle]) -> list[StartedRuntime]:
+    # Each handle is read once: another thread may drop its runtime at any moment.
+    runtimes = [handle.runtime for handle in handles]
+    return [runtime for runtime in runtimes if runtime is not None]
 
 
 def _is_replaceable(handle: RuntimeHandle) -> bool:

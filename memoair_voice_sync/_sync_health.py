@@ -22,10 +22,15 @@ def sync_stats(handles: Sequence[RuntimeHandle], *, has_cloud: bool) -> dict[Run
     A runtime of ours without a cloud need not be asked.
     """
     deadline = time.monotonic() + _TIMEOUT_S
-    known = {handle: _OFF for handle in handles if not has_cloud and handle.runtime and handle.runtime.is_ours}
+    known = {handle: _OFF for handle in handles if not has_cloud and _has_own_runtime(handle)}
     queried = [handle for handle in handles if handle.runtime and handle not in known]
     statuses = map_in_threads(lambda handle: _query_sync(handle, deadline), queried)
     return {**known, **dict(zip(queried, statuses, strict=True))}
+
+
+def _has_own_runtime(handle: RuntimeHandle) -> bool:
+    runtime = handle.runtime  # read once: another thread may drop it at any moment
+    return runtime is not None and runtime.is_ours
 
 
 def _query_sync(handle: RuntimeHandle, deadline: float) -> dict[str, Any]:
