@@ -6,7 +6,7 @@ from typing import Any
 import memoair_voice_sync._arguments as check
 from memoair_voice_sync._cloud import CloudApi
 from memoair_voice_sync._pool import RuntimePool
-from memoair_voice_sync._refresh import refresh_user, refresh_documents
+from memoair_voice_sync._refresh import refresh_documents, refresh_user
 from memoair_voice_sync._results import IndexBuildResult
 from memoair_voice_sync._user import User
 from memoair_voice_sync._user_runtime_client import UserRuntimeClient
