@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from memoair_voice_sync._errors import MemoAirVoiceMemoryError
 from memoair_voice_sync._output import ProcessOutput
-from memoair_voice_sync._spec import inherited_env, start_program
+from memoair_voice_sync._spawn import inherited_env, start_program
 from memoair_voice_sync._terminate import terminate_process
 
 # The host forks, so it must have one thread only: the libraries that it imports would start others for work that it

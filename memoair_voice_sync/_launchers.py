@@ -23,7 +23,8 @@ from memoair_voice_sync._runtimes import (
     shared_runtime,
     wait_for_start_event,
 )
-from memoair_voice_sync._spec import RuntimeSpec, start_program
+from memoair_voice_sync._spawn import start_program
+from memoair_voice_sync._spec import RuntimeSpec
 from memoair_voice_sync._transport import RuntimeTransport, RuntimeUnreachableError
 
 _HOST = "127.0.0.1"

@@ -14,7 +14,8 @@ from memoair_voice_sync._output import ProcessOutput
 from memoair_voice_sync._port_owner import find_port_owner
 from memoair_voice_sync._probe import MEMORY_CLOSED, check_runtime
 from memoair_voice_sync._runtime_resolver import RuntimeResolver
-from memoair_voice_sync._spec import RuntimeSpec, start_program
+from memoair_voice_sync._spawn import start_program
+from memoair_voice_sync._spec import RuntimeSpec
 from memoair_voice_sync._terminate import terminate_process
 from memoair_voice_sync._transport import ConnectionBrokenError, RuntimeTransport, RuntimeUnreachableError
 

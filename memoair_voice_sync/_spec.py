@@ -1,36 +1,15 @@
 """Which program serves as the runtime, and with which environment."""
 
 import os
-import subprocess
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO
 
 import attrs
 
-from memoair_voice_sync._errors import MemoAirVoiceMemoryError
 from memoair_voice_sync._runtime_selection import RuntimeSelection, validate_reference
+from memoair_voice_sync._spawn import inherited_env
 
 ORG_ONLY_USER = "__org__"
-
-# What the runtime needs of the application's environment. Nothing else of it is passed on: it holds other secrets.
-_INHERITED_ENV = (
-    "PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "TEMP", "TMP", "XDG_DATA_HOME",
-    "USERPROFILE", "APPDATA", "LOCALAPPDATA", "SYSTEMROOT", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "PYTHONHOME",
-    "PYTHONPYCACHEPREFIX", "PYTHONDONTWRITEBYTECODE",
-    "MEMOAIR_RUNTIME_ORG_FILE", "MEMOAIR_RUNTIME_STORAGE_ROOT", "MEMOAIR_RUNTIME_MEDIUM_MODEL",
-    "MEMOAIR_RUNTIME_PULL_INTERVAL_S",
-    # The way to the cloud.
-    "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "all_proxy", "no_proxy",
-    "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR",
-)  # fmt: skip
-_PATH_VARIABLES = frozenset(
-    [
-        "MEMOAIR_RUNTIME_ORG_FILE", "MEMOAIR_RUNTIME_STORAGE_ROOT", "MEMOAIR_RUNTIME_MEDIUM_MODEL",
-        "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR",
-    ]
-)  # fmt: skip
 
 
 @attrs.frozen
@@ -84,39 +63,3 @@ class RuntimeSpec:
     def selection(self, environ: Mapping[str, str] = os.environ) -> RuntimeSelection:
         """Which runtime is to run, as the arguments and then the environment say."""
         return RuntimeSelection.of(self.binary, self.repo, self.version, self.cache_dir, environ)
-
-
-def inherited_env() -> dict[str, str]:
-    """What a runtime gets of the application's environment."""
-    environment = {name: os.environ[name] for name in _INHERITED_ENV if name in os.environ}
-    for name in filter(environment.get, _PATH_VARIABLES):  # it starts in another folder
-        environment[name] = str(Path(environment[name]).absolute())
-    if "PYTHONPATH" in os.environ:
-        entries = os.environ["PYTHONPATH"].split(os.pathsep)
-        environment["PYTHONPATH"] = os.pathsep.join(str(Path(entry).absolute()) for entry in entries if entry)
-    return environment
-
-
-def start_program(
-    command: Sequence[str], environment: Mapping[str, str], output: IO[bytes], stdin: int = subprocess.PIPE
-) -> "subprocess.Popen[bytes]":
-    """Start a program of ours; raises ``runtime.start_failed``.
-
-    Its standard input tells it, by closing, that we are gone. Ctrl-C does not reach it: that is for the application,
-    which may have last turns to save.
-    """
-    try:
-        return subprocess.Popen(  # noqa: S603 - the program is the operator's choice
-            command,
-            stdin=stdin,
-            stdout=output,
-            stderr=output,
-            env=environment,
-            cwd=Path(sys.executable or "/").anchor,  # `python -m` looks for modules where it starts
-            start_new_session=True,
-            creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
-        )
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        message = f"{command[0]} could not be started: {reason}"
-        raise MemoAirVoiceMemoryError("runtime.start_failed", message) from error

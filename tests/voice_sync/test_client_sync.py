@@ -14,7 +14,8 @@ from support.waiting import eventually
 
 from memoair_runtime.storage.user_folder import UserFolder
 from memoair_voice_sync import MemoAirVoiceClientSync, MemoAirVoiceMemoryError
-from memoair_voice_sync._spec import RuntimeSpec, inherited_env
+from memoair_voice_sync._spawn import inherited_env
+from memoair_voice_sync._spec import RuntimeSpec
 
 SECRET = "zanzibarplum"
 DOCUMENTS = [
