@@ -18,17 +18,12 @@ from memoair_voice_sync._log import log
 from memoair_voice_sync._process import RuntimeManager, RuntimeProcess
 from memoair_voice_sync._redaction import Redaction
 from memoair_voice_sync._resource_warning import warn_unclosed
-from memoair_voice_sync._results import SearchResult
+from memoair_voice_sync._results import SearchResult, parse_search_result
+from memoair_voice_sync._runtime_call import MAX_RUNTIME_TIMEOUT_MS, call_runtime
 from memoair_voice_sync._spec import ORG_ONLY_USER, RuntimeSpec
 from memoair_voice_sync._tool import DEFAULT_INTENT, MemoryToolSync
 from memoair_voice_sync._tool_shapes import ToolAdapters
-from memoair_voice_sync._transport import (
-    ConnectionBrokenError,
-    RuntimeTransport,
-    RuntimeUnreachableError,
-    encode_body,
-    parse_runtime_url,
-)
+from memoair_voice_sync._transport import RuntimeTransport, parse_runtime_url
 from memoair_voice_sync._turn import validate_turn
 
 if TYPE_CHECKING:
@@ -38,14 +33,8 @@ DEFAULT_RUNTIME_URL = "http://127.0.0.1:7878"
 DEFAULT_CLOUD_BASE_URL = "https://backend.memoair.space"
 DEFAULT_TIMEOUT_MS = 250
 
-# Of the time a search may take, this share is left for the way of the answer: a runtime that composes at its deadline
-# what has arrived by then must not come too late.
-RETURN_MARGIN = 0.1
 _FLUSH_TIMEOUT_S = 7.0
 _STOP_TIMEOUT_S = 2.0
-_MAX_BROKEN_CONNECTIONS = 2
-# The longest time that a runtime can be granted.
-_MAX_RUNTIME_TIMEOUT_MS = 60_000.0
 
 
 class MemoAirVoiceMemorySync(ToolAdapters):
@@ -243,7 +232,7 @@ class MemoAirVoiceMemorySync(ToolAdapters):
         """Wait until nothing is pending in the runtime; tell whether that came true in time."""
         checked_timeout_s = check.seconds("timeout_s", timeout_s)
         reply = self._call(
-            "sync/flush", {"deadlineMs": min(checked_timeout_s * 1e3, _MAX_RUNTIME_TIMEOUT_MS)}, checked_timeout_s + 1
+            "sync/flush", {"deadlineMs": min(checked_timeout_s * 1e3, MAX_RUNTIME_TIMEOUT_MS)}, checked_timeout_s + 1
         )
         return reply.get("status") == "ok"
 
@@ -275,65 +264,6 @@ class MemoAirVoiceMemorySync(ToolAdapters):
     def _call(
         self, path: str, body: dict[str, Any], timeout_s: float, *, sends_timeout: bool = False
     ) -> dict[str, Any]:
-        """Call the runtime, started if need be; where it has died or is about to end, another one, until time is up.
-
-        Where the call ``grants`` time, the runtime is told how much of it is its own.
-        """
-        deadline = time.monotonic() + timeout_s
-        # Every call names whom it is for: the port may have passed to another caller's runtime since the last one.
-        content = encode_body(body | {"workspaceId": self._project_id, "userId": self._user_id})
-        draining_error: MemoAirVoiceMemoryError | None = None  # why the last runtime did not answer
-        broken_connections = 0
-        while True:
-            try:
-                transport = self._runtime.ensure_running(deadline)
-            except MemoAirVoiceMemoryError as error:
-                if error.code == "runtime.timeout" and draining_error is not None:
-                    raise draining_error from error
-                raise
-            request = content
-            if sends_timeout:
-                runtime_timeout_ms = (deadline - time.monotonic()) * 1e3 * (1 - RETURN_MARGIN)
-                request = content[:-1] + b', "timeoutMs": %.3f}' % min(
-                    max(1.0, runtime_timeout_ms), _MAX_RUNTIME_TIMEOUT_MS
-                )
-            try:
-                reply = transport.call("POST", f"/v1/runtime/{path}", request, deadline)
-            except (
-                ConnectionBrokenError
-            ) as error:  # of a runtime that was killed, or of one that breaks at this very call
-                broken_connections += 1
-                if broken_connections > _MAX_BROKEN_CONNECTIONS:
-                    raise MemoAirVoiceMemoryError("runtime.internal", str(error)) from error
-            except RuntimeUnreachableError:
-                draining_error = None
-            except MemoAirVoiceMemoryError as error:
-                if error.code == "runtime.timeout":
-                    self._runtime.mark_timed_out(transport)
-                    message = f"the runtime did not answer {path} within {timeout_s * 1e3:.0f} ms"
-                    raise MemoAirVoiceMemoryError(error.code, message) from error
-                if error.code != "runtime.draining":
-                    self._runtime.mark_responsive(transport)
-                    raise
-                draining_error = error
-            else:
-                self._runtime.mark_responsive(transport)
-                return reply
-            self._runtime.mark_unreachable(transport)
-
-
-def parse_search_result(reply: dict[str, Any]) -> SearchResult:
-    lists = [reply.get(name) for name in ("working", "permanent", "org", "sources")]
-    context, profile, trace = reply.get("contextText"), reply.get("profile"), reply.get("trace")
-    is_complete = isinstance(context, str) and isinstance(trace, dict) and all(isinstance(hits, list) for hits in lists)
-    if not is_complete or not isinstance(profile, dict | None):
-        raise MemoAirVoiceMemoryError("runtime.internal", "the runtime's answer is not that to a search", 200)
-    return SearchResult(
-        contextText=reply["contextText"],
-        profile=profile,
-        working=reply["working"],
-        permanent=reply["permanent"],
-        org=reply["org"],
-        sources=reply["sources"],
-        trace=reply["trace"],
-    )
+        # Every call names whom it is for: the port may have passed to another user's runtime since the last one.
+        identity = {"workspaceId": self._project_id, "userId": self._user_id}
+        return call_runtime(self._runtime, path, body | identity, timeout_s, sends_timeout=sends_timeout)

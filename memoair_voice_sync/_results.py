@@ -26,6 +26,23 @@ class SearchResult:
     trace: dict[str, Any]
 
 
+def parse_search_result(reply: dict[str, Any]) -> SearchResult:
+    lists = [reply.get(name) for name in ("working", "permanent", "org", "sources")]
+    context, profile, trace = reply.get("contextText"), reply.get("profile"), reply.get("trace")
+    is_complete = isinstance(context, str) and isinstance(trace, dict) and all(isinstance(hits, list) for hits in lists)
+    if not is_complete or not isinstance(profile, dict | None):
+        raise MemoAirVoiceMemoryError("runtime.internal", "the runtime's answer is not that to a search", 200)
+    return SearchResult(
+        contextText=reply["contextText"],
+        profile=profile,
+        working=reply["working"],
+        permanent=reply["permanent"],
+        org=reply["org"],
+        sources=reply["sources"],
+        trace=reply["trace"],
+    )
+
+
 def degraded_result(
     error: MemoAirVoiceMemoryError, lanes: Sequence[str] | None, timeout_ms: float, elapsed_ms: float
 ) -> SearchResult:

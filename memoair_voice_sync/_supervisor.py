@@ -124,9 +124,7 @@ class Supervisor:
         # A handle that is in use now will be released without a word to us, and no earlier than now.
         idle_since = [now if handle.in_use else handle.released_at for handle in handles]
         pauses = [max(0.0, since + self._idle_ttl_s - now) for since in idle_since]
-        if handles and (
-            self._memory_limit_bytes or any(runtime.channel is None for runtime in _runtimes_of(handles))
-        ):
+        if handles and (self._memory_limit_bytes or any(runtime.channel is None for runtime in _runtimes_of(handles))):
             pauses.append(_POLL_INTERVAL_S)
         return min(pauses, default=None)
 

@@ -12,6 +12,7 @@ from memoair_voice_sync._log import log
 from memoair_voice_sync._memory import MemoAirVoiceMemorySync
 from memoair_voice_sync._past_call import PastCall
 from memoair_voice_sync._results import IndexLoadResult, SearchResult
+from memoair_voice_sync._runtime_call import RETURN_MARGIN
 from memoair_voice_sync._spec import ORG_ONLY_USER
 from memoair_voice_sync._transport import RuntimeTransport, RuntimeUnreachableError, encode_body
 from memoair_voice_sync._user import User
@@ -23,8 +24,6 @@ _OPEN_TIMEOUT_S = 5.0
 _POLL_INTERVAL_S = 0.005
 # How long a caller who is known from another machine is waited for.
 _FIRST_PULL_TIMEOUT_S = 3.0
-# Of the time of a call, what the runtime is granted: the rest is for the way back.
-_RUNTIMES_SHARE = 0.9
 
 
 class UserRuntimeClient:
@@ -125,7 +124,7 @@ class UserRuntimeClient:
 
     def pull(self, handle: RuntimeHandle, scopes: Sequence[str], deadline: float) -> bool:
         """Have the runtime ask the cloud now; tell whether what the cloud had can be searched."""
-        body = {"scopes": list(scopes), "deadlineMs": _remaining_s(deadline) * 1e3 * _RUNTIMES_SHARE}
+        body = {"scopes": list(scopes), "deadlineMs": _remaining_s(deadline) * 1e3 * (1 - RETURN_MARGIN)}
         with _bumping_version(handle):
             return bool(self._post(handle, "sync/pull", body, deadline).get("status") == "ok")
 
@@ -135,7 +134,7 @@ class UserRuntimeClient:
         Raises what the runtime says where the disk does not let go of something.
         """
         body = {
-            "deadlineMs": _remaining_s(deadline) * 1e3 * _RUNTIMES_SHARE,
+            "deadlineMs": _remaining_s(deadline) * 1e3 * (1 - RETURN_MARGIN),
             **({"forgottenAt": erased_at} if erased_at else {}),
         }
         with _bumping_version(handle):
