@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 
 from memoair_runtime.storage.user_folder import UserFolder
-from memoair_voice_sync import MemoAirVoiceClientSync, SearchResult, _client
+from memoair_voice_sync import MemoAirVoiceClientSync, SearchResult, _user_calls
 from support.ports import free_ports
 from support.runtimes import PROJECT, freeze
 from support.waiting import eventually
@@ -25,7 +25,7 @@ AGENT, API_KEY = "agent_test", "memoair_pk_secret_of_the_tests"
 
 # Tests wait for an answer as long as a loaded machine needs; what a deadline does is tested by itself.
 PATIENT_MS = 10_000
-_SAVE_TIMEOUT_S = _client._SAVE_TIMEOUT_S
+_SAVE_TIMEOUT_S = _user_calls._SAVE_TIMEOUT_S
 
 
 def client_arguments(root: Path, /, **arguments: Any) -> dict[str, Any]:
@@ -100,14 +100,14 @@ def patient_saves() -> Iterator[None]:
     global _patient
     with _patience:
         _patient += 1
-        _client._SAVE_TIMEOUT_S = PATIENT_MS / 1e3
+        _user_calls._SAVE_TIMEOUT_S = PATIENT_MS / 1e3
     try:
         yield
     finally:
         with _patience:
             _patient -= 1
             if not _patient:
-                _client._SAVE_TIMEOUT_S = _SAVE_TIMEOUT_S
+                _user_calls._SAVE_TIMEOUT_S = _SAVE_TIMEOUT_S
 
 
 def recall(client: MemoAirVoiceClientSync, user_id: str, query: str, **options: Any) -> SearchResult:
@@ -163,9 +163,9 @@ def turn_ids(storage_root: Path, user_id: str) -> list[str]:
 
 _HEAD = """
 import json, os, signal, sys, threading, time
-from memoair_voice_sync import MemoAirVoiceClientSync, MemoAirVoiceMemoryError, _client
+from memoair_voice_sync import MemoAirVoiceClientSync, MemoAirVoiceMemoryError, _user_calls
 
-_client._SAVE_TIMEOUT_S = {save_s}
+_user_calls._SAVE_TIMEOUT_S = {save_s}
 
 def tell(**facts):
     os.write(1, json.dumps(facts).encode() + b"\\n")
