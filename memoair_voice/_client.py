@@ -1,4 +1,4 @@
-"""Memory for many callers at once, awaited."""
+"""Memory for many users at once, for asyncio and trio."""
 
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,17 @@ if TYPE_CHECKING:
 
 
 class VoiceSession(AsyncToolAdapters):
-    """`VoiceSessionSync`, awaited: one caller's runtime, pinned for many calls."""
+    """The calls of `MemoAirVoiceClient` for one user, whose runtime is not evicted while the session is open.
+
+    Use it in an ``async with`` block, or await `aclose`.
+
+    Example:
+        ```python
+        async with await client.session(user={"id": "caller_42"}) as call:
+            result = await call.search_memory("Where is my parcel?")
+            await call.save_response(user_text="Where is my parcel?", assistant_text="In Leeds.")
+        ```
+    """
 
     _sync: VoiceSessionSync
 
@@ -36,11 +46,24 @@ class VoiceSession(AsyncToolAdapters):
 
 
 class MemoAirVoiceClient:
-    """`MemoAirVoiceClientSync` for asyncio and trio: the same arguments, methods and errors, awaited.
+    """Memory for all callers of one voice agent, for asyncio and trio.
 
-    A search that is cancelled is given up at once, and gives its place in the pool back when its time is over. A save
-    that is cancelled still happens; the cancellation comes after it. Use it in an ``async with`` block, or await
-    `aclose`.
+    The same arguments, methods and errors as `MemoAirVoiceClientSync`, awaited. Each call runs in a worker thread, so
+    that the event loop is never blocked. Create one client per process, pass ``user={"id", "name", "metadata"}`` with
+    every call, and use the client in an ``async with`` block, or await `aclose` at the end.
+
+    A cancelled search is abandoned at once, and its place in the pool is released when its time is over. A cancelled
+    save still happens, and the cancellation is raised after it.
+
+    Example:
+        ```python
+        user = {"id": "caller_42", "name": "Alex"}
+        async with MemoAirVoiceClient(api_key="...", project_id="proj_acme", agent_id="agent_returns") as client:
+            await client.load_index(user=user)
+            result = await client.search_memory("Where is my parcel?", user=user)
+            answer = "In Leeds."  # from a language model that is given result.contextText
+            await client.save_response(user=user, user_text="Where is my parcel?", assistant_text=answer)
+        ```
     """
 
     @with_signature_of(MemoAirVoiceClientSync.__init__)
@@ -75,14 +98,36 @@ class MemoAirVoiceClient:
         user_id: str | None = None,
         search_memory_timeout_ms: float | None = None,
     ) -> MemoryTool:
-        """Return a tool that a language model can be given to search a caller's memory; `session` has all shapes."""
+        """Return a tool with which a language model can search a user's memory.
+
+        `session` offers the tool in the formats of the agent frameworks.
+
+        Args:
+            user: The user who calls, ``{"id", "name", "metadata"}``. Optional if the client has a user.
+            user_id: The user's id, as an alternative to ``user``.
+            search_memory_timeout_ms: The time that a search may take, in milliseconds. None means the default.
+
+        Returns:
+            The tool. If the memory fails, it returns an empty text, and its ``last_trace`` says why.
+        """
         timeout_ms = search_memory_timeout_ms
         return MemoryTool(
             self._sync.search_memory_tool(user=user, user_id=user_id, search_memory_timeout_ms=timeout_ms)
         )
 
     async def session(self, *, user: "Mapping[str, Any] | None" = None, user_id: str | None = None) -> VoiceSession:
-        """Pin a caller's runtime for many calls: use the session in an ``async with`` block, or await its `aclose`."""
+        """Pin a user's runtime for many calls, so that it is not evicted between them.
+
+        Args:
+            user: The user who calls, ``{"id", "name", "metadata"}``. Optional if the client has a user.
+            user_id: The user's id, as an alternative to ``user``.
+
+        Returns:
+            A session with the same calls for this user. Use it in an ``async with`` block, or await its ``aclose``.
+
+        Raises:
+            MemoAirVoiceMemoryError: ``pool.exhausted`` or ``pool.closed``.
+        """
         return VoiceSession(self._sync.session(user=user, user_id=user_id))
 
     async def __aenter__(self) -> "Self":

@@ -1,15 +1,15 @@
-"""Forks of the process: what belongs to the parent is let go of in the child."""
+"""Forks of this process: the child drops what belongs to the parent."""
 
 import os
 from collections.abc import Callable
 from weakref import WeakKeyDictionary
 
-# By object, the function of its class that lets go: a bound method would keep the object alive.
+# For each object, the function of its class that resets it. A bound method would keep the object alive.
 _reset_functions: "WeakKeyDictionary[object, Callable[[object], None]]" = WeakKeyDictionary()
 
 
 def register_after_fork(owner: object, reset: Callable[..., None]) -> None:
-    """Have ``forget(owner)`` called in every child that this process forks, for as long as ``owner`` lives."""
+    """Call ``reset(owner)`` in every child that this process forks, for as long as ``owner`` lives."""
     _reset_functions[owner] = reset
 
 

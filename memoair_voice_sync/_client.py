@@ -1,4 +1,4 @@
-"""The client: memory for many callers at once, over a pool of runtimes."""
+"""The client: memory for many users at once, over a pool of runtimes."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -26,28 +26,29 @@ _CLOSE_TIMEOUT_S = 7.0
 
 
 class MemoAirVoiceClientSync(UserCalls):
-    """Memory for all callers of one voice agent, from any thread of this process.
+    """Memory for all callers of one voice agent.
 
-    Construct it once, pass ``user={"id", "name", "metadata"}`` with every call, and `close` it at the end or use it in
-    a ``with`` block. Each caller has a runtime process of his own, forked from a warm host at his first call; at most
-    ``max_concurrent_users`` live at a time, each for ``runtime_idle_ttl_s`` after its last use, on the ports of
-    ``runtime_port_range`` (both ends belong to it). Client processes on one machine that serve the same caller share
-    his runtime. After a fork of this process, parent and child each have runtimes of their own.
+    Create one client per process, pass ``user={"id", "name", "metadata"}`` with every call, and `close` the client at
+    the end or use it in a ``with`` block. Each user gets a dedicated runtime process, forked from a warm fork server on
+    first use (where forking is not safe, a new program is started). Clients on one machine that serve the same user
+    share that user's runtime. After a fork of this process, parent and child each have their own runtimes.
 
-    ``storage_root`` is where memory lies on this machine. What is said goes on to the cloud at ``cloud_base_url``, and
-    what it knows comes back, in the background; None: there is no cloud, and nothing leaves this machine. ``org_file``
-    holds the organisation's documents as JSON lines where no cloud has them; ``org_only`` searches documents alone and
-    keeps nothing. ``runtime_binary`` names another runtime than the installed one, ``runtime_repo`` and
-    ``runtime_version`` one that is pulled into ``runtime_cache_dir`` behind the calls (``docs/runtimes.md``). A runtime
-    that takes more than ``runtime_memory_limit_mb`` is replaced. ``redact`` is given each text of a turn before any of
-    it is kept or sent, and returns what may be.
+    Turns go to the cloud in the background, and what the cloud knows comes back. Without a cloud, nothing leaves this
+    machine.
 
-    With ``user`` the client serves that caller only, whom no call needs to name then; ``user_id`` is his id alone, and
-    deprecated.
+    Every method may be called from any thread. Every method raises ValueError or TypeError for invalid arguments, and
+    `MemoAirVoiceMemoryError` with ``pool.exhausted``, ``pool.port_exhausted`` or ``pool.closed`` if the pool cannot
+    serve a user. `search_memory` raises for no other failure of the memory.
 
-    Every method may be called from any thread. ValueError and TypeError tell of arguments that can't be,
-    `MemoAirVoiceMemoryError` with ``pool.exhausted``, ``pool.port_exhausted`` or ``pool.closed`` of a pool that can't
-    serve; a memory that fails otherwise never raises in `search_memory`.
+    Example:
+        ```python
+        user = {"id": "caller_42", "name": "Alex"}
+        with MemoAirVoiceClientSync(api_key="...", project_id="proj_acme", agent_id="agent_returns") as client:
+            client.load_index(user=user)
+            result = client.search_memory("Where is my parcel?", user=user)
+            answer = "In Leeds."  # from a language model that is given result.contextText
+            client.save_response(user=user, user_text="Where is my parcel?", assistant_text=answer)
+        ```
     """
 
     def __init__(
@@ -72,15 +73,44 @@ class MemoAirVoiceClientSync(UserCalls):
         user_id: str | None = None,
         redact: Callable[[str], str] | None = None,
     ) -> None:
+        """Create a client. No process is started before the first call.
+
+        Args:
+            api_key: The API key of the account.
+            project_id: The project that documents, users and memories belong to.
+            agent_id: The agent within the project.
+            cloud_base_url: The URL of the cloud, or None for no cloud.
+            max_concurrent_users: The size of the pool: the number of users who can have a runtime at the same time.
+                One more evicts the runtime that was used least recently.
+            runtime_idle_ttl_s: The time in seconds after which an unused runtime is stopped.
+            runtime_port_range: The first and the last loopback port that runtimes may listen on.
+            storage_root: The folder for memories on this machine. None means the user data folder of the platform.
+            runtime_binary: A runtime program to use instead of the installed one.
+            runtime_version: The version of a runtime to pull, in the background (see ``docs/runtimes.md``).
+            runtime_repo: The repository of a runtime to pull.
+            runtime_cache_dir: The folder that pulled runtimes are stored in.
+            runtime_memory_limit_mb: Replace a runtime that uses more memory than this, in MB. None means no limit.
+            org_only: Search only the organization's documents, and save nothing.
+            org_file: A file with the organization's documents, if no cloud has them: one JSON object
+                ``{"id", "text", "metadata"}`` per line.
+            user: The only user of this client, ``{"id", "name", "metadata"}``. Calls then need not name one.
+            user_id: Deprecated: the id of the only user. Use ``user``.
+            redact: A function that receives each text of a turn before any of it is saved or sent, and returns the
+                text to keep (see `memoair_voice_sync.redaction`). It must be safe to call from any thread.
+
+        Raises:
+            ValueError: If an argument is invalid.
+            TypeError: If an argument has the wrong type.
+        """
         if user_id is not None:
-            warn_deprecated('user_id= of the client is deprecated: user={"id": ...} is the only caller of a client')
+            warn_deprecated('user_id= of the client is deprecated; use user={"id": ...}')
         only_user = None if user is None and user_id is None else User.parse(user, user_id)
         redaction = Redaction(redact)
         self._project_id = check.identifier("project_id", project_id)
         check.flag("org_only", org_only)
         spec = RuntimeSpec(
             project_id=self._project_id,
-            user_id=ORG_ONLY_USER,  # of each runtime its own
+            user_id=ORG_ONLY_USER,  # the pool sets the user of each runtime
             agent_id=check.identifier("agent_id", agent_id),
             api_key=check.secret("api_key", check.identifier("api_key", api_key)),
             cloud_base_url=check.base_url("cloud_base_url", cloud_base_url),
@@ -114,7 +144,18 @@ class MemoAirVoiceClientSync(UserCalls):
         return f"<MemoAirVoiceClientSync {self._pool!r}>"
 
     def session(self, *, user: Mapping[str, Any] | None = None, user_id: str | None = None) -> VoiceSessionSync:
-        """Pin a caller's runtime for many calls: use the session in a ``with`` block, or `close` it."""
+        """Pin a user's runtime for many calls, so that it is not evicted between them.
+
+        Args:
+            user: The user who calls, ``{"id", "name", "metadata"}``. Optional if the client has a user.
+            user_id: The user's id, as an alternative to ``user``.
+
+        Returns:
+            A session with the same calls for this user. Use it in a ``with`` block, or close it.
+
+        Raises:
+            MemoAirVoiceMemoryError: ``pool.exhausted`` or ``pool.closed``.
+        """
         caller = self._resolve_user(user, user_id)
         handle = self._pool.acquire(self._pool_key(caller), pins=True)
         user = dict(caller.fields)
@@ -132,24 +173,40 @@ class MemoAirVoiceClientSync(UserCalls):
         user_id: str | None = None,
         search_memory_timeout_ms: float | None = None,
     ) -> MemoryToolSync:
-        """Return a tool that a language model can be given to search a caller's memory; `session` has all shapes.
+        """Return a tool with which a language model can search a user's memory.
 
-        A memory that fails gives it an empty text, and its ``last_trace`` says why.
+        `session` offers the tool in the formats of the agent frameworks.
+
+        Args:
+            user: The user who calls, ``{"id", "name", "metadata"}``. Optional if the client has a user.
+            user_id: The user's id, as an alternative to ``user``.
+            search_memory_timeout_ms: The time that a search may take, in milliseconds. None means the default.
+
+        Returns:
+            The tool. If the memory fails, it returns an empty text, and its ``last_trace`` says why.
         """
         caller = dict(self._resolve_user(user, user_id).fields)
         return make_tool(partial(self.search_memory, user=caller), search_memory_timeout_ms)
 
     def stats(self) -> dict[str, Any]:
-        """What the client holds and does.
+        """Return statistics of the pool, the runtimes, the searches and the saves.
 
-        ``runtimes`` has for each caller ``user_id``, ``session_id``, ``state``, ``in_use``, ``restarts``, ``pid``,
-        ``port``, ``borrowed`` (another client's), ``rss_bytes``, ``cpu_s``, ``uptime_s``, and how his runtime's talk
-        with the cloud goes: ``sync`` (``off``, ``connecting``, ``ok``, ``retrying`` or ``refused``),
-        ``unsynced_events``, ``oldest_unsynced_s``, ``refused_events``, all None for one that does not answer within
-        half a second. The one of ``__org__``, if any, pulls the organisation's documents. Besides, how many runtimes
-        are ``retiring``, were evicted (``evictions``) or started again (``restarts``), how many searches came back
-        ``degraded_searches`` or were answered by a prefetch (``prefetched_searches``), and of saves how many were
-        ``deferred_saves``, are ``pending_saves`` or ``lost_saves``.
+        Returns:
+            A dict with these keys:
+
+                * ``max_concurrent_users``: the size of the pool.
+                * ``runtimes``: a dict for each user with a place in the pool: ``user_id``, ``session_id``, ``state``,
+                  ``in_use`` (calls in progress), ``restarts``, ``pid``, ``port``, ``borrowed`` (whether another client
+                  started the runtime), ``rss_bytes``, ``cpu_s`` and ``uptime_s``; and the state of its sync with the
+                  cloud: ``sync`` (``off``, ``connecting``, ``ok``, ``retrying`` or ``refused``), ``unsynced_events``,
+                  ``oldest_unsynced_s`` and ``refused_events``, all None if the runtime does not answer within half a
+                  second. The user ``__org__``, if present, pulls the organization's documents.
+                * ``retiring``: runtimes that are being stopped.
+                * ``evictions``, ``restarts``: runtimes that were evicted, or replaced because they died.
+                * ``degraded_searches``: searches that failed and returned an empty result.
+                * ``prefetched_searches``: searches that a prefetch answered.
+                * ``deferred_saves``: saves that could not be made at once.
+                * ``pending_saves``, ``lost_saves``: deferred saves that are still to be made, or failed for good.
         """
         return {
             **self._pool.stats(),
@@ -161,7 +218,10 @@ class MemoAirVoiceClientSync(UserCalls):
         }
 
     def close(self) -> None:
-        """Save what waits, end every call and every runtime; nothing is left behind. Twice is no harm."""
+        """Save pending turns, end every session and stop every runtime; leave no process behind.
+
+        This takes some seconds if runtimes are busy. Calling it again has no effect.
+        """
         self._outbox.close(_CLOSE_TIMEOUT_S / 2 if len(self._outbox) else 0)
         self._pool.close(_CLOSE_TIMEOUT_S)
         self._prefetch_cache.close()
@@ -176,6 +236,6 @@ class MemoAirVoiceClientSync(UserCalls):
         self.close()
 
     def __del__(self) -> None:
-        pool = getattr(self, "_pool", None)  # none where the constructor has refused
+        pool = getattr(self, "_pool", None)  # absent if the constructor raised
         if pool is not None and pool.is_in_use:
             warn_unclosed(self, partial(pool.close, _CLOSE_TIMEOUT_S))

@@ -1,4 +1,4 @@
-"""Turns that no runtime has taken yet: tried again behind the calls, for as long as the client lives."""
+"""Turns that could not be saved yet: retried in the background for as long as the client lives."""
 
 import threading
 import time
@@ -15,13 +15,13 @@ from memoair_voice_sync._user import User
 
 _INITIAL_BACKOFF_S = 0.1
 _MAX_BACKOFF_S = 5.0
-# A call has some hundred turns; what waits beyond this is a fault of hours, and memory is not for ever.
+# A call has some hundred turns. More pending turns than this mean an outage of hours, and memory is finite.
 _MAX_PENDING_TURNS = 10_000
 
 
 @attrs.frozen
 class UnsavedTurn:
-    """A turn that is to be saved, and in which call. What was said stays out of the ``repr``."""
+    """A turn to save, and its session. The ``repr`` does not show what was said."""
 
     user: User = attrs.field(repr=False)
     turn: dict[str, Any] = attrs.field(repr=False)  # the arguments of `MemoAirVoiceMemorySync.after_turn`
@@ -30,7 +30,7 @@ class UnsavedTurn:
 
 @attrs.define
 class _UserQueue:
-    """One caller's turns, in the order in which they were spoken."""
+    """The pending turns of one user, in the order in which they were spoken."""
 
     turns: deque[UnsavedTurn] = attrs.field(factory=deque)
     next_attempt_at: float = 0.0
@@ -38,15 +38,18 @@ class _UserQueue:
 
 
 class TurnOutbox:
-    """Saves the turns of each caller in the order in which they came, each until it is taken or refused for good.
+    """Pending turns, saved for each user in order, each until it is saved or fails permanently.
 
-    A caller whose turns are not taken holds up nobody else's. Safe to use from any thread.
+    Turns of one user that cannot be saved do not delay those of other users. Safe to use from any thread.
     """
 
     def __init__(
         self, save: Callable[[UnsavedTurn], object], is_permanent: Callable[[MemoAirVoiceMemoryError], bool]
     ) -> None:
-        """``is_final`` tells an error after which there is no use in trying again."""
+        """Create an empty outbox.
+
+        ``save`` saves a turn or raises; ``is_permanent`` tells whether retrying after an error is useless.
+        """
         self._save = save
         self._is_permanent = is_permanent
         self._changed = threading.Condition()
@@ -56,22 +59,22 @@ class TurnOutbox:
         self.lost = 0
 
     def __len__(self) -> int:
-        """Count the turns that wait."""
+        """Return the number of pending turns."""
         with self._changed:
             return sum(len(queue.turns) for queue in self._queues.values())
 
     def has_pending(self, user: User) -> bool:
-        """Whether a turn of this caller waits: one that was spoken later must not overtake it."""
+        """Return whether turns of this user are pending: a later turn must not overtake them."""
         return user.id in self._queues
 
     def put(self, turn: UnsavedTurn) -> None:
-        """Save a turn as soon as it can be; raises ``pool.closed`` where nothing will be saved any more."""
+        """Save a turn as soon as possible; raise ``pool.closed`` after `close`."""
         with self._changed:
             if self._close_deadline is not None:
                 raise MemoAirVoiceMemoryError("pool.closed", CLIENT_CLOSED)
             if len(self) >= _MAX_PENDING_TURNS:
                 self.lost += 1
-                log.error("too many turns could not be saved, another one is lost: action=turn_lost lost=%d", self.lost)
+                log.error("too many turns are pending, and one is lost: action=turn_lost lost=%d", self.lost)
                 return
             self._queues.setdefault(turn.user.id, _UserQueue()).turns.append(turn)
             if self._thread is None:
@@ -79,14 +82,14 @@ class TurnOutbox:
                 self._thread.start()
 
     def discard(self, user: User) -> bool:
-        """Let go of a caller's turns: he is forgotten. Tells whether there were some."""
+        """Discard the turns of a user who is erased; return whether there were any."""
         with self._changed:
             dropped = self._queues.pop(user.id, None)
             self._changed.notify_all()
         return dropped is not None
 
     def close(self, timeout_s: float) -> None:
-        """Try for so long to save what is left; tell of what is not."""
+        """Try for ``timeout_s`` to save the pending turns; log how many are lost."""
         with self._changed:
             self._close_deadline = time.monotonic() + timeout_s
             for queue in self._queues.values():
@@ -100,10 +103,10 @@ class TurnOutbox:
             self._queues.clear()
         if unsaved:
             self.lost += unsaved
-            log.error("turns could not be saved before the end: action=turns_lost turns=%d", unsaved)
+            log.error("turns could not be saved before the client was closed: action=turns_lost turns=%d", unsaved)
 
     def reset_after_fork(self) -> None:
-        """After a fork, in the child: the parent saves them."""
+        """Drop the turns in the child of a fork: the parent saves them."""
         self._changed, self._thread = threading.Condition(), None
         self._queues.clear()
 
@@ -112,17 +115,17 @@ class TurnOutbox:
             turn = queue.turns[0]
             try:
                 self._save(turn)
-            except Exception as error:  # noqa: BLE001 - the turns behind it are to be saved, whatever it was
+            except Exception as error:  # noqa: BLE001 - the turns after it must be saved whatever the error is
                 if isinstance(error, MemoAirVoiceMemoryError) and not self._is_permanent(error):
                     self._schedule_retry(queue)
                     continue
                 self.lost += 1
                 code = getattr(error, "code", type(error).__name__)
-                log.error("a turn is refused for good: action=turn_lost code=%s", code)
+                log.error("a turn cannot be saved and is lost: action=turn_lost code=%s", code)
             self._remove_first(turn, queue)
 
     def _wait_for_due_queue(self) -> _UserQueue | None:
-        """The caller whose turn is to be tried next, once it is time; None where none is left or the end has come."""
+        """Wait until a queue is due and return it; return None if all are empty or the close deadline has passed."""
         with self._changed:
             while self._queues:
                 now = time.monotonic()
@@ -143,9 +146,10 @@ class TurnOutbox:
 
     def _remove_first(self, turn: UnsavedTurn, queue: _UserQueue) -> None:
         with self._changed:
-            if queue.turns and queue.turns[0] is turn:  # else the end has come meanwhile
+            if queue.turns and queue.turns[0] is turn:  # otherwise `close` or `discard` has emptied the queue
                 queue.turns.popleft()
             queue.backoff_s = _INITIAL_BACKOFF_S
-            queue.next_attempt_at = time.monotonic()  # one after the other: no caller who talks on keeps others waiting
+            # Behind the other queues: a user who goes on talking must not keep them waiting.
+            queue.next_attempt_at = time.monotonic()
             if not queue.turns and self._queues.get(turn.user.id) is queue:
                 del self._queues[turn.user.id]

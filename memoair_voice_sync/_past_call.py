@@ -1,4 +1,4 @@
-"""A call that is over, as an application hands it in, checked before anything of it is kept."""
+"""A call that is over, validated before any of it is saved."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from memoair_voice_sync._turn import validate_turn
 
 @attrs.frozen
 class PastCall:
-    """Its own id, its turns as `MemoAirVoiceMemorySync.after_turn` takes them, and what else is known of it."""
+    """The session id, the turns (as arguments of `MemoAirVoiceMemorySync.after_turn`), and the metadata of a call."""
 
     session_id: str
     turns: Sequence[Mapping[str, Any]] = attrs.field(repr=False)
@@ -21,7 +21,7 @@ class PastCall:
     def parse(
         cls, session_id: str, turns: Sequence[Mapping[str, Any]], metadata: Mapping[str, Any] | None
     ) -> "PastCall":
-        """Check a call; raises ValueError or TypeError that names what is wrong."""
+        """Validate a call; raise ValueError or TypeError that names the invalid field."""
         return cls(
             check.identifier("session_id", session_id),
             [_validate_turn(position, turn) for position, turn in enumerate(check.items("turns", turns))],

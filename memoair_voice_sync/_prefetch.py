@@ -1,6 +1,6 @@
-"""Recall ahead: while the caller still speaks, what he has said so far is asked for, so that the answer is there.
+"""Prefetch: searches on what a caller has said so far, so that the result is ready for the final words.
 
-Nothing of it is kept but the last answer for each caller, for a few seconds.
+Only the last result of each user is kept, for a few seconds.
 """
 
 import json
@@ -21,22 +21,22 @@ from memoair_voice_sync._log import log
 from memoair_voice_sync._results import SearchResult
 from memoair_voice_sync._user import User
 
-# Between the last words that a recogniser guesses and those that it settles on lie some hundred milliseconds.
+# A recognizer turns its last interim transcript into the final one within some hundred milliseconds.
 PREFETCH_TTL_S = 5.0
-# How long a recall ahead may take, the start of a runtime included.
+# The time that a prefetch may take, including the start of a runtime.
 PREFETCH_TIMEOUT_S = 1.0
 _MAX_THREADS = 8
-# The next guess of a recogniser comes soon, and to start a thread takes longer than to wake one.
+# An idle thread lingers: the next interim transcript comes soon, and waking a thread is faster than starting one.
 LINGER_S = 2.0
-# Punctuation that is part of a word: of a number between two digits, of any other between two letters.
+# Punctuation that is part of a word: "." "," and ":" between two digits, an apostrophe between two letters.
 _PUNCTUATION_IN_WORDS = {**dict.fromkeys(".,:", str.isdigit), "'": str.isalpha}
 _SPOKEN_SYMBOLS = frozenset("%&@#")  # "50 %" is not "50"
 
 
 def normalize_transcript(text: str) -> str:
-    """The words of a text, as a voice says them: without case, punctuation and the width of spaces.
+    """Return the words of a text without differences that do not affect search: case, punctuation, whitespace.
 
-    What is no more than that apart makes no difference to recall, and a recogniser adds it only at the end.
+    A recognizer adds those only to the final transcript.
     """
     folded = unicodedata.normalize("NFKC", text).casefold().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
     padded = f" {folded} "
@@ -53,7 +53,7 @@ def _is_spoken(char: str, before: str, after: str) -> bool:
 
 @attrs.frozen(slots=False)
 class SearchArguments:
-    """Who asks what, and how: the arguments of a search but its deadline."""
+    """The arguments of a search except its deadline. The ``repr`` does not show what was said."""
 
     user: User = attrs.field(repr=False)
     query: str = attrs.field(repr=False)
@@ -61,7 +61,7 @@ class SearchArguments:
 
     @classmethod
     def parse(cls, user: User, query: str, **options: Any) -> "SearchArguments":
-        """Check how something is asked: ``lanes``, ``intent``, ``top_k``, ``filter``."""
+        """Validate the options of a search: ``lanes``, ``intent``, ``top_k``, ``filter``."""
         lanes, top_k, metadata_filter = options["lanes"], options["top_k"], options["filter"]
         checked = {
             "lanes": check.lanes(lanes),
@@ -73,13 +73,13 @@ class SearchArguments:
 
     @cached_property
     def key(self) -> tuple[str, str]:
-        """The same for questions that have the same answer as long as nothing changes."""
+        """Equal for searches that have the same result as long as the memory does not change."""
         return normalize_transcript(self.query), json.dumps([self.user.fields, self.options], default=repr)
 
 
 @attrs.frozen
 class PrefetchedResult:
-    """An answer, and the state of the caller's memory that it is from."""
+    """A result, and the version of the user's memory that it is from."""
 
     version: object
     result: SearchResult = attrs.field(repr=False)
@@ -93,51 +93,50 @@ class _PrefetchEntry:
 
 
 class PrefetchCache:
-    """Recalls ahead for each caller, in a few threads that end when there is nothing to do. For any thread.
+    """Prefetched results by user, made by a few threads that end when there is nothing to do.
 
-    Of what is asked for one caller while another question of his is under way, the latest is asked next and the rest
-    never.
+    While a prefetch of a user is running, only the latest further one is queued. Safe to use from any thread.
     """
 
     def __init__(self, search: Callable[[SearchArguments], PrefetchedResult]) -> None:
-        """``recall`` asks, within `PATIENCE_S`."""
+        """Create an empty cache. ``search`` must return or raise within `PREFETCH_TIMEOUT_S`."""
         self._search = search
         self._reset()
 
     def _reset(self) -> None:
         self._lock = threading.Condition()
-        self._queued: dict[str, SearchArguments] = {}  # by caller
-        self._running: set[str] = set()  # callers whose question is under way
+        self._queued: dict[str, SearchArguments] = {}  # by user id
+        self._running: set[str] = set()  # the ids of users whose prefetch is running
         self._entries: dict[str, _PrefetchEntry] = {}
         self._threads: set[threading.Thread] = set()
         self._is_closed = False
         self.hits = 0
 
     def submit(self, arguments: SearchArguments) -> None:
-        """Ask behind the caller's back, and return at once. Raises ``pool.closed`` after the end."""
+        """Start a search in the background, and return at once; raise ``pool.closed`` after `close`."""
         with self._lock:
             if self._is_closed:
                 raise MemoAirVoiceMemoryError("pool.closed", CLIENT_CLOSED)
             self._queued[arguments.user.id] = arguments
             idle_threads = len(self._threads) - len(self._running)
             if idle_threads >= len(self._queued.keys() - self._running) or len(self._threads) >= _MAX_THREADS:
-                self._lock.notify()  # a thread that is idle, or one that is at work, comes to it
+                self._lock.notify()  # an idle thread takes it, or a busy one does later
                 return
             thread = threading.Thread(target=self._run_worker, name="memoair-prefetch", daemon=True)
             try:
                 thread.start()  # it waits for the lock
-            except RuntimeError:  # the process is at its limit, or ends: then there is no recall ahead
+            except RuntimeError:  # the process is at its thread limit, or exiting: then there is no prefetch
                 self._queued.pop(arguments.user.id)
                 return
             self._threads.add(thread)
 
     def pop(self, arguments: SearchArguments, version: object) -> SearchResult | None:
-        """The answer, if just this was asked, of the memory in this state, a moment ago; it is given out once."""
+        """Remove and return the result for these arguments, if it is recent and of this memory version; else None."""
         user_id = arguments.user.id
         if user_id not in self._entries and user_id not in self._queued:
             return None
         with self._lock:
-            self._queued.pop(user_id, None)  # whoever asks in earnest has no use for it any more
+            self._queued.pop(user_id, None)  # the final search is here: a queued prefetch is of no use any more
             entry = self._entries.pop(user_id, None)
         age_s = 0.0 if entry is None else time.monotonic() - entry.requested_at
         if entry is None or age_s > PREFETCH_TTL_S or entry.prefetched.version != version or entry.key != arguments.key:
@@ -148,13 +147,13 @@ class PrefetchCache:
         return replace(result, trace={**result.trace, "prefetched": {"ageMs": round(age_s * 1e3, 3)}})
 
     def discard(self, user: User) -> None:
-        """Let go of what is there for a caller, and of what is still to be asked."""
+        """Discard the result and the queued search of a user."""
         with self._lock:
             self._queued.pop(user.id, None)
             self._entries.pop(user.id, None)
 
     def close(self) -> None:
-        """Ask nothing any more, and wait for what is under way."""
+        """Start no more searches, and wait for those that are running."""
         with self._lock:
             self._is_closed = True
             self._queued.clear()
@@ -165,7 +164,7 @@ class PrefetchCache:
             thread.join(2 * PREFETCH_TIMEOUT_S)
 
     def reset_after_fork(self) -> None:
-        """After a fork, in the child: what is under way is the parent's."""
+        """Drop everything in the child of a fork: running searches belong to the parent."""
         self._reset()
 
     def _run_worker(self) -> None:
@@ -182,7 +181,7 @@ class PrefetchCache:
         try:
             entry = _PrefetchEntry(arguments.key, self._search(arguments), requested_at)
         except MemoAirVoiceMemoryError as error:
-            log.info("a recall ahead came to nothing: action=prefetch_failed code=%s", error.code)
+            log.info("a prefetch failed: action=prefetch_failed code=%s", error.code)
         finally:
             self._finish(arguments, entry)
 
@@ -212,5 +211,5 @@ class PrefetchCache:
 
 
 def memory_version(handle: RuntimeHandle) -> object:
-    """What a caller's answers depend on beside his question, as far as this client knows."""
+    """Return what, besides its arguments, the result of a search depends on, as far as this client knows."""
     return handle, handle.session_id, handle.version

@@ -1,4 +1,4 @@
-"""One runtime process, from its start to its end."""
+"""One runtime process, from its start to its end, for a memory without a pool."""
 
 import subprocess
 import threading
@@ -19,59 +19,59 @@ from memoair_voice_sync._spec import RuntimeSpec
 from memoair_voice_sync._terminate import terminate_process
 from memoair_voice_sync._transport import ConnectionBrokenError, RuntimeTransport, RuntimeUnreachableError
 
-# A process that has not answered its health check for this long after its start never will.
+# A process that has not answered its health check within this time after its start has failed.
 START_TIMEOUT_S = 15.0
 TERM_TIMEOUT_S = 2.0
-# A process that takes calls and has answered none of them for this long hangs, and is replaced.
+# A process that accepts calls and has answered none of them for this long hangs, and is replaced.
 UNRESPONSIVE_AFTER_S = 5.0
 _POLL_INTERVAL_S = 0.01
 _PROBE_TIMEOUT_S = 1.0
-_EXIT_PORT_TAKEN = 3  # with this exit code a runtime says that it could not have its port
+_EXIT_PORT_TAKEN = 3  # the exit code of a runtime whose port is taken
 
 
 class RuntimeManager(Protocol):
-    """What a memory needs of whoever starts its runtime. One may serve several memories of the same caller."""
+    """What a memory needs of the object that starts its runtime. One can serve several memories of the same user."""
 
     def ensure_running(self, deadline: float) -> RuntimeTransport:
-        """Return the way to a living runtime, started if need be, by the deadline (monotonic seconds)."""
+        """Return the transport to a running runtime by the deadline (monotonic seconds); start one if needed."""
 
     def mark_unreachable(self, transport: RuntimeTransport) -> None:
-        """Say that the runtime at the end of this way did not take a connection."""
+        """Record that the runtime of this transport refused a connection or is shutting down."""
 
     def mark_timed_out(self, transport: RuntimeTransport) -> None:
-        """Say that it took a call and did not answer in time."""
+        """Record that the runtime accepted a call and did not answer in time."""
 
     def mark_responsive(self, transport: RuntimeTransport) -> None:
-        """Say that it answered a call."""
+        """Record that the runtime answered a call."""
 
     @property
     def pid(self) -> int | None:
-        """The process id, where it was started here and lives."""
+        """The process id of the runtime, or None if it was not started here or is not running."""
 
     def stop(self, timeout_s: float) -> None:
-        """End what was started."""
+        """End the runtime if it was started here."""
 
 
 class ProcessState(Enum):
-    """Where the process stands, as seen from here."""
+    """The state of the process, as seen from here."""
 
-    IDLE = "idle"  # nothing has been started, or what was is gone
-    STARTING = "starting"  # started, has not answered yet
-    RUNNING = "running"  # started by us, and answers
-    SUSPECT = "doubtful"  # ran, and did not take a connection: it ends, or will answer again
-    ATTACHED = "attached"  # somebody else's process that serves the same caller
-    STOPPED = "stopped"  # told to end; starts no more
+    IDLE = "idle"  # no process: none was started yet, or it is gone
+    STARTING = "starting"  # started, but has not answered yet
+    RUNNING = "running"  # started here, and answers
+    SUSPECT = "suspect"  # refused a connection: it is shutting down, or will answer again
+    ATTACHED = "attached"  # a process that was started elsewhere and serves the same user
+    STOPPED = "stopped"  # ended for good; starts no more processes
 
 
 class _ProcessResources(NamedTuple):
-    """What comes and goes with one process: the way to it and its output."""
+    """The resources that belong to one process."""
 
     process: subprocess.Popen[bytes] | None
     transport: RuntimeTransport | None
     output: ProcessOutput | None
 
     def close(self, *, relay_output: bool = True) -> None:
-        """Close our ends of it all, once the process has ended or is none of ours."""
+        """Close our ends of all resources, after the process has ended or in the child of a fork."""
         if self.process is not None and self.process.stdin is not None:
             self.process.stdin.close()
         if self.transport is not None:
@@ -83,11 +83,11 @@ class _ProcessResources(NamedTuple):
 
 
 class RuntimeProcess:
-    """Starts a runtime at its first need, watches it, starts it again when it has died, and ends it.
+    """A runtime process that is started on first use, watched, restarted when it has died, and ended.
 
-    Safe to use from any thread. With port 0 the runtime chooses a free port and says which. A runtime of the same
-    caller that already listens is used and left alone. The runtime ends by itself when this process does, however it
-    does: its standard input closes then.
+    With port 0 the runtime chooses a free port and reports it. A runtime of the same user that already listens on the
+    port is used and left running. The runtime exits by itself when this process ends, in whatever way: its standard
+    input closes then. Safe to use from any thread.
     """
 
     def __init__(self, spec: RuntimeSpec, host: str, port: int) -> None:
@@ -100,10 +100,8 @@ class RuntimeProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._output: ProcessOutput | None = None
         self._started_at = 0.0
-        self._lost_port_race = False  # whether the last start found the port taken
-        self._unresponsive_since: float | None = (
-            None  # when the first of the calls was given up that went without an answer
-        )
+        self._lost_port_race = False  # the last start found the port taken
+        self._unresponsive_since: float | None = None  # when the first of the calls without an answer timed out
         self._transport: RuntimeTransport | None = None
         register_after_fork(self, RuntimeProcess._reset_after_fork)
 
@@ -113,23 +111,23 @@ class RuntimeProcess:
 
     @property
     def pid(self) -> int | None:
-        """The process id, where we started it and it lives."""
+        """The process id, or None if the process was not started here or is not running."""
         process = self._process
         return process.pid if process is not None and process.poll() is None else None
 
     def ensure_running(self, deadline: float) -> RuntimeTransport:
-        """Return the way to a living runtime, started if need be, by the deadline (monotonic seconds).
+        """Return the transport to a running runtime by the deadline (monotonic seconds); start one if needed.
 
         Raises ``runtime.not_found``, ``runtime.start_failed`` with the last output of the process,
-        ``runtime.identity_mismatch`` where another caller's runtime listens, ``runtime.timeout`` at the deadline: the
-        start, or the pull before it, then goes on, and the next call finds it further.
+        ``runtime.identity_mismatch`` if the runtime of another user listens, ``runtime.timeout`` at the deadline: the
+        start, or the pull before it, then goes on, and the next call continues from there.
         """
         transport, process = self._transport, self._process
         is_running = self._state is ProcessState.RUNNING and process is not None and process.poll() is None
         if is_running and transport is not None and not self._is_unresponsive():
             return transport
         while True:
-            # One thread at a time takes the next step, which may be a request; the others wait no longer than they may.
+            # One thread at a time takes the next step, which may be a request. The others wait until their deadlines.
             if not self._lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
                 break
             try:
@@ -144,10 +142,10 @@ class RuntimeProcess:
         raise MemoAirVoiceMemoryError("runtime.timeout", self._resolver.status())
 
     def mark_unreachable(self, transport: RuntimeTransport) -> None:
-        """Say that the runtime did not take a connection or is about to end: it is looked at before the next call."""
+        """Check the runtime before the next call: it refused a connection or is shutting down."""
         with self._lock:
             if transport is not self._transport:
-                return  # it has a successor
+                return  # the runtime was replaced already
             if self._state is ProcessState.RUNNING:
                 self._state = ProcessState.SUSPECT
             if self._state is ProcessState.ATTACHED and self._transport is not None:
@@ -155,16 +153,16 @@ class RuntimeProcess:
                 self._state, self._transport = ProcessState.IDLE, None
 
     def mark_timed_out(self, transport: RuntimeTransport) -> None:
-        """Say that the runtime took a call and did not answer in time: in a while it will be taken to hang."""
+        """Record that the runtime did not answer a call in time. After a while without answers it is replaced."""
         if self._unresponsive_since is None and transport is self._transport:
             self._unresponsive_since = time.monotonic()
 
-    def mark_responsive(self, transport: RuntimeTransport) -> None:  # noqa: ARG002 - at worst it is asked once more
-        """Say that the runtime answered a call."""
+    def mark_responsive(self, transport: RuntimeTransport) -> None:  # noqa: ARG002 - at worst it is checked once more
+        """Record that the runtime answered a call."""
         self._unresponsive_since = None
 
     def stop(self, timeout_s: float = TERM_TIMEOUT_S) -> None:
-        """End the process that was started here: SIGTERM, after ``timeout_s`` SIGKILL with its children; reap it."""
+        """End and reap the process that was started here: SIGTERM, after ``timeout_s`` SIGKILL with its children."""
         with self._lock:
             self._state = ProcessState.STOPPED
             resources = self._detach()
@@ -174,22 +172,22 @@ class RuntimeProcess:
         resources.close()
 
     def _advance(self, deadline: float) -> RuntimeTransport | None:
-        """Take the next step towards a running process, under the lock; return the way to it where it is reached."""
+        """Take the next step towards a running process, under the lock; return its transport if it is running."""
         if self._state is ProcessState.STOPPED:
             raise MemoAirVoiceMemoryError("pool.closed", MEMORY_CLOSED)
         if self._state is ProcessState.IDLE:
             command = self._resolver.command()
             if self._requested_port and self._attach(self._requested_port, deadline):
                 return self._transport
-            if command is not None:  # else it is being pulled
+            if command is not None:  # otherwise it is being pulled
                 self._spawn(command)
             return None
         if self._state is ProcessState.ATTACHED:
             return self._transport
-        assert self._process is not None  # noqa: S101 - the two states that are left have one
+        assert self._process is not None  # noqa: S101 - the remaining states have one
         if self._is_unresponsive():
             log.warning(
-                "a runtime has answered nothing for %.0f s and is replaced: action=runtime_hung", UNRESPONSIVE_AFTER_S
+                "a runtime has not answered for %.0f s and is replaced: action=runtime_hung", UNRESPONSIVE_AFTER_S
             )
             terminate_process(self._process, 0)
         if self._process.poll() is not None:
@@ -200,9 +198,9 @@ class RuntimeProcess:
         return self._poll_start(deadline)
 
     def _attach(self, port: int, deadline: float) -> bool:
-        """Use a runtime that listens already, if it serves the same caller; tell whether one listens.
+        """Use a runtime that already listens, if it serves the same user; return whether one listens.
 
-        One that is about to end is waited for: its port will be free in a moment.
+        A runtime that is shutting down counts as listening: its port will be free in a moment.
         """
         transport = RuntimeTransport(self._host, port, self._spec.token)
         try:
@@ -238,7 +236,7 @@ class RuntimeProcess:
         self._state = ProcessState.STARTING
 
     def _poll_start(self, deadline: float) -> RuntimeTransport | None:
-        """See whether the process that is starting answers by now."""
+        """Check whether the process answers by now."""
         port = self._requested_port or (self._output.listening_port() if self._output else None)
         if port:
             transport = self._transport or RuntimeTransport(self._host, port, self._spec.token)
@@ -267,17 +265,17 @@ class RuntimeProcess:
         return None
 
     def _handle_exit(self, exit_code: int) -> None:
-        """The process has ended: while it was starting that is an error, later it is started again."""
+        """Clean up after a process that has exited: during the start that is an error, later it is restarted."""
         was_starting = self._state is ProcessState.STARTING
         output = self._output_tail()
         self._unresponsive_since = None
         self._state = ProcessState.IDLE
         self._detach().close()
         if not was_starting:
-            log.warning("a runtime has died and is started again: action=runtime_died exit_code=%s", exit_code)
+            log.warning("a runtime has died and is restarted: action=runtime_died exit_code=%s", exit_code)
             return
         if exit_code == _EXIT_PORT_TAKEN and self._requested_port and not self._lost_port_race:
-            self._lost_port_race = True  # to another client of the same caller, perhaps: look again who listens
+            self._lost_port_race = True  # perhaps to another client of the same user: check again who listens
             return
         if exit_code == _EXIT_PORT_TAKEN:
             raise self._port_taken_error(self._requested_port)
@@ -293,7 +291,7 @@ class RuntimeProcess:
     def _port_taken_error(self, port: int) -> MemoAirVoiceMemoryError:
         owner = find_port_owner(port)
         problem = f"port {port} is taken by {owner}, which does not answer as a runtime"
-        message = f"{problem}; choose another runtime_url, or port 0 for any that is free"
+        message = f"{problem}; use another runtime_url, or port 0 for a free port"
         return MemoAirVoiceMemoryError("runtime.start_failed", message, details={"port": port, "holder": owner})
 
     def _detach(self) -> _ProcessResources:
@@ -309,11 +307,12 @@ class RuntimeProcess:
         return since is not None and time.monotonic() - since > UNRESPONSIVE_AFTER_S
 
     def _reset_after_fork(self) -> None:
-        """After a fork, in the child: the process, its pipe and its connections are the parent's."""
+        """Drop the process, its pipe and its connections in the child of a fork: they belong to the parent."""
         self._lock = threading.Lock()
         if self._state is not ProcessState.STOPPED:
             self._state = ProcessState.IDLE
         resources = self._detach()
-        resources.close(relay_output=False)  # or the runtime would not see the parent end while this process lives
+        # The pipe must close here, too, or the runtime would not notice the end of the parent while this process lives.
+        resources.close(relay_output=False)
         if resources.process is not None:
-            resources.process.returncode = 0  # not ours to wait for
+            resources.process.returncode = 0  # not a child of this process: it must not be waited for

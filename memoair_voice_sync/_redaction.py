@@ -1,4 +1,4 @@
-"""What an application takes out of what was said before any of it is kept."""
+"""Redaction: the application's hook removes parts of a turn before any of it is saved."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -9,12 +9,12 @@ from memoair_voice_sync._errors import MemoAirVoiceMemoryError
 from memoair_voice_sync._log import log
 
 _TEXT_FIELDS = ("user_text", "assistant_text")
-# When it was spoken, which looks like a telephone number to some.
+# The time of the turn. Some hooks take it for a telephone number.
 _TIME_FIELD = "occurredAt"
 
 
 def validate_hook(hook: object) -> Callable[[str], str] | None:
-    """The hook itself; raises TypeError for what is none."""
+    """Return the hook; raise TypeError if it is not callable."""
     if hook is not None and not callable(hook):
         raise TypeError(f"redact must be a function from str to str, not {type(hook).__name__}")
     return hook
@@ -22,15 +22,15 @@ def validate_hook(hook: object) -> Callable[[str], str] | None:
 
 @attrs.frozen
 class Redaction:
-    """Asks the hook, if there is one, for each text of a turn. As safe to use from any thread as the hook is."""
+    """The redaction of turns by a hook, if there is one. As thread-safe as the hook."""
 
     hook: Callable[[str], str] | None = attrs.field(converter=validate_hook)
 
     def redact_turn(self, turn: Mapping[str, Any]) -> dict[str, Any]:
-        """A turn, as `MemoAirVoiceMemorySync.after_turn` takes it, without what the hook takes out.
+        """Return a turn (as arguments of `MemoAirVoiceMemorySync.after_turn`) without what the hook removes.
 
-        That is of both texts, and of each text and whole number in metadata and tool calls, but for the names of
-        fields. Raises ``redaction.failed`` where the hook fails: what it should have seen is not kept.
+        The hook sees both texts, and each text and whole number in metadata and tool calls, but not field names. Raises
+        ``redaction.failed`` if the hook fails: a text that the hook has not seen must not be saved.
         """
         if self.hook is None:
             return dict(turn)
@@ -45,7 +45,7 @@ class Redaction:
                 },
             }
         except RecursionError:
-            raise ValueError("tool_calls or metadata are nested too deep") from None
+            raise ValueError("tool_calls or metadata are nested too deeply") from None
 
     def _redact_value(self, value: Any) -> Any:
         if isinstance(value, str):
@@ -61,18 +61,18 @@ class Redaction:
         return value
 
     def _redact_text(self, text: str) -> str:
-        assert self.hook is not None  # noqa: S101 - else nobody comes here
+        assert self.hook is not None  # noqa: S101 - only called with a hook
         redacted: object = None
         failure = None
         try:
             redacted = self.hook(text)
         except RecursionError:
             raise
-        except Exception as error:  # noqa: BLE001 - whatever it was, nothing may be kept that it has not seen
+        except Exception as error:  # noqa: BLE001 - whatever the error, a text that the hook has not seen must not be saved
             failure = f"raised {type(error).__name__}"
         if isinstance(redacted, str):
             return redacted
         failure = failure or f"returned {type(redacted).__name__}"
-        # Not from the hook's own error, which may quote what was said, and whose stack holds it.
-        log.error("a turn is not kept, since redact= failed: action=redaction_failed why=%s", failure)
-        raise MemoAirVoiceMemoryError("redaction.failed", f"redact= {failure}; the turn was not kept")
+        # Not raised from the hook's error, which may quote what was said, and whose traceback holds it.
+        log.error("a turn is not saved because redact= failed: action=redaction_failed why=%s", failure)
+        raise MemoAirVoiceMemoryError("redaction.failed", f"redact= {failure}; the turn was not saved")

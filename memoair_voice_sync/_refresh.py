@@ -1,4 +1,4 @@
-"""After a change in the cloud: the runtimes of this client see it at once, and not only when they next ask."""
+"""Refresh after a change in the cloud: this client's runtimes pull it at once, not at their next interval."""
 
 import time
 from collections.abc import Sequence
@@ -12,14 +12,15 @@ from memoair_voice_sync._spec import ORG_ONLY_USER
 from memoair_voice_sync._user_runtime_client import UserRuntimeClient
 
 _PULL_TIMEOUT_S = 2.0
-# Where none runs, one is started first.
+# The time to start a runtime if none is running.
 _START_TIMEOUT_S = 5.0
 
 
 def refresh_documents(pool: RuntimePool, runtime_client: UserRuntimeClient) -> None:
-    """Have the project's runtimes pull the organisation's documents; where none runs, one is started for it.
+    """Let all runtimes pull the organization's documents; start one if none is running.
 
-    What a runtime pulls lies on the disk for those that start later. A failure is logged: the change itself is done.
+    What a runtime pulls is on the disk for those that start later. A failure is only logged: the change itself is
+    made.
     """
     deadline = time.monotonic() + _PULL_TIMEOUT_S
     running = [handle for handle in pool.handles() if handle.runtime is not None]
@@ -41,7 +42,7 @@ def refresh_documents(pool: RuntimePool, runtime_client: UserRuntimeClient) -> N
 
 
 def refresh_user(pool: RuntimePool, runtime_client: UserRuntimeClient, user_id: str) -> None:
-    """Have a caller's runtime, if he has one, pull what is known of him."""
+    """Let a user's runtime, if there is one, pull the user's memories."""
     for handle in pool.handles():
         if handle.user_id == user_id and handle.runtime is not None:
             _pull(runtime_client, handle, ["profile", "permanent"], time.monotonic() + _PULL_TIMEOUT_S)
@@ -50,10 +51,10 @@ def refresh_user(pool: RuntimePool, runtime_client: UserRuntimeClient, user_id: 
 def _pull(runtime_client: UserRuntimeClient, handle: RuntimeHandle, scopes: Sequence[str], deadline: float) -> None:
     try:
         if not runtime_client.pull(handle, scopes, deadline):
-            log.warning("a runtime has not seen a change yet: action=refresh_partial scopes=%s", ",".join(scopes))
+            log.warning("a runtime has not pulled a change yet: action=refresh_partial scopes=%s", ",".join(scopes))
     except MemoAirVoiceMemoryError as error:
         _log_failure(error)
 
 
 def _log_failure(error: MemoAirVoiceMemoryError) -> None:
-    log.warning("a runtime has not seen a change yet: action=refresh_failed code=%s", error.code)
+    log.warning("a runtime has not pulled a change yet: action=refresh_failed code=%s", error.code)

@@ -1,4 +1,4 @@
-"""Start programs of ours, with no more of the application's environment than they need."""
+"""The start of our programs, with no more of the application's environment than they need."""
 
 import os
 import subprocess
@@ -9,14 +9,14 @@ from typing import IO
 
 from memoair_voice_sync._errors import MemoAirVoiceMemoryError
 
-# What the runtime needs of the application's environment. Nothing else of it is passed on: it holds other secrets.
+# What a runtime inherits of the application's environment. Nothing else is passed on: it may contain other secrets.
 _INHERITED_ENV = (
     "PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "TEMP", "TMP", "XDG_DATA_HOME",
     "USERPROFILE", "APPDATA", "LOCALAPPDATA", "SYSTEMROOT", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "PYTHONHOME",
     "PYTHONPYCACHEPREFIX", "PYTHONDONTWRITEBYTECODE",
     "MEMOAIR_RUNTIME_ORG_FILE", "MEMOAIR_RUNTIME_STORAGE_ROOT", "MEMOAIR_RUNTIME_MEDIUM_MODEL",
     "MEMOAIR_RUNTIME_PULL_INTERVAL_S",
-    # The way to the cloud.
+    # The network path to the cloud.
     "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "all_proxy", "no_proxy",
     "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR",
 )  # fmt: skip
@@ -29,9 +29,9 @@ _PATH_VARIABLES = frozenset(
 
 
 def inherited_env() -> dict[str, str]:
-    """What a runtime gets of the application's environment."""
+    """Return the variables that a runtime inherits from the application."""
     environment = {name: os.environ[name] for name in _INHERITED_ENV if name in os.environ}
-    for name in filter(environment.get, _PATH_VARIABLES):  # it starts in another folder
+    for name in filter(environment.get, _PATH_VARIABLES):  # the program starts in another folder
         environment[name] = str(Path(environment[name]).absolute())
     if "PYTHONPATH" in os.environ:
         entries = os.environ["PYTHONPATH"].split(os.pathsep)
@@ -42,19 +42,19 @@ def inherited_env() -> dict[str, str]:
 def start_program(
     command: Sequence[str], environment: Mapping[str, str], output: IO[bytes], stdin: int = subprocess.PIPE
 ) -> "subprocess.Popen[bytes]":
-    """Start a program of ours; raises ``runtime.start_failed``.
+    """Start a program; raise ``runtime.start_failed`` if that fails.
 
-    Its standard input tells it, by closing, that we are gone. Ctrl-C does not reach it: that is for the application,
+    Its standard input closes when this process ends, in whatever way. Ctrl-C does not reach it, only the application,
     which may have last turns to save.
     """
     try:
-        return subprocess.Popen(  # noqa: S603 - the program is the operator's choice
+        return subprocess.Popen(  # noqa: S603 - the operator chooses the program
             command,
             stdin=stdin,
             stdout=output,
             stderr=output,
             env=environment,
-            cwd=Path(sys.executable or "/").anchor,  # `python -m` looks for modules where it starts
+            cwd=Path(sys.executable or "/").anchor,  # `python -m` searches the folder where it starts for modules
             start_new_session=True,
             creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
         )

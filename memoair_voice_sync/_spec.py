@@ -1,4 +1,4 @@
-"""Which program serves as the runtime, and with which environment."""
+"""What a runtime is started with: its user, its settings and its environment."""
 
 import os
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ ORG_ONLY_USER = "__org__"
 
 @attrs.frozen
 class RuntimeSpec:
-    """The runtime that a client wants: for whom, from where, and with what. Secrets are left out of the ``repr``."""
+    """The settings of a runtime. The ``repr`` does not show secrets."""
 
     project_id: str
     user_id: str
@@ -22,7 +22,7 @@ class RuntimeSpec:
     api_key: str | None = attrs.field(default=None, repr=False)
     internal_token: str | None = attrs.field(default=None, repr=False)
     token: str | None = attrs.field(default=None, repr=False)
-    cloud_base_url: str | None = None  # None: there is no cloud
+    cloud_base_url: str | None = None  # None means no cloud
     storage_root: str | None = None
     org_only: bool = False
     org_file: str | None = None
@@ -34,11 +34,11 @@ class RuntimeSpec:
     cache_dir: str | None = None
 
     def __attrs_post_init__(self) -> None:
-        """What is named wrongly in the code is told where it is named, not at the first call."""
+        """Reject an invalid repository or version where it is given, not on the first call."""
         validate_reference(self.repo, self.version)
 
     def environment(self, bind_addr: str) -> dict[str, str]:
-        """The environment to start it with; secrets go this way, never by the command line, which anybody can read."""
+        """Return the environment to start the runtime with. It holds the secrets: command lines are public."""
         settings = {
             "BIND_ADDR": bind_addr,
             "PROJECT_ID": self.project_id,
@@ -61,5 +61,5 @@ class RuntimeSpec:
         }
 
     def selection(self, environ: Mapping[str, str] = os.environ) -> RuntimeSelection:
-        """Which runtime is to run, as the arguments and then the environment say."""
+        """Return the runtime that the arguments, or else the environment, select."""
         return RuntimeSelection.of(self.binary, self.repo, self.version, self.cache_dir, environ)

@@ -1,4 +1,4 @@
-"""The supervisor: one thread of a pool that notices runtimes which have died, are idle, or have grown too large."""
+"""The supervisor: one thread of a pool that finds runtimes that have died, are idle, or use too much memory."""
 
 import selectors
 import socket
@@ -13,7 +13,7 @@ from memoair_voice_sync._handle import RuntimeHandle
 from memoair_voice_sync._log import log
 from memoair_voice_sync._runtimes import StartedRuntime
 
-# How often runtimes are looked at that have no socket which would tell of their end, and all for their memory.
+# How often to poll runtimes that have no socket to report their exit, and the memory of all runtimes.
 _POLL_INTERVAL_S = 1.0
 _MEGABYTE = 1 << 20
 
@@ -22,17 +22,17 @@ class Supervised(Protocol):
     """What the supervisor needs of a pool."""
 
     def handles(self) -> list[RuntimeHandle]:
-        """The handles of all callers that have a place now."""
+        """Return the handles of all users that have a place."""
 
     def evict(self, handle: RuntimeHandle, *, unused_since: float) -> bool:
-        """Take a handle's place away, where it has not been used since that moment."""
+        """Take away the place of a handle that has not been used since that moment (monotonic seconds)."""
 
     def exit_code(self, runtime: StartedRuntime) -> int | None:
-        """With which code a runtime has ended, where that is known."""
+        """Return the exit code of a runtime, or None if it is unknown."""
 
 
 class Supervisor:
-    """Looks after the runtimes of a pool, from the first that is used until it is closed."""
+    """The thread that watches the runtimes of a pool, from the first start of a runtime until it is closed."""
 
     def __init__(self, pool: Supervised, idle_ttl_s: float, memory_limit_mb: float | None) -> None:
         self._pool = pool
@@ -45,11 +45,11 @@ class Supervisor:
 
     @property
     def is_started(self) -> bool:
-        """Whether there was something to look after, in this process."""
+        """Whether the thread was started in this process."""
         return self._thread is not None
 
     def wake(self) -> None:
-        """Look now: a runtime came, or a handle was taken; begins to look where nobody does yet."""
+        """Check now, because a start is over; start the thread if it is not running."""
         with self._lock:
             if self._thread is None and not self._is_closed:
                 self._sockets = socket.socketpair()
@@ -58,11 +58,11 @@ class Supervisor:
                 self._thread = threading.Thread(target=self._run, name="memoair-supervisor", daemon=True)
                 self._thread.start()
             elif self._sockets is not None:
-                with suppress(OSError):  # it has been woken often enough
+                with suppress(OSError):  # the buffer is full: the thread is about to wake anyway
                     self._sockets[0].send(b"\0")
 
     def close(self) -> None:
-        """Look no more."""
+        """Stop the thread."""
         with self._lock:
             self._is_closed = True
             thread, sockets = self._thread, self._sockets
@@ -75,7 +75,7 @@ class Supervisor:
         self._sockets = None
 
     def reset_after_fork(self) -> None:
-        """After a fork, in the child: the thread is the parent's."""
+        """Drop the thread in the child of a fork: it exists only in the parent."""
         self._lock = threading.Lock()
         if self._sockets is not None:
             for end in self._sockets:
@@ -84,14 +84,14 @@ class Supervisor:
 
     def _run(self) -> None:
         sockets = self._sockets
-        assert sockets is not None  # noqa: S101 - they were made before the thread
+        assert sockets is not None  # noqa: S101 - created before the thread
         while not self._is_closed:
             self._check_runtimes()
             handles = self._pool.handles()
             channels = [runtime.channel for runtime in _runtimes_of(handles) if runtime.channel is not None]
             with selectors.DefaultSelector() as selector:
                 for channel in {*channels, sockets[1]}:
-                    with suppress(ValueError, KeyError, OSError):  # one that was closed this moment
+                    with suppress(ValueError, KeyError, OSError):  # closed at this moment
                         selector.register(channel, selectors.EVENT_READ)
                 selector.select(self._wait_s(handles))
             with suppress(OSError):
@@ -113,15 +113,17 @@ class Supervisor:
                 and _is_replaceable(handle)
                 and _resident_bytes(runtime) > self._memory_limit_bytes
             ):
-                log.warning("a runtime is over its memory limit and replaced: action=runtime_large pid=%s", runtime.pid)
+                log.warning(
+                    "a runtime is over its memory limit and is replaced: action=runtime_large pid=%s", runtime.pid
+                )
                 handle.replace(runtime)
         for handle in self._pool.handles():
             self._pool.evict(handle, unused_since=time.monotonic() - self._idle_ttl_s)
 
     def _wait_s(self, handles: list[RuntimeHandle]) -> float | None:
-        """How long nothing has to be looked at."""
+        """Return the time until the next check, or None if only an event requires one."""
         now = time.monotonic()
-        # A handle that is in use now will be released without a word to us, and no earlier than now.
+        # The supervisor is not notified when a handle is released: one in use counts as released now at the earliest.
         idle_since = [now if handle.in_use else handle.released_at for handle in handles]
         pauses = [max(0.0, since + self._idle_ttl_s - now) for since in idle_since]
         if handles and (self._memory_limit_bytes or any(runtime.channel is None for runtime in _runtimes_of(handles))):
@@ -136,7 +138,7 @@ def _runtimes_of(handles: list[RuntimeHandle]) -> list[StartedRuntime]:
 
 
 def _is_replaceable(handle: RuntimeHandle) -> bool:
-    """Whether the runtime may be ended: it is our own, and nobody is waiting for it."""
+    """Return whether the runtime may be ended: it is ours, and no call uses it."""
     runtime = handle.runtime
     return not handle.in_use and runtime is not None and runtime.is_ours
 

@@ -1,4 +1,4 @@
-"""How runtimes stand with the cloud, as `MemoAirVoiceClientSync.stats` tells it."""
+"""The state of the runtimes' sync with the cloud, for `MemoAirVoiceClientSync.stats`."""
 
 import time
 from collections.abc import Sequence
@@ -9,17 +9,17 @@ from memoair_voice_sync._handle import RuntimeHandle
 from memoair_voice_sync._parallel import map_in_threads
 from memoair_voice_sync._transport import RuntimeUnreachableError
 
-# How long all of them together may take: one that hangs is told as unknown.
+# The time for all runtimes together. The state of one that hangs is unknown.
 _TIMEOUT_S = 0.5
 
 UNKNOWN: dict[str, Any] = {"sync": None, "unsynced_events": None, "oldest_unsynced_s": None, "refused_events": None}
 _OFF: dict[str, Any] = {"sync": "off", "unsynced_events": 0, "oldest_unsynced_s": None, "refused_events": 0}
 
 
-def sync_stats(handles: Sequence[RuntimeHandle], *, has_cloud: bool) -> dict[RuntimeHandle, dict[str, Any]]:
-    """For each handle with a runtime that answers in time, how that stands.
+def query_sync_stats(handles: Sequence[RuntimeHandle], *, has_cloud: bool) -> dict[RuntimeHandle, dict[str, Any]]:
+    """Return the sync state of each handle that has a runtime; unknown if it does not answer in time.
 
-    A runtime of ours without a cloud need not be asked.
+    A runtime of ours without a cloud need not be queried.
     """
     deadline = time.monotonic() + _TIMEOUT_S
     known = {handle: _OFF for handle in handles if not has_cloud and _has_own_runtime(handle)}

@@ -1,4 +1,4 @@
-"""Ending a process, and with it whatever it has started."""
+"""The end of a process and of everything that it has started."""
 
 import os
 import subprocess
@@ -8,19 +8,19 @@ from contextlib import suppress
 
 import psutil
 
-# How long the system may take to end what was killed.
+# The time that the system may take to end a killed process.
 _KILL_TIMEOUT_S = 2.0
 
 
 def terminate_process(process: subprocess.Popen[bytes], timeout_s: float) -> None:
-    """Tell a process and its children to end, and after ``timeout_s`` make them; reap it."""
-    # Before anybody has ended: a child whose parent is gone is nobody's. psutil knows each by its pid and the time of
-    # its birth, so that no stranger with the same pid is met.
+    """Ask a process and its children to exit, kill them after ``timeout_s``, and reap the process."""
+    # List the children before any process ends: an orphan can no longer be found. psutil identifies each by its pid and
+    # its start time, so that another process with a reused pid is not hit.
     children = _children(process)
     if process.stdin is not None:
         with suppress(OSError):
             process.stdin.close()
-    if os.name != "nt":  # on Windows it would not be asked but ended; there the closed input is the whole message
+    if os.name != "nt":  # on Windows this would kill it; there the closed input is the only request to exit
         process.terminate()
         _apply(children, psutil.Process.terminate)
     deadline = time.monotonic() + timeout_s
@@ -36,7 +36,7 @@ def terminate_process(process: subprocess.Popen[bytes], timeout_s: float) -> Non
 
 
 def terminate_tree(process: psutil.Process, timeout_s: float) -> None:
-    """End a process that is somebody else's child, and its children: SIGTERM, after ``timeout_s`` SIGKILL."""
+    """End a process that is not our child, and its children: SIGTERM, after ``timeout_s`` SIGKILL."""
     processes = [process]
     with suppress(psutil.Error):
         processes += process.children(recursive=True)

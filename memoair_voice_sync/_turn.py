@@ -1,4 +1,4 @@
-"""What is said in one turn, as an application hands it in, checked before anything of it is kept."""
+"""One turn, validated before any of it is saved."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +9,7 @@ _FIELDS = frozenset(["turn_id", "user_text", "assistant_text", "tool_calls", "me
 
 
 def validate_turn(turn: Mapping[str, Any], path: str | None = None) -> dict[str, Any]:
-    """A turn of which every field can be sent; raises ValueError or TypeError by the name of the field ``within``."""
+    """Return a turn whose fields can all be sent; raise ValueError or TypeError that names the field in ``path``."""
 
     def field_path(field: str) -> str:
         return field if path is None else f'{path}["{field}"]'

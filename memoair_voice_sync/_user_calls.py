@@ -40,7 +40,7 @@ from memoair_voice_sync._user_runtime_client import UserRuntimeClient
 _SAVE_TIMEOUT_S = 1.0
 _LOAD_TIMEOUT_S = 15.0
 _ERASE_TIMEOUT_S = 15.0
-# After these there is no use in saving a turn again, and whoever calls must hear of it.
+# Saving a turn again after one of these is useless, so the application gets the error.
 _PERMANENT_ERRORS = frozenset(
     ["runtime.bad_request", "runtime.unauthorized", "runtime.payload_too_large", "runtime.identity_mismatch"]
 )
@@ -83,11 +83,28 @@ class UserCalls(CloudCalls):
         timeout_ms: float = DEFAULT_TIMEOUT_MS,
         filter: Mapping[str, Any] | None = None,  # noqa: A002 - the name on the wire
     ) -> SearchResult:
-        """Recall what matters for ``query``, within ``timeout_ms``, whatever hangs.
+        """Search a user's memory for what is relevant to a query, within a deadline.
 
-        ``user`` is who calls, ``{"id", "name", "metadata"}``; ``user_id`` is another way to name his id. ``lanes``,
-        ``intent``, ``top_k`` and ``filter`` as in `MemoAirVoiceMemorySync.search_memory`. A memory that fails gives an
-        empty result, whose trace is ``degraded`` and says why.
+        If the memory fails, the result is empty, and its trace is ``degraded`` and says why. A lane that is late is
+        left out and named in the trace.
+
+        Args:
+            query: What to search for, usually what the caller has just said.
+            user: The user who calls, ``{"id", "name", "metadata"}``. Optional if the client has a user.
+            user_id: The user's id, as an alternative to ``user``.
+            lanes: The lanes to search: ``profile``, ``working``, ``permanent``, ``org``. None means all.
+            intent: What the result is for, such as ``answer_current_user`` or ``summarise_recent``.
+            top_k: The largest number of hits per lane, such as ``{"org": 2}``.
+            timeout_ms: The time within which this returns, in milliseconds, whatever hangs.
+            filter: A condition on the metadata of hits in the ``permanent`` and ``org`` lanes, such as
+                ``{"topic": {"$in": ["returns", "shipping"]}}``.
+
+        Returns:
+            The hits of each lane, and the text composed from them for the language model.
+
+        Raises:
+            MemoAirVoiceMemoryError: ``pool.exhausted``, ``pool.port_exhausted``, ``pool.closed`` or
+                ``runtime.bad_request``; no other failure raises.
         """
         started_at = time.monotonic()
         caller = self._resolve_user(user, user_id)
@@ -105,7 +122,7 @@ class UserCalls(CloudCalls):
                 raise
             with self._counter_lock:
                 self._degraded_searches += 1
-            log.warning("a search came back empty: action=search_degraded code=%s", error.code)
+            log.warning("a search failed and returns an empty result: action=search_degraded code=%s", error.code)
             return degraded_result(error, lanes, timeout_ms, (time.monotonic() - started_at) * 1e3)
 
     def prefetch(
@@ -119,12 +136,24 @@ class UserCalls(CloudCalls):
         top_k: Mapping[str, int] | None = None,
         filter: Mapping[str, Any] | None = None,  # noqa: A002 - the name on the wire
     ) -> None:
-        """Recall behind the scenes what matters for what a caller has said so far, and return at once.
+        """Start a search in the background for what a caller has said so far, and return at once.
 
-        `search_memory` with the same words, but for case, punctuation and spaces, and the same arguments has the answer
-        at once then, if nothing was saved or changed for the caller meanwhile and no more than five seconds have gone
-        by; its trace has ``prefetched``. Else it asks as ever. Of several recalls ahead for a caller the latest counts.
-        None of it is kept, and one that fails is passed over.
+        A later `search_memory` with the same arguments and the same words (case, punctuation and whitespace are
+        ignored) returns this result at once, if nothing was saved or changed for the user in between and no more than
+        five seconds have passed; its trace then has ``prefetched``. Otherwise it searches as usual. Only the latest
+        prefetch of a user counts. Nothing of it is stored, and a prefetch that fails is ignored.
+
+        Args:
+            query_so_far: What the caller has said so far.
+            user: The user who calls, as in `search_memory`.
+            user_id: The user's id, as an alternative to ``user``.
+            lanes: The lanes to search, as in `search_memory`.
+            intent: What the result is for, as in `search_memory`.
+            top_k: The largest number of hits per lane, as in `search_memory`.
+            filter: A condition on metadata, as in `search_memory`.
+
+        Raises:
+            MemoAirVoiceMemoryError: ``pool.closed``.
         """
         caller = self._resolve_user(user, user_id)
         self._pool_key(caller)
@@ -144,15 +173,29 @@ class UserCalls(CloudCalls):
         tool_calls: list[dict[str, Any]] | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> str | None:
-        """Keep a completed turn, and return its ``localEventId``: then it is on the disk.
+        """Save a completed turn; when this returns an id, the turn is on the disk.
 
-        Returns None where no runtime could take it within a second: it is tried again in the background, in order, for
-        as long as the client lives, which `stats` and a warning in the log tell. What can't be kept at all
-        (``runtime.bad_request``, ``runtime.payload_too_large``, ``redaction.failed``, ...) is raised. A ``turn_id``
-        that was kept before keeps nothing again.
+        If no runtime takes the turn within a second, it is saved in the background: in order, and with retries for as
+        long as the client lives. A warning in the log and `stats` tell how many turns wait.
 
-        Of an answer that was interrupted, ``metadata["heard"]`` is what the caller heard, "" for nothing: that alone is
-        recalled and learned from; ``assistant_text``, as it was meant, is kept beside it.
+        Args:
+            user_text: What the caller said.
+            assistant_text: What the agent answered, in full even if the caller interrupted it.
+            user: The user who calls, ``{"id", "name", "metadata"}``. Optional if the client has a user.
+            user_id: The user's id, as an alternative to ``user``.
+            turn_id: The id of the turn. A turn whose id was saved before is not saved again. None makes a new id.
+            tool_calls: The tools that the agent called, as JSON objects.
+            metadata: A JSON object that is stored with the turn. ``heard`` is the part of an interrupted answer that
+                the caller heard ("" for nothing): memory then recalls and learns from that part alone.
+                ``occurredAt`` is the time of the turn in ISO 8601.
+
+        Returns:
+            The turn's ``localEventId``, or None if the turn is saved later or, with ``org_only``, not at all.
+
+        Raises:
+            MemoAirVoiceMemoryError: If the turn can never be saved: ``runtime.bad_request``,
+                ``runtime.payload_too_large``, ``runtime.unauthorized``, ``runtime.identity_mismatch``,
+                ``redaction.failed``; or ``pool.exhausted``, ``pool.port_exhausted``, ``pool.closed``.
         """
         caller = self._resolve_user(user, user_id)
         fields: dict[str, Any] = {"turn_id": uuid.uuid4().hex if turn_id is None else turn_id, "tool_calls": tool_calls}
@@ -166,7 +209,7 @@ class UserCalls(CloudCalls):
             except MemoAirVoiceMemoryError as error:
                 if error.code.startswith("pool.") or error.code in _PERMANENT_ERRORS:
                     raise
-                log.warning("a turn will be saved again: action=save_deferred code=%s", error.code)
+                log.warning("a turn could not be saved and will be retried: action=save_deferred code=%s", error.code)
         with self._counter_lock:
             self._deferred_saves += 1
         turn["metadata"].setdefault("occurredAt", datetime.now(timezone.utc).isoformat())
@@ -176,12 +219,24 @@ class UserCalls(CloudCalls):
     def load_index(
         self, *, user: Mapping[str, Any] | None = None, user_id: str | None = None, timeout_s: float = _LOAD_TIMEOUT_S
     ) -> IndexLoadResult:
-        """Make a caller's memory ready, as when the phone rings: start his runtime, open the call, read what is kept.
+        """Prepare a user's memory, for example while the phone rings.
 
-        ``search_memory("", lanes=["profile"])`` tells then who he is, so that he can be greeted by name.
-        Where there is a cloud, what it knows of him is waited for, up to three seconds; without an answer by then he is
-        remembered as this machine knows him. Raises `MemoAirVoiceMemoryError` where that can't be done in
-        ``timeout_s``.
+        Starts the user's runtime, opens the session and loads what is stored. Afterwards
+        ``search_memory("", lanes=["profile"])`` returns who the user is, so that the agent can greet them by name. With
+        a cloud, this also waits up to three seconds for what the cloud knows of the user; without an answer by then,
+        the memory is what this machine knows.
+
+        Args:
+            user: The user who calls, ``{"id", "name", "metadata"}``. Optional if the client has a user.
+            user_id: The user's id, as an alternative to ``user``.
+            timeout_s: The time that this may take, in seconds.
+
+        Returns:
+            The session and the versions of what was loaded.
+
+        Raises:
+            MemoAirVoiceMemoryError: If the memory is not ready within ``timeout_s``. What was started goes on, and
+                the next call continues from there.
         """
         caller = self._resolve_user(user, user_id)
         deadline = time.monotonic() + check.seconds("timeout_s", timeout_s)
@@ -198,11 +253,26 @@ class UserCalls(CloudCalls):
         metadata: Mapping[str, Any] | None = None,
         timeout_s: float = 60.0,
     ) -> list[str]:
-        """Keep a call that is over, as from a transcript, under its own ``session_id``; return the ids of its events.
+        """Save a call that is over, for example from a transcript.
 
-        ``turns`` hold what `save_response` takes; ``occurredAt`` in a turn's ``metadata`` is when it was spoken. One
-        whose ``turn_id`` is known in this call keeps nothing again: a call may be imported in parts, and again. Raises
-        `MemoAirVoiceMemoryError` where not all of it is on the disk within ``timeout_s``.
+        A turn whose ``turn_id`` is already stored in this session is not saved again, so a call can be imported in
+        parts and repeatedly.
+
+        Args:
+            session_id: The id of the call.
+            turns: The turns in order, each a dict with ``turn_id``, ``user_text``, ``assistant_text`` and optionally
+                ``tool_calls`` and ``metadata``; ``metadata["occurredAt"]`` is the time of the turn in ISO 8601.
+            user: The user who called, ``{"id", "name", "metadata"}``. Optional if the client has a user.
+            user_id: The user's id, as an alternative to ``user``.
+            metadata: A JSON object that is stored with the session.
+            timeout_s: The time that this may take, in seconds.
+
+        Returns:
+            The ids of the events of the turns.
+
+        Raises:
+            MemoAirVoiceMemoryError: If not all turns are on the disk within ``timeout_s``. Importing the call again
+                saves the rest.
         """
         caller, call = self._resolve_user(user, user_id), PastCall.parse(session_id, turns, metadata)
         call = attrs.evolve(call, turns=[self._redaction.redact_turn(turn) for turn in call.turns])
@@ -213,22 +283,32 @@ class UserCalls(CloudCalls):
     def forget_user(
         self, *, user: Mapping[str, Any] | None = None, user_id: str | None = None, timeout_s: float = _ERASE_TIMEOUT_S
     ) -> dict[str, Any]:
-        """Forget a caller: in the cloud, where there is one, then on this machine; other machines follow by themselves.
+        """Erase all data of a user: in the cloud, if there is one, then on this machine.
 
-        Returns ``{"user_id", "removed": {"cloud", "local"}}``, each with what was removed, None where nobody was asked.
-        A call of his that is under way goes on, and begins anew. Raises `MemoAirVoiceMemoryError` where either fails;
-        to do it again is no harm.
+        Other machines follow by themselves. A call of the user that is in progress goes on with an empty memory.
+
+        Args:
+            user: The user to erase, ``{"id"}``. Optional if the client has a user.
+            user_id: The user's id, as an alternative to ``user``.
+            timeout_s: The time that erasing on this machine may take, in seconds.
+
+        Returns:
+            A dict ``{"user_id", "removed": {"cloud", "local"}}`` with what was removed in either place, by kind; None
+                for a place that holds no users: no cloud, or ``org_only``.
+
+        Raises:
+            MemoAirVoiceMemoryError: If either part fails. Erasing again is safe.
         """
         caller = self._resolve_user(user, user_id)
         phase_timeout_s = check.seconds("timeout_s", timeout_s)
         had_pending = self._discard_pending(caller)
         receipt = self._cloud.forget_user(caller.id) if self._cloud.is_configured else {}
         removed = None
-        if not self._org_only:  # else nothing of him is kept here
+        if not self._org_only:  # otherwise no user data is stored here
             with self._acquire_handle(caller) as handle:
                 erase = partial(self._runtime_client.erase, handle, receipt.get("forgottenAt"))
                 removed = erase(time.monotonic() + phase_timeout_s)
-                # A turn that was given up may have been on its way to the runtime, and be kept behind that.
+                # A save that timed out may have reached the runtime after the erasure and stored its turn again.
                 removed_later = (
                     erase(time.monotonic() + phase_timeout_s) if self._discard_pending(caller) or had_pending else {}
                 )
@@ -246,20 +326,20 @@ class UserCalls(CloudCalls):
 
     def _pool_key(self, caller: User) -> str:
         if caller.id == ORG_ONLY_USER and not self._org_only:
-            raise ValueError(f"{ORG_ONLY_USER} is no caller: the runtime for the organisation's documents is called so")
+            raise ValueError(f"{ORG_ONLY_USER} is reserved for the organization's documents and cannot be a user id")
         return ORG_ONLY_USER if self._org_only else caller.id
 
     def _run_prefetch(self, arguments: SearchArguments) -> PrefetchedResult:
         deadline = time.monotonic() + PREFETCH_TIMEOUT_S
         with self._acquire_handle(arguments.user) as handle:
-            version = memory_version(handle)  # before: what changes meanwhile may be missing in the answer
+            version = memory_version(handle)  # read first: the result may miss what changes during the search
             return PrefetchedResult(
                 version,
                 self._runtime_client.search(handle, arguments.user, arguments.query, arguments.options, deadline),
             )
 
     def _discard_pending(self, caller: User) -> bool:
-        """What waits or is there for a caller goes when he is forgotten; tells whether turns were to be saved."""
+        """Discard the pending turns and prefetches of a user; return whether turns were pending."""
         self._prefetch_cache.discard(caller)
         return self._outbox.discard(caller)
 

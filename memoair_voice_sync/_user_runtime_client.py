@@ -1,4 +1,4 @@
-"""What the client asks of one caller's runtime: the call opened, asked, told, and opened again where it had ended."""
+"""The client's calls to one user's runtime. The session is opened as needed, also after it has ended."""
 
 import threading
 import time
@@ -19,15 +19,15 @@ from memoair_voice_sync._user import User
 
 R = TypeVar("R")
 
-# How long noting who calls may take, behind a search.
+# The time to open the session in the background, after a search.
 _OPEN_TIMEOUT_S = 5.0
 _POLL_INTERVAL_S = 0.005
-# How long a caller who is known from another machine is waited for.
+# How long to wait for what the cloud knows of a user from other machines.
 _FIRST_PULL_TIMEOUT_S = 3.0
 
 
 class UserRuntimeClient:
-    """Calls over the handles of one pool. Safe to use from any thread."""
+    """Calls to the runtimes of one pool. Safe to use from any thread."""
 
     def __init__(self, project_id: str, *, org_only: bool) -> None:
         self._project_id = project_id
@@ -36,13 +36,13 @@ class UserRuntimeClient:
     def search(
         self, handle: RuntimeHandle, user: User, query: str, options: Mapping[str, Any], deadline: float
     ) -> SearchResult:
-        """Recall what matters, by the deadline (monotonic seconds)."""
+        """Search the user's memory by the deadline (monotonic seconds)."""
 
         def run_search(memory: MemoAirVoiceMemorySync) -> SearchResult:
             return memory.search_memory(query, timeout_ms=_remaining_s(deadline) * 1e3, **options)
 
         result = self._retry_with_reopen(handle, user, deadline, run_search)
-        # Recall needs no opened call, and to note who calls takes the disk some milliseconds.
+        # A search needs no open session, and opening one takes the disk some milliseconds.
         if not handle.open_lock.locked() and self._needs_open(handle, user):
             threading.Thread(target=self._open_quietly, args=(handle, user), name="memoair-open", daemon=True).start()
         return result
@@ -56,7 +56,7 @@ class UserRuntimeClient:
         *,
         session_id: str | None = None,
     ) -> str | None:
-        """Keep a turn, and return its event's id; ``session_id`` is the call it belongs to, if not the present one."""
+        """Save a turn and return the id of its event; ``session_id`` is its session if not the current one."""
         with _bumping_version(handle):
             if session_id is not None and session_id != handle.session_id:
                 return self._save_to_session(session_id, handle, user, turn, deadline)
@@ -68,7 +68,7 @@ class UserRuntimeClient:
     def _save_to_session(
         self, session_id: str, handle: RuntimeHandle, user: User, turn: Mapping[str, Any], deadline: float
     ) -> str | None:
-        """Keep a turn of a call that is over: it may have been kept there already, and counts once in one call only."""
+        """Save a turn to an earlier session, which may have it already: a turn id counts once per session."""
         memory = self._new_memory(handle, session_id)
         try:
             return memory.after_turn(**turn, timeout_s=_remaining_s(deadline))
@@ -81,7 +81,7 @@ class UserRuntimeClient:
         return event_id
 
     def import_call(self, handle: RuntimeHandle, user: User, call: PastCall, deadline: float) -> list[str]:
-        """Keep the turns of a call that is over, in their order, and return their events' ids."""
+        """Save the turns of a call that is over, in order, and return the ids of their events."""
         memory = self._new_memory(handle, call.session_id)
         event_ids: list[str | None] = []
         with _bumping_version(handle):
@@ -93,15 +93,16 @@ class UserRuntimeClient:
                 except MemoAirVoiceMemoryError as error:
                     if error.code != "runtime.session_not_found":
                         raise
-                    # Another part of the call is kept at the same time, and has ended the session with its last turn.
+                    # Another thread imports another part of this call and has ended the session after its last turn.
                 else:
                     break
             memory.end_session("imported", timeout_s=_remaining_s(deadline))
         return [event_id for event_id in event_ids if event_id is not None]
 
     def load(self, handle: RuntimeHandle, user: User, deadline: float) -> IndexLoadResult:
-        """Open the call, and wait until everything that is kept has been read, and for a while until the cloud has told
-        what it knows of him, or can't.
+        """Open the session and wait until everything on the disk is loaded.
+
+        Also waits a limited time until the cloud has sent what it knows of the user, or has failed.
         """
         bootstrap = self._open(handle, user, deadline, force=True)["bootstrap"]
         pull_deadline = min(deadline, time.monotonic() + _FIRST_PULL_TIMEOUT_S)
@@ -123,15 +124,15 @@ class UserRuntimeClient:
         )
 
     def pull(self, handle: RuntimeHandle, scopes: Sequence[str], deadline: float) -> bool:
-        """Have the runtime ask the cloud now; tell whether what the cloud had can be searched."""
+        """Let the runtime pull from the cloud now; return whether what the cloud has can be searched."""
         body = {"scopes": list(scopes), "deadlineMs": _remaining_s(deadline) * 1e3 * (1 - RETURN_MARGIN)}
         with _bumping_version(handle):
             return bool(self._post(handle, "sync/pull", body, deadline).get("status") == "ok")
 
     def erase(self, handle: RuntimeHandle, erased_at: str | None, deadline: float) -> dict[str, Any]:
-        """Forget the caller on this machine, who was forgotten ``at`` a moment in the cloud; return what was removed.
+        """Erase the user on this machine and return what was removed.
 
-        Raises what the runtime says where the disk does not let go of something.
+        ``erased_at`` is the time of the erasure in the cloud. Raises the error of the runtime if the disk fails.
         """
         body = {
             "deadlineMs": _remaining_s(deadline) * 1e3 * (1 - RETURN_MARGIN),
@@ -142,7 +143,6 @@ class UserRuntimeClient:
         return removed
 
     def _health(self, handle: RuntimeHandle, deadline: float) -> dict[str, Any]:
-        """How the runtime is."""
         return self._call_runtime(handle, deadline, lambda transport: transport.health(deadline))
 
     def _post(self, handle: RuntimeHandle, path: str, body: dict[str, Any], deadline: float) -> dict[str, Any]:
@@ -152,7 +152,7 @@ class UserRuntimeClient:
         )
 
     def _call_runtime(self, handle: RuntimeHandle, deadline: float, call: Callable[[RuntimeTransport], R]) -> R:
-        """Make a call that has one effect, however often it arrives, to whichever runtime serves the caller."""
+        """Make an idempotent call to the runtime that serves the user; repeat it on the next one if that has died."""
         while True:
             transport = handle.ensure_running(deadline)
             try:
@@ -163,14 +163,14 @@ class UserRuntimeClient:
                 handle.mark_unreachable(transport)
 
     def _open(self, handle: RuntimeHandle, user: User, deadline: float, *, force: bool = False) -> dict[str, Any]:
-        """Open the call, where it is not, or where who calls is told anew; return the runtime's reply, if any."""
+        """Open the session if it is not open, or not with these user fields; return the reply, if any."""
         if not force and not self._needs_open(handle, user):
             return {}
-        handle.ensure_running(deadline)  # only then the call's id is known
+        handle.ensure_running(deadline)  # the session id is known only then
         if not handle.open_lock.acquire(timeout=_remaining_s(deadline)):
-            raise MemoAirVoiceMemoryError("runtime.timeout", "the call is still being opened")
+            raise MemoAirVoiceMemoryError("runtime.timeout", "the session is still being opened")
         try:
-            if not force and not self._needs_open(handle, user):  # another thread was faster
+            if not force and not self._needs_open(handle, user):  # another thread has opened it
                 return {}
             session_user = self._session_user(handle, user)
             with _bumping_version(handle):
@@ -184,22 +184,22 @@ class UserRuntimeClient:
         try:
             self._open(handle, user, time.monotonic() + _OPEN_TIMEOUT_S)
         except MemoAirVoiceMemoryError as error:
-            # Who calls is noted with the next search or turn.
-            log.warning("a call could not be opened: action=open_failed code=%s", error.code)
+            # The next search or turn tries again.
+            log.warning("a session could not be opened: action=open_failed code=%s", error.code)
 
     def _needs_open(self, handle: RuntimeHandle, user: User) -> bool:
-        """Whether the runtime has not been told yet who calls."""
+        """Return whether the session is not open yet, or was opened with other user fields."""
         return handle.opened_user != self._session_user(handle, user)
 
     def _session_user(self, handle: RuntimeHandle, user: User) -> dict[str, Any]:
-        """Who calls, as the runtime is to be told; what is left out now stays as it was told before."""
-        fields = {"id": ORG_ONLY_USER} if self._org_only else user.fields  # nothing is kept of who calls
+        """Return the user fields for the session. Fields that are omitted now keep their earlier values."""
+        fields = {"id": ORG_ONLY_USER} if self._org_only else user.fields  # org_only stores nothing about users
         return {**(handle.opened_user or {}), **fields}
 
     def _retry_with_reopen(
         self, handle: RuntimeHandle, user: User, deadline: float, call: Callable[[MemoAirVoiceMemorySync], R]
     ) -> R:
-        """Make a call; where another client has ended it meanwhile, open it again."""
+        """Make a call; if another client has ended the session, open it again and repeat the call."""
         handle.ensure_running(deadline)
         try:
             return call(self._memory(handle))
@@ -227,7 +227,7 @@ class UserRuntimeClient:
 
 @contextmanager
 def _bumping_version(handle: RuntimeHandle) -> Iterator[None]:
-    """What is asked of the runtime here changes what it remembers, also where its answer does not arrive."""
+    """Bump the memory version after a call that may change the memory, even if its reply is lost."""
     try:
         yield
     finally:
@@ -235,7 +235,7 @@ def _bumping_version(handle: RuntimeHandle) -> Iterator[None]:
 
 
 def _is_loading(health: Mapping[str, Any], *, waits_for_pull: bool) -> bool:
-    """Whether a runtime is still reading, or, if that is waited for, ``pulls`` for the first time."""
+    """Return whether a runtime is still loading from the disk or, with ``waits_for_pull``, from the cloud."""
     sync = health.get("sync", {})
     state = sync.get("state")
     is_pulling = state == "connecting" or (state == "ok" and not sync.get("hasPulled"))

@@ -1,12 +1,15 @@
-"""Numbers that no memory should hold, taken out of what was said: for the ``redact=`` of a client.
+"""Redaction of account, card and telephone numbers, for the ``redact=`` argument of a client.
 
+Example:
+    ```python
     from memoair_voice_sync.redaction import redact
 
     client = MemoAirVoiceClientSync(..., redact=redact)
+    ```
 
-A small set of patterns, not a product: it finds numbers that are written in digits, as speech recognisers write them,
-and knows nothing of names, addresses, or digits in words ("four two four two"). What it takes for a number is in
-``docs/calls.md``. Whoever needs more gives a function of his own.
+A small set of patterns, not a product: it finds numbers that are written in digits, as speech recognizers write them.
+It does not find names, addresses, or digits in words ("four two four two"). ``docs/calls.md`` lists what counts as a
+number. An application that needs more passes a function of its own.
 """
 
 import re
@@ -18,18 +21,18 @@ __all__ = ["KINDS", "redact", "redactor"]
 
 _SEPARATOR = r"[ \u00a0\u202f.\-\u2010-\u2013]"
 _DIGIT_GROUPS = re.compile(rf"\d+(?:{_SEPARATOR}{{1,2}}\d+)*")
-# A recogniser that hears a pause between groups writes a comma there.
+# A recognizer writes a comma between groups where it hears a pause.
 _COMMA_DIGIT_GROUPS = re.compile(rf"\d+(?:(?:,|{_SEPARATOR}){{1,2}}\d+)*")
 _DIGITS = re.compile(r"\d+")
-# From the first sign of a card's number: cards of payment begin so, and a count of milliseconds since 1970 does not.
+# The first digits of payment cards. A count of milliseconds since 1970 begins with another digit.
 _CARD_FIRST_DIGITS = "23456"
 _MIN_CARD_DIGITS, _MAX_CARD_DIGITS = 13, 19
 
-# Behind a country, two check digits and the account, as a rule in groups of four.
+# A country code, two check digits and the account, usually written in groups of four.
 _IBAN = re.compile(r"(?<![A-Za-z])[A-Za-z]{2}\d{2}(?:[ \u00a0-]?[A-Za-z0-9]){11,30}(?![A-Za-z0-9])", re.ASCII)
 _IBAN_GROUP = re.compile(r"[A-Za-z0-9]+", re.ASCII)
 _MIN_IBAN_LENGTH = 15
-# How long the numbers of a country are (SWIFT's IBAN registry).
+# The length of account numbers by country (SWIFT's IBAN registry).
 _IBAN_LENGTHS = {
     country: length
     for length, countries in {
@@ -55,20 +58,20 @@ _IBAN_LENGTHS = {
     for country in countries.split()
 }
 
-_NEXT_DIGIT = rf"(?:{_SEPARATOR}|[()/,]){{0,3}}\d"  # the next digit, and what may stand before it
-# With the code of a country.
+_NEXT_DIGIT = rf"(?:{_SEPARATOR}|[()/,]){{0,3}}\d"  # the next digit, with the characters that may precede it
+# With a country code.
 _INTERNATIONAL_PHONE = re.compile(rf"\+{_SEPARATOR}?(?:{_NEXT_DIGIT}){{7,15}}(?![0-9A-Za-z_])")
 _DATE = r"\d{1,2}[-./]\d{1,2}[-./](?:\d{4}|\d{2})(?![-./]?\d)"
 _AREA_CODE = rf"(?:\([2-9]\d\d\)|[2-9]\d\d){_SEPARATOR}?"
 _PHONE = re.compile(
     rf"(?<![0-9A-Za-z_])(?!{_DATE})(?:"
-    rf"(?:\(0\d{{1,5}}\)(?:{_NEXT_DIGIT}){{4,10}}|0(?:{_NEXT_DIGIT}){{8,15}})"  # with the 0 or 00 of a long-distance call
+    rf"(?:\(0\d{{1,5}}\)(?:{_NEXT_DIGIT}){{4,10}}|0(?:{_NEXT_DIGIT}){{8,15}})"  # with the prefix 0 or 00
     rf"|(?:1{_SEPARATOR}?)?{_AREA_CODE}[2-9]\d\d{_SEPARATOR}?\d{{4}}"  # as in North America
-    rf"|\d{{3}}-\d{{4}}"  # within a town
+    rf"|\d{{3}}-\d{{4}}"  # a local number
     rf"|\d(?:(?:,|{_SEPARATOR}){{1,2}}\d){{8,14}}"  # digit by digit
     rf")(?![0-9A-Za-z_])"
 )
-# Begins only where a word does: a long text without an "@" is read once.
+# Matches begin only at the start of a word, so that a long text without an "@" is scanned once.
 _EMAIL = re.compile(r"(?<![\w.+%-])[\w.+%-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}")
 
 Spans = Iterator[tuple[int, int]]
@@ -79,12 +82,13 @@ def _pattern_spans(pattern: re.Pattern[str]) -> Callable[[str], Spans]:
 
 
 def _card_spans(digit_runs: re.Pattern[str], text: str) -> Spans:
-    """Where numbers stand that are long enough and whose last digit is right: whole groups of a run of digits."""
+    """Yield the spans of card numbers: whole groups of digits with a valid length and check digit."""
     for run in digit_runs.finditer(text):
         groups = [group.span() for group in _DIGITS.finditer(text, run.start(), run.end())]
         position = 0
         while position < len(groups):
-            is_phone = text[max(0, groups[position][0] - 1)] == "+"  # a telephone number, whatever its last digit
+            # A telephone number with its country code, even if the check digit of a card is valid.
+            is_phone = text[max(0, groups[position][0] - 1)] == "+"
             last = None if is_phone else _last_card_group(text, groups, position)
             if last is not None:
                 yield groups[position][0], groups[last][1]
@@ -93,7 +97,7 @@ def _card_spans(digit_runs: re.Pattern[str], text: str) -> Spans:
 
 
 def _last_card_group(text: str, groups: list[tuple[int, int]], first: int) -> int | None:
-    """The last group of the longest card that begins with a group."""
+    """Return the index of the last group of the longest card number that begins with the group ``first``, or None."""
     if text[groups[first][0]] not in _CARD_FIRST_DIGITS:
         return None
     longest, number = None, ""
@@ -113,7 +117,7 @@ def _passes_luhn(number: str) -> bool:
 
 
 def _iban_spans(text: str) -> Spans:
-    """Yield the spans of account numbers whose check digits are right."""
+    """Yield the spans of account numbers with valid check digits."""
     position = 0
     while match := _IBAN.search(text, position):
         end = _iban_end(match[0])
@@ -126,9 +130,9 @@ def _iban_spans(text: str) -> Spans:
 def _iban_end(text: str) -> int | None:
     """Return where the account number at the start of ``text`` ends, or None if its check digits are wrong.
 
-    The words behind a number look like more of it, and by chance (1 in 97) the check digits are right with them, too.
-    A country whose numbers end there decides, then the usual way to write one (whole, or in groups of four). After
-    that a number goes on only as far as it must: over digits, and over capitals in a number that is written in them.
+    Words after a number look like more of it, and by chance (1 in 97) the check digits are valid with them, too. The
+    length of the country's numbers decides first, then the conventional spelling (in one piece, or in groups of four).
+    Otherwise a number is extended only over digits, and over capitals if it is written in capitals.
     """
     groups = list(_IBAN_GROUP.finditer(text))
     candidates = [
@@ -165,13 +169,13 @@ def _replace_spans(text: str, find_spans: Callable[[str], Spans], placeholder: s
 
 
 def _with_ascii_digits(text: str) -> str:
-    """A text of the same length, whose digits are 0 to 9 in whatever script they are written."""
+    """Return a text of the same length with the digits of all scripts replaced by 0 to 9."""
     if text.isascii():
         return text
     return "".join(str(unicodedata.decimal(char)) if char.isdecimal() else char for char in text)
 
 
-# What is looked for one after another: of a long number, the surest first.
+# The order of the searches: the most certain kind first, since a long number may match several.
 _STEPS: list[tuple[str, Callable[[str], Spans]]] = [
     ("email", _pattern_spans(_EMAIL)),
     ("iban", _iban_spans),
@@ -185,12 +189,20 @@ KINDS = tuple(_PLACEHOLDERS)
 
 
 def redactor(*kinds: str) -> Callable[[str], str]:
-    """A function that takes numbers of some `KINDS` out of a text: ``iban``, ``card``, ``phone``, ``email``.
+    """Return a function that redacts some kinds of data, for the ``redact=`` argument of a client.
 
-    Safe to use from any thread; takes time in proportion to the text. Raises ValueError for a kind that is not known.
+    Args:
+        *kinds: What to redact, at least one of `KINDS`: ``iban``, ``card``, ``phone``, ``email``.
+
+    Returns:
+        A function from a text to the redacted text. It is safe to call from any thread, and takes time in proportion
+            to the length of the text.
+
+    Raises:
+        ValueError: If no kind is given, or one is unknown.
     """
     if not kinds or set(kinds) - set(KINDS):
-        raise ValueError(f"kinds can be {', '.join(KINDS)}; at least one is wanted")
+        raise ValueError(f"kinds must be at least one of {', '.join(KINDS)}")
     steps = [(find, _PLACEHOLDERS[kind]) for kind, find in _STEPS if kind in kinds]
 
     def redact_kinds(text: str) -> str:
@@ -205,5 +217,12 @@ _redact_default_kinds = redactor("iban", "card", "phone")
 
 
 def redact(text: str) -> str:
-    """A text without account numbers (IBAN), payment cards and telephone numbers; each leaves its name in brackets."""
+    """Replace account numbers (IBAN), card numbers and telephone numbers in a text by their names in brackets.
+
+    Args:
+        text: What was said.
+
+    Returns:
+        The redacted text, such as "My card is [card number]."
+    """
     return _redact_default_kinds(text)

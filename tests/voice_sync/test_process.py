@@ -469,5 +469,5 @@ def test_what_the_runtime_complains_of_is_in_the_log_of_the_application(
     memory.search_memory("hours", timeout_ms=5_000)
     memory.close()
 
-    assert "the runtime says: " in caplog.text
+    assert "output of the runtime: " in caplog.text
     assert f"{org_file}: lines are no documents: action=org_lines_skipped lines=1 such_as=2" in caplog.text
