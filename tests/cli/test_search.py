@@ -150,7 +150,7 @@ def test_a_memory_that_is_late_is_told(storage: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--lane", "attic"], "lanes must be a list of lane names profile, working, permanent, org"),
+        (["--lane", "attic"], "lanes must be a list of lane names: profile, working, permanent, org"),
         (["--org-file", "/no/such.jsonl"], "where there is no file"),
         (["--top-k", "0"], "--top-k"),
     ],

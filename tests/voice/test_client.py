@@ -158,7 +158,7 @@ async def test_errors_come_as_they_are(new_client: NewClient) -> None:
     client = new_client(max_concurrent_users=1)
     with pytest.raises(ValueError, match="user"):
         await client.search_memory("hello")
-    with pytest.raises(ValueError, match="two callers"):
+    with pytest.raises(ValueError, match="different users"):
         await client.session(user={"id": "ada"}, user_id="bob")
     async with await client.session(user_id="ada"):
         with pytest.raises(MemoAirVoiceMemoryError) as refused:

@@ -389,7 +389,7 @@ def test_parts_of_a_call_that_come_at_the_same_time_are_all_kept_once(
         ({**past_turn(1), "turn_id": ""}, ValueError, r'turns\[0\]\["turn_id"\] is empty'),
         ({**past_turn(1), "user_text": None}, TypeError, r'turns\[0\]\["user_text"\] must be a str'),
         ({**past_turn(1), "userText": "x"}, ValueError, r"turns\[0\] has no userText"),
-        ({**past_turn(1), "metadata": {"a": object()}}, TypeError, r'turns\[0\]\["metadata"\] holds what JSON can'),
+        ({**past_turn(1), "metadata": {"a": object()}}, TypeError, r'turns\[0\]\["metadata"\] cannot be encoded as JSON'),
     ],
 )
 def test_a_past_turn_that_can_not_be_is_told_before_anything_is_kept(

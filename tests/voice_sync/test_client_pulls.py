@@ -156,7 +156,7 @@ def test_nothing_of_a_pull_is_imported_where_none_is_wanted() -> None:
     code = (
         "import sys; from memoair_voice_sync import MemoAirVoiceClientSync as Client\n"
         "Client(api_key='k', project_id='p', agent_id='a', cloud_base_url=None).close()\n"
-        "print([name for name in sys.modules if 'runtimes' in name or name in ('requests', 'filelock', 'tarfile')])"
+        "print([name for name in sys.modules if 'runtime_store' in name or name in ('requests', 'filelock', 'tarfile')])"
     )
     with os.popen(f'"{sys.executable}" -c "{code}"') as told:
         assert told.read().strip() == "[]"

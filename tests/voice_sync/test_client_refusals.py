@@ -26,7 +26,7 @@ def bad(error: type[Exception], match: str, **named: Any) -> Any:
         bad(ValueError, "user"),
         bad(ValueError, "id", user={}),
         bad(ValueError, "id", user={"name": "Dana"}),
-        bad(ValueError, "two callers", user={"id": "ada"}, user_id="bob"),
+        bad(ValueError, "different users", user={"id": "ada"}, user_id="bob"),
         bad(ValueError, "empty", user={"id": ""}),
         bad(ValueError, "empty", user_id=""),
         bad(ValueError, "null", user_id="a\0b"),

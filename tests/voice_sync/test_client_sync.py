@@ -256,7 +256,7 @@ def test_memories_are_seen_corrected_and_deleted_and_recalled_so(
     with pytest.raises(MemoAirVoiceMemoryError) as raised:
         client.delete_memory("fact_1", user_id="ada")
     assert (raised.value.code, raised.value.status_code) == ("cloud.not_found", 404)
-    with pytest.raises(ValueError, match="says what to change"):
+    with pytest.raises(ValueError, match="no change is given"):
         client.update_memory("fact_2", user_id="ada")
 
 

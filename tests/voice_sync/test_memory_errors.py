@@ -541,7 +541,7 @@ def test_an_error_comes_back_whole_from_another_process(
 
 
 def test_an_error_has_its_defaults() -> None:
-    error = MemoAirVoiceMemoryError("pool.closed", "the client has been closed")
+    error = MemoAirVoiceMemoryError("pool.closed", "the client is closed")
     assert (error.status_code, error.details) == (None, {})
     assert isinstance(error, Exception)
 
@@ -606,7 +606,7 @@ def test_a_holder_of_a_port_is_found_even_when_it_is_another_process(
 
 def test_an_org_file_that_is_not_there_is_refused_by_name(tmp_path: Path) -> None:
     missing = tmp_path / "org.jsonl"
-    with pytest.raises(ValueError, match=f"org_file is {missing}"):
+    with pytest.raises(ValueError, match=f"org_file is not a file: {missing}"):
         MemoAirVoiceMemorySync(project_id="p", user_id="u", org_file=str(missing))
 
 

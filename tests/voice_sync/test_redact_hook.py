@@ -169,7 +169,7 @@ def test_of_a_call_whose_second_turn_fails_nothing_is_imported(new_client: NewCl
 def test_what_is_nested_too_deep_for_it_is_refused(new_memory: NewMemory) -> None:
     deep: dict[str, Any] = {}
     deep["deep"] = deep
-    with pytest.raises(ValueError, match="metadata holds what JSON can't"):
+    with pytest.raises(ValueError, match="metadata cannot be encoded as JSON"):
         new_memory(redact=without_plums).after_turn("hi", "", "t1", metadata=deep)
     with pytest.raises(ValueError, match="too deep"):
         new_memory(redact=loops).after_turn("hi", "", "t1")
