@@ -1,4 +1,4 @@
-"""What the client refuses: arguments that can't be, before anything is started for them."""
+"""Invalid arguments, which the client rejects before it starts anything."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 import psutil
 import pytest
-from support.clients import PATIENT_MS, NewClient, clients_over, lives, pid_of
+from support.clients import PATIENT_MS, NewClient, clients_over, is_alive, pid_of
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def bad(error: type[Exception], match: str, **named: Any) -> Any:
         bad(TypeError, "metadata", user={"id": "ada", "metadata": "premium"}),
     ],
 )
-def test_a_caller_who_can_not_be_is_refused_before_anything_starts(
+def test_an_invalid_user_is_rejected_before_anything_starts(
     new_client: NewClient, named: dict[str, Any], error: type[Exception], match: str
 ) -> None:
     client = new_client()
@@ -75,7 +75,7 @@ def test_a_caller_who_can_not_be_is_refused_before_anything_starts(
         bad(TypeError, "JSON", filter={"topic": object}),
     ],
 )
-def test_a_search_that_can_not_be_is_refused_before_anything_starts(
+def test_invalid_search_arguments_are_rejected_before_anything_starts(
     new_client: NewClient, options: dict[str, Any], error: type[Exception], match: str
 ) -> None:
     client = new_client()
@@ -98,7 +98,7 @@ def test_a_search_that_can_not_be_is_refused_before_anything_starts(
         bad(ValueError, "JSON", metadata={"score": float("nan")}),
     ],
 )
-def test_a_save_that_can_not_be_is_refused_before_anything_starts(
+def test_invalid_save_arguments_are_rejected_before_anything_starts(
     new_client: NewClient, options: dict[str, Any], error: type[Exception], match: str
 ) -> None:
     client = new_client()
@@ -109,7 +109,7 @@ def test_a_save_that_can_not_be_is_refused_before_anything_starts(
     assert not psutil.Process().children()
 
 
-def test_metadata_of_a_caller_that_json_can_not_hold_is_refused_before_anything_starts(new_client: NewClient) -> None:
+def test_user_metadata_that_json_cannot_hold_is_rejected_before_anything_starts(new_client: NewClient) -> None:
     client = new_client()
     user = {"id": "ada", "metadata": {"since": object()}}
     with pytest.raises(TypeError):
@@ -144,21 +144,21 @@ def test_metadata_of_a_caller_that_json_can_not_hold_is_refused_before_anything_
         ),
     ],
 )
-def test_a_client_that_can_not_be_is_not_made(
+def test_invalid_client_arguments_are_rejected(
     new_client: NewClient, options: dict[str, Any], error: type[Exception], match: str
 ) -> None:
     with pytest.raises(error, match=match):
         new_client(**options)
 
 
-def test_a_client_that_was_made_and_not_used_has_started_nothing(new_client: NewClient, tmp_path: Path) -> None:
+def test_an_unused_client_starts_no_process(new_client: NewClient, tmp_path: Path) -> None:
     with new_client() as client:
         assert client.stats()["runtimes"] == []
         assert not psutil.Process().children()
     assert not (tmp_path / "storage").exists()
 
 
-def test_a_block_that_fails_ends_everything(new_client: NewClient) -> None:
+def test_a_with_block_that_raises_ends_all_processes(new_client: NewClient) -> None:
     pids: list[int] = []
 
     def fails_in_the_middle() -> None:
@@ -169,5 +169,5 @@ def test_a_block_that_fails_ends_everything(new_client: NewClient) -> None:
 
     with pytest.raises(LookupError):
         fails_in_the_middle()
-    assert not lives(pids[0])
+    assert not is_alive(pids[0])
     assert not psutil.Process().children()

@@ -1,4 +1,4 @@
-"""Each parameter of each public method, given what it can never be: refused by its name, and nothing is started."""
+"""A wrong type for each parameter of each public method: the error names it, and nothing is started."""
 
 import inspect
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from memoair_voice_sync import (
     VoiceSessionSync,
 )
 
-# What a method needs so that only the parameter under test is wrong.
+# Valid arguments, so that only the parameter under test is wrong.
 _SOUND: dict[str, Any] = {
     "query": "boots",
     "query_so_far": "boots",
@@ -34,12 +34,12 @@ _SOUND: dict[str, Any] = {
     "memory_id": "mem_1",
     "user": {"id": "ada"},
 }
-# Given by other code than the application's: framework objects, whose kind is checked where they are used.
+# Objects of other libraries, whose type is checked where they are used.
 _ANYTHING_GOES = {"runtime_manager", "client"}
 
 
 class NotOne:
-    """What no parameter takes."""
+    """A type that no parameter accepts."""
 
 
 def _parameters(function: Any) -> list[str]:
@@ -55,7 +55,7 @@ def _sound_for(function: Any, parameter: str) -> dict[str, Any]:
     taken = _parameters(function)
     sound = {name: value for name, value in _SOUND.items() if name in taken}
     if parameter == "user_id":
-        sound.pop("user", None)  # a caller is named by either
+        sound.pop("user", None)  # either names the user
     return sound
 
 
@@ -76,39 +76,39 @@ def _refuses(call: Any, sound: dict[str, Any], parameter: str) -> None:
     with pytest.raises((TypeError, ValueError)) as refused:
         call(**sound | {parameter: NotOne()})
     assert parameter in str(refused.value)
-    assert not psutil.Process().children(), "something was started for it"
+    assert not psutil.Process().children(), "no process must be started"
 
 
 @pytest.mark.parametrize(("method", "parameter"), _methods(MemoAirVoiceClientSync))
-def test_a_wrong_type_is_refused_by_the_client(client: MemoAirVoiceClientSync, method: str, parameter: str) -> None:
+def test_the_client_rejects_wrong_types(client: MemoAirVoiceClientSync, method: str, parameter: str) -> None:
     function = getattr(client, method)
     _refuses(function, _sound_for(function, parameter), parameter)
     assert client.stats()["runtimes"] == []
 
 
 @pytest.mark.parametrize(("method", "parameter"), _methods(MemoAirVoiceMemorySync))
-def test_a_wrong_type_is_refused_by_the_raw_client(memory: MemoAirVoiceMemorySync, method: str, parameter: str) -> None:
+def test_the_memory_rejects_wrong_types(memory: MemoAirVoiceMemorySync, method: str, parameter: str) -> None:
     function = getattr(memory, method)
     _refuses(function, _sound_for(function, parameter), parameter)
     assert memory.runtime_pid is None
 
 
 @pytest.mark.parametrize(("method", "parameter"), _methods(VoiceSessionSync))
-def test_a_wrong_type_is_refused_by_a_session(client: MemoAirVoiceClientSync, method: str, parameter: str) -> None:
+def test_a_session_rejects_wrong_types(client: MemoAirVoiceClientSync, method: str, parameter: str) -> None:
     with client.session(user_id="ada") as session:
         function = getattr(session, method)
         with pytest.raises((TypeError, ValueError), match=parameter):
             function(**_sound_for(function, parameter) | {parameter: NotOne()})
 
 
-def test_a_wrong_type_is_refused_by_the_tool(memory: MemoAirVoiceMemorySync) -> None:
+def test_the_tool_rejects_wrong_types(memory: MemoAirVoiceMemorySync) -> None:
     tool = memory.search_memory_tool()
     for parameter in _parameters(MemoryToolSync.__call__):
         _refuses(tool, {"query": "boots"}, parameter)
 
 
 @pytest.mark.parametrize("parameter", _parameters(MemoAirVoiceClientSync.__init__))
-def test_a_wrong_type_is_refused_by_the_constructor_of_the_client(
+def test_the_constructor_of_the_client_rejects_wrong_types(
     nothing_left_behind: None, tmp_path: Path, parameter: str, recwarn: pytest.WarningsRecorder
 ) -> None:
     _refuses(MemoAirVoiceClientSync, client_arguments(tmp_path), parameter)
@@ -116,19 +116,19 @@ def test_a_wrong_type_is_refused_by_the_constructor_of_the_client(
 
 
 @pytest.mark.parametrize("parameter", _parameters(MemoAirVoiceMemorySync.__init__))
-def test_a_wrong_type_is_refused_by_the_constructor_of_the_raw_client(
+def test_the_constructor_of_the_memory_rejects_wrong_types(
     nothing_left_behind: None, tmp_path: Path, parameter: str
 ) -> None:
     _refuses(partial(MemoAirVoiceMemorySync, storage_root=str(tmp_path)), _IDENTITY, parameter)
 
 
 @pytest.mark.parametrize("parameter", _parameters(MemoAirVoiceAgent))
-def test_a_wrong_type_is_refused_by_the_agent(parameter: str) -> None:
+def test_the_agent_rejects_wrong_types(parameter: str) -> None:
     _refuses(MemoAirVoiceAgent, {"api_key": API_KEY, "project_id": "proj", "agent_id": "agent"}, parameter)
 
 
 @pytest.mark.parametrize("parameter", ["max_concurrent_users", "runtime_idle_ttl_s", "runtime_port_range"])
-def test_a_pool_is_made_by_the_client_which_has_checked_it(parameter: str) -> None:
+def test_the_client_validates_the_arguments_of_the_pool(parameter: str) -> None:
     assert parameter in _parameters(RuntimePool)
     assert parameter in _parameters(MemoAirVoiceClientSync)
 
