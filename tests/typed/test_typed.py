@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 
+# A type checker takes seconds, and many times that on a loaded machine.
+pytestmark = pytest.mark.timeout(900)
+
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
 # Pyright comes as a wheel with all it needs (its extra `nodejs`): nothing may be downloaded.

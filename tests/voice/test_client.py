@@ -4,7 +4,6 @@ import asyncio
 import inspect
 import os
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -61,7 +60,7 @@ ASYNC_METHODS = [(kind, async_type, name) for kind, (async_type, names) in AWAIT
 
 
 @pytest.fixture
-def new_client(storage_root: Path, no_process_left: None) -> Iterator[NewClient]:
+def new_client(storage_root: Path, no_process_left: None, patient_saves: None) -> Iterator[NewClient]:
     """Make clients over one storage root; close what a test leaves open."""
     made: list[MemoAirVoiceClient] = []
 
@@ -178,22 +177,28 @@ async def test_errors_are_raised_unchanged(new_client: NewClient) -> None:
 
 @pytest.mark.anyio
 async def test_the_event_loop_is_not_blocked_by_a_first_user(new_client: NewClient) -> None:
-    client, ticks = new_client(), list[float]()
+    async def longest_stop_s() -> float:
+        client, ticks = new_client(), [time.monotonic()]
 
-    async def tick() -> None:
-        while True:
+        async def tick() -> None:
+            while True:
+                ticks.append(time.monotonic())
+                await anyio.sleep(0.005)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(tick)
+            async with await client.session(user_id="ada") as session:
+                await session.search_memory("hello", timeout_ms=PATIENT_MS)
+            await client.aclose()
             ticks.append(time.monotonic())
-            await anyio.sleep(0.005)
+            group.cancel_scope.cancel()
+        assert len(ticks) > 10
+        return max(later - earlier for earlier, later in pairwise(ticks))
 
-    async with anyio.create_task_group() as group:
-        group.start_soon(tick)
-        async with await client.session(user_id="ada") as session:
-            await session.search_memory("hello", timeout_ms=PATIENT_MS)
-        await client.aclose()
-        group.cancel_scope.cancel()
-
-    assert len(ticks) > 10
-    assert max(later - earlier for earlier, later in pairwise(ticks)) < 0.15
+    stops_s = [await longest_stop_s()]
+    while stops_s[-1] >= 0.15 and len(stops_s) < 5:  # other work on the machine may delay some of them
+        stops_s.append(await longest_stop_s())
+    assert min(stops_s) < 0.15
 
 
 # Cancellation
@@ -205,12 +210,12 @@ async def test_a_cancelled_search_is_abandoned_at_once_and_releases_its_place(ne
     pid = await freeze_runtime(client)
     began_at = time.monotonic()
     with anyio.move_on_after(0.05) as scope:
-        await client.search_memory("hello", user_id="ada", timeout_ms=700)
+        await client.search_memory("hello", user_id="ada", timeout_ms=4_000)
     assert scope.cancelled_caught
-    assert time.monotonic() - began_at < 0.5
+    assert time.monotonic() - began_at < 2
     assert await in_use(client) == 1, "its timeout has not passed yet"
     while await in_use(client):
-        assert time.monotonic() - began_at < 5
+        assert time.monotonic() - began_at < 30
         await anyio.sleep(0.01)
     os.kill(pid, signal.SIGCONT)
 
@@ -222,10 +227,11 @@ async def test_a_cancelled_search_is_abandoned_at_once_and_releases_its_place(ne
 @pytest.mark.anyio
 async def test_searches_cancelled_during_the_start_of_the_runtime_leak_nothing(new_client: NewClient) -> None:
     client = new_client()
-    for _ in range(5):
+    for number in range(5):
         with anyio.move_on_after(0.01) as scope:
             await client.search_memory("hello", user_id="ada", timeout_ms=PATIENT_MS)
-        assert scope.cancelled_caught
+        # If the machine stalls for half a second, a later search may find the runtime ready, and return.
+        assert scope.cancelled_caught or number
     await client.load_index(user_id="ada")
     while await in_use(client):
         await anyio.sleep(0.01)
@@ -249,14 +255,21 @@ async def test_a_save_cancelled_before_it_starts_is_still_made(new_client: NewCl
 async def test_a_save_cancelled_in_progress_is_still_made(new_client: NewClient, storage_root: Path) -> None:
     client = new_client()
     pid = await freeze_runtime(client)
-    rescue = threading.Timer(0.2, os.kill, (pid, signal.SIGCONT))
-    rescue.start()
-    with anyio.move_on_after(0.02) as scope:
-        await client.save_response(user_id="ada", user_text="the last words", assistant_text="", turn_id="t1")
-    rescue.join()
+    scope = anyio.CancelScope()
+
+    async def cancel_and_rescue() -> None:
+        await anyio.sleep(0.02)
+        scope.cancel()
+        await anyio.sleep(0.2)  # the save is cancelled by then, and cannot have ended before
+        os.kill(pid, signal.SIGCONT)
+
+    async with anyio.create_task_group() as group:
+        with scope:
+            group.start_soon(cancel_and_rescue)
+            await client.save_response(user_id="ada", user_text="the last words", assistant_text="", turn_id="t1")
+        assert turn_ids(storage_root, "ada") == ["t1"]
 
     assert scope.cancel_called
-    assert turn_ids(storage_root, "ada") == ["t1"]
     assert await in_use(client) == 0
     await client.aclose()
 

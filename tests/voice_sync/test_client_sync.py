@@ -4,12 +4,15 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.clients import NewClient, clients_over, frozen, logged, pid_of, recall, runtime_of, say
 from support.scripted_cloud import KEY, ScriptedCloud, answers, elsewhere, hangs, scripted_cloud
+from support.timing import fastest, least
 from support.waiting import eventually
 
 from memoair_runtime.storage.user_folder import UserFolder
@@ -21,6 +24,14 @@ SECRET = "zanzibarplum"
 DOCUMENTS = [
     {"id": "returns", "text": "Returns accepted within 30 days with a receipt.", "metadata": {"topic": "returns"}}
 ]
+
+
+@pytest.fixture(autouse=True)
+def no_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let refreshes and stats() take as long as a loaded machine needs."""
+    monkeypatch.setattr("memoair_voice_sync._refresh._START_TIMEOUT_S", 60.0)
+    monkeypatch.setattr("memoair_voice_sync._refresh._PULL_TIMEOUT_S", 10.0)
+    monkeypatch.setattr("memoair_voice_sync._sync_health._TIMEOUT_S", 10.0)
 
 
 @pytest.fixture
@@ -45,14 +56,15 @@ def client(new_client: NewClient) -> MemoAirVoiceClientSync:
 
 
 def test_a_user_known_from_another_machine_is_recalled_in_the_first_turn(
-    cloud: ScriptedCloud, client: MemoAirVoiceClientSync
+    cloud: ScriptedCloud, client: MemoAirVoiceClientSync, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cloud.tell(elsewhere("e-1", "My dog is called Biscuit."), "ada")
     cloud.describe("ada", summary="Has a dog.")
     cloud.put(("hours", "We open at nine."))
-    loaded = client.load_index(user={"id": "ada"})
+    monkeypatch.setattr("memoair_voice_sync._user_runtime_client._FIRST_PULL_TIMEOUT_S", 60.0)
+    loaded = client.load_index(user={"id": "ada"}, timeout_s=60)
     assert (loaded.profile_version, loaded.permanent_manifest_version, loaded.org_manifest_version) == (1, 1, 1)
-    context = client.search_memory("What is my dog called?", user_id="ada", timeout_ms=5_000).contextText
+    context = recall(client, "ada", "What is my dog called?").contextText
     assert "Biscuit" in context
     assert "Has a dog." in context
 
@@ -63,9 +75,8 @@ def test_a_cloud_that_rejects_or_fails_does_not_delay_calls(
 ) -> None:
     client.load_index(user_id="bob")  # the fork server has started
     cloud.behave("*", always=behaviour)
-    began_at = time.monotonic()
-    client.load_index(user_id="ada")
-    assert time.monotonic() - began_at < 1.5
+    callers = count()
+    assert fastest(lambda: client.load_index(user_id=f"caller_{next(callers)}"), 1.5) < 1.5
     assert say(client, "ada", "Hello.")
     runtime = runtime_of(client, "ada")
     assert runtime["sync"] in ("retrying", "refused")
@@ -74,17 +85,29 @@ def test_a_cloud_that_rejects_or_fails_does_not_delay_calls(
 
 
 def test_a_hanging_cloud_delays_load_and_close_only_up_to_their_limits(
-    cloud: ScriptedCloud, client: MemoAirVoiceClientSync, monkeypatch: pytest.MonkeyPatch
+    cloud: ScriptedCloud, new_client: NewClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("memoair_voice_sync._user_runtime_client._FIRST_PULL_TIMEOUT_S", 0.3)
     cloud.behave("*", always=hangs)
-    began_at = time.monotonic()
-    assert client.load_index(user_id="ada").profile_version == 0
-    assert 0.25 < time.monotonic() - began_at < 3
-    assert runtime_of(client, "ada")["sync"] == "connecting"
-    began_at = time.monotonic()
-    client.close()
-    assert time.monotonic() - began_at < 7
+    callers = count()
+
+    def loads_s(client: MemoAirVoiceClientSync) -> float:
+        caller = f"caller_{next(callers)}"
+        began_at = time.monotonic()
+        assert client.load_index(user_id=caller).profile_version == 0
+        took_s = time.monotonic() - began_at
+        assert runtime_of(client, caller)["sync"] == "connecting"
+        return took_s
+
+    def closes_s() -> float:
+        client = new_client()
+        loads_s(client)
+        began_at = time.monotonic()
+        client.close()
+        return time.monotonic() - began_at
+
+    assert 0.25 < least(partial(loads_s, new_client()), 3) < 3
+    assert least(closes_s, 7) < 7
 
 
 def test_all_turns_are_in_the_cloud_after_close(cloud: ScriptedCloud, client: MemoAirVoiceClientSync) -> None:
@@ -147,22 +170,27 @@ def test_a_runtime_that_hangs_or_fails_to_pull_does_not_fail_the_change(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("memoair_voice_sync._refresh._PULL_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("memoair_voice_sync._sync_health._TIMEOUT_S", 0.5)
+    monkeypatch.setattr(
+        "memoair_voice_sync._handle.UNRESPONSIVE_AFTER_S", 60.0
+    )  # the hanging runtime must not be replaced
     for user in ("ada", "bob"):
         client.load_index(user_id=user)
     cloud.behave("projections/org", answers(500))
+    versions: list[int | None] = []
     with frozen(pid_of(client, "ada")):
-        began_at = time.monotonic()
-        assert client.create_index("faq", DOCUMENTS).version == 1
-        assert time.monotonic() - began_at < 1.5
-        assert runtime_of(client, "ada")["sync"] is None, "stats() must not wait for it"
-        assert runtime_of(client, "bob")["sync"] is not None
-        assert time.monotonic() - began_at < 4
+        assert fastest(lambda: versions.append(client.create_index("faq", DOCUMENTS).version), 1.5) < 1.5
+        assert fastest(lambda: runtime_of(client, "ada"), 1.25) < 1.25, "stats() must not wait for it"
+        assert runtime_of(client, "ada")["sync"] is None
+        assert eventually(lambda: runtime_of(client, "bob")["sync"])
+    assert versions[0] == 1
     assert "action=refresh_failed" in caplog.text
 
 
 # Erasure
 
 
+@pytest.mark.usefixtures("patient_saves")
 def test_an_erased_user_is_gone_in_the_cloud_and_locally_and_the_call_goes_on(
     cloud: ScriptedCloud, client: MemoAirVoiceClientSync, storage_root: Path
 ) -> None:
@@ -206,8 +234,9 @@ def test_if_the_cloud_fails_to_erase_nothing_is_deleted_locally(
 
 
 def test_pending_turns_are_not_saved_after_their_user_is_erased(
-    cloud: ScriptedCloud, client: MemoAirVoiceClientSync, storage_root: Path
+    cloud: ScriptedCloud, client: MemoAirVoiceClientSync, storage_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("memoair_voice_sync._sync_health._TIMEOUT_S", 0.5)  # for the stats of a runtime that hangs
     client.load_index(user_id="ada")
     receipts: list[Any] = []
     with frozen(pid_of(client, "ada")):

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
@@ -33,9 +34,12 @@ ASKED = "which colour are my zanzibarplum boots"
 
 
 @pytest.fixture(autouse=True)
-def no_lingering(monkeypatch: pytest.MonkeyPatch) -> None:
-    """End idle threads at once, since tests wait for their end."""
+def no_lingering_and_no_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """End idle threads at once, since tests wait for their end, and let prefetches take their time."""
     monkeypatch.setattr("memoair_voice_sync._prefetch.LINGER_S", 0.0)
+    monkeypatch.setattr("memoair_voice_sync._prefetch.PREFETCH_TTL_S", 60.0)
+    for module in ("_prefetch", "_user_calls"):
+        monkeypatch.setattr(f"memoair_voice_sync.{module}.PREFETCH_TIMEOUT_S", 10.0)
 
 
 @pytest.fixture(scope="module")
@@ -81,15 +85,16 @@ def test_a_matching_search_gets_the_prefetched_result_even_if_the_runtime_hangs(
 ) -> None:
     plain = recall(client, "ada", said)
     used = client.stats()["prefetched_searches"]
+    asked_at = time.monotonic()
     prefetch(client, "ada")
     with frozen(pid_of(client, "ada")):
         began_at = time.monotonic()
-        found = client.search_memory(said, user={"id": "ada"}, timeout_ms=2_000)
-        took_s = time.monotonic() - began_at
+        found = client.search_memory(said, user={"id": "ada"}, timeout_ms=60_000)
+        ended_at = time.monotonic()
 
     assert is_prefetched(found)
-    assert 0 < found.trace["prefetched"]["ageMs"] < 5_000
-    assert took_s < 1
+    assert 0 < found.trace["prefetched"]["ageMs"] < (ended_at - asked_at) * 1e3
+    assert ended_at - began_at < 10, "the search calls the runtime, which does not answer for a minute"
     assert "The boots of ada are red." in found.contextText
     assert (found.contextText, found.working, found.sources) == (plain.contextText, plain.working, plain.sources)
     assert client.stats()["prefetched_searches"] == used + 1
@@ -185,15 +190,17 @@ def test_a_prefetch_stores_nothing(client: MemoAirVoiceClientSync, root: Path) -
 def test_only_the_latest_prefetch_counts_and_none_blocks(client: MemoAirVoiceClientSync) -> None:
     before = set(threading.enumerate())
     with frozen(pid_of(client, "ada")):
-        began_at = time.monotonic()
+        took_s = []
         for number in range(200):
+            began_at = time.monotonic()
             client.prefetch(f"{ASKED} {number}", user={"id": "ada"})
-        took_s = time.monotonic() - began_at
+            took_s.append(time.monotonic() - began_at)
         threads = set(threading.enumerate()) - before
         bob = recall(client, "bob", "which boots?")
     eventually(lambda: not prefetch_threads())
 
-    assert took_s < 0.5
+    assert median(took_s) < 0.0025
+    assert max(took_s) < 5, "a prefetch waits for the runtime"
     assert len(threads) == 1
     assert "The boots of bob are red." in bob.contextText
     assert is_prefetched(recall(client, "ada", f"{ASKED} 199"))
@@ -222,14 +229,14 @@ def test_a_prefetch_thread_lingers_and_ends_with_the_client(
         with frozen(pid_of(client, "ada")):
             client.prefetch(ASKED, user={"id": "ada"})
             eventually(lambda: runtime_of(client, "ada")["in_use"])
-        eventually(lambda: not runtime_of(client, "ada")["in_use"])
+        eventually(lambda: not client._prefetch_cache._running)  # then the result is in the cache
         threads.update(prefetch_threads())
         assert is_prefetched(recall(client, "ada", ASKED))
     assert len(threads) == 1
     began_at = time.monotonic()
     client.close()
     assert not prefetch_threads()
-    assert time.monotonic() - began_at < 5
+    assert time.monotonic() - began_at < 15, "close waits for a thread that lingers"
 
 
 def test_a_search_drops_a_queued_prefetch(client: MemoAirVoiceClientSync) -> None:

@@ -3,11 +3,13 @@
 import random
 import re
 import time
+from functools import partial
 from typing import Any
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from support.timing import least
 
 from memoair_voice_sync.redaction import KINDS, redact, redactor
 
@@ -201,13 +203,15 @@ def test_redaction_of_any_text_removes_only_numbers(text: str) -> None:
     ],
 )
 def test_redaction_takes_linear_time(piece: str) -> None:
-    def took_s(count: int) -> float:
-        text = piece * count
-        began_at = time.process_time()
+    def took_s(length: int) -> float:
+        text = piece * (length // len(piece))
+        began_at = time.thread_time()
         everything(text)
-        return time.process_time() - began_at
+        return time.thread_time() - began_at
 
-    assert took_s(200_000 // len(piece)) < 4 * max(0.1, 2 * took_s(50_000 // len(piece)))
+    # Linear time grows about 64 times for 64 times the length; quadratic time grows about 4,000 times.
+    most_s = 256 * least(partial(took_s, 4_000), 0.0)
+    assert least(partial(took_s, 256_000), most_s) < most_s
 
 
 def test_numbers_in_any_order_are_redacted() -> None:
