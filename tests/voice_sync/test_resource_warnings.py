@@ -62,7 +62,7 @@ def test_closed_unused_or_rejected_objects_do_not_warn(
 
 def test_an_application_that_exits_without_close_exits_at_once(tmp_path: Path, nothing_left_behind: None) -> None:
     script = f"""
-from memoair_voice_sync import MemoAirVoiceClientSync, _client
+from memoair_voice_sync import MemoAirVoiceClientSync, _user_calls
 _user_calls._SAVE_TIMEOUT_S = {PATIENT_MS / 1e3}
 client = MemoAirVoiceClientSync(**{client_arguments(tmp_path)!r})
 client.save_response(user_text="hello", assistant_text="", user_id="ada", turn_id="t1")
