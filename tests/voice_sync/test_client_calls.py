@@ -152,7 +152,7 @@ def test_lanes_and_top_k_limit_the_search(client: MemoAirVoiceClientSync, caller
 
 
 @pytest.mark.parametrize(
-    "named",
+    "user_arguments",
     [
         lambda caller: {"user": {"id": caller}},
         lambda caller: {"user_id": caller},
@@ -162,13 +162,13 @@ def test_lanes_and_top_k_limit_the_search(client: MemoAirVoiceClientSync, caller
     ],
 )
 def test_user_and_user_id_name_the_same_user(
-    client: MemoAirVoiceClientSync, caller: str, named: Callable[[str], dict[str, Any]]
+    client: MemoAirVoiceClientSync, caller: str, user_arguments: Callable[[str], dict[str, Any]]
 ) -> None:
     say(client, caller, "The boots are red.")
-    found = client.search_memory("the boots", timeout_ms=PATIENT_MS, **named(caller))
+    found = client.search_memory("the boots", timeout_ms=PATIENT_MS, **user_arguments(caller))
     assert "The boots are red." in found.contextText
-    assert client.save_response(user_text="Thanks.", assistant_text="", **named(caller))
-    assert client.load_index(**named(caller)).session_id == runtime_of(client, caller)["session_id"]
+    assert client.save_response(user_text="Thanks.", assistant_text="", **user_arguments(caller))
+    assert client.load_index(**user_arguments(caller)).session_id == runtime_of(client, caller)["session_id"]
 
 
 def test_user_fields_are_logged_only_when_they_change(client: MemoAirVoiceClientSync, caller: str, root: Path) -> None:

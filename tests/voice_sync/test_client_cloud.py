@@ -36,7 +36,7 @@ def client(new_client: NewClient, org_file: Path) -> MemoAirVoiceClientSync:
     )
 
 
-def fault(code: str, **details: Any) -> dict[str, Any]:
+def error_envelope(code: str, **details: Any) -> dict[str, Any]:
     return {"error": {"code": code, "message": f"it is {code}", "details": details}}
 
 
@@ -76,7 +76,7 @@ def test_indexes_are_listed_read_and_deleted(client: MemoAirVoiceClientSync, wir
 def test_transient_failures_are_retried(
     client: MemoAirVoiceClientSync, wire: responses.RequestsMock, status: int
 ) -> None:
-    wire.post(CREATE, status=status, json=fault("cloud.unavailable"), headers={"Retry-After": "1"})
+    wire.post(CREATE, status=status, json=error_envelope("cloud.unavailable"), headers={"Retry-After": "1"})
     wire.post(CREATE, json=BUILT)
     assert client.create_index("agent-memory", [DOCUMENT]).version == 7
     assert len(wire.calls) == 2
@@ -85,7 +85,7 @@ def test_transient_failures_are_retried(
 def test_a_persistent_failure_raises_the_error_of_the_last_reply(
     client: MemoAirVoiceClientSync, wire: responses.RequestsMock
 ) -> None:
-    wire.get(LIST, status=503, json=fault("cloud.unavailable", waiting=9))
+    wire.get(LIST, status=503, json=error_envelope("cloud.unavailable", waiting=9))
     with pytest.raises(MemoAirVoiceMemoryError) as raised:
         client.list_indexes()
     assert (raised.value.code, raised.value.status_code) == ("cloud.unavailable", 503)
@@ -96,9 +96,9 @@ def test_a_persistent_failure_raises_the_error_of_the_last_reply(
 @pytest.mark.parametrize(
     ("status", "body", "code"),
     [
-        (401, fault("cloud.unauthorized"), "cloud.unauthorized"),
-        (404, fault("cloud.not_found"), "cloud.not_found"),
-        (422, fault("cloud.invalid"), "cloud.invalid"),
+        (401, error_envelope("cloud.unauthorized"), "cloud.unauthorized"),
+        (404, error_envelope("cloud.not_found"), "cloud.not_found"),
+        (422, error_envelope("cloud.invalid"), "cloud.invalid"),
         (413, {"error": "batch_too_large", "message": "it is too large"}, "cloud.batch_too_large"),
         (302, {}, "cloud.internal"),
         (200, ["no", "index"], "cloud.internal"),
@@ -167,5 +167,5 @@ def test_invalid_documents_are_rejected_before_they_are_sent(
 
 
 def test_retry_after_is_limited() -> None:
-    asked = HTTPResponse(headers={"Retry-After": "3600"})
-    assert cloud._BoundedRetry(3).get_retry_after(asked) == cloud._MAX_BACKOFF_S
+    response = HTTPResponse(headers={"Retry-After": "3600"})
+    assert cloud._BoundedRetry(3).get_retry_after(response) == cloud._MAX_BACKOFF_S

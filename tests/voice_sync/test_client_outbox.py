@@ -70,7 +70,7 @@ def test_turns_that_cannot_be_saved_now_are_saved_later_once_and_in_order(
     for number in range(5):
         assert save(client, "ada", f"t{number}") is None
         assert save(client, "bob", f"t{number}") is None
-    spoken_by = datetime.now(timezone.utc)
+    spoken_before = datetime.now(timezone.utc)
     stats = client.stats()
     assert (stats["deferred_saves"], stats["pending_saves"], stats["lost_saves"]) == (10, 10, 0)
     assert logged(storage_root, "ada") == []
@@ -82,7 +82,7 @@ def test_turns_that_cannot_be_saved_now_are_saved_later_once_and_in_order(
     assert turn_ids(storage_root, "bob") == ["t0", "t1", "t2", "t3", "t4"]
     moments = [datetime.fromisoformat(event["occurredAt"]) for event in logged(storage_root, "ada", "turn")]
     assert moments == sorted(moments)
-    assert all(began_at <= moment <= spoken_by for moment in moments[:5]), (
+    assert all(began_at <= moment <= spoken_before for moment in moments[:5]), (
         "a turn keeps the time at which it was spoken"
     )
     assert (client.stats()["deferred_saves"], client.stats()["lost_saves"]) == (10, 0)

@@ -40,11 +40,11 @@ def program(executable: Callable[[str], str]) -> str:
     return executable(f'#!/bin/sh\nexec {sys.executable} -m memoair_runtime "$@"\n')
 
 
-def served(client: MemoAirVoiceClientSync) -> list[str]:
+def served_users(client: MemoAirVoiceClientSync) -> list[str]:
     return [each["user_id"] for each in client.stats()["runtimes"]]
 
 
-def code_of(call: Callable[[], object]) -> str:
+def error_code(call: Callable[[], object]) -> str:
     with pytest.raises(MemoAirVoiceMemoryError) as refused:
         call()
     return refused.value.code
@@ -88,7 +88,7 @@ def test_a_new_user_evicts_the_least_recently_used_runtime(new_client: NewClient
     bobs_runtime = runtime_of(client, "bob")
     say(client, "cyd", "The boots are green.", "t3")
 
-    assert served(client) == ["ada", "cyd"]
+    assert served_users(client) == ["ada", "cyd"]
     assert client.stats()["evictions"] == 1
     eventually(lambda: not is_alive(bobs_runtime["pid"]))
     assert [event["type"] for event in logged(storage_root, "bob")] == ["session_start", "turn", "session_end"]
@@ -133,15 +133,15 @@ def test_there_are_never_more_runtimes_than_allowed(new_client: NewClient, stora
 def test_a_pool_with_all_places_pinned_raises_exhausted(new_client: NewClient) -> None:
     client = new_client(max_concurrent_users=2)
     with client.session(user_id="ada") as first, client.session(user_id="bob"):
-        assert code_of(lambda: client.search_memory("hello", user_id="cyd")) == "pool.exhausted"
-        assert code_of(lambda: client.load_index(user_id="cyd")) == "pool.exhausted"
-        assert code_of(lambda: client.session(user_id="cyd")) == "pool.exhausted"
+        assert error_code(lambda: client.search_memory("hello", user_id="cyd")) == "pool.exhausted"
+        assert error_code(lambda: client.load_index(user_id="cyd")) == "pool.exhausted"
+        assert error_code(lambda: client.session(user_id="cyd")) == "pool.exhausted"
         save: dict[str, Any] = {"user_text": "hello", "assistant_text": "", "user_id": "cyd"}
-        assert code_of(lambda: client.save_response(**save)) == "pool.exhausted"
-        assert served(client) == ["ada", "bob"]
+        assert error_code(lambda: client.save_response(**save)) == "pool.exhausted"
+        assert served_users(client) == ["ada", "bob"]
         first.close()
         recall(client, "cyd", "hello")
-        assert served(client) == ["bob", "cyd"]
+        assert served_users(client) == ["bob", "cyd"]
 
 
 # Ports
@@ -167,7 +167,7 @@ def test_the_error_names_a_port_range_without_a_free_port(new_client: NewClient)
             client.load_index(user_id="ada")
         assert refused.value.code == "pool.port_exhausted"
         search: dict[str, Any] = {"query": "hello", "user_id": "ada", "timeout_ms": PATIENT_MS}
-        assert code_of(lambda: client.search_memory(**search)) == "pool.port_exhausted"
+        assert error_code(lambda: client.search_memory(**search)) == "pool.port_exhausted"
 
     def served_again() -> bool:  # a start in progress when the ports were released may still fail
         return not client.search_memory(**search).trace["degraded"]
@@ -199,7 +199,7 @@ def test_an_idle_runtime_ends_after_its_ttl_and_a_pinned_one_does_not(
         with client.session(user_id="ada"):
             say(client, "ada", "hello")
             pid, [handle] = pid_of(client, "ada"), [each for each in client._pool.handles() if each.user_id == "ada"]
-        eventually(lambda: "ada" not in served(client))
+        eventually(lambda: "ada" not in served_users(client))
         unused_s = time.monotonic() - handle.released_at
         assert unused_s >= 1
         eventually(lambda: not is_alive(pid))
@@ -209,9 +209,9 @@ def test_an_idle_runtime_ends_after_its_ttl_and_a_pinned_one_does_not(
         say(client, "bob", "hello", "t1")
         assert least(unused_s, 2.0) < 2.0
         assert logged(storage_root, "ada")[-1]["type"] == "session_end"
-        assert served(client) == ["bob"]
+        assert served_users(client) == ["bob"]
         assert is_alive(pid_of(client, "bob"))
-    eventually(lambda: not served(client))
+    eventually(lambda: not served_users(client))
 
 
 def test_close_ends_all_processes_and_can_be_repeated(new_client: NewClient, storage_root: Path) -> None:
@@ -227,10 +227,10 @@ def test_close_ends_all_processes_and_can_be_repeated(new_client: NewClient, sto
     client.close()
     assert client.stats()["runtimes"] == []
     save: dict[str, Any] = {"user_text": "hello", "assistant_text": "", "user_id": "ada"}
-    assert code_of(lambda: client.search_memory("hello", user_id="ada")) == "pool.closed"
-    assert code_of(lambda: client.save_response(**save)) == "pool.closed"
-    assert code_of(lambda: client.load_index(user_id="ada")) == "pool.closed"
-    assert code_of(lambda: client.session(user_id="ada")) == "pool.closed"
+    assert error_code(lambda: client.search_memory("hello", user_id="ada")) == "pool.closed"
+    assert error_code(lambda: client.save_response(**save)) == "pool.closed"
+    assert error_code(lambda: client.load_index(user_id="ada")) == "pool.closed"
+    assert error_code(lambda: client.session(user_id="ada")) == "pool.closed"
 
 
 def test_close_during_calls_and_starts_leaves_no_process_and_hangs_no_call(
@@ -332,7 +332,7 @@ def test_a_runtime_program_serves_like_a_forked_runtime(
     assert "The boots are red." in recall(client, "ada", "the boots").contextText
     say(client, "cyd", "The boots are green.", "t3")
 
-    assert served(client) == ["ada", "cyd"]
+    assert served_users(client) == ["ada", "cyd"]
     eventually(lambda: not is_alive(pids[1]))
     assert logged(storage_root, "bob")[-1]["type"] == "session_end"
     client.close()

@@ -16,39 +16,39 @@ def new_client(tmp_path: Path, nothing_left_behind: None) -> Iterator[NewClient]
         yield make
 
 
-def bad(error: type[Exception], match: str, **named: Any) -> Any:
-    return pytest.param(named, error, match, id=repr(named))
+def invalid(error: type[Exception], match: str, **user_arguments: Any) -> Any:
+    return pytest.param(user_arguments, error, match, id=repr(user_arguments))
 
 
 @pytest.mark.parametrize(
-    ("named", "error", "match"),
+    ("user_arguments", "error", "match"),
     [
-        bad(ValueError, "user"),
-        bad(ValueError, "id", user={}),
-        bad(ValueError, "id", user={"name": "Dana"}),
-        bad(ValueError, "different users", user={"id": "ada"}, user_id="bob"),
-        bad(ValueError, "empty", user={"id": ""}),
-        bad(ValueError, "empty", user_id=""),
-        bad(ValueError, "null", user_id="a\0b"),
-        bad(ValueError, "longer", user_id="a" * 1_025),
-        bad(ValueError, "Unicode", user_id="\ud800"),
-        bad(TypeError, "user", user="ada"),
-        bad(TypeError, "id", user={"id": 42}),
-        bad(TypeError, "id", user={"id": None}),
-        bad(TypeError, "user_id", user={"id": "ada"}, user_id=42),
-        bad(TypeError, "name", user={"id": "ada", "name": 42}),
-        bad(TypeError, "metadata", user={"id": "ada", "metadata": "premium"}),
+        invalid(ValueError, "user"),
+        invalid(ValueError, "id", user={}),
+        invalid(ValueError, "id", user={"name": "Dana"}),
+        invalid(ValueError, "different users", user={"id": "ada"}, user_id="bob"),
+        invalid(ValueError, "empty", user={"id": ""}),
+        invalid(ValueError, "empty", user_id=""),
+        invalid(ValueError, "null", user_id="a\0b"),
+        invalid(ValueError, "longer", user_id="a" * 1_025),
+        invalid(ValueError, "Unicode", user_id="\ud800"),
+        invalid(TypeError, "user", user="ada"),
+        invalid(TypeError, "id", user={"id": 42}),
+        invalid(TypeError, "id", user={"id": None}),
+        invalid(TypeError, "user_id", user={"id": "ada"}, user_id=42),
+        invalid(TypeError, "name", user={"id": "ada", "name": 42}),
+        invalid(TypeError, "metadata", user={"id": "ada", "metadata": "premium"}),
     ],
 )
 def test_an_invalid_user_is_rejected_before_anything_starts(
-    new_client: NewClient, named: dict[str, Any], error: type[Exception], match: str
+    new_client: NewClient, user_arguments: dict[str, Any], error: type[Exception], match: str
 ) -> None:
     client = new_client()
     calls: list[Callable[[], object]] = [
-        lambda: client.search_memory("hello", timeout_ms=PATIENT_MS, **named),
-        lambda: client.save_response(user_text="hello", assistant_text="", **named),
-        lambda: client.session(**named),
-        lambda: client.load_index(**named),
+        lambda: client.search_memory("hello", timeout_ms=PATIENT_MS, **user_arguments),
+        lambda: client.save_response(user_text="hello", assistant_text="", **user_arguments),
+        lambda: client.session(**user_arguments),
+        lambda: client.load_index(**user_arguments),
     ]
     for call in calls:
         with pytest.raises(error, match=match):
@@ -60,19 +60,19 @@ def test_an_invalid_user_is_rejected_before_anything_starts(
 @pytest.mark.parametrize(
     ("options", "error", "match"),
     [
-        bad(TypeError, "query", query=42),
-        bad(TypeError, "query", query=None),
-        bad(ValueError, "timeout_ms", timeout_ms=0),
-        bad(ValueError, "timeout_ms", timeout_ms=-1),
-        bad(ValueError, "timeout_ms", timeout_ms=float("nan")),
-        bad(ValueError, "timeout_ms", timeout_ms=float("inf")),
-        bad(TypeError, "timeout_ms", timeout_ms="250"),
-        bad(TypeError, "timeout_ms", timeout_ms=True),
-        bad(ValueError, "lanes", lanes=["nowhere"]),
-        bad(ValueError, "lanes", lanes="org"),
-        bad(TypeError, "top_k", top_k=6),
-        bad(TypeError, "filter", filter="topic"),
-        bad(TypeError, "JSON", filter={"topic": object}),
+        invalid(TypeError, "query", query=42),
+        invalid(TypeError, "query", query=None),
+        invalid(ValueError, "timeout_ms", timeout_ms=0),
+        invalid(ValueError, "timeout_ms", timeout_ms=-1),
+        invalid(ValueError, "timeout_ms", timeout_ms=float("nan")),
+        invalid(ValueError, "timeout_ms", timeout_ms=float("inf")),
+        invalid(TypeError, "timeout_ms", timeout_ms="250"),
+        invalid(TypeError, "timeout_ms", timeout_ms=True),
+        invalid(ValueError, "lanes", lanes=["nowhere"]),
+        invalid(ValueError, "lanes", lanes="org"),
+        invalid(TypeError, "top_k", top_k=6),
+        invalid(TypeError, "filter", filter="topic"),
+        invalid(TypeError, "JSON", filter={"topic": object}),
     ],
 )
 def test_invalid_search_arguments_are_rejected_before_anything_starts(
@@ -88,14 +88,14 @@ def test_invalid_search_arguments_are_rejected_before_anything_starts(
 @pytest.mark.parametrize(
     ("options", "error", "match"),
     [
-        bad(TypeError, "user_text", user_text=None),
-        bad(TypeError, "assistant_text", assistant_text=b"hello"),
-        bad(ValueError, "turn_id", turn_id=""),
-        bad(TypeError, "turn_id", turn_id=7),
-        bad(TypeError, "tool_calls", tool_calls=["search_memory"]),
-        bad(TypeError, "metadata", metadata="livekit"),
-        bad(TypeError, "JSON", metadata={"at": object}),
-        bad(ValueError, "JSON", metadata={"score": float("nan")}),
+        invalid(TypeError, "user_text", user_text=None),
+        invalid(TypeError, "assistant_text", assistant_text=b"hello"),
+        invalid(ValueError, "turn_id", turn_id=""),
+        invalid(TypeError, "turn_id", turn_id=7),
+        invalid(TypeError, "tool_calls", tool_calls=["search_memory"]),
+        invalid(TypeError, "metadata", metadata="livekit"),
+        invalid(TypeError, "JSON", metadata={"at": object}),
+        invalid(ValueError, "JSON", metadata={"score": float("nan")}),
     ],
 )
 def test_invalid_save_arguments_are_rejected_before_anything_starts(
@@ -123,23 +123,23 @@ def test_user_metadata_that_json_cannot_hold_is_rejected_before_anything_starts(
 @pytest.mark.parametrize(
     ("options", "error", "match"),
     [
-        *(bad(ValueError, name, **{name: ""}) for name in ("api_key", "project_id", "agent_id")),
-        *(bad(TypeError, name, **{name: None}) for name in ("api_key", "project_id", "agent_id")),
+        *(invalid(ValueError, name, **{name: ""}) for name in ("api_key", "project_id", "agent_id")),
+        *(invalid(TypeError, name, **{name: None}) for name in ("api_key", "project_id", "agent_id")),
         *(
-            bad(ValueError, "runtime_port_range", runtime_port_range=ports)
+            invalid(ValueError, "runtime_port_range", runtime_port_range=ports)
             for ports in [(9_000, 8_999), (0, 10), (65_000, 65_536), ("a", "b"), (9_000,), 9_000]
         ),
-        *(bad(ValueError, "max_concurrent_users", max_concurrent_users=number) for number in (0, -1)),
-        *(bad(TypeError, "max_concurrent_users", max_concurrent_users=number) for number in ("20", 2.5, True)),
-        *(bad(ValueError, "runtime_idle_ttl_s", runtime_idle_ttl_s=ttl) for ttl in (0, -1, float("nan"))),
-        bad(TypeError, "runtime_idle_ttl_s", runtime_idle_ttl_s="300"),
-        bad(ValueError, "runtime_memory_limit_mb", runtime_memory_limit_mb=0),
-        bad(TypeError, "runtime_memory_limit_mb", runtime_memory_limit_mb="512"),
-        bad(ValueError, "org_file", org_file="/no/such/file"),
-        bad(TypeError, "storage_root", storage_root=42),
-        bad(TypeError, "cloud_base_url", cloud_base_url=42),
+        *(invalid(ValueError, "max_concurrent_users", max_concurrent_users=number) for number in (0, -1)),
+        *(invalid(TypeError, "max_concurrent_users", max_concurrent_users=number) for number in ("20", 2.5, True)),
+        *(invalid(ValueError, "runtime_idle_ttl_s", runtime_idle_ttl_s=ttl) for ttl in (0, -1, float("nan"))),
+        invalid(TypeError, "runtime_idle_ttl_s", runtime_idle_ttl_s="300"),
+        invalid(ValueError, "runtime_memory_limit_mb", runtime_memory_limit_mb=0),
+        invalid(TypeError, "runtime_memory_limit_mb", runtime_memory_limit_mb="512"),
+        invalid(ValueError, "org_file", org_file="/no/such/file"),
+        invalid(TypeError, "storage_root", storage_root=42),
+        invalid(TypeError, "cloud_base_url", cloud_base_url=42),
         *(
-            bad(ValueError, "cloud_base_url", cloud_base_url=url)
+            invalid(ValueError, "cloud_base_url", cloud_base_url=url)
             for url in ("", "cloud", "ftp://cloud", "https://a:b@c")
         ),
     ],

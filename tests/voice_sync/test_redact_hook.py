@@ -17,7 +17,7 @@ ADA = {"id": "ada", "name": "Ada", "metadata": {"phone": "zanzibarplum"}}
 NewMemory = Callable[..., MemoAirVoiceMemorySync]
 
 
-def without_plums(text: str) -> str:
+def redact_plums(text: str) -> str:
     return text.replace("zanzibarplum", "[fruit]").replace("4711", "[number]")
 
 
@@ -40,7 +40,7 @@ TURN: dict[str, Any] = {
         "none": None,
     },
 }
-KEPT = {
+SAVED = {
     "userText": "I said [fruit].",
     "assistantText": "A [fruit]",
     "assistantFullText": "A [fruit], and another [fruit].",
@@ -64,12 +64,12 @@ def turns_of(storage_root: Path) -> list[dict[str, Any]]:
     return turns
 
 
-def holds(storage_root: Path, words: bytes) -> list[Path]:
+def files_containing(storage_root: Path, words: bytes) -> list[Path]:
     return [path for path in storage_root.rglob("*") if path.is_file() and words in path.read_bytes()]
 
 
 def test_every_way_of_saving_is_redacted(new_client: NewClient, storage_root: Path) -> None:
-    client = new_client(redact=without_plums)
+    client = new_client(redact=redact_plums)
     user = {"id": "ada"}
     client.load_index(user=user)
     with patient_saves():
@@ -83,23 +83,23 @@ def test_every_way_of_saving_is_redacted(new_client: NewClient, storage_root: Pa
     found = recall(client, "ada", "did I say zanzibarplum?")
     client.close()
 
-    assert turns_of(storage_root) == [KEPT] * 4
+    assert turns_of(storage_root) == [SAVED] * 4
     assert "I said [fruit]." in found.contextText
-    assert not holds(storage_root, b"zanzibarplum")
+    assert not files_containing(storage_root, b"zanzibarplum")
 
 
 def test_after_turn_of_a_memory_is_redacted(new_memory: NewMemory, storage_root: Path) -> None:
-    memory = new_memory(redact=without_plums, user_id="ada")
+    memory = new_memory(redact=redact_plums, user_id="ada")
     memory.start_session()
     assert memory.after_turn(turn_id="t1", **TURN)
 
-    assert turns_of(storage_root) == [KEPT]
+    assert turns_of(storage_root) == [SAVED]
     assert TURN["metadata"]["note"] == "zanzibarplum", "the application's dict is not changed"
 
 
 def test_user_fields_and_queries_are_not_redacted(new_client: NewClient, storage_root: Path) -> None:
     asked: list[str] = []
-    client = new_client(redact=lambda text: asked.append(text) or without_plums(text))
+    client = new_client(redact=lambda text: asked.append(text) or redact_plums(text))
     client.load_index(user=ADA)
     recall(client, "ada", "what is a zanzibarplum?")
 
@@ -153,7 +153,7 @@ def test_if_redaction_fails_the_turn_is_not_saved_and_nothing_leaks(
     assert "plum" not in caplog.text
     assert client.stats()["pending_saves"] == 0
     assert turns_of(storage_root) == []
-    assert not holds(storage_root, b"zanzibarplum")
+    assert not files_containing(storage_root, b"zanzibarplum")
 
 
 def test_if_redaction_of_one_turn_fails_no_turn_is_imported(new_client: NewClient, storage_root: Path) -> None:
@@ -169,7 +169,7 @@ def test_a_turn_that_is_nested_too_deeply_is_rejected(new_memory: NewMemory) -> 
     deep: dict[str, Any] = {}
     deep["deep"] = deep
     with pytest.raises(ValueError, match="metadata cannot be encoded as JSON"):
-        new_memory(redact=without_plums).after_turn("hi", "", "t1", metadata=deep)
+        new_memory(redact=redact_plums).after_turn("hi", "", "t1", metadata=deep)
     with pytest.raises(ValueError, match="too deep"):
         new_memory(redact=loops).after_turn("hi", "", "t1")
 
@@ -194,7 +194,7 @@ def test_with_the_included_patterns_no_number_is_on_the_disk(new_client: NewClie
     client.close()
 
     assert "My card is [card number], call me on [phone number]. The order is 48213377." in found.contextText
-    assert not holds(storage_root, b"4242")
-    assert not holds(storage_root, b"7946")
+    assert not files_containing(storage_root, b"4242")
+    assert not files_containing(storage_root, b"7946")
     [turn] = turns_of(storage_root)
     assert turn["metadata"] == metadata

@@ -11,15 +11,15 @@ from memoair_voice_sync import MemoAirVoiceMemoryError, MemoAirVoiceMemorySync, 
 
 
 @pytest.fixture
-def talking(memory: MemoAirVoiceMemorySync) -> MemoAirVoiceMemorySync:
+def memory_with_turn(memory: MemoAirVoiceMemorySync) -> MemoAirVoiceMemorySync:
     """Return a memory with a turn."""
     memory.start_session({"user": {"name": "Dana"}})
     memory.after_turn("the boots are red", "", "t1", timeout_s=10.0)
     return memory
 
 
-def test_the_tool_returns_the_composed_text_and_keeps_the_trace(talking: MemoAirVoiceMemorySync) -> None:
-    tool = talking.search_memory_tool(search_memory_timeout_ms=10_000)
+def test_the_tool_returns_the_composed_text_and_keeps_the_trace(memory_with_turn: MemoAirVoiceMemorySync) -> None:
+    tool = memory_with_turn.search_memory_tool(search_memory_timeout_ms=10_000)
     assert isinstance(tool, MemoryToolSync)
     assert (tool.name, tool.last_trace) == ("search_memory", None)
 
@@ -46,13 +46,13 @@ def test_the_tool_passes_the_intent() -> None:
     ]
 
 
-def test_the_tool_searches_within_its_timeout(talking: MemoAirVoiceMemorySync) -> None:
-    tool = talking.search_memory_tool(search_memory_timeout_ms=10_000)
+def test_the_tool_searches_within_its_timeout(memory_with_turn: MemoAirVoiceMemorySync) -> None:
+    tool = memory_with_turn.search_memory_tool(search_memory_timeout_ms=10_000)
     tool("boots")
     assert tool.last_trace is not None
     assert 5_000 < tool.last_trace["deadlineMs"] <= 10_000
 
-    default = talking.search_memory_tool()
+    default = memory_with_turn.search_memory_tool()
 
     def finds() -> bool:
         with suppress(MemoAirVoiceMemoryError):  # a quarter of a second may not be enough this time
@@ -64,10 +64,10 @@ def test_the_tool_searches_within_its_timeout(talking: MemoAirVoiceMemorySync) -
     assert default.last_trace["deadlineMs"] <= 250
 
 
-def test_a_tool_that_fails_raises_and_clears_its_trace(talking: MemoAirVoiceMemorySync) -> None:
-    tool = talking.search_memory_tool(search_memory_timeout_ms=10_000)
+def test_a_tool_that_fails_raises_and_clears_its_trace(memory_with_turn: MemoAirVoiceMemorySync) -> None:
+    tool = memory_with_turn.search_memory_tool(search_memory_timeout_ms=10_000)
     tool("boots")
-    talking.close()
+    memory_with_turn.close()
 
     with pytest.raises(MemoAirVoiceMemoryError):
         tool("boots")

@@ -20,7 +20,7 @@ from memoair_voice_sync import (
 )
 
 # Valid arguments, so that only the parameter under test is wrong.
-_SOUND: dict[str, Any] = {
+_VALID_ARGUMENTS: dict[str, Any] = {
     "query": "boots",
     "query_so_far": "boots",
     "user_text": "hello",
@@ -35,15 +35,15 @@ _SOUND: dict[str, Any] = {
     "user": {"id": "ada"},
 }
 # Objects of other libraries, whose type is checked where they are used.
-_ANYTHING_GOES = {"runtime_manager", "client"}
+_UNCHECKED = {"runtime_manager", "client"}
 
 
-class NotOne:
+class WrongType:
     """A type that no parameter accepts."""
 
 
 def _parameters(function: Any) -> list[str]:
-    return [name for name in inspect.signature(function).parameters if name not in {"self", "cls"} | _ANYTHING_GOES]
+    return [name for name in inspect.signature(function).parameters if name not in {"self", "cls"} | _UNCHECKED]
 
 
 def _methods(kind: type) -> list[tuple[str, str]]:
@@ -51,12 +51,12 @@ def _methods(kind: type) -> list[tuple[str, str]]:
     return [(method, parameter) for method, function in functions for parameter in _parameters(function)]
 
 
-def _sound_for(function: Any, parameter: str) -> dict[str, Any]:
-    taken = _parameters(function)
-    sound = {name: value for name, value in _SOUND.items() if name in taken}
+def _valid_arguments(function: Any, parameter: str) -> dict[str, Any]:
+    names = _parameters(function)
+    arguments = {name: value for name, value in _VALID_ARGUMENTS.items() if name in names}
     if parameter == "user_id":
-        sound.pop("user", None)  # either names the user
-    return sound
+        arguments.pop("user", None)  # either names the user
+    return arguments
 
 
 @pytest.fixture
@@ -72,9 +72,9 @@ def memory(tmp_path: Path, nothing_left_behind: None) -> Iterator[MemoAirVoiceMe
         yield made
 
 
-def _refuses(call: Any, sound: dict[str, Any], parameter: str) -> None:
+def _assert_rejected(call: Any, arguments: dict[str, Any], parameter: str) -> None:
     with pytest.raises((TypeError, ValueError)) as refused:
-        call(**sound | {parameter: NotOne()})
+        call(**arguments | {parameter: WrongType()})
     assert parameter in str(refused.value)
     assert not psutil.Process().children(), "no process must be started"
 
@@ -82,14 +82,14 @@ def _refuses(call: Any, sound: dict[str, Any], parameter: str) -> None:
 @pytest.mark.parametrize(("method", "parameter"), _methods(MemoAirVoiceClientSync))
 def test_the_client_rejects_wrong_types(client: MemoAirVoiceClientSync, method: str, parameter: str) -> None:
     function = getattr(client, method)
-    _refuses(function, _sound_for(function, parameter), parameter)
+    _assert_rejected(function, _valid_arguments(function, parameter), parameter)
     assert client.stats()["runtimes"] == []
 
 
 @pytest.mark.parametrize(("method", "parameter"), _methods(MemoAirVoiceMemorySync))
 def test_the_memory_rejects_wrong_types(memory: MemoAirVoiceMemorySync, method: str, parameter: str) -> None:
     function = getattr(memory, method)
-    _refuses(function, _sound_for(function, parameter), parameter)
+    _assert_rejected(function, _valid_arguments(function, parameter), parameter)
     assert memory.runtime_pid is None
 
 
@@ -98,20 +98,20 @@ def test_a_session_rejects_wrong_types(client: MemoAirVoiceClientSync, method: s
     with client.session(user_id="ada") as session:
         function = getattr(session, method)
         with pytest.raises((TypeError, ValueError), match=parameter):
-            function(**_sound_for(function, parameter) | {parameter: NotOne()})
+            function(**_valid_arguments(function, parameter) | {parameter: WrongType()})
 
 
 def test_the_tool_rejects_wrong_types(memory: MemoAirVoiceMemorySync) -> None:
     tool = memory.search_memory_tool()
     for parameter in _parameters(MemoryToolSync.__call__):
-        _refuses(tool, {"query": "boots"}, parameter)
+        _assert_rejected(tool, {"query": "boots"}, parameter)
 
 
 @pytest.mark.parametrize("parameter", _parameters(MemoAirVoiceClientSync.__init__))
 def test_the_constructor_of_the_client_rejects_wrong_types(
     nothing_left_behind: None, tmp_path: Path, parameter: str, recwarn: pytest.WarningsRecorder
 ) -> None:
-    _refuses(MemoAirVoiceClientSync, client_arguments(tmp_path), parameter)
+    _assert_rejected(MemoAirVoiceClientSync, client_arguments(tmp_path), parameter)
     assert [warning.category for warning in recwarn] == ([DeprecationWarning] if parameter == "user_id" else [])
 
 
@@ -119,12 +119,12 @@ def test_the_constructor_of_the_client_rejects_wrong_types(
 def test_the_constructor_of_the_memory_rejects_wrong_types(
     nothing_left_behind: None, tmp_path: Path, parameter: str
 ) -> None:
-    _refuses(partial(MemoAirVoiceMemorySync, storage_root=str(tmp_path)), _IDENTITY, parameter)
+    _assert_rejected(partial(MemoAirVoiceMemorySync, storage_root=str(tmp_path)), _IDENTITY, parameter)
 
 
 @pytest.mark.parametrize("parameter", _parameters(MemoAirVoiceAgent))
 def test_the_agent_rejects_wrong_types(parameter: str) -> None:
-    _refuses(MemoAirVoiceAgent, {"api_key": API_KEY, "project_id": "proj", "agent_id": "agent"}, parameter)
+    _assert_rejected(MemoAirVoiceAgent, {"api_key": API_KEY, "project_id": "proj", "agent_id": "agent"}, parameter)
 
 
 @pytest.mark.parametrize("parameter", ["max_concurrent_users", "runtime_idle_ttl_s", "runtime_port_range"])
