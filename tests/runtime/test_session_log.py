@@ -572,7 +572,7 @@ FULL_DISK = """
 import resource, sys
 from datetime import datetime, timezone
 from pathlib import Path
-from memoair_runtime.errors import StorageUnavailable
+from memoair_runtime.errors import StorageUnavailableError
 from memoair_runtime.memory.session import LoggedSession
 from memoair_runtime.storage.user_folder import UserFolder
 
@@ -592,7 +592,7 @@ for room in rooms:
         try:
             session.save_turn(payload, now, now)
             print("kept")
-        except StorageUnavailable:
+        except StorageUnavailableError:
             print("refused" if log.read_bytes() == before else "half of it is there")
         resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
         session.save_turn(payload, now, now)

@@ -456,9 +456,9 @@ import sys, time
 from pathlib import Path
 from memoair_runtime.lifecycle import Lifecycle
 from memoair_runtime.service import RuntimeService
-from memoair_runtime.settings import Settings
+from memoair_runtime.settings import RuntimeSettings
 
-service = RuntimeService(Settings("p", "u", Path(sys.argv[1])), Lifecycle())
+service = RuntimeService(RuntimeSettings("p", "u", Path(sys.argv[1])), Lifecycle())
 service.load()
 service.close(time.monotonic() + 5)
 print([name for name in ("requests", "memoair_runtime.sync.session") if name in sys.modules])
