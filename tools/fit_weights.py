@@ -31,7 +31,7 @@ from memoair_index import Hit, Index, Query
 from memoair_index.ranking import TERMS, default_weights
 from memoair_runtime.enums import LaneName
 from memoair_runtime.memory.profile import UserProfile
-from memoair_runtime.memory.turn import event_of
+from memoair_runtime.memory.turn import event_id_of
 from memoair_runtime.memory.user_memory import UserMemory
 from memoair_runtime.recall.context_builder import Budgets, compose
 from memoair_runtime.recall.lanes.hits import FoundPassages
@@ -241,7 +241,7 @@ def ask_locomo(conversation: Conversation, set_name: str, fold: int) -> Iterator
         yield Asked(
             set_name,
             fold,
-            search=_bound(memory.search, memory.query(question.text, time.time())),
+            search=_bound(memory.search, memory.build_query(question.text, time.time())),
             pieces=lambda hit, wanted=wanted: wanted.intersection([ids[hit.document.id.rsplit(":", 1)[0]]]),
             judge=judge,
         )
@@ -255,15 +255,15 @@ def ask_longmemeval(conversation: Conversation, set_name: str, fold: int) -> Ite
         wanted = frozenset(side.rsplit(":", 1)[0] for side, utterance in ids.items() if utterance in utterances)
 
         def judge(hits: Sequence[Hit], wanted: frozenset[str] = wanted) -> float:
-            turns = _first((event_of(hit.document) for hit in hits), HITS)
+            turns = _first((event_id_of(hit.document) for hit in hits), HITS)
             return len(wanted.intersection(turns)) / len(wanted)
 
         assert question.asked_at is not None  # noqa: S101 - for the type checker
         yield Asked(
             set_name,
             fold,
-            search=_bound(memory.search, memory.query(question.text, question.asked_at.timestamp())),
-            pieces=lambda hit, wanted=wanted: wanted.intersection([event_of(hit.document)]),
+            search=_bound(memory.search, memory.build_query(question.text, question.asked_at.timestamp())),
+            pieces=lambda hit, wanted=wanted: wanted.intersection([event_id_of(hit.document)]),
             judge=judge,
         )
 
@@ -295,11 +295,11 @@ def remember(conversation: Conversation) -> tuple[UserMemory, dict[str, str]]:
     ids = {}
     for call in conversation.calls:
         opening = {"user": user, "metadata": named}
-        memory.observe(new_event(EventType.SESSION_START, call.id, 1, call.exchanges[0].spoken_at, opening))
+        memory.apply_event(new_event(EventType.SESSION_START, call.id, 1, call.exchanges[0].spoken_at, opening))
         for number, each in enumerate(call.exchanges):
             said = {"turnId": each.id, "userText": each.user.text, "assistantText": each.assistant.text}
             event = new_event(EventType.TURN, call.id, number + 2, each.spoken_at, {**said, "metadata": named})
-            memory.observe(event)
+            memory.apply_event(event)
             ids |= {f"{event.event_id}:caller": each.user.id, f"{event.event_id}:agent": each.assistant.id}
     return memory, ids
 

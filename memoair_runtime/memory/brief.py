@@ -8,10 +8,10 @@ import msgspec
 from memoair_runtime.memory.turn import StoredTurn
 from memoair_runtime.timeutil import iso
 
-_LAST_TURNS = 4
+_MAX_TURNS = 4
 
 
-def brief(session_id: str, turns: Sequence[StoredTurn], now: datetime) -> bytes:
+def encode_brief(session_id: str, turns: Sequence[StoredTurn], now: datetime) -> bytes:
     """The content of ``working_brief.json``: how the call opened, and its last turns."""
     return msgspec.json.encode(
         {
@@ -26,7 +26,7 @@ def brief(session_id: str, turns: Sequence[StoredTurn], now: datetime) -> bytes:
                     "userText": turn.user_text,
                     "assistantText": turn.assistant_text,
                 }
-                for turn in turns[-_LAST_TURNS:]
+                for turn in turns[-_MAX_TURNS:]
             ],
         }
     )

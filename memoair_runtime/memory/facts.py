@@ -9,19 +9,19 @@ from memoair_runtime.memory.speaker_names import AGENT, CALLER
 from memoair_runtime.storage.replica_file import ReplicaFact
 
 # No id of an event or a session begins so: they have no control characters.
-_MARK = "\x1ffact\x1f"
+_ID_PREFIX = "\x1ffact\x1f"
 # Who the caller is; what he did and plans is found when it is asked for.
 _LASTING_KINDS = frozenset(["identity", "preference", "relation"])
 
 
-def document_id(fact_id: str) -> str:
+def fact_document_id(fact_id: str) -> str:
     """The id of a fact's document, made so that it reads as the first part of a turn's."""
-    return f"{_MARK}{fact_id}:fact:0"
+    return f"{_ID_PREFIX}{fact_id}:fact:0"
 
 
 def to_document(fact: ReplicaFact) -> Document:
     """A fact's document, which is a group of its own. Questions about the caller are questions about his facts."""
-    told = {
+    attributes = {
         "kind": fact.kind,
         "attribute": fact.attribute,
         "subject": fact.subject,
@@ -30,14 +30,14 @@ def to_document(fact: ReplicaFact) -> Document:
         "holdsUntil": fact.holds_until,
     }
     return Document(
-        document_id(fact.id),
+        fact_document_id(fact.id),
         fact.text,
-        group=f"{_MARK}{fact.id}",
+        group=f"{_ID_PREFIX}{fact.id}",
         speaker=AGENT if fact.subject == AGENT else CALLER,
         occurred_at=fact.said_at.timestamp(),
         metadata={
             "fact": msgspec.to_builtins(fact),
-            "metadata": {name: value for name, value in told.items() if value not in (None, "")},
+            "metadata": {name: value for name, value in attributes.items() if value not in (None, "")},
         },
     )
 
@@ -52,7 +52,7 @@ def to_fact(document: Document) -> ReplicaFact:
     return msgspec.convert(document.metadata["fact"], ReplicaFact)
 
 
-def lasting_texts(facts: Mapping[str, ReplicaFact]) -> list[str]:
+def lasting_fact_texts(facts: Mapping[str, ReplicaFact]) -> list[str]:
     """What facts say of who the caller is, the oldest first, each once."""
     lasting = sorted((fact for fact in facts.values() if fact.kind in _LASTING_KINDS), key=lambda fact: fact.said_at)
     return list(dict.fromkeys(fact.text for fact in lasting))

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 # Where the whole answer stands, as it was meant: in the log and in the cloud, and in nothing that is recalled.
-FULL_TEXT = "assistantFullText"
+FULL_TEXT_KEY = "assistantFullText"
 
 
-def as_heard(payload: Mapping[str, Any]) -> Mapping[str, Any]:
+def truncate_to_heard(payload: Mapping[str, Any]) -> Mapping[str, Any]:
     """A turn's payload with what was heard, if its metadata tells it as ``heard``, for what the agent said.
 
     The whole answer stands apart then, where it was another. What is no text is none of ours, and left alone.
@@ -16,10 +16,10 @@ def as_heard(payload: Mapping[str, Any]) -> Mapping[str, Any]:
     heard = metadata.get("heard") if isinstance(metadata, dict) else None
     if not isinstance(heard, str):
         return payload
-    meant = payload.get("assistantText")
+    full_text = payload.get("assistantText")
     return {
         **payload,
         "assistantText": heard,
         "metadata": {name: value for name, value in metadata.items() if name != "heard"},  # type: ignore[union-attr]
-        **({FULL_TEXT: meant} if meant != heard else {}),
+        **({FULL_TEXT_KEY: full_text} if full_text != heard else {}),
     }

@@ -20,14 +20,14 @@ class UserProfile:
     version: int = 0
     name: str = ""
     metadata: Mapping[str, Any] = attrs.field(factory=dict)
-    told_at: datetime = _NEVER
+    stated_at: datetime = _NEVER
 
-    def told(self, user: Mapping[str, Any], at: datetime) -> "UserProfile":
+    def updated(self, user: Mapping[str, Any], at: datetime) -> "UserProfile":
         """The profile after a session was started for ``user={id, name, metadata}``.
 
         What is left out stays as it was, and so does everything where the profile was told something later.
         """
-        if at < self.told_at <= utc_now():  # what was told by a clock that ran ahead must not stand until then
+        if at < self.stated_at <= utc_now():  # what was told by a clock that ran ahead must not stand until then
             return self
         name = user.get("name") or self.name
         metadata = user.get("metadata") or self.metadata
@@ -45,7 +45,7 @@ class CloudProfile(msgspec.Struct, frozen=True, rename="camel"):
     metadata: dict[str, Any] = {}
 
 
-_NOT_FOUND = CloudProfile()
+_EMPTY_CLOUD_PROFILE = CloudProfile()
 
 
 @attrs.frozen
@@ -56,30 +56,30 @@ class MergedProfile:
     here as events. Where none did, the cloud's. ``facts`` are sentences.
     """
 
-    told: UserProfile
-    found: CloudProfile = _NOT_FOUND
+    stated: UserProfile
+    derived: CloudProfile = _EMPTY_CLOUD_PROFILE
     facts: Sequence[str] = ()
 
     @property
     def version(self) -> int:
         """Grows with every change of either."""
-        return self.told.version + self.found.version
+        return self.stated.version + self.derived.version
 
     @property
     def name(self) -> str:
         """How the caller is called; empty where nobody has said."""
-        return self.told.name or self.found.name or ""
+        return self.stated.name or self.derived.name or ""
 
     @property
     def metadata(self) -> Mapping[str, Any]:
         """What agents told of him besides."""
-        return self.told.metadata or self.found.metadata
+        return self.stated.metadata or self.derived.metadata
 
     def statements(self) -> list[str]:
         """What is known, a line each."""
         name = [f"Name: {self.name}"] if self.name else []
-        told = name + [f"{key}: {_plain(value)}" for key, value in self.metadata.items()]
-        return told + [line for line in map(str.strip, self.found.summary.splitlines()) if line]
+        stated = name + [f"{key}: {_to_text(value)}" for key, value in self.metadata.items()]
+        return stated + [line for line in map(str.strip, self.derived.summary.splitlines()) if line]
 
     def to_wire(self) -> dict[str, Any] | None:
         """The ``profile`` of a search reply; None where nothing is known."""
@@ -91,12 +91,12 @@ class MergedProfile:
             "summary": "; ".join(statements),
             "name": self.name,
             "metadata": dict(self.metadata),
-            "attributes": self.found.attributes,
+            "attributes": self.derived.attributes,
             "facts": list(self.facts),
         }
 
 
-def _plain(value: Any) -> str:
+def _to_text(value: Any) -> str:
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
@@ -104,28 +104,28 @@ class _ProfileRecord(msgspec.Struct, frozen=True, rename="camel"):
     version: int
     name: str
     metadata: dict[str, Any]
-    told_at: datetime
+    stated_at: datetime = msgspec.field(name="toldAt")
 
 
-_snapshots = msgspec.json.Decoder(_ProfileRecord)
+_snapshot_decoder = msgspec.json.Decoder(_ProfileRecord)
 
 
 def read_snapshot(folder: UserFolder) -> UserProfile:
     """The profile as it was last written; an empty one where there is none. The logs know better, a moment later."""
     try:
-        return from_snapshot(folder.profile.read_bytes())
+        return decode_snapshot(folder.profile.read_bytes())
     except (OSError, ValueError):
         return UserProfile()
 
 
-def from_snapshot(content: bytes) -> UserProfile:
+def decode_snapshot(content: bytes) -> UserProfile:
     """The profile that a snapshot holds; raises ValueError where it is none."""
-    stored = _snapshots.decode(content)
-    if stored.told_at.tzinfo is None:
+    stored = _snapshot_decoder.decode(content)
+    if stored.stated_at.tzinfo is None:
         raise ValueError("the moment has no time zone")
-    return UserProfile(stored.version, stored.name, stored.metadata, stored.told_at)
+    return UserProfile(stored.version, stored.name, stored.metadata, stored.stated_at)
 
 
-def snapshot(profile: UserProfile) -> bytes:
+def encode_snapshot(profile: UserProfile) -> bytes:
     """The content of the snapshot's file."""
-    return msgspec.json.encode(_ProfileRecord(profile.version, profile.name, dict(profile.metadata), profile.told_at))
+    return msgspec.json.encode(_ProfileRecord(profile.version, profile.name, dict(profile.metadata), profile.stated_at))

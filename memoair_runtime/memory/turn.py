@@ -19,10 +19,10 @@ class StoredTurn:
 
     event_id: str
     session_id: str
-    number: int
+    ordinal: int
     turn_id: str
-    caller: str
-    agent: str
+    caller_name: str
+    agent_name: str
     user_text: str
     assistant_text: str
     occurred_at: datetime
@@ -31,40 +31,40 @@ class StoredTurn:
     @property
     def text(self) -> str:
         """Both sides, a line each, with the speaker's name."""
-        sides = ((self.caller, self.user_text), (self.agent, self.assistant_text))
+        sides = ((self.caller_name, self.user_text), (self.agent_name, self.assistant_text))
         return "\n".join(f"{speaker}: {text}" for speaker, text in sides if text)
 
 
-def first_ids(event_id: str) -> tuple[str, str]:
+def first_document_ids(event_id: str) -> tuple[str, str]:
     """The ids of which a turn that is in the index has at least one."""
-    return _id(event_id, CALLER, 0), _id(event_id, AGENT, 0)
+    return _document_id(event_id, CALLER, 0), _document_id(event_id, AGENT, 0)
 
 
 def to_documents(turn: StoredTurn) -> list[Document]:
     """A turn's documents, in the order in which it was spoken; at least one."""
     sides = [(CALLER, turn.user_text), (AGENT, turn.assistant_text)]
-    kept: dict[str, Any] = {
-        "number": turn.number,
+    metadata: dict[str, Any] = {
+        "number": turn.ordinal,
         "turnId": turn.turn_id,
-        CALLER: turn.caller,
-        AGENT: turn.agent,
+        CALLER: turn.caller_name,
+        AGENT: turn.agent_name,
         "metadata": dict(turn.metadata),
     }
     return [
         Document(
-            _id(turn.event_id, side, part),
+            _document_id(turn.event_id, side, part),
             text,
             turn.session_id,
             speaker=side,
             occurred_at=turn.occurred_at.timestamp(),
-            metadata={**kept, "part": part},
+            metadata={**metadata, "part": part},
         )
         for side, whole in ([each for each in sides if each[1]] or sides[:1])
         for part, text in enumerate(passages(whole))
     ]
 
 
-def event_of(document: Document) -> str:
+def event_id_of(document: Document) -> str:
     """The event id of the turn that a document is of."""
     return document.id.rsplit(":", 2)[0]
 
@@ -72,34 +72,34 @@ def event_of(document: Document) -> str:
 def to_turn(documents: Sequence[Document]) -> StoredTurn:
     """The turn whose documents these are."""
     first = documents[0]
-    said = {side: "".join(each.text for each in documents if each.speaker == side) for side in (CALLER, AGENT)}
-    kept = first.metadata
+    texts = {side: "".join(each.text for each in documents if each.speaker == side) for side in (CALLER, AGENT)}
+    metadata = first.metadata
     return StoredTurn(
-        event_id=event_of(first),
+        event_id=event_id_of(first),
         session_id=first.group,
-        number=kept["number"],
-        turn_id=kept["turnId"],
-        caller=kept[CALLER],
-        agent=kept[AGENT],
-        user_text=said[CALLER],
-        assistant_text=said[AGENT],
-        occurred_at=moment(first.occurred_at or 0.0),
-        metadata=kept["metadata"],
+        ordinal=metadata["number"],
+        turn_id=metadata["turnId"],
+        caller_name=metadata[CALLER],
+        agent_name=metadata[AGENT],
+        user_text=texts[CALLER],
+        assistant_text=texts[AGENT],
+        occurred_at=from_timestamp(first.occurred_at or 0.0),
+        metadata=metadata["metadata"],
     )
 
 
 def to_turns(documents: Iterable[Document]) -> list[StoredTurn]:
     """The turns of documents that stand in the order in which they were spoken."""
-    return [to_turn(list(together)) for _, together in groupby(documents, key=event_of)]
+    return [to_turn(list(together)) for _, together in groupby(documents, key=event_id_of)]
 
 
-def _id(event_id: str, side: str, part: int) -> str:
+def _document_id(event_id: str, side: str, part: int) -> str:
     return f"{event_id}:{side}:{part}"
 
 
-def moment(at: float) -> datetime:
+def from_timestamp(timestamp: float) -> datetime:
     """The moment of a number of seconds since the epoch, on every platform, also long before it."""
     try:
-        return _EPOCH + timedelta(seconds=at)
+        return _EPOCH + timedelta(seconds=timestamp)
     except OverflowError:  # a second of the last year may have been rounded up
         return datetime.max.replace(tzinfo=timezone.utc)

@@ -11,10 +11,10 @@ from pathlib import Path
 import msgspec
 
 from memoair_runtime.storage.durable import write_file
-from memoair_runtime.storage.user_folder import LogStamp
+from memoair_runtime.storage.user_folder import LogVersionKey
 
 # The first event's id stands within these bytes of a log, and no other log has the same.
-MARK_BYTES = 48
+FINGERPRINT_BYTES = 48
 
 
 class Cursor(msgspec.Struct, frozen=True, array_like=True):
@@ -25,16 +25,16 @@ class Cursor(msgspec.Struct, frozen=True, array_like=True):
     """
 
     offset: int = 0
-    mark: int = 0
-    written_ns: int = 0
+    fingerprint: int = 0
+    mtime_ns: int = 0
 
     @property
-    def stamp(self) -> LogStamp:
+    def version_key(self) -> LogVersionKey:
         """What a log looks like from outside in which nothing waits."""
-        return self.written_ns, self.offset
+        return self.mtime_ns, self.offset
 
 
-START = Cursor()
+START_OF_LOG = Cursor()
 
 
 class _CursorFile(msgspec.Struct, frozen=True):
@@ -42,12 +42,12 @@ class _CursorFile(msgspec.Struct, frozen=True):
     sessions: dict[str, Cursor]
 
 
-_read = msgspec.json.Decoder(_CursorFile).decode
+_decode_file = msgspec.json.Decoder(_CursorFile).decode
 
 
-def mark_of(beginning: bytes) -> int:
+def log_fingerprint(head: bytes) -> int:
     """The mark of a log, from its beginning."""
-    return zlib.crc32(beginning[:MARK_BYTES])
+    return zlib.crc32(head[:FINGERPRINT_BYTES])
 
 
 class Cursors:
@@ -56,45 +56,45 @@ class Cursors:
     def __init__(self, path: Path, cloud: str) -> None:
         self._path = path
         self._cloud = cloud  # what was sent to another does not count
-        self._stamp: tuple[int, int, int] | None = None
+        self._version_key: tuple[int, int, int] | None = None
         self._sessions: dict[str, Cursor] = {}
 
-    def catch_up(self) -> bool:
+    def refresh(self) -> bool:
         """Read what another process has written since, and tell whether there was any.
 
         What can't be read is as if it were not there.
         """
         before = self._sessions
         try:
-            stamp = self._stat()
-            if stamp == self._stamp:
+            version_key = self._read_version_key()
+            if version_key == self._version_key:
                 return False
-            stored = _read(self._path.read_bytes())
+            stored = _decode_file(self._path.read_bytes())
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
-            self._stamp, self._sessions = None, {}
+            self._version_key, self._sessions = None, {}
         else:
-            self._stamp, self._sessions = stamp, stored.sessions if stored.cloud == self._cloud else {}
+            self._version_key, self._sessions = version_key, stored.sessions if stored.cloud == self._cloud else {}
         return self._sessions != before
 
     def get(self, session_id: str) -> Cursor:
         """A session's cursor."""
-        return self._sessions.get(session_id, START)
+        return self._sessions.get(session_id, START_OF_LOG)
 
-    def set(self, moved: Mapping[str, Cursor], is_there: Callable[[str], bool]) -> None:
+    def update(self, moved: Mapping[str, Cursor], exists: Callable[[str], bool]) -> None:
         """Move cursors, and let go of those of sessions that are there no more; raises OSError where the disk refuses.
 
         In this process they have moved in any case.
         """
         cursors = {**self._sessions, **moved}
-        self._sessions = {session_id: cursor for session_id, cursor in cursors.items() if is_there(session_id)}
+        self._sessions = {session_id: cursor for session_id, cursor in cursors.items() if exists(session_id)}
         write_file(self._path, msgspec.json.encode(_CursorFile(self._cloud, self._sessions)), durable=False)
-        self._stamp = self._stat()
+        self._version_key = self._read_version_key()
 
     def rewind(self) -> None:
         """Begin anew with every log: the cloud has lost what it had."""
         self._sessions = {}
         self._path.unlink(missing_ok=True)
 
-    def _stat(self) -> tuple[int, int, int]:
-        state = self._path.stat()
-        return state.st_mtime_ns, state.st_size, state.st_ino
+    def _read_version_key(self) -> tuple[int, int, int]:
+        stat = self._path.stat()
+        return stat.st_mtime_ns, stat.st_size, stat.st_ino

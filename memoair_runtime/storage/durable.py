@@ -5,30 +5,30 @@ import sys
 from pathlib import Path
 
 
-def sync_data(descriptor: int) -> None:
+def sync_data(fd: int) -> None:
     """Wait until a file's content is on the disk, by the cheapest call that the platform has for it."""
     if sys.platform == "darwin":
         import fcntl
 
         try:
-            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)  # fsync leaves the data in the drive's cache there
+            fcntl.fcntl(fd, fcntl.F_FULLFSYNC)  # fsync leaves the data in the drive's cache there
         except OSError:
-            os.fsync(descriptor)  # some file systems know no other
+            os.fsync(fd)  # some file systems know no other
     elif hasattr(os, "fdatasync"):
-        os.fdatasync(descriptor)
+        os.fdatasync(fd)
     else:
-        os.fsync(descriptor)
+        os.fsync(fd)
 
 
 def sync_folder(folder: Path) -> None:
     """Wait until the names in a folder are on the disk; Windows neither needs nor allows it."""
     if os.name == "nt":
         return
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(descriptor)
+        os.fsync(fd)
     finally:
-        os.close(descriptor)
+        os.close(fd)
 
 
 def make_folder(folder: Path) -> None:
@@ -49,9 +49,9 @@ def write_file(path: Path, content: bytes, *, durable: bool) -> None:
     """
     # One name for all writers of a file: what a crash left behind is overwritten by the next one, not kept for ever.
     temporary = path.with_name(f"{path.name}.tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with os.fdopen(fd, "wb") as file:
             file.write(content)
             if durable:
                 file.flush()

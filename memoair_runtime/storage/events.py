@@ -39,21 +39,21 @@ def new_event(type_: EventType, session_id: str, seq: int, occurred_at: datetime
     return Event(uuid.uuid4().hex, type_, session_id, seq, occurred_at.astimezone(timezone.utc), payload)
 
 
-def to_line(event: Event) -> bytes:
+def encode_line(event: Event) -> bytes:
     """Encode an event as one line of the log, line feed included."""
     return _encoder.encode(event) + b"\n"
 
 
-def from_line(line: bytes) -> Event | None:
+def decode_line(line: bytes) -> Event | None:
     """Decode a line of the log; None if it is damaged, or of a shape that nobody here writes."""
     try:
         event = _decoder.decode(line)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
-    return event if is_sound(event) else None
+    return event if is_valid(event) else None
 
 
-def is_sound(event: Event) -> bool:
+def is_valid(event: Event) -> bool:
     """Whether an event from elsewhere has the parts that everybody inside reads without a look."""
-    parts = [event.payload.get(name) or {} for name in ("user", "metadata")]
-    return event.occurred_at.tzinfo is not None and all(isinstance(part, dict) for part in parts)
+    objects = [event.payload.get(name) or {} for name in ("user", "metadata")]
+    return event.occurred_at.tzinfo is not None and all(isinstance(part, dict) for part in objects)

@@ -15,9 +15,9 @@ from urllib.parse import unquote
 ID_FILE = "id.txt"
 
 # Three such names and the file below them stay under the 260 characters that Windows grants a path.
-_LONGEST = 80
-_DIGEST = 64
-_PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789_-")
+_MAX_CHARS = 80
+_DIGEST_CHARS = 64
+_SAFE_BYTES = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789_-")
 _WINDOWS_DEVICES = frozenset(
     ["con", "prn", "aux", "nul", *(f"{kind}{number}" for kind in ("com", "lpt") for number in range(10))]
 )
@@ -28,12 +28,12 @@ def folder_name(identifier: str) -> str:
     if not identifier:
         raise ValueError("an identifier is empty")
     raw = identifier.encode()
-    name = "".join(chr(byte) if byte in _PLAIN else f"%{byte:02X}" for byte in raw)
+    name = "".join(chr(byte) if byte in _SAFE_BYTES else f"%{byte:02X}" for byte in raw)
     if name in _WINDOWS_DEVICES or name.startswith("-"):
         name = f"%{raw[0]:02X}{name[1:]}"
-    if len(name) <= _LONGEST:
+    if len(name) <= _MAX_CHARS:
         return name
-    return f"{name[: _LONGEST - _DIGEST - 1]}~{hashlib.sha256(raw).hexdigest()}"
+    return f"{name[: _MAX_CHARS - _DIGEST_CHARS - 1]}~{hashlib.sha256(raw).hexdigest()}"
 
 
 def is_shortened(name: str) -> bool:
@@ -41,7 +41,7 @@ def is_shortened(name: str) -> bool:
     return "~" in name
 
 
-def identifier_of(folder: Path) -> str | None:
+def read_identifier(folder: Path) -> str | None:
     """Read back the identifier that a folder was named for; None if the folder is none of ours."""
     if is_shortened(folder.name):
         try:

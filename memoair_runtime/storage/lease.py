@@ -18,8 +18,8 @@ from memoair_runtime.storage.process_lock import ProcessLock
 from memoair_runtime.storage.user_folder import UserFolder
 
 # How long a holder has to say where it listens: it does so within milliseconds, and may be on its way out.
-_PATIENCE_S = 1.0
-_POLL_S = 0.005
+_HOLDER_TIMEOUT_S = 1.0
+_POLL_INTERVAL_S = 0.005
 _HAS_PROC = Path("/proc/self/stat").is_file()
 
 
@@ -33,12 +33,12 @@ class LeaseRecord(msgspec.Struct, frozen=True, rename="camel"):
     token: str | None
     session_id: str | None
 
-    def lives(self) -> bool:
+    def is_alive(self) -> bool:
         """Whether the very process that wrote this still runs."""
-        return birth_of(self.pid) == self.create_time
+        return process_start_time(self.pid) == self.create_time
 
 
-def birth_of(pid: int) -> float | None:
+def process_start_time(pid: int) -> float | None:
     """When a process was born, by a clock that nobody sets, if the system has one; None where there is no such process.
 
     As `memoair_voice_sync._runtimes` reads it.
@@ -51,7 +51,7 @@ def birth_of(pid: int) -> float | None:
         return None
 
 
-_read = msgspec.json.Decoder(LeaseRecord).decode
+_decode_record = msgspec.json.Decoder(LeaseRecord).decode
 
 
 class Lease:
@@ -59,10 +59,10 @@ class Lease:
 
     def __init__(self, folder: UserFolder) -> None:
         self._folder = folder
-        self._role = ProcessLock(folder.role("runtime"))
-        self._is_ours = False
+        self._lock = ProcessLock(folder.lock("runtime"))
+        self._has_written_record = False
 
-    def take(self, host: str, port: int, token: str | None, session_id: str | None) -> LeaseRecord | None:
+    def acquire(self, host: str, port: int, token: str | None, session_id: str | None) -> LeaseRecord | None:
         """Take the lease, and tell where we listen; or return who else holds it.
 
         Returns None also where the disk can't be written, or where the holder is stuck: two runtimes of one caller are
@@ -72,36 +72,36 @@ class Lease:
             self._folder.create()
         except OSError:
             return None
-        deadline = time.monotonic() + _PATIENCE_S
-        while not self._role.take():
-            holder = self._holder()
+        deadline = time.monotonic() + _HOLDER_TIMEOUT_S
+        while not self._lock.try_acquire():
+            holder = self._read_holder()
             if holder is not None:
                 return holder
             if time.monotonic() > deadline:
                 return None
-            time.sleep(_POLL_S)
-        holder = LeaseRecord(os.getpid(), birth_of(os.getpid()) or 0.0, host, port, token, session_id)
+            time.sleep(_POLL_INTERVAL_S)
+        holder = LeaseRecord(os.getpid(), process_start_time(os.getpid()) or 0.0, host, port, token, session_id)
         with suppress(OSError):
             write_file(self._folder.lease, msgspec.json.encode(holder), durable=False)
-            self._is_ours = True
+            self._has_written_record = True
         return None
 
-    def leave(self) -> None:
+    def release(self) -> None:
         """Let the next one have it."""
-        if self._is_ours:
+        if self._has_written_record:
             with suppress(OSError):
                 self._folder.lease.unlink()
-            self._is_ours = False
-        self._role.leave()
+            self._has_written_record = False
+        self._lock.release()
 
-    def _holder(self) -> LeaseRecord | None:
+    def _read_holder(self) -> LeaseRecord | None:
         try:
-            holder = _read(self._folder.lease.read_bytes())
+            holder = _decode_record(self._folder.lease.read_bytes())
         except (OSError, msgspec.MsgspecError):
             return None
-        return holder if holder.lives() else None
+        return holder if holder.is_alive() else None
 
 
-def told(holder: LeaseRecord) -> dict[str, Any]:
+def lease_event(holder: LeaseRecord) -> dict[str, Any]:
     """A holder as it is told to a client."""
     return {"event": "leased", **msgspec.to_builtins(holder)}

@@ -10,21 +10,21 @@ class ProcessLock:
     """The right to do one thing for a user, held until the process ends and then free for the next. Thread-safe."""
 
     def __init__(self, path: Path) -> None:
-        self._lock = filelock.FileLock(path, timeout=0, mode=0o600, thread_local=False)
+        self._file_lock = filelock.FileLock(path, timeout=0, mode=0o600, thread_local=False)
         self._mutex = threading.Lock()
 
-    def take(self) -> bool:
+    def try_acquire(self) -> bool:
         """Take the role if nobody else holds it; tell whether it is ours."""
         with self._mutex:
-            if self._lock.is_locked:
+            if self._file_lock.is_locked:
                 return True
             try:
-                self._lock.acquire()
+                self._file_lock.acquire()
             except (filelock.Timeout, OSError):  # held by another, or the disk can't be written
                 return False
             return True
 
-    def leave(self) -> None:
+    def release(self) -> None:
         """Let the next one have it."""
         with self._mutex:
-            self._lock.release()
+            self._file_lock.release()

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import attrs
 
-from memoair_runtime.storage.folder_names import folder_name, identifier_of
-from memoair_runtime.storage.user_folder import UserFolder, create_project
+from memoair_runtime.storage.folder_names import folder_name, read_identifier
+from memoair_runtime.storage.user_folder import UserFolder, create_project_folder
 
 _DIGEST_CHARS = 16
 
@@ -31,28 +31,28 @@ class ProjectFolder:
         """An index file of the organisation's documents, by its content. Files of other origin are named otherwise."""
         return self.path / f"org-cloud-{sha256[:_DIGEST_CHARS]}.index"
 
-    def org_bases(self) -> list[Path]:
+    def list_org_bases(self) -> list[Path]:
         """All such files, and what was left of any."""
         return [*self.path.glob("org-cloud-*.index"), *self.path.glob("*org-cloud-*.part")]
 
     @property
-    def forgotten(self) -> Path:
+    def erasures(self) -> Path:
         """Up to which version it was looked who has been forgotten."""
         return self.path / "forgotten.json"
 
-    def role(self, name: str) -> Path:
+    def lock(self, name: str) -> Path:
         """The lock of what only one process may do for this project at a time."""
         return self.path / f"{name}.lock"
 
     def create(self) -> None:
         """Make the folder where it is missing; raises OSError."""
-        create_project(self.root, self.project_id)
+        create_project_folder(self.root, self.project_id)
 
-    def callers(self) -> list[UserFolder]:
+    def list_users(self) -> list[UserFolder]:
         """The folders of all callers."""
         try:
             folders = [path for path in self.path.iterdir() if path.is_dir()]
         except OSError:
             return []
-        named = [identifier_of(folder) for folder in folders]
-        return [UserFolder(self.root, self.project_id, user_id) for user_id in named if user_id is not None]
+        user_ids = [read_identifier(folder) for folder in folders]
+        return [UserFolder(self.root, self.project_id, user_id) for user_id in user_ids if user_id is not None]

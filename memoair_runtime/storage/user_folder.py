@@ -7,7 +7,7 @@ from pathlib import Path
 import attrs
 
 from memoair_runtime.storage.durable import make_folder, write_file
-from memoair_runtime.storage.folder_names import ID_FILE, folder_name, identifier_of, is_shortened
+from memoair_runtime.storage.folder_names import ID_FILE, folder_name, is_shortened, read_identifier
 
 
 @attrs.frozen
@@ -32,7 +32,7 @@ class SessionFolder:
         return self.path / "working_brief.json"
 
 
-LogStamp = tuple[int, int]  # time of the last write in ns, size in bytes
+LogVersionKey = tuple[int, int]  # time of the last write in ns, size in bytes
 
 
 @attrs.frozen
@@ -57,7 +57,7 @@ class UserFolder:
         """An index file of all that was said, made from the logs; the one with the highest number counts."""
         return self.path / f"permanent-{number}.index"
 
-    def indexes(self) -> list[Path]:
+    def list_indexes(self) -> list[Path]:
         """The index files there are."""
         return list(self.path.glob("permanent-*.index"))
 
@@ -72,12 +72,12 @@ class UserFolder:
         return self.path / "outbox.json"
 
     @property
-    def refused(self) -> Path:
+    def rejected_events(self) -> Path:
         """The events that the cloud will never take."""
         return self.path / "refused.jsonl"
 
     @property
-    def cloud_copy(self) -> Path:
+    def cloud_replica(self) -> Path:
         """What the cloud told of this user: events of other machines, and facts."""
         return self.path / "cloud.jsonl"
 
@@ -87,7 +87,7 @@ class UserFolder:
         return self.path / "cloud_profile.json"
 
     @property
-    def cloud_state(self) -> Path:
+    def pull_state(self) -> Path:
         """Which versions the cloud told last."""
         return self.path / "cloud_state.json"
 
@@ -96,7 +96,7 @@ class UserFolder:
         """Where the runtime that serves this user listens, and by which token."""
         return self.path / "lease.json"
 
-    def role(self, name: str) -> Path:
+    def lock(self, name: str) -> Path:
         """The lock of what only one process may do for this user at a time."""
         return self.path / f"{name}.lock"
 
@@ -106,25 +106,25 @@ class UserFolder:
 
     def create(self) -> None:
         """Make the user's folder where it is missing."""
-        create_project(self.root, self.project_id)
-        _make_named(self.path, self.user_id)
+        create_project_folder(self.root, self.project_id)
+        _create_named_folder(self.path, self.user_id)
 
     def create_session(self, session_id: str) -> SessionFolder:
         """Make a session's folder, and those above it, where they are missing."""
         session = self.session(session_id)
         if not session.log.exists():  # the folder alone proves nothing: a crash may have come before its id file
             self.create()
-            _make_named(session.path, session_id)
+            _create_named_folder(session.path, session_id)
         return session
 
-    def session_folders(self) -> list[Path]:
+    def list_session_folders(self) -> list[Path]:
         """The folders of all sessions, whatever is in them."""
         try:
             return [path for path in self.path.iterdir() if path.is_dir() and "." not in path.name]
         except (FileNotFoundError, NotADirectoryError):
             return []
 
-    def session_logs(self) -> list[tuple[str, LogStamp]]:
+    def list_session_logs(self) -> list[tuple[str, LogVersionKey]]:
         """The sessions that have a log, with what tells whether it was written since; the last written at the end."""
         found = []
         try:
@@ -132,28 +132,28 @@ class UserFolder:
         except FileNotFoundError:
             return []
         for folder in folders:
-            session_id = identifier_of(folder)
+            session_id = read_identifier(folder)
             try:
-                state = SessionFolder(folder).log.stat()
+                stat = SessionFolder(folder).log.stat()
             except OSError:
                 continue  # a file of ours, or a folder that holds no log yet
             if session_id is not None:
-                found.append((session_id, (state.st_mtime_ns, state.st_size)))
+                found.append((session_id, (stat.st_mtime_ns, stat.st_size)))
         return sorted(found, key=lambda each: each[1])
 
 
-def org_index(root: Path, project_id: str, org_file: Path) -> Path:
+def org_index_path(root: Path, project_id: str, org_file: Path) -> Path:
     """Where the index of a file of documents is kept, for all callers of the project."""
     digest = hashlib.sha256(os.fsencode(org_file.absolute())).hexdigest()[:16]
     return root / folder_name(project_id) / f"org-{digest}.index"
 
 
-def create_project(root: Path, project_id: str) -> None:
+def create_project_folder(root: Path, project_id: str) -> None:
     """Make the project's folder where it is missing; raises OSError."""
-    _make_named(root / folder_name(project_id), project_id)
+    _create_named_folder(root / folder_name(project_id), project_id)
 
 
-def _make_named(folder: Path, identifier: str) -> None:
+def _create_named_folder(folder: Path, identifier: str) -> None:
     make_folder(folder.parent)
     # Its name need not be on the disk before something in it is, and whoever writes that sees to it.
     folder.mkdir(mode=0o700, exist_ok=True)

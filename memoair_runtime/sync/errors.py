@@ -21,11 +21,11 @@ class CloudError(Exception):
         self.status = status
         self.retry_after_s = retry_after_s
 
-    def bare(self) -> "CloudError":
+    def without_traceback(self) -> "CloudError":
         """The same without the stack that it came by, to be kept."""
         return CloudError(self.kind, self.message, status=self.status, retry_after_s=self.retry_after_s)
 
 
-def unreadable(what: str) -> CloudError:
+def invalid_response(reason: str) -> CloudError:
     """An answer that is not what it should be: the next one may be."""
-    return CloudError(FailureKind.TRANSIENT, f"the cloud's answer can't be used: {what}")
+    return CloudError(FailureKind.TRANSIENT, f"the cloud's answer can't be used: {reason}")

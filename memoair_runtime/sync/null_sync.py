@@ -17,10 +17,10 @@ class SyncInterface(Protocol):
     def start(self) -> None:
         """Begin."""
 
-    def wake(self) -> None:
+    def end_startup_delay(self) -> None:
         """Somebody has been answered: what waited for that may go on."""
 
-    def note(self, events: Sequence[Event]) -> None:
+    def record_logged(self, events: Sequence[Event]) -> None:
         """Events have been logged."""
 
     def pull(self, scopes: Sequence[LaneName], deadline: float) -> tuple[str, Versions]:
@@ -29,14 +29,14 @@ class SyncInterface(Protocol):
     def flush(self, deadline: float) -> int:
         """Send what waits, by the deadline (monotonic seconds); return how many events still wait."""
 
-    def forgotten(self, at: datetime | None) -> None:
+    def on_erased(self, at: datetime | None) -> None:
         """The caller has been forgotten here, and in the cloud at a moment, where that is known."""
 
     def health(self) -> dict[str, Any]:
         """How it goes."""
 
     @property
-    def unsynced(self) -> int:
+    def unsynced_count(self) -> int:
         """How many events are not in the cloud."""
 
     @property
@@ -54,17 +54,17 @@ class SyncInterface(Protocol):
 class NullSync:
     """Nothing is sent anywhere."""
 
-    unsynced = 0
+    unsynced_count = 0
     sync_token: str | None = None
     permanent_version: int | None = None
 
     def start(self) -> None:
         """Nothing begins."""
 
-    def wake(self) -> None:
+    def end_startup_delay(self) -> None:
         """Nobody waits."""
 
-    def note(self, events: Sequence[Event]) -> None:
+    def record_logged(self, events: Sequence[Event]) -> None:
         """They stay here."""
 
     def pull(self, scopes: Sequence[LaneName], deadline: float) -> tuple[str, Versions]:  # noqa: ARG002
@@ -75,25 +75,25 @@ class NullSync:
         """Nothing waits."""
         return 0
 
-    def forgotten(self, at: datetime | None) -> None:
+    def on_erased(self, at: datetime | None) -> None:
         """Nobody needs to know."""
 
     def health(self) -> dict[str, Any]:
         """That there is no cloud."""
-        return health_of(SyncState.OFF, 0, None, 0, has_pulled=False)
+        return health_report(SyncState.OFF, 0, None, 0, has_pulled=False)
 
     def close(self, deadline: float) -> None:
         """Nothing ends."""
 
 
-def health_of(
-    state: SyncState, unsynced: int, oldest_ms: int | None, refused: int, *, has_pulled: bool
+def health_report(
+    state: SyncState, unsynced_count: int, oldest_ms: int | None, rejected_count: int, *, has_pulled: bool
 ) -> dict[str, Any]:
     """The ``sync`` of a health report."""
     return {
         "state": state.value,
-        "unsynced": unsynced,
+        "unsynced": unsynced_count,
         "oldestUnsyncedMs": oldest_ms,
-        "refused": refused,
+        "refused": rejected_count,
         "hasPulled": has_pulled,
     }

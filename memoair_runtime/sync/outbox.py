@@ -12,15 +12,15 @@ from pathlib import Path
 
 import attrs
 
-from memoair_runtime.storage.cursors import MARK_BYTES, START, Cursor, Cursors, mark_of
-from memoair_runtime.storage.events import Event, from_line
+from memoair_runtime.storage.cursors import FINGERPRINT_BYTES, START_OF_LOG, Cursor, Cursors, log_fingerprint
+from memoair_runtime.storage.events import Event, decode_line
 from memoair_runtime.storage.user_folder import UserFolder
 
 # What the cloud takes at once; in bytes a quarter of it, so that a slow line is not kept busy for a minute by one call.
-MOST_EVENTS = 500
-MOST_BYTES = 4 << 20
-_READ_BYTES = 1 << 20
-_NS_A_S = 1e9
+MAX_BATCH_EVENTS = 500
+MAX_BATCH_BYTES = 4 << 20
+_READ_CHUNK_BYTES = 1 << 20
+_NS_PER_S = 1e9
 
 
 @attrs.frozen
@@ -28,7 +28,7 @@ class OutboxLine:
     """A line of a log: where it ends, and the event in it; None where it is damaged and there is nothing to send."""
 
     session_id: str
-    end: int
+    end_offset: int
     event_id: str | None
     content: bytes = attrs.field(repr=False)
 
@@ -38,10 +38,10 @@ class OutboxBatch:
     """Lines to be sent at once, of one session after the other."""
 
     lines: tuple[OutboxLine, ...]
-    marks: dict[str, int]
+    fingerprints: dict[str, int]
 
     @property
-    def events(self) -> list[OutboxLine]:
+    def event_lines(self) -> list[OutboxLine]:
         """Those that there is something to send of."""
         return [line for line in self.lines if line.event_id is not None]
 
@@ -50,8 +50,8 @@ class OutboxBatch:
 class _UnsentEvents:
     """A session in whose log something has not been sent. ``since`` is in seconds since the epoch."""
 
-    events: int
-    since: float
+    count: int
+    oldest_at: float
 
 
 class Outbox:
@@ -61,155 +61,159 @@ class Outbox:
         self._folder = folder
         self._cursors = Cursors(folder.outbox, cloud)
         self._lock = threading.Lock()
-        self._noted: dict[str, list[float]] = {}  # by session, when something was logged that was not looked at yet
+        self._uncounted: dict[str, list[float]] = {}  # by session, when something was logged that was not looked at yet
         self._unsent: dict[str, _UnsentEvents] = {}
 
-    def note(self, events: Sequence[Event]) -> bool:
+    def record_logged(self, events: Sequence[Event]) -> bool:
         """Events have been logged; tell whether they are the first since somebody looked. Does not ask the disk."""
         now = time.time()
         with self._lock:
-            is_first = not self._noted
+            is_first = not self._uncounted
             for event in events:
-                self._noted.setdefault(event.session_id, []).append(now)
+                self._uncounted.setdefault(event.session_id, []).append(now)
             return is_first
 
     @property
-    def has_news(self) -> bool:
+    def has_uncounted(self) -> bool:
         """Whether something was logged that has not been looked at."""
-        return bool(self._noted)
+        return bool(self._uncounted)
 
     @property
     def count(self) -> int:
         """How many events wait."""
         with self._lock:
-            return sum(each.events for each in self._unsent.values()) + sum(map(len, self._noted.values()))
+            return sum(each.count for each in self._unsent.values()) + sum(map(len, self._uncounted.values()))
 
     @property
-    def since(self) -> float | None:
+    def oldest_at(self) -> float | None:
         """When the oldest of them was logged, in seconds since the epoch."""
         with self._lock:
-            known = [each.since for each in self._unsent.values() if each.events]
-            return min([*known, *(moments[0] for moments in self._noted.values())], default=None)
+            times = [each.oldest_at for each in self._unsent.values() if each.count]
+            return min([*times, *(moments[0] for moments in self._uncounted.values())], default=None)
 
-    def look(self, *, everywhere: bool) -> None:
+    def scan(self, *, all_sessions: bool) -> None:
         """Count what waits: in the sessions that were noted, or ``everywhere``, whoever logged it."""
-        is_elsewhere = self._cursors.catch_up()  # another process has sent some
+        have_cursors_changed = self._cursors.refresh()  # another process has sent some
         with self._lock:
-            noted, self._noted = self._noted, {}
-            waiting = dict(self._unsent)
-        logs = dict(self._folder.session_logs()) if everywhere else {}
-        wanted = set(noted) | {each for each, stamp in logs.items() if stamp != self._cursors.get(each).stamp}
-        if everywhere or is_elsewhere:
-            wanted |= set(waiting)
-        for session_id in wanted:
-            written = [logs[session_id][0] / _NS_A_S] if session_id in logs else []
-            self._count(session_id, [*noted.get(session_id, ()), *written])
+            uncounted, self._uncounted = self._uncounted, {}
+            unsent = dict(self._unsent)
+        logs = dict(self._folder.list_session_logs()) if all_sessions else {}
+        session_ids = set(uncounted) | {
+            each for each, stamp in logs.items() if stamp != self._cursors.get(each).version_key
+        }
+        if all_sessions or have_cursors_changed:
+            session_ids |= set(unsent)
+        for session_id in session_ids:
+            modified_at = [logs[session_id][0] / _NS_PER_S] if session_id in logs else []
+            self._recount(session_id, [*uncounted.get(session_id, ()), *modified_at])
 
-    def next_batch(self, most_events: int = MOST_EVENTS) -> OutboxBatch | None:
+    def next_batch(self, max_events: int = MAX_BATCH_EVENTS) -> OutboxBatch | None:
         """What is to be sent next, of the session that has waited longest first; None where nothing is."""
         with self._lock:
-            waiting = sorted(self._unsent, key=lambda each: self._unsent[each].since)
+            session_ids = sorted(self._unsent, key=lambda each: self._unsent[each].oldest_at)
         lines: list[OutboxLine] = []
-        marks: dict[str, int] = {}
-        room, events = MOST_BYTES, most_events
-        for session_id in waiting:
-            begin, marks[session_id] = self._begin(session_id)
-            for line in _lines(self._log(session_id), session_id, begin):
-                if lines and line.event_id is not None and (len(line.content) > room or not events):
-                    return OutboxBatch(tuple(lines), marks)
+        fingerprints: dict[str, int] = {}
+        bytes_left, events_left = MAX_BATCH_BYTES, max_events
+        for session_id in session_ids:
+            start, fingerprints[session_id] = self._find_start(session_id)
+            for line in _read_lines(self._log_path(session_id), session_id, start):
+                if lines and line.event_id is not None and (len(line.content) > bytes_left or not events_left):
+                    return OutboxBatch(tuple(lines), fingerprints)
                 lines.append(line)
-                room -= len(line.content)
-                events -= line.event_id is not None
-        return OutboxBatch(tuple(lines), marks) if lines else None
+                bytes_left -= len(line.content)
+                events_left -= line.event_id is not None
+        return OutboxBatch(tuple(lines), fingerprints) if lines else None
 
-    def settle(self, batch: OutboxBatch, settled: AbstractSet[str]) -> int:
+    def acknowledge(self, batch: OutboxBatch, done_event_ids: AbstractSet[str]) -> int:
         """Move the cursors over the events that are done with, as far as none is left out; return over how many.
 
         Raises OSError where the disk refuses: then the next process sends them again.
         """
-        moved: dict[str, Cursor] = {}
-        stuck: set[str] = set()
-        passed = 0
+        cursors: dict[str, Cursor] = {}
+        blocked_session_ids: set[str] = set()
+        done_count = 0
         for line in batch.lines:
-            if line.event_id is not None and line.event_id not in settled:
-                stuck.add(line.session_id)
-            if line.session_id not in stuck:
-                moved[line.session_id] = Cursor(line.end, batch.marks[line.session_id])
-                passed += line.event_id is not None
+            if line.event_id is not None and line.event_id not in done_event_ids:
+                blocked_session_ids.add(line.session_id)
+            if line.session_id not in blocked_session_ids:
+                cursors[line.session_id] = Cursor(line.end_offset, batch.fingerprints[line.session_id])
+                done_count += line.event_id is not None
         try:
-            if moved:
-                dated = {each: _dated(cursor, self._log(each)) for each, cursor in moved.items()}
-                self._cursors.set(dated, lambda session_id: self._log(session_id).exists())
+            if cursors:
+                cursors_with_mtime = {
+                    each: _with_mtime(cursor, self._log_path(each)) for each, cursor in cursors.items()
+                }
+                self._cursors.update(cursors_with_mtime, lambda session_id: self._log_path(session_id).exists())
         finally:
-            for session_id in moved:
-                self._count(session_id, [])
-        return passed
+            for session_id in cursors:
+                self._recount(session_id, [])
+        return done_count
 
-    def forget(self) -> None:
+    def clear(self) -> None:
         """Let go of what was counted; the logs have been deleted, or will be looked at again."""
         with self._lock:
-            self._noted.clear()
+            self._uncounted.clear()
             self._unsent.clear()
 
     def rewind(self) -> None:
         """Send everything again: the cloud has lost what it had. Raises OSError."""
         self._cursors.rewind()
 
-    def _log(self, session_id: str) -> Path:
+    def _log_path(self, session_id: str) -> Path:
         return self._folder.session(session_id).log
 
-    def _count(self, session_id: str, moments: list[float]) -> None:
-        begin, _ = self._begin(session_id)
-        events = _count_lines(self._log(session_id), begin)
+    def _recount(self, session_id: str, times: list[float]) -> None:
+        start, _ = self._find_start(session_id)
+        count = _count_lines(self._log_path(session_id), start)
         with self._lock:
             known = self._unsent.pop(session_id, None)
-            if events:
-                since = min([*moments, *([known.since] if known else [])], default=time.time())
-                self._unsent[session_id] = _UnsentEvents(events, since)
+            if count:
+                oldest_at = min([*times, *([known.oldest_at] if known else [])], default=time.time())
+                self._unsent[session_id] = _UnsentEvents(count, oldest_at)
 
-    def _begin(self, session_id: str) -> tuple[int, int]:
+    def _find_start(self, session_id: str) -> tuple[int, int]:
         """Where to go on in a log, and its mark; at its beginning where the cursor was in another one."""
         cursor = self._cursors.get(session_id)
         try:
-            with self._log(session_id).open("rb") as file:
-                mark, size = mark_of(file.read(MARK_BYTES)), os.fstat(file.fileno()).st_size
+            with self._log_path(session_id).open("rb") as file:
+                fingerprint, size = log_fingerprint(file.read(FINGERPRINT_BYTES)), os.fstat(file.fileno()).st_size
         except OSError:
-            return 0, START.mark
-        return (cursor.offset if cursor.mark == mark and 0 <= cursor.offset <= size else 0), mark
+            return 0, START_OF_LOG.fingerprint
+        return (cursor.offset if cursor.fingerprint == fingerprint and 0 <= cursor.offset <= size else 0), fingerprint
 
 
-def _dated(cursor: Cursor, log: Path) -> Cursor:
+def _with_mtime(cursor: Cursor, log: Path) -> Cursor:
     """The cursor with the time of the log, where it stands at its end."""
     try:
-        state = log.stat()
+        stat = log.stat()
     except OSError:
         return cursor
-    return Cursor(cursor.offset, cursor.mark, state.st_mtime_ns) if state.st_size == cursor.offset else cursor
+    return Cursor(cursor.offset, cursor.fingerprint, stat.st_mtime_ns) if stat.st_size == cursor.offset else cursor
 
 
-def _lines(path: Path, session_id: str, begin: int) -> Iterator[OutboxLine]:
+def _read_lines(path: Path, session_id: str, offset: int) -> Iterator[OutboxLine]:
     """The whole lines of a log from an offset on; the last one may still be written, or is torn."""
     try:
         with path.open("rb") as file:
-            file.seek(begin)
+            file.seek(offset)
             unread = b""
-            while chunk := file.read(_READ_BYTES):
-                *whole, unread = (unread + chunk).split(b"\n")
-                for content in whole:
-                    begin += len(content) + 1
-                    event = from_line(content)
-                    is_sound = event is not None and event.session_id == session_id
-                    yield OutboxLine(session_id, begin, event.event_id if event and is_sound else None, content)
+            while chunk := file.read(_READ_CHUNK_BYTES):
+                *complete, unread = (unread + chunk).split(b"\n")
+                for content in complete:
+                    offset += len(content) + 1
+                    event = decode_line(content)
+                    is_valid = event is not None and event.session_id == session_id
+                    yield OutboxLine(session_id, offset, event.event_id if event and is_valid else None, content)
     except OSError:
         return
 
 
-def _count_lines(path: Path, begin: int) -> int:
+def _count_lines(path: Path, offset: int) -> int:
     count = 0
     try:
         with path.open("rb") as file:
-            file.seek(begin)
-            while chunk := file.read(_READ_BYTES):
+            file.seek(offset)
+            while chunk := file.read(_READ_CHUNK_BYTES):
                 count += chunk.count(b"\n")
     except OSError:
         return 0

@@ -12,13 +12,13 @@ from memoair_runtime.memory.profile import CloudProfile
 from memoair_runtime.recall.org_manifest import ManifestDocument, OrgKey
 from memoair_runtime.storage.events import Event, EventType
 from memoair_runtime.storage.replica_file import ReplicaFact, ReplicaPage
-from memoair_runtime.sync.errors import unreadable
+from memoair_runtime.sync.errors import invalid_response
 
 Version = Annotated[int, msgspec.Meta(ge=0)]
-Moment = Annotated[datetime, msgspec.Meta(tz=True)]
+Timestamp = Annotated[datetime, msgspec.Meta(tz=True)]
 Mode = Literal["snapshot", "delta"]
-_KEPT_TYPES = (EventType.SESSION_START.value, EventType.TURN.value)
-A = TypeVar("A", bound=msgspec.Struct)
+_KNOWN_EVENT_TYPES = (EventType.SESSION_START.value, EventType.TURN.value)
+StructT = TypeVar("StructT", bound=msgspec.Struct)
 
 
 class OrgFileInfo(msgspec.Struct, frozen=True):
@@ -36,7 +36,7 @@ class Bootstrap(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     permanent_manifest_version: Version | None = None
     org_manifest_version: Version
     forgotten_version: Version
-    forgotten_at: Moment | None = None
+    forgotten_at: Timestamp | None = None
     org_file: OrgFileInfo | None = None
     sync_token: str
 
@@ -51,7 +51,7 @@ class ProfileResponse(msgspec.Struct, frozen=True, rename="camel"):
     name: str | None
     metadata: dict[str, Any]
 
-    def profile(self) -> CloudProfile:
+    def to_profile(self) -> CloudProfile:
         """The same as it is kept."""
         return CloudProfile(self.version, self.summary, self.attributes, self.name, self.metadata)
 
@@ -67,7 +67,7 @@ class PermanentResponse(msgspec.Struct, frozen=True, rename="camel"):
     facts: list[ReplicaFact]
     removed: list[str]
 
-    def page(self) -> ReplicaPage:
+    def to_page(self) -> ReplicaPage:
         """The same as it is kept."""
         return ReplicaPage(self.version, self.events, self.facts, self.removed)
 
@@ -88,7 +88,7 @@ class ErasedUserRecord(msgspec.Struct, frozen=True, rename="camel"):
     """A caller who was forgotten, by the digest of project and id."""
 
     digest: str
-    forgotten_at: Moment
+    forgotten_at: Timestamp
 
 
 class ErasuresResponse(msgspec.Struct, frozen=True):
@@ -120,78 +120,78 @@ class ErrorResponse(msgspec.Struct, frozen=True):
     error: dict[str, Any]
 
 
-def read_bootstrap(content: bytes) -> Bootstrap:
+def parse_bootstrap(content: bytes) -> Bootstrap:
     """Read the answer to bootstrap; raises `CloudError`, as all of these."""
-    return _record(_builtins(content), Bootstrap)
+    return _convert(_decode_object(content), Bootstrap)
 
 
-def read_profile(content: bytes) -> ProfileResponse:
+def parse_profile(content: bytes) -> ProfileResponse:
     """Read the profile, and compare its hash."""
-    told = _builtins(content)
-    _compare(told, ("summary", "attributes", "name", "metadata"))
-    return _record(told, ProfileResponse)
+    payload = _decode_object(content)
+    _check_hash(payload, ("summary", "attributes", "name", "metadata"))
+    return _convert(payload, ProfileResponse)
 
 
-def read_permanent(content: bytes) -> PermanentResponse:
+def parse_permanent(content: bytes) -> PermanentResponse:
     """Read a page of events and facts, and compare its hash."""
-    told = _builtins(content)
-    _compare(told, ("events", "facts", "removed"))
-    if isinstance(told["events"], list):  # what a later version tells besides is for later versions
-        told["events"] = [each for each in told["events"] if not _is_of_another_type(each)]
-    return _record(told, PermanentResponse)
+    payload = _decode_object(content)
+    _check_hash(payload, ("events", "facts", "removed"))
+    if isinstance(payload["events"], list):  # what a later version tells besides is for later versions
+        payload["events"] = [each for each in payload["events"] if not _is_unknown_type(each)]
+    return _convert(payload, PermanentResponse)
 
 
-def read_org(content: bytes) -> OrgResponse:
+def parse_org(content: bytes) -> OrgResponse:
     """Read a page of documents, and compare its hash."""
-    answer = _record(_builtins(content), OrgResponse)
-    told = [[each.index_name, each.id, each.text, each.metadata] for each in answer.documents]
-    gone = [[each.index_name, each.id] for each in answer.removed]
-    if content_hash([told, gone]) != answer.content_hash:
-        raise unreadable("the hash of the documents is another")
-    return answer
+    response = _convert(_decode_object(content), OrgResponse)
+    documents = [[each.index_name, each.id, each.text, each.metadata] for each in response.documents]
+    removed = [[each.index_name, each.id] for each in response.removed]
+    if content_hash([documents, removed]) != response.content_hash:
+        raise invalid_response("the hash of the documents is another")
+    return response
 
 
-def read_forgotten(content: bytes) -> ErasuresResponse:
+def parse_erasures(content: bytes) -> ErasuresResponse:
     """Read who was forgotten."""
-    return _record(_builtins(content), ErasuresResponse)
+    return _convert(_decode_object(content), ErasuresResponse)
 
 
-def read_receipt(content: bytes) -> IngestReceipt:
+def parse_receipt(content: bytes) -> IngestReceipt:
     """Read what became of a batch."""
-    return _record(_builtins(content), IngestReceipt)
+    return _convert(_decode_object(content), IngestReceipt)
 
 
-def content_hash(told: Any) -> str:
+def content_hash(content: Any) -> str:
     """SHA-256 of what was told as ASCII JSON, sorted, without spaces, as both sides make it."""
-    return hashlib.sha256(json.dumps(told, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def _builtins(content: bytes) -> dict[str, Any]:
+def _decode_object(content: bytes) -> dict[str, Any]:
     # By the standard library, whose numbers and texts give the same JSON again, which the hash needs.
     try:
-        told = json.loads(content)
+        payload = json.loads(content)
     except (ValueError, RecursionError):
-        raise unreadable("it is no JSON") from None
-    if not isinstance(told, dict):
-        raise unreadable("it is no object")
-    return told
+        raise invalid_response("it is no JSON") from None
+    if not isinstance(payload, dict):
+        raise invalid_response("it is no object")
+    return payload
 
 
-def _compare(told: dict[str, Any], names: Sequence[str]) -> None:
+def _check_hash(payload: dict[str, Any], names: Sequence[str]) -> None:
     try:
-        wanted = content_hash([told[name] for name in names])
+        expected = content_hash([payload[name] for name in names])
     except KeyError:
-        raise unreadable("a field is missing") from None
-    if wanted != told.get("contentHash"):
-        raise unreadable("the hash of what is told is another")
+        raise invalid_response("a field is missing") from None
+    if expected != payload.get("contentHash"):
+        raise invalid_response("the hash of what is told is another")
 
 
-def _is_of_another_type(event: Any) -> bool:
-    return isinstance(event, dict) and event.get("type") not in _KEPT_TYPES
+def _is_unknown_type(event: Any) -> bool:
+    return isinstance(event, dict) and event.get("type") not in _KNOWN_EVENT_TYPES
 
 
-def _record(told: dict[str, Any], kind: type[A]) -> A:
+def _convert(payload: dict[str, Any], kind: type[StructT]) -> StructT:
     try:
-        return msgspec.convert(told, kind)
+        return msgspec.convert(payload, kind)
     except (msgspec.ValidationError, RecursionError):
-        raise unreadable(f"it is no {kind.__name__}") from None
+        raise invalid_response(f"it is no {kind.__name__}") from None

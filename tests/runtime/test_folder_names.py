@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from memoair_runtime.storage.folder_names import ID_FILE, folder_name, identifier_of, is_shortened
+from memoair_runtime.storage.folder_names import ID_FILE, folder_name, is_shortened, read_identifier
 from memoair_runtime.storage.user_folder import UserFolder
 
 SAFE = re.compile(r"[a-z0-9_%A-F~-]{1,80}")
@@ -76,7 +76,7 @@ LOOK_ALIKES: list[Callable[[str], str]] = [
 
 
 def session_ids(folder: UserFolder) -> list[str]:
-    return [session_id for session_id, _ in folder.session_logs()]
+    return [session_id for session_id, _ in folder.list_session_logs()]
 
 
 @given(identifiers)
@@ -154,11 +154,11 @@ def assert_round_trip(root: Path, identifier: str) -> None:
     session.log.touch()
 
     assert session_ids(folder) == [identifier]
-    assert identifier_of(folder.path) == identifier
-    assert identifier_of(folder.path.parent) == identifier
+    assert read_identifier(folder.path) == identifier
+    assert read_identifier(folder.path.parent) == identifier
     assert list(root.rglob("session.jsonl")) == [session.log]
     assert len(session.log.resolve().relative_to(root.resolve()).parts) == 4
-    assert identifier_of(session.path) == identifier
+    assert read_identifier(session.path) == identifier
 
 
 def test_all_sessions_of_one_user_lie_side_by_side_and_are_listed_by_their_ids(tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ def test_files_of_ours_and_folders_of_others_are_no_sessions(tmp_path: Path) -> 
     folder.create_session("call-1").log.touch()
     folder.create_session("without a log yet")
     folder.profile.write_text("{}")
-    folder.role("profile").touch()
+    folder.lock("profile").touch()
     for name in ("lost+found", "Call-1", "call-1.bak", "%2f", "%zz", "%C3", "~x", f"{'a' * 15}~{'0' * 64}", "%61"):
         (folder.path / name).mkdir()
         (folder.path / name / "session.jsonl").touch()

@@ -21,7 +21,7 @@ from support.waiting import eventually
 from memoair_index import ContainerError, Document, Index
 from memoair_index.static_model import default_model
 from memoair_runtime.readiness import Readiness
-from memoair_runtime.storage.events import EventType, new_event, to_line
+from memoair_runtime.storage.events import EventType, encode_line, new_event
 
 SECRET = "zanzibarplum"
 # More than it takes to be worth a file: two passages each.
@@ -42,7 +42,7 @@ def files_of(root: Path) -> list[str]:
 
 
 def the_file(root: Path) -> Path:
-    (path,) = user_folder(root).indexes()
+    (path,) = user_folder(root).list_indexes()
     return path
 
 
@@ -72,8 +72,8 @@ def assert_all_is_found(root: Path) -> None:
         assert keeper.gate.readiness is Readiness.READY
         assert "It began with a persimmon." in found(keeper, "persimmon")
         assert "It ended with a quince." in found(keeper, "quince")
-        assert len(keeper.memory.turns("old-1")) == MANY
-        assert keeper.memory.count("old-1") == MANY
+        assert len(keeper.memory.get_turns("old-1")) == MANY
+        assert keeper.memory.count_turns("old-1") == MANY
 
 
 def turns_found(runtime: RunningRuntime, question: str, session_id: str = "now") -> list[str]:
@@ -135,9 +135,9 @@ def test_a_session_of_the_file_goes_on_where_it_was(filed: Path) -> None:
     with keeping(filed) as keeper:
         save(keeper, "old-1", "t0", "the same turn again")
         save(keeper, "old-1", "new", "And a medlar.", "A medlar, too.")
-        assert [turn.number for turn in keeper.memory.turns("old-1")] == list(range(MANY + 1))
+        assert [turn.ordinal for turn in keeper.memory.get_turns("old-1")] == list(range(MANY + 1))
         assert {"And a medlar.", "A medlar, too."} <= set(found(keeper, "medlar"))
-        assert [turn.turn_id for turn in keeper.memory.recent("old-1")][-2:] == [f"t{MANY - 1}", "new"]
+        assert [turn.turn_id for turn in keeper.memory.get_recent_turns("old-1")][-2:] == [f"t{MANY - 1}", "new"]
     assert len(user_folder(filed).session("old-1").log.read_bytes().splitlines()) == MANY + 2
 
 
@@ -151,7 +151,7 @@ def test_what_was_said_after_the_file_was_written_is_found(filed: Path) -> None:
             assert "A medlar, please." in found(keeper, "medlar")
             assert "And a sorb." in found(keeper, "sorb")
             assert found(keeper, "persimmon")
-            assert keeper.memory.unmerged == 2
+            assert keeper.memory.unmerged_count == 2
 
 
 def test_a_log_that_grew_while_nobody_looked_is_read_on(filed: Path) -> None:
@@ -159,10 +159,10 @@ def test_a_log_that_grew_while_nobody_looked_is_read_on(filed: Path) -> None:
     payload = {"turnId": "new", "userText": "And a medlar.", "assistantText": "", "toolCalls": [], "metadata": {}}
     event = new_event(EventType.TURN, "old-1", MANY + 2, LONG_AGO + timedelta(days=1), payload)
     with log.open("ab") as file:
-        file.write(to_line(event))
+        file.write(encode_line(event))
     with keeping(filed) as keeper:
         assert "And a medlar." in found(keeper, "medlar")
-        assert keeper.memory.count("old-1") == MANY + 1
+        assert keeper.memory.count_turns("old-1") == MANY + 1
         assert len(keeper.memory) == 2 * MANY + 1, "what was known is not known twice"
 
 
@@ -174,9 +174,9 @@ def test_a_call_that_begins_before_the_file_was_opened_loses_none_of_its_turns(f
         keeper.load()
         save(keeper, "now", "t2", "Thank you.")
         assert {"A medlar, please.", "A medlar it is."} <= set(found(keeper, "medlar", group="now"))
-        assert [turn.turn_id for turn in keeper.memory.turns("now")] == ["t1", "t2"]
-        assert [turn.turn_id for turn in keeper.memory.recent("now")] == ["t1", "t2"]
-        assert keeper.memory.count("old-1") == MANY + 1
+        assert [turn.turn_id for turn in keeper.memory.get_turns("now")] == ["t1", "t2"]
+        assert [turn.turn_id for turn in keeper.memory.get_recent_turns("now")] == ["t1", "t2"]
+        assert keeper.memory.count_turns("old-1") == MANY + 1
         assert "And a sorb." in found(keeper, "sorb")
         assert found(keeper, "persimmon")
 
@@ -250,7 +250,7 @@ def a_folder(path: Path) -> None:
 
 
 def is_one_sound_file_there(root: Path) -> bool:
-    paths = [path for path in user_folder(root).indexes() if path.is_file()]
+    paths = [path for path in user_folder(root).list_indexes() if path.is_file()]
     if len(paths) != 1:
         return False
     try:
@@ -287,7 +287,7 @@ def test_a_damaged_file_costs_no_turn_is_told_of_without_words_and_is_followed_b
     assert is_one_sound_file_there(filed)
     caplog.clear()
     with keeping(filed) as keeper:
-        assert keeper.memory.unmerged == 0, "no log was read"
+        assert keeper.memory.unmerged_count == 0, "no log was read"
     assert "index_refused" not in caplog.text
 
 
@@ -310,7 +310,7 @@ def test_a_session_that_was_read_before_the_file_proved_damaged_is_still_known(f
         save(keeper, "old-1", "t-new", "And a sorb.")
         save(keeper, "now", "t1", "A medlar, please.")
         keeper.load()
-        assert keeper.memory.count("old-1") == MANY + 1
+        assert keeper.memory.count_turns("old-1") == MANY + 1
         assert found(keeper, "persimmon")
         assert "And a sorb." in found(keeper, "sorb")
         assert "A medlar, please." in found(keeper, "medlar")
@@ -373,7 +373,7 @@ def test_a_log_that_became_shorter_is_believed_against_the_file(filed: Path) -> 
     log = user_folder(filed).session("old-1").log
     log.write_bytes(b"".join(log.read_bytes().splitlines(keepends=True)[:-100]))
     with keeping(filed) as keeper:
-        assert keeper.memory.count("old-1") == MANY - 100
+        assert keeper.memory.count_turns("old-1") == MANY - 100
         assert not any("quince" in text for text in found(keeper, "quince"))
 
 
@@ -382,7 +382,7 @@ def test_a_session_that_began_anew_under_an_old_id_has_none_of_the_old_turns(fil
     write_many(filed, "old-1", "mirabelle of another and longer call")
     with keeping(filed) as keeper:
         assert not any(SECRET in text for text in found(keeper, SECRET, 1_000))
-        assert keeper.memory.count("old-1") == MANY
+        assert keeper.memory.count_turns("old-1") == MANY
 
 
 def test_a_log_whose_words_were_changed_is_believed_against_the_file(filed: Path) -> None:
@@ -391,7 +391,7 @@ def test_a_log_whose_words_were_changed_is_believed_against_the_file(filed: Path
     with keeping(filed) as keeper:
         assert not any("persimmon" in text for text in found(keeper, "persimmon", 1_000))
         assert any("[deleted]" in text for text in found(keeper, "deleted"))
-        assert keeper.memory.count("old-1") == MANY
+        assert keeper.memory.count_turns("old-1") == MANY
 
 
 # Several processes, and what they leave
@@ -448,7 +448,7 @@ def test_the_newest_file_counts_and_behind_a_damaged_one_the_next_older_one(file
     shutil.copy(folder / "permanent-1.index", folder / "permanent-9.index")
     (folder / "permanent-10.index").write_bytes(b"none of ours")
     with keeping(filed) as keeper:
-        assert keeper.memory.unmerged == 0, "no log was read"
+        assert keeper.memory.unmerged_count == 0, "no log was read"
         assert found(keeper, "persimmon")
 
 
@@ -456,7 +456,7 @@ def test_a_file_that_is_replaced_under_a_process_that_has_it_open_harms_it_not(f
     with keeping(filed) as keeper:
         the_file(filed).unlink()
         assert "It began with a persimmon." in found(keeper, "persimmon")
-        assert keeper.memory.count("old-1") == MANY
+        assert keeper.memory.count_turns("old-1") == MANY
 
 
 # Disks that refuse
@@ -486,7 +486,7 @@ def test_a_full_disk_costs_nothing_but_the_file(start_runtime: Callable[..., Run
 
 def test_where_the_role_of_the_writer_can_not_be_taken_all_is_found_without_a_file(root: Path) -> None:
     write_many(root)
-    user_folder(root).role("permanent").mkdir()
+    user_folder(root).lock("permanent").mkdir()
     assert_all_is_found(root)
     assert files_of(root) == []
 
@@ -511,11 +511,13 @@ def test_what_is_said_while_the_file_is_written_is_known_then_and_to_the_next_pr
             save(keeper, "now", f"t{said}", f"Medlar number {said}.")
             said += 1
         loaded.result()
-        assert [turn.number for turn in keeper.memory.turns("now")] == list(range(said))
+        assert [turn.ordinal for turn in keeper.memory.get_turns("now")] == list(range(said))
         assert len(keeper.memory) == 6 * 2 * MANY + said
     assert files_of(root) == ["permanent-1.index"]
     with keeping(root) as keeper:
-        assert [turn.user_text for turn in keeper.memory.turns("now")] == [f"Medlar number {n}." for n in range(said)]
+        assert [turn.user_text for turn in keeper.memory.get_turns("now")] == [
+            f"Medlar number {n}." for n in range(said)
+        ]
         assert len(keeper.memory) == 6 * 2 * MANY + said
 
 
@@ -547,4 +549,4 @@ def test_many_keepers_read_and_write_one_folder_in_turn(root: Path) -> None:
         for keeper in keepers:
             keeper.load()
             assert len(found(keeper, "medlar")) == len(keepers)
-            assert keeper.memory.count("old-1") == MANY
+            assert keeper.memory.count_turns("old-1") == MANY

@@ -12,7 +12,7 @@ from support.devices import device
 from support.runtimes import RunningRuntime
 from support.scripted_cloud import ScriptedCloud, elsewhere
 
-from memoair_runtime.memory.interruption import FULL_TEXT, as_heard
+from memoair_runtime.memory.interruption import FULL_TEXT_KEY, truncate_to_heard
 
 HEARD = "I have found your parcel in Leeds"
 MEANT = f"{HEARD}, and the zanzibarplum voucher is on its way."
@@ -58,8 +58,8 @@ def test_an_answer_that_was_heard_to_its_end_is_kept_once(runtime: RunningRuntim
     runtime.save("call-1", "t2", "And now?", "At your door.", interrupted=False, heard=None)
 
     first, second = [each["payload"] for each in runtime.log_lines("call-1") if each["type"] == "turn"]
-    assert (first["assistantText"], first["metadata"], FULL_TEXT in first) == (HEARD, {}, False)
-    assert (second["assistantText"], FULL_TEXT in second) == ("At your door.", False)
+    assert (first["assistantText"], first["metadata"], FULL_TEXT_KEY in first) == (HEARD, {}, False)
+    assert (second["assistantText"], FULL_TEXT_KEY in second) == ("At your door.", False)
 
 
 @pytest.mark.parametrize("heard", [7, True, ["I have"], {"text": "I have"}])
@@ -89,7 +89,7 @@ def test_the_cloud_is_told_both_apart_and_what_it_tells_unsorted_is_recalled_as_
     [sent] = [
         event["payload"] for each in cloud.asked("events") for event in each.body["events"] if "boots" in str(event)
     ]
-    assert (sent["assistantText"], sent[FULL_TEXT], sent["metadata"]) == (HEARD, MEANT, {})
+    assert (sent["assistantText"], sent[FULL_TEXT_KEY], sent["metadata"]) == (HEARD, MEANT, {})
 
 
 values = st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.lists(st.text(max_size=3), max_size=2)
@@ -106,11 +106,11 @@ payloads = st.fixed_dictionaries(
 def test_whatever_a_payload_holds_what_was_heard_is_taken_once(payload: dict[str, Any]) -> None:
     metadata = payload.get("metadata")
     heard = metadata.get("heard") if isinstance(metadata, dict) else None
-    told = as_heard(payload)
+    told = truncate_to_heard(payload)
 
-    assert as_heard(told) == told
+    assert truncate_to_heard(told) == told
     if not isinstance(heard, str):
         assert told == payload
         return
     assert told["assistantText"] == heard
-    assert told.get(FULL_TEXT, told["assistantText"]) == payload.get("assistantText")
+    assert told.get(FULL_TEXT_KEY, told["assistantText"]) == payload.get("assistantText")

@@ -17,7 +17,7 @@ from support.waiting import eventually
 from memoair_index import Index, Query, chunks, documents_of, labels_of
 from memoair_index.static_model import default_model
 from memoair_runtime.recall.org_documents import OrgDocuments, read_index
-from memoair_runtime.storage.user_folder import create_project, org_index
+from memoair_runtime.storage.user_folder import create_project_folder, org_index_path
 
 RETURNS = {"id": "returns", "text": "Boots can be returned within thirty days.", "metadata": {"topic": "returns"}}
 HOURS = {"id": "hours", "text": "We open at nine on weekdays.", "metadata": {"topic": "hours"}}
@@ -29,7 +29,7 @@ def write_lines(path: Path, *documents: Mapping[str, Any]) -> Path:
 
 
 def kept_of(path: Path, root: Path) -> OrgDocuments:
-    return OrgDocuments(path, org_index(root, PROJECT, path), partial(create_project, root, PROJECT))
+    return OrgDocuments(path, org_index_path(root, PROJECT, path), partial(create_project_folder, root, PROJECT))
 
 
 def ids(index: Index, question: str, **query: Any) -> list[str]:
@@ -80,7 +80,7 @@ def test_a_second_process_opens_what_the_first_one_kept(
 ) -> None:
     first = start_runtime(root, ORG_FILE=str(org_file))
     first.wait_until_loaded()
-    path = org_index(root, PROJECT, org_file)
+    path = org_index_path(root, PROJECT, org_file)
     before = path.stat()
     first.terminate()
 
@@ -98,7 +98,7 @@ def test_ten_processes_at_once_find_the_documents_and_leave_one_sound_index(
     for runtime in runtimes:
         runtime.wait_until_loaded()
         assert runtime.search("now", "boots")["org"][0]["id"] == "returns"
-    path = org_index(root, PROJECT, org_file)
+    path = org_index_path(root, PROJECT, org_file)
     assert kept_files(root) == [path.name]
     index = Index.open(path)
     index.verify()
@@ -243,7 +243,7 @@ def test_where_nothing_can_be_kept_documents_are_read_all_the_same(org_file: Pat
 
 def test_what_a_writer_that_died_left_behind_goes_with_the_next_index(org_file: Path, root: Path) -> None:
     documents = kept_of(org_file, root)
-    create_project(root, PROJECT)
+    create_project_folder(root, PROJECT)
     documents.index_path.with_name(f".{documents.index_path.name}.4711.0badcafe.part").write_bytes(b"half an index")
     documents.index()
     assert kept_files(root) == [documents.index_path.name]

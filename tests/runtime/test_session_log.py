@@ -19,7 +19,7 @@ from support.waiting import eventually
 
 from memoair_runtime.errors import SessionNotFoundError, StorageUnavailableError
 from memoair_runtime.memory.session import LoggedSession, SessionStart, SessionState
-from memoair_runtime.storage.events import Event, EventType, to_line
+from memoair_runtime.storage.events import Event, EventType, encode_line
 from memoair_runtime.storage.user_folder import SessionFolder, UserFolder
 
 PROJECT, USER, SESSION = "proj_test", "caller_42", "call-1"
@@ -186,7 +186,7 @@ def test_two_processes_that_write_in_turns_keep_each_turn_once_and_in_order(tmp_
     assert [event.seq for event in reader.events] == list(range(1, 12))
     assert {event.payload["turnId"]: event.event_id for event in reader.events[1:]} == first_ids
     for each in processes:
-        each.session.load(again=True)
+        each.session.load(reload=True)
         assert each.events == reader.events
 
 
@@ -328,16 +328,16 @@ def test_any_flipped_byte_costs_one_line_at_most_two_and_never_the_session(data:
 
 def test_half_a_line_is_not_read_until_its_end_is_there(process: Process, tmp_path: Path) -> None:
     process.save("t1")
-    line = to_line(Event("e2", TURN, SESSION, 3, NOW, payload("t2")))
+    line = encode_line(Event("e2", TURN, SESSION, 3, NOW, payload("t2")))
     reader = Process(tmp_path)
     with folder_of(tmp_path).log.open("ab", buffering=0) as log:
         for byte in line[:-1]:
             log.write(bytes([byte]))
-            reader.session.load(again=True)
+            reader.session.load(reload=True)
             assert turn_ids(reader.events) == ["t1"]
         log.write(line[-1:])
-    reader.session.load(again=True)
-    reader.session.load(again=True)
+    reader.session.load(reload=True)
+    reader.session.load(reload=True)
     assert turn_ids(reader.events) == ["t1", "t2"]
 
 
@@ -412,7 +412,7 @@ def test_processes_that_write_at_the_same_time_lose_and_duplicate_nothing(tmp_pa
         _go_on(other)
 
         def all_there() -> bool:
-            reader.session.load(again=True)
+            reader.session.load(reload=True)
             assert [event.seq for event in reader.events] == list(range(1, len(reader.events) + 1))
             return len(reader.events) >= 1 + 3 * count
 
@@ -435,7 +435,7 @@ def test_a_reader_beside_a_writer_sees_whole_lines_only_and_each_once(tmp_path: 
         _go_on(writer)
 
         def all_there() -> bool:
-            reader.session.load(again=True)
+            reader.session.load(reload=True)
             return len(reader.events) == 1 + len(turns)
 
         eventually(all_there, within_s=30)
@@ -666,14 +666,14 @@ class SessionOfTwoProcesses(RuleBasedStateMachine):
 
     @rule(which=st.integers(0, 1))
     def look_again(self, which: int) -> None:
-        self.processes[which].session.load(again=True)
+        self.processes[which].session.load(reload=True)
         assert shape(self.processes[which].events) == self.expected
 
     @rule(share=st.floats(0, 1, exclude_max=True))
     def tear(self, share: float) -> None:
         log = folder_of(self.root).log
         if log.exists():
-            line = to_line(Event("torn", TURN, SESSION, 99, NOW, payload("torn")))
+            line = encode_line(Event("torn", TURN, SESSION, 99, NOW, payload("torn")))
             with log.open("ab") as file:
                 file.write(line[: int(share * len(line))])
 

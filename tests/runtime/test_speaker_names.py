@@ -12,10 +12,15 @@ from support.runtimes import RunningRuntime
 from support.waiting import eventually
 
 from memoair_index.analysis import fold, words
-from memoair_runtime.memory.speaker_names import AGENT, CALLER, Addressee, SpeakerNames
+from memoair_runtime.memory.speaker_names import AGENT, CALLER, SpeakerNames, SpeakerReference
 from memoair_runtime.memory.user_store import UserStore
 
-OF_CALLER, OF_AGENT, NOBODY, MYSELF = Addressee(CALLER), Addressee(AGENT), Addressee(), Addressee(CALLER, by_name=False)
+OF_CALLER, OF_AGENT, NOBODY, MYSELF = (
+    SpeakerReference(CALLER),
+    SpeakerReference(AGENT),
+    SpeakerReference(),
+    SpeakerReference(CALLER, by_name=False),
+)
 OTHER = {CALLER: AGENT, AGENT: CALLER}
 
 
@@ -30,7 +35,7 @@ class Listener:
         """Something is said by a side."""
         for text in texts:
             self._utterances.update(set(words(fold(text))))
-            self.names.hear(side, text)
+            self.names.add_utterance(side, text)
 
 
 @pytest.fixture
@@ -48,34 +53,34 @@ def listener() -> Listener:
 def test_a_name_that_was_told_is_known_in_any_case_and_as_a_possessive(
     listener: Listener, side: str, question: str
 ) -> None:
-    listener.names.tell(side, "Dana")
-    assert listener.names.meant(question) == Addressee(side)
+    listener.names.add_stated_name(side, "Dana")
+    assert listener.names.find_reference(question) == SpeakerReference(side)
 
 
 @pytest.mark.parametrize("question", ["What did Dana say?", "And Weber?", "Zoë's boots", "the boots of zoe"])
 def test_each_part_of_a_name_is_a_name_with_or_without_its_accents(listener: Listener, question: str) -> None:
-    listener.names.tell(CALLER, "Zoë Dana Weber")
-    assert listener.names.meant(question) == OF_CALLER
+    listener.names.add_stated_name(CALLER, "Zoë Dana Weber")
+    assert listener.names.find_reference(question) == OF_CALLER
 
 
 @pytest.mark.parametrize("question", ["Danube cruises?", "a bandana", "dan", "What is it?", ""])
 def test_a_part_of_a_word_is_no_name(listener: Listener, question: str) -> None:
-    listener.names.tell(CALLER, "Dana")
-    assert listener.names.meant(question) == NOBODY
+    listener.names.add_stated_name(CALLER, "Dana")
+    assert listener.names.find_reference(question) == NOBODY
 
 
 def test_a_name_that_is_told_later_counts_as_well(listener: Listener) -> None:
-    listener.names.tell(CALLER, "Dana")
-    assert listener.names.meant("What did Daniela say?") == NOBODY
-    listener.names.tell(CALLER, "Daniela")
-    assert listener.names.meant("What did Daniela say?") == OF_CALLER
-    assert listener.names.meant("What did Dana say?") == OF_CALLER
+    listener.names.add_stated_name(CALLER, "Dana")
+    assert listener.names.find_reference("What did Daniela say?") == NOBODY
+    listener.names.add_stated_name(CALLER, "Daniela")
+    assert listener.names.find_reference("What did Daniela say?") == OF_CALLER
+    assert listener.names.find_reference("What did Dana say?") == OF_CALLER
 
 
 @pytest.mark.parametrize("name", ["", " ", "Will", "The Who", "...", "!?", "\N{WAVING HAND SIGN}"])
 def test_a_name_that_is_no_name_is_nobodys(listener: Listener, name: str) -> None:
-    listener.names.tell(CALLER, name)
-    assert listener.names.meant("When will the who be there ... ?") == NOBODY
+    listener.names.add_stated_name(CALLER, name)
+    assert listener.names.find_reference("When will the who be there ... ?") == NOBODY
 
 
 # Heard
@@ -88,22 +93,22 @@ def test_a_name_that_is_no_name_is_nobodys(listener: Listener, name: str) -> Non
 @pytest.mark.parametrize("side", [CALLER, AGENT])
 def test_who_is_greeted_by_a_name_bears_it(listener: Listener, side: str, greeting: str) -> None:
     listener.hears(OTHER[side], greeting, greeting)
-    assert listener.names.meant("What did Dana say?") == NOBODY, "twice may be chance"
+    assert listener.names.find_reference("What did Dana say?") == NOBODY, "twice may be chance"
     listener.hears(OTHER[side], greeting)
-    assert listener.names.meant("What did Dana say?") == Addressee(side)
+    assert listener.names.find_reference("What did Dana say?") == SpeakerReference(side)
 
 
 def test_a_word_that_is_mostly_said_without_a_greeting_is_no_name(listener: Listener) -> None:
     listener.hears(AGENT, *["Great boots, those."] * 4)
     listener.hears(CALLER, *["I would like to return the boots."] * 12)
-    assert listener.names.meant("Where are the boots?") == NOBODY
+    assert listener.names.find_reference("Where are the boots?") == NOBODY
 
 
 def test_a_word_that_becomes_common_is_a_name_no_longer(listener: Listener) -> None:
     listener.hears(AGENT, *["Thanks, Rose."] * 3)
-    assert listener.names.meant("What did Rose say?") == OF_CALLER
+    assert listener.names.find_reference("What did Rose say?") == OF_CALLER
     listener.hears(CALLER, *["The rose has thorns."] * 13)
-    assert listener.names.meant("What did Rose say?") == NOBODY
+    assert listener.names.find_reference("What did Rose say?") == NOBODY
 
 
 @pytest.mark.parametrize(
@@ -119,7 +124,7 @@ def test_what_an_agent_says_to_everything_is_not_the_name_of_the_caller(
     listener: Listener, said: str, question: str
 ) -> None:
     listener.hears(AGENT, *[said] * 4)
-    assert listener.names.meant(question) == MYSELF
+    assert listener.names.find_reference(question) == MYSELF
 
 
 @pytest.mark.parametrize("text", ["Hello there!", "Yes please.", "Thank you so much.", "Hi, 42 boots.", "Hi, I.", "Hi"])
@@ -127,25 +132,25 @@ def test_words_that_say_nothing_are_no_names_however_often_they_follow_a_greetin
     listener: Listener, text: str
 ) -> None:
     listener.hears(AGENT, *[text] * 9)
-    assert not listener.names.of(CALLER) - {"much"}
+    assert not listener.names.names_of(CALLER) - {"much"}
 
 
 def test_what_is_said_after_every_greeting_by_both_sides_is_no_ones_name(listener: Listener) -> None:
     for side in (CALLER, AGENT):
         listener.hears(side, *["Yes, exactly.", "Great, perfect.", "Good morning everybody."] * 4)
     for question in ("What was it exactly?", "Which one was perfect?", "Who is everybody?"):
-        assert listener.names.meant(question) == NOBODY
+        assert listener.names.find_reference(question) == NOBODY
 
 
 def test_a_word_of_a_told_name_that_everybody_uses_as_a_word_does_not_take_a_question_for_itself(
     listener: Listener,
 ) -> None:
-    listener.names.tell(AGENT, "Booking Assistant")
-    listener.names.tell(CALLER, "Robin Price")
+    listener.names.add_stated_name(AGENT, "Booking Assistant")
+    listener.names.add_stated_name(CALLER, "Robin Price")
     listener.hears(CALLER, *["I made a booking.", "What is the price of the booking?"] * 6)
-    assert listener.names.meant("When is the booking?") == NOBODY
-    assert listener.names.meant("What was the price?") == NOBODY
-    assert listener.names.meant("What did Robin say?") == OF_CALLER
+    assert listener.names.find_reference("When is the booking?") == NOBODY
+    assert listener.names.find_reference("What was the price?") == NOBODY
+    assert listener.names.find_reference("What did Robin say?") == OF_CALLER
 
 
 # Whom a question means
@@ -170,11 +175,11 @@ def test_a_word_of_a_told_name_that_everybody_uses_as_a_word_does_not_take_a_que
     ],
 )
 def test_a_question_is_about_one_side_about_both_about_who_asks_or_about_nobody(
-    listener: Listener, question: str, meant: Addressee
+    listener: Listener, question: str, meant: SpeakerReference
 ) -> None:
-    listener.names.tell(CALLER, "Dana")
-    listener.names.tell(AGENT, "Juno")
-    assert listener.names.meant(question) == meant
+    listener.names.add_stated_name(CALLER, "Dana")
+    listener.names.add_stated_name(AGENT, "Juno")
+    assert listener.names.find_reference(question) == meant
 
 
 @given(st.lists(st.tuples(st.sampled_from([CALLER, AGENT]), st.text(max_size=40)), max_size=6), st.text(max_size=60))
@@ -187,11 +192,11 @@ def test_a_question_is_about_one_side_about_both_about_who_asks_or_about_nobody(
 def test_any_text_is_heard_and_any_question_answered(said: list[tuple[str, str]], question: str) -> None:
     listener = Listener()
     for side, text in said:
-        listener.names.tell(side, text)
+        listener.names.add_stated_name(side, text)
         listener.hears(side, text, f"Hi {text}", f"thanks, {text}")
-    assert listener.names.meant(question) in (OF_CALLER, OF_AGENT, NOBODY, MYSELF)
+    assert listener.names.find_reference(question) in (OF_CALLER, OF_AGENT, NOBODY, MYSELF)
     for side in (CALLER, AGENT):
-        assert all(word == fold(word) for word in listener.names.of(side))
+        assert all(word == fold(word) for word in listener.names.names_of(side))
 
 
 @given(st.lists(st.tuples(st.sampled_from([CALLER, AGENT]), st.sampled_from(["Hi Dana", "thanks, Juno", "ok"]))))
@@ -201,9 +206,9 @@ def test_what_was_noted_is_known_again(said: list[tuple[str, str]]) -> None:
     for side, text in said:
         before.hears(side, text)
         after._utterances.update(set(words(fold(text))))
-    after.names.from_note(before.names.to_note())
+    after.names.add_record(before.names.to_record())
     for side in (CALLER, AGENT):
-        assert after.names.of(side) == before.names.of(side)
+        assert after.names.names_of(side) == before.names.names_of(side)
 
 
 # Over a restart
@@ -211,7 +216,7 @@ def test_what_was_noted_is_known_again(said: list[tuple[str, str]]) -> None:
 
 def speakers_of(keeper: UserStore, question: str) -> set[str]:
     """Whose utterances a question prefers by name."""
-    hits = keeper.memory.search(keeper.memory.query(question, None), 10)
+    hits = keeper.memory.search(keeper.memory.build_query(question, None), 10)
     assert hits
     return {hit.document.speaker for hit in hits if hit.terms.get("speaker")}
 
@@ -229,7 +234,7 @@ def test_names_that_were_heard_or_told_are_known_to_the_next_process_which_opens
             assert speakers_of(keeper, "What did Juno say about plums?") == {AGENT}
             assert speakers_of(keeper, "What did Mira say about plums?") == {AGENT}
             start(keeper, session)  # so that there is a snapshot of the profile
-    assert user_folder(tmp_path).indexes()
+    assert user_folder(tmp_path).list_indexes()
 
 
 def test_a_name_that_came_with_a_turn_is_known_to_the_next_process_which_opens_a_file(
@@ -239,7 +244,7 @@ def test_a_name_that_came_with_a_turn_is_known_to_the_next_process_which_opens_a
     with keeping(tmp_path, is_loaded=False) as first:
         save(first, "call-2", "t1", "Plums?", "Here they are.", assistantName="Mira")
         first.load()
-    assert user_folder(tmp_path).indexes()
+    assert user_folder(tmp_path).list_indexes()
 
     with keeping(tmp_path) as second:
         assert speakers_of(second, "What did Mira say about plums?") == {AGENT}

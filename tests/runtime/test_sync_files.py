@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from support.calls import LONG_AGO, user_folder
 
 from memoair_runtime.metrics import RuntimeMetrics
-from memoair_runtime.storage.events import Event, EventType, from_line, to_line
+from memoair_runtime.storage.events import Event, EventType, decode_line, encode_line
 from memoair_runtime.storage.rejected_events import RejectedEvents
 from memoair_runtime.storage.replica_file import NO_CHANGE, ReplicaFact, ReplicaFile, ReplicaPage
 from memoair_runtime.sync.errors import CloudError, FailureKind
@@ -78,7 +78,7 @@ def test_a_copy_that_is_cut_anywhere_is_some_complete_version_and_goes_on_from_t
             change = copy.replace(page) if is_snapshot else copy.append(page)
             events = ([] if is_snapshot else events) + [each.event_id for each in new]
             after = {**before, **{each.id: each for each in change.facts}}
-            assert {each: after[each] for each in after if each not in change.removed} == copy.facts, (
+            assert {each: after[each] for each in after if each not in change.removed_fact_ids} == copy.facts, (
                 "it says what is new"
             )
             versions[path.read_bytes()] = content_of(copy, events)
@@ -87,17 +87,17 @@ def test_a_copy_that_is_cut_anywhere_is_some_complete_version_and_goes_on_from_t
         cut = data.draw(st.integers(0, len(whole)))
         path.write_bytes(whole[:cut] + data.draw(st.binary(max_size=8)))
         again = ReplicaFile(path, CLOUD)
-        change = again.catch_up()
+        change = again.refresh()
         found = content_of(again, [each.event_id for each in change.events])
         possible = [content for before, content in versions.items() if whole.startswith(before) and len(before) <= cut]
         assert found == (possible[-1] if possible else (None, (), {}))
-        assert again.events == len(change.events)
-        assert again.catch_up() == NO_CHANGE or cut != len(whole)
+        assert again.event_count == len(change.events)
+        assert again.refresh() == NO_CHANGE or cut != len(whole)
 
         page = ReplicaPage(99, [event(1_000)], [fact(99, "Goes on.")])
         again.append(page) if again.version is not None else again.replace(page)
         last = ReplicaFile(path, CLOUD)
-        assert [each.event_id for each in last.catch_up().events] == [*found[1], event(1_000).event_id]
+        assert [each.event_id for each in last.refresh().events] == [*found[1], event(1_000).event_id]
         assert (last.version, last.facts) == (99, again.facts)
 
 
@@ -105,18 +105,18 @@ def test_a_copy_that_another_process_writes_is_read_on_or_read_anew(tmp_path: Pa
     path = tmp_path / "cloud.jsonl"
     ours, theirs = ReplicaFile(path, CLOUD), ReplicaFile(path, CLOUD)
     theirs.replace(ReplicaPage(1, [event(1)], [fact(1, "One."), fact(2, "Two.")]))
-    assert len(ours.catch_up().events) == 1
+    assert len(ours.refresh().events) == 1
     theirs.append(ReplicaPage(2, [event(2)], [fact(3, "Three.")]))
-    change = ours.catch_up()
+    change = ours.refresh()
     assert [each.event_id for each in change.events] == [event(2).event_id]
     assert [each.id for each in change.facts] == ["f3"]
     theirs.append(ReplicaPage(3, [], [fact(1, "Another.")], ["f2"]))
-    change = ours.catch_up()
-    assert (change.removed, [each.text for each in change.facts]) == (("f2",), ["Another."])
+    change = ours.refresh()
+    assert (change.removed_fact_ids, [each.text for each in change.facts]) == (("f2",), ["Another."])
     assert b"Two." not in path.read_bytes()
     assert b"One." not in path.read_bytes()
     path.unlink()
-    assert set(ours.catch_up().removed) == {"f1", "f3"}
+    assert set(ours.refresh().removed_fact_ids) == {"f1", "f3"}
     assert ours.version is None
 
 
@@ -126,10 +126,10 @@ def test_a_copy_in_place_of_the_one_that_was_read_is_read_anew_also_under_its_nu
     for version, said in enumerate(["One.", "Another one.", "Two."], 1):  # longer, and as long
         theirs.replace(ReplicaPage(version, [event(version)], [fact(1, said)]))
         path.write_bytes((tmp_path / "other.jsonl").read_bytes())  # as a system does that gives numbers again at once
-        change = ours.catch_up()
+        change = ours.refresh()
         assert (ours.version, ours.facts["f1"].text) == (version, said)
         assert [each.event_id for each in change.events] == [event(version).event_id]
-    assert ours.catch_up() == NO_CHANGE
+    assert ours.refresh() == NO_CHANGE
 
 
 @pytest.mark.parametrize(
@@ -139,11 +139,11 @@ def test_what_is_no_copy_of_ours_is_none(tmp_path: Path, content: bytes) -> None
     path = tmp_path / "cloud.jsonl"
     path.write_bytes(content)
     copy = ReplicaFile(path, CLOUD)
-    assert copy.catch_up() == NO_CHANGE
+    assert copy.refresh() == NO_CHANGE
     assert copy.version is None
     copy.replace(ReplicaPage(1, [event(1)]))
-    assert ReplicaFile(path, CLOUD).catch_up().events[0].event_id == event(1).event_id
-    assert ReplicaFile(path, None).catch_up().events, "without a cloud, what any has told is used"
+    assert ReplicaFile(path, CLOUD).refresh().events[0].event_id == event(1).event_id
+    assert ReplicaFile(path, None).refresh().events, "without a cloud, what any has told is used"
 
 
 # The outbox
@@ -161,14 +161,14 @@ class _Cloud:
         self.fails = False
         self.loses_answer = False
 
-    def push(self, events: list[bytes], deadline: float) -> IngestReceipt:
+    def push_events(self, events: list[bytes], deadline: float) -> IngestReceipt:
         if self.fails:
             raise CloudError(FailureKind.TRANSIENT, "it fails")
         if len(events) > self.most_taken:
             raise CloudError(FailureKind.INVALID, "it is too large", status=413)
         receipt = IngestReceipt([], [], [])
         for content in events:
-            read = from_line(content)
+            read = decode_line(content)
             assert read is not None, "no damaged line is sent"
             self.times[read.event_id] = self.times.get(read.event_id, 0) + 1
             if read.payload["userText"] == "refuse me":
@@ -204,7 +204,7 @@ class OutboxAgainstLogs(RuleBasedStateMachine):
             return
         with self.holder:
             self.be_good()
-            self.outbox.look(everywhere=True)
+            self.outbox.scan(all_sessions=True)
             self.push()
             everything = {event_id for events in self.logged.values() for event_id in events}
             assert everything <= self.cloud.kept.keys() | self.cloud.refused
@@ -213,9 +213,9 @@ class OutboxAgainstLogs(RuleBasedStateMachine):
     @rule()
     def restart(self) -> None:
         self.outbox = Outbox(self.folder, CLOUD)
-        refusals = RejectedEvents(self.folder.refused)
+        refusals = RejectedEvents(self.folder.rejected_events)
         self.pusher = Pusher(self.folder, self.outbox, refusals, self.cloud, RuntimeMetrics())  # type: ignore[arg-type]
-        self.outbox.look(everywhere=True)
+        self.outbox.scan(all_sessions=True)
 
     @rule(session=st.sampled_from("abc"), said=st.sampled_from(["", "", "refuse me"]), is_noted=st.booleans())
     def log(self, session: str, said: str, is_noted: bool) -> None:
@@ -224,10 +224,10 @@ class OutboxAgainstLogs(RuleBasedStateMachine):
         log = self.folder.create_session(session).log
         content = log.read_bytes() if log.exists() else b""
         # Who writes a log cuts a torn line away first.
-        log.write_bytes(content[: content.rfind(b"\n") + 1] + to_line(new))
+        log.write_bytes(content[: content.rfind(b"\n") + 1] + encode_line(new))
         self.logged.setdefault(session, []).append(new.event_id)
         if is_noted:
-            self.outbox.note([new])
+            self.outbox.record_logged([new])
 
     @precondition(lambda self: self.logged)
     @rule(data=st.data(), content=st.sampled_from([b'{"eventId": "torn', b"nonsense\n", b"\n", b'{"eventId": "x"}\n']))
@@ -266,7 +266,7 @@ class OutboxAgainstLogs(RuleBasedStateMachine):
 
     @rule()
     def look(self) -> None:
-        self.outbox.look(everywhere=True)
+        self.outbox.scan(all_sessions=True)
 
 
 TestOutboxAgainstLogs = OutboxAgainstLogs.TestCase

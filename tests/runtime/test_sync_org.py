@@ -125,7 +125,7 @@ def test_what_has_changed_replaces_and_drops_documents_and_long_ones_with_all_th
 def test_changes_that_have_grown_are_worth_the_next_file_or_one_made_here(
     cloud: ScriptedCloud, built: None, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pull_org, "MOST_CHANGES", 3)
+    monkeypatch.setattr(pull_org, "MAX_CHANGES", 3)
     with device(cloud, root) as runtime:
         cloud.put(*((f"d-{number}", f"Parcel {number}.") for number in range(5)))
         runtime.pull("org")  # the cloud has built nothing since
@@ -215,13 +215,13 @@ def test_one_runtime_pulls_for_all_and_the_others_notice(cloud: ScriptedCloud, b
 def test_who_waits_for_another_process_has_not_pulled(cloud: ScriptedCloud, root: Path) -> None:
     folder = ProjectFolder(root, PROJECT)
     folder.create()
-    other = ProcessLock(folder.role("org-sync"))
-    assert other.take()
+    other = ProcessLock(folder.lock("org-sync"))
+    assert other.try_acquire()
     cloud.put(("hours", "We open at nine."))
     with device(cloud, root, is_calm=False) as runtime:
         eventually(lambda: len(cloud.asked("bootstrap")) > 2)
         assert (runtime.sync["state"], runtime.sync["hasPulled"]) == ("ok", False)
-        other.leave()
+        other.release()
         runtime.waits_for_first_pull()
         assert runtime.found("When do you open?", "org") == ["We open at nine."]
 

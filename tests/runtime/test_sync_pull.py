@@ -115,7 +115,7 @@ def test_what_a_pull_has_brought_need_not_be_read_again_by_the_next_start(cloud:
     with device(cloud, root, is_calm=False) as runtime:
         runtime.start("now")  # somebody is calling
         runtime.waits_for_first_pull()
-    assert user_folder(root).indexes()
+    assert user_folder(root).list_indexes()
 
 
 # Facts and profile
@@ -206,15 +206,15 @@ def test_an_index_file_holds_what_the_cloud_told_and_leaves_no_trace_of_what_was
     cloud.learn("fact_2", "Likes quinces.")
     with device(cloud, root) as runtime:
         runtime.start()  # after the pull, which came after the first reading
-        eventually(lambda: len(user_folder(root).indexes()) == 1 and runtime.flush()["pending"] == 0)
+        eventually(lambda: len(user_folder(root).list_indexes()) == 1 and runtime.flush()["pending"] == 0)
         runtime.end()
-    [first] = user_folder(root).indexes()
+    [first] = user_folder(root).list_indexes()
     with device(cloud, root) as runtime:
         for _ in range(2):
             assert runtime.found("persimmon")
             assert runtime.found(SECRET)
             runtime.pull()
-        assert user_folder(root).indexes() == [first], "it is gone on with"
+        assert user_folder(root).list_indexes() == [first], "it is gone on with"
         cloud.unlearn("fact_1")
         runtime.pull()
         assert SECRET not in str(runtime.found(SECRET))
@@ -231,8 +231,8 @@ def test_an_index_file_is_made_anew_where_the_clouds_copy_is_another(cloud: Scri
     for _ in range(2):
         with device(cloud, root) as runtime:
             runtime.start()
-            eventually(lambda: len(user_folder(root).indexes()) == 1)
-    user_folder(root).cloud_copy.unlink()
+            eventually(lambda: len(user_folder(root).list_indexes()) == 1)
+    user_folder(root).cloud_replica.unlink()
     with device(None, root) as runtime:
         assert SECRET not in str(runtime.found(SECRET))
         assert runtime.found("Parcel 7")
@@ -402,15 +402,15 @@ def test_every_caller_of_the_project_who_was_forgotten_is_gone_but_not_those_who
     time.sleep(0.01)
     with device(None, root, user_id="bob") as runtime:
         runtime.save("t2", "I am back.", session_id="later")
-    serving = ProcessLock(folders["cyd"].role("runtime"))
-    assert serving.take()
+    serving = ProcessLock(folders["cyd"].lock("runtime"))
+    assert serving.try_acquire()
     with device(cloud, root) as runtime:
         eventually(lambda: not folders["ada"].path.exists())
         assert on_disk(folders["bob"].path, SECRET) == []
         assert on_disk(folders["bob"].path, "I am back.")
         assert on_disk(folders["dan"].path, SECRET)
         assert on_disk(folders["cyd"].path, SECRET), "his own runtime does that"
-        serving.leave()  # it died before it could
+        serving.release()  # it died before it could
         runtime.pull()
         assert not folders["cyd"].path.exists()
     assert len(asked(cloud, "forgotten")) == 2, "a page each, and never again"

@@ -31,8 +31,8 @@ from support.scripted_cloud import (
 )
 from support.waiting import eventually
 
-from memoair_runtime.storage.events import from_line
-from memoair_runtime.sync.outbox import MOST_EVENTS
+from memoair_runtime.storage.events import decode_line
+from memoair_runtime.sync.outbox import MAX_BATCH_EVENTS
 
 SECRET = "zanzibarplum"
 
@@ -46,7 +46,7 @@ def root(tmp_path: Path) -> Path:
 
 def events_of(*logs: Path) -> list[str]:
     """The ids of all events in logs."""
-    read = [from_line(line) for log in logs for line in log.read_bytes().splitlines()]
+    read = [decode_line(line) for log in logs for line in log.read_bytes().splitlines()]
     return [event.event_id for event in read if event]
 
 
@@ -94,7 +94,7 @@ def test_what_earlier_processes_left_is_sent_the_oldest_session_first_in_batches
         time.sleep(0.01)  # which was written when is told by the files
     with device(cloud, root) as runtime:
         eventually(lambda: runtime.sync["unsynced"] == 0)
-    assert [len(each) for each in pushes(cloud)] == [MOST_EVENTS, 903 - MOST_EVENTS]
+    assert [len(each) for each in pushes(cloud)] == [MAX_BATCH_EVENTS, 903 - MAX_BATCH_EVENTS]
     assert [event_id for each in pushes(cloud) for event_id in each] == events_of(*logs)
 
 
@@ -261,7 +261,7 @@ def test_a_batch_that_is_too_large_is_halved_and_an_event_that_is_too_large_give
         eventually(lambda: runtime.sync["unsynced"] == 0)
         assert (runtime.sync["state"], runtime.sync["refused"]) == ("ok", 1)
     assert len(cloud.turns()) == 9
-    noted = user_folder(root).refused.read_text()
+    noted = user_folder(root).rejected_events.read_text()
     assert json.loads(noted)["eventId"] == events_of(log)[9]
     assert json.loads(noted)["code"] == "cloud.batch_too_large"
     assert SECRET not in noted
@@ -281,7 +281,7 @@ def test_what_the_cloud_refuses_for_good_is_noted_without_words_and_never_sent_a
             assert runtime.sync["refused"] == 1
             metrics = runtime.service.metrics.text().decode()
     assert pushes(cloud) == [events_of(log)]
-    path = user_folder(root).refused
+    path = user_folder(root).rejected_events
     [line] = path.read_text().splitlines()
     assert {**json.loads(line), "at": ""} == {"eventId": events_of(log)[1], "code": "cloud.invalid", "at": ""}
     assert path.stat().st_mode & 0o777 == 0o600

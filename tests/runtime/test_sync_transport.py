@@ -28,12 +28,12 @@ def ask(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., object]]:
         monkeypatch.delenv(name, raising=False)
 
     def ask(url: str, within_s: float = 5.0) -> object:
-        transport.trust.cache_clear()
+        transport.ssl_context.cache_clear()
         with closing(CloudTransport(CloudIdentity(url, KEY, PROJECT, None, "caller"))) as cloud:
-            return cloud.bootstrap(None, time.monotonic() + within_s)
+            return cloud.fetch_bootstrap(None, time.monotonic() + within_s)
 
     yield ask
-    transport.trust.cache_clear()
+    transport.ssl_context.cache_clear()
 
 
 @pytest.mark.parametrize("behaviour", [hangs, dribbles])
@@ -52,7 +52,7 @@ def test_a_call_is_over_by_its_deadline(
 def test_an_answer_without_end_is_not_read_to_its_end(
     cloud: ScriptedCloud, ask: Callable[..., object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transport, "MAX_ANSWER_BYTES", 100)
+    monkeypatch.setattr(transport, "MAX_RESPONSE_BYTES", 100)
     cloud.behave("*", lambda handler: handler.send(200, b"x" * 1_000, {}) is None)
     with pytest.raises(CloudError, match="too long"):
         ask(cloud.url)

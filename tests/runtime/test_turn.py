@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from memoair_index import Document, Index, Query
 from memoair_index.sentences import PASSAGE_CHARS
 from memoair_runtime.memory.speaker_names import AGENT, CALLER
-from memoair_runtime.memory.turn import StoredTurn, event_of, first_ids, to_documents, to_turn, to_turns
+from memoair_runtime.memory.turn import StoredTurn, event_id_of, first_document_ids, to_documents, to_turn, to_turns
 
 NOON = datetime(2026, 3, 2, 12, 0, tzinfo=timezone.utc)
 SENTENCES = [
@@ -46,10 +46,10 @@ def turns(draw: st.DrawFn, event_id: str = "0c4d") -> StoredTurn:
     return StoredTurn(
         event_id=event_id,
         session_id=draw(st.sampled_from(["call-1", "call:2", "caller:0", "\N{GRINNING FACE}"])),
-        number=draw(st.integers(0, 10**6)),
+        ordinal=draw(st.integers(0, 10**6)),
         turn_id=draw(st.text(min_size=1, max_size=9)),
-        caller=draw(st.text(max_size=9)),
-        agent=draw(st.text(max_size=9)),
+        caller_name=draw(st.text(max_size=9)),
+        agent_name=draw(st.text(max_size=9)),
         user_text=draw(texts),
         assistant_text=draw(texts),
         occurred_at=draw(moments),
@@ -70,8 +70,8 @@ def test_a_turn_comes_back_as_it_was_said(turn: StoredTurn) -> None:
     documents = to_documents(turn)
     assert documents
     assert to_turn(documents) == turn
-    assert {event_of(document) for document in documents} == {turn.event_id}
-    assert {document.id for document in documents} & set(first_ids(turn.event_id))
+    assert {event_id_of(document) for document in documents} == {turn.event_id}
+    assert {document.id for document in documents} & set(first_document_ids(turn.event_id))
     assert len({document.id for document in documents}) == len(documents)
     assert all(len(document.text) <= PASSAGE_CHARS for document in documents)
 
@@ -118,7 +118,7 @@ def test_a_long_reply_is_found_by_any_of_its_passages_and_whole() -> None:
     index.add(to_documents(turn))
     best = index.search(Query("zanzibarplum dentist"), 1)[0].document
     assert best.text != turn.assistant_text
-    assert to_turn(index.stretch(best.id, lambda each: event_of(each) == turn.event_id)) == turn
+    assert to_turn(index.stretch(best.id, lambda each: event_id_of(each) == turn.event_id)) == turn
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import msgspec
 from memoair_runtime.memory.user_store import UserStore
 from memoair_runtime.requests import StartRequest, TurnRequest
 from memoair_runtime.settings import RuntimeSettings
-from memoair_runtime.storage.events import EventType, new_event, to_line
+from memoair_runtime.storage.events import EventType, encode_line, new_event
 from memoair_runtime.storage.user_folder import UserFolder
 from support.runtimes import PROJECT, USER
 
@@ -46,7 +46,7 @@ def write_call(
         }
         events.append(new_event(EventType.TURN, session_id, number + 2, at + timedelta(minutes=number), payload))
     folder = user_folder(root).create_session(session_id)
-    folder.log.write_bytes(b"".join(map(to_line, events)))
+    folder.log.write_bytes(b"".join(map(encode_line, events)))
     return folder.log
 
 
@@ -67,7 +67,7 @@ def keeping(root: Path, *, is_loaded: bool = True) -> Iterator[UserStore]:
 def start(keeper: UserStore, session_id: str, **metadata: Any) -> None:
     """Start a session."""
     request = {"sessionId": session_id, "metadata": metadata}
-    assert keeper.start(msgspec.convert(request, StartRequest), unkept=False) is None
+    assert keeper.start_session(msgspec.convert(request, StartRequest), is_ephemeral=False) is None
 
 
 def save(keeper: UserStore, session_id: str, turn_id: str, user: str, agent: str = "", **metadata: Any) -> None:
@@ -84,5 +84,5 @@ def save(keeper: UserStore, session_id: str, turn_id: str, user: str, agent: str
 
 def found(keeper: UserStore, question: str, limit: int = 5, group: str | None = None) -> list[str]:
     """The passages that a question finds, best first."""
-    query = keeper.memory.query(question, None, group=group)
+    query = keeper.memory.build_query(question, None, group=group)
     return [hit.document.text for hit in keeper.memory.search(query, limit)]
