@@ -36,7 +36,8 @@ from memoair_runtime.settings import ORG_ONLY, RuntimeSettings
 from memoair_runtime.storage.events import Event
 from memoair_runtime.storage.project_folder import ProjectFolder
 from memoair_runtime.storage.user_folder import create_project_folder, org_index_path
-from memoair_runtime.sync.null_sync import NullSync, SyncInterface
+from memoair_runtime.sync.interface import SyncInterface
+from memoair_runtime.sync.null_sync import NullSync
 from memoair_runtime.sync.scheduler import ALL_SCOPES, SyncScheduler
 
 DEFAULT_FLUSH_MS = DEFAULT_PULL_MS = DEFAULT_FORGET_MS = 5_000

@@ -24,7 +24,7 @@ from memoair_runtime.storage.events import Event, EventType
 from memoair_runtime.storage.rejected_events import RejectedEvents
 from memoair_runtime.storage.user_folder import UserFolder
 from memoair_runtime.sync.errors import CloudError, FailureKind
-from memoair_runtime.sync.null_sync import Versions, health_report
+from memoair_runtime.sync.interface import Versions, health_report
 from memoair_runtime.sync.outbox import Outbox
 from memoair_runtime.sync.status import SyncState, SyncStatus
 
@@ -57,7 +57,7 @@ class _SyncRequest:
 
 
 class SyncScheduler:
-    """The talk of one runtime with the cloud; see `memoair_runtime.sync.null_sync.SyncInterface`."""
+    """The talk of one runtime with the cloud; see `memoair_runtime.sync.interface.SyncInterface`."""
 
     def __init__(self, settings: RuntimeSettings, store: UserStore, org_lane: OrgLane, metrics: RuntimeMetrics) -> None:
         self._settings = settings
