@@ -1,7 +1,8 @@
-"""Cursors: how far each log of a caller has been sent to the cloud.
+"""Cursors: how much of each session log has been sent to the cloud.
 
-``outbox.json`` may be lost: then events are sent again, and the cloud knows them by their ids. It must never tell of
-more than was sent; so each cursor has a mark of the log it was in, and one that does not fit begins anew.
+``outbox.json`` may be lost: the events are then sent again, and the cloud recognizes them by their ids. A cursor must
+never claim more than was sent. So each one holds a fingerprint of its log, and a cursor whose fingerprint does not
+match starts again at the beginning of the log.
 """
 
 import zlib
@@ -13,15 +14,18 @@ import msgspec
 from memoair_runtime.storage.durable import write_file
 from memoair_runtime.storage.user_folder import LogVersionKey
 
-# The first event's id stands within these bytes of a log, and no other log has the same.
+# A log's first event id lies within these bytes and is unique to that log.
 FINGERPRINT_BYTES = 48
 
 
 class Cursor(msgspec.Struct, frozen=True, array_like=True):
-    """Everything before ``offset`` has been sent, in the log that begins with ``mark``.
+    """A position in one session log, up to which every event has been sent.
 
-    ``written_ns`` is when the log was written last, as far as that was known then: one of that time and that size need
-    not be opened to know that nothing in it waits.
+    Attributes:
+        offset: Bytes of the log that have been sent.
+        fingerprint: Identifies the log; see `log_fingerprint`.
+        mtime_ns: When the log was last written, as far as was known. A log of this time and size has nothing to send
+            and need not be opened.
     """
 
     offset: int = 0
@@ -30,7 +34,7 @@ class Cursor(msgspec.Struct, frozen=True, array_like=True):
 
     @property
     def version_key(self) -> LogVersionKey:
-        """What a log looks like from outside in which nothing waits."""
+        """The time and size of the log if nothing in it is left to send."""
         return self.mtime_ns, self.offset
 
 
@@ -46,23 +50,30 @@ _decode_file = msgspec.json.Decoder(_CursorFile).decode
 
 
 def log_fingerprint(head: bytes) -> int:
-    """The mark of a log, from its beginning."""
+    """Return the fingerprint of a log.
+
+    Args:
+        head: The beginning of the log, at least `FINGERPRINT_BYTES` if it is that long.
+    """
     return zlib.crc32(head[:FINGERPRINT_BYTES])
 
 
 class Cursors:
-    """The file of one caller, as one process sees it. Who writes to it holds the role for that. Not thread-safe."""
+    """The cursor file of one user, as one process sees it. Writers hold the process lock ``push``. Not thread-safe."""
 
     def __init__(self, path: Path, cloud: str) -> None:
         self._path = path
-        self._cloud = cloud  # what was sent to another does not count
+        self._cloud = cloud  # what was sent to another cloud does not count
         self._version_key: tuple[int, int, int] | None = None
         self._sessions: dict[str, Cursor] = {}
 
     def refresh(self) -> bool:
-        """Read what another process has written since, and tell whether there was any.
+        """Read what another process has written since the last call.
 
-        What can't be read is as if it were not there.
+        A missing or unreadable file counts as empty.
+
+        Returns:
+            Whether any cursor has changed.
         """
         before = self._sessions
         try:
@@ -77,13 +88,20 @@ class Cursors:
         return self._sessions != before
 
     def get(self, session_id: str) -> Cursor:
-        """A session's cursor."""
+        """Return the cursor of a session."""
         return self._sessions.get(session_id, START_OF_LOG)
 
     def update(self, moved: Mapping[str, Cursor], exists: Callable[[str], bool]) -> None:
-        """Move cursors, and let go of those of sessions that are there no more; raises OSError where the disk refuses.
+        """Set cursors and drop those of sessions that no longer exist.
 
-        In this process they have moved in any case.
+        The new values hold in this process even if they cannot be written.
+
+        Args:
+            moved: The new cursors by session id.
+            exists: Tells whether a session still has a log.
+
+        Raises:
+            OSError: The file cannot be written.
         """
         cursors = {**self._sessions, **moved}
         self._sessions = {session_id: cursor for session_id, cursor in cursors.items() if exists(session_id)}
@@ -91,7 +109,11 @@ class Cursors:
         self._version_key = self._read_version_key()
 
     def rewind(self) -> None:
-        """Begin anew with every log: the cloud has lost what it had."""
+        """Start again at the beginning of every log, because the cloud has lost data.
+
+        Raises:
+            OSError: The file cannot be deleted.
+        """
         self._sessions = {}
         self._path.unlink(missing_ok=True)
 

@@ -1,7 +1,7 @@
-"""Forgetting on the disk: what a caller said is deleted, and every file that was made from it.
+"""Erasing a user's data on this machine: the session logs, and every file that was derived from them.
 
-A session's folder is renamed before it is deleted: from then on nobody who looks for it finds it, and what a crash
-leaves is known by its name. Locks stay for as long as somebody may hold them.
+A session's folder is renamed before it is deleted. From then on no reader finds it, and what a crash leaves behind is
+recognized by its name. Lock files stay, because another process may hold them.
 """
 
 import shutil
@@ -24,16 +24,30 @@ _DELETED_PREFIX = ".forgotten-"
 
 @attrs.frozen
 class ErasedCounts:
-    """What was deleted."""
+    """How much was deleted.
+
+    Attributes:
+        sessions: Number of sessions.
+        turns: Number of turns.
+    """
 
     sessions: int = 0
     turns: int = 0
 
 
 def erase(folder: UserFolder, before: datetime | None = None) -> ErasedCounts:
-    """Delete what a caller said, and all that was made from it or told of him; raises OSError where something stays.
+    """Delete what a user said and everything derived from it.
 
-    With ``before``, sessions in which nothing was said before that moment are kept: he has called again since.
+    Args:
+        folder: The user's folder.
+        before: If given, keep the sessions in which every event is at or after this time: the user has called again
+            since the erasure.
+
+    Returns:
+        How much was deleted.
+
+    Raises:
+        OSError: Something could not be deleted.
     """
     finish_interrupted(folder)
     session_ids: set[str] = set()
@@ -55,13 +69,28 @@ def erase(folder: UserFolder, before: datetime | None = None) -> ErasedCounts:
 
 
 def finish_interrupted(folder: UserFolder) -> None:
-    """Delete what an erasure left that did not come to its end; raises OSError."""
+    """Delete what an interrupted erasure left behind.
+
+    Raises:
+        OSError: Something could not be deleted.
+    """
     for path in folder.path.glob(f"{_DELETED_PREFIX}*"):
         shutil.rmtree(path)
 
 
 def erase_unserved_user(folder: UserFolder, before: datetime) -> bool:
-    """The same for a caller whom no runtime serves; False where one does, which will do it itself. Raises OSError."""
+    """Erase a user that no runtime serves at present.
+
+    Args:
+        folder: The user's folder.
+        before: See `erase`.
+
+    Returns:
+        False if a runtime serves the user; it will erase the data itself.
+
+    Raises:
+        OSError: Something could not be deleted.
+    """
     runtime_lock = ProcessLock(folder.lock("runtime"))
     if not runtime_lock.try_acquire():
         return False
@@ -74,7 +103,10 @@ def erase_unserved_user(folder: UserFolder, before: datetime) -> bool:
 
 
 def remove_if_empty(folder: UserFolder) -> None:
-    """Delete the folder of a caller of whom nothing is left, unless a runtime serves him: it bears his name."""
+    """Delete a user's folder, whose name is the user's id, if it holds no data and no runtime serves the user.
+
+    A folder that cannot be deleted stays; that is no error.
+    """
     runtime_lock = ProcessLock(folder.lock("runtime"))
     if folder.path.is_dir() and runtime_lock.try_acquire():
         try:
@@ -89,7 +121,7 @@ def _remove_folder_without_data(folder: UserFolder) -> None:
     replica.refresh()
     if (
         not folder.list_session_folders() and not replica.event_count and not replica.facts
-    ):  # all other files are made of these
+    ):  # every other file is derived from these
         shutil.rmtree(folder.path)
 
 
@@ -101,19 +133,19 @@ def _list_files(folder: UserFolder) -> list[Path]:
 
 
 def _is_kept(path: Path, folder: UserFolder) -> bool:
-    """Whether a file says nothing of what was said."""
+    """Return whether a file contains nothing of what was said."""
     return path.suffix == ".lock" or path in (folder.lease, folder.path / ID_FILE)
 
 
 def _read_events(log: Path) -> list[Event] | None:
-    """The events of a log; None where it, or a line of it, can't be read: nobody knows what stands there."""
+    """Return the events of a log, or None if it or one of its lines is unreadable: its content is then unknown."""
     try:
         lines = log.read_bytes().split(b"\n")
     except FileNotFoundError:
         return []
     except OSError:
         return None
-    events = [decode_line(line) for line in lines[:-1]]  # the last one, if it is torn, was never acknowledged
+    events = [decode_line(line) for line in lines[:-1]]  # a torn last line was never acknowledged
     return None if None in events else [event for event in events if event is not None]
 
 

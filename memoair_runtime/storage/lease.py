@@ -1,7 +1,7 @@
-"""The lease: which runtime serves a caller on this machine, so that several clients use one instead of rivals.
+"""The lease: which runtime serves a user on this machine, so that several clients share one runtime.
 
-The right to serve is a lock that dies with its holder; the file beside it says where the holder listens, for whoever
-comes second. It holds the token, so only the user himself may read it.
+The lease itself is a process lock, which the operating system releases when its holder dies. A file beside it tells
+other clients where the holder listens. It contains the token, so only this operating system user may read it.
 """
 
 import os
@@ -17,34 +17,45 @@ from memoair_runtime.storage.durable import write_file
 from memoair_runtime.storage.process_lock import ProcessLock
 from memoair_runtime.storage.user_folder import UserFolder
 
-# How long a holder has to say where it listens: it does so within milliseconds, and may be on its way out.
+# How long a holder may take to say where it listens. It does so within milliseconds, unless it is shutting down.
 _HOLDER_TIMEOUT_S = 1.0
 _POLL_INTERVAL_S = 0.005
 _HAS_PROC = Path("/proc/self/stat").is_file()
 
 
 class LeaseRecord(msgspec.Struct, frozen=True, rename="camel"):
-    """A runtime that serves a caller. ``session_id`` is the call that its client opened it for."""
+    """The content of ``lease.json``: a runtime that serves a user.
+
+    Attributes:
+        pid: The runtime's process id.
+        create_time: When that process started; see `process_start_time`.
+        host: The address that it listens on.
+        port: The port that it listens on.
+        token: The bearer token that it expects, if any.
+        session_id: The session that its client started it for, if any.
+    """
 
     pid: int
-    create_time: float  # see `birth_of`
+    create_time: float
     host: str
     port: int
     token: str | None
     session_id: str | None
 
     def is_alive(self) -> bool:
-        """Whether the very process that wrote this still runs."""
+        """Return whether the process that wrote this record still runs, and not another one with the same id."""
         return process_start_time(self.pid) == self.create_time
 
 
 def process_start_time(pid: int) -> float | None:
-    """When a process was born, by a clock that nobody sets, if the system has one; None where there is no such process.
+    """Return when a process started, or None if there is no such process.
 
-    As `memoair_voice_sync._runtimes` reads it.
+    On Linux the value is in clock ticks since boot, so that it does not change when the clock is set; elsewhere it is
+    in seconds since the epoch. Compare it only with other values of this function, or of its copy in
+    `memoair_voice_sync._runtimes`, which must agree.
     """
     try:
-        if _HAS_PROC:  # in ticks since the boot; psutil adds a moment to it that moves with the clock
+        if _HAS_PROC:  # psutil adds the boot time, which changes with the clock
             return float(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
         return psutil.Process(pid).create_time()
     except (OSError, ValueError, IndexError, psutil.Error):
@@ -55,7 +66,7 @@ _decode_record = msgspec.json.Decoder(LeaseRecord).decode
 
 
 class Lease:
-    """The right of one runtime to serve a caller."""
+    """The right of one runtime to serve a user."""
 
     def __init__(self, folder: UserFolder) -> None:
         self._folder = folder
@@ -63,10 +74,17 @@ class Lease:
         self._has_written_record = False
 
     def acquire(self, host: str, port: int, token: str | None, session_id: str | None) -> LeaseRecord | None:
-        """Take the lease, and tell where we listen; or return who else holds it.
+        """Acquire the lease and publish where this runtime listens.
 
-        Returns None also where the disk can't be written, or where the holder is stuck: two runtimes of one caller are
-        better than none.
+        Args:
+            host: The address that this runtime listens on.
+            port: The port that it listens on.
+            token: The bearer token that it expects, if any.
+            session_id: The session that it was started for, if any.
+
+        Returns:
+            The runtime that holds the lease, if another one does; else None. Also None if the disk cannot be written,
+            or if the holder does not say where it listens: two runtimes for one user are better than none.
         """
         try:
             self._folder.create()
@@ -87,7 +105,7 @@ class Lease:
         return None
 
     def release(self) -> None:
-        """Let the next one have it."""
+        """Release the lease for the next runtime."""
         if self._has_written_record:
             with suppress(OSError):
                 self._folder.lease.unlink()
@@ -103,5 +121,5 @@ class Lease:
 
 
 def lease_event(holder: LeaseRecord) -> dict[str, Any]:
-    """A holder as it is told to a client."""
+    """Return the message that tells a client which runtime to use."""
     return {"event": "leased", **msgspec.to_builtins(holder)}

@@ -1,14 +1,14 @@
-"""What the cloud told of a caller, as it lies beside his logs: the events of other machines, and facts.
+"""The replica file: a user's events from other machines, and facts, as pulled from the cloud.
 
-``cloud.jsonl`` holds one JSON object a line:
+``cloud.jsonl`` holds one JSON object per line:
 
-    {"copy": "9f2c...", "cloud": "a41b..."}    the first: which copy this is, and of which cloud
-    {"event": {...}} or {"fact": {...}}        what was told
-    {"version": 12, "crc": 2914}               ends a page: all until here is what the cloud had at this version
+    {"copy": "9f2c...", "cloud": "a41b..."}    first line: which replica this is, and of which cloud
+    {"event": {...}} or {"fact": {...}}        the data
+    {"version": 12, "crc": 2914}               ends a page: all data up to here is complete at this version
 
-A page counts once its last line is there and its checksum fits; what stands behind the last such line is cut away. All
-of it can be asked for again, so nothing waits for the disk. A snapshot begins another copy. A page that takes facts
-away, or another's place, makes the file anew: no file shall hold what the cloud holds no more.
+A page counts once its last line is there and its checksum matches; what follows the last such line is cut off. All of
+the file can be pulled again, so no write waits for the disk. A snapshot starts a new replica. A page that removes or
+replaces facts rewrites the file: it must not hold what the cloud no longer holds.
 """
 
 import os
@@ -28,7 +28,21 @@ from memoair_runtime.storage.events import Event, is_valid
 
 
 class ReplicaFact(msgspec.Struct, frozen=True, rename="camel"):
-    """Something that is known about the caller, in a plain sentence, with where it comes from."""
+    """A statement about the user, with its origin. The field names in camel case are the keys on disk and on the wire.
+
+    Attributes:
+        id: The fact's id.
+        kind: Its kind, such as ``identity`` or ``preference``.
+        text: The statement, a plain sentence.
+        said_at: When it was said.
+        subject: The person or thing that it is about.
+        attribute: What it states about the subject.
+        value: The value of the attribute.
+        event_id: The turn that it was learned from.
+        session_id: The session of that turn.
+        holds_from: Date from which it holds, if known.
+        holds_until: Date until which it holds, if known.
+    """
 
     id: str
     kind: str
@@ -44,7 +58,14 @@ class ReplicaFact(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class ReplicaPage(msgspec.Struct, frozen=True):
-    """What the cloud tells at once; complete up to ``version``. ``removed`` are ids of facts. Its events are sound."""
+    """Data that the cloud sends at once.
+
+    Attributes:
+        version: With this page, the data is complete up to this version.
+        events: Events; all of them are valid, see `memoair_runtime.storage.events.is_valid`.
+        facts: New and changed facts.
+        removed_fact_ids: Ids of facts that no longer hold.
+    """
 
     version: int
     events: Sequence[Event] = ()
@@ -54,7 +75,14 @@ class ReplicaPage(msgspec.Struct, frozen=True):
 
 @attrs.frozen
 class ReplicaChange:
-    """What is new in a copy: events, facts, the ids of facts that stand no longer, and those of events that don't."""
+    """What has changed in a replica.
+
+    Attributes:
+        events: New events.
+        facts: New and changed facts.
+        removed_fact_ids: Ids of facts that no longer hold.
+        removed_event_ids: Ids of events that the replica no longer holds.
+    """
 
     events: tuple[Event, ...] = attrs.field(default=(), converter=tuple[Event, ...])
     facts: tuple[ReplicaFact, ...] = attrs.field(default=(), converter=tuple[ReplicaFact, ...])
@@ -76,7 +104,7 @@ class _ReplicaLine(msgspec.Struct, frozen=True, omit_defaults=True):
 
 @attrs.frozen
 class _StoredPage:
-    """A page as it lies in the file, up to ``end``."""
+    """A page in the file. ``end_offset`` is relative to the first page."""
 
     end_offset: int
     version: int
@@ -91,40 +119,52 @@ _APPEND_FLAGS = os.O_WRONLY | os.O_APPEND | getattr(os, "O_BINARY", 0) | getattr
 
 
 def fact_fingerprint(fact: ReplicaFact) -> int:
-    """A checksum of all that a fact says."""
+    """Return a checksum of all fields of a fact."""
     return zlib.crc32(_encode_json(fact))
 
 
 class ReplicaFile:
-    """The file of one caller, as one process sees it. Who writes to it holds the role for that. Not thread-safe.
+    """The replica file of one user, as one process sees it. Writers hold the process lock ``pull``. Not thread-safe.
 
-    Of another cloud's copy nothing is read; ``cloud`` names ours, and without one any will do.
+    Attributes:
+        replica_id: Id of the replica; None if the file has no replica.
+        version: Version up to which the replica is complete; None without a replica.
+        event_count: Number of events in the file.
+        facts: The facts by their ids.
     """
 
     def __init__(self, path: Path, cloud: str | None) -> None:
+        """``cloud`` names the cloud in use: a replica of another one is ignored. With None, any is read."""
         self._path = path
         self._cloud = cloud
         self._reset()
 
     def _reset(self) -> None:
-        self.replica_id: str | None = None  # None: there is no copy
+        self.replica_id: str | None = None
         self.version: int | None = None
-        self.event_count = 0  # how many stand in the file
+        self.event_count = 0
         self.facts: dict[str, ReplicaFact] = {}
-        self._inode = 0  # its number on the disk
-        self._end_offset = 0  # of the last whole page
-        self._last_line = b""  # the line before it
+        self._inode = 0
+        self._end_offset = 0  # of the last complete page
+        self._last_line = b""  # the line that ends there
         self._header_end = 0
 
     def refresh(self) -> ReplicaChange:
-        """Read what other processes wrote since the last look, or everything; raises OSError."""
+        """Read what other processes have written since the last call; all of the file at the first call.
+
+        Returns:
+            What is new in the file.
+
+        Raises:
+            OSError: The file cannot be read.
+        """
         content, inode = b"", 0
         with suppress(FileNotFoundError), self._path.open("rb") as file:
             inode = os.fstat(file.fileno()).st_ino
             if inode == self._inode and self.replica_id is not None:
                 file.seek(self._end_offset - len(self._last_line))
                 content = file.read()
-                # The number alone proves nothing: a file that was replaced twice may have that of the first one again.
+                # The inode alone proves nothing: a file that was replaced twice may have the inode of the first one.
                 if content.startswith(self._last_line):
                     return self._read_pages(content[len(self._last_line) :], dict(self.facts))
                 file.seek(0)
@@ -136,7 +176,17 @@ class ReplicaFile:
         return self._read_pages(content[self._header_end :], before)
 
     def append(self, page: ReplicaPage) -> ReplicaChange:
-        """Keep a page that goes on from the version that is held; raises OSError where the disk refuses."""
+        """Store a page that continues at the current version.
+
+        Args:
+            page: The page.
+
+        Returns:
+            What has changed.
+
+        Raises:
+            OSError: The file cannot be written.
+        """
         before = dict(self.facts)
         is_superseding = any(fact_id in before for fact_id in page.removed_fact_ids) or any(
             fact.id in before and before[fact.id] != fact for fact in page.facts
@@ -153,7 +203,17 @@ class ReplicaFile:
         return ReplicaChange(events, facts, [each for each in page.removed_fact_ids if each in before])
 
     def replace(self, page: ReplicaPage) -> ReplicaChange:
-        """Keep a snapshot in place of all that was held; raises OSError where the disk refuses."""
+        """Store a snapshot in place of the whole replica.
+
+        Args:
+            page: The first page of the snapshot.
+
+        Returns:
+            What has changed.
+
+        Raises:
+            OSError: The file cannot be written.
+        """
         before, stored_event_ids = (
             self.facts,
             {event.event_id for stored in self._stored_pages() for event in stored.events},
@@ -184,7 +244,7 @@ class ReplicaFile:
             self._apply(page.version, page.facts, ())
             self._end_offset, self._last_line = start + page.end_offset, page.last_line
         if self.version is None:
-            self.replica_id = None  # a head alone is as good as nothing
+            self.replica_id = None  # a header without a page counts as no replica
         facts = [fact for fact in self.facts.values() if before.get(fact.id) != fact]
         return ReplicaChange(events, facts, [fact_id for fact_id in before if fact_id not in self.facts])
 
@@ -198,17 +258,17 @@ class ReplicaFile:
         content = lines + last_line
         fd = os.open(self._path, _APPEND_FLAGS)
         try:
-            os.ftruncate(fd, self._end_offset)  # half a page may stand there
+            os.ftruncate(fd, self._end_offset)  # remove an incomplete page
             written = os.write(fd, content)
             if written != len(content):
                 os.ftruncate(fd, self._end_offset)
-                raise OSError(f"{len(content) - written} bytes were not taken")
+                raise OSError(f"short write: {len(content) - written} bytes are missing")
         finally:
             os.close(fd)
         self._end_offset, self._last_line = self._end_offset + len(content), last_line
 
     def _rewrite(self, page: ReplicaPage, new_events: list[Event]) -> None:
-        """Make the file of what stands after a page."""
+        """Write a new file with everything that holds after a page."""
         facts = {fact_id: fact for fact_id, fact in self.facts.items() if fact_id not in page.removed_fact_ids}
         facts.update((fact.id, fact) for fact in page.facts)
         events = [event for stored in self._stored_pages() for event in stored.events] + new_events
@@ -232,7 +292,7 @@ class ReplicaFile:
 
 
 def _parse_pages(content: bytes) -> Iterator[_StoredPage]:
-    """The whole pages at the beginning of a content."""
+    """Yield the complete pages at the beginning of some content."""
     begin = at = 0
     events: list[Event] = []
     facts: list[ReplicaFact] = []
