@@ -1,4 +1,4 @@
-"""What every kind of cloud sync offers: the methods, and the report of its health."""
+"""The interface of cloud sync, for runtimes with and without a cloud, and its health report."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -12,49 +12,83 @@ Versions = dict[str, int | None]
 
 
 class SyncInterface(Protocol):
-    """The talk with the cloud, behind the requests. Safe to use from any thread; nothing waits for the network."""
+    """Sync of one runtime with its cloud, in the background. Thread-safe.
+
+    Only `pull`, `flush` and `close` wait, and never beyond their deadline.
+    """
 
     def start(self) -> None:
-        """Begin."""
+        """Start syncing. Calling it again has no effect."""
 
     def end_startup_delay(self) -> None:
-        """Somebody has been answered: what waited for that may go on."""
+        """Allow the first request to the cloud: a search or session start has been answered."""
 
     def record_logged(self, events: Sequence[Event]) -> None:
-        """Events have been logged."""
+        """Take note of events that were appended to a session log."""
 
     def pull(self, scopes: Sequence[LaneName], deadline: float) -> tuple[str, Versions]:
-        """Ask the cloud now; return when what it had can be searched, or at the deadline (monotonic seconds)."""
+        """Pull now, and wait until the data can be searched.
+
+        Args:
+            scopes: The lanes to pull: profile, permanent, org.
+            deadline: When to stop waiting, in monotonic seconds.
+
+        Returns:
+            The status for the reply (``ok``, ``partial`` or ``off``), and the local version of each scope.
+        """
 
     def flush(self, deadline: float) -> int:
-        """Send what waits, by the deadline (monotonic seconds); return how many events still wait."""
+        """Push now, and wait until every event has been sent.
+
+        Args:
+            deadline: When to stop waiting, in monotonic seconds.
+
+        Returns:
+            The number of events that have not been sent.
+        """
 
     def on_erased(self, at: datetime | None) -> None:
-        """The caller has been forgotten here, and in the cloud at a moment, where that is known."""
+        """Take note that the user's data on this machine was erased.
+
+        Args:
+            at: When the cloud erased its data, if known.
+        """
 
     def health(self) -> dict[str, Any]:
-        """How it goes."""
+        """Return the ``sync`` part of the health report. Uses neither disk nor network."""
 
     @property
     def unsynced_count(self) -> int:
-        """How many events are not in the cloud."""
+        """Number of events that the cloud has not acknowledged."""
 
     @property
     def sync_token(self) -> str | None:
-        """What the cloud calls the state that it told last."""
+        """The cloud's token for the state that it reported last."""
 
     @property
     def permanent_version(self) -> int | None:
-        """Up to which version events and facts were pulled; None where none were."""
+        """Version up to which events and facts have been pulled; None if none have been."""
 
     def close(self, deadline: float) -> None:
-        """End, after one more try to send what waits, by the deadline (monotonic seconds)."""
+        """Stop syncing, after one more attempt to push.
+
+        Args:
+            deadline: When to give up, in monotonic seconds.
+        """
 
 
 def health_report(
     state: SyncState, unsynced_count: int, oldest_ms: int | None, rejected_count: int, *, has_pulled: bool
 ) -> dict[str, Any]:
-    """The ``sync`` of a health report."""
+    """Return the ``sync`` part of a health report.
+
+    Args:
+        state: The state of the sync.
+        unsynced_count: Number of events that the cloud has not acknowledged.
+        oldest_ms: Age of the oldest of them, in milliseconds.
+        rejected_count: Number of events that the cloud has rejected for good.
+        has_pulled: Whether everything has been pulled at least once.
+    """
     return {
         "state": state.value,
         "unsynced": unsynced_count,

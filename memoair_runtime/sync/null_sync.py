@@ -1,4 +1,4 @@
-"""The sync of a runtime without a cloud."""
+"""Sync for a runtime without a cloud: every method does nothing."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -11,35 +11,35 @@ from memoair_runtime.sync.status import SyncState
 
 
 class NullSync:
-    """Nothing is sent anywhere."""
+    """No sync; see `memoair_runtime.sync.interface.SyncInterface`."""
 
     unsynced_count = 0
     sync_token: str | None = None
     permanent_version: int | None = None
 
     def start(self) -> None:
-        """Nothing begins."""
+        """Do nothing."""
 
     def end_startup_delay(self) -> None:
-        """Nobody waits."""
+        """Do nothing."""
 
     def record_logged(self, events: Sequence[Event]) -> None:
-        """They stay here."""
+        """Do nothing: the events stay on this machine."""
 
     def pull(self, scopes: Sequence[LaneName], deadline: float) -> tuple[str, Versions]:  # noqa: ARG002
-        """There is nobody to ask."""
+        """Return the status ``off`` and no versions."""
         return "off", {"profile": None, "permanent": None, "org": None}
 
     def flush(self, deadline: float) -> int:  # noqa: ARG002
-        """Nothing waits."""
+        """Return 0: no event waits for a cloud."""
         return 0
 
     def on_erased(self, at: datetime | None) -> None:
-        """Nobody needs to know."""
+        """Do nothing."""
 
     def health(self) -> dict[str, Any]:
-        """That there is no cloud."""
+        """Report the state ``off``."""
         return health_report(SyncState.OFF, 0, None, 0, has_pulled=False)
 
     def close(self, deadline: float) -> None:
-        """Nothing ends."""
+        """Do nothing."""

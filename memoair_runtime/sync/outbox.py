@@ -1,6 +1,6 @@
-"""The outbox: what stands in a caller's logs and is not in the cloud yet.
+"""The outbox: the events in a user's logs that the cloud has not acknowledged.
 
-Nothing is written twice: a log is the outbox of its session, and a cursor beside the logs tells how far it was sent.
+Nothing is stored twice. A log is the outbox of its session, and a cursor beside the logs records how much was sent.
 """
 
 import os
@@ -16,7 +16,8 @@ from memoair_runtime.storage.cursors import FINGERPRINT_BYTES, START_OF_LOG, Cur
 from memoair_runtime.storage.events import Event, decode_line
 from memoair_runtime.storage.user_folder import UserFolder
 
-# What the cloud takes at once; in bytes a quarter of it, so that a slow line is not kept busy for a minute by one call.
+# The cloud's limit for the number of events, and a quarter of its limit for bytes, so that one request does not occupy
+# a slow connection for a minute.
 MAX_BATCH_EVENTS = 500
 MAX_BATCH_BYTES = 4 << 20
 _READ_CHUNK_BYTES = 1 << 20
@@ -25,7 +26,14 @@ _NS_PER_S = 1e9
 
 @attrs.frozen
 class OutboxLine:
-    """A line of a log: where it ends, and the event in it; None where it is damaged and there is nothing to send."""
+    """A line of a session log.
+
+    Attributes:
+        session_id: The session.
+        end_offset: Where the line ends, in bytes from the beginning of the log.
+        event_id: The event's id; None if the line is damaged, so that there is nothing to send.
+        content: The line without its line feed.
+    """
 
     session_id: str
     end_offset: int
@@ -35,37 +43,53 @@ class OutboxLine:
 
 @attrs.frozen
 class OutboxBatch:
-    """Lines to be sent at once, of one session after the other."""
+    """Lines to acknowledge together, session by session.
+
+    Attributes:
+        lines: The lines in the order of their logs.
+        fingerprints: The fingerprint of each session's log.
+    """
 
     lines: tuple[OutboxLine, ...]
     fingerprints: dict[str, int]
 
     @property
     def event_lines(self) -> list[OutboxLine]:
-        """Those that there is something to send of."""
+        """The lines that hold an event to send."""
         return [line for line in self.lines if line.event_id is not None]
 
 
 @attrs.frozen
 class _UnsentEvents:
-    """A session in whose log something has not been sent. ``since`` is in seconds since the epoch."""
+    """The unsent events of one session. ``oldest_at`` is in seconds since the epoch."""
 
     count: int
     oldest_at: float
 
 
 class Outbox:
-    """What of one caller has not been sent. `note`, `forget` and the counts are for any thread, the rest for one."""
+    """The unsent events of one user.
+
+    `record_logged`, `clear` and the properties are safe to use from any thread; the other methods are for one thread.
+
+    Args:
+        folder: The user's folder.
+        cloud: Identifies the cloud. Cursors of another cloud are ignored.
+    """
 
     def __init__(self, folder: UserFolder, cloud: str) -> None:
         self._folder = folder
         self._cursors = Cursors(folder.outbox, cloud)
         self._lock = threading.Lock()
-        self._uncounted: dict[str, list[float]] = {}  # by session, when something was logged that was not looked at yet
+        self._uncounted: dict[str, list[float]] = {}  # by session: when events were logged since `scan`
         self._unsent: dict[str, _UnsentEvents] = {}
 
     def record_logged(self, events: Sequence[Event]) -> bool:
-        """Events have been logged; tell whether they are the first since somebody looked. Does not ask the disk."""
+        """Take note of events that were appended to a log. Does not access the disk.
+
+        Returns:
+            Whether they are the first since the last `scan`.
+        """
         now = time.time()
         with self._lock:
             is_first = not self._uncounted
@@ -75,31 +99,37 @@ class Outbox:
 
     @property
     def has_uncounted(self) -> bool:
-        """Whether something was logged that has not been looked at."""
+        """Whether events were logged since the last `scan`."""
         return bool(self._uncounted)
 
     @property
     def count(self) -> int:
-        """How many events wait."""
+        """Number of unsent events."""
         with self._lock:
-            return sum(each.count for each in self._unsent.values()) + sum(map(len, self._uncounted.values()))
+            return sum(unsent.count for unsent in self._unsent.values()) + sum(map(len, self._uncounted.values()))
 
     @property
     def oldest_at(self) -> float | None:
-        """When the oldest of them was logged, in seconds since the epoch."""
+        """When the oldest unsent event was logged, in seconds since the epoch; None if all have been sent."""
         with self._lock:
-            times = [each.oldest_at for each in self._unsent.values() if each.count]
-            return min([*times, *(moments[0] for moments in self._uncounted.values())], default=None)
+            times = [unsent.oldest_at for unsent in self._unsent.values() if unsent.count]
+            return min([*times, *(logged_at[0] for logged_at in self._uncounted.values())], default=None)
 
     def scan(self, *, all_sessions: bool) -> None:
-        """Count what waits: in the sessions that were noted, or ``everywhere``, whoever logged it."""
+        """Count the unsent events on the disk.
+
+        Args:
+            all_sessions: Whether to look at every session; else only at those in which this process has logged events.
+        """
         have_cursors_changed = self._cursors.refresh()  # another process has sent some
         with self._lock:
             uncounted, self._uncounted = self._uncounted, {}
             unsent = dict(self._unsent)
         logs = dict(self._folder.list_session_logs()) if all_sessions else {}
         session_ids = set(uncounted) | {
-            each for each, stamp in logs.items() if stamp != self._cursors.get(each).version_key
+            session_id
+            for session_id, version_key in logs.items()
+            if version_key != self._cursors.get(session_id).version_key
         }
         if all_sessions or have_cursors_changed:
             session_ids |= set(unsent)
@@ -108,9 +138,16 @@ class Outbox:
             self._recount(session_id, [*uncounted.get(session_id, ()), *modified_at])
 
     def next_batch(self, max_events: int = MAX_BATCH_EVENTS) -> OutboxBatch | None:
-        """What is to be sent next, of the session that has waited longest first; None where nothing is."""
+        """Return the next events to send, starting with the session that has waited longest.
+
+        Args:
+            max_events: Maximum number of events.
+
+        Returns:
+            The batch, or None if there is nothing to send.
+        """
         with self._lock:
-            session_ids = sorted(self._unsent, key=lambda each: self._unsent[each].oldest_at)
+            session_ids = sorted(self._unsent, key=lambda session_id: self._unsent[session_id].oldest_at)
         lines: list[OutboxLine] = []
         fingerprints: dict[str, int] = {}
         bytes_left, events_left = MAX_BATCH_BYTES, max_events
@@ -125,9 +162,17 @@ class Outbox:
         return OutboxBatch(tuple(lines), fingerprints) if lines else None
 
     def acknowledge(self, batch: OutboxBatch, done_event_ids: AbstractSet[str]) -> int:
-        """Move the cursors over the events that are done with, as far as none is left out; return over how many.
+        """Move the cursors past the events that are done, up to the first one of each session that is not.
 
-        Raises OSError where the disk refuses: then the next process sends them again.
+        Args:
+            batch: The batch that was sent.
+            done_event_ids: Ids of the events that the cloud has accepted or rejected.
+
+        Returns:
+            The number of events that the cursors were moved past.
+
+        Raises:
+            OSError: The cursors cannot be written. The next process will send the events again.
         """
         cursors: dict[str, Cursor] = {}
         blocked_session_ids: set[str] = set()
@@ -141,7 +186,8 @@ class Outbox:
         try:
             if cursors:
                 cursors_with_mtime = {
-                    each: _with_mtime(cursor, self._log_path(each)) for each, cursor in cursors.items()
+                    session_id: _with_mtime(cursor, self._log_path(session_id))
+                    for session_id, cursor in cursors.items()
                 }
                 self._cursors.update(cursors_with_mtime, lambda session_id: self._log_path(session_id).exists())
         finally:
@@ -150,13 +196,17 @@ class Outbox:
         return done_count
 
     def clear(self) -> None:
-        """Let go of what was counted; the logs have been deleted, or will be looked at again."""
+        """Reset the counts: the logs have been deleted, or will be scanned again."""
         with self._lock:
             self._uncounted.clear()
             self._unsent.clear()
 
     def rewind(self) -> None:
-        """Send everything again: the cloud has lost what it had. Raises OSError."""
+        """Send every event again, because the cloud has lost data.
+
+        Raises:
+            OSError: The cursors cannot be deleted.
+        """
         self._cursors.rewind()
 
     def _log_path(self, session_id: str) -> Path:
@@ -172,7 +222,7 @@ class Outbox:
                 self._unsent[session_id] = _UnsentEvents(count, oldest_at)
 
     def _find_start(self, session_id: str) -> tuple[int, int]:
-        """Where to go on in a log, and its mark; at its beginning where the cursor was in another one."""
+        """Return the offset at which to continue in a log (0 if the cursor is of another log), and its fingerprint."""
         cursor = self._cursors.get(session_id)
         try:
             with self._log_path(session_id).open("rb") as file:
@@ -183,7 +233,7 @@ class Outbox:
 
 
 def _with_mtime(cursor: Cursor, log: Path) -> Cursor:
-    """The cursor with the time of the log, where it stands at its end."""
+    """Return the cursor with the log's modification time, if it is at the end of the log."""
     try:
         stat = log.stat()
     except OSError:
@@ -192,7 +242,7 @@ def _with_mtime(cursor: Cursor, log: Path) -> Cursor:
 
 
 def _read_lines(path: Path, session_id: str, offset: int) -> Iterator[OutboxLine]:
-    """The whole lines of a log from an offset on; the last one may still be written, or is torn."""
+    """Yield the complete lines of a log from an offset on. The last one may be incomplete or torn."""
     try:
         with path.open("rb") as file:
             file.seek(offset)

@@ -1,6 +1,7 @@
-"""Whom the cloud was told to forget: this machine must know nothing of him either, whoever his runtime was.
+"""Pull of erasures: users that the cloud has erased must be erased on this machine too, whichever runtime served them.
 
-The cloud names callers by a digest of project and id, so who does not know them learns nothing.
+The cloud names users by a digest of project and user id, so the list tells nothing to a reader who does not know the
+ids.
 """
 
 import hashlib
@@ -22,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 class _ErasurePullState(msgspec.Struct, frozen=True):
-    """Up to which version it was looked, and who could not be forgotten yet: his runtime lives, and does so itself."""
+    """The version up to which erasures were pulled; ``waiting`` are users whose own runtime must erase them."""
 
     cloud: str
     version: int | None = None
@@ -33,12 +34,21 @@ _decode_state = msgspec.json.Decoder(_ErasurePullState).decode
 
 
 def user_digest(project_id: str, user_id: str) -> str:
-    """The name of a caller among those who were forgotten."""
+    """Return the digest that stands for a user in the list of erasures."""
     return hashlib.sha256(f"{project_id}\0{user_id}".encode()).hexdigest()
 
 
 class ErasurePuller:
-    """Deletes what lies on this machine of forgotten callers; not of ``own``, whose runtime this is. For one thread."""
+    """Erases the users that the cloud has erased from this machine, except the one that this runtime serves.
+
+    For one thread.
+
+    Args:
+        folder: The project's folder.
+        cloud: Identifies the cloud.
+        transport: The connection to the cloud.
+        own_folder: The folder of the user that this runtime serves.
+    """
 
     def __init__(self, folder: ProjectFolder, cloud: str, transport: CloudTransport, own_folder: UserFolder) -> None:
         self._folder = folder
@@ -48,7 +58,15 @@ class ErasurePuller:
         self._lock = ProcessLock(folder.lock("org-sync"))
 
     def pull(self, target_version: int) -> None:
-        """Forget whom the cloud forgot, up to its version ``wanted``. Raises `CloudError`, or OSError."""
+        """Erase users up to a version of the list. Does nothing if another process is doing so.
+
+        Args:
+            target_version: The cloud's version of the list.
+
+        Raises:
+            CloudError: A request failed.
+            OSError: The state cannot be written.
+        """
         state = self._read_state()
         if state.version == target_version and not state.waiting:
             return
@@ -56,7 +74,7 @@ class ErasurePuller:
             return
         self._folder.create()
         if not self._lock.try_acquire():
-            return  # another process is at it
+            return  # another process is doing this
         try:
             self._erase_users(self._read_state(), target_version)
         finally:
@@ -71,9 +89,9 @@ class ErasurePuller:
             if response is None:
                 break
             version, has_more = response.version, response.more
-            erased_at |= {each.digest: each.forgotten_at for each in response.users}
+            erased_at |= {user.digest: user.forgotten_at for user in response.users}
             if has_more and version == since:
-                raise invalid_response("more of the same")
+                raise invalid_response("more data is announced but the version does not advance")
         waiting = {}
         for folder in self._folder.list_users() if erased_at else ():
             digest = user_digest(folder.project_id, folder.user_id)
@@ -95,5 +113,5 @@ def _try_erase(folder: UserFolder, before: datetime) -> bool:
     try:
         return erase_unserved_user(folder, before)
     except OSError as error:
-        log.error("a forgotten caller could not be deleted: action=erase_failed errno=%s", error.errno)
+        log.error("cannot delete the data of an erased user: action=erase_failed errno=%s", error.errno)
         return False

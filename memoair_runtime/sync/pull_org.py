@@ -1,7 +1,7 @@
-"""Pull of the organisation's documents: by one process of a project for all of them.
+"""Pull of the project's documents: one process of a project pulls for all of them.
 
-The cloud builds index files, and says what has changed since. So a new machine downloads a file and the changes, and
-later the changes only, until they have grown so much that the next file is worth its way.
+The cloud builds index files, and reports what has changed since. A new machine downloads the file and the changes;
+after that only changes, until there are so many that downloading the next file is worth it.
 """
 
 import hashlib
@@ -16,22 +16,26 @@ from memoair_index import ContainerError, Index
 from memoair_runtime.recall.org_manifest import OrgBase, OrgManifest, open_documents, read_manifest, write_manifest
 from memoair_runtime.storage.process_lock import ProcessLock
 from memoair_runtime.storage.project_folder import ProjectFolder
-from memoair_runtime.sync.errors import CloudError, invalid_response
+from memoair_runtime.sync.errors import CloudError, FailureKind, invalid_response
 from memoair_runtime.sync.responses import OrgFileInfo
 from memoair_runtime.sync.transport import CALL_TIMEOUT_S, DOWNLOAD_TIMEOUT_S, CloudTransport
 
 log = logging.getLogger(__name__)
 
-# Every runtime reads the changes when it starts, a tenth of a millisecond each, and has them in its own memory.
+# Every runtime reads the changes when it starts, 0.1 ms each, and holds them in its own memory.
 MAX_CHANGES, MAX_CHANGED_CHARS = 256, 1 << 20
 _POLL_INTERVAL_S = 0.02
 _HASH_CHUNK_BYTES = 1 << 20
 
 
 class OrgPuller:
-    """Keeps the manifest of a project's documents. Used by one thread.
+    """Keeps the manifest of a project's documents up to date. For one thread.
 
-    ``show`` lets what the manifest tells be searched here.
+    Args:
+        folder: The project's folder.
+        cloud: Identifies the cloud.
+        transport: The connection to the cloud.
+        reload: Called when the manifest may have changed, to make its documents searchable.
     """
 
     def __init__(
@@ -42,19 +46,28 @@ class OrgPuller:
         self._transport = transport
         self._reload = reload
         self._lock = ProcessLock(folder.lock("org-sync"))
-        self._unusable_files: set[str] = set()  # files that this version can't open
+        self._unusable_files: set[str] = set()  # SHA-256 of files that this version cannot open
 
     @property
     def version(self) -> int | None:
-        """The version of the documents that are here; None where there are none."""
+        """The version of the documents on this machine; None if there are none."""
         manifest = self._read_manifest()
         return manifest.version if manifest else None
 
     def pull(self, target_version: int, file: OrgFileInfo | None, lock_deadline: float) -> bool:
-        """Bring the documents to the cloud's version, which is at least ``wanted``; False where another process is
-        at it and has not come so far by ``waits_until`` (monotonic seconds).
+        """Pull the documents.
 
-        Raises `CloudError`, or OSError where the disk refuses.
+        Args:
+            target_version: The cloud's version of the documents, or an earlier one.
+            file: The index file that the cloud built last, if any.
+            lock_deadline: How long to wait for another process that is pulling, in monotonic seconds.
+
+        Returns:
+            False if another process is pulling and has not reached the version in time.
+
+        Raises:
+            CloudError: A request failed.
+            OSError: A file cannot be written.
         """
         self._folder.create()
         while not self._lock.try_acquire():
@@ -101,29 +114,29 @@ class OrgPuller:
         return OrgManifest(self._cloud, file.version, OrgBase(file.sha256, file.version))
 
     def _pull_changes(self, manifest: OrgManifest | None) -> tuple[OrgManifest, OrgFileInfo | None]:
-        """The manifest with all that the cloud has, and the file that it built last."""
+        """Return the manifest with all changes from the cloud, and the file that the cloud built last."""
         file = None
         while True:
             since = manifest.version if manifest else None
             response = self._transport.fetch_org(since, time.monotonic() + CALL_TIMEOUT_S)
             if response is None:
                 if manifest is None:
-                    raise invalid_response("nothing has changed since nothing")
+                    raise invalid_response("304 Not Modified in reply to an unconditional request")
                 return manifest, file
             file = response.file
             if response.mode == "snapshot":
                 manifest = OrgManifest(self._cloud, response.version, None, response.documents)
             elif manifest is None:
-                raise invalid_response("changes of nothing")
+                raise invalid_response("a delta in reply to a request for a snapshot")
             else:
                 manifest = manifest.changed(response.version, response.documents, response.removed)
             if not response.more:
                 return manifest, file
             if response.version == since:
-                raise invalid_response("more of the same")
+                raise invalid_response("more data is announced but the version does not advance")
 
     def _ensure_downloaded(self, file: OrgFileInfo) -> bool:
-        """Download a file where it is not here yet; tell whether it can be used."""
+        """Download a file if it is missing; return whether it is usable."""
         path = self._folder.org_base(file.sha256)
         if file.sha256 in self._unusable_files:
             return False
@@ -136,26 +149,28 @@ class OrgPuller:
             Index.open(temporary)
             temporary.replace(path)
         except ContainerError as error:
-            log.warning("the cloud's index file can't be used: action=org_file_useless error=%s", type(error).__name__)
+            log.warning("the cloud's index file is unusable: action=org_file_useless error=%s", type(error).__name__)
             self._unusable_files.add(file.sha256)
             return False
         except CloudError as error:
-            # It may have been replaced by the next one; the documents themselves can be had in any case.
-            log.warning("the cloud's index file was not had: action=org_file_failed why=%s", error.message)
+            # The file may have been replaced by a newer one. The documents themselves can be pulled in any case.
+            log.warning("cannot download the cloud's index file: action=org_file_failed why=%s", error.message)
             return False
         finally:
             temporary.unlink(missing_ok=True)
         return True
 
     def _merge_changes(self, manifest: OrgManifest) -> OrgManifest:
-        """The same documents in one index file, made here."""
+        """Merge the documents into one index file on this machine."""
         try:
             index = open_documents(self._folder, manifest)
             temporary = self._temporary_path()
             index.merge(temporary)
-        except (FileNotFoundError, ContainerError):  # the base is gone or damaged: begin anew, with the next pull
+        except (FileNotFoundError, ContainerError):  # the base file is missing or damaged: the next pull starts over
             self._folder.org_manifest.unlink(missing_ok=True)
-            raise invalid_response("the index file that it goes on from is gone") from None
+            raise CloudError(
+                FailureKind.TRANSIENT, "the index file that the changes are based on is missing or damaged"
+            ) from None
         try:
             digest = _sha256(temporary)
             temporary.replace(self._folder.org_base(digest))
@@ -167,7 +182,7 @@ class OrgPuller:
         return self._folder.path / f"org-cloud-{uuid.uuid4().hex}.part"
 
     def _delete_unreferenced(self, manifest: OrgManifest) -> None:
-        """Delete the files that are named no more; who has one open goes on with it."""
+        """Delete the files that the manifest no longer refers to. A process that has one open keeps it."""
         referenced = self._folder.org_base(manifest.base.sha256) if manifest.base else None
         for path in self._folder.list_org_bases():
             if path != referenced:

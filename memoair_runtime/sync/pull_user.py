@@ -1,4 +1,4 @@
-"""Pull of what the cloud knows of the caller: versions first, then only what has changed."""
+"""Pull of a user's data: first the versions, then only what has changed."""
 
 import logging
 import time
@@ -18,13 +18,20 @@ from memoair_runtime.sync.transport import CALL_TIMEOUT_S, CloudTransport
 
 log = logging.getLogger(__name__)
 
-# How long forgetting may wait for logs that are being read.
+# How long an erasure may wait for logs that are being read.
 _ERASE_TIMEOUT_S = 60.0
 _POLL_INTERVAL_S = 0.02
 
 
 class UserPullState(msgspec.Struct, frozen=True):
-    """What the cloud told last, and with which tag to ask for it again; when the caller was forgotten here last."""
+    """The cloud's last reply to bootstrap, stored in ``cloud_state.json``.
+
+    Attributes:
+        cloud: Identifies the cloud.
+        etag: Tag for the next conditional request.
+        bootstrap: The versions that the cloud reported.
+        forgotten_at: When the cloud erased the user, as of the last erasure on this machine.
+    """
 
     cloud: str
     etag: str | None = None
@@ -36,9 +43,14 @@ _decode_state = msgspec.json.Decoder(UserPullState).decode
 
 
 class UserPuller:
-    """Keeps the copy of one caller up to date. Used by one thread, but for `forgotten`.
+    """Keeps the replica of one user up to date. For one thread.
 
-    ``on_lost`` is called where the cloud has less than it had: it was put back to an older state.
+    Args:
+        folder: The user's folder.
+        cloud: Identifies the cloud.
+        store: Holds the user's data.
+        transport: The connection to the cloud.
+        on_data_loss: Called if the cloud has less data than before, because it was restored from a backup.
     """
 
     def __init__(
@@ -59,11 +71,15 @@ class UserPuller:
 
     @property
     def sync_token(self) -> str | None:
-        """What the cloud calls the state that it told last."""
+        """The cloud's token for the state that it reported last."""
         return self._state.bootstrap.sync_token if self._state.bootstrap else None
 
     def fetch_bootstrap(self) -> Bootstrap:
-        """Ask for the versions of all there is; raises `CloudError`."""
+        """Fetch the versions of everything.
+
+        Raises:
+            CloudError: The request failed.
+        """
         if not self._is_state_loaded:
             self._load_state()
         response = self._transport.fetch_bootstrap(self._state.etag, time.monotonic() + CALL_TIMEOUT_S)
@@ -71,28 +87,37 @@ class UserPuller:
             bootstrap, etag = response
             self._state = msgspec.structs.replace(self._state, etag=etag, bootstrap=bootstrap)
         if self._state.bootstrap is None:
-            raise invalid_response("nothing has changed since nothing")
+            raise invalid_response("304 Not Modified in reply to an unconditional request")
         return self._state.bootstrap
 
     def is_erasure_due(self, bootstrap: Bootstrap) -> bool:
-        """Whether the caller was forgotten in the cloud after he was forgotten here last."""
+        """Return whether the cloud has erased the user since the last erasure on this machine."""
         cloud_erased_at, local_erased_at = bootstrap.forgotten_at, self._state.forgotten_at
         return cloud_erased_at is not None and (local_erased_at is None or cloud_erased_at > local_erased_at)
 
     def erase(self, bootstrap: Bootstrap) -> None:
-        """Forget him here, too; raises `memoair_runtime.errors.StorageUnavailableError`."""
+        """Erase the user on this machine, because the cloud has.
+
+        Raises:
+            StorageUnavailableError: Something could not be deleted.
+        """
         erased = self._store.erase(time.monotonic() + _ERASE_TIMEOUT_S, bootstrap.forgotten_at)
-        log.warning("a caller was forgotten: action=forgotten sessions=%d turns=%d", erased.sessions, erased.turns)
+        log.warning("erased a user: action=forgotten sessions=%d turns=%d", erased.sessions, erased.turns)
         self._state = msgspec.structs.replace(self._state, forgotten_at=bootstrap.forgotten_at)
         self.save_state()
 
     def record_erasure(self, at: datetime | None) -> None:
-        """He was forgotten here, and in the cloud at a moment, where that is known."""
+        """Record that the user was erased on this machine, and when in the cloud, if known."""
         self._state = UserPullState(self._state.cloud, forgotten_at=at or self._state.forgotten_at)
         self.save_state()
 
     def pull_profile(self, bootstrap: Bootstrap) -> None:
-        """Bring who the caller is; raises `CloudError`, or OSError where the disk refuses."""
+        """Pull the profile, if it has changed.
+
+        Raises:
+            CloudError: The request failed.
+            OSError: The profile cannot be written.
+        """
         generation, known_version = self._store.generation, self._store.profile_version
         if (bootstrap.profile_version or 0) == (known_version or 0):
             return
@@ -101,8 +126,18 @@ class UserPuller:
             self._store.store_profile(response.to_profile(), generation)
 
     def pull_permanent(self, bootstrap: Bootstrap, lock_deadline: float) -> bool:
-        """Bring events and facts; False where another process is at it, and has not come so far by ``waits_until``
-        (monotonic seconds). Raises `CloudError`, or OSError where the disk refuses.
+        """Pull events and facts, if they have changed.
+
+        Args:
+            bootstrap: The versions.
+            lock_deadline: How long to wait for another process that is pulling, in monotonic seconds.
+
+        Returns:
+            False if another process is pulling and has not reached the version in time.
+
+        Raises:
+            CloudError: A request failed.
+            OSError: The data cannot be written.
         """
         self._store.refresh_replica()
         target_version = bootstrap.permanent_manifest_version or 0
@@ -124,7 +159,7 @@ class UserPuller:
         return True
 
     def save_state(self) -> None:
-        """Keep what the cloud told last for the next process; what is lost costs a question."""
+        """Write the state for the next process. If it is lost, that costs one request."""
         if self._folder.path.is_dir():
             with suppress(OSError):
                 write_file(self._folder.pull_state, msgspec.json.encode(self._state), durable=False)
@@ -137,12 +172,12 @@ class UserPuller:
                 return
             is_snapshot = response.mode == "snapshot"
             if since is None and not is_snapshot:
-                raise invalid_response("changes of nothing")
+                raise invalid_response("a delta in reply to a request for a snapshot")
             if since is not None and response.version < since:
-                log.warning("the cloud has less than it had, all is sent again: action=cloud_lost")
+                log.warning("the cloud has lost data, all events are sent again: action=cloud_lost")
                 self._on_data_loss()
             if response.more and response.version == since and not is_snapshot:
-                raise invalid_response("more of the same")
+                raise invalid_response("more data is announced but the version does not advance")
             self._store.store_page(response.to_page(), generation, is_snapshot=is_snapshot)
             if not response.more or generation != self._store.generation:
                 return

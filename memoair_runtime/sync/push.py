@@ -1,4 +1,4 @@
-"""Push: from the outbox to the cloud, batch after batch, by one process at a time."""
+"""Push: events from the outbox to the cloud, in batches, by one process at a time."""
 
 import logging
 import time
@@ -20,7 +20,11 @@ _TOO_LARGE_STATUS = 413
 
 
 class Pusher:
-    """Sends one caller's events. Used by one thread."""
+    """Sends the events of one user. For one thread.
+
+    Attributes:
+        has_seen_erasure: Whether the cloud has rejected events from before an erasure of their user.
+    """
 
     def __init__(
         self,
@@ -35,19 +39,27 @@ class Pusher:
         self._rejected_events = rejected_events
         self._transport = transport
         self._metrics = metrics
-        self.has_seen_erasure = False  # whether the cloud refused what was said before its caller was forgotten
+        self.has_seen_erasure = False
 
     def push(self, deadline: float) -> bool:
-        """Send all that waits, by the deadline (monotonic seconds); False where another process is at it.
+        """Send every unsent event.
 
-        Raises `CloudError`, or OSError where the disk refuses: what was sent by then stays so.
+        Args:
+            deadline: When to stop, in monotonic seconds.
+
+        Returns:
+            False if another process is pushing.
+
+        Raises:
+            CloudError: A request failed. What was sent before it stays acknowledged.
+            OSError: A file cannot be written.
         """
         if not self._outbox.count:
             return True
         if not self._lock.try_acquire():
             return False
         try:
-            self._outbox.scan(all_sessions=False)  # the cursors may have moved before the role was ours
+            self._outbox.scan(all_sessions=False)  # another process may have moved the cursors before
             self._send_all(deadline)
         finally:
             self._lock.release()
@@ -71,7 +83,7 @@ class Pusher:
             self._acknowledge(batch, codes)
 
     def _send_batch(self, batch: OutboxBatch, deadline: float) -> dict[str, str | None]:
-        """Send a batch; return for each event that is done with why it was refused, or None where it was taken."""
+        """Send a batch; return its events that are done, with the error code if rejected or None if accepted."""
         event_lines = batch.event_lines
         if not event_lines:
             return {}
@@ -86,13 +98,13 @@ class Pusher:
             self._rejected_events.record(rejected)
             self._metrics.events_refused.inc(len(rejected))
             self.has_seen_erasure |= _ERASED_CODE in rejected.values()
-            log.warning("the cloud refuses events for good: action=events_refused events=%d", len(rejected))
+            log.warning("the cloud rejected events for good: action=events_refused events=%d", len(rejected))
         self._metrics.events_pushed.inc(len(codes) - len(rejected))
         done_count = self._outbox.acknowledge(batch, codes.keys())
         if batch.event_lines and not done_count:
-            raise invalid_response("it does not tell what became of the events")
+            raise invalid_response("it does not report the outcome of the events")
 
 
 def _codes_by_event(receipt: IngestReceipt) -> dict[str, str | None]:
-    rejected = {each.event_id: each.code for each in receipt.rejected if each.event_id is not None}
+    rejected = {record.event_id: record.code for record in receipt.rejected if record.event_id is not None}
     return {**rejected, **dict.fromkeys([*receipt.accepted, *receipt.duplicate])}

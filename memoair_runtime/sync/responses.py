@@ -1,4 +1,8 @@
-"""What the cloud answers, checked once: read strictly, its hash compared, made typed records."""
+"""The cloud's responses: parsed strictly, their hash checked, converted to typed records.
+
+The field names of the records in camel case are the keys on the wire. All parse functions raise `CloudError` for a
+malformed response.
+"""
 
 import hashlib
 import json
@@ -22,7 +26,13 @@ StructT = TypeVar("StructT", bound=msgspec.Struct)
 
 
 class OrgFileInfo(msgspec.Struct, frozen=True):
-    """The index file that the cloud built last."""
+    """The index file that the cloud built last.
+
+    Attributes:
+        version: The version of the documents in it.
+        sha256: The file's checksum, which is also its name.
+        size: The file's size in bytes.
+    """
 
     version: Version
     sha256: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
@@ -30,7 +40,17 @@ class OrgFileInfo(msgspec.Struct, frozen=True):
 
 
 class Bootstrap(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
-    """The versions of all there is; None where a caller is meant and none was named."""
+    """The versions of everything. Those of a user are None if the request named no user.
+
+    Attributes:
+        profile_version: Version of the profile.
+        permanent_manifest_version: Version of events and facts.
+        org_manifest_version: Version of the documents.
+        forgotten_version: Version of the list of erasures.
+        forgotten_at: When the cloud erased the user last.
+        org_file: The index file of documents that the cloud built last.
+        sync_token: Identifies this state.
+    """
 
     profile_version: Version | None = None
     permanent_manifest_version: Version | None = None
@@ -42,7 +62,7 @@ class Bootstrap(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
 
 
 class ProfileResponse(msgspec.Struct, frozen=True, rename="camel"):
-    """Who the caller is."""
+    """The user's profile."""
 
     version: Version
     content_hash: str
@@ -52,12 +72,12 @@ class ProfileResponse(msgspec.Struct, frozen=True, rename="camel"):
     metadata: dict[str, Any]
 
     def to_profile(self) -> CloudProfile:
-        """The same as it is kept."""
+        """Convert to the form in which a profile is stored."""
         return CloudProfile(self.version, self.summary, self.attributes, self.name, self.metadata)
 
 
 class PermanentResponse(msgspec.Struct, frozen=True, rename="camel"):
-    """What was said and what is known of it; with ``more``, there is more of it to ask for."""
+    """A page of events and facts; ``more`` says whether another page follows."""
 
     mode: Mode
     version: Version
@@ -68,12 +88,12 @@ class PermanentResponse(msgspec.Struct, frozen=True, rename="camel"):
     removed: list[str]
 
     def to_page(self) -> ReplicaPage:
-        """The same as it is kept."""
+        """Convert to the form in which a page is stored."""
         return ReplicaPage(self.version, self.events, self.facts, self.removed)
 
 
 class OrgResponse(msgspec.Struct, frozen=True, rename="camel"):
-    """The organisation's documents; with ``more``, there is more of them to ask for."""
+    """A page of documents; ``more`` says whether another page follows."""
 
     mode: Mode
     version: Version
@@ -85,14 +105,14 @@ class OrgResponse(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class ErasedUserRecord(msgspec.Struct, frozen=True, rename="camel"):
-    """A caller who was forgotten, by the digest of project and id."""
+    """An erased user, by the digest of project and user id."""
 
     digest: str
     forgotten_at: Timestamp
 
 
 class ErasuresResponse(msgspec.Struct, frozen=True):
-    """Who was forgotten since a version; with ``more``, there are more to ask for."""
+    """A page of the list of erasures; ``more`` says whether another page follows."""
 
     version: Version
     users: list[ErasedUserRecord]
@@ -100,14 +120,20 @@ class ErasuresResponse(msgspec.Struct, frozen=True):
 
 
 class EventRejectionRecord(msgspec.Struct, frozen=True, rename="camel"):
-    """An event that will never be taken."""
+    """An event that the cloud has rejected for good."""
 
     event_id: str | None = None
     code: str = "cloud.invalid"
 
 
 class IngestReceipt(msgspec.Struct, frozen=True):
-    """What became of a batch."""
+    """The outcome of a push.
+
+    Attributes:
+        accepted: Ids of new events.
+        duplicate: Ids of events that the cloud already had.
+        rejected: Events that it will never accept.
+    """
 
     accepted: list[str]
     duplicate: list[str]
@@ -115,65 +141,73 @@ class IngestReceipt(msgspec.Struct, frozen=True):
 
 
 class ErrorResponse(msgspec.Struct, frozen=True):
-    """The envelope of an error, as far as it is read."""
+    """The envelope of an error, as far as it is used."""
 
     error: dict[str, Any]
 
 
 def parse_bootstrap(content: bytes) -> Bootstrap:
-    """Read the answer to bootstrap; raises `CloudError`, as all of these."""
+    """Parse the response to bootstrap."""
     return _convert(_decode_object(content), Bootstrap)
 
 
 def parse_profile(content: bytes) -> ProfileResponse:
-    """Read the profile, and compare its hash."""
+    """Parse a profile and check its hash."""
     payload = _decode_object(content)
     _check_hash(payload, ("summary", "attributes", "name", "metadata"))
     return _convert(payload, ProfileResponse)
 
 
 def parse_permanent(content: bytes) -> PermanentResponse:
-    """Read a page of events and facts, and compare its hash."""
+    """Parse a page of events and facts and check its hash."""
     payload = _decode_object(content)
     _check_hash(payload, ("events", "facts", "removed"))
-    if isinstance(payload["events"], list):  # what a later version tells besides is for later versions
-        payload["events"] = [each for each in payload["events"] if not _is_unknown_type(each)]
+    if isinstance(payload["events"], list):  # skip event types that a later protocol version may add
+        payload["events"] = [event for event in payload["events"] if not _is_unknown_type(event)]
     return _convert(payload, PermanentResponse)
 
 
 def parse_org(content: bytes) -> OrgResponse:
-    """Read a page of documents, and compare its hash."""
+    """Parse a page of documents and check its hash."""
     response = _convert(_decode_object(content), OrgResponse)
-    documents = [[each.index_name, each.id, each.text, each.metadata] for each in response.documents]
-    removed = [[each.index_name, each.id] for each in response.removed]
+    documents = [
+        [document.index_name, document.id, document.text, document.metadata] for document in response.documents
+    ]
+    removed = [[key.index_name, key.id] for key in response.removed]
     if content_hash([documents, removed]) != response.content_hash:
-        raise invalid_response("the hash of the documents is another")
+        raise invalid_response("the content hash of the documents does not match")
     return response
 
 
 def parse_erasures(content: bytes) -> ErasuresResponse:
-    """Read who was forgotten."""
+    """Parse a page of the list of erasures."""
     return _convert(_decode_object(content), ErasuresResponse)
 
 
 def parse_receipt(content: bytes) -> IngestReceipt:
-    """Read what became of a batch."""
+    """Parse the outcome of a push."""
     return _convert(_decode_object(content), IngestReceipt)
 
 
 def content_hash(content: Any) -> str:
-    """SHA-256 of what was told as ASCII JSON, sorted, without spaces, as both sides make it."""
+    """Return the hash of some content, as both sides compute it.
+
+    It is the SHA-256 of the content as ASCII JSON with sorted keys and without spaces.
+
+    Args:
+        content: JSON-compatible values.
+    """
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def _decode_object(content: bytes) -> dict[str, Any]:
-    # By the standard library, whose numbers and texts give the same JSON again, which the hash needs.
+    # The standard library reads numbers and strings such that they encode to the same JSON again, which the hash needs.
     try:
         payload = json.loads(content)
     except (ValueError, RecursionError):
-        raise invalid_response("it is no JSON") from None
+        raise invalid_response("not JSON") from None
     if not isinstance(payload, dict):
-        raise invalid_response("it is no object")
+        raise invalid_response("not a JSON object")
     return payload
 
 
@@ -183,7 +217,7 @@ def _check_hash(payload: dict[str, Any], names: Sequence[str]) -> None:
     except KeyError:
         raise invalid_response("a field is missing") from None
     if expected != payload.get("contentHash"):
-        raise invalid_response("the hash of what is told is another")
+        raise invalid_response("the content hash does not match")
 
 
 def _is_unknown_type(event: Any) -> bool:
@@ -194,4 +228,4 @@ def _convert(payload: dict[str, Any], kind: type[StructT]) -> StructT:
     try:
         return msgspec.convert(payload, kind)
     except (msgspec.ValidationError, RecursionError):
-        raise invalid_response(f"it is no {kind.__name__}") from None
+        raise invalid_response(f"not a valid {kind.__name__}") from None

@@ -1,6 +1,6 @@
-"""The one thread that talks with the cloud: it pulls now and then, pushes what waits, and does both when it is asked.
+"""The sync thread: it pulls at intervals, pushes new events, and does both on request.
 
-What it does is in `memoair_runtime.sync.session`; here it is decided when.
+This module decides when; `memoair_runtime.sync.session` does the work.
 """
 
 import logging
@@ -33,14 +33,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# The first answer that a caller waits for comes before the first question to the cloud, which takes the processor, too.
+# The first answer that a caller waits for comes before the first request to the cloud, which needs the processor too.
 STARTUP_DELAY_S = 0.1
-# So many turns of a burst go out together, and hardly later.
+# How long to collect the turns of a burst into one push; hardly a delay.
 LINGER_S = 0.3
 _JITTER = 0.2
-# Where another process is at it, it is looked at again.
+# When to try again while another process holds the lock.
 LOCK_RETRY_S = 1.0
-# The last push: what the drain leaves for it, and how long ago a failure says that it would fail again.
+# The final push: the time that the drain leaves for it, and how recent a failure must be to expect another one.
 FINAL_PUSH_TIMEOUT_S, _RECENT_FAILURE_S = 1.0, 10.0
 MAX_CLOSE_S = 1.1
 ALL_SCOPES = frozenset([LaneName.PROFILE, LaneName.PERMANENT, LaneName.ORG])
@@ -48,7 +48,7 @@ ALL_SCOPES = frozenset([LaneName.PROFILE, LaneName.PERMANENT, LaneName.ORG])
 
 @attrs.define(eq=False)
 class _SyncRequest:
-    """What somebody waits for: a pull of some scopes, or a push (None)."""
+    """A request that a thread waits for: a pull of some scopes, or a push (None)."""
 
     scopes: frozenset[LaneName] | None
     deadline: float
@@ -57,7 +57,14 @@ class _SyncRequest:
 
 
 class SyncScheduler:
-    """The talk of one runtime with the cloud; see `memoair_runtime.sync.interface.SyncInterface`."""
+    """Sync of one runtime with its cloud, in one thread; see `memoair_runtime.sync.interface.SyncInterface`.
+
+    Args:
+        settings: The runtime's settings, with a cloud.
+        store: Holds the user's data.
+        org_lane: Reloads when documents have been pulled.
+        metrics: The runtime's metrics.
+    """
 
     def __init__(self, settings: RuntimeSettings, store: UserStore, org_lane: OrgLane, metrics: RuntimeMetrics) -> None:
         self._settings = settings
@@ -68,73 +75,73 @@ class SyncScheduler:
         folder = UserFolder(settings.storage_root, settings.project_id, settings.user_id)
         self._outbox = Outbox(folder, settings.cloud_id or "")
         self._rejected_events = RejectedEvents(folder.rejected_events)
-        self._session: SyncSession | None = None  # our thread's own
+        self._session: SyncSession | None = None  # used by the sync thread
         self._condition = threading.Condition()
-        # All below under that lock, which is held to look and to note, and never while anything is done.
+        # Its lock guards everything below, and is held only to read and write it, never during a request or disk access.
         self._status = SyncStatus()
         self._requests: list[_SyncRequest] = []
         self._pull_at = 0.0
         self._push_at = math.inf
-        self._is_startup_delay_over = False  # whether anybody has been answered
+        self._is_startup_delay_over = False
         self._has_pulled = False
-        self._pending_erasures: list[datetime | None] = []  # what the thread has not been told yet
+        self._pending_erasures: list[datetime | None] = []  # for the thread to record
         self._close_deadline: float | None = None
-        self._has_tried_final_push = False  # whether the last push was begun, or is not worth it
+        self._has_tried_final_push = False  # or has decided that it is not worth trying
         self._thread: threading.Thread | None = None
         metrics.events_unsynced.set_function(lambda: self.unsynced_count)
 
     @property
     def unsynced_count(self) -> int:
-        """How many events are not in the cloud."""
+        """Number of events that the cloud has not acknowledged."""
         return self._outbox.count
 
     @property
     def sync_token(self) -> str | None:
-        """What the cloud calls the state that it told last."""
+        """The cloud's token for the state that it reported last."""
         return self._session.sync_token if self._session else None
 
     @property
     def permanent_version(self) -> int | None:
-        """Up to which version events and facts were pulled."""
+        """Version up to which events and facts have been pulled."""
         return self._store.permanent_version
 
     def start(self) -> None:
-        """Begin; twice is no harm."""
+        """Start the thread. Calling it again has no effect."""
         with self._condition:
             if self._thread is None and self._close_deadline is None:
                 self._thread = threading.Thread(target=self._run, name="cloud-sync", daemon=True)
                 self._thread.start()
 
     def end_startup_delay(self) -> None:
-        """Somebody has been answered."""
+        """Allow the first request to the cloud: a search or session start has been answered."""
         if not self._is_startup_delay_over:
             with self._condition:
                 self._is_startup_delay_over = True
                 self._condition.notify_all()
 
     def record_logged(self, events: Sequence[Event]) -> None:
-        """Events have been logged; that a call is over is sent at once."""
+        """Take note of logged events, and schedule a push. The end of a session is pushed at once."""
         is_first = self._outbox.record_logged(events)
         is_urgent = any(event.type is EventType.SESSION_END for event in events)
         with self._condition:
             push_at = time.monotonic() + (0.0 if is_urgent else LINGER_S)
-            if is_first or push_at < self._push_at:  # else the thread knows, and need not wake for each turn of a burst
+            if is_first or push_at < self._push_at:  # else it need not wake up for each turn of a burst
                 self._push_at = min(self._push_at, push_at)
                 self._condition.notify_all()
 
     def pull(self, scopes: Sequence[LaneName], deadline: float) -> tuple[str, Versions]:
-        """Ask the cloud now, and wait for it."""
+        """Pull now and wait for it; see `SyncInterface.pull`."""
         request = self._submit_and_wait(_SyncRequest(frozenset(scopes), deadline))
         return "ok" if request.is_fulfilled else "partial", self._versions()
 
     def flush(self, deadline: float) -> int:
-        """Send what waits, and wait for it."""
+        """Push now and wait for it; see `SyncInterface.flush`."""
         if self.unsynced_count:
             self._submit_and_wait(_SyncRequest(None, deadline))
         return self.unsynced_count
 
     def on_erased(self, at: datetime | None) -> None:
-        """The caller has been forgotten here; what was counted is no more."""
+        """Reset the counts, and have the thread record the erasure."""
         self._outbox.clear()
         self._rejected_events.reset()
         with self._condition:
@@ -143,7 +150,7 @@ class SyncScheduler:
             self._condition.notify_all()
 
     def health(self) -> dict[str, Any]:
-        """How it goes; asks neither disk nor network."""
+        """Return the ``sync`` part of the health report. Uses neither disk nor network."""
         oldest_at = self._outbox.oldest_at
         oldest_ms = None if oldest_at is None else max(0, int((time.time() - oldest_at) * 1e3))
         return health_report(
@@ -151,7 +158,7 @@ class SyncScheduler:
         )
 
     def close(self, deadline: float) -> None:
-        """End, after one more try to send what waits. Who hangs in a call to the cloud is left there."""
+        """Stop, after one more attempt to push. A thread that hangs in a request to the cloud is left behind."""
         with self._condition:
             self._close_deadline = deadline
             for request in self._requests:
@@ -177,10 +184,10 @@ class SyncScheduler:
         org = None if self._settings.org_file else self._org_lane.version
         return {"profile": self._store.profile_version, "permanent": self._store.permanent_version, "org": org}
 
-    # The thread
+    # In the sync thread
 
     def _run(self) -> None:
-        # It brings ``requests``, which takes long to import where no host has done so before.
+        # This imports ``requests``, which is slow unless a fork server has imported it already.
         from memoair_runtime.sync.session import SyncSession
 
         with self._condition:
@@ -199,7 +206,7 @@ class SyncScheduler:
             session.close()
 
     def _next_step(self) -> "Callable[[SyncSession], None] | None":
-        """What to do next, as soon as it is time for it; None at the end."""
+        """Wait for the next step and return it; return None at the end."""
         with self._condition:
             while True:
                 now = time.monotonic()
@@ -218,7 +225,7 @@ class SyncScheduler:
             if self._outbox.has_uncounted:
                 return self._scan
             self._complete(list(self._requests), is_fulfilled=False)
-        if any(wish.scopes is not None or not status.is_authorized for wish in self._requests):
+        if any(request.scopes is not None or not status.is_authorized for request in self._requests):
             return self._pull
         if self._requests:
             return self._push
@@ -237,14 +244,14 @@ class SyncScheduler:
         return min(cloud_call_at, self._push_at if self._outbox.has_uncounted else math.inf)
 
     def _final_step(self, now: float) -> "Callable[[SyncSession], None] | None":
-        """One more push, where it is likely to come through."""
+        """Return one more push, if it is likely to succeed."""
         status, is_first = self._status, not self._has_tried_final_push
         self._has_tried_final_push = True
         is_likely_to_succeed = status.is_authorized and not status.failed_since(now - _RECENT_FAILURE_S)
         return self._push if is_first and is_likely_to_succeed and self._outbox.count else None
 
     def _scan(self, session: "SyncSession") -> None:
-        """Count what waits, where it can't be sent now."""
+        """Count unsent events while they cannot be sent."""
         session.scan(all_sessions=False)
 
     def _apply_erasures(self, session: "SyncSession") -> None:
@@ -255,10 +262,11 @@ class SyncScheduler:
 
     def _pull(self, session: "SyncSession") -> None:
         with self._condition:
-            requests = [wish for wish in self._requests if wish.scopes is not None]
+            requests = [request for request in self._requests if request.scopes is not None]
             is_due = time.monotonic() >= self._pull_at
-            scopes = ALL_SCOPES if is_due else frozenset[LaneName]().union(*(wish.scopes or () for wish in requests))
-            lock_deadline = max([wish.deadline for wish in requests], default=0.0)
+            requested = frozenset[LaneName]().union(*(request.scopes or () for request in requests))
+            scopes = ALL_SCOPES if is_due else requested
+            lock_deadline = max([request.deadline for request in requests], default=0.0)
         is_complete, error = self._attempt(lambda: session.pull(scopes, lock_deadline, self._record_authorization))
         now = time.monotonic()
         with self._condition:
@@ -277,7 +285,7 @@ class SyncScheduler:
 
     def _push(self, session: "SyncSession") -> None:
         with self._condition:
-            requests = [wish for wish in self._requests if wish.scopes is None]
+            requests = [request for request in self._requests if request.scopes is None]
             close_deadline, self._push_at = self._close_deadline, math.inf
         deadline = math.inf if close_deadline is None else min(close_deadline, time.monotonic() + FINAL_PUSH_TIMEOUT_S)
         has_pushed, error = self._attempt(lambda: session.push(deadline))
@@ -299,19 +307,19 @@ class SyncScheduler:
         self._condition.notify_all()
 
     def _attempt(self, action: Callable[[], bool]) -> tuple[bool, CloudError | None]:
-        """Do something with the cloud, and tell whether it came to its end; nothing that goes wrong ends the thread."""
+        """Run an action; return whether it was completed, and its error. No error ends the thread."""
         is_complete, failure = False, None
         try:
             is_complete = action()
         except CloudError as error:
-            failure = error.without_traceback()  # its stack would keep the connection
-        except StorageUnavailableError as fault:
-            failure = CloudError(FailureKind.TRANSIENT, fault.message)
+            failure = error.without_traceback()  # it would keep the connection alive
+        except StorageUnavailableError as error:
+            failure = CloudError(FailureKind.TRANSIENT, error.message)
         except OSError as error:
-            failure = CloudError(FailureKind.TRANSIENT, f"the disk refuses: {error.strerror}")
-        except Exception as error:  # noqa: BLE001 - what went wrong with this answer need not with the next
-            failure = CloudError(FailureKind.TRANSIENT, f"a defect of ours: {type(error).__name__}")
-            log.error("a talk with the cloud failed: action=sync_failed error=%s", type(error).__name__)
+            failure = CloudError(FailureKind.TRANSIENT, f"disk error: {error.strerror}")
+        except Exception as error:  # noqa: BLE001 - the next request may succeed
+            failure = CloudError(FailureKind.TRANSIENT, f"internal error: {type(error).__name__}")
+            log.error("cloud sync failed: action=sync_failed error=%s", type(error).__name__)
         with self._condition:
             if failure is None:
                 self._set_status(self._status.after_success())
@@ -324,13 +332,15 @@ class SyncScheduler:
             self._set_status(self._status.after_success(authorizes=True))
 
     def _set_status(self, status: SyncStatus, error: CloudError | None = None) -> None:
-        """Change how it stands, and tell of it once."""
+        """Set the status, and log a change of state once."""
         old_state, self._status = self._status.state, status
         if old_state is status.state:
             return
         if status.state is SyncState.RETRYING and error:
-            log.warning("turns wait for the cloud: action=sync_retrying why=%s", error.message)
+            log.warning("cloud sync failed, will retry: action=sync_retrying why=%s", error.message)
         elif status.state is SyncState.REFUSED and error:
-            log.error("the cloud does not take us, turns stay here: action=sync_refused why=%s", error.message)
+            log.error(
+                "the cloud rejects this runtime, events stay on this machine: action=sync_refused why=%s", error.message
+            )
         elif old_state is not SyncState.CONNECTING:
-            log.warning("the cloud takes calls again: action=sync_ok")
+            log.warning("cloud sync works again: action=sync_ok")

@@ -1,4 +1,4 @@
-"""What is said to the cloud and asked of it: all of one pull in its order, and a push. Used by one thread."""
+"""The requests of a sync with the cloud: all steps of a pull in their order, and a push."""
 
 import time
 from collections.abc import Callable
@@ -23,12 +23,21 @@ from memoair_runtime.sync.pull_user import UserPuller
 from memoair_runtime.sync.push import Pusher
 from memoair_runtime.sync.transport import CloudIdentity, CloudTransport
 
-# How long a pull waits for what lies on the disk to be read first: what is in our own logs is not kept twice.
+# How long a pull waits for the logs on the disk to be read: events that are in our own logs are not stored twice.
 _LOAD_TIMEOUT_S = 10.0
 
 
 class SyncSession:
-    """One runtime's talk with its cloud. All but `abort` and `sync_token` belong to one thread."""
+    """The connection of one runtime to its cloud. For one thread, except `abort` and `sync_token`.
+
+    Args:
+        settings: The runtime's settings, with a cloud.
+        store: Holds the user's data.
+        org_lane: Reloads when documents have been pulled.
+        outbox: The user's unsent events.
+        rejected_events: Where rejected events are recorded.
+        metrics: The runtime's metrics.
+    """
 
     def __init__(
         self,
@@ -61,27 +70,41 @@ class SyncSession:
 
     @property
     def sync_token(self) -> str | None:
-        """What the cloud calls the state that it told last."""
+        """The cloud's token for the state that it reported last."""
         return self._user_puller.sync_token
 
     @property
     def has_seen_erasure(self) -> bool:
-        """Whether the cloud has forgotten the caller, as a push found out, and no pull has looked since."""
+        """Whether a push has found out that the cloud has erased the user, and no pull has checked since."""
         return self._pusher.has_seen_erasure
 
     def scan(self, *, all_sessions: bool) -> None:
-        """See what waits on the disk: of what this process logged, or ``everywhere``, whoever left it there."""
+        """Count the unsent events on the disk.
+
+        Args:
+            all_sessions: Whether to look at every session; else only at those in which this process has logged events.
+        """
         if self._is_durable:
             if all_sessions:
                 self._rejected_events.load()
-            with suppress(OSError):  # a pull and a push look again, and say so
+            with suppress(OSError):  # a pull and a push scan again and report the error
                 self._outbox.scan(all_sessions=all_sessions)
 
     def pull(self, scopes: AbstractSet[LaneName], lock_deadline: float, on_authorized: Callable[[], None]) -> bool:
-        """Bring what has changed in some scopes; False where another process is at one of them and did not come to its
-        end by ``waits_until`` (monotonic seconds). ``admit`` is called once the cloud has accepted the key.
+        """Pull what has changed.
 
-        Raises `CloudError`, `memoair_runtime.errors.StorageUnavailableError` or OSError.
+        Args:
+            scopes: The lanes to pull.
+            lock_deadline: How long to wait for another process that is pulling, in monotonic seconds.
+            on_authorized: Called once the cloud has accepted the key.
+
+        Returns:
+            False if another process is pulling one of the scopes and did not finish in time.
+
+        Raises:
+            CloudError: A request failed.
+            StorageUnavailableError: The user could not be erased.
+            OSError: A file cannot be written.
         """
         bootstrap = self._user_puller.fetch_bootstrap()
         on_authorized()
@@ -107,19 +130,27 @@ class SyncSession:
         return is_complete
 
     def push(self, deadline: float) -> bool:
-        """Send what waits, by the deadline (monotonic seconds); False where another process is at it.
+        """Send every unsent event.
 
-        Raises `CloudError`, or OSError.
+        Args:
+            deadline: When to stop, in monotonic seconds.
+
+        Returns:
+            False if another process is pushing.
+
+        Raises:
+            CloudError: A request failed.
+            OSError: A file cannot be written.
         """
         return self._pusher.push(deadline)
 
     def apply_erasure(self, at: datetime | None) -> None:
-        """The caller has been forgotten here, and in the cloud at a moment, where that is known."""
+        """Record that the user was erased on this machine, and when in the cloud, if known; then scan again."""
         self._user_puller.record_erasure(at)
         self._outbox.scan(all_sessions=True)
 
     def abort(self) -> None:
-        """Let a pull that is under way end soon."""
+        """Let a running pull end soon. Thread-safe."""
         self._transport.abort()
 
     def close(self) -> None:
@@ -127,7 +158,7 @@ class SyncSession:
         self._transport.close()
 
     def _resend_all(self) -> None:
-        """The cloud has less than it had: what it lost may be in our logs."""
+        """Send all events again: the cloud has lost data, which our logs may still hold."""
         self._outbox.rewind()
         self._outbox.scan(all_sessions=True)
 
@@ -136,4 +167,4 @@ class SyncSession:
             self._store.gate.wait(time.monotonic() + _LOAD_TIMEOUT_S)
         except NotReadyError as error:
             if error.readiness is Readiness.LOADING:
-                raise CloudError(FailureKind.TRANSIENT, "the logs are still being read") from None
+                raise CloudError(FailureKind.TRANSIENT, "the session logs are still being read") from None

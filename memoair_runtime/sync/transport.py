@@ -1,7 +1,7 @@
-"""HTTP to the cloud: one kept connection, every call bounded, and nothing let through that was not checked.
+"""HTTP to the cloud: one persistent connection, every request bounded in time, every response checked.
 
-This module imports ``requests``, which takes a while: who forks runtimes imports it before, and a runtime without a
-cloud never does.
+This module imports ``requests``, which is slow. The fork server imports it before it forks runtimes, and a runtime
+without a cloud never does.
 """
 
 import email.utils
@@ -34,16 +34,16 @@ from memoair_runtime.sync.errors import CloudError, FailureKind, invalid_respons
 from memoair_runtime.timeutil import utc_now
 
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 3.0, 10.0
-# However fast the bytes come: a page is some megabytes, an index file may be a gigabyte.
+# Limits for a whole request, however steadily bytes arrive: a page is some megabytes, an index file may be a gigabyte.
 CALL_TIMEOUT_S, DOWNLOAD_TIMEOUT_S = 60.0, 900.0
 MAX_RESPONSE_BYTES = 64 << 20
 _CHUNK_BYTES = 1 << 16
-_GZIP_LEVEL = 4  # in half the time of the best, a tenth larger
+_GZIP_LEVEL = 4  # half the time of the highest level, output 10 % larger
 _TRANSIENT_STATUSES = frozenset([HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS])
 _INVALID_STATUSES = frozenset(
     [HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNPROCESSABLE_ENTITY]
 )
-# Bundles of authorities that the environment names, in the order in which other programs look for them.
+# Variables that name a bundle of certificate authorities, in the order in which other programs read them.
 _CA_BUNDLE_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
 _API_PATH = "/v1/voice-sdk"
 
@@ -52,7 +52,15 @@ ResponseT = TypeVar("ResponseT")
 
 @attrs.frozen
 class CloudIdentity:
-    """For whom the cloud is asked. The key is left out of the ``repr``."""
+    """The identity under which the cloud is used. The key is left out of the ``repr``.
+
+    Attributes:
+        base_url: The cloud's URL, without a trailing slash.
+        key: The API key.
+        project_id: The project.
+        agent_id: The agent, if any.
+        user_id: The user; None for data of the project only.
+    """
 
     base_url: str
     key: str = attrs.field(repr=False)
@@ -61,24 +69,29 @@ class CloudIdentity:
     user_id: str | None  # None: for the project only
 
     def headers(self) -> dict[str, bytes]:
-        """The headers that say so; raises `CloudError` for an id that no header can hold as it is."""
+        """Return the identity as headers.
+
+        Raises:
+            CloudError: A header cannot hold an id unchanged.
+        """
         ids = {"X-Project-Id": self.project_id, "X-Agent-Id": self.agent_id, "X-User-Id": self.user_id}
         headers = {}
         for name, value in ids.items():
             if value is not None:
-                if value != value.strip() or any(ord(sign) < 0x20 or ord(sign) == 0x7F for sign in value):
-                    raise CloudError(
-                        FailureKind.REJECTED, f"{name} can't be told: it has control characters or ends in spaces"
-                    )
+                if value != value.strip() or any(ord(char) < 0x20 or ord(char) == 0x7F for char in value):
+                    raise CloudError(FailureKind.REJECTED, f"invalid {name}: control characters, or spaces at an end")
                 headers[name] = value.encode()
         return headers
 
 
 @lru_cache(maxsize=1)
 def ssl_context() -> ssl.SSLContext:
-    """Whom we believe to be the cloud. Made once: it takes 30 ms and 2.5 MB, which forked processes share.
+    """Return the TLS context with the trusted certificate authorities.
 
-    Raises OSError where the environment names a bundle that can't be read.
+    It is created once: that takes 30 ms and 2.5 MB, which forked processes share.
+
+    Raises:
+        OSError: The environment names a certificate bundle that cannot be read.
     """
     context = create_urllib3_context()
     file = next((os.environ[name] for name in _CA_BUNDLE_VARIABLES if os.environ.get(name)), None)
@@ -90,7 +103,7 @@ def ssl_context() -> ssl.SSLContext:
 
 
 class _SharedContextAdapter(HTTPAdapter):
-    """Uses the trust that was made once, instead of reading the bundle for each connection."""
+    """An adapter that uses the shared TLS context instead of reading the bundle for each connection."""
 
     def init_poolmanager(self, *args: Any, **options: Any) -> None:
         super().init_poolmanager(*args, ssl_context=ssl_context(), **options)
@@ -99,19 +112,19 @@ class _SharedContextAdapter(HTTPAdapter):
         return super().proxy_manager_for(proxy, ssl_context=ssl_context(), **options)
 
     def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
-        """Everything is in the context."""
+        """Do nothing: the TLS context verifies."""
 
     def close(self) -> None:
-        """Close the connections now; left to itself, the library does so when it happens to be collected."""
+        """Close the connections now. The library itself leaves that to garbage collection."""
         for manager in (self.poolmanager, *self.proxy_manager.values()):
-            for key in list(manager.pools.keys()):  # it can't be iterated over
+            for key in list(manager.pools.keys()):  # it does not support iteration
                 if (pool := manager.pools.get(key)) is not None:
                     pool.close()
         super().close()
 
 
 class _BearerAuth(requests.auth.AuthBase):
-    """The key; a header alone would be overruled by what ``.netrc`` has for the host."""
+    """Authentication by the key. A plain header would be overridden by an entry for the host in ``.netrc``."""
 
     def __init__(self, key: str) -> None:
         self._key = key
@@ -122,19 +135,28 @@ class _BearerAuth(requests.auth.AuthBase):
 
 
 class CloudTransport:
-    """Calls to the cloud for one identity. Used by one thread; `abort` may be called by any.
+    """Requests to the cloud for one identity. For one thread; `abort` is safe to call from any.
 
-    ``deadline`` is in monotonic seconds; every method raises `CloudError`, and nothing else.
+    Every ``deadline`` is in monotonic seconds. Every method that makes a request raises `CloudError`, and nothing else
+    unless it says so. ``since`` is a version; the response is then None if nothing has changed since.
     """
 
     def __init__(self, identity: CloudIdentity) -> None:
         self._identity = identity
         self._aborted = threading.Event()
-        self._is_pushing = False  # what goes out is not left half way
+        self._is_pushing = False  # a push is not aborted half way
         self._session: requests.Session | None = None
 
     def fetch_bootstrap(self, etag: str | None, deadline: float) -> tuple[responses.Bootstrap, str] | None:
-        """The versions of all there is, and what to ask with next time; None where they are as at ``etag``."""
+        """Fetch the versions of everything.
+
+        Args:
+            etag: The tag of the last response, if any.
+            deadline: When to give up.
+
+        Returns:
+            The versions, and the tag for the next request; None if they have not changed since ``etag``.
+        """
         headers = {} if etag is None else {"If-None-Match": etag}
         with self._request("GET", "/bootstrap", deadline, headers=headers) as reply:
             if _is_not_modified(reply):
@@ -143,23 +165,33 @@ class CloudTransport:
             return bootstrap, reply.headers.get("ETag") or f'"{bootstrap.sync_token}"'
 
     def fetch_profile(self, since: int | None, deadline: float) -> responses.ProfileResponse | None:
-        """Who the caller is; None where that is as at ``since``."""
+        """Fetch the user's profile."""
         return self._fetch_projection("profile", since, deadline, responses.parse_profile)
 
     def fetch_permanent(self, since: int | None, deadline: float) -> responses.PermanentResponse | None:
-        """What was said and what is known of it; None where that is as at ``since``."""
+        """Fetch a page of events and facts."""
         return self._fetch_projection("permanent", since, deadline, responses.parse_permanent)
 
     def fetch_org(self, since: int | None, deadline: float) -> responses.OrgResponse | None:
-        """The organisation's documents; None where they are as at ``since``."""
+        """Fetch a page of documents."""
         return self._fetch_projection("org", since, deadline, responses.parse_org)
 
     def fetch_erasures(self, since: int | None, deadline: float) -> responses.ErasuresResponse | None:
-        """Who was forgotten; None where nobody was since ``since``."""
+        """Fetch a page of the list of erasures."""
         return self._fetch_projection("forgotten", since, deadline, responses.parse_erasures)
 
     def download_org_file(self, file: responses.OrgFileInfo, path: Path, deadline: float) -> None:
-        """Download an index file to ``path``; raises OSError where the disk refuses. What is there is what was told."""
+        """Download an index file of documents.
+
+        Args:
+            file: Its size and checksum, which are verified.
+            path: Where to write it.
+            deadline: When to give up.
+
+        Raises:
+            CloudError: The download failed, or the file is not the expected one.
+            OSError: The file cannot be written.
+        """
         digest, size = hashlib.sha256(), 0
         with self._request("GET", f"/projections/org/file/{file.sha256}", deadline) as reply, path.open("wb") as target:
             for chunk in self._iterate_body(reply, deadline):
@@ -169,10 +201,18 @@ class CloudTransport:
                 digest.update(chunk)
                 target.write(chunk)
         if size != file.size or digest.hexdigest() != file.sha256:
-            raise invalid_response("the index file is not what was told")
+            raise invalid_response("the index file does not match its size and checksum")
 
     def push_events(self, events: Sequence[bytes], deadline: float) -> responses.IngestReceipt:
-        """Send events, each a JSON object; return what became of them."""
+        """Send events.
+
+        Args:
+            events: JSON objects.
+            deadline: When to give up.
+
+        Returns:
+            The outcome for each event.
+        """
         content = gzip.compress(b'{"events":[' + b",".join(events) + b"]}", _GZIP_LEVEL)
         headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
         self._is_pushing = True
@@ -183,14 +223,14 @@ class CloudTransport:
             self._is_pushing = False
 
     def abort(self) -> None:
-        """Let a pull that is under way end with a failure, and begin none; a push goes on."""
+        """Let a running pull fail soon, and start no other. A running push continues. Thread-safe."""
         self._aborted.set()
 
     def _is_expired(self, deadline: float) -> bool:
         return time.monotonic() >= deadline or (self._aborted.is_set() and not self._is_pushing)
 
     def close(self) -> None:
-        """Close the connection. Twice is no harm."""
+        """Close the connection. Calling it again has no effect."""
         session, self._session = self._session, None
         if session is not None:
             session.close()
@@ -212,18 +252,18 @@ class CloudTransport:
         content: bytes | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Iterator[requests.Response]:
-        """Make a call and give its answer, which is a 2xx or a 304, to be read within the block."""
+        """Make a request and yield its response, which is 2xx or 304, to be read within the block."""
         try:
             time_left_s = deadline - time.monotonic()
             if self._is_expired(deadline):
-                raise CloudError(FailureKind.TRANSIENT, "there was no time left to ask")
+                raise CloudError(FailureKind.TRANSIENT, "no time left for the request")
             reply = self._get_session().request(
                 method,
                 f"{self._identity.base_url}{_API_PATH}{path}",
                 data=content,
                 headers=headers,
                 timeout=(min(CONNECT_TIMEOUT_S, time_left_s), min(READ_TIMEOUT_S, time_left_s)),
-                allow_redirects=False,  # it would take the key elsewhere
+                allow_redirects=False,  # a redirect would send the key to another server
                 stream=True,
             )
             with closing(reply):
@@ -232,7 +272,7 @@ class CloudTransport:
         except requests.Timeout:
             raise CloudError(FailureKind.TRANSIENT, "the cloud did not answer in time") from None
         except (requests.RequestException, urllib3.exceptions.HTTPError, ssl.SSLError, ConnectionError) as error:
-            raise CloudError(FailureKind.TRANSIENT, f"the cloud can't be reached: {type(error).__name__}") from None
+            raise CloudError(FailureKind.TRANSIENT, f"cannot reach the cloud: {type(error).__name__}") from None
 
     def _get_session(self) -> requests.Session:
         if self._session is None:
@@ -240,16 +280,16 @@ class CloudTransport:
             session = requests.Session()
             session.headers["User-Agent"] = "memoair-runtime"
             session.auth = _BearerAuth(self._identity.key)
-            session.headers.update(headers)  # type: ignore[arg-type]  # bytes go out as they are
-            # The environment is asked here, once and not for each call. A cloud on this machine is reached directly,
-            # whatever stands before the others.
+            session.headers.update(headers)  # type: ignore[arg-type]  # bytes are sent unchanged
+            # Read the proxies from the environment here, once and not for each request. A cloud on this machine is
+            # reached directly, even if there is a proxy.
             session.trust_env = False
             if not _is_loopback(self._identity.base_url):
                 session.proxies = requests.utils.get_environ_proxies(self._identity.base_url)
             try:
                 adapter = _SharedContextAdapter(pool_connections=1, pool_maxsize=1)
             except OSError as error:
-                message = f"the bundle of certificates can't be read: {error.strerror}"
+                message = f"cannot read the certificate bundle: {error.strerror}"
                 raise CloudError(FailureKind.TRANSIENT, message) from None
             for scheme in ("https://", "http://"):
                 session.mount(scheme, adapter)
@@ -267,8 +307,8 @@ class CloudTransport:
             raise CloudError(FailureKind.TRANSIENT, message, status=status, retry_after_s=retry_after_s)
         kind = FailureKind.REJECTED
         if has_content and status in _INVALID_STATUSES:
-            # What stands between us and the cloud may find fault with a request, too, and must not have the last word
-            # about what was said; unless it is too much for it, which will not pass.
+            # A proxy between us and the cloud may reject a request, too. It must not decide that an event is invalid
+            # for good, unless the request is too large for it: that will not change.
             kind = (
                 FailureKind.INVALID if code or status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE else FailureKind.TRANSIENT
             )
@@ -279,16 +319,16 @@ class CloudTransport:
         for chunk in self._iterate_body(reply, deadline):
             content += chunk
             if len(content) > MAX_RESPONSE_BYTES:
-                raise invalid_response("it is too long")
+                raise invalid_response("too long")
         return bytes(content)
 
     def _iterate_body(self, reply: requests.Response, deadline: float) -> Iterator[bytes]:
-        """What arrives, as it arrives: a server that sends a byte at a time must not hold us for ever."""
+        """Yield the body as it arrives: a server that sends one byte at a time must not hold us forever."""
         while chunk := reply.raw.read1(_CHUNK_BYTES, decode_content=True):
             if self._is_expired(deadline):
-                raise CloudError(FailureKind.TRANSIENT, "the cloud's answer took too long")
+                raise CloudError(FailureKind.TRANSIENT, "the cloud's response took too long")
             yield chunk
-        reply.raw.drain_conn()  # nothing is left, but the connection learns only so that it can be used again
+        reply.raw.drain_conn()  # nothing is left, but only this frees the connection for reuse
 
 
 def _is_not_modified(reply: requests.Response) -> bool:
@@ -307,7 +347,7 @@ def _is_loopback(url: str) -> bool:
 
 
 def _read_error_code(content: bytes) -> str:
-    """The code of an error's envelope, where it has one and looks like ours."""
+    """Return the code from an error's envelope, if it has one that looks like ours."""
     try:
         error = msgspec.json.decode(content, type=responses.ErrorResponse).error
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
