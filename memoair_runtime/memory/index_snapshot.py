@@ -70,11 +70,11 @@ class IndexSnapshot:
             if is_used:
                 return {session_id: held.version_key for session_id, held in self._indexed_logs.items()}
             self._indexed_logs, self._indexed_replica = {}, ReplicaState()
-            for stale in (path, self._folder.vectors):  # what was deleted from the logs must not stay here
-                _delete(stale)
+            for stale_path in (path, self._folder.vectors):  # what was deleted from the logs must not stay here
+                _delete(stale_path)
         return {}
 
-    def write_if_due(self, read_logs: Mapping[str, LogVersionKey], *, is_idle: bool = False) -> None:
+    def write_if_due(self, loaded_versions: Mapping[str, LogVersionKey], *, is_idle: bool = False) -> None:
         """Write a new file where enough has come, unless another process does; ``stamps`` are of the logs as read.
 
         Also where the file holds what stands no longer, once it is a day old or ``is_quiet``: nobody is calling.
@@ -88,7 +88,7 @@ class IndexSnapshot:
         number = 1 + max((_file_number(path) for path in old_paths), default=0)
         try:
             indexed_logs = {
-                session_id: self._describe_log(session_id, stamp) for session_id, stamp in read_logs.items()
+                session_id: self._describe_log(session_id, stamp) for session_id, stamp in loaded_versions.items()
             }
             indexed_replica = self._replica.current_state()
             note = {"logs": msgspec.to_builtins(indexed_logs), "cloud": msgspec.to_builtins(indexed_replica)}
@@ -136,10 +136,10 @@ class IndexSnapshot:
         """Whether every log that the file holds still begins with what it held; raises ValueError for another note."""
         self._indexed_logs = msgspec.convert(note.get("logs"), dict[str, _IndexedLog])
         version_keys = dict(self._folder.list_session_logs())
-        for session_id, held in self._indexed_logs.items():
+        for session_id, indexed in self._indexed_logs.items():
             version_key = version_keys.get(session_id)
             if version_key is None or (
-                version_key != held.version_key and self._log_crc(session_id, held.size) != held.crc
+                version_key != indexed.version_key and self._log_crc(session_id, indexed.size) != indexed.crc
             ):
                 log.warning("a log is not what it was, all are read again: action=index_outdated")
                 return False

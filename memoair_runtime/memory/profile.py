@@ -31,8 +31,8 @@ class UserProfile:
             return self
         name = user.get("name") or self.name
         metadata = user.get("metadata") or self.metadata
-        changed = name != self.name or metadata != self.metadata
-        return UserProfile(self.version + changed, name, metadata, at)
+        has_changed = name != self.name or metadata != self.metadata
+        return UserProfile(self.version + has_changed, name, metadata, at)
 
 
 class CloudProfile(msgspec.Struct, frozen=True, rename="camel"):

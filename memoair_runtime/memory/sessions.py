@@ -30,7 +30,7 @@ class Sessions:
         self._lock = threading.Lock()
         self._sessions: dict[str, Session] = {}
         self._used_ids: set[str] = set()
-        self._read_logs: dict[str, LogVersionKey] = {}  # of the logs that were read to their end
+        self._loaded_versions: dict[str, LogVersionKey] = {}  # of the logs that were read to their end
 
     def open(self, session_id: str, *, is_ephemeral: bool) -> Session:
         """The session of this id, about to be started; of an ``unkept`` one nothing will be written."""
@@ -53,13 +53,13 @@ class Sessions:
                 del self._sessions[session.id]
                 self._used_ids.discard(session.id)
 
-    def mark_read(self, read_logs: Mapping[str, LogVersionKey]) -> None:
+    def mark_loaded(self, versions: Mapping[str, LogVersionKey]) -> None:
         """Take these logs as read up to these writes, and every other one as unread."""
-        self._read_logs = dict(read_logs)
+        self._loaded_versions = dict(versions)
 
-    def read_logs(self) -> Mapping[str, LogVersionKey]:
+    def loaded_versions(self) -> Mapping[str, LogVersionKey]:
         """The logs that were read to their end, up to which write."""
-        return dict(self._read_logs)
+        return dict(self._loaded_versions)
 
     def load_all(self) -> int:
         """Read every log there is, and of those that were read what has come since, the oldest first.
@@ -68,17 +68,17 @@ class Sessions:
         """
         unread = 0
         for session_id, version_key in self._folder.list_session_logs():
-            if self._read_logs.get(session_id) != version_key:
+            if self._loaded_versions.get(session_id) != version_key:
                 _, is_complete = self._get_loaded(session_id, reload=True)
                 if is_complete:
-                    self._read_logs[session_id] = version_key
+                    self._loaded_versions[session_id] = version_key
                 else:
                     unread += 1
         return unread
 
     def reset(self) -> None:
         """Forget what the logs held: some of them have been deleted, and the others will be read again."""
-        self._read_logs = {}
+        self._loaded_versions = {}
         with self._lock:
             sessions = list(self._sessions.values())
         for session in sessions:

@@ -111,8 +111,8 @@ class SpeakerNames:
 
     def add_record(self, record: "SpeakerNamesRecord") -> None:
         """Take in what an index file kept."""
-        for side, told in record.stated.items():
-            self._stated[side].update(told)
+        for side, names in record.stated.items():
+            self._stated[side].update(names)
         for side, counts in record.greeted.items():
             self._greeted[side].update(counts)
         self._cache.clear()

@@ -59,8 +59,8 @@ def to_documents(turn: StoredTurn) -> list[Document]:
             occurred_at=turn.occurred_at.timestamp(),
             metadata={**metadata, "part": part},
         )
-        for side, whole in ([each for each in sides if each[1]] or sides[:1])
-        for part, text in enumerate(passages(whole))
+        for side, full_text in ([each for each in sides if each[1]] or sides[:1])
+        for part, text in enumerate(passages(full_text))
     ]
 
 
@@ -90,7 +90,7 @@ def to_turn(documents: Sequence[Document]) -> StoredTurn:
 
 def to_turns(documents: Iterable[Document]) -> list[StoredTurn]:
     """The turns of documents that stand in the order in which they were spoken."""
-    return [to_turn(list(together)) for _, together in groupby(documents, key=event_id_of)]
+    return [to_turn(list(turn_documents)) for _, turn_documents in groupby(documents, key=event_id_of)]
 
 
 def _document_id(event_id: str, side: str, part: int) -> str:

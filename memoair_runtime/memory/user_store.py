@@ -76,14 +76,14 @@ class UserStore:
             self.memory.index_pending()
             self.gate.open()
             if self._is_durable:
-                self._snapshot.write_if_due(self.sessions.read_logs())
+                self._snapshot.write_if_due(self.sessions.loaded_versions())
 
     def _load(self) -> None:
         if not self._is_snapshot_loaded:
             with suppress(OSError):  # it is tried again when somebody is forgotten
                 erasure.finish_interrupted(self._folder)
             self._replica.load()
-            self.sessions.mark_read(self._snapshot.load())
+            self.sessions.mark_loaded(self._snapshot.load())
             self._is_snapshot_loaded = True
         self.unread_logs = self.sessions.load_all()
         self._replica.refresh()
@@ -199,7 +199,7 @@ class UserStore:
         holds what stands no longer.
         """
         with self._read_lock:
-            self._snapshot.write_if_due(self.sessions.read_logs(), is_idle=not self.sessions.count_active())
+            self._snapshot.write_if_due(self.sessions.loaded_versions(), is_idle=not self.sessions.count_active())
 
     def erase(self, deadline: float, before: datetime | None = None) -> ErasedCounts:
         """Forget the caller on this machine, or what he said in calls that began ``before`` a moment.
