@@ -1,4 +1,4 @@
-"""The working brief: a call in a few lines, for whoever looks at the folder; made from the log, never read back."""
+"""The working brief: a short summary of a session for people who look at the folder. It is never read back."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -12,7 +12,13 @@ _MAX_TURNS = 4
 
 
 def encode_brief(session_id: str, turns: Sequence[StoredTurn], now: datetime) -> bytes:
-    """The content of ``working_brief.json``: how the call opened, and its last turns."""
+    """Return the content of ``working_brief.json``: how the session opened, and its last turns.
+
+    Args:
+        session_id: The session.
+        turns: All of its turns, oldest first.
+        now: The time of writing.
+    """
     return msgspec.json.encode(
         {
             "sessionId": session_id,

@@ -1,6 +1,6 @@
-"""What the cloud told of the caller: kept beside his logs, and in memory with what is in them.
+"""The replica of the cloud's data on a user: kept in files beside the logs, and applied to the user's memory.
 
-It was told once and can be asked for again: what is lost or damaged costs a pull, and nothing else.
+All of it can be pulled again. Data that is lost or damaged costs a pull, and nothing else.
 """
 
 import logging
@@ -21,7 +21,13 @@ log = logging.getLogger(__name__)
 
 
 class ReplicaState(msgspec.Struct, frozen=True, array_like=True):
-    """A copy as far as an index file holds it: which one, how many of its events, and its facts by their checksums."""
+    """What an index file holds of a replica.
+
+    Attributes:
+        replica_id: Which replica; None if there was none.
+        event_count: How many of its events.
+        fact_fingerprints: The fingerprints of its facts, by their ids.
+    """
 
     replica_id: str | None = None
     event_count: int = 0
@@ -37,44 +43,53 @@ _decode_profile_file = msgspec.json.Decoder(_ProfileFile).decode
 
 
 class CloudReplica:
-    """One caller's copy of what the cloud knows. Not thread-safe: the keeper locks, who writes holds the role for it.
+    """The replica of one user. Not thread-safe: the store locks. Writers hold the process lock ``pull``.
 
-    ``cloud`` names the one that we talk to; without one, what any has told is used.
+    Attributes:
+        profile: The profile that was pulled last, if any.
     """
 
     def __init__(self, folder: UserFolder, memory: UserMemory, cloud: str | None) -> None:
+        """``cloud`` names the cloud in use: a replica of another one is ignored. With None, any is used."""
         self._folder = folder
         self._memory = memory
         self._cloud = cloud
         self._file = ReplicaFile(folder.cloud_replica, cloud)
-        self._indexed_state = ReplicaState()  # what the memory had of the copy before any of it was taken in
-        self._pending_change: ReplicaChange | None = None  # what was read and is not in memory yet
+        self._indexed_state = ReplicaState()  # what the index file already holds of the replica
+        self._pending_change: ReplicaChange | None = None  # loaded, but not applied yet
         self._profile_version_key: LogVersionKey | None = None
         self.profile: CloudProfile | None = None
-        self._read_profile()  # it is small, and who calls should be known from the first question on
+        self._read_profile()  # it is small, and the first search should know the caller
 
     @property
     def version(self) -> int | None:
-        """Up to which version events and facts are here; None where there are none."""
+        """Version up to which events and facts have been pulled; None if none have been."""
         return self._file.version
 
     def load(self) -> None:
-        """Read what lies on the disk, and let the memory have it with the next `catch_up`."""
+        """Read the files; the next `refresh` applies them to the memory."""
         self._pending_change = self._read_change()
 
     def matches(self, note: Any) -> bool:
-        """Whether an index file that notes this can be gone on with; raises ValueError for another note."""
+        """Return whether the memory can continue with an index file, and remember what the file holds.
+
+        Args:
+            note: The file's note on the replica.
+
+        Raises:
+            ValueError: The note has another structure.
+        """
         state = msgspec.convert(note, ReplicaState) if note is not None else ReplicaState()
         if state.replica_id is not None and (
             state.replica_id != self._file.replica_id or state.event_count > self._file.event_count
         ):
-            log.warning("what the cloud told is not what it was, logs are read again: action=index_outdated")
+            log.warning("the cloud replica has changed, the logs are read again: action=index_outdated")
             return False
         self._indexed_state = state
         return True
 
     def current_state(self) -> ReplicaState:
-        """What a file that is written now will hold."""
+        """Return what an index file that is written now will hold."""
         return ReplicaState(
             self._file.replica_id,
             self._file.event_count,
@@ -82,12 +97,12 @@ class CloudReplica:
         )
 
     def is_stale(self, state: ReplicaState) -> bool:
-        """Whether a file holds facts that stand no longer."""
+        """Return whether an index file holds facts that no longer hold."""
         current: Mapping[str, int] = self.current_state().fact_fingerprints
         return any(current.get(fact_id) != crc for fact_id, crc in state.fact_fingerprints.items())
 
     def refresh(self) -> None:
-        """Let the memory have what was read, and what another process has written since."""
+        """Apply what was loaded, or what another process has written since."""
         pending, self._pending_change = self._pending_change, None
         if pending is not None:
             indexed = self._indexed_state
@@ -104,9 +119,14 @@ class CloudReplica:
         self._read_profile()
 
     def store_page(self, page: ReplicaPage, *, is_snapshot: bool) -> None:
-        """Keep what the cloud told, and let the memory have it; raises OSError where the disk refuses.
+        """Store a page and apply it to the memory. Events that are in a log on this machine are not stored again.
 
-        What stands in our own logs is not kept again.
+        Args:
+            page: The page.
+            is_snapshot: Whether it replaces the whole replica.
+
+        Raises:
+            OSError: The page cannot be written.
         """
         self._folder.create()
         events = [event for event in page.events if is_valid(event) and not self._is_logged_here(event)]
@@ -115,20 +135,22 @@ class CloudReplica:
         try:
             self._apply(change)
         except BaseException:
-            self._file = ReplicaFile(
-                self._folder.cloud_replica, self._cloud
-            )  # the next look takes in all that is there
+            self._file = ReplicaFile(self._folder.cloud_replica, self._cloud)  # the next refresh reads all of the file
             raise
 
     def store_profile(self, profile: CloudProfile) -> None:
-        """Keep who the caller is, as the cloud found; raises OSError where the disk refuses."""
+        """Store the profile and apply it to the memory.
+
+        Raises:
+            OSError: The profile cannot be written.
+        """
         self._folder.create()
         content = msgspec.json.encode(_ProfileFile(self._cloud or "", profile))
         write_file(self._folder.cloud_profile, content, durable=False)
         self._read_profile()
 
     def reset(self) -> None:
-        """Let go of it all; the files have been deleted, and the memory is cleared by whoever asks for this."""
+        """Start over after the files have been deleted. The caller clears the memory."""
         self._file = ReplicaFile(self._folder.cloud_replica, self._cloud)
         self.profile, self._profile_version_key, self._pending_change, self._indexed_state = (
             None,
@@ -138,7 +160,7 @@ class CloudReplica:
         )
 
     def _is_logged_here(self, event: Event) -> bool:
-        """Whether an event stands in a log here, so that it comes back to us."""
+        """Return whether an event is in a log on this machine, so that the cloud sends back our own."""
         return self._folder.session(event.session_id).log.exists() and (
             event.type is EventType.SESSION_START or self._memory.has_turn(event.event_id)
         )
@@ -147,7 +169,7 @@ class CloudReplica:
         try:
             return self._file.refresh()
         except OSError as error:
-            log.warning("what the cloud told can't be read: action=copy_unread errno=%s", error.errno)
+            log.warning("cannot read the cloud replica: action=copy_unread errno=%s", error.errno)
             return ReplicaChange()
 
     def _apply(self, change: ReplicaChange) -> None:

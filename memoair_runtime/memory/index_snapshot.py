@@ -1,8 +1,8 @@
-"""The index file of a caller's memory: found at the start, written anew behind the requests, never the truth.
+"""The index file of a user's memory: opened at start, rewritten in the background, never the source of truth.
 
-The logs are the truth, and beside them what the cloud told. The file saves reading them: it notes which logs it holds,
-up to which byte, and how much of what the cloud told; whatever has come since is read again. A file that is damaged, or
-that holds what the logs or the cloud no longer do, is deleted and made anew.
+The session logs are the truth, together with the cloud replica. The index file saves reading them. It notes which logs
+it holds, up to which byte, and how much of the replica; whatever has come since is read. A file that is damaged, or
+that holds what the logs or the cloud no longer hold, is deleted and rebuilt.
 """
 
 import logging
@@ -23,44 +23,48 @@ from memoair_runtime.storage.user_folder import LogVersionKey, UserFolder
 
 log = logging.getLogger(__name__)
 
-# So many passages that no file holds are quickly read at the next start; more are worth a file.
+# Fewer new passages than this are quickly read from the logs at the next start, and not worth a file.
 _MIN_UNSAVED_PASSAGES = 400
 _READ_CHUNK_BYTES = 1 << 20
-# What stands no longer must leave the disk, too; but a caller should not wait while a file is written for that alone.
+# Outdated facts must leave the disk too, but a caller should not wait while a file is written for that alone.
 _MAX_STALE_S = 86_400.0
 
 
 class _IndexedLog(msgspec.Struct, frozen=True, array_like=True):
-    """A log as far as the file holds it."""
+    """What an index file holds of a log."""
 
     mtime_ns: int
     size: int
-    crc: int  # of its first ``size`` bytes
+    crc: int  # of the first ``size`` bytes
 
     @property
     def version_key(self) -> LogVersionKey:
-        """What tells whether the log was written since."""
+        """Changes with every write to the log."""
         return self.mtime_ns, self.size
 
 
 class IndexSnapshot:
-    """Reads and writes the file of one memory. Used by one background job at a time."""
+    """Reads and writes the index files of one memory. Used by one background job at a time."""
 
     def __init__(self, folder: UserFolder, memory: UserMemory, replica: CloudReplica) -> None:
         self._folder = folder
         self._memory = memory
         self._replica = replica
         self._lock = ProcessLock(folder.lock("permanent"))
-        self._indexed_logs: Mapping[str, _IndexedLog] = {}  # what the newest file holds
-        self._indexed_replica = ReplicaState()  # and what of the cloud
+        self._indexed_logs: Mapping[str, _IndexedLog] = {}  # what the newest file holds of logs
+        self._indexed_replica = ReplicaState()  # and of the replica
 
     def load(self) -> Mapping[str, LogVersionKey]:
-        """Let the memory go on with the newest file that is sound; return the logs that it holds all of."""
+        """Let the memory continue with the newest valid file. Files that are invalid or outdated are deleted.
+
+        Returns:
+            The logs that the file holds, with their version keys. Empty if there is no valid file.
+        """
         for path in self._list_paths():
             try:
                 is_used = self._memory.open_snapshot(path, self._matches)
             except OSError as error:
-                log.warning("an index file can't be opened, logs are read: action=index_refused errno=%s", error.errno)
+                log.warning("cannot open an index file, the logs are read: action=index_refused errno=%s", error.errno)
                 continue
             except (ContainerError, ValueError) as error:
                 log.warning(
@@ -68,16 +72,20 @@ class IndexSnapshot:
                 )
                 is_used = False
             if is_used:
-                return {session_id: held.version_key for session_id, held in self._indexed_logs.items()}
+                return {session_id: indexed.version_key for session_id, indexed in self._indexed_logs.items()}
             self._indexed_logs, self._indexed_replica = {}, ReplicaState()
-            for stale_path in (path, self._folder.vectors):  # what was deleted from the logs must not stay here
+            for stale_path in (path, self._folder.vectors):  # what was deleted from the logs must not stay in them
                 _delete(stale_path)
         return {}
 
     def write_if_due(self, loaded_versions: Mapping[str, LogVersionKey], *, is_idle: bool = False) -> None:
-        """Write a new file where enough has come, unless another process does; ``stamps`` are of the logs as read.
+        """Write a new file if many passages are in no file, unless another process writes the files.
 
-        Also where the file holds what stands no longer, once it is a day old or ``is_quiet``: nobody is calling.
+        Also write one if the current file holds facts that no longer hold, once it is a day old or while ``is_idle``.
+
+        Args:
+            loaded_versions: The logs that the memory holds, with their version keys.
+            is_idle: Whether no session is active.
         """
         old_paths = self._list_paths()
         is_due = self._memory.unmerged_count >= _MIN_UNSAVED_PASSAGES or (
@@ -88,34 +96,33 @@ class IndexSnapshot:
         number = 1 + max((_file_number(path) for path in old_paths), default=0)
         try:
             indexed_logs = {
-                session_id: self._describe_log(session_id, stamp) for session_id, stamp in loaded_versions.items()
+                session_id: self._describe_log(session_id, version_key)
+                for session_id, version_key in loaded_versions.items()
             }
             indexed_replica = self._replica.current_state()
             note = {"logs": msgspec.to_builtins(indexed_logs), "cloud": msgspec.to_builtins(indexed_replica)}
-            # A new name each time: where a file that is mapped can't be replaced, the old one goes when it can.
+            # A new name each time: on systems where a mapped file cannot be replaced, the old one is deleted later.
             self._memory.write_snapshot(self._folder.index(number), lambda: note)
         except OSError as error:
-            log.warning("an index file could not be written: action=index_unwritten errno=%s", error.errno)
+            log.warning("cannot write an index file: action=index_unwritten errno=%s", error.errno)
             return
         except ContainerError as error:  # the next start reads the logs
-            log.error(
-                "an index file was damaged while it was in use: action=index_unwritten why=%s", _error_kind(error)
-            )
+            log.error("an index file was damaged while in use: action=index_unwritten why=%s", _error_kind(error))
             return
         self._indexed_logs, self._indexed_replica = indexed_logs, indexed_replica
-        for path in (*old_paths, *self._folder.path.glob(".*.part")):  # what writers that died left behind, too
+        for path in (*old_paths, *self._folder.path.glob(".*.part")):  # also what killed writers left behind
             _delete(path)
 
     def reset(self) -> None:
-        """Let go of what the files held; they have been deleted."""
+        """Start over after the files have been deleted."""
         self._indexed_logs, self._indexed_replica = {}, ReplicaState()
 
     def close(self) -> None:
-        """Let another process write the file."""
+        """Let another process write the files."""
         self._lock.release()
 
     def _list_paths(self) -> list[Path]:
-        """The files there are, the newest first."""
+        """Return the existing files, newest first."""
         return sorted(self._folder.list_indexes(), key=_file_number, reverse=True)
 
     def _is_stale(self, path: Path, *, is_idle: bool) -> bool:
@@ -126,14 +133,14 @@ class IndexSnapshot:
         return False
 
     def _matches(self, note: Mapping[str, Any]) -> bool:
-        """Whether all that the file holds still stands where it is from; raises ValueError for another note."""
+        """Return whether the logs and the replica still hold what the file holds; raise ValueError for another note."""
         if not self._matches_logs(note) or not self._replica.matches(note.get("cloud")):
             return False
         self._indexed_replica = msgspec.convert(note.get("cloud") or ReplicaState(), ReplicaState)
         return True
 
     def _matches_logs(self, note: Mapping[str, Any]) -> bool:
-        """Whether every log that the file holds still begins with what it held; raises ValueError for another note."""
+        """Return whether each log still starts with what the file holds of it; raise ValueError for another note."""
         self._indexed_logs = msgspec.convert(note.get("logs"), dict[str, _IndexedLog])
         version_keys = dict(self._folder.list_session_logs())
         for session_id, indexed in self._indexed_logs.items():
@@ -141,7 +148,7 @@ class IndexSnapshot:
             if version_key is None or (
                 version_key != indexed.version_key and self._log_crc(session_id, indexed.size) != indexed.crc
             ):
-                log.warning("a log is not what it was, all are read again: action=index_outdated")
+                log.warning("a session log has changed, all logs are read again: action=index_outdated")
                 return False
         return True
 
@@ -153,7 +160,7 @@ class IndexSnapshot:
         return _IndexedLog(*version_key, UNREADABLE_CRC if crc is None else crc)
 
     def _log_crc(self, session_id: str, size: int) -> int | None:
-        """The checksum of the beginning of a log; None where it is shorter or can't be read."""
+        """Return the checksum of the beginning of a log, or None if the log is shorter or unreadable."""
         crc = 0
         try:
             with self._folder.session(session_id).log.open("rb") as file:
@@ -165,7 +172,7 @@ class IndexSnapshot:
         return None if size else crc
 
 
-UNREADABLE_CRC = -1  # of a log that was gone before it could be read
+UNREADABLE_CRC = -1  # of a log that disappeared before it could be read
 
 
 def _delete(path: Path) -> None:
@@ -179,5 +186,5 @@ def _file_number(path: Path) -> int:
 
 
 def _error_kind(error: Exception) -> str:
-    """The kind of an error; what it says names a path, and that the caller."""
+    """Return the class of an error: its message contains a path, and with it the user's id."""
     return type(error).__name__

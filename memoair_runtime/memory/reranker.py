@@ -1,7 +1,7 @@
-"""The second reading: a transformer looks again at what was found, for sessions that were started as ``medium``.
+"""Reranking with a transformer, for sessions with the variant ``medium``.
 
-Optional: it needs a model on this machine and the extra ``onnx``. What was said it learns in the background; where it
-has not come that far, or is not there at all, the first order stands.
+Optional: it needs a model on this machine and the extra ``onnx``. It encodes turns in the background. Search results
+keep their first order if it has not got that far, or is not available.
 """
 
 import logging
@@ -21,23 +21,33 @@ __all__ = ["BEST", "BackgroundReranker"]
 
 
 class BackgroundReranker:
-    """One caller's turns, as the transformer of a model folder reads them. Safe to use from any thread."""
+    """Encodes the turns of one user in the background, and reranks search results. Thread-safe.
+
+    Attributes:
+        error: Why reranking is not available; None if it is, or has not been tried.
+    """
 
     def __init__(self, model: Path | None, cache: Path, get_documents: Callable[[str], Sequence[Document]]) -> None:
-        """``cache`` is where vectors are kept; ``group`` gives all that was said in a session, in order."""
+        """Create a reranker that is not started.
+
+        Args:
+            model: The folder of the model, if any.
+            cache: The file for vectors.
+            get_documents: Returns all passages of a session, in order.
+        """
         self._model = model
         self._cache = cache
         self._get_documents = get_documents
         self._reranker: Reranker | None = None
         self._lock = threading.Lock()
-        self._save_lock = threading.Lock()  # no vector is written while they are being forgotten
-        self._pending: dict[str, bool] = {}  # sessions with something new, and whether they are over
+        self._save_lock = threading.Lock()  # no vectors are written while they are being erased
+        self._pending: dict[str, bool] = {}  # sessions with new turns, and whether they have ended
         self._is_started = False
-        self._job = CoalescingJob("second-reading", self._encode_pending)
-        self.error: str | None = None if model else "no model is given for it"
+        self._job = CoalescingJob("second-reading", self._encode_pending)  # the name is part of an action code in logs
+        self.error: str | None = None if model else "no model is configured"
 
     def start(self, session_ids: Sequence[str]) -> None:
-        """Open the model and learn these sessions, in the background; only the first call does anything."""
+        """Open the model and encode these sessions in the background. Has an effect once, until `erase`."""
         with self._lock:
             if self._is_started or self.error:
                 return
@@ -47,7 +57,13 @@ class BackgroundReranker:
         self._job.start()
 
     def add_session(self, session_id: str, *, is_complete: bool) -> None:
-        """Learn what is new in a session, if anybody wants it. What was said last waits for its answer."""
+        """Encode what is new in a session in the background. Does nothing unless started.
+
+        Args:
+            session_id: The session.
+            is_complete: Whether it has ended. If not, its last passage waits for the one that follows, which is part of
+                its context.
+        """
         with self._lock:
             if not self._is_started or self.error:
                 return
@@ -55,7 +71,11 @@ class BackgroundReranker:
         self._job.start()
 
     def erase(self) -> None:
-        """Let go of what was learned, and delete its file; the next `begin` learns anew. Raises OSError."""
+        """Erase all vectors, in memory and on the disk; the next `start` encodes again.
+
+        Raises:
+            OSError: The file cannot be deleted.
+        """
         with self._lock:
             self._is_started = False
             self._pending.clear()
@@ -64,7 +84,12 @@ class BackgroundReranker:
             self._cache.unlink(missing_ok=True)
 
     def rerank(self, hits: Sequence[Hit], question: str) -> list[Hit]:
-        """The hits in the order of the second reading; as they are, as long as the model is being opened."""
+        """Return the hits in a better order, or unchanged while the model is not open.
+
+        Args:
+            hits: Hits, best first.
+            question: The question.
+        """
         reranker = self._reranker
         return list(hits) if reranker is None else reranker.rescored(hits, question, default_weights()[TERM])
 
@@ -82,13 +107,13 @@ class BackgroundReranker:
             try:
                 reranker.vectors.save()
             except OSError as error:
-                log.warning("vectors could not be kept: action=vectors_unsaved errno=%s", error.errno)
+                log.warning("cannot save vectors: action=vectors_unsaved errno=%s", error.errno)
 
     def _open_model(self) -> Reranker | None:
-        assert self._model is not None  # noqa: S101 - else there is a problem, and nobody comes here
+        assert self._model is not None  # noqa: S101 - without a model `error` is set, and nothing is started
         try:
             self._reranker = Reranker.open(self._model, self._cache)
         except (TransformerError, ImportError, OSError) as error:
             self.error = str(error)
-            log.error("there is no second reading: action=medium_missing why=%s", error)
+            log.error("reranking is not available: action=medium_missing why=%s", error)
         return self._reranker

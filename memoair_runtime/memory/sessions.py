@@ -1,4 +1,4 @@
-"""The sessions of one user: found by id, read when first named, and all of them read in the background at the start."""
+"""The sessions of one user: found by id, read when first used; all of them are read in the background at start."""
 
 import logging
 import threading
@@ -13,7 +13,14 @@ log = logging.getLogger(__name__)
 
 
 class Sessions:
-    """Every session of the user. Safe to use from any thread."""
+    """All sessions of the user. Thread-safe.
+
+    Args:
+        folder: The user's folder.
+        on_event: Called once for every event in a log. Must not block.
+        on_logged: Called with the events that this process has written. Must not block.
+        is_durable: Whether sessions are logged at all.
+    """
 
     def __init__(
         self,
@@ -30,41 +37,52 @@ class Sessions:
         self._lock = threading.Lock()
         self._sessions: dict[str, Session] = {}
         self._used_ids: set[str] = set()
-        self._loaded_versions: dict[str, LogVersionKey] = {}  # of the logs that were read to their end
+        self._loaded_versions: dict[str, LogVersionKey] = {}  # of logs that have been read to the end
 
     def open(self, session_id: str, *, is_ephemeral: bool) -> Session:
-        """The session of this id, about to be started; of an ``unkept`` one nothing will be written."""
+        """Return a session that is about to be started.
+
+        Args:
+            session_id: The session.
+            is_ephemeral: Whether nothing of it is to be stored.
+        """
         with self._lock:
             known = self._sessions.get(session_id)
             if known is not None and isinstance(known, EphemeralSession) != (is_ephemeral or not self._is_durable):
-                del self._sessions[session_id]  # started in the other mode than before: the new start counts
+                del self._sessions[session_id]  # started in the other mode before: the new start counts
         return self.get(session_id, is_ephemeral=is_ephemeral)
 
     def get(self, session_id: str, *, is_ephemeral: bool = False) -> Session:
-        """The session of this id, for a request that names it."""
+        """Return a session, for a request that names it.
+
+        Args:
+            session_id: The session.
+            is_ephemeral: Whether nothing of it is to be stored, if it is new.
+        """
         with self._lock:
             self._used_ids.add(session_id)
         return self._get_loaded(session_id, is_ephemeral=is_ephemeral)[0]
 
     def evict_unknown(self, session: Session) -> None:
-        """Let go of a session of which nothing is known."""
+        """Remove a session from memory if nothing is known of it."""
         with self._lock:
             if session.is_unknown and self._sessions.get(session.id) is session:
                 del self._sessions[session.id]
                 self._used_ids.discard(session.id)
 
     def mark_loaded(self, versions: Mapping[str, LogVersionKey]) -> None:
-        """Take these logs as read up to these writes, and every other one as unread."""
+        """Set which logs count as read, and up to which version; all others count as unread."""
         self._loaded_versions = dict(versions)
 
     def loaded_versions(self) -> Mapping[str, LogVersionKey]:
-        """The logs that were read to their end, up to which write."""
+        """Return the logs that have been read, with the version key up to which."""
         return dict(self._loaded_versions)
 
     def load_all(self) -> int:
-        """Read every log there is, and of those that were read what has come since, the oldest first.
+        """Read what is new in every log, oldest first.
 
-        Returns how many could not be read; the next call tries these again.
+        Returns:
+            The number of logs that could not be read. The next call tries them again.
         """
         unread = 0
         for session_id, version_key in self._folder.list_session_logs():
@@ -77,7 +95,7 @@ class Sessions:
         return unread
 
     def reset(self) -> None:
-        """Forget what the logs held: some of them have been deleted, and the others will be read again."""
+        """Start over: some logs have been deleted, and the others will be read again."""
         self._loaded_versions = {}
         with self._lock:
             sessions = list(self._sessions.values())
@@ -86,14 +104,16 @@ class Sessions:
                 session.reset()
 
     def count_active(self) -> int:
-        """The number of sessions that were used here and have not ended."""
+        """Count the sessions that were used in this process and have not ended."""
         with self._lock:
             return sum(
-                self._sessions[each].state is SessionState.OPEN for each in self._used_ids if each in self._sessions
+                self._sessions[session_id].state is SessionState.OPEN
+                for session_id in self._used_ids
+                if session_id in self._sessions
             )
 
     def _get_loaded(self, session_id: str, *, is_ephemeral: bool = False, reload: bool = False) -> tuple[Session, bool]:
-        """The session, and whether all of its log has been read."""
+        """Return a session, and whether all of its log has been read."""
         with self._lock:
             session = self._sessions.get(session_id)
             if session is None:
@@ -102,8 +122,8 @@ class Sessions:
             try:
                 session.load(reload=reload)
             except StorageUnavailableError as error:
-                # Recall goes on with what is known; a turn will be refused by the same disk.
-                log.warning("a session's log can't be read: action=session_unread errno=%s", error.details.get("errno"))
+                # Recall goes on with what is known. Saving a turn will fail with an error of the same disk.
+                log.warning("cannot read a session log: action=session_unread errno=%s", error.details.get("errno"))
                 return session, False
         return session, True
 

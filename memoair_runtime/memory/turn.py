@@ -1,4 +1,4 @@
-"""A turn, and how it lies in the index: a document for each passage of each side."""
+"""A turn, and its documents in the index: one for each passage of each side."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
@@ -15,7 +15,20 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 @attrs.frozen
 class StoredTurn:
-    """The caller spoke, the agent answered. ``number`` counts the session's turns from 0."""
+    """A turn: the caller spoke, the agent answered.
+
+    Attributes:
+        event_id: The event's id.
+        session_id: The session.
+        ordinal: Position among the turns of the session, from 0.
+        turn_id: The id that the application chose.
+        caller_name: The name of the caller, for display.
+        agent_name: The name of the agent, for display.
+        user_text: What the caller said.
+        assistant_text: What the caller heard of the agent's answer.
+        occurred_at: When the turn was spoken.
+        metadata: Metadata from the application.
+    """
 
     event_id: str
     session_id: str
@@ -30,18 +43,18 @@ class StoredTurn:
 
     @property
     def text(self) -> str:
-        """Both sides, a line each, with the speaker's name."""
+        """Both sides, one line each, with the speaker's name."""
         sides = ((self.caller_name, self.user_text), (self.agent_name, self.assistant_text))
         return "\n".join(f"{speaker}: {text}" for speaker, text in sides if text)
 
 
 def first_document_ids(event_id: str) -> tuple[str, str]:
-    """The ids of which a turn that is in the index has at least one."""
+    """Return two document ids of a turn. If the turn is in the index, at least one of them is."""
     return _document_id(event_id, CALLER, 0), _document_id(event_id, AGENT, 0)
 
 
 def to_documents(turn: StoredTurn) -> list[Document]:
-    """A turn's documents, in the order in which it was spoken; at least one."""
+    """Return the documents of a turn, at least one, in the order in which it was spoken."""
     sides = [(CALLER, turn.user_text), (AGENT, turn.assistant_text)]
     metadata: dict[str, Any] = {
         "number": turn.ordinal,
@@ -59,20 +72,22 @@ def to_documents(turn: StoredTurn) -> list[Document]:
             occurred_at=turn.occurred_at.timestamp(),
             metadata={**metadata, "part": part},
         )
-        for side, full_text in ([each for each in sides if each[1]] or sides[:1])
+        for side, full_text in ([(side, text) for side, text in sides if text] or sides[:1])
         for part, text in enumerate(passages(full_text))
     ]
 
 
 def event_id_of(document: Document) -> str:
-    """The event id of the turn that a document is of."""
+    """Return the event id of the turn that a document belongs to."""
     return document.id.rsplit(":", 2)[0]
 
 
 def to_turn(documents: Sequence[Document]) -> StoredTurn:
-    """The turn whose documents these are."""
+    """Return the turn that some documents belong to. They are all of its documents, in order."""
     first = documents[0]
-    texts = {side: "".join(each.text for each in documents if each.speaker == side) for side in (CALLER, AGENT)}
+    texts = {
+        side: "".join(document.text for document in documents if document.speaker == side) for side in (CALLER, AGENT)
+    }
     metadata = first.metadata
     return StoredTurn(
         event_id=event_id_of(first),
@@ -89,7 +104,7 @@ def to_turn(documents: Sequence[Document]) -> StoredTurn:
 
 
 def to_turns(documents: Iterable[Document]) -> list[StoredTurn]:
-    """The turns of documents that stand in the order in which they were spoken."""
+    """Return the turns of documents that are in the order in which they were spoken."""
     return [to_turn(list(turn_documents)) for _, turn_documents in groupby(documents, key=event_id_of)]
 
 
@@ -98,8 +113,8 @@ def _document_id(event_id: str, side: str, part: int) -> str:
 
 
 def from_timestamp(timestamp: float) -> datetime:
-    """The moment of a number of seconds since the epoch, on every platform, also long before it."""
+    """Convert seconds since the epoch to a time in UTC, on every platform, including times before the epoch."""
     try:
         return _EPOCH + timedelta(seconds=timestamp)
-    except OverflowError:  # a second of the last year may have been rounded up
+    except OverflowError:  # rounding may exceed the last year
         return datetime.max.replace(tzinfo=timezone.utc)

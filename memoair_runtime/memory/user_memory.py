@@ -1,4 +1,4 @@
-"""What one caller and his agents have said, over all sessions, ready to be searched."""
+"""The memory of one user: what was said in all sessions, and facts, ready to be searched."""
 
 import threading
 from collections import deque
@@ -19,43 +19,46 @@ from memoair_runtime.memory.turn import StoredTurn, event_id_of, first_document_
 from memoair_runtime.storage.events import Event, EventType
 from memoair_runtime.storage.replica_file import ReplicaFact
 
-# What was said in a call just before: enough to read the next question in its light.
+# The context of the next question in a call.
 _RECENT_TURNS = 24
 _RECENT_DOCUMENTS = 4 * _RECENT_TURNS
 _MAX_CACHED_TURNS = 512
-# Turns that wait to be indexed: of a batch that is loaded, a search that comes in between should not find too many.
+# Turns that wait to be indexed: a search during a batch import should not have to index too many.
 _MAX_PENDING_TURNS = 64
 
 
 class UserMemory:
-    """Turns, facts and profile of one caller, fed with events in any order of sessions. Safe to use from any thread.
+    """Turns, facts and profile of one user, built from events in any order of sessions. Thread-safe.
 
-    A turn that was observed is indexed when somebody asks, or before: who saves it need not wait for that.
+    A turn is indexed when a search needs it, or in the background before that, so that saving it does not wait.
+
+    Args:
+        profile: The profile as last stored.
     """
 
     def __init__(self, profile: UserProfile) -> None:
         self._lock = threading.RLock()
-        self._pending: dict[str, StoredTurn] = {}  # by event id: observed, and not in the index yet
+        self._pending: dict[str, StoredTurn] = {}  # by event id: turns that are not indexed yet
         self._profile = profile
         self._merged_profile = MergedProfile(profile)
-        self._session_names: dict[str, tuple[str, str]] = {}  # caller and agent by their names, by session
-        self._recent_turns: dict[str, deque[StoredTurn]] = {}  # the last turns of each session that was asked for
-        self._turn_cache: dict[str, StoredTurn] = {}  # by event id: a call asks for few turns again and again
+        self._session_names: dict[str, tuple[str, str]] = {}  # names of caller and agent, by session
+        self._recent_turns: dict[str, deque[StoredTurn]] = {}  # the last turns of each session that was searched
+        self._turn_cache: dict[str, StoredTurn] = {}  # by event id: a call finds the same few turns again and again
         self._set_index(Index())
 
     @property
     def profile(self) -> UserProfile:
-        """Who the caller is, as told last."""
+        """The profile as stated by applications."""
         return self._profile
 
     @property
     def merged_profile(self) -> MergedProfile:
-        """All that is known of who the caller is."""
+        """Everything that is known on who the user is."""
         return self._merged_profile
 
     @property
     def unmerged_count(self) -> int:
-        """How many documents no index file holds yet."""
+        """Number of documents that no index file holds."""
         return self._up_to_date_index().unmerged
 
     def __len__(self) -> int:
@@ -63,47 +66,52 @@ class UserMemory:
         return len(self._up_to_date_index())
 
     def apply_event(self, event: Event) -> None:
-        """Take in an event; one that is known already changes nothing."""
+        """Apply an event. An event that is known has no effect."""
         if event.type is EventType.SESSION_START:
             self._on_session_start(event)
         elif event.type is EventType.TURN:
             self._on_turn(event)
 
     def has_turn(self, event_id: str) -> bool:
-        """Whether a turn is known by its event's id."""
+        """Return whether the turn of an event is known."""
         with self._lock:
             return self._has_turn(event_id)
 
     def add_facts(self, facts: Sequence[ReplicaFact]) -> None:
-        """Take in facts; one whose id is known takes the place of the old one."""
-        self._index.add(map(to_document, facts))  # without the lock: searches go on
+        """Add facts. A fact with a known id replaces the old one."""
+        self._index.add(map(to_document, facts))  # without the lock, so that searches go on
 
     def remove_facts(self, fact_ids: Iterable[str]) -> None:
-        """Let go of facts."""
+        """Remove facts."""
         self._index.remove(map(fact_document_id, fact_ids))
 
     def remove_turns(self, event_ids: Iterable[str]) -> None:
-        """Let go of turns."""
+        """Remove turns by their event ids."""
         with self._lock:
             index = self._up_to_date_index()
             for event_id in event_ids:
                 document_ids = [
                     document.id
                     for first in first_document_ids(event_id)
-                    for document in index.stretch(first, lambda each, of=event_id: event_id_of(each) == of)  # type: ignore[misc]
+                    for document in index.stretch(first, lambda other, of=event_id: event_id_of(other) == of)  # type: ignore[misc]
                 ]
                 index.remove(set(document_ids))
             self._recent_turns.clear()
             self._turn_cache.clear()
 
     def set_derived_profile(self, derived: CloudProfile, facts: Sequence[str]) -> None:
-        """Take in who the caller is, as the cloud found; ``facts`` are sentences."""
+        """Set the profile that the cloud derived.
+
+        Args:
+            derived: The profile.
+            facts: Facts on who the user is, as sentences.
+        """
         with self._lock:
             self._merged_profile = MergedProfile(self._profile, derived, tuple(facts))
             self._names.add_stated_name(CALLER, derived.name or "")
 
     def clear(self) -> None:
-        """Forget everything; searches that are under way may still find it."""
+        """Remove everything. Searches that are running may still find it."""
         with self._lock:
             self._pending.clear()
             self._session_names.clear()
@@ -112,15 +120,15 @@ class UserMemory:
             self._set_index(Index())
 
     def get_turns(self, session_id: str) -> list[StoredTurn]:
-        """A session's turns, oldest first."""
+        """Return the turns of a session, oldest first."""
         return to_turns(self.get_documents(session_id))
 
     def get_documents(self, session_id: str) -> list[Document]:
-        """All passages of a session, in order."""
+        """Return all passages of a session, in order."""
         return self._up_to_date_index().group(session_id)
 
     def count_turns(self, session_id: str) -> int:
-        """How many turns a session has."""
+        """Count the turns of a session."""
         with self._lock:
             for turn in reversed(self._pending.values()):
                 if turn.session_id == session_id:
@@ -129,16 +137,16 @@ class UserMemory:
             return to_turn(last_documents).ordinal + 1 if last_documents else 0
 
     def index_pending(self) -> None:
-        """Index what was observed since somebody last asked."""
+        """Index the turns that were added since the last search."""
         self._up_to_date_index()
 
     def get_recent_turns(self, session_id: str) -> list[StoredTurn]:
-        """A session's last turns, oldest first."""
+        """Return the last turns of a session, oldest first."""
         with self._lock:
             return list(self._load_recent_turns(session_id))
 
     def get_recent_texts(self, session_id: str) -> tuple[str, ...]:
-        """What was said last in a session, a text for each side of each turn, oldest first."""
+        """Return what was said last in a session: a text for each side of each turn, oldest first."""
         return tuple(
             text for turn in self.get_recent_turns(session_id) for text in (turn.user_text, turn.assistant_text) if text
         )
@@ -146,7 +154,14 @@ class UserMemory:
     def build_query(
         self, text: str, now: float | None, *, group: str | None = None, without_group: str | None = None
     ) -> Query:
-        """A question to this memory, with whom it asks about, and by which names."""
+        """Return a query for `search`, with the names of both sides, and the side that the question is about.
+
+        Args:
+            text: The question.
+            now: The time of asking, in seconds since the epoch.
+            group: Search this session only.
+            without_group: Leave out this session.
+        """
         with self._lock:
             self._up_to_date_index()
             reference = self._names.find_reference(text)
@@ -162,53 +177,76 @@ class UserMemory:
         )
 
     def search(self, query: Query, limit: int, predicate: Predicate | None = None) -> list[Hit]:
-        """The best passages for a query, best first; ``keeps`` judges the metadata of their turns."""
-        document_predicate = None if predicate is None else lambda each: predicate(_turn_metadata(each))
+        """Search turns and facts.
+
+        Args:
+            query: See `build_query`.
+            limit: Maximum number of hits.
+            predicate: A condition on the metadata of turns and facts.
+
+        Returns:
+            Passages, best first.
+        """
+        document_predicate = None if predicate is None else lambda document: predicate(_turn_metadata(document))
         return self._up_to_date_index().search(query, limit, document_predicate)
 
     def get_turn(self, document: Document) -> StoredTurn:
-        """The whole turn that a passage is of."""
+        """Return the whole turn that a passage belongs to."""
         event_id = event_id_of(document)
         turn = self._turn_cache.get(event_id)
         if turn is None:
             if len(self._turn_cache) >= _MAX_CACHED_TURNS:
                 self._turn_cache.clear()
-            documents = self._index.stretch(document.id, lambda each: event_id_of(each) == event_id)
+            documents = self._index.stretch(document.id, lambda other: event_id_of(other) == event_id)
             turn = to_turn(documents or [document])
             if documents:
                 self._turn_cache[event_id] = turn
         return turn
 
     def open_snapshot(self, path: Path, accepts: Callable[[Mapping[str, Any]], bool]) -> bool:
-        """Go on with what an index file holds, and with what was observed here; tell whether that was possible.
+        """Continue with an index file, together with the turns and facts that are in memory already.
 
-        ``accepts`` judges what was noted in the file. Raises `memoair_index.ContainerError`, ValueError or OSError for
-        a file that is no good. Where it is not used, nothing changes.
+        Args:
+            path: The file.
+            accepts: Decides by the file's note whether to use it.
+
+        Returns:
+            Whether the file is used. If not, nothing changes.
+
+        Raises:
+            ContainerError: The file is damaged.
+            ValueError: Its note has another structure.
+            OSError: It cannot be read.
         """
         index = Index.open(path)
-        index.verify()  # before anybody walks along links that lead nowhere
+        index.verify()  # before it is used: its links may be wrong
         names, profile = _decode_note(index.note)
         if not accepts(index.note):
             return False
         with self._lock:
-            current_documents = self._up_to_date_index().documents()  # a call may have begun before the file was found
+            current_documents = self._up_to_date_index().documents()  # a call may have started before
             self._set_index(index)
             self._names.add_record(names)
             if profile.stated_at > self._profile.stated_at:
                 self._set_profile(profile)
-            for turn in to_turns(each for each in current_documents if not is_fact(each)):
+            for turn in to_turns(document for document in current_documents if not is_fact(document)):
                 if not self._has_turn(turn.event_id):
                     self._add_turn(attrs.evolve(turn, ordinal=self.count_turns(turn.session_id)))
-            index.add(each for each in current_documents if is_fact(each))
+            index.add(document for document in current_documents if is_fact(document))
             self._up_to_date_index()
         return True
 
     def write_snapshot(self, path: Path, note: Callable[[], Mapping[str, Any]]) -> None:
-        """Write all turns to an index file and go on with it; ``note`` is noted beside what is needed here.
+        """Write everything to an index file and continue with it.
 
-        Raises OSError where the disk refuses.
+        Args:
+            path: The new file.
+            note: Returns a note to store in the file, besides what the memory itself stores there.
+
+        Raises:
+            OSError: The file cannot be written.
         """
-        with self._lock:  # not within the note: whoever holds this lock may be waiting for the index
+        with self._lock:  # not within the note's callback: a holder of this lock may be waiting for the index
             self._up_to_date_index()
             own_note = {
                 "names": msgspec.to_builtins(self._names.to_record()),
@@ -233,9 +271,9 @@ class UserMemory:
             documents = self._up_to_date_index().group(session_id, last=_RECENT_DOCUMENTS)
             turns = to_turns(documents)
             if len(documents) == _RECENT_DOCUMENTS:
-                turns = turns[1:] or [self.get_turn(documents[-1])]  # of the first one, something may be missing
+                turns = turns[1:] or [self.get_turn(documents[-1])]  # the first one may be incomplete
             recent = deque(turns[-_RECENT_TURNS:], maxlen=_RECENT_TURNS)
-            if documents:  # a session that nobody has spoken in is not kept in mind
+            if documents:  # sessions without turns are not cached
                 self._recent_turns[session_id] = recent
         return recent
 
@@ -250,7 +288,7 @@ class UserMemory:
             self._set_profile(self._profile.updated(user, event.occurred_at))
 
     def _on_turn(self, event: Event) -> None:
-        payload = truncate_to_heard(event.payload)  # not all that the cloud has came from a runtime
+        payload = truncate_to_heard(event.payload)  # the cloud also has turns that did not come from a runtime
         metadata = payload.get("metadata") or {}
         with self._lock:
             if self._has_turn(event.event_id):
@@ -259,9 +297,8 @@ class UserMemory:
             stated_agent_name = str(metadata.get("assistantName") or "")
             caller_name = caller_name or self._merged_profile.name or "Caller"
             agent_name = stated_agent_name or agent_name or "Agent"
-            if (
-                caller_name.casefold() == agent_name.casefold()
-            ):  # who is called as the agent must not speak as the agent
+            # A caller with the agent's name must not appear to speak as the agent.
+            if caller_name.casefold() == agent_name.casefold():
                 caller_name, agent_name = f"{caller_name} (caller)", f"{agent_name} (agent)"
             turn = StoredTurn(
                 event_id=event.event_id,
@@ -279,17 +316,19 @@ class UserMemory:
             self._add_turn(turn)
 
     def _has_turn(self, event_id: str) -> bool:
-        return event_id in self._pending or any(each in self._index for each in first_document_ids(event_id))
+        return event_id in self._pending or any(
+            document_id in self._index for document_id in first_document_ids(event_id)
+        )
 
     def _add_turn(self, turn: StoredTurn) -> None:
         self._pending[turn.event_id] = turn
-        if turn.session_id in self._recent_turns:  # else it is read when somebody asks
+        if turn.session_id in self._recent_turns:  # else it is read when needed
             self._recent_turns[turn.session_id].append(turn)
         if len(self._pending) >= _MAX_PENDING_TURNS:
             self._up_to_date_index()
 
     def _up_to_date_index(self) -> Index:
-        """The index, with all that was observed."""
+        """Return the index after adding pending turns."""
         if self._pending:
             with self._lock:
                 turns = list(self._pending.values())
@@ -299,12 +338,12 @@ class UserMemory:
                         self._names.add_utterance(CALLER, turn.user_text)
                         self._names.add_utterance(AGENT, turn.assistant_text)
                 finally:
-                    self._pending.clear()  # what could not be indexed must not stand in the way for ever
+                    self._pending.clear()  # turns that cannot be indexed must not block others
         return self._index
 
 
 def _decode_note(note: Mapping[str, Any]) -> tuple[SpeakerNamesRecord, UserProfile]:
-    """What an index file notes for this memory; raises ValueError where it notes something else."""
+    """Decode what the memory stored in an index file; raise ValueError if it has another structure."""
     decoded = msgspec.convert(note, _SnapshotNote)
     return decoded.names, decode_snapshot(decoded.profile.encode())
 

@@ -77,7 +77,7 @@ class SyncScheduler:
         self._rejected_events = RejectedEvents(folder.rejected_events)
         self._session: SyncSession | None = None  # used by the sync thread
         self._condition = threading.Condition()
-        # Its lock guards everything below. It is held only to read and write that, never during a request or disk access.
+        # Its lock guards everything below. It is held to read and write that, never during a request or disk access.
         self._status = SyncStatus()
         self._requests: list[_SyncRequest] = []
         self._pull_at = 0.0
