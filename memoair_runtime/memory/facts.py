@@ -10,7 +10,7 @@ from memoair_runtime.storage.replica_file import ReplicaFact
 
 # No id of an event or session starts like this, because those contain no control characters.
 _ID_PREFIX = "\x1ffact\x1f"
-# Facts on who the caller is. What they did or plan is recalled only if a question asks for it.
+# Facts about who the caller is. What they did or plan is recalled only if a question asks for it.
 _LASTING_KINDS = frozenset(["identity", "preference", "relation"])
 
 

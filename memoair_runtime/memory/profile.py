@@ -72,7 +72,7 @@ _EMPTY_CLOUD_PROFILE = CloudProfile()
 
 @attrs.frozen
 class MergedProfile:
-    """Everything that is known on who the user is.
+    """Everything that is known about the user.
 
     Name and metadata are those that an application stated last, on whichever machine: session starts on other machines
     arrive here as events. If none did, they are those that the cloud derived.

@@ -53,7 +53,7 @@ class UserMemory:
 
     @property
     def merged_profile(self) -> MergedProfile:
-        """Everything that is known on who the user is."""
+        """Everything that is known about the user."""
         return self._merged_profile
 
     @property
@@ -104,7 +104,7 @@ class UserMemory:
 
         Args:
             derived: The profile.
-            facts: Facts on who the user is, as sentences.
+            facts: Lasting facts about the user, as sentences.
         """
         with self._lock:
             self._merged_profile = MergedProfile(self._profile, derived, tuple(facts))

@@ -269,7 +269,7 @@ class UserStore:
 
         Args:
             deadline: How long to wait for logs that are being read, in monotonic seconds.
-            before: If given, keep sessions that began at or after this time.
+            before: If given, keep the sessions in which every event is at or after this time.
 
         Returns:
             How much was deleted.
