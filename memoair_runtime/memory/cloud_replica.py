@@ -97,7 +97,7 @@ class CloudReplica:
         )
 
     def is_stale(self, state: ReplicaState) -> bool:
-        """Return whether an index file holds facts that no longer hold."""
+        """Return whether an index file holds outdated facts."""
         current: Mapping[str, int] = self.current_state().fact_fingerprints
         return any(current.get(fact_id) != crc for fact_id, crc in state.fact_fingerprints.items())
 
@@ -152,12 +152,8 @@ class CloudReplica:
     def reset(self) -> None:
         """Start over after the files have been deleted. The caller clears the memory."""
         self._file = ReplicaFile(self._folder.cloud_replica, self._cloud)
-        self.profile, self._profile_version_key, self._pending_change, self._indexed_state = (
-            None,
-            None,
-            None,
-            ReplicaState(),
-        )
+        self.profile, self._profile_version_key = None, None
+        self._pending_change, self._indexed_state = None, ReplicaState()
 
     def _is_logged_here(self, event: Event) -> bool:
         """Return whether an event is in a log on this machine, so that the cloud sends back our own."""

@@ -81,7 +81,7 @@ class IndexSnapshot:
     def write_if_due(self, loaded_versions: Mapping[str, LogVersionKey], *, is_idle: bool = False) -> None:
         """Write a new file if many passages are in no file, unless another process writes the files.
 
-        Also write one if the current file holds facts that no longer hold, once it is a day old or while ``is_idle``.
+        Also write one if the current file holds outdated facts, once it is a day old or while ``is_idle``.
 
         Args:
             loaded_versions: The logs that the memory holds, with their version keys.

@@ -110,7 +110,7 @@ class _StoredPage:
     version: int
     events: list[Event]
     facts: list[ReplicaFact]
-    last_line: bytes  # its last line
+    last_line: bytes
 
 
 _encode_json = msgspec.json.Encoder().encode
@@ -200,7 +200,7 @@ class ReplicaFile:
             self._append_page(lines, _encode_version_line(page.version, lines))
             self.event_count += len(events)
         self._apply(page.version, facts, page.removed_fact_ids)
-        return ReplicaChange(events, facts, [each for each in page.removed_fact_ids if each in before])
+        return ReplicaChange(events, facts, [fact_id for fact_id in page.removed_fact_ids if fact_id in before])
 
     def replace(self, page: ReplicaPage) -> ReplicaChange:
         """Store a snapshot in place of the whole replica.
@@ -214,10 +214,8 @@ class ReplicaFile:
         Raises:
             OSError: The file cannot be written.
         """
-        before, stored_event_ids = (
-            self.facts,
-            {event.event_id for stored in self._stored_pages() for event in stored.events},
-        )
+        before = self.facts
+        stored_event_ids = {event.event_id for stored in self._stored_pages() for event in stored.events}
         self._reset()
         self.append(page)
         page_event_ids = {event.event_id for event in page.events}

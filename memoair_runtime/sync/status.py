@@ -102,9 +102,9 @@ class SyncStatus:
         skips_pause = is_manual and not self.has_retry_after and self.state is not SyncState.REFUSED
         return skips_pause or now >= self.paused_until
 
-    def failed_since(self, moment: float) -> bool:
+    def failed_since(self, time: float) -> bool:
         """Return whether the last request failed, at or after a time."""
-        return self.failed_at is not None and self.failed_at >= moment
+        return self.failed_at is not None and self.failed_at >= time
 
     def _transition(self, to: SyncState) -> SyncState:
         if to is not self.state and to not in _TRANSITIONS[self.state]:
