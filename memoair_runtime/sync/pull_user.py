@@ -12,7 +12,7 @@ from memoair_runtime.memory.user_store import UserStore
 from memoair_runtime.storage.durable import write_file
 from memoair_runtime.storage.process_lock import ProcessLock
 from memoair_runtime.storage.user_folder import UserFolder
-from memoair_runtime.sync.errors import CloudError, FailureKind, invalid_response
+from memoair_runtime.sync.errors import invalid_response
 from memoair_runtime.sync.responses import Bootstrap
 from memoair_runtime.sync.transport import CALL_TIMEOUT_S, CloudTransport
 
@@ -190,8 +190,3 @@ class UserPuller:
             return
         if state.cloud == self._state.cloud:
             self._state = state
-
-
-def no_time_left() -> CloudError:
-    """Where another process is at the same pull and does not come to its end."""
-    return CloudError(FailureKind.TRANSIENT, "another process is pulling and has not come to its end")
