@@ -1,4 +1,4 @@
-"""A turn in the index: in as passages of its sides, out as it was said."""
+"""A turn in the index: stored as passages of its sides, returned unchanged."""
 
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -57,16 +57,18 @@ def turns(draw: st.DrawFn, event_id: str = "0c4d") -> StoredTurn:
     )
 
 
-def a_turn(user_text: str = "", assistant_text: str = "", occurred_at: datetime = NOON, **metadata: Any) -> StoredTurn:
+def make_turn(
+    user_text: str = "", assistant_text: str = "", occurred_at: datetime = NOON, **metadata: Any
+) -> StoredTurn:
     return StoredTurn("0c4d", "call-1", 3, "t3", "Dana", "Juno", user_text, assistant_text, occurred_at, metadata)
 
 
 @given(turns())
-@example(a_turn())
-@example(a_turn("\n" * 2_000, " " * 2_000))
-@example(a_turn("x", "y", price=2**70, debt=-(2**70), much=10**300))
+@example(make_turn())
+@example(make_turn("\n" * 2_000, " " * 2_000))
+@example(make_turn("x", "y", price=2**70, debt=-(2**70), much=10**300))
 @settings(deadline=None)
-def test_a_turn_comes_back_as_it_was_said(turn: StoredTurn) -> None:
+def test_documents_convert_back_to_the_same_turn(turn: StoredTurn) -> None:
     documents = to_documents(turn)
     assert documents
     assert to_turn(documents) == turn
@@ -78,27 +80,27 @@ def test_a_turn_comes_back_as_it_was_said(turn: StoredTurn) -> None:
 
 @given(turns())
 @settings(deadline=None)
-def test_the_passages_of_a_side_put_together_are_all_that_it_said_in_order(turn: StoredTurn) -> None:
+def test_the_passages_of_a_side_join_to_its_whole_text(turn: StoredTurn) -> None:
     documents = to_documents(turn)
     for side, text in ((CALLER, turn.user_text), (AGENT, turn.assistant_text)):
         assert "".join(document.text for document in documents if document.speaker == side) == text
     sides = [document.speaker for document in documents]
-    assert sides == sorted(sides, key=[CALLER, AGENT].index), "the caller spoke first"
+    assert sides == sorted(sides, key=[CALLER, AGENT].index), "the caller speaks first"
     assert {document.group for document in documents} == {turn.session_id}
 
 
 @given(st.lists(turns(), max_size=5))
 @settings(deadline=None, max_examples=40)
-def test_turns_one_after_the_other_come_back_apart(said: list[StoredTurn]) -> None:
+def test_documents_of_several_turns_convert_back_to_the_same_turns(said: list[StoredTurn]) -> None:
     said = [attrs.evolve(turn, event_id=f"event-{number}") for number, turn in enumerate(said)]
     documents = [document for turn in said for document in to_documents(turn)]
     assert to_turns(documents) == said
 
 
 @given(turns())
-@example(a_turn("x", "y", price=2**70, debt=-(2**70), much=10**300))
+@example(make_turn("x", "y", price=2**70, debt=-(2**70), much=10**300))
 @settings(deadline=None, max_examples=30)
-def test_a_turn_comes_back_from_an_index_and_from_its_file_as_it_was_said(turn: StoredTurn) -> None:
+def test_a_turn_comes_back_unchanged_from_an_index_and_from_its_file(turn: StoredTurn) -> None:
     with TemporaryDirectory() as folder:
         path = Path(folder) / "turns.index"
         index = Index()
@@ -111,9 +113,9 @@ def test_a_turn_comes_back_from_an_index_and_from_its_file_as_it_was_said(turn: 
             assert (first.id, last.id) == ("before", "behind")
 
 
-def test_a_long_reply_is_found_by_any_of_its_passages_and_whole() -> None:
+def test_a_long_reply_is_found_by_any_passage_and_returned_whole() -> None:
     reply = " ".join(f"The {word} parcel arrives in {number} days." for number, word in enumerate(["red", "blue"] * 99))
-    turn = a_turn("When?", f"{reply} The last one is with the zanzibarplum dentist.")
+    turn = make_turn("When?", f"{reply} The last one is with the zanzibarplum dentist.")
     index = Index()
     index.add(to_documents(turn))
     best = index.search(Query("zanzibarplum dentist"), 1)[0].document
@@ -130,8 +132,8 @@ def test_a_long_reply_is_found_by_any_of_its_passages_and_whole() -> None:
         datetime(9999, 12, 31, tzinfo=timezone.utc),
     ],
 )
-def test_a_moment_at_the_end_of_time_harms_no_turn(moment: datetime) -> None:
-    turn = a_turn("The red boots.", occurred_at=moment)
+def test_a_turn_may_have_an_extreme_time(moment: datetime) -> None:
+    turn = make_turn("The red boots.", occurred_at=moment)
     came_back = to_turn(to_documents(turn))
     assert abs((came_back.occurred_at - moment).total_seconds()) < 1e-3
     assert came_back.user_text == turn.user_text
