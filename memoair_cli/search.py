@@ -97,8 +97,8 @@ def search(
 
 def _wait_for_cloud(memory: MemoAirVoiceMemorySync, timeout_s: float) -> str | None:
     """Wait a while until the runtime knows what the cloud knows of the caller; tell why where it does not."""
-    deadline = time.monotonic() + min(timeout_s, _FIRST_PULL_S)
     health = f"{memory.runtime_url(timeout_s)}/v1/runtime/health"
+    deadline = time.monotonic() + min(timeout_s, _FIRST_PULL_S)  # the runtime has started by now
     with urllib3.PoolManager(timeout=_HEALTH_S, retries=False) as pool:
         while time.monotonic() < deadline:
             sync = pool.request("GET", health).json().get("sync") or {}
