@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from support.calls import keeping, save, start, user_folder, write_call
+from support.calls import open_store, save_turn, start_session, user_folder, write_call
 from support.runtimes import RunningRuntime
 from support.waiting import eventually
 
@@ -208,9 +208,9 @@ def test_a_record_restores_the_names(said: list[tuple[str, str]]) -> None:
 # After a restart
 
 
-def preferred_speakers(keeper: UserStore, question: str) -> set[str]:
+def preferred_speakers(store: UserStore, question: str) -> set[str]:
     """Return the sides whose utterances a question prefers by name."""
-    hits = keeper.memory.search(keeper.memory.build_query(question, None), 10)
+    hits = store.memory.search(store.memory.build_query(question, None), 10)
     assert hits
     return {hit.document.speaker for hit in hits if hit.terms.get("speaker")}
 
@@ -222,12 +222,12 @@ def test_greeted_and_stated_names_are_restored_from_the_index_file(
     write_call(tmp_path, "call-1", [*turns, *[("Plums again?", "Plums again.")] * 250])
     write_call(tmp_path, "call-2", [("Plums?", "Plums.")], user={"name": "Weber"}, metadata={"assistantName": "Mira"})
     for session in ("call-3", "call-4"):
-        with keeping(tmp_path) as keeper:
-            assert preferred_speakers(keeper, "What did Dana say about plums?") == {CALLER}
-            assert preferred_speakers(keeper, "What did Weber say about plums?") == {CALLER}
-            assert preferred_speakers(keeper, "What did Juno say about plums?") == {AGENT}
-            assert preferred_speakers(keeper, "What did Mira say about plums?") == {AGENT}
-            start(keeper, session)  # so that the profile is written
+        with open_store(tmp_path) as store:
+            assert preferred_speakers(store, "What did Dana say about plums?") == {CALLER}
+            assert preferred_speakers(store, "What did Weber say about plums?") == {CALLER}
+            assert preferred_speakers(store, "What did Juno say about plums?") == {AGENT}
+            assert preferred_speakers(store, "What did Mira say about plums?") == {AGENT}
+            start_session(store, session)  # so that the profile is written
     assert user_folder(tmp_path).list_indexes()
 
 
@@ -235,12 +235,12 @@ def test_a_name_that_was_stated_with_a_turn_is_restored_from_the_index_file(
     tmp_path: Path,
 ) -> None:
     write_call(tmp_path, "call-1", [("Plums again?", "Plums again.")] * 250)
-    with keeping(tmp_path, is_loaded=False) as first:
-        save(first, "call-2", "t1", "Plums?", "Here they are.", assistantName="Mira")
+    with open_store(tmp_path, is_loaded=False) as first:
+        save_turn(first, "call-2", "t1", "Plums?", "Here they are.", assistantName="Mira")
         first.load()
     assert user_folder(tmp_path).list_indexes()
 
-    with keeping(tmp_path) as second:
+    with open_store(tmp_path) as second:
         assert preferred_speakers(second, "What did Mira say about plums?") == {AGENT}
 
 

@@ -91,10 +91,10 @@ def test_the_passages_of_a_side_join_to_its_whole_text(turn: StoredTurn) -> None
 
 @given(st.lists(turns(), max_size=5))
 @settings(deadline=None, max_examples=40)
-def test_documents_of_several_turns_convert_back_to_the_same_turns(said: list[StoredTurn]) -> None:
-    said = [attrs.evolve(turn, event_id=f"event-{number}") for number, turn in enumerate(said)]
-    documents = [document for turn in said for document in to_documents(turn)]
-    assert to_turns(documents) == said
+def test_documents_of_several_turns_convert_back_to_the_same_turns(originals: list[StoredTurn]) -> None:
+    originals = [attrs.evolve(turn, event_id=f"event-{number}") for number, turn in enumerate(originals)]
+    documents = [document for turn in originals for document in to_documents(turn)]
+    assert to_turns(documents) == originals
 
 
 @given(turns())
@@ -107,8 +107,8 @@ def test_a_turn_comes_back_unchanged_from_an_index_and_from_its_file(turn: Store
         index.add([Document("before", "boots", group=turn.session_id), *to_documents(turn)])
         index.add([Document("behind", "boots", group=turn.session_id)])
         index.merge(path)
-        for each in (index, Index.open(path)):
-            first, *documents, last = each.group(turn.session_id)
+        for opened in (index, Index.open(path)):
+            first, *documents, last = opened.group(turn.session_id)
             assert to_turn(documents) == turn
             assert (first.id, last.id) == ("before", "behind")
 
@@ -120,7 +120,7 @@ def test_a_long_reply_is_found_by_any_passage_and_returned_whole() -> None:
     index.add(to_documents(turn))
     best = index.search(Query("zanzibarplum dentist"), 1)[0].document
     assert best.text != turn.assistant_text
-    assert to_turn(index.stretch(best.id, lambda each: event_id_of(each) == turn.event_id)) == turn
+    assert to_turn(index.stretch(best.id, lambda document: event_id_of(document) == turn.event_id)) == turn
 
 
 @pytest.mark.parametrize(
