@@ -248,9 +248,9 @@ def test_nothing_is_pushed_before_the_cloud_has_accepted_the_key(
         runtime.wait_for_state("refused")
         assert runtime.flush() == {"status": "partial", "pending": 2}
         assert runtime.pull()["status"] == "partial"
-        status = runtime.sync
-        assert status == {**status, "unsynced": 2, "refused": 0, "hasPulled": False}
-        assert status["oldestUnsyncedMs"] >= 0
+        report = runtime.sync
+        assert report == {**report, "unsynced": 2, "refused": 0, "hasPulled": False}
+        assert report["oldestUnsyncedMs"] >= 0
     assert {request.path for request in cloud.requests} == {"/v1/voice-sdk/bootstrap"}
     [record] = [record for record in caplog.records if "action=sync_refused" in record.message]
     assert record.levelno == logging.ERROR
@@ -271,8 +271,8 @@ def test_a_batch_that_is_too_large_is_halved_and_a_single_event_rejected(cloud: 
     too_large = responds_with(413, error_body("cloud.batch_too_large"))
 
     def behave(handler: Any) -> bool:
-        said = [event["payload"].get("userText") for event in handler.received.body["events"]]
-        return too_large(handler) if len(said) > 3 or SECRET in said else False
+        texts = [event["payload"].get("userText") for event in handler.received.body["events"]]
+        return too_large(handler) if len(texts) > 3 or SECRET in texts else False
 
     log = write_call(root, "old", [*((f"Turn {number}.", "") for number in range(8)), (SECRET, ""), ("Last.", "")])
     cloud.behave("events", always=behave)
@@ -280,20 +280,20 @@ def test_a_batch_that_is_too_large_is_halved_and_a_single_event_rejected(cloud: 
         eventually(lambda: runtime.sync["unsynced"] == 0)
         assert (runtime.sync["state"], runtime.sync["refused"]) == ("ok", 1)
     assert len(cloud.turn_texts()) == 9
-    noted = user_folder(root).rejected_events.read_text()
-    assert json.loads(noted)["eventId"] == read_event_ids(log)[9]
-    assert json.loads(noted)["code"] == "cloud.batch_too_large"
-    assert SECRET not in noted
+    recorded = user_folder(root).rejected_events.read_text()
+    assert json.loads(recorded)["eventId"] == read_event_ids(log)[9]
+    assert json.loads(recorded)["code"] == "cloud.batch_too_large"
+    assert SECRET not in recorded
 
 
 def test_rejected_events_are_recorded_without_content_and_never_pushed_again(
     cloud: ScriptedCloud, root: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def refuse(receipt: dict[str, Any]) -> None:
+    def reject(receipt: dict[str, Any]) -> None:
         receipt["rejected"] = [{"eventId": receipt["accepted"].pop(1), "code": "cloud.invalid", "message": SECRET}]
 
     log = write_call(root, "old", [(SECRET, ""), ("Two.", "")])
-    cloud.behave("events", changes_response(refuse))
+    cloud.behave("events", changes_response(reject))
     for _ in range(2):
         with device(cloud, root) as runtime:
             eventually(lambda: runtime.sync["unsynced"] == 0)
@@ -437,9 +437,9 @@ def test_a_cloud_that_hangs_delays_nothing(
     assert fastest(request_manually, 1.5) < 1.5
 
     def seconds_to_end() -> float:
-        asked = 0 if runtimes else len(cloud.requests)
+        known = 0 if runtimes else len(cloud.requests)
         ending = runtimes.pop() if runtimes else start()
-        eventually(lambda: len(cloud.requests) > asked)
+        eventually(lambda: len(cloud.requests) > known)
         asked_at = time.monotonic()
         assert ending.terminate() == 0
         return time.monotonic() - asked_at
