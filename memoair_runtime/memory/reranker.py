@@ -11,13 +11,13 @@ from pathlib import Path
 
 from memoair_index import Document, Hit
 from memoair_index.ranking import default_weights
-from memoair_index.reranker import BEST, TERM, Reranker
+from memoair_index.reranker import FEATURE, MAX_RERANKED, Reranker
 from memoair_index.transformer import TransformerError
 from memoair_runtime.coalescing_job import CoalescingJob
 
 log = logging.getLogger(__name__)
 
-__all__ = ["BEST", "BackgroundReranker"]
+__all__ = ["MAX_RERANKED", "BackgroundReranker"]
 
 
 class BackgroundReranker:
@@ -91,7 +91,7 @@ class BackgroundReranker:
             question: The question.
         """
         reranker = self._reranker
-        return list(hits) if reranker is None else reranker.rescored(hits, question, default_weights()[TERM])
+        return list(hits) if reranker is None else reranker.rerank(hits, question, default_weights()[FEATURE])
 
     def _encode_pending(self) -> None:
         reranker = self._reranker or self._open_model()
@@ -100,9 +100,9 @@ class BackgroundReranker:
                 if not self._pending:
                     break
                 session_id, is_complete = self._pending.popitem()
-            reranker.learn(self._get_documents(session_id), is_whole=is_complete)
+            reranker.encode_group(self._get_documents(session_id), is_complete=is_complete)
         with self._save_lock:
-            if reranker is None or reranker is not self._reranker or not reranker.vectors.unsaved:
+            if reranker is None or reranker is not self._reranker or not reranker.vectors.unsaved_count:
                 return
             try:
                 reranker.vectors.save()

@@ -12,7 +12,7 @@ from functools import lru_cache
 import attrs
 import msgspec
 
-from memoair_index.analysis import STOP_WORDS, fold, words
+from memoair_index.analysis import STOP_WORDS, fold, split_words
 
 CALLER, AGENT = "caller", "agent"
 _OTHER_SIDE = {CALLER: AGENT, AGENT: CALLER}
@@ -51,7 +51,7 @@ _NO_REFERENCE = SpeakerReference()
 def _parse_question(question: str) -> tuple[frozenset[str], bool]:
     """Return the words of a question, and whether it says "I". Cached, because all lanes of a search ask it."""
     folded = fold(question)
-    return frozenset(_POSSESSIVE.sub("", word) for word in words(folded)), bool(_FIRST_PERSON.search(folded))
+    return frozenset(_POSSESSIVE.sub("", word) for word in split_words(folded)), bool(_FIRST_PERSON.search(folded))
 
 
 class SpeakerNamesRecord(msgspec.Struct, frozen=True):
@@ -76,7 +76,7 @@ class SpeakerNames:
 
     def add_stated_name(self, side: str, name: str) -> None:
         """Add the name of a side as stated by an application."""
-        self._stated[side] |= {word for word in words(fold(name)) if word not in STOP_WORDS}
+        self._stated[side] |= {word for word in split_words(fold(name)) if word not in STOP_WORDS}
         self._cache.clear()
 
     def add_utterance(self, side: str, text: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from memoair_index import Document, passages
+from memoair_index import Document, split_passages
 from memoair_runtime.memory.speaker_names import AGENT, CALLER
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -73,7 +73,7 @@ def to_documents(turn: StoredTurn) -> list[Document]:
             metadata={**metadata, "part": part},
         )
         for side, full_text in ([(side, text) for side, text in sides if text] or sides[:1])
-        for part, text in enumerate(passages(full_text))
+        for part, text in enumerate(split_passages(full_text))
     ]
 
 

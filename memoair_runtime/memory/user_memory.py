@@ -59,7 +59,7 @@ class UserMemory:
     @property
     def unmerged_count(self) -> int:
         """Number of documents that no index file holds."""
-        return self._up_to_date_index().unmerged
+        return self._up_to_date_index().unmerged_count
 
     def __len__(self) -> int:
         """Count the passages that can be found."""
@@ -93,7 +93,7 @@ class UserMemory:
                 document_ids = [
                     document.id
                     for first in first_document_ids(event_id)
-                    for document in index.stretch(first, lambda other, of=event_id: event_id_of(other) == of)  # type: ignore[misc]
+                    for document in index.contiguous_run(first, lambda other, of=event_id: event_id_of(other) == of)  # type: ignore[misc]
                 ]
                 index.remove(set(document_ids))
             self._recent_turns.clear()
@@ -125,7 +125,7 @@ class UserMemory:
 
     def get_documents(self, session_id: str) -> list[Document]:
         """Return all passages of a session, in order."""
-        return self._up_to_date_index().group(session_id)
+        return self._up_to_date_index().group_documents(session_id)
 
     def count_turns(self, session_id: str) -> int:
         """Count the turns of a session."""
@@ -133,7 +133,7 @@ class UserMemory:
             for turn in reversed(self._pending.values()):
                 if turn.session_id == session_id:
                     return turn.ordinal + 1
-            last_documents = self._index.group(session_id, last=1)
+            last_documents = self._index.group_documents(session_id, last=1)
             return to_turn(last_documents).ordinal + 1 if last_documents else 0
 
     def index_pending(self) -> None:
@@ -169,10 +169,10 @@ class UserMemory:
         return Query(
             text,
             speaker=reference.side,
-            by_name=reference.by_name,
-            names=names,
+            speaker_is_named=reference.by_name,
+            speaker_names=names,
             group=group,
-            without_group=without_group,
+            exclude_group=without_group,
             now=now,
         )
 
@@ -197,7 +197,7 @@ class UserMemory:
         if turn is None:
             if len(self._turn_cache) >= _MAX_CACHED_TURNS:
                 self._turn_cache.clear()
-            documents = self._index.stretch(document.id, lambda other: event_id_of(other) == event_id)
+            documents = self._index.contiguous_run(document.id, lambda other: event_id_of(other) == event_id)
             turn = to_turn(documents or [document])
             if documents:
                 self._turn_cache[event_id] = turn
@@ -220,8 +220,8 @@ class UserMemory:
         """
         index = Index.open(path)
         index.verify()  # before it is used: its links may be wrong
-        names, profile = _decode_note(index.note)
-        if not accepts(index.note):
+        names, profile = _decode_note(index.file_metadata)
+        if not accepts(index.file_metadata):
             return False
         with self._lock:
             current_documents = self._up_to_date_index().documents()  # a call may have started before
@@ -256,7 +256,7 @@ class UserMemory:
 
     def _set_index(self, index: Index) -> None:
         self._index = index
-        self._names = SpeakerNames(index.frequency)
+        self._names = SpeakerNames(index.document_frequency)
         self._names.add_stated_name(CALLER, self._merged_profile.name)
         self._recent_turns.clear()
         self._turn_cache.clear()
@@ -268,7 +268,7 @@ class UserMemory:
     def _load_recent_turns(self, session_id: str) -> "deque[StoredTurn]":
         recent = self._recent_turns.get(session_id)
         if recent is None:
-            documents = self._up_to_date_index().group(session_id, last=_RECENT_DOCUMENTS)
+            documents = self._up_to_date_index().group_documents(session_id, last=_RECENT_DOCUMENTS)
             turns = to_turns(documents)
             if len(documents) == _RECENT_DOCUMENTS:
                 turns = turns[1:] or [self.get_turn(documents[-1])]  # the first one may be incomplete

@@ -12,7 +12,7 @@ from support.calls import write_call
 from support.commands import Done, memoair
 from support.runtimes import PROJECT, USER
 
-from memoair_cli import search
+from memoair_cli import search as search_command
 
 SAID = [("I ordered the Tarn boots.", "In which size?"), ("Size nine, please.", "Noted."), ("Bye.", "Goodbye.")]
 
@@ -78,8 +78,8 @@ def test_what_a_cloud_knows_of_a_caller_is_waited_for(
     syncs: list[Any], waits: int, unheard: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("_FIRST_PULL_S", "_HEALTH_S"):
-        monkeypatch.setattr(search, name, 30.0)
-    monkeypatch.setattr(search, "time", clock := Clock())
+        monkeypatch.setattr(search_command, name, 30.0)
+    monkeypatch.setattr(search_command, "time", clock := Clock())
     asked = []
 
     class Health(BaseHTTPRequestHandler):
@@ -102,7 +102,7 @@ def test_what_a_cloud_knows_of_a_caller_is_waited_for(
     with HTTPServer(("127.0.0.1", 0), Health) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        told = search._wait_for_cloud(Memory(), 30.0)  # type: ignore[arg-type]
+        told = search_command._wait_for_cloud(Memory(), 30.0)  # type: ignore[arg-type]
         server.shutdown()
         thread.join()
     assert asked == ["/v1/runtime/health"] * waits
@@ -112,7 +112,7 @@ def test_what_a_cloud_knows_of_a_caller_is_waited_for(
 def test_a_cloud_that_was_not_heard_is_told_and_nothing_found_is_then_no_answer(
     storage: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(search, "_FIRST_PULL_S", 30.0)
+    monkeypatch.setattr(search_command, "_FIRST_PULL_S", 30.0)
     nobody = {
         "MEMOAIR_PROJECT_ID": PROJECT,
         "MEMOAIR_API_KEY": "memoair_pk_x",

@@ -11,7 +11,7 @@ from support.calls import open_store, save_turn, start_session, user_folder, wri
 from support.runtimes import RunningRuntime
 from support.waiting import eventually
 
-from memoair_index.analysis import fold, words
+from memoair_index.analysis import fold, split_words
 from memoair_runtime.memory.speaker_names import AGENT, CALLER, SpeakerNames, SpeakerReference
 from memoair_runtime.memory.user_store import UserStore
 
@@ -34,7 +34,7 @@ class Call:
     def say(self, side: str, *texts: str) -> None:
         """Add utterances of a side."""
         for text in texts:
-            self._utterances.update(set(words(fold(text))))
+            self._utterances.update(set(split_words(fold(text))))
             self.names.add_utterance(side, text)
 
 
@@ -199,7 +199,7 @@ def test_a_record_restores_the_names(said: list[tuple[str, str]]) -> None:
     before, after = Call(), Call()
     for side, text in said:
         before.say(side, text)
-        after._utterances.update(set(words(fold(text))))
+        after._utterances.update(set(split_words(fold(text))))
     after.names.add_record(before.names.to_record())
     for side in (CALLER, AGENT):
         assert after.names.names_of(side) == before.names.names_of(side)
@@ -212,7 +212,7 @@ def preferred_speakers(store: UserStore, question: str) -> set[str]:
     """Return the sides whose utterances a question prefers by name."""
     hits = store.memory.search(store.memory.build_query(question, None), 10)
     assert hits
-    return {hit.document.speaker for hit in hits if hit.terms.get("speaker")}
+    return {hit.document.speaker for hit in hits if hit.contributions.get("speaker")}
 
 
 def test_greeted_and_stated_names_are_restored_from_the_index_file(

@@ -108,7 +108,7 @@ def test_a_turn_comes_back_unchanged_from_an_index_and_from_its_file(turn: Store
         index.add([Document("behind", "boots", group=turn.session_id)])
         index.merge(path)
         for opened in (index, Index.open(path)):
-            first, *documents, last = opened.group(turn.session_id)
+            first, *documents, last = opened.group_documents(turn.session_id)
             assert to_turn(documents) == turn
             assert (first.id, last.id) == ("before", "behind")
 
@@ -120,7 +120,7 @@ def test_a_long_reply_is_found_by_any_passage_and_returned_whole() -> None:
     index.add(to_documents(turn))
     best = index.search(Query("zanzibarplum dentist"), 1)[0].document
     assert best.text != turn.assistant_text
-    assert to_turn(index.stretch(best.id, lambda document: event_id_of(document) == turn.event_id)) == turn
+    assert to_turn(index.contiguous_run(best.id, lambda document: event_id_of(document) == turn.event_id)) == turn
 
 
 @pytest.mark.parametrize(
