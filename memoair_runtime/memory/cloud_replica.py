@@ -70,16 +70,16 @@ class CloudReplica:
         """Read the files; the next `refresh` applies them to the memory."""
         self._pending_change = self._read_change()
 
-    def matches(self, note: Any) -> bool:
+    def matches(self, indexed_state: Any) -> bool:
         """Return whether the memory can continue with an index file, and remember what the file holds.
 
         Args:
-            note: The file's note on the replica.
+            indexed_state: What the file's metadata says of the replica.
 
         Raises:
-            ValueError: The note has another structure.
+            ValueError: The metadata has another structure.
         """
-        state = msgspec.convert(note, ReplicaState) if note is not None else ReplicaState()
+        state = msgspec.convert(indexed_state, ReplicaState) if indexed_state is not None else ReplicaState()
         if state.replica_id is not None and (
             state.replica_id != self._file.replica_id or state.event_count > self._file.event_count
         ):

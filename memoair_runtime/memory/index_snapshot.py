@@ -1,8 +1,8 @@
 """The index file of a user's memory: opened at start, rewritten in the background, never the source of truth.
 
-The session logs are the truth, together with the cloud replica. The index file saves reading them. It notes which logs
-it holds, up to which byte, and how much of the replica; whatever has come since is read. A file that is damaged, or
-that holds what the logs or the cloud no longer hold, is deleted and rebuilt.
+The session logs are the truth, together with the cloud replica. The index file saves reading them. Its metadata says
+which logs it holds, up to which byte, and how much of the replica; whatever has come since is read. A file that is
+damaged, or that holds what the logs or the cloud no longer hold, is deleted and rebuilt.
 """
 
 import logging
@@ -100,9 +100,9 @@ class IndexSnapshot:
                 for session_id, version_key in loaded_versions.items()
             }
             indexed_replica = self._replica.current_state()
-            note = {"logs": msgspec.to_builtins(indexed_logs), "cloud": msgspec.to_builtins(indexed_replica)}
+            file_metadata = {"logs": msgspec.to_builtins(indexed_logs), "cloud": msgspec.to_builtins(indexed_replica)}
             # A new name each time: on systems where a mapped file cannot be replaced, the old one is deleted later.
-            self._memory.write_snapshot(self._folder.index(number), lambda: note)
+            self._memory.write_snapshot(self._folder.index(number), lambda: file_metadata)
         except OSError as error:
             log.warning("cannot write an index file: action=index_unwritten errno=%s", error.errno)
             return
@@ -132,16 +132,16 @@ class IndexSnapshot:
             return is_idle or time.time() - path.stat().st_mtime > _MAX_STALE_S
         return False
 
-    def _matches(self, note: Mapping[str, Any]) -> bool:
-        """Return whether the logs and the replica still hold what the file holds; raise ValueError for another note."""
-        if not self._matches_logs(note) or not self._replica.matches(note.get("cloud")):
+    def _matches(self, file_metadata: Mapping[str, Any]) -> bool:
+        """Return whether logs and replica still hold what the file holds; raise ValueError for other metadata."""
+        if not self._matches_logs(file_metadata) or not self._replica.matches(file_metadata.get("cloud")):
             return False
-        self._indexed_replica = msgspec.convert(note.get("cloud") or ReplicaState(), ReplicaState)
+        self._indexed_replica = msgspec.convert(file_metadata.get("cloud") or ReplicaState(), ReplicaState)
         return True
 
-    def _matches_logs(self, note: Mapping[str, Any]) -> bool:
-        """Return whether each log still starts with what the file holds of it; raise ValueError for another note."""
-        self._indexed_logs = msgspec.convert(note.get("logs"), dict[str, _IndexedLog])
+    def _matches_logs(self, file_metadata: Mapping[str, Any]) -> bool:
+        """Return whether each log still starts with what the file holds of it; raise ValueError for other metadata."""
+        self._indexed_logs = msgspec.convert(file_metadata.get("logs"), dict[str, _IndexedLog])
         version_keys = dict(self._folder.list_session_logs())
         for session_id, indexed in self._indexed_logs.items():
             version_key = version_keys.get(session_id)

@@ -208,19 +208,19 @@ class UserMemory:
 
         Args:
             path: The file.
-            accepts: Decides by the file's note whether to use it.
+            accepts: Decides by the file's metadata whether to use it.
 
         Returns:
             Whether the file is used. If not, nothing changes.
 
         Raises:
             ContainerError: The file is damaged.
-            ValueError: Its note has another structure.
+            ValueError: Its metadata has another structure.
             OSError: It cannot be read.
         """
         index = Index.open(path)
         index.verify()  # before it is used: its links may be wrong
-        names, profile = _decode_note(index.file_metadata)
+        names, profile = _decode_file_metadata(index.file_metadata)
         if not accepts(index.file_metadata):
             return False
         with self._lock:
@@ -236,23 +236,23 @@ class UserMemory:
             self._up_to_date_index()
         return True
 
-    def write_snapshot(self, path: Path, note: Callable[[], Mapping[str, Any]]) -> None:
+    def write_snapshot(self, path: Path, collect_metadata: Callable[[], Mapping[str, Any]]) -> None:
         """Write everything to an index file and continue with it.
 
         Args:
             path: The new file.
-            note: Returns a note to store in the file, besides what the memory itself stores there.
+            collect_metadata: Returns metadata to store in the file, besides that of the memory itself.
 
         Raises:
             OSError: The file cannot be written.
         """
-        with self._lock:  # not within the note's callback: a holder of this lock may be waiting for the index
+        with self._lock:  # not within the callback: a holder of this lock may be waiting for the index
             self._up_to_date_index()
-            own_note = {
+            own_metadata = {
                 "names": msgspec.to_builtins(self._names.to_record()),
                 "profile": encode_snapshot(self._profile).decode(),
             }
-        self._index.merge(path, lambda: {**note(), **own_note})
+        self._index.merge(path, lambda: {**collect_metadata(), **own_metadata})
 
     def _set_index(self, index: Index) -> None:
         self._index = index
@@ -342,13 +342,13 @@ class UserMemory:
         return self._index
 
 
-def _decode_note(note: Mapping[str, Any]) -> tuple[SpeakerNamesRecord, UserProfile]:
+def _decode_file_metadata(file_metadata: Mapping[str, Any]) -> tuple[SpeakerNamesRecord, UserProfile]:
     """Decode what the memory stored in an index file; raise ValueError if it has another structure."""
-    decoded = msgspec.convert(note, _SnapshotNote)
+    decoded = msgspec.convert(file_metadata, _SnapshotMetadata)
     return decoded.names, decode_snapshot(decoded.profile.encode())
 
 
-class _SnapshotNote(msgspec.Struct, frozen=True):
+class _SnapshotMetadata(msgspec.Struct, frozen=True):
     names: SpeakerNamesRecord
     profile: str
 
