@@ -13,7 +13,7 @@ from memoair_runtime.lifecycle import Lifecycle, LifecycleState
 from memoair_runtime.parent_watch import ParentWatch
 from memoair_runtime.service import RuntimeService
 from memoair_runtime.settings import RuntimeSettings, SettingsError
-from memoair_runtime.storage.lease import Lease, told
+from memoair_runtime.storage.lease import Lease, lease_event
 from memoair_runtime.storage.user_folder import UserFolder
 
 log = logging.getLogger("memoair_runtime")
@@ -85,9 +85,9 @@ def serve(settings: RuntimeSettings, listener: socket.socket, owner: ParentWatch
     """
     host, port = listener.getsockname()[:2]
     lease = Lease(UserFolder(settings.storage_root, settings.project_id, settings.user_id))
-    if settings.shares and (holder := lease.take(host, port, settings.token, settings.session_id)):
+    if settings.shares and (holder := lease.acquire(host, port, settings.token, settings.session_id)):
         listener.close()
-        owner.tell(told(holder))
+        owner.tell(lease_event(holder))
         return
     lifecycle = Lifecycle()
     lifecycle.end_on(signal.SIGTERM, signal.SIGINT)
@@ -102,7 +102,7 @@ def serve(settings: RuntimeSettings, listener: socket.socket, owner: ParentWatch
     lifecycle.wait_for_end()
     deadline = time.monotonic() + min(lifecycle.drain_deadline_s or DEFAULT_DRAIN_S, LONGEST_DRAIN_S)
     lifecycle.move(LifecycleState.DRAINING)
-    lease.leave()  # who asks from now on shall find another
+    lease.release()  # who asks from now on shall find another
     server.drain(deadline)
     service.close(deadline)
     lifecycle.move(LifecycleState.STOPPED)

@@ -35,8 +35,9 @@ from memoair_runtime.requests import (
 from memoair_runtime.settings import ORG_ONLY, RuntimeSettings
 from memoair_runtime.storage.events import Event
 from memoair_runtime.storage.project_folder import ProjectFolder
-from memoair_runtime.storage.user_folder import create_project, org_index
-from memoair_runtime.sync.null_sync import NullSync, SyncInterface
+from memoair_runtime.storage.user_folder import create_project_folder, org_index_path
+from memoair_runtime.sync.interface import SyncInterface
+from memoair_runtime.sync.null_sync import NullSync
 from memoair_runtime.sync.scheduler import ALL_SCOPES, SyncScheduler
 
 DEFAULT_FLUSH_MS = DEFAULT_PULL_MS = DEFAULT_FORGET_MS = 5_000
@@ -56,7 +57,7 @@ class RuntimeService:
         self._began_at = time.monotonic()
         self._version = installed_version()
         self._keeper = UserStore(settings, self._note)
-        self._org = OrgLane(_org_source(settings), self._keeper.memory.talk)
+        self._org = OrgLane(_org_source(settings), self._keeper.memory.get_recent_texts)
         self._sync: SyncInterface = (
             SyncScheduler(settings, self._keeper, self._org, self.metrics) if settings.has_cloud else NullSync()
         )
@@ -67,7 +68,7 @@ class RuntimeService:
             [
                 ProfileLane(memory),
                 WorkingLane(memory),
-                PermanentLane(memory, self._keeper.gate, self._keeper.second),
+                PermanentLane(memory, self._keeper.gate, self._keeper.reranker),
                 self._org,
             ],
             self.metrics,
@@ -86,7 +87,7 @@ class RuntimeService:
         return {
             "status": "ok",
             "version": self._version,
-            "active_sessions": self._keeper.sessions.active(),
+            "active_sessions": self._keeper.sessions.count_active(),
             "uptime_ms": int((time.monotonic() - self._began_at) * 1e3),
             "workspaceId": self._settings.project_id,
             "userId": self._settings.user_id,
@@ -101,18 +102,18 @@ class RuntimeService:
             raise BadRequestError("workspaceId and userId say whose session it is; one is missing")
         if request.mode not in (None, ORG_ONLY):
             raise BadRequestError(f"mode can be {ORG_ONLY!r} or left out", field="mode")
-        fault = self._keeper.start(request, unkept=request.mode == ORG_ONLY)
+        fault = self._keeper.start_session(request, is_ephemeral=request.mode == ORG_ONLY)
         self.load()  # what other processes have written since
-        self._sync.wake()
+        self._sync.end_startup_delay()
         self._variants.pop(request.session_id, None)
         if request.variant() is Variant.MEDIUM:
             self._variants[request.session_id] = Variant.MEDIUM
-            self._keeper.read_again()
-        folder = self._keeper.folder(request.session_id)
+            self._keeper.start_reranker()
+        folder = self._keeper.session_folder(request.session_id)
         return {
             "sessionId": request.session_id,
             "bootstrap": {
-                "profileVersion": self._keeper.memory.portrait.version,
+                "profileVersion": self._keeper.memory.merged_profile.version,
                 "permanentManifestVersion": self._permanent_version(),
                 "orgManifestVersion": self._org.version,
                 "syncToken": self._sync.sync_token,
@@ -127,20 +128,20 @@ class RuntimeService:
         """Recall what matters for a question, and give it to ``reply``: once, from whichever thread has it in time."""
         began_at = time.monotonic()
         self._admit(request)
-        session = self._keeper.sessions.use(request.session_id)
+        session = self._keeper.sessions.get(request.session_id)
         check_not_ended(session)
         notes = ["the session was never started; opened silently"] if session.state is SessionState.NEW else []
-        if self._keeper.unread:
-            notes.append(f"{self._keeper.unread} earlier sessions can't be read")
+        if self._keeper.unread_logs:
+            notes.append(f"{self._keeper.unread_logs} earlier sessions can't be read")
         variant = self._variants.get(request.session_id, Variant.DEFAULT)
-        if variant is Variant.MEDIUM and self._keeper.second.problem:
+        if variant is Variant.MEDIUM and self._keeper.reranker.error:
             notes.append("there is no second reading here: the model is missing or can't be used")
         org_alone = self._settings.org_only or isinstance(session, EphemeralSession)
         if session.is_unknown:
-            self._keeper.sessions.forget(session)  # or every id that is ever searched would be kept in mind
+            self._keeper.sessions.evict_unknown(session)  # or every id that is ever searched would be kept in mind
         allowed = _ORG_ALONE if org_alone else _ALL_LANES
         self._searcher.search(request, allowed, variant, notes, began_at, reply)
-        self._sync.wake()
+        self._sync.end_startup_delay()
 
     def after_turn(self, request: TurnRequest) -> dict[str, Any]:
         """Keep a turn: it is on the disk when this returns."""
@@ -157,9 +158,9 @@ class RuntimeService:
     def end_session(self, request: EndRequest) -> dict[str, Any]:
         """Close a session."""
         self._admit(request)
-        session = self._keeper.end(request)
+        session = self._keeper.end_session(request)
         self._variants.pop(session.id, None)
-        return {"status": "ok", "flushed": {"turns": self._keeper.memory.count(session.id)}}
+        return {"status": "ok", "flushed": {"turns": self._keeper.memory.count_turns(session.id)}}
 
     def flush(self, request: DeadlineRequest) -> dict[str, Any]:
         """Wait until nothing is pending: what is made from the logs is written, and the cloud has what it lacked.
@@ -185,8 +186,8 @@ class RuntimeService:
             return {"status": "ok", "removed": {"sessions": 0, "turns": 0}}
         at = request.forgotten()
         deadline = max(_deadline(request, DEFAULT_FORGET_MS), time.monotonic() + LEAST_FORGET_S)
-        erased = self._keeper.forget(deadline)
-        self._sync.forgotten(at)
+        erased = self._keeper.erase(deadline)
+        self._sync.on_erased(at)
         return {"status": "ok", "removed": {"sessions": erased.sessions, "turns": erased.turns}}
 
     def shut_down(self, request: DeadlineRequest) -> dict[str, Any]:
@@ -200,10 +201,10 @@ class RuntimeService:
         self._searcher.close()
         self._keeper.close(deadline)
         self._sync.close(deadline)
-        self._keeper.clear_away()
+        self._keeper.remove_folder_if_empty()
 
     def _note(self, events: Sequence[Event]) -> None:
-        self._sync.note(events)
+        self._sync.record_logged(events)
 
     def _permanent_version(self) -> int | None:
         """The cloud's, where it has told; else how much there is."""
@@ -232,8 +233,8 @@ def _org_source(settings: RuntimeSettings) -> OrgSource:
     return FileOrg(
         OrgDocuments(
             settings.org_file,
-            org_index(root, project_id, settings.org_file),
-            prepare=lambda: create_project(root, project_id),
+            org_index_path(root, project_id, settings.org_file),
+            prepare=lambda: create_project_folder(root, project_id),
         )
     )
 

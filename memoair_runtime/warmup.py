@@ -45,10 +45,10 @@ def rehearse(*, has_cloud: bool) -> None:
         if not has_cloud:
             _play(settings)
         else:
-            from memoair_runtime.sync.transport import trust
+            from memoair_runtime.sync.transport import ssl_context
 
             with suppress(OSError):  # a runtime that needs it says what is wrong with it
-                trust()
+                ssl_context()
             with _audience() as url:
                 _play(attrs.evolve(settings, cloud_base_url=url, cloud_key="warm"))
     deadline = time.monotonic() + _LONGEST_S
@@ -58,7 +58,7 @@ def rehearse(*, has_cloud: bool) -> None:
 
 def _play(settings: RuntimeSettings) -> None:
     lease = Lease(UserFolder(settings.storage_root, settings.project_id, settings.user_id))
-    lease.take("", 0, None, None)
+    lease.acquire("", 0, None, None)
     lifecycle = Lifecycle()
     service = RuntimeService(settings, lifecycle)
     service.load()
@@ -68,7 +68,7 @@ def _play(settings: RuntimeSettings) -> None:
         routes.find("POST", f"{PREFIX}{path}").answer(msgspec.json.encode({"sessionId": "1", **body}), answers.append)
     service.close(time.monotonic() + _LONGEST_S)
     lifecycle.close()
-    lease.leave()
+    lease.release()
 
 
 class _WarmupCloud(BaseHTTPRequestHandler):

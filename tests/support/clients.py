@@ -150,7 +150,7 @@ def logged(storage_root: Path, user_id: str, type_: str | None = None) -> list[d
     folder = UserFolder(storage_root, PROJECT, user_id)
     events = [
         json.loads(line)
-        for session_id, _ in folder.session_logs()
+        for session_id, _ in folder.list_session_logs()
         for line in folder.session(session_id).log.read_bytes().splitlines()
     ]
     return [event for event in events if type_ in (None, event["type"])]

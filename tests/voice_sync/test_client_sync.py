@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from support.clients import NewClient, clients_over, frozen, logged, pid_of, recall, runtime_of, say
-from support.scripted_cloud import KEY, ScriptedCloud, answers, elsewhere, hangs, scripted_cloud
+from support.scripted_cloud import KEY, ScriptedCloud, hangs, remote_turn, responds_with, scripted_cloud
 from support.timing import fastest, least
 from support.waiting import eventually
 
@@ -58,9 +58,9 @@ def client(new_client: NewClient) -> MemoAirVoiceClientSync:
 def test_a_user_known_from_another_machine_is_recalled_in_the_first_turn(
     cloud: ScriptedCloud, client: MemoAirVoiceClientSync, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cloud.tell(elsewhere("e-1", "My dog is called Biscuit."), "ada")
-    cloud.describe("ada", summary="Has a dog.")
-    cloud.put(("hours", "We open at nine."))
+    cloud.add_event(remote_turn("e-1", "My dog is called Biscuit."), "ada")
+    cloud.update_profile("ada", summary="Has a dog.")
+    cloud.put_documents(("hours", "We open at nine."))
     monkeypatch.setattr("memoair_voice_sync._user_runtime_client._FIRST_PULL_TIMEOUT_S", 60.0)
     loaded = client.load_index(user={"id": "ada"}, timeout_s=60)
     assert (loaded.profile_version, loaded.permanent_manifest_version, loaded.org_manifest_version) == (1, 1, 1)
@@ -69,7 +69,7 @@ def test_a_user_known_from_another_machine_is_recalled_in_the_first_turn(
     assert "Has a dog." in context
 
 
-@pytest.mark.parametrize("behaviour", [answers(500), answers(401)])
+@pytest.mark.parametrize("behaviour", [responds_with(500), responds_with(401)])
 def test_a_cloud_that_rejects_or_fails_does_not_delay_calls(
     cloud: ScriptedCloud, client: MemoAirVoiceClientSync, behaviour: Callable[..., bool]
 ) -> None:
@@ -113,7 +113,7 @@ def test_a_hanging_cloud_delays_load_and_close_only_up_to_their_limits(
 def test_all_turns_are_in_the_cloud_after_close(cloud: ScriptedCloud, client: MemoAirVoiceClientSync) -> None:
     say(client, "ada", "The boots, please.")
     client.close()
-    assert [event["type"] for event in cloud.pushed("ada")] == ["session_start", "turn", "session_end"]
+    assert [event["type"] for event in cloud.accepted_events("ada")] == ["session_start", "turn", "session_end"]
 
 
 def test_without_a_cloud_no_request_is_made_and_cloud_calls_raise(cloud: ScriptedCloud, new_client: NewClient) -> None:
@@ -176,7 +176,7 @@ def test_a_runtime_that_hangs_or_fails_to_pull_does_not_fail_the_change(
     )  # the hanging runtime must not be replaced
     for user in ("ada", "bob"):
         client.load_index(user_id=user)
-    cloud.behave("projections/org", answers(500))
+    cloud.behave("projections/org", responds_with(500))
     versions: list[int | None] = []
     with frozen(pid_of(client, "ada")):
         assert fastest(lambda: versions.append(client.create_index("faq", DOCUMENTS).version), 1.5) < 1.5
@@ -195,7 +195,7 @@ def test_an_erased_user_is_gone_in_the_cloud_and_locally_and_the_call_goes_on(
     cloud: ScriptedCloud, client: MemoAirVoiceClientSync, storage_root: Path
 ) -> None:
     user = {"id": "Zoë/../ada", "name": "Zoë"}
-    cloud.tell(elsewhere("e-1", f"The word is {SECRET}."), user["id"])
+    cloud.add_event(remote_turn("e-1", f"The word is {SECRET}."), user["id"])
     client.load_index(user=user)
     client.save_response(user=user, user_text=SECRET, assistant_text="", turn_id="t1")
     assert SECRET in recall(client, user["id"], SECRET).contextText
@@ -210,7 +210,7 @@ def test_an_erased_user_is_gone_in_the_cloud_and_locally_and_the_call_goes_on(
     folder = UserFolder(storage_root, client._project_id, user["id"]).path
     assert [path for path in folder.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()] == []
     client.close()
-    assert cloud.turns(user["id"]) == ["The boots, please."]
+    assert cloud.turn_texts(user["id"]) == ["The boots, please."]
 
 
 @pytest.mark.parametrize("user_id", [".", "..", "a/b", "%2e", "a b?c#d"])
@@ -219,14 +219,14 @@ def test_forget_user_sends_the_exact_user_id(
 ) -> None:
     client = new_client(org_only=True)  # which saves nothing, and so starts no runtime for this
     assert client.forget_user(user_id=user_id)["removed"]["local"] is None
-    assert [each for each, caller in cloud.callers.items() if caller.forgotten_at] == [user_id]
+    assert [each for each, caller in cloud.users.items() if caller.forgotten_at] == [user_id]
 
 
 def test_if_the_cloud_fails_to_erase_nothing_is_deleted_locally(
     cloud: ScriptedCloud, client: MemoAirVoiceClientSync, storage_root: Path
 ) -> None:
     say(client, "ada", SECRET)
-    cloud.behave("users/ada", answers(404))
+    cloud.behave("users/ada", responds_with(404))
     with pytest.raises(MemoAirVoiceMemoryError) as raised:
         client.forget_user(user_id="ada")
     assert raised.value.status_code == 404
@@ -263,11 +263,11 @@ def test_memories_are_listed_corrected_and_deleted_and_searches_follow(
     cloud: ScriptedCloud, client: MemoAirVoiceClientSync
 ) -> None:
     for number in range(5):
-        cloud.learn(f"fact_{number}", f"Has parcel {number}.", "ada")
+        cloud.add_fact(f"fact_{number}", f"Has parcel {number}.", "ada")
     client.load_index(user_id="ada")
     assert [each["memoryId"] for each in client.list_memories(user={"id": "ada"})] == [f"fact_{n}" for n in range(5)]
     assert client.list_memories(user_id="ada", history=True)
-    assert [each.path.rpartition("?")[2] for each in cloud.asked("users/ada/memories")] == [
+    assert [each.path.rpartition("?")[2] for each in cloud.requests_to("users/ada/memories")] == [
         *("limit=500", "limit=500&cursor=2", "limit=500&cursor=4"),
         *("limit=500&history=true", "limit=500&history=true&cursor=2", "limit=500&history=true&cursor=4"),
     ]

@@ -10,7 +10,7 @@ from memoair_index import Hit
 from memoair_runtime.enums import LaneName
 from memoair_runtime.memory.facts import is_fact, to_fact
 from memoair_runtime.memory.speaker_names import AGENT
-from memoair_runtime.memory.turn import StoredTurn, event_of, moment
+from memoair_runtime.memory.turn import StoredTurn, event_id_of, from_timestamp
 from memoair_runtime.recall.lanes.dedupe import few_of_each
 from memoair_runtime.recall.lanes.lane import HitSource, LaneHit, Passage
 from memoair_runtime.recall.snippet import WHOLE_CHARS, excerpt
@@ -41,10 +41,10 @@ def fact_hit(lane: LaneName, hit: Hit) -> LaneHit:
 
 def turn_passages(turn: StoredTurn, question: str) -> list[Passage]:
     """The two sides of a turn; a side without words is left out, a long reply cut to what matters."""
-    place = (turn.occurred_at, turn.session_id, turn.number)
+    place = (turn.occurred_at, turn.session_id, turn.ordinal)
     sides = [
-        Passage(turn.user_text, (*place, 0), turn.caller),
-        Passage(excerpt(turn.assistant_text, question), (*place, 1), turn.agent),
+        Passage(turn.user_text, (*place, 0), turn.caller_name),
+        Passage(excerpt(turn.assistant_text, question), (*place, 1), turn.agent_name),
     ]
     return [side for side in sides if side.text]
 
@@ -63,7 +63,7 @@ class FoundPassages:
 
     def __iter__(self) -> Iterator[Passage]:
         worth = sorted(self.hits, key=_worth, reverse=True)
-        for document in few_of_each((hit.document for hit in worth), event_of, _PASSAGES_A_TURN):
+        for document in few_of_each((hit.document for hit in worth), event_id_of, _PASSAGES_A_TURN):
             if is_fact(document):
                 at = document.occurred_at or 0.0
                 yield Passage(document.text, (at, document.group, 0, False, 0), "", _day(at // _SECONDS_A_DAY))
@@ -87,4 +87,4 @@ def _worth(hit: Hit) -> float:
 @lru_cache(maxsize=1 << 12)
 def _day(days: float) -> str:
     """The day that is so many days since the epoch."""
-    return spoken_date(moment(days * _SECONDS_A_DAY))
+    return spoken_date(from_timestamp(days * _SECONDS_A_DAY))

@@ -6,7 +6,7 @@ from memoair_index import Hit, Query
 from memoair_runtime.enums import LaneName, Variant
 from memoair_runtime.memory.facts import is_fact
 from memoair_runtime.memory.reranker import MAX_RERANKED, BackgroundReranker
-from memoair_runtime.memory.turn import event_of
+from memoair_runtime.memory.turn import event_id_of
 from memoair_runtime.memory.user_memory import UserMemory
 from memoair_runtime.readiness import Readiness, ReadinessGate
 from memoair_runtime.recall.lanes.dedupe import best_of_each
@@ -42,9 +42,9 @@ class PermanentLane:
     def search(self, question: LaneQuery) -> LaneAnswer:
         """Answer with at most ``limit`` turns and facts, best first."""
         self._gate.wait(question.deadline)
-        query = self._memory.query(question.text, question.now, without_group=question.session_id)
+        query = self._memory.build_query(question.text, question.now, without_group=question.session_id)
         found, best = best_of_each(
-            lambda wanted: self._search(query, wanted, question), event_of, question.limit, _PASSAGES
+            lambda wanted: self._search(query, wanted, question), event_id_of, question.limit, _PASSAGES
         )
         return LaneAnswer(
             hits=tuple(map(self._hit, best.values())),
@@ -54,9 +54,9 @@ class PermanentLane:
     def _hit(self, hit: Hit) -> LaneHit:
         if is_fact(hit.document):
             return fact_hit(self.name, hit)
-        return turn_hit(self.name, self._memory.turn_of(hit.document), hit)
+        return turn_hit(self.name, self._memory.get_turn(hit.document), hit)
 
     def _search(self, query: Query, wanted: int, question: LaneQuery) -> list[Hit]:
         is_medium = question.variant is Variant.MEDIUM and question.deadline - time.monotonic() > _SECOND_READING_S
         found = self._memory.search(query, max(wanted, MAX_RERANKED) if is_medium else wanted, question.keeps)
-        return self._second.rescored(found, question.text) if is_medium else found
+        return self._second.rerank(found, question.text) if is_medium else found

@@ -18,7 +18,7 @@ class ProfileLane:
 
     def search(self, question: LaneQuery) -> LaneAnswer:
         """Answer with the profile, at most ``limit`` statements of it."""
-        portrait = self._memory.portrait
+        portrait = self._memory.merged_profile
         statements = portrait.statements()[: question.limit]
         return LaneAnswer(
             passages=tuple(Passage(statement, (number,)) for number, statement in enumerate(statements)),

@@ -1,7 +1,7 @@
 """The working lane: what was said in this call."""
 
 from memoair_runtime.enums import Intent, LaneName
-from memoair_runtime.memory.turn import event_of
+from memoair_runtime.memory.turn import event_id_of
 from memoair_runtime.memory.user_memory import UserMemory
 from memoair_runtime.readiness import Readiness
 from memoair_runtime.recall.lanes.dedupe import best_of_each
@@ -25,17 +25,17 @@ class WorkingLane:
     def search(self, question: LaneQuery) -> LaneAnswer:
         """Answer with at most ``limit`` turns: hits best first, the recent ones before the rest."""
         recents = min(_RECENT[question.intent], question.limit)
-        turns = self._memory.recent(question.session_id)[::-1][:recents]
+        turns = self._memory.get_recent_turns(question.session_id)[::-1][:recents]
         if recents and not turns:
             return NO_ANSWER  # nothing has been said yet
-        query = self._memory.query(question.text, question.now, group=question.session_id)
+        query = self._memory.build_query(question.text, question.now, group=question.session_id)
         wanted = question.limit + recents
-        _, best = best_of_each(lambda most: self._memory.search(query, most), event_of, wanted, 2 * wanted)
+        _, best = best_of_each(lambda most: self._memory.search(query, most), event_id_of, wanted, 2 * wanted)
         given = {turn.event_id for turn in turns}
         chosen = [(turn, best.get(turn.event_id)) for turn in turns]
         for event_id, hit in best.items():
             if len(chosen) < question.limit and event_id not in given:
-                chosen.append((self._memory.turn_of(hit.document), hit))
+                chosen.append((self._memory.get_turn(hit.document), hit))
         return LaneAnswer(
             hits=tuple(turn_hit(self.name, turn, hit) for turn, hit in chosen),
             passages=tuple(passage for turn, _ in chosen for passage in turn_passages(turn, question.text)),

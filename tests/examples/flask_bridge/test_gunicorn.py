@@ -164,7 +164,7 @@ class Caller:
         """The turns of all his calls on the disk, by the call."""
         folder = UserFolder(self.server.storage_root, PROJECT, self.id)
         kept: dict[str, list[str]] = {}
-        for session_id, _ in folder.session_logs():
+        for session_id, _ in folder.list_session_logs():
             events = map(json.loads, folder.session(session_id).log.read_bytes().splitlines())
             turns = [event["payload"]["turnId"] for event in events if event["type"] == "turn"]
             if turns:
