@@ -81,8 +81,8 @@ def pull(
     folder = _choice(cache_dir).cache_folder()
     stop = CancelToken(_longest_s())
     try:
-        with _interrupts(stop), _bar(wanted.shown) as progress:
-            found = pull_now(wanted, folder, stop, progress, again=True)
+        with _interrupts(stop), _bar(wanted.display_name) as progress:
+            found = pull_now(wanted, folder, stop, progress, refresh=True)
     except (KeyboardInterrupt, PullCancelledError):
         end("stopped; nothing of it is left", RuntimeExit.INTERRUPTED)
     except MemoAirVoiceMemoryError as error:
@@ -119,7 +119,7 @@ def _interrupts(stop: "CancelToken") -> Iterator[None]:
     """Let Ctrl-C call the pull off also where its exception gets lost, as in a function that the collector calls."""
 
     def called_off(*_: object) -> None:
-        threading.Thread(target=stop.set, daemon=True).start()  # it takes a lock that this thread may hold
+        threading.Thread(target=stop.cancel, daemon=True).start()  # it takes a lock that this thread may hold
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGINT, called_off)
@@ -168,11 +168,11 @@ def _told(choice: RuntimeSelection, *, ask: bool) -> dict[str, Any]:
 
 
 def _add_pulled(told: dict[str, Any], choice: RuntimeSelection) -> None:
-    from memoair_voice_sync.runtime_store.cache import cached
+    from memoair_voice_sync.runtime_store.cache import find_cached
 
     reference = choice.reference()
-    told |= {"reference": reference.shown, "version": reference.version}
-    found = cached(reference, choice.cache_folder())
+    told |= {"reference": reference.display_name, "version": reference.version}
+    found = find_cached(reference, choice.cache_folder())
     if found is None:
         told["problem"] = "it is not pulled yet: a client does that at its first call, `memoair runtime pull` now"
         return
@@ -217,9 +217,9 @@ def _bar(what: str) -> Iterator[Callable[[int, int | None], None]]:
 
 
 def _longest_s() -> float:
-    from memoair_voice_sync.runtime_store.background import LONGEST_S
+    from memoair_voice_sync.runtime_store.background import PULL_TIMEOUT_S
 
-    return LONGEST_S
+    return PULL_TIMEOUT_S
 
 
 def _camel(name: str) -> str:

@@ -46,13 +46,13 @@ class RuntimeResolver:
             return [find_binary(self._choice.binary or "")]
         if self._choice.kind is RuntimeKind.BUNDLED:
             return bundled_command()
-        program = self._begun().program()
+        program = self._begun().program_or_start()
         return None if program is None else [str(program)]
 
     def status(self) -> str:
         """Why there is no runtime yet, in words."""
         pull = self._pull
-        return _STARTING if pull is None or not pull.is_under_way else pull.status()
+        return _STARTING if pull is None or not pull.is_running else pull.status()
 
     def close(self) -> None:
         """Call off what is being pulled. Twice is no harm."""
@@ -76,4 +76,4 @@ class RuntimeResolver:
         """After a fork, in the child: the thread is the parent's."""
         self._lock = threading.Lock()
         if self._pull is not None:
-            self._pull.forget()
+            self._pull.reset_after_fork()

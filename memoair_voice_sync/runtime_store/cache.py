@@ -20,11 +20,11 @@ from typing import Any
 import attrs
 import platformdirs
 
-from memoair_voice_sync.runtime_store.errors import RuntimeStoreError, error_of
-from memoair_voice_sync.runtime_store.reference import Platform, Reference, key_of, this_platform
+from memoair_voice_sync.runtime_store.errors import RuntimeStoreError, to_public_error
+from memoair_voice_sync.runtime_store.reference import Platform, Reference, cache_key, current_platform
 
-NOTE = "memoair-runtime.json"
-_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+PROGRAM_INFO_FILE = "memoair-runtime.json"
+_WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
 @attrs.frozen
@@ -55,30 +55,30 @@ class Cache:
 
     def find(self, reference: Reference, target: Platform) -> CachedRuntime | None:
         """What a reference named when it was pulled, if it was; raises a `RuntimeStoreError` where others could have changed it."""
-        named = self._read(self.name_file(key_of(reference, target)))
-        if named is None:
+        entry = self._read_json(self.entry_file(cache_key(reference, target)))
+        if entry is None:
             return None
-        program = self._program(self.content_folder(str(named.get("content"))))
+        program = self._find_program(self.content_folder(str(entry.get("content"))))
         if program is None:
             return None
         for path in (self.root / "named", program, *program.parents):
             if path == self.root or self.root in path.parents:
                 check_owner(path)
-        version = named.get("version")
+        version = entry.get("version")
         return CachedRuntime(
-            reference.shown,
-            str(named.get("digest")),
-            str(named.get("digestFrom")),
+            reference.display_name,
+            str(entry.get("digest")),
+            str(entry.get("digestFrom")),
             version if isinstance(version, str) else None,
             program,
-            str(named.get("pulledAt")),
+            str(entry.get("pulledAt")),
         )
 
     def has_content(self, content: str) -> bool:
         """Whether what has this digest was unpacked already."""
-        return self._program(self.content_folder(content)) is not None
+        return self._find_program(self.content_folder(content)) is not None
 
-    def name_file(self, key: str) -> Path:
+    def entry_file(self, key: str) -> Path:
         """Where it is noted what a reference names."""
         return self.root / "named" / f"{key}.json"
 
@@ -86,49 +86,49 @@ class Cache:
         """Where what has this digest is unpacked."""
         return self.root / "content" / re.sub(r"[^0-9a-z-]", "-", content)
 
-    def _program(self, content: Path) -> Path | None:
+    def _find_program(self, content: Path) -> Path | None:
         """The program of what was unpacked; None where it is not there, or is not whole."""
-        note = self._read(content / NOTE)
-        if note is None:
+        info = self._read_json(content / PROGRAM_INFO_FILE)
+        if info is None:
             return None
-        program = content / str(note.get("program"))
+        program = content / str(info.get("program"))
         try:
-            is_whole = program.is_file() and program.stat().st_size == note.get("size")
+            is_complete = program.is_file() and program.stat().st_size == info.get("size")
         except OSError:
             return None
-        return program if is_whole else None
+        return program if is_complete else None
 
-    def _read(self, path: Path) -> dict[str, Any] | None:
+    def _read_json(self, path: Path) -> dict[str, Any] | None:
         try:
-            told = json.loads(path.read_bytes())
+            payload = json.loads(path.read_bytes())
         except (FileNotFoundError, NotADirectoryError):
             return None
         except PermissionError as error:
             raise RuntimeStoreError(f"the cache {self.root} can't be read: {error.strerror}") from error
         except (OSError, ValueError, RecursionError):  # damaged: as good as none
             return None
-        return told if isinstance(told, dict) else None
+        return payload if isinstance(payload, dict) else None
 
 
-def cached(reference: Reference, cache_dir: Path) -> CachedRuntime | None:
+def find_cached(reference: Reference, cache_dir: Path) -> CachedRuntime | None:
     """What a reference named when it was pulled, if it was; needs no network.
 
     Raises `MemoAirVoiceMemoryError` with ``runtime.start_failed`` where it is there, but must not be run.
     """
     try:
-        return Cache(cache_dir).find(reference, this_platform())
-    except (RuntimeStoreError, OSError) as fault:
-        raise error_of(fault, reference.shown) from fault
+        return Cache(cache_dir).find(reference, current_platform())
+    except (RuntimeStoreError, OSError) as error:
+        raise to_public_error(error, reference.display_name) from error
 
 
 def check_owner(path: Path) -> None:
     """What we run must not have been written by others than the user himself or the system's administrator."""
     if os.name == "nt":
         return  # a user's folders are his own there, and modes say nothing
-    found = path.stat()
-    if found.st_uid not in (0, os.geteuid()):
+    info = path.stat()
+    if info.st_uid not in (0, os.geteuid()):
         raise RuntimeStoreError(f"{path} belongs to another user, who could have put any program there")
-    if found.st_mode & _OTHERS_WRITE:
+    if info.st_mode & _WRITABLE_BY_OTHERS:
         raise RuntimeStoreError(
             f"other users may write {path}, and could have put any program there; `chmod go-w` denies it them"
         )

@@ -14,38 +14,38 @@ class CancelToken:
     Safe to use from any thread.
     """
 
-    def __init__(self, longest_s: float) -> None:
-        self._deadline = time.monotonic() + longest_s
-        self._longest_s = longest_s
+    def __init__(self, timeout_s: float) -> None:
+        self._deadline = time.monotonic() + timeout_s
+        self._timeout_s = timeout_s
         self._lock = threading.Lock()
         self._event = threading.Event()
         self._sockets: list[socket.socket] = []
 
-    def set(self) -> None:
+    def cancel(self) -> None:
         """Call it off."""
         self._event.set()
         with self._lock:
-            watched, self._sockets = self._sockets, []
-        for each in watched:
+            sockets, self._sockets = self._sockets, []
+        for connection in sockets:
             with suppress(OSError):  # it is closed already
-                each.shutdown(socket.SHUT_RDWR)
+                connection.shutdown(socket.SHUT_RDWR)
 
-    def watch(self, connection: socket.socket) -> None:
+    def register_socket(self, connection: socket.socket) -> None:
         """Let nobody wait on a connection any more once it is called off."""
         with self._lock:
-            self._sockets = [each for each in self._sockets if each.fileno() >= 0]
+            self._sockets = [sock for sock in self._sockets if sock.fileno() >= 0]
             self._sockets.append(connection)
         if self._event.is_set():
-            self.set()
+            self.cancel()
 
     def check(self) -> None:
         """Raise `PullCancelledError` where it was called off, a `RuntimeStoreError` where it has taken too long."""
         if self._event.is_set():
             raise PullCancelledError
         if time.monotonic() > self._deadline:
-            raise RuntimeStoreError(f"it was not done within {self._longest_s / 60:.0f} minutes")
+            raise RuntimeStoreError(f"it was not done within {self._timeout_s / 60:.0f} minutes")
 
-    def pause(self, seconds: float) -> None:
+    def sleep(self, seconds: float) -> None:
         """Wait, and `check`."""
         self._event.wait(seconds)
         self.check()

@@ -6,25 +6,25 @@ from memoair_voice_sync._errors import MemoAirVoiceMemoryError
 class RuntimeStoreError(Exception):
     """A pull came to nothing. ``code`` is that of the error which the application sees."""
 
-    def __init__(self, message: str, *, code: str = "runtime.start_failed", may_pass: bool = False) -> None:
+    def __init__(self, message: str, *, code: str = "runtime.start_failed", retryable: bool = False) -> None:
         super().__init__(message)
         self.message = message
         self.code = code
-        self.may_pass = may_pass  # whether to try again at once may help: the network, or a server that is busy
+        self.retryable = retryable  # whether to try again at once may help: the network, or a server that is busy
 
 
 class PullCancelledError(Exception):
     """Nobody wants it any more."""
 
 
-def not_there(message: str) -> RuntimeStoreError:
+def not_found(message: str) -> RuntimeStoreError:
     """What was named does not exist, or not for us."""
     return RuntimeStoreError(message, code="runtime.not_found")
 
 
-def error_of(fault: RuntimeStoreError | OSError, shown: str) -> MemoAirVoiceMemoryError:
+def to_public_error(error: RuntimeStoreError | OSError, reference: str) -> MemoAirVoiceMemoryError:
     """The error that the application sees; ``shown`` is what was to be pulled."""
-    if isinstance(fault, RuntimeStoreError):
-        return MemoAirVoiceMemoryError(fault.code, f"the runtime {shown} could not be pulled: {fault.message}")
-    reason = fault.strerror or type(fault).__name__
-    return MemoAirVoiceMemoryError("runtime.start_failed", f"the runtime {shown} could not be pulled: {reason}")
+    if isinstance(error, RuntimeStoreError):
+        return MemoAirVoiceMemoryError(error.code, f"the runtime {reference} could not be pulled: {error.message}")
+    reason = error.strerror or type(error).__name__
+    return MemoAirVoiceMemoryError("runtime.start_failed", f"the runtime {reference} could not be pulled: {reason}")

@@ -17,14 +17,14 @@ _REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _HOST = re.compile(r"(?:\[[0-9a-f:]+\]|[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?)(?::[0-9]{1,5})?", re.ASCII)
-_LONGEST = 2_048
-_MACHINES = {
+_MAX_CHARS = 2_048
+_ARCHITECTURES = {
     "x86_64": ("amd64", None), "amd64": ("amd64", None),
     "aarch64": ("arm64", None), "arm64": ("arm64", None),
     "armv7l": ("arm", "v7"), "armv6l": ("arm", "v6"),
     "i386": ("386", None), "i686": ("386", None), "x86": ("386", None),
 }  # fmt: skip
-_SYSTEMS = {"win32": "windows", "cygwin": "windows"}
+_OPERATING_SYSTEMS = {"win32": "windows", "cygwin": "windows"}
 
 
 @attrs.frozen
@@ -39,11 +39,11 @@ class Platform:
         return "/".join(filter(None, (self.os, self.architecture, self.variant)))
 
 
-def this_platform() -> Platform:
+def current_platform() -> Platform:
     """This machine's."""
     machine = platform.machine().lower()
-    architecture, variant = _MACHINES.get(machine, (machine or "unknown", None))
-    return Platform(_SYSTEMS.get(sys.platform, sys.platform), architecture, variant)
+    architecture, variant = _ARCHITECTURES.get(machine, (machine or "unknown", None))
+    return Platform(_OPERATING_SYSTEMS.get(sys.platform, sys.platform), architecture, variant)
 
 
 @attrs.frozen
@@ -60,7 +60,7 @@ class OciReference:
         return f"{self.registry}/{self.repository}{tag}{f'@{self.digest}' if self.digest else ''}"
 
     @property
-    def shown(self) -> str:
+    def display_name(self) -> str:
         """As an error or a log shows it."""
         return str(self)
 
@@ -87,7 +87,7 @@ class ReleaseUrl:
         return f"{self.url}#sha256={self.sha256}" if self.sha256 else self.url
 
     @property
-    def shown(self) -> str:
+    def display_name(self) -> str:
         """As an error or a log shows it: without the query, which may hold a signature."""
         return self.url.partition("?")[0]
 
@@ -100,12 +100,14 @@ class ReleaseUrl:
 Reference = OciReference | ReleaseUrl
 
 
-def key_of(reference: Reference, target: Platform) -> str:
+def cache_key(reference: Reference, target: Platform) -> str:
     """The name under which a cache keeps what a reference named; readable, and no two share one.
 
     Of a query in a URL, which may hold a signature, nothing can be read in it.
     """
-    readable = re.sub(r"[^a-z0-9.]+", "-", reference.shown.lower().partition("@")[0]).strip("-.")[-60:].strip("-.")
+    readable = (
+        re.sub(r"[^a-z0-9.]+", "-", reference.display_name.lower().partition("@")[0]).strip("-.")[-60:].strip("-.")
+    )
     return f"{readable}-{hashlib.sha256(f'{reference} {target}'.encode()).hexdigest()[:32]}"
 
 
@@ -122,13 +124,13 @@ def parse_reference(
     """
     repo_name, version_name = names
     for name, value in zip(names, (repo, version), strict=True):
-        if value is not None and not (0 < len(value) <= _LONGEST and value.isascii() and value.isprintable()):
+        if value is not None and not (0 < len(value) <= _MAX_CHARS and value.isascii() and value.isprintable()):
             raise ValueError(f"{name} is empty, too long, or holds a character that no reference has")
         if value is not None and " " in value:
             raise ValueError(f"{name} holds a space: {value!r}")
     if repo is not None and re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", repo):
-        return _release(repo, version, repo_name, version_name)
-    return _artifact(repo or DEFAULT_REPO, version, own_version, repo_name, version_name)
+        return _parse_release(repo, version, repo_name, version_name)
+    return _parse_artifact(repo or DEFAULT_REPO, version, own_version, repo_name, version_name)
 
 
 def is_loopback(host: str | None) -> bool:
@@ -141,11 +143,11 @@ def is_loopback(host: str | None) -> bool:
         return False
 
 
-def _artifact(
+def _parse_artifact(
     repo: str, version: str | None, own_version: str | None, repo_name: str, version_name: str
 ) -> OciReference:
-    named, _, digest = repo.partition("@")
-    registry, slash, rest = named.partition("/")
+    path, _, digest = repo.partition("@")
+    registry, slash, rest = path.partition("/")
     if not slash or not (registry == "localhost" or set(registry) & set(".:")):
         raise ValueError(f"{repo_name} must begin with a registry, as in {DEFAULT_REPO}, not {repo!r}")
     if not _HOST.fullmatch(registry):
@@ -173,7 +175,7 @@ def _artifact(
     return OciReference(registry.lower(), repository, tag or None, digest or None)
 
 
-def _release(url: str, version: str | None, repo_name: str, version_name: str) -> ReleaseUrl:
+def _parse_release(url: str, version: str | None, repo_name: str, version_name: str) -> ReleaseUrl:
     parts = urlsplit(url)
     host = parts.hostname
     try:
@@ -192,12 +194,12 @@ def _release(url: str, version: str | None, repo_name: str, version_name: str) -
         raise ValueError(f"{repo_name} has a place for a version, and {version_name} is not set")
     if version is not None and not _TAG.fullmatch(version):
         raise ValueError(f"{version_name} must be a version such as 0.5.0, not {version!r}")
-    target = this_platform()
-    filled = {"{version}": version or "", "{os}": target.os, "{arch}": target.architecture}
-    whole, _, fragment = url.partition("#")
-    for place, value in filled.items():
-        whole = whole.replace(place, value)
-    if set(whole) & set('{}<>"\\^`|'):
+    current = current_platform()
+    placeholders = {"{version}": version or "", "{os}": current.os, "{arch}": current.architecture}
+    expanded, _, fragment = url.partition("#")
+    for placeholder, value in placeholders.items():
+        expanded = expanded.replace(placeholder, value)
+    if set(expanded) & set('{}<>"\\^`|'):
         raise ValueError(
             f"{repo_name} holds a character that no URL has; {{version}}, {{os}} and {{arch}} are filled in"
         )
@@ -209,4 +211,4 @@ def _release(url: str, version: str | None, repo_name: str, version_name: str) -
         sha256 = value.lower()
     if parts.scheme.lower() == "http" and not is_loopback(host) and sha256 is None:
         raise ValueError(f"{repo_name} must be https, or say by #sha256=... what the file must be")
-    return ReleaseUrl(whole, sha256, version)
+    return ReleaseUrl(expanded, sha256, version)

@@ -290,7 +290,7 @@ tell(code=wait_for(child))
 def test_a_pull_that_failed_is_told_at_once_and_tried_again_after_a_pause_that_grows(
     new_client: NewClient, registry: OwnRegistry, named: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(background, "FIRST_PAUSE_S", 1.0)
+    monkeypatch.setattr(background, "INITIAL_BACKOFF_S", 1.0)
     registry.answers[MANIFEST] = says(b"gone", 404)
     client = new_client(**named)
     found = client.search_memory("hello", user_id="ada", timeout_ms=PATIENT_MS)

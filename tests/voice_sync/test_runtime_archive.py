@@ -214,7 +214,7 @@ def test_a_header_that_claims_to_be_long_is_not_read(server: FileServer, tmp_pat
 def test_an_archive_of_too_many_files_is_none(
     server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("memoair_voice_sync.runtime_store.archive._MOST_FILES", 50)
+    monkeypatch.setattr("memoair_voice_sync.runtime_store.archive._MAX_FILES", 50)
     assert "more than 50 files" in refusal(server, tmp_path, tar_gz_of(*(member(f"x{n}") for n in range(51))))
     assert "more than 50 files" in refusal(server, tmp_path, zip_of({f"x{n}": b"" for n in range(51)}))
 

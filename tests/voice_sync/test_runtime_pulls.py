@@ -38,15 +38,15 @@ from support.waiting import eventually
 
 from memoair_voice_sync import MemoAirVoiceMemoryError
 from memoair_voice_sync.runtime_store import downloader
-from memoair_voice_sync.runtime_store.cache import CachedRuntime, cached
+from memoair_voice_sync.runtime_store.cache import CachedRuntime, find_cached
 from memoair_voice_sync.runtime_store.cancel_token import CancelToken
 from memoair_voice_sync.runtime_store.errors import PullCancelledError
 from memoair_voice_sync.runtime_store.pull import pull
-from memoair_voice_sync.runtime_store.reference import parse_reference, this_platform
+from memoair_voice_sync.runtime_store.reference import current_platform, parse_reference
 
 pytestmark = pytest.mark.usefixtures("nothing_left_behind", "docker_folder")
 
-THIS = this_platform()
+THIS = current_platform()
 REPO = "acme/runtime"
 
 
@@ -98,7 +98,7 @@ def cache(tmp_path: Path) -> Path:
 
 
 def pulled(repo: str, cache: Path, version: str | None = None, *, again: bool = False) -> CachedRuntime:
-    return pull(parse_reference(repo, version, "0.4.0"), cache, CancelToken(60), again=again)
+    return pull(parse_reference(repo, version, "0.4.0"), cache, CancelToken(60), refresh=again)
 
 
 def refusal(repo: str, cache: Path, version: str | None = None) -> MemoAirVoiceMemoryError:
@@ -107,7 +107,7 @@ def refusal(repo: str, cache: Path, version: str | None = None) -> MemoAirVoiceM
         pulled(repo, cache, version)
     assert_nothing_half(cache)
     assert not list(cache.glob("content/*"))
-    assert cached(parse_reference(repo, version, "0.4.0"), cache) is None
+    assert find_cached(parse_reference(repo, version, "0.4.0"), cache) is None
     return refused.value
 
 
@@ -190,7 +190,7 @@ def test_what_was_pulled_is_used_without_a_network_until_it_is_pulled_again(
         assert pulled(repo, cache, again=True).digest == new
         assert [each.path for each in own.asked] == [f"/v2/{REPO}/manifests/stable"], "a manifest tells it all"
     assert pulled(repo, cache).program.read_bytes() == PROGRAM + b"# new\n"
-    assert cached(parse_reference(repo, None, None), cache) == pulled(repo, cache)
+    assert find_cached(parse_reference(repo, None, None), cache) == pulled(repo, cache)
 
 
 def test_a_cache_in_a_machines_image_needs_no_right_to_write(own: OwnRegistry, cache: Path) -> None:
@@ -506,7 +506,7 @@ def test_a_length_that_is_too_short_costs_the_file(server: FileServer, cache: Pa
 def test_a_file_that_never_ends_is_not_read_to_its_end(
     server: FileServer, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("memoair_voice_sync.runtime_store.pull.MOST_BYTES", 1_000_000)
+    monkeypatch.setattr("memoair_voice_sync.runtime_store.pull.MAX_DOWNLOAD_BYTES", 1_000_000)
     url = with_sum(server, "runtime.tar.gz", packed())
     server.answers["/runtime.tar.gz"] = says(b"", promised=1 << 50)
     assert "no more than 1000000 are taken" in refusal(url, cache).message
@@ -525,7 +525,7 @@ def test_a_file_that_never_ends_is_not_read_to_its_end(
 def test_a_server_that_hangs_is_not_waited_for_for_ever(
     server: FileServer, cache: Path, monkeypatch: pytest.MonkeyPatch, quick: None, answer: Any
 ) -> None:
-    monkeypatch.setattr(downloader, "READ_S", 0.2)
+    monkeypatch.setattr(downloader, "READ_TIMEOUT_S", 0.2)
     url = with_sum(server, "runtime.tar.gz", packed())
     server.answers["/runtime.tar.gz"] = answer
     began_at = time.monotonic()
@@ -552,7 +552,7 @@ def test_a_pull_is_called_off_wherever_it_waits(server: FileServer, cache: Path,
         running = threads.submit(pull, parse_reference(url, None, None), cache, stop)
         eventually(lambda: server.gets("/runtime.tar.gz"))
         began_at = time.monotonic()
-        stop.set()
+        stop.cancel()
         with pytest.raises(PullCancelledError):
             running.result(10)
     assert time.monotonic() - began_at < 2
@@ -615,7 +615,7 @@ def test_a_pull_over_tls_is_called_off(secure: FileServer, cache: Path, trusted:
         running = threads.submit(pull, parse_reference(url, None, None), cache, stop)
         eventually(lambda: secure.gets("/runtime.tar.gz"))
         began_at = time.monotonic()
-        stop.set()
+        stop.cancel()
         with pytest.raises(PullCancelledError):
             running.result(10)
     assert time.monotonic() - began_at < 2
@@ -655,7 +655,9 @@ def test_a_redirect_to_where_nobody_should_go_is_not_followed(
 
 def test_a_server_elsewhere_sends_nobody_to_this_machine() -> None:
     with pytest.raises(Exception, match="of which a server elsewhere knows nothing"):
-        downloader._check_way("http://127.0.0.1:8080/admin", "https://example.com/runtime.zip", allow_http=True)
+        downloader._check_url_security(
+            "http://127.0.0.1:8080/admin", "https://example.com/runtime.zip", allow_http=True
+        )
 
 
 def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(

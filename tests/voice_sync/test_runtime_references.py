@@ -3,7 +3,7 @@
 import pytest
 
 from memoair_voice_sync import MemoAirVoiceClientSync, MemoAirVoiceMemorySync
-from memoair_voice_sync.runtime_store.reference import ReleaseUrl, key_of, parse_reference, this_platform
+from memoair_voice_sync.runtime_store.reference import ReleaseUrl, cache_key, current_platform, parse_reference
 
 DIGEST = "sha256:" + "ab" * 32
 SHA = "#sha256=" + "ab" * 32
@@ -98,12 +98,12 @@ def test_a_package_without_a_version_must_be_told_one() -> None:
 
 def test_a_url_is_filled_in_for_this_machine() -> None:
     named = parse_reference("https://example.com/{version}/{os}-{arch}.zip", "2", None)
-    target = this_platform()
+    target = current_platform()
     assert str(named) == f"https://example.com/2/{target.os}-{target.architecture}.zip"
 
 
 def test_the_signature_in_a_url_is_shown_nowhere() -> None:
     named = parse_reference("https://example.com/runtime.zip?signature=secret", None, None)
     assert isinstance(named, ReleaseUrl)
-    assert "secret" not in named.shown + repr(named) + key_of(named, this_platform())
-    assert key_of(named, this_platform()) != key_of(ReleaseUrl(named.shown, None), this_platform())
+    assert "secret" not in named.display_name + repr(named) + cache_key(named, current_platform())
+    assert cache_key(named, current_platform()) != cache_key(ReleaseUrl(named.display_name, None), current_platform())
