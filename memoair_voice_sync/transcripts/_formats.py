@@ -11,7 +11,7 @@ from memoair_voice_sync.transcripts._call_exports import read_retell, read_twili
 from memoair_voice_sync.transcripts._cues import read_srt, read_webvtt
 from memoair_voice_sync.transcripts._identifiers import InvalidTurnError
 from memoair_voice_sync.transcripts._json_lines import read_json_lines
-from memoair_voice_sync.transcripts._lines import digest_of, head_of
+from memoair_voice_sync.transcripts._lines import hash_head, peek_head
 from memoair_voice_sync.transcripts._plain_text import read_plain_text
 from memoair_voice_sync.transcripts._records import (
     PartialTurn,
@@ -23,19 +23,19 @@ from memoair_voice_sync.transcripts._records import (
 from memoair_voice_sync.transcripts._turn_ids import TurnIds
 
 # By what is in the first of a file: what no line of another format has, but within a text, where it is escaped.
-_EXPORTS = {
+_EXPORT_SIGNATURES = {
     "twilio": re.compile(rb'"(?:media_channel|sentence_index)"\s*:'),
     "vapi": re.compile(
         rb'"(?:secondsFromStart|messagesOpenAIFormatted)"\s*:|"(?:end-of-call-report|(?:in|out)boundPhoneCall|webCall)"'
     ),
     "retell": re.compile(rb'"(?:transcript_object|transcript_with_tool_calls|call_analysis)"\s*:|"(?:web|phone)_call"'),
 }
-_OWN = re.compile(rb'"(?:userText|assistantText|sessionId)"\s*:')
-_SUBTITLES = {
+_OWN_FIELDS = re.compile(rb'"(?:userText|assistantText|sessionId)"\s*:')
+_SUBTITLE_SIGNATURES = {
     "webvtt": re.compile(rb"WEBVTT(?:\s|$)"),
     "srt": re.compile(rb"\s*\d+\s*\n\s*\d+:\d\d:\d\d,\d{3}\s*-->"),
 }
-_JSON = re.compile(rb"\s*(?:\{|\[\s*[{\[])")  # a text may begin with "[00:12]"
+_JSON_START = re.compile(rb"\s*(?:\{|\[\s*[{\[])")  # a text may begin with "[00:12]"
 
 
 class TranscriptReader(Protocol):
@@ -86,39 +86,41 @@ def read_transcript(
     """
     if format is not None and format not in FORMATS:
         raise ValueError(f"the format can be {', '.join(FORMATS)}, not {format!r}")
-    return _read(stream, name, options or TranscriptOptions(), format)
+    return _read_turns(stream, name, options or TranscriptOptions(), format)
 
 
 def format_of(name: str, head: bytes) -> str:
     """The format of a file, by its name, or else by how it begins; whose export JSON is, by what is in it."""
     head = head.removeprefix(b"\xef\xbb\xbf")
-    by_name = next((each.name for each in FORMATS.values() if name.lower().endswith(each.suffixes or ("\0",))), None)
-    if by_name == "jsonl" or (by_name is None and _JSON.match(head)):
-        told = None if _OWN.search(head) else _first_that(_EXPORTS, lambda sign: sign.search(head))
-        return told or "jsonl"
-    return by_name or _first_that(_SUBTITLES, lambda sign: sign.match(head)) or "text"
+    by_name = next((known.name for known in FORMATS.values() if name.lower().endswith(known.suffixes or ("\0",))), None)
+    if by_name == "jsonl" or (by_name is None and _JSON_START.match(head)):
+        export = None if _OWN_FIELDS.search(head) else _first_match(_EXPORT_SIGNATURES, lambda sign: sign.search(head))
+        return export or "jsonl"
+    return by_name or _first_match(_SUBTITLE_SIGNATURES, lambda sign: sign.match(head)) or "text"
 
 
-def _first_that(signs: Mapping[str, re.Pattern[bytes]], fits: Callable[[re.Pattern[bytes]], object]) -> str | None:
-    return next((name for name, sign in signs.items() if fits(sign)), None)
+def _first_match(
+    signatures: Mapping[str, re.Pattern[bytes]], matches: Callable[[re.Pattern[bytes]], object]
+) -> str | None:
+    return next((name for name, sign in signatures.items() if matches(sign)), None)
 
 
-def _read(
+def _read_turns(
     stream: BinaryIO, name: str, options: TranscriptOptions, format_: str | None
 ) -> Iterator[TranscriptTurn | Rejection]:
     try:
-        head, whole = head_of(stream)
+        head, rewound = peek_head(stream)
     except (OSError, EOFError) as error:
         yield Rejection(name, 0, f"the file can't be read: {getattr(error, 'strerror', None) or error}")
         return
     # By what it says and not by its name: a copy in another folder is the same call.
-    source = TranscriptSource(name, options.session_id or f"call-{digest_of(head)}", options)
+    source = TranscriptSource(name, options.session_id or f"call-{hash_head(head)}", options)
     ids = TurnIds()
-    for read in FORMATS[format_ or format_of(name, head)].read(whole, source):
-        if isinstance(read, Rejection):
-            yield read
+    for item in FORMATS[format_ or format_of(name, head)].read(rewound, source):
+        if isinstance(item, Rejection):
+            yield item
             continue
         try:
-            yield ids.identified(read)
-        except InvalidTurnError as unfit:
-            yield source.refuse(read.line, str(unfit))
+            yield ids.assign_id(item)
+        except InvalidTurnError as error:
+            yield source.reject(item.line, str(error))

@@ -3,7 +3,7 @@
 import re
 
 MAX_ID_BYTES = 512
-_CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
+_CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f]")
 
 
 class InvalidTurnError(ValueError):
@@ -14,7 +14,7 @@ def check_id(name: str, value: str) -> str:
     """The id itself; raises `InvalidTurnError` that names the field."""
     if not value:
         raise InvalidTurnError(f"{name} is empty")
-    if _CONTROLS.search(value):
+    if _CONTROL_CHARACTERS.search(value):
         raise InvalidTurnError(f"{name} holds a control character")
     if value != value.strip():  # a header loses it on its way, and then it is another id
         raise InvalidTurnError(f"{name} begins or ends with white space")

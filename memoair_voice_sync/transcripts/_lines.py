@@ -10,10 +10,10 @@ import attrs
 # A runtime takes requests of 1 MiB, so no longer line could ever be kept as a turn. Of one that is longer, no more
 # than this is ever in memory.
 MAX_LINE_BYTES = 1 << 20
-_BLOCK = 1 << 16
-_UTF8_MARK = b"\xef\xbb\xbf"
+_BLOCK_BYTES = 1 << 16
+_UTF8_BOM = b"\xef\xbb\xbf"
 # How files begin in which no line can be read; to refuse each of their lines would help nobody.
-_NO_TEXT = {
+_UNREADABLE_SIGNATURES = {
     b"\xff\xfe": "the file is UTF-16; save it as UTF-8",
     b"\xfe\xff": "the file is UTF-16; save it as UTF-8",
     b"\x1f\x8b": "the file is packed (gzip); unpack it first",
@@ -28,7 +28,7 @@ class TextLine:
 
     number: int
     text: str
-    problem: str | None = None
+    error: str | None = None
 
 
 def read_lines(stream: BinaryIO) -> Iterator[TextLine]:
@@ -49,51 +49,51 @@ def read_lines(stream: BinaryIO) -> Iterator[TextLine]:
         if not raw:
             return
         if number == 1:
-            problem = no_text(raw)
-            if problem is not None:
-                yield TextLine(0, "", problem)
+            unreadable = unreadable_reason(raw)
+            if unreadable is not None:
+                yield TextLine(0, "", unreadable)
                 return
-            raw = raw.removeprefix(_UTF8_MARK)
+            raw = raw.removeprefix(_UTF8_BOM)
         if is_too_long:
             yield TextLine(number, "", f"the line is longer than {MAX_LINE_BYTES} bytes")
             continue
-        yield _decoded(number, raw)
+        yield _decode(number, raw)
 
 
-def no_text(head: bytes) -> str | None:
+def unreadable_reason(head: bytes) -> str | None:
     """Why no line can be read in a file that begins so; None where one may."""
-    return next((why for beginning, why in _NO_TEXT.items() if head.startswith(beginning)), None)
+    return next((why for beginning, why in _UNREADABLE_SIGNATURES.items() if head.startswith(beginning)), None)
 
 
-def head_of(stream: BinaryIO) -> tuple[bytes, BinaryIO]:
+def peek_head(stream: BinaryIO) -> tuple[bytes, BinaryIO]:
     """The first 64 KiB of a stream, and a stream that begins with them again, also where there is no way back."""
     head = bytearray()
-    while len(head) < _BLOCK and (block := stream.read(_BLOCK - len(head))):
+    while len(head) < _BLOCK_BYTES and (block := stream.read(_BLOCK_BYTES - len(head))):
         head += block
     if stream.seekable():
         stream.seek(-len(head), io.SEEK_CUR)
         return bytes(head), stream
-    return bytes(head), io.BufferedReader(_Rejoined(bytes(head), stream), _BLOCK)
+    return bytes(head), io.BufferedReader(_PrependedStream(bytes(head), stream), _BLOCK_BYTES)
 
 
-def digest_of(head: bytes) -> str:
+def hash_head(head: bytes) -> str:
     """What tells one file's beginning from another's."""
     return hashlib.sha256(head).hexdigest()[:20]
 
 
 def _skip_rest(stream: BinaryIO, raw: bytes) -> None:
     while raw and not raw.endswith(b"\n"):
-        raw = stream.readline(_BLOCK)
+        raw = stream.readline(_BLOCK_BYTES)
 
 
-def _decoded(number: int, raw: bytes) -> TextLine:
+def _decode(number: int, raw: bytes) -> TextLine:
     try:
         return TextLine(number, raw.rstrip(b"\r\n").decode())
     except UnicodeDecodeError as error:
         return TextLine(number, "", f"byte {error.start + 1} of the line is not UTF-8")
 
 
-class _Rejoined(io.RawIOBase):
+class _PrependedStream(io.RawIOBase):
     """What was read of a stream already, and then the rest of it."""
 
     def __init__(self, head: bytes, rest: BinaryIO) -> None:

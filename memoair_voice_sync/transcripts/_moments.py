@@ -5,7 +5,7 @@ from datetime import datetime, timedelta, timezone
 from functools import lru_cache
 
 # `datetime.fromisoformat` reads neither a Z nor most fractions of a second before Python 3.11.
-_MOMENT = re.compile(
+_ISO_8601 = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)(?:[Tt ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?(?: ?([Zz]|[+-]\d\d:?\d\d|[+-]\d\d))?)?",
     re.ASCII,
 )
@@ -22,7 +22,7 @@ def parse_moment(text: str) -> datetime:
 
 def parse_local_moment(text: str) -> datetime:
     """Read an ISO 8601 moment in the time zone that it names. Raises ValueError."""
-    match = _MOMENT.fullmatch(text.strip())
+    match = _ISO_8601.fullmatch(text.strip())
     if match is None:
         raise ValueError("not an ISO 8601 moment")
     year, month, day, hour, minute, second = (int(part or 0) for part in match.groups()[:6])

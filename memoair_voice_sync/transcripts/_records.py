@@ -85,7 +85,7 @@ class TranscriptSource:
     call_id: str
     options: TranscriptOptions
 
-    def refuse(self, line: int, reason: str) -> Rejection:
+    def reject(self, line: int, reason: str) -> Rejection:
         """A refusal of one of its lines."""
         return Rejection(self.name, line, reason)
 

@@ -12,7 +12,7 @@ from memoair_voice_sync.transcripts._identifiers import InvalidTurnError
 from memoair_voice_sync.transcripts._records import PartialTurn, TranscriptTurn
 
 # So many turns back, one that comes again is known. Beyond that, two equal ones without a time count as one.
-_MOST_KNOWN = 16_384
+_MAX_REMEMBERED = 16_384
 
 
 class TurnIds:
@@ -20,33 +20,33 @@ class TurnIds:
 
     def __init__(self) -> None:
         # By a digest of the call and the id: the digest of what was said, and how often.
-        self._known: OrderedDict[bytes, tuple[bytes, int]] = OrderedDict()
+        self._seen: OrderedDict[bytes, tuple[bytes, int]] = OrderedDict()
 
-    def identified(self, draft: PartialTurn) -> TranscriptTurn:
+    def assign_id(self, turn: PartialTurn) -> TranscriptTurn:
         """The turn with its id; raises `InvalidTurnError` where the file gives one id to two different turns of a call."""
-        said = _digest(str(draft.occurred_at), draft.user_text, draft.assistant_text)
-        turn_id = draft.turn_id or f"t-{said.hex()}"
-        key = _digest(draft.user_id, draft.session_id, turn_id)
-        before, times = self._known.get(key, (said, 0))
-        if before != said:
+        content = _digest(str(turn.occurred_at), turn.user_text, turn.assistant_text)
+        turn_id = turn.turn_id or f"t-{content.hex()}"
+        key = _digest(turn.user_id, turn.session_id, turn_id)
+        earlier_content, times = self._seen.get(key, (content, 0))
+        if earlier_content != content:
             raise InvalidTurnError("the turnId stands for another turn of this call already")
-        self._known[key] = said, times + 1
-        self._known.move_to_end(key)
-        if len(self._known) > _MOST_KNOWN:
-            self._known.popitem(last=False)
-        if times and draft.turn_id is None:
+        self._seen[key] = content, times + 1
+        self._seen.move_to_end(key)
+        if len(self._seen) > _MAX_REMEMBERED:
+            self._seen.popitem(last=False)
+        if times and turn.turn_id is None:
             turn_id = f"{turn_id}-{times + 1}"
         return TranscriptTurn(
-            user_id=draft.user_id,
-            session_id=draft.session_id,
+            user_id=turn.user_id,
+            session_id=turn.session_id,
             turn_id=turn_id,
-            occurred_at=draft.occurred_at,
-            user_text=draft.user_text,
-            assistant_text=draft.assistant_text,
-            user_name=draft.user_name,
-            assistant_name=draft.assistant_name,
-            metadata=draft.metadata,
-            line=draft.line,
+            occurred_at=turn.occurred_at,
+            user_text=turn.user_text,
+            assistant_text=turn.assistant_text,
+            user_name=turn.user_name,
+            assistant_name=turn.assistant_name,
+            metadata=turn.metadata,
+            line=turn.line,
         )
 
 
