@@ -106,17 +106,17 @@ def _write(path: Path, turns: int, callers: int) -> None:
 def _prepared(path: Path) -> Iterator[tuple[str, bytes]]:
     """The requests of an import: whose events they hold, and the packed body."""
     events, batcher = CallEvents("proj_benchmark", _BEGAN), Batcher()
-    ledger = FileProgress(path.name, print)  # nothing is refused
+    progress = FileProgress(path.name, print)  # nothing is refused
 
     def batches() -> Iterator[Any]:
         with path.open("rb") as file:
             for turn in read_transcript(file, path.name):
                 assert isinstance(turn, TranscriptTurn)
-                for event in events.of(turn):
-                    yield from batcher.add(ledger.enter(event) or sys.exit("an event was left out"))
+                for event in events.for_turn(turn):
+                    yield from batcher.add(progress.add_event(event) or sys.exit("an event was left out"))
         for event in events.finish():
-            yield from batcher.add(ledger.enter(event) or sys.exit("an event was left out"))
-        yield from batcher.rest()
+            yield from batcher.add(progress.add_event(event) or sys.exit("an event was left out"))
+        yield from batcher.flush()
 
     for batch in batches():
         content = b",".join(entry.event.encoded() for entry in batch.entries)

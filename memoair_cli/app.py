@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 import typer
 
 from memoair_cli import cloud, resources, runtimes
-from memoair_cli.demo import play
+from memoair_cli.demo import play_demo
 from memoair_cli.doctor.command import doctor
 from memoair_cli.importing.command import import_files
 from memoair_cli.mcp.command import serve_mcp
@@ -22,8 +22,8 @@ app.command("doctor")(doctor)
 app.command("mcp")(serve_mcp)
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(is_requested: bool) -> None:
+    if is_requested:
         typer.echo(version("memoair-voice"))
         raise typer.Exit
 
@@ -48,7 +48,7 @@ def demo(
 
     Needs no key and no network.
     """
-    raise typer.Exit(0 if play(storage) else 1)
+    raise typer.Exit(0 if play_demo(storage) else 1)
 
 
 def main() -> None:

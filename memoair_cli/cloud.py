@@ -30,7 +30,7 @@ def init(
     as_json: Annotated[bool, typer.Option("--json", help='Print {"accountId", "apiKey"}.')] = False,
 ) -> None:
     """Make the database's tables and an account, and print its API key: once, for it is kept nowhere."""
-    with _accounts(database_url) as accounts:
+    with _open_accounts(database_url) as accounts:
         issued = accounts.create_or_extend(account)
     if as_json:
         typer.echo(json.dumps({"accountId": issued.account_id, "apiKey": issued.key}))
@@ -41,21 +41,21 @@ def init(
 @app.command()
 def keys(database_url: DatabaseUrl = None, as_json: Annotated[bool, typer.Option("--json")] = False) -> None:
     """List the API keys of all accounts: what they begin with, when they were last used, whether they are revoked."""
-    with _accounts(database_url) as accounts:
-        found = accounts.keys()
+    with _open_accounts(database_url) as accounts:
+        known_keys = accounts.keys()
     if as_json:
-        typer.echo(json.dumps([_as_json(key) for key in found]))
+        typer.echo(json.dumps([_key_to_json(key) for key in known_keys]))
         return
-    for key in found:
-        used = f"last used {key.last_used_at:%Y-%m-%d %H:%M}" if key.last_used_at else "never used"
-        state = f"revoked {key.revoked_at:%Y-%m-%d %H:%M}" if key.revoked_at else used
+    for key in known_keys:
+        last_use = f"last used {key.last_used_at:%Y-%m-%d %H:%M}" if key.last_used_at else "never used"
+        state = f"revoked {key.revoked_at:%Y-%m-%d %H:%M}" if key.revoked_at else last_use
         typer.echo(f"{key.key_id}  {key.hint}…  {key.account_name} ({key.account_id})  {state}")
 
 
 @app.command()
 def revoke(key_id: str, database_url: DatabaseUrl = None) -> None:
     """Let a key be refused from now on; `memoair cloud keys` shows which there are."""
-    with _accounts(database_url) as accounts:
+    with _open_accounts(database_url) as accounts:
         from memoair_cloud.errors import NotFoundError
 
         try:
@@ -75,7 +75,7 @@ def serve(
     worker: Annotated[bool, typer.Option("--worker/--no-worker", help="Run a worker in this process, too.")] = True,
 ) -> None:
     """Serve the HTTP API until the process is told to end."""
-    settings = _settings(host=host, port=port, database_url=database_url, blob_url=blob_url)
+    settings = _load_settings(host=host, port=port, database_url=database_url, blob_url=blob_url)
     from memoair_cloud.logs import log_to_stderr
     from memoair_cloud.serving import serve as run
 
@@ -86,7 +86,7 @@ def serve(
 @app.command()
 def worker(database_url: DatabaseUrl = None, blob_url: BlobUrl = None) -> None:
     """Do what servers have queued until the process is told to end."""
-    settings = _settings(database_url=database_url, blob_url=blob_url)
+    settings = _load_settings(database_url=database_url, blob_url=blob_url)
     from memoair_cloud.logs import log_to_stderr
     from memoair_cloud.serving import work
 
@@ -95,9 +95,9 @@ def worker(database_url: DatabaseUrl = None, blob_url: BlobUrl = None) -> None:
 
 
 @contextmanager
-def _accounts(database_url: str | None) -> Iterator["Accounts"]:
+def _open_accounts(database_url: str | None) -> Iterator["Accounts"]:
     """The accounts of a database, which is brought up to date."""
-    settings = _settings(database_url=database_url)
+    settings = _load_settings(database_url=database_url)
     from memoair_cloud.database.engine import make_engine
     from memoair_cloud.database.migrate import migrate
     from memoair_cloud.tenancy.accounts import Accounts
@@ -110,19 +110,19 @@ def _accounts(database_url: str | None) -> Iterator["Accounts"]:
         engine.dispose()
 
 
-def _as_json(key: "KnownKey") -> dict[str, Any]:
-    moments = {"createdAt": key.created_at, "lastUsedAt": key.last_used_at, "revokedAt": key.revoked_at}
+def _key_to_json(key: "KnownKey") -> dict[str, Any]:
+    timestamps = {"createdAt": key.created_at, "lastUsedAt": key.last_used_at, "revokedAt": key.revoked_at}
     return {
         "keyId": key.key_id,
         "hint": key.hint,
         "name": key.name,
         "accountId": key.account_id,
         "accountName": key.account_name,
-        **{name: moment.isoformat() if moment else None for name, moment in moments.items()},
+        **{name: moment.isoformat() if moment else None for name, moment in timestamps.items()},
     }
 
 
-def _settings(**flags: Any) -> "CloudSettings":
+def _load_settings(**flags: Any) -> "CloudSettings":
     """The settings, or the end of the command with what is wrong about them, or with the extra missing."""
     try:
         from pydantic import ValidationError
@@ -137,6 +137,6 @@ def _settings(**flags: Any) -> "CloudSettings":
     try:
         return settings_from(**flags)
     except ValidationError as error:
-        for each in error.errors(include_input=False, include_url=False):
-            typer.echo(f"{'.'.join(map(str, each['loc']))}: {each['msg']}", err=True)
+        for details in error.errors(include_input=False, include_url=False):
+            typer.echo(f"{'.'.join(map(str, details['loc']))}: {details['msg']}", err=True)
         raise typer.Exit(2) from None

@@ -7,8 +7,8 @@ from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-_CONNECT_S, _READ_S = 5.0, 60.0
-_LONGEST_QUOTE = 200
+_CONNECT_TIMEOUT_S, _READ_TIMEOUT_S = 5.0, 60.0
+_MAX_MESSAGE_CHARS = 200
 
 
 class CloudUnreachableError(Exception):
@@ -43,13 +43,13 @@ class CloudReply(NamedTuple):
         return details if isinstance(details, dict) else {}
 
     @property
-    def problem(self) -> str:
+    def error_message(self) -> str:
         """What went wrong, in a line."""
         body = self.body or {}
         error = body.get("error")
         message = error.get("message") if isinstance(error, dict) else body.get("message")
         if message:
-            return f"{self.code}: {str(message)[:_LONGEST_QUOTE]}"
+            return f"{self.code}: {str(message)[:_MAX_MESSAGE_CHARS]}"
         if 300 <= self.status < 400:
             return f"it redirects ({self.status}); set the address that it redirects to"
         if self.is_ok or (200 <= self.status < 300):
@@ -59,8 +59,8 @@ class CloudReply(NamedTuple):
     @property
     def retry_after_s(self) -> float | None:
         """How long the cloud asks to be left alone."""
-        told = self.headers.get("retry-after", "")
-        return float(told) if told.isascii() and told.isdigit() else None
+        header = self.headers.get("retry-after", "")
+        return float(header) if header.isascii() and header.isdigit() else None
 
     @property
     def date_s(self) -> float | None:
@@ -77,7 +77,7 @@ class CloudHttp:
     ``key`` None asks as a stranger; ``threads`` is how many will ask at once.
     """
 
-    def __init__(self, base_url: str, key: str | None, *, threads: int = 1) -> None:
+    def __init__(self, base_url: str, key: str | None, *, max_connections: int = 1) -> None:
         import requests
         from requests.adapters import HTTPAdapter
         from requests.utils import get_environ_proxies
@@ -92,7 +92,7 @@ class CloudHttp:
         if key is not None:
             self._session.headers["Authorization"] = f"Bearer {key}"
         for scheme in ("https://", "http://"):
-            self._session.mount(scheme, HTTPAdapter(pool_maxsize=threads))
+            self._session.mount(scheme, HTTPAdapter(pool_maxsize=max_connections))
 
     @property
     def address(self) -> str:
@@ -100,42 +100,44 @@ class CloudHttp:
         parts = urlsplit(self.base_url)
         return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
-    def call(
+    def request(
         self,
         method: str,
         path: str,
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
         *,
-        read_s: float = _READ_S,
+        read_timeout_s: float = _READ_TIMEOUT_S,
     ) -> CloudReply:
         """Send a request once; raises `CloudUnreachableError` where there is no answer."""
         import requests
 
-        kind = {} if body is None else {"Content-Type": "application/json"}
+        content_type = {} if body is None else {"Content-Type": "application/json"}
         try:
             response = self._session.request(
                 method,
                 self.base_url + path,
                 data=body,
-                headers={**kind, **{name: _in_header(value) for name, value in (headers or {}).items()}},
-                timeout=(_CONNECT_S, read_s),
+                headers={**content_type, **{name: _encode_header(value) for name, value in (headers or {}).items()}},
+                timeout=(_CONNECT_TIMEOUT_S, read_timeout_s),
                 allow_redirects=False,
             )
         except (requests.RequestException, ValueError) as error:  # ValueError: an address that is none
-            raise CloudUnreachableError(f"the cloud at {self.address} can't be reached: {_why(error)}") from error
-        return CloudReply(response.status_code, _object(response.content), response.headers)
+            raise CloudUnreachableError(
+                f"the cloud at {self.address} can't be reached: {_describe_error(error)}"
+            ) from error
+        return CloudReply(response.status_code, _parse_object(response.content), response.headers)
 
     def close(self) -> None:
         """Close the connections."""
         self._session.close()
 
 
-def _in_header(value: str) -> str:
+def _encode_header(value: str) -> str:
     return value.encode().decode("latin-1")  # headers are bytes, and ours are UTF-8
 
 
-def _object(content: bytes) -> dict[str, Any] | None:
+def _parse_object(content: bytes) -> dict[str, Any] | None:
     try:
         body = json.loads(content)
     except (ValueError, RecursionError):
@@ -144,12 +146,12 @@ def _object(content: bytes) -> dict[str, Any] | None:
 
 
 # By the name of the innermost error that we know, since what wraps it differs from version to version.
-_REASONS = {
+_REASON_BY_ERROR = {
     "NameResolutionError": "its name is not known to the DNS",
     "ProxyError": "the proxy that the environment names (HTTPS_PROXY, HTTP_PROXY) does not let us through",
     "SSLError": "TLS fails; REQUESTS_CA_BUNDLE may name a file with your company's certificates",
-    "ConnectTimeoutError": f"it takes no connection within {_CONNECT_S:.0f} s; a firewall may stand between",
-    "ConnectTimeout": f"it takes no connection within {_CONNECT_S:.0f} s; a firewall may stand between",
+    "ConnectTimeoutError": f"it takes no connection within {_CONNECT_TIMEOUT_S:.0f} s; a firewall may stand between",
+    "ConnectTimeout": f"it takes no connection within {_CONNECT_TIMEOUT_S:.0f} s; a firewall may stand between",
     "ReadTimeoutError": "it takes connections, but does not answer",
     "ReadTimeout": "it takes connections, but does not answer",
     "ConnectionRefusedError": "nothing listens there",
@@ -162,13 +164,13 @@ _REASONS = {
 }
 
 
-def _why(error: BaseException) -> str:
-    chain, seen = [error], {id(error)}
-    while chain:
-        each = chain.pop(0)
-        if type(each).__name__ in _REASONS:
-            return _REASONS[type(each).__name__]
-        inner = [each.__cause__, each.__context__, getattr(each, "reason", None), *each.args]
-        chain += [one for one in inner if isinstance(one, BaseException) and id(one) not in seen]
-        seen.update(map(id, chain))
+def _describe_error(error: BaseException) -> str:
+    pending, seen = [error], {id(error)}
+    while pending:
+        current = pending.pop(0)
+        if type(current).__name__ in _REASON_BY_ERROR:
+            return _REASON_BY_ERROR[type(current).__name__]
+        causes = [current.__cause__, current.__context__, getattr(current, "reason", None), *current.args]
+        pending += [one for one in causes if isinstance(one, BaseException) and id(one) not in seen]
+        seen.update(map(id, pending))
     return type(error).__name__

@@ -47,8 +47,8 @@ class DemoLine:
 def demo_lines() -> list[DemoLine]:
     """The lines of the demo."""
     return [
-        DemoLine(_read("returns-call-1"), _read("returns-call-2"), _path("organisation-shop")),
-        DemoLine(_read("clinic-call-1"), _read("clinic-call-2"), _path("organisation-clinic")),
+        DemoLine(_read_call("returns-call-1"), _read_call("returns-call-2"), _path("organisation-shop")),
+        DemoLine(_read_call("clinic-call-1"), _read_call("clinic-call-2"), _path("organisation-clinic")),
     ]
 
 
@@ -57,24 +57,24 @@ def _path(name: str) -> Path:
         return path
 
 
-def _read(name: str) -> DemoCall:
-    head, *turns = map(json.loads, (_FOLDER / f"{name}.jsonl").read_text(encoding="utf-8").splitlines())
+def _read_call(name: str) -> DemoCall:
+    header, *turns = map(json.loads, (_FOLDER / f"{name}.jsonl").read_text(encoding="utf-8").splitlines())
     return DemoCall(
-        session_id=head["sessionId"],
-        line=head["line"],
-        project_id=head["projectId"],
-        agent_id=head["agentId"],
-        assistant_name=head["assistantName"],
-        user=head["user"],
+        session_id=header["sessionId"],
+        line=header["line"],
+        project_id=header["projectId"],
+        agent_id=header["agentId"],
+        assistant_name=header["assistantName"],
+        user=header["user"],
         turns=tuple(
             DemoTurn(
-                turn_id=f"turn-{number}",
+                turn_id=f"turn-{ordinal}",
                 occurred_at=turn["occurredAt"],
                 user_text=turn["userText"],
                 assistant_text=turn["assistantText"],
                 recalls=tuple(turn.get("recalls", ())),
                 recalls_org=tuple(turn.get("recallsOrg", ())),
             )
-            for number, turn in enumerate(turns, 1)
+            for ordinal, turn in enumerate(turns, 1)
         ),
     )

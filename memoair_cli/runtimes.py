@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from memoair_cli.options import end
+from memoair_cli.options import fail
 from memoair_voice_sync import MemoAirVoiceMemoryError, MemoAirVoiceMemorySync
 from memoair_voice_sync._runtime_selection import (
     RuntimeKind,
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 app = typer.Typer(name="runtime", no_args_is_help=True, help="Choose the program that remembers.")
 
 # Whoever types a command waits longer than a caller on the phone.
-_START_S = 20.0
+_START_TIMEOUT_S = 20.0
 _ANY_PORT = "http://127.0.0.1:0"
-_TRUST = {
+_DIGEST_SOURCES = {
     "reference": "the reference itself says what it must be",
     "registry": "the registry that sent it says so",
     "server": "the server that sent it says so",
@@ -53,7 +53,7 @@ class RuntimeExit(IntEnum):
     """What the commands end with."""
 
     DONE = 0
-    NOT_THERE = 1  # there is no such runtime; of `which`: it would have to be pulled before it runs
+    NOT_FOUND = 1  # there is no such runtime; of `which`: it would have to be pulled before it runs
     USAGE = 2
     FAILED = 3
     INTERRUPTED = 130
@@ -77,21 +77,23 @@ def pull(
     from memoair_voice_sync.runtime_store.errors import PullCancelledError
     from memoair_voice_sync.runtime_store.pull import pull as pull_now
 
-    wanted = _understood(reference)
-    folder = _choice(cache_dir).cache_folder()
-    stop = CancelToken(_longest_s())
+    runtime_reference = _parse_reference_argument(reference)
+    folder = _select_runtime(cache_dir).cache_folder()
+    cancel_token = CancelToken(_pull_timeout_s())
     try:
-        with _interrupts(stop), _bar(wanted.display_name) as progress:
-            found = pull_now(wanted, folder, stop, progress, refresh=True)
+        with _cancel_on_interrupt(cancel_token), _progress_bar(runtime_reference.display_name) as progress:
+            runtime = pull_now(runtime_reference, folder, cancel_token, progress, refresh=True)
     except (KeyboardInterrupt, PullCancelledError):
-        end("stopped; nothing of it is left", RuntimeExit.INTERRUPTED)
+        fail("stopped; nothing of it is left", RuntimeExit.INTERRUPTED)
     except MemoAirVoiceMemoryError as error:
-        end(error.message, RuntimeExit.NOT_THERE if error.code == "runtime.not_found" else RuntimeExit.FAILED)
+        fail(error.message, RuntimeExit.NOT_FOUND if error.code == "runtime.not_found" else RuntimeExit.FAILED)
     if as_json:
-        told = {**attrs.asdict(found), "program": str(found.program)}
-        typer.echo(json.dumps({_camel(name): value for name, value in told.items()}))
+        fields = {**attrs.asdict(runtime), "program": str(runtime.program)}
+        typer.echo(json.dumps({_to_camel_case(name): value for name, value in fields.items()}))
         return
-    typer.echo(f"{found.reference}\ndigest   {found.digest}  ({_TRUST[found.digest_from]})\nprogram  {found.program}")
+    typer.echo(
+        f"{runtime.reference}\ndigest   {runtime.digest}  ({_DIGEST_SOURCES[runtime.digest_from]})\nprogram  {runtime.program}"
+    )
 
 
 @app.command()
@@ -103,37 +105,37 @@ def which(
 
     Ends with 1 where it would have to be pulled first, or is not there.
     """
-    told = _told(_choice(), ask=ask)
+    info = _describe_runtime(_select_runtime(), ask=ask)
     if as_json:
-        typer.echo(json.dumps(told))
+        typer.echo(json.dumps(info))
     else:
         for name in ("kind", "why", "command", "version", "reference", "digest", "problem"):
-            if told[name] is not None:
-                value = " ".join(told[name]) if isinstance(told[name], list) else told[name]
+            if info[name] is not None:
+                value = " ".join(info[name]) if isinstance(info[name], list) else info[name]
                 typer.echo(f"{name:<9}  {value}")
-    raise typer.Exit(RuntimeExit.NOT_THERE if told["command"] is None or told["problem"] else RuntimeExit.DONE)
+    raise typer.Exit(RuntimeExit.NOT_FOUND if info["command"] is None or info["problem"] else RuntimeExit.DONE)
 
 
 @contextmanager
-def _interrupts(stop: "CancelToken") -> Iterator[None]:
+def _cancel_on_interrupt(cancel_token: "CancelToken") -> Iterator[None]:
     """Let Ctrl-C call the pull off also where its exception gets lost, as in a function that the collector calls."""
 
-    def called_off(*_: object) -> None:
-        threading.Thread(target=stop.cancel, daemon=True).start()  # it takes a lock that this thread may hold
+    def on_interrupt(*_: object) -> None:
+        threading.Thread(target=cancel_token.cancel, daemon=True).start()  # it takes a lock that this thread may hold
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGINT, called_off)
+    previous = signal.signal(signal.SIGINT, on_interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, previous)
 
 
-def _choice(cache_dir: Path | None = None) -> RuntimeSelection:
+def _select_runtime(cache_dir: Path | None = None) -> RuntimeSelection:
     return RuntimeSelection.of(None, None, None, str(cache_dir) if cache_dir else None, os.environ)
 
 
-def _understood(reference: str | None) -> "Reference":
+def _parse_reference_argument(reference: str | None) -> "Reference":
     """What is to be pulled: a bare version is one of the repository that the environment names, or of ours."""
     from memoair_voice_sync.runtime_store.reference import parse_reference
 
@@ -147,39 +149,39 @@ def _understood(reference: str | None) -> "Reference":
     try:
         return parse_reference(repo, version, installed_version(), names)
     except ValueError as error:
-        end(str(error), RuntimeExit.USAGE)
+        fail(str(error), RuntimeExit.USAGE)
 
 
-def _told(choice: RuntimeSelection, *, ask: bool) -> dict[str, Any]:
-    told: dict[str, Any] = dict.fromkeys(("command", "version", "reference", "digest", "problem"))
-    told = {"kind": choice.kind.value, "why": choice.why, **told}
+def _describe_runtime(selection: RuntimeSelection, *, ask: bool) -> dict[str, Any]:
+    info: dict[str, Any] = dict.fromkeys(("command", "version", "reference", "digest", "problem"))
+    info = {"kind": selection.kind.value, "why": selection.why, **info}
     try:
-        if choice.kind is RuntimeKind.BUNDLED:
-            told |= {"command": bundled_command(), "version": installed_version()}
-        elif choice.kind is RuntimeKind.BINARY:
-            told["command"] = [find_binary(choice.binary or "")]
+        if selection.kind is RuntimeKind.BUNDLED:
+            info |= {"command": bundled_command(), "version": installed_version()}
+        elif selection.kind is RuntimeKind.BINARY:
+            info["command"] = [find_binary(selection.binary or "")]
         else:
-            _add_pulled(told, choice)
-        if ask and told["command"] is not None and choice.kind is not RuntimeKind.BUNDLED:
-            told["version"] = _asked(told["command"][0]) or told["version"]
+            _add_pulled(info, selection)
+        if ask and info["command"] is not None and selection.kind is not RuntimeKind.BUNDLED:
+            info["version"] = _query_version(info["command"][0]) or info["version"]
     except MemoAirVoiceMemoryError as error:
-        told["problem"] = error.message
-    return told
+        info["problem"] = error.message
+    return info
 
 
-def _add_pulled(told: dict[str, Any], choice: RuntimeSelection) -> None:
+def _add_pulled(info: dict[str, Any], selection: RuntimeSelection) -> None:
     from memoair_voice_sync.runtime_store.cache import find_cached
 
-    reference = choice.reference()
-    told |= {"reference": reference.display_name, "version": reference.version}
-    found = find_cached(reference, choice.cache_folder())
-    if found is None:
-        told["problem"] = "it is not pulled yet: a client does that at its first call, `memoair runtime pull` now"
+    reference = selection.reference()
+    info |= {"reference": reference.display_name, "version": reference.version}
+    runtime = find_cached(reference, selection.cache_folder())
+    if runtime is None:
+        info["problem"] = "it is not pulled yet: a client does that at its first call, `memoair runtime pull` now"
         return
-    told |= {"command": [str(found.program)], "version": found.version, "digest": found.digest}
+    info |= {"command": [str(runtime.program)], "version": runtime.version, "digest": runtime.digest}
 
 
-def _asked(program: str) -> str | None:
+def _query_version(program: str) -> str | None:
     """The version that a runtime tells of itself, over a folder that is thrown away."""
     import urllib3
 
@@ -193,9 +195,9 @@ def _asked(program: str) -> str | None:
             cloud_base_url=None,
         )
         with memory:
-            url = memory.runtime_url(timeout_s=_START_S)
+            url = memory.runtime_url(timeout_s=_START_TIMEOUT_S)
             try:
-                with urllib3.PoolManager(timeout=_START_S, retries=False) as http:
+                with urllib3.PoolManager(timeout=_START_TIMEOUT_S, retries=False) as http:
                     reply = http.request("GET", f"{url}/v1/runtime/health").json()
             except (urllib3.exceptions.HTTPError, ValueError):
                 return None
@@ -204,7 +206,7 @@ def _asked(program: str) -> str | None:
 
 
 @contextmanager
-def _bar(what: str) -> Iterator[Callable[[int, int | None], None]]:
+def _progress_bar(description: str) -> Iterator[Callable[[int, int | None], None]]:
     """A bar on stderr while it is pulled; where nobody watches, none."""
     if not sys.stderr.isatty():
         yield lambda *_: None
@@ -212,16 +214,16 @@ def _bar(what: str) -> Iterator[Callable[[int, int | None], None]]:
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     console = Console(stderr=True, highlight=False)
     with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as progress:
-        task = progress.add_task(escape(what), total=None)
+        task = progress.add_task(escape(description), total=None)
         yield lambda done, whole: progress.update(task, completed=done, total=whole)
 
 
-def _longest_s() -> float:
+def _pull_timeout_s() -> float:
     from memoair_voice_sync.runtime_store.background import PULL_TIMEOUT_S
 
     return PULL_TIMEOUT_S
 
 
-def _camel(name: str) -> str:
+def _to_camel_case(name: str) -> str:
     first, *rest = name.split("_")
     return first + "".join(map(str.capitalize, rest))

@@ -10,14 +10,14 @@ from rich.console import Console
 from rich.markup import escape
 
 from memoair_cli.doctor.cloud import check_cloud
-from memoair_cli.doctor.findings import Check, DoctorContext, Finding, FindingStatus, problem, some
+from memoair_cli.doctor.findings import Check, DoctorContext, Finding, FindingStatus, pluralize, problem
 from memoair_cli.doctor.installation import check_kernel, check_packages, check_python
 from memoair_cli.doctor.runtime import check_start
 from memoair_cli.doctor.server import check_server
 from memoair_cli.doctor.storage import check_storage
-from memoair_cli.doctor.storage_report import check_held
+from memoair_cli.doctor.storage_report import check_storage_contents
 from memoair_cli.doctor.variables import check_variables
-from memoair_cli.options import CLOUD, AgentId, ApiKey, BaseUrl, ProjectId, end, storage_root
+from memoair_cli.options import DEFAULT_CLOUD_URL, AgentId, ApiKey, BaseUrl, ProjectId, fail, resolve_storage_root
 
 # In the order in which one thing needs the other.
 _CHECKS: tuple[Check, ...] = (
@@ -27,7 +27,7 @@ _CHECKS: tuple[Check, ...] = (
     check_variables,
     check_start,
     check_storage,
-    check_held,
+    check_storage_contents,
     check_cloud,
     check_server,
 )
@@ -47,7 +47,7 @@ def doctor(
     project: ProjectId = "",
     agent: AgentId = "",
     api_key: ApiKey = "",
-    base_url: BaseUrl = CLOUD,
+    base_url: BaseUrl = DEFAULT_CLOUD_URL,
     database_url: Annotated[
         Text, typer.Option(envvar="MEMOAIR_CLOUD_DATABASE_URL", help="Look at a server's database and store, too.")
     ] = None,
@@ -65,35 +65,37 @@ def doctor(
     cloud that is set. Nothing is changed. Ends with 1 if anything is wrong, 2 for options that can't be.
     """
     if revive and database_url is None:
-        end("--revive needs a server's database: --database-url or MEMOAIR_CLOUD_DATABASE_URL", code=2)
-    surroundings = DoctorContext(
-        storage_root=storage_root(storage),
+        fail("--revive needs a server's database: --database-url or MEMOAIR_CLOUD_DATABASE_URL", code=2)
+    context = DoctorContext(
+        storage_root=resolve_storage_root(storage),
         base_url=base_url,
         api_key=api_key.strip(),
         project_id=project,
         agent_id=agent,
         database_url=database_url,
         blob_url=blob_url,
-        revives=revive,
+        retry_failed=revive,
     )
     console = Console(highlight=False)
     findings = []
-    for finding in _found(surroundings):
+    for finding in _run_checks(context):
         findings.append(finding)
         if not as_json:
-            _show(console, finding)
+            _print_finding(console, finding)
     problems = sum(finding.status is FindingStatus.PROBLEM for finding in findings)
     if as_json:
-        typer.echo(json.dumps({"ok": not problems, "findings": list(map(_told, findings))}, ensure_ascii=False))
+        typer.echo(
+            json.dumps({"ok": not problems, "findings": list(map(_finding_to_json, findings))}, ensure_ascii=False)
+        )
     else:
-        console.print(f"\n{some(problems, 'problem')} found" if problems else "\nnothing is wrong")
+        console.print(f"\n{pluralize(problems, 'problem')} found" if problems else "\nnothing is wrong")
     raise typer.Exit(1 if problems else 0)
 
 
-def _found(surroundings: DoctorContext) -> Iterator[Finding]:
+def _run_checks(context: DoctorContext) -> Iterator[Finding]:
     for check in _CHECKS:
         try:
-            yield from check(surroundings)
+            yield from check(context)
         except Exception as error:  # noqa: BLE001 - the other checks may say why
             name = check.__name__.removeprefix("check_")
             yield problem(
@@ -101,7 +103,7 @@ def _found(surroundings: DoctorContext) -> Iterator[Finding]:
             )
 
 
-def _show(console: Console, finding: Finding) -> None:
+def _print_finding(console: Console, finding: Finding) -> None:
     console.print(
         f"{_MARKS[finding.status]}  {escape(f'{finding.check:<13}')}  {escape(finding.message)}", soft_wrap=True
     )
@@ -109,7 +111,7 @@ def _show(console: Console, finding: Finding) -> None:
         console.print(f"{'':{_INDENT}}[dim]-> {escape(finding.remedy)}[/]", soft_wrap=True)
 
 
-def _told(finding: Finding) -> dict[str, Any]:
+def _finding_to_json(finding: Finding) -> dict[str, Any]:
     return {
         "check": finding.check,
         "status": finding.status.value,

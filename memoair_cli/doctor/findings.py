@@ -36,7 +36,7 @@ class DoctorContext:
     agent_id: str
     database_url: str | None = attrs.field(repr=False)
     blob_url: str | None = attrs.field(repr=False)
-    revives: bool = False
+    retry_failed: bool = False
 
 
 Check = Callable[[DoctorContext], Iterator[Finding]]
@@ -57,6 +57,6 @@ def problem(check: str, message: str, remedy: str) -> Finding:
     return Finding(check, FindingStatus.PROBLEM, message, remedy)
 
 
-def some(number: int, what: str) -> str:
+def pluralize(count: int, noun: str) -> str:
     """So many of something."""
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

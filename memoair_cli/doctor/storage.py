@@ -18,22 +18,24 @@ import psutil
 from memoair_cli.doctor.findings import DoctorContext, Finding, note, ok, problem
 from memoair_runtime.storage.durable import sync_data
 
-_LEAST_FREE = 500 << 20
+_MIN_FREE_BYTES = 500 << 20
 _SLOW_MS = 20.0  # a caller waits for an answer some 800 ms, of which this is a part that can be felt
-_LINE = b"x" * 500  # about as long as a turn's
-_WRITES = 9
-_LOCK_S = 20.0
-_NETWORK = frozenset(["nfs", "nfs4", "cifs", "smbfs", "smb3", "afs", "fuse.sshfs", "9p", "ceph", "glusterfs"])
+_TEST_LINE = b"x" * 500  # about as long as a turn's
+_TEST_WRITES = 9
+_LOCK_TIMEOUT_S = 20.0
+_NETWORK_FILE_SYSTEMS = frozenset(
+    ["nfs", "nfs4", "cifs", "smbfs", "smb3", "afs", "fuse.sshfs", "9p", "ceph", "glusterfs"]
+)
 # Takes the lock at once, or says that it could not. In a process of its own: some systems let a process lock twice.
-_TRY = (
+_LOCK_SCRIPT = (
     "import sys, filelock\n"
     "try:\n filelock.FileLock(sys.argv[1], timeout=0).acquire()\nexcept filelock.Timeout:\n sys.exit(3)"
 )
 
 
-def check_storage(surroundings: DoctorContext) -> Iterator[Finding]:
+def check_storage(context: DoctorContext) -> Iterator[Finding]:
     """Look at the storage root; what it has not yet is looked at in the folder where it will be made."""
-    root = surroundings.storage_root
+    root = context.storage_root
     folder = root
     if not root.exists():
         folder = next(parent for parent in root.parents if parent.exists())
@@ -44,25 +46,25 @@ def check_storage(surroundings: DoctorContext) -> Iterator[Finding]:
         )
         return
     else:
-        yield _owner(root)
+        yield _check_permissions(root)
     probe = folder / f".doctor-{uuid.uuid4().hex[:8]}"  # no folder of a project has a dot in its name
     try:
         probe.mkdir(mode=0o700)
     except OSError as error:
-        why = f"{folder} can't be written: {error.strerror}"
-        yield problem("storage", why, f"let {_us()} own it: chown -R {_us()} {folder}")
+        reason = f"{folder} can't be written: {error.strerror}"
+        yield problem("storage", reason, f"let {_user_name()} own it: chown -R {_user_name()} {folder}")
         return
     try:
-        yield from _tried(folder, probe)
+        yield from _check_disk(folder, probe)
     finally:
         shutil.rmtree(probe, ignore_errors=True)
 
 
-def _owner(root: Path) -> Finding:
-    told = root.stat()
-    mode = stat.S_IMODE(told.st_mode)
-    if os.name != "nt" and told.st_uid != os.getuid():
-        return problem("storage", f"{root} belongs to somebody else", f"chown -R {_us()} {root}")
+def _check_permissions(root: Path) -> Finding:
+    info = root.stat()
+    mode = stat.S_IMODE(info.st_mode)
+    if os.name != "nt" and info.st_uid != os.getuid():
+        return problem("storage", f"{root} belongs to somebody else", f"chown -R {_user_name()} {root}")
     if os.name != "nt" and mode & 0o077:
         return problem(
             "storage", f"{root} is open to others ({mode:04o}): it holds what callers said", f"chmod 700 {root}"
@@ -70,74 +72,74 @@ def _owner(root: Path) -> Finding:
     return ok("storage", f"{root} is ours alone")
 
 
-def _tried(folder: Path, probe: Path) -> Iterator[Finding]:
-    free = shutil.disk_usage(folder).free
-    told = f"{free / (1 << 30):,.1f} GB free"
-    if free < _LEAST_FREE:
-        yield problem("disk", told, "free some space: a turn that finds no room is refused")
+def _check_disk(folder: Path, probe: Path) -> Iterator[Finding]:
+    free_bytes = shutil.disk_usage(folder).free
+    message = f"{free_bytes / (1 << 30):,.1f} GB free"
+    if free_bytes < _MIN_FREE_BYTES:
+        yield problem("disk", message, "free some space: a turn that finds no room is refused")
     else:
-        yield ok("disk", told)
-    yield _speed(probe)
-    yield _locks(probe)
-    kind = _file_system(folder)
-    if kind in _NETWORK:
+        yield ok("disk", message)
+    yield _check_write_speed(probe)
+    yield _check_locks(probe)
+    kind = _file_system_type(folder)
+    if kind in _NETWORK_FILE_SYSTEMS:
         remedy = "name a local disk with MEMOAIR_RUNTIME_STORAGE_ROOT"
         yield note("file system", f"{folder} lies on {kind}: each turn waits for the network", remedy)
 
 
-def _speed(probe: Path) -> Finding:
+def _check_write_speed(probe: Path) -> Finding:
     times_ms = []
     try:
         descriptor = os.open(probe / "speed", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
-            for _ in range(_WRITES):
-                began_at = time.perf_counter()
-                os.write(descriptor, _LINE)
+            for _ in range(_TEST_WRITES):
+                started_at = time.perf_counter()
+                os.write(descriptor, _TEST_LINE)
                 sync_data(descriptor)
-                times_ms.append((time.perf_counter() - began_at) * 1e3)
+                times_ms.append((time.perf_counter() - started_at) * 1e3)
         finally:
             os.close(descriptor)
     except OSError as error:
         return problem(
             "disk", f"a line can't be made durable: {error.strerror}", "use another disk for the storage root"
         )
-    took_ms = statistics.median(times_ms)
-    told = f"a line is durable in {took_ms:.1f} ms (median of {_WRITES})"
-    if took_ms > _SLOW_MS:
-        return note("disk", told, "every saved turn waits for this; a disk of another kind would be faster")
-    return ok("disk", told)
+    median_ms = statistics.median(times_ms)
+    message = f"a line is durable in {median_ms:.1f} ms (median of {_TEST_WRITES})"
+    if median_ms > _SLOW_MS:
+        return note("disk", message, "every saved turn waits for this; a disk of another kind would be faster")
+    return ok("disk", message)
 
 
-def _locks(probe: Path) -> Finding:
+def _check_locks(probe: Path) -> Finding:
     """Whether a lock that is held keeps another process out, and lets it in afterwards."""
     path = probe / "probe.lock"
     remedy = "use a local disk; on NFS, see that its lock service runs on client and server"
     try:
         with filelock.FileLock(path, timeout=0):
-            while_held = _another_takes(path)
-        afterwards = _another_takes(path)
+            acquired_while_held = _can_lock_from_subprocess(path)
+        acquired_after_release = _can_lock_from_subprocess(path)
     except (OSError, filelock.Timeout, subprocess.TimeoutExpired) as error:
         return problem("locks", f"a file can't be locked: {type(error).__name__}", remedy)
-    if while_held or not afterwards:
-        why = "a lock that is held keeps nobody out" if while_held else "a lock that is free lets nobody in"
-        return problem("locks", f"{why}: two runtimes could write one log", remedy)
+    if acquired_while_held or not acquired_after_release:
+        reason = "a lock that is held keeps nobody out" if acquired_while_held else "a lock that is free lets nobody in"
+        return problem("locks", f"{reason}: two runtimes could write one log", remedy)
     return ok("locks", "file locks hold between processes")
 
 
-def _another_takes(path: Path) -> bool:
-    command = [sys.executable, "-c", _TRY, str(path)]
-    return subprocess.run(command, timeout=_LOCK_S, capture_output=True, check=False).returncode == 0  # noqa: S603
+def _can_lock_from_subprocess(path: Path) -> bool:
+    command = [sys.executable, "-c", _LOCK_SCRIPT, str(path)]
+    return subprocess.run(command, timeout=_LOCK_TIMEOUT_S, capture_output=True, check=False).returncode == 0  # noqa: S603
 
 
-def _file_system(folder: Path) -> str | None:
+def _file_system_type(folder: Path) -> str | None:
     """The kind of file system that a folder lies on, where the system tells."""
     with suppress(OSError, psutil.Error, RuntimeError):
-        mounts = {Path(each.mountpoint): each.fstype for each in psutil.disk_partitions(all=True)}
+        mounts = {Path(partition.mountpoint): partition.fstype for partition in psutil.disk_partitions(all=True)}
         return next((mounts[path] for path in (folder, *folder.parents) if path in mounts), None)
     return None
 
 
-def _us() -> str:
+def _user_name() -> str:
     with suppress(KeyError, OSError):
         return psutil.Process().username()
     return "this user"

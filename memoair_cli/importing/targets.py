@@ -10,8 +10,8 @@ import attrs
 
 from memoair_cli.importing.events import ImportEvent
 
-_FIRST_PAUSE_S = 0.5
-_LONGEST_PAUSE_S = 30.0
+_INITIAL_BACKOFF_S = 0.5
+_MAX_BACKOFF_S = 30.0
 
 
 class TargetError(Exception):
@@ -28,13 +28,13 @@ class SendResult:
 
     accepted: set[str] = attrs.field(factory=set)
     duplicate: set[str] = attrs.field(factory=set)
-    refused: dict[str, str] = attrs.field(factory=dict)  # why, by event id
+    rejected: dict[str, str] = attrs.field(factory=dict)  # why, by event id
 
     def add(self, other: "SendResult") -> "SendResult":
         """Take in what became of another part of the batch."""
         self.accepted |= other.accepted
         self.duplicate |= other.duplicate
-        self.refused |= other.refused
+        self.rejected |= other.rejected
         return self
 
 
@@ -55,18 +55,18 @@ class ImportTarget(Protocol):
 class RetryPolicy:
     """How long one batch is tried again, and when next: longer each time, never at the same moment as the others."""
 
-    def __init__(self, patience_s: float, stopping: threading.Event) -> None:
-        self._until = time.monotonic() + patience_s
-        self._stopping = stopping
-        self._pause_s = _FIRST_PAUSE_S
+    def __init__(self, timeout_s: float, stop_event: threading.Event) -> None:
+        self._deadline = time.monotonic() + timeout_s
+        self._stop_event = stop_event
+        self._backoff_s = _INITIAL_BACKOFF_S
 
-    def wait(self, why: str, asked_s: float | None = None) -> None:
+    def wait(self, reason: str, retry_after_s: float | None = None) -> None:
         """Wait for the next try, as long as was asked for; raises `TargetError` where patience ends before."""
-        pause_s = self._pause_s * random.uniform(0.5, 1.0)
-        if asked_s is not None:
-            pause_s = asked_s + random.uniform(0, 0.25 * max(asked_s, _FIRST_PAUSE_S))
-        self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
-        if time.monotonic() + pause_s > self._until:
-            raise TargetError(why)
-        if self._stopping.wait(pause_s):
+        pause_s = self._backoff_s * random.uniform(0.5, 1.0)
+        if retry_after_s is not None:
+            pause_s = retry_after_s + random.uniform(0, 0.25 * max(retry_after_s, _INITIAL_BACKOFF_S))
+        self._backoff_s = min(2 * self._backoff_s, _MAX_BACKOFF_S)
+        if time.monotonic() + pause_s > self._deadline:
+            raise TargetError(reason)
+        if self._stop_event.wait(pause_s):
             raise ImportInterruptedError

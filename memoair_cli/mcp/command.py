@@ -7,12 +7,12 @@ from typing import Annotated, Optional
 import typer
 
 from memoair_cli.mcp.exit_codes import McpExit
-from memoair_cli.options import CLOUD, NO_KEY, AgentId, ApiKey, BaseUrl, ProjectId, end, needed
+from memoair_cli.options import DEFAULT_CLOUD_URL, PLACEHOLDER_KEY, AgentId, ApiKey, BaseUrl, ProjectId, fail, require
 from memoair_voice_sync import MemoAirVoiceClientSync
 
 File = Optional[Path]  # noqa: UP045 - Typer reads it on Python 3.10, too
 # Without a cloud nobody asks for it.
-_ANY_AGENT = "agent_mcp"
+_DEFAULT_AGENT = "agent_mcp"
 
 
 def serve_mcp(
@@ -21,7 +21,7 @@ def serve_mcp(
     project: ProjectId = "",
     agent: AgentId = "",
     api_key: ApiKey = "",
-    base_url: BaseUrl = CLOUD,
+    base_url: BaseUrl = DEFAULT_CLOUD_URL,
     storage: Annotated[File, typer.Option(help="Where memory lies.", file_okay=False)] = None,
     org_file: Annotated[File, typer.Option(help="The organisation's documents as JSON lines.", dir_okay=False)] = None,
     org_only: Annotated[
@@ -40,15 +40,15 @@ def serve_mcp(
     except ImportError as error:
         if (error.name or "").partition(".")[0] not in ("mcp", "mcp_types"):
             raise
-        end("memoair mcp needs the MCP library: pip install 'memoair-voice[mcp]'", McpExit.FAILED)
+        fail("memoair mcp needs the MCP library: pip install 'memoair-voice[mcp]'", McpExit.FAILED)
 
     key = api_key.strip()
-    project_id = needed(project, "MEMOAIR_PROJECT_ID", McpExit.USAGE)
-    user_id = needed(user, "MEMOAIR_USER_ID", McpExit.USAGE)
-    agent_id = needed(agent, "MEMOAIR_AGENT_ID", McpExit.USAGE) if key else agent or _ANY_AGENT
+    project_id = require(project, "MEMOAIR_PROJECT_ID", McpExit.USAGE)
+    user_id = require(user, "MEMOAIR_USER_ID", McpExit.USAGE)
+    agent_id = require(agent, "MEMOAIR_AGENT_ID", McpExit.USAGE) if key else agent or _DEFAULT_AGENT
     try:
         client = MemoAirVoiceClientSync(
-            api_key=key or NO_KEY,
+            api_key=key or PLACEHOLDER_KEY,
             project_id=project_id,
             agent_id=agent_id,
             cloud_base_url=base_url if key else None,
@@ -61,7 +61,7 @@ def serve_mcp(
         client.session(user=caller).close()  # who can be nobody is told now, and not by the first call
         tools = MemoryTools(client, caller, timeout_ms=timeout_ms, has_cloud=bool(key), org_only=org_only)
     except (ValueError, TypeError) as error:
-        end(str(error), McpExit.USAGE)
+        fail(str(error), McpExit.USAGE)
     if sys.stdin.isatty():
         typer.echo("memoair mcp speaks with a program on stdin and stdout; one that you configure starts it", err=True)
     serve(tools)

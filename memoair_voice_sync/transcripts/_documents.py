@@ -6,7 +6,7 @@ from typing import Any, BinaryIO
 import attrs
 
 from memoair_voice_sync.transcripts._identifiers import InvalidTurnError
-from memoair_voice_sync.transcripts._json_lines import type_name, read_json
+from memoair_voice_sync.transcripts._json_lines import read_json, type_name
 from memoair_voice_sync.transcripts._lines import unreadable_reason
 
 # One document at a time is held, and what is made of it some times as much.

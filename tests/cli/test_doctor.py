@@ -28,8 +28,8 @@ from memoair_cli.doctor.findings import Check, DoctorContext, Finding, FindingSt
 from memoair_cli.doctor.installation import check_kernel, check_packages
 from memoair_cli.doctor.server import check_server
 from memoair_cli.doctor.storage import check_storage
-from memoair_cli.doctor.storage_report import check_held
-from memoair_cli.doctor.variables import KNOWN, check_variables
+from memoair_cli.doctor.storage_report import check_storage_contents
+from memoair_cli.doctor.variables import KNOWN_VARIABLES, check_variables
 from memoair_cloud.database.engine import make_engine
 from memoair_cloud.database.models import CallSession
 
@@ -140,7 +140,7 @@ def test_every_variable_that_our_sources_read_is_known() -> None:
 
     assert len(whole) > 8
     assert len(short) > 8
-    assert not (whole | short) - KNOWN
+    assert not (whole | short) - KNOWN_VARIABLES
 
 
 def test_a_variable_of_a_server_is_known_by_its_settings(here: DoctorContext, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,13 +218,13 @@ def write_outbox(caller: Path, cursors: dict[str, Any]) -> None:
 
 
 def test_leases_are_counted_the_living_and_the_dead(here: DoctorContext, tmp_path: Path) -> None:
-    assert found(check_held, here) == {}
+    assert found(check_storage_contents, here) == {}
     runtime = RunningRuntime(tmp_path / "storage", SHARED="1")
     try:
         runtime.start("call-1")
-        [first] = found(check_held, here)[f"project {PROJECT}"][:1]
+        [first] = found(check_storage_contents, here)[f"project {PROJECT}"][:1]
         runtime.kill()
-        [then] = found(check_held, here)[f"project {PROJECT}"][:1]
+        [then] = found(check_storage_contents, here)[f"project {PROJECT}"][:1]
     finally:
         runtime.close()
 
@@ -240,24 +240,26 @@ def test_what_has_not_been_sent_and_what_was_refused_is_counted(here: DoctorCont
     logs = [write_call(tmp_path / "storage", f"call-{number}", SAID) for number in range(3)]
     caller = logs[0].parents[1]
     check = f"project {PROJECT}"
-    assert [each.message for each in found(check_held, here)[check]] == [
+    assert [each.message for each in found(check_storage_contents, here)[check]] == [
         "1 caller, 3 calls; nobody is served now",
         "nothing was ever sent to a cloud from here",
     ]
 
     first_line = len(logs[1].read_bytes().splitlines(keepends=True)[0])
     write_outbox(caller, {**dict(map(all_of, logs[:1])), "call-1": [first_line, mark_of(logs[1])], "call-9": [7, 1]})
-    assert found(check_held, here)[check][1].message.startswith("5 events not sent to the cloud yet; the oldest waits")
-    assert not problems(check_held, here)
+    assert found(check_storage_contents, here)[check][1].message.startswith(
+        "5 events not sent to the cloud yet; the oldest waits"
+    )
+    assert not problems(check_storage_contents, here)
     os.utime(logs[2], (1, 1))
-    [(_, message)] = problems(check_held, here)
+    [(_, message)] = problems(check_storage_contents, here)
     assert re.search(r"waits for [\d,]+ days$", message)
 
     write_outbox(caller, dict(map(all_of, logs)))
     forgotten = [{"eventId": id_, "code": "cloud.forgotten"} for id_ in ("a", "b", "a")]  # one of them twice
     refused = [*forgotten, {"code": "cloud.invalid"}]
     (caller / "refused.jsonl").write_text("".join(json.dumps(each) + "\n" for each in refused))
-    told = found(check_held, here)[check]
+    told = found(check_storage_contents, here)[check]
     assert told[1].message == "the cloud refused 3 events for good (cloud.forgotten 2, cloud.invalid 1)"
     assert told[2].message == "everything has been sent to the cloud"
 
@@ -267,7 +269,9 @@ def test_a_cursor_of_another_log_or_behind_the_end_hides_nothing(here: DoctorCon
     size, mark = log.stat().st_size, mark_of(log)
     for cursor in ([size, mark + 1], [size + 1, mark], [-1, mark], [size], ["1", mark]):
         write_outbox(log.parents[1], {"call-1": cursor})
-        assert found(check_held, here)[f"project {PROJECT}"][1].message.startswith("3 events not sent"), cursor
+        assert found(check_storage_contents, here)[f"project {PROJECT}"][1].message.startswith("3 events not sent"), (
+            cursor
+        )
 
 
 def test_what_real_runtimes_have_sent_is_not_waiting_and_to_another_cloud_nothing_was(
@@ -282,8 +286,8 @@ def test_what_real_runtimes_have_sent_is_not_waiting_and_to_another_cloud_nothin
         eventually(lambda: sends.stats()["runtimes"][0]["unsynced_events"] == 0)
     check = f"project {project}"
     messages = ["1 caller, 1 call; nobody is served now", "everything has been sent to the cloud"]
-    assert [finding.message for finding in found(check_held, there)[check]] == messages
-    elsewhere = found(check_held, attrs.evolve(there, base_url="https://other.example"))[check][1]
+    assert [finding.message for finding in found(check_storage_contents, there)[check]] == messages
+    elsewhere = found(check_storage_contents, attrs.evolve(there, base_url="https://other.example"))[check][1]
     assert elsewhere.message.startswith("3 events not sent to the cloud yet")
 
 
@@ -292,7 +296,9 @@ def test_a_line_that_is_torn_or_still_being_written_is_no_event_that_waits(here:
     write_outbox(log.parents[1], dict([all_of(log)]))
     with log.open("ab") as file:
         file.write(b'{"eventId": "torn')
-    assert found(check_held, here)[f"project {PROJECT}"][1].message == "everything has been sent to the cloud"
+    assert (
+        found(check_storage_contents, here)[f"project {PROJECT}"][1].message == "everything has been sent to the cloud"
+    )
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b'{"sessions": 7}', b'{"sessions": {"call-1": "x"}}', b"\xff"])
@@ -300,7 +306,7 @@ def test_a_file_that_is_damaged_hides_nothing(here: DoctorContext, tmp_path: Pat
     caller = write_call(tmp_path / "storage", "call-1", SAID).parents[1]
     for name in ("outbox.json", "refused.jsonl", "lease.json"):
         (caller / name).write_bytes(content)
-    told = found(check_held, here)[f"project {PROJECT}"]
+    told = found(check_storage_contents, here)[f"project {PROJECT}"]
 
     assert told[0].message == "1 caller, 1 call; nobody is served now"
     assert any("3 events not sent" in each.message for each in told)
@@ -312,7 +318,7 @@ def test_a_machine_with_very_many_calls_is_looked_at_for_a_while_only(
     monkeypatch.setattr(storage_report, "_MOST_CALLS", 2)
     for number in range(3):
         write_call(tmp_path / "storage", f"call-{number}", SAID)
-    assert "more than 2 calls" in found(check_held, here)["memory"][0].message
+    assert "more than 2 calls" in found(check_storage_contents, here)["memory"][0].message
 
 
 # The cloud
