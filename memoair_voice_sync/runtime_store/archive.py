@@ -1,6 +1,7 @@
-"""Archives, unpacked by somebody who does not trust them: nothing lands outside the folder, nothing grows without end.
+"""Unpack untrusted archives: no member is written outside the target folder, and size and file count are bounded.
 
-Not by the extraction of the standard library: its filters are missing from older Pythons, and let escape in others.
+The extraction of the standard library is not used: its filters are missing from older Python versions, and in others
+they let members escape the folder.
 """
 
 import gzip
@@ -20,7 +21,7 @@ from memoair_voice_sync.runtime_store.errors import RuntimeStoreError
 PROGRAM = "voice-runtime.exe" if os.name == "nt" else "voice-runtime"
 
 MAX_UNPACKED_BYTES = 2 << 30
-# A real program is packed to a third or a fifth; what unpacks to a hundred times its size is made to fill disks.
+# A real program compresses to a third or a fifth of its size. An archive that expands a hundredfold is a zip bomb.
 _MAX_EXPANSION_RATIO, _MIN_ALLOWANCE_BYTES = 100, 32 << 20
 _MAX_FILES = 20_000
 _MAX_DEPTH, _MAX_NAME_BYTES, _MAX_LINK_CHARS = 32, 255, 1_024
@@ -44,17 +45,29 @@ _CORRUPT_ARCHIVE_ERRORS = (
 
 
 class Unpacker:
-    """Unpacks the files of one artifact, one after another, into a new folder."""
+    """Unpacker for the files of one artifact. Unpacks them one after another into a new folder.
+
+    Not thread-safe. Raises `RuntimeStoreError` for everything that is wrong with an archive.
+    """
 
     def __init__(self, folder: Path, cancel_token: CancelToken) -> None:
         self._root = folder
         self._cancel_token = cancel_token
-        self._folders: set[PurePosixPath] = {PurePosixPath()}  # made here, and so no links
+        self._folders: set[PurePosixPath] = {PurePosixPath()}  # created here, so none of them is a link
         self._files: set[PurePosixPath] = set()
         self._member_count = self._written_bytes = self._limit_bytes = 0
 
     def add(self, file: IO[bytes], size: int, name: str | None) -> None:
-        """Unpack an archive, or take a program as it is; ``name`` is what it is called, where it is."""
+        """Unpack an archive, or copy a file that is a program itself.
+
+        Args:
+            file: The archive or program, open for reading and seekable.
+            size: Its size in bytes. It bounds what the archive may expand to.
+            name: The file name of a bare program, None if it is unknown.
+
+        Raises:
+            RuntimeStoreError: The file is not a valid archive or program, or it exceeds a limit.
+        """
         self._limit_bytes = min(
             MAX_UNPACKED_BYTES, self._limit_bytes + max(_MIN_ALLOWANCE_BYTES, size * _MAX_EXPANSION_RATIO)
         )
@@ -75,24 +88,29 @@ class Unpacker:
             else:
                 raise RuntimeStoreError(_describe_unsupported(head))
         except OSError as error:
-            raise RuntimeStoreError(f"it can't be unpacked: {error.strerror or error}") from error
+            raise RuntimeStoreError(f"the archive cannot be unpacked: {error.strerror or error}") from error
         except _CORRUPT_ARCHIVE_ERRORS as error:
-            raise RuntimeStoreError(f"the archive is broken: {type(error).__name__}") from error
+            raise RuntimeStoreError(f"the archive is corrupt: {type(error).__name__}") from error
 
     def prepare_program(self) -> str:
-        """The path of the program within the folder: what is called voice-runtime, or the only file that there is."""
+        """Make the program executable and return its path, relative to the folder.
+
+        The program is the file named voice-runtime, or the only file if there is just one.
+        """
         candidates = sorted((path for path in self._files if path.name == PROGRAM), key=lambda path: len(path.parts))
         if not candidates and len(self._files) == 1:
             candidates = list(self._files)
         if not candidates or (len(candidates) > 1 and len(candidates[0].parts) == len(candidates[1].parts)):
-            raise RuntimeStoreError(f"it holds {len(self._files)} files, and no single one that is called {PROGRAM}")
+            raise RuntimeStoreError(
+                f"the archive has {len(self._files)} files, and not exactly one of them is named {PROGRAM}"
+            )
         path = self._absolute(candidates[0])
         mode = stat.S_IMODE(path.stat().st_mode) | 0o400
-        path.chmod(mode | (mode & 0o444) >> 2)  # who may read it may run it
+        path.chmod(mode | (mode & 0o444) >> 2)  # grant execute to everyone who may read it
         return str(candidates[0])
 
     def sync_folders(self) -> None:
-        """Have it all on the disk: what is renamed into its place must be whole after a power cut, too."""
+        """Sync the folders to disk, so that the folder is complete after a power failure once it is renamed."""
         if os.name == "nt":
             return
         for folder in self._folders:
@@ -114,14 +132,14 @@ class Unpacker:
 
     def _untar(self, file: IO[bytes], kind: str) -> None:
         if kind == "gzip" and file.read(512)[257:262] != b"ustar":
-            raise RuntimeStoreError("it is packed with gzip, but holds no tar archive")
+            raise RuntimeStoreError("the gzip file does not contain a tar archive")
         file.seek(0)
         with tarfile.open(fileobj=_BoundedReader(file), mode="r:") as archive:  # type: ignore[call-overload]
             for member in archive:
                 self._count_member()
                 if member.issparse() or not (member.isreg() or member.isdir() or member.issym() or member.islnk()):
                     raise RuntimeStoreError(
-                        f"{_quoted(member.name)} is neither file, folder nor link; it is not unpacked"
+                        f"{_quoted(member.name)} is not a file, a folder or a link and is not unpacked"
                     )
                 path = _member_path(member.name)
                 if member.isdir():
@@ -132,21 +150,19 @@ class Unpacker:
                     self._copy_hard_link(path, _member_path(member.linkname))
                 else:
                     content = archive.extractfile(member)
-                    assert content is not None  # noqa: S101 - a regular file has a content
+                    assert content is not None  # noqa: S101 - a regular file has content
                     with content:
                         self._write_file(path, content, member.size, is_program=bool(member.mode & 0o111))
 
     def _unzip(self, file: IO[bytes]) -> None:
         with zipfile.ZipFile(file) as archive:
             if len(archive.infolist()) > _MAX_FILES:
-                raise RuntimeStoreError(f"it holds more than {_MAX_FILES} files")
+                raise RuntimeStoreError(f"the archive has more than {_MAX_FILES} files")
             for member in archive.infolist():
                 self._count_member()
                 mode = member.external_attr >> 16
                 if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
-                    raise RuntimeStoreError(
-                        f"{_quoted(member.filename)} is neither file nor folder; it is not unpacked"
-                    )
+                    raise RuntimeStoreError(f"{_quoted(member.filename)} is not a file or a folder and is not unpacked")
                 if member.flag_bits & 1:
                     raise RuntimeStoreError("the archive is encrypted")
                 path = _member_path(member.filename)
@@ -160,15 +176,15 @@ class Unpacker:
         self._count_member()
         path = _member_path(name or PROGRAM)
         if len(path.parts) != 1:
-            raise RuntimeStoreError(f"{_quoted(str(path))} is no name of a program")
+            raise RuntimeStoreError(f"{_quoted(str(path))} is not a valid program name: it has a folder in it")
         self._write_file(path, file, None, is_program=True)
 
     def _make_folder(self, path: PurePosixPath) -> None:
         for folder in reversed([path, *path.parents]):
             if folder not in self._folders:
                 if folder in self._files:
-                    raise RuntimeStoreError(f"{_quoted(str(folder))} is a file and a folder at once")
-                self._absolute(folder).mkdir(mode=0o755)  # fails where a link of this name was unpacked
+                    raise RuntimeStoreError(f"{_quoted(str(folder))} is both a file and a folder in the archive")
+                self._absolute(folder).mkdir(mode=0o755)  # fails if a link of this name was unpacked before
                 self._folders.add(folder)
 
     def _write_file(self, path: PurePosixPath, content: IO[bytes], size: int | None, *, is_program: bool) -> None:
@@ -183,7 +199,7 @@ class Unpacker:
                 out.write(chunk)
             if size is not None and written != size:
                 raise RuntimeStoreError(
-                    f"the archive is broken: {_quoted(str(path))} holds {written} bytes instead of {size}"
+                    f"the archive is corrupt: {_quoted(str(path))} has {written} bytes instead of {size}"
                 )
             out.flush()
             os.fsync(out.fileno())
@@ -191,37 +207,40 @@ class Unpacker:
         self._files.add(path)
 
     def _copy_hard_link(self, path: PurePosixPath, target: PurePosixPath) -> None:
-        """A hard link is made a copy, of a file that was unpacked before."""
+        """Copy the file that a hard link points to. The file must have been unpacked before."""
         if target not in self._files or target == path:
-            raise RuntimeStoreError(f"{_quoted(str(path))} is a link to what the archive does not hold before it")
+            raise RuntimeStoreError(
+                f"{_quoted(str(path))} is a hard link to a file that does not precede it in the archive"
+            )
         source = self._absolute(target)
         with source.open("rb") as content:
             self._write_file(path, content, None, is_program=bool(source.stat().st_mode & 0o100))
 
     def _make_symlink(self, path: PurePosixPath, target: str) -> None:
-        """Make a symbolic link that can't lead out of the folder.
+        """Create a symbolic link that cannot lead out of the folder.
 
-        It goes up only at its beginning, and from a real folder no further than to ours; after that only down, over
-        real folders and links of which the same is true.
+        The target may go up only at its beginning, and no higher than the folder itself, since every parent of a link
+        is a real folder. After that it goes down, over real folders and over links that obey the same rule.
         """
-        # Plain steps alone: of "a//b" in a circle of links, programs that resolve paths by hand make an absolute one.
+        # Empty and "." steps are dropped: within a cycle of links, a program that resolves "a//b" by itself may end up
+        # with an absolute path.
         steps = [step for step in target.split("/") if step not in ("", ".")]
         parent_steps = next((number for number, step in enumerate(steps) if step != ".."), len(steps))
         is_valid = (
             0 < len(target) <= _MAX_LINK_CHARS and "\\" not in target and "\0" not in target and ":" not in target
         )
         if not is_valid or target.startswith("/") or ".." in steps[parent_steps:] or parent_steps > len(path.parts) - 1:
-            raise RuntimeStoreError(f"{_quoted(str(path))} is a link that leads out of the archive, or could")
+            raise RuntimeStoreError(f"{_quoted(str(path))} is a link that could lead out of the folder")
         self._prepare_path(path)
         self._absolute(path).symlink_to("/".join(steps) or ".")
 
     def _prepare_path(self, path: PurePosixPath) -> None:
-        """Make the folders of a file; a later file takes the place of an earlier one, as tar has it."""
+        """Create the folders of a file, and delete an earlier file of the same name, as tar does."""
         if not path.parts:
             raise RuntimeStoreError("the archive has a file without a name")
         self._make_folder(path.parent)
         if path in self._folders:
-            raise RuntimeStoreError(f"{_quoted(str(path))} is a file and a folder at once")
+            raise RuntimeStoreError(f"{_quoted(str(path))} is both a file and a folder in the archive")
         self._absolute(path).unlink(missing_ok=True)
         self._files.discard(path)
 
@@ -232,17 +251,17 @@ class Unpacker:
         self._cancel_token.check()
         self._member_count += 1
         if self._member_count > _MAX_FILES:
-            raise RuntimeStoreError(f"it holds more than {_MAX_FILES} files")
+            raise RuntimeStoreError(f"the archive has more than {_MAX_FILES} files")
 
     def _check_size(self, size: int) -> None:
         if size > self._limit_bytes:
             raise RuntimeStoreError(
-                f"it unpacks to more than {self._limit_bytes >> 20} MB, which no runtime of its size does"
+                f"the archive expands to more than {self._limit_bytes >> 20} MB, too much for its compressed size"
             )
 
 
 class _BoundedReader:
-    """A file of which nobody reads much at once: the headers of a tar archive may claim to be as long as they like."""
+    """A file with a bounded read size: a tar header may claim any length, and tarfile would read all of it at once."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -250,12 +269,12 @@ class _BoundedReader:
 
     def read(self, size: int = -1) -> bytes:
         if not 0 <= size <= _MAX_HEADER_BYTES:
-            raise RuntimeStoreError("the archive has a header that is longer than any needs to be")
+            raise RuntimeStoreError(f"the archive has a header longer than {_MAX_HEADER_BYTES} bytes")
         return self._file.read(size)
 
 
 def _member_path(name: str) -> PurePosixPath:
-    """The path of a member within the folder."""
+    """Return the path of a member, relative to the folder. Reject every name that could lead out of it."""
     trimmed = name.rstrip("/")
     steps = [step for step in trimmed.split("/") if step != "."]
     is_invalid = (
@@ -268,7 +287,7 @@ def _member_path(name: str) -> PurePosixPath:
         or (os.name == "nt" and any(map(_INVALID_ON_WINDOWS.search, steps)))
     )
     if is_invalid or not name:
-        raise RuntimeStoreError(f"{_quoted(name)} is a path that leads out of the archive, or that is none")
+        raise RuntimeStoreError(f"{_quoted(name)} is an invalid path, or one that leads out of the folder")
     return PurePosixPath(*[step for step in steps if step])
 
 
@@ -279,7 +298,7 @@ def _quoted(name: str) -> str:
 def _describe_unsupported(head: bytes) -> str:
     for magic, kind in _UNSUPPORTED_FORMATS.items():
         if head.startswith(magic):
-            return f"it is packed with {kind}; a runtime is a tar.gz, a tar, a zip, or a program as it is"
+            return f"the file is packed with {kind}; expected a tar.gz, tar or zip archive, or a program"
     if head.lstrip().lower().startswith((b"<!doctype", b"<html")):
-        return "it is a web page, and no runtime"
-    return "it is neither an archive (tar.gz, tar, zip) nor a program"
+        return "the file is a web page; expected an archive or a program"
+    return "the file is neither an archive (tar.gz, tar, zip) nor a program"

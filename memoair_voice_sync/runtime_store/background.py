@@ -1,4 +1,4 @@
-"""A pull behind the calls of an application: nobody waits longer for it than he wants to, and nobody asks too often."""
+"""Pull a runtime in the background, so that callers wait no longer than their timeout and failures are not hammered."""
 
 import random
 import threading
@@ -12,7 +12,7 @@ from memoair_voice_sync.runtime_store.cancel_token import CancelToken
 from memoair_voice_sync.runtime_store.errors import PullCancelledError
 from memoair_voice_sync.runtime_store.reference import Reference
 
-# After a pull that came to nothing, calls are told so at once for as long as this; then it is tried again.
+# After a failed pull, requests fail at once for this long; then the pull is retried. The delay doubles per failure.
 INITIAL_BACKOFF_S, MAX_BACKOFF_S = 2.0, 300.0
 PULL_TIMEOUT_S = 1_800.0
 _JOIN_TIMEOUT_S = 2.0
@@ -20,7 +20,12 @@ _MEGABYTE = 1_000_000
 
 
 class BackgroundPull:
-    """Pulls one reference, in a thread that lives as long as that takes. Safe to use from any thread."""
+    """A pull of one reference, in a thread that ends with the pull. Safe to use from any thread.
+
+    Args:
+        reference: The runtime to pull.
+        cache_dir: The folder of the cache that receives it.
+    """
 
     def __init__(self, reference: Reference, cache_dir: Path) -> None:
         self._reference = reference
@@ -37,9 +42,11 @@ class BackgroundPull:
         self._total_bytes: int | None = None
 
     def program_or_start(self) -> Path | None:
-        """The program; None while it is being pulled, which begins with the first question.
+        """Return the path of the program, or None while it is being pulled. The first call starts the pull.
 
-        Raises what the last pull came to, for as long as it is not tried again.
+        Raises:
+            MemoAirVoiceMemoryError: The last pull failed, and it is not yet time to retry. The message says when that
+                is. Codes: ``runtime.not_found``, ``runtime.start_failed``.
         """
         with self._lock:
             if self._runtime is not None and self._runtime.program.exists():
@@ -50,7 +57,7 @@ class BackgroundPull:
             if self._error is not None and time.monotonic() < self._retry_at:
                 error = self._error
                 remaining_s = max(1, round(self._retry_at - time.monotonic()))
-                message = f"{error.message} (it is tried again in {remaining_s} s)"
+                message = f"{error.message} (retrying in {remaining_s} s)"
                 raise MemoAirVoiceMemoryError(error.code, message, details=dict(error.details))
             self._runtime = find_cached(self._reference, self._cache_dir)
             if self._runtime is not None:
@@ -65,19 +72,22 @@ class BackgroundPull:
 
     @property
     def is_running(self) -> bool:
-        """Whether it is being pulled now."""
+        """Whether the runtime is being pulled now."""
         return self._thread is not None
 
     def status(self) -> str:
-        """How far it is, for who does not wait longer."""
+        """Return how far the pull is, for the message of a caller that stops waiting."""
         done_bytes, total_bytes = self._done_bytes, self._total_bytes
         progress = (
             f"{done_bytes / _MEGABYTE:.1f}" + (f" of {total_bytes / _MEGABYTE:.1f}" if total_bytes else "") + " MB"
         )
-        return f"the runtime {self._reference.display_name} is being pulled ({progress}); `memoair runtime pull` does it beforehand"
+        return (
+            f"the runtime {self._reference.display_name} is being pulled ({progress});"
+            " run `memoair runtime pull` to pull it in advance"
+        )
 
     def close(self) -> None:
-        """Call it off; another process that waits for the same goes on with it. Twice is no harm."""
+        """Cancel the pull. Safe to call twice. Another process that waits for the same runtime takes over the pull."""
         with self._lock:
             self._is_closed = True
             thread, cancel_token = self._thread, self._cancel_token
@@ -87,12 +97,12 @@ class BackgroundPull:
             thread.join(_JOIN_TIMEOUT_S)
 
     def reset_after_fork(self) -> None:
-        """After a fork, in the child: the thread is the parent's."""
+        """Discard the thread in a forked child: threads do not survive a fork."""
         self._lock = threading.Lock()
         self._thread, self._cancel_token = None, None
 
     def _run(self, cancel_token: CancelToken) -> None:
-        from memoair_voice_sync.runtime_store.pull import pull  # a tenth of a second, which no call is to wait for
+        from memoair_voice_sync.runtime_store.pull import pull  # takes 0.1 s, too long for the calling thread
 
         runtime: CachedRuntime | None = None
         failure: MemoAirVoiceMemoryError | None = None
@@ -102,7 +112,7 @@ class BackgroundPull:
             pass
         except MemoAirVoiceMemoryError as error:
             failure = error
-        except Exception as error:  # noqa: BLE001 - whoever waits must hear of it, whatever it was
+        except Exception as error:  # noqa: BLE001 - callers that wait need to learn of any failure
             message = f"the runtime {self._reference.display_name} could not be pulled: {type(error).__name__}"
             failure = MemoAirVoiceMemoryError("runtime.start_failed", message)
         if failure is not None:

@@ -1,4 +1,4 @@
-"""Putting what is pulled into the cache: one at a time, whole or not at all."""
+"""Write access to the cache: one writer per reference, and artifacts that appear complete or not at all."""
 
 import json
 import os
@@ -23,11 +23,11 @@ _POLL_INTERVAL_S = 0.05
 
 
 class CacheWriter(Cache):
-    """The cache, as who pulls needs it."""
+    """A cache that can be written to. Safe to use from any thread and from any number of processes."""
 
     @contextmanager
     def hold_lock(self, reference: Reference, target: Platform, cancel_token: CancelToken) -> Iterator[None]:
-        """Be the only one who pulls this, for as long as the block lasts; waits for who does already."""
+        """Hold the lock of a reference for the length of the block. Wait for another process that holds it."""
         self._make_folders()
         lock = FileLock(self.entry_file(cache_key(reference, target)).with_suffix(".lock"))
         while True:
@@ -43,7 +43,7 @@ class CacheWriter(Cache):
 
     @contextmanager
     def make_unpack_folder(self, reference: Reference, target: Platform) -> Iterator[Path]:
-        """A folder to unpack into, and gone unless `keep` gave it its place."""
+        """Create a folder to unpack into. It is deleted afterwards unless `commit_folder` moved it."""
         folder = Path(tempfile.mkdtemp(prefix=f"{_UNPACK_PREFIX}{cache_key(reference, target)}-", dir=self.root))
         try:
             folder.chmod(0o755 & ~_read_umask())
@@ -53,12 +53,12 @@ class CacheWriter(Cache):
 
     @contextmanager
     def make_download_file(self) -> Iterator[Any]:
-        """A file to download into that is gone with the process, however it ends."""
+        """Create an unnamed file to download into. It disappears with the process, however that ends."""
         with tempfile.TemporaryFile(dir=self.root) as file:
             yield file
 
     def commit_folder(self, folder: Path, program: str, content: str) -> None:
-        """Give a folder that is complete its place; one that has it already is as good."""
+        """Move a complete folder to its place. If the same artifact is already there, keep that one."""
         info = {"program": program, "size": folder.joinpath(program).stat().st_size}
         _write_json(folder / PROGRAM_INFO_FILE, info)
         destination = self.content_folder(content)
@@ -66,7 +66,7 @@ class CacheWriter(Cache):
             folder.rename(destination)
         except OSError:
             if not self.has_content(content):
-                shutil.rmtree(destination, ignore_errors=True)  # damaged: nobody could have started it
+                shutil.rmtree(destination, ignore_errors=True)  # damaged, so no process runs from it
                 folder.rename(destination)
         _sync_folder(destination.parent)
 
@@ -80,7 +80,7 @@ class CacheWriter(Cache):
         content: str,
         version: str | None,
     ) -> None:
-        """Note what a reference names from now on."""
+        """Write the cache entry of a reference: what it names from now on."""
         entry = {
             "reference": reference.display_name,
             "platform": str(target),
@@ -105,12 +105,12 @@ class CacheWriter(Cache):
                 pass
         except OSError as error:
             message = (
-                f"the cache {self.root} can't be written: {error.strerror}; runtime_cache_dir names another folder"
+                f"the cache {self.root} is not writable: {error.strerror}; set runtime_cache_dir to another folder"
             )
             raise RuntimeStoreError(message) from error
 
     def _remove_leftovers(self, key: str) -> None:
-        """Remove what processes left that died while they unpacked: this key's lock is ours, others may be free."""
+        """Delete the folders of processes that died while unpacking. Their locks are free, or this key's, held here."""
         for folder in self.root.glob(f"{_UNPACK_PREFIX}*"):
             owner_key = folder.name.removeprefix(_UNPACK_PREFIX).rpartition("-")[0]
             if owner_key == key:
@@ -124,7 +124,7 @@ class CacheWriter(Cache):
 
 
 def _write_json(path: Path, payload: dict[str, Any]) -> None:
-    path.unlink(missing_ok=True)  # an archive may hold a link of this name
+    path.unlink(missing_ok=True)  # an archive may contain a link of this name
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644), "w", encoding="utf-8") as out:
         json.dump(payload, out, indent=1)
         out.flush()
@@ -142,7 +142,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _read_umask() -> int:
-    """What this process denies others. It can only be read by setting it, which other threads would feel."""
+    """Return the umask. Python can read it only by setting it, which would affect other threads, so ask Linux."""
     try:
         match = re.search(r"^Umask:\s*([0-7]+)$", Path("/proc/self/status").read_text(), re.MULTILINE)
     except OSError:

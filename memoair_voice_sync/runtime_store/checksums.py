@@ -1,4 +1,4 @@
-"""Releases: a file on a web server, and what it must be."""
+"""The expected checksums of release files on web servers."""
 
 import re
 from urllib.parse import unquote, urlsplit
@@ -13,12 +13,12 @@ _BSD_CHECKSUM_LINE = re.compile(r"SHA256 ?\((?P<name>[^)]+)\) ?= ?(?P<sum>[0-9A-
 
 
 def file_name(release: ReleaseUrl) -> str:
-    """What the file is called."""
+    """Return the file name of a release."""
     return unquote(urlsplit(release.url).path.rpartition("/")[2])
 
 
 def find_expected_sha256(downloader: Downloader, release: ReleaseUrl) -> str:
-    """What the file's SHA-256 must be: as the reference says, or as a file beside it does."""
+    """Return the expected SHA-256 of a release, from its URL or from the ``.sha256`` file beside it."""
     if release.sha256 is not None:
         return release.sha256
     path, separator, query = release.url.partition("?")
@@ -27,17 +27,17 @@ def find_expected_sha256(downloader: Downloader, release: ReleaseUrl) -> str:
         content = downloader.read(checksum_url, _MAX_CHECKSUM_FILE_BYTES)
     except RuntimeStoreError as error:
         if error.code == "runtime.not_found":
-            message = f"{error.message}; add #sha256=... to the URL where the server has no such file"
+            message = f"{error.message}; if the server has no checksum file, add #sha256=... to the URL"
             raise RuntimeStoreError(message, code=error.code) from error
         raise
     sha256 = _find_checksum(content.decode("utf-8", "replace"), file_name(release))
     if sha256 is None:
-        raise RuntimeStoreError(f"{path}.sha256 holds no SHA-256 of {file_name(release)}")
+        raise RuntimeStoreError(f"{path}.sha256 has no SHA-256 for {file_name(release)}")
     return sha256
 
 
 def _find_checksum(content: str, name: str) -> str | None:
-    """The sum of a file in a list of sums; one that stands alone needs no name."""
+    """Return the checksum of a file from a checksum list. A checksum that stands alone needs no file name."""
     lines = [line.strip() for line in content.lstrip("\ufeff").splitlines() if line.strip()]
     entries = [
         match for line in lines if (match := _CHECKSUM_LINE.fullmatch(line) or _BSD_CHECKSUM_LINE.fullmatch(line))

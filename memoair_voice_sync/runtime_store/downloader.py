@@ -1,4 +1,4 @@
-"""HTTP for pulls: bounded in time and size, with redirects that carry no secrets and lead nowhere unsafe."""
+"""HTTP downloads with limits on time and size. Redirects neither leak credentials nor lead to unsafe places."""
 
 import hashlib
 import http.client
@@ -22,14 +22,16 @@ CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 10.0, 30.0
 _MAX_REDIRECTS = 5
 _CHUNK_BYTES = 1 << 16
 _TRANSFER_ERRORS = (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError)
-
-ProgressCallback = Callable[
-    [int, int | None], None
-]  # bytes that are there, bytes that there will be where that is known
+# Called with the bytes received, and the total if it is known.
+ProgressCallback = Callable[[int, int | None], None]
 
 
 class Downloader:
-    """One pull's connections. For one thread; close it."""
+    """The HTTP connections of one pull. Not thread-safe; the owner closes it.
+
+    Args:
+        cancel_token: Cancels requests, also while they wait for the network.
+    """
 
     def __init__(self, cancel_token: CancelToken) -> None:
         self._cancel_token = cancel_token
@@ -38,10 +40,10 @@ class Downloader:
             self._session.mount(scheme, _make_adapter(cancel_token))
 
     def close(self) -> None:
-        """Close every connection."""
+        """Close all connections."""
         for adapter in self._session.adapters.values():
             pools = getattr(getattr(adapter, "poolmanager", None), "pools", {})
-            for key in list(pools.keys()):  # left to the library, they are closed when they happen to be collected
+            for key in list(pools.keys()):  # the library itself closes them only when they are garbage-collected
                 if (pool := pools.get(key)) is not None:
                     pool.close()
         self._session.close()
@@ -56,10 +58,19 @@ class Downloader:
         allow_http: bool = False,
         allowed_statuses: Collection[int] = (),
     ) -> Iterator[requests.Response]:
-        """GET a URL, over redirects; the body is still to be read.
+        """GET a URL, following redirects, and yield the response before its body is read.
 
-        ``authorization`` is shown to the server of the URL alone. ``allow_http`` lets a plain connection to another
-        machine be: what comes is compared with a digest that came from elsewhere. Statuses in ``also`` are no fault.
+        Args:
+            url: The URL to request.
+            accept: The value of the Accept header.
+            authorization: The value of the Authorization header. Sent only to the origin of ``url``.
+            allow_http: Whether a plain connection to another machine is acceptable. It is if the content is verified
+                against a digest from elsewhere.
+            allowed_statuses: Statuses besides 200 that do not raise.
+
+        Raises:
+            RuntimeStoreError: The request failed, was redirected to an unsafe place, or the status is not allowed.
+            PullCancelledError: The pull was cancelled.
         """
         with self._follow_redirects(url, accept, authorization, allow_http) as response:
             if response.status_code not in {200, *allowed_statuses}:
@@ -67,63 +78,75 @@ class Downloader:
             yield response
 
     def read(self, url: str, max_bytes: int, **options: Any) -> bytes:
-        """The whole body, of at most ``limit`` bytes; the rest as for `open`."""
+        """Return the whole body, of at most ``max_bytes``. The options are those of `open`."""
         with self.open(url, **options) as response:
             return self.read_body(response, max_bytes)
 
     def read_body(self, response: requests.Response, max_bytes: int) -> bytes:
-        """The body of an answer, of at most ``limit`` bytes."""
+        """Return the body of a response, of at most ``max_bytes``."""
         return b"".join(self._read_chunks(response, max_bytes))
 
     def download(
         self, url: str, file: IO[bytes], max_bytes: int, *, size: int | None, progress: ProgressCallback, **options: Any
     ) -> str:
-        """Write a body to a file and return its SHA-256 in hexadecimal; ``size`` is how long it must be."""
+        """Write a body to a file and return its SHA-256 in hexadecimal.
+
+        Args:
+            url: The URL to request.
+            file: The file to write to.
+            max_bytes: The largest body to accept.
+            size: The expected size in bytes, None if it is unknown.
+            progress: Called after each chunk.
+            **options: Options of `open`.
+
+        Raises:
+            RuntimeStoreError: The download failed, or the body has another size than expected.
+            PullCancelledError: The pull was cancelled.
+        """
         digest, done = hashlib.sha256(), 0
         with self.open(url, **options) as response:
             content_length = _content_length(response)
             if size is not None and content_length not in (None, size):
-                raise RuntimeStoreError(
-                    f"{_without_query(url)} holds {content_length} bytes, where {size} were announced"
-                )
+                raise RuntimeStoreError(f"{_without_query(url)} has {content_length} bytes, expected {size}")
             for chunk in self._read_chunks(response, max_bytes):
                 digest.update(chunk)
                 try:
                     file.write(chunk)
                 except OSError as error:
-                    raise RuntimeStoreError(f"there is no room for what is pulled: {error.strerror}") from error
+                    raise RuntimeStoreError(f"the download cannot be written to disk: {error.strerror}") from error
                 done += len(chunk)
                 progress(done, size or content_length)
         if size is not None and done != size:
-            raise RuntimeStoreError(
-                f"{_without_query(url)} holds {done} bytes, where {size} were announced", retryable=done < size
-            )
+            raise RuntimeStoreError(f"{_without_query(url)} has {done} bytes, expected {size}", retryable=done < size)
         return digest.hexdigest()
 
     def _read_chunks(self, response: requests.Response, max_bytes: int) -> Iterator[bytes]:
         source, done, content_length = _without_query(response.url), 0, _content_length(response)
         if content_length is not None and content_length > max_bytes:
-            raise RuntimeStoreError(f"{source} holds {content_length} bytes, and no more than {max_bytes} are taken")
+            raise RuntimeStoreError(f"{source} has {content_length} bytes, more than the limit of {max_bytes}")
         while True:
             self._cancel_token.check()
             try:
-                # What is there, be it a single byte: who waits for more would not see how slowly it comes. As it is
-                # stored: an archive that a server calls "encoded" would not be what its digest is of.
+                # `read1` returns what has arrived, even a single byte: waiting for a full chunk would hide from
+                # `check` how slow the server is. Content is not decoded: if a server labels an archive as "encoded",
+                # the digest is still that of the bytes as stored.
                 chunk: bytes = response.raw.read1(_CHUNK_BYTES, decode_content=False)
             except _TRANSFER_ERRORS as error:
                 self._cancel_token.check()
                 raise RuntimeStoreError(
-                    f"{source} broke off after {done} bytes{_of_total(content_length)}", retryable=True
+                    f"{source} closed the connection after {done}{_of_total(content_length)} bytes", retryable=True
                 ) from error
             if not chunk:
                 break
             done += len(chunk)
             if done > max_bytes:
-                raise RuntimeStoreError(f"{source} holds more than the {max_bytes} bytes that are taken")
+                raise RuntimeStoreError(f"{source} has more than the limit of {max_bytes} bytes")
             yield chunk
         self._cancel_token.check()
         if content_length is not None and done != content_length:
-            raise RuntimeStoreError(f"{source} broke off after {done} bytes{_of_total(content_length)}", retryable=True)
+            raise RuntimeStoreError(
+                f"{source} closed the connection after {done}{_of_total(content_length)} bytes", retryable=True
+            )
 
     @contextmanager
     def _follow_redirects(
@@ -146,7 +169,7 @@ class Downloader:
         self._cancel_token.check()
 
         def add_authorization(request: requests.PreparedRequest) -> requests.PreparedRequest:
-            """Without an authority of its own the library would show what ``.netrc`` has for the host."""
+            """Set the header, or none at all. Without this function the library would send credentials from .netrc."""
             if authorization is not None:
                 request.headers["Authorization"] = authorization
             return request
@@ -157,17 +180,17 @@ class Downloader:
             )
             settings = self._session.merge_environment_settings(url, {}, None, None, None)
             if is_loopback(urlsplit(url).hostname):
-                settings["proxies"] = {}  # a proxy knows another machine by this name
+                settings["proxies"] = {}  # to a proxy, this name is another machine
             settings["stream"] = True
             response = self._session.send(
                 prepared, timeout=(CONNECT_TIMEOUT_S, READ_TIMEOUT_S), allow_redirects=False, **settings
             )
         except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, ValueError) as error:
-            raise RuntimeStoreError(f"{_without_query(url)} is no URL that can be asked") from error
+            raise RuntimeStoreError(f"{_without_query(url)} is not a valid URL") from error
         except requests.exceptions.SSLError as error:
             self._cancel_token.check()
             raise RuntimeStoreError(
-                f"{_origin(url)} does not prove who it is; REQUESTS_CA_BUNDLE names authorities"
+                f"the TLS certificate of {_origin(url)} is not trusted; REQUESTS_CA_BUNDLE can name a CA bundle"
             ) from error
         except requests.Timeout as error:
             self._cancel_token.check()
@@ -176,9 +199,7 @@ class Downloader:
             ) from error
         except requests.RequestException as error:
             self._cancel_token.check()
-            raise RuntimeStoreError(
-                f"{_origin(url)} can't be reached: {type(error).__name__}", retryable=True
-            ) from error
+            raise RuntimeStoreError(f"{_origin(url)} is unreachable: {type(error).__name__}", retryable=True) from error
         try:
             yield response
         finally:
@@ -186,7 +207,7 @@ class Downloader:
 
 
 def _make_adapter(cancel_token: CancelToken) -> HTTPAdapter:
-    """An adapter whose connections can be called off; those through a proxy end by their time-outs."""
+    """Return an adapter whose connections can be cancelled. Connections through a proxy end by their timeouts."""
 
     class CancellableHttpConnection(HTTPConnection):
         def connect(self) -> None:
@@ -216,25 +237,25 @@ def _register_socket(cancel_token: CancelToken, connection: Any) -> None:
 
 def _check_url_security(url: str, first_url: str, *, allow_http: bool) -> None:
     scheme, host = urlsplit(url).scheme.lower(), urlsplit(url).hostname
-    redirected_by = "" if url == first_url else f", where {_origin(first_url)} redirects to"
+    redirected_by = "" if url == first_url else f" (redirected from {_origin(first_url)})"
     if is_loopback(host) and not is_loopback(urlsplit(first_url).hostname):
         raise RuntimeStoreError(
-            f"{_origin(url)}{redirected_by}, is this machine, of which a server elsewhere knows nothing"
+            f"{_origin(url)}{redirected_by} is this machine; a remote server must not redirect to it"
         )
     if scheme == "https" or (scheme == "http" and (allow_http or is_loopback(host))):
         return
-    raise RuntimeStoreError(f"{_origin(url)}{redirected_by}, is not https")
+    raise RuntimeStoreError(f"{_origin(url)}{redirected_by} does not use https")
 
 
 def _error_of_status(url: str, status: int) -> RuntimeStoreError:
     shown_url = _without_query(url)
     if status in (401, 403):
         return not_found(
-            f"{shown_url} is refused to us (HTTP status {status}); `docker login` keeps what registries ask for"
+            f"access to {shown_url} is denied (HTTP status {status}); log in to the registry with `docker login`"
         )
     if status in (404, 410):
-        return not_found(f"{shown_url} is not there (HTTP status {status})")
-    return RuntimeStoreError(f"{shown_url} answers with HTTP status {status}", retryable=status == 429 or status >= 500)
+        return not_found(f"{shown_url} does not exist (HTTP status {status})")
+    return RuntimeStoreError(f"{shown_url} returned HTTP status {status}", retryable=status == 429 or status >= 500)
 
 
 def _content_length(response: requests.Response) -> int | None:
@@ -256,5 +277,5 @@ def _origin(url: str) -> str:
 
 
 def _without_query(url: str) -> str:
-    """Without the query: it may hold a signature."""
+    """Remove the query, which may contain a signature."""
     return url.partition("?")[0]

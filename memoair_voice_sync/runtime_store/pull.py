@@ -1,4 +1,4 @@
-"""One pull: from a reference to a program in the cache, or to an error that says what to do."""
+"""Pull a runtime: resolve a reference to a program in the cache, or raise an error that says what to do."""
 
 import time
 from pathlib import Path
@@ -16,7 +16,7 @@ from memoair_voice_sync.runtime_store.reference import OciReference, Platform, R
 from memoair_voice_sync.runtime_store.registry import Registry
 
 MAX_DOWNLOAD_BYTES = 1 << 30
-# A connection that breaks costs the pull only when it has broken so often; the pauses are the time between.
+# A pull fails only after this many broken connections; these are the delays in between.
 _RETRY_DELAYS_S = (0.5, 2.0)
 
 
@@ -28,24 +28,37 @@ def pull(
     *,
     refresh: bool = False,
 ) -> CachedRuntime:
-    """Have a runtime at hand: from the cache, else from where the reference says. One process pulls, others wait.
+    """Return a runtime from the cache, or pull it. One process pulls at a time, others wait for it.
 
-    ``again`` asks what the reference names now, where it may name something else than when it was pulled. Raises
-    `MemoAirVoiceMemoryError` with ``runtime.not_found`` where there is no such runtime, or not for us, and with
-    ``runtime.start_failed`` where it can't be had now or is not what it should be; `PullCancelledError` where it was called off.
+    Args:
+        reference: The runtime to pull.
+        cache_dir: The folder of the cache.
+        cancel_token: Cancels the pull from another thread.
+        progress: Called during the download with the bytes received, and the total if it is known.
+        refresh: Whether to resolve the reference again, although it is cached. A tag may have moved since.
+
+    Returns:
+        The runtime in the cache.
+
+    Raises:
+        MemoAirVoiceMemoryError: With ``runtime.not_found`` if the runtime does not exist or is not accessible, with
+            ``runtime.start_failed`` if it cannot be fetched now or does not match its digest.
+        PullCancelledError: The pull was cancelled.
     """
     try:
         runtime = _Pull(reference, cache_dir, cancel_token, progress).run(refresh=refresh)
     except (RuntimeStoreError, OSError) as error:
         raise to_public_error(error, reference.display_name) from error
     if runtime is None:
-        message = f"the runtime {reference.display_name} was pulled and is gone: something else cleans {cache_dir}"
+        message = (
+            f"the runtime {reference.display_name} was pulled, but is gone again: something else cleans {cache_dir}"
+        )
         raise MemoAirVoiceMemoryError("runtime.start_failed", message)
     return runtime
 
 
 class _Pull:
-    """A pull that is under way."""
+    """One run of `pull`."""
 
     def __init__(
         self, reference: Reference, cache_dir: Path, cancel_token: CancelToken, progress: ProgressCallback
@@ -66,7 +79,7 @@ class _Pull:
             started_at = time.monotonic()
             self._fetch_with_retries()
             log.info(
-                "a runtime was pulled: action=runtime_pulled reference=%s seconds=%.1f",
+                "pulled a runtime: action=runtime_pulled reference=%s seconds=%.1f",
                 self._reference.display_name,
                 time.monotonic() - started_at,
             )
@@ -83,7 +96,7 @@ class _Pull:
             except RuntimeStoreError as error:
                 if delay_s is None or not error.retryable:
                     raise
-                log.info("a pull is tried again: action=pull_retried reason=%s", error.message)
+                log.info("retrying a pull: action=pull_retried reason=%s", error.message)
                 self._cancel_token.sleep(delay_s)
             else:
                 return
@@ -104,7 +117,7 @@ class _Pull:
         total_bytes = sum(layer.size for layer in artifact.layers)
         if total_bytes > MAX_DOWNLOAD_BYTES:
             raise RuntimeStoreError(
-                f"it is {total_bytes >> 20} MB long, and no more than {MAX_DOWNLOAD_BYTES >> 20} MB are taken"
+                f"the artifact has {total_bytes >> 20} MB, more than the limit of {MAX_DOWNLOAD_BYTES >> 20} MB"
             )
         content = artifact.manifest_digest.replace(":", "-")
         if not self._cache.has_content(content):
@@ -163,4 +176,4 @@ class _Pull:
 
 def _check_digest(found: str, expected: str) -> None:
     if found != expected:
-        raise RuntimeStoreError(f"what came has the digest {found}, which should be {expected}; it is thrown away")
+        raise RuntimeStoreError(f"the download has the digest {found}, expected {expected}; it was discarded")

@@ -156,7 +156,7 @@ def test_nothing_of_a_pull_is_imported_where_none_is_wanted() -> None:
     code = (
         "import sys; from memoair_voice_sync import MemoAirVoiceClientSync as Client\n"
         "Client(api_key='k', project_id='p', agent_id='a', cloud_base_url=None).close()\n"
-        "print([name for name in sys.modules if 'runtimes' in name or name in ('requests', 'filelock', 'tarfile')])"
+        "print([name for name in sys.modules if 'runtime_store' in name or name in ('requests', 'filelock', 'tarfile')])"
     )
     with os.popen(f'"{sys.executable}" -c "{code}"') as told:
         assert told.read().strip() == "[]"
@@ -296,7 +296,7 @@ def test_a_pull_that_failed_is_told_at_once_and_tried_again_after_a_pause_that_g
     found = client.search_memory("hello", user_id="ada", timeout_ms=PATIENT_MS)
     assert found.trace["error"]["code"] == "runtime.not_found"
     assert named["runtime_repo"] in found.trace["error"]["message"]
-    assert "tried again in 1 s" in found.trace["error"]["message"]
+    assert "retrying in 1 s" in found.trace["error"]["message"]
     for _ in range(5):
         began_at = time.monotonic()
         assert refusal(lambda: client.load_index(user_id="ada")).code == "runtime.not_found"
@@ -317,7 +317,7 @@ def test_a_pull_that_fails_says_what_to_do(
     memory = new_memory(**named)
     error = refusal(lambda: memory.start_session(timeout_s=10))
     assert error.code == "runtime.start_failed"
-    assert f"should be {digest_of(CONTENT)}" in error.message
+    assert f"expected {digest_of(CONTENT)}" in error.message
     assert refusal(lambda: memory.search_memory("hello")).code == "runtime.start_failed"
     [told] = [each.getMessage() for each in caplog.records if "pull_failed" in each.getMessage()]
     assert digest_of(CONTENT) in told

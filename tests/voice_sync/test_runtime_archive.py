@@ -78,7 +78,7 @@ def refusal(server: FileServer, tmp_path: Path, content: bytes) -> str:
 )
 def test_a_path_that_leads_out_costs_the_archive(server: FileServer, tmp_path: Path, name: str) -> None:
     for content in (tar_gz_of(RUNTIME, member(name, b"evil")), zip_of({"voice-runtime": PROGRAM, name: b"evil"})):
-        assert "path that leads out" in refusal(server, tmp_path, content)
+        assert "leads out of the folder" in refusal(server, tmp_path, content)
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_a_path_that_leads_out_costs_the_archive(server: FileServer, tmp_path: P
 )
 def test_a_link_that_leads_out_costs_the_archive(server: FileServer, tmp_path: Path, path: str, target: str) -> None:
     content = tar_gz_of(RUNTIME, member(path, type=LINK, linkname=target))
-    assert "link that leads out" in refusal(server, tmp_path, content)
+    assert "link that could lead out" in refusal(server, tmp_path, content)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_a_link_that_leads_out_costs_the_archive(server: FileServer, tmp_path: P
 def test_nothing_is_written_through_a_link(
     server: FileServer, tmp_path: Path, members: tuple[tuple[tarfile.TarInfo, bytes], ...]
 ) -> None:
-    assert "can't be unpacked: File exists" in refusal(server, tmp_path, tar_gz_of(RUNTIME, *members))
+    assert "cannot be unpacked: File exists" in refusal(server, tmp_path, tar_gz_of(RUNTIME, *members))
 
 
 def test_a_file_takes_the_place_of_a_link_and_is_not_written_through_it(server: FileServer, tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_links_within_the_archive_are_kept(server: FileServer, tmp_path: Path) -
 def test_a_hard_link_to_what_is_not_there_costs_the_archive(server: FileServer, tmp_path: Path, target: str) -> None:
     content = tar_gz_of(RUNTIME, member("x", type=HARD, linkname=target), member("later", b""))
     message = refusal(server, tmp_path, content)
-    assert "link to what the archive does not hold" in message or "path that leads out" in message
+    assert "hard link to a file that does not precede it" in message or "leads out of the folder" in message
 
 
 @pytest.mark.parametrize("kind", [CHARACTERS, BLOCKS, PIPE, SPARSE])
@@ -156,12 +156,12 @@ def test_what_is_neither_file_nor_folder_nor_link_costs_the_archive(
     server: FileServer, tmp_path: Path, kind: bytes
 ) -> None:
     content = tar_of(RUNTIME, member("evil", type=kind, devmajor=1, devminor=3))
-    assert "neither file, folder nor link" in refusal(server, tmp_path, content)
+    assert "is not a file, a folder or a link" in refusal(server, tmp_path, content)
 
 
 def test_a_zip_holds_no_links_and_no_secrets(server: FileServer, tmp_path: Path) -> None:
     content = zip_of({"voice-runtime": PROGRAM, "x": b"/etc/passwd"}, {"x": 0o120777})
-    assert "neither file nor folder" in refusal(server, tmp_path, content)
+    assert "is not a file or a folder" in refusal(server, tmp_path, content)
     encrypted = bytearray(zip_of({"voice-runtime": PROGRAM}))
     for signature, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
         encrypted[encrypted.index(signature) + place] |= 1
@@ -193,7 +193,7 @@ def zeros(megabytes: int) -> bytes:
 def test_a_bomb_is_given_up_long_before_it_is_whole(server: FileServer, tmp_path: Path) -> None:
     bomb = zeros(64)
     assert len(bomb) < 100_000
-    assert "which no runtime of its size does" in refusal(server, tmp_path, bomb)
+    assert "too much for its compressed size" in refusal(server, tmp_path, bomb)
 
 
 def test_a_bomb_in_a_zip_is_one_too(server: FileServer, tmp_path: Path) -> None:
@@ -201,14 +201,14 @@ def test_a_bomb_in_a_zip_is_one_too(server: FileServer, tmp_path: Path) -> None:
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("voice-runtime", "w") as file:
         for _ in range(40):
             file.write(bytes(1 << 20))
-    assert "which no runtime of its size does" in refusal(server, tmp_path, out.getvalue())
+    assert "too much for its compressed size" in refusal(server, tmp_path, out.getvalue())
 
 
 def test_a_header_that_claims_to_be_long_is_not_read(server: FileServer, tmp_path: Path) -> None:
     info, _ = member("pax", type=tarfile.XHDTYPE)
     info.size = 20 << 20
     content = info.tobuf(tarfile.USTAR_FORMAT) + bytes(20 << 20) + bytes(1024)
-    assert "a header that is longer than any needs to be" in refusal(server, tmp_path, content)
+    assert "a header longer than 1048576 bytes" in refusal(server, tmp_path, content)
 
 
 def test_an_archive_of_too_many_files_is_none(
@@ -227,21 +227,21 @@ def test_an_archive_of_too_many_files_is_none(
     [
         (b"", "neither an archive"),
         (b"hello", "neither an archive"),
-        (b"<!DOCTYPE html><html>", "it is a web page"),
+        (b"<!DOCTYPE html><html>", "the file is a web page"),
         (b"\xfd7zXZ\0...", "packed with xz"),
         (b"\x28\xb5\x2f\xfd...", "packed with zstd"),
-        (gzip.compress(PROGRAM, mtime=0), "holds no tar archive"),
-        (b"\x1f\x8bnonsense", "broken|can't be unpacked"),
-        (packed()[:-20], "broken"),
-        (packed()[:200], "broken|no tar archive"),
-        (b"PK\x03\x04nonsense", "broken"),
-        (tar_of(RUNTIME)[:600], "broken"),
-        (tar_gz_of(member("a", b"1"), member("b", b"2")), "no single one that is called voice-runtime"),
-        (tar_gz_of(member("a/voice-runtime", b"1"), member("b/voice-runtime", b"2")), "no single one"),
-        (tar_gz_of(member("a", type=FOLDER)), "no single one"),
-        (tar_gz_of(RUNTIME, member("voice-runtime", type=FOLDER)), "a file and a folder at once"),
-        (tar_gz_of(member("x", type=FOLDER), member("x", b"1")), "a file and a folder at once"),
-        (tar_gz_of(RUNTIME, member("voice-runtime/x", b"1")), "a file and a folder at once"),
+        (gzip.compress(PROGRAM, mtime=0), "does not contain a tar archive"),
+        (b"\x1f\x8bnonsense", "corrupt|cannot be unpacked"),
+        (packed()[:-20], "corrupt"),
+        (packed()[:200], "corrupt|does not contain a tar archive"),
+        (b"PK\x03\x04nonsense", "corrupt"),
+        (tar_of(RUNTIME)[:600], "corrupt"),
+        (tar_gz_of(member("a", b"1"), member("b", b"2")), "not exactly one of them is named voice-runtime"),
+        (tar_gz_of(member("a/voice-runtime", b"1"), member("b/voice-runtime", b"2")), "not exactly one of them"),
+        (tar_gz_of(member("a", type=FOLDER)), "not exactly one of them"),
+        (tar_gz_of(RUNTIME, member("voice-runtime", type=FOLDER)), "both a file and a folder"),
+        (tar_gz_of(member("x", type=FOLDER), member("x", b"1")), "both a file and a folder"),
+        (tar_gz_of(RUNTIME, member("voice-runtime/x", b"1")), "both a file and a folder"),
     ],
 )
 def test_what_holds_no_runtime_says_so(server: FileServer, tmp_path: Path, content: bytes, message: str) -> None:
@@ -302,4 +302,4 @@ def test_the_size_that_a_member_claims_is_compared(server: FileServer, tmp_path:
     content = bytearray(zip_of({"voice-runtime": PROGRAM * 100}))
     place = content.index(b"PK\x01\x02") + 24
     content[place : place + 4] = struct.pack("<I", 10)
-    assert "broken" in refusal(server, tmp_path, bytes(content))
+    assert "corrupt" in refusal(server, tmp_path, bytes(content))
