@@ -1,7 +1,7 @@
-"""What telephone platforms tell of a call: Twilio its sentences, Vapi and Retell all of it, also what they post.
+"""Readers of call exports: Twilio's sentences, and the calls and webhook payloads of Vapi and Retell.
 
-The shapes are those of their public documentation. Of a call is read who calls, when it began, and what was said;
-tools, system prompts, analyses and costs are passed over.
+The formats follow the public documentation of these platforms. Of a call, the readers take who calls, when it started,
+and what was said. They ignore tools, system prompts, analyses and costs.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -20,12 +20,12 @@ from memoair_voice_sync.transcripts._speakers import Speakers
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MAX_CALL_S = 7 * 86_400.0
-_MISSING_USER_ID = "userId is missing, and nobody said who calls in this file"
+_MISSING_USER_ID = "userId is missing; add it, or set a user for the whole file (user_id, --user)"
 
 
 @attrs.frozen
 class _ExportedUtterance:
-    """A part of a call: ``side`` is None for what nobody has said. ``place`` names it in a refusal."""
+    """A part of a call, and its place in the document (``path``). Parts that are not speech have no ``side``."""
 
     path: str
     side: Side | None = None
@@ -36,7 +36,7 @@ class _ExportedUtterance:
 
 @attrs.frozen
 class _ExportedCall:
-    """What a document tells of a call."""
+    """A call of an export."""
 
     session_id: str | None = attrs.field(repr=False)
     user_id: str | None = attrs.field(repr=False)
@@ -46,17 +46,17 @@ class _ExportedCall:
 
 
 def read_twilio(stream: BinaryIO, source: TranscriptSource) -> Iterator[PartialTurn | Rejection]:
-    """Read sentences of Conversational Intelligence: the answer to ``GET .../Transcripts/{sid}/Sentences``."""
+    """Read Conversational Intelligence sentences, the response to ``GET .../Transcripts/{sid}/Sentences``."""
     return _read_calls(stream, source, _parse_twilio_call)
 
 
 def read_vapi(stream: BinaryIO, source: TranscriptSource) -> Iterator[PartialTurn | Rejection]:
-    """Read calls as ``GET /call`` tells them, or end-of-call reports."""
+    """Read the calls of ``GET /call``, or end-of-call reports."""
     return _read_calls(stream, source, _parse_vapi_call)
 
 
 def read_retell(stream: BinaryIO, source: TranscriptSource) -> Iterator[PartialTurn | Rejection]:
-    """Read calls as ``get-call`` and ``list-calls`` tell them, or what is posted when a call has ended."""
+    """Read the calls of ``get-call`` and ``list-calls``, or the webhooks that are sent after a call."""
     return _read_calls(stream, source, _parse_retell_call)
 
 
@@ -98,7 +98,7 @@ def _read_calls(
 def _group_sentences(
     documents: Iterator[JsonDocument], parse_call: Callable[..., _ExportedCall]
 ) -> Iterator[JsonDocument]:
-    """The documents; sentences of Twilio's that stand alone, in a list or a line each, are one call."""
+    """Yield the documents. Join Twilio sentences that come by themselves, in a list or one per line, into one call."""
     if parse_call is not _parse_twilio_call:
         yield from documents
         return
@@ -114,7 +114,7 @@ def _group_sentences(
 
 @attrs.frozen
 class _ExportFields:
-    """The fields of an object, each asked for with the type that it must have."""
+    """The fields of a JSON object. Each method checks the type of the field that it returns."""
 
     _values: Mapping[str, Any]
     _path: str = ""
@@ -129,14 +129,14 @@ class _ExportFields:
         return value
 
     def text(self, name: str) -> str | None:
-        value: str | None = self._get(name, str, "a text")
+        value: str | None = self._get(name, str, "a string")
         return value or None
 
     def child(self, name: str) -> "_ExportFields":
         return _ExportFields(self._get(name, dict, "an object") or {}, f"{self._path}{name}.")
 
     def children(self, name: str) -> Iterator[tuple[str, "_ExportFields", str | None]]:
-        """The objects of a list with their places; what is none has a problem."""
+        """Yield the objects of a list with their paths. An item that is not an object comes with an error."""
         for position, item in enumerate(self._get(name, list, "a list") or ()):
             path = f"{self._path}{name}[{position}]"
             if isinstance(item, dict):
@@ -145,28 +145,28 @@ class _ExportFields:
                 yield path, _ExportFields({}), f"{type_name(item)}, not a JSON object"
 
     def number(self, name: str) -> float | None:
-        """A number, which may be written as a text."""
+        """Return a number, which may be written as a string."""
         value = self._get(name, (int, float, str), "a number")
         try:
             return None if value is None else float(value)
         except ValueError:
-            raise InvalidTurnError(f"{self._path}{name} must be a number, not a text") from None
+            raise InvalidTurnError(f"{self._path}{name} must be a number") from None
 
     def iso_timestamp(self, name: str) -> datetime | None:
-        """A moment in ISO 8601."""
+        """Return an ISO 8601 timestamp."""
         value = self.text(name)
         try:
             return None if value is None else parse_moment(value)
         except ValueError:
-            raise InvalidTurnError(f"{self._path}{name} is not an ISO 8601 moment") from None
+            raise InvalidTurnError(f"{self._path}{name} is not an ISO 8601 timestamp") from None
 
     def epoch_ms(self, name: str) -> datetime | None:
-        """A moment in milliseconds since 1970."""
+        """Return a timestamp in milliseconds since 1970."""
         value = self.number(name)
         try:
             return None if value is None else _EPOCH + timedelta(milliseconds=value)
         except (OverflowError, ValueError):
-            raise InvalidTurnError(f"{self._path}{name} is no moment in milliseconds since 1970") from None
+            raise InvalidTurnError(f"{self._path}{name} is not a timestamp in milliseconds since 1970") from None
 
 
 def _add_offset(started_at: datetime | None, seconds: float | None) -> datetime | None:
@@ -184,14 +184,14 @@ def _resolve_start(exported: datetime | None, source: TranscriptSource) -> datet
 
 
 def _resolve_user_id(metadata: _ExportFields, source: TranscriptSource, phone_number: str | None) -> str | None:
-    """Who calls: as the application has noted it with the call, as it is said here, or by his number."""
+    """Return the caller's id: the userId in the call's metadata, else the user of the file, else the phone number."""
     return metadata.text("userId") or source.options.user_id or phone_number
 
 
 def _parse_utterances(
     items: Iterator[tuple[str, _ExportFields, str | None]], parse: Callable[[str, _ExportFields], _ExportedUtterance]
 ) -> Iterator[_ExportedUtterance]:
-    """What was said, each refused by itself."""
+    """Parse the utterances of a call. An invalid one comes with an error and does not affect the others."""
     for path, fields, error in items:
         try:
             yield _ExportedUtterance(path, error=error) if error else parse(path, fields)
@@ -204,7 +204,7 @@ def _parse_side(fields: _ExportFields, sides: Mapping[str, Side], ignored: froze
     if role in ignored:
         return None
     if role not in sides:
-        raise InvalidTurnError(f"role is none of {', '.join(sides)}")
+        raise InvalidTurnError(f"role must be one of {', '.join(sides)}")
     return sides[role]
 
 
@@ -222,7 +222,7 @@ def _parse_vapi_call(document: _ExportFields, source: TranscriptSource) -> _Expo
     candidates = [report.child("artifact"), call.child("artifact"), report, call]
     container = next((fields for fields in candidates if "messages" in fields), None)
     if container is None:
-        raise InvalidTurnError("neither artifact.messages nor messages: no call of Vapi")
+        raise InvalidTurnError("not a Vapi call: artifact.messages and messages are missing")
     customer = next((part.child("customer") for part in (report, call) if "customer" in part), _ExportFields({}))
     assistant = next((part.child("assistant") for part in (report, call) if "assistant" in part), _ExportFields({}))
     started_at = _resolve_start(report.iso_timestamp("startedAt") or call.iso_timestamp("startedAt"), source)
@@ -254,7 +254,7 @@ def _parse_retell_call(document: _ExportFields, source: TranscriptSource) -> _Ex
     call = document.child("call") if "call" in document else document
     transcript_field = next((name for name in _RETELL_TRANSCRIPT_FIELDS if name in call), None)
     if transcript_field is None:
-        raise InvalidTurnError("transcript_object is missing: no call of Retell that has ended")
+        raise InvalidTurnError("not a completed Retell call: transcript_object is missing")
     started_at = _resolve_start(call.epoch_ms("start_timestamp"), source)
     is_outbound = call.text("direction") == "outbound"
 
@@ -280,12 +280,12 @@ def _parse_retell_call(document: _ExportFields, source: TranscriptSource) -> _Ex
 
 # Twilio
 
-_CHANNEL_HINT = "say which channel is whose (callers, assistants)"
+_CHANNEL_HINT = "set callers or assistants to the channels (--caller, --assistant)"
 
 
 def _parse_twilio_call(document: _ExportFields, source: TranscriptSource) -> _ExportedCall:
     if "sentences" not in document:
-        raise InvalidTurnError("sentences is missing: no sentences of Twilio's Conversational Intelligence")
+        raise InvalidTurnError("not an export of Twilio's Conversational Intelligence: sentences is missing")
     transcript = document.child("transcript") if "transcript" in document else document
     started_at = _resolve_start(transcript.iso_timestamp("media_start_time"), source)
     speakers = Speakers(source.options)
@@ -296,13 +296,13 @@ def _parse_twilio_call(document: _ExportFields, source: TranscriptSource) -> _Ex
             return speakers.side_of(channel)
         side = roles.get(channel)
         if side is None:
-            raise InvalidTurnError(f"media_channel does not tell who speaks; {_CHANNEL_HINT}")
+            raise InvalidTurnError(f"media_channel does not say who speaks; {_CHANNEL_HINT}")
         return side
 
     def parse_sentence(path: str, fields: _ExportFields) -> _ExportedUtterance:
         channel = fields.number("media_channel")
         if channel is None or not channel.is_integer():
-            raise InvalidTurnError("media_channel must be a whole number")
+            raise InvalidTurnError("media_channel must be an integer")
         text = fields.text("transcript") or ""
         return _ExportedUtterance(
             path, side_of(f"{channel:.0f}"), text, _add_offset(started_at, fields.number("start_time"))
@@ -318,7 +318,7 @@ def _parse_twilio_call(document: _ExportFields, source: TranscriptSource) -> _Ex
 
 
 def _parse_participants(transcript: _ExportFields) -> tuple[dict[str, Side], dict[Side, str]]:
-    """By channel whose it is, and how the two are called, as far as the transcript tells."""
+    """Return the side of each channel and the name of each side, as far as the transcript has them."""
     sides: dict[str, Side] = {}
     names: dict[Side, str] = {}
     for _, fields, _ in transcript.child("channel").children("participants"):
@@ -332,7 +332,7 @@ def _parse_participants(transcript: _ExportFields) -> tuple[dict[str, Side], dic
 
 
 def _find_transcript_sid(document: _ExportFields) -> str | None:
-    """The transcript's id, as its sentences name it."""
+    """Return the transcript id that the sentences refer to."""
     return next(
         (sid for _, sentence, _ in document.children("sentences") if (sid := sentence.text("transcript_sid"))), None
     )

@@ -1,6 +1,6 @@
-"""WebVTT and SRT: cues with the times at which they are shown, a call a file.
+"""Readers of WebVTT and SRT: cues with the times at which they are shown, one call per file.
 
-A cue is read by webvtt-py, each by itself: so a file is a stream, and what is wrong with a cue costs that cue only.
+webvtt-py parses each cue separately, so that a file can be streamed and an invalid cue costs only that cue.
 """
 
 import re
@@ -18,25 +18,25 @@ from memoair_voice_sync.transcripts._pairing import TranscriptTurnAssembler
 from memoair_voice_sync.transcripts._records import Message, PartialTurn, Rejection, Side, TranscriptSource
 from memoair_voice_sync.transcripts._speakers import (
     MAX_MESSAGE_CHARS,
-    MissingUserIdError,
     Speakers,
     TranscriptHeader,
+    UnusableFileError,
     Utterance,
 )
 
-_MISSING_LIBRARY = "to read it takes webvtt-py: pip install 'memoair-voice[subtitles]'"
-_NON_CUE_BLOCK = re.compile(r"(?:NOTE|STYLE|REGION)(?:\s|$)")  # a block of WebVTT that says nothing
+_MISSING_LIBRARY = "subtitles require webvtt-py: pip install 'memoair-voice[subtitles]'"
+_NON_CUE_BLOCK = re.compile(r"(?:NOTE|STYLE|REGION)(?:\s|$)")  # a WebVTT block without speech
 _SRT_TIMES = re.compile(r"(\d:\d{1,2}:\d{1,2}),(\d)")
 _VOICE = re.compile(r"(?=<v[ .\t])")
 
 
 def read_webvtt(stream: BinaryIO, source: TranscriptSource) -> Iterator[PartialTurn | Rejection]:
-    """Read the turns of a call in WebVTT: speakers are voices (``<v Dana>``), or stand before a colon."""
+    """Read the turns of a WebVTT file. Speakers are voices (``<v Dana>``), or labels before a colon."""
     return _read_subtitles(stream, source, is_srt=False)
 
 
 def read_srt(stream: BinaryIO, source: TranscriptSource) -> Iterator[PartialTurn | Rejection]:
-    """Read the turns of a call in SRT: speakers stand before a colon."""
+    """Read the turns of an SRT file. Speakers are labels before a colon."""
     return _read_subtitles(stream, source, is_srt=True)
 
 
@@ -60,7 +60,7 @@ def _read_subtitles(stream: BinaryIO, source: TranscriptSource, *, is_srt: bool)
         try:
             for message in transcript.add_block(block):
                 yield from assembler.add(message)
-        except MissingUserIdError as error:
+        except UnusableFileError as error:
             yield source.reject(0, str(error))
             return
         except InvalidTurnError as error:
@@ -73,7 +73,7 @@ def _read_subtitles(stream: BinaryIO, source: TranscriptSource, *, is_srt: bool)
 
 @attrs.frozen
 class _Block:
-    """Lines up to an empty one. ``problem`` says why they can't be read."""
+    """The lines up to an empty one. ``error`` says why they are unreadable."""
 
     line: int
     lines: list[str]
@@ -86,7 +86,7 @@ def _read_blocks(stream: BinaryIO) -> Iterator[_Block]:
     for line in read_lines(stream):
         if line.error is not None:
             yield _Block(line.number, [], line.error)
-            lines, chars = [], MAX_MESSAGE_CHARS + 1  # what stands around it belongs to it
+            lines, chars = [], MAX_MESSAGE_CHARS + 1  # drops the rest of this block
         elif line.text.strip():
             chars += len(line.text)
             lines.append(line)
@@ -104,7 +104,7 @@ def _read_blocks(stream: BinaryIO) -> Iterator[_Block]:
 
 @attrs.frozen
 class _Caption:
-    """A part of a cue: who says it, if it tells, and how far into the call."""
+    """A part of a cue: its speaker, if it names one, its text, and its offset from the start of the call."""
 
     voice: str  # may be empty
     text: str
@@ -114,7 +114,7 @@ class _Caption:
 def _parse_captions(
     from_string: Callable[[str], Any], unescape: Callable[[str], str], timing_line: str, payload: list[str]
 ) -> Iterator[_Caption]:
-    """The parts of a cue, one for each voice."""
+    """Yield the parts of a cue, one per voice."""
     for part in _VOICE.split("\n".join(payload)):
         if not part.strip():
             continue
@@ -123,7 +123,7 @@ def _parse_captions(
         except Exception:  # noqa: BLE001 - the library's errors quote the cue
             captions = []
         if not captions:
-            raise InvalidTurnError("the cue can't be read")
+            raise InvalidTurnError("the cue cannot be parsed")
         for caption in captions:
             text = " ".join(unescape(caption.text).split())
             if text:
@@ -136,7 +136,7 @@ def _parse_offset(start: str) -> timedelta:
 
 
 class _SubtitleTranscript:
-    """The cues of a call, as they come."""
+    """The cues of one call, added one block at a time."""
 
     def __init__(
         self, source: TranscriptSource, parse_captions: Callable[[str, list[str]], Iterator[_Caption]], *, is_srt: bool
@@ -146,20 +146,20 @@ class _SubtitleTranscript:
         self._header = TranscriptHeader(source)
         self._speakers = Speakers(source.options)
         self._has_started = False
-        self._expects_file_header = not is_srt  # a file in WebVTT begins with a block that says so
+        self._expects_file_header = not is_srt  # a WebVTT file begins with a WEBVTT block
         self._started_at: datetime | None = None
         self._current: Utterance | None = None
-        self._has_gap = False  # whether a cue was refused that this one may go on with
+        self._has_gap = False  # whether a cue was rejected that the next one may continue
 
     def add_block(self, block: _Block) -> Iterator[Message]:
-        """Take in a block; gives what was said before it, once somebody else speaks. Raises `InvalidTurnError`."""
+        """Add a block and yield the messages that it completes. Raises `InvalidTurnError`."""
         is_file_header, self._expects_file_header = self._expects_file_header, False
         if is_file_header or (not self._is_srt and _NON_CUE_BLOCK.match(block.lines[0])):
             self._read_header(block.lines, is_file_header=is_file_header)
             return
         position = next((place for place, line in enumerate(block.lines[:2]) if "-->" in line), None)
         if position is None:
-            raise self._gap_error("no times stand over it")
+            raise self._gap_error("the cue has no timing line")
         if not self._has_started:
             self._started_at = self._header.find_start(parse_local_moment)
             self._has_started = True
@@ -174,12 +174,12 @@ class _SubtitleTranscript:
             yield from self._add_caption(caption, block.line)
 
     def flush(self) -> Message | None:
-        """What was said last; what comes now without a speaker is nobody's."""
+        """Return the last message. Text without a speaker is rejected from here on."""
         utterance, self._current, self._has_gap = self._current, None, True
         return self._header.make_message(utterance) if utterance is not None and utterance.texts else None
 
     def mark_gap(self) -> None:
-        """Something could not be read: what comes now without a speaker may be anybody's."""
+        """Record that a block was unreadable: text without a speaker that follows may be from anyone."""
         self._has_gap = True
 
     def _gap_error(self, reason: str) -> InvalidTurnError:
@@ -188,7 +188,7 @@ class _SubtitleTranscript:
 
     def _read_header(self, lines: list[str], *, is_file_header: bool) -> None:
         if is_file_header and not lines[0].startswith("WEBVTT"):
-            raise MissingUserIdError("the file does not begin with WEBVTT")
+            raise UnusableFileError("the file does not begin with WEBVTT")
         if not self._has_started:
             for line in lines[1:] if is_file_header else [lines[0].partition(" ")[2], *lines[1:]]:
                 self._header.add_line(line)
@@ -202,7 +202,7 @@ class _SubtitleTranscript:
         label, side, text = speaker or (None, None, caption.text)
         if label is None and (current is None or self._has_gap):
             raise InvalidTurnError(
-                "goes on with a cue that was refused" if self._has_gap else "nobody is named who says this"
+                "continues a cue that was rejected" if self._has_gap else "no speaker is named for this text"
             )
         continues = current is not None and (label is None or (label, side) == (current.label, current.side))
         if current is None or not continues or current.chars + len(text) > MAX_MESSAGE_CHARS:
@@ -210,7 +210,7 @@ class _SubtitleTranscript:
             if message is not None:
                 yield message
             label, side = (label or current.label, side or current.side) if current else (label, side)
-            assert label is not None  # noqa: S101 - who goes on goes on with somebody
+            assert label is not None  # noqa: S101 - a continuation has a current speaker
             assert side is not None  # noqa: S101
             current = self._current = Utterance(label, side, line, self._resolve_offset(caption.offset))
         self._has_gap = False

@@ -1,4 +1,4 @@
-"""JSON documents in a file: one on each line, or one that is the file, which may be a list of them."""
+"""JSON documents in a file: one per line, or one document that is the file, which may be a list of them."""
 
 from collections.abc import Iterator
 from typing import Any, BinaryIO
@@ -9,14 +9,21 @@ from memoair_voice_sync.transcripts._identifiers import InvalidTurnError
 from memoair_voice_sync.transcripts._json_lines import read_json, type_name
 from memoair_voice_sync.transcripts._lines import unreadable_reason
 
-# One document at a time is held, and what is made of it some times as much.
+# One document is held in memory at a time; parsed, it takes several times its size.
 MAX_DOCUMENT_BYTES = 16 << 20
-_TOO_LONG = f"longer than {MAX_DOCUMENT_BYTES} bytes; write one call on each line"
+_TOO_LONG = f"longer than {MAX_DOCUMENT_BYTES} bytes; write one call per line"
 
 
 @attrs.frozen
 class JsonDocument:
-    """An object, the line that it begins on, and its place in a list, from 1. ``problem`` says why there is none."""
+    """A JSON object of a file.
+
+    Attributes:
+        line: The line it starts on.
+        content: The object.
+        position: Its position in a list, from 1. None outside of a list.
+        error: Why there is no object.
+    """
 
     line: int
     content: dict[str, Any] = attrs.field(factory=dict, repr=False)
@@ -25,12 +32,12 @@ class JsonDocument:
 
 
 def read_documents(stream: BinaryIO) -> Iterator[JsonDocument]:
-    """The documents of a file, each refused by itself if it is on a line of its own."""
+    """Yield the documents of a file. A document on a line of its own is rejected without affecting the others."""
     try:
         yield from _read_by_line(stream)
     except (OSError, EOFError) as error:
         reason = getattr(error, "strerror", None) or error
-        yield JsonDocument(0, error=f"the file can't be read any further: {reason}")
+        yield JsonDocument(0, error=f"reading the file failed: {reason}")
 
 
 def _read_by_line(stream: BinaryIO) -> Iterator[JsonDocument]:
@@ -48,7 +55,7 @@ def _read_by_line(stream: BinaryIO) -> Iterator[JsonDocument]:
             try:
                 parsed = _parse(raw)
             except InvalidTurnError as error:
-                if is_first:  # it may go on over many lines
+                if is_first:  # the document may span many lines
                     yield from _read_as_one_document(raw, stream, line)
                     return
                 yield JsonDocument(line, error=str(error))

@@ -1,4 +1,4 @@
-"""JSON lines: a turn a line, or a message a line; a file may hold both."""
+"""Reader of JSON lines: one turn or one message per line. A file may contain both."""
 
 import json
 import math
@@ -17,14 +17,16 @@ _FIELDS = (
     "userId", "sessionId", "turnId", "occurredAt", "userText", "assistantText", "userName", "assistantName",
     "metadata", "role", "text", "content",
 )  # fmt: skip
-# A runtime's request and a cloud's batch are nested deeper still, and have limits of 64 and 80.
+# The request to a runtime and the batch to a cloud nest it deeper still; their limits are 64 and 80 levels.
 _MAX_DEPTH = 32
 _MAX_DIGITS = 20
-_TYPE_NAMES = {type(None): "null", bool: "a boolean", int: "a number", float: "a number", str: "a text", list: "a list"}
+_TYPE_NAMES = {
+    type(None): "null", bool: "a boolean", int: "a number", float: "a number", str: "a string", list: "a list",
+}  # fmt: skip
 
 
 def read_json_lines(stream: BinaryIO, source: TranscriptSource) -> Iterator[PartialTurn | Rejection]:
-    """Read turns as they stand, and messages put together to turns."""
+    """Read turns as they are, and combine messages into turns."""
     assembler = TranscriptTurnAssembler()
     for line in read_lines(stream):
         if line.error is not None:
@@ -44,21 +46,25 @@ def read_json_lines(stream: BinaryIO, source: TranscriptSource) -> Iterator[Part
 
 
 def _parse_object(text: str) -> dict[str, Any]:
-    parsed = read_json(text, "not JSON; one object on each line is wanted")
+    parsed = read_json(text, "not JSON; expected one object per line")
     if not isinstance(parsed, dict):
         raise InvalidTurnError(f"{type_name(parsed)}, not a JSON object")
     return parsed
 
 
 def read_json(text: str, default_reason: str = "not JSON") -> Any:
-    """Read a JSON text as both a runtime and a cloud can keep it; raises `InvalidTurnError`, and ``otherwise`` is why mostly."""
+    """Parse JSON within the limits of runtimes and clouds.
+
+    Raises:
+        InvalidTurnError: The text is invalid, with ``default_reason`` if there is no more specific one.
+    """
     try:
         parsed = _decode(text)
         if "\\u" in text:
             json.dumps(parsed, ensure_ascii=False).encode()
     except RecursionError:
         raise InvalidTurnError(f"nested deeper than {_MAX_DEPTH} levels") from None
-    except UnicodeEncodeError:  # half of a pair, as a broken transcriber may write it
+    except UnicodeEncodeError:  # a broken transcriber may write half of a surrogate pair
         raise InvalidTurnError("not valid Unicode: half of a surrogate pair") from None
     except InvalidTurnError:
         raise
@@ -68,7 +74,7 @@ def read_json(text: str, default_reason: str = "not JSON") -> Any:
 
 
 def _reject_constant(_: str) -> NoReturn:
-    raise InvalidTurnError("NaN and Infinity are no JSON")
+    raise InvalidTurnError("NaN and Infinity are not valid JSON")
 
 
 def _parse_float(text: str) -> float:
@@ -79,7 +85,7 @@ def _parse_float(text: str) -> float:
 
 
 def _parse_integer(text: str) -> int:
-    # What is larger is no number to most who read JSON; and to read a very long one takes very long.
+    # Most JSON readers do not accept larger integers, and parsing a very long one takes very long.
     if len(text) > _MAX_DIGITS or not -(1 << 63) <= int(text) < 1 << 63:
         raise InvalidTurnError("a number is too large")
     return int(text)
@@ -90,7 +96,7 @@ _decode = json.JSONDecoder(parse_constant=_reject_constant, parse_float=_parse_f
 
 @attrs.frozen
 class _LineFields:
-    """The fields of a line, each asked for with the type that it must have."""
+    """The fields of a line. Each method checks the type of the field that it returns."""
 
     _values: Mapping[str, Any]
 
@@ -98,26 +104,26 @@ class _LineFields:
         return name in self._values
 
     def text(self, name: str) -> str | None:
-        """A text; None where there is none."""
+        """Return a string, or None if it is missing."""
         value = self._values.get(name)
         if value is not None and not isinstance(value, str):
-            raise InvalidTurnError(f"{name} must be a text, not {type_name(value)}")
+            raise InvalidTurnError(f"{name} must be a string, not {type_name(value)}")
         return value
 
     def required_text(self, name: str) -> str:
-        """Words, which may be none, but must be told."""
+        """Return a string, which may be empty but not missing."""
         value = self.text(name)
         if value is None:
             raise InvalidTurnError(f"{name} is {'null' if name in self else 'missing'}")
         return value
 
     def identifier(self, name: str, default: str | None) -> str | None:
-        """An id, or the one that holds where the line has none."""
+        """Return an id, or the default if the line has none."""
         value = self.text(name)
         return default if value is None else check_id(name, value)
 
     def metadata(self) -> dict[str, Any]:
-        """The metadata; empty where there is none."""
+        """Return the metadata, which may be empty."""
         value = self._values.get("metadata")
         if value is None:
             return {}
@@ -125,16 +131,16 @@ class _LineFields:
             raise InvalidTurnError(f"metadata must be an object, not {type_name(value)}")
         if _exceeds_depth(value, _MAX_DEPTH):
             raise InvalidTurnError(f"metadata is nested deeper than {_MAX_DEPTH} levels")
-        for name in ("assistantName", "heard"):  # a runtime reads them, and would refuse the call for them
+        for name in ("assistantName", "heard"):  # a runtime uses these, and would reject the call because of them
             if not isinstance(value.get(name, ""), str):
-                raise InvalidTurnError(f"metadata.{name} must be a text")
+                raise InvalidTurnError(f"metadata.{name} must be a string")
         return value
 
     def check_spelling(self) -> None:
-        """Raise `InvalidTurnError` for a field that is one of ours in another spelling: it would be passed over in silence."""
+        """Raise `InvalidTurnError` for a misspelled field, which would otherwise be ignored silently."""
         for name in self._values:
             if name not in _FIELDS and (correct_name := _FIELD_BY_NORMALIZED_NAME.get(_normalize_name(name))):
-                raise InvalidTurnError(f"the field {correct_name} is spelt another way; it is written {correct_name}")
+                raise InvalidTurnError(f"misspelled field; the correct name is {correct_name}")
 
 
 def _normalize_name(name: str) -> str:
@@ -150,11 +156,11 @@ def _parse_line(fields: _LineFields, source: TranscriptSource, line: int) -> Par
     if not is_turn and "role" not in fields:
         raise InvalidTurnError("neither a turn (userText, assistantText) nor a message (role, text)")
     if is_turn and "role" in fields:
-        raise InvalidTurnError("a turn (userText, assistantText) and a message (role) in one")
+        raise InvalidTurnError("both a turn (userText, assistantText) and a message (role)")
     options = source.options
     user_id = fields.identifier("userId", options.user_id)
     if user_id is None:
-        raise InvalidTurnError("userId is missing, and nobody said who calls in this file")
+        raise InvalidTurnError("userId is missing; add it, or set a user for the whole file (user_id, --user)")
     session_id = fields.identifier("sessionId", options.session_id if is_turn else source.call_id)
     if session_id is None:
         raise InvalidTurnError("sessionId is missing")
@@ -172,7 +178,7 @@ def _parse_line(fields: _LineFields, source: TranscriptSource, line: int) -> Par
         return Message(side=_parse_side(fields), text=_parse_text(fields), **common)
     user_text, assistant_text = fields.required_text("userText"), fields.required_text("assistantText")
     if not user_text and not assistant_text:
-        raise InvalidTurnError("neither side says anything")
+        raise InvalidTurnError("userText and assistantText are both empty")
     return PartialTurn(user_text=user_text, assistant_text=assistant_text, **common)
 
 
@@ -181,22 +187,22 @@ def _parse_occurred_at(fields: _LineFields) -> Any:
     try:
         return None if value is None else parse_moment(value)
     except ValueError:
-        raise InvalidTurnError("occurredAt is not an ISO 8601 moment, as 2026-03-02T09:30:00Z is") from None
+        raise InvalidTurnError("occurredAt is not an ISO 8601 timestamp such as 2026-03-02T09:30:00Z") from None
 
 
 def _parse_side(fields: _LineFields) -> Side:
     try:
         return Side(fields.text("role"))
     except ValueError:
-        raise InvalidTurnError("role is neither user nor assistant") from None
+        raise InvalidTurnError("role must be user or assistant") from None
 
 
 def _parse_text(fields: _LineFields) -> str:
     if "text" in fields and "content" in fields:
-        raise InvalidTurnError("text and content: only one of them can be what was said")
+        raise InvalidTurnError("both text and content; use one of them")
     text = fields.required_text("content" if "content" in fields else "text")
     if not text:
-        raise InvalidTurnError("the message says nothing")
+        raise InvalidTurnError("the message is empty")
     return text
 
 
@@ -208,4 +214,5 @@ def _exceeds_depth(value: Any, levels: int) -> bool:
 
 
 def type_name(value: object) -> str:
+    """Return what error messages call the JSON type of a value."""
     return _TYPE_NAMES.get(type(value), "an object")

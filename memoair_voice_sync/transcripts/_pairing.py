@@ -1,4 +1,4 @@
-"""From messages to turns: what the caller says, and then what he is answered."""
+"""Combine messages into turns: what the caller says, and what the agent answers."""
 
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -7,16 +7,16 @@ import attrs
 
 from memoair_voice_sync.transcripts._records import Message, PartialTurn, Side
 
-# Calls of which a turn may be unfinished at a time. Whoever writes the messages of more calls at once than this into
-# one file gets some turns in two parts; no word is lost.
+# The number of calls with an open turn. If a file mixes the messages of more calls than this, some turns are split in
+# two; no text is lost.
 _MAX_OPEN_TURNS = 4_096
-# In one turn. Who speaks longer than this, as in a file that never names the other side, gets another turn.
+# The length of a turn. Beyond it, as in a file that never names the other side, a new turn starts.
 _MAX_TURN_CHARS = 200_000
 
 
 @attrs.define
 class _OpenTurn:
-    """A turn that may not be over yet."""
+    """A turn that may not be complete yet."""
 
     first: Message
     latest: Message
@@ -38,7 +38,7 @@ class _OpenTurn:
         self.latest = message
 
     def accepts(self, message: Message) -> bool:
-        """Whether a message belongs to this turn: the caller has not begun to speak again."""
+        """Whether a message belongs to this turn: the caller has not started to speak again."""
         starts_next_turn = message.side is Side.USER and self.latest.side is Side.ASSISTANT
         has_other_id = None not in (message.turn_id, self.first.turn_id) and message.turn_id != self.first.turn_id
         return not starts_next_turn and not has_other_id and self.chars + len(message.text) <= _MAX_TURN_CHARS
@@ -60,13 +60,13 @@ class _OpenTurn:
 
 
 class TranscriptTurnAssembler:
-    """Puts the messages of many calls together to turns, each call by itself."""
+    """Combines the messages of many calls into turns, each call separately."""
 
     def __init__(self) -> None:
         self._open_turns: OrderedDict[tuple[str, str], _OpenTurn] = OrderedDict()
 
     def add(self, message: Message) -> Iterator[PartialTurn]:
-        """Take in a message; gives the turns that are over by it."""
+        """Add a message and yield the turns that it completes."""
         call = (message.user_id, message.session_id)
         turn = self._open_turns.get(call)
         if turn is not None and not turn.accepts(message):
@@ -80,12 +80,12 @@ class TranscriptTurnAssembler:
             yield self._open_turns.popitem(last=False)[1].to_turn()
 
     def finish(self, user_id: str, session_id: str) -> Iterator[PartialTurn]:
-        """Take the turn of one call as over."""
+        """Complete the open turn of a call and yield it."""
         turn = self._open_turns.pop((user_id, session_id), None)
         if turn is not None:
             yield turn.to_turn()
 
     def finish_all(self) -> Iterator[PartialTurn]:
-        """Take every turn as over, in the order in which they were spoken in last."""
+        """Complete all open turns and yield them, the least recently active first."""
         while self._open_turns:
             yield self._open_turns.popitem(last=False)[1].to_turn()

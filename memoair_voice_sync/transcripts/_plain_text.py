@@ -1,8 +1,8 @@
-"""Plain text: ``Speaker: text``, a call a file.
+"""Reader of plain text: ``Speaker: text``, one call per file.
 
-A line may begin with when it was said: ``[2026-03-02 09:30:05]``, or how far into the call: ``[00:12]``,
-``(00:00:12.4)``. A line without a speaker goes on with what was said before it. What stands before the first word may
-be a header: ``userId: caller_42``, and so on.
+A line may begin with a timestamp (``[2026-03-02 09:30:05]``) or an offset from the start of the call (``[00:12]``,
+``(00:00:12.4)``). A line without a speaker continues the text before it. The file may begin with a header:
+``userId: caller_42``, and so on.
 """
 
 from collections.abc import Iterator
@@ -16,9 +16,9 @@ from memoair_voice_sync.transcripts._pairing import TranscriptTurnAssembler
 from memoair_voice_sync.transcripts._records import Message, PartialTurn, Rejection, TranscriptSource
 from memoair_voice_sync.transcripts._speakers import (
     MAX_MESSAGE_CHARS,
-    MissingUserIdError,
     Speakers,
     TranscriptHeader,
+    UnusableFileError,
     Utterance,
 )
 
@@ -34,7 +34,7 @@ def read_plain_text(stream: BinaryIO, source: TranscriptSource) -> Iterator[Part
         elif line.text.strip():
             try:
                 message = transcript.add_line(line)
-            except MissingUserIdError as error:
+            except UnusableFileError as error:
                 yield source.reject(0, str(error))
                 return
             except InvalidTurnError as error:
@@ -49,17 +49,17 @@ def read_plain_text(stream: BinaryIO, source: TranscriptSource) -> Iterator[Part
 
 
 class _TextTranscript:
-    """The lines of a call, as they come."""
+    """The lines of one call, added one at a time."""
 
     def __init__(self, source: TranscriptSource) -> None:
         self._header = TranscriptHeader(source)
         self._speakers = Speakers(source.options)
-        self._clock: CallClock | None = None  # from the first word on
+        self._clock: CallClock | None = None  # None while the header is read
         self._current: Utterance | None = None
-        self._has_gap = False  # whether a line was refused that this one may go on with
+        self._has_gap = False  # whether a line was rejected that the next one may continue
 
     def add_line(self, line: TextLine) -> Message | None:
-        """Take in a line; gives what was said before it, once somebody else speaks. Raises `InvalidTurnError`."""
+        """Add a line. Return the message that it completes, if it does. Raises `InvalidTurnError`."""
         if self._clock is None:
             if self._header.add_line(line.text):
                 return None
@@ -76,14 +76,14 @@ class _TextTranscript:
         return message
 
     def flush(self) -> Message | None:
-        """What was said last; what comes now without a speaker is nobody's."""
+        """Return the last message. Text without a speaker is rejected from here on."""
         utterance, self._current, self._has_gap = self._current, None, True
         return self._header.make_message(utterance) if utterance is not None and utterance.texts else None
 
     def _continue(self, text: str) -> Message | None:
         current = self._current
         if current is None:
-            reason = "goes on with a line that was refused" if self._has_gap else "nobody is named who says this"
+            reason = "continues a line that was rejected" if self._has_gap else "no speaker is named for this text"
             raise InvalidTurnError(reason)
         if current.chars + len(text) < MAX_MESSAGE_CHARS:
             current.add(text)

@@ -130,10 +130,10 @@ def test_a_cue_that_can_not_be_read_costs_no_other_and_is_named_by_its_line() ->
 
     assert words(turns) == [("One.", "Two.")]
     assert refused == [
-        "call.vtt:6: no times stand over it",
-        "call.vtt:8: goes on with a cue that was refused",
-        "call.vtt:11: the cue can't be read",
-        "call.vtt:14: the speaker is neither the caller nor the agent; say who is who (callers, assistants)",
+        "call.vtt:6: the cue has no timing line",
+        "call.vtt:8: continues a cue that was rejected",
+        "call.vtt:11: the cue cannot be parsed",
+        "call.vtt:14: the speaker is neither the caller nor the agent; set the labels (callers, assistants)",
         "call.vtt:17: the cue is longer than 100000 characters",
     ]
 
@@ -143,14 +143,14 @@ def test_a_cue_that_can_not_be_read_costs_no_other_and_is_named_by_its_line() ->
     [
         (
             "WEBVTT\n\n00:01.000 --> 00:02.000\n<v Caller>Hi.\n",
-            "userId is missing, and nobody said who calls in this file",
+            "userId is missing; add it, or set a user for the whole file (user_id, --user)",
         ),
         (
             "WEBVTT\nuserId: ana\noccurredAt: secret\n\n00:01.000 --> 00:02.000\n<v Caller>Hi.\n",
             "occurredAt is not an ISO",
         ),
         ("00:01.000 --> 00:02.000\n<v Caller>Hi.\n", "the file does not begin with WEBVTT"),
-        ("\x1f\x8b secret", "the file is packed (gzip)"),
+        ("\x1f\x8b secret", "the file is compressed (gzip)"),
     ],
 )
 def test_a_file_of_which_nothing_can_be_kept_is_refused_once(content: str, why: str) -> None:
@@ -169,7 +169,7 @@ def test_words_before_the_first_voice_are_refused_and_times_without_a_beginning_
         TranscriptOptions(user_id="ana"),
     )
 
-    assert refused == ["call.vtt:3: nobody is named who says this"]
+    assert refused == ["call.vtt:3: no speaker is named for this text"]
     assert (words(turns), seconds(turns)) == ([("Hi.", "")], [None])
 
 
@@ -178,7 +178,7 @@ def test_without_the_library_the_file_is_refused_with_the_remedy(monkeypatch: py
     turns, refused = read("WEBVTT\n\n00:01.000 --> 00:02.000\n<v Caller>Hi.\n", "call.vtt")
 
     assert not turns
-    assert refused == ["call.vtt: to read it takes webvtt-py: pip install 'memoair-voice[subtitles]'"]
+    assert refused == ["call.vtt: subtitles require webvtt-py: pip install 'memoair-voice[subtitles]'"]
 
 
 # What platforms export
@@ -216,7 +216,7 @@ def test_who_calls_is_what_the_call_says_or_the_option_or_the_number() -> None:
     assert outbound[0].user_id == "+15552345678"
     web = {**retell(said), "from_number": None, "call_type": "web_call"}
     assert read(json.dumps(web), options=TranscriptOptions())[1] == [
-        "-:1: userId is missing, and nobody said who calls in this file"
+        "-:1: userId is missing; add it, or set a user for the whole file (user_id, --user)"
     ]
 
 
@@ -258,8 +258,8 @@ def test_whose_channel_it_is_must_be_told() -> None:
     turns, refused = read(json.dumps({"sentences": [sentence(1, "secret"), sentence(2, "secret")]}))
     assert not turns
     assert refused == [
-        f"-:1: sentences[{number}]: media_channel does not tell who speaks; "
-        "say which channel is whose (callers, assistants)"
+        f"-:1: sentences[{number}]: media_channel does not say who speaks; "
+        "set callers or assistants to the channels (--caller, --assistant)"
         for number in (0, 1)
     ]
     part = {"channel_participant": 1, "role": "Customer", "full_name": "Dana"}
@@ -288,11 +288,11 @@ def test_many_calls_are_a_list_or_a_line_each_and_each_is_refused_by_itself(sepa
     assert [(each.session_id, each.user_text) for each in turns] == [("a", "one"), ("b", "three")]
     reasons = [
         "a number, not a JSON object",
-        "call_id must be a text, not a list",
-        "transcript_object must be a list, not a text",
-        "transcript_object is missing: no call of Retell that has ended",
-        "transcript_object[1]: role is none of user, agent",
-        "transcript_object[2]: a text, not a JSON object",
+        "call_id must be a string, not a list",
+        "transcript_object must be a list, not a string",
+        "not a completed Retell call: transcript_object is missing",
+        "transcript_object[1]: role must be one of user, agent",
+        "transcript_object[2]: a string, not a JSON object",
     ]
     places = [2, 3, 4, 5, 6, 6]
     where = [f"{place}: " if separator else f"1: call {place}: " for place in places]
@@ -302,12 +302,12 @@ def test_many_calls_are_a_list_or_a_line_each_and_each_is_refused_by_itself(sepa
 @pytest.mark.parametrize(
     ("message", "reason"),
     [
-        ({"role": "ghost", "message": "secret"}, "role is none of user, bot, assistant"),
-        ({"message": "secret"}, "role is none of user, bot, assistant"),
-        ({"role": "user", "message": ["secret"]}, "message must be a text, not a list"),
-        ({"role": "user", "message": "secret", "time": "soon"}, "time must be a number, not a text"),
-        ({"role": "user", "message": "secret", "time": 1e300}, "time is no moment in milliseconds since 1970"),
-        ({"role": "user", "message": "secret", "time": "nan"}, "time is no moment in milliseconds since 1970"),
+        ({"role": "ghost", "message": "secret"}, "role must be one of user, bot, assistant"),
+        ({"message": "secret"}, "role must be one of user, bot, assistant"),
+        ({"role": "user", "message": ["secret"]}, "message must be a string, not a list"),
+        ({"role": "user", "message": "secret", "time": "soon"}, "time must be a number"),
+        ({"role": "user", "message": "secret", "time": 1e300}, "time is not a timestamp in milliseconds since 1970"),
+        ({"role": "user", "message": "secret", "time": "nan"}, "time is not a timestamp in milliseconds since 1970"),
         ({"role": "user", "message": "secret", "time": True}, "time must be a number, not a boolean"),
     ],
 )
@@ -324,7 +324,7 @@ def test_a_call_that_is_too_large_is_refused_and_the_others_are_read() -> None:
     heard = {"role": "user", "message": "Hi.", "secondsFromStart": 1}
     large = json.dumps(vapi(heard, cost="x" * MAX_DOCUMENT_BYTES))
     small = json.dumps(vapi(heard))
-    why = f"longer than {MAX_DOCUMENT_BYTES} bytes; write one call on each line"
+    why = f"longer than {MAX_DOCUMENT_BYTES} bytes; write one call per line"
     turns, refused = read(f"{small}\n{large}\n{small}", format_="vapi")
     assert (len(turns), refused) == (2, [f"-:2: {why}"])
     turns, refused = read(json.dumps([json.loads(large)], indent=1), format_="vapi")

@@ -199,7 +199,7 @@ def test_what_is_refused_is_told_by_file_and_line_and_the_rest_is_kept(
     done = memoair("import", file, "--refused", tmp_path / "refused.jsonl", code=1, **identity(client))
 
     assert "1 file, 1 call: 2 turns kept, 0 already there, 4 refused" in done.out
-    assert f"{file}:3: not JSON; one object on each line is wanted" in done.out
+    assert f"{file}:3: not JSON; expected one object per line" in done.out
     told = [json.loads(line) for line in (tmp_path / "refused.jsonl").read_text().splitlines()]
     assert [each["line"] for each in told] == [2, 3, 4, 6]
     assert {each["file"] for each in told} == {str(file)}
@@ -276,7 +276,7 @@ def test_quiet_says_nothing_unless_something_is_wrong(client: Client, new_file: 
         (["-", "-"], "standard input can be read once"),
         (["-", "--occurred-at", "today"], "--occurred-at must be an ISO 8601 moment"),
         (["-", "--format", "otter"], "--format can be jsonl, text, webvtt, srt, twilio, vapi, retell"),
-        (["-", "--user", " ana"], "user_id begins or ends with white space"),
+        (["-", "--user", " ana"], "user_id begins or ends with whitespace"),
         (["-", "--refused", "/nowhere/refused.jsonl"], "/nowhere/refused.jsonl can't be written"),
         (["-", "--threads", "0"], "--threads"),
         ([], "FILE"),

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from memoair_voice_sync import transcripts
 from memoair_voice_sync.transcripts import (
     FORMATS,
     Rejection,
@@ -103,42 +104,45 @@ def test_a_byte_order_mark_windows_line_ends_and_blank_lines_are_nothing() -> No
 
 NO_TURNS: list[tuple[Any, str]] = [
     (b"\xff{}", "byte 1 of the line is not UTF-8"),
-    (b"{", "not JSON; one object on each line is wanted"),
+    (b"{", "not JSON; expected one object per line"),
     (b"[1]", "a list, not a JSON object"),
     (b"null", "null, not a JSON object"),
     (b"[" * 100_000, "nested deeper than 32 levels"),
-    (b'{"userText": NaN}', "NaN and Infinity are no JSON"),
+    (b'{"userText": NaN}', "NaN and Infinity are not valid JSON"),
     (b'{"userText": 1e999}', "a number is too large"),
     (b'{"userText": ' + b"9" * 5_000 + b"}", "a number is too large"),
     (b'{"userText": -9223372036854775809}', "a number is too large"),
     (turn(userText="\ud83d secret"), "not valid Unicode: half of a surrogate pair"),
     ({"hello": 1}, "neither a turn (userText, assistantText) nor a message (role, text)"),
-    (turn(role="user"), "a turn (userText, assistantText) and a message (role) in one"),
-    (turn(userText=7), "userText must be a text, not a number"),
+    (turn(role="user"), "both a turn (userText, assistantText) and a message (role)"),
+    (turn(userText=7), "userText must be a string, not a number"),
     (turn(userText=None), "userText is null"),
-    (turn(userText="", assistantText=""), "neither side says anything"),
+    (turn(userText="", assistantText=""), "userText and assistantText are both empty"),
     ({"userId": "ana", "sessionId": "s", "userText": "hi"}, "assistantText is missing"),
     ({"userId": "ana", "userText": "hi", "assistantText": "ho"}, "sessionId is missing"),
-    ({"sessionId": "s", "userText": "hi", "assistantText": "ho"}, "userId is missing, and nobody said who calls"),
-    (turn(userId=42), "userId must be a text, not a number"),
+    (
+        {"sessionId": "s", "userText": "hi", "assistantText": "ho"},
+        "userId is missing; add it, or set a user for the whole file (user_id, --user)",
+    ),
+    (turn(userId=42), "userId must be a string, not a number"),
     (turn(userId=""), "userId is empty"),
-    (turn(userId="a\nb"), "userId holds a control character"),
-    (turn(userId="ana "), "userId begins or ends with white space"),
+    (turn(userId="a\nb"), "userId contains a control character"),
+    (turn(userId="ana "), "userId begins or ends with whitespace"),
     (turn(sessionId="ä" * 257), "sessionId is longer than 512 bytes"),
-    (turn(turnId=["x"]), "turnId must be a text, not a list"),
-    (turn(occurredAt="yesterday"), "occurredAt is not an ISO 8601 moment"),
-    (turn(occurredAt=1772444000), "occurredAt must be a text, not a number"),
-    (turn(occurredAt="0001-01-01T00:00:00+12:00"), "occurredAt is not an ISO 8601 moment"),
-    (turn(metadata={"assistantName": 7}), "metadata.assistantName must be a text"),
-    (turn(metadata={"heard": ["secret"]}), "metadata.heard must be a text"),
-    (turn(metadata="x"), "metadata must be an object, not a text"),
+    (turn(turnId=["x"]), "turnId must be a string, not a list"),
+    (turn(occurredAt="yesterday"), "occurredAt is not an ISO 8601 timestamp"),
+    (turn(occurredAt=1772444000), "occurredAt must be a string, not a number"),
+    (turn(occurredAt="0001-01-01T00:00:00+12:00"), "occurredAt is not an ISO 8601 timestamp"),
+    (turn(metadata={"assistantName": 7}), "metadata.assistantName must be a string"),
+    (turn(metadata={"heard": ["secret"]}), "metadata.heard must be a string"),
+    (turn(metadata="x"), "metadata must be an object, not a string"),
     (turn(metadata={"a": json.loads("[" * 40 + "]" * 40)}), "metadata is nested deeper than 32 levels"),
-    (turn(user_name="Ana"), "the field userName is spelt another way"),
-    (turn(OccurredAt="2026-03-02"), "the field occurredAt is spelt another way"),
-    (said("system", "secret"), "role is neither user nor assistant"),
-    (said("user", ""), "the message says nothing"),
-    (said("user", "hi", content="ho"), "text and content: only one of them"),
-    ({"role": "user", "content": [{"text": "secret"}], "userId": "ana"}, "content must be a text, not a list"),
+    (turn(user_name="Ana"), "misspelled field; the correct name is userName"),
+    (turn(OccurredAt="2026-03-02"), "misspelled field; the correct name is occurredAt"),
+    (said("system", "secret"), "role must be user or assistant"),
+    (said("user", ""), "the message is empty"),
+    (said("user", "hi", content="ho"), "both text and content; use one of them"),
+    ({"role": "user", "content": [{"text": "secret"}], "userId": "ana"}, "content must be a string, not a list"),
 ]
 
 
@@ -190,7 +194,7 @@ def test_a_packed_file_is_refused_once_and_not_line_by_line() -> None:
     turns, refused = read(gzip.compress(lines(*(turn(userText=f"{number}") for number in range(500)))))
 
     assert not turns
-    assert list(map(str, refused)) == ["calls.jsonl: the file is packed (gzip); unpack it first"]
+    assert list(map(str, refused)) == ["calls.jsonl: the file is compressed (gzip); decompress it first"]
 
 
 def test_a_disk_that_fails_ends_the_file_and_keeps_what_came_before() -> None:
@@ -204,7 +208,7 @@ def test_a_disk_that_fails_ends_the_file_and_keeps_what_came_before() -> None:
     found = list(read_transcript(Failing(lines(turn(turnId="a"))), "calls.jsonl"))
 
     assert isinstance(found[0], TranscriptTurn)
-    assert str(found[1]) == "calls.jsonl:2: the file can't be read any further: Input/output error"
+    assert str(found[1]) == "calls.jsonl:2: reading the file failed: Input/output error"
 
 
 # Ids
@@ -239,9 +243,7 @@ def test_one_id_for_two_turns_of_a_call_is_refused_and_the_same_turn_twice_is_no
     )
 
     assert [each.line for each in turns] == [1, 2, 4]
-    assert [(each.line, each.reason) for each in refused] == [
-        (3, "the turnId stands for another turn of this call already")
-    ]
+    assert [(each.line, each.reason) for each in refused] == [(3, "another turn of this call has the same turnId")]
 
 
 def test_a_call_without_an_id_is_known_by_what_the_file_says_and_not_by_its_name() -> None:
@@ -273,7 +275,7 @@ def test_a_pipe_is_read_like_a_file() -> None:
 
 
 def test_an_option_that_can_be_no_id_is_told() -> None:
-    with pytest.raises(ValueError, match="user_id holds a control character"):
+    with pytest.raises(ValueError, match="user_id contains a control character"):
         TranscriptOptions(user_id="a\nb")
 
 
@@ -393,7 +395,7 @@ def test_somebody_who_is_neither_is_refused_and_so_is_what_goes_on_with_his_word
     assert words(turns) == [("Hi.", "Yes?")]
     assert [each.line for each in refused] == [2, 3]
     assert refused[0].reason.startswith("the speaker is neither the caller nor the agent")
-    assert refused[1].reason == "goes on with a line that was refused"
+    assert refused[1].reason == "continues a line that was rejected"
     assert "ecret" not in "".join(map(str, refused))
 
 
@@ -408,7 +410,7 @@ def test_words_before_the_first_speaker_are_refused() -> None:
     turns, refused = read_text("CALL RECORD\nCaller: Hi.\n")
 
     assert words(turns) == [("Hi.", "")]
-    assert list(map(str, refused)) == ["call.txt:1: nobody is named who says this"]
+    assert list(map(str, refused)) == ["call.txt:1: no speaker is named for this text"]
 
 
 @pytest.mark.parametrize(
@@ -438,7 +440,9 @@ def test_a_text_that_does_not_say_who_calls_is_refused_once() -> None:
     turns, refused = read_text("Caller: Hi.\nAgent: Yes?\n", TranscriptOptions())
 
     assert not turns
-    assert list(map(str, refused)) == ["call.txt: userId is missing, and nobody said who calls in this file"]
+    assert list(map(str, refused)) == [
+        "call.txt: userId is missing; add it, or set a user for the whole file (user_id, --user)"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -575,7 +579,7 @@ def test_moments_are_read_in_utc(text: str, moment: datetime) -> None:
     "text", ["", "today", "2026-13-01", "2026-03-02T25:00", "2026-03-02T09:30+99:00", "٢٠٢٦-03-02"]
 )
 def test_what_is_no_moment_is_told(text: str) -> None:
-    with pytest.raises(ValueError, match=r"moment|must be|offset|strictly between"):
+    with pytest.raises(ValueError, match=r"timestamp|must be|offset|strictly between"):
         parse_moment(text)
 
 
@@ -614,3 +618,11 @@ def test_the_sdk_is_imported_without_the_readers_and_the_readers_without_more() 
         name for name in set(both.split()) - set(sdk.split()) if not name.startswith("memoair_voice_sync.transcripts")
     ]
     assert not ours
+
+
+def test_the_former_name_of_rejection_is_deprecated() -> None:
+    with pytest.warns(DeprecationWarning, match="Refusal is now Rejection"):
+        former = transcripts.Refusal  # type: ignore[attr-defined]
+    assert former is Rejection
+    with pytest.raises(AttributeError, match="no attribute 'Refusals'"):
+        transcripts.Refusals  # type: ignore[attr-defined] # noqa: B018
