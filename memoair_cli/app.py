@@ -1,4 +1,4 @@
-"""The commands and their arguments; each hands over to a module of its own."""
+"""The command line: its commands and options. Each command calls a module of its own."""
 
 from importlib.metadata import version
 from pathlib import Path
@@ -40,13 +40,13 @@ def memoair(
 @app.command()
 def demo(
     storage: Annotated[
-        Optional[Path],  # noqa: UP045 - Typer reads it on Python 3.10, too
-        typer.Option(help="Keep the memory of the demo's callers in this folder.", file_okay=False),
+        Optional[Path],  # noqa: UP045 - Typer needs this on Python 3.10
+        typer.Option(help="Keep the demo's memory in this folder, instead of deleting it.", file_okay=False),
     ] = None,
 ) -> None:
-    """Play two callers with two calls each, crash in between, and show what is remembered.
+    """Play two callers with two calls each, kill the runtime in between, and show what is remembered.
 
-    Needs no key and no network.
+    Needs neither a key nor a network.
     """
     raise typer.Exit(0 if play_demo(storage) else 1)
 

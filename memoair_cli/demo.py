@@ -1,4 +1,4 @@
-"""``memoair demo``: two callers call, hang up, call again after a crash, and are remembered."""
+"""``memoair demo``: two callers call, call again after a crash, and are remembered."""
 
 import json
 import os
@@ -20,41 +20,41 @@ from rich.table import Table
 from memoair_cli.demo_script import DemoCall, DemoLine, DemoTurn, demo_lines
 from memoair_voice_sync import MemoAirVoiceMemorySync, SearchResult
 
-# A free port that the runtime chooses: the demo must not meet another runtime on this machine.
+# A free port, chosen by the runtime, so that the demo cannot reach another runtime on this machine.
 _ANY_PORT = "http://127.0.0.1:0"
-# The deadline of a voice agent is 250 ms; on a busy machine the demo would rather be late than seem forgetful.
+# A voice agent's deadline is 250 ms. On a busy machine, the demo should be slow rather than fail to recall.
 _SEARCH_TIMEOUT_MS = 2_000
 _SIGKILL = getattr(signal, "SIGKILL", signal.SIGTERM)
 
 
 @attrs.define
 class DemoTally:
-    """What the demo has seen, for its last lines."""
+    """What the demo counts for its summary."""
 
-    expected: int = 0  # facts of an earlier call, or documents, that an answer needed
+    expected: int = 0  # facts of an earlier call, and documents, that an answer needs
     recalled: int = 0
-    acknowledged: int = 0  # turns that the runtime said it kept
-    saved: int = 0  # of these, turns that stand in a log exactly once
+    acknowledged: int = 0  # turns that the runtime acknowledged
+    saved: int = 0  # acknowledged turns that are in the session log exactly once
     recall_ms: list[float] = attrs.field(factory=list)
 
     @property
     def is_success(self) -> bool:
-        """Whether everything that was promised came true."""
+        """Whether every expected fact was recalled and every acknowledged turn was saved."""
         return self.recalled == self.expected and self.saved == self.acknowledged
 
 
 def play_demo(storage: Path | None) -> bool:
-    """Play the demo and tell whether all was remembered and nothing was lost."""
+    """Play the demo. Return whether everything was remembered and nothing was lost."""
     console = Console(highlight=False)
     started_at = time.monotonic()
     tally = DemoTally()
-    console.print("[dim]What the agents say is from a script; what they are told by their memory is not.[/]")
+    console.print("[dim]The agents' lines are scripted. What their memory recalls is not.[/]")
     with _storage_folder(storage) as root:
         for line in demo_lines():
             _play_line(console, line, root, tally)
         _show_summary(console, tally, root, time.monotonic() - started_at)
         if storage is None:
-            console.print("[dim]The folder is removed now; --storage DIR keeps it.[/]")
+            console.print("[dim]The folder is deleted now; use --storage DIR to keep it.[/]")
     return tally.is_success
 
 
@@ -77,7 +77,7 @@ def _play_line(console: Console, line: DemoLine, root: Path, tally: DemoTally) -
         pid = memory.runtime_pid
         if pid is not None:
             os.kill(pid, _SIGKILL)
-    console.print(f"   [red]kill -9 {pid}[/]: the runtime is gone, nobody ended the call, nobody flushed.")
+    console.print(f"   [red]kill -9 {pid}[/]: the runtime is gone, without end of call and without flush.")
     _count_saved(console, log, len(line.first.turns), tally)
     console.rule(f"[bold]{escape(line.first.line)}[/] · {caller} calls again")
     with _open_memory(line, line.second, root) as memory:
@@ -100,7 +100,7 @@ def _open_memory(line: DemoLine, call: DemoCall, root: Path) -> MemoAirVoiceMemo
 def _play_call(
     console: Console, memory: MemoAirVoiceMemorySync, call: DemoCall, tally: DemoTally, *, is_verbose: bool
 ) -> Path:
-    """Play one call: recall before each answer, keep each turn; return where its log lies."""
+    """Play one call: search before each answer and save each turn. Return the path of the session log."""
     started_at = time.monotonic()
     session = memory.start_session({"user": call.user, "assistantName": call.assistant_name}, timeout_s=15)
     ready_s = time.monotonic() - started_at
@@ -116,7 +116,7 @@ def _play_call(
     tally.recall_ms += times_ms
     log = Path(session["paths"]["sessionJsonl"])
     console.print(
-        f"   {len(call.turns)} turns kept · runtime up in {ready_s * 1e3:.0f} ms"
+        f"   {len(call.turns)} turns saved · runtime up in {ready_s * 1e3:.0f} ms"
         f" · recall {statistics.median(times_ms):.1f} ms (median) · log [cyan]{escape(str(log))}[/]",
         soft_wrap=True,
     )
@@ -142,7 +142,7 @@ def _show_turn(
 
 
 def _show_facts_needed_later(console: Console, line: DemoLine) -> None:
-    """Of the first call, the words that the second will need."""
+    """Show the lines of the first call that the second call will need."""
     facts = [fact for turn in line.second.turns for fact in turn.recalls]
     caller, agent = line.first.user["name"], line.first.assistant_name
     for turn in line.first.turns:
@@ -163,7 +163,7 @@ def _count_saved(console: Console, log: Path, acknowledged: int, tally: DemoTall
     turn_ids = [event["payload"]["turnId"] for event in events if event["type"] == "turn"]
     saved = sum(turn_ids.count(turn) == 1 for turn in set(turn_ids))
     tally.saved += saved
-    console.print(f"   [green]{saved} of {acknowledged}[/] acknowledged turns stand in the log, each once.\n")
+    console.print(f"   [green]{saved} of {acknowledged}[/] acknowledged turns are in the session log, once each.\n")
 
 
 def _show_summary(console: Console, tally: DemoTally, root: Path, seconds: float) -> None:
@@ -171,7 +171,7 @@ def _show_summary(console: Console, tally: DemoTally, root: Path, seconds: float
     table.add_row("facts and documents recalled where an answer needed them", f"{tally.recalled} of {tally.expected}")
     table.add_row("turns that survived a kill -9 and two hang-ups", f"{tally.saved} of {tally.acknowledged}")
     table.add_row("recall, client call to result, median", f"{statistics.median(tally.recall_ms):.2f} ms")
-    table.add_row("the memory lies in", escape(str(root)))
-    table.add_row("the whole demo took", f"{seconds:.1f} s")
+    table.add_row("storage folder", escape(str(root)))
+    table.add_row("duration of the demo", f"{seconds:.1f} s")
     console.rule("[bold]What was remembered")
     console.print(table)

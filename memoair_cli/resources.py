@@ -1,4 +1,4 @@
-"""``memoair project``, ``agent`` and ``index``: what a cloud is told of one's customers, over HTTP."""
+"""``memoair project``, ``agent`` and ``index``: create projects, agents and indexes in a cloud."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -12,28 +12,28 @@ import typer
 from memoair_cli.cloud_http import CloudHttp, CloudUnreachableError
 from memoair_cli.options import DEFAULT_CLOUD_URL, AgentId, ApiKey, BaseUrl, ProjectId, fail, require, require_key
 
-projects = typer.Typer(name="project", no_args_is_help=True, help="Customers' workspaces.")
-agents = typer.Typer(name="agent", no_args_is_help=True, help="A project's bots.")
-indexes = typer.Typer(name="index", no_args_is_help=True, help="What an organisation knows.")
+projects = typer.Typer(name="project", no_args_is_help=True, help="Manage projects, one for each customer.")
+agents = typer.Typer(name="agent", no_args_is_help=True, help="Manage the agents of a project.")
+indexes = typer.Typer(name="index", no_args_is_help=True, help="Manage the organization's documents.")
 
-# What one call takes; some room is left for what stands around the documents.
+# The limits of one request, with some room for what surrounds the documents.
 _MAX_DOCUMENTS = 100
 _MAX_BYTES = 1_000_000
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print the cloud's answer.")]
-Text = Annotated[Optional[str], typer.Option()]  # noqa: UP045 - Typer reads it on Python 3.10, too
+AsJson = Annotated[bool, typer.Option("--json", help="Print the cloud's reply as JSON.")]
+Text = Optional[str]  # noqa: UP045 - Typer needs this on Python 3.10
 
 
 @projects.command("create")
 def create_project(
-    name: str,
-    slug: Text = None,
-    description: Text = None,
+    name: Annotated[str, typer.Argument(help="The project's name.")],
+    slug: Annotated[Text, typer.Option(help="A short name for URLs; by default made from NAME.")] = None,
+    description: Annotated[Text, typer.Option(help="A description for people.")] = None,
     api_key: ApiKey = "",
     base_url: BaseUrl = DEFAULT_CLOUD_URL,
     as_json: AsJson = False,
 ) -> None:
-    """Make a project, and print its id."""
+    """Create a project and print its id."""
     body = {"name": name, "slug": slug or _make_slug(name), **({"description": description} if description else {})}
     with _connect(base_url, api_key) as cloud:
         _print_reply(_post(cloud, "/v1/projects", body), as_json)
@@ -41,13 +41,13 @@ def create_project(
 
 @agents.command("create")
 def create_agent(
-    name: Annotated[str, typer.Argument()] = "Voice agent",
+    name: Annotated[str, typer.Argument(help="The agent's name.")] = "Voice agent",
     project: ProjectId = "",
     api_key: ApiKey = "",
     base_url: BaseUrl = DEFAULT_CLOUD_URL,
     as_json: AsJson = False,
 ) -> None:
-    """Make an agent in a project, and print its id."""
+    """Create an agent in a project and print its id."""
     path = f"/v1/projects/{quote(require(project, 'MEMOAIR_PROJECT_ID'), safe='')}/agents"
     with _connect(base_url, api_key) as cloud:
         _print_reply(_post(cloud, path, {"name": name, "agentType": "voice"}), as_json)
@@ -55,14 +55,14 @@ def create_agent(
 
 @indexes.command("add")
 def add_documents(
-    name: str,
-    files: list[Path],
+    name: Annotated[str, typer.Argument(help="The index; it is created if it does not exist.")],
+    files: Annotated[list[Path], typer.Argument(help="The files to add.")],
     project: ProjectId = "",
     agent: AgentId = "",
     api_key: ApiKey = "",
     base_url: BaseUrl = DEFAULT_CLOUD_URL,
 ) -> None:
-    """Add documents to an index: lines {"id", "text", "metadata"} of .jsonl files, any other file as one text."""
+    """Add documents to an index: each line of a .jsonl file ({"id", "text", "metadata"}), any other file as a whole."""
     headers = {"X-Project-Id": require(project, "MEMOAIR_PROJECT_ID"), **({"X-Agent-Id": agent} if agent else {})}
     try:
         documents = [document for file in files for document in _read_documents(file)]
@@ -74,7 +74,7 @@ def add_documents(
             body = b'{"name":%b,"documents":[%b]}' % (json.dumps(name).encode(), b",".join(batch))
             reply = _post(cloud, "/v1/voice-sdk/index/create", body, **headers)
     if reply is None:
-        fail("there is no document in these files")
+        fail("the files contain no documents")
     typer.echo(f"{len(documents)} documents sent; {name} has {reply['chunkCount']} chunks, version {reply['version']}")
 
 
@@ -83,13 +83,15 @@ def _connect(base_url: str, api_key: str) -> closing[CloudHttp]:
 
 
 def _post(cloud: CloudHttp, path: str, body: Any, **headers: str) -> Any:
-    """Send a request; what the cloud refuses, or does not answer, ends the command."""
+    """Send a request and return the body of the reply. Exit if the cloud is unreachable or rejects the request."""
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     try:
         reply = cloud.request("POST", path, content, headers)
     except CloudUnreachableError as error:
         fail(str(error))
-    return reply.body if reply.is_ok else fail(f"the cloud at {cloud.address} refuses: {reply.error_message}")
+    return (
+        reply.body if reply.is_ok else fail(f"the cloud at {cloud.address} rejected the request: {reply.error_message}")
+    )
 
 
 def _read_documents(file: Path) -> Iterator[dict[str, Any]]:
@@ -105,7 +107,8 @@ def _read_documents(file: Path) -> Iterator[dict[str, Any]]:
                 document = None
             if not isinstance(document, dict) or not {"id", "text"} <= set(document):
                 raise ValueError(
-                    f'{file}:{line_number}: not a document, {{"id": "...", "text": "...", "metadata": {{...}}}}'
+                    f"{file}:{line_number}: not a document; expected "
+                    '{"id": "...", "text": "...", "metadata": {...}}'
                 )
             yield document
 
@@ -125,7 +128,7 @@ def _batches(documents: Iterable[dict[str, Any]]) -> Iterator[list[bytes]]:
 
 
 def _make_slug(name: str) -> str:
-    return "-".join("".join(sign if sign.isascii() and sign.isalnum() else " " for sign in name.lower()).split())[:60]
+    return "-".join("".join(char if char.isascii() and char.isalnum() else " " for char in name.lower()).split())[:60]
 
 
 def _print_reply(reply: Any, as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""``memoair runtime``: which runtime a client would start, and one pulled before it is needed."""
+"""``memoair runtime``: show which runtime a client would start, and pull a runtime before it is needed."""
 
 import json
 import os
@@ -32,28 +32,28 @@ if TYPE_CHECKING:
     from memoair_voice_sync.runtime_store.cancel_token import CancelToken
     from memoair_voice_sync.runtime_store.reference import Reference
 
-app = typer.Typer(name="runtime", no_args_is_help=True, help="Choose the program that remembers.")
+app = typer.Typer(name="runtime", no_args_is_help=True, help="Show or pull the runtime that clients start.")
 
-# Whoever types a command waits longer than a caller on the phone.
+# A person at a terminal can wait longer than a caller on the phone.
 _START_TIMEOUT_S = 20.0
 _ANY_PORT = "http://127.0.0.1:0"
 _DIGEST_SOURCES = {
-    "reference": "the reference itself says what it must be",
-    "registry": "the registry that sent it says so",
-    "server": "the server that sent it says so",
+    "reference": "pinned by the reference",
+    "registry": "from the registry",
+    "server": "from the checksum file on the server",
 }
 
 CacheDir = Annotated[
-    Optional[Path],  # noqa: UP045 - Typer reads it on Python 3.10, too
-    typer.Option(envvar="MEMOAIR_RUNTIME_CACHE_DIR", help="Where it is kept.", file_okay=False),
+    Optional[Path],  # noqa: UP045 - Typer needs this on Python 3.10
+    typer.Option(envvar="MEMOAIR_RUNTIME_CACHE_DIR", help="The folder of pulled runtimes.", file_okay=False),
 ]
 
 
 class RuntimeExit(IntEnum):
-    """What the commands end with."""
+    """Exit codes of the commands."""
 
     DONE = 0
-    NOT_FOUND = 1  # there is no such runtime; of `which`: it would have to be pulled before it runs
+    NOT_FOUND = 1  # the runtime does not exist; of `which`, also: it would have to be pulled first
     USAGE = 2
     FAILED = 3
     INTERRUPTED = 130
@@ -63,15 +63,17 @@ class RuntimeExit(IntEnum):
 def pull(
     reference: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Argument(help="A version, REGISTRY/REPOSITORY:VERSION, or the URL of a release."),
+        typer.Argument(help="A version, REGISTRY/REPOSITORY:VERSION, or the URL of a release file."),
     ] = None,
     cache_dir: CacheDir = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print what was pulled as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Pull a runtime, verify it, and print its digest: clients that name it then start it without the network.
+    """Pull a runtime, verify it, and print its digest. Clients with the same reference then start it without network.
 
-    Without a REFERENCE, what MEMOAIR_RUNTIME_REPO and MEMOAIR_RUNTIME_VERSION name. What was pulled before is pulled
-    again only where the reference names something else by now.
+    The default REFERENCE is that of MEMOAIR_RUNTIME_REPO and MEMOAIR_RUNTIME_VERSION. A runtime that was pulled before
+    is pulled again only if the reference names another one by now.
+
+    Exit codes: 0 pulled, 1 not found, 2 invalid reference, 3 failed, 130 interrupted.
     """
     from memoair_voice_sync.runtime_store.cancel_token import CancelToken
     from memoair_voice_sync.runtime_store.errors import PullCancelledError
@@ -84,7 +86,7 @@ def pull(
         with _cancel_on_interrupt(cancel_token), _progress_bar(runtime_reference.display_name) as progress:
             runtime = pull_now(runtime_reference, folder, cancel_token, progress, refresh=True)
     except (KeyboardInterrupt, PullCancelledError):
-        fail("stopped; nothing of it is left", RuntimeExit.INTERRUPTED)
+        fail("interrupted; the partial download was deleted", RuntimeExit.INTERRUPTED)
     except MemoAirVoiceMemoryError as error:
         fail(error.message, RuntimeExit.NOT_FOUND if error.code == "runtime.not_found" else RuntimeExit.FAILED)
     if as_json:
@@ -92,18 +94,22 @@ def pull(
         typer.echo(json.dumps({_to_camel_case(name): value for name, value in fields.items()}))
         return
     typer.echo(
-        f"{runtime.reference}\ndigest   {runtime.digest}  ({_DIGEST_SOURCES[runtime.digest_from]})\nprogram  {runtime.program}"
+        f"{runtime.reference}\n"
+        f"digest   {runtime.digest}  ({_DIGEST_SOURCES[runtime.digest_from]})\n"
+        f"program  {runtime.program}"
     )
 
 
 @app.command()
 def which(
-    ask: Annotated[bool, typer.Option("--ask/--no-ask", help="Start it for a moment to ask its version.")] = True,
-    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+    ask: Annotated[
+        bool, typer.Option("--ask/--no-ask", help="Start the runtime briefly to ask for its version.")
+    ] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Show which runtime a client would start here, why, and its version. Nothing is pulled.
 
-    Ends with 1 where it would have to be pulled first, or is not there.
+    Exit codes: 0 the runtime can start, 1 it does not exist or would have to be pulled first.
     """
     info = _describe_runtime(_select_runtime(), ask=ask)
     if as_json:
@@ -118,10 +124,10 @@ def which(
 
 @contextmanager
 def _cancel_on_interrupt(cancel_token: "CancelToken") -> Iterator[None]:
-    """Let Ctrl-C call the pull off also where its exception gets lost, as in a function that the collector calls."""
+    """Cancel the pull on Ctrl-C, even if KeyboardInterrupt gets lost, as in a function that the collector calls."""
 
     def on_interrupt(*_: object) -> None:
-        threading.Thread(target=cancel_token.cancel, daemon=True).start()  # it takes a lock that this thread may hold
+        threading.Thread(target=cancel_token.cancel, daemon=True).start()  # takes a lock that this thread may hold
         raise KeyboardInterrupt
 
     previous = signal.signal(signal.SIGINT, on_interrupt)
@@ -136,7 +142,7 @@ def _select_runtime(cache_dir: Path | None = None) -> RuntimeSelection:
 
 
 def _parse_reference_argument(reference: str | None) -> "Reference":
-    """What is to be pulled: a bare version is one of the repository that the environment names, or of ours."""
+    """Return the reference to pull. A bare version is of the repository in the environment, or of the default one."""
     from memoair_voice_sync.runtime_store.reference import parse_reference
 
     repo, version = os.environ.get("MEMOAIR_RUNTIME_REPO") or None, os.environ.get("MEMOAIR_RUNTIME_VERSION") or None
@@ -176,13 +182,13 @@ def _add_pulled(info: dict[str, Any], selection: RuntimeSelection) -> None:
     info |= {"reference": reference.display_name, "version": reference.version}
     runtime = find_cached(reference, selection.cache_folder())
     if runtime is None:
-        info["problem"] = "it is not pulled yet: a client does that at its first call, `memoair runtime pull` now"
+        info["problem"] = "not pulled yet; a client pulls it at its first call, `memoair runtime pull` does so now"
         return
     info |= {"command": [str(runtime.program)], "version": runtime.version, "digest": runtime.digest}
 
 
 def _query_version(program: str) -> str | None:
-    """The version that a runtime tells of itself, over a folder that is thrown away."""
+    """Return the version that a program reports, from a runtime with a temporary storage root."""
     import urllib3
 
     with tempfile.TemporaryDirectory(prefix="memoair-which-", ignore_cleanup_errors=True) as folder:
@@ -207,7 +213,7 @@ def _query_version(program: str) -> str | None:
 
 @contextmanager
 def _progress_bar(description: str) -> Iterator[Callable[[int, int | None], None]]:
-    """A bar on stderr while it is pulled; where nobody watches, none."""
+    """Show a progress bar on standard error, if that is a terminal."""
     if not sys.stderr.isatty():
         yield lambda *_: None
         return

@@ -1,4 +1,4 @@
-"""``memoair search``: what the memory would tell an agent now."""
+"""``memoair search``: show what an agent would recall of a caller now."""
 
 import json
 import time
@@ -18,18 +18,18 @@ from memoair_cli.options import DEFAULT_CLOUD_URL, ApiKey, BaseUrl, ProjectId, f
 from memoair_runtime.storage.user_folder import UserFolder
 from memoair_voice_sync import MemoAirVoiceMemoryError, MemoAirVoiceMemorySync, SearchResult
 
-# A free port that the runtime chooses: it must not meet another runtime on this machine.
+# A free port, chosen by the runtime, so that it cannot reach another runtime on this machine.
 _ANY_PORT = "http://127.0.0.1:0"
-# How long a caller who is known from another machine is waited for.
+# How long to wait for the memory of a caller who is known from another machine.
 _PULL_TIMEOUT_S, _HEALTH_TIMEOUT_S, _POLL_INTERVAL_S = 3.0, 1.0, 0.02
-_SYNC_FAILURES = {"refused": "the cloud refuses us", "retrying": "the cloud does not answer as it should"}
+_SYNC_FAILURES = {"refused": "the cloud rejects our requests", "retrying": "the cloud is unreachable or fails"}
 _HIT_LANES = ("working", "permanent", "org")
 
 File = Optional[Path]  # noqa: UP045 - Typer reads it on Python 3.10, too
 
 
 class SearchExit(IntEnum):
-    """What the command ends with."""
+    """Exit codes of the command."""
 
     FOUND = 0
     NOT_FOUND = 1
@@ -39,26 +39,26 @@ class SearchExit(IntEnum):
 
 def search(
     query: Annotated[str, typer.Argument(help="What the caller says.")],
-    user: Annotated[str, typer.Option(envvar="MEMOAIR_USER_ID", help="Who calls.")],
+    user: Annotated[str, typer.Option(envvar="MEMOAIR_USER_ID", help="The caller's id.")],
     project: ProjectId = "",
     api_key: ApiKey = "",
     base_url: BaseUrl = DEFAULT_CLOUD_URL,
-    storage: Annotated[File, typer.Option(help="Where memory lies.", file_okay=False)] = None,
-    org_file: Annotated[File, typer.Option(help="The organisation's documents as JSON lines.", dir_okay=False)] = None,
+    storage: Annotated[File, typer.Option(help="The storage root.", file_okay=False)] = None,
+    org_file: Annotated[File, typer.Option(help="The organization's documents as JSON lines.", dir_okay=False)] = None,
     lane: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Option(help="Search this lane only (profile, working, permanent, org); may be repeated."),
+        typer.Option(help="Search only this lane (profile, working, permanent, org); can be repeated."),
     ] = None,
-    top_k: Annotated[Optional[int], typer.Option(min=1, help="Hits of each lane.")] = None,  # noqa: UP045
+    top_k: Annotated[Optional[int], typer.Option(min=1, help="Hits per lane.")] = None,  # noqa: UP045
     timeout_ms: Annotated[
-        float, typer.Option(min=1, help="How long it may take, with the start of a runtime.")
+        float, typer.Option(min=1, help="Timeout in milliseconds, including the start of a runtime.")
     ] = 10_000,
-    explain: Annotated[bool, typer.Option("--explain", help="Show what each score is the sum of.")] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Show the terms of each score.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole result as JSON.")] = False,
 ) -> None:
-    """Ask a caller's memory, and show what an agent would be told. It leaves no trace of a call.
+    """Search a caller's memory, and show what an agent would recall. The search leaves no trace in the memory.
 
-    Ends with 0 if something was found, 1 if nothing was, 2 for options that can't be, 3 if the memory failed.
+    Exit codes: 0 found, 1 nothing found, 2 invalid options, 3 the search failed.
     """
     project_id = require(project, "MEMOAIR_PROJECT_ID", SearchExit.USAGE)
     try:
@@ -80,10 +80,10 @@ def search(
     except (ValueError, TypeError) as error:
         fail(str(error), SearchExit.USAGE)
     except urllib3.exceptions.HTTPError as error:
-        fail(f"the memory failed: its runtime does not answer ({type(error).__name__})", SearchExit.FAILED)
+        fail(f"the search failed: the runtime does not reply ({type(error).__name__})", SearchExit.FAILED)
     except MemoAirVoiceMemoryError as error:
         fail(
-            f"the memory failed: {error}",
+            f"the search failed: {error}",
             SearchExit.USAGE if error.code == "runtime.bad_request" else SearchExit.FAILED,
         )
     if as_json:
@@ -97,13 +97,13 @@ def search(
             )
     if sync_failure is not None:
         typer.echo(
-            f"{sync_failure}: only what is on this machine was searched; `memoair doctor` may tell why", err=True
+            f"{sync_failure}: only this machine's memory was searched; run `memoair doctor` to find out why", err=True
         )
     raise typer.Exit(_exit_code(result, is_complete=sync_failure is None))
 
 
 def _wait_for_cloud(memory: MemoAirVoiceMemorySync, timeout_s: float) -> str | None:
-    """Wait a while until the runtime knows what the cloud knows of the caller; tell why where it does not."""
+    """Wait until the runtime has pulled the caller's memory from the cloud. If it has not, return the reason."""
     deadline = time.monotonic() + min(timeout_s, _PULL_TIMEOUT_S)
     health = f"{memory.runtime_url(timeout_s)}/v1/runtime/health"
     with urllib3.PoolManager(timeout=_HEALTH_TIMEOUT_S, retries=False) as pool:
@@ -113,7 +113,7 @@ def _wait_for_cloud(memory: MemoAirVoiceMemorySync, timeout_s: float) -> str | N
             if not is_pending:
                 return None if sync.get("hasPulled") else _SYNC_FAILURES.get(sync.get("state", ""))
             time.sleep(_POLL_INTERVAL_S)
-    return "the cloud has not answered in time"
+    return "the cloud did not reply in time"
 
 
 def _exit_code(result: SearchResult, *, is_complete: bool) -> int:
@@ -138,17 +138,17 @@ def _print_result(result: SearchResult) -> None:
 
 
 def _unknown_id_hint(folder: UserFolder) -> str:
-    """Why nothing can be found of somebody: most often an id is misspelt, or memory lies elsewhere."""
+    """Return a hint if the storage root has no such user: most often an id is misspelled, or the root is another."""
     if folder.path.exists():
         return ""
-    return f": {folder.root} knows no such {'caller' if folder.path.parent.exists() else 'project'}"
+    return f": {folder.root} has no such {'caller' if folder.path.parent.exists() else 'project'}"
 
 
 def _hit_table(hits: Sequence[dict[str, Any]], explanations: dict[str, dict[str, dict[str, float]]]) -> Table:
     table = Table("lane", "score", "from", "text", box=None, pad_edge=False)
     for hit in hits:
-        # A caller's words are data: they must not speak to the terminal.
-        text = escape("".join(sign if sign.isprintable() or sign == "\n" else " " for sign in hit["text"]))
+        # A caller's words are data: they must not control the terminal.
+        text = escape("".join(char if char.isprintable() or char == "\n" else " " for char in hit["text"]))
         terms = explanations.get(hit["lane"], {}).get(hit["id"])
         if terms:
             largest = sorted(terms.items(), key=lambda term: -abs(term[1]))
@@ -164,11 +164,11 @@ def _source_label(source: dict[str, Any]) -> str:
 
 
 def _degradation_warnings(trace: dict[str, Any]) -> Iterator[str]:
-    """What is degraded, and what it means."""
+    """Yield a warning for each degraded lane, with what to do."""
     meanings = {
-        "late": "did not answer in time; a larger --timeout-ms may help",
-        "loading": "is still being read; ask again in a moment",
-        "error": "failed; `memoair doctor` may tell why",
+        "late": "did not reply in time; a larger --timeout-ms may help",
+        "loading": "is still loading; try again in a moment",
+        "error": "failed; run `memoair doctor` to find out why",
     }
     for name, lane in trace["lanes"].items():
         if lane["status"] in meanings:

@@ -1,4 +1,4 @@
-"""The cloud, as this machine sees it: reached, ready, with a clock like ours, and knowing who we are."""
+"""Check the cloud as this machine sees it: reachable, ready, with the same time, and accepting our identity."""
 
 import ipaddress
 import time
@@ -11,29 +11,29 @@ from memoair_cli.doctor.findings import DoctorContext, Finding, note, ok, proble
 from memoair_cli.options import DEFAULT_CLOUD_URL, is_valid_key
 
 _READ_TIMEOUT_S = 10.0
-# Dates of HTTP are whole seconds. Facts hold from a day, sessions end after minutes: less than this does no harm.
+# HTTP dates are whole seconds. Facts are dated by day, and sessions end after minutes, so less than this is harmless.
 _MAX_CLOCK_SKEW_S = 30.0
 _TOO_MANY_REQUESTS, _SERVER_ERROR = 429, 500
-_SET_KEY_REMEDY = "set MEMOAIR_API_KEY to a key that `memoair cloud init` has shown"
+_SET_KEY_REMEDY = "set MEMOAIR_API_KEY to a key from `memoair cloud init`"
 
 
 def check_cloud(context: DoctorContext) -> Iterator[Finding]:
-    """Ask the cloud, step by step, until something is wrong."""
+    """Check the cloud, step by step, until a step fails."""
     if not context.api_key and context.base_url == DEFAULT_CLOUD_URL:
-        yield note("cloud", "none is set (MEMOAIR_API_KEY, MEMOAIR_BASE_URL): what is said stays on this machine")
+        yield note("cloud", "not configured (MEMOAIR_API_KEY, MEMOAIR_BASE_URL): all memory stays on this machine")
         return
     if not is_valid_key(context.api_key):
-        yield problem("key", "MEMOAIR_API_KEY holds a character that no key has", _SET_KEY_REMEDY)
+        yield problem("key", "MEMOAIR_API_KEY has a character that is invalid in keys", _SET_KEY_REMEDY)
         return
     with closing(CloudHttp(context.base_url, context.api_key or None)) as cloud:
         if _is_unencrypted(context.base_url):
-            yield problem("cloud", f"{cloud.address} is plain HTTP: keys and words can be read on the way", "use https")
+            yield problem("cloud", f"{cloud.address} is plain HTTP: keys and calls are sent unencrypted", "use https")
         try:
             yield from _check_reachable(cloud)
             yield from _check_identity(cloud, context)
         except CloudUnreachableError as error:
             yield problem(
-                "cloud", str(error), "see that the address is right and the server runs (memoair cloud serve)"
+                "cloud", str(error), "check the address, and that the server is running (memoair cloud serve)"
             )
 
 
@@ -43,26 +43,26 @@ def _check_reachable(cloud: CloudHttp) -> Iterator[Finding]:
     took_s = time.time() - sent_at
     if not reply.is_ok or (reply.body or {}).get("status") != "ok":
         raise CloudUnreachableError(
-            f"{cloud.address}: {reply.error_message if not reply.is_ok else 'this is no MemoAir cloud'}"
+            f"{cloud.address}: {reply.error_message if not reply.is_ok else 'the server is not a MemoAir cloud'}"
         )
-    yield ok("cloud", f"{cloud.address} answers in {took_s * 1e3:.0f} ms")
+    yield ok("cloud", f"{cloud.address} replies in {took_s * 1e3:.0f} ms")
     ready = cloud.request("GET", "/readyz", read_timeout_s=_READ_TIMEOUT_S)
     if ready.is_ok:
-        yield ok("cloud", "it is ready: its database and its store can be used")
+        yield ok("cloud", "ready: its database and its blob store are available")
     else:
-        remedy = "on the server: memoair doctor --database-url ..."
-        yield problem("cloud", f"it is not ready: {ready.error_message}", remedy)
+        remedy = "on the server, run: memoair doctor --database-url ..."
+        yield problem("cloud", f"not ready: {ready.error_message}", remedy)
     if reply.date_s is None:
         return
-    # What was cut off of the server's second, and half of the way.
+    # The server's time was rounded down to a second, and was read half a round trip ago.
     skew_s = reply.date_s + 0.5 - (sent_at + took_s / 2)
-    message = f"our clock is {abs(skew_s):.0f} s {'behind' if skew_s > 0 else 'ahead'}"
+    message = f"this machine's clock is {abs(skew_s):.0f} s {'behind' if skew_s > 0 else 'ahead'}"
     if abs(skew_s) > _MAX_CLOCK_SKEW_S:
         yield problem(
-            "clock", message, "let NTP set the clocks of both machines; moments of turns are wrong by as much"
+            "clock", message, "synchronize the clocks of both machines by NTP; the times of turns are wrong by as much"
         )
     else:
-        yield ok("clock", "ours and the cloud's agree")
+        yield ok("clock", "in sync with the cloud")
 
 
 def _check_identity(cloud: CloudHttp, context: DoctorContext) -> Iterator[Finding]:
@@ -73,28 +73,28 @@ def _check_identity(cloud: CloudHttp, context: DoctorContext) -> Iterator[Findin
     if not reply.is_ok:
         yield _rejection("key", reply, _SET_KEY_REMEDY)
         return
-    yield ok("key", "the cloud accepts it")
+    yield ok("key", "accepted by the cloud")
     if not context.project_id:
         yield note("project", "MEMOAIR_PROJECT_ID is not set", "memoair project create NAME")
         return
     path = f"/v1/projects/{quote(context.project_id, safe='')}"
     reply = cloud.request("GET", path, read_timeout_s=_READ_TIMEOUT_S)
     if not reply.is_ok:
-        remedy = "set MEMOAIR_PROJECT_ID to a project of this account; memoair project create NAME makes one"
+        remedy = "set MEMOAIR_PROJECT_ID to a project of this account; `memoair project create NAME` creates one"
         yield _rejection("project", reply, remedy, context.project_id)
         return
-    yield ok("project", f"{context.project_id} is there")
+    yield ok("project", f"{context.project_id} exists")
     if context.agent_id:
         yield _check_agent(cloud.request("GET", f"{path}/agents", read_timeout_s=_READ_TIMEOUT_S), context.agent_id)
     else:
         yield note("agent", "MEMOAIR_AGENT_ID is not set", "memoair agent create --project ...")
-    # What a runtime asks before it sends a word, in its way: with headers, and for a caller, of whom nothing is known.
+    # The request that a runtime starts with: it passes ids in headers, here with a user id that does not exist.
     headers = {"X-Project-Id": context.project_id, "X-User-Id": "memoair-doctor"}
     reply = cloud.request("GET", "/v1/voice-sdk/bootstrap", headers=headers, read_timeout_s=_READ_TIMEOUT_S)
     if reply.is_ok:
-        yield ok("bootstrap", "runtimes are told what there is to pull")
+        yield ok("bootstrap", "runtimes can pull from the cloud")
     else:
-        yield _rejection("bootstrap", reply, "see that nothing between here and the cloud takes X-Project-Id away")
+        yield _rejection("bootstrap", reply, "check whether a proxy on the way removes the header X-Project-Id")
 
 
 def _check_agent(reply: CloudReply, agent_id: str) -> Finding:
@@ -102,18 +102,18 @@ def _check_agent(reply: CloudReply, agent_id: str) -> Finding:
     if not reply.is_ok or not isinstance(agents, list):
         return _rejection("agent", reply, "ask the operator of the cloud")
     if agent_id in [agent.get("id") for agent in agents if isinstance(agent, dict)]:
-        return ok("agent", f"{agent_id} is there")
-    remedy = "set MEMOAIR_AGENT_ID to an agent of this project; memoair agent create makes one"
-    return problem("agent", f"{agent_id} is no agent of this project", remedy)
+        return ok("agent", f"{agent_id} exists")
+    remedy = "set MEMOAIR_AGENT_ID to an agent of this project; `memoair agent create` creates one"
+    return problem("agent", f"{agent_id} is not an agent of this project", remedy)
 
 
 def _rejection(check: str, reply: CloudReply, remedy: str, subject: str = "") -> Finding:
-    """What the cloud does not grant. ``remedy`` is for a request that was understood; else it lies with the cloud."""
+    """Return a problem for a request that the cloud rejected. The remedy is used unless the cause is in the cloud."""
     if reply.status == _TOO_MANY_REQUESTS:
-        remedy = "wait a while: this key asks more often than its cloud allows"
+        remedy = "wait a while: this key exceeds the cloud's rate limit"
     elif reply.status >= _SERVER_ERROR:
-        remedy = "ask the operator of the cloud; its log tells why"
-    return problem(check, f"{subject}{subject and ': '}the cloud refuses: {reply.error_message}", remedy)
+        remedy = "ask the operator of the cloud; its log has the cause"
+    return problem(check, f"{subject}{subject and ': '}the cloud rejected the request: {reply.error_message}", remedy)
 
 
 def _is_unencrypted(base_url: str) -> bool:
@@ -121,6 +121,6 @@ def _is_unencrypted(base_url: str) -> bool:
         parts = urlsplit(base_url)
         host = parts.hostname or ""
         is_loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:  # a name
+    except ValueError:  # a host name
         is_loopback = False
     return base_url.lower().startswith("http://") and not is_loopback

@@ -1,4 +1,4 @@
-"""What is installed: Python, the packages, the compiled kernel."""
+"""Check the installation: Python, the packages, the compiled kernel."""
 
 import platform
 import re
@@ -11,12 +11,12 @@ from memoair_cli.doctor.findings import DoctorContext, Finding, note, ok, proble
 
 _PACKAGE = "memoair-voice"
 _MIN_PYTHON = (3, 10)
-# "numpy>=1.24", without the requirements of extras.
+# "numpy>=1.24", but not the requirements of extras.
 _REQUIREMENT = re.compile(r"([\w.-]+)(?:\[[\w,-]*\])?>=([\d.]+)$")
 
 
 def check_python(_: DoctorContext) -> Iterator[Finding]:
-    """Whether Python is new enough."""
+    """Check the version of Python."""
     message = (
         f"Python {platform.python_version()} ({platform.python_implementation()}) on {platform.platform(terse=True)}"
     )
@@ -27,33 +27,35 @@ def check_python(_: DoctorContext) -> Iterator[Finding]:
 
 
 def check_packages(_: DoctorContext) -> Iterator[Finding]:
-    """Whether everything is there that we build on, and new enough."""
+    """Check that all required packages are installed, and their versions."""
     try:
         installed, requirements = metadata.version(_PACKAGE), metadata.requires(_PACKAGE) or []
     except metadata.PackageNotFoundError:
-        yield problem("packages", f"{_PACKAGE} is not installed, it only lies here", f"pip install {_PACKAGE}")
+        yield problem("packages", f"{_PACKAGE} is not installed; this is a source tree", f"pip install {_PACKAGE}")
         return
     errors = [error for error in map(_requirement_error, requirements) if error is not None]
     if errors:
         yield problem("packages", f"{_PACKAGE} {installed}; {', '.join(errors)}", f"pip install --upgrade {_PACKAGE}")
     else:
         required = sum(_REQUIREMENT.fullmatch(requirement) is not None for requirement in requirements)
-        yield ok("packages", f"{_PACKAGE} {installed}, and the {required} packages that it builds on")
+        yield ok("packages", f"{_PACKAGE} {installed} and the {required} packages that it requires")
 
 
 def check_kernel(_: DoctorContext) -> Iterator[Finding]:
-    """Whether scores are computed by the compiled kernel."""
+    """Check that scores are computed by the compiled kernel."""
     if find_spec("memoair_index.kernel._compiled") is not None:
-        yield ok("kernel", "recall runs on the compiled kernel")
+        yield ok("kernel", "searches use the compiled kernel")
         return
     remedy = f"install a C compiler, then pip install --force-reinstall --no-binary {_PACKAGE} {_PACKAGE}"
-    yield note("kernel", "no compiled kernel is installed; recall runs on NumPy, some times slower", remedy)
+    yield note(
+        "kernel", "the compiled kernel is not installed; searches use NumPy, which is several times slower", remedy
+    )
 
 
 def _requirement_error(requirement: str) -> str | None:
-    """What is wrong with a package that we need, if anything."""
+    """Return what is wrong with a required package, or None."""
     match = _REQUIREMENT.fullmatch(requirement)
-    if match is None:  # of an extra
+    if match is None:  # a requirement of an extra
         return None
     name, minimum = match.groups()
     try:

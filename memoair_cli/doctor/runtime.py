@@ -1,4 +1,4 @@
-"""Whether a runtime can be started, keeps a turn and recalls it: a real one, over a folder that is thrown away."""
+"""Check that runtimes start, save a turn and recall it: real ones, with a temporary storage root."""
 
 import tempfile
 import time
@@ -8,21 +8,21 @@ from memoair_cli.doctor.findings import DoctorContext, Finding, ok, problem
 from memoair_cli.options import PLACEHOLDER_KEY
 from memoair_voice_sync import MemoAirVoiceClientSync, MemoAirVoiceMemoryError
 
-# Nothing is sent anywhere, and nobody is in this memory: the folder is gone afterwards.
+# The id of project, agent and users. Nothing is sent anywhere, and the storage root is deleted afterwards.
 _TEST_ID = "doctor"
 _START_TIMEOUT_S = 30.0
 _SEARCH_TIMEOUT_MS = 10_000.0
 _REMEDY_BY_CODE = {
-    "runtime.not_found": "pip install --force-reinstall memoair-voice; MEMOAIR_RUNTIME_BINARY and "
-    "MEMOAIR_RUNTIME_VERSION, where they are set, must name a runtime that is there: see `memoair runtime which`",
+    "runtime.not_found": "pip install --force-reinstall memoair-voice; if MEMOAIR_RUNTIME_BINARY or "
+    "MEMOAIR_RUNTIME_VERSION is set, it must name an existing runtime: see `memoair runtime which`",
     "pool.port_exhausted": "free some ports of the range, or give clients another runtime_port_range",
     "runtime.storage_unavailable": "free space in the folder for temporary files, or set TMPDIR",
 }
-_DEFAULT_REMEDY = "run `memoair demo` to see more; what the runtime said last stands in the message"
+_DEFAULT_REMEDY = "run `memoair demo` for more details; the message has the runtime's last output"
 
 
 def check_start(_: DoctorContext) -> Iterator[Finding]:
-    """Start two runtimes, as a client does: the first with the host that the second is forked from."""
+    """Start two runtimes, as a client does: the second one is forked from the fork server that the first one needs."""
     with tempfile.TemporaryDirectory(prefix="memoair-doctor-", ignore_cleanup_errors=True) as folder:
         try:
             yield _try_runtimes(folder)
@@ -46,9 +46,9 @@ def _try_runtimes(folder: str) -> Finding:
         result = client.search_memory("Which boots?", user_id=f"{_TEST_ID}-1", timeout_ms=_SEARCH_TIMEOUT_MS)
         search_ms = (time.perf_counter() - started_at) * 1e3
     if not event_id or "red" not in result.contextText:
-        return problem("runtime", "a runtime starts, but does not recall what it was told", _DEFAULT_REMEDY)
-    startup = f"started in {times_ms[0]:.0f} ms, the next one in {times_ms[1]:.0f} ms"
-    return ok("runtime", f"{startup}; a turn kept in {save_ms:.1f} ms and recalled in {search_ms:.1f} ms")
+        return problem("runtime", "a runtime starts, but does not recall a saved turn", _DEFAULT_REMEDY)
+    startup = f"started in {times_ms[0]:.0f} ms, a second one in {times_ms[1]:.0f} ms"
+    return ok("runtime", f"{startup}; saved a turn in {save_ms:.1f} ms and recalled it in {search_ms:.1f} ms")
 
 
 def _measure_start_ms(client: MemoAirVoiceClientSync, user_id: str) -> float:

@@ -1,4 +1,4 @@
-"""A server's database and store, for its operator. What it needs comes with the extra ``cloud``."""
+"""Check a server's database and blob store, for its operator. Requires the extra ``cloud``."""
 
 from collections.abc import Iterator
 from datetime import datetime, timezone
@@ -16,19 +16,19 @@ _MAX_WAIT_S = 3_600.0
 
 
 def check_server(context: DoctorContext) -> Iterator[Finding]:
-    """Look at the database that was named, if one was."""
+    """Check the database and the blob store of a server, if a database is given."""
     if context.database_url is None:
         return
     try:
         from pydantic import ValidationError
 
-        import memoair_cloud.serving  # noqa: F401 - all that the extra brings
+        import memoair_cloud.serving  # noqa: F401 - imports everything of the extra
         from memoair_cloud.database.engine import make_engine
         from memoair_cloud.settings import settings_from
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("memoair_"):
             raise
-        yield problem("server", f"{error.name} is missing", "pip install 'memoair-voice[cloud]'")
+        yield problem("server", f"{error.name} is not installed", "pip install 'memoair-voice[cloud]'")
         return
     try:
         settings = settings_from(database_url=context.database_url, blob_url=context.blob_url)
@@ -51,34 +51,34 @@ def _check_database(engine: "Engine", *, retry_failed: bool) -> Iterator[Finding
     from memoair_cloud.database.migrate import is_current
 
     is_sqlite = engine.dialect.name == "sqlite"
-    if is_sqlite and not Path(engine.url.database or "").is_file():  # to connect would make one
-        yield problem("database", "there is none of this name", "memoair cloud init --database-url ...")
+    if is_sqlite and not Path(engine.url.database or "").is_file():  # connecting would create it
+        yield problem("database", "the database does not exist", "memoair cloud init --database-url ...")
         return
     try:
         with engine.connect() as connection:
             current = is_current(connection)
-        yield ok("database", f"{'SQLite' if is_sqlite else 'PostgreSQL'} answers")
+        yield ok("database", f"{'SQLite' if is_sqlite else 'PostgreSQL'} replies")
         if not current:
-            remedy = "start `memoair cloud serve` of the newest version that runs here: it migrates"
+            remedy = "start the newest version of `memoair cloud serve` that runs here: it migrates the database"
             yield problem("migrations", "the tables are of another version than this package", remedy)
             return
-        yield ok("migrations", "the tables are those of this version")
+        yield ok("migrations", "the tables are of this version")
         if retry_failed:
             yield _retry_failed_work(engine)
         yield from _check_work(engine)
     except SQLAlchemyError as error:
         reason = str(getattr(error, "orig", None) or type(error).__name__).partition("\n")[0]
-        yield problem("database", f"it can't be used: {reason}", "see that it runs, and that the URL is right")
+        yield problem("database", f"the database is unavailable: {reason}", "check that it is running, and its URL")
 
 
 def _retry_failed_work(engine: "Engine") -> Finding:
     from memoair_cloud.operations import revive
 
-    return note("work", f"{pluralize(revive(engine), 'piece')} of work that was given up will be tried again")
+    return note("work", f"{pluralize(revive(engine), 'failed job')} will be retried")
 
 
 def _check_work(engine: "Engine") -> Iterator[Finding]:
-    """What has failed for good, and what waits."""
+    """Check for work that failed for good, and for work that waits too long."""
     from memoair_cloud.operations import backlog, dead_letters
 
     dead = dead_letters(engine)
@@ -89,17 +89,19 @@ def _check_work(engine: "Engine") -> Iterator[Finding]:
             else "an index file not built"
         )
         since = f" since {letter.since:%Y-%m-%d}" if letter.since else ""
-        remedy = f"mend what fails ({letter.failure}), then memoair doctor --revive --database-url ..."
-        yield problem("work", f"project {letter.project_id}: {work}{since}, given up", remedy)
+        remedy = f"fix the cause ({letter.failure}), then run: memoair doctor --retry-failed --database-url ..."
+        yield problem("work", f"project {letter.project_id}: {work}{since}, failed for good", remedy)
     if not dead:
-        yield ok("work", "nothing was given up")
+        yield ok("work", "no failed jobs")
     waiting = backlog(engine)
     message = f"{pluralize(waiting.calls, 'call')} to learn from and {pluralize(waiting.builds, 'index file')} to build"
     oldest_s = 0.0
     if waiting.oldest_call_at is not None:
         oldest_s = (datetime.now(timezone.utc) - waiting.oldest_call_at).total_seconds()
     if oldest_s > _MAX_WAIT_S:
-        yield problem("work", f"{message}; the oldest waits for {oldest_s / 3600:.0f} h", "run `memoair cloud worker`")
+        yield problem(
+            "work", f"{message}; the oldest has waited for {oldest_s / 3600:.0f} h", "run `memoair cloud worker`"
+        )
     elif waiting.calls or waiting.builds:
         yield note("work", message)
 
@@ -112,8 +114,6 @@ def _check_blob_store(settings: "CloudSettings") -> Iterator[Finding]:
         BlobStore(settings.blob_url).check()
     except (ServiceUnavailableError, ValueError, ImportError) as error:
         reason = type(error.__cause__ or error).__name__
-        yield problem(
-            "store", f"index files can't be written ({reason})", "see that --blob-url is right, and its rights"
-        )
+        yield problem("store", f"index files are not writable ({reason})", "check --blob-url and its permissions")
     else:
-        yield ok("store", "index files can be written")
+        yield ok("store", "index files are writable")

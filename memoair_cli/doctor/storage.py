@@ -1,4 +1,4 @@
-"""The folder in which memory lies: whether it can be written, by us only, with locks that hold, and fast enough."""
+"""Check the storage root: writable, private to this user, with locks that work, and fast enough."""
 
 import os
 import shutil
@@ -19,14 +19,14 @@ from memoair_cli.doctor.findings import DoctorContext, Finding, note, ok, proble
 from memoair_runtime.storage.durable import sync_data
 
 _MIN_FREE_BYTES = 500 << 20
-_SLOW_MS = 20.0  # a caller waits for an answer some 800 ms, of which this is a part that can be felt
-_TEST_LINE = b"x" * 500  # about as long as a turn's
+_SLOW_MS = 20.0  # callers wait some 800 ms for an answer; more than this of it would be noticeable
+_TEST_LINE = b"x" * 500  # about the length of a turn in a session log
 _TEST_WRITES = 9
 _LOCK_TIMEOUT_S = 20.0
 _NETWORK_FILE_SYSTEMS = frozenset(
     ["nfs", "nfs4", "cifs", "smbfs", "smb3", "afs", "fuse.sshfs", "9p", "ceph", "glusterfs"]
 )
-# Takes the lock at once, or says that it could not. In a process of its own: some systems let a process lock twice.
+# Takes the lock at once or exits with 3. In another process, because some systems let one process lock a file twice.
 _LOCK_SCRIPT = (
     "import sys, filelock\n"
     "try:\n filelock.FileLock(sys.argv[1], timeout=0).acquire()\nexcept filelock.Timeout:\n sys.exit(3)"
@@ -34,25 +34,25 @@ _LOCK_SCRIPT = (
 
 
 def check_storage(context: DoctorContext) -> Iterator[Finding]:
-    """Look at the storage root; what it has not yet is looked at in the folder where it will be made."""
+    """Check the storage root. If it does not exist, check the folder that it will be created in."""
     root = context.storage_root
     folder = root
     if not root.exists():
         folder = next(parent for parent in root.parents if parent.exists())
-        yield note("storage", f"{root} is not there yet; it is made with the first call")
+        yield note("storage", f"{root} does not exist; the first call creates it")
     elif not root.is_dir():
         yield problem(
-            "storage", f"{root} is no folder", "move it away, or name another with MEMOAIR_RUNTIME_STORAGE_ROOT"
+            "storage", f"{root} is not a folder", "move it away, or set MEMOAIR_RUNTIME_STORAGE_ROOT to another folder"
         )
         return
     else:
         yield _check_permissions(root)
-    probe = folder / f".doctor-{uuid.uuid4().hex[:8]}"  # no folder of a project has a dot in its name
+    probe = folder / f".doctor-{uuid.uuid4().hex[:8]}"  # project folders have no dot in their names
     try:
         probe.mkdir(mode=0o700)
     except OSError as error:
-        reason = f"{folder} can't be written: {error.strerror}"
-        yield problem("storage", reason, f"let {_user_name()} own it: chown -R {_user_name()} {folder}")
+        reason = f"{folder} is not writable: {error.strerror}"
+        yield problem("storage", reason, f"chown -R {_user_name()} {folder}")
         return
     try:
         yield from _check_disk(folder, probe)
@@ -64,27 +64,29 @@ def _check_permissions(root: Path) -> Finding:
     info = root.stat()
     mode = stat.S_IMODE(info.st_mode)
     if os.name != "nt" and info.st_uid != os.getuid():
-        return problem("storage", f"{root} belongs to somebody else", f"chown -R {_user_name()} {root}")
+        return problem("storage", f"{root} belongs to another user", f"chown -R {_user_name()} {root}")
     if os.name != "nt" and mode & 0o077:
         return problem(
-            "storage", f"{root} is open to others ({mode:04o}): it holds what callers said", f"chmod 700 {root}"
+            "storage",
+            f"{root} contains what callers said, and other users can read it ({mode:04o})",
+            f"chmod 700 {root}",
         )
-    return ok("storage", f"{root} is ours alone")
+    return ok("storage", f"{root} is private to this user")
 
 
 def _check_disk(folder: Path, probe: Path) -> Iterator[Finding]:
     free_bytes = shutil.disk_usage(folder).free
     message = f"{free_bytes / (1 << 30):,.1f} GB free"
     if free_bytes < _MIN_FREE_BYTES:
-        yield problem("disk", message, "free some space: a turn that finds no room is refused")
+        yield problem("disk", message, "free some space: on a full disk, turns are rejected")
     else:
         yield ok("disk", message)
     yield _check_write_speed(probe)
     yield _check_locks(probe)
     kind = _file_system_type(folder)
     if kind in _NETWORK_FILE_SYSTEMS:
-        remedy = "name a local disk with MEMOAIR_RUNTIME_STORAGE_ROOT"
-        yield note("file system", f"{folder} lies on {kind}: each turn waits for the network", remedy)
+        remedy = "set MEMOAIR_RUNTIME_STORAGE_ROOT to a folder on a local disk"
+        yield note("file system", f"{folder} is on {kind}: every saved turn waits for the network", remedy)
 
 
 def _check_write_speed(probe: Path) -> Finding:
@@ -101,38 +103,39 @@ def _check_write_speed(probe: Path) -> Finding:
             os.close(descriptor)
     except OSError as error:
         return problem(
-            "disk", f"a line can't be made durable: {error.strerror}", "use another disk for the storage root"
+            "disk", f"a line cannot be synced to disk: {error.strerror}", "use another disk for the storage root"
         )
     median_ms = statistics.median(times_ms)
-    message = f"a line is durable in {median_ms:.1f} ms (median of {_TEST_WRITES})"
+    message = f"a line is synced to disk in {median_ms:.1f} ms (median of {_TEST_WRITES})"
     if median_ms > _SLOW_MS:
-        return note("disk", message, "every saved turn waits for this; a disk of another kind would be faster")
+        return note("disk", message, "every saved turn waits for this; use a faster disk")
     return ok("disk", message)
 
 
 def _check_locks(probe: Path) -> Finding:
-    """Whether a lock that is held keeps another process out, and lets it in afterwards."""
+    """Check that a lock excludes other processes while it is held, and no longer."""
     path = probe / "probe.lock"
-    remedy = "use a local disk; on NFS, see that its lock service runs on client and server"
+    remedy = "use a local disk; on NFS, check that the lock service runs on client and server"
     try:
         with filelock.FileLock(path, timeout=0):
             acquired_while_held = _can_lock_from_subprocess(path)
         acquired_after_release = _can_lock_from_subprocess(path)
     except (OSError, filelock.Timeout, subprocess.TimeoutExpired) as error:
-        return problem("locks", f"a file can't be locked: {type(error).__name__}", remedy)
+        return problem("locks", f"a file cannot be locked: {type(error).__name__}", remedy)
     if acquired_while_held or not acquired_after_release:
-        reason = "a lock that is held keeps nobody out" if acquired_while_held else "a lock that is free lets nobody in"
-        return problem("locks", f"{reason}: two runtimes could write one log", remedy)
-    return ok("locks", "file locks hold between processes")
+        reason = "a held lock does not exclude" if acquired_while_held else "a released lock still excludes"
+        return problem("locks", f"{reason} other processes: two runtimes could write to one log", remedy)
+    return ok("locks", "file locks exclude other processes")
 
 
 def _can_lock_from_subprocess(path: Path) -> bool:
     command = [sys.executable, "-c", _LOCK_SCRIPT, str(path)]
-    return subprocess.run(command, timeout=_LOCK_TIMEOUT_S, capture_output=True, check=False).returncode == 0  # noqa: S603
+    done = subprocess.run(command, timeout=_LOCK_TIMEOUT_S, capture_output=True, check=False)  # noqa: S603
+    return done.returncode == 0
 
 
 def _file_system_type(folder: Path) -> str | None:
-    """The kind of file system that a folder lies on, where the system tells."""
+    """Return the type of the file system that a folder is on, if the system reports it."""
     with suppress(OSError, psutil.Error, RuntimeError):
         mounts = {Path(partition.mountpoint): partition.fstype for partition in psutil.disk_partitions(all=True)}
         return next((mounts[path] for path in (folder, *folder.parents) if path in mounts), None)

@@ -1,4 +1,4 @@
-"""What lies in the storage root: who is served, what has not been sent, what a cloud refused. Counts only."""
+"""Report what is in the storage root: leases, unsent events, events that the cloud rejected. Counts only."""
 
 import json
 import time
@@ -18,9 +18,9 @@ from memoair_runtime.storage.project_folder import ProjectFolder
 from memoair_runtime.storage.user_folder import UserFolder
 from memoair_runtime.sync.outbox import Outbox
 
-# The looking must end: of a machine with more calls than this, the rest is left out, which is told.
-_MAX_CALLS = 50_000
-# Events are sent within seconds while a caller's runtime lives. What is older waits for his next call, or for a cloud.
+# Bounds the time of the check. If a machine has more calls than this, the report says that the rest is left out.
+_MAX_SESSIONS = 50_000
+# Events are sent within seconds while their user's runtime lives. Older ones wait for the next call, or for the cloud.
 _MAX_UNSENT_AGE_S = 3_600.0
 
 _read_lease = msgspec.json.Decoder(LeaseRecord).decode
@@ -28,58 +28,61 @@ _read_lease = msgspec.json.Decoder(LeaseRecord).decode
 
 @attrs.define
 class _ProjectReport:
-    """What was counted in one project's folder."""
+    """The counts of one project's folder."""
 
     users: int = 0
     sessions: int = 0
     active_leases: int = 0
-    stale_leases: int = 0  # leases of processes that are gone
-    has_outbox: bool = False  # whether anything was ever sent to a cloud
+    stale_leases: int = 0  # leases of processes that no longer exist
+    has_outbox: bool = False  # whether events were ever sent to a cloud
     unsent: int = 0
-    unsent_since: float | None = None  # when the log that has waited longest was written last
-    rejected: Counter[str] = attrs.field(factory=Counter)  # events that the cloud will never take, by code
+    unsent_since: float | None = None  # the last write to the log that has waited longest, in seconds since the epoch
+    rejected: Counter[str] = attrs.field(factory=Counter)  # events that the cloud rejected for good, by error code
 
 
 def check_storage_contents(context: DoctorContext) -> Iterator[Finding]:
-    """Look at every project's folder."""
+    """Check the folder of every project."""
     cloud_id = _configured_cloud_id(context)
     projects = {}
-    remaining = _MAX_CALLS
+    remaining = _MAX_SESSIONS
     for folder in _list_projects(context.storage_root):
         if remaining > 0:
             projects[folder.project_id] = _count_project(folder, cloud_id, remaining)
             remaining -= projects[folder.project_id].sessions
     if remaining <= 0:
-        yield note("memory", f"there are more than {_MAX_CALLS:,} calls; the rest was not looked at")
+        yield note("memory", f"there are more than {_MAX_SESSIONS:,} calls; the rest was not checked")
     for project_id, project in projects.items():
         yield from _describe_project(f"project {project_id}", project, has_cloud=cloud_id is not None)
 
 
 def _configured_cloud_id(context: DoctorContext) -> str | None:
-    """The cloud that is set, as runtimes note it in their outboxes; None where none is."""
+    """Return the id of the configured cloud, as runtimes write it to their outboxes, or None."""
     base_url, key = context.base_url.rstrip("/") or None, context.api_key or None
     return RuntimeSettings("", "", context.storage_root, cloud_key=key, cloud_base_url=base_url).cloud_id
 
 
 def _describe_project(check: str, project: _ProjectReport, *, has_cloud: bool) -> Iterator[Finding]:
-    leases = f"{project.active_leases} served now" if project.active_leases else "nobody is served now"
+    leases = pluralize(project.active_leases, "active lease") if project.active_leases else "no active lease"
     if project.stale_leases:
-        leases += f", {pluralize(project.stale_leases, 'lease')} of processes that are gone (the next call takes over)"
+        leases += f", {pluralize(project.stale_leases, 'stale lease')} (the next call takes over)"
     yield ok(check, f"{pluralize(project.users, 'caller')}, {pluralize(project.sessions, 'call')}; {leases}")
     if project.rejected:
         codes = ", ".join(f"{code} {count:,}" for code, count in project.rejected.most_common(5))
-        remedy = "they stay here; refused.jsonl in a caller's folder names them: see to it, then remove that file"
+        remedy = (
+            "they stay on this machine; refused.jsonl in a caller's folder lists them; fix the cause, delete the file"
+        )
         yield problem(
-            check, f"the cloud refused {pluralize(project.rejected.total(), 'event')} for good ({codes})", remedy
+            check, f"the cloud rejected {pluralize(project.rejected.total(), 'event')} for good ({codes})", remedy
         )
     if not (project.has_outbox or has_cloud):
-        yield note(check, "nothing was ever sent to a cloud from here")
+        yield note(check, "nothing was ever sent to a cloud")
     elif project.unsent_since is None:
-        yield ok(check, "everything has been sent to the cloud")
+        yield ok(check, "all events are sent to the cloud")
     else:
         age_s = max(0.0, time.time() - project.unsent_since)
-        message = f"{pluralize(project.unsent, 'event')} not sent to the cloud yet; the oldest waits for {_format_duration(age_s)}"
-        remedy = "see that the cloud can be reached (below); what waits is sent when a runtime of its caller starts"
+        unsent, age = pluralize(project.unsent, "event"), _format_duration(age_s)
+        message = f"{unsent} not sent to the cloud yet; the oldest has waited for {age}"
+        remedy = "check that the cloud is reachable (below); events are sent when a runtime of their caller starts"
         yield problem(check, message, remedy) if age_s > _MAX_UNSENT_AGE_S else note(check, message)
 
 
@@ -107,7 +110,7 @@ def _count_lease(user: UserFolder, report: _ProjectReport) -> None:
 
 
 def _count_rejected(user: UserFolder, report: _ProjectReport) -> None:
-    codes: dict[str, str] = {}  # by event: one that was refused before a crash, and again after it, is one
+    codes: dict[str, str] = {}  # by event: one that is rejected again after a crash counts once
     try:
         with user.refused.open("rb") as lines:
             for ordinal, line in enumerate(lines):
@@ -119,7 +122,7 @@ def _count_rejected(user: UserFolder, report: _ProjectReport) -> None:
 
 
 def _count_unsent(user: UserFolder, cloud_id: str | None, report: _ProjectReport) -> None:
-    """Count as a runtime does that would send it: to the cloud that is set, or else to the one that was."""
+    """Count unsent events as a runtime would: for the configured cloud, else for the one they were last sent to."""
     report.has_outbox |= user.outbox.exists()
     outbox = Outbox(user, cloud_id or _read_cloud_id(user.outbox))
     outbox.look(everywhere=True)
@@ -144,7 +147,7 @@ def _parse_object(content: bytes) -> dict[str, Any]:
 
 
 def _list_projects(root: Path) -> list[ProjectFolder]:
-    """The folders in the storage root that were named by us for a project."""
+    """Return the project folders in the storage root."""
     try:
         folders = sorted(path for path in root.iterdir() if "." not in path.name and path.is_dir())
     except OSError:

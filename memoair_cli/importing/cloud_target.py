@@ -1,4 +1,4 @@
-"""A cloud as a target: ``POST /v1/voice-sdk/events``, packed, tried again where that may help."""
+"""A cloud as the target of an import: ``POST /v1/voice-sdk/events``, compressed, with retries."""
 
 import gzip
 import threading
@@ -9,15 +9,23 @@ from memoair_cli.importing.events import ImportEvent
 from memoair_cli.importing.targets import RetryPolicy, SendResult, TargetError
 
 _PATH = "/v1/voice-sdk/events"
-# Faults of the server or of what stands before it, and too many requests.
+# Errors of the server or of a proxy before it, and rate limits.
 _RETRYABLE_STATUSES = frozenset([408, 425, 429, 500, 502, 503, 504])
-# Something in the batch is wrong, or it is too large: in two halves, one of them may be taken.
+# The batch is too large, or something in it is invalid: split in two halves, the rest of it may be accepted.
 _SPLIT_STATUSES = frozenset([413, 422])
-_GZIP_LEVEL = 1  # words pack to a third by it, and the best packing saves little more for ten times the work
+_GZIP_LEVEL = 1  # compresses transcripts to a third; level 9 saves little more and takes ten times as long
 
 
 class CloudTarget:
-    """One project of a cloud. Safe to use from any thread."""
+    """A project of a cloud. Safe to use from any thread.
+
+    Args:
+        cloud: The client of the cloud. `close` closes it.
+        project_id: The project to import into.
+        agent_id: The agent of the calls, may be empty.
+        retry_timeout_s: Seconds to retry a batch for.
+        stop_event: Interrupts the retries when it is set.
+    """
 
     def __init__(
         self, cloud: CloudHttp, project_id: str, agent_id: str, retry_timeout_s: float, stop_event: threading.Event
@@ -32,11 +40,11 @@ class CloudTarget:
 
     @property
     def name(self) -> str:
-        """The project and where it is."""
+        """The project and the address of the cloud."""
         return f"{self._project_id} at {self._cloud.address}"
 
     def send(self, user_id: str, events: Sequence[ImportEvent]) -> SendResult:
-        """Bring a caller's events."""
+        """Send events of a user. See `ImportTarget.send`."""
         content = b'{"events":[%b]}' % b",".join(event.encode() for event in events)
         compressed = gzip.compress(content, _GZIP_LEVEL, mtime=0)
         reply = self._post_with_retries(compressed, {**self._headers, "X-User-Id": user_id})
@@ -63,7 +71,7 @@ class CloudTarget:
                 continue
             if reply.status not in _RETRYABLE_STATUSES:
                 return reply
-            retry_policy.wait(f"{self.name} takes nothing: {reply.error_message}", reply.retry_after_s)
+            retry_policy.wait(f"{self.name} accepts no events: {reply.error_message}", reply.retry_after_s)
 
     def _parse_reply(self, reply: CloudReply, events: Sequence[ImportEvent]) -> SendResult:
         body = reply.body or {}
@@ -74,15 +82,15 @@ class CloudTarget:
                 {event["eventId"]: f"{event['code']}: {event['message']}" for event in body["rejected"]},
             )
         except (KeyError, TypeError):
-            raise TargetError(f"{self._cloud.address}: what answers is no MemoAir cloud") from None
+            raise TargetError(f"{self._cloud.address}: the server is not a MemoAir cloud") from None
         reported = result.accepted | result.duplicate | set(result.rejected)
         if not reported.issuperset(event.id for event in events):
-            raise TargetError(f"{self._cloud.address} does not say what became of all events")
+            raise TargetError(f"{self._cloud.address} did not report the result of all events")
         return result
 
     def _final_error(self, reply: CloudReply) -> str:
         hints = {
-            401: "; set MEMOAIR_API_KEY to a key that `memoair cloud init` has shown",
+            401: "; set MEMOAIR_API_KEY to a key from `memoair cloud init`",
             404: "; MEMOAIR_PROJECT_ID and MEMOAIR_AGENT_ID must name a project and an agent of this account",
         }
-        return f"{self.name} refuses: {reply.error_message}{hints.get(reply.status, '')}"
+        return f"{self.name} rejected the request: {reply.error_message}{hints.get(reply.status, '')}"

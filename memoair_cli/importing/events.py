@@ -1,4 +1,4 @@
-"""From the turns of a file to the events of its calls: the same ones, with the same ids, whenever the file is read."""
+"""Convert the turns of a file to events of its calls: the same events, with the same ids, whenever it is read."""
 
 import hashlib
 import uuid
@@ -13,19 +13,19 @@ import msgspec
 
 from memoair_voice_sync.transcripts import TranscriptTurn
 
-# Ids are made in this name space; another one would give every turn that was imported before a second place.
+# The namespace of event ids. With another one, turns that were imported before would be imported again.
 _NAMESPACE = uuid.UUID("5f0c6f6e-2f0d-4c55-9d3b-6a1f7f0f8f31")
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MILLISECOND = timedelta(milliseconds=1)
-# A call is taken as over once so many others were heard after it. Files in which more calls than that are mixed show
-# themselves by calls that come again, and for them the number is doubled.
+# A call counts as ended after this many more recent ones. If a call comes back, the file mixes more calls than that,
+# and the number is doubled.
 _INITIAL_MAX_OPEN_CALLS, _MAX_OPEN_CALLS = 32, 4_096
 _MAX_CLOSED_CALLS = 20_000
-_ENVELOPE_BYTES = 400  # bytes of an event beside what was said
+_ENVELOPE_BYTES = 400  # the size of an event without its text and metadata
 
 
 class ImportEventKind(Enum):
-    """What an event tells."""
+    """The type of an event."""
 
     START = "session_start"
     TURN = "turn"
@@ -34,7 +34,19 @@ class ImportEventKind(Enum):
 
 @attrs.frozen
 class ImportEvent:
-    """One event of a call, as the cloud takes it. ``line`` is where it comes from, ``size`` about how long it is."""
+    """An event of a call, as a cloud accepts it.
+
+    Attributes:
+        kind: Its type.
+        id: Its id, the same whenever the file is read.
+        user_id: The caller's id.
+        session_id: The id of the call.
+        seq: Its position in the call. Positions increase, but are not consecutive.
+        occurred_at: When it took place, in UTC.
+        payload: Its content.
+        line: The line of the file that it comes from.
+        size: Its approximate size in bytes.
+    """
 
     kind: ImportEventKind
     id: str
@@ -47,7 +59,7 @@ class ImportEvent:
     size: int
 
     def encode(self) -> bytes:
-        """The event as JSON."""
+        """Return the event as JSON."""
         body = {
             "eventId": self.id,
             "type": self.kind.value,
@@ -61,35 +73,38 @@ class ImportEvent:
 
 @attrs.define
 class _CallState:
-    """A call that may go on."""
+    """A call that may continue."""
 
     last_seq: int = 0
     last_at: datetime | None = None
     last_turn: str = ""
     last_line: int = 0
     is_started: bool = False
-    name: str | None = None  # the caller's
+    name: str | None = None  # the user's name
     assistant: str | None = None
 
 
 class CallEvents:
-    """The events of one file's calls, as its turns come: a start before the first turn, an end after the last.
+    """The events of one file's calls: a start before the first turn of a call, an end after its last one.
 
-    A turn's ``seq`` is its time in half milliseconds, or the next even number, whichever is more. So what one file
-    tells of a call stands behind what another told of its beginning, and in the order in which it was said; starts and
-    ends have the odd numbers between. ``otherwise`` is when that was said of which the file does not tell it.
+    A turn's ``seq`` is its time in half milliseconds, or the next even number if that is larger. So the turns of a call
+    are in order, also if several files have parts of it. Starts and ends have the odd numbers in between.
+
+    Args:
+        project_id: The project, which is part of event ids.
+        default_time: The time of turns without one.
     """
 
     def __init__(self, project_id: str, default_time: datetime) -> None:
         self._project_id = project_id
         self._default_time = default_time
-        self._open: OrderedDict[tuple[str, str], _CallState] = OrderedDict()  # the one heard longest ago first
+        self._open: OrderedDict[tuple[str, str], _CallState] = OrderedDict()  # least recently active first
         self._closed: OrderedDict[tuple[str, str], _CallState] = OrderedDict()
         self._max_open_calls = _INITIAL_MAX_OPEN_CALLS
         self.calls = 0
 
     def for_turn(self, turn: TranscriptTurn) -> Iterator[ImportEvent]:
-        """The events that a turn brings about."""
+        """Yield the events of a turn, and the ends of calls that are taken as ended."""
         key = (turn.user_id, turn.session_id)
         call = self._open.get(key) or self._open_call(key)
         self._open.move_to_end(key)
@@ -104,7 +119,7 @@ class CallEvents:
             yield self._end_event(*self._open.popitem(last=False))
 
     def finish(self) -> Iterator[ImportEvent]:
-        """The ends of all calls that are still open, once the file has been read."""
+        """Yield the ends of all open calls, at the end of the file."""
         while self._open:
             yield self._end_event(*self._open.popitem(last=False))
 
@@ -124,7 +139,7 @@ class CallEvents:
         user = {"id": turn.user_id, **({"name": call.name} if call.name else {})}
         assistant = {"assistantName": call.assistant} if call.assistant else {}
         payload = {"user": user, "metadata": {**turn.metadata, **assistant}}
-        # With the turn in its id: of two files that tell of one call, each gives it a start of its own.
+        # The id includes the turn: if two files have parts of a call, each gives it a start of its own.
         id_ = self._event_id_of(turn, ImportEventKind.START, f"{turn.turn_id}\0{call.name or ''}")
         size = _ENVELOPE_BYTES + _encoded_size(turn.metadata)
         return ImportEvent(ImportEventKind.START, id_, turn.user_id, turn.session_id, seq, at, payload, turn.line, size)
@@ -146,7 +161,7 @@ class CallEvents:
         self._closed[key] = call
         if len(self._closed) > _MAX_CLOSED_CALLS:
             self._closed.popitem(last=False)
-        # With the last turn in its id: a file that tells more of the call ends it anew, and later.
+        # The id includes the last turn: a file with more of the call ends it again, later.
         id_ = _event_id(self._project_id, *key, ImportEventKind.END, call.last_turn)
         at = call.last_at or self._default_time
         payload = {"reason": "imported"}
@@ -159,9 +174,9 @@ class CallEvents:
 
 
 def _event_id(project_id: str, user_id: str, session_id: str, kind: ImportEventKind, discriminator: str) -> str:
-    # No id holds a null character, so two lists of parts never make one name.
+    # Ids have no null characters, so different lists of parts never give the same name.
     name = "\0".join((project_id, user_id, session_id, kind.value, discriminator))
-    # As `uuid.uuid5` does it, in a fifth of the time.
+    # The same as `uuid.uuid5`, in a fifth of the time.
     digest = bytearray(hashlib.sha1(_NAMESPACE.bytes + name.encode(), usedforsecurity=False).digest()[:16])
     digest[6], digest[8] = digest[6] & 0x0F | 0x50, digest[8] & 0x3F | 0x80
     return digest.hex()

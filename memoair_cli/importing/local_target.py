@@ -1,4 +1,4 @@
-"""This machine as a target: each caller's runtime keeps his calls, as if they had been held here."""
+"""This machine as the target of an import: the runtime of each user saves the calls, as if they took place here."""
 
 import json
 import threading
@@ -16,9 +16,9 @@ from memoair_runtime.storage.user_folder import UserFolder
 from memoair_voice_sync import MemoAirVoiceClientSync, MemoAirVoiceMemoryError
 
 _IMPORT_TIMEOUT_S = 60.0
-# Calls whose turns are known from their logs. One that comes again after so many others is read once more.
+# Calls whose turn ids are in memory. If a call comes back after so many others, its log is read again.
 _MAX_CACHED_CALLS = 1_024
-# Something in the turns is wrong, or they are too large: in two halves, one of them may be taken.
+# The turns are too large, or something in them is invalid: split in two halves, the rest of them may be accepted.
 _SPLIT_CODES = frozenset(["runtime.bad_request", "runtime.payload_too_large"])
 _FINAL_CODES = frozenset(
     ["runtime.unauthorized", "runtime.identity_mismatch", "runtime.not_found", "runtime.start_failed", "pool.closed"]
@@ -27,15 +27,23 @@ _FINAL_CODES = frozenset(
 
 @attrs.define
 class _LocalCall:
-    """A call as far as it is imported."""
+    """A call that is being imported."""
 
-    turn_ids: set[str]  # the turns that its log holds
+    turn_ids: set[str]  # the turns in its log
     user: dict[str, Any]
     metadata: dict[str, Any] = attrs.field(factory=dict)
 
 
 class LocalTarget:
-    """The runtimes of one storage root. Safe to use from any thread."""
+    """The runtimes of one storage root. Safe to use from any thread.
+
+    Args:
+        client: The client that starts the runtimes. `close` closes it.
+        project_id: The project to import into.
+        root: The storage root.
+        retry_timeout_s: Seconds to retry a batch for.
+        stop_event: Interrupts the retries when it is set.
+    """
 
     def __init__(
         self,
@@ -55,18 +63,18 @@ class LocalTarget:
 
     @property
     def name(self) -> str:
-        """The project and where it is."""
+        """The project and the storage root."""
         return f"{self._project_id} in {self._root}"
 
     def send(self, user_id: str, events: Sequence[ImportEvent]) -> SendResult:
-        """Bring a caller's events, call by call."""
+        """Save events of a user, call by call. See `ImportTarget.send`."""
         result = SendResult()
         for session_id, call_events in groupby(events, key=lambda event: event.session_id):
             result.add(self._send_call(user_id, session_id, list(call_events)))
         return result
 
     def close(self) -> None:
-        """End the runtimes, each after what it was doing."""
+        """Stop the runtimes, each after its current work."""
         self._client.close()
 
     def _send_call(self, user_id: str, session_id: str, events: list[ImportEvent]) -> SendResult:
@@ -78,7 +86,7 @@ class LocalTarget:
                 call.user, call.metadata = dict(event.payload["user"]), dict(event.payload["metadata"])
             elif event.kind is ImportEventKind.TURN and event.payload["turnId"] not in call.turn_ids:
                 new_turns.append(event)
-        # Nothing new, nothing told: starting and ending a call again would leave a mark in its log each time.
+        # Without new turns, send nothing: each start and end of the call would add events to its log.
         if new_turns:
             result.rejected = self._save_turns(call, session_id, new_turns)
             result.accepted = {event.id for event in new_turns} - set(result.rejected)
@@ -87,7 +95,7 @@ class LocalTarget:
         return result
 
     def _save_turns(self, call: _LocalCall, session_id: str, events: list[ImportEvent]) -> dict[str, str]:
-        """Keep turns, and tell which of them were refused, and why."""
+        """Save turns. Return the reasons of rejected ones by event id."""
         retry_policy = RetryPolicy(self._retry_timeout_s, self._stop_event)
         while True:
             try:
@@ -108,7 +116,7 @@ class LocalTarget:
                     return self._save_turns(call, session_id, events[:half]) | self._save_turns(
                         call, session_id, events[half:]
                     )
-                retry_policy.wait(f"{self.name} takes nothing: {error}")
+                retry_policy.wait(f"{self.name} accepts no turns: {error}")
             else:
                 return {}
 
@@ -120,7 +128,7 @@ class LocalTarget:
                 return call
         log = UserFolder(self._root, self._project_id, user_id).session(session_id).log
         call = _LocalCall(_read_turn_ids(log), {"id": user_id})
-        with self._lock:  # a caller's batches come one after another, so nobody else has looked for this call
+        with self._lock:  # a user's batches come one at a time, so no other thread has read this log
             self._calls[user_id, session_id] = call
             if len(self._calls) > _MAX_CACHED_CALLS:
                 self._calls.popitem(last=False)
@@ -138,7 +146,7 @@ def _turn_from_event(event: ImportEvent) -> dict[str, Any]:
 
 
 def _read_turn_ids(log: Path) -> set[str]:
-    """The turns that a call's log holds; a line that can't be read holds none."""
+    """Return the ids of the turns in a call's log. Skip lines that are not valid events."""
     turn_ids = set()
     try:
         with log.open("rb") as lines:

@@ -1,4 +1,4 @@
-"""How an import is shown: a bar on a terminal, nothing elsewhere, and at the end what has become of it."""
+"""Show the progress of an import: a progress bar on a terminal, and a summary at the end."""
 
 import json
 import sys
@@ -21,12 +21,19 @@ from memoair_voice_sync.transcripts import Rejection
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-# Refusals that are shown; all of them go to the file that ``--refused`` names.
+# Rejections in the summary. The file of ``--refused`` has all of them.
 MAX_SHOWN_REJECTIONS = 20
 
 
 class ProgressReporter:
-    """Tells a person, or a program, how an import goes. Use it in a ``with`` block."""
+    """Shows the progress of an import. Safe to use from any thread, in a ``with`` block.
+
+    Args:
+        files: The files to import, which give the length of the bar.
+        target: The name of the target.
+        rejections_file: Receives all rejections as JSON lines, None to write none.
+        quiet: Whether to show no progress bar.
+    """
 
     def __init__(self, files: Sequence[Path], target: str, rejections_file: IO[str] | None, *, quiet: bool) -> None:
         self.shown_rejections: list[Rejection] = []
@@ -63,7 +70,7 @@ class ProgressReporter:
         self._exit_stack.close()
 
     def add_rejection(self, rejection: Rejection) -> None:
-        """Note a refusal."""
+        """Record a rejection."""
         with self._lock:
             self.rejection_count += 1
             if len(self.shown_rejections) < MAX_SHOWN_REJECTIONS:
@@ -72,18 +79,18 @@ class ProgressReporter:
                 self._write_rejection(self._rejections_file, rejection)
 
     def update(self, read_bytes: int, counts: ImportCounts) -> None:
-        """Move the bar."""
+        """Update the progress bar."""
         if self._progress is not None and self._task is not None:
             seconds = self._progress.tasks[0].elapsed or 1.0
             counts_text = f"{counts.kept:,} turns · {counts.kept / seconds:,.0f}/s"
             if counts.already_kept:
                 counts_text += f" · {counts.already_kept:,} already there"
             if counts.rejected:
-                counts_text += f" · [red]{counts.rejected:,} refused[/]"
+                counts_text += f" · [red]{counts.rejected:,} rejected[/]"
             self._progress.update(self._task, completed=read_bytes, counts=counts_text)
 
     def warn(self, message: str) -> None:
-        """Say something once, now."""
+        """Print a message to standard error, unless it was printed before."""
         if message not in self._warned:
             self._warned.add(message)
             self.print_message(message)
@@ -92,10 +99,10 @@ class ProgressReporter:
         try:
             file.write(json.dumps(_rejection_to_json(rejection), ensure_ascii=False) + "\n")
         except OSError as error:
-            self.warn(f"a refusal can't be written to its file: {error.strerror}")
+            self.warn(f"rejections cannot be written to the file: {error.strerror}")
 
     def print_message(self, message: str) -> None:
-        """Say something on standard error."""
+        """Print a message to standard error, above the progress bar."""
         if self._progress is not None and self._progress.live.is_started:
             self._progress.console.print(escape(message), soft_wrap=True)
         else:
@@ -103,7 +110,7 @@ class ProgressReporter:
 
 
 def summary_json(outcome: ImportOutcome, reporter: ProgressReporter, target: str) -> dict[str, Any]:
-    """What has become of an import, for a program."""
+    """Return the result of an import, for programs."""
     counts = outcome.counts
     return {
         "target": target,
@@ -119,18 +126,19 @@ def summary_json(outcome: ImportOutcome, reporter: ProgressReporter, target: str
 
 
 def summary_text(outcome: ImportOutcome, reporter: ProgressReporter) -> str:
-    """What has become of an import, for a person."""
+    """Return the result of an import, for people."""
     counts = outcome.counts
     lines = [
-        f"{_pluralize(outcome.files, 'file')}, {_pluralize(counts.calls, 'call')}: {_pluralize(counts.kept, 'turn')} kept,"
-        f" {counts.already_kept:,} already there, {counts.rejected:,} refused"
+        f"{_pluralize(outcome.files, 'file')}, {_pluralize(counts.calls, 'call')}:"
+        f" {_pluralize(counts.kept, 'turn')} kept, {counts.already_kept:,} already there, {counts.rejected:,} rejected"
         f" ({outcome.seconds:.1f} s, {counts.kept / max(outcome.seconds, 1e-3):,.0f} turns/s)"
     ]
     if reporter.shown_rejections:
         lines += ["", *map(str, reporter.shown_rejections)]
         if reporter.rejection_count > len(reporter.shown_rejections):
             lines.append(
-                f"... and {reporter.rejection_count - len(reporter.shown_rejections):,} more; --refused FILE writes them all"
+                f"... and {reporter.rejection_count - len(reporter.shown_rejections):,} more;"
+                " use --refused FILE to write all of them to a file"
             )
     return "\n".join(lines)
 
@@ -144,7 +152,7 @@ def _rejection_to_json(rejection: Rejection) -> dict[str, Any]:
 
 
 def _total_bytes(files: Sequence[Path]) -> int | None:
-    """The bytes of all files; None where one of them does not tell."""
+    """Return the size of all files, or None if one of them is unknown."""
     if STDIN in files:
         return None
     try:

@@ -1,4 +1,4 @@
-"""An import from its first file to its last: what is read goes to the target, what has become of it to the state."""
+"""Run an import: send the events of all files to the target, and record the progress in the state file."""
 
 import os
 import sys
@@ -24,25 +24,34 @@ from memoair_voice_sync.transcripts import Rejection, TranscriptOptions, read_tr
 STDIN = Path("-")
 _TICK_INTERVAL_S = 0.2
 _MIN_SAVE_INTERVAL_S = 0.2
-_SAVE_INTERVAL_FACTOR = 20  # so that the state of very many files does not take more time than their turns
+_SAVE_INTERVAL_FACTOR = 20  # keeps the time to save the state of very many files below that of importing them
 
 
 class ImportReport(Protocol):
-    """Who is told how it goes. Its methods are called by several threads."""
+    """Receives the progress of an import. Several threads call its methods."""
 
     def add_rejection(self, rejection: Rejection) -> None:
-        """A line or a turn can't be kept."""
+        """Handle a rejected line or turn."""
 
     def update(self, read_bytes: int, counts: ImportCounts) -> None:
-        """Some more was read and done."""
+        """Handle progress: the bytes read so far, and the counts."""
 
     def warn(self, message: str) -> None:
-        """Something is not as it should be, and the import goes on."""
+        """Handle a problem that does not end the import."""
 
 
 @attrs.frozen
 class ImportPlan:
-    """What is to be imported, and how it is read."""
+    """What to import, and how.
+
+    Attributes:
+        files: The files, in order.
+        project_id: The project to import into.
+        options: What the files do not say themselves.
+        format: The format of the files, None to detect it.
+        threads: The number of batches sent at once.
+        state: The recorded progress.
+    """
 
     files: Sequence[Path]
     project_id: str
@@ -54,7 +63,15 @@ class ImportPlan:
 
 @attrs.frozen
 class ImportOutcome:
-    """What has become of an import. ``failure`` says why the target could not be used."""
+    """The result of an import.
+
+    Attributes:
+        files: The number of files.
+        counts: The counts of all files.
+        seconds: The duration.
+        failure: Why the target could not be used, None if it could.
+        is_interrupted: Whether the import was interrupted.
+    """
 
     files: int
     counts: ImportCounts
@@ -65,7 +82,7 @@ class ImportOutcome:
 
 @attrs.define
 class _Job:
-    """A file on its way."""
+    """A file that is being imported."""
 
     path: Path
     identity: str | None
@@ -73,7 +90,14 @@ class _Job:
 
 
 class Import:
-    """One run. ``stopping`` ends it before its time: what is on its way arrives, and the state says how far it came."""
+    """One run of an import.
+
+    Args:
+        plan: What to import, and how.
+        target: Where to import it to.
+        report: Receives the progress.
+        stop_event: Ends the import early when it is set. Batches in flight are finished, and the progress is recorded.
+    """
 
     def __init__(
         self, plan: ImportPlan, target: ImportTarget, report: ImportReport, stop_event: threading.Event
@@ -85,17 +109,17 @@ class Import:
         self._batcher = Batcher()
         self._workers = WorkerPool(plan.threads, 2 * plan.threads, self._deliver)
         self._jobs: list[_Job] = []
-        self._read_bytes = 0  # of files that were read to their end
+        self._read_bytes = 0  # of files that are read completely
         self._updated_at = self._next_save_at = time.monotonic()
 
     def run(self) -> ImportOutcome:
-        """Import everything, or as much as can be."""
+        """Import the files until the end, an interruption or a failure."""
         started_at = time.monotonic()
         try:
             self._import_files(self._plan.files, should_resume=True)
             stale_jobs = [job for job in self._jobs if job.progress.is_stale]
             if stale_jobs and not self._should_stop():
-                self._report.warn("the target has lost what the state says it has; these files are sent from the start")
+                self._report.warn("the target has lost events that it acknowledged before; sending these files again")
                 self._jobs = [job for job in self._jobs if job not in stale_jobs]
                 self._import_files([job.path for job in stale_jobs], should_resume=False)
         finally:
@@ -163,7 +187,7 @@ class Import:
 
     def _deliver(self, batch: EventBatch) -> None:
         result = self._target.send(batch.user_id, [entry.event for entry in batch.entries])
-        seen: set[str] = set()  # an event that stands twice in a batch is new once
+        seen: set[str] = set()  # an event that is in a batch twice is new only once
         for entry in batch.entries:
             id_ = entry.event.id
             if id_ in result.rejected:
@@ -192,7 +216,9 @@ class Import:
         try:
             state.save()
         except OSError as error:
-            self._report.warn(f"the state can't be written to {state.path}: {error.strerror}; a next run begins anew")
+            self._report.warn(
+                f"the progress cannot be saved to {state.path}: {error.strerror}; a next run starts from the beginning"
+            )
 
     def _total_counts(self) -> ImportCounts:
         return reduce(ImportCounts.plus, (job.progress.counts for job in self._jobs), ImportCounts())
@@ -208,12 +234,12 @@ def _open_input(path: Path) -> Iterator[BinaryIO]:
 
 
 def display_name(path: Path) -> str:
-    """A file's name as it can be written anywhere, also one that is not valid Unicode."""
+    """Return the name of a file for messages, valid Unicode in any case."""
     return os.fsencode(path).decode(errors="replace")
 
 
 def _unreadable_file(path: Path, error: OSError) -> Rejection:
-    return Rejection(display_name(path), 0, f"the file can't be read: {error.strerror or type(error).__name__}")
+    return Rejection(display_name(path), 0, f"the file is not readable: {error.strerror or type(error).__name__}")
 
 
 def _modified_at(file: BinaryIO) -> datetime:

@@ -1,7 +1,8 @@
-"""The state file: how far each file of an import is acknowledged, so that the next run goes on there.
+"""The state file: how many events of each file are acknowledged, so that the next run continues from there.
 
-It may be lost, old or damaged: then events are sent again, and the target knows them. A file is known by its size, its
-time and its beginning, and by how it is read and for which target; one that has changed is read anew.
+The file may be lost, outdated or damaged: then events are sent again, and the target recognizes them. A file is
+identified by its size, its modification time and its head, by the target, and by the options it is read with. A file
+that has changed is read from the beginning.
 """
 
 import hashlib
@@ -17,43 +18,48 @@ import platformdirs
 from memoair_cli.importing.ledger import FileProgress, ImportRejection
 from memoair_voice_sync.transcripts import TranscriptOptions
 
-# Grows with every change of what a reader makes of the same file: the numbers of events would mean others then.
+# Increase it with every change of what a reader makes of a file: the ordinals of its events would change.
 _READER_VERSION = 1
 _FILE_VERSION = 1
-# The files of some years of nights; the ones that were imported longest ago are forgotten first.
+# Enough for some years of nightly imports. Beyond it, the files that were imported longest ago are dropped.
 _MAX_FILES = 20_000
 _HEAD_BYTES = 1 << 16
 
 
 def default_state_file(target: str) -> Path:
-    """Where the state of imports into one target lies, unless told otherwise."""
+    """Return the default state file of imports into one target."""
     folder = platformdirs.user_state_path("memoair", appauthor=False) / "imports"
     return folder / f"{hashlib.sha256(target.encode()).hexdigest()[:16]}.json"
 
 
 def file_identity(file: BinaryIO, target: str, options: TranscriptOptions, format_: str | None) -> str | None:
-    """What a file, read in this way for this target, is known by; None for what is no plain file, as a pipe is."""
+    """Return the identity of a file, with how and for what it is read. A pipe and the like have none."""
     try:
         info = os.fstat(file.fileno())
         if not file.seekable():
             return None
         head = file.read(_HEAD_BYTES)
         file.seek(0)
-    except OSError:  # `fileno` of what is none, too
+    except OSError:  # also raised by `fileno` if there is no descriptor
         return None
     parts = [_READER_VERSION, target, attrs.astuple(options), format_, info.st_size, info.st_mtime_ns]
     return hashlib.sha256(json.dumps(parts, default=str).encode() + head).hexdigest()
 
 
 class ImportState:
-    """The state file of one import. To be used by one thread. ``forgets`` begins anew, whatever the file says."""
+    """The state file of imports. Not thread-safe.
+
+    Args:
+        path: The state file.
+        restart: Whether to ignore what the file says.
+    """
 
     def __init__(self, path: Path, *, restart: bool = False) -> None:
         self.path = path
         self._files: dict[str, Any] = {} if restart else _read_files(path)
 
     def resume(self, identity: str | None) -> tuple[int, tuple[ImportRejection, ...]]:
-        """How many of a file's events are acknowledged, and what the target refused of them."""
+        """Return how many events of a file are acknowledged, and which of them the target rejected."""
         entry = self._files.get(identity or "") or {}
         try:
             rejected = [
@@ -64,17 +70,17 @@ class ImportState:
             return 0, ()
 
     def record(self, progress_by_identity: Mapping[str, FileProgress]) -> None:
-        """Take in how far files have come, by identity."""
+        """Record the progress of files, by their identity."""
         for identity, progress in progress_by_identity.items():
             acknowledged, rejected = progress.resume_point()
-            self._files.pop(identity, None)  # the one that came last stands last
+            self._files.pop(identity, None)  # keep the most recent last
             self._files[identity] = {
                 "acknowledged": acknowledged,
                 "refused": [[rejection.ordinal, rejection.line, rejection.reason] for rejection in rejected],
             }
 
     def save(self) -> None:
-        """Write the file; raises OSError. What other imports have written meanwhile stays."""
+        """Write the file. Entries that other imports wrote in the meantime are kept. Raises OSError."""
         files = {
             **{name: entry for name, entry in _read_files(self.path).items() if name not in self._files},
             **self._files,

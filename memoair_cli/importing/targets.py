@@ -1,4 +1,4 @@
-"""What an import brings events to, and how it bears with one that does not take them at once."""
+"""The interface of import targets, and the policy by which they retry."""
 
 import random
 import threading
@@ -15,23 +15,29 @@ _MAX_BACKOFF_S = 30.0
 
 
 class TargetError(Exception):
-    """The target can't be used, or not any more; the message says why and what to do."""
+    """The target cannot be used. The message says why, and what to do."""
 
 
 class ImportInterruptedError(Exception):
-    """The import was told to end while it waited."""
+    """The import was interrupted while it waited for a retry."""
 
 
 @attrs.define
 class SendResult:
-    """What became of a batch. Each of its events is in one of the three."""
+    """The result of sending a batch. Each of its events is in one of the three.
+
+    Attributes:
+        accepted: Ids of events that are new to the target.
+        duplicate: Ids of events that the target had before.
+        rejected: The reasons of rejections, by event id.
+    """
 
     accepted: set[str] = attrs.field(factory=set)
     duplicate: set[str] = attrs.field(factory=set)
-    rejected: dict[str, str] = attrs.field(factory=dict)  # why, by event id
+    rejected: dict[str, str] = attrs.field(factory=dict)
 
     def add(self, other: "SendResult") -> "SendResult":
-        """Take in what became of another part of the batch."""
+        """Add the result of another part of the batch, and return this one."""
         self.accepted |= other.accepted
         self.duplicate |= other.duplicate
         self.rejected |= other.rejected
@@ -39,21 +45,31 @@ class SendResult:
 
 
 class ImportTarget(Protocol):
-    """Takes events, each once, however often it is brought."""
+    """A target of imports. It saves each event once, however often it is sent."""
 
     @property
     def name(self) -> str:
-        """The target as one would tell it to a colleague."""
+        """The name of the target for people."""
 
     def send(self, user_id: str, events: Sequence[ImportEvent]) -> SendResult:
-        """Bring a caller's events; what is accepted is durable. Raises `TargetError` or `ImportInterruptedError`."""
+        """Send events of one user. Accepted events are durable.
+
+        Raises:
+            TargetError: The target cannot be used.
+            ImportInterruptedError: The import was interrupted during a retry.
+        """
 
     def close(self) -> None:
-        """Let go of it."""
+        """Release the resources of the target."""
 
 
 class RetryPolicy:
-    """How long one batch is tried again, and when next: longer each time, never at the same moment as the others."""
+    """The retries of one batch: exponential backoff with jitter, until a timeout.
+
+    Args:
+        timeout_s: Seconds until the retries end.
+        stop_event: Interrupts the wait when it is set.
+    """
 
     def __init__(self, timeout_s: float, stop_event: threading.Event) -> None:
         self._deadline = time.monotonic() + timeout_s
@@ -61,7 +77,16 @@ class RetryPolicy:
         self._backoff_s = _INITIAL_BACKOFF_S
 
     def wait(self, reason: str, retry_after_s: float | None = None) -> None:
-        """Wait for the next try, as long as was asked for; raises `TargetError` where patience ends before."""
+        """Wait before the next retry.
+
+        Args:
+            reason: Why the last attempt failed.
+            retry_after_s: Seconds to wait, if the target asked for it.
+
+        Raises:
+            TargetError: The timeout ends before the next retry. Its message is ``reason``.
+            ImportInterruptedError: The stop event is set.
+        """
         pause_s = self._backoff_s * random.uniform(0.5, 1.0)
         if retry_after_s is not None:
             pause_s = retry_after_s + random.uniform(0, 0.25 * max(retry_after_s, _INITIAL_BACKOFF_S))

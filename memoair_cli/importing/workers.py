@@ -1,4 +1,4 @@
-"""Threads that bring batches to a target: each caller's in their order, different callers' at once, few in memory."""
+"""Threads that send batches to a target: those of one user in order, those of different users at once."""
 
 import threading
 from collections import deque
@@ -8,9 +8,12 @@ from memoair_cli.importing.batches import EventBatch
 
 
 class WorkerPool:
-    """A bounded queue with its threads. A caller's next batch waits until the one before it has been delivered.
+    """A bounded queue and its threads. A user's next batch waits until the one before it is delivered.
 
-    ``deliver`` is called with each batch; what it raises ends everything, and stands in ``failure``.
+    Args:
+        threads: The number of threads.
+        max_waiting: The number of batches in the queue.
+        deliver: Called with each batch. If it raises, the pool stops, and the error is in ``failure``.
     """
 
     def __init__(self, threads: int, max_waiting: int, deliver: Callable[[EventBatch], None]) -> None:
@@ -18,7 +21,7 @@ class WorkerPool:
         self._max_waiting = max_waiting
         self._changed = threading.Condition()
         self._waiting: deque[EventBatch] = deque()
-        self._busy_users: set[str] = set()  # the callers of whom a batch is on its way
+        self._busy_users: set[str] = set()  # users with a batch in flight
         self._is_stopped = False
         self.failure: BaseException | None = None
         self._threads = [
@@ -28,7 +31,7 @@ class WorkerPool:
             thread.start()
 
     def submit(self, batch: EventBatch, timeout_s: float) -> bool:
-        """Hand over a batch; tell whether there was room for it in time."""
+        """Submit a batch. Return False if the queue stayed full for the timeout, or the pool is stopped."""
         with self._changed:
             if (
                 not self._changed.wait_for(lambda: self._is_stopped or self._has_capacity(), timeout_s)
@@ -40,14 +43,14 @@ class WorkerPool:
             return True
 
     def wait_until_idle(self, timeout_s: float) -> bool:
-        """Wait until all is delivered; tell whether that came true in time."""
+        """Wait until all batches are delivered. Return False if the timeout ends before."""
         with self._changed:
             return self._changed.wait_for(
                 lambda: self._is_stopped or not (self._waiting or self._busy_users), timeout_s
             )
 
     def stop(self) -> None:
-        """Begin no other batch, and wait for those that are on their way. Twice is no harm."""
+        """Discard waiting batches, and wait for those in flight. Safe to call twice."""
         with self._changed:
             self._is_stopped = True
             self._waiting.clear()
@@ -62,7 +65,7 @@ class WorkerPool:
         while (batch := self._next_batch()) is not None:
             try:
                 self._deliver(batch)
-            except BaseException as error:  # noqa: BLE001 - told by whoever waits for the end
+            except BaseException as error:  # noqa: BLE001 - the thread that reads `failure` reports it
                 with self._changed:
                     self.failure = self.failure or error
                     self._is_stopped = True

@@ -1,4 +1,4 @@
-"""The server on stdin and stdout: stdout is the protocol's, whatever anybody wants to say goes to stderr."""
+"""The MCP server on stdin and stdout. Stdout belongs to the protocol; everything else is written to stderr."""
 
 import logging
 import os
@@ -23,7 +23,7 @@ if sys.version_info < (3, 11):
 
 
 def serve(tools: MemoryTools) -> NoReturn:
-    """Serve until the input ends, close the tools, and end the process."""
+    """Serve until the input ends, then close the tools and exit."""
     _log_to_stderr()
     _exit_on_signals(tools)
     code = McpExit.DONE
@@ -34,7 +34,7 @@ def serve(tools: MemoryTools) -> NoReturn:
         if others is not None:
             tools.close()
             raise
-        code = McpExit.FAILED  # nobody reads what we write
+        code = McpExit.FAILED  # the client does not read the output
     _close_and_exit(tools, code)
 
 
@@ -47,10 +47,10 @@ async def _serve(tools: MemoryTools) -> None:
         if isinstance(prepared, CallToolResult):
             return prepared
         run_call, changes_data = prepared
-        # A search that is cancelled is given up; what changes something is done to its end.
+        # A cancelled search is abandoned. A call that changes data is completed.
         with anyio.CancelScope(shield=changes_data):
             return await to_thread.run_sync(run_call, abandon_on_cancel=not changes_data)
-        raise AssertionError("a scope of our own is never cancelled")
+        raise AssertionError("this scope is never cancelled")
 
     server = Server(
         "memoair",
@@ -59,10 +59,10 @@ async def _serve(tools: MemoryTools) -> None:
         on_list_tools=list_tools,
         on_call_tool=call_tool,
     )
-    # Beside the event loop, which need not wait for it when the input ends.
+    # Not on the event loop, so that the end of the input need not wait for it.
     threading.Thread(target=tools.warm_up, name="memoair-mcp-warm", daemon=True).start()
-    # The transport lets the descriptor point to stderr meanwhile. What is printed must go there at once, and not wait
-    # in a buffer until it points to the protocol again.
+    # While the transport runs, file descriptor 1 points to stderr. Whatever is printed must be written at once: in a
+    # buffer, it could stay until the descriptor points to the protocol again.
     async with stdio_server() as (read, write):
         with redirect_stdout(sys.stderr):
             await _run_server(server, tools, read, write)
@@ -71,14 +71,14 @@ async def _serve(tools: MemoryTools) -> None:
 async def _run_server(server: "Server[Any]", tools: MemoryTools, read: Any, write: Any) -> None:
     try:
         await server.run(read, write, server.create_initialization_options())
-    except anyio.get_cancelled_exc_class():  # by the transport, whose output is closed while its input is not
+    except anyio.get_cancelled_exc_class():  # the transport cancels when its output is closed but its input is not
         with anyio.CancelScope(shield=True):
             await to_thread.run_sync(_close_and_exit, tools, McpExit.FAILED)
         raise
 
 
 def _log_to_stderr() -> None:
-    """Let our warnings be seen; the library's own may quote what is said, and its errors reach the client anyway."""
+    """Log our own warnings. Those of the library may quote callers, and its errors reach the client anyway."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("memoair mcp: %(levelname)s: %(message)s"))
     logging.getLogger("memoair_voice").addHandler(handler)
@@ -88,18 +88,18 @@ def _log_to_stderr() -> None:
 
 
 def _exit_on_signals(tools: MemoryTools) -> None:
-    """End at once, and in order, where we are told to."""
+    """Close the tools and exit at once on a signal."""
 
     def on_signal(*_: object) -> None:
         threading.Thread(target=_close_and_exit, args=(tools, McpExit.DONE), name="memoair-mcp-end").start()
 
-    for name in ("SIGTERM", "SIGINT", "SIGHUP"):  # Windows has the first two
+    for name in ("SIGTERM", "SIGINT", "SIGHUP"):  # Windows has only the first two
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), on_signal)
 
 
 def _close_and_exit(tools: MemoryTools, code: int) -> NoReturn:
-    """End the talk and this process, whatever its threads wait for: for our input, or for a cloud that is silent."""
+    """Close the tools and exit, even if threads still wait for input or for a cloud that does not reply."""
     tools.close()
     sys.stderr.flush()
     os._exit(code)

@@ -49,16 +49,16 @@ def why(url: str, **environ: str) -> str:
 
 def test_why_nobody_answers_is_said_in_plain_words(monkeypatch: pytest.MonkeyPatch) -> None:
     assert why("http://127.0.0.1:9").endswith("nothing listens there")
-    assert why("http://no-such-host.invalid").endswith("its name is not known to the DNS")
+    assert why("http://no-such-host.invalid").endswith("its host name cannot be resolved")
     assert why("127.0.0.1:9").endswith("its address must begin with https:// or http://")
-    assert why("http://:x").endswith("its address can't be read")
+    assert why("http://:x").endswith("its address is invalid")
     with listening(b"") as port:
-        assert why(f"http://127.0.0.1:{port}").endswith("it broke the connection")
+        assert why(f"http://127.0.0.1:{port}").endswith("it closed the connection")
     with listening(b"HTTP/1.1 200 OK\r\n\r\n") as port:
-        assert "TLS fails" in why(f"https://127.0.0.1:{port}")
+        assert "TLS failed" in why(f"https://127.0.0.1:{port}")
     monkeypatch.setenv("HTTP_PROXY", "http://user:word@127.0.0.1:9")
     told = why("http://cloud.example")
-    assert "the proxy that the environment names" in told
+    assert "the proxy (HTTPS_PROXY, HTTP_PROXY) rejects the connection" in told
     assert "word" not in told
 
 
@@ -70,7 +70,7 @@ def test_what_a_netrc_has_for_the_host_does_not_take_the_place_of_the_key(client
 @pytest.mark.parametrize("key", ["memoair_pk_ä", "memoair pk", "memoair_pk\x01"])
 def test_a_key_that_can_be_none_is_told_without_it(key: str) -> None:
     done = memoair("project", "create", "Acme", code=1, MEMOAIR_API_KEY=key)
-    assert done.err == "MEMOAIR_API_KEY holds a character that no key has\n"
+    assert done.err == "MEMOAIR_API_KEY has a character that is invalid in keys\n"
 
 
 def test_a_line_feed_behind_a_key_is_no_part_of_it(client: Client) -> None:
@@ -81,4 +81,4 @@ def test_a_line_feed_behind_a_key_is_no_part_of_it(client: Client) -> None:
 
 def test_a_cloud_that_refuses_is_quoted(client: Client) -> None:
     done = memoair("project", "create", "Acme", code=1, **identity(client))
-    assert f"the cloud at {client.url} refuses: cloud.conflict: " in done.err
+    assert f"the cloud at {client.url} rejected the request: cloud.conflict: " in done.err

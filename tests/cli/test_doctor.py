@@ -81,7 +81,7 @@ def test_a_machine_on_which_all_is_well_is_told_so_with_its_cloud_and_its_server
         *("cloud", "clock", "key", "project", "agent", "bootstrap", "database", "migrations", "work", "store"),
     ]
     runtime = next(each["message"] for each in told["findings"] if each["check"] == "runtime")
-    assert re.match(r"started in \d+ ms, the next one in \d+ ms; a turn kept in [\d.]+ ms and recalled", runtime)
+    assert re.match(r"started in \d+ ms, a second one in \d+ ms; saved a turn in [\d.]+ ms and recalled it", runtime)
     secrets = [identity(client)["MEMOAIR_API_KEY"], USER, "call-1", "Lisbon", "secret"]
     assert not [secret for secret in secrets if secret in done.out + done.err]
     assert sorted(path.name for path in (tmp_path / "storage").iterdir()) == [PROJECT], "nothing is left behind"
@@ -99,11 +99,11 @@ def test_a_machine_on_which_much_is_wrong_is_told_all_of_it_and_how_to_mend_it(t
     }
     done = memoair("doctor", "--storage", tmp_path / "storage", code=1, **wrong)
 
-    assert "problem  variables      MEMOAIR_STORAGE_ROOT is set, and nobody reads it" in done.out
-    assert "-> write MEMOAIR_RUNTIME_STORAGE_ROOT" in done.out
+    assert "problem  variables      MEMOAIR_STORAGE_ROOT is set but unused (a typo?)" in done.out
+    assert "-> did you mean MEMOAIR_RUNTIME_STORAGE_ROOT?" in done.out
     assert "problem  runtime        runtime.not_found: there is no program /no/such/runtime" in done.out
     assert f"-> chmod 700 {tmp_path / 'storage'}" in done.out
-    assert "problem  cloud          the cloud at http://127.0.0.1:9 can't be reached: nothing listens there" in done.out
+    assert "problem  cloud          the cloud at http://127.0.0.1:9 is unreachable: nothing listens there" in done.out
     assert "note     proxies        HTTPS_PROXY set" in done.out
     assert "4 problems found" in done.out
     assert not [secret for secret in ("memoair_pk_secret", "word", "proxy.example") if secret in done.out + done.err]
@@ -120,7 +120,7 @@ def test_a_check_that_fails_itself_is_a_problem_and_the_others_go_on(
     done = memoair("doctor", "--json", code=1)
 
     first, second = json.loads(done.out)["findings"]
-    assert (first["check"], first["message"]) == ("broken", "could not be looked at: KeyError")
+    assert (first["check"], first["message"]) == ("broken", "the check failed: KeyError")
     assert second["check"] == "kernel"
 
 
@@ -148,7 +148,7 @@ def test_a_variable_of_a_server_is_known_by_its_settings(here: DoctorContext, mo
     assert not problems(check_variables, here)
     monkeypatch.setenv("MEMOAIR_CLOUD_PROT", "8080")
     assert [message for _, message in problems(check_variables, here)] == [
-        "MEMOAIR_CLOUD_PROT is set, and nobody reads it"
+        "MEMOAIR_CLOUD_PROT is set but unused (a typo?)"
     ]
 
 
@@ -173,30 +173,30 @@ def test_a_root_that_is_a_file_or_can_not_be_written_is_told(
     here: DoctorContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "storage").touch()
-    assert problems(check_storage, here) == [("storage", f"{tmp_path / 'storage'} is no folder")]
+    assert problems(check_storage, here) == [("storage", f"{tmp_path / 'storage'} is not a folder")]
     (tmp_path / "storage").unlink()
     monkeypatch.setattr(Path, "mkdir", lambda *_, **__: os.open("/no/such/file", 0))  # root may write anywhere
-    assert problems(check_storage, here) == [("storage", f"{tmp_path} can't be written: No such file or directory")]
+    assert problems(check_storage, here) == [("storage", f"{tmp_path} is not writable: No such file or directory")]
 
 
 def test_a_disk_that_is_nearly_full_slow_or_far_is_told(here: DoctorContext, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage, "_LEAST_FREE", 1 << 62)
+    monkeypatch.setattr(storage, "_MIN_FREE_BYTES", 1 << 62)
     monkeypatch.setattr(storage, "_SLOW_MS", 0.0)
-    monkeypatch.setattr(storage, "_file_system", lambda _: "nfs4")
+    monkeypatch.setattr(storage, "_file_system_type", lambda _: "nfs4")
     told = found(check_storage, here)
 
     assert [finding.status for finding in told["disk"]] == [FindingStatus.PROBLEM, FindingStatus.NOTE]
-    assert "each turn waits for the network" in told["file system"][0].message
+    assert "every saved turn waits for the network" in told["file system"][0].message
 
 
 def test_locks_that_keep_nobody_out_are_told(here: DoctorContext, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage, "_TRY", "pass")  # another process gets the lock whoever holds it
+    monkeypatch.setattr(storage, "_LOCK_SCRIPT", "pass")  # another process gets the lock whoever holds it
     assert problems(check_storage, here) == [
-        ("locks", "a lock that is held keeps nobody out: two runtimes could write one log")
+        ("locks", "a held lock does not exclude other processes: two runtimes could write to one log")
     ]
-    monkeypatch.setattr(storage, "_TRY", "raise SystemExit(3)")
+    monkeypatch.setattr(storage, "_LOCK_SCRIPT", "raise SystemExit(3)")
     assert problems(check_storage, here) == [
-        ("locks", "a lock that is free lets nobody in: two runtimes could write one log")
+        ("locks", "a released lock still excludes other processes: two runtimes could write to one log")
     ]
 
 
@@ -228,11 +228,8 @@ def test_leases_are_counted_the_living_and_the_dead(here: DoctorContext, tmp_pat
     finally:
         runtime.close()
 
-    assert first.message == "1 caller, 1 call; 1 served now"
-    assert (
-        then.message
-        == "1 caller, 1 call; nobody is served now, 1 lease of processes that are gone (the next call takes over)"
-    )
+    assert first.message == "1 caller, 1 call; 1 active lease"
+    assert then.message == "1 caller, 1 call; no active lease, 1 stale lease (the next call takes over)"
     assert then.status is FindingStatus.OK
 
 
@@ -241,27 +238,27 @@ def test_what_has_not_been_sent_and_what_was_refused_is_counted(here: DoctorCont
     caller = logs[0].parents[1]
     check = f"project {PROJECT}"
     assert [each.message for each in found(check_storage_contents, here)[check]] == [
-        "1 caller, 3 calls; nobody is served now",
-        "nothing was ever sent to a cloud from here",
+        "1 caller, 3 calls; no active lease",
+        "nothing was ever sent to a cloud",
     ]
 
     first_line = len(logs[1].read_bytes().splitlines(keepends=True)[0])
     write_outbox(caller, {**dict(map(all_of, logs[:1])), "call-1": [first_line, mark_of(logs[1])], "call-9": [7, 1]})
     assert found(check_storage_contents, here)[check][1].message.startswith(
-        "5 events not sent to the cloud yet; the oldest waits"
+        "5 events not sent to the cloud yet; the oldest has waited"
     )
     assert not problems(check_storage_contents, here)
     os.utime(logs[2], (1, 1))
     [(_, message)] = problems(check_storage_contents, here)
-    assert re.search(r"waits for [\d,]+ days$", message)
+    assert re.search(r"has waited for [\d,]+ days$", message)
 
     write_outbox(caller, dict(map(all_of, logs)))
     forgotten = [{"eventId": id_, "code": "cloud.forgotten"} for id_ in ("a", "b", "a")]  # one of them twice
     refused = [*forgotten, {"code": "cloud.invalid"}]
     (caller / "refused.jsonl").write_text("".join(json.dumps(each) + "\n" for each in refused))
     told = found(check_storage_contents, here)[check]
-    assert told[1].message == "the cloud refused 3 events for good (cloud.forgotten 2, cloud.invalid 1)"
-    assert told[2].message == "everything has been sent to the cloud"
+    assert told[1].message == "the cloud rejected 3 events for good (cloud.forgotten 2, cloud.invalid 1)"
+    assert told[2].message == "all events are sent to the cloud"
 
 
 def test_a_cursor_of_another_log_or_behind_the_end_hides_nothing(here: DoctorContext, tmp_path: Path) -> None:
@@ -285,7 +282,7 @@ def test_what_real_runtimes_have_sent_is_not_waiting_and_to_another_cloud_nothin
         assert sends.save_response(user_text="I live in Lisbon.", assistant_text="Noted.", user_id="ana")
         eventually(lambda: sends.stats()["runtimes"][0]["unsynced_events"] == 0)
     check = f"project {project}"
-    messages = ["1 caller, 1 call; nobody is served now", "everything has been sent to the cloud"]
+    messages = ["1 caller, 1 call; no active lease", "all events are sent to the cloud"]
     assert [finding.message for finding in found(check_storage_contents, there)[check]] == messages
     elsewhere = found(check_storage_contents, attrs.evolve(there, base_url="https://other.example"))[check][1]
     assert elsewhere.message.startswith("3 events not sent to the cloud yet")
@@ -296,9 +293,7 @@ def test_a_line_that_is_torn_or_still_being_written_is_no_event_that_waits(here:
     write_outbox(log.parents[1], dict([all_of(log)]))
     with log.open("ab") as file:
         file.write(b'{"eventId": "torn')
-    assert (
-        found(check_storage_contents, here)[f"project {PROJECT}"][1].message == "everything has been sent to the cloud"
-    )
+    assert found(check_storage_contents, here)[f"project {PROJECT}"][1].message == "all events are sent to the cloud"
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b'{"sessions": 7}', b'{"sessions": {"call-1": "x"}}', b"\xff"])
@@ -308,14 +303,14 @@ def test_a_file_that_is_damaged_hides_nothing(here: DoctorContext, tmp_path: Pat
         (caller / name).write_bytes(content)
     told = found(check_storage_contents, here)[f"project {PROJECT}"]
 
-    assert told[0].message == "1 caller, 1 call; nobody is served now"
+    assert told[0].message == "1 caller, 1 call; no active lease"
     assert any("3 events not sent" in each.message for each in told)
 
 
 def test_a_machine_with_very_many_calls_is_looked_at_for_a_while_only(
     here: DoctorContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage_report, "_MOST_CALLS", 2)
+    monkeypatch.setattr(storage_report, "_MAX_SESSIONS", 2)
     for number in range(3):
         write_call(tmp_path / "storage", f"call-{number}", SAID)
     assert "more than 2 calls" in found(check_storage_contents, here)["memory"][0].message
@@ -334,15 +329,18 @@ def test_a_key_a_project_and_an_agent_that_are_not_there_are_told(here: DoctorCo
         agent_id="agent_other",
     )
 
-    assert problems(check_cloud, there) == [("agent", "agent_other is no agent of this project")]
+    assert problems(check_cloud, there) == [("agent", "agent_other is not an agent of this project")]
     [(check, message)] = problems(check_cloud, attrs.evolve(there, project_id="proj_other"))
-    assert (check, message) == ("project", "proj_other: the cloud refuses: cloud.not_found: there is no such project")
+    assert (check, message) == (
+        "project",
+        "proj_other: the cloud rejected the request: cloud.not_found: there is no such project",
+    )
     [(check, message)] = problems(check_cloud, attrs.evolve(there, api_key="memoair_pk_other"))
     assert check == "key"
     assert "memoair_pk_other" not in message
     assert problems(check_cloud, attrs.evolve(there, api_key="")) == [("key", "MEMOAIR_API_KEY is not set")]
     [(_, message)] = problems(check_cloud, attrs.evolve(there, api_key="memoair_pk_ä"))
-    assert message == "MEMOAIR_API_KEY holds a character that no key has"
+    assert message == "MEMOAIR_API_KEY has a character that is invalid in keys"
     unset = found(check_cloud, attrs.evolve(there, project_id=""))
     assert unset["project"][0].status is FindingStatus.NOTE
 
@@ -385,12 +383,12 @@ def test_a_cloud_that_is_not_ready_or_none_or_lives_in_another_time_is_told(
         "date": "Fri, 31 Dec 1999 23:59:59 GMT",
     }
     told = problems(check_cloud, there)
-    assert told[0] == ("cloud", "it is not ready: cloud.unavailable: the database does not answer")
-    assert re.fullmatch(r"our clock is \d+ s ahead", told[1][1])
+    assert told[0] == ("cloud", "not ready: cloud.unavailable: the database does not answer")
+    assert re.fullmatch(r"this machine's clock is \d+ s ahead", told[1][1])
 
     answers["/healthz"] = (200, {"hello": "world"})
     [(_, message)] = problems(check_cloud, there)
-    assert message.endswith("this is no MemoAir cloud")
+    assert message.endswith("the server is not a MemoAir cloud")
 
 
 def test_what_lies_with_the_cloud_is_not_blamed_on_the_key(odd_cloud: tuple[DoctorContext, dict[str, Any]]) -> None:
@@ -410,7 +408,7 @@ def test_a_way_on_which_the_project_gets_lost_is_told(odd_cloud: tuple[DoctorCon
     there, answers = odd_cloud
     answers |= {"/v1/projects": (200, {"projects": []}), "/v1/projects/proj_acme": (200, {"id": "proj_acme"})}
     told = problems(check_cloud, attrs.evolve(there, project_id="proj_acme"))
-    assert told == [("bootstrap", "the cloud refuses: cloud.not_found: no")]
+    assert told == [("bootstrap", "the cloud rejected the request: cloud.not_found: no")]
 
     answers["/v1/voice-sdk/bootstrap"] = (200, {"orgManifestVersion": 0})
     assert not problems(check_cloud, attrs.evolve(there, project_id="proj_acme"))
@@ -418,8 +416,8 @@ def test_a_way_on_which_the_project_gets_lost_is_told(odd_cloud: tuple[DoctorCon
 
 def test_a_cloud_over_plain_http_is_a_problem_unless_it_is_here(here: DoctorContext) -> None:
     told = problems(check_cloud, attrs.evolve(here, base_url="http://cloud.invalid", api_key="k"))
-    assert told[0] == ("cloud", "http://cloud.invalid is plain HTTP: keys and words can be read on the way")
-    assert told[1][1].endswith("its name is not known to the DNS")
+    assert told[0] == ("cloud", "http://cloud.invalid is plain HTTP: keys and calls are sent unencrypted")
+    assert told[1][1].endswith("its host name cannot be resolved")
     assert len(problems(check_cloud, attrs.evolve(here, base_url="http://localhost:9", api_key="k"))) == 1
 
 
@@ -428,7 +426,7 @@ def test_a_cloud_over_plain_http_is_a_problem_unless_it_is_here(here: DoctorCont
 
 def test_a_database_that_is_not_there_old_or_of_another_kind_is_told(here: DoctorContext, tmp_path: Path) -> None:
     missing = attrs.evolve(here, database_url=f"sqlite:///{tmp_path / 'none.db'}", blob_url=tmp_path.as_uri())
-    assert problems(check_server, missing) == [("database", "there is none of this name")]
+    assert problems(check_server, missing) == [("database", "the database does not exist")]
     assert not (tmp_path / "none.db").exists()
     engine = make_engine(f"sqlite:///{tmp_path / 'none.db'}")
     engine.connect().close()
@@ -437,7 +435,7 @@ def test_a_database_that_is_not_there_old_or_of_another_kind_is_told(here: Docto
     assert check == "migrations"
     assert problems(check_server, attrs.evolve(here, database_url="mysql://x/y"))[0][0] == "server"
     (tmp_path / "none.db").write_bytes(b"no database" * 1_000)
-    assert problems(check_server, missing) == [("database", "it can't be used: file is not a database")]
+    assert problems(check_server, missing) == [("database", "the database is unavailable: file is not a database")]
 
 
 def test_a_store_that_can_not_be_written_is_told(here: DoctorContext, cloud: RunningCloud, tmp_path: Path) -> None:
@@ -461,13 +459,19 @@ def test_work_that_was_given_up_is_told_and_can_be_tried_again(
     [(check, message)] = problems(check_server, there)
     assert check == "work"
     assert re.fullmatch(
-        rf"project {client.identity['project']}: 1 call not learned from since [\d-]+, given up", message
+        rf"project {client.identity['project']}: 1 call not learned from since [\d-]+, failed for good", message
     )
     monkeypatch.setattr("memoair_cli.doctor.command._CHECKS", (check_server,))
     server = {"MEMOAIR_CLOUD_DATABASE_URL": there.database_url, "MEMOAIR_CLOUD_BLOB_URL": there.blob_url}
-    done = memoair("doctor", "--revive", **server)
-    assert "note     work           1 piece of work that was given up will be tried again" in done.out
-    assert "given up, " not in done.out
+    done = memoair("doctor", "--retry-failed", **server)
+    assert "note     work           1 failed job will be retried" in done.out
+    assert "failed for good, " not in done.out
     assert not problems(check_server, there)
-    refused = memoair("doctor", "--revive", code=2)
-    assert refused.err == "--revive needs a server's database: --database-url or MEMOAIR_CLOUD_DATABASE_URL\n"
+    refused = memoair("doctor", "--retry-failed", code=2)
+    assert refused.err == "--retry-failed requires a server's database: --database-url or MEMOAIR_CLOUD_DATABASE_URL\n"
+
+
+def test_the_former_spelling_of_retry_failed_still_works() -> None:
+    done = memoair("doctor", "--revive", code=2)
+    assert done.err.startswith("--revive is now --retry-failed; the old name goes in the next release\n--retry-failed")
+    assert "--revive" not in memoair("doctor", "--help").out

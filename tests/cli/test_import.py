@@ -55,7 +55,7 @@ def test_calls_arrive_whole_with_their_times_and_each_turn_once(client: Client, 
     assert users == {"ana": "Ana", "bob": "Bob"}
 
     again = imported(file, **identity(client))
-    afresh = imported(file, "--anew", **identity(client))
+    afresh = imported(file, "--restart", **identity(client))
     assert again["turns"] == afresh["turns"] == {"kept": 0, "alreadyThere": 5, "refused": 0}
     assert client.with_(user="ana").events("ana-1") == events
 
@@ -81,7 +81,7 @@ def test_half_of_a_file_twice_and_then_all_of_it_keeps_each_turn_once_in_order(
         del row["occurredAt"]  # half of them without a time, and none with an id
     half = new_file(*rows[:12], name="half.jsonl")
     for file in (half, half, new_file(*rows)):
-        imported(file, "--anew", **identity(client))
+        imported(file, "--restart", **identity(client))
 
     events = client.with_(user="ana").events("ana-1")
     texts = [event["payload"]["userText"] for event in events if event["type"] == "turn"]
@@ -160,7 +160,7 @@ def test_a_call_of_any_format_arrives_with_its_times_once_however_often_and_what
     options = ("--user", "ana", "--session", "call-9", "--occurred-at", BEGAN.isoformat(), *labels)
     summary = imported(file, *options, **identity(client))
     again = imported(file, *options, **identity(client))
-    afresh = imported(file, "--anew", *options, **identity(client))
+    afresh = imported(file, "--restart", *options, **identity(client))
 
     assert (summary["sessions"], summary["turns"]) == (1, {"kept": 2, "alreadyThere": 0, "refused": 0})
     assert again["turns"] == afresh["turns"] == {"kept": 0, "alreadyThere": 2, "refused": 0}
@@ -198,7 +198,7 @@ def test_what_is_refused_is_told_by_file_and_line_and_the_rest_is_kept(
     file = new_file(turn(1), b"\xff", '{"secret', turn(2, userText=3), turn(3), turn(4, "bob", "x" * 600))
     done = memoair("import", file, "--refused", tmp_path / "refused.jsonl", code=1, **identity(client))
 
-    assert "1 file, 1 call: 2 turns kept, 0 already there, 4 refused" in done.out
+    assert "1 file, 1 call: 2 turns kept, 0 already there, 4 rejected" in done.out
     assert f"{file}:3: not JSON; expected one object per line" in done.out
     told = [json.loads(line) for line in (tmp_path / "refused.jsonl").read_text().splitlines()]
     assert [each["line"] for each in told] == [2, 3, 4, 6]
@@ -258,7 +258,7 @@ def test_only_the_first_refusals_are_shown(client: Client, new_file: NewFile) ->
     done = memoair("import", new_file(*["x"] * 100), code=1, **identity(client))
 
     assert done.out.count(": not JSON") == 20
-    assert "... and 80 more; --refused FILE writes them all" in done.out
+    assert "... and 80 more; use --refused FILE to write all of them to a file" in done.out
 
 
 def test_quiet_says_nothing_unless_something_is_wrong(client: Client, new_file: NewFile) -> None:
@@ -272,12 +272,12 @@ def test_quiet_says_nothing_unless_something_is_wrong(client: Client, new_file: 
     ("arguments", "message"),
     [
         (["missing.jsonl"], "missing.jsonl: No such file or directory"),
-        (["."], ". is a folder; name the files in it"),
-        (["-", "-"], "standard input can be read once"),
-        (["-", "--occurred-at", "today"], "--occurred-at must be an ISO 8601 moment"),
-        (["-", "--format", "otter"], "--format can be jsonl, text, webvtt, srt, twilio, vapi, retell"),
+        (["."], ". is a folder; pass the files in it"),
+        (["-", "-"], "standard input (-) can be read only once"),
+        (["-", "--occurred-at", "today"], "--occurred-at must be an ISO 8601 timestamp"),
+        (["-", "--format", "otter"], "--format must be one of jsonl, text, webvtt, srt, twilio, vapi, retell"),
         (["-", "--user", " ana"], "user_id begins or ends with whitespace"),
-        (["-", "--refused", "/nowhere/refused.jsonl"], "/nowhere/refused.jsonl can't be written"),
+        (["-", "--refused", "/nowhere/refused.jsonl"], "/nowhere/refused.jsonl is not writable"),
         (["-", "--threads", "0"], "--threads"),
         ([], "FILE"),
     ],
@@ -304,7 +304,7 @@ def test_an_identity_that_is_not_set_is_told(server: EventServer, name: str) -> 
 def test_a_key_that_the_cloud_does_not_know_ends_it_at_once(client: Client, new_file: NewFile) -> None:
     done = memoair("import", new_file(turn(1)), code=3, **{**identity(client), "MEMOAIR_API_KEY": "memoair_pk_other"})
 
-    assert "refuses: cloud.unauthorized" in done.err
+    assert "rejected the request: cloud.unauthorized" in done.err
     assert "MEMOAIR_API_KEY" in done.err
     assert "memoair_pk_other" not in done.out + done.err
 
@@ -312,16 +312,16 @@ def test_a_key_that_the_cloud_does_not_know_ends_it_at_once(client: Client, new_
 def test_a_project_that_is_not_there_ends_it_at_once(client: Client, new_file: NewFile) -> None:
     done = memoair("import", new_file(turn(1)), code=3, **{**identity(client), "MEMOAIR_PROJECT_ID": "proj_other"})
 
-    assert "refuses: cloud.not_found: there is no such project" in done.err
-    assert "the same command goes on from here" in done.err
+    assert "rejected the request: cloud.not_found: there is no such project" in done.err
+    assert "run the same command again to continue" in done.err
 
 
 def test_what_is_no_cloud_is_told(server: EventServer, new_file: NewFile) -> None:
     for said, message in (
-        (Scripted(200, ["hello"]), "what answers is no MemoAir cloud"),
-        (Scripted(200, {"hello": 1}), "what answers is no MemoAir cloud"),
-        (Scripted(200, {"accepted": [], "duplicate": [], "rejected": []}), "does not say what became of all events"),
-        (Scripted(301, None, {"Location": "https://else"}), "it redirects (301)"),
+        (Scripted(200, ["hello"]), "the server is not a MemoAir cloud"),
+        (Scripted(200, {"hello": 1}), "the server is not a MemoAir cloud"),
+        (Scripted(200, {"accepted": [], "duplicate": [], "rejected": []}), "did not report the result of all events"),
+        (Scripted(301, None, {"Location": "https://else"}), "it redirects (HTTP status 301)"),
     ):
         server.script.append(said)
         assert message in memoair("import", new_file(turn(1)), code=3, **into(server)).err
@@ -329,9 +329,31 @@ def test_what_is_no_cloud_is_told(server: EventServer, new_file: NewFile) -> Non
 
 def test_nobody_who_answers_is_told_when_patience_ends(new_file: NewFile) -> None:
     nobody = {**into(EventServer("http://127.0.0.1:9")), "MEMOAIR_BASE_URL": "http://user:word@127.0.0.1:9"}
-    done = memoair("import", new_file(turn(1)), "--patience", "0.1", code=3, **nobody)
+    done = memoair("import", new_file(turn(1)), "--retry-timeout", "0.1", code=3, **nobody)
 
-    assert "the cloud at http://127.0.0.1:9 can't be reached: nothing listens there" in done.err
+    assert "the cloud at http://127.0.0.1:9 is unreachable: nothing listens there" in done.err
+
+
+def test_the_former_spellings_of_options_still_work(
+    server: EventServer, new_file: NewFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unreachable = {**into(server), "MEMOAIR_BASE_URL": "http://127.0.0.1:9"}
+    done = memoair("import", new_file(turn(1)), "--patience", "0.1", code=3, **unreachable)
+    assert done.err.startswith("--patience is now --retry-timeout; the old name goes in the next release\n")
+
+    monkeypatch.setattr("memoair_cli.importing.ledger.PROBE_EVENTS", 0)
+    file = new_file(turn(1))
+    for _ in range(2):
+        imported(file, **into(server))
+    assert len(server.asked) == 1, "the second run resumes at the end of the file"
+    done = memoair("import", file, "--anew", **into(server))
+    assert done.err == "--anew is now --restart; the old name goes in the next release\n"
+    assert len(server.asked) == 2
+
+    shown = memoair("import", "--help").out
+    assert "--restart" in shown
+    assert "--anew" not in shown
+    assert "--patience" not in shown
 
 
 def test_a_cloud_in_trouble_is_tried_again_until_it_takes_everything(server: EventServer, new_file: NewFile) -> None:
@@ -355,9 +377,9 @@ def test_a_cloud_that_wants_to_be_left_alone_for_longer_than_anybody_waits_fails
     server: EventServer, new_file: NewFile
 ) -> None:
     server.script.append(fault(429, "cloud.rate_limited", retryAfterS=86_400))
-    done = memoair("import", new_file(turn(1)), "--patience", "5", code=3, **into(server))
+    done = memoair("import", new_file(turn(1)), "--retry-timeout", "5", code=3, **into(server))
 
-    assert "takes nothing: cloud.rate_limited" in done.err
+    assert "accepts no events: cloud.rate_limited" in done.err
 
 
 def test_a_batch_that_is_too_large_for_what_stands_before_the_cloud_is_halved(
@@ -416,7 +438,7 @@ def test_on_a_terminal_a_bar_tells_how_far_it_is(server: EventServer, new_file: 
         assert "11 turns kept, 1 already there" in process.stdout.read()
     assert "into proj_acme" in shown.decode()
     assert "1 already there" in shown.decode()
-    assert "1 refused" in shown.decode()
+    assert "1 rejected" in shown.decode()
     assert "user-" not in shown.decode()
 
 
@@ -492,8 +514,8 @@ def test_control_c_ends_what_is_on_its_way_and_the_same_command_goes_on(
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=20)
     assert process.returncode == 130, err
-    assert "ending what is on its way" in err
-    assert "the same command goes on from here" in err
+    assert "finishing the batches in flight" in err
+    assert "run the same command again to continue" in err
     assert "Traceback" not in err
     kept = int(out.split(" turns kept")[0].split(": ")[1].replace(",", ""))
     assert acknowledged(state) > 0
@@ -521,7 +543,7 @@ def test_a_target_that_has_lost_what_the_state_says_it_has_gets_everything(
     server.kept.clear()
     done = memoair("import", file, "--json", **into(server))
 
-    assert "the target has lost what the state says it has" in done.err
+    assert "the target has lost events that it acknowledged before" in done.err
     assert json.loads(done.out)["turns"]["refused"] == 0
     assert len(server.turns()) == 2_000
 
@@ -554,7 +576,7 @@ def test_a_state_file_that_can_not_be_written_stops_nothing(
     (tmp_path / "file").touch()
     done = memoair("import", new_file(turn(1)), "--state", tmp_path / "file" / "state.json", **into(server))
 
-    assert "the state can't be written" in done.err
+    assert "the progress cannot be saved" in done.err
     assert server.turns() == ["t1"]
 
 

@@ -45,7 +45,7 @@ def test_a_runtime_is_pulled_and_its_digest_printed(registry: OwnRegistry, diges
     [program] = (tmp_path / "caches" / "memoair" / "runtimes").glob("content/*/*/bin/voice-runtime")
     assert done.out.splitlines() == [
         f"{repo}:1",
-        f"digest   {digest}  (the registry that sent it says so)",
+        f"digest   {digest}  (from the registry)",
         f"program  {program}",
     ]
     assert done.err == ""
@@ -61,20 +61,20 @@ def test_a_release_is_pulled_by_its_url(registry: OwnRegistry) -> None:
     registry.files["/runtime-2.tar.gz"] = CONTENT
     registry.files["/runtime-2.tar.gz.sha256"] = digest_of(CONTENT).partition(":")[2].encode()
     url = f"{registry.url}/runtime-{{version}}.tar.gz"
-    assert "the server that sent it says so" in memoair("runtime", "pull", url, MEMOAIR_RUNTIME_VERSION="2").out
+    assert "from the checksum file on the server" in memoair("runtime", "pull", url, MEMOAIR_RUNTIME_VERSION="2").out
     pinned = f"{registry.url}/runtime-2.tar.gz#sha256={digest_of(CONTENT).partition(':')[2]}"
-    assert "the reference itself says" in memoair("runtime", "pull", pinned).out
+    assert "pinned by the reference" in memoair("runtime", "pull", pinned).out
 
 
 @pytest.mark.parametrize(
     ("reference", "code", "message"),
     [
-        ("{host}/acme/runtime:9", 1, "is not there"),
+        ("{host}/acme/runtime:9", 1, "does not exist"),
         ("acme/runtime", 2, "REFERENCE must begin with a registry"),
-        ("1 2", 2, "REFERENCE holds a space"),
+        ("1 2", 2, "REFERENCE contains a space"),
         ("", 2, "REFERENCE is empty"),
-        ("http://example.com/x.zip", 2, "REFERENCE must be https"),
-        ("{host}/acme/broken:1", 3, "the manifest can't be read"),
+        ("http://example.com/x.zip", 2, "REFERENCE must use https"),
+        ("{host}/acme/broken:1", 3, "the manifest is not a JSON object"),
     ],
 )
 def test_what_can_not_be_pulled_ends_with_its_own_code(

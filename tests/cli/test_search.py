@@ -54,9 +54,9 @@ def test_what_is_found_is_shown_with_score_and_source_and_no_call_is_noted(stora
     ("syncs", "waits", "unheard"),
     [
         ([{"state": "connecting"}, {"state": "ok", "hasPulled": False}, {"state": "ok", "hasPulled": True}], 3, None),
-        ([{"state": "connecting"}, {"state": "retrying"}], 2, "the cloud does not answer as it should"),
+        ([{"state": "connecting"}, {"state": "retrying"}], 2, "the cloud is unreachable or fails"),
         ([{"state": "retrying", "hasPulled": True}], 1, None),
-        ([{"state": "refused"}], 1, "the cloud refuses us"),
+        ([{"state": "refused"}], 1, "the cloud rejects our requests"),
         ([None], 1, None),
     ],
 )
@@ -96,7 +96,7 @@ def test_a_cloud_that_was_not_heard_is_told_and_nothing_found_is_then_no_answer(
         "MEMOAIR_BASE_URL": "http://127.0.0.1:9",
     }
     there = ("search", "--storage", storage, "--user")
-    unheard = "the cloud does not answer as it should: only what is on this machine was searched"
+    unheard = "the cloud is unreachable or fails: only this machine's memory was searched"
     found = memoair(*there, USER, "Which size are the boots?", **nobody)
     assert "Size nine" in found.out
     assert unheard in found.err
@@ -131,19 +131,19 @@ def test_documents_come_from_a_file(storage: Path, tmp_path: Path) -> None:
 def test_of_somebody_who_never_called_nothing_is_found_and_nothing_is_made(storage: Path) -> None:
     done = search(storage, "boots", user="nobody", code=1)
 
-    assert done.err == f"nothing was found: {storage} knows no such caller\n"
+    assert done.err == f"nothing was found: {storage} has no such caller\n"
     assert not [path for path in (storage / PROJECT).iterdir() if "nobody" in path.name]
     elsewhere = memoair(
         "search", "--storage", storage / "x", "boots", code=1, MEMOAIR_PROJECT_ID="p", MEMOAIR_USER_ID="u"
     )
-    assert elsewhere.err == f"nothing was found: {storage / 'x'} knows no such project\n"
+    assert elsewhere.err == f"nothing was found: {storage / 'x'} has no such project\n"
     assert search(storage, "weather", "--lane", "org", code=1).err == "nothing was found\n"
 
 
 def test_a_memory_that_is_late_is_told(storage: Path) -> None:
     done = search(storage, "boots", "--timeout-ms", "1", code=3)
 
-    assert "the memory failed: runtime.timeout" in done.err
+    assert "the search failed: runtime.timeout" in done.err
     assert "Traceback" not in done.err
 
 

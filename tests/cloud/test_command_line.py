@@ -116,7 +116,7 @@ def test_without_the_extra_the_command_says_what_to_install(tmp_path: Path) -> N
     )
 
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "memoair cloud needs more (fastapi): pip install 'memoair-voice[cloud]'\n"
+    assert done.stderr == "fastapi is not installed; run: pip install 'memoair-voice[cloud]'\n"
 
 
 def test_the_command_line_starts_without_the_cloud() -> None:
