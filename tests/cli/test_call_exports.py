@@ -100,9 +100,9 @@ def test_webvtt_voices_are_speakers() -> None:
 @pytest.mark.parametrize("name", ["call.vtt", "call.srt"])
 def test_labels_before_a_colon_are_speakers_and_cues_without_one_continue(name: str) -> None:
     cues = ["Juno: Hello.", "Dana Whitlock: My parcel", "is late.\nSince Monday.", "DANA WHITLOCK: Still."]
-    separator = "." if name.endswith("vtt") else ","
+    mark = "." if name.endswith("vtt") else ","
     text = "\n".join(
-        f"{number}\n00:00:0{number}{separator}000 --> 00:00:0{number}{separator}900\n{cue}\n" for number, cue in enumerate(cues)
+        f"{number}\n00:00:0{number}{mark}000 --> 00:00:0{number}{mark}900\n{cue}\n" for number, cue in enumerate(cues)
     )
     options = TranscriptOptions(user_id="ana", started_at=STARTED_AT.replace(tzinfo=None), callers=("Dana Whitlock",))
     turns, rejected = read(("WEBVTT\n\n" if name.endswith("vtt") else "") + text, name, options)
