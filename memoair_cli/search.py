@@ -104,8 +104,8 @@ def search(
 
 def _wait_for_cloud(memory: MemoAirVoiceMemorySync, timeout_s: float) -> str | None:
     """Wait until the runtime has pulled the caller's memory from the cloud. If it has not, return the reason."""
-    deadline = time.monotonic() + min(timeout_s, _PULL_TIMEOUT_S)
     health = f"{memory.runtime_url(timeout_s)}/v1/runtime/health"
+    deadline = time.monotonic() + min(timeout_s, _PULL_TIMEOUT_S)  # the runtime has started by now
     with urllib3.PoolManager(timeout=_HEALTH_TIMEOUT_S, retries=False) as pool:
         while time.monotonic() < deadline:
             sync = pool.request("GET", health).json().get("sync") or {}

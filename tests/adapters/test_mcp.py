@@ -19,7 +19,7 @@ from support.clients import turn_ids
 from support.clouds import running
 from support.commands import MEMOAIR, environment, memoair, starting
 from support.runtimes import PROJECT
-from support.waiting import eventually
+from support.waiting import PATIENCE, eventually
 
 from memoair_voice_sync import MemoAirVoiceMemorySync
 
@@ -39,7 +39,7 @@ class Server:
 
     def __init__(self, home: Path, user: str, *arguments: str | Path, **environ: str) -> None:
         told = ("mcp", "--storage", home / "storage", "--timeout-ms", "10000", *arguments)
-        named = {"MEMOAIR_PROJECT_ID": PROJECT, "MEMOAIR_USER_ID": user, **environ}
+        named = {"MEMOAIR_PROJECT_ID": PROJECT, "MEMOAIR_USER_ID": user, "PYTHONPATH": PATIENCE, **environ}
         self.arguments = list(map(str, told))
         self.environ = environment(home, **named)
 
@@ -190,7 +190,7 @@ def test_a_call_that_can_not_be_is_told_in_an_error_that_quotes_nobody(server: S
 
 
 def test_a_memory_that_fails_is_an_error_of_the_tool(tmp_path: Path) -> None:
-    late = Server(tmp_path, "ana", "--timeout-ms", "1")
+    late = Server(tmp_path, "ana", "--timeout-ms", "1", PYTHONPATH="")
     came, logged = late.use(lambda client: client.call_tool("search_memory", {"query": SECRET}))
     assert came.is_error is True
     assert came.content[0].text.startswith("the search failed: runtime.timeout: ")
@@ -345,7 +345,7 @@ def test_a_signal_ends_it_in_order(server: Server, tmp_path: Path, number: signa
         told = [json.loads(process.stdout.readline()) for _ in range(2)]
         runtimes = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(number)
-        process.wait(30)  # with its input still open
+        process.wait(60)  # with its input still open
         assert (process.stdout.read(), process.stderr.read()) == ("", "")  # type: ignore[union-attr]
     assert process.returncode == 0
     assert told[1]["result"]["content"][0]["text"] == "Saved."
@@ -362,7 +362,7 @@ def test_whoever_no_longer_reads_is_no_reason_for_a_traceback(server: Server, tm
         process.stdout.close()
         process.stdin.write(lines(INITIALIZE, INITIALIZED, CALL))  # type: ignore[union-attr]
         process.stdin.flush()  # type: ignore[union-attr]
-        process.wait(30)  # with its input still open
+        process.wait(60)  # with its input still open
         assert (process.returncode, process.stderr.read()) == (1, "")
         process.stdout = None
     assert turn_ids(storage(tmp_path), "ana") in ([], ["t1"])
@@ -379,7 +379,7 @@ def test_a_cloud_that_is_silent_holds_nobody_up_at_the_end(tmp_path: Path) -> No
             process.stdin.flush()
             process.stdout.readline()
             connection, _ = silent.accept()
-            process.communicate(timeout=20)  # the answer would be waited for for half a minute
+            process.communicate(timeout=60)  # the answer would be waited for for two minutes
             connection.close()
     assert process.returncode == 0
 

@@ -23,6 +23,8 @@ from memoair_voice_sync import MemoAirVoiceClientSync, MemoAirVoiceMemoryError
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+# What must come true does so within seconds, also where other work takes most of the machine.
+PATIENT_S, PATIENT_MS = 60.0, 30_000
 MARK = "XDG_DATA_HOME"  # hosts and runtimes inherit it, so that those of a test are told from all others
 _LOOK_S = 0.02
 
@@ -82,9 +84,9 @@ def running(client: MemoAirVoiceClientSync) -> dict[str, int]:
     }
 
 
-def search(client: MemoAirVoiceClientSync, caller: str, query: str, timeout_ms: float = 5_000) -> str:
+def search(client: MemoAirVoiceClientSync, caller: str, query: str) -> str:
     """Search, and return the composed text; the search must not be degraded."""
-    result = client.search_memory(query, user={"id": caller}, timeout_ms=timeout_ms)
+    result = client.search_memory(query, user={"id": caller}, timeout_ms=PATIENT_MS)
     assert result.trace["degraded"] is False, result.trace
     return result.contextText
 
@@ -92,7 +94,7 @@ def search(client: MemoAirVoiceClientSync, caller: str, query: str, timeout_ms: 
 def wait_for_more(count: Callable[[], int], more: int = 1) -> None:
     """Wait until there is so much more of something than there is now."""
     wanted = count() + more
-    eventually(lambda: count() >= wanted)
+    eventually(lambda: count() >= wanted, PATIENT_S)
 
 
 class Savers:
@@ -173,7 +175,7 @@ class ClientProcess:
         return json.loads(self.process.stdout.readline())
 
     def save(self, caller: str, turn_id: str, text: str) -> str | None:
-        """Save a turn."""
+        """Save a turn, with all the time that a loaded machine needs."""
         event_id: str | None = self.ask(
             "save", user={"id": caller}, user_text=text, assistant_text="Noted.", turn_id=turn_id
         )
@@ -181,7 +183,7 @@ class ClientProcess:
 
     def search(self, caller: str, query: str) -> str:
         """Search, and return the composed text; the search must not be degraded."""
-        result = self.ask("search", user={"id": caller}, query=query, timeout_ms=5_000)
+        result = self.ask("search", user={"id": caller}, query=query, timeout_ms=PATIENT_MS)
         assert result["trace"]["degraded"] is False, result["trace"]
         return str(result["text"])
 
@@ -202,7 +204,7 @@ class ClientProcess:
         with suppress(BrokenPipeError):
             self.process.stdin.close()
         try:
-            self.process.wait(20)
+            self.process.wait(PATIENT_S)
         finally:
             self.process.kill()
             self.process.wait()
@@ -214,6 +216,32 @@ def wake_all(processes: Sequence[psutil.Process]) -> None:
     for process in processes:
         with suppress(psutil.Error):
             process.send_signal(signal.SIGCONT)
+
+
+class Stalls:
+    """How long the machine, or another thread, keeps threads of this process from running: as one sees that waits."""
+
+    _TICK_S = 0.01
+
+    def __init__(self) -> None:
+        self.longest_s = 0.0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> "Self":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        began_at = time.monotonic()
+        while not self._stop.wait(self._TICK_S):
+            now = time.monotonic()
+            self.longest_s = max(self.longest_s, now - began_at - self._TICK_S)
+            began_at = now
 
 
 class CallerThreads:
@@ -233,7 +261,7 @@ class CallerThreads:
 
     def __exit__(self, *error: object) -> None:
         self._stop.set()
-        self.join(60)
+        self.join(PATIENT_S)
 
     def join(self, within_s: float) -> None:
         """Wait until all threads have ended."""

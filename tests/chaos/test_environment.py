@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from chaos.callers import running, search, turns_on_disk
+from chaos.callers import PATIENT_S, running, search, turns_on_disk
 from support.waiting import eventually
 
 from memoair_voice_sync import MemoAirVoiceClientSync
 
-pytestmark = pytest.mark.alone
+pytestmark = [pytest.mark.alone, pytest.mark.usefixtures("patient_saves")]
 
 CALLER = {"id": "caller-0"}
 HOUR_S = 3_600
@@ -54,7 +54,7 @@ def test_a_clock_that_is_set_does_not_keep_a_runtime_that_nobody_uses(
     true_time = time.time
     monkeypatch.setattr(time, "time", lambda: true_time() - 5 * HOUR_S)
 
-    eventually(lambda: not client.stats()["runtimes"], within_s=5)
+    eventually(lambda: not client.stats()["runtimes"], PATIENT_S)
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def small_disk(tmp_path: Path, nothing_left_behind: None) -> Iterator[Path]:
         pytest.skip(f"nothing can be mounted here: {done.stderr.strip()}")
     yield place
     # Refused where anybody still has a file of it open.
-    eventually(lambda: subprocess.run(["umount", str(place)], capture_output=True).returncode == 0)
+    eventually(lambda: subprocess.run(["umount", str(place)], capture_output=True).returncode == 0, PATIENT_S)
 
 
 @contextmanager
@@ -115,7 +115,7 @@ def test_on_a_full_disk_no_turn_is_acknowledged_and_each_is_kept_once_there_is_r
         assert client.stats()["pending_saves"] == len(deferred) > 0
         assert set(turns_on_disk(small_disk, CALLER["id"])) == set(acknowledged)
 
-    eventually(lambda: not client.stats()["pending_saves"])
+    eventually(lambda: not client.stats()["pending_saves"], PATIENT_S)
     assert client.save_response(user=CALLER, user_text="Goodbye.", assistant_text="Bye.", turn_id="t1")
     found = turns_on_disk(small_disk, CALLER["id"])
     assert list(found) == [*acknowledged, *deferred, "t1"], "in the order in which they were spoken"
@@ -131,6 +131,6 @@ def test_a_caller_who_comes_while_the_disk_is_full_is_served_and_kept_once_there
         assert client.save_response(user=CALLER, user_text=LONG, assistant_text="Yes.", turn_id="t1") is None
         assert search(client, CALLER["id"], "persimmons") is not None
 
-    eventually(lambda: not client.stats()["pending_saves"])
+    eventually(lambda: not client.stats()["pending_saves"], PATIENT_S)
     assert turns_on_disk(small_disk, CALLER["id"]) == {"t1": 1}
     assert "this and that" in search(client, CALLER["id"], "this and that")

@@ -16,7 +16,7 @@ from cli.imports import identity
 from sqlalchemy import update
 from sqlalchemy.orm import Session
 from support.calls import write_call
-from support.clients import clients_over
+from support.clients import clients_over, say
 from support.clouds import Client, RunningCloud, session_end, turn
 from support.commands import memoair
 from support.runtimes import PROJECT, USER, RunningRuntime
@@ -279,8 +279,8 @@ def test_what_real_runtimes_have_sent_is_not_waiting_and_to_another_cloud_nothin
     project, agent = told["MEMOAIR_PROJECT_ID"], told["MEMOAIR_AGENT_ID"]
     with clients_over(here.storage_root) as new_client:
         sends = new_client(api_key=there.api_key, project_id=project, agent_id=agent, cloud_base_url=client.url)
-        assert sends.save_response(user_text="I live in Lisbon.", assistant_text="Noted.", user_id="ana")
-        eventually(lambda: sends.stats()["runtimes"][0]["unsynced_events"] == 0)
+        assert say(sends, "ana", "I live in Lisbon.")
+        eventually(lambda: sends.stats()["runtimes"][0]["unsynced_events"] == 0, within_s=30.0)
     check = f"project {project}"
     messages = ["1 caller, 1 call; no active lease", "all events are sent to the cloud"]
     assert [finding.message for finding in found(check_storage_contents, there)[check]] == messages

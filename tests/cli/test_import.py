@@ -6,7 +6,6 @@ import pty
 import signal
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import timedelta
@@ -15,6 +14,7 @@ from typing import Any
 
 import pytest
 from cli.event_server import EventServer, Scripted, fault
+from cli.gate import gate_before
 from cli.imports import BEGAN, NewFile, identity, imported, into, turn, turns_of
 from support.clouds import Client
 from support.commands import MEMOAIR, environment, memoair, starting
@@ -416,23 +416,26 @@ def test_who_asks_and_for_whom_stands_in_the_headers(server: EventServer, new_fi
 
 
 def test_on_a_terminal_a_bar_tells_how_far_it_is(server: EventServer, new_file: NewFile, tmp_path: Path) -> None:
-    answer = server.answer
+    answer, is_shown = server.answer, threading.Event()
 
-    def slowly(headers: dict[str, str], events: list[dict[str, Any]]) -> Scripted:
-        time.sleep(0.3)  # longer than from one look at the bar to the next
+    def held(headers: dict[str, str], events: list[dict[str, Any]]) -> Scripted:
+        if headers["x-user-id"] != "user-0":
+            is_shown.wait(60)  # else all may be over before the bar is drawn again
         return answer(headers, events)
 
-    server.answer = slowly  # type: ignore[method-assign]
     terminal, its_end = pty.openpty()
     command = [*MEMOAIR, "import", str(new_file(*(turn(number, f"user-{number}") for number in range(12)), "x"))]
     environ = environment(tmp_path, TERM="xterm", **into(server))
     imported(new_file(turn(0, "user-0"), name="before.jsonl"), **into(server))
+    server.answer = held  # type: ignore[method-assign]
     with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=its_end, text=True) as process:
         os.close(its_end)
         shown = b""
         with suppress(OSError):  # that is how Linux tells the end of a terminal
             while block := os.read(terminal, 4_096):
                 shown += block
+                if b"1 already there" in shown and b"1 rejected" in shown:
+                    is_shown.set()
         os.close(terminal)
         assert process.stdout is not None
         assert "11 turns kept, 1 already there" in process.stdout.read()
@@ -489,13 +492,16 @@ def test_after_a_kill_in_the_middle_the_same_command_keeps_each_turn_once_in_ord
 ) -> None:
     file, state = long_file(new_file), tmp_path / "state.json"
     arguments = ("import", file, "--threads", "1", "--state", state)
-    with starting(*arguments, home=tmp_path, **identity(client)) as process:
-        eventually(lambda: acknowledged(state) if keeps_state else has_begun(client))
-        process.send_signal(signal.SIGKILL)
-        process.wait(10)
-    if not keeps_state:
-        state.unlink(missing_ok=True)
-    summary = json.loads(memoair(*arguments, "--json", **identity(client)).out)
+    with gate_before(client.url, most=5) as gate:  # of twenty requests, one for each caller
+        told = {**identity(client), "MEMOAIR_BASE_URL": gate.url}
+        with starting(*arguments, home=tmp_path, **told) as process:
+            eventually(lambda: acknowledged(state) if keeps_state else has_begun(client), within_s=30.0)
+            process.send_signal(signal.SIGKILL)
+            process.wait(10)
+        if not keeps_state:
+            state.unlink(missing_ok=True)
+        gate.open()
+        summary = json.loads(memoair(*arguments, "--json", **told).out)
 
     assert summary["turns"]["refused"] == 0
     assert 0 < summary["turns"]["kept"] < 1_200, "it was killed neither before it began nor when it had ended"
@@ -509,18 +515,27 @@ def test_control_c_ends_what_is_on_its_way_and_the_same_command_goes_on(
     file = long_file(new_file)
     state = tmp_path / "state.json"
     arguments = ("import", file, "--threads", "2", "--state", state)
-    with starting(*arguments, home=tmp_path, **identity(client)) as process:
-        eventually(lambda: has_begun(client))
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=20)
+    with gate_before(client.url, most=5) as gate:
+        told = {**identity(client), "MEMOAIR_BASE_URL": gate.url}
+        with starting(*arguments, home=tmp_path, **told) as process:
+            eventually(lambda: has_begun(client), within_s=30.0)
+            process.send_signal(signal.SIGINT)
+            assert process.stderr is not None
+            err = ""
+            while "finishing the batches in flight" not in err:
+                line = process.stderr.readline()
+                assert line, err
+                err += line
+            gate.open()  # before, two of its requests were on their way and could not arrive
+            out, rest = process.communicate(timeout=60)
+            err += rest
+        assert acknowledged(state) > 0
+        summary = json.loads(memoair(*arguments, "--json", **told).out)
     assert process.returncode == 130, err
-    assert "finishing the batches in flight" in err
     assert "run the same command again to continue" in err
     assert "Traceback" not in err
     kept = int(out.split(" turns kept")[0].split(": ")[1].replace(",", ""))
-    assert acknowledged(state) > 0
-
-    summary = json.loads(memoair(*arguments, "--json", **identity(client)).out)
+    assert 0 < kept < 1_200
     assert summary["turns"] == {"kept": 1_200 - kept, "alreadyThere": kept, "refused": 0}
     check_all_there(client)
 
@@ -599,7 +614,7 @@ def slow(server: EventServer) -> Iterator[EventServer]:
     together, answer = threading.Barrier(4), server.answer
 
     def wait(headers: dict[str, str], events: list[dict[str, Any]]) -> Scripted:
-        together.wait(10)
+        together.wait(60)
         return answer(headers, events)
 
     server.answer = wait  # type: ignore[method-assign]

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +59,14 @@ def test_after_a_kill_the_same_command_keeps_each_turn_once_in_order(
 ) -> None:
     file = new_file(*(turn(number, f"caller-{number // 100}") for number in range(600)))
     arguments = ("import", file, "--local", "--storage", storage, "--threads", "1")
-    with starting(*arguments, home=tmp_path, **IDENTITY) as process:
-        eventually(lambda: len(logged(storage, "caller-1")) > 10, within_s=20)
+    # A runtime that never answers the fourth caller, and ends with its client: before the kill the import can not end.
+    program = tmp_path / "runtime"
+    program.write_text(
+        f'#!/bin/sh\n[ "$MEMOAIR_RUNTIME_USER_ID" = caller-3 ] && exec cat\nexec {sys.executable} -m memoair_runtime\n'
+    )
+    program.chmod(0o755)
+    with starting(*arguments, home=tmp_path, MEMOAIR_RUNTIME_BINARY=str(program), **IDENTITY) as process:
+        eventually(lambda: len(logged(storage, "caller-1")) > 10, within_s=60)
         process.send_signal(signal.SIGKILL)
         process.wait(10)
     summary = json.loads(memoair(*arguments, "--json", **IDENTITY).out)

@@ -94,7 +94,7 @@ def test_ctrl_c_stops_a_pull_and_leaves_nothing_of_it(registry: OwnRegistry, dig
     with starting(*arguments, home=tmp_path) as process:
         eventually(lambda: registry.gets(blob))
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, "")
     assert "Traceback" not in err
     assert {each.name for each in folder.iterdir()} == {"named", "content"}

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from support.calls import write_call
 from support.commands import Done, memoair
 from support.runtimes import PROJECT, USER
 
-from memoair_cli.search import _wait_for_cloud
+from memoair_cli import search as search_command
 
 SAID = [("I ordered the Tarn boots.", "In which size?"), ("Size nine, please.", "Noted."), ("Bye.", "Goodbye.")]
 
@@ -50,6 +51,19 @@ def test_what_is_found_is_shown_with_score_and_source_and_no_call_is_noted(stora
     assert files(storage) == before
 
 
+class Clock:
+    """The time as a search sees it, which a test lets pass."""
+
+    def __init__(self) -> None:
+        self.passed_s = 0.0
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self.passed_s
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+
 @pytest.mark.parametrize(
     ("syncs", "waits", "unheard"),
     [
@@ -60,7 +74,12 @@ def test_what_is_found_is_shown_with_score_and_source_and_no_call_is_noted(stora
         ([None], 1, None),
     ],
 )
-def test_what_a_cloud_knows_of_a_caller_is_waited_for(syncs: list[Any], waits: int, unheard: str | None) -> None:
+def test_what_a_cloud_knows_of_a_caller_is_waited_for(
+    syncs: list[Any], waits: int, unheard: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("_PULL_TIMEOUT_S", "_HEALTH_TIMEOUT_S"):
+        monkeypatch.setattr(search_command, name, 30.0)
+    monkeypatch.setattr(search_command, "time", clock := Clock())
     asked = []
 
     class Health(BaseHTTPRequestHandler):
@@ -77,19 +96,23 @@ def test_what_a_cloud_knows_of_a_caller_is_waited_for(syncs: list[Any], waits: i
 
     class Memory:
         def runtime_url(self, timeout_s: float) -> str:
+            clock.passed_s += 100  # the start of a runtime may take its time, which is not the cloud's
             return f"http://127.0.0.1:{server.server_address[1]}"
 
     with HTTPServer(("127.0.0.1", 0), Health) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        told = _wait_for_cloud(Memory(), 5.0)  # type: ignore[arg-type]
+        told = search_command._wait_for_cloud(Memory(), 30.0)  # type: ignore[arg-type]
         server.shutdown()
         thread.join()
     assert asked == ["/v1/runtime/health"] * waits
     assert told == unheard
 
 
-def test_a_cloud_that_was_not_heard_is_told_and_nothing_found_is_then_no_answer(storage: Path) -> None:
+def test_a_cloud_that_was_not_heard_is_told_and_nothing_found_is_then_no_answer(
+    storage: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search_command, "_PULL_TIMEOUT_S", 30.0)
     nobody = {
         "MEMOAIR_PROJECT_ID": PROJECT,
         "MEMOAIR_API_KEY": "memoair_pk_x",

@@ -70,7 +70,7 @@ class Model:
 
     def hangs(self) -> None:
         def wait() -> tuple[int, str]:
-            self.is_over.wait(30)
+            self.is_over.wait(60)
             return 200, "{}"
 
         self.replies.append(wait)
@@ -186,7 +186,7 @@ def test_a_model_that_hangs_is_waited_for_no_longer_than_was_said(model: Model) 
     model.hangs()
     began = time.monotonic()
     extraction = extractor(model, timeout_s=0.5).extract(turns(*SAID))
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 10, "the model hangs for a minute"
     assert (extraction.extractor, extraction.failure) == ("rules", "APITimeoutError")
 
 

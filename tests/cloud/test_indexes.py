@@ -148,7 +148,7 @@ def test_a_build_that_nobody_queued_is_found_by_the_sweep(cloud: RunningCloud, c
     worker = Worker(cloud.services.queue)
     worker.start()
     try:
-        eventually(lambda: built(cloud, client).version == 1)
+        eventually(lambda: built(cloud, client).version == 1, 60)
     finally:
         worker.stop()
     assert cloud.services.blobs.has(str(built(cloud, client).sha256))
@@ -171,7 +171,7 @@ def test_a_build_that_fails_is_tried_again(cloud: RunningCloud, client: Client) 
     forget_build(cloud, client)
     queue.ask_for_build(client.identity["project"])
     try:
-        eventually(lambda: not queue.take() and built(cloud, client).version == 1)
+        eventually(lambda: not queue.take() and built(cloud, client).version == 1, 60)
     finally:
         queue.close()
     assert blobs.left == 0

@@ -15,6 +15,7 @@ import pytest
 import typer.main
 from support.clouds import running
 from support.pages import PARSERS, Player, blocks_of, commands_of, shown_command
+from support.waiting import PATIENCE
 
 from memoair_cli.app import app
 from memoair_cloud import errors as cloud_faults
@@ -22,6 +23,9 @@ from memoair_runtime import errors as runtime_faults
 from memoair_runtime.settings import RuntimeSettings
 from memoair_voice_sync._errors import ERROR_CODES
 from memoair_voice_sync.transcripts import TranscriptOptions, TranscriptTurn, read_transcript
+
+# Programs of users, one after another: each takes seconds, and many times that beside others.
+pytestmark = pytest.mark.timeout(900)
 
 ROOT = Path(__file__).parents[2]
 PAGES = {
@@ -54,14 +58,14 @@ README_AFTER = "client.close()"
 
 
 def run_python(tmp_path: Path, *arguments: str) -> str:
-    environ = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
+    environ = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin", "PYTHONPATH": PATIENCE}
     done = subprocess.run(
         [sys.executable, "-W", "error", *arguments],
         cwd=tmp_path,
         env=environ,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=200,
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr

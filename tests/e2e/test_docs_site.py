@@ -13,6 +13,9 @@ import typer.main
 
 from memoair_cli.app import app
 
+# Building takes a dozen seconds, and many times that beside others.
+pytestmark = pytest.mark.timeout(900)
+
 ROOT = Path(__file__).parents[2]
 REFERENCE = {
     "memoair_voice_sync": "sync.html",
@@ -28,7 +31,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     environ = {**os.environ, "HOME": str(folder), "NO_MKDOCS_2_WARNING": "1", "COLUMNS": "200"}
     # Not quietly: what is not told is not counted either, and then nothing is strict.
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder / "site")]
-    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=100, check=False)
+    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=600, check=False)
     told = done.stdout + done.stderr
     assert done.returncode == 0, told
     assert "Documentation built" in told

@@ -8,15 +8,26 @@ from typing import Any
 
 import psutil
 import pytest
-from support.clients import clients_over, recall
+from support.clients import PATIENT_MS, clients_over, recall
 from support.clouds import Client, RunningCloud, running
 from support.waiting import eventually
 
 from memoair_index.static_model import default_model
 from memoair_voice_sync import MemoAirVoiceClientSync
 
+pytestmark = [pytest.mark.timeout(600), pytest.mark.usefixtures("no_hurry", "patient_saves")]
+
 ADA = {"id": "ada/../Zoë", "name": "Ada"}
 SECRET = "zanzibarplum"
+
+
+@pytest.fixture
+def no_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is done behind a call, or asked for its figures, may take as long as a loaded machine needs."""
+    monkeypatch.setattr("memoair_voice_sync._user_runtime_client._FIRST_PULL_S", 10.0)
+    monkeypatch.setattr("memoair_voice_sync._refresh._START_S", 60.0)
+    monkeypatch.setattr("memoair_voice_sync._refresh._PULL_S", 10.0)
+    monkeypatch.setattr("memoair_voice_sync._sync_health._LONGEST_S", 10.0)
 
 
 @pytest.fixture(scope="module")
@@ -88,12 +99,12 @@ def test_what_is_told_on_one_machine_is_recalled_on_another_and_forgotten_on_bot
     here.save_response(user=ADA, user_text="I'm allergic to strapping tape.", assistant_text="I will note that.")
     here.save_response(user=ADA, user_text=f"And the word is {SECRET}.", assistant_text="Fine.")
     here.close()  # which ends the call
-    eventually(lambda: there.list_memories(user=ADA), 20)
+    eventually(lambda: there.list_memories(user=ADA), 60)
 
     loaded = there.load_index(user=ADA)
     assert loaded.permanent_manifest_version
     assert loaded.profile_version
-    found = there.search_memory("Which tape am I allergic to?", user=ADA, timeout_ms=5_000)
+    found = recall(there, ADA["id"], "Which tape am I allergic to?")
     assert {hit["source"]["kind"] for hit in found.permanent} == {"turn", "fact"}
     assert "Ada: I'm allergic to strapping tape." in found.contextText
     assert "Name: Ada" in found.contextText
@@ -116,7 +127,7 @@ def test_what_is_told_on_one_machine_is_recalled_on_another_and_forgotten_on_bot
     with clients_over(tmp_path / "A") as new:
         again = new(**identity)
         again.load_index(user_id="bob")  # another caller of the project on that machine
-        eventually(lambda: files_with(tmp_path / "A", SECRET) == [])
+        eventually(lambda: files_with(tmp_path / "A", SECRET) == [], 60)
         again.load_index(user=ADA)
         assert SECRET not in recall(again, ADA["id"], "What is the word?").contextText
         again.save_response(user=ADA, user_text="I have come back.", assistant_text="Welcome.")
@@ -138,7 +149,7 @@ def test_the_reference_example_finds_what_it_has_just_indexed_on_either_machine(
     ]
     here.create_index("agent-memory", documents)
     user = {"id": "caller_42", "name": "Alex"}
-    found = here.search_memory("How long do I have to return something?", user=user, timeout_ms=5_000)
+    found = here.search_memory("How long do I have to return something?", user=user, timeout_ms=PATIENT_MS)
     assert (found.org[0]["id"], found.org[0]["metadata"]) == ("returns", {"topic": "returns"})
     assert "within 30 days" in found.contextText
     there.load_index(user=user)
@@ -163,7 +174,7 @@ def test_an_outage_costs_no_word(identity: dict[str, Any], tenant: Client, tmp_p
     with clients_over(tmp_path / "A") as new:
         client = new(**identity)
         client.load_index(user=ADA)
-        eventually(lambda: runtime_of(client)["unsynced_events"] == 0)
+        eventually(lambda: runtime_of(client)["unsynced_events"] == 0, 60)
         [told] = tenant.ok("GET", "/v1/voice-sdk/users")["users"]
         assert (told["userId"], told["name"], told["sessionCount"]) == (ADA["id"], "Ada", 2)
     with clients_over(tmp_path / "B") as new:

@@ -8,11 +8,16 @@ import venv
 import zipfile
 from pathlib import Path
 
+import pytest
+
+# Building and installing take half a minute, and many times that beside others.
+pytestmark = pytest.mark.timeout(900)
+
 ROOT = Path(__file__).parents[2]
 
 
 def run(*command: str | Path, **options: object) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, **options)  # type: ignore[call-overload]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=800, check=False, **options)  # type: ignore[call-overload]
     assert done.returncode == 0, done.stdout + done.stderr
     return str(done.stdout)
 
@@ -38,7 +43,7 @@ def test_a_wheel_in_an_empty_environment_has_its_commands_and_data(tmp_path: Pat
 
     assert run(bin_ / "memoair", "--version", cwd=tmp_path) == "0.4.0\n"
     assert "17 of 17" in run(bin_ / "memoair", "demo", cwd=tmp_path)
-    refused = subprocess.run([bin_ / "voice-runtime"], env={}, capture_output=True, text=True, timeout=60, check=False)
+    refused = subprocess.run([bin_ / "voice-runtime"], env={}, capture_output=True, text=True, timeout=200, check=False)
     assert refused.returncode == 2
     assert "MEMOAIR_RUNTIME_PROJECT_ID" in refused.stderr
     run(python, "-c", "import memoair_voice as v; assert v.__version__ == '0.4.0'", cwd=tmp_path)

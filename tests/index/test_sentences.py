@@ -79,6 +79,6 @@ def test_a_megabyte_of_anything_is_cut_in_little_time(sign: str) -> None:
     text = sign * ((1 << 20) // len(sign))
     begin = time.process_time()
     pieces = passages(text)
-    # A tenth of it is what it takes; one that takes the square of the length would take minutes.
-    assert time.process_time() - begin < 5
+    # A thirtieth of it is what it takes; one that takes the square of the length would take minutes.
+    assert time.process_time() - begin < 20
     assert "".join(pieces) == text

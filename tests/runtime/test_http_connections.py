@@ -2,6 +2,7 @@
 
 import json
 import select
+import socket
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +12,10 @@ from pathlib import Path
 import psutil
 import pytest
 from support.runtimes import RawConnection, RunningRuntime
+from support.timing import least
 from support.waiting import eventually
+
+from memoair_runtime.recall.watchdog import STALL_S
 
 HEALTH = b"GET /v1/runtime/health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 MOST = 64
@@ -42,13 +46,14 @@ def ask_health(connection: RawConnection) -> None:
 
 
 def test_many_requests_go_over_one_connection(shared: RunningRuntime) -> None:
-    with shared.connect() as connection:
+    with shared.conversation() as ask:
         for number in range(200):
             turn = post("turn/after", sessionId="call-1", turnId=f"t{number % 20}", userText="a", assistantText="b")
             for request in (HEALTH, search("call-1"), turn):
-                connection.send(request)
-                reply = connection.reply()
-                assert (reply.status, reply.headers["connection"]) == (200, "keep-alive")
+                reply = ask(request)
+                assert reply.status == 200
+                took_ms = json.loads(reply.body).get("trace", {"totalMs": 0})["totalMs"]
+                assert reply.headers["connection"] == "keep-alive" or took_ms >= STALL_S * 1e3, "a search got stuck"
 
 
 def test_a_refusal_that_leaves_the_framing_whole_keeps_the_connection(shared: RunningRuntime) -> None:
@@ -76,20 +81,27 @@ def test_a_connection_is_closed_when_the_client_asks_for_it(shared: RunningRunti
 def test_a_reply_comes_in_one_piece_and_without_the_forty_milliseconds_of_a_delayed_acknowledgement(
     shared: RunningRuntime,
 ) -> None:
-    took_s, pieces = [], []
+    pieces = []
     shared.save("call-2", "t1", "I would like to swap the red boots.")
-    with closing(RawConnection(shared.port)) as connection:
-        for request in (HEALTH, search("call-3")) * 25:
-            began_at = time.monotonic()
-            connection.send(request)
-            piece = connection.socket.recv(1 << 20)
-            took_s.append(time.monotonic() - began_at)
-            head, _, body = piece.partition(b"\r\n\r\n")
-            length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
-            pieces.append(len(body) == int(length.partition(b":")[2]))
 
+    def median_s() -> float:
+        took_s = []
+        with ExitStack() as stack:
+            connection = stack.enter_context(shared.connect())
+            for request in (HEALTH, search("call-3")) * 25:
+                began_at = time.monotonic()
+                connection.send(request)
+                piece = connection.socket.recv(1 << 20)
+                took_s.append(time.monotonic() - began_at)
+                head, _, body = piece.partition(b"\r\n\r\n")
+                length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+                pieces.append(len(body) == int(length.partition(b":")[2]))
+                if b"\r\nConnection: close" in head:  # behind a search that was held up
+                    connection = stack.enter_context(shared.connect())
+        return statistics.median(took_s)
+
+    assert least(median_s, 0.02) < 0.02
     assert all(pieces)
-    assert statistics.median(took_s) < 0.02
 
 
 def test_a_request_that_comes_byte_by_byte_is_answered(shared: RunningRuntime) -> None:
@@ -108,13 +120,13 @@ def test_clients_that_stop_in_the_middle_of_a_request_hold_up_nobody(shared: Run
         last = stack.enter_context(shared.connect())
         last.send(whole[:-1])
 
-        with shared.connect() as other:
+        with shared.conversation() as ask:
             began_at = time.monotonic()
             for _ in range(20):
-                ask_health(other)
-                other.send(search("call-1"))
-                assert other.reply().status == 200
-            assert time.monotonic() - began_at < 2.0
+                assert ask(HEALTH).status == 200
+                assert ask(search("call-1")).status == 200
+            # Those that stopped are hung up on after 10 s.
+            assert time.monotonic() - began_at < 5.0
 
         last.send(whole[-1:])
         assert last.reply().status == 200
@@ -122,16 +134,29 @@ def test_clients_that_stop_in_the_middle_of_a_request_hold_up_nobody(shared: Run
 
 def test_a_client_that_does_not_read_its_reply_holds_up_nobody(shared: RunningRuntime) -> None:
     with shared.connect() as deaf, shared.connect() as other:
-        fill(deaf)
-        for _ in range(20):
-            ask_health(other)
+        deaf.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)  # there is little room for what is not read
+        ask = asking_without_end(deaf)
+
+        def is_stuck_and_holds_up_nobody() -> bool:
+            ask()
+            before = deaf.unread()
+            for _ in range(20):
+                ask_health(other)
+            return 0 < before == deaf.unread()
+
+        eventually(is_stuck_and_holds_up_nobody)
 
 
-def fill(connection: RawConnection) -> None:
-    """Ask and ask, without reading, until both directions are full."""
-    request = search("call-1") * 100
-    while select.select([], [connection.socket], [], 0.5)[1]:
-        connection.socket.send(request)
+def asking_without_end(connection: RawConnection) -> Callable[[], None]:
+    """Return what asks and asks over a connection, without reading, until there is no more room on the way there."""
+    request = rest = HEALTH * 100  # a search that is held up would end the connection
+
+    def ask() -> None:
+        nonlocal rest
+        while select.select([], [connection.socket], [], 0.05)[1]:
+            rest = rest[connection.socket.send(rest) :] or request  # it may take a part of what it is given
+
+    return ask
 
 
 def test_connections_leave_no_descriptor_and_no_thread(start_runtime_alone: Callable[[], RunningRuntime]) -> None:
@@ -166,10 +191,10 @@ def test_idle_connections_outlast_the_clients_patience_and_then_make_room(
     """
     runtime = start_runtime_alone()
     with ExitStack() as stack:
+        idle_since = time.monotonic()  # none is idle for longer
         held = [stack.enter_context(runtime.connect()) for _ in range(MOST)]
         for connection in held[:-1]:  # the last one never says a word
             ask_health(connection)
-        idle_since = time.monotonic()
         newcomer = stack.enter_context(runtime.connect())
         newcomer.send(HEALTH)
         for connection in held[1:]:
@@ -180,9 +205,10 @@ def test_idle_connections_outlast_the_clients_patience_and_then_make_room(
 
         patience_s = CLIENTS_KEEP_S - (time.monotonic() - idle_since)
         closed, _, _ = select.select([each.socket for each in (*held, newcomer)], [], [], patience_s)
-        assert not closed, "the server hung up, or took one too many, before a client would have"
+        has_waited = time.monotonic() - idle_since >= CLIENTS_KEEP_S  # a busy machine may wake us later than that
+        assert has_waited or not closed, "the server hung up, or took one too many, before a client would have"
 
-        ready, _, _ = select.select([newcomer.socket], [], [], 3.0)
+        ready, _, _ = select.select([newcomer.socket], [], [], 15.0)  # without that, the others idle for 75 s
         assert ready, "the newcomer is served once the others have been idle for long"
         assert newcomer.reply().status == 200
         gone = [each for each in held if select.select([each.socket], [], [], 0)[0]]
@@ -203,5 +229,5 @@ def test_a_place_that_is_freed_is_given_to_the_next_at_once(start_runtime_alone:
 
         held[10].close()
 
-        assert select.select([newcomer.socket], [], [], 1.0)[0]
+        assert select.select([newcomer.socket], [], [], 3.0)[0], "sooner than after the 5.5 s for which others may idle"
         assert newcomer.reply().status == 200

@@ -172,7 +172,7 @@ def runtime(process: RunningRuntime) -> Iterator[RunningRuntime]:
     yield process
     assert process.process.poll() is None
     assert process.health()["status"] == "ok"
-    found = process.search("a-call-of-its-own", "boots", timeoutMs=5_000, topK={"permanent": 1_000})
+    found = process.search("a-call-of-its-own", "boots", topK={"permanent": 1_000})
     assert {lane["status"] for lane in found["trace"]["lanes"].values()} == {"ok"}
     for told in ("Traceback", "request_failed", "lane_failed", "upkeep_failed", "load_failed"):
         assert told not in process.output()
@@ -203,13 +203,12 @@ def test_the_request_that_is_varied_is_right(runtime: RunningRuntime, path: str)
 
 @pytest.mark.parametrize("path", ENDPOINTS)
 def test_any_object_with_the_names_of_an_endpoint_is_answered_or_refused(runtime: RunningRuntime, path: str) -> None:
-    with runtime.connect() as connection:
+    with runtime.conversation() as ask:
 
         @hunt
         @given(bodies(path))
         def check(body: dict[str, Any]) -> None:
-            connection.send(post(path, json.dumps(body).encode()))
-            reply = connection.reply()
+            reply = ask(post(path, json.dumps(body).encode()))
             assert_answered(reply, path)
             if path == "search_memory" and reply.status == 200:
                 lanes = json.loads(reply.body)["trace"]["lanes"]
@@ -256,13 +255,12 @@ def test_any_json_and_any_bytes_are_answered_or_refused(runtime: RunningRuntime,
     written = values.map(lambda value: json.dumps(value).encode())
     raw = st.binary(min_size=1, max_size=200) | cuts | written.filter(lambda text: not lenient or text[:1] != b"{")
 
-    with runtime.connect() as connection:
+    with runtime.conversation() as ask:
 
         @hunt
         @given(raw if path == "shutdown" else raw | flipped)
         def check(body: bytes) -> None:
-            connection.send(post(path, body))
-            assert_answered(connection.reply(), path)
+            assert_answered(ask(post(path, body)), path)
 
         check()
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.devices import device
-from support.runtimes import RunningRuntime
+from support.runtimes import PATIENT_MS, RunningRuntime
 from support.scripted_cloud import ScriptedCloud, elsewhere
 
 from memoair_runtime.memory.interruption import FULL_TEXT, as_heard
@@ -29,7 +29,7 @@ def test_only_what_was_heard_is_recalled_in_this_call_and_in_the_next_and_after_
     runtime = start_runtime()
     runtime.save("call-1", "t1", "Where is my parcel?", MEANT, interrupted=True, heard=heard)
     found = [runtime.search(session, "the zanzibarplum voucher for the parcel") for session in ("call-1", "call-2")]
-    runtime.post("sync/flush", deadlineMs=5_000)
+    runtime.post("sync/flush", deadlineMs=PATIENT_MS)
     brief = Path(runtime.start("call-1")["paths"]["workingBrief"]).read_text()
     runtime.terminate()
     again = start_runtime()

@@ -207,7 +207,7 @@ def test_a_long_reply_without_any_sentence_is_found_and_bounded(runtime: Running
     runtime.save("call-1", "t2", "A persimmon?", "A persimmon.")
     runtime.wait_until_loaded()
     for session, lane in (("call-1", "working"), ("call-2", "permanent")):
-        found = runtime.search(session, "zanzibarplum", timeoutMs=2_000)
+        found = runtime.search_in_time(session, "zanzibarplum", timeout_ms=2_000)
         assert found["trace"]["degraded"] is False
         assert "t1" in {hit["source"]["turnId"] for hit in found[lane]}
         assert 0 < len(found["contextText"]) <= 8_000
@@ -221,7 +221,7 @@ def test_a_long_row_of_one_sign_holds_nobody_up(runtime: RunningRuntime) -> None
         runtime.save(f"call-{number}", "t1", f"zanzibarplum{row}x", f"{row}x")
     runtime.wait_until_loaded()
     for number in range(len(signs)):
-        found = runtime.search(f"call-{number}", "zanzibarplum", timeoutMs=2_000)
+        found = runtime.search_in_time(f"call-{number}", "zanzibarplum", timeout_ms=2_000)
         assert found["trace"]["degraded"] is False
         assert "zanzibarplum" in found["working"][0]["text"]
         assert "zanzibarplum" in found["contextText"]
@@ -234,7 +234,7 @@ def test_a_reply_with_very_many_fitting_passages_leaves_room_for_other_turns(run
     for number in range(5):
         runtime.save("call-1", f"s{number}", f"The dentist has called about bill number {number}.", "Thank you.")
     runtime.wait_until_loaded()
-    found = runtime.search("call-2", "What about the dentist?", timeoutMs=2_000)
+    found = runtime.search_in_time("call-2", "What about the dentist?", timeout_ms=2_000)
     assert len({hit["source"]["turnId"] for hit in found["permanent"]}) == 6
     assert "bill number" in found["contextText"]
 
@@ -341,7 +341,7 @@ def test_any_question_is_answered_in_time(runtime: RunningRuntime, remembers: Ca
     slow = []
     for question in QUESTIONS:
         assert len(question) <= 16_384
-        found = runtime.search("now", question, timeoutMs=1_000)
+        found = runtime.search_in_time("now", question, timeout_ms=1_000)
         if found["trace"]["degraded"]:
             slow.append((question[:12], found["trace"]["lanes"]))
     assert slow == []
@@ -364,7 +364,7 @@ def test_what_was_said_hundreds_of_times_stands_once_in_the_context(
     runtime: RunningRuntime, remembers: Callable[..., None]
 ) -> None:
     remembers(("call-1", [("Walnut cake!", "With cream.")] * 300))
-    found = runtime.search("now", "walnut cake", topK={"permanent": 1_000}, timeoutMs=5_000)
+    found = runtime.search("now", "walnut cake", topK={"permanent": 1_000})
     assert found["trace"]["degraded"] is False
     assert len(found["permanent"]) == 300
     assert len({hit["id"] for hit in found["permanent"]}) == 300

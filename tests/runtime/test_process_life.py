@@ -4,8 +4,8 @@ import contextlib
 import json
 import os
 import random
+import select
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,23 @@ import filelock
 import psutil
 import pytest
 import urllib3
-from support.runtimes import PROJECT, USER, RawConnection, RunningRuntime
+from support.ports import free_port
+from support.runtimes import PATIENT_MS, PROJECT, USER, RawConnection, RunningRuntime
+from support.timing import least
 from support.waiting import eventually
+
+from memoair_runtime.storage.folder_names import ID_FILE
+from memoair_runtime.storage.user_folder import UserFolder
 
 HEALTH = b"GET /v1/runtime/health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 # SIGKILL follows SIGTERM after so long.
 PATIENCE_S = 2.0
+# What was begun is waited for so long at least: a save waits 2 s for its log, and a drain 1.5 s for what is in flight.
+SOON_S = 1.0
+# An end that is not about time may take as long as a loaded machine needs; a process that hangs never ends.
+LONG_S = 30.0
+# A call whose name is too long for its folder.
+HELD = "a call that is held " * 10
 
 
 def post(path: str, **body: Any) -> bytes:
@@ -46,41 +58,57 @@ def log_held(runtime: RunningRuntime, session: str) -> Iterator[None]:
         yield
 
 
-def is_in_flight(runtime: RunningRuntime, connection: RawConnection) -> bool:
-    """Whether the process has read what was sent over a connection."""
-    local = connection.socket.getsockname()[1]
-    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-        fields = line.split()
-        ports = [int(field.split(":")[1], 16) for field in fields[1:3]]
-        if ports == [runtime.port, local]:
-            return int(fields[4].split(":")[1], 16) == 0
-    return False
+@contextlib.contextmanager
+def turn_in_flight(runtime: RunningRuntime, connection: RawConnection, turn_id: str) -> Iterator[Callable[[], bool]]:
+    """Send a turn of the call `HELD`, which waits for its log until this ends; yield what tells whether all was soon.
+
+    A save writes the name of such a call beside the log, and then waits for the log: so it can be seen to have begun.
+    That its request has been read would not say so.
+    """
+    folder = UserFolder(runtime.storage_root, PROJECT, USER).session(HELD)
+    folder.path.mkdir(parents=True)
+    with filelock.FileLock(folder.lock):
+        began_at = time.monotonic()
+        connection.send(turn(HELD, turn_id, "the last words"))
+        eventually((folder.path / ID_FILE).exists)
+        yield lambda: time.monotonic() - began_at < SOON_S
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+@pytest.fixture
+def start_fresh(start_runtime: Callable[..., RunningRuntime], tmp_path: Path) -> Callable[..., RunningRuntime]:
+    """Start runtimes of which each has a storage of its own."""
+    numbers = count(1)
+    return lambda **variables: start_runtime(tmp_path / f"storage-{next(numbers)}", **variables)
+
+
+def ends_in_order(runtime: RunningRuntime) -> bool:
+    """Wait for the end of a process, however long it takes."""
+    return runtime.process.wait(LONG_S) == 0
 
 
 @pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGINT])
-def test_a_turn_in_flight_is_answered_before_the_process_ends(runtime: RunningRuntime, ending: signal.Signals) -> None:
-    with runtime.connect() as connection:
-        with log_held(runtime, "call-1"):
-            connection.send(turn("call-1", "t1", "the last words"))
-            eventually(lambda: is_in_flight(runtime, connection))
-            runtime.process.send_signal(ending)
-            asked_at = time.monotonic()
-            eventually(lambda: refuses(runtime.port))
-        reply = connection.reply()
-        assert reply.status == 200, reply
-        assert reply.headers["connection"] == "close"
-        assert connection.ends()
+def test_a_turn_in_flight_is_answered_before_the_process_ends(
+    start_fresh: Callable[..., RunningRuntime], ending: signal.Signals
+) -> None:
+    def seconds_to_end() -> float:
+        runtime = start_fresh()
+        with runtime.connect() as connection:
+            with turn_in_flight(runtime, connection, "t1") as was_soon:
+                asked_at = time.monotonic()
+                runtime.process.send_signal(ending)
+                eventually(lambda: refuses(runtime.port))
+            if not was_soon():
+                return float("inf")
+            reply = connection.reply()
+            assert reply.status == 200, reply
+            assert reply.headers["connection"] == "close"
+            assert connection.ends()
+        assert ends_in_order(runtime)
+        log = UserFolder(runtime.storage_root, PROJECT, USER).session(HELD).log
+        assert json.loads(log.read_bytes().splitlines()[-1])["eventId"] == json.loads(reply.body)["localEventId"]
+        return time.monotonic() - asked_at
 
-    assert runtime.process.wait(PATIENCE_S) == 0
-    assert time.monotonic() - asked_at < PATIENCE_S
-    log = runtime.storage_root / PROJECT / USER / "call-1" / "session.jsonl"
-    assert json.loads(log.read_bytes().splitlines()[-1])["eventId"] == json.loads(reply.body)["localEventId"]
+    assert least(seconds_to_end, PATIENCE_S) < PATIENCE_S
 
 
 def refuses(port: int) -> bool:
@@ -94,14 +122,20 @@ def refuses(port: int) -> bool:
 
 
 @pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_an_idle_process_at_once(runtime: RunningRuntime, ending: signal.Signals) -> None:
-    runtime.save("call-1", "t1", "hello")
-    asked_at = time.monotonic()
-    runtime.process.send_signal(ending)
+def test_a_signal_ends_an_idle_process_at_once(
+    start_fresh: Callable[..., RunningRuntime], ending: signal.Signals
+) -> None:
+    def seconds_to_end() -> float:
+        runtime = start_fresh()
+        runtime.save("call-1", "t1", "hello")
+        asked_at = time.monotonic()
+        runtime.process.send_signal(ending)
+        assert ends_in_order(runtime)
+        took_s = time.monotonic() - asked_at
+        assert "Traceback" not in runtime.output()
+        return took_s
 
-    assert runtime.process.wait(PATIENCE_S) == 0
-    assert time.monotonic() - asked_at < 1.0, "there was nothing to wait for"
-    assert "Traceback" not in runtime.output()
+    assert least(seconds_to_end, 1.0) < 1.0, "there was nothing to wait for"
 
 
 def test_the_end_leaves_the_derived_files_written(runtime: RunningRuntime) -> None:
@@ -114,57 +148,75 @@ def test_the_end_leaves_the_derived_files_written(runtime: RunningRuntime) -> No
     assert not list(runtime.storage_root.rglob("*.tmp"))
 
 
-def test_idle_connections_do_not_hold_up_the_end(runtime: RunningRuntime) -> None:
-    with contextlib.ExitStack() as stack:
-        connections = [stack.enter_context(runtime.connect()) for _ in range(30)]
-        for connection in connections[:20]:  # the others never say a word
-            connection.send(HEALTH)
-            assert connection.reply().status == 200
-        asked_at = time.monotonic()
+def test_idle_connections_do_not_hold_up_the_end(start_fresh: Callable[..., RunningRuntime]) -> None:
+    def seconds_to_end() -> float:
+        runtime = start_fresh()
+        with contextlib.ExitStack() as stack:
+            connections = [stack.enter_context(runtime.connect()) for _ in range(30)]
+            for connection in connections[:20]:  # the others never say a word
+                connection.send(HEALTH)
+                assert connection.reply().status == 200
+            asked_at = time.monotonic()
+            assert runtime.terminate() == 0
+            took_s = time.monotonic() - asked_at
+            assert all(connection.ends() for connection in connections)
+        return took_s
 
-        assert runtime.terminate(PATIENCE_S) == 0
-
-        assert time.monotonic() - asked_at < 1.0
-        assert all(connection.ends() for connection in connections)
+    assert least(seconds_to_end, 1.0) < 1.0
 
 
 @pytest.mark.parametrize("seed", range(6))
 def test_a_signal_that_comes_while_connections_open_is_not_lost(
-    start_runtime: Callable[..., RunningRuntime], seed: int
+    start_fresh: Callable[..., RunningRuntime], seed: int
 ) -> None:
     """The system may hand a signal to any thread, most of all to one that begins: the end must be asked for even so.
 
     A connection that is accepted at that moment is one of those that idle.
     """
-    runtime = start_runtime()
-    with contextlib.ExitStack() as stack:
-        for _ in range(random.Random(seed).randint(20, 60)):
-            stack.enter_context(runtime.connect())
-        asked_at = time.monotonic()
+    chance = random.Random(seed)
 
-        assert runtime.terminate(PATIENCE_S) == 0
+    def seconds_to_end() -> float:
+        runtime = start_fresh()
+        with contextlib.ExitStack() as stack:
+            for _ in range(chance.randint(20, 60)):
+                stack.enter_context(runtime.connect())
+            asked_at = time.monotonic()
+            assert runtime.terminate() == 0
+            return time.monotonic() - asked_at
 
-        assert time.monotonic() - asked_at < 1.0
-
-
-def test_a_client_that_never_finishes_its_request_does_not_hold_up_the_end_for_long(runtime: RunningRuntime) -> None:
-    with runtime.connect() as connection:
-        connection.send(turn("call-1", "t1", "the first half of")[:-10])
-        eventually(lambda: is_in_flight(runtime, connection))
-
-        assert runtime.terminate(PATIENCE_S) == 0
+    assert least(seconds_to_end, 1.0) < 1.0
 
 
-def test_a_second_signal_while_draining_changes_nothing(runtime: RunningRuntime) -> None:
-    with runtime.connect() as connection:
-        with log_held(runtime, "call-1"):
-            connection.send(turn("call-1", "t1", "the last words"))
-            eventually(lambda: is_in_flight(runtime, connection))
-            for ending in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT):
-                runtime.process.send_signal(ending)
-            eventually(lambda: refuses(runtime.port))
-        assert connection.reply().status == 200
-    assert runtime.process.wait(PATIENCE_S) == 0
+def test_a_client_that_never_finishes_its_request_does_not_hold_up_the_end_for_long(
+    start_fresh: Callable[..., RunningRuntime],
+) -> None:
+    def seconds_to_end() -> float:
+        runtime = start_fresh()
+        with runtime.connect() as connection:
+            connection.send(turn("call-1", "t1", "the first half of")[:-10])
+            eventually(lambda: not connection.unread())
+            asked_at = time.monotonic()
+            assert runtime.terminate() == 0
+            return time.monotonic() - asked_at
+
+    assert least(seconds_to_end, PATIENCE_S) < PATIENCE_S
+
+
+def test_a_second_signal_while_draining_changes_nothing(start_fresh: Callable[..., RunningRuntime]) -> None:
+    def was_seen_in_time() -> bool:
+        runtime = start_fresh()
+        with runtime.connect() as connection:
+            with turn_in_flight(runtime, connection, "t1") as was_soon:
+                for ending in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT):
+                    runtime.process.send_signal(ending)
+                eventually(lambda: refuses(runtime.port))
+            if not was_soon():
+                return False
+            assert connection.reply().status == 200
+        assert ends_in_order(runtime)
+        return True
+
+    assert any(was_seen_in_time() for _ in range(5))
 
 
 def test_a_shutdown_that_is_asked_for_is_acknowledged_then_done(runtime: RunningRuntime) -> None:
@@ -172,31 +224,39 @@ def test_a_shutdown_that_is_asked_for_is_acknowledged_then_done(runtime: Running
     status, body = runtime.post("shutdown", deadlineMs=1000)
 
     assert (status, body["status"]) == (202, "draining")
-    assert runtime.process.wait(PATIENCE_S) == 0
+    assert ends_in_order(runtime)
 
 
-def test_a_new_turn_while_draining_is_refused_and_not_kept(runtime: RunningRuntime) -> None:
-    with runtime.connect() as held, runtime.connect() as late:
-        late.send(turn("call-2", "t0", "in time"))
-        assert late.reply().status == 200
-        rest = turn("call-2", "t1", "too late")
-        late.send(rest[:-1])  # begun before the end is asked for, whole only afterwards
-        eventually(lambda: is_in_flight(runtime, late))
-        with log_held(runtime, "call-1"):
-            held.send(turn("call-1", "t1", "in time"))
-            eventually(lambda: is_in_flight(runtime, held))
-            runtime.process.send_signal(signal.SIGTERM)
-            eventually(lambda: refuses(runtime.port))
-            late.send(rest[-1:])
+def test_a_new_turn_while_draining_is_refused_and_not_kept(start_fresh: Callable[..., RunningRuntime]) -> None:
+    def was_seen_in_time() -> bool:
+        runtime = start_fresh()
+        with runtime.connect() as held, runtime.connect() as late:
+            late.send(turn("call-2", "t0", "in time"))
+            assert late.reply().status == 200
+            # Begun before the end is asked for, whole only afterwards. That the rest may come says that it has begun.
+            head, _, body = turn("call-2", "t1", "too late").partition(b"\r\n\r\n")
+            late.send(head, b"\r\nExpect: 100-continue\r\n\r\n")
+            assert late.reply().status == 100
+            with turn_in_flight(runtime, held, "t1") as was_soon:
+                runtime.process.send_signal(signal.SIGTERM)
+                eventually(lambda: refuses(runtime.port))
+                with contextlib.suppress(ConnectionError):  # it may have been too late
+                    late.send(body)
+                    eventually(lambda: select.select([late.socket], [], [], 0)[0])
+            if not was_soon():
+                return False
             reply = late.reply()
-        assert held.reply().status == 200
-        log = (runtime.storage_root / PROJECT / USER / "call-2" / "session.jsonl").read_text()
-        if reply.status == 200:
-            assert "too late" in log
-        else:
-            assert (reply.status, reply.error["code"]) == (503, "runtime.draining")
-            assert "too late" not in log
-    assert runtime.process.wait(PATIENCE_S) == 0
+            assert held.reply().status == 200
+            log = (runtime.storage_root / PROJECT / USER / "call-2" / "session.jsonl").read_text()
+            if reply.status == 200:
+                assert "too late" in log
+            else:
+                assert (reply.status, reply.error["code"]) == (503, "runtime.draining")
+                assert "too late" not in log
+        assert ends_in_order(runtime)
+        return True
+
+    assert any(was_seen_in_time() for _ in range(5))
 
 
 def test_the_process_ends_with_its_owner(start_runtime: Callable[..., RunningRuntime]) -> None:
@@ -209,7 +269,7 @@ def test_the_process_ends_with_its_owner(start_runtime: Callable[..., RunningRun
 
     runtime.process.stdin.close()
 
-    assert runtime.process.wait(PATIENCE_S) == 0
+    assert ends_in_order(runtime)
 
 
 def test_without_an_owner_the_process_outlives_its_standard_input(runtime: RunningRuntime) -> None:
@@ -235,7 +295,7 @@ def run(variables: Mapping[str, str], folder: Path) -> subprocess.CompletedProce
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=60,
         check=False,
     )
 
@@ -320,8 +380,8 @@ def test_a_port_that_is_taken_ends_the_second_process_and_leaves_the_first(
 
 
 def test_a_port_that_was_in_use_a_moment_ago_can_be_used_again(start_runtime: Callable[..., RunningRuntime]) -> None:
-    first = start_runtime()
-    address = f"127.0.0.1:{first.port}"
+    address = f"127.0.0.1:{free_port()}"
+    first = start_runtime(BIND_ADDR=address)
     with contextlib.ExitStack() as stack:
         for _ in range(5):  # the server closes first, which leaves its side of them in TIME_WAIT
             connection = stack.enter_context(first.connect())
@@ -364,7 +424,7 @@ def test_a_process_whose_output_nobody_reads_serves_on_and_ends_well(tmp_path: P
             connection.send(post("search_memory", sessionId="call-1", query="hello"))
             assert connection.reply().status == 200
         process.terminate()
-        assert process.wait(PATIENCE_S) == 0, "an end in order is a 0, whoever reads what was said"
+        assert process.wait(LONG_S) == 0, "an end in order is a 0, whoever reads what was said"
     finally:
         process.kill()
         process.wait()
@@ -401,10 +461,15 @@ class Savers:
                     self.saved.release()
                 number += 1
 
+    def who_saved(self) -> set[int]:
+        """The numbers of the threads of which a turn was acknowledged."""
+        with self._lock:
+            return {int(turn_id.partition("-")[0][1:]) for _, turn_id in self.acknowledged}
+
     def join(self) -> None:
         self._stop.set()
         for each in self._threads:
-            each.join(20)
+            each.join(LONG_S)
             assert not each.is_alive()
 
 
@@ -427,7 +492,7 @@ def test_a_kill_at_any_moment_loses_no_turn_that_was_acknowledged(
     first = start_runtime()
     savers = Savers([first], threads=8, sessions=3)
     for _ in range(chance.randint(20, 200)):
-        assert savers.saved.acquire(timeout=10)
+        assert savers.saved.acquire(timeout=LONG_S)
     moment = time.monotonic() + chance.random() * 0.02  # somewhere between two acknowledgements
     while time.monotonic() < moment:
         pass
@@ -457,13 +522,13 @@ def test_two_processes_of_one_user_save_into_one_session_without_loss(
     both = [start_runtime(), start_runtime()]
     savers = Savers(both, threads=6, sessions=1)
     for _ in range(150):
-        assert savers.saved.acquire(timeout=10)
+        assert savers.saved.acquire(timeout=LONG_S)
+    eventually(lambda: savers.who_saved() == set(range(6)), LONG_S)
     savers.join()
 
     found = logged_turns(both[0].storage_root)
     assert set(found.values()) == {1}
     assert {(session, turn_id): event_id for session, turn_id, event_id in found} == savers.acknowledged
-    assert len({turn_id.split("-")[0] for _, turn_id in savers.acknowledged}) == 6, "each thread had its turn"
     lines = both[0].log_lines("call-0")
     assert [line["seq"] for line in lines] == list(range(1, len(lines) + 1))
     assert [line["type"] for line in lines].count("session_start") == 1
@@ -473,7 +538,15 @@ def test_two_processes_that_are_told_one_turn_keep_it_once(start_runtime: Callab
     both = [start_runtime(), start_runtime()]
 
     def save(number: int) -> str:
-        return both[number % 2].save("call-1", f"t{number // 4}", f"apricot {number // 4}")
+        told = {"sessionId": "call-1", "turnId": f"t{number // 4}", "userText": f"apricot {number // 4}"}
+
+        def reply() -> Any:
+            status, body = both[number % 2].post("turn/after", **told, assistantText="")
+            # On a busy machine the other process may have the log for longer than one waits for it.
+            assert status == 200 or body["error"]["code"] == "runtime.storage_unavailable", body
+            return body.get("localEventId")
+
+        return str(eventually(reply, LONG_S))
 
     with ThreadPoolExecutor(4) as pool:
         ids = list(pool.map(save, range(80)))
@@ -500,7 +573,7 @@ def test_a_second_process_of_a_user_serves_while_the_first_does_and_finds_its_tu
     assert len(first.search("call-1", "persimmons", topK={"working": 9})["working"]) == 2
     first.kill()
     second.start("call-3", name="Dana Smith")
-    assert second.post("sync/flush", deadlineMs=2000)[1]["status"] == "ok"
+    assert second.post("sync/flush", deadlineMs=PATIENT_MS)[1]["status"] == "ok"
     assert b"Dana Smith" in (first.storage_root / PROJECT / USER / "profile.json").read_bytes()
 
 
@@ -508,26 +581,26 @@ def test_a_save_whose_log_another_process_will_not_free_is_refused_in_time(runti
     with log_held(runtime, "call-1"):
         status, body = runtime.post("turn/after", sessionId="call-1", turnId="t1", userText="a", assistantText="b")
         assert (status, body["error"]["code"]) == (503, "runtime.storage_unavailable")
-        assert runtime.search("call-1", "boots")["trace"]["degraded"] is False
+        assert runtime.search_in_time("call-1", "boots", timeout_ms=250)["trace"]["degraded"] is False
 
     runtime.save("call-1", "t1", "now it can be kept")
     assert [line["type"] for line in runtime.log_lines("call-1")] == ["session_start", "turn"]
 
 
-def test_a_search_does_not_wait_for_a_turn_that_waits_for_the_disk(
-    start_runtime: Callable[..., RunningRuntime],
-) -> None:
-    runtime = start_runtime()
+def test_a_search_does_not_wait_for_a_turn_that_waits_for_the_disk(runtime: RunningRuntime) -> None:
     runtime.start("call-1")
     runtime.save("call-1", "t1", "the boots are red")
-    log = Path(runtime.start("call-1")["paths"]["sessionJsonl"])
-    with filelock.FileLock(log.with_name("session.lock")), ThreadPoolExecutor(1) as threads:
-        saving = threads.submit(
-            runtime.post, "turn/after", sessionId="call-1", turnId="t2", userText="x", assistantText=""
-        )
-        eventually(lambda: saving.running())
-        began_at = time.monotonic()
-        assert "red" in runtime.search("call-1", "which boots?", timeoutMs=500)["contextText"]
-        assert time.monotonic() - began_at < 1
-        assert not saving.done()
-    assert saving.result()[0] in (200, 503)
+
+    def seconds_beside_a_save() -> float:
+        with runtime.connect() as saving:
+            with log_held(runtime, "call-1"):
+                saving.send(turn("call-1", "t2", "x"))
+                eventually(lambda: not saving.unread())
+                began_at = time.monotonic()
+                found = runtime.search("call-1", "which boots?", timeoutMs=500)
+                took_s = time.monotonic() - began_at
+                is_in_time = not select.select([saving.socket], [], [], 0)[0] and "red" in found["contextText"]
+            assert saving.reply().status in (200, 503)
+        return took_s if is_in_time else float("inf")
+
+    assert least(seconds_beside_a_save, 1.0) < 1.0

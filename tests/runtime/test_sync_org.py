@@ -199,7 +199,7 @@ def test_one_runtime_pulls_for_all_and_the_others_notice(cloud: ScriptedCloud, b
         cloud.put(("parking", "Parking is behind the house."))
         runtimes[0].pull("org")
         for runtime in runtimes:
-            eventually(lambda runtime=runtime: hits(runtime, "parking") == ["parking"], 3)  # type: ignore[misc]
+            eventually(lambda runtime=runtime: hits(runtime, "parking") == ["parking"])  # type: ignore[misc]
         assert asked(cloud).count("since=2") == 2, "with the file, and now"
 
         cloud.put(("cafe", "The cafe is upstairs."))

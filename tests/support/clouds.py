@@ -156,7 +156,7 @@ def running(database_url: str, folder: Path, **settings: Any) -> Iterator[Runnin
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         try:
-            eventually(lambda: server.started)
+            eventually(lambda: server.started, 60)
             yield RunningCloud(services, f"http://127.0.0.1:{listening.getsockname()[1]}")
         finally:
             server.should_exit = True

@@ -20,7 +20,7 @@ _RATE = 24_000
 AudioOutputCapabilities = getattr(io, "AudioOutputCapabilities", None)  # since 1.2
 
 
-async def soon(check: Callable[[], T], within_s: float = 10.0) -> T:
+async def soon(check: Callable[[], T], within_s: float = 30.0) -> T:
     """Let the event loop go on until ``check`` returns something true, and return that; fail at the deadline."""
     deadline = time.monotonic() + within_s
     while True:

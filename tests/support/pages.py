@@ -22,6 +22,7 @@ from packaging.requirements import Requirement
 from typer.testing import CliRunner
 
 from memoair_cli.app import app
+from support.waiting import PATIENCE
 
 _FENCE = re.compile(r"^( *)```(.*)$")
 _REASON = re.compile(r"^ *<!-- not run: (.+) -->$")
@@ -140,6 +141,7 @@ class Player:
         self._given = dict(environ)
         # Pipecat greets on stderr, by loguru, whoever imports it.
         self._environ = {"HOME": str(folder), "PATH": "/usr/bin:/bin", "COLUMNS": "200", "LOGURU_LEVEL": "WARNING"}
+        self._environ["PYTHONPATH"] = PATIENCE
         self._environ |= environ
         self._runtime_url = runtime_url
         self._leave = leave
@@ -175,7 +177,7 @@ class Player:
     def close(self) -> None:
         """End the page; nothing may have been said on stderr, and no program may have been left lying."""
         if self._python is not None:
-            out, _ = self._python.communicate(timeout=30)
+            out, _ = self._python.communicate(timeout=100)
             complaints = (self._folder / "stderr").read_text(encoding="utf-8")
             assert (self._python.returncode, complaints) == (0, ""), out + complaints
         assert not self._programs, f"nobody runs {self._programs}"
@@ -255,7 +257,7 @@ class Player:
             env=self._environ,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=200,
             check=False,
         )
         assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr

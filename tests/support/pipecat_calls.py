@@ -35,7 +35,7 @@ from pipecat.workers.runner import WorkerRunner
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-WITHIN_S = 20.0
+WITHIN_S = 30.0
 
 
 async def until(check: Callable[[], Any], within_s: float = WITHIN_S) -> Any:

@@ -9,8 +9,8 @@ import subprocess
 import sys
 import tempfile
 import termios
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -146,6 +146,26 @@ class RunningRuntime:
         """Open a connection of one's own."""
         with closing(RawConnection(self.port, timeout_s)) as connection:
             yield connection
+
+    @contextmanager
+    def conversation(self) -> Iterator[Callable[[bytes], RawReply]]:
+        """Send requests over one connection, and over a new one where a reply says that it is closed.
+
+        A search that a busy machine holds up for a moment is answered in another thread, and ends its connection.
+        """
+        with ExitStack() as stack:
+            connections: list[RawConnection] = []
+
+            def ask(request: bytes) -> RawReply:
+                if not connections:
+                    connections.append(stack.enter_context(self.connect()))
+                connections[-1].send(request)
+                reply = connections[-1].reply()
+                if reply.headers["connection"] == "close":
+                    connections.pop().close()
+                return reply
+
+            yield ask
 
     def exchange(self, *parts: bytes) -> RawReply:
         """Send bytes over a new connection, and read the first reply."""

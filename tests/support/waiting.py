@@ -2,9 +2,13 @@
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 T = TypeVar("T")
+
+# Stands first in the PYTHONPATH of a program that a test runs as a user would: see the file in it.
+PATIENCE = str(Path(__file__).parent / "patience")
 
 
 def eventually(check: Callable[[], T], within_s: float = 10.0) -> T:

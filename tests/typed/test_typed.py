@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 
+# A type checker takes seconds, and many times that beside others.
+pytestmark = pytest.mark.timeout(900)
+
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
 # Pyright comes as a wheel with all it needs (the extra `nodejs` of it): nothing may be looked up or fetched.

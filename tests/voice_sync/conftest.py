@@ -2,7 +2,6 @@
 
 import json
 import signal
-import socket
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,32 @@ from typing import Any
 import psutil
 import pytest
 from support.clients import NewClient, clients_over
+from support.ports import free_port as find_free_port
 from support.runtimes import PROJECT, USER
 from voice_sync.scripted import Answer, ScriptedServer
 
 from memoair_voice_sync import MemoAirVoiceMemorySync
+
+
+class PatientMemory(MemoAirVoiceMemorySync):
+    """A memory whose first calls wait for a start as long as a loaded machine needs, unless a test says otherwise."""
+
+    def start_session(self, metadata: dict[str, Any] | None = None, timeout_s: float = 30.0) -> dict[str, Any]:
+        return super().start_session(metadata, timeout_s)
+
+    def runtime_url(self, timeout_s: float = 30.0) -> str:
+        return super().runtime_url(timeout_s)
+
+    def after_turn(
+        self,
+        user_text: str,
+        assistant_text: str,
+        turn_id: str,
+        tool_calls: list[dict[str, Any]] | None = None,
+        metadata: dict[str, Any] | None = None,
+        timeout_s: float = 30.0,
+    ) -> str | None:
+        return super().after_turn(user_text, assistant_text, turn_id, tool_calls, metadata, timeout_s)
 
 
 @pytest.fixture
@@ -34,7 +55,7 @@ def new_memory(storage_root: Path, nothing_left_behind: None) -> Iterator[Callab
             "runtime_url": "http://127.0.0.1:0",
             "storage_root": str(storage_root),
         }
-        made.append(MemoAirVoiceMemorySync(**defaults | arguments))
+        made.append(PatientMemory(**defaults | arguments))
         return made[-1]
 
     yield make
@@ -88,8 +109,7 @@ def executable(tmp_path: Path) -> Callable[[str], str]:
 @pytest.fixture
 def free_port() -> int:
     """A port on which nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
+    return find_free_port()
 
 
 @pytest.fixture

@@ -16,6 +16,8 @@ import memoair_voice
 import memoair_voice_sync
 from memoair_voice_sync import MemoAirVoiceAgent, MemoAirVoiceClientSync
 
+pytestmark = pytest.mark.usefixtures("patient_saves")
+
 ENVIRONMENT = {"MEMOAIR_API_KEY": API_KEY, "MEMOAIR_PROJECT_ID": "proj_acme", "MEMOAIR_AGENT_ID": "agent_acme_returns"}
 ME = MemoAirVoiceAgent(API_KEY, "proj_acme", "agent_acme_returns")
 

@@ -25,6 +25,8 @@ from support.waiting import eventually
 
 from memoair_voice_sync import MemoAirVoiceClientSync, MemoAirVoiceMemoryError, SearchResult
 
+pytestmark = pytest.mark.usefixtures("patient_saves")
+
 LANES = {"profile", "working", "permanent", "org"}
 
 _numbers = count()
@@ -230,7 +232,7 @@ def test_a_first_search_without_time_is_empty_and_says_why(client: MemoAirVoiceC
     assert set(loaded.scopes_loaded) >= LANES - {"org"}
     assert set(loaded.scopes_loaded) <= LANES
     assert loaded.session_id == runtime_of(client, caller)["session_id"]
-    assert client.search_memory("hello", user_id=caller, timeout_ms=1_000).trace["degraded"] is False
+    assert client.search_memory("hello", user_id=caller, timeout_ms=PATIENT_MS).trace["degraded"] is False
 
 
 def test_a_load_without_time_raises_and_the_next_one_finds_it_further(

@@ -24,7 +24,7 @@ from support.clients import (
 )
 from support.waiting import eventually
 
-from memoair_voice_sync import MemoAirVoiceClientSync, MemoAirVoiceMemoryError
+from memoair_voice_sync import MemoAirVoiceClientSync, MemoAirVoiceMemoryError, _handle
 
 
 def save(client: MemoAirVoiceClientSync, user_id: str, turn_id: str) -> str | None:
@@ -52,7 +52,7 @@ def test_a_runtime_that_is_killed_is_replaced_and_nothing_that_was_kept_is_lost(
     assert after["session_id"] == before["session_id"]
     assert (after["restarts"], client.stats()["restarts"]) == (1, 1)
     assert turn_ids(storage_root, "ada") == [f"t{number}" for number in range(20)]
-    assert save(client, "ada", "t20")
+    assert say(client, "ada", "The word is t20.", "t20")
 
 
 def test_a_runtime_that_is_killed_again_and_again_costs_no_turn(new_client: NewClient, storage_root: Path) -> None:
@@ -61,7 +61,7 @@ def test_a_runtime_that_is_killed_again_and_again_costs_no_turn(new_client: NewC
     for number in range(1, 6):
         os.kill(pid_of(client, "ada"), signal.SIGKILL)
         save(client, "ada", f"t{number}")
-        eventually(lambda: client.stats()["pending_saves"] == 0)
+        eventually(lambda: client.stats()["pending_saves"] == 0, within_s=60.0)
         client.load_index(user_id="ada")
     assert turn_ids(storage_root, "ada") == [f"t{number}" for number in range(6)]
     assert client.stats()["lost_saves"] == 0
@@ -100,17 +100,24 @@ def test_a_death_between_two_calls_is_noticed_by_itself(new_client: NewClient) -
     pid = pid_of(client, "ada")
     os.kill(pid, signal.SIGKILL)
 
-    eventually(lambda: runtime_of(client, "ada")["pid"] is None)
-    assert not psutil.pid_exists(pid)
-    assert (runtime_of(client, "ada")["state"], client.stats()["restarts"]) == ("idle", 1)
+    def noticed() -> bool:
+        told = runtime_of(client, "ada")
+        return (told["pid"], told["state"], client.stats()["restarts"]) == (None, "idle", 1)
+
+    eventually(noticed)
+    eventually(lambda: not psutil.pid_exists(pid))
 
 
 # Runtimes that hang
 
 
-def test_a_runtime_that_hangs_is_waited_for_no_longer_than_was_said_and_then_replaced(new_client: NewClient) -> None:
+def test_a_runtime_that_hangs_is_waited_for_no_longer_than_was_said_and_then_replaced(
+    new_client: NewClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     client = new_client()
     say(client, "ada", "The boots are red.", "t1")
+    replaced_after_s = _handle.HUNG_AFTER_S
+    monkeypatch.setattr(_handle, "HUNG_AFTER_S", 60.0)  # else five searches may take as long on a slow machine
     with frozen(pid_of(client, "ada")) as pid:
         overruns_ms = []
         for _ in range(5):
@@ -120,10 +127,12 @@ def test_a_runtime_that_hangs_is_waited_for_no_longer_than_was_said_and_then_rep
             assert (found.trace["degraded"], found.trace["error"]["code"]) == (True, "runtime.timeout")
             assert found.contextText == ""
         assert min(overruns_ms) < 50
-        assert max(overruns_ms) < 1_000
-        assert pid_of(client, "ada") == pid, "a second of silence is no reason yet"
+        assert max(overruns_ms) < 4_000, "one of them waits until it is replaced"
+        assert pid_of(client, "ada") == pid
 
-        context = eventually(lambda: _whole(client, "ada", "the boots"), within_s=15.0)
+        assert replaced_after_s >= 5, "a second of silence is no reason yet"
+        monkeypatch.setattr(_handle, "HUNG_AFTER_S", replaced_after_s)
+        context = eventually(lambda: _whole(client, "ada", "the boots"), within_s=30.0)
         assert "The boots are red." in context
         assert pid_of(client, "ada") != pid
     eventually(lambda: not lives(pid))
@@ -169,7 +178,7 @@ def test_the_death_of_the_host_is_nothing_to_who_is_served_and_newcomers_get_ano
     assert host_of(client, "bob").pid != host.pid
     pids = [pid, pid_of(client, "bob"), host_of(client, "bob").pid]
     client.close()
-    assert not [each for each in pids if lives(each)]
+    eventually(lambda: not [each for each in pids if lives(each)])  # of one without a host, the system takes leave
 
 
 def test_a_runtime_whose_host_has_died_is_replaced_when_it_dies_itself(new_client: NewClient) -> None:

@@ -27,6 +27,7 @@ from support.clients import (
     turn_ids,
 )
 from support.runtimes import PROJECT
+from support.timing import least
 from support.waiting import eventually
 
 from memoair_runtime.storage.user_folder import UserFolder
@@ -59,6 +60,7 @@ def succeeds(call: Callable[[], bool]) -> bool:
 # A place for each caller
 
 
+@pytest.mark.usefixtures("patient_saves")
 def test_threads_that_ask_for_the_same_new_caller_share_one_runtime(new_client: NewClient, storage_root: Path) -> None:
     client, together = new_client(), threading.Barrier(8)
 
@@ -191,17 +193,25 @@ def test_a_runtime_that_nobody_uses_ends_after_its_time_and_a_pinned_one_does_no
     new_client: NewClient, storage_root: Path
 ) -> None:
     client = new_client(runtime_idle_ttl_s=1)
+
+    def unused_s() -> float:
+        """How long a caller's runtime stays when he has called."""
+        with client.session(user_id="ada"):
+            say(client, "ada", "hello")
+            pid, [handle] = pid_of(client, "ada"), [each for each in client._pool.handles() if each.user_id == "ada"]
+        eventually(lambda: "ada" not in served(client))
+        unused_s = time.monotonic() - handle.released_at
+        assert unused_s >= 1
+        eventually(lambda: not lives(pid))
+        return unused_s
+
     with client.session(user_id="bob"):
         say(client, "bob", "hello", "t1")
-        say(client, "ada", "hello", "t1")
-        released_at, pid = time.monotonic(), pid_of(client, "ada")
-        eventually(lambda: "ada" not in served(client), within_s=2.0)
-        assert 0.9 < time.monotonic() - released_at < 2.0
-        eventually(lambda: not lives(pid))
+        assert least(unused_s, 2.0) < 2.0
         assert logged(storage_root, "ada")[-1]["type"] == "session_end"
         assert served(client) == ["bob"]
         assert lives(pid_of(client, "bob"))
-    eventually(lambda: not served(client), within_s=2.0)
+    eventually(lambda: not served(client))
 
 
 def test_close_ends_every_process_and_may_be_repeated(new_client: NewClient, storage_root: Path) -> None:
@@ -255,7 +265,7 @@ def test_a_runtime_over_its_memory_limit_is_replaced(new_client: NewClient, stor
     client.search_memory("hello", user_id="ada", timeout_ms=PATIENT_MS)
     eventually(lambda: client.stats()["restarts"] >= 1)
     client.save_response(user_id="ada", user_text="hello", assistant_text="", turn_id="t1")
-    eventually(lambda: client.stats()["pending_saves"] == 0)
+    eventually(lambda: client.stats()["pending_saves"] == 0, within_s=60.0)
     assert turn_ids(storage_root, "ada") == ["t1"]
 
 

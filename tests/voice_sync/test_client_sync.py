@@ -4,12 +4,15 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.clients import NewClient, clients_over, frozen, logged, pid_of, recall, runtime_of, say
 from support.scripted_cloud import KEY, ScriptedCloud, answers, elsewhere, hangs, scripted_cloud
+from support.timing import fastest, least
 from support.waiting import eventually
 
 from memoair_runtime.storage.user_folder import UserFolder
@@ -20,6 +23,14 @@ SECRET = "zanzibarplum"
 DOCUMENTS = [
     {"id": "returns", "text": "Returns accepted within 30 days with a receipt.", "metadata": {"topic": "returns"}}
 ]
+
+
+@pytest.fixture(autouse=True)
+def no_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is done behind a call, or asked for its figures, may take as long as a loaded machine needs."""
+    monkeypatch.setattr("memoair_voice_sync._refresh._START_S", 60.0)
+    monkeypatch.setattr("memoair_voice_sync._refresh._PULL_S", 10.0)
+    monkeypatch.setattr("memoair_voice_sync._sync_health._LONGEST_S", 10.0)
 
 
 @pytest.fixture
@@ -44,14 +55,15 @@ def client(new_client: NewClient) -> MemoAirVoiceClientSync:
 
 
 def test_a_caller_who_is_known_from_another_machine_is_remembered_in_his_first_turn(
-    cloud: ScriptedCloud, client: MemoAirVoiceClientSync
+    cloud: ScriptedCloud, client: MemoAirVoiceClientSync, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cloud.tell(elsewhere("e-1", "My dog is called Biscuit."), "ada")
     cloud.describe("ada", summary="Has a dog.")
     cloud.put(("hours", "We open at nine."))
-    loaded = client.load_index(user={"id": "ada"})
+    monkeypatch.setattr("memoair_voice_sync._user_runtime_client._FIRST_PULL_S", 60.0)
+    loaded = client.load_index(user={"id": "ada"}, timeout_s=60)
     assert (loaded.profile_version, loaded.permanent_manifest_version, loaded.org_manifest_version) == (1, 1, 1)
-    context = client.search_memory("What is my dog called?", user_id="ada", timeout_ms=5_000).contextText
+    context = recall(client, "ada", "What is my dog called?").contextText
     assert "Biscuit" in context
     assert "Has a dog." in context
 
@@ -62,9 +74,8 @@ def test_a_cloud_that_refuses_or_fails_delays_no_call(
 ) -> None:
     client.load_index(user_id="bob")  # the host has started
     cloud.behave("*", always=behaviour)
-    began_at = time.monotonic()
-    client.load_index(user_id="ada")
-    assert time.monotonic() - began_at < 1.5
+    callers = count()
+    assert fastest(lambda: client.load_index(user_id=f"caller_{next(callers)}"), 1.5) < 1.5
     assert say(client, "ada", "Hello.")
     told = runtime_of(client, "ada")
     assert told["sync"] in ("retrying", "refused")
@@ -73,17 +84,29 @@ def test_a_cloud_that_refuses_or_fails_delays_no_call(
 
 
 def test_a_cloud_that_hangs_is_waited_for_no_longer_than_it_may_be(
-    cloud: ScriptedCloud, client: MemoAirVoiceClientSync, monkeypatch: pytest.MonkeyPatch
+    cloud: ScriptedCloud, new_client: NewClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("memoair_voice_sync._user_runtime_client._FIRST_PULL_S", 0.3)
     cloud.behave("*", always=hangs)
-    began_at = time.monotonic()
-    assert client.load_index(user_id="ada").profile_version == 0
-    assert 0.25 < time.monotonic() - began_at < 3
-    assert runtime_of(client, "ada")["sync"] == "connecting"
-    began_at = time.monotonic()
-    client.close()
-    assert time.monotonic() - began_at < 7
+    callers = count()
+
+    def loads_s(client: MemoAirVoiceClientSync) -> float:
+        caller = f"caller_{next(callers)}"
+        began_at = time.monotonic()
+        assert client.load_index(user_id=caller).profile_version == 0
+        took_s = time.monotonic() - began_at
+        assert runtime_of(client, caller)["sync"] == "connecting"
+        return took_s
+
+    def closes_s() -> float:
+        client = new_client()
+        loads_s(client)
+        began_at = time.monotonic()
+        client.close()
+        return time.monotonic() - began_at
+
+    assert 0.25 < least(partial(loads_s, new_client()), 3) < 3
+    assert least(closes_s, 7) < 7
 
 
 def test_what_was_said_is_in_the_cloud_when_the_client_has_been_closed(
@@ -148,22 +171,25 @@ def test_a_runtime_that_hangs_or_can_not_pull_does_not_fail_the_change(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("memoair_voice_sync._refresh._PULL_S", 0.5)
+    monkeypatch.setattr("memoair_voice_sync._sync_health._LONGEST_S", 0.5)
+    monkeypatch.setattr("memoair_voice_sync._handle.HUNG_AFTER_S", 60.0)  # it hangs, and is not replaced
     for user in ("ada", "bob"):
         client.load_index(user_id=user)
     cloud.behave("projections/org", answers(500))
+    versions: list[int | None] = []
     with frozen(pid_of(client, "ada")):
-        began_at = time.monotonic()
-        assert client.create_index("faq", DOCUMENTS).version == 1
-        assert time.monotonic() - began_at < 1.5
-        assert runtime_of(client, "ada")["sync"] is None, "nor does it hold up the figures"
-        assert runtime_of(client, "bob")["sync"] is not None
-        assert time.monotonic() - began_at < 4
+        assert fastest(lambda: versions.append(client.create_index("faq", DOCUMENTS).version), 1.5) < 1.5
+        assert fastest(lambda: runtime_of(client, "ada"), 1.25) < 1.25, "nor does it hold up the figures"
+        assert runtime_of(client, "ada")["sync"] is None
+        assert eventually(lambda: runtime_of(client, "bob")["sync"])
+    assert versions[0] == 1
     assert "action=refresh_failed" in caplog.text
 
 
 # Forgetting
 
 
+@pytest.mark.usefixtures("patient_saves")
 def test_who_is_forgotten_is_gone_in_the_cloud_and_here_and_his_call_goes_on(
     cloud: ScriptedCloud, client: MemoAirVoiceClientSync, storage_root: Path
 ) -> None:
@@ -207,8 +233,9 @@ def test_a_cloud_that_does_not_forget_is_told_and_nothing_is_deleted_here(
 
 
 def test_turns_that_wait_for_a_runtime_are_not_saved_after_their_caller_was_forgotten(
-    cloud: ScriptedCloud, client: MemoAirVoiceClientSync, storage_root: Path
+    cloud: ScriptedCloud, client: MemoAirVoiceClientSync, storage_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("memoair_voice_sync._sync_health._LONGEST_S", 0.5)  # for the figures of one that hangs
     client.load_index(user_id="ada")
     forgotten: list[Any] = []
     with frozen(pid_of(client, "ada")):

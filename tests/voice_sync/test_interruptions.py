@@ -9,6 +9,8 @@ from support.clients import NewClient, logged, recall
 
 from memoair_voice_sync import MemoAirVoiceMemorySync
 
+pytestmark = pytest.mark.usefixtures("patient_saves")
+
 ADA = {"id": "ada"}
 HEARD, MEANT = "We open at nine", "We open at nine, and the zanzibarplum sale begins at ten."
 

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import psutil
 import pytest
 import urllib3
 from support.runtimes import USER, RunningRuntime
+from support.timing import fastest
 from support.waiting import eventually
 
 from memoair_voice_sync import MemoAirVoiceMemoryError, MemoAirVoiceMemorySync, SearchResult
@@ -21,7 +23,7 @@ from memoair_voice_sync import MemoAirVoiceMemoryError, MemoAirVoiceMemorySync, 
 NewMemory = Callable[..., MemoAirVoiceMemorySync]
 
 # Tests wait for an answer as long as a loaded machine needs; what a deadline does is tested by itself.
-PATIENT_MS = 5_000
+PATIENT_MS = 10_000
 
 
 def recall(memory: MemoAirVoiceMemorySync, query: str, **options: Any) -> SearchResult:
@@ -350,14 +352,21 @@ def test_a_runtime_that_dies_while_threads_save_costs_no_turn(
     assert logged_turns(storage_root) == sorted(f"{speaker}-{number}" for speaker in range(4) for number in range(30))
 
 
-def test_a_start_that_a_search_could_not_wait_for_goes_on_for_the_next_call(memory: MemoAirVoiceMemorySync) -> None:
-    began_at = time.monotonic()
-    with pytest.raises(MemoAirVoiceMemoryError) as refused:
-        memory.search_memory("hello", timeout_ms=20)
-    assert refused.value.code == "runtime.timeout"
-    assert time.monotonic() - began_at < 0.12
+def test_a_start_that_a_search_could_not_wait_for_goes_on_for_the_next_call(
+    new_memory: NewMemory, executable: Callable[[str], str], tmp_path: Path
+) -> None:
+    switch = tmp_path / "on"
+    wait = f"while ! [ -e {switch} ]; do sleep 0.01; done"  # else it may have started between two searches
+    memory = new_memory(runtime_binary=executable(f"#!/bin/sh\n{wait}\nexec {sys.executable} -m memoair_runtime\n"))
 
+    def search() -> None:
+        with pytest.raises(MemoAirVoiceMemoryError) as refused:
+            memory.search_memory("hello", timeout_ms=20)
+        assert refused.value.code == "runtime.timeout"
+
+    assert fastest(search, 0.12) < 0.12
     pid = memory.runtime_pid
+    switch.touch()
     memory.start_session()
     assert pid is not None
     assert memory.runtime_pid == pid
@@ -454,10 +463,12 @@ def test_the_address_of_the_runtime_serves_another_client_of_the_same_caller(new
 
 def test_a_recall_says_how_long_it_took_and_what_it_was_given(memory: MemoAirVoiceMemorySync) -> None:
     memory.start_session()
-    trace = memory.search_memory("hello", timeout_ms=400).trace
+    began_at = time.monotonic()
+    trace = memory.search_memory("hello", timeout_ms=PATIENT_MS).trace
+    took_ms = (time.monotonic() - began_at) * 1e3
 
-    assert 0 < trace["deadlineMs"] <= 400
-    assert trace["totalMs"] < 400
+    assert PATIENT_MS / 2 < trace["deadlineMs"] <= PATIENT_MS
+    assert 0 < trace["totalMs"] < took_ms
     assert set(trace["lanes"]) == {"profile", "working", "permanent", "org"}
 
 

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
@@ -33,9 +34,12 @@ ASKED = "which colour are my zanzibarplum boots"
 
 
 @pytest.fixture(autouse=True)
-def no_lingering(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Threads end when there is nothing to do, which is what tests wait for."""
+def no_lingering_and_no_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads end when there is nothing to do, which is what tests wait for; what they do may take its time."""
     monkeypatch.setattr("memoair_voice_sync._prefetch.LINGER_S", 0.0)
+    monkeypatch.setattr("memoair_voice_sync._prefetch.FRESH_S", 60.0)
+    for module in ("_prefetch", "_client"):
+        monkeypatch.setattr(f"memoair_voice_sync.{module}.PATIENCE_S", 10.0)
 
 
 @pytest.fixture(scope="module")
@@ -81,15 +85,16 @@ def test_the_answer_is_there_when_the_words_agree_whatever_has_become_of_the_run
 ) -> None:
     plain = recall(client, "ada", said)
     used = client.stats()["prefetched_searches"]
+    asked_at = time.monotonic()
     prefetch(client, "ada")
     with frozen(pid_of(client, "ada")):
         began_at = time.monotonic()
-        found = client.search_memory(said, user={"id": "ada"}, timeout_ms=2_000)
-        took_s = time.monotonic() - began_at
+        found = client.search_memory(said, user={"id": "ada"}, timeout_ms=60_000)
+        ended_at = time.monotonic()
 
     assert is_ahead(found)
-    assert 0 < found.trace["prefetched"]["ageMs"] < 5_000
-    assert took_s < 1
+    assert 0 < found.trace["prefetched"]["ageMs"] < (ended_at - asked_at) * 1e3
+    assert ended_at - began_at < 10, "it asks the runtime, which answers nothing for a minute"
     assert "The boots of ada are red." in found.contextText
     assert (found.contextText, found.working, found.sources) == (plain.contextText, plain.working, plain.sources)
     assert client.stats()["prefetched_searches"] == used + 1
@@ -183,15 +188,17 @@ def test_nothing_of_it_is_kept(client: MemoAirVoiceClientSync, root: Path) -> No
 def test_of_many_the_latest_counts_and_none_holds_anybody_up(client: MemoAirVoiceClientSync) -> None:
     before = set(threading.enumerate())
     with frozen(pid_of(client, "ada")):
-        began_at = time.monotonic()
+        took_s = []
         for number in range(200):
+            began_at = time.monotonic()
             client.prefetch(f"{ASKED} {number}", user={"id": "ada"})
-        took_s = time.monotonic() - began_at
+            took_s.append(time.monotonic() - began_at)
         threads = set(threading.enumerate()) - before
         bob = recall(client, "bob", "which boots?")
     eventually(lambda: not working())
 
-    assert took_s < 0.5
+    assert median(took_s) < 0.0025
+    assert max(took_s) < 5, "one of them waits for the runtime"
     assert len(threads) == 1
     assert "The boots of bob are red." in bob.contextText
     assert is_ahead(recall(client, "ada", f"{ASKED} 199"))
@@ -220,14 +227,14 @@ def test_a_thread_stays_for_the_next_words_and_ends_with_the_client(
         with frozen(pid_of(client, "ada")):
             client.prefetch(ASKED, user={"id": "ada"})
             eventually(lambda: runtime_of(client, "ada")["in_use"])
-        eventually(lambda: not runtime_of(client, "ada")["in_use"])
+        eventually(lambda: not client._prefetches._busy)  # then the answer lies there
         threads.update(working())
         assert is_ahead(recall(client, "ada", ASKED))
     assert len(threads) == 1
     began_at = time.monotonic()
     client.close()
     assert not working()
-    assert time.monotonic() - began_at < 5
+    assert time.monotonic() - began_at < 15, "it waits for a thread that stays"
 
 
 def test_a_search_drops_what_still_waits_to_be_asked(client: MemoAirVoiceClientSync) -> None:

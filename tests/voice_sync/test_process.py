@@ -91,8 +91,8 @@ def test_the_runtime_ends_when_its_client_is_killed(
     client: Callable[[str], Client], storage_root: Path, how: signal.Signals
 ) -> None:
     application = client("""
-memory.start_session()
-memory.after_turn("the last words", "", "t1", timeout_s=10.0)
+memory.start_session(timeout_s=30.0)
+memory.after_turn("the last words", "", "t1", timeout_s=30.0)
 tell(runtime=memory.runtime_pid)
 sys.stdin.read()
 """)
@@ -106,7 +106,7 @@ sys.stdin.read()
 
 
 def test_the_runtime_ends_when_its_client_ends_without_closing(client: Callable[[str], Client]) -> None:
-    application = client("memory.start_session(); tell(runtime=memory.runtime_pid); os._exit(0)")
+    application = client("memory.start_session(timeout_s=30.0); tell(runtime=memory.runtime_pid); os._exit(0)")
     runtime = application.told()["runtime"]
     eventually(lambda: not lives(runtime))
 
@@ -116,7 +116,7 @@ def test_the_runtime_ends_with_its_client_though_another_child_of_the_client_liv
 ) -> None:
     application = client("""
 import subprocess
-memory.start_session()
+memory.start_session(timeout_s=30.0)
 forked = os.fork()
 if forked == 0:
     signal.pause()
@@ -141,13 +141,13 @@ def test_ctrl_c_is_for_the_application_which_can_still_save(
 ) -> None:
     application = client("""
 signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background inherits that it is ignored
-memory.start_session()
+memory.start_session(timeout_s=30.0)
 pid = memory.runtime_pid
 try:
     tell(runtime=pid)
     sys.stdin.read()
 except KeyboardInterrupt:
-    event_id = memory.after_turn("the last words", "", "t1", timeout_s=10.0)
+    event_id = memory.after_turn("the last words", "", "t1", timeout_s=30.0)
     tell(event_id=event_id, same_runtime=memory.runtime_pid == pid)
     memory.close()
     tell(closed=True)
@@ -169,13 +169,13 @@ except KeyboardInterrupt:
 
 def test_the_runtime_of_a_parent_survives_a_child_that_exits(client: Callable[[str], Client]) -> None:
     application = client("""
-memory.start_session()
+memory.start_session(timeout_s=30.0)
 pid = memory.runtime_pid
 child = os.fork()
 if child == 0:
     sys.exit(0)
 code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-event_id = memory.after_turn("said by the parent", "", "t1", timeout_s=10.0)
+event_id = memory.after_turn("said by the parent", "", "t1", timeout_s=30.0)
 tell(code=code, event_id=event_id, same_runtime=memory.runtime_pid == pid)
 memory.close()
 """)
@@ -189,14 +189,14 @@ def test_a_child_that_only_closes_ends_neither_its_parents_runtime_nor_its_sessi
     client: Callable[[str], Client],
 ) -> None:
     application = client("""
-log = memory.start_session()["paths"]["sessionJsonl"]
+log = memory.start_session(timeout_s=30.0)["paths"]["sessionJsonl"]
 pid = memory.runtime_pid
 child = os.fork()
 if child == 0:
     memory.close()
     os._exit(0)
 os.waitpid(child, 0)
-event_id = memory.after_turn("said by the parent", "", "t1", timeout_s=10.0)
+event_id = memory.after_turn("said by the parent", "", "t1", timeout_s=30.0)
 tell(same_runtime=memory.runtime_pid == pid, types=[json.loads(line)["type"] for line in open(log, "rb").readlines()])
 memory.close()
 """)
@@ -207,16 +207,16 @@ def test_a_child_can_use_the_memory_with_a_runtime_of_its_own(
     client: Callable[[str], Client], storage_root: Path
 ) -> None:
     application = client("""
-memory.start_session()
+memory.start_session(timeout_s=30.0)
 parents = memory.runtime_pid
-memory.after_turn("said by the parent", "", "t1", timeout_s=10.0)
+memory.after_turn("said by the parent", "", "t1", timeout_s=30.0)
 child = os.fork()
 if child == 0:
-    event_id = memory.after_turn("said by the child", "", "t2", timeout_s=10.0)
+    event_id = memory.after_turn("said by the child", "", "t2", timeout_s=30.0)
     tell(event_id=event_id, childs=memory.runtime_pid)
     os._exit(0)
 os.waitpid(child, 0)
-event_id = memory.after_turn("said by the parent again", "", "t3", timeout_s=10.0)
+event_id = memory.after_turn("said by the parent again", "", "t3", timeout_s=30.0)
 tell(event_id=event_id, parents=parents, same_runtime=memory.runtime_pid == parents)
 memory.close()
 """)
@@ -303,7 +303,7 @@ def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(
     memory = new_memory()
     memory.start_session()
 
-    assert memory.after_turn("hello", "", "t1", timeout_s=10.0)
+    assert memory.after_turn("hello", "", "t1")
 
 
 def test_files_in_the_working_folder_are_not_taken_for_modules(
@@ -326,7 +326,7 @@ def test_paths_are_those_of_the_applications_working_folder(
     path = memory.start_session()["paths"]["sessionJsonl"]
 
     assert Path(path).is_relative_to(org_file.parent / "kept")
-    assert len(memory.search_memory("returns", timeout_ms=5_000).org) == 3
+    assert len(memory.search_memory("returns", timeout_ms=10_000).org) == 3
 
 
 # Several clients of one caller
@@ -340,11 +340,11 @@ def test_a_second_memory_on_the_same_port_uses_the_runtime_that_is_there_and_lea
     second = new_memory(runtime_url=f"http://127.0.0.1:{free_port}")
     second.start_session()
     assert second.runtime_pid is None
-    assert second.after_turn("boots from the second", "", "t1", timeout_s=10.0)
+    assert second.after_turn("boots from the second", "", "t1")
     second.close()
 
     assert first.runtime_pid is not None
-    assert "boots from the second" in first.search_memory("boots", timeout_ms=5_000).contextText
+    assert "boots from the second" in first.search_memory("boots", timeout_ms=10_000).contextText
 
 
 def test_a_memory_takes_over_when_the_one_whose_runtime_it_used_has_closed(
@@ -354,10 +354,10 @@ def test_a_memory_takes_over_when_the_one_whose_runtime_it_used_has_closed(
     first.start_session()
     second = new_memory(runtime_url=f"http://127.0.0.1:{free_port}")
     second.start_session()
-    assert second.after_turn("hello", "", "t1", timeout_s=10.0)
+    assert second.after_turn("hello", "", "t1")
     first.close()
 
-    assert second.after_turn("hello again", "", "t2", timeout_s=10.0)
+    assert second.after_turn("hello again", "", "t2")
     assert second.runtime_pid is not None
     assert turn_ids(storage_root) == ["t1", "t2"]
 
@@ -372,8 +372,8 @@ def test_memories_that_start_on_one_port_at_once_share_one_runtime(
     def talk(number: int) -> None:
         try:
             together.wait()
-            memories[number].start_session(timeout_s=10.0)
-            assert memories[number].after_turn("hello", "", f"t{number}", timeout_s=10.0)
+            memories[number].start_session()
+            assert memories[number].after_turn("hello", "", f"t{number}")
         except BaseException as error:  # noqa: BLE001 - told by the test's own thread
             failures.append(error)
 
@@ -399,7 +399,7 @@ def test_a_memory_whose_own_start_was_overtaken_does_not_end_the_runtime_that_wo
     memory = new_memory(
         runtime_url=f"http://127.0.0.1:{free_port}", runtime_binary=executable("#!/bin/sh\nexec sleep 600\n")
     )
-    with running(lambda: memory.start_session(timeout_s=10.0)):
+    with running(memory.start_session):
         eventually(lambda: memory.runtime_pid)
         winner = start_runtime(storage_root, BIND_ADDR=f"127.0.0.1:{free_port}")
     memory.close()
@@ -443,18 +443,20 @@ def test_the_client_stays_light() -> None:
 
 
 def test_a_runtime_that_hangs_is_replaced(memory: MemoAirVoiceMemorySync, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("memoair_voice_sync._process.HUNG_AFTER_S", 0.3)
     memory.start_session()
-    memory.after_turn("the boots are red", "", "t1", timeout_s=5.0)
+    memory.after_turn("the boots are red", "", "t1")
     hung = freeze(memory.runtime_pid)
+    monkeypatch.setattr("memoair_voice_sync._process.HUNG_AFTER_S", 0.3)
 
     def found() -> str:
         try:
             return memory.search_memory("which boots?", timeout_ms=200).contextText
         except MemoAirVoiceMemoryError:
+            if memory.runtime_pid != hung:  # its successor only starts, however long that takes
+                monkeypatch.setattr("memoair_voice_sync._process.HUNG_AFTER_S", 600.0)
             return ""
 
-    assert "the boots are red" in eventually(found)
+    assert "the boots are red" in eventually(found, within_s=60.0)
     assert memory.runtime_pid != hung
     assert not psutil.pid_exists(hung)
 
@@ -466,7 +468,7 @@ def test_what_the_runtime_complains_of_is_in_the_log_of_the_application(
     org_file.write_text('{"id": "a", "text": "opening hours"}\n{"id": 1}\n')
     memory = new_memory(org_file=str(org_file))
     memory.start_session()
-    memory.search_memory("hours", timeout_ms=5_000)
+    memory.search_memory("hours", timeout_ms=10_000)
     memory.close()
 
     assert "the runtime says: " in caplog.text

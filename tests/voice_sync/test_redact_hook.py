@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.clients import NewClient, frozen, logged, pid_of, recall
+from support.clients import NewClient, frozen, logged, patient_saves, pid_of, recall
 from support.waiting import eventually
 
 from memoair_voice_sync import MemoAirVoiceMemoryError, MemoAirVoiceMemorySync
@@ -72,13 +72,14 @@ def test_every_way_into_the_memory_leads_by_it(new_client: NewClient, storage_ro
     client = new_client(redact=without_plums)
     user = {"id": "ada"}
     client.load_index(user=user)
-    assert client.save_response(user=user, **TURN)
-    with client.session(user=user) as call:
-        assert call.save_response(**TURN)
+    with patient_saves():
+        assert client.save_response(user=user, **TURN)
+        with client.session(user=user) as call:
+            assert call.save_response(**TURN)
     assert client.import_call("old", [{"turn_id": "t1", **TURN}], user=user)
     with frozen(pid_of(client, "ada")):
         assert client.save_response(user=user, **TURN) is None
-    eventually(lambda: not client.stats()["pending_saves"])
+    eventually(lambda: not client.stats()["pending_saves"], within_s=60.0)
     found = recall(client, "ada", "did I say zanzibarplum?")
     client.close()
 
@@ -183,6 +184,7 @@ def test_a_hook_is_a_function(new_client: NewClient) -> None:
             MemoAirVoiceMemorySync(project_id="p", user_id="u", redact=hook)  # type: ignore[arg-type]
 
 
+@pytest.mark.usefixtures("patient_saves")
 def test_with_the_patterns_that_come_along_no_number_is_on_the_disk(new_client: NewClient, storage_root: Path) -> None:
     client = new_client(redact=redact)
     client.load_index(user={"id": "ada"})

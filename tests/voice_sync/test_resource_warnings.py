@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.clients import NewClient, client_arguments, lives, pid_of, say, turn_ids
+from support.clients import PATIENT_MS, NewClient, client_arguments, lives, pid_of, say, turn_ids
 from support.waiting import eventually
 
 from memoair_voice_sync import MemoAirVoiceClientSync, MemoAirVoiceMemorySync
@@ -62,7 +62,8 @@ def test_what_was_closed_or_never_used_or_refused_is_dropped_in_silence(
 
 def test_an_application_that_ends_without_closing_ends_at_once(tmp_path: Path, nothing_left_behind: None) -> None:
     script = f"""
-from memoair_voice_sync import MemoAirVoiceClientSync
+from memoair_voice_sync import MemoAirVoiceClientSync, _client
+_client._SAVE_S = {PATIENT_MS / 1e3}
 client = MemoAirVoiceClientSync(**{client_arguments(tmp_path)!r})
 client.save_response(user_text="hello", assistant_text="", user_id="ada", turn_id="t1")
 """

@@ -260,7 +260,11 @@ NAMES = st.sampled_from(
 KINDS = st.sampled_from([tarfile.REGTYPE, tarfile.DIRTYPE, LINK, HARD, PIPE])
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=300,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @example([("a", LINK, "a//b")])
 @given(st.lists(st.tuples(NAMES, KINDS, NAMES), max_size=8))
 def test_whatever_an_archive_holds_nothing_leaves_the_folder(
@@ -282,7 +286,11 @@ def test_whatever_an_archive_holds_nothing_leaves_the_folder(
         assert real in (folder.parent, folder) or folder in real.parents
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=300,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(st.data())
 def test_bytes_that_are_wrong_anywhere_are_a_fault_and_nothing_worse(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

@@ -136,28 +136,46 @@ def test_a_file_that_is_not_there_is_told_before_anything_is_done(
     assert not (tmp_path / "storage").exists()
 
 
-@pytest.mark.alone  # else the run is over before this process comes to send its signal
+def gated_runtime(folder: Path, switch: Path) -> Path:
+    """Write a runtime that starts for the first ten callers only, as long as there is no switch."""
+    program = folder / "runtime"
+    program.write_text(
+        "#!/bin/sh\n"
+        'case "$MEMOAIR_RUNTIME_USER_ID" in *[0-9][0-9])\n'
+        f"    while ! [ -e '{switch}' ]; do kill -0 $PPID 2>/dev/null || exit 1; sleep 0.05; done;;\n"
+        "esac\n"
+        f"exec {sys.executable} -m memoair_runtime\n"
+    )
+    program.chmod(0o755)
+    return program
+
+
 @pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGINT])
 def test_a_run_that_was_ended_goes_on_and_no_turn_is_lost_or_doubled(
     by: signal.Signals, run: Run, arguments: list[str], tmp_path: Path
 ) -> None:
     users = [f"caller {number}" for number in range(60)]
     file = write(tmp_path / "calls.jsonl", *(line(user, 1, turn) for user in users for turn in range(3)))
+    switch = tmp_path / "on"
+    program = gated_runtime(tmp_path, switch)  # else the run may be over before this process comes to send its signal
     process = subprocess.Popen(
         [sys.executable, batch_import.__file__, str(file), *arguments],
-        env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"},
+        env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin", "MEMOAIR_RUNTIME_BINARY": str(program)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         start_new_session=True,
     )
     try:
-        eventually(lambda: len(list((tmp_path / "storage" / PROJECT).glob("caller*"))) > 5, within_s=20)
+        eventually(lambda: len(list((tmp_path / "storage" / PROJECT).glob("caller*"))) > 5, within_s=60)
         os.kill(process.pid, by)
-        _, err = process.communicate(timeout=20)
+        if by is signal.SIGINT:  # what is under way ends
+            switch.touch()
+        _, err = process.communicate(timeout=60)
         assert process.returncode == (130 if by is signal.SIGINT else -by), err
     finally:
         process.kill()
         process.wait()
     told = run(file)
     assert told["calls"] + told["skipped"] == len(users)
+    assert told["calls"] > 0, "it was ended before its end"
     assert all(turn_ids(tmp_path / "storage", user) == ["t0", "t1", "t2"] for user in users)

@@ -39,6 +39,7 @@ def environment(storage_root: Path, **more: str) -> dict[str, str]:
         "BRIDGE_STORAGE_ROOT": str(storage_root),
         "BRIDGE_RUNTIME_PORTS": f"{first}-{last}",
         "BRIDGE_RECALL_MS": "10000",  # what a deadline does is tested by itself
+        "BRIDGE_KEEP_MS": "10000",
         "MEMOAIR_PROJECT_ID": PROJECT,
         **more,
     }

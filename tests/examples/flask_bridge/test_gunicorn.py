@@ -44,8 +44,8 @@ class Server:
             "PATH": "/usr/bin:/bin",
             "BRIDGE_STORAGE_ROOT": str(self.storage_root),
             "BRIDGE_RUNTIME_PORTS": f"{first}-{last}",
-            "BRIDGE_RECALL_MS": "5000",  # what deadlines do is tested elsewhere; here the machine may be slow
-            "BRIDGE_KEEP_MS": "12000",
+            "BRIDGE_RECALL_MS": "20000",  # what deadlines do is tested elsewhere; here the machine may be slow
+            "BRIDGE_KEEP_MS": "20000",
             "MEMOAIR_PROJECT_ID": PROJECT,
         }
         self.log = home / "gunicorn.log"
@@ -93,14 +93,14 @@ class Server:
         self.look()
         self.process.terminate()
         try:
-            self.process.wait(20)
+            self.process.wait(60)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
             raise
         finally:
             with suppress(AssertionError):
-                eventually(lambda: not self.left())
+                eventually(lambda: not self.left(), within_s=30)
             left = self.left()
             for each in left:
                 each.kill()
@@ -113,7 +113,7 @@ class Caller:
     def __init__(self, server: Server, number: int) -> None:
         self.server, self.phone, self.call = server, f"+1415555{number:04}", f"CA{number:032x}"
         self.secret, self.turns, self.blanks, self.failure = f"secret{number:04}x", 0, 0, ""
-        self._line = HTTPConnection("127.0.0.1", server.port, timeout=20)
+        self._line = HTTPConnection("127.0.0.1", server.port, timeout=60)
         self._hang_up = threading.Event()
         self._thread = threading.Thread(target=self._talk, name=self.call)
 
@@ -126,7 +126,7 @@ class Caller:
 
     def hang_up(self) -> None:
         self._hang_up.set()
-        self._thread.join(30)
+        self._thread.join(120)
         self._line.close()
 
     def _talk(self) -> None:
@@ -146,7 +146,7 @@ class Caller:
 
     def _post(self, path: str, form: dict[str, str]) -> str:
         headers = {"Content-Type": "application/x-www-form-urlencoded", **twilio_signature(path, form)}
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while True:
             try:
                 self._line.request("POST", path, form_encoded(form), headers)
@@ -182,7 +182,7 @@ class Caller:
 def serving(home: Path, **environ: str) -> Iterator[Server]:
     server = Server(home, **environ)
     try:
-        eventually(server.is_ready, within_s=20)
+        eventually(server.is_ready, within_s=60)
         yield server
     finally:
         server.close()
@@ -210,10 +210,10 @@ def all_go_on(callers: list[Caller], turns: int) -> None:
         assert not [each.failure for each in callers if each.failure]
         return all(each.turns >= want for each, want in zip(callers, wanted, strict=True))
 
-    eventually(have, within_s=20)
+    eventually(have, within_s=100)
 
 
-@pytest.mark.alone
+@pytest.mark.timeout(600)
 def test_no_turn_is_lost_doubled_or_heard_by_another_whatever_becomes_of_the_workers(
     tmp_path: Path, nothing_left_behind: None
 ) -> None:
@@ -226,14 +226,14 @@ def test_no_turn_is_lost_doubled_or_heard_by_another_whatever_becomes_of_the_wor
             assert sorted(each.lease() for each in callers) == sorted(runtimes)
 
             server.process.send_signal(signal.SIGHUP)
-            eventually(lambda: not [each for each in first if lives(each.pid)], within_s=25)
-            second = eventually(lambda: len(server.workers()) == 4 and server.workers())
+            eventually(lambda: not [each for each in first if lives(each.pid)], within_s=100)
+            second = eventually(lambda: len(server.workers()) == 4 and server.workers(), within_s=60)
             all_go_on(callers, 2)
 
             killed = random.Random(4).choice(second)
             os.kill(killed.pid, signal.SIGKILL)
             eventually(lambda: not lives(killed.pid))
-            eventually(lambda: len(server.workers()) == 4)
+            eventually(lambda: len(server.workers()) == 4, within_s=60)
             all_go_on(callers, 2)
 
         assert not [each.failure for each in callers if each.failure]
@@ -243,7 +243,7 @@ def test_no_turn_is_lost_doubled_or_heard_by_another_whatever_becomes_of_the_wor
             told = {f"{each.call}:{turn}" for turn in range(1, each.turns + 1)}
             assert set(kept) == told
             assert set(kept.values()) == {1}, kept
-        eventually(lambda: len(server.runtimes()) <= CALLERS)
+        eventually(lambda: len(server.runtimes()) <= CALLERS, within_s=30)
     log = server.log.read_text()
     assert "Traceback" not in log, log
     assert not [each for each in (*SECRETS.values(), SALT, "+1415555", "secret00") if each in log]
@@ -258,7 +258,7 @@ def test_what_the_readme_shows_works(tmp_path: Path, nothing_left_behind: None) 
     with serving(tmp_path, BRIDGE_UNSIGNED="for-development-only") as server:
         for block in commands:
             script = "set -e\n" + block.replace("localhost:8000", f"127.0.0.1:{server.port}")
-            done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=30, check=True)
+            done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=100, check=True)
             told.append(done.stdout)
     calls, over = told
     assert calls.count("<Gather") == 2

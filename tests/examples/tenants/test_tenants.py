@@ -20,7 +20,9 @@ from fundamento.tenant_table import Tenant, TenantTable
 from support.clients import free_ports
 from support.clouds import Client, running
 from support.commands import free_port, process, ran, serve
-from support.waiting import eventually
+from support.waiting import PATIENCE, eventually
+
+pytestmark = pytest.mark.timeout(600)
 
 HERE = Path(__file__).parents[3] / "examples" / "tenants"
 TENANTS = [Tenant(slug, f"proj_{slug}", f"agent_{slug}") for slug in ("acme", "beta", "gamma")]
@@ -53,6 +55,7 @@ def ran_fundamento(home: Path, base_url: str, key: str) -> dict[str, str]:
         env={
             "HOME": str(home),
             "PATH": "/usr/bin:/bin",
+            "PYTHONPATH": PATIENCE,
             "MEMOAIR_BASE_URL": base_url,
             "MEMOAIR_API_KEY": key,
             "TENANT_TABLE": str(home / "tenants.sqlite"),
@@ -62,7 +65,7 @@ def ran_fundamento(home: Path, base_url: str, key: str) -> dict[str, str]:
         },
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=200,
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr

@@ -13,6 +13,11 @@ NewAgent = Callable[..., MemoAirLiveKitAgent]
 Kept = Callable[..., list[dict[str, Any]]]
 
 
+@pytest.fixture(autouse=True)
+def turns_are_kept_at_once(patient_saves: None) -> None:
+    """However slow the machine is: what becomes of a turn that is not is tested with the client."""
+
+
 @pytest.fixture
 def anyio_backend() -> str:
     """LiveKit knows asyncio only."""

@@ -32,13 +32,13 @@ def example(name: str) -> ModuleType:
     return module
 
 
-@pytest.mark.alone  # a turn that is on the disk is found a moment later, which a busy machine draws out
 async def test_the_drop_in(environment: None, arguments: dict[str, Any], kept: Any, nothing_left_behind: None) -> None:
     options = {name: arguments[name] for name in ("storage_root", "runtime_port_range", "search_timeout_ms")}
     agent: MemoAirLiveKitAgent = example("memoair_agent").new_agent("ada", **options)
     async with calling(agent, "In thirty days.", "As I said, thirty days.") as call:
         await call.says("How long can I return my boots?")
         await soon(kept)
+        await agent._memoair_memory.kept()  # it is on the disk a moment before it is found
         request = await call.says("How long for the boots, again?")
     await agent.on_exit()
 
@@ -47,13 +47,29 @@ async def test_the_drop_in(environment: None, arguments: dict[str, Any], kept: A
 
 
 async def test_the_custom_agent(
-    environment: None, arguments: dict[str, Any], kept: Any, nothing_left_behind: None
+    environment: None,
+    arguments: dict[str, Any],
+    kept: Any,
+    nothing_left_behind: None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     module = example("memoair_voice_custom_agent")
     client = module.new_client(
         cloud_base_url=None,
         **{name: arguments[name] for name in ("storage_root", "runtime_port_range")},
     )
+    search, save = client.search_memory, client.save_response
+    saved: list[str | None] = []
+
+    async def search_patiently(query: str, **options: Any) -> Any:
+        return await search(query, **{**options, "timeout_ms": arguments["search_timeout_ms"]})
+
+    async def save_and_tell(**turn: Any) -> str | None:
+        saved.append(await save(**turn))
+        return saved[-1]
+
+    monkeypatch.setattr(client, "search_memory", search_patiently)
+    monkeypatch.setattr(client, "save_response", save_and_tell)
     user = {"id": "ada", "name": "Ada"}
     await client.load_index(user=user)
     model, ear = ScriptedLLM("In thirty days.", "Thirty."), ScriptedSTT()
@@ -61,7 +77,7 @@ async def test_the_custom_agent(
     session.output.audio = Loudspeaker()
     await module.serve(session, module.RememberingAgent(client, user), record=False)
     ear.says("How long can I return my boots?")
-    await soon(lambda: len(kept()) == 1)
+    await soon(lambda: len(saved) == 1)  # it is on the disk a moment before it is found
     ear.says("How long for the boots, again?")
     await soon(lambda: len(kept()) == 2)
     await session.aclose()

@@ -15,6 +15,14 @@ if find_spec("pipecat") is None:  # it needs Python 3.11
     collect_ignore_glob = ["test_*.py"]
 
 
+@pytest.fixture(autouse=True)
+def no_hurry(patient_saves: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Turns are kept at once, and the end of a call waits for them, unless a test says otherwise."""
+    from memoair_pipecat import MemoAirMemoryProcessor
+
+    monkeypatch.setitem(MemoAirMemoryProcessor.__init__.__kwdefaults__, "flush_timeout_s", 30.0)
+
+
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"  # Pipecat knows no other
@@ -40,7 +48,7 @@ def payloads(storage_root: Path, request: pytest.FixtureRequest) -> Callable[...
 
     def read(user_id: str = "ada") -> list[dict[str, Any]]:
         if client is not None:
-            eventually(lambda: client._sync.stats()["pending_saves"] == 0)
+            eventually(lambda: client._sync.stats()["pending_saves"] == 0, within_s=60.0)
         return [event["payload"] for event in logged(storage_root, user_id, "turn")]
 
     return read

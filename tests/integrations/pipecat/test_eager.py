@@ -13,7 +13,7 @@ from pipecat.frames.frames import (
     TranscriptionFrame,
 )
 from pipecat.turns.user_turn_strategies import EagerUserTurnStrategies
-from support.pipecat_calls import Call, Pause, until
+from support.pipecat_calls import WITHIN_S, Call, Pause, until
 
 from memoair_voice import MemoAirVoiceClient
 
@@ -45,7 +45,7 @@ async def test_words_without_an_answer_come_with_those_that_were_answered_early(
     async with Call(memory, [pause], ["Red."], user_turns=EagerUserTurnStrategies()) as call:
         await call.tell(ProposedUserStartedSpeakingFrame(), TranscriptionFrame("I want boots.", "caller", "now"))
         await call.tell(ProposedUserStoppedSpeakingFrame())
-        await asyncio.wait_for(pause.reached.wait(), 10)
+        await asyncio.wait_for(pause.reached.wait(), WITHIN_S)
         await call.tell(InterruptionFrame())
         await until(lambda: call.heard == [""])
         await call.tell(ProposedUserStartedSpeakingFrame(), EagerTranscriptionFrame("which ones", "caller", "now"))
