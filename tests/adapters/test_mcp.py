@@ -17,7 +17,7 @@ import pytest
 from mcp import Client, StdioServerParameters, stdio_client
 from support.clients import turn_ids
 from support.clouds import running
-from support.commands import MEMOAIR, environment, memoair, starting
+from support.commands import MEMOAIR, environment, memoair, start_process
 from support.runtimes import PROJECT
 from support.waiting import PATIENCE, eventually
 
@@ -274,7 +274,7 @@ def lines(*messages: dict[str, Any] | str) -> str:
 
 def raw(server: Server, home: Path) -> Any:
     """The server with bare pipes."""
-    return starting(*server.arguments, home=home, **server.environ)
+    return start_process(*server.arguments, home=home, **server.environ)
 
 
 def test_it_ends_with_its_input_and_a_turn_on_its_way_is_kept(server: Server, tmp_path: Path) -> None:
@@ -446,6 +446,6 @@ def test_a_server_that_is_killed_leaves_no_runtime(server: Server, tmp_path: Pat
     ],
 )
 def test_an_identity_that_is_not_whole_is_refused_before_anything_starts(environ: dict[str, str], told: str) -> None:
-    done = memoair("mcp", code=2, given="", **environ)
+    done = memoair("mcp", code=2, stdin="", **environ)
     assert told in done.err
     assert done.out == ""

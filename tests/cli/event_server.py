@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
 
-class Scripted(NamedTuple):
+class ScriptedReply(NamedTuple):
     """An answer that comes before any other. Status 0 breaks the connection."""
 
     status: int
@@ -19,7 +19,7 @@ class Scripted(NamedTuple):
     headers: dict[str, str] = {}
 
 
-class Asked(NamedTuple):
+class ReceivedBatch(NamedTuple):
     """A request that came."""
 
     at: float  # monotonic seconds
@@ -27,10 +27,10 @@ class Asked(NamedTuple):
     events: list[dict[str, Any]]
 
 
-def fault(status: int, code: str, message: str = "no", **details: Any) -> Scripted:
+def error_reply(status: int, code: str, message: str = "no", **details: Any) -> ScriptedReply:
     """An error in the envelope."""
     headers = {"Retry-After": str(details["retryAfterS"])} if "retryAfterS" in details else {}
-    return Scripted(status, {"error": {"code": code, "message": message, "details": details}}, headers)
+    return ScriptedReply(status, {"error": {"code": code, "message": message, "details": details}}, headers)
 
 
 class EventServer:
@@ -39,33 +39,33 @@ class EventServer:
     def __init__(self, url: str) -> None:
         self.url = url
         self.lock = threading.Lock()
-        self.script: deque[Scripted] = deque()
-        self.most_events = 500
-        self.kept: dict[str, dict[str, Any]] = {}
-        self.asked: list[Asked] = []
-        self.refuses = lambda event: None  # noqa: ARG005 - a test puts its own in this place
+        self.script: deque[ScriptedReply] = deque()
+        self.max_events = 500
+        self.events_by_id: dict[str, dict[str, Any]] = {}
+        self.batches: list[ReceivedBatch] = []
+        self.rejection_reason = lambda event: None  # noqa: ARG005 - a test puts its own in this place
 
-    def answer(self, headers: dict[str, str], events: list[dict[str, Any]]) -> Scripted:
+    def reply_to(self, headers: dict[str, str], events: list[dict[str, Any]]) -> ScriptedReply:
         """What is said to a batch."""
         with self.lock:
-            self.asked.append(Asked(time.monotonic(), headers, events))
+            self.batches.append(ReceivedBatch(time.monotonic(), headers, events))
             if self.script:
                 return self.script.popleft()
-            if len(events) > self.most_events:
-                return fault(413, "cloud.batch_too_large")
-            receipt: dict[str, Any] = {"accepted": [], "duplicate": [], "rejected": []}
+            if len(events) > self.max_events:
+                return error_reply(413, "cloud.batch_too_large")
+            result: dict[str, Any] = {"accepted": [], "duplicate": [], "rejected": []}
             for event in events:
-                id_, why = event["eventId"], self.refuses(event)
+                id_, why = event["eventId"], self.rejection_reason(event)
                 if why is not None:
-                    receipt["rejected"].append({"eventId": id_, "code": "cloud.invalid", "message": why})
+                    result["rejected"].append({"eventId": id_, "code": "cloud.invalid", "message": why})
                 else:
-                    receipt["duplicate" if id_ in self.kept else "accepted"].append(id_)
-                    self.kept.setdefault(id_, {**event, "userId": headers["x-user-id"]})
-            return Scripted(200, receipt)
+                    result["duplicate" if id_ in self.events_by_id else "accepted"].append(id_)
+                    self.events_by_id.setdefault(id_, {**event, "userId": headers["x-user-id"]})
+            return ScriptedReply(200, result)
 
-    def turns(self) -> list[str]:
+    def turn_ids(self) -> list[str]:
         """The ids of the turns, in the order in which they were kept first."""
-        return [event["payload"]["turnId"] for event in self.kept.values() if event["type"] == "turn"]
+        return [event["payload"]["turnId"] for event in self.events_by_id.values() if event["type"] == "turn"]
 
 
 @contextmanager
@@ -81,7 +81,7 @@ def event_server() -> Iterator[EventServer]:
             assert self.path == "/v1/voice-sdk/events", self.path
             assert self.headers["Content-Encoding"] == "gzip"
             headers = {name.lower(): value.encode("latin-1").decode() for name, value in self.headers.items()}
-            said = known.answer(headers, json.loads(gzip.decompress(body))["events"])
+            said = events.reply_to(headers, json.loads(gzip.decompress(body))["events"])
             if said.status == 0:
                 self.close_connection = True
                 return
@@ -97,11 +97,11 @@ def event_server() -> Iterator[EventServer]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
-    known = EventServer(f"http://127.0.0.1:{server.server_address[1]}")
+    events = EventServer(f"http://127.0.0.1:{server.server_address[1]}")
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
-        yield known
+        yield events
     finally:
         server.shutdown()
         server.server_close()

@@ -11,10 +11,10 @@ import urllib3
 class Gate:
     """What stands before a cloud. While it is closed, whoever has more to ask than ``most`` requests can not end."""
 
-    def __init__(self, cloud_url: str, most: int) -> None:
+    def __init__(self, cloud_url: str, max_requests: int) -> None:
         self.url = ""
         self.cloud_url = cloud_url
-        self._most = most
+        self._remaining = max_requests
         self._lock = threading.Lock()
         self._is_open = threading.Event()
 
@@ -25,16 +25,16 @@ class Gate:
     def wait(self) -> None:
         """Wait until a request may go on."""
         with self._lock:
-            self._most -= 1
-            goes_on = self._most >= 0
-        if not goes_on:
+            self._remaining -= 1
+            may_pass = self._remaining >= 0
+        if not may_pass:
             self._is_open.wait()
 
 
 @contextmanager
-def gate_before(cloud_url: str, most: int) -> Iterator[Gate]:
+def gate_in_front_of(cloud_url: str, max_requests: int) -> Iterator[Gate]:
     """Serve for as long as the block lasts."""
-    gate = Gate(cloud_url, most)
+    gate = Gate(cloud_url, max_requests)
     http = urllib3.PoolManager(maxsize=8, retries=False)
 
     class Handler(BaseHTTPRequestHandler):

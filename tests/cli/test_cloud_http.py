@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from cli.imports import identity
+from cli.imports import cloud_environment
 from support.clouds import Client
 from support.commands import memoair
 
@@ -15,7 +15,7 @@ from memoair_cli.cloud_http import CloudHttp, CloudUnreachableError
 
 
 @contextmanager
-def listening(answer: bytes) -> Iterator[int]:
+def server_that_sends(content: bytes) -> Iterator[int]:
     """A server that says these bytes to everybody and hangs up."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
@@ -25,7 +25,7 @@ def listening(answer: bytes) -> Iterator[int]:
                     connection, _ = server.accept()
                     with connection:
                         connection.recv(65_536)
-                        connection.sendall(answer)
+                        connection.sendall(content)
 
         thread = threading.Thread(target=run)
         thread.start()
@@ -36,7 +36,7 @@ def listening(answer: bytes) -> Iterator[int]:
             thread.join()
 
 
-def why(url: str, **environ: str) -> str:
+def unreachable_message(url: str, **environ: str) -> str:
     cloud = CloudHttp(url, "memoair_pk_secret")
     try:
         with pytest.raises(CloudUnreachableError) as caught:
@@ -48,23 +48,23 @@ def why(url: str, **environ: str) -> str:
 
 
 def test_why_nobody_answers_is_said_in_plain_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert why("http://127.0.0.1:9").endswith("nothing listens there")
-    assert why("http://no-such-host.invalid").endswith("its host name cannot be resolved")
-    assert why("127.0.0.1:9").endswith("its address must begin with https:// or http://")
-    assert why("http://:x").endswith("its address is invalid")
-    with listening(b"") as port:
-        assert why(f"http://127.0.0.1:{port}").endswith("it closed the connection")
-    with listening(b"HTTP/1.1 200 OK\r\n\r\n") as port:
-        assert "TLS failed" in why(f"https://127.0.0.1:{port}")
+    assert unreachable_message("http://127.0.0.1:9").endswith("nothing listens there")
+    assert unreachable_message("http://no-such-host.invalid").endswith("its host name cannot be resolved")
+    assert unreachable_message("127.0.0.1:9").endswith("its address must begin with https:// or http://")
+    assert unreachable_message("http://:x").endswith("its address is invalid")
+    with server_that_sends(b"") as port:
+        assert unreachable_message(f"http://127.0.0.1:{port}").endswith("it closed the connection")
+    with server_that_sends(b"HTTP/1.1 200 OK\r\n\r\n") as port:
+        assert "TLS failed" in unreachable_message(f"https://127.0.0.1:{port}")
     monkeypatch.setenv("HTTP_PROXY", "http://user:word@127.0.0.1:9")
-    told = why("http://cloud.example")
+    told = unreachable_message("http://cloud.example")
     assert "the proxy (HTTPS_PROXY, HTTP_PROXY) rejects the connection" in told
     assert "word" not in told
 
 
 def test_what_a_netrc_has_for_the_host_does_not_take_the_place_of_the_key(client: Client, home: Path) -> None:
     (home / ".netrc").write_text("machine 127.0.0.1 login somebody password else\n")
-    assert memoair("project", "create", "Second", **identity(client)).out.startswith("proj_second")
+    assert memoair("project", "create", "Second", **cloud_environment(client)).out.startswith("proj_second")
 
 
 @pytest.mark.parametrize("key", ["memoair_pk_ä", "memoair pk", "memoair_pk\x01"])
@@ -74,11 +74,11 @@ def test_a_key_that_can_be_none_is_told_without_it(key: str) -> None:
 
 
 def test_a_line_feed_behind_a_key_is_no_part_of_it(client: Client) -> None:
-    told = identity(client)
+    told = cloud_environment(client)
     told["MEMOAIR_API_KEY"] += "\n"
     assert memoair("project", "create", "Second", **told).out.startswith("proj_second")
 
 
 def test_a_cloud_that_refuses_is_quoted(client: Client) -> None:
-    done = memoair("project", "create", "Acme", code=1, **identity(client))
+    done = memoair("project", "create", "Acme", code=1, **cloud_environment(client))
     assert f"the cloud at {client.url} rejected the request: cloud.conflict: " in done.err

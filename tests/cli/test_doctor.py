@@ -12,7 +12,7 @@ from typing import Any
 
 import attrs
 import pytest
-from cli.imports import identity
+from cli.imports import cloud_environment
 from sqlalchemy import update
 from sqlalchemy.orm import Session
 from support.calls import write_call
@@ -38,24 +38,24 @@ SAID = [("I live in Lisbon.", "Noted."), ("My secret is blue.", "I see.")]
 
 
 @pytest.fixture
-def here(tmp_path: Path) -> DoctorContext:
+def machine(tmp_path: Path) -> DoctorContext:
     """A machine without a cloud, where nobody has called yet."""
     return DoctorContext(tmp_path / "storage", "https://backend.memoair.space", "", "", "", None, None)
 
 
-def found(check: Check, surroundings: DoctorContext) -> dict[str, list[Finding]]:
+def findings_of(check: Check, context: DoctorContext) -> dict[str, list[Finding]]:
     """What a check finds, by what was looked at. Whoever complains must say how to mend it."""
-    told: dict[str, list[Finding]] = {}
-    for finding in check(surroundings):
+    findings: dict[str, list[Finding]] = {}
+    for finding in check(context):
         assert finding.remedy or finding.status is not FindingStatus.PROBLEM, finding
-        told.setdefault(finding.check, []).append(finding)
-    return told
+        findings.setdefault(finding.check, []).append(finding)
+    return findings
 
 
-def problems(check: Check, surroundings: DoctorContext) -> list[tuple[str, str]]:
+def problems(check: Check, context: DoctorContext) -> list[tuple[str, str]]:
     return [
         (finding.check, finding.message)
-        for findings in found(check, surroundings).values()
+        for findings in findings_of(check, context).values()
         for finding in findings
         if finding.status is FindingStatus.PROBLEM
     ]
@@ -70,7 +70,7 @@ def test_a_machine_on_which_all_is_well_is_told_so_with_its_cloud_and_its_server
     write_call(tmp_path / "storage", "call-1", SAID)
     (tmp_path / "storage").chmod(0o700)
     server = ("--database-url", str(cloud.services.engine.url), "--blob-url", cloud.services.blobs.url)
-    done = memoair("doctor", "--storage", tmp_path / "storage", *server, "--json", **identity(client))
+    done = memoair("doctor", "--storage", tmp_path / "storage", *server, "--json", **cloud_environment(client))
     told = json.loads(done.out)
 
     assert told["ok"] is True
@@ -82,7 +82,7 @@ def test_a_machine_on_which_all_is_well_is_told_so_with_its_cloud_and_its_server
     ]
     runtime = next(each["message"] for each in told["findings"] if each["check"] == "runtime")
     assert re.match(r"started in \d+ ms, a second one in \d+ ms; saved a turn in [\d.]+ ms and recalled it", runtime)
-    secrets = [identity(client)["MEMOAIR_API_KEY"], USER, "call-1", "Lisbon", "secret"]
+    secrets = [cloud_environment(client)["MEMOAIR_API_KEY"], USER, "call-1", "Lisbon", "secret"]
     assert not [secret for secret in secrets if secret in done.out + done.err]
     assert sorted(path.name for path in (tmp_path / "storage").iterdir()) == [PROJECT], "nothing is left behind"
 
@@ -183,7 +183,7 @@ def test_a_disk_that_is_nearly_full_slow_or_far_is_told(here: DoctorContext, mon
     monkeypatch.setattr(storage, "_MIN_FREE_BYTES", 1 << 62)
     monkeypatch.setattr(storage, "_SLOW_MS", 0.0)
     monkeypatch.setattr(storage, "_file_system_type", lambda _: "nfs4")
-    told = found(check_storage, here)
+    told = findings_of(check_storage, here)
 
     assert [finding.status for finding in told["disk"]] == [FindingStatus.PROBLEM, FindingStatus.NOTE]
     assert "every saved turn waits for the network" in told["file system"][0].message
@@ -203,14 +203,14 @@ def test_locks_that_keep_nobody_out_are_told(here: DoctorContext, monkeypatch: p
 # What lies in it
 
 
-def mark_of(log: Path) -> int:
+def fingerprint_of(log: Path) -> int:
     """As the runtime's outbox knows a log."""
     return zlib.crc32(log.read_bytes()[:48])
 
 
-def all_of(log: Path) -> tuple[str, list[int]]:
+def cursor_at_end(log: Path) -> tuple[str, list[int]]:
     """The cursor of a call whose log has been sent."""
-    return log.parent.name, [log.stat().st_size, mark_of(log)]
+    return log.parent.name, [log.stat().st_size, fingerprint_of(log)]
 
 
 def write_outbox(caller: Path, cursors: dict[str, Any]) -> None:
@@ -218,13 +218,13 @@ def write_outbox(caller: Path, cursors: dict[str, Any]) -> None:
 
 
 def test_leases_are_counted_the_living_and_the_dead(here: DoctorContext, tmp_path: Path) -> None:
-    assert found(check_storage_contents, here) == {}
+    assert findings_of(check_storage_contents, here) == {}
     runtime = RunningRuntime(tmp_path / "storage", SHARED="1")
     try:
         runtime.start("call-1")
-        [first] = found(check_storage_contents, here)[f"project {PROJECT}"][:1]
+        [first] = findings_of(check_storage_contents, here)[f"project {PROJECT}"][:1]
         runtime.kill()
-        [then] = found(check_storage_contents, here)[f"project {PROJECT}"][:1]
+        [then] = findings_of(check_storage_contents, here)[f"project {PROJECT}"][:1]
     finally:
         runtime.close()
 
@@ -237,14 +237,17 @@ def test_what_has_not_been_sent_and_what_was_refused_is_counted(here: DoctorCont
     logs = [write_call(tmp_path / "storage", f"call-{number}", SAID) for number in range(3)]
     caller = logs[0].parents[1]
     check = f"project {PROJECT}"
-    assert [each.message for each in found(check_storage_contents, here)[check]] == [
+    assert [each.message for each in findings_of(check_storage_contents, here)[check]] == [
         "1 caller, 3 calls; no active lease",
         "nothing was ever sent to a cloud",
     ]
 
     first_line = len(logs[1].read_bytes().splitlines(keepends=True)[0])
-    write_outbox(caller, {**dict(map(all_of, logs[:1])), "call-1": [first_line, mark_of(logs[1])], "call-9": [7, 1]})
-    assert found(check_storage_contents, here)[check][1].message.startswith(
+    write_outbox(
+        caller,
+        {**dict(map(cursor_at_end, logs[:1])), "call-1": [first_line, fingerprint_of(logs[1])], "call-9": [7, 1]},
+    )
+    assert findings_of(check_storage_contents, here)[check][1].message.startswith(
         "5 events not sent to the cloud yet; the oldest has waited"
     )
     assert not problems(check_storage_contents, here)
@@ -252,29 +255,29 @@ def test_what_has_not_been_sent_and_what_was_refused_is_counted(here: DoctorCont
     [(_, message)] = problems(check_storage_contents, here)
     assert re.search(r"has waited for [\d,]+ days$", message)
 
-    write_outbox(caller, dict(map(all_of, logs)))
+    write_outbox(caller, dict(map(cursor_at_end, logs)))
     forgotten = [{"eventId": id_, "code": "cloud.forgotten"} for id_ in ("a", "b", "a")]  # one of them twice
     refused = [*forgotten, {"code": "cloud.invalid"}]
     (caller / "refused.jsonl").write_text("".join(json.dumps(each) + "\n" for each in refused))
-    told = found(check_storage_contents, here)[check]
+    told = findings_of(check_storage_contents, here)[check]
     assert told[1].message == "the cloud rejected 3 events for good (cloud.forgotten 2, cloud.invalid 1)"
     assert told[2].message == "all events are sent to the cloud"
 
 
 def test_a_cursor_of_another_log_or_behind_the_end_hides_nothing(here: DoctorContext, tmp_path: Path) -> None:
     log = write_call(tmp_path / "storage", "call-1", SAID)
-    size, mark = log.stat().st_size, mark_of(log)
+    size, mark = log.stat().st_size, fingerprint_of(log)
     for cursor in ([size, mark + 1], [size + 1, mark], [-1, mark], [size], ["1", mark]):
         write_outbox(log.parents[1], {"call-1": cursor})
-        assert found(check_storage_contents, here)[f"project {PROJECT}"][1].message.startswith("3 events not sent"), (
-            cursor
-        )
+        assert findings_of(check_storage_contents, here)[f"project {PROJECT}"][1].message.startswith(
+            "3 events not sent"
+        ), cursor
 
 
 def test_what_real_runtimes_have_sent_is_not_waiting_and_to_another_cloud_nothing_was(
     here: DoctorContext, client: Client, nothing_left_behind: None
 ) -> None:
-    told = identity(client)
+    told = cloud_environment(client)
     there = attrs.evolve(here, base_url=told["MEMOAIR_BASE_URL"] + "/", api_key=told["MEMOAIR_API_KEY"])
     project, agent = told["MEMOAIR_PROJECT_ID"], told["MEMOAIR_AGENT_ID"]
     with clients_over(here.storage_root) as new_client:
@@ -283,17 +286,19 @@ def test_what_real_runtimes_have_sent_is_not_waiting_and_to_another_cloud_nothin
         eventually(lambda: sends.stats()["runtimes"][0]["unsynced_events"] == 0, within_s=30.0)
     check = f"project {project}"
     messages = ["1 caller, 1 call; no active lease", "all events are sent to the cloud"]
-    assert [finding.message for finding in found(check_storage_contents, there)[check]] == messages
-    elsewhere = found(check_storage_contents, attrs.evolve(there, base_url="https://other.example"))[check][1]
+    assert [finding.message for finding in findings_of(check_storage_contents, there)[check]] == messages
+    elsewhere = findings_of(check_storage_contents, attrs.evolve(there, base_url="https://other.example"))[check][1]
     assert elsewhere.message.startswith("3 events not sent to the cloud yet")
 
 
 def test_a_line_that_is_torn_or_still_being_written_is_no_event_that_waits(here: DoctorContext, tmp_path: Path) -> None:
     log = write_call(tmp_path / "storage", "call-1", SAID)
-    write_outbox(log.parents[1], dict([all_of(log)]))
+    write_outbox(log.parents[1], dict([cursor_at_end(log)]))
     with log.open("ab") as file:
         file.write(b'{"eventId": "torn')
-    assert found(check_storage_contents, here)[f"project {PROJECT}"][1].message == "all events are sent to the cloud"
+    assert (
+        findings_of(check_storage_contents, here)[f"project {PROJECT}"][1].message == "all events are sent to the cloud"
+    )
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b'{"sessions": 7}', b'{"sessions": {"call-1": "x"}}', b"\xff"])
@@ -301,7 +306,7 @@ def test_a_file_that_is_damaged_hides_nothing(here: DoctorContext, tmp_path: Pat
     caller = write_call(tmp_path / "storage", "call-1", SAID).parents[1]
     for name in ("outbox.json", "refused.jsonl", "lease.json"):
         (caller / name).write_bytes(content)
-    told = found(check_storage_contents, here)[f"project {PROJECT}"]
+    told = findings_of(check_storage_contents, here)[f"project {PROJECT}"]
 
     assert told[0].message == "1 caller, 1 call; no active lease"
     assert any("3 events not sent" in each.message for each in told)
@@ -313,14 +318,14 @@ def test_a_machine_with_very_many_calls_is_looked_at_for_a_while_only(
     monkeypatch.setattr(storage_report, "_MAX_SESSIONS", 2)
     for number in range(3):
         write_call(tmp_path / "storage", f"call-{number}", SAID)
-    assert "more than 2 calls" in found(check_storage_contents, here)["memory"][0].message
+    assert "more than 2 calls" in findings_of(check_storage_contents, here)["memory"][0].message
 
 
 # The cloud
 
 
 def test_a_key_a_project_and_an_agent_that_are_not_there_are_told(here: DoctorContext, client: Client) -> None:
-    told = identity(client)
+    told = cloud_environment(client)
     there = attrs.evolve(
         here,
         base_url=told["MEMOAIR_BASE_URL"],
@@ -341,12 +346,12 @@ def test_a_key_a_project_and_an_agent_that_are_not_there_are_told(here: DoctorCo
     assert problems(check_cloud, attrs.evolve(there, api_key="")) == [("key", "MEMOAIR_API_KEY is not set")]
     [(_, message)] = problems(check_cloud, attrs.evolve(there, api_key="memoair_pk_ä"))
     assert message == "MEMOAIR_API_KEY has a character that is invalid in keys"
-    unset = found(check_cloud, attrs.evolve(there, project_id=""))
+    unset = findings_of(check_cloud, attrs.evolve(there, project_id=""))
     assert unset["project"][0].status is FindingStatus.NOTE
 
 
 @pytest.fixture
-def odd_cloud(here: DoctorContext) -> Iterator[tuple[DoctorContext, dict[str, Any]]]:
+def scripted_cloud(here: DoctorContext) -> Iterator[tuple[DoctorContext, dict[str, Any]]]:
     """A machine with a cloud that answers as a test says: by path, a status and a body, and a ``Date``."""
     answers: dict[str, Any] = {"date": None, "/healthz": (200, {"status": "ok"}), "/readyz": (200, {"status": "ok"})}
 
@@ -399,7 +404,7 @@ def test_what_lies_with_the_cloud_is_not_blamed_on_the_key(odd_cloud: tuple[Doct
         (401, "cloud.unauthorized", "set MEMOAIR_API_KEY"),
     ):
         answers["/v1/projects"] = (status, {"error": {"code": code, "message": "no", "details": {}}})
-        [finding] = found(check_cloud, there)["key"]
+        [finding] = findings_of(check_cloud, there)["key"]
         assert finding.status is FindingStatus.PROBLEM
         assert (finding.remedy or "").startswith(remedy)
 

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli.event_server import EventServer, Scripted, fault
-from cli.gate import gate_before
-from cli.imports import BEGAN, NewFile, identity, imported, into, turn, turns_of
+from cli.event_server import EventServer, ScriptedReply, error_reply
+from cli.gate import gate_in_front_of
+from cli.imports import STARTED_AT, NewFile, cloud_environment, run_import, stand_in_environment, turn, turn_ids_of
 from support.clouds import Client
-from support.commands import MEMOAIR, environment, memoair, starting
+from support.commands import MEMOAIR, environment, memoair, start_process
 from support.waiting import eventually
 
 from memoair_voice_sync.transcripts import parse_moment
@@ -28,7 +28,7 @@ from memoair_voice_sync.transcripts import parse_moment
 def test_calls_arrive_whole_with_their_times_and_each_turn_once(client: Client, new_file: NewFile) -> None:
     more = {"userName": "Ana", "assistantName": "Juno", "metadata": {"line": "returns"}}
     file = new_file(turn(1, **more), turn(1, "bob"), turn(2), turn(3), turn(2, "bob", userName="Bob"))
-    summary = imported(file, **identity(client))
+    summary = run_import(file, **cloud_environment(client))
 
     assert summary["turns"] == {"kept": 5, "alreadyThere": 0, "refused": 0}
     assert (summary["files"], summary["sessions"], summary["interrupted"], summary["error"]) == (1, 2, False, None)
@@ -46,16 +46,16 @@ def test_calls_arrive_whole_with_their_times_and_each_turn_once(client: Client, 
         "metadata": {"line": "returns"},
     }
     assert events[-1]["payload"] == {"reason": "imported"}
-    minutes = [parse_moment(event["occurredAt"]) - BEGAN for event in events]
+    minutes = [parse_moment(event["occurredAt"]) - STARTED_AT for event in events]
     assert minutes == [timedelta(minutes=number) for number in (1, 1, 2, 3, 3)]
     [session] = client.ok("GET", "/v1/voice-sdk/users/ana/sessions")["sessions"]
     assert (session["turnCount"], session["agentId"]) == (3, client.identity["agent"])
-    assert parse_moment(session["endedAt"]) == BEGAN + timedelta(minutes=3)
+    assert parse_moment(session["endedAt"]) == STARTED_AT + timedelta(minutes=3)
     users = {user["userId"]: user["name"] for user in client.ok("GET", "/v1/voice-sdk/users")["users"]}
     assert users == {"ana": "Ana", "bob": "Bob"}
 
-    again = imported(file, **identity(client))
-    afresh = imported(file, "--restart", **identity(client))
+    again = run_import(file, **cloud_environment(client))
+    afresh = run_import(file, "--restart", **cloud_environment(client))
     assert again["turns"] == afresh["turns"] == {"kept": 0, "alreadyThere": 5, "refused": 0}
     assert client.with_(user="ana").events("ana-1") == events
 
@@ -63,7 +63,7 @@ def test_calls_arrive_whole_with_their_times_and_each_turn_once(client: Client, 
 def test_a_text_from_standard_input_is_a_call(client: Client) -> None:
     given = "occurredAt: 2026-03-02T09:30:00Z\n\n[00:05] Juno: Hello.\n[00:10] Dana: It is late,\nmy parcel.\n"
     arguments = ("-", "--user", "ana", "--caller", "Dana", "--session", "call-9")
-    summary = imported(*arguments, given=given, **identity(client))
+    summary = run_import(*arguments, given=given, **cloud_environment(client))
 
     assert summary["turns"]["kept"] == 2
     events = [event for event in client.with_(user="ana").events("call-9") if event["type"] == "turn"]
@@ -81,7 +81,7 @@ def test_half_of_a_file_twice_and_then_all_of_it_keeps_each_turn_once_in_order(
         del row["occurredAt"]  # half of them without a time, and none with an id
     half = new_file(*rows[:12], name="half.jsonl")
     for file in (half, half, new_file(*rows)):
-        imported(file, "--restart", **identity(client))
+        run_import(file, "--restart", **cloud_environment(client))
 
     events = client.with_(user="ana").events("ana-1")
     texts = [event["payload"]["userText"] for event in events if event["type"] == "turn"]
@@ -93,29 +93,29 @@ def test_a_call_that_two_files_tell_of_is_in_order_whichever_comes_first(client:
     late = new_file(*(turn(number) for number in range(5, 9)), name="late.jsonl")
     early = new_file(*(turn(number) for number in range(5)), name="early.jsonl")
     for file in (late, early):
-        imported(file, **identity(client))
+        run_import(file, **cloud_environment(client))
 
     events = client.with_(user="ana").events("ana-1")
-    assert turns_of(events) == [f"t{number}" for number in range(9)]
+    assert turn_ids_of(events) == [f"t{number}" for number in range(9)]
     assert (events[0]["type"], events[-1]["type"]) == ("session_start", "session_end")
 
 
 def test_many_calls_at_once_in_one_file_are_each_in_order(client: Client, new_file: NewFile) -> None:
     calls = [f"call-{number}" for number in range(150)]  # more than are taken as open at first
     file = new_file(*(turn(number, "ana", call) for number in range(3) for call in calls))
-    summary = imported(file, **identity(client))
+    summary = run_import(file, **cloud_environment(client))
 
     assert (summary["sessions"], summary["turns"]["kept"]) == (150, 450)
     for call in (calls[0], calls[77], calls[-1]):
         events = client.with_(user="ana").events(call)
-        assert turns_of(events) == ["t0", "t1", "t2"]
+        assert turn_ids_of(events) == ["t0", "t1", "t2"]
         assert (events[0]["type"], events[-1]["type"]) == ("session_start", "session_end")
 
 
 VTT = "00:00:0{0}.000 --> 00:00:0{0}.900\n<v {1}>{2}\n"
 SRT = "{0}\n00:00:0{0},000 --> 00:00:0{0},900\n{1}: {2}\n"
 SAID = [(1, "Agent", "Hello."), (4, "Caller", "My parcel is late."), (6, "Agent", "I see.")]
-BEGAN_MS = int(BEGAN.timestamp() * 1_000)
+BEGAN_MS = int(STARTED_AT.timestamp() * 1_000)
 HEARD = {
     "vtt": "WEBVTT\n\n" + "\n".join(VTT.format(*each) for each in SAID),
     "srt": "\n".join(SRT.format(*each) for each in SAID),
@@ -129,7 +129,7 @@ HEARD = {
     "vapi.json": json.dumps(
         {
             "id": "call-9",
-            "startedAt": BEGAN.isoformat(),
+            "startedAt": STARTED_AT.isoformat(),
             "messages": [
                 {"role": "bot" if who == "Agent" else "user", "message": text, "secondsFromStart": at}
                 for at, who, text in SAID
@@ -157,10 +157,10 @@ def test_a_call_of_any_format_arrives_with_its_times_once_however_often_and_what
     file = tmp_path / f"call.{format_}"
     file.write_text(HEARD[format_])
     labels = ("--caller", "6", "--assistant", "5") if "twilio" in format_ else ()
-    options = ("--user", "ana", "--session", "call-9", "--occurred-at", BEGAN.isoformat(), *labels)
-    summary = imported(file, *options, **identity(client))
-    again = imported(file, *options, **identity(client))
-    afresh = imported(file, "--restart", *options, **identity(client))
+    options = ("--user", "ana", "--session", "call-9", "--occurred-at", STARTED_AT.isoformat(), *labels)
+    summary = run_import(file, *options, **cloud_environment(client))
+    again = run_import(file, *options, **cloud_environment(client))
+    afresh = run_import(file, "--restart", *options, **cloud_environment(client))
 
     assert (summary["sessions"], summary["turns"]) == (1, {"kept": 2, "alreadyThere": 0, "refused": 0})
     assert again["turns"] == afresh["turns"] == {"kept": 0, "alreadyThere": 2, "refused": 0}
@@ -169,7 +169,7 @@ def test_a_call_of_any_format_arrives_with_its_times_once_however_often_and_what
     assert [event["type"] for event in events] == ["session_start", "turn", "turn", "session_end"]
     said = [(turn["payload"]["userText"], turn["payload"]["assistantText"]) for turn in turns]
     assert said == [("", "Hello."), ("My parcel is late.", "I see.")]
-    assert [parse_moment(turn["occurredAt"]) - BEGAN for turn in turns] == [timedelta(seconds=at) for at in (1, 4)]
+    assert [parse_moment(turn["occurredAt"]) - STARTED_AT for turn in turns] == [timedelta(seconds=at) for at in (1, 4)]
 
     longer = {
         "vtt": VTT.format(7, "Caller", "Bye.") + "\n" + VTT.format(8, "Ghost", "Boo."),
@@ -177,14 +177,14 @@ def test_a_call_of_any_format_arrives_with_its_times_once_however_often_and_what
     }.get(format_)
     if longer is not None:  # the same call, as a later export tells it
         file.write_text(f"{HEARD[format_]}\n{longer}")
-        more = imported(file, *options, code=1, **identity(client))
+        more = run_import(file, *options, code=1, **cloud_environment(client))
         assert more["turns"] == {"kept": 1, "alreadyThere": 2, "refused": 1}
         assert len(client.with_(user="ana").events("call-9")) == 6  # and another end
 
 
 def test_a_caller_s_id_may_be_any_text(client: Client, new_file: NewFile) -> None:
     user = "+49 30/1234 Zoë 🙂"
-    imported(new_file(turn(1, user, "call-1")), **identity(client))
+    run_import(new_file(turn(1, user, "call-1")), **cloud_environment(client))
 
     assert [each["userId"] for each in client.ok("GET", "/v1/voice-sdk/users")["users"]] == [user]
 
@@ -196,7 +196,7 @@ def test_what_is_refused_is_told_by_file_and_line_and_the_rest_is_kept(
     client: Client, new_file: NewFile, tmp_path: Path
 ) -> None:
     file = new_file(turn(1), b"\xff", '{"secret', turn(2, userText=3), turn(3), turn(4, "bob", "x" * 600))
-    done = memoair("import", file, "--refused", tmp_path / "refused.jsonl", code=1, **identity(client))
+    done = memoair("import", file, "--refused", tmp_path / "refused.jsonl", code=1, **cloud_environment(client))
 
     assert "1 file, 1 call: 2 turns kept, 0 already there, 4 rejected" in done.out
     assert f"{file}:3: not JSON; expected one object per line" in done.out
@@ -204,16 +204,16 @@ def test_what_is_refused_is_told_by_file_and_line_and_the_rest_is_kept(
     assert [each["line"] for each in told] == [2, 3, 4, 6]
     assert {each["file"] for each in told} == {str(file)}
     assert "secret" not in done.out + done.err
-    assert turns_of(client.with_(user="ana").events("ana-1")) == ["t1", "t3"]
+    assert turn_ids_of(client.with_(user="ana").events("ana-1")) == ["t1", "t3"]
 
 
 def test_what_the_cloud_refuses_is_told_by_its_line_also_in_the_next_run(
     server: EventServer, new_file: NewFile
 ) -> None:
-    server.refuses = lambda event: "it was forgotten" if event["payload"].get("turnId") == "t2" else None
+    server.rejection_reason = lambda event: "it was forgotten" if event["payload"].get("turnId") == "t2" else None
     file = new_file(*(turn(number) for number in range(4)))
-    first = imported(file, code=1, **into(server))
-    second = imported(file, code=1, **into(server))
+    first = run_import(file, code=1, **stand_in_environment(server))
+    second = run_import(file, code=1, **stand_in_environment(server))
 
     assert first["turns"] == {"kept": 3, "alreadyThere": 0, "refused": 1}
     assert second["turns"] == {"kept": 0, "alreadyThere": 3, "refused": 1}
@@ -227,8 +227,8 @@ def test_what_the_cloud_refuses_is_told_by_its_line_also_in_the_next_run(
 def test_a_call_that_is_refused_as_a_whole_is_told_line_by_line_and_not_event_by_event(
     server: EventServer, new_file: NewFile
 ) -> None:
-    server.refuses = lambda event: "forgotten" if event["seq"] else None
-    summary = imported(new_file(turn(1), turn(2), turn(3)), code=1, **into(server))
+    server.rejection_reason = lambda event: "forgotten" if event["seq"] else None
+    summary = run_import(new_file(turn(1), turn(2), turn(3)), code=1, **stand_in_environment(server))
 
     assert summary["turns"] == {"kept": 0, "alreadyThere": 0, "refused": 3}
     assert [each["line"] for each in summary["refused"]] == [1, 2, 3]
@@ -237,10 +237,14 @@ def test_a_call_that_is_refused_as_a_whole_is_told_line_by_line_and_not_event_by
 def test_what_was_refused_long_before_the_place_where_a_second_run_goes_on_is_counted_once(
     server: EventServer, new_file: NewFile
 ) -> None:
-    server.refuses = lambda event: "forgotten" if event["payload"].get("turnId") == "t5" else None
+    server.rejection_reason = lambda event: "forgotten" if event["payload"].get("turnId") == "t5" else None
     file = new_file(*(turn(number) for number in range(1_000)))
-    assert imported(file, code=1, **into(server))["turns"] == {"kept": 999, "alreadyThere": 0, "refused": 1}
-    again = imported(file, code=1, **into(server))
+    assert run_import(file, code=1, **stand_in_environment(server))["turns"] == {
+        "kept": 999,
+        "alreadyThere": 0,
+        "refused": 1,
+    }
+    again = run_import(file, code=1, **stand_in_environment(server))
 
     assert again["turns"] == {"kept": 0, "alreadyThere": 999, "refused": 1}
     assert [each["line"] for each in again["refused"]] == [6]
@@ -250,20 +254,20 @@ def test_a_file_whose_name_is_not_unicode_is_imported_and_told(client: Client, t
     file = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.jsonl"))
     file.write_text(json.dumps(turn(1)) + "\nsecret\n")
     for more in ([], ["--json"]):
-        done = memoair("import", file, "--refused", tmp_path / "refused", *more, code=1, **identity(client))
+        done = memoair("import", file, "--refused", tmp_path / "refused", *more, code=1, **cloud_environment(client))
         assert "\N{REPLACEMENT CHARACTER}.jsonl" in done.out
 
 
 def test_only_the_first_refusals_are_shown(client: Client, new_file: NewFile) -> None:
-    done = memoair("import", new_file(*["x"] * 100), code=1, **identity(client))
+    done = memoair("import", new_file(*["x"] * 100), code=1, **cloud_environment(client))
 
     assert done.out.count(": not JSON") == 20
     assert "... and 80 more; use --refused FILE to write all of them to a file" in done.out
 
 
 def test_quiet_says_nothing_unless_something_is_wrong(client: Client, new_file: NewFile) -> None:
-    assert memoair("import", new_file(turn(1)), "--quiet", **identity(client))[1:] == ("", "")
-    wrong = memoair("import", new_file(turn(1), "x"), "--quiet", code=1, **identity(client))
+    assert memoair("import", new_file(turn(1)), "--quiet", **cloud_environment(client))[1:] == ("", "")
+    wrong = memoair("import", new_file(turn(1), "x"), "--quiet", code=1, **cloud_environment(client))
     assert wrong.out == ""
     assert "calls.jsonl:2: not JSON" in wrong.err
 
@@ -285,24 +289,26 @@ def test_quiet_says_nothing_unless_something_is_wrong(client: Client, new_file: 
 def test_options_that_can_not_be_are_told_before_anything_is_sent(
     server: EventServer, arguments: list[str], message: str
 ) -> None:
-    done = memoair("import", *arguments, code=2, given="", **into(server))
+    done = memoair("import", *arguments, code=2, stdin="", **stand_in_environment(server))
 
     assert message in done.err
-    assert not server.asked
+    assert not server.batches
 
 
 @pytest.mark.parametrize("name", ["MEMOAIR_API_KEY", "MEMOAIR_PROJECT_ID"])
 def test_an_identity_that_is_not_set_is_told(server: EventServer, name: str) -> None:
-    told = {**into(server)}
+    told = {**stand_in_environment(server)}
     del told[name]
-    assert memoair("import", "-", code=2, given="", **told).err == f"{name} is not set\n"
+    assert memoair("import", "-", code=2, stdin="", **told).err == f"{name} is not set\n"
 
 
 # A target that fails
 
 
 def test_a_key_that_the_cloud_does_not_know_ends_it_at_once(client: Client, new_file: NewFile) -> None:
-    done = memoair("import", new_file(turn(1)), code=3, **{**identity(client), "MEMOAIR_API_KEY": "memoair_pk_other"})
+    done = memoair(
+        "import", new_file(turn(1)), code=3, **{**cloud_environment(client), "MEMOAIR_API_KEY": "memoair_pk_other"}
+    )
 
     assert "rejected the request: cloud.unauthorized" in done.err
     assert "MEMOAIR_API_KEY" in done.err
@@ -310,7 +316,9 @@ def test_a_key_that_the_cloud_does_not_know_ends_it_at_once(client: Client, new_
 
 
 def test_a_project_that_is_not_there_ends_it_at_once(client: Client, new_file: NewFile) -> None:
-    done = memoair("import", new_file(turn(1)), code=3, **{**identity(client), "MEMOAIR_PROJECT_ID": "proj_other"})
+    done = memoair(
+        "import", new_file(turn(1)), code=3, **{**cloud_environment(client), "MEMOAIR_PROJECT_ID": "proj_other"}
+    )
 
     assert "rejected the request: cloud.not_found: there is no such project" in done.err
     assert "run the same command again to continue" in done.err
@@ -318,17 +326,23 @@ def test_a_project_that_is_not_there_ends_it_at_once(client: Client, new_file: N
 
 def test_what_is_no_cloud_is_told(server: EventServer, new_file: NewFile) -> None:
     for said, message in (
-        (Scripted(200, ["hello"]), "the server is not a MemoAir cloud"),
-        (Scripted(200, {"hello": 1}), "the server is not a MemoAir cloud"),
-        (Scripted(200, {"accepted": [], "duplicate": [], "rejected": []}), "did not report the result of all events"),
-        (Scripted(301, None, {"Location": "https://else"}), "it redirects (HTTP status 301)"),
+        (ScriptedReply(200, ["hello"]), "the server is not a MemoAir cloud"),
+        (ScriptedReply(200, {"hello": 1}), "the server is not a MemoAir cloud"),
+        (
+            ScriptedReply(200, {"accepted": [], "duplicate": [], "rejected": []}),
+            "did not report the result of all events",
+        ),
+        (ScriptedReply(301, None, {"Location": "https://else"}), "it redirects (HTTP status 301)"),
     ):
         server.script.append(said)
-        assert message in memoair("import", new_file(turn(1)), code=3, **into(server)).err
+        assert message in memoair("import", new_file(turn(1)), code=3, **stand_in_environment(server)).err
 
 
 def test_nobody_who_answers_is_told_when_patience_ends(new_file: NewFile) -> None:
-    nobody = {**into(EventServer("http://127.0.0.1:9")), "MEMOAIR_BASE_URL": "http://user:word@127.0.0.1:9"}
+    nobody = {
+        **stand_in_environment(EventServer("http://127.0.0.1:9")),
+        "MEMOAIR_BASE_URL": "http://user:word@127.0.0.1:9",
+    }
     done = memoair("import", new_file(turn(1)), "--retry-timeout", "0.1", code=3, **nobody)
 
     assert "the cloud at http://127.0.0.1:9 is unreachable: nothing listens there" in done.err
@@ -337,18 +351,18 @@ def test_nobody_who_answers_is_told_when_patience_ends(new_file: NewFile) -> Non
 def test_the_former_spellings_of_options_still_work(
     server: EventServer, new_file: NewFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    unreachable = {**into(server), "MEMOAIR_BASE_URL": "http://127.0.0.1:9"}
+    unreachable = {**stand_in_environment(server), "MEMOAIR_BASE_URL": "http://127.0.0.1:9"}
     done = memoair("import", new_file(turn(1)), "--patience", "0.1", code=3, **unreachable)
     assert done.err.startswith("--patience is now --retry-timeout; the old name goes in the next release\n")
 
     monkeypatch.setattr("memoair_cli.importing.ledger.PROBE_EVENTS", 0)
     file = new_file(turn(1))
     for _ in range(2):
-        imported(file, **into(server))
-    assert len(server.asked) == 1, "the second run resumes at the end of the file"
-    done = memoair("import", file, "--anew", **into(server))
+        run_import(file, **stand_in_environment(server))
+    assert len(server.batches) == 1, "the second run resumes at the end of the file"
+    done = memoair("import", file, "--anew", **stand_in_environment(server))
     assert done.err == "--anew is now --restart; the old name goes in the next release\n"
-    assert len(server.asked) == 2
+    assert len(server.batches) == 2
 
     shown = memoair("import", "--help").out
     assert "--restart" in shown
@@ -357,27 +371,29 @@ def test_the_former_spellings_of_options_still_work(
 
 
 def test_a_cloud_in_trouble_is_tried_again_until_it_takes_everything(server: EventServer, new_file: NewFile) -> None:
-    server.script.extend([fault(503, "cloud.unavailable"), Scripted(0)])
-    summary = imported(new_file(*(turn(number) for number in range(3))), "--threads", "1", **into(server))
+    server.script.extend([error_reply(503, "cloud.unavailable"), ScriptedReply(0)])
+    summary = run_import(
+        new_file(*(turn(number) for number in range(3))), "--threads", "1", **stand_in_environment(server)
+    )
 
     assert summary["turns"]["kept"] == 3
-    assert server.turns() == ["t0", "t1", "t2"]
-    assert len(server.asked) == 3
+    assert server.turn_ids() == ["t0", "t1", "t2"]
+    assert len(server.batches) == 3
 
 
 def test_a_cloud_that_asks_to_be_left_alone_is(server: EventServer, new_file: NewFile) -> None:
-    server.script.append(fault(429, "cloud.rate_limited", retryAfterS=1))
-    summary = imported(new_file(turn(1)), **into(server))
+    server.script.append(error_reply(429, "cloud.rate_limited", retryAfterS=1))
+    summary = run_import(new_file(turn(1)), **stand_in_environment(server))
 
     assert summary["turns"]["kept"] == 1
-    assert server.asked[1].at - server.asked[0].at >= 1
+    assert server.batches[1].at - server.batches[0].at >= 1
 
 
 def test_a_cloud_that_wants_to_be_left_alone_for_longer_than_anybody_waits_fails(
     server: EventServer, new_file: NewFile
 ) -> None:
-    server.script.append(fault(429, "cloud.rate_limited", retryAfterS=86_400))
-    done = memoair("import", new_file(turn(1)), "--retry-timeout", "5", code=3, **into(server))
+    server.script.append(error_reply(429, "cloud.rate_limited", retryAfterS=86_400))
+    done = memoair("import", new_file(turn(1)), "--retry-timeout", "5", code=3, **stand_in_environment(server))
 
     assert "accepts no events: cloud.rate_limited" in done.err
 
@@ -385,49 +401,49 @@ def test_a_cloud_that_wants_to_be_left_alone_for_longer_than_anybody_waits_fails
 def test_a_batch_that_is_too_large_for_what_stands_before_the_cloud_is_halved(
     server: EventServer, new_file: NewFile
 ) -> None:
-    server.most_events = 7
-    summary = imported(new_file(*(turn(number) for number in range(60))), **into(server))
+    server.max_events = 7
+    summary = run_import(new_file(*(turn(number) for number in range(60))), **stand_in_environment(server))
 
     assert summary["turns"]["kept"] == 60
-    assert server.turns() == [f"t{number}" for number in range(60)]
+    assert server.turn_ids() == [f"t{number}" for number in range(60)]
 
 
 def test_an_event_that_spoils_its_batch_is_found_and_refused_alone(server: EventServer, new_file: NewFile) -> None:
-    answer = server.answer
+    answer = server.reply_to
 
-    def strict(headers: dict[str, str], events: list[dict[str, Any]]) -> Scripted:
+    def strict(headers: dict[str, str], events: list[dict[str, Any]]) -> ScriptedReply:
         spoilt = any(event["payload"].get("turnId") == "t5" for event in events)
-        return fault(422, "cloud.invalid", "not JSON") if spoilt else answer(headers, events)
+        return error_reply(422, "cloud.invalid", "not JSON") if spoilt else answer(headers, events)
 
-    server.answer = strict  # type: ignore[method-assign]
-    summary = imported(new_file(*(turn(number) for number in range(9))), code=1, **into(server))
+    server.reply_to = strict  # type: ignore[method-assign]
+    summary = run_import(new_file(*(turn(number) for number in range(9))), code=1, **stand_in_environment(server))
 
     assert summary["turns"] == {"kept": 8, "alreadyThere": 0, "refused": 1}
     assert [each["line"] for each in summary["refused"]] == [6]
 
 
 def test_who_asks_and_for_whom_stands_in_the_headers(server: EventServer, new_file: NewFile) -> None:
-    imported(new_file(turn(1, "Zoë")), "--agent", "agent_7", **into(server))
+    run_import(new_file(turn(1, "Zoë")), "--agent", "agent_7", **stand_in_environment(server))
 
-    [asked] = server.asked
+    [asked] = server.batches
     wanted = {"authorization": "Bearer memoair_pk_secret", "x-project-id": "proj_acme", "x-agent-id": "agent_7"}
     assert wanted.items() <= asked.headers.items()
     assert asked.headers["x-user-id"] == "Zoë"
 
 
 def test_on_a_terminal_a_bar_tells_how_far_it_is(server: EventServer, new_file: NewFile, tmp_path: Path) -> None:
-    answer, is_shown = server.answer, threading.Event()
+    answer, is_shown = server.reply_to, threading.Event()
 
-    def held(headers: dict[str, str], events: list[dict[str, Any]]) -> Scripted:
+    def held(headers: dict[str, str], events: list[dict[str, Any]]) -> ScriptedReply:
         if headers["x-user-id"] != "user-0":
             is_shown.wait(60)  # else all may be over before the bar is drawn again
         return answer(headers, events)
 
     terminal, its_end = pty.openpty()
     command = [*MEMOAIR, "import", str(new_file(*(turn(number, f"user-{number}") for number in range(12)), "x"))]
-    environ = environment(tmp_path, TERM="xterm", **into(server))
-    imported(new_file(turn(0, "user-0"), name="before.jsonl"), **into(server))
-    server.answer = held  # type: ignore[method-assign]
+    environ = environment(tmp_path, TERM="xterm", **stand_in_environment(server))
+    run_import(new_file(turn(0, "user-0"), name="before.jsonl"), **stand_in_environment(server))
+    server.reply_to = held  # type: ignore[method-assign]
     with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=its_end, text=True) as process:
         os.close(its_end)
         shown = b""
@@ -461,9 +477,9 @@ def check_all_there(client: Client, turns: int = 1_200, callers: int = 20) -> No
     for number in (0, 7, turns // 10 - 1):
         events = client.with_(user=f"caller-{number % callers}").events(f"call-{number}")
         wanted = range(10 * number, 10 * number + 10)
-        assert turns_of(events) == [f"t{each}" for each in wanted]
+        assert turn_ids_of(events) == [f"t{each}" for each in wanted]
         times = [event["occurredAt"] for event in events if event["type"] == "turn"]
-        assert [parse_moment(each) for each in times] == [BEGAN + timedelta(minutes=each) for each in wanted]
+        assert [parse_moment(each) for each in times] == [STARTED_AT + timedelta(minutes=each) for each in wanted]
     users = client.pages("/v1/voice-sdk/users", "users", limit=100)
     assert sum(user["sessionCount"] for user in users) == turns // 10
     sessions = [
@@ -492,9 +508,9 @@ def test_after_a_kill_in_the_middle_the_same_command_keeps_each_turn_once_in_ord
 ) -> None:
     file, state = long_file(new_file), tmp_path / "state.json"
     arguments = ("import", file, "--threads", "1", "--state", state)
-    with gate_before(client.url, most=5) as gate:  # of twenty requests, one for each caller
-        told = {**identity(client), "MEMOAIR_BASE_URL": gate.url}
-        with starting(*arguments, home=tmp_path, **told) as process:
+    with gate_in_front_of(client.url, most=5) as gate:  # of twenty requests, one for each caller
+        told = {**cloud_environment(client), "MEMOAIR_BASE_URL": gate.url}
+        with start_process(*arguments, home=tmp_path, **told) as process:
             eventually(lambda: acknowledged(state) if keeps_state else has_begun(client), within_s=30.0)
             process.send_signal(signal.SIGKILL)
             process.wait(10)
@@ -515,9 +531,9 @@ def test_control_c_ends_what_is_on_its_way_and_the_same_command_goes_on(
     file = long_file(new_file)
     state = tmp_path / "state.json"
     arguments = ("import", file, "--threads", "2", "--state", state)
-    with gate_before(client.url, most=5) as gate:
-        told = {**identity(client), "MEMOAIR_BASE_URL": gate.url}
-        with starting(*arguments, home=tmp_path, **told) as process:
+    with gate_in_front_of(client.url, most=5) as gate:
+        told = {**cloud_environment(client), "MEMOAIR_BASE_URL": gate.url}
+        with start_process(*arguments, home=tmp_path, **told) as process:
             eventually(lambda: has_begun(client), within_s=30.0)
             process.send_signal(signal.SIGINT)
             assert process.stderr is not None
@@ -542,33 +558,33 @@ def test_control_c_ends_what_is_on_its_way_and_the_same_command_goes_on(
 
 def test_a_second_run_sends_little_of_what_the_first_had_acknowledged(server: EventServer, new_file: NewFile) -> None:
     file = long_file(new_file, 2_000)
-    imported(file, **into(server))
-    before = sum(len(asked.events) for asked in server.asked)
-    imported(file, **into(server))
+    run_import(file, **stand_in_environment(server))
+    before = sum(len(asked.events) for asked in server.batches)
+    run_import(file, **stand_in_environment(server))
 
     assert before == 2_000 + 2 * 200
-    assert sum(len(asked.events) for asked in server.asked) - before == 500
+    assert sum(len(asked.events) for asked in server.batches) - before == 500
 
 
 def test_a_target_that_has_lost_what_the_state_says_it_has_gets_everything(
     server: EventServer, new_file: NewFile
 ) -> None:
     file = long_file(new_file, 2_000)
-    imported(file, **into(server))
-    server.kept.clear()
-    done = memoair("import", file, "--json", **into(server))
+    run_import(file, **stand_in_environment(server))
+    server.events_by_id.clear()
+    done = memoair("import", file, "--json", **stand_in_environment(server))
 
     assert "the target has lost events that it acknowledged before" in done.err
     assert json.loads(done.out)["turns"]["refused"] == 0
-    assert len(server.turns()) == 2_000
+    assert len(server.turn_ids()) == 2_000
 
 
 def test_a_file_that_has_changed_is_read_anew(server: EventServer, new_file: NewFile) -> None:
-    imported(new_file(turn(1), turn(2)), **into(server))
-    summary = imported(new_file(turn(1), turn(2), turn(3)), **into(server))
+    run_import(new_file(turn(1), turn(2)), **stand_in_environment(server))
+    summary = run_import(new_file(turn(1), turn(2), turn(3)), **stand_in_environment(server))
 
     assert summary["turns"] == {"kept": 1, "alreadyThere": 2, "refused": 0}
-    assert server.turns() == ["t1", "t2", "t3"]
+    assert server.turn_ids() == ["t1", "t2", "t3"]
 
 
 @pytest.mark.parametrize(
@@ -579,7 +595,7 @@ def test_a_damaged_state_file_is_as_good_as_none(
 ) -> None:
     state = tmp_path / "state.json"
     state.write_text(content)
-    summary = imported(new_file(turn(1)), "--state", state, **into(server))
+    summary = run_import(new_file(turn(1)), "--state", state, **stand_in_environment(server))
 
     assert summary["turns"]["kept"] == 1
     assert json.loads(state.read_text())["version"] == 1
@@ -589,16 +605,18 @@ def test_a_state_file_that_can_not_be_written_stops_nothing(
     server: EventServer, new_file: NewFile, tmp_path: Path
 ) -> None:
     (tmp_path / "file").touch()
-    done = memoair("import", new_file(turn(1)), "--state", tmp_path / "file" / "state.json", **into(server))
+    done = memoair(
+        "import", new_file(turn(1)), "--state", tmp_path / "file" / "state.json", **stand_in_environment(server)
+    )
 
     assert "the progress cannot be saved" in done.err
-    assert server.turns() == ["t1"]
+    assert server.turn_ids() == ["t1"]
 
 
 def test_the_state_holds_neither_ids_of_callers_nor_words_nor_keys_and_is_for_its_owner_only(
     server: EventServer, new_file: NewFile, home: Path
 ) -> None:
-    imported(new_file(turn(1), turn(1, "bob", turnId=5)), "--user", "cara", code=1, **into(server))
+    run_import(new_file(turn(1), turn(1, "bob", turnId=5)), "--user", "cara", code=1, **stand_in_environment(server))
     [state] = home.rglob("imports/*.json")
 
     assert state.stat().st_mode & 0o777 == 0o600
@@ -611,22 +629,22 @@ def test_the_state_holds_neither_ids_of_callers_nor_words_nor_keys_and_is_for_it
 @pytest.fixture
 def slow(server: EventServer) -> Iterator[EventServer]:
     """A stand-in that answers nobody until four callers ask at the same time."""
-    together, answer = threading.Barrier(4), server.answer
+    together, answer = threading.Barrier(4), server.reply_to
 
-    def wait(headers: dict[str, str], events: list[dict[str, Any]]) -> Scripted:
+    def wait(headers: dict[str, str], events: list[dict[str, Any]]) -> ScriptedReply:
         together.wait(60)
         return answer(headers, events)
 
-    server.answer = wait  # type: ignore[method-assign]
+    server.reply_to = wait  # type: ignore[method-assign]
     yield server
     together.abort()
 
 
 def test_different_callers_go_at_once_and_each_in_order(slow: EventServer, new_file: NewFile) -> None:
     rows = [turn(number, f"caller-{caller}") for number in range(1_000) for caller in range(4)]
-    imported(new_file(*rows), "--threads", "4", **into(slow))
+    run_import(new_file(*rows), "--threads", "4", **stand_in_environment(slow))
 
     for caller in range(4):
-        asked = [each.events for each in slow.asked if each.headers["x-user-id"] == f"caller-{caller}"]
+        asked = [each.events for each in slow.batches if each.headers["x-user-id"] == f"caller-{caller}"]
         assert len(asked) == 3  # a start, a thousand turns and an end, in batches of at most 500
-        assert turns_of([event for events in asked for event in events]) == [f"t{number}" for number in range(1_000)]
+        assert turn_ids_of([event for events in asked for event in events]) == [f"t{number}" for number in range(1_000)]

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli.imports import BEGAN, NewFile, imported, turn, turns_of
+from cli.imports import STARTED_AT, NewFile, run_import, turn, turn_ids_of
 from support.clients import logged
-from support.commands import memoair, starting
+from support.commands import memoair, start_process
 from support.runtimes import PROJECT
 from support.waiting import eventually
 
@@ -22,8 +22,8 @@ def storage(tmp_path: Path) -> Path:
     return tmp_path / "storage"
 
 
-def local(storage: Path, *arguments: str | Path, code: int = 0) -> Any:
-    return imported(*arguments, "--local", "--storage", storage, code=code, **IDENTITY)
+def import_locally(storage: Path, *arguments: str | Path, code: int = 0) -> Any:
+    return run_import(*arguments, "--local", "--storage", storage, code=code, **IDENTITY)
 
 
 def test_calls_are_kept_with_their_times_each_turn_once_and_a_second_run_leaves_no_mark(
@@ -34,7 +34,7 @@ def test_calls_are_kept_with_their_times_each_turn_once_and_a_second_run_leaves_
     ]
     longest = (1 << 20) - len(json.dumps(turn(3, "ana", "ana-2", userText="")))  # of a line; a request is longer still
     file = new_file(*rows, turn(3, "ana", "ana-2", userText="x" * longest))
-    summary = local(storage, file, code=1)
+    summary = import_locally(storage, file, code=1)
 
     assert summary["turns"] == {"kept": 4, "alreadyThere": 0, "refused": 1}
     assert summary["refused"][0]["line"] == 5
@@ -46,7 +46,7 @@ def test_calls_are_kept_with_their_times_each_turn_once_and_a_second_run_leaves_
 
     before = logged(storage, "ana") + logged(storage, "bob")
     for more in ([], ["--anew"]):
-        again = local(storage, new_file(*rows), *more)
+        again = import_locally(storage, new_file(*rows), *more)
         assert again["turns"] == {"kept": 0, "alreadyThere": 4, "refused": 0}
     assert logged(storage, "ana") + logged(storage, "bob") == before
     found = memoair("search", "--user", "ana", "--storage", storage, "Which parcel was late?", **IDENTITY)
@@ -65,7 +65,7 @@ def test_after_a_kill_the_same_command_keeps_each_turn_once_in_order(
         f'#!/bin/sh\n[ "$MEMOAIR_RUNTIME_USER_ID" = caller-3 ] && exec cat\nexec {sys.executable} -m memoair_runtime\n'
     )
     program.chmod(0o755)
-    with starting(*arguments, home=tmp_path, MEMOAIR_RUNTIME_BINARY=str(program), **IDENTITY) as process:
+    with start_process(*arguments, home=tmp_path, MEMOAIR_RUNTIME_BINARY=str(program), **IDENTITY) as process:
         eventually(lambda: len(logged(storage, "caller-1")) > 10, within_s=60)
         process.send_signal(signal.SIGKILL)
         process.wait(10)
@@ -75,8 +75,8 @@ def test_after_a_kill_the_same_command_keeps_each_turn_once_in_order(
     assert summary["turns"]["kept"] + summary["turns"]["alreadyThere"] == 600
     for caller in range(6):
         turns = [event for event in logged(storage, f"caller-{caller}") if event["type"] == "turn"]
-        assert turns_of(turns) == [f"t{number}" for number in range(100 * caller, 100 * caller + 100)]
-        assert turns[0]["occurredAt"][:13] >= BEGAN.isoformat()[:13]
+        assert turn_ids_of(turns) == [f"t{number}" for number in range(100 * caller, 100 * caller + 100)]
+        assert turns[0]["occurredAt"][:13] >= STARTED_AT.isoformat()[:13]
 
 
 def test_a_runtime_that_can_not_be_started_is_told(storage: Path, new_file: NewFile) -> None:

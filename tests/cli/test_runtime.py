@@ -10,15 +10,15 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from support.artifacts import PROGRAM, Pusher, digest_of, packed
-from support.commands import MEMOAIR, environment, memoair, starting
-from support.file_server import says, stalls
-from support.registries import OwnRegistry, own_registry
+from support.artifacts import PROGRAM, RegistryClient, digest_of, runtime_archive
+from support.commands import MEMOAIR, environment, memoair, start_process
+from support.file_server import respond, stall
+from support.registries import LocalRegistry, local_registry
 from support.waiting import eventually
 
 pytestmark = pytest.mark.usefixtures("nothing_left_behind")
 
-CONTENT = packed(padding=400_000)
+CONTENT = runtime_archive(padding=400_000)
 OWN = version("memoair-voice")
 
 
@@ -29,17 +29,17 @@ def docker_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def registry(nothing_left_behind: None) -> Iterator[OwnRegistry]:
-    with own_registry() as running:
+def registry(nothing_left_behind: None) -> Iterator[LocalRegistry]:
+    with local_registry() as running:
         yield running
 
 
 @pytest.fixture
-def digest(registry: OwnRegistry) -> str:
-    return Pusher(registry.host).push("1", (CONTENT, None), version="1.0.3")
+def digest(registry: LocalRegistry) -> str:
+    return RegistryClient(registry.host).push("1", (CONTENT, None), version="1.0.3")
 
 
-def test_a_runtime_is_pulled_and_its_digest_printed(registry: OwnRegistry, digest: str, tmp_path: Path) -> None:
+def test_a_runtime_is_pulled_and_its_digest_printed(registry: LocalRegistry, digest: str, tmp_path: Path) -> None:
     repo = f"{registry.host}/acme/runtime"
     done = memoair("runtime", "pull", f"{repo}:1")
     [program] = (tmp_path / "caches" / "memoair" / "runtimes").glob("content/*/*/bin/voice-runtime")
@@ -57,7 +57,7 @@ def test_a_runtime_is_pulled_and_its_digest_printed(registry: OwnRegistry, diges
     assert list((tmp_path / "other").glob("content/*"))
 
 
-def test_a_release_is_pulled_by_its_url(registry: OwnRegistry) -> None:
+def test_a_release_is_pulled_by_its_url(registry: LocalRegistry) -> None:
     registry.files["/runtime-2.tar.gz"] = CONTENT
     registry.files["/runtime-2.tar.gz.sha256"] = digest_of(CONTENT).partition(":")[2].encode()
     url = f"{registry.url}/runtime-{{version}}.tar.gz"
@@ -78,21 +78,21 @@ def test_a_release_is_pulled_by_its_url(registry: OwnRegistry) -> None:
     ],
 )
 def test_what_can_not_be_pulled_ends_with_its_own_code(
-    registry: OwnRegistry, reference: str, code: int, message: str
+    registry: LocalRegistry, reference: str, code: int, message: str
 ) -> None:
-    registry.answers["/v2/acme/broken/manifests/1"] = says(b"nonsense")
+    registry.responders["/v2/acme/broken/manifests/1"] = respond(b"nonsense")
     done = memoair("runtime", "pull", reference.format(host=registry.host), code=code)
     assert message in done.err
     assert done.out == ""
 
 
-def test_ctrl_c_stops_a_pull_and_leaves_nothing_of_it(registry: OwnRegistry, digest: str, tmp_path: Path) -> None:
+def test_ctrl_c_stops_a_pull_and_leaves_nothing_of_it(registry: LocalRegistry, digest: str, tmp_path: Path) -> None:
     blob = f"/v2/acme/runtime/blobs/{digest_of(CONTENT)}"
-    registry.answers[blob] = stalls(CONTENT, 300_000)
+    registry.responders[blob] = stall(CONTENT, 300_000)
     folder = tmp_path / "stopped"
     arguments = ("runtime", "pull", f"{registry.host}/acme/runtime:1", "--cache-dir", str(folder))
-    with starting(*arguments, home=tmp_path) as process:
-        eventually(lambda: registry.gets(blob))
+    with start_process(*arguments, home=tmp_path) as process:
+        eventually(lambda: registry.count_gets(blob))
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, "")
@@ -101,7 +101,7 @@ def test_ctrl_c_stops_a_pull_and_leaves_nothing_of_it(registry: OwnRegistry, dig
     assert not list(folder.glob("content/*"))
 
 
-def test_who_watches_sees_a_bar(registry: OwnRegistry, digest: str, tmp_path: Path) -> None:
+def test_who_watches_sees_a_bar(registry: LocalRegistry, digest: str, tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     command = [*MEMOAIR, "runtime", "pull", f"{registry.host}/acme/runtime:1"]
     try:
@@ -122,8 +122,8 @@ def test_who_watches_sees_a_bar(registry: OwnRegistry, digest: str, tmp_path: Pa
     assert "━" in shown
 
 
-def test_the_commands_that_the_documents_show_work(registry: OwnRegistry, tmp_path: Path) -> None:
-    Pusher(registry.host).push("0.5.0", (CONTENT, None))
+def test_the_commands_that_the_documents_show_work(registry: LocalRegistry, tmp_path: Path) -> None:
+    RegistryClient(registry.host).push("0.5.0", (CONTENT, None))
     page = (Path(__file__).parents[2] / "docs" / "runtimes.md").read_text(encoding="utf-8")
     shown = [line.split()[1:] for line in page.splitlines() if line.startswith("memoair ")]
     assert len(shown) >= 2
@@ -158,15 +158,15 @@ def test_which_asks_a_program_for_its_version(tmp_path: Path) -> None:
     assert json.loads(missing.out)["problem"] == "there is no program /no/such"
 
 
-def test_which_tells_of_what_is_pulled_and_pulls_nothing(registry: OwnRegistry, digest: str) -> None:
+def test_which_tells_of_what_is_pulled_and_pulls_nothing(registry: LocalRegistry, digest: str) -> None:
     variables = {"MEMOAIR_RUNTIME_REPO": f"{registry.host}/acme/runtime", "MEMOAIR_RUNTIME_VERSION": "1"}
-    registry.asked.clear()
+    registry.requests.clear()
     done = memoair("runtime", "which", "--json", code=1, **variables)
     told = json.loads(done.out)
     assert (told["kind"], told["command"], told["version"]) == ("pulled", None, "1")
     assert told["why"] == "MEMOAIR_RUNTIME_REPO and MEMOAIR_RUNTIME_VERSION name it"
     assert "memoair runtime pull" in told["problem"]
-    assert not registry.asked
+    assert not registry.requests
 
     memoair("runtime", "pull", **variables)
     told = json.loads(memoair("runtime", "which", "--json", "--no-ask", **variables).out)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from support.calls import write_call
-from support.commands import Done, memoair
+from support.commands import CommandResult, memoair
 from support.runtimes import PROJECT, USER
 
 from memoair_cli import search as search_command
@@ -29,17 +29,17 @@ def nothing_left(nothing_left_behind: None) -> None:
     """No runtime outlives a search."""
 
 
-def search(storage: Path, query: str, *arguments: str | Path, user: str = USER, code: int = 0) -> Done:
+def search(storage: Path, query: str, *arguments: str | Path, user: str = USER, code: int = 0) -> CommandResult:
     told = ("search", "--user", user, "--storage", storage, *arguments, query)
     return memoair(*told, code=code, MEMOAIR_PROJECT_ID=PROJECT, COLUMNS="200")
 
 
-def files(storage: Path) -> dict[str, bytes]:
+def log_files(storage: Path) -> dict[str, bytes]:
     return {str(path.relative_to(storage)): path.read_bytes() for path in storage.rglob("*.jsonl")}
 
 
 def test_what_is_found_is_shown_with_score_and_source_and_no_call_is_noted(storage: Path) -> None:
-    before = files(storage)
+    before = log_files(storage)
     done = search(storage, "Which size are the boots?", "--explain")
 
     assert "## permanent" in done.out
@@ -48,7 +48,7 @@ def test_what_is_found_is_shown_with_score_and_source_and_no_call_is_noted(stora
     assert "2026-03-02 call-1 t" in done.out
     assert "around " in done.out, "what a score is the sum of"
     assert done.err == ""
-    assert files(storage) == before
+    assert log_files(storage) == before
 
 
 class Clock:

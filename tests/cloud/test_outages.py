@@ -15,7 +15,7 @@ import pytest
 import urllib3
 from sqlalchemy.engine import make_url
 from support.clouds import Client, running, turn
-from support.commands import free_port, process, serve
+from support.commands import free_port, run_in_background, serve_arguments
 from support.waiting import eventually
 
 from memoair_cloud.queue import Worker
@@ -93,7 +93,7 @@ def test_a_server_that_is_killed_in_the_middle_of_batches_has_kept_each_event_on
             for caller, sent in zip(callers, todo, strict=True)
         ]
         try:
-            with process(*serve(folder, url, port, "--no-worker"), home=folder) as server:
+            with run_in_background(*serve_arguments(folder, url, port, "--no-worker"), home=folder) as server:
                 # Killed at a moment of chance, in the middle of batches: the last ones are held back until then.
                 wanted = dice.randint(1, 20)
                 eventually(lambda: len(taken) >= wanted, _LONG_S)
@@ -101,7 +101,7 @@ def test_a_server_that_is_killed_in_the_middle_of_batches_has_kept_each_event_on
                 server.kill()
         finally:
             may_end.set()
-        with process(*serve(folder, url, port, "--no-worker"), home=folder):
+        with run_in_background(*serve_arguments(folder, url, port, "--no-worker"), home=folder):
             for each in sending:
                 each.result()
     with running(url, folder) as cloud:

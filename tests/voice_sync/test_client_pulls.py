@@ -12,10 +12,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-from support.artifacts import PROGRAM, Pusher, digest_of, packed
+from support.artifacts import PROGRAM, RegistryClient, digest_of, runtime_archive
 from support.clients import PATIENT_MS, Application, NewClient, client_arguments, recall, runtime_of, say, turn_ids
-from support.file_server import hangs, once, says, stalls
-from support.registries import OwnRegistry, debian_registry, find_debian_registry, own_registry
+from support.file_server import first_then, hang, respond, stall
+from support.registries import LocalRegistry, debian_registry, find_debian_registry, local_registry
 from support.timing import fastest, least
 from support.waiting import eventually
 
@@ -29,7 +29,7 @@ from memoair_voice_sync.runtime_store import background
 
 NewMemory = Callable[..., MemoAirVoiceMemorySync]
 
-CONTENT = packed()
+CONTENT = runtime_archive()
 BLOB = f"/v2/acme/runtime/blobs/{digest_of(CONTENT)}"
 MANIFEST = "/v2/acme/runtime/manifests/1"
 
@@ -40,16 +40,16 @@ def docker_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def registry(nothing_left_behind: None) -> Iterator[OwnRegistry]:
+def registry(nothing_left_behind: None) -> Iterator[LocalRegistry]:
     """A registry that has one runtime, which starts our real one."""
-    with own_registry() as running:
-        Pusher(running.host).push("1", (CONTENT, None))
-        running.asked.clear()
+    with local_registry() as running:
+        RegistryClient(running.host).push("1", (CONTENT, None))
+        running.requests.clear()
         yield running
 
 
 @pytest.fixture
-def named(registry: OwnRegistry, tmp_path: Path) -> dict[str, str]:
+def named(registry: LocalRegistry, tmp_path: Path) -> dict[str, str]:
     """The arguments that name it."""
     return {"runtime_repo": f"{registry.host}/acme/runtime:1", "runtime_cache_dir": str(tmp_path / "cache")}
 
@@ -81,7 +81,7 @@ def test_a_client_recalls_and_saves_with_a_runtime_of_a_registry(
     if isinstance(program, str):
         pytest.skip(f"{program}; the same is tried with our own registry below")
     with debian_registry(program, tmp_path / "registry") as host:
-        Pusher(host).push("1", (CONTENT, None))
+        RegistryClient(host).push("1", (CONTENT, None))
         client = new_client(runtime_repo=f"{host}/acme/runtime", runtime_version="1", runtime_cache_dir=str(tmp_path))
         say(client, "ada", "The boots are red.", "t1")
         assert "red" in recall(client, "ada", "the boots").contextText
@@ -94,17 +94,17 @@ def test_a_client_recalls_and_saves_with_a_runtime_of_a_registry(
 
 
 def test_a_raw_memory_recalls_and_saves_with_a_pulled_runtime(
-    new_memory: NewMemory, registry: OwnRegistry, named: dict[str, str]
+    new_memory: NewMemory, registry: LocalRegistry, named: dict[str, str]
 ) -> None:
-    registry.wants_token = True
+    registry.requires_token = True
     memory = new_memory(**named)
     memory.start_session(timeout_s=30)
     assert memory.after_turn("The boots are red.", "Noted.", "t1")
     assert "red" in memory.search_memory("the boots", timeout_ms=PATIENT_MS).contextText
-    assert registry.gets(BLOB) == 1
+    assert registry.count_gets(BLOB) == 1
 
     new_memory(**named, user_id="bob").start_session(timeout_s=30)
-    assert registry.gets() == 4, "of what is in the cache nobody is asked"
+    assert registry.count_gets() == 4, "of what is in the cache nobody is asked"
 
 
 def test_the_environment_names_a_runtime(
@@ -134,7 +134,7 @@ def test_what_the_environment_names_wrongly_is_no_runtime(
 
 
 def test_where_nothing_is_named_the_installed_runtime_runs_and_nothing_is_pulled(
-    new_client: NewClient, registry: OwnRegistry, tmp_path: Path
+    new_client: NewClient, registry: LocalRegistry, tmp_path: Path
 ) -> None:
     client = new_client(runtime_cache_dir=str(tmp_path / "cache"))
     client.load_index(user_id="ada")
@@ -148,7 +148,7 @@ def test_where_nothing_is_named_the_installed_runtime_runs_and_nothing_is_pulled
 def test_a_program_that_is_named_comes_before_what_would_be_pulled(
     new_memory: NewMemory,
     executable: Callable[[str], str],
-    registry: OwnRegistry,
+    registry: LocalRegistry,
     named: dict[str, str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -156,14 +156,15 @@ def test_a_program_that_is_named_comes_before_what_would_be_pulled(
     new_memory(runtime_binary=program, **named).start_session(timeout_s=30)
     monkeypatch.setenv("MEMOAIR_RUNTIME_BINARY", program)
     new_memory(**named, user_id="bob").start_session(timeout_s=30)
-    assert not registry.asked
+    assert not registry.requests
 
 
 def test_nothing_of_a_pull_is_imported_where_none_is_wanted() -> None:
     code = (
         "import sys; from memoair_voice_sync import MemoAirVoiceClientSync as Client\n"
         "Client(api_key='k', project_id='p', agent_id='a', cloud_base_url=None).close()\n"
-        "print([name for name in sys.modules if 'runtime_store' in name or name in ('requests', 'filelock', 'tarfile')])"
+        "heavy = ('requests', 'filelock', 'tarfile')\n"
+        "print([name for name in sys.modules if 'runtime_store' in name or name in heavy])"
     )
     with os.popen(f'"{sys.executable}" -c "{code}"') as told:
         assert told.read().strip() == "[]"
@@ -173,15 +174,15 @@ def test_nothing_of_a_pull_is_imported_where_none_is_wanted() -> None:
 
 
 def test_a_search_waits_for_a_pull_as_long_as_it_may_and_the_pull_goes_on(
-    new_client: NewClient, registry: OwnRegistry, named: dict[str, str], storage_root: Path
+    new_client: NewClient, registry: LocalRegistry, named: dict[str, str], storage_root: Path
 ) -> None:
     may_go_on = threading.Event()
 
     def slowly(handler: object) -> None:
         may_go_on.wait(60)
-        says(CONTENT)(handler)  # type: ignore[arg-type]
+        respond(CONTENT)(handler)  # type: ignore[arg-type]
 
-    registry.answers[BLOB] = slowly
+    registry.responders[BLOB] = slowly
     client = new_client(**named)
     took_s = []
     try:
@@ -193,7 +194,7 @@ def test_a_search_waits_for_a_pull_as_long_as_it_may_and_the_pull_goes_on(
             assert found.trace["error"]["code"] == "runtime.timeout"
         assert min(took_s) < 1.25
         assert max(took_s) < 10, "one of them waits for the pull"
-        eventually(lambda: registry.gets(BLOB))
+        eventually(lambda: registry.count_gets(BLOB))
         found = client.search_memory("the boots", user_id="ada", timeout_ms=250)
         assert "is being pulled" in found.trace["error"]["message"]
         assert "memoair runtime pull" in found.trace["error"]["message"]
@@ -208,13 +209,13 @@ def test_a_search_waits_for_a_pull_as_long_as_it_may_and_the_pull_goes_on(
     assert "red" in recall(client, "ada", "the boots").contextText
     assert is_pulled(client, "ada")
     assert turn_ids(storage_root, "ada") == ["t1"]
-    assert registry.gets(BLOB) == 1
+    assert registry.count_gets(BLOB) == 1
 
 
 def test_a_raw_memory_waits_as_long_as_it_may(
-    new_memory: NewMemory, registry: OwnRegistry, named: dict[str, str]
+    new_memory: NewMemory, registry: LocalRegistry, named: dict[str, str]
 ) -> None:
-    registry.answers[BLOB] = hangs
+    registry.responders[BLOB] = hang
     memory = new_memory(**named)
 
     def search() -> None:
@@ -222,24 +223,24 @@ def test_a_raw_memory_waits_as_long_as_it_may(
         assert (error.code, "is being pulled (0.0 MB)" in error.message) == ("runtime.timeout", True)
 
     search()
-    eventually(lambda: registry.gets(BLOB))
+    eventually(lambda: registry.count_gets(BLOB))
     assert fastest(search, 1.3) < 1.3
-    assert registry.gets(BLOB) == 1
+    assert registry.count_gets(BLOB) == 1
     memory.close()
     assert not [each for each in threading.enumerate() if each.name.startswith("memoair")]
 
 
-@pytest.mark.parametrize("hanging", [hangs, stalls(CONTENT, 100)])
+@pytest.mark.parametrize("hanging", [hang, stall(CONTENT, 100)])
 def test_a_client_that_is_closed_calls_its_pull_off(
-    new_client: NewClient, registry: OwnRegistry, named: dict[str, str], tmp_path: Path, hanging: object
+    new_client: NewClient, registry: LocalRegistry, named: dict[str, str], tmp_path: Path, hanging: object
 ) -> None:
-    registry.answers[BLOB] = hanging  # type: ignore[assignment]
+    registry.responders[BLOB] = hanging  # type: ignore[assignment]
 
     def closes_s() -> float:
-        client, before = new_client(**named), registry.gets(BLOB)
+        client, before = new_client(**named), registry.count_gets(BLOB)
         client.search_memory("hello", user_id="ada", timeout_ms=50)
         client.search_memory("hello", user_id="bob", timeout_ms=50)
-        eventually(lambda: registry.gets(BLOB) > before)
+        eventually(lambda: registry.count_gets(BLOB) > before)
         began_at = time.monotonic()
         client.close()
         took_s = time.monotonic() - began_at
@@ -251,33 +252,33 @@ def test_a_client_that_is_closed_calls_its_pull_off(
 
 
 def test_two_clients_of_one_process_pull_once(
-    new_client: NewClient, registry: OwnRegistry, named: dict[str, str]
+    new_client: NewClient, registry: LocalRegistry, named: dict[str, str]
 ) -> None:
     first, second = new_client(**named), new_client(**named)
     for client in (first, second):
         client.search_memory("hello", user_id="ada", timeout_ms=1)
     first.load_index(user_id="ada")
     second.load_index(user_id="bob")
-    assert registry.gets(BLOB) == 1
+    assert registry.count_gets(BLOB) == 1
 
 
 def test_the_other_client_goes_on_with_a_pull_that_was_called_off(
-    new_client: NewClient, registry: OwnRegistry, named: dict[str, str]
+    new_client: NewClient, registry: LocalRegistry, named: dict[str, str]
 ) -> None:
-    registry.answers[BLOB] = once(hangs, then=says(CONTENT))
+    registry.responders[BLOB] = first_then(hang, others=respond(CONTENT))
     first, second = new_client(**named), new_client(**named)
     first.search_memory("hello", user_id="ada", timeout_ms=1)
-    eventually(lambda: registry.gets(BLOB))
+    eventually(lambda: registry.count_gets(BLOB))
     second.search_memory("hello", user_id="ada", timeout_ms=1)
     first.close()
     second.load_index(user_id="ada")
-    assert registry.gets(BLOB) == 2
+    assert registry.count_gets(BLOB) == 2
 
 
 def test_a_child_of_a_fork_pulls_for_itself(
-    registry: OwnRegistry, named: dict[str, str], storage_root: Path, nothing_left_behind: None
+    registry: LocalRegistry, named: dict[str, str], storage_root: Path, nothing_left_behind: None
 ) -> None:
-    registry.answers[BLOB] = once(hangs, then=says(CONTENT))
+    registry.responders[BLOB] = first_then(hang, others=respond(CONTENT))
     application = Application(
         """
 client.search_memory("hello", user_id="ada", timeout_ms=1)
@@ -292,7 +293,7 @@ tell(code=wait_for(child))
         client_arguments(storage_root, **named),
     )
     try:
-        eventually(lambda: registry.gets(BLOB))
+        eventually(lambda: registry.count_gets(BLOB))
         assert application.process.stdin is not None
         application.process.stdin.write("\n")
         application.process.stdin.flush()
@@ -328,12 +329,12 @@ def pause_s(found: SearchResult) -> int:
 
 
 def test_a_pull_that_failed_is_told_at_once_and_tried_again_after_a_pause_that_grows(
-    new_client: NewClient, registry: OwnRegistry, named: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    new_client: NewClient, registry: LocalRegistry, named: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock()
     monkeypatch.setattr(background, "time", clock)
     monkeypatch.setattr(background, "INITIAL_BACKOFF_S", 60.0)
-    registry.answers[MANIFEST] = says(b"gone", 404)
+    registry.responders[MANIFEST] = respond(b"gone", 404)
     client = new_client(**named)
     found = client.search_memory("hello", user_id="ada", timeout_ms=PATIENT_MS)
     assert found.trace["error"]["code"] == "runtime.not_found"
@@ -346,25 +347,27 @@ def test_a_pull_that_failed_is_told_at_once_and_tried_again_after_a_pause_that_g
         took_s.append(time.monotonic() - began_at)
     assert min(took_s) < 0.5
     assert max(took_s) < 10, "one of them waits until it is tried again, which is in a minute"
-    assert registry.gets(MANIFEST) == 1
+    assert registry.count_gets(MANIFEST) == 1
 
     clock.passed_s += 67
-    eventually(lambda: client.search_memory("hello", user_id="ada", timeout_ms=100) and registry.gets(MANIFEST) == 2)
+    eventually(
+        lambda: client.search_memory("hello", user_id="ada", timeout_ms=100) and registry.count_gets(MANIFEST) == 2
+    )
     found = eventually(lambda: has_failed(client.search_memory("hello", user_id="ada", timeout_ms=PATIENT_MS)))
     assert 66 < pause_s(found) <= 132
-    assert registry.gets(MANIFEST) == 2
-    del registry.answers[MANIFEST]
+    assert registry.count_gets(MANIFEST) == 2
+    del registry.responders[MANIFEST]
     clock.passed_s += 133
     eventually(
         lambda: not client.search_memory("hello", user_id="ada", timeout_ms=1_000).trace["degraded"], within_s=60.0
     )
-    assert registry.gets(MANIFEST) == 3
+    assert registry.count_gets(MANIFEST) == 3
 
 
 def test_a_pull_that_fails_says_what_to_do(
-    new_memory: NewMemory, registry: OwnRegistry, named: dict[str, str], caplog: pytest.LogCaptureFixture
+    new_memory: NewMemory, registry: LocalRegistry, named: dict[str, str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    registry.answers[BLOB] = says(CONTENT[:-1] + b"x")
+    registry.responders[BLOB] = respond(CONTENT[:-1] + b"x")
     memory = new_memory(**named)
     error = refusal(lambda: memory.start_session(timeout_s=30))
     assert error.code == "runtime.start_failed"
@@ -372,24 +375,24 @@ def test_a_pull_that_fails_says_what_to_do(
     assert refusal(lambda: memory.search_memory("hello")).code == "runtime.start_failed"
     [told] = [each.getMessage() for each in caplog.records if "pull_failed" in each.getMessage()]
     assert digest_of(CONTENT) in told
-    assert registry.gets(BLOB) == 1
+    assert registry.count_gets(BLOB) == 1
 
 
 def test_a_pulled_program_that_is_no_runtime_is_a_start_that_failed(
-    new_memory: NewMemory, registry: OwnRegistry, named: dict[str, str]
+    new_memory: NewMemory, registry: LocalRegistry, named: dict[str, str]
 ) -> None:
-    Pusher(registry.host).push("1", (b"#!/bin/sh\necho no licence >&2\nexit 7\n", None))
+    RegistryClient(registry.host).push("1", (b"#!/bin/sh\necho no licence >&2\nexit 7\n", None))
     error = refusal(lambda: new_memory(**named).start_session(timeout_s=30))
     assert (error.code, error.details["exitCode"]) == ("runtime.start_failed", 7)
     assert "no licence" in error.message
 
 
 def test_a_cache_that_is_cleaned_under_a_client_is_filled_again(
-    new_client: NewClient, registry: OwnRegistry, named: dict[str, str], tmp_path: Path
+    new_client: NewClient, registry: LocalRegistry, named: dict[str, str], tmp_path: Path
 ) -> None:
     client = new_client(**named)
     client.load_index(user_id="ada")
     for path in (tmp_path / "cache").glob("content/*/memoair-runtime/bin/voice-runtime"):
         path.unlink()
     client.load_index(user_id="bob")
-    assert registry.gets(BLOB) == 2
+    assert registry.count_gets(BLOB) == 2

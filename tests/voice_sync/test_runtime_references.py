@@ -1,4 +1,4 @@
-"""What a runtime can be named by, and what is said of names that can't be."""
+"""References to runtimes: valid and invalid ones."""
 
 import pytest
 
@@ -10,7 +10,7 @@ SHA = "#sha256=" + "ab" * 32
 
 
 @pytest.mark.parametrize(
-    ("repo", "version", "named"),
+    ("repo", "version", "expected"),
     [
         (None, "0.5.0", "ghcr.io/memoair/memoair-runtime:0.5.0"),
         (None, DIGEST, f"ghcr.io/memoair/memoair-runtime@{DIGEST}"),
@@ -30,8 +30,8 @@ SHA = "#sha256=" + "ab" * 32
         ("http://127.0.0.1:1/runtime.zip", None, "http://127.0.0.1:1/runtime.zip"),
     ],
 )
-def test_a_runtime_can_be_named_so(repo: str | None, version: str | None, named: str) -> None:
-    assert str(parse_reference(repo, version, "0.4.0")) == named
+def test_valid_references(repo: str | None, version: str | None, expected: str) -> None:
+    assert str(parse_reference(repo, version, "0.4.0")) == expected
 
 
 @pytest.mark.parametrize(
@@ -72,38 +72,40 @@ def test_a_runtime_can_be_named_so(repo: str | None, version: str | None, named:
         ("https://example.com:99999/runtime.zip", None, "must be a repository of a registry, or the https URL"),
     ],
 )
-def test_a_name_that_can_not_be_is_refused_where_it_is_given(
+def test_an_invalid_reference_raises_value_error_in_the_constructor(
     repo: str | None, version: str | None, message: str
 ) -> None:
     identity = {"project_id": "p", "user_id": "u"}
-    with pytest.raises(ValueError, match=message) as refused:
+    with pytest.raises(ValueError, match=message) as raised:
         MemoAirVoiceMemorySync(**identity, runtime_repo=repo, runtime_version=version)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=message):
         MemoAirVoiceClientSync(
             api_key="k", project_id="p", agent_id="a", runtime_repo=repo, runtime_version=version, cloud_base_url=None
         )
-    assert "secret" not in str(refused.value)
+    assert "secret" not in str(raised.value)
 
 
 @pytest.mark.parametrize("name", ["runtime_repo", "runtime_version"])
-def test_what_is_no_text_is_named(name: str) -> None:
+def test_a_reference_that_is_not_a_string_raises_type_error(name: str) -> None:
     with pytest.raises(TypeError, match=name):
         MemoAirVoiceMemorySync(project_id="p", user_id="u", **{name: 1})  # type: ignore[arg-type]
 
 
-def test_a_package_without_a_version_must_be_told_one() -> None:
+def test_without_an_installed_version_the_reference_needs_one() -> None:
     with pytest.raises(ValueError, match="needs a version"):
         parse_reference("ghcr.io/acme/runtime", None, None)
 
 
-def test_a_url_is_filled_in_for_this_machine() -> None:
-    named = parse_reference("https://example.com/{version}/{os}-{arch}.zip", "2", None)
+def test_url_placeholders_are_filled_in_for_this_platform() -> None:
+    reference = parse_reference("https://example.com/{version}/{os}-{arch}.zip", "2", None)
     target = current_platform()
-    assert str(named) == f"https://example.com/2/{target.os}-{target.architecture}.zip"
+    assert str(reference) == f"https://example.com/2/{target.os}-{target.architecture}.zip"
 
 
-def test_the_signature_in_a_url_is_shown_nowhere() -> None:
-    named = parse_reference("https://example.com/runtime.zip?signature=secret", None, None)
-    assert isinstance(named, ReleaseUrl)
-    assert "secret" not in named.display_name + repr(named) + cache_key(named, current_platform())
-    assert cache_key(named, current_platform()) != cache_key(ReleaseUrl(named.display_name, None), current_platform())
+def test_the_signature_in_a_url_is_never_shown() -> None:
+    reference = parse_reference("https://example.com/runtime.zip?signature=secret", None, None)
+    assert isinstance(reference, ReleaseUrl)
+    assert "secret" not in reference.display_name + repr(reference) + cache_key(reference, current_platform())
+    assert cache_key(reference, current_platform()) != cache_key(
+        ReleaseUrl(reference.display_name, None), current_platform()
+    )
