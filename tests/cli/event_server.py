@@ -1,4 +1,4 @@
-"""A stand-in for a cloud that takes events: it remembers them in memory, and first answers whatever a test says."""
+"""A stand-in for a cloud: it keeps events in memory, and sends scripted replies first."""
 
 import gzip
 import json
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 
 class ScriptedReply(NamedTuple):
-    """An answer that comes before any other. Status 0 breaks the connection."""
+    """A reply that is sent before any other. Status 0 closes the connection."""
 
     status: int
     body: Any = None
@@ -20,7 +20,7 @@ class ScriptedReply(NamedTuple):
 
 
 class ReceivedBatch(NamedTuple):
-    """A request that came."""
+    """A request that was received."""
 
     at: float  # monotonic seconds
     headers: dict[str, str]
@@ -28,13 +28,13 @@ class ReceivedBatch(NamedTuple):
 
 
 def error_reply(status: int, code: str, message: str = "no", **details: Any) -> ScriptedReply:
-    """An error in the envelope."""
+    """Return an error in the envelope of the API."""
     headers = {"Retry-After": str(details["retryAfterS"])} if "retryAfterS" in details else {}
     return ScriptedReply(status, {"error": {"code": code, "message": message, "details": details}}, headers)
 
 
 class EventServer:
-    """The events that came, by id, and all requests. ``refuses`` tells why an event is not taken, if it is not."""
+    """The received events, by id, and all requests. ``rejection_reason`` returns why an event is rejected, or None."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -43,10 +43,10 @@ class EventServer:
         self.max_events = 500
         self.events_by_id: dict[str, dict[str, Any]] = {}
         self.batches: list[ReceivedBatch] = []
-        self.rejection_reason = lambda event: None  # noqa: ARG005 - a test puts its own in this place
+        self.rejection_reason = lambda event: None  # noqa: ARG005 - tests replace it
 
     def reply_to(self, headers: dict[str, str], events: list[dict[str, Any]]) -> ScriptedReply:
-        """What is said to a batch."""
+        """Return the reply to a batch."""
         with self.lock:
             self.batches.append(ReceivedBatch(time.monotonic(), headers, events))
             if self.script:
@@ -55,22 +55,22 @@ class EventServer:
                 return error_reply(413, "cloud.batch_too_large")
             result: dict[str, Any] = {"accepted": [], "duplicate": [], "rejected": []}
             for event in events:
-                id_, why = event["eventId"], self.rejection_reason(event)
-                if why is not None:
-                    result["rejected"].append({"eventId": id_, "code": "cloud.invalid", "message": why})
+                id_, reason = event["eventId"], self.rejection_reason(event)
+                if reason is not None:
+                    result["rejected"].append({"eventId": id_, "code": "cloud.invalid", "message": reason})
                 else:
                     result["duplicate" if id_ in self.events_by_id else "accepted"].append(id_)
                     self.events_by_id.setdefault(id_, {**event, "userId": headers["x-user-id"]})
             return ScriptedReply(200, result)
 
     def turn_ids(self) -> list[str]:
-        """The ids of the turns, in the order in which they were kept first."""
+        """Return the ids of the turns, in the order in which they were received first."""
         return [event["payload"]["turnId"] for event in self.events_by_id.values() if event["type"] == "turn"]
 
 
 @contextmanager
 def event_server() -> Iterator[EventServer]:
-    """Serve for as long as the block lasts."""
+    """Run the server for the length of the block."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -81,13 +81,13 @@ def event_server() -> Iterator[EventServer]:
             assert self.path == "/v1/voice-sdk/events", self.path
             assert self.headers["Content-Encoding"] == "gzip"
             headers = {name.lower(): value.encode("latin-1").decode() for name, value in self.headers.items()}
-            said = events.reply_to(headers, json.loads(gzip.decompress(body))["events"])
-            if said.status == 0:
+            reply = events.reply_to(headers, json.loads(gzip.decompress(body))["events"])
+            if reply.status == 0:
                 self.close_connection = True
                 return
-            content = b"" if said.body is None else json.dumps(said.body).encode()
-            self.send_response(said.status)
-            for name, value in {**said.headers, "Content-Length": str(len(content))}.items():
+            content = b"" if reply.body is None else json.dumps(reply.body).encode()
+            self.send_response(reply.status)
+            for name, value in {**reply.headers, "Content-Length": str(len(content))}.items():
                 self.send_header(name, value)
             self.end_headers()
             self.wfile.write(content)

@@ -1,4 +1,4 @@
-"""What the tests of imports share: turns to import, targets, and the summary of a run."""
+"""Helpers for tests of imports: turns, environments, and runs."""
 
 import json
 from collections.abc import Callable
@@ -16,7 +16,7 @@ STARTED_AT = datetime(2026, 3, 2, 9, 30, tzinfo=timezone.utc)
 
 
 def turn(number: int, user: str = "ana", call: str | None = None, **more: Any) -> dict[str, Any]:
-    """One turn of a call, a minute after the one before it."""
+    """Return a turn of a call, one minute after the one before."""
     return {
         "userId": user,
         "sessionId": call or f"{user}-1",
@@ -29,7 +29,7 @@ def turn(number: int, user: str = "ana", call: str | None = None, **more: Any) -
 
 
 def cloud_environment(client: Client) -> dict[str, str]:
-    """The environment of somebody who may write into a client's project."""
+    """Return the environment for a client's project in a cloud."""
     assert client.key is not None
     return {
         "MEMOAIR_BASE_URL": client.url,
@@ -40,7 +40,7 @@ def cloud_environment(client: Client) -> dict[str, str]:
 
 
 def stand_in_environment(server: EventServer) -> dict[str, str]:
-    """The environment of somebody who has a stand-in for a cloud."""
+    """Return the environment for a stand-in for a cloud."""
     return {"MEMOAIR_BASE_URL": server.url, "MEMOAIR_API_KEY": "memoair_pk_secret", "MEMOAIR_PROJECT_ID": "proj_acme"}
 
 
@@ -50,5 +50,5 @@ def run_import(*arguments: str | Path, code: int = 0, **environ: Any) -> Any:
 
 
 def turn_ids_of(events: list[dict[str, Any]]) -> list[str]:
-    """The turn ids of events, in their order."""
+    """Return the turn ids of events, in order."""
     return [event["payload"]["turnId"] for event in events if event["type"] == "turn"]

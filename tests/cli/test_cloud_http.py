@@ -1,4 +1,4 @@
-"""What is said when a cloud can't be reached, and what never leaves."""
+"""Error messages of requests to a cloud, and credentials that are never sent."""
 
 import socket
 import threading
@@ -16,7 +16,7 @@ from memoair_cli.cloud_http import CloudHttp, CloudUnreachableError
 
 @contextmanager
 def server_that_sends(content: bytes) -> Iterator[int]:
-    """A server that says these bytes to everybody and hangs up."""
+    """Serve these bytes to every client and close the connection."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def run() -> None:
@@ -47,7 +47,7 @@ def unreachable_message(url: str, **environ: str) -> str:
     return str(caught.value)
 
 
-def test_why_nobody_answers_is_said_in_plain_words(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_connection_failures_have_plain_messages(monkeypatch: pytest.MonkeyPatch) -> None:
     assert unreachable_message("http://127.0.0.1:9").endswith("nothing listens there")
     assert unreachable_message("http://no-such-host.invalid").endswith("its host name cannot be resolved")
     assert unreachable_message("127.0.0.1:9").endswith("its address must begin with https:// or http://")
@@ -57,28 +57,28 @@ def test_why_nobody_answers_is_said_in_plain_words(monkeypatch: pytest.MonkeyPat
     with server_that_sends(b"HTTP/1.1 200 OK\r\n\r\n") as port:
         assert "TLS failed" in unreachable_message(f"https://127.0.0.1:{port}")
     monkeypatch.setenv("HTTP_PROXY", "http://user:word@127.0.0.1:9")
-    told = unreachable_message("http://cloud.example")
-    assert "the proxy (HTTPS_PROXY, HTTP_PROXY) rejects the connection" in told
-    assert "word" not in told
+    message = unreachable_message("http://cloud.example")
+    assert "the proxy (HTTPS_PROXY, HTTP_PROXY) rejects the connection" in message
+    assert "word" not in message
 
 
-def test_what_a_netrc_has_for_the_host_does_not_take_the_place_of_the_key(client: Client, home: Path) -> None:
+def test_netrc_does_not_replace_the_key(client: Client, home: Path) -> None:
     (home / ".netrc").write_text("machine 127.0.0.1 login somebody password else\n")
     assert memoair("project", "create", "Second", **cloud_environment(client)).out.startswith("proj_second")
 
 
 @pytest.mark.parametrize("key", ["memoair_pk_ä", "memoair pk", "memoair_pk\x01"])
-def test_a_key_that_can_be_none_is_told_without_it(key: str) -> None:
+def test_an_invalid_key_is_reported_without_the_key(key: str) -> None:
     done = memoair("project", "create", "Acme", code=1, MEMOAIR_API_KEY=key)
     assert done.err == "MEMOAIR_API_KEY has a character that is invalid in keys\n"
 
 
-def test_a_line_feed_behind_a_key_is_no_part_of_it(client: Client) -> None:
-    told = cloud_environment(client)
-    told["MEMOAIR_API_KEY"] += "\n"
-    assert memoair("project", "create", "Second", **told).out.startswith("proj_second")
+def test_a_line_feed_after_the_key_is_ignored(client: Client) -> None:
+    environ = cloud_environment(client)
+    environ["MEMOAIR_API_KEY"] += "\n"
+    assert memoair("project", "create", "Second", **environ).out.startswith("proj_second")
 
 
-def test_a_cloud_that_refuses_is_quoted(client: Client) -> None:
+def test_the_error_of_the_cloud_is_shown(client: Client) -> None:
     done = memoair("project", "create", "Acme", code=1, **cloud_environment(client))
     assert f"the cloud at {client.url} rejected the request: cloud.conflict: " in done.err

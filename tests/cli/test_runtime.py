@@ -1,4 +1,4 @@
-"""``memoair runtime``: a runtime pulled beforehand, and which one would run."""
+"""``memoair runtime``: pull a runtime, and show which one would start."""
 
 import json
 import os
@@ -50,9 +50,9 @@ def test_a_runtime_is_pulled_and_its_digest_printed(registry: LocalRegistry, dig
     ]
     assert done.err == ""
 
-    told = json.loads(memoair("runtime", "pull", "--json", MEMOAIR_RUNTIME_REPO=repo, MEMOAIR_RUNTIME_VERSION="1").out)
-    assert set(told) == {"reference", "digest", "digestFrom", "version", "program", "pulledAt"}
-    assert (told["digest"], told["version"], told["program"]) == (digest, "1.0.3", str(program))
+    info = json.loads(memoair("runtime", "pull", "--json", MEMOAIR_RUNTIME_REPO=repo, MEMOAIR_RUNTIME_VERSION="1").out)
+    assert set(info) == {"reference", "digest", "digestFrom", "version", "program", "pulledAt"}
+    assert (info["digest"], info["version"], info["program"]) == (digest, "1.0.3", str(program))
     memoair("runtime", "pull", "1", "--cache-dir", tmp_path / "other", MEMOAIR_RUNTIME_REPO=repo)
     assert list((tmp_path / "other").glob("content/*"))
 
@@ -77,7 +77,7 @@ def test_a_release_is_pulled_by_its_url(registry: LocalRegistry) -> None:
         ("{host}/acme/broken:1", 3, "the manifest is not a JSON object"),
     ],
 )
-def test_what_can_not_be_pulled_ends_with_its_own_code(
+def test_failed_pulls_have_different_exit_codes(
     registry: LocalRegistry, reference: str, code: int, message: str
 ) -> None:
     registry.responders["/v2/acme/broken/manifests/1"] = respond(b"nonsense")
@@ -86,7 +86,7 @@ def test_what_can_not_be_pulled_ends_with_its_own_code(
     assert done.out == ""
 
 
-def test_ctrl_c_stops_a_pull_and_leaves_nothing_of_it(registry: LocalRegistry, digest: str, tmp_path: Path) -> None:
+def test_ctrl_c_cancels_a_pull_and_leaves_nothing(registry: LocalRegistry, digest: str, tmp_path: Path) -> None:
     blob = f"/v2/acme/runtime/blobs/{digest_of(CONTENT)}"
     registry.responders[blob] = stall(CONTENT, 300_000)
     folder = tmp_path / "stopped"
@@ -101,7 +101,7 @@ def test_ctrl_c_stops_a_pull_and_leaves_nothing_of_it(registry: LocalRegistry, d
     assert not list(folder.glob("content/*"))
 
 
-def test_who_watches_sees_a_bar(registry: LocalRegistry, digest: str, tmp_path: Path) -> None:
+def test_a_terminal_shows_a_progress_bar_of_the_pull(registry: LocalRegistry, digest: str, tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     command = [*MEMOAIR, "runtime", "pull", f"{registry.host}/acme/runtime:1"]
     try:
@@ -122,7 +122,7 @@ def test_who_watches_sees_a_bar(registry: LocalRegistry, digest: str, tmp_path: 
     assert "━" in shown
 
 
-def test_the_commands_that_the_documents_show_work(registry: LocalRegistry, tmp_path: Path) -> None:
+def test_the_commands_in_the_documentation_work(registry: LocalRegistry, tmp_path: Path) -> None:
     RegistryClient(registry.host).push("0.5.0", (CONTENT, None))
     page = (Path(__file__).parents[2] / "docs" / "runtimes.md").read_text(encoding="utf-8")
     shown = [line.split()[1:] for line in page.splitlines() if line.startswith("memoair ")]
@@ -132,11 +132,11 @@ def test_the_commands_that_the_documents_show_work(registry: LocalRegistry, tmp_
         memoair(*ours, MEMOAIR_RUNTIME_REPO=f"{registry.host}/acme/runtime")
 
 
-def test_which_tells_of_the_installed_runtime() -> None:
-    told = json.loads(memoair("runtime", "which", "--json").out)
-    assert list(told) == ["kind", "why", "command", "version", "reference", "digest", "problem"]
-    assert (told["kind"], told["version"], told["why"]) == ("bundled", OWN, "nothing else is named")
-    assert told["command"][1:] == ["-m", "memoair_runtime"]
+def test_which_shows_the_installed_runtime() -> None:
+    info = json.loads(memoair("runtime", "which", "--json").out)
+    assert list(info) == ["kind", "why", "command", "version", "reference", "digest", "problem"]
+    assert (info["kind"], info["version"], info["why"]) == ("bundled", OWN, "nothing else is named")
+    assert info["command"][1:] == ["-m", "memoair_runtime"]
     same = json.loads(memoair("runtime", "which", "--json", MEMOAIR_RUNTIME_VERSION=OWN).out)
     assert (same["kind"], same["why"]) == ("bundled", "MEMOAIR_RUNTIME_VERSION names the version that is installed")
 
@@ -145,36 +145,36 @@ def test_which_asks_a_program_for_its_version(tmp_path: Path) -> None:
     program = tmp_path / "runtime"
     program.write_bytes(PROGRAM)
     program.chmod(0o755)
-    told = memoair("runtime", "which", MEMOAIR_RUNTIME_BINARY=str(program)).out
-    assert [line.split(maxsplit=1) for line in told.splitlines()] == [
+    output = memoair("runtime", "which", MEMOAIR_RUNTIME_BINARY=str(program)).out
+    assert [line.split(maxsplit=1) for line in output.splitlines()] == [
         ["kind", "binary"],
         ["why", "MEMOAIR_RUNTIME_BINARY names it"],
         ["command", str(program)],
         ["version", OWN],
     ]
-    told = memoair("runtime", "which", "--no-ask", MEMOAIR_RUNTIME_BINARY=str(program)).out
-    assert "version" not in told
+    output = memoair("runtime", "which", "--no-ask", MEMOAIR_RUNTIME_BINARY=str(program)).out
+    assert "version" not in output
     missing = memoair("runtime", "which", "--json", code=1, MEMOAIR_RUNTIME_BINARY="/no/such")
     assert json.loads(missing.out)["problem"] == "there is no program /no/such"
 
 
-def test_which_tells_of_what_is_pulled_and_pulls_nothing(registry: LocalRegistry, digest: str) -> None:
+def test_which_shows_the_pulled_runtime_and_pulls_nothing(registry: LocalRegistry, digest: str) -> None:
     variables = {"MEMOAIR_RUNTIME_REPO": f"{registry.host}/acme/runtime", "MEMOAIR_RUNTIME_VERSION": "1"}
     registry.requests.clear()
     done = memoair("runtime", "which", "--json", code=1, **variables)
-    told = json.loads(done.out)
-    assert (told["kind"], told["command"], told["version"]) == ("pulled", None, "1")
-    assert told["why"] == "MEMOAIR_RUNTIME_REPO and MEMOAIR_RUNTIME_VERSION name it"
-    assert "memoair runtime pull" in told["problem"]
+    info = json.loads(done.out)
+    assert (info["kind"], info["command"], info["version"]) == ("pulled", None, "1")
+    assert info["why"] == "MEMOAIR_RUNTIME_REPO and MEMOAIR_RUNTIME_VERSION name it"
+    assert "memoair runtime pull" in info["problem"]
     assert not registry.requests
 
     memoair("runtime", "pull", **variables)
-    told = json.loads(memoair("runtime", "which", "--json", "--no-ask", **variables).out)
-    assert (told["digest"], told["version"], told["problem"]) == (digest, "1.0.3", None)
-    assert Path(told["command"][0]).read_bytes() == PROGRAM
+    info = json.loads(memoair("runtime", "which", "--json", "--no-ask", **variables).out)
+    assert (info["digest"], info["version"], info["problem"]) == (digest, "1.0.3", None)
+    assert Path(info["command"][0]).read_bytes() == PROGRAM
     assert json.loads(memoair("runtime", "which", "--json", **variables).out)["version"] == OWN
 
 
-def test_which_tells_of_what_is_named_wrongly() -> None:
+def test_which_reports_an_invalid_reference() -> None:
     done = memoair("runtime", "which", code=1, MEMOAIR_RUNTIME_REPO="acme/runtime")
     assert "MEMOAIR_RUNTIME_REPO must begin with a registry" in done.out

@@ -1,4 +1,4 @@
-"""``memoair`` as a command: in this process, which is quick, in one of its own, which can be killed, or as a server."""
+"""Run ``memoair`` as a command: in this process (fast), in another one that can be killed, or as a server."""
 
 import os
 import subprocess
@@ -18,7 +18,7 @@ MEMOAIR = (sys.executable, "-W", "error", "-c", "from memoair_cli.app import mai
 
 
 class CommandResult(NamedTuple):
-    """What a command came to."""
+    """The result of a command."""
 
     code: int
     out: str
@@ -26,7 +26,7 @@ class CommandResult(NamedTuple):
 
 
 def memoair(*arguments: str | Path, code: int = 0, stdin: str | bytes | None = None, **environ: str) -> CommandResult:
-    """Run a command in this process; it must end with ``code``, and without a traceback."""
+    """Run a command in this process. It must exit with ``code`` and without a traceback."""
     result = CliRunner().invoke(app, list(map(str, arguments)), input=stdin, env=environ)
     outcome = CommandResult(result.exit_code, result.stdout, result.stderr)
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
@@ -35,14 +35,14 @@ def memoair(*arguments: str | Path, code: int = 0, stdin: str | bytes | None = N
 
 
 def environment(home: Path, **environ: str) -> dict[str, str]:
-    """What a process of its own is started with."""
+    """Return the environment of another process."""
     inherited = {name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ}
     return {"HOME": str(home), "PATH": "/usr/bin:/bin", "COLUMNS": "200", **inherited, **environ}
 
 
 @contextmanager
 def start_process(*arguments: str | Path, home: Path, **environ: str) -> Iterator["subprocess.Popen[str]"]:
-    """Run a command in a process of its own; it is killed at the end of the block."""
+    """Run a command in another process, which is killed at the end of the block."""
     process = subprocess.Popen(
         [*MEMOAIR, *map(str, arguments)],
         env=environment(home, **environ),
@@ -59,7 +59,7 @@ def start_process(*arguments: str | Path, home: Path, **environ: str) -> Iterato
 
 
 def run_process(*arguments: str | Path, home: Path, status: int = 0, **environ: str) -> str:
-    """What a command in a process of its own wrote: on stdout, or on stderr where it has to fail with ``status``."""
+    """Run a command in another process. Return its stdout, or its stderr if ``status`` is a failure."""
     with start_process(*arguments, home=home, **environ) as process:
         out, err = process.communicate(timeout=60)
     assert process.returncode == status, out + err
