@@ -61,9 +61,9 @@ def test_calls_are_imported_completely_with_times_and_each_turn_once(client: Cli
 
 
 def test_a_text_from_standard_input_is_imported_as_one_call(client: Client) -> None:
-    given = "occurredAt: 2026-03-02T09:30:00Z\n\n[00:05] Juno: Hello.\n[00:10] Dana: It is late,\nmy parcel.\n"
+    text = "occurredAt: 2026-03-02T09:30:00Z\n\n[00:05] Juno: Hello.\n[00:10] Dana: It is late,\nmy parcel.\n"
     arguments = ("-", "--user", "ana", "--caller", "Dana", "--session", "call-9")
-    summary = run_import(*arguments, given=given, **cloud_environment(client))
+    summary = run_import(*arguments, stdin=text, **cloud_environment(client))
 
     assert summary["turns"]["kept"] == 2
     events = [event for event in client.with_(user="ana").events("call-9") if event["type"] == "turn"]
