@@ -6,7 +6,7 @@ from datetime import date, timedelta
 
 import attrs
 
-from memoair_index.dates import days_in
+from memoair_index.dates import find_days
 
 _EPOCH = date(1970, 1, 1)
 _WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
@@ -171,7 +171,7 @@ def _unit(span: str, unit: str, today: date) -> tuple[date, date]:
 
 
 def _ago(text: str, today: date) -> tuple[date, date] | None:
-    spans = days_in(text, (today - _EPOCH).days * 86_400.0).spans
+    spans = find_days(text, (today - _EPOCH).days * 86_400.0).spans
     if not spans:
         return None
     first, last = (_EPOCH + timedelta(days=day) for day in spans[0])

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import attrs
 
 from memoair_cloud.consolidation.date_expressions import names_a_time
-from memoair_index import sentences
+from memoair_index import split_sentences
 
 # What is longer, or has more lines, was not spoken: somebody has pasted a text, and who "I" is in it nobody knows.
 MAX_CHARS = 2_000
@@ -136,7 +136,7 @@ def understood(text: str) -> NormalizedText:
         return NormalizedText()
     meant: list[str] = []
     correction = None
-    for number, sentence in enumerate(sentences(_joined(_digits(_ABBREVIATED.sub(r"\1", text))))):
+    for number, sentence in enumerate(split_sentences(_joined(_digits(_ABBREVIATED.sub(r"\1", text))))):
         clean = _fluent(sentence)
         opening = _CORRECTION.match(clean)
         if opening:

@@ -13,7 +13,7 @@ from memoair_cloud.indexes.blobs import BlobStore, hash_of
 from memoair_cloud.tenancy.access import Tenant, tenant_of_project
 from memoair_cloud.tenancy.scoped import ScopedSession
 from memoair_cloud.timeutil import utc_now
-from memoair_index import Index, documents_of
+from memoair_index import Index, split_document
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ def build_org_index(engine: Engine, blobs: BlobStore, project_id: str) -> int | 
         rows = session.scalars(live.order_by(OrgDocument.index_name, OrgDocument.version, OrgDocument.id)).all()
     try:
         index = Index()
-        index.add(chunk for row in rows for chunk in documents_of(row.id, row.text, row.details, row.index_name))
+        index.add(chunk for row in rows for chunk in split_document(row.id, row.text, row.details, row.index_name))
         with tempfile.TemporaryDirectory(prefix="memoair-build-") as folder:
             file = Path(folder) / "org.index"
             index.merge(file, lambda: {"projectId": project_id, "orgVersion": version})

@@ -11,7 +11,7 @@ from memoair_cloud.errors import NotFoundError
 from memoair_cloud.tenancy.access import Tenant
 from memoair_cloud.tenancy.scoped import ScopedSession
 from memoair_cloud.timeutil import utc_now
-from memoair_index import chunks
+from memoair_index import split_chunks
 
 
 @attrs.frozen
@@ -41,7 +41,7 @@ def put_documents(
     Of two with one id the later one counts. ``metadata`` replaces the index's, unless it is None. ``chunk_count`` of
     the answer is that of the whole index.
     """
-    counted = {document.id: (document, len(chunks(document.text))) for document in documents}
+    counted = {document.id: (document, len(split_chunks(document.text))) for document in documents}
     with tenant.writing() as session:
         project = _lock_project(session)
         index = _index_to_fill(session, index_name)

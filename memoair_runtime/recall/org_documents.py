@@ -11,7 +11,7 @@ import attrs
 import filelock
 import msgspec
 
-from memoair_index import ContainerError, Index, documents_of
+from memoair_index import ContainerError, Index, split_document
 from memoair_runtime.recall.org_source import LoadedOrgIndex, Stamp
 
 log = logging.getLogger(__name__)
@@ -84,7 +84,7 @@ class OrgDocuments:
         except (OSError, ContainerError) as error:
             log.warning("a kept index is of no use, documents are read: action=index_refused why=%s", error)
             return None
-        return index if index.note.get("stamp") == list(stamp) else None
+        return index if index.file_metadata.get("stamp") == list(stamp) else None
 
 
 @attrs.frozen
@@ -117,7 +117,7 @@ class FileOrg:
 def read_index(path: Path) -> Index:
     """An index of the documents of a file; raises as `OrgDocuments.index`."""
     index = Index()
-    index.add(chunk for line in _read(path) for chunk in documents_of(line.id, line.text, line.metadata))
+    index.add(chunk for line in _read(path) for chunk in split_document(line.id, line.text, line.metadata))
     return index
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 import msgspec
 
-from memoair_index import ContainerError, Document, Index, documents_of, group_of
+from memoair_index import ContainerError, Document, Index, document_group, split_document
 from memoair_runtime.recall.org_source import LoadedOrgIndex, Stamp
 from memoair_runtime.storage.durable import write_file
 from memoair_runtime.storage.project_folder import ProjectFolder
@@ -116,14 +116,14 @@ def open_documents(folder: ProjectFolder, manifest: OrgManifest) -> Index:
     index = Index.open(folder.org_base(manifest.base.sha256)) if manifest.base else Index()
     if manifest.base:
         for key in (*manifest.removed, *(document.key for document in manifest.documents)):
-            index.remove([chunk.id for chunk in index.group(group_of(key.id, key.index_name))])
+            index.remove([chunk.id for chunk in index.group_documents(document_group(key.id, key.index_name))])
     index.add(chunk for document in manifest.documents for chunk in chunks_of(document))
     return index
 
 
 def chunks_of(document: ManifestDocument) -> Iterator[Document]:
     """A document as it stands in the index, also in the one that the cloud makes."""
-    return documents_of(document.id, document.text, document.metadata, document.index_name)
+    return split_document(document.id, document.text, document.metadata, document.index_name)
 
 
 @attrs.frozen

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from functools import lru_cache
 
-from memoair_index import sentences, terms
+from memoair_index import extract_terms, split_sentences
 
 # What is not longer stands as it is: a reply of some sentences is one thought.
 WHOLE_CHARS = 400
@@ -34,14 +34,14 @@ def excerpt(text: str, question: str) -> str:
 @lru_cache(maxsize=64)
 def _asked(question: str) -> frozenset[str]:
     """A question's terms: every long text that it finds is held against them."""
-    return frozenset(terms(question))
+    return frozenset(extract_terms(question))
 
 
 @lru_cache(maxsize=512)  # at most 5 MB
 def _sentences(text: str) -> tuple[tuple[str, ...], tuple[frozenset[str], ...]]:
     """A text's sentences, and the terms of each. In a call the same long replies come again and again."""
-    parts = tuple(sentences(text))
-    return parts, tuple(frozenset(terms(part)) for part in parts)
+    parts = tuple(split_sentences(text))
+    return parts, tuple(frozenset(extract_terms(part)) for part in parts)
 
 
 def _joined(parts: Sequence[str], chosen: Sequence[int]) -> str:

@@ -133,7 +133,7 @@ def test_a_worker_builds_a_file_in_which_the_documents_are_found(
     file.write_bytes(answer.body)
     index = Index.open(file)
     index.verify()
-    assert index.note["orgVersion"] == 3
+    assert index.file_metadata["orgVersion"] == 3
     hits = [hit.document.metadata for hit in index.search(Query("Can I return boots?"), 5)]
     found = [hit.document.text for hit in index.search(Query("When do you open? Is parking free?"), 5)]
     assert hits[0] == {"id": "boots", "indexName": "faq", "metadata": {"topic": "returns"}}
@@ -228,7 +228,7 @@ def test_documents_that_can_not_be_indexed_are_let_alone_after_some_tries_until_
 
     create(client, document("a"))
     queue = WorkQueue(cloud.services.engine, cloud.services.blobs, a_learner(cloud), retry_delay_s=0)
-    monkeypatch.setattr(builder, "documents_of", fail)
+    monkeypatch.setattr(builder, "split_document", fail)
     for _ in range(3):
         queue.sweep()
         while queue.take():

@@ -48,7 +48,7 @@ def test_what_has_failed_for_good_is_told_without_words_and_tried_again_when_som
         while broken.learn_one(project):
             pass
         with monkeypatch.context() as patch:
-            patch.setattr(builder, "documents_of", fail)
+            patch.setattr(builder, "split_document", fail)
             for _ in range(builder.MOST_FAILURES):
                 with pytest.raises(KeyError):
                     builder.build_org_index(engine, cloud.services.blobs, project)

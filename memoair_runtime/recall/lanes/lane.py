@@ -73,7 +73,7 @@ class LaneHit(msgspec.Struct, frozen=True):
 
     def terms(self) -> Mapping[str, float]:
         """What the score is the sum of; empty where nothing was found, and it is given for another reason."""
-        return self.found.terms if self.found else {}
+        return self.found.contributions if self.found else {}
 
     def to_wire(self) -> dict[str, Any]:
         """The hit as the wire has it."""

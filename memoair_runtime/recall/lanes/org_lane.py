@@ -62,7 +62,7 @@ class OrgLane:
         """Answer with at most ``limit`` documents, best first: of each the passage that fits best."""
         self._gate.wait(question.deadline)
         keeps = question.keeps
-        query = Query(question.text, talk=self._talk(question.session_id), now=question.now)
+        query = Query(question.text, recent_turns=self._talk(question.session_id), now=question.now)
         filter_ = None if keeps is None else lambda document: keeps(_metadata(document))
         self._look()
         index = self._index

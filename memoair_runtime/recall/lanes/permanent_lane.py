@@ -5,7 +5,7 @@ import time
 from memoair_index import Hit, Query
 from memoair_runtime.enums import LaneName, Variant
 from memoair_runtime.memory.facts import is_fact
-from memoair_runtime.memory.reranker import BEST, BackgroundReranker
+from memoair_runtime.memory.reranker import MAX_RERANKED, BackgroundReranker
 from memoair_runtime.memory.turn import event_of
 from memoair_runtime.memory.user_memory import UserMemory
 from memoair_runtime.readiness import Readiness, ReadinessGate
@@ -58,5 +58,5 @@ class PermanentLane:
 
     def _search(self, query: Query, wanted: int, question: LaneQuery) -> list[Hit]:
         is_medium = question.variant is Variant.MEDIUM and question.deadline - time.monotonic() > _SECOND_READING_S
-        found = self._memory.search(query, max(wanted, BEST) if is_medium else wanted, question.keeps)
+        found = self._memory.search(query, max(wanted, MAX_RERANKED) if is_medium else wanted, question.keeps)
         return self._second.rescored(found, question.text) if is_medium else found
