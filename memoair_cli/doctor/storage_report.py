@@ -101,10 +101,10 @@ def _count_project(folder: ProjectFolder, cloud_id: str | None, max_sessions: in
 
 def _count_lease(user: UserFolder, report: _ProjectReport) -> None:
     try:
-        holder = _read_lease(user.lease.read_bytes())
+        lease = _read_lease(user.lease.read_bytes())
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
         return
-    is_active = holder.lives()
+    is_active = lease.lives()
     report.active_leases += is_active
     report.stale_leases += not is_active
 

@@ -20,7 +20,7 @@ class PendingEvent:
     """An event that is being sent. ``ordinal`` is its position among the events of its file, from 1."""
 
     event: ImportEvent
-    file: "FileProgress"
+    progress: "FileProgress"
     ordinal: int
 
 

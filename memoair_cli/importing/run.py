@@ -191,9 +191,9 @@ class Import:
         for entry in batch.entries:
             id_ = entry.event.id
             if id_ in result.rejected:
-                entry.file.reject(entry, result.rejected[id_])
+                entry.progress.reject(entry, result.rejected[id_])
             else:
-                entry.file.acknowledge(entry, is_new=id_ in result.accepted and id_ not in seen)
+                entry.progress.acknowledge(entry, is_new=id_ in result.accepted and id_ not in seen)
             seen.add(id_)
 
     def _should_stop(self) -> bool:

@@ -131,11 +131,11 @@ class MemoryTools:
                     "forget_memory", _FORGET_DESCRIPTION, ForgetMemory, self._forget, deletes, changes_data=True
                 ),
             ]
-        self._specs = {kind.name: kind for kind in specs}
+        self._specs = {spec.name: spec for spec in specs}
 
     def list_tools(self) -> list[Tool]:
         """Return the tools as the protocol describes them."""
-        return [kind.to_tool() for kind in self._specs.values()]
+        return [spec.to_tool() for spec in self._specs.values()]
 
     def prepare_call(
         self, name: str, arguments: Mapping[str, Any] | None

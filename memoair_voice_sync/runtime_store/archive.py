@@ -104,7 +104,7 @@ class Unpacker:
             raise RuntimeStoreError(
                 f"the archive has {len(self._files)} files, and not exactly one of them is named {PROGRAM}"
             )
-        path = self._absolute(candidates[0])
+        path = self._absolute_path(candidates[0])
         mode = stat.S_IMODE(path.stat().st_mode) | 0o400
         path.chmod(mode | (mode & 0o444) >> 2)  # grant execute to everyone who may read it
         return str(candidates[0])
@@ -114,7 +114,7 @@ class Unpacker:
         if os.name == "nt":
             return
         for folder in self._folders:
-            descriptor = os.open(self._absolute(folder), os.O_RDONLY)
+            descriptor = os.open(self._absolute_path(folder), os.O_RDONLY)
             try:
                 os.fsync(descriptor)
             finally:
@@ -139,7 +139,7 @@ class Unpacker:
                 self._count_member()
                 if member.issparse() or not (member.isreg() or member.isdir() or member.issym() or member.islnk()):
                     raise RuntimeStoreError(
-                        f"{_quoted(member.name)} is not a file, a folder or a link and is not unpacked"
+                        f"{_quote(member.name)} is not a file, a folder or a link and is not unpacked"
                     )
                 path = _member_path(member.name)
                 if member.isdir():
@@ -162,7 +162,7 @@ class Unpacker:
                 self._count_member()
                 mode = member.external_attr >> 16
                 if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
-                    raise RuntimeStoreError(f"{_quoted(member.filename)} is not a file or a folder and is not unpacked")
+                    raise RuntimeStoreError(f"{_quote(member.filename)} is not a file or a folder and is not unpacked")
                 if member.flag_bits & 1:
                     raise RuntimeStoreError("the archive is encrypted")
                 path = _member_path(member.filename)
@@ -176,21 +176,21 @@ class Unpacker:
         self._count_member()
         path = _member_path(name or PROGRAM)
         if len(path.parts) != 1:
-            raise RuntimeStoreError(f"{_quoted(str(path))} is not a valid program name: it has a folder in it")
+            raise RuntimeStoreError(f"{_quote(str(path))} is not a valid program name: it has a folder in it")
         self._write_file(path, file, None, is_program=True)
 
     def _make_folder(self, path: PurePosixPath) -> None:
         for folder in reversed([path, *path.parents]):
             if folder not in self._folders:
                 if folder in self._files:
-                    raise RuntimeStoreError(f"{_quoted(str(folder))} is both a file and a folder in the archive")
-                self._absolute(folder).mkdir(mode=0o755)  # fails if a link of this name was unpacked before
+                    raise RuntimeStoreError(f"{_quote(str(folder))} is both a file and a folder in the archive")
+                self._absolute_path(folder).mkdir(mode=0o755)  # fails if a link of this name was unpacked before
                 self._folders.add(folder)
 
     def _write_file(self, path: PurePosixPath, content: IO[bytes], size: int | None, *, is_program: bool) -> None:
         self._prepare_path(path)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-        with os.fdopen(os.open(self._absolute(path), flags, 0o755 if is_program else 0o644), "wb") as out:
+        with os.fdopen(os.open(self._absolute_path(path), flags, 0o755 if is_program else 0o644), "wb") as out:
             written = 0
             while chunk := content.read(_CHUNK_BYTES):
                 self._cancel_token.check()
@@ -199,7 +199,7 @@ class Unpacker:
                 out.write(chunk)
             if size is not None and written != size:
                 raise RuntimeStoreError(
-                    f"the archive is corrupt: {_quoted(str(path))} has {written} bytes instead of {size}"
+                    f"the archive is corrupt: {_quote(str(path))} has {written} bytes instead of {size}"
                 )
             out.flush()
             os.fsync(out.fileno())
@@ -210,9 +210,9 @@ class Unpacker:
         """Copy the file that a hard link points to. The file must have been unpacked before."""
         if target not in self._files or target == path:
             raise RuntimeStoreError(
-                f"{_quoted(str(path))} is a hard link to a file that does not precede it in the archive"
+                f"{_quote(str(path))} is a hard link to a file that does not precede it in the archive"
             )
-        source = self._absolute(target)
+        source = self._absolute_path(target)
         with source.open("rb") as content:
             self._write_file(path, content, None, is_program=bool(source.stat().st_mode & 0o100))
 
@@ -225,14 +225,14 @@ class Unpacker:
         # Empty and "." steps are dropped: within a cycle of links, a program that resolves "a//b" by itself may end up
         # with an absolute path.
         steps = [step for step in target.split("/") if step not in ("", ".")]
-        parent_steps = next((number for number, step in enumerate(steps) if step != ".."), len(steps))
+        parent_steps = next((index for index, step in enumerate(steps) if step != ".."), len(steps))
         is_valid = (
             0 < len(target) <= _MAX_LINK_CHARS and "\\" not in target and "\0" not in target and ":" not in target
         )
         if not is_valid or target.startswith("/") or ".." in steps[parent_steps:] or parent_steps > len(path.parts) - 1:
-            raise RuntimeStoreError(f"{_quoted(str(path))} is a link that could lead out of the folder")
+            raise RuntimeStoreError(f"{_quote(str(path))} is a link that could lead out of the folder")
         self._prepare_path(path)
-        self._absolute(path).symlink_to("/".join(steps) or ".")
+        self._absolute_path(path).symlink_to("/".join(steps) or ".")
 
     def _prepare_path(self, path: PurePosixPath) -> None:
         """Create the folders of a file, and delete an earlier file of the same name, as tar does."""
@@ -240,11 +240,11 @@ class Unpacker:
             raise RuntimeStoreError("the archive has a file without a name")
         self._make_folder(path.parent)
         if path in self._folders:
-            raise RuntimeStoreError(f"{_quoted(str(path))} is both a file and a folder in the archive")
-        self._absolute(path).unlink(missing_ok=True)
+            raise RuntimeStoreError(f"{_quote(str(path))} is both a file and a folder in the archive")
+        self._absolute_path(path).unlink(missing_ok=True)
         self._files.discard(path)
 
-    def _absolute(self, path: PurePosixPath) -> Path:
+    def _absolute_path(self, path: PurePosixPath) -> Path:
         return self._root.joinpath(*path.parts)
 
     def _count_member(self) -> None:
@@ -287,11 +287,11 @@ def _member_path(name: str) -> PurePosixPath:
         or (os.name == "nt" and any(map(_INVALID_ON_WINDOWS.search, steps)))
     )
     if is_invalid or not name:
-        raise RuntimeStoreError(f"{_quoted(name)} is an invalid path, or one that leads out of the folder")
+        raise RuntimeStoreError(f"{_quote(name)} is an invalid path, or one that leads out of the folder")
     return PurePosixPath(*[step for step in steps if step])
 
 
-def _quoted(name: str) -> str:
+def _quote(name: str) -> str:
     return repr(name if len(name) <= 100 else f"{name[:100]}…")
 
 

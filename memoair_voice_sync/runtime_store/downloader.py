@@ -195,7 +195,7 @@ class Downloader:
         except requests.Timeout as error:
             self._cancel_token.check()
             raise RuntimeStoreError(
-                f"{_origin(url)} did not answer within {READ_TIMEOUT_S:.0f} s", retryable=True
+                f"{_origin(url)} did not reply within {READ_TIMEOUT_S:.0f} s", retryable=True
             ) from error
         except requests.RequestException as error:
             self._cancel_token.check()

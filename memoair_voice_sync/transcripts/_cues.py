@@ -48,10 +48,8 @@ def _read_subtitles(stream: BinaryIO, source: TranscriptSource, *, is_srt: bool)
     except ImportError:
         yield source.reject(0, _MISSING_LIBRARY)
         return
-    transcript, assembler = (
-        _SubtitleTranscript(source, partial(_parse_captions, webvtt.from_string, html.unescape), is_srt=is_srt),
-        TranscriptTurnAssembler(),
-    )
+    parse_captions = partial(_parse_captions, webvtt.from_string, html.unescape)
+    transcript, assembler = _SubtitleTranscript(source, parse_captions, is_srt=is_srt), TranscriptTurnAssembler()
     for block in _read_blocks(stream):
         if block.error is not None:
             yield source.reject(block.line, block.error)
@@ -157,7 +155,7 @@ class _SubtitleTranscript:
         if is_file_header or (not self._is_srt and _NON_CUE_BLOCK.match(block.lines[0])):
             self._read_header(block.lines, is_file_header=is_file_header)
             return
-        position = next((place for place, line in enumerate(block.lines[:2]) if "-->" in line), None)
+        position = next((index for index, line in enumerate(block.lines[:2]) if "-->" in line), None)
         if position is None:
             raise self._gap_error("the cue has no timing line")
         if not self._has_started:
