@@ -27,7 +27,7 @@ from sqlalchemy import Column, Connection, Engine, Index, MetaData, Table, inser
 from workload import Speech, measure_median_ms
 
 from memoair_cloud.database.columns import EncodedJson
-from memoair_cloud.database.engine import WRITES, make_engine
+from memoair_cloud.database.engine import WRITE_OPTION, make_engine
 from memoair_cloud.database.models import CallEvent, CallSession, EndUser
 from memoair_cloud.settings import CloudSettings
 from memoair_voice_sync import MemoAirVoiceClientSync
@@ -124,7 +124,7 @@ class _Bench:
 
     def _fill_database(self, engine: Engine, target: Target, turns: int, caller: str) -> None:
         """Store so many turns directly in the database, a tenth of them of one caller and the rest of many."""
-        with engine.execution_options(**{WRITES: True}).begin() as connection:
+        with engine.execution_options(**{WRITE_OPTION: True}).begin() as connection:
             stored = connection.exec_driver_sql("SELECT count(*) FROM call_events").scalar_one()
             self._store_turns(connection, target.project_id, caller, turns // 10)
             for number in range(stored + turns // 10, turns, _TURNS_PER_CALLER):
@@ -242,7 +242,7 @@ def _make_inserter(engine: Engine, plain: Table, rows: Sequence[tuple[Any, ...]]
     sql = f"INSERT INTO {plain.name} ({columns}) VALUES ({', '.join(placeholder for _ in plain.columns)})"  # noqa: S608
 
     def run() -> None:
-        with engine.execution_options(**{WRITES: True}).connect() as connection:
+        with engine.execution_options(**{WRITE_OPTION: True}).connect() as connection:
             for start in range(0, len(rows), batch):
                 with connection.begin():
                     connection.exec_driver_sql(sql, list(rows[start : start + batch]))

@@ -31,7 +31,7 @@ def init(
 ) -> None:
     """Create the database tables and an account, and print its API key. The key is shown only once."""
     with _open_accounts(database_url) as accounts:
-        issued = accounts.create_or_extend(account)
+        issued = accounts.create_or_issue_key(account)
     if as_json:
         typer.echo(json.dumps({"accountId": issued.account_id, "apiKey": issued.key}))
     else:
@@ -45,7 +45,7 @@ def keys(
 ) -> None:
     """List the API keys of all accounts: their prefixes, when they were last used, whether they are revoked."""
     with _open_accounts(database_url) as accounts:
-        known_keys = accounts.keys()
+        known_keys = accounts.list_keys()
     if as_json:
         typer.echo(json.dumps([_key_to_json(key) for key in known_keys]))
         return
@@ -94,10 +94,10 @@ def worker(database_url: DatabaseUrl = None, blob_url: BlobUrl = None) -> None:
     """Run queued work (learning, index builds) until the process is stopped."""
     settings = _load_settings(database_url=database_url, blob_url=blob_url)
     from memoair_cloud.logs import log_to_stderr
-    from memoair_cloud.serving import work
+    from memoair_cloud.serving import run_worker
 
     log_to_stderr()
-    work(settings)
+    run_worker(settings)
 
 
 @contextmanager
@@ -134,14 +134,14 @@ def _load_settings(**flags: Any) -> "CloudSettings":
         from pydantic import ValidationError
 
         import memoair_cloud.serving  # noqa: F401 - imports everything of the extra
-        from memoair_cloud.settings import settings_from
+        from memoair_cloud.settings import load_settings
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("memoair_"):
             raise
         typer.echo(f"{error.name} is not installed; run: pip install 'memoair-voice[cloud]'", err=True)
         raise typer.Exit(1) from None
     try:
-        return settings_from(**flags)
+        return load_settings(**flags)
     except ValidationError as error:
         for details in error.errors(include_input=False, include_url=False):
             typer.echo(f"{'.'.join(map(str, details['loc']))}: {details['msg']}", err=True)

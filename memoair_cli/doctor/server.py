@@ -24,14 +24,14 @@ def check_server(context: DoctorContext) -> Iterator[Finding]:
 
         import memoair_cloud.serving  # noqa: F401 - imports everything of the extra
         from memoair_cloud.database.engine import make_engine
-        from memoair_cloud.settings import settings_from
+        from memoair_cloud.settings import load_settings
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("memoair_"):
             raise
         yield problem("server", f"{error.name} is not installed", "pip install 'memoair-voice[cloud]'")
         return
     try:
-        settings = settings_from(database_url=context.database_url, blob_url=context.blob_url)
+        settings = load_settings(database_url=context.database_url, blob_url=context.blob_url)
     except ValidationError as error:
         for details in error.errors(include_input=False, include_url=False):
             message = f"{'.'.join(map(str, details['loc']))}: {details['msg']}"
@@ -72,16 +72,16 @@ def _check_database(engine: "Engine", *, retry_failed: bool) -> Iterator[Finding
 
 
 def _retry_failed_work(engine: "Engine") -> Finding:
-    from memoair_cloud.operations import revive
+    from memoair_cloud.operations import retry_dead_letters
 
-    return note("work", f"{pluralize(revive(engine), 'failed job')} will be retried")
+    return note("work", f"{pluralize(retry_dead_letters(engine), 'failed job')} will be retried")
 
 
 def _check_work(engine: "Engine") -> Iterator[Finding]:
     """Check for work that failed for good, and for work that waits too long."""
-    from memoair_cloud.operations import backlog, dead_letters
+    from memoair_cloud.operations import get_backlog, list_dead_letters
 
-    dead = dead_letters(engine)
+    dead = list_dead_letters(engine)
     for letter in dead:
         work = (
             pluralize(letter.count, "call") + " not learned from"
@@ -93,7 +93,7 @@ def _check_work(engine: "Engine") -> Iterator[Finding]:
         yield problem("work", f"project {letter.project_id}: {work}{since}, failed for good", remedy)
     if not dead:
         yield ok("work", "no failed jobs")
-    waiting = backlog(engine)
+    waiting = get_backlog(engine)
     message = f"{pluralize(waiting.calls, 'call')} to learn from and {pluralize(waiting.builds, 'index file')} to build"
     oldest_s = 0.0
     if waiting.oldest_call_at is not None:
@@ -111,7 +111,7 @@ def _check_blob_store(settings: "CloudSettings") -> Iterator[Finding]:
     from memoair_cloud.indexes.blobs import BlobStore
 
     try:
-        BlobStore(settings.blob_url).check()
+        BlobStore(settings.blob_url).check_writable()
     except (ServiceUnavailableError, ValueError, ImportError) as error:
         reason = type(error.__cause__ or error).__name__
         yield problem("store", f"index files are not writable ({reason})", "check --blob-url and its permissions")

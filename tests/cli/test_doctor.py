@@ -349,7 +349,7 @@ def test_an_unknown_key_or_project_or_agent_is_a_problem(machine: DoctorContext,
     [(check, message)] = problems(check_cloud, attrs.evolve(there, project_id="proj_other"))
     assert (check, message) == (
         "project",
-        "proj_other: the cloud rejected the request: cloud.not_found: there is no such project",
+        "proj_other: the cloud rejected the request: cloud.not_found: unknown project",
     )
     [(check, message)] = problems(check_cloud, attrs.evolve(there, api_key="memoair_pk_other"))
     assert check == "key"

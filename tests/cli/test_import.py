@@ -32,7 +32,7 @@ def test_calls_are_imported_completely_with_times_and_each_turn_once(client: Cli
 
     assert summary["turns"] == {"kept": 5, "alreadyThere": 0, "refused": 0}
     assert (summary["files"], summary["sessions"], summary["interrupted"], summary["error"]) == (1, 2, False, None)
-    events = client.with_(user="ana").events("ana-1")
+    events = client.with_identity(user="ana").events("ana-1")
     assert [event["type"] for event in events] == ["session_start", "turn", "turn", "turn", "session_end"]
     assert events[0]["payload"] == {
         "user": {"id": "ana", "name": "Ana"},
@@ -57,7 +57,7 @@ def test_calls_are_imported_completely_with_times_and_each_turn_once(client: Cli
     again = run_import(file, **cloud_environment(client))
     afresh = run_import(file, "--restart", **cloud_environment(client))
     assert again["turns"] == afresh["turns"] == {"kept": 0, "alreadyThere": 5, "refused": 0}
-    assert client.with_(user="ana").events("ana-1") == events
+    assert client.with_identity(user="ana").events("ana-1") == events
 
 
 def test_a_text_from_standard_input_is_imported_as_one_call(client: Client) -> None:
@@ -66,7 +66,7 @@ def test_a_text_from_standard_input_is_imported_as_one_call(client: Client) -> N
     summary = run_import(*arguments, stdin=text, **cloud_environment(client))
 
     assert summary["turns"]["kept"] == 2
-    events = [event for event in client.with_(user="ana").events("call-9") if event["type"] == "turn"]
+    events = [event for event in client.with_identity(user="ana").events("call-9") if event["type"] == "turn"]
     texts = [(event["payload"]["userText"], event["payload"]["assistantText"]) for event in events]
     assert texts == [("", "Hello."), ("It is late, my parcel.", "")]
     assert [event["occurredAt"][14:19] for event in events] == ["30:05", "30:10"]
@@ -83,7 +83,7 @@ def test_half_of_a_file_twice_and_then_all_of_it_saves_each_turn_once_in_order(
     for file in (half, half, new_file(*rows)):
         run_import(file, "--restart", **cloud_environment(client))
 
-    events = client.with_(user="ana").events("ana-1")
+    events = client.with_identity(user="ana").events("ana-1")
     texts = [event["payload"]["userText"] for event in events if event["type"] == "turn"]
     assert texts == [row["userText"] for row in rows]
     assert events[-1]["type"] == "session_end"
@@ -95,7 +95,7 @@ def test_a_call_in_two_files_is_in_order_whichever_is_imported_first(client: Cli
     for file in (late, early):
         run_import(file, **cloud_environment(client))
 
-    events = client.with_(user="ana").events("ana-1")
+    events = client.with_identity(user="ana").events("ana-1")
     assert turn_ids_of(events) == [f"t{number}" for number in range(9)]
     assert (events[0]["type"], events[-1]["type"]) == ("session_start", "session_end")
 
@@ -107,7 +107,7 @@ def test_many_interleaved_calls_in_one_file_are_each_in_order(client: Client, ne
 
     assert (summary["sessions"], summary["turns"]["kept"]) == (150, 450)
     for call in (calls[0], calls[77], calls[-1]):
-        events = client.with_(user="ana").events(call)
+        events = client.with_identity(user="ana").events(call)
         assert turn_ids_of(events) == ["t0", "t1", "t2"]
         assert (events[0]["type"], events[-1]["type"]) == ("session_start", "session_end")
 
@@ -162,7 +162,7 @@ def test_every_format_is_imported_with_its_times_and_only_once(client: Client, t
 
     assert (summary["sessions"], summary["turns"]) == (1, {"kept": 2, "alreadyThere": 0, "refused": 0})
     assert again["turns"] == afresh["turns"] == {"kept": 0, "alreadyThere": 2, "refused": 0}
-    events = client.with_(user="ana").events("call-9")
+    events = client.with_identity(user="ana").events("call-9")
     turns = [event for event in events if event["type"] == "turn"]
     assert [event["type"] for event in events] == ["session_start", "turn", "turn", "session_end"]
     texts = [(turn["payload"]["userText"], turn["payload"]["assistantText"]) for turn in turns]
@@ -177,7 +177,7 @@ def test_every_format_is_imported_with_its_times_and_only_once(client: Client, t
         file.write_text(f"{CALL_BY_FORMAT[format_]}\n{longer}")
         more = run_import(file, *options, code=1, **cloud_environment(client))
         assert more["turns"] == {"kept": 1, "alreadyThere": 2, "refused": 1}
-        assert len(client.with_(user="ana").events("call-9")) == 6  # including another end
+        assert len(client.with_identity(user="ana").events("call-9")) == 6  # including another end
 
 
 def test_a_user_id_can_be_any_text(client: Client, new_file: NewFile) -> None:
@@ -202,7 +202,7 @@ def test_invalid_lines_are_reported_by_file_and_line_and_the_rest_is_saved(
     assert [each["line"] for each in rejections] == [2, 3, 4, 6]
     assert {each["file"] for each in rejections} == {str(file)}
     assert "secret" not in done.out + done.err
-    assert turn_ids_of(client.with_(user="ana").events("ana-1")) == ["t1", "t3"]
+    assert turn_ids_of(client.with_identity(user="ana").events("ana-1")) == ["t1", "t3"]
 
 
 def test_rejections_of_the_cloud_are_reported_by_line_also_in_the_next_run(
@@ -314,7 +314,7 @@ def test_an_unknown_project_ends_the_import_at_once(client: Client, new_file: Ne
         "import", new_file(turn(1)), code=3, **{**cloud_environment(client), "MEMOAIR_PROJECT_ID": "proj_other"}
     )
 
-    assert "rejected the request: cloud.not_found: there is no such project" in done.err
+    assert "rejected the request: cloud.not_found: unknown project" in done.err
     assert "run the same command again to continue" in done.err
 
 
@@ -465,7 +465,7 @@ def long_file(new_file: NewFile, turns: int = 1_200, callers: int = 20) -> Path:
 
 def assert_all_imported(client: Client, turns: int = 1_200, callers: int = 20) -> None:
     for number in (0, 7, turns // 10 - 1):
-        events = client.with_(user=f"caller-{number % callers}").events(f"call-{number}")
+        events = client.with_identity(user=f"caller-{number % callers}").events(f"call-{number}")
         minutes = range(10 * number, 10 * number + 10)
         assert turn_ids_of(events) == [f"t{each}" for each in minutes]
         times = [event["occurredAt"] for event in events if event["type"] == "turn"]

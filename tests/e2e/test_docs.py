@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import typer.main
 from support.clouds import running
-from support.pages import PARSERS, Player, blocks_of, commands_of, shown_command
+from support.pages import PARSERS, Player, find_command, parse_blocks, split_commands
 from support.waiting import PATIENCE
 
 from memoair_cli.app import app
@@ -32,7 +32,7 @@ PAGES = {
     str(path.relative_to(ROOT)): path
     for path in (ROOT / "README.md", ROOT / "examples" / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 }
-BLOCKS = {name: list(blocks_of(path, name)) for name, path in PAGES.items()}
+BLOCKS = {name: list(parse_blocks(path, name)) for name, path in PAGES.items()}
 EXAMPLES = [pytest.param(path, id=path.name) for path in sorted((ROOT / "examples").glob("*.py"))]
 
 # Commands that the tests of the pages do not run, by their ends, and where they run instead.
@@ -102,7 +102,7 @@ MIN_PYTHON = {"docs/how-to/pipecat.md": (3, 11)}
 
 def needs_cloud(page: str) -> bool:
     """Return whether the code of a page uses a cloud: in its commands, or by environment variables."""
-    code = "".join(block.code for block in BLOCKS[page] if not block.why_not)
+    code = "".join(block.code for block in BLOCKS[page] if not block.skip_reason)
     return "memoair cloud serve" in code or "MEMOAIR_BASE_URL" in code
 
 
@@ -124,30 +124,28 @@ def test_all_code_on_a_page_runs(
     with ExitStack() as stack:
         environ = stack.enter_context(cloud_for(page, tmp_path)) if needs_cloud(page) else {}
         url = ""
-        if any("curl " in block.code for block in blocks if block.language == "console" and not block.why_not):
+        if any("curl " in block.code for block in blocks if block.language == "console" and not block.skip_reason):
             port = start_runtime(folder / "storage", PROJECT_ID="proj_acme", USER_ID="caller_42").port
             url = f"http://127.0.0.1:{port}"
         player = Player(folder, environ, url, tuple(ELSEWHERE))
         stack.callback(player.kill)
         for block in blocks:
-            player.play(block)
+            player.play_block(block)
         player.close()
 
 
 def test_each_block_has_a_language_and_few_are_not_run(capsys: pytest.CaptureFixture[str]) -> None:
     blocks = [block for page in BLOCKS.values() for block in page]
     known = {"python", "console", "text", *PARSERS}
-    not_run = [f"{block}: {block.why_not}" for block in blocks if block.why_not]
+    not_run = [f"{block}: {block.skip_reason}" for block in blocks if block.skip_reason]
     not_run += [f"{end!r}: {reason}" for end, reason in ELSEWHERE.items()]
     with capsys.disabled():
         print(f"\n{len(blocks)} blocks on {len(PAGES)} pages; not run:", *not_run, sep="\n  ")  # noqa: T201
 
-    assert {block.language for block in blocks if not block.why_not} <= {"", *known}
+    assert {block.language for block in blocks if not block.skip_reason} <= {"", *known}
     # A command in a block of another language would not be run.
     assert not [
-        (str(block), shown_command(block))
-        for block in blocks
-        if block.language in ("", "text") and shown_command(block)
+        (str(block), find_command(block)) for block in blocks if block.language in ("", "text") and find_command(block)
     ]
     assert len(blocks) > 25
     assert len(not_run) <= 10
@@ -159,7 +157,7 @@ def test_the_pages_show_the_main_commands() -> None:
         for page in BLOCKS.values()
         for block in page
         if block.language == "console"
-        for command in commands_of(block.code)
+        for command in split_commands(block.code)
     ]
     shown = {command.split()[1] for command in commands if command.startswith("memoair ")}
     assert {"cloud", "project", "agent", "index", "import", "search", "doctor"} <= shown

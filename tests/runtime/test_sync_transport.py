@@ -46,7 +46,7 @@ def test_a_call_is_over_by_its_deadline(
     def ask_soon() -> None:
         with pytest.raises(CloudError) as failed:
             ask(cloud.url, SOON_S)
-        assert failed.value.kind is FailureKind.PASSING
+        assert failed.value.kind is FailureKind.TRANSIENT
 
     assert fastest(ask_soon, 2 * SOON_S) < 2 * SOON_S
     cloud.closed.set()
