@@ -108,17 +108,17 @@ def _write_calls(path: Path, turns: int, callers: int) -> None:
 def _prepare_requests(path: Path) -> Iterator[tuple[str, bytes]]:
     """Yield the requests of an import: the user id and the compressed body."""
     events, batcher = CallEvents("proj_benchmark", _FIRST_CALL_AT), Batcher()
-    ledger = FileProgress(path.name, print)  # nothing is rejected
+    progress = FileProgress(path.name, print)  # nothing is rejected
 
     def batches() -> Iterator[Any]:
         with path.open("rb") as file:
             for turn in read_transcript(file, path.name):
                 assert isinstance(turn, TranscriptTurn)
-                for event in events.of(turn):
-                    yield from batcher.add(ledger.enter(event) or sys.exit("an event was left out"))
+                for event in events.for_turn(turn):
+                    yield from batcher.add(progress.add_event(event) or sys.exit("an event was left out"))
         for event in events.finish():
-            yield from batcher.add(ledger.enter(event) or sys.exit("an event was left out"))
-        yield from batcher.rest()
+            yield from batcher.add(progress.add_event(event) or sys.exit("an event was left out"))
+        yield from batcher.flush()
 
     for batch in batches():
         content = b",".join(entry.event.encoded() for entry in batch.entries)

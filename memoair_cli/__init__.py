@@ -1,1 +1,1 @@
-"""The ``memoair`` command: the one place that may know every package."""
+"""The ``memoair`` command: the only package that may import all others."""

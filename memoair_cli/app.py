@@ -1,4 +1,4 @@
-"""The commands and their arguments; each hands over to a module of its own."""
+"""The command line: its commands and options. Each command calls a module of its own."""
 
 from importlib.metadata import version
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 import typer
 
 from memoair_cli import cloud, resources, runtimes
-from memoair_cli.demo import play
+from memoair_cli.demo import play_demo
 from memoair_cli.doctor.command import doctor
 from memoair_cli.importing.command import import_files
 from memoair_cli.mcp.command import serve_mcp
@@ -22,8 +22,8 @@ app.command("doctor")(doctor)
 app.command("mcp")(serve_mcp)
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(is_requested: bool) -> None:
+    if is_requested:
         typer.echo(version("memoair-voice"))
         raise typer.Exit
 
@@ -40,15 +40,15 @@ def memoair(
 @app.command()
 def demo(
     storage: Annotated[
-        Optional[Path],  # noqa: UP045 - Typer reads it on Python 3.10, too
-        typer.Option(help="Keep the memory of the demo's callers in this folder.", file_okay=False),
+        Optional[Path],  # noqa: UP045 - Typer needs this on Python 3.10
+        typer.Option(help="Keep the demo's memory in this folder, instead of deleting it.", file_okay=False),
     ] = None,
 ) -> None:
-    """Play two callers with two calls each, crash in between, and show what is remembered.
+    """Play two callers with two calls each, kill the runtime in between, and show what is remembered.
 
-    Needs no key and no network.
+    Needs neither a key nor a network.
     """
-    raise typer.Exit(0 if play(storage) else 1)
+    raise typer.Exit(0 if play_demo(storage) else 1)
 
 
 def main() -> None:

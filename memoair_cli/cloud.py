@@ -1,4 +1,4 @@
-"""``memoair cloud``: make and run a server. What it needs comes with an extra, and is imported when asked for."""
+"""``memoair cloud``: set up and run a server. The packages of the extra ``cloud`` are imported only when needed."""
 
 import json
 from collections.abc import Iterator
@@ -11,26 +11,26 @@ if TYPE_CHECKING:
     from memoair_cloud.settings import CloudSettings
     from memoair_cloud.tenancy.accounts import Accounts, KnownKey
 
-app = typer.Typer(name="cloud", no_args_is_help=True, help="Host the memory of many machines.")
+app = typer.Typer(name="cloud", no_args_is_help=True, help="Set up and run a MemoAir server.")
 
 DatabaseUrl = Annotated[
-    Optional[str],  # noqa: UP045 - Typer reads it on Python 3.10, too
-    typer.Option(help="SQLite or PostgreSQL; by default a SQLite file in the user's data folder."),
+    Optional[str],  # noqa: UP045 - Typer needs this on Python 3.10
+    typer.Option(help="SQLite or PostgreSQL URL; by default a SQLite file in the user's data folder."),
 ]
 BlobUrl = Annotated[
-    Optional[str],  # noqa: UP045 - Typer reads it on Python 3.10, too
-    typer.Option(help="Where index files are kept: a folder, or any URL that fsspec can reach."),
+    Optional[str],  # noqa: UP045 - Typer needs this on Python 3.10
+    typer.Option(help="Where index files are stored: a folder, or a URL that fsspec supports."),
 ]
 
 
 @app.command()
 def init(
     database_url: DatabaseUrl = None,
-    account: Annotated[str, typer.Option(help="The account's name; one that is known gets one more key.")] = "default",
-    as_json: Annotated[bool, typer.Option("--json", help='Print {"accountId", "apiKey"}.')] = False,
+    account: Annotated[str, typer.Option(help="The account's name; an existing one gets another key.")] = "default",
+    as_json: Annotated[bool, typer.Option("--json", help='Print JSON: {"accountId", "apiKey"}.')] = False,
 ) -> None:
-    """Make the database's tables and an account, and print its API key: once, for it is kept nowhere."""
-    with _accounts(database_url) as accounts:
+    """Create the database tables and an account, and print its API key. The key is shown only once."""
+    with _open_accounts(database_url) as accounts:
         issued = accounts.create_or_issue_key(account)
     if as_json:
         typer.echo(json.dumps({"accountId": issued.account_id, "apiKey": issued.key}))
@@ -39,23 +39,29 @@ def init(
 
 
 @app.command()
-def keys(database_url: DatabaseUrl = None, as_json: Annotated[bool, typer.Option("--json")] = False) -> None:
-    """List the API keys of all accounts: what they begin with, when they were last used, whether they are revoked."""
-    with _accounts(database_url) as accounts:
-        found = accounts.list_keys()
+def keys(
+    database_url: DatabaseUrl = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the keys as JSON.")] = False,
+) -> None:
+    """List the API keys of all accounts: their prefixes, when they were last used, whether they are revoked."""
+    with _open_accounts(database_url) as accounts:
+        known_keys = accounts.list_keys()
     if as_json:
-        typer.echo(json.dumps([_as_json(key) for key in found]))
+        typer.echo(json.dumps([_key_to_json(key) for key in known_keys]))
         return
-    for key in found:
-        used = f"last used {key.last_used_at:%Y-%m-%d %H:%M}" if key.last_used_at else "never used"
-        state = f"revoked {key.revoked_at:%Y-%m-%d %H:%M}" if key.revoked_at else used
+    for key in known_keys:
+        last_use = f"last used {key.last_used_at:%Y-%m-%d %H:%M}" if key.last_used_at else "never used"
+        state = f"revoked {key.revoked_at:%Y-%m-%d %H:%M}" if key.revoked_at else last_use
         typer.echo(f"{key.key_id}  {key.hint}…  {key.account_name} ({key.account_id})  {state}")
 
 
 @app.command()
-def revoke(key_id: str, database_url: DatabaseUrl = None) -> None:
-    """Let a key be refused from now on; `memoair cloud keys` shows which there are."""
-    with _accounts(database_url) as accounts:
+def revoke(
+    key_id: Annotated[str, typer.Argument(help="The key's id, from `memoair cloud keys`.")],
+    database_url: DatabaseUrl = None,
+) -> None:
+    """Revoke an API key. Servers reject it from now on."""
+    with _open_accounts(database_url) as accounts:
         from memoair_cloud.errors import NotFoundError
 
         try:
@@ -68,14 +74,14 @@ def revoke(key_id: str, database_url: DatabaseUrl = None) -> None:
 
 @app.command()
 def serve(
-    host: Annotated[Optional[str], typer.Option(help="The address to listen at (127.0.0.1).")] = None,  # noqa: UP045
-    port: Annotated[Optional[int], typer.Option(help="The port to listen at (8080).")] = None,  # noqa: UP045
+    host: Annotated[Optional[str], typer.Option(help="The address to listen on (127.0.0.1).")] = None,  # noqa: UP045
+    port: Annotated[Optional[int], typer.Option(help="The port to listen on (8080).")] = None,  # noqa: UP045
     database_url: DatabaseUrl = None,
     blob_url: BlobUrl = None,
-    worker: Annotated[bool, typer.Option("--worker/--no-worker", help="Run a worker in this process, too.")] = True,
+    worker: Annotated[bool, typer.Option("--worker/--no-worker", help="Also run a worker in this process.")] = True,
 ) -> None:
-    """Serve the HTTP API until the process is told to end."""
-    settings = _settings(host=host, port=port, database_url=database_url, blob_url=blob_url)
+    """Serve the HTTP API until the process is stopped."""
+    settings = _load_settings(host=host, port=port, database_url=database_url, blob_url=blob_url)
     from memoair_cloud.logs import log_to_stderr
     from memoair_cloud.serving import serve as run
 
@@ -85,8 +91,8 @@ def serve(
 
 @app.command()
 def worker(database_url: DatabaseUrl = None, blob_url: BlobUrl = None) -> None:
-    """Do what servers have queued until the process is told to end."""
-    settings = _settings(database_url=database_url, blob_url=blob_url)
+    """Run queued work (learning, index builds) until the process is stopped."""
+    settings = _load_settings(database_url=database_url, blob_url=blob_url)
     from memoair_cloud.logs import log_to_stderr
     from memoair_cloud.serving import run_worker
 
@@ -95,9 +101,9 @@ def worker(database_url: DatabaseUrl = None, blob_url: BlobUrl = None) -> None:
 
 
 @contextmanager
-def _accounts(database_url: str | None) -> Iterator["Accounts"]:
-    """The accounts of a database, which is brought up to date."""
-    settings = _settings(database_url=database_url)
+def _open_accounts(database_url: str | None) -> Iterator["Accounts"]:
+    """Open the accounts of a database, after migrating it to the current version."""
+    settings = _load_settings(database_url=database_url)
     from memoair_cloud.database.engine import make_engine
     from memoair_cloud.database.migrate import migrate
     from memoair_cloud.tenancy.accounts import Accounts
@@ -110,33 +116,33 @@ def _accounts(database_url: str | None) -> Iterator["Accounts"]:
         engine.dispose()
 
 
-def _as_json(key: "KnownKey") -> dict[str, Any]:
-    moments = {"createdAt": key.created_at, "lastUsedAt": key.last_used_at, "revokedAt": key.revoked_at}
+def _key_to_json(key: "KnownKey") -> dict[str, Any]:
+    timestamps = {"createdAt": key.created_at, "lastUsedAt": key.last_used_at, "revokedAt": key.revoked_at}
     return {
         "keyId": key.key_id,
         "hint": key.hint,
         "name": key.name,
         "accountId": key.account_id,
         "accountName": key.account_name,
-        **{name: moment.isoformat() if moment else None for name, moment in moments.items()},
+        **{name: moment.isoformat() if moment else None for name, moment in timestamps.items()},
     }
 
 
-def _settings(**flags: Any) -> "CloudSettings":
-    """The settings, or the end of the command with what is wrong about them, or with the extra missing."""
+def _load_settings(**flags: Any) -> "CloudSettings":
+    """Return the settings. Exit with a message if they are invalid, or if the extra is not installed."""
     try:
         from pydantic import ValidationError
 
-        import memoair_cloud.serving  # noqa: F401 - all that the extra brings
+        import memoair_cloud.serving  # noqa: F401 - imports everything of the extra
         from memoair_cloud.settings import load_settings
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("memoair_"):
             raise
-        typer.echo(f"memoair cloud needs more ({error.name}): pip install 'memoair-voice[cloud]'", err=True)
+        typer.echo(f"{error.name} is not installed; run: pip install 'memoair-voice[cloud]'", err=True)
         raise typer.Exit(1) from None
     try:
         return load_settings(**flags)
     except ValidationError as error:
-        for each in error.errors(include_input=False, include_url=False):
-            typer.echo(f"{'.'.join(map(str, each['loc']))}: {each['msg']}", err=True)
+        for details in error.errors(include_input=False, include_url=False):
+            typer.echo(f"{'.'.join(map(str, details['loc']))}: {details['msg']}", err=True)
         raise typer.Exit(2) from None

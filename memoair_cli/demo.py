@@ -1,4 +1,4 @@
-"""``memoair demo``: two callers call, hang up, call again after a crash, and are remembered."""
+"""``memoair demo``: two callers call, call again after a crash, and are remembered."""
 
 import json
 import os
@@ -20,46 +20,46 @@ from rich.table import Table
 from memoair_cli.demo_script import DemoCall, DemoLine, DemoTurn, demo_lines
 from memoair_voice_sync import MemoAirVoiceMemorySync, SearchResult
 
-# A free port that the runtime chooses: the demo must not meet another runtime on this machine.
+# A free port, chosen by the runtime, so that the demo cannot reach another runtime on this machine.
 _ANY_PORT = "http://127.0.0.1:0"
-# The deadline of a voice agent is 250 ms; on a busy machine the demo would rather be late than seem forgetful.
-_PATIENT_MS = 2_000
+# A voice agent's deadline is 250 ms. On a busy machine, the demo should be slow rather than fail to recall.
+_SEARCH_TIMEOUT_MS = 2_000
 _SIGKILL = getattr(signal, "SIGKILL", signal.SIGTERM)
 
 
 @attrs.define
-class Tally:
-    """What the demo has seen, for its last lines."""
+class DemoTally:
+    """What the demo counts for its summary."""
 
-    wanted: int = 0  # facts of an earlier call, or documents, that an answer needed
+    expected: int = 0  # facts of an earlier call, and documents, that an answer needs
     recalled: int = 0
-    acknowledged: int = 0  # turns that the runtime said it kept
-    kept: int = 0  # of these, turns that stand in a log exactly once
+    acknowledged: int = 0  # turns that the runtime acknowledged
+    saved: int = 0  # acknowledged turns that are in the session log exactly once
     recall_ms: list[float] = attrs.field(factory=list)
 
     @property
-    def is_good(self) -> bool:
-        """Whether everything that was promised came true."""
-        return self.recalled == self.wanted and self.kept == self.acknowledged
+    def is_success(self) -> bool:
+        """Whether every expected fact was recalled and every acknowledged turn was saved."""
+        return self.recalled == self.expected and self.saved == self.acknowledged
 
 
-def play(storage: Path | None) -> bool:
-    """Play the demo and tell whether all was remembered and nothing was lost."""
+def play_demo(storage: Path | None) -> bool:
+    """Play the demo. Return whether everything was remembered and nothing was lost."""
     console = Console(highlight=False)
-    began_at = time.monotonic()
-    tally = Tally()
-    console.print("[dim]What the agents say is from a script; what they are told by their memory is not.[/]")
-    with _folder(storage) as root:
+    started_at = time.monotonic()
+    tally = DemoTally()
+    console.print("[dim]The agents' lines are scripted. What their memory recalls is not.[/]")
+    with _storage_folder(storage) as root:
         for line in demo_lines():
             _play_line(console, line, root, tally)
-        _sum_up(console, tally, root, time.monotonic() - began_at)
+        _show_summary(console, tally, root, time.monotonic() - started_at)
         if storage is None:
-            console.print("[dim]The folder is removed now; --storage DIR keeps it.[/]")
-    return tally.is_good
+            console.print("[dim]The folder is deleted now; use --storage DIR to keep it.[/]")
+    return tally.is_success
 
 
 @contextmanager
-def _folder(storage: Path | None) -> Iterator[Path]:
+def _storage_folder(storage: Path | None) -> Iterator[Path]:
     root = storage or Path(tempfile.mkdtemp(prefix="memoair-demo-"))
     try:
         yield root
@@ -68,25 +68,25 @@ def _folder(storage: Path | None) -> Iterator[Path]:
             shutil.rmtree(root, ignore_errors=True)
 
 
-def _play_line(console: Console, line: DemoLine, root: Path, tally: Tally) -> None:
+def _play_line(console: Console, line: DemoLine, root: Path, tally: DemoTally) -> None:
     caller = escape(line.first.user["name"])
     console.rule(f"[bold]{escape(line.first.line)}[/] · {caller} calls")
-    with _remembering(line, line.first, root) as memory:
-        log = _talk(console, memory, line.first, tally, aloud=False)
-        _show_what_matters(console, line)
+    with _open_memory(line, line.first, root) as memory:
+        log = _play_call(console, memory, line.first, tally, is_verbose=False)
+        _show_facts_needed_later(console, line)
         pid = memory.runtime_pid
         if pid is not None:
             os.kill(pid, _SIGKILL)
-    console.print(f"   [red]kill -9 {pid}[/]: the runtime is gone, nobody ended the call, nobody flushed.")
-    _count_kept(console, log, len(line.first.turns), tally)
+    console.print(f"   [red]kill -9 {pid}[/]: the runtime is gone, without end of call and without flush.")
+    _count_saved(console, log, len(line.first.turns), tally)
     console.rule(f"[bold]{escape(line.first.line)}[/] · {caller} calls again")
-    with _remembering(line, line.second, root) as memory:
-        log = _talk(console, memory, line.second, tally, aloud=True)
+    with _open_memory(line, line.second, root) as memory:
+        log = _play_call(console, memory, line.second, tally, is_verbose=True)
         memory.end_session()
-    _count_kept(console, log, len(line.second.turns), tally)
+    _count_saved(console, log, len(line.second.turns), tally)
 
 
-def _remembering(line: DemoLine, call: DemoCall, root: Path) -> MemoAirVoiceMemorySync:
+def _open_memory(line: DemoLine, call: DemoCall, root: Path) -> MemoAirVoiceMemorySync:
     return MemoAirVoiceMemorySync(
         project_id=call.project_id,
         user_id=call.user["id"],
@@ -97,48 +97,52 @@ def _remembering(line: DemoLine, call: DemoCall, root: Path) -> MemoAirVoiceMemo
     )
 
 
-def _talk(console: Console, memory: MemoAirVoiceMemorySync, call: DemoCall, tally: Tally, *, aloud: bool) -> Path:
-    """Play one call: recall before each answer, keep each turn; return where its log lies."""
-    began_at = time.monotonic()
-    opened = memory.start_session({"user": call.user, "assistantName": call.assistant_name}, timeout_s=15)
-    ready_s = time.monotonic() - began_at
+def _play_call(
+    console: Console, memory: MemoAirVoiceMemorySync, call: DemoCall, tally: DemoTally, *, is_verbose: bool
+) -> Path:
+    """Play one call: search before each answer and save each turn. Return the path of the session log."""
+    started_at = time.monotonic()
+    session = memory.start_session({"user": call.user, "assistantName": call.assistant_name}, timeout_s=15)
+    ready_s = time.monotonic() - started_at
     times_ms = []
     for turn in call.turns:
-        asked_at = time.perf_counter()
-        found = memory.search_memory(turn.user_text, timeout_ms=_PATIENT_MS)
-        times_ms.append((time.perf_counter() - asked_at) * 1e3)
-        if aloud:
-            _show(console, call, turn, found, times_ms[-1], tally)
+        searched_at = time.perf_counter()
+        result = memory.search_memory(turn.user_text, timeout_ms=_SEARCH_TIMEOUT_MS)
+        times_ms.append((time.perf_counter() - searched_at) * 1e3)
+        if is_verbose:
+            _show_turn(console, call, turn, result, times_ms[-1], tally)
         memory.after_turn(turn.user_text, turn.assistant_text, turn.turn_id, metadata={"occurredAt": turn.occurred_at})
         tally.acknowledged += 1
     tally.recall_ms += times_ms
-    log = Path(opened["paths"]["sessionJsonl"])
+    log = Path(session["paths"]["sessionJsonl"])
     console.print(
-        f"   {len(call.turns)} turns kept · runtime up in {ready_s * 1e3:.0f} ms"
+        f"   {len(call.turns)} turns saved · runtime up in {ready_s * 1e3:.0f} ms"
         f" · recall {statistics.median(times_ms):.1f} ms (median) · log [cyan]{escape(str(log))}[/]",
         soft_wrap=True,
     )
     return log
 
 
-def _show(console: Console, call: DemoCall, turn: DemoTurn, found: SearchResult, ms: float, tally: Tally) -> None:
+def _show_turn(
+    console: Console, call: DemoCall, turn: DemoTurn, result: SearchResult, duration_ms: float, tally: DemoTally
+) -> None:
     console.print(f"\n[bold yellow]{escape(call.user['name'])}[/]  {escape(turn.user_text)}")
-    documents = {hit["id"] for hit in found.org}
+    documents = {hit["id"] for hit in result.org}
     for fact in turn.recalls:
-        _show_fact(console, "permanent", fact, fact in found.contextText, tally)
+        _show_recall(console, "permanent", fact, fact in result.contextText, tally)
     for document in turn.recalls_org:
-        _show_fact(console, "org", f"document {document}", document in documents, tally)
+        _show_recall(console, "org", f"document {document}", document in documents, tally)
     if not turn.recalls and not turn.recalls_org:
-        best = next(iter(found.permanent or found.org or found.working), None)
-        what = shorten(" ".join(best["text"].split()), 100, placeholder=" …") if best else "nothing"
-        console.print(f"   [dim]recalled  {escape(what)}[/]")
-    lanes = " · ".join(f"{name} {lane['ms']:.2f}" for name, lane in found.trace["lanes"].items())
-    console.print(f"   [dim]{lanes} · call {ms:.1f} ms[/]")
+        best = next(iter(result.permanent or result.org or result.working), None)
+        summary = shorten(" ".join(best["text"].split()), 100, placeholder=" …") if best else "nothing"
+        console.print(f"   [dim]recalled  {escape(summary)}[/]")
+    lanes = " · ".join(f"{name} {lane['ms']:.2f}" for name, lane in result.trace["lanes"].items())
+    console.print(f"   [dim]{lanes} · call {duration_ms:.1f} ms[/]")
     console.print(f"[bold green]{escape(call.assistant_name)}[/]  {escape(turn.assistant_text)}")
 
 
-def _show_what_matters(console: Console, line: DemoLine) -> None:
-    """Of the first call, the words that the second will need."""
+def _show_facts_needed_later(console: Console, line: DemoLine) -> None:
+    """Show the lines of the first call that the second call will need."""
     facts = [fact for turn in line.second.turns for fact in turn.recalls]
     caller, agent = line.first.user["name"], line.first.assistant_name
     for turn in line.first.turns:
@@ -147,27 +151,27 @@ def _show_what_matters(console: Console, line: DemoLine) -> None:
                 console.print(f"   [dim]{escape(speaker)}: {escape(text)}[/]")
 
 
-def _show_fact(console: Console, lane: str, fact: str, is_recalled: bool, tally: Tally) -> None:
-    tally.wanted += 1
+def _show_recall(console: Console, lane: str, fact: str, is_recalled: bool, tally: DemoTally) -> None:
+    tally.expected += 1
     tally.recalled += is_recalled
     mark = "[green]✓[/]" if is_recalled else "[red]✗ missing[/]"
     console.print(f"   [magenta]recalled[/]  {lane}: “{escape(fact)}” {mark}")
 
 
-def _count_kept(console: Console, log: Path, acknowledged: int, tally: Tally) -> None:
+def _count_saved(console: Console, log: Path, acknowledged: int, tally: DemoTally) -> None:
     events = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
-    turns = [event["payload"]["turnId"] for event in events if event["type"] == "turn"]
-    kept = sum(turns.count(turn) == 1 for turn in set(turns))
-    tally.kept += kept
-    console.print(f"   [green]{kept} of {acknowledged}[/] acknowledged turns stand in the log, each once.\n")
+    turn_ids = [event["payload"]["turnId"] for event in events if event["type"] == "turn"]
+    saved = sum(turn_ids.count(turn) == 1 for turn in set(turn_ids))
+    tally.saved += saved
+    console.print(f"   [green]{saved} of {acknowledged}[/] acknowledged turns are in the session log, once each.\n")
 
 
-def _sum_up(console: Console, tally: Tally, root: Path, seconds: float) -> None:
+def _show_summary(console: Console, tally: DemoTally, root: Path, seconds: float) -> None:
     table = Table(show_header=False, box=None, padding=(0, 2))
-    table.add_row("facts and documents recalled where an answer needed them", f"{tally.recalled} of {tally.wanted}")
-    table.add_row("turns that survived a kill -9 and two hang-ups", f"{tally.kept} of {tally.acknowledged}")
+    table.add_row("facts and documents recalled where an answer needed them", f"{tally.recalled} of {tally.expected}")
+    table.add_row("turns that survived a kill -9 and two hang-ups", f"{tally.saved} of {tally.acknowledged}")
     table.add_row("recall, client call to result, median", f"{statistics.median(tally.recall_ms):.2f} ms")
-    table.add_row("the memory lies in", escape(str(root)))
-    table.add_row("the whole demo took", f"{seconds:.1f} s")
+    table.add_row("storage folder", escape(str(root)))
+    table.add_row("duration of the demo", f"{seconds:.1f} s")
     console.rule("[bold]What was remembered")
     console.print(table)

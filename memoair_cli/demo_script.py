@@ -1,4 +1,4 @@
-"""Transcripts of calls, as they ship with the package."""
+"""The scripted calls of the demo, which ship with the package."""
 
 import json
 from importlib.resources import as_file, files
@@ -12,7 +12,16 @@ _FOLDER = files("memoair_cli") / "transcripts"
 
 @attrs.frozen
 class DemoTurn:
-    """The caller speaks, the agent answers. ``recalls`` are words of an earlier call that the answer needs."""
+    """What the caller says and the agent answers.
+
+    Attributes:
+        turn_id: The id of the turn.
+        occurred_at: When it took place, in ISO 8601.
+        user_text: What the caller says.
+        assistant_text: What the agent answers.
+        recalls: Words of an earlier call that the answer needs.
+        recalls_org: Ids of documents that the answer needs.
+    """
 
     turn_id: str
     occurred_at: str
@@ -24,7 +33,7 @@ class DemoTurn:
 
 @attrs.frozen
 class DemoCall:
-    """One call: who calls whom, and what they say."""
+    """One call: who calls which line, and its turns."""
 
     session_id: str
     line: str
@@ -37,7 +46,7 @@ class DemoCall:
 
 @attrs.frozen
 class DemoLine:
-    """A telephone line: the two calls of one caller, and the organisation's documents."""
+    """A telephone line: two calls of one caller, and the organization's documents."""
 
     first: DemoCall
     second: DemoCall
@@ -45,36 +54,36 @@ class DemoLine:
 
 
 def demo_lines() -> list[DemoLine]:
-    """The lines of the demo."""
+    """Return the telephone lines of the demo."""
     return [
-        DemoLine(_read("returns-call-1"), _read("returns-call-2"), _path("organisation-shop")),
-        DemoLine(_read("clinic-call-1"), _read("clinic-call-2"), _path("organisation-clinic")),
+        DemoLine(_read_call("returns-call-1"), _read_call("returns-call-2"), _path("organization-shop")),
+        DemoLine(_read_call("clinic-call-1"), _read_call("clinic-call-2"), _path("organization-clinic")),
     ]
 
 
 def _path(name: str) -> Path:
-    with as_file(_FOLDER / f"{name}.jsonl") as path:  # an installed package is a folder; it does not go away
+    with as_file(_FOLDER / f"{name}.jsonl") as path:  # the file outlives the block: an installed package is a folder
         return path
 
 
-def _read(name: str) -> DemoCall:
-    head, *turns = map(json.loads, (_FOLDER / f"{name}.jsonl").read_text(encoding="utf-8").splitlines())
+def _read_call(name: str) -> DemoCall:
+    header, *turns = map(json.loads, (_FOLDER / f"{name}.jsonl").read_text(encoding="utf-8").splitlines())
     return DemoCall(
-        session_id=head["sessionId"],
-        line=head["line"],
-        project_id=head["projectId"],
-        agent_id=head["agentId"],
-        assistant_name=head["assistantName"],
-        user=head["user"],
+        session_id=header["sessionId"],
+        line=header["line"],
+        project_id=header["projectId"],
+        agent_id=header["agentId"],
+        assistant_name=header["assistantName"],
+        user=header["user"],
         turns=tuple(
             DemoTurn(
-                turn_id=f"turn-{number}",
+                turn_id=f"turn-{ordinal}",
                 occurred_at=turn["occurredAt"],
                 user_text=turn["userText"],
                 assistant_text=turn["assistantText"],
                 recalls=tuple(turn.get("recalls", ())),
                 recalls_org=tuple(turn.get("recallsOrg", ())),
             )
-            for number, turn in enumerate(turns, 1)
+            for ordinal, turn in enumerate(turns, 1)
         ),
     )

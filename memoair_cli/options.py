@@ -1,4 +1,4 @@
-"""Who asks whom: the options that several commands share, from flags or from the environment."""
+"""Options that several commands share, from flags or from the environment."""
 
 import os
 import sys
@@ -9,40 +9,48 @@ import typer
 
 from memoair_runtime.settings import default_storage_root
 
-CLOUD = "https://backend.memoair.space"
-NO_KEY = "memoair_pk_local"  # where a key must be named, and is shown to nobody
+DEFAULT_CLOUD_URL = "https://backend.memoair.space"
+PLACEHOLDER_KEY = "memoair_pk_local"  # for clients without a cloud, which require a key but send it nowhere
 
-BaseUrl = Annotated[str, typer.Option(envvar="MEMOAIR_BASE_URL", help="The cloud.")]
-ApiKey = Annotated[str, typer.Option(envvar="MEMOAIR_API_KEY", help="The account's key; better set as a variable.")]
+BaseUrl = Annotated[str, typer.Option(envvar="MEMOAIR_BASE_URL", help="The URL of the cloud.")]
+ApiKey = Annotated[
+    str,
+    typer.Option(envvar="MEMOAIR_API_KEY", help="The account's API key. Other users can see flags; set the variable."),
+]
 ProjectId = Annotated[str, typer.Option("--project", envvar="MEMOAIR_PROJECT_ID", help="The project's id.")]
 AgentId = Annotated[str, typer.Option("--agent", envvar="MEMOAIR_AGENT_ID", help="The agent's id.")]
 
 
-def needed(value: str, variable: str, code: int = 1) -> str:
-    """The value, or the end of the command where it was not given."""
-    return value or end(f"{variable} is not set", code)
+def require(value: str, variable: str, code: int = 1) -> str:
+    """Return a value, or exit if it is empty."""
+    return value or fail(f"{variable} is not set", code)
 
 
-def key_of(value: str, code: int = 1) -> str:
-    """The API key, or the end of the command where it is none. It is never shown."""
-    key = needed(value.strip(), "MEMOAIR_API_KEY", code)
-    if not is_key(key):
-        end("MEMOAIR_API_KEY holds a character that no key has", code)
+def require_key(value: str, code: int = 1) -> str:
+    """Return the API key, or exit if it is missing or invalid. Messages never contain it."""
+    key = require(value.strip(), "MEMOAIR_API_KEY", code)
+    if not is_valid_key(key):
+        fail("MEMOAIR_API_KEY has a character that is invalid in keys", code)
     return key
 
 
-def is_key(value: str) -> bool:
-    """Whether a header could carry the value as a key; none at all is no wrong one."""
+def is_valid_key(value: str) -> bool:
+    """Return whether a value fits into a header as an API key. An empty value does."""
     return value.isascii() and " " not in value and value.isprintable()
 
 
-def storage_root(named: Path | None) -> Path:
-    """Where the runtimes that this process starts keep what they keep."""
-    told = os.environ.get("MEMOAIR_RUNTIME_STORAGE_ROOT")
-    return (named or (Path(told) if told else default_storage_root())).expanduser().absolute()
+def resolve_storage_root(folder: Path | None) -> Path:
+    """Return the storage root: a folder, or else that of the environment, or else the default."""
+    variable = os.environ.get("MEMOAIR_RUNTIME_STORAGE_ROOT")
+    return (folder or (Path(variable) if variable else default_storage_root())).expanduser().absolute()
 
 
-def end(message: str, code: int = 1) -> NoReturn:
-    """Say what is wrong, and end the command."""
+def warn_renamed(option: str, new_name: str) -> None:
+    """Print to standard error that an option has a new name."""
+    typer.echo(f"{option} is now {new_name}; the old name goes in the next release", err=True)
+
+
+def fail(message: str, code: int = 1) -> NoReturn:
+    """Print a message to standard error and exit."""
     typer.echo(message, file=sys.stderr)
     raise typer.Exit(code)

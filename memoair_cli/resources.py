@@ -1,4 +1,4 @@
-"""``memoair project``, ``agent`` and ``index``: what a cloud is told of one's customers, over HTTP."""
+"""``memoair project``, ``agent`` and ``index``: create projects, agents and indexes in a cloud."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -10,96 +10,96 @@ from urllib.parse import quote
 import typer
 
 from memoair_cli.cloud_http import CloudHttp, CloudUnreachableError
-from memoair_cli.options import CLOUD, AgentId, ApiKey, BaseUrl, ProjectId, end, key_of, needed
+from memoair_cli.options import DEFAULT_CLOUD_URL, AgentId, ApiKey, BaseUrl, ProjectId, fail, require, require_key
 
-projects = typer.Typer(name="project", no_args_is_help=True, help="Customers' workspaces.")
-agents = typer.Typer(name="agent", no_args_is_help=True, help="A project's bots.")
-indexes = typer.Typer(name="index", no_args_is_help=True, help="What an organisation knows.")
+projects = typer.Typer(name="project", no_args_is_help=True, help="Manage projects, one for each customer.")
+agents = typer.Typer(name="agent", no_args_is_help=True, help="Manage the agents of a project.")
+indexes = typer.Typer(name="index", no_args_is_help=True, help="Manage the organization's documents.")
 
-# What one call takes; some room is left for what stands around the documents.
-_MOST_DOCUMENTS = 100
-_MOST_BYTES = 1_000_000
+# The limits of one request, with some room for what surrounds the documents.
+_MAX_DOCUMENTS = 100
+_MAX_BYTES = 1_000_000
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print the cloud's answer.")]
-Text = Annotated[Optional[str], typer.Option()]  # noqa: UP045 - Typer reads it on Python 3.10, too
+AsJson = Annotated[bool, typer.Option("--json", help="Print the cloud's reply as JSON.")]
+Text = Optional[str]  # noqa: UP045 - Typer needs this on Python 3.10
 
 
 @projects.command("create")
 def create_project(
-    name: str,
-    slug: Text = None,
-    description: Text = None,
+    name: Annotated[str, typer.Argument(help="The project's name.")],
+    slug: Annotated[Text, typer.Option(help="A short name for URLs; by default made from NAME.")] = None,
+    description: Annotated[Text, typer.Option(help="A description for people.")] = None,
     api_key: ApiKey = "",
-    base_url: BaseUrl = CLOUD,
+    base_url: BaseUrl = DEFAULT_CLOUD_URL,
     as_json: AsJson = False,
 ) -> None:
-    """Make a project, and print its id."""
-    body = {"name": name, "slug": slug or _slug(name), **({"description": description} if description else {})}
-    with _cloud(base_url, api_key) as cloud:
-        _show(_post(cloud, "/v1/projects", body), as_json)
+    """Create a project and print its id."""
+    body = {"name": name, "slug": slug or _make_slug(name), **({"description": description} if description else {})}
+    with _connect(base_url, api_key) as cloud:
+        _print_reply(_post(cloud, "/v1/projects", body), as_json)
 
 
 @agents.command("create")
 def create_agent(
-    name: Annotated[str, typer.Argument()] = "Voice agent",
+    name: Annotated[str, typer.Argument(help="The agent's name.")] = "Voice agent",
     project: ProjectId = "",
     api_key: ApiKey = "",
-    base_url: BaseUrl = CLOUD,
+    base_url: BaseUrl = DEFAULT_CLOUD_URL,
     as_json: AsJson = False,
 ) -> None:
-    """Make an agent in a project, and print its id."""
-    path = f"/v1/projects/{quote(needed(project, 'MEMOAIR_PROJECT_ID'), safe='')}/agents"
-    with _cloud(base_url, api_key) as cloud:
-        _show(_post(cloud, path, {"name": name, "agentType": "voice"}), as_json)
+    """Create an agent in a project and print its id."""
+    path = f"/v1/projects/{quote(require(project, 'MEMOAIR_PROJECT_ID'), safe='')}/agents"
+    with _connect(base_url, api_key) as cloud:
+        _print_reply(_post(cloud, path, {"name": name, "agentType": "voice"}), as_json)
 
 
 @indexes.command("add")
 def add_documents(
-    name: str,
-    files: list[Path],
+    name: Annotated[str, typer.Argument(help="The index; it is created if it does not exist.")],
+    files: Annotated[list[Path], typer.Argument(help="The files to add.")],
     project: ProjectId = "",
     agent: AgentId = "",
     api_key: ApiKey = "",
-    base_url: BaseUrl = CLOUD,
+    base_url: BaseUrl = DEFAULT_CLOUD_URL,
 ) -> None:
-    """Add documents to an index: lines {"id", "text", "metadata"} of .jsonl files, any other file as one text."""
-    headers = {"X-Project-Id": needed(project, "MEMOAIR_PROJECT_ID"), **({"X-Agent-Id": agent} if agent else {})}
+    """Add documents to an index: each line of a .jsonl file ({"id", "text", "metadata"}), any other file as a whole."""
+    headers = {"X-Project-Id": require(project, "MEMOAIR_PROJECT_ID"), **({"X-Agent-Id": agent} if agent else {})}
     try:
-        documents = [document for file in files for document in _read(file)]
+        documents = [document for file in files for document in _read_documents(file)]
     except (OSError, ValueError) as error:
-        end(str(error))
-    answer: Any = None
-    with _cloud(base_url, api_key) as cloud:
+        fail(str(error))
+    reply: Any = None
+    with _connect(base_url, api_key) as cloud:
         for batch in _batches(documents):
             body = b'{"name":%b,"documents":[%b]}' % (json.dumps(name).encode(), b",".join(batch))
-            answer = _post(cloud, "/v1/voice-sdk/index/create", body, **headers)
-    if answer is None:
-        end("there is no document in these files")
-    typer.echo(
-        f"{len(documents)} documents sent; {name} has {answer['chunkCount']} chunks, version {answer['version']}"
-    )
+            reply = _post(cloud, "/v1/voice-sdk/index/create", body, **headers)
+    if reply is None:
+        fail("the files contain no documents")
+    typer.echo(f"{len(documents)} documents sent; {name} has {reply['chunkCount']} chunks, version {reply['version']}")
 
 
-def _cloud(base_url: str, api_key: str) -> closing[CloudHttp]:
-    return closing(CloudHttp(base_url, key_of(api_key)))
+def _connect(base_url: str, api_key: str) -> closing[CloudHttp]:
+    return closing(CloudHttp(base_url, require_key(api_key)))
 
 
 def _post(cloud: CloudHttp, path: str, body: Any, **headers: str) -> Any:
-    """Send a request; what the cloud refuses, or does not answer, ends the command."""
+    """Send a request and return the body of the reply. Exit if the cloud is unreachable or rejects the request."""
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     try:
-        reply = cloud.call("POST", path, content, headers)
+        reply = cloud.request("POST", path, content, headers)
     except CloudUnreachableError as error:
-        end(str(error))
-    return reply.body if reply.is_ok else end(f"the cloud at {cloud.address} refuses: {reply.problem}")
+        fail(str(error))
+    return (
+        reply.body if reply.is_ok else fail(f"the cloud at {cloud.address} rejected the request: {reply.error_message}")
+    )
 
 
-def _read(file: Path) -> Iterator[dict[str, Any]]:
+def _read_documents(file: Path) -> Iterator[dict[str, Any]]:
     text = file.read_text(encoding="utf-8-sig")
     if file.suffix != ".jsonl":
         yield {"id": file.name, "text": text}
         return
-    for number, line in enumerate(text.split("\n"), 1):
+    for line_number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             try:
                 document = json.loads(line)
@@ -107,7 +107,8 @@ def _read(file: Path) -> Iterator[dict[str, Any]]:
                 document = None
             if not isinstance(document, dict) or not {"id", "text"} <= set(document):
                 raise ValueError(
-                    f'{file}:{number}: not a document, {{"id": "...", "text": "...", "metadata": {{...}}}}'
+                    f"{file}:{line_number}: not a document; expected "
+                    '{"id": "...", "text": "...", "metadata": {...}}'
                 )
             yield document
 
@@ -117,7 +118,7 @@ def _batches(documents: Iterable[dict[str, Any]]) -> Iterator[list[bytes]]:
     size = 0
     for document in documents:
         line = json.dumps(document, ensure_ascii=False).encode()
-        if batch and (len(batch) == _MOST_DOCUMENTS or size + len(line) > _MOST_BYTES):
+        if batch and (len(batch) == _MAX_DOCUMENTS or size + len(line) > _MAX_BYTES):
             yield batch
             batch, size = [], 0
         batch.append(line)
@@ -126,9 +127,9 @@ def _batches(documents: Iterable[dict[str, Any]]) -> Iterator[list[bytes]]:
         yield batch
 
 
-def _slug(name: str) -> str:
-    return "-".join("".join(sign if sign.isascii() and sign.isalnum() else " " for sign in name.lower()).split())[:60]
+def _make_slug(name: str) -> str:
+    return "-".join("".join(char if char.isascii() and char.isalnum() else " " for char in name.lower()).split())[:60]
 
 
-def _show(answer: Any, as_json: bool) -> None:
-    typer.echo(json.dumps(answer) if as_json else answer["id"])
+def _print_reply(reply: Any, as_json: bool) -> None:
+    typer.echo(json.dumps(reply) if as_json else reply["id"])

@@ -1,4 +1,4 @@
-"""``memoair runtime``: which runtime a client would start, and one pulled before it is needed."""
+"""``memoair runtime``: show which runtime a client would start, and pull a runtime before it is needed."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from memoair_cli.options import end
+from memoair_cli.options import fail
 from memoair_voice_sync import MemoAirVoiceMemoryError, MemoAirVoiceMemorySync
 from memoair_voice_sync._runtime_selection import (
     RuntimeKind,
@@ -32,28 +32,28 @@ if TYPE_CHECKING:
     from memoair_voice_sync.runtime_store.cancel_token import CancelToken
     from memoair_voice_sync.runtime_store.reference import Reference
 
-app = typer.Typer(name="runtime", no_args_is_help=True, help="Choose the program that remembers.")
+app = typer.Typer(name="runtime", no_args_is_help=True, help="Show or pull the runtime that clients start.")
 
-# Whoever types a command waits longer than a caller on the phone.
-_START_S = 20.0
+# A person at a terminal can wait longer than a caller on the phone.
+_START_TIMEOUT_S = 20.0
 _ANY_PORT = "http://127.0.0.1:0"
-_TRUST = {
-    "reference": "the reference itself says what it must be",
-    "registry": "the registry that sent it says so",
-    "server": "the server that sent it says so",
+_DIGEST_SOURCES = {
+    "reference": "pinned by the reference",
+    "registry": "from the registry",
+    "server": "from the checksum file on the server",
 }
 
 CacheDir = Annotated[
-    Optional[Path],  # noqa: UP045 - Typer reads it on Python 3.10, too
-    typer.Option(envvar="MEMOAIR_RUNTIME_CACHE_DIR", help="Where it is kept.", file_okay=False),
+    Optional[Path],  # noqa: UP045 - Typer needs this on Python 3.10
+    typer.Option(envvar="MEMOAIR_RUNTIME_CACHE_DIR", help="The folder of pulled runtimes.", file_okay=False),
 ]
 
 
 class RuntimeExit(IntEnum):
-    """What the commands end with."""
+    """Exit codes of the commands."""
 
     DONE = 0
-    NOT_THERE = 1  # there is no such runtime; of `which`: it would have to be pulled before it runs
+    NOT_FOUND = 1  # the runtime does not exist; of `which`, also: it would have to be pulled first
     USAGE = 2
     FAILED = 3
     INTERRUPTED = 130
@@ -63,78 +63,86 @@ class RuntimeExit(IntEnum):
 def pull(
     reference: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Argument(help="A version, REGISTRY/REPOSITORY:VERSION, or the URL of a release."),
+        typer.Argument(help="A version, REGISTRY/REPOSITORY:VERSION, or the URL of a release file."),
     ] = None,
     cache_dir: CacheDir = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print what was pulled as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Pull a runtime, verify it, and print its digest: clients that name it then start it without the network.
+    """Pull a runtime, verify it, and print its digest. Clients with the same reference then start it without network.
 
-    Without a REFERENCE, what MEMOAIR_RUNTIME_REPO and MEMOAIR_RUNTIME_VERSION name. What was pulled before is pulled
-    again only where the reference names something else by now.
+    The default REFERENCE is that of MEMOAIR_RUNTIME_REPO and MEMOAIR_RUNTIME_VERSION. A runtime that was pulled before
+    is pulled again only if the reference names another one by now.
+
+    Exit codes: 0 pulled, 1 not found, 2 invalid reference, 3 failed, 130 interrupted.
     """
     from memoair_voice_sync.runtime_store.cancel_token import CancelToken
     from memoair_voice_sync.runtime_store.errors import PullCancelledError
     from memoair_voice_sync.runtime_store.pull import pull as pull_now
 
-    wanted = _understood(reference)
-    folder = _choice(cache_dir).cache_folder()
-    stop = CancelToken(_longest_s())
+    runtime_reference = _parse_reference_argument(reference)
+    folder = _select_runtime(cache_dir).cache_folder()
+    cancel_token = CancelToken(_pull_timeout_s())
     try:
-        with _interrupts(stop), _bar(wanted.shown) as progress:
-            found = pull_now(wanted, folder, stop, progress, again=True)
+        with _cancel_on_interrupt(cancel_token), _progress_bar(runtime_reference.display_name) as progress:
+            runtime = pull_now(runtime_reference, folder, cancel_token, progress, refresh=True)
     except (KeyboardInterrupt, PullCancelledError):
-        end("stopped; nothing of it is left", RuntimeExit.INTERRUPTED)
+        fail("interrupted; the partial download was deleted", RuntimeExit.INTERRUPTED)
     except MemoAirVoiceMemoryError as error:
-        end(error.message, RuntimeExit.NOT_THERE if error.code == "runtime.not_found" else RuntimeExit.FAILED)
+        fail(error.message, RuntimeExit.NOT_FOUND if error.code == "runtime.not_found" else RuntimeExit.FAILED)
     if as_json:
-        told = {**attrs.asdict(found), "program": str(found.program)}
-        typer.echo(json.dumps({_camel(name): value for name, value in told.items()}))
+        fields = {**attrs.asdict(runtime), "program": str(runtime.program)}
+        typer.echo(json.dumps({_to_camel_case(name): value for name, value in fields.items()}))
         return
-    typer.echo(f"{found.reference}\ndigest   {found.digest}  ({_TRUST[found.digest_from]})\nprogram  {found.program}")
+    typer.echo(
+        f"{runtime.reference}\n"
+        f"digest   {runtime.digest}  ({_DIGEST_SOURCES[runtime.digest_from]})\n"
+        f"program  {runtime.program}"
+    )
 
 
 @app.command()
 def which(
-    ask: Annotated[bool, typer.Option("--ask/--no-ask", help="Start it for a moment to ask its version.")] = True,
-    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+    ask: Annotated[
+        bool, typer.Option("--ask/--no-ask", help="Start the runtime briefly to ask for its version.")
+    ] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Show which runtime a client would start here, why, and its version. Nothing is pulled.
 
-    Ends with 1 where it would have to be pulled first, or is not there.
+    Exit codes: 0 the runtime can start, 1 it does not exist or would have to be pulled first.
     """
-    told = _told(_choice(), ask=ask)
+    info = _describe_runtime(_select_runtime(), ask=ask)
     if as_json:
-        typer.echo(json.dumps(told))
+        typer.echo(json.dumps(info))
     else:
         for name in ("kind", "why", "command", "version", "reference", "digest", "problem"):
-            if told[name] is not None:
-                value = " ".join(told[name]) if isinstance(told[name], list) else told[name]
+            if info[name] is not None:
+                value = " ".join(info[name]) if isinstance(info[name], list) else info[name]
                 typer.echo(f"{name:<9}  {value}")
-    raise typer.Exit(RuntimeExit.NOT_THERE if told["command"] is None or told["problem"] else RuntimeExit.DONE)
+    raise typer.Exit(RuntimeExit.NOT_FOUND if info["command"] is None or info["problem"] else RuntimeExit.DONE)
 
 
 @contextmanager
-def _interrupts(stop: "CancelToken") -> Iterator[None]:
-    """Let Ctrl-C call the pull off also where its exception gets lost, as in a function that the collector calls."""
+def _cancel_on_interrupt(cancel_token: "CancelToken") -> Iterator[None]:
+    """Cancel the pull on Ctrl-C, even if KeyboardInterrupt gets lost, as in a function that the collector calls."""
 
-    def called_off(*_: object) -> None:
-        threading.Thread(target=stop.set, daemon=True).start()  # it takes a lock that this thread may hold
+    def on_interrupt(*_: object) -> None:
+        threading.Thread(target=cancel_token.cancel, daemon=True).start()  # takes a lock that this thread may hold
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGINT, called_off)
+    previous = signal.signal(signal.SIGINT, on_interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, previous)
 
 
-def _choice(cache_dir: Path | None = None) -> RuntimeSelection:
+def _select_runtime(cache_dir: Path | None = None) -> RuntimeSelection:
     return RuntimeSelection.of(None, None, None, str(cache_dir) if cache_dir else None, os.environ)
 
 
-def _understood(reference: str | None) -> "Reference":
-    """What is to be pulled: a bare version is one of the repository that the environment names, or of ours."""
+def _parse_reference_argument(reference: str | None) -> "Reference":
+    """Return the reference to pull. A bare version is of the repository in the environment, or of the default one."""
     from memoair_voice_sync.runtime_store.reference import parse_reference
 
     repo, version = os.environ.get("MEMOAIR_RUNTIME_REPO") or None, os.environ.get("MEMOAIR_RUNTIME_VERSION") or None
@@ -147,40 +155,40 @@ def _understood(reference: str | None) -> "Reference":
     try:
         return parse_reference(repo, version, installed_version(), names)
     except ValueError as error:
-        end(str(error), RuntimeExit.USAGE)
+        fail(str(error), RuntimeExit.USAGE)
 
 
-def _told(choice: RuntimeSelection, *, ask: bool) -> dict[str, Any]:
-    told: dict[str, Any] = dict.fromkeys(("command", "version", "reference", "digest", "problem"))
-    told = {"kind": choice.kind.value, "why": choice.why, **told}
+def _describe_runtime(selection: RuntimeSelection, *, ask: bool) -> dict[str, Any]:
+    info: dict[str, Any] = dict.fromkeys(("command", "version", "reference", "digest", "problem"))
+    info = {"kind": selection.kind.value, "why": selection.why, **info}
     try:
-        if choice.kind is RuntimeKind.BUNDLED:
-            told |= {"command": bundled_command(), "version": installed_version()}
-        elif choice.kind is RuntimeKind.BINARY:
-            told["command"] = [find_binary(choice.binary or "")]
+        if selection.kind is RuntimeKind.BUNDLED:
+            info |= {"command": bundled_command(), "version": installed_version()}
+        elif selection.kind is RuntimeKind.BINARY:
+            info["command"] = [find_binary(selection.binary or "")]
         else:
-            _add_pulled(told, choice)
-        if ask and told["command"] is not None and choice.kind is not RuntimeKind.BUNDLED:
-            told["version"] = _asked(told["command"][0]) or told["version"]
+            _add_pulled(info, selection)
+        if ask and info["command"] is not None and selection.kind is not RuntimeKind.BUNDLED:
+            info["version"] = _query_version(info["command"][0]) or info["version"]
     except MemoAirVoiceMemoryError as error:
-        told["problem"] = error.message
-    return told
+        info["problem"] = error.message
+    return info
 
 
-def _add_pulled(told: dict[str, Any], choice: RuntimeSelection) -> None:
-    from memoair_voice_sync.runtime_store.cache import cached
+def _add_pulled(info: dict[str, Any], selection: RuntimeSelection) -> None:
+    from memoair_voice_sync.runtime_store.cache import find_cached
 
-    reference = choice.reference()
-    told |= {"reference": reference.shown, "version": reference.version}
-    found = cached(reference, choice.cache_folder())
-    if found is None:
-        told["problem"] = "it is not pulled yet: a client does that at its first call, `memoair runtime pull` now"
+    reference = selection.reference()
+    info |= {"reference": reference.display_name, "version": reference.version}
+    runtime = find_cached(reference, selection.cache_folder())
+    if runtime is None:
+        info["problem"] = "not pulled yet; a client pulls it at its first call, `memoair runtime pull` does so now"
         return
-    told |= {"command": [str(found.program)], "version": found.version, "digest": found.digest}
+    info |= {"command": [str(runtime.program)], "version": runtime.version, "digest": runtime.digest}
 
 
-def _asked(program: str) -> str | None:
-    """The version that a runtime tells of itself, over a folder that is thrown away."""
+def _query_version(program: str) -> str | None:
+    """Return the version that a program reports, from a runtime with a temporary storage root."""
     import urllib3
 
     with tempfile.TemporaryDirectory(prefix="memoair-which-", ignore_cleanup_errors=True) as folder:
@@ -193,9 +201,9 @@ def _asked(program: str) -> str | None:
             cloud_base_url=None,
         )
         with memory:
-            url = memory.runtime_url(timeout_s=_START_S)
+            url = memory.runtime_url(timeout_s=_START_TIMEOUT_S)
             try:
-                with urllib3.PoolManager(timeout=_START_S, retries=False) as http:
+                with urllib3.PoolManager(timeout=_START_TIMEOUT_S, retries=False) as http:
                     reply = http.request("GET", f"{url}/v1/runtime/health").json()
             except (urllib3.exceptions.HTTPError, ValueError):
                 return None
@@ -204,24 +212,24 @@ def _asked(program: str) -> str | None:
 
 
 @contextmanager
-def _bar(what: str) -> Iterator[Callable[[int, int | None], None]]:
-    """A bar on stderr while it is pulled; where nobody watches, none."""
+def _progress_bar(description: str) -> Iterator[Callable[[int, int | None], None]]:
+    """Show a progress bar on standard error, if that is a terminal."""
     if not sys.stderr.isatty():
         yield lambda *_: None
         return
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     console = Console(stderr=True, highlight=False)
     with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as progress:
-        task = progress.add_task(escape(what), total=None)
+        task = progress.add_task(escape(description), total=None)
         yield lambda done, whole: progress.update(task, completed=done, total=whole)
 
 
-def _longest_s() -> float:
-    from memoair_voice_sync.runtime_store.background import LONGEST_S
+def _pull_timeout_s() -> float:
+    from memoair_voice_sync.runtime_store.background import PULL_TIMEOUT_S
 
-    return LONGEST_S
+    return PULL_TIMEOUT_S
 
 
-def _camel(name: str) -> str:
+def _to_camel_case(name: str) -> str:
     first, *rest = name.split("_")
     return first + "".join(map(str.capitalize, rest))

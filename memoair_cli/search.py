@@ -1,4 +1,4 @@
-"""``memoair search``: what the memory would tell an agent now."""
+"""``memoair search``: show what an agent would recall of a caller now."""
 
 import json
 import time
@@ -14,53 +14,53 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from memoair_cli.options import CLOUD, ApiKey, BaseUrl, ProjectId, end, needed, storage_root
+from memoair_cli.options import DEFAULT_CLOUD_URL, ApiKey, BaseUrl, ProjectId, fail, require, resolve_storage_root
 from memoair_runtime.storage.user_folder import UserFolder
 from memoair_voice_sync import MemoAirVoiceMemoryError, MemoAirVoiceMemorySync, SearchResult
 
-# A free port that the runtime chooses: it must not meet another runtime on this machine.
+# A free port, chosen by the runtime, so that it cannot reach another runtime on this machine.
 _ANY_PORT = "http://127.0.0.1:0"
-# How long a caller who is known from another machine is waited for.
-_FIRST_PULL_S, _HEALTH_S, _LOOK_S = 3.0, 1.0, 0.02
-_UNHEARD = {"refused": "the cloud refuses us", "retrying": "the cloud does not answer as it should"}
+# How long to wait for the memory of a caller who is known from another machine.
+_PULL_TIMEOUT_S, _HEALTH_TIMEOUT_S, _POLL_INTERVAL_S = 3.0, 1.0, 0.02
+_SYNC_FAILURES = {"refused": "the cloud rejects our requests", "retrying": "the cloud is unreachable or fails"}
 _HIT_LANES = ("working", "permanent", "org")
 
 File = Optional[Path]  # noqa: UP045 - Typer reads it on Python 3.10, too
 
 
 class SearchExit(IntEnum):
-    """What the command ends with."""
+    """Exit codes of the command."""
 
     FOUND = 0
-    NOTHING = 1
+    NOT_FOUND = 1
     USAGE = 2
     FAILED = 3
 
 
 def search(
     query: Annotated[str, typer.Argument(help="What the caller says.")],
-    user: Annotated[str, typer.Option(envvar="MEMOAIR_USER_ID", help="Who calls.")],
+    user: Annotated[str, typer.Option(envvar="MEMOAIR_USER_ID", help="The caller's id.")],
     project: ProjectId = "",
     api_key: ApiKey = "",
-    base_url: BaseUrl = CLOUD,
-    storage: Annotated[File, typer.Option(help="Where memory lies.", file_okay=False)] = None,
-    org_file: Annotated[File, typer.Option(help="The organisation's documents as JSON lines.", dir_okay=False)] = None,
+    base_url: BaseUrl = DEFAULT_CLOUD_URL,
+    storage: Annotated[File, typer.Option(help="The storage root.", file_okay=False)] = None,
+    org_file: Annotated[File, typer.Option(help="The organization's documents as JSON lines.", dir_okay=False)] = None,
     lane: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Option(help="Search this lane only (profile, working, permanent, org); may be repeated."),
+        typer.Option(help="Search only this lane (profile, working, permanent, org); can be repeated."),
     ] = None,
-    top_k: Annotated[Optional[int], typer.Option(min=1, help="Hits of each lane.")] = None,  # noqa: UP045
+    top_k: Annotated[Optional[int], typer.Option(min=1, help="Hits per lane.")] = None,  # noqa: UP045
     timeout_ms: Annotated[
-        float, typer.Option(min=1, help="How long it may take, with the start of a runtime.")
+        float, typer.Option(min=1, help="Timeout in milliseconds, including the start of a runtime.")
     ] = 10_000,
-    explain: Annotated[bool, typer.Option("--explain", help="Show what each score is the sum of.")] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Show the terms of each score.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole result as JSON.")] = False,
 ) -> None:
-    """Ask a caller's memory, and show what an agent would be told. It leaves no trace of a call.
+    """Search a caller's memory, and show what an agent would recall. The search leaves no trace in the memory.
 
-    Ends with 0 if something was found, 1 if nothing was, 2 for options that can't be, 3 if the memory failed.
+    Exit codes: 0 found, 1 nothing found, 2 invalid options, 3 the search failed.
     """
-    project_id = needed(project, "MEMOAIR_PROJECT_ID", SearchExit.USAGE)
+    project_id = require(project, "MEMOAIR_PROJECT_ID", SearchExit.USAGE)
     try:
         memory = MemoAirVoiceMemorySync(
             project_id=project_id,
@@ -72,96 +72,103 @@ def search(
             org_file=str(org_file) if org_file else None,
         )
         with memory:
-            unheard = _wait_for_cloud(memory, timeout_ms / 1e3) if api_key.strip() else None
-            hits = None if top_k is None else dict.fromkeys(lane or _HIT_LANES, top_k)
-            found = memory.search_memory(query, lanes=lane, top_k=hits, timeout_ms=timeout_ms, explain=explain)
+            sync_failure = _wait_for_cloud(memory, timeout_ms / 1e3) if api_key.strip() else None
+            hits_per_lane = None if top_k is None else dict.fromkeys(lane or _HIT_LANES, top_k)
+            result = memory.search_memory(
+                query, lanes=lane, top_k=hits_per_lane, timeout_ms=timeout_ms, explain=explain
+            )
     except (ValueError, TypeError) as error:
-        end(str(error), SearchExit.USAGE)
+        fail(str(error), SearchExit.USAGE)
     except urllib3.exceptions.HTTPError as error:
-        end(f"the memory failed: its runtime does not answer ({type(error).__name__})", SearchExit.FAILED)
+        fail(f"the search failed: the runtime does not reply ({type(error).__name__})", SearchExit.FAILED)
     except MemoAirVoiceMemoryError as error:
-        end(
-            f"the memory failed: {error}",
+        fail(
+            f"the search failed: {error}",
             SearchExit.USAGE if error.code == "runtime.bad_request" else SearchExit.FAILED,
         )
     if as_json:
-        typer.echo(json.dumps(asdict(found), ensure_ascii=False))
+        typer.echo(json.dumps(asdict(result), ensure_ascii=False))
     else:
-        _show(found)
-        if not found.contextText:
-            typer.echo(f"nothing was found{_unknown(UserFolder(storage_root(storage), project_id, user))}", err=True)
-    if unheard is not None:
-        typer.echo(f"{unheard}: only what is on this machine was searched; `memoair doctor` may tell why", err=True)
-    raise typer.Exit(_exit_code(found, is_whole=unheard is None))
+        _print_result(result)
+        if not result.contextText:
+            typer.echo(
+                f"nothing was found{_unknown_id_hint(UserFolder(resolve_storage_root(storage), project_id, user))}",
+                err=True,
+            )
+    if sync_failure is not None:
+        typer.echo(
+            f"{sync_failure}: only this machine's memory was searched; run `memoair doctor` to find out why", err=True
+        )
+    raise typer.Exit(_exit_code(result, is_complete=sync_failure is None))
 
 
 def _wait_for_cloud(memory: MemoAirVoiceMemorySync, timeout_s: float) -> str | None:
-    """Wait a while until the runtime knows what the cloud knows of the caller; tell why where it does not."""
+    """Wait until the runtime has pulled the caller's memory from the cloud. If it has not, return the reason."""
     health = f"{memory.runtime_url(timeout_s)}/v1/runtime/health"
-    deadline = time.monotonic() + min(timeout_s, _FIRST_PULL_S)  # the runtime has started by now
-    with urllib3.PoolManager(timeout=_HEALTH_S, retries=False) as pool:
+    deadline = time.monotonic() + min(timeout_s, _PULL_TIMEOUT_S)  # the runtime has started by now
+    with urllib3.PoolManager(timeout=_HEALTH_TIMEOUT_S, retries=False) as pool:
         while time.monotonic() < deadline:
             sync = pool.request("GET", health).json().get("sync") or {}
-            is_asking = sync.get("state") in ("connecting", "ok") and not sync.get("hasPulled")
-            if not is_asking:
-                return None if sync.get("hasPulled") else _UNHEARD.get(sync.get("state", ""))
-            time.sleep(_LOOK_S)
-    return "the cloud has not answered in time"
+            is_pending = sync.get("state") in ("connecting", "ok") and not sync.get("hasPulled")
+            if not is_pending:
+                return None if sync.get("hasPulled") else _SYNC_FAILURES.get(sync.get("state", ""))
+            time.sleep(_POLL_INTERVAL_S)
+    return "the cloud did not reply in time"
 
 
-def _exit_code(found: SearchResult, *, is_whole: bool) -> int:
-    if found.contextText:
+def _exit_code(result: SearchResult, *, is_complete: bool) -> int:
+    if result.contextText:
         return SearchExit.FOUND
-    return SearchExit.FAILED if found.trace["degraded"] or not is_whole else SearchExit.NOTHING
+    return SearchExit.FAILED if result.trace["degraded"] or not is_complete else SearchExit.NOT_FOUND
 
 
-def _show(found: SearchResult) -> None:
+def _print_result(result: SearchResult) -> None:
     console = Console(highlight=False)
-    if found.contextText:
-        console.print(escape(found.contextText), soft_wrap=True)
+    if result.contextText:
+        console.print(escape(result.contextText), soft_wrap=True)
         console.print()
-    hits = [hit for name in _HIT_LANES for hit in getattr(found, name)]
+    hits = [hit for name in _HIT_LANES for hit in getattr(result, name)]
     if hits:
-        console.print(_table(hits, found.trace.get("explain") or {}))
-    lanes = found.trace["lanes"]
+        console.print(_hit_table(hits, result.trace.get("explain") or {}))
+    lanes = result.trace["lanes"]
     times = " · ".join(f"{name} {lane['ms']:.1f} ms" for name, lane in lanes.items() if lane["status"] != "skipped")
     console.print(f"[dim]{times}[/]")
-    for complaint in _complaints(found.trace):
-        typer.echo(complaint, err=True)
+    for warning in _degradation_warnings(result.trace):
+        typer.echo(warning, err=True)
 
 
-def _unknown(folder: UserFolder) -> str:
-    """Why nothing can be found of somebody: most often an id is misspelt, or memory lies elsewhere."""
+def _unknown_id_hint(folder: UserFolder) -> str:
+    """Return a hint if the storage root has no such user: most often an id is misspelled, or the root is another."""
     if folder.path.exists():
         return ""
-    return f": {folder.root} knows no such {'caller' if folder.path.parent.exists() else 'project'}"
+    return f": {folder.root} has no such {'caller' if folder.path.parent.exists() else 'project'}"
 
 
-def _table(hits: Sequence[dict[str, Any]], explained: dict[str, dict[str, dict[str, float]]]) -> Table:
+def _hit_table(hits: Sequence[dict[str, Any]], explanations: dict[str, dict[str, dict[str, float]]]) -> Table:
     table = Table("lane", "score", "from", "text", box=None, pad_edge=False)
     for hit in hits:
-        # A caller's words are data: they must not speak to the terminal.
-        text = escape("".join(sign if sign.isprintable() or sign == "\n" else " " for sign in hit["text"]))
-        terms = explained.get(hit["lane"], {}).get(hit["id"])
+        # A caller's words are data: they must not control the terminal.
+        text = escape("".join(char if char.isprintable() or char == "\n" else " " for char in hit["text"]))
+        terms = explanations.get(hit["lane"], {}).get(hit["id"])
         if terms:
             largest = sorted(terms.items(), key=lambda term: -abs(term[1]))
             text += "\n[dim]" + escape(" + ".join(f"{name} {value:.2f}" for name, value in largest)) + "[/]"
-        table.add_row(hit["lane"], f"{hit['score']:.2f}", escape(_source(hit["source"])), text)
+        table.add_row(hit["lane"], f"{hit['score']:.2f}", escape(_source_label(hit["source"])), text)
     return table
 
 
-def _source(source: dict[str, Any]) -> str:
-    named = [source.get(name) for name in ("sessionId", "turnId", "indexName", "id") if source.get(name)]
-    told = " ".join(map(str, named[:2]))
-    return f"{str(source['createdAt'])[:10]} {told}" if source.get("createdAt") else told
+def _source_label(source: dict[str, Any]) -> str:
+    parts = [source.get(name) for name in ("sessionId", "turnId", "indexName", "id") if source.get(name)]
+    label = " ".join(map(str, parts[:2]))
+    return f"{str(source['createdAt'])[:10]} {label}" if source.get("createdAt") else label
 
 
-def _complaints(trace: dict[str, Any]) -> Iterator[str]:
-    """What is degraded, and what it means."""
+def _degradation_warnings(trace: dict[str, Any]) -> Iterator[str]:
+    """Yield a warning for each degraded lane, with what to do."""
     meanings = {
-        "late": "did not answer in time; a larger --timeout-ms may help",
-        "loading": "is still being read; ask again in a moment",
-        "error": "failed; `memoair doctor` may tell why",
+        "late": "did not reply in time; a larger --timeout-ms may help",
+        "loading": "is still loading; try again in a moment",
+        "error": "failed; run `memoair doctor` to find out why",
     }
     for name, lane in trace["lanes"].items():
         if lane["status"] in meanings:

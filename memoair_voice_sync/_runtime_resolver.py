@@ -46,13 +46,13 @@ class RuntimeResolver:
             return [find_binary(self._selection.binary or "")]
         if self._selection.kind is RuntimeKind.BUNDLED:
             return bundled_command()
-        program = self._get_pull().program()
+        program = self._get_pull().program_or_start()
         return None if program is None else [str(program)]
 
     def status(self) -> str:
         """Return why there is no runtime yet, in words."""
         pull = self._pull
-        return _STARTING if pull is None or not pull.is_under_way else pull.status()
+        return _STARTING if pull is None or not pull.is_running else pull.status()
 
     def close(self) -> None:
         """Cancel the pull. Calling it again has no effect."""
@@ -76,4 +76,4 @@ class RuntimeResolver:
         """Drop the pull in the child of a fork: its thread exists only in the parent."""
         self._lock = threading.Lock()
         if self._pull is not None:
-            self._pull.forget()
+            self._pull.reset_after_fork()

@@ -25,7 +25,7 @@ SHIPPED = ("memoair_", "integrations/")
 ARCHAIC = ("whoever", "whomever", "whom", "anew", "nobody", "somebody", "anybody", "meanwhile", "told")
 PRONOUNS = ("he", "his", "him", "himself")
 PHRASES = ("lest", "thereof", "hence", "whence", "can't be", "is none of", "is none")
-REFUSED = re.compile(rf"(?<![A-Za-z])({'|'.join((*ARCHAIC, *PRONOUNS, *PHRASES))})(?![A-Za-z])", re.IGNORECASE)
+REFUSED = re.compile(rf"(?<![A-Za-z])(?<!--)({'|'.join((*ARCHAIC, *PRONOUNS, *PHRASES))})(?![A-Za-z])", re.IGNORECASE)
 # Where string literals are callers' speech or patterns over it. Names, comments and docstrings there are checked.
 SPEECH = (
     "benchmarks/",  # questions and answers of test data

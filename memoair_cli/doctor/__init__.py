@@ -1,1 +1,1 @@
-"""``memoair doctor``: what is wrong here, and how to mend it. It never tells a key, a caller's id or a word."""
+"""``memoair doctor``: find problems and say how to fix them. It never shows keys, callers' ids or callers' words."""

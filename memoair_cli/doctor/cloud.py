@@ -1,4 +1,4 @@
-"""The cloud, as this machine sees it: reached, ready, with a clock like ours, and knowing who we are."""
+"""Check the cloud as this machine sees it: reachable, ready, with the same time, and accepting our identity."""
 
 import ipaddress
 import time
@@ -8,118 +8,119 @@ from urllib.parse import quote, urlsplit
 
 from memoair_cli.cloud_http import CloudHttp, CloudReply, CloudUnreachableError
 from memoair_cli.doctor.findings import DoctorContext, Finding, note, ok, problem
-from memoair_cli.options import CLOUD, is_key
+from memoair_cli.options import DEFAULT_CLOUD_URL, is_valid_key
 
-_PATIENCE_S = 10.0
-# Dates of HTTP are whole seconds. Facts hold from a day, sessions end after minutes: less than this does no harm.
-_MOST_SKEW_S = 30.0
-_TOO_MANY, _FAULT = 429, 500
-_SET_KEY = "set MEMOAIR_API_KEY to a key that `memoair cloud init` has shown"
+_READ_TIMEOUT_S = 10.0
+# HTTP dates are whole seconds. Facts are dated by day, and sessions end after minutes, so less than this is harmless.
+_MAX_CLOCK_SKEW_S = 30.0
+_TOO_MANY_REQUESTS, _SERVER_ERROR = 429, 500
+_SET_KEY_REMEDY = "set MEMOAIR_API_KEY to a key from `memoair cloud init`"
 
 
-def check_cloud(surroundings: DoctorContext) -> Iterator[Finding]:
-    """Ask the cloud, step by step, until something is wrong."""
-    told = surroundings
-    if not told.api_key and told.base_url == CLOUD:
-        yield note("cloud", "none is set (MEMOAIR_API_KEY, MEMOAIR_BASE_URL): what is said stays on this machine")
+def check_cloud(context: DoctorContext) -> Iterator[Finding]:
+    """Check the cloud, step by step, until a step fails."""
+    if not context.api_key and context.base_url == DEFAULT_CLOUD_URL:
+        yield note("cloud", "not configured (MEMOAIR_API_KEY, MEMOAIR_BASE_URL): all memory stays on this machine")
         return
-    if not is_key(told.api_key):
-        yield problem("key", "MEMOAIR_API_KEY holds a character that no key has", _SET_KEY)
+    if not is_valid_key(context.api_key):
+        yield problem("key", "MEMOAIR_API_KEY has a character that is invalid in keys", _SET_KEY_REMEDY)
         return
-    with closing(CloudHttp(told.base_url, told.api_key or None)) as cloud:
-        if _is_in_the_clear(told.base_url):
-            yield problem("cloud", f"{cloud.address} is plain HTTP: keys and words can be read on the way", "use https")
+    with closing(CloudHttp(context.base_url, context.api_key or None)) as cloud:
+        if _is_unencrypted(context.base_url):
+            yield problem("cloud", f"{cloud.address} is plain HTTP: keys and calls are sent unencrypted", "use https")
         try:
-            yield from _reached(cloud)
-            yield from _known_there(cloud, told)
+            yield from _check_reachable(cloud)
+            yield from _check_identity(cloud, context)
         except CloudUnreachableError as error:
             yield problem(
-                "cloud", str(error), "see that the address is right and the server runs (memoair cloud serve)"
+                "cloud", str(error), "check the address, and that the server is running (memoair cloud serve)"
             )
 
 
-def _reached(cloud: CloudHttp) -> Iterator[Finding]:
-    asked_at = time.time()
-    reply = cloud.call("GET", "/healthz", read_s=_PATIENCE_S)
-    took_s = time.time() - asked_at
+def _check_reachable(cloud: CloudHttp) -> Iterator[Finding]:
+    sent_at = time.time()
+    reply = cloud.request("GET", "/healthz", read_timeout_s=_READ_TIMEOUT_S)
+    took_s = time.time() - sent_at
     if not reply.is_ok or (reply.body or {}).get("status") != "ok":
         raise CloudUnreachableError(
-            f"{cloud.address}: {reply.problem if not reply.is_ok else 'this is no MemoAir cloud'}"
+            f"{cloud.address}: {reply.error_message if not reply.is_ok else 'the server is not a MemoAir cloud'}"
         )
-    yield ok("cloud", f"{cloud.address} answers in {took_s * 1e3:.0f} ms")
-    ready = cloud.call("GET", "/readyz", read_s=_PATIENCE_S)
+    yield ok("cloud", f"{cloud.address} replies in {took_s * 1e3:.0f} ms")
+    ready = cloud.request("GET", "/readyz", read_timeout_s=_READ_TIMEOUT_S)
     if ready.is_ok:
-        yield ok("cloud", "it is ready: its database and its store can be used")
+        yield ok("cloud", "ready: its database and its blob store are available")
     else:
-        remedy = "on the server: memoair doctor --database-url ..."
-        yield problem("cloud", f"it is not ready: {ready.problem}", remedy)
+        remedy = "on the server, run: memoair doctor --database-url ..."
+        yield problem("cloud", f"not ready: {ready.error_message}", remedy)
     if reply.date_s is None:
         return
-    # What was cut off of the server's second, and half of the way.
-    skew_s = reply.date_s + 0.5 - (asked_at + took_s / 2)
-    told = f"our clock is {abs(skew_s):.0f} s {'behind' if skew_s > 0 else 'ahead'}"
-    if abs(skew_s) > _MOST_SKEW_S:
-        yield problem("clock", told, "let NTP set the clocks of both machines; moments of turns are wrong by as much")
+    # The server's time was rounded down to a second, and was read half a round trip ago.
+    skew_s = reply.date_s + 0.5 - (sent_at + took_s / 2)
+    message = f"this machine's clock is {abs(skew_s):.0f} s {'behind' if skew_s > 0 else 'ahead'}"
+    if abs(skew_s) > _MAX_CLOCK_SKEW_S:
+        yield problem(
+            "clock", message, "synchronize the clocks of both machines by NTP; the times of turns are wrong by as much"
+        )
     else:
-        yield ok("clock", "ours and the cloud's agree")
+        yield ok("clock", "in sync with the cloud")
 
 
-def _known_there(cloud: CloudHttp, told: DoctorContext) -> Iterator[Finding]:
-    if not told.api_key:
-        yield problem("key", "MEMOAIR_API_KEY is not set", _SET_KEY)
+def _check_identity(cloud: CloudHttp, context: DoctorContext) -> Iterator[Finding]:
+    if not context.api_key:
+        yield problem("key", "MEMOAIR_API_KEY is not set", _SET_KEY_REMEDY)
         return
-    reply = cloud.call("GET", "/v1/projects", read_s=_PATIENCE_S)
+    reply = cloud.request("GET", "/v1/projects", read_timeout_s=_READ_TIMEOUT_S)
     if not reply.is_ok:
-        yield _refusal("key", reply, _SET_KEY)
+        yield _rejection("key", reply, _SET_KEY_REMEDY)
         return
-    yield ok("key", "the cloud accepts it")
-    if not told.project_id:
+    yield ok("key", "accepted by the cloud")
+    if not context.project_id:
         yield note("project", "MEMOAIR_PROJECT_ID is not set", "memoair project create NAME")
         return
-    path = f"/v1/projects/{quote(told.project_id, safe='')}"
-    reply = cloud.call("GET", path, read_s=_PATIENCE_S)
+    path = f"/v1/projects/{quote(context.project_id, safe='')}"
+    reply = cloud.request("GET", path, read_timeout_s=_READ_TIMEOUT_S)
     if not reply.is_ok:
-        remedy = "set MEMOAIR_PROJECT_ID to a project of this account; memoair project create NAME makes one"
-        yield _refusal("project", reply, remedy, told.project_id)
+        remedy = "set MEMOAIR_PROJECT_ID to a project of this account; `memoair project create NAME` creates one"
+        yield _rejection("project", reply, remedy, context.project_id)
         return
-    yield ok("project", f"{told.project_id} is there")
-    if told.agent_id:
-        yield _agent(cloud.call("GET", f"{path}/agents", read_s=_PATIENCE_S), told.agent_id)
+    yield ok("project", f"{context.project_id} exists")
+    if context.agent_id:
+        yield _check_agent(cloud.request("GET", f"{path}/agents", read_timeout_s=_READ_TIMEOUT_S), context.agent_id)
     else:
         yield note("agent", "MEMOAIR_AGENT_ID is not set", "memoair agent create --project ...")
-    # What a runtime asks before it sends a word, in its way: with headers, and for a caller, of whom nothing is known.
-    whose = {"X-Project-Id": told.project_id, "X-User-Id": "memoair-doctor"}
-    reply = cloud.call("GET", "/v1/voice-sdk/bootstrap", headers=whose, read_s=_PATIENCE_S)
+    # The request that a runtime starts with: it passes ids in headers, here with a user id that does not exist.
+    headers = {"X-Project-Id": context.project_id, "X-User-Id": "memoair-doctor"}
+    reply = cloud.request("GET", "/v1/voice-sdk/bootstrap", headers=headers, read_timeout_s=_READ_TIMEOUT_S)
     if reply.is_ok:
-        yield ok("bootstrap", "runtimes are told what there is to pull")
+        yield ok("bootstrap", "runtimes can pull from the cloud")
     else:
-        yield _refusal("bootstrap", reply, "see that nothing between here and the cloud takes X-Project-Id away")
+        yield _rejection("bootstrap", reply, "check whether a proxy on the way removes the header X-Project-Id")
 
 
-def _agent(reply: CloudReply, agent_id: str) -> Finding:
+def _check_agent(reply: CloudReply, agent_id: str) -> Finding:
     agents = (reply.body or {}).get("agents")
     if not reply.is_ok or not isinstance(agents, list):
-        return _refusal("agent", reply, "ask the operator of the cloud")
-    if agent_id in [each.get("id") for each in agents if isinstance(each, dict)]:
-        return ok("agent", f"{agent_id} is there")
-    remedy = "set MEMOAIR_AGENT_ID to an agent of this project; memoair agent create makes one"
-    return problem("agent", f"{agent_id} is no agent of this project", remedy)
+        return _rejection("agent", reply, "ask the operator of the cloud")
+    if agent_id in [agent.get("id") for agent in agents if isinstance(agent, dict)]:
+        return ok("agent", f"{agent_id} exists")
+    remedy = "set MEMOAIR_AGENT_ID to an agent of this project; `memoair agent create` creates one"
+    return problem("agent", f"{agent_id} is not an agent of this project", remedy)
 
 
-def _refusal(check: str, reply: CloudReply, remedy: str, about: str = "") -> Finding:
-    """What the cloud does not grant. ``remedy`` is for a request that was understood; else it lies with the cloud."""
-    if reply.status == _TOO_MANY:
-        remedy = "wait a while: this key asks more often than its cloud allows"
-    elif reply.status >= _FAULT:
-        remedy = "ask the operator of the cloud; its log tells why"
-    return problem(check, f"{about}{about and ': '}the cloud refuses: {reply.problem}", remedy)
+def _rejection(check: str, reply: CloudReply, remedy: str, subject: str = "") -> Finding:
+    """Return a problem for a request that the cloud rejected. The remedy is used unless the cause is in the cloud."""
+    if reply.status == _TOO_MANY_REQUESTS:
+        remedy = "wait a while: this key exceeds the cloud's rate limit"
+    elif reply.status >= _SERVER_ERROR:
+        remedy = "ask the operator of the cloud; its log has the cause"
+    return problem(check, f"{subject}{subject and ': '}the cloud rejected the request: {reply.error_message}", remedy)
 
 
-def _is_in_the_clear(base_url: str) -> bool:
+def _is_unencrypted(base_url: str) -> bool:
     try:
         parts = urlsplit(base_url)
         host = parts.hostname or ""
-        is_here = host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:  # a name
-        is_here = False
-    return base_url.lower().startswith("http://") and not is_here
+        is_loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a host name
+        is_loopback = False
+    return base_url.lower().startswith("http://") and not is_loopback

@@ -1,4 +1,4 @@
-"""What a check finds, and what checks are told."""
+"""Findings of checks, and what checks work on."""
 
 from collections.abc import Callable, Iterator
 from enum import Enum
@@ -8,16 +8,23 @@ import attrs
 
 
 class FindingStatus(Enum):
-    """How grave a finding is."""
+    """The severity of a finding."""
 
     OK = "ok"
-    NOTE = "note"  # nothing is wrong, but whoever looks for something should know it
+    NOTE = "note"  # not a problem, but useful to know when searching for one
     PROBLEM = "problem"
 
 
 @attrs.frozen
 class Finding:
-    """One thing that was looked at. ``remedy`` says how to mend it, where it is to be mended."""
+    """The result of one check.
+
+    Attributes:
+        check: What was checked, such as ``storage``.
+        status: The severity.
+        message: What was found.
+        remedy: How to fix it.
+    """
 
     check: str
     status: FindingStatus
@@ -27,7 +34,18 @@ class Finding:
 
 @attrs.frozen
 class DoctorContext:
-    """What is looked at. ``database_url`` is of a server that is run here; ``revives``: try again what it gave up."""
+    """What the checks work on.
+
+    Attributes:
+        storage_root: The storage root.
+        base_url: The URL of the cloud.
+        api_key: The API key, empty if it is not set.
+        project_id: The project, empty if it is not set.
+        agent_id: The agent, empty if it is not set.
+        database_url: The database of a server that is operated here, None to skip these checks.
+        blob_url: The server's storage of index files.
+        retry_failed: Whether the server retries work that failed for good.
+    """
 
     storage_root: Path
     base_url: str
@@ -36,27 +54,27 @@ class DoctorContext:
     agent_id: str
     database_url: str | None = attrs.field(repr=False)
     blob_url: str | None = attrs.field(repr=False)
-    revives: bool = False
+    retry_failed: bool = False
 
 
 Check = Callable[[DoctorContext], Iterator[Finding]]
 
 
 def ok(check: str, message: str) -> Finding:
-    """All is well."""
+    """Return a finding that is as it should be."""
     return Finding(check, FindingStatus.OK, message)
 
 
 def note(check: str, message: str, remedy: str | None = None) -> Finding:
-    """Nothing is wrong, but it is worth knowing."""
+    """Return a finding that is not a problem, but useful to know."""
     return Finding(check, FindingStatus.NOTE, message, remedy)
 
 
 def problem(check: str, message: str, remedy: str) -> Finding:
-    """Something is wrong."""
+    """Return a problem, with how to fix it."""
     return Finding(check, FindingStatus.PROBLEM, message, remedy)
 
 
-def some(number: int, what: str) -> str:
-    """So many of something."""
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
+def pluralize(count: int, noun: str) -> str:
+    """Return a count with its noun: ``1 call``, ``2 calls``."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -1,4 +1,4 @@
-"""What is installed: Python, the packages, the compiled kernel."""
+"""Check the installation: Python, the packages, the compiled kernel."""
 
 import platform
 import re
@@ -9,57 +9,63 @@ from importlib.util import find_spec
 
 from memoair_cli.doctor.findings import DoctorContext, Finding, note, ok, problem
 
-_OURS = "memoair-voice"
-_OLDEST = (3, 10)
-# "numpy>=1.24", without the requirements of extras.
+_PACKAGE = "memoair-voice"
+_MIN_PYTHON = (3, 10)
+# "numpy>=1.24", but not the requirements of extras.
 _REQUIREMENT = re.compile(r"([\w.-]+)(?:\[[\w,-]*\])?>=([\d.]+)$")
 
 
 def check_python(_: DoctorContext) -> Iterator[Finding]:
-    """Whether Python is new enough."""
-    told = f"Python {platform.python_version()} ({platform.python_implementation()}) on {platform.platform(terse=True)}"
-    if sys.version_info < _OLDEST:
-        yield problem("python", told, "install Python 3.10 or newer")
+    """Check the version of Python."""
+    message = (
+        f"Python {platform.python_version()} ({platform.python_implementation()}) on {platform.platform(terse=True)}"
+    )
+    if sys.version_info < _MIN_PYTHON:
+        yield problem("python", message, "install Python 3.10 or newer")
     else:
-        yield ok("python", told)
+        yield ok("python", message)
 
 
 def check_packages(_: DoctorContext) -> Iterator[Finding]:
-    """Whether everything is there that we build on, and new enough."""
+    """Check that all required packages are installed, and their versions."""
     try:
-        ours, requirements = metadata.version(_OURS), metadata.requires(_OURS) or []
+        installed, requirements = metadata.version(_PACKAGE), metadata.requires(_PACKAGE) or []
     except metadata.PackageNotFoundError:
-        yield problem("packages", f"{_OURS} is not installed, it only lies here", f"pip install {_OURS}")
+        yield problem("packages", f"{_PACKAGE} is not installed; this is a source tree", f"pip install {_PACKAGE}")
         return
-    amiss = [each for each in map(_amiss, requirements) if each is not None]
-    if amiss:
-        yield problem("packages", f"{_OURS} {ours}; {', '.join(amiss)}", f"pip install --upgrade {_OURS}")
+    errors = [error for error in map(_requirement_error, requirements) if error is not None]
+    if errors:
+        yield problem("packages", f"{_PACKAGE} {installed}; {', '.join(errors)}", f"pip install --upgrade {_PACKAGE}")
     else:
-        wanted = sum(_REQUIREMENT.fullmatch(each) is not None for each in requirements)
-        yield ok("packages", f"{_OURS} {ours}, and the {wanted} packages that it builds on")
+        required = sum(_REQUIREMENT.fullmatch(requirement) is not None for requirement in requirements)
+        yield ok("packages", f"{_PACKAGE} {installed} and the {required} packages that it requires")
 
 
 def check_kernel(_: DoctorContext) -> Iterator[Finding]:
-    """Whether scores are computed by the compiled kernel."""
+    """Check that scores are computed by the compiled kernel."""
     if find_spec("memoair_index.kernel._compiled") is not None:
-        yield ok("kernel", "recall runs on the compiled kernel")
+        yield ok("kernel", "searches use the compiled kernel")
         return
-    remedy = f"install a C compiler, then pip install --force-reinstall --no-binary {_OURS} {_OURS}"
-    yield note("kernel", "no compiled kernel is installed; recall runs on NumPy, some times slower", remedy)
+    remedy = f"install a C compiler, then pip install --force-reinstall --no-binary {_PACKAGE} {_PACKAGE}"
+    yield note(
+        "kernel", "the compiled kernel is not installed; searches use NumPy, which is several times slower", remedy
+    )
 
 
-def _amiss(requirement: str) -> str | None:
-    """What is wrong with a package that we need, if anything."""
+def _requirement_error(requirement: str) -> str | None:
+    """Return what is wrong with a required package, or None."""
     match = _REQUIREMENT.fullmatch(requirement)
-    if match is None:  # of an extra
+    if match is None:  # a requirement of an extra
         return None
-    name, floor = match.groups()
+    name, minimum = match.groups()
     try:
-        found = metadata.version(name)
+        installed = metadata.version(name)
     except metadata.PackageNotFoundError:
         return f"{name} is missing"
-    return f"{name} {found} is older than {floor}" if _numbers(found) < _numbers(floor) else None
+    return (
+        f"{name} {installed} is older than {minimum}" if _version_tuple(installed) < _version_tuple(minimum) else None
+    )
 
 
-def _numbers(version: str) -> tuple[int, ...]:
+def _version_tuple(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", version.partition("+")[0])[:3])

@@ -1,4 +1,4 @@
-"""The folder in which memory lies: whether it can be written, by us only, with locks that hold, and fast enough."""
+"""Check the storage root: writable, private to this user, with locks that work, and fast enough."""
 
 import os
 import shutil
@@ -18,126 +18,131 @@ import psutil
 from memoair_cli.doctor.findings import DoctorContext, Finding, note, ok, problem
 from memoair_runtime.storage.durable import sync_data
 
-_LEAST_FREE = 500 << 20
-_SLOW_MS = 20.0  # a caller waits for an answer some 800 ms, of which this is a part that can be felt
-_LINE = b"x" * 500  # about as long as a turn's
-_WRITES = 9
-_LOCK_S = 20.0
-_NETWORK = frozenset(["nfs", "nfs4", "cifs", "smbfs", "smb3", "afs", "fuse.sshfs", "9p", "ceph", "glusterfs"])
-# Takes the lock at once, or says that it could not. In a process of its own: some systems let a process lock twice.
-_TRY = (
+_MIN_FREE_BYTES = 500 << 20
+_SLOW_MS = 20.0  # callers wait some 800 ms for an answer; more than this of it would be noticeable
+_TEST_LINE = b"x" * 500  # about the length of a turn in a session log
+_TEST_WRITES = 9
+_LOCK_TIMEOUT_S = 20.0
+_NETWORK_FILE_SYSTEMS = frozenset(
+    ["nfs", "nfs4", "cifs", "smbfs", "smb3", "afs", "fuse.sshfs", "9p", "ceph", "glusterfs"]
+)
+# Takes the lock at once or exits with 3. In another process, because some systems let one process lock a file twice.
+_LOCK_SCRIPT = (
     "import sys, filelock\n"
     "try:\n filelock.FileLock(sys.argv[1], timeout=0).acquire()\nexcept filelock.Timeout:\n sys.exit(3)"
 )
 
 
-def check_storage(surroundings: DoctorContext) -> Iterator[Finding]:
-    """Look at the storage root; what it has not yet is looked at in the folder where it will be made."""
-    root = surroundings.storage_root
+def check_storage(context: DoctorContext) -> Iterator[Finding]:
+    """Check the storage root. If it does not exist, check the folder that it will be created in."""
+    root = context.storage_root
     folder = root
     if not root.exists():
         folder = next(parent for parent in root.parents if parent.exists())
-        yield note("storage", f"{root} is not there yet; it is made with the first call")
+        yield note("storage", f"{root} does not exist; the first call creates it")
     elif not root.is_dir():
         yield problem(
-            "storage", f"{root} is no folder", "move it away, or name another with MEMOAIR_RUNTIME_STORAGE_ROOT"
+            "storage", f"{root} is not a folder", "move it away, or set MEMOAIR_RUNTIME_STORAGE_ROOT to another folder"
         )
         return
     else:
-        yield _owner(root)
-    probe = folder / f".doctor-{uuid.uuid4().hex[:8]}"  # no folder of a project has a dot in its name
+        yield _check_permissions(root)
+    probe = folder / f".doctor-{uuid.uuid4().hex[:8]}"  # project folders have no dot in their names
     try:
         probe.mkdir(mode=0o700)
     except OSError as error:
-        why = f"{folder} can't be written: {error.strerror}"
-        yield problem("storage", why, f"let {_us()} own it: chown -R {_us()} {folder}")
+        reason = f"{folder} is not writable: {error.strerror}"
+        yield problem("storage", reason, f"chown -R {_user_name()} {folder}")
         return
     try:
-        yield from _tried(folder, probe)
+        yield from _check_disk(folder, probe)
     finally:
         shutil.rmtree(probe, ignore_errors=True)
 
 
-def _owner(root: Path) -> Finding:
-    told = root.stat()
-    mode = stat.S_IMODE(told.st_mode)
-    if os.name != "nt" and told.st_uid != os.getuid():
-        return problem("storage", f"{root} belongs to somebody else", f"chown -R {_us()} {root}")
+def _check_permissions(root: Path) -> Finding:
+    info = root.stat()
+    mode = stat.S_IMODE(info.st_mode)
+    if os.name != "nt" and info.st_uid != os.getuid():
+        return problem("storage", f"{root} belongs to another user", f"chown -R {_user_name()} {root}")
     if os.name != "nt" and mode & 0o077:
         return problem(
-            "storage", f"{root} is open to others ({mode:04o}): it holds what callers said", f"chmod 700 {root}"
+            "storage",
+            f"{root} contains what callers said, and other users can read it ({mode:04o})",
+            f"chmod 700 {root}",
         )
-    return ok("storage", f"{root} is ours alone")
+    return ok("storage", f"{root} is private to this user")
 
 
-def _tried(folder: Path, probe: Path) -> Iterator[Finding]:
-    free = shutil.disk_usage(folder).free
-    told = f"{free / (1 << 30):,.1f} GB free"
-    if free < _LEAST_FREE:
-        yield problem("disk", told, "free some space: a turn that finds no room is refused")
+def _check_disk(folder: Path, probe: Path) -> Iterator[Finding]:
+    free_bytes = shutil.disk_usage(folder).free
+    message = f"{free_bytes / (1 << 30):,.1f} GB free"
+    if free_bytes < _MIN_FREE_BYTES:
+        yield problem("disk", message, "free some space: on a full disk, turns are rejected")
     else:
-        yield ok("disk", told)
-    yield _speed(probe)
-    yield _locks(probe)
-    kind = _file_system(folder)
-    if kind in _NETWORK:
-        remedy = "name a local disk with MEMOAIR_RUNTIME_STORAGE_ROOT"
-        yield note("file system", f"{folder} lies on {kind}: each turn waits for the network", remedy)
+        yield ok("disk", message)
+    yield _check_write_speed(probe)
+    yield _check_locks(probe)
+    kind = _file_system_type(folder)
+    if kind in _NETWORK_FILE_SYSTEMS:
+        remedy = "set MEMOAIR_RUNTIME_STORAGE_ROOT to a folder on a local disk"
+        yield note("file system", f"{folder} is on {kind}: every saved turn waits for the network", remedy)
 
 
-def _speed(probe: Path) -> Finding:
+def _check_write_speed(probe: Path) -> Finding:
     times_ms = []
     try:
         descriptor = os.open(probe / "speed", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
-            for _ in range(_WRITES):
-                began_at = time.perf_counter()
-                os.write(descriptor, _LINE)
+            for _ in range(_TEST_WRITES):
+                started_at = time.perf_counter()
+                os.write(descriptor, _TEST_LINE)
                 sync_data(descriptor)
-                times_ms.append((time.perf_counter() - began_at) * 1e3)
+                times_ms.append((time.perf_counter() - started_at) * 1e3)
         finally:
             os.close(descriptor)
     except OSError as error:
         return problem(
-            "disk", f"a line can't be made durable: {error.strerror}", "use another disk for the storage root"
+            "disk", f"a line cannot be synced to disk: {error.strerror}", "use another disk for the storage root"
         )
-    took_ms = statistics.median(times_ms)
-    told = f"a line is durable in {took_ms:.1f} ms (median of {_WRITES})"
-    if took_ms > _SLOW_MS:
-        return note("disk", told, "every saved turn waits for this; a disk of another kind would be faster")
-    return ok("disk", told)
+    median_ms = statistics.median(times_ms)
+    message = f"a line is synced to disk in {median_ms:.1f} ms (median of {_TEST_WRITES})"
+    if median_ms > _SLOW_MS:
+        return note("disk", message, "every saved turn waits for this; use a faster disk")
+    return ok("disk", message)
 
 
-def _locks(probe: Path) -> Finding:
-    """Whether a lock that is held keeps another process out, and lets it in afterwards."""
+def _check_locks(probe: Path) -> Finding:
+    """Check that a lock excludes other processes while it is held, and no longer."""
     path = probe / "probe.lock"
-    remedy = "use a local disk; on NFS, see that its lock service runs on client and server"
+    remedy = "use a local disk; on NFS, check that the lock service runs on client and server"
     try:
         with filelock.FileLock(path, timeout=0):
-            while_held = _another_takes(path)
-        afterwards = _another_takes(path)
+            acquired_while_held = _can_lock_from_subprocess(path)
+        acquired_after_release = _can_lock_from_subprocess(path)
     except (OSError, filelock.Timeout, subprocess.TimeoutExpired) as error:
-        return problem("locks", f"a file can't be locked: {type(error).__name__}", remedy)
-    if while_held or not afterwards:
-        why = "a lock that is held keeps nobody out" if while_held else "a lock that is free lets nobody in"
-        return problem("locks", f"{why}: two runtimes could write one log", remedy)
-    return ok("locks", "file locks hold between processes")
+        return problem("locks", f"a file cannot be locked: {type(error).__name__}", remedy)
+    if acquired_while_held or not acquired_after_release:
+        reason = "a held lock does not exclude" if acquired_while_held else "a released lock still excludes"
+        return problem("locks", f"{reason} other processes: two runtimes could write to one log", remedy)
+    return ok("locks", "file locks exclude other processes")
 
 
-def _another_takes(path: Path) -> bool:
-    command = [sys.executable, "-c", _TRY, str(path)]
-    return subprocess.run(command, timeout=_LOCK_S, capture_output=True, check=False).returncode == 0  # noqa: S603
+def _can_lock_from_subprocess(path: Path) -> bool:
+    command = [sys.executable, "-c", _LOCK_SCRIPT, str(path)]
+    done = subprocess.run(command, timeout=_LOCK_TIMEOUT_S, capture_output=True, check=False)  # noqa: S603
+    return done.returncode == 0
 
 
-def _file_system(folder: Path) -> str | None:
-    """The kind of file system that a folder lies on, where the system tells."""
+def _file_system_type(folder: Path) -> str | None:
+    """Return the type of the file system that a folder is on, if the system reports it."""
     with suppress(OSError, psutil.Error, RuntimeError):
-        mounts = {Path(each.mountpoint): each.fstype for each in psutil.disk_partitions(all=True)}
+        mounts = {Path(partition.mountpoint): partition.fstype for partition in psutil.disk_partitions(all=True)}
         return next((mounts[path] for path in (folder, *folder.parents) if path in mounts), None)
     return None
 
 
-def _us() -> str:
+def _user_name() -> str:
     with suppress(KeyError, OSError):
         return psutil.Process().username()
     return "this user"

@@ -1,4 +1,4 @@
-"""What lies in the storage root: who is served, what has not been sent, what a cloud refused. Counts only."""
+"""Report what is in the storage root: leases, unsent events, events that the cloud rejected. Counts only."""
 
 import json
 import time
@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 import msgspec
 
-from memoair_cli.doctor.findings import DoctorContext, Finding, note, ok, problem, some
+from memoair_cli.doctor.findings import DoctorContext, Finding, note, ok, pluralize, problem
 from memoair_runtime.settings import RuntimeSettings
 from memoair_runtime.storage.folder_names import read_identifier
 from memoair_runtime.storage.lease import LeaseRecord
@@ -18,141 +18,146 @@ from memoair_runtime.storage.project_folder import ProjectFolder
 from memoair_runtime.storage.user_folder import UserFolder
 from memoair_runtime.sync.outbox import Outbox
 
-# The looking must end: of a machine with more calls than this, the rest is left out, which is told.
-_MOST_CALLS = 50_000
-# Events are sent within seconds while a caller's runtime lives. What is older waits for his next call, or for a cloud.
-_LONG_S = 3_600.0
+# Bounds the time of the check. If a machine has more calls than this, the report says that the rest is left out.
+_MAX_SESSIONS = 50_000
+# Events are sent within seconds while their user's runtime lives. Older ones wait for the next call, or for the cloud.
+_MAX_UNSENT_AGE_S = 3_600.0
 
 _read_lease = msgspec.json.Decoder(LeaseRecord).decode
 
 
 @attrs.define
 class _ProjectReport:
-    """What was counted in one project's folder."""
+    """The counts of one project's folder."""
 
-    callers: int = 0
-    calls: int = 0
-    served: int = 0
-    abandoned: int = 0  # leases of processes that are gone
-    sends: bool = False  # whether anything was ever sent to a cloud
+    users: int = 0
+    sessions: int = 0
+    active_leases: int = 0
+    stale_leases: int = 0  # leases of processes that no longer exist
+    has_outbox: bool = False  # whether events were ever sent to a cloud
     unsent: int = 0
-    unsent_since: float | None = None  # when the log that has waited longest was written last
-    refused: Counter[str] = attrs.field(factory=Counter)  # events that the cloud will never take, by code
+    unsent_since: float | None = None  # the last write to the log that has waited longest, in seconds since the epoch
+    rejected: Counter[str] = attrs.field(factory=Counter)  # events that the cloud rejected for good, by error code
 
 
-def check_held(surroundings: DoctorContext) -> Iterator[Finding]:
-    """Look at every project's folder."""
-    cloud = _cloud_id(surroundings)
+def check_storage_contents(context: DoctorContext) -> Iterator[Finding]:
+    """Check the folder of every project."""
+    cloud_id = _configured_cloud_id(context)
     projects = {}
-    left = _MOST_CALLS
-    for folder in _projects(surroundings.storage_root):
-        if left > 0:
-            projects[folder.project_id] = _counted(folder, cloud, left)
-            left -= projects[folder.project_id].calls
-    if left <= 0:
-        yield note("memory", f"there are more than {_MOST_CALLS:,} calls; the rest was not looked at")
+    remaining = _MAX_SESSIONS
+    for folder in _list_projects(context.storage_root):
+        if remaining > 0:
+            projects[folder.project_id] = _count_project(folder, cloud_id, remaining)
+            remaining -= projects[folder.project_id].sessions
+    if remaining <= 0:
+        yield note("memory", f"there are more than {_MAX_SESSIONS:,} calls; the rest was not checked")
     for project_id, project in projects.items():
-        yield from _told(f"project {project_id}", project, has_cloud=cloud is not None)
+        yield from _describe_project(f"project {project_id}", project, has_cloud=cloud_id is not None)
 
 
-def _cloud_id(surroundings: DoctorContext) -> str | None:
-    """The cloud that is set, as runtimes note it in their outboxes; None where none is."""
-    base_url, key = surroundings.base_url.rstrip("/") or None, surroundings.api_key or None
-    return RuntimeSettings("", "", surroundings.storage_root, cloud_key=key, cloud_base_url=base_url).cloud_id
+def _configured_cloud_id(context: DoctorContext) -> str | None:
+    """Return the id of the configured cloud, as runtimes write it to their outboxes, or None."""
+    base_url, key = context.base_url.rstrip("/") or None, context.api_key or None
+    return RuntimeSettings("", "", context.storage_root, cloud_key=key, cloud_base_url=base_url).cloud_id
 
 
-def _told(check: str, project: _ProjectReport, *, has_cloud: bool) -> Iterator[Finding]:
-    leases = f"{project.served} served now" if project.served else "nobody is served now"
-    if project.abandoned:
-        leases += f", {some(project.abandoned, 'lease')} of processes that are gone (the next call takes over)"
-    yield ok(check, f"{some(project.callers, 'caller')}, {some(project.calls, 'call')}; {leases}")
-    if project.refused:
-        codes = ", ".join(f"{code} {count:,}" for code, count in project.refused.most_common(5))
-        remedy = "they stay here; refused.jsonl in a caller's folder names them: see to it, then remove that file"
-        yield problem(check, f"the cloud refused {some(project.refused.total(), 'event')} for good ({codes})", remedy)
-    if not (project.sends or has_cloud):
-        yield note(check, "nothing was ever sent to a cloud from here")
+def _describe_project(check: str, project: _ProjectReport, *, has_cloud: bool) -> Iterator[Finding]:
+    leases = pluralize(project.active_leases, "active lease") if project.active_leases else "no active lease"
+    if project.stale_leases:
+        leases += f", {pluralize(project.stale_leases, 'stale lease')} (the next call takes over)"
+    yield ok(check, f"{pluralize(project.users, 'caller')}, {pluralize(project.sessions, 'call')}; {leases}")
+    if project.rejected:
+        codes = ", ".join(f"{code} {count:,}" for code, count in project.rejected.most_common(5))
+        remedy = (
+            "they stay on this machine; refused.jsonl in a caller's folder lists them; fix the cause, delete the file"
+        )
+        yield problem(
+            check, f"the cloud rejected {pluralize(project.rejected.total(), 'event')} for good ({codes})", remedy
+        )
+    if not (project.has_outbox or has_cloud):
+        yield note(check, "nothing was ever sent to a cloud")
     elif project.unsent_since is None:
-        yield ok(check, "everything has been sent to the cloud")
+        yield ok(check, "all events are sent to the cloud")
     else:
         age_s = max(0.0, time.time() - project.unsent_since)
-        told = f"{some(project.unsent, 'event')} not sent to the cloud yet; the oldest waits for {_spoken(age_s)}"
-        remedy = "see that the cloud can be reached (below); what waits is sent when a runtime of its caller starts"
-        yield problem(check, told, remedy) if age_s > _LONG_S else note(check, told)
+        unsent, age = pluralize(project.unsent, "event"), _format_duration(age_s)
+        message = f"{unsent} not sent to the cloud yet; the oldest has waited for {age}"
+        remedy = "check that the cloud is reachable (below); events are sent when a runtime of their caller starts"
+        yield problem(check, message, remedy) if age_s > _MAX_UNSENT_AGE_S else note(check, message)
 
 
-def _counted(folder: ProjectFolder, cloud: str | None, most_calls: int) -> _ProjectReport:
-    project = _ProjectReport()
-    for caller in folder.list_users():
-        if project.calls >= most_calls:
+def _count_project(folder: ProjectFolder, cloud_id: str | None, max_sessions: int) -> _ProjectReport:
+    report = _ProjectReport()
+    for user in folder.list_users():
+        if report.sessions >= max_sessions:
             break
-        project.callers += 1
-        project.calls += len(caller.list_session_logs())
-        _count_lease(caller, project)
-        _count_refused(caller, project)
-        _count_unsent(caller, cloud, project)
-    return project
+        report.users += 1
+        report.sessions += len(user.list_session_logs())
+        _count_lease(user, report)
+        _count_rejected(user, report)
+        _count_unsent(user, cloud_id, report)
+    return report
 
 
-def _count_lease(caller: UserFolder, project: _ProjectReport) -> None:
+def _count_lease(user: UserFolder, report: _ProjectReport) -> None:
     try:
-        holder = _read_lease(caller.lease.read_bytes())
+        lease = _read_lease(user.lease.read_bytes())
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
         return
-    lives = holder.is_alive()
-    project.served += lives
-    project.abandoned += not lives
+    is_active = lease.is_alive()
+    report.active_leases += is_active
+    report.stale_leases += not is_active
 
 
-def _count_refused(caller: UserFolder, project: _ProjectReport) -> None:
-    codes: dict[str, str] = {}  # by event: one that was refused before a crash, and again after it, is one
+def _count_rejected(user: UserFolder, report: _ProjectReport) -> None:
+    codes: dict[str, str] = {}  # by event: one that is rejected again after a crash counts once
     try:
-        with caller.rejected_events.open("rb") as lines:
-            for number, line in enumerate(lines):
-                told = _parsed(line)
-                codes[str(told.get("eventId", number))] = str(told.get("code", "unknown"))
+        with user.rejected_events.open("rb") as lines:
+            for ordinal, line in enumerate(lines):
+                record = _parse_object(line)
+                codes[str(record.get("eventId", ordinal))] = str(record.get("code", "unknown"))
     except OSError:
         pass
-    project.refused.update(codes.values())
+    report.rejected.update(codes.values())
 
 
-def _count_unsent(caller: UserFolder, cloud: str | None, project: _ProjectReport) -> None:
-    """Count as a runtime does that would send it: to the cloud that is set, or else to the one that was."""
-    project.sends |= caller.outbox.exists()
-    outbox = Outbox(caller, cloud or _cloud_of(caller.outbox))
+def _count_unsent(user: UserFolder, cloud_id: str | None, report: _ProjectReport) -> None:
+    """Count unsent events as a runtime would: for the configured cloud, else for the one they were last sent to."""
+    report.has_outbox |= user.outbox.exists()
+    outbox = Outbox(user, cloud_id or _read_cloud_id(user.outbox))
     outbox.scan(all_sessions=True)
-    project.unsent += outbox.count
+    report.unsent += outbox.count
     if outbox.oldest_at is not None:
-        project.unsent_since = min(project.unsent_since or outbox.oldest_at, outbox.oldest_at)
+        report.unsent_since = min(report.unsent_since or outbox.oldest_at, outbox.oldest_at)
 
 
-def _cloud_of(outbox: Path) -> str:
+def _read_cloud_id(outbox: Path) -> str:
     try:
-        return str(_parsed(outbox.read_bytes()).get("cloud"))
+        return str(_parse_object(outbox.read_bytes()).get("cloud"))
     except OSError:
         return ""
 
 
-def _parsed(content: bytes) -> dict[str, Any]:
+def _parse_object(content: bytes) -> dict[str, Any]:
     try:
-        told = json.loads(content)
+        parsed = json.loads(content)
     except (ValueError, RecursionError):
         return {}
-    return told if isinstance(told, dict) else {}
+    return parsed if isinstance(parsed, dict) else {}
 
 
-def _projects(root: Path) -> list[ProjectFolder]:
-    """The folders in the storage root that were named by us for a project."""
+def _list_projects(root: Path) -> list[ProjectFolder]:
+    """Return the project folders in the storage root."""
     try:
         folders = sorted(path for path in root.iterdir() if "." not in path.name and path.is_dir())
     except OSError:
         return []
-    named = [read_identifier(folder) for folder in folders]
-    return [ProjectFolder(root, project_id) for project_id in named if project_id is not None]
+    project_ids = [read_identifier(folder) for folder in folders]
+    return [ProjectFolder(root, project_id) for project_id in project_ids if project_id is not None]
 
 
-def _spoken(seconds: float) -> str:
+def _format_duration(seconds: float) -> str:
     for unit, length in (("day", 86_400), ("hour", 3_600), ("minute", 60)):
         if seconds >= 2 * length:
-            return some(int(seconds / length), unit)
-    return some(int(seconds), "second")
+            return pluralize(int(seconds / length), unit)
+    return pluralize(int(seconds), "second")

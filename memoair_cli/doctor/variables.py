@@ -1,4 +1,4 @@
-"""The environment: proxies that calls go through, and variables of ours that nobody reads."""
+"""Check the environment: proxies, and misspelled variables."""
 
 import os
 from collections.abc import Iterator
@@ -6,11 +6,11 @@ from difflib import get_close_matches
 
 from memoair_cli.doctor.findings import DoctorContext, Finding, note, ok, problem
 
-_PROXIES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY")
-_OUR_PREFIX, _CLOUD_PREFIX = "MEMOAIR_", "MEMOAIR_CLOUD_"
-# All that SDK, command line and runtime read; a test holds this against their sources. What a server reads is asked of
-# its settings.
-KNOWN = frozenset(
+_PROXY_VARIABLES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY")
+_PREFIX, _CLOUD_PREFIX = "MEMOAIR_", "MEMOAIR_CLOUD_"
+# The variables that SDK, command line and runtime read; a test compares them with the sources. Those of a server come
+# from its settings.
+KNOWN_VARIABLES = frozenset(
     f"MEMOAIR_{name}"
     for name in (
         "API_KEY PROJECT_ID AGENT_ID USER_ID BASE_URL ORG_ONLY SESSION_IDLE_S "
@@ -24,29 +24,31 @@ KNOWN = frozenset(
 
 
 def check_variables(_: DoctorContext) -> Iterator[Finding]:
-    """Look for proxies, and for names that are nearly right."""
-    # On Windows names have no case, elsewhere programs read both.
-    proxies = sorted({name for name in _PROXIES for each in (name, name.lower()) if os.environ.get(each)})
+    """Check for proxies, and for variables that are set but unknown."""
+    # Windows ignores the case of names. On other systems, programs read both spellings.
+    proxies = sorted(
+        {name for name in _PROXY_VARIABLES for spelling in (name, name.lower()) if os.environ.get(spelling)}
+    )
     if proxies:
-        told = f"{' and '.join(proxies)} set: calls to the cloud go through a proxy, those to runtimes never do"
-        yield note("proxies", told, "if the cloud is inside your network, name its host in NO_PROXY")
-    unknown = sorted(name for name in os.environ if name.startswith(_OUR_PREFIX) and name not in _known())
+        message = f"{' and '.join(proxies)} set: requests to the cloud use a proxy, those to runtimes never do"
+        yield note("proxies", message, "if the cloud is inside your network, add its host to NO_PROXY")
+    unknown = sorted(name for name in os.environ if name.startswith(_PREFIX) and name not in _known_names())
     for name in unknown:
-        meant = get_close_matches(name, _known(), n=1)
-        remedy = f"write {meant[0]}" if meant else "take it away, or look for its name in docs/"
-        yield problem("variables", f"{name} is set, and nobody reads it", remedy)
+        suggestions = get_close_matches(name, _known_names(), n=1)
+        remedy = f"did you mean {suggestions[0]}?" if suggestions else "remove it, or look it up in the documentation"
+        yield problem("variables", f"{name} is set but unused (a typo?)", remedy)
     if not unknown:
-        ours = sum(name.startswith(_OUR_PREFIX) for name in os.environ)
-        yield ok("variables", f"{ours} of ours set, all of them known" if ours else "none of ours is set")
+        count = sum(name.startswith(_PREFIX) for name in os.environ)
+        yield ok("variables", f"{count} MEMOAIR_ variables set, all known" if count else "no MEMOAIR_ variables set")
 
 
-def _known() -> set[str]:
-    """The names that somebody reads. Those of a server are known only where one is installed."""
-    cloud = [name for name in os.environ if name.startswith(_CLOUD_PREFIX)]
-    if not cloud:
-        return set(KNOWN)
+def _known_names() -> set[str]:
+    """Return the known variables. Those of a server are known only if the extra is installed."""
+    cloud_names = [name for name in os.environ if name.startswith(_CLOUD_PREFIX)]
+    if not cloud_names:
+        return set(KNOWN_VARIABLES)
     try:
         from memoair_cloud.settings import CloudSettings
     except ModuleNotFoundError:
-        return {*KNOWN, *cloud}
-    return {*KNOWN, *(f"{_CLOUD_PREFIX}{name.upper()}" for name in CloudSettings.model_fields)}
+        return {*KNOWN_VARIABLES, *cloud_names}
+    return {*KNOWN_VARIABLES, *(f"{_CLOUD_PREFIX}{name.upper()}" for name in CloudSettings.model_fields)}

@@ -1,4 +1,4 @@
-"""The command: its options, its signals and its exit codes."""
+"""The import command: its options, signals and exit codes."""
 
 import json
 import os
@@ -18,149 +18,162 @@ from memoair_cli.cloud_http import CloudHttp
 from memoair_cli.importing.cloud_target import CloudTarget
 from memoair_cli.importing.local_target import LocalTarget
 from memoair_cli.importing.progress import ProgressReporter, summary_json, summary_text
-from memoair_cli.importing.run import STDIN, Import, ImportOutcome, ImportPlan, shown
+from memoair_cli.importing.run import STDIN, Import, ImportOutcome, ImportPlan, display_name
 from memoair_cli.importing.state import ImportState, default_state_file
 from memoair_cli.importing.targets import ImportTarget
 from memoair_cli.options import (
-    CLOUD,
-    NO_KEY,
+    DEFAULT_CLOUD_URL,
+    PLACEHOLDER_KEY,
     AgentId,
     ApiKey,
     BaseUrl,
     ProjectId,
-    end,
-    key_of,
-    needed,
-    storage_root,
+    fail,
+    require,
+    require_key,
+    resolve_storage_root,
+    warn_renamed,
 )
 from memoair_voice_sync import MemoAirVoiceClientSync
 from memoair_voice_sync.transcripts import FORMATS, TranscriptOptions, parse_moment
 
 
 class ImportExit(IntEnum):
-    """What the command ends with."""
+    """Exit codes of the command."""
 
     ALL_KEPT = 0
-    SOME_REFUSED = 1
+    SOME_REJECTED = 1
     USAGE = 2
     TARGET_FAILED = 3
     INTERRUPTED = 130
 
 
-# An agent is named with every call of the SDK; a local import is of no agent in particular.
-_LOCAL_AGENT = "agent_import"
-_MOST_THREADS = 64
+# The SDK requires an agent, but a local import belongs to no particular one.
+_DEFAULT_AGENT = "agent_import"
+_MAX_THREADS = 64
 
-Text = Optional[str]  # noqa: UP045 - Typer reads it on Python 3.10, too
+Text = Optional[str]  # noqa: UP045 - Typer needs this on Python 3.10
 Labels = Optional[list[str]]  # noqa: UP045
 File = Optional[Path]  # noqa: UP045
+Seconds = Optional[float]  # noqa: UP045
 
 
 def import_files(
     files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Transcripts; - is standard input.")],
-    user: Annotated[Text, typer.Option(help="Who calls, in files that do not say it.")] = None,
-    user_name: Annotated[Text, typer.Option(help="His name.")] = None,
-    session: Annotated[Text, typer.Option(help="The call's id, in files that have none.")] = None,
-    assistant_name: Annotated[Text, typer.Option(help="How the agent is called.")] = None,
-    caller: Annotated[Labels, typer.Option(help="In a text, the label of the caller's lines; or his channel.")] = None,
-    assistant: Annotated[
-        Labels, typer.Option(help="In a text, the label of the agent's lines; or his channel.")
-    ] = None,
+    user: Annotated[Text, typer.Option(help="The caller's id, for files without one.")] = None,
+    user_name: Annotated[Text, typer.Option(help="The caller's name, for files without one.")] = None,
+    session: Annotated[Text, typer.Option(help="The call's id, for files without one.")] = None,
+    assistant_name: Annotated[Text, typer.Option(help="The agent's name, for files without one.")] = None,
+    caller: Annotated[Labels, typer.Option(help="The caller's label in a text, or the caller's channel.")] = None,
+    assistant: Annotated[Labels, typer.Option(help="The agent's label in a text, or the agent's channel.")] = None,
     occurred_at: Annotated[
-        Text, typer.Option(help="When that was said of which a file does not tell it (when the file was written).")
+        Text, typer.Option(help="The time of turns without one; by default when the file was last modified.")
     ] = None,
     format_: Annotated[
-        Text, typer.Option("--format", help=f"{', '.join(FORMATS)}; by default told by the file.")
+        Text, typer.Option("--format", help=f"{', '.join(FORMATS)}; by default detected from the file.")
     ] = None,
-    local: Annotated[bool, typer.Option("--local", help="Into this machine's memory, not into a cloud.")] = False,
-    storage: Annotated[File, typer.Option(help="With --local: where memory lies.", file_okay=False)] = None,
+    local: Annotated[
+        bool, typer.Option("--local", help="Import into this machine's memory, not into a cloud.")
+    ] = False,
+    storage: Annotated[File, typer.Option(help="With --local: the storage root.", file_okay=False)] = None,
     project: ProjectId = "",
     agent: AgentId = "",
     api_key: ApiKey = "",
-    base_url: BaseUrl = CLOUD,
-    threads: Annotated[int, typer.Option(min=1, max=_MOST_THREADS, help="How many batches are on their way.")] = 4,
-    patience: Annotated[float, typer.Option(min=0, help="Seconds to bear with a target that fails.")] = 300.0,
-    state: Annotated[
-        File, typer.Option(help="Where it is noted how far the files are imported.", dir_okay=False)
+    base_url: BaseUrl = DEFAULT_CLOUD_URL,
+    threads: Annotated[int, typer.Option(min=1, max=_MAX_THREADS, help="The number of batches sent at once.")] = 4,
+    retry_timeout: Annotated[float, typer.Option(min=0, help="Seconds to retry when the target fails.")] = 300.0,
+    deprecated_timeout: Annotated[Seconds, typer.Option("--patience", min=0, hidden=True)] = None,
+    state: Annotated[File, typer.Option(help="The file that records the progress of imports.", dir_okay=False)] = None,
+    restart: Annotated[bool, typer.Option("--restart", help="Ignore recorded progress and send everything.")] = False,
+    deprecated_restart: Annotated[bool, typer.Option("--anew", hidden=True)] = False,
+    refused: Annotated[
+        File, typer.Option(help="Write all rejections to this file, as JSON lines.", dir_okay=False)
     ] = None,
-    anew: Annotated[bool, typer.Option("--anew", help="Send everything, whatever the state says.")] = False,
-    refused: Annotated[File, typer.Option(help="Write all refusals to this file.", dir_okay=False)] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Show only what is wrong.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show only rejections and errors.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
-    """Import what was said in earlier calls, with the times of then, each turn once however often it is run.
+    """Import transcripts of earlier calls, with their original times. Each turn is saved once, even if run again.
 
-    Ends with 0 if everything is kept, 1 if some of it was refused, 2 for options that can't be, 3 if the target failed,
-    130 if it was stopped; the same command goes on then.
+    If the import is interrupted or the target fails, run the same command again to continue.
+
+    Exit codes: 0 all saved, 1 some rejected, 2 invalid options, 3 the target failed, 130 interrupted.
     """
+    if deprecated_timeout is not None:
+        warn_renamed("--patience", "--retry-timeout")
+        retry_timeout = deprecated_timeout
+    if deprecated_restart:
+        warn_renamed("--anew", "--restart")
+        restart = True
     _check_files(files)
     if format_ is not None and format_ not in FORMATS:
-        end(f"--format can be {', '.join(FORMATS)}", ImportExit.USAGE)
-    options = _options(
+        fail(f"--format must be one of {', '.join(FORMATS)}", ImportExit.USAGE)
+    options = _make_options(
         user_id=user,
         user_name=user_name,
         assistant_name=assistant_name,
         session_id=session,
-        started_at=_moment(occurred_at),
+        started_at=_parse_occurred_at(occurred_at),
         callers=tuple(caller or ()),
         assistants=tuple(assistant or ()),
     )
-    project_id = needed(project, "MEMOAIR_PROJECT_ID", ImportExit.USAGE)
-    stopping = threading.Event()
+    project_id = require(project, "MEMOAIR_PROJECT_ID", ImportExit.USAGE)
+    stop_event = threading.Event()
     if local:
-        target = _local(project_id, agent, storage, threads, patience, stopping)
+        target = _open_local_target(project_id, agent, storage, threads, retry_timeout, stop_event)
     else:
-        cloud = CloudHttp(base_url, key_of(api_key, ImportExit.USAGE), threads=threads)
-        target = CloudTarget(cloud, project_id, agent, patience, stopping)
-    with closing(target), _open_for(refused) as lines:
-        known = ImportState(state or default_state_file(target.name), forgets=anew)
-        plan = ImportPlan(files, project_id, options, format_, threads, known)
-        with ProgressReporter(files, target.name, lines, quiet=quiet or as_json) as showing:
-            outcome = _run(plan, target, showing, stopping)
-    _tell(outcome, showing, target, quiet=quiet, as_json=as_json)
+        cloud = CloudHttp(base_url, require_key(api_key, ImportExit.USAGE), max_connections=threads)
+        target = CloudTarget(cloud, project_id, agent, retry_timeout, stop_event)
+    with closing(target), _open_output(refused) as rejections_file:
+        saved_state = ImportState(state or default_state_file(target.name), restart=restart)
+        plan = ImportPlan(files, project_id, options, format_, threads, saved_state)
+        with ProgressReporter(files, target.name, rejections_file, quiet=quiet or as_json) as reporter:
+            outcome = _run_until_signal(plan, target, reporter, stop_event)
+    _print_summary(outcome, reporter, target, quiet=quiet, as_json=as_json)
     raise typer.Exit(_exit_code(outcome))
 
 
-def _options(**told: Any) -> TranscriptOptions:
+def _make_options(**values: Any) -> TranscriptOptions:
     try:
-        return TranscriptOptions(**told)
+        return TranscriptOptions(**values)
     except ValueError as error:
-        end(str(error), ImportExit.USAGE)
+        fail(str(error), ImportExit.USAGE)
 
 
-def _local(
-    project_id: str, agent: str, storage: Path | None, threads: int, patience_s: float, stopping: threading.Event
+def _open_local_target(
+    project_id: str, agent: str, storage: Path | None, threads: int, retry_timeout_s: float, stop_event: threading.Event
 ) -> ImportTarget:
-    root = storage_root(storage)
+    root = resolve_storage_root(storage)
     try:
         client = MemoAirVoiceClientSync(
-            api_key=NO_KEY,
+            api_key=PLACEHOLDER_KEY,
             project_id=project_id,
-            agent_id=agent or _LOCAL_AGENT,
+            agent_id=agent or _DEFAULT_AGENT,
             cloud_base_url=None,
             storage_root=str(root),
             max_concurrent_users=2 * threads,
         )
     except (ValueError, TypeError) as error:
-        end(str(error), ImportExit.USAGE)
-    return LocalTarget(client, project_id, root, patience_s, stopping)
+        fail(str(error), ImportExit.USAGE)
+    return LocalTarget(client, project_id, root, retry_timeout_s, stop_event)
 
 
-def _run(plan: ImportPlan, target: ImportTarget, showing: ProgressReporter, stopping: threading.Event) -> ImportOutcome:
-    """Import, and let Ctrl-C and SIGTERM end that in order; a second one ends it at once."""
+def _run_until_signal(
+    plan: ImportPlan, target: ImportTarget, reporter: ProgressReporter, stop_event: threading.Event
+) -> ImportOutcome:
+    """Run an import. The first Ctrl-C or SIGTERM ends it after the batches in flight, a second one at once."""
 
-    def stop(number: int, _: Any) -> None:
-        if stopping.is_set():
+    def on_signal(number: int, _: Any) -> None:
+        if stop_event.is_set():
             os._exit(128 + number)
-        stopping.set()
-        # Not by the means of the others: the signal may have come in the middle of one of them.
-        os.write(sys.stderr.fileno(), b"\nending what is on its way; once more ends it at once\n")
+        stop_event.set()
+        # Not through `reporter` or `typer`: the signal may have interrupted one of them.
+        os.write(sys.stderr.fileno(), b"\nfinishing the batches in flight; interrupt again to stop at once\n")
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        return Import(plan, target, showing, stopping).run()
+        return Import(plan, target, reporter, stop_event).run()
     finally:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)
 
 
@@ -169,46 +182,46 @@ def _check_files(files: Sequence[Path]) -> None:
         if file == STDIN:
             continue
         if file.is_dir():
-            end(f"{shown(file)} is a folder; name the files in it", ImportExit.USAGE)
+            fail(f"{display_name(file)} is a folder; pass the files in it", ImportExit.USAGE)
         try:
             file.open("rb").close()
         except OSError as error:
-            end(f"{shown(file)}: {error.strerror}", ImportExit.USAGE)
+            fail(f"{display_name(file)}: {error.strerror}", ImportExit.USAGE)
     if sum(file == STDIN for file in files) > 1:
-        end("standard input can be read once", ImportExit.USAGE)
+        fail("standard input (-) can be read only once", ImportExit.USAGE)
 
 
-def _moment(text: str | None) -> datetime | None:
+def _parse_occurred_at(text: str | None) -> datetime | None:
     try:
         return None if text is None else parse_moment(text)
     except ValueError:
-        return end("--occurred-at must be an ISO 8601 moment, as 2026-03-02T09:30:00Z is", ImportExit.USAGE)
+        return fail("--occurred-at must be an ISO 8601 timestamp such as 2026-03-02T09:30:00Z", ImportExit.USAGE)
 
 
 @contextmanager
-def _open_for(path: Path | None) -> Iterator[IO[str] | None]:
+def _open_output(path: Path | None) -> Iterator[IO[str] | None]:
     if path is None:
         yield None
         return
     try:
         file = path.open("w", encoding="utf-8")
     except OSError as error:
-        end(f"{path} can't be written: {error.strerror}", ImportExit.USAGE)
+        fail(f"{path} is not writable: {error.strerror}", ImportExit.USAGE)
     with file:
         yield file
 
 
-def _tell(
-    outcome: ImportOutcome, showing: ProgressReporter, target: ImportTarget, *, quiet: bool, as_json: bool
+def _print_summary(
+    outcome: ImportOutcome, reporter: ProgressReporter, target: ImportTarget, *, quiet: bool, as_json: bool
 ) -> None:
     if as_json:
-        typer.echo(json.dumps(summary_json(outcome, showing, target.name), ensure_ascii=False))
-    elif not quiet or outcome.counts.refused:
-        typer.echo(summary_text(outcome, showing), err=quiet)
+        typer.echo(json.dumps(summary_json(outcome, reporter, target.name), ensure_ascii=False))
+    elif not quiet or outcome.counts.rejected:
+        typer.echo(summary_text(outcome, reporter), err=quiet)
     if outcome.failure is not None:
         typer.echo(outcome.failure, err=True)
     if outcome.failure is not None or outcome.is_interrupted:
-        typer.echo("the same command goes on from here", err=True)
+        typer.echo("run the same command again to continue", err=True)
 
 
 def _exit_code(outcome: ImportOutcome) -> int:
@@ -216,4 +229,4 @@ def _exit_code(outcome: ImportOutcome) -> int:
         return ImportExit.INTERRUPTED
     if outcome.failure is not None:
         return ImportExit.TARGET_FAILED
-    return ImportExit.SOME_REFUSED if outcome.counts.refused else ImportExit.ALL_KEPT
+    return ImportExit.SOME_REJECTED if outcome.counts.rejected else ImportExit.ALL_KEPT

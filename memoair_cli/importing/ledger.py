@@ -1,4 +1,4 @@
-"""What has become of each file's events, so that an import can tell it, and go on where an earlier one stopped."""
+"""Track what became of each file's events, to report it and to continue an interrupted import."""
 
 import threading
 from collections.abc import Callable
@@ -8,123 +8,135 @@ import attrs
 from memoair_cli.importing.events import ImportEvent, ImportEventKind
 from memoair_voice_sync.transcripts import Rejection
 
-# Events before the place at which an earlier import stopped that are sent all the same. If the target does not know
-# them, it has lost them, and the state is not worth its name.
-PROBED = 500
-# Refusals of the target that are kept for the next run; more than these point at one fault, not at many.
-_MOST_REFUSALS = 1_000
+# Events before the resume point that are sent again anyway. If they are new to the target, it has lost data, and the
+# recorded progress is not valid.
+PROBE_EVENTS = 500
+# The rejections of the target that are recorded per file. More than these point to one common cause.
+_MAX_REJECTIONS = 1_000
 
 
 @attrs.frozen
 class PendingEvent:
-    """An event on its way. ``number`` is its place among the events of its file, from 1."""
+    """An event that is being sent. ``ordinal`` is its position among the events of its file, from 1."""
 
     event: ImportEvent
-    file: "FileProgress"
-    number: int
+    progress: "FileProgress"
+    ordinal: int
 
 
 @attrs.define
 class ImportCounts:
-    """What has become of turns and other things."""
+    """The counts of an import.
+
+    Attributes:
+        calls: Calls.
+        kept: Turns that are new to the target.
+        already_kept: Turns that the target had before.
+        rejected: Lines and turns that were rejected.
+    """
 
     calls: int = 0
-    kept: int = 0  # turns that the target has now, and had not before
-    known: int = 0  # turns that it had already
-    refused: int = 0  # lines and turns that can't be kept
+    kept: int = 0
+    already_kept: int = 0
+    rejected: int = 0
 
     def plus(self, other: "ImportCounts") -> "ImportCounts":
-        """Both together."""
+        """Return the sum of both."""
         return ImportCounts(*(sum(pair) for pair in zip(attrs.astuple(self), attrs.astuple(other), strict=True)))
 
 
 @attrs.frozen
-class RefusedEvent:
-    """An event that the target refused for good."""
+class ImportRejection:
+    """An event that the target rejected for good."""
 
-    number: int
+    ordinal: int
     line: int
     reason: str
 
 
 class FileProgress:
-    """One file's events. Safe to use from any thread.
+    """The progress of one file. Safe to use from any thread.
 
-    ``resumes_at`` is how many of them an earlier run has had acknowledged, and ``refused`` what it was refused.
-    ``on_refusal`` hears of every refusal once.
+    Args:
+        name: The name of the file in rejections.
+        on_rejection: Called once for each rejection.
+        resume_at: How many events an earlier run has had acknowledged.
+        rejected: Events that the target rejected in earlier runs.
     """
 
     def __init__(
         self,
         name: str,
-        on_refusal: Callable[[Rejection], None],
-        resumes_at: int = 0,
-        refused: tuple[RefusedEvent, ...] = (),
+        on_rejection: Callable[[Rejection], None],
+        resume_at: int = 0,
+        rejected: tuple[ImportRejection, ...] = (),
     ) -> None:
         self.name = name
         self.counts = ImportCounts()
-        self.is_stale = False  # whether the target has lost what an earlier run had acknowledged
-        self._on_refusal = on_refusal
+        self.is_stale = False  # whether the target has lost events that it acknowledged in an earlier run
+        self._on_rejection = on_rejection
         self._lock = threading.Lock()
-        self._resumes_at = resumes_at
-        self._skipped = max(0, resumes_at - PROBED)
-        self._produced = 0
-        self._unsettled: dict[int, None] = {}  # in the order of the numbers
-        self._refused: list[RefusedEvent] = []
-        self._told: set[tuple[int, str]] = set()  # the refusals that were heard of, as far as they are remembered
-        before = [each for each in refused if each.number <= self._skipped]
-        self._refused_before = {each.number for each in before}
-        for each in before:
-            self._note(each)
+        self._resume_at = resume_at
+        self._skip_count = max(0, resume_at - PROBE_EVENTS)
+        self._event_count = 0
+        self._unacknowledged: dict[int, None] = {}  # in order of ordinals
+        self._rejected: list[ImportRejection] = []
+        self._reported: set[tuple[int, str]] = set()  # line and reason of reported rejections, up to a limit
+        earlier = [rejection for rejection in rejected if rejection.ordinal <= self._skip_count]
+        self._rejected_before = {rejection.ordinal for rejection in earlier}
+        for rejection in earlier:
+            self._record_rejection(rejection)
 
-    def enter(self, event: ImportEvent) -> PendingEvent | None:
-        """Take in the file's next event; None for one that need not be sent."""
+    def add_event(self, event: ImportEvent) -> PendingEvent | None:
+        """Add the file's next event. Return None if it need not be sent."""
         with self._lock:
-            self._produced += 1
-            if self._produced <= self._skipped:
-                self.counts.known += event.kind is ImportEventKind.TURN and self._produced not in self._refused_before
+            self._event_count += 1
+            if self._event_count <= self._skip_count:
+                self.counts.already_kept += (
+                    event.kind is ImportEventKind.TURN and self._event_count not in self._rejected_before
+                )
                 return None
-            self._unsettled[self._produced] = None
-            return PendingEvent(event, self, self._produced)
+            self._unacknowledged[self._event_count] = None
+            return PendingEvent(event, self, self._event_count)
 
-    def settle(self, entry: PendingEvent, *, is_new: bool) -> None:
-        """The target has the event; it may have had it before."""
+    def acknowledge(self, entry: PendingEvent, *, is_new: bool) -> None:
+        """Record that the target has an event. It may have had it before."""
         with self._lock:
-            self._unsettled.pop(entry.number, None)
-            self.is_stale |= is_new and entry.number <= self._resumes_at
+            self._unacknowledged.pop(entry.ordinal, None)
+            self.is_stale |= is_new and entry.ordinal <= self._resume_at
             if entry.event.kind is ImportEventKind.TURN:
                 self.counts.kept += is_new
-                self.counts.known += not is_new
+                self.counts.already_kept += not is_new
 
-    def refuse(self, entry: PendingEvent, reason: str) -> None:
-        """The target will never take the event."""
+    def reject(self, entry: PendingEvent, reason: str) -> None:
+        """Record that the target rejected an event for good."""
         with self._lock:
-            self._unsettled.pop(entry.number, None)
-            self._note(RefusedEvent(entry.number, entry.event.line, reason))
+            self._unacknowledged.pop(entry.ordinal, None)
+            self._record_rejection(ImportRejection(entry.ordinal, entry.event.line, reason))
 
-    def refuse_line(self, refusal: Rejection) -> None:
-        """A line that is no event."""
+    def reject_line(self, rejection: Rejection) -> None:
+        """Record a line that is invalid."""
         with self._lock:
-            self.counts.refused += 1
-        self._on_refusal(refusal)
+            self.counts.rejected += 1
+        self._on_rejection(rejection)
 
-    def state(self) -> tuple[int, tuple[RefusedEvent, ...]]:
-        """How many events, from the first on, are settled without a gap, and what was refused of them."""
+    def resume_point(self) -> tuple[int, tuple[ImportRejection, ...]]:
+        """Return how many events from the first on are done without a gap, and which of them were rejected."""
         with self._lock:
             if self.is_stale:
                 return 0, ()
-            # A run that was stopped before it came to where the one before it stood takes nothing back.
-            acknowledged = max(next(iter(self._unsettled), self._produced + 1) - 1, self._resumes_at)
-            return acknowledged, tuple(each for each in self._refused if each.number <= acknowledged)
+            # If this run was interrupted before the resume point of the one before, that one stays.
+            acknowledged = max(next(iter(self._unacknowledged), self._event_count + 1) - 1, self._resume_at)
+            return acknowledged, tuple(rejection for rejection in self._rejected if rejection.ordinal <= acknowledged)
 
-    def _note(self, refused: RefusedEvent) -> None:
-        if len(self._refused) < _MOST_REFUSALS:
-            self._refused.append(refused)
-        # The start of a call comes from the line of its first turn, the end from that of its last: whoever refuses one
-        # for the same reason as the other has refused one line.
-        if (refused.line, refused.reason) in self._told:
+    def _record_rejection(self, rejection: ImportRejection) -> None:
+        if len(self._rejected) < _MAX_REJECTIONS:
+            self._rejected.append(rejection)
+        # The start of a call comes from the line of its first turn, and the end from that of its last. If the target
+        # rejects both events of a line for the same reason, this counts as one rejection.
+        if (rejection.line, rejection.reason) in self._reported:
             return
-        if len(self._told) < _MOST_REFUSALS:
-            self._told.add((refused.line, refused.reason))
-        self.counts.refused += 1
-        self._on_refusal(Rejection(self.name, refused.line, refused.reason))
+        if len(self._reported) < _MAX_REJECTIONS:
+            self._reported.add((rejection.line, rejection.reason))
+        self.counts.rejected += 1
+        self._on_rejection(Rejection(self.name, rejection.line, rejection.reason))

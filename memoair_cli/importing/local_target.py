@@ -1,4 +1,4 @@
-"""This machine as a target: each caller's runtime keeps his calls, as if they had been held here."""
+"""This machine as the target of an import: the runtime of each user saves the calls, as if they took place here."""
 
 import json
 import threading
@@ -15,108 +15,127 @@ from memoair_cli.importing.targets import RetryPolicy, SendResult, TargetError
 from memoair_runtime.storage.user_folder import UserFolder
 from memoair_voice_sync import MemoAirVoiceClientSync, MemoAirVoiceMemoryError
 
-_IMPORT_S = 60.0
-# Calls whose turns are known from their logs. One that comes again after so many others is read once more.
-_MOST_CALLS = 1_024
-# Something in the turns is wrong, or they are too large: in two halves, one of them may be taken.
-_IN_HALVES = frozenset(["runtime.bad_request", "runtime.payload_too_large"])
-_FINAL = frozenset(
+_IMPORT_TIMEOUT_S = 60.0
+# Calls whose turn ids are in memory. If a call comes back after so many others, its log is read again.
+_MAX_CACHED_CALLS = 1_024
+# The turns are too large, or something in them is invalid: split in two halves, the rest of them may be accepted.
+_SPLIT_CODES = frozenset(["runtime.bad_request", "runtime.payload_too_large"])
+_FINAL_CODES = frozenset(
     ["runtime.unauthorized", "runtime.identity_mismatch", "runtime.not_found", "runtime.start_failed", "pool.closed"]
 )
 
 
 @attrs.define
 class _LocalCall:
-    """A call as far as it is imported."""
+    """A call that is being imported."""
 
-    known: set[str]  # the turns that its log holds
+    turn_ids: set[str]  # the turns in its log
     user: dict[str, Any]
     metadata: dict[str, Any] = attrs.field(factory=dict)
 
 
 class LocalTarget:
-    """The runtimes of one storage root. Safe to use from any thread."""
+    """The runtimes of one storage root. Safe to use from any thread.
+
+    Args:
+        client: The client that starts the runtimes. `close` closes it.
+        project_id: The project to import into.
+        root: The storage root.
+        retry_timeout_s: Seconds to retry a batch for.
+        stop_event: Interrupts the retries when it is set.
+    """
 
     def __init__(
-        self, client: MemoAirVoiceClientSync, project_id: str, root: Path, patience_s: float, stopping: threading.Event
+        self,
+        client: MemoAirVoiceClientSync,
+        project_id: str,
+        root: Path,
+        retry_timeout_s: float,
+        stop_event: threading.Event,
     ) -> None:
         self._client = client
         self._project_id = project_id
         self._root = root
-        self._patience_s = patience_s
-        self._stopping = stopping
+        self._retry_timeout_s = retry_timeout_s
+        self._stop_event = stop_event
         self._lock = threading.Lock()
         self._calls: OrderedDict[tuple[str, str], _LocalCall] = OrderedDict()
 
     @property
     def name(self) -> str:
-        """The project and where it is."""
+        """The project and the storage root."""
         return f"{self._project_id} in {self._root}"
 
     def send(self, user_id: str, events: Sequence[ImportEvent]) -> SendResult:
-        """Bring a caller's events, call by call."""
-        receipt = SendResult()
-        for session_id, run in groupby(events, key=lambda event: event.session_id):
-            receipt.add(self._send_call(user_id, session_id, list(run)))
-        return receipt
+        """Save events of a user, call by call. See `ImportTarget.send`."""
+        result = SendResult()
+        for session_id, call_events in groupby(events, key=lambda event: event.session_id):
+            result.add(self._send_call(user_id, session_id, list(call_events)))
+        return result
 
     def close(self) -> None:
-        """End the runtimes, each after what it was doing."""
+        """Stop the runtimes, each after its current work."""
         self._client.close()
 
     def _send_call(self, user_id: str, session_id: str, events: list[ImportEvent]) -> SendResult:
-        call = self._call(user_id, session_id)
-        receipt = SendResult(duplicate={event.id for event in events})
-        fresh: list[ImportEvent] = []
+        call = self._get_call(user_id, session_id)
+        result = SendResult(duplicate={event.id for event in events})
+        new_turns: list[ImportEvent] = []
         for event in events:
             if event.kind is ImportEventKind.START:
                 call.user, call.metadata = dict(event.payload["user"]), dict(event.payload["metadata"])
-            elif event.kind is ImportEventKind.TURN and event.payload["turnId"] not in call.known:
-                fresh.append(event)
-        # Nothing new, nothing told: starting and ending a call again would leave a mark in its log each time.
-        if fresh:
-            receipt.refused = self._keep(call, session_id, fresh)
-            receipt.accepted = {event.id for event in fresh} - set(receipt.refused)
-            receipt.duplicate -= {event.id for event in fresh}
-            call.known |= {event.payload["turnId"] for event in fresh if event.id in receipt.accepted}
-        return receipt
+            elif event.kind is ImportEventKind.TURN and event.payload["turnId"] not in call.turn_ids:
+                new_turns.append(event)
+        # Without new turns, send nothing: each start and end of the call would add events to its log.
+        if new_turns:
+            result.rejected = self._save_turns(call, session_id, new_turns)
+            result.accepted = {event.id for event in new_turns} - set(result.rejected)
+            result.duplicate -= {event.id for event in new_turns}
+            call.turn_ids |= {event.payload["turnId"] for event in new_turns if event.id in result.accepted}
+        return result
 
-    def _keep(self, call: _LocalCall, session_id: str, events: list[ImportEvent]) -> dict[str, str]:
-        """Keep turns, and tell which of them were refused, and why."""
-        patience = RetryPolicy(self._patience_s, self._stopping)
+    def _save_turns(self, call: _LocalCall, session_id: str, events: list[ImportEvent]) -> dict[str, str]:
+        """Save turns. Return the reasons of rejected ones by event id."""
+        retry_policy = RetryPolicy(self._retry_timeout_s, self._stop_event)
         while True:
             try:
                 self._client.import_call(
-                    session_id, list(map(_turn, events)), user=call.user, metadata=call.metadata, timeout_s=_IMPORT_S
+                    session_id,
+                    list(map(_turn_from_event, events)),
+                    user=call.user,
+                    metadata=call.metadata,
+                    timeout_s=_IMPORT_TIMEOUT_S,
                 )
             except MemoAirVoiceMemoryError as error:
-                if error.code in _FINAL:
+                if error.code in _FINAL_CODES:
                     raise TargetError(f"{self.name}: {error}") from error
-                if error.code in _IN_HALVES and len(events) == 1:
+                if error.code in _SPLIT_CODES and len(events) == 1:
                     return {events[0].id: str(error)}
-                if error.code in _IN_HALVES:
+                if error.code in _SPLIT_CODES:
                     half = len(events) // 2
-                    return self._keep(call, session_id, events[:half]) | self._keep(call, session_id, events[half:])
-                patience.wait(f"{self.name} takes nothing: {error}")
+                    return self._save_turns(call, session_id, events[:half]) | self._save_turns(
+                        call, session_id, events[half:]
+                    )
+                retry_policy.wait(f"{self.name} accepts no turns: {error}")
             else:
                 return {}
 
-    def _call(self, user_id: str, session_id: str) -> _LocalCall:
+    def _get_call(self, user_id: str, session_id: str) -> _LocalCall:
         with self._lock:
             call = self._calls.get((user_id, session_id))
             if call is not None:
                 self._calls.move_to_end((user_id, session_id))
                 return call
         log = UserFolder(self._root, self._project_id, user_id).session(session_id).log
-        call = _LocalCall(_turn_ids(log), {"id": user_id})
-        with self._lock:  # a caller's batches come one after another, so nobody else has looked for this call
+        call = _LocalCall(_read_turn_ids(log), {"id": user_id})
+        with self._lock:  # a user's batches come one at a time, so no other thread has read this log
             self._calls[user_id, session_id] = call
-            if len(self._calls) > _MOST_CALLS:
+            if len(self._calls) > _MAX_CACHED_CALLS:
                 self._calls.popitem(last=False)
         return call
 
 
-def _turn(event: ImportEvent) -> dict[str, Any]:
+def _turn_from_event(event: ImportEvent) -> dict[str, Any]:
     payload = event.payload
     return {
         "turn_id": payload["turnId"],
@@ -126,20 +145,20 @@ def _turn(event: ImportEvent) -> dict[str, Any]:
     }
 
 
-def _turn_ids(log: Path) -> set[str]:
-    """The turns that a call's log holds; a line that can't be read holds none."""
-    found = set()
+def _read_turn_ids(log: Path) -> set[str]:
+    """Return the ids of the turns in a call's log. Skip lines that are not valid events."""
+    turn_ids = set()
     try:
         with log.open("rb") as lines:
             for line in lines:
                 if b'"turn"' in line:
-                    found |= _turn_id(line)
+                    turn_ids |= _parse_turn_id(line)
     except OSError:
         pass
-    return found
+    return turn_ids
 
 
-def _turn_id(line: bytes) -> set[str]:
+def _parse_turn_id(line: bytes) -> set[str]:
     try:
         event = json.loads(line)
         return {str(event["payload"]["turnId"])} if event["type"] == "turn" else set()

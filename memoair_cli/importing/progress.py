@@ -1,4 +1,4 @@
-"""How an import is shown: a bar on a terminal, nothing elsewhere, and at the end what has become of it."""
+"""Show the progress of an import: a progress bar on a terminal, and a summary at the end."""
 
 import json
 import sys
@@ -21,20 +21,27 @@ from memoair_voice_sync.transcripts import Rejection
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-# Refusals that are shown; all of them go to the file that ``--refused`` names.
-SHOWN_REFUSALS = 20
+# Rejections in the summary. The file of ``--refused`` has all of them.
+MAX_SHOWN_REJECTIONS = 20
 
 
 class ProgressReporter:
-    """Tells a person, or a program, how an import goes. Use it in a ``with`` block."""
+    """Shows the progress of an import. Safe to use from any thread, in a ``with`` block.
 
-    def __init__(self, files: Sequence[Path], target: str, refused: IO[str] | None, *, quiet: bool) -> None:
-        self.shown: list[Rejection] = []
-        self.refusals = 0
-        self._refused = refused
+    Args:
+        files: The files to import, which give the length of the bar.
+        target: The name of the target.
+        rejections_file: Receives all rejections as JSON lines, None to write none.
+        quiet: Whether to show no progress bar.
+    """
+
+    def __init__(self, files: Sequence[Path], target: str, rejections_file: IO[str] | None, *, quiet: bool) -> None:
+        self.shown_rejections: list[Rejection] = []
+        self.rejection_count = 0
+        self._rejections_file = rejections_file
         self._lock = threading.Lock()
         self._warned: set[str] = set()
-        self._until_end = ExitStack()
+        self._exit_stack = ExitStack()
         self._files, self._target = files, target
         self._progress: Progress | None = None
         self._task: TaskID | None = None
@@ -43,7 +50,7 @@ class ProgressReporter:
                 SpinnerColumn(),
                 TextColumn("{task.description}"),
                 BarColumn(),
-                TextColumn("{task.fields[told]}"),
+                TextColumn("{task.fields[counts]}"),
                 TimeRemainingColumn(),
                 console=Console(stderr=True, highlight=False),
                 transient=True,
@@ -51,64 +58,66 @@ class ProgressReporter:
 
     def __enter__(self) -> "Self":
         if self._progress is not None:
-            self._until_end.enter_context(self._progress)
-            self._task = self._progress.add_task(f"into {escape(self._target)}", total=_size(self._files), told="")
+            self._exit_stack.enter_context(self._progress)
+            self._task = self._progress.add_task(
+                f"into {escape(self._target)}", total=_total_bytes(self._files), counts=""
+            )
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._until_end.close()
+        self._exit_stack.close()
 
-    def refuse(self, refusal: Rejection) -> None:
-        """Note a refusal."""
+    def add_rejection(self, rejection: Rejection) -> None:
+        """Record a rejection."""
         with self._lock:
-            self.refusals += 1
-            if len(self.shown) < SHOWN_REFUSALS:
-                self.shown.append(refusal)
-            if self._refused is not None:
-                self._write(self._refused, refusal)
+            self.rejection_count += 1
+            if len(self.shown_rejections) < MAX_SHOWN_REJECTIONS:
+                self.shown_rejections.append(rejection)
+            if self._rejections_file is not None:
+                self._write_rejection(self._rejections_file, rejection)
 
-    def tick(self, read_bytes: int, counts: ImportCounts) -> None:
-        """Move the bar."""
+    def update(self, read_bytes: int, counts: ImportCounts) -> None:
+        """Update the progress bar."""
         if self._progress is not None and self._task is not None:
             seconds = self._progress.tasks[0].elapsed or 1.0
-            told = f"{counts.kept:,} turns · {counts.kept / seconds:,.0f}/s"
-            if counts.known:
-                told += f" · {counts.known:,} already there"
-            if counts.refused:
-                told += f" · [red]{counts.refused:,} refused[/]"
-            self._progress.update(self._task, completed=read_bytes, told=told)
+            counts_text = f"{counts.kept:,} turns · {counts.kept / seconds:,.0f}/s"
+            if counts.already_kept:
+                counts_text += f" · {counts.already_kept:,} already there"
+            if counts.rejected:
+                counts_text += f" · [red]{counts.rejected:,} rejected[/]"
+            self._progress.update(self._task, completed=read_bytes, counts=counts_text)
 
     def warn(self, message: str) -> None:
-        """Say something once, now."""
+        """Print a message to standard error, unless it was printed before."""
         if message not in self._warned:
             self._warned.add(message)
-            self.say(message)
+            self.print_message(message)
 
-    def _write(self, lines: IO[str], refusal: Rejection) -> None:
+    def _write_rejection(self, file: IO[str], rejection: Rejection) -> None:
         try:
-            lines.write(json.dumps(_told(refusal), ensure_ascii=False) + "\n")
+            file.write(json.dumps(_rejection_to_json(rejection), ensure_ascii=False) + "\n")
         except OSError as error:
-            self.warn(f"a refusal can't be written to its file: {error.strerror}")
+            self.warn(f"rejections cannot be written to the file: {error.strerror}")
 
-    def say(self, message: str) -> None:
-        """Say something on standard error."""
+    def print_message(self, message: str) -> None:
+        """Print a message to standard error, above the progress bar."""
         if self._progress is not None and self._progress.live.is_started:
             self._progress.console.print(escape(message), soft_wrap=True)
         else:
             typer.echo(message, err=True)
 
 
-def summary_json(outcome: ImportOutcome, showing: ProgressReporter, target: str) -> dict[str, Any]:
-    """What has become of an import, for a program."""
+def summary_json(outcome: ImportOutcome, reporter: ProgressReporter, target: str) -> dict[str, Any]:
+    """Return the result of an import, for programs."""
     counts = outcome.counts
     return {
         "target": target,
         "files": outcome.files,
         "sessions": counts.calls,
-        "turns": {"kept": counts.kept, "alreadyThere": counts.known, "refused": counts.refused},
-        "refused": [_told(refusal) for refusal in showing.shown],
+        "turns": {"kept": counts.kept, "alreadyThere": counts.already_kept, "refused": counts.rejected},
+        "refused": [_rejection_to_json(rejection) for rejection in reporter.shown_rejections],
         "seconds": round(outcome.seconds, 3),
         "turnsPerS": round(counts.kept / outcome.seconds, 1) if outcome.seconds else None,
         "interrupted": outcome.is_interrupted,
@@ -116,31 +125,34 @@ def summary_json(outcome: ImportOutcome, showing: ProgressReporter, target: str)
     }
 
 
-def summary_text(outcome: ImportOutcome, showing: ProgressReporter) -> str:
-    """What has become of an import, for a person."""
+def summary_text(outcome: ImportOutcome, reporter: ProgressReporter) -> str:
+    """Return the result of an import, for people."""
     counts = outcome.counts
     lines = [
-        f"{_some(outcome.files, 'file')}, {_some(counts.calls, 'call')}: {_some(counts.kept, 'turn')} kept,"
-        f" {counts.known:,} already there, {counts.refused:,} refused"
+        f"{_pluralize(outcome.files, 'file')}, {_pluralize(counts.calls, 'call')}:"
+        f" {_pluralize(counts.kept, 'turn')} kept, {counts.already_kept:,} already there, {counts.rejected:,} rejected"
         f" ({outcome.seconds:.1f} s, {counts.kept / max(outcome.seconds, 1e-3):,.0f} turns/s)"
     ]
-    if showing.shown:
-        lines += ["", *map(str, showing.shown)]
-        if showing.refusals > len(showing.shown):
-            lines.append(f"... and {showing.refusals - len(showing.shown):,} more; --refused FILE writes them all")
+    if reporter.shown_rejections:
+        lines += ["", *map(str, reporter.shown_rejections)]
+        if reporter.rejection_count > len(reporter.shown_rejections):
+            lines.append(
+                f"... and {reporter.rejection_count - len(reporter.shown_rejections):,} more;"
+                " use --refused FILE to write all of them to a file"
+            )
     return "\n".join(lines)
 
 
-def _some(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
+def _pluralize(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
-def _told(refusal: Rejection) -> dict[str, Any]:
-    return {"file": refusal.file, "line": refusal.line, "reason": refusal.reason}
+def _rejection_to_json(rejection: Rejection) -> dict[str, Any]:
+    return {"file": rejection.file, "line": rejection.line, "reason": rejection.reason}
 
 
-def _size(files: Sequence[Path]) -> int | None:
-    """The bytes of all files; None where one of them does not tell."""
+def _total_bytes(files: Sequence[Path]) -> int | None:
+    """Return the size of all files, or None if one of them is unknown."""
     if STDIN in files:
         return None
     try:

@@ -1,4 +1,4 @@
-"""An import from its first file to its last: what is read goes to the target, what has become of it to the state."""
+"""Run an import: send the events of all files to the target, and record the progress in the state file."""
 
 import os
 import sys
@@ -16,33 +16,42 @@ import attrs
 from memoair_cli.importing.batches import Batcher, EventBatch
 from memoair_cli.importing.events import CallEvents, ImportEvent
 from memoair_cli.importing.ledger import FileProgress, ImportCounts
-from memoair_cli.importing.state import ImportState, identity_of
+from memoair_cli.importing.state import ImportState, file_identity
 from memoair_cli.importing.targets import ImportInterruptedError, ImportTarget, TargetError
 from memoair_cli.importing.workers import WorkerPool
 from memoair_voice_sync.transcripts import Rejection, TranscriptOptions, read_transcript
 
 STDIN = Path("-")
-_TICK_S = 0.2
-_SAVE_S = 0.2
-_LONGER_THAN_A_SAVE = 20  # so that the state of very many files does not take more time than their turns
+_TICK_INTERVAL_S = 0.2
+_MIN_SAVE_INTERVAL_S = 0.2
+_SAVE_INTERVAL_FACTOR = 20  # keeps the time to save the state of very many files below that of importing them
 
 
 class ImportReport(Protocol):
-    """Who is told how it goes. Its methods are called by several threads."""
+    """Receives the progress of an import. Several threads call its methods."""
 
-    def refuse(self, refusal: Rejection) -> None:
-        """A line or a turn can't be kept."""
+    def add_rejection(self, rejection: Rejection) -> None:
+        """Handle a rejected line or turn."""
 
-    def tick(self, read_bytes: int, counts: ImportCounts) -> None:
-        """Some more was read and done."""
+    def update(self, read_bytes: int, counts: ImportCounts) -> None:
+        """Handle progress: the bytes read so far, and the counts."""
 
     def warn(self, message: str) -> None:
-        """Something is not as it should be, and the import goes on."""
+        """Handle a problem that does not end the import."""
 
 
 @attrs.frozen
 class ImportPlan:
-    """What is to be imported, and how it is read."""
+    """What to import, and how.
+
+    Attributes:
+        files: The files, in order.
+        project_id: The project to import into.
+        options: What the files do not say themselves.
+        format: The format of the files, None to detect it.
+        threads: The number of batches sent at once.
+        state: The recorded progress.
+    """
 
     files: Sequence[Path]
     project_id: str
@@ -54,7 +63,15 @@ class ImportPlan:
 
 @attrs.frozen
 class ImportOutcome:
-    """What has become of an import. ``failure`` says why the target could not be used."""
+    """The result of an import.
+
+    Attributes:
+        files: The number of files.
+        counts: The counts of all files.
+        seconds: The duration.
+        failure: Why the target could not be used, None if it could.
+        is_interrupted: Whether the import was interrupted.
+    """
 
     files: int
     counts: ImportCounts
@@ -65,137 +82,150 @@ class ImportOutcome:
 
 @attrs.define
 class _Job:
-    """A file on its way."""
+    """A file that is being imported."""
 
     path: Path
     identity: str | None
-    ledger: FileProgress
+    progress: FileProgress
 
 
 class Import:
-    """One run. ``stopping`` ends it before its time: what is on its way arrives, and the state says how far it came."""
+    """One run of an import.
 
-    def __init__(self, plan: ImportPlan, target: ImportTarget, report: ImportReport, stopping: threading.Event) -> None:
+    Args:
+        plan: What to import, and how.
+        target: Where to import it to.
+        report: Receives the progress.
+        stop_event: Ends the import early when it is set. Batches in flight are finished, and the progress is recorded.
+    """
+
+    def __init__(
+        self, plan: ImportPlan, target: ImportTarget, report: ImportReport, stop_event: threading.Event
+    ) -> None:
         self._plan = plan
         self._target = target
         self._report = report
-        self._stopping = stopping
+        self._stop_event = stop_event
         self._batcher = Batcher()
-        self._lanes = WorkerPool(plan.threads, 2 * plan.threads, self._deliver)
+        self._workers = WorkerPool(plan.threads, 2 * plan.threads, self._deliver)
         self._jobs: list[_Job] = []
-        self._read_bytes = 0  # of files that were read to their end
-        self._ticked_at = self._saves_at = time.monotonic()
+        self._read_bytes = 0  # of files that are read completely
+        self._updated_at = self._next_save_at = time.monotonic()
 
     def run(self) -> ImportOutcome:
-        """Import everything, or as much as can be."""
-        began_at = time.monotonic()
+        """Import the files until the end, an interruption or a failure."""
+        started_at = time.monotonic()
         try:
-            self._import(self._plan.files, resumes=True)
-            stale = [job for job in self._jobs if job.ledger.is_stale]
-            if stale and not self._is_over():
-                self._report.warn("the target has lost what the state says it has; these files are sent from the start")
-                self._jobs = [job for job in self._jobs if job not in stale]
-                self._import([job.path for job in stale], resumes=False)
+            self._import_files(self._plan.files, should_resume=True)
+            stale_jobs = [job for job in self._jobs if job.progress.is_stale]
+            if stale_jobs and not self._should_stop():
+                self._report.warn("the target has lost events that it acknowledged before; sending these files again")
+                self._jobs = [job for job in self._jobs if job not in stale_jobs]
+                self._import_files([job.path for job in stale_jobs], should_resume=False)
         finally:
-            self._lanes.stop()
-            self._save()
-        failure = self._lanes.failure
+            self._workers.stop()
+            self._save_state()
+        failure = self._workers.failure
         if failure is not None and not isinstance(failure, TargetError | ImportInterruptedError):
             raise failure
         return ImportOutcome(
             files=len(self._jobs),
-            counts=self._counts(),
-            seconds=time.monotonic() - began_at,
+            counts=self._total_counts(),
+            seconds=time.monotonic() - started_at,
             failure=str(failure) if isinstance(failure, TargetError) else None,
-            is_interrupted=self._stopping.is_set(),
+            is_interrupted=self._stop_event.is_set(),
         )
 
-    def _import(self, files: Iterable[Path], *, resumes: bool) -> None:
+    def _import_files(self, files: Iterable[Path], *, should_resume: bool) -> None:
         for path in files:
-            if self._is_over():
+            if self._should_stop():
                 return
             try:
-                with _opened(path) as file:
-                    self._read(path, file, resumes=resumes)
+                with _open_input(path) as file:
+                    self._import_file(path, file, should_resume=should_resume)
             except OSError as error:
-                self._job(path, None).ledger.refuse_line(_unreadable(path, error))
-        self._put(self._batcher.rest())
-        while not self._is_over() and not self._lanes.wait(_TICK_S):
+                self._add_job(path, None).progress.reject_line(_unreadable_file(path, error))
+        self._submit_batches(self._batcher.flush())
+        while not self._should_stop() and not self._workers.wait_until_idle(_TICK_INTERVAL_S):
             self._tick()
 
-    def _read(self, path: Path, file: BinaryIO, *, resumes: bool) -> None:
+    def _import_file(self, path: Path, file: BinaryIO, *, should_resume: bool) -> None:
         plan = self._plan
-        identity = identity_of(file, self._target.name, plan.options, plan.format)
-        job = self._job(path, identity, resumes=resumes)
-        events = CallEvents(plan.project_id, plan.options.started_at or _written_at(file))
-        for read in read_transcript(file, shown(path), plan.options, format=plan.format):
-            if isinstance(read, Rejection):
-                job.ledger.refuse_line(read)
+        identity = file_identity(file, self._target.name, plan.options, plan.format)
+        job = self._add_job(path, identity, should_resume=should_resume)
+        events = CallEvents(plan.project_id, plan.options.started_at or _modified_at(file))
+        for item in read_transcript(file, display_name(path), plan.options, format=plan.format):
+            if isinstance(item, Rejection):
+                job.progress.reject_line(item)
             else:
-                self._send(job.ledger, events.of(read))
-                job.ledger.counts.calls = events.calls
-            if self._is_over():
+                self._send_events(job.progress, events.for_turn(item))
+                job.progress.counts.calls = events.calls
+            if self._should_stop():
                 return
             self._tick(file)
-        self._send(job.ledger, events.finish())
-        self._read_bytes += _position(file)
+        self._send_events(job.progress, events.finish())
+        self._read_bytes += _read_position(file)
 
-    def _job(self, path: Path, identity: str | None, *, resumes: bool = False) -> _Job:
-        told = self._plan.state.resume(identity) if resumes else (0, ())
-        self._jobs.append(_Job(path, identity, FileProgress(shown(path), self._report.refuse, *told)))
+    def _add_job(self, path: Path, identity: str | None, *, should_resume: bool = False) -> _Job:
+        resume_point = self._plan.state.resume(identity) if should_resume else (0, ())
+        self._jobs.append(
+            _Job(path, identity, FileProgress(display_name(path), self._report.add_rejection, *resume_point))
+        )
         return self._jobs[-1]
 
-    def _send(self, ledger: FileProgress, events: Iterable[ImportEvent]) -> None:
+    def _send_events(self, progress: FileProgress, events: Iterable[ImportEvent]) -> None:
         for event in events:
-            entry = ledger.enter(event)
+            entry = progress.add_event(event)
             if entry is not None:
-                self._put(self._batcher.add(entry))
+                self._submit_batches(self._batcher.add(entry))
 
-    def _put(self, batches: Iterable[EventBatch]) -> None:
+    def _submit_batches(self, batches: Iterable[EventBatch]) -> None:
         for batch in batches:
-            while not self._is_over() and not self._lanes.put(batch, _TICK_S):
+            while not self._should_stop() and not self._workers.submit(batch, _TICK_INTERVAL_S):
                 self._tick()
             self._tick()
 
     def _deliver(self, batch: EventBatch) -> None:
-        receipt = self._target.send(batch.user_id, [entry.event for entry in batch.entries])
-        seen: set[str] = set()  # an event that stands twice in a batch is new once
+        result = self._target.send(batch.user_id, [entry.event for entry in batch.entries])
+        seen: set[str] = set()  # an event that is in a batch twice is new only once
         for entry in batch.entries:
             id_ = entry.event.id
-            if id_ in receipt.refused:
-                entry.file.refuse(entry, receipt.refused[id_])
+            if id_ in result.rejected:
+                entry.progress.reject(entry, result.rejected[id_])
             else:
-                entry.file.settle(entry, is_new=id_ in receipt.accepted and id_ not in seen)
+                entry.progress.acknowledge(entry, is_new=id_ in result.accepted and id_ not in seen)
             seen.add(id_)
 
-    def _is_over(self) -> bool:
-        return self._stopping.is_set() or self._lanes.failure is not None
+    def _should_stop(self) -> bool:
+        return self._stop_event.is_set() or self._workers.failure is not None
 
     def _tick(self, file: BinaryIO | None = None) -> None:
         now = time.monotonic()
-        if now - self._ticked_at < _TICK_S:
+        if now - self._updated_at < _TICK_INTERVAL_S:
             return
-        self._ticked_at = now
-        self._report.tick(self._read_bytes + (_position(file) if file else 0), self._counts())
-        if now >= self._saves_at:
-            self._save()
+        self._updated_at = now
+        self._report.update(self._read_bytes + (_read_position(file) if file else 0), self._total_counts())
+        if now >= self._next_save_at:
+            self._save_state()
             saved_at = time.monotonic()
-            self._saves_at = saved_at + max(_SAVE_S, _LONGER_THAN_A_SAVE * (saved_at - now))
+            self._next_save_at = saved_at + max(_MIN_SAVE_INTERVAL_S, _SAVE_INTERVAL_FACTOR * (saved_at - now))
 
-    def _save(self) -> None:
+    def _save_state(self) -> None:
         state = self._plan.state
-        state.note({job.identity: job.ledger for job in self._jobs if job.identity is not None})
+        state.record({job.identity: job.progress for job in self._jobs if job.identity is not None})
         try:
             state.save()
         except OSError as error:
-            self._report.warn(f"the state can't be written to {state.path}: {error.strerror}; a next run begins anew")
+            self._report.warn(
+                f"the progress cannot be saved to {state.path}: {error.strerror}; a next run starts from the beginning"
+            )
 
-    def _counts(self) -> ImportCounts:
-        return reduce(ImportCounts.plus, (job.ledger.counts for job in self._jobs), ImportCounts())
+    def _total_counts(self) -> ImportCounts:
+        return reduce(ImportCounts.plus, (job.progress.counts for job in self._jobs), ImportCounts())
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO]:
+def _open_input(path: Path) -> Iterator[BinaryIO]:
     if path == STDIN:
         yield sys.stdin.buffer
         return
@@ -203,23 +233,23 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         yield file
 
 
-def shown(path: Path) -> str:
-    """A file's name as it can be written anywhere, also one that is not valid Unicode."""
+def display_name(path: Path) -> str:
+    """Return the name of a file for messages, valid Unicode in any case."""
     return os.fsencode(path).decode(errors="replace")
 
 
-def _unreadable(path: Path, error: OSError) -> Rejection:
-    return Rejection(shown(path), 0, f"the file can't be read: {error.strerror or type(error).__name__}")
+def _unreadable_file(path: Path, error: OSError) -> Rejection:
+    return Rejection(display_name(path), 0, f"the file is not readable: {error.strerror or type(error).__name__}")
 
 
-def _written_at(file: BinaryIO) -> datetime:
+def _modified_at(file: BinaryIO) -> datetime:
     with suppress(OSError):
         if file.seekable():
             return datetime.fromtimestamp(os.fstat(file.fileno()).st_mtime, timezone.utc)
     return datetime.now(timezone.utc)
 
 
-def _position(file: BinaryIO) -> int:
+def _read_position(file: BinaryIO) -> int:
     try:
         return file.tell()
     except OSError:  # a pipe

@@ -1,7 +1,8 @@
-"""The state file: how far each file of an import is acknowledged, so that the next run goes on there.
+"""The state file: how many events of each file are acknowledged, so that the next run continues from there.
 
-It may be lost, old or damaged: then events are sent again, and the target knows them. A file is known by its size, its
-time and its beginning, and by how it is read and for which target; one that has changed is read anew.
+The file may be lost, outdated or damaged: then events are sent again, and the target recognizes them. A file is
+identified by its size, its modification time and its head, by the target, and by the options it is read with. A file
+that has changed is read from the beginning.
 """
 
 import hashlib
@@ -14,79 +15,91 @@ from typing import Any, BinaryIO
 import attrs
 import platformdirs
 
-from memoair_cli.importing.ledger import FileProgress, RefusedEvent
+from memoair_cli.importing.ledger import FileProgress, ImportRejection
 from memoair_voice_sync.transcripts import TranscriptOptions
 
-# Grows with every change of what a reader makes of the same file: the numbers of events would mean others then.
-_READING = 1
-_VERSION = 1
-# The files of some years of nights; the ones that were imported longest ago are forgotten first.
-_MOST_FILES = 20_000
+# Increase it with every change of what a reader makes of a file: the ordinals of its events would change.
+_READER_VERSION = 1
+_FILE_VERSION = 1
+# Enough for some years of nightly imports. Beyond it, the files that were imported longest ago are dropped.
+_MAX_FILES = 20_000
 _HEAD_BYTES = 1 << 16
 
 
 def default_state_file(target: str) -> Path:
-    """Where the state of imports into one target lies, unless told otherwise."""
+    """Return the default state file of imports into one target."""
     folder = platformdirs.user_state_path("memoair", appauthor=False) / "imports"
     return folder / f"{hashlib.sha256(target.encode()).hexdigest()[:16]}.json"
 
 
-def identity_of(file: BinaryIO, target: str, options: TranscriptOptions, format_: str | None) -> str | None:
-    """What a file, read in this way for this target, is known by; None for what is no plain file, as a pipe is."""
+def file_identity(file: BinaryIO, target: str, options: TranscriptOptions, format_: str | None) -> str | None:
+    """Return the identity of a file, with how and for what it is read. A pipe and the like have none."""
     try:
-        told = os.fstat(file.fileno())
+        info = os.fstat(file.fileno())
         if not file.seekable():
             return None
         head = file.read(_HEAD_BYTES)
         file.seek(0)
-    except OSError:  # `fileno` of what is none, too
+    except OSError:  # also raised by `fileno` if there is no descriptor
         return None
-    parts = [_READING, target, attrs.astuple(options), format_, told.st_size, told.st_mtime_ns]
+    parts = [_READER_VERSION, target, attrs.astuple(options), format_, info.st_size, info.st_mtime_ns]
     return hashlib.sha256(json.dumps(parts, default=str).encode() + head).hexdigest()
 
 
 class ImportState:
-    """The state file of one import. To be used by one thread. ``forgets`` begins anew, whatever the file says."""
+    """The state file of imports. Not thread-safe.
 
-    def __init__(self, path: Path, *, forgets: bool = False) -> None:
+    Args:
+        path: The state file.
+        restart: Whether to ignore what the file says.
+    """
+
+    def __init__(self, path: Path, *, restart: bool = False) -> None:
         self.path = path
-        self._files: dict[str, Any] = {} if forgets else _read(path)
+        self._files: dict[str, Any] = {} if restart else _read_files(path)
 
-    def resume(self, identity: str | None) -> tuple[int, tuple[RefusedEvent, ...]]:
-        """How many of a file's events are acknowledged, and what the target refused of them."""
-        known = self._files.get(identity or "") or {}
+    def resume(self, identity: str | None) -> tuple[int, tuple[ImportRejection, ...]]:
+        """Return how many events of a file are acknowledged, and which of them the target rejected."""
+        entry = self._files.get(identity or "") or {}
         try:
-            told = [RefusedEvent(int(number), int(line), str(reason)) for number, line, reason in known["refused"]]
-            return int(known["acknowledged"]), tuple(told)
+            rejected = [
+                ImportRejection(int(ordinal), int(line), str(reason)) for ordinal, line, reason in entry["refused"]
+            ]
+            return int(entry["acknowledged"]), tuple(rejected)
         except (TypeError, ValueError, KeyError):
             return 0, ()
 
-    def note(self, ledgers: Mapping[str, FileProgress]) -> None:
-        """Take in how far files have come, by identity."""
-        for identity, ledger in ledgers.items():
-            acknowledged, refused = ledger.state()
-            self._files.pop(identity, None)  # the one that came last stands last
+    def record(self, progress_by_identity: Mapping[str, FileProgress]) -> None:
+        """Record the progress of files, by their identity."""
+        for identity, progress in progress_by_identity.items():
+            acknowledged, rejected = progress.resume_point()
+            self._files.pop(identity, None)  # keep the most recent last
             self._files[identity] = {
                 "acknowledged": acknowledged,
-                "refused": [[each.number, each.line, each.reason] for each in refused],
+                "refused": [[rejection.ordinal, rejection.line, rejection.reason] for rejection in rejected],
             }
 
     def save(self) -> None:
-        """Write the file; raises OSError. What other imports have written meanwhile stays."""
-        files = {**{name: told for name, told in _read(self.path).items() if name not in self._files}, **self._files}
-        self._files = dict(list(files.items())[-_MOST_FILES:])
+        """Write the file. Entries that other imports wrote in the meantime are kept. Raises OSError."""
+        files = {
+            **{name: entry for name, entry in _read_files(self.path).items() if name not in self._files},
+            **self._files,
+        }
+        self._files = dict(list(files.items())[-_MAX_FILES:])
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         temporary = self.path.with_name(f"{self.path.name}.{os.getpid()}.tmp")
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump({"version": _VERSION, "files": self._files}, file)
+            json.dump({"version": _FILE_VERSION, "files": self._files}, file)
         temporary.replace(self.path)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read_files(path: Path) -> dict[str, Any]:
     try:
-        told = json.loads(path.read_bytes())
+        payload = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
         return {}
-    is_ours = isinstance(told, dict) and told.get("version") == _VERSION and isinstance(told.get("files"), dict)
-    return dict(told["files"]) if is_ours else {}
+    is_valid = (
+        isinstance(payload, dict) and payload.get("version") == _FILE_VERSION and isinstance(payload.get("files"), dict)
+    )
+    return dict(payload["files"]) if is_valid else {}

@@ -1,4 +1,4 @@
-"""What an import brings events to, and how it bears with one that does not take them at once."""
+"""The interface of import targets, and the policy by which they retry."""
 
 import random
 import threading
@@ -10,63 +10,88 @@ import attrs
 
 from memoair_cli.importing.events import ImportEvent
 
-_FIRST_PAUSE_S = 0.5
-_LONGEST_PAUSE_S = 30.0
+_INITIAL_BACKOFF_S = 0.5
+_MAX_BACKOFF_S = 30.0
 
 
 class TargetError(Exception):
-    """The target can't be used, or not any more; the message says why and what to do."""
+    """The target cannot be used. The message says why, and what to do."""
 
 
 class ImportInterruptedError(Exception):
-    """The import was told to end while it waited."""
+    """The import was interrupted while it waited for a retry."""
 
 
 @attrs.define
 class SendResult:
-    """What became of a batch. Each of its events is in one of the three."""
+    """The result of sending a batch. Each of its events is in one of the three.
+
+    Attributes:
+        accepted: Ids of events that are new to the target.
+        duplicate: Ids of events that the target had before.
+        rejected: The reasons of rejections, by event id.
+    """
 
     accepted: set[str] = attrs.field(factory=set)
     duplicate: set[str] = attrs.field(factory=set)
-    refused: dict[str, str] = attrs.field(factory=dict)  # why, by event id
+    rejected: dict[str, str] = attrs.field(factory=dict)
 
     def add(self, other: "SendResult") -> "SendResult":
-        """Take in what became of another part of the batch."""
+        """Add the result of another part of the batch, and return this one."""
         self.accepted |= other.accepted
         self.duplicate |= other.duplicate
-        self.refused |= other.refused
+        self.rejected |= other.rejected
         return self
 
 
 class ImportTarget(Protocol):
-    """Takes events, each once, however often it is brought."""
+    """A target of imports. It saves each event once, however often it is sent."""
 
     @property
     def name(self) -> str:
-        """The target as one would tell it to a colleague."""
+        """The name of the target for people."""
 
     def send(self, user_id: str, events: Sequence[ImportEvent]) -> SendResult:
-        """Bring a caller's events; what is accepted is durable. Raises `TargetError` or `ImportInterruptedError`."""
+        """Send events of one user. Accepted events are durable.
+
+        Raises:
+            TargetError: The target cannot be used.
+            ImportInterruptedError: The import was interrupted during a retry.
+        """
 
     def close(self) -> None:
-        """Let go of it."""
+        """Release the resources of the target."""
 
 
 class RetryPolicy:
-    """How long one batch is tried again, and when next: longer each time, never at the same moment as the others."""
+    """The retries of one batch: exponential backoff with jitter, until a timeout.
 
-    def __init__(self, patience_s: float, stopping: threading.Event) -> None:
-        self._until = time.monotonic() + patience_s
-        self._stopping = stopping
-        self._pause_s = _FIRST_PAUSE_S
+    Args:
+        timeout_s: Seconds until the retries end.
+        stop_event: Interrupts the wait when it is set.
+    """
 
-    def wait(self, why: str, asked_s: float | None = None) -> None:
-        """Wait for the next try, as long as was asked for; raises `TargetError` where patience ends before."""
-        pause_s = self._pause_s * random.uniform(0.5, 1.0)
-        if asked_s is not None:
-            pause_s = asked_s + random.uniform(0, 0.25 * max(asked_s, _FIRST_PAUSE_S))
-        self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
-        if time.monotonic() + pause_s > self._until:
-            raise TargetError(why)
-        if self._stopping.wait(pause_s):
+    def __init__(self, timeout_s: float, stop_event: threading.Event) -> None:
+        self._deadline = time.monotonic() + timeout_s
+        self._stop_event = stop_event
+        self._backoff_s = _INITIAL_BACKOFF_S
+
+    def wait(self, reason: str, retry_after_s: float | None = None) -> None:
+        """Wait before the next retry.
+
+        Args:
+            reason: Why the last attempt failed.
+            retry_after_s: Seconds to wait, if the target asked for it.
+
+        Raises:
+            TargetError: The timeout ends before the next retry. Its message is ``reason``.
+            ImportInterruptedError: The stop event is set.
+        """
+        pause_s = self._backoff_s * random.uniform(0.5, 1.0)
+        if retry_after_s is not None:
+            pause_s = retry_after_s + random.uniform(0, 0.25 * max(retry_after_s, _INITIAL_BACKOFF_S))
+        self._backoff_s = min(2 * self._backoff_s, _MAX_BACKOFF_S)
+        if time.monotonic() + pause_s > self._deadline:
+            raise TargetError(reason)
+        if self._stop_event.wait(pause_s):
             raise ImportInterruptedError

@@ -1,4 +1,4 @@
-"""``memoair mcp``: one caller's memory as a server of the Model Context Protocol, over stdin and stdout.
+"""``memoair mcp``: the memory of one caller as a server of the Model Context Protocol, over stdin and stdout.
 
-command (options) -> serving (stdio, signals, logs) -> tools (names, schemas, arguments, answers) -> the client
+command (options) -> server (stdio, signals, logs) -> tools (names, schemas, arguments, results) -> the client
 """

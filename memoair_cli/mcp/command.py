@@ -1,4 +1,4 @@
-"""The options of ``memoair mcp``, and the client that they make."""
+"""The options of ``memoair mcp``, and the client that they configure."""
 
 import sys
 from pathlib import Path
@@ -7,32 +7,34 @@ from typing import Annotated, Optional
 import typer
 
 from memoair_cli.mcp.exit_codes import McpExit
-from memoair_cli.options import CLOUD, NO_KEY, AgentId, ApiKey, BaseUrl, ProjectId, end, needed
+from memoair_cli.options import DEFAULT_CLOUD_URL, PLACEHOLDER_KEY, AgentId, ApiKey, BaseUrl, ProjectId, fail, require
 from memoair_voice_sync import MemoAirVoiceClientSync
 
-File = Optional[Path]  # noqa: UP045 - Typer reads it on Python 3.10, too
-# Without a cloud nobody asks for it.
-_ANY_AGENT = "agent_mcp"
+File = Optional[Path]  # noqa: UP045 - Typer needs this on Python 3.10
+# The client requires an agent, although without a cloud it has no use.
+_DEFAULT_AGENT = "agent_mcp"
 
 
 def serve_mcp(
-    user: Annotated[str, typer.Option(envvar="MEMOAIR_USER_ID", help="Whose memory it is.")] = "",
-    name: Annotated[str, typer.Option(help="How he or she is called.")] = "",
+    user: Annotated[
+        str, typer.Option(envvar="MEMOAIR_USER_ID", help="The id of the caller whose memory is served.")
+    ] = "",
+    name: Annotated[str, typer.Option(help="The caller's name.")] = "",
     project: ProjectId = "",
     agent: AgentId = "",
     api_key: ApiKey = "",
-    base_url: BaseUrl = CLOUD,
-    storage: Annotated[File, typer.Option(help="Where memory lies.", file_okay=False)] = None,
-    org_file: Annotated[File, typer.Option(help="The organisation's documents as JSON lines.", dir_okay=False)] = None,
+    base_url: BaseUrl = DEFAULT_CLOUD_URL,
+    storage: Annotated[File, typer.Option(help="The storage root.", file_okay=False)] = None,
+    org_file: Annotated[File, typer.Option(help="The organization's documents as JSON lines.", dir_okay=False)] = None,
     org_only: Annotated[
-        bool, typer.Option("--org-only", envvar="MEMOAIR_ORG_ONLY", help="Search documents alone, and keep nothing.")
+        bool, typer.Option("--org-only", envvar="MEMOAIR_ORG_ONLY", help="Search only documents, and save nothing.")
     ] = False,
-    timeout_ms: Annotated[float, typer.Option(min=1, help="How long a search may take, once it is ready.")] = 2_000,
+    timeout_ms: Annotated[float, typer.Option(min=1, help="Timeout of a search in milliseconds.")] = 2_000,
 ) -> None:
-    """Serve one caller's memory to a program that speaks the Model Context Protocol on stdin and stdout.
+    """Serve the memory of one caller to a Model Context Protocol client, on stdin and stdout.
 
-    Whose memory it is, is said here and by no tool: a model can't choose another caller. Without an API key there is
-    no cloud, and nothing leaves this machine. It ends with its input.
+    The caller is set here and not by the tools, so that a model cannot choose another one. Without an API key no cloud
+    is used, and nothing leaves this machine. The server exits at the end of its input.
     """
     try:
         from memoair_cli.mcp.server import serve
@@ -40,15 +42,15 @@ def serve_mcp(
     except ImportError as error:
         if (error.name or "").partition(".")[0] not in ("mcp", "mcp_types"):
             raise
-        end("memoair mcp needs the MCP library: pip install 'memoair-voice[mcp]'", McpExit.FAILED)
+        fail("memoair mcp needs the MCP library: pip install 'memoair-voice[mcp]'", McpExit.FAILED)
 
     key = api_key.strip()
-    project_id = needed(project, "MEMOAIR_PROJECT_ID", McpExit.USAGE)
-    user_id = needed(user, "MEMOAIR_USER_ID", McpExit.USAGE)
-    agent_id = needed(agent, "MEMOAIR_AGENT_ID", McpExit.USAGE) if key else agent or _ANY_AGENT
+    project_id = require(project, "MEMOAIR_PROJECT_ID", McpExit.USAGE)
+    user_id = require(user, "MEMOAIR_USER_ID", McpExit.USAGE)
+    agent_id = require(agent, "MEMOAIR_AGENT_ID", McpExit.USAGE) if key else agent or _DEFAULT_AGENT
     try:
         client = MemoAirVoiceClientSync(
-            api_key=key or NO_KEY,
+            api_key=key or PLACEHOLDER_KEY,
             project_id=project_id,
             agent_id=agent_id,
             cloud_base_url=base_url if key else None,
@@ -58,10 +60,10 @@ def serve_mcp(
             org_only=org_only,
         )
         caller = {"id": user_id, **({"name": name} if name else {})}
-        client.session(user=caller).close()  # who can be nobody is told now, and not by the first call
+        client.session(user=caller).close()  # reports an invalid caller now, not at the first tool call
         tools = MemoryTools(client, caller, timeout_ms=timeout_ms, has_cloud=bool(key), org_only=org_only)
     except (ValueError, TypeError) as error:
-        end(str(error), McpExit.USAGE)
+        fail(str(error), McpExit.USAGE)
     if sys.stdin.isatty():
-        typer.echo("memoair mcp speaks with a program on stdin and stdout; one that you configure starts it", err=True)
+        typer.echo("memoair mcp is started by an MCP client, which talks to it on stdin and stdout", err=True)
     serve(tools)

@@ -1,4 +1,4 @@
-"""What ``memoair mcp`` ends with."""
+"""Exit codes of ``memoair mcp``."""
 
 from enum import IntEnum
 
@@ -6,6 +6,6 @@ from enum import IntEnum
 class McpExit(IntEnum):
     """Exit codes."""
 
-    DONE = 0  # the input has ended, or a signal has told us to
-    FAILED = 1  # nobody reads what we write, or the library is missing
+    DONE = 0  # end of input, or a signal
+    FAILED = 1  # the client does not read the output, or the MCP library is not installed
     USAGE = 2

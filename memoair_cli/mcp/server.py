@@ -1,4 +1,4 @@
-"""The server on stdin and stdout: stdout is the protocol's, whatever anybody wants to say goes to stderr."""
+"""The MCP server on stdin and stdout. Stdout belongs to the protocol; everything else is written to stderr."""
 
 import logging
 import os
@@ -23,9 +23,9 @@ if sys.version_info < (3, 11):
 
 
 def serve(tools: MemoryTools) -> NoReturn:
-    """Serve until the input ends, close the tools, and end the process."""
+    """Serve until the input ends, then close the tools and exit."""
     _log_to_stderr()
-    _end_on_signals(tools)
+    _exit_on_signals(tools)
     code = McpExit.DONE
     try:
         anyio.run(_serve, tools)
@@ -34,23 +34,23 @@ def serve(tools: MemoryTools) -> NoReturn:
         if others is not None:
             tools.close()
             raise
-        code = McpExit.FAILED  # nobody reads what we write
-    _leave(tools, code)
+        code = McpExit.FAILED  # the client does not read the output
+    _close_and_exit(tools, code)
 
 
 async def _serve(tools: MemoryTools) -> None:
     async def list_tools(_: Any, __: PaginatedRequestParams | None) -> ListToolsResult:
-        return ListToolsResult(tools=tools.listed())
+        return ListToolsResult(tools=tools.list_tools())
 
     async def call_tool(_: Any, asked: CallToolRequestParams) -> CallToolResult:
-        prepared = tools.prepared(asked.name, asked.arguments)
+        prepared = tools.prepare_call(asked.name, asked.arguments)
         if isinstance(prepared, CallToolResult):
             return prepared
-        call, saves = prepared
-        # A search that is cancelled is given up; what changes something is done to its end.
-        with anyio.CancelScope(shield=saves):
-            return await to_thread.run_sync(call, abandon_on_cancel=not saves)
-        raise AssertionError("a scope of our own is never cancelled")
+        run_call, changes_data = prepared
+        # A cancelled search is abandoned. A call that changes data is completed.
+        with anyio.CancelScope(shield=changes_data):
+            return await to_thread.run_sync(run_call, abandon_on_cancel=not changes_data)
+        raise AssertionError("this scope is never cancelled")
 
     server = Server(
         "memoair",
@@ -59,26 +59,26 @@ async def _serve(tools: MemoryTools) -> None:
         on_list_tools=list_tools,
         on_call_tool=call_tool,
     )
-    # Beside the event loop, which need not wait for it when the input ends.
-    threading.Thread(target=tools.warm, name="memoair-mcp-warm", daemon=True).start()
-    # The transport lets the descriptor point to stderr meanwhile. What is printed must go there at once, and not wait
-    # in a buffer until it points to the protocol again.
+    # Not on the event loop, so that the end of the input need not wait for it.
+    threading.Thread(target=tools.warm_up, name="memoair-mcp-warm", daemon=True).start()
+    # While the transport runs, file descriptor 1 points to stderr. Whatever is printed must be written at once: in a
+    # buffer, it could stay until the descriptor points to the protocol again.
     async with stdio_server() as (read, write):
         with redirect_stdout(sys.stderr):
-            await _talk(server, tools, read, write)
+            await _run_server(server, tools, read, write)
 
 
-async def _talk(server: "Server[Any]", tools: MemoryTools, read: Any, write: Any) -> None:
+async def _run_server(server: "Server[Any]", tools: MemoryTools, read: Any, write: Any) -> None:
     try:
         await server.run(read, write, server.create_initialization_options())
-    except anyio.get_cancelled_exc_class():  # by the transport, whose output is closed while its input is not
+    except anyio.get_cancelled_exc_class():  # the transport cancels when its output is closed but its input is not
         with anyio.CancelScope(shield=True):
-            await to_thread.run_sync(_leave, tools, McpExit.FAILED)
+            await to_thread.run_sync(_close_and_exit, tools, McpExit.FAILED)
         raise
 
 
 def _log_to_stderr() -> None:
-    """Let our warnings be seen; the library's own may quote what is said, and its errors reach the client anyway."""
+    """Log our own warnings. Those of the library may quote callers, and its errors reach the client anyway."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("memoair mcp: %(levelname)s: %(message)s"))
     logging.getLogger("memoair_voice").addHandler(handler)
@@ -87,19 +87,19 @@ def _log_to_stderr() -> None:
     library.propagate = False
 
 
-def _end_on_signals(tools: MemoryTools) -> None:
-    """End at once, and in order, where we are told to."""
+def _exit_on_signals(tools: MemoryTools) -> None:
+    """Close the tools and exit at once on a signal."""
 
-    def told(*_: object) -> None:
-        threading.Thread(target=_leave, args=(tools, McpExit.DONE), name="memoair-mcp-end").start()
+    def on_signal(*_: object) -> None:
+        threading.Thread(target=_close_and_exit, args=(tools, McpExit.DONE), name="memoair-mcp-end").start()
 
-    for name in ("SIGTERM", "SIGINT", "SIGHUP"):  # Windows has the first two
+    for name in ("SIGTERM", "SIGINT", "SIGHUP"):  # Windows has only the first two
         if hasattr(signal, name):
-            signal.signal(getattr(signal, name), told)
+            signal.signal(getattr(signal, name), on_signal)
 
 
-def _leave(tools: MemoryTools, code: int) -> NoReturn:
-    """End the talk and this process, whatever its threads wait for: for our input, or for a cloud that is silent."""
+def _close_and_exit(tools: MemoryTools, code: int) -> NoReturn:
+    """Close the tools and exit, even if threads still wait for input or for a cloud that does not reply."""
     tools.close()
     sys.stderr.flush()
     os._exit(code)

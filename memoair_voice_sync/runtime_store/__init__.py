@@ -1,4 +1,4 @@
-"""Other runtimes than the installed one: named by a reference, pulled into a cache, verified, started from there.
+"""Runtimes other than the installed one: resolve a reference, pull it into a cache, verify it, return its program.
 
-Nothing of this is imported until an application names a runtime: most never do.
+This package is imported only after an application names a runtime, which most applications never do.
 """

@@ -1,4 +1,4 @@
-"""A pull behind the calls of an application: nobody waits longer for it than he wants to, and nobody asks too often."""
+"""Pull a runtime in the background, so that callers wait no longer than their timeout and failures are not hammered."""
 
 import random
 import threading
@@ -7,110 +7,124 @@ from pathlib import Path
 
 from memoair_voice_sync._errors import MemoAirVoiceMemoryError
 from memoair_voice_sync._log import log
-from memoair_voice_sync.runtime_store.cache import CachedRuntime, cached
+from memoair_voice_sync.runtime_store.cache import CachedRuntime, find_cached
 from memoair_voice_sync.runtime_store.cancel_token import CancelToken
 from memoair_voice_sync.runtime_store.errors import PullCancelledError
 from memoair_voice_sync.runtime_store.reference import Reference
 
-# After a pull that came to nothing, calls are told so at once for as long as this; then it is tried again.
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 2.0, 300.0
-LONGEST_S = 1_800.0
-_END_S = 2.0
+# After a failed pull, requests fail at once for this long; then the pull is retried. The delay doubles per failure.
+INITIAL_BACKOFF_S, MAX_BACKOFF_S = 2.0, 300.0
+PULL_TIMEOUT_S = 1_800.0
+_JOIN_TIMEOUT_S = 2.0
 _MEGABYTE = 1_000_000
 
 
 class BackgroundPull:
-    """Pulls one reference, in a thread that lives as long as that takes. Safe to use from any thread."""
+    """A pull of one reference, in a thread that ends with the pull. Safe to use from any thread.
+
+    Args:
+        reference: The runtime to pull.
+        cache_dir: The folder of the cache that receives it.
+    """
 
     def __init__(self, reference: Reference, cache_dir: Path) -> None:
         self._reference = reference
         self._cache_dir = cache_dir
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._stop: CancelToken | None = None
-        self._found: CachedRuntime | None = None
-        self._failure: MemoAirVoiceMemoryError | None = None
-        self._failures = 0
-        self._paused_until = 0.0
+        self._cancel_token: CancelToken | None = None
+        self._runtime: CachedRuntime | None = None
+        self._error: MemoAirVoiceMemoryError | None = None
+        self._failure_count = 0
+        self._retry_at = 0.0
         self._is_closed = False
-        self._done = 0
-        self._whole: int | None = None
+        self._done_bytes = 0
+        self._total_bytes: int | None = None
 
-    def program(self) -> Path | None:
-        """The program; None while it is being pulled, which begins with the first question.
+    def program_or_start(self) -> Path | None:
+        """Return the path of the program, or None while it is being pulled. The first call starts the pull.
 
-        Raises what the last pull came to, for as long as it is not tried again.
+        Raises:
+            MemoAirVoiceMemoryError: The last pull failed, and it is not yet time to retry. The message says when that
+                is. Codes: ``runtime.not_found``, ``runtime.start_failed``.
         """
         with self._lock:
-            if self._found is not None and self._found.program.exists():
-                return self._found.program
-            self._found = None
+            if self._runtime is not None and self._runtime.program.exists():
+                return self._runtime.program
+            self._runtime = None
             if self._thread is not None or self._is_closed:
                 return None
-            if self._failure is not None and time.monotonic() < self._paused_until:
-                error = self._failure
-                left = max(1, round(self._paused_until - time.monotonic()))
-                message = f"{error.message} (it is tried again in {left} s)"
+            if self._error is not None and time.monotonic() < self._retry_at:
+                error = self._error
+                remaining_s = max(1, round(self._retry_at - time.monotonic()))
+                message = f"{error.message} (retrying in {remaining_s} s)"
                 raise MemoAirVoiceMemoryError(error.code, message, details=dict(error.details))
-            self._found = cached(self._reference, self._cache_dir)
-            if self._found is not None:
-                return self._found.program
-            self._stop = CancelToken(LONGEST_S)
-            self._done, self._whole = 0, None
-            self._thread = threading.Thread(target=self._run, args=(self._stop,), name="memoair-pull", daemon=True)
+            self._runtime = find_cached(self._reference, self._cache_dir)
+            if self._runtime is not None:
+                return self._runtime.program
+            self._cancel_token = CancelToken(PULL_TIMEOUT_S)
+            self._done_bytes, self._total_bytes = 0, None
+            self._thread = threading.Thread(
+                target=self._run, args=(self._cancel_token,), name="memoair-pull", daemon=True
+            )
             self._thread.start()
             return None
 
     @property
-    def is_under_way(self) -> bool:
-        """Whether it is being pulled now."""
+    def is_running(self) -> bool:
+        """Whether the runtime is being pulled now."""
         return self._thread is not None
 
     def status(self) -> str:
-        """How far it is, for who does not wait longer."""
-        done, whole = self._done, self._whole
-        far = f"{done / _MEGABYTE:.1f}" + (f" of {whole / _MEGABYTE:.1f}" if whole else "") + " MB"
-        return f"the runtime {self._reference.shown} is being pulled ({far}); `memoair runtime pull` does it beforehand"
+        """Return how far the pull is, for the message of a caller that stops waiting."""
+        done_bytes, total_bytes = self._done_bytes, self._total_bytes
+        progress = (
+            f"{done_bytes / _MEGABYTE:.1f}" + (f" of {total_bytes / _MEGABYTE:.1f}" if total_bytes else "") + " MB"
+        )
+        return (
+            f"the runtime {self._reference.display_name} is being pulled ({progress});"
+            " run `memoair runtime pull` to pull it in advance"
+        )
 
     def close(self) -> None:
-        """Call it off; another process that waits for the same goes on with it. Twice is no harm."""
+        """Cancel the pull. Safe to call twice. Another process that waits for the same runtime takes over the pull."""
         with self._lock:
             self._is_closed = True
-            thread, stop = self._thread, self._stop
-        if stop is not None:
-            stop.set()
+            thread, cancel_token = self._thread, self._cancel_token
+        if cancel_token is not None:
+            cancel_token.cancel()
         if thread is not None:
-            thread.join(_END_S)
+            thread.join(_JOIN_TIMEOUT_S)
 
-    def forget(self) -> None:
-        """After a fork, in the child: the thread is the parent's."""
+    def reset_after_fork(self) -> None:
+        """Discard the thread in a forked child: threads do not survive a fork."""
         self._lock = threading.Lock()
-        self._thread, self._stop = None, None
+        self._thread, self._cancel_token = None, None
 
-    def _run(self, stop: CancelToken) -> None:
-        from memoair_voice_sync.runtime_store.pull import pull  # a tenth of a second, which no call is to wait for
+    def _run(self, cancel_token: CancelToken) -> None:
+        from memoair_voice_sync.runtime_store.pull import pull  # takes 0.1 s, too long for the calling thread
 
-        found: CachedRuntime | None = None
+        runtime: CachedRuntime | None = None
         failure: MemoAirVoiceMemoryError | None = None
         try:
-            found = pull(self._reference, self._cache_dir, stop, self._note)
+            runtime = pull(self._reference, self._cache_dir, cancel_token, self._on_progress)
         except PullCancelledError:
             pass
         except MemoAirVoiceMemoryError as error:
             failure = error
-        except Exception as error:  # noqa: BLE001 - whoever waits must hear of it, whatever it was
-            message = f"the runtime {self._reference.shown} could not be pulled: {type(error).__name__}"
+        except Exception as error:  # noqa: BLE001 - callers that wait need to learn of any failure
+            message = f"the runtime {self._reference.display_name} could not be pulled: {type(error).__name__}"
             failure = MemoAirVoiceMemoryError("runtime.start_failed", message)
         if failure is not None:
             log.warning("%s: action=pull_failed code=%s", failure.message, failure.code)
         with self._lock:
-            self._found, self._failure, self._thread, self._stop = found, failure, None, None
+            self._runtime, self._error, self._thread, self._cancel_token = runtime, failure, None, None
             if failure is None:
-                self._failures = 0
+                self._failure_count = 0
                 return
-            pause_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**self._failures)
-            self._failures += 1
-            self._paused_until = time.monotonic() + pause_s * random.uniform(0.9, 1.1)
+            backoff_s = min(MAX_BACKOFF_S, INITIAL_BACKOFF_S * 2**self._failure_count)
+            self._failure_count += 1
+            self._retry_at = time.monotonic() + backoff_s * random.uniform(0.9, 1.1)
 
-    def _note(self, done: int, whole: int | None) -> None:
-        self._done, self._whole = done, whole
+    def _on_progress(self, done_bytes: int, total_bytes: int | None) -> None:
+        self._done_bytes, self._total_bytes = done_bytes, total_bytes

@@ -1,13 +1,13 @@
-"""The cache: what was pulled, by what it was named, in folders that come whole or not at all.
+"""The cache of pulled runtimes: folders that appear complete or not at all, found by the reference they were pulled by.
 
     {cache}/
-        content/{digest}/           what was unpacked; never changed
-            memoair-runtime.json    which of the files is the program, and how long it is
-        named/{key}.json            what a reference named on a platform: the digest, and since when
-        named/{key}.lock            held by who pulls it
-        .unpacking-{key}.../        what is being unpacked; of a process that died, until the next one comes
+        content/{digest}/           an unpacked artifact; never changed
+            memoair-runtime.json    which file is the program, and its size
+        named/{key}.json            the cache entry of a reference on a platform: its digest, and when it was pulled
+        named/{key}.lock            held by the process that pulls
+        .unpacking-{key}.../        an artifact being unpacked; if its process died, the next pull removes it
 
-Who reads needs no right to write: a cache may be part of a machine's image.
+Reading needs no write permission, so a cache can be part of a machine image.
 """
 
 import json
@@ -20,18 +20,24 @@ from typing import Any
 import attrs
 import platformdirs
 
-from memoair_voice_sync.runtime_store.errors import RuntimeStoreError, error_of
-from memoair_voice_sync.runtime_store.reference import Platform, Reference, key_of, this_platform
+from memoair_voice_sync.runtime_store.errors import RuntimeStoreError, to_public_error
+from memoair_voice_sync.runtime_store.reference import Platform, Reference, cache_key, current_platform
 
-NOTE = "memoair-runtime.json"
-_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+PROGRAM_INFO_FILE = "memoair-runtime.json"
+_WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
 @attrs.frozen
 class CachedRuntime:
-    """A runtime that is at hand. ``digest`` is that of what the reference names: a manifest's, or a file's.
+    """A runtime in the cache.
 
-    ``digest_from`` is where it came from: ``reference`` (it was pinned), ``registry``, or ``server`` (a file beside).
+    Attributes:
+        reference: The reference it was pulled by, without secrets.
+        digest: The digest of what the reference names: of a manifest, or of a file.
+        digest_from: Where the digest came from: ``reference`` (pinned), ``registry``, or ``server`` (a checksum file).
+        version: The version, if it is known.
+        program: The path of the program.
+        pulled_at: When it was pulled, in ISO 8601.
     """
 
     reference: str
@@ -43,92 +49,101 @@ class CachedRuntime:
 
 
 def default_cache_dir() -> Path:
-    """Where runtimes are kept unless something else was said: a folder of this user's alone."""
+    """Return the default cache folder. It belongs to this user alone."""
     return platformdirs.user_cache_path("memoair", appauthor=False) / "runtimes"
 
 
 class Cache:
-    """One cache folder, as who only looks sees it. Safe to use from any thread and any number of processes."""
+    """Read access to one cache folder. Safe to use from any thread and from any number of processes."""
 
     def __init__(self, root: Path) -> None:
         self.root: Path = root.expanduser().absolute()
 
     def find(self, reference: Reference, target: Platform) -> CachedRuntime | None:
-        """What a reference named when it was pulled, if it was; raises a `RuntimeStoreError` where others could have changed it."""
-        named = self._read(self.name_file(key_of(reference, target)))
-        if named is None:
+        """Return the runtime that a reference was pulled as, or None if it was not pulled.
+
+        Raises:
+            RuntimeStoreError: Other users could have changed the program, or the cache is not readable.
+        """
+        entry = self._read_json(self.entry_file(cache_key(reference, target)))
+        if entry is None:
             return None
-        program = self._program(self.content_folder(str(named.get("content"))))
+        program = self._find_program(self.content_folder(str(entry.get("content"))))
         if program is None:
             return None
         for path in (self.root / "named", program, *program.parents):
             if path == self.root or self.root in path.parents:
                 check_owner(path)
-        version = named.get("version")
+        version = entry.get("version")
         return CachedRuntime(
-            reference.shown,
-            str(named.get("digest")),
-            str(named.get("digestFrom")),
+            reference.display_name,
+            str(entry.get("digest")),
+            str(entry.get("digestFrom")),
             version if isinstance(version, str) else None,
             program,
-            str(named.get("pulledAt")),
+            str(entry.get("pulledAt")),
         )
 
     def has_content(self, content: str) -> bool:
-        """Whether what has this digest was unpacked already."""
-        return self._program(self.content_folder(content)) is not None
+        """Whether the artifact with this digest is unpacked."""
+        return self._find_program(self.content_folder(content)) is not None
 
-    def name_file(self, key: str) -> Path:
-        """Where it is noted what a reference names."""
+    def entry_file(self, key: str) -> Path:
+        """Return the path of the cache entry of a reference."""
         return self.root / "named" / f"{key}.json"
 
     def content_folder(self, content: str) -> Path:
-        """Where what has this digest is unpacked."""
+        """Return the folder of the artifact with this digest."""
         return self.root / "content" / re.sub(r"[^0-9a-z-]", "-", content)
 
-    def _program(self, content: Path) -> Path | None:
-        """The program of what was unpacked; None where it is not there, or is not whole."""
-        note = self._read(content / NOTE)
-        if note is None:
+    def _find_program(self, content: Path) -> Path | None:
+        """Return the program of an unpacked artifact, or None if the artifact is missing or incomplete."""
+        info = self._read_json(content / PROGRAM_INFO_FILE)
+        if info is None:
             return None
-        program = content / str(note.get("program"))
+        program = content / str(info.get("program"))
         try:
-            is_whole = program.is_file() and program.stat().st_size == note.get("size")
+            is_complete = program.is_file() and program.stat().st_size == info.get("size")
         except OSError:
             return None
-        return program if is_whole else None
+        return program if is_complete else None
 
-    def _read(self, path: Path) -> dict[str, Any] | None:
+    def _read_json(self, path: Path) -> dict[str, Any] | None:
         try:
-            told = json.loads(path.read_bytes())
+            payload = json.loads(path.read_bytes())
         except (FileNotFoundError, NotADirectoryError):
             return None
         except PermissionError as error:
-            raise RuntimeStoreError(f"the cache {self.root} can't be read: {error.strerror}") from error
-        except (OSError, ValueError, RecursionError):  # damaged: as good as none
+            raise RuntimeStoreError(f"the cache {self.root} is not readable: {error.strerror}") from error
+        except (OSError, ValueError, RecursionError):  # a damaged entry counts as a missing one
             return None
-        return told if isinstance(told, dict) else None
+        return payload if isinstance(payload, dict) else None
 
 
-def cached(reference: Reference, cache_dir: Path) -> CachedRuntime | None:
-    """What a reference named when it was pulled, if it was; needs no network.
+def find_cached(reference: Reference, cache_dir: Path) -> CachedRuntime | None:
+    """Return the runtime that a reference was pulled as, or None if it was not pulled. Does not use the network.
 
-    Raises `MemoAirVoiceMemoryError` with ``runtime.start_failed`` where it is there, but must not be run.
+    Args:
+        reference: The runtime to look up.
+        cache_dir: The folder of the cache.
+
+    Raises:
+        MemoAirVoiceMemoryError: The runtime is in the cache but must not be run (``runtime.start_failed``).
     """
     try:
-        return Cache(cache_dir).find(reference, this_platform())
-    except (RuntimeStoreError, OSError) as fault:
-        raise error_of(fault, reference.shown) from fault
+        return Cache(cache_dir).find(reference, current_platform())
+    except (RuntimeStoreError, OSError) as error:
+        raise to_public_error(error, reference.display_name) from error
 
 
 def check_owner(path: Path) -> None:
-    """What we run must not have been written by others than the user himself or the system's administrator."""
+    """Raise `RuntimeStoreError` if users other than this one and root own a path or may write to it."""
     if os.name == "nt":
-        return  # a user's folders are his own there, and modes say nothing
-    found = path.stat()
-    if found.st_uid not in (0, os.geteuid()):
-        raise RuntimeStoreError(f"{path} belongs to another user, who could have put any program there")
-    if found.st_mode & _OTHERS_WRITE:
+        return  # Windows user folders are private, and file modes have no meaning
+    info = path.stat()
+    if info.st_uid not in (0, os.geteuid()):
+        raise RuntimeStoreError(f"{path} belongs to another user, who could have replaced the program")
+    if info.st_mode & _WRITABLE_BY_OTHERS:
         raise RuntimeStoreError(
-            f"other users may write {path}, and could have put any program there; `chmod go-w` denies it them"
+            f"other users may write to {path} and could have replaced the program; run `chmod go-w {path}`"
         )

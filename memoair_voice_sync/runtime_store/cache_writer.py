@@ -1,4 +1,4 @@
-"""Putting what is pulled into the cache: one at a time, whole or not at all."""
+"""Write access to the cache: one writer per reference, and artifacts that appear complete or not at all."""
 
 import json
 import os
@@ -13,64 +13,64 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from memoair_voice_sync.runtime_store.cache import NOTE, Cache, check_owner
+from memoair_voice_sync.runtime_store.cache import PROGRAM_INFO_FILE, Cache, check_owner
 from memoair_voice_sync.runtime_store.cancel_token import CancelToken
 from memoair_voice_sync.runtime_store.errors import RuntimeStoreError
-from memoair_voice_sync.runtime_store.reference import Platform, Reference, key_of
+from memoair_voice_sync.runtime_store.reference import Platform, Reference, cache_key
 
-_UNPACKING = ".unpacking-"
-_POLL_S = 0.05
+_UNPACK_PREFIX = ".unpacking-"
+_POLL_INTERVAL_S = 0.05
 
 
 class CacheWriter(Cache):
-    """The cache, as who pulls needs it."""
+    """A cache that can be written to. Safe to use from any thread and from any number of processes."""
 
     @contextmanager
-    def pulling(self, reference: Reference, target: Platform, stop: CancelToken) -> Iterator[None]:
-        """Be the only one who pulls this, for as long as the block lasts; waits for who does already."""
-        self._make()
-        lock = FileLock(self.name_file(key_of(reference, target)).with_suffix(".lock"))
+    def hold_lock(self, reference: Reference, target: Platform, cancel_token: CancelToken) -> Iterator[None]:
+        """Hold the lock of a reference for the length of the block. Wait for another process that holds it."""
+        self._make_folders()
+        lock = FileLock(self.entry_file(cache_key(reference, target)).with_suffix(".lock"))
         while True:
             with suppress(Timeout):
                 lock.acquire(timeout=0)
                 break
-            stop.pause(_POLL_S)
+            cancel_token.sleep(_POLL_INTERVAL_S)
         try:
-            self._sweep(key_of(reference, target))
+            self._remove_leftovers(cache_key(reference, target))
             yield
         finally:
             lock.release()
 
     @contextmanager
-    def unpacking(self, reference: Reference, target: Platform) -> Iterator[Path]:
-        """A folder to unpack into, and gone unless `keep` gave it its place."""
-        made = Path(tempfile.mkdtemp(prefix=f"{_UNPACKING}{key_of(reference, target)}-", dir=self.root))
+    def make_unpack_folder(self, reference: Reference, target: Platform) -> Iterator[Path]:
+        """Create a folder to unpack into. It is deleted afterwards unless `commit_folder` moved it."""
+        folder = Path(tempfile.mkdtemp(prefix=f"{_UNPACK_PREFIX}{cache_key(reference, target)}-", dir=self.root))
         try:
-            made.chmod(0o755 & ~_umask())
-            yield made
+            folder.chmod(0o755 & ~_read_umask())
+            yield folder
         finally:
-            shutil.rmtree(made, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)
 
     @contextmanager
-    def unnamed_file(self) -> Iterator[Any]:
-        """A file to download into that is gone with the process, however it ends."""
+    def make_download_file(self) -> Iterator[Any]:
+        """Create an unnamed file to download into. It disappears with the process, however that ends."""
         with tempfile.TemporaryFile(dir=self.root) as file:
             yield file
 
-    def keep(self, folder: Path, program: str, content: str) -> None:
-        """Give a folder that is complete its place; one that has it already is as good."""
-        note = {"program": program, "size": folder.joinpath(program).stat().st_size}
-        _write(folder / NOTE, note)
-        place = self.content_folder(content)
+    def commit_folder(self, folder: Path, program: str, content: str) -> None:
+        """Move a complete folder to its place. If the same artifact is already there, keep that one."""
+        info = {"program": program, "size": folder.joinpath(program).stat().st_size}
+        _write_json(folder / PROGRAM_INFO_FILE, info)
+        destination = self.content_folder(content)
         try:
-            folder.rename(place)
+            folder.rename(destination)
         except OSError:
             if not self.has_content(content):
-                shutil.rmtree(place, ignore_errors=True)  # damaged: nobody could have started it
-                folder.rename(place)
-        _sync_folder(place.parent)
+                shutil.rmtree(destination, ignore_errors=True)  # damaged, so no process runs from it
+                folder.rename(destination)
+        _sync_folder(destination.parent)
 
-    def name(
+    def save_entry(
         self,
         reference: Reference,
         target: Platform,
@@ -80,9 +80,9 @@ class CacheWriter(Cache):
         content: str,
         version: str | None,
     ) -> None:
-        """Note what a reference names from now on."""
-        told = {
-            "reference": reference.shown,
+        """Write the cache entry of a reference: what it names from now on."""
+        entry = {
+            "reference": reference.display_name,
             "platform": str(target),
             "digest": digest,
             "digestFrom": digest_from,
@@ -90,13 +90,13 @@ class CacheWriter(Cache):
             "version": version,
             "pulledAt": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         }
-        path = self.name_file(key_of(reference, target))
-        beside = path.with_suffix(".new")
-        _write(beside, told)
-        beside.replace(path)
+        path = self.entry_file(cache_key(reference, target))
+        new_path = path.with_suffix(".new")
+        _write_json(new_path, entry)
+        new_path.replace(path)
         _sync_folder(path.parent)
 
-    def _make(self) -> None:
+    def _make_folders(self) -> None:
         try:
             for folder in (self.root, self.root / "named", self.root / "content"):
                 folder.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -105,25 +105,28 @@ class CacheWriter(Cache):
                 pass
         except OSError as error:
             message = (
-                f"the cache {self.root} can't be written: {error.strerror}; runtime_cache_dir names another folder"
+                f"the cache {self.root} is not writable: {error.strerror}; set runtime_cache_dir to another folder"
             )
             raise RuntimeStoreError(message) from error
 
-    def _sweep(self, key: str) -> None:
-        """Remove what processes left that died while they unpacked: this key's lock is ours, others may be free."""
-        for folder in self.root.glob(f"{_UNPACKING}*"):
-            owner = folder.name.removeprefix(_UNPACKING).rpartition("-")[0]
-            if owner == key:
+    def _remove_leftovers(self, key: str) -> None:
+        """Delete the folders of processes that died while unpacking. Their locks are free, or this key's, held here."""
+        for folder in self.root.glob(f"{_UNPACK_PREFIX}*"):
+            owner_key = folder.name.removeprefix(_UNPACK_PREFIX).rpartition("-")[0]
+            if owner_key == key:
                 shutil.rmtree(folder, ignore_errors=True)
                 continue
-            with suppress(Timeout, OSError), FileLock(self.name_file(owner).with_suffix(".lock")).acquire(timeout=0):
+            with (
+                suppress(Timeout, OSError),
+                FileLock(self.entry_file(owner_key).with_suffix(".lock")).acquire(timeout=0),
+            ):
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def _write(path: Path, told: dict[str, Any]) -> None:
-    path.unlink(missing_ok=True)  # an archive may hold a link of this name
+def _write_json(path: Path, payload: dict[str, Any]) -> None:
+    path.unlink(missing_ok=True)  # an archive may contain a link of this name
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644), "w", encoding="utf-8") as out:
-        json.dump(told, out, indent=1)
+        json.dump(payload, out, indent=1)
         out.flush()
         os.fsync(out.fileno())
 
@@ -138,10 +141,10 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _umask() -> int:
-    """What this process denies others. It can only be read by setting it, which other threads would feel."""
+def _read_umask() -> int:
+    """Return the umask. Python can read it only by setting it, which would affect other threads, so ask Linux."""
     try:
-        told = re.search(r"^Umask:\s*([0-7]+)$", Path("/proc/self/status").read_text(), re.MULTILINE)
+        match = re.search(r"^Umask:\s*([0-7]+)$", Path("/proc/self/status").read_text(), re.MULTILINE)
     except OSError:
-        told = None
-    return int(told[1], 8) if told else 0o022
+        match = None
+    return int(match[1], 8) if match else 0o022

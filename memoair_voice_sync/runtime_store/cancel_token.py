@@ -1,4 +1,4 @@
-"""How a pull is called off from another thread, wherever it waits at the moment."""
+"""Cancel a pull from another thread, wherever it is waiting."""
 
 import socket
 import threading
@@ -9,43 +9,46 @@ from memoair_voice_sync.runtime_store.errors import PullCancelledError, RuntimeS
 
 
 class CancelToken:
-    """Set once, it ends all waiting of the pull that it was given to; and so does the moment by which that must end.
+    """A one-shot signal that ends all waiting of one pull. It also enforces the deadline of the pull.
 
     Safe to use from any thread.
+
+    Args:
+        timeout_s: Seconds until `check` raises by itself.
     """
 
-    def __init__(self, longest_s: float) -> None:
-        self._deadline = time.monotonic() + longest_s
-        self._longest_s = longest_s
+    def __init__(self, timeout_s: float) -> None:
+        self._deadline = time.monotonic() + timeout_s
+        self._timeout_s = timeout_s
         self._lock = threading.Lock()
         self._event = threading.Event()
         self._sockets: list[socket.socket] = []
 
-    def set(self) -> None:
-        """Call it off."""
+    def cancel(self) -> None:
+        """Cancel the pull and shut down its connections."""
         self._event.set()
         with self._lock:
-            watched, self._sockets = self._sockets, []
-        for each in watched:
-            with suppress(OSError):  # it is closed already
-                each.shutdown(socket.SHUT_RDWR)
+            sockets, self._sockets = self._sockets, []
+        for connection in sockets:
+            with suppress(OSError):  # already closed
+                connection.shutdown(socket.SHUT_RDWR)
 
-    def watch(self, connection: socket.socket) -> None:
-        """Let nobody wait on a connection any more once it is called off."""
+    def register_socket(self, connection: socket.socket) -> None:
+        """Register a socket, so that `cancel` interrupts a thread that is blocked on it."""
         with self._lock:
-            self._sockets = [each for each in self._sockets if each.fileno() >= 0]
+            self._sockets = [sock for sock in self._sockets if sock.fileno() >= 0]
             self._sockets.append(connection)
         if self._event.is_set():
-            self.set()
+            self.cancel()
 
     def check(self) -> None:
-        """Raise `PullCancelledError` where it was called off, a `RuntimeStoreError` where it has taken too long."""
+        """Raise `PullCancelledError` after `cancel`, and `RuntimeStoreError` after the deadline."""
         if self._event.is_set():
             raise PullCancelledError
         if time.monotonic() > self._deadline:
-            raise RuntimeStoreError(f"it was not done within {self._longest_s / 60:.0f} minutes")
+            raise RuntimeStoreError(f"the pull did not finish within {self._timeout_s / 60:.0f} minutes")
 
-    def pause(self, seconds: float) -> None:
-        """Wait, and `check`."""
+    def sleep(self, seconds: float) -> None:
+        """Sleep, then `check`. `cancel` ends the sleep early."""
         self._event.wait(seconds)
         self.check()

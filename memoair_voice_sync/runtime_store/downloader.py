@@ -1,4 +1,4 @@
-"""HTTP for pulls: bounded in time and size, with redirects that carry no secrets and lead nowhere unsafe."""
+"""HTTP downloads with limits on time and size. Redirects neither leak credentials nor lead to unsafe places."""
 
 import hashlib
 import http.client
@@ -15,31 +15,35 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from memoair_voice_sync.runtime_store.cancel_token import CancelToken
-from memoair_voice_sync.runtime_store.errors import RuntimeStoreError, not_there
+from memoair_voice_sync.runtime_store.errors import RuntimeStoreError, not_found
 from memoair_voice_sync.runtime_store.reference import is_loopback
 
-CONNECT_S, READ_S = 10.0, 30.0
-_MOST_REDIRECTS = 5
-_CHUNK = 1 << 16
-_BROKEN = (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError)
-
-Progress = Callable[[int, int | None], None]  # bytes that are there, bytes that there will be where that is known
+CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 10.0, 30.0
+_MAX_REDIRECTS = 5
+_CHUNK_BYTES = 1 << 16
+_TRANSFER_ERRORS = (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError)
+# Called with the bytes received, and the total if it is known.
+ProgressCallback = Callable[[int, int | None], None]
 
 
 class Downloader:
-    """One pull's connections. For one thread; close it."""
+    """The HTTP connections of one pull. Not thread-safe; the owner closes it.
 
-    def __init__(self, stop: CancelToken) -> None:
-        self._stop = stop
+    Args:
+        cancel_token: Cancels requests, also while they wait for the network.
+    """
+
+    def __init__(self, cancel_token: CancelToken) -> None:
+        self._cancel_token = cancel_token
         self._session = requests.Session()
         for scheme in ("https://", "http://"):
-            self._session.mount(scheme, _adapter(stop))
+            self._session.mount(scheme, _make_adapter(cancel_token))
 
     def close(self) -> None:
-        """Close every connection."""
+        """Close all connections."""
         for adapter in self._session.adapters.values():
             pools = getattr(getattr(adapter, "poolmanager", None), "pools", {})
-            for key in list(pools.keys()):  # left to the library, they are closed when they happen to be collected
+            for key in list(pools.keys()):  # the library itself closes them only when they are garbage-collected
                 if (pool := pools.get(key)) is not None:
                     pool.close()
         self._session.close()
@@ -52,188 +56,215 @@ class Downloader:
         accept: str = "*/*",
         authorization: str | None = None,
         allow_http: bool = False,
-        also: Collection[int] = (),
+        allowed_statuses: Collection[int] = (),
     ) -> Iterator[requests.Response]:
-        """GET a URL, over redirects; the body is still to be read.
+        """GET a URL, following redirects, and yield the response before its body is read.
 
-        ``authorization`` is shown to the server of the URL alone. ``allow_http`` lets a plain connection to another
-        machine be: what comes is compared with a digest that came from elsewhere. Statuses in ``also`` are no fault.
+        Args:
+            url: The URL to request.
+            accept: The value of the Accept header.
+            authorization: The value of the Authorization header. Sent only to the origin of ``url``.
+            allow_http: Whether a plain connection to another machine is acceptable. It is if the content is verified
+                against a digest from elsewhere.
+            allowed_statuses: Statuses besides 200 that do not raise.
+
+        Raises:
+            RuntimeStoreError: The request failed, was redirected to an unsafe place, or the status is not allowed.
+            PullCancelledError: The pull was cancelled.
         """
-        with self._followed(url, accept, authorization, allow_http) as response:
-            if response.status_code not in {200, *also}:
-                raise _refusal(url, response.status_code)
+        with self._follow_redirects(url, accept, authorization, allow_http) as response:
+            if response.status_code not in {200, *allowed_statuses}:
+                raise _error_of_status(url, response.status_code)
             yield response
 
-    def read(self, url: str, limit: int, **options: Any) -> bytes:
-        """The whole body, of at most ``limit`` bytes; the rest as for `open`."""
+    def read(self, url: str, max_bytes: int, **options: Any) -> bytes:
+        """Return the whole body, of at most ``max_bytes``. The options are those of `open`."""
         with self.open(url, **options) as response:
-            return self.body(response, limit)
+            return self.read_body(response, max_bytes)
 
-    def body(self, response: requests.Response, limit: int) -> bytes:
-        """The body of an answer, of at most ``limit`` bytes."""
-        return b"".join(self._chunks(response, limit))
+    def read_body(self, response: requests.Response, max_bytes: int) -> bytes:
+        """Return the body of a response, of at most ``max_bytes``."""
+        return b"".join(self._read_chunks(response, max_bytes))
 
     def download(
-        self, url: str, into: IO[bytes], limit: int, *, size: int | None, progress: Progress, **options: Any
+        self, url: str, file: IO[bytes], max_bytes: int, *, size: int | None, progress: ProgressCallback, **options: Any
     ) -> str:
-        """Write a body to a file and return its SHA-256 in hexadecimal; ``size`` is how long it must be."""
+        """Write a body to a file and return its SHA-256 in hexadecimal.
+
+        Args:
+            url: The URL to request.
+            file: The file to write to.
+            max_bytes: The largest body to accept.
+            size: The expected size in bytes, None if it is unknown.
+            progress: Called after each chunk.
+            **options: Options of `open`.
+
+        Raises:
+            RuntimeStoreError: The download failed, or the body has another size than expected.
+            PullCancelledError: The pull was cancelled.
+        """
         digest, done = hashlib.sha256(), 0
         with self.open(url, **options) as response:
-            promised = _promised(response)
-            if size is not None and promised not in (None, size):
-                raise RuntimeStoreError(f"{_shown(url)} holds {promised} bytes, where {size} were announced")
-            for chunk in self._chunks(response, limit):
+            content_length = _content_length(response)
+            if size is not None and content_length not in (None, size):
+                raise RuntimeStoreError(f"{_without_query(url)} has {content_length} bytes, expected {size}")
+            for chunk in self._read_chunks(response, max_bytes):
                 digest.update(chunk)
                 try:
-                    into.write(chunk)
+                    file.write(chunk)
                 except OSError as error:
-                    raise RuntimeStoreError(f"there is no room for what is pulled: {error.strerror}") from error
+                    raise RuntimeStoreError(f"the download cannot be written to disk: {error.strerror}") from error
                 done += len(chunk)
-                progress(done, size or promised)
+                progress(done, size or content_length)
         if size is not None and done != size:
-            raise RuntimeStoreError(
-                f"{_shown(url)} holds {done} bytes, where {size} were announced", may_pass=done < size
-            )
+            raise RuntimeStoreError(f"{_without_query(url)} has {done} bytes, expected {size}", retryable=done < size)
         return digest.hexdigest()
 
-    def _chunks(self, response: requests.Response, limit: int) -> Iterator[bytes]:
-        where, done, promised = _shown(response.url), 0, _promised(response)
-        if promised is not None and promised > limit:
-            raise RuntimeStoreError(f"{where} holds {promised} bytes, and no more than {limit} are taken")
+    def _read_chunks(self, response: requests.Response, max_bytes: int) -> Iterator[bytes]:
+        source, done, content_length = _without_query(response.url), 0, _content_length(response)
+        if content_length is not None and content_length > max_bytes:
+            raise RuntimeStoreError(f"{source} has {content_length} bytes, more than the limit of {max_bytes}")
         while True:
-            self._stop.check()
+            self._cancel_token.check()
             try:
-                # What is there, be it a single byte: who waits for more would not see how slowly it comes. As it is
-                # stored: an archive that a server calls "encoded" would not be what its digest is of.
-                chunk: bytes = response.raw.read1(_CHUNK, decode_content=False)
-            except _BROKEN as error:
-                self._stop.check()
+                # `read1` returns what has arrived, even a single byte: waiting for a full chunk would hide from
+                # `check` how slow the server is. Content is not decoded: if a server labels an archive as "encoded",
+                # the digest is still that of the bytes as stored.
+                chunk: bytes = response.raw.read1(_CHUNK_BYTES, decode_content=False)
+            except _TRANSFER_ERRORS as error:
+                self._cancel_token.check()
                 raise RuntimeStoreError(
-                    f"{where} broke off after {done} bytes{_of(promised)}", may_pass=True
+                    f"{source} closed the connection after {done}{_of_total(content_length)} bytes", retryable=True
                 ) from error
             if not chunk:
                 break
             done += len(chunk)
-            if done > limit:
-                raise RuntimeStoreError(f"{where} holds more than the {limit} bytes that are taken")
+            if done > max_bytes:
+                raise RuntimeStoreError(f"{source} has more than the limit of {max_bytes} bytes")
             yield chunk
-        self._stop.check()
-        if promised is not None and done != promised:
-            raise RuntimeStoreError(f"{where} broke off after {done} bytes{_of(promised)}", may_pass=True)
+        self._cancel_token.check()
+        if content_length is not None and done != content_length:
+            raise RuntimeStoreError(
+                f"{source} closed the connection after {done}{_of_total(content_length)} bytes", retryable=True
+            )
 
     @contextmanager
-    def _followed(
+    def _follow_redirects(
         self, url: str, accept: str, authorization: str | None, allow_http: bool
     ) -> Iterator[requests.Response]:
-        here = url
-        for _ in range(_MOST_REDIRECTS + 1):
-            _check_way(here, url, allow_http=allow_http)
-            shown = authorization if _origin(here) == _origin(url) else None
-            with self._asked(here, {"Accept": accept, "Accept-Encoding": "identity"}, shown) as response:
+        current_url = url
+        for _ in range(_MAX_REDIRECTS + 1):
+            _check_url_security(current_url, url, allow_http=allow_http)
+            credentials = authorization if _origin(current_url) == _origin(url) else None
+            with self._send(current_url, {"Accept": accept, "Accept-Encoding": "identity"}, credentials) as response:
                 location = response.headers.get("Location")
                 if response.status_code not in (301, 302, 303, 307, 308) or not location:
                     yield response
                     return
-            here = urljoin(here, location)
-        raise RuntimeStoreError(f"{_shown(url)} redirects more than {_MOST_REDIRECTS} times")
+            current_url = urljoin(current_url, location)
+        raise RuntimeStoreError(f"{_without_query(url)} redirects more than {_MAX_REDIRECTS} times")
 
     @contextmanager
-    def _asked(self, url: str, headers: Mapping[str, str], authorization: str | None) -> Iterator[requests.Response]:
-        self._stop.check()
+    def _send(self, url: str, headers: Mapping[str, str], authorization: str | None) -> Iterator[requests.Response]:
+        self._cancel_token.check()
 
-        def show(request: requests.PreparedRequest) -> requests.PreparedRequest:
-            """Without an authority of its own the library would show what ``.netrc`` has for the host."""
+        def add_authorization(request: requests.PreparedRequest) -> requests.PreparedRequest:
+            """Set the header, or none at all. Without this function the library would send credentials from .netrc."""
             if authorization is not None:
                 request.headers["Authorization"] = authorization
             return request
 
         try:
-            prepared = self._session.prepare_request(requests.Request("GET", url, headers=dict(headers), auth=show))
+            prepared = self._session.prepare_request(
+                requests.Request("GET", url, headers=dict(headers), auth=add_authorization)
+            )
             settings = self._session.merge_environment_settings(url, {}, None, None, None)
             if is_loopback(urlsplit(url).hostname):
-                settings["proxies"] = {}  # a proxy knows another machine by this name
+                settings["proxies"] = {}  # to a proxy, this name is another machine
             settings["stream"] = True
-            response = self._session.send(prepared, timeout=(CONNECT_S, READ_S), allow_redirects=False, **settings)
+            response = self._session.send(
+                prepared, timeout=(CONNECT_TIMEOUT_S, READ_TIMEOUT_S), allow_redirects=False, **settings
+            )
         except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, ValueError) as error:
-            raise RuntimeStoreError(f"{_shown(url)} is no URL that can be asked") from error
+            raise RuntimeStoreError(f"{_without_query(url)} is not a valid URL") from error
         except requests.exceptions.SSLError as error:
-            self._stop.check()
+            self._cancel_token.check()
             raise RuntimeStoreError(
-                f"{_origin(url)} does not prove who it is; REQUESTS_CA_BUNDLE names authorities"
+                f"the TLS certificate of {_origin(url)} is not trusted; REQUESTS_CA_BUNDLE can name a CA bundle"
             ) from error
         except requests.Timeout as error:
-            self._stop.check()
-            raise RuntimeStoreError(f"{_origin(url)} did not answer within {READ_S:.0f} s", may_pass=True) from error
-        except requests.RequestException as error:
-            self._stop.check()
+            self._cancel_token.check()
             raise RuntimeStoreError(
-                f"{_origin(url)} can't be reached: {type(error).__name__}", may_pass=True
+                f"{_origin(url)} did not reply within {READ_TIMEOUT_S:.0f} s", retryable=True
             ) from error
+        except requests.RequestException as error:
+            self._cancel_token.check()
+            raise RuntimeStoreError(f"{_origin(url)} is unreachable: {type(error).__name__}", retryable=True) from error
         try:
             yield response
         finally:
             response.close()
 
 
-def _adapter(stop: CancelToken) -> HTTPAdapter:
-    """An adapter whose connections can be called off; those through a proxy end by their time-outs."""
+def _make_adapter(cancel_token: CancelToken) -> HTTPAdapter:
+    """Return an adapter whose connections can be cancelled. Connections through a proxy end by their timeouts."""
 
-    class Plain(HTTPConnection):
+    class CancellableHttpConnection(HTTPConnection):
         def connect(self) -> None:
             super().connect()
-            _watch(stop, self.sock)
+            _register_socket(cancel_token, self.sock)
 
-    class Secure(HTTPSConnection):
+    class CancellableHttpsConnection(HTTPSConnection):
         def connect(self) -> None:
             super().connect()
-            _watch(stop, self.sock)
+            _register_socket(cancel_token, self.sock)
 
-    class PlainPool(HTTPConnectionPool):
-        ConnectionCls = Plain
+    class CancellableHttpPool(HTTPConnectionPool):
+        ConnectionCls = CancellableHttpConnection
 
-    class SecurePool(HTTPSConnectionPool):
-        ConnectionCls = Secure
+    class CancellableHttpsPool(HTTPSConnectionPool):
+        ConnectionCls = CancellableHttpsConnection
 
     adapter = HTTPAdapter(max_retries=0)
-    adapter.poolmanager.pool_classes_by_scheme = {"http": PlainPool, "https": SecurePool}
+    adapter.poolmanager.pool_classes_by_scheme = {"http": CancellableHttpPool, "https": CancellableHttpsPool}
     return adapter
 
 
-def _watch(stop: CancelToken, connection: Any) -> None:
+def _register_socket(cancel_token: CancelToken, connection: Any) -> None:
     if isinstance(connection, socket.socket):
-        stop.watch(connection)
+        cancel_token.register_socket(connection)
 
 
-def _check_way(url: str, first: str, *, allow_http: bool) -> None:
+def _check_url_security(url: str, first_url: str, *, allow_http: bool) -> None:
     scheme, host = urlsplit(url).scheme.lower(), urlsplit(url).hostname
-    came_from = "" if url == first else f", where {_origin(first)} redirects to"
-    if is_loopback(host) and not is_loopback(urlsplit(first).hostname):
+    redirected_by = "" if url == first_url else f" (redirected from {_origin(first_url)})"
+    if is_loopback(host) and not is_loopback(urlsplit(first_url).hostname):
         raise RuntimeStoreError(
-            f"{_origin(url)}{came_from}, is this machine, of which a server elsewhere knows nothing"
+            f"{_origin(url)}{redirected_by} is this machine; a remote server must not redirect to it"
         )
     if scheme == "https" or (scheme == "http" and (allow_http or is_loopback(host))):
         return
-    raise RuntimeStoreError(f"{_origin(url)}{came_from}, is not https")
+    raise RuntimeStoreError(f"{_origin(url)}{redirected_by} does not use https")
 
 
-def _refusal(url: str, status: int) -> RuntimeStoreError:
-    where = _shown(url)
+def _error_of_status(url: str, status: int) -> RuntimeStoreError:
+    shown_url = _without_query(url)
     if status in (401, 403):
-        return not_there(
-            f"{where} is refused to us (HTTP status {status}); `docker login` keeps what registries ask for"
+        return not_found(
+            f"access to {shown_url} is denied (HTTP status {status}); log in to the registry with `docker login`"
         )
     if status in (404, 410):
-        return not_there(f"{where} is not there (HTTP status {status})")
-    return RuntimeStoreError(f"{where} answers with HTTP status {status}", may_pass=status == 429 or status >= 500)
+        return not_found(f"{shown_url} does not exist (HTTP status {status})")
+    return RuntimeStoreError(f"{shown_url} returned HTTP status {status}", retryable=status == 429 or status >= 500)
 
 
-def _promised(response: requests.Response) -> int | None:
-    told = response.headers.get("Content-Length", "")
-    return int(told) if told.isascii() and told.isdigit() and len(told) < 20 else None
+def _content_length(response: requests.Response) -> int | None:
+    header = response.headers.get("Content-Length", "")
+    return int(header) if header.isascii() and header.isdigit() and len(header) < 20 else None
 
 
-def _of(promised: int | None) -> str:
-    return "" if promised is None else f" of {promised}"
+def _of_total(total: int | None) -> str:
+    return "" if total is None else f" of {total}"
 
 
 def _origin(url: str) -> str:
@@ -245,6 +276,6 @@ def _origin(url: str) -> str:
     return f"{parts.scheme.lower()}://{parts.hostname}:{port}"
 
 
-def _shown(url: str) -> str:
-    """Without the query: it may hold a signature."""
+def _without_query(url: str) -> str:
+    """Remove the query, which may contain a signature."""
     return url.partition("?")[0]

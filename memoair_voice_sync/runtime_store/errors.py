@@ -1,30 +1,36 @@
-"""What can go wrong while a runtime is pulled."""
+"""Errors of a pull."""
 
 from memoair_voice_sync._errors import MemoAirVoiceMemoryError
 
 
 class RuntimeStoreError(Exception):
-    """A pull came to nothing. ``code`` is that of the error which the application sees."""
+    """A pull failed.
 
-    def __init__(self, message: str, *, code: str = "runtime.start_failed", may_pass: bool = False) -> None:
+    Attributes:
+        message: What went wrong. It completes "the runtime X could not be pulled: ...".
+        code: The code of the error that the application sees.
+        retryable: Whether an immediate retry may help: a network failure, or a busy server.
+    """
+
+    def __init__(self, message: str, *, code: str = "runtime.start_failed", retryable: bool = False) -> None:
         super().__init__(message)
         self.message = message
         self.code = code
-        self.may_pass = may_pass  # whether to try again at once may help: the network, or a server that is busy
+        self.retryable = retryable
 
 
 class PullCancelledError(Exception):
-    """Nobody wants it any more."""
+    """The pull was cancelled."""
 
 
-def not_there(message: str) -> RuntimeStoreError:
-    """What was named does not exist, or not for us."""
+def not_found(message: str) -> RuntimeStoreError:
+    """Return an error for a runtime that does not exist or is not accessible."""
     return RuntimeStoreError(message, code="runtime.not_found")
 
 
-def error_of(fault: RuntimeStoreError | OSError, shown: str) -> MemoAirVoiceMemoryError:
-    """The error that the application sees; ``shown`` is what was to be pulled."""
-    if isinstance(fault, RuntimeStoreError):
-        return MemoAirVoiceMemoryError(fault.code, f"the runtime {shown} could not be pulled: {fault.message}")
-    reason = fault.strerror or type(fault).__name__
-    return MemoAirVoiceMemoryError("runtime.start_failed", f"the runtime {shown} could not be pulled: {reason}")
+def to_public_error(error: RuntimeStoreError | OSError, reference: str) -> MemoAirVoiceMemoryError:
+    """Return the error that the application sees, with the reference that was to be pulled."""
+    if isinstance(error, RuntimeStoreError):
+        return MemoAirVoiceMemoryError(error.code, f"the runtime {reference} could not be pulled: {error.message}")
+    reason = error.strerror or type(error).__name__
+    return MemoAirVoiceMemoryError("runtime.start_failed", f"the runtime {reference} could not be pulled: {reason}")

@@ -1,4 +1,4 @@
-"""What a runtime can be named by: an artifact in a registry, or the URL of a release."""
+"""References that name a runtime: an artifact in a registry, or the URL of a release."""
 
 import hashlib
 import ipaddress
@@ -11,25 +11,31 @@ import attrs
 
 DEFAULT_REPO = "ghcr.io/memoair/memoair-runtime"
 
-# The grammar of the OCI distribution specification; the registry must be named, as no default fits all.
+# The grammar of the OCI distribution specification. The registry is required: no default suits everyone.
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _HOST = re.compile(r"(?:\[[0-9a-f:]+\]|[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?)(?::[0-9]{1,5})?", re.ASCII)
-_LONGEST = 2_048
-_MACHINES = {
+_MAX_CHARS = 2_048
+_ARCHITECTURES = {
     "x86_64": ("amd64", None), "amd64": ("amd64", None),
     "aarch64": ("arm64", None), "arm64": ("arm64", None),
     "armv7l": ("arm", "v7"), "armv6l": ("arm", "v6"),
     "i386": ("386", None), "i686": ("386", None), "x86": ("386", None),
 }  # fmt: skip
-_SYSTEMS = {"win32": "windows", "cygwin": "windows"}
+_OPERATING_SYSTEMS = {"win32": "windows", "cygwin": "windows"}
 
 
 @attrs.frozen
 class Platform:
-    """What a runtime must be made for, in the names that registries use."""
+    """The platform a runtime is built for, in the terms of registries.
+
+    Attributes:
+        os: The operating system, such as ``linux``.
+        architecture: The architecture, such as ``amd64``.
+        variant: The variant of the architecture, such as ``v7``.
+    """
 
     os: str
     architecture: str
@@ -39,16 +45,23 @@ class Platform:
         return "/".join(filter(None, (self.os, self.architecture, self.variant)))
 
 
-def this_platform() -> Platform:
-    """This machine's."""
+def current_platform() -> Platform:
+    """Return the platform of this machine."""
     machine = platform.machine().lower()
-    architecture, variant = _MACHINES.get(machine, (machine or "unknown", None))
-    return Platform(_SYSTEMS.get(sys.platform, sys.platform), architecture, variant)
+    architecture, variant = _ARCHITECTURES.get(machine, (machine or "unknown", None))
+    return Platform(_OPERATING_SYSTEMS.get(sys.platform, sys.platform), architecture, variant)
 
 
 @attrs.frozen
 class OciReference:
-    """An artifact in a registry, ``ghcr.io/memoair/memoair-runtime:0.5.0``; a digest, ``@sha256:...``, pins it."""
+    """An artifact in a registry, such as ``ghcr.io/memoair/memoair-runtime:0.5.0``. A digest (``@sha256:...``) pins it.
+
+    Attributes:
+        registry: The host of the registry, with its port if it has one.
+        repository: The repository in the registry.
+        tag: The tag, None if only a digest is given.
+        digest: The digest that pins the content.
+    """
 
     registry: str
     repository: str
@@ -60,24 +73,30 @@ class OciReference:
         return f"{self.registry}/{self.repository}{tag}{f'@{self.digest}' if self.digest else ''}"
 
     @property
-    def shown(self) -> str:
-        """As an error or a log shows it."""
+    def display_name(self) -> str:
+        """The reference as errors and logs show it."""
         return str(self)
 
     @property
     def is_pinned(self) -> bool:
-        """Whether the reference itself says what the content must be."""
+        """Whether the reference has a digest of the content."""
         return self.digest is not None
 
     @property
     def version(self) -> str | None:
-        """The version that it names, as far as it does."""
+        """The version that the reference names, if it names one."""
         return self.tag
 
 
 @attrs.frozen
 class ReleaseUrl:
-    """A file on a server: an archive or a program; ``sha256`` where the URL's fragment gave it."""
+    """The URL of a release file: an archive or a program.
+
+    Attributes:
+        url: The URL without its fragment.
+        sha256: The SHA-256 from the fragment, None without one.
+        version: The version that was filled in, if there is one.
+    """
 
     url: str = attrs.field(repr=False)
     sha256: str | None
@@ -87,25 +106,27 @@ class ReleaseUrl:
         return f"{self.url}#sha256={self.sha256}" if self.sha256 else self.url
 
     @property
-    def shown(self) -> str:
-        """As an error or a log shows it: without the query, which may hold a signature."""
+    def display_name(self) -> str:
+        """The URL as errors and logs show it: without the query, which may contain a signature."""
         return self.url.partition("?")[0]
 
     @property
     def is_pinned(self) -> bool:
-        """Whether the reference itself says what the content must be."""
+        """Whether the reference has a checksum of the content."""
         return self.sha256 is not None
 
 
 Reference = OciReference | ReleaseUrl
 
 
-def key_of(reference: Reference, target: Platform) -> str:
-    """The name under which a cache keeps what a reference named; readable, and no two share one.
+def cache_key(reference: Reference, target: Platform) -> str:
+    """Return the key of a reference in the cache: readable, and unique.
 
-    Of a query in a URL, which may hold a signature, nothing can be read in it.
+    It reveals nothing of a URL's query, which may contain a signature.
     """
-    readable = re.sub(r"[^a-z0-9.]+", "-", reference.shown.lower().partition("@")[0]).strip("-.")[-60:].strip("-.")
+    readable = (
+        re.sub(r"[^a-z0-9.]+", "-", reference.display_name.lower().partition("@")[0]).strip("-.")[-60:].strip("-.")
+    )
     return f"{readable}-{hashlib.sha256(f'{reference} {target}'.encode()).hexdigest()[:32]}"
 
 
@@ -115,24 +136,34 @@ def parse_reference(
     own_version: str | None,
     names: tuple[str, str] = ("runtime_repo", "runtime_version"),
 ) -> Reference:
-    """Understand what was named; raises ValueError, which calls the two by their ``names``.
+    """Parse the reference of a runtime.
 
-    Without a ``repo`` the version is one of the default repository; without a version it is ``own_version``, that of
-    this package, whose runtime speaks as the client expects.
+    Args:
+        repo: A repository with its registry, or the URL of a release. None is the default repository.
+        version: A version or a digest. None is ``own_version``.
+        own_version: The version of this package, whose runtime speaks the protocol that the client expects. None if
+            the package is not installed.
+        names: What error messages call ``repo`` and ``version``.
+
+    Returns:
+        The parsed reference.
+
+    Raises:
+        ValueError: The reference is invalid.
     """
     repo_name, version_name = names
     for name, value in zip(names, (repo, version), strict=True):
-        if value is not None and not (0 < len(value) <= _LONGEST and value.isascii() and value.isprintable()):
-            raise ValueError(f"{name} is empty, too long, or holds a character that no reference has")
+        if value is not None and not (0 < len(value) <= _MAX_CHARS and value.isascii() and value.isprintable()):
+            raise ValueError(f"{name} is empty, too long, or has an invalid character")
         if value is not None and " " in value:
-            raise ValueError(f"{name} holds a space: {value!r}")
+            raise ValueError(f"{name} contains a space: {value!r}")
     if repo is not None and re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", repo):
-        return _release(repo, version, repo_name, version_name)
-    return _artifact(repo or DEFAULT_REPO, version, own_version, repo_name, version_name)
+        return _parse_release(repo, version, repo_name, version_name)
+    return _parse_artifact(repo or DEFAULT_REPO, version, own_version, repo_name, version_name)
 
 
 def is_loopback(host: str | None) -> bool:
-    """Whether a host is this machine."""
+    """Return whether a host is this machine."""
     if host is None:
         return False
     try:
@@ -141,39 +172,39 @@ def is_loopback(host: str | None) -> bool:
         return False
 
 
-def _artifact(
+def _parse_artifact(
     repo: str, version: str | None, own_version: str | None, repo_name: str, version_name: str
 ) -> OciReference:
-    named, _, digest = repo.partition("@")
-    registry, slash, rest = named.partition("/")
+    path, _, digest = repo.partition("@")
+    registry, slash, rest = path.partition("/")
     if not slash or not (registry == "localhost" or set(registry) & set(".:")):
         raise ValueError(f"{repo_name} must begin with a registry, as in {DEFAULT_REPO}, not {repo!r}")
     if not _HOST.fullmatch(registry):
-        raise ValueError(f"{repo_name} names a registry that can't be: {registry!r}")
+        raise ValueError(f"{repo_name} has an invalid registry: {registry!r}")
     repository, colon, tag = rest.partition(":")
     if not _REPOSITORY.fullmatch(repository):
-        raise ValueError(f"{repo_name} must name a repository in lower case after the registry, not {repo!r}")
+        raise ValueError(f"{repo_name} must have a lower-case repository after the registry, not {repo!r}")
     if colon and not _TAG.fullmatch(tag):
-        raise ValueError(f"{repo_name} has a tag that can't be: {tag!r}")
+        raise ValueError(f"{repo_name} has an invalid tag: {tag!r}")
     if "@" in repo and not _DIGEST.fullmatch(digest):
-        raise ValueError(f"{repo_name} has a digest that is not sha256: and 64 hexadecimal digits")
+        raise ValueError(f"{repo_name} has an invalid digest: expected sha256: and 64 hexadecimal digits")
     if version is not None and version.startswith("sha256:"):
         if not _DIGEST.fullmatch(version):
-            raise ValueError(f"{version_name} is a digest that is not sha256: and 64 hexadecimal digits")
+            raise ValueError(f"{version_name} is an invalid digest: expected sha256: and 64 hexadecimal digits")
         if digest not in ("", version):
-            raise ValueError(f"{repo_name} and {version_name} name two digests")
+            raise ValueError(f"{repo_name} and {version_name} have different digests")
         digest, version = version, None
     if version is not None and not _TAG.fullmatch(version):
         raise ValueError(f"{version_name} must be a version such as 0.5.0 or a digest, not {version!r}")
     if version is not None and tag not in ("", version):
-        raise ValueError(f"{repo_name} names the version {tag}, and {version_name} {version}; name one")
+        raise ValueError(f"{repo_name} has the version {tag} and {version_name} is {version}; set only one")
     tag = tag or version or ("" if digest else own_version or "")
     if not tag and not digest:
-        raise ValueError(f"{repo_name} needs a version: this package is not installed and has none of its own")
+        raise ValueError(f"{repo_name} needs a version: this package is not installed, so there is no default")
     return OciReference(registry.lower(), repository, tag or None, digest or None)
 
 
-def _release(url: str, version: str | None, repo_name: str, version_name: str) -> ReleaseUrl:
+def _parse_release(url: str, version: str | None, repo_name: str, version_name: str) -> ReleaseUrl:
     parts = urlsplit(url)
     host = parts.hostname
     try:
@@ -181,32 +212,32 @@ def _release(url: str, version: str | None, repo_name: str, version_name: str) -
     except ValueError:
         port = 0
     if parts.username is not None or parts.password is not None:
-        raise ValueError(f"{repo_name} must not hold a user or a password")
+        raise ValueError(f"{repo_name} must not contain a user name or a password")
     if parts.scheme.lower() not in ("http", "https") or not host or port == 0:
-        raise ValueError(f"{repo_name} must be a registry's repository or an https URL of a file")
+        raise ValueError(f"{repo_name} must be a repository of a registry, or the https URL of a file")
     if parts.path in ("", "/"):
-        raise ValueError(f"{repo_name} names a server, and no file on it")
+        raise ValueError(f"{repo_name} has a server but no file path")
     if version is not None and "{version}" not in url:
-        raise ValueError(f"{version_name} has no place in the URL of {repo_name}; write {{version}} where it belongs")
+        raise ValueError(f"{version_name} is set, but the URL of {repo_name} has no {{version}} placeholder to fill in")
     if version is None and "{version}" in url:
-        raise ValueError(f"{repo_name} has a place for a version, and {version_name} is not set")
+        raise ValueError(f"{repo_name} has a {{version}} placeholder, but {version_name} is not set")
     if version is not None and not _TAG.fullmatch(version):
         raise ValueError(f"{version_name} must be a version such as 0.5.0, not {version!r}")
-    target = this_platform()
-    filled = {"{version}": version or "", "{os}": target.os, "{arch}": target.architecture}
-    whole, _, fragment = url.partition("#")
-    for place, value in filled.items():
-        whole = whole.replace(place, value)
-    if set(whole) & set('{}<>"\\^`|'):
+    current = current_platform()
+    placeholders = {"{version}": version or "", "{os}": current.os, "{arch}": current.architecture}
+    expanded, _, fragment = url.partition("#")
+    for placeholder, value in placeholders.items():
+        expanded = expanded.replace(placeholder, value)
+    if set(expanded) & set('{}<>"\\^`|'):
         raise ValueError(
-            f"{repo_name} holds a character that no URL has; {{version}}, {{os}} and {{arch}} are filled in"
+            f"{repo_name} has a character that is invalid in URLs; placeholders are {{version}}, {{os}} and {{arch}}"
         )
     sha256 = None
     if fragment:
         name, _, value = fragment.partition("=")
         if name != "sha256" or not re.fullmatch(r"[0-9A-Fa-f]{64}", value):
-            raise ValueError(f"{repo_name} has a fragment that is not #sha256= and 64 hexadecimal digits")
+            raise ValueError(f"{repo_name} has an invalid fragment: expected #sha256= and 64 hexadecimal digits")
         sha256 = value.lower()
     if parts.scheme.lower() == "http" and not is_loopback(host) and sha256 is None:
-        raise ValueError(f"{repo_name} must be https, or say by #sha256=... what the file must be")
-    return ReleaseUrl(whole, sha256, version)
+        raise ValueError(f"{repo_name} must use https, or have a checksum: #sha256=...")
+    return ReleaseUrl(expanded, sha256, version)

@@ -1,6 +1,6 @@
-"""WebVTT and SRT: cues with the times at which they are shown, a call a file.
+"""Readers of WebVTT and SRT: cues with the times at which they are shown, one call per file.
 
-A cue is read by webvtt-py, each by itself: so a file is a stream, and what is wrong with a cue costs that cue only.
+webvtt-py parses each cue separately, so that a file can be streamed and an invalid cue costs only that cue.
 """
 
 import re
@@ -17,215 +17,213 @@ from memoair_voice_sync.transcripts._moments import parse_local_moment
 from memoair_voice_sync.transcripts._pairing import TranscriptTurnAssembler
 from memoair_voice_sync.transcripts._records import Message, PartialTurn, Rejection, Side, TranscriptSource
 from memoair_voice_sync.transcripts._speakers import (
-    MOST_CHARS,
-    MissingUserIdError,
+    MAX_MESSAGE_CHARS,
     Speakers,
     TranscriptHeader,
+    UnusableFileError,
     Utterance,
 )
 
-_NOT_INSTALLED = "to read it takes webvtt-py: pip install 'memoair-voice[subtitles]'"
-_SILENT = re.compile(r"(?:NOTE|STYLE|REGION)(?:\s|$)")  # a block of WebVTT that says nothing
+_MISSING_LIBRARY = "subtitles require webvtt-py: pip install 'memoair-voice[subtitles]'"
+_NON_CUE_BLOCK = re.compile(r"(?:NOTE|STYLE|REGION)(?:\s|$)")  # a WebVTT block without speech
 _SRT_TIMES = re.compile(r"(\d:\d{1,2}:\d{1,2}),(\d)")
 _VOICE = re.compile(r"(?=<v[ .\t])")
 
 
 def read_webvtt(stream: BinaryIO, source: TranscriptSource) -> Iterator[PartialTurn | Rejection]:
-    """Read the turns of a call in WebVTT: speakers are voices (``<v Dana>``), or stand before a colon."""
-    return _read(stream, source, is_srt=False)
+    """Read the turns of a WebVTT file. Speakers are voices (``<v Dana>``), or labels before a colon."""
+    return _read_subtitles(stream, source, is_srt=False)
 
 
 def read_srt(stream: BinaryIO, source: TranscriptSource) -> Iterator[PartialTurn | Rejection]:
-    """Read the turns of a call in SRT: speakers stand before a colon."""
-    return _read(stream, source, is_srt=True)
+    """Read the turns of an SRT file. Speakers are labels before a colon."""
+    return _read_subtitles(stream, source, is_srt=True)
 
 
-def _read(stream: BinaryIO, source: TranscriptSource, *, is_srt: bool) -> Iterator[PartialTurn | Rejection]:
+def _read_subtitles(stream: BinaryIO, source: TranscriptSource, *, is_srt: bool) -> Iterator[PartialTurn | Rejection]:
     try:
         import html
 
         import webvtt
     except ImportError:
-        yield source.refuse(0, _NOT_INSTALLED)
+        yield source.reject(0, _MISSING_LIBRARY)
         return
-    show, pairing = (
-        _SubtitleTranscript(source, partial(_captions, webvtt.from_string, html.unescape), is_srt=is_srt),
-        TranscriptTurnAssembler(),
-    )
-    for block in _blocks(stream):
-        if block.problem is not None:
-            yield source.refuse(block.line, block.problem)
-            show.miss()
+    parse_captions = partial(_parse_captions, webvtt.from_string, html.unescape)
+    transcript, assembler = _SubtitleTranscript(source, parse_captions, is_srt=is_srt), TranscriptTurnAssembler()
+    for block in _read_blocks(stream):
+        if block.error is not None:
+            yield source.reject(block.line, block.error)
+            transcript.mark_gap()
             continue
         try:
-            for message in show.hear(block):
-                yield from pairing.say(message)
-        except MissingUserIdError as unfit:
-            yield source.refuse(0, str(unfit))
+            for message in transcript.add_block(block):
+                yield from assembler.add(message)
+        except UnusableFileError as error:
+            yield source.reject(0, str(error))
             return
-        except InvalidTurnError as unfit:
-            yield source.refuse(block.line, str(unfit))
-    last = show.lose()
-    if last is not None:
-        yield from pairing.say(last)
-    yield from pairing.finish_all()
+        except InvalidTurnError as error:
+            yield source.reject(block.line, str(error))
+    last_message = transcript.flush()
+    if last_message is not None:
+        yield from assembler.add(last_message)
+    yield from assembler.finish_all()
 
 
 @attrs.frozen
 class _Block:
-    """Lines up to an empty one. ``problem`` says why they can't be read."""
+    """The lines up to an empty one. ``error`` says why they are unreadable."""
 
     line: int
     lines: list[str]
-    problem: str | None = None
+    error: str | None = None
 
 
-def _blocks(stream: BinaryIO) -> Iterator[_Block]:
+def _read_blocks(stream: BinaryIO) -> Iterator[_Block]:
     lines: list[TextLine] = []
     chars = 0
     for line in read_lines(stream):
-        if line.problem is not None:
-            yield _Block(line.number, [], line.problem)
-            lines, chars = [], MOST_CHARS + 1  # what stands around it belongs to it
+        if line.error is not None:
+            yield _Block(line.number, [], line.error)
+            lines, chars = [], MAX_MESSAGE_CHARS + 1  # drops the rest of this block
         elif line.text.strip():
             chars += len(line.text)
             lines.append(line)
-            if chars > MOST_CHARS:
+            if chars > MAX_MESSAGE_CHARS:
                 if len(lines) > 1 or chars == len(line.text):
-                    yield _Block(lines[0].number, [], f"the cue is longer than {MOST_CHARS} characters")
+                    yield _Block(lines[0].number, [], f"the cue is longer than {MAX_MESSAGE_CHARS} characters")
                 lines = []
         else:
             if lines:
-                yield _Block(lines[0].number, [each.text for each in lines])
+                yield _Block(lines[0].number, [line.text for line in lines])
             lines, chars = [], 0
     if lines:
-        yield _Block(lines[0].number, [each.text for each in lines])
+        yield _Block(lines[0].number, [line.text for line in lines])
 
 
 @attrs.frozen
 class _Caption:
-    """A part of a cue: who says it, if it tells, and how far into the call."""
+    """A part of a cue: its speaker, if it names one, its text, and its offset from the start of the call."""
 
     voice: str  # may be empty
     text: str
-    into_call: timedelta
+    offset: timedelta
 
 
-def _captions(
-    from_string: Callable[[str], Any], unescape: Callable[[str], str], times: str, payload: list[str]
+def _parse_captions(
+    from_string: Callable[[str], Any], unescape: Callable[[str], str], timing_line: str, payload: list[str]
 ) -> Iterator[_Caption]:
-    """The parts of a cue, one for each voice."""
+    """Yield the parts of a cue, one per voice."""
     for part in _VOICE.split("\n".join(payload)):
         if not part.strip():
             continue
         try:
-            captions = from_string(f"WEBVTT\n\n{times}\n{part.strip()}\n").captions
+            captions = from_string(f"WEBVTT\n\n{timing_line}\n{part.strip()}\n").captions
         except Exception:  # noqa: BLE001 - the library's errors quote the cue
             captions = []
         if not captions:
-            raise InvalidTurnError("the cue can't be read")
+            raise InvalidTurnError("the cue cannot be parsed")
         for caption in captions:
-            words = " ".join(unescape(caption.text).split())
-            if words:
-                yield _Caption(unescape(caption.voice or "").strip(), words, _into_call(caption.start))
+            text = " ".join(unescape(caption.text).split())
+            if text:
+                yield _Caption(unescape(caption.voice or "").strip(), text, _parse_offset(caption.start))
 
 
-def _into_call(start: str) -> timedelta:
+def _parse_offset(start: str) -> timedelta:
     hours, minutes, seconds = start.split(":")
     return timedelta(hours=int(hours), minutes=int(minutes), milliseconds=int(seconds.replace(".", "")))
 
 
 class _SubtitleTranscript:
-    """The cues of a call, as they come."""
+    """The cues of one call, added one block at a time."""
 
     def __init__(
-        self, source: TranscriptSource, captions: Callable[[str, list[str]], Iterator[_Caption]], *, is_srt: bool
+        self, source: TranscriptSource, parse_captions: Callable[[str, list[str]], Iterator[_Caption]], *, is_srt: bool
     ) -> None:
-        self._captions = captions
+        self._parse_captions = parse_captions
         self._is_srt = is_srt
         self._header = TranscriptHeader(source)
         self._speakers = Speakers(source.options)
-        self._has_begun = False
-        self._is_first = not is_srt  # a file in WebVTT begins with a block that says so
-        self._began_at: datetime | None = None
+        self._has_started = False
+        self._expects_file_header = not is_srt  # a WebVTT file begins with a WEBVTT block
+        self._started_at: datetime | None = None
         self._current: Utterance | None = None
-        self._is_lost = False  # whether a cue was refused that this one may go on with
+        self._has_gap = False  # whether a cue was rejected that the next one may continue
 
-    def hear(self, block: _Block) -> Iterator[Message]:
-        """Take in a block; gives what was said before it, once somebody else speaks. Raises `InvalidTurnError`."""
-        is_head, self._is_first = self._is_first, False
-        if is_head or (not self._is_srt and _SILENT.match(block.lines[0])):
-            self._take_header(block.lines, is_head=is_head)
+    def add_block(self, block: _Block) -> Iterator[Message]:
+        """Add a block and yield the messages that it completes. Raises `InvalidTurnError`."""
+        is_file_header, self._expects_file_header = self._expects_file_header, False
+        if is_file_header or (not self._is_srt and _NON_CUE_BLOCK.match(block.lines[0])):
+            self._read_header(block.lines, is_file_header=is_file_header)
             return
-        place = next((place for place, line in enumerate(block.lines[:2]) if "-->" in line), None)
-        if place is None:
-            raise self._lost("no times stand over it")
-        if not self._has_begun:
-            self._began_at = self._header.began_at(parse_local_moment)
-            self._has_begun = True
-        times = block.lines[place]
+        position = next((index for index, line in enumerate(block.lines[:2]) if "-->" in line), None)
+        if position is None:
+            raise self._gap_error("the cue has no timing line")
+        if not self._has_started:
+            self._started_at = self._header.find_start(parse_local_moment)
+            self._has_started = True
+        timing_line = block.lines[position]
         if self._is_srt:
-            times = _SRT_TIMES.sub(r"\1.\2", times)
+            timing_line = _SRT_TIMES.sub(r"\1.\2", timing_line)
         try:
-            parts = list(self._captions(times, block.lines[place + 1 :] or [" "]))
-        except InvalidTurnError as unfit:
-            raise self._lost(str(unfit)) from None
-        for part in parts:
-            yield from self._say(part, block.line)
+            captions = list(self._parse_captions(timing_line, block.lines[position + 1 :] or [" "]))
+        except InvalidTurnError as error:
+            raise self._gap_error(str(error)) from None
+        for caption in captions:
+            yield from self._add_caption(caption, block.line)
 
-    def lose(self) -> Message | None:
-        """What was said last; what comes now without a speaker is nobody's."""
-        said, self._current, self._is_lost = self._current, None, True
-        return self._header.message(said) if said is not None and said.words else None
+    def flush(self) -> Message | None:
+        """Return the last message. Text without a speaker is rejected from here on."""
+        utterance, self._current, self._has_gap = self._current, None, True
+        return self._header.make_message(utterance) if utterance is not None and utterance.texts else None
 
-    def miss(self) -> None:
-        """Something could not be read: what comes now without a speaker may be anybody's."""
-        self._is_lost = True
+    def mark_gap(self) -> None:
+        """Record that a block was unreadable: text without a speaker that follows may be from anyone."""
+        self._has_gap = True
 
-    def _lost(self, why: str) -> InvalidTurnError:
-        self.miss()
-        return InvalidTurnError(why)
+    def _gap_error(self, reason: str) -> InvalidTurnError:
+        self.mark_gap()
+        return InvalidTurnError(reason)
 
-    def _take_header(self, lines: list[str], *, is_head: bool) -> None:
-        if is_head and not lines[0].startswith("WEBVTT"):
-            raise MissingUserIdError("the file does not begin with WEBVTT")
-        if not self._has_begun:
-            for line in lines[1:] if is_head else [lines[0].partition(" ")[2], *lines[1:]]:
-                self._header.takes(line)
+    def _read_header(self, lines: list[str], *, is_file_header: bool) -> None:
+        if is_file_header and not lines[0].startswith("WEBVTT"):
+            raise UnusableFileError("the file does not begin with WEBVTT")
+        if not self._has_started:
+            for line in lines[1:] if is_file_header else [lines[0].partition(" ")[2], *lines[1:]]:
+                self._header.add_line(line)
 
-    def _say(self, part: _Caption, line: int) -> Iterator[Message]:
+    def _add_caption(self, caption: _Caption, line: int) -> Iterator[Message]:
         try:
-            begun = self._begun(part)
-        except InvalidTurnError as unfit:
-            raise self._lost(str(unfit)) from None
+            speaker = self._split_speaker(caption)
+        except InvalidTurnError as error:
+            raise self._gap_error(str(error)) from None
         current = self._current
-        label, side, words = begun or (None, None, part.text)
-        if label is None and (current is None or self._is_lost):
+        label, side, text = speaker or (None, None, caption.text)
+        if label is None and (current is None or self._has_gap):
             raise InvalidTurnError(
-                "goes on with a cue that was refused" if self._is_lost else "nobody is named who says this"
+                "continues a cue that was rejected" if self._has_gap else "no speaker is named for this text"
             )
-        goes_on = current is not None and (label is None or (label, side) == (current.label, current.side))
-        if current is None or not goes_on or current.chars + len(words) > MOST_CHARS:
-            said = self.lose()
-            if said is not None:
-                yield said
+        continues = current is not None and (label is None or (label, side) == (current.label, current.side))
+        if current is None or not continues or current.chars + len(text) > MAX_MESSAGE_CHARS:
+            message = self.flush()
+            if message is not None:
+                yield message
             label, side = (label or current.label, side or current.side) if current else (label, side)
-            assert label is not None  # noqa: S101 - who goes on goes on with somebody
+            assert label is not None  # noqa: S101 - a continuation has a current speaker
             assert side is not None  # noqa: S101
-            current = self._current = Utterance(label, side, line, self._moment(part.into_call))
-        self._is_lost = False
-        current.say(words.strip())
+            current = self._current = Utterance(label, side, line, self._resolve_offset(caption.offset))
+        self._has_gap = False
+        current.add(text.strip())
 
-    def _begun(self, part: _Caption) -> tuple[str, Side, str] | None:
-        if part.voice:
-            return part.voice, self._speakers.side_of(part.voice), part.text
-        return self._speakers.split(part.text)
+    def _split_speaker(self, caption: _Caption) -> tuple[str, Side, str] | None:
+        if caption.voice:
+            return caption.voice, self._speakers.side_of(caption.voice), caption.text
+        return self._speakers.split(caption.text)
 
-    def _moment(self, into_call: timedelta) -> datetime | None:
-        if self._began_at is None:
+    def _resolve_offset(self, offset: timedelta) -> datetime | None:
+        if self._started_at is None:
             return None
-        began_at = self._began_at if self._began_at.tzinfo else self._began_at.replace(tzinfo=timezone.utc)
+        started_at = self._started_at if self._started_at.tzinfo else self._started_at.replace(tzinfo=timezone.utc)
         try:
-            return (began_at + into_call).astimezone(timezone.utc)
+            return (started_at + offset).astimezone(timezone.utc)
         except OverflowError:
             return None

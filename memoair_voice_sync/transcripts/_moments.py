@@ -1,11 +1,11 @@
-"""Moments as transcripts write them: ISO 8601, or how far into the call."""
+"""Parse the times in transcripts: ISO 8601 timestamps, and offsets from the start of a call."""
 
 import re
 from datetime import datetime, timedelta, timezone
 from functools import lru_cache
 
-# `datetime.fromisoformat` reads neither a Z nor most fractions of a second before Python 3.11.
-_MOMENT = re.compile(
+# Before Python 3.11, `datetime.fromisoformat` reads neither a Z nor most fractions of a second.
+_ISO_8601 = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)(?:[Tt ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?(?: ?([Zz]|[+-]\d\d:?\d\d|[+-]\d\d))?)?",
     re.ASCII,
 )
@@ -13,24 +13,34 @@ _CLOCK = re.compile(r"(?:(\d{1,2}):)?(\d{1,2}):(\d\d)(?:[.,](\d{1,9}))?", re.ASC
 
 
 def parse_moment(text: str) -> datetime:
-    """Read an ISO 8601 moment, in UTC; one without a time zone is taken as UTC. Raises ValueError."""
+    """Parse an ISO 8601 timestamp, and convert it to UTC.
+
+    Args:
+        text: The timestamp. Without a time zone it is taken as UTC.
+
+    Returns:
+        The time, in UTC.
+
+    Raises:
+        ValueError: The timestamp is invalid or out of range.
+    """
     try:
         return parse_local_moment(text).astimezone(timezone.utc)
     except OverflowError:
-        raise ValueError("the moment is out of range") from None
+        raise ValueError("the timestamp is out of range") from None
 
 
 def parse_local_moment(text: str) -> datetime:
-    """Read an ISO 8601 moment in the time zone that it names. Raises ValueError."""
-    match = _MOMENT.fullmatch(text.strip())
+    """Parse an ISO 8601 timestamp, and keep its time zone. Raises ValueError."""
+    match = _ISO_8601.fullmatch(text.strip())
     if match is None:
-        raise ValueError("not an ISO 8601 moment")
+        raise ValueError("not an ISO 8601 timestamp")
     year, month, day, hour, minute, second = (int(part or 0) for part in match.groups()[:6])
     return datetime(year, month, day, hour, minute, second, _microseconds(match[7]), _zone(match[8]))
 
 
 def parse_clock(text: str) -> timedelta | None:
-    """Read ``MM:SS`` or ``HH:MM:SS``, with or without a fraction; None for what is neither."""
+    """Parse ``MM:SS`` or ``HH:MM:SS``, with or without a fraction. Return None for anything else."""
     match = _CLOCK.fullmatch(text.strip())
     if match is None:
         return None

@@ -1,8 +1,8 @@
-"""Plain text: ``Speaker: text``, a call a file.
+"""Reader of plain text: ``Speaker: text``, one call per file.
 
-A line may begin with when it was said: ``[2026-03-02 09:30:05]``, or how far into the call: ``[00:12]``,
-``(00:00:12.4)``. A line without a speaker goes on with what was said before it. What stands before the first word may
-be a header: ``userId: caller_42``, and so on.
+A line may begin with a timestamp (``[2026-03-02 09:30:05]``) or an offset from the start of the call (``[00:12]``,
+``(00:00:12.4)``). A line without a speaker continues the text before it. The file may begin with a header:
+``userId: caller_42``, and so on.
 """
 
 from collections.abc import Iterator
@@ -15,80 +15,80 @@ from memoair_voice_sync.transcripts._moments import parse_local_moment
 from memoair_voice_sync.transcripts._pairing import TranscriptTurnAssembler
 from memoair_voice_sync.transcripts._records import Message, PartialTurn, Rejection, TranscriptSource
 from memoair_voice_sync.transcripts._speakers import (
-    MOST_CHARS,
-    MissingUserIdError,
+    MAX_MESSAGE_CHARS,
     Speakers,
     TranscriptHeader,
+    UnusableFileError,
     Utterance,
 )
 
 
 def read_plain_text(stream: BinaryIO, source: TranscriptSource) -> Iterator[PartialTurn | Rejection]:
     """Read the turns of a call."""
-    script, pairing = _TextTranscript(source), TranscriptTurnAssembler()
+    transcript, assembler = _TextTranscript(source), TranscriptTurnAssembler()
     for line in read_lines(stream):
         message = None
-        if line.problem is not None:
-            yield source.refuse(line.number, line.problem)
-            message = script.lose()
+        if line.error is not None:
+            yield source.reject(line.number, line.error)
+            message = transcript.flush()
         elif line.text.strip():
             try:
-                message = script.hear(line)
-            except MissingUserIdError as unfit:
-                yield source.refuse(0, str(unfit))
+                message = transcript.add_line(line)
+            except UnusableFileError as error:
+                yield source.reject(0, str(error))
                 return
-            except InvalidTurnError as unfit:
-                yield source.refuse(line.number, str(unfit))
-                message = script.lose()
+            except InvalidTurnError as error:
+                yield source.reject(line.number, str(error))
+                message = transcript.flush()
         if message is not None:
-            yield from pairing.say(message)
-    last = script.lose()
-    if last is not None:
-        yield from pairing.say(last)
-    yield from pairing.finish_all()
+            yield from assembler.add(message)
+    last_message = transcript.flush()
+    if last_message is not None:
+        yield from assembler.add(last_message)
+    yield from assembler.finish_all()
 
 
 class _TextTranscript:
-    """The lines of a call, as they come."""
+    """The lines of one call, added one at a time."""
 
     def __init__(self, source: TranscriptSource) -> None:
         self._header = TranscriptHeader(source)
         self._speakers = Speakers(source.options)
-        self._clock: CallClock | None = None  # from the first word on
+        self._clock: CallClock | None = None  # None while the header is read
         self._current: Utterance | None = None
-        self._is_lost = False  # whether a line was refused that this one may go on with
+        self._has_gap = False  # whether a line was rejected that the next one may continue
 
-    def hear(self, line: TextLine) -> Message | None:
-        """Take in a line; gives what was said before it, once somebody else speaks. Raises `InvalidTurnError`."""
+    def add_line(self, line: TextLine) -> Message | None:
+        """Add a line. Return the message that it completes, if it does. Raises `InvalidTurnError`."""
         if self._clock is None:
-            if self._header.takes(line.text):
+            if self._header.add_line(line.text):
                 return None
-            self._clock = CallClock(self._header.began_at(parse_local_moment))
-        occurred_at, text = self._clock.split(line.text)
-        begun = self._speakers.split(text)
-        if begun is None:
-            return self._go_on(text.strip())
-        label, side, words = begun
-        message = self.lose()
+            self._clock = CallClock(self._header.find_start(parse_local_moment))
+        occurred_at, text = self._clock.split_timestamp(line.text)
+        speaker = self._speakers.split(text)
+        if speaker is None:
+            return self._continue(text.strip())
+        label, side, words = speaker
+        message = self.flush()
         self._current = Utterance(label, side, line.number, occurred_at)
-        self._current.say(words.strip())
-        self._is_lost = False
+        self._current.add(words.strip())
+        self._has_gap = False
         return message
 
-    def lose(self) -> Message | None:
-        """What was said last; what comes now without a speaker is nobody's."""
-        said, self._current, self._is_lost = self._current, None, True
-        return self._header.message(said) if said is not None and said.words else None
+    def flush(self) -> Message | None:
+        """Return the last message. Text without a speaker is rejected from here on."""
+        utterance, self._current, self._has_gap = self._current, None, True
+        return self._header.make_message(utterance) if utterance is not None and utterance.texts else None
 
-    def _go_on(self, text: str) -> Message | None:
+    def _continue(self, text: str) -> Message | None:
         current = self._current
         if current is None:
-            why = "goes on with a line that was refused" if self._is_lost else "nobody is named who says this"
-            raise InvalidTurnError(why)
-        if current.chars + len(text) < MOST_CHARS:
-            current.say(text)
+            reason = "continues a line that was rejected" if self._has_gap else "no speaker is named for this text"
+            raise InvalidTurnError(reason)
+        if current.chars + len(text) < MAX_MESSAGE_CHARS:
+            current.add(text)
             return None
-        message = self._header.message(current)
-        current.words, current.chars = [], 0
-        current.say(text)
+        message = self._header.make_message(current)
+        current.texts, current.chars = [], 0
+        current.add(text)
         return message

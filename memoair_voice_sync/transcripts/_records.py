@@ -1,4 +1,4 @@
-"""What readers give, and what they are told beside the file. Callers' ids and words stay out of every ``repr``."""
+"""The input and output of readers. Callers' ids and words are left out of every ``repr``."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -11,18 +11,28 @@ from memoair_voice_sync.transcripts._identifiers import check_id
 
 
 class Side(Enum):
-    """Who speaks."""
+    """A side of a conversation."""
 
     USER = "user"  # the caller
-    ASSISTANT = "assistant"  # the agent who answers
+    ASSISTANT = "assistant"  # the agent
 
 
 @attrs.frozen
 class TranscriptTurn:
-    """The caller spoke, the agent answered; one of the two may have said nothing.
+    """A turn of a call: what the caller said, and what the agent answered. One of the two may be empty.
 
-    ``turn_id`` is the file's, or is made of what was said and when, so that it is the same whenever the turn is read
-    again. ``occurred_at`` is in UTC, None where the file does not tell. ``line`` is where the turn begins in the file.
+    Attributes:
+        user_id: The caller's id.
+        session_id: The id of the call.
+        turn_id: The id from the file, or one made from the content and the time, so that reading the turn again gives
+            the same id.
+        occurred_at: The time of the turn in UTC, None if the file does not give one.
+        user_text: What the caller said.
+        assistant_text: What the agent answered.
+        user_name: The caller's name, if it is known.
+        assistant_name: The agent's name, if it is known.
+        metadata: Metadata from the file.
+        line: The line of the file that the turn starts on, from 1.
     """
 
     user_id: str = attrs.field(repr=False)
@@ -39,7 +49,13 @@ class TranscriptTurn:
 
 @attrs.frozen
 class Rejection:
-    """A line that is no turn and no part of one. ``line`` 0 is the whole file. The reason never holds what it says."""
+    """A line of a file that is not a valid turn or part of one.
+
+    Attributes:
+        file: The name of the file.
+        line: The number of the line, from 1; 0 if the whole file is rejected.
+        reason: Why it is rejected. It never quotes the line.
+    """
 
     file: str
     line: int
@@ -51,15 +67,21 @@ class Rejection:
 
 @attrs.frozen
 class TranscriptOptions:
-    """What a file may not tell by itself; where it does, the file comes first.
+    """Values that a transcript may lack. Values in the file take precedence.
 
-    ``user_id``, ``user_name`` and ``assistant_name`` are of a file that does not name them, ``session_id`` of one whose
-    call has no id (by default the id is made of the file's beginning), ``started_at`` is when the call of a text began
-    whose lines tell only how far into the call they are.
+    Attributes:
+        user_id: The caller's id.
+        user_name: The caller's name.
+        assistant_name: The agent's name.
+        session_id: The id of the call. By default it is made from the head of the file.
+        started_at: When the call started. Lines with an offset from the start get their time from it.
+        callers: Labels of the caller in a text, or the caller's channel.
+        assistants: Labels of the agent in a text, or the agent's channel. If only one of the two is given, all other
+            labels are the other side. If both are, any other label is rejected. If neither is, the usual labels are
+            known: ``Caller``, ``Customer``, ``User``, and ``Agent``, ``Assistant``, ``Bot``.
 
-    ``callers`` and ``assistants`` are the speakers' labels in a text. Where one is given, every other label is the
-    other side; where both are, any third label is refused; where none is, the usual words are known (``Caller``,
-    ``Customer``, ``User``; ``Agent``, ``Assistant``, ``Bot``). Raises ValueError for an id that can't be one.
+    Raises:
+        ValueError: An id is invalid.
     """
 
     user_id: str | None = attrs.field(default=None, repr=False)
@@ -79,20 +101,20 @@ class TranscriptOptions:
 
 @attrs.frozen
 class TranscriptSource:
-    """The file that is being read. ``call_id`` is the session of what names none."""
+    """The file that is being read. ``call_id`` is the session id of calls without one."""
 
     name: str
     call_id: str
     options: TranscriptOptions
 
-    def refuse(self, line: int, reason: str) -> Rejection:
-        """A refusal of one of its lines."""
+    def reject(self, line: int, reason: str) -> Rejection:
+        """Return the rejection of one of its lines."""
         return Rejection(self.name, line, reason)
 
 
 @attrs.frozen
 class Message:
-    """What one side says. Everything but the speaker and the words may be missing in a single one."""
+    """What one side says, with the fields of its line. Only the side and the text are always present."""
 
     user_id: str
     session_id: str
@@ -108,7 +130,7 @@ class Message:
 
 @attrs.frozen
 class PartialTurn:
-    """A turn that may still lack an id."""
+    """A turn that may still lack its id."""
 
     user_id: str
     session_id: str

@@ -1,4 +1,4 @@
-"""Who speaks in a call that is a file: labels, names and sides, and what a header tells of all of it."""
+"""Speakers of a call: labels, names and sides, and the header of a transcript."""
 
 import re
 from collections.abc import Callable
@@ -10,127 +10,139 @@ from memoair_voice_sync.transcripts._identifiers import InvalidTurnError, check_
 from memoair_voice_sync.transcripts._records import Message, Side, TranscriptOptions, TranscriptSource
 
 _COLON = re.compile(r"[:\uff1a]")
-_LONGEST_LABEL = 60
-# A name is short, and its later words are written large: "The options are: ..." names nobody.
+_MAX_LABEL_CHARS = 60
+# A name is short, and its later words are capitalized: "The options are: ..." is not a label.
 _NAME = re.compile(r"[^\W_][\w.'-]{0,30}(?: [A-Z0-9][\w.'-]{0,30}){0,3}")
-_USUAL = {
+_DEFAULT_LABELS = {
     **dict.fromkeys(("caller", "customer", "user"), Side.USER),
     **dict.fromkeys(("agent", "assistant", "bot"), Side.ASSISTANT),
 }
-_NAMELESS = re.compile(r"speaker[ _]?\w{1,2}", re.IGNORECASE)  # as recognisers number them
-_HEADER = {name.lower(): name for name in ("userId", "sessionId", "occurredAt", "userName", "assistantName")}
-# One side's words before they are passed on, so that a file without line breaks in it is not held whole.
-MOST_CHARS = 100_000
+_NUMBERED_SPEAKER = re.compile(r"speaker[ _]?\w{1,2}", re.IGNORECASE)  # how recognizers number speakers
+_HEADER_FIELDS = {name.lower(): name for name in ("userId", "sessionId", "occurredAt", "userName", "assistantName")}
+# The length at which a message is passed on, so that a file without line breaks is not held in memory.
+MAX_MESSAGE_CHARS = 100_000
 
 
-class MissingUserIdError(InvalidTurnError):
-    """Nothing in this file can be kept."""
+class UnusableFileError(InvalidTurnError):
+    """No turn of the file can be read."""
 
 
 @attrs.define
 class Utterance:
-    """What one speaker says until another one does."""
+    """What one speaker says until another one speaks."""
 
     label: str
     side: Side
     line: int
     occurred_at: datetime | None
-    words: list[str] = attrs.field(factory=list)
+    texts: list[str] = attrs.field(factory=list)
     chars: int = 0
 
     @property
-    def name(self) -> str | None:
-        """How the speaker is called, if the label tells."""
-        return None if self.label.casefold() in _USUAL or _NAMELESS.fullmatch(self.label) else self.label
+    def speaker_name(self) -> str | None:
+        """The name of the speaker, if the label is one."""
+        return (
+            None if self.label.casefold() in _DEFAULT_LABELS or _NUMBERED_SPEAKER.fullmatch(self.label) else self.label
+        )
 
-    def say(self, text: str) -> None:
-        """Go on."""
+    def add(self, text: str) -> None:
+        """Append text."""
         if text:
-            self.words.append(text)
+            self.texts.append(text)
             self.chars += len(text) + 1
 
 
-def labelled(text: str) -> tuple[str | None, str]:
-    """What stands before a line's first colon, if that comes early enough, and what behind it."""
+def split_label(text: str) -> tuple[str | None, str]:
+    """Return what precedes and what follows the first colon of a line. Without a colon near its start, no label."""
     text = text.lstrip()
-    colon = _COLON.search(text, 1, _LONGEST_LABEL)
+    colon = _COLON.search(text, 1, _MAX_LABEL_CHARS)
     return (None, text) if colon is None else (text[: colon.start()].rstrip(), text[colon.end() :])
 
 
 class Speakers:
-    """Whose words stand behind which label."""
+    """The sides of the speakers, by their labels.
+
+    Args:
+        options: The labels of the caller and of the agent, if they are not the usual ones.
+    """
 
     def __init__(self, options: TranscriptOptions) -> None:
-        told = {
+        given = {
             **{label.casefold(): Side.USER for label in options.callers},
             **{label.casefold(): Side.ASSISTANT for label in options.assistants},
         }
-        self._known = told or _USUAL
-        # Whoever names one side only says with it that everybody else is the other.
-        self._others: Side | None = None
+        self._side_by_label = given or _DEFAULT_LABELS
+        # If the labels of one side only are given, all others belong to the other side.
+        self._default_side: Side | None = None
         if bool(options.callers) is not bool(options.assistants):
-            self._others = Side.ASSISTANT if options.callers else Side.USER
+            self._default_side = Side.ASSISTANT if options.callers else Side.USER
 
     def side_of(self, label: str) -> Side:
-        """The side of a speaker who is called so; raises `InvalidTurnError` for one who is neither."""
-        side = self._known.get(label.casefold(), self._others)
+        """Return the side of a label. Raise `InvalidTurnError` if it belongs to neither."""
+        side = self._side_by_label.get(label.casefold(), self._default_side)
         if side is None:
             raise InvalidTurnError(
-                "the speaker is neither the caller nor the agent; say who is who (callers, assistants)"
+                "the speaker is neither the caller nor the agent; set the labels (callers, assistants)"
             )
         return side
 
     def split(self, text: str) -> tuple[str, Side, str] | None:
-        """A line's label, its side, and the words behind it; None where the line has no label."""
-        label, words = labelled(text)
+        """Return the label of a line, its side, and the text after it. Return None if the line has no label."""
+        label, text_after = split_label(text)
         if label is None:
             return None
-        is_name = _NAME.fullmatch(label) and (words.lstrip() != words or not words)  # not "10:30", "https://..."
-        if label.casefold() not in self._known and not is_name:
+        is_name = _NAME.fullmatch(label) and (
+            text_after.lstrip() != text_after or not text_after
+        )  # not "10:30", "https://..."
+        if label.casefold() not in self._side_by_label and not is_name:
             return None
-        return label, self.side_of(label), words
+        return label, self.side_of(label), text_after
 
 
 class TranscriptHeader:
-    """What a file tells of its call before the first word."""
+    """The header of a transcript: fields of the call before the first message."""
 
     def __init__(self, source: TranscriptSource) -> None:
         self._source = source
-        self._told: dict[str, str] = {}
+        self._fields: dict[str, str] = {}
 
-    def takes(self, text: str) -> bool:
-        """Whether a line is part of it; raises `InvalidTurnError` for one that is, and can't be."""
-        label, value = labelled(text)
-        name = _HEADER.get(re.sub("[ _-]", "", label or "").lower())
+    def add_line(self, text: str) -> bool:
+        """Add a line and return whether it is part of the header. Raise `InvalidTurnError` if its value is invalid."""
+        label, value = split_label(text)
+        name = _HEADER_FIELDS.get(re.sub("[ _-]", "", label or "").lower())
         if name is None:
             return False
-        if name in self._told:
-            raise InvalidTurnError(f"{name} stands twice in the header")
+        if name in self._fields:
+            raise InvalidTurnError(f"{name} occurs twice in the header")
         value = value.strip()
-        self._told[name] = check_id(name, value) if name in ("userId", "sessionId") else value
+        self._fields[name] = check_id(name, value) if name in ("userId", "sessionId") else value
         return True
 
-    def began_at(self, read: Callable[[str], datetime]) -> datetime | None:
-        """When the call began, where that is told; raises `MissingUserIdError` where it is not, or nobody says who calls."""
-        if self._told.get("userId", self._source.options.user_id) is None:
-            raise MissingUserIdError("userId is missing, and nobody said who calls in this file")
-        told = self._told.get("occurredAt")
-        try:
-            return read(told) if told else self._source.options.started_at
-        except ValueError:
-            raise MissingUserIdError("occurredAt is not an ISO 8601 moment, as 2026-03-02T09:30:00Z is") from None
+    def find_start(self, parse: Callable[[str], datetime]) -> datetime | None:
+        """Return when the call started, None if that is unknown.
 
-    def message(self, said: Utterance) -> Message:
-        """What one speaker said, with what is known of the call."""
-        options, told, name = self._source.options, self._told, said.name
-        is_user = said.side is Side.USER
+        Raises:
+            UnusableFileError: The time in the header is invalid, or the caller's id is unknown.
+        """
+        if self._fields.get("userId", self._source.options.user_id) is None:
+            raise UnusableFileError("userId is missing; add it, or set a user for the whole file (user_id, --user)")
+        value = self._fields.get("occurredAt")
+        try:
+            return parse(value) if value else self._source.options.started_at
+        except ValueError:
+            raise UnusableFileError("occurredAt is not an ISO 8601 timestamp such as 2026-03-02T09:30:00Z") from None
+
+    def make_message(self, utterance: Utterance) -> Message:
+        """Return an utterance as a message, with the fields of the header."""
+        options, fields, name = self._source.options, self._fields, utterance.speaker_name
+        is_user = utterance.side is Side.USER
         return Message(
-            user_id=told.get("userId") or options.user_id or "",
-            session_id=told.get("sessionId") or self._source.call_id,
-            side=said.side,
-            text=" ".join(said.words),
-            line=said.line,
-            occurred_at=said.occurred_at,
-            user_name=told.get("userName") or options.user_name or (name if is_user else None),
-            assistant_name=told.get("assistantName") or options.assistant_name or (None if is_user else name),
+            user_id=fields.get("userId") or options.user_id or "",
+            session_id=fields.get("sessionId") or self._source.call_id,
+            side=utterance.side,
+            text=" ".join(utterance.texts),
+            line=utterance.line,
+            occurred_at=utterance.occurred_at,
+            user_name=fields.get("userName") or options.user_name or (name if is_user else None),
+            assistant_name=fields.get("assistantName") or options.assistant_name or (None if is_user else name),
         )

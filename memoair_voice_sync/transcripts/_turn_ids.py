@@ -1,8 +1,8 @@
-"""An id for every turn: the file's own, or one that the same turn gets whenever it is read again.
+"""Turn ids: the one from the file, or one that is the same whenever the same turn is read.
 
-An id that is made is a hash of what was said and when, and, where a call has the very same turn again, of how often it
-had it before. Numbers alone would be shorter, and wrong: a file that is the second half of a call would give its turns
-the ids of the first half, and they would count as kept.
+A generated id is a hash of the content and the time. If a call has the very same turn again, the id also counts the
+repetitions. Consecutive numbers would be shorter, but wrong: a file with the second half of a call would reuse the ids
+of the first half, and its turns would count as already saved.
 """
 
 import hashlib
@@ -11,45 +11,45 @@ from collections import OrderedDict
 from memoair_voice_sync.transcripts._identifiers import InvalidTurnError
 from memoair_voice_sync.transcripts._records import PartialTurn, TranscriptTurn
 
-# So many turns back, one that comes again is known. Beyond that, two equal ones without a time count as one.
-_MOST_KNOWN = 16_384
+# The number of earlier turns that are compared. Beyond it, two equal turns without a time count as one.
+_MAX_REMEMBERED = 16_384
 
 
 class TurnIds:
-    """Gives ids to the turns of one file."""
+    """Assigns ids to the turns of one file."""
 
     def __init__(self) -> None:
-        # By a digest of the call and the id: the digest of what was said, and how often.
-        self._known: OrderedDict[bytes, tuple[bytes, int]] = OrderedDict()
+        # Key: digest of the call and the id. Value: digest of the content, and the number of occurrences.
+        self._seen: OrderedDict[bytes, tuple[bytes, int]] = OrderedDict()
 
-    def identified(self, draft: PartialTurn) -> TranscriptTurn:
-        """The turn with its id; raises `InvalidTurnError` where the file gives one id to two different turns of a call."""
-        said = _digest(str(draft.occurred_at), draft.user_text, draft.assistant_text)
-        turn_id = draft.turn_id or f"t-{said.hex()}"
-        key = _digest(draft.user_id, draft.session_id, turn_id)
-        before, times = self._known.get(key, (said, 0))
-        if before != said:
-            raise InvalidTurnError("the turnId stands for another turn of this call already")
-        self._known[key] = said, times + 1
-        self._known.move_to_end(key)
-        if len(self._known) > _MOST_KNOWN:
-            self._known.popitem(last=False)
-        if times and draft.turn_id is None:
+    def assign_id(self, turn: PartialTurn) -> TranscriptTurn:
+        """Return the turn with its id. Raise `InvalidTurnError` if two different turns of a call have the same id."""
+        content = _digest(str(turn.occurred_at), turn.user_text, turn.assistant_text)
+        turn_id = turn.turn_id or f"t-{content.hex()}"
+        key = _digest(turn.user_id, turn.session_id, turn_id)
+        earlier_content, times = self._seen.get(key, (content, 0))
+        if earlier_content != content:
+            raise InvalidTurnError("another turn of this call has the same turnId")
+        self._seen[key] = content, times + 1
+        self._seen.move_to_end(key)
+        if len(self._seen) > _MAX_REMEMBERED:
+            self._seen.popitem(last=False)
+        if times and turn.turn_id is None:
             turn_id = f"{turn_id}-{times + 1}"
         return TranscriptTurn(
-            user_id=draft.user_id,
-            session_id=draft.session_id,
+            user_id=turn.user_id,
+            session_id=turn.session_id,
             turn_id=turn_id,
-            occurred_at=draft.occurred_at,
-            user_text=draft.user_text,
-            assistant_text=draft.assistant_text,
-            user_name=draft.user_name,
-            assistant_name=draft.assistant_name,
-            metadata=draft.metadata,
-            line=draft.line,
+            occurred_at=turn.occurred_at,
+            user_text=turn.user_text,
+            assistant_text=turn.assistant_text,
+            user_name=turn.user_name,
+            assistant_name=turn.assistant_name,
+            metadata=turn.metadata,
+            line=turn.line,
         )
 
 
 def _digest(one: str, two: str, three: str) -> bytes:
-    # With their lengths, so that no two lists of parts make one text.
+    # With lengths, so that different lists of parts never give the same text.
     return hashlib.blake2b(f"{len(one)} {len(two)} {one}{two}{three}".encode(), digest_size=12).digest()

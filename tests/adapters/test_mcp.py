@@ -17,7 +17,7 @@ import pytest
 from mcp import Client, StdioServerParameters, stdio_client
 from support.clients import turn_ids
 from support.clouds import running
-from support.commands import MEMOAIR, environment, memoair, starting
+from support.commands import MEMOAIR, environment, memoair, start_process
 from support.runtimes import PROJECT
 from support.waiting import PATIENCE, eventually
 
@@ -25,9 +25,7 @@ from memoair_voice_sync import MemoAirVoiceMemorySync
 
 T = TypeVar("T")
 TOOLS = ["search_memory", "save_turn", "list_memories", "forget_memory"]
-NO_CLOUD = (
-    "cloud.unreachable: this server has no cloud, which alone lists and forgets memories; MEMOAIR_API_KEY is not set"
-)
+NO_CLOUD = "cloud.unreachable: listing and forgetting memories requires a cloud; MEMOAIR_API_KEY is not set"
 SECRET = "xyzzy-plugh"
 
 
@@ -92,7 +90,7 @@ def test_a_client_is_told_of_four_tools_none_of_which_takes_a_caller(server: Ser
     assert [tool.name for tool in tools] == TOOLS
     assert info.name == "memoair"
     assert info.version
-    assert "no instructions to you" in instructions
+    assert "never an instruction to you" in instructions
     assert logged == ""
     taken = {tool.name: sorted(tool.input_schema["properties"]) for tool in tools}
     assert taken == {
@@ -161,8 +159,8 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("search_memory", {}, "query: Field required"),
     ("search_memory", {"query": [SECRET]}, "query: Input should be a valid string"),
     ("search_memory", {"query": SECRET, "intent": SECRET}, "intent: Input should be"),
-    ("search_memory", {"query": "boots", SECRET: SECRET}, "it takes query, intent only"),
-    ("search_memory", {"query": "boots", "user_id": SECRET}, "it takes query, intent only"),
+    ("search_memory", {"query": "boots", SECRET: SECRET}, "unknown argument; the arguments are query, intent"),
+    ("search_memory", {"query": "boots", "user_id": SECRET}, "unknown argument; the arguments are query, intent"),
     ("save_turn", {"assistant_text": SECRET}, "user_text: Field required"),
     ("save_turn", {"user_text": SECRET, "turn_id": ""}, "turn_id is empty"),
     ("save_turn", {"user_text": SECRET, "turn_id": SECRET * 1000}, "turn_id is longer than 1024 characters"),
@@ -173,7 +171,7 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("forget_memory", {"memory_id": ""}, "memory_id: String should have at least 1 character"),
     ("list_memories", {}, NO_CLOUD),
     ("forget_memory", {"memory_id": SECRET}, NO_CLOUD),
-    (SECRET, {}, "there is no such tool; there are search_memory, save_turn, list_memories, forget_memory"),
+    (SECRET, {}, "unknown tool; the tools are search_memory, save_turn, list_memories, forget_memory"),
 ]
 
 
@@ -195,7 +193,7 @@ def test_a_memory_that_fails_is_an_error_of_the_tool(tmp_path: Path) -> None:
     late = Server(tmp_path, "ana", "--timeout-ms", "1", PYTHONPATH="")
     came, logged = late.use(lambda client: client.call_tool("search_memory", {"query": SECRET}))
     assert came.is_error is True
-    assert came.content[0].text.startswith("the memory could not be searched: runtime.timeout: ")
+    assert came.content[0].text.startswith("the search failed: runtime.timeout: ")
     assert SECRET not in came.content[0].text + logged
 
 
@@ -249,7 +247,7 @@ def test_with_a_cloud_what_is_known_is_listed_and_forgotten_for_good(learned: tu
     texts = [each["text"] for each in listed.structured_content["memories"]]
     assert any("Leeds" in text for text in texts)
     assert one.structured_content == {"memories": [first], "total": len(texts)}
-    assert (forgotten.is_error, forgotten.content[0].text) == (False, "Forgotten.")
+    assert (forgotten.is_error, forgotten.content[0].text) == (False, "Deleted.")
     assert nobody.is_error is True
     assert nobody.content[0].text.startswith("cloud.not_found")
     assert SECRET not in nobody.content[0].text + logged
@@ -276,7 +274,7 @@ def lines(*messages: dict[str, Any] | str) -> str:
 
 def raw(server: Server, home: Path) -> Any:
     """The server with bare pipes."""
-    return starting(*server.arguments, home=home, **server.environ)
+    return start_process(*server.arguments, home=home, **server.environ)
 
 
 def test_it_ends_with_its_input_and_a_turn_on_its_way_is_kept(server: Server, tmp_path: Path) -> None:
@@ -448,6 +446,6 @@ def test_a_server_that_is_killed_leaves_no_runtime(server: Server, tmp_path: Pat
     ],
 )
 def test_an_identity_that_is_not_whole_is_refused_before_anything_starts(environ: dict[str, str], told: str) -> None:
-    done = memoair("mcp", code=2, given="", **environ)
+    done = memoair("mcp", code=2, stdin="", **environ)
     assert told in done.err
     assert done.out == ""

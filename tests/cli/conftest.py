@@ -1,4 +1,4 @@
-"""Clouds to import into: a real one on SQLite for all tests, and stand-ins that fail as a test says."""
+"""Fixtures of the command line: a real cloud on SQLite for all tests, and stand-ins that fail as a test says."""
 
 import json
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from support.clouds import Client, RunningCloud, running
 
 @pytest.fixture(scope="session")
 def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCloud]:
-    """One server for all tests: they are kept apart as customers are, by their accounts."""
+    """One server for all tests. Each test has an account of its own."""
     folder = tmp_path_factory.mktemp("cloud")
     with running(f"sqlite:///{folder / 'cloud.db'}", folder) as server:
         yield server
@@ -34,7 +34,7 @@ def server() -> Iterator[EventServer]:
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home of the test's own, so that no state of another import is found."""
+    """A home folder for the test, without the state of other imports."""
     for name in ("XDG_STATE_HOME", "XDG_DATA_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -43,7 +43,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def new_file(tmp_path: Path) -> NewFile:
-    """Write a file of JSON lines; a line that is a text or bytes stands as it is."""
+    """Return a function that writes a file of JSON lines. Rows of str or bytes are written as they are."""
 
     def write(*rows: Any, name: str = "calls.jsonl") -> Path:
         path = tmp_path / name

@@ -1,4 +1,4 @@
-"""A stand-in for a cloud that takes events: it remembers them in memory, and first answers whatever a test says."""
+"""A stand-in for a cloud: it keeps events in memory, and sends scripted replies first."""
 
 import gzip
 import json
@@ -11,66 +11,66 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
 
-class Scripted(NamedTuple):
-    """An answer that comes before any other. Status 0 breaks the connection."""
+class ScriptedReply(NamedTuple):
+    """A reply that is sent before any other. Status 0 closes the connection."""
 
     status: int
     body: Any = None
     headers: dict[str, str] = {}
 
 
-class Asked(NamedTuple):
-    """A request that came."""
+class ReceivedBatch(NamedTuple):
+    """A request that was received."""
 
     at: float  # monotonic seconds
     headers: dict[str, str]
     events: list[dict[str, Any]]
 
 
-def fault(status: int, code: str, message: str = "no", **details: Any) -> Scripted:
-    """An error in the envelope."""
+def error_reply(status: int, code: str, message: str = "no", **details: Any) -> ScriptedReply:
+    """Return an error in the envelope of the API."""
     headers = {"Retry-After": str(details["retryAfterS"])} if "retryAfterS" in details else {}
-    return Scripted(status, {"error": {"code": code, "message": message, "details": details}}, headers)
+    return ScriptedReply(status, {"error": {"code": code, "message": message, "details": details}}, headers)
 
 
 class EventServer:
-    """The events that came, by id, and all requests. ``refuses`` tells why an event is not taken, if it is not."""
+    """The received events, by id, and all requests. ``rejection_reason`` returns why an event is rejected, or None."""
 
     def __init__(self, url: str) -> None:
         self.url = url
         self.lock = threading.Lock()
-        self.script: deque[Scripted] = deque()
-        self.most_events = 500
-        self.kept: dict[str, dict[str, Any]] = {}
-        self.asked: list[Asked] = []
-        self.refuses = lambda event: None  # noqa: ARG005 - a test puts its own in this place
+        self.script: deque[ScriptedReply] = deque()
+        self.max_events = 500
+        self.events_by_id: dict[str, dict[str, Any]] = {}
+        self.batches: list[ReceivedBatch] = []
+        self.rejection_reason = lambda event: None  # noqa: ARG005 - tests replace it
 
-    def answer(self, headers: dict[str, str], events: list[dict[str, Any]]) -> Scripted:
-        """What is said to a batch."""
+    def reply_to(self, headers: dict[str, str], events: list[dict[str, Any]]) -> ScriptedReply:
+        """Return the reply to a batch."""
         with self.lock:
-            self.asked.append(Asked(time.monotonic(), headers, events))
+            self.batches.append(ReceivedBatch(time.monotonic(), headers, events))
             if self.script:
                 return self.script.popleft()
-            if len(events) > self.most_events:
-                return fault(413, "cloud.batch_too_large")
-            receipt: dict[str, Any] = {"accepted": [], "duplicate": [], "rejected": []}
+            if len(events) > self.max_events:
+                return error_reply(413, "cloud.batch_too_large")
+            result: dict[str, Any] = {"accepted": [], "duplicate": [], "rejected": []}
             for event in events:
-                id_, why = event["eventId"], self.refuses(event)
-                if why is not None:
-                    receipt["rejected"].append({"eventId": id_, "code": "cloud.invalid", "message": why})
+                id_, reason = event["eventId"], self.rejection_reason(event)
+                if reason is not None:
+                    result["rejected"].append({"eventId": id_, "code": "cloud.invalid", "message": reason})
                 else:
-                    receipt["duplicate" if id_ in self.kept else "accepted"].append(id_)
-                    self.kept.setdefault(id_, {**event, "userId": headers["x-user-id"]})
-            return Scripted(200, receipt)
+                    result["duplicate" if id_ in self.events_by_id else "accepted"].append(id_)
+                    self.events_by_id.setdefault(id_, {**event, "userId": headers["x-user-id"]})
+            return ScriptedReply(200, result)
 
-    def turns(self) -> list[str]:
-        """The ids of the turns, in the order in which they were kept first."""
-        return [event["payload"]["turnId"] for event in self.kept.values() if event["type"] == "turn"]
+    def turn_ids(self) -> list[str]:
+        """Return the ids of the turns, in the order in which they were received first."""
+        return [event["payload"]["turnId"] for event in self.events_by_id.values() if event["type"] == "turn"]
 
 
 @contextmanager
 def event_server() -> Iterator[EventServer]:
-    """Serve for as long as the block lasts."""
+    """Run the server for the length of the block."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -81,13 +81,13 @@ def event_server() -> Iterator[EventServer]:
             assert self.path == "/v1/voice-sdk/events", self.path
             assert self.headers["Content-Encoding"] == "gzip"
             headers = {name.lower(): value.encode("latin-1").decode() for name, value in self.headers.items()}
-            said = known.answer(headers, json.loads(gzip.decompress(body))["events"])
-            if said.status == 0:
+            reply = events.reply_to(headers, json.loads(gzip.decompress(body))["events"])
+            if reply.status == 0:
                 self.close_connection = True
                 return
-            content = b"" if said.body is None else json.dumps(said.body).encode()
-            self.send_response(said.status)
-            for name, value in {**said.headers, "Content-Length": str(len(content))}.items():
+            content = b"" if reply.body is None else json.dumps(reply.body).encode()
+            self.send_response(reply.status)
+            for name, value in {**reply.headers, "Content-Length": str(len(content))}.items():
                 self.send_header(name, value)
             self.end_headers()
             self.wfile.write(content)
@@ -97,11 +97,11 @@ def event_server() -> Iterator[EventServer]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
-    known = EventServer(f"http://127.0.0.1:{server.server_address[1]}")
+    events = EventServer(f"http://127.0.0.1:{server.server_address[1]}")
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
-        yield known
+        yield events
     finally:
         server.shutdown()
         server.server_close()

@@ -1,4 +1,4 @@
-"""A gate before a cloud: it lets some requests by, and holds the others until a test opens it."""
+"""A proxy in front of a cloud that forwards some requests and holds the others until a test opens it."""
 
 import threading
 from collections.abc import Iterator
@@ -9,32 +9,32 @@ import urllib3
 
 
 class Gate:
-    """What stands before a cloud. While it is closed, whoever has more to ask than ``most`` requests can not end."""
+    """A proxy in front of a cloud. Until it is opened, it forwards only the first ``max_requests`` requests."""
 
-    def __init__(self, cloud_url: str, most: int) -> None:
+    def __init__(self, cloud_url: str, max_requests: int) -> None:
         self.url = ""
         self.cloud_url = cloud_url
-        self._most = most
+        self._remaining = max_requests
         self._lock = threading.Lock()
         self._is_open = threading.Event()
 
     def open(self) -> None:
-        """Let by what is held, and all that comes."""
+        """Forward all requests, also those that are held."""
         self._is_open.set()
 
     def wait(self) -> None:
-        """Wait until a request may go on."""
+        """Wait until a request may be forwarded."""
         with self._lock:
-            self._most -= 1
-            goes_on = self._most >= 0
-        if not goes_on:
+            self._remaining -= 1
+            may_pass = self._remaining >= 0
+        if not may_pass:
             self._is_open.wait()
 
 
 @contextmanager
-def gate_before(cloud_url: str, most: int) -> Iterator[Gate]:
-    """Serve for as long as the block lasts."""
-    gate = Gate(cloud_url, most)
+def gate_in_front_of(cloud_url: str, max_requests: int) -> Iterator[Gate]:
+    """Run the proxy for the length of the block."""
+    gate = Gate(cloud_url, max_requests)
     http = urllib3.PoolManager(maxsize=8, retries=False)
 
     class Handler(BaseHTTPRequestHandler):
@@ -45,13 +45,13 @@ def gate_before(cloud_url: str, most: int) -> Iterator[Gate]:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             gate.wait()
             headers = {name: value.encode("latin-1") for name, value in self.headers.items() if name != "Host"}
-            said = http.request("POST", gate.cloud_url + self.path, body=body, headers=headers)
-            with suppress(ConnectionError):  # whoever asked may have been killed meanwhile
-                self.send_response(said.status)
-                self.send_header("Content-Type", said.headers.get("Content-Type", ""))
-                self.send_header("Content-Length", str(len(said.data)))
+            reply = http.request("POST", gate.cloud_url + self.path, body=body, headers=headers)
+            with suppress(ConnectionError):  # the client may have been killed
+                self.send_response(reply.status)
+                self.send_header("Content-Type", reply.headers.get("Content-Type", ""))
+                self.send_header("Content-Length", str(len(reply.data)))
                 self.end_headers()
-                self.wfile.write(said.data)
+                self.wfile.write(reply.data)
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002
             """Log nothing."""

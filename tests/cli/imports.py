@@ -1,4 +1,4 @@
-"""What the tests of imports share: turns to import, targets, and the summary of a run."""
+"""Helpers for tests of imports: turns, environments, and runs."""
 
 import json
 from collections.abc import Callable
@@ -12,24 +12,24 @@ from support.commands import memoair
 
 NewFile = Callable[..., Path]
 
-BEGAN = datetime(2026, 3, 2, 9, 30, tzinfo=timezone.utc)
+STARTED_AT = datetime(2026, 3, 2, 9, 30, tzinfo=timezone.utc)
 
 
 def turn(number: int, user: str = "ana", call: str | None = None, **more: Any) -> dict[str, Any]:
-    """One turn of a call, a minute after the one before it."""
+    """Return a turn of a call, one minute after the one before."""
     return {
         "userId": user,
         "sessionId": call or f"{user}-1",
         "turnId": f"t{number}",
-        "occurredAt": (BEGAN + timedelta(minutes=number)).isoformat(),
+        "occurredAt": (STARTED_AT + timedelta(minutes=number)).isoformat(),
         "userText": f"Parcel number {number} is late.",
         "assistantText": "I see.",
         **more,
     }
 
 
-def identity(client: Client) -> dict[str, str]:
-    """The environment of somebody who may write into a client's project."""
+def cloud_environment(client: Client) -> dict[str, str]:
+    """Return the environment for a client's project in a cloud."""
     assert client.key is not None
     return {
         "MEMOAIR_BASE_URL": client.url,
@@ -39,16 +39,16 @@ def identity(client: Client) -> dict[str, str]:
     }
 
 
-def into(server: EventServer) -> dict[str, str]:
-    """The environment of somebody who has a stand-in for a cloud."""
+def stand_in_environment(server: EventServer) -> dict[str, str]:
+    """Return the environment for a stand-in for a cloud."""
     return {"MEMOAIR_BASE_URL": server.url, "MEMOAIR_API_KEY": "memoair_pk_secret", "MEMOAIR_PROJECT_ID": "proj_acme"}
 
 
-def imported(*arguments: str | Path, code: int = 0, **environ: Any) -> Any:
+def run_import(*arguments: str | Path, code: int = 0, **environ: Any) -> Any:
     """Run an import and return its summary."""
     return json.loads(memoair("import", *arguments, "--json", code=code, **environ).out)
 
 
-def turns_of(events: list[dict[str, Any]]) -> list[str]:
-    """The turn ids of events, in their order."""
+def turn_ids_of(events: list[dict[str, Any]]) -> list[str]:
+    """Return the turn ids of events, in order."""
     return [event["payload"]["turnId"] for event in events if event["type"] == "turn"]

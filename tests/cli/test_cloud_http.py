@@ -1,4 +1,4 @@
-"""What is said when a cloud can't be reached, and what never leaves."""
+"""Error messages of requests to a cloud, and credentials that are never sent."""
 
 import socket
 import threading
@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from cli.imports import identity
+from cli.imports import cloud_environment
 from support.clouds import Client
 from support.commands import memoair
 
@@ -15,8 +15,8 @@ from memoair_cli.cloud_http import CloudHttp, CloudUnreachableError
 
 
 @contextmanager
-def listening(answer: bytes) -> Iterator[int]:
-    """A server that says these bytes to everybody and hangs up."""
+def server_that_sends(content: bytes) -> Iterator[int]:
+    """Serve these bytes to every client and close the connection."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def run() -> None:
@@ -25,7 +25,7 @@ def listening(answer: bytes) -> Iterator[int]:
                     connection, _ = server.accept()
                     with connection:
                         connection.recv(65_536)
-                        connection.sendall(answer)
+                        connection.sendall(content)
 
         thread = threading.Thread(target=run)
         thread.start()
@@ -36,49 +36,49 @@ def listening(answer: bytes) -> Iterator[int]:
             thread.join()
 
 
-def why(url: str, **environ: str) -> str:
+def unreachable_message(url: str, **environ: str) -> str:
     cloud = CloudHttp(url, "memoair_pk_secret")
     try:
         with pytest.raises(CloudUnreachableError) as caught:
-            cloud.call("GET", "/healthz", read_s=30.0)
+            cloud.request("GET", "/healthz", read_timeout_s=30.0)
     finally:
         cloud.close()
     assert "memoair_pk_secret" not in str(caught.value)
     return str(caught.value)
 
 
-def test_why_nobody_answers_is_said_in_plain_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert why("http://127.0.0.1:9").endswith("nothing listens there")
-    assert why("http://no-such-host.invalid").endswith("its name is not known to the DNS")
-    assert why("127.0.0.1:9").endswith("its address must begin with https:// or http://")
-    assert why("http://:x").endswith("its address can't be read")
-    with listening(b"") as port:
-        assert why(f"http://127.0.0.1:{port}").endswith("it broke the connection")
-    with listening(b"HTTP/1.1 200 OK\r\n\r\n") as port:
-        assert "TLS fails" in why(f"https://127.0.0.1:{port}")
+def test_connection_failures_have_plain_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert unreachable_message("http://127.0.0.1:9").endswith("nothing listens there")
+    assert unreachable_message("http://no-such-host.invalid").endswith("its host name cannot be resolved")
+    assert unreachable_message("127.0.0.1:9").endswith("its address must begin with https:// or http://")
+    assert unreachable_message("http://:x").endswith("its address is invalid")
+    with server_that_sends(b"") as port:
+        assert unreachable_message(f"http://127.0.0.1:{port}").endswith("it closed the connection")
+    with server_that_sends(b"HTTP/1.1 200 OK\r\n\r\n") as port:
+        assert "TLS failed" in unreachable_message(f"https://127.0.0.1:{port}")
     monkeypatch.setenv("HTTP_PROXY", "http://user:word@127.0.0.1:9")
-    told = why("http://cloud.example")
-    assert "the proxy that the environment names" in told
-    assert "word" not in told
+    message = unreachable_message("http://cloud.example")
+    assert "the proxy (HTTPS_PROXY, HTTP_PROXY) rejects the connection" in message
+    assert "word" not in message
 
 
-def test_what_a_netrc_has_for_the_host_does_not_take_the_place_of_the_key(client: Client, home: Path) -> None:
+def test_netrc_does_not_replace_the_key(client: Client, home: Path) -> None:
     (home / ".netrc").write_text("machine 127.0.0.1 login somebody password else\n")
-    assert memoair("project", "create", "Second", **identity(client)).out.startswith("proj_second")
+    assert memoair("project", "create", "Second", **cloud_environment(client)).out.startswith("proj_second")
 
 
 @pytest.mark.parametrize("key", ["memoair_pk_ä", "memoair pk", "memoair_pk\x01"])
-def test_a_key_that_can_be_none_is_told_without_it(key: str) -> None:
+def test_an_invalid_key_is_reported_without_the_key(key: str) -> None:
     done = memoair("project", "create", "Acme", code=1, MEMOAIR_API_KEY=key)
-    assert done.err == "MEMOAIR_API_KEY holds a character that no key has\n"
+    assert done.err == "MEMOAIR_API_KEY has a character that is invalid in keys\n"
 
 
-def test_a_line_feed_behind_a_key_is_no_part_of_it(client: Client) -> None:
-    told = identity(client)
-    told["MEMOAIR_API_KEY"] += "\n"
-    assert memoair("project", "create", "Second", **told).out.startswith("proj_second")
+def test_a_line_feed_after_the_key_is_ignored(client: Client) -> None:
+    environ = cloud_environment(client)
+    environ["MEMOAIR_API_KEY"] += "\n"
+    assert memoair("project", "create", "Second", **environ).out.startswith("proj_second")
 
 
-def test_a_cloud_that_refuses_is_quoted(client: Client) -> None:
-    done = memoair("project", "create", "Acme", code=1, **identity(client))
-    assert f"the cloud at {client.url} refuses: cloud.conflict: " in done.err
+def test_the_error_of_the_cloud_is_shown(client: Client) -> None:
+    done = memoair("project", "create", "Acme", code=1, **cloud_environment(client))
+    assert f"the cloud at {client.url} rejected the request: cloud.conflict: " in done.err

@@ -1,4 +1,4 @@
-"""``memoair import`` into a cloud: what arrives, what is told, and what happens when it is run again."""
+"""``memoair import`` into a cloud: imported events, rejections, failures, and repeated runs."""
 
 import json
 import os
@@ -13,22 +13,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli.event_server import EventServer, Scripted, fault
-from cli.gate import gate_before
-from cli.imports import BEGAN, NewFile, identity, imported, into, turn, turns_of
+from cli.event_server import EventServer, ScriptedReply, error_reply
+from cli.gate import gate_in_front_of
+from cli.imports import STARTED_AT, NewFile, cloud_environment, run_import, stand_in_environment, turn, turn_ids_of
 from support.clouds import Client
-from support.commands import MEMOAIR, environment, memoair, starting
+from support.commands import MEMOAIR, environment, memoair, start_process
 from support.waiting import eventually
 
 from memoair_voice_sync.transcripts import parse_moment
 
-# What arrives
+# Imported events
 
 
-def test_calls_arrive_whole_with_their_times_and_each_turn_once(client: Client, new_file: NewFile) -> None:
+def test_calls_are_imported_completely_with_times_and_each_turn_once(client: Client, new_file: NewFile) -> None:
     more = {"userName": "Ana", "assistantName": "Juno", "metadata": {"line": "returns"}}
     file = new_file(turn(1, **more), turn(1, "bob"), turn(2), turn(3), turn(2, "bob", userName="Bob"))
-    summary = imported(file, **identity(client))
+    summary = run_import(file, **cloud_environment(client))
 
     assert summary["turns"] == {"kept": 5, "alreadyThere": 0, "refused": 0}
     assert (summary["files"], summary["sessions"], summary["interrupted"], summary["error"]) == (1, 2, False, None)
@@ -46,42 +46,42 @@ def test_calls_arrive_whole_with_their_times_and_each_turn_once(client: Client, 
         "metadata": {"line": "returns"},
     }
     assert events[-1]["payload"] == {"reason": "imported"}
-    minutes = [parse_moment(event["occurredAt"]) - BEGAN for event in events]
+    minutes = [parse_moment(event["occurredAt"]) - STARTED_AT for event in events]
     assert minutes == [timedelta(minutes=number) for number in (1, 1, 2, 3, 3)]
     [session] = client.ok("GET", "/v1/voice-sdk/users/ana/sessions")["sessions"]
     assert (session["turnCount"], session["agentId"]) == (3, client.identity["agent"])
-    assert parse_moment(session["endedAt"]) == BEGAN + timedelta(minutes=3)
+    assert parse_moment(session["endedAt"]) == STARTED_AT + timedelta(minutes=3)
     users = {user["userId"]: user["name"] for user in client.ok("GET", "/v1/voice-sdk/users")["users"]}
     assert users == {"ana": "Ana", "bob": "Bob"}
 
-    again = imported(file, **identity(client))
-    afresh = imported(file, "--anew", **identity(client))
+    again = run_import(file, **cloud_environment(client))
+    afresh = run_import(file, "--restart", **cloud_environment(client))
     assert again["turns"] == afresh["turns"] == {"kept": 0, "alreadyThere": 5, "refused": 0}
     assert client.with_identity(user="ana").events("ana-1") == events
 
 
-def test_a_text_from_standard_input_is_a_call(client: Client) -> None:
-    given = "occurredAt: 2026-03-02T09:30:00Z\n\n[00:05] Juno: Hello.\n[00:10] Dana: It is late,\nmy parcel.\n"
+def test_a_text_from_standard_input_is_imported_as_one_call(client: Client) -> None:
+    text = "occurredAt: 2026-03-02T09:30:00Z\n\n[00:05] Juno: Hello.\n[00:10] Dana: It is late,\nmy parcel.\n"
     arguments = ("-", "--user", "ana", "--caller", "Dana", "--session", "call-9")
-    summary = imported(*arguments, given=given, **identity(client))
+    summary = run_import(*arguments, stdin=text, **cloud_environment(client))
 
     assert summary["turns"]["kept"] == 2
     events = [event for event in client.with_identity(user="ana").events("call-9") if event["type"] == "turn"]
-    said = [(event["payload"]["userText"], event["payload"]["assistantText"]) for event in events]
-    assert said == [("", "Hello."), ("It is late, my parcel.", "")]
+    texts = [(event["payload"]["userText"], event["payload"]["assistantText"]) for event in events]
+    assert texts == [("", "Hello."), ("It is late, my parcel.", "")]
     assert [event["occurredAt"][14:19] for event in events] == ["30:05", "30:10"]
     assert client.ok("GET", "/v1/voice-sdk/users")["users"][0]["name"] == "Dana"
 
 
-def test_half_of_a_file_twice_and_then_all_of_it_keeps_each_turn_once_in_order(
+def test_half_of_a_file_twice_and_then_all_of_it_saves_each_turn_once_in_order(
     client: Client, new_file: NewFile
 ) -> None:
     rows = [{**turn(number), "turnId": None} for number in range(20)]
     for row in rows[5:]:
-        del row["occurredAt"]  # half of them without a time, and none with an id
+        del row["occurredAt"]  # most of them without a time, and none with an id
     half = new_file(*rows[:12], name="half.jsonl")
     for file in (half, half, new_file(*rows)):
-        imported(file, "--anew", **identity(client))
+        run_import(file, "--restart", **cloud_environment(client))
 
     events = client.with_identity(user="ana").events("ana-1")
     texts = [event["payload"]["userText"] for event in events if event["type"] == "turn"]
@@ -89,34 +89,34 @@ def test_half_of_a_file_twice_and_then_all_of_it_keeps_each_turn_once_in_order(
     assert events[-1]["type"] == "session_end"
 
 
-def test_a_call_that_two_files_tell_of_is_in_order_whichever_comes_first(client: Client, new_file: NewFile) -> None:
+def test_a_call_in_two_files_is_in_order_whichever_is_imported_first(client: Client, new_file: NewFile) -> None:
     late = new_file(*(turn(number) for number in range(5, 9)), name="late.jsonl")
     early = new_file(*(turn(number) for number in range(5)), name="early.jsonl")
     for file in (late, early):
-        imported(file, **identity(client))
+        run_import(file, **cloud_environment(client))
 
     events = client.with_identity(user="ana").events("ana-1")
-    assert turns_of(events) == [f"t{number}" for number in range(9)]
+    assert turn_ids_of(events) == [f"t{number}" for number in range(9)]
     assert (events[0]["type"], events[-1]["type"]) == ("session_start", "session_end")
 
 
-def test_many_calls_at_once_in_one_file_are_each_in_order(client: Client, new_file: NewFile) -> None:
-    calls = [f"call-{number}" for number in range(150)]  # more than are taken as open at first
+def test_many_interleaved_calls_in_one_file_are_each_in_order(client: Client, new_file: NewFile) -> None:
+    calls = [f"call-{number}" for number in range(150)]  # more than the initial limit of open calls
     file = new_file(*(turn(number, "ana", call) for number in range(3) for call in calls))
-    summary = imported(file, **identity(client))
+    summary = run_import(file, **cloud_environment(client))
 
     assert (summary["sessions"], summary["turns"]["kept"]) == (150, 450)
     for call in (calls[0], calls[77], calls[-1]):
         events = client.with_identity(user="ana").events(call)
-        assert turns_of(events) == ["t0", "t1", "t2"]
+        assert turn_ids_of(events) == ["t0", "t1", "t2"]
         assert (events[0]["type"], events[-1]["type"]) == ("session_start", "session_end")
 
 
 VTT = "00:00:0{0}.000 --> 00:00:0{0}.900\n<v {1}>{2}\n"
 SRT = "{0}\n00:00:0{0},000 --> 00:00:0{0},900\n{1}: {2}\n"
 SAID = [(1, "Agent", "Hello."), (4, "Caller", "My parcel is late."), (6, "Agent", "I see.")]
-BEGAN_MS = int(BEGAN.timestamp() * 1_000)
-HEARD = {
+BEGAN_MS = int(STARTED_AT.timestamp() * 1_000)
+CALL_BY_FORMAT = {
     "vtt": "WEBVTT\n\n" + "\n".join(VTT.format(*each) for each in SAID),
     "srt": "\n".join(SRT.format(*each) for each in SAID),
     "twilio.json": json.dumps(
@@ -129,7 +129,7 @@ HEARD = {
     "vapi.json": json.dumps(
         {
             "id": "call-9",
-            "startedAt": BEGAN.isoformat(),
+            "startedAt": STARTED_AT.isoformat(),
             "messages": [
                 {"role": "bot" if who == "Agent" else "user", "message": text, "secondsFromStart": at}
                 for at, who, text in SAID
@@ -150,70 +150,68 @@ HEARD = {
 }
 
 
-@pytest.mark.parametrize("format_", HEARD)
-def test_a_call_of_any_format_arrives_with_its_times_once_however_often_and_whatever_is_refused(
-    client: Client, tmp_path: Path, format_: str
-) -> None:
+@pytest.mark.parametrize("format_", CALL_BY_FORMAT)
+def test_every_format_is_imported_with_its_times_and_only_once(client: Client, tmp_path: Path, format_: str) -> None:
     file = tmp_path / f"call.{format_}"
-    file.write_text(HEARD[format_])
+    file.write_text(CALL_BY_FORMAT[format_])
     labels = ("--caller", "6", "--assistant", "5") if "twilio" in format_ else ()
-    options = ("--user", "ana", "--session", "call-9", "--occurred-at", BEGAN.isoformat(), *labels)
-    summary = imported(file, *options, **identity(client))
-    again = imported(file, *options, **identity(client))
-    afresh = imported(file, "--anew", *options, **identity(client))
+    options = ("--user", "ana", "--session", "call-9", "--occurred-at", STARTED_AT.isoformat(), *labels)
+    summary = run_import(file, *options, **cloud_environment(client))
+    again = run_import(file, *options, **cloud_environment(client))
+    afresh = run_import(file, "--restart", *options, **cloud_environment(client))
 
     assert (summary["sessions"], summary["turns"]) == (1, {"kept": 2, "alreadyThere": 0, "refused": 0})
     assert again["turns"] == afresh["turns"] == {"kept": 0, "alreadyThere": 2, "refused": 0}
     events = client.with_identity(user="ana").events("call-9")
     turns = [event for event in events if event["type"] == "turn"]
     assert [event["type"] for event in events] == ["session_start", "turn", "turn", "session_end"]
-    said = [(turn["payload"]["userText"], turn["payload"]["assistantText"]) for turn in turns]
-    assert said == [("", "Hello."), ("My parcel is late.", "I see.")]
-    assert [parse_moment(turn["occurredAt"]) - BEGAN for turn in turns] == [timedelta(seconds=at) for at in (1, 4)]
+    texts = [(turn["payload"]["userText"], turn["payload"]["assistantText"]) for turn in turns]
+    assert texts == [("", "Hello."), ("My parcel is late.", "I see.")]
+    assert [parse_moment(turn["occurredAt"]) - STARTED_AT for turn in turns] == [timedelta(seconds=at) for at in (1, 4)]
 
     longer = {
         "vtt": VTT.format(7, "Caller", "Bye.") + "\n" + VTT.format(8, "Ghost", "Boo."),
         "srt": SRT.format(7, "Caller", "Bye.") + "\n" + SRT.format(8, "Ghost", "Boo."),
     }.get(format_)
-    if longer is not None:  # the same call, as a later export tells it
-        file.write_text(f"{HEARD[format_]}\n{longer}")
-        more = imported(file, *options, code=1, **identity(client))
+    if longer is not None:  # a later export of the same call
+        file.write_text(f"{CALL_BY_FORMAT[format_]}\n{longer}")
+        more = run_import(file, *options, code=1, **cloud_environment(client))
         assert more["turns"] == {"kept": 1, "alreadyThere": 2, "refused": 1}
-        assert len(client.with_identity(user="ana").events("call-9")) == 6  # and another end
+        assert len(client.with_identity(user="ana").events("call-9")) == 6  # including another end
 
 
-def test_a_caller_s_id_may_be_any_text(client: Client, new_file: NewFile) -> None:
+def test_a_user_id_can_be_any_text(client: Client, new_file: NewFile) -> None:
     user = "+49 30/1234 Zoë 🙂"
-    imported(new_file(turn(1, user, "call-1")), **identity(client))
+    run_import(new_file(turn(1, user, "call-1")), **cloud_environment(client))
 
     assert [each["userId"] for each in client.ok("GET", "/v1/voice-sdk/users")["users"]] == [user]
 
 
-# What is refused
+# Rejections
 
 
-def test_what_is_refused_is_told_by_file_and_line_and_the_rest_is_kept(
+def test_invalid_lines_are_reported_by_file_and_line_and_the_rest_is_saved(
     client: Client, new_file: NewFile, tmp_path: Path
 ) -> None:
     file = new_file(turn(1), b"\xff", '{"secret', turn(2, userText=3), turn(3), turn(4, "bob", "x" * 600))
-    done = memoair("import", file, "--refused", tmp_path / "refused.jsonl", code=1, **identity(client))
+    done = memoair("import", file, "--refused", tmp_path / "refused.jsonl", code=1, **cloud_environment(client))
 
-    assert "1 file, 1 call: 2 turns kept, 0 already there, 4 refused" in done.out
-    assert f"{file}:3: not JSON; one object on each line is wanted" in done.out
-    told = [json.loads(line) for line in (tmp_path / "refused.jsonl").read_text().splitlines()]
-    assert [each["line"] for each in told] == [2, 3, 4, 6]
-    assert {each["file"] for each in told} == {str(file)}
+    assert "1 file, 1 call: 2 turns kept, 0 already there, 4 rejected" in done.out
+    assert f"{file}:3: not JSON; expected one object per line" in done.out
+    rejections = [json.loads(line) for line in (tmp_path / "refused.jsonl").read_text().splitlines()]
+    assert [each["line"] for each in rejections] == [2, 3, 4, 6]
+    assert {each["file"] for each in rejections} == {str(file)}
     assert "secret" not in done.out + done.err
-    assert turns_of(client.with_identity(user="ana").events("ana-1")) == ["t1", "t3"]
+    assert turn_ids_of(client.with_identity(user="ana").events("ana-1")) == ["t1", "t3"]
 
 
-def test_what_the_cloud_refuses_is_told_by_its_line_also_in_the_next_run(
+def test_rejections_of_the_cloud_are_reported_by_line_also_in_the_next_run(
     server: EventServer, new_file: NewFile
 ) -> None:
-    server.refuses = lambda event: "it was forgotten" if event["payload"].get("turnId") == "t2" else None
+    server.rejection_reason = lambda event: "it was forgotten" if event["payload"].get("turnId") == "t2" else None
     file = new_file(*(turn(number) for number in range(4)))
-    first = imported(file, code=1, **into(server))
-    second = imported(file, code=1, **into(server))
+    first = run_import(file, code=1, **stand_in_environment(server))
+    second = run_import(file, code=1, **stand_in_environment(server))
 
     assert first["turns"] == {"kept": 3, "alreadyThere": 0, "refused": 1}
     assert second["turns"] == {"kept": 0, "alreadyThere": 3, "refused": 1}
@@ -224,46 +222,46 @@ def test_what_the_cloud_refuses_is_told_by_its_line_also_in_the_next_run(
     )
 
 
-def test_a_call_that_is_refused_as_a_whole_is_told_line_by_line_and_not_event_by_event(
-    server: EventServer, new_file: NewFile
-) -> None:
-    server.refuses = lambda event: "forgotten" if event["seq"] else None
-    summary = imported(new_file(turn(1), turn(2), turn(3)), code=1, **into(server))
+def test_rejected_events_are_reported_once_per_line(server: EventServer, new_file: NewFile) -> None:
+    server.rejection_reason = lambda event: "forgotten" if event["seq"] else None
+    summary = run_import(new_file(turn(1), turn(2), turn(3)), code=1, **stand_in_environment(server))
 
     assert summary["turns"] == {"kept": 0, "alreadyThere": 0, "refused": 3}
     assert [each["line"] for each in summary["refused"]] == [1, 2, 3]
 
 
-def test_what_was_refused_long_before_the_place_where_a_second_run_goes_on_is_counted_once(
-    server: EventServer, new_file: NewFile
-) -> None:
-    server.refuses = lambda event: "forgotten" if event["payload"].get("turnId") == "t5" else None
+def test_rejections_before_the_resume_point_are_counted_once(server: EventServer, new_file: NewFile) -> None:
+    server.rejection_reason = lambda event: "forgotten" if event["payload"].get("turnId") == "t5" else None
     file = new_file(*(turn(number) for number in range(1_000)))
-    assert imported(file, code=1, **into(server))["turns"] == {"kept": 999, "alreadyThere": 0, "refused": 1}
-    again = imported(file, code=1, **into(server))
+    assert run_import(file, code=1, **stand_in_environment(server))["turns"] == {
+        "kept": 999,
+        "alreadyThere": 0,
+        "refused": 1,
+    }
+    again = run_import(file, code=1, **stand_in_environment(server))
 
     assert again["turns"] == {"kept": 0, "alreadyThere": 999, "refused": 1}
     assert [each["line"] for each in again["refused"]] == [6]
 
 
-def test_a_file_whose_name_is_not_unicode_is_imported_and_told(client: Client, tmp_path: Path) -> None:
+def test_a_file_name_that_is_not_unicode_is_imported_and_reported(client: Client, tmp_path: Path) -> None:
     file = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.jsonl"))
     file.write_text(json.dumps(turn(1)) + "\nsecret\n")
     for more in ([], ["--json"]):
-        done = memoair("import", file, "--refused", tmp_path / "refused", *more, code=1, **identity(client))
+        done = memoair("import", file, "--refused", tmp_path / "refused", *more, code=1, **cloud_environment(client))
         assert "\N{REPLACEMENT CHARACTER}.jsonl" in done.out
 
 
-def test_only_the_first_refusals_are_shown(client: Client, new_file: NewFile) -> None:
-    done = memoair("import", new_file(*["x"] * 100), code=1, **identity(client))
+def test_only_the_first_rejections_are_shown(client: Client, new_file: NewFile) -> None:
+    done = memoair("import", new_file(*["x"] * 100), code=1, **cloud_environment(client))
 
     assert done.out.count(": not JSON") == 20
-    assert "... and 80 more; --refused FILE writes them all" in done.out
+    assert "... and 80 more; use --refused FILE to write all of them to a file" in done.out
 
 
-def test_quiet_says_nothing_unless_something_is_wrong(client: Client, new_file: NewFile) -> None:
-    assert memoair("import", new_file(turn(1)), "--quiet", **identity(client))[1:] == ("", "")
-    wrong = memoair("import", new_file(turn(1), "x"), "--quiet", code=1, **identity(client))
+def test_quiet_prints_only_rejections(client: Client, new_file: NewFile) -> None:
+    assert memoair("import", new_file(turn(1)), "--quiet", **cloud_environment(client))[1:] == ("", "")
+    wrong = memoair("import", new_file(turn(1), "x"), "--quiet", code=1, **cloud_environment(client))
     assert wrong.out == ""
     assert "calls.jsonl:2: not JSON" in wrong.err
 
@@ -272,158 +270,188 @@ def test_quiet_says_nothing_unless_something_is_wrong(client: Client, new_file: 
     ("arguments", "message"),
     [
         (["missing.jsonl"], "missing.jsonl: No such file or directory"),
-        (["."], ". is a folder; name the files in it"),
-        (["-", "-"], "standard input can be read once"),
-        (["-", "--occurred-at", "today"], "--occurred-at must be an ISO 8601 moment"),
-        (["-", "--format", "otter"], "--format can be jsonl, text, webvtt, srt, twilio, vapi, retell"),
-        (["-", "--user", " ana"], "user_id begins or ends with white space"),
-        (["-", "--refused", "/nowhere/refused.jsonl"], "/nowhere/refused.jsonl can't be written"),
+        (["."], ". is a folder; pass the files in it"),
+        (["-", "-"], "standard input (-) can be read only once"),
+        (["-", "--occurred-at", "today"], "--occurred-at must be an ISO 8601 timestamp"),
+        (["-", "--format", "otter"], "--format must be one of jsonl, text, webvtt, srt, twilio, vapi, retell"),
+        (["-", "--user", " ana"], "user_id begins or ends with whitespace"),
+        (["-", "--refused", "/nowhere/refused.jsonl"], "/nowhere/refused.jsonl is not writable"),
         (["-", "--threads", "0"], "--threads"),
         ([], "FILE"),
     ],
 )
-def test_options_that_can_not_be_are_told_before_anything_is_sent(
+def test_invalid_options_are_reported_before_anything_is_sent(
     server: EventServer, arguments: list[str], message: str
 ) -> None:
-    done = memoair("import", *arguments, code=2, given="", **into(server))
+    done = memoair("import", *arguments, code=2, stdin="", **stand_in_environment(server))
 
     assert message in done.err
-    assert not server.asked
+    assert not server.batches
 
 
 @pytest.mark.parametrize("name", ["MEMOAIR_API_KEY", "MEMOAIR_PROJECT_ID"])
-def test_an_identity_that_is_not_set_is_told(server: EventServer, name: str) -> None:
-    told = {**into(server)}
-    del told[name]
-    assert memoair("import", "-", code=2, given="", **told).err == f"{name} is not set\n"
+def test_a_missing_key_or_project_is_reported(server: EventServer, name: str) -> None:
+    environ = {**stand_in_environment(server)}
+    del environ[name]
+    assert memoair("import", "-", code=2, stdin="", **environ).err == f"{name} is not set\n"
 
 
-# A target that fails
+# Failing targets
 
 
-def test_a_key_that_the_cloud_does_not_know_ends_it_at_once(client: Client, new_file: NewFile) -> None:
-    done = memoair("import", new_file(turn(1)), code=3, **{**identity(client), "MEMOAIR_API_KEY": "memoair_pk_other"})
+def test_an_unknown_key_ends_the_import_at_once(client: Client, new_file: NewFile) -> None:
+    done = memoair(
+        "import", new_file(turn(1)), code=3, **{**cloud_environment(client), "MEMOAIR_API_KEY": "memoair_pk_other"}
+    )
 
-    assert "refuses: cloud.unauthorized" in done.err
+    assert "rejected the request: cloud.unauthorized" in done.err
     assert "MEMOAIR_API_KEY" in done.err
     assert "memoair_pk_other" not in done.out + done.err
 
 
-def test_a_project_that_is_not_there_ends_it_at_once(client: Client, new_file: NewFile) -> None:
-    done = memoair("import", new_file(turn(1)), code=3, **{**identity(client), "MEMOAIR_PROJECT_ID": "proj_other"})
+def test_an_unknown_project_ends_the_import_at_once(client: Client, new_file: NewFile) -> None:
+    done = memoair(
+        "import", new_file(turn(1)), code=3, **{**cloud_environment(client), "MEMOAIR_PROJECT_ID": "proj_other"}
+    )
 
-    assert "refuses: cloud.not_found: unknown project" in done.err
-    assert "the same command goes on from here" in done.err
+    assert "rejected the request: cloud.not_found: unknown project" in done.err
+    assert "run the same command again to continue" in done.err
 
 
-def test_what_is_no_cloud_is_told(server: EventServer, new_file: NewFile) -> None:
-    for said, message in (
-        (Scripted(200, ["hello"]), "what answers is no MemoAir cloud"),
-        (Scripted(200, {"hello": 1}), "what answers is no MemoAir cloud"),
-        (Scripted(200, {"accepted": [], "duplicate": [], "rejected": []}), "does not say what became of all events"),
-        (Scripted(301, None, {"Location": "https://else"}), "it redirects (301)"),
+def test_a_server_that_is_not_a_cloud_ends_the_import(server: EventServer, new_file: NewFile) -> None:
+    for reply, message in (
+        (ScriptedReply(200, ["hello"]), "the server is not a MemoAir cloud"),
+        (ScriptedReply(200, {"hello": 1}), "the server is not a MemoAir cloud"),
+        (
+            ScriptedReply(200, {"accepted": [], "duplicate": [], "rejected": []}),
+            "did not report the result of all events",
+        ),
+        (ScriptedReply(301, None, {"Location": "https://else"}), "it redirects (HTTP status 301)"),
     ):
-        server.script.append(said)
-        assert message in memoair("import", new_file(turn(1)), code=3, **into(server)).err
+        server.script.append(reply)
+        assert message in memoair("import", new_file(turn(1)), code=3, **stand_in_environment(server)).err
 
 
-def test_nobody_who_answers_is_told_when_patience_ends(new_file: NewFile) -> None:
-    nobody = {**into(EventServer("http://127.0.0.1:9")), "MEMOAIR_BASE_URL": "http://user:word@127.0.0.1:9"}
-    done = memoair("import", new_file(turn(1)), "--patience", "0.1", code=3, **nobody)
+def test_an_unreachable_cloud_is_reported_after_the_retry_timeout(new_file: NewFile) -> None:
+    unreachable = {
+        **stand_in_environment(EventServer("http://127.0.0.1:9")),
+        "MEMOAIR_BASE_URL": "http://user:word@127.0.0.1:9",
+    }
+    done = memoair("import", new_file(turn(1)), "--retry-timeout", "0.1", code=3, **unreachable)
 
-    assert "the cloud at http://127.0.0.1:9 can't be reached: nothing listens there" in done.err
+    assert "the cloud at http://127.0.0.1:9 is unreachable: nothing listens there" in done.err
 
 
-def test_a_cloud_in_trouble_is_tried_again_until_it_takes_everything(server: EventServer, new_file: NewFile) -> None:
-    server.script.extend([fault(503, "cloud.unavailable"), Scripted(0)])
-    summary = imported(new_file(*(turn(number) for number in range(3))), "--threads", "1", **into(server))
+def test_the_old_spellings_of_options_still_work(
+    server: EventServer, new_file: NewFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unreachable = {**stand_in_environment(server), "MEMOAIR_BASE_URL": "http://127.0.0.1:9"}
+    done = memoair("import", new_file(turn(1)), "--patience", "0.1", code=3, **unreachable)
+    assert done.err.startswith("--patience is now --retry-timeout; the old name goes in the next release\n")
+
+    monkeypatch.setattr("memoair_cli.importing.ledger.PROBE_EVENTS", 0)
+    file = new_file(turn(1))
+    for _ in range(2):
+        run_import(file, **stand_in_environment(server))
+    assert len(server.batches) == 1, "the second run resumes at the end of the file"
+    done = memoair("import", file, "--anew", **stand_in_environment(server))
+    assert done.err == "--anew is now --restart; the old name goes in the next release\n"
+    assert len(server.batches) == 2
+
+    shown = memoair("import", "--help").out
+    assert "--restart" in shown
+    assert "--anew" not in shown
+    assert "--patience" not in shown
+
+
+def test_requests_to_a_failing_cloud_are_retried(server: EventServer, new_file: NewFile) -> None:
+    server.script.extend([error_reply(503, "cloud.unavailable"), ScriptedReply(0)])
+    summary = run_import(
+        new_file(*(turn(number) for number in range(3))), "--threads", "1", **stand_in_environment(server)
+    )
 
     assert summary["turns"]["kept"] == 3
-    assert server.turns() == ["t0", "t1", "t2"]
-    assert len(server.asked) == 3
+    assert server.turn_ids() == ["t0", "t1", "t2"]
+    assert len(server.batches) == 3
 
 
-def test_a_cloud_that_asks_to_be_left_alone_is(server: EventServer, new_file: NewFile) -> None:
-    server.script.append(fault(429, "cloud.rate_limited", retryAfterS=1))
-    summary = imported(new_file(turn(1)), **into(server))
+def test_retry_after_is_respected(server: EventServer, new_file: NewFile) -> None:
+    server.script.append(error_reply(429, "cloud.rate_limited", retryAfterS=1))
+    summary = run_import(new_file(turn(1)), **stand_in_environment(server))
 
     assert summary["turns"]["kept"] == 1
-    assert server.asked[1].at - server.asked[0].at >= 1
+    assert server.batches[1].at - server.batches[0].at >= 1
 
 
-def test_a_cloud_that_wants_to_be_left_alone_for_longer_than_anybody_waits_fails(
-    server: EventServer, new_file: NewFile
-) -> None:
-    server.script.append(fault(429, "cloud.rate_limited", retryAfterS=86_400))
-    done = memoair("import", new_file(turn(1)), "--patience", "5", code=3, **into(server))
+def test_a_retry_after_beyond_the_retry_timeout_fails(server: EventServer, new_file: NewFile) -> None:
+    server.script.append(error_reply(429, "cloud.rate_limited", retryAfterS=86_400))
+    done = memoair("import", new_file(turn(1)), "--retry-timeout", "5", code=3, **stand_in_environment(server))
 
-    assert "takes nothing: cloud.rate_limited" in done.err
+    assert "accepts no events: cloud.rate_limited" in done.err
 
 
-def test_a_batch_that_is_too_large_for_what_stands_before_the_cloud_is_halved(
-    server: EventServer, new_file: NewFile
-) -> None:
-    server.most_events = 7
-    summary = imported(new_file(*(turn(number) for number in range(60))), **into(server))
+def test_a_batch_that_is_too_large_is_split(server: EventServer, new_file: NewFile) -> None:
+    server.max_events = 7
+    summary = run_import(new_file(*(turn(number) for number in range(60))), **stand_in_environment(server))
 
     assert summary["turns"]["kept"] == 60
-    assert server.turns() == [f"t{number}" for number in range(60)]
+    assert server.turn_ids() == [f"t{number}" for number in range(60)]
 
 
-def test_an_event_that_spoils_its_batch_is_found_and_refused_alone(server: EventServer, new_file: NewFile) -> None:
-    answer = server.answer
+def test_an_event_that_makes_its_batch_invalid_is_rejected_alone(server: EventServer, new_file: NewFile) -> None:
+    answer = server.reply_to
 
-    def strict(headers: dict[str, str], events: list[dict[str, Any]]) -> Scripted:
-        spoilt = any(event["payload"].get("turnId") == "t5" for event in events)
-        return fault(422, "cloud.invalid", "not JSON") if spoilt else answer(headers, events)
+    def strict(headers: dict[str, str], events: list[dict[str, Any]]) -> ScriptedReply:
+        is_invalid = any(event["payload"].get("turnId") == "t5" for event in events)
+        return error_reply(422, "cloud.invalid", "not JSON") if is_invalid else answer(headers, events)
 
-    server.answer = strict  # type: ignore[method-assign]
-    summary = imported(new_file(*(turn(number) for number in range(9))), code=1, **into(server))
+    server.reply_to = strict  # type: ignore[method-assign]
+    summary = run_import(new_file(*(turn(number) for number in range(9))), code=1, **stand_in_environment(server))
 
     assert summary["turns"] == {"kept": 8, "alreadyThere": 0, "refused": 1}
     assert [each["line"] for each in summary["refused"]] == [6]
 
 
-def test_who_asks_and_for_whom_stands_in_the_headers(server: EventServer, new_file: NewFile) -> None:
-    imported(new_file(turn(1, "Zoë")), "--agent", "agent_7", **into(server))
+def test_key_project_agent_and_user_are_sent_in_headers(server: EventServer, new_file: NewFile) -> None:
+    run_import(new_file(turn(1, "Zoë")), "--agent", "agent_7", **stand_in_environment(server))
 
-    [asked] = server.asked
-    wanted = {"authorization": "Bearer memoair_pk_secret", "x-project-id": "proj_acme", "x-agent-id": "agent_7"}
-    assert wanted.items() <= asked.headers.items()
-    assert asked.headers["x-user-id"] == "Zoë"
+    [batch] = server.batches
+    expected = {"authorization": "Bearer memoair_pk_secret", "x-project-id": "proj_acme", "x-agent-id": "agent_7"}
+    assert expected.items() <= batch.headers.items()
+    assert batch.headers["x-user-id"] == "Zoë"
 
 
-def test_on_a_terminal_a_bar_tells_how_far_it_is(server: EventServer, new_file: NewFile, tmp_path: Path) -> None:
-    answer, is_shown = server.answer, threading.Event()
+def test_a_terminal_shows_a_progress_bar(server: EventServer, new_file: NewFile, tmp_path: Path) -> None:
+    answer, is_shown = server.reply_to, threading.Event()
 
-    def held(headers: dict[str, str], events: list[dict[str, Any]]) -> Scripted:
+    def hold(headers: dict[str, str], events: list[dict[str, Any]]) -> ScriptedReply:
         if headers["x-user-id"] != "user-0":
-            is_shown.wait(60)  # else all may be over before the bar is drawn again
+            is_shown.wait(60)  # otherwise the import may end before the bar is drawn again
         return answer(headers, events)
 
     terminal, its_end = pty.openpty()
     command = [*MEMOAIR, "import", str(new_file(*(turn(number, f"user-{number}") for number in range(12)), "x"))]
-    environ = environment(tmp_path, TERM="xterm", **into(server))
-    imported(new_file(turn(0, "user-0"), name="before.jsonl"), **into(server))
-    server.answer = held  # type: ignore[method-assign]
+    environ = environment(tmp_path, TERM="xterm", **stand_in_environment(server))
+    run_import(new_file(turn(0, "user-0"), name="before.jsonl"), **stand_in_environment(server))
+    server.reply_to = hold  # type: ignore[method-assign]
     with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=its_end, text=True) as process:
         os.close(its_end)
         shown = b""
-        with suppress(OSError):  # that is how Linux tells the end of a terminal
+        with suppress(OSError):  # at the end of a terminal, Linux raises this
             while block := os.read(terminal, 4_096):
                 shown += block
-                if b"1 already there" in shown and b"1 refused" in shown:
+                if b"1 already there" in shown and b"1 rejected" in shown:
                     is_shown.set()
         os.close(terminal)
         assert process.stdout is not None
         assert "11 turns kept, 1 already there" in process.stdout.read()
     assert "into proj_acme" in shown.decode()
     assert "1 already there" in shown.decode()
-    assert "1 refused" in shown.decode()
+    assert "1 rejected" in shown.decode()
     assert "user-" not in shown.decode()
 
 
-# Stopped, and run again
+# Interrupted and repeated runs
 
 
 def long_file(new_file: NewFile, turns: int = 1_200, callers: int = 20) -> Path:
@@ -435,13 +463,13 @@ def long_file(new_file: NewFile, turns: int = 1_200, callers: int = 20) -> Path:
     )
 
 
-def check_all_there(client: Client, turns: int = 1_200, callers: int = 20) -> None:
+def assert_all_imported(client: Client, turns: int = 1_200, callers: int = 20) -> None:
     for number in (0, 7, turns // 10 - 1):
         events = client.with_identity(user=f"caller-{number % callers}").events(f"call-{number}")
-        wanted = range(10 * number, 10 * number + 10)
-        assert turns_of(events) == [f"t{each}" for each in wanted]
+        minutes = range(10 * number, 10 * number + 10)
+        assert turn_ids_of(events) == [f"t{each}" for each in minutes]
         times = [event["occurredAt"] for event in events if event["type"] == "turn"]
-        assert [parse_moment(each) for each in times] == [BEGAN + timedelta(minutes=each) for each in wanted]
+        assert [parse_moment(each) for each in times] == [STARTED_AT + timedelta(minutes=each) for each in minutes]
     users = client.pages("/v1/voice-sdk/users", "users", limit=100)
     assert sum(user["sessionCount"] for user in users) == turns // 10
     sessions = [
@@ -453,158 +481,158 @@ def check_all_there(client: Client, turns: int = 1_200, callers: int = 20) -> No
 
 
 def acknowledged(state: Path) -> int:
-    """How many events the state says are acknowledged."""
+    """Return the number of acknowledged events in the state file."""
     try:
         return sum(file["acknowledged"] for file in json.loads(state.read_text())["files"].values())
     except FileNotFoundError:
         return 0
 
 
-def has_begun(client: Client) -> bool:
+def has_started(client: Client) -> bool:
     return bool(client.ok("GET", "/v1/voice-sdk/users")["users"])
 
 
 @pytest.mark.parametrize("keeps_state", [True, False])
-def test_after_a_kill_in_the_middle_the_same_command_keeps_each_turn_once_in_order(
+def test_after_a_kill_the_same_command_saves_each_turn_once_in_order(
     client: Client, new_file: NewFile, tmp_path: Path, keeps_state: bool
 ) -> None:
     file, state = long_file(new_file), tmp_path / "state.json"
     arguments = ("import", file, "--threads", "1", "--state", state)
-    with gate_before(client.url, most=5) as gate:  # of twenty requests, one for each caller
-        told = {**identity(client), "MEMOAIR_BASE_URL": gate.url}
-        with starting(*arguments, home=tmp_path, **told) as process:
-            eventually(lambda: acknowledged(state) if keeps_state else has_begun(client), within_s=30.0)
+    with gate_in_front_of(client.url, max_requests=5) as gate:  # of twenty, one per user
+        environ = {**cloud_environment(client), "MEMOAIR_BASE_URL": gate.url}
+        with start_process(*arguments, home=tmp_path, **environ) as process:
+            eventually(lambda: acknowledged(state) if keeps_state else has_started(client), within_s=30.0)
             process.send_signal(signal.SIGKILL)
             process.wait(10)
         if not keeps_state:
             state.unlink(missing_ok=True)
         gate.open()
-        summary = json.loads(memoair(*arguments, "--json", **told).out)
+        summary = json.loads(memoair(*arguments, "--json", **environ).out)
 
     assert summary["turns"]["refused"] == 0
-    assert 0 < summary["turns"]["kept"] < 1_200, "it was killed neither before it began nor when it had ended"
+    assert 0 < summary["turns"]["kept"] < 1_200, "the kill must come during the import"
     assert summary["turns"]["kept"] + summary["turns"]["alreadyThere"] == 1_200
-    check_all_there(client)
+    assert_all_imported(client)
 
 
-def test_control_c_ends_what_is_on_its_way_and_the_same_command_goes_on(
+def test_control_c_finishes_batches_in_flight_and_the_same_command_continues(
     client: Client, new_file: NewFile, tmp_path: Path
 ) -> None:
     file = long_file(new_file)
     state = tmp_path / "state.json"
     arguments = ("import", file, "--threads", "2", "--state", state)
-    with gate_before(client.url, most=5) as gate:
-        told = {**identity(client), "MEMOAIR_BASE_URL": gate.url}
-        with starting(*arguments, home=tmp_path, **told) as process:
-            eventually(lambda: has_begun(client), within_s=30.0)
+    with gate_in_front_of(client.url, max_requests=5) as gate:
+        environ = {**cloud_environment(client), "MEMOAIR_BASE_URL": gate.url}
+        with start_process(*arguments, home=tmp_path, **environ) as process:
+            eventually(lambda: has_started(client), within_s=30.0)
             process.send_signal(signal.SIGINT)
             assert process.stderr is not None
             err = ""
-            while "ending what is on its way" not in err:
+            while "finishing the batches in flight" not in err:
                 line = process.stderr.readline()
                 assert line, err
                 err += line
-            gate.open()  # before, two of its requests were on their way and could not arrive
+            gate.open()  # until now, two requests were in flight and could not arrive
             out, rest = process.communicate(timeout=60)
             err += rest
         assert acknowledged(state) > 0
-        summary = json.loads(memoair(*arguments, "--json", **told).out)
+        summary = json.loads(memoair(*arguments, "--json", **environ).out)
     assert process.returncode == 130, err
-    assert "the same command goes on from here" in err
+    assert "run the same command again to continue" in err
     assert "Traceback" not in err
     kept = int(out.split(" turns kept")[0].split(": ")[1].replace(",", ""))
     assert 0 < kept < 1_200
     assert summary["turns"] == {"kept": 1_200 - kept, "alreadyThere": kept, "refused": 0}
-    check_all_there(client)
+    assert_all_imported(client)
 
 
-def test_a_second_run_sends_little_of_what_the_first_had_acknowledged(server: EventServer, new_file: NewFile) -> None:
+def test_a_second_run_sends_few_acknowledged_events_again(server: EventServer, new_file: NewFile) -> None:
     file = long_file(new_file, 2_000)
-    imported(file, **into(server))
-    before = sum(len(asked.events) for asked in server.asked)
-    imported(file, **into(server))
+    run_import(file, **stand_in_environment(server))
+    before = sum(len(batch.events) for batch in server.batches)
+    run_import(file, **stand_in_environment(server))
 
     assert before == 2_000 + 2 * 200
-    assert sum(len(asked.events) for asked in server.asked) - before == 500
+    assert sum(len(batch.events) for batch in server.batches) - before == 500
 
 
-def test_a_target_that_has_lost_what_the_state_says_it_has_gets_everything(
-    server: EventServer, new_file: NewFile
-) -> None:
+def test_a_target_that_lost_acknowledged_events_is_sent_everything(server: EventServer, new_file: NewFile) -> None:
     file = long_file(new_file, 2_000)
-    imported(file, **into(server))
-    server.kept.clear()
-    done = memoair("import", file, "--json", **into(server))
+    run_import(file, **stand_in_environment(server))
+    server.events_by_id.clear()
+    done = memoair("import", file, "--json", **stand_in_environment(server))
 
-    assert "the target has lost what the state says it has" in done.err
+    assert "the target has lost events that it acknowledged before" in done.err
     assert json.loads(done.out)["turns"]["refused"] == 0
-    assert len(server.turns()) == 2_000
+    assert len(server.turn_ids()) == 2_000
 
 
-def test_a_file_that_has_changed_is_read_anew(server: EventServer, new_file: NewFile) -> None:
-    imported(new_file(turn(1), turn(2)), **into(server))
-    summary = imported(new_file(turn(1), turn(2), turn(3)), **into(server))
+def test_a_changed_file_is_read_from_the_start(server: EventServer, new_file: NewFile) -> None:
+    run_import(new_file(turn(1), turn(2)), **stand_in_environment(server))
+    summary = run_import(new_file(turn(1), turn(2), turn(3)), **stand_in_environment(server))
 
     assert summary["turns"] == {"kept": 1, "alreadyThere": 2, "refused": 0}
-    assert server.turns() == ["t1", "t2", "t3"]
+    assert server.turn_ids() == ["t1", "t2", "t3"]
 
 
 @pytest.mark.parametrize(
     "content", ["", "{", '{"version": 1, "files": {"x": 1}}', "[1]", '{"version": 99, "files": {}}']
 )
-def test_a_damaged_state_file_is_as_good_as_none(
-    server: EventServer, new_file: NewFile, tmp_path: Path, content: str
-) -> None:
+def test_a_damaged_state_file_is_ignored(server: EventServer, new_file: NewFile, tmp_path: Path, content: str) -> None:
     state = tmp_path / "state.json"
     state.write_text(content)
-    summary = imported(new_file(turn(1)), "--state", state, **into(server))
+    summary = run_import(new_file(turn(1)), "--state", state, **stand_in_environment(server))
 
     assert summary["turns"]["kept"] == 1
     assert json.loads(state.read_text())["version"] == 1
 
 
-def test_a_state_file_that_can_not_be_written_stops_nothing(
+def test_an_unwritable_state_file_does_not_stop_the_import(
     server: EventServer, new_file: NewFile, tmp_path: Path
 ) -> None:
     (tmp_path / "file").touch()
-    done = memoair("import", new_file(turn(1)), "--state", tmp_path / "file" / "state.json", **into(server))
+    done = memoair(
+        "import", new_file(turn(1)), "--state", tmp_path / "file" / "state.json", **stand_in_environment(server)
+    )
 
-    assert "the state can't be written" in done.err
-    assert server.turns() == ["t1"]
+    assert "the progress cannot be saved" in done.err
+    assert server.turn_ids() == ["t1"]
 
 
-def test_the_state_holds_neither_ids_of_callers_nor_words_nor_keys_and_is_for_its_owner_only(
+def test_the_state_file_is_private_and_contains_no_ids_texts_or_keys(
     server: EventServer, new_file: NewFile, home: Path
 ) -> None:
-    imported(new_file(turn(1), turn(1, "bob", turnId=5)), "--user", "cara", code=1, **into(server))
+    run_import(new_file(turn(1), turn(1, "bob", turnId=5)), "--user", "cara", code=1, **stand_in_environment(server))
     [state] = home.rglob("imports/*.json")
 
     assert state.stat().st_mode & 0o777 == 0o600
     assert not [word for word in ("ana", "bob", "cara", "Parcel", "secret") if word in state.read_text()]
 
 
-# Different callers at once, one caller in order
+# Parallel users
 
 
 @pytest.fixture
 def slow(server: EventServer) -> Iterator[EventServer]:
-    """A stand-in that answers nobody until four callers ask at the same time."""
-    together, answer = threading.Barrier(4), server.answer
+    """A stand-in that replies only when it has requests of four users at the same time."""
+    together, answer = threading.Barrier(4), server.reply_to
 
-    def wait(headers: dict[str, str], events: list[dict[str, Any]]) -> Scripted:
+    def wait(headers: dict[str, str], events: list[dict[str, Any]]) -> ScriptedReply:
         together.wait(60)
         return answer(headers, events)
 
-    server.answer = wait  # type: ignore[method-assign]
+    server.reply_to = wait  # type: ignore[method-assign]
     yield server
     together.abort()
 
 
-def test_different_callers_go_at_once_and_each_in_order(slow: EventServer, new_file: NewFile) -> None:
+def test_different_users_are_sent_at_once_and_each_in_order(slow: EventServer, new_file: NewFile) -> None:
     rows = [turn(number, f"caller-{caller}") for number in range(1_000) for caller in range(4)]
-    imported(new_file(*rows), "--threads", "4", **into(slow))
+    run_import(new_file(*rows), "--threads", "4", **stand_in_environment(slow))
 
     for caller in range(4):
-        asked = [each.events for each in slow.asked if each.headers["x-user-id"] == f"caller-{caller}"]
-        assert len(asked) == 3  # a start, a thousand turns and an end, in batches of at most 500
-        assert turns_of([event for events in asked for event in events]) == [f"t{number}" for number in range(1_000)]
+        batches = [each.events for each in slow.batches if each.headers["x-user-id"] == f"caller-{caller}"]
+        assert len(batches) == 3  # a start, a thousand turns and an end, in batches of at most 500
+        assert turn_ids_of([event for events in batches for event in events]) == [
+            f"t{number}" for number in range(1_000)
+        ]

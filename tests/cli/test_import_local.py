@@ -1,4 +1,4 @@
-"""``memoair import --local``: into the runtimes of this machine."""
+"""``memoair import --local``: imports into this machine's memory."""
 
 import json
 import signal
@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli.imports import BEGAN, NewFile, imported, turn, turns_of
+from cli.imports import STARTED_AT, NewFile, run_import, turn, turn_ids_of
 from support.clients import logged
-from support.commands import memoair, starting
+from support.commands import memoair, start_process
 from support.runtimes import PROJECT
 from support.waiting import eventually
 
@@ -18,23 +18,25 @@ IDENTITY = {"MEMOAIR_PROJECT_ID": PROJECT}
 
 @pytest.fixture
 def storage(tmp_path: Path) -> Path:
-    """Where memory lies."""
+    """The storage root."""
     return tmp_path / "storage"
 
 
-def local(storage: Path, *arguments: str | Path, code: int = 0) -> Any:
-    return imported(*arguments, "--local", "--storage", storage, code=code, **IDENTITY)
+def import_locally(storage: Path, *arguments: str | Path, code: int = 0) -> Any:
+    return run_import(*arguments, "--local", "--storage", storage, code=code, **IDENTITY)
 
 
-def test_calls_are_kept_with_their_times_each_turn_once_and_a_second_run_leaves_no_mark(
+def test_calls_are_saved_with_times_and_a_second_run_changes_nothing(
     storage: Path, new_file: NewFile, nothing_left_behind: None
 ) -> None:
     rows = [
         turn(number, user, userName=user.title(), assistantName="Juno") for user in ("ana", "bob") for number in (1, 2)
     ]
-    longest = (1 << 20) - len(json.dumps(turn(3, "ana", "ana-2", userText="")))  # of a line; a request is longer still
+    longest = (1 << 20) - len(
+        json.dumps(turn(3, "ana", "ana-2", userText=""))
+    )  # the longest line; the request is longer than the limit
     file = new_file(*rows, turn(3, "ana", "ana-2", userText="x" * longest))
-    summary = local(storage, file, code=1)
+    summary = import_locally(storage, file, code=1)
 
     assert summary["turns"] == {"kept": 4, "alreadyThere": 0, "refused": 1}
     assert summary["refused"][0]["line"] == 5
@@ -45,8 +47,8 @@ def test_calls_are_kept_with_their_times_each_turn_once_and_a_second_run_leaves_
     assert [event["occurredAt"] for event in events[1:3]] == ["2026-03-02T09:31:00Z", "2026-03-02T09:32:00Z"]
 
     before = logged(storage, "ana") + logged(storage, "bob")
-    for more in ([], ["--anew"]):
-        again = local(storage, new_file(*rows), *more)
+    for more in ([], ["--restart"]):
+        again = import_locally(storage, new_file(*rows), *more)
         assert again["turns"] == {"kept": 0, "alreadyThere": 4, "refused": 0}
     assert logged(storage, "ana") + logged(storage, "bob") == before
     found = memoair("search", "--user", "ana", "--storage", storage, "Which parcel was late?", **IDENTITY)
@@ -54,18 +56,18 @@ def test_calls_are_kept_with_their_times_each_turn_once_and_a_second_run_leaves_
     assert "Parcel number 2" in found.out
 
 
-def test_after_a_kill_the_same_command_keeps_each_turn_once_in_order(
+def test_after_a_kill_the_same_local_import_saves_each_turn_once_in_order(
     storage: Path, new_file: NewFile, tmp_path: Path, nothing_left_behind: None
 ) -> None:
     file = new_file(*(turn(number, f"caller-{number // 100}") for number in range(600)))
     arguments = ("import", file, "--local", "--storage", storage, "--threads", "1")
-    # A runtime that never answers the fourth caller, and ends with its client: before the kill the import can not end.
+    # This runtime never replies for the fourth user and ends with its client, so the import cannot end before the kill.
     program = tmp_path / "runtime"
     program.write_text(
         f'#!/bin/sh\n[ "$MEMOAIR_RUNTIME_USER_ID" = caller-3 ] && exec cat\nexec {sys.executable} -m memoair_runtime\n'
     )
     program.chmod(0o755)
-    with starting(*arguments, home=tmp_path, MEMOAIR_RUNTIME_BINARY=str(program), **IDENTITY) as process:
+    with start_process(*arguments, home=tmp_path, MEMOAIR_RUNTIME_BINARY=str(program), **IDENTITY) as process:
         eventually(lambda: len(logged(storage, "caller-1")) > 10, within_s=60)
         process.send_signal(signal.SIGKILL)
         process.wait(10)
@@ -75,11 +77,11 @@ def test_after_a_kill_the_same_command_keeps_each_turn_once_in_order(
     assert summary["turns"]["kept"] + summary["turns"]["alreadyThere"] == 600
     for caller in range(6):
         turns = [event for event in logged(storage, f"caller-{caller}") if event["type"] == "turn"]
-        assert turns_of(turns) == [f"t{number}" for number in range(100 * caller, 100 * caller + 100)]
-        assert turns[0]["occurredAt"][:13] >= BEGAN.isoformat()[:13]
+        assert turn_ids_of(turns) == [f"t{number}" for number in range(100 * caller, 100 * caller + 100)]
+        assert turns[0]["occurredAt"][:13] >= STARTED_AT.isoformat()[:13]
 
 
-def test_a_runtime_that_can_not_be_started_is_told(storage: Path, new_file: NewFile) -> None:
+def test_a_runtime_that_cannot_start_ends_the_import(storage: Path, new_file: NewFile) -> None:
     done = memoair(
         "import",
         new_file(turn(1)),

@@ -1,4 +1,4 @@
-"""``memoair search``: what it shows, what it ends with, and what it leaves behind: nothing."""
+"""``memoair search``: its output, its exit codes, and that it leaves nothing behind."""
 
 import json
 import threading
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from support.calls import write_call
-from support.commands import Done, memoair
+from support.commands import CommandResult, memoair
 from support.runtimes import PROJECT, USER
 
 from memoair_cli import search as search_command
@@ -26,33 +26,33 @@ def storage(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def nothing_left(nothing_left_behind: None) -> None:
-    """No runtime outlives a search."""
+    """Check that no runtime outlives a search."""
 
 
-def search(storage: Path, query: str, *arguments: str | Path, user: str = USER, code: int = 0) -> Done:
-    told = ("search", "--user", user, "--storage", storage, *arguments, query)
-    return memoair(*told, code=code, MEMOAIR_PROJECT_ID=PROJECT, COLUMNS="200")
+def search(storage: Path, query: str, *arguments: str | Path, user: str = USER, code: int = 0) -> CommandResult:
+    command = ("search", "--user", user, "--storage", storage, *arguments, query)
+    return memoair(*command, code=code, MEMOAIR_PROJECT_ID=PROJECT, COLUMNS="200")
 
 
-def files(storage: Path) -> dict[str, bytes]:
+def log_files(storage: Path) -> dict[str, bytes]:
     return {str(path.relative_to(storage)): path.read_bytes() for path in storage.rglob("*.jsonl")}
 
 
-def test_what_is_found_is_shown_with_score_and_source_and_no_call_is_noted(storage: Path) -> None:
-    before = files(storage)
+def test_hits_are_shown_with_score_and_source_and_no_call_is_recorded(storage: Path) -> None:
+    before = log_files(storage)
     done = search(storage, "Which size are the boots?", "--explain")
 
     assert "## permanent" in done.out
     assert "- Dana: Size nine, please." in done.out
     assert "permanent" in done.out
     assert "2026-03-02 call-1 t" in done.out
-    assert "around " in done.out, "what a score is the sum of"
+    assert "around " in done.out, "the terms of a score"
     assert done.err == ""
-    assert files(storage) == before
+    assert log_files(storage) == before
 
 
 class Clock:
-    """The time as a search sees it, which a test lets pass."""
+    """The clock of a search, which a test can advance."""
 
     def __init__(self) -> None:
         self.passed_s = 0.0
@@ -65,27 +65,27 @@ class Clock:
 
 
 @pytest.mark.parametrize(
-    ("syncs", "waits", "unheard"),
+    ("syncs", "requests", "failure"),
     [
         ([{"state": "connecting"}, {"state": "ok", "hasPulled": False}, {"state": "ok", "hasPulled": True}], 3, None),
-        ([{"state": "connecting"}, {"state": "retrying"}], 2, "the cloud does not answer as it should"),
+        ([{"state": "connecting"}, {"state": "retrying"}], 2, "the cloud is unreachable or fails"),
         ([{"state": "retrying", "hasPulled": True}], 1, None),
-        ([{"state": "refused"}], 1, "the cloud refuses us"),
+        ([{"state": "refused"}], 1, "the cloud rejects our requests"),
         ([None], 1, None),
     ],
 )
-def test_what_a_cloud_knows_of_a_caller_is_waited_for(
-    syncs: list[Any], waits: int, unheard: str | None, monkeypatch: pytest.MonkeyPatch
+def test_the_first_pull_from_the_cloud_is_awaited(
+    syncs: list[Any], requests: int, failure: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("_FIRST_PULL_S", "_HEALTH_S"):
+    for name in ("_PULL_TIMEOUT_S", "_HEALTH_TIMEOUT_S"):
         monkeypatch.setattr(search_command, name, 30.0)
     monkeypatch.setattr(search_command, "time", clock := Clock())
-    asked = []
+    paths = []
 
     class Health(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            asked.append(self.path)
-            body = json.dumps({"status": "ok", "sync": syncs[min(len(asked), len(syncs)) - 1]}).encode()
+            paths.append(self.path)
+            body = json.dumps({"status": "ok", "sync": syncs[min(len(paths), len(syncs)) - 1]}).encode()
             self.send_response_only(200)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -96,37 +96,37 @@ def test_what_a_cloud_knows_of_a_caller_is_waited_for(
 
     class Memory:
         def runtime_url(self, timeout_s: float) -> str:
-            clock.passed_s += 100  # the start of a runtime may take its time, which is not the cloud's
+            clock.passed_s += 100  # a slow start of the runtime takes no time from the wait for the cloud
             return f"http://127.0.0.1:{server.server_address[1]}"
 
     with HTTPServer(("127.0.0.1", 0), Health) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        told = search_command._wait_for_cloud(Memory(), 30.0)  # type: ignore[arg-type]
+        reported = search_command._wait_for_cloud(Memory(), 30.0)  # type: ignore[arg-type]
         server.shutdown()
         thread.join()
-    assert asked == ["/v1/runtime/health"] * waits
-    assert told == unheard
+    assert paths == ["/v1/runtime/health"] * requests
+    assert reported == failure
 
 
-def test_a_cloud_that_was_not_heard_is_told_and_nothing_found_is_then_no_answer(
+def test_a_failed_pull_is_reported_and_an_empty_result_then_fails(
     storage: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(search_command, "_FIRST_PULL_S", 30.0)
-    nobody = {
+    monkeypatch.setattr(search_command, "_PULL_TIMEOUT_S", 30.0)
+    unreachable = {
         "MEMOAIR_PROJECT_ID": PROJECT,
         "MEMOAIR_API_KEY": "memoair_pk_x",
         "MEMOAIR_BASE_URL": "http://127.0.0.1:9",
     }
     there = ("search", "--storage", storage, "--user")
-    unheard = "the cloud does not answer as it should: only what is on this machine was searched"
-    found = memoair(*there, USER, "Which size are the boots?", **nobody)
+    warning = "the cloud is unreachable or fails: only this machine's memory was searched"
+    found = memoair(*there, USER, "Which size are the boots?", **unreachable)
     assert "Size nine" in found.out
-    assert unheard in found.err
-    assert unheard in memoair(*there, "nobody", "boots", code=3, **nobody).err
+    assert warning in found.err
+    assert warning in memoair(*there, "nobody", "boots", code=3, **unreachable).err
 
 
-def test_a_program_gets_the_whole_result(storage: Path) -> None:
+def test_json_output_has_the_whole_result(storage: Path) -> None:
     found = json.loads(search(storage, "boots", "--json", "--lane", "permanent", "--top-k", "1").out)
 
     assert "Tarn boots" in found["contextText"]
@@ -134,7 +134,7 @@ def test_a_program_gets_the_whole_result(storage: Path) -> None:
     assert found["trace"]["lanes"]["org"]["status"] == "skipped"
 
 
-def test_what_a_caller_said_does_not_speak_to_the_terminal(storage: Path) -> None:
+def test_control_characters_of_a_caller_do_not_reach_the_terminal(storage: Path) -> None:
     write_call(storage, "call-2", [("\x1b]0;owned\x07 The boots [bold]are[/bold] red.", "")])
     done = search(storage, "Which colour are the boots?")
 
@@ -142,7 +142,7 @@ def test_what_a_caller_said_does_not_speak_to_the_terminal(storage: Path) -> Non
     assert not [sign for sign in done.out if not sign.isprintable() and sign != "\n"]
 
 
-def test_documents_come_from_a_file(storage: Path, tmp_path: Path) -> None:
+def test_documents_from_an_org_file_are_searched(storage: Path, tmp_path: Path) -> None:
     org = tmp_path / "faq.jsonl"
     org.write_text(json.dumps({"id": "returns", "text": "Boots can be returned within thirty days."}) + "\n")
     done = search(storage, "How long can boots be returned?", "--org-file", org, "--lane", "org")
@@ -151,22 +151,22 @@ def test_documents_come_from_a_file(storage: Path, tmp_path: Path) -> None:
     assert "returns" in done.out
 
 
-def test_of_somebody_who_never_called_nothing_is_found_and_nothing_is_made(storage: Path) -> None:
+def test_an_unknown_caller_or_project_is_reported_and_not_created(storage: Path) -> None:
     done = search(storage, "boots", user="nobody", code=1)
 
-    assert done.err == f"nothing was found: {storage} knows no such caller\n"
+    assert done.err == f"nothing was found: {storage} has no such caller\n"
     assert not [path for path in (storage / PROJECT).iterdir() if "nobody" in path.name]
     elsewhere = memoair(
         "search", "--storage", storage / "x", "boots", code=1, MEMOAIR_PROJECT_ID="p", MEMOAIR_USER_ID="u"
     )
-    assert elsewhere.err == f"nothing was found: {storage / 'x'} knows no such project\n"
+    assert elsewhere.err == f"nothing was found: {storage / 'x'} has no such project\n"
     assert search(storage, "weather", "--lane", "org", code=1).err == "nothing was found\n"
 
 
-def test_a_memory_that_is_late_is_told(storage: Path) -> None:
+def test_a_timeout_is_reported(storage: Path) -> None:
     done = search(storage, "boots", "--timeout-ms", "1", code=3)
 
-    assert "the memory failed: runtime.timeout" in done.err
+    assert "the search failed: runtime.timeout" in done.err
     assert "Traceback" not in done.err
 
 
@@ -178,9 +178,9 @@ def test_a_memory_that_is_late_is_told(storage: Path) -> None:
         (["--top-k", "0"], "--top-k"),
     ],
 )
-def test_options_that_can_not_be_are_told(storage: Path, arguments: list[str], message: str) -> None:
+def test_invalid_options_are_reported(storage: Path, arguments: list[str], message: str) -> None:
     assert message in search(storage, "boots", *arguments, code=2).err
 
 
-def test_the_project_must_be_told() -> None:
+def test_the_project_is_required() -> None:
     assert memoair("search", "--user", "ana", "boots", code=2).err == "MEMOAIR_PROJECT_ID is not set\n"

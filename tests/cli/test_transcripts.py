@@ -1,4 +1,4 @@
-"""The readers of transcripts: from the bytes of a file to turns and refusals."""
+"""Readers of transcripts: JSON lines and plain text, turn ids, formats and timestamps."""
 
 import gzip
 import io
@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from memoair_voice_sync import transcripts
 from memoair_voice_sync.transcripts import (
     FORMATS,
     Rejection,
@@ -28,8 +29,8 @@ UTC = timezone.utc
 ANA = TranscriptOptions(user_id="ana")
 
 
-def lines(*rows: Any) -> bytes:
-    """JSON lines; what is bytes already stays as it is."""
+def json_lines(*rows: Any) -> bytes:
+    """Return rows as JSON lines; rows of bytes are used as they are."""
     return b"".join((row if isinstance(row, bytes) else json.dumps(row).encode()) + b"\n" for row in rows)
 
 
@@ -43,7 +44,7 @@ def turn(**fields: Any) -> dict[str, Any]:
     }
 
 
-def said(role: str, text: str, **fields: Any) -> dict[str, Any]:
+def message(role: str, text: str, **fields: Any) -> dict[str, Any]:
     return {"role": role, "text": text, "userId": "ana", "sessionId": "call-1", **fields}
 
 
@@ -61,24 +62,24 @@ def read_text(text: str, options: TranscriptOptions = ANA) -> tuple[list[Transcr
     return read(text.encode(), options, "call.txt")
 
 
-def words(turns: list[TranscriptTurn]) -> list[tuple[str, str]]:
+def texts(turns: list[TranscriptTurn]) -> list[tuple[str, str]]:
     return [(each.user_text, each.assistant_text) for each in turns]
 
 
-# A turn a line
+# One turn per line
 
 
-def test_a_turn_comes_as_it_stands() -> None:
-    told = turn(
+def test_a_turn_line_is_read_unchanged() -> None:
+    row = turn(
         turnId="t1",
         occurredAt="2026-03-02T10:30:05.25+01:00",
         userName="Ana",
         assistantName="Juno",
         metadata={"a": [1]},
     )
-    [found], refused = read(lines(told))
+    [found], rejected = read(json_lines(row))
 
-    assert not refused
+    assert not rejected
     assert found == TranscriptTurn(
         user_id="ana",
         session_id="call-1",
@@ -93,69 +94,72 @@ def test_a_turn_comes_as_it_stands() -> None:
     )
 
 
-def test_a_byte_order_mark_windows_line_ends_and_blank_lines_are_nothing() -> None:
-    content = b"\xef\xbb\xbf" + lines(turn(turnId="a"), b"", b"   ", turn(turnId="b")).replace(b"\n", b"\r\n")
-    turns, refused = read(content.removesuffix(b"\r\n"))
+def test_byte_order_mark_crlf_and_blank_lines_are_ignored() -> None:
+    content = b"\xef\xbb\xbf" + json_lines(turn(turnId="a"), b"", b"   ", turn(turnId="b")).replace(b"\n", b"\r\n")
+    turns, rejected = read(content.removesuffix(b"\r\n"))
 
     assert [(each.turn_id, each.line) for each in turns] == [("a", 1), ("b", 4)]
-    assert not refused
+    assert not rejected
 
 
-NO_TURNS: list[tuple[Any, str]] = [
+INVALID_LINES: list[tuple[Any, str]] = [
     (b"\xff{}", "byte 1 of the line is not UTF-8"),
-    (b"{", "not JSON; one object on each line is wanted"),
+    (b"{", "not JSON; expected one object per line"),
     (b"[1]", "a list, not a JSON object"),
     (b"null", "null, not a JSON object"),
     (b"[" * 100_000, "nested deeper than 32 levels"),
-    (b'{"userText": NaN}', "NaN and Infinity are no JSON"),
+    (b'{"userText": NaN}', "NaN and Infinity are not valid JSON"),
     (b'{"userText": 1e999}', "a number is too large"),
     (b'{"userText": ' + b"9" * 5_000 + b"}", "a number is too large"),
     (b'{"userText": -9223372036854775809}', "a number is too large"),
     (turn(userText="\ud83d secret"), "not valid Unicode: half of a surrogate pair"),
     ({"hello": 1}, "neither a turn (userText, assistantText) nor a message (role, text)"),
-    (turn(role="user"), "a turn (userText, assistantText) and a message (role) in one"),
-    (turn(userText=7), "userText must be a text, not a number"),
+    (turn(role="user"), "both a turn (userText, assistantText) and a message (role)"),
+    (turn(userText=7), "userText must be a string, not a number"),
     (turn(userText=None), "userText is null"),
-    (turn(userText="", assistantText=""), "neither side says anything"),
+    (turn(userText="", assistantText=""), "userText and assistantText are both empty"),
     ({"userId": "ana", "sessionId": "s", "userText": "hi"}, "assistantText is missing"),
     ({"userId": "ana", "userText": "hi", "assistantText": "ho"}, "sessionId is missing"),
-    ({"sessionId": "s", "userText": "hi", "assistantText": "ho"}, "userId is missing, and nobody said who calls"),
-    (turn(userId=42), "userId must be a text, not a number"),
+    (
+        {"sessionId": "s", "userText": "hi", "assistantText": "ho"},
+        "userId is missing; add it, or set a user for the whole file (user_id, --user)",
+    ),
+    (turn(userId=42), "userId must be a string, not a number"),
     (turn(userId=""), "userId is empty"),
-    (turn(userId="a\nb"), "userId holds a control character"),
-    (turn(userId="ana "), "userId begins or ends with white space"),
+    (turn(userId="a\nb"), "userId contains a control character"),
+    (turn(userId="ana "), "userId begins or ends with whitespace"),
     (turn(sessionId="ä" * 257), "sessionId is longer than 512 bytes"),
-    (turn(turnId=["x"]), "turnId must be a text, not a list"),
-    (turn(occurredAt="yesterday"), "occurredAt is not an ISO 8601 moment"),
-    (turn(occurredAt=1772444000), "occurredAt must be a text, not a number"),
-    (turn(occurredAt="0001-01-01T00:00:00+12:00"), "occurredAt is not an ISO 8601 moment"),
-    (turn(metadata={"assistantName": 7}), "metadata.assistantName must be a text"),
-    (turn(metadata={"heard": ["secret"]}), "metadata.heard must be a text"),
-    (turn(metadata="x"), "metadata must be an object, not a text"),
+    (turn(turnId=["x"]), "turnId must be a string, not a list"),
+    (turn(occurredAt="yesterday"), "occurredAt is not an ISO 8601 timestamp"),
+    (turn(occurredAt=1772444000), "occurredAt must be a string, not a number"),
+    (turn(occurredAt="0001-01-01T00:00:00+12:00"), "occurredAt is not an ISO 8601 timestamp"),
+    (turn(metadata={"assistantName": 7}), "metadata.assistantName must be a string"),
+    (turn(metadata={"heard": ["secret"]}), "metadata.heard must be a string"),
+    (turn(metadata="x"), "metadata must be an object, not a string"),
     (turn(metadata={"a": json.loads("[" * 40 + "]" * 40)}), "metadata is nested deeper than 32 levels"),
-    (turn(user_name="Ana"), "the field userName is spelt another way"),
-    (turn(OccurredAt="2026-03-02"), "the field occurredAt is spelt another way"),
-    (said("system", "secret"), "role is neither user nor assistant"),
-    (said("user", ""), "the message says nothing"),
-    (said("user", "hi", content="ho"), "text and content: only one of them"),
-    ({"role": "user", "content": [{"text": "secret"}], "userId": "ana"}, "content must be a text, not a list"),
+    (turn(user_name="Ana"), "misspelled field; the correct name is userName"),
+    (turn(OccurredAt="2026-03-02"), "misspelled field; the correct name is occurredAt"),
+    (message("system", "secret"), "role must be user or assistant"),
+    (message("user", ""), "the message is empty"),
+    (message("user", "hi", content="ho"), "both text and content; use one of them"),
+    ({"role": "user", "content": [{"text": "secret"}], "userId": "ana"}, "content must be a string, not a list"),
 ]
 
 
-@pytest.mark.parametrize(("line", "reason"), NO_TURNS, ids=[reason for _, reason in NO_TURNS])
-def test_a_line_that_is_no_turn_is_refused_by_itself_with_a_reason(line: Any, reason: str) -> None:
-    turns, refused = read(lines(turn(turnId="before"), line, turn(turnId="behind")))
+@pytest.mark.parametrize(("line", "reason"), INVALID_LINES, ids=[reason for _, reason in INVALID_LINES])
+def test_an_invalid_line_is_rejected_with_a_reason_and_the_others_are_read(line: Any, reason: str) -> None:
+    turns, rejected = read(json_lines(turn(turnId="before"), line, turn(turnId="after")))
 
-    assert [each.turn_id for each in turns] == ["before", "behind"]
-    [refusal] = refused
-    assert (refusal.file, refusal.line) == ("calls.jsonl", 2)
-    assert refusal.reason.startswith(reason)
-    assert "secret" not in str(refusal)
+    assert [each.turn_id for each in turns] == ["before", "after"]
+    [rejection] = rejected
+    assert (rejection.file, rejection.line) == ("calls.jsonl", 2)
+    assert rejection.reason.startswith(reason)
+    assert "secret" not in str(rejection)
 
 
-def test_a_line_of_ten_megabytes_is_refused_and_never_in_memory() -> None:
+def test_a_line_of_ten_megabytes_is_rejected_and_never_held_in_memory() -> None:
     long = json.dumps(turn(userText="x" * 10_000_000)).encode()
-    stream = io.BytesIO(lines(turn(turnId="before"), long, turn(turnId="behind"), long[:-1]))
+    stream = io.BytesIO(json_lines(turn(turnId="before"), long, turn(turnId="after"), long[:-1]))
     del long
     tracemalloc.start()
     try:
@@ -171,29 +175,31 @@ def test_a_line_of_ten_megabytes_is_refused_and_never_in_memory() -> None:
     assert peak < 4_000_000
 
 
-def test_the_longest_line_that_a_runtime_could_keep_is_read() -> None:
+def test_a_line_of_the_maximum_length_is_read_and_a_longer_one_is_not() -> None:
     frame = len(json.dumps(turn(userText="")).encode())
-    turns, refused = read(lines(turn(userText="x" * ((1 << 20) - frame)), turn(userText="x" * ((1 << 20) - frame + 1))))
+    turns, rejected = read(
+        json_lines(turn(userText="x" * ((1 << 20) - frame)), turn(userText="x" * ((1 << 20) - frame + 1)))
+    )
 
     assert [each.line for each in turns] == [1]
-    assert [each.line for each in refused] == [2]
+    assert [each.line for each in rejected] == [2]
 
 
-def test_a_file_in_utf_16_is_refused_once() -> None:
-    turns, refused = read(("\ufeff" + lines(turn(), turn()).decode()).encode("utf-16-le"))
-
-    assert not turns
-    assert list(map(str, refused)) == ["calls.jsonl: the file is UTF-16; save it as UTF-8"]
-
-
-def test_a_packed_file_is_refused_once_and_not_line_by_line() -> None:
-    turns, refused = read(gzip.compress(lines(*(turn(userText=f"{number}") for number in range(500)))))
+def test_a_utf_16_file_is_rejected_once() -> None:
+    turns, rejected = read(("\ufeff" + json_lines(turn(), turn()).decode()).encode("utf-16-le"))
 
     assert not turns
-    assert list(map(str, refused)) == ["calls.jsonl: the file is packed (gzip); unpack it first"]
+    assert list(map(str, rejected)) == ["calls.jsonl: the file is UTF-16; save it as UTF-8"]
 
 
-def test_a_disk_that_fails_ends_the_file_and_keeps_what_came_before() -> None:
+def test_a_compressed_file_is_rejected_once_and_not_per_line() -> None:
+    turns, rejected = read(gzip.compress(json_lines(*(turn(userText=f"{number}") for number in range(500)))))
+
+    assert not turns
+    assert list(map(str, rejected)) == ["calls.jsonl: the file is compressed (gzip); decompress it first"]
+
+
+def test_a_read_error_ends_the_file_and_keeps_the_lines_before_it() -> None:
     class Failing(io.BytesIO):
         def readline(self, size: int | None = -1) -> bytes:
             line = super().readline(size)
@@ -201,36 +207,36 @@ def test_a_disk_that_fails_ends_the_file_and_keeps_what_came_before() -> None:
                 raise OSError(5, "Input/output error")
             return line
 
-    found = list(read_transcript(Failing(lines(turn(turnId="a"))), "calls.jsonl"))
+    found = list(read_transcript(Failing(json_lines(turn(turnId="a"))), "calls.jsonl"))
 
     assert isinstance(found[0], TranscriptTurn)
-    assert str(found[1]) == "calls.jsonl:2: the file can't be read any further: Input/output error"
+    assert str(found[1]) == "calls.jsonl:2: reading the file failed: Input/output error"
 
 
 # Ids
 
 
-def test_a_turn_without_an_id_gets_the_same_one_whenever_it_is_read() -> None:
-    rows = [turn(userText=f"{number % 3}") for number in range(9)]  # each of three turns three times
-    whole, _ = read(lines(*rows))
-    half, _ = read(lines(*rows[:5]))
+def test_a_generated_turn_id_is_the_same_on_every_read() -> None:
+    rows = [turn(userText=f"{number % 3}") for number in range(9)]  # three different turns, three times each
+    whole, _ = read(json_lines(*rows))
+    half, _ = read(json_lines(*rows[:5]))
 
     assert len({each.turn_id for each in whole}) == 9
     assert [each.turn_id for each in half] == [each.turn_id for each in whole[:5]]
-    later, _ = read(lines(turn(userText="0", occurredAt="2026-03-02")))
+    later, _ = read(json_lines(turn(userText="0", occurredAt="2026-03-02")))
     assert later[0].turn_id not in {each.turn_id for each in whole}
 
 
-def test_the_second_half_of_a_call_does_not_get_the_ids_of_the_first() -> None:
-    first, _ = read(lines(turn(userText="one"), turn(userText="two")))
-    second, _ = read(lines(turn(userText="three"), turn(userText="four")))
+def test_generated_ids_of_two_halves_of_a_call_differ() -> None:
+    first, _ = read(json_lines(turn(userText="one"), turn(userText="two")))
+    second, _ = read(json_lines(turn(userText="three"), turn(userText="four")))
 
     assert not {each.turn_id for each in first} & {each.turn_id for each in second}
 
 
-def test_one_id_for_two_turns_of_a_call_is_refused_and_the_same_turn_twice_is_not() -> None:
-    turns, refused = read(
-        lines(
+def test_a_reused_turn_id_is_rejected_unless_the_turn_is_the_same() -> None:
+    turns, rejected = read(
+        json_lines(
             turn(turnId="1"),
             turn(turnId="1"),
             turn(turnId="1", userText="Another."),
@@ -239,17 +245,15 @@ def test_one_id_for_two_turns_of_a_call_is_refused_and_the_same_turn_twice_is_no
     )
 
     assert [each.line for each in turns] == [1, 2, 4]
-    assert [(each.line, each.reason) for each in refused] == [
-        (3, "the turnId stands for another turn of this call already")
-    ]
+    assert [(each.line, each.reason) for each in rejected] == [(3, "another turn of this call has the same turnId")]
 
 
-def test_a_call_without_an_id_is_known_by_what_the_file_says_and_not_by_its_name() -> None:
+def test_a_generated_session_id_depends_on_the_content_and_not_on_the_file_name() -> None:
     rows = [{"role": "user", "text": "Hello."}, {"role": "assistant", "text": "Hi."}]
-    one, _ = read(lines(*rows), ANA, "a/one.jsonl")
-    copy, _ = read(lines(*rows), ANA, "b/two.jsonl")
-    other, _ = read(lines(*rows, {"role": "user", "text": "Bye."}), ANA, "a/one.jsonl")
-    named, _ = read(lines(*rows), TranscriptOptions(user_id="ana", session_id="call-7"))
+    one, _ = read(json_lines(*rows), ANA, "a/one.jsonl")
+    copy, _ = read(json_lines(*rows), ANA, "b/two.jsonl")
+    other, _ = read(json_lines(*rows, {"role": "user", "text": "Bye."}), ANA, "a/one.jsonl")
+    named, _ = read(json_lines(*rows), TranscriptOptions(user_id="ana", session_id="call-7"))
 
     assert one == copy
     assert one[0].session_id != other[0].session_id
@@ -264,7 +268,7 @@ def test_a_pipe_is_read_like_a_file() -> None:
         def read(self, size: int | None = -1) -> bytes:
             return super().read(min(size or -1, 7) if size and size > 0 else size)
 
-    content = lines(*({"role": "user", "text": f"{number} {'x' * 900}"} for number in range(200)))
+    content = json_lines(*({"role": "user", "text": f"{number} {'x' * 900}"} for number in range(200)))
     piped = list(read_transcript(Pipe(content), "calls.jsonl", ANA))
 
     assert len(content) > 2 * (1 << 16)
@@ -272,14 +276,14 @@ def test_a_pipe_is_read_like_a_file() -> None:
     assert piped
 
 
-def test_an_option_that_can_be_no_id_is_told() -> None:
-    with pytest.raises(ValueError, match="user_id holds a control character"):
+def test_an_invalid_id_in_the_options_raises_value_error() -> None:
+    with pytest.raises(ValueError, match="user_id contains a control character"):
         TranscriptOptions(user_id="a\nb")
 
 
-def test_neither_words_nor_callers_are_in_a_repr() -> None:
+def test_repr_contains_neither_text_nor_ids_of_callers() -> None:
     [found], _ = read(
-        lines(turn(userId="+4412345", sessionId="secret-call", userName="Ana Secret", metadata={"a": "secret"}))
+        json_lines(turn(userId="+4412345", sessionId="secret-call", userName="Ana Secret", metadata={"a": "secret"}))
     )
 
     assert not [word for word in ("4412345", "ecret", "parcel", "Sorry") if word in repr(found)]
@@ -288,46 +292,46 @@ def test_neither_words_nor_callers_are_in_a_repr() -> None:
 # Messages
 
 
-def test_messages_become_turns() -> None:
-    turns, refused = read(
-        lines(
-            said("assistant", "Juno here."),
-            said("user", "Hi.", occurredAt="2026-03-02T09:00:00Z", metadata={"a": 1}),
-            said("user", "It is late.", userName="Ana"),
-            said("assistant", "What is?", metadata={"b": 2}),
-            said("user", "The parcel."),
+def test_messages_are_combined_into_turns() -> None:
+    turns, rejected = read(
+        json_lines(
+            message("assistant", "Juno here."),
+            message("user", "Hi.", occurredAt="2026-03-02T09:00:00Z", metadata={"a": 1}),
+            message("user", "It is late.", userName="Ana"),
+            message("assistant", "What is?", metadata={"b": 2}),
+            message("user", "The parcel."),
         )
     )
 
-    assert not refused
-    assert words(turns) == [("", "Juno here."), ("Hi.\nIt is late.", "What is?"), ("The parcel.", "")]
+    assert not rejected
+    assert texts(turns) == [("", "Juno here."), ("Hi.\nIt is late.", "What is?"), ("The parcel.", "")]
     assert turns[1].occurred_at == datetime(2026, 3, 2, 9, tzinfo=UTC)
     assert (turns[1].user_name, turns[1].metadata, turns[1].line) == ("Ana", {"a": 1, "b": 2}, 2)
 
 
-def test_messages_of_several_calls_are_kept_apart() -> None:
+def test_messages_of_several_calls_are_combined_separately() -> None:
     turns, _ = read(
-        lines(
-            said("user", "a1"),
-            said("user", "b1", sessionId="call-2"),
-            said("user", "c1", userId="bob"),
-            said("assistant", "a2"),
-            said("assistant", "b2", sessionId="call-2"),
-            said("assistant", "c2", userId="bob"),
+        json_lines(
+            message("user", "a1"),
+            message("user", "b1", sessionId="call-2"),
+            message("user", "c1", userId="bob"),
+            message("assistant", "a2"),
+            message("assistant", "b2", sessionId="call-2"),
+            message("assistant", "c2", userId="bob"),
         )
     )
 
-    assert {(each.user_id, each.session_id, *pair) for each, pair in zip(turns, words(turns), strict=True)} == {
+    assert {(each.user_id, each.session_id, *pair) for each, pair in zip(turns, texts(turns), strict=True)} == {
         ("ana", "call-1", "a1", "a2"),
         ("ana", "call-2", "b1", "b2"),
         ("bob", "call-1", "c1", "c2"),
     }
 
 
-def test_a_turn_line_ends_the_turn_of_messages_before_it() -> None:
-    turns, _ = read(lines(said("user", "one"), turn(userText="two"), said("assistant", "three")))
+def test_a_turn_line_completes_the_turn_of_messages_before_it() -> None:
+    turns, _ = read(json_lines(message("user", "one"), turn(userText="two"), message("assistant", "three")))
 
-    assert words(turns) == [("one", ""), ("two", "Sorry."), ("", "three")]
+    assert texts(turns) == [("one", ""), ("two", "Sorry."), ("", "three")]
 
 
 MESSAGES = st.lists(
@@ -342,12 +346,12 @@ MESSAGES = st.lists(
 
 @given(MESSAGES)
 @settings(max_examples=150, deadline=None)
-def test_pairing_keeps_every_word_in_its_order(messages: list[tuple[str, str, str]]) -> None:
-    turns, refused = read(lines(*(said(role, text, sessionId=call) for role, call, text in messages)))
+def test_combining_messages_keeps_all_text_in_order(messages: list[tuple[str, str, str]]) -> None:
+    turns, rejected = read(json_lines(*(message(role, text, sessionId=call) for role, call, text in messages)))
 
-    assert not refused
+    assert not rejected
     for call in ("call-1", "call-2"):
-        heard = [
+        actual = [
             (role, text)
             for each in turns
             if each.session_id == call
@@ -355,18 +359,18 @@ def test_pairing_keeps_every_word_in_its_order(messages: list[tuple[str, str, st
             if whole
             for text in whole.split("\n")
         ]
-        assert heard == [(role, text) for role, at, text in messages if at == call]
+        assert actual == [(role, text) for role, at, text in messages if at == call]
     assert len({(each.session_id, each.turn_id) for each in turns}) == len(turns)
 
 
 # Plain text
 
 
-def test_a_text_is_a_call() -> None:
-    turns, refused = read_text("Agent: Hello.\nCaller: Hi there,\nit is me.\n\ncaller: My parcel\nAGENT: I see.\n")
+def test_a_text_file_is_one_call() -> None:
+    turns, rejected = read_text("Agent: Hello.\nCaller: Hi there,\nit is me.\n\ncaller: My parcel\nAGENT: I see.\n")
 
-    assert not refused
-    assert words(turns) == [("", "Hello."), ("Hi there, it is me.\nMy parcel", "I see.")]
+    assert not rejected
+    assert texts(turns) == [("", "Hello."), ("Hi there, it is me.\nMy parcel", "I see.")]
     assert {(each.user_name, each.assistant_name) for each in turns} == {(None, None)}
     assert len({each.session_id for each in turns}) == 1
 
@@ -379,51 +383,51 @@ def test_a_text_is_a_call() -> None:
         TranscriptOptions(user_id="ana", callers=("DANA WHITLOCK",), assistants=("Juno",)),
     ],
 )
-def test_who_the_caller_is_can_be_told(options: TranscriptOptions) -> None:
-    turns, refused = read_text("Juno: Hello.\nDana Whitlock: Hi.\nJuno: Yes?\n", options)
+def test_options_name_the_speakers(options: TranscriptOptions) -> None:
+    turns, rejected = read_text("Juno: Hello.\nDana Whitlock: Hi.\nJuno: Yes?\n", options)
 
-    assert not refused
-    assert words(turns) == [("", "Hello."), ("Hi.", "Yes?")]
+    assert not rejected
+    assert texts(turns) == [("", "Hello."), ("Hi.", "Yes?")]
     assert (turns[1].user_name, turns[1].assistant_name) == ("Dana Whitlock", "Juno")
 
 
-def test_somebody_who_is_neither_is_refused_and_so_is_what_goes_on_with_his_words() -> None:
-    turns, refused = read_text("Caller: Hi.\nSecret Person: No.\nand more secret\nAgent: Yes?\n")
+def test_an_unknown_speaker_and_the_continuation_are_rejected() -> None:
+    turns, rejected = read_text("Caller: Hi.\nSecret Person: No.\nand more secret\nAgent: Yes?\n")
 
-    assert words(turns) == [("Hi.", "Yes?")]
-    assert [each.line for each in refused] == [2, 3]
-    assert refused[0].reason.startswith("the speaker is neither the caller nor the agent")
-    assert refused[1].reason == "goes on with a line that was refused"
-    assert "ecret" not in "".join(map(str, refused))
-
-
-def test_words_before_a_line_that_can_not_be_read_are_kept() -> None:
-    turns, refused = read(b"Caller: Hi.\n\xff\xfe\nmore\nAgent: Yes?\n", ANA, "call.txt")
-
-    assert words(turns) == [("Hi.", "Yes?")]
-    assert [each.line for each in refused] == [2, 3]
+    assert texts(turns) == [("Hi.", "Yes?")]
+    assert [each.line for each in rejected] == [2, 3]
+    assert rejected[0].reason.startswith("the speaker is neither the caller nor the agent")
+    assert rejected[1].reason == "continues a line that was rejected"
+    assert "ecret" not in "".join(map(str, rejected))
 
 
-def test_words_before_the_first_speaker_are_refused() -> None:
-    turns, refused = read_text("CALL RECORD\nCaller: Hi.\n")
+def test_text_before_an_unreadable_line_is_kept() -> None:
+    turns, rejected = read(b"Caller: Hi.\n\xff\xfe\nmore\nAgent: Yes?\n", ANA, "call.txt")
 
-    assert words(turns) == [("Hi.", "")]
-    assert list(map(str, refused)) == ["call.txt:1: nobody is named who says this"]
+    assert texts(turns) == [("Hi.", "Yes?")]
+    assert [each.line for each in rejected] == [2, 3]
+
+
+def test_text_before_the_first_speaker_is_rejected() -> None:
+    turns, rejected = read_text("CALL RECORD\nCaller: Hi.\n")
+
+    assert texts(turns) == [("Hi.", "")]
+    assert list(map(str, rejected)) == ["call.txt:1: no speaker is named for this text"]
 
 
 @pytest.mark.parametrize(
     "line", ["at 10:30 it came", "see https://example.org/x", "the options are: this, that", ": so"]
 )
-def test_a_colon_does_not_make_a_speaker(line: str) -> None:
-    options = TranscriptOptions(user_id="ana", callers=("Dana",))  # everybody else is the agent
-    turns, refused = read_text(f"Dana: Hi\n{line}\nJuno: Yes?\n", options)
+def test_not_every_colon_marks_a_speaker(line: str) -> None:
+    options = TranscriptOptions(user_id="ana", callers=("Dana",))  # all others are the agent
+    turns, rejected = read_text(f"Dana: Hi\n{line}\nJuno: Yes?\n", options)
 
-    assert not refused
-    assert words(turns) == [(f"Hi {line}", "Yes?")]
+    assert not rejected
+    assert texts(turns) == [(f"Hi {line}", "Yes?")]
 
 
-def test_a_header_tells_what_lines_do_not() -> None:
-    turns, refused = read_text(
+def test_a_header_gives_the_fields_of_the_call() -> None:
+    turns, rejected = read_text(
         "User-Id: bob\nsessionId: call-9\noccurredAt: 2026-03-02T16:04:00+02:00\nuserName: Bob\nassistantName: Juno\n\n"
         "Caller: Hi.\nAgent: Yes?\nuserId: is no header any more\n"
     )
@@ -431,48 +435,52 @@ def test_a_header_tells_what_lines_do_not() -> None:
     assert [(each.user_id, each.session_id, each.user_name, each.assistant_name) for each in turns] == [
         ("bob", "call-9", "Bob", "Juno")
     ]
-    assert [each.line for each in refused] == [9]
+    assert [each.line for each in rejected] == [9]
 
 
-def test_a_text_that_does_not_say_who_calls_is_refused_once() -> None:
-    turns, refused = read_text("Caller: Hi.\nAgent: Yes?\n", TranscriptOptions())
+def test_a_text_without_a_user_id_is_rejected_once() -> None:
+    turns, rejected = read_text("Caller: Hi.\nAgent: Yes?\n", TranscriptOptions())
 
     assert not turns
-    assert list(map(str, refused)) == ["call.txt: userId is missing, and nobody said who calls in this file"]
+    assert list(map(str, rejected)) == [
+        "call.txt: userId is missing; add it, or set a user for the whole file (user_id, --user)"
+    ]
 
 
 @pytest.mark.parametrize(
-    ("began", "stamps", "seconds"),
+    ("started", "timestamps", "seconds"),
     [
         ("2026-03-02T16:04:00+02:00", ["[00:06]", "(01:02:03.5)"], [6, 3723.5]),
         ("2026-03-02T23:59:00+02:00", ["[23:59:10]", "[00:01:00]"], [10, 120]),
         ("2026-03-02T16:04:00+02:00", ["[2026-03-02 14:04:10]", "[2026-03-02T16:04:20+02:00]"], [10, 20]),
     ],
 )
-def test_stamps_are_read_as_what_they_are(began: str, stamps: list[str], seconds: list[float]) -> None:
-    turns, refused = read_text(
-        f"occurredAt: {began}\n{stamps[0]} Caller: Hi.\n{stamps[1]}   Caller: Bye.\nAgent: Yes.\n"
+def test_timestamps_are_offsets_or_times_of_day_or_dates(
+    started: str, timestamps: list[str], seconds: list[float]
+) -> None:
+    turns, rejected = read_text(
+        f"occurredAt: {started}\n{timestamps[0]} Caller: Hi.\n{timestamps[1]}   Caller: Bye.\nAgent: Yes.\n"
     )
-    [_], _ = turns, refused
-    apart, _ = read_text(f"occurredAt: {began}\n{stamps[0]} Agent: Hi.\n{stamps[1]} Caller: Bye.\n")
+    [_], _ = turns, rejected
+    apart, _ = read_text(f"occurredAt: {started}\n{timestamps[0]} Agent: Hi.\n{timestamps[1]} Caller: Bye.\n")
 
-    assert not refused
-    assert words(turns) == [("Hi.\nBye.", "Yes.")]
-    assert [(each.occurred_at - parse_moment(began)).total_seconds() for each in apart if each.occurred_at] == seconds
+    assert not rejected
+    assert texts(turns) == [("Hi.\nBye.", "Yes.")]
+    assert [(each.occurred_at - parse_moment(started)).total_seconds() for each in apart if each.occurred_at] == seconds
 
 
-def test_a_stamp_in_a_call_that_began_at_an_unknown_time_is_no_word_and_no_time() -> None:
+def test_offsets_are_dropped_if_the_start_of_the_call_is_unknown() -> None:
     turns, _ = read_text("[00:06] Caller: Hi.\n[laughs]\nAgent: Yes?\n")
 
-    assert words(turns) == [("Hi. [laughs]", "Yes?")]
+    assert texts(turns) == [("Hi. [laughs]", "Yes?")]
     assert turns[0].occurred_at is None
 
 
-def test_a_file_in_which_nobody_else_ever_speaks_is_given_on_in_parts() -> None:
+def test_the_text_of_a_single_speaker_is_split_into_several_turns() -> None:
     text = "Caller: " + "one two three four five\n" * 40_000
-    turns, refused = read_text(text)
+    turns, rejected = read_text(text)
 
-    assert not refused
+    assert not rejected
     assert len(turns) > 2
     assert " ".join(each.user_text for each in turns).split() == text.split()[1:]
 
@@ -488,16 +496,16 @@ SPEECH = st.lists(
 
 @given(SPEECH, st.sampled_from(["\n", "\r\n", "\n\n"]))
 @settings(max_examples=150, deadline=None)
-def test_a_text_keeps_every_word_in_its_order(speech: list[tuple[str, list[str]]], feed: str) -> None:
+def test_all_text_of_a_text_file_is_kept_in_order(speech: list[tuple[str, list[str]]], feed: str) -> None:
     text = feed.join(f"{label}: {parts[0]}{''.join(feed + part for part in parts[1:])}" for label, parts in speech)
-    turns, refused = read_text(text)
+    turns, rejected = read_text(text)
 
-    assert not refused
-    heard = [word for each in turns for whole in (each.user_text, each.assistant_text) for word in whole.split()]
-    assert heard == [word for _, parts in speech for part in parts for word in part.split()]
+    assert not rejected
+    actual = [word for each in turns for whole in (each.user_text, each.assistant_text) for word in whole.split()]
+    assert actual == [word for _, parts in speech for part in parts for word in part.split()]
 
 
-# Formats, and what never happens
+# Formats, arbitrary bytes, timestamps, memory
 
 
 @given(
@@ -526,14 +534,12 @@ def test_a_text_keeps_every_word_in_its_order(speech: list[tuple[str, list[str]]
     st.sampled_from([TranscriptOptions(), ANA, TranscriptOptions(user_id="ana", callers=("a",))]),
 )
 @settings(max_examples=400, deadline=None)
-def test_whatever_the_bytes_reading_raises_nothing(
-    content: bytes, format_: str | None, options: TranscriptOptions
-) -> None:
-    turns, refused = read(content, options, "file", format=format_)
+def test_reading_arbitrary_bytes_never_raises(content: bytes, format_: str | None, options: TranscriptOptions) -> None:
+    turns, rejected = read(content, options, "file", format=format_)
 
     count = content.count(b"\n") + 1
     assert all(1 <= each.line <= count for each in turns)
-    assert all(0 <= each.line <= count and each.reason for each in refused)
+    assert all(0 <= each.line <= count and each.reason for each in rejected)
 
 
 @pytest.mark.parametrize(
@@ -548,17 +554,17 @@ def test_whatever_the_bytes_reading_raises_nothing(
         ("export.log", b"[00:01] Agent: hi", "text"),
     ],
 )
-def test_the_format_is_told_by_the_name_or_by_the_beginning(name: str, head: bytes, format_: str) -> None:
+def test_the_format_is_detected_by_name_or_head(name: str, head: bytes, format_: str) -> None:
     assert format_of(name, head) == format_
 
 
-def test_a_format_that_nobody_knows_is_told_at_once() -> None:
+def test_an_unknown_format_raises_value_error_before_reading() -> None:
     with pytest.raises(ValueError, match="jsonl, text, webvtt, srt, twilio, vapi, retell"):
         read_transcript(io.BytesIO(b""), "x", format="csv")
 
 
 @pytest.mark.parametrize(
-    ("text", "moment"),
+    ("text", "timestamp"),
     [
         ("2026-03-02", datetime(2026, 3, 2, tzinfo=UTC)),
         ("2026-03-02 09:30", datetime(2026, 3, 2, 9, 30, tzinfo=UTC)),
@@ -567,29 +573,29 @@ def test_a_format_that_nobody_knows_is_told_at_once() -> None:
         ("2026-03-02T09:30:00+05", datetime(2026, 3, 2, 4, 30, tzinfo=UTC)),
     ],
 )
-def test_moments_are_read_in_utc(text: str, moment: datetime) -> None:
-    assert parse_moment(text) == moment
+def test_timestamps_are_converted_to_utc(text: str, timestamp: datetime) -> None:
+    assert parse_moment(text) == timestamp
 
 
 @pytest.mark.parametrize(
     "text", ["", "today", "2026-13-01", "2026-03-02T25:00", "2026-03-02T09:30+99:00", "٢٠٢٦-03-02"]
 )
-def test_what_is_no_moment_is_told(text: str) -> None:
-    with pytest.raises(ValueError, match=r"moment|must be|offset|strictly between"):
+def test_an_invalid_timestamp_raises_value_error(text: str) -> None:
+    with pytest.raises(ValueError, match=r"timestamp|must be|offset|strictly between"):
         parse_moment(text)
 
 
-def test_a_large_file_takes_no_more_memory_than_a_small_one(tmp_path: Path) -> None:
+def test_memory_does_not_grow_with_the_size_of_the_file(tmp_path: Path) -> None:
     path = tmp_path / "calls.jsonl"
     with path.open("wb") as file:
         for number in range(40_000):
-            file.write(lines(turn(userText=f"{number} " + "x" * 100, sessionId=f"call-{number // 10}")))
+            file.write(json_lines(turn(userText=f"{number} " + "x" * 100, sessionId=f"call-{number // 10}")))
     tracemalloc.start()
     try:
         with path.open("rb") as file:
             for number, each in enumerate(read_transcript(file, "calls.jsonl")):
                 assert isinstance(each, TranscriptTurn)
-                if number == 17_000:  # by then everything that grows at first has grown
+                if number == 17_000:  # by now, caches have reached their full size
                     tracemalloc.reset_peak()
                     before = tracemalloc.get_traced_memory()[0]
         peak = tracemalloc.get_traced_memory()[1]
@@ -600,7 +606,7 @@ def test_a_large_file_takes_no_more_memory_than_a_small_one(tmp_path: Path) -> N
     assert peak - before < 4_000_000
 
 
-def test_the_sdk_is_imported_without_the_readers_and_the_readers_without_more() -> None:
+def test_the_sdk_does_not_import_the_readers_and_they_import_nothing_else() -> None:
     code = (
         "import sys, memoair_voice_sync; before = set(sys.modules); import memoair_voice_sync.transcripts;"
         "print(*before, '|', *sys.modules)"
@@ -614,3 +620,11 @@ def test_the_sdk_is_imported_without_the_readers_and_the_readers_without_more() 
         name for name in set(both.split()) - set(sdk.split()) if not name.startswith("memoair_voice_sync.transcripts")
     ]
     assert not ours
+
+
+def test_the_former_name_of_rejection_is_deprecated() -> None:
+    with pytest.warns(DeprecationWarning, match="Refusal is now Rejection"):
+        former = transcripts.Refusal  # type: ignore[attr-defined]
+    assert former is Rejection
+    with pytest.raises(AttributeError, match="no attribute 'Refusals'"):
+        transcripts.Refusals  # type: ignore[attr-defined] # noqa: B018

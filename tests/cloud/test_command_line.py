@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 from support.clouds import Client, turn
-from support.commands import free_port, is_ready, process, ran, serve
+from support.commands import free_port, is_ready, run_in_background, run_process, serve_arguments
 from support.waiting import eventually
 
 from memoair_cloud.database.engine import make_engine
@@ -26,11 +26,11 @@ def test_two_servers_can_start_at_once_on_an_empty_database(new_database: Callab
     url = new_database()
     ports = [free_port(), free_port()]
     with (
-        process(*serve(tmp_path, url, ports[0]), home=tmp_path) as one,
-        process(*serve(tmp_path, url, ports[1]), home=tmp_path) as other,
+        run_in_background(*serve_arguments(tmp_path, url, ports[0]), home=tmp_path) as one,
+        run_in_background(*serve_arguments(tmp_path, url, ports[1]), home=tmp_path) as other,
     ):
         eventually(lambda: all(map(is_ready, ports)), within_s=120)
-        issued = json.loads(ran("cloud", "init", "--json", "--database-url", url, home=tmp_path))
+        issued = json.loads(run_process("cloud", "init", "--json", "--database-url", url, home=tmp_path))
         clients = [Client(f"http://127.0.0.1:{port}", issued["apiKey"], user="u") for port in ports]
         project = clients[0].ok("POST", "/v1/projects", {"name": "Acme", "slug": "acme"})
         both = [client.with_identity(project=project["id"]) for client in clients]
@@ -49,25 +49,25 @@ def test_two_servers_can_start_at_once_on_an_empty_database(new_database: Callab
 
 def test_a_first_customer_is_set_up_from_the_command_line(new_database: Callable[[], str], tmp_path: Path) -> None:
     url, port = new_database(), free_port()
-    issued = json.loads(ran("cloud", "init", "--database-url", url, "--account", "F", "--json", home=tmp_path))
+    issued = json.loads(run_process("cloud", "init", "--database-url", url, "--account", "F", "--json", home=tmp_path))
     assert sorted(issued) == ["accountId", "apiKey"]
-    again = json.loads(ran("cloud", "init", "--database-url", url, "--account", "F", "--json", home=tmp_path))
+    again = json.loads(run_process("cloud", "init", "--database-url", url, "--account", "F", "--json", home=tmp_path))
     assert again["accountId"] == issued["accountId"]
     assert again["apiKey"] != issued["apiKey"]
-    other = ran("cloud", "init", "--database-url", url, "--account", "G", home=tmp_path)
+    other = run_process("cloud", "init", "--database-url", url, "--account", "G", home=tmp_path)
     assert "memoair_pk_" in other
     assert issued["accountId"] not in other
-    listed = json.loads(ran("cloud", "keys", "--database-url", url, "--json", home=tmp_path))
+    listed = json.loads(run_process("cloud", "keys", "--database-url", url, "--json", home=tmp_path))
     assert [key["accountName"] for key in listed] == ["F", "F", "G"]
-    assert "is revoked" in ran("cloud", "revoke", listed[1]["keyId"], "--database-url", url, home=tmp_path)
-    listing = ran("cloud", "keys", "--database-url", url, home=tmp_path)
+    assert "is revoked" in run_process("cloud", "revoke", listed[1]["keyId"], "--database-url", url, home=tmp_path)
+    listing = run_process("cloud", "keys", "--database-url", url, home=tmp_path)
     assert [("revoked" in line, "never used" in line) for line in listing.splitlines()] == [
         (False, True),
         (True, False),
         (False, True),
     ]
     assert issued["apiKey"] not in listing
-    assert "unknown key" in ran("cloud", "revoke", "key_x", "--database-url", url, home=tmp_path, status=1)
+    assert "unknown key" in run_process("cloud", "revoke", "key_x", "--database-url", url, home=tmp_path, status=1)
 
     environ: dict[str, Any] = {"MEMOAIR_API_KEY": issued["apiKey"], "MEMOAIR_BASE_URL": f"http://127.0.0.1:{port}"}
     (tmp_path / "faq.jsonl").write_text(
@@ -75,21 +75,21 @@ def test_a_first_customer_is_set_up_from_the_command_line(new_database: Callable
     )
     (tmp_path / "hours.md").write_text("We open at nine.")
     with (
-        process(*serve(tmp_path, url, port, "--no-worker"), home=tmp_path),
-        process(
+        run_in_background(*serve_arguments(tmp_path, url, port, "--no-worker"), home=tmp_path),
+        run_in_background(
             "cloud", "worker", "--database-url", url, "--blob-url", (tmp_path / "blobs").as_uri(), home=tmp_path
         ) as worker,
     ):
         eventually(lambda: is_ready(port), within_s=120)
-        project = ran("project", "create", "Acme Returns", home=tmp_path, **environ).strip()
+        project = run_process("project", "create", "Acme Returns", home=tmp_path, **environ).strip()
         assert project == "proj_acme-returns"
         environ["MEMOAIR_PROJECT_ID"] = project
-        agent = ran("agent", "create", home=tmp_path, **environ).strip()
+        agent = run_process("agent", "create", home=tmp_path, **environ).strip()
         assert agent.startswith("agent_acme-returns_")
         files = [str(tmp_path / name) for name in ("faq.jsonl", "hours.md")]
-        added = ran("index", "add", "faq", *files, home=tmp_path, MEMOAIR_AGENT_ID=agent, **environ)
+        added = run_process("index", "add", "faq", *files, home=tmp_path, MEMOAIR_AGENT_ID=agent, **environ)
         assert added == "151 documents sent; faq has 151 chunks, version 2\n"
-        output = ran("project", "create", "Acme Returns", home=tmp_path, status=1, **environ)
+        output = run_process("project", "create", "Acme Returns", home=tmp_path, status=1, **environ)
         assert "cloud.conflict" in output
         engine = make_engine(CloudSettings(database_url=url).database_url)
         with Session(engine) as session:
@@ -103,7 +103,7 @@ def test_a_first_customer_is_set_up_from_the_command_line(new_database: Callable
 
 @pytest.mark.parametrize("url", ["mysql://x/y", "sqlite://"])
 def test_an_invalid_database_url_is_reported_in_one_line(url: str, tmp_path: Path) -> None:
-    output = ran("cloud", "init", "--database-url", url, home=tmp_path, status=2)
+    output = run_process("cloud", "init", "--database-url", url, home=tmp_path, status=2)
 
     assert output.startswith("database_url: ")
     assert len(output.splitlines()) == 1
@@ -116,7 +116,7 @@ def test_without_the_extra_the_command_says_what_to_install(tmp_path: Path) -> N
     )
 
     assert (result.returncode, result.stdout) == (1, "")
-    assert result.stderr == "memoair cloud needs more (fastapi): pip install 'memoair-voice[cloud]'\n"
+    assert result.stderr == "fastapi is not installed; run: pip install 'memoair-voice[cloud]'\n"
 
 
 def test_the_command_line_does_not_import_the_cloud() -> None:

@@ -15,7 +15,7 @@ import pytest
 import urllib3
 from sqlalchemy.engine import make_url
 from support.clouds import Client, running, turn
-from support.commands import free_port, process, serve
+from support.commands import free_port, run_in_background, serve_arguments
 from support.waiting import eventually
 
 from memoair_cloud.queue import Worker
@@ -93,7 +93,7 @@ def test_a_server_killed_during_ingestion_saves_each_event_once(new_database: Ca
             for caller, sent in zip(callers, batches_by_caller, strict=True)
         ]
         try:
-            with process(*serve(folder, url, port, "--no-worker"), home=folder) as server:
+            with run_in_background(*serve_arguments(folder, url, port, "--no-worker"), home=folder) as server:
                 # Killed at a random moment during ingestion: the last batches are held back until then.
                 min_acknowledged = dice.randint(1, 20)
                 eventually(lambda: len(acknowledged) >= min_acknowledged, _TIMEOUT_S)
@@ -101,7 +101,7 @@ def test_a_server_killed_during_ingestion_saves_each_event_once(new_database: Ca
                 server.kill()
         finally:
             may_end.set()
-        with process(*serve(folder, url, port, "--no-worker"), home=folder):
+        with run_in_background(*serve_arguments(folder, url, port, "--no-worker"), home=folder):
             for future in sending:
                 future.result()
     with running(url, folder) as cloud:

@@ -16,7 +16,7 @@ import pytest
 import urllib3
 from filelock import FileLock
 from support.clients import clients_over, recall, runtime_of
-from support.commands import environment, memoair, process
+from support.commands import environment, memoair, run_in_background
 from support.waiting import eventually
 
 from memoair_voice_sync import MemoAirVoiceClientSync
@@ -46,7 +46,10 @@ def cloud(data: Path, about: dict[str, str], tmp_path: Path) -> Iterator[str]:
     lock = FileLock(Path(tempfile.gettempdir(), f"memoair-tests-{address.netloc}.lock"))
     options = ("--host", str(address.host), "--port", str(address.port), "--database-url", f"sqlite:///{data}/cloud.db")
     blobs = (data / "blobs").as_uri()
-    with lock.acquire(timeout=100), process("cloud", "serve", *options, "--blob-url", blobs, home=tmp_path) as server:
+    with (
+        lock.acquire(timeout=100),
+        run_in_background("cloud", "serve", *options, "--blob-url", blobs, home=tmp_path) as server,
+    ):
         eventually(lambda: server.poll() is not None or is_ready(about["url"]), 60)
         assert server.poll() is None, "the server exited: is its address in use?"
         yield about["url"]

@@ -1,4 +1,4 @@
-"""Runtimes to pull: programs, archives good and bad, and what puts them into a registry."""
+"""Runtimes to pull: programs, archives, manifests, and a client that pushes them to a registry."""
 
 import gzip
 import hashlib
@@ -13,7 +13,7 @@ from typing import Any
 
 import urllib3
 
-# Starts our real runtime.
+# Starts the real runtime.
 PROGRAM = f'#!/bin/sh\nexec "{sys.executable}" -m memoair_runtime "$@"\n'.encode()
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -27,7 +27,7 @@ def digest_of(content: bytes) -> str:
 
 
 def member(name: str, content: bytes = b"", **attributes: Any) -> tuple[tarfile.TarInfo, bytes]:
-    """One entry of a tar archive; ``attributes`` as `tarfile.TarInfo` has them."""
+    """Return an entry of a tar archive, with attributes of `tarfile.TarInfo`."""
     info = tarfile.TarInfo(name)
     info.size, info.mode = len(content), 0o755
     for attribute, value in attributes.items():
@@ -57,8 +57,8 @@ def zip_of(files: Mapping[str, bytes], modes: Mapping[str, int] | None = None) -
     return out.getvalue()
 
 
-def packed(program: bytes = PROGRAM, padding: int = 0) -> bytes:
-    """A release as most are: a folder with a program, a licence, a library that a link names, and some ballast."""
+def runtime_archive(program: bytes = PROGRAM, padding: int = 0) -> bytes:
+    """Return a typical release: a folder with a program, a license, a library with a link to it, and padding."""
     return tar_gz_of(
         member("memoair-runtime/", type=tarfile.DIRTYPE),
         member("memoair-runtime/LICENSE", b"Apache-2.0\n", mode=0o644),
@@ -69,10 +69,10 @@ def packed(program: bytes = PROGRAM, padding: int = 0) -> bytes:
     )
 
 
-def layer(content: bytes, title: str | None = None, media_type: str = TAR_GZ) -> dict[str, Any]:
-    """The descriptor of a file."""
-    told: dict[str, Any] = {"mediaType": media_type, "digest": digest_of(content), "size": len(content)}
-    return {**told, "annotations": {"org.opencontainers.image.title": title}} if title else told
+def descriptor_of(content: bytes, title: str | None = None, media_type: str = TAR_GZ) -> dict[str, Any]:
+    """Return the descriptor of a file."""
+    descriptor: dict[str, Any] = {"mediaType": media_type, "digest": digest_of(content), "size": len(content)}
+    return {**descriptor, "annotations": {"org.opencontainers.image.title": title}} if title else descriptor
 
 
 def manifest_of(layers: Iterable[dict[str, Any]], version: str | None = None) -> bytes:
@@ -89,8 +89,8 @@ def manifest_of(layers: Iterable[dict[str, Any]], version: str | None = None) ->
 
 
 def index_of(platforms: Sequence[tuple[str, str, bytes]]) -> bytes:
-    """An index: of each platform its system, its architecture and its manifest."""
-    told = [
+    """Return an index of manifests by operating system and architecture."""
+    manifests = [
         {
             "mediaType": MANIFEST,
             "digest": digest_of(manifest),
@@ -99,42 +99,42 @@ def index_of(platforms: Sequence[tuple[str, str, bytes]]) -> bytes:
         }
         for system, architecture, manifest in platforms
     ]
-    return json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": told}).encode()
+    return json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": manifests}).encode()
 
 
-class Pusher:
-    """Puts artifacts into one repository of a registry, over the API that all registries have."""
+class RegistryClient:
+    """Pushes artifacts to a repository of a registry, by the API of the OCI specification."""
 
     def __init__(self, registry: str, repository: str = "acme/runtime", authorization: str | None = None) -> None:
-        self._base = f"http://{registry}/v2/{repository}"
+        self._base_url = f"http://{registry}/v2/{repository}"
         self._headers = {"Authorization": authorization} if authorization else {}
 
     def push(self, tag: str, *files: tuple[bytes, str | None], version: str | None = None) -> str:
-        """Put an artifact of some files under a tag; return its digest."""
-        return self.tag(tag, self.untagged(*files, version=version), MANIFEST)
+        """Push an artifact with a tag and return its digest."""
+        return self.put_manifest(tag, self.push_untagged(*files, version=version), MANIFEST)
 
-    def untagged(self, *files: tuple[bytes, str | None], version: str | None = None) -> bytes:
-        """Put an artifact that only its digest names; return its manifest."""
-        self.blob(b"{}")
+    def push_untagged(self, *files: tuple[bytes, str | None], version: str | None = None) -> bytes:
+        """Push an artifact without a tag and return its manifest."""
+        self.put_blob(b"{}")
         for content, _ in files:
-            self.blob(content)
-        manifest = manifest_of((layer(content, title) for content, title in files), version)
-        self.tag(digest_of(manifest), manifest, MANIFEST)
+            self.put_blob(content)
+        manifest = manifest_of((descriptor_of(content, title) for content, title in files), version)
+        self.put_manifest(digest_of(manifest), manifest, MANIFEST)
         return manifest
 
-    def tag(self, tag: str, manifest: bytes, media_type: str) -> str:
-        """Put a manifest or an index under a tag; return its digest."""
-        self._ask("PUT", f"{self._base}/manifests/{tag}", manifest, media_type)
+    def put_manifest(self, name: str, manifest: bytes, media_type: str) -> str:
+        """Put a manifest or an index under a tag or digest, and return its digest."""
+        self._request("PUT", f"{self._base_url}/manifests/{name}", manifest, media_type)
         return digest_of(manifest)
 
-    def blob(self, content: bytes) -> None:
-        started = self._ask("POST", f"{self._base}/blobs/uploads/", b"", "application/octet-stream")
-        place = started.headers["Location"]
-        whole = place if "://" in place else self._base.partition("/v2/")[0] + place
-        joint = "&" if "?" in whole else "?"
-        self._ask("PUT", f"{whole}{joint}digest={digest_of(content)}", content, "application/octet-stream")
+    def put_blob(self, content: bytes) -> None:
+        upload = self._request("POST", f"{self._base_url}/blobs/uploads/", b"", "application/octet-stream")
+        location = upload.headers["Location"]
+        url = location if "://" in location else self._base_url.partition("/v2/")[0] + location
+        separator = "&" if "?" in url else "?"
+        self._request("PUT", f"{url}{separator}digest={digest_of(content)}", content, "application/octet-stream")
 
-    def _ask(self, method: str, url: str, body: bytes, media_type: str) -> urllib3.BaseHTTPResponse:
+    def _request(self, method: str, url: str, body: bytes, media_type: str) -> urllib3.BaseHTTPResponse:
         with urllib3.PoolManager(retries=False, timeout=30) as http:
             headers = {**self._headers, "Content-Type": media_type, "Connection": "close"}
             reply = http.request(method, url, body=body, headers=headers)

@@ -1,4 +1,4 @@
-"""``memoair`` as a command: in this process, which is quick, in one of its own, which can be killed, or as a server."""
+"""Run ``memoair`` as a command: in this process (fast), in another one that can be killed, or as a server."""
 
 import os
 import subprocess
@@ -17,32 +17,32 @@ from support.ports import free_port as free_port
 MEMOAIR = (sys.executable, "-W", "error", "-c", "from memoair_cli.app import main; main()")
 
 
-class Done(NamedTuple):
-    """What a command came to."""
+class CommandResult(NamedTuple):
+    """The result of a command."""
 
     code: int
     out: str
     err: str
 
 
-def memoair(*arguments: str | Path, code: int = 0, given: str | bytes | None = None, **environ: str) -> Done:
-    """Run a command in this process; it must end with ``code``, and without a traceback."""
-    result = CliRunner().invoke(app, list(map(str, arguments)), input=given, env=environ)
-    done = Done(result.exit_code, result.stdout, result.stderr)
+def memoair(*arguments: str | Path, code: int = 0, stdin: str | bytes | None = None, **environ: str) -> CommandResult:
+    """Run a command in this process. It must exit with ``code`` and without a traceback."""
+    result = CliRunner().invoke(app, list(map(str, arguments)), input=stdin, env=environ)
+    outcome = CommandResult(result.exit_code, result.stdout, result.stderr)
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    assert done.code == code, done
-    return done
+    assert outcome.code == code, outcome
+    return outcome
 
 
 def environment(home: Path, **environ: str) -> dict[str, str]:
-    """What a process of its own is started with."""
-    ours = {name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ}
-    return {"HOME": str(home), "PATH": "/usr/bin:/bin", "COLUMNS": "200", **ours, **environ}
+    """Return the environment of another process."""
+    inherited = {name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ}
+    return {"HOME": str(home), "PATH": "/usr/bin:/bin", "COLUMNS": "200", **inherited, **environ}
 
 
 @contextmanager
-def starting(*arguments: str | Path, home: Path, **environ: str) -> Iterator["subprocess.Popen[str]"]:
-    """Run a command in a process of its own; it is killed at the end of the block."""
+def start_process(*arguments: str | Path, home: Path, **environ: str) -> Iterator["subprocess.Popen[str]"]:
+    """Run a command in another process, which is killed at the end of the block."""
     process = subprocess.Popen(
         [*MEMOAIR, *map(str, arguments)],
         env=environment(home, **environ),
@@ -58,16 +58,16 @@ def starting(*arguments: str | Path, home: Path, **environ: str) -> Iterator["su
         process.communicate()
 
 
-def ran(*arguments: str | Path, home: Path, status: int = 0, **environ: str) -> str:
-    """What a command in a process of its own wrote: on stdout, or on stderr where it has to fail with ``status``."""
-    with starting(*arguments, home=home, **environ) as process:
+def run_process(*arguments: str | Path, home: Path, status: int = 0, **environ: str) -> str:
+    """Run a command in another process. Return its stdout, or its stderr if ``status`` is a failure."""
+    with start_process(*arguments, home=home, **environ) as process:
         out, err = process.communicate(timeout=60)
     assert process.returncode == status, out + err
     return out if status == 0 else err
 
 
 @contextmanager
-def process(*arguments: str, home: Path) -> Iterator[subprocess.Popen[bytes]]:
+def run_in_background(*arguments: str, home: Path) -> Iterator[subprocess.Popen[bytes]]:
     with (home / f"{arguments[1]}-{os.urandom(4).hex()}.log").open("wb") as output:
         running = subprocess.Popen([*MEMOAIR, *arguments], env=environment(home), stdout=output, stderr=output)
         try:
@@ -83,6 +83,6 @@ def is_ready(port: int) -> bool:
     return False
 
 
-def serve(home: Path, url: str, port: int, *more: str) -> tuple[str, ...]:
+def serve_arguments(home: Path, url: str, port: int, *more: str) -> tuple[str, ...]:
     blobs = (home / "blobs").as_uri()
     return ("cloud", "serve", "--port", str(port), "--database-url", url, "--blob-url", blobs, *more)

@@ -1,4 +1,4 @@
-"""A web server that keeps files, and answers for some paths as a test says: rightly, wrongly, slowly or never."""
+"""A web server for tests. It serves files, and responds to chosen paths as a test says: wrongly, slowly or never."""
 
 import ssl
 import threading
@@ -8,11 +8,11 @@ from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import NamedTuple
 
-Answer = Callable[["Handler"], None]
+Responder = Callable[["Handler"], None]
 
 
-class Asked(NamedTuple):
-    """A request that came; ``headers`` by lower-case name."""
+class ReceivedRequest(NamedTuple):
+    """A request that was received. Names of headers are in lower case."""
 
     method: str
     path: str
@@ -20,13 +20,13 @@ class Asked(NamedTuple):
 
 
 class FileServer:
-    """Listens on a free loopback port, as long as it is not closed."""
+    """Listens on a free loopback port until it is closed."""
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self._scheme = "http" if tls is None else "https"
         self.files: dict[str, bytes] = {}
-        self.answers: dict[str, Answer] = {}
-        self.asked: list[Asked] = []
+        self.responders: dict[str, Responder] = {}
+        self.requests: list[ReceivedRequest] = []
         self.closed = threading.Event()
         self._server = _Server(("127.0.0.1", 0), Handler)
         self._server.owner = self
@@ -44,20 +44,20 @@ class FileServer:
     def url(self) -> str:
         return f"{self._scheme}://{self.host}"
 
-    def gets(self, path: str | None = None) -> int:
-        """How often a path was asked for, or any."""
-        counted = Counter(each.path for each in self.asked if each.method == "GET")
-        return counted[path] if path else counted.total()
+    def count_gets(self, path: str | None = None) -> int:
+        """Return the number of GET requests, of one path or of all."""
+        counts = Counter(each.path for each in self.requests if each.method == "GET")
+        return counts[path] if path else counts.total()
 
     def serve(self, handler: "Handler") -> None:
-        """Answer a request."""
+        """Respond to a request."""
         path = handler.path.partition("?")[0]
-        if path in self.answers:
-            self.answers[path](handler)
+        if path in self.responders:
+            self.responders[path](handler)
         elif path in self.files:
             handler.reply(self.files[path])
         else:
-            handler.reply(b"there is nothing here", 404)
+            handler.reply(b"not found", 404)
 
     def close(self) -> None:
         self.closed.set()
@@ -77,7 +77,7 @@ class Handler(BaseHTTPRequestHandler):
         owner = self.server.owner
         self.body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         headers = {name.lower(): value for name, value in self.headers.items()}
-        owner.asked.append(Asked(self.command, self.path, headers))
+        owner.requests.append(ReceivedRequest(self.command, self.path, headers))
         self.close_connection = True
         with suppress(ConnectionError):
             owner.serve(self)
@@ -91,19 +91,19 @@ class Handler(BaseHTTPRequestHandler):
     def do_PUT(self) -> None:
         self.do_GET()
 
-    def reply(self, content: bytes, status: int = 200, *, promised: int | None = None, **headers: str) -> None:
-        """Send this body, of which the head may promise more or less."""
+    def reply(self, content: bytes, status: int = 200, *, content_length: int | None = None, **headers: str) -> None:
+        """Send a response. ``content_length`` may differ from the length of the body."""
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name.replace("_", "-"), value)
-        self.send_header("Content-Length", str(len(content) if promised is None else promised))
+        self.send_header("Content-Length", str(len(content) if content_length is None else content_length))
         self.send_header("Connection", "close")
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(content)
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name that the library gave it
-        """Be silent."""
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the parameter name of the base class
+        """Log nothing."""
 
 
 class _Server(ThreadingHTTPServer):
@@ -111,51 +111,51 @@ class _Server(ThreadingHTTPServer):
     owner: FileServer
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Who has hung up wants no answer."""
+        """Ignore errors of clients that have disconnected."""
 
 
-def redirects(to: str, status: int = 302) -> Answer:
-    return lambda handler: handler.reply(b"", status, Location=to)
+def redirect_to(location: str, status: int = 302) -> Responder:
+    return lambda handler: handler.reply(b"", status, Location=location)
 
 
-def says(content: bytes, status: int = 200, *, promised: int | None = None, **headers: str) -> Answer:
-    return lambda handler: handler.reply(content, status, promised=promised, **headers)
+def respond(content: bytes, status: int = 200, *, content_length: int | None = None, **headers: str) -> Responder:
+    return lambda handler: handler.reply(content, status, content_length=content_length, **headers)
 
 
-def hangs(handler: Handler) -> None:
-    """Take the request and say nothing."""
+def hang(handler: Handler) -> None:
+    """Never respond."""
     handler.server.owner.closed.wait()
 
 
-def stalls(content: bytes, after: int) -> Answer:
-    """Send a part, and then nothing more."""
+def stall(content: bytes, after_bytes: int) -> Responder:
+    """Send the first bytes of a body, then nothing more."""
 
-    def answer(handler: Handler) -> None:
-        handler.reply(content[:after], promised=len(content))
+    def respond_partially(handler: Handler) -> None:
+        handler.reply(content[:after_bytes], content_length=len(content))
         handler.wfile.flush()
         handler.server.owner.closed.wait()
 
-    return answer
+    return respond_partially
 
 
-def dribbles(handler: Handler) -> None:
-    """Promise much, and send a byte at a time."""
-    handler.reply(b"", promised=1_000_000)
+def send_slowly(handler: Handler) -> None:
+    """Announce a large body and send it byte by byte."""
+    handler.reply(b"", content_length=1_000_000)
     with suppress(OSError):
         while not handler.server.owner.closed.wait(0.02):
             handler.wfile.write(b"\0")
 
 
-def once(first: Answer, then: Answer) -> Answer:
-    """Answer the first request so, and all others otherwise."""
-    lock, answers = threading.Lock(), [first]
+def first_then(first: Responder, others: Responder) -> Responder:
+    """Respond to the first request in one way and to all others in another."""
+    lock, firsts = threading.Lock(), [first]
 
-    def answer(handler: Handler) -> None:
+    def respond_once(handler: Handler) -> None:
         with lock:
-            chosen = answers.pop() if answers else then
-        chosen(handler)
+            respond_now = firsts.pop() if firsts else others
+        respond_now(handler)
 
-    return answer
+    return respond_once
 
 
 @contextmanager

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-from support.artifacts import PROGRAM, Pusher, digest_of, packed
+from support.artifacts import PROGRAM, RegistryClient, digest_of, runtime_archive
 from support.clients import PATIENT_MS, Application, NewClient, client_arguments, recall, runtime_of, say, turn_ids
-from support.file_server import hangs, once, says, stalls
-from support.registries import OwnRegistry, debian_registry, find_debian_registry, own_registry
+from support.file_server import first_then, hang, respond, stall
+from support.registries import LocalRegistry, debian_registry, find_debian_registry, local_registry
 from support.timing import fastest, least
 from support.waiting import eventually
 
@@ -29,7 +29,7 @@ from memoair_voice_sync.runtime_store import background
 
 NewMemory = Callable[..., MemoAirVoiceMemorySync]
 
-CONTENT = packed()
+CONTENT = runtime_archive()
 BLOB = f"/v2/acme/runtime/blobs/{digest_of(CONTENT)}"
 MANIFEST = "/v2/acme/runtime/manifests/1"
 
@@ -40,16 +40,16 @@ def docker_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def registry(nothing_left_behind: None) -> Iterator[OwnRegistry]:
+def registry(nothing_left_behind: None) -> Iterator[LocalRegistry]:
     """Run a registry with one runtime, which starts our real one."""
-    with own_registry() as running:
-        Pusher(running.host).push("1", (CONTENT, None))
-        running.asked.clear()
+    with local_registry() as running:
+        RegistryClient(running.host).push("1", (CONTENT, None))
+        running.requests.clear()
         yield running
 
 
 @pytest.fixture
-def named(registry: OwnRegistry, tmp_path: Path) -> dict[str, str]:
+def named(registry: LocalRegistry, tmp_path: Path) -> dict[str, str]:
     """Return the arguments that select the runtime of the registry."""
     return {"runtime_repo": f"{registry.host}/acme/runtime:1", "runtime_cache_dir": str(tmp_path / "cache")}
 
@@ -81,7 +81,7 @@ def test_a_client_searches_and_saves_with_a_runtime_from_a_registry(
     if isinstance(program, str):
         pytest.skip(f"{program}; the same is tried with our own registry below")
     with debian_registry(program, tmp_path / "registry") as host:
-        Pusher(host).push("1", (CONTENT, None))
+        RegistryClient(host).push("1", (CONTENT, None))
         client = new_client(runtime_repo=f"{host}/acme/runtime", runtime_version="1", runtime_cache_dir=str(tmp_path))
         say(client, "ada", "The boots are red.", "t1")
         assert "red" in recall(client, "ada", "the boots").contextText
@@ -94,17 +94,17 @@ def test_a_client_searches_and_saves_with_a_runtime_from_a_registry(
 
 
 def test_a_memory_searches_and_saves_with_a_pulled_runtime(
-    new_memory: NewMemory, registry: OwnRegistry, named: dict[str, str]
+    new_memory: NewMemory, registry: LocalRegistry, named: dict[str, str]
 ) -> None:
-    registry.wants_token = True
+    registry.requires_token = True
     memory = new_memory(**named)
     memory.start_session(timeout_s=30)
     assert memory.after_turn("The boots are red.", "Noted.", "t1")
     assert "red" in memory.search_memory("the boots", timeout_ms=PATIENT_MS).contextText
-    assert registry.gets(BLOB) == 1
+    assert registry.count_gets(BLOB) == 1
 
     new_memory(**named, user_id="bob").start_session(timeout_s=30)
-    assert registry.gets() == 4, "a cached runtime needs no request"
+    assert registry.count_gets() == 4, "a cached runtime needs no request"
 
 
 def test_the_environment_can_select_a_runtime_to_pull(
@@ -134,7 +134,7 @@ def test_an_invalid_runtime_in_the_environment_raises_not_found(
 
 
 def test_by_default_the_installed_runtime_runs_and_nothing_is_pulled(
-    new_client: NewClient, registry: OwnRegistry, tmp_path: Path
+    new_client: NewClient, registry: LocalRegistry, tmp_path: Path
 ) -> None:
     client = new_client(runtime_cache_dir=str(tmp_path / "cache"))
     client.load_index(user_id="ada")
@@ -148,7 +148,7 @@ def test_by_default_the_installed_runtime_runs_and_nothing_is_pulled(
 def test_runtime_binary_takes_precedence_over_a_pulled_runtime(
     new_memory: NewMemory,
     executable: Callable[[str], str],
-    registry: OwnRegistry,
+    registry: LocalRegistry,
     named: dict[str, str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -156,7 +156,7 @@ def test_runtime_binary_takes_precedence_over_a_pulled_runtime(
     new_memory(runtime_binary=program, **named).start_session(timeout_s=30)
     monkeypatch.setenv("MEMOAIR_RUNTIME_BINARY", program)
     new_memory(**named, user_id="bob").start_session(timeout_s=30)
-    assert not registry.asked
+    assert not registry.requests
 
 
 def test_the_pull_code_is_not_imported_without_a_pull() -> None:
@@ -174,15 +174,15 @@ def test_the_pull_code_is_not_imported_without_a_pull() -> None:
 
 
 def test_a_search_waits_for_a_pull_until_its_timeout_and_the_pull_goes_on(
-    new_client: NewClient, registry: OwnRegistry, named: dict[str, str], storage_root: Path
+    new_client: NewClient, registry: LocalRegistry, named: dict[str, str], storage_root: Path
 ) -> None:
     may_go_on = threading.Event()
 
     def slowly(handler: object) -> None:
         may_go_on.wait(60)
-        says(CONTENT)(handler)  # type: ignore[arg-type]
+        respond(CONTENT)(handler)  # type: ignore[arg-type]
 
-    registry.answers[BLOB] = slowly
+    registry.responders[BLOB] = slowly
     client = new_client(**named)
     took_s = []
     try:
@@ -194,7 +194,7 @@ def test_a_search_waits_for_a_pull_until_its_timeout_and_the_pull_goes_on(
             assert found.trace["error"]["code"] == "runtime.timeout"
         assert min(took_s) < 1.25
         assert max(took_s) < 10, "a search waits for the pull"
-        eventually(lambda: registry.gets(BLOB))
+        eventually(lambda: registry.count_gets(BLOB))
         found = client.search_memory("the boots", user_id="ada", timeout_ms=250)
         assert "is being pulled" in found.trace["error"]["message"]
         assert "memoair runtime pull" in found.trace["error"]["message"]
@@ -209,13 +209,13 @@ def test_a_search_waits_for_a_pull_until_its_timeout_and_the_pull_goes_on(
     assert "red" in recall(client, "ada", "the boots").contextText
     assert is_pulled(client, "ada")
     assert turn_ids(storage_root, "ada") == ["t1"]
-    assert registry.gets(BLOB) == 1
+    assert registry.count_gets(BLOB) == 1
 
 
 def test_a_memory_waits_for_a_pull_until_its_timeout(
-    new_memory: NewMemory, registry: OwnRegistry, named: dict[str, str]
+    new_memory: NewMemory, registry: LocalRegistry, named: dict[str, str]
 ) -> None:
-    registry.answers[BLOB] = hangs
+    registry.responders[BLOB] = hang
     memory = new_memory(**named)
 
     def search() -> None:
@@ -223,24 +223,24 @@ def test_a_memory_waits_for_a_pull_until_its_timeout(
         assert (error.code, "is being pulled (0.0 MB)" in error.message) == ("runtime.timeout", True)
 
     search()
-    eventually(lambda: registry.gets(BLOB))
+    eventually(lambda: registry.count_gets(BLOB))
     assert fastest(search, 1.3) < 1.3
-    assert registry.gets(BLOB) == 1
+    assert registry.count_gets(BLOB) == 1
     memory.close()
     assert not [each for each in threading.enumerate() if each.name.startswith("memoair")]
 
 
-@pytest.mark.parametrize("hanging", [hangs, stalls(CONTENT, 100)])
+@pytest.mark.parametrize("hanging", [hang, stall(CONTENT, 100)])
 def test_closing_a_client_cancels_its_pull(
-    new_client: NewClient, registry: OwnRegistry, named: dict[str, str], tmp_path: Path, hanging: object
+    new_client: NewClient, registry: LocalRegistry, named: dict[str, str], tmp_path: Path, hanging: object
 ) -> None:
-    registry.answers[BLOB] = hanging  # type: ignore[assignment]
+    registry.responders[BLOB] = hanging  # type: ignore[assignment]
 
     def closes_s() -> float:
-        client, before = new_client(**named), registry.gets(BLOB)
+        client, before = new_client(**named), registry.count_gets(BLOB)
         client.search_memory("hello", user_id="ada", timeout_ms=50)
         client.search_memory("hello", user_id="bob", timeout_ms=50)
-        eventually(lambda: registry.gets(BLOB) > before)
+        eventually(lambda: registry.count_gets(BLOB) > before)
         began_at = time.monotonic()
         client.close()
         took_s = time.monotonic() - began_at
@@ -252,33 +252,33 @@ def test_closing_a_client_cancels_its_pull(
 
 
 def test_two_clients_of_one_process_pull_once(
-    new_client: NewClient, registry: OwnRegistry, named: dict[str, str]
+    new_client: NewClient, registry: LocalRegistry, named: dict[str, str]
 ) -> None:
     first, second = new_client(**named), new_client(**named)
     for client in (first, second):
         client.search_memory("hello", user_id="ada", timeout_ms=1)
     first.load_index(user_id="ada")
     second.load_index(user_id="bob")
-    assert registry.gets(BLOB) == 1
+    assert registry.count_gets(BLOB) == 1
 
 
 def test_another_client_continues_a_cancelled_pull(
-    new_client: NewClient, registry: OwnRegistry, named: dict[str, str]
+    new_client: NewClient, registry: LocalRegistry, named: dict[str, str]
 ) -> None:
-    registry.answers[BLOB] = once(hangs, then=says(CONTENT))
+    registry.responders[BLOB] = first_then(hang, others=respond(CONTENT))
     first, second = new_client(**named), new_client(**named)
     first.search_memory("hello", user_id="ada", timeout_ms=1)
-    eventually(lambda: registry.gets(BLOB))
+    eventually(lambda: registry.count_gets(BLOB))
     second.search_memory("hello", user_id="ada", timeout_ms=1)
     first.close()
     second.load_index(user_id="ada")
-    assert registry.gets(BLOB) == 2
+    assert registry.count_gets(BLOB) == 2
 
 
 def test_a_forked_child_pulls_by_itself(
-    registry: OwnRegistry, named: dict[str, str], storage_root: Path, nothing_left_behind: None
+    registry: LocalRegistry, named: dict[str, str], storage_root: Path, nothing_left_behind: None
 ) -> None:
-    registry.answers[BLOB] = once(hangs, then=says(CONTENT))
+    registry.responders[BLOB] = first_then(hang, others=respond(CONTENT))
     application = Application(
         """
 client.search_memory("hello", user_id="ada", timeout_ms=1)
@@ -293,7 +293,7 @@ report(code=wait_for(child))
         client_arguments(storage_root, **named),
     )
     try:
-        eventually(lambda: registry.gets(BLOB))
+        eventually(lambda: registry.count_gets(BLOB))
         assert application.process.stdin is not None
         application.process.stdin.write("\n")
         application.process.stdin.flush()
@@ -323,18 +323,18 @@ def failed_result(found: SearchResult) -> SearchResult | None:
 
 def pause_s(found: SearchResult) -> int:
     """Return the seconds until the pull is retried."""
-    message = re.search(r"tried again in (\d+) s", found.trace["error"]["message"])
+    message = re.search(r"retrying in (\d+) s", found.trace["error"]["message"])
     assert message is not None
     return int(message[1])
 
 
 def test_a_failed_pull_raises_at_once_and_is_retried_with_growing_pauses(
-    new_client: NewClient, registry: OwnRegistry, named: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    new_client: NewClient, registry: LocalRegistry, named: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock()
     monkeypatch.setattr(background, "time", clock)
-    monkeypatch.setattr(background, "FIRST_PAUSE_S", 60.0)
-    registry.answers[MANIFEST] = says(b"gone", 404)
+    monkeypatch.setattr(background, "INITIAL_BACKOFF_S", 60.0)
+    registry.responders[MANIFEST] = respond(b"gone", 404)
     client = new_client(**named)
     found = client.search_memory("hello", user_id="ada", timeout_ms=PATIENT_MS)
     assert found.trace["error"]["code"] == "runtime.not_found"
@@ -347,50 +347,52 @@ def test_a_failed_pull_raises_at_once_and_is_retried_with_growing_pauses(
         took_s.append(time.monotonic() - began_at)
     assert min(took_s) < 0.5
     assert max(took_s) < 10, "a search waits for the retry, which is due in a minute"
-    assert registry.gets(MANIFEST) == 1
+    assert registry.count_gets(MANIFEST) == 1
 
     clock.passed_s += 67
-    eventually(lambda: client.search_memory("hello", user_id="ada", timeout_ms=100) and registry.gets(MANIFEST) == 2)
+    eventually(
+        lambda: client.search_memory("hello", user_id="ada", timeout_ms=100) and registry.count_gets(MANIFEST) == 2
+    )
     found = eventually(lambda: failed_result(client.search_memory("hello", user_id="ada", timeout_ms=PATIENT_MS)))
     assert 66 < pause_s(found) <= 132
-    assert registry.gets(MANIFEST) == 2
-    del registry.answers[MANIFEST]
+    assert registry.count_gets(MANIFEST) == 2
+    del registry.responders[MANIFEST]
     clock.passed_s += 133
     eventually(
         lambda: not client.search_memory("hello", user_id="ada", timeout_ms=1_000).trace["degraded"], within_s=60.0
     )
-    assert registry.gets(MANIFEST) == 3
+    assert registry.count_gets(MANIFEST) == 3
 
 
 def test_a_failed_pull_reports_the_cause(
-    new_memory: NewMemory, registry: OwnRegistry, named: dict[str, str], caplog: pytest.LogCaptureFixture
+    new_memory: NewMemory, registry: LocalRegistry, named: dict[str, str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    registry.answers[BLOB] = says(CONTENT[:-1] + b"x")
+    registry.responders[BLOB] = respond(CONTENT[:-1] + b"x")
     memory = new_memory(**named)
     error = error_of(lambda: memory.start_session(timeout_s=30))
     assert error.code == "runtime.start_failed"
-    assert f"should be {digest_of(CONTENT)}" in error.message
+    assert f"expected {digest_of(CONTENT)}" in error.message
     assert error_of(lambda: memory.search_memory("hello")).code == "runtime.start_failed"
     [message] = [each.getMessage() for each in caplog.records if "pull_failed" in each.getMessage()]
     assert digest_of(CONTENT) in message
-    assert registry.gets(BLOB) == 1
+    assert registry.count_gets(BLOB) == 1
 
 
 def test_a_pulled_program_that_is_not_a_runtime_raises_start_failed(
-    new_memory: NewMemory, registry: OwnRegistry, named: dict[str, str]
+    new_memory: NewMemory, registry: LocalRegistry, named: dict[str, str]
 ) -> None:
-    Pusher(registry.host).push("1", (b"#!/bin/sh\necho no licence >&2\nexit 7\n", None))
+    RegistryClient(registry.host).push("1", (b"#!/bin/sh\necho no licence >&2\nexit 7\n", None))
     error = error_of(lambda: new_memory(**named).start_session(timeout_s=30))
     assert (error.code, error.details["exitCode"]) == ("runtime.start_failed", 7)
     assert "no licence" in error.message
 
 
 def test_a_cache_that_is_deleted_while_a_client_runs_is_filled_again(
-    new_client: NewClient, registry: OwnRegistry, named: dict[str, str], tmp_path: Path
+    new_client: NewClient, registry: LocalRegistry, named: dict[str, str], tmp_path: Path
 ) -> None:
     client = new_client(**named)
     client.load_index(user_id="ada")
     for path in (tmp_path / "cache").glob("content/*/memoair-runtime/bin/voice-runtime"):
         path.unlink()
     client.load_index(user_id="bob")
-    assert registry.gets(BLOB) == 2
+    assert registry.count_gets(BLOB) == 2

@@ -1,4 +1,4 @@
-"""Archives that want out: what is pulled lands in its folder, or nowhere, and never fills a disk."""
+"""Untrusted archives: they are unpacked into their folder or rejected, and never fill the disk."""
 
 import gzip
 import io
@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from support.artifacts import PROGRAM, digest_of, member, packed, tar_gz_of, tar_of, zip_of
+from support.artifacts import PROGRAM, digest_of, member, runtime_archive, tar_gz_of, tar_of, zip_of
 from support.file_server import FileServer, file_server
 
 from memoair_voice_sync import MemoAirVoiceMemoryError
@@ -37,8 +37,8 @@ def server() -> Iterator[FileServer]:
         yield running
 
 
-def pulled(server: FileServer, tmp_path: Path, content: bytes) -> Path:
-    """Pull a release that holds this; whatever comes of it, nothing may lie beside the cache."""
+def pull_archive(server: FileServer, tmp_path: Path, content: bytes) -> Path:
+    """Pull a release with this content. Whether it succeeds or not, nothing may be left beside the cache."""
     server.files["/runtime"] = content
     before = {path: path.lstat() for path in tmp_path.rglob("*")}
     reference = parse_reference(f"{server.url}/runtime#{digest_of(content).replace(':', '=')}", None, None)
@@ -51,12 +51,12 @@ def pulled(server: FileServer, tmp_path: Path, content: bytes) -> Path:
         assert {each.name for each in cache.iterdir()} == {"named", "content"}
 
 
-def refusal(server: FileServer, tmp_path: Path, content: bytes) -> str:
-    with pytest.raises(MemoAirVoiceMemoryError) as refused:
-        pulled(server, tmp_path, content)
-    assert refused.value.code == "runtime.start_failed"
+def rejection_message(server: FileServer, tmp_path: Path, content: bytes) -> str:
+    with pytest.raises(MemoAirVoiceMemoryError) as raised:
+        pull_archive(server, tmp_path, content)
+    assert raised.value.code == "runtime.start_failed"
     assert not list((tmp_path / "deep" / "down" / "cache" / "content").iterdir())
-    return refused.value.message
+    return raised.value.message
 
 
 @pytest.mark.parametrize(
@@ -76,9 +76,9 @@ def refusal(server: FileServer, tmp_path: Path, content: bytes) -> str:
         "x" * 300,
     ],
 )
-def test_a_path_that_leads_out_costs_the_archive(server: FileServer, tmp_path: Path, name: str) -> None:
+def test_an_archive_with_an_unsafe_path_is_rejected(server: FileServer, tmp_path: Path, name: str) -> None:
     for content in (tar_gz_of(RUNTIME, member(name, b"evil")), zip_of({"voice-runtime": PROGRAM, name: b"evil"})):
-        assert "path that leads out" in refusal(server, tmp_path, content)
+        assert "leads out of the folder" in rejection_message(server, tmp_path, content)
 
 
 @pytest.mark.parametrize(
@@ -97,9 +97,9 @@ def test_a_path_that_leads_out_costs_the_archive(server: FileServer, tmp_path: P
         ("evil", "x" * 2_000),
     ],
 )
-def test_a_link_that_leads_out_costs_the_archive(server: FileServer, tmp_path: Path, path: str, target: str) -> None:
+def test_an_archive_with_an_unsafe_link_is_rejected(server: FileServer, tmp_path: Path, path: str, target: str) -> None:
     content = tar_gz_of(RUNTIME, member(path, type=LINK, linkname=target))
-    assert "link that leads out" in refusal(server, tmp_path, content)
+    assert "link that could lead out" in rejection_message(server, tmp_path, content)
 
 
 @pytest.mark.parametrize(
@@ -113,11 +113,11 @@ def test_a_link_that_leads_out_costs_the_archive(server: FileServer, tmp_path: P
 def test_nothing_is_written_through_a_link(
     server: FileServer, tmp_path: Path, members: tuple[tuple[tarfile.TarInfo, bytes], ...]
 ) -> None:
-    assert "can't be unpacked: File exists" in refusal(server, tmp_path, tar_gz_of(RUNTIME, *members))
+    assert "cannot be unpacked: File exists" in rejection_message(server, tmp_path, tar_gz_of(RUNTIME, *members))
 
 
-def test_a_file_takes_the_place_of_a_link_and_is_not_written_through_it(server: FileServer, tmp_path: Path) -> None:
-    program = pulled(
+def test_a_file_replaces_a_link_and_is_not_written_through_it(server: FileServer, tmp_path: Path) -> None:
+    program = pull_archive(
         server,
         tmp_path,
         tar_of(RUNTIME, member("y", b"old"), member("x", type=LINK, linkname="y"), member("x", b"new")),
@@ -127,8 +127,8 @@ def test_a_file_takes_the_place_of_a_link_and_is_not_written_through_it(server: 
     assert not (program.parent / "x").is_symlink()
 
 
-def test_links_within_the_archive_are_kept(server: FileServer, tmp_path: Path) -> None:
-    program = pulled(
+def test_links_within_the_folder_are_kept(server: FileServer, tmp_path: Path) -> None:
+    program = pull_archive(
         server,
         tmp_path,
         tar_gz_of(
@@ -145,31 +145,31 @@ def test_links_within_the_archive_are_kept(server: FileServer, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("target", ["/etc/passwd", "../evil", "later", "x"])
-def test_a_hard_link_to_what_is_not_there_costs_the_archive(server: FileServer, tmp_path: Path, target: str) -> None:
+def test_an_archive_with_an_invalid_hard_link_is_rejected(server: FileServer, tmp_path: Path, target: str) -> None:
     content = tar_gz_of(RUNTIME, member("x", type=HARD, linkname=target), member("later", b""))
-    message = refusal(server, tmp_path, content)
-    assert "link to what the archive does not hold" in message or "path that leads out" in message
+    message = rejection_message(server, tmp_path, content)
+    assert "hard link to a file that does not precede it" in message or "leads out of the folder" in message
 
 
 @pytest.mark.parametrize("kind", [CHARACTERS, BLOCKS, PIPE, SPARSE])
-def test_what_is_neither_file_nor_folder_nor_link_costs_the_archive(
-    server: FileServer, tmp_path: Path, kind: bytes
-) -> None:
+def test_an_archive_with_a_special_file_is_rejected(server: FileServer, tmp_path: Path, kind: bytes) -> None:
     content = tar_of(RUNTIME, member("evil", type=kind, devmajor=1, devminor=3))
-    assert "neither file, folder nor link" in refusal(server, tmp_path, content)
+    assert "is not a file, a folder or a link" in rejection_message(server, tmp_path, content)
 
 
-def test_a_zip_holds_no_links_and_no_secrets(server: FileServer, tmp_path: Path) -> None:
+def test_a_zip_with_links_or_encryption_is_rejected(server: FileServer, tmp_path: Path) -> None:
     content = zip_of({"voice-runtime": PROGRAM, "x": b"/etc/passwd"}, {"x": 0o120777})
-    assert "neither file nor folder" in refusal(server, tmp_path, content)
+    assert "is not a file or a folder" in rejection_message(server, tmp_path, content)
     encrypted = bytearray(zip_of({"voice-runtime": PROGRAM}))
     for signature, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
         encrypted[encrypted.index(signature) + place] |= 1
-    assert "encrypted" in refusal(server, tmp_path, bytes(encrypted))
+    assert "encrypted" in rejection_message(server, tmp_path, bytes(encrypted))
 
 
-def test_no_file_belongs_to_more_than_it_needs(server: FileServer, tmp_path: Path) -> None:
-    program = pulled(server, tmp_path, tar_gz_of(member("voice-runtime", PROGRAM, mode=0o7777), member("x", mode=0)))
+def test_unsafe_file_modes_are_dropped(server: FileServer, tmp_path: Path) -> None:
+    program = pull_archive(
+        server, tmp_path, tar_gz_of(member("voice-runtime", PROGRAM, mode=0o7777), member("x", mode=0))
+    )
     assert program.stat().st_mode & 0o7777 == 0o755
     assert (program.parent / "x").stat().st_mode & 0o7777 == 0o644
 
@@ -177,8 +177,8 @@ def test_no_file_belongs_to_more_than_it_needs(server: FileServer, tmp_path: Pat
 # Bombs
 
 
-def zeros(megabytes: int) -> bytes:
-    """A tar archive in gzip with a file of zeros, which is made without ever being whole."""
+def gzip_bomb(megabytes: int) -> bytes:
+    """Return a compressed tar archive with a file of zeros, made without holding the file in memory."""
     out = io.BytesIO()
     with gzip.GzipFile(fileobj=out, mode="wb", compresslevel=9) as packing:
         info, _ = member("zeros")
@@ -190,36 +190,36 @@ def zeros(megabytes: int) -> bytes:
     return out.getvalue()
 
 
-def test_a_bomb_is_given_up_long_before_it_is_whole(server: FileServer, tmp_path: Path) -> None:
-    bomb = zeros(64)
+def test_a_gzip_bomb_is_rejected_early(server: FileServer, tmp_path: Path) -> None:
+    bomb = gzip_bomb(64)
     assert len(bomb) < 100_000
-    assert "which no runtime of its size does" in refusal(server, tmp_path, bomb)
+    assert "too much for its compressed size" in rejection_message(server, tmp_path, bomb)
 
 
-def test_a_bomb_in_a_zip_is_one_too(server: FileServer, tmp_path: Path) -> None:
+def test_a_zip_bomb_is_rejected(server: FileServer, tmp_path: Path) -> None:
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("voice-runtime", "w") as file:
         for _ in range(40):
             file.write(bytes(1 << 20))
-    assert "which no runtime of its size does" in refusal(server, tmp_path, out.getvalue())
+    assert "too much for its compressed size" in rejection_message(server, tmp_path, out.getvalue())
 
 
-def test_a_header_that_claims_to_be_long_is_not_read(server: FileServer, tmp_path: Path) -> None:
+def test_a_tar_header_that_claims_a_huge_size_is_not_read(server: FileServer, tmp_path: Path) -> None:
     info, _ = member("pax", type=tarfile.XHDTYPE)
     info.size = 20 << 20
     content = info.tobuf(tarfile.USTAR_FORMAT) + bytes(20 << 20) + bytes(1024)
-    assert "a header that is longer than any needs to be" in refusal(server, tmp_path, content)
+    assert "a header longer than 1048576 bytes" in rejection_message(server, tmp_path, content)
 
 
-def test_an_archive_of_too_many_files_is_none(
+def test_an_archive_with_too_many_files_is_rejected(
     server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("memoair_voice_sync.runtime_store.archive._MOST_FILES", 50)
-    assert "more than 50 files" in refusal(server, tmp_path, tar_gz_of(*(member(f"x{n}") for n in range(51))))
-    assert "more than 50 files" in refusal(server, tmp_path, zip_of({f"x{n}": b"" for n in range(51)}))
+    monkeypatch.setattr("memoair_voice_sync.runtime_store.archive._MAX_FILES", 50)
+    assert "more than 50 files" in rejection_message(server, tmp_path, tar_gz_of(*(member(f"x{n}") for n in range(51))))
+    assert "more than 50 files" in rejection_message(server, tmp_path, zip_of({f"x{n}": b"" for n in range(51)}))
 
 
-# What is no archive
+# Invalid archives
 
 
 @pytest.mark.parametrize(
@@ -227,30 +227,32 @@ def test_an_archive_of_too_many_files_is_none(
     [
         (b"", "neither an archive"),
         (b"hello", "neither an archive"),
-        (b"<!DOCTYPE html><html>", "it is a web page"),
+        (b"<!DOCTYPE html><html>", "the file is a web page"),
         (b"\xfd7zXZ\0...", "packed with xz"),
         (b"\x28\xb5\x2f\xfd...", "packed with zstd"),
-        (gzip.compress(PROGRAM, mtime=0), "holds no tar archive"),
-        (b"\x1f\x8bnonsense", "broken|can't be unpacked"),
-        (packed()[:-20], "broken"),
-        (packed()[:200], "broken|no tar archive"),
-        (b"PK\x03\x04nonsense", "broken"),
-        (tar_of(RUNTIME)[:600], "broken"),
-        (tar_gz_of(member("a", b"1"), member("b", b"2")), "no single one that is called voice-runtime"),
-        (tar_gz_of(member("a/voice-runtime", b"1"), member("b/voice-runtime", b"2")), "no single one"),
-        (tar_gz_of(member("a", type=FOLDER)), "no single one"),
-        (tar_gz_of(RUNTIME, member("voice-runtime", type=FOLDER)), "a file and a folder at once"),
-        (tar_gz_of(member("x", type=FOLDER), member("x", b"1")), "a file and a folder at once"),
-        (tar_gz_of(RUNTIME, member("voice-runtime/x", b"1")), "a file and a folder at once"),
+        (gzip.compress(PROGRAM, mtime=0), "does not contain a tar archive"),
+        (b"\x1f\x8bnonsense", "corrupt|cannot be unpacked"),
+        (runtime_archive()[:-20], "corrupt"),
+        (runtime_archive()[:200], "corrupt|does not contain a tar archive"),
+        (b"PK\x03\x04nonsense", "corrupt"),
+        (tar_of(RUNTIME)[:600], "corrupt"),
+        (tar_gz_of(member("a", b"1"), member("b", b"2")), "not exactly one of them is named voice-runtime"),
+        (tar_gz_of(member("a/voice-runtime", b"1"), member("b/voice-runtime", b"2")), "not exactly one of them"),
+        (tar_gz_of(member("a", type=FOLDER)), "not exactly one of them"),
+        (tar_gz_of(RUNTIME, member("voice-runtime", type=FOLDER)), "both a file and a folder"),
+        (tar_gz_of(member("x", type=FOLDER), member("x", b"1")), "both a file and a folder"),
+        (tar_gz_of(RUNTIME, member("voice-runtime/x", b"1")), "both a file and a folder"),
     ],
 )
-def test_what_holds_no_runtime_says_so(server: FileServer, tmp_path: Path, content: bytes, message: str) -> None:
-    assert re.search(message, refusal(server, tmp_path, content))
+def test_a_file_without_a_runtime_is_rejected_with_the_reason(
+    server: FileServer, tmp_path: Path, content: bytes, message: str
+) -> None:
+    assert re.search(message, rejection_message(server, tmp_path, content))
 
 
-def test_a_file_that_is_called_as_our_note_does_not_take_its_place(server: FileServer, tmp_path: Path) -> None:
+def test_an_archive_cannot_replace_the_info_file_of_the_cache(server: FileServer, tmp_path: Path) -> None:
     content = tar_gz_of(RUNTIME, member("x", b"x"), member("memoair-runtime.json", type=LINK, linkname="x"))
-    program = pulled(server, tmp_path, content)
+    program = pull_archive(server, tmp_path, content)
     assert (program.parent / "x").read_bytes() == b"x"
 
 
@@ -267,7 +269,7 @@ KINDS = st.sampled_from([tarfile.REGTYPE, tarfile.DIRTYPE, LINK, HARD, PIPE])
 )
 @example([("a", LINK, "a//b")])
 @given(st.lists(st.tuples(NAMES, KINDS, NAMES), max_size=8))
-def test_whatever_an_archive_holds_nothing_leaves_the_folder(
+def test_no_archive_writes_outside_of_the_folder(
     tmp_path_factory: pytest.TempPathFactory, entries: list[tuple[str, bytes, str]]
 ) -> None:
     outside = tmp_path_factory.mktemp("outside")
@@ -282,7 +284,7 @@ def test_whatever_an_archive_holds_nothing_leaves_the_folder(
         Unpacker(folder, CancelToken(30)).add(content, len(content.getvalue()), None)
     for path in outside.rglob("*"):
         assert path in (folder, folder.parent) or folder in path.parents
-        real = Path(os.path.realpath(path))  # of a link, which may lead in circles, but not out
+        real = Path(os.path.realpath(path))  # links may be cyclic, but never lead out
         assert real in (folder.parent, folder) or folder in real.parents
 
 
@@ -292,10 +294,12 @@ def test_whatever_an_archive_holds_nothing_leaves_the_folder(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(st.data())
-def test_bytes_that_are_wrong_anywhere_are_a_fault_and_nothing_worse(
+def test_corrupt_bytes_raise_nothing_but_runtime_store_errors(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
-    whole = data.draw(st.sampled_from([packed(), tar_of(RUNTIME), zip_of({"voice-runtime": PROGRAM, "x": b"x"})]))
+    whole = data.draw(
+        st.sampled_from([runtime_archive(), tar_of(RUNTIME), zip_of({"voice-runtime": PROGRAM, "x": b"x"})])
+    )
     content = bytearray(whole)
     for _ in range(data.draw(st.integers(1, 4))):
         place = data.draw(st.integers(0, len(content) - 1))
@@ -306,8 +310,8 @@ def test_bytes_that_are_wrong_anywhere_are_a_fault_and_nothing_worse(
         Unpacker(folder, CancelToken(30)).add(io.BytesIO(bytes(content)), len(content), "runtime")
 
 
-def test_the_size_that_a_member_claims_is_compared(server: FileServer, tmp_path: Path) -> None:
+def test_the_declared_size_of_a_member_is_checked(server: FileServer, tmp_path: Path) -> None:
     content = bytearray(zip_of({"voice-runtime": PROGRAM * 100}))
     place = content.index(b"PK\x01\x02") + 24
     content[place : place + 4] = struct.pack("<I", 10)
-    assert "broken" in refusal(server, tmp_path, bytes(content))
+    assert "corrupt" in rejection_message(server, tmp_path, bytes(content))

@@ -1,4 +1,4 @@
-"""Pulling a runtime: from a real registry and from servers that lie, once however many want it, whole or not at all."""
+"""Pulling a runtime from registries and servers, good and bad: once for all processes, and complete or not at all."""
 
 import base64
 import json
@@ -21,32 +21,42 @@ from support.artifacts import (
     INDEX,
     MANIFEST,
     PROGRAM,
-    Pusher,
+    RegistryClient,
+    descriptor_of,
     digest_of,
     index_of,
-    layer,
     manifest_of,
     member,
-    packed,
+    runtime_archive,
     tar_gz_of,
     tar_of,
     zip_of,
 )
-from support.file_server import FileServer, Handler, dribbles, file_server, hangs, once, redirects, says, stalls
-from support.registries import PASSWORD, OwnRegistry, debian_registry, find_debian_registry, own_registry
+from support.file_server import (
+    FileServer,
+    Handler,
+    file_server,
+    first_then,
+    hang,
+    redirect_to,
+    respond,
+    send_slowly,
+    stall,
+)
+from support.registries import PASSWORD, LocalRegistry, debian_registry, find_debian_registry, local_registry
 from support.waiting import eventually
 
 from memoair_voice_sync import MemoAirVoiceMemoryError
 from memoair_voice_sync.runtime_store import downloader
-from memoair_voice_sync.runtime_store.cache import CachedRuntime, cached
+from memoair_voice_sync.runtime_store.cache import CachedRuntime, find_cached
 from memoair_voice_sync.runtime_store.cancel_token import CancelToken
 from memoair_voice_sync.runtime_store.errors import PullCancelledError
 from memoair_voice_sync.runtime_store.pull import pull
-from memoair_voice_sync.runtime_store.reference import parse_reference, this_platform
+from memoair_voice_sync.runtime_store.reference import current_platform, parse_reference
 
 pytestmark = pytest.mark.usefixtures("nothing_left_behind", "docker_folder")
 
-THIS = this_platform()
+THIS = current_platform()
 REPO = "acme/runtime"
 
 
@@ -57,32 +67,32 @@ def debian_program(tmp_path_factory: pytest.TempPathFactory) -> Path | str:
 
 @pytest.fixture
 def docker_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where `docker login` keeps what it is told: nothing, unless a test says so."""
+    """The folder of docker's configuration: empty, unless a test writes to it."""
     folder = tmp_path / "docker"
     folder.mkdir()
     monkeypatch.setenv("DOCKER_CONFIG", str(folder))
     return folder
 
 
-def debians(program: Path | str, folder: Path, **options: bool) -> Any:
+def debian_registry_or_skip(program: Path | str, folder: Path, **options: bool) -> Any:
     if isinstance(program, str):
-        pytest.skip(f"{program}; the same was tried with our own registry")
+        pytest.skip(f"{program}; the same test runs against the local registry")
     return debian_registry(program, folder, **options)
 
 
-@pytest.fixture(params=["own", "debian"])
+@pytest.fixture(params=["local", "debian"])
 def registry(request: pytest.FixtureRequest, debian_program: Path | str, tmp_path: Path) -> Iterator[str]:
-    """The host and port of a registry: ours, then the real one."""
-    with ExitStack() as until_end:
-        if request.param == "own":
-            yield until_end.enter_context(own_registry()).host
+    """The host and port of a registry: the local one, then Debian's."""
+    with ExitStack() as stack:
+        if request.param == "local":
+            yield stack.enter_context(local_registry()).host
         else:
-            yield until_end.enter_context(debians(debian_program, tmp_path / "registry"))
+            yield stack.enter_context(debian_registry_or_skip(debian_program, tmp_path / "registry"))
 
 
 @pytest.fixture
-def own() -> Iterator[OwnRegistry]:
-    with own_registry() as running:
+def local() -> Iterator[LocalRegistry]:
+    with local_registry() as running:
         yield running
 
 
@@ -97,30 +107,30 @@ def cache(tmp_path: Path) -> Path:
     return tmp_path / "cache"
 
 
-def pulled(repo: str, cache: Path, version: str | None = None, *, again: bool = False) -> CachedRuntime:
-    return pull(parse_reference(repo, version, "0.4.0"), cache, CancelToken(60), again=again)
+def pull_runtime(repo: str, cache: Path, version: str | None = None, *, refresh: bool = False) -> CachedRuntime:
+    return pull(parse_reference(repo, version, "0.4.0"), cache, CancelToken(60), refresh=refresh)
 
 
-def refusal(repo: str, cache: Path, version: str | None = None) -> MemoAirVoiceMemoryError:
-    """What a pull fails with; nothing of it may be left."""
-    with pytest.raises(MemoAirVoiceMemoryError) as refused:
-        pulled(repo, cache, version)
-    assert_nothing_half(cache)
+def pull_error(repo: str, cache: Path, version: str | None = None) -> MemoAirVoiceMemoryError:
+    """Return the error of a pull that fails. No part of the runtime may be left."""
+    with pytest.raises(MemoAirVoiceMemoryError) as raised:
+        pull_runtime(repo, cache, version)
+    assert_no_partial_files(cache)
     assert not list(cache.glob("content/*"))
-    assert cached(parse_reference(repo, version, "0.4.0"), cache) is None
-    return refused.value
+    assert find_cached(parse_reference(repo, version, "0.4.0"), cache) is None
+    return raised.value
 
 
-def assert_nothing_half(cache: Path) -> None:
+def assert_no_partial_files(cache: Path) -> None:
     kept = {each.name for each in cache.iterdir()} if cache.exists() else set()
     assert kept <= {"named", "content"}, kept
     assert not list(cache.glob("named/*.new"))
 
 
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tests of what is tried again do not wait as long."""
-    monkeypatch.setattr("memoair_voice_sync.runtime_store.pull._PAUSES_S", (0.01, 0.01))
+def short_delays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shorten the delays between retries."""
+    monkeypatch.setattr("memoair_voice_sync.runtime_store.pull._RETRY_DELAYS_S", (0.01, 0.01))
 
 
 # Artifacts in a registry
@@ -128,80 +138,81 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("content", "title"),
-    [(packed(), None), (packed(), "runtime.tar.gz"), (PROGRAM, "voice-runtime"), (PROGRAM, None)],
+    [(runtime_archive(), None), (runtime_archive(), "runtime.tar.gz"), (PROGRAM, "voice-runtime"), (PROGRAM, None)],
 )
-def test_an_artifact_is_pulled_and_can_be_run(registry: str, cache: Path, content: bytes, title: str | None) -> None:
-    digest = Pusher(registry).push("1.2", (content, title), version="1.2.0")
-    found = pulled(f"{registry}/{REPO}", cache, "1.2")
+def test_an_artifact_is_pulled_and_executable(registry: str, cache: Path, content: bytes, title: str | None) -> None:
+    digest = RegistryClient(registry).push("1.2", (content, title), version="1.2.0")
+    found = pull_runtime(f"{registry}/{REPO}", cache, "1.2")
 
     assert (found.digest, found.digest_from, found.version) == (digest, "registry", "1.2.0")
     assert found.program.read_bytes() == PROGRAM
     assert os.access(found.program, os.X_OK)
     assert (found.program.stat().st_mode & 0o022, cache.stat().st_mode & 0o022) == (0, 0)
-    assert_nothing_half(cache)
+    assert_no_partial_files(cache)
 
 
-def test_an_index_gives_what_is_made_for_this_machine(registry: str, cache: Path) -> None:
-    pusher = Pusher(registry)
-    ours, theirs = pusher.untagged((packed(), None)), pusher.untagged((packed(b"#!/bin/false\n"), None))
-    index = index_of([("unknown", "unknown", theirs), ("plan9", "mips", theirs), (THIS.os, THIS.architecture, ours)])
-    digest = pusher.tag("all", index, INDEX)
-    found = pulled(f"{registry}/{REPO}:all", cache)
+def test_an_index_selects_the_manifest_of_this_platform(registry: str, cache: Path) -> None:
+    client = RegistryClient(registry)
+    matching, other = (
+        client.push_untagged((runtime_archive(), None)),
+        client.push_untagged((runtime_archive(b"#!/bin/false\n"), None)),
+    )
+    index = index_of([("unknown", "unknown", other), ("plan9", "mips", other), (THIS.os, THIS.architecture, matching)])
+    digest = client.put_manifest("all", index, INDEX)
+    found = pull_runtime(f"{registry}/{REPO}:all", cache)
 
     assert (found.digest, found.program.read_bytes()) == (digest, PROGRAM)
-    assert pulled(f"{registry}/{REPO}@{digest}", cache).program == found.program
+    assert pull_runtime(f"{registry}/{REPO}@{digest}", cache).program == found.program
 
-    pusher.tag("others", index_of([("unknown", "unknown", theirs), ("plan9", "mips", theirs)]), INDEX)
-    with pytest.raises(MemoAirVoiceMemoryError, match=f"not there for {THIS}, but for plan9/mips") as refused:
-        pulled(f"{registry}/{REPO}:others", cache)
-    assert refused.value.code == "runtime.not_found"
+    client.put_manifest("others", index_of([("unknown", "unknown", other), ("plan9", "mips", other)]), INDEX)
+    with pytest.raises(MemoAirVoiceMemoryError, match=f"not available for {THIS}, only for plan9/mips") as raised:
+        pull_runtime(f"{registry}/{REPO}:others", cache)
+    assert raised.value.code == "runtime.not_found"
 
 
-def test_several_files_are_one_runtime(registry: str, cache: Path) -> None:
+def test_an_artifact_can_have_several_files(registry: str, cache: Path) -> None:
     library = tar_of(member("lib/data", b"data", mode=0o644))
-    Pusher(registry).push("1", (library, "lib.tar"), (PROGRAM, "voice-runtime"))
-    found = pulled(f"{registry}/{REPO}:1", cache)
+    RegistryClient(registry).push("1", (library, "lib.tar"), (PROGRAM, "voice-runtime"))
+    found = pull_runtime(f"{registry}/{REPO}:1", cache)
 
     assert (found.program.parent / "lib" / "data").read_bytes() == b"data"
     assert found.program.read_bytes() == PROGRAM
 
 
-def test_a_version_that_is_not_there_is_named(registry: str, cache: Path) -> None:
-    Pusher(registry).push("1", (PROGRAM, None))
-    error = refusal(f"{registry}/{REPO}", cache, "9.9.9")
+def test_a_missing_version_is_named_in_the_error(registry: str, cache: Path) -> None:
+    RegistryClient(registry).push("1", (PROGRAM, None))
+    error = pull_error(f"{registry}/{REPO}", cache, "9.9.9")
 
     assert error.code == "runtime.not_found"
     assert f"{registry}/{REPO}:9.9.9" in error.message
 
 
-def test_what_was_pulled_is_used_without_a_network_until_it_is_pulled_again(
-    debian_program: Path | str, cache: Path
-) -> None:
-    with own_registry() as own:
-        repo, pusher = f"{own.host}/{REPO}:stable", Pusher(own.host)
-        old = pusher.push("stable", (packed(), None))
-        assert pulled(repo, cache).digest == old
-        new = pusher.push("stable", (packed(PROGRAM + b"# new\n"), None))
-        own.asked.clear()
-        assert pulled(repo, cache).digest == old
-        assert not own.asked
-        assert pulled(repo, cache, again=True).digest == new
-        own.asked.clear()
-        assert pulled(repo, cache, again=True).digest == new
-        assert [each.path for each in own.asked] == [f"/v2/{REPO}/manifests/stable"], "a manifest tells it all"
-    assert pulled(repo, cache).program.read_bytes() == PROGRAM + b"# new\n"
-    assert cached(parse_reference(repo, None, None), cache) == pulled(repo, cache)
+def test_a_cached_runtime_needs_no_network_until_it_is_refreshed(debian_program: Path | str, cache: Path) -> None:
+    with local_registry() as local:
+        repo, client = f"{local.host}/{REPO}:stable", RegistryClient(local.host)
+        old = client.push("stable", (runtime_archive(), None))
+        assert pull_runtime(repo, cache).digest == old
+        new = client.push("stable", (runtime_archive(PROGRAM + b"# new\n"), None))
+        local.requests.clear()
+        assert pull_runtime(repo, cache).digest == old
+        assert not local.requests
+        assert pull_runtime(repo, cache, refresh=True).digest == new
+        local.requests.clear()
+        assert pull_runtime(repo, cache, refresh=True).digest == new
+        assert [each.path for each in local.requests] == [f"/v2/{REPO}/manifests/stable"], "the manifest is enough"
+    assert pull_runtime(repo, cache).program.read_bytes() == PROGRAM + b"# new\n"
+    assert find_cached(parse_reference(repo, None, None), cache) == pull_runtime(repo, cache)
 
 
-def test_a_cache_in_a_machines_image_needs_no_right_to_write(own: OwnRegistry, cache: Path) -> None:
-    Pusher(own.host).push("1", (packed(), None))
-    found = pulled(f"{own.host}/{REPO}:1", cache)
+def test_a_read_only_cache_is_usable(local: LocalRegistry, cache: Path) -> None:
+    RegistryClient(local.host).push("1", (runtime_archive(), None))
+    found = pull_runtime(f"{local.host}/{REPO}:1", cache)
     for path in (cache, *cache.rglob("*")):
         if not path.is_symlink():
             path.chmod(path.stat().st_mode & ~0o222)
     before = {path: path.lstat().st_mtime_ns for path in (cache, *cache.rglob("*"))}
     try:
-        assert pulled(f"{own.host}/{REPO}:1", cache) == found
+        assert pull_runtime(f"{local.host}/{REPO}:1", cache) == found
         assert {path: path.lstat().st_mtime_ns for path in (cache, *cache.rglob("*"))} == before
     finally:
         for path in (cache, *cache.rglob("*")):
@@ -210,150 +221,150 @@ def test_a_cache_in_a_machines_image_needs_no_right_to_write(own: OwnRegistry, c
 
 
 @pytest.mark.parametrize("what", ["program", "content", "named", ""])
-def test_what_others_may_write_is_not_run(own: OwnRegistry, cache: Path, what: str) -> None:
-    Pusher(own.host).push("1", (packed(), None))
-    found = pulled(f"{own.host}/{REPO}:1", cache)
+def test_a_runtime_that_other_users_may_write_is_not_run(local: LocalRegistry, cache: Path, what: str) -> None:
+    RegistryClient(local.host).push("1", (runtime_archive(), None))
+    found = pull_runtime(f"{local.host}/{REPO}:1", cache)
     (found.program if what == "program" else cache / what).chmod(0o777)
-    with pytest.raises(MemoAirVoiceMemoryError, match="chmod go-w") as refused:
-        pulled(f"{own.host}/{REPO}:1", cache)
-    assert refused.value.code == "runtime.start_failed"
+    with pytest.raises(MemoAirVoiceMemoryError, match="chmod go-w") as raised:
+        pull_runtime(f"{local.host}/{REPO}:1", cache)
+    assert raised.value.code == "runtime.start_failed"
 
 
-@pytest.mark.parametrize("damage", ["empty the program", "remove the program", "cut the note", "cut the name"])
-def test_a_cache_that_was_damaged_is_pulled_anew(own: OwnRegistry, cache: Path, damage: str) -> None:
-    Pusher(own.host).push("1", (packed(), None))
-    found = pulled(f"{own.host}/{REPO}:1", cache)
-    [note], [name] = cache.glob("content/*/memoair-runtime.json"), cache.glob("named/*.json")
+@pytest.mark.parametrize(
+    "damage", ["empty the program", "remove the program", "truncate the info file", "truncate the entry"]
+)
+def test_a_damaged_cache_entry_is_pulled_again(local: LocalRegistry, cache: Path, damage: str) -> None:
+    RegistryClient(local.host).push("1", (runtime_archive(), None))
+    found = pull_runtime(f"{local.host}/{REPO}:1", cache)
+    [info_file], [entry] = cache.glob("content/*/memoair-runtime.json"), cache.glob("named/*.json")
     if damage == "empty the program":
         found.program.write_bytes(b"")
     elif damage == "remove the program":
         found.program.unlink()
     else:
-        os.truncate(note if "note" in damage else name, 5)
-    assert pulled(f"{own.host}/{REPO}:1", cache).program.read_bytes() == PROGRAM
-    assert_nothing_half(cache)
+        os.truncate(info_file if "info" in damage else entry, 5)
+    assert pull_runtime(f"{local.host}/{REPO}:1", cache).program.read_bytes() == PROGRAM
+    assert_no_partial_files(cache)
 
 
-# Who may have it
+# Authentication
 
 
-def test_a_token_is_fetched_as_anybody_and_shown_to_the_registry_alone(
-    own: OwnRegistry, server: FileServer, cache: Path
-) -> None:
-    content = packed()
-    Pusher(own.host).push("1", (content, None))
-    own.wants_token, own.blob_store = True, server.url
+def test_an_anonymous_token_is_sent_to_the_registry_only(local: LocalRegistry, server: FileServer, cache: Path) -> None:
+    content = runtime_archive()
+    RegistryClient(local.host).push("1", (content, None))
+    local.requires_token, local.blob_store = True, server.url
     server.files[f"/{digest_of(content)}"] = content
-    assert pulled(f"{own.host}/{REPO}:1", cache).program.read_bytes() == PROGRAM
+    assert pull_runtime(f"{local.host}/{REPO}:1", cache).program.read_bytes() == PROGRAM
 
-    asked = [(each.path.partition("?")[0], each.headers.get("authorization")) for each in own.asked[-4:]]
-    bearer = f"Bearer {own.token}"
+    sent = [(each.path.partition("?")[0], each.headers.get("authorization")) for each in local.requests[-4:]]
+    bearer = f"Bearer {local.token}"
     manifest, blob = f"/v2/{REPO}/manifests/1", f"/v2/{REPO}/blobs/{digest_of(content)}"
-    assert asked == [(manifest, None), ("/token", None), (manifest, bearer), (blob, bearer)]
-    assert "scope=repository%3Aacme%2Fruntime%3Apull" in own.asked[-3].path
-    [fetched] = server.asked
+    assert sent == [(manifest, None), ("/token", None), (manifest, bearer), (blob, bearer)]
+    assert "scope=repository%3Aacme%2Fruntime%3Apull" in local.requests[-3].path
+    [fetched] = server.requests
     assert "authorization" not in fetched.headers
 
 
-def test_a_login_of_docker_is_shown_for_a_token(own: OwnRegistry, cache: Path, docker_folder: Path) -> None:
-    Pusher(own.host).push("1", (packed(), None))
-    own.wants_token = True
+def test_the_docker_login_is_sent_to_the_token_server(local: LocalRegistry, cache: Path, docker_folder: Path) -> None:
+    RegistryClient(local.host).push("1", (runtime_archive(), None))
+    local.requires_token = True
     login = base64.b64encode(b"ada:correct horse").decode()
-    (docker_folder / "config.json").write_text(json.dumps({"auths": {own.host: {"auth": login}}}))
-    pulled(f"{own.host}/{REPO}:1", cache)
+    (docker_folder / "config.json").write_text(json.dumps({"auths": {local.host: {"auth": login}}}))
+    pull_runtime(f"{local.host}/{REPO}:1", cache)
 
-    [asked] = [each for each in own.asked if each.path.startswith("/token")]
-    assert asked.headers["authorization"] == f"Basic {login}"
+    [request] = [each for each in local.requests if each.path.startswith("/token")]
+    assert request.headers["authorization"] == f"Basic {login}"
 
 
-def test_a_registry_that_wants_a_password_gets_that_of_docker_or_says_how_to_keep_one(
+def test_basic_authentication_uses_the_docker_login_or_says_how_to_log_in(
     debian_program: Path | str, tmp_path: Path, cache: Path, docker_folder: Path
 ) -> None:
     login = base64.b64encode(f"ada:{PASSWORD}".encode()).decode()
-    with debians(debian_program, tmp_path / "registry", wants_password=True) as host:
-        Pusher(host, authorization=f"Basic {login}").push("1", (packed(), None))
-        error = refusal(f"{host}/{REPO}:1", cache)
+    with debian_registry_or_skip(debian_program, tmp_path / "registry", requires_password=True) as host:
+        RegistryClient(host, authorization=f"Basic {login}").push("1", (runtime_archive(), None))
+        error = pull_error(f"{host}/{REPO}:1", cache)
         assert error.code == "runtime.not_found"
         assert f"docker login {host}" in error.message
 
         (docker_folder / "config.json").write_text(json.dumps({"auths": {host: {"auth": login}}}))
-        assert pulled(f"{host}/{REPO}:1", cache).program.read_bytes() == PROGRAM
+        assert pull_runtime(f"{host}/{REPO}:1", cache).program.read_bytes() == PROGRAM
 
 
 @pytest.mark.parametrize("content", [b"not json", b"[]", b"{}", b'{"auths": {"x": 1}}', b"\xff"])
-def test_a_login_that_can_not_be_read_is_none(
-    own: OwnRegistry, cache: Path, docker_folder: Path, content: bytes
+def test_an_unreadable_docker_config_is_ignored(
+    local: LocalRegistry, cache: Path, docker_folder: Path, content: bytes
 ) -> None:
-    Pusher(own.host).push("1", (packed(), None))
-    own.wants_token = True
+    RegistryClient(local.host).push("1", (runtime_archive(), None))
+    local.requires_token = True
     (docker_folder / "config.json").write_bytes(content)
-    assert pulled(f"{own.host}/{REPO}:1", cache).program.exists()
+    assert pull_runtime(f"{local.host}/{REPO}:1", cache).program.exists()
 
 
-def test_a_token_is_fetched_anew_when_a_download_has_taken_long(
-    own: OwnRegistry, cache: Path, monkeypatch: pytest.MonkeyPatch
+def test_an_old_token_is_renewed_before_the_next_download(
+    local: LocalRegistry, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = (PROGRAM, "voice-runtime"), (tar_of(member("lib/data", b"data")), "lib.tar")
-    Pusher(own.host).push("1", first, second)
-    own.wants_token = True
-    monkeypatch.setattr("memoair_voice_sync.runtime_store.registry._FRESH_S", 60.0)
+    RegistryClient(local.host).push("1", first, second)
+    local.requires_token = True
+    monkeypatch.setattr("memoair_voice_sync.runtime_store.registry._TOKEN_TTL_S", 60.0)
 
-    def slowly(handler: Handler) -> None:
-        own.token = "another-token"  # and the first one is good for nothing
-        monkeypatch.setattr("memoair_voice_sync.runtime_store.registry._FRESH_S", 0.0)
+    def expire_token(handler: Handler) -> None:
+        local.token = "another-token"  # the first one is invalid from now on
+        monkeypatch.setattr("memoair_voice_sync.runtime_store.registry._TOKEN_TTL_S", 0.0)
         handler.reply(PROGRAM)
 
-    own.answers[f"/v2/{REPO}/blobs/{digest_of(PROGRAM)}"] = slowly
-    assert pulled(f"{own.host}/{REPO}:1", cache).program.read_bytes() == PROGRAM
+    local.responders[f"/v2/{REPO}/blobs/{digest_of(PROGRAM)}"] = expire_token
+    assert pull_runtime(f"{local.host}/{REPO}:1", cache).program.read_bytes() == PROGRAM
 
 
-def test_a_token_that_does_not_help_is_asked_for_once(own: OwnRegistry, cache: Path) -> None:
-    Pusher(own.host).push("1", (packed(), None))
-    own.wants_token = True
-    own.answers["/token"] = says(b'{"token": "another"}')
-    own.asked.clear()
-    error = refusal(f"{own.host}/{REPO}:1", cache)
+def test_a_rejected_token_is_requested_only_once(local: LocalRegistry, cache: Path) -> None:
+    RegistryClient(local.host).push("1", (runtime_archive(), None))
+    local.requires_token = True
+    local.responders["/token"] = respond(b'{"token": "another"}')
+    local.requests.clear()
+    error = pull_error(f"{local.host}/{REPO}:1", cache)
 
     assert error.code == "runtime.not_found"
     assert "401" in error.message
-    assert own.gets() == 3
+    assert local.count_gets() == 3
 
 
 @pytest.mark.parametrize("token", [b"", b"nonsense", b"[]", b"{}", b'{"token": 1}', b'{"token": "a\\r\\nb"}'])
-def test_a_token_that_can_not_be_read_is_told(own: OwnRegistry, cache: Path, token: bytes) -> None:
-    own.wants_token = True
-    own.answers["/token"] = says(token)
-    assert "the token can't be read" in refusal(f"{own.host}/{REPO}:1", cache).message
+def test_an_invalid_token_is_an_error(local: LocalRegistry, cache: Path, token: bytes) -> None:
+    local.requires_token = True
+    local.responders["/token"] = respond(token)
+    assert "returned an invalid token" in pull_error(f"{local.host}/{REPO}:1", cache).message
 
 
-# Registries that lie
+# Registries that misbehave
 
 
-def test_a_blob_that_is_not_what_its_digest_says_is_thrown_away(own: OwnRegistry, cache: Path) -> None:
-    good, bad = packed(), packed(b"#!/bin/sh\necho evil\n")
+def test_a_blob_with_another_digest_is_discarded(local: LocalRegistry, cache: Path) -> None:
+    good, bad = runtime_archive(), runtime_archive(b"#!/bin/sh\necho evil\n")
     bad = bad[: len(good)].ljust(len(good), b"\0")
-    Pusher(own.host).push("1", (good, None))
-    own.answers[f"/v2/{REPO}/blobs/{digest_of(good)}"] = says(bad)
-    error = refusal(f"{own.host}/{REPO}:1", cache)
+    RegistryClient(local.host).push("1", (good, None))
+    local.responders[f"/v2/{REPO}/blobs/{digest_of(good)}"] = respond(bad)
+    error = pull_error(f"{local.host}/{REPO}:1", cache)
 
     assert error.code == "runtime.start_failed"
-    assert f"digest {digest_of(bad)}, which should be {digest_of(good)}" in error.message
+    assert f"digest {digest_of(bad)}, expected {digest_of(good)}" in error.message
 
 
-def test_a_manifest_that_is_not_what_was_pinned_is_refused(own: OwnRegistry, cache: Path) -> None:
-    pusher = Pusher(own.host)
-    pinned = pusher.push("1", (packed(), None))
-    other = pusher.untagged((packed(b"#!/bin/sh\necho evil\n"), None))
-    own.answers[f"/v2/{REPO}/manifests/{pinned}"] = says(other)
-    own.answers[f"/v2/{REPO}/manifests/1"] = says(other, Docker_Content_Digest=pinned)
+def test_a_manifest_with_another_digest_than_pinned_is_rejected(local: LocalRegistry, cache: Path) -> None:
+    client = RegistryClient(local.host)
+    pinned = client.push("1", (runtime_archive(), None))
+    other = client.push_untagged((runtime_archive(b"#!/bin/sh\necho evil\n"), None))
+    local.responders[f"/v2/{REPO}/manifests/{pinned}"] = respond(other)
+    local.responders[f"/v2/{REPO}/manifests/1"] = respond(other, Docker_Content_Digest=pinned)
 
-    assert f"which should be {pinned}" in refusal(f"{own.host}/{REPO}@{pinned}", cache).message
-    assert f"which should be {pinned}" in refusal(f"{own.host}/{REPO}:1", cache).message
+    assert f"expected {pinned}" in pull_error(f"{local.host}/{REPO}@{pinned}", cache).message
+    assert f"expected {pinned}" in pull_error(f"{local.host}/{REPO}:1", cache).message
 
 
-def test_a_pinned_artifact_says_so(own: OwnRegistry, cache: Path) -> None:
-    pinned = Pusher(own.host).push("1", (packed(), None))
-    found = pulled(f"{own.host}/{REPO}", cache, pinned)
+def test_the_digest_of_a_pinned_artifact_comes_from_the_reference(local: LocalRegistry, cache: Path) -> None:
+    pinned = RegistryClient(local.host).push("1", (runtime_archive(), None))
+    found = pull_runtime(f"{local.host}/{REPO}", cache, pinned)
     assert (found.digest, found.digest_from) == (pinned, "reference")
 
 
@@ -377,200 +388,205 @@ def test_a_pinned_artifact_says_so(own: OwnRegistry, cache: Path) -> None:
         b'{"a": "' + b"x" * (5 << 20) + b'"}',
     ],
 )
-def test_a_manifest_that_can_not_be_is_told(own: OwnRegistry, cache: Path, manifest: bytes) -> None:
-    own.answers[f"/v2/{REPO}/manifests/1"] = says(manifest)
-    assert refusal(f"{own.host}/{REPO}:1", cache).code in ("runtime.start_failed", "runtime.not_found")
+def test_an_invalid_manifest_is_an_error(local: LocalRegistry, cache: Path, manifest: bytes) -> None:
+    local.responders[f"/v2/{REPO}/manifests/1"] = respond(manifest)
+    assert pull_error(f"{local.host}/{REPO}:1", cache).code in ("runtime.start_failed", "runtime.not_found")
 
 
 @pytest.mark.parametrize(("promised", "sent"), [(10, 10), (1_000_000, 1_000_000)])
-def test_a_blob_of_another_length_is_refused(own: OwnRegistry, cache: Path, promised: int, sent: int) -> None:
-    good = packed()
-    Pusher(own.host).push("1", (good, None))
-    own.answers[f"/v2/{REPO}/blobs/{digest_of(good)}"] = says(b"x" * sent, promised=promised)
-    message = refusal(f"{own.host}/{REPO}:1", cache).message
-    assert f"holds {promised} bytes" in message
+def test_a_blob_of_another_size_is_rejected(local: LocalRegistry, cache: Path, promised: int, sent: int) -> None:
+    good = runtime_archive()
+    RegistryClient(local.host).push("1", (good, None))
+    local.responders[f"/v2/{REPO}/blobs/{digest_of(good)}"] = respond(b"x" * sent, content_length=promised)
+    message = pull_error(f"{local.host}/{REPO}:1", cache).message
+    assert f"has {promised} bytes" in message
 
 
 # Releases on a web server
 
 
-def with_sum(server: FileServer, name: str, content: bytes, sums: str | None = None) -> str:
-    """Put a release on a server with its sum beside it, and return its URL."""
+def put_release(server: FileServer, name: str, content: bytes, checksums: str | None = None) -> str:
+    """Put a release on a server with its checksum file, and return its URL."""
     server.files[f"/{name}"] = content
-    beside = f"{digest_of(content).partition(':')[2]}  {name}\n" if sums is None else sums
-    server.files[f"/{name}.sha256"] = beside.encode()
+    checksum_file = f"{digest_of(content).partition(':')[2]}  {name}\n" if checksums is None else checksums
+    server.files[f"/{name}.sha256"] = checksum_file.encode()
     return f"{server.url}/{name}"
 
 
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        ("runtime.tar.gz", packed()),
+        ("runtime.tar.gz", runtime_archive()),
         ("runtime.tar", tar_of(member("voice-runtime", PROGRAM))),
         ("runtime.zip", zip_of({"x/voice-runtime": PROGRAM, "x/README": b"read"})),
         ("voice-runtime-linux", PROGRAM),
         ("only.tgz", tar_gz_of(member("./", type=b"5"), member("./some-program", PROGRAM, mode=0o644))),
     ],
 )
-def test_a_release_is_pulled_and_can_be_run(server: FileServer, cache: Path, name: str, content: bytes) -> None:
-    found = pulled(with_sum(server, name, content), cache)
+def test_a_release_is_pulled_and_executable(server: FileServer, cache: Path, name: str, content: bytes) -> None:
+    found = pull_runtime(put_release(server, name, content), cache)
 
     assert (found.digest, found.digest_from) == (digest_of(content), "server")
     assert found.program.read_bytes() == PROGRAM
     assert os.access(found.program, os.X_OK)
     server.close()
-    assert pulled(found.reference, cache) == found
+    assert pull_runtime(found.reference, cache) == found
 
 
-def test_a_release_with_its_digest_in_the_url_needs_nothing_beside_it(server: FileServer, cache: Path) -> None:
-    content = packed()
+def test_a_release_with_a_checksum_in_its_url_needs_no_checksum_file(server: FileServer, cache: Path) -> None:
+    content = runtime_archive()
     server.files["/runtime.tar.gz"] = content
-    found = pulled(f"{server.url}/runtime.tar.gz#{digest_of(content).replace(':', '=')}", cache)
+    found = pull_runtime(f"{server.url}/runtime.tar.gz#{digest_of(content).replace(':', '=')}", cache)
 
     assert (found.digest, found.digest_from) == (digest_of(content), "reference")
-    assert [each.path for each in server.asked] == ["/runtime.tar.gz"]
+    assert [each.path for each in server.requests] == ["/runtime.tar.gz"]
 
 
-def test_a_release_of_which_nothing_says_what_it_must_be_is_not_pulled(server: FileServer, cache: Path) -> None:
-    server.files["/runtime.tar.gz"] = packed()
-    error = refusal(f"{server.url}/runtime.tar.gz", cache)
+def test_a_release_without_a_checksum_is_not_pulled(server: FileServer, cache: Path) -> None:
+    server.files["/runtime.tar.gz"] = runtime_archive()
+    error = pull_error(f"{server.url}/runtime.tar.gz", cache)
 
     assert error.code == "runtime.not_found"
     assert "add #sha256=... to the URL" in error.message
-    assert not server.gets("/runtime.tar.gz")
+    assert not server.count_gets("/runtime.tar.gz")
 
 
-SUM = digest_of(packed()).partition(":")[2]
+SHA256 = digest_of(runtime_archive()).partition(":")[2]
 
 
 @pytest.mark.parametrize(
-    "sums",
+    "checksums",
     [
-        SUM,
-        f"{SUM.upper()}\r\n",
-        f"{SUM} *runtime.tar.gz",
-        f"{SUM}  ./dist/runtime.tar.gz\n{'0' * 64}  other.zip\n",
-        f"SHA256 (runtime.tar.gz) = {SUM}\n",
+        SHA256,
+        f"{SHA256.upper()}\r\n",
+        f"{SHA256} *runtime.tar.gz",
+        f"{SHA256}  ./dist/runtime.tar.gz\n{'0' * 64}  other.zip\n",
+        f"SHA256 (runtime.tar.gz) = {SHA256}\n",
     ],
 )
-def test_a_sum_is_found_however_it_is_written(server: FileServer, cache: Path, sums: str) -> None:
-    assert pulled(with_sum(server, "runtime.tar.gz", packed(), sums), cache).digest == f"sha256:{SUM}"
+def test_all_formats_of_checksum_files_are_read(server: FileServer, cache: Path, checksums: str) -> None:
+    assert (
+        pull_runtime(put_release(server, "runtime.tar.gz", runtime_archive(), checksums), cache).digest
+        == f"sha256:{SHA256}"
+    )
 
 
-@pytest.mark.parametrize("sums", ["", "<html>", "0" * 63, f"{SUM}  other.zip", f"{SUM}\n{'0' * 64}\n", "\0" * 100])
-def test_a_sum_that_is_not_there_is_told(server: FileServer, cache: Path, sums: str) -> None:
-    url = with_sum(server, "runtime.tar.gz", packed(), sums)
-    assert "holds no SHA-256 of runtime.tar.gz" in refusal(url, cache).message
+@pytest.mark.parametrize(
+    "checksums", ["", "<html>", "0" * 63, f"{SHA256}  other.zip", f"{SHA256}\n{'0' * 64}\n", "\0" * 100]
+)
+def test_a_checksum_file_without_the_release_is_an_error(server: FileServer, cache: Path, checksums: str) -> None:
+    url = put_release(server, "runtime.tar.gz", runtime_archive(), checksums)
+    assert "has no SHA-256 for runtime.tar.gz" in pull_error(url, cache).message
 
 
-def test_a_wrong_digest_costs_the_file_and_is_not_tried_again(server: FileServer, cache: Path) -> None:
-    url = with_sum(server, "runtime.tar.gz", packed(), "0" * 64)
-    error = refusal(url, cache)
+def test_a_wrong_checksum_discards_the_file_without_a_retry(server: FileServer, cache: Path) -> None:
+    url = put_release(server, "runtime.tar.gz", runtime_archive(), "0" * 64)
+    error = pull_error(url, cache)
 
     assert error.code == "runtime.start_failed"
-    assert SUM in error.message
+    assert SHA256 in error.message
     assert "0" * 64 in error.message
-    assert server.gets("/runtime.tar.gz") == 1
+    assert server.count_gets("/runtime.tar.gz") == 1
 
 
-# Servers that fail
+# Servers that misbehave
 
 
-def test_a_connection_that_breaks_is_tried_again(server: FileServer, cache: Path, quick: None) -> None:
-    content = packed(padding=300_000)
-    url = with_sum(server, "runtime.tar.gz", content)
-    cut = says(content[:200_000], promised=len(content))
-    server.answers["/runtime.tar.gz"] = once(cut, then=once(says(b"busy", 503), then=says(content)))
-    assert pulled(url, cache).program.read_bytes() == PROGRAM
-    assert server.gets("/runtime.tar.gz") == 3
+def test_a_broken_connection_is_retried(server: FileServer, cache: Path, short_delays: None) -> None:
+    content = runtime_archive(padding=300_000)
+    url = put_release(server, "runtime.tar.gz", content)
+    cut = respond(content[:200_000], content_length=len(content))
+    server.responders["/runtime.tar.gz"] = first_then(
+        cut, others=first_then(respond(b"busy", 503), others=respond(content))
+    )
+    assert pull_runtime(url, cache).program.read_bytes() == PROGRAM
+    assert server.count_gets("/runtime.tar.gz") == 3
 
 
-def test_a_connection_that_always_breaks_is_told(server: FileServer, cache: Path, quick: None) -> None:
-    content = packed()
-    url = with_sum(server, "runtime.tar.gz", content)
-    server.answers["/runtime.tar.gz"] = says(content[:100], promised=len(content))
-    error = refusal(url, cache)
+def test_a_connection_that_keeps_breaking_is_an_error(server: FileServer, cache: Path, short_delays: None) -> None:
+    content = runtime_archive()
+    url = put_release(server, "runtime.tar.gz", content)
+    server.responders["/runtime.tar.gz"] = respond(content[:100], content_length=len(content))
+    error = pull_error(url, cache)
 
     assert error.code == "runtime.start_failed"
-    assert f"broke off after 100 bytes of {len(content)}" in error.message
-    assert server.gets("/runtime.tar.gz") == 3
+    assert f"closed the connection after 100 of {len(content)} bytes" in error.message
+    assert server.count_gets("/runtime.tar.gz") == 3
 
 
-def test_a_length_that_is_too_short_costs_the_file(server: FileServer, cache: Path) -> None:
-    content = packed()
-    url = with_sum(server, "runtime.tar.gz", content)
-    server.answers["/runtime.tar.gz"] = says(content, promised=len(content) - 10)
-    assert "has the digest" in refusal(url, cache).message
+def test_a_content_length_that_is_too_short_discards_the_file(server: FileServer, cache: Path) -> None:
+    content = runtime_archive()
+    url = put_release(server, "runtime.tar.gz", content)
+    server.responders["/runtime.tar.gz"] = respond(content, content_length=len(content) - 10)
+    assert "has the digest" in pull_error(url, cache).message
 
 
-def test_a_file_that_never_ends_is_not_read_to_its_end(
-    server: FileServer, cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("memoair_voice_sync.runtime_store.pull.MOST_BYTES", 1_000_000)
-    url = with_sum(server, "runtime.tar.gz", packed())
-    server.answers["/runtime.tar.gz"] = says(b"", promised=1 << 50)
-    assert "no more than 1000000 are taken" in refusal(url, cache).message
+def test_a_download_stops_at_the_size_limit(server: FileServer, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("memoair_voice_sync.runtime_store.pull.MAX_DOWNLOAD_BYTES", 1_000_000)
+    url = put_release(server, "runtime.tar.gz", runtime_archive())
+    server.responders["/runtime.tar.gz"] = respond(b"", content_length=1 << 50)
+    assert "more than the limit of 1000000" in pull_error(url, cache).message
 
-    def goes_on(handler: Any) -> None:
+    def send_endlessly(handler: Any) -> None:
         handler.send_response(200)
         handler.end_headers()
         while True:  # ends with the connection
             handler.wfile.write(b"x" * 65_536)
 
-    server.answers["/runtime.tar.gz"] = goes_on
-    assert "more than the 1000000 bytes" in refusal(url, cache).message
+    server.responders["/runtime.tar.gz"] = send_endlessly
+    assert "more than the limit of 1000000 bytes" in pull_error(url, cache).message
 
 
-@pytest.mark.parametrize("answer", [hangs, stalls(b"x" * 1_000, 500)])
-def test_a_server_that_hangs_is_not_waited_for_for_ever(
-    server: FileServer, cache: Path, monkeypatch: pytest.MonkeyPatch, quick: None, answer: Any
+@pytest.mark.parametrize("responder", [hang, stall(b"x" * 1_000, 500)])
+def test_a_server_that_hangs_ends_the_pull_by_timeout(
+    server: FileServer, cache: Path, monkeypatch: pytest.MonkeyPatch, short_delays: None, responder: Any
 ) -> None:
-    monkeypatch.setattr(downloader, "READ_S", 0.2)
-    url = with_sum(server, "runtime.tar.gz", packed())
-    server.answers["/runtime.tar.gz"] = answer
-    began_at = time.monotonic()
-    assert refusal(url, cache).code == "runtime.start_failed"
-    assert time.monotonic() - began_at < 25
+    monkeypatch.setattr(downloader, "READ_TIMEOUT_S", 0.2)
+    url = put_release(server, "runtime.tar.gz", runtime_archive())
+    server.responders["/runtime.tar.gz"] = responder
+    started_at = time.monotonic()
+    assert pull_error(url, cache).code == "runtime.start_failed"
+    assert time.monotonic() - started_at < 25
 
 
-def test_a_server_that_sends_a_byte_at_a_time_is_left_when_time_is_up(server: FileServer, cache: Path) -> None:
-    url = with_sum(server, "runtime.tar.gz", packed())
-    server.answers["/runtime.tar.gz"] = dribbles
-    began_at = time.monotonic()
-    with pytest.raises(MemoAirVoiceMemoryError, match="was not done within"):
+def test_a_server_that_sends_single_bytes_ends_the_pull_by_deadline(server: FileServer, cache: Path) -> None:
+    url = put_release(server, "runtime.tar.gz", runtime_archive())
+    server.responders["/runtime.tar.gz"] = send_slowly
+    started_at = time.monotonic()
+    with pytest.raises(MemoAirVoiceMemoryError, match="did not finish within"):
         pull(parse_reference(url, None, None), cache, CancelToken(0.5))
-    assert time.monotonic() - began_at < 15, "it sends a byte at a time for hours"
-    assert_nothing_half(cache)
+    assert time.monotonic() - started_at < 15, "the server would send single bytes for hours"
+    assert_no_partial_files(cache)
 
 
-@pytest.mark.parametrize("answer", [hangs, dribbles, stalls(b"x" * 1_000_000, 500_000)])
-def test_a_pull_is_called_off_wherever_it_waits(server: FileServer, cache: Path, answer: Any) -> None:
-    url = with_sum(server, "runtime.tar.gz", packed())
-    server.answers["/runtime.tar.gz"] = answer
-    stop = CancelToken(60)
+@pytest.mark.parametrize("responder", [hang, send_slowly, stall(b"x" * 1_000_000, 500_000)])
+def test_a_pull_is_cancelled_wherever_it_waits(server: FileServer, cache: Path, responder: Any) -> None:
+    url = put_release(server, "runtime.tar.gz", runtime_archive())
+    server.responders["/runtime.tar.gz"] = responder
+    cancel_token = CancelToken(60)
     with ThreadPoolExecutor(1) as threads:
-        running = threads.submit(pull, parse_reference(url, None, None), cache, stop)
-        eventually(lambda: server.gets("/runtime.tar.gz"))
-        began_at = time.monotonic()
-        stop.set()
+        running = threads.submit(pull, parse_reference(url, None, None), cache, cancel_token)
+        eventually(lambda: server.count_gets("/runtime.tar.gz"))
+        started_at = time.monotonic()
+        cancel_token.cancel()
         with pytest.raises(PullCancelledError):
             running.result(20)
-    assert time.monotonic() - began_at < 15, "it waits for the server, which hangs for half a minute"
-    assert_nothing_half(cache)
+    assert time.monotonic() - started_at < 15, "the pull waited for the server, which hangs for 30 s"
+    assert_no_partial_files(cache)
 
 
-def test_nobody_listens(cache: Path, quick: None, server: FileServer) -> None:
+def test_a_refused_connection_is_an_error(cache: Path, short_delays: None, server: FileServer) -> None:
     server.close()
-    error = refusal(f"{server.url}/runtime.tar.gz", cache)
+    error = pull_error(f"{server.url}/runtime.tar.gz", cache)
     assert error.code == "runtime.start_failed"
-    assert "can't be reached" in error.message
+    assert "is unreachable" in error.message
 
 
-def test_a_cache_that_can_not_be_written_says_which(server: FileServer, tmp_path: Path) -> None:
+def test_an_unwritable_cache_is_named_in_the_error(server: FileServer, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
-    url = with_sum(server, "runtime.tar.gz", packed())
-    with pytest.raises(MemoAirVoiceMemoryError, match=r"can't be written: .*; runtime_cache_dir names another"):
-        pulled(url, tmp_path / "file" / "cache")
+    url = put_release(server, "runtime.tar.gz", runtime_archive())
+    with pytest.raises(MemoAirVoiceMemoryError, match=r"is not writable: .*; set runtime_cache_dir to another"):
+        pull_runtime(url, tmp_path / "file" / "cache")
 
 
 # Over TLS
@@ -582,8 +598,8 @@ def authority() -> trustme.CA:
 
 
 @pytest.fixture
-def secure(authority: trustme.CA) -> Iterator[FileServer]:
-    """A server that proves who it is to whoever trusts the authority."""
+def tls_server(authority: trustme.CA) -> Iterator[FileServer]:
+    """A TLS server with a certificate of the authority."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
     with file_server(context) as running:
@@ -591,90 +607,91 @@ def secure(authority: trustme.CA) -> Iterator[FileServer]:
 
 
 @pytest.fixture
-def trusted(authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def trusted_authority(authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     authority.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "authority.pem"))
 
 
-def test_a_release_is_pulled_over_tls(secure: FileServer, cache: Path, trusted: None) -> None:
-    assert pulled(with_sum(secure, "runtime.tar.gz", packed()), cache).program.read_bytes() == PROGRAM
+def test_a_release_is_pulled_over_tls(tls_server: FileServer, cache: Path, trusted_authority: None) -> None:
+    assert (
+        pull_runtime(put_release(tls_server, "runtime.tar.gz", runtime_archive()), cache).program.read_bytes()
+        == PROGRAM
+    )
 
 
-def test_who_does_not_prove_who_he_is_is_not_asked(secure: FileServer, cache: Path) -> None:
-    error = refusal(with_sum(secure, "runtime.tar.gz", packed()), cache)
+def test_an_untrusted_certificate_is_an_error(tls_server: FileServer, cache: Path) -> None:
+    error = pull_error(put_release(tls_server, "runtime.tar.gz", runtime_archive()), cache)
     assert error.code == "runtime.start_failed"
-    assert "does not prove who it is; REQUESTS_CA_BUNDLE" in error.message
-    assert not secure.asked
+    assert "is not trusted; REQUESTS_CA_BUNDLE" in error.message
+    assert not tls_server.requests
 
 
-def test_a_pull_over_tls_is_called_off(secure: FileServer, cache: Path, trusted: None) -> None:
-    content = packed(padding=200_000)
-    url, stop = with_sum(secure, "runtime.tar.gz", content), CancelToken(60)
-    secure.answers["/runtime.tar.gz"] = stalls(content, 100_000)
+def test_a_pull_over_tls_is_cancelled(tls_server: FileServer, cache: Path, trusted_authority: None) -> None:
+    content = runtime_archive(padding=200_000)
+    url, cancel_token = put_release(tls_server, "runtime.tar.gz", content), CancelToken(60)
+    tls_server.responders["/runtime.tar.gz"] = stall(content, 100_000)
     with ThreadPoolExecutor(1) as threads:
-        running = threads.submit(pull, parse_reference(url, None, None), cache, stop)
-        eventually(lambda: secure.gets("/runtime.tar.gz"))
-        began_at = time.monotonic()
-        stop.set()
+        running = threads.submit(pull, parse_reference(url, None, None), cache, cancel_token)
+        eventually(lambda: tls_server.count_gets("/runtime.tar.gz"))
+        started_at = time.monotonic()
+        cancel_token.cancel()
         with pytest.raises(PullCancelledError):
             running.result(20)
-    assert time.monotonic() - began_at < 15, "it waits for the server, which hangs for half a minute"
+    assert time.monotonic() - started_at < 15, "the pull waited for the server, which hangs for 30 s"
 
 
 # Redirects
 
 
-def test_a_redirect_is_followed_and_a_signature_in_it_is_shown_nowhere(server: FileServer, cache: Path) -> None:
-    url = with_sum(server, "runtime.tar.gz", packed())
-    server.answers["/runtime.tar.gz"] = redirects("/elsewhere?signature=secret", 307)
-    server.answers["/elsewhere"] = says(b"", 403)
-    assert "secret" not in refusal(url, cache).message
-    server.answers["/elsewhere"] = says(packed())
-    assert pulled(url, cache).program.read_bytes() == PROGRAM
+def test_a_redirect_is_followed_and_its_signature_is_never_shown(server: FileServer, cache: Path) -> None:
+    url = put_release(server, "runtime.tar.gz", runtime_archive())
+    server.responders["/runtime.tar.gz"] = redirect_to("/elsewhere?signature=secret", 307)
+    server.responders["/elsewhere"] = respond(b"", 403)
+    assert "secret" not in pull_error(url, cache).message
+    server.responders["/elsewhere"] = respond(runtime_archive())
+    assert pull_runtime(url, cache).program.read_bytes() == PROGRAM
 
 
 @pytest.mark.parametrize(
     ("to", "message"),
     [
-        ("http://192.0.2.1/runtime.tar.gz", "is not https"),
-        ("ftp://127.0.0.1/x", "is not https"),
-        ("file:///etc/passwd", "is not https"),
+        ("http://192.0.2.1/runtime.tar.gz", "does not use https"),
+        ("ftp://127.0.0.1/x", "does not use https"),
+        ("file:///etc/passwd", "does not use https"),
         ("/runtime.tar.gz", "redirects more than 5 times"),
-        ("http://[", "is no URL|not https|could not be pulled"),
+        ("http://[", "is not a valid URL|does not use https|could not be pull_runtime"),
     ],
 )
-def test_a_redirect_to_where_nobody_should_go_is_not_followed(
-    server: FileServer, cache: Path, to: str, message: str
-) -> None:
-    url = with_sum(server, "runtime.tar.gz", packed())
-    server.answers["/runtime.tar.gz"] = redirects(to)
-    error = refusal(url, cache)
+def test_an_unsafe_redirect_is_not_followed(server: FileServer, cache: Path, to: str, message: str) -> None:
+    url = put_release(server, "runtime.tar.gz", runtime_archive())
+    server.responders["/runtime.tar.gz"] = redirect_to(to)
+    error = pull_error(url, cache)
     assert error.code == "runtime.start_failed"
     assert re.search(message, error.message)
 
 
-def test_a_server_elsewhere_sends_nobody_to_this_machine() -> None:
-    with pytest.raises(Exception, match="of which a server elsewhere knows nothing"):
-        downloader._check_way("http://127.0.0.1:8080/admin", "https://example.com/runtime.zip", allow_http=True)
+def test_a_remote_server_must_not_redirect_to_this_machine() -> None:
+    with pytest.raises(Exception, match="a remote server must not redirect to it"):
+        downloader._check_url_security(
+            "http://127.0.0.1:8080/admin", "https://example.com/runtime.zip", allow_http=True
+        )
 
 
-def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(
-    server: FileServer, cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_loopback_urls_do_not_use_a_proxy(server: FileServer, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
-    assert pulled(with_sum(server, "runtime.tar.gz", packed()), cache).program.exists()
+    assert pull_runtime(put_release(server, "runtime.tar.gz", runtime_archive()), cache).program.exists()
 
 
-def test_a_netrc_is_shown_to_nobody(server: FileServer, cache: Path, tmp_path: Path, monkeypatch: Any) -> None:
+def test_credentials_from_netrc_are_not_sent(server: FileServer, cache: Path, tmp_path: Path, monkeypatch: Any) -> None:
     (tmp_path / "netrc").write_text("machine 127.0.0.1 login ada password secret\n")
     (tmp_path / "netrc").chmod(0o600)
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    pulled(with_sum(server, "runtime.tar.gz", packed()), cache)
-    assert not [each for each in server.asked if "authorization" in each.headers]
+    pull_runtime(put_release(server, "runtime.tar.gz", runtime_archive()), cache)
+    assert not [each for each in server.requests if "authorization" in each.headers]
 
 
-# Many at once, and death in the middle
+# Concurrent processes, and processes that are killed
 
 _PULL = """
 import sys
@@ -692,86 +709,84 @@ def start_pull(url: str, cache: Path) -> "subprocess.Popen[str]":
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
-def go(process: "subprocess.Popen[str]") -> None:
+def let_start(process: "subprocess.Popen[str]") -> None:
     assert process.stdin is not None
     process.stdin.write("\n")
     process.stdin.flush()
 
 
 @pytest.fixture
-def start(cache: Path) -> Iterator[Callable[[str], "subprocess.Popen[str]"]]:
+def start_process(cache: Path) -> Iterator[Callable[[str], "subprocess.Popen[str]"]]:
     started: list[subprocess.Popen[str]] = []
 
-    def begin(url: str) -> "subprocess.Popen[str]":
+    def start_and_record(url: str) -> "subprocess.Popen[str]":
         started.append(start_pull(url, cache))
         return started[-1]
 
-    yield begin
+    yield start_and_record
     for each in started:
         each.kill()
         each.communicate()
 
 
 @pytest.mark.parametrize("kind", ["registry", "release"])
-def test_ten_processes_at_once_download_once(
-    own: OwnRegistry, start: Callable[[str], "subprocess.Popen[str]"], cache: Path, kind: str
+def test_ten_concurrent_processes_download_once(
+    local: LocalRegistry, start_process: Callable[[str], "subprocess.Popen[str]"], cache: Path, kind: str
 ) -> None:
-    content = packed(padding=2_000_000)
+    content = runtime_archive(padding=2_000_000)
     if kind == "registry":
-        Pusher(own.host).push("1", (content, None))
-        url, path = f"{own.host}/{REPO}:1", f"/v2/{REPO}/blobs/{digest_of(content)}"
+        RegistryClient(local.host).push("1", (content, None))
+        url, path = f"{local.host}/{REPO}:1", f"/v2/{REPO}/blobs/{digest_of(content)}"
     else:
-        url, path = with_sum(own, "runtime.tar.gz", content), "/runtime.tar.gz"
-    processes = [start(url) for _ in range(10)]
+        url, path = put_release(local, "runtime.tar.gz", content), "/runtime.tar.gz"
+    processes = [start_process(url) for _ in range(10)]
     for each in processes:
-        go(each)
-    told = {each.communicate(timeout=60)[0] for each in processes}
+        let_start(each)
+    outputs = {each.communicate(timeout=60)[0] for each in processes}
 
     assert [each.returncode for each in processes] == [0] * 10
-    assert len(told) == 1
-    assert Path(told.pop().strip()).read_bytes() == PROGRAM
-    assert own.gets(path) == 1
-    assert_nothing_half(cache)
+    assert len(outputs) == 1
+    assert Path(outputs.pop().strip()).read_bytes() == PROGRAM
+    assert local.count_gets(path) == 1
+    assert_no_partial_files(cache)
 
 
-def test_who_is_killed_in_the_middle_leaves_nothing_half_and_the_next_one_succeeds(
-    server: FileServer, start: Callable[[str], "subprocess.Popen[str]"], cache: Path
+def test_after_a_kill_during_a_pull_the_next_process_succeeds(
+    server: FileServer, start_process: Callable[[str], "subprocess.Popen[str]"], cache: Path
 ) -> None:
-    content = packed(padding=2_000_000)
-    url = with_sum(server, "runtime.tar.gz", content)
-    server.answers["/runtime.tar.gz"] = once(stalls(content, 1_000_000), then=says(content))
-    first = start(url)
-    go(first)
-    eventually(lambda: server.gets("/runtime.tar.gz"))
-    second = start(url)  # which waits for the first
-    go(second)
+    content = runtime_archive(padding=2_000_000)
+    url = put_release(server, "runtime.tar.gz", content)
+    server.responders["/runtime.tar.gz"] = first_then(stall(content, 1_000_000), others=respond(content))
+    first = start_process(url)
+    let_start(first)
+    eventually(lambda: server.count_gets("/runtime.tar.gz"))
+    second = start_process(url)  # waits for the first one
+    let_start(second)
     first.send_signal(signal.SIGKILL)
     first.wait()
     out, _ = second.communicate(timeout=60)
 
     assert second.returncode == 0
     assert Path(out.strip()).read_bytes() == PROGRAM
-    assert server.gets("/runtime.tar.gz") == 2
-    assert_nothing_half(cache)
+    assert server.count_gets("/runtime.tar.gz") == 2
+    assert_no_partial_files(cache)
 
 
 @pytest.mark.parametrize("owner", ["the same", "another"])
-def test_what_a_process_left_that_died_while_it_unpacked_is_swept_away(
-    server: FileServer, cache: Path, owner: str
-) -> None:
-    url = with_sum(server, "runtime.tar.gz", packed())
-    pulled(url, cache)
+def test_leftovers_of_a_killed_process_are_removed(server: FileServer, cache: Path, owner: str) -> None:
+    url = put_release(server, "runtime.tar.gz", runtime_archive())
+    pull_runtime(url, cache)
     [key] = [each.stem for each in cache.glob("named/*.json")]
     (cache / "named" / f"{key}.json").unlink()
-    left = cache / f".unpacking-{key if owner == 'the same' else 'other-0123'}-abcd"
-    left.mkdir()
-    (left / "half").write_bytes(b"half")
-    pulled(url, cache)
-    assert_nothing_half(cache)
+    leftover = cache / f".unpacking-{key if owner == 'the same' else 'other-0123'}-abcd"
+    leftover.mkdir()
+    (leftover / "half").write_bytes(b"half")
+    pull_runtime(url, cache)
+    assert_no_partial_files(cache)
 
 
-def test_a_manifest_of_nothing_is_no_runtime(own: OwnRegistry, cache: Path) -> None:
-    Pusher(own.host).tag("1", manifest_of([]), MANIFEST)
-    assert "it is no runtime" in refusal(f"{own.host}/{REPO}:1", cache).message
-    Pusher(own.host).tag("2", manifest_of([layer(b"never pushed")]), MANIFEST)
-    assert refusal(f"{own.host}/{REPO}:2", cache).code == "runtime.not_found"
+def test_a_manifest_without_files_is_an_error(local: LocalRegistry, cache: Path) -> None:
+    RegistryClient(local.host).put_manifest("1", manifest_of([]), MANIFEST)
+    assert "is not a runtime" in pull_error(f"{local.host}/{REPO}:1", cache).message
+    RegistryClient(local.host).put_manifest("2", manifest_of([descriptor_of(b"never pushed")]), MANIFEST)
+    assert pull_error(f"{local.host}/{REPO}:2", cache).code == "runtime.not_found"

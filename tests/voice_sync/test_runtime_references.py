@@ -1,16 +1,16 @@
-"""What a runtime can be named by, and what is said of names that can't be."""
+"""References to runtimes: valid and invalid ones."""
 
 import pytest
 
 from memoair_voice_sync import MemoAirVoiceClientSync, MemoAirVoiceMemorySync
-from memoair_voice_sync.runtime_store.reference import ReleaseUrl, key_of, parse_reference, this_platform
+from memoair_voice_sync.runtime_store.reference import ReleaseUrl, cache_key, current_platform, parse_reference
 
 DIGEST = "sha256:" + "ab" * 32
 SHA = "#sha256=" + "ab" * 32
 
 
 @pytest.mark.parametrize(
-    ("repo", "version", "named"),
+    ("repo", "version", "expected"),
     [
         (None, "0.5.0", "ghcr.io/memoair/memoair-runtime:0.5.0"),
         (None, DIGEST, f"ghcr.io/memoair/memoair-runtime@{DIGEST}"),
@@ -30,8 +30,8 @@ SHA = "#sha256=" + "ab" * 32
         ("http://127.0.0.1:1/runtime.zip", None, "http://127.0.0.1:1/runtime.zip"),
     ],
 )
-def test_a_runtime_can_be_named_so(repo: str | None, version: str | None, named: str) -> None:
-    assert str(parse_reference(repo, version, "0.4.0")) == named
+def test_valid_references(repo: str | None, version: str | None, expected: str) -> None:
+    assert str(parse_reference(repo, version, "0.4.0")) == expected
 
 
 @pytest.mark.parametrize(
@@ -39,71 +39,73 @@ def test_a_runtime_can_be_named_so(repo: str | None, version: str | None, named:
     [
         ("acme/runtime", "1", "runtime_repo must begin with a registry"),
         ("runtime", "1", "runtime_repo must begin with a registry"),
-        ("ghcr.io/Acme/runtime", "1", "runtime_repo must name a repository in lower case"),
-        ("ghcr.io/../runtime", "1", "runtime_repo must name a repository"),
-        ("ghcr.io/", "1", "runtime_repo must name a repository"),
+        ("ghcr.io/Acme/runtime", "1", "runtime_repo must have a lower-case repository"),
+        ("ghcr.io/../runtime", "1", "runtime_repo must have a lower-case repository"),
+        ("ghcr.io/", "1", "runtime_repo must have a lower-case repository"),
         ("ghcr.io@evil/x", "1", "runtime_repo"),
-        ("gh_cr.io/runtime", "1", "names a registry that can't be"),
-        ("ghcr.io/runtime:", "1", "has a tag that can't be"),
-        ("ghcr.io/runtime:a/b", None, "must name a repository|tag"),
-        ("ghcr.io/runtime:1", "2", "names the version 1, and runtime_version 2"),
-        ("ghcr.io/runtime@sha256:abc", None, "digest that is not"),
-        (f"ghcr.io/runtime@{DIGEST}", "sha256:" + "cd" * 32, "two digests"),
-        ("ghcr.io/runtime", "sha256:abc", "runtime_version is a digest that is not"),
+        ("gh_cr.io/runtime", "1", "has an invalid registry"),
+        ("ghcr.io/runtime:", "1", "has an invalid tag"),
+        ("ghcr.io/runtime:a/b", None, "must have a lower-case repository|tag"),
+        ("ghcr.io/runtime:1", "2", "has the version 1 and runtime_version is 2"),
+        ("ghcr.io/runtime@sha256:abc", None, "invalid digest"),
+        (f"ghcr.io/runtime@{DIGEST}", "sha256:" + "cd" * 32, "different digests"),
+        ("ghcr.io/runtime", "sha256:abc", "runtime_version is an invalid digest"),
         ("ghcr.io/runtime", "../1", "runtime_version must be a version"),
-        ("ghcr.io/run time", None, "holds a space"),
-        ("ghcr.io/r\n", None, "holds a character"),
-        ("ghcr.io/rüntime", None, "holds a character"),
+        ("ghcr.io/run time", None, "contains a space"),
+        ("ghcr.io/r\n", None, "has an invalid character"),
+        ("ghcr.io/rüntime", None, "has an invalid character"),
         ("x" * 3_000, None, "too long"),
-        ("http://example.com/runtime.zip", None, "must be https, or say by #sha256="),
-        ("ftp://example.com/runtime.zip", None, "must be a registry's repository or an https URL"),
-        ("file:///etc/passwd", None, "must be a registry's repository or an https URL"),
-        ("https://user:secret@example.com/runtime.zip", None, "must not hold a user or a password"),
-        ("https://example.com", None, "names a server, and no file"),
-        ("https://example.com/runtime.zip", "1", "runtime_version has no place in the URL"),
+        ("http://example.com/runtime.zip", None, "must use https, or have a checksum: #sha256="),
+        ("ftp://example.com/runtime.zip", None, "must be a repository of a registry, or the https URL"),
+        ("file:///etc/passwd", None, "must be a repository of a registry, or the https URL"),
+        ("https://user:secret@example.com/runtime.zip", None, "must not contain a user name or a password"),
+        ("https://example.com", None, "has a server but no file"),
+        ("https://example.com/runtime.zip", "1", "runtime_version is set, but the URL"),
         (
             "https://example.com/{version}.zip",
             None,
-            "has a place for a version, and MEMOAIR_RUNTIME_VERSION is not set",
+            "placeholder, but MEMOAIR_RUNTIME_VERSION is not set",
         ),
-        ("https://example.com/{name}.zip", None, "holds a character that no URL has"),
-        ("https://example.com/runtime.zip#sha256=abc", None, "fragment that is not #sha256="),
-        ("https://example.com/runtime.zip#md5=abc", None, "fragment that is not #sha256="),
-        ("https://example.com:99999/runtime.zip", None, "must be a registry's repository or an https URL"),
+        ("https://example.com/{name}.zip", None, "has a character that is invalid in URLs"),
+        ("https://example.com/runtime.zip#sha256=abc", None, "invalid fragment: expected #sha256="),
+        ("https://example.com/runtime.zip#md5=abc", None, "invalid fragment: expected #sha256="),
+        ("https://example.com:99999/runtime.zip", None, "must be a repository of a registry, or the https URL"),
     ],
 )
-def test_a_name_that_can_not_be_is_refused_where_it_is_given(
+def test_an_invalid_reference_raises_value_error_in_the_constructor(
     repo: str | None, version: str | None, message: str
 ) -> None:
     identity = {"project_id": "p", "user_id": "u"}
-    with pytest.raises(ValueError, match=message) as refused:
+    with pytest.raises(ValueError, match=message) as raised:
         MemoAirVoiceMemorySync(**identity, runtime_repo=repo, runtime_version=version)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=message):
         MemoAirVoiceClientSync(
             api_key="k", project_id="p", agent_id="a", runtime_repo=repo, runtime_version=version, cloud_base_url=None
         )
-    assert "secret" not in str(refused.value)
+    assert "secret" not in str(raised.value)
 
 
 @pytest.mark.parametrize("name", ["runtime_repo", "runtime_version"])
-def test_what_is_no_text_is_named(name: str) -> None:
+def test_a_reference_that_is_not_a_string_raises_type_error(name: str) -> None:
     with pytest.raises(TypeError, match=name):
         MemoAirVoiceMemorySync(project_id="p", user_id="u", **{name: 1})  # type: ignore[arg-type]
 
 
-def test_a_package_without_a_version_must_be_told_one() -> None:
+def test_without_an_installed_version_the_reference_needs_one() -> None:
     with pytest.raises(ValueError, match="needs a version"):
         parse_reference("ghcr.io/acme/runtime", None, None)
 
 
-def test_a_url_is_filled_in_for_this_machine() -> None:
-    named = parse_reference("https://example.com/{version}/{os}-{arch}.zip", "2", None)
-    target = this_platform()
-    assert str(named) == f"https://example.com/2/{target.os}-{target.architecture}.zip"
+def test_url_placeholders_are_filled_in_for_this_platform() -> None:
+    reference = parse_reference("https://example.com/{version}/{os}-{arch}.zip", "2", None)
+    target = current_platform()
+    assert str(reference) == f"https://example.com/2/{target.os}-{target.architecture}.zip"
 
 
-def test_the_signature_in_a_url_is_shown_nowhere() -> None:
-    named = parse_reference("https://example.com/runtime.zip?signature=secret", None, None)
-    assert isinstance(named, ReleaseUrl)
-    assert "secret" not in named.shown + repr(named) + key_of(named, this_platform())
-    assert key_of(named, this_platform()) != key_of(ReleaseUrl(named.shown, None), this_platform())
+def test_the_signature_in_a_url_is_never_shown() -> None:
+    reference = parse_reference("https://example.com/runtime.zip?signature=secret", None, None)
+    assert isinstance(reference, ReleaseUrl)
+    assert "secret" not in reference.display_name + repr(reference) + cache_key(reference, current_platform())
+    assert cache_key(reference, current_platform()) != cache_key(
+        ReleaseUrl(reference.display_name, None), current_platform()
+    )

@@ -19,7 +19,7 @@ from fundamento.partner_api import PartnerApi
 from fundamento.tenant_table import Tenant, TenantTable
 from support.clients import free_ports
 from support.clouds import Client, running
-from support.commands import free_port, process, ran, serve
+from support.commands import free_port, run_in_background, run_process, serve_arguments
 from support.waiting import PATIENCE, eventually
 
 pytestmark = pytest.mark.timeout(600)
@@ -33,10 +33,10 @@ NewRouter = Callable[..., CallRouter]
 def cloud(home: Path) -> Iterator[tuple[str, str]]:
     """``memoair cloud serve``, and the key of Fundamento's account."""
     url, port = f"sqlite:///{home / 'cloud.sqlite'}", free_port()
-    key = json.loads(ran("cloud", "init", "--account", "Fundamento", "--database-url", url, "--json", home=home))[
-        "apiKey"
-    ]
-    with process(*serve(home, url, port), home=home):
+    key = json.loads(
+        run_process("cloud", "init", "--account", "Fundamento", "--database-url", url, "--json", home=home)
+    )["apiKey"]
+    with run_in_background(*serve_arguments(home, url, port), home=home):
         eventually(lambda: _listens(port), within_s=30)
         yield f"http://127.0.0.1:{port}", key
 
