@@ -26,7 +26,7 @@ from memoair_index.search import Searcher
 from memoair_runtime.http.routes import Routes
 from memoair_runtime.http.server import LoopbackServer, _Handler
 from memoair_runtime.lifecycle import Lifecycle
-from memoair_runtime.main import bind
+from memoair_runtime.main import open_listener
 from memoair_runtime.recall import search_service
 from memoair_runtime.recall.lane_executor import _SearchRun
 from memoair_runtime.recall.lanes.org_lane import OrgLane
@@ -40,8 +40,8 @@ CLIENT_CALL = MemoAirVoiceMemorySync.search_memory
 # What is timed, in the order of the way, with how deep it lies in what stands above it.
 STATIONS: tuple[tuple[int, str, Any, str], ...] = (
     (0, "the whole call, SDK to result", MemoAirVoiceMemorySync, "search_memory"),
-    (1, "server: head of the request", _Handler, "_parse"),
-    (1, "server: route, check, answer", _Handler, "_answer"),
+    (1, "server: head of the request", _Handler, "_parse_head"),
+    (1, "server: route, check, answer", _Handler, "_handle_request"),
     (2, "service", RuntimeService, "search_memory"),
     (3, "lanes and composer", _SearchRun, "lead"),
     (4, "working lane", WorkingLane, "search"),
@@ -51,8 +51,8 @@ STATIONS: tuple[tuple[int, str, Any, str], ...] = (
     (5, "index: find postings", Searcher, "_postings"),
     (5, "index: kernel", index_search.kernel, "score"),
     (5, "index: all terms of the best", Searcher, "_hits"),
-    (4, "composer", search_service, "compose"),
-    (2, "JSON and sending", _Handler, "_send"),
+    (4, "composer", search_service, "build_context"),
+    (2, "JSON and sending", _Handler, "_write_response"),
 )
 
 
@@ -83,8 +83,8 @@ def measure(documents: int, turns: int, calls: int) -> dict[str, tuple[float, fl
         write_documents(org_file, speech, documents)
         settings = RuntimeSettings("bench", "caller", Path(folder) / "root", org_file=org_file)
         service = RuntimeService(settings, Lifecycle())
-        service.load()
-        listener = bind("127.0.0.1", 0)
+        service.start_loading()
+        listener = open_listener("127.0.0.1", 0)
         server = LoopbackServer(listener, Routes(service), service.metrics, None)
         server.start()
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"

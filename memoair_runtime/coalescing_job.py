@@ -15,13 +15,13 @@ class CoalescingJob:
         self._job = job
         self._lock = threading.Lock()
         self._is_running = False
-        self._is_wanted_again = False
+        self._must_rerun = False
 
     def start(self) -> None:
         """Run the job soon; returns at once."""
         with self._lock:
             if self._is_running:
-                self._is_wanted_again = True
+                self._must_rerun = True
                 return
             self._is_running = True
         threading.Thread(target=self._run, name=self._name, daemon=True).start()
@@ -33,6 +33,6 @@ class CoalescingJob:
             except Exception as error:  # noqa: BLE001 - the next run is another one; what failed is told
                 log.error("a background job failed: action=%s_failed error=%s", self._name, type(error).__name__)
             with self._lock:
-                self._is_running, self._is_wanted_again = self._is_wanted_again, False
+                self._is_running, self._must_rerun = self._must_rerun, False
                 if not self._is_running:
                     return

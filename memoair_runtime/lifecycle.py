@@ -15,7 +15,7 @@ class LifecycleState(Enum):
     STOPPED = "stopped"
 
 
-_MOVES = {
+_TRANSITIONS = {
     LifecycleState.STARTING: {LifecycleState.SERVING, LifecycleState.DRAINING},
     LifecycleState.SERVING: {LifecycleState.DRAINING},
     LifecycleState.DRAINING: {LifecycleState.STOPPED},
@@ -28,35 +28,35 @@ class Lifecycle:
 
     def __init__(self) -> None:
         self.state = LifecycleState.STARTING
-        self.drain_deadline_s: float | None = None  # how long the one who asked for the end gives it
+        self.drain_timeout_s: float | None = None  # how long the one who asked for the end gives it
         # A socket, since a signal that the system gives to another thread wakes the main thread from nothing else.
-        self._wake, self._woken = socket.socketpair()
-        self._wake.setblocking(False)
+        self._wake_writer, self._wake_reader = socket.socketpair()
+        self._wake_writer.setblocking(False)
 
-    def move(self, to: LifecycleState) -> None:
+    def transition_to(self, state: LifecycleState) -> None:
         """Change the state; a move that there is none of is a defect."""
-        if to not in _MOVES[self.state]:
-            raise RuntimeError(f"a process that is {self.state.value} can't become {to.value}")
-        self.state = to
+        if state not in _TRANSITIONS[self.state]:
+            raise RuntimeError(f"a process that is {self.state.value} can't become {state.value}")
+        self.state = state
 
-    def end_on(self, *signals: signal.Signals) -> None:
+    def stop_on_signals(self, *signals: signal.Signals) -> None:
         """Take these signals as the wish to end. To be called from the main thread."""
-        signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
-        for each in signals:
-            signal.signal(each, lambda *_: self.ask_to_end())
+        signal.set_wakeup_fd(self._wake_writer.fileno(), warn_on_full_buffer=False)
+        for signal_number in signals:
+            signal.signal(signal_number, lambda *_: self.request_stop())
 
-    def ask_to_end(self, deadline_s: float | None = None) -> None:
+    def request_stop(self, drain_timeout_s: float | None = None) -> None:
         """Ask the main thread to drain and stop, within so many seconds at most."""
-        if self.drain_deadline_s is None:
-            self.drain_deadline_s = deadline_s
+        if self.drain_timeout_s is None:
+            self.drain_timeout_s = drain_timeout_s
         with suppress(BlockingIOError):  # it has been asked often enough
-            self._wake.send(b"\0")
+            self._wake_writer.send(b"\0")
 
-    def wait_for_end(self) -> None:
+    def wait_for_stop_request(self) -> None:
         """Wait until the end is asked for."""
-        self._woken.recv(1)
+        self._wake_reader.recv(1)
 
     def close(self) -> None:
         """Give back what waiting takes."""
-        self._wake.close()
-        self._woken.close()
+        self._wake_writer.close()
+        self._wake_reader.close()

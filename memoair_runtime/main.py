@@ -24,8 +24,8 @@ EXIT_ADDRESS = 3
 
 # SIGTERM is followed by SIGKILL after 2 s.
 DEFAULT_DRAIN_S = 1.5
-LONGEST_DRAIN_S = 30.0
-_BACKLOG = 128
+MAX_DRAIN_S = 30.0
+_LISTEN_BACKLOG = 128
 _USAGE = """voice-runtime takes no arguments; it is configured by its environment:
 
 MEMOAIR_RUNTIME_PROJECT_ID and MEMOAIR_RUNTIME_USER_ID say whom it serves, MEMOAIR_RUNTIME_BIND_ADDR where it listens
@@ -37,32 +37,32 @@ def main() -> int:
     if len(sys.argv) > 1:
         print(_USAGE)  # noqa: T201
         return 0 if sys.argv[1] in ("-h", "--help") else EXIT_SETTINGS
-    set_up_logging()
+    configure_logging()
     try:
         settings = RuntimeSettings.from_environ(os.environ)
     except SettingsError as error:
         print(f"voice-runtime: {error}", file=sys.stderr)  # noqa: T201
         return EXIT_SETTINGS
     try:
-        listener = bind(settings.host, settings.port)
+        listener = open_listener(settings.host, settings.port)
     except OSError as error:
         print(f"voice-runtime: can't listen on {settings.host}:{settings.port}: {error.strerror}", file=sys.stderr)  # noqa: T201
         return EXIT_ADDRESS
-    serve(settings, listener, ParentWatch(0 if settings.ends_with_stdin else None, 1))
+    serve(settings, listener, ParentWatch(0 if settings.stops_with_stdin else None, 1))
     logging.shutdown()
     # Everything is written. The interpreter's own end would wait for a lane that hangs, and fail for an output that
     # nobody reads any more.
     os._exit(0)
 
 
-def set_up_logging() -> None:
+def configure_logging() -> None:
     """Log to standard error what an operator should see."""
     logging.basicConfig(
         stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
 
 
-def bind(host: str, port: int) -> socket.socket:
+def open_listener(host: str, port: int) -> socket.socket:
     """Listen on a loopback address; port 0 is any that is free. Raises OSError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
@@ -71,39 +71,39 @@ def bind(host: str, port: int) -> socket.socket:
         option = getattr(socket, "SO_EXCLUSIVEADDRUSE", socket.SO_REUSEADDR)
         listener.setsockopt(socket.SOL_SOCKET, option, 1)
         listener.bind((host, port))
-        listener.listen(_BACKLOG)
+        listener.listen(_LISTEN_BACKLOG)
     except OSError:
         listener.close()
         raise
     return listener
 
 
-def serve(settings: RuntimeSettings, listener: socket.socket, owner: ParentWatch) -> None:
+def serve(settings: RuntimeSettings, listener: socket.socket, parent: ParentWatch) -> None:
     """Serve on a listening socket until the end is asked for, then drain.
 
     Where another runtime holds the caller's lease, the owner is told of it, and nothing is served.
     """
     host, port = listener.getsockname()[:2]
     lease = Lease(UserFolder(settings.storage_root, settings.project_id, settings.user_id))
-    if settings.shares and (holder := lease.take(host, port, settings.token, settings.session_id)):
+    if settings.is_shared and (holder := lease.take(host, port, settings.token, settings.session_id)):
         listener.close()
-        owner.tell(told(holder))
+        parent.emit(told(holder))
         return
     lifecycle = Lifecycle()
-    lifecycle.end_on(signal.SIGTERM, signal.SIGINT)
+    lifecycle.stop_on_signals(signal.SIGTERM, signal.SIGINT)
     # The system takes connections already; whoever comes before we serve waits a moment.
-    owner.tell({"event": "listening", "host": host, "port": port, "pid": os.getpid()})
+    parent.emit({"event": "listening", "host": host, "port": port, "pid": os.getpid()})
     service = RuntimeService(settings, lifecycle)
     server = LoopbackServer(listener, Routes(service), service.metrics, settings.token)
-    owner.watch(lifecycle)
-    lifecycle.move(LifecycleState.SERVING)
+    parent.watch(lifecycle)
+    lifecycle.transition_to(LifecycleState.SERVING)
     server.start()
-    service.load()
-    lifecycle.wait_for_end()
-    deadline = time.monotonic() + min(lifecycle.drain_deadline_s or DEFAULT_DRAIN_S, LONGEST_DRAIN_S)
-    lifecycle.move(LifecycleState.DRAINING)
+    service.start_loading()
+    lifecycle.wait_for_stop_request()
+    deadline = time.monotonic() + min(lifecycle.drain_timeout_s or DEFAULT_DRAIN_S, MAX_DRAIN_S)
+    lifecycle.transition_to(LifecycleState.DRAINING)
     lease.leave()  # who asks from now on shall find another
     server.drain(deadline)
     service.close(deadline)
-    lifecycle.move(LifecycleState.STOPPED)
+    lifecycle.transition_to(LifecycleState.STOPPED)
     lifecycle.close()

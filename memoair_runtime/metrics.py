@@ -48,6 +48,6 @@ class RuntimeMetrics:
         for lane in LaneName:  # a series that is there from the start can be watched before it first counts
             self.lanes_missed.labels(lane.value, "late")
 
-    def text(self) -> bytes:
+    def render(self) -> bytes:
         """All of it in the Prometheus text format."""
         return prometheus.generate_latest(self._registry)

@@ -10,7 +10,7 @@ import msgspec
 from memoair_runtime.enums import Intent, LaneName, Variant
 from memoair_runtime.errors import BadRequestError
 from memoair_runtime.filters import Predicate, parse_filter
-from memoair_runtime.timeutil import parse_moment
+from memoair_runtime.timeutil import parse_timestamp
 
 # The longest question anybody speaks is some thousand characters; a hundred thousand is a mistake in the caller's code.
 MAX_QUERY_CHARS = 16_384
@@ -20,7 +20,7 @@ DEFAULT_TIMEOUT_MS = 250
 # Metadata comes back within log lines and replies, which nest it deeper still; a reader gives up at about a thousand.
 _MAX_DEPTH = 64
 # A string without an end matches to the end, or each sign in it would be looked at anew for each before it.
-_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
+_STRING_OR_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
 
 Identifier = Annotated[str, msgspec.Meta(min_length=1, max_length=1_024)]
 Milliseconds = Annotated[float, msgspec.Meta(gt=0, le=MAX_TIMEOUT_MS)]
@@ -68,7 +68,7 @@ class StartRequest(IdentifiedRequest, frozen=True, rename="camel", kw_only=True)
 
     def known_metadata(self) -> SessionMetadata:
         """The typed part of the metadata; raises `BadRequestError` where it has another type."""
-        return converted(self.metadata or {}, SessionMetadata, "metadata")
+        return convert_part(self.metadata or {}, SessionMetadata, "metadata")
 
 
 class TopKs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -101,7 +101,7 @@ class SearchRequest(IdentifiedRequest, frozen=True, rename="camel", kw_only=True
         except ValueError:
             return None
 
-    def predicate(self) -> Predicate | None:
+    def filter_predicate(self) -> Predicate | None:
         """The filter, ready to be asked; raises `BadRequestError` where it is none."""
         return parse_filter(self.filter) if self.filter else None
 
@@ -126,8 +126,8 @@ class TurnRequest(IdentifiedRequest, frozen=True, rename="camel", kw_only=True):
 
     def occurred_at(self) -> datetime | None:
         """When the turn was spoken, where it says so."""
-        told = converted(self.metadata or {}, TurnMetadata, "metadata").occurred_at
-        return None if told is None else _moment(told, "metadata.occurredAt")
+        text = convert_part(self.metadata or {}, TurnMetadata, "metadata").occurred_at
+        return None if text is None else _parse_timestamp(text, "metadata.occurredAt")
 
 
 class EndRequest(IdentifiedRequest, frozen=True, rename="camel", kw_only=True):
@@ -154,9 +154,9 @@ class ForgetRequest(DeadlineRequest, frozen=True, rename="camel", kw_only=True):
 
     forgotten_at: str | None = None
 
-    def forgotten(self) -> datetime | None:
+    def forgotten_time(self) -> datetime | None:
         """The moment; raises `BadRequestError` for what is none."""
-        return None if self.forgotten_at is None else _moment(self.forgotten_at, "forgottenAt")
+        return None if self.forgotten_at is None else _parse_timestamp(self.forgotten_at, "forgottenAt")
 
 
 RequestT = TypeVar("RequestT", bound=IdentifiedRequest)
@@ -166,55 +166,58 @@ StructT = TypeVar("StructT", bound=msgspec.Struct)
 class BodyParser(Generic[RequestT]):
     """From the bytes of a body to a request of one kind."""
 
-    def __init__(self, kind: type[RequestT]) -> None:
-        self._decode: Callable[[bytes], RequestT] = msgspec.json.Decoder(kind).decode
+    def __init__(self, request_type: type[RequestT]) -> None:
+        self._decode: Callable[[bytes], RequestT] = msgspec.json.Decoder(request_type).decode
 
     def __call__(self, body: bytes) -> RequestT:
         """Parse a body, or raise `BadRequestError` that names the field and what was expected of it."""
-        if body.count(b"[") + body.count(b"{") > _MAX_DEPTH and _depth(body) > _MAX_DEPTH:
+        if body.count(b"[") + body.count(b"{") > _MAX_DEPTH and _nesting_depth(body) > _MAX_DEPTH:
             raise BadRequestError(f"the body is nested deeper than {_MAX_DEPTH} levels")
         try:
             return self._decode(body or b"{}")
         except UnicodeDecodeError as error:
             raise BadRequestError("the body is not valid UTF-8", position=error.start) from None
         except msgspec.ValidationError as error:
-            raise BadRequestError(_without_values(str(error))) from None
+            raise BadRequestError(_strip_values(str(error))) from None
         except msgspec.DecodeError:
             raise BadRequestError("the body is not valid JSON") from None
 
 
-def converted(value: Metadata, kind: type[StructT], where: str) -> StructT:
+def convert_part(value: Metadata, struct_type: type[StructT], field: str) -> StructT:
     """Take a part of a request that is kept whole as a record of what is read of it."""
     try:
-        return msgspec.convert(value, kind)
+        return msgspec.convert(value, struct_type)
     except msgspec.ValidationError as error:
-        raise BadRequestError(f"{where}: {_without_values(str(error))}", field=where) from None
+        raise BadRequestError(f"{field}: {_strip_values(str(error))}", field=field) from None
 
 
-def _moment(told: str, field: str) -> datetime:
+def _parse_timestamp(text: str, field: str) -> datetime:
     try:
-        return parse_moment(told)
+        return parse_timestamp(text)
     except ValueError:
         raise BadRequestError(f"{field} is not an ISO 8601 moment", field=field) from None
 
 
-def _without_values(message: str) -> str:
+def _strip_values(message: str) -> str:
     """The library's message, which names types, limits and places, without what it quotes of the request."""
-    what, at, where = message.rpartition(" - at ")
+    description, separator, path = message.rpartition(" - at ")
     lanes = ", ".join(lane.value for lane in LaneName)
-    for start, instead in (("Invalid enum value", f"Expected one of {lanes}"), ("Object contains unknown field", None)):
-        if message.startswith(start):
-            return f"{instead or start}{at}{where}" if what else instead or start
+    for prefix, replacement in (
+        ("Invalid enum value", f"Expected one of {lanes}"),
+        ("Object contains unknown field", None),
+    ):
+        if message.startswith(prefix):
+            return f"{replacement or prefix}{separator}{path}" if description else replacement or prefix
     return message
 
 
-def _depth(body: bytes) -> int:
+def _nesting_depth(body: bytes) -> int:
     """How deep the brackets of a JSON text are nested, those in its strings left out."""
-    depth = deepest = 0
-    for sign in _BRACKETS.findall(body):
-        if sign in b"[{":
+    depth = max_depth = 0
+    for token in _STRING_OR_BRACKET.findall(body):
+        if token in b"[{":
             depth += 1
-            deepest = max(deepest, depth)
-        elif sign in b"]}":
+            max_depth = max(max_depth, depth)
+        elif token in b"]}":
             depth -= 1
-    return deepest
+    return max_depth

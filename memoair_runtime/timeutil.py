@@ -10,19 +10,21 @@ def utc_now() -> datetime:
     return datetime.now(timezone.utc)
 
 
-def parse_moment(text: str) -> datetime:
+def parse_timestamp(text: str) -> datetime:
     """Read an ISO 8601 moment; one without a time zone is taken as UTC. Raises ValueError."""
     try:
-        moment = msgspec.convert(text, datetime)
+        timestamp = msgspec.convert(text, datetime)
     except msgspec.ValidationError:
-        moment = datetime.fromisoformat(text)  # a day alone, a moment without seconds
+        timestamp = datetime.fromisoformat(text)  # a day alone, a moment without seconds
     try:
-        return moment.replace(tzinfo=timezone.utc) if moment.tzinfo is None else moment.astimezone(timezone.utc)
+        return (
+            timestamp.replace(tzinfo=timezone.utc) if timestamp.tzinfo is None else timestamp.astimezone(timezone.utc)
+        )
     except OverflowError:
         raise ValueError("the moment is out of range") from None
 
 
-def spoken_date(moment: datetime) -> str:
+def format_date(timestamp: datetime) -> str:
     """The day as one would write it: ``3 March 2026``, in English whatever the locale."""
     months = [
         "January",
@@ -38,10 +40,10 @@ def spoken_date(moment: datetime) -> str:
         "November",
         "December",
     ]
-    return f"{moment.day} {months[moment.month - 1]} {moment.year}"
+    return f"{timestamp.day} {months[timestamp.month - 1]} {timestamp.year}"
 
 
-def iso(moment: datetime) -> str:
+def format_utc(timestamp: datetime) -> str:
     """The moment as the wire has it: ISO 8601 in UTC, with a Z."""
-    told: str = msgspec.to_builtins(moment.astimezone(timezone.utc))
-    return told
+    text: str = msgspec.to_builtins(timestamp.astimezone(timezone.utc))
+    return text

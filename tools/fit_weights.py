@@ -33,7 +33,7 @@ from memoair_runtime.enums import LaneName
 from memoair_runtime.memory.profile import UserProfile
 from memoair_runtime.memory.turn import event_of
 from memoair_runtime.memory.user_memory import UserMemory
-from memoair_runtime.recall.context_builder import Budgets, compose
+from memoair_runtime.recall.context_builder import Budgets, build_context
 from memoair_runtime.recall.lanes.hits import FoundPassages
 from memoair_runtime.recall.lanes.lane import LaneAnswer
 from memoair_runtime.recall.org_documents import to_documents
@@ -235,7 +235,7 @@ def ask_locomo(conversation: Conversation, set_name: str, fold: int) -> Iterator
 
         def judge(hits: Sequence[Hit], asked: str = question.text, wanted: frozenset[str] = wanted) -> float:
             passages = FoundPassages(hits[:PASSAGES], asked)
-            context = " ".join(compose({LaneName.PERMANENT: LaneAnswer(passages=passages)}, Budgets()).split())
+            context = " ".join(build_context({LaneName.PERMANENT: LaneAnswer(passages=passages)}, Budgets()).split())
             return float(np.mean([" ".join(texts[each].split()) in context for each in wanted]))
 
         yield Asked(

@@ -23,7 +23,7 @@ from memoair_runtime.service import RuntimeService
 PREFIX = "/v1/runtime/"
 
 # Takes the body of the answer: text goes out as it is, anything else as JSON.
-Reply = Callable[[Mapping[str, Any] | bytes], None]
+ReplyCallback = Callable[[Mapping[str, Any] | bytes], None]
 RequestT = TypeVar("RequestT", bound=IdentifiedRequest)
 
 
@@ -32,9 +32,9 @@ class Route:
     """One endpoint. ``answer`` takes the body of a request and calls a `Reply`, once and in any thread."""
 
     method: str
-    answer: Callable[[bytes, Reply], None]
+    handle: Callable[[bytes, ReplyCallback], None]
     status: HTTPStatus = HTTPStatus.OK
-    is_open: bool = False  # whether it answers without a token
+    is_public: bool = False  # whether it answers without a token
 
 
 class Routes:
@@ -42,16 +42,16 @@ class Routes:
 
     def __init__(self, service: RuntimeService) -> None:
         self._routes = {
-            PREFIX + "health": Route("GET", lambda _, reply: reply(service.health()), is_open=True),
-            PREFIX + "metrics": Route("GET", lambda _, reply: reply(service.metrics.text())),
-            PREFIX + "session/start": _post(StartRequest, service.start_session),
-            PREFIX + "search_memory": _search(service),
-            PREFIX + "turn/after": _post(TurnRequest, service.after_turn),
-            PREFIX + "session/end": _post(EndRequest, service.end_session),
-            PREFIX + "sync/flush": _post(DeadlineRequest, service.flush),
-            PREFIX + "sync/pull": _post(PullRequest, service.pull),
-            PREFIX + "forget": _post(ForgetRequest, service.forget),
-            PREFIX + "shutdown": _post(DeadlineRequest, service.shut_down, HTTPStatus.ACCEPTED),
+            PREFIX + "health": Route("GET", lambda _, reply: reply(service.health()), is_public=True),
+            PREFIX + "metrics": Route("GET", lambda _, reply: reply(service.metrics.render())),
+            PREFIX + "session/start": _post_route(StartRequest, service.start_session),
+            PREFIX + "search_memory": _search_route(service),
+            PREFIX + "turn/after": _post_route(TurnRequest, service.save_turn),
+            PREFIX + "session/end": _post_route(EndRequest, service.end_session),
+            PREFIX + "sync/flush": _post_route(DeadlineRequest, service.flush),
+            PREFIX + "sync/pull": _post_route(PullRequest, service.pull),
+            PREFIX + "forget": _post_route(ForgetRequest, service.erase_user),
+            PREFIX + "shutdown": _post_route(DeadlineRequest, service.shut_down, HTTPStatus.ACCEPTED),
         }
 
     def find(self, method: str, path: str) -> Route:
@@ -63,18 +63,18 @@ class Routes:
             raise UnknownMethodError(f"this endpoint takes {route.method}", allow=route.method)
         return route
 
-    def label(self, path: str) -> str:
+    def metric_label(self, path: str) -> str:
         """The path as metrics name it: ours as they are, everybody else's as one."""
         return path if path in self._routes else "unknown"
 
 
-def _post(
-    kind: type[RequestT], answer: Callable[[RequestT], Mapping[str, Any]], status: HTTPStatus = HTTPStatus.OK
+def _post_route(
+    request_type: type[RequestT], handle: Callable[[RequestT], Mapping[str, Any]], status: HTTPStatus = HTTPStatus.OK
 ) -> Route:
-    parse = BodyParser(kind)
-    return Route("POST", lambda body, reply: reply(answer(parse(body))), status)
+    parse = BodyParser(request_type)
+    return Route("POST", lambda body, reply: reply(handle(parse(body))), status)
 
 
-def _search(service: RuntimeService) -> Route:
+def _search_route(service: RuntimeService) -> Route:
     parse = BodyParser(SearchRequest)
     return Route("POST", lambda body, reply: service.search_memory(parse(body), reply))

@@ -12,12 +12,12 @@ import filelock
 import msgspec
 
 from memoair_index import ContainerError, Index, documents_of
-from memoair_runtime.recall.org_source import LoadedOrgIndex, Stamp
+from memoair_runtime.recall.org_source import LoadedOrgIndex, VersionKey
 
 log = logging.getLogger(__name__)
 
-_NS_A_MS = 1_000_000
-_TOLD_LINES = 5
+_NS_PER_MS = 1_000_000
+_MAX_LOGGED_LINES = 5
 # How long one process waits for another that is reading the same documents, before it reads them for itself.
 _LOCK_TIMEOUT_S = 60.0
 
@@ -28,7 +28,7 @@ class _DocumentLine(msgspec.Struct, frozen=True):
     metadata: dict[str, Any] = {}
 
 
-_decoder = msgspec.json.Decoder(_DocumentLine)
+_line_decoder = msgspec.json.Decoder(_DocumentLine)
 
 
 @attrs.frozen
@@ -40,43 +40,43 @@ class OrgDocuments:
 
     path: Path
     index_path: Path
-    prepare: Callable[[], None]
+    create_folder: Callable[[], None]
 
-    def stamp(self) -> tuple[int, int]:
+    def version_key(self) -> tuple[int, int]:
         """What tells whether the file was written since; raises OSError."""
         state = self.path.stat()
         return state.st_mtime_ns, state.st_size
 
-    def index(self) -> Index:
+    def load_index(self) -> Index:
         """The documents' index: opened where it is kept, else read out of the file and kept.
 
         Raises OSError where the file can't be read, ValueError where no line of it is a document.
         """
-        stamp = self.stamp()
-        kept = self._open(stamp)
-        if kept is not None:
-            return kept
-        with ExitStack() as held:
+        version_key = self.version_key()
+        index = self._open_stored(version_key)
+        if index is not None:
+            return index
+        with ExitStack() as stack:
             with suppress(OSError, filelock.Timeout):  # then each process reads them for itself
-                self.prepare()
+                self.create_folder()
                 lock = filelock.FileLock(self.index_path.with_suffix(".lock"), timeout=_LOCK_TIMEOUT_S, mode=0o600)
-                held.enter_context(lock)
-                kept = self._open(stamp)  # another process may have read them meanwhile
-                for left in self.index_path.parent.glob(f".{self.index_path.name}.*.part"):  # by a writer that died
-                    left.unlink(missing_ok=True)
-            if kept is None:
-                kept = read_index(self.path)
+                stack.enter_context(lock)
+                index = self._open_stored(version_key)  # another process may have read them meanwhile
+                for leftover in self.index_path.parent.glob(f".{self.index_path.name}.*.part"):  # by a writer that died
+                    leftover.unlink(missing_ok=True)
+            if index is None:
+                index = build_index(self.path)
                 with suppress(OSError):  # nothing can be kept there
-                    kept.merge(self.index_path, lambda: {"stamp": stamp})
-            return kept
+                    index.merge(self.index_path, lambda: {"stamp": version_key})
+            return index
 
-    def read_again(self) -> Index:
+    def rebuild_index(self) -> Index:
         """The documents' index, made anew because the kept one is damaged; raises as `index`."""
         with suppress(OSError):
             self.index_path.unlink()
-        return self.index()
+        return self.load_index()
 
-    def _open(self, stamp: tuple[int, int]) -> Index | None:
+    def _open_stored(self, version_key: tuple[int, int]) -> Index | None:
         try:
             index = Index.open(self.index_path)
         except FileNotFoundError:
@@ -84,7 +84,7 @@ class OrgDocuments:
         except (OSError, ContainerError) as error:
             log.warning("a kept index is of no use, documents are read: action=index_refused why=%s", error)
             return None
-        return index if index.note.get("stamp") == list(stamp) else None
+        return index if index.note.get("stamp") == list(version_key) else None
 
 
 @attrs.frozen
@@ -92,53 +92,53 @@ class FileOrg:
     """The documents of a file that somebody keeps by hand; see `memoair_runtime.recall.org_source.OrgSource`."""
 
     documents: OrgDocuments
-    looked_at_s: float | None = None
+    poll_interval_s: float | None = None
 
     @property
-    def where(self) -> str:
+    def description(self) -> str:
         """The file."""
         return str(self.documents.path)
 
-    def stamp(self) -> Stamp:
+    def version_key(self) -> VersionKey:
         """What tells whether the file was written since; raises OSError."""
-        return self.documents.stamp()
+        return self.documents.version_key()
 
-    def index(self) -> LoadedOrgIndex:
+    def load_index(self) -> LoadedOrgIndex:
         """The documents' index, of the version that is the time of the last write; raises OSError or ValueError."""
-        version = self.documents.stamp()[0] // _NS_A_MS
-        return LoadedOrgIndex(self.documents.index(), version)
+        version = self.documents.version_key()[0] // _NS_PER_MS
+        return LoadedOrgIndex(self.documents.load_index(), version)
 
-    def read_again(self) -> LoadedOrgIndex:
+    def rebuild(self) -> LoadedOrgIndex:
         """The same, made anew; raises OSError or ValueError."""
-        version = self.documents.stamp()[0] // _NS_A_MS
-        return LoadedOrgIndex(self.documents.read_again(), version)
+        version = self.documents.version_key()[0] // _NS_PER_MS
+        return LoadedOrgIndex(self.documents.rebuild_index(), version)
 
 
-def read_index(path: Path) -> Index:
+def build_index(path: Path) -> Index:
     """An index of the documents of a file; raises as `OrgDocuments.index`."""
     index = Index()
-    index.add(chunk for line in _read(path) for chunk in documents_of(line.id, line.text, line.metadata))
+    index.add(chunk for line in _read_lines(path) for chunk in documents_of(line.id, line.text, line.metadata))
     return index
 
 
-def _read(path: Path) -> list[_DocumentLine]:
+def _read_lines(path: Path) -> list[_DocumentLine]:
     """The documents of a file; lines that are none are passed over and told. Raises ValueError where none is one."""
     documents: dict[str, _DocumentLine] = {}  # of two with one id the later one counts
-    refused = []
-    for number, line in enumerate(path.read_bytes().removeprefix(codecs.BOM_UTF8).split(b"\n"), 1):
+    skipped = []
+    for line_number, line in enumerate(path.read_bytes().removeprefix(codecs.BOM_UTF8).split(b"\n"), 1):
         if not line.strip():
             continue
         try:
-            document = _decoder.decode(line)
+            document = _line_decoder.decode(line)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            refused.append(number)
+            skipped.append(line_number)
         else:
             documents[document.id] = document
-    if refused and not documents:
+    if skipped and not documents:
         raise ValueError('no line of it is a document, {"id": "...", "text": "...", "metadata": {...}}')
-    if refused:
-        told = ", ".join(map(str, refused[:_TOLD_LINES]))
+    if skipped:
+        logged_lines = ", ".join(map(str, skipped[:_MAX_LOGGED_LINES]))
         log.warning(
-            "%s: lines are no documents: action=org_lines_skipped lines=%d such_as=%s", path, len(refused), told
+            "%s: lines are no documents: action=org_lines_skipped lines=%d such_as=%s", path, len(skipped), logged_lines
         )
     return list(documents.values())

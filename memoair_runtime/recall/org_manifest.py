@@ -13,15 +13,15 @@ import attrs
 import msgspec
 
 from memoair_index import ContainerError, Document, Index, documents_of, group_of
-from memoair_runtime.recall.org_source import LoadedOrgIndex, Stamp
+from memoair_runtime.recall.org_source import LoadedOrgIndex, VersionKey
 from memoair_runtime.storage.durable import write_file
 from memoair_runtime.storage.project_folder import ProjectFolder
 
 log = logging.getLogger(__name__)
 
 # A base that is named and not there was replaced this moment: the next manifest names another.
-_TRIES = 5
-_PAUSE_S = 0.01
+_MAX_ATTEMPTS = 5
+_RETRY_PAUSE_S = 0.01
 
 
 class ManifestDocument(msgspec.Struct, frozen=True, rename="camel"):
@@ -65,7 +65,7 @@ class OrgManifest(msgspec.Struct, frozen=True):
     removed: Sequence[OrgKey] = ()
 
     @property
-    def changes(self) -> int:
+    def change_count(self) -> int:
         """How many documents came or went since the base was made."""
         return len(self.documents) + len(self.removed)
 
@@ -74,26 +74,30 @@ class OrgManifest(msgspec.Struct, frozen=True):
         """How much text came since then."""
         return sum(len(document.text) for document in self.documents)
 
-    def changed(self, version: int, documents: Sequence[ManifestDocument], removed: Sequence[OrgKey]) -> "OrgManifest":
+    def with_changes(
+        self, version: int, documents: Sequence[ManifestDocument], removed: Sequence[OrgKey]
+    ) -> "OrgManifest":
         """The manifest after a change."""
-        standing = {document.key: document for document in self.documents}
-        gone = dict.fromkeys(self.removed)
+        documents_by_key = {document.key: document for document in self.documents}
+        removed_keys = dict.fromkeys(self.removed)
         for key in removed:
-            standing.pop(key, None)
-            gone[key] = None
+            documents_by_key.pop(key, None)
+            removed_keys[key] = None
         for document in documents:
-            standing[document.key] = document
-            gone.pop(document.key, None)
-        return OrgManifest(self.cloud, version, self.base, list(standing.values()), list(gone) if self.base else [])
+            documents_by_key[document.key] = document
+            removed_keys.pop(document.key, None)
+        return OrgManifest(
+            self.cloud, version, self.base, list(documents_by_key.values()), list(removed_keys) if self.base else []
+        )
 
 
-_read = msgspec.json.Decoder(OrgManifest).decode
+_decode_manifest = msgspec.json.Decoder(OrgManifest).decode
 
 
 def read_manifest(folder: ProjectFolder) -> OrgManifest | None:
     """The manifest, if there is one that can be read."""
     try:
-        return _read(folder.org_manifest.read_bytes())
+        return _decode_manifest(folder.org_manifest.read_bytes())
     except FileNotFoundError:
         return None
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
@@ -108,7 +112,7 @@ def write_manifest(folder: ProjectFolder, manifest: OrgManifest) -> None:
     write_file(folder.org_manifest, msgspec.json.encode(manifest), durable=False)
 
 
-def open_documents(folder: ProjectFolder, manifest: OrgManifest) -> Index:
+def open_index(folder: ProjectFolder, manifest: OrgManifest) -> Index:
     """The index of a manifest's documents.
 
     Raises OSError or `memoair_index.ContainerError` for a base that is no good.
@@ -117,11 +121,11 @@ def open_documents(folder: ProjectFolder, manifest: OrgManifest) -> Index:
     if manifest.base:
         for key in (*manifest.removed, *(document.key for document in manifest.documents)):
             index.remove([chunk.id for chunk in index.group(group_of(key.id, key.index_name))])
-    index.add(chunk for document in manifest.documents for chunk in chunks_of(document))
+    index.add(chunk for document in manifest.documents for chunk in split_into_chunks(document))
     return index
 
 
-def chunks_of(document: ManifestDocument) -> Iterator[Document]:
+def split_into_chunks(document: ManifestDocument) -> Iterator[Document]:
     """A document as it stands in the index, also in the one that the cloud makes."""
     return documents_of(document.id, document.text, document.metadata, document.index_name)
 
@@ -131,11 +135,11 @@ class CloudOrg:
     """The documents that the project's manifest tells of; see `memoair_runtime.recall.org_source.OrgSource`."""
 
     folder: ProjectFolder
-    cloud: str | None  # the one that we talk to; what another told does not count
-    where: str = "what the cloud told of the documents"
-    looked_at_s: float | None = 1.0
+    cloud_id: str | None  # the one that we talk to; what another told does not count
+    description: str = "what the cloud told of the documents"
+    poll_interval_s: float | None = 1.0
 
-    def stamp(self) -> Stamp | None:
+    def version_key(self) -> VersionKey | None:
         """What tells whether there is another manifest; None where there is none."""
         try:
             state = self.folder.org_manifest.stat()
@@ -143,25 +147,25 @@ class CloudOrg:
             return None
         return state.st_mtime_ns, state.st_size, state.st_ino
 
-    def index(self) -> LoadedOrgIndex:
+    def load_index(self) -> LoadedOrgIndex:
         """The documents' index; raises OSError or ValueError."""
-        for tries_left in reversed(range(_TRIES)):
+        for attempts_left in reversed(range(_MAX_ATTEMPTS)):
             manifest = read_manifest(self.folder)
-            if manifest is None or self.cloud not in (None, manifest.cloud):
+            if manifest is None or self.cloud_id not in (None, manifest.cloud):
                 return LoadedOrgIndex(Index(), 0)
             try:
                 base = manifest.base.sha256 if manifest.base else None
-                return LoadedOrgIndex(open_documents(self.folder, manifest), manifest.version, base)
+                return LoadedOrgIndex(open_index(self.folder, manifest), manifest.version, base)
             except FileNotFoundError:
-                if not tries_left:
+                if not attempts_left:
                     raise
-                time.sleep(_PAUSE_S)
+                time.sleep(_RETRY_PAUSE_S)
             except ContainerError:
-                self.read_again()
+                self.rebuild()
                 raise
         raise AssertionError("the last try returns or raises")
 
-    def read_again(self) -> LoadedOrgIndex:
+    def rebuild(self) -> LoadedOrgIndex:
         """What is left where the base is damaged: nothing, until the cloud has told anew."""
         manifest = read_manifest(self.folder)
         self.folder.org_manifest.unlink(missing_ok=True)

@@ -6,7 +6,7 @@ import attrs
 
 from memoair_index import Index
 
-Stamp = tuple[int, ...]  # of a file: times, sizes, numbers; what tells whether it was written since
+VersionKey = tuple[int, ...]  # of a file: times, sizes, numbers; what tells whether it was written since
 
 
 @attrs.frozen
@@ -18,25 +18,25 @@ class LoadedOrgIndex:
 
     index: Index
     version: int
-    base: str | None = None
+    base_sha256: str | None = None
 
 
 class OrgSource(Protocol):
     """Documents that change. Used by one thread at a time."""
 
     @property
-    def where(self) -> str:
+    def description(self) -> str:
         """What they are, for who has to mend them."""
 
     @property
-    def looked_at_s(self) -> float | None:
+    def poll_interval_s(self) -> float | None:
         """How often a search looks whether they have changed; None: only a call that begins does."""
 
-    def stamp(self) -> Stamp | None:
+    def version_key(self) -> VersionKey | None:
         """What tells whether they have changed; None where there are none yet. Raises OSError."""
 
-    def index(self) -> LoadedOrgIndex:
+    def load_index(self) -> LoadedOrgIndex:
         """Their index, ready to be searched; raises OSError or ValueError."""
 
-    def read_again(self) -> LoadedOrgIndex:
+    def rebuild(self) -> LoadedOrgIndex:
         """The same, because what was kept is damaged; raises OSError or ValueError."""

@@ -11,7 +11,7 @@ import unicodedata
 from functools import lru_cache
 
 # All that some reader takes for the end of a line.
-_BREAKS = re.compile(r"[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]+")
+_LINE_BREAKS = re.compile(r"[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]+")
 # Control characters and tags say nothing aloud; bidirectional marks make a line look like another.
 _INVISIBLE = re.compile(
     "[\x00-\x08\x0e-\x1b\x1f\x7f-\x84\x86-\x9f\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff\U000e0000-\U000e007f]"
@@ -20,32 +20,36 @@ _INVISIBLE = re.compile(
 # would begin, as in <|im_start|>, </system>, [INST] and <<SYS>>.
 _ROLE_TAG = r"(?:\s*/)?\s*(?:system|assistant|developer|tool|user)\b"
 _MODEL_TAG = r"<|\|[\w ]*\|>|/?(?:s|bos|eos|start_of_turn|end_of_turn)>"
-_MARKS = re.compile(rf"(?<=#)(?=#)|(?<=<)(?={_MODEL_TAG}|{_ROLE_TAG})|(?<=\[)(?=/?INST\])", re.IGNORECASE)
-_SUSPECT = frozenset("#<[")
-_APART = "\N{ZERO WIDTH NON-JOINER}"
+_MARKUP_STARTS = re.compile(rf"(?<=#)(?=#)|(?<=<)(?={_MODEL_TAG}|{_ROLE_TAG})|(?<=\[)(?=/?INST\])", re.IGNORECASE)
+_MARKUP_CHARS = frozenset("#<[")
+_MARKUP_BREAKER = "\N{ZERO WIDTH NON-JOINER}"
 
-_LONGEST_NAME = 60
-_NOT_IN_NAMES = str.maketrans(":#<>", "    ", _APART)
+_MAX_NAME_CHARS = 60
+_NAME_TRANSLATION = str.maketrans(":#<>", "    ", _MARKUP_BREAKER)
 # What a line must not seem to be said by.
-_ROLES = frozenset(
+_RESERVED_NAMES = frozenset(
     ["system", "assistant", "developer", "tool", "function", "instruction", "instructions", "admin", "administrator"]
 )
 
 
-def one_line(text: str) -> str:
+def sanitize_line(text: str) -> str:
     """A text as one line, free of what can't be spoken."""
-    if text.isprintable() and _SUSPECT.isdisjoint(text):
+    if text.isprintable() and _MARKUP_CHARS.isdisjoint(text):
         return text.strip()  # nearly every text is one line already, and this sees it ten times as fast
-    parts = (part.strip() for part in _BREAKS.split(text))
-    return _MARKS.sub(_APART, _INVISIBLE.sub("", " ".join(filter(None, parts)))).strip()
+    parts = (part.strip() for part in _LINE_BREAKS.split(text))
+    return _MARKUP_STARTS.sub(_MARKUP_BREAKER, _INVISIBLE.sub("", " ".join(filter(None, parts)))).strip()
 
 
 @lru_cache(maxsize=256)
-def speaker_name(name: str, fallback: str) -> str:
+def sanitize_speaker(name: str, fallback: str) -> str:
     """A speaker's name, fit to stand before what he said; ``fallback`` for one that would pose as somebody else."""
-    plain = " ".join(one_line(name).translate(_NOT_IN_NAMES).split()).lstrip("-* ")[:_LONGEST_NAME].rstrip()
+    clean_name = (
+        " ".join(sanitize_line(name).translate(_NAME_TRANSLATION).split()).lstrip("-* ")[:_MAX_NAME_CHARS].rstrip()
+    )
     # As a reader sees it: without what can't be seen, and letters of a fancy alphabet as the plain ones.
-    seen = "".join(sign for sign in unicodedata.normalize("NFKC", plain) if unicodedata.category(sign) != "Cf")
-    if not seen or not _ROLES.isdisjoint(re.findall(r"[^\W_]+", seen.casefold())):
+    visible_name = "".join(
+        sign for sign in unicodedata.normalize("NFKC", clean_name) if unicodedata.category(sign) != "Cf"
+    )
+    if not visible_name or not _RESERVED_NAMES.isdisjoint(re.findall(r"[^\W_]+", visible_name.casefold())):
         return fallback
-    return plain
+    return clean_name

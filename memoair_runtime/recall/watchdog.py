@@ -7,17 +7,17 @@ from typing import Protocol
 
 # Work that shows no progress for this long is taken to be stuck.
 STALL_S = 0.02
-_TICK_S = 0.001
+_MIN_CHECK_INTERVAL_S = 0.001
 # So long after the last piece of work the watch goes on looking before it goes to sleep: waking it costs the work that
 # begins some 50 microseconds, and a call's searches come in bursts.
-_AWAKE_S = 1.0
+_SLEEP_AFTER_S = 1.0
 
 
 class Watched(Protocol):
     """A piece of work. Its methods may be called from any thread."""
 
     @property
-    def due(self) -> float:
+    def due_at(self) -> float:
         """By when (monotonic seconds) there must be progress."""
 
     def take_over(self) -> None:
@@ -30,23 +30,23 @@ class Watchdog:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._watched: set[Watched] = set()
-        self._looks_at = 0.0  # when the thread looks next; never, where it sleeps
+        self._next_check_at = 0.0  # when the thread looks next; never, where it sleeps
         self._thread: threading.Thread | None = None
         self._is_closed = False
 
-    def begin(self, work: Watched) -> None:
+    def watch(self, work: Watched) -> None:
         """Look after a piece of work until `end`."""
-        due = min(work.due, time.monotonic() + STALL_S)
+        due_at = min(work.due_at, time.monotonic() + STALL_S)
         with self._changed:
             self._watched.add(work)
             if self._thread is None and not self._is_closed:
-                self._thread = threading.Thread(target=self._look, name="watch", daemon=True)
+                self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
                 self._thread.start()
-            elif due < self._looks_at:
-                self._looks_at = due
+            elif due_at < self._next_check_at:
+                self._next_check_at = due_at
                 self._changed.notify()
 
-    def end(self, work: Watched) -> None:
+    def unwatch(self, work: Watched) -> None:
         """Look after it no longer."""
         with self._changed:
             self._watched.discard(work)
@@ -57,19 +57,19 @@ class Watchdog:
             self._is_closed = True
             self._changed.notify()
 
-    def _look(self) -> None:
-        last_seen = time.monotonic()
+    def _run(self) -> None:
+        last_work_at = time.monotonic()
         with self._changed:
             while not self._is_closed:
                 now = time.monotonic()
                 if self._watched:
-                    last_seen = now
-                for work in [each for each in self._watched if each.due <= now]:
+                    last_work_at = now
+                for work in [each for each in self._watched if each.due_at <= now]:
                     work.take_over()
-                if now - last_seen > _AWAKE_S:
-                    self._looks_at = math.inf
+                if now - last_work_at > _SLEEP_AFTER_S:
+                    self._next_check_at = math.inf
                     self._changed.wait()
                     continue
-                next_due = min((work.due for work in self._watched), default=math.inf)
-                self._looks_at = now + min(max(next_due - now, _TICK_S), STALL_S)
-                self._changed.wait(self._looks_at - now)
+                next_due_at = min((work.due_at for work in self._watched), default=math.inf)
+                self._next_check_at = now + min(max(next_due_at - now, _MIN_CHECK_INTERVAL_S), STALL_S)
+                self._changed.wait(self._next_check_at - now)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from memoair_runtime.timeutil import iso, utc_now
+from memoair_runtime.timeutil import format_utc, utc_now
 
 # Nobody reads more, and a cloud that refuses everything must not fill the disk.
 _MOST_BYTES = 4 << 20
@@ -38,7 +38,7 @@ class RejectedEvents:
 
     def note(self, codes: Mapping[str, str]) -> None:
         """Note events by their ids, each with the code of its refusal; raises OSError where the disk refuses."""
-        now = iso(utc_now())
+        now = format_utc(utc_now())
         lines = b"".join(
             msgspec.json.encode(_RejectedEvent(event_id, code, now)) + b"\n" for event_id, code in codes.items()
         )

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from memoair_index import ContainerError, Index
-from memoair_runtime.recall.org_manifest import OrgBase, OrgManifest, open_documents, read_manifest, write_manifest
+from memoair_runtime.recall.org_manifest import OrgBase, OrgManifest, open_index, read_manifest, write_manifest
 from memoair_runtime.storage.process_lock import ProcessLock
 from memoair_runtime.storage.project_folder import ProjectFolder
 from memoair_runtime.sync.errors import CloudError, unreadable
@@ -83,7 +83,7 @@ class OrgPuller:
         if manifest is None and file is not None and self._has(file):
             manifest = self._over(file)
         manifest, file = self._caught_up(manifest)
-        if manifest.changes > MOST_CHANGES or manifest.changed_chars > MOST_CHANGED_CHARS:
+        if manifest.change_count > MOST_CHANGES or manifest.changed_chars > MOST_CHANGED_CHARS:
             is_newer = file is not None and (manifest.base is None or file.version > manifest.base.version)
             if file is not None and is_newer and self._has(file):
                 manifest, _ = self._caught_up(self._over(file))
@@ -114,7 +114,7 @@ class OrgPuller:
             elif manifest is None:
                 raise unreadable("changes of nothing")
             else:
-                manifest = manifest.changed(answer.version, answer.documents, answer.removed)
+                manifest = manifest.with_changes(answer.version, answer.documents, answer.removed)
             if not answer.more:
                 return manifest, file
             if answer.version == since:
@@ -148,7 +148,7 @@ class OrgPuller:
     def _folded(self, manifest: OrgManifest) -> OrgManifest:
         """The same documents in one index file, made here."""
         try:
-            index = open_documents(self._folder, manifest)
+            index = open_index(self._folder, manifest)
             part = self._part()
             index.merge(part)
         except (FileNotFoundError, ContainerError):  # the base is gone or damaged: begin anew, with the next pull

@@ -12,9 +12,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from memoair_runtime.enums import LaneName
-from memoair_runtime.recall.context_builder import Budgets, compose
+from memoair_runtime.recall.context_builder import Budgets, build_context
 from memoair_runtime.recall.lanes.lane import LaneAnswer, Passage
-from memoair_runtime.recall.sanitizer import one_line, speaker_name
+from memoair_runtime.recall.sanitizer import sanitize_line, sanitize_speaker
 
 PROFILE, WORKING, PERMANENT, ORG = LaneName
 GENEROUS = Budgets(context_chars=10**6, lane_chars=10**6)
@@ -85,7 +85,7 @@ budgets = st.builds(Budgets, context_chars=st.integers(0, 2_500), lane_chars=st.
 def test_neither_the_context_nor_a_section_is_over_its_budget(
     answers: Mapping[LaneName, LaneAnswer], budgets: Budgets
 ) -> None:
-    context = compose(answers, budgets)
+    context = build_context(answers, budgets)
     assert len(context) <= budgets.context_chars
     for section in sections_of(context).values():
         assert len(section) <= budgets.lane_chars
@@ -99,7 +99,7 @@ def test_a_text_that_finds_no_room_in_one_section_and_stands_in_another_stays_wi
         ORG: answer("Opening hours are nine to five on weekdays.", "Returns are free of charge within thirty days."),
     }
     for context_chars in range(400):
-        assert len(compose(answers, Budgets(context_chars))) <= context_chars
+        assert len(build_context(answers, Budgets(context_chars))) <= context_chars
 
 
 @given(lane_answers(), budgets)
@@ -107,7 +107,7 @@ def test_a_text_that_finds_no_room_in_one_section_and_stands_in_another_stays_wi
 def test_sections_stand_in_the_order_of_the_lanes_and_none_is_empty(
     answers: Mapping[LaneName, LaneAnswer], budgets: Budgets
 ) -> None:
-    sections = sections_of(compose(answers, budgets))
+    sections = sections_of(build_context(answers, budgets))
     assert list(sections) == [name.value for name in LaneName if name.value in sections]
     for section in sections.values():
         assert lines_of(section)
@@ -116,7 +116,7 @@ def test_sections_stand_in_the_order_of_the_lanes_and_none_is_empty(
 @given(lane_answers())
 @settings(deadline=None)
 def test_where_there_is_room_every_text_stands_whole_and_once(answers: Mapping[LaneName, LaneAnswer]) -> None:
-    context = compose(answers, GENEROUS)
+    context = build_context(answers, GENEROUS)
     said = [re.sub(r"^- (?:(?:Dana|Agent): )?", "", line) for line in lines_of(context)]
     assert sorted(said) == sorted({each.text for found in answers.values() for each in found.passages if each.text})
     found = {name.value for name in answers if any(each.text for each in answers[name].passages)}
@@ -126,23 +126,23 @@ def test_where_there_is_room_every_text_stands_whole_and_once(answers: Mapping[L
 @given(lane_answers(), budgets)
 @settings(deadline=None, max_examples=120)
 def test_no_line_stands_twice_whatever_was_cut(answers: Mapping[LaneName, LaneAnswer], budgets: Budgets) -> None:
-    lines = lines_of(compose(answers, budgets))
+    lines = lines_of(build_context(answers, budgets))
     assert sorted(lines) == sorted(set(lines))
 
 
 def test_a_text_stands_in_the_first_section_that_has_it_whatever_its_case() -> None:
-    context = compose({PERMANENT: answer("The RED boots."), WORKING: answer("the red boots.")}, GENEROUS)
+    context = build_context({PERMANENT: answer("The RED boots."), WORKING: answer("the red boots.")}, GENEROUS)
     assert lines_of(context) == ["- the red boots."]
     assert list(sections_of(context)) == ["working"]
 
 
 @pytest.mark.parametrize("answers", [{}, {ORG: answer()}, {PROFILE: answer(""), ORG: answer(" \n\t", "\u200b")}])
 def test_without_content_there_is_no_section(answers: Mapping[LaneName, LaneAnswer]) -> None:
-    assert compose(answers, GENEROUS) == ""
+    assert build_context(answers, GENEROUS) == ""
 
 
 def test_all_four_sections_stand_in_their_order_with_a_note_each() -> None:
-    context = compose({name: answer(f"text of {name.value}") for name in reversed(LaneName)}, GENEROUS)
+    context = build_context({name: answer(f"text of {name.value}") for name in reversed(LaneName)}, GENEROUS)
     sections = sections_of(context)
     assert list(sections) == ["profile", "working", "permanent", "org"]
     for name, section in sections.items():
@@ -155,14 +155,14 @@ def test_the_most_important_passages_are_kept_and_stand_in_the_order_of_their_pl
     words = ["first", "second", "third", "fourth"]
     passages = [Passage(f"This is the {word} thing. " * 4, (n,)) for n, word in enumerate(words)]
     by_importance = [passages[3], passages[1], passages[0], passages[2]]
-    context = compose({WORKING: answer(*by_importance)}, Budgets(lane_chars=320))
+    context = build_context({WORKING: answer(*by_importance)}, Budgets(lane_chars=320))
     assert ["fourth" in context, "second" in context, "third" in context] == [True, True, False]
     assert context.index("second") < context.index("fourth")
 
 
 def test_a_short_section_keeps_all_where_a_long_one_must_be_cut() -> None:
     short, long = "Name: Dana Weber.", [f"Sentence number {n} about the boots." for n in range(100)]
-    context = compose({PROFILE: answer(short), ORG: answer(*long)}, Budgets(context_chars=1_000))
+    context = build_context({PROFILE: answer(short), ORG: answer(*long)}, Budgets(context_chars=1_000))
     assert f"- {short}" in lines_of(context)
     assert 900 < len(context) <= 1_000
 
@@ -170,7 +170,7 @@ def test_a_short_section_keeps_all_where_a_long_one_must_be_cut() -> None:
 def test_passages_of_one_heading_stand_together_under_it_wherever_their_places_are() -> None:
     monday, tuesday = "2 March 2026", "3 March 2026"
     passages = [Passage(f"text {n}", (n,), heading=(monday, tuesday)[n % 2]) for n in range(6)]
-    context = compose({PERMANENT: answer(*passages)}, GENEROUS)
+    context = build_context({PERMANENT: answer(*passages)}, GENEROUS)
     assert context.count(f"{monday}:") == 1
     assert context.count(f"{tuesday}:") == 1
 
@@ -180,7 +180,7 @@ def test_passages_of_one_heading_stand_together_under_it_wherever_their_places_a
 
 def room_for(characters: int) -> Budgets:
     """The budgets in which one org section has just so many characters for its lines."""
-    head = compose({ORG: answer("x")}, GENEROUS).removesuffix("- x")
+    head = build_context({ORG: answer("x")}, GENEROUS).removesuffix("- x")
     return Budgets(lane_chars=len(head) + characters)
 
 
@@ -190,7 +190,7 @@ def room_for(characters: int) -> Budgets:
 @settings(deadline=None, max_examples=120)
 def test_a_cut_leaves_whole_sentences_or_for_want_of_any_whole_words(text: str, room: int) -> None:
     whole = f"- {text}"
-    (line,) = lines_of(compose({ORG: answer(text)}, room_for(room))) or [""]
+    (line,) = lines_of(build_context({ORG: answer(text)}, room_for(room))) or [""]
     assert len(line) <= room
     if line in ("", whole):
         return
@@ -206,14 +206,14 @@ def test_a_cut_leaves_whole_sentences_or_for_want_of_any_whole_words(text: str, 
 
 def test_a_cut_falls_behind_the_last_sentence_that_fits() -> None:
     text = "The red boots came back on Monday. The blue ones stayed. The green ones nobody has ever seen."
-    assert lines_of(compose({ORG: answer(text)}, room_for(70))) == [
+    assert lines_of(build_context({ORG: answer(text)}, room_for(70))) == [
         "- The red boots came back on Monday. The blue ones stayed."
     ]
 
 
 def test_a_sentence_that_does_not_fit_is_cut_at_a_word() -> None:
     text = "the red boots came back on monday and the blue ones stayed where they were"
-    (line,) = lines_of(compose({ORG: answer(text)}, room_for(50)))
+    (line,) = lines_of(build_context({ORG: answer(text)}, room_for(50)))
     assert line.endswith(" …")
     assert text.startswith(line.removeprefix("- ").removesuffix(" …") + " ")
     assert 40 <= len(line) <= 50
@@ -222,13 +222,13 @@ def test_a_sentence_that_does_not_fit_is_cut_at_a_word() -> None:
 @pytest.mark.parametrize("character", ["x", "靴"])
 def test_a_long_text_without_spaces_is_cut_and_not_emptied(character: str) -> None:
     for passage in (Passage(character * 5_000, (0,)), Passage(character * 5_000, (0,), speaker="Dana")):
-        (line,) = lines_of(compose({ORG: answer(passage)}, room_for(200)))
+        (line,) = lines_of(build_context({ORG: answer(passage)}, room_for(200)))
         assert line.count(character) > 150
 
 
 def test_a_text_too_long_for_what_is_left_is_not_cut_at_a_word_but_left_out() -> None:
     first, second = "It begins with this sentence, which fits well.", "and ends with one that " * 20
-    assert lines_of(compose({ORG: answer(first, second)}, room_for(200))) == [f"- {first}"]
+    assert lines_of(build_context({ORG: answer(first, second)}, room_for(200))) == [f"- {first}"]
 
 
 # The fence
@@ -294,7 +294,7 @@ UNSPEAKABLE = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u206
 def test_no_text_opens_a_line_a_section_or_speaks_for_the_system(
     passages: Mapping[LaneName, Sequence[Passage]],
 ) -> None:
-    context = compose({name: LaneAnswer(passages=tuple(each)) for name, each in passages.items()}, GENEROUS)
+    context = build_context({name: LaneAnswer(passages=tuple(each)) for name, each in passages.items()}, GENEROUS)
     own = 0
     lines = context.splitlines()
     assert lines == context.split("\n") or not context
@@ -313,10 +313,10 @@ def test_no_text_opens_a_line_a_section_or_speaks_for_the_system(
 @given(hostile)
 @settings(deadline=None, max_examples=120)
 def test_a_fenced_text_stays_fenced_and_is_no_line_break_to_anybody(text: str) -> None:
-    fenced = one_line(text)
+    fenced = sanitize_line(text)
     assert len(fenced.splitlines()) <= 1
     assert fenced == fenced.strip()
-    assert one_line(fenced) == fenced
+    assert sanitize_line(fenced) == fenced
 
 
 @given(st.text(st.characters(categories=["L", "N", "P", "S"], include_characters=" ", exclude_characters="#<")))
@@ -324,24 +324,24 @@ def test_a_fenced_text_stays_fenced_and_is_no_line_break_to_anybody(text: str) -
 @example("two  spaces, a_b, *stars*, [brackets], {braces} and C# | pipes")
 @settings(deadline=None)
 def test_ordinary_text_stands_verbatim(text: str) -> None:
-    context = compose({WORKING: answer(Passage(text, (0,), "Dana"))}, GENEROUS)
+    context = build_context({WORKING: answer(Passage(text, (0,), "Dana"))}, GENEROUS)
     assert lines_of(context) == ([f"- Dana: {text.strip()}"] if text.strip() else [])
 
 
 @pytest.mark.parametrize("text", ["👩\N{ZERO WIDTH JOINER}👧 is here", "می\N{ZERO WIDTH NON-JOINER}خواهم", "e\u0301té"])
 def test_signs_that_join_letters_and_faces_are_kept(text: str) -> None:
-    assert one_line(text) == text
+    assert sanitize_line(text) == text
 
 
 def test_lines_of_a_text_are_joined_by_one_space() -> None:
-    assert one_line(" the boots \r\n\r\n\t are\u2028red \n") == "the boots are red"
+    assert sanitize_line(" the boots \r\n\r\n\t are\u2028red \n") == "the boots are red"
 
 
 @pytest.mark.parametrize("filler", [" ", "\t", "\n", " \n", "#", "<", "<|", "\u200b", "</system"])
 def test_a_long_run_of_one_sign_is_fenced_in_linear_time(filler: str) -> None:
     text = "# " + filler * (20_000 // len(filler)) + "\x00x"
     began_at = time.thread_time()
-    one_line(text)
+    sanitize_line(text)
     # Linear, it takes some milliseconds; were it quadratic, seconds, and minutes for a body of a megabyte.
     assert time.thread_time() - began_at < 0.5
 
@@ -351,7 +351,7 @@ def test_a_long_run_of_one_sign_is_fenced_in_linear_time(filler: str) -> None:
 
 @pytest.mark.parametrize("name", ["Dana", "Dana Weber", "O'Brien", "李小龙", "Ana-María", "Dr. Weber", "Systema Ltd"])
 def test_a_speaker_keeps_his_name(name: str) -> None:
-    assert lines_of(compose({WORKING: answer(Passage("hello", (0,), name))}, GENEROUS)) == [f"- {name}: hello"]
+    assert lines_of(build_context({WORKING: answer(Passage("hello", (0,), name))}, GENEROUS)) == [f"- {name}: hello"]
 
 
 POSING = [
@@ -386,8 +386,8 @@ POSING = [
 
 @pytest.mark.parametrize("name", POSING)
 def test_a_speaker_who_would_pose_as_somebody_else_is_called_speaker(name: str) -> None:
-    assert speaker_name(name, "Speaker") == "Speaker"
-    assert lines_of(compose({WORKING: answer(Passage("hello", (0,), name))}, GENEROUS)) == ["- Speaker: hello"]
+    assert sanitize_speaker(name, "Speaker") == "Speaker"
+    assert lines_of(build_context({WORKING: answer(Passage("hello", (0,), name))}, GENEROUS)) == ["- Speaker: hello"]
 
 
 @given(hostile)
@@ -395,7 +395,7 @@ def test_a_speaker_who_would_pose_as_somebody_else_is_called_speaker(name: str) 
 @example("x" * 55 + " system")
 @settings(deadline=None, max_examples=120)
 def test_any_speaker_is_one_short_word_of_a_line(name: str) -> None:
-    shown = speaker_name(name, "Speaker")
+    shown = sanitize_speaker(name, "Speaker")
     assert 0 < len(shown) <= 60
     assert len(shown.splitlines()) == 1
     assert ":" not in shown
@@ -405,4 +405,4 @@ def test_any_speaker_is_one_short_word_of_a_line(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["\n", " \t", "###", "::", "\u200b", "- -"])
 def test_a_name_of_which_nothing_is_left_is_called_speaker(name: str) -> None:
-    assert lines_of(compose({WORKING: answer(Passage("hello", (0,), name))}, GENEROUS)) == ["- Speaker: hello"]
+    assert lines_of(build_context({WORKING: answer(Passage("hello", (0,), name))}, GENEROUS)) == ["- Speaker: hello"]

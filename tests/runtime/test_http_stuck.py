@@ -15,7 +15,7 @@ from memoair_index.static_model import default_model
 from memoair_runtime.http.routes import Routes
 from memoair_runtime.http.server import LoopbackServer
 from memoair_runtime.lifecycle import Lifecycle
-from memoair_runtime.main import bind
+from memoair_runtime.main import open_listener
 from memoair_runtime.recall.lanes.permanent_lane import PermanentLane
 from memoair_runtime.service import RuntimeService
 from memoair_runtime.settings import RuntimeSettings
@@ -42,8 +42,8 @@ def port(
     monkeypatch.setattr(PermanentLane, "search", lambda *_: released.wait(FAR_S))
     lifecycle = Lifecycle()
     service = RuntimeService(RuntimeSettings("shop", "dana", tmp_path), lifecycle)
-    service.load()
-    listener = bind("127.0.0.1", 0)
+    service.start_loading()
+    listener = open_listener("127.0.0.1", 0)
     server = LoopbackServer(listener, Routes(service), service.metrics, None)
     server.start()
     yield int(listener.getsockname()[1])

@@ -16,7 +16,7 @@ from support.waiting import eventually
 
 from memoair_index import Index, Query, chunks, documents_of, labels_of
 from memoair_index.static_model import default_model
-from memoair_runtime.recall.org_documents import OrgDocuments, read_index
+from memoair_runtime.recall.org_documents import OrgDocuments, build_index
 from memoair_runtime.storage.user_folder import create_project, org_index
 
 RETURNS = {"id": "returns", "text": "Boots can be returned within thirty days.", "metadata": {"topic": "returns"}}
@@ -63,13 +63,13 @@ def kept_files(root: Path) -> list[str]:
 
 def test_documents_are_read_once_and_then_opened(org_file: Path, root: Path) -> None:
     documents = kept_of(org_file, root)
-    assert ids(documents.index(), "boots")[0] == "returns"
+    assert ids(documents.load_index(), "boots")[0] == "returns"
     before = documents.index_path.stat()
     assert before.st_mode & 0o777 == 0o600
 
-    again = kept_of(org_file, root).index()
+    again = kept_of(org_file, root).load_index()
     assert ids(again, "boots")[0] == "returns"
-    assert again.note["stamp"] == list(documents.stamp())
+    assert again.note["stamp"] == list(documents.version_key())
     assert again.unmerged == 0
     after = documents.index_path.stat()
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
@@ -109,18 +109,18 @@ def test_two_files_of_one_project_are_kept_apart(tmp_path: Path, root: Path) -> 
     one = kept_of(write_lines(tmp_path / "one.jsonl", RETURNS), root)
     two = kept_of(write_lines(tmp_path / "two.jsonl", HOURS), root)
     for _ in range(2):
-        assert ids(one.index(), "boots weekdays") == ["returns"]
-        assert ids(two.index(), "boots weekdays") == ["hours"]
+        assert ids(one.load_index(), "boots weekdays") == ["returns"]
+        assert ids(two.load_index(), "boots weekdays") == ["hours"]
 
 
 # Changed
 
 
 def test_a_file_that_was_changed_is_read_again(org_file: Path, root: Path) -> None:
-    assert ids(kept_of(org_file, root).index(), "persimmon boots")[0] == "returns"
+    assert ids(kept_of(org_file, root).load_index(), "persimmon boots")[0] == "returns"
     write_lines(org_file, {"id": "fruit", "text": "A persimmon is a fruit."})
     for _ in range(2):
-        assert ids(kept_of(org_file, root).index(), "persimmon boots") == ["fruit"]
+        assert ids(kept_of(org_file, root).load_index(), "persimmon boots") == ["fruit"]
     assert len(kept_files(root)) == 1
 
 
@@ -152,7 +152,7 @@ def test_of_two_documents_with_one_id_the_later_line_counts(tmp_path: Path, root
     newer = {"id": "returns", "text": "Sandals can be returned within a year.", "metadata": {"year": 2026}}
     documents = kept_of(write_lines(tmp_path / "org.jsonl", RETURNS, HOURS, newer), root)
     for _ in range(2):
-        index = documents.index()
+        index = documents.load_index()
         (found,) = {hit.document.text for hit in index.search(Query("returned"), 5) if hit.terms.get("around")}
         assert found == newer["text"]
         assert len(index) == 2
@@ -164,7 +164,7 @@ def test_lines_that_are_no_documents_hide_no_others(
     with org_file.open("ab") as file:
         file.write(b'\xff\n{"id": ""}\n\n[]\n{"id": "last", "text": "Persimmons ripen late."}')
     for _ in range(2):
-        assert ids(kept_of(org_file, root).index(), "persimmons")[0] == "last"
+        assert ids(kept_of(org_file, root).load_index(), "persimmons")[0] == "last"
     assert caplog.text.count("action=org_lines_skipped") == 1, "the second time nothing is read"
     assert "lines=3" in caplog.text
 
@@ -172,7 +172,7 @@ def test_lines_that_are_no_documents_hide_no_others(
 def test_an_empty_file_has_no_documents(tmp_path: Path, root: Path) -> None:
     (tmp_path / "org.jsonl").write_bytes(b"")
     for _ in range(2):
-        index = kept_of(tmp_path / "org.jsonl", root).index()
+        index = kept_of(tmp_path / "org.jsonl", root).load_index()
         assert len(index) == 0
         assert ids(index, "boots") == []
 
@@ -209,7 +209,7 @@ def test_a_kept_index_that_is_damaged_is_told_of_and_mended(
     start_runtime: Callable[..., RunningRuntime], org_file: Path, root: Path, damage: Callable[[Path], None]
 ) -> None:
     documents = kept_of(org_file, root)
-    documents.index()
+    documents.load_index()
     damage(documents.index_path)
     runtime = start_runtime(root, ORG_FILE=str(org_file))
     eventually(lambda: "action=index_" in runtime.output())
@@ -220,7 +220,7 @@ def test_a_kept_index_that_is_damaged_is_told_of_and_mended(
     eventually(lambda: RETURNS["text"] in texts())
 
     def is_mended() -> bool:
-        index = documents.index()
+        index = documents.load_index()
         index.verify()
         return len(index) == 2
 
@@ -231,21 +231,21 @@ def test_an_index_in_whose_place_a_folder_stands_is_done_without(org_file: Path,
     documents = kept_of(org_file, root)
     documents.index_path.mkdir(parents=True)
     for _ in range(2):
-        assert ids(documents.index(), "boots")[0] == "returns"
+        assert ids(documents.load_index(), "boots")[0] == "returns"
 
 
 def test_where_nothing_can_be_kept_documents_are_read_all_the_same(org_file: Path, tmp_path: Path) -> None:
     (tmp_path / "root").write_text("not a folder")
     for root in (tmp_path / "root", Path("/proc/1/memoair")):
         for _ in range(2):
-            assert ids(kept_of(org_file, root).index(), "boots")[0] == "returns"
+            assert ids(kept_of(org_file, root).load_index(), "boots")[0] == "returns"
 
 
 def test_what_a_writer_that_died_left_behind_goes_with_the_next_index(org_file: Path, root: Path) -> None:
     documents = kept_of(org_file, root)
     create_project(root, PROJECT)
     documents.index_path.with_name(f".{documents.index_path.name}.4711.0badcafe.part").write_bytes(b"half an index")
-    documents.index()
+    documents.load_index()
     assert kept_files(root) == [documents.index_path.name]
 
 
@@ -356,8 +356,8 @@ def test_a_filter_finds_the_one_among_many_that_it_lets_through(
 
 def test_reading_without_keeping_finds_the_same(org_file: Path, root: Path) -> None:
     kept = kept_of(org_file, root)
-    kept.index()
+    kept.load_index()
     for question in ("boots", "weekdays", "thirty days"):
-        assert ids(read_index(org_file), question) == ids(kept.index(), question)
+        assert ids(build_index(org_file), question) == ids(kept.load_index(), question)
     shutil.rmtree(root)
-    assert ids(kept.index(), "boots")[0] == "returns"
+    assert ids(kept.load_index(), "boots")[0] == "returns"

@@ -77,7 +77,7 @@ def ask(
     answers: Queue[Mapping[LaneName, LaneOutcome]] = Queue()
     questions = [LaneRequest(lane, question) for lane in lanes]
     # Who asks is kept by a lane that hangs, and answered all the same.
-    threading.Thread(target=recall.ask, args=(questions, deadline, answers.put)).start()
+    threading.Thread(target=recall.run, args=(questions, deadline, answers.put)).start()
     outcomes = answers.get(timeout=max(0.0, within_s) + GRACE_S)
     assert time.monotonic() < max(began_at, deadline) + GRACE_S
     return outcomes
@@ -131,7 +131,7 @@ def test_a_lane_that_hangs_is_late_at_the_deadline_and_costs_only_itself(
     outcomes = ask_until(recall, expected, *lanes, within_s=0.3)
     assert words(outcomes[hanging]) == []
     assert outcomes[hanging].is_degraded
-    assert outcomes[hanging].ms >= 290
+    assert outcomes[hanging].duration_ms >= 290
 
 
 def test_all_lanes_but_one_may_hang(recall: LaneExecutor, released: threading.Event) -> None:
@@ -255,7 +255,7 @@ def test_an_answer_is_given_once_and_a_thread_that_was_left_behind_comes_back_af
         deadline = time.monotonic() + 0.5
         question = LaneQuery("boots", "call-1", Intent.ANSWER_CURRENT_USER, 4, deadline)
         lane = LaneRequest(FakeLane(PROFILE, released.wait), question)
-        recall.ask([lane], deadline, lambda _: given.append(threading.get_ident()))
+        recall.run([lane], deadline, lambda _: given.append(threading.get_ident()))
         came_back.set()
 
     asker = threading.Thread(target=search)
@@ -275,7 +275,7 @@ def test_what_goes_wrong_with_an_answer_is_raised_where_it_was_asked_for(recall:
         raise ValueError("zanzibarplum")
 
     with pytest.raises(ValueError, match="zanzibarplum"):
-        recall.ask([], deadline, fail)
+        recall.run([], deadline, fail)
 
 
 def test_searches_of_many_threads_get_each_its_own_answer(recall: LaneExecutor) -> None:

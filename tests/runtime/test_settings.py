@@ -28,7 +28,7 @@ def test_with_the_ids_alone_the_rest_has_its_defaults() -> None:
         pull_interval_s=30.0,
         org_only=False,
         org_file=None,
-        ends_with_stdin=False,
+        stops_with_stdin=False,
     )
 
 
@@ -55,7 +55,7 @@ def test_every_variable_is_read(tmp_path: Path) -> None:
         cloud_base_url="http://127.0.0.1:8080",
         pull_interval_s=2.5,
         org_file=tmp_path / "org.jsonl",
-        ends_with_stdin=True,
+        stops_with_stdin=True,
     )
 
 

@@ -296,7 +296,7 @@ def test_what_the_cloud_refuses_for_good_is_noted_without_words_and_never_sent_a
         with device(cloud, root) as runtime:
             eventually(lambda: runtime.sync["unsynced"] == 0)
             assert runtime.sync["refused"] == 1
-            metrics = runtime.service.metrics.text().decode()
+            metrics = runtime.service.metrics.render().decode()
     assert pushes(cloud) == [events_of(log)]
     path = user_folder(root).refused
     [line] = path.read_text().splitlines()

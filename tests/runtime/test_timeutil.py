@@ -5,7 +5,7 @@ from datetime import datetime, timedelta, timezone
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from memoair_runtime.timeutil import iso, parse_moment
+from memoair_runtime.timeutil import format_utc, parse_timestamp
 
 UTC = timezone.utc
 zones = st.timedeltas(timedelta(hours=-14), timedelta(hours=14)).map(timezone)
@@ -18,6 +18,6 @@ moments = st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30), timezones=zone
 @example(datetime.max.replace(tzinfo=UTC))
 @example(datetime(2026, 3, 2, 12, 0, 0, 500_000, tzinfo=UTC))
 def test_the_wire_has_a_moment_to_the_microsecond_in_utc(moment: datetime) -> None:
-    told = iso(moment)
+    told = format_utc(moment)
     assert told == moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
-    assert parse_moment(told) == moment
+    assert parse_timestamp(told) == moment

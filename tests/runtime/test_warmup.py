@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from memoair_runtime.warmup import rehearse
+from memoair_runtime.warmup import warm_up
 
 
 @pytest.mark.parametrize("has_cloud", [False, True])
@@ -14,6 +14,6 @@ def test_a_rehearsal_comes_to_its_end_and_leaves_nothing(
 ) -> None:
     caplog.set_level(logging.INFO)
     before = set(threading.enumerate())
-    rehearse(has_cloud=has_cloud)
+    warm_up(has_cloud=has_cloud)
     assert caplog.messages == [], "what fails with the cloud is told there"
     assert set(threading.enumerate()) == before

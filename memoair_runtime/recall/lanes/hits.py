@@ -11,20 +11,20 @@ from memoair_runtime.enums import LaneName
 from memoair_runtime.memory.facts import is_fact, to_fact
 from memoair_runtime.memory.speaker_names import AGENT
 from memoair_runtime.memory.turn import StoredTurn, event_of, moment
-from memoair_runtime.recall.lanes.dedupe import few_of_each
+from memoair_runtime.recall.lanes.dedupe import limit_per_group
 from memoair_runtime.recall.lanes.lane import HitSource, LaneHit, Passage
-from memoair_runtime.recall.snippet import WHOLE_CHARS, excerpt
-from memoair_runtime.timeutil import spoken_date
+from memoair_runtime.recall.snippet import MAX_WHOLE_CHARS, extract_snippet
+from memoair_runtime.timeutil import format_date
 
-_SECONDS_A_DAY = 86_400
+_SECONDS_PER_DAY = 86_400
 # A long reply must not take the room of all other turns.
-_PASSAGES_A_TURN = 3
+_MAX_PASSAGES_PER_TURN = 3
 # What an utterance's length costs of its score, by its characters; a line takes some beside the words.
-_LINE_CHARS = 20
-_PRICES = [0.6 * math.log(_LINE_CHARS + chars) for chars in range(WHOLE_CHARS + 1)]
+_LINE_OVERHEAD_CHARS = 20
+_LENGTH_PENALTIES = [0.6 * math.log(_LINE_OVERHEAD_CHARS + chars) for chars in range(MAX_WHOLE_CHARS + 1)]
 
 
-def turn_hit(lane: LaneName, turn: StoredTurn, hit: Hit | None = None) -> LaneHit:
+def to_turn_hit(lane: LaneName, turn: StoredTurn, hit: Hit | None = None) -> LaneHit:
     """The hit for a turn; ``hit`` is the passage of it that was found, where one was."""
     source = HitSource(lane, turn.event_id, "turn", turn.session_id, turn.turn_id, created_at=turn.occurred_at)
     if hit is None:
@@ -32,19 +32,19 @@ def turn_hit(lane: LaneName, turn: StoredTurn, hit: Hit | None = None) -> LaneHi
     return LaneHit(turn.text, hit.score, source, turn.metadata, hit)
 
 
-def fact_hit(lane: LaneName, hit: Hit) -> LaneHit:
+def to_fact_hit(lane: LaneName, hit: Hit) -> LaneHit:
     """The hit for a fact that was found."""
     fact = to_fact(hit.document)
     source = HitSource(lane, fact.id, "fact", fact.session_id, created_at=fact.said_at)
     return LaneHit(fact.text, hit.score, source, hit.document.metadata["metadata"], hit)
 
 
-def turn_passages(turn: StoredTurn, question: str) -> list[Passage]:
+def to_turn_passages(turn: StoredTurn, query: str) -> list[Passage]:
     """The two sides of a turn; a side without words is left out, a long reply cut to what matters."""
-    place = (turn.occurred_at, turn.session_id, turn.number)
+    position = (turn.occurred_at, turn.session_id, turn.number)
     sides = [
-        Passage(turn.user_text, (*place, 0), turn.caller),
-        Passage(excerpt(turn.assistant_text, question), (*place, 1), turn.agent),
+        Passage(turn.user_text, (*position, 0), turn.caller),
+        Passage(extract_snippet(turn.assistant_text, query), (*position, 1), turn.agent),
     ]
     return [side for side in sides if side.text]
 
@@ -59,32 +59,37 @@ class FoundPassages:
     """
 
     hits: list[Hit]
-    question: str
+    query: str
 
     def __iter__(self) -> Iterator[Passage]:
-        worth = sorted(self.hits, key=_worth, reverse=True)
-        for document in few_of_each((hit.document for hit in worth), event_of, _PASSAGES_A_TURN):
+        by_value = sorted(self.hits, key=_passage_value, reverse=True)
+        for document in limit_per_group((hit.document for hit in by_value), event_of, _MAX_PASSAGES_PER_TURN):
             if is_fact(document):
-                at = document.occurred_at or 0.0
-                yield Passage(document.text, (at, document.group, 0, False, 0), "", _day(at // _SECONDS_A_DAY))
+                occurred_at = document.occurred_at or 0.0
+                yield Passage(
+                    document.text,
+                    (occurred_at, document.group, 0, False, 0),
+                    "",
+                    _format_day(occurred_at // _SECONDS_PER_DAY),
+                )
                 continue
-            kept = document.metadata
+            metadata = document.metadata
             is_reply = document.speaker == AGENT
-            text = excerpt(document.text, self.question) if is_reply else document.text
-            at = document.occurred_at or 0.0
-            place = (at, document.group, kept["number"], is_reply, kept["part"])
-            yield Passage(text, place, kept[document.speaker], _day(at // _SECONDS_A_DAY))
+            text = extract_snippet(document.text, self.query) if is_reply else document.text
+            occurred_at = document.occurred_at or 0.0
+            position = (occurred_at, document.group, metadata["number"], is_reply, metadata["part"])
+            yield Passage(text, position, metadata[document.speaker], _format_day(occurred_at // _SECONDS_PER_DAY))
 
 
-def _worth(hit: Hit) -> float:
+def _passage_value(hit: Hit) -> float:
     """What a passage is worth in a context that is measured in characters: two short ones may say more than a long one.
 
     On LoCoMo a point more of the evidence stands in the context than by the score alone; .5 to .8 do the same.
     """
-    return hit.score - _PRICES[min(len(hit.document.text), WHOLE_CHARS)]
+    return hit.score - _LENGTH_PENALTIES[min(len(hit.document.text), MAX_WHOLE_CHARS)]
 
 
 @lru_cache(maxsize=1 << 12)
-def _day(days: float) -> str:
+def _format_day(days: float) -> str:
     """The day that is so many days since the epoch."""
-    return spoken_date(moment(days * _SECONDS_A_DAY))
+    return format_date(moment(days * _SECONDS_PER_DAY))

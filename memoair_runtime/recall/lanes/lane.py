@@ -11,7 +11,7 @@ from memoair_index import Hit
 from memoair_runtime.enums import Intent, LaneName, Variant
 from memoair_runtime.filters import Predicate
 from memoair_runtime.readiness import Readiness
-from memoair_runtime.timeutil import iso
+from memoair_runtime.timeutil import format_utc
 
 
 @attrs.frozen
@@ -28,7 +28,7 @@ class LaneQuery:
     deadline: float
     now: float | None = None
     variant: Variant = Variant.DEFAULT
-    keeps: Predicate | None = None  # the filter on metadata
+    predicate: Predicate | None = None  # the filter on metadata
 
 
 # What a search makes dozens of are structs, which are made in a sixth of the time.
@@ -58,7 +58,7 @@ class HitSource(msgspec.Struct, frozen=True):
         if self.index_name is not None:
             wire["indexName"] = self.index_name
         if self.created_at is not None:
-            wire["createdAt"] = iso(self.created_at)
+            wire["createdAt"] = format_utc(self.created_at)
         return wire
 
 
@@ -69,11 +69,11 @@ class LaneHit(msgspec.Struct, frozen=True):
     score: float
     source: HitSource
     metadata: Mapping[str, Any]
-    found: Hit | None = None  # what the index found of it
+    index_hit: Hit | None = None  # what the index found of it
 
-    def terms(self) -> Mapping[str, float]:
+    def contributions(self) -> Mapping[str, float]:
         """What the score is the sum of; empty where nothing was found, and it is given for another reason."""
-        return self.found.terms if self.found else {}
+        return self.index_hit.terms if self.index_hit else {}
 
     def to_wire(self) -> dict[str, Any]:
         """The hit as the wire has it."""
@@ -96,7 +96,7 @@ class Passage(msgspec.Struct, frozen=True):
     """
 
     text: str
-    place: tuple[Any, ...]
+    position: tuple[Any, ...]
     speaker: str = ""
     heading: str = ""
 
@@ -123,5 +123,5 @@ class Lane(Protocol):
     def readiness(self) -> Readiness:
         """How far the lane's data has come."""
 
-    def search(self, question: LaneQuery) -> LaneAnswer:
+    def search(self, query: LaneQuery) -> LaneAnswer:
         """Answer a question. May raise `NotReadyError`; anything else is a defect, and costs this lane only."""

@@ -16,11 +16,11 @@ class ProfileLane:
     def __init__(self, memory: UserMemory) -> None:
         self._memory = memory
 
-    def search(self, question: LaneQuery) -> LaneAnswer:
+    def search(self, query: LaneQuery) -> LaneAnswer:
         """Answer with the profile, at most ``limit`` statements of it."""
-        portrait = self._memory.portrait
-        statements = portrait.statements()[: question.limit]
+        profile = self._memory.portrait
+        statements = profile.statements()[: query.limit]
         return LaneAnswer(
             passages=tuple(Passage(statement, (number,)) for number, statement in enumerate(statements)),
-            profile=portrait.to_wire(),
+            profile=profile.to_wire(),
         )
