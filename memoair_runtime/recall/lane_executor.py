@@ -1,4 +1,4 @@
-"""Recall: one question to several lanes under one deadline."""
+"""The lane executor: it runs one query on several lanes under one deadline."""
 
 import logging
 import math
@@ -17,25 +17,31 @@ from memoair_runtime.recall.watchdog import STALL_S, Watchdog
 
 log = logging.getLogger(__name__)
 
-# How often a search looks whether a lane has been read by now.
+# How often a search checks whether a lane has finished loading.
 _POLL_INTERVAL_S = 0.001
-# A lane in which so many searches are stuck is not asked: it would keep the thread of every further one.
+# A lane in which this many searches are stuck is not searched: it would hold the thread of every further search.
 _MAX_STUCK = 8
 
 
 class LaneStatus(str, Enum):
-    """What became of a lane in one search."""
+    """The status of a lane in one search."""
 
     OK = "ok"
     LATE = "late"  # did not answer by the deadline
-    LOADING = "loading"  # its data had not been read by the deadline
-    SKIPPED = "skipped"  # was not asked
+    LOADING = "loading"  # its data was not loaded by the deadline
+    SKIPPED = "skipped"  # was not requested
     ERROR = "error"
 
 
 @attrs.frozen
 class LaneOutcome:
-    """A lane's part in one search."""
+    """A lane's part in one search.
+
+    Attributes:
+        status: What happened.
+        duration_ms: How long the lane took, in milliseconds.
+        answer: What it found; empty unless the status is ``ok``.
+    """
 
     status: LaneStatus
     duration_ms: float = 0.0
@@ -43,13 +49,13 @@ class LaneOutcome:
 
     @property
     def is_degraded(self) -> bool:
-        """Whether the caller got less than he asked for."""
+        """Whether the client gets less than it asked for."""
         return self.status not in (LaneStatus.OK, LaneStatus.SKIPPED)
 
 
 @attrs.frozen
 class LaneRequest:
-    """What one lane is asked."""
+    """A lane and the query for it."""
 
     lane: Lane
     query: LaneQuery
@@ -59,10 +65,10 @@ Outcomes = Mapping[LaneName, LaneOutcome]
 
 
 class LaneExecutor:
-    """Asks lanes one after another in the thread of whoever asks: a change of threads costs more than a lane.
+    """Searches lanes one after another in the calling thread, because switching threads costs more than a lane.
 
-    A thread that gets stuck in a lane is left behind, and another one goes on, so that a lane that hangs costs its own
-    answer and nothing else. Safe to use from any thread.
+    If a thread gets stuck in a lane, another one continues with the remaining lanes. A lane that hangs thus costs its
+    own answer and nothing else. Thread-safe.
     """
 
     def __init__(self) -> None:
@@ -70,11 +76,13 @@ class LaneExecutor:
         self._breaker = _CircuitBreaker()
 
     def run(self, requests: Sequence[LaneRequest], deadline: float, on_done: Callable[[Outcomes], None]) -> None:
-        """Ask the lanes in the order given; call ``then`` when all have answered, or at the deadline (monotonic
-        seconds).
+        """Search the lanes, and return after ``on_done`` was called and no lane holds this thread anymore.
 
-        ``then`` is called once, in this thread or, where this one is stuck in a lane, in another. Returns when that was
-        done and no lane holds this thread any more; raises what ``then`` raises.
+        Args:
+            requests: The lanes with their queries, in the order in which to search them.
+            deadline: Time of the monotonic clock by which the search must be answered, in seconds.
+            on_done: Called once with the outcome of every lane, when all have answered or at the deadline: in this
+                thread or, if this one is stuck in a lane, in another. What it raises, this method raises.
         """
         search_run = _SearchRun(requests, deadline, on_done, self._breaker)
         self._watchdog.watch(search_run)
@@ -84,12 +92,12 @@ class LaneExecutor:
             self._watchdog.unwatch(search_run)
 
     def close(self) -> None:
-        """Look after searches no longer. Does not wait for a lane that hangs."""
+        """Stop the watchdog. Does not wait for a lane that hangs."""
         self._watchdog.close()
 
 
 class _CircuitBreaker:
-    """How many searches are stuck in which lane. Safe to use from any thread."""
+    """Counts the searches that are stuck in each lane; open for a lane that has too many. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -104,10 +112,11 @@ class _CircuitBreaker:
 
 
 class _SearchRun:
-    """One search on its way through the lanes.
+    """The execution of one search over its lanes.
 
-    One thread at a time leads: it asks the lanes, and at the end calls ``then``. A leader that gets stuck in a lane is
-    succeeded by another thread; when it comes back it leaves its lane's answer, and waits until the search is answered.
+    One thread at a time is the leader: it searches the lanes and calls ``on_done`` at the end. If the leader gets stuck
+    in a lane, another thread succeeds it. When the former leader returns from its lane, it stores the lane's answer and
+    waits until the search is answered.
     """
 
     def __init__(
@@ -122,27 +131,27 @@ class _SearchRun:
         self._breaker = breaker
         self._changed = threading.Condition()
         self._pending = deque(requests)
-        self._lanes = {each.lane.name: each.lane for each in requests}
+        self._lanes = {request.lane.name: request.lane for request in requests}
         self._outcomes: dict[LaneName, LaneOutcome] = {}
         self._started_at = time.monotonic()
         self._leader = 0
-        self._current: tuple[LaneName, float] | None = None  # in which lane the leader is, and by when it must be back
+        self._current: tuple[LaneName, float] | None = None  # the leader's lane, and when it is overdue
         self._is_finished = False
         self._error: Exception | None = None
 
     @property
     def due_at(self) -> float:
-        """By when (monotonic seconds) the leader must be back from its lane, or the search be answered."""
+        """Time of the monotonic clock by which the leader must return from its lane, or the search must be answered."""
         if self._is_finished:
             return math.inf
         current = self._current
         return current[1] if current else self._deadline
 
     def take_over(self) -> None:
-        """Let another thread lead: this one is stuck in its lane."""
+        """Make another thread the leader, because the current one is stuck in its lane."""
         with self._changed:
             if self._current is None:
-                return  # it has just come back
+                return  # the leader has just returned
             self._breaker.add_stuck(self._current[0], 1)
             self._current = None
             self._leader += 1
@@ -150,7 +159,7 @@ class _SearchRun:
         threading.Thread(target=self._lead_as_successor, args=(leader,), name="recall", daemon=True).start()
 
     def lead(self, leader: int = 0) -> None:
-        """Lead until the search is answered, or until another thread leads and has answered it."""
+        """Lead until the search is answered, by this thread or by a successor."""
         while (request := self._take_next()) is not None:
             outcome = _search_lane(request)
             with self._changed:
@@ -168,16 +177,18 @@ class _SearchRun:
     def _lead_as_successor(self, leader: int) -> None:
         try:
             self.lead(leader)
-        except Exception as error:  # noqa: BLE001 - it is raised where the search was asked for
+        except Exception as error:  # noqa: BLE001 - raised in the thread that called `run`
             log.error("a search failed behind a stuck lane: action=search_failed error=%s", type(error).__name__)
 
     def _take_next(self) -> LaneRequest | None:
-        """The next lane to ask, once one is ready; None where none is left or the time is over."""
+        """Wait for a lane that is ready, and return its request; return None if none is left or at the deadline."""
         with self._changed:
             while self._pending and (now := time.monotonic()) < self._deadline:
-                ready = next((each for each in self._pending if each.lane.readiness is not Readiness.LOADING), None)
+                ready = next(
+                    (request for request in self._pending if request.lane.readiness is not Readiness.LOADING), None
+                )
                 if ready is None:
-                    # Somebody else may bring an answer, but who reads the lane does not know of us.
+                    # The condition is notified by former leaders, but not by the threads that load lanes: poll.
                     self._changed.wait(min(_POLL_INTERVAL_S, self._deadline - now))
                     continue
                 self._pending.remove(ready)
@@ -190,7 +201,7 @@ class _SearchRun:
             return None
 
     def _finish(self) -> None:
-        """Wait for lanes that former leaders are stuck in, until the deadline, and hand out what there is."""
+        """Wait until the deadline for lanes in which former leaders are stuck, then answer with what there is."""
         with self._changed:
             started = len(self._lanes) - len(self._pending)
             self._changed.wait_for(lambda: len(self._outcomes) >= started, max(0.0, self._deadline - time.monotonic()))
@@ -223,8 +234,8 @@ def _search_lane(request: LaneRequest) -> LaneOutcome:
         status = LaneStatus.OK
     except NotReadyError as error:
         status = LaneStatus.LOADING if error.readiness is Readiness.LOADING else LaneStatus.ERROR
-    except Exception as error:  # noqa: BLE001 - a defect in one lane must not cost the others; it is counted and told
-        # Only the kind of error: its message may hold what the caller said.
+    except Exception as error:  # noqa: BLE001 - a defect in one lane must not cost the others; counted and logged
+        # Log only the error's type: its message may contain what the user said.
         log.error("a lane failed: action=lane_failed lane=%s error=%s", request.lane.name.value, type(error).__name__)
         status = LaneStatus.ERROR
     return LaneOutcome(status, (time.monotonic() - started_at) * 1e3, answer)

@@ -1,4 +1,4 @@
-"""The searcher: a checked question goes to the lanes under its deadline, and comes back as a composed answer."""
+"""The search service: it runs a search on the lanes under its deadline and builds the reply."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +13,7 @@ from memoair_runtime.requests import DEFAULT_TIMEOUT_MS, SearchRequest
 
 
 class SearchService:
-    """Answers searches over a set of lanes. Safe to use from any thread."""
+    """Answers searches from a set of lanes. Thread-safe."""
 
     def __init__(self, lanes: Sequence[Lane], metrics: RuntimeMetrics, budgets: Budgets | None = None) -> None:
         self._lanes = tuple(lanes)
@@ -22,7 +22,7 @@ class SearchService:
         self._executor = LaneExecutor()
 
     def bootstrap_budgets(self) -> dict[str, int]:
-        """The defaults, as session/start tells them."""
+        """Return the default budgets, as the reply of session/start has them."""
         limits = {lane.name: lane.default_limit for lane in self._lanes}
         return {
             "contextCharCap": self._budgets.context_chars,
@@ -33,7 +33,7 @@ class SearchService:
         }
 
     def lane_readiness(self) -> dict[str, str]:
-        """How far each lane's data has come."""
+        """Return how far each lane's data is loaded."""
         return {lane.name.value: lane.readiness.value for lane in self._lanes}
 
     def search(
@@ -45,16 +45,24 @@ class SearchService:
         started_at: float,
         reply: Callable[[dict[str, Any]], None],
     ) -> None:
-        """Answer a search from the lanes that it asks for and that are ``allowed``; ``notes`` go into the trace.
+        """Search the requested lanes and build the reply.
 
-        Its time runs from ``began_at`` (monotonic seconds). ``reply`` is called once, by whichever thread has the
-        answer.
+        Args:
+            request: The search.
+            allowed_lanes: Lanes that may be searched; others are skipped.
+            variant: The embedding to use.
+            notes: Notes for the trace.
+            started_at: Time of the monotonic clock at which the request arrived, in seconds; the timeout runs from it.
+            reply: Called once with the reply's body, by whichever thread has it in time.
+
+        Raises:
+            BadRequestError: If the filter is invalid.
         """
         timeout_ms = request.timeout_ms or DEFAULT_TIMEOUT_MS
         deadline = started_at + timeout_ms / 1e3
         intent = request.known_intent()
         if intent is None:
-            notes = [*notes, "the intent is not known; taken as answer_current_user"]
+            notes = [*notes, "unknown intent; answer_current_user is used instead"]
         lane_requests = self._build_lane_requests(
             request, allowed_lanes, intent or Intent.ANSWER_CURRENT_USER, variant, deadline
         )
@@ -89,7 +97,7 @@ class SearchService:
         }
 
     def close(self) -> None:
-        """Take no more questions."""
+        """Release all resources. No search may follow."""
         self._executor.close()
 
     def _build_lane_requests(
@@ -131,7 +139,7 @@ def _lane_trace(outcome: LaneOutcome) -> dict[str, Any]:
 
 
 def _explain_scores(answers: Mapping[LaneName, LaneAnswer]) -> dict[str, dict[str, dict[str, float]]]:
-    """For each lane and each hit of it, by its id, what its score is the sum of."""
+    """Return for each lane and for the id of each hit the terms whose sum is its score."""
     return {
         name.value: {hit.source.id: _round_values(hit.contributions()) for hit in answer.hits}
         for name, answer in answers.items()

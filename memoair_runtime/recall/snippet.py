@@ -1,29 +1,36 @@
-"""Excerpts: of a long reply the sentences that matter for a question."""
+"""Snippets: the sentences of a long reply that matter for a query."""
 
 from collections.abc import Sequence
 from functools import lru_cache
 
 from memoair_index import sentences, terms
 
-# What is not longer stands as it is: a reply of some sentences is one thought.
+# Shorter texts stay whole: a reply of a few sentences is one thought.
 MAX_WHOLE_CHARS = 400
 _SNIPPET_CHARS = 320
 _ELLIPSIS = " \N{HORIZONTAL ELLIPSIS} "
 
 
 def extract_snippet(text: str, query: str) -> str:
-    """The sentences of a long text that hold most of the question's words, in their order, at most some hundred signs.
+    """Return the sentences of a long text that share most terms with the query.
 
-    The first sentence of all stands in for the reply where none holds a word. What was left out is marked.
+    Args:
+        text: The text. If it has at most `MAX_WHOLE_CHARS` characters, it is returned unchanged.
+        query: The text of the query.
+
+    Returns:
+        The chosen sentences in their original order, about `_SNIPPET_CHARS` characters at most unless the best sentence
+        alone is longer. Omitted parts are marked with an ellipsis. If no sentence shares a term with the query, the
+        first one stands for the text.
     """
     if len(text) <= MAX_WHOLE_CHARS:
         return text
     query_terms = _query_terms(query)
     sentence_texts, sentence_terms = _split_with_terms(text)
-    match_counts = [len(query_terms & each) for each in sentence_terms]
+    match_counts = [len(query_terms & terms_of_sentence) for terms_of_sentence in sentence_terms]
     chosen: list[int] = []
     budget = _SNIPPET_CHARS
-    for position in sorted(range(len(sentence_texts)), key=lambda number: (-match_counts[number], number)):
+    for position in sorted(range(len(sentence_texts)), key=lambda index: (-match_counts[index], index)):
         if chosen and (len(sentence_texts[position]) > budget or not match_counts[position]):
             continue
         chosen.append(position)
@@ -33,13 +40,13 @@ def extract_snippet(text: str, query: str) -> str:
 
 @lru_cache(maxsize=64)
 def _query_terms(query: str) -> frozenset[str]:
-    """A question's terms: every long text that it finds is held against them."""
+    """Return the terms of a query; cached, because one query is compared with many texts."""
     return frozenset(terms(query))
 
 
 @lru_cache(maxsize=512)  # at most 5 MB
 def _split_with_terms(text: str) -> tuple[tuple[str, ...], tuple[frozenset[str], ...]]:
-    """A text's sentences, and the terms of each. In a call the same long replies come again and again."""
+    """Return a text's sentences and the terms of each; cached, because a session finds the same replies repeatedly."""
     sentence_texts = tuple(sentences(text))
     return sentence_texts, tuple(frozenset(terms(part)) for part in sentence_texts)
 

@@ -1,4 +1,4 @@
-"""Of many passages those of different turns or documents: shared by the lanes."""
+"""Deduplication of passages by turn or document, shared by the lanes."""
 
 from collections.abc import Callable, Iterable, Iterator
 
@@ -10,9 +10,16 @@ _GROWTH_FACTOR = 8
 def top_per_group(
     search: Callable[[int], list[Hit]], group_of: Callable[[Document], str], limit: int, min_passages: int
 ) -> tuple[list[Hit], dict[str, Hit]]:
-    """Search for ``at_least`` passages, and for more until they are of ``limit`` turns or documents, if there are.
+    """Search until the hits belong to ``limit`` different turns or documents, if there are so many.
 
-    Returns the passages, and the best one of each, best first.
+    Args:
+        search: Returns at most the given number of hits, best first.
+        group_of: Returns the turn or document that an indexed document belongs to.
+        limit: Number of turns or documents to find.
+        min_passages: Number of hits to search for at first.
+
+    Returns:
+        All hits, and the best hit of each turn or document, both best first.
     """
     wanted = max(min_passages, limit)
     while True:
@@ -24,13 +31,13 @@ def top_per_group(
             best_by_group.setdefault(group_of(hit.document), hit)
         if len(best_by_group) == limit or len(hits) < wanted:
             return hits, best_by_group
-        wanted *= _GROWTH_FACTOR  # one long text has filled all places
+        wanted *= _GROWTH_FACTOR  # one long text has filled the whole result
 
 
 def limit_per_group(
     documents: Iterable[Document], group_of: Callable[[Document], str], max_per_group: int
 ) -> Iterator[Document]:
-    """The passages without those of a turn or document that ``most`` better ones stand for already."""
+    """Yield the documents in their order, but at most ``max_per_group`` of each turn or document."""
     counts: dict[str, int] = {}
     for document in documents:
         group = group_of(document)

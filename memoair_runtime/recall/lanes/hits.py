@@ -1,4 +1,4 @@
-"""From what was said, and from facts, to hits and passages: shared by the lanes that recall it."""
+"""Conversion of turns and facts to hits and passages, shared by the working and the permanent lane."""
 
 import math
 from collections.abc import Iterator
@@ -17,15 +17,21 @@ from memoair_runtime.recall.snippet import MAX_WHOLE_CHARS, extract_snippet
 from memoair_runtime.timeutil import format_date
 
 _SECONDS_PER_DAY = 86_400
-# A long reply must not take the room of all other turns.
+# A long reply must not take the space of all other turns.
 _MAX_PASSAGES_PER_TURN = 3
-# What an utterance's length costs of its score, by its characters; a line takes some beside the words.
+# What an utterance's length in characters costs of its score. A line has an overhead besides its words.
 _LINE_OVERHEAD_CHARS = 20
 _LENGTH_PENALTIES = [0.6 * math.log(_LINE_OVERHEAD_CHARS + chars) for chars in range(MAX_WHOLE_CHARS + 1)]
 
 
 def to_turn_hit(lane: LaneName, turn: StoredTurn, hit: Hit | None = None) -> LaneHit:
-    """The hit for a turn; ``hit`` is the passage of it that was found, where one was."""
+    """Make the lane's hit for a turn.
+
+    Args:
+        lane: The lane.
+        turn: The turn.
+        hit: The index hit of the turn's best passage, or None if the turn was not found by its words.
+    """
     source = HitSource(lane, turn.event_id, "turn", turn.session_id, turn.turn_id, created_at=turn.occurred_at)
     if hit is None:
         return LaneHit(turn.text, 0.0, source, turn.metadata)
@@ -33,14 +39,14 @@ def to_turn_hit(lane: LaneName, turn: StoredTurn, hit: Hit | None = None) -> Lan
 
 
 def to_fact_hit(lane: LaneName, hit: Hit) -> LaneHit:
-    """The hit for a fact that was found."""
+    """Make the lane's hit for a fact that the index found."""
     fact = to_fact(hit.document)
     source = HitSource(lane, fact.id, "fact", fact.session_id, created_at=fact.said_at)
     return LaneHit(fact.text, hit.score, source, hit.document.metadata["metadata"], hit)
 
 
 def to_turn_passages(turn: StoredTurn, query: str) -> list[Passage]:
-    """The two sides of a turn; a side without words is left out, a long reply cut to what matters."""
+    """Return the sides of a turn as passages: a long reply as a snippet, a side without words not at all."""
     position = (turn.occurred_at, turn.session_id, turn.number)
     sides = [
         Passage(turn.user_text, (*position, 0), turn.caller),
@@ -51,11 +57,13 @@ def to_turn_passages(turn: StoredTurn, query: str) -> list[Passage]:
 
 @attrs.frozen
 class FoundPassages:
-    """The passages that were found, under the days on which they were said, those first that are most worth their room.
+    """The passages of index hits, those first that are worth most per character, under the dates of their turns.
 
-    A fact is a line that nobody in particular has said.
+    Facts have no speaker. Passages are made lazily while the context builder iterates, because most do not fit.
 
-    Each is made when the composer comes to it: most find no room.
+    Attributes:
+        hits: The hits of turns and facts.
+        query: The text of the query, for the snippets of long replies.
     """
 
     hits: list[Hit]
@@ -82,14 +90,15 @@ class FoundPassages:
 
 
 def _passage_value(hit: Hit) -> float:
-    """What a passage is worth in a context that is measured in characters: two short ones may say more than a long one.
+    """Return the value of a passage in a context that is limited in characters: its score less a penalty for length.
 
-    On LoCoMo a point more of the evidence stands in the context than by the score alone; .5 to .8 do the same.
+    Two short passages may say more than a long one. On LoCoMo, the context has one percentage point more of the
+    evidence than with the score alone; factors from 0.5 to 0.8 give the same result.
     """
     return hit.score - _LENGTH_PENALTIES[min(len(hit.document.text), MAX_WHOLE_CHARS)]
 
 
 @lru_cache(maxsize=1 << 12)
 def _format_day(days: float) -> str:
-    """The day that is so many days since the epoch."""
+    """Format a day that is given as the number of days since the epoch."""
     return format_date(moment(days * _SECONDS_PER_DAY))

@@ -1,4 +1,4 @@
-"""The permanent lane: what was said in earlier calls, and what is known of it."""
+"""The permanent lane: the turns of earlier sessions, and facts."""
 
 import time
 
@@ -13,17 +13,17 @@ from memoair_runtime.recall.lanes.dedupe import top_per_group
 from memoair_runtime.recall.lanes.hits import FoundPassages, to_fact_hit, to_turn_hit
 from memoair_runtime.recall.lanes.lane import LaneAnswer, LaneHit, LaneQuery
 
-# The section of the context has room for some twenty utterances.
+# The section of the context has space for about twenty utterances.
 _MIN_PASSAGES = 36
-# A second reading takes some milliseconds; with less time left than this the first order stands.
+# Reranking takes some milliseconds; with less time left than this it is skipped.
 _MIN_RERANK_S = 0.015
 
 
 class PermanentLane:
-    """This caller's turns of every session but the current one, and the facts that the cloud found in them.
+    """The user's turns of all sessions but the current one, and the facts that the cloud learned from them.
 
-    Hits are turns and facts; the passages are facts and single utterances, among them those around a turn, as far as
-    they are worth it.
+    Hits are turns and facts. The passages are facts and single utterances, including those around a turn that was
+    found, ordered by their value. Thread-safe.
     """
 
     name = LaneName.PERMANENT
@@ -36,15 +36,19 @@ class PermanentLane:
 
     @property
     def readiness(self) -> Readiness:
-        """How far the reading of the logs has come."""
+        """How far the session logs are loaded."""
         return self._gate.readiness
 
     def search(self, query: LaneQuery) -> LaneAnswer:
-        """Answer with at most ``limit`` turns and facts, best first."""
+        """Return at most ``limit`` turns and facts, best first.
+
+        Raises:
+            NotReadyError: If the session logs are not loaded by the deadline, or could not be read.
+        """
         self._gate.wait(query.deadline)
         index_query = self._memory.query(query.text, query.now, without_group=query.session_id)
         hits, best_by_event = top_per_group(
-            lambda wanted: self._search_memory(index_query, wanted, query), event_of, query.limit, _MIN_PASSAGES
+            lambda limit: self._search_memory(index_query, limit, query), event_of, query.limit, _MIN_PASSAGES
         )
         return LaneAnswer(
             hits=tuple(map(self._to_lane_hit, best_by_event.values())),

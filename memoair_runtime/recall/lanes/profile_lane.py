@@ -1,4 +1,4 @@
-"""The profile lane: who is calling."""
+"""The profile lane: who the user is."""
 
 from memoair_runtime.enums import LaneName
 from memoair_runtime.memory.user_memory import UserMemory
@@ -7,7 +7,7 @@ from memoair_runtime.recall.lanes.lane import LaneAnswer, LaneQuery, Passage
 
 
 class ProfileLane:
-    """What is known about the caller; it is small, so it answers every question with all of it."""
+    """The user's profile. It is small, so every query gets all of it. Thread-safe."""
 
     name = LaneName.PROFILE
     default_limit = 16
@@ -17,10 +17,10 @@ class ProfileLane:
         self._memory = memory
 
     def search(self, query: LaneQuery) -> LaneAnswer:
-        """Answer with the profile, at most ``limit`` statements of it."""
+        """Return the profile, with at most ``limit`` statements as passages."""
         profile = self._memory.portrait
         statements = profile.statements()[: query.limit]
         return LaneAnswer(
-            passages=tuple(Passage(statement, (number,)) for number, statement in enumerate(statements)),
+            passages=tuple(Passage(statement, (index,)) for index, statement in enumerate(statements)),
             profile=profile.to_wire(),
         )

@@ -1,4 +1,4 @@
-"""The working lane: what was said in this call."""
+"""The working lane: the turns of this session."""
 
 from memoair_runtime.enums import Intent, LaneName
 from memoair_runtime.memory.turn import event_of
@@ -8,7 +8,7 @@ from memoair_runtime.recall.lanes.dedupe import top_per_group
 from memoair_runtime.recall.lanes.hits import to_turn_hit, to_turn_passages
 from memoair_runtime.recall.lanes.lane import NO_ANSWER, LaneAnswer, LaneQuery
 
-# The last turns, which a question most often leans on, are given whether or not they share a word with it.
+# How many of the last turns are returned whether or not they match: most queries refer to them.
 _RECENT_TURNS = {
     Intent.ANSWER_CURRENT_USER: 2,
     Intent.FALLBACK: 2,
@@ -18,17 +18,17 @@ _RECENT_TURNS = {
 
 
 class WorkingLane:
-    """This session's turns: the last ones, and those that share words with the question."""
+    """This session's turns: the last ones, and those that match the query. Thread-safe."""
 
     name = LaneName.WORKING
     default_limit = 4
-    readiness = Readiness.READY  # a session is read when it is first named
+    readiness = Readiness.READY  # a session's log is read when a request first names it
 
     def __init__(self, memory: UserMemory) -> None:
         self._memory = memory
 
     def search(self, query: LaneQuery) -> LaneAnswer:
-        """Answer with at most ``limit`` turns: hits best first, the recent ones before the rest."""
+        """Return at most ``limit`` turns: the recent ones first, then the matching ones, best first."""
         recent_count = min(_RECENT_TURNS[query.intent], query.limit)
         recent_turns = self._memory.recent(query.session_id)[::-1][:recent_count]
         if recent_count and not recent_turns:
@@ -36,7 +36,7 @@ class WorkingLane:
         index_query = self._memory.query(query.text, query.now, group=query.session_id)
         hit_limit = query.limit + recent_count
         _, best_by_event = top_per_group(
-            lambda most: self._memory.search(index_query, most), event_of, hit_limit, 2 * hit_limit
+            lambda limit: self._memory.search(index_query, limit), event_of, hit_limit, 2 * hit_limit
         )
         recent_ids = {turn.event_id for turn in recent_turns}
         chosen = [(turn, best_by_event.get(turn.event_id)) for turn in recent_turns]
