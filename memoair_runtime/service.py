@@ -1,4 +1,4 @@
-"""What a runtime does, without HTTP: one method for each endpoint, from a checked request to the body of the reply."""
+"""The runtime's service, without HTTP: one method per endpoint, from a validated request to the body of the reply."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -40,14 +40,20 @@ from memoair_runtime.sync.null_sync import NullSync, SyncInterface
 from memoair_runtime.sync.scheduler import ALL_SCOPES, SyncScheduler
 
 DEFAULT_FLUSH_MS = DEFAULT_PULL_MS = DEFAULT_ERASE_MS = 5_000
-# Who begins to forget should come to the end of it: what is being read then is waited for so long in any case.
+# An erasure waits at least this long for logs that are being read, whatever its deadline: it should run to completion.
 MIN_ERASE_S = 1.0
 _ORG_LANE_ONLY = frozenset({LaneName.ORG})
 _ALL_LANES = frozenset(LaneName)
+_DRAINING_MESSAGE = "the runtime is shutting down; start another one and send the request again"
 
 
 class RuntimeService:
-    """One runtime: one project, one user. Safe to use from any thread."""
+    """The service of one runtime, for one project and one user. Thread-safe.
+
+    Requests are records of `memoair_runtime.requests`. Every endpoint's method returns the body of the reply, a JSON
+    object. All of them raise `DrainingError` if the process is shutting down, and all but `health` raise
+    `IdentityMismatchError` if the request names another project or user.
+    """
 
     def __init__(self, settings: RuntimeSettings, lifecycle: Lifecycle) -> None:
         self._settings = settings
@@ -61,7 +67,7 @@ class RuntimeService:
             SyncScheduler(settings, self._store, self._org_lane, self.metrics) if settings.has_cloud else NullSync()
         )
         self._sessions_loader = CoalescingJob("load-sessions", self._store.load)
-        self._variants: dict[str, Variant] = {}  # of sessions that were started with another than the default
+        self._variants: dict[str, Variant] = {}  # of sessions with another variant than the default
         memory = self._store.memory
         self._search_service = SearchService(
             [
@@ -74,15 +80,22 @@ class RuntimeService:
         )
 
     def start_loading(self) -> None:
-        """Begin to read what is on the disk, in the background; lanes that are not read yet say so."""
+        """Start to load stored data in the background and return immediately.
+
+        Lanes report `Readiness.LOADING` until their data is there.
+        """
         self._sessions_loader.start()
         self._org_lane.load_in_background()
         self._sync.start()
 
     def health(self) -> dict[str, Any]:
-        """Tell that the process lives and whom it serves."""
+        """Return the identity, the state of the lanes and of the sync.
+
+        Raises:
+            DrainingError: If the process is shutting down.
+        """
         if self._lifecycle.state is LifecycleState.DRAINING:
-            raise DrainingError("the runtime is about to end")
+            raise DrainingError(_DRAINING_MESSAGE)
         return {
             "status": "ok",
             "version": self._version,
@@ -95,14 +108,20 @@ class RuntimeService:
         }
 
     def start_session(self, request: StartRequest) -> dict[str, Any]:
-        """Open a session."""
+        """Start a session, or resume it.
+
+        A storage error does not prevent recall: the session opens, and the reply reports the error under ``storage``.
+
+        Raises:
+            BadRequestError: If the identity is missing or a field is invalid.
+        """
         self._check_request(request)
         if request.user_id is None or (request.workspace_id is None and request.project_id is None):
-            raise BadRequestError("workspaceId and userId say whose session it is; one is missing")
+            raise BadRequestError("workspaceId and userId are required")
         if request.mode not in (None, ORG_ONLY):
-            raise BadRequestError(f"mode can be {ORG_ONLY!r} or left out", field="mode")
+            raise BadRequestError(f"invalid mode: use {ORG_ONLY!r} or omit it", field="mode")
         storage_error = self._store.start(request, unkept=request.mode == ORG_ONLY)
-        self.start_loading()  # what other processes have written since
+        self.start_loading()  # picks up what other processes have written since
         self._sync.wake()
         self._variants.pop(request.session_id, None)
         if request.variant() is Variant.MEDIUM:
@@ -124,26 +143,40 @@ class RuntimeService:
         }
 
     def search_memory(self, request: SearchRequest, reply: Callable[[Mapping[str, Any]], None]) -> None:
-        """Recall what matters for a question, and give it to ``reply``: once, from whichever thread has it in time."""
+        """Search the lanes and build the context.
+
+        Args:
+            request: The search.
+            reply: Called once with the body of the reply, by the deadline, possibly from another thread.
+
+        Raises:
+            SessionNotFoundError: If the session has ended.
+            BadRequestError: If the filter is invalid.
+        """
         started_at = time.monotonic()
         self._check_request(request)
         session = self._store.sessions.use(request.session_id)
         check_not_ended(session)
-        notes = ["the session was never started; opened silently"] if session.state is SessionState.NEW else []
+        notes = ["the session was never started; it was opened implicitly"] if session.state is SessionState.NEW else []
         if self._store.unread:
-            notes.append(f"{self._store.unread} earlier sessions can't be read")
+            notes.append(f"{self._store.unread} earlier sessions could not be read")
         variant = self._variants.get(request.session_id, Variant.DEFAULT)
         if variant is Variant.MEDIUM and self._store.second.problem:
-            notes.append("there is no second reading here: the model is missing or can't be used")
+            notes.append("the variant medium is not available: its model is missing or invalid; hits are not reranked")
         is_org_only = self._settings.org_only or isinstance(session, EphemeralSession)
         if session.is_unknown:
-            self._store.sessions.forget(session)  # or every id that is ever searched would be kept in mind
+            self._store.sessions.forget(session)  # otherwise every id that is ever searched would stay in memory
         allowed_lanes = _ORG_LANE_ONLY if is_org_only else _ALL_LANES
         self._search_service.search(request, allowed_lanes, variant, notes, started_at, reply)
         self._sync.wake()
 
     def save_turn(self, request: TurnRequest) -> dict[str, Any]:
-        """Keep a turn: it is on the disk when this returns."""
+        """Save a turn; it is on the disk when this returns.
+
+        Raises:
+            StorageUnavailableError: If the turn could not be saved.
+            SessionNotFoundError: If the session has ended.
+        """
         self._check_request(request)
         try:
             event_id = self._store.save_turn(request)
@@ -155,16 +188,20 @@ class RuntimeService:
         return {"localEventId": event_id}
 
     def end_session(self, request: EndRequest) -> dict[str, Any]:
-        """Close a session."""
+        """End a session.
+
+        Raises:
+            StorageUnavailableError: If the end could not be saved.
+        """
         self._check_request(request)
         session = self._store.end(request)
         self._variants.pop(session.id, None)
         return {"status": "ok", "flushed": {"turns": self._store.memory.count(session.id)}}
 
     def flush(self, request: DeadlineRequest) -> dict[str, Any]:
-        """Wait until nothing is pending: what is made from the logs is written, and the cloud has what it lacked.
+        """Wait until the derived files are written and the cloud has all events, or until the deadline.
 
-        A turn is on the disk before it is acknowledged, so none is lost where this does not come to its end.
+        Turns are on the disk before they are acknowledged, so none is lost if the deadline passes first.
         """
         self._check_request(request)
         deadline = _deadline_of(request, DEFAULT_FLUSH_MS)
@@ -172,14 +209,18 @@ class RuntimeService:
         return {"status": "partial" if pending else "ok", "pending": pending}
 
     def pull(self, request: PullRequest) -> dict[str, Any]:
-        """Ask the cloud now; what it had can be searched when this returns."""
+        """Pull from the cloud now; with status ``ok``, the pulled data can be searched when this returns."""
         self._check_request(request)
         scopes = ALL_SCOPES if request.scopes is None else frozenset(map(LaneName, request.scopes))
         status, versions = self._sync.pull(list(scopes), _deadline_of(request, DEFAULT_PULL_MS))
         return {"status": status, "versions": versions}
 
     def erase_user(self, request: ForgetRequest) -> dict[str, Any]:
-        """Forget the caller on this machine; the process goes on, and so does his call."""
+        """Erase the user's data on this machine. The process and a running call continue.
+
+        Raises:
+            StorageUnavailableError: If not everything could be deleted, or not by the deadline.
+        """
         self._check_request(request)
         if self._settings.org_only:
             return {"status": "ok", "removed": {"sessions": 0, "turns": 0}}
@@ -190,13 +231,17 @@ class RuntimeService:
         return {"status": "ok", "removed": {"sessions": erased.sessions, "turns": erased.turns}}
 
     def shut_down(self, request: DeadlineRequest) -> dict[str, Any]:
-        """Ask the process to drain and end."""
+        """Ask the process to drain and stop."""
         self._check_request(request)
         self._lifecycle.request_stop(request.deadline_ms / 1e3 if request.deadline_ms else None)
         return {"status": "draining"}
 
     def close(self, deadline: float) -> None:
-        """Finish what is under way by the deadline (monotonic seconds)."""
+        """Finish pending work and release all resources.
+
+        Args:
+            deadline: Time of the monotonic clock by which to finish, in seconds.
+        """
         self._search_service.close()
         self._store.close(deadline)
         self._sync.close(deadline)
@@ -206,7 +251,7 @@ class RuntimeService:
         self._sync.note(events)
 
     def _permanent_version(self) -> int | None:
-        """The cloud's, where it has told; else how much there is."""
+        """Return the cloud's version, or the number of stored items if nothing was pulled yet."""
         if self._store.gate.readiness is not Readiness.READY:
             return None
         pulled_version = self._sync.permanent_version
@@ -214,18 +259,18 @@ class RuntimeService:
 
     def _check_request(self, request: IdentifiedRequest) -> None:
         if self._lifecycle.state is LifecycleState.DRAINING:
-            raise DrainingError("the runtime is about to end")
+            raise DrainingError(_DRAINING_MESSAGE)
         for kind, requested_id, served_id in (
             ("project", request.workspace_id, self._settings.project_id),
             ("project", request.project_id, self._settings.project_id),
             ("user", request.user_id, self._settings.user_id),
         ):
             if requested_id is not None and requested_id != served_id:
-                raise IdentityMismatchError(f"the request names another {kind} than the one that this runtime serves")
+                raise IdentityMismatchError(f"identity mismatch: this runtime serves another {kind}")
 
 
 def _make_org_source(settings: RuntimeSettings) -> OrgSource:
-    """Where the organisation's documents come from: a file that is given, or else the cloud, now or earlier."""
+    """Return the source of the organization's documents: the configured file, otherwise what the cloud sent."""
     root, project_id = settings.storage_root, settings.project_id
     if settings.org_file is None:
         return CloudOrg(ProjectFolder(root, project_id), settings.cloud_id)
@@ -244,7 +289,7 @@ def _deadline_of(request: DeadlineRequest, default_ms: float) -> float:
 
 @lru_cache(maxsize=1)
 def installed_version() -> str:
-    """The version of this distribution; looking it up takes some milliseconds."""
+    """Return the version of this distribution. The first lookup takes some milliseconds."""
     try:
         return version("memoair-voice")
     except PackageNotFoundError:

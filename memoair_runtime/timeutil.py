@@ -1,4 +1,4 @@
-"""Moments: read from the wire, told to people."""
+"""Timestamps: parsing them from the wire, formatting them for the wire and for people."""
 
 from datetime import datetime, timezone
 
@@ -6,26 +6,30 @@ import msgspec
 
 
 def utc_now() -> datetime:
-    """The moment, with its time zone."""
+    """Return the current time in UTC."""
     return datetime.now(timezone.utc)
 
 
 def parse_timestamp(text: str) -> datetime:
-    """Read an ISO 8601 moment; one without a time zone is taken as UTC. Raises ValueError."""
+    """Parse an ISO 8601 timestamp; one without a time zone is taken as UTC.
+
+    Raises:
+        ValueError: If the text is not a timestamp, or out of range.
+    """
     try:
         timestamp = msgspec.convert(text, datetime)
     except msgspec.ValidationError:
-        timestamp = datetime.fromisoformat(text)  # a day alone, a moment without seconds
+        timestamp = datetime.fromisoformat(text)  # a date without a time, or a time without seconds
     try:
         return (
             timestamp.replace(tzinfo=timezone.utc) if timestamp.tzinfo is None else timestamp.astimezone(timezone.utc)
         )
     except OverflowError:
-        raise ValueError("the moment is out of range") from None
+        raise ValueError("the timestamp is out of range") from None
 
 
 def format_date(timestamp: datetime) -> str:
-    """The day as one would write it: ``3 March 2026``, in English whatever the locale."""
+    """Format the date as people write it: ``3 March 2026``, in English in every locale."""
     months = [
         "January",
         "February",
@@ -44,6 +48,6 @@ def format_date(timestamp: datetime) -> str:
 
 
 def format_utc(timestamp: datetime) -> str:
-    """The moment as the wire has it: ISO 8601 in UTC, with a Z."""
+    """Format a timestamp as the wire has it: ISO 8601 in UTC, with a Z."""
     text: str = msgspec.to_builtins(timestamp.astimezone(timezone.utc))
     return text

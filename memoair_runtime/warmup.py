@@ -1,6 +1,6 @@
-"""A rehearsal: the whole way of a call, gone once before any caller rings, so that no runtime pays again for it.
+"""Warm-up: one complete session before the first fork, so that no runtime pays for first-time work again.
 
-A process that forks others goes it before the first fork: what is imported, compiled and cached by then is shared.
+The fork server runs it before it forks: whatever is imported, compiled and cached by then is shared by all runtimes.
 """
 
 import gzip
@@ -38,7 +38,11 @@ _REQUESTS: tuple[tuple[str, dict[str, object]], ...] = (
 
 
 def warm_up(*, has_cloud: bool) -> None:
-    """Rehearse a call, with a talk with a cloud where runtimes will have one. Leaves no thread and no file."""
+    """Run one session in a temporary folder. Leaves no thread and no file behind.
+
+    Args:
+        has_cloud: Whether the runtimes will sync with a cloud, so that the session syncs with a local stand-in.
+    """
     threads_before = threading.active_count()
     with tempfile.TemporaryDirectory(prefix="memoair-host-") as folder:
         settings = RuntimeSettings("warm", "up", Path(folder), cloud_base_url=None)
@@ -47,7 +51,7 @@ def warm_up(*, has_cloud: bool) -> None:
         else:
             from memoair_runtime.sync.transport import trust
 
-            with suppress(OSError):  # a runtime that needs it says what is wrong with it
+            with suppress(OSError):  # a runtime that needs the certificates reports the error
                 trust()
             with _run_warmup_cloud() as url:
                 _run_session(attrs.evolve(settings, cloud_base_url=url, cloud_key="warm"))
@@ -72,22 +76,22 @@ def _run_session(settings: RuntimeSettings) -> None:
 
 
 class _WarmupCloud(BaseHTTPRequestHandler):
-    """A cloud that knows a little of one caller."""
+    """A stand-in for the cloud with a few data of one user."""
 
     protocol_version = "HTTP/1.1"
-    timeout = 1.0  # whoever goes without hanging up must not keep the host from its work
+    timeout = 1.0  # a client that never closes its connection must not block the fork server
 
     def do_GET(self) -> None:
-        """Tell what there is."""
+        """Answer with a projection."""
         self._send_json(_projection(self.path.partition("?")[0].rpartition("/")[2]))
 
     def do_POST(self) -> None:
-        """Take what comes."""
-        sent = json.loads(gzip.decompress(self.rfile.read(int(self.headers["Content-Length"]))))
-        self._send_json({"accepted": [each["eventId"] for each in sent["events"]], "duplicate": [], "rejected": []})
+        """Accept all events."""
+        batch = json.loads(gzip.decompress(self.rfile.read(int(self.headers["Content-Length"]))))
+        self._send_json({"accepted": [event["eventId"] for event in batch["events"]], "duplicate": [], "rejected": []})
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-        """Say nothing."""
+        """Log nothing."""
 
     def _send_json(self, body: dict[str, Any]) -> None:
         content = json.dumps(body).encode()

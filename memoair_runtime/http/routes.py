@@ -1,4 +1,4 @@
-"""The endpoints: which request goes to which method of the service."""
+"""The routes: which endpoint calls which method of the service."""
 
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
@@ -22,23 +22,30 @@ from memoair_runtime.service import RuntimeService
 
 PREFIX = "/v1/runtime/"
 
-# Takes the body of the answer: text goes out as it is, anything else as JSON.
+# Sends the body of the reply: bytes as plain text, a mapping as JSON.
 ReplyCallback = Callable[[Mapping[str, Any] | bytes], None]
 RequestT = TypeVar("RequestT", bound=IdentifiedRequest)
 
 
 @attrs.frozen
 class Route:
-    """One endpoint. ``answer`` takes the body of a request and calls a `Reply`, once and in any thread."""
+    """One endpoint.
+
+    Attributes:
+        method: The HTTP method that it supports.
+        handle: Takes the body of a request and a `ReplyCallback`, which it calls once, in any thread.
+        status: HTTP status of a successful reply.
+        is_public: Whether it answers without a token.
+    """
 
     method: str
     handle: Callable[[bytes, ReplyCallback], None]
     status: HTTPStatus = HTTPStatus.OK
-    is_public: bool = False  # whether it answers without a token
+    is_public: bool = False
 
 
 class Routes:
-    """All endpoints of a service, by path."""
+    """All routes of a service, by path. Thread-safe."""
 
     def __init__(self, service: RuntimeService) -> None:
         self._routes = {
@@ -55,16 +62,21 @@ class Routes:
         }
 
     def find(self, method: str, path: str) -> Route:
-        """The endpoint for a request; raises `UnknownPathError` or `UnknownMethodError`."""
+        """Return the route for a request.
+
+        Raises:
+            UnknownPathError: If the path is not an endpoint.
+            UnknownMethodError: If the endpoint does not support the method.
+        """
         route = self._routes.get(path)
         if route is None:
-            raise UnknownPathError("there is no such endpoint")
+            raise UnknownPathError("unknown endpoint")
         if route.method != method:
-            raise UnknownMethodError(f"this endpoint takes {route.method}", allow=route.method)
+            raise UnknownMethodError(f"method not allowed: use {route.method}", allow=route.method)
         return route
 
     def metric_label(self, path: str) -> str:
-        """The path as metrics name it: ours as they are, everybody else's as one."""
+        """Return the label of a path in the metrics: known paths as they are, all others as one."""
         return path if path in self._routes else "unknown"
 
 

@@ -1,7 +1,7 @@
-"""The HTTP surface: a loopback server with a thread for each of a bounded number of connections.
+"""The HTTP server: it listens on loopback and runs one thread for each of a bounded number of connections.
 
-The standard library reads the requests; everything that leaves is written here, so that each error has the envelope
-and each reply goes out in one piece.
+The standard library parses requests. Responses are written here, so that every error has the envelope and every
+response goes out in one write.
 """
 
 import hmac
@@ -31,15 +31,15 @@ log = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 1 << 20
 MAX_CONNECTIONS = 64
-# Clients drop connections that were idle for 5 s; the server must not be the one that hangs up first.
+# Clients drop connections that were idle for 5 s. The server must keep them longer, or a request may hit a closed one.
 MIN_IDLE_S = 5.5
 IDLE_TIMEOUT_S = 75.0
-# How long a request may be on its way in, how long an answer may wait for a client that does not read, and how much of
-# a body that is refused is read before hanging up.
+# How long a request may take to arrive, how long a response may wait for a client that does not read, and how much of a
+# rejected body is read before the connection is closed.
 READ_TIMEOUT_S = 10.0
 SEND_TIMEOUT_S = 10.0
 _MAX_DISCARD_BYTES = 8 << 20
-# As the standard library's own limits: it answers what goes beyond.
+# The standard library's own limits; it answers requests that exceed them.
 _MAX_HEAD_LINES = 102
 _MAX_LINE_BYTES = 65_536
 _MAX_CACHED_HEADS = 256
@@ -47,15 +47,21 @@ _MAX_CACHED_HEAD_BYTES = 4_096
 _DISCARD_TIMEOUT_S = 1.0
 
 
-_ParsedHead = tuple[
-    str, str, str, Message, bool
-]  # method, path, version, headers, and whether to hang up after the answer
+_ParsedHead = tuple[str, str, str, Message, bool]  # method, path, version, headers, and whether to close the connection
 
 
 class LoopbackServer:
-    """Serves one set of routes on a socket that listens already."""
+    """Serves one set of routes on a listening socket."""
 
     def __init__(self, listener: socket.socket, routes: Routes, metrics: RuntimeMetrics, token: str | None) -> None:
+        """Create the server; it accepts no connection before `start`.
+
+        Args:
+            listener: Listening socket, owned by the server from now on.
+            routes: The endpoints.
+            metrics: Counts the requests.
+            token: Bearer token that requests must carry, or None to trust every local client.
+        """
         self._listener = listener
         self.routes = routes
         self.metrics = metrics
@@ -65,11 +71,15 @@ class LoopbackServer:
         self._thread = threading.Thread(target=self._accept_connections, name="accept", daemon=True)
 
     def start(self) -> None:
-        """Begin to accept connections, in a thread."""
+        """Start to accept connections in a thread."""
         self._thread.start()
 
     def drain(self, deadline: float) -> None:
-        """Accept nothing more, finish what is being answered by the deadline (monotonic seconds), and close."""
+        """Stop accepting connections, finish the requests in progress, and close.
+
+        Args:
+            deadline: Time of the monotonic clock by which to finish, in seconds.
+        """
         self._wake_writer.close()
         self.connections.drain(deadline)
         self._thread.join(max(0.1, deadline - time.monotonic()))
@@ -87,10 +97,10 @@ class LoopbackServer:
                 try:
                     connection, address = self._listener.accept()
                 except (BlockingIOError, ConnectionError):
-                    continue  # the client was faster than we
+                    continue  # the client has given up already
                 except OSError as error:
-                    # Out of descriptors: whoever waits in the backlog is served when there are some again.
-                    log.error("no connection can be accepted: action=accept_failed errno=%s", error.errno)
+                    # Out of descriptors. Clients in the backlog are served when there are some again.
+                    log.error("failed to accept a connection: action=accept_failed errno=%s", error.errno)
                     time.sleep(0.1)
                     continue
                 timed = _TimedSocket(connection.family, connection.type, connection.proto, connection.detach())
@@ -103,31 +113,31 @@ class LoopbackServer:
         try:
             _Handler(connection, address, self)
         except OSError:
-            log.debug("a connection broke: action=connection_lost")
+            log.debug("a connection was lost: action=connection_lost")
         finally:
             self.connections.remove(connection)
             connection.close()
 
 
 class _TimedSocket(socket.socket):
-    """A socket that gives its client until a deadline, and not for so long from each byte to the next."""
+    """A socket with one deadline for a whole read, unlike a timeout, which restarts with every byte."""
 
     deadline = 0.0
 
     def start_timeout(self, seconds: float) -> None:
-        """Give the client so much time from now."""
+        """Set the deadline to this many seconds from now."""
         self.deadline = time.monotonic() + seconds
 
     def recv_into(self, *arguments: Any, **options: Any) -> int:
         remaining_s = self.deadline - time.monotonic()
         if remaining_s <= 0:
-            raise TimeoutError("the client took too long")
+            raise TimeoutError("the client did not send its request in time")
         self.settimeout(remaining_s)
         return super().recv_into(*arguments, **options)
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """One connection, request after request."""
+    """Handles the requests of one connection, one after another."""
 
     connection: _TimedSocket
 
@@ -138,16 +148,16 @@ class _Handler(BaseHTTPRequestHandler):
         self._loopback_server = server
         self._parsed_heads: dict[bytes, _ParsedHead] = {}
         self._thread_id = threading.get_ident()
-        self._is_answered = False  # whether the request that came last was
-        super().__init__(connection, address, server)  # type: ignore[arg-type]  # it only hands the server on
+        self._is_answered = False  # whether the current request has its response
+        super().__init__(connection, address, server)  # type: ignore[arg-type]  # it only stores the server
 
     def handle_one_request(self) -> None:
-        """Read one request and answer it."""
+        """Read and answer one request."""
         self.close_connection = True
         self.connection.start_timeout(IDLE_TIMEOUT_S)
         try:
             self.raw_requestline = self.rfile.readline(_MAX_LINE_BYTES + 1)
-            if self.raw_requestline in (b"\r\n", b"\n"):  # some clients end a body with one line feed too many
+            if self.raw_requestline in (b"\r\n", b"\n"):  # some clients send an extra line break after a body
                 self.raw_requestline = self.rfile.readline(_MAX_LINE_BYTES + 1)
         except TimeoutError:
             return
@@ -162,7 +172,8 @@ class _Handler(BaseHTTPRequestHandler):
                 return
             if not self._parse_head():
                 return
-            if self.headers.defects:  # a line that is no header ends the headers for the library, but not for others
+            # The library takes a malformed line for the end of the headers; other parsers don't (request smuggling).
+            if self.headers.defects:
                 self.send_error(HTTPStatus.BAD_REQUEST)
                 return
             self._handle_request()
@@ -172,10 +183,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection |= not self._loopback_server.connections.mark_idle(self.connection)
 
     def _parse_head(self) -> bool:
-        """Read the rest of a request's head; tell whether there is a request, and else answer what came.
+        """Read and parse the rest of a request's head; return False if it is invalid and was answered with an error.
 
-        The requests of a connection look alike: a head that came before is not taken apart again, which would take a
-        tenth of a search.
+        The requests of a connection look alike, so parsed heads are cached: parsing takes a tenth of the time of a
+        search.
         """
         lines = [self.raw_requestline]
         while (
@@ -194,7 +205,7 @@ class _Handler(BaseHTTPRequestHandler):
             is_request = self.parse_request()
         finally:
             self.rfile = stream
-        # Whoever expects a word before he sends the body is answered by the library, each time.
+        # Requests with `Expect: 100-continue` are not cached: the library must send its interim response each time.
         if (
             is_request
             and "Expect" not in self.headers
@@ -205,17 +216,16 @@ class _Handler(BaseHTTPRequestHandler):
         return is_request
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:  # noqa: ARG002
-        """Answer a request that the standard library could not read; what it quotes of it is left out."""
+        """Answer a request that the standard library rejects, without the parts of it that the library would quote."""
         status = HTTPStatus(code)
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             status = HTTPStatus.BAD_REQUEST
         self.close_connection = True
-        self._write_response(
-            status, BadRequestError(f"the request can't be read: {HTTPStatus(code).phrase.lower()}").envelope()
-        )
+        error = BadRequestError(f"malformed request: {HTTPStatus(code).phrase.lower()}")
+        self._write_response(status, error.envelope())
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-        """Log nothing per request: the metrics count them."""
+        """Log nothing per request; the metrics count them."""
 
     def _handle_request(self) -> None:
         path = self.path.partition("?")[0]
@@ -235,16 +245,20 @@ class _Handler(BaseHTTPRequestHandler):
         except Exception as error:
             if self._is_answered:
                 raise  # the client is gone
-            # Only the kind of error and where: its message may hold what a caller said.
+            # Log only the error's type and location: its message may contain what the user said.
             log.error("a request failed: action=request_failed path=%s error=%s", path, _error_location(error))
-            self._send_reply(path, InternalError.status, InternalError("the runtime failed on this request").envelope())
+            self._send_reply(
+                path,
+                InternalError.status,
+                InternalError("the runtime failed to handle the request; see its log").envelope(),
+            )
 
     def _send_reply(
         self, path: str, status: HTTPStatus, body: Mapping[str, Any] | bytes, headers: Mapping[str, str] | None = None
     ) -> None:
         self._is_answered = True
         is_other_thread = threading.get_ident() != self._thread_id
-        # Our own thread is stuck in the work: nobody would read the next request.
+        # This connection's own thread is stuck in the search: there is no thread to read the next request.
         self.close_connection |= is_other_thread
         self._loopback_server.metrics.requests.labels(
             self._loopback_server.routes.metric_label(path), status.value
@@ -254,47 +268,47 @@ class _Handler(BaseHTTPRequestHandler):
             self._loopback_server.connections.remove(self.connection)
 
     def _find_public_route(self, path: str) -> Route:
-        """The endpoint for a request without the token: one that is open, or none."""
+        """Return the route for a request without a valid token; raise `UnauthorizedError` unless it is public."""
         try:
             route = self._loopback_server.routes.find(self.command, path)
         except RequestError:
             route = None
         if route is None or not route.is_public:
-            raise UnauthorizedError("the bearer token is missing or wrong")
+            raise UnauthorizedError("the bearer token is missing or invalid")
         return route
 
     def _has_valid_token(self) -> bool:
         if self._loopback_server.token is None:
             return True
         scheme, _, token = self.headers.get("Authorization", "").partition(" ")
-        # The header was decoded as Latin-1, which gives each byte back as it came.
+        # The header was decoded as Latin-1, so encoding restores its bytes exactly.
         return scheme.lower() == "bearer" and hmac.compare_digest(
             token.strip().encode("latin-1"), self._loopback_server.token
         )
 
     def _check_host_and_origin(self) -> None:
-        """Refuse what a web page can make a browser send: another host name for this address, an origin."""
+        """Reject requests that a web page can make a browser send: a foreign Host (DNS rebinding) or an Origin."""
         hosts = self.headers.get_all("Host", [])
         if len(hosts) > 1 or (not hosts and self.request_version != "HTTP/1.0"):
-            raise BadRequestError("the request needs one Host header")
+            raise BadRequestError("exactly one Host header is required")
         if hosts and not _is_loopback_host(hosts[0]):
-            raise BadRequestError("the Host header is not a loopback name")
+            raise BadRequestError("the Host header must be a loopback name or address")
         if "Origin" in self.headers:
-            raise BadRequestError("requests from web pages are not taken")
+            raise BadRequestError("requests from web pages (with an Origin header) are not allowed")
 
     def _read_body(self) -> bytes:
         if "Transfer-Encoding" in self.headers or self.headers.get("Content-Encoding", "identity") != "identity":
             self.close_connection = True
-            raise BadRequestError("the body must be sent plain, with a Content-Length")
+            raise BadRequestError("send the body without an encoding, with a Content-Length header")
         lengths = self.headers.get_all("Content-Length", ["0"])
         if len(lengths) != 1 or not (lengths[0].isascii() and lengths[0].isdigit()):
             self.close_connection = True
-            raise BadRequestError("the Content-Length is not one number")
+            raise BadRequestError("invalid Content-Length header: exactly one number is required")
         length = int(lengths[0][:20])
         if length > MAX_BODY_BYTES:
             self.close_connection = True
             self._discard_body(length)
-            raise PayloadTooLargeError(f"the body is over {MAX_BODY_BYTES} bytes", limit=MAX_BODY_BYTES)
+            raise PayloadTooLargeError(f"the body is larger than {MAX_BODY_BYTES} bytes", limit=MAX_BODY_BYTES)
         content = self.rfile.read(length) if length else b""
         if len(content) < length:
             self.close_connection = True
@@ -302,7 +316,7 @@ class _Handler(BaseHTTPRequestHandler):
         return content
 
     def _discard_body(self, length: int) -> None:
-        """Read a refused body for a while: a client that is still sending would not see the refusal."""
+        """Read and drop a rejected body for a while: a client that is still sending would not see the response."""
         deadline = time.monotonic() + _DISCARD_TIMEOUT_S
         remaining = min(length, _MAX_DISCARD_BYTES)
         self.connection.start_timeout(_DISCARD_TIMEOUT_S)
@@ -329,8 +343,8 @@ class _Handler(BaseHTTPRequestHandler):
             *(f"{name}: {value}" for name, value in (headers or {}).items()),
         ]
         head_bytes = "\r\n".join([*head_lines, "", ""]).encode("latin-1")
-        # One write: in two, the second waits for the first one's acknowledgement, 40 ms of it.
-        self.connection.settimeout(SEND_TIMEOUT_S)  # what stands there is the rest of the time for reading
+        # One write. With two, the second waits for the delayed acknowledgement of the first, about 40 ms.
+        self.connection.settimeout(SEND_TIMEOUT_S)  # the socket still has the remaining time of the read as timeout
         self.wfile.write(head_bytes if self.command == "HEAD" else head_bytes + content)
 
 
@@ -344,7 +358,7 @@ def _is_loopback_host(host_header: str) -> bool:
 
 
 def _error_location(error: BaseException) -> str:
-    """The kind of error and the line that raised it."""
+    """Return the type of an error, and the function and line that raised it."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
