@@ -1,4 +1,4 @@
-"""The compiled part of the install; everything else stands in setup.cfg."""
+"""Build the C extension; all other package metadata is in setup.cfg."""
 
 from setuptools import Extension, setup
 
@@ -7,9 +7,9 @@ setup(
         Extension(
             "memoair_index.kernel._compiled",
             ["memoair_index/kernel/_compiled.c"],
-            # A fused multiply-add rounds once where the kernel of NumPy rounds twice, and both must agree.
+            # A fused multiply-add rounds once where the NumPy kernel rounds twice, and both must agree.
             extra_compile_args=["-O2", "-ffp-contract=off"],
-            optional=True,  # where there is no compiler the install goes on, and recall runs on NumPy
+            optional=True,  # without a compiler the installation continues, and recall runs on NumPy
         )
     ]
 )

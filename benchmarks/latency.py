@@ -1,7 +1,7 @@
-"""How long a recall and a durable save take, as ratios against the floor measured in the same run.
+"""Latency of a recall and of a durable save, as ratios to floors that are measured in the same run.
 
-The floor of a recall is the same client transport against a server that only sends back a reply of the same size. The
-floor of a save is that plus one write and one fdatasync of a line of the same size in the same folder.
+The floor of a recall is the same client transport against a server that only sends a reply of the same size. The floor
+of a save is that, plus one write and one fdatasync of a line of the same size in the same folder.
 """
 
 import argparse
@@ -18,13 +18,13 @@ from rich.console import Console
 from rich.table import Table
 from workload import (
     ANY_PORT,
-    PATIENT_MS,
+    TIMEOUT_MS,
     Speech,
-    disk_ms,
-    floor_times_ms,
-    median_ms,
+    make_parser,
+    measure_disk_ms,
+    measure_floor_times_ms,
+    measure_median_ms,
     save_turns,
-    sizes_parser,
     wait_until_ready,
     write_documents,
 )
@@ -34,7 +34,7 @@ from memoair_voice_sync import MemoAirVoiceMemorySync
 
 def main() -> int:
     """Run the benchmark and print the table."""
-    arguments = sizes_parser(__doc__).parse_args()
+    arguments = make_parser(__doc__).parse_args()
     result = measure(arguments.documents, arguments.turns, arguments.calls)
     if arguments.json:
         print(json.dumps(result))
@@ -44,7 +44,7 @@ def main() -> int:
 
 
 def measure(documents: int, turns: int, calls: int) -> dict[str, float]:
-    """Measure everything; medians in milliseconds."""
+    """Measure everything; return medians in milliseconds."""
     speech = Speech()
     with tempfile.TemporaryDirectory(prefix="memoair-latency-") as folder:
         org_file = Path(folder) / "org.jsonl"
@@ -65,15 +65,17 @@ def measure(documents: int, turns: int, calls: int) -> dict[str, float]:
             reply = memory.start_session(timeout_s=30)
             wait_until_ready(memory, speech.sentence(5))
             questions = [speech.sentence(8) for _ in range(calls)]
-            search_ms = median_ms(lambda i: memory.search_memory(questions[i], timeout_ms=PATIENT_MS), calls)
-            found = memory.search_memory(questions[0], timeout_ms=PATIENT_MS)
+            search_ms = measure_median_ms(lambda i: memory.search_memory(questions[i], timeout_ms=TIMEOUT_MS), calls)
+            found = memory.search_memory(questions[0], timeout_ms=TIMEOUT_MS)
             saves = [(speech.sentence(15), speech.sentence(15), f"save-{i}") for i in range(calls)]
-            save_ms = median_ms(lambda i: memory.after_turn(*saves[i], timeout_s=10), calls)
+            save_ms = measure_median_ms(lambda i: memory.after_turn(*saves[i], timeout_s=10), calls)
             line = Path(reply["paths"]["sessionJsonl"]).read_bytes().splitlines()[-1]
         search_size = len(msgspec.json.encode(vars(found)))
-        floor_ms = statistics.median(floor_times_ms(search_size, {"query": questions[0]}, calls))
+        floor_ms = statistics.median(measure_floor_times_ms(search_size, {"query": questions[0]}, calls))
         turn = {"userText": saves[0][0], "assistantText": saves[0][1]}
-        save_floor_ms = statistics.median(floor_times_ms(60, turn, calls)) + disk_ms(Path(folder), line, calls)
+        save_floor_ms = statistics.median(measure_floor_times_ms(60, turn, calls)) + measure_disk_ms(
+            Path(folder), line, calls
+        )
     return {
         "startMs": round(start_ms, 1),
         "searchMs": round(search_ms, 3),
@@ -90,7 +92,7 @@ def _import_ms(statement: str) -> float:
     def run(_: int) -> None:
         subprocess.run([sys.executable, "-c", statement], check=True)
 
-    return median_ms(run, 7)
+    return measure_median_ms(run, 7)
 
 
 def _print(result: dict[str, float], arguments: argparse.Namespace) -> None:

@@ -1,8 +1,8 @@
-"""What recall ahead is worth: a search whose words were asked for before, beside the same search without that.
+"""What prefetch gains: a search whose words were prefetched, compared with the same search without a prefetch.
 
-Both are measured in turns, in the same run. Who asks ahead waits for the handing over alone. With ``--locomo`` also how
-often the words of a question, as a recogniser guesses them (no capitals, no punctuation), recall just what the question
-as it was written does: what makes the two "agree".
+Both are measured alternately in the same run. A prefetch returns as soon as it is handed over. With ``--locomo``, also
+measure how often the words of a question as a recognizer sends them (no capitals, no punctuation) recall exactly what
+the written question recalls, which is when a prefetch is used.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from typing import Any
 from recall_data import read_locomo
 from rich.console import Console
 from rich.table import Table
-from workload import PATIENT_MS, Speech, write_documents
+from workload import TIMEOUT_MS, Speech, write_documents
 
 from memoair_voice_sync import MemoAirVoiceClientSync
 
@@ -31,16 +31,16 @@ _USER = {"id": "caller", "name": "Dana"}
 def main() -> int:
     """Run the benchmark and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--documents", type=int, default=10_000, help="documents of the organisation (%(default)s)")
+    parser.add_argument("--documents", type=int, default=10_000, help="documents of the organization (%(default)s)")
     parser.add_argument("--turns", type=int, default=500, help="turns of earlier calls (%(default)s)")
     parser.add_argument("--calls", type=int, default=300, help="searches of each kind (%(default)s)")
-    parser.add_argument("--locomo", type=Path, help="LoCoMo, to see whether words that agree recall the same")
+    parser.add_argument("--locomo", type=Path, help="a LoCoMo file, to compare recognized and written questions")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="memoair-prefetch-") as folder:
-        result = _times(Path(folder), arguments)
+        result = _measure_times(Path(folder), arguments)
         if arguments.locomo is not None:
-            result |= _agreement(Path(folder) / "locomo", arguments.locomo)
+            result |= _measure_agreement(Path(folder) / "locomo", arguments.locomo)
     if arguments.json:
         print(json.dumps(result))
         return 0
@@ -49,17 +49,17 @@ def main() -> int:
         table.add_row(label, f"{result[f'{name}Ms']:.3f} ms", f"{result[f'{name}P99Ms']:.3f} ms")
     table.add_row("after a prefetch / without", f"{result['ratio']:.3f}x", "")
     if "questions" in result:
-        table.add_row(f"the same recalled, of {result['questions']:.0f} questions", f"{result['sameShare']:.4f}", "")
+        table.add_row(f"same recall, of {result['questions']:.0f} questions", f"{result['sameShare']:.4f}", "")
     Console().print(table)
     return 0
 
 
-def _times(folder: Path, arguments: argparse.Namespace) -> dict[str, float]:
-    speech, words = Speech(), random.Random(20261125)
+def _measure_times(folder: Path, arguments: argparse.Namespace) -> dict[str, float]:
+    speech, order = Speech(), random.Random(20261125)
     org_file = folder / "org.jsonl"
     write_documents(org_file, speech, arguments.documents)
     times: dict[str, list[float]] = {"plain": [], "ahead": [], "handing": []}
-    with _client(folder / "storage", org_file=str(org_file)) as client:
+    with _make_client(folder / "storage", org_file=str(org_file)) as client:
         turns = [
             {"turn_id": f"{number}", "user_text": speech.sentence(15), "assistant_text": speech.sentence(15)}
             for number in range(arguments.turns)
@@ -67,55 +67,57 @@ def _times(folder: Path, arguments: argparse.Namespace) -> dict[str, float]:
         client.import_call("earlier", turns, user=_USER, timeout_s=600)
         client.load_index(user=_USER, timeout_s=60)
         for _ in range(arguments.calls):
-            for name in words.sample(("plain", "ahead"), 2):
+            for name in order.sample(("plain", "ahead"), 2):
                 query = speech.sentence(8)
                 if name == "ahead":
-                    times["handing"].append(_timed(lambda q=query: client.prefetch(q.lower().rstrip("."), user=_USER)))
+                    times["handing"].append(
+                        _time_ms(lambda q=query: client.prefetch(q.lower().rstrip("."), user=_USER))
+                    )
                     _wait()
-                took = _timed(lambda q=query, n=name: _search(client, q, is_ahead=n == "ahead"))
+                took = _time_ms(lambda q=query, n=name: _search(client, q, is_prefetched=n == "ahead"))
                 times[name].append(took)
-    told = {f"{name}Ms": statistics.median(each) for name, each in times.items()}
-    told |= {f"{name}P99Ms": statistics.quantiles(each, n=100)[98] for name, each in times.items()}
-    return {**told, "ratio": told["aheadMs"] / told["plainMs"]}
+    result = {f"{name}Ms": statistics.median(times_ms) for name, times_ms in times.items()}
+    result |= {f"{name}P99Ms": statistics.quantiles(times_ms, n=100)[98] for name, times_ms in times.items()}
+    return {**result, "ratio": result["aheadMs"] / result["plainMs"]}
 
 
-def _search(client: MemoAirVoiceClientSync, query: str, *, is_ahead: bool) -> None:
-    found = client.search_memory(query, user=_USER, timeout_ms=PATIENT_MS)
-    assert ("prefetched" in found.trace) == is_ahead, found.trace
+def _search(client: MemoAirVoiceClientSync, query: str, *, is_prefetched: bool) -> None:
+    found = client.search_memory(query, user=_USER, timeout_ms=TIMEOUT_MS)
+    assert ("prefetched" in found.trace) == is_prefetched, found.trace
     assert not found.trace["degraded"], found.trace
 
 
-def _agreement(folder: Path, path: Path) -> dict[str, float]:
-    """Of how many questions the written form and the guessed one recall the same text."""
+def _measure_agreement(folder: Path, path: Path) -> dict[str, float]:
+    """Measure for how many questions the written and the recognized form recall the same text."""
     same = asked = 0
-    drop = str.maketrans(dict.fromkeys(string.punctuation.replace("'", ""), " "))
-    with _client(folder) as client:
+    no_punctuation = str.maketrans(dict.fromkeys(string.punctuation.replace("'", ""), " "))
+    with _make_client(folder) as client:
         for conversation in read_locomo(path):
             user = {"id": conversation.id, "name": conversation.caller}
             for call in conversation.calls:
                 turns = [
                     {
-                        "turn_id": each.id,
-                        "user_text": each.user.text,
-                        "assistant_text": each.assistant.text,
-                        "metadata": {"occurredAt": each.spoken_at.isoformat()},
+                        "turn_id": exchange.id,
+                        "user_text": exchange.user.text,
+                        "assistant_text": exchange.assistant.text,
+                        "metadata": {"occurredAt": exchange.spoken_at.isoformat()},
                     }
-                    for each in call.exchanges
+                    for exchange in call.exchanges
                 ]
                 client.import_call(call.id, turns, user=user, metadata={"assistantName": conversation.agent})
             client.load_index(user=user, timeout_s=60)
             for question in conversation.questions:
-                guessed = " ".join(question.text.lower().translate(drop).split())
-                told = [
-                    client.search_memory(each, user=user, timeout_ms=PATIENT_MS).contextText
-                    for each in (question.text, guessed)
+                recognized = " ".join(question.text.lower().translate(no_punctuation).split())
+                contexts = [
+                    client.search_memory(text, user=user, timeout_ms=TIMEOUT_MS).contextText
+                    for text in (question.text, recognized)
                 ]
                 asked += 1
-                same += told[0] == told[1]
+                same += contexts[0] == contexts[1]
     return {"questions": asked, "sameShare": same / asked}
 
 
-def _client(root: Path, **more: Any) -> MemoAirVoiceClientSync:
+def _make_client(root: Path, **more: Any) -> MemoAirVoiceClientSync:
     return MemoAirVoiceClientSync(
         api_key="memoair_pk_local",
         project_id="proj_bench",
@@ -127,14 +129,14 @@ def _client(root: Path, **more: Any) -> MemoAirVoiceClientSync:
     )
 
 
-def _timed(call: Any) -> float:
+def _time_ms(call: Any) -> float:
     began_at = time.perf_counter()
     call()
     return (time.perf_counter() - began_at) * 1e3
 
 
 def _wait() -> None:
-    """As long as the caller takes to say his last word."""
+    """Wait as long as a caller takes to say the last word."""
     time.sleep(0.05)
 
 

@@ -1,9 +1,9 @@
-"""The three sets that recall is measured on, in one shape, and what a speech recogniser makes of them.
+"""The three data sets of recall quality in one form, and the noise of a speech recognizer.
 
 LoCoMo (snap-research/LoCoMo, ``data/locomo10.json``; Maharana et al., 2024): long chats of two people, questions about
 them, and the utterances that hold each answer. LongMemEval-S (Wu et al., 2025): some 50 chats with an assistant before
-each question. Spoken FAQ (DSTC10, track 2, task 2): an organisation's documents, and telephone talks whose last turn
-asks for what one of them says. The sets are read from where they lie; none of them comes with this project.
+each question. Spoken FAQ (DSTC10, track 2, task 2): an organization's documents, and telephone dialogs whose last turn
+asks for something that one of them says. The sets are read from local files; they are not part of this project.
 """
 
 import gzip
@@ -22,18 +22,18 @@ from typing import Any
 import attrs
 import numpy as np
 
-LOCOMO_KINDS = {1: "several facts", 2: "time", 3: "outside knowledge", 4: "one fact"}  # 5: the answer was never told
-# Neither set says when within a session an utterance was made.
-_BETWEEN_EXCHANGES = timedelta(seconds=20)
-# The talks of the spoken FAQ have no date.
-_SOME_DAY = datetime(2021, 6, 1, 12, tzinfo=timezone.utc)
+LOCOMO_KINDS = {1: "several facts", 2: "time", 3: "outside knowledge", 4: "one fact"}  # 5: unanswerable
+# No set says when within a session an utterance was made.
+_EXCHANGE_INTERVAL = timedelta(seconds=20)
+# The dialogs of the spoken FAQ have no date.
+_FAQ_DATE = datetime(2021, 6, 1, 12, tzinfo=timezone.utc)
 
-Change = Callable[[str], str]
+TextTransform = Callable[[str], str]
 
 
 @attrs.frozen
 class Utterance:
-    """What one side said; without text where it said nothing."""
+    """What one side said; the text is empty if it said nothing."""
 
     id: str = ""
     text: str = ""
@@ -41,7 +41,7 @@ class Utterance:
 
 @attrs.frozen
 class Exchange:
-    """The caller spoke, the agent answered."""
+    """What the caller said and what the agent answered."""
 
     id: str
     user: Utterance
@@ -50,7 +50,7 @@ class Exchange:
 
     @property
     def text(self) -> str:
-        """Both sides, a line each."""
+        """Both sides, one line each."""
         return "\n".join(side.text for side in (self.user, self.assistant) if side.text)
 
 
@@ -64,7 +64,7 @@ class Call:
 
 @attrs.frozen
 class Question:
-    """A question, and the ids of what answers it: of utterances, or of documents."""
+    """A question, and the ids of the utterances or documents that answer it."""
 
     text: str
     evidence: tuple[str, ...]
@@ -74,7 +74,7 @@ class Question:
 
 @attrs.frozen
 class Conversation:
-    """All calls of one caller, and what is asked after them. Names are empty where nobody tells them."""
+    """All calls of one caller, and the questions after them. Names are empty if unknown."""
 
     id: str
     caller: str
@@ -83,30 +83,30 @@ class Conversation:
     questions: tuple[Question, ...]
 
     def exchanges(self) -> Iterator[tuple[str, Exchange]]:
-        """Every exchange with the id of its call, in order."""
+        """Yield every exchange with the id of its call, in order."""
         return ((call.id, exchange) for call in self.calls for exchange in call.exchanges)
 
     def utterances(self) -> Iterator[Utterance]:
-        """Everything that was said, in order."""
+        """Yield everything that was said, in order."""
         sides = (side for _, exchange in self.exchanges() for side in (exchange.user, exchange.assistant))
         return (side for side in sides if side.text)
 
-    def unnamed(self) -> "Conversation":
-        """The same where nobody tells who is speaking."""
+    def without_names(self) -> "Conversation":
+        """Return a copy without the names of the speakers."""
         return attrs.evolve(self, caller="", agent="")
 
-    def changed(self, change: Change) -> "Conversation":
-        """The same with other words, in what was said and in what is asked."""
+    def map_text(self, transform: TextTransform) -> "Conversation":
+        """Return a copy in which the text of all utterances and questions is transformed."""
         return attrs.evolve(
             self,
-            calls=tuple(_changed_call(call, change) for call in self.calls),
-            questions=tuple(attrs.evolve(each, text=change(each.text)) for each in self.questions),
+            calls=tuple(_map_call_text(call, transform) for call in self.calls),
+            questions=tuple(attrs.evolve(question, text=transform(question.text)) for question in self.questions),
         )
 
 
 @attrs.frozen
 class OrgDocument:
-    """A document of an organisation."""
+    """A document of an organization."""
 
     id: str
     text: str
@@ -115,163 +115,179 @@ class OrgDocument:
 
 @attrs.frozen
 class Faq:
-    """Documents, and talks whose question one of them answers: conversations of one call and one question each."""
+    """Documents, and dialogs that one of them answers: conversations of one call and one question each."""
 
     documents: tuple[OrgDocument, ...]
-    talks: tuple[Conversation, ...]
+    dialogs: tuple[Conversation, ...]
 
 
 def read_locomo(path: Path) -> list[Conversation]:
-    """The conversations of a LoCoMo file: calls of the first speaker to an agent, who is the second."""
+    """Return the conversations of a LoCoMo file as calls of the first speaker to the second, the agent."""
     return [_locomo_conversation(item) for item in json.loads(path.read_text(encoding="utf-8"))]
 
 
 def read_longmemeval(path: Path) -> list[Conversation]:
-    """The conversations of a LongMemEval file of JSON lines, one question each; those without an answer left out."""
-    found = (_longmemeval_conversation(item) for item in _lines(path))
-    return [each for each in found if not each.id.endswith("_abs") and each.questions[0].evidence]
+    """Return the conversations of a LongMemEval file of JSON lines, one answerable question each."""
+    conversations = (_longmemeval_conversation(item) for item in _read_json_lines(path))
+    return [
+        conversation
+        for conversation in conversations
+        if not conversation.id.endswith("_abs") and conversation.questions[0].evidence
+    ]
 
 
 def read_faq(folder: Path) -> Faq:
-    """The documents and the talks of a folder: ``documents.jsonl`` or ``.jsonl.gz``, and ``dialogues*.json``."""
-    documents = (OrgDocument(item["id"], item["text"], item.get("metadata") or {}) for item in _lines(_only(folder)))
+    """Return the documents and dialogs of a folder: ``documents.jsonl`` or ``.jsonl.gz``, and ``dialogues*.json``."""
+    documents = (
+        OrgDocument(item["id"], item["text"], item.get("metadata") or {})
+        for item in _read_json_lines(_documents_file(folder))
+    )
     items = [
         item for path in sorted(folder.glob("dialogues*.json")) for item in json.loads(path.read_text(encoding="utf-8"))
     ]
-    return Faq(tuple(documents), tuple(map(_faq_talk, items)))
+    return Faq(tuple(documents), tuple(map(_faq_dialog, items)))
 
 
 class Noise:
-    """What a speech recogniser leaves of a text: a seeded loss of one kind or the other for every tenth word.
+    """A simulated speech recognizer that loses or replaces every tenth word at random.
 
-    5 % of the words are dropped, 5 % replaced by the word of the set's vocabulary that is spelled most like them; no
-    capital and no punctuation stays. A text becomes the same in every run, whatever came before it.
+    5 % of the words are dropped, and 5 % are replaced by the word of the set's vocabulary with the most similar
+    spelling. Capitals and punctuation are removed. The result for a text is the same in every run, whatever came before
+    it.
     """
 
-    dropped = 0.05
-    replaced = 0.05
-    compared = 24
+    drop_rate = 0.05
+    replace_rate = 0.05
+    compared_words = 24
 
     def __init__(self, texts: Iterable[str], seed: int = 0) -> None:
-        """``texts`` are all of the set's: their words are what may be heard instead of another."""
+        """Use the words of ``texts``, all texts of a set, as the vocabulary of replacements."""
         self._seed = seed
-        self._vocabulary = sorted({word for text in texts for word in _words(text)})
-        self._closest: dict[str, str] = {}
+        self._vocabulary = sorted({word for text in texts for word in _split_words(text)})
+        self._closest_by_word: dict[str, str] = {}
         holders: defaultdict[str, list[int]] = defaultdict(list)
         for number, word in enumerate(self._vocabulary):
-            for pair in _pairs(word):
+            for pair in _letter_pairs(word):
                 holders[pair].append(number)
-        self._holders = {pair: np.array(numbers, np.int32) for pair, numbers in holders.items()}
-        self._sizes = np.array([len(_pairs(word)) for word in self._vocabulary], np.float32)
+        self._words_with_pair = {pair: np.array(numbers, np.int32) for pair, numbers in holders.items()}
+        self._pair_counts = np.array([len(_letter_pairs(word)) for word in self._vocabulary], np.float32)
 
     def __call__(self, text: str) -> str:
-        """The text as it was heard: never nothing, where something was said."""
+        """Return a text as recognized: never empty, unless the text is."""
         chance = random.Random(f"{self._seed} {text}")
-        said = _words(text)
+        words = _split_words(text)
         heard = []
-        for word in said:
-            luck = chance.random()
-            if luck >= self.dropped:
-                heard.append(self.closest(word) if luck < self.dropped + self.replaced else word)
-        return " ".join(heard or said[:1])
+        for word in words:
+            roll = chance.random()
+            if roll >= self.drop_rate:
+                heard.append(self.closest_word(word) if roll < self.drop_rate + self.replace_rate else word)
+        return " ".join(heard or words[:1])
 
-    def closest(self, word: str) -> str:
-        """The other word that is spelled most like this one (difflib's ratio); itself where none is like it."""
-        if word not in self._closest:
+    def closest_word(self, word: str) -> str:
+        """Return the other word with the most similar spelling (difflib's ratio), or the word itself without one."""
+        if word not in self._closest_by_word:
             matcher = SequenceMatcher(b=word, autojunk=False)
-            best, most = word, 0.0
-            for other in self._alike(word):
+            best, best_ratio = word, 0.0
+            for other in self._similar_words(word):
                 matcher.set_seq1(other)
-                if matcher.ratio() > most:
-                    best, most = other, matcher.ratio()
-            self._closest[word] = best
-        return self._closest[word]
+                if matcher.ratio() > best_ratio:
+                    best, best_ratio = other, matcher.ratio()
+            self._closest_by_word[word] = best
+        return self._closest_by_word[word]
 
-    def _alike(self, word: str) -> list[str]:
-        """The other words that have most pairs of letters in common with this one: few enough to compare each."""
-        pairs = _pairs(word)
-        holders = [self._holders[pair] for pair in pairs if pair in self._holders]
+    def _similar_words(self, word: str) -> list[str]:
+        """Return the other words with the most letter pairs in common with this one: few enough to compare each."""
+        pairs = _letter_pairs(word)
+        holders = [self._words_with_pair[pair] for pair in pairs if pair in self._words_with_pair]
         if not holders:
             return []
         shared = np.bincount(np.concatenate(holders), minlength=len(self._vocabulary))
-        likeness = 2 * shared / (self._sizes + len(pairs))  # Dice's coefficient
-        best = np.argsort(-likeness, kind="stable")[: self.compared].tolist()
+        likeness = 2 * shared / (self._pair_counts + len(pairs))  # Dice's coefficient
+        best = np.argsort(-likeness, kind="stable")[: self.compared_words].tolist()
         return [self._vocabulary[number] for number in best if shared[number] and self._vocabulary[number] != word]
 
 
-def noise_of(conversations: Iterable[Conversation], seed: int = 0) -> Noise:
-    """The noise of a recogniser that knows the words of these conversations."""
-    whole = list(conversations)
-    said = (utterance.text for each in whole for utterance in each.utterances())
-    asked = (question.text for each in whole for question in each.questions)
+def make_noise(conversations: Iterable[Conversation], seed: int = 0) -> Noise:
+    """Return the noise of a recognizer that knows the words of these conversations."""
+    conversations = list(conversations)
+    said = (utterance.text for conversation in conversations for utterance in conversation.utterances())
+    asked = (question.text for conversation in conversations for question in conversation.questions)
     return Noise([*said, *asked], seed)
 
 
-def _changed_call(call: Call, change: Change) -> Call:
-    def changed(side: Utterance) -> Utterance:
-        return attrs.evolve(side, text=change(side.text)) if side.text else side
+def _map_call_text(call: Call, transform: TextTransform) -> Call:
+    def transform_side(side: Utterance) -> Utterance:
+        return attrs.evolve(side, text=transform(side.text)) if side.text else side
 
     exchanges = (
-        attrs.evolve(each, user=changed(each.user), assistant=changed(each.assistant)) for each in call.exchanges
+        attrs.evolve(exchange, user=transform_side(exchange.user), assistant=transform_side(exchange.assistant))
+        for exchange in call.exchanges
     )
     return attrs.evolve(call, exchanges=tuple(exchanges))
 
 
 def _locomo_conversation(item: Mapping[str, Any]) -> Conversation:
-    talk = item["conversation"]
-    caller = talk["speaker_a"]
+    dialog = item["conversation"]
+    caller = dialog["speaker_a"]
     calls = []
-    for number in sorted(int(name.split("_")[1]) for name in talk if re.fullmatch(r"session_\d+", name)):
-        told = talk[f"session_{number}_date_time"]  # 1:56 pm on 8 May, 2023
-        began_at = datetime.strptime(told.upper(), "%I:%M %p ON %d %B, %Y").replace(tzinfo=timezone.utc)
+    for number in sorted(int(name.split("_")[1]) for name in dialog if re.fullmatch(r"session_\d+", name)):
+        date_time = dialog[f"session_{number}_date_time"]  # 1:56 pm on 8 May, 2023
+        began_at = datetime.strptime(date_time.upper(), "%I:%M %p ON %d %B, %Y").replace(tzinfo=timezone.utc)
         sides = [
-            (each["speaker"] == caller, Utterance(each["dia_id"], each["text"])) for each in talk[f"session_{number}"]
+            (turn["speaker"] == caller, Utterance(turn["dia_id"], turn["text"])) for turn in dialog[f"session_{number}"]
         ]
-        calls.append(_call(f"session-{number}", sides, began_at))
-    known = {utterance.id for call in calls for each in call.exchanges for utterance in (each.user, each.assistant)}
+        calls.append(_make_call(f"session-{number}", sides, began_at))
+    utterance_ids = {
+        utterance.id
+        for call in calls
+        for exchange in call.exchanges
+        for utterance in (exchange.user, exchange.assistant)
+    }
     questions = []
     for asked in item["qa"]:
-        evidence = tuple(turn for turn in re.findall(r"D\d+:\d+", " ".join(asked["evidence"])) if turn in known)
+        evidence = tuple(turn for turn in re.findall(r"D\d+:\d+", " ".join(asked["evidence"])) if turn in utterance_ids)
         if asked["category"] in LOCOMO_KINDS and evidence:
             questions.append(Question(asked["question"], evidence, LOCOMO_KINDS[asked["category"]]))
-    return Conversation(str(item["sample_id"]), caller, talk["speaker_b"], tuple(calls), tuple(questions))
+    return Conversation(str(item["sample_id"]), caller, dialog["speaker_b"], tuple(calls), tuple(questions))
 
 
 def _longmemeval_conversation(item: Mapping[str, Any]) -> Conversation:
     calls = []
     evidence = []
-    dated = sorted(zip(map(_moment, item["haystack_dates"]), item["haystack_sessions"], strict=True), key=_first)
+    dated = sorted(
+        zip(map(_parse_date, item["haystack_dates"]), item["haystack_sessions"], strict=True), key=_first_item
+    )
     for number, (began_at, turns) in enumerate(dated):
         sides = []
-        for place, turn in enumerate(turns):
-            utterance = Utterance(f"{number}:{place}", turn["content"])
+        for position, turn in enumerate(turns):
+            utterance = Utterance(f"{number}:{position}", turn["content"])
             sides.append((turn["role"] == "user", utterance))
             if turn.get("has_answer") and utterance.text:
                 evidence.append(utterance.id)
-        calls.append(_call(f"session-{number}", sides, began_at))
-    question = Question(item["question"], tuple(evidence), item["question_type"], _moment(item["question_date"]))
+        calls.append(_make_call(f"session-{number}", sides, began_at))
+    question = Question(item["question"], tuple(evidence), item["question_type"], _parse_date(item["question_date"]))
     return Conversation(item["question_id"], "", "", tuple(calls), (question,))
 
 
-def _faq_talk(item: Mapping[str, Any]) -> Conversation:
+def _faq_dialog(item: Mapping[str, Any]) -> Conversation:
     *before, last = item["turns"]
-    sides = [(turn["role"] == "user", Utterance(str(place), turn["text"])) for place, turn in enumerate(before)]
+    sides = [(turn["role"] == "user", Utterance(str(position), turn["text"])) for position, turn in enumerate(before)]
     gold = item["gold"]
     question = Question(last["text"], tuple([gold] if isinstance(gold, str) else gold))
-    return Conversation(str(item["id"]), "", "", (_call(str(item["id"]), sides, _SOME_DAY),), (question,))
+    return Conversation(str(item["id"]), "", "", (_make_call(str(item["id"]), sides, _FAQ_DATE),), (question,))
 
 
-def _call(call_id: str, sides: Iterable[tuple[bool, Utterance]], began_at: datetime) -> Call:
-    """A call of utterances, each with whether the caller made it."""
+def _make_call(call_id: str, sides: Iterable[tuple[bool, Utterance]], began_at: datetime) -> Call:
+    """Return a call of utterances, each with whether the caller made it."""
     exchanges = (
-        Exchange(f"turn-{number}", user, assistant, began_at + number * _BETWEEN_EXCHANGES)
-        for number, (user, assistant) in enumerate(_paired(sides))
+        Exchange(f"turn-{number}", user, assistant, began_at + number * _EXCHANGE_INTERVAL)
+        for number, (user, assistant) in enumerate(_pair_sides(sides))
     )
     return Call(call_id, tuple(exchanges))
 
 
-def _paired(sides: Iterable[tuple[bool, Utterance]]) -> Iterator[tuple[Utterance, Utterance]]:
-    """What the caller said and what the agent answered; either may be missing."""
+def _pair_sides(sides: Iterable[tuple[bool, Utterance]]) -> Iterator[tuple[Utterance, Utterance]]:
+    """Yield what the caller said and what the agent answered; either may be missing."""
     silent = Utterance()
     waiting = silent
     for is_caller, utterance in sides:
@@ -288,24 +304,24 @@ def _paired(sides: Iterable[tuple[bool, Utterance]]) -> Iterator[tuple[Utterance
         yield waiting, silent
 
 
-def _moment(told: str) -> datetime:
-    """A moment as LongMemEval tells it: 2023/12/21 (Thu) 21:31."""
-    return datetime.strptime(re.sub(r" \(\w+\)", "", told), "%Y/%m/%d %H:%M").replace(tzinfo=timezone.utc)
+def _parse_date(text: str) -> datetime:
+    """Return the time of a LongMemEval date: 2023/12/21 (Thu) 21:31."""
+    return datetime.strptime(re.sub(r" \(\w+\)", "", text), "%Y/%m/%d %H:%M").replace(tzinfo=timezone.utc)
 
 
-def _first(pair: tuple[datetime, Any]) -> datetime:
+def _first_item(pair: tuple[datetime, Any]) -> datetime:
     return pair[0]
 
 
-def _only(folder: Path) -> Path:
+def _documents_file(folder: Path) -> Path:
     for name in ("documents.jsonl", "documents.jsonl.gz"):
         if (folder / name).is_file():
             return folder / name
     raise FileNotFoundError(f"{folder}: neither documents.jsonl nor documents.jsonl.gz")
 
 
-def _lines(path: Path) -> Iterator[Any]:
-    """The objects of a file of JSON lines, packed or not."""
+def _read_json_lines(path: Path) -> Iterator[Any]:
+    """Yield the objects of a file of JSON lines, compressed or not."""
     read = partial(gzip.open, mode="rt") if path.suffix == ".gz" else open
     with read(path, encoding="utf-8") as lines:
         for line in lines:
@@ -313,11 +329,11 @@ def _lines(path: Path) -> Iterator[Any]:
                 yield json.loads(line)
 
 
-def _words(text: str) -> list[str]:
+def _split_words(text: str) -> list[str]:
     return re.findall(r"\w+(?:'\w+)*", text.lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'"))
 
 
-def _pairs(word: str) -> frozenset[str]:
-    """The pairs of letters that stand side by side in a word, its beginning and its end taken for letters."""
+def _letter_pairs(word: str) -> frozenset[str]:
+    """Return the pairs of adjacent letters in a word; its beginning and its end count as letters."""
     marked = f"^{word}$"
     return frozenset(map("".join, pairwise(marked)))

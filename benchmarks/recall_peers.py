@@ -1,4 +1,4 @@
-"""What recall is compared with: plain BM25, a sentence transformer, and the sum of both."""
+"""Peers for recall quality: plain BM25, a sentence transformer, and the sum of both."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,49 +9,49 @@ from numpy.typing import NDArray
 
 Scores = NDArray[np.float32]
 
-# What the transformer was trained on; of a longer text it reads the beginning.
-_MOST_TOKENS = 256
+# The length that the transformer was trained on; longer texts are truncated.
+_MAX_TOKENS = 256
 _BATCH = 32
 
 
 class MiniLm:
-    """all-MiniLM-L6-v2 as exported to ONNX: a folder with ``model.onnx`` and ``tokenizer.json``."""
+    """all-MiniLM-L6-v2 exported to ONNX: a folder with ``model.onnx`` and ``tokenizer.json``."""
 
     def __init__(self, folder: Path) -> None:
         import onnxruntime
         from tokenizers import Tokenizer
 
         self._session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
-        self._inputs = {each.name for each in self._session.get_inputs()}
+        self._inputs = {declared.name for declared in self._session.get_inputs()}
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        self._tokenizer.enable_truncation(_MOST_TOKENS)
+        self._tokenizer.enable_truncation(_MAX_TOKENS)
         self._tokenizer.enable_padding()
-        self._known: dict[str, Scores] = {}
+        self._vectors_by_text: dict[str, Scores] = {}
 
     def encode(self, texts: Sequence[str]) -> Scores:
-        """A vector of length 1 for each text. Those that were asked for before are kept: sets share sessions."""
-        # Texts of about one length go together, else most of a batch is padding.
-        missing = sorted({text for text in texts if text not in self._known}, key=len)
+        """Return a vector of length 1 for each text. Vectors are cached, because the data sets share sessions."""
+        # Texts of similar length are batched together; otherwise most of a batch would be padding.
+        missing = sorted({text for text in texts if text not in self._vectors_by_text}, key=len)
         for start in range(0, len(missing), _BATCH):
             batch = missing[start : start + _BATCH]
-            self._known |= zip(batch, self._encode(batch), strict=True)
-        return np.stack([self._known[text] for text in texts])
+            self._vectors_by_text |= zip(batch, self._encode(batch), strict=True)
+        return np.stack([self._vectors_by_text[text] for text in texts])
 
     def _encode(self, batch: Sequence[str]) -> Scores:
         encoded = self._tokenizer.encode_batch(list(batch))
-        mask = np.array([each.attention_mask for each in encoded], np.int64)
-        fed = {
-            "input_ids": np.array([each.ids for each in encoded], np.int64),
+        mask = np.array([text.attention_mask for text in encoded], np.int64)
+        inputs = {
+            "input_ids": np.array([text.ids for text in encoded], np.int64),
             "attention_mask": mask,
             "token_type_ids": np.zeros_like(mask),
         }
-        states = self._session.run(None, {name: value for name, value in fed.items() if name in self._inputs})[0]
-        vectors: Scores = (states * mask[:, :, None]).sum(axis=1)  # as long as their mean, once they are normalised
+        states = self._session.run(None, {name: value for name, value in inputs.items() if name in self._inputs})[0]
+        vectors: Scores = (states * mask[:, :, None]).sum(axis=1)  # equals the mean after normalization
         return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
 
 
 class Peers:
-    """The peers over the same texts: BM25 (bm25s, its defaults), and with MiniLM its cosine and the sum of both."""
+    """The peers over the same texts: BM25 (bm25s with its defaults), and with MiniLM its cosine and the sum of both."""
 
     def __init__(self, texts: Sequence[str], minilm: MiniLm | None) -> None:
         self._retriever = bm25s.BM25()
@@ -60,24 +60,24 @@ class Peers:
         self._vectors = None if minilm is None else minilm.encode(texts)
 
     def rankings(self, question: str) -> Mapping[str, list[int]]:
-        """The numbers of the texts by each peer, best first."""
+        """Return the positions of the texts by each peer, best first."""
         tokens = bm25s.tokenize([question], stopwords="en", return_ids=False, show_progress=False)[0]
         scores: dict[str, Scores] = {"bm25": self._retriever.get_scores(tokens)}
         if self._minilm is not None:
             scores["minilm"] = self._vectors @ self._minilm.encode([question])[0]
-            scores["sum"] = _standardised(scores["bm25"]) + _standardised(scores["minilm"])
-        return {name: np.argsort(-each, kind="stable").tolist() for name, each in scores.items()}
+            scores["sum"] = _z_scores(scores["bm25"]) + _z_scores(scores["minilm"])
+        return {name: np.argsort(-values, kind="stable").tolist() for name, values in scores.items()}
 
 
-def fill(texts: Sequence[str], ranking: Sequence[int], room: int) -> str:
-    """The best texts, a line each, in at most ``room`` characters; one that does not fit is left out."""
+def fill_context(texts: Sequence[str], ranking: Sequence[int], budget: int) -> str:
+    """Return the best texts, one per line, in at most ``budget`` characters; a text that does not fit is left out."""
     chosen = []
     for number in ranking:
-        if len(texts[number]) < room:
+        if len(texts[number]) < budget:
             chosen.append(texts[number])
-            room -= len(texts[number]) + 1
+            budget -= len(texts[number]) + 1
     return "\n".join(chosen)
 
 
-def _standardised(scores: Scores) -> Scores:
+def _z_scores(scores: Scores) -> Scores:
     return (scores - scores.mean()) / max(float(scores.std()), 1e-9)

@@ -1,16 +1,16 @@
-"""What share of the evidence is recalled: LoCoMo, LongMemEval-S and a spoken FAQ, through the SDK, beside its peers.
+"""Recall quality: the share of evidence that is found in LoCoMo, LongMemEval-S and a spoken FAQ, compared with peers.
 
-LoCoMo and LongMemEval: each conversation is saved call by call, then each question asked in a new session with default
-budgets. Of LoCoMo's evidence counts the share of utterances whose text stands in ``contextText``; of LongMemEval's the
-share of exchanges among the six turns of the permanent lane. FAQ: each talk is saved up to its last turn, which is
-asked for five documents; what counts is whether one that answers it is among them.
+LoCoMo and LongMemEval: each conversation is saved through the SDK call by call, then each question is asked in a new
+session with default budgets. The score is the share of LoCoMo's evidence whose text is in ``contextText``, and the
+share of LongMemEval's evidence that is among the first six turns of the permanent lane. FAQ: each dialog is saved up to
+its last turn, which is the query for five documents; the score is whether a document that answers it is among them.
 
-"unnamed": nobody tells who is speaking. "noisy": all that was said and asked as a speech recogniser might have heard
-it, 5 % of the words lost and 5 % taken for others, without capitals and punctuation; documents are written, and stay.
+"unnamed": without the names of the speakers. "noisy": everything that was said and asked as a speech recognizer might
+send it, with 5 % of the words lost and 5 % replaced, without capitals and punctuation; documents stay as written.
 
-Peers: BM25 (bm25s, its defaults), and with --minilm all-MiniLM-L6-v2 and the sum of both (z-scores). They rank the same
-utterances, exchanges or documents; in as many characters for LoCoMo, as many items for the others. The FAQ's they rank
-by the last turn and the two exchanges before it, which is the best for them.
+Peers: BM25 (bm25s with its defaults), and with --minilm also all-MiniLM-L6-v2 and the sum of both (z-scores). They rank
+the same utterances, exchanges or documents, and get as many characters (LoCoMo) or items (the others) as memoair. In
+the FAQ they rank by the last turn and the two exchanges before it, which is best for them.
 """
 
 import argparse
@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-from recall_data import Call, Conversation, OrgDocument, noise_of, read_faq, read_locomo, read_longmemeval
-from recall_peers import MiniLm, Peers, fill
+from recall_data import Call, Conversation, OrgDocument, make_noise, read_faq, read_locomo, read_longmemeval
+from recall_peers import MiniLm, Peers, fill_context
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -35,34 +35,35 @@ from rich.table import Table
 from memoair_voice_sync import MemoAirVoiceMemorySync, SearchResult
 
 ANY_PORT = "http://127.0.0.1:0"
-TOKEN = "benchmark"  # noqa: S105 - of a runtime that lives for a minute
-# What is measured is quality, not speed: a busy machine must not change the result.
-PATIENT_MS = 10_000
-PATIENT_S = 15
+TOKEN = "benchmark"  # noqa: S105 - of a runtime that runs for a minute
+# Long, because this measures quality, not speed: a busy machine must not change the result.
+TIMEOUT_MS = 10_000
+TIMEOUT_S = 15
 HITS = 6
 DOCUMENTS = 5
-# Of the talk before, what is best for BM25: without it finds .08, with all of it .15, with this .31.
-PEERS_TALK = 4
-WIDTH = 160  # of the tables, where they are written to a file
+# How many turns before the question the peers get: best for BM25, which finds .08 without them, .15 with all of them
+# and .31 with these.
+PEER_TURNS = 4
+TABLE_WIDTH = 160  # when the output is not a terminal
 OURS = "memoair"
 SYSTEMS = {OURS: OURS, "bm25": "BM25", "minilm": "MiniLM", "sum": "BM25 + MiniLM"}
 
 
 @attrs.frozen
 class Answer:
-    """How one question was answered: of its evidence the share that each system found."""
+    """The result of one question: the share of its evidence that each system found."""
 
     shares: Mapping[str, float]
     ms: float
-    is_degraded: bool  # a lane did not answer in time: what it would have found counts as missed
+    is_degraded: bool  # a lane was late, and what it would have found counts as missed
     kind: str = ""
     characters: int = 0
-    first: Mapping[str, float] | None = None  # the same, had only the best item counted
+    first: Mapping[str, float] | None = None  # the shares if only the best item counts
 
 
 @attrs.frozen
 class Row:
-    """One line of the table. The bar is what must be reached, the goal what should be."""
+    """One row of the table, with the required share (bar) and the desired one (goal)."""
 
     name: str
     label: str
@@ -84,7 +85,7 @@ ROWS = (
 
 def main() -> int:
     """Run the benchmark and print the table."""
-    arguments = _arguments()
+    arguments = _parse_arguments()
     console = Console(stderr=True)
     minilm = MiniLm(arguments.minilm) if arguments.minilm else None
     results = {}
@@ -93,8 +94,8 @@ def main() -> int:
         if path is None or (arguments.only and row.name not in arguments.only):
             continue
         began_at = time.perf_counter()
-        answers = list(measure(row, path, minilm, console))
-        results[row.name] = _summary(row, answers) | {"seconds": round(time.perf_counter() - began_at)}
+        answers = list(measure_row(row, path, minilm, console))
+        results[row.name] = _summarize(row, answers) | {"seconds": round(time.perf_counter() - began_at)}
     if arguments.json:
         print(json.dumps(results))
     else:
@@ -102,124 +103,137 @@ def main() -> int:
     return 0
 
 
-def measure(row: Row, path: Path, minilm: MiniLm | None, console: Console) -> Iterator[Answer]:
-    """Ask all questions of a row."""
+def measure_row(row: Row, path: Path, minilm: MiniLm | None, console: Console) -> Iterator[Answer]:
+    """Yield the answers to all questions of a row."""
 
-    def watched(conversations: Sequence[Conversation]) -> Iterable[Conversation]:
+    def with_progress(conversations: Sequence[Conversation]) -> Iterable[Conversation]:
         return track(conversations, row.label, console=console, disable=not console.is_terminal, transient=True)
 
     if row.set_name == "faq":
         faq = read_faq(path)
-        yield from ask_faq(faq.documents, watched(_variant(row, faq.talks)), minilm)
+        yield from measure_faq(faq.documents, with_progress(_make_variant(row, faq.dialogs)), minilm)
         return
-    read, ask = (read_locomo, ask_locomo) if row.set_name == "locomo" else (read_longmemeval, ask_longmemeval)
-    for conversation in watched(_variant(row, read(path))):
+    read, ask = (read_locomo, measure_locomo) if row.set_name == "locomo" else (read_longmemeval, measure_longmemeval)
+    for conversation in with_progress(_make_variant(row, read(path))):
         yield from ask(conversation, minilm)
 
 
-def ask_locomo(conversation: Conversation, minilm: MiniLm | None) -> Iterator[Answer]:
-    """Save a conversation, ask its questions, look for the evidence in the context."""
+def measure_locomo(conversation: Conversation, minilm: MiniLm | None) -> Iterator[Answer]:
+    """Save a conversation, ask its questions, and look for the evidence in the context."""
     texts = {utterance.id: utterance.text for utterance in conversation.utterances()}
     lines = list(texts.values())
     peers = Peers(lines, minilm)
-    with running(conversation) as host:
-        host.save(conversation)
+    with start_runtime(conversation) as runtime:
+        runtime.save_conversation(conversation)
         for number, question in enumerate(conversation.questions):
-            with host.session(f"question-{number}") as client:
-                reply, ms = ask(client, question.text)
-            room = len(reply.contextText)
-            contexts = {name: fill(lines, ranking, room) for name, ranking in peers.rankings(question.text).items()}
-            evidence = [texts[each] for each in question.evidence]
-            shares = {name: _share_in(text, evidence) for name, text in {OURS: reply.contextText, **contexts}.items()}
-            yield Answer(shares, ms, is_degraded(reply), question.kind, room)
+            with runtime.start_session(f"question-{number}") as client:
+                reply, ms = search(client, question.text)
+            budget = len(reply.contextText)
+            contexts = {
+                name: fill_context(lines, ranking, budget) for name, ranking in peers.rankings(question.text).items()
+            }
+            evidence = [texts[utterance_id] for utterance_id in question.evidence]
+            shares = {
+                name: _share_found(text, evidence) for name, text in {OURS: reply.contextText, **contexts}.items()
+            }
+            yield Answer(shares, ms, is_degraded(reply), question.kind, budget)
 
 
-def ask_longmemeval(conversation: Conversation, minilm: MiniLm | None) -> Iterator[Answer]:
-    """Save a conversation, ask its questions, look for the evidence among the permanent lane's turns."""
-    exchanges = [(call_id, each.id, {each.user.id, each.assistant.id}) for call_id, each in conversation.exchanges()]
+def measure_longmemeval(conversation: Conversation, minilm: MiniLm | None) -> Iterator[Answer]:
+    """Save a conversation, ask its questions, and look for the evidence among the permanent lane's turns."""
+    exchanges = [
+        (call_id, exchange.id, {exchange.user.id, exchange.assistant.id})
+        for call_id, exchange in conversation.exchanges()
+    ]
     keys = [(call_id, turn_id) for call_id, turn_id, _ in exchanges]
-    peers = Peers([each.text for _, each in conversation.exchanges()], minilm)
-    with running(conversation) as host:
-        host.save(conversation)
+    peers = Peers([exchange.text for _, exchange in conversation.exchanges()], minilm)
+    with start_runtime(conversation) as runtime:
+        runtime.save_conversation(conversation)
         for number, question in enumerate(conversation.questions):
-            with host.session(f"question-{number}") as client:
-                reply, ms = ask(client, question.text)
+            with runtime.start_session(f"question-{number}") as client:
+                reply, ms = search(client, question.text)
             sources = [hit["source"] for hit in reply.permanent[:HITS]]
             found = {OURS: [(source["sessionId"], source["turnId"]) for source in sources]}
             for name, ranking in peers.rankings(question.text).items():
-                found[name] = [keys[place] for place in ranking[:HITS]]
+                found[name] = [keys[position] for position in ranking[:HITS]]
             wanted = {(call_id, turn_id) for call_id, turn_id, ids in exchanges if ids.intersection(question.evidence)}
-            shares = {name: len(wanted.intersection(each)) / len(wanted) for name, each in found.items()}
+            shares = {name: len(wanted.intersection(keys_found)) / len(wanted) for name, keys_found in found.items()}
             yield Answer(shares, ms, is_degraded(reply), question.kind)
 
 
-def ask_faq(documents: Sequence[OrgDocument], talks: Iterable[Conversation], minilm: MiniLm | None) -> Iterator[Answer]:
-    """Load the documents, save each talk, ask its last turn, look for what answers it among the first documents."""
+def measure_faq(
+    documents: Sequence[OrgDocument], dialogs: Iterable[Conversation], minilm: MiniLm | None
+) -> Iterator[Answer]:
+    """Load the documents, save each dialog, ask its last turn, and look for an answer among the first documents."""
     ids = [document.id for document in documents]
     peers = Peers([document.text for document in documents], minilm)
     with tempfile.TemporaryDirectory(prefix="memoair-recall-") as folder:
         org_file = Path(folder) / "documents.jsonl"
-        org_file.write_text("".join(json.dumps(attrs.asdict(each)) + "\n" for each in documents), encoding="utf-8")
-        with running(Conversation("faq", "", "", (), ()), org_file) as host:
-            host.wait_until_ready()
-            for talk in talks:
-                (call,), (question,) = talk.calls, talk.questions
-                with host.session(call.id) as client:
-                    host.tell(client, call)
-                    reply, ms = ask(client, question.text, top_k={"org": DOCUMENTS})
+        org_file.write_text(
+            "".join(json.dumps(attrs.asdict(document)) + "\n" for document in documents), encoding="utf-8"
+        )
+        with start_runtime(Conversation("faq", "", "", (), ()), org_file) as runtime:
+            runtime.wait_until_ready()
+            for dialog in dialogs:
+                (call,), (question,) = dialog.calls, dialog.questions
+                with runtime.start_session(call.id) as client:
+                    runtime.save_call(client, call)
+                    reply, ms = search(client, question.text, top_k={"org": DOCUMENTS})
                 found = {OURS: [hit["id"] for hit in reply.org[:DOCUMENTS]]}
-                said = [each.text for each in talk.utterances()][-PEERS_TALK:]
+                said = [utterance.text for utterance in dialog.utterances()][-PEER_TURNS:]
                 for name, ranking in peers.rankings(" ".join([*said, question.text])).items():
                     found[name] = [ids[number] for number in ranking[:DOCUMENTS]]
                 gold = set(question.evidence)
-                shares = {name: float(not gold.isdisjoint(each)) for name, each in found.items()}
-                first = {name: float(not gold.isdisjoint(each[:1])) for name, each in found.items()}
+                shares = {name: float(not gold.isdisjoint(found_ids)) for name, found_ids in found.items()}
+                first = {name: float(not gold.isdisjoint(found_ids[:1])) for name, found_ids in found.items()}
                 yield Answer(shares, ms, is_degraded(reply), first=first)
 
 
-class Host:
-    """A runtime of one caller, and the sessions in it."""
+class CallerRuntime:
+    """The runtime of one caller, and the sessions in it."""
 
     def __init__(self, runtime: MemoAirVoiceMemorySync, caller: Conversation, identity: Mapping[str, Any]) -> None:
         self._runtime = runtime
         self._identity = identity
-        self._url = runtime.runtime_url(timeout_s=PATIENT_S)
-        self._named = {"assistantName": caller.agent} if caller.agent else {}
+        self._url = runtime.runtime_url(timeout_s=TIMEOUT_S)
+        self._session_names = {"assistantName": caller.agent} if caller.agent else {}
         self._user = {"id": caller.id} | ({"name": caller.caller} if caller.caller else {})
 
     @contextmanager
-    def session(self, session_id: str) -> Iterator[MemoAirVoiceMemorySync]:
-        """A session that was started with the names that are known."""
+    def start_session(self, session_id: str) -> Iterator[MemoAirVoiceMemorySync]:
+        """Start a session with the names that are known."""
         with MemoAirVoiceMemorySync(
             **self._identity, runtime_url=self._url, session_id=session_id, auto_start_runtime=False
         ) as client:
-            client.start_session({"user": self._user, **self._named}, timeout_s=PATIENT_S)
+            client.start_session({"user": self._user, **self._session_names}, timeout_s=TIMEOUT_S)
             yield client
 
-    def save(self, conversation: Conversation) -> None:
+    def save_conversation(self, conversation: Conversation) -> None:
         """Save a conversation, each call in its session."""
         for call in conversation.calls:
-            with self.session(call.id) as client:
-                self.tell(client, call)
+            with self.start_session(call.id) as client:
+                self.save_call(client, call)
 
-    def tell(self, client: MemoAirVoiceMemorySync, call: Call) -> None:
+    def save_call(self, client: MemoAirVoiceMemorySync, call: Call) -> None:
         """Save the turns of a call."""
-        for each in call.exchanges:
-            metadata = {"occurredAt": each.spoken_at.isoformat(), **self._named}
-            client.after_turn(each.user.text, each.assistant.text, each.id, metadata=metadata, timeout_s=PATIENT_S)
+        for exchange in call.exchanges:
+            metadata = {"occurredAt": exchange.spoken_at.isoformat(), **self._session_names}
+            client.after_turn(
+                exchange.user.text, exchange.assistant.text, exchange.id, metadata=metadata, timeout_s=TIMEOUT_S
+            )
 
     def wait_until_ready(self) -> None:
-        """Wait until every lane answers."""
-        with self.session("waiting") as client:
-            give_up_at = time.monotonic() + 4 * PATIENT_S
-            while is_degraded(ask(client, "ready?")[0]):
+        """Wait until no lane is loading."""
+        with self.start_session("waiting") as client:
+            give_up_at = time.monotonic() + 4 * TIMEOUT_S
+            while is_degraded(search(client, "ready?")[0]):
                 if time.monotonic() > give_up_at:
-                    raise TimeoutError("the documents are not ready")
+                    raise TimeoutError(f"the documents are not loaded after {4 * TIMEOUT_S} s")
 
 
 @contextmanager
-def running(caller: Conversation, org_file: Path | None = None) -> Iterator[Host]:
-    """A runtime of the caller, in a folder that goes with it."""
+def start_runtime(caller: Conversation, org_file: Path | None = None) -> Iterator[CallerRuntime]:
+    """Start a runtime for a caller in a temporary folder."""
     identity = {"project_id": "recall", "user_id": caller.id, "runtime_token": TOKEN}
     with (
         tempfile.TemporaryDirectory(prefix="memoair-recall-") as root,
@@ -227,36 +241,36 @@ def running(caller: Conversation, org_file: Path | None = None) -> Iterator[Host
             **identity, runtime_url=ANY_PORT, storage_root=root, org_file=str(org_file) if org_file else None
         ) as runtime,
     ):
-        yield Host(runtime, caller, identity)
+        yield CallerRuntime(runtime, caller, identity)
 
 
-def ask(client: MemoAirVoiceMemorySync, question: str, **options: Any) -> tuple[SearchResult, float]:
-    """Search, and tell how many milliseconds it took."""
-    asked_at = time.perf_counter()
-    reply = client.search_memory(question, timeout_ms=PATIENT_MS, **options)
-    return reply, (time.perf_counter() - asked_at) * 1e3
+def search(client: MemoAirVoiceMemorySync, question: str, **options: Any) -> tuple[SearchResult, float]:
+    """Search, and return the result and the duration in milliseconds."""
+    began_at = time.perf_counter()
+    reply = client.search_memory(question, timeout_ms=TIMEOUT_MS, **options)
+    return reply, (time.perf_counter() - began_at) * 1e3
 
 
 def is_degraded(reply: SearchResult) -> bool:
-    """Whether a lane is missing in an answer."""
+    """Return whether a lane is missing in a result."""
     return bool(reply.trace["degraded"])
 
 
-def _variant(row: Row, conversations: Sequence[Conversation]) -> Sequence[Conversation]:
+def _make_variant(row: Row, conversations: Sequence[Conversation]) -> Sequence[Conversation]:
     if row.name.endswith("-unnamed"):
-        return [each.unnamed() for each in conversations]
+        return [conversation.without_names() for conversation in conversations]
     if row.name.endswith("-noisy"):
-        noise = noise_of(conversations)
-        return [each.changed(noise) for each in conversations]
+        noise = make_noise(conversations)
+        return [conversation.map_text(noise) for conversation in conversations]
     return conversations
 
 
-def _share_in(context: str, evidence: Sequence[str]) -> float:
+def _share_found(context: str, evidence: Sequence[str]) -> float:
     plain = " ".join(context.split())
     return sum(" ".join(text.split()) in plain for text in evidence) / len(evidence)
 
 
-def _summary(row: Row, answers: Sequence[Answer]) -> dict[str, Any]:
+def _summarize(row: Row, answers: Sequence[Answer]) -> dict[str, Any]:
     times = sorted(answer.ms for answer in answers)
     by_kind: defaultdict[str, list[Answer]] = defaultdict(list)
     for answer in answers:
@@ -268,7 +282,7 @@ def _summary(row: Row, answers: Sequence[Answer]) -> dict[str, Any]:
         "bar": row.bar,
         "goal": row.goal,
         **_means(answer.shares for answer in answers),
-        "kinds": {kind: _means(answer.shares for answer in few) for kind, few in by_kind.items() if kind},
+        "kinds": {kind: _means(answer.shares for answer in group) for kind, group in by_kind.items() if kind},
         "searchMs": {
             "median": round(statistics.median(times), 2),
             "p99": round(times[min(len(times) - 1, int(len(times) * 0.99))], 2),
@@ -292,17 +306,17 @@ def _print(results: Mapping[str, Mapping[str, Any]]) -> None:
     table.add_column("search ms, median / p99")
     for result in results.values():
         times = f"{result['searchMs']['median']} / {result['searchMs']['p99']}"
-        limits = [_told(result["bar"], 2), _told(result["goal"], 2)]
-        cells = [_told(result[name]) for name in systems]
+        limits = [_format_share(result["bar"], 2), _format_share(result["goal"], 2)]
+        cells = [_format_share(result[name]) for name in systems]
         table.add_row(result["label"], str(result["questions"]), *limits, *cells, times)
         if "first" in result:
-            cells = [_told(result["first"][name]) for name in systems]
-            table.add_row("  as the very first document", "", "", "", *cells, "")
-    console = Console(width=None if sys.stdout.isatty() else WIDTH)
+            cells = [_format_share(result["first"][name]) for name in systems]
+            table.add_row("  as the first document", "", "", "", *cells, "")
+    console = Console(width=None if sys.stdout.isatty() else TABLE_WIDTH)
     console.print(table)
     for result in results.values():
         if result["degraded"]:
-            console.print(f"{result['label']}: a lane was late in {result['degraded']} answers; the figure is too low")
+            console.print(f"{result['label']}: a lane was late in {result['degraded']} results; the share is too low")
     _print_kinds(results, systems, console)
 
 
@@ -315,22 +329,22 @@ def _print_kinds(results: Mapping[str, Mapping[str, Any]], systems: Sequence[str
         table = Table("by kind of question", "", *kinds)
         for result in rows:
             for name in systems:
-                cells = [_told(result["kinds"][kind][name]) for kind in kinds]
+                cells = [_format_share(result["kinds"][kind][name]) for kind in kinds]
                 table.add_row(result["label"], SYSTEMS[name], *cells)
         console.print(table)
 
 
-def _told(share: float | None, digits: int = 3) -> str:
+def _format_share(share: float | None, digits: int = 3) -> str:
     return "" if share is None else f"{share:.{digits}f}"
 
 
-def _arguments() -> argparse.Namespace:
+def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--locomo", type=Path, metavar="FILE", help="a LoCoMo JSON file")
     parser.add_argument("--longmemeval", type=Path, metavar="FILE", help="LongMemEval-S as .jsonl or .jsonl.gz")
     parser.add_argument("--faq", type=Path, metavar="FOLDER", help="with documents.jsonl(.gz) and dialogues*.json")
     parser.add_argument("--minilm", type=Path, metavar="FOLDER", help="with model.onnx and tokenizer.json")
-    parser.add_argument("--only", metavar="ROWS", help=f"some of {','.join(row.name for row in ROWS)}")
+    parser.add_argument("--only", metavar="ROWS", help=f"measure only some of {','.join(row.name for row in ROWS)}")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     arguments = parser.parse_args()
     if not (arguments.locomo or arguments.longmemeval or arguments.faq):
@@ -338,7 +352,7 @@ def _arguments() -> argparse.Namespace:
     arguments.only = arguments.only.split(",") if arguments.only else []
     unknown = set(arguments.only) - {row.name for row in ROWS}
     if unknown:
-        parser.error(f"--only knows no {', '.join(sorted(unknown))}")
+        parser.error(f"--only: unknown rows: {', '.join(sorted(unknown))}")
     return arguments
 
 

@@ -1,32 +1,33 @@
-"""How fast a recall is at growing sizes, beside its floor and beside other ways to search: one run, one table.
+"""Speed of a recall at growing sizes, compared with its floor and with other search systems in the same run.
 
-All get the same texts and the same questions: SIZE documents and 500 turns of earlier calls (1,000 items, the caller's
-side and the answer apart), made-up words used as unevenly as those of a language. Each is asked 20 questions to warm up
-and then CALLS other ones; each gives back the texts of what it found, the peers those of the best 10.
+All systems get the same texts and questions: SIZE documents and 500 turns of earlier calls (1,000 items, caller and
+agent separately), in generated words with the frequencies of a natural language. Each system answers 20 questions to
+warm up and then CALLS others; it returns the texts of what it found, the peers those of the best 10.
 
-memoair          through the SDK, from the call to the result: a process of its own, asked over loopback HTTP
+memoair          through the SDK, from the call to the result: a separate process, over loopback HTTP
 floor            the same transport, for a reply of the same size from a server that does nothing else
-chroma           in process, questions embedded by MiniLM (ONNX) padded to 256 tokens, as Chroma does it by default
-chroma-unpadded  the same without the padding, which Chroma has no switch for
+chroma           in process, questions embedded by MiniLM (ONNX) padded to 256 tokens, which is Chroma's default
+chroma-unpadded  the same without padding, for which Chroma has no option
 tantivy          in process, its default tokenizer, any of the words
 sqlite-fts5      in process, SQLite's full-text search, ranked by its BM25, any of the words
 bm25s            in process, with its defaults
 memvid           in process, lexical search, any of the words
 
-Each is measured in two processes of its own, one that fills a store on the disk and one that opens it and answers.
-"load" is from that bare process to the first whole answer, "ingest" the time to fill the store, both with the imports
-it takes. "memory" is what the answering process has grown by after the last answer, over itself before it imported and
-opened anything, with all child processes in full: for memoair that is the SDK in the application plus the whole
-runtime, for the others library, model and index. On Linux it is PSS, in which those pages of a mapped file count that
-were touched, and shared pages by their share; elsewhere USS. The system's cache of files that are read is not in it.
+Each system runs in two processes of its own: one fills a store on disk, and one opens it and answers. "load" is the
+time from that bare process to the first complete answer, "ingest" the time to fill the store, both including imports.
+"memory" is the growth of the answering process from before it imported and opened anything until after the last answer,
+child processes included in full: for memoair the SDK in the application and the whole runtime, for the others library,
+model and index. On Linux it is PSS, which counts the touched pages of a mapped file, and shared pages by their share;
+elsewhere it is USS. The system's file cache is not included.
 
-"to floor" is memoair's median over the floor's, "to memoair" a peer's over memoair's: above 1 the peer is slower.
+"to floor" is memoair's median divided by the floor's, "to memoair" a peer's divided by memoair's: above 1 the peer is
+slower.
 
-Chroma's texts have random vectors, since to embed 100,000 texts takes hours; the embedding of the questions is real.
-Other work on the machine slows everything, most of all the embedder, which takes every core: where other processes
-took more than a tenth of the CPUs while a system loaded and answered, the line below the table says so; run it again.
+Chroma's texts have random vectors, because embedding 100,000 texts takes hours; the embedding of the questions is real.
+Other work on the machine slows everything, most of all the embedder, which uses every core. If other processes used
+more than a tenth of the CPUs while a system loaded and answered, a line below the table says so; run it again.
 
-Peers that are not installed (they come with the extra ``bench``), that fail, or that are left out are named with the
+Peers that are not installed (they come with the extra ``bench``), that fail, or that are skipped are listed with the
 reason below the table.
 """
 
@@ -49,13 +50,13 @@ import speed_peers as peers
 from rich import box
 from rich.console import Console
 from rich.table import Table
-from workload import Speech, floor_times_ms
+from workload import Speech, measure_floor_times_ms
 
 OURS = "memoair"
-OTHERS = tuple(name for name in peers.PEERS if name != OURS)
+OTHER_PEERS = tuple(name for name in peers.PEERS if name != OURS)
 TURNS = 500
-LONGEST_JOB_S = 1_800
-DISTURBED = 0.1
+JOB_TIMEOUT_S = 1_800
+DISTURBED_SHARE = 0.1
 DISTRIBUTIONS = ("memoair-voice", "chromadb", "onnxruntime", "tantivy", "bm25s", "memvid-sdk")
 
 Row = dict[str, Any]
@@ -63,28 +64,28 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be measured."""
+    """What to measure."""
 
     sizes: list[int]
-    others: list[str]
+    peers: list[str]
     calls: int
     minilm: Path | None
     memvid_up_to: int
 
-    def left_out(self, name: str, size: int) -> str | None:
-        """Why a peer is not measured at a size, if it isn't."""
+    def skip_reason(self, name: str, size: int) -> str | None:
+        """Return why a peer is not measured at a size, or None if it is."""
         if name.startswith("chroma") and self.minilm is None:
             return "needs --minilm FOLDER, which tools/export_minilm.py makes"
         if name == "memvid" and size > self.memvid_up_to:
             return (
-                f"takes minutes to fill its store, so it is measured up to {self.memvid_up_to:,} only (--memvid-up-to)"
+                f"takes minutes to fill its store, so it is measured only up to {self.memvid_up_to:,} (--memvid-up-to)"
             )
         return None
 
 
 def main() -> int:
     """Run the benchmark and print the table."""
-    arguments = _parser().parse_args()
+    arguments = _make_parser().parse_args()
     plan = Plan(arguments.sizes, arguments.peers, arguments.calls, arguments.minilm, arguments.memvid_up_to)
     result = measure(plan)
     if arguments.json:
@@ -101,9 +102,9 @@ def measure(plan: Plan) -> dict[str, Any]:
         "calls": plan.calls,
         "cpus": os.cpu_count(),
         "memory": "PSS" if sys.platform == "linux" else "USS",
-        "versions": _versions(),
+        "versions": _installed_versions(),
         "sizes": sizes,
-        "memoairToSizeBefore": _growth(sizes),
+        "memoairToSizeBefore": _median_growth(sizes),
     }
 
 
@@ -115,18 +116,18 @@ def measure_size(plan: Plan, size: int) -> dict[str, Row]:
     with tempfile.TemporaryDirectory(prefix="memoair-recall-speed-") as folder:
         workload = Path(folder)
         write_workload(workload, size, plan.calls)
-        for name in (OURS, *plan.others):
+        for name in (OURS, *plan.peers):
             if progress.is_terminal:
                 progress.print(f"{size:,} documents: {name}")
-            reason = plan.left_out(name, size)
+            reason = plan.skip_reason(name, size)
             rows[name] = {"leftOut": reason} if reason else measure_peer(name, workload, plan.minilm, stores)
             if name == OURS and "leftOut" not in rows[OURS]:
                 rows["floor"] = measure_floor(workload, statistics.median(rows[OURS]["sizes"]), plan.calls)
-    return _with_ratios({name: _summary(row) for name, row in rows.items()})
+    return _add_ratios({name: _summarize(row) for name, row in rows.items()})
 
 
 def write_workload(folder: Path, size: int, calls: int) -> None:
-    """Write texts and questions; the documents come last, so that each size has those of the smaller ones."""
+    """Write texts and questions; the documents are generated last, so that each size includes those of smaller ones."""
     speech = Speech()
     turns = [(speech.sentence(15), speech.sentence(15)) for _ in range(TURNS)]
     questions = [speech.sentence(8) for _ in range(peers.WARM_UP + calls)]
@@ -138,44 +139,44 @@ def write_workload(folder: Path, size: int, calls: int) -> None:
 
 
 def measure_peer(name: str, workload: Path, minilm: Path | None, stores: dict[str, Row]) -> Row:
-    """Fill a peer's store in one process, unless it was filled for another peer, and ask it in another."""
+    """Fill a peer's store in one process, unless it was filled for another peer, and search it in another."""
     owner = peers.STORES.get(name, name)
     store = workload / owner
-    given = [str(workload), str(store), *(("--minilm", str(minilm)) if minilm else ())]
-    # What a worker leaves in its temporary folder, when it is ended, goes with the rest.
+    arguments = [str(workload), str(store), *(("--minilm", str(minilm)) if minilm else ())]
+    # Files that a terminated worker leaves in its temporary folder are deleted with the workload.
     environment = os.environ | dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(workload))
     if owner not in stores:
         store.mkdir()
-        stores[owner] = run_job(["ingest", owner, *given], environment)
+        stores[owner] = run_job(["ingest", owner, *arguments], environment)
     if "leftOut" in stores[owner]:
         return stores[owner]
-    return stores[owner] | run_job(["answer", name, *given], environment)
+    return stores[owner] | run_job(["answer", name, *arguments], environment)
 
 
 def run_job(job: list[str], environment: dict[str, str]) -> Row:
-    """What a worker measured, or why it could not."""
+    """Run a worker and return what it measured, or why it failed."""
     command = [sys.executable, peers.__file__, *job]
     try:
-        done = subprocess.run(
-            command, env=environment, capture_output=True, text=True, check=True, timeout=LONGEST_JOB_S
+        completed = subprocess.run(
+            command, env=environment, capture_output=True, text=True, check=True, timeout=JOB_TIMEOUT_S
         )
     except subprocess.CalledProcessError as error:
-        said = error.stderr.strip().splitlines() or [f"ended with {error.returncode}"]
-        return {"leftOut": f"{job[0]}: {said[-1]}"}
+        output = error.stderr.strip().splitlines() or [f"exit code {error.returncode}"]
+        return {"leftOut": f"{job[0]}: {output[-1]}"}
     except subprocess.TimeoutExpired:
-        return {"leftOut": f"{job[0]}: not done after {LONGEST_JOB_S:,} s"}
-    result: Row = json.loads(done.stdout.splitlines()[-1])  # whatever a library says comes before
+        return {"leftOut": f"{job[0]}: not finished after {JOB_TIMEOUT_S:,} s"}
+    result: Row = json.loads(completed.stdout.splitlines()[-1])  # libraries may print before it
     return result
 
 
 def measure_floor(workload: Path, reply_bytes: float, calls: int) -> Row:
-    """Ask for replies of as many bytes as memoair's from a server that does nothing else."""
+    """Measure replies of as many bytes as memoair's from a server that does nothing else."""
     question = json.loads((workload / "questions.json").read_bytes())[0]
-    times_ms = floor_times_ms(round(reply_bytes), {"query": question}, peers.WARM_UP + calls)
+    times_ms = measure_floor_times_ms(round(reply_bytes), {"query": question}, peers.WARM_UP + calls)
     return {"timesMs": times_ms[peers.WARM_UP :], "sizes": [round(reply_bytes)]}
 
 
-def _summary(row: Row) -> Row:
+def _summarize(row: Row) -> Row:
     if "leftOut" in row:
         return row
     summary = {
@@ -189,7 +190,7 @@ def _summary(row: Row) -> Row:
     }
 
 
-def _with_ratios(rows: dict[str, Row]) -> dict[str, Row]:
+def _add_ratios(rows: dict[str, Row]) -> dict[str, Row]:
     ours = rows[OURS].get("medianMs")
     for name, row in rows.items():
         if ours is None or "medianMs" not in row:
@@ -201,7 +202,7 @@ def _with_ratios(rows: dict[str, Row]) -> dict[str, Row]:
     return rows
 
 
-def _growth(sizes: dict[str, dict[str, Row]]) -> dict[str, float]:
+def _median_growth(sizes: dict[str, dict[str, Row]]) -> dict[str, float]:
     medians = [(size, rows[OURS]["medianMs"]) for size, rows in sizes.items() if "medianMs" in rows[OURS]]
     return {size: round(median / before, 2) for (_, before), (size, median) in itertools.pairwise(medians)}
 
@@ -210,13 +211,13 @@ def _p99(values: list[float]) -> float:
     return sorted(values)[min(len(values) - 1, int(len(values) * 0.99))]
 
 
-def _versions() -> dict[str, str]:
+def _installed_versions() -> dict[str, str]:
     found = {"sqlite": sqlite3.sqlite_version}
     for name in DISTRIBUTIONS:
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            continue  # its row says so
+            continue  # its row gives the reason
     return found
 
 
@@ -229,7 +230,7 @@ def _print(result: dict[str, Any]) -> None:
         box=box.SIMPLE,
         collapse_padding=True,  # fits 80 columns
     )
-    shown = {
+    columns = {
         "median\nms": "medianMs",
         "p99\nms": "p99Ms",
         "to\nfloor": "toFloor",
@@ -238,25 +239,25 @@ def _print(result: dict[str, Any]) -> None:
         "load\ns": "loadS",
         "ingest\ns": "ingestS",
     }
-    for title in shown:
+    for title in columns:
         table.add_column(title, justify="right")
     for size, rows in result["sizes"].items():
         table.add_section()
         for name, row in rows.items():
             if "leftOut" not in row:
-                table.add_row(f"{int(size):,}", name, *(_short(row.get(key)) for key in shown.values()))
+                table.add_row(f"{int(size):,}", name, *(_format_number(row.get(key)) for key in columns.values()))
     console.print(table)
-    for note in _notes(result):
+    for note in _make_notes(result):
         console.print(note, highlight=False, soft_wrap=True, markup=False)
 
 
-def _short(value: float | None) -> str:
+def _format_number(value: float | None) -> str:
     if value is None:
         return ""
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"  # three digits, at any size
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"  # three significant digits
 
 
-def _notes(result: dict[str, Any]) -> Iterator[str]:
+def _make_notes(result: dict[str, Any]) -> Iterator[str]:
     sizes = list(result["sizes"])
     for size, growth in result["memoairToSizeBefore"].items():
         before = sizes[sizes.index(size) - 1]
@@ -264,56 +265,62 @@ def _notes(result: dict[str, Any]) -> Iterator[str]:
     for size, rows in result["sizes"].items():
         for name, row in rows.items():
             if "leftOut" in row:
-                yield f"{name} at {int(size):,} left out: {row['leftOut']}"
+                yield f"{name} at {int(size):,} skipped: {row['leftOut']}"
             elif row["unanswered"]:
-                yield f"{name} at {int(size):,} gave no whole answer to {row['unanswered']} questions"
-        disturbed = {name: row["othersCpu"] for name, row in rows.items() if row.get("othersCpu", 0) > DISTURBED}
+                yield f"{name} at {int(size):,} gave no complete answer to {row['unanswered']} questions"
+        disturbed = {name: row["othersCpu"] for name, row in rows.items() if row.get("othersCpu", 0) > DISTURBED_SHARE}
         if disturbed:
             shares = ", ".join(f"{name} {share:.0%}" for name, share in disturbed.items())
-            yield f"disturbed at {int(size):,} by other processes, which took of the CPUs: {shares}"
+            yield f"disturbed at {int(size):,} by other processes, which used this share of the CPUs: {shares}"
     yield ", ".join(f"{name} {version}" for name, version in result["versions"].items())
 
 
-def _parser() -> argparse.ArgumentParser:
+def _make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--sizes", type=_sizes, default=[1_000, 10_000, 100_000], help="numbers of documents (1000,10000,100000)"
+        "--sizes", type=_parse_sizes, default=[1_000, 10_000, 100_000], help="numbers of documents (1000,10000,100000)"
     )
-    parser.add_argument("--calls", type=_positive, default=500, help="questions measured (default: %(default)s)")
-    parser.add_argument("--minilm", type=_model_folder, metavar="FOLDER", help="the embedder for the chroma peers")
+    parser.add_argument("--calls", type=_parse_positive, default=500, help="measured questions (default: %(default)s)")
     parser.add_argument(
-        "--peers", type=_others, default=list(OTHERS), metavar="A,B", help=f"which, of {', '.join(OTHERS)} (all)"
+        "--minilm", type=_parse_model_folder, metavar="FOLDER", help="the embedder for the chroma peers"
+    )
+    parser.add_argument(
+        "--peers",
+        type=_parse_peers,
+        default=list(OTHER_PEERS),
+        metavar="A,B",
+        help=f"some of {', '.join(OTHER_PEERS)} (default: all)",
     )
     parser.add_argument(
         "--memvid-up-to",
         type=int,
         default=1_000,
         metavar="SIZE",
-        help="the largest size that memvid is measured at (default: %(default)s)",
+        help="the largest size for memvid (default: %(default)s)",
     )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     return parser
 
 
-def _sizes(text: str) -> list[int]:
-    return sorted({_positive(part) for part in text.split(",")})
+def _parse_sizes(text: str) -> list[int]:
+    return sorted({_parse_positive(part) for part in text.split(",")})
 
 
-def _positive(text: str) -> int:
+def _parse_positive(text: str) -> int:
     if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive integer")
     return int(text)
 
 
-def _others(text: str) -> list[str]:
+def _parse_peers(text: str) -> list[str]:
     names = text.split(",")
-    unknown = [name for name in names if name not in OTHERS]
+    unknown = [name for name in names if name not in OTHER_PEERS]
     if unknown:
-        raise argparse.ArgumentTypeError(f"unknown: {', '.join(unknown)}; there are {', '.join(OTHERS)}")
+        raise argparse.ArgumentTypeError(f"unknown peers: {', '.join(unknown)}; choose from {', '.join(OTHER_PEERS)}")
     return names
 
 
-def _model_folder(text: str) -> Path:
+def _parse_model_folder(text: str) -> Path:
     folder = Path(text).resolve()
     for name in ("model.onnx", "tokenizer.json"):
         if not (folder / name).is_file():

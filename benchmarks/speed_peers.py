@@ -1,8 +1,8 @@
-"""The systems that ``recall_speed.py`` compares, each behind one interface and each measured in processes of its own.
+"""The systems that ``recall_speed.py`` compares, behind one interface.
 
-Run as a script, this is a worker: it does one job with one peer and writes what it measured as one line of JSON to
-standard output. What it imports at the top is small, and no peer's library is among it: the memory of a peer is what
-its worker has grown by.
+Run as a script, this is a worker: it does one job with one peer in its own process and writes the measurements as one
+line of JSON to standard output. It imports no peer's library at the top, because the memory of a peer is the growth of
+its worker.
 """
 
 import argparse
@@ -27,7 +27,7 @@ COLLECTION = "texts"
 
 @dataclass(frozen=True)
 class Task:
-    """What a worker works on: the workload (the same for all peers), the peer's own folder, and the embedder's."""
+    """The input of a worker: the folders of the workload (shared by all peers), of the peer, and of the embedder."""
 
     workload: Path
     store: Path
@@ -35,45 +35,45 @@ class Task:
 
     @property
     def documents_file(self) -> Path:
-        """The organisation's documents as JSON lines, ``{"id", "text"}``."""
+        """The organization's documents as JSON lines, ``{"id", "text"}``."""
         return self.workload / "documents.jsonl"
 
     def turns(self) -> list[list[str]]:
-        """The turns of earlier calls, each what the caller said and what was answered."""
+        """Return the turns of earlier calls as pairs of what the caller said and what the agent answered."""
         turns: list[list[str]] = json.loads((self.workload / "turns.json").read_bytes())
         return turns
 
     def questions(self) -> list[str]:
-        """The questions to ask, those for warming up first."""
+        """Return the questions to ask, the warm-up first."""
         questions: list[str] = json.loads((self.workload / "questions.json").read_bytes())
         return questions
 
     def texts(self) -> list[str]:
-        """Every document and every side of a turn, as one list for those who know no difference."""
+        """Return every document and every side of a turn in one list, for peers that do not distinguish them."""
         with self.documents_file.open(encoding="utf-8") as lines:
             documents = [json.loads(line)["text"] for line in lines]
         return documents + [side for turn in self.turns() for side in turn]
 
 
 class Peer(Protocol):
-    """A system that holds texts and finds those that fit a question."""
+    """A system that stores texts and finds those that match a question."""
 
     def __init__(self, task: Task) -> None: ...
 
     def ingest(self) -> None:
-        """Take all texts into the store, so that another process can open it."""
+        """Put all texts into the store, so that another process can open it."""
 
     def open(self) -> None:
         """Open the store for questions."""
 
     def ask(self, question: str) -> Any:
-        """Find what fits best, with its text."""
+        """Find the best matches, with their texts."""
 
     def size(self, answer: Any) -> int:
-        """How many bytes were handed over; 0 if nothing was found or something is missing."""
+        """Return the size of an answer in bytes; 0 if it is empty or incomplete."""
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Release all resources."""
 
 
 class MemoAir:
@@ -96,24 +96,24 @@ class MemoAir:
 
     def ask(self, question: str) -> Any:
         """Search all lanes with the default budgets."""
-        return self._memory.search_memory(question, timeout_ms=self._patient_ms)
+        return self._memory.search_memory(question, timeout_ms=self._timeout_ms)
 
     def size(self, answer: Any) -> int:
-        """The bytes of the reply as JSON, which is what the floor has to send."""
+        """Return the size of the reply as JSON, which the floor's server has to send."""
         if answer.trace["degraded"]:
             return 0
         return len(json.dumps(vars(answer), ensure_ascii=False, separators=(",", ":")).encode())
 
     def close(self) -> None:
-        """End the runtime."""
+        """Stop the runtime."""
         self._memory.close()
 
     def _start(self) -> None:
-        from workload import ANY_PORT, PATIENT_MS, wait_until_ready
+        from workload import ANY_PORT, TIMEOUT_MS, wait_until_ready
 
         from memoair_voice_sync import MemoAirVoiceMemorySync
 
-        self._patient_ms = PATIENT_MS
+        self._timeout_ms = TIMEOUT_MS
         self._memory = MemoAirVoiceMemorySync(
             project_id="bench",
             user_id="caller",
@@ -125,30 +125,30 @@ class MemoAir:
         wait_until_ready(self._memory, self._task.questions()[0])
 
 
-class Plain:
-    """What the peers share whose answer is a list of texts."""
+class TextPeer:
+    """Base class of the peers whose answer is a list of texts."""
 
     def __init__(self, task: Task) -> None:
         self._task = task
 
     def size(self, answer: list[str]) -> int:
-        """The bytes of the texts."""
+        """Return the size of the texts in bytes."""
         return sum(len(text.encode()) for text in answer)
 
     def close(self) -> None:
-        """Do nothing: what is open ends with the process."""
+        """Do nothing: open resources end with the process."""
 
 
-class Chroma(Plain):
-    """Chroma in process, on the disk, as it comes: each question is embedded by MiniLM, padded to 256 tokens.
+class Chroma(TextPeer):
+    """Chroma in process, on disk, with its defaults: each question is embedded by MiniLM, padded to 256 tokens.
 
-    The texts have random vectors, since embedding 100,000 texts takes hours and only questions are timed.
+    The texts have random vectors, because embedding 100,000 texts takes hours and only questions are timed.
     """
 
     padded_to: int | None = 256
 
     def ingest(self) -> None:
-        """Add the texts with vectors made up from a fixed seed."""
+        """Add the texts with random vectors from a fixed seed."""
         import numpy as np
 
         texts = self._task.texts()
@@ -186,7 +186,7 @@ class Chroma(Plain):
 
 
 class ChromaUnpadded(Chroma):
-    """Chroma with the same embedder, fed only as many tokens as the question has: the fastest it can be."""
+    """Chroma with the same embedder without padding: the fastest it can be."""
 
     padded_to = None
 
@@ -195,14 +195,14 @@ class MiniLm:
     """all-MiniLM-L6-v2 through onnxruntime with its default threads, as Chroma's ``ONNXMiniLM_L6_V2`` runs it."""
 
     DIMENSIONS = 384
-    LONGEST = 256
+    MAX_TOKENS = 256
 
     def __init__(self, folder: Path, padded_to: int | None) -> None:
         import onnxruntime
         from tokenizers import Tokenizer
 
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        self._tokenizer.enable_truncation(self.LONGEST)
+        self._tokenizer.enable_truncation(self.MAX_TOKENS)
         if padded_to:
             self._tokenizer.enable_padding(length=padded_to)
         else:
@@ -210,7 +210,7 @@ class MiniLm:
         self._session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
 
     def embed(self, text: str) -> Any:
-        """The normalised mean of the tokens' embeddings."""
+        """Return the normalized mean of the tokens' embeddings."""
         import numpy as np
 
         encoded = self._tokenizer.encode(text)
@@ -221,11 +221,11 @@ class MiniLm:
         return mean / np.linalg.norm(mean)
 
 
-class Tantivy(Plain):
-    """Tantivy in process, on the disk, with its default tokenizer."""
+class Tantivy(TextPeer):
+    """Tantivy in process, on disk, with its default tokenizer."""
 
     def ingest(self) -> None:
-        """Write one index and let its segments be merged."""
+        """Write one index and wait until its segments are merged."""
         import tantivy
 
         schema = tantivy.SchemaBuilder().add_text_field("text", stored=True).build()
@@ -242,18 +242,18 @@ class Tantivy(Plain):
         self._index = tantivy.Index.open(str(self._task.store))
 
     def ask(self, question: str) -> list[str]:
-        """Search for any of the words; counting all hits is left out, which lets it skip most of them."""
+        """Search for any of the words, without counting all hits, so that most of them can be skipped."""
         searcher = self._index.searcher()
         query, _ = self._index.parse_query_lenient(question, ["text"])
         hits = searcher.search(query, HITS, count=False).hits
         return [searcher.doc(address).get_first("text") for _, address in hits]
 
 
-class SqliteFts5(Plain):
-    """The full-text search of SQLite, in the standard library, ranked by its BM25."""
+class SqliteFts5(TextPeer):
+    """SQLite's full-text search from the standard library, ranked by its BM25."""
 
     def ingest(self) -> None:
-        """Fill one table in one transaction and let its b-trees be merged."""
+        """Fill one table in one transaction and merge its b-trees."""
         with self._connect() as connection:
             connection.execute("CREATE VIRTUAL TABLE texts USING fts5(text)")
             connection.executemany("INSERT INTO texts VALUES (?)", ((text,) for text in self._task.texts()))
@@ -267,7 +267,7 @@ class SqliteFts5(Plain):
     def ask(self, question: str) -> list[str]:
         """Search for any of the words."""
         rows = self._connection.execute(
-            "SELECT text FROM texts WHERE texts MATCH ? ORDER BY rank LIMIT ?", (_any_of(question, '"{}"'), HITS)
+            "SELECT text FROM texts WHERE texts MATCH ? ORDER BY rank LIMIT ?", (_or_query(question, '"{}"'), HITS)
         )
         return [text for (text,) in rows]
 
@@ -279,7 +279,7 @@ class SqliteFts5(Plain):
         return sqlite3.connect(self._task.store / "texts.db")
 
 
-class Bm25s(Plain):
+class Bm25s(TextPeer):
     """bm25s with its defaults: scores for every text in sparse matrices."""
 
     def ingest(self) -> None:
@@ -305,31 +305,31 @@ class Bm25s(Plain):
         return [document["text"] for document in documents[0]]
 
 
-class Memvid(Plain):
+class Memvid(TextPeer):
     """memvid (memvid-sdk 2): one file, lexical search, no vectors.
 
-    Its search wants all words of a plain question, and finds nothing for most; here it is asked for any of them.
+    For a plain question it requires all words, and finds nothing for most; here the query asks for any of them.
     """
 
     _FILE = "texts.mv2"
-    _BATCH = 500  # version 2.0.160 never comes back from a batch of 2,000: its threads wait for each other
+    _BATCH = 500  # version 2.0.160 deadlocks on a batch of 2,000
 
     def ingest(self) -> None:
-        """Put all texts, in batches."""
+        """Add all texts in batches."""
         texts = [
             {"title": f"{number}", "label": "text", "text": text} for number, text in enumerate(self._task.texts())
         ]
-        with _memvid().create(str(self._task.store / self._FILE), enable_vec=False) as memory:
+        with _import_memvid().create(str(self._task.store / self._FILE), enable_vec=False) as memory:
             for start in range(0, len(texts), self._BATCH):
                 memory.put_many(texts[start : start + self._BATCH])
 
     def open(self) -> None:
         """Open the file for reading."""
-        self._memory = _memvid().use("basic", str(self._task.store / self._FILE), mode="open", read_only=True)
+        self._memory = _import_memvid().use("basic", str(self._task.store / self._FILE), mode="open", read_only=True)
 
     def ask(self, question: str) -> list[str]:
         """Search for any of the words."""
-        found = self._memory.find(_any_of(question, "{}"), k=HITS, mode="lex")
+        found = self._memory.find(_or_query(question, "{}"), k=HITS, mode="lex")
         return [hit["snippet"] for hit in found["hits"]]
 
     def close(self) -> None:
@@ -347,68 +347,68 @@ PEERS: dict[str, Callable[[Task], Peer]] = {
     "memvid": Memvid,
 }
 
-# Whose store a peer opens, where it isn't its own.
+# Peers that open another peer's store.
 STORES = {"chroma-unpadded": "chroma"}
 
 
-def ingest(peer: Peer) -> dict[str, Any]:
-    """How long it took to take in all texts, imports included."""
+def measure_ingest(peer: Peer) -> dict[str, Any]:
+    """Measure how long it takes to ingest all texts, imports included."""
     began_at = time.perf_counter()
     peer.ingest()
     return {"ingestS": time.perf_counter() - began_at}
 
 
-def answer(peer: Peer, questions: Sequence[str]) -> dict[str, Any]:
-    """How long each answer took, and what memory and time it took to be able to answer."""
+def measure_answers(peer: Peer, questions: Sequence[str]) -> dict[str, Any]:
+    """Measure each answer, and the time and memory that opening takes."""
     bare_mb = memory_mb()
-    others = OthersCpu()
+    other_cpu = OtherCpuUsage()
     began_at = time.perf_counter()
     peer.open()
     peer.ask(questions[0])
     load_s = time.perf_counter() - began_at
     for question in questions[1:WARM_UP]:
         peer.ask(question)
-    times_ms, sizes = zip(*_timed(peer, questions[WARM_UP:]), strict=True)
+    times_ms, sizes = zip(*_time_answers(peer, questions[WARM_UP:]), strict=True)
     result = {
         "loadS": load_s,
         "timesMs": times_ms,
         "sizes": sizes,
         "memoryMb": memory_mb() - bare_mb,
-        "othersCpu": others.share(),
+        "othersCpu": other_cpu.share(),
     }
     peer.close()
     return result
 
 
 def memory_mb() -> float:
-    """The memory of this process and all its children: PSS where the system tells it (Linux), else USS."""
-    infos = [process.memory_full_info() for process in _family()]
+    """Return the memory of this process and all its children: PSS on Linux, USS elsewhere."""
+    infos = [process.memory_full_info() for process in _own_processes()]
     return float(sum(getattr(info, "pss", info.uss) for info in infos)) / 1e6
 
 
-class OthersCpu:
-    """What share of all CPUs went to other processes since this was made; they slow what is measured."""
+class OtherCpuUsage:
+    """The share of all CPUs that other processes used since its creation; they slow what is measured."""
 
     def __init__(self) -> None:
         self._began_at = time.perf_counter()
-        self._busy_s, self._own_s = self._used_s()
+        self._busy_s, self._own_s = self._cpu_times_s()
 
     def share(self) -> float:
-        """The share, from 0 to 1; exact to some 20 ms, which is how finely systems count."""
-        busy_s, own_s = self._used_s()
+        """Return the share from 0 to 1, exact to some 20 ms, the resolution of the system's counters."""
+        busy_s, own_s = self._cpu_times_s()
         others_s = (busy_s - self._busy_s) - (own_s - self._own_s)
-        room_s = (time.perf_counter() - self._began_at) * (psutil.cpu_count() or 1)
-        return min(max(others_s / room_s, 0.0), 1.0)
+        capacity_s = (time.perf_counter() - self._began_at) * (psutil.cpu_count() or 1)
+        return min(max(others_s / capacity_s, 0.0), 1.0)
 
     @staticmethod
-    def _used_s() -> tuple[float, float]:
-        everybody = psutil.cpu_times()
-        own = [process.cpu_times() for process in _family()]
-        return everybody.user + everybody.system, sum(times.user + times.system for times in own)
+    def _cpu_times_s() -> tuple[float, float]:
+        total = psutil.cpu_times()
+        own = [process.cpu_times() for process in _own_processes()]
+        return total.user + total.system, sum(times.user + times.system for times in own)
 
 
 def main() -> int:
-    """Do one job and tell what was measured."""
+    """Do one job and print the measurements."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("job", choices=("ingest", "answer"))
     parser.add_argument("peer", choices=PEERS)
@@ -418,29 +418,29 @@ def main() -> int:
     arguments = parser.parse_args()
     task = Task(arguments.workload, arguments.store, arguments.minilm)
     peer = PEERS[arguments.peer](task)
-    result = ingest(peer) if arguments.job == "ingest" else answer(peer, task.questions())
+    result = measure_ingest(peer) if arguments.job == "ingest" else measure_answers(peer, task.questions())
     print(json.dumps(result))
     return 0
 
 
-def _timed(peer: Peer, questions: Sequence[str]) -> Iterator[tuple[float, int]]:
+def _time_answers(peer: Peer, questions: Sequence[str]) -> Iterator[tuple[float, int]]:
     for question in questions:
         began_at = time.perf_counter()
         found = peer.ask(question)
         yield (time.perf_counter() - began_at) * 1e3, peer.size(found)
 
 
-def _family() -> list[psutil.Process]:
+def _own_processes() -> list[psutil.Process]:
     me = psutil.Process()
     return [me, *me.children(recursive=True)]
 
 
-def _any_of(question: str, form: str) -> str:
-    return " OR ".join(form.format(word) for word in re.findall(r"\w+", question))
+def _or_query(question: str, template: str) -> str:
+    return " OR ".join(template.format(word) for word in re.findall(r"\w+", question))
 
 
-def _memvid() -> Any:
-    # A benchmark reports to nobody and has no account.
+def _import_memvid() -> Any:
+    # A benchmark sends no telemetry and has no account.
     os.environ["MEMVID_TELEMETRY"] = "0"
     os.environ.pop("MEMVID_API_KEY", None)
     import memvid_sdk

@@ -1,10 +1,9 @@
 """Where the time of a recall goes, from the client's call to its result.
 
-Runs the runtime's server within this process, beside the client, and takes the time at each station on the way: the
-processor time of the thread that does the work, so that other load on the machine counts less, and for the whole call
-what the client waits. What a station took
-holds what the indented ones below it took. Client and server share one interpreter here, which makes the whole slower
-than `latency.py` says; the shares are what to look at.
+Runs the runtime's server in this process, beside the client, and measures each stage: the processor time of the thread
+that does the work, so that other load on the machine counts less, and the elapsed time of the whole call. The time of a
+stage includes that of the indented stages below it. Client and server share one interpreter here, which makes the whole
+slower than in `latency.py`; look at the shares.
 """
 
 import json
@@ -19,7 +18,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
-from workload import PATIENT_MS, Speech, save_turns, sizes_parser, wait_until_ready, write_documents
+from workload import TIMEOUT_MS, Speech, make_parser, save_turns, wait_until_ready, write_documents
 
 import memoair_index.search as index_search
 from memoair_index.search import Searcher
@@ -37,47 +36,47 @@ from memoair_runtime.settings import RuntimeSettings
 from memoair_voice_sync import MemoAirVoiceMemorySync
 
 CLIENT_CALL = MemoAirVoiceMemorySync.search_memory
-# What is timed, in the order of the way, with how deep it lies in what stands above it.
-STATIONS: tuple[tuple[int, str, Any, str], ...] = (
+# The timed functions in order: nesting depth, label, owner, name.
+STAGES: tuple[tuple[int, str, Any, str], ...] = (
     (0, "the whole call, SDK to result", MemoAirVoiceMemorySync, "search_memory"),
-    (1, "server: head of the request", _Handler, "_parse_head"),
-    (1, "server: route, check, answer", _Handler, "_handle_request"),
+    (1, "server: parse the request's head", _Handler, "_parse_head"),
+    (1, "server: route, check, reply", _Handler, "_handle_request"),
     (2, "service", RuntimeService, "search_memory"),
-    (3, "lanes and composer", _SearchRun, "lead"),
+    (3, "lanes and context builder", _SearchRun, "lead"),
     (4, "working lane", WorkingLane, "search"),
     (4, "permanent lane", PermanentLane, "search"),
     (4, "org lane", OrgLane, "search"),
-    (5, "index: read the question", Searcher, "prepare"),
-    (5, "index: find postings", Searcher, "_postings"),
+    (5, "index: analyze the question", Searcher, "prepare"),
+    (5, "index: select postings", Searcher, "_select_postings"),
     (5, "index: kernel", index_search.kernel, "score"),
-    (5, "index: all terms of the best", Searcher, "_hits"),
-    (4, "composer", search_service, "build_context"),
-    (2, "JSON and sending", _Handler, "_write_response"),
+    (5, "index: rank by all features", Searcher, "_rank_hits"),
+    (4, "context builder", search_service, "build_context"),
+    (2, "encode JSON and send", _Handler, "_write_response"),
 )
 
 
 def main() -> int:
     """Run the benchmark and print the table."""
-    arguments = sizes_parser(__doc__).parse_args()
+    arguments = make_parser(__doc__).parse_args()
     times = measure(arguments.documents, arguments.turns, arguments.calls)
     if arguments.json:
         print(json.dumps(times))
         return 0
-    table = Table("station", "a call")
+    table = Table("stage", "per call")
     table.add_column("µs", justify="right")
-    for depth, label, _, _ in STATIONS:
-        times_a_call, median_us = times[label]
-        table.add_row("  " * depth + label, f"{times_a_call:.0f}x", f"{median_us:.0f}")
+    for depth, label, _, _ in STAGES:
+        visits, median_us = times[label]
+        table.add_row("  " * depth + label, f"{visits:.0f}x", f"{median_us:.0f}")
     Console().print(table)
     return 0
 
 
 def measure(documents: int, turns: int, calls: int) -> dict[str, tuple[float, float]]:
-    """For each station how often a call comes by, and the median time of a visit in microseconds."""
+    """Return for each stage how often a call visits it, and the median time of a visit in microseconds."""
     speech = Speech()
-    taken: defaultdict[str, list[float]] = defaultdict(list)
-    for _, label, owner, name in STATIONS:
-        setattr(owner, name, _timed(getattr(owner, name), taken[label]))
+    times_by_stage: defaultdict[str, list[float]] = defaultdict(list)
+    for _, label, owner, name in STAGES:
+        setattr(owner, name, _with_timer(getattr(owner, name), times_by_stage[label]))
     with tempfile.TemporaryDirectory(prefix="memoair-time-") as folder:
         org_file = Path(folder) / "org.jsonl"
         write_documents(org_file, speech, documents)
@@ -88,30 +87,30 @@ def measure(documents: int, turns: int, calls: int) -> dict[str, tuple[float, fl
         server = LoopbackServer(listener, Routes(service), service.metrics, None)
         server.start()
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        with _client(url) as memory:
+        with _make_client(url) as memory:
             memory.start_session(timeout_s=30)
             save_turns(memory, speech, turns)
-        with _client(url) as memory:
+        with _make_client(url) as memory:
             memory.start_session(timeout_s=30)
             wait_until_ready(memory, speech.sentence(5))
-            for times in taken.values():
+            for times in times_by_stage.values():
                 times.clear()
             for _ in range(calls):
-                memory.search_memory(speech.sentence(8), timeout_ms=PATIENT_MS)
+                memory.search_memory(speech.sentence(8), timeout_ms=TIMEOUT_MS)
         server.drain(time.monotonic() + 5)
         service.close(time.monotonic() + 5)
     return {
         label: (len(times) / calls, round(statistics.median(times) * 1e6, 1)) if times else (0.0, 0.0)
-        for label, times in taken.items()
+        for label, times in times_by_stage.items()
     }
 
 
-def _client(url: str) -> MemoAirVoiceMemorySync:
+def _make_client(url: str) -> MemoAirVoiceMemorySync:
     return MemoAirVoiceMemorySync(project_id="bench", user_id="caller", runtime_url=url, auto_start_runtime=False)
 
 
-def _timed(function: Callable[..., Any], times: list[float]) -> Callable[..., Any]:
-    # A client's call is what he waits for; of all others, only what they do themselves counts.
+def _with_timer(function: Callable[..., Any], times: list[float]) -> Callable[..., Any]:
+    # The client's call is measured by elapsed time, and all other stages by the processor time of their thread.
     clock = time.perf_counter if function is CLIENT_CALL else time.thread_time
 
     def timed(*arguments: Any, **options: Any) -> Any:

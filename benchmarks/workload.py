@@ -1,6 +1,7 @@
-"""What the speed benchmarks share: made-up speech, the time of calls, and the floor below a call to a runtime.
+"""Shared by the speed benchmarks: generated speech, timing, and the floor of a call to a runtime.
 
-Run as a script, it is the floor's server: replies of as many bytes as its argument says, until standard input closes.
+Run as a script, it is the server of the floor: it replies with as many bytes as its argument says, until standard input
+closes.
 """
 
 import argparse
@@ -21,11 +22,11 @@ from memoair_voice_sync import MemoAirVoiceMemorySync
 from memoair_voice_sync._transport import RuntimeTransport, encode_body
 
 ANY_PORT = "http://127.0.0.1:0"
-PATIENT_MS = 5_000
+TIMEOUT_MS = 5_000
 
 
 class Speech:
-    """Made-up sentences whose words are as unevenly used as those of a language; the same in every run."""
+    """Generated sentences with the word frequencies of a natural language; the same in every run."""
 
     def __init__(self) -> None:
         self._random = random.Random(20261120)
@@ -36,14 +37,14 @@ class Speech:
         ]
 
     def sentence(self, words: int) -> str:
-        """A sentence of so many words."""
+        """Return a sentence of so many words."""
         # Zipf's law: the n-th word is used about 1/n as often as the first.
         picks = (int(len(self._words) ** self._random.random()) - 1 for _ in range(words))
         return " ".join(self._words[pick] for pick in picks).capitalize() + "."
 
 
-def sizes_parser(description: str | None) -> argparse.ArgumentParser:
-    """The options of a benchmark of calls to one runtime: how much it remembers, and how often it is asked."""
+def make_parser(description: str | None) -> argparse.ArgumentParser:
+    """Return a parser for the options of a benchmark of one runtime: the size of its memory and the number of calls."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--documents", type=int, default=10_000, help="org documents (default: %(default)s)")
     parser.add_argument("--turns", type=int, default=500, help="turns of earlier calls, two items each (%(default)s)")
@@ -52,20 +53,20 @@ def sizes_parser(description: str | None) -> argparse.ArgumentParser:
     return parser
 
 
-def write_documents(path: Path, speech: Speech, documents: int) -> None:
-    """Write so many made-up documents, as `org_file` takes them."""
-    lines = (json.dumps({"id": f"doc-{number}", "text": speech.sentence(40)}) for number in range(documents))
+def write_documents(path: Path, speech: Speech, count: int) -> None:
+    """Write so many generated documents in the format of `org_file`."""
+    lines = (json.dumps({"id": f"doc-{number}", "text": speech.sentence(40)}) for number in range(count))
     path.write_text("".join(f"{line}\n" for line in lines))
 
 
-def save_turns(memory: MemoAirVoiceMemorySync, speech: Speech, turns: int) -> None:
-    """Save so many made-up turns."""
-    for number in range(turns):
+def save_turns(memory: MemoAirVoiceMemorySync, speech: Speech, count: int) -> None:
+    """Save so many generated turns."""
+    for number in range(count):
         memory.after_turn(speech.sentence(15), speech.sentence(15), f"turn-{number}", timeout_s=10)
 
 
-def times_ms(call: Callable[[int], object], calls: int) -> list[float]:
-    """How long each of so many calls took; each is given its number."""
+def measure_times_ms(call: Callable[[int], object], calls: int) -> list[float]:
+    """Return the duration of each of so many calls in milliseconds; ``call`` is passed the number of the call."""
     times = []
     for number in range(calls):
         began_at = time.perf_counter()
@@ -74,32 +75,32 @@ def times_ms(call: Callable[[int], object], calls: int) -> list[float]:
     return times
 
 
-def median_ms(call: Callable[[int], object], calls: int) -> float:
-    """The median time of so many calls; each is given its number."""
-    return statistics.median(times_ms(call, calls))
+def measure_median_ms(call: Callable[[int], object], calls: int) -> float:
+    """Return the median duration of so many calls in milliseconds; ``call`` is passed the number of the call."""
+    return statistics.median(measure_times_ms(call, calls))
 
 
-def floor_times_ms(size: int, body: dict[str, Any], calls: int) -> list[float]:
-    """How long the client's transport takes for a reply of ``size`` bytes from a server that does nothing else."""
+def measure_floor_times_ms(size: int, body: dict[str, Any], calls: int) -> list[float]:
+    """Return the durations of requests by the client's transport to a server that only replies with ``size`` bytes."""
     command = [sys.executable, __file__, str(size)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         transport = RuntimeTransport("127.0.0.1", int(server.stdout.readline()), None)
-        times = times_ms(lambda _: transport.call("POST", "/", encode_body(body), time.monotonic() + 10), calls)
+        times = measure_times_ms(lambda _: transport.call("POST", "/", encode_body(body), time.monotonic() + 10), calls)
         transport.close()
         server.communicate()
     return times
 
 
 def wait_until_ready(memory: MemoAirVoiceMemorySync, question: str) -> None:
-    """Ask until no lane is loading any more."""
-    while memory.search_memory(question, timeout_ms=PATIENT_MS).trace["degraded"]:
-        # A client that asks without a pause takes the time that the runtime needs to load.
+    """Search until no lane is loading."""
+    while memory.search_memory(question, timeout_ms=TIMEOUT_MS).trace["degraded"]:
+        # Without a pause, the searches would take the processor time that the runtime needs to load.
         time.sleep(0.02)
 
 
-def disk_ms(folder: Path, line: bytes, calls: int) -> float:
-    """The median time of a write of ``line`` to a file of ``folder``, with the wait for the disk."""
+def measure_disk_ms(folder: Path, line: bytes, calls: int) -> float:
+    """Return the median duration of writing ``line`` durably to a file in ``folder``, in milliseconds."""
     descriptor = os.open(folder / "floor", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     sync = getattr(os, "fdatasync", os.fsync)
 
@@ -107,13 +108,13 @@ def disk_ms(folder: Path, line: bytes, calls: int) -> float:
         os.write(descriptor, line)
         sync(descriptor)
 
-    median = median_ms(write, calls)
+    median = measure_median_ms(write, calls)
     os.close(descriptor)
     return median
 
 
-def echo(size: int) -> int:
-    """Serve, on a free port that is told on standard output, replies of ``size`` bytes until standard input closes."""
+def serve_replies(size: int) -> int:
+    """Serve replies of ``size`` bytes on a free port, printed to standard output, until standard input closes."""
     reply = b'{"r":"' + b"x" * (size - 8) + b'"}'
     head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(reply)}\r\n\r\n".encode()
 
@@ -137,4 +138,4 @@ def echo(size: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(echo(int(sys.argv[1])))
+    sys.exit(serve_replies(int(sys.argv[1])))

@@ -31,7 +31,7 @@ def init(
 ) -> None:
     """Make the database's tables and an account, and print its API key: once, for it is kept nowhere."""
     with _accounts(database_url) as accounts:
-        issued = accounts.create_or_extend(account)
+        issued = accounts.create_or_issue_key(account)
     if as_json:
         typer.echo(json.dumps({"accountId": issued.account_id, "apiKey": issued.key}))
     else:
@@ -42,7 +42,7 @@ def init(
 def keys(database_url: DatabaseUrl = None, as_json: Annotated[bool, typer.Option("--json")] = False) -> None:
     """List the API keys of all accounts: what they begin with, when they were last used, whether they are revoked."""
     with _accounts(database_url) as accounts:
-        found = accounts.keys()
+        found = accounts.list_keys()
     if as_json:
         typer.echo(json.dumps([_as_json(key) for key in found]))
         return
@@ -88,10 +88,10 @@ def worker(database_url: DatabaseUrl = None, blob_url: BlobUrl = None) -> None:
     """Do what servers have queued until the process is told to end."""
     settings = _settings(database_url=database_url, blob_url=blob_url)
     from memoair_cloud.logs import log_to_stderr
-    from memoair_cloud.serving import work
+    from memoair_cloud.serving import run_worker
 
     log_to_stderr()
-    work(settings)
+    run_worker(settings)
 
 
 @contextmanager
@@ -128,14 +128,14 @@ def _settings(**flags: Any) -> "CloudSettings":
         from pydantic import ValidationError
 
         import memoair_cloud.serving  # noqa: F401 - all that the extra brings
-        from memoair_cloud.settings import settings_from
+        from memoair_cloud.settings import load_settings
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("memoair_"):
             raise
         typer.echo(f"memoair cloud needs more ({error.name}): pip install 'memoair-voice[cloud]'", err=True)
         raise typer.Exit(1) from None
     try:
-        return settings_from(**flags)
+        return load_settings(**flags)
     except ValidationError as error:
         for each in error.errors(include_input=False, include_url=False):
             typer.echo(f"{'.'.join(map(str, each['loc']))}: {each['msg']}", err=True)

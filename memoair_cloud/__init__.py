@@ -1,5 +1,5 @@
-"""The server side: accounts, projects, callers, organisations' documents, and what was said, kept for many machines.
+"""The cloud server: accounts, projects, users, documents and call events, shared by many machines.
 
-It comes with the extra ``cloud``. `memoair_cloud.http.app.create_app` makes the application, `memoair_cloud.serving`
+It needs the extra ``cloud``. `memoair_cloud.http.app.create_app` builds the application and `memoair_cloud.serving`
 runs it.
 """

@@ -1,13 +1,17 @@
-"""What can be wrong with a request: one table from fault to HTTP status and error code."""
+"""Errors of the API: one class for each HTTP status and error code."""
 
 from http import HTTPStatus
 from typing import Any, ClassVar
 
 
 class ApiError(Exception):
-    """A refusal that the client is told of, in the envelope ``{"error": {"code", "message", "details"}}``.
+    """An error that is reported to the client as ``{"error": {"code", "message", "details"}}``.
 
-    The message and the details name fields, types and limits; they never hold what a caller said, nor a key.
+    Messages and details name fields, types and limits. They never contain a caller's words or an API key.
+
+    Args:
+        message: What is wrong, for people.
+        **details: JSON values for programs, by their camelCase names.
     """
 
     status: ClassVar[HTTPStatus] = HTTPStatus.INTERNAL_SERVER_ERROR
@@ -19,28 +23,28 @@ class ApiError(Exception):
         self.details = details
 
     def body(self) -> dict[str, Any]:
-        """The body of the reply."""
+        """Return the body of the response."""
         return {"error": {"code": self.code, "message": self.message, "details": self.details}}
 
     def headers(self) -> dict[str, str]:
-        """What the reply says beside its body."""
+        """Return additional headers of the response."""
         return {}
 
 
 class InvalidRequestError(ApiError):
-    """The request can't be understood, or asks for what can't be."""
+    """The request is malformed or asks for something impossible."""
 
     status = HTTPStatus.UNPROCESSABLE_ENTITY
     code = "cloud.invalid"
 
 
 class MethodNotAllowedError(InvalidRequestError):
-    """The endpoint is called with another method."""
+    """The endpoint does not support this HTTP method."""
 
     status = HTTPStatus.METHOD_NOT_ALLOWED
 
     def headers(self) -> dict[str, str]:
-        """The methods that it takes."""
+        """Return the ``Allow`` header with the supported methods."""
         return {"Allow": str(self.details.get("allow", ""))}
 
 
@@ -51,63 +55,66 @@ class InvalidKeyError(ApiError):
     code = "cloud.unauthorized"
 
     def headers(self) -> dict[str, str]:
-        """The challenge that HTTP asks for with this status."""
+        """Return the challenge that HTTP requires with this status."""
         return {"WWW-Authenticate": "Bearer"}
 
 
 class NotFoundError(ApiError):
-    """There is no such thing in what this key may see, whether or not it exists elsewhere."""
+    """The key has no access to such a resource, whether or not it exists in another account."""
 
     status = HTTPStatus.NOT_FOUND
     code = "cloud.not_found"
 
 
 class ConflictError(ApiError):
-    """The name is taken, or what is named is not one thing."""
+    """The name is taken, or it is ambiguous."""
 
     status = HTTPStatus.CONFLICT
     code = "cloud.conflict"
 
 
 class BatchTooLargeError(ApiError):
-    """The request is over a limit; its parts may be sent one after another."""
+    """The request exceeds a limit; send it in smaller parts."""
 
     status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
     code = "cloud.batch_too_large"
 
 
 class DocumentBatchTooLargeError(BatchTooLargeError):
-    """`BatchTooLargeError` for documents, in a shape of its own: existing clients look for exactly this."""
+    """A `BatchTooLargeError` for documents. Existing clients expect exactly this flat body."""
 
     def body(self) -> dict[str, Any]:
-        """Flat, without an envelope."""
+        """Return the body without the error envelope."""
         return {"error": "batch_too_large", "message": self.message}
 
 
 class RateLimitedError(ApiError):
-    """This key has asked too often; ``retryAfterS`` tells when it may ask again."""
+    """The key sends requests too often; ``retryAfterS`` is the number of seconds to wait."""
 
     status = HTTPStatus.TOO_MANY_REQUESTS
     code = "cloud.rate_limited"
 
     def headers(self) -> dict[str, str]:
-        """When to come again, in whole seconds as HTTP has it."""
+        """Return the ``Retry-After`` header, in whole seconds as HTTP requires."""
         return {"Retry-After": str(max(1, round(self.details.get("retryAfterS", 1) + 0.5)))}
 
 
 class ServiceUnavailableError(ApiError):
-    """The database or the blob store does not answer: nothing was kept. Trying again will help."""
+    """The database or the blob store does not respond. Nothing was saved; try again later."""
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
     code = "cloud.unavailable"
 
 
 class UserErasedError(ApiError):
-    """What was said before its caller was forgotten. Of events only: it stands among those that were rejected."""
+    """The event happened before its caller was erased.
+
+    It occurs only for single events: in the ``rejected`` list of a batch.
+    """
 
     status = HTTPStatus.GONE
     code = "cloud.forgotten"
 
 
 class InternalServerError(ApiError):
-    """A defect of ours."""
+    """An unexpected error on the server."""

@@ -1,4 +1,4 @@
-"""Identifiers: which may be given from outside, and how our own are made."""
+"""Identifiers: which ones are accepted from clients, and how the server generates its own."""
 
 import hashlib
 import re
@@ -7,55 +7,63 @@ import unicodedata
 
 SLUG = r"^[a-z0-9]+(?:[-_][a-z0-9]+)*$"
 MAX_SLUG_CHARS = 60
-# An identifier is part of keys of several columns, and an index page of PostgreSQL takes 2,700 bytes of them.
+# Identifiers are parts of multi-column keys, and PostgreSQL limits an index entry to about 2,700 bytes.
 MAX_ID_BYTES = 512
 MAX_NAME_CHARS = 200
-_UNFIT = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
-_NOT_IN_SLUGS = re.compile(r"[^a-z0-9]+")
+_FORBIDDEN_CHARS = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+_NON_SLUG_CHARS = re.compile(r"[^a-z0-9]+")
 
 
 def check_identifier(value: str) -> str:
-    """The identifier itself, if it can be one: not empty, no control characters, at most 512 bytes; else ValueError.
+    """Return the identifier unchanged if it is valid.
 
-    Headers lose white space at their ends, and paths their dots, on the way; so two would become one, or none.
+    A valid identifier has 1 to `MAX_ID_BYTES` bytes in UTF-8, no control characters, no white space at its ends, and is
+    neither ``.`` nor ``..``. HTTP drops white space at the ends of headers and dot segments in paths, which would make
+    two identifiers equal or one empty.
+
+    Raises:
+        ValueError: If the identifier is invalid.
     """
     if not value:
         raise ValueError("an identifier must not be empty")
     if value != value.strip() or value in (".", ".."):
-        raise ValueError("an identifier must not begin or end with white space, nor be . or ..")
-    if _UNFIT.search(value):
-        raise ValueError("an identifier must not hold control characters")
+        raise ValueError("an identifier must not begin or end with white space, and must not be . or ..")
+    if _FORBIDDEN_CHARS.search(value):
+        raise ValueError("an identifier must not contain control characters")
     if len(value.encode()) > MAX_ID_BYTES:
         raise ValueError(f"an identifier must not be longer than {MAX_ID_BYTES} bytes")
     return value
 
 
-def sound_text(value: str) -> str:
-    """A text that every database takes: the character 0 and halves of surrogate pairs become U+FFFD."""
+def sanitize_text(value: str) -> str:
+    """Replace NUL and lone surrogates, which some databases reject, with U+FFFD."""
     return re.sub(r"[\x00\ud800-\udfff]", "\N{REPLACEMENT CHARACTER}", value)
 
 
 def slugify(name: str) -> str:
-    """A name as a slug, accents left out; empty where it has no Latin letter or digit."""
-    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
-    return _NOT_IN_SLUGS.sub("-", plain).strip("-")[:MAX_SLUG_CHARS].strip("-")
+    """Return a name as a slug without accents; empty if it has no Latin letter or digit."""
+    ascii_name = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
+    return _NON_SLUG_CHARS.sub("-", ascii_name).strip("-")[:MAX_SLUG_CHARS].strip("-")
 
 
 def random_suffix() -> str:
-    """Eight signs that tell two of one name apart."""
+    """Return eight random hexadecimal digits, to tell things of the same name apart."""
     return secrets.token_hex(4)
 
 
-def new_id(kind: str) -> str:
-    """A fresh id, such as ``acct_...``."""
-    return f"{kind}_{secrets.token_hex(12)}"
+def new_id(prefix: str) -> str:
+    """Return a new id such as ``acct_...``."""
+    return f"{prefix}_{secrets.token_hex(12)}"
 
 
-def user_digest(project_id: str, user_id: str) -> str:
-    """What is kept of a caller who was forgotten. Devices compute the same of those whose folders they have."""
+def hash_user_id(project_id: str, user_id: str) -> str:
+    """Return the hash that is kept of an erased user.
+
+    Devices compute the same hash for the users whose data they hold.
+    """
     return hashlib.sha256(f"{project_id}\0{user_id}".encode()).hexdigest()
 
 
-def session_digest(project_id: str, user_id: str, session_id: str) -> str:
-    """What is kept of a call of a caller who was forgotten."""
+def hash_session_id(project_id: str, user_id: str, session_id: str) -> str:
+    """Return the hash that is kept of a session of an erased user."""
     return hashlib.sha256("\0".join((project_id, user_id, session_id)).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Logs for machines: one JSON object a line, which never holds what callers say, nor a key."""
+"""Structured logs: one JSON object per line, without callers' words and without API keys."""
 
 import json
 import logging
@@ -8,11 +8,14 @@ from datetime import datetime, timezone
 
 
 class JsonLines(logging.Formatter):
-    """A record as one line. Of an exception its kind and places are told, not its message, which may quote words."""
+    """Formats a log record as one line of JSON.
+
+    Exceptions are logged with their type and traceback, but without their message, which may quote a caller.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line."""
-        told = {
+        """Return the record as one line of JSON."""
+        entry = {
             "at": datetime.fromtimestamp(record.created, timezone.utc).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
@@ -21,15 +24,19 @@ class JsonLines(logging.Formatter):
             **getattr(record, "fields", {}),
         }
         if record.exc_info and record.exc_info[0]:
-            told["error"] = record.exc_info[0].__name__
-            told["places"] = [
+            entry["error"] = record.exc_info[0].__name__
+            entry["places"] = [
                 f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(record.exc_info[2])
             ]
-        return json.dumps({name: value for name, value in told.items() if value is not None})
+        return json.dumps({name: value for name, value in entry.items() if value is not None})
 
 
 def log_to_stderr(level: int = logging.INFO) -> None:
-    """Let everything that is logged in this process go to its standard error."""
+    """Send all log records of this process to stderr as JSON lines.
+
+    Args:
+        level: The minimum level of the records.
+    """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=level, handlers=[handler], force=True)

@@ -1,4 +1,4 @@
-"""What an operator asks of all customers together: how much waits, and what has failed for good. Never whose words."""
+"""What an operator needs to know across all projects: the backlog, and work that failed for good. No callers' words."""
 
 from datetime import datetime
 
@@ -6,7 +6,7 @@ import attrs
 from sqlalchemy import Engine, and_, func, or_, select, update
 from sqlalchemy.orm import Session
 
-from memoair_cloud.database.engine import WRITES
+from memoair_cloud.database.engine import WRITE_OPTION
 from memoair_cloud.database.models import CallSession, OrgBuild, Project
 from memoair_cloud.indexes import builder
 from memoair_cloud.memories import extraction_worker
@@ -14,78 +14,110 @@ from memoair_cloud.memories import extraction_worker
 
 @attrs.frozen
 class DeadLetter:
-    """Work that nobody does any more, since it failed each time: for how many calls, or of which documents."""
+    """Work that failed too often to be retried automatically.
 
-    work: str  # "learn" or "build"
+    Attributes:
+        work: ``"learn"`` for calls, ``"build"`` for the index file of a project's documents.
+        project_id: The project that it belongs to.
+        failure: The type of the last error.
+        count: The number of calls; 1 for an index file.
+        since: When the oldest of the calls received its last event, or when the index file was last built.
+    """
+
+    work: str
     project_id: str
-    failure: str  # its kind
+    failure: str
     count: int
     since: datetime | None
 
 
 @attrs.frozen
 class Backlog:
-    """What is still to be done, dead letters left out: calls that are over, and projects with newer documents."""
+    """Work that is waiting, without dead letters.
+
+    Attributes:
+        calls: The number of ended calls that are not consolidated yet.
+        oldest_call_at: When the call that has waited longest received its last event; None if no call waits.
+        builds: The number of projects whose documents changed since their index file was built.
+    """
 
     calls: int
-    oldest_call_at: datetime | None  # when the last event came of the call that has waited longest
+    oldest_call_at: datetime | None
     builds: int
 
 
-_DEAD_CALL = and_(
-    CallSession.learned_count < CallSession.event_count, CallSession.failures >= extraction_worker.MOST_FAILURES
+_IS_DEAD_CALL = and_(
+    CallSession.learned_count < CallSession.event_count, CallSession.failures >= extraction_worker.MAX_FAILURES
 )
-_DEAD_BUILD = and_(
-    OrgBuild.failures >= builder.MOST_FAILURES,
+_IS_DEAD_BUILD = and_(
+    OrgBuild.failures >= builder.MAX_FAILURES,
     OrgBuild.failed_version == Project.org_version,
     OrgBuild.version < Project.org_version,
 )
 
 
-def dead_letters(engine: Engine) -> list[DeadLetter]:
-    """What has failed for good, by project and kind of failure."""
+def list_dead_letters(engine: Engine) -> list[DeadLetter]:
+    """Return the work that failed for good, by project and type of error.
+
+    Args:
+        engine: The database of the server.
+    """
     failure = func.coalesce(CallSession.failure, "")
     calls = (
         select(CallSession.project_id, failure, func.count(), func.min(CallSession.received_at))
-        .where(_DEAD_CALL)
+        .where(_IS_DEAD_CALL)
         .group_by(CallSession.project_id, failure)
         .order_by(CallSession.project_id, failure)
     )
     builds = (
         select(OrgBuild.project_id, OrgBuild.failure, OrgBuild.built_at)
         .join(Project, Project.id == OrgBuild.project_id)
-        .where(_DEAD_BUILD)
+        .where(_IS_DEAD_BUILD)
         .order_by(OrgBuild.project_id)
     )
     with Session(engine) as session:
-        found = [DeadLetter("learn", *row) for row in session.execute(calls)]
-        return [*found, *(DeadLetter("build", row[0], row[1] or "", 1, row[2]) for row in session.execute(builds))]
+        call_letters = [DeadLetter("learn", *row) for row in session.execute(calls)]
+        return [
+            *call_letters,
+            *(DeadLetter("build", row[0], row[1] or "", 1, row[2]) for row in session.execute(builds)),
+        ]
 
 
-def revive(engine: Engine) -> int:
-    """Let everything that has failed for good be tried again; return how much that is."""
-    with Session(engine.execution_options(**{WRITES: True})) as session, session.begin():
-        dead = select(OrgBuild.project_id).join(Project, Project.id == OrgBuild.project_id).where(_DEAD_BUILD)
-        builds = update(OrgBuild).where(OrgBuild.project_id.in_(dead.scalar_subquery())).values(failures=0)
-        calls = update(CallSession).where(_DEAD_CALL).values(failures=0, retry_at=None)
+def retry_dead_letters(engine: Engine) -> int:
+    """Reset the failure counts of all dead letters, so that workers retry them.
+
+    Args:
+        engine: The database of the server.
+
+    Returns:
+        The number of calls and index files that will be retried.
+    """
+    with Session(engine.execution_options(**{WRITE_OPTION: True})) as session, session.begin():
+        dead_builds = select(OrgBuild.project_id).join(Project, Project.id == OrgBuild.project_id).where(_IS_DEAD_BUILD)
+        builds = update(OrgBuild).where(OrgBuild.project_id.in_(dead_builds.scalar_subquery())).values(failures=0)
+        calls = update(CallSession).where(_IS_DEAD_CALL).values(failures=0, retry_at=None)
         return sum(
-            session.execute(each, execution_options={"synchronize_session": False}).rowcount  # type: ignore[attr-defined]
-            for each in (builds, calls)
+            session.execute(statement, execution_options={"synchronize_session": False}).rowcount  # type: ignore[attr-defined]
+            for statement in (builds, calls)
         )
 
 
-def backlog(engine: Engine) -> Backlog:
-    """What waits to be done."""
+def get_backlog(engine: Engine) -> Backlog:
+    """Return the work that is waiting.
+
+    Args:
+        engine: The database of the server.
+    """
     calls = select(func.count(), func.min(CallSession.received_at)).where(
-        CallSession.learned_count < CallSession.event_count, CallSession.ended_at.is_not(None), ~_DEAD_CALL
+        CallSession.learned_count < CallSession.event_count, CallSession.ended_at.is_not(None), ~_IS_DEAD_CALL
     )
-    built = OrgBuild.version.is_(None)
-    behind = (
+    never_built = OrgBuild.version.is_(None)
+    outdated = (
         select(func.count())
         .select_from(Project)
         .outerjoin(OrgBuild, OrgBuild.project_id == Project.id)
-        .where(Project.org_version > 0, or_(built, and_(OrgBuild.version < Project.org_version, ~_DEAD_BUILD)))
+        .where(Project.org_version > 0, or_(never_built, and_(OrgBuild.version < Project.org_version, ~_IS_DEAD_BUILD)))
     )
     with Session(engine) as session:
         count, oldest = session.execute(calls).one()
-        return Backlog(count, oldest, session.scalars(behind).one())
+        return Backlog(count, oldest, session.scalars(outdated).one())

@@ -1,4 +1,4 @@
-"""A server and a worker, from their settings to their end."""
+"""Run a server or a worker until the process is asked to stop."""
 
 import logging
 import signal
@@ -17,21 +17,25 @@ from memoair_cloud.settings import CloudSettings
 
 log = logging.getLogger(__name__)
 
-# A request that reads many rows lets the interpreter go at each of them, and a worker that builds an index has it then
-# for so long. At the usual 5 ms, requests beside it take twice as long.
-_SWITCH_S = 0.0005
-_STOP_WITHIN_S = 30.0
-# Longer than clients keep idle connections, so that none is closed under a request that is just being sent.
-_KEEP_ALIVE_S = 75
+# While a worker thread builds an index, a request that reads many rows loses the interpreter lock at each of them and
+# waits for a whole switch interval. With the default of 5 ms, such requests take twice as long.
+_SWITCH_INTERVAL_S = 0.0005
+_STOP_TIMEOUT_S = 30.0
+# Longer than clients keep idle connections, so that the server never closes one while a request is being sent on it.
+_KEEP_ALIVE_TIMEOUT_S = 75
 
 
 @contextmanager
-def opened(settings: CloudSettings) -> Iterator[Services]:
-    """The services over a database that was brought up to date; closed at the end."""
+def open_services(settings: CloudSettings) -> Iterator[Services]:
+    """Yield the services of a server over a migrated database, and close them at the end.
+
+    Args:
+        settings: The settings of the server.
+    """
     services = make_services(settings)
     try:
         migrate(services.engine)
-        services.queue.prepare()
+        services.queue.create_tables()
         yield services
     finally:
         services.queue.close()
@@ -39,46 +43,52 @@ def opened(settings: CloudSettings) -> Iterator[Services]:
 
 
 def serve(settings: CloudSettings, *, with_worker: bool = True) -> None:
-    """Serve until the process is told to end; with a worker in a thread, unless told otherwise.
+    """Run the HTTP server until SIGINT or SIGTERM. Call it in the main thread: it installs signal handlers.
 
-    To be called in the main thread: it takes the signals.
+    Args:
+        settings: The settings of the server.
+        with_worker: Whether to run worker threads in this process, too.
     """
-    # The server raises a signal again when it has shut down; by default that would end the process there, with the
-    # worker in the middle of its work.
-    _on_end(lambda: None)
-    sys.setswitchinterval(_SWITCH_S)
-    with opened(settings) as services, _working(services, settings.worker_threads if with_worker else 0):
+    # Uvicorn raises the signal again after its shutdown. By default that would end the process right there, while the
+    # worker is in the middle of a task.
+    _on_stop_signal(lambda: None)
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    with open_services(settings) as services, _running_worker(services, settings.worker_threads if with_worker else 0):
         config = uvicorn.Config(
             create_app(services),
             host=settings.host,
             port=settings.port,
             log_config=None,
-            access_log=False,  # it would hold paths, and so callers' ids
-            timeout_keep_alive=_KEEP_ALIVE_S,
-            timeout_graceful_shutdown=int(_STOP_WITHIN_S),
+            access_log=False,  # it would contain paths, and these contain user ids
+            timeout_keep_alive=_KEEP_ALIVE_TIMEOUT_S,
+            timeout_graceful_shutdown=int(_STOP_TIMEOUT_S),
         )
         uvicorn.Server(config).run()
 
 
-def work(settings: CloudSettings) -> None:
-    """Do what is in the queue until the process is told to end."""
-    ending = threading.Event()
-    _on_end(ending.set)
-    with opened(settings) as services, _working(services, settings.worker_threads):
-        log.info("working", extra={"action": "worker_started"})
-        ending.wait()
+def run_worker(settings: CloudSettings) -> None:
+    """Process queued tasks until SIGINT or SIGTERM. Call it in the main thread: it installs signal handlers.
+
+    Args:
+        settings: The settings of the server. Workers use the same ones.
+    """
+    stop_requested = threading.Event()
+    _on_stop_signal(stop_requested.set)
+    with open_services(settings) as services, _running_worker(services, settings.worker_threads):
+        log.info("worker started", extra={"action": "worker_started"})
+        stop_requested.wait()
 
 
-def _on_end(act: Callable[[], None]) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: act())
+def _on_stop_signal(callback: Callable[[], None]) -> None:
+    for signal_number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signal_number, lambda *_: callback())
 
 
 @contextmanager
-def _working(services: Services, threads: int) -> Iterator[None]:
+def _running_worker(services: Services, threads: int) -> Iterator[None]:
     worker = Worker(services.queue, threads)
     worker.start()
     try:
         yield
     finally:
-        worker.stop(_STOP_WITHIN_S)
+        worker.stop(_STOP_TIMEOUT_S)

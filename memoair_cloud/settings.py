@@ -1,4 +1,4 @@
-"""What a server is told: by flags first, then by variables ``MEMOAIR_CLOUD_*``, then these defaults."""
+"""Settings of a server: from command-line flags, then ``MEMOAIR_CLOUD_*`` variables, then defaults."""
 
 from pathlib import Path
 from typing import Any
@@ -10,69 +10,91 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 
-def _home() -> Path:
+def _default_folder() -> Path:
     return Path(platformdirs.user_data_dir("memoair", appauthor=False)) / "cloud"
 
 
 class CloudSettings(BaseSettings):
-    """One server's settings; checked once, here."""
+    """The validated settings of one server or worker.
+
+    Attributes:
+        database_url: SQLite or PostgreSQL, as a SQLAlchemy URL.
+        blob_url: Where index files are stored: a folder, or any URL that fsspec supports.
+        host: The address to listen on.
+        port: The port to listen on; 0 picks a free one.
+        requests_per_s: The sustained rate of one API key in one server process, in requests per second.
+        requests_at_once: The burst of one API key in one server process, in requests.
+        session_idle_s: Seconds without a new event after which a call counts as ended.
+        worker_threads: The number of tasks that a worker runs at once.
+        chat_base_url: An OpenAI-compatible chat endpoint that extracts facts instead of the rules. Needs
+            ``chat_model``.
+        chat_model: The model to ask there.
+        chat_api_key: The API key for it.
+    """
 
     model_config = SettingsConfigDict(env_prefix="MEMOAIR_CLOUD_", frozen=True, extra="forbid", populate_by_name=True)
 
     database_url: str = Field(
-        default_factory=lambda: f"sqlite:///{_home() / 'cloud.db'}",
-        description="SQLite or PostgreSQL, as SQLAlchemy writes it",
+        default_factory=lambda: f"sqlite:///{_default_folder() / 'cloud.db'}",
+        description="SQLite or PostgreSQL, as a SQLAlchemy URL",
     )
     blob_url: str = Field(
-        default_factory=lambda: (_home() / "blobs").as_uri(),
-        description="where index files are kept: a folder, or any URL that fsspec can reach",
+        default_factory=lambda: (_default_folder() / "blobs").as_uri(),
+        description="where index files are stored: a folder, or any URL that fsspec supports",
     )
     host: str = "127.0.0.1"
     port: int = Field(default=8080, ge=0, le=65_535)
-    # All runtimes of all callers of an account may share one key, and each asks every few seconds. What this stops is
-    # a loop gone wild.
+    # All runtimes of all users of an account may share one key, and each sends a request every few seconds. The limit
+    # stops runaway loops.
     requests_per_s: float = Field(
-        default=200.0, gt=0, description="what one key may ask of one server process, lasting"
+        default=200.0, gt=0, description="sustained requests per second of one key to one server process"
     )
-    requests_at_once: int = Field(default=400, gt=0, description="what one key may ask in one go")
+    requests_at_once: int = Field(default=400, gt=0, description="burst of requests of one key to one server process")
 
     session_idle_s: float = Field(
         default=600.0,
         gt=0,
         validation_alias=AliasChoices("MEMOAIR_SESSION_IDLE_S", "MEMOAIR_CLOUD_SESSION_IDLE_S"),
-        description="a call in which nothing has come for so long is taken to be over",
+        description="seconds without a new event after which a call counts as ended",
     )
-    worker_threads: int = Field(default=2, ge=1, le=64, description="how much a worker does at once")
+    worker_threads: int = Field(default=2, ge=1, le=64, description="number of tasks that a worker runs at once")
     chat_base_url: str | None = Field(
         default=None,
-        description="a chat endpoint of OpenAI's protocol, which finds the facts instead of rules",
+        description="an OpenAI-compatible chat endpoint that extracts facts instead of the rules",
     )
     chat_model: str | None = None
     chat_api_key: SecretStr = SecretStr("")
 
     @model_validator(mode="after")
-    def _chat_is_whole(self) -> "CloudSettings":
+    def _require_both_chat_settings(self) -> "CloudSettings":
         if (self.chat_base_url is None) != (self.chat_model is None):
-            raise ValueError("chat_base_url and chat_model belong together")
+            raise ValueError("chat_base_url and chat_model must be set together")
         return self
 
     @field_validator("database_url")
     @classmethod
-    def _with_a_driver(cls, url: str) -> str:
+    def _select_driver(cls, url: str) -> str:
         try:
             parsed = make_url(url)
         except ArgumentError:
-            raise ValueError("not a database URL") from None
+            raise ValueError("invalid database URL: expected SQLite or PostgreSQL, as a SQLAlchemy URL") from None
         backend = parsed.get_backend_name()
         if backend in ("postgresql", "postgres"):
             parsed = parsed.set(drivername="postgresql+psycopg")
         elif backend != "sqlite":
-            raise ValueError("the database can be SQLite or PostgreSQL")
+            raise ValueError("unsupported database: use SQLite or PostgreSQL")
         elif parsed.database in (None, "", ":memory:"):
-            raise ValueError("SQLite needs a file: sqlite:////a/path/cloud.db")
+            raise ValueError("SQLite requires a file: sqlite:////a/path/cloud.db")
         return parsed.render_as_string(hide_password=False)
 
 
-def settings_from(**flags: Any) -> CloudSettings:
-    """Settings in which flags that were given (not None) come before the environment."""
+def load_settings(**flags: Any) -> CloudSettings:
+    """Return the settings, where flags that are not None override the environment.
+
+    Args:
+        **flags: Fields of `CloudSettings`.
+
+    Raises:
+        pydantic.ValidationError: If a setting is invalid.
+    """
     return CloudSettings(**{name: value for name, value in flags.items() if value is not None})

@@ -1,4 +1,4 @@
-"""Moments: always with their time zone, always UTC."""
+"""Timestamps: always with a time zone, always in UTC."""
 
 from datetime import datetime, timezone
 
@@ -6,29 +6,37 @@ import msgspec
 
 
 def utc_now() -> datetime:
-    """The moment, with its time zone."""
+    """Return the current time in UTC."""
     return datetime.now(timezone.utc)
 
 
-def in_utc(moment: datetime) -> datetime:
-    """The same moment in UTC; one without a time zone is taken as UTC. Raises ValueError where UTC has no such year."""
-    if moment.tzinfo is None:
-        return moment.replace(tzinfo=timezone.utc)
+def to_utc(timestamp: datetime) -> datetime:
+    """Convert a timestamp to UTC; one without a time zone is taken as UTC.
+
+    Raises:
+        ValueError: If the year is out of range in UTC.
+    """
+    if timestamp.tzinfo is None:
+        return timestamp.replace(tzinfo=timezone.utc)
     try:
-        return moment.astimezone(timezone.utc)
+        return timestamp.astimezone(timezone.utc)
     except OverflowError:
-        raise ValueError("the moment is out of range") from None
+        raise ValueError("the timestamp is out of range") from None
 
 
-def iso(moment: datetime) -> str:
-    """The moment as the wire has it: ISO 8601 in UTC, with a Z."""
-    return moment.astimezone(timezone.utc).isoformat().replace("+00:00", "Z")
+def format_utc(timestamp: datetime) -> str:
+    """Format a timestamp as the API does: ISO 8601 in UTC, with a Z."""
+    return timestamp.astimezone(timezone.utc).isoformat().replace("+00:00", "Z")
 
 
-def parse_moment(text: str) -> datetime:
-    """Read an ISO 8601 moment; one without a time zone is taken as UTC. Raises ValueError."""
+def parse_timestamp(text: str) -> datetime:
+    """Parse an ISO 8601 timestamp; one without a time zone is taken as UTC.
+
+    Raises:
+        ValueError: If the text is not a timestamp, or out of range.
+    """
     try:
-        moment = msgspec.convert(text, datetime)
+        timestamp = msgspec.convert(text, datetime)
     except msgspec.ValidationError:
-        moment = datetime.fromisoformat(text)  # a day alone, a moment without seconds
-    return in_utc(moment)
+        timestamp = datetime.fromisoformat(text)  # a date without a time, or a time without seconds
+    return to_utc(timestamp)

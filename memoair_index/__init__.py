@@ -1,15 +1,21 @@
-"""The search engine: text analysis, a static embedding, index files, ranked search that explains itself.
+"""The search engine: text analysis, a static embedding, index files and ranked search with explanations.
 
-It knows nothing of callers, HTTP or clouds: documents go in, ranked hits come out.
+It knows nothing of users, HTTP or clouds: documents go in, ranked hits come out.
+
+Example:
+    >>> index = Index()
+    >>> index.add([Document("turn-1", "I would like to return the red boots.")])
+    >>> [hit.document.id for hit in index.search(Query("boots"), limit=5)]
+    ['turn-1']
 """
 
-from memoair_index.analysis import terms
-from memoair_index.chunks import chunks, documents_of, group_of
+from memoair_index.analysis import extract_terms
+from memoair_index.chunks import document_group, split_chunks, split_document
 from memoair_index.container import ContainerError
 from memoair_index.document import Document, Hit, Query
 from memoair_index.index import Index
-from memoair_index.label_extraction import labels_of
-from memoair_index.sentences import passages, sentences
+from memoair_index.label_extraction import extract_labels
+from memoair_index.sentences import split_passages, split_sentences
 
 __all__ = [
     "ContainerError",
@@ -17,11 +23,11 @@ __all__ = [
     "Hit",
     "Index",
     "Query",
-    "chunks",
-    "documents_of",
-    "group_of",
-    "labels_of",
-    "passages",
-    "sentences",
-    "terms",
+    "document_group",
+    "extract_labels",
+    "extract_terms",
+    "split_chunks",
+    "split_document",
+    "split_passages",
+    "split_sentences",
 ]

@@ -1,4 +1,4 @@
-"""Text analysis: from what was said to the terms that are indexed and searched."""
+"""Text analysis: turn spoken text into the terms that are indexed and searched."""
 
 import re
 import threading
@@ -8,7 +8,7 @@ from hashlib import blake2b
 
 import Stemmer
 
-# Where Unicode has its combining marks: vowels in many scripts, accents in some. Python's own words leave them out.
+# The Unicode blocks with combining marks: vowels in many scripts, accents in some. Python's `\w` does not match them.
 _MARK_BLOCKS = (
     (0x300, 0x1E00),
     (0x20D0, 0x2100),
@@ -26,14 +26,14 @@ _MARKS = "".join(
 # A word is a run of letters and digits of any script, with inner apostrophes and, in numbers, inner points and commas.
 _LETTERS = rf"[^\W_](?:[^\W_]|[{_MARKS}])*"
 _WORD = re.compile(rf"\d+(?:[.,:]\d+)+|{_LETTERS}(?:'{_LETTERS})*")
-# The same for texts without a sign of other scripts, in an eighth of the time.
+# The same for ASCII text, in an eighth of the time.
 _ASCII_WORD = re.compile(r"\d+(?:[.,:]\d+)+|[A-Za-z0-9]+(?:'[A-Za-z0-9]+)*")
-# The accents of Latin, Greek and Cyrillic, which people leave out as they please.
+# Accents of Latin, Greek and Cyrillic are removed, because people often leave them out.
 _ACCENTS = re.compile("[\u0300-\u036f]")
 _APOSTROPHES = str.maketrans({"\N{RIGHT SINGLE QUOTATION MARK}": "'", "\N{MODIFIER LETTER APOSTROPHE}": "'"})
 
-# Function words, and what people say without meaning anything by it on the telephone. On LoCoMo a list of this size
-# instead of the usual 33 words finds six more of a hundred evidence turns.
+# Function words, and fillers that carry no meaning on the telephone. On LoCoMo a list of this size, instead of the
+# usual 33 words, finds six more of a hundred evidence turns.
 STOP_WORDS = frozenset(
     """
     a about above after again all also am an and any are as at be because been before being below between both but by
@@ -48,62 +48,72 @@ STOP_WORDS = frozenset(
     """.split()
 )
 
-# What is longer is no word of any language, and would only fill the cache.
-_LONGEST_WORD = 64
+# No word of any language is longer; longer strings would only fill the cache.
+_MAX_WORD_CHARS = 64
 
 _stemmer_lock = threading.Lock()
 _stemmer = Stemmer.Stemmer("english", 0)
 
 
 @lru_cache(maxsize=1 << 16)
-def _term(word: str) -> str | None:
-    """The term a lower-case word is indexed under; None for a stop word."""
+def _to_term(word: str) -> str | None:
+    """Return the term that a lower-case word is indexed under, or None for a stop word."""
     bare = word.removesuffix("'s")
     if word.replace("'", "") in STOP_WORDS or bare in STOP_WORDS:
         return None
     bare = bare.replace("'", "")
     if not bare.isascii() or not bare.isalpha():
-        return bare  # other languages and numbers stand for themselves
-    with _stemmer_lock:  # a Stemmer keeps its working buffer to itself, but not per thread
+        return bare  # words of other languages and numbers are not stemmed
+    with _stemmer_lock:  # a Stemmer has one working buffer, which is not per thread
         return str(_stemmer.stemWord(bare))
 
 
 def fold(text: str) -> str:
-    """A text in the form in which words are compared: lower case, no accents, one form for each sign."""
+    """Return a text in the form in which words are compared: lower case, no accents, one form for each character."""
     if text.isascii():
         return text.lower()
-    # Twice, since what is taken apart may have another case, and the other way round.
+    # Normalized twice, because decomposing can change the case of a character, and folding can make it decomposable.
     folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
     return unicodedata.normalize("NFC", _ACCENTS.sub("", folded)).translate(_APOSTROPHES)
 
 
-def words(folded: str) -> list[str]:
-    """The words of a folded text, in order, stop words among them."""
-    found = (_ASCII_WORD if folded.isascii() else _WORD).findall(folded)
-    return [word[:_LONGEST_WORD] for word in found]
+def split_words(folded: str) -> list[str]:
+    """Return the words of a folded text in order, stop words included."""
+    words = (_ASCII_WORD if folded.isascii() else _WORD).findall(folded)
+    return [word[:_MAX_WORD_CHARS] for word in words]
 
 
-def terms(text: str) -> list[str]:
-    """Split a text into its terms, in order, stop words left out.
+def extract_terms(text: str) -> list[str]:
+    """Split a text into its terms.
 
-    Upper and lower case, accents, width variants and ligatures fall together; English words are stemmed, words of other
-    scripts stay as they are. Never fails, whatever the text holds. Safe from any thread.
+    Case, accents, width variants and ligatures are ignored. English words are stemmed; words of other scripts stay as
+    they are. Never fails, whatever the text holds. Thread-safe.
+
+    Args:
+        text: Any text.
+
+    Returns:
+        The terms in order, without stop words.
+
+    Example:
+        >>> extract_terms("The boots were returned")
+        ['boot', 'return']
     """
-    return [term for word in words(fold(text)) if (term := _term(word)) is not None]
+    return [term for word in split_words(fold(text)) if (term := _to_term(word)) is not None]
 
 
-def term_ids(folded_words: list[str]) -> list[int]:
-    """The terms of words, stop words left out, as the numbers by which an index knows them."""
-    return [identity for word in folded_words if (identity := _word_id(word)) is not None]
+def to_term_ids(folded_words: list[str]) -> list[int]:
+    """Return the 64-bit ids of the terms of some words, without stop words."""
+    return [term_id for word in folded_words if (term_id := _to_term_id(word)) is not None]
 
 
 @lru_cache(maxsize=1 << 16)
-def identity(text: str) -> int:
-    """The 64-bit number that stands for a text in an index: the same on every machine, in every version."""
+def stable_hash(text: str) -> int:
+    """Return the 64-bit number that stands for a text in an index: the same on every machine, in every version."""
     return int.from_bytes(blake2b(text.encode(errors="replace"), digest_size=8).digest(), "little")
 
 
 @lru_cache(maxsize=1 << 16)
-def _word_id(word: str) -> int | None:
-    term = _term(word)
-    return None if term is None else identity(term)
+def _to_term_id(word: str) -> int | None:
+    term = _to_term(word)
+    return None if term is None else stable_hash(term)

@@ -1,13 +1,13 @@
-"""Okapi BM25, in the form with the idf that never turns negative (Robertson and Zaragoza, 2009; Lucene)."""
+"""Okapi BM25 with the idf that never becomes negative (Robertson and Zaragoza, 2009; Lucene)."""
 
 import math
 
-# Utterances are short and of one subject: a word said twice says little more than once, and length hardly matters.
+# Utterances are short and about one subject: a repeated word adds little, and length hardly matters.
 # Chosen on the LoCoMo development half; the optimum is flat.
 K1 = 0.8
 B = 0.2
 
 
-def idf(documents: int, document_frequency: int) -> float:
-    """The weight of a term that stands in ``document_frequency`` of ``documents``; always positive."""
-    return math.log1p((documents - document_frequency + 0.5) / (document_frequency + 0.5))
+def idf(document_count: int, document_frequency: int) -> float:
+    """Return the weight of a term that occurs in ``document_frequency`` of ``document_count`` documents; positive."""
+    return math.log1p((document_count - document_frequency + 0.5) / (document_frequency + 0.5))

@@ -1,59 +1,81 @@
-"""A long text in chunks that overlap, cut at sentences where it has any, each a document that can be found."""
+"""Chunking: split a long text into overlapping chunks, cut between sentences where possible, that are indexed."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import quote
 
 from memoair_index.document import Document
-from memoair_index.label_extraction import labels_of
-from memoair_index.sentences import passages, sentences
+from memoair_index.label_extraction import extract_labels
+from memoair_index.sentences import split_passages, split_sentences
 
-# The size at which recall was best (docs/design.md), and about two sentences of what stood before: who reads a chunk
-# alone has to know what it goes on about.
+# The size at which recall was best (docs/design.md), and an overlap of about two sentences, so that a chunk that is
+# read alone shows what it continues.
 CHUNK_CHARS = 700
 OVERLAP_CHARS = 150
 
 
-def documents_of(
+def split_document(
     document_id: str, text: str, metadata: Mapping[str, Any], index_name: str | None = None
 ) -> Iterator[Document]:
-    """A text's chunks as documents, each with what the text is about; at least one.
+    """Split a document into chunks to index, at least one.
 
-    An id is known within one index; where there are several, ``index_name`` tells which it is.
+    Args:
+        document_id: The document's id, unique within its named index.
+        text: The text of the document.
+        metadata: Copied to every chunk; its short strings become labels.
+        index_name: The named index of the document, where a project has several.
+
+    Yields:
+        The chunks in order, in one group, each with the labels of the whole document.
     """
-    kept: dict[str, Any] = {"id": document_id, "metadata": metadata}
+    chunk_metadata: dict[str, Any] = {"id": document_id, "metadata": metadata}
     if index_name is not None:
-        kept["indexName"] = index_name
-    group = group_of(document_id, index_name)
-    labels = labels_of(text, metadata)
-    for number, chunk in enumerate(chunks(text)):
-        yield Document(f"{group}#{number}", chunk, group=group, labels=labels, metadata=kept)
+        chunk_metadata["indexName"] = index_name
+    group = document_group(document_id, index_name)
+    labels = extract_labels(text, metadata)
+    for ordinal, chunk in enumerate(split_chunks(text)):
+        yield Document(f"{group}#{ordinal}", chunk, group=group, labels=labels, metadata=chunk_metadata)
 
 
-def group_of(document_id: str, index_name: str | None = None) -> str:
-    """The group that a text's chunks are in, and that their ids begin with."""
+def document_group(document_id: str, index_name: str | None = None) -> str:
+    """Return the group of a document's chunks, which is also the prefix of their ids.
+
+    Args:
+        document_id: The document's id.
+        index_name: The named index of the document, where a project has several.
+    """
     return document_id if index_name is None else f"{quote(index_name, safe='')}/{quote(document_id, safe='')}"
 
 
-def chunks(text: str, size: int = CHUNK_CHARS, overlap: int = OVERLAP_CHARS) -> list[str]:
-    """The chunks of a text, in order: at least one, none longer than ``size``; see `spans`."""
-    return [text[start:end] for start, end in spans(text, size, overlap)]
+def split_chunks(text: str, size: int = CHUNK_CHARS, overlap: int = OVERLAP_CHARS) -> list[str]:
+    """Split a text into overlapping chunks.
 
+    Each chunk but the first begins within the last ``overlap`` characters of the previous one, at the first sentence
+    that starts there, or else at its end. Nothing is left out.
 
-def spans(text: str, size: int, overlap: int) -> list[tuple[int, int]]:
-    """Where the chunks of a text begin and end. Each but the first begins within the last ``overlap`` characters of the
-    one before it, at the first of its sentences there, or at its end; so nothing is left out.
+    Args:
+        text: Any text.
+        size: The maximum length of a chunk in characters.
+        overlap: The maximum overlap of neighboring chunks in characters.
+
+    Returns:
+        The chunks in order, at least one.
     """
+    return [text[start:end] for start, end in chunk_spans(text, size, overlap)]
+
+
+def chunk_spans(text: str, size: int, overlap: int) -> list[tuple[int, int]]:
+    """Return the start and end of each chunk; see `split_chunks`."""
     if len(text) <= size:
         return [(0, len(text))]
-    found: list[tuple[int, int]] = []
-    starts: list[int] = [0]  # of the sentences of the chunk that is being filled
+    spans: list[tuple[int, int]] = []
+    sentence_starts: list[int] = [0]  # of the chunk that is being filled
     end = 0
-    for sentence in sentences(text):
-        for part in passages(sentence, size - overlap):
-            if end + len(part) - starts[0] > size:
-                found.append((starts[0], end))
-                starts = [start for start in starts if end - start <= overlap]
-            starts.append(end)
+    for sentence in split_sentences(text):
+        for part in split_passages(sentence, size - overlap):
+            if end + len(part) - sentence_starts[0] > size:
+                spans.append((sentence_starts[0], end))
+                sentence_starts = [start for start in sentence_starts if end - start <= overlap]
+            sentence_starts.append(end)
             end += len(part)
-    return [*found, (starts[0], end)]
+    return [*spans, (sentence_starts[0], end)]

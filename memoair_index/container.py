@@ -1,8 +1,8 @@
-"""A file of named arrays: immutable, memory-mapped, versioned, checksummed.
+"""A file of named arrays: immutable, memory-mapped, versioned and checksummed.
 
 Layout, little-endian: 8 bytes of magic, the length of the table (4 bytes), its CRC-32 (4 bytes), the table (JSON), and
-the arrays, each at a multiple of 64 bytes. The table names the file's kind and version, and of each array its type,
-shape, place and CRC-32. Opening reads the table only; `Container.verify` reads everything.
+the arrays, each at a multiple of 64 bytes. The table holds the file's kind and version, and the type, shape, offset and
+CRC-32 of each array. Opening reads the table only; `Container.verify` reads everything.
 """
 
 import math
@@ -20,17 +20,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 _MAGIC = b"MEMOAIR\x01"
-_HEAD = struct.Struct("<8sII")
+_HEADER = struct.Struct("<8sII")
 _ALIGNMENT = 64
-# A table of a few dozen arrays is some kilobytes; what claims more is no file of ours.
-_LONGEST_TABLE = 64 << 20
-_VERIFIED_BYTES = 1 << 20
+# The table of a few dozen arrays takes some kilobytes; a file that claims more than this is not ours.
+_MAX_TABLE_BYTES = 64 << 20
+_VERIFY_CHUNK_BYTES = 1 << 20
 
 Array = NDArray[Any]
 
 
 class ContainerError(ValueError):
-    """The file is no container, is of another kind or version, was cut short, or does not match its checksums."""
+    """The file is not a container, has another kind or version, is truncated, or does not match its checksums."""
 
 
 class _Section(msgspec.Struct, frozen=True):
@@ -41,7 +41,7 @@ class _Section(msgspec.Struct, frozen=True):
 
     @property
     def nbytes(self) -> int:
-        """The bytes that the array takes."""
+        """The size of the array in bytes."""
         return int(np.dtype(self.dtype).itemsize) * math.prod(self.shape)
 
 
@@ -53,45 +53,52 @@ class _Table(msgspec.Struct, frozen=True):
     sections: dict[str, _Section]
 
 
-_tables = msgspec.json.Decoder(_Table)
+_table_decoder = msgspec.json.Decoder(_Table)
 
 
 class Container:
-    """An open file. Its arrays are private copies on write: what is changed in them never reaches the file.
+    """An open container file. Thread-safe for reading.
 
-    Reading is safe from any thread. The file stays mapped for as long as somebody holds this or one of its arrays.
+    Its arrays are copy-on-write: changes to them never reach the file. The file stays mapped for as long as this object
+    or one of its arrays is referenced.
+
+    Attributes:
+        path: The file.
+        meta: The metadata that was passed to `write_container`.
+        checksum: The CRC-32 of the table, which depends on the content of all arrays.
     """
 
     def __init__(self, path: Path, kind: str, version: int) -> None:
-        """Open a file of this kind and version; raises `ContainerError`, or OSError where it can't be read."""
+        """Open a file of this kind and version; raises `ContainerError`, or OSError if reading fails."""
         self.path = path
         with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            self._table, self.checksum = _read_table(file.read(_HEAD.size), file.read, path)
-            _check(self._table, kind, version, size, path)
-            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-            # Pages that were changed in memory don't matter here, nor does it what stands under the path by now.
-            self._file = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            file_size = os.fstat(file.fileno()).st_size
+            self._table, self.checksum = _read_table(file.read(_HEADER.size), file.read, path)
+            _check_table(self._table, kind, version, file_size, path)
+            self._private_map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+            # A second mapping for `verify`: it does not see pages that were changed in memory, and it reads this file
+            # even if another one has taken its path by then.
+            self._file_map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         self.meta: Mapping[str, Any] = self._table.meta
 
-    def array(self, name: str) -> Array:
-        """One of the arrays, mapped; raises `ContainerError` where there is none of this name."""
+    def get_array(self, name: str) -> Array:
+        """Return an array, mapped; raises `ContainerError` for an unknown name."""
         section = self._section(name)
-        flat = np.frombuffer(self._map, section.dtype, math.prod(section.shape), section.offset)
+        flat = np.frombuffer(self._private_map, section.dtype, math.prod(section.shape), section.offset)
         return flat.reshape(section.shape)
 
-    def text(self, name: str) -> bytes:
-        """An array of bytes, copied."""
+    def get_bytes(self, name: str) -> bytes:
+        """Return a copy of the bytes of an array; raises `ContainerError` for an unknown name."""
         section = self._section(name)
-        return self._map[section.offset : section.offset + section.nbytes]
+        return self._private_map[section.offset : section.offset + section.nbytes]
 
     def verify(self) -> None:
-        """Compare all of the file with its checksums; raises `ContainerError` where it differs."""
-        with memoryview(self._file) as content:  # a copy would stay with the process
+        """Compare the whole file with its checksums; raises `ContainerError` on a mismatch."""
+        with memoryview(self._file_map) as content:  # a copy would stay in the process's memory
             for name, section in self._table.sections.items():
                 crc, end = 0, section.offset + section.nbytes
-                for start in range(section.offset, end, _VERIFIED_BYTES):
-                    crc = zlib.crc32(content[start : min(start + _VERIFIED_BYTES, end)], crc)
+                for start in range(section.offset, end, _VERIFY_CHUNK_BYTES):
+                    crc = zlib.crc32(content[start : min(start + _VERIFY_CHUNK_BYTES, end)], crc)
                 if crc != section.crc:
                     raise ContainerError(f"{self.path}: the array {name!r} does not match its checksum")
 
@@ -99,94 +106,111 @@ class Container:
         try:
             return self._table.sections[name]
         except KeyError:
-            raise ContainerError(f"{self.path}: there is no array {name!r} in it") from None
+            raise ContainerError(f"{self.path}: the array {name!r} is missing") from None
 
 
 def write_container(
     path: Path, kind: str, version: int, meta: Mapping[str, Any], arrays: Mapping[str, Array | bytes]
 ) -> None:
-    """Write a file beside ``path``, durable, and rename it into place; on an error nothing is left behind.
+    """Write a container durably, and replace ``path`` by it atomically.
 
-    Raises OSError where the disk refuses.
+    The file is written beside ``path``, flushed to disk and renamed into place. After an error nothing is left behind,
+    and an earlier file at ``path`` is untouched.
+
+    Args:
+        path: The file to write.
+        kind: The kind of the file, checked when it is opened.
+        version: The version of the format, checked when it is opened.
+        meta: Small JSON metadata, stored in the table.
+        arrays: The arrays by name.
+
+    Raises:
+        OSError: Writing failed.
     """
-    flat = {name: _as_array(array) for name, array in arrays.items()}
-    table, head = _lay_out(kind, version, dict(meta), flat)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}.part")
+    contiguous = {name: _to_array(array) for name, array in arrays.items()}
+    table, header = _build_table(kind, version, dict(meta), contiguous)
+    temporary_path = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}.part")
     try:
-        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(head)
+        with os.fdopen(os.open(temporary_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(header)
             for name, section in table.sections.items():
                 file.seek(section.offset)
-                file.write(flat[name].data if flat[name].size else b"")
+                file.write(contiguous[name].data if contiguous[name].size else b"")
             file.truncate(table.size)
             file.flush()
             os.fsync(file.fileno())
-        beside.replace(path)
+        temporary_path.replace(path)
     except BaseException:
-        beside.unlink(missing_ok=True)
+        temporary_path.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
 
 
-def _as_array(array: Array | bytes) -> Array:
+def _to_array(array: Array | bytes) -> Array:
     if isinstance(array, bytes):
         return np.frombuffer(array, np.uint8)
     return np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
 
 
-def _lay_out(kind: str, version: int, meta: dict[str, Any], flat: Mapping[str, Array]) -> tuple[_Table, bytes]:
-    """The table, and the bytes that stand before the first array. Its own length decides where the arrays begin."""
-    crcs = {name: zlib.crc32(array.data) if array.size else 0 for name, array in flat.items()}
-    start = _ALIGNMENT
+def _build_table(kind: str, version: int, meta: dict[str, Any], arrays: Mapping[str, Array]) -> tuple[_Table, bytes]:
+    """Return the table, and the bytes before the first array.
+
+    The table holds the offsets of the arrays, and its own length decides where the first array begins, so the layout is
+    repeated until the table fits.
+    """
+    crcs = {name: zlib.crc32(array.data) if array.size else 0 for name, array in arrays.items()}
+    first_offset = _ALIGNMENT
     while True:
-        sections, offset = {}, start
-        for name, array in flat.items():
+        sections, offset = {}, first_offset
+        for name, array in arrays.items():
             sections[name] = _Section(array.dtype.str, array.shape, offset, crcs[name])
-            offset = _aligned(offset + array.nbytes)
+            offset = _align(offset + array.nbytes)
         table = _Table(kind, version, offset, meta, sections)
         encoded = msgspec.json.encode(table)
-        if _HEAD.size + len(encoded) <= start:
-            return table, _HEAD.pack(_MAGIC, len(encoded), zlib.crc32(encoded)) + encoded
-        start = _aligned(_HEAD.size + len(encoded) + _ALIGNMENT)
+        if _HEADER.size + len(encoded) <= first_offset:
+            return table, _HEADER.pack(_MAGIC, len(encoded), zlib.crc32(encoded)) + encoded
+        first_offset = _align(_HEADER.size + len(encoded) + _ALIGNMENT)
 
 
-def _aligned(offset: int) -> int:
+def _align(offset: int) -> int:
     return -(-offset // _ALIGNMENT) * _ALIGNMENT
 
 
-def _read_table(head: bytes, read: Callable[[int], bytes], path: Path) -> tuple[_Table, int]:
-    """The table, and its checksum, which depends on those of all arrays."""
-    if len(head) < _HEAD.size or not head.startswith(_MAGIC):
-        raise ContainerError(f"{path}: not a file of this program")
-    _, length, crc = _HEAD.unpack(head)
-    encoded = read(min(length, _LONGEST_TABLE))
+def _read_table(header: bytes, read: Callable[[int], bytes], path: Path) -> tuple[_Table, int]:
+    """Return the table and its checksum."""
+    if len(header) < _HEADER.size or not header.startswith(_MAGIC):
+        raise ContainerError(f"{path}: not a MemoAir container file")
+    _, length, crc = _HEADER.unpack(header)
+    encoded = read(min(length, _MAX_TABLE_BYTES))
     if len(encoded) < length or zlib.crc32(encoded) != crc:
-        raise ContainerError(f"{path}: its table of contents is damaged")
+        raise ContainerError(f"{path}: the table of contents is damaged")
     try:
-        return _tables.decode(encoded), crc
+        return _table_decoder.decode(encoded), crc
     except (msgspec.MsgspecError, UnicodeDecodeError):
-        raise ContainerError(f"{path}: its table of contents can't be read") from None
+        raise ContainerError(f"{path}: the table of contents is invalid") from None
 
 
-def _check(table: _Table, kind: str, version: int, size: int, path: Path) -> None:
+def _check_table(table: _Table, kind: str, version: int, file_size: int, path: Path) -> None:
     if sys.byteorder != "little":
-        raise ContainerError(f"{path}: files of arrays are little-endian, which this machine is not")
+        raise ContainerError(f"{path}: container files are little-endian, and this machine is big-endian")
     if (table.kind, table.version) != (kind, version):
-        found = f"{table.kind} of version {table.version}"
-        raise ContainerError(f"{path}: it holds {found}, wanted {kind} of version {version}")
-    if size != table.size:
-        raise ContainerError(f"{path}: it has {size} bytes instead of {table.size}")
+        actual = f"{table.kind} version {table.version}"
+        raise ContainerError(f"{path}: found {actual}, expected {kind} version {version}")
+    if file_size != table.size:
+        raise ContainerError(f"{path}: the file has {file_size} bytes, expected {table.size}")
     for name, section in table.sections.items():
         try:
-            is_inside = 0 <= section.offset <= size - section.nbytes and all(length >= 0 for length in section.shape)
-        except (TypeError, ValueError):  # of a type that this program does not know
-            is_inside = False
-        if not is_inside or section.offset % _ALIGNMENT:
-            raise ContainerError(f"{path}: the array {name!r} lies outside of it")
+            is_in_file = 0 <= section.offset <= file_size - section.nbytes and all(
+                length >= 0 for length in section.shape
+            )
+        except (TypeError, ValueError):  # an unknown dtype
+            is_in_file = False
+        if not is_in_file or section.offset % _ALIGNMENT:
+            raise ContainerError(f"{path}: the array {name!r} has an invalid type, shape or offset")
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a new name durable. Windows can't open folders, and needs no such thing."""
+    """Make a rename durable. Windows cannot open folders, and does not need this."""
     if os.name == "nt":
         return
     descriptor = os.open(folder, os.O_RDONLY)

@@ -1,6 +1,6 @@
-"""Cues: what the form of an utterance tells, and what form of answer a question asks for.
+"""Cues: what the wording of an utterance signals, and which kind of answer a question asks for.
 
-All of it is read without punctuation and capitals where a speech recogniser leaves them out.
+All patterns match folded text and need no punctuation or capitals, because a speech recognizer leaves them out.
 """
 
 import re
@@ -8,10 +8,10 @@ from enum import IntFlag
 
 
 class Cue(IntFlag):
-    """What an utterance holds."""
+    """What an utterance contains."""
 
     TIME = 1  # a word for a time
-    CORRECTION = 2  # the speaker takes back or puts right what he said
+    CORRECTION = 2  # the speaker takes back or corrects something
 
 
 class QuestionType(IntFlag):
@@ -21,35 +21,35 @@ class QuestionType(IntFlag):
     HOW_MUCH = 2  # how many, how long, how often
 
 
-_TIME = re.compile(
+_TIME_WORD = re.compile(
     r"\b(?:yesterday|today|tomorrow|tonight|last|next|ago|weeks?|weekend|months?|years?|(?:mon|tues|wednes|thurs|fri|satur"
     r"|sun)day|january|february|march|april|may|june|july|august|september|october|november|december|morning|evening"
     r"|night|recently|since|(?:19|20)\d\d)\b"
 )
-_CORRECTION = re.compile(
+_CORRECTION_PHRASE = re.compile(
     r"\b(?:no,? wait|wait,? no|i mean(?:t)?(?: to say)?(?=,)|i said|scratch that|make (?:it|that)|correction|my mistake"
     r"|let me correct|not \w+,? but|no longer|not any ?more|instead of|changed (?:it|my mind)|that's wrong"
     r"|i misspoke)\b"
 )
-_WHEN = re.compile(r"^\W*when\b|\b(?:what|which) (?:date|day|year|month)\b")
-_HOW_MUCH = re.compile(r"\bhow (?:many|long|much|often|old)\b")
+_ASKS_WHEN = re.compile(r"^\W*when\b|\b(?:what|which) (?:date|day|year|month)\b")
+_ASKS_HOW_MUCH = re.compile(r"\bhow (?:many|long|much|often|old)\b")
 
 
-def cues_of(folded: str) -> Cue:
-    """The cues of a folded utterance."""
+def detect_cues(folded: str) -> Cue:
+    """Return the cues in a folded utterance."""
     cues = Cue(0)
-    if _TIME.search(folded):
+    if _TIME_WORD.search(folded):
         cues |= Cue.TIME
-    if _CORRECTION.search(folded):
+    if _CORRECTION_PHRASE.search(folded):
         cues |= Cue.CORRECTION
     return cues
 
 
-def question_type(question: str) -> QuestionType:
-    """What a folded question asks for."""
-    asked = QuestionType(0)
-    if _WHEN.search(question):
-        asked |= QuestionType.WHEN
-    if _HOW_MUCH.search(question):
-        asked |= QuestionType.HOW_MUCH
-    return asked
+def classify_question(folded: str) -> QuestionType:
+    """Return what a folded question asks for."""
+    question_type = QuestionType(0)
+    if _ASKS_WHEN.search(folded):
+        question_type |= QuestionType.WHEN
+    if _ASKS_HOW_MUCH.search(folded):
+        question_type |= QuestionType.HOW_MUCH
+    return question_type

@@ -1,4 +1,4 @@
-"""Dates in a question: which days it asks about."""
+"""Dates in questions: find the days that a question asks about."""
 
 import calendar
 import re
@@ -8,7 +8,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-# Written out: the calendar module speaks the language of the machine.
+# Written out, because the names in the calendar module depend on the machine's locale.
 _MONTHS = {
     "january": 1,
     "february": 2,
@@ -27,17 +27,17 @@ _MONTH = "|".join(_MONTHS)
 _WEEKDAYS = {"monday": 0, "tuesday": 1, "wednesday": 2, "thursday": 3, "friday": 4, "saturday": 5, "sunday": 6}
 _YEAR = r"(?:19|20)\d\d"
 _DAY = r"(?:3[01]|[12]\d|0?[1-9])(?:st|nd|rd|th)?"
-_NAMED = re.compile(
+_NAMED_MONTH = re.compile(
     rf"\b(?:(?P<before>{_DAY})\s+(?:of\s+)?)?(?P<month>{_MONTH})\b(?:\s+(?P<after>{_DAY})\b(?!:))?(?:,?\s+(?P<year>{_YEAR})\b)?"
 )
-_ISO = re.compile(rf"\b(?P<year>{_YEAR})-(?P<month>0[1-9]|1[0-2])-(?P<day>0[1-9]|[12]\d|3[01])\b")
-_AGO = re.compile(
+_ISO_DATE = re.compile(rf"\b(?P<year>{_YEAR})-(?P<month>0[1-9]|1[0-2])-(?P<day>0[1-9]|[12]\d|3[01])\b")
+_TIME_AGO = re.compile(
     r"\b(?P<count>\d{1,3}|a|an|one|two|three|four|five|six|seven|eight|nine|ten|couple of|few)\s+"
     r"(?P<unit>day|week|month|year)s?\s+ago\b"
 )
-_LAST = re.compile(rf"\b(?:last|past|previous)\s+(?P<what>week|month|year|weekend|{'|'.join(_WEEKDAYS)})\b")
-_NEAR_DAYS = {"today": 0, "this morning": 0, "yesterday": 1, "last night": 1, "day before yesterday": 2}
-_NEAR = re.compile(r"\b(?:the\s+)?(" + "|".join(sorted(_NEAR_DAYS, key=len, reverse=True)) + r")\b")
+_LAST_PERIOD = re.compile(rf"\b(?:last|past|previous)\s+(?P<period>week|month|year|weekend|{'|'.join(_WEEKDAYS)})\b")
+_DAYS_BACK = {"today": 0, "this morning": 0, "yesterday": 1, "last night": 1, "day before yesterday": 2}
+_NEAR_DAY = re.compile(r"\b(?:the\s+)?(" + "|".join(sorted(_DAYS_BACK, key=len, reverse=True)) + r")\b")
 _COUNTS = {
     "a": 1,
     "an": 1,
@@ -55,112 +55,130 @@ _COUNTS = {
     "few": 3,
 }
 _UNIT_DAYS = {"day": 1, "week": 7, "month": 30, "year": 365}
-# These name a month only with a number beside them or a word before it: one may march, too.
-_AMBIGUOUS = re.compile(r"\b(?:in|of|on|since|until|by|last|this|next|early|late|mid|during|for|and|before|after)\s+$")
+# "may" and "march" are also verbs: they name a month only beside a number or after one of these words.
+_BEFORE_MONTH = re.compile(
+    r"\b(?:in|of|on|since|until|by|last|this|next|early|late|mid|during|for|and|before|after)\s+$"
+)
 
-_LONGEST_PREPOSITION = 10
-_FARTHEST_NOW = 5e10
-# Nobody asks about more dates at once; a pasted calendar does.
-_MOST_SPANS = 24
+# Enough text before a month to hold any of these words and the space after it.
+_MAX_PREPOSITION_CHARS = 10
+# A clock that shows a later time (some 1,600 years after 1970) is wrong.
+_MAX_NOW_S = 5e10
+# A question names fewer dates; only a pasted calendar names more.
+_MAX_SPANS = 24
 
-# Without one of these there is no date.
-_ANY = re.compile(rf"\b(?:{_MONTH}|{_YEAR}-\d\d|ago|last|past|previous|today|yesterday|this morning)\b")
+# A question without any of these names no date.
+_ANY_DATE = re.compile(rf"\b(?:{_MONTH}|{_YEAR}-\d\d|ago|last|past|previous|today|yesterday|this morning)\b")
 
-# What happened on a day is often told some days later, seldom before.
-TOLD_BEFORE_DAYS = 2
-TOLD_AFTER_DAYS = 10
-_YEARS_BACK = 10
+# Callers often mention an event some days after it, seldom before.
+MENTIONED_BEFORE_DAYS = 2
+MENTIONED_AFTER_DAYS = 10
+_MAX_YEARS_BACK = 10
 
 
 @attrs.frozen
 class Days:
-    """The days that a question asks about, as numbers of days since 1970: each span with both its ends.
+    """The days that a question asks about.
 
-    ``months`` are months of no year in particular.
+    Attributes:
+        spans: Pairs of a first and a last day, both included, in days since 1970-01-01.
+        months: Months (1 to 12) that are named without a year.
     """
 
     spans: tuple[tuple[int, int], ...] = ()
     months: frozenset[int] = frozenset()
 
     def __bool__(self) -> bool:
-        """Whether the question names any."""
+        """Return whether the question names any date."""
         return bool(self.spans or self.months)
 
     def match(self, days: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Which of these days are meant."""
-        found = np.zeros(days.shape, bool)
+        """Return a mask of the ``days`` (since 1970-01-01) that the question asks about."""
+        matches = np.zeros(days.shape, bool)
         for first, last in self.spans:
-            found |= (first <= days) & (days <= last)
+            matches |= (first <= days) & (days <= last)
         if self.months:
             month = days.astype("datetime64[D]").astype("datetime64[M]").astype(np.int64) % 12 + 1
-            found |= np.isin(month, list(self.months))
-        return found
+            matches |= np.isin(month, list(self.months))
+        return matches
 
 
 _NO_DAYS = Days()
 
 
-def days_in(question: str, now: float | None = None) -> Days:
-    """Find the dates in a folded question; ``now`` (seconds since the epoch) is what "yesterday" is counted from."""
-    if not _ANY.search(question):  # as nearly all are
+def find_days(question: str, now: float | None = None) -> Days:
+    """Return the days that a folded question asks about.
+
+    Args:
+        question: The question, folded.
+        now: When it is asked, in seconds since the epoch. "yesterday" and the like are counted from it, and ignored
+            without it.
+    """
+    if not _ANY_DATE.search(question):  # true of nearly all questions
         return _NO_DAYS
-    if now is not None and not abs(now) < _FARTHEST_NOW:  # from no clock that anybody lives by
+    if now is not None and not abs(now) < _MAX_NOW_S:  # the clock is wrong
         now = None
-    spans = [_around(_day(*map(int, match.group("year", "month", "day")))) for match in _ISO.finditer(question)]
+    spans = [
+        _mention_span(_day_number(*map(int, match.group("year", "month", "day"))))
+        for match in _ISO_DATE.finditer(question)
+    ]
     months = set()
-    for match in _NAMED.finditer(question):
+    for match in _NAMED_MONTH.finditer(question):
         month, day = _MONTHS[match["month"]], match["before"] or match["after"]
         year = int(match["year"]) if match["year"] else None
-        before = question[max(0, match.start() - _LONGEST_PREPOSITION) : match.start()]
-        if match["month"] in ("may", "march") and not (day or year or _AMBIGUOUS.search(before)):
+        preceding = question[max(0, match.start() - _MAX_PREPOSITION_CHARS) : match.start()]
+        if match["month"] in ("may", "march") and not (day or year or _BEFORE_MONTH.search(preceding)):
             continue
         if day:
-            number = int(re.sub(r"\D", "", day))
-            spans += [_around(_day(each, month, number)) for each in ([year] if year else _years(now))]
+            day_of_month = int(re.sub(r"\D", "", day))
+            spans += [
+                _mention_span(_day_number(candidate, month, day_of_month))
+                for candidate in ([year] if year else _candidate_years(now))
+            ]
         elif year:
-            spans.append((_day(year, month, 1), _day(year, month, 31)))
+            spans.append((_day_number(year, month, 1), _day_number(year, month, 31)))
         else:
             months.add(month)
     if now is not None:
-        spans += _relative(question, int(now // 86_400))
-    return Days(tuple(dict.fromkeys(spans))[:_MOST_SPANS], frozenset(months))
+        spans += _relative_spans(question, int(now // 86_400))
+    return Days(tuple(dict.fromkeys(spans))[:_MAX_SPANS], frozenset(months))
 
 
-def _relative(question: str, today: int) -> list[tuple[int, int]]:
+def _relative_spans(question: str, today: int) -> list[tuple[int, int]]:
     spans = []
-    for match in _NEAR.finditer(question):
-        day = today - _NEAR_DAYS[match[1]]
+    for match in _NEAR_DAY.finditer(question):
+        day = today - _DAYS_BACK[match[1]]
         spans.append((day, day))
-    for match in _AGO.finditer(question):
-        unit = _UNIT_DAYS[match["unit"]]
-        counted = match["count"]
-        day = today - unit * (int(counted) if counted.isdigit() else _COUNTS[counted])
-        spans.append((day - unit // 2 - 1, day + unit // 2 + 1))
-    for match in _LAST.finditer(question):
-        what = match["what"]
-        if what in _WEEKDAYS:
-            back = (date.fromordinal(today + _EPOCH).weekday() - _WEEKDAYS[what] - 1) % 7 + 1
-            spans.append((today - back, today - back))
+    for match in _TIME_AGO.finditer(question):
+        unit_days = _UNIT_DAYS[match["unit"]]
+        count = match["count"]
+        day = today - unit_days * (int(count) if count.isdigit() else _COUNTS[count])
+        spans.append((day - unit_days // 2 - 1, day + unit_days // 2 + 1))
+    for match in _LAST_PERIOD.finditer(question):
+        period = match["period"]
+        if period in _WEEKDAYS:
+            days_back = (date.fromordinal(today + _EPOCH_ORDINAL).weekday() - _WEEKDAYS[period] - 1) % 7 + 1
+            spans.append((today - days_back, today - days_back))
         else:
-            length = {"week": 7, "weekend": 7, "month": 31, "year": 365}[what]
-            spans.append((today - 2 * length, today) if what != "year" else (today - 3 * length // 2, today))
+            length = {"week": 7, "weekend": 7, "month": 31, "year": 365}[period]
+            spans.append((today - 2 * length, today) if period != "year" else (today - 3 * length // 2, today))
     return spans
 
 
-_EPOCH = date(1970, 1, 1).toordinal()
+_EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
 
 
-def _years(now: float | None) -> list[int]:
-    """The years that a day without a year may be of: the last ones, the running one included."""
-    this = date.fromordinal(int(now // 86_400) + _EPOCH).year if now is not None else 2_030
-    return list(range(this - _YEARS_BACK, this + 1))
+def _candidate_years(now: float | None) -> list[int]:
+    """Return the years that a date without a year may belong to: this year and the ten before it."""
+    this_year = date.fromordinal(int(now // 86_400) + _EPOCH_ORDINAL).year if now is not None else 2_030
+    return list(range(this_year - _MAX_YEARS_BACK, this_year + 1))
 
 
-def _day(year: int, month: int, day: int) -> int:
-    """The number of a day; one that its month does not have is the month's last."""
+def _day_number(year: int, month: int, day: int) -> int:
+    """Return a date as days since 1970-01-01; a day past the end of its month counts as the month's last day."""
     last = calendar.monthrange(year, month)[1]
-    return date(year, month, min(day, last)).toordinal() - _EPOCH
+    return date(year, month, min(day, last)).toordinal() - _EPOCH_ORDINAL
 
 
-def _around(day: int) -> tuple[int, int]:
-    return day - TOLD_BEFORE_DAYS, day + TOLD_AFTER_DAYS
+def _mention_span(day: int) -> tuple[int, int]:
+    return day - MENTIONED_BEFORE_DAYS, day + MENTIONED_AFTER_DAYS

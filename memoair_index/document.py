@@ -1,4 +1,4 @@
-"""What goes into the index and what comes out: documents, queries, hits."""
+"""What goes into an index and what comes out: documents, queries and hits."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -10,10 +10,18 @@ import attrs
 class Document:
     """A piece of text that can be found.
 
-    ``id`` is unique in an index: adding a document with a known id replaces the old one. Documents of one ``group``
-    (the utterances of a call, the parts of a long text) are neighbours, in the order in which they were added.
-    ``labels`` say what the document is about (a title, the name of a place): a talk that names them leads to it.
-    ``occurred_at`` is in seconds since the epoch, UTC. ``metadata`` is carried along and never searched.
+    Documents of one group (the utterances of a call, the chunks of a long text) are neighbors, in the order in which
+    they were added.
+
+    Attributes:
+        id: Unique in an index; adding a document with a known id replaces the earlier one.
+        text: The text that is searched.
+        group: The name of the group.
+        speaker: Who said the text; empty if unknown.
+        occurred_at: When it was said, in seconds since the epoch, UTC; None if unknown.
+        labels: What the document is about (a title, the name of a place). A conversation that mentions a label leads
+            to the document.
+        metadata: Stored with the document, never searched.
     """
 
     id: str
@@ -29,51 +37,63 @@ class Document:
 class Query:
     """A question to an index.
 
-    ``talk`` holds what was said just before, oldest first, for questions that do not name their subject. ``speaker`` is
-    whom the question asks about: by his name, or (``by_name`` false) because he says "I". ``names`` are words that
-    name speakers and say nothing else. ``group`` keeps only the documents of that group, ``without_group`` only those
-    of every other. ``now`` is the moment of asking, in seconds since the epoch.
+    Attributes:
+        text: The question.
+        recent_turns: What was said just before, oldest first; it resolves questions that do not name their subject.
+        speaker: The speaker that the question asks about, if any.
+        speaker_is_named: True if the question names the speaker, False if the speaker says "I".
+        speaker_names: Words that are names of speakers; they are not searched for.
+        group: Search only this group.
+        exclude_group: Search every group but this one.
+        now: When the question is asked, in seconds since the epoch; "yesterday" is counted from it.
     """
 
     text: str
-    talk: tuple[str, ...] = ()
+    recent_turns: tuple[str, ...] = ()
     speaker: str | None = None
-    by_name: bool = True
-    names: frozenset[str] = frozenset()
+    speaker_is_named: bool = True
+    speaker_names: frozenset[str] = frozenset()
     group: str | None = None
-    without_group: str | None = None
+    exclude_group: str | None = None
     now: float | None = None
 
 
 class Hit:
-    """A document that was found, with its score: higher is better, comparable within one search only.
+    """A document that was found, with its score. Thread-safe.
 
-    The document, and what the score is made of, are read when somebody first asks. Safe to use from any thread.
+    The document and the contributions to the score are loaded on first access.
+
+    Attributes:
+        position: The number by which ``load_document`` and ``load_contributions`` know the document.
+        score: Higher is better; comparable within one search only.
     """
 
-    __slots__ = ("_document", "_read", "_read_terms", "place", "score")
+    __slots__ = ("_document", "_load_contributions", "_load_document", "position", "score")
 
     def __init__(
-        self, place: int, score: float, read: Callable[[int], Document], terms: Callable[[int], Mapping[str, float]]
+        self,
+        position: int,
+        score: float,
+        load_document: Callable[[int], Document],
+        load_contributions: Callable[[int], Mapping[str, float]],
     ) -> None:
-        """``place`` is what ``read`` and ``terms`` know the document by."""
-        self.place = place
+        self.position = position
         self.score = score
-        self._read = read
-        self._read_terms = terms
+        self._load_document = load_document
+        self._load_contributions = load_contributions
         self._document: Document | None = None
 
     @property
     def document(self) -> Document:
-        """The document, as it was when it was found."""
+        """The document as it was at the time of the search."""
         if self._document is None:
-            self._document = self._read(self.place)
+            self._document = self._load_document(self.position)
         return self._document
 
     @property
-    def terms(self) -> Mapping[str, float]:
-        """What the score is the sum of, by the names of `memoair_index.ranking.TERMS`; what is 0 is left out."""
-        return self._read_terms(self.place)
+    def contributions(self) -> Mapping[str, float]:
+        """What each feature of `memoair_index.ranking.FEATURES` adds to the score; zeros are left out."""
+        return self._load_contributions(self.position)
 
     def __repr__(self) -> str:
         return f"Hit({self.document.id!r}, {self.score:.4f})"

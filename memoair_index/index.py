@@ -1,4 +1,4 @@
-"""The index: documents come and go, every search sees all that came before it, and a file holds what was merged."""
+"""The index: documents are added, removed and searched in memory, and merged into an immutable file."""
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -6,7 +6,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from memoair_index.analysis import fold, term_ids, words
+from memoair_index.analysis import fold, split_words, to_term_ids
 from memoair_index.container import ContainerError
 from memoair_index.document import Document, Hit, Query
 from memoair_index.index_file import IndexFile, write_index
@@ -14,132 +14,197 @@ from memoair_index.items import NONE
 from memoair_index.ranking import Weights, default_weights
 from memoair_index.search import Searcher
 from memoair_index.static_model import Embedding, NoEmbedding, default_model
-from memoair_index.store import AnalyzedDocument, Store, StoreArrays, analyze, sound
+from memoair_index.store import AnalyzedDocument, Store, StoreArrays, analyze, sanitize
 
-# How many documents are analysed at once before they are let in: searches go on in between.
-_BATCH = 4_096
+# How many documents are analyzed before they are added together; searches run in between.
+_BATCH_SIZE = 4_096
 
 
 class Index:
-    """Documents, searched by words, by meaning and by what stands around them.
+    """Documents, searched by words, by meaning and by what was said around them.
 
-    Every method may be called from any thread. ``add`` and ``remove`` are seen by every search that begins after they
-    returned. Ties are broken by age: what came first ranks first.
+    Thread-safe. Documents that were added or removed are seen by every search that begins after `add` or `remove` has
+    returned. Among equal scores, the document that was added first ranks first.
+
+    Example:
+        >>> index = Index()
+        >>> index.add([Document("a", "Returns are accepted within 30 days.", group="faq")])
+        >>> index.search(Query("return"), limit=3)[0].document.id
+        'a'
     """
 
     def __init__(self, embedding: Embedding | None = None, weights: Weights | None = None) -> None:
+        """Create an empty index.
+
+        Args:
+            embedding: The model for search by meaning; by default the one that is shipped with the package.
+            weights: The weights of the score's features; by default those that are shipped with the package.
+        """
         self._embedding = embedding or default_model()
-        self._searching = Searcher(self._embedding, weights or default_weights())
+        self._searcher = Searcher(self._embedding, weights or default_weights())
         self._lock = threading.Lock()
-        self._merging = threading.Lock()
+        self._merge_lock = threading.Lock()
         self._store = Store(StoreArrays.empty(self._embedding.dimensions))
         self._file: IndexFile | None = None
-        # What has changed since a merge began: documents that came, ids that went.
+        # Changes since a merge began, in order: added documents, and the ids of removed ones. None without a merge.
         self._journal: list[AnalyzedDocument | str] | None = None
 
     @classmethod
     def open(cls, path: Path, embedding: Embedding | None = None, weights: Weights | None = None) -> "Index":
-        """Open an index file: mapped, shared with every process that has it open, and never changed.
+        """Open an index file: memory-mapped, shared with every process that has it open, and never changed.
 
-        Raises `ContainerError` where the file is damaged, cut short, none of ours, or made with another embedding;
-        OSError where it can't be read. Its content is compared with its checksums by `verify` only.
+        The content is not compared with its checksums; `verify` does that.
+
+        Args:
+            path: The file.
+            embedding: As for the constructor; it must be the one that made the file.
+            weights: As for the constructor.
+
+        Raises:
+            ContainerError: The file is damaged, truncated, not an index, or made with another embedding.
+            OSError: Reading failed.
         """
         index = cls(embedding, weights)
-        index._use(IndexFile.open(path))
+        index._use_file(IndexFile.open(path))
         return index
 
     @property
-    def note(self) -> Mapping[str, Any]:
-        """What was noted in the file when it was written; empty where there is none."""
-        return self._file.note if self._file else {}
+    def file_metadata(self) -> Mapping[str, Any]:
+        """The metadata that was stored in the file by `merge`; empty without a file."""
+        return self._file.metadata if self._file else {}
 
     @property
-    def unmerged(self) -> int:
-        """How many documents were added since the file was written: what a merge would put into it."""
+    def unmerged_count(self) -> int:
+        """The number of documents that were added since the file was written, and that a merge would put into it."""
         with self._lock:
-            return self._store.tail
+            return self._store.added_count
 
     def __len__(self) -> int:
-        """Count the documents."""
+        """Return the number of documents."""
         with self._lock:
-            return self._store.live
+            return self._store.live_count
 
     def __contains__(self, document_id: object) -> bool:
-        """Tell whether a document of this id is in the index."""
+        """Return whether a document of this id is in the index."""
         with self._lock:
-            return isinstance(document_id, str) and self._store.number_of(sound(document_id)) != NONE
+            return isinstance(document_id, str) and self._store.find_ordinal(sanitize(document_id)) != NONE
 
     def add(self, documents: Iterable[Document]) -> None:
-        """Add documents; one whose id is known replaces the old one."""
-        waiting = iter(documents)
-        while batch := list(islice(waiting, _BATCH)):
-            analysed = analyze(batch, self._embedding)  # the slow part, outside the lock
+        """Add documents; a document with a known id replaces the earlier one.
+
+        Args:
+            documents: The documents, consumed in batches of 4,096.
+        """
+        remaining = iter(documents)
+        while batch := list(islice(remaining, _BATCH_SIZE)):
+            analyzed = analyze(batch, self._embedding)  # the slow part, outside the lock
             with self._lock:
-                for each in analysed:
-                    self._store.add(each)
-                self._note_change(analysed)
+                for document in analyzed:
+                    self._store.add(document)
+                self._record_changes(analyzed)
 
     def remove(self, document_ids: Iterable[str]) -> int:
-        """Remove documents by id and return how many were there."""
-        ids = [sound(document_id) for document_id in document_ids]
+        """Remove documents.
+
+        Args:
+            document_ids: Their ids; unknown ids are ignored.
+
+        Returns:
+            The number of documents that existed.
+        """
+        ids = [sanitize(document_id) for document_id in document_ids]
         with self._lock:
-            self._note_change(ids)
+            self._record_changes(ids)
             return sum(self._store.remove(document_id) for document_id in ids)
 
-    def search(self, query: Query, limit: int, keeps: Callable[[Document], bool] | None = None) -> list[Hit]:
-        """Return the best documents, best first, at most ``limit``: those that share a term with the query or one that
-        means nearly the same, stand near one that does, are of a date that it names, or are about what was talked of.
+    def search(self, query: Query, limit: int, predicate: Callable[[Document], bool] | None = None) -> list[Hit]:
+        """Search the index.
 
-        ``keeps`` leaves out documents for which it is false; it must not ask this index.
+        A document is found if it contains a term of the query or one of nearly the same meaning, if it is near such a
+        document in its group, if it is of a date that the query names, or if it is about something that the recent
+        turns mentioned.
+
+        Args:
+            query: The question and its context.
+            limit: The maximum number of hits.
+            predicate: Leaves out the documents for which it returns False. It runs under the index's lock, so it must
+                not call this index.
+
+        Returns:
+            The best hits, best first.
+
+        Raises:
+            ContainerError: The index file is damaged.
         """
-        question = self._searching.prepare(query)
-        if limit <= 0 or not question:
+        prepared = self._searcher.prepare(query)
+        if limit <= 0 or not prepared:
             return []
         with self._lock:
-            return self._searching.search(self._store, question, limit, keeps)
+            return self._searcher.search(self._store, prepared, limit, predicate)
 
-    def frequency(self, word: str) -> int:
-        """How many documents hold a word."""
+    def document_frequency(self, word: str) -> int:
+        """Return the number of documents that contain a word."""
         with self._lock:
-            return min((self._store.terms.frequency(term) for term in term_ids(words(fold(word)))), default=0)
+            return min((self._store.terms.frequency(term) for term in to_term_ids(split_words(fold(word)))), default=0)
 
     def documents(self) -> list[Document]:
-        """All documents, in the order in which they were added. Of a large file this takes long."""
+        """Return all documents in the order in which they were added. Takes long for a large file."""
         with self._lock:
-            return [self._store.document(number) for number in self._store.numbers()]
+            return [self._store.get_document(ordinal) for ordinal in self._store.live_ordinals()]
 
-    def group(self, name: str, last: int | None = None) -> list[Document]:
-        """The documents of a group in order; with ``last``, that many from its end."""
-        with self._lock:
-            group = self._store.group_of(sound(name))
-            numbers = self._store.backwards(self._store.end_of(group)) if group != NONE else iter(())
-            return [self._store.document(number) for number in islice(numbers, last)][::-1]
+    def group_documents(self, name: str, last: int | None = None) -> list[Document]:
+        """Return the documents of a group in order.
 
-    def stretch(self, document_id: str, belongs: Callable[[Document], bool]) -> list[Document]:
-        """A document and its neighbours in the group, in order, as far as they ``belong`` on either side."""
-        with self._lock:
-            number = self._store.number_of(sound(document_id))
-            if number == NONE:
-                return []
-            before = self._while(islice(self._store.backwards(number), 1, None), belongs)
-            behind = self._while(islice(self._store.forwards(number), 1, None), belongs)
-            return [*reversed(before), self._store.document(number), *behind]
-
-    def merge(self, path: Path, note: Callable[[], Mapping[str, Any]] = dict) -> None:
-        """Write all documents to a file, and go on with it; searches and changes go on meanwhile.
-
-        The file stands beside ``path`` until it is whole and durable. ``note`` is asked, at the moment whose documents
-        the file will hold, what to note in it; it must not ask this index. Raises OSError where the disk refuses, and
-        `ContainerError` where the file so far is damaged: then everything is as before.
+        Args:
+            name: The group.
+            last: Return only so many documents from the end of the group.
         """
-        with self._merging:
-            self.verify()  # what is damaged must not get a sound checksum
+        with self._lock:
+            group_id = self._store.find_group(sanitize(name))
+            ordinals = self._store.walk_backward(self._store.last_in_group(group_id)) if group_id != NONE else iter(())
+            return [self._store.get_document(ordinal) for ordinal in islice(ordinals, last)][::-1]
+
+    def contiguous_run(self, document_id: str, predicate: Callable[[Document], bool]) -> list[Document]:
+        """Return a document with the unbroken run of neighbors in its group for which ``predicate`` is true.
+
+        Args:
+            document_id: The document to start from; it is always included.
+            predicate: Ends the run on either side where it returns False. It must not call this index.
+
+        Returns:
+            The documents in order; empty if the id is unknown.
+        """
+        with self._lock:
+            ordinal = self._store.find_ordinal(sanitize(document_id))
+            if ordinal == NONE:
+                return []
+            preceding = self._take_while(islice(self._store.walk_backward(ordinal), 1, None), predicate)
+            following = self._take_while(islice(self._store.walk_forward(ordinal), 1, None), predicate)
+            return [*reversed(preceding), self._store.get_document(ordinal), *following]
+
+    def merge(self, path: Path, collect_metadata: Callable[[], Mapping[str, Any]] = dict) -> None:
+        """Write all documents to a file and continue with that file; searches and changes go on during the merge.
+
+        The file is written beside ``path`` and renamed into place once it is complete and durable. After an error the
+        index and the file are as before.
+
+        Args:
+            path: The file to write; it may be the one that is open.
+            collect_metadata: Returns small JSON metadata to store in the file. It is called at the moment whose
+                documents the file will hold, under the index's lock, so it must not call this index.
+
+        Raises:
+            OSError: Writing failed.
+            ContainerError: The file that is open is damaged.
+        """
+        with self._merge_lock:
+            self.verify()  # damaged data must not be written again under a valid checksum
             with self._lock:
                 snapshot = self._store.snapshot()
-                noted = note()
+                metadata = collect_metadata()
                 self._journal = []
             try:
-                write_index(path, snapshot.compacted(), self._embedding.fingerprint, noted)
+                write_index(path, snapshot.compact(), self._embedding.fingerprint, metadata)
                 file = IndexFile.open(path)
             except BaseException:
                 with self._lock:
@@ -147,7 +212,7 @@ class Index:
                 raise
             with self._lock:
                 journal, self._journal = self._journal or [], None
-                self._use(file)
+                self._use_file(file)
                 for change in journal:
                     if isinstance(change, str):
                         self._store.remove(change)
@@ -155,24 +220,24 @@ class Index:
                         self._store.add(change)
 
     def verify(self) -> None:
-        """Compare the file, where there is one, with its checksums; raises `ContainerError` where it differs."""
+        """Compare the file, if there is one, with its checksums; raises `ContainerError` on a mismatch."""
         if self._file:
             self._file.verify()
 
-    def _use(self, file: IndexFile) -> None:
+    def _use_file(self, file: IndexFile) -> None:
         if not isinstance(self._embedding, NoEmbedding) and file.fingerprint != self._embedding.fingerprint:
-            raise ContainerError(f"{file.container.path}: its vectors were made with another embedding")
+            raise ContainerError(f"{file.container.path}: the vectors were made with another embedding")
         self._file, self._store = file, Store(file.arrays)
 
-    def _note_change(self, changes: Sequence[AnalyzedDocument] | Sequence[str]) -> None:
+    def _record_changes(self, changes: Sequence[AnalyzedDocument] | Sequence[str]) -> None:
         if self._journal is not None:
             self._journal.extend(changes)
 
-    def _while(self, numbers: Iterator[int], belongs: Callable[[Document], bool]) -> list[Document]:
-        found = []
-        for number in numbers:
-            document = self._store.document(number)
-            if not belongs(document):
+    def _take_while(self, ordinals: Iterator[int], predicate: Callable[[Document], bool]) -> list[Document]:
+        documents = []
+        for ordinal in ordinals:
+            document = self._store.get_document(ordinal)
+            if not predicate(document):
                 break
-            found.append(document)
-        return found
+            documents.append(document)
+        return documents

@@ -1,4 +1,4 @@
-"""The index file: a store as it lies on the disk."""
+"""The index file: a store on disk."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +9,7 @@ import numpy as np
 
 from memoair_index.container import Container, ContainerError, write_container
 from memoair_index.id_map import IdArrays
-from memoair_index.items import ITEM, Array
+from memoair_index.items import ITEM_DTYPE, Array
 from memoair_index.labels import LabelArrays
 from memoair_index.postings import PostingArrays
 from memoair_index.store import StoreArrays
@@ -20,33 +20,40 @@ VERSION = 1
 
 @attrs.frozen
 class IndexFile:
-    """An index file that was opened. ``note`` is what its writer noted for himself."""
+    """An open index file.
+
+    Attributes:
+        container: The file.
+        arrays: Its arrays, mapped.
+        fingerprint: Identifies the embedding that made the vectors.
+        metadata: Small JSON metadata that the writer of the file stored with it.
+    """
 
     container: Container
     arrays: StoreArrays
-    fingerprint: str  # of the embedding that made the vectors
-    note: Mapping[str, Any]
+    fingerprint: str
+    metadata: Mapping[str, Any]
 
     @classmethod
     def open(cls, path: Path) -> "IndexFile":
-        """Open a file; raises `ContainerError` where it is damaged or none, OSError where it can't be read."""
+        """Open a file; raises `ContainerError` if it is damaged or not an index, OSError if reading fails."""
         file = Container(path, KIND, VERSION)
         try:
-            arrays = _arrays(file)
-            fingerprint, note = str(file.meta["embedding"]), dict(file.meta["note"])
+            arrays = _read_arrays(file)
+            fingerprint, metadata = str(file.meta["embedding"]), dict(file.meta["note"])
         except (KeyError, TypeError, ValueError) as error:
-            raise ContainerError(f"{path}: what it says of itself is not complete") from error
-        _check(arrays, path)
-        return cls(file, arrays, fingerprint, note)
+            raise ContainerError(f"{path}: the metadata is incomplete or invalid") from error
+        _check_arrays(arrays, path)
+        return cls(file, arrays, fingerprint, metadata)
 
     def verify(self) -> None:
-        """Compare all of the file with its checksums; raises `ContainerError`. Takes a second for 2 GB."""
+        """Compare the whole file with its checksums; raises `ContainerError`. Takes one second for 2 GB."""
         self.container.verify()
 
 
-def write_index(path: Path, arrays: StoreArrays, fingerprint: str, note: Mapping[str, Any]) -> None:
-    """Write a file beside ``path``, durable, and rename it into place; raises OSError, and then leaves nothing."""
-    flat: dict[str, Array | bytes] = {
+def write_index(path: Path, arrays: StoreArrays, fingerprint: str, metadata: Mapping[str, Any]) -> None:
+    """Write an index file durably and replace ``path`` by it; see `write_container`. Raises OSError."""
+    sections: dict[str, Array | bytes] = {
         "items": arrays.items.view(np.uint8),
         "vectors": arrays.vectors,
         "group_ends": arrays.group_ends,
@@ -55,59 +62,62 @@ def write_index(path: Path, arrays: StoreArrays, fingerprint: str, note: Mapping
         "labels": arrays.labels.text,
         "label_starts": arrays.labels.starts,
     }
-    for name, postings in _postings_of(arrays).items():
-        flat |= {f"{name}.{field}": getattr(postings, field) for field in ("keys", "starts", "items", "counts")}
-    for name, table in (("ids", arrays.ids), ("groups", arrays.groups)):
-        flat |= {f"{name}.keys": table.keys, f"{name}.values": table.values}
+    for name, postings in _postings_by_name(arrays).items():
+        sections |= {f"{name}.{field}": getattr(postings, field) for field in ("keys", "starts", "items", "counts")}
+    for name, id_arrays in (("ids", arrays.ids), ("groups", arrays.groups)):
+        sections |= {f"{name}.keys": id_arrays.keys, f"{name}.values": id_arrays.values}
     meta = {
         "embedding": fingerprint,
-        "length": arrays.length,
-        "linked": arrays.linked,
+        "length": arrays.total_length,
+        "linked": arrays.has_neighbors,
         "speakers": arrays.speakers,
-        "note": dict(note),
+        "note": dict(metadata),
     }
-    write_container(path, KIND, VERSION, meta, flat)
+    write_container(path, KIND, VERSION, meta, sections)
 
 
-def _postings_of(arrays: StoreArrays) -> dict[str, PostingArrays]:
+def _postings_by_name(arrays: StoreArrays) -> dict[str, PostingArrays]:
     return {"terms": arrays.terms, "label_terms": arrays.labels.terms, "label_items": arrays.labels.documents}
 
 
-def _arrays(file: Container) -> StoreArrays:
-    def postings(name: str) -> PostingArrays:
-        return PostingArrays(*(file.array(f"{name}.{field}") for field in ("keys", "starts", "items", "counts")))
+def _read_arrays(file: Container) -> StoreArrays:
+    def read_postings(name: str) -> PostingArrays:
+        return PostingArrays(*(file.get_array(f"{name}.{field}") for field in ("keys", "starts", "items", "counts")))
 
-    def table(name: str) -> IdArrays:
-        return IdArrays(file.array(f"{name}.keys"), file.array(f"{name}.values"))
+    def read_ids(name: str) -> IdArrays:
+        return IdArrays(file.get_array(f"{name}.keys"), file.get_array(f"{name}.values"))
 
-    items = file.array("items")
-    if items.dtype != np.uint8 or items.size % ITEM.itemsize:
-        raise ContainerError(f"{file.path}: its items have another size")
+    items = file.get_array("items")
+    if items.dtype != np.uint8 or items.size % ITEM_DTYPE.itemsize:
+        raise ContainerError(f"{file.path}: the items have an unexpected size")
     return StoreArrays(
-        items=items.view(ITEM),
-        length=int(file.meta["length"]),
-        linked=bool(file.meta["linked"]),
-        vectors=file.array("vectors"),
-        terms=postings("terms"),
+        items=items.view(ITEM_DTYPE),
+        total_length=int(file.meta["length"]),
+        has_neighbors=bool(file.meta["linked"]),
+        vectors=file.get_array("vectors"),
+        terms=read_postings("terms"),
         labels=LabelArrays(
-            file.text("labels"), file.array("label_starts"), postings("label_terms"), postings("label_items")
+            file.get_bytes("labels"),
+            file.get_array("label_starts"),
+            read_postings("label_terms"),
+            read_postings("label_items"),
         ),
-        ids=table("ids"),
-        groups=table("groups"),
-        group_ends=file.array("group_ends"),
+        ids=read_ids("ids"),
+        groups=read_ids("groups"),
+        group_ends=file.get_array("group_ends"),
         speakers=[str(speaker) for speaker in file.meta.get("speakers", ())],
-        records=file.array("records"),
-        record_starts=file.array("record_starts"),
+        records=file.get_array("records"),
+        record_starts=file.get_array("record_starts"),
     )
 
 
-def _check(arrays: StoreArrays, path: Path) -> None:
-    """Refuse arrays that don't belong together: whoever reads them later trusts their lengths."""
+def _check_arrays(arrays: StoreArrays, path: Path) -> None:
+    """Raise `ContainerError` for arrays that do not fit together: later reads rely on their lengths."""
     size = len(arrays.items)
     fits = len(arrays.vectors) == size == len(arrays.record_starts) - 1 == len(arrays.ids.keys)
     fits &= len(arrays.groups.keys) == len(arrays.group_ends) and arrays.vectors.dtype == np.int8
-    for postings in _postings_of(arrays).values():
+    for postings in _postings_by_name(arrays).values():
         fits &= len(postings.starts) == len(postings.keys) + 1 and len(postings.items) == len(postings.counts)
         fits &= postings.items.dtype == np.int32 and postings.counts.dtype == np.uint8
     if not fits:
-        raise ContainerError(f"{path}: its arrays don't belong together")
+        raise ContainerError(f"{path}: the arrays do not fit together")

@@ -1,21 +1,24 @@
-"""Items: what scoring must know of each document, one fixed record each, in a file or in memory."""
+"""Items: the fixed-size record that scoring needs of each document, and arrays that grow in memory after a file.
+
+A document's *ordinal* is its row in these arrays.
+"""
 
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-# One cache line holds nearly all that scoring asks of an item. The compiled kernel has the same record.
-ITEM = np.dtype(
+# One cache line holds nearly all that scoring reads of an item. `Item` in kernel/_compiled.c has the same layout.
+ITEM_DTYPE = np.dtype(
     [
-        ("occurred_at", "<f8"),  # seconds since the epoch; NaN where unknown
+        ("occurred_at", "<f8"),  # seconds since the epoch; NaN if unknown
         ("group", "<i4"),  # -1 once the document was removed
-        ("previous", "<i4"),  # the neighbours in the group; -1 where there is none
+        ("previous", "<i4"),  # ordinals of the neighbors in the group; -1 without one
         ("following", "<i4"),
-        ("speaker", "<i4"),  # -1 where unknown
-        ("length", "<i4"),  # terms
+        ("speaker", "<i4"),  # -1 if unknown
+        ("length", "<i4"),  # in terms
         ("cues", "<u4"),  # `memoair_index.cues.Cue`
-        ("scale", "<f4"),  # of the vector
+        ("scale", "<f4"),  # factor from the int8 vector to the real one
         ("reserved", "<u4"),
     ]
 )
@@ -25,49 +28,49 @@ Array = NDArray[Any]
 
 
 class GrowingArray:
-    """Rows of an array: those of a file, which are mapped, and behind them those that were added since, in memory."""
+    """An array in two parts: a base (mapped from a file) and a tail of rows that were appended in memory."""
 
     def __init__(self, base: Array) -> None:
         self.base = base
-        self._grown = np.zeros((64, *base.shape[1:]), base.dtype)
-        self._added = 0
+        self._buffer = np.zeros((64, *base.shape[1:]), base.dtype)
+        self._tail_size = 0
 
     def __len__(self) -> int:
-        """Count the rows."""
-        return len(self.base) + self._added
+        """Return the number of rows."""
+        return len(self.base) + self._tail_size
 
     @property
     def tail(self) -> Array:
-        """The rows in memory: a view, valid until the next one is appended."""
-        return self._grown[: self._added]
+        """The rows in memory: a view, valid until the next append."""
+        return self._buffer[: self._tail_size]
 
     def append(self, row: Any) -> None:
         """Add a row at the end."""
-        if self._added == len(self._grown):
-            self._grown = np.concatenate([self._grown, np.zeros_like(self._grown)])
-        self._grown[self._added] = row
-        self._added += 1
+        if self._tail_size == len(self._buffer):
+            self._buffer = np.concatenate([self._buffer, np.zeros_like(self._buffer)])
+        self._buffer[self._tail_size] = row
+        self._tail_size += 1
 
-    def part(self, number: int) -> tuple[Array, int]:
-        """The array that holds a row, and the row's place in it: for reading and changing one field."""
-        split = len(self.base)
-        return (self.base, number) if number < split else (self._grown, number - split)
+    def locate(self, row: int) -> tuple[Array, int]:
+        """Return the array that holds a row and the row's position in it, for reading or changing one field."""
+        base_size = len(self.base)
+        return (self.base, row) if row < base_size else (self._buffer, row - base_size)
 
-    def take(self, numbers: NDArray[np.int64]) -> Array:
-        """Copies of some rows."""
-        split = len(self.base)
-        if not self._added:
-            return self.base[numbers]
-        if not split:
-            return self._grown[numbers]
-        in_file = numbers < split
-        taken = np.empty((len(numbers), *self.base.shape[1:]), self.base.dtype)
-        taken[in_file] = self.base[numbers[in_file]]
-        taken[~in_file] = self._grown[numbers[~in_file] - split]
+    def take(self, rows: NDArray[np.int64]) -> Array:
+        """Return copies of some rows."""
+        base_size = len(self.base)
+        if not self._tail_size:
+            return self.base[rows]
+        if not base_size:
+            return self._buffer[rows]
+        in_base = rows < base_size
+        taken = np.empty((len(rows), *self.base.shape[1:]), self.base.dtype)
+        taken[in_base] = self.base[rows[in_base]]
+        taken[~in_base] = self._buffer[rows[~in_base] - base_size]
         return taken
 
-    def all(self) -> Array:
-        """Every row, in one array: a copy where there are both kinds."""
-        if not self._added:
+    def to_array(self) -> Array:
+        """Return all rows as one array: a copy if both parts have rows."""
+        if not self._tail_size:
             return self.base
         return np.concatenate([self.base, self.tail]) if len(self.base) else self.tail

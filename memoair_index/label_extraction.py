@@ -1,4 +1,4 @@
-"""What a document is about: its title, and the names in its metadata."""
+"""Label extraction: find what a document is about from its title and its metadata."""
 
 import re
 from collections.abc import Mapping
@@ -6,26 +6,35 @@ from typing import Any
 
 from memoair_index.analysis import STOP_WORDS
 
-# A label is a title or a name, no text of its own; an address or a number names nothing that is said aloud.
-_LABEL_CHARS = 80
-_LABEL_WORDS = 8
-_MOST_LABELS = 8
-_NO_LABEL = re.compile(r"://|^[\W\d_]*$|\.\w{2,4}$|[.?!]$")
+# A label is a short title or name. URLs, numbers, file names and whole sentences are not labels: no caller says them
+# to name a subject.
+_MAX_LABEL_CHARS = 80
+_MAX_LABEL_WORDS = 8
+_MAX_LABELS = 8
+_NOT_A_LABEL = re.compile(r"://|^[\W\d_]*$|\.\w{2,4}$|[.?!]$")
 
 
-def labels_of(text: str, metadata: Mapping[str, Any]) -> tuple[str, ...]:
-    """What a document is about: the names in its metadata, whatever their fields are called, and its title."""
+def extract_labels(text: str, metadata: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what a document is about: the names in its metadata, whatever their keys, and its title.
+
+    Args:
+        text: The text of the document; its first line may be a title.
+        metadata: The document's metadata; its short strings are names.
+
+    Returns:
+        At most 8 labels, without duplicates.
+    """
     values = [value for value in metadata.values() if isinstance(value, str)]
-    title, feed, _ = text.partition("\n")
-    candidates = [*values, title] if feed and _is_title(title) else values
-    return tuple(dict.fromkeys(each.strip() for each in candidates if _is_label(each.strip())))[:_MOST_LABELS]
+    title, newline, _ = text.partition("\n")
+    candidates = [*values, title] if newline and _is_title(title) else values
+    return tuple(dict.fromkeys(label.strip() for label in candidates if _is_label(label.strip())))[:_MAX_LABELS]
 
 
 def _is_title(line: str) -> bool:
-    """Whether a first line names something; a question that was written without its mark does not."""
-    spoken = line.casefold().split()
-    return 3 * sum(word in STOP_WORDS for word in spoken) <= len(spoken)
+    """Return whether a first line names something; a question without its question mark does not."""
+    words = line.casefold().split()
+    return 3 * sum(word in STOP_WORDS for word in words) <= len(words)
 
 
 def _is_label(text: str) -> bool:
-    return len(text) <= _LABEL_CHARS and len(text.split()) <= _LABEL_WORDS and not _NO_LABEL.search(text)
+    return len(text) <= _MAX_LABEL_CHARS and len(text.split()) <= _MAX_LABEL_WORDS and not _NOT_A_LABEL.search(text)

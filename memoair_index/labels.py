@@ -1,7 +1,7 @@
-"""Labels: what documents are about, and which of them a talk has named.
+"""Labels: what documents are about, and which labels a conversation has mentioned.
 
-A spoken question seldom names its subject ("and do they take dogs?"): the talk before it did. A label (a title, the
-name of a place) is named by a turn as far as its rare words stand in it.
+A spoken question seldom names its subject ("and do they take dogs?"), because the turns before it did. A turn mentions
+a label (a title, the name of a place) to the degree that it contains the label's rare words.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,157 +12,170 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from memoair_index.analysis import fold, term_ids, words
+from memoair_index.analysis import fold, split_words, to_term_ids
 from memoair_index.bm25 import idf
 from memoair_index.items import NONE
 from memoair_index.postings import PostingArrays, Postings, PostingSnapshot
 
-# How much of its weight a label keeps with every turn that has passed since it was named.
-DECAY = 0.95
-# And how much, where the question itself names another one in full.
-CHANGED_SUBJECT = 0.75
-# What is worth less than this share of the best is not looked at.
-LEAST_WORTH = 0.4
-# What is named by less than this share of its words is not meant.
-LEAST_SHARE = 0.3
-# Older turns have lost nine tenths of their weight.
-MOST_TURNS = 48
-# A label of common words says little, also where all of them were said: its worth is w / (w + this), w being the sum
-# of its words' idf.
-_ENOUGH_IDF = 6.0
-_NEARLY_WHOLE = 0.9
-_CACHED_TURNS = 1_024
+# A label keeps this share of its relevance with every turn since it was mentioned,
+DECAY_PER_TURN = 0.95
+# and this share if the question itself mentions another label in full.
+SUBJECT_CHANGE_FACTOR = 0.75
+# Labels with less than this share of the best relevance are ignored.
+MIN_RELEVANCE_SHARE = 0.4
+# A turn with less than this share of a label's idf does not mention it.
+MIN_IDF_SHARE = 0.3
+# Older turns have lost nine tenths of their relevance.
+MAX_TURNS = 48
+# A label of common words says little, even if all of them were said: its relevance is w / (w + this), where w is the
+# sum of the idf of its words.
+_IDF_SATURATION = 6.0
+_FULL_MENTION_SHARE = 0.9
+_MAX_CACHED_TURNS = 1_024
 _NO_DOCUMENTS = np.zeros(0, np.int32), np.zeros(0, np.float32)
 
 
 @attrs.frozen
 class LabelArrays:
-    """Labels as they lie in a file: their texts in one row, by number, and which terms and documents have which."""
+    """Labels as they are stored in a file.
+
+    Attributes:
+        text: The labels in UTF-8, one after another; a label's id is its position in this order.
+        starts: Label ``i`` is ``text[starts[i]:starts[i + 1]]``; shape ``(labels + 1,)``.
+        terms: From a term to the labels that contain it.
+        documents: From a label to the documents that have it.
+    """
 
     text: bytes
     starts: NDArray[np.int64]
-    terms: PostingArrays  # from a term to the labels that hold it
-    documents: PostingArrays  # from a label to the documents that it is on
+    terms: PostingArrays
+    documents: PostingArrays
 
     @classmethod
     def empty(cls) -> "LabelArrays":
-        """No labels."""
+        """Return arrays without labels."""
         return cls(b"", np.zeros(1, np.int64), PostingArrays.empty(), PostingArrays.empty())
 
-    def texts(self) -> list[str]:
-        """The labels, by number."""
+    def decode_texts(self) -> list[str]:
+        """Return the labels by id."""
         bounds = self.starts.tolist()
         return [self.text[start:end].decode(errors="replace") for start, end in pairwise(bounds)]
 
 
-_Named = dict[int, tuple[float, bool]]  # by label: its worth, and whether all of it was said
+_Mentions = dict[int, tuple[float, bool]]  # by label id: its relevance, and whether it was mentioned in full
 
 
 class Labels:
-    """The labels of an index's documents, known by their numbers. Not thread-safe: the index locks."""
+    """The labels of an index's documents, by ordinal. Not thread-safe: the index locks."""
 
-    def __init__(self, base: LabelArrays, split: int) -> None:
-        """``split`` is the number of the first document that is not in ``base``."""
+    def __init__(self, base: LabelArrays, base_size: int) -> None:
+        """Start with the labels of a file, whose documents have the ordinals below ``base_size``."""
         self._base = base
         self._terms = Postings(base.terms, len(base.starts) - 1)
-        self._documents = Postings(base.documents, split)
-        self._texts: list[str] | None = None  # read when somebody first asks
-        self._numbers: dict[str, int] = {}
-        # Both until a document comes or goes: what a turn names, and the weight of a term among all labels.
-        self._named: dict[str, _Named] = {}
-        self._weights: dict[int, float] = {}
+        self._documents = Postings(base.documents, base_size)
+        self._texts: list[str] | None = None  # read on first use
+        self._label_ids: dict[str, int] = {}
+        # Two caches, valid until a document is added or removed: the mentions in a turn, and the idf of a term among
+        # all labels.
+        self._mentions_by_turn: dict[str, _Mentions] = {}
+        self._idf_by_term: dict[int, float] = {}
 
-    def add(self, item: int, labels: Sequence[str]) -> None:
-        """Note what a document is about."""
+    def add(self, ordinal: int, labels: Sequence[str]) -> None:
+        """Record what a document is about."""
         for text in dict.fromkeys(labels):
-            texts = self._known()
-            label = self._numbers.get(text)
+            texts = self._load_texts()
+            label = self._label_ids.get(text)
             if label is None:
-                label = self._numbers[text] = len(texts)
+                label = self._label_ids[text] = len(texts)
                 texts.append(text)
-                self._terms.add(label, dict.fromkeys(_terms(text), 1))
-            self._documents.add(item, {label: 1})
-        self._named.clear()
-        self._weights.clear()
+                self._terms.add(label, dict.fromkeys(_term_ids(text), 1))
+            self._documents.add(ordinal, {label: 1})
+        self._mentions_by_turn.clear()
+        self._idf_by_term.clear()
 
     def remove(self, labels: Sequence[str]) -> None:
-        """Forget that a document is about these."""
-        self._known()
-        self._documents.remove([self._numbers[text] for text in labels if text in self._numbers])
-        self._named.clear()
-        self._weights.clear()
+        """Remove the labels of one document."""
+        self._load_texts()
+        self._documents.remove([self._label_ids[text] for text in labels if text in self._label_ids])
+        self._mentions_by_turn.clear()
+        self._idf_by_term.clear()
 
-    def named(self, talk: Sequence[str], documents: int) -> dict[int, float]:
-        """For each label that a talk (oldest first) has named, its worth from 0 to 1, less with every turn since.
+    def find_mentioned(self, turns: Sequence[str], document_count: int) -> dict[int, float]:
+        """Return the labels that a conversation has mentioned.
 
-        ``documents`` is how many there are in all.
+        Args:
+            turns: What was said, oldest first, the question last.
+            document_count: The number of documents in the index.
+
+        Returns:
+            The relevance of each label by label id, from 0 to 1; it declines with every turn since the mention.
         """
-        found: dict[int, float] = {}
-        if not self._known():
-            return found
-        passed = 1.0
-        for age, turn in enumerate(reversed(talk[-MOST_TURNS:])):
-            named = self._named_by(turn, documents)
-            for label, (worth, _) in named.items():
-                found[label] = max(found.get(label, 0.0), worth * passed * DECAY**age)
-            if not age and any(is_whole for _, is_whole in named.values()):
-                passed = CHANGED_SUBJECT
-        least = LEAST_WORTH * max(found.values(), default=0.0)
-        return {label: worth for label, worth in found.items() if worth >= least}
+        relevances: dict[int, float] = {}
+        if not self._load_texts():
+            return relevances
+        factor = 1.0
+        for age, turn in enumerate(reversed(turns[-MAX_TURNS:])):
+            mentions = self._mentions_in(turn, document_count)
+            for label, (relevance, _) in mentions.items():
+                relevances[label] = max(relevances.get(label, 0.0), relevance * factor * DECAY_PER_TURN**age)
+            if not age and any(is_full for _, is_full in mentions.values()):
+                factor = SUBJECT_CHANGE_FACTOR
+        min_relevance = MIN_RELEVANCE_SHARE * max(relevances.values(), default=0.0)
+        return {label: relevance for label, relevance in relevances.items() if relevance >= min_relevance}
 
-    def documents(self, named: Mapping[int, float]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """The documents of some labels, and of each the best that its labels have."""
-        if not named:
+    def find_documents(self, relevances: Mapping[int, float]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Return the ordinals of the documents that have some labels, and the best relevance of each."""
+        if not relevances:
             return _NO_DOCUMENTS
-        best: dict[int, float] = {}
-        for label, worth in named.items():
-            for document in self._documents.items(label).tolist():
-                best[document] = max(best.get(document, 0.0), worth)
-        return np.array(list(best), np.int32), np.array(list(best.values()), np.float32)
+        by_document: dict[int, float] = {}
+        for label, relevance in relevances.items():
+            for document in self._documents.get_ordinals(label).tolist():
+                by_document[document] = max(by_document.get(document, 0.0), relevance)
+        return np.array(list(by_document), np.int32), np.array(list(by_document.values()), np.float32)
 
     def snapshot(self) -> "LabelSnapshot":
-        """The labels as they are now, untouched by later changes."""
-        return LabelSnapshot(tuple(self._known()), self._terms.snapshot(), self._documents.snapshot())
+        """Return the labels as they are now, unaffected by later changes."""
+        return LabelSnapshot(tuple(self._load_texts()), self._terms.snapshot(), self._documents.snapshot())
 
-    def _known(self) -> list[str]:
+    def _load_texts(self) -> list[str]:
         if self._texts is None:
-            self._texts = self._base.texts()
-            self._numbers = {text: number for number, text in enumerate(self._texts)}
+            self._texts = self._base.decode_texts()
+            self._label_ids = {text: label for label, text in enumerate(self._texts)}
         return self._texts
 
-    def _weight(self, term: int, documents: int) -> float:
-        """The idf of a term, by the documents with a label that holds it; one with two such labels counts twice."""
-        weight = self._weights.get(term)
-        if weight is None:
+    def _term_idf(self, term: int, document_count: int) -> float:
+        """Return a term's idf by the documents with a label that contains it; two such labels count twice."""
+        term_idf = self._idf_by_term.get(term)
+        if term_idf is None:
             frequency = sum(map(self._documents.frequency, self._labels_with(term)))
-            weight = self._weights[term] = idf(documents, min(documents, frequency))
-        return weight
+            term_idf = self._idf_by_term[term] = idf(document_count, min(document_count, frequency))
+        return term_idf
 
     def _labels_with(self, term: int) -> list[int]:
-        """The labels that hold a term. What a damaged file makes of them is left out."""
-        size = len(self._known())
-        return [label for label in self._terms.items(term).tolist() if 0 <= label < size]
+        """Return the labels that contain a term, without invalid ids from a damaged file."""
+        size = len(self._load_texts())
+        return [label for label in self._terms.get_ordinals(term).tolist() if 0 <= label < size]
 
-    def _named_by(self, turn: str, documents: int) -> "_Named":
-        """The labels that one turn names. A turn comes again with every search of its call."""
-        named = self._named.get(turn)
-        if named is None:
-            if len(self._named) >= _CACHED_TURNS:
-                self._named.clear()
-            named = self._named[turn] = self._look_up(turn, documents)
-        return named
+    def _mentions_in(self, turn: str, document_count: int) -> "_Mentions":
+        """Return the labels that one turn mentions, cached: a turn comes again with every search of its call."""
+        mentions = self._mentions_by_turn.get(turn)
+        if mentions is None:
+            if len(self._mentions_by_turn) >= _MAX_CACHED_TURNS:
+                self._mentions_by_turn.clear()
+            mentions = self._mentions_by_turn[turn] = self._find_mentions(turn, document_count)
+        return mentions
 
-    def _look_up(self, turn: str, documents: int) -> "_Named":
-        said: dict[int, float] = {}
-        for term in _terms(turn):
+    def _find_mentions(self, turn: str, document_count: int) -> "_Mentions":
+        said_idf: dict[int, float] = {}  # by label: the idf of its words that the turn contains
+        for term in _term_ids(turn):
             for label in self._labels_with(term):
-                said[label] = said.get(label, 0.0) + self._weight(term, documents)
-        found = {}
-        for label, share in said.items():
-            whole = sum(self._weight(term, documents) for term in _terms(self._known()[label]))
-            if share >= LEAST_SHARE * whole and self._documents.frequency(label):
-                found[label] = share / (whole + _ENOUGH_IDF), share >= _NEARLY_WHOLE * whole
-        return found
+                said_idf[label] = said_idf.get(label, 0.0) + self._term_idf(term, document_count)
+        mentions = {}
+        for label, said in said_idf.items():
+            full = sum(self._term_idf(term, document_count) for term in _term_ids(self._load_texts()[label]))
+            if said >= MIN_IDF_SHARE * full and self._documents.frequency(label):
+                mentions[label] = said / (full + _IDF_SATURATION), said >= _FULL_MENTION_SHARE * full
+        return mentions
 
 
 @attrs.frozen
@@ -173,21 +186,25 @@ class LabelSnapshot:
     terms: PostingSnapshot
     documents: PostingSnapshot
 
-    def merged(self, numbers: NDArray[np.int64]) -> LabelArrays:
-        """The labels of the documents that stand; ``numbers`` gives each document its new number, -1 where it goes."""
-        documents = self.documents.merged(numbers)
+    def merge(self, new_ordinals: NDArray[np.int64]) -> LabelArrays:
+        """Return the labels of the remaining documents.
+
+        Args:
+            new_ordinals: The new ordinal of each document, by its present one; -1 for a document to leave out.
+        """
+        documents = self.documents.merge(new_ordinals)
         kept = documents.keys.astype(np.int64)
-        renumbered = np.full(len(self.texts), NONE, np.int64)
-        renumbered[kept] = np.arange(len(kept))
+        new_labels = np.full(len(self.texts), NONE, np.int64)
+        new_labels[kept] = np.arange(len(kept))
         texts = [self.texts[label].encode(errors="replace") for label in kept.tolist()]
         return LabelArrays(
             b"".join(texts),
             np.cumsum([0, *map(len, texts)], dtype=np.int64),
-            self.terms.merged(renumbered),
+            self.terms.merge(new_labels),
             attrs.evolve(documents, keys=np.arange(len(kept), dtype=np.uint64)),
         )
 
 
 @lru_cache(maxsize=1 << 14)
-def _terms(text: str) -> frozenset[int]:
-    return frozenset(term_ids(words(fold(text))))
+def _term_ids(text: str) -> frozenset[int]:
+    return frozenset(to_term_ids(split_words(fold(text))))

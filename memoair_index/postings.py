@@ -1,4 +1,4 @@
-"""Postings: which items hold which keys, and how often, in a file and in the memory behind it."""
+"""Postings: which items have which keys, and how often; an immutable part in a file, and additions in memory."""
 
 from array import array
 from collections import Counter
@@ -9,9 +9,9 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-_MOST_COUNT = 255
+_MAX_COUNT = 255  # one byte
 
-PostingList = tuple[Any, Any, int]  # numbers of items, how often each holds the key, and the number to count from
+PostingList = tuple[Any, Any, int]  # ordinals of items, how often each has the key, and what to add to the ordinals
 
 
 @attrs.define
@@ -22,7 +22,14 @@ class _AddedPostings:
 
 @attrs.frozen
 class PostingArrays:
-    """Postings as they lie in a file: keys in order; of key k the entries from ``starts[k]`` to ``starts[k + 1]``."""
+    """Postings as they are stored in a file.
+
+    Attributes:
+        keys: The keys, sorted; shape ``(keys,)``.
+        starts: Key ``k`` has the entries from ``starts[k]`` to ``starts[k + 1]``; shape ``(keys + 1,)``.
+        items: The ordinal of the item of each entry; shape ``(entries,)``.
+        counts: How often that item has the key, at most 255; shape ``(entries,)``.
+    """
 
     keys: NDArray[np.uint64]
     starts: NDArray[np.uint32]
@@ -31,64 +38,64 @@ class PostingArrays:
 
     @classmethod
     def empty(cls) -> "PostingArrays":
-        """Postings of nothing."""
+        """Return postings without keys."""
         return cls(np.zeros(0, np.uint64), np.zeros(1, np.uint32), np.zeros(0, np.int32), np.zeros(0, np.uint8))
 
 
 class Postings:
-    """Keys are 64-bit numbers. Not thread-safe: the index locks.
+    """Postings by 64-bit key. Not thread-safe: the index locks.
 
-    An item that was removed keeps its entries, and no longer counts in `frequency`.
+    A removed item keeps its entries, but `frequency` no longer counts it.
     """
 
-    def __init__(self, base: PostingArrays, split: int) -> None:
-        """``split`` is the number of the first item that is not in ``base``."""
+    def __init__(self, base: PostingArrays, base_size: int) -> None:
+        """Start with the postings of a file, whose items have the ordinals below ``base_size``."""
         self._base = base
-        self._split = split
-        self._grown: dict[int, _AddedPostings] = {}
-        self._gone: Counter[int] = Counter()
-        self._spans: dict[int, tuple[int, int]] = {}  # where a key's entries stand in the base, which never changes
+        self._base_size = base_size
+        self._added: dict[int, _AddedPostings] = {}
+        self._removed: Counter[int] = Counter()
+        self._spans: dict[int, tuple[int, int]] = {}  # where a key's entries are in the base, which never changes
 
-    def add(self, item: int, counts: Mapping[int, int]) -> None:
-        """Append an item with its keys, each with how often the item holds it."""
+    def add(self, ordinal: int, counts: Mapping[int, int]) -> None:
+        """Append an item; ``counts`` says how often it has each key."""
         for key, count in counts.items():
-            grown = self._grown.get(key)
-            if grown is None:
-                grown = self._grown[key] = _AddedPostings()
-            grown.items.append(item - self._split)
-            grown.counts.append(min(count, _MOST_COUNT))
+            added = self._added.get(key)
+            if added is None:
+                added = self._added[key] = _AddedPostings()
+            added.items.append(ordinal - self._base_size)
+            added.counts.append(min(count, _MAX_COUNT))
 
     def remove(self, keys: Iterable[int]) -> None:
-        """Take an item with these keys out of the statistics."""
-        self._gone.update(set(keys))
+        """Stop counting an item that has these keys."""
+        self._removed.update(set(keys))
 
     def frequency(self, key: int) -> int:
-        """The number of items that hold the key and still stand."""
-        start, end = self._spans.get(key) or self._span(key)  # asked for each neighbour of each word
-        grown = self._grown.get(key)
-        count = end - start if grown is None else end - start + len(grown.items)
-        return max(0, count - self._gone[key] if self._gone else count)
+        """Return the number of items that have the key and were not removed."""
+        start, end = self._spans.get(key) or self._find_span(key)  # called for each neighbor of each word
+        added = self._added.get(key)
+        count = end - start if added is None else end - start + len(added.items)
+        return max(0, count - self._removed[key] if self._removed else count)
 
-    def lists(self, key: int) -> Iterator[PostingList]:
-        """What is known of a key: views, valid until the next change."""
-        start, end = self._span(key)
+    def get_lists(self, key: int) -> Iterator[PostingList]:
+        """Yield the posting lists of a key: views, valid until the next change."""
+        start, end = self._find_span(key)
         if end > start:
             yield self._base.items[start:end], self._base.counts[start:end], 0
-        grown = self._grown.get(key)
-        if grown is not None:
-            yield grown.items, grown.counts, self._split
+        added = self._added.get(key)
+        if added is not None:
+            yield added.items, added.counts, self._base_size
 
-    def items(self, key: int) -> NDArray[np.int64]:
-        """The numbers of all items that ever held a key."""
-        lists = [np.frombuffer(items, np.int32).astype(np.int64) + first for items, _, first in self.lists(key)]
+    def get_ordinals(self, key: int) -> NDArray[np.int64]:
+        """Return the ordinals of all items that have a key, removed ones included."""
+        lists = [np.frombuffer(items, np.int32).astype(np.int64) + first for items, _, first in self.get_lists(key)]
         return np.concatenate(lists) if lists else np.zeros(0, np.int64)
 
     def snapshot(self) -> "PostingSnapshot":
-        """All postings as they are now, untouched by later changes."""
-        grown = self._grown
-        keys = [np.full(len(each.items), key, np.uint64) for key, each in grown.items()]
-        items = [np.array(each.items, np.int64) + self._split for each in grown.values()]
-        counts = [np.array(each.counts, np.uint8) for each in grown.values()]
+        """Return all postings as they are now, unaffected by later changes."""
+        added_by_key = self._added
+        keys = [np.full(len(added.items), key, np.uint64) for key, added in added_by_key.items()]
+        items = [np.array(added.items, np.int64) + self._base_size for added in added_by_key.values()]
+        counts = [np.array(added.counts, np.uint8) for added in added_by_key.values()]
         return PostingSnapshot(
             self._base,
             np.concatenate([np.zeros(0, np.uint64), *keys]),
@@ -96,36 +103,40 @@ class Postings:
             np.concatenate([np.zeros(0, np.uint8), *counts]),
         )
 
-    def _span(self, key: int) -> tuple[int, int]:
+    def _find_span(self, key: int) -> tuple[int, int]:
         span = self._spans.get(key)
         if span is None:
             keys = self._base.keys
-            place = int(keys.searchsorted(np.uint64(key)))
-            is_there = place < len(keys) and int(keys[place]) == key
+            position = int(keys.searchsorted(np.uint64(key)))
+            exists = position < len(keys) and int(keys[position]) == key
             starts = self._base.starts
-            span = self._spans[key] = (int(starts[place]), int(starts[place + 1])) if is_there else (0, 0)
+            span = self._spans[key] = (int(starts[position]), int(starts[position + 1])) if exists else (0, 0)
         return span
 
 
 @attrs.frozen
 class PostingSnapshot:
-    """Postings at one moment: those of a file, and the entries behind it."""
+    """Postings at one moment: those of a file, and one entry each for what was added since."""
 
     base: PostingArrays
     keys: NDArray[np.uint64]
     items: NDArray[np.int64]
     counts: NDArray[np.uint8]
 
-    def merged(self, numbers: NDArray[np.int64]) -> PostingArrays:
-        """The postings of the items that stand; ``numbers`` gives each item its new number, -1 where it goes."""
+    def merge(self, new_ordinals: NDArray[np.int64]) -> PostingArrays:
+        """Return the postings of the remaining items under new ordinals.
+
+        Args:
+            new_ordinals: The new ordinal of each item, by its present one; -1 for an item to leave out.
+        """
         sizes = (self.base.starts[1:] - self.base.starts[:-1]).astype(np.int64)
-        old = np.repeat(self.base.keys, sizes)
-        key = np.concatenate([old, self.keys])
-        item = numbers[np.concatenate([self.base.items.astype(np.int64), self.items])]
+        base_keys = np.repeat(self.base.keys, sizes)
+        key = np.concatenate([base_keys, self.keys])
+        item = new_ordinals[np.concatenate([self.base.items.astype(np.int64), self.items])]
         count = np.concatenate([self.base.counts, self.counts])
-        stands = item >= 0
-        key, item, count = key[stands], item[stands], count[stands]
+        is_live = item >= 0
+        key, item, count = key[is_live], item[is_live], count[is_live]
         order = np.lexsort((item, key))
-        found, starts = np.unique(key[order], return_index=True)
+        merged_keys, starts = np.unique(key[order], return_index=True)
         ends = np.append(starts, len(order)).astype(np.uint32)
-        return PostingArrays(found, ends, item[order].astype(np.int32), count[order])
+        return PostingArrays(merged_keys, ends, item[order].astype(np.int32), count[order])

@@ -1,4 +1,4 @@
-"""Ranking: the score of an item is a sum of terms, each with a weight and a reason.
+"""Ranking: the score of an item is a weighted sum of features.
 
 The weights are data (``data/weights.json``), fitted by ``tools/fit_weights.py``.
 """
@@ -15,79 +15,89 @@ from numpy.typing import NDArray
 from memoair_index.cues import Cue, QuestionType
 from memoair_index.items import NONE, Array
 
-# Each term by name, with the reason why it counts.
-TERMS: Mapping[str, str] = {
-    "around": "the question's words, or words that mean nearly the same, stand in the utterance or near it in its call:"
-    " BM25, a step away weakened to .7, .5, .35, .25, the best for each word",
-    "meaning": "cosine of the question's and the utterance's static embedding",
-    "speaker": "the question names one of the speakers, and it is his utterance",
-    "self": "the question says I or my, and it is the caller's own utterance",
-    "date": "the question names a date, and it was said then, or soon after",
-    "time_word": "the question asks when, and a word for a time is in it",
-    "amount": "the question asks how many or how long, and a word for a time is in it",
+# Each feature by name, with its meaning. The names are the keys of weights.json and of `Hit.contributions`.
+FEATURES: Mapping[str, str] = {
+    "around": "the question's words, or words of nearly the same meaning, occur in the utterance or near it in its"
+    " call: BM25, the best impact of each word, weighted by .7, .5, .35, .25 with each step away",
+    "meaning": "cosine of the static embeddings of question and utterance",
+    "speaker": "the question names one of the speakers, and the utterance is theirs",
+    "self": "the question says I or my, and the utterance is the caller's own",
+    "date": "the question names a date, and the utterance was made then, or soon after",
+    "time_word": "the question asks when, and the utterance contains a word for a time",
+    "amount": "the question asks how many or how long, and the utterance contains a word for a time",
     "correction": "the speaker takes back or corrects something: the later word wins",
-    "transformer": "cosine of the question and the document with its neighbours by MiniLM, for the best 50, where there"
-    " is a model and the session asks for it",
-    "label": "what the document is about was named in the talk, share of its rare words, .95 a turn since",
+    "transformer": "cosine of question and document (with its neighbors) by MiniLM, for the best 50, where there is a"
+    " model and the session asks for it",
+    "label": "the conversation mentioned what the document is about: share of the label's rare words, .95 per turn",
 }
 
-# BM25 sums are about four times a cosine's span of fifths; both are brought to about one.
-WORDS_UNIT = 4.0
-MEANING_UNIT = 0.2
+# BM25 sums are about 4, and cosines differ by about 0.2; divided by these units both are about 1.
+BM25_UNIT = 4.0
+COSINE_UNIT = 0.2
 
 
 @attrs.frozen
 class Weights:
-    """What each term is multiplied with."""
+    """The factor of each feature in the score."""
 
-    of: Mapping[str, float]
+    by_feature: Mapping[str, float]
 
-    def __getitem__(self, term: str) -> float:
-        """The weight of a term; 0 where it was found to be of no use."""
-        return self.of.get(term, 0.0)
+    def __getitem__(self, feature: str) -> float:
+        """Return the weight of a feature; 0 if the fit found it useless."""
+        return self.by_feature.get(feature, 0.0)
 
 
 @lru_cache(maxsize=1)
 def default_weights() -> Weights:
-    """The weights that come with the package."""
+    """Return the weights that are shipped with the package."""
     content = (files("memoair_index") / "data" / "weights.json").read_bytes()
     return Weights(msgspec.json.decode(content, type=dict[str, float]))
 
 
 @attrs.frozen
 class Evidence:
-    """What is known of the candidates of a search, a cell for each: the raw values of the terms."""
+    """What is known about the candidates of a search; every array has the shape ``(candidates,)``.
 
-    items: Array  # `memoair_index.items.ITEM`
+    Attributes:
+        items: Their records, `memoair_index.items.ITEM_DTYPE`.
+        pooled: Their BM25 sums, impacts of neighbors included.
+        cosines: Of their embeddings and the question's.
+        matches_date: Whether they are of a day that the question names; None if it names none.
+        label_relevance: The relevance of their labels; None if the conversation mentions none.
+    """
+
+    items: Array
     pooled: NDArray[np.float32]
     cosines: NDArray[np.float32]
-    dated: NDArray[np.bool_] | None  # None where the question names no date
-    labels: NDArray[np.float32] | None  # None where the talk names none
+    matches_date: NDArray[np.bool_] | None
+    label_relevance: NDArray[np.float32] | None
 
 
-def terms_of(evidence: Evidence, asked: QuestionType, speaker: int, *, by_name: bool) -> dict[str, NDArray[np.float32]]:
-    """The values of the terms that count in a search, before their weights; shape ``(candidates,)`` each."""
+def feature_values(
+    evidence: Evidence, question_type: QuestionType, speaker: int, *, speaker_is_named: bool
+) -> dict[str, NDArray[np.float32]]:
+    """Return the unweighted values of the features that apply to a search; shape ``(candidates,)`` each."""
     cues = evidence.items["cues"]
     values = {
-        "around": evidence.pooled / np.float32(WORDS_UNIT),
-        "meaning": evidence.cosines / np.float32(MEANING_UNIT),
-        **{name: np.asarray((cues & which) != 0, np.float32) for name, which in cues_that_count(asked).items()},
+        "around": evidence.pooled / np.float32(BM25_UNIT),
+        "meaning": evidence.cosines / np.float32(COSINE_UNIT),
+        **{name: np.asarray((cues & cue) != 0, np.float32) for name, cue in cue_features(question_type).items()},
     }
     if speaker != NONE:
-        values["speaker" if by_name else "self"] = np.asarray(evidence.items["speaker"] == speaker, np.float32)
-    if evidence.dated is not None:
-        values["date"] = evidence.dated.astype(np.float32)
-    if evidence.labels is not None:
-        values["label"] = evidence.labels
+        values["speaker" if speaker_is_named else "self"] = np.asarray(evidence.items["speaker"] == speaker, np.float32)
+    if evidence.matches_date is not None:
+        values["date"] = evidence.matches_date.astype(np.float32)
+    if evidence.label_relevance is not None:
+        values["label"] = evidence.label_relevance
     return values
 
 
 @lru_cache(maxsize=8)
-def cues_that_count(asked: QuestionType) -> Mapping[str, Cue]:
-    """The terms that go by an utterance's form, where a question asks for this, each with the cue it goes by."""
-    terms = {"correction": Cue.CORRECTION}
-    if asked & QuestionType.WHEN:
-        terms["time_word"] = Cue.TIME
-    if asked & QuestionType.HOW_MUCH:
-        terms["amount"] = Cue.TIME
-    return terms
+def cue_features(question_type: QuestionType) -> Mapping[str, Cue]:
+    """Return the features that depend on an utterance's wording, for a type of question, each with its cue."""
+    features = {"correction": Cue.CORRECTION}
+    if question_type & QuestionType.WHEN:
+        features["time_word"] = Cue.TIME
+    if question_type & QuestionType.HOW_MUCH:
+        features["amount"] = Cue.TIME
+    return features

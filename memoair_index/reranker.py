@@ -1,7 +1,7 @@
-"""The second stage of a search: a transformer looks again at the best of what the index found.
+"""Reranking: a transformer scores the best hits of the index again.
 
-It reads the question while the caller waits (2 to 7 ms). What the documents mean it has learned before, in the
-background: encoding fifty of them afresh would take half a second.
+It encodes the question during the search (2 to 7 ms). The documents are encoded beforehand, in the background: encoding
+fifty of them during the search would take half a second.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,92 +10,113 @@ from pathlib import Path
 import numpy as np
 
 from memoair_index.document import Document, Hit
-from memoair_index.ranking import MEANING_UNIT
+from memoair_index.ranking import COSINE_UNIT
 from memoair_index.transformer import Transformer
 from memoair_index.vector_store import VectorStore
 
-# The name of its term in `memoair_index.Hit.terms`.
-TERM = "transformer"
-# How many of the best are looked at again.
-BEST = 50
-# Of each neighbour as much is read as stands nearest: the document itself must not be drowned, or cut off.
-NEIGHBOUR_CHARS = 200
+# The name of the feature that reranking adds; see `memoair_index.ranking.FEATURES`.
+FEATURE = "transformer"
+# How many of the best hits are scored again.
+MAX_RERANKED = 50
+# How much of each neighbor is encoded with a document, the nearest part: more would drown the document or cut it off.
+NEIGHBOR_CHARS = 200
 
 
 class Reranker:
-    """Scores what was found once more. Every method may be called from any thread.
+    """Scores hits again by a transformer. Thread-safe.
 
-    ``transformer`` may be shared by any number of second stages; ``vectors`` are its own.
+    Attributes:
+        vectors: The vectors of the documents, which belong to this reranker alone.
     """
 
-    def __init__(self, transformer: Transformer, cache: Path) -> None:
-        """``cache`` is the file that keeps the vectors; see `VectorStore`."""
+    def __init__(self, transformer: Transformer, cache_path: Path) -> None:
+        """Create a reranker.
+
+        Args:
+            transformer: The model, which any number of rerankers may share.
+            cache_path: The file with the documents' vectors; see `VectorStore`.
+        """
         self._transformer = transformer
-        self.vectors = VectorStore(cache, transformer)
+        self.vectors = VectorStore(cache_path, transformer)
 
     @classmethod
-    def open(cls, folder: Path, cache: Path) -> "Reranker":
-        """Open the transformer in a folder, with ``model.onnx`` and ``tokenizer.json``.
+    def open(cls, folder: Path, cache_path: Path) -> "Reranker":
+        """Open the transformer in a folder with ``model.onnx`` and ``tokenizer.json``.
 
-        Raises `memoair_index.transformer.TransformerError` where it can't be used, ImportError where onnxruntime is not
-        installed.
+        Raises:
+            memoair_index.transformer.TransformerError: The folder holds no usable transformer.
+            ImportError: onnxruntime is not installed.
         """
-        return cls(Transformer(folder), cache)
+        return cls(Transformer(folder), cache_path)
 
-    def learn(self, group: Sequence[Document], *, is_whole: bool) -> int:
-        """Learn what the documents of a group mean, as far as that is not known, and return how many were encoded.
+    def encode_group(self, group: Sequence[Document], *, is_complete: bool) -> int:
+        """Encode the documents of a group whose vectors are missing.
 
-        ``group`` holds all of them, in order. As long as it is not whole, its last document waits for its neighbour.
+        Args:
+            group: All documents of the group so far, in order.
+            is_complete: Whether no more documents will follow. Otherwise the last document waits, because it is encoded
+                together with its neighbor.
+
+        Returns:
+            The number of documents that were encoded.
         """
-        settled = in_context(group)
-        if not is_whole:
-            settled = settled[:-1]
-        missing = set(self.vectors.missing([document_id for document_id, _ in settled]))
-        return self.vectors.learn(each for each in settled if each[0] in missing)
+        texts = texts_in_context(group)
+        if not is_complete:
+            texts = texts[:-1]
+        missing = set(self.vectors.find_missing([document_id for document_id, _ in texts]))
+        return self.vectors.add(text for text in texts if text[0] in missing)
 
-    def rescored(self, hits: Sequence[Hit], query_text: str, weight: float) -> list[Hit]:
-        """The hits of one search, best first, with a term more for the best `BEST`, in the order of their new scores.
+    def rerank(self, hits: Sequence[Hit], query_text: str, weight: float) -> list[Hit]:
+        """Return the hits of one search by their new scores.
 
-        The term is ``weight`` for each fifth of the cosine between question and document. A document of which nothing
-        is known yet gets the mean of the others, which neither favours nor punishes it; where nothing is known of any,
-        the hits are returned as they are. Among equals the order stays.
+        The best `MAX_RERANKED` hits get one more feature: ``weight`` for each fifth of the cosine between question and
+        document. A document without a vector gets the mean of the others, which neither favors nor punishes it. If no
+        document has a vector, the hits are returned unchanged. Ties keep their order.
+
+        Args:
+            hits: The hits, best first.
+            query_text: The question.
+            weight: The weight of the feature.
         """
-        ids = [hit.document.id for hit in hits[:BEST]]
-        if len(self.vectors.missing(ids)) == len(ids):
+        ids = [hit.document.id for hit in hits[:MAX_RERANKED]]
+        if len(self.vectors.find_missing(ids)) == len(ids):
             return list(hits)
-        cosines = self.vectors.cosines(self._transformer.encode_question(query_text), ids)
+        cosines = self.vectors.cosines(self._transformer.encode_query(query_text), ids)
         known = ~np.isnan(cosines)
         if not known.any():
             return list(hits)
         cosines[~known] = cosines[known].mean()
-        worths = (cosines * np.float32(weight / MEANING_UNIT)).tolist()
-        told = _RerankedTerms(hits, worths)
-        best = [Hit(place, hits[place].score + worth, told.document, told.terms) for place, worth in enumerate(worths)]
-        return sorted([*best, *hits[BEST:]], key=lambda hit: -hit.score)
+        contributions = (cosines * np.float32(weight / COSINE_UNIT)).tolist()
+        reranked = _RerankedHits(hits, contributions)
+        best = [
+            Hit(position, hits[position].score + contribution, reranked.load_document, reranked.load_contributions)
+            for position, contribution in enumerate(contributions)
+        ]
+        return sorted([*best, *hits[MAX_RERANKED:]], key=lambda hit: -hit.score)
 
 
-def in_context(group: Sequence[Document]) -> list[tuple[str, str]]:
-    """For each document of a group, in order, its id, and its text with what stands on either side of it.
+def texts_in_context(group: Sequence[Document]) -> list[tuple[str, str]]:
+    """Return the id of each document of a group, and its text with the nearest part of both neighbors.
 
-    What is said in answer to something says little without it.
+    An answer says little without the question before it.
     """
     texts = ["", *(document.text for document in group), ""]
     return [
-        (document.id, "\n".join(filter(None, (before[-NEIGHBOUR_CHARS:], own, behind[:NEIGHBOUR_CHARS]))))
-        for document, before, own, behind in zip(group, texts, texts[1:], texts[2:], strict=False)
+        (document.id, "\n".join(filter(None, (previous[-NEIGHBOR_CHARS:], own, following[:NEIGHBOR_CHARS]))))
+        for document, previous, own, following in zip(group, texts, texts[1:], texts[2:], strict=False)
     ]
 
 
-class _RerankedTerms:
-    """What is asked about hits that were rescored, by their places before: read when somebody asks."""
+class _RerankedHits:
+    """Loads the documents and contributions of reranked hits, by their positions before reranking."""
 
-    def __init__(self, hits: Sequence[Hit], worths: Sequence[float]) -> None:
+    def __init__(self, hits: Sequence[Hit], contributions: Sequence[float]) -> None:
         self._hits = hits
-        self._worths = worths
+        self._contributions = contributions
 
-    def document(self, place: int) -> Document:
-        return self._hits[place].document
+    def load_document(self, position: int) -> Document:
+        return self._hits[position].document
 
-    def terms(self, place: int) -> Mapping[str, float]:
-        worth = self._worths[place]
-        return {**self._hits[place].terms, **({TERM: worth} if worth else {})}
+    def load_contributions(self, position: int) -> Mapping[str, float]:
+        contribution = self._contributions[position]
+        return {**self._hits[position].contributions, **({FEATURE: contribution} if contribution else {})}

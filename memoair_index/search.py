@@ -1,4 +1,4 @@
-"""A search: from a question to its words and dates, to the candidates that the kernel finds, to ranked hits."""
+"""Search: analyze the query, let the kernel find candidates, and rank them by all features."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -11,77 +11,76 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memoair_index import kernel
-from memoair_index.analysis import fold, term_ids, words
+from memoair_index.analysis import fold, split_words, to_term_ids
 from memoair_index.bm25 import K1, B, idf
-from memoair_index.cues import QuestionType, question_type
-from memoair_index.dates import Days, days_in
+from memoair_index.cues import QuestionType, classify_question
+from memoair_index.dates import Days, find_days
 from memoair_index.document import Document, Hit, Query
 from memoair_index.items import NONE
 from memoair_index.kernel import SCRATCH_BYTES, KernelRequest, KernelResult, RankRequest
-from memoair_index.ranking import MEANING_UNIT, WORDS_UNIT, Evidence, Weights, cues_that_count, terms_of
+from memoair_index.ranking import BM25_UNIT, COSINE_UNIT, Evidence, Weights, cue_features, feature_values
 from memoair_index.static_model import Embedding
-from memoair_index.store import Store, sound
+from memoair_index.store import Store, sanitize
 
-# Candidates that all terms are looked at for; among 50, recall is the same.
-_CANDIDATES = 128
-# A question has a dozen words; of a pasted document the rarest do.
-_MOST_WORDS = 96
-# Among 16,000 the same is found, for .1 ms more.
-_MOST_POSTINGS = 6_000
-# What a word may be called besides: so many of its nearest that stand in any document, and what each counts,
-# as a share of cosine squared.
-_NEIGHBOURS = 12
-_NEIGHBOUR_WEIGHT = 1.1
-# What a word does for the utterances around the one that it stands in, a step away and so on.
+# So many candidates are ranked by all features; with 50, recall is the same.
+_MIN_CANDIDATES = 128
+# A question has a dozen words; of a pasted document only the rarest words are used.
+_MAX_WORDS = 96
+# With 16,000, search finds the same and takes .1 ms longer.
+_MAX_POSTINGS = 6_000
+# A word is expanded by its nearest neighbors that occur in any document, each weighted by this times cosine squared.
+_MAX_NEIGHBORS = 12
+_NEIGHBOR_WEIGHT = 1.1
+# The impact of a word on the utterances around the one that contains it, one step away, two steps and so on.
 DECAYS = (0.7, 0.5, 0.35, 0.25)
-_SECONDS_A_DAY = 86_400
-# Some three thousand years from now: no moment that anybody meant lies beyond.
-_FARTHEST_MOMENT = 1e11
+_SECONDS_PER_DAY = 86_400
+# Some three thousand years from now; later timestamps are errors.
+_MAX_TIMESTAMP_S = 1e11
 
 _Floats = NDArray[np.float32]
 
 
 @attrs.frozen
 class AnalyzedQuery:
-    """What a text says to a search, whoever asks it and when."""
+    """What a search needs of a question's text alone, independent of its context; cached."""
 
     folded: str
-    terms: tuple[int, ...]  # each once, in order
+    terms: tuple[int, ...]  # ids in order, without duplicates
     vector: _Floats
-    asked: QuestionType
+    question_type: QuestionType
 
 
 @attrs.frozen
 class PreparedQuery:
-    """A query, read once, outside of every lock."""
+    """A query with everything that is computed before the index is locked."""
 
     query: Query
     terms: tuple[int, ...]
     vector: _Floats
-    asked: QuestionType
+    question_type: QuestionType
     days: Days
 
     def __bool__(self) -> bool:
-        """Whether there is anything to search by."""
-        return bool(self.terms or self.days or self.query.talk)
+        """Return whether there is anything to search for."""
+        return bool(self.terms or self.days or self.query.recent_turns)
 
 
 @lru_cache(maxsize=64)
-def _read(text: str, embedding: Embedding) -> AnalyzedQuery:
-    """Read a text. The lanes of one search ask the same, each its own index."""
+def _analyze(text: str, embedding: Embedding) -> AnalyzedQuery:
+    """Analyze a question. Cached, because the lanes of one search ask the same question, each of its own index."""
     folded = fold(text)
-    spoken = words(folded)
-    terms = tuple(dict.fromkeys(term_ids(spoken)))
-    return AnalyzedQuery(folded, terms, _sound(embedding.encode([spoken])[0]), question_type(folded))
+    words = split_words(folded)
+    terms = tuple(dict.fromkeys(to_term_ids(words)))
+    return AnalyzedQuery(folded, terms, _drop_non_finite(embedding.encode([words])[0]), classify_question(folded))
 
 
 @lru_cache(maxsize=64)
-def _ids(names: frozenset[str]) -> frozenset[int]:
-    return frozenset(term for name in names for term in term_ids(words(fold(name))))
+def _name_ids(names: frozenset[str]) -> frozenset[int]:
+    return frozenset(term for name in names for term in to_term_ids(split_words(fold(name))))
 
 
 class Searcher:
-    """Searches stores. ``search`` is not thread-safe: the index locks."""
+    """Searches stores. `prepare` is thread-safe, `search` is not: the index locks."""
 
     def __init__(self, embedding: Embedding, weights: Weights) -> None:
         self._embedding = embedding
@@ -89,205 +88,222 @@ class Searcher:
         self._scratch = np.zeros(0, np.uint8)
 
     def prepare(self, query: Query) -> PreparedQuery:
-        """Read a query. Safe to use from any thread."""
-        reading = _read(query.text, self._embedding)
-        names = _ids(query.names)
-        terms = tuple(term for term in reading.terms if term not in names) if names else reading.terms
-        return PreparedQuery(query, terms, reading.vector, reading.asked, days_in(reading.folded, query.now))
+        """Analyze a query."""
+        analyzed = _analyze(query.text, self._embedding)
+        name_ids = _name_ids(query.speaker_names)
+        terms = tuple(term for term in analyzed.terms if term not in name_ids) if name_ids else analyzed.terms
+        return PreparedQuery(
+            query, terms, analyzed.vector, analyzed.question_type, find_days(analyzed.folded, query.now)
+        )
 
     def search(
-        self, store: Store, question: PreparedQuery, limit: int, keeps: Callable[[Document], bool] | None
+        self, store: Store, prepared: PreparedQuery, limit: int, predicate: Callable[[Document], bool] | None
     ) -> list[Hit]:
-        """The best documents of a store, best first."""
-        wanted = max(limit, _CANDIDATES)
+        """Return the best documents of a store, best first."""
+        candidate_limit = max(limit, _MIN_CANDIDATES)
         while True:
-            found = self._candidates(store, question, wanted)
-            hits = self._hits(store, question, found, limit, keeps)
-            # A filter may have left out all of the best, and the next ones are still to be asked.
-            if keeps is None or len(hits) == limit or len(found.items) < wanted:
+            candidates = self._find_candidates(store, prepared, candidate_limit)
+            hits = self._rank_hits(store, prepared, candidates, limit, predicate)
+            # The predicate may have left out the best candidates: repeat with more of them.
+            if predicate is None or len(hits) == limit or len(candidates.items) < candidate_limit:
                 return hits
-            wanted *= 8
+            candidate_limit *= 8
 
-    def _candidates(self, store: Store, question: PreparedQuery, limit: int) -> KernelResult:
-        query = question.query
-        only = store.group_of(sound(query.group)) if query.group is not None else NONE
-        if query.group is not None and only == NONE:
-            return _NOTHING
-        bonus_items, bonuses = self._bonuses(store, question)
+    def _find_candidates(self, store: Store, prepared: PreparedQuery, limit: int) -> KernelResult:
+        query = prepared.query
+        only_group = store.find_group(sanitize(query.group)) if query.group is not None else NONE
+        if query.group is not None and only_group == NONE:
+            return _NO_RESULT
+        bonus_items, bonuses = self._compute_bonuses(store, prepared)
         size = len(store.items)
         if len(self._scratch) < size * SCRATCH_BYTES:
             self._scratch = np.zeros((size + size // 4 + 64) * SCRATCH_BYTES, np.uint8)
         return kernel.score(
             KernelRequest(
                 items=store.items,
-                postings=self._postings(store, question.terms),
+                postings=self._select_postings(store, prepared.terms),
                 scratch=self._scratch,
                 average_length=store.average_length,
                 limit=min(limit, size),
                 k1=K1,
                 b=B,
                 decays=DECAYS,
-                pooled_weight=self._weights["around"] / WORDS_UNIT,
-                speaker=_speaker(store, query),
-                speaker_weight=self._weights["speaker" if query.by_name else "self"],
-                only_group=only,
-                without_group=store.group_of(sound(query.without_group)) if query.without_group is not None else NONE,
-                linked=store.linked,
-                removed=store.live < size,
+                pooled_weight=self._weights["around"] / BM25_UNIT,
+                speaker=_speaker_id(store, query),
+                speaker_weight=self._weights["speaker" if query.speaker_is_named else "self"],
+                only_group=only_group,
+                exclude_group=store.find_group(sanitize(query.exclude_group))
+                if query.exclude_group is not None
+                else NONE,
+                has_neighbors=store.has_neighbors,
+                has_removed=store.live_count < size,
                 bonus_items=bonus_items,
                 bonuses=bonuses,
             )
         )
 
-    def _postings(self, store: Store, terms: Sequence[int]) -> list[tuple[int, Any, Any, int, float]]:
-        """For each word of the question the postings of itself and of its neighbours, with their weights.
+    def _select_postings(self, store: Store, terms: Sequence[int]) -> list[tuple[int, Any, Any, int, float]]:
+        """Return the weighted postings of each word of the question and of its neighbors; see `KernelRequest`.
 
-        In a large store the rarest come first, until enough postings are to be gone through: what stands in every tenth
-        document tells little that the rare words have not told, and would take most of the time.
+        In a large store the rarest words are used until their postings reach a limit: a word that occurs in every tenth
+        document adds little to what the rare words say, and would take most of the time.
         """
         frequency = store.terms.frequency
-        words = sorted((count, number) for number, term in enumerate(terms) if (count := frequency(term)) > 0)
-        chosen = [(number, terms[number], count, 1.0) for count, number in words[:_MOST_WORDS]]
-        asked = range(len(terms)) if len(terms) <= _MOST_WORDS else [number for number, _, _, _ in chosen]
-        for number in asked:
-            chosen += self._neighbours(store, number, terms[number])
-        room = _MOST_POSTINGS
+        words = sorted((count, word) for word, term in enumerate(terms) if (count := frequency(term)) > 0)
+        chosen = [(word, terms[word], count, 1.0) for count, word in words[:_MAX_WORDS]]
+        expanded = range(len(terms)) if len(terms) <= _MAX_WORDS else [word for word, _, _, _ in chosen]
+        for word in expanded:
+            chosen += self._find_neighbors(store, word, terms[word])
+        budget = _MAX_POSTINGS
         lists: list[tuple[int, Any, Any, int, float]] = []
-        for number, term, count, share in chosen:
-            if count <= room or not lists:
-                room -= count
-                weight = share * idf(store.live, count)
-                lists += [(number, *found, weight) for found in store.terms.lists(term)]
+        for word, term, count, factor in chosen:
+            if count <= budget or not lists:
+                budget -= count
+                weight = factor * idf(store.live_count, count)
+                lists += [(word, *postings, weight) for postings in store.terms.get_lists(term)]
         return sorted(lists, key=itemgetter(0))
 
-    def _neighbours(self, store: Store, number: int, term: int) -> list[tuple[int, int, int, float]]:
-        """The neighbours of a word that stand in any document: its number, each one's term, frequency and share."""
+    def _find_neighbors(self, store: Store, word: int, term: int) -> list[tuple[int, int, int, float]]:
+        """Return the neighbors of a term that occur in any document, as (word, neighbor, frequency, factor)."""
         frequency = store.terms.frequency
-        found = []
-        for neighbour, cosine in self._embedding.neighbours(term):
-            count = frequency(neighbour)
+        neighbors = []
+        for neighbor, cosine in self._embedding.neighbors(term):
+            count = frequency(neighbor)
             if count > 0:
-                found.append((number, neighbour, count, _NEIGHBOUR_WEIGHT * cosine * cosine))
-                if len(found) == _NEIGHBOURS:
+                neighbors.append((word, neighbor, count, _NEIGHBOR_WEIGHT * cosine * cosine))
+                if len(neighbors) == _MAX_NEIGHBORS:
                     break
-        return found
+        return neighbors
 
-    def _bonuses(self, store: Store, question: PreparedQuery) -> tuple[NDArray[np.int32], _Floats]:
-        """What makes a candidate without any word of the question: a label that was named, a day that was asked for."""
-        items, worths = self._named(store, question.query)
-        if not (len(items) or question.days):  # as with most questions
-            return items, worths
-        bonuses = worths * np.float32(self._weights["label"])
-        if question.days:
-            dated = np.flatnonzero(_dated(question.days, store.items.all()["occurred_at"])).astype(np.int32)
+    def _compute_bonuses(self, store: Store, prepared: PreparedQuery) -> tuple[NDArray[np.int32], _Floats]:
+        """Return documents that are candidates without any word of the question, and their bonuses.
+
+        They have a label that the conversation mentioned, or are of a day that the question names.
+        """
+        items, relevance = self._mentioned_documents(store, prepared.query)
+        if not (len(items) or prepared.days):  # true of most questions
+            return items, relevance
+        bonuses = relevance * np.float32(self._weights["label"])
+        if prepared.days:
+            dated = np.flatnonzero(_match_days(prepared.days, store.items.to_array()["occurred_at"])).astype(np.int32)
             items = np.concatenate([items, dated])
             bonuses = np.concatenate([bonuses, np.full(len(dated), self._weights["date"], np.float32)])
         return items, bonuses
 
-    def _hits(
+    def _rank_hits(
         self,
         store: Store,
-        question: PreparedQuery,
-        found: KernelResult,
+        prepared: PreparedQuery,
+        candidates: KernelResult,
         limit: int,
-        keeps: Callable[[Document], bool] | None,
+        predicate: Callable[[Document], bool] | None,
     ) -> list[Hit]:
-        query = question.query
+        query = prepared.query
         ranked = kernel.rank(
             RankRequest(
                 items=store.items,
                 vectors=store.vectors,
-                found=found,
-                question=question.vector if _is_comparable(store, question) else _NO_VECTOR,
-                pooled_weight=self._weights["around"] / WORDS_UNIT,
-                meaning_weight=self._weights["meaning"] / MEANING_UNIT,
-                speaker=_speaker(store, query),
-                speaker_weight=self._weights["speaker" if query.by_name else "self"],
-                cues=[(int(cue), self._weights[name]) for name, cue in cues_that_count(question.asked).items()],
+                candidates=candidates,
+                query_vector=prepared.vector if _has_comparable_vector(store, prepared) else _NO_VECTOR,
+                pooled_weight=self._weights["around"] / BM25_UNIT,
+                meaning_weight=self._weights["meaning"] / COSINE_UNIT,
+                speaker=_speaker_id(store, query),
+                speaker_weight=self._weights["speaker" if query.speaker_is_named else "self"],
+                cue_weights=[
+                    (int(cue), self._weights[name]) for name, cue in cue_features(prepared.question_type).items()
+                ],
             )
         )
-        told = _LazyExplanation(self, store, question, found)
+        explanation = _LazyExplanation(self, store, prepared, candidates)
         hits: list[Hit] = []
-        for number, score in ranked:
-            # What has its number now has it in this store for ever, whatever becomes of the index.
-            hit = Hit(number, score, store.document, told)
-            if keeps is None or keeps(hit.document):
+        for ordinal, score in ranked:
+            # An ordinal is never reused in this store, so a hit stays valid whatever happens to the index.
+            hit = Hit(ordinal, score, store.get_document, explanation)
+            if predicate is None or predicate(hit.document):
                 hits.append(hit)
                 if len(hits) == limit:
                     break
         return hits
 
-    def terms(self, store: Store, question: PreparedQuery, found: KernelResult, number: int) -> dict[str, float]:
-        """What the score of one of the candidates is the sum of: every term that counts, with its weight."""
-        query = question.query
-        place = np.flatnonzero(found.items == number)[:1]
-        numbers = found.items[place].astype(np.int64)
-        items = store.items.take(numbers)
+    def explain(
+        self, store: Store, prepared: PreparedQuery, candidates: KernelResult, ordinal: int
+    ) -> dict[str, float]:
+        """Return what each feature contributes to the score of one candidate, without zeros."""
+        query = prepared.query
+        position = np.flatnonzero(candidates.items == ordinal)[:1]
+        ordinals = candidates.items[position].astype(np.int64)
+        items = store.items.take(ordinals)
         evidence = Evidence(
             items=items,
-            pooled=found.pooled[place],
-            cosines=self._cosines(store, question, items["scale"], numbers),
-            dated=_dated(question.days, items["occurred_at"]) if question.days else None,
-            labels=self._labels(store, query, numbers),
+            pooled=candidates.pooled[position],
+            cosines=self._compute_cosines(store, prepared, items["scale"], ordinals),
+            matches_date=_match_days(prepared.days, items["occurred_at"]) if prepared.days else None,
+            label_relevance=self._label_relevance(store, query, ordinals),
         )
-        values = terms_of(evidence, question.asked, _speaker(store, query), by_name=query.by_name)
+        values = feature_values(
+            evidence, prepared.question_type, _speaker_id(store, query), speaker_is_named=query.speaker_is_named
+        )
         weighted = {name: float(value[0] * np.float32(self._weights[name])) for name, value in values.items()}
         return {name: value for name, value in weighted.items() if value}
 
-    def _cosines(self, store: Store, question: PreparedQuery, scales: _Floats, numbers: NDArray[np.int64]) -> _Floats:
-        if not _is_comparable(store, question):
-            return np.zeros(len(numbers), np.float32)
+    def _compute_cosines(
+        self, store: Store, prepared: PreparedQuery, scales: _Floats, ordinals: NDArray[np.int64]
+    ) -> _Floats:
+        if not _has_comparable_vector(store, prepared):
+            return np.zeros(len(ordinals), np.float32)
         with np.errstate(invalid="ignore", over="ignore"):
-            rows = store.vectors.take(numbers).astype(np.float32)
-            # Not a product of matrices, which rounds equal rows differently.
-            return _sound((rows * question.vector).sum(axis=1) * scales)
+            rows = store.vectors.take(ordinals).astype(np.float32)
+            # Not a matrix product, which may round equal rows differently.
+            return _drop_non_finite((rows * prepared.vector).sum(axis=1) * scales)
 
-    def _labels(self, store: Store, query: Query, numbers: NDArray[np.int64]) -> _Floats | None:
-        items, worths = self._named(store, query)
+    def _label_relevance(self, store: Store, query: Query, ordinals: NDArray[np.int64]) -> _Floats | None:
+        items, relevance = self._mentioned_documents(store, query)
         if not len(items):
             return None
-        by_item = dict(zip(items.tolist(), worths.tolist(), strict=True))
-        return np.array([by_item.get(number, 0.0) for number in numbers.tolist()], np.float32)
+        relevance_by_item = dict(zip(items.tolist(), relevance.tolist(), strict=True))
+        return np.array([relevance_by_item.get(ordinal, 0.0) for ordinal in ordinals.tolist()], np.float32)
 
-    def _named(self, store: Store, query: Query) -> tuple[NDArray[np.int32], _Floats]:
-        """The documents whose labels were named in the talk, the question among it, and how much."""
-        return store.labels.documents(store.labels.named((*query.talk, query.text), store.live))
+    def _mentioned_documents(self, store: Store, query: Query) -> tuple[NDArray[np.int32], _Floats]:
+        """Return the documents whose labels the conversation or the question mentions, with their relevance."""
+        return store.labels.find_documents(
+            store.labels.find_mentioned((*query.recent_turns, query.text), store.live_count)
+        )
 
 
 @attrs.frozen
 class _LazyExplanation:
-    """What the scores of one search are made of, worked out when somebody asks."""
+    """Computes the contributions to the scores of one search on demand."""
 
-    searching: Searcher
+    searcher: Searcher
     store: Store
-    question: PreparedQuery
-    found: KernelResult
+    prepared: PreparedQuery
+    candidates: KernelResult
 
-    def __call__(self, number: int) -> Mapping[str, float]:
-        return self.searching.terms(self.store, self.question, self.found, number)
+    def __call__(self, ordinal: int) -> Mapping[str, float]:
+        return self.searcher.explain(self.store, self.prepared, self.candidates, ordinal)
 
 
 _NO_VECTOR = np.zeros(0, np.float32)
-_NOTHING = KernelResult(np.zeros(0, np.int32), _NO_VECTOR, _NO_VECTOR)
+_NO_RESULT = KernelResult(np.zeros(0, np.int32), _NO_VECTOR, _NO_VECTOR)
 
 
-def _speaker(store: Store, query: Query) -> int:
-    return NONE if query.speaker is None else store.speaker_of(sound(query.speaker))
+def _speaker_id(store: Store, query: Query) -> int:
+    return NONE if query.speaker is None else store.find_speaker(sanitize(query.speaker))
 
 
-def _is_comparable(store: Store, question: PreparedQuery) -> bool:
-    """Whether the question's vector is of the kind that the documents have: without a model, it is not."""
-    return len(question.vector) == int(store.vectors.base.shape[1])
+def _has_comparable_vector(store: Store, prepared: PreparedQuery) -> bool:
+    """Return whether question and documents have vectors of the same model; without a model they do not."""
+    return len(prepared.vector) == int(store.vectors.base.shape[1])
 
 
-def _sound(vector: _Floats) -> _Floats:
-    """A vector without what is no number, which a damaged model or file may hold."""
+def _drop_non_finite(vector: _Floats) -> _Floats:
+    """Return a vector with zeros for infinities and NaN, which a damaged model or file may hold."""
     with np.errstate(invalid="ignore", over="ignore"):
-        is_sound = math.isfinite(float(vector.sum()))
-    return vector if is_sound else np.nan_to_num(vector, nan=0.0, posinf=0.0, neginf=0.0)
+        is_finite = math.isfinite(float(vector.sum()))
+    return vector if is_finite else np.nan_to_num(vector, nan=0.0, posinf=0.0, neginf=0.0)
 
 
-def _dated(days: Days, moments: NDArray[np.float64]) -> NDArray[np.bool_]:
-    known = np.abs(moments) < _FARTHEST_MOMENT
-    numbers = np.floor(np.where(known, moments, 0) / _SECONDS_A_DAY).astype(np.int64)
-    return days.match(numbers) & known
+def _match_days(days: Days, timestamps: NDArray[np.float64]) -> NDArray[np.bool_]:
+    is_valid = np.abs(timestamps) < _MAX_TIMESTAMP_S
+    day_numbers = np.floor(np.where(is_valid, timestamps, 0) / _SECONDS_PER_DAY).astype(np.int64)
+    return days.match(day_numbers) & is_valid

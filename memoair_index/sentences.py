@@ -1,42 +1,55 @@
-"""Sentences and passages: a long text in pieces that say one thing each."""
+"""Sentence and passage splitting."""
 
 import re
 
-# A sentence ends at its mark and the space behind it, a line at its feed; scripts without spaces have own marks.
-# Each alternative begins where it can begin only once: else a long row of one sign would take the square of its length.
-_MARK = ".!?\N{HORIZONTAL ELLIPSIS}"
-_END = re.compile(rf"(?<![{_MARK}])[{_MARK}]+['\")\]]*\s+|[\u3002\uff01\uff1f\u0964\u061f]\s*|\n\s*")
-# Long replies of agents, cut to this, recall best: whole, they match every question; by the sentence, they lose what
-# they are about.
+# A sentence ends after its end mark and the following space, a line at its line feed; scripts without spaces have marks
+# of their own. Each alternative can begin a match at one place only: otherwise a long run of one character would take
+# time quadratic in its length.
+_END_MARKS = ".!?\N{HORIZONTAL ELLIPSIS}"
+_SENTENCE_END = re.compile(rf"(?<![{_END_MARKS}])[{_END_MARKS}]+['\")\]]*\s+|[\u3002\uff01\uff1f\u0964\u061f]\s*|\n\s*")
+# Long agent replies are recalled best in passages of this size: whole, they match every question; cut into single
+# sentences, they lose their subject.
 PASSAGE_CHARS = 700
 
 
-def sentences(text: str) -> list[str]:
-    """The sentences of a text, each with the space behind it: put together, they are the text."""
-    ends = [match.end() for match in _END.finditer(text)]
+def split_sentences(text: str) -> list[str]:
+    """Split a text into sentences, each with its trailing space.
+
+    Args:
+        text: Any text.
+
+    Returns:
+        The sentences in order; joined, they are the text. Empty for an empty text.
+    """
+    ends = [match.end() for match in _SENTENCE_END.finditer(text)]
     starts = [0, *ends]
     return [text[start:end] for start, end in zip(starts, [*ends, len(text)], strict=True) if start < end]
 
 
-def passages(text: str, size: int = PASSAGE_CHARS) -> list[str]:
-    """A text in pieces of at most ``size`` characters, whole sentences where they fit: put together, they are the text.
+def split_passages(text: str, size: int = PASSAGE_CHARS) -> list[str]:
+    """Split a text into passages of whole sentences where they fit.
 
-    At least one piece, also of an empty text.
+    Args:
+        text: Any text.
+        size: The maximum length of a passage in characters.
+
+    Returns:
+        The passages in order; joined, they are the text. At least one, also for an empty text.
     """
     if len(text) <= size:
         return [text]
-    pieces = [""]
-    for sentence in sentences(text):
-        for part in _parts(sentence, size):
-            if len(pieces[-1]) + len(part) <= size:
-                pieces[-1] += part
+    passages = [""]
+    for sentence in split_sentences(text):
+        for part in _split_long_sentence(sentence, size):
+            if len(passages[-1]) + len(part) <= size:
+                passages[-1] += part
             else:
-                pieces.append(part)
-    return [piece for piece in pieces if piece]
+                passages.append(part)
+    return [passage for passage in passages if passage]
 
 
-def _parts(sentence: str, size: int) -> list[str]:
-    """A sentence that is too long, cut between words where it has any."""
+def _split_long_sentence(sentence: str, size: int) -> list[str]:
+    """Return a sentence in parts of at most ``size`` characters, cut between words where there are any."""
     parts = []
     while len(sentence) > size:
         cut = sentence.rfind(" ", size // 2, size) + 1 or size

@@ -1,7 +1,7 @@
-"""The store: documents with all that searching needs of them, those of a file and those that came since.
+"""The store: documents with everything that a search needs of them, in a file and in memory.
 
-Documents are numbered in the order in which they were added; a document that was removed keeps its number until the
-store is written to a file. Not thread-safe: the index locks.
+A document's ordinal is its place in the order in which documents were added. A removed document keeps its ordinal until
+the store is written to a file. Not thread-safe: the index locks.
 """
 
 import math
@@ -14,22 +14,22 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from memoair_index.analysis import fold, term_ids, words
+from memoair_index.analysis import fold, split_words, to_term_ids
 from memoair_index.container import ContainerError
-from memoair_index.cues import cues_of
+from memoair_index.cues import detect_cues
 from memoair_index.document import Document
 from memoair_index.id_map import IdArrays, IdMap
-from memoair_index.items import ITEM, NONE, Array, GrowingArray
+from memoair_index.items import ITEM_DTYPE, NONE, Array, GrowingArray
 from memoair_index.labels import LabelArrays, Labels, LabelSnapshot
 from memoair_index.postings import PostingArrays, Postings, PostingSnapshot
 from memoair_index.static_model import Embedding
 
-_FULL_SCALE = 127
-_KEPT_DOCUMENTS = 512
+_INT8_MAX = 127
+_MAX_CACHED_DOCUMENTS = 512
 
 
 class StoredDocument(msgspec.Struct, frozen=True, array_like=True):
-    """A document as it lies in a file."""
+    """A document as it is stored in a file: a JSON array, so the order of the fields is part of the format."""
 
     id: str
     text: str
@@ -40,63 +40,78 @@ class StoredDocument(msgspec.Struct, frozen=True, array_like=True):
     metadata: dict[str, Any]
 
 
-_to_bytes = msgspec.json.Encoder().encode  # a number of metadata may be larger than MessagePack knows any
-_from_bytes = msgspec.json.Decoder(StoredDocument).decode
+_encode_json = msgspec.json.Encoder().encode  # JSON, because metadata may hold larger integers than MessagePack allows
+_decode_json = msgspec.json.Decoder(StoredDocument).decode
 
 
 @attrs.frozen
 class AnalyzedDocument:
-    """A document and what was read out of it; made outside of every lock."""
+    """A document and what a search needs of it. Computed outside of all locks."""
 
     document: Document
-    counts: Mapping[int, int]  # how often each term stands in it
-    length: int
-    cues: int
-    vector: NDArray[np.int8]
-    scale: float
+    term_counts: Mapping[int, int]  # how often each term occurs in it, by term id
+    term_count: int  # repetitions included
+    cues: int  # flags of `memoair_index.cues.Cue`
+    vector: NDArray[np.int8]  # the embedding in 8 bits; shape (dimensions,)
+    scale: float  # the factor from ``vector`` to the embedding
 
 
-def analyze(given: list[Document], model: Embedding) -> list[AnalyzedDocument]:
-    """Read out of documents what searching needs; what of them can't be written to a file is put right."""
-    documents = [_sound_document(document) for document in given]
+def analyze(documents: list[Document], embedding: Embedding) -> list[AnalyzedDocument]:
+    """Compute what a search needs of some documents, and sanitize text that could not be written to a file."""
+    documents = [_sanitize_document(document) for document in documents]
     folded = [fold(document.text) for document in documents]
-    spoken = [words(text) for text in folded]
-    vectors = np.nan_to_num(model.encode(spoken), nan=0.0, posinf=0.0, neginf=0.0)
-    scales = np.abs(vectors).max(axis=1, initial=0.0) / np.float32(_FULL_SCALE)
-    rows = np.round(vectors / np.where(scales > 0, scales, 1)[:, None]).clip(-_FULL_SCALE, _FULL_SCALE).astype(np.int8)
-    result = []
-    for number, document in enumerate(documents):
-        ids = term_ids(spoken[number])
-        cues = int(cues_of(folded[number]))
-        result.append(AnalyzedDocument(document, Counter(ids), len(ids), cues, rows[number], float(scales[number])))
-    return result
+    words_by_document = [split_words(text) for text in folded]
+    vectors = np.nan_to_num(embedding.encode(words_by_document), nan=0.0, posinf=0.0, neginf=0.0)
+    scales = np.abs(vectors).max(axis=1, initial=0.0) / np.float32(_INT8_MAX)
+    rows = np.round(vectors / np.where(scales > 0, scales, 1)[:, None]).clip(-_INT8_MAX, _INT8_MAX).astype(np.int8)
+    analyzed = []
+    for i, document in enumerate(documents):
+        terms = to_term_ids(words_by_document[i])
+        cues = int(detect_cues(folded[i]))
+        analyzed.append(AnalyzedDocument(document, Counter(terms), len(terms), cues, rows[i], float(scales[i])))
+    return analyzed
 
 
 @attrs.frozen
 class StoreArrays:
-    """A store as it lies in a file: none of its documents was removed."""
+    """A store as it is kept in a file, without removed documents.
+
+    Attributes:
+        items: A record of `ITEM_DTYPE` for each document; shape ``(documents,)``.
+        total_length: The number of terms of all documents.
+        has_neighbors: Whether any document has a neighbor in its group.
+        vectors: The embeddings in 8 bits; shape ``(documents, dimensions)``.
+        terms: From a term to the documents that contain it.
+        labels: The labels of the documents.
+        ids: From a document id to its ordinal.
+        groups: From a group's name to its id.
+        group_ends: The ordinal of the last document of each group, by group id.
+        speakers: The names of the speakers, by speaker id.
+        records: The documents as JSON, one after another.
+        record_starts: The record of document ``i`` is ``records[record_starts[i]:record_starts[i + 1]]``.
+    """
 
     items: Array
-    length: int  # terms of all documents
-    linked: bool  # whether any document has neighbours
+    total_length: int
+    has_neighbors: bool
     vectors: NDArray[np.int8]
     terms: PostingArrays
     labels: LabelArrays
     ids: IdArrays
-    groups: IdArrays  # to the number of a group
-    group_ends: NDArray[np.int32]  # the last item of each group, by its number
+    groups: IdArrays
+    group_ends: NDArray[np.int32]
     speakers: list[str]
     records: NDArray[np.uint8]
     record_starts: NDArray[np.int64]
 
     @classmethod
     def empty(cls, dimensions: int) -> "StoreArrays":
-        """A store without documents."""
+        """Return the arrays of a store without documents."""
         none = IdArrays(np.zeros(0, np.uint64), np.zeros(0, np.int32))
         return cls(
-            items=np.zeros(0, ITEM),
-            length=0,
-            linked=False,
+            items=np.zeros(0, ITEM_DTYPE),
+            total_length=0,
+            has_neighbors=False,
             vectors=np.zeros((0, dimensions), np.int8),
             terms=PostingArrays.empty(),
             labels=LabelArrays.empty(),
@@ -110,180 +125,182 @@ class StoreArrays:
 
 
 class Store:
-    """Documents, by number. What it hands out stays true until the next change, but for documents: they stay."""
+    """Documents by ordinal. Arrays that it returns are valid until the next change; `Document` objects stay valid."""
 
     def __init__(self, base: StoreArrays) -> None:
         self._base = base
-        split = len(base.items)
+        base_size = len(base.items)
         self.items = GrowingArray(base.items)
         self.vectors = GrowingArray(base.vectors)
-        self.terms = Postings(base.terms, split)
-        self.labels = Labels(base.labels, split)
+        self.terms = Postings(base.terms, base_size)
+        self.labels = Labels(base.labels, base_size)
         self._ids = IdMap(base.ids)
         self._groups = IdMap(base.groups)
         self._group_ends = GrowingArray(base.group_ends)
-        self._speakers = {name: number for number, name in enumerate(base.speakers)}
+        self._speaker_ids = {name: speaker_id for speaker_id, name in enumerate(base.speakers)}
         self._added: list[Document] = []
-        self.live = split
-        self.live_length = base.length
-        self.linked = base.linked  # whether any document has, or once had, neighbours
-        self._decoded: dict[int, Document] = {}  # of the file; a call asks for the same ones again and again
+        self.live_count = base_size
+        self.live_length = base.total_length
+        self.has_neighbors = base.has_neighbors  # whether any document has, or once had, a neighbor
+        self._document_cache: dict[int, Document] = {}  # of the file; the searches of a call read the same ones again
 
     @property
     def average_length(self) -> float:
-        """The mean number of terms of a document; at least 1."""
-        return max(1.0, self.live_length / self.live) if self.live else 1.0
+        """The mean number of terms per document, at least 1."""
+        return max(1.0, self.live_length / self.live_count) if self.live_count else 1.0
 
     @property
-    def tail(self) -> int:
-        """How many documents were added since the file was written, those removed again included."""
+    def added_count(self) -> int:
+        """The number of documents added since the file was written, including those removed again."""
         return len(self._added)
 
-    def number_of(self, document_id: str) -> int:
-        """The number of a document, or `NONE`."""
-        number = self._ids.find(document_id)
-        if number == NONE:
+    def find_ordinal(self, document_id: str) -> int:
+        """Return the ordinal of a document, or `NONE`."""
+        ordinal = self._ids.get(document_id)
+        if ordinal == NONE:
             return NONE
-        array, place = self.items.part(self._checked(number))
-        return number if int(array["group"][place]) >= 0 else NONE
+        array, position = self.items.locate(self._check_ordinal(ordinal))
+        return ordinal if int(array["group"][position]) >= 0 else NONE
 
-    def group_of(self, group: str) -> int:
-        """The number of a group, or `NONE` where no document was ever in it."""
-        number = self._groups.find(group)
-        if not NONE <= number < len(self._group_ends):
-            raise ContainerError("an index file is damaged: a group has no place")
-        return number
+    def find_group(self, group: str) -> int:
+        """Return the id of a group, or `NONE` if no document was ever in it."""
+        group_id = self._groups.get(group)
+        if not NONE <= group_id < len(self._group_ends):
+            raise ContainerError("the index file is damaged: a group id is out of range")
+        return group_id
 
-    def speaker_of(self, speaker: str) -> int:
-        """The number of a speaker, or `NONE`."""
-        return self._speakers.get(speaker, NONE)
+    def find_speaker(self, speaker: str) -> int:
+        """Return the id of a speaker, or `NONE`."""
+        return self._speaker_ids.get(speaker, NONE)
 
-    def document(self, number: int) -> Document:
-        """The document of a number that was not removed."""
-        split = len(self._base.items)
-        if number >= split:
-            return self._added[number - split]
-        document = self._decoded.get(number)
+    def get_document(self, ordinal: int) -> Document:
+        """Return a document that was not removed."""
+        base_size = len(self._base.items)
+        if ordinal >= base_size:
+            return self._added[ordinal - base_size]
+        document = self._document_cache.get(ordinal)
         if document is None:
-            if len(self._decoded) >= _KEPT_DOCUMENTS:
-                self._decoded.clear()
-            start, end = self._base.record_starts[number : number + 2].tolist()
-            record = _read(self._base.records[start:end].data)
-            document = self._decoded[number] = Document(*msgspec.structs.astuple(record))
+            if len(self._document_cache) >= _MAX_CACHED_DOCUMENTS:
+                self._document_cache.clear()
+            start, end = self._base.record_starts[ordinal : ordinal + 2].tolist()
+            record = _decode_record(self._base.records[start:end].data)
+            document = self._document_cache[ordinal] = Document(*msgspec.structs.astuple(record))
         return document
 
-    def numbers(self) -> list[int]:
-        """The numbers of all documents that stand."""
-        standing: list[int] = np.flatnonzero(self.items.all()["group"] >= 0).tolist()
-        return standing
+    def live_ordinals(self) -> list[int]:
+        """Return the ordinals of all documents that were not removed."""
+        ordinals: list[int] = np.flatnonzero(self.items.to_array()["group"] >= 0).tolist()
+        return ordinals
 
-    def backwards(self, number: int) -> Iterator[int]:
-        """The numbers of a document and of those before it in its group, the nearest first."""
-        return self._walk(number, "previous")
+    def walk_backward(self, ordinal: int) -> Iterator[int]:
+        """Yield the ordinals of a document and of those before it in its group, the nearest first."""
+        return self._walk(ordinal, "previous")
 
-    def forwards(self, number: int) -> Iterator[int]:
-        """The numbers of a document and of those behind it in its group, the nearest first."""
-        return self._walk(number, "following")
+    def walk_forward(self, ordinal: int) -> Iterator[int]:
+        """Yield the ordinals of a document and of those after it in its group, the nearest first."""
+        return self._walk(ordinal, "following")
 
-    def end_of(self, group: int) -> int:
-        """The last document of a group, or `NONE` where none is left."""
-        array, place = self._group_ends.part(group)
-        end = int(array[place])
-        return end if end == NONE else self._checked(end)
+    def last_in_group(self, group_id: int) -> int:
+        """Return the ordinal of the last document of a group, or `NONE` if the group is empty."""
+        array, position = self._group_ends.locate(group_id)
+        last = int(array[position])
+        return last if last == NONE else self._check_ordinal(last)
 
-    def add(self, analysed: AnalyzedDocument) -> None:
-        """Add a document; one of the same id goes first."""
-        document = analysed.document
+    def add(self, analyzed: AnalyzedDocument) -> None:
+        """Add a document, and remove an earlier one of the same id."""
+        document = analyzed.document
         self.remove(document.id)
-        number = len(self.items)
-        group = self.group_of(document.group)
-        if group == NONE:
-            group = len(self._group_ends)
-            self._groups.set(document.group, group)
+        ordinal = len(self.items)
+        group_id = self.find_group(document.group)
+        if group_id == NONE:
+            group_id = len(self._group_ends)
+            self._groups.set(document.group, group_id)
             self._group_ends.append(NONE)
-        previous = self.end_of(group)
+        previous = self.last_in_group(group_id)
         if previous != NONE:
-            self._set(previous, "following", number)
-            self.linked = True
-        self._set_end(group, number)
-        row = np.zeros((), ITEM)
+            self._set_field(previous, "following", ordinal)
+            self.has_neighbors = True
+        self._set_group_end(group_id, ordinal)
+        row = np.zeros((), ITEM_DTYPE)
         row["occurred_at"] = math.nan if document.occurred_at is None else document.occurred_at
-        row["group"], row["previous"], row["following"] = group, previous, NONE
-        row["speaker"] = self._speakers.setdefault(document.speaker, len(self._speakers)) if document.speaker else NONE
-        row["length"], row["cues"], row["scale"] = analysed.length, analysed.cues, analysed.scale
+        row["group"], row["previous"], row["following"] = group_id, previous, NONE
+        row["speaker"] = (
+            self._speaker_ids.setdefault(document.speaker, len(self._speaker_ids)) if document.speaker else NONE
+        )
+        row["length"], row["cues"], row["scale"] = analyzed.term_count, analyzed.cues, analyzed.scale
         self.items.append(row)
-        self.vectors.append(analysed.vector)
-        self.terms.add(number, analysed.counts)
-        self.labels.add(number, document.labels)
-        self._ids.set(document.id, number)
+        self.vectors.append(analyzed.vector)
+        self.terms.add(ordinal, analyzed.term_counts)
+        self.labels.add(ordinal, document.labels)
+        self._ids.set(document.id, ordinal)
         self._added.append(document)
-        self.live += 1
-        self.live_length += analysed.length
+        self.live_count += 1
+        self.live_length += analyzed.term_count
 
     def remove(self, document_id: str) -> bool:
-        """Take a document away; tell whether it was there."""
-        number = self.number_of(document_id)
-        if number == NONE:
+        """Remove a document and return whether it existed."""
+        ordinal = self.find_ordinal(document_id)
+        if ordinal == NONE:
             return False
-        document = self.document(number)
-        array, place = self.items.part(number)
-        item = array[place]
-        previous, following, group = (int(item[field]) for field in ("previous", "following", "group"))
+        document = self.get_document(ordinal)
+        array, position = self.items.locate(ordinal)
+        item = array[position]
+        previous, following, group_id = (int(item[field]) for field in ("previous", "following", "group"))
         if previous != NONE:
-            self._set(self._checked(previous), "following", following)
+            self._set_field(self._check_ordinal(previous), "following", following)
         if following != NONE:
-            self._set(self._checked(following), "previous", previous)
+            self._set_field(self._check_ordinal(following), "previous", previous)
         else:
-            self._set_end(group, previous)
-        array["group"][place] = array["previous"][place] = array["following"][place] = NONE
-        self.terms.remove(term_ids(words(fold(document.text))))
+            self._set_group_end(group_id, previous)
+        array["group"][position] = array["previous"][position] = array["following"][position] = NONE
+        self.terms.remove(to_term_ids(split_words(fold(document.text))))
         self.labels.remove(document.labels)
         self._ids.set(document_id, NONE)
-        self.live -= 1
+        self.live_count -= 1
         self.live_length -= int(item["length"])
         return True
 
     def snapshot(self) -> "StoreSnapshot":
-        """The store as it is now, untouched by later changes; takes some milliseconds for each 10,000 documents."""
+        """Return the store as it is now, unaffected by later changes. Takes some milliseconds per 10,000 documents."""
         return StoreSnapshot(
             self._base,
-            np.array(self.items.all()),
+            np.array(self.items.to_array()),
             np.array(self.vectors.tail),
             list(self._added),
             self.terms.snapshot(),
             self.labels.snapshot(),
-            list(self._speakers),
+            list(self._speaker_ids),
         )
 
-    def _walk(self, number: int, link: str) -> Iterator[int]:
+    def _walk(self, ordinal: int, link: str) -> Iterator[int]:
         for _ in range(len(self.items) + 1):
-            if number == NONE:
+            if ordinal == NONE:
                 return
-            yield number
-            array, place = self.items.part(number)
-            number = int(array[link][place])
-            number = number if number == NONE else self._checked(number)
-        raise ContainerError("an index file is damaged: neighbours lead in a circle")
+            yield ordinal
+            array, position = self.items.locate(ordinal)
+            ordinal = int(array[link][position])
+            ordinal = ordinal if ordinal == NONE else self._check_ordinal(ordinal)
+        raise ContainerError("the index file is damaged: the neighbors of a group form a cycle")
 
-    def _checked(self, number: int) -> int:
-        if not 0 <= number < len(self.items):
-            raise ContainerError("an index file is damaged: a document has no place")
-        return number
+    def _check_ordinal(self, ordinal: int) -> int:
+        if not 0 <= ordinal < len(self.items):
+            raise ContainerError("the index file is damaged: a document's ordinal is out of range")
+        return ordinal
 
-    def _set(self, number: int, field: str, value: int) -> None:
-        array, place = self.items.part(number)
-        array[field][place] = value
+    def _set_field(self, ordinal: int, field: str, value: int) -> None:
+        array, position = self.items.locate(ordinal)
+        array[field][position] = value
 
-    def _set_end(self, group: int, number: int) -> None:
-        if not 0 <= group < len(self._group_ends):
-            raise ContainerError("an index file is damaged: a group has no place")
-        array, place = self._group_ends.part(group)
-        array[place] = number
+    def _set_group_end(self, group_id: int, ordinal: int) -> None:
+        if not 0 <= group_id < len(self._group_ends):
+            raise ContainerError("the index file is damaged: a group id is out of range")
+        array, position = self._group_ends.locate(group_id)
+        array[position] = ordinal
 
 
 @attrs.frozen
 class StoreSnapshot:
-    """A store at one moment; safe to use from any thread."""
+    """A store at one moment. Thread-safe."""
 
     base: StoreArrays
     items: Array
@@ -293,60 +310,60 @@ class StoreSnapshot:
     labels: LabelSnapshot
     speakers: list[str]
 
-    def compacted(self) -> StoreArrays:
-        """The same without the documents that were removed, renumbered, ready to be written."""
-        stands = self.items["group"] >= 0
-        numbers = np.where(stands, np.cumsum(stands) - 1, NONE).astype(np.int64)
-        items = self.items[stands]
+    def compact(self) -> StoreArrays:
+        """Return the arrays to write: without removed documents, under new ordinals."""
+        is_live = self.items["group"] >= 0
+        new_ordinals = np.where(is_live, np.cumsum(is_live) - 1, NONE).astype(np.int64)
+        items = self.items[is_live]
         for link in ("previous", "following"):
-            items[link] = np.where(items[link] >= 0, numbers[items[link]], NONE)
-        documents, records = self._records(stands)
+            items[link] = np.where(items[link] >= 0, new_ordinals[items[link]], NONE)
+        documents, records = self._encode_records(is_live)
         groups = list(dict.fromkeys(document.group for document in documents))
-        group_numbers = {group: number for number, group in enumerate(groups)}
-        items["group"] = [group_numbers[document.group] for document in documents]
+        group_ids = {group: group_id for group_id, group in enumerate(groups)}
+        items["group"] = [group_ids[document.group] for document in documents]
         ends = np.full(len(groups), NONE, np.int32)
-        last = items["following"] == NONE
-        ends[items["group"][last]] = np.flatnonzero(last)
+        is_last = items["following"] == NONE
+        ends[items["group"][is_last]] = np.flatnonzero(is_last)
         return StoreArrays(
             items=items,
-            length=int(items["length"].sum()),
-            linked=bool((items["following"] != NONE).any()),
-            vectors=np.concatenate([self.base.vectors, self.tail_vectors])[stands],
-            terms=self.terms.merged(numbers),
-            labels=self.labels.merged(numbers),
-            ids=IdArrays.of([document.id for document in documents], list(range(len(documents)))),
-            groups=IdArrays.of(groups, list(range(len(groups)))),
+            total_length=int(items["length"].sum()),
+            has_neighbors=bool((items["following"] != NONE).any()),
+            vectors=np.concatenate([self.base.vectors, self.tail_vectors])[is_live],
+            terms=self.terms.merge(new_ordinals),
+            labels=self.labels.merge(new_ordinals),
+            ids=IdArrays.build([document.id for document in documents], list(range(len(documents)))),
+            groups=IdArrays.build(groups, list(range(len(groups)))),
             group_ends=ends,
             speakers=self.speakers,
             records=np.frombuffer(b"".join(records), np.uint8),
             record_starts=np.cumsum([0, *map(len, records)], dtype=np.int64),
         )
 
-    def _records(self, stands: NDArray[np.bool_]) -> tuple[list[StoredDocument], list[bytes]]:
-        """The documents that stand, and each as it goes into a file."""
-        split = len(self.base.items)
+    def _encode_records(self, is_live: NDArray[np.bool_]) -> tuple[list[StoredDocument], list[bytes]]:
+        """Return the documents that were not removed, and the encoded record of each."""
+        base_size = len(self.base.items)
         starts = self.base.record_starts.tolist()
         records, encoded = [], []
-        for number in np.flatnonzero(stands).tolist():
-            if number < split:
-                content = self.base.records[starts[number] : starts[number + 1]].tobytes()
-                record = _read(content)
+        for ordinal in np.flatnonzero(is_live).tolist():
+            if ordinal < base_size:
+                content = self.base.records[starts[ordinal] : starts[ordinal + 1]].tobytes()
+                record = _decode_record(content)
             else:
-                record = _record(self.added[number - split])
-                content = _to_bytes(record)
+                record = _to_record(self.added[ordinal - base_size])
+                content = _encode_json(record)
             records.append(record)
             encoded.append(content)
         return records, encoded
 
 
-def _read(content: bytes | memoryview) -> StoredDocument:
+def _decode_record(content: bytes | memoryview) -> StoredDocument:
     try:
-        return _from_bytes(content)
+        return _decode_json(content)
     except (msgspec.MsgspecError, UnicodeDecodeError):
-        raise ContainerError("a record of an index file is damaged") from None
+        raise ContainerError("the index file is damaged: a document's record is invalid") from None
 
 
-def _record(document: Document) -> StoredDocument:
+def _to_record(document: Document) -> StoredDocument:
     return StoredDocument(
         document.id,
         document.text,
@@ -358,25 +375,25 @@ def _record(document: Document) -> StoredDocument:
     )
 
 
-def _sound_document(document: Document) -> Document:
-    names = (document.id, document.text, document.group, document.speaker, *document.labels)
-    if all(map(str.isascii, names)) and not document.metadata:
+def _sanitize_document(document: Document) -> Document:
+    strings = (document.id, document.text, document.group, document.speaker, *document.labels)
+    if all(map(str.isascii, strings)) and not document.metadata:
         return document
     return Document(
-        sound(document.id),
-        sound(document.text),
-        sound(document.group),
-        sound(document.speaker),
+        sanitize(document.id),
+        sanitize(document.text),
+        sanitize(document.group),
+        sanitize(document.speaker),
         document.occurred_at,
-        sound(tuple(document.labels)),
-        sound(dict(document.metadata)),
+        sanitize(tuple(document.labels)),
+        sanitize(dict(document.metadata)),
     )
 
 
-def sound(value: Any) -> Any:
-    """A value that can be written: lone surrogates, as a broken transcriber may send them, become question marks."""
+def sanitize(value: Any) -> Any:
+    """Return a value that can be encoded: lone surrogates, which a faulty recognizer sends, become question marks."""
     if isinstance(value, str):
         return value if value.isascii() else value.encode(errors="replace").decode()
     if isinstance(value, Mapping):
-        return {sound(key): sound(each) for key, each in value.items()}
-    return type(value)(map(sound, value)) if isinstance(value, list | tuple) else value
+        return {sanitize(key): sanitize(item) for key, item in value.items()}
+    return type(value)(map(sanitize, value)) if isinstance(value, list | tuple) else value

@@ -1,9 +1,9 @@
-"""Write what a release leaves on disks: an agent machine's storage root, a cloud's database and files, an import state.
+"""Write the files of a release: an agent machine's storage root, a cloud's database and files, and an import state.
 
     python tools/make_release_data.py OUT.tar.xz
 
-Run it with the environment of the release in question, before the next one changes anything. The test
-``tests/e2e/test_earlier_data.py`` opens the archive with the code of today.
+Run it in the environment of the release, before the next release changes anything. The test
+``tests/e2e/test_earlier_data.py`` opens the archive with the present code.
 """
 
 import argparse
@@ -25,13 +25,13 @@ import urllib3
 
 from memoair_voice_sync import MemoAirVoiceClientSync
 
-# What machines keep belongs to one cloud, known by its address, so the test serves it at the same one.
+# A machine's storage belongs to the cloud at one address, so the test serves the cloud at the same one.
 HOST, PORT = "127.88.40.14", 20567
 URL = f"http://{HOST}:{PORT}"
 MEMOAIR = Path(sys.executable).parent / "memoair"
 ADA = {"id": "caller/ada ü", "name": "Ada", "metadata": {"plan": "premium"}}
 BOB = {"id": "caller_bob", "name": "Bob"}
-# So many turns that the memory gets an index file.
+# Enough turns for the memory to write an index file.
 OLD_TURNS = 205
 DOCUMENTS = [
     ("returns", "Returns are accepted within 30 days with a receipt.", "returns"),
@@ -41,36 +41,36 @@ DOCUMENTS = [
 
 
 def main() -> None:
-    """Make the data and pack it."""
-    parser = argparse.ArgumentParser(description="Write what this release leaves on disks.")
+    """Make the data and write the archive."""
+    parser = argparse.ArgumentParser(description="Write the files that this release keeps on disk.")
     parser.add_argument("out", type=Path)
     out: Path = parser.parse_args().out
     with tempfile.TemporaryDirectory() as work:
         os.environ["HOME"] = work
         data = Path(work, "data")
         data.mkdir()
-        _make(data)
+        _make_data(data)
         with tarfile.open(out, "w:xz") as archive:
-            archive.add(data, "data", filter=_anonymous)
+            archive.add(data, "data", filter=_strip_owner)
     print(f"{out}: {out.stat().st_size} bytes")
 
 
-def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:
+def _strip_owner(member: tarfile.TarInfo) -> tarfile.TarInfo:
     member.uid = member.gid = 0
     member.uname = member.gname = ""
     return member
 
 
-def _make(data: Path) -> None:
+def _make_data(data: Path) -> None:
     database = f"sqlite:///{data / 'cloud.db'}"
-    made = _memoair("cloud", "init", "--database-url", database, "--account", "Fundamento", "--json")
-    about = {"url": URL, "apiKey": json.loads(made)["apiKey"]}
-    with _cloud(data, database):
-        about["projectId"] = _post(about, "/v1/projects", name="Acme", slug="acme")["id"]
-        agents = f"/v1/projects/{about['projectId']}/agents"
-        about["agentId"] = _post(about, agents, name="Returns", agentType="voice")["id"]
-        _talk(data, about)
-    with _client(data, about) as client:  # the cloud is away
+    output = _run_memoair("cloud", "init", "--database-url", database, "--account", "Fundamento", "--json")
+    account = {"url": URL, "apiKey": json.loads(output)["apiKey"]}
+    with _run_cloud(data, database):
+        account["projectId"] = _post(account, "/v1/projects", name="Acme", slug="acme")["id"]
+        agents = f"/v1/projects/{account['projectId']}/agents"
+        account["agentId"] = _post(account, agents, name="Returns", agentType="voice")["id"]
+        _make_calls(data, account)
+    with _make_client(data, account) as client:  # the cloud is down
         client.load_index(user=BOB)
         client.save_response(
             user=BOB,
@@ -78,16 +78,16 @@ def _make(data: Path) -> None:
             assistant_text="Noted.",
             turn_id="turn-away",
         )
-    with _cloud(data, database):
-        _import(data, about)
+    with _run_cloud(data, database):
+        _import_calls(data, account)
     with closing(sqlite3.connect(data / "cloud.db")) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         connection.execute("VACUUM")
-    (data / "about.json").write_text(json.dumps(about))
+    (data / "about.json").write_text(json.dumps(account))
 
 
-def _talk(data: Path, about: dict[str, str]) -> None:
-    with _client(data, about) as client:
+def _make_calls(data: Path, account: dict[str, str]) -> None:
+    with _make_client(data, account) as client:
         client.create_index(
             "faq", [{"id": id_, "text": text, "metadata": {"topic": topic}} for id_, text, topic in DOCUMENTS]
         )
@@ -102,20 +102,20 @@ def _talk(data: Path, about: dict[str, str]) -> None:
             turn_id="turn-2",
             metadata={"interrupted": True, "heard": "Thank you, I can see"},
         )
-        client.import_call(user=ADA, session_id="call-2025-11-03", turns=[_old_turn(n) for n in range(OLD_TURNS)])
+        client.import_call(user=ADA, session_id="call-2025-11-03", turns=[_make_old_turn(n) for n in range(OLD_TURNS)])
         client.load_index(user=BOB)
         client.save_response(
             user=BOB, user_text="Please call me Bobby.", assistant_text="Of course, Bobby.", turn_id="turn-1"
         )
-    with _client(data, about) as client:
+    with _make_client(data, account) as client:
         _wait_for(lambda: client.list_memories(user=ADA) and client.list_memories(user=BOB))
         client.load_index(user=ADA)
         client.load_index(user=BOB)
-        folder = data / "storage" / about["projectId"]
+        folder = data / "storage" / account["projectId"]
         _wait_for(lambda: list(folder.rglob("permanent-*.index")) and list(folder.glob("org-cloud-*.index")))
 
 
-def _old_turn(number: int) -> dict[str, Any]:
+def _make_old_turn(number: int) -> dict[str, Any]:
     return {
         "turn_id": f"month-{number}",
         "user_text": f"In month {number} I asked about parcel number {7000 + number}.",
@@ -124,7 +124,7 @@ def _old_turn(number: int) -> dict[str, Any]:
     }
 
 
-def _import(data: Path, about: dict[str, str]) -> None:
+def _import_calls(data: Path, account: dict[str, str]) -> None:
     calls = data / "calls.jsonl"
     lines = [
         {"userId": "caller_cleo", "sessionId": "imported-1", "turnId": f"t{number}", "assistantText": "Fine."}
@@ -132,34 +132,34 @@ def _import(data: Path, about: dict[str, str]) -> None:
         for number in range(5)
     ]
     calls.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    os.utime(calls, (1_764_000_000, 1_764_000_000))  # the state file knows a file by its size, time and beginning
-    _memoair(
+    os.utime(calls, (1_764_000_000, 1_764_000_000))  # the state file identifies a file by its size, time and beginning
+    _run_memoair(
         *("import", calls, "--state", data / "import-state.json", "--json"),
-        MEMOAIR_API_KEY=about["apiKey"],
-        MEMOAIR_PROJECT_ID=about["projectId"],
-        MEMOAIR_AGENT_ID=about["agentId"],
+        MEMOAIR_API_KEY=account["apiKey"],
+        MEMOAIR_PROJECT_ID=account["projectId"],
+        MEMOAIR_AGENT_ID=account["agentId"],
         MEMOAIR_BASE_URL=URL,
     )
 
 
-def _client(data: Path, about: dict[str, str]) -> MemoAirVoiceClientSync:
+def _make_client(data: Path, account: dict[str, str]) -> MemoAirVoiceClientSync:
     return MemoAirVoiceClientSync(
-        api_key=about["apiKey"],
-        project_id=about["projectId"],
-        agent_id=about["agentId"],
+        api_key=account["apiKey"],
+        project_id=account["projectId"],
+        agent_id=account["agentId"],
         cloud_base_url=URL,
         storage_root=str(data / "storage"),
     )
 
 
-def _memoair(*arguments: str | Path, **variables: str) -> str:
+def _run_memoair(*arguments: str | Path, **variables: str) -> str:
     command, environment = [MEMOAIR, *arguments], os.environ | variables
-    done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)  # noqa: S603 - our own
-    return done.stdout
+    completed = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)  # noqa: S603 - our own
+    return completed.stdout
 
 
 @contextmanager
-def _cloud(data: Path, database: str) -> Iterator[None]:
+def _run_cloud(data: Path, database: str) -> Iterator[None]:
     address = ("--host", HOST, "--port", str(PORT))
     stores = ("--database-url", database, "--blob-url", (data / "blobs").as_uri())
     command = [MEMOAIR, "cloud", "serve", *address, *stores]
@@ -179,20 +179,20 @@ def _is_ready() -> bool:
         return False
 
 
-def _post(about: dict[str, str], path: str, **body: str) -> Any:
-    headers = {"Authorization": f"Bearer {about['apiKey']}"}
+def _post(account: dict[str, str], path: str, **body: str) -> Any:
+    headers = {"Authorization": f"Bearer {account['apiKey']}"}
     return urllib3.request("POST", URL + path, json=body, headers=headers).json()
 
 
-def _wait_for(check: Callable[[], Any], within_s: float = 30.0) -> None:
-    deadline = time.monotonic() + within_s
+def _wait_for(check: Callable[[], Any], timeout_s: float = 30.0) -> None:
+    deadline = time.monotonic() + timeout_s
     while not check():
         if time.monotonic() > deadline:
-            raise SystemExit("did not come true in time")
+            raise SystemExit(f"a condition was not met within {timeout_s:.0f} s")
         time.sleep(0.1)
 
 
 if __name__ == "__main__":
     if shutil.which(MEMOAIR) is None:
-        raise SystemExit(f"{MEMOAIR} is missing: run this with the environment of the release")
+        raise SystemExit(f"{MEMOAIR} is missing: run this in the environment of the release")
     main()

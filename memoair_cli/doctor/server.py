@@ -24,14 +24,14 @@ def check_server(surroundings: DoctorContext) -> Iterator[Finding]:
 
         import memoair_cloud.serving  # noqa: F401 - all that the extra brings
         from memoair_cloud.database.engine import make_engine
-        from memoair_cloud.settings import settings_from
+        from memoair_cloud.settings import load_settings
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("memoair_"):
             raise
         yield problem("server", f"{error.name} is missing", "pip install 'memoair-voice[cloud]'")
         return
     try:
-        settings = settings_from(database_url=surroundings.database_url, blob_url=surroundings.blob_url)
+        settings = load_settings(database_url=surroundings.database_url, blob_url=surroundings.blob_url)
     except ValidationError as error:
         for each in error.errors(include_input=False, include_url=False):
             told = f"{'.'.join(map(str, each['loc']))}: {each['msg']}"
@@ -72,16 +72,16 @@ def _database(engine: "Engine", *, revives: bool) -> Iterator[Finding]:
 
 
 def _revived(engine: "Engine") -> Finding:
-    from memoair_cloud.operations import revive
+    from memoair_cloud.operations import retry_dead_letters
 
-    return note("work", f"{some(revive(engine), 'piece')} of work that was given up will be tried again")
+    return note("work", f"{some(retry_dead_letters(engine), 'piece')} of work that was given up will be tried again")
 
 
 def _work(engine: "Engine") -> Iterator[Finding]:
     """What has failed for good, and what waits."""
-    from memoair_cloud.operations import backlog, dead_letters
+    from memoair_cloud.operations import get_backlog, list_dead_letters
 
-    dead = dead_letters(engine)
+    dead = list_dead_letters(engine)
     for each in dead:
         what = some(each.count, "call") + " not learned from" if each.work == "learn" else "an index file not built"
         since = f" since {each.since:%Y-%m-%d}" if each.since else ""
@@ -89,7 +89,7 @@ def _work(engine: "Engine") -> Iterator[Finding]:
         yield problem("work", f"project {each.project_id}: {what}{since}, given up", remedy)
     if not dead:
         yield ok("work", "nothing was given up")
-    waiting = backlog(engine)
+    waiting = get_backlog(engine)
     told = f"{some(waiting.calls, 'call')} to learn from and {some(waiting.builds, 'index file')} to build"
     oldest_s = 0.0
     if waiting.oldest_call_at is not None:
@@ -105,7 +105,7 @@ def _blobs(settings: "CloudSettings") -> Iterator[Finding]:
     from memoair_cloud.indexes.blobs import BlobStore
 
     try:
-        BlobStore(settings.blob_url).check()
+        BlobStore(settings.blob_url).check_writable()
     except (ServiceUnavailableError, ValueError, ImportError) as error:
         why = type(error.__cause__ or error).__name__
         yield problem("store", f"index files can't be written ({why})", "see that --blob-url is right, and its rights")

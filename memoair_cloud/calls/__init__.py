@@ -1,1 +1,1 @@
-"""What was said: events as runtimes send them, and the callers and sessions that follow from them."""
+"""Calls: events as runtimes send them, and the users and sessions derived from them."""

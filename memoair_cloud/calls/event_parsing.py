@@ -1,63 +1,63 @@
-"""An event as it comes over the wire, checked once, and by itself: what is wrong with it concerns no other."""
+"""Parse and validate a single event from the wire. An invalid event does not affect the others of its batch."""
 
 import re
 from collections.abc import Mapping
 from datetime import datetime
 from enum import Enum
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import msgspec
 
 from memoair_cloud.errors import InvalidRequestError
 from memoair_cloud.identifiers import MAX_ID_BYTES, check_identifier
-from memoair_cloud.timeutil import parse_moment
+from memoair_cloud.timeutil import parse_timestamp
 
-_MAX_SEQ = 2**53 - 1  # the largest whole number that every JSON reader keeps
-# What a runtime takes is nested 64 deep at most, and stands within an event here. Far deeper readers give up.
+_MAX_SEQ = 2**53 - 1  # the largest integer that every JSON parser preserves
+# A runtime accepts at most 64 levels, and wraps them in an event. Some parsers fail on much deeper JSON.
 MAX_DEPTH = 80
-# What a runtime takes is 1 MiB at most, and stands within an event here.
+# A runtime accepts at most 1 MiB, and wraps it in an event.
 MAX_EVENT_BYTES = (1 << 20) + (64 << 10)
-# A string without an end matches to the end, or each sign in it would be looked at anew for each before it.
-_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
+# An unterminated string matches to the end of the text. Otherwise every character in it would be scanned once for each
+# character before it.
+_STRINGS_AND_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
 
 Identifier = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID_BYTES)]
-PartT = TypeVar("PartT", bound="_Part")
 
 
 class IncomingEventType(str, Enum):
-    """What an event tells."""
+    """The type of an event."""
 
-    SESSION_START = "session_start"  # a call began, or who is calling became known
-    TURN = "turn"  # the caller spoke and was answered
-    SESSION_END = "session_end"  # the call is over
+    SESSION_START = "session_start"  # a call began, or the caller was identified
+    TURN = "turn"  # the caller spoke and the agent answered
+    SESSION_END = "session_end"  # the call ended
 
 
-class _Part(msgspec.Struct, frozen=True, rename="camel"):
+class _WireStruct(msgspec.Struct, frozen=True, rename="camel"):
     pass
 
 
-class UserPart(_Part, frozen=True):
-    """The caller in the payload of a session's start."""
+class UserPart(_WireStruct, frozen=True):
+    """The user in the payload of a session start."""
 
     id: str | None = None
     name: str | None = None
     metadata: dict[str, Any] | None = None
 
 
-class StartPayload(_Part, frozen=True, rename="camel"):
-    """The payload of a session's start, as far as the cloud reads it."""
+class StartPayload(_WireStruct, frozen=True, rename="camel"):
+    """The payload of a session start, as far as the cloud reads it."""
 
     user: UserPart | None = None
     metadata: dict[str, Any] | None = None
 
 
-class _TurnPayload(_Part, frozen=True, rename="camel"):
+class _TurnPayload(_WireStruct, frozen=True, rename="camel"):
     turn_id: str
     user_text: str
     assistant_text: str
 
 
-class _Event(_Part, frozen=True, rename="camel"):
+class _Event(_WireStruct, frozen=True, rename="camel"):
     event_id: Identifier
     type: IncomingEventType
     session_id: Identifier
@@ -67,7 +67,17 @@ class _Event(_Part, frozen=True, rename="camel"):
 
 
 class IncomingEvent(msgspec.Struct, frozen=True):
-    """One event of one session. ``payload`` is JSON as it was sent; ``start`` is what a session's start tells."""
+    """A validated event of one session.
+
+    Attributes:
+        event_id: The id of the event, unique per user.
+        type: The type of the event.
+        session_id: The session that it belongs to.
+        seq: Its position in the session.
+        occurred_at: When it happened, in UTC.
+        payload: The payload as JSON, exactly as it was sent.
+        start: The parsed payload of a session start; None for other events.
+    """
 
     event_id: str
     type: IncomingEventType
@@ -79,17 +89,17 @@ class IncomingEvent(msgspec.Struct, frozen=True):
 
     @property
     def user(self) -> UserPart:
-        """The caller, as a session's start tells."""
+        """The user as given by a session start; empty for other events."""
         return (self.start and self.start.user) or UserPart()
 
 
-class _Named(_Part, frozen=True, rename="camel"):
+class _EventIdOnly(_WireStruct, frozen=True, rename="camel"):
     event_id: Any = None
 
 
-_read_id = msgspec.json.Decoder(_Named).decode
-_read_event = msgspec.json.Decoder(_Event).decode
-_read_payload: Mapping[IncomingEventType, msgspec.json.Decoder[Any]] = {
+_decode_event_id = msgspec.json.Decoder(_EventIdOnly).decode
+_decode_event = msgspec.json.Decoder(_Event).decode
+_PAYLOAD_DECODERS: Mapping[IncomingEventType, msgspec.json.Decoder[Any]] = {
     IncomingEventType.SESSION_START: msgspec.json.Decoder(StartPayload),
     IncomingEventType.TURN: msgspec.json.Decoder(_TurnPayload),
     IncomingEventType.SESSION_END: msgspec.json.Decoder(dict[str, Any]),
@@ -97,30 +107,37 @@ _read_payload: Mapping[IncomingEventType, msgspec.json.Decoder[Any]] = {
 
 
 def parse_event(content: bytes) -> IncomingEvent:
-    """Check an event; raises `InvalidRequestError` that names the fields and what is wrong with them, never what they hold."""
+    """Parse and validate an event.
+
+    Args:
+        content: The event as JSON in UTF-8.
+
+    Raises:
+        InvalidRequestError: If it is invalid. The message names fields and what is wrong with them, never their values.
+    """
     if len(content) > MAX_EVENT_BYTES:
         raise InvalidRequestError(f"larger than {MAX_EVENT_BYTES} bytes")
-    if content.count(b"[") + content.count(b"{") > MAX_DEPTH and depth(content) > MAX_DEPTH:
+    if content.count(b"[") + content.count(b"{") > MAX_DEPTH and nesting_depth(content) > MAX_DEPTH:
         raise InvalidRequestError(f"nested deeper than {MAX_DEPTH} levels")
     try:
-        msgspec.json.decode(content)  # what is not read below is kept, and must be readable later
-        event = _read_event(content)
+        msgspec.json.decode(content)  # parts that are not parsed below are saved, too, and must be readable later
+        event = _decode_event(content)
     except msgspec.ValidationError as error:
-        raise InvalidRequestError(_without_values(str(error))) from None
+        raise InvalidRequestError(_remove_values(str(error))) from None
     except (msgspec.DecodeError, UnicodeDecodeError):
-        raise InvalidRequestError("not valid JSON in UTF-8") from None
+        raise InvalidRequestError("invalid JSON, or not in UTF-8") from None
     try:
-        payload = _read_payload[event.type].decode(event.payload)
+        payload = _PAYLOAD_DECODERS[event.type].decode(event.payload)
     except msgspec.ValidationError as error:
-        raise InvalidRequestError(f"payload: {_without_values(str(error))}") from None
+        raise InvalidRequestError(f"payload: {_remove_values(str(error))}") from None
     try:
-        occurred_at = parse_moment(event.occurred_at)
+        occurred_at = parse_timestamp(event.occurred_at)
     except ValueError:
-        raise InvalidRequestError("occurredAt: not an ISO 8601 moment") from None
+        raise InvalidRequestError("occurredAt: invalid ISO 8601 timestamp") from None
     return IncomingEvent(
-        event_id=_identifier("eventId", event.event_id),
+        event_id=_check_identifier_field("eventId", event.event_id),
         type=event.type,
-        session_id=_identifier("sessionId", event.session_id),
+        session_id=_check_identifier_field("sessionId", event.session_id),
         seq=event.seq,
         occurred_at=occurred_at,
         payload=bytes(event.payload).decode(),
@@ -128,36 +145,36 @@ def parse_event(content: bytes) -> IncomingEvent:
     )
 
 
-def told_id(content: bytes) -> str | None:
-    """The event id of what is no event, as far as it has one, so that a refusal can be told by it."""
+def extract_event_id(content: bytes) -> str | None:
+    """Return the event id of an invalid event if it has one, so that its rejection can name it."""
     try:
-        told = _read_id(content).event_id
+        event_id = _decode_event_id(content).event_id
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
-    return told if isinstance(told, str) else None
+    return event_id if isinstance(event_id, str) else None
 
 
-def depth(content: bytes) -> int:
-    """How deep the brackets of a JSON text are nested, those in its strings left out."""
+def nesting_depth(content: bytes) -> int:
+    """Return how deep the brackets of a JSON text are nested, ignoring brackets in strings."""
     level = deepest = 0
-    for sign in _BRACKETS.findall(content):
-        if sign in b"[{":
+    for token in _STRINGS_AND_BRACKETS.findall(content):
+        if token in b"[{":
             level += 1
             deepest = max(deepest, level)
-        elif sign in b"]}":
+        elif token in b"]}":
             level -= 1
     return deepest
 
 
-def _identifier(name: str, value: str) -> str:
+def _check_identifier_field(field: str, value: str) -> str:
     try:
         return check_identifier(value)
     except ValueError as error:
-        raise InvalidRequestError(f"{name}: {error}") from None
+        raise InvalidRequestError(f"{field}: {error}") from None
 
 
-def _without_values(message: str) -> str:
-    """The library's message, which names types, limits and places, without what it quotes of the event."""
+def _remove_values(message: str) -> str:
+    """Return msgspec's message without the values that it quotes from the event; types, limits and paths stay."""
     if message.startswith("Invalid enum value"):
-        return f"Expected one of {', '.join(kind.value for kind in IncomingEventType)} - at `$.type`"
+        return f"Expected one of {', '.join(event_type.value for event_type in IncomingEventType)} - at `$.type`"
     return message

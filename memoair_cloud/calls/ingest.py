@@ -1,4 +1,4 @@
-"""Events come in: each once, in any order, a batch in one transaction."""
+"""Ingest events: each one once, in any order, a batch in one transaction."""
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
@@ -8,23 +8,29 @@ import attrs
 import msgspec
 from sqlalchemy import select
 
-from memoair_cloud.calls.event_parsing import IncomingEvent, IncomingEventType, parse_event, told_id
-from memoair_cloud.calls.users import forgotten, forgotten_sessions, locked_or_new_caller
+from memoair_cloud.calls.event_parsing import IncomingEvent, IncomingEventType, extract_event_id, parse_event
+from memoair_cloud.calls.users import find_erased_sessions, find_erasure, lock_or_create_user
 from memoair_cloud.database.columns import EncodedJson
 from memoair_cloud.database.models import CallEvent, CallSession, EndUser
 from memoair_cloud.errors import ApiError, ConflictError, InvalidRequestError, UserErasedError
-from memoair_cloud.identifiers import MAX_NAME_CHARS, sound_text
+from memoair_cloud.identifiers import MAX_NAME_CHARS, sanitize_text
 from memoair_cloud.tenancy.access import Tenant
 from memoair_cloud.tenancy.scoped import ScopedSession
 from memoair_cloud.timeutil import utc_now
 
-# So far ahead may a machine's clock be for its times to be believed.
-MOST_AHEAD = timedelta(minutes=5)
+# How far a machine's clock may be ahead for its timestamps to be accepted unchanged.
+MAX_CLOCK_SKEW = timedelta(minutes=5)
 
 
 @attrs.frozen
 class EventRejection:
-    """An event that was not kept, and why. ``event_id`` is None where it has none that can be told."""
+    """An event that was rejected.
+
+    Attributes:
+        event_id: The id of the event; None if it has none that can be read.
+        code: The error code.
+        message: Why it was rejected.
+    """
 
     event_id: str | None
     code: str
@@ -33,92 +39,109 @@ class EventRejection:
 
 @attrs.define
 class IngestResult:
-    """What became of a batch; every event of it is in one of the three."""
+    """The outcome of a batch. Every event of the batch is in exactly one of the three lists.
+
+    Attributes:
+        accepted: The ids of new events, which are now durable.
+        duplicate: The ids of events that were saved before.
+        rejected: The events that were not saved, with the reasons.
+        has_ended_call: Whether one of the calls has ended, so that it can be consolidated.
+    """
 
     accepted: list[str] = attrs.field(factory=list)
     duplicate: list[str] = attrs.field(factory=list)
     rejected: list[EventRejection] = attrs.field(factory=list)
-    has_ended_call: bool = False  # whether one of the calls is over, so that there is something to learn from
+    has_ended_call: bool = False
 
-    def repeat(self, event_id: str) -> None:
-        """Note that an event of the batch has come in it before, and became what that one did."""
-        refused = next((each for each in self.rejected if each.event_id == event_id), None)
-        if refused is None:
+    def record_repeat(self, event_id: str) -> None:
+        """Record that an event occurs again in the batch: it shares the outcome of its first occurrence."""
+        rejection = next((candidate for candidate in self.rejected if candidate.event_id == event_id), None)
+        if rejection is None:
             self.duplicate.append(event_id)
         else:
-            self.rejected.append(refused)
+            self.rejected.append(rejection)
 
-    def refuse(self, event_id: str | None, fault: ApiError) -> None:
-        """Note an event that is not kept."""
-        self.rejected.append(EventRejection(event_id, fault.code, fault.message))
+    def record_rejection(self, event_id: str | None, error: ApiError) -> None:
+        """Record a rejected event."""
+        self.rejected.append(EventRejection(event_id, error.code, error.message))
 
 
 def ingest(tenant: Tenant, batch: Iterable[bytes]) -> IngestResult:
-    """Keep the events of one caller, each given as JSON. What is accepted is durable when this returns.
+    """Save the events of one user. Accepted events are durable when this returns.
 
-    An event that can't be kept is refused by itself. Raises `InvalidRequestError` where the request does not say whose they are.
+    Invalid events are rejected one by one; the others are saved.
+
+    Args:
+        tenant: The project and the user that the events belong to.
+        batch: The events, each as JSON.
+
+    Raises:
+        InvalidRequestError: If the request does not name the user.
     """
     user_id = tenant.scope.user_id
     if user_id is None:
-        raise InvalidRequestError("X-User-Id is missing: whose events these are", field="X-User-Id")
-    receipt = IngestResult()
-    events, again = _sound_events(batch, user_id, receipt)
-    with tenant.writing() as session:
+        raise InvalidRequestError("X-User-Id is required: the user that the events belong to", field="X-User-Id")
+    result = IngestResult()
+    events, repeated_ids = _parse_batch(batch, user_id, result)
+    with tenant.begin_write() as session:
         if events:
-            _keep(session, user_id, events, receipt)
-    for event_id in again:
-        receipt.repeat(event_id)
-    return receipt
+            _store_events(session, user_id, events, result)
+    for event_id in repeated_ids:
+        result.record_repeat(event_id)
+    return result
 
 
-def _sound_events(batch: Iterable[bytes], user_id: str, receipt: IngestResult) -> tuple[list[IncomingEvent], list[str]]:
-    """The events that may be kept, each once, and the ids of those that came again; others go into the receipt."""
+def _parse_batch(batch: Iterable[bytes], user_id: str, result: IngestResult) -> tuple[list[IncomingEvent], list[str]]:
+    """Return the valid events, each once, and the ids of repeated ones. Invalid events are recorded in the result."""
     seen: dict[str, IncomingEvent] = {}
-    again: list[str] = []
+    repeated_ids: list[str] = []
     for content in batch:
         try:
             event = parse_event(content)
             if event.user.id not in (None, user_id):
-                raise InvalidRequestError("payload.user.id: is another than the request's X-User-Id")
-            known = seen.setdefault(event.event_id, event)
-            if known.session_id != event.session_id:
-                raise _elsewhere()
-        except ApiError as fault:
-            receipt.refuse(told_id(content), fault)
+                raise InvalidRequestError("payload.user.id: differs from the request's X-User-Id")
+            first = seen.setdefault(event.event_id, event)
+            if first.session_id != event.session_id:
+                raise _other_session_error()
+        except ApiError as error:
+            result.record_rejection(extract_event_id(content), error)
         else:
-            if known is not event:
-                again.append(event.event_id)
-    return list(seen.values()), again
+            if first is not event:
+                repeated_ids.append(event.event_id)
+    return list(seen.values()), repeated_ids
 
 
-def _elsewhere() -> ConflictError:
-    return ConflictError("the event id is that of an event in another session of this caller")
+def _other_session_error() -> ConflictError:
+    return ConflictError("the event id belongs to an event in another session of this user")
 
 
-def _keep(session: ScopedSession, user_id: str, events: list[IncomingEvent], receipt: IngestResult) -> None:
-    user = locked_or_new_caller(session, user_id, events[0].occurred_at)
+def _store_events(session: ScopedSession, user_id: str, events: list[IncomingEvent], result: IngestResult) -> None:
+    user = lock_or_create_user(session, user_id, events[0].occurred_at)
     now = utc_now()
-    fresh = [_by_our_clock(event, now) for event in _fresh(session, user_id, events, receipt)]
-    if not fresh:
-        if not user.session_count:  # it was made for nothing
+    new_events = [_clamp_clock_skew(event, now) for event in _select_new_events(session, user_id, events, result)]
+    if not new_events:
+        if not user.session_count:  # the row was just created, and nothing refers to it
             session.delete(user)
         return
     user.memory_version += 1
-    calls = _calls(session, user, fresh, now)
-    for session_id, of_call in _by_session(fresh).items():
-        _tell(calls[session_id], user, of_call)
-    receipt.has_ended_call = any(call.ended_at is not None for call in calls.values())
-    session.flush()  # the sessions, which the events refer to
-    session.insert(CallEvent, [_row(event, user, now) for event in fresh])
-    receipt.accepted.extend(event.event_id for event in fresh)
+    calls = _load_or_create_calls(session, user, new_events, now)
+    for session_id, call_events in _group_by_session(new_events).items():
+        _apply_events(calls[session_id], user, call_events)
+    result.has_ended_call = any(call.ended_at is not None for call in calls.values())
+    session.flush()  # sessions first: the events refer to them
+    session.bulk_insert(CallEvent, [_event_row(event, user, now) for event in new_events])
+    result.accepted.extend(event.event_id for event in new_events)
 
 
-def _by_our_clock(event: IncomingEvent, now: datetime) -> IncomingEvent:
-    """An event of a machine whose clock is ahead, at the latest now: who is forgotten today said nothing tomorrow."""
-    return event if event.occurred_at <= now + MOST_AHEAD else msgspec.structs.replace(event, occurred_at=now)
+def _clamp_clock_skew(event: IncomingEvent, now: datetime) -> IncomingEvent:
+    """Return the event; the timestamp of a clock that is far ahead becomes now.
+
+    Otherwise an event from before an erasure could claim to be from after it.
+    """
+    return event if event.occurred_at <= now + MAX_CLOCK_SKEW else msgspec.structs.replace(event, occurred_at=now)
 
 
-def _row(event: IncomingEvent, user: EndUser, now: datetime) -> dict[str, Any]:
+def _event_row(event: IncomingEvent, user: EndUser, now: datetime) -> dict[str, Any]:
     return {
         "user_id": user.id,
         "id": event.event_id,
@@ -132,47 +155,51 @@ def _row(event: IncomingEvent, user: EndUser, now: datetime) -> dict[str, Any]:
     }
 
 
-def _by_session(events: Iterable[IncomingEvent]) -> dict[str, list[IncomingEvent]]:
-    found: dict[str, list[IncomingEvent]] = {}
+def _group_by_session(events: Iterable[IncomingEvent]) -> dict[str, list[IncomingEvent]]:
+    groups: dict[str, list[IncomingEvent]] = {}
     for event in events:
-        found.setdefault(event.session_id, []).append(event)
-    return found
+        groups.setdefault(event.session_id, []).append(event)
+    return groups
 
 
-def _fresh(
-    session: ScopedSession, user_id: str, events: list[IncomingEvent], receipt: IngestResult
+def _select_new_events(
+    session: ScopedSession, user_id: str, events: list[IncomingEvent], result: IngestResult
 ) -> list[IncomingEvent]:
-    """Those events that are to be kept; what becomes of the others goes into the receipt."""
-    before = forgotten(session, user_id)
-    over = forgotten_sessions(session, user_id, {event.session_id for event in events}) if before else set[str]()
-    known = _known(session, user_id, events)
-    fresh = []
+    """Return the events to save; record the outcome of the others in the result."""
+    erasure = find_erasure(session, user_id)
+    erased_sessions = (
+        find_erased_sessions(session, user_id, {event.session_id for event in events}) if erasure else set[str]()
+    )
+    stored_sessions = _find_stored_events(session, user_id, events)
+    new_events = []
     for event in events:
-        if event.event_id in known:
-            if known[event.event_id] == event.session_id:
-                receipt.duplicate.append(event.event_id)
+        if event.event_id in stored_sessions:
+            if stored_sessions[event.event_id] == event.session_id:
+                result.duplicate.append(event.event_id)
             else:
-                receipt.refuse(event.event_id, _elsewhere())
-        elif event.session_id in over or (before and event.occurred_at <= before.forgotten_at):
-            receipt.refuse(event.event_id, UserErasedError("the caller was forgotten after this was said"))
+                result.record_rejection(event.event_id, _other_session_error())
+        elif event.session_id in erased_sessions or (erasure and event.occurred_at <= erasure.forgotten_at):
+            result.record_rejection(event.event_id, UserErasedError("the user was erased after this event"))
         else:
-            fresh.append(event)
-    return fresh
+            new_events.append(event)
+    return new_events
 
 
-def _known(session: ScopedSession, user_id: str, events: list[IncomingEvent]) -> dict[str, str]:
-    ids = [event.event_id for event in events]
-    # The type is not needed, but without it one of the indexes has all that is asked for, and SQLite goes through all
-    # of the caller's events there instead of looking each up by the key.
+def _find_stored_events(session: ScopedSession, user_id: str, events: list[IncomingEvent]) -> dict[str, str]:
+    event_ids = [event.event_id for event in events]
+    # The type is not needed. But without it, one of the indexes covers the query, and SQLite scans all of the user's
+    # events there instead of looking up each one by its key.
     columns = (CallEvent.id, CallEvent.session_id, CallEvent.type)
-    known = select(*columns).where(CallEvent.user_id == user_id, CallEvent.id.in_(ids))
-    return {row.id: row.session_id for row in session.execute(known)}
+    statement = select(*columns).where(CallEvent.user_id == user_id, CallEvent.id.in_(event_ids))
+    return {row.id: row.session_id for row in session.execute(statement)}
 
 
-def _calls(session: ScopedSession, user: EndUser, events: list[IncomingEvent], now: datetime) -> dict[str, CallSession]:
-    ids = {event.session_id for event in events}
-    wanted = select(CallSession).where(CallSession.user_id == user.id, CallSession.id.in_(ids))
-    calls = {call.id: call for call in session.scalars(wanted)}
+def _load_or_create_calls(
+    session: ScopedSession, user: EndUser, events: list[IncomingEvent], now: datetime
+) -> dict[str, CallSession]:
+    session_ids = {event.session_id for event in events}
+    statement = select(CallSession).where(CallSession.user_id == user.id, CallSession.id.in_(session_ids))
+    calls = {call.id: call for call in session.scalars(statement)}
     for event in events:
         if event.session_id not in calls:
             calls[event.session_id] = CallSession(
@@ -194,12 +221,12 @@ def _calls(session: ScopedSession, user: EndUser, events: list[IncomingEvent], n
             user.session_count += 1
     for call in calls.values():
         call.received_at = now
-        call.failures, call.retry_at = 0, None  # what could not be learned from is another call now
+        call.failures, call.retry_at = 0, None  # with new events, earlier failures no longer count
     return calls
 
 
-def _tell(call: CallSession, user: EndUser, events: list[IncomingEvent]) -> None:
-    """What new events tell of their session and caller, whatever has come before them."""
+def _apply_events(call: CallSession, user: EndUser, events: list[IncomingEvent]) -> None:
+    """Update a session and its user from new events, in whatever order they arrive."""
     first, last = min(event.occurred_at for event in events), max(event.occurred_at for event in events)
     call.started_at, call.last_event_at = min(call.started_at, first), max(call.last_event_at, last)
     user.first_seen_at, user.last_seen_at = min(user.first_seen_at, first), max(user.last_seen_at, last)
@@ -207,11 +234,11 @@ def _tell(call: CallSession, user: EndUser, events: list[IncomingEvent]) -> None
     call.turn_count += sum(event.type is IncomingEventType.TURN for event in events)
     for event in events:
         if event.type is not IncomingEventType.TURN:
-            _bound(call, user, event)
+            _update_boundaries(call, user, event)
 
 
-def _bound(call: CallSession, user: EndUser, event: IncomingEvent) -> None:
-    """What the start or the end of a session tells; the latest of them counts, and of two at once the end."""
+def _update_boundaries(call: CallSession, user: EndUser, event: IncomingEvent) -> None:
+    """Apply a session start or end. The one with the highest seq counts; at equal seq, the end wins over the start."""
     is_end = event.type is IncomingEventType.SESSION_END
     if call.boundary_seq is None or event.seq > call.boundary_seq or (is_end and event.seq == call.boundary_seq):
         call.boundary_seq = event.seq
@@ -220,9 +247,9 @@ def _bound(call: CallSession, user: EndUser, event: IncomingEvent) -> None:
         return
     if call.start_seq is None or event.seq > call.start_seq:
         call.start_seq, call.details = event.seq, dict(event.start.metadata or {})
-    told = event.user
-    if (told.name or told.metadata) and (user.described_at is None or event.occurred_at >= user.described_at):
-        name = None if told.name is None else sound_text(told.name)[:MAX_NAME_CHARS]
-        details = dict(told.metadata or {})
+    user_part = event.user
+    if (user_part.name or user_part.metadata) and (user.described_at is None or event.occurred_at >= user.described_at):
+        name = None if user_part.name is None else sanitize_text(user_part.name)[:MAX_NAME_CHARS]
+        details = dict(user_part.metadata or {})
         user.profile_version += (user.name, user.details) != (name, details)
         user.described_at, user.name, user.details = event.occurred_at, name, details

@@ -1,4 +1,4 @@
-"""Callers, their sessions and what was said in them, by the page."""
+"""Paginated lists of users, their sessions and the events of a session."""
 
 from datetime import datetime
 
@@ -10,49 +10,54 @@ from memoair_cloud.errors import ConflictError, NotFoundError
 from memoair_cloud.tenancy.access import Tenant
 from memoair_cloud.tenancy.scoped import ScopedSession
 
-# By id and not by the last call: a list that is sorted anew while it is read would leave callers out.
-_USERS = PageOrder[EndUser]((EndUser.id,), (str,), lambda user: (user.id,))
-_SESSIONS = PageOrder[CallSession](
+# Sorted by id, not by the last call: a list that changes its order while it is read would skip users.
+_USER_ORDER = PageOrder[EndUser]((EndUser.id,), (str,), lambda user: (user.id,))
+_SESSION_ORDER = PageOrder[CallSession](
     (CallSession.started_at, CallSession.id),
     (datetime, str),
     lambda call: (call.started_at, call.id),
     descending=True,
 )
-_EVENTS = PageOrder[CallEvent]((CallEvent.seq, CallEvent.id), (int, str), lambda event: (event.seq, event.id))
+_EVENT_ORDER = PageOrder[CallEvent]((CallEvent.seq, CallEvent.id), (int, str), lambda event: (event.seq, event.id))
 
 
 def list_users(tenant: Tenant, cursor: str | None, limit: int) -> ResultPage[EndUser]:
-    """The project's callers, by id."""
-    with tenant.reading() as session:
-        return _USERS.page(session, select(EndUser), cursor, limit)
+    """Return a page of the project's users, sorted by id."""
+    with tenant.begin_read() as session:
+        return _USER_ORDER.fetch_page(session, select(EndUser), cursor, limit)
 
 
 def list_sessions(tenant: Tenant, user_id: str, cursor: str | None, limit: int) -> ResultPage[CallSession]:
-    """A caller's sessions, the latest first; raises `NotFoundError` for a caller of whom nothing is known."""
-    with tenant.reading() as session:
+    """Return a page of a user's sessions, latest first; raise `NotFoundError` for an unknown user."""
+    with tenant.begin_read() as session:
         if session.scalar(select(EndUser.id).where(EndUser.id == user_id)) is None:
-            raise NotFoundError("there is no such caller")
-        return _SESSIONS.page(session, select(CallSession).where(CallSession.user_id == user_id), cursor, limit)
+            raise NotFoundError("unknown user")
+        return _SESSION_ORDER.fetch_page(
+            session, select(CallSession).where(CallSession.user_id == user_id), cursor, limit
+        )
 
 
 def list_events(tenant: Tenant, session_id: str, cursor: str | None, limit: int) -> ResultPage[CallEvent]:
-    """A session's events, in order; raises `NotFoundError`, or `ConflictError` where only X-User-Id could tell which it is."""
-    with tenant.reading() as session:
-        user_id = _whose(session, session_id)
-        wanted = select(CallEvent).where(CallEvent.user_id == user_id, CallEvent.session_id == session_id)
-        return _EVENTS.page(session, wanted, cursor, limit)
+    """Return a page of a session's events in order.
+
+    Raises:
+        NotFoundError: If there is no such session.
+        ConflictError: If several users have a session with this id and the tenant names no user.
+    """
+    with tenant.begin_read() as session:
+        user_id = _resolve_user(session, session_id)
+        statement = select(CallEvent).where(CallEvent.user_id == user_id, CallEvent.session_id == session_id)
+        return _EVENT_ORDER.fetch_page(session, statement, cursor, limit)
 
 
-def _whose(session: ScopedSession, session_id: str) -> str:
-    # A session's id is the client's own, so two callers may have the same.
-    callers = select(CallSession.user_id).where(CallSession.id == session_id)
+def _resolve_user(session: ScopedSession, session_id: str) -> str:
+    # Clients choose session ids, so two users may have the same one.
+    statement = select(CallSession.user_id).where(CallSession.id == session_id)
     if session.scope.user_id is not None:
-        callers = callers.where(CallSession.user_id == session.scope.user_id)
-    found = session.scalars(callers.limit(2)).all()
-    if not found:
-        raise NotFoundError("there is no such session")
-    if len(found) > 1:
-        raise ConflictError(
-            "several callers have a session of this id; X-User-Id tells which is meant", field="X-User-Id"
-        )
-    return found[0]
+        statement = statement.where(CallSession.user_id == session.scope.user_id)
+    user_ids = session.scalars(statement.limit(2)).all()
+    if not user_ids:
+        raise NotFoundError("unknown session")
+    if len(user_ids) > 1:
+        raise ConflictError("several users have a session with this id: set X-User-Id", field="X-User-Id")
+    return user_ids[0]

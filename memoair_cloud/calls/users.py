@@ -1,4 +1,4 @@
-"""A caller's row: whoever writes about him locks it first. And what is left of one who was forgotten."""
+"""The row of a user, which every writer of that user's data locks first, and the records of erased users."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -7,48 +7,51 @@ from typing import Any
 from sqlalchemy import select
 
 from memoair_cloud.database.models import EndUser, ForgottenSession, ForgottenUser
-from memoair_cloud.identifiers import session_digest, user_digest
+from memoair_cloud.identifiers import hash_session_id, hash_user_id
 from memoair_cloud.tenancy.scoped import ScopedSession
 
 
-def locked_caller(session: ScopedSession, user_id: str) -> EndUser | None:
-    """The caller's row, locked until the end of the transaction; None where there is none.
+def lock_user(session: ScopedSession, user_id: str) -> EndUser | None:
+    """Return the user's row, locked until the end of the transaction; None if the user is unknown.
 
-    All that write about one caller queue for it. So what they read of him stays true until they commit, and no two of
-    them can wait for each other.
+    All writers of one user's data queue for this row. So what they read about the user stays true until they commit,
+    and no two of them can deadlock.
     """
-    mine = select(EndUser).where(EndUser.id == user_id)
-    # Rows that refer to this one (key share) may be written meanwhile.
-    locking = mine.with_for_update(key_share=True).execution_options(populate_existing=True)
-    return session.scalars(locking).one_or_none()
+    statement = select(EndUser).where(EndUser.id == user_id)
+    # With key share, other transactions may still insert rows that refer to this one.
+    locked = statement.with_for_update(key_share=True).execution_options(populate_existing=True)
+    return session.scalars(locked).one_or_none()
 
 
-def locked_or_new_caller(session: ScopedSession, user_id: str, seen_at: datetime) -> EndUser:
-    """The same, made where there is none: one who was forgotten goes on with higher versions than he had."""
-    while (user := locked_caller(session, user_id)) is None:
-        # Another may make it, or forget it, between these two statements; so look again.
-        session.insert_new(EndUser, [_new(user_id, seen_at)])
-    if not user.memory_version and (before := forgotten(session, user_id)):
-        user.memory_version = user.memory_floor = before.memory_version
-        user.profile_version = before.profile_version
+def lock_or_create_user(session: ScopedSession, user_id: str, seen_at: datetime) -> EndUser:
+    """Lock the user's row as `lock_user` does, creating it if needed.
+
+    The versions of a user who was erased before continue above those that they had.
+    """
+    while (user := lock_user(session, user_id)) is None:
+        # Another transaction may create or erase the user between these two statements, so check again.
+        session.insert_missing(EndUser, [_new_user_row(user_id, seen_at)])
+    if not user.memory_version and (erasure := find_erasure(session, user_id)):
+        user.memory_version = user.memory_floor = erasure.memory_version
+        user.profile_version = erasure.profile_version
     return user
 
 
-def forgotten(session: ScopedSession, user_id: str) -> ForgottenUser | None:
-    """That the caller was forgotten, and when; None if never."""
-    digest = user_digest(session.scope.project_id, user_id)
+def find_erasure(session: ScopedSession, user_id: str) -> ForgottenUser | None:
+    """Return the record of the user's erasure; None if they were never erased."""
+    digest = hash_user_id(session.scope.project_id, user_id)
     return session.scalars(select(ForgottenUser).where(ForgottenUser.digest == digest)).one_or_none()
 
 
-def forgotten_sessions(session: ScopedSession, user_id: str, session_ids: Iterable[str]) -> set[str]:
-    """Those of a caller's calls that were known when he was forgotten."""
+def find_erased_sessions(session: ScopedSession, user_id: str, session_ids: Iterable[str]) -> set[str]:
+    """Return those of a user's sessions that were known when the user was erased."""
     project_id = session.scope.project_id
-    digests = {session_digest(project_id, user_id, session_id): session_id for session_id in session_ids}
+    digests = {hash_session_id(project_id, user_id, session_id): session_id for session_id in session_ids}
     found = session.scalars(select(ForgottenSession.digest).where(ForgottenSession.digest.in_(digests)))
     return {digests[digest] for digest in found}
 
 
-def _new(user_id: str, seen_at: datetime) -> dict[str, Any]:
+def _new_user_row(user_id: str, seen_at: datetime) -> dict[str, Any]:
     return {
         "id": user_id,
         "name": None,

@@ -1,25 +1,26 @@
-"""Consolidation: from the turns of calls to facts about the caller that stand, and to his profile.
+"""Consolidation: from the turns of calls to current facts about the caller, and to their profile.
 
-Pure: no database, and no network unless a chat endpoint is configured. Raw turns stay recallable whatever happens here.
+It uses no database, and no network unless a chat endpoint is configured. It never changes the turns, which stay
+recallable whatever happens here.
 """
 
-from memoair_cloud.consolidation.chat import ChatExtractor, Endpoint
-from memoair_cloud.consolidation.merging import merged, replaced
+from memoair_cloud.consolidation.chat import ChatEndpoint, ChatExtractor
+from memoair_cloud.consolidation.merging import merge_facts, replace_sessions
 from memoair_cloud.consolidation.records import CallTurn, Extraction, Extractor, Fact, FactKind, ProfileSummary
 from memoair_cloud.consolidation.rules import RuleExtractor
-from memoair_cloud.consolidation.summary import summarise
+from memoair_cloud.consolidation.summary import summarize_facts
 
 __all__ = [
     "CallTurn",
+    "ChatEndpoint",
     "ChatExtractor",
-    "Endpoint",
     "Extraction",
     "Extractor",
     "Fact",
     "FactKind",
     "ProfileSummary",
     "RuleExtractor",
-    "merged",
-    "replaced",
-    "summarise",
+    "merge_facts",
+    "replace_sessions",
+    "summarize_facts",
 ]

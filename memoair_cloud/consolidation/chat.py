@@ -1,4 +1,4 @@
-"""The optional extractor: any chat endpoint that speaks OpenAI's protocol."""
+"""The optional extractor: any OpenAI-compatible chat endpoint."""
 
 import importlib
 import logging
@@ -8,71 +8,91 @@ from typing import Any
 
 import attrs
 
-from memoair_cloud.consolidation.prompt import INSTRUCTIONS, SCHEMA, fenced, read_answer
+from memoair_cloud.consolidation.prompt import INSTRUCTIONS, SCHEMA, parse_answer, render_transcript
 from memoair_cloud.consolidation.records import CallTurn, Extraction, Extractor
 from memoair_cloud.consolidation.rules import RuleExtractor
 
 NAME = "chat"
-_log = logging.getLogger(__name__)
-_FORMAT = {"type": "json_schema", "json_schema": {"name": "facts", "strict": True, "schema": SCHEMA}}
+log = logging.getLogger(__name__)
+_RESPONSE_FORMAT = {"type": "json_schema", "json_schema": {"name": "facts", "strict": True, "schema": SCHEMA}}
 
 
 @attrs.frozen
-class Endpoint:
-    """Where the model is asked, and how long one waits for it: ``timeout_s`` is for all attempts together."""
+class ChatEndpoint:
+    """A chat endpoint and how long to wait for it.
+
+    Attributes:
+        base_url: The URL of the API.
+        model: The model to ask.
+        api_key: The API key.
+        timeout_s: The time limit for all attempts together, in seconds.
+        max_attempts: The maximum number of attempts.
+        retry_delay_s: Seconds before the second attempt; doubled before each further one.
+    """
 
     base_url: str
     model: str
     api_key: str = attrs.field(repr=False)
     timeout_s: float = 60.0
-    attempts: int = 3
-    pause_s: float = 0.5  # before the second attempt; doubled before each further one
+    max_attempts: int = 3
+    retry_delay_s: float = 0.5
 
 
 class ChatExtractor:
-    """Asks a language model; where that fails, another extractor (the rules), and says so in the outcome."""
+    """Asks a language model for facts. If that fails, it uses a fallback extractor and reports the failure.
 
-    def __init__(self, endpoint: Endpoint, otherwise: Extractor | None = None) -> None:
+    Args:
+        endpoint: The model to ask.
+        fallback: The extractor to use if the model fails; the rules by default.
+    """
+
+    def __init__(self, endpoint: ChatEndpoint, fallback: Extractor | None = None) -> None:
         self._endpoint = endpoint
-        self._otherwise = otherwise or RuleExtractor()
+        self._fallback = fallback or RuleExtractor()
 
     def extract(self, turns: Sequence[CallTurn]) -> Extraction:
-        """The facts that the turns of one session tell. Never fails."""
+        """Return the facts in the turns of one session. Never raises."""
         if not turns:
             return Extraction((), NAME)
         try:
-            return Extraction(read_answer(self._answer(turns), turns), NAME)
-        except Exception as error:  # noqa: BLE001 - a model that fails, in whichever way, must not cost the caller his facts
-            # Neither log nor outcome says more: messages of endpoints quote what was sent.
+            return Extraction(parse_answer(self._ask_with_retries(turns), turns), NAME)
+        except Exception as error:  # noqa: BLE001 - no failure of a model may cost the caller their facts
+            # Log and result contain only the type: messages of endpoints quote what was sent.
             failure = type(error).__name__
-            _log.warning("asking the model for facts failed (%s); %d turns go to the rules", failure, len(turns))
-            fallback = self._otherwise.extract(turns)
-            return attrs.evolve(fallback, failure=failure)
+            log.warning(
+                "the model failed to extract facts (%s); the fallback extractor reads %d turns", failure, len(turns)
+            )
+            extraction = self._fallback.extract(turns)
+            return attrs.evolve(extraction, failure=failure)
 
-    def _answer(self, turns: Sequence[CallTurn]) -> str:
-        """What the model answers; raises what the last attempt raised."""
-        # Only who has configured a model needs the library, and it takes a second to import.
+    def _ask_with_retries(self, turns: Sequence[CallTurn]) -> str:
+        """Return the model's answer; raise the error of the last attempt."""
+        # Imported here, because only servers with a configured model need it, and the import takes a second.
         openai = importlib.import_module("openai")
         deadline = time.monotonic() + self._endpoint.timeout_s
         endpoint = self._endpoint
         with openai.OpenAI(base_url=endpoint.base_url, api_key=endpoint.api_key, max_retries=0) as client:
-            for attempt in range(1, endpoint.attempts + 1):
+            for attempt in range(1, endpoint.max_attempts + 1):
                 try:
-                    return self._asked(client, turns, max(deadline - time.monotonic(), 0.001))
+                    return self._ask_once(client, turns, max(deadline - time.monotonic(), 0.001))
                 except (openai.APIConnectionError, openai.InternalServerError, openai.RateLimitError, ValueError):
-                    pause = endpoint.pause_s * 2 ** (attempt - 1)
-                    if attempt == endpoint.attempts or time.monotonic() + pause >= deadline:
+                    delay_s = endpoint.retry_delay_s * 2 ** (attempt - 1)
+                    if attempt == endpoint.max_attempts or time.monotonic() + delay_s >= deadline:
                         raise
-                    time.sleep(pause)
-        raise ValueError("no attempt was allowed")
+                    time.sleep(delay_s)
+        raise ValueError("max_attempts must be at least 1")
 
-    def _asked(self, client: Any, turns: Sequence[CallTurn], timeout_s: float) -> str:
-        messages = [{"role": "system", "content": INSTRUCTIONS}, {"role": "user", "content": fenced(turns)}]
+    def _ask_once(self, client: Any, turns: Sequence[CallTurn], timeout_s: float) -> str:
+        messages = [{"role": "system", "content": INSTRUCTIONS}, {"role": "user", "content": render_transcript(turns)}]
         reply = client.chat.completions.create(
-            model=self._endpoint.model, messages=messages, response_format=_FORMAT, temperature=0, timeout=timeout_s
+            model=self._endpoint.model,
+            messages=messages,
+            response_format=_RESPONSE_FORMAT,
+            temperature=0,
+            timeout=timeout_s,
         )
         content = reply.choices[0].message.content
         if not isinstance(content, str):
-            raise ValueError("the model has answered nothing")
-        read_answer(content, turns)  # an answer of the wrong form is worth a second attempt
+            raise ValueError("the model returned no text")
+        parse_answer(content, turns)  # an invalid answer is worth another attempt
         return content

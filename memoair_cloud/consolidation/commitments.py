@@ -1,43 +1,43 @@
-"""What the agent has promised the caller, or says to have done for him.
+"""What the agent has promised the caller, or says to have done for them.
 
-Nothing else that an agent says is learned: he repeats what the memory told him.
+Nothing else that an agent says is learned, because it may repeat what the memory provided.
 """
 
 import re
 
-from memoair_cloud.consolidation.date_expressions import moment_in
-from memoair_cloud.consolidation.records import AGENT, CallTurn, Fact, FactKind
-from memoair_cloud.consolidation.rule_api import fact
-from memoair_cloud.consolidation.words import key
+from memoair_cloud.consolidation.date_expressions import find_date_range
+from memoair_cloud.consolidation.records import AGENT_SUBJECT, CallTurn, Fact, FactKind
+from memoair_cloud.consolidation.rule_api import make_fact
+from memoair_cloud.consolidation.words import normalize_key
 
-_DO = (
+_FUTURE_VERBS = (
     "call ring phone email text send post book arrange ship refund remind transfer schedule cancel reserve"
     " order deliver collect replace"
     " credit forward upgrade waive mail extend"
 ).split()
-_DO_BACK = (
+_FUTURE_PHRASES = (
     r"get back to you|follow up with you|let you know|pick (?:up|you up)|drop off|pick you up|set aside|put you through"
 )
-_DONE = (
+_DONE_VERBS = (
     "booked scheduled reserved arranged sent cancelled canceled changed updated added ordered refunded upgraded"
     " extended noted registered"
     " credited waived transferred rescheduled moved"
 ).split()
-_WILL = re.compile(
+_PROMISE = re.compile(
     rf"^(?P<who>i|we|the (?:courier|driver|engineer|technician|doctor|nurse|team|manager)|someone"
-    rf"|a colleague)(?:'ll| will)(?: also| then)* (?P<what>(?:{'|'.join(_DO)}|{_DO_BACK})\b.*)$",
+    rf"|a colleague)(?:'ll| will)(?: also| then)* (?P<what>(?:{'|'.join(_FUTURE_VERBS)}|{_FUTURE_PHRASES})\b.*)$",
     re.IGNORECASE,
 )
-_HAVE_DONE = re.compile(
-    rf"^(?P<who>i|we)(?:'ve| have)(?: also| just| now)* (?P<what>(?:{'|'.join(_DONE)}|put (?:down|a|an|the|you)"
+_DONE_ACTION = re.compile(
+    rf"^(?P<who>i|we)(?:'ve| have)(?: also| just| now)* (?P<what>(?:{'|'.join(_DONE_VERBS)}|put (?:down|a|an|the|you)"
     rf"|set up)\b.*)$",
     re.IGNORECASE,
 )
-_UNSURE = re.compile(
+_UNCERTAIN = re.compile(
     r"\b(?:if|unless|would|could|might|may|can|once you|whether|should|try|when you|as soon as)\b|\?\s*$|[\"\u201c]",
     re.IGNORECASE,
 )
-_POINTING = re.compile(
+_CONTEXT_DEPENDENT = re.compile(
     r"\b(?:it|that|this|those|these|them|they|(?<!and )(?<!to )(?<!at )one|something|anything|some|her|him|same"
     r"|here|what)\b",
     re.IGNORECASE,
@@ -52,7 +52,7 @@ _OPENING = re.compile(
     r"|yes)\b[\s,!.]*(?:[A-Z][a-z]+, )?)+",
     re.IGNORECASE,
 )
-_TO_YOU = {
+_PRONOUN_TEMPLATES = {
     "you": "{caller}",
     "your": "{caller}'s",
     "yours": "{caller}'s",
@@ -61,41 +61,52 @@ _TO_YOU = {
     "us": "{agent}",
     "our": "{agent}'s",
 }
-_TO_WHOM = re.compile(r"\b(?:" + "|".join(sorted(_TO_YOU, key=len, reverse=True)) + r")\b(?!')", re.IGNORECASE)
-_LONGEST = 24
+_PRONOUN = re.compile(
+    r"\b(?:" + "|".join(sorted(_PRONOUN_TEMPLATES, key=len, reverse=True)) + r")\b(?!')", re.IGNORECASE
+)
+_MAX_WORDS = 24
 
 
-def commitments(turn: CallTurn, sentences: tuple[str, ...]) -> list[Fact]:
-    """The commitments in an agent's sentences."""
-    found = []
+def find_commitments(turn: CallTurn, sentences: tuple[str, ...]) -> list[Fact]:
+    """Return the commitments in an agent's sentences."""
+    facts = []
     for sentence in sentences:
-        if _UNSURE.search(sentence):
+        if _UNCERTAIN.search(sentence):
             continue
         for clause in _CLAUSE.split(sentence):
-            told = _OPENING.sub("", clause).strip(" .,!")
-            match = _WILL.match(told) or _HAVE_DONE.match(told)
+            statement = _OPENING.sub("", clause).strip(" .,!")
+            match = _PROMISE.match(statement) or _DONE_ACTION.match(statement)
             if match and (
-                one := _committed(
+                commitment := _make_commitment(
                     turn,
                     match["who"],
                     match["what"],
-                    is_done="will" not in told[: match.start("what")] and "'ll" not in told[: match.start("what")],
+                    is_done="will" not in statement[: match.start("what")]
+                    and "'ll" not in statement[: match.start("what")],
                 )
             ):
-                found.append(one)
-    return found
+                facts.append(commitment)
+    return facts
 
 
-def _committed(turn: CallTurn, who: str, what: str, *, is_done: bool) -> Fact | None:
-    if not 2 <= len(what.split()) <= _LONGEST or _POINTING.search(what):
+def _make_commitment(turn: CallTurn, who: str, what: str, *, is_done: bool) -> Fact | None:
+    if not 2 <= len(what.split()) <= _MAX_WORDS or _CONTEXT_DEPENDENT.search(what):
         return None
     caller, agent = turn.caller.split()[:1] or ["the caller"], turn.agent or "The agent"
-    moment = moment_in(what, turn.said_at.date(), is_past=False)
-    action = f"{what[: moment.start].rstrip(' ,')} {what[moment.end :].strip(' ,')}".strip() if moment else what
-    days = f" {moment.words}" if moment else ""
-    doer = agent if who.lower() in ("i", "we") else f"{who[0].upper()}{who[1:]}"
-    words = {word: form.format(caller=caller[0], agent=agent) for word, form in _TO_YOU.items()}
-    shown = _TO_WHOM.sub(lambda match: words[match[0].lower()], action)
-    value = moment.words if moment else "yes"
-    text = f"{doer} {'has' if is_done else 'will'} {shown}{days}"
-    return fact(turn, FactKind.COMMITMENT, text, f"commitment: {key(action)}", value, subject=AGENT, moment=moment)
+    dates = find_date_range(what, turn.said_at.date(), is_past=False)
+    action = f"{what[: dates.start].rstrip(' ,')} {what[dates.end :].strip(' ,')}".strip() if dates else what
+    when = f" {dates.description}" if dates else ""
+    actor = agent if who.lower() in ("i", "we") else f"{who[0].upper()}{who[1:]}"
+    forms = {word: form.format(caller=caller[0], agent=agent) for word, form in _PRONOUN_TEMPLATES.items()}
+    predicate = _PRONOUN.sub(lambda match: forms[match[0].lower()], action)
+    value = dates.description if dates else "yes"
+    text = f"{actor} {'has' if is_done else 'will'} {predicate}{when}"
+    return make_fact(
+        turn,
+        FactKind.COMMITMENT,
+        text,
+        f"commitment: {normalize_key(action)}",
+        value,
+        subject=AGENT_SUBJECT,
+        dates=dates,
+    )

@@ -1,24 +1,24 @@
-"""Who the caller is and where he is reached: name, numbers, addresses, birthday, home, work."""
+"""Who the caller is and how to reach them: name, numbers, addresses, birthday, home, work."""
 
 import re
 from collections.abc import Iterator
 
-from memoair_cloud.consolidation.date_expressions import day_words, yearly_day_in
+from memoair_cloud.consolidation.date_expressions import find_day_of_year, format_day
 from memoair_cloud.consolidation.records import Fact, FactKind
-from memoair_cloud.consolidation.rule_api import Statement, fact
-from memoair_cloud.consolidation.words import key, name_in
+from memoair_cloud.consolidation.rule_api import Statement, make_fact
+from memoair_cloud.consolidation.words import leading_name, normalize_key
 
 _MY_NAME = re.compile(r"\b(?:my (?:full )?name is|my name's)\s+", re.IGNORECASE)
-_SPEAKING = re.compile(r"^(?:it's|it is|this is|you're speaking (?:to|with)|i'm|i am)\s+", re.IGNORECASE)
-_SPEAKING_END = re.compile(r"^(?:\s*$|\s*,|\s+(?:speaking|here|again|calling|from)\b)", re.IGNORECASE)
-_NAME_HERE = re.compile(r" (?:here|speaking)(?: again)?$")
-_ASKED_NAME = re.compile(
+_INTRODUCTION = re.compile(r"^(?:it's|it is|this is|you're speaking (?:to|with)|i'm|i am)\s+", re.IGNORECASE)
+_INTRODUCTION_END = re.compile(r"^(?:\s*$|\s*,|\s+(?:speaking|here|again|calling|from)\b)", re.IGNORECASE)
+_SPEAKING_HERE = re.compile(r" (?:here|speaking)(?: again)?$")
+_ASKS_NAME = re.compile(
     r"\b(?:your (?:full |first |last )?name|who am i (?:speaking|talking) (?:with|to)|who is (?:this|calling"
     r"|speaking)|who's (?:this|calling|speaking))\b"
     r"[^?]*\?\s*$",
     re.IGNORECASE,
 )
-_ASKED_OTHER = re.compile(r"\bname of\b|\bhis name|\bher name", re.IGNORECASE)
+_ASKS_OTHER_NAME = re.compile(r"\bname of\b|\bhis name|\bher name", re.IGNORECASE)
 _CALL_ME = re.compile(r"\b(?:please |just |you can |everyone |everybody )*(?:call|calls) me\s+", re.IGNORECASE)
 
 _PHONE = re.compile(r"(?<![\w-])\+?\(?\d[\d ().-]{5,18}\d(?![\w-])")
@@ -29,14 +29,14 @@ _MY_PHONE = re.compile(
     rf"|\b(?:you can )?(?:reach|call|ring|text) me (?:on|at|back on|back at)\s+(?=[+(\d])",
     re.IGNORECASE,
 )
-_ITS = re.compile(r"^(?:it's|it is|that's)\s+(?:now )?", re.IGNORECASE)
-_ASKED_PHONE = re.compile(rf"\b(?:your|my) {_LABEL}\b", re.IGNORECASE)
-_ASKED_NUMBER = re.compile(r"\b(?:phone|number)\b|\d{3}-?\d{4}", re.IGNORECASE)
-_MAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
-_MY_MAIL = re.compile(
+_IT_IS = re.compile(r"^(?:it's|it is|that's)\s+(?:now )?", re.IGNORECASE)
+_ASKS_PHONE_LABEL = re.compile(rf"\b(?:your|my) {_LABEL}\b", re.IGNORECASE)
+_ASKS_NUMBER = re.compile(r"\b(?:phone|number)\b|\d{3}-?\d{4}", re.IGNORECASE)
+_EMAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
+_MY_EMAIL = re.compile(
     r"\b(?:my|our) (?:new |current )?(?:e-?mail|mail)|\b(?:e-?mail|write to|reach) me\b", re.IGNORECASE
 )
-_ASKED_MAIL = re.compile(r"\be-?mail\b", re.IGNORECASE)
+_ASKS_EMAIL = re.compile(r"\be-?mail\b", re.IGNORECASE)
 _ADDRESS = re.compile(
     r"\b(?:[Mm]y (?:new |home |current |postal )?address (?:is|is now)|(?:i"
     r"|we) (?:now )?live at)\s+(?P<at>\d+[\w ]*?(?: [A-Z][\w']+)+(?:, [A-Z0-9][\w' ]+)*)",
@@ -83,36 +83,45 @@ _EMPLOYER = re.compile(
 _RETIRED = re.compile(r"\bi(?:'m| am) (?:now )?retired\b", re.IGNORECASE)
 
 
-def names(heard: Statement) -> Iterator[Fact]:
-    """How the caller is called."""
-    clause, turn = heard.clause, heard.turn
-    told = _MY_NAME.search(clause)
-    name = name_in(clause[told.end() :], is_cased=heard.is_cased) if told else None
-    speaking = _SPEAKING.match(clause)
-    if not name and speaking and heard.is_cased and turn.number < 2:
-        found = name_in(clause[speaking.end() :])
-        # "It's Ada Lovelace!" is no introduction of somebody whom the agent knows by another name.
-        is_another = turn.caller and found and not set(found.casefold().split()) & set(turn.caller.casefold().split())
-        if found and not is_another and _SPEAKING_END.match(clause[speaking.end() + len(found) :]):
+def find_name(statement: Statement) -> Iterator[Fact]:
+    """Find the caller's name and what they want to be called."""
+    clause, turn = statement.clause, statement.turn
+    stated = _MY_NAME.search(clause)
+    name = leading_name(clause[stated.end() :], has_caps=statement.has_capitals) if stated else None
+    speaking = _INTRODUCTION.match(clause)
+    if not name and speaking and statement.has_capitals and turn.number < 2:
+        found = leading_name(clause[speaking.end() :])
+        # "It's Ada Lovelace!" is not an introduction if the agent knows the caller by another name.
+        is_someone_else = (
+            turn.caller and found and not set(found.casefold().split()) & set(turn.caller.casefold().split())
+        )
+        if found and not is_someone_else and _INTRODUCTION_END.match(clause[speaking.end() + len(found) :]):
             name = found
-    if not name and heard.is_cased and turn.number < 2 and (here := _NAME_HERE.search(clause)):
-        found = name_in(clause)
+    if not name and statement.has_capitals and turn.number < 2 and (here := _SPEAKING_HERE.search(clause)):
+        found = leading_name(clause)
         name = found if found and len(found) == here.start() else None
-    if not name and heard.asked and _ASKED_NAME.search(heard.asked) and not _ASKED_OTHER.search(heard.asked):
-        found = name_in(clause, is_cased=True)
+    if (
+        not name
+        and statement.agent_before
+        and _ASKS_NAME.search(statement.agent_before)
+        and not _ASKS_OTHER_NAME.search(statement.agent_before)
+    ):
+        found = leading_name(clause, has_caps=True)
         name = found if found and len(found) == len(clause) else None
     if name:
         if set(name.casefold().split()) <= set(turn.caller.casefold().split()):
             name = turn.caller
-        yield fact(turn, FactKind.IDENTITY, f"The caller's name is {name}", "name", name)
+        yield make_fact(turn, FactKind.IDENTITY, f"The caller's name is {name}", "name", name)
     nickname = _CALL_ME.search(clause)
-    if nickname and (called := name_in(clause[nickname.end() :])):
-        yield fact(turn, FactKind.PREFERENCE, f"{heard.who} likes to be called {called}", "called", called)
+    if nickname and (called := leading_name(clause[nickname.end() :])):
+        yield make_fact(
+            turn, FactKind.PREFERENCE, f"{statement.caller_name} likes to be called {called}", "called", called
+        )
 
 
-def reached(heard: Statement) -> Iterator[Fact]:
-    """Numbers and addresses under which the caller is reached."""
-    clause, turn = heard.clause, heard.turn
+def find_contact_details(statement: Statement) -> Iterator[Fact]:
+    """Find the caller's phone numbers and email address."""
+    clause, turn = statement.clause, statement.turn
     if re.search(r"\b(?:not|isn't|was|old|used to|no longer)\b", clause, re.IGNORECASE):
         return
     phone = _PHONE.search(clause)
@@ -122,63 +131,103 @@ def reached(heard: Statement) -> Iterator[Fact]:
             label = mine["label"] or "phone"
             label = re.search(r"mobile|cell|landline|home|work|office", mine[0], re.IGNORECASE) or label
             label = label if isinstance(label, str) else label[0]
-        elif (not clause[: phone.start()].strip() or _ITS.match(clause)) and _ASKED_NUMBER.search(heard.asked):
-            # "I have 555-0142", says the agent, of the mobile that the caller has just named.
-            asked = _ASKED_PHONE.search(heard.asked) or _ASKED_PHONE.search(heard.said)
+        elif (not clause[: phone.start()].strip() or _IT_IS.match(clause)) and _ASKS_NUMBER.search(
+            statement.agent_before
+        ):
+            # The agent says "I have 555-0142" after the caller has mentioned their mobile.
+            asked = _ASKS_PHONE_LABEL.search(statement.agent_before) or _ASKS_PHONE_LABEL.search(
+                statement.caller_before
+            )
             label = asked["label"] if asked else "phone"
         if label:
-            sort = {"cell": "mobile", "home phone": "home", "work phone": "work", "number": "phone"}.get(
+            attribute = {"cell": "mobile", "home phone": "home", "work phone": "work", "number": "phone"}.get(
                 label.lower(), label.lower()
             )
-            sort = "phone" if sort in ("telephone", "contact", "phone") else f"{sort} phone"
+            attribute = "phone" if attribute in ("telephone", "contact", "phone") else f"{attribute} phone"
             number = phone[0].strip()
-            yield fact(turn, FactKind.IDENTITY, f"{heard.whose} {sort} number is {number}", sort, number)
-    mail = _MAIL.search(clause)
-    if mail and (_MY_MAIL.search(clause) or (_ASKED_MAIL.search(heard.asked) and len(clause.split()) <= 4)):
-        value = mail[0].lower().rstrip(".")
-        yield fact(turn, FactKind.IDENTITY, f"{heard.whose} email address is {value}", "email", value)
-
-
-def birthdays(heard: Statement) -> Iterator[Fact]:
-    """Birthday, birthplace and age."""
-    told = _BIRTHDAY.search(heard.clause)
-    if told and (day := yearly_day_in(told["rest"])):
-        yield fact(heard.turn, FactKind.IDENTITY, f"{heard.whose} birthday is {day}", "birthday", day)
-    place = _BORN_IN.search(heard.clause)
-    if place and not yearly_day_in(f"1 {place['place'].split()[0]}"):
-        yield fact(
-            heard.turn, FactKind.IDENTITY, f"{heard.who} was born in {place['place']}", "birthplace", place["place"]
+            yield make_fact(
+                turn,
+                FactKind.IDENTITY,
+                f"{statement.caller_possessive} {attribute} number is {number}",
+                attribute,
+                number,
+            )
+    email = _EMAIL.search(clause)
+    if email and (
+        _MY_EMAIL.search(clause) or (_ASKS_EMAIL.search(statement.agent_before) and len(clause.split()) <= 4)
+    ):
+        value = email[0].lower().rstrip(".")
+        yield make_fact(
+            turn, FactKind.IDENTITY, f"{statement.caller_possessive} email address is {value}", "email", value
         )
-    aged = _AGE.search(heard.clause)
-    if aged and not heard.clause[: aged.start()].lower().endswith(("like ", "as ")):
-        age = aged["age"] or aged["old"]
-        text = f"{heard.who} was {age} years old on {day_words(heard.today)}"
-        yield fact(heard.turn, FactKind.IDENTITY, text, "age", age)
 
 
-def homes(heard: Statement) -> Iterator[Fact]:
-    """Where the caller lives and comes from."""
-    clause, turn = heard.clause, heard.turn
+def find_birth_and_age(statement: Statement) -> Iterator[Fact]:
+    """Find birthday, birthplace and age."""
+    birthday = _BIRTHDAY.search(statement.clause)
+    if birthday and (day := find_day_of_year(birthday["rest"])):
+        yield make_fact(
+            statement.turn, FactKind.IDENTITY, f"{statement.caller_possessive} birthday is {day}", "birthday", day
+        )
+    place = _BORN_IN.search(statement.clause)
+    if place and not find_day_of_year(f"1 {place['place'].split()[0]}"):
+        yield make_fact(
+            statement.turn,
+            FactKind.IDENTITY,
+            f"{statement.caller_name} was born in {place['place']}",
+            "birthplace",
+            place["place"],
+        )
+    match = _AGE.search(statement.clause)
+    if match and not statement.clause[: match.start()].lower().endswith(("like ", "as ")):
+        age = match["age"] or match["old"]
+        text = f"{statement.caller_name} was {age} years old on {format_day(statement.today)}"
+        yield make_fact(statement.turn, FactKind.IDENTITY, text, "age", age)
+
+
+def find_home_and_origin(statement: Statement) -> Iterator[Fact]:
+    """Find where the caller lives and comes from."""
+    clause, turn = statement.clause, statement.turn
     if address := _ADDRESS.search(clause):
-        yield fact(turn, FactKind.IDENTITY, f"{heard.whose} address is {address['at']}", "address", address["at"])
+        yield make_fact(
+            turn,
+            FactKind.IDENTITY,
+            f"{statement.caller_possessive} address is {address['at']}",
+            "address",
+            address["at"],
+        )
     home = _HOME.search(clause) or _MOVED.search(clause)
-    if home and (place := name_in(home["place"])):
-        yield fact(turn, FactKind.IDENTITY, f"{heard.who} lives in {home['place']}", "home", place)
+    if home and (place := leading_name(home["place"])):
+        yield make_fact(turn, FactKind.IDENTITY, f"{statement.caller_name} lives in {home['place']}", "home", place)
     origin = _ORIGIN.search(clause)
-    if origin and name_in(origin["place"]) and not re.search(r"\bcalling\b", clause):
-        yield fact(turn, FactKind.IDENTITY, f"{heard.who} is from {origin['place']}", "origin", origin["place"])
+    if origin and leading_name(origin["place"]) and not re.search(r"\bcalling\b", clause):
+        yield make_fact(
+            turn, FactKind.IDENTITY, f"{statement.caller_name} is from {origin['place']}", "origin", origin["place"]
+        )
 
 
-def work(heard: Statement) -> Iterator[Fact]:
-    """What the caller does for a living, and for whom."""
-    if job := _WORK_AS.search(heard.clause):
+def find_work(statement: Statement) -> Iterator[Fact]:
+    """Find the caller's job and employer."""
+    if job := _WORK_AS.search(statement.clause):
         what, article = (job["job"] or job["as_job"]), (job["article"] or job["as_article"]).lower()
         verb = "is" if job["job"] else "works as"
-        yield fact(heard.turn, FactKind.IDENTITY, f"{heard.who} {verb} {article} {what}", "job", key(what))
-    elif _RETIRED.search(heard.clause):
-        yield fact(heard.turn, FactKind.IDENTITY, f"{heard.who} is retired", "job", "retired")
-    if employer := _EMPLOYER.search(heard.clause):
-        yield fact(heard.turn, FactKind.IDENTITY, f"{heard.who} works for {employer['at']}", "employer", employer["at"])
+        yield make_fact(
+            statement.turn,
+            FactKind.IDENTITY,
+            f"{statement.caller_name} {verb} {article} {what}",
+            "job",
+            normalize_key(what),
+        )
+    elif _RETIRED.search(statement.clause):
+        yield make_fact(statement.turn, FactKind.IDENTITY, f"{statement.caller_name} is retired", "job", "retired")
+    if employer := _EMPLOYER.search(statement.clause):
+        yield make_fact(
+            statement.turn,
+            FactKind.IDENTITY,
+            f"{statement.caller_name} works for {employer['at']}",
+            "employer",
+            employer["at"],
+        )
 
 
-RULES = (names, reached, birthdays, homes, work)
+RULES = (find_name, find_contact_details, find_birth_and_age, find_home_and_origin, find_work)

@@ -1,7 +1,7 @@
-"""Merging: which of all facts stand, which are history, and which only say again what is known.
+"""Merge facts: decide which are current, which are history, and which only repeat a known fact.
 
-What comes out depends on what was said and when, and on nothing else: not on the order in which it arrives, and not on
-how often.
+The result depends only on what was said and when. It does not depend on the order in which facts arrive, nor on how
+often they do.
 """
 
 from collections import defaultdict
@@ -10,39 +10,48 @@ from datetime import datetime
 
 import attrs
 
-from memoair_cloud.consolidation.records import NOTHING, Fact
+from memoair_cloud.consolidation.records import NO_VALUE, Fact
 
 
-def merged(facts: Iterable[Fact]) -> tuple[Fact, ...]:
-    """All facts in the order in which they were said, each with what has closed it or what it repeats.
+def merge_facts(facts: Iterable[Fact]) -> tuple[Fact, ...]:
+    """Return all facts in the order in which they were said, with what closed them or what they repeat.
 
-    Facts that were merged before may come in again, and so may whole sessions.
+    Args:
+        facts: The facts of one user. They may have been merged before, and may contain whole sessions twice.
     """
-    said = {fact.id: attrs.evolve(fact, closed_by=None, repeats=None) for fact in sorted(facts, key=_order)}
-    standing: defaultdict[tuple[str, str], _CurrentFacts] = defaultdict(_CurrentFacts)
+    facts_by_id = {fact.id: attrs.evolve(fact, closed_by=None, repeats=None) for fact in sorted(facts, key=_sort_key)}
+    current: defaultdict[tuple[str, str], _CurrentFacts] = defaultdict(_CurrentFacts)
     closed_by: dict[str, str] = {}
     repeats: dict[str, str] = {}
-    for fact in said.values():
-        taken = standing[fact.subject, fact.attribute].take(fact)
-        if taken.known is not None:
-            repeats[fact.id] = taken.known.id
-        closed_by |= dict.fromkeys((other.id for other in taken.closed), (taken.known or fact).id)
-        repeats |= dict.fromkeys((other.id for other in taken.absorbed), fact.id)
+    for fact in facts_by_id.values():
+        change = current[fact.subject, fact.attribute].add(fact)
+        if change.repeated is not None:
+            repeats[fact.id] = change.repeated.id
+        closed_by |= dict.fromkeys((other.id for other in change.closed), (change.repeated or fact).id)
+        repeats |= dict.fromkeys((other.id for other in change.absorbed), fact.id)
     return tuple(
-        attrs.evolve(fact, closed_by=closed_by.get(fact.id), repeats=repeats.get(fact.id)) for fact in said.values()
+        attrs.evolve(fact, closed_by=closed_by.get(fact.id), repeats=repeats.get(fact.id))
+        for fact in facts_by_id.values()
     )
 
 
-def replaced(known: Iterable[Fact], sessions: Collection[str], found: Iterable[Fact]) -> tuple[Fact, ...]:
-    """All facts after some sessions were read once more: what was found in them now stands for what was found before.
+def replace_sessions(
+    known: Iterable[Fact], session_ids: Collection[str], new_facts: Iterable[Fact]
+) -> tuple[Fact, ...]:
+    """Merge again after some sessions were extracted again: their new facts replace their old ones.
 
-    Else a turn that came late, and puts another one right, would leave the mistake standing beside its correction.
+    Otherwise a late turn that corrects another one would leave the mistake next to its correction.
+
+    Args:
+        known: All facts of one user so far.
+        session_ids: The sessions that were extracted again.
+        new_facts: All facts that were found in these sessions.
     """
-    return merged([*(fact for fact in known if fact.session_id not in sessions), *found])
+    return merge_facts([*(fact for fact in known if fact.session_id not in session_ids), *new_facts])
 
 
-def _order(fact: Fact) -> tuple[datetime, int, str, str, int, str, str]:
-    # Which fact of two in one turn comes later is told by the correction; the rest only makes the order total.
+def _sort_key(fact: Fact) -> tuple[datetime, int, str, str, int, str, str]:
+    # Of two facts in one turn, the correction comes later. The rest only makes the order total.
     return (
         fact.said_at,
         fact.number,
@@ -55,61 +64,64 @@ def _order(fact: Fact) -> tuple[datetime, int, str, str, int, str, str]:
 
 
 @attrs.define
-class _Taken:
-    """What became of the facts of one attribute when another one was said."""
+class _MergeStep:
+    """How a new fact changes the facts of the same attribute."""
 
-    known: Fact | None = None  # which had said the same already
-    closed: list[Fact] = attrs.field(factory=list)  # which can't be true any more
-    absorbed: list[Fact] = attrs.field(factory=list)  # which said what somebody has put right
+    repeated: Fact | None = None  # an earlier fact that says the same
+    closed: list[Fact] = attrs.field(factory=list)  # facts that can no longer be true
+    absorbed: list[Fact] = attrs.field(factory=list)  # facts whose value was corrected by hand
 
 
 class _CurrentFacts:
-    """The facts of one subject and attribute that stand, by their values. Each is looked at once or twice, not by all
-    that come after it.
+    """The current facts of one subject and attribute, by value.
+
+    A fact is examined once or twice, not by every later fact.
     """
 
     def __init__(self) -> None:
         self._open: dict[str, Fact] = {}
-        self._over: dict[str, Fact] = {}  # what was true until a day that is past: what comes later does not undo it
+        self._expired: dict[str, Fact] = {}  # held until a day that is past: later facts do not undo them
 
-    def take(self, fact: Fact) -> _Taken:
-        """Let a fact be said, after all that were taken before."""
-        taken = _Taken()
+    def add(self, fact: Fact) -> _MergeStep:
+        """Add a fact that was said after all facts that were added before."""
+        step = _MergeStep()
         if fact.absorbs is not None:
-            taken.absorbed = self._pop((fact.value, *fact.absorbs))
+            step.absorbed = self._pop((fact.value, *fact.absorbs))
         else:
-            taken.known = self._same_as(fact)
-        if fact.corrects is not None and fact.corrects not in (fact.value, taken.known and taken.known.value):
-            taken.closed += self._pop([fact.corrects])
-        excludes_all = not fact.is_one_of_many or fact.value == NOTHING
-        taken.closed += self._contradicted(fact, taken.known, list(self._open) if excludes_all else [NOTHING])
-        if taken.known is None:
+            step.repeated = self._find_same(fact)
+        if fact.corrects is not None and fact.corrects not in (fact.value, step.repeated and step.repeated.value):
+            step.closed += self._pop([fact.corrects])
+        excludes_all = not fact.is_one_of_many or fact.value == NO_VALUE
+        step.closed += self._close_contradicted(fact, step.repeated, list(self._open) if excludes_all else [NO_VALUE])
+        if step.repeated is None:
             self._open[fact.value] = fact
-        return taken
+        return step
 
-    def _same_as(self, fact: Fact) -> Fact | None:
-        known = self._open.get(fact.value) or self._over.get(fact.value)
+    def _find_same(self, fact: Fact) -> Fact | None:
+        known = self._open.get(fact.value) or self._expired.get(fact.value)
         if known is None and fact.attribute == "name":
             words = set(fact.value.casefold().split())
-            # A part of a name is no other name: "Dana" was told to be "Dana Whitlock".
-            parts = (each for each in self._open.values() if words <= set(each.value.casefold().split()))
-            known = next(parts, None) if words else None
+            # A part of a name is the same name: "Dana" became known as "Dana Whitlock".
+            full_names = (
+                candidate for candidate in self._open.values() if words <= set(candidate.value.casefold().split())
+            )
+            known = next(full_names, None) if words else None
         return known
 
-    def _contradicted(self, fact: Fact, known: Fact | None, values: Iterable[str]) -> list[Fact]:
-        """Those of some values that cannot be true beside a fact, so that the one that was said later stands."""
+    def _close_contradicted(self, fact: Fact, repeated: Fact | None, values: Iterable[str]) -> list[Fact]:
+        """Remove and return the facts with some values that cannot be true together with a later fact."""
         closed = []
         for value in values:
             older = self._open.get(value)
-            if older is None or older is known:
+            if older is None or older is repeated:
                 continue
             del self._open[value]
             if older.holds_until is not None and older.holds_until < fact.said_at.date():
-                self._over[value] = older  # the next appointment does not undo the last one
+                self._expired[value] = older  # a new appointment does not undo a past one
             else:
                 closed.append(older)
         return closed
 
     def _pop(self, values: Iterable[str]) -> list[Fact]:
-        places = (self._open, self._over)
-        return [facts.pop(value) for value in values for facts in places if value in facts]
+        stores = (self._open, self._expired)
+        return [facts.pop(value) for value in values for facts in stores if value in facts]

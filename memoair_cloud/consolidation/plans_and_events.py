@@ -1,21 +1,21 @@
-"""What the caller is going to do, and what he did: only with a day, or with a verb that leaves no doubt."""
+"""The caller's plans and past events: only with a date, or with a verb that leaves no doubt."""
 
 import re
 from collections.abc import Iterator
 
-from memoair_cloud.consolidation.date_expressions import DateRange, moment_in, names_a_time
-from memoair_cloud.consolidation.records import NOTHING, Fact, FactKind
-from memoair_cloud.consolidation.rule_api import Statement, fact
-from memoair_cloud.consolidation.words import is_clear, key, object_in, third_person
+from memoair_cloud.consolidation.date_expressions import DateRange, find_date_range, find_time_expression
+from memoair_cloud.consolidation.records import NO_VALUE, Fact, FactKind
+from memoair_cloud.consolidation.rule_api import Statement, make_fact
+from memoair_cloud.consolidation.words import is_self_contained, leading_object, normalize_key, to_third_person
 
-_GOING = (
+_PLAN_VERBS = (
     "flying travelling traveling moving getting having seeing visiting starting meeting leaving driving taking"
     " going attending hosting running"
     " performing presenting graduating holding throwing launching staying competing joining returning"
     " celebrating hiking giving speaking"
 ).split()
 _PLAN = re.compile(
-    rf"^(?:i'm|i am|we're|we are) (?:also |actually |all |both |now )*(?P<what>(?:{'|'.join(_GOING)}|back at"
+    rf"^(?:i'm|i am|we're|we are) (?:also |actually |all |both |now )*(?P<what>(?:{'|'.join(_PLAN_VERBS)}|back at"
     rf"|at my|at the)\b.+)$",
     re.IGNORECASE,
 )
@@ -30,33 +30,33 @@ _TRIP = re.compile(
     r"|our )(?:\w+ ){0,3}?(?:trip|holiday|vacation|wedding|party|reunion|move)\b.*)$",
     re.IGNORECASE,
 )
-_MARRYING = re.compile(
+_LIFE_EVENT = re.compile(
     r"^(?:i'm|i am|we're|we are) (?P<what>getting married|expecting (?:a baby|our \w+ child|my \w+ child|twins)"
     r"|moving to (?-i:[A-Z]).*)$",
     re.IGNORECASE,
 )
-_THING = (
+_EVENT = (
     r"(?:appointment|meeting|interview|surgery|operation|flight|exam|check-?up|hearing|reservation|viewing"
     r"|conference|wedding|competition|concert"
     r"|recital|performance|tournament|game|race|trip|party|scan|class|test|presentation|dinner|call|show|event"
     r"|fair|audition|workshop)"
 )
 _BOOKED = re.compile(
-    rf"^(?:i have|i've got|we have|we've got|i've) (?P<what>(?:an?|my|our|another) (?:[\w'-]+ ){{0,4}}?{_THING}\b.*)$",
+    rf"^(?:i have|i've got|we have|we've got|i've) (?P<what>(?:an?|my|our|another) (?:[\w'-]+ ){{0,4}}?{_EVENT}\b.*)$",
     re.IGNORECASE,
 )
-_ITS_DAY = re.compile(
-    rf"^(?:my|our) (?P<what>(?:[\w'-]+ ){{0,3}}{_THING}) (?:is|'s)(?: now)?(?: booked| scheduled"
+_SCHEDULED = re.compile(
+    rf"^(?:my|our) (?P<what>(?:[\w'-]+ ){{0,3}}{_EVENT}) (?:is|'s)(?: now)?(?: booked| scheduled"
     rf"| set)?\s+(?P<rest>.*)$",
     re.IGNORECASE,
 )
-_OFF = re.compile(
+_CANCELED = re.compile(
     rf"^(?:i've |i have |we've |i )?(?:cancelled|canceled|called off) (?:my"
-    rf"|our) (?P<what>(?:[\w'-]+ ){{0,3}}{_THING})\b",
+    rf"|our) (?P<what>(?:[\w'-]+ ){{0,3}}{_EVENT})\b",
     re.IGNORECASE,
 )
 
-_PAST = (
+_EVENT_VERBS = (
     "went visited bought adopted started joined got graduated moved finished lost had attended met took won"
     " broke quit sold ran sprained hurt"
     " fell completed signed celebrated hosted performed saw watched volunteered received opened launched"
@@ -64,18 +64,18 @@ _PAST = (
     " passed failed hiked travelled traveled flew drove camped participated competed made built read planted"
     " painted donated spent"
 ).split()
-_DID = re.compile(
+_DATED_EVENT = re.compile(
     rf"^(?:just |so |yesterday |today |recently |actually |finally )*(?:i|we)(?: just| recently| finally| also"
-    rf"| actually)* (?P<what>(?:{'|'.join(_PAST)})\b.+)$",
+    rf"| actually)* (?P<what>(?:{'|'.join(_EVENT_VERBS)})\b.+)$",
     re.IGNORECASE,
 )
-_LANDMARK = re.compile(
+_MILESTONE = re.compile(
     r"^(?:i|we)(?:'ve| have)?(?: just| recently| finally)+ (?P<what>(?:adopted|bought|started|joined|graduated"
     r"|lost|quit|retired|broke|got (?:engaged|married|divorced|promoted|laid off|fired|accepted))\b.*)$",
     re.IGNORECASE,
 )
-# These pieces stand for what was talked about, or are no doings.
-_IDLE = re.compile(
+# These refer to the conversation, or are not actions.
+_NOT_AN_ACTION = re.compile(
     r"^(?:(?:got|had|having|getting) (?:a (?:lot|bit|question|feeling|blast|great|good|rough|hard|tough|bad|fun"
     r"|nice|chance|quick|few|hard time)|some|to|back|so|really|into|used)"
     r"|went (?:well|great|really|through|back|from|ok|okay|ahead|with|for it)|(?:taking|took) (?:a look|note"
@@ -88,73 +88,73 @@ _IDLE = re.compile(
     r"|leaving (?:it|that)|holding (?:up|on)|giving up|gave (?:it|up|me|us))\b",
     re.IGNORECASE,
 )
-_LONGEST = 18
-# A second time, or one that was not understood: which of them holds?
-_OTHER_TIME = re.compile(
+_MAX_WORDS = 18
+# A second time, or one that could not be resolved: it is unclear which of them holds.
+_UNRESOLVED_TIME = re.compile(
     r"\b(?:last|next|previous|following|ago|soon|later|earlier|every|each|always|sometimes|once|twice)\b"
     r"|\bfrom the \d|\bthe \d+(?:st|nd|rd|th)$",
     re.IGNORECASE,
 )
 
 
-def plans(heard: Statement) -> Iterator[Fact]:
-    """What is going to happen."""
-    clause = heard.clause
-    moment = moment_in(clause, heard.today, is_past=False)
-    plain = _without(clause, moment)
+def find_plans(statement: Statement) -> Iterator[Fact]:
+    """Find what is going to happen."""
+    clause = statement.clause
+    dates = find_date_range(clause, statement.today, is_past=False)
+    without_time = _remove_time(clause, dates)
     for pattern, verb in ((_PLAN, "is "), (_INTENT, "plans to "), (_BOOKED, "has ")):
-        told = pattern.match(plain)
-        if told and moment and (what := _told(told["what"])):
-            yield _plan(heard, f"{heard.who} {verb}{third_person(what)}", what, moment)
+        match = pattern.match(without_time)
+        if match and dates and (what := _extract_action(match["what"])):
+            yield _make_plan(statement, f"{statement.caller_name} {verb}{to_third_person(what)}", what, dates)
             return
-    its_day = _ITS_DAY.match(clause)
-    if its_day and moment and moment.start >= its_day.start("rest"):
-        yield _plan(heard, f"{heard.whose} {its_day['what']} is", its_day["what"], moment)
+    scheduled = _SCHEDULED.match(clause)
+    if scheduled and dates and dates.start >= scheduled.start("rest"):
+        yield _make_plan(statement, f"{statement.caller_possessive} {scheduled['what']} is", scheduled["what"], dates)
         return
-    if off := _OFF.match(clause):
-        text = f"{heard.who} has cancelled their {off['what']}"
-        yield fact(heard.turn, FactKind.PLAN, text, _named(off["what"]), NOTHING)
+    if canceled := _CANCELED.match(clause):
+        text = f"{statement.caller_name} has cancelled their {canceled['what']}"
+        yield make_fact(statement.turn, FactKind.PLAN, text, _plan_key(canceled["what"]), NO_VALUE)
         return
-    for pattern in (_TRIP, _MARRYING):
-        told = pattern.match(plain)
-        if told and (what := _told(told["what"])):
-            yield _plan(heard, f"{heard.who} is {third_person(what)}", what, moment)
+    for pattern in (_TRIP, _LIFE_EVENT):
+        match = pattern.match(without_time)
+        if match and (what := _extract_action(match["what"])):
+            yield _make_plan(statement, f"{statement.caller_name} is {to_third_person(what)}", what, dates)
             return
 
 
-def events(heard: Statement) -> Iterator[Fact]:
-    """What has happened."""
-    moment = moment_in(heard.clause, heard.today, is_past=True)
-    plain = _without(heard.clause, moment)
-    told = _DID.match(plain) if moment else _LANDMARK.match(plain)
-    if told and (what := _told(told["what"])):
-        recently = "" if moment else f" shortly before {_said(heard)}"
-        days = f" {moment.words}" if moment else recently
-        value = moment.words if moment else "yes"
-        yield fact(
-            heard.turn,
+def find_events(statement: Statement) -> Iterator[Fact]:
+    """Find what has happened."""
+    dates = find_date_range(statement.clause, statement.today, is_past=True)
+    without_time = _remove_time(statement.clause, dates)
+    match = _DATED_EVENT.match(without_time) if dates else _MILESTONE.match(without_time)
+    if match and (what := _extract_action(match["what"])):
+        recently = "" if dates else f" shortly before {_statement_day(statement)}"
+        when = f" {dates.description}" if dates else recently
+        value = dates.description if dates else "yes"
+        yield make_fact(
+            statement.turn,
             FactKind.EVENT,
-            f"{heard.who} {third_person(what)}{days}",
-            f"event: {key(what)}",
+            f"{statement.caller_name} {to_third_person(what)}{when}",
+            f"event: {normalize_key(what)}",
             value,
-            moment=moment,
+            dates=dates,
             is_one_of_many=True,
         )
 
 
-def _plan(heard: Statement, text: str, what: str, moment: DateRange | None) -> Fact:
-    days, value = (f" {moment.words}", moment.words) if moment else ("", "planned")
-    return fact(heard.turn, FactKind.PLAN, f"{text}{days}", _named(what), value, moment=moment)
+def _make_plan(statement: Statement, text: str, what: str, dates: DateRange | None) -> Fact:
+    when, value = (f" {dates.description}", dates.description) if dates else ("", "planned")
+    return make_fact(statement.turn, FactKind.PLAN, f"{text}{when}", _plan_key(what), value, dates=dates)
 
 
-def _named(what: str) -> str:
+def _plan_key(what: str) -> str:
     plain = re.sub(r"^(?:my|our|an?|another|the)\s+", "", what.strip(), flags=re.IGNORECASE)
-    return f"plan: {key(plain)}"
+    return f"plan: {normalize_key(plain)}"
 
 
-def _told(what: str) -> str | None:
-    """What was done, if it can be understood by itself."""
-    if _IDLE.match(what):
+def _extract_action(what: str) -> str | None:
+    """Return what was done, if it can be understood by itself."""
+    if _NOT_AN_ACTION.match(what):
         return None
     head = re.split(
         r"[,;()]|\s(?:which|who|where|so|because|since|to be|and (?:i|need|have|want|am|was|were|is"
@@ -162,7 +162,8 @@ def _told(what: str) -> str | None:
         what,
         maxsplit=1,
     )[0].strip(" ,.")
-    if len(head) < len(what):  # "the workshop and the speaker, Rachel, ...": the speaker did something of her own
+    # "The workshop and the speaker, Rachel, ...": what the speaker did is another statement.
+    if len(head) < len(what):
         head = re.sub(r"\s+and (?:the|an?|my|our) \w+$", "", head, flags=re.IGNORECASE)
     head = re.sub(
         r"(?:\s+(?:and|or|with|the|a|to|at|in|on|of|for|from|by|my|just|only|about|again|too|as well|together"
@@ -170,21 +171,26 @@ def _told(what: str) -> str | None:
         "",
         head,
     )
-    if not 2 <= len(head.split()) <= _LONGEST or not is_clear(head) or _OTHER_TIME.search(head) or names_a_time(head):
+    if (
+        not 2 <= len(head.split()) <= _MAX_WORDS
+        or not is_self_contained(head)
+        or _UNRESOLVED_TIME.search(head)
+        or find_time_expression(head)
+    ):
         return None
-    return head if object_in(" ".join(head.split()[:2]), may_be_definite=True) or len(head.split()) > 2 else None
+    return head if leading_object(" ".join(head.split()[:2]), may_be_definite=True) or len(head.split()) > 2 else None
 
 
-def _without(clause: str, moment: DateRange | None) -> str:
-    """A clause without the time it names."""
-    if not moment:
+def _remove_time(clause: str, dates: DateRange | None) -> str:
+    """Return a clause without the time expression in it."""
+    if not dates:
         return clause
-    before = re.sub(r"\s+(?:just|about|around|only|back)$", "", clause[: moment.start].rstrip(" ,"))
-    return re.sub(r"\s+", " ", f"{before} {clause[moment.end :].lstrip()}").strip(" ,")
+    before = re.sub(r"\s+(?:just|about|around|only|back)$", "", clause[: dates.start].rstrip(" ,"))
+    return re.sub(r"\s+", " ", f"{before} {clause[dates.end :].lstrip()}").strip(" ,")
 
 
-def _said(heard: Statement) -> str:
-    return DateRange(0, 0, heard.today, heard.today).words.removeprefix("on ")
+def _statement_day(statement: Statement) -> str:
+    return DateRange(0, 0, statement.today, statement.today).description.removeprefix("on ")
 
 
-RULES = (plans, events)
+RULES = (find_plans, find_events)

@@ -1,42 +1,54 @@
-"""What the caller likes, what he cannot bear, and how he wants things done."""
+"""The caller's likes and dislikes, their health, and how they want to be contacted."""
 
 import re
 from collections.abc import Iterator
 
 from memoair_cloud.consolidation.records import Fact, FactKind
-from memoair_cloud.consolidation.rule_api import Statement, fact
-from memoair_cloud.consolidation.words import is_clear, key, object_in, third_person
+from memoair_cloud.consolidation.rule_api import Statement, make_fact
+from memoair_cloud.consolidation.words import is_self_contained, leading_object, normalize_key, to_third_person
 
-_I = r"^(?:i|we)"
+_SUBJECT = r"^(?:i|we)"
 _LIKE = re.compile(
-    rf"{_I} (?:really |absolutely |also |do |just |always |truly |totally |generally |usually )*(?P<verb>love"
+    rf"{_SUBJECT} (?:really |absolutely |also |do |just |always |truly |totally |generally |usually )*(?P<verb>love"
     rf"|like|enjoy|adore|prefer|hate|dislike|detest"
     r"|can't stand|cannot stand|don't like|do not like|don't enjoy|can't bear)\s+(?:to (?!be\b|see\b|say\b"
     r"|know\b|hear\b|think\b))?(?P<what>.+)$",
     re.IGNORECASE,
 )
-_VERBS = {"love": "loves", "like": "likes", "enjoy": "enjoys", "adore": "adores", "prefer": "prefers", "hate": "hates"}
-_VERBS |= {"dislike": "dislikes", "detest": "detests", "can't stand": "can't stand", "cannot stand": "can't stand"}
-_VERBS |= {
+_THIRD_PERSON_VERBS = {
+    "love": "loves",
+    "like": "likes",
+    "enjoy": "enjoys",
+    "adore": "adores",
+    "prefer": "prefers",
+    "hate": "hates",
+}
+_THIRD_PERSON_VERBS |= {
+    "dislike": "dislikes",
+    "detest": "detests",
+    "can't stand": "can't stand",
+    "cannot stand": "can't stand",
+}
+_THIRD_PERSON_VERBS |= {
     "don't like": "doesn't like",
     "do not like": "doesn't like",
     "don't enjoy": "doesn't enjoy",
     "can't bear": "can't bear",
 }
-_LIKED = frozenset({"love", "like", "enjoy", "adore", "prefer"})
-# What is liked for this once: an offer, an idea, a moment of the talk.
-_OF_THE_MOMENT = re.compile(
+_POSITIVE_VERBS = frozenset({"love", "like", "enjoy", "adore", "prefer"})
+# What is liked only in the moment: an offer, an idea, a part of the conversation.
+_PASSING_TOPIC = re.compile(
     r"\b(?:idea|ideas|suggestions?|sound|look|photos?|pics?|pictures?|question|enthusiasm|energy|hearing|being"
     r"|seeing|having|getting|feeling|way|tips?"
     r"|help|advice|spirit|attitude|thinking|to|moments?|when|memories|options?)\b",
     re.IGNORECASE,
 )
-_FAVOURITE = re.compile(
+_FAVORITE = re.compile(
     r"^my (?:all[- ]time |absolute )?favou?rite (?P<what>[a-z]+(?: [a-z]+){0,2}?)(?: of all time)?(?: is|'s"
     r"| are)(?: definitely| probably| still)?\s+(?P<which>.+)$",
     re.IGNORECASE,
 )
-_NO_FAVOURITE = re.compile(r"(?:when|being|seeing|to|just|still|how|\w+ly)\b", re.IGNORECASE)
+_NOT_A_FAVORITE = re.compile(r"(?:when|being|seeing|to|just|still|how|\w+ly)\b", re.IGNORECASE)
 _ALLERGIC = re.compile(
     r"\bi(?:'m| am)(?: also| really| very| quite| badly| severely)* allergic to\s+(?P<what>.+)$", re.IGNORECASE
 )
@@ -48,7 +60,7 @@ _NOT_ALLERGIC = re.compile(r"\bi(?:'m| am) (?:not|no longer) allergic to\s+(?P<w
 _INTOLERANT = re.compile(
     r"\bi(?:'m| am) (?P<what>(?:lactose|gluten)[- ]intolerant|coeliac|celiac|diabetic|asthmatic)\b", re.IGNORECASE
 )
-_MEDICINE = re.compile(
+_MEDICATION = re.compile(
     r"\bi(?:'m| am) on (?P<what>blood thinners|insulin|statins|antibiotics|beta blockers|warfarin|antidepressants)\b",
     re.IGNORECASE,
 )
@@ -102,136 +114,146 @@ _OFFERED = re.compile(
 _CHOICE = re.compile(r"^(?:an?|the|by)?\s*(?P<choice>text|call|e-?mail|letter|window|aisle)\b(?: seat)?", re.IGNORECASE)
 
 
-def likings(heard: Statement) -> Iterator[Fact]:
-    """Likes and dislikes, and the favourite of a sort."""
-    liked = _LIKE.match(heard.clause)
-    if liked and (what := object_in(liked["what"], is_whole=True)) and not _OF_THE_MOMENT.search(what):
+def find_likes(statement: Statement) -> Iterator[Fact]:
+    """Find likes and dislikes, and favorites."""
+    liked = _LIKE.match(statement.clause)
+    if liked and (what := leading_object(liked["what"], is_whole=True)) and not _PASSING_TOPIC.search(what):
         verb = liked["verb"].lower()
         if re.match(r"(?:\w+ly|more|most|less|a lot|for)\b", what, re.IGNORECASE):
             return
-        is_infinitive = re.search(r"\sto\s+$", heard.clause[: liked.start("what")])
-        shown = f"{_VERBS[verb]} {'to ' if is_infinitive else ''}{third_person(what)}"
-        yield fact(
-            heard.turn,
+        is_infinitive = re.search(r"\sto\s+$", statement.clause[: liked.start("what")])
+        predicate = f"{_THIRD_PERSON_VERBS[verb]} {'to ' if is_infinitive else ''}{to_third_person(what)}"
+        yield make_fact(
+            statement.turn,
             FactKind.PREFERENCE,
-            f"{heard.who} {shown}",
-            f"liking of {key(what)}",
-            "likes" if verb in _LIKED else "dislikes",
+            f"{statement.caller_name} {predicate}",
+            f"liking of {normalize_key(what)}",
+            "likes" if verb in _POSITIVE_VERBS else "dislikes",
         )
-    favourite = _FAVOURITE.match(heard.clause)
+    favorite = _FAVORITE.match(statement.clause)
     if (
-        favourite
-        and (which := object_in(favourite["which"], may_be_definite=True))
-        and is_clear(favourite["what"])
-        and not _NO_FAVOURITE.match(which)
+        favorite
+        and (which := leading_object(favorite["which"], may_be_definite=True))
+        and is_self_contained(favorite["what"])
+        and not _NOT_A_FAVORITE.match(which)
     ):
-        what = favourite["what"].lower()
-        yield fact(
-            heard.turn,
+        what = favorite["what"].lower()
+        yield make_fact(
+            statement.turn,
             FactKind.PREFERENCE,
-            f"{heard.whose} favourite {what} is {third_person(which)}",
+            f"{statement.caller_possessive} favourite {what} is {to_third_person(which)}",
             f"favourite {what}",
             which,
         )
 
 
-def bodily(heard: Statement) -> Iterator[Fact]:
-    """Allergies, diets, and what else one must know before one gives somebody something."""
-    clause, turn = heard.clause, heard.turn
+def find_health(statement: Statement) -> Iterator[Fact]:
+    """Find allergies, diets, and other facts that matter before offering food or medicine."""
+    clause, turn = statement.clause, statement.turn
     no_longer = _NOT_ALLERGIC.search(clause)
     if no_longer:
-        what = object_in(no_longer["what"])
+        what = leading_object(no_longer["what"])
         if what:
-            yield fact(
-                turn, FactKind.PREFERENCE, f"{heard.who} is not allergic to {what}", f"allergy to {key(what)}", "no"
+            yield make_fact(
+                turn,
+                FactKind.PREFERENCE,
+                f"{statement.caller_name} is not allergic to {what}",
+                f"allergy to {normalize_key(what)}",
+                "no",
             )
         return
-    told = _ALLERGIC.search(clause) or _ALLERGY.search(clause)
-    if told:
-        # "Nuts and shellfish" are two things one must not give somebody.
-        for each in re.split(r",\s*(?:and\s+)?|\s+and\s+", told["what"]):
-            if what := object_in(each):
-                yield fact(
+    allergy = _ALLERGIC.search(clause) or _ALLERGY.search(clause)
+    if allergy:
+        # "Nuts and shellfish" are two allergies.
+        for allergen in re.split(r",\s*(?:and\s+)?|\s+and\s+", allergy["what"]):
+            if what := leading_object(allergen):
+                yield make_fact(
                     turn,
                     FactKind.PREFERENCE,
-                    f"{heard.who} is allergic to {third_person(what)}",
-                    f"allergy to {key(what)}",
+                    f"{statement.caller_name} is allergic to {to_third_person(what)}",
+                    f"allergy to {normalize_key(what)}",
                     "yes",
                 )
-    elif _ASKED_ALLERGY.search(heard.asked) and (
-        just := re.match(
+    elif _ASKED_ALLERGY.search(statement.agent_before) and (
+        answer := re.match(
             r"(?:just|only|yes,?|to)(?: to)?(?: the| that)?,? (?:the |that )?(?P<what>[a-z].*)", clause, re.IGNORECASE
         )
     ):
-        what = re.sub(r"^(?:the|that)[, ]+", "", just["what"]).strip(" ,")
+        what = re.sub(r"^(?:the|that)[, ]+", "", answer["what"]).strip(" ,")
         if 1 <= len(what.split()) <= 8 and not re.search(
             r"\b(?:no|not|none|nothing|i|me|you|don't)\b", what, re.IGNORECASE
         ):
-            yield fact(
-                turn, FactKind.PREFERENCE, f"{heard.who} is allergic to {what}", f"allergy to {key(what)}", "yes"
+            yield make_fact(
+                turn,
+                FactKind.PREFERENCE,
+                f"{statement.caller_name} is allergic to {what}",
+                f"allergy to {normalize_key(what)}",
+                "yes",
             )
-    for pattern, verb in ((_INTOLERANT, "is"), (_MEDICINE, "takes"), (_DIET, "is")):
+    for pattern, verb in ((_INTOLERANT, "is"), (_MEDICATION, "takes"), (_DIET, "is")):
         if found := pattern.search(clause):
             what = found["what"].lower()
-            yield fact(turn, FactKind.PREFERENCE, f"{heard.who} {verb} {what}", f"{verb} {what}", "yes")
+            yield make_fact(
+                turn, FactKind.PREFERENCE, f"{statement.caller_name} {verb} {what}", f"{verb} {what}", "yes"
+            )
 
 
-def ways(heard: Statement) -> Iterator[Fact]:
-    """Seat, language, when and how to be called, how to pay."""
-    clause, turn, who = heard.clause, heard.turn, heard.who
+def find_contact_preferences(statement: Statement) -> Iterator[Fact]:
+    """Find preferences for seat, language, time and channel of contact, and payment."""
+    clause, turn, name = statement.clause, statement.turn, statement.caller_name
     if re.search(r"\b(?:rather|prefer|like|to) not\b|\bnever\b(?! (?:call|ring|phone|contact))", clause, re.IGNORECASE):
-        return  # what he would rather not have does not say what he wants
+        return  # rejecting one option does not say which one is wanted
     if seat := _SEAT.search(clause):
         value = seat["seat"].lower()
-        yield fact(
-            turn, FactKind.PREFERENCE, f"{who} prefers {'an' if value[0] == 'a' else 'a'} {value} seat", "seat", value
+        yield make_fact(
+            turn, FactKind.PREFERENCE, f"{name} prefers {'an' if value[0] == 'a' else 'a'} {value} seat", "seat", value
         )
     if language := (_LANGUAGE.search(clause) or _MOTHER_TONGUE.search(clause)):
         value = language["language"].capitalize()
-        yield fact(turn, FactKind.PREFERENCE, f"{who} prefers to speak {value}", "language", value)
+        yield make_fact(turn, FactKind.PREFERENCE, f"{name} prefers to speak {value}", "language", value)
     elif speaks := _SPEAKS.search(clause):
         value = speaks["language"].capitalize()
-        yield fact(turn, FactKind.PREFERENCE, f"{who} speaks {value}", f"speaks {value}", "yes")
-    if told := _CONTACT_TIME.search(clause):
-        is_never = re.search(r"\b(?:don't|do not|never)\b", told["how"], re.IGNORECASE)
+        yield make_fact(turn, FactKind.PREFERENCE, f"{name} speaks {value}", f"speaks {value}", "yes")
+    if contact_time := _CONTACT_TIME.search(clause):
+        is_never = re.search(r"\b(?:don't|do not|never)\b", contact_time["how"], re.IGNORECASE)
         wants = "does not want" if is_never else "wants"
-        yield fact(
+        yield make_fact(
             turn,
             FactKind.PREFERENCE,
-            f"{who} {wants} to be called {told['when']}",
+            f"{name} {wants} to be called {contact_time['when']}",
             "not to be called" if is_never else "time to be called",
-            key(told["when"]),
+            normalize_key(contact_time["when"]),
         )
     if (channel := _CHANNEL.search(clause)) and channel["channel"]:
-        yield _by_channel(heard, channel["channel"])
+        yield _make_channel_fact(statement, channel["channel"])
     if pay := _PAY.search(clause):
-        value = third_person(pay["pay"].lower())
-        yield fact(turn, FactKind.PREFERENCE, f"{who} prefers to pay by {value}", "payment", value)
-    offered, choice = _OFFERED.search(heard.asked), _CHOICE.match(clause)
+        value = to_third_person(pay["pay"].lower())
+        yield make_fact(turn, FactKind.PREFERENCE, f"{name} prefers to pay by {value}", "payment", value)
+    offered, choice = _OFFERED.search(statement.agent_before), _CHOICE.match(clause)
     if offered and choice and choice["choice"].lower() in {offered["one"].lower(), offered["other"].lower()}:
         value = choice["choice"].lower()
         if value in ("window", "aisle"):
-            yield fact(
+            yield make_fact(
                 turn,
                 FactKind.PREFERENCE,
-                f"{who} prefers {'an' if value[0] == 'a' else 'a'} {value} seat",
+                f"{name} prefers {'an' if value[0] == 'a' else 'a'} {value} seat",
                 "seat",
                 value,
             )
         else:
-            yield _by_channel(heard, value)
+            yield _make_channel_fact(statement, value)
 
 
-def _by_channel(heard: Statement, channel: str) -> Fact:
+def _make_channel_fact(statement: Statement, channel: str) -> Fact:
     value = re.sub(r"^phone | $", "", channel.lower()).rstrip("s").replace("-", "")
     article = "an" if value[0] == "e" else "a"
-    return fact(
-        heard.turn,
+    return make_fact(
+        statement.turn,
         FactKind.PREFERENCE,
-        f"{heard.who} prefers to be reached by {article} {value}".replace("by a whatsapp", "by whatsapp"),
+        f"{statement.caller_name} prefers to be reached by {article} {value}".replace("by a whatsapp", "by whatsapp"),
         "channel",
         value,
     )
 
 
-RULES = (likings, bodily, ways)
+RULES = (find_likes, find_health, find_contact_preferences)

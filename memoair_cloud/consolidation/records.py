@@ -1,4 +1,4 @@
-"""What consolidation speaks of: turns go in, facts about the caller and his profile come out."""
+"""The records of consolidation: turns go in, facts and a profile come out."""
 
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
@@ -8,26 +8,37 @@ from typing import Protocol
 
 import attrs
 
-# The value of a fact that says that nothing holds any more: "I don't have a dog any more".
-NOTHING = ""
-# Whom a fact is about, where it is not one of his people or animals.
-CALLER, AGENT = "caller", "agent"
+# The value of a fact that says that nothing holds any longer: "I don't have a dog any more".
+NO_VALUE = ""
+# The subject of a fact, unless it is one of the caller's people or animals.
+CALLER_SUBJECT, AGENT_SUBJECT = "caller", "agent"
 
 
 class FactKind(str, Enum):
-    """What a fact tells of."""
+    """The kind of a fact."""
 
-    IDENTITY = "identity"  # who the caller is and where he is reached
-    PREFERENCE = "preference"  # what he likes, cannot bear, or wants to be done in his way
-    PLAN = "plan"  # what he is going to do
-    EVENT = "event"  # what he did, or what happened to him
-    COMMITMENT = "commitment"  # what the agent has promised or done for him
-    RELATION = "relation"  # his people and his animals
+    IDENTITY = "identity"  # who the caller is and how to reach them
+    PREFERENCE = "preference"  # likes, dislikes, needs, and how they want things done
+    PLAN = "plan"  # what they are going to do
+    EVENT = "event"  # what they did, or what happened to them
+    COMMITMENT = "commitment"  # what the agent has promised or done for them
+    RELATION = "relation"  # their people and animals
 
 
 @attrs.frozen
 class CallTurn:
-    """The caller spoke, the agent answered. ``number`` counts the session's turns; names are empty where unknown."""
+    """What the caller said and what the agent answered.
+
+    Attributes:
+        event_id: The id of the turn's event.
+        session_id: The session that it belongs to.
+        number: The position of the turn in the session, from 0.
+        user_text: What the caller said.
+        assistant_text: What the caller heard of the agent's answer.
+        said_at: When it was said.
+        caller: The caller's name; empty if unknown.
+        agent: The agent's name; empty if unknown.
+    """
 
     event_id: str
     session_id: str
@@ -41,11 +52,29 @@ class CallTurn:
 
 @attrs.frozen
 class Fact:
-    """One plain sentence in the third person, with where it comes from.
+    """One plain sentence in the third person, and its source.
 
-    Facts of the same subject and attribute speak of the same thing. ``corrects`` is the value that was put right.
-    The days are those of the time that was told, both ends included; None where none was.
-    ``closed_by`` and ``repeats`` are ids of other facts, and merging alone sets them.
+    Facts with the same subject and attribute are about the same thing. Merging alone sets ``closed_by`` and
+    ``repeats``.
+
+    Attributes:
+        kind: The kind of the fact.
+        text: The sentence.
+        subject: Who or what it is about: `CALLER_SUBJECT`, `AGENT_SUBJECT`, or a person or animal.
+        attribute: What it says about the subject, as a short key.
+        value: The value of the attribute; `NO_VALUE` if nothing holds any longer.
+        event_id: The turn that it comes from.
+        session_id: The session of that turn.
+        number: The position of that turn in the session.
+        said_at: When it was said.
+        holds_from: The first day of the time that was named; None if none was.
+        holds_until: The last day of that time, included.
+        is_one_of_many: Whether the attribute can have several values at once, such as likes or children.
+        corrects: The value that this fact corrects.
+        absorbs: For a correction by hand: values that earlier facts gave by mistake. Those facts count as repeats of
+            it.
+        closed_by: The id of the fact that replaced this one, which is now history.
+        repeats: The id of an earlier current fact that says the same.
     """
 
     kind: FactKind
@@ -59,28 +88,33 @@ class Fact:
     said_at: datetime
     holds_from: date | None = None
     holds_until: date | None = None
-    is_one_of_many: bool = False  # the attribute may have several values at once: likings, children
+    is_one_of_many: bool = False
     corrects: str | None = None
-    absorbs: tuple[str, ...] | None = None  # of a correction by hand: whoever said these before meant what it says
-    closed_by: str | None = None  # history: that one has taken its place
-    repeats: str | None = None  # that one had said the same already, and still stood
+    absorbs: tuple[str, ...] | None = None
+    closed_by: str | None = None
+    repeats: str | None = None
 
     @property
     def id(self) -> str:
-        """The same for the same statement in the same turn, on every machine and in every run."""
+        """The id, which is the same for the same statement in the same turn, on every machine and in every run."""
         parts = (self.session_id, self.event_id, self.kind.value, self.subject, self.attribute, self.value)
-        named = "".join(f"{len(part)}:{part}" for part in parts)
-        return f"fact_{blake2b(named.encode(errors='replace'), digest_size=12).hexdigest()}"
+        encoded = "".join(f"{len(part)}:{part}" for part in parts)
+        return f"fact_{blake2b(encoded.encode(errors='replace'), digest_size=12).hexdigest()}"
 
     @property
     def is_current(self) -> bool:
-        """Whether it belongs in the projection: it stands, and nothing else says it already."""
+        """Whether the fact belongs in the projection: nothing has replaced it, and it repeats no other current fact."""
         return self.closed_by is None and self.repeats is None
 
 
 @attrs.frozen
 class ProfileSummary:
-    """The caller in a few lines, and by attribute."""
+    """The profile of a caller.
+
+    Attributes:
+        summary: A few lines of text.
+        attributes: Values by attribute; a list where an attribute has several.
+    """
 
     summary: str = ""
     attributes: Mapping[str, str | list[str]] = attrs.field(factory=dict)
@@ -88,7 +122,13 @@ class ProfileSummary:
 
 @attrs.frozen
 class Extraction:
-    """What an extractor found, which one it was, and why it was not the one that was asked (None if it was)."""
+    """The facts that an extractor found.
+
+    Attributes:
+        facts: The facts.
+        extractor: The name of the extractor that found them.
+        failure: Why another extractor than the configured one was used, as the type of the error; None if it was not.
+    """
 
     facts: tuple[Fact, ...]
     extractor: str
@@ -96,8 +136,12 @@ class Extraction:
 
 
 class Extractor(Protocol):
-    """Finds facts in the turns of one session, which stand in the order in which they were spoken. Never fails."""
+    """Finds facts in the turns of one session. Implementations must not raise."""
 
     def extract(self, turns: Sequence[CallTurn]) -> Extraction:
-        """The facts that these turns tell."""
+        """Return the facts in the turns of one session.
+
+        Args:
+            turns: The turns in the order in which they were spoken.
+        """
         ...

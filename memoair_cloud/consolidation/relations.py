@@ -3,30 +3,31 @@
 import re
 from collections.abc import Iterator
 
-from memoair_cloud.consolidation.records import NOTHING, Fact, FactKind
-from memoair_cloud.consolidation.rule_api import Statement, fact
-from memoair_cloud.consolidation.words import name_in
+from memoair_cloud.consolidation.records import NO_VALUE, Fact, FactKind
+from memoair_cloud.consolidation.rule_api import Statement, make_fact
+from memoair_cloud.consolidation.words import leading_name
 
-# Of these there is one at a time; of the others there may be several, so that another name contradicts nothing.
-_ONE = frozenset("wife husband mother mum mom father dad fiance fiancee spouse landlord boss".split())
-PETS = frozenset(
+# Relations with one person at a time. The others can have several, so that another name contradicts nothing.
+_EXCLUSIVE_RELATIONS = frozenset("wife husband mother mum mom father dad fiance fiancee spouse landlord boss".split())
+_PETS = frozenset(
     "dog cat puppy kitten pup parrot rabbit hamster horse pony tortoise turtle snake goldfish budgie".split()
 )
-_MANY = frozenset(
+_OTHER_RELATIONS = frozenset(
     "son daughter brother sister child baby kid twin nephew niece cousin uncle aunt friend neighbour neighbor"
     " partner boyfriend"
     " girlfriend grandson granddaughter grandmother grandfather grandma grandpa colleague coworker roommate"
     " flatmate doctor physiotherapist dentist"
     " stepson stepdaughter carer nurse".split()
 )
-_KIN = "|".join(sorted(_ONE | PETS | _MANY, key=len, reverse=True))
-_LEAD = r"(?:best |older |younger |elder |little |big |eldest |youngest |oldest |late |new |other |twin )*"
+# Words for the people and animals of a caller.
+_KIN = "|".join(sorted(_EXCLUSIVE_RELATIONS | _PETS | _OTHER_RELATIONS, key=len, reverse=True))
+_ADJECTIVES = r"(?:best |older |younger |elder |little |big |eldest |youngest |oldest |late |new |other |twin )*"
 _CALLED = re.compile(
-    rf"\b(?:my|our) (?P<lead>{_LEAD})(?P<kin>{_KIN})(?:,? (?:is|was)|'s) (?:called|named)\s+", re.IGNORECASE
+    rf"\b(?:my|our) (?P<lead>{_ADJECTIVES})(?P<kin>{_KIN})(?:,? (?:is|was)|'s) (?:called|named)\s+", re.IGNORECASE
 )
 _NAME_IS = re.compile(
-    rf"\b(?:my|our) (?P<lead>{_LEAD})(?P<kin>{_KIN})(?:'s|s') name(?: is|'s)\s+|\bthe name of (?:my"
-    rf"|our) (?P<of_lead>{_LEAD})(?P<of_kin>{_KIN}) is\s+",
+    rf"\b(?:my|our) (?P<lead>{_ADJECTIVES})(?P<kin>{_KIN})(?:'s|s') name(?: is|'s)\s+|\bthe name of (?:my"
+    rf"|our) (?P<of_lead>{_ADJECTIVES})(?P<of_kin>{_KIN}) is\s+",
     re.IGNORECASE,
 )
 _HAVE_NAMED = re.compile(
@@ -34,9 +35,9 @@ _HAVE_NAMED = re.compile(
     rf"| just got) an? (?P<lead>(?:[\w-]+ ){{0,2}}?)(?P<kin>{_KIN}),? (?:called|named|whose name is)\s+",
     re.IGNORECASE,
 )
-_BESIDE = re.compile(rf"\b(?P<my>[Mm]y|[Oo]ur) (?P<lead>{_LEAD})(?P<kin>{_KIN}),? (?=[A-Z][a-z])")
-# "My wife Ann", "my son, Jo, ...": what follows a name must not make it another's ("my dog Shelter Fund").
-_BESIDE_END = re.compile(
+_ADJACENT_NAME = re.compile(rf"\b(?P<my>[Mm]y|[Oo]ur) (?P<lead>{_ADJECTIVES})(?P<kin>{_KIN}),? (?=[A-Z][a-z])")
+# "My wife Ann", "my son, Jo, ...": the words after a name must not make it part of another ("my dog Shelter Fund").
+_ADJACENT_NAME_END = re.compile(
     r"^(?:\s*$|,|\s+(?:is|was|has|had|and|loves|likes|lives|works|will|just|who|got|started|does|came|in|at|to)\b)"
 )
 _HAVE = re.compile(
@@ -56,80 +57,86 @@ _MARRIED = re.compile(
     re.IGNORECASE,
 )
 _KIN_HOME = re.compile(
-    rf"\b[Mm]y (?P<kin>{_LEAD}(?:{_KIN}))(?: (?P<name>[A-Z][a-z]+))? lives (?:\w+ )?in"
+    rf"\b[Mm]y (?P<kin>{_ADJECTIVES}(?:{_KIN}))(?: (?P<name>[A-Z][a-z]+))? lives (?:\w+ )?in"
     rf" (?P<place>[A-Z][\w'-]+(?: [A-Z][\w'-]+)*)(?!\w)"
 )
-_ASKED = re.compile(
-    rf"\byour (?P<lead>{_LEAD})(?P<kin>{_KIN})(?:'s|s') name\b|\b(?:what's|what is) (?:her|his|its"
+_ASKS_NAME = re.compile(
+    rf"\byour (?P<lead>{_ADJECTIVES})(?P<kin>{_KIN})(?:'s|s') name\b|\b(?:what's|what is) (?:her|his|its"
     rf"|their) name\b|\bname of your (?P<of>{_KIN})\b",
     re.IGNORECASE,
 )
-_MENTIONED = re.compile(rf"\b(?:my|our) (?:{_LEAD})(?P<kin>{_KIN})\b", re.IGNORECASE)
+_MENTIONED = re.compile(rf"\b(?:my|our) (?:{_ADJECTIVES})(?P<kin>{_KIN})\b", re.IGNORECASE)
 
 
-def named(heard: Statement) -> Iterator[Fact]:
-    """Who of the caller's people has which name."""
-    clause = heard.clause
+def find_names(statement: Statement) -> Iterator[Fact]:
+    """Find the names of the caller's people and animals."""
+    clause = statement.clause
     for pattern in (_CALLED, _NAME_IS, _HAVE_NAMED):
-        if told := pattern.search(clause):
-            parts = told.groupdict()
-            name = name_in(clause[told.end() :], is_cased=heard.is_cased)
+        if match := pattern.search(clause):
+            groups = match.groupdict()
+            name = leading_name(clause[match.end() :], has_caps=statement.has_capitals)
             if name:
-                yield _named(heard, parts.get("kin") or parts["of_kin"], name)
-    for beside in _BESIDE.finditer(clause):
-        name = name_in(clause[beside.end() :])
-        if name and _BESIDE_END.match(clause[beside.end() + len(name) :]):
-            yield _named(heard, beside["kin"], name)
+                yield _make_name_fact(statement, groups.get("kin") or groups["of_kin"], name)
+    for match in _ADJACENT_NAME.finditer(clause):
+        name = leading_name(clause[match.end() :])
+        if name and _ADJACENT_NAME_END.match(clause[match.end() + len(name) :]):
+            yield _make_name_fact(statement, match["kin"], name)
 
 
-def answered(heard: Statement) -> Iterator[Fact]:
-    """A name that is the answer to the agent's question for it."""
-    asked = list(_ASKED.finditer(heard.asked))
-    if not asked or not heard.asked.rstrip().endswith("?"):
+def find_answered_name(statement: Statement) -> Iterator[Fact]:
+    """Find a name that answers the agent's question."""
+    questions = list(_ASKS_NAME.finditer(statement.agent_before))
+    if not questions or not statement.agent_before.rstrip().endswith("?"):
         return
-    kin = asked[-1]["kin"] or asked[-1]["of"]
+    kin = questions[-1]["kin"] or questions[-1]["of"]
     if not kin:
-        mentioned = _MENTIONED.findall(f"{heard.said} {heard.asked}".replace("your ", "my "))
-        kin = mentioned[-1] if len({each.lower() for each in mentioned}) == 1 else None
-    name = name_in(heard.clause)
-    if kin and name and len(name) == len(heard.clause):
-        yield _named(heard, kin, name)
+        mentioned = _MENTIONED.findall(f"{statement.caller_before} {statement.agent_before}".replace("your ", "my "))
+        kin = mentioned[-1] if len({relation.lower() for relation in mentioned}) == 1 else None
+    name = leading_name(statement.clause)
+    if kin and name and len(name) == len(statement.clause):
+        yield _make_name_fact(statement, kin, name)
 
 
-def kept(heard: Statement) -> Iterator[Fact]:
-    """Whom the caller has, or has no longer."""
-    clause, turn = heard.clause, heard.turn
+def find_relations(statement: Statement) -> Iterator[Fact]:
+    """Find which people and animals the caller has, or no longer has."""
+    clause, turn = statement.clause, statement.turn
     if lost := _NO_MORE.search(clause):
-        kin = _plain(lost["kin"] or lost["dead"])
+        kin = _canonical_relation(lost["kin"] or lost["dead"])
         is_change = re.search(r"no longer|any ?more|any longer| now$", lost[0], re.IGNORECASE)
-        has_none = f"{heard.who} no longer has a {kin}" if is_change else f"{heard.who} has no {kin}"
-        said = has_none if lost["kin"] else f"{heard.whose} {kin} has died"
-        yield fact(turn, FactKind.RELATION, said, kin, NOTHING, is_one_of_many=True)
+        has_none = (
+            f"{statement.caller_name} no longer has a {kin}" if is_change else f"{statement.caller_name} has no {kin}"
+        )
+        text = has_none if lost["kin"] else f"{statement.caller_possessive} {kin} has died"
+        yield make_fact(turn, FactKind.RELATION, text, kin, NO_VALUE, is_one_of_many=True)
     elif have := _HAVE.search(clause):
         kin, count = have["kin"].lower(), have["count"].lower()
-        yield fact(
+        yield make_fact(
             turn,
             FactKind.RELATION,
-            f"{heard.who} has {count} {have['lead'].lower()}{kin}",
+            f"{statement.caller_name} has {count} {have['lead'].lower()}{kin}",
             f"number of {kin.rstrip('s')}s",
             count,
         )
     if married := _MARRIED.search(clause):
         state = married["state"].lower()
-        yield fact(turn, FactKind.RELATION, f"{heard.who} is {state}", "marital status", state)
+        yield make_fact(turn, FactKind.RELATION, f"{statement.caller_name} is {state}", "marital status", state)
     if home := _KIN_HOME.search(clause):
         kin = home["kin"].lower()
-        text = f"{heard.whose} {kin}{' ' + home['name'] if home['name'] else ''} lives in {home['place']}"
-        yield fact(turn, FactKind.RELATION, text, "home", home["place"], subject=f"{kin} {home['name'] or ''}".strip())
+        text = (
+            f"{statement.caller_possessive} {kin}{' ' + home['name'] if home['name'] else ''} lives in {home['place']}"
+        )
+        yield make_fact(
+            turn, FactKind.RELATION, text, "home", home["place"], subject=f"{kin} {home['name'] or ''}".strip()
+        )
 
 
-def _named(heard: Statement, kin: str, name: str) -> Fact:
-    kin = _plain(kin)
-    text = f"{heard.whose} {kin} is called {name}"
-    return fact(heard.turn, FactKind.RELATION, text, kin, name, is_one_of_many=kin not in _ONE)
+def _make_name_fact(statement: Statement, kin: str, name: str) -> Fact:
+    kin = _canonical_relation(kin)
+    text = f"{statement.caller_possessive} {kin} is called {name}"
+    return make_fact(statement.turn, FactKind.RELATION, text, kin, name, is_one_of_many=kin not in _EXCLUSIVE_RELATIONS)
 
 
-def _plain(kin: str) -> str:
+def _canonical_relation(kin: str) -> str:
     return {
         "mom": "mum",
         "mother": "mum",
@@ -141,4 +148,4 @@ def _plain(kin: str) -> str:
     }.get(kin.lower(), kin.lower())
 
 
-RULES = (named, kept, answered)
+RULES = (find_names, find_relations, find_answered_name)

@@ -1,4 +1,4 @@
-"""What the rules of the default extractor read from, and how they write down what they find."""
+"""What the rules of the default extractor read, and how they create facts."""
 
 from collections.abc import Callable, Iterable
 from datetime import date
@@ -7,50 +7,58 @@ from itertools import chain
 import attrs
 
 from memoair_cloud.consolidation.date_expressions import DateRange
-from memoair_cloud.consolidation.records import CALLER, CallTurn, Fact, FactKind
+from memoair_cloud.consolidation.records import CALLER_SUBJECT, CallTurn, Fact, FactKind
 
 
 @attrs.frozen
 class Statement:
-    """One statement of the caller, the turn it was said in, and what both had said right before."""
+    """One statement of the caller, with its context.
+
+    Attributes:
+        clause: The statement.
+        turn: The turn that it was made in.
+        agent_before: What the agent said in the turn before.
+        caller_before: What the caller said in the turn before.
+        has_capitals: Whether the turn's text has capitals, so that a name can be recognized by them.
+    """
 
     clause: str
     turn: CallTurn
-    asked: str = ""  # the agent's words of the turn before
-    said: str = ""  # the caller's own words of the turn before
-    is_cased: bool = True
+    agent_before: str = ""
+    caller_before: str = ""
+    has_capitals: bool = True
 
     @property
-    def who(self) -> str:
-        """How the caller is called in a sentence."""
+    def caller_name(self) -> str:
+        """The caller's first name, as the subject of a sentence."""
         return self.turn.caller.split()[0] if self.turn.caller.split() else "The caller"
 
     @property
-    def whose(self) -> str:
-        """The same, as an owner."""
-        return f"{self.who}'s"
+    def caller_possessive(self) -> str:
+        """The same in the possessive."""
+        return f"{self.caller_name}'s"
 
     @property
     def today(self) -> date:
-        """The day it was said on."""
+        """The day on which the statement was made."""
         return self.turn.said_at.date()
 
 
 Rule = Callable[[Statement], Iterable[Fact]]
 
 
-def fact(
+def make_fact(
     turn: CallTurn,
     kind: FactKind,
     text: str,
     attribute: str,
     value: str,
     *,
-    subject: str = CALLER,
+    subject: str = CALLER_SUBJECT,
     is_one_of_many: bool = False,
-    moment: DateRange | None = None,
+    dates: DateRange | None = None,
 ) -> Fact:
-    """A fact that a turn tells."""
+    """Create a fact from a turn."""
     return Fact(
         kind=kind,
         text=f"{text.strip(' .,')}.",
@@ -61,12 +69,12 @@ def fact(
         session_id=turn.session_id,
         number=turn.number,
         said_at=turn.said_at,
-        holds_from=moment.first if moment else None,
-        holds_until=moment.last if moment else None,
+        holds_from=dates.first if dates else None,
+        holds_until=dates.last if dates else None,
         is_one_of_many=is_one_of_many,
     )
 
 
-def found_by(rules: Iterable[Rule], heard: Statement) -> list[Fact]:
-    """What these rules find in a statement."""
-    return list(chain.from_iterable(rule(heard) for rule in rules))
+def apply_rules(rules: Iterable[Rule], statement: Statement) -> list[Fact]:
+    """Return the facts that the rules find in a statement."""
+    return list(chain.from_iterable(rule(statement) for rule in rules))

@@ -1,64 +1,78 @@
-"""The default extractor: rules, the same everywhere, without a network. A fact that is doubtful is none."""
+"""The default extractor: rules that work the same everywhere and need no network. Doubtful facts are left out."""
 
 from collections.abc import Sequence
 
 import attrs
 
 from memoair_cloud.consolidation import identity, plans_and_events, preferences, relations
-from memoair_cloud.consolidation.commitments import commitments
-from memoair_cloud.consolidation.normalization import put_right, recent, statements, understood
+from memoair_cloud.consolidation.commitments import find_commitments
+from memoair_cloud.consolidation.normalization import apply_correction, parse_utterance, recent_text, split_statements
 from memoair_cloud.consolidation.records import CallTurn, Extraction, Fact
-from memoair_cloud.consolidation.rule_api import Statement, found_by
-from memoair_cloud.consolidation.words import is_cased
+from memoair_cloud.consolidation.rule_api import Statement, apply_rules
+from memoair_cloud.consolidation.words import has_capitals
 
 NAME = "rules"
 _RULES = (*identity.RULES, *relations.RULES, *preferences.RULES, *plans_and_events.RULES)
-# Whoever corrects himself means what was said a moment ago.
-_LOOK_BACK_TURNS = 3
+# A correction refers to one of the last few turns.
+_MAX_CORRECTED_TURNS = 3
 
 
 class RuleExtractor:
-    """Finds what is said plainly: precise rather than greedy, since every word stays recallable as it was said."""
+    """Finds what is said plainly.
+
+    It prefers precision to recall, because all turns stay recallable as they were said.
+    """
 
     def extract(self, turns: Sequence[CallTurn]) -> Extraction:
-        """The facts that the turns of one session tell."""
-        found: list[Fact] = []
-        told: list[list[str]] = []  # by turn, the sentences that may be put right later
+        """Return the facts in the turns of one session. Their order does not matter."""
+        facts: list[Fact] = []
+        sentences_by_turn: list[list[str]] = []  # by turn: the sentences that a later turn may correct
         ordered = sorted(turns, key=lambda turn: (turn.number, turn.said_at, turn.event_id))
-        before: CallTurn | None = None
+        previous: CallTurn | None = None
         for turn in ordered:
-            spoken = understood(turn.user_text)
-            asked, said = (recent(before.assistant_text), recent(before.user_text)) if before else ("", "")
-            cased = is_cased(turn.user_text)
-            sentences = list(spoken.sentences)
-            of_turn = [fact for sentence in sentences for fact in _read(sentence, turn, asked, said, is_cased=cased)]
-            if spoken.correction:
-                for earlier in reversed(told[-_LOOK_BACK_TURNS:]):
-                    mended = [(old, new) for old in reversed(earlier) if (new := put_right(old, spoken.correction))]
-                    if mended:
-                        old, new = mended[0]
-                        of_turn += _corrected(
-                            _read(old, turn, "", "", is_cased=True), _read(new, turn, "", "", is_cased=True)
+            utterance = parse_utterance(turn.user_text)
+            agent_before, caller_before = (
+                (recent_text(previous.assistant_text), recent_text(previous.user_text)) if previous else ("", "")
+            )
+            has_caps = has_capitals(turn.user_text)
+            sentences = list(utterance.sentences)
+            turn_facts = [
+                fact
+                for sentence in sentences
+                for fact in _extract_from_sentence(sentence, turn, agent_before, caller_before, has_capitals=has_caps)
+            ]
+            if utterance.correction:
+                for earlier in reversed(sentences_by_turn[-_MAX_CORRECTED_TURNS:]):
+                    corrections = [
+                        (old, new) for old in reversed(earlier) if (new := apply_correction(old, utterance.correction))
+                    ]
+                    if corrections:
+                        old, new = corrections[0]
+                        turn_facts += _link_corrections(
+                            _extract_from_sentence(old, turn, "", "", has_capitals=True),
+                            _extract_from_sentence(new, turn, "", "", has_capitals=True),
                         )
-                        sentences.append(new)  # who puts right twice means the second time what he said the first
+                        sentences.append(new)  # a second correction refers to the corrected sentence
                         break
-            told.append(sentences)
-            of_turn += commitments(turn, understood(turn.assistant_text).sentences)
-            found += of_turn
-            before = turn
-        return Extraction(tuple(dict.fromkeys(found)), NAME)
+            sentences_by_turn.append(sentences)
+            turn_facts += find_commitments(turn, parse_utterance(turn.assistant_text).sentences)
+            facts += turn_facts
+            previous = turn
+        return Extraction(tuple(dict.fromkeys(facts)), NAME)
 
 
-def _read(sentence: str, turn: CallTurn, asked: str, said: str, *, is_cased: bool) -> list[Fact]:
-    found: list[Fact] = []
-    for clause in statements(sentence):
-        heard = Statement(clause, turn, asked, said, is_cased)
-        found += found_by(_RULES, heard)
-    return found
+def _extract_from_sentence(
+    sentence: str, turn: CallTurn, agent_before: str, caller_before: str, *, has_capitals: bool
+) -> list[Fact]:
+    facts: list[Fact] = []
+    for clause in split_statements(sentence):
+        statement = Statement(clause, turn, agent_before, caller_before, has_capitals)
+        facts += apply_rules(_RULES, statement)
+    return facts
 
 
-def _corrected(old: list[Fact], new: list[Fact]) -> list[Fact]:
-    """The facts of a mended sentence, each with the value that it takes the place of."""
+def _link_corrections(old: list[Fact], new: list[Fact]) -> list[Fact]:
+    """Return the facts of a corrected sentence, each with the value that it replaces."""
     if len(old) != len(new):
         return new
     pairs = zip(old, new, strict=True)

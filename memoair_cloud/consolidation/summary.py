@@ -1,12 +1,12 @@
-"""The profile: what stands, in a few lines."""
+"""Summarize current facts as a profile of a few lines."""
 
 from collections.abc import Iterable
 from datetime import date
 
-from memoair_cloud.consolidation.records import CALLER, NOTHING, Fact, FactKind, ProfileSummary
+from memoair_cloud.consolidation.records import CALLER_SUBJECT, NO_VALUE, Fact, FactKind, ProfileSummary
 
-# A profile is read before every answer: of each kind the last ones, which are seldom more.
-_LINES = (
+# The agent reads the profile before every answer, so it has only the latest facts of each kind, which are rarely more.
+_MAX_FACTS_BY_KIND = (
     (FactKind.IDENTITY, 12),
     (FactKind.RELATION, 8),
     (FactKind.PREFERENCE, 10),
@@ -14,39 +14,44 @@ _LINES = (
     (FactKind.COMMITMENT, 4),
     (FactKind.EVENT, 4),
 )
-# These speak of who the caller is; what he did and plans to do is told in the summary, and found by recall.
-_ATTRIBUTES = frozenset({FactKind.IDENTITY, FactKind.RELATION, FactKind.PREFERENCE})
-_MOST_VALUES = 20
+# These describe who the caller is. Events and plans appear in the summary only, and are found by recall.
+_ATTRIBUTE_KINDS = frozenset({FactKind.IDENTITY, FactKind.RELATION, FactKind.PREFERENCE})
+_MAX_VALUES = 20
 
 
-def summarise(facts: Iterable[Fact], today: date) -> ProfileSummary:
-    """The profile that facts make, a line for each kind; what was told to be over by ``today`` is left out of it."""
+def summarize_facts(facts: Iterable[Fact], today: date) -> ProfileSummary:
+    """Return the profile that facts make, with one line for each kind.
+
+    Args:
+        facts: Merged facts in the order in which they were said.
+        today: Facts that ended before this day are left out, except events.
+    """
     current = [fact for fact in facts if fact.is_current and not _is_over(fact, today)]
-    lines = [_line(current, kind, most) for kind, most in _LINES]
-    return ProfileSummary("\n".join(line for line in lines if line), _attributes(current))
+    lines = [_summary_line(current, kind, max_facts) for kind, max_facts in _MAX_FACTS_BY_KIND]
+    return ProfileSummary("\n".join(line for line in lines if line), _collect_attributes(current))
 
 
 def _is_over(fact: Fact, today: date) -> bool:
-    """Whether it held until a day that is past; what has happened has happened."""
+    """Return whether the fact ended before today. Events never count as ended."""
     return fact.kind is not FactKind.EVENT and fact.holds_until is not None and fact.holds_until < today
 
 
-def _line(current: list[Fact], kind: FactKind, most: int) -> str:
+def _summary_line(current: list[Fact], kind: FactKind, max_facts: int) -> str:
     texts = list(dict.fromkeys(" ".join(fact.text.split()) for fact in current if fact.kind is kind))
-    return " ".join(texts[-most:])
+    return " ".join(texts[-max_facts:])
 
 
-def _attributes(current: list[Fact]) -> dict[str, str | list[str]]:
-    several: dict[str, list[str]] = {}
-    one: dict[str, str] = {}
+def _collect_attributes(current: list[Fact]) -> dict[str, str | list[str]]:
+    lists: dict[str, list[str]] = {}
+    singles: dict[str, str] = {}
     for fact in current:
-        if fact.kind not in _ATTRIBUTES or fact.value == NOTHING:
+        if fact.kind not in _ATTRIBUTE_KINDS or fact.value == NO_VALUE:
             continue
-        name = fact.attribute if fact.subject == CALLER else f"{fact.subject} {fact.attribute}"
+        name = fact.attribute if fact.subject == CALLER_SUBJECT else f"{fact.subject} {fact.attribute}"
         if fact.is_one_of_many:
-            several.setdefault(name, []).append(fact.value)
+            lists.setdefault(name, []).append(fact.value)
         else:
-            one[name] = fact.value
-    told: dict[str, str | list[str]] = {name: values[-_MOST_VALUES:] for name, values in several.items()}
-    told.update(one)
-    return dict(sorted(told.items()))
+            singles[name] = fact.value
+    attributes: dict[str, str | list[str]] = {name: values[-_MAX_VALUES:] for name, values in lists.items()}
+    attributes.update(singles)
+    return dict(sorted(attributes.items()))

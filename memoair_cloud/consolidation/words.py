@@ -1,4 +1,4 @@
-"""Names and objects in a statement, and how a statement reads in the third person."""
+"""Names and objects in a statement, and the statement in the third person."""
 
 import re
 
@@ -7,12 +7,22 @@ from memoair_index.analysis import STOP_WORDS
 _NAME = re.compile(
     r"[A-Z][a-zA-Z\u00c0-\u024f'-]*[a-z\u00c0-\u024f](?: [A-Z][a-zA-Z\u00c0-\u024f'-]*[a-z\u00c0-\u024f]){0,2}(?![\w-])"
 )
-_PLAIN_NAME = re.compile(r"[a-z'-]{2,20}(?: [a-z'-]{2,20})?(?=\s*$)")
-_MY = {"i": "{}", "me": "them", "my": "their", "mine": "theirs", "myself": "themselves", "we": "they", "us": "them"}
-_MY |= {"our": "their", "ours": "theirs", "ourselves": "themselves"}
-_I = re.compile(r"\b(?:" + "|".join(sorted(_MY, key=len, reverse=True)) + r")\b(?!')", re.IGNORECASE)
-# What points at something that was said before, or lies before the eyes: nobody knows what it is a year later.
-_POINTING = re.compile(
+_LOWERCASE_NAME = re.compile(r"[a-z'-]{2,20}(?: [a-z'-]{2,20})?(?=\s*$)")
+_THIRD_PERSON = {
+    "i": "{}",
+    "me": "them",
+    "my": "their",
+    "mine": "theirs",
+    "myself": "themselves",
+    "we": "they",
+    "us": "them",
+}
+_THIRD_PERSON |= {"our": "their", "ours": "theirs", "ourselves": "themselves"}
+_FIRST_PERSON = re.compile(
+    r"\b(?:" + "|".join(sorted(_THIRD_PERSON, key=len, reverse=True)) + r")\b(?!')", re.IGNORECASE
+)
+# Words that refer to something said before or in view. A year later, their meaning is lost.
+_CONTEXT_DEPENDENT = re.compile(
     r"\b(?:it|its|it's|this|that|that's|these|those|them|they|they're|him|her|his|he|she|their|here|there|one"
     r"|ones|some|stuff|things?"
     r"|something|anything|everything|nothing|all|such|same|so|too|either|you|your|yours|you're|what|how|when"
@@ -20,7 +30,7 @@ _POINTING = re.compile(
     r"|both|then|another|i|i'm|i've|i'll|not|n't|never|again)\b",
     re.IGNORECASE,
 )
-_NO_NAMES = {
+_NOT_NAMES = {
     *(
         "However",
         "Also",
@@ -116,38 +126,41 @@ _NO_NAMES = {
         "OK",
     ),
 }
-_LONGEST_OBJECT = 8
-_NARROWED = re.compile(r"[^,;.]*?[^,;.\s]\s(?:that|which|who|where|when|whose)\b", re.IGNORECASE)
+_MAX_OBJECT_WORDS = 8
+_RELATIVE_CLAUSE = re.compile(r"[^,;.]*?[^,;.\s]\s(?:that|which|who|where|when|whose)\b", re.IGNORECASE)
 
 
-def name_in(text: str, *, is_cased: bool = True) -> str | None:
-    """The name that a text begins with. Without capitals (speech recognisers leave them out) it must end the text."""
-    if is_cased:
+def leading_name(text: str, *, has_caps: bool = True) -> str | None:
+    """Return the name that a text begins with.
+
+    Without capitals, which some speech recognizers omit, the name must also end the text.
+    """
+    if has_caps:
         found = _NAME.match(text)
         name = found[0].removesuffix("'s") if found else ""
-        return name if name and name.split()[0] not in _NO_NAMES else None
-    plain = _PLAIN_NAME.match(text)
-    if not plain or any(word in STOP_WORDS for word in plain[0].split()):
+        return name if name and name.split()[0] not in _NOT_NAMES else None
+    lowercase = _LOWERCASE_NAME.match(text)
+    if not lowercase or any(word in STOP_WORDS for word in lowercase[0].split()):
         return None
-    return plain[0].title()
+    return lowercase[0].title()
 
 
-def is_cased(text: str) -> bool:
-    """Whether a text has capitals where they belong, so that a word without one is no name."""
-    return any(sign.isupper() for sign in text)
+def has_capitals(text: str) -> bool:
+    """Return whether a text has capitals at all, so that a lowercase word in it is not a name."""
+    return any(char.isupper() for char in text)
 
 
-def object_in(text: str, *, may_be_definite: bool = False, is_whole: bool = False) -> str | None:
-    """The thing a text names from its start, up to where another thought begins; None where it points at something.
+def leading_object(text: str, *, may_be_definite: bool = False, is_whole: bool = False) -> str | None:
+    """Return the thing that a text begins with, up to the next thought; None if it refers to something else.
 
-    ``is_whole`` keeps "action and adventure films" together, and refuses what the rest narrows"
-        " down ("stories that ...").
+    ``is_whole`` keeps "action and adventure films" together, and rejects things that are narrowed down ("stories that
+    ...").
     """
     if is_whole:
-        if _NARROWED.match(text):
+        if _RELATIVE_CLAUSE.match(text):
             return None
         text = re.sub(r"(?<!,) and (?=[\w-]+(?: [\w-]+)?(?:[,.]|$))", "\N{AMPERSAND}", text)
-    thing = re.split(
+    phrase = re.split(
         r"[,;.!?()]| - |\s(?:and|but|or|because|since|so|as|which|who|that|when|where|while|after|before|until"
         r"|than|especially|lately"
         r"|recently|anyway|though|as well|too|right now|at the moment|these days|now|please|instead"
@@ -156,12 +169,14 @@ def object_in(text: str, *, may_be_definite: bool = False, is_whole: bool = Fals
         maxsplit=1,
         flags=re.IGNORECASE,
     )[0].strip(" '\"-")
-    thing = thing.replace("\N{AMPERSAND}", " and ") if is_whole else thing
-    thing = re.sub(
-        r"\s+(?:a lot|so much|very much|in|at|on|to|of|for|with|from|by|the|a|my|more|most|better|together)$", "", thing
+    phrase = phrase.replace("\N{AMPERSAND}", " and ") if is_whole else phrase
+    phrase = re.sub(
+        r"\s+(?:a lot|so much|very much|in|at|on|to|of|for|with|from|by|the|a|my|more|most|better|together)$",
+        "",
+        phrase,
     )
-    words = thing.split()
-    if not words or len(words) > _LONGEST_OBJECT or _POINTING.search(thing):
+    words = phrase.split()
+    if not words or len(words) > _MAX_OBJECT_WORDS or _CONTEXT_DEPENDENT.search(phrase):
         return None
     if words[0].lower() in {"the", "to"} and not may_be_definite:
         return None
@@ -182,25 +197,20 @@ def object_in(text: str, *, may_be_definite: bool = False, is_whole: bool = Fals
         "and",
     }:
         return None
-    return thing
+    return phrase
 
 
-def is_clear(text: str) -> bool:
-    """Whether a text can be understood by itself."""
-    return not _POINTING.search(text)
+def is_self_contained(text: str) -> bool:
+    """Return whether a text can be understood without its context."""
+    return not _CONTEXT_DEPENDENT.search(text)
 
 
-def third_person(text: str) -> str:
-    """A statement of the caller, after its subject, as told by somebody else."""
-    return _I.sub(lambda match: _MY[match[0].lower()], text)
+def to_third_person(text: str) -> str:
+    """Convert what a caller says about themselves, without its subject, to the third person."""
+    return _FIRST_PERSON.sub(lambda match: _THIRD_PERSON[match[0].lower()], text)
 
 
-def possessive(name: str) -> str:
-    """Whose something is."""
-    return f"{name}'s"
-
-
-def key(text: str) -> str:
-    """A text as part of a key: two who mean the same thing seldom differ in more than capitals and articles."""
-    plain = re.sub(r"^(?:a|an|the|my|our|their|some|any)\s+", "", text.strip().casefold())
-    return re.sub(r"\s+", " ", re.sub(r"[^\w\s&'+-]", "", plain))[:80]
+def normalize_key(text: str) -> str:
+    """Normalize a text as a part of a key. Texts with the same meaning mostly differ only in capitals and articles."""
+    normalized = re.sub(r"^(?:a|an|the|my|our|their|some|any)\s+", "", text.strip().casefold())
+    return re.sub(r"\s+", " ", re.sub(r"[^\w\s&'+-]", "", normalized))[:80]

@@ -1,1 +1,1 @@
-"""What the cloud keeps: tables, the engine under them, and the migrations that make them."""
+"""The database: tables, the SQLAlchemy engine, and migrations."""

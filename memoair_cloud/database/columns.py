@@ -1,4 +1,4 @@
-"""Column types that mean the same on SQLite and on PostgreSQL."""
+"""Column types that behave the same on SQLite and PostgreSQL."""
 
 import json
 from collections.abc import Callable
@@ -10,34 +10,38 @@ from sqlalchemy.types import TypeDecorator
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """A moment in UTC: SQLite has no time zones, so they are left out on the way in and put back on the way out."""
+    """A timestamp in UTC. SQLite has no time zones, so the zone is removed on writing and added back on reading."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """To the database; a moment without a time zone is a defect of ours."""
+        """Convert a value for the database. A timestamp without a time zone is a programming error."""
         if value is None:
             return None
         if value.tzinfo is None:
-            raise ValueError("a moment needs its time zone")
-        told = value.astimezone(timezone.utc)
-        return told.replace(tzinfo=None) if dialect.name == "sqlite" else told
+            raise ValueError("a timestamp requires a time zone")
+        utc_value = value.astimezone(timezone.utc)
+        return utc_value.replace(tzinfo=None) if dialect.name == "sqlite" else utc_value
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
-        """From the database."""
+        """Convert a value from the database."""
         if value is None:
             return None
         return value.replace(tzinfo=timezone.utc) if value.tzinfo is None else value.astimezone(timezone.utc)
 
     def bind_processor(self, dialect: Dialect) -> Callable[[datetime | None], Any] | None:
-        """For SQLite, where moments are text: the same text, not made of its parts, since a batch has a thousand."""
+        """Return a faster converter for SQLite, which stores timestamps as text.
+
+        The text is the same as SQLAlchemy's, but it is not assembled from the parts: a batch may have a thousand of
+        them.
+        """
         if dialect.name != "sqlite":
             return super().bind_processor(dialect)
 
         def process(value: datetime | None) -> str | None:
-            told = self.process_bind_param(value, dialect)
-            return None if told is None else told.isoformat(" ", "microseconds")
+            bound = self.process_bind_param(value, dialect)
+            return None if bound is None else bound.isoformat(" ", "microseconds")
 
         return process
 
@@ -49,21 +53,21 @@ class EncodedJson(str):
 
 
 class Json(TypeDecorator[Any]):
-    """Anything JSON, kept as text: in ASCII, or, where it came as text, as it came.
+    """Any JSON value, stored as text: as ASCII, or unchanged if it was given as text.
 
-    The databases' own types refuse what JSON allows (the character 0, half of a surrogate pair), reorder keys and round
-    numbers; a caller's words have to come back as they came.
+    The databases' own JSON types reject what JSON allows (NUL, lone surrogates), reorder keys and round numbers. A
+    caller's words must come back exactly as they were sent.
     """
 
     impl = Text
     cache_ok = True
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:  # noqa: ARG002
-        """To the database."""
+        """Convert a value for the database."""
         if value is None or isinstance(value, EncodedJson):
             return value
         return json.dumps(value, separators=(",", ":"))
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> Any:  # noqa: ARG002
-        """From the database."""
+        """Convert a value from the database."""
         return None if value is None else json.loads(value)

@@ -1,7 +1,8 @@
-"""The tables. All but the first three are keyed by project first, so that they can be partitioned or sharded by it.
+"""The tables. All but the first three have the project first in their key.
 
-Whoever reads or writes them over HTTP does so through `memoair_cloud.tenancy.scoped`, which keeps every statement
-within one account and one project; `AccountOwned` and `ProjectOwned` are what it knows them by.
+So they can be partitioned or sharded by project. Request handlers read and write them through
+`memoair_cloud.tenancy.scoped`, which confines every statement to one account and one project. It recognizes the
+owner of a row by `AccountOwned` and `ProjectOwned`.
 """
 
 from datetime import date, datetime
@@ -26,7 +27,7 @@ from memoair_cloud.database.columns import Json, UtcDateTime
 
 
 class Base(DeclarativeBase):
-    """All tables; constraints get names by convention, so that migrations can speak of them."""
+    """The base of all tables. Constraints are named by convention, so that migrations can refer to them."""
 
     metadata = MetaData(
         naming_convention={
@@ -62,7 +63,7 @@ class ProjectOwned:
 
 
 class Account(Base):
-    """Who pays: one organisation."""
+    """A company that owns API keys and projects."""
 
     __tablename__ = "accounts"
 
@@ -72,7 +73,7 @@ class Account(Base):
 
 
 class ApiKey(AccountOwned, Base):
-    """What an account shows. The key itself is nowhere: only its SHA-256, and its first signs to tell it by."""
+    """An API key. Only its SHA-256 and its first characters are stored, never the key itself."""
 
     __tablename__ = "api_keys"
 
@@ -88,7 +89,10 @@ class ApiKey(AccountOwned, Base):
 
 
 class Project(AccountOwned, Base):
-    """A customer's workspace. Its id is told by itself, so it is unique over all accounts; its slug within one."""
+    """A customer's workspace.
+
+    Its id is unique across accounts, because it is used on its own; its slug is unique within the account.
+    """
 
     __tablename__ = "projects"
 
@@ -97,9 +101,9 @@ class Project(AccountOwned, Base):
     slug: Mapped[str]
     description: Mapped[str]
     created_at: Mapped[datetime]
-    # Goes up with every change to any of its organisation's indexes; also the lock that those changes queue for.
+    # Incremented by every change to any index of the project; changes also queue for this row as their lock.
     org_version: Mapped[int] = mapped_column(default=0)
-    forgotten_version: Mapped[int] = mapped_column(default=0)  # goes up with every caller who is forgotten
+    forgotten_version: Mapped[int] = mapped_column(default=0)  # incremented with every erased user
 
     __table_args__ = (UniqueConstraint("account_id", "slug"),)
 
@@ -116,26 +120,27 @@ class Agent(ProjectOwned, Base):
 
 
 class EndUser(ProjectOwned, Base):
-    """Who calls, as the sessions have told. Also the lock that the writers of one caller's events queue for."""
+    """A caller, as described by their sessions. Writers of a user's data queue for this row as their lock."""
 
     __tablename__ = "end_users"
 
     id: Mapped[str] = mapped_column(primary_key=True)
     name: Mapped[str | None]
     details: Mapped[dict[str, Any]] = mapped_column("metadata")
-    described_at: Mapped[datetime | None]  # when the session began that told name and metadata
+    described_at: Mapped[datetime | None]  # when the session began that set name and metadata
     session_count: Mapped[int]
     first_seen_at: Mapped[datetime]
     last_seen_at: Mapped[datetime]
-    # Goes up with every batch of events that is kept, and every change of what was learned from them.
+    # Incremented by every batch of events that is saved, and by every change to what was learned from them.
     memory_version: Mapped[int] = mapped_column(default=0)
-    # Where it began: above 0 for one who was forgotten before, so that devices see that what they hold is of then.
+    # The first value of memory_version: above 0 for users who were erased before, so that devices notice that their
+    # copy is older than the erasure.
     memory_floor: Mapped[int] = mapped_column(default=0)
-    profile_version: Mapped[int] = mapped_column(default=0)  # goes up with name, metadata and what is known of him
+    profile_version: Mapped[int] = mapped_column(default=0)  # incremented when name, metadata or facts change
 
 
 class CallSession(ProjectOwned, Base):
-    """One call, derived from its events in whatever order they came."""
+    """One call, derived from its events in whatever order they arrive."""
 
     __tablename__ = "call_sessions"
 
@@ -143,20 +148,20 @@ class CallSession(ProjectOwned, Base):
     id: Mapped[str] = mapped_column(primary_key=True)
     agent_id: Mapped[str | None]
     details: Mapped[dict[str, Any]] = mapped_column("metadata")
-    start_seq: Mapped[int | None]  # of the latest start; the earlier ones tell nothing about the session any more
+    start_seq: Mapped[int | None]  # of the latest session start; earlier ones no longer count
     boundary_seq: Mapped[int | None]  # of the latest start or end: a session may be started again
     started_at: Mapped[datetime]
     ended_at: Mapped[datetime | None]
     last_event_at: Mapped[datetime]
     turn_count: Mapped[int]
-    # How many events there are, when the last of them came, and of how many of them facts were learned.
+    # The number of events, when the last one arrived, and how many of them have been consolidated.
     event_count: Mapped[int]
     received_at: Mapped[datetime]
     learned_count: Mapped[int] = mapped_column(default=0)
-    claimed_until: Mapped[datetime | None]  # a worker is learning, and has this long to be done
-    failures: Mapped[int] = mapped_column(default=0)  # of learning, one after another
+    claimed_until: Mapped[datetime | None]  # until then a worker is consolidating the call
+    failures: Mapped[int] = mapped_column(default=0)  # consecutive failures of consolidation
     retry_at: Mapped[datetime | None]
-    failure: Mapped[str | None]  # its kind
+    failure: Mapped[str | None]
 
     __table_args__ = (
         ForeignKeyConstraint(["project_id", "user_id"], ["end_users.project_id", "end_users.id"], ondelete="CASCADE"),
@@ -173,7 +178,7 @@ class CallSession(ProjectOwned, Base):
 
 
 class CallEvent(ProjectOwned, Base):
-    """What happened in a call, as the runtime logged it. An event id is known within its caller."""
+    """Something that happened in a call, as the runtime logged it. Event ids are unique per user."""
 
     __tablename__ = "call_events"
 
@@ -185,7 +190,7 @@ class CallEvent(ProjectOwned, Base):
     occurred_at: Mapped[datetime]
     received_at: Mapped[datetime]
     payload: Mapped[dict[str, Any]]
-    version: Mapped[int]  # of the caller's memory, when this event was kept
+    version: Mapped[int]  # the user's memory version when this event was saved
 
     __table_args__ = (
         ForeignKeyConstraint(
@@ -199,9 +204,10 @@ class CallEvent(ProjectOwned, Base):
 
 
 class Memory(ProjectOwned, Base):
-    """A fact about a caller, as `memoair_cloud.consolidation` finds it; see `memoair_cloud.memories.states`.
+    """A fact about a user, as extracted by `memoair_cloud.consolidation`.
 
-    One that is gone keeps its id and nothing that was said.
+    `memoair_cloud.memories.states` defines its states. A withdrawn or deleted memory keeps its id, but none of its
+    words.
     """
 
     __tablename__ = "memories"
@@ -222,15 +228,15 @@ class Memory(ProjectOwned, Base):
     holds_until: Mapped[date | None]
     is_one_of_many: Mapped[bool]
     corrects: Mapped[str | None]
-    closed_by: Mapped[str | None]  # the memory that took its place
-    repeats: Mapped[str | None]  # the memory that had said the same
+    closed_by: Mapped[str | None]  # the memory that replaced it
+    repeats: Mapped[str | None]  # the earlier memory that says the same
     extractor: Mapped[str]
     learned_at: Mapped[datetime]
-    corrected_at: Mapped[datetime | None]  # by a person, whose word stands
-    former_values: Mapped[list[str] | None]  # that were corrected: whoever said them before said what is said now
+    corrected_at: Mapped[datetime | None]  # by hand: no extractor overrides it
+    former_values: Mapped[list[str] | None]  # values before corrections: facts that say one of them repeat this one
     deleted_at: Mapped[datetime | None]
-    barred: Mapped[str | None] = mapped_column(String(64))  # of a deleted one: a hash of what it said, to know it by
-    version: Mapped[int]  # of the caller's memory, when this one last changed
+    barred: Mapped[str | None] = mapped_column(String(64))  # recognizes deleted content by its hash
+    version: Mapped[int]  # the user's memory version when this memory last changed
 
     __table_args__ = (
         ForeignKeyConstraint(["project_id", "user_id"], ["end_users.project_id", "end_users.id"], ondelete="CASCADE"),
@@ -243,7 +249,7 @@ class Memory(ProjectOwned, Base):
 
 
 class MemoryChange(ProjectOwned, Base):
-    """What has happened to a memory since it was learned. Of one that was deleted, no words are left here either."""
+    """A change of a memory after it was learned. The changes of a deleted memory contain no words either."""
 
     __tablename__ = "memory_changes"
 
@@ -252,8 +258,8 @@ class MemoryChange(ProjectOwned, Base):
     number: Mapped[int] = mapped_column(primary_key=True)
     at: Mapped[datetime]
     action: Mapped[str]
-    by: Mapped[str]  # an extractor, or "api"
-    text: Mapped[str]  # as it was until then
+    by: Mapped[str]  # the name of an extractor, or "api"
+    text: Mapped[str]  # before the change
     value: Mapped[str]
 
     __table_args__ = (
@@ -266,7 +272,7 @@ class MemoryChange(ProjectOwned, Base):
 
 
 class CallerProfile(ProjectOwned, Base):
-    """Who a caller is, made of the memories that stand."""
+    """A user's profile, built from their current memories."""
 
     __tablename__ = "caller_profiles"
 
@@ -281,21 +287,21 @@ class CallerProfile(ProjectOwned, Base):
 
 
 class ForgottenUser(ProjectOwned, Base):
-    """That a caller was forgotten, by a hash of his id: so that what comes late is refused, and devices drop it."""
+    """The record of an erased user, by a hash of their id: late events are rejected, and devices drop their copies."""
 
     __tablename__ = "forgotten_users"
 
     digest: Mapped[str] = mapped_column(String(64), primary_key=True)
     forgotten_at: Mapped[datetime]
-    version: Mapped[int]  # the project's, when he was last forgotten
-    memory_version: Mapped[int]  # those that his memory and his profile had reached
+    version: Mapped[int]  # the project's forgotten_version after the last erasure
+    memory_version: Mapped[int]  # where the user's versions continue if they call again
     profile_version: Mapped[int]
 
     __table_args__ = (Index(None, "project_id", "version"),)
 
 
 class ForgottenSession(ProjectOwned, Base):
-    """A call of a caller who was forgotten, by a hash of both ids: whatever comes of it is refused, by any clock."""
+    """A session of an erased user, by a hash of both ids. Its late events are rejected, whatever their timestamps."""
 
     __tablename__ = "forgotten_sessions"
 
@@ -303,7 +309,7 @@ class ForgottenSession(ProjectOwned, Base):
 
 
 class OrgIndex(ProjectOwned, Base):
-    """A named set of an organisation's documents. A deleted one is kept, empty: its version must never fall back."""
+    """A named set of documents. A deleted index stays as an empty row, so that its version never decreases."""
 
     __tablename__ = "org_indexes"
 
@@ -318,7 +324,7 @@ class OrgIndex(ProjectOwned, Base):
 
 
 class OrgDocument(ProjectOwned, Base):
-    """A document of an index. A deleted one is kept without its text, so that a delta can tell that it is gone."""
+    """A document of an index. A deleted document stays without its text, so that a delta can report its removal."""
 
     __tablename__ = "org_documents"
 
@@ -327,7 +333,7 @@ class OrgDocument(ProjectOwned, Base):
     text: Mapped[str]
     details: Mapped[dict[str, Any]] = mapped_column("metadata")
     chunk_count: Mapped[int]
-    version: Mapped[int]  # of the project's documents, when this one last changed
+    version: Mapped[int]  # the project's org_version when this document last changed
     deleted_at: Mapped[datetime | None]
 
     __table_args__ = (
@@ -339,21 +345,21 @@ class OrgDocument(ProjectOwned, Base):
 
 
 class OrgBuild(ProjectOwned, Base):
-    """The index file that was last built of a project's documents, and what went wrong with one that was not."""
+    """The latest index file of a project's documents, and the failures of building a newer one."""
 
     __tablename__ = "org_builds"
 
-    version: Mapped[int]  # the project's version that is in the file
+    version: Mapped[int]  # the org_version that the file contains
     sha256: Mapped[str | None] = mapped_column(String(64))
     size: Mapped[int]
     built_at: Mapped[datetime | None]
-    failure: Mapped[str | None]  # the kind of the last one, since the file was built
+    failure: Mapped[str | None]  # the type of the last error since the file was built
     failures: Mapped[int] = mapped_column(default=0)
-    failed_version: Mapped[int] = mapped_column(default=0)  # the project's version that could not be built
+    failed_version: Mapped[int] = mapped_column(default=0)  # the org_version that could not be built
 
 
 class OrgFile(ProjectOwned, Base):
-    """A file in the blob store. One that another has replaced is kept a while: a device may be fetching it."""
+    """An index file in the blob store. A replaced file is kept for a while, because a device may be downloading it."""
 
     __tablename__ = "org_files"
 

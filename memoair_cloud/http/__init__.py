@@ -1,1 +1,1 @@
-"""From a request to one call into the rooms beside this one, and back."""
+"""The HTTP API: each route parses a request, calls one function of another package, and renders the result."""

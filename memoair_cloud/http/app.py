@@ -1,11 +1,11 @@
-"""The application: its endpoints, its errors, and what is behind them."""
+"""The FastAPI application: its routes, its error handlers, and the services behind it."""
 
 from datetime import timedelta
 from importlib.metadata import PackageNotFoundError, version
 
 from fastapi import FastAPI
 
-from memoair_cloud.consolidation import ChatExtractor, Endpoint, Extractor, RuleExtractor
+from memoair_cloud.consolidation import ChatEndpoint, ChatExtractor, Extractor, RuleExtractor
 from memoair_cloud.database.engine import make_engine
 from memoair_cloud.http.dependencies import Services
 from memoair_cloud.http.errors import add_error_handlers
@@ -20,40 +20,48 @@ from memoair_cloud.settings import CloudSettings
 
 
 def make_services(settings: CloudSettings) -> Services:
-    """What is behind an application: over a database that `memoair_cloud.database.migrate` has brought up to date."""
+    """Create the services of an application. `memoair_cloud.database.migrate` must have migrated the database.
+
+    Args:
+        settings: The settings of the server.
+    """
     engine = make_engine(settings.database_url)
     blobs = BlobStore(settings.blob_url)
-    limit = RateLimit(settings.requests_per_s, settings.requests_at_once)
-    learner = ExtractionWorker(engine, _extractor(settings), timedelta(seconds=settings.session_idle_s))
-    return Services(engine, blobs, WorkQueue(engine, blobs, learner), limit, CloudMetrics())
+    rate_limit = RateLimit(settings.requests_per_s, settings.requests_at_once)
+    extraction_worker = ExtractionWorker(engine, _make_extractor(settings), timedelta(seconds=settings.session_idle_s))
+    return Services(engine, blobs, WorkQueue(engine, blobs, extraction_worker), rate_limit, CloudMetrics())
 
 
 def create_app(services: Services) -> FastAPI:
-    """The application over its services, which stay the caller's to close."""
+    """Create the application.
+
+    Args:
+        services: The services behind the routes. Closing them stays the caller's task.
+    """
     app = FastAPI(
         title="MemoAir cloud",
         version=_installed_version(),
-        description="The memory of voice agents, kept for many machines.",
+        description="The memory of voice agents, shared by many machines.",
         redoc_url=None,
-        # A client that forgets to say "JSON" means it all the same; there are no cookies that a web page could misuse.
+        # Accept JSON without a content type: clients forget it, and there are no cookies that a web page could misuse.
         strict_content_type=False,
-        # A path with a slash too many is answered with 404 in the envelope, not with a redirect.
+        # Answer a path with a trailing slash with 404 in the envelope, not with a redirect.
         redirect_slashes=False,
     )
     app.state.services = services
     add_error_handlers(app)
     app.add_middleware(ExactPath)
     app.add_middleware(ObservabilityMiddleware, metrics=services.metrics)
-    for routes in (projects, calls, memories, indexes, projections, health):
-        app.include_router(routes.router)
+    for module in (projects, calls, memories, indexes, projections, health):
+        app.include_router(module.router)
     return app
 
 
-def _extractor(settings: CloudSettings) -> Extractor:
+def _make_extractor(settings: CloudSettings) -> Extractor:
     if settings.chat_base_url is None or settings.chat_model is None:
         return RuleExtractor()
     key = settings.chat_api_key.get_secret_value()
-    return ChatExtractor(Endpoint(settings.chat_base_url, settings.chat_model, key))
+    return ChatExtractor(ChatEndpoint(settings.chat_base_url, settings.chat_model, key))
 
 
 def _installed_version() -> str:

@@ -1,4 +1,4 @@
-"""The body of a request: limited, unpacked, and strict JSON, before anything looks into it."""
+"""Request bodies: limit their size, decompress them, and decode strict JSON before anything else reads them."""
 
 import json
 import zlib
@@ -11,22 +11,23 @@ from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
-from memoair_cloud.calls.event_parsing import MAX_DEPTH, depth
+from memoair_cloud.calls.event_parsing import MAX_DEPTH, nesting_depth
 from memoair_cloud.errors import ApiError, BatchTooLargeError, DocumentBatchTooLargeError, InvalidRequestError
-from memoair_cloud.http.dependencies import admit
+from memoair_cloud.http.dependencies import admit_request
 
-# 500 turns of ten minutes each are about 8 MB.
+# 500 turns of ten minutes each have about 8 MB.
 MAX_EVENTS_BYTES = 16 << 20
 MAX_DOCUMENTS_BYTES = 1 << 20
 MAX_BODY_BYTES = 64 << 10
-# 500 events have some ten thousand; a body that is made of them alone would take a hundred times its size.
-_MOST_COMMAS = 500_000
-_NO_JSON = "the body is not valid JSON in UTF-8"
-_GZIP = 16 + zlib.MAX_WBITS
+# 500 events have about ten thousand commas. A decoded body of nothing but commas and values would take a hundred times
+# its size in memory.
+_MAX_COMMAS = 500_000
+_INVALID_JSON = "the body is invalid JSON, or not in UTF-8"
+_GZIP_WINDOW_BITS = 16 + zlib.MAX_WBITS
 
 
-class _WireRequest(Request):
-    """A request whose body was read already, and decoded strictly."""
+class _DecodedRequest(Request):
+    """A request whose body has been read and decoded already."""
 
     def __init__(self, request: Request, content: bytes, decoded: Any) -> None:
         super().__init__(request.scope, request.receive)
@@ -34,101 +35,105 @@ class _WireRequest(Request):
         self._decoded = decoded
 
     async def json(self) -> Any:
-        """The body."""
+        """Return the decoded body."""
         return self._decoded
 
 
-class WireRoute(APIRoute):
-    """A route that takes JSON of at most `MAX_BODY_BYTES`, as it is or packed with gzip."""
+class JsonRoute(APIRoute):
+    """A route that accepts JSON of at most `max_bytes`, plain or compressed with gzip."""
 
     max_bytes = MAX_BODY_BYTES
-    too_large: type[ApiError] = BatchTooLargeError
+    too_large_error: type[ApiError] = BatchTooLargeError
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Read the body first, so that what is wrong with it is refused in our words and never half used."""
-        answer = super().get_route_handler()
+        """Return a handler that decodes the body first.
+
+        So errors of the body use the envelope, and no request is half processed.
+        """
+        handler = super().get_route_handler()
         if not self.body_field:
-            return answer
+            return handler
 
         async def handle(request: Request) -> Response:
-            await run_in_threadpool(admit, request)  # a stranger's body is not worth reading
-            content = await self._read(request)
-            decoded = await run_in_threadpool(self._decoded, content)  # others must not wait for a large one
-            return await answer(_WireRequest(request, content, decoded))
+            await run_in_threadpool(admit_request, request)  # reject unauthenticated requests before reading their body
+            content = await self._read_body(request)
+            # In a thread, so that a large body does not block other requests.
+            decoded = await run_in_threadpool(self._decode_body, content)
+            return await handler(_DecodedRequest(request, content, decoded))
 
         return handle
 
-    def _decoded(self, content: bytes) -> Any:
-        if content.count(b"[") + content.count(b"{") > MAX_DEPTH and depth(content) > MAX_DEPTH:
+    def _decode_body(self, content: bytes) -> Any:
+        if content.count(b"[") + content.count(b"{") > MAX_DEPTH and nesting_depth(content) > MAX_DEPTH:
             raise InvalidRequestError(f"the body is nested deeper than {MAX_DEPTH} levels")
-        return _decoded(content)
+        return _decode_json(content)
 
-    async def _read(self, request: Request) -> bytes:
-        packing = request.headers.get("content-encoding", "identity").strip().lower()
-        if packing not in ("identity", "gzip"):
-            raise InvalidRequestError("the body can be plain or packed with gzip", field="Content-Encoding")
-        unpack = zlib.decompressobj(_GZIP) if packing == "gzip" else None
+    async def _read_body(self, request: Request) -> bytes:
+        encoding = request.headers.get("content-encoding", "identity").strip().lower()
+        if encoding not in ("identity", "gzip"):
+            raise InvalidRequestError("unsupported Content-Encoding: use identity or gzip", field="Content-Encoding")
+        decompressor = zlib.decompressobj(_GZIP_WINDOW_BITS) if encoding == "gzip" else None
         content = bytearray()
         try:
             async for block in request.stream():
-                # One byte more than is allowed is enough to know, however much a packed body would unfold to.
-                content += unpack.decompress(block, self.max_bytes + 1 - len(content)) if unpack else block
+                # Decompress at most one byte more than allowed, however much the body would expand to.
+                content += decompressor.decompress(block, self.max_bytes + 1 - len(content)) if decompressor else block
                 if len(content) > self.max_bytes:
-                    raise self.too_large(f"the body is over {self.max_bytes} bytes")
+                    raise self.too_large_error(f"the body exceeds {self.max_bytes} bytes")
         except zlib.error:
-            raise InvalidRequestError("the body is not valid gzip") from None
+            raise InvalidRequestError("the body is invalid gzip") from None
         except ClientDisconnect:
-            raise InvalidRequestError("the body ended too early") from None
-        if unpack is not None and content and (not unpack.eof or unpack.unused_data):
-            raise InvalidRequestError("the body is not one whole gzip member")
+            raise InvalidRequestError("the body is incomplete") from None
+        if decompressor is not None and content and (not decompressor.eof or decompressor.unused_data):
+            raise InvalidRequestError("the body must be exactly one complete gzip member")
         return bytes(content)
 
 
-class EventsRoute(WireRoute):
-    """A route that takes a batch of events. These are left in one piece each, for who reads them by themselves."""
+class EventsRoute(JsonRoute):
+    """A route that accepts a batch of events. Each event stays undecoded, so that it can be parsed by itself."""
 
     max_bytes = MAX_EVENTS_BYTES
 
-    def _decoded(self, content: bytes) -> Any:
-        if content.count(b",") > _MOST_COMMAS:
-            raise BatchTooLargeError("the body holds too many values")
+    def _decode_body(self, content: bytes) -> Any:
+        if content.count(b",") > _MAX_COMMAS:
+            raise BatchTooLargeError("the body contains too many values")
         try:
-            return {"events": [bytes(event) for event in _batch(content).events]}
+            return {"events": [bytes(event) for event in _decode_batch(content).events]}
         except (msgspec.ValidationError, UnicodeDecodeError):
-            return _decoded(content)  # it is no batch, which is told by who knows what a batch is
+            return _decode_json(content)  # not a batch: the route's own validation reports it
         except (msgspec.DecodeError, RecursionError):
-            return {"events": _split(content)}
+            return {"events": _split_batch(content)}
 
 
-class DocumentsRoute(WireRoute):
-    """A route that takes a batch of documents."""
+class DocumentsRoute(JsonRoute):
+    """A route that accepts a batch of documents."""
 
     max_bytes = MAX_DOCUMENTS_BYTES
-    too_large = DocumentBatchTooLargeError
+    too_large_error = DocumentBatchTooLargeError
 
 
-class _Batch(msgspec.Struct):
+class _RawBatch(msgspec.Struct):
     events: list[msgspec.Raw]
 
 
-_batch = msgspec.json.Decoder(_Batch).decode
+_decode_batch = msgspec.json.Decoder(_RawBatch).decode
 
 
-def _split(content: bytes) -> list[bytes]:
-    """The events of a batch of which one holds half a surrogate pair, which is no text but may be written in JSON."""
+def _split_batch(content: bytes) -> list[bytes]:
+    """Return the events of a batch in which one contains a lone surrogate: not text, but possible in JSON."""
     try:
-        events = json.loads(content, parse_constant=_refuse)["events"]
+        events = json.loads(content, parse_constant=_reject_constant)["events"]
         return [json.dumps(event).encode() for event in events]
     except (ValueError, TypeError, KeyError, RecursionError):
-        raise InvalidRequestError(_NO_JSON) from None
+        raise InvalidRequestError(_INVALID_JSON) from None
 
 
-def _refuse(constant: str) -> None:
+def _reject_constant(constant: str) -> None:
     raise ValueError(constant)
 
 
-def _decoded(content: bytes) -> Any:
+def _decode_json(content: bytes) -> Any:
     try:
         return msgspec.json.decode(content)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise InvalidRequestError(_NO_JSON) from None
+        raise InvalidRequestError(_INVALID_JSON) from None

@@ -1,4 +1,4 @@
-"""What a route is given: who asks, and what is behind the application."""
+"""FastAPI dependencies of the routes: the authenticated tenant, and the services behind the application."""
 
 from contextlib import suppress
 from typing import Annotated
@@ -20,84 +20,97 @@ from memoair_cloud.tenancy.scoped import Scope
 
 @attrs.frozen
 class Services:
-    """What is behind an application."""
+    """The services behind an application, shared by all its requests and threads.
+
+    Attributes:
+        engine: The database.
+        blobs: The store of index files.
+        queue: The queue of background tasks.
+        rate_limit: The rate limit per API key.
+        metrics: The Prometheus metrics.
+    """
 
     engine: Engine
     blobs: BlobStore
     queue: WorkQueue
-    limit: RateLimit
+    rate_limit: RateLimit
     metrics: CloudMetrics
 
 
-# What only looks at the request is a coroutine: FastAPI would take another thread for it.
-async def services(request: Request) -> Services:
-    """The services of the application that was asked."""
-    return services_of(request)
+# A coroutine, because it only inspects the request: FastAPI would run a plain function in a thread.
+async def provide_services(request: Request) -> Services:
+    """Return the services of the application. This is the FastAPI dependency."""
+    return get_services(request)
 
 
-def services_of(request: Request) -> Services:
-    """The same, for who has the request."""
-    behind: Services = request.app.state.services
-    return behind
+def get_services(request: Request) -> Services:
+    """Return the services of the application that handles a request."""
+    services: Services = request.app.state.services
+    return services
 
 
-ServicesDep = Annotated[Services, Depends(services)]
+ServicesDep = Annotated[Services, Depends(provide_services)]
 _bearer = HTTPBearer(auto_error=False, description="An API key, `memoair_pk_...`")
 BearerDep = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 
 
-def admit(request: Request) -> Tenant:
-    """Tell who asks and let him in, once for a request; raises `InvalidKeyError` or `RateLimitedError`."""
-    known: Tenant | None = getattr(request.state, "tenant", None)
-    if known is not None:
-        return known
+def admit_request(request: Request) -> Tenant:
+    """Authenticate and rate-limit a request, once per request.
+
+    Raises:
+        InvalidKeyError: If the API key is missing, unknown or revoked.
+        RateLimitedError: If the key sends requests too often.
+    """
+    tenant: Tenant | None = getattr(request.state, "tenant", None)
+    if tenant is not None:
+        return tenant
     scheme, _, key = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not key.strip():
-        raise InvalidKeyError("an API key is needed: Authorization: Bearer memoair_pk_...")
-    behind = services_of(request)
-    credentials = authenticate(behind.engine, key.strip())
+        raise InvalidKeyError("an API key is required: Authorization: Bearer memoair_pk_...")
+    services = get_services(request)
+    credentials = authenticate(services.engine, key.strip())
     request.state.account_id = credentials.account_id
-    behind.limit.take(credentials.key_id)
-    request.state.tenant = Tenant(behind.engine, Scope(credentials.account_id))
-    return admit(request)
+    services.rate_limit.acquire(credentials.key_id)
+    request.state.tenant = Tenant(services.engine, Scope(credentials.account_id))
+    return admit_request(request)
 
 
-def account_tenant(request: Request, _: BearerDep) -> Tenant:
-    """What the key's account may see; no project is named yet."""
-    return admit(request)
+def get_account_tenant(request: Request, _: BearerDep) -> Tenant:
+    """Return the tenant of the request's API key, without a project."""
+    return admit_request(request)
 
 
-AccountTenant = Annotated[Tenant, Depends(account_tenant)]
+AccountTenant = Annotated[Tenant, Depends(get_account_tenant)]
 
 
-async def project_tenant(
+async def get_project_tenant(
     request: Request,
     tenant: AccountTenant,
-    x_project_id: Annotated[str | None, Header(description="The project; needed")] = None,
-    x_agent_id: Annotated[str | None, Header(description="The agent, one of the project's")] = None,
-    x_user_id: Annotated[str | None, Header(description="The end user, where one is meant; UTF-8")] = None,
+    x_project_id: Annotated[str | None, Header(description="The project; required")] = None,
+    x_agent_id: Annotated[str | None, Header(description="The agent, which belongs to the project")] = None,
+    x_user_id: Annotated[str | None, Header(description="The user that the request is about, if any; UTF-8")] = None,
 ) -> Tenant:
-    """What the key's account may see of the project that the request names."""
+    """Return the tenant of the request's API key in the project that the headers name."""
     for name in ("X-Project-Id", "X-Agent-Id", "X-User-Id"):
         if len(request.headers.getlist(name)) > 1:
-            raise InvalidRequestError(f"{name} is given more than once", field=name)
-    project_id = _identifier("X-Project-Id", x_project_id)
+            raise InvalidRequestError(f"{name} must not be sent more than once", field=name)
+    project_id = _parse_identifier("X-Project-Id", x_project_id)
     if project_id is None:
-        raise InvalidRequestError("X-Project-Id is missing", field="X-Project-Id")
-    agent_id, user_id = _identifier("X-Agent-Id", x_agent_id), _identifier("X-User-Id", x_user_id)
+        raise InvalidRequestError("X-Project-Id is required", field="X-Project-Id")
+    agent_id, user_id = _parse_identifier("X-Agent-Id", x_agent_id), _parse_identifier("X-User-Id", x_user_id)
     return Tenant(tenant.engine, Scope(tenant.scope.account_id, project_id, agent_id, user_id))
 
 
-ProjectTenant = Annotated[Tenant, Depends(project_tenant)]
-Cursor = Annotated[str | None, Query(max_length=4_096, description="`next` of the page before")]
-Limit = Annotated[int, Query(ge=1, le=500, description="the most that a page holds")]
+ProjectTenant = Annotated[Tenant, Depends(get_project_tenant)]
+Cursor = Annotated[str | None, Query(max_length=4_096, description="`next` of the previous page")]
+Limit = Annotated[int, Query(ge=1, le=500, description="the maximum number of items on the page")]
 
 
-def _identifier(header: str, value: str | None) -> str | None:
+def _parse_identifier(header: str, value: str | None) -> str | None:
     if value is None:
         return None
     with suppress(UnicodeDecodeError):
-        value = value.encode("latin-1").decode()  # headers are bytes; the framework takes them for Latin-1
+        value = value.encode("latin-1").decode()  # headers are bytes, which the framework decodes as Latin-1
     try:
         return check_identifier(value)
     except ValueError as error:

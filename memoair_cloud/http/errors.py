@@ -1,4 +1,4 @@
-"""Every error in one envelope, also those that the framework finds before it asks us."""
+"""Error responses: all errors in one envelope, including those that the framework raises before a route runs."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -22,7 +22,7 @@ from memoair_cloud.errors import (
     ServiceUnavailableError,
 )
 
-_MOST_FIELDS = 10
+_MAX_FIELDS = 10
 
 
 class ErrorPart(BaseModel):
@@ -36,7 +36,7 @@ class ErrorPart(BaseModel):
 
 
 class ErrorEnvelope(BaseModel):
-    """The body of every error but one."""
+    """The body of every error response except `FlatError`."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -44,7 +44,7 @@ class ErrorEnvelope(BaseModel):
 
 
 class FlatError(BaseModel):
-    """The body of the one error that clients read without an envelope."""
+    """The body of the one error that existing clients expect without an envelope."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -52,58 +52,63 @@ class FlatError(BaseModel):
     message: str
 
 
-EVERYWHERE: tuple[type[ApiError], ...] = (
+COMMON_ERRORS: tuple[type[ApiError], ...] = (
     InvalidKeyError,
     InvalidRequestError,
     RateLimitedError,
     InternalServerError,
     ServiceUnavailableError,
 )
-IN_A_PROJECT = (*EVERYWHERE, NotFoundError)
+PROJECT_ERRORS = (*COMMON_ERRORS, NotFoundError)
 
 
-def documented(faults: Iterable[type[ApiError]], *more: type[ApiError]) -> dict[int | str, dict[str, Any]]:
-    """What OpenAPI is told of the errors of an endpoint."""
-    told: dict[int | str, dict[str, Any]] = {}
-    for fault in sorted({*faults, *more}, key=lambda each: each.status):
-        summary = (fault.__doc__ or "").partition("\n")[0]
-        told[int(fault.status)] = {"model": ErrorEnvelope, "description": f"`{fault.code}`: {summary}"}
-    return told
+def error_responses(errors: Iterable[type[ApiError]], *more: type[ApiError]) -> dict[int | str, dict[str, Any]]:
+    """Return the OpenAPI descriptions of an endpoint's errors."""
+    responses: dict[int | str, dict[str, Any]] = {}
+    for error_type in sorted({*errors, *more}, key=lambda error: error.status):
+        summary = (error_type.__doc__ or "").partition("\n")[0]
+        responses[int(error_type.status)] = {"model": ErrorEnvelope, "description": f"`{error_type.code}`: {summary}"}
+    return responses
 
 
 def add_error_handlers(app: FastAPI) -> None:
-    """Let every error be answered in the envelope."""
+    """Make the application answer every error in the envelope."""
     app.add_exception_handler(
-        ApiError, lambda _, error: reply(error) if isinstance(error, ApiError) else reply(InternalServerError(""))
+        ApiError,
+        lambda _, error: (
+            make_error_response(error) if isinstance(error, ApiError) else make_error_response(InternalServerError(""))
+        ),
     )
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, _of_the_framework)
-    for kind in (OperationalError, InterfaceError, PoolTimeoutError):
-        app.add_exception_handler(kind, _database_gone)
+    app.add_exception_handler(RequestValidationError, _handle_validation_error)
+    app.add_exception_handler(HTTPException, _handle_http_exception)
+    for error_type in (OperationalError, InterfaceError, PoolTimeoutError):
+        app.add_exception_handler(error_type, _handle_database_error)
 
 
-def reply(fault: ApiError) -> JSONResponse:
-    """The answer to a request that went wrong."""
-    return JSONResponse(fault.body(), int(fault.status), fault.headers())
+def make_error_response(error: ApiError) -> JSONResponse:
+    """Return the response for an error."""
+    return JSONResponse(error.body(), int(error.status), error.headers())
 
 
-def _invalid(_: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, RequestValidationError)  # noqa: S101 - what the handler is registered for
-    # Where and what, but not what was sent: neither input nor context nor the values in a path.
-    fields = [{"field": ".".join(map(str, each["loc"])), "problem": each["msg"]} for each in error.errors()]
+def _handle_validation_error(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - guaranteed by the registration
+    # Report where and what, but not what was sent: neither input nor context nor path values.
+    fields = [{"field": ".".join(map(str, item["loc"])), "problem": item["msg"]} for item in error.errors()]
     first = fields[0]
-    return reply(InvalidRequestError(f"{first['field']}: {first['problem']}", fields=fields[:_MOST_FIELDS]))
+    return make_error_response(
+        InvalidRequestError(f"{first['field']}: {first['problem']}", fields=fields[:_MAX_FIELDS])
+    )
 
 
-def _of_the_framework(_: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, HTTPException)  # noqa: S101 - what the handler is registered for
+def _handle_http_exception(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)  # noqa: S101 - guaranteed by the registration
     if error.status_code == NotFoundError.status:
-        return reply(NotFoundError("there is no such endpoint"))
+        return make_error_response(NotFoundError("unknown endpoint"))
     if error.status_code == MethodNotAllowedError.status:
         allow = (error.headers or {}).get("Allow", "")
-        return reply(MethodNotAllowedError(f"this endpoint takes {allow}", allow=allow))
-    return reply(InvalidRequestError("the request can't be understood"))
+        return make_error_response(MethodNotAllowedError(f"this endpoint supports only {allow}", allow=allow))
+    return make_error_response(InvalidRequestError("invalid HTTP request"))
 
 
-def _database_gone(_: Request, __: Exception) -> JSONResponse:
-    return reply(ServiceUnavailableError("the database does not answer", store="database"))
+def _handle_database_error(_: Request, __: Exception) -> JSONResponse:
+    return make_error_response(ServiceUnavailableError("the database does not respond", store="database"))

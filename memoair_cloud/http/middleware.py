@@ -1,4 +1,4 @@
-"""What is seen of each request: its id, one line in the log, and the metrics. Never a path, a header or a body."""
+"""Observability of requests: a request id, one log line and metrics. Never a path, a header or a body."""
 
 import logging
 import re
@@ -9,52 +9,70 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from memoair_cloud.errors import InternalServerError
-from memoair_cloud.http.errors import reply
+from memoair_cloud.http.errors import make_error_response
 
 log = logging.getLogger(__name__)
 
 _METHODS = frozenset(["GET", "POST", "PATCH", "DELETE", "PUT", "HEAD", "OPTIONS"])
-_GIVEN_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_VALID_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 
 class CloudMetrics:
-    """What Prometheus is told; each application has its own."""
+    """The Prometheus metrics of one application.
+
+    Attributes:
+        registry: The registry that holds them.
+        requests: Number of requests by method, route and status.
+        seconds: Durations of requests by route.
+        events: Number of ingested events by outcome.
+        waiting: Size of the backlog by kind of work.
+        oldest_call_s: Age of the oldest call in the backlog, in seconds.
+        dead_letters: Number of dead letters by kind of work.
+    """
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.requests = Counter(
-            "memoair_cloud_requests", "Requests answered.", ["method", "route", "status"], registry=self.registry
+            "memoair_cloud_requests",
+            "Requests by method, route and status.",
+            ["method", "route", "status"],
+            registry=self.registry,
         )
         self.seconds = Histogram(
-            "memoair_cloud_request_seconds", "How long requests took.", ["route"], registry=self.registry
+            "memoair_cloud_request_seconds", "Duration of requests in seconds.", ["route"], registry=self.registry
         )
         self.events = Counter(
-            "memoair_cloud_events", "Events by what became of them.", ["outcome"], registry=self.registry
+            "memoair_cloud_events", "Ingested events by outcome.", ["outcome"], registry=self.registry
         )
-        self.waiting = Gauge("memoair_cloud_waiting", "Work that waits to be done.", ["work"], registry=self.registry)
+        self.waiting = Gauge(
+            "memoair_cloud_waiting", "Size of the backlog by kind of work.", ["work"], registry=self.registry
+        )
         self.oldest_call_s = Gauge(
             "memoair_cloud_oldest_call_seconds",
-            "How long the call that has waited longest waits to be learned from.",
+            "Age of the oldest ended call that is not consolidated yet, in seconds.",
             registry=self.registry,
         )
         self.dead_letters = Gauge(
-            "memoair_cloud_dead_letters", "Work that failed for good.", ["work"], registry=self.registry
+            "memoair_cloud_dead_letters",
+            "Work that failed too often to be retried, by kind.",
+            ["work"],
+            registry=self.registry,
         )
 
 
 class ObservabilityMiddleware:
-    """The outermost layer: it also turns what nobody foresaw into an answer."""
+    """The outermost middleware. It also turns unexpected exceptions into error responses."""
 
     def __init__(self, app: ASGIApp, metrics: CloudMetrics) -> None:
         self._app = app
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
+        """Handle one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        began_at = time.monotonic()
+        started_at = time.monotonic()
         request_id = _request_id(scope)
         status: int | None = None
 
@@ -68,31 +86,31 @@ class ObservabilityMiddleware:
         try:
             await self._app(scope, receive, send_with_id)
         except Exception:
-            log.exception("a defect", extra={"action": "request_failed", "fields": {"requestId": request_id}})
+            log.exception("unexpected error", extra={"action": "request_failed", "fields": {"requestId": request_id}})
             if status is not None:
-                raise  # half an answer is out; only the connection's end can tell
-            await reply(InternalServerError("something went wrong on our side", requestId=request_id))(
+                raise  # the response has begun; only closing the connection can signal the error
+            await make_error_response(InternalServerError("internal server error", requestId=request_id))(
                 scope, receive, send_with_id
             )
-        self._note(scope, request_id, status or 0, time.monotonic() - began_at)
+        self._record_request(scope, request_id, status or 0, time.monotonic() - started_at)
 
-    def _note(self, scope: Scope, request_id: str, status: int, took_s: float) -> None:
+    def _record_request(self, scope: Scope, request_id: str, status: int, duration_s: float) -> None:
         route = getattr(scope.get("route"), "path", "unknown")
-        # A method can be any word that a stranger sends.
+        # A client may send any word as the method; unknown ones must not become labels.
         method = scope["method"] if route != "unknown" and scope["method"] in _METHODS else "unknown"
         self._metrics.requests.labels(method, route, str(status)).inc()
-        self._metrics.seconds.labels(route).observe(took_s)
+        self._metrics.seconds.labels(route).observe(duration_s)
         fields = {
             "requestId": request_id,
             "method": method,
             "route": route,
             "status": status,
-            "ms": round(took_s * 1e3, 1),
+            "ms": round(duration_s * 1e3, 1),
             "accountId": scope.get("state", {}).get("account_id"),
         }
-        log.info("answered", extra={"action": "request", "fields": fields})
+        log.info("answered a request", extra={"action": "request", "fields": fields})
 
 
 def _request_id(scope: Scope) -> str:
-    given: bytes = dict(scope["headers"]).get(b"x-request-id", b"")
-    return given.decode() if _GIVEN_ID.fullmatch(given) else uuid.uuid4().hex
+    sent_id: bytes = dict(scope["headers"]).get(b"x-request-id", b"")
+    return sent_id.decode() if _VALID_REQUEST_ID.fullmatch(sent_id) else uuid.uuid4().hex

@@ -1,4 +1,4 @@
-"""How often one key may ask, told by a bucket that fills up again."""
+"""Rate limiting by API key, with token buckets."""
 
 import threading
 import time
@@ -8,40 +8,52 @@ import attrs
 
 from memoair_cloud.errors import RateLimitedError
 
-# A bucket that is not asked for is full again soon, and then the same as none.
-_MOST_BUCKETS = 10_000
+# An unused bucket is soon full again and then equal to none, so dropping it loses nothing.
+_MAX_BUCKETS = 10_000
 
 
 @attrs.define
 class _Bucket:
-    left: float
-    at: float
+    tokens: float
+    refilled_at: float
 
 
 class RateLimit:
-    """A limit for each key of one server process: ``per_s`` lasting, ``at_once`` in one go. Safe from any thread.
+    """A rate limit per API key within one server process. Thread-safe.
 
-    It stops loops gone wild, and so it need not be exact over several processes, which would cost a write a request.
+    It stops runaway loops, so it need not be exact across processes, which would cost a write per request.
+
+    Args:
+        rate_per_s: The sustained rate of a key, in requests per second.
+        burst: The number of requests that a key may send at once.
     """
 
-    def __init__(self, per_s: float, at_once: int) -> None:
-        self._per_s = per_s
-        self._at_once = at_once
+    def __init__(self, rate_per_s: float, burst: int) -> None:
+        self._rate_per_s = rate_per_s
+        self._burst = burst
         self._lock = threading.Lock()
         self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
 
-    def take(self, key_id: str, now: float | None = None) -> None:
-        """Let one request of a key in, or raise `RateLimitedError`. ``now`` is in monotonic seconds."""
+    def acquire(self, key_id: str, now: float | None = None) -> None:
+        """Admit one request of a key.
+
+        Args:
+            key_id: The id of the API key.
+            now: The current time in monotonic seconds; by default the clock.
+
+        Raises:
+            RateLimitedError: If the key has no request left.
+        """
         now = time.monotonic() if now is None else now
         with self._lock:
-            bucket = self._buckets.setdefault(key_id, _Bucket(self._at_once, now))
+            bucket = self._buckets.setdefault(key_id, _Bucket(self._burst, now))
             self._buckets.move_to_end(key_id)
-            if len(self._buckets) > _MOST_BUCKETS:
+            if len(self._buckets) > _MAX_BUCKETS:
                 self._buckets.popitem(last=False)
-            bucket.left = min(self._at_once, bucket.left + (now - bucket.at) * self._per_s)
-            bucket.at = now
-            if bucket.left >= 1:
-                bucket.left -= 1
+            bucket.tokens = min(self._burst, bucket.tokens + (now - bucket.refilled_at) * self._rate_per_s)
+            bucket.refilled_at = now
+            if bucket.tokens >= 1:
+                bucket.tokens -= 1
                 return
-            wait_s = (1 - bucket.left) / self._per_s
-        raise RateLimitedError("this key asks too often", retryAfterS=round(wait_s, 3))
+            wait_s = (1 - bucket.tokens) / self._rate_per_s
+        raise RateLimitedError("too many requests with this key", retryAfterS=round(wait_s, 3))

@@ -1,1 +1,1 @@
-"""What an organisation knows: its documents, and the index files that are built of them."""
+"""Indexes: a project's documents, and the index files that are built from them."""

@@ -1,4 +1,4 @@
-"""Files by the hash of what is in them: in a folder, or anywhere that fsspec can reach."""
+"""A content-addressed file store: files by their SHA-256, in a folder or anywhere that fsspec supports."""
 
 import hashlib
 import uuid
@@ -10,64 +10,82 @@ import fsspec
 
 from memoair_cloud.errors import ServiceUnavailableError
 
-_BLOCK = 1 << 20
+_BLOCK_BYTES = 1 << 20
 
 
-def hash_of(file: Path) -> str:
-    """The SHA-256 of what is in a file. Raises OSError."""
+def hash_file(file: Path) -> str:
+    """Return the SHA-256 of a file's content. Raises OSError."""
     digest = hashlib.sha256()
     with file.open("rb") as content:
-        while block := content.read(_BLOCK):
+        while block := content.read(_BLOCK_BYTES):
             digest.update(block)
     return digest.hexdigest()
 
 
 class BlobStore:
-    """A store under one URL. What is in it never changes: one name, one content."""
+    """A store below one URL. Files never change: a name always has the same content.
+
+    Args:
+        url: A folder as a ``file://`` URL, or any URL that fsspec supports.
+    """
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self._files, root = fsspec.core.url_to_fs(url)
+        self._fs, root = fsspec.core.url_to_fs(url)
         self._root = root.rstrip("/")
 
     def put(self, source: Path, sha256: str) -> None:
-        """Keep a file that can be had by its hash then. Raises OSError."""
-        if not self.has(sha256):
-            # Written beside its place and moved there whole: nobody may find the half of a file under its name.
-            part = f"{self._path(sha256)}.{uuid.uuid4().hex}.part"
-            self._files.makedirs(self._files._parent(part), exist_ok=True)  # noqa: SLF001 - fsspec has no public name for it
-            self._files.put_file(str(source), part)
-            self._files.mv(part, self._path(sha256))
+        """Store a file under its hash.
 
-    def has(self, sha256: str) -> bool:
-        """Whether there is a file of this hash. Raises OSError."""
-        return bool(self._files.exists(self._path(sha256)))
+        Args:
+            source: The file to copy.
+            sha256: The hash of its content.
+
+        Raises:
+            OSError: If it cannot be stored.
+        """
+        if not self.exists(sha256):
+            # Written to a temporary name first and then moved: a partial file must never be visible under its final
+            # name.
+            temporary = f"{self._path(sha256)}.{uuid.uuid4().hex}.part"
+            self._fs.makedirs(self._fs._parent(temporary), exist_ok=True)  # noqa: SLF001 - fsspec has no public name for it
+            self._fs.put_file(str(source), temporary)
+            self._fs.mv(temporary, self._path(sha256))
+
+    def exists(self, sha256: str) -> bool:
+        """Return whether the store has a file with this hash. Raises OSError."""
+        return bool(self._fs.exists(self._path(sha256)))
 
     def stream(self, sha256: str) -> tuple[int, Iterator[bytes]]:
-        """The size of a file, and its content in blocks; raises FileNotFoundError, or another OSError."""
-        size = int(self._files.size(self._path(sha256)))
-        return size, self._blocks(sha256)
+        """Return the size of a file in bytes, and its content in blocks.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            OSError: If the store does not respond.
+        """
+        size = int(self._fs.size(self._path(sha256)))
+        return size, self._read_blocks(sha256)
 
     def remove(self, sha256: str) -> None:
-        """Remove a file, where there is one. Raises OSError."""
+        """Remove a file if it exists. Raises OSError."""
         with suppress(FileNotFoundError):
-            self._files.rm_file(self._path(sha256))
+            self._fs.rm_file(self._path(sha256))
 
-    def check(self) -> None:
-        """Raise `ServiceUnavailableError` unless the store can be written."""
+    def check_writable(self) -> None:
+        """Raise `ServiceUnavailableError` unless the store is writable."""
         probe = f"{self._root}/probe.{uuid.uuid4().hex}"
         try:
-            self._files.makedirs(self._root, exist_ok=True)
-            self._files.pipe_file(probe, b"")
-            self._files.rm_file(probe)
-        except Exception as error:  # each kind of store has its own errors
+            self._fs.makedirs(self._root, exist_ok=True)
+            self._fs.pipe_file(probe, b"")
+            self._fs.rm_file(probe)
+        except Exception as error:  # each kind of store raises its own errors
             with suppress(Exception):
-                self._files.rm_file(probe)
-            raise ServiceUnavailableError("the blob store can't be written", store="blobs") from error
+                self._fs.rm_file(probe)
+            raise ServiceUnavailableError("the blob store is not writable", store="blobs") from error
 
-    def _blocks(self, sha256: str) -> Iterator[bytes]:
-        with self._files.open(self._path(sha256), "rb") as content:
-            while block := content.read(_BLOCK):
+    def _read_blocks(self, sha256: str) -> Iterator[bytes]:
+        with self._fs.open(self._path(sha256), "rb") as content:
+            while block := content.read(_BLOCK_BYTES):
                 yield block
 
     def _path(self, sha256: str) -> str:

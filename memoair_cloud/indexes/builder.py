@@ -1,4 +1,4 @@
-"""From a project's documents to an index file in the blob store."""
+"""Build index files from a project's documents and publish them in the blob store."""
 
 import logging
 import tempfile
@@ -9,58 +9,69 @@ from sqlalchemy import Engine, or_, select, update
 from sqlalchemy.orm import Session
 
 from memoair_cloud.database.models import OrgBuild, OrgDocument, OrgFile, Project
-from memoair_cloud.indexes.blobs import BlobStore, hash_of
-from memoair_cloud.tenancy.access import Tenant, tenant_of_project
+from memoair_cloud.indexes.blobs import BlobStore, hash_file
+from memoair_cloud.tenancy.access import Tenant, find_project_tenant
 from memoair_cloud.tenancy.scoped import ScopedSession
 from memoair_cloud.timeutil import utc_now
-from memoair_index import Index, documents_of
+from memoair_index import Index, split_document
 
 log = logging.getLogger(__name__)
 
-# A device that has been told of a file may still be fetching it when the next one is there.
-KEPT_AFTER = timedelta(minutes=10)
-# After so many failures one after another a version is let alone, until there is another one or an operator says so.
-MOST_FAILURES = 5
+# How long a replaced file is kept: a device that has just learned of it may still be downloading it.
+REPLACED_FILE_TTL = timedelta(minutes=10)
+# After this many consecutive failures, a version is not retried until the documents change or an operator intervenes.
+MAX_FAILURES = 5
 
 
 def build_org_index(engine: Engine, blobs: BlobStore, project_id: str) -> int | None:
-    """Build the file of a project's latest documents, unless it is there; return the version that it now has.
+    """Build the index file of a project's latest documents, unless it exists already.
 
-    None where the project is gone. Two workers may build one project: the file of the later version stays.
+    Two workers may build for the same project at once: the file of the later version stays.
+
+    Args:
+        engine: The database of the server.
+        blobs: The store for the file.
+        project_id: The project.
+
+    Returns:
+        The version of the project's index file; None if the project does not exist.
+
+    Raises:
+        OSError: If there is no space or no blob store. It does not count as a failure of the documents.
     """
-    tenant = tenant_of_project(engine, project_id)
+    tenant = find_project_tenant(engine, project_id)
     if tenant is None:
         return None
-    with tenant.reading() as session:
+    with tenant.begin_read() as session:
         version = session.scalars(select(Project.org_version).where(Project.id == project_id)).one()
-        built: int | None = session.scalar(select(OrgBuild.version))
-        if built is not None and built >= version:
-            return built
+        built_version: int | None = session.scalar(select(OrgBuild.version))
+        if built_version is not None and built_version >= version:
+            return built_version
         live = select(OrgDocument).where(OrgDocument.deleted_at.is_(None))
         rows = session.scalars(live.order_by(OrgDocument.index_name, OrgDocument.version, OrgDocument.id)).all()
     try:
         index = Index()
-        index.add(chunk for row in rows for chunk in documents_of(row.id, row.text, row.details, row.index_name))
+        index.add(chunk for row in rows for chunk in split_document(row.id, row.text, row.details, row.index_name))
         with tempfile.TemporaryDirectory(prefix="memoair-build-") as folder:
             file = Path(folder) / "org.index"
             index.merge(file, lambda: {"projectId": project_id, "orgVersion": version})
-            size, sha256 = file.stat().st_size, hash_of(file)
-            _announce(tenant, sha256)
+            size, sha256 = file.stat().st_size, hash_file(file)
+            _register_pending_file(tenant, sha256)
             blobs.put(file, sha256)
     except OSError:
-        raise  # no room, or no blob store: that will be mended, and then the next try succeeds
+        raise  # no disk space or no blob store: once that is fixed, a retry succeeds
     except Exception as error:
-        _note_failure(tenant, version, error)
+        _record_failure(tenant, version, error)
         raise
-    with tenant.writing() as session:
-        _note(session, version, sha256, size)
+    with tenant.begin_write() as session:
+        _record_build(session, version, sha256, size)
     return version
 
 
-def projects_to_build(engine: Engine) -> list[str]:
-    """The projects whose documents have changed since their file was built, whoever forgot to ask for it."""
+def find_projects_to_build(engine: Engine) -> list[str]:
+    """Return the projects whose documents changed since their index file was built, queued or not."""
     with Session(engine) as session:
-        behind = (
+        outdated = (
             select(Project.id)
             .outerjoin(OrgBuild, OrgBuild.project_id == Project.id)
             .where(Project.org_version > 0)
@@ -68,41 +79,46 @@ def projects_to_build(engine: Engine) -> list[str]:
             .where(
                 or_(
                     OrgBuild.failures.is_(None),
-                    OrgBuild.failures < MOST_FAILURES,
+                    OrgBuild.failures < MAX_FAILURES,
                     OrgBuild.failed_version != Project.org_version,
                 )
             )
         )
-        return list(session.scalars(behind.order_by(Project.id)))
+        return list(session.scalars(outdated.order_by(Project.id)))
 
 
-def remove_old_files(engine: Engine, blobs: BlobStore) -> int:
-    """Remove files that others have replaced a while ago, so that what was deleted is gone; return how many."""
+def remove_replaced_files(engine: Engine, blobs: BlobStore) -> int:
+    """Remove files that were replaced a while ago, so that deleted text is gone; return their number."""
     with Session(engine) as session:
-        old = select(OrgFile.project_id, OrgFile.sha256).where(OrgFile.replaced_at < utc_now() - KEPT_AFTER)
-        found = session.execute(old).all()
-    for project_id, sha256 in found:
-        blobs.remove(sha256)  # first, or nobody would remember that it is there
-        tenant = tenant_of_project(engine, project_id)
+        statement = select(OrgFile.project_id, OrgFile.sha256).where(
+            OrgFile.replaced_at < utc_now() - REPLACED_FILE_TTL
+        )
+        old_files = session.execute(statement).all()
+    for project_id, sha256 in old_files:
+        blobs.remove(sha256)  # first the file, then its row: the row is the only record that the file exists
+        tenant = find_project_tenant(engine, project_id)
         if tenant is not None:
-            with tenant.writing() as session:
+            with tenant.begin_write() as session:
                 row = session.get(OrgFile, (project_id, sha256))
                 if row is not None and row.replaced_at is not None:
                     session.delete(row)
-    return len(found)
+    return len(old_files)
 
 
-def _announce(tenant: Tenant, sha256: str) -> None:
-    """Note that there will be a file, as one that is to go: whoever writes it may die before he says it is current."""
-    with tenant.writing() as session:
-        session.insert_new(OrgFile, [{"sha256": sha256, "replaced_at": utc_now()}])
+def _register_pending_file(tenant: Tenant, sha256: str) -> None:
+    """Record a file before it is written, marked as replaced.
+
+    So a file whose worker dies before publishing it is removed later.
+    """
+    with tenant.begin_write() as session:
+        session.insert_missing(OrgFile, [{"sha256": sha256, "replaced_at": utc_now()}])
 
 
-def _note(session: ScopedSession, version: int, sha256: str, size: int) -> None:
+def _record_build(session: ScopedSession, version: int, sha256: str, size: int) -> None:
     now = utc_now()
-    built = {"version": version, "sha256": sha256, "size": size, "built_at": now, "failure": None, "failures": 0}
-    session.insert_new(OrgBuild, [{**built, "failed_version": 0}])
-    session.execute(update(OrgBuild).where(OrgBuild.version < version).values(built))
+    values = {"version": version, "sha256": sha256, "size": size, "built_at": now, "failure": None, "failures": 0}
+    session.insert_missing(OrgBuild, [{**values, "failed_version": 0}])
+    session.execute(update(OrgBuild).where(OrgBuild.version < version).values(values))
     current = select(OrgBuild.sha256).scalar_subquery()
     session.execute(
         update(OrgFile).where(OrgFile.sha256 == current).values(replaced_at=None),
@@ -114,13 +130,13 @@ def _note(session: ScopedSession, version: int, sha256: str, size: int) -> None:
     )
 
 
-def _note_failure(tenant: Tenant, version: int, error: Exception) -> None:
-    # Its kind only: a message may quote a document.
-    kind = type(error).__name__
-    log.error("an index can't be built", extra={"action": "build_failed", "fields": {"error": kind}})
-    with tenant.writing() as session:
+def _record_failure(tenant: Tenant, version: int, error: Exception) -> None:
+    # Only the type: a message may quote a document.
+    failure = type(error).__name__
+    log.error("an index file could not be built", extra={"action": "build_failed", "fields": {"error": failure}})
+    with tenant.begin_write() as session:
         empty = {"version": 0, "sha256": None, "size": 0, "built_at": None}
-        session.insert_new(OrgBuild, [{**empty, "failure": None, "failures": 0, "failed_version": version}])
+        session.insert_missing(OrgBuild, [{**empty, "failure": None, "failures": 0, "failed_version": version}])
         row = session.scalars(select(OrgBuild)).one()
         row.failures = row.failures + 1 if row.failed_version == version else 1
-        row.failure, row.failed_version = kind, version
+        row.failure, row.failed_version = failure, version

@@ -1,4 +1,4 @@
-"""An organisation's documents: every change gives the index, and all that the project knows, the next version."""
+"""Documents of a project: every change increments the version of its index and of the project."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from memoair_cloud.errors import NotFoundError
 from memoair_cloud.tenancy.access import Tenant
 from memoair_cloud.tenancy.scoped import ScopedSession
 from memoair_cloud.timeutil import utc_now
-from memoair_index import chunks
+from memoair_index import split_chunks
 
 
 @attrs.frozen
@@ -25,7 +25,14 @@ class NewDocument:
 
 @attrs.frozen
 class IndexChange:
-    """What an index has come to by a change; ``org_version`` is that of everything the project knows."""
+    """The state of an index after a change.
+
+    Attributes:
+        index_name: The name of the index.
+        chunk_count: The number of chunks in the whole index.
+        version: The version of the index.
+        org_version: The version of all documents of the project.
+    """
 
     index_name: str
     chunk_count: int
@@ -36,90 +43,105 @@ class IndexChange:
 def put_documents(
     tenant: Tenant, index_name: str, documents: Sequence[NewDocument], metadata: Mapping[str, Any] | None
 ) -> IndexChange:
-    """Make an index, or add to it; a document whose id it has replaces the old one.
+    """Create an index or add documents to it; a document replaces an earlier one with the same id.
 
-    Of two with one id the later one counts. ``metadata`` replaces the index's, unless it is None. ``chunk_count`` of
-    the answer is that of the whole index.
+    Args:
+        tenant: The project.
+        index_name: The name of the index.
+        documents: The documents. Of two with the same id, the later one counts.
+        metadata: The new metadata of the index; None keeps the old.
+
+    Returns:
+        The index after the change.
     """
-    counted = {document.id: (document, len(chunks(document.text))) for document in documents}
-    with tenant.writing() as session:
+    counted_documents = {document.id: (document, len(split_chunks(document.text))) for document in documents}
+    with tenant.begin_write() as session:
         project = _lock_project(session)
-        index = _index_to_fill(session, index_name)
+        index = _get_or_create_index(session, index_name)
         if metadata is not None:
             index.details = dict(metadata)
-        rows = _known_documents(session, index_name, counted)
-        for document, chunk_count in counted.values():
+        rows = _load_documents(session, index_name, counted_documents)
+        for document, chunk_count in counted_documents.values():
             row = rows.get(document.id)
             if row is None:
                 row = OrgDocument(project_id=session.scope.project_id, index_name=index_name, id=document.id)
-                row.deleted_at, row.chunk_count = utc_now(), 0  # so that it is counted below like one that comes back
+                row.deleted_at, row.chunk_count = utc_now(), 0  # counted below like a deleted document that comes back
                 session.add(row)
             index.document_count += row.deleted_at is not None
             index.chunk_count += chunk_count - row.chunk_count
             row.text, row.details, row.chunk_count = document.text, dict(document.metadata), chunk_count
             row.deleted_at, row.version = None, project.org_version
-        return _change(index, project)
+        return _describe_change(index, project)
 
 
 def delete_document(tenant: Tenant, index_name: str, document_id: str) -> IndexChange:
-    """Take a document out of an index; raises `NotFoundError`."""
-    with tenant.writing() as session:
+    """Delete a document; raise `NotFoundError` if it does not exist."""
+    with tenant.begin_write() as session:
         project = _lock_project(session)
-        index = _live_index(session, index_name)
-        row = _known_documents(session, index_name, [document_id]).get(document_id)
+        index = _get_live_index(session, index_name)
+        row = _load_documents(session, index_name, [document_id]).get(document_id)
         if row is None or row.deleted_at is not None:
-            raise NotFoundError("there is no such document in this index")
+            raise NotFoundError("unknown document in this index")
         index.document_count -= 1
         index.chunk_count -= row.chunk_count
         index.version += 1
         index.updated_at = row.deleted_at = utc_now()
         row.text, row.details, row.chunk_count, row.version = "", {}, 0, project.org_version
-        return _change(index, project)
+        return _describe_change(index, project)
 
 
 def delete_index(tenant: Tenant, index_name: str) -> IndexChange:
-    """Take an index away with all its documents; raises `NotFoundError`. Its version goes on if it is ever made again."""
-    with tenant.writing() as session:
+    """Delete an index and its documents; raise `NotFoundError` if it does not exist.
+
+    If it is created again, its version continues.
+    """
+    with tenant.begin_write() as session:
         project = _lock_project(session)
-        index = _live_index(session, index_name)
-        gone = {"text": "", "details": {}, "chunk_count": 0, "version": project.org_version, "deleted_at": utc_now()}
+        index = _get_live_index(session, index_name)
+        deleted_values = {
+            "text": "",
+            "details": {},
+            "chunk_count": 0,
+            "version": project.org_version,
+            "deleted_at": utc_now(),
+        }
         session.execute(
             update(OrgDocument)
             .where(OrgDocument.index_name == index_name, OrgDocument.deleted_at.is_(None))
-            .values(gone),
+            .values(deleted_values),
             execution_options={"synchronize_session": False},
         )
         index.document_count = index.chunk_count = 0
         index.details = {}
         index.version += 1
         index.updated_at = index.deleted_at = utc_now()
-        return _change(index, project)
+        return _describe_change(index, project)
 
 
 def list_indexes(tenant: Tenant) -> list[OrgIndex]:
-    """The project's indexes, by name."""
-    with tenant.reading() as session:
+    """Return the project's indexes, sorted by name."""
+    with tenant.begin_read() as session:
         return list(session.scalars(select(OrgIndex).where(OrgIndex.deleted_at.is_(None)).order_by(OrgIndex.name)))
 
 
 def get_index(tenant: Tenant, index_name: str) -> OrgIndex:
-    """One index; raises `NotFoundError`."""
-    with tenant.reading() as session:
-        return _live_index(session, index_name)
+    """Return an index; raise `NotFoundError` if it does not exist."""
+    with tenant.begin_read() as session:
+        return _get_live_index(session, index_name)
 
 
 def _lock_project(session: ScopedSession) -> Project:
-    # All that change a project's documents queue for its row: so versions grow by one, in the order of the commits, and
-    # who has seen a version will never see an earlier one appear.
-    mine = select(Project).where(Project.id == session.scope.project_id)
-    # Rows that refer to the project (key share) may be written meanwhile: callers go on being heard.
-    locking = mine.with_for_update(key_share=True).execution_options(populate_existing=True)
-    project = session.scalars(locking).one()
+    # All changes of a project's documents queue for its row. So versions increase by one in the order of the commits,
+    # and no earlier version can appear after a later one has been seen.
+    statement = select(Project).where(Project.id == session.scope.project_id)
+    # With key share, other transactions may still insert rows that refer to the project: calls are not held up.
+    locked = statement.with_for_update(key_share=True).execution_options(populate_existing=True)
+    project = session.scalars(locked).one()
     project.org_version += 1
     return project
 
 
-def _index_to_fill(session: ScopedSession, name: str) -> OrgIndex:
+def _get_or_create_index(session: ScopedSession, name: str) -> OrgIndex:
     index = session.scalar(select(OrgIndex).where(OrgIndex.name == name))
     now = utc_now()
     if index is None:
@@ -130,23 +152,23 @@ def _index_to_fill(session: ScopedSession, name: str) -> OrgIndex:
         index.created_at, index.deleted_at = now, None
     index.version += 1
     index.updated_at = now
-    session.flush()  # its documents refer to it
+    session.flush()  # before its documents, which refer to it
     return index
 
 
-def _live_index(session: ScopedSession, name: str) -> OrgIndex:
+def _get_live_index(session: ScopedSession, name: str) -> OrgIndex:
     index = session.scalar(select(OrgIndex).where(OrgIndex.name == name, OrgIndex.deleted_at.is_(None)))
     if index is None:
-        raise NotFoundError("there is no such index")
+        raise NotFoundError("unknown index")
     return index
 
 
-def _known_documents(
+def _load_documents(
     session: ScopedSession, index_name: str, ids: Mapping[str, Any] | list[str]
 ) -> dict[str, OrgDocument]:
-    wanted = select(OrgDocument).where(OrgDocument.index_name == index_name, OrgDocument.id.in_(list(ids)))
-    return {row.id: row for row in session.scalars(wanted)}
+    statement = select(OrgDocument).where(OrgDocument.index_name == index_name, OrgDocument.id.in_(list(ids)))
+    return {row.id: row for row in session.scalars(statement)}
 
 
-def _change(index: OrgIndex, project: Project) -> IndexChange:
+def _describe_change(index: OrgIndex, project: Project) -> IndexChange:
     return IndexChange(index.name, index.chunk_count, index.version, project.org_version)

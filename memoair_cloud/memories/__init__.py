@@ -1,1 +1,1 @@
-"""What is known of callers: learned from their calls, told to devices, seen, corrected and forgotten."""
+"""Memories of users: consolidated from their calls, listed, corrected, deleted and erased."""

@@ -1,4 +1,4 @@
-"""Forgetting a caller: all that is kept of him, with a receipt, and nothing of it comes back."""
+"""Erase a user: delete all their data, return a receipt, and make sure that none of it comes back."""
 
 from datetime import datetime
 from typing import Any
@@ -6,8 +6,8 @@ from typing import Any
 import attrs
 from sqlalchemy import delete, func, select
 
-from memoair_cloud.calls.users import forgotten, locked_or_new_caller
-from memoair_cloud.database.engine import scrub
+from memoair_cloud.calls.users import find_erasure, lock_or_create_user
+from memoair_cloud.database.engine import purge_wal
 from memoair_cloud.database.models import (
     Base,
     CallerProfile,
@@ -20,12 +20,12 @@ from memoair_cloud.database.models import (
     MemoryChange,
     Project,
 )
-from memoair_cloud.identifiers import session_digest, user_digest
+from memoair_cloud.identifiers import hash_session_id, hash_user_id
 from memoair_cloud.tenancy.access import Tenant
 from memoair_cloud.tenancy.scoped import ScopedSession
 from memoair_cloud.timeutil import utc_now
 
-_TABLES: dict[str, type[Base]] = {
+_COUNTED_TABLES: dict[str, type[Base]] = {
     "sessions": CallSession,
     "events": CallEvent,
     "memories": Memory,
@@ -36,53 +36,66 @@ _TABLES: dict[str, type[Base]] = {
 
 @attrs.frozen
 class ErasureReceipt:
-    """When a caller was forgotten, and how many rows of him there were, by what they held."""
+    """The receipt for an erased user.
+
+    Attributes:
+        user_id: The id of the user.
+        forgotten_at: When the user was erased.
+        removed: The number of removed rows by kind.
+    """
 
     user_id: str
     forgotten_at: datetime
     removed: dict[str, int]
 
 
-def forget(tenant: Tenant, user_id: str) -> ErasureReceipt:
-    """Remove all that is kept of a caller, and what is still to be learned from it. Twice is no harm.
+def erase_user(tenant: Tenant, user_id: str) -> ErasureReceipt:
+    """Delete all data of a user, including work that is queued for it. Erasing twice is harmless.
 
-    From now on an event that was said before this moment, or in a call that was known, is refused, whenever it comes.
-    So this is noted also for one of whom nothing is known here: a device may have been offline. What is noted are
-    hashes of his id and those of his calls.
+    From now on, events from before this moment and events of known calls are rejected, whenever they arrive. An unknown
+    user is recorded, too, because a device may have been offline. Only hashes of the ids of the user and of their calls
+    are recorded.
+
+    Args:
+        tenant: The project.
+        user_id: The user.
     """
-    with tenant.writing() as session:
-        user = locked_or_new_caller(session, user_id, utc_now())  # also where there is none: who writes now must wait
+    with tenant.begin_write() as session:
+        user = lock_or_create_user(session, user_id, utc_now())  # unknown users, too: concurrent writers must wait
         now = utc_now()
-        # The caller first: whoever is writing about him must not keep the whole project waiting.
+        # Lock the user before the project: a slow writer of the user's data must not hold up the whole project.
         project_id = session.scope.project_id
-        mine = select(Project).where(Project.id == project_id).with_for_update(key_share=True)
-        project = session.scalars(mine.execution_options(populate_existing=True)).one()
-        removed = {name: _count(session, model, user_id) for name, model in _TABLES.items()}
-        removed["queued"] = _queued(session, user_id)
+        statement = select(Project).where(Project.id == project_id).with_for_update(key_share=True)
+        project = session.scalars(statement.execution_options(populate_existing=True)).one()
+        removed = {name: _count_rows(session, model, user_id) for name, model in _COUNTED_TABLES.items()}
+        removed["queued"] = _count_pending_calls(session, user_id)
         project.forgotten_version += 1
-        noted = forgotten(session, user_id) or ForgottenUser(
-            project_id=project_id, digest=user_digest(project_id, user_id)
+        erasure = find_erasure(session, user_id) or ForgottenUser(
+            project_id=project_id, digest=hash_user_id(project_id, user_id)
         )
-        noted.version = project.forgotten_version
-        noted.forgotten_at = max(now, user.last_seen_at)  # a machine's clock may be ahead a little
-        noted.memory_version, noted.profile_version = user.memory_version + 1, user.profile_version + 1
-        session.add(noted)
-        calls = session.scalars(select(CallSession.id).where(CallSession.user_id == user_id)).all()
-        session.insert_new(ForgottenSession, [{"digest": session_digest(project_id, user_id, call)} for call in calls])
+        erasure.version = project.forgotten_version
+        erasure.forgotten_at = max(now, user.last_seen_at)  # a machine's clock may be slightly ahead
+        erasure.memory_version, erasure.profile_version = user.memory_version + 1, user.profile_version + 1
+        session.add(erasure)
+        session_ids = session.scalars(select(CallSession.id).where(CallSession.user_id == user_id)).all()
+        session.insert_missing(
+            ForgottenSession,
+            [{"digest": hash_session_id(project_id, user_id, session_id)} for session_id in session_ids],
+        )
         session.flush()
         session.expunge_all()
-        # Whatever refers to the caller goes with his row.
+        # Deleting the user's row cascades to all rows that refer to it.
         session.execute(delete(EndUser).where(EndUser.id == user_id))
-        receipt = ErasureReceipt(user_id, noted.forgotten_at, removed)
-    scrub(tenant.engine)
+        receipt = ErasureReceipt(user_id, erasure.forgotten_at, removed)
+    purge_wal(tenant.engine)
     return receipt
 
 
-def _count(session: ScopedSession, model: Any, user_id: str) -> int:
+def _count_rows(session: ScopedSession, model: Any, user_id: str) -> int:
     return session.scalars(select(func.count()).select_from(model).where(model.user_id == user_id)).one()
 
 
-def _queued(session: ScopedSession, user_id: str) -> int:
-    """How many calls were still to be learned from."""
-    waiting = CallSession.user_id == user_id, CallSession.learned_count < CallSession.event_count
-    return session.scalars(select(func.count()).select_from(CallSession).where(*waiting)).one()
+def _count_pending_calls(session: ScopedSession, user_id: str) -> int:
+    """Return the number of calls that were not consolidated yet."""
+    is_pending = CallSession.user_id == user_id, CallSession.learned_count < CallSession.event_count
+    return session.scalars(select(func.count()).select_from(CallSession).where(*is_pending)).one()

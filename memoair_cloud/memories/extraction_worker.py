@@ -1,4 +1,4 @@
-"""Learning from calls that are over: one worker at a call, whatever dies, and again where something came late."""
+"""Consolidate ended calls: one worker per call at a time, resumed if a worker dies, repeated for late events."""
 
 import logging
 import time
@@ -14,36 +14,36 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
 from memoair_cloud.calls.event_parsing import IncomingEventType
-from memoair_cloud.calls.users import locked_caller
+from memoair_cloud.calls.users import lock_user
 from memoair_cloud.consolidation import CallTurn, Extraction, Extractor
 from memoair_cloud.database.models import CallEvent, CallSession, EndUser
-from memoair_cloud.identifiers import MAX_NAME_CHARS, sound_text
+from memoair_cloud.identifiers import MAX_NAME_CHARS, sanitize_text
 from memoair_cloud.memories.reconcile import MemoryReconciler
-from memoair_cloud.tenancy.access import Tenant, tenant_of_project
+from memoair_cloud.tenancy.access import Tenant, find_project_tenant
 from memoair_cloud.tenancy.scoped import ScopedSession
 from memoair_cloud.timeutil import utc_now
 
 log = logging.getLogger(__name__)
 
-# A worker that has not come back by then has died. A language model has a minute for a call.
-_CLAIM = timedelta(minutes=5)
-# After so many failures one after another a call is let alone, until something new comes in it or an operator says so.
-MOST_FAILURES = 5
-_FIRST_PAUSE = timedelta(seconds=30)
+# A worker that takes longer counts as dead. A language model has one minute per call.
+_CLAIM_DURATION = timedelta(minutes=5)
+# After this many consecutive failures, a call is not retried until it gets new events or an operator intervenes.
+MAX_FAILURES = 5
+_FIRST_RETRY_DELAY = timedelta(seconds=30)
 
 
 class ExtractionOutcome(str, Enum):
-    """What became of a call that was to be learned from."""
+    """The outcome of consolidating a call."""
 
     DONE = "done"
-    FELL_BACK = "fell_back"  # by the rules, since the model failed
+    FELL_BACK = "fell_back"  # the model failed, so the rules extracted the facts
     FAILED = "failed"
-    OVERTAKEN = "overtaken"  # the caller was forgotten meanwhile, or another worker took over
+    SUPERSEDED = "overtaken"  # the user was erased, or another worker took over
 
 
 @attrs.frozen
-class _Claim:
-    """The right of one worker to learn from one call, until a moment."""
+class _CallClaim:
+    """One worker's exclusive right to consolidate a call, until a deadline."""
 
     user_id: str
     session_id: str
@@ -52,126 +52,141 @@ class _Claim:
 
 @attrs.frozen
 class ExtractionWorker:
-    """Learns from calls that have ended, or in which nothing has come for ``idle``. Safe to use from any thread."""
+    """Consolidates calls that have ended or gone silent. Thread-safe.
+
+    Attributes:
+        engine: The database of the server.
+        extractor: Finds the facts in the turns of a call.
+        idle_timeout: How long without a new event until a call counts as ended.
+    """
 
     engine: Engine
     extractor: Extractor
-    idle: timedelta
+    idle_timeout: timedelta
 
-    def learn_one(self, project_id: str) -> ExtractionOutcome | None:
-        """Learn from a call of a project that is due; None where there is none."""
-        tenant = tenant_of_project(self.engine, project_id)
-        claim = None if tenant is None else _claim(tenant, is_due(utc_now(), self.idle))
+    def process_next_call(self, project_id: str) -> ExtractionOutcome | None:
+        """Consolidate the call of a project that has waited longest.
+
+        Args:
+            project_id: The project.
+
+        Returns:
+            The outcome; None if no call is due.
+        """
+        tenant = find_project_tenant(self.engine, project_id)
+        claim = None if tenant is None else _claim_next_call(tenant, due_condition(utc_now(), self.idle_timeout))
         if tenant is None or claim is None:
             return None
-        began_at = time.monotonic()
+        started_at = time.monotonic()
         try:
-            outcome, extraction = self._learn(tenant, claim)
+            outcome, extraction = self._process(tenant, claim)
         except (OperationalError, InterfaceError, PoolTimeout):
-            raise  # the database is gone: nothing can be noted, and the claim runs out
-        except Exception as error:  # noqa: BLE001 - one call that can't be read must not stop those behind it
-            _note_failure(tenant, claim, error)
+            raise  # no database: the failure cannot be recorded, and the claim expires
+        except Exception as error:  # noqa: BLE001 - one unreadable call must not block the calls behind it
+            _record_failure(tenant, claim, error)
             outcome, extraction = ExtractionOutcome.FAILED, None
-        fields: dict[str, Any] = {"outcome": outcome.value, "ms": round((time.monotonic() - began_at) * 1e3)}
+        fields: dict[str, Any] = {"outcome": outcome.value, "ms": round((time.monotonic() - started_at) * 1e3)}
         if extraction is not None:
             fields |= {"extractor": extraction.extractor, "failure": extraction.failure, "facts": len(extraction.facts)}
-        log.info("learned", extra={"action": "learned", "fields": fields})
+        log.info("consolidated a call", extra={"action": "learned", "fields": fields})
         return outcome
 
-    def projects_due(self) -> list[str]:
-        """The projects in which there is something to learn from."""
+    def find_due_projects(self) -> list[str]:
+        """Return the projects that have calls to consolidate."""
         with Session(self.engine) as session:
-            due = select(CallSession.project_id).where(is_due(utc_now(), self.idle)).distinct()
-            return list(session.scalars(due.order_by(CallSession.project_id)))
+            statement = select(CallSession.project_id).where(due_condition(utc_now(), self.idle_timeout)).distinct()
+            return list(session.scalars(statement.order_by(CallSession.project_id)))
 
-    def _learn(self, tenant: Tenant, claim: _Claim) -> tuple[ExtractionOutcome, Extraction]:
-        with tenant.reading() as session:
-            turns, events = _turns(session, claim)
-        extraction = self.extractor.extract(turns)  # may take a minute, so in no transaction
-        with tenant.writing() as session:
-            user = locked_caller(session, claim.user_id)
-            call = session.scalar(_claimed(claim).with_for_update(key_share=True))
+    def _process(self, tenant: Tenant, claim: _CallClaim) -> tuple[ExtractionOutcome, Extraction]:
+        with tenant.begin_read() as session:
+            turns, event_count = _load_turns(session, claim)
+        extraction = self.extractor.extract(turns)  # may take a minute, so outside of a transaction
+        with tenant.begin_write() as session:
+            user = lock_user(session, claim.user_id)
+            call = session.scalar(_select_claimed(claim).with_for_update(key_share=True))
             if user is None or call is None:
-                return ExtractionOutcome.OVERTAKEN, extraction
-            MemoryReconciler(session, user, utc_now(), extraction.extractor).relearn(claim.session_id, extraction.facts)
-            call.learned_count, call.claimed_until = events, None
+                return ExtractionOutcome.SUPERSEDED, extraction
+            MemoryReconciler(session, user, utc_now(), extraction.extractor).replace_session_facts(
+                claim.session_id, extraction.facts
+            )
+            call.learned_count, call.claimed_until = event_count, None
             call.failures, call.retry_at, call.failure = 0, None, extraction.failure
         return (ExtractionOutcome.FELL_BACK if extraction.failure else ExtractionOutcome.DONE), extraction
 
 
-def is_due(now: datetime, idle: timedelta) -> ColumnElement[bool]:
-    """What is to be learned from now."""
+def due_condition(now: datetime, idle_timeout: timedelta) -> ColumnElement[bool]:
+    """Return the condition of calls that are to be consolidated now."""
     return and_(
         CallSession.learned_count < CallSession.event_count,
-        or_(CallSession.ended_at.is_not(None), CallSession.received_at < now - idle),
+        or_(CallSession.ended_at.is_not(None), CallSession.received_at < now - idle_timeout),
         or_(CallSession.claimed_until.is_(None), CallSession.claimed_until < now),
         or_(CallSession.retry_at.is_(None), CallSession.retry_at <= now),
-        CallSession.failures < MOST_FAILURES,
+        CallSession.failures < MAX_FAILURES,
     )
 
 
-def _claim(tenant: Tenant, due: ColumnElement[bool]) -> _Claim | None:
-    with tenant.writing() as session:
-        first = select(CallSession).where(due).order_by(CallSession.received_at, CallSession.id).limit(1)
-        call = session.scalar(first.with_for_update(skip_locked=True, key_share=True))
+def _claim_next_call(tenant: Tenant, due: ColumnElement[bool]) -> _CallClaim | None:
+    with tenant.begin_write() as session:
+        oldest_first = select(CallSession).where(due).order_by(CallSession.received_at, CallSession.id).limit(1)
+        call = session.scalar(oldest_first.with_for_update(skip_locked=True, key_share=True))
         if call is None:
             return None
-        if call.claimed_until is not None:  # whoever had it did not come back: died of it, or needs too long
+        if call.claimed_until is not None:  # an expired claim: its worker died, maybe of this call, or is too slow
             call.failures, call.failure = call.failures + 1, "Lost"
-        call.claimed_until = utc_now() + _CLAIM
-        return _Claim(call.user_id, call.id, call.claimed_until)
+        call.claimed_until = utc_now() + _CLAIM_DURATION
+        return _CallClaim(call.user_id, call.id, call.claimed_until)
 
 
-def _claimed(claim: _Claim) -> "Select[CallSession]":
-    """The call, if the claim still holds."""
-    mine = select(CallSession).where(CallSession.user_id == claim.user_id, CallSession.id == claim.session_id)
-    return mine.where(CallSession.claimed_until == claim.until)
+def _select_claimed(claim: _CallClaim) -> "Select[CallSession]":
+    """Select the call if the claim still holds."""
+    statement = select(CallSession).where(CallSession.user_id == claim.user_id, CallSession.id == claim.session_id)
+    return statement.where(CallSession.claimed_until == claim.until)
 
 
-def _turns(session: ScopedSession, claim: _Claim) -> tuple[Sequence[CallTurn], int]:
-    """All that was said in a call so far, and how many events that is."""
-    call = session.scalar(_claimed(claim))
+def _load_turns(session: ScopedSession, claim: _CallClaim) -> tuple[Sequence[CallTurn], int]:
+    """Return all turns of a call so far, and its number of events."""
+    call = session.scalar(_select_claimed(claim))
     user = session.get(EndUser, (session.scope.project_id, claim.user_id))
     if call is None or user is None:
         return (), 0
-    wanted = select(CallEvent).where(
+    statement = select(CallEvent).where(
         CallEvent.user_id == claim.user_id,
         CallEvent.session_id == claim.session_id,
         CallEvent.type == IncomingEventType.TURN.value,
     )
-    turns = session.scalars(wanted.order_by(CallEvent.seq, CallEvent.id))
-    caller, agent = _name(user.name), _name(call.details.get("assistantName"))
-    return [_turn(event, number, caller, agent) for number, event in enumerate(turns)], call.event_count
+    events = session.scalars(statement.order_by(CallEvent.seq, CallEvent.id))
+    caller, agent = _sanitize_name(user.name), _sanitize_name(call.details.get("assistantName"))
+    return [_to_turn(event, number, caller, agent) for number, event in enumerate(events)], call.event_count
 
 
-def _turn(event: CallEvent, number: int, caller: str, agent: str) -> CallTurn:
-    told = event.payload.get("metadata")
-    metadata = told if isinstance(told, dict) else {}
-    # A runtime puts what was heard into the place of what was meant; what is imported comes as it was told.
+def _to_turn(event: CallEvent, number: int, caller: str, agent: str) -> CallTurn:
+    raw_metadata = event.payload.get("metadata")
+    metadata = raw_metadata if isinstance(raw_metadata, dict) else {}
+    # A runtime already replaces an interrupted answer with the heard text; imported turns come with both.
     heard = metadata.get("heard")
     return CallTurn(
         event_id=event.id,
         session_id=event.session_id,
         number=number,
-        user_text=sound_text(event.payload["userText"]),
-        assistant_text=sound_text(heard if isinstance(heard, str) else event.payload["assistantText"]),
+        user_text=sanitize_text(event.payload["userText"]),
+        assistant_text=sanitize_text(heard if isinstance(heard, str) else event.payload["assistantText"]),
         said_at=event.occurred_at,
         caller=caller,
-        agent=_name(metadata.get("assistantName")) or agent,
+        agent=_sanitize_name(metadata.get("assistantName")) or agent,
     )
 
 
-def _name(value: object) -> str:
-    return sound_text(value)[:MAX_NAME_CHARS] if isinstance(value, str) else ""
+def _sanitize_name(value: object) -> str:
+    return sanitize_text(value)[:MAX_NAME_CHARS] if isinstance(value, str) else ""
 
 
-def _note_failure(tenant: Tenant, claim: _Claim, error: Exception) -> None:
-    # Its kind only: a message may quote what was said.
-    kind = type(error).__name__
-    log.error("a call can't be learned from", extra={"action": "learning_failed", "fields": {"error": kind}})
-    with tenant.writing() as session:
-        call = session.scalar(_claimed(claim).with_for_update(key_share=True))
+def _record_failure(tenant: Tenant, claim: _CallClaim, error: Exception) -> None:
+    # Only the type: a message may quote a caller.
+    failure = type(error).__name__
+    log.error("a call could not be consolidated", extra={"action": "learning_failed", "fields": {"error": failure}})
+    with tenant.begin_write() as session:
+        call = session.scalar(_select_claimed(claim).with_for_update(key_share=True))
         if call is not None:
             call.failures += 1
-            call.claimed_until, call.failure = None, kind
-            call.retry_at = utc_now() + _FIRST_PAUSE * 2 ** (call.failures - 1)
+            call.claimed_until, call.failure = None, failure
+            call.retry_at = utc_now() + _FIRST_RETRY_DELAY * 2 ** (call.failures - 1)

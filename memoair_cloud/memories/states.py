@@ -1,31 +1,31 @@
-"""Where a memory stands, and the only moves between."""
+"""The states of a memory, and the allowed transitions between them."""
 
 from enum import Enum
 
 
 class MemoryState(str, Enum):
-    """Where a memory stands."""
+    """The state of a memory."""
 
-    CURRENT = "current"  # it holds, and devices have it
-    REPEAT = "repeat"  # another one that holds says the same
-    HISTORY = "history"  # another one has taken its place
-    WITHDRAWN = "withdrawn"  # its call was read again, and does not say so any more; no words are kept
-    DELETED = "deleted"  # somebody has deleted it; no words are kept, and it is never learned again
+    CURRENT = "current"  # it holds; devices receive it
+    REPEAT = "repeat"  # another current memory says the same
+    HISTORY = "history"  # another memory has replaced it
+    WITHDRAWN = "withdrawn"  # a later extraction of its call no longer contains it; its words are removed
+    DELETED = "deleted"  # it was deleted by hand; its words are removed, and it is never learned again
 
 
-# Those that say something; how they stand to each other is worked out anew whenever one of them comes or goes.
-STANDING = frozenset({MemoryState.CURRENT, MemoryState.REPEAT, MemoryState.HISTORY})
-_MOVES = {
-    MemoryState.CURRENT: STANDING | {MemoryState.WITHDRAWN, MemoryState.DELETED},
-    MemoryState.REPEAT: STANDING | {MemoryState.WITHDRAWN, MemoryState.DELETED},
-    MemoryState.HISTORY: STANDING | {MemoryState.WITHDRAWN, MemoryState.DELETED},
-    MemoryState.WITHDRAWN: STANDING | {MemoryState.DELETED},
+# The states with content. Their memories are merged again whenever one of them is added or removed.
+RETAINED_STATES = frozenset({MemoryState.CURRENT, MemoryState.REPEAT, MemoryState.HISTORY})
+_TRANSITIONS = {
+    MemoryState.CURRENT: RETAINED_STATES | {MemoryState.WITHDRAWN, MemoryState.DELETED},
+    MemoryState.REPEAT: RETAINED_STATES | {MemoryState.WITHDRAWN, MemoryState.DELETED},
+    MemoryState.HISTORY: RETAINED_STATES | {MemoryState.WITHDRAWN, MemoryState.DELETED},
+    MemoryState.WITHDRAWN: RETAINED_STATES | {MemoryState.DELETED},
     MemoryState.DELETED: frozenset[MemoryState](),
 }
 
 
-def moved(before: MemoryState, to: MemoryState) -> MemoryState:
-    """The state after a move; one that there is none of is a defect."""
-    if before is not to and to not in _MOVES[before]:
-        raise RuntimeError(f"a memory that is {before.value} can't become {to.value}")
-    return to
+def transition(current: MemoryState, target: MemoryState) -> MemoryState:
+    """Return the state after a transition; raise RuntimeError if it is not allowed."""
+    if current is not target and target not in _TRANSITIONS[current]:
+        raise RuntimeError(f"invalid transition of a memory: {current.value} to {target.value}")
+    return target

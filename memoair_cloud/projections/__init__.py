@@ -1,1 +1,1 @@
-"""What devices pull: versions first, then all of something or what has changed of it since a version."""
+"""Projections that devices pull: current versions first, then a snapshot or the changes since a version."""

@@ -1,4 +1,4 @@
-"""The first thing that a device asks: how far everything has come, in one answer, so that it pulls only what is new."""
+"""The bootstrap projection: all current versions in one response, so that a device pulls only what changed."""
 
 import hashlib
 import json
@@ -7,12 +7,12 @@ from typing import Any
 from sqlalchemy import select
 
 from memoair_cloud.database.models import Project
-from memoair_cloud.projections.org import org_file
-from memoair_cloud.projections.users import versions_of
+from memoair_cloud.projections.org import get_org_file
+from memoair_cloud.projections.users import get_versions
 from memoair_cloud.tenancy.access import Tenant
-from memoair_cloud.timeutil import iso
+from memoair_cloud.timeutil import format_utc
 
-# What a recall gives where nobody says otherwise.
+# The default limits of a recall.
 BUDGETS = {
     "contextCharCap": 8_000,
     "perLaneCharCap": 2_400,
@@ -22,20 +22,23 @@ BUDGETS = {
 }
 
 
-def bootstrap(tenant: Tenant) -> dict[str, Any]:
-    """The versions of a project's documents and of the caller that the tenant names; ``syncToken`` changes with any."""
-    with tenant.reading() as session:
+def build_bootstrap(tenant: Tenant) -> dict[str, Any]:
+    """Return the versions of a project's documents and of the tenant's user.
+
+    ``syncToken`` changes with any of them.
+    """
+    with tenant.begin_read() as session:
         project = session.scalars(select(Project).where(Project.id == tenant.scope.project_id)).one()
         user_id = tenant.scope.user_id
-        caller = None if user_id is None else versions_of(session, user_id)
-        told = {
-            "profileVersion": caller.profile if caller else None,
-            "permanentManifestVersion": caller.memory if caller else None,
+        versions = None if user_id is None else get_versions(session, user_id)
+        body = {
+            "profileVersion": versions.profile if versions else None,
+            "permanentManifestVersion": versions.memory if versions else None,
             "orgManifestVersion": project.org_version,
             "forgottenVersion": project.forgotten_version,
-            "forgottenAt": iso(caller.forgotten_at) if caller and caller.forgotten_at else None,
-            "orgFile": org_file(session),
+            "forgottenAt": format_utc(versions.forgotten_at) if versions and versions.forgotten_at else None,
+            "orgFile": get_org_file(session),
             "budgets": BUDGETS,
         }
-    token = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:32]
-    return {**told, "syncToken": token}
+    token = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:32]
+    return {**body, "syncToken": token}

@@ -1,4 +1,4 @@
-"""Pages of what has changed: each holds all of some versions, so that a device which stops in between knows where."""
+"""Pages of changes. A page contains only complete versions, so that a device can resume after any page."""
 
 from collections.abc import Sequence
 from typing import Any, TypeVar
@@ -7,46 +7,60 @@ from sqlalchemy import Select, func
 
 from memoair_cloud.tenancy.scoped import ScopedSession
 
-# A page is about a megabyte of turns. A version that is larger by itself still comes whole: no batch of events is
-# over 16 MB.
-PAGE_ROWS = 2_000
-PAGE_CHARS = 8 << 20
+# A page has about a megabyte of turns. A single version that is larger still comes as one page: no batch of events
+# exceeds 16 MB.
+MAX_PAGE_ROWS = 2_000
+MAX_PAGE_CHARS = 8 << 20
 
 RowT = TypeVar("RowT")
 
 
-def changed(
+def fetch_changes(
     session: ScopedSession,
     statement: Select[RowT],
-    version: Any,
-    words: Any,
+    version_column: Any,
+    text_column: Any,
     since: int,
     latest: int,
-    most: int = PAGE_ROWS,
+    max_rows: int = MAX_PAGE_ROWS,
 ) -> tuple[Sequence[RowT], int]:
-    """The rows of versions after ``since``, as many as a page holds, in their order; and up to which version that is.
+    """Return the rows that changed after a version, as many as fit on a page, in the order of the statement.
 
-    ``statement`` selects one model, ``version`` and ``words`` are columns of it: by the one the rows are sorted first,
-    the other is what makes them large. ``latest`` is the version of the whole, which is returned where nothing is left
-    behind the page.
+    Args:
+        session: The session to read with.
+        statement: Selects one model, sorted by ``version_column`` first.
+        version_column: The version of a row.
+        text_column: The column that determines the size of a row.
+        since: Return only versions after this one.
+        latest: The latest version of the whole.
+        max_rows: The maximum number of rows on a page.
+
+    Returns:
+        The rows, and the version up to which they are complete: ``latest`` if no rows remain.
     """
-    upto = _page_end(session, statement, version, words, since, most)
-    rows = session.scalars(statement.where(version > since, version <= (latest if upto is None else upto))).all()
-    return rows, latest if upto is None else upto
+    up_to = _find_page_end(session, statement, version_column, text_column, since, max_rows)
+    rows = session.scalars(
+        statement.where(version_column > since, version_column <= (latest if up_to is None else up_to))
+    ).all()
+    return rows, latest if up_to is None else up_to
 
 
-def _page_end(
-    session: ScopedSession, statement: Select[Any], version: Any, words: Any, since: int, most: int
+def _find_page_end(
+    session: ScopedSession, statement: Select[Any], version_column: Any, text_column: Any, since: int, max_rows: int
 ) -> int | None:
-    """The last version that a page has room for, the first one in any case; None where there is room for all."""
-    sizes = statement.with_only_columns(version, func.length(words)).where(version > since).limit(most + 1)
-    whole: int | None = None  # the last version all of whose rows have been seen
-    last: int | None = None
+    """Return the last version that fits on a page, but at least the first; None if all fit."""
+    sizes = (
+        statement.with_only_columns(version_column, func.length(text_column))
+        .where(version_column > since)
+        .limit(max_rows + 1)
+    )
+    last_complete: int | None = None  # the last version whose rows have all been counted
+    previous: int | None = None
     chars = 0
-    for number, (of_row, size) in enumerate(session.execute(sizes)):
-        whole = last if last is not None and of_row != last else whole
-        last = of_row
+    for row_count, (version, size) in enumerate(session.execute(sizes)):
+        last_complete = previous if previous is not None and version != previous else last_complete
+        previous = version
         chars += size
-        if number >= most or chars > PAGE_CHARS:
-            return of_row if whole is None else whole
+        if row_count >= max_rows or chars > MAX_PAGE_CHARS:
+            return version if last_complete is None else last_complete
     return None

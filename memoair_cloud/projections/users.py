@@ -1,4 +1,4 @@
-"""What a device has to know of a caller: his profile, and what was said and learned on every machine."""
+"""The projections of a user: profile, permanent memory, and the erased users of a project."""
 
 from datetime import date, datetime
 from typing import Any
@@ -7,21 +7,28 @@ import attrs
 from sqlalchemy import select
 
 from memoair_cloud.calls.event_parsing import IncomingEventType
-from memoair_cloud.calls.users import forgotten
+from memoair_cloud.calls.users import find_erasure
 from memoair_cloud.database.models import CallerProfile, CallEvent, EndUser, ForgottenUser, Memory, Project
 from memoair_cloud.memories.states import MemoryState
-from memoair_cloud.projections.hashing import content_hash
-from memoair_cloud.projections.paging import PAGE_ROWS, changed
+from memoair_cloud.projections.hashing import hash_content
+from memoair_cloud.projections.paging import MAX_PAGE_ROWS, fetch_changes
 from memoair_cloud.tenancy.access import Tenant
 from memoair_cloud.tenancy.scoped import ScopedSession
-from memoair_cloud.timeutil import iso
+from memoair_cloud.timeutil import format_utc
 
-_TOLD_EVENTS = (IncomingEventType.SESSION_START.value, IncomingEventType.TURN.value)
+_PROJECTED_EVENT_TYPES = (IncomingEventType.SESSION_START.value, IncomingEventType.TURN.value)
 
 
 @attrs.frozen
-class Versions:
-    """How far what is known of a caller has come. A device that holds less than ``floor`` holds what was forgotten."""
+class UserVersions:
+    """The current versions of a user's data.
+
+    Attributes:
+        memory: The version of the user's turns and facts.
+        floor: The version at which the user's memory began. A device with an earlier version holds erased data.
+        profile: The version of the profile.
+        forgotten_at: When the user was last erased; None if never.
+    """
 
     memory: int
     floor: int
@@ -29,25 +36,27 @@ class Versions:
     forgotten_at: datetime | None
 
 
-def versions_of(session: ScopedSession, user_id: str) -> Versions:
-    """The versions of a caller, also of one who was forgotten, or of whom nothing is known yet."""
-    before = forgotten(session, user_id)
+def get_versions(session: ScopedSession, user_id: str) -> UserVersions:
+    """Return the versions of a user, including erased and unknown users."""
+    erasure = find_erasure(session, user_id)
     key = session.scope.project_id, user_id
     user = session.get(EndUser, key)
-    reached = (before.memory_version, before.profile_version) if before else (0, 0)
-    return Versions(
-        memory=user.memory_version if user else reached[0],
-        floor=user.memory_floor if user else reached[0],
-        profile=user.profile_version if user else reached[1],
-        forgotten_at=before.forgotten_at if before else None,
+    last_versions = (erasure.memory_version, erasure.profile_version) if erasure else (0, 0)
+    return UserVersions(
+        memory=user.memory_version if user else last_versions[0],
+        floor=user.memory_floor if user else last_versions[0],
+        profile=user.profile_version if user else last_versions[1],
+        forgotten_at=erasure.forgotten_at if erasure else None,
     )
 
 
-def project_profile(tenant: Tenant, user_id: str, since: int | None, held: int | None) -> dict[str, Any] | None:
-    """The profile as it is; None where the device has this version."""
-    with tenant.reading() as session:
-        version = versions_of(session, user_id).profile
-        if version in (since, held):
+def build_profile_projection(
+    tenant: Tenant, user_id: str, since: int | None, held_version: int | None
+) -> dict[str, Any] | None:
+    """Return the user's profile as JSON; None if the device has this version."""
+    with tenant.begin_read() as session:
+        version = get_versions(session, user_id).profile
+        if version in (since, held_version):
             return None
         key = tenant.scope.project_id, user_id
         profile, user = session.get(CallerProfile, key), session.get(EndUser, key)
@@ -56,78 +65,91 @@ def project_profile(tenant: Tenant, user_id: str, since: int | None, held: int |
         return {
             "mode": "snapshot",
             "version": version,
-            "contentHash": content_hash([summary, attributes, name, metadata]),
+            "contentHash": hash_content([summary, attributes, name, metadata]),
             "summary": summary,
             "attributes": attributes,
             "name": name,
             "metadata": metadata,
-            "updatedAt": iso(profile.updated_at) if profile else None,
+            "updatedAt": format_utc(profile.updated_at) if profile else None,
         }
 
 
-def project_permanent(
-    tenant: Tenant, user_id: str, since: int | None, held: int | None, most: int = PAGE_ROWS
+def build_permanent_projection(
+    tenant: Tenant, user_id: str, since: int | None, held_version: int | None, max_rows: int = MAX_PAGE_ROWS
 ) -> dict[str, Any] | None:
-    """What was said and learned since a version, or all of it; None where the device has this version.
+    """Return the turns and facts that changed since a version, or all; large results in pages.
 
-    All of it comes where none is given, where this server never reached it, and where the caller was forgotten since.
+    Args:
+        tenant: The project.
+        user_id: The user.
+        since: The version that the device has; None for a snapshot. A version that this server never reached, or from
+            before the user was erased, gets a snapshot, too.
+        held_version: The version from the device's ETag, if any.
+        max_rows: The maximum number of rows on a page.
+
+    Returns:
+        The JSON body; None if nothing changed since ``since`` or ``held_version``.
     """
-    with tenant.reading() as session:
-        versions = versions_of(session, user_id)
-        if versions.memory in (since, held):
+    with tenant.begin_read() as session:
+        versions = get_versions(session, user_id)
+        if versions.memory in (since, held_version):
             return None
         is_delta = since is not None and versions.floor <= since < versions.memory
         start = since if since is not None and is_delta else 0
-        wanted = select(CallEvent).where(CallEvent.user_id == user_id, CallEvent.type.in_(_TOLD_EVENTS))
-        in_order = wanted.order_by(CallEvent.version, CallEvent.session_id, CallEvent.seq, CallEvent.id)
-        rows, upto = changed(session, in_order, CallEvent.version, CallEvent.payload, start, versions.memory, most)
-        of_caller = select(Memory).where(Memory.user_id == user_id, Memory.version <= upto)
-        learned = of_caller.order_by(Memory.version, Memory.id)
-        memories, upto = changed(session, learned, Memory.version, Memory.text, start, upto, most)
-        rows = [row for row in rows if row.version <= upto]
-        told = {
-            "events": [_event(row) for row in rows],
-            "facts": [_fact(row) for row in memories if row.state == MemoryState.CURRENT],
+        events = select(CallEvent).where(CallEvent.user_id == user_id, CallEvent.type.in_(_PROJECTED_EVENT_TYPES))
+        events_in_order = events.order_by(CallEvent.version, CallEvent.session_id, CallEvent.seq, CallEvent.id)
+        rows, up_to = fetch_changes(
+            session, events_in_order, CallEvent.version, CallEvent.payload, start, versions.memory, max_rows
+        )
+        facts = select(Memory).where(Memory.user_id == user_id, Memory.version <= up_to)
+        facts_in_order = facts.order_by(Memory.version, Memory.id)
+        memories, up_to = fetch_changes(session, facts_in_order, Memory.version, Memory.text, start, up_to, max_rows)
+        rows = [row for row in rows if row.version <= up_to]
+        content = {
+            "events": [_event_to_json(row) for row in rows],
+            "facts": [_fact_to_json(row) for row in memories if row.state == MemoryState.CURRENT],
             "removed": [row.id for row in memories if is_delta and row.state != MemoryState.CURRENT],
         }
         return {
             "mode": "delta" if is_delta else "snapshot",
-            "version": upto,
-            "more": upto < versions.memory,
-            "contentHash": content_hash(list(told.values())),
-            **told,
+            "version": up_to,
+            "more": up_to < versions.memory,
+            "contentHash": hash_content(list(content.values())),
+            **content,
         }
 
 
-def forgotten_since(
-    tenant: Tenant, since: int | None, held: int | None, most: int = PAGE_ROWS
+def build_forgotten_projection(
+    tenant: Tenant, since: int | None, held_version: int | None, max_rows: int = MAX_PAGE_ROWS
 ) -> dict[str, Any] | None:
-    """Which callers of the project were forgotten after a version; None where nobody was."""
-    with tenant.reading() as session:
+    """Return the users who were erased after a version as JSON; None if there are none."""
+    with tenant.begin_read() as session:
         version: int = session.scalars(
             select(Project.forgotten_version).where(Project.id == tenant.scope.project_id)
         ).one()
-        if version in (since, held):
+        if version in (since, held_version):
             return None
-        after = since if since is not None and since < version else 0
-        wanted = select(ForgottenUser).order_by(ForgottenUser.version, ForgottenUser.digest)
-        rows, upto = changed(session, wanted, ForgottenUser.version, ForgottenUser.digest, after, version, most)
-        users = [{"digest": row.digest, "forgottenAt": iso(row.forgotten_at)} for row in rows]
-        return {"version": upto, "more": upto < version, "users": users}
+        start = since if since is not None and since < version else 0
+        erasures = select(ForgottenUser).order_by(ForgottenUser.version, ForgottenUser.digest)
+        rows, up_to = fetch_changes(
+            session, erasures, ForgottenUser.version, ForgottenUser.digest, start, version, max_rows
+        )
+        users = [{"digest": row.digest, "forgottenAt": format_utc(row.forgotten_at)} for row in rows]
+        return {"version": up_to, "more": up_to < version, "users": users}
 
 
-def _event(row: CallEvent) -> dict[str, Any]:
+def _event_to_json(row: CallEvent) -> dict[str, Any]:
     return {
         "eventId": row.id,
         "type": row.type,
         "sessionId": row.session_id,
         "seq": row.seq,
-        "occurredAt": iso(row.occurred_at),
+        "occurredAt": format_utc(row.occurred_at),
         "payload": row.payload,
     }
 
 
-def _fact(row: Memory) -> dict[str, Any]:
+def _fact_to_json(row: Memory) -> dict[str, Any]:
     return {
         "id": row.id,
         "kind": row.kind,
@@ -137,11 +159,11 @@ def _fact(row: Memory) -> dict[str, Any]:
         "value": row.value,
         "eventId": row.event_id,
         "sessionId": row.session_id,
-        "saidAt": iso(row.said_at),
-        "holdsFrom": _day(row.holds_from),
-        "holdsUntil": _day(row.holds_until),
+        "saidAt": format_utc(row.said_at),
+        "holdsFrom": _format_day(row.holds_from),
+        "holdsUntil": _format_day(row.holds_until),
     }
 
 
-def _day(value: date | None) -> str | None:
+def _format_day(value: date | None) -> str | None:
     return None if value is None else value.isoformat()

@@ -1,1 +1,1 @@
-"""Who asks, and what he may see: accounts, keys, and the scope that keeps every statement within it."""
+"""Tenancy: accounts, API keys, projects, and the scope that confines every statement to one account and project."""

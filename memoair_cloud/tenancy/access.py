@@ -1,4 +1,4 @@
-"""From an API key to what its account may see."""
+"""From an API key to the data that its account may access."""
 
 import hashlib
 from collections.abc import Iterator
@@ -9,93 +9,106 @@ import attrs
 from sqlalchemy import Engine, or_, select, true, update
 from sqlalchemy.orm import Session
 
-from memoair_cloud.database.engine import WRITES
+from memoair_cloud.database.engine import WRITE_OPTION
 from memoair_cloud.database.models import Agent, ApiKey, Project
 from memoair_cloud.errors import InvalidKeyError, NotFoundError
 from memoair_cloud.tenancy.scoped import Scope, ScopedSession
 from memoair_cloud.timeutil import utc_now
 
 KEY_PREFIX = "memoair_pk_"
-# "Last used" tells which keys can go; to the minute is enough for that, and spares a write with every request.
-_USE_NOTED_EVERY = timedelta(minutes=1)
+# Last use shows which keys can be revoked. Minute precision is enough for that and saves a write per request.
+_LAST_USED_PRECISION = timedelta(minutes=1)
 
 
 @attrs.frozen
 class Credentials:
-    """A key that is known, and whose it is."""
+    """A valid API key and its account."""
 
     key_id: str
     account_id: str
 
 
-def key_digest(key: str) -> str:
-    """What is kept of a key. It has 256 random bits, so a plain hash is as good as a slow one."""
+def hash_key(key: str) -> str:
+    """Return the hash that is stored of a key. A key has 256 random bits, so a fast hash is as safe as a slow one."""
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def authenticate(engine: Engine, key: str) -> Credentials:
-    """Tell whose key it is; raises `InvalidKeyError`."""
+    """Return the credentials of an API key.
+
+    Args:
+        engine: The database of the server.
+        key: The key as the client sent it.
+
+    Raises:
+        InvalidKeyError: If the key is unknown or revoked.
+    """
     now = utc_now()
     with Session(engine) as session:
-        known = session.execute(
+        row = session.execute(
             select(ApiKey.id, ApiKey.account_id, ApiKey.last_used_at).where(
-                ApiKey.sha256 == key_digest(key), ApiKey.revoked_at.is_(None)
+                ApiKey.sha256 == hash_key(key), ApiKey.revoked_at.is_(None)
             )
         ).one_or_none()
-    if known is None:
-        raise InvalidKeyError("the API key is unknown or revoked")
-    if known.last_used_at is None or now - known.last_used_at > _USE_NOTED_EVERY:
-        unnoted = or_(ApiKey.last_used_at.is_(None), ApiKey.last_used_at < now - _USE_NOTED_EVERY)
-        with Session(engine.execution_options(**{WRITES: True})) as session, session.begin():
-            session.execute(update(ApiKey).where(ApiKey.id == known.id, unnoted).values(last_used_at=now))
-    return Credentials(known.id, known.account_id)
+    if row is None:
+        raise InvalidKeyError("unknown or revoked API key")
+    if row.last_used_at is None or now - row.last_used_at > _LAST_USED_PRECISION:
+        is_outdated = or_(ApiKey.last_used_at.is_(None), ApiKey.last_used_at < now - _LAST_USED_PRECISION)
+        with Session(engine.execution_options(**{WRITE_OPTION: True})) as session, session.begin():
+            session.execute(update(ApiKey).where(ApiKey.id == row.id, is_outdated).values(last_used_at=now))
+    return Credentials(row.id, row.account_id)
 
 
 @attrs.frozen
 class Tenant:
-    """What a request is about: the only door to the database that a route is given.
+    """The account, project, agent and user of a request. Routes reach the database only through it.
 
-    Opening it looks the project and the agent up; raises `NotFoundError` for those of others, the same as for none.
+    Beginning a transaction checks that the project and the agent exist in the account; it raises `NotFoundError` for
+    those of other accounts exactly as for unknown ones.
+
+    Attributes:
+        engine: The database of the server.
+        scope: The account, project, agent and user.
     """
 
     engine: Engine = attrs.field(repr=False)
     scope: Scope
 
-    def in_project(self, project_id: str) -> "Tenant":
-        """The same, for one project."""
+    def for_project(self, project_id: str) -> "Tenant":
+        """Return the same tenant in another project."""
         return attrs.evolve(self, scope=attrs.evolve(self.scope, project_id=project_id))
 
     @contextmanager
-    def reading(self) -> Iterator[ScopedSession]:
-        """A transaction that only reads: all of it sees the database at one moment."""
-        is_sqlite = self.engine.dialect.name == "sqlite"  # where every transaction is like that
+    def begin_read(self) -> Iterator[ScopedSession]:
+        """Begin a transaction that only reads. All its statements see the same snapshot of the database."""
+        is_sqlite = self.engine.dialect.name == "sqlite"  # where every transaction reads a snapshot
         reader = self.engine if is_sqlite else self.engine.execution_options(isolation_level="REPEATABLE READ")
         with ScopedSession(reader, self.scope) as session, session.begin():
-            self._check(session)
+            self._check_scope_exists(session)
             yield session
 
     @contextmanager
-    def writing(self) -> Iterator[ScopedSession]:
-        """A transaction that writes: committed when the block ends, taken back when it raises."""
-        writer = self.engine.execution_options(**{WRITES: True})
+    def begin_write(self) -> Iterator[ScopedSession]:
+        """Begin a transaction that writes. It commits at the end of the block and rolls back if the block raises."""
+        writer = self.engine.execution_options(**{WRITE_OPTION: True})
         with ScopedSession(writer, self.scope) as session, session.begin():
-            self._check(session)
+            self._check_scope_exists(session)
             yield session
 
-    def _check(self, session: ScopedSession) -> None:
+    def _check_scope_exists(self, session: ScopedSession) -> None:
         agent_id = self.scope.agent_id
         if not self.scope.project_id:
             return
-        named = select(Agent.id).where(Agent.id == agent_id).exists() if agent_id else true()
-        known = session.execute(select(Project.id, named).where(Project.id == self.scope.project_id)).one_or_none()
-        if known is None:
-            raise NotFoundError("there is no such project")
-        if not known[1]:
-            raise NotFoundError("there is no such agent in this project")
+        agent_exists = select(Agent.id).where(Agent.id == agent_id).exists() if agent_id else true()
+        row = session.execute(select(Project.id, agent_exists).where(Project.id == self.scope.project_id)).one_or_none()
+        if row is None:
+            raise NotFoundError("unknown project")
+        if not row[1]:
+            raise NotFoundError("unknown agent in this project")
 
 
-def tenant_of_project(engine: Engine, project_id: str) -> Tenant | None:
-    """A project's tenant, for work that no request has asked for; None where the project is gone."""
+def find_project_tenant(engine: Engine, project_id: str) -> Tenant | None:
+    """Return the tenant of a project, for work outside of requests; None if the project does not exist."""
     with Session(engine) as session:
         account_id = session.scalar(select(Project.account_id).where(Project.id == project_id))
     return None if account_id is None else Tenant(engine, Scope(account_id, project_id))

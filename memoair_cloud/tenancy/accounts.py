@@ -1,4 +1,4 @@
-"""Accounts and their keys. They are made at the server's command line, never over HTTP."""
+"""Accounts and their API keys. They are created on the server's command line, never over HTTP."""
 
 import secrets
 from datetime import datetime
@@ -7,11 +7,11 @@ import attrs
 from sqlalchemy import Engine, select, update
 from sqlalchemy.orm import Session
 
-from memoair_cloud.database.engine import WRITES
+from memoair_cloud.database.engine import WRITE_OPTION
 from memoair_cloud.database.models import Account, ApiKey
 from memoair_cloud.errors import NotFoundError
 from memoair_cloud.identifiers import new_id
-from memoair_cloud.tenancy.access import KEY_PREFIX, key_digest
+from memoair_cloud.tenancy.access import KEY_PREFIX, hash_key
 from memoair_cloud.timeutil import utc_now
 
 _KEY_BYTES = 32
@@ -20,7 +20,13 @@ _HINT_CHARS = len(KEY_PREFIX) + 6
 
 @attrs.frozen
 class IssuedKey:
-    """A key that was just made. ``key`` is shown once: nobody can read it again."""
+    """A new API key. It is shown once: only its hash is stored.
+
+    Attributes:
+        account_id: The account that it belongs to.
+        key_id: The id by which it can be revoked.
+        key: The secret itself.
+    """
 
     account_id: str
     key_id: str
@@ -29,7 +35,18 @@ class IssuedKey:
 
 @attrs.frozen
 class KnownKey:
-    """A key as it can be told later: by its first signs."""
+    """A stored API key, without the secret.
+
+    Attributes:
+        account_id: The account that it belongs to.
+        account_name: The name of that account.
+        key_id: The id by which it can be revoked.
+        name: The name of the key.
+        hint: The first characters of the key.
+        created_at: When it was created.
+        last_used_at: When it was last used, to the minute; None if never.
+        revoked_at: When it was revoked; None if it is valid.
+    """
 
     account_id: str
     account_name: str
@@ -42,62 +59,85 @@ class KnownKey:
 
 
 class Accounts:
-    """All accounts of a server."""
+    """All accounts of a server.
+
+    Args:
+        engine: The database of the server.
+    """
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine.execution_options(**{WRITES: True})
+        self._engine = engine.execution_options(**{WRITE_OPTION: True})
 
     def create(self, name: str) -> IssuedKey:
-        """Make an account with its first key."""
+        """Create an account with a first key."""
         account = Account(id=new_id("acct"), name=name, created_at=utc_now())
         with Session(self._engine) as session, session.begin():
             session.add(account)
-            session.flush()  # the key's row refers to it, and no relationship tells the order
-            return _issue(session, account.id, "first key")
+            session.flush()  # the key's row refers to it, and no relationship defines the order
+            return _issue_key(session, account.id, "first key")
 
-    def create_or_extend(self, name: str) -> IssuedKey:
-        """One more key for the (oldest) account of this name; an account where there is none."""
+    def create_or_issue_key(self, name: str) -> IssuedKey:
+        """Issue a key for the oldest account of this name, or create the account."""
         with Session(self._engine) as session:
-            named = select(Account.id).where(Account.name == name).order_by(Account.created_at, Account.id)
-            known = session.scalar(named.limit(1))
-        return self.create(name) if known is None else self.issue_key(known, "further key")
+            oldest_first = select(Account.id).where(Account.name == name).order_by(Account.created_at, Account.id)
+            account_id = session.scalar(oldest_first.limit(1))
+        return self.create(name) if account_id is None else self.issue_key(account_id, "further key")
 
     def issue_key(self, account_id: str, name: str) -> IssuedKey:
-        """Make one more key for an account; raises `NotFoundError`."""
+        """Issue another key for an account.
+
+        Args:
+            account_id: The account.
+            name: A name for the key, shown when keys are listed.
+
+        Raises:
+            NotFoundError: If there is no such account.
+        """
         with Session(self._engine) as session, session.begin():
             if session.get(Account, account_id) is None:
-                raise NotFoundError("there is no such account")
-            return _issue(session, account_id, name)
+                raise NotFoundError("unknown account")
+            return _issue_key(session, account_id, name)
 
-    def keys(self, account_id: str | None = None) -> list[KnownKey]:
-        """The keys of an account, or of all; revoked ones too, oldest first."""
-        wanted = select(ApiKey, Account.name).join(Account, Account.id == ApiKey.account_id)
+    def list_keys(self, account_id: str | None = None) -> list[KnownKey]:
+        """Return the keys of one account or of all, including revoked ones, oldest first.
+
+        Args:
+            account_id: The account; None for all accounts.
+        """
+        statement = select(ApiKey, Account.name).join(Account, Account.id == ApiKey.account_id)
         if account_id is not None:
-            wanted = wanted.where(ApiKey.account_id == account_id)
+            statement = statement.where(ApiKey.account_id == account_id)
         with Session(self._engine) as session:
             return [
                 KnownKey(
                     key.account_id, name, key.id, key.name, key.hint, key.created_at, key.last_used_at, key.revoked_at
                 )
-                for key, name in session.execute(wanted.order_by(ApiKey.created_at, ApiKey.id))
+                for key, name in session.execute(statement.order_by(ApiKey.created_at, ApiKey.id))
             ]
 
     def revoke_key(self, key_id: str) -> None:
-        """Let a key be refused from now on; raises `NotFoundError`. One that is revoked already stays as it is."""
+        """Revoke a key. Revoking it again changes nothing.
+
+        Args:
+            key_id: The id of the key, not the key itself.
+
+        Raises:
+            NotFoundError: If there is no such key.
+        """
         with Session(self._engine) as session, session.begin():
             if session.get(ApiKey, key_id) is None:
-                raise NotFoundError("there is no such key")
+                raise NotFoundError("unknown key")
             session.execute(
                 update(ApiKey).where(ApiKey.id == key_id, ApiKey.revoked_at.is_(None)).values(revoked_at=utc_now())
             )
 
 
-def _issue(session: Session, account_id: str, name: str) -> IssuedKey:
+def _issue_key(session: Session, account_id: str, name: str) -> IssuedKey:
     key = KEY_PREFIX + secrets.token_urlsafe(_KEY_BYTES)
     row = ApiKey(
         id=new_id("key"),
         account_id=account_id,
-        sha256=key_digest(key),
+        sha256=hash_key(key),
         hint=key[:_HINT_CHARS],
         name=name,
         created_at=utc_now(),

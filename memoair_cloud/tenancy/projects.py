@@ -1,4 +1,4 @@
-"""Projects and their agents: how they are made and told."""
+"""Projects and their agents."""
 
 from collections.abc import Iterator
 
@@ -13,9 +13,10 @@ from memoair_cloud.timeutil import utc_now
 
 
 def create_project(tenant: Tenant, name: str, slug: str, description: str) -> Project:
-    """Make a project. Its id is ``proj_`` and the slug, unless another account has that one; then a random end follows.
+    """Create a project with the id ``proj_<slug>``, or with a random suffix if another account has that id.
 
-    Raises `ConflictError` where this account has the slug already.
+    Raises:
+        ConflictError: If this account already has a project with this slug.
     """
     for project_id in (f"proj_{slug}", f"proj_{slug}_{random_suffix()}"):
         project = Project(
@@ -28,60 +29,64 @@ def create_project(tenant: Tenant, name: str, slug: str, description: str) -> Pr
             org_version=0,
         )
         try:
-            with tenant.writing() as session:
+            with tenant.begin_write() as session:
                 if session.scalar(select(Project.id).where(Project.slug == slug)):
-                    raise ConflictError("this account has a project of this slug", field="slug")
+                    raise ConflictError("this account already has a project with this slug", field="slug")
                 session.add(project)
-        except IntegrityError:  # another account has the id, or another request of this account was faster
+        except IntegrityError:  # another account has the id, or a concurrent request of this account created it first
             continue
         return project
-    raise ConflictError("this account has a project of this slug", field="slug")
+    raise ConflictError("this account already has a project with this slug", field="slug")
 
 
 def list_projects(tenant: Tenant) -> list[Project]:
-    """The account's projects, oldest first."""
-    with tenant.reading() as session:
+    """Return the account's projects, oldest first."""
+    with tenant.begin_read() as session:
         return list(session.scalars(select(Project).order_by(Project.created_at, Project.id)))
 
 
 def get_project(tenant: Tenant) -> Project:
-    """The project that the tenant is in."""
-    with tenant.reading() as session:
+    """Return the project of a tenant."""
+    with tenant.begin_read() as session:
         project = session.get(Project, tenant.scope.project_id)
         if project is None:
-            raise NotFoundError("there is no such project")
+            raise NotFoundError("unknown project")
         return project
 
 
 def create_agent(tenant: Tenant, name: str, agent_type: str) -> Agent:
-    """Make an agent. Its id tells the project and what the name begins with, as far as that is free."""
+    """Create an agent. Its id contains the project and the first word of its name, if that id is free.
+
+    Raises:
+        ConflictError: If no free id was found.
+    """
     project_part = tenant.scope.project_id.removeprefix("proj_")
-    for agent_id in _agent_ids(project_part, slugify(name)):
+    for agent_id in _candidate_agent_ids(project_part, slugify(name)):
         agent = Agent(
             project_id=tenant.scope.project_id, id=agent_id, name=name, agent_type=agent_type, created_at=utc_now()
         )
         try:
-            with tenant.writing() as session:
+            with tenant.begin_write() as session:
                 if session.scalar(select(Agent.id).where(Agent.id == agent_id)):
                     continue
                 session.add(agent)
-        except IntegrityError:  # another request was faster
+        except IntegrityError:  # a concurrent request took the id
             continue
         return agent
-    raise ConflictError("no free id was found for the agent; try again")
+    raise ConflictError("no free id found for the agent; try again")
 
 
 def list_agents(tenant: Tenant) -> list[Agent]:
-    """The project's agents, oldest first."""
-    with tenant.reading() as session:
+    """Return the project's agents, oldest first."""
+    with tenant.begin_read() as session:
         return list(session.scalars(select(Agent).order_by(Agent.created_at, Agent.id)))
 
 
-def _agent_ids(project: str, slug: str) -> Iterator[str]:
-    # agent_acme_returns for the "Returns concierge" of Acme; a second one gets its whole name, a third a random end.
-    first = slug.partition("-")[0]
-    if first:
-        yield f"agent_{project}_{first}"
+def _candidate_agent_ids(project: str, slug: str) -> Iterator[str]:
+    # For "Returns concierge" of Acme: agent_acme_returns first, then the whole name, then a random suffix.
+    first_word = slug.partition("-")[0]
+    if first_word:
+        yield f"agent_{project}_{first_word}"
         yield f"agent_{project}_{slug.replace('-', '_')}"
     for _ in range(3):
         yield f"agent_{project}_{random_suffix()}"

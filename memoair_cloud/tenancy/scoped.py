@@ -1,8 +1,8 @@
-"""The one place where tenants are kept apart: a database session that reaches the rows of one account and one project.
+"""Tenant isolation: a database session that reaches only the rows of one account and one project.
 
-Nothing that serves a request has another session, so no query can forget whose rows it may see. What is selected,
-updated or deleted is limited by a condition on the owner that is added here; what is written is compared with the
-scope; what can't be limited (SQL as text, tables without an owner) is refused as a defect.
+Request handlers have no other session, so no query can reach another tenant's rows by mistake. Selects, updates and
+deletes are limited by a condition on the owner that is added here. Inserted rows are compared with the scope. What
+cannot be limited (textual SQL, tables without an owner) is rejected as a programming error.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from sqlalchemy.orm import ORMExecuteState, Session, UOWTransaction, with_loader
 
 from memoair_cloud.database.models import AccountOwned, Base, ProjectOwned
 
-# No project has this id, so that a session without a project reaches none.
+# No project has this id, so that a session without a project reaches no project's rows.
 _NO_PROJECT = ""
 
 ModelT = TypeVar("ModelT", bound=Base)
@@ -23,7 +23,7 @@ ModelT = TypeVar("ModelT", bound=Base)
 
 @attrs.frozen
 class Scope:
-    """Whose rows may be reached, and on whose behalf."""
+    """The owner of the rows that may be reached, and the agent and user that a request is about."""
 
     account_id: str
     project_id: str = _NO_PROJECT
@@ -32,49 +32,49 @@ class Scope:
 
 
 class OutOfScopeError(Exception):
-    """A defect of ours: a statement or a row that reaches beyond its scope, and was stopped."""
+    """A programming error: a statement or a row reached beyond its scope and was rejected."""
 
 
 class ScopedSession(Session):
-    """A session within a scope."""
+    """A session that is limited to a scope. Like any SQLAlchemy session, it belongs to one thread."""
 
     def __init__(self, engine: Engine, scope: Scope) -> None:
         super().__init__(engine, expire_on_commit=False)
         self.scope = scope
 
-    def insert_new(self, model: type[ModelT], rows: Sequence[Mapping[str, Any]]) -> None:
-        """Insert the rows of a project that are not there yet; those that are stay as they are."""
+    def insert_missing(self, model: type[ModelT], rows: Sequence[Mapping[str, Any]]) -> None:
+        """Insert rows of the project; rows whose key exists already stay unchanged."""
         if not rows:
             return
-        new = (sqlite if self.get_bind().dialect.name == "sqlite" else postgresql).insert(model)
-        owned = [{**row, "project_id": self.scope.project_id} for row in rows]
-        self.execute(new.on_conflict_do_nothing(), owned)
+        dialect_insert = (sqlite if self.get_bind().dialect.name == "sqlite" else postgresql).insert(model)
+        owned_rows = [{**row, "project_id": self.scope.project_id} for row in rows]
+        self.execute(dialect_insert.on_conflict_do_nothing(), owned_rows)
 
-    def insert(self, model: type[Base], rows: Sequence[Mapping[str, Any]]) -> None:
-        """Insert rows of a project, of which none is there, by the names of columns: without an object for each."""
+    def bulk_insert(self, model: type[Base], rows: Sequence[Mapping[str, Any]]) -> None:
+        """Insert new rows of the project, given by attribute names, without creating an object for each."""
         if not issubclass(model, ProjectOwned):
-            raise OutOfScopeError("only what belongs to a project is written this way")
-        owned = [{**row, "project_id": self.scope.project_id} for row in rows]
-        self.connection().execute(insert(model).values(), owned)
+            raise OutOfScopeError("only rows of a project can be inserted in bulk")
+        owned_rows = [{**row, "project_id": self.scope.project_id} for row in rows]
+        self.connection().execute(insert(model).values(), owned_rows)
 
-    def check(self, row: object) -> None:
-        """Raise `OutOfScopeError` for a row of somebody else."""
+    def check_owner(self, row: object) -> None:
+        """Raise `OutOfScopeError` if a row belongs to another tenant."""
         if isinstance(row, AccountOwned) and row.account_id == self.scope.account_id:
             return
         if isinstance(row, ProjectOwned) and row.project_id == self.scope.project_id != _NO_PROJECT:
             return
-        raise OutOfScopeError(f"a row of {type(row).__name__} is not of this scope")
+        raise OutOfScopeError(f"a row of {type(row).__name__} is out of scope")
 
 
 @event.listens_for(ScopedSession, "do_orm_execute")
 def _limit_statement(state: ORMExecuteState) -> None:
     session = state.session
-    assert isinstance(session, ScopedSession)  # noqa: S101 - what the listener is registered for
+    assert isinstance(session, ScopedSession)  # noqa: S101 - guaranteed by the registration
     owners = (AccountOwned, ProjectOwned)
     if not state.is_orm_statement or not all(issubclass(mapper.class_, owners) for mapper in state.all_mappers):
-        raise OutOfScopeError("only statements over models that have an owner can be kept within a scope")
+        raise OutOfScopeError("only statements over models with an owner can be scoped")
     if state.is_insert:
-        _check_inserted(session.scope, state)
+        _check_inserted_rows(session.scope, state)
         return
     account_id, project_id = session.scope.account_id, session.scope.project_id
     state.statement = state.statement.options(
@@ -83,15 +83,15 @@ def _limit_statement(state: ORMExecuteState) -> None:
     )
 
 
-def _check_inserted(scope: Scope, state: ORMExecuteState) -> None:
+def _check_inserted_rows(scope: Scope, state: ORMExecuteState) -> None:
     rows = state.parameters if isinstance(state.parameters, Sequence) else [state.parameters or {}]
-    owned = all(row.get("project_id") == scope.project_id != _NO_PROJECT for row in rows)
-    if not owned or not all(issubclass(mapper.class_, ProjectOwned) for mapper in state.all_mappers):
-        raise OutOfScopeError("what is inserted is not of this scope")
+    are_owned = all(row.get("project_id") == scope.project_id != _NO_PROJECT for row in rows)
+    if not are_owned or not all(issubclass(mapper.class_, ProjectOwned) for mapper in state.all_mappers):
+        raise OutOfScopeError("an inserted row is out of scope")
 
 
 @event.listens_for(ScopedSession, "before_flush")
-def _check_flushed(session: Session, _: UOWTransaction, __: Any) -> None:
-    assert isinstance(session, ScopedSession)  # noqa: S101 - what the listener is registered for
+def _check_flushed_rows(session: Session, _: UOWTransaction, __: Any) -> None:
+    assert isinstance(session, ScopedSession)  # noqa: S101 - guaranteed by the registration
     for row in [*session.new, *session.dirty, *session.deleted]:
-        session.check(row)
+        session.check_owner(row)

@@ -1,15 +1,16 @@
-"""The scoring kernel: from weighted postings to the best items.
+"""The scoring kernel: compute the best items from weighted postings.
 
-Compiled where the machine that installed it has a compiler, else with NumPy: the same results, some times slower.
+It is compiled from C if a compiler was present at installation, and runs on NumPy otherwise: with the same results, but
+several times slower.
 """
 
 import logging
 from typing import Protocol
 
 from memoair_index.kernel import numpy_kernel
-from memoair_index.kernel.request import SCRATCH_BYTES, KernelRequest, KernelResult, Ranked, RankRequest
+from memoair_index.kernel.request import SCRATCH_BYTES, KernelRequest, KernelResult, RankedItems, RankRequest
 
-__all__ = ["SCRATCH_BYTES", "KernelRequest", "KernelResult", "RankRequest", "Ranked", "rank", "score"]
+__all__ = ["SCRATCH_BYTES", "KernelRequest", "KernelResult", "RankRequest", "RankedItems", "rank", "score"]
 
 log = logging.getLogger(__name__)
 
@@ -17,18 +18,20 @@ log = logging.getLogger(__name__)
 class _Kernel(Protocol):
     def score(self, request: KernelRequest, /) -> KernelResult: ...
 
-    def rank(self, request: RankRequest, /) -> Ranked: ...
+    def rank(self, request: RankRequest, /) -> RankedItems: ...
 
 
-def _choose() -> _Kernel:
+def _select_kernel() -> _Kernel:
     try:
         from memoair_index.kernel import c_kernel
     except ImportError:
-        log.warning("no compiled kernel was installed, recall runs on NumPy, some times slower: action=kernel_plain")
+        log.warning(
+            "the compiled kernel is not installed, recall runs on NumPy, several times slower: action=kernel_plain"
+        )
         return numpy_kernel
     return c_kernel
 
 
-_kernel = _choose()
+_kernel = _select_kernel()
 score = _kernel.score
 rank = _kernel.rank

@@ -1,14 +1,14 @@
-"""The kernel in C."""
+"""The C kernel: call the compiled module."""
 
 import numpy as np
 
 from memoair_index.kernel._compiled import rank as compiled_rank
 from memoair_index.kernel._compiled import score as compiled_score
-from memoair_index.kernel.request import KernelRequest, KernelResult, Ranked, RankRequest
+from memoair_index.kernel.request import KernelRequest, KernelResult, RankedItems, RankRequest
 
 
 def score(request: KernelRequest) -> KernelResult:
-    """Answer a request; see `KernelRequest`."""
+    """Compute the best items; see `KernelRequest`."""
     items, pooled, bonus = compiled_score(
         request.items.base,
         request.items.tail,
@@ -19,7 +19,7 @@ def score(request: KernelRequest) -> KernelResult:
         request.decays,
         (request.k1, request.b, request.average_length),
         (request.pooled_weight, request.speaker_weight, request.speaker),
-        (request.only_group, request.without_group, request.linked, request.removed),
+        (request.only_group, request.exclude_group, request.has_neighbors, request.has_removed),
         request.limit,
     )
     return KernelResult(
@@ -29,20 +29,20 @@ def score(request: KernelRequest) -> KernelResult:
     )
 
 
-def rank(request: RankRequest) -> Ranked:
-    """Answer a request; see `RankRequest`."""
-    found = request.found
-    has_vectors = len(request.question) > 0
-    ranked: Ranked = compiled_rank(
+def rank(request: RankRequest) -> RankedItems:
+    """Rank candidates by all features; see `RankRequest`."""
+    candidates = request.candidates
+    has_vectors = len(request.query_vector) > 0
+    ranked: RankedItems = compiled_rank(
         request.items.base,
         request.items.tail,
         request.vectors.base if has_vectors else b"",
         request.vectors.tail if has_vectors else b"",
-        found.items,
-        found.pooled,
-        found.bonus,
-        request.question,
+        candidates.items,
+        candidates.pooled,
+        candidates.bonus,
+        request.query_vector,
         (request.pooled_weight, request.meaning_weight, request.speaker_weight, request.speaker),
-        request.cues,
+        request.cue_weights,
     )
     return ranked

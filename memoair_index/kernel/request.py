@@ -1,4 +1,4 @@
-"""What the kernel is asked and what it answers, the same for both."""
+"""Requests to the kernel and their results, the same for both implementations. Items are given by their ordinals."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,26 +9,42 @@ from numpy.typing import NDArray
 
 from memoair_index.items import NONE, GrowingArray
 
-# Of scratch memory for each item: four numbers with a point and three without. All of it is zero between two calls.
+# Scratch memory per item: four floats and three integers. It is all zero between two calls.
 SCRATCH_BYTES = 28
 
-Numbers = NDArray[np.int32]
+Ordinals = NDArray[np.int32]
 Scores = NDArray[np.float32]
 
 
 @attrs.frozen
 class KernelRequest:
-    """Score the items that hold some words, or are given a bonus, and keep the best.
+    """Score the items that contain some words or are given a bonus, and keep the best.
 
-    ``postings`` are ``(word, items, counts, first, weight)``: a word of the question (those of one word stand together;
-    several are the word itself and its neighbours, of which the best counts), the numbers of the items that hold the
-    term, counted from ``first``, how often each does (bytes), and the weight of the term.
+    The impact of a word on an item is that of BM25. A word and its neighbors (words of nearly the same meaning) have a
+    list of postings each, of which the best impact on an item counts. The pooled sum of an item adds up, for each word,
+    the best impact on the item itself or on one near it in its group, weakened by ``decays`` with each step away. The
+    score is the weighted pooled sum, plus the bonus, plus ``speaker_weight`` if the item is by ``speaker``.
 
-    A word's impact on an item is the BM25 one. An item's ``pooled`` sum adds up, for each word, the best impact on it
-    or on those around it in its group, a step away weakened by ``decays[0]`` and so on. The score is this sum with its
-    weight, the bonus, and ``speaker_weight`` where the item's speaker is ``speaker``. ``speaker``, ``only_group`` and
-    ``without_group`` are `NONE` where nobody asked.
-    ``linked`` may be false where no item has neighbours, ``removed`` where none was removed: then less is looked at.
+    Attributes:
+        items: The records of all items.
+        postings: Tuples of (word, items, counts, first, weight): a word of the question by its position (lists of the
+            same word are adjacent), the ordinals of the items that contain the term (int32, to which ``first`` is
+            added), how often each does (uint8), and the weight of the term.
+        scratch: Zeroed memory of at least `SCRATCH_BYTES` per item; zeroed again afterwards.
+        average_length: The mean number of terms per item.
+        limit: How many items to keep.
+        k1: BM25's saturation.
+        b: BM25's length normalization.
+        decays: The factor of an impact one step away, two steps away and so on.
+        pooled_weight: The factor of the pooled sum in the score.
+        speaker: The speaker to prefer, or `NONE`.
+        speaker_weight: Added to the score of that speaker's items.
+        only_group: Keep only items of this group, or `NONE`.
+        exclude_group: Keep no items of this group, or `NONE`.
+        has_neighbors: May be False only if no item has a neighbor; that saves time.
+        has_removed: May be False only if no item was removed; that saves time.
+        bonus_items: Items with a bonus.
+        bonuses: The bonus of each; several for one item add up.
     """
 
     items: GrowingArray
@@ -43,39 +59,47 @@ class KernelRequest:
     speaker: int = NONE
     speaker_weight: float = 0.0
     only_group: int = NONE
-    without_group: int = NONE
-    linked: bool = True
-    removed: bool = True
-    bonus_items: Numbers = attrs.field(factory=lambda: np.zeros(0, np.int32))
+    exclude_group: int = NONE
+    has_neighbors: bool = True
+    has_removed: bool = True
+    bonus_items: Ordinals = attrs.field(factory=lambda: np.zeros(0, np.int32))
     bonuses: Scores = attrs.field(factory=lambda: np.zeros(0, np.float32))
 
 
 @attrs.frozen
 class KernelResult:
-    """The best items by their score (the older first among equals), in no order, with the sum and bonus of each."""
+    """The items with the best scores (the older first among equals), in no order, with the sum and bonus of each."""
 
-    items: Numbers
+    items: Ordinals
     pooled: Scores
     bonus: Scores
 
 
 @attrs.frozen
 class RankRequest:
-    """Look again at what was found, by all terms, and put it in order.
+    """Score candidates by all features, and sort them.
 
-    ``question`` is the vector of the question, as long as those of the items (``vectors``), or empty where nothing is
-    known of it. ``cues`` are bits of `ITEM`'s, each with what it is worth.
+    Attributes:
+        items: The records of all items.
+        vectors: The embeddings of all items in 8 bits.
+        candidates: The items to rank, with their pooled sums and bonuses.
+        query_vector: The embedding of the question, or empty to leave out the cosine.
+        pooled_weight: The factor of the pooled sum.
+        meaning_weight: The factor of the cosine.
+        speaker: The speaker to prefer, or `NONE`.
+        speaker_weight: Added to the score of that speaker's items.
+        cue_weights: Pairs of a mask for the ``cues`` of an item, and the weight to add if any bit matches.
     """
 
     items: GrowingArray
     vectors: GrowingArray
-    found: KernelResult
-    question: Scores
+    candidates: KernelResult
+    query_vector: Scores
     pooled_weight: float
     meaning_weight: float
     speaker: int
     speaker_weight: float
-    cues: Sequence[tuple[int, float]]
+    cue_weights: Sequence[tuple[int, float]]
 
 
-Ranked = list[tuple[int, float]]  # items with their scores, the best first, the older first among equals
+RankedItems = list[tuple[int, float]]  # ordinals with their scores, the best first, the older first among equals

@@ -11,13 +11,13 @@ from pathlib import Path
 
 from memoair_index import Document, Hit
 from memoair_index.ranking import default_weights
-from memoair_index.reranker import BEST, TERM, Reranker
+from memoair_index.reranker import FEATURE, MAX_RERANKED, Reranker
 from memoair_index.transformer import TransformerError
 from memoair_runtime.coalescing_job import CoalescingJob
 
 log = logging.getLogger(__name__)
 
-__all__ = ["BEST", "BackgroundReranker"]
+__all__ = ["MAX_RERANKED", "BackgroundReranker"]
 
 
 class BackgroundReranker:
@@ -66,7 +66,7 @@ class BackgroundReranker:
     def rescored(self, hits: Sequence[Hit], question: str) -> list[Hit]:
         """The hits in the order of the second reading; as they are, as long as the model is being opened."""
         stage = self._stage
-        return list(hits) if stage is None else stage.rescored(hits, question, default_weights()[TERM])
+        return list(hits) if stage is None else stage.rerank(hits, question, default_weights()[FEATURE])
 
     def _learn(self) -> None:
         stage = self._stage or self._open()
@@ -75,9 +75,9 @@ class BackgroundReranker:
                 if not self._due:
                     break
                 session_id, is_whole = self._due.popitem()
-            stage.learn(self._group(session_id), is_whole=is_whole)
+            stage.encode_group(self._group(session_id), is_complete=is_whole)
         with self._saving:
-            if stage is None or stage is not self._stage or not stage.vectors.unsaved:
+            if stage is None or stage is not self._stage or not stage.vectors.unsaved_count:
                 return
             try:
                 stage.vectors.save()

@@ -12,7 +12,7 @@ from functools import lru_cache
 import attrs
 import msgspec
 
-from memoair_index.analysis import STOP_WORDS, fold, words
+from memoair_index.analysis import STOP_WORDS, fold, split_words
 
 CALLER, AGENT = "caller", "agent"
 _OTHER = {CALLER: AGENT, AGENT: CALLER}
@@ -46,7 +46,7 @@ _NOBODY = Addressee()
 def _read(question: str) -> tuple[frozenset[str], bool]:
     """The words of a question, and whether "I" is among them. The lanes of one search ask the same."""
     folded = fold(question)
-    return frozenset(_POSSESSIVE.sub("", word) for word in words(folded)), bool(_MYSELF.search(folded))
+    return frozenset(_POSSESSIVE.sub("", word) for word in split_words(folded)), bool(_MYSELF.search(folded))
 
 
 class SpeakerNamesRecord(msgspec.Struct, frozen=True):
@@ -70,7 +70,7 @@ class SpeakerNames:
 
     def tell(self, side: str, name: str) -> None:
         """Take in how a side is called, as an agent said it."""
-        self._told[side] |= {word for word in words(fold(name)) if word not in STOP_WORDS}
+        self._told[side] |= {word for word in split_words(fold(name)) if word not in STOP_WORDS}
         self._known.clear()
 
     def hear(self, side: str, text: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from memoair_index import Document, passages
+from memoair_index import Document, split_passages
 from memoair_runtime.memory.speaker_names import AGENT, CALLER
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -60,7 +60,7 @@ def to_documents(turn: StoredTurn) -> list[Document]:
             metadata={**kept, "part": part},
         )
         for side, whole in ([each for each in sides if each[1]] or sides[:1])
-        for part, text in enumerate(passages(whole))
+        for part, text in enumerate(split_passages(whole))
     ]
 
 

@@ -56,7 +56,7 @@ class UserMemory:
     @property
     def unmerged(self) -> int:
         """How many documents no index file holds yet."""
-        return self._caught_up().unmerged
+        return self._caught_up().unmerged_count
 
     def __len__(self) -> int:
         """Count the passages that can be found."""
@@ -90,7 +90,7 @@ class UserMemory:
                 spoken = [
                     document.id
                     for first in first_ids(event_id)
-                    for document in index.stretch(first, lambda each, of=event_id: event_of(each) == of)  # type: ignore[misc]
+                    for document in index.contiguous_run(first, lambda each, of=event_id: event_of(each) == of)  # type: ignore[misc]
                 ]
                 index.remove(set(spoken))
             self._recent.clear()
@@ -117,7 +117,7 @@ class UserMemory:
 
     def group(self, session_id: str) -> list[Document]:
         """All passages of a session, in order."""
-        return self._caught_up().group(session_id)
+        return self._caught_up().group_documents(session_id)
 
     def count(self, session_id: str) -> int:
         """How many turns a session has."""
@@ -125,7 +125,7 @@ class UserMemory:
             for turn in reversed(self._waiting.values()):
                 if turn.session_id == session_id:
                     return turn.number + 1
-            last = self._index.group(session_id, last=1)
+            last = self._index.group_documents(session_id, last=1)
             return to_turn(last).number + 1 if last else 0
 
     def catch_up(self) -> None:
@@ -152,10 +152,10 @@ class UserMemory:
         return Query(
             text,
             speaker=meant.side,
-            by_name=meant.by_name,
-            names=names,
+            speaker_is_named=meant.by_name,
+            speaker_names=names,
             group=group,
-            without_group=without_group,
+            exclude_group=without_group,
             now=now,
         )
 
@@ -171,7 +171,7 @@ class UserMemory:
         if turn is None:
             if len(self._whole) >= _KEPT_TURNS:
                 self._whole.clear()
-            found = self._index.stretch(document.id, lambda each: event_of(each) == event_id)
+            found = self._index.contiguous_run(document.id, lambda each: event_of(each) == event_id)
             turn = to_turn(found or [document])
             if found:
                 self._whole[event_id] = turn
@@ -185,8 +185,8 @@ class UserMemory:
         """
         index = Index.open(path)
         index.verify()  # before anybody walks along links that lead nowhere
-        names, profile = _read_note(index.note)
-        if not accepts(index.note):
+        names, profile = _read_note(index.file_metadata)
+        if not accepts(index.file_metadata):
             return False
         with self._lock:
             observed = self._caught_up().documents()  # a call may have begun before the file was found
@@ -213,7 +213,7 @@ class UserMemory:
 
     def _use(self, index: Index) -> None:
         self._index = index
-        self._names = SpeakerNames(index.frequency)
+        self._names = SpeakerNames(index.document_frequency)
         self._names.tell(CALLER, self._portrait.name)
         self._recent.clear()
         self._whole.clear()
@@ -225,7 +225,7 @@ class UserMemory:
     def _recent_of(self, session_id: str) -> "deque[StoredTurn]":
         recent = self._recent.get(session_id)
         if recent is None:
-            last = self._caught_up().group(session_id, last=_RECENT_DOCUMENTS)
+            last = self._caught_up().group_documents(session_id, last=_RECENT_DOCUMENTS)
             turns = to_turns(last)
             if len(last) == _RECENT_DOCUMENTS:
                 turns = turns[1:] or [self.turn_of(last[-1])]  # of the first one, something may be missing

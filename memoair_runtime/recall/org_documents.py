@@ -11,7 +11,7 @@ import attrs
 import filelock
 import msgspec
 
-from memoair_index import ContainerError, Index, documents_of
+from memoair_index import ContainerError, Index, split_document
 from memoair_runtime.recall.org_source import LoadedOrgIndex, VersionKey
 
 log = logging.getLogger(__name__)
@@ -90,7 +90,7 @@ class OrgDocuments:
         except (OSError, ContainerError) as error:
             log.warning("the stored index is invalid and is rebuilt: action=index_refused why=%s", error)
             return None
-        return index if index.note.get("stamp") == list(version_key) else None
+        return index if index.file_metadata.get("stamp") == list(version_key) else None
 
 
 @attrs.frozen
@@ -133,7 +133,7 @@ class FileOrg:
 def build_index(path: Path) -> Index:
     """Build an index of the documents of a file; raises as `OrgDocuments.load_index`."""
     index = Index()
-    index.add(chunk for line in _read_lines(path) for chunk in documents_of(line.id, line.text, line.metadata))
+    index.add(chunk for line in _read_lines(path) for chunk in split_document(line.id, line.text, line.metadata))
     return index
 
 

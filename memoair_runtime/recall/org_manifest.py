@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 import msgspec
 
-from memoair_index import ContainerError, Document, Index, documents_of, group_of
+from memoair_index import ContainerError, Document, Index, document_group, split_document
 from memoair_runtime.recall.org_source import LoadedOrgIndex, VersionKey
 from memoair_runtime.storage.durable import write_file
 from memoair_runtime.storage.project_folder import ProjectFolder
@@ -139,14 +139,14 @@ def open_index(folder: ProjectFolder, manifest: OrgManifest) -> Index:
     index = Index.open(folder.org_base(manifest.base.sha256)) if manifest.base else Index()
     if manifest.base:
         for key in (*manifest.removed, *(document.key for document in manifest.documents)):
-            index.remove([chunk.id for chunk in index.group(group_of(key.id, key.index_name))])
+            index.remove([chunk.id for chunk in index.group_documents(document_group(key.id, key.index_name))])
     index.add(chunk for document in manifest.documents for chunk in split_into_chunks(document))
     return index
 
 
 def split_into_chunks(document: ManifestDocument) -> Iterator[Document]:
     """Split a document into the chunks of its index. Index files that the cloud makes have the same chunks."""
-    return documents_of(document.id, document.text, document.metadata, document.index_name)
+    return split_document(document.id, document.text, document.metadata, document.index_name)
 
 
 @attrs.frozen

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from functools import lru_cache
 
-from memoair_index import sentences, terms
+from memoair_index import extract_terms, split_sentences
 
 # Shorter texts stay whole: a reply of a few sentences is one thought.
 MAX_WHOLE_CHARS = 400
@@ -41,14 +41,14 @@ def extract_snippet(text: str, query: str) -> str:
 @lru_cache(maxsize=64)
 def _query_terms(query: str) -> frozenset[str]:
     """Return the terms of a query; cached, because one query is compared with many texts."""
-    return frozenset(terms(query))
+    return frozenset(extract_terms(query))
 
 
 @lru_cache(maxsize=512)  # at most 5 MB
 def _split_with_terms(text: str) -> tuple[tuple[str, ...], tuple[frozenset[str], ...]]:
     """Return a text's sentences and the terms of each; cached, because a session finds the same replies repeatedly."""
-    sentence_texts = tuple(sentences(text))
-    return sentence_texts, tuple(frozenset(terms(part)) for part in sentence_texts)
+    sentence_texts = tuple(split_sentences(text))
+    return sentence_texts, tuple(frozenset(extract_terms(part)) for part in sentence_texts)
 
 
 def _join_chosen(sentence_texts: Sequence[str], chosen: Sequence[int]) -> str:

@@ -220,8 +220,8 @@ def learned(tmp_path: Path) -> Iterator[tuple[Server, Any]]:
     """A server with a cloud, which has learned something about the caller; and that cloud's client."""
     with running(f"sqlite:///{tmp_path / 'cloud.db'}", tmp_path / "cloud") as cloud:
         tenant = cloud.tenant()
-        tenant.call_of("call-1", "My name is Ana Lopez.", "I live in Leeds.")
-        cloud.work()
+        tenant.send_call("call-1", "My name is Ana Lopez.", "I live in Leeds.")
+        cloud.run_tasks()
         identity = {
             "MEMOAIR_API_KEY": str(tenant.key),
             "MEMOAIR_PROJECT_ID": tenant.identity["project"],

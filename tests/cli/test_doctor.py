@@ -330,7 +330,7 @@ def test_a_key_a_project_and_an_agent_that_are_not_there_are_told(here: DoctorCo
 
     assert problems(check_cloud, there) == [("agent", "agent_other is no agent of this project")]
     [(check, message)] = problems(check_cloud, attrs.evolve(there, project_id="proj_other"))
-    assert (check, message) == ("project", "proj_other: the cloud refuses: cloud.not_found: there is no such project")
+    assert (check, message) == ("project", "proj_other: the cloud refuses: cloud.not_found: unknown project")
     [(check, message)] = problems(check_cloud, attrs.evolve(there, api_key="memoair_pk_other"))
     assert check == "key"
     assert "memoair_pk_other" not in message

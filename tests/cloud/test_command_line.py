@@ -1,4 +1,4 @@
-"""``memoair cloud`` and what goes with it, as real processes."""
+"""The ``memoair cloud`` commands and their companions, as real processes."""
 
 import json
 import signal
@@ -22,9 +22,7 @@ from memoair_cloud.settings import CloudSettings
 pytestmark = pytest.mark.timeout(600)
 
 
-def test_two_servers_that_start_at_once_on_an_empty_database_both_serve(
-    new_database: Callable[[], str], tmp_path: Path
-) -> None:
+def test_two_servers_can_start_at_once_on_an_empty_database(new_database: Callable[[], str], tmp_path: Path) -> None:
     url = new_database()
     ports = [free_port(), free_port()]
     with (
@@ -35,7 +33,7 @@ def test_two_servers_that_start_at_once_on_an_empty_database_both_serve(
         issued = json.loads(ran("cloud", "init", "--json", "--database-url", url, home=tmp_path))
         clients = [Client(f"http://127.0.0.1:{port}", issued["apiKey"], user="u") for port in ports]
         project = clients[0].ok("POST", "/v1/projects", {"name": "Acme", "slug": "acme"})
-        both = [client.with_(project=project["id"]) for client in clients]
+        both = [client.with_identity(project=project["id"]) for client in clients]
         assert both[0].send(turn("one"))["accepted"] == ["one"]
         assert both[1].send(turn("one"))["duplicate"] == ["one"]
         for running in (one, other):
@@ -62,16 +60,16 @@ def test_a_first_customer_is_set_up_from_the_command_line(new_database: Callable
     listed = json.loads(ran("cloud", "keys", "--database-url", url, "--json", home=tmp_path))
     assert [key["accountName"] for key in listed] == ["F", "F", "G"]
     assert "is revoked" in ran("cloud", "revoke", listed[1]["keyId"], "--database-url", url, home=tmp_path)
-    told = ran("cloud", "keys", "--database-url", url, home=tmp_path)
-    assert [("revoked" in line, "never used" in line) for line in told.splitlines()] == [
+    listing = ran("cloud", "keys", "--database-url", url, home=tmp_path)
+    assert [("revoked" in line, "never used" in line) for line in listing.splitlines()] == [
         (False, True),
         (True, False),
         (False, True),
     ]
-    assert issued["apiKey"] not in told
-    assert "no such key" in ran("cloud", "revoke", "key_x", "--database-url", url, home=tmp_path, status=1)
+    assert issued["apiKey"] not in listing
+    assert "unknown key" in ran("cloud", "revoke", "key_x", "--database-url", url, home=tmp_path, status=1)
 
-    known: dict[str, Any] = {"MEMOAIR_API_KEY": issued["apiKey"], "MEMOAIR_BASE_URL": f"http://127.0.0.1:{port}"}
+    environ: dict[str, Any] = {"MEMOAIR_API_KEY": issued["apiKey"], "MEMOAIR_BASE_URL": f"http://127.0.0.1:{port}"}
     (tmp_path / "faq.jsonl").write_text(
         "".join(json.dumps({"id": f"{n}", "text": f"Answer {n}."}) + "\n" for n in range(150))
     )
@@ -83,16 +81,16 @@ def test_a_first_customer_is_set_up_from_the_command_line(new_database: Callable
         ) as worker,
     ):
         eventually(lambda: is_ready(port), within_s=120)
-        project = ran("project", "create", "Acme Returns", home=tmp_path, **known).strip()
+        project = ran("project", "create", "Acme Returns", home=tmp_path, **environ).strip()
         assert project == "proj_acme-returns"
-        known["MEMOAIR_PROJECT_ID"] = project
-        agent = ran("agent", "create", home=tmp_path, **known).strip()
+        environ["MEMOAIR_PROJECT_ID"] = project
+        agent = ran("agent", "create", home=tmp_path, **environ).strip()
         assert agent.startswith("agent_acme-returns_")
         files = [str(tmp_path / name) for name in ("faq.jsonl", "hours.md")]
-        added = ran("index", "add", "faq", *files, home=tmp_path, MEMOAIR_AGENT_ID=agent, **known)
+        added = ran("index", "add", "faq", *files, home=tmp_path, MEMOAIR_AGENT_ID=agent, **environ)
         assert added == "151 documents sent; faq has 151 chunks, version 2\n"
-        taken = ran("project", "create", "Acme Returns", home=tmp_path, status=1, **known)
-        assert "cloud.conflict" in taken
+        output = ran("project", "create", "Acme Returns", home=tmp_path, status=1, **environ)
+        assert "cloud.conflict" in output
         engine = make_engine(CloudSettings(database_url=url).database_url)
         with Session(engine) as session:
             eventually(lambda: session.scalar(select(OrgBuild.version)) == 2 or session.rollback(), within_s=120)
@@ -104,24 +102,24 @@ def test_a_first_customer_is_set_up_from_the_command_line(new_database: Callable
 
 
 @pytest.mark.parametrize("url", ["mysql://x/y", "sqlite://"])
-def test_a_database_that_can_not_be_used_is_told_in_one_line(url: str, tmp_path: Path) -> None:
-    told = ran("cloud", "init", "--database-url", url, home=tmp_path, status=2)
+def test_an_invalid_database_url_is_reported_in_one_line(url: str, tmp_path: Path) -> None:
+    output = ran("cloud", "init", "--database-url", url, home=tmp_path, status=2)
 
-    assert told.startswith("database_url: ")
-    assert len(told.splitlines()) == 1
+    assert output.startswith("database_url: ")
+    assert len(output.splitlines()) == 1
 
 
 def test_without_the_extra_the_command_says_what_to_install(tmp_path: Path) -> None:
     code = "import sys; sys.modules['fastapi'] = None; from memoair_cli.app import main; main()"
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", code, "cloud", "init"], capture_output=True, text=True, env={"HOME": str(tmp_path)}
     )
 
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "memoair cloud needs more (fastapi): pip install 'memoair-voice[cloud]'\n"
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == "memoair cloud needs more (fastapi): pip install 'memoair-voice[cloud]'\n"
 
 
-def test_the_command_line_starts_without_the_cloud() -> None:
+def test_the_command_line_does_not_import_the_cloud() -> None:
     code = "import sys, memoair_cli.app; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
 

@@ -1,4 +1,4 @@
-"""What is learned from what a caller says, and, more often, what is not."""
+"""What the rules learn from what a caller says, and, more often, what they do not."""
 
 import time
 from datetime import date, datetime, timezone
@@ -6,15 +6,22 @@ from datetime import date, datetime, timezone
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.consolidation import consolidated, example_call, found, standing, texts, turns
+from support.consolidation import (
+    consolidate,
+    current_texts,
+    extract_facts,
+    extract_texts,
+    load_example_call,
+    make_turns,
+)
 
-from memoair_cloud.consolidation import FactKind, RuleExtractor, merged
+from memoair_cloud.consolidation import FactKind, RuleExtractor, merge_facts
 
 
 @pytest.mark.parametrize(
     ("said", "learned"),
     [
-        # Who he is
+        # Identity
         ("My name is Dana Whitlock.", "The caller's name is Dana Whitlock."),
         ("Uh, my, my name is, um, Dana.", "The caller's name is Dana Whitlock."),
         ("my name is dana whitlock", "The caller's name is Dana Whitlock."),
@@ -32,7 +39,7 @@ from memoair_cloud.consolidation import FactKind, RuleExtractor, merged
         ("I'm a nurse.", "Dana is a nurse."),
         ("I work for Harbour and Pine.", "Dana works for Harbour and Pine."),
         ("I'm 34 years old.", "Dana was 34 years old on 2 March 2026."),
-        # His people and animals
+        # People and animals
         ("My cat's called Milo.", "Dana's cat is called Milo."),
         ("My daughter's name is Abena.", "Dana's daughter is called Abena."),
         ("My wife Ann is coming along.", "Dana's wife is called Ann."),
@@ -41,7 +48,7 @@ from memoair_cloud.consolidation import FactKind, RuleExtractor, merged
         ("We don't have any kids.", "Dana has no kid."),
         ("I'm married.", "Dana is married."),
         ("My sister lives in Boston.", "Dana's sister lives in Boston."),
-        # What he likes and needs
+        # Likes and needs
         ("I'm allergic to peanuts.", "Dana is allergic to peanuts."),
         ("I've got a nut allergy.", "Dana is allergic to nut."),
         ("I'm a vegetarian.", "Dana is vegetarian."),
@@ -53,7 +60,7 @@ from memoair_cloud.consolidation import FactKind, RuleExtractor, merged
         ("Please call me in the mornings.", "Dana wants to be called in the mornings."),
         ("Don't call me before nine.", "Dana does not want to be called before nine."),
         ("I always pay by credit card.", "Dana prefers to pay by credit card."),
-        # What he will do and did
+        # Plans and events
         ("I'm flying to Lisbon on Friday.", "Dana is flying to Lisbon on Friday 6 March 2026."),
         ("I have a dentist appointment tomorrow.", "Dana has a dentist appointment on Tuesday 3 March 2026."),
         ("We're getting married.", "Dana is getting married."),
@@ -69,8 +76,8 @@ from memoair_cloud.consolidation import FactKind, RuleExtractor, merged
         ("I just adopted a kitten.", "Dana adopted a kitten shortly before Monday 2 March 2026."),
     ],
 )
-def test_what_is_said_plainly_is_learned(said: str, learned: str) -> None:
-    assert texts(said) == [learned]
+def test_plain_statements_are_learned(said: str, learned: str) -> None:
+    assert extract_texts(said) == [learned]
 
 
 @pytest.mark.parametrize(
@@ -83,7 +90,7 @@ def test_what_is_said_plainly_is_learned(said: str, learned: str) -> None:
         "My cat's called Milo, right?",
         "what if my name is Dana",
         "Which is my favourite colour?",
-        # What might be
+        # Hypotheses
         "If I live in Lisbon, is it cheaper?",
         "Maybe I'm flying to Lisbon on Friday.",
         "I might have a dentist appointment tomorrow.",
@@ -94,7 +101,7 @@ def test_what_is_said_plainly_is_learned(said: str, learned: str) -> None:
         "I could be allergic to peanuts.",
         "I think my birthday is May 5th.",
         "Hopefully I'm flying to Lisbon on Friday.",
-        # What is quoted, played or told of others
+        # Quotes, role play, and statements about others
         'She said "my name is Ann".',
         "My sister says I'm allergic to peanuts.",
         "He told me my cat's called Milo.",
@@ -107,14 +114,14 @@ def test_what_is_said_plainly_is_learned(said: str, learned: str) -> None:
         "Act as my lawyer. I live in Lisbon.",
         "My name is King Arthur, just kidding.",
         "Write a letter: my name is Ann and I live in Lisbon.",
-        # What is denied
+        # Denials
         "I'm not allergic to anything.",
         "My name isn't Dana.",
         "I don't live in Lisbon.",
         "I'm not flying to Lisbon on Friday.",
         "I never went to Lisbon last week.",
         "I didn't go to the class yesterday.",
-        # What cannot be understood by itself
+        # Statements that need their context
         "I love it.",
         "I love them, I want a bigger pair.",
         "I like that idea.",
@@ -153,8 +160,8 @@ def test_what_is_said_plainly_is_learned(said: str, learned: str) -> None:
         "Um, uh, er.",
     ],
 )
-def test_what_is_asked_supposed_quoted_denied_or_unclear_is_not_learned(said: str) -> None:
-    assert texts(said) == []
+def test_questions_hypotheses_quotes_denials_and_unclear_statements_are_not_learned(said: str) -> None:
+    assert extract_texts(said) == []
 
 
 @pytest.mark.parametrize(
@@ -178,12 +185,12 @@ def test_what_is_asked_supposed_quoted_denied_or_unclear_is_not_learned(said: st
         ("I live in Porto, no, I live in Lisbon.", "Dana lives in Lisbon."),
     ],
 )
-def test_who_corrects_himself_means_what_he_says_last(said: str, learned: str) -> None:
-    assert texts(said) == [learned]
+def test_a_correction_within_a_turn_replaces_what_was_said_before(said: str, learned: str) -> None:
+    assert extract_texts(said) == [learned]
 
 
-def test_a_correction_that_is_not_understood_leaves_nothing_of_what_it_puts_right() -> None:
-    assert texts("My cat's called Milo, no wait, that's wrong somehow.") == []
+def test_an_unclear_correction_removes_what_it_corrects() -> None:
+    assert extract_texts("My cat's called Milo, no wait, that's wrong somehow.") == []
 
 
 @pytest.mark.parametrize(
@@ -195,17 +202,17 @@ def test_a_correction_that_is_not_understood_leaves_nothing_of_what_it_puts_righ
         "Sorry, I meant Thursday.",
     ],
 )
-def test_a_correction_in_a_later_turn_closes_what_was_said_before(correction: str) -> None:
+def test_a_correction_in_a_later_turn_closes_the_earlier_fact(correction: str) -> None:
     said = [("I'm flying to Lisbon on Wednesday.", "Wednesday, lovely."), ("A window seat?", "Yes."), correction]
-    facts = merged(found(*said))
+    facts = merge_facts(extract_facts(*said))
     assert [fact.text for fact in facts if fact.is_current] == ["Dana is flying to Lisbon on Thursday 5 March 2026."]
     wrong, right = facts
     assert wrong.closed_by == right.id
     assert (right.event_id, right.corrects) == ("call-1-2", "on Wednesday 4 March 2026")
 
 
-def test_a_name_that_is_put_right_later_takes_the_place_of_one_of_many() -> None:
-    assert standing(("My son's called Kofi.", "Toby?"), "No, sorry, Kojo.", "My son is called Yaw.") == [
+def test_a_corrected_name_replaces_one_of_several() -> None:
+    assert current_texts(("My son's called Kofi.", "Toby?"), "No, sorry, Kojo.", "My son is called Yaw.") == [
         "Dana's son is called Kojo.",
         "Dana's son is called Yaw.",
     ]
@@ -231,8 +238,8 @@ def test_a_name_that_is_put_right_later_takes_the_place_of_one_of_many() -> None
         ("Do you live in Lisbon?", "Yes.", []),
     ],
 )
-def test_an_answer_is_understood_by_its_question(asked: str, answer: str, learned: list[str]) -> None:
-    assert texts(("Hello.", "Hello."), ("I'm calling about my order.", asked), answer) == learned
+def test_an_answer_is_interpreted_by_its_question(asked: str, answer: str, learned: list[str]) -> None:
+    assert extract_texts(("Hello.", "Hello."), ("I'm calling about my order.", asked), answer) == learned
 
 
 @pytest.mark.parametrize(
@@ -256,31 +263,31 @@ def test_an_answer_is_understood_by_its_question(asked: str, answer: str, learne
         ("I'm flying to Lisbon on Friday.", []),
     ],
 )
-def test_of_the_agent_only_commitments_are_learned(agent: str, learned: list[str]) -> None:
-    facts = found(("Hello.", agent))
+def test_only_commitments_are_learned_from_the_agent(agent: str, learned: list[str]) -> None:
+    facts = extract_facts(("Hello.", agent))
     assert [fact.text for fact in facts] == learned
     assert all(fact.kind is FactKind.COMMITMENT for fact in facts)
 
 
-def test_a_fact_knows_its_source_and_its_days() -> None:
-    (fact,) = found("Hello.", "I'm flying to Lisbon in April.")
+def test_a_fact_has_its_source_and_dates() -> None:
+    (fact,) = extract_facts("Hello.", "I'm flying to Lisbon in April.")
     assert (fact.event_id, fact.session_id, fact.number) == ("call-1-1", "call-1", 1)
     assert (fact.holds_from, fact.holds_until) == (date(2026, 4, 1), date(2026, 4, 30))
 
 
-def test_a_pasted_text_teaches_nothing() -> None:
-    assert texts("My name is Ann.\n" * 5) == []
-    assert texts("My name is Ann. " + "So it goes on and on. " * 200) == []
+def test_nothing_is_learned_from_a_pasted_text() -> None:
+    assert extract_texts("My name is Ann.\n" * 5) == []
+    assert extract_texts("My name is Ann. " + "So it goes on and on. " * 200) == []
 
 
-def test_the_caller_of_whom_no_name_is_known_is_called_the_caller() -> None:
-    (fact,) = RuleExtractor().extract(turns("I live in Lisbon.", caller="")).facts
+def test_a_caller_without_a_known_name_is_called_the_caller() -> None:
+    (fact,) = RuleExtractor().extract(make_turns("I live in Lisbon.", caller="")).facts
     assert fact.text == "The caller lives in Lisbon."
 
 
-def test_the_calls_to_the_shop_are_understood() -> None:
-    first = consolidated([], example_call("returns-call-1"), RuleExtractor())
-    second = consolidated(first.facts, example_call("returns-call-2"), RuleExtractor())
+def test_facts_of_the_example_calls_to_the_shop() -> None:
+    first = consolidate([], load_example_call("returns-call-1"), RuleExtractor())
+    second = consolidate(first.facts, load_example_call("returns-call-2"), RuleExtractor())
     assert [fact.text for fact in second.facts if fact.is_current] == [
         "The caller's name is Dana Whitlock.",
         "Dana is at their mum's on Wednesday 4 March 2026.",
@@ -292,8 +299,8 @@ def test_the_calls_to_the_shop_are_understood() -> None:
     assert second.profile == first.profile, "the second call only asks"
 
 
-def test_the_calls_to_the_clinic_are_understood() -> None:
-    first = consolidated([], example_call("clinic-call-1"), RuleExtractor())
+def test_facts_of_the_example_calls_to_the_clinic() -> None:
+    first = consolidate([], load_example_call("clinic-call-1"), RuleExtractor())
     assert [fact.text for fact in first.facts if fact.is_current] == [
         "The caller's name is Gerald Osei.",
         "Ines will remind Gerald the day before, too.",
@@ -303,14 +310,14 @@ def test_the_calls_to_the_clinic_are_understood() -> None:
         "Gerald is allergic to sticky tape they use for strapping.",
         "Gerald's daughter is called Abena.",
     ]
-    second = consolidated(first.facts, example_call("clinic-call-2"), RuleExtractor())
+    second = consolidate(first.facts, load_example_call("clinic-call-2"), RuleExtractor())
     assert [fact.text for fact in second.facts if fact not in first.facts and fact.is_current] == [
         "Gerald's son is called Kofi."
     ]
 
 
-# A call lasts some seconds, and the calendar must last as long.
-LAST = datetime(9999, 12, 30)  # noqa: DTZ001 - the strategy adds the zone
+# The latest start of a call whose turns, some seconds later, are still within the calendar.
+LAST_MOMENT = datetime(9999, 12, 30)  # noqa: DTZ001 - the strategy adds the zone
 _WORDS = st.sampled_from(
     "i I'm my name is Dana no wait, make that on Friday, the 31st of February in 2 weeks last , . ? ... 555-0167 called"
     " cat"
@@ -322,11 +329,11 @@ _WORDS = st.sampled_from(
 
 @given(
     st.lists(st.one_of(st.text(max_size=80), st.lists(_WORDS, max_size=25).map(" ".join)), max_size=4),
-    st.datetimes(max_value=LAST, timezones=st.just(timezone.utc)),
+    st.datetimes(max_value=LAST_MOMENT, timezones=st.just(timezone.utc)),
 )
 @settings(deadline=None, max_examples=300)
-def test_any_text_is_read_at_any_time(said: list[str], at: datetime) -> None:
-    call = turns(*[(each, each) for each in said], at=at)
+def test_any_text_can_be_processed_at_any_time(said: list[str], at: datetime) -> None:
+    call = make_turns(*[(text, text) for text in said], at=at)
     facts = RuleExtractor().extract(call).facts
     assert {fact.event_id for fact in facts} <= {turn.event_id for turn in call}
     assert all(fact.text.strip() and fact.attribute for fact in facts)
@@ -340,9 +347,14 @@ def test_any_text_is_read_at_any_time(said: list[str], at: datetime) -> None:
         *("A'", "I ", "no, ", "a dot a at a ", "five double ", "555-", "in 2 weeks ", "i like a and "),
     ],
 )
-def test_no_words_keep_who_reads_them_for_long(words: str) -> None:
-    long = words * 8_000
-    said = [(long, long), (f"no wait {long}"[:1_990], long), ("Yes.", long), ("Peanuts, a text, Ana.", "")]
-    began_at = time.thread_time()
-    RuleExtractor().extract(turns(*said * 5))
-    assert time.thread_time() - began_at < 5  # a twentieth of it here; some took minutes
+def test_extraction_takes_bounded_time_for_any_text(words: str) -> None:
+    long_text = words * 8_000
+    said = [
+        (long_text, long_text),
+        (f"no wait {long_text}"[:1_990], long_text),
+        ("Yes.", long_text),
+        ("Peanuts, a text, Ana.", ""),
+    ]
+    started_at = time.thread_time()
+    RuleExtractor().extract(make_turns(*said * 5))
+    assert time.thread_time() - started_at < 5  # it takes a twentieth of that here; some took minutes

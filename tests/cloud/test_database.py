@@ -1,4 +1,4 @@
-"""The tables: what the migrations make is what the models say, and a half migration is none."""
+"""The tables: migrations create what the models define, and run completely or not at all."""
 
 import json
 from collections.abc import Callable
@@ -14,14 +14,14 @@ from support.clouds import Client, running, turn
 from memoair_cloud.database import migrate as migrations
 from memoair_cloud.database.engine import make_engine
 from memoair_cloud.database.models import Account, Base
-from memoair_cloud.settings import CloudSettings, settings_from
-from memoair_cloud.tenancy.access import key_digest
+from memoair_cloud.settings import CloudSettings, load_settings
+from memoair_cloud.tenancy.access import hash_key
 
 PERMANENT = "/v1/voice-sdk/projections/permanent"
 _DAY = "'2026-03-02 09:30:00'"
-_SAID = {"turnId": "1", "userText": "I live in Lisbon.", "assistantText": "", "toolCalls": [], "metadata": {}}
-# What a server of the first version has written; its models are gone.
-_OF_THE_FIRST_DAY = [
+_PAYLOAD = {"turnId": "1", "userText": "I live in Lisbon.", "assistantText": "", "toolCalls": [], "metadata": {}}
+# Rows as a server of the first version wrote them. Its models no longer exist.
+_FIRST_VERSION_ROWS = [
     f"INSERT INTO accounts (id, name, created_at) VALUES ('acct_a', 'F', {_DAY})",
     "INSERT INTO api_keys (account_id, id, sha256, hint, name, created_at)"
     f" VALUES ('acct_a', 'key_a', :sha256, 'memoair_pk_', 'first', {_DAY})",
@@ -41,7 +41,7 @@ _OF_THE_FIRST_DAY = [
 ]
 
 
-def test_the_migrations_make_what_the_models_say_and_may_be_applied_again(new_database: Callable[[], str]) -> None:
+def test_migrations_create_the_tables_of_the_models_and_are_idempotent(new_database: Callable[[], str]) -> None:
     engine = make_engine(CloudSettings(database_url=new_database()).database_url)
     with engine.connect() as connection:
         assert not migrations.is_current(connection)
@@ -53,7 +53,7 @@ def test_the_migrations_make_what_the_models_say_and_may_be_applied_again(new_da
     engine.dispose()
 
 
-def test_a_migration_that_fails_leaves_the_database_as_it_was(
+def test_a_failed_migration_leaves_the_database_unchanged(
     new_database: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = make_engine(CloudSettings(database_url=new_database()).database_url)
@@ -75,7 +75,7 @@ def test_a_migration_that_fails_leaves_the_database_as_it_was(
     engine.dispose()
 
 
-def test_a_moment_without_a_zone_is_not_kept(new_database: Callable[[], str]) -> None:
+def test_a_timestamp_without_a_time_zone_is_rejected(new_database: Callable[[], str]) -> None:
     from datetime import datetime
 
     engine = make_engine(CloudSettings(database_url=new_database()).database_url)
@@ -86,34 +86,34 @@ def test_a_moment_without_a_zone_is_not_kept(new_database: Callable[[], str]) ->
     engine.dispose()
 
 
-def test_flags_come_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_flags_override_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MEMOAIR_CLOUD_PORT", "9000")
     monkeypatch.setenv("MEMOAIR_CLOUD_DATABASE_URL", "postgresql://u:p%40ss@host/db")
 
-    told = settings_from(port=None, host="0.0.0.0")
-    assert (told.port, told.host) == (9000, "0.0.0.0")
-    assert told.database_url == "postgresql+psycopg://u:p%40ss@host/db"
-    assert settings_from(port=9001).port == 9001
+    settings = load_settings(port=None, host="0.0.0.0")
+    assert (settings.port, settings.host) == (9000, "0.0.0.0")
+    assert settings.database_url == "postgresql+psycopg://u:p%40ss@host/db"
+    assert load_settings(port=9001).port == 9001
 
 
-def test_an_upgrade_from_the_first_tables_keeps_what_is_there_and_learns_from_it(
+def test_an_upgrade_from_the_first_tables_keeps_the_data_and_consolidates_it(
     new_database: Callable[[], str], folder: Path
 ) -> None:
     url = CloudSettings(database_url=new_database()).database_url
     engine = make_engine(url)
     migrations.migrate(engine, "0001")
     with engine.begin() as connection:
-        for statement in _OF_THE_FIRST_DAY:
-            connection.execute(text(statement), {"sha256": key_digest("memoair_pk_old"), "payload": json.dumps(_SAID)})
+        for statement in _FIRST_VERSION_ROWS:
+            connection.execute(text(statement), {"sha256": hash_key("memoair_pk_old"), "payload": json.dumps(_PAYLOAD)})
     engine.dispose()
 
     with running(url, folder) as cloud:
         client = Client(cloud.url, "memoair_pk_old", project="proj_acme", user="0xab12")
         assert [event["eventId"] for event in client.events("call-1")] == ["e1"]
-        told = client.ok("GET", "/v1/voice-sdk/bootstrap")
-        assert (told["permanentManifestVersion"], told["orgManifestVersion"]) == (1, 1)
+        bootstrap = client.ok("GET", "/v1/voice-sdk/bootstrap")
+        assert (bootstrap["permanentManifestVersion"], bootstrap["orgManifestVersion"]) == (1, 1)
         assert [event["eventId"] for event in client.ok("GET", PERMANENT)["events"]] == ["e1"]
-        cloud.work()
+        cloud.run_tasks()
         assert [memory["text"] for memory in client.memories()] == ["Ana lives in Lisbon."]
         assert client.ok("GET", "/v1/voice-sdk/bootstrap")["orgFile"]["version"] == 1
         assert client.send(turn("e1"), turn("e2", seq=3))["accepted"] == ["e2"]
@@ -121,7 +121,7 @@ def test_an_upgrade_from_the_first_tables_keeps_what_is_there_and_learns_from_it
 
 
 @pytest.mark.parametrize("zone", ["Europe/Berlin", "America/New_York"])
-def test_the_first_and_the_last_moment_can_be_read_whatever_the_databases_time_zone(
+def test_the_earliest_and_latest_timestamps_survive_any_time_zone_of_the_database(
     new_database: Callable[[], str], folder: Path, zone: str
 ) -> None:
     url = CloudSettings(database_url=new_database()).database_url
@@ -135,9 +135,9 @@ def test_the_first_and_the_last_moment_can_be_read_whatever_the_databases_time_z
         moments = ["0001-01-01T00:30:00Z", "9999-12-31T23:30:00Z", "1969-12-31T23:59:59.999999Z"]
         events = [turn(f"e{number}", seq=number, occurredAt=moment) for number, moment in enumerate(moments)]
         assert client.send(*events)["accepted"] == ["e0", "e1", "e2"]
-        told = {event["eventId"]: event["occurredAt"] for event in client.events("call-1")}
-        assert (told["e0"], told["e2"]) == (moments[0], moments[2])
-        client.call_of("one", "I live in Lisbon.")
-        cloud.work()
+        occurred_at = {event["eventId"]: event["occurredAt"] for event in client.events("call-1")}
+        assert (occurred_at["e0"], occurred_at["e2"]) == (moments[0], moments[2])
+        client.send_call("one", "I live in Lisbon.")
+        cloud.run_tasks()
         assert [memory["text"] for memory in client.memories()] == ["Ana lives in Lisbon."]
         assert client.ok("DELETE", client.path)["removed"]["events"] == 6

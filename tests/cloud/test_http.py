@@ -1,4 +1,4 @@
-"""What every endpoint has in common: errors, limits, ids, health, metrics, and what is logged."""
+"""What all endpoints have in common: errors, limits, ids, health, metrics and logs."""
 
 import json
 import logging
@@ -20,9 +20,9 @@ from memoair_cloud.indexes import documents
 from memoair_cloud.logs import JsonLines
 
 
-def test_what_is_no_endpoint_is_told_in_the_envelope(client: Client) -> None:
-    assert client.refused("GET", "/v1/nothing") == (404, "cloud.not_found")
-    assert client.refused("GET", "/v1/projects/") == (404, "cloud.not_found")
+def test_unknown_endpoints_and_methods_are_reported_in_the_envelope(client: Client) -> None:
+    assert client.error_of("GET", "/v1/nothing") == (404, "cloud.not_found")
+    assert client.error_of("GET", "/v1/projects/") == (404, "cloud.not_found")
     answer = client.call("PUT", "/v1/voice-sdk/events")
     assert (answer.status, answer.body["error"]["code"]) == (405, "cloud.invalid")
     assert answer.headers["allow"] == "POST"
@@ -31,11 +31,11 @@ def test_what_is_no_endpoint_is_told_in_the_envelope(client: Client) -> None:
 @pytest.mark.parametrize(
     "headers", [{"X_Project_Id": "a\tb"}, {"X_Agent_Id": "x" * 513}, {"X_User_Id": ""}, {"X_User_Id": ".."}]
 )
-def test_a_header_that_can_be_no_identifier_is_refused(client: Client, headers: dict[str, str]) -> None:
-    assert client.refused("GET", "/v1/voice-sdk/users", **headers) == (422, "cloud.invalid")
+def test_an_invalid_identifier_in_a_header_is_rejected(client: Client, headers: dict[str, str]) -> None:
+    assert client.error_of("GET", "/v1/voice-sdk/users", **headers) == (422, "cloud.invalid")
 
 
-def test_who_is_meant_is_said_once(client: Client) -> None:
+def test_a_repeated_identity_header_is_rejected(client: Client) -> None:
     headers = urllib3.HTTPHeaderDict(
         {"Authorization": f"Bearer {client.key}", "X-Project-Id": client.identity["project"]}
     )
@@ -46,7 +46,7 @@ def test_who_is_meant_is_said_once(client: Client) -> None:
 
 
 @pytest.mark.parametrize("user", ["%FF", "%20x", "x%20", "%2E%2E", "a%00b"])
-def test_a_path_that_names_nobody_is_refused(client: Client, user: str) -> None:
+def test_an_invalid_user_id_in_a_path_is_rejected(client: Client, user: str) -> None:
     with socket.create_connection(("127.0.0.1", int(client.url.rpartition(":")[2])), timeout=10) as connection:
         head = f"DELETE /v1/voice-sdk/users/{user} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
         connection.sendall(
@@ -57,13 +57,13 @@ def test_a_path_that_names_nobody_is_refused(client: Client, user: str) -> None:
     assert b"cloud.invalid" in answer
 
 
-def test_the_project_has_to_be_named(client: Client) -> None:
-    nameless = Client(client.url, client.key)
+def test_the_project_header_is_required(client: Client) -> None:
+    without_project = Client(client.url, client.key)
 
-    assert nameless.refused("GET", "/v1/voice-sdk/users") == (422, "cloud.invalid")
+    assert without_project.error_of("GET", "/v1/voice-sdk/users") == (422, "cloud.invalid")
 
 
-def test_a_callers_id_may_be_any_text(client: Client) -> None:
+def test_a_user_id_may_be_any_text(client: Client) -> None:
     ana = Client(client.url, client.key, project=client.identity["project"])
     ana.ok("POST", "/v1/voice-sdk/events", {"events": [turn("x")]}, X_User_Id="Änä 名".encode())  # type: ignore[arg-type]
 
@@ -90,21 +90,21 @@ def test_health_and_metrics_need_no_key(cloud: RunningCloud, client: Client) -> 
     client.send(turn("one"), turn("one"), {})
 
     assert stranger.ok("GET", "/healthz") == stranger.ok("GET", "/readyz") == {"status": "ok"}
-    told = stranger.ok("GET", "/metrics").decode()
-    assert 'memoair_cloud_requests_total{method="POST",route="/v1/voice-sdk/events",status="200"}' in told
+    metrics = stranger.ok("GET", "/metrics").decode()
+    assert 'memoair_cloud_requests_total{method="POST",route="/v1/voice-sdk/events",status="200"}' in metrics
     for outcome in ("accepted", "duplicate", "rejected"):
-        assert f'memoair_cloud_events_total{{outcome="{outcome}"}}' in told
+        assert f'memoair_cloud_events_total{{outcome="{outcome}"}}' in metrics
 
 
-def test_metrics_do_not_grow_with_what_strangers_ask(cloud: RunningCloud) -> None:
+def test_unknown_requests_do_not_add_metrics(cloud: RunningCloud) -> None:
     stranger = Client(cloud.url)
     for number in range(3):
         stranger.call(f"ODD{number}", f"/v1/odd{number}")
         stranger.call(f"ODD{number}", "/healthz")
-    told = stranger.ok("GET", "/metrics").decode()
+    metrics = stranger.ok("GET", "/metrics").decode()
 
-    assert "odd" not in told.lower()
-    assert 'memoair_cloud_requests_total{method="unknown",route="unknown",status="404"}' in told
+    assert "odd" not in metrics.lower()
+    assert 'memoair_cloud_requests_total{method="unknown",route="unknown",status="404"}' in metrics
 
 
 def test_a_server_is_not_ready_without_its_tables_or_its_blobs(folder: Path, tmp_path: Path) -> None:
@@ -114,20 +114,20 @@ def test_a_server_is_not_ready_without_its_tables_or_its_blobs(folder: Path, tmp
         blobs = folder / "blobs"
         blobs.rmdir()
         blobs.write_text("in the way")
-        assert stranger.refused("GET", "/readyz") == (503, "cloud.unavailable")
+        assert stranger.error_of("GET", "/readyz") == (503, "cloud.unavailable")
         blobs.unlink()
         with cloud.services.engine.begin() as connection:
             connection.exec_driver_sql("UPDATE alembic_version SET version_num = 'x'")
-        assert stranger.refused("GET", "/readyz") == (503, "cloud.unavailable")
+        assert stranger.error_of("GET", "/readyz") == (503, "cloud.unavailable")
         assert stranger.ok("GET", "/healthz") == {"status": "ok"}
 
 
-def test_a_request_has_an_id_its_own_or_a_given_one(client: Client) -> None:
-    given = client.call("GET", "/v1/projects", X_Request_Id="call-7").headers["x-request-id"]
-    odd = client.call("GET", "/v1/projects", X_Request_Id='a "b"').headers["x-request-id"]
+def test_a_request_id_is_taken_from_the_client_or_generated(client: Client) -> None:
+    sent_id = client.call("GET", "/v1/projects", X_Request_Id="call-7").headers["x-request-id"]
+    generated_id = client.call("GET", "/v1/projects", X_Request_Id='a "b"').headers["x-request-id"]
 
-    assert given == "call-7"
-    assert len(odd) == 32
+    assert sent_id == "call-7"
+    assert len(generated_id) == 32
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_a_request_has_an_id_its_own_or_a_given_one(client: Client) -> None:
         (OperationalError("SELECT", {}, Exception("My parcel is late")), 503, "cloud.unavailable"),
     ],
 )
-def test_a_defect_is_told_in_the_envelope_and_logged_without_words(
+def test_an_unexpected_error_uses_the_envelope_and_is_logged_without_callers_words(
     client: Client,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -150,69 +150,69 @@ def test_a_defect_is_told_in_the_envelope_and_logged_without_words(
 
     monkeypatch.setattr(documents, "list_indexes", fail)
     with caplog.at_level(logging.INFO):
-        assert client.refused("GET", "/v1/voice-sdk/index/list") == (status, code)
-        # The request before it may still be on its way into the log.
+        assert client.error_of("GET", "/v1/voice-sdk/index/list") == (status, code)
+        # The log line of the request may still be on its way.
         eventually(lambda: [record for record in caplog.records if "/index/list" in str(getattr(record, "fields", ""))])
     lines = [JsonLines().format(record) for record in caplog.records]
 
     assert "parcel" not in "".join(lines)
-    told = [json.loads(line) for line in lines]
-    answered = next(line for line in told if line.get("route") == "/v1/voice-sdk/index/list")
+    entries = [json.loads(line) for line in lines]
+    answered = next(line for line in entries if line.get("route") == "/v1/voice-sdk/index/list")
     assert (answered["action"], answered["status"]) == ("request", status)
     assert answered["accountId"].startswith("acct_")
-    failed = [line for line in told if line.get("action") == "request_failed"]
+    failed = [line for line in entries if line.get("action") == "request_failed"]
     assert [bool(line["places"]) for line in failed] == ([True] if status == 500 else [])
 
 
-def test_logs_hold_neither_words_nor_ids_nor_keys(client: Client, caplog: pytest.LogCaptureFixture) -> None:
+def test_logs_contain_no_words_no_user_ids_and_no_keys(client: Client, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG):
         client.send(turn("one", said="My parcel is late."), turn("two", said="parcel", seq="x"))
         client.events("call-1")
-        client.refused("POST", "/v1/voice-sdk/index/create", {"name": "parcel", "documents": ["parcel"]})
+        client.error_of("POST", "/v1/voice-sdk/index/create", {"name": "parcel", "documents": ["parcel"]})
         client.ok("GET", "/v1/voice-sdk/users/0xab12/sessions")
-        # Each is logged behind its answer.
+        # A request is logged after its response.
         eventually(lambda: [record for record in caplog.records if "/users/" in str(getattr(record, "fields", ""))])
-    told = "".join(JsonLines().format(record) for record in caplog.records if record.name.startswith("memoair"))
+    logs = "".join(JsonLines().format(record) for record in caplog.records if record.name.startswith("memoair"))
 
-    assert '"action": "request"' in told
+    assert '"action": "request"' in logs
     for secret in ("parcel", "0xab12", "call-1", str(client.key)):
-        assert secret not in told
+        assert secret not in logs
 
 
-def test_a_key_that_asks_too_often_has_to_wait_and_others_do_not(tmp_path: Path, folder: Path) -> None:
+def test_the_rate_limit_applies_to_each_key_alone(tmp_path: Path, folder: Path) -> None:
     with running(f"sqlite:///{tmp_path / 'cloud.db'}", folder, requests_per_s=0.001, requests_at_once=3) as cloud:
-        busy, calm = cloud.account(), cloud.account()
+        busy, idle = cloud.account(), cloud.account()
         answers = [busy.call("GET", "/v1/projects") for _ in range(5)]
         assert [answer.status for answer in answers] == [200, 200, 200, 429, 429]
         assert answers[-1].body["error"]["code"] == "cloud.rate_limited"
         assert int(answers[-1].headers["retry-after"]) > 100
-        assert calm.call("GET", "/v1/projects").status == 200
+        assert idle.call("GET", "/v1/projects").status == 200
 
 
-def test_a_bucket_fills_up_again() -> None:
-    limit = RateLimit(per_s=2, at_once=2)
+def test_a_rate_limit_refills() -> None:
+    limit = RateLimit(rate_per_s=2, burst=2)
     for _ in range(2):
-        limit.take("key", now=100.0)
-    with pytest.raises(RateLimitedError) as refused:
-        limit.take("key", now=100.0)
-    assert refused.value.details == {"retryAfterS": 0.5}
-    limit.take("key", now=100.5)
+        limit.acquire("key", now=100.0)
+    with pytest.raises(RateLimitedError) as raised:
+        limit.acquire("key", now=100.0)
+    assert raised.value.details == {"retryAfterS": 0.5}
+    limit.acquire("key", now=100.5)
     with pytest.raises(RateLimitedError):
-        limit.take("key", now=100.6)
+        limit.acquire("key", now=100.6)
     for _ in range(2):
-        limit.take("key", now=200.0)
+        limit.acquire("key", now=200.0)
     with pytest.raises(RateLimitedError):
-        limit.take("key", now=200.0)
+        limit.acquire("key", now=200.0)
 
 
 @pytest.mark.timeout(600)
-def test_requests_of_the_schema_and_against_it_get_documented_answers(cloud: RunningCloud, client: Client) -> None:
+def test_generated_requests_get_documented_responses(cloud: RunningCloud, client: Client) -> None:
     headers = {"Authorization": f"Bearer {client.key}", "X-Project-Id": client.identity["project"]}
     headers |= {"X-Agent-Id": client.identity["agent"], "X-User-Id": "fuzz"}
     spec = schemathesis.openapi.from_dict(client.ok("GET", "/openapi.json"))
     checks = schemathesis.checks
-    wanted = [checks.not_a_server_error, checks.status_code_conformance, checks.response_schema_conformance]
-    asked = 0
+    enabled_checks = [checks.not_a_server_error, checks.status_code_conformance, checks.response_schema_conformance]
+    request_count = 0
 
     for operation in spec.get_all_operations():
         strategy = operation.ok().as_strategy()
@@ -221,10 +221,10 @@ def test_requests_of_the_schema_and_against_it_get_documented_answers(cloud: Run
             max_examples=25, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck)
         )
         @given(strategy)
-        def ask(case: schemathesis.Case) -> None:
-            nonlocal asked
-            asked += 1
-            case.call_and_validate(base_url=cloud.url, headers=headers, checks=wanted)
+        def send_case(case: schemathesis.Case) -> None:
+            nonlocal request_count
+            request_count += 1
+            case.call_and_validate(base_url=cloud.url, headers=headers, checks=enabled_checks)
 
-        ask()
-    assert asked > 150
+        send_case()
+    assert request_count > 150

@@ -1,4 +1,4 @@
-"""An organisation's indexes: versions, limits, and the files that are built of them."""
+"""Indexes: versions, limits, and the index files that are built from documents."""
 
 import hashlib
 import json
@@ -33,7 +33,7 @@ def create(client: Client, *documents: Any, name: str = "faq", **more: Any) -> A
     return client.ok("POST", CREATE, {"name": name, "documents": documents, **more})
 
 
-def test_an_index_is_made_and_added_to_and_its_documents_are_replaced(client: Client) -> None:
+def test_an_index_is_created_extended_and_its_documents_replaced(client: Client) -> None:
     long_text = "We open at nine on weekdays. " * 60
 
     assert create(client, document("a"), document("b")) == {"indexName": "faq", "chunkCount": 2, "version": 1}
@@ -59,23 +59,23 @@ def test_an_index_is_made_and_added_to_and_its_documents_are_replaced(client: Cl
     assert index["createdAt"] < index["updatedAt"]
 
 
-def test_documents_and_indexes_go_and_versions_do_not_fall_back(client: Client) -> None:
+def test_deleting_documents_and_indexes_never_decreases_versions(client: Client) -> None:
     create(client, document("a"), document("docs/b.md"))
 
-    gone = client.ok("DELETE", "/v1/voice-sdk/index/faq/documents/docs%2Fb.md")
-    assert gone == {"indexName": "faq", "chunkCount": 1, "version": 2}
-    assert client.refused("DELETE", "/v1/voice-sdk/index/faq/documents/docs%2Fb.md") == (404, "cloud.not_found")
+    deleted = client.ok("DELETE", "/v1/voice-sdk/index/faq/documents/docs%2Fb.md")
+    assert deleted == {"indexName": "faq", "chunkCount": 1, "version": 2}
+    assert client.error_of("DELETE", "/v1/voice-sdk/index/faq/documents/docs%2Fb.md") == (404, "cloud.not_found")
     assert client.ok("GET", "/v1/voice-sdk/index/faq")["documentCount"] == 1
     assert create(client, document("docs/b.md"))["version"] == 3
     assert client.ok("DELETE", "/v1/voice-sdk/index/faq")["version"] == 4
     assert client.ok("GET", LIST) == {"indexes": []}
     for method in ("GET", "DELETE"):
-        assert client.refused(method, "/v1/voice-sdk/index/faq") == (404, "cloud.not_found")
+        assert client.error_of(method, "/v1/voice-sdk/index/faq") == (404, "cloud.not_found")
     assert create(client, document("a"), name="other")["version"] == 1
     assert create(client, document("a")) == {"indexName": "faq", "chunkCount": 1, "version": 5}
 
 
-def test_writers_at_once_get_versions_of_their_own(client: Client) -> None:
+def test_concurrent_writers_get_distinct_versions(client: Client) -> None:
     with ThreadPoolExecutor(8) as pool:
         results = list(pool.map(lambda n: create(client, document(f"{n % 5}"), document(f"own-{n}")), range(24)))
 
@@ -86,7 +86,7 @@ def test_writers_at_once_get_versions_of_their_own(client: Client) -> None:
     assert client.ok("GET", "/v1/voice-sdk/projections/org")["version"] == 24
 
 
-def test_what_is_over_the_limits_is_refused_in_the_shape_that_clients_read(client: Client) -> None:
+def test_requests_over_the_limits_get_the_flat_error(client: Client) -> None:
     for documents in ([document(f"{n}") for n in range(101)], [document("a", "x" * (1 << 20))]):
         answer = client.call("POST", CREATE, {"name": "faq", "documents": documents})
         assert (answer.status, sorted(answer.body), answer.body["error"]) == (
@@ -97,64 +97,62 @@ def test_what_is_over_the_limits_is_refused_in_the_shape_that_clients_read(clien
     assert client.ok("GET", LIST) == {"indexes": []}
 
 
-def test_what_is_just_within_the_limits_is_taken(client: Client) -> None:
-    frame = len(json.dumps({"name": "faq", "documents": [document("a", "")]}))
+def test_requests_exactly_at_the_limits_are_accepted(client: Client) -> None:
+    overhead = len(json.dumps({"name": "faq", "documents": [document("a", "")]}))
 
-    assert create(client, document("a", "x" * ((1 << 20) - frame)))["version"] == 1
+    assert create(client, document("a", "x" * ((1 << 20) - overhead)))["version"] == 1
     assert create(client, *(document(f"{n}") for n in range(100)))["version"] == 2
 
 
 @pytest.mark.parametrize("name", ["list", "create", "a/b", "..", "", "a\x00", "x" * 513])
-def test_a_name_that_could_not_be_asked_for_is_refused(client: Client, name: str) -> None:
-    assert client.refused("POST", CREATE, {"name": name, "documents": []}) == (422, "cloud.invalid")
+def test_an_invalid_index_name_is_rejected(client: Client, name: str) -> None:
+    assert client.error_of("POST", CREATE, {"name": name, "documents": []}) == (422, "cloud.invalid")
 
 
-def test_a_document_that_is_none_refuses_the_call_and_changes_nothing(client: Client) -> None:
-    for bad in ({"id": "a"}, {"text": "a"}, {"id": "", "text": "a"}, {"id": "a", "text": 5}, "a"):
-        body = {"name": "faq", "documents": [document("fine"), bad]}
-        assert client.refused("POST", CREATE, body) == (422, "cloud.invalid")
+def test_an_invalid_document_rejects_the_request_and_changes_nothing(client: Client) -> None:
+    for invalid in ({"id": "a"}, {"text": "a"}, {"id": "", "text": "a"}, {"id": "a", "text": 5}, "a"):
+        body = {"name": "faq", "documents": [document("fine"), invalid]}
+        assert client.error_of("POST", CREATE, body) == (422, "cloud.invalid")
     assert client.ok("GET", LIST) == {"indexes": []}
 
 
-def test_a_worker_builds_a_file_in_which_the_documents_are_found(
-    cloud: RunningCloud, client: Client, tmp_path: Path
-) -> None:
+def test_a_worker_builds_an_index_file_with_the_documents(cloud: RunningCloud, client: Client, tmp_path: Path) -> None:
     create(client, document("boots", topic="returns"), document("hours", "We open at nine.\x00"))
     create(client, document("parking", "Parking is free behind the house."), name="site")
     client.ok("DELETE", "/v1/voice-sdk/index/faq/documents/hours")
 
-    cloud.work()
-    told = client.ok("GET", "/v1/voice-sdk/bootstrap")["orgFile"]
-    assert told["version"] == 3
-    answer = client.call("GET", f"/v1/voice-sdk/projections/org/file/{told['sha256']}")
-    assert hashlib.sha256(answer.body).hexdigest() == told["sha256"]
-    assert int(answer.headers["content-length"]) == len(answer.body) == told["size"]
+    cloud.run_tasks()
+    org_file = client.ok("GET", "/v1/voice-sdk/bootstrap")["orgFile"]
+    assert org_file["version"] == 3
+    answer = client.call("GET", f"/v1/voice-sdk/projections/org/file/{org_file['sha256']}")
+    assert hashlib.sha256(answer.body).hexdigest() == org_file["sha256"]
+    assert int(answer.headers["content-length"]) == len(answer.body) == org_file["size"]
     file = tmp_path / "org.index"
     file.write_bytes(answer.body)
     index = Index.open(file)
     index.verify()
-    assert index.note["orgVersion"] == 3
+    assert index.file_metadata["orgVersion"] == 3
     hits = [hit.document.metadata for hit in index.search(Query("Can I return boots?"), 5)]
-    found = [hit.document.text for hit in index.search(Query("When do you open? Is parking free?"), 5)]
+    texts = [hit.document.text for hit in index.search(Query("When do you open? Is parking free?"), 5)]
     assert hits[0] == {"id": "boots", "indexName": "faq", "metadata": {"topic": "returns"}}
-    assert found == ["Parking is free behind the house."]
+    assert texts == ["Parking is free behind the house."]
 
 
-def test_a_build_that_nobody_queued_is_found_by_the_sweep(cloud: RunningCloud, client: Client) -> None:
+def test_the_sweep_finds_a_build_that_was_not_queued(cloud: RunningCloud, client: Client) -> None:
     create(client, document("a"))
-    cloud.work()
-    forget_build(cloud, client)
+    cloud.run_tasks()
+    reset_build(cloud, client)
 
     worker = Worker(cloud.services.queue)
     worker.start()
     try:
-        eventually(lambda: built(cloud, client).version == 1, 60)
+        eventually(lambda: get_build(cloud, client).version == 1, 60)
     finally:
         worker.stop()
-    assert cloud.services.blobs.has(str(built(cloud, client).sha256))
+    assert cloud.services.blobs.exists(str(get_build(cloud, client).sha256))
 
 
-def test_a_build_that_fails_is_tried_again(cloud: RunningCloud, client: Client) -> None:
+def test_a_failed_build_is_retried(cloud: RunningCloud, client: Client) -> None:
     class Broken(BlobStore):
         left = 1
 
@@ -165,38 +163,38 @@ def test_a_build_that_fails_is_tried_again(cloud: RunningCloud, client: Client) 
             super().put(source, sha256)
 
     blobs = Broken(cloud.services.blobs.url)
-    queue = WorkQueue(cloud.services.engine, blobs, a_learner(cloud), retry_delay_s=0)
+    queue = WorkQueue(cloud.services.engine, blobs, make_extraction_worker(cloud), retry_delay_s=0)
     create(client, document("a"))
-    cloud.work()
-    forget_build(cloud, client)
-    queue.ask_for_build(client.identity["project"])
+    cloud.run_tasks()
+    reset_build(cloud, client)
+    queue.enqueue_build(client.identity["project"])
     try:
-        eventually(lambda: not queue.take() and built(cloud, client).version == 1, 60)
+        eventually(lambda: not queue.run_next_task() and get_build(cloud, client).version == 1, 60)
     finally:
         queue.close()
     assert blobs.left == 0
 
 
-def test_a_file_that_was_replaced_goes_a_while_later_and_what_was_deleted_with_it(
+def test_a_replaced_index_file_is_removed_after_a_while(
     cloud: RunningCloud, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def files() -> list[int]:
+    def statuses() -> list[int]:
         return [client.call("GET", f"/v1/voice-sdk/projections/org/file/{sha256}").status for sha256 in hashes]
 
     hashes = []
     for text in ("Boots can be returned.", "Boots can be exchanged."):
         create(client, document("boots", text))
-        cloud.work()
+        cloud.run_tasks()
         hashes.append(client.ok("GET", "/v1/voice-sdk/bootstrap")["orgFile"]["sha256"])
-    assert files() == [200, 200]
-    monkeypatch.setattr(builder, "KEPT_AFTER", timedelta(0))
-    cloud.work()
-    assert files() == [404, 200]
-    assert not cloud.services.blobs.has(hashes[0])
-    assert client.refused("GET", f"/v1/voice-sdk/projections/org/file/{'0' * 64}") == (404, "cloud.not_found")
+    assert statuses() == [200, 200]
+    monkeypatch.setattr(builder, "REPLACED_FILE_TTL", timedelta(0))
+    cloud.run_tasks()
+    assert statuses() == [404, 200]
+    assert not cloud.services.blobs.exists(hashes[0])
+    assert client.error_of("GET", f"/v1/voice-sdk/projections/org/file/{'0' * 64}") == (404, "cloud.not_found")
 
 
-def test_a_file_of_a_worker_that_died_before_it_was_noted_goes_too(
+def test_a_file_of_a_worker_that_died_before_publishing_it_is_removed(
     cloud: RunningCloud, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def die(*_: Any) -> None:
@@ -204,62 +202,62 @@ def test_a_file_of_a_worker_that_died_before_it_was_noted_goes_too(
 
     create(client, document("boots", "This was deleted."))
     with monkeypatch.context() as patch:
-        patch.setattr(builder, "_note", die)
+        patch.setattr(builder, "_record_build", die)
         with pytest.raises(SystemExit):
             builder.build_org_index(cloud.services.engine, cloud.services.blobs, client.identity["project"])
     with Session(cloud.services.engine) as session:
-        mine = select(OrgFile.sha256).where(OrgFile.project_id == client.identity["project"])
-        sha256 = session.scalars(mine).one()
-    assert cloud.services.blobs.has(sha256)
+        statement = select(OrgFile.sha256).where(OrgFile.project_id == client.identity["project"])
+        sha256 = session.scalars(statement).one()
+    assert cloud.services.blobs.exists(sha256)
     client.ok("DELETE", "/v1/voice-sdk/index/faq/documents/boots")
-    monkeypatch.setattr(builder, "KEPT_AFTER", timedelta(0))
-    cloud.work()
-    assert not cloud.services.blobs.has(sha256)
+    monkeypatch.setattr(builder, "REPLACED_FILE_TTL", timedelta(0))
+    cloud.run_tasks()
+    assert not cloud.services.blobs.exists(sha256)
 
 
-def test_documents_that_can_not_be_indexed_are_let_alone_after_some_tries_until_they_change(
+def test_a_build_that_keeps_failing_is_not_retried_until_the_documents_change(
     cloud: RunningCloud, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tries = []
+    attempts = []
 
     def fail(*_: Any) -> None:
-        tries.append(1)
+        attempts.append(1)
         raise ValueError("a document of the customer")
 
     create(client, document("a"))
-    queue = WorkQueue(cloud.services.engine, cloud.services.blobs, a_learner(cloud), retry_delay_s=0)
-    monkeypatch.setattr(builder, "documents_of", fail)
+    queue = WorkQueue(cloud.services.engine, cloud.services.blobs, make_extraction_worker(cloud), retry_delay_s=0)
+    monkeypatch.setattr(builder, "split_document", fail)
     for _ in range(3):
         queue.sweep()
-        while queue.take():
+        while queue.run_next_task():
             pass
-    assert len(tries) >= builder.MOST_FAILURES
-    known = len(tries)
+    assert len(attempts) >= builder.MAX_FAILURES
+    attempts_before = len(attempts)
     queue.sweep()
-    while queue.take():
+    while queue.run_next_task():
         pass
-    assert len(tries) == known
-    failed = built(cloud, client)
+    assert len(attempts) == attempts_before
+    failed = get_build(cloud, client)
     assert (failed.failure, failed.sha256) == ("ValueError", None)
     monkeypatch.undo()
     create(client, document("b"))
     queue.sweep()
-    while queue.take():
+    while queue.run_next_task():
         pass
-    assert (built(cloud, client).version, built(cloud, client).failure) == (2, None)
+    assert (get_build(cloud, client).version, get_build(cloud, client).failure) == (2, None)
     queue.close()
 
 
-def a_learner(cloud: RunningCloud) -> ExtractionWorker:
+def make_extraction_worker(cloud: RunningCloud) -> ExtractionWorker:
     return ExtractionWorker(cloud.services.engine, RuleExtractor(), timedelta(hours=1))
 
 
-def forget_build(cloud: RunningCloud, client: Client) -> None:
+def reset_build(cloud: RunningCloud, client: Client) -> None:
     with Session(cloud.services.engine) as session, session.begin():
         project = client.identity["project"]
         session.execute(update(OrgBuild).where(OrgBuild.project_id == project).values(version=0, sha256=None))
 
 
-def built(cloud: RunningCloud, client: Client) -> Any:
+def get_build(cloud: RunningCloud, client: Client) -> Any:
     with Session(cloud.services.engine) as session:
         return session.get(OrgBuild, client.identity["project"])

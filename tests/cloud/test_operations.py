@@ -1,4 +1,4 @@
-"""What an operator sees: how much waits, what has failed for good, and how it is tried again."""
+"""Operations: the backlog, dead letters, and how to retry them."""
 
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -12,58 +12,58 @@ from memoair_cloud.consolidation import CallTurn, Extraction, RuleExtractor
 from memoair_cloud.indexes import builder
 from memoair_cloud.memories import extraction_worker
 from memoair_cloud.memories.extraction_worker import ExtractionWorker
-from memoair_cloud.operations import Backlog, backlog, dead_letters, revive
+from memoair_cloud.operations import Backlog, get_backlog, list_dead_letters, retry_dead_letters
 
 
-def test_what_has_failed_for_good_is_told_without_words_and_tried_again_when_somebody_says_so(
+def test_dead_letters_are_listed_without_words_and_can_be_retried(
     new_database: Callable[[], str], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Broken(RuleExtractor):
+    class BrokenExtractor(RuleExtractor):
         def extract(self, turns: Sequence[CallTurn]) -> Extraction:
             raise ValueError(turns[0].user_text)
 
     def fail(*_: Any) -> None:
         raise KeyError("We open at nine.")
 
-    def metrics() -> dict[str, float]:
-        told = Client(cloud.url).ok("GET", "/metrics").decode()
-        lines = [line.rsplit(" ", 1) for line in told.splitlines() if line.startswith("memoair_cloud_")]
+    def read_metrics() -> dict[str, float]:
+        text = Client(cloud.url).ok("GET", "/metrics").decode()
+        lines = [line.rsplit(" ", 1) for line in text.splitlines() if line.startswith("memoair_cloud_")]
         return {name.removeprefix("memoair_cloud_"): float(value) for name, value in lines}
 
-    monkeypatch.setattr(extraction_worker, "_FIRST_PAUSE", timedelta(0))
+    monkeypatch.setattr(extraction_worker, "_FIRST_RETRY_DELAY", timedelta(0))
     with running(new_database(), folder) as cloud:
         engine, client = cloud.services.engine, cloud.tenant()
         project = client.identity["project"]
         for number in range(2):
-            client.call_of(f"call-{number}", "I live in Lisbon.")
+            client.send_call(f"call-{number}", "I live in Lisbon.")
         document = {"id": "d", "text": "We open at nine."}
         client.ok("POST", "/v1/voice-sdk/index/create", {"name": "faq", "documents": [document]})
-        waiting = backlog(engine)
+        waiting = get_backlog(engine)
         assert (waiting.calls, waiting.builds) == (2, 1)
         assert waiting.oldest_call_at is not None
-        assert metrics()['waiting{work="learn"}'] == 2
-        assert metrics()["oldest_call_seconds"] > 0
+        assert read_metrics()['waiting{work="learn"}'] == 2
+        assert read_metrics()["oldest_call_seconds"] > 0
 
-        broken = ExtractionWorker(engine, Broken(), timedelta(hours=1))
-        while broken.learn_one(project):
+        broken = ExtractionWorker(engine, BrokenExtractor(), timedelta(hours=1))
+        while broken.process_next_call(project):
             pass
         with monkeypatch.context() as patch:
-            patch.setattr(builder, "documents_of", fail)
-            for _ in range(builder.MOST_FAILURES):
+            patch.setattr(builder, "split_document", fail)
+            for _ in range(builder.MAX_FAILURES):
                 with pytest.raises(KeyError):
                     builder.build_org_index(engine, cloud.services.blobs, project)
-        dead = [(each.work, each.project_id, each.failure, each.count) for each in dead_letters(engine)]
+        dead = [(letter.work, letter.project_id, letter.failure, letter.count) for letter in list_dead_letters(engine)]
         assert dead == [("learn", project, "ValueError", 2), ("build", project, "KeyError", 1)]
-        assert "Lisbon" not in repr(dead_letters(engine))
-        waiting = backlog(engine)
+        assert "Lisbon" not in repr(list_dead_letters(engine))
+        waiting = get_backlog(engine)
         assert (waiting.calls, waiting.builds) == (0, 0)
-        assert metrics()['dead_letters{work="learn"}'] == 2
-        assert (broken.projects_due(), builder.projects_to_build(engine)) == ([], [])
+        assert read_metrics()['dead_letters{work="learn"}'] == 2
+        assert (broken.find_due_projects(), builder.find_projects_to_build(engine)) == ([], [])
 
-        assert revive(engine) == 3
-        assert dead_letters(engine) == []
-        cloud.work()
+        assert retry_dead_letters(engine) == 3
+        assert list_dead_letters(engine) == []
+        cloud.run_tasks()
         assert [memory["text"] for memory in client.memories()] == ["Ana lives in Lisbon."]
         assert client.ok("GET", "/v1/voice-sdk/bootstrap")["orgFile"]["version"] == 1
-        assert backlog(engine) == Backlog(0, None, 0)
-        assert metrics()['dead_letters{work="build"}'] == 0
+        assert get_backlog(engine) == Backlog(0, None, 0)
+        assert read_metrics()['dead_letters{work="build"}'] == 0

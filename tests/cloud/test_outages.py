@@ -1,4 +1,4 @@
-"""Whatever goes in the middle of it, the server or its database: each event is kept once."""
+"""Outages of the server or its database during ingestion: each event is saved once."""
 
 import random
 import sqlite3
@@ -22,129 +22,127 @@ from memoair_cloud.queue import Worker
 
 pytestmark = pytest.mark.timeout(600)
 
-_AWAY_S = 10.0
-# As long as a busy machine needs to start servers and to take all batches.
-_LONG_S = 240.0
+_OUTAGE_S = 10.0
+# As long as a busy machine needs to start servers and to accept all batches.
+_TIMEOUT_S = 240.0
 
 
-def batches(caller: str, count: int = 12, size: int = 40) -> list[list[dict[str, Any]]]:
-    """Batches of turns in three calls, each batch with some of the one before it."""
-    said = [
+def make_batches(caller: str, count: int = 12, size: int = 40) -> list[list[dict[str, Any]]]:
+    """Return batches of turns in three calls. Each batch repeats some turns of the one before it."""
+    turns = [
         turn(f"{caller}-{n}", f"{caller}-call-{n % 3}", n, occurredAt=f"2026-03-02T09:{n // 60 % 60:02}:{n % 60:02}Z")
         for n in range(count * size)
     ]
-    return [said[max(0, n * size - 5) : (n + 1) * size] for n in range(count)]
+    return [turns[max(0, n * size - 5) : (n + 1) * size] for n in range(count)]
 
 
 def send_all(
     client: Client,
-    todo: list[list[dict[str, Any]]],
-    taken: Callable[[], object] = int,
+    batches: list[list[dict[str, Any]]],
+    on_acknowledged: Callable[[], object] = int,
     may_end: threading.Event | None = None,
 ) -> None:
-    """Send batches in any order, each again until it is acknowledged, as a runtime does.
+    """Send batches in random order, each until it is acknowledged, as a runtime does.
 
-    ``taken`` is called for each that is. The last one is held until all of it ``may_end``.
+    ``on_acknowledged`` is called after each batch. The last batch is held back until ``may_end`` is set.
     """
-    deadline = time.monotonic() + _LONG_S
-    waiting = list(todo)
-    random.Random(len(todo)).shuffle(waiting)
+    deadline = time.monotonic() + _TIMEOUT_S
+    waiting = list(batches)
+    random.Random(len(batches)).shuffle(waiting)
     while waiting:
         assert time.monotonic() < deadline, "the server did not come back"
         if len(waiting) == 1 and may_end is not None:
-            may_end.wait(_LONG_S)
+            may_end.wait(_TIMEOUT_S)
         with suppress(urllib3.exceptions.HTTPError, ConnectionError):
             answer = client.call("POST", "/v1/voice-sdk/events", {"events": waiting[-1]})
             if answer.status == 200:
                 assert answer.body["rejected"] == []
                 waiting.pop()
-                taken()
+                on_acknowledged()
                 continue
             assert answer.status == 503, answer
         time.sleep(0.02)
 
 
-def check_each_is_kept_once(client: Client, sent: list[list[dict[str, Any]]]) -> None:
-    wanted: dict[str, list[str]] = {}
+def check_each_event_is_saved_once(client: Client, sent: list[list[dict[str, Any]]]) -> None:
+    expected: dict[str, list[str]] = {}
     for event in sorted(
         {event["eventId"]: event for batch in sent for event in batch}.values(), key=lambda e: e["seq"]
     ):
-        wanted.setdefault(event["sessionId"], []).append(event["eventId"])
-    for session_id, event_ids in wanted.items():
+        expected.setdefault(event["sessionId"], []).append(event["eventId"])
+    for session_id, event_ids in expected.items():
         assert [event["eventId"] for event in client.events(session_id)] == event_ids
     sessions = client.ok("GET", f"{client.path}/sessions")["sessions"]
     assert {session["sessionId"]: session["turnCount"] for session in sessions} == {
-        session_id: len(event_ids) for session_id, event_ids in wanted.items()
+        session_id: len(event_ids) for session_id, event_ids in expected.items()
     }
 
 
-def test_a_server_that_is_killed_in_the_middle_of_batches_has_kept_each_event_once(
-    new_database: Callable[[], str], folder: Path
-) -> None:
+def test_a_server_killed_during_ingestion_saves_each_event_once(new_database: Callable[[], str], folder: Path) -> None:
     url, port = new_database(), free_port()
     with running(url, folder) as cloud:
         tenant = cloud.tenant()
-    callers = [Client(f"http://127.0.0.1:{port}", tenant.key, **tenant.identity).with_(user=f"c{n}") for n in range(3)]
-    todo = [batches(caller.identity["user"]) for caller in callers]
-    dice, taken, may_end = random.Random(1), list[bool](), threading.Event()
+    callers = [
+        Client(f"http://127.0.0.1:{port}", tenant.key, **tenant.identity).with_identity(user=f"c{n}") for n in range(3)
+    ]
+    batches_by_caller = [make_batches(caller.identity["user"]) for caller in callers]
+    dice, acknowledged, may_end = random.Random(1), list[bool](), threading.Event()
     with ThreadPoolExecutor(3) as pool:
         sending = [
-            pool.submit(send_all, caller, sent, lambda: taken.append(True), may_end)
-            for caller, sent in zip(callers, todo, strict=True)
+            pool.submit(send_all, caller, sent, lambda: acknowledged.append(True), may_end)
+            for caller, sent in zip(callers, batches_by_caller, strict=True)
         ]
         try:
             with process(*serve(folder, url, port, "--no-worker"), home=folder) as server:
-                # Killed at a moment of chance, in the middle of batches: the last ones are held back until then.
-                wanted = dice.randint(1, 20)
-                eventually(lambda: len(taken) >= wanted, _LONG_S)
+                # Killed at a random moment during ingestion: the last batches are held back until then.
+                min_acknowledged = dice.randint(1, 20)
+                eventually(lambda: len(acknowledged) >= min_acknowledged, _TIMEOUT_S)
                 time.sleep(dice.uniform(0, 0.02))
                 server.kill()
         finally:
             may_end.set()
         with process(*serve(folder, url, port, "--no-worker"), home=folder):
-            for each in sending:
-                each.result()
+            for future in sending:
+                future.result()
     with running(url, folder) as cloud:
-        for caller, sent in zip(callers, todo, strict=True):
-            check_each_is_kept_once(Client(cloud.url, tenant.key, **caller.identity), sent)
+        for caller, sent in zip(callers, batches_by_caller, strict=True):
+            check_each_event_is_saved_once(Client(cloud.url, tenant.key, **caller.identity), sent)
             caller.close()
 
 
-def test_events_that_come_while_the_database_is_gone_are_kept_once_when_it_is_back(
-    new_database: Callable[[], str], folder: Path
-) -> None:
+def test_events_sent_during_a_database_outage_are_saved_once(new_database: Callable[[], str], folder: Path) -> None:
     url = new_database()
     with running(url, folder, session_idle_s=3_600) as cloud:
         client = cloud.tenant()
         worker = Worker(cloud.services.queue)
         worker.start()
-        sent = batches("caller", count=6)
+        sent = make_batches("caller", count=6)
         sending = threading.Thread(target=send_all, args=(client, sent))
         try:
-            with gone(url):
+            with database_outage(url):
                 sending.start()
                 assert Client(cloud.url).ok("GET", "/healthz") == {"status": "ok"}
-                time.sleep(_AWAY_S)
+                time.sleep(_OUTAGE_S)
             sending.join()
-            check_each_is_kept_once(client, sent)
-            client.call_of("later", "I live in Lisbon.")
-            eventually(lambda: client.memories() != [], within_s=60)  # the worker has come through it, too
+            check_each_event_is_saved_once(client, sent)
+            client.send_call("later", "I live in Lisbon.")
+            eventually(lambda: client.memories() != [], within_s=60)  # the worker survived the outage, too
         finally:
             worker.stop(60)
 
 
 @contextmanager
-def gone(url: str) -> Iterator[None]:
-    """Let nobody get at the database for as long as the block lasts."""
+def database_outage(url: str) -> Iterator[None]:
+    """Make the database unavailable for as long as the block runs."""
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite":
-        held = sqlite3.connect(str(parsed.database), isolation_level=None)
-        held.execute("BEGIN EXCLUSIVE")
+        blocker = sqlite3.connect(str(parsed.database), isolation_level=None)
+        blocker.execute("BEGIN EXCLUSIVE")
         try:
             yield
         finally:
-            held.execute("ROLLBACK")
-            held.close()
+            blocker.execute("ROLLBACK")
+            blocker.close()
         return
     name = parsed.database
     server = parsed.set(drivername="postgresql", database="postgres").render_as_string(hide_password=False)
@@ -162,7 +160,7 @@ def gone(url: str) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("lost", ["in the middle", "at the end"])
-def test_a_batch_whose_answer_was_lost_may_be_sent_again(client: Client, lost: str) -> None:
+def test_a_batch_can_be_sent_again_after_a_lost_response(client: Client, lost: str) -> None:
     events = [turn(f"e{n}", seq=n) for n in range(10)]
     client.send(*(events[:5] if lost == "in the middle" else events))
     receipt = client.send(*events)

@@ -1,4 +1,4 @@
-"""What devices pull: after any pulls, what a device holds is what the project knows."""
+"""Projections: after any sequence of pulls, a device holds what the project knows."""
 
 import hashlib
 import json
@@ -11,18 +11,18 @@ from support.clouds import Client, RunningCloud, turn
 
 from memoair_cloud.http.routes import projections as routes
 from memoair_cloud.projections import paging
-from memoair_cloud.projections.org import project_org
-from memoair_cloud.projections.users import project_permanent
+from memoair_cloud.projections.org import build_org_projection
+from memoair_cloud.projections.users import build_permanent_projection
 
 ORG = "/v1/voice-sdk/projections/org"
 
 
-class Device:
-    """What a device holds, pull after pull."""
+class OrgDevice:
+    """A device's copy of the project's documents."""
 
     def __init__(self, client: Client) -> None:
         self.client = client
-        self.held: dict[tuple[str, str], Any] = {}
+        self.documents: dict[tuple[str, str], Any] = {}
         self.version: int | None = None
         self.more = False
 
@@ -30,26 +30,26 @@ class Device:
         answer = self.client.call("GET", ORG if self.version is None else f"{ORG}?since={self.version}")
         if answer.status == 304:
             return "unchanged"
-        told = answer.body
-        assert answer.headers["etag"] == f'"org-{told["version"]}"'
+        body = answer.body
+        assert answer.headers["etag"] == f'"org-{body["version"]}"'
         hashed = [
-            [[each[name] for name in ("indexName", "id", "text", "metadata")] for each in told["documents"]],
-            [[each["indexName"], each["id"]] for each in told["removed"]],
+            [[item[name] for name in ("indexName", "id", "text", "metadata")] for item in body["documents"]],
+            [[item["indexName"], item["id"]] for item in body["removed"]],
         ]
         canonical = json.dumps(hashed, sort_keys=True, separators=(",", ":"))
-        assert told["contentHash"] == hashlib.sha256(canonical.encode()).hexdigest()
-        if told["mode"] == "snapshot":
-            self.held = {}
-        for each in told["removed"]:
-            self.held.pop((each["indexName"], each["id"]), None)
-        for each in told["documents"]:
-            self.held[each["indexName"], each["id"]] = (each["text"], each["metadata"])
-        self.version, self.more = told["version"], told["more"]
-        return str(told["mode"])
+        assert body["contentHash"] == hashlib.sha256(canonical.encode()).hexdigest()
+        if body["mode"] == "snapshot":
+            self.documents = {}
+        for item in body["removed"]:
+            self.documents.pop((item["indexName"], item["id"]), None)
+        for item in body["documents"]:
+            self.documents[item["indexName"], item["id"]] = (item["text"], item["metadata"])
+        self.version, self.more = body["version"], body["more"]
+        return str(body["mode"])
 
 
-def test_a_device_holds_what_the_project_knows_however_seldom_it_pulls(client: Client) -> None:
-    often, seldom, dice = Device(client), Device(client), random.Random(3)
+def test_a_device_has_all_documents_however_rarely_it_pulls(client: Client) -> None:
+    often, seldom, dice = OrgDevice(client), OrgDevice(client), random.Random(3)
     truth: dict[tuple[str, str], Any] = {}
     assert often.pull() == "snapshot"
     assert seldom.pull() == "snapshot"
@@ -67,17 +67,17 @@ def test_a_device_holds_what_the_project_knows_however_seldom_it_pulls(client: C
             client.ok("POST", "/v1/voice-sdk/index/create", {"name": name, "documents": [document]})
             truth[name, document_id] = (document["text"], document["metadata"])
         assert often.pull() == "delta"
-        assert often.held == truth
+        assert often.documents == truth
 
     assert seldom.pull() == "delta"
-    assert seldom.held == truth
-    newcomer = Device(client)
+    assert seldom.documents == truth
+    newcomer = OrgDevice(client)
     assert newcomer.pull() == "snapshot"
-    assert newcomer.held == truth
+    assert newcomer.documents == truth
     assert (newcomer.version, newcomer.pull()) == (often.version, "unchanged")
 
 
-def test_an_etag_that_still_holds_is_told_that_nothing_has_changed(client: Client) -> None:
+def test_a_current_etag_is_answered_with_not_modified(client: Client) -> None:
     document = {"id": "d", "text": "We open at nine."}
     client.ok("POST", "/v1/voice-sdk/index/create", {"name": "faq", "documents": [document]})
     etag = client.call("GET", ORG).headers["etag"]
@@ -88,39 +88,37 @@ def test_an_etag_that_still_holds_is_told_that_nothing_has_changed(client: Clien
         assert client.ok("GET", ORG, If_None_Match=header)["mode"] == "snapshot"
 
 
-def test_a_version_of_another_life_gets_everything(client: Client) -> None:
+def test_a_version_from_before_a_restore_gets_a_snapshot(client: Client) -> None:
     client.ok("POST", "/v1/voice-sdk/index/create", {"name": "faq", "documents": [{"id": "d", "text": "Nine."}]})
 
-    told = client.ok("GET", f"{ORG}?since=99")
-    assert (told["mode"], told["version"], len(told["documents"])) == ("snapshot", 1, 1)
-    assert client.refused("GET", f"{ORG}?since=-1") == (422, "cloud.invalid")
+    body = client.ok("GET", f"{ORG}?since=99")
+    assert (body["mode"], body["version"], len(body["documents"])) == ("snapshot", 1, 1)
+    assert client.error_of("GET", f"{ORG}?since=-1") == (422, "cloud.invalid")
 
 
 @pytest.mark.parametrize("rows", [1, 3])
-def test_much_comes_in_pages_that_end_where_a_version_ends(
-    client: Client, monkeypatch: pytest.MonkeyPatch, rows: int
-) -> None:
+def test_pages_end_where_a_version_ends(client: Client, monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
     for number in range(4):
-        documents = [{"id": f"{number}-{each}", "text": "Nine."} for each in range(number)]
+        documents = [{"id": f"{number}-{n}", "text": "Nine."} for n in range(number)]
         client.ok("POST", "/v1/voice-sdk/index/create", {"name": "faq", "documents": documents})
     client.ok("DELETE", "/v1/voice-sdk/index/faq/documents/3-1")
-    everything = client.ok("GET", ORG)
-    assert (everything["version"], everything["more"]) == (5, False)
-    monkeypatch.setattr(routes, "project_org", partial(project_org, most=rows))
-    device = Device(client)
+    snapshot = client.ok("GET", ORG)
+    assert (snapshot["version"], snapshot["more"]) == (5, False)
+    monkeypatch.setattr(routes, "build_org_projection", partial(build_org_projection, max_rows=rows))
+    device = OrgDevice(client)
     modes = [device.pull()]
     while device.more:
         modes.append(device.pull())
     assert modes == ["snapshot", *["delta"] * (len(modes) - 1)]
     assert len(modes) > 1
-    assert device.held == {
-        (each["indexName"], each["id"]): (each["text"], each["metadata"]) for each in everything["documents"]
+    assert device.documents == {
+        (item["indexName"], item["id"]): (item["text"], item["metadata"]) for item in snapshot["documents"]
     }
     assert device.pull() == "unchanged"
 
 
-class CallersDevice:
-    """What a device holds of a caller, pull after pull."""
+class UserDevice:
+    """A device's copy of a user's turns and facts."""
 
     def __init__(self, client: Client) -> None:
         self.client = client
@@ -129,37 +127,37 @@ class CallersDevice:
         self.facts: dict[str, Any] = {}
 
     def catch_up(self) -> list[str]:
-        """Pull as long as there is more, which must be one round."""
+        """Pull until there is no more; return the modes of the responses."""
         modes = []
         while True:
             since = "" if self.version is None else f"?since={self.version}"
             answer = self.client.call("GET", f"/v1/voice-sdk/projections/permanent{since}")
             if answer.status == 304:
                 return modes
-            told = answer.body
-            hashed = [told["events"], told["facts"], told["removed"]]
+            body = answer.body
+            hashed = [body["events"], body["facts"], body["removed"]]
             canonical = json.dumps(hashed, sort_keys=True, separators=(",", ":"))
-            assert told["contentHash"] == hashlib.sha256(canonical.encode()).hexdigest()
-            assert answer.headers["etag"] == f'"permanent-{told["version"]}"'
-            if told["mode"] == "snapshot":
+            assert body["contentHash"] == hashlib.sha256(canonical.encode()).hexdigest()
+            assert answer.headers["etag"] == f'"permanent-{body["version"]}"'
+            if body["mode"] == "snapshot":
                 self.events, self.facts = {}, {}
-            self.events |= {event["eventId"]: event for event in told["events"]}
-            for fact_id in told["removed"]:
+            self.events |= {event["eventId"]: event for event in body["events"]}
+            for fact_id in body["removed"]:
                 self.facts.pop(fact_id, None)
-            self.facts |= {fact["id"]: fact["text"] for fact in told["facts"]}
-            assert self.version is None or told["mode"] == "snapshot" or told["version"] > self.version
-            self.version = told["version"]
-            modes.append(told["mode"])
-            if not told["more"]:
+            self.facts |= {fact["id"]: fact["text"] for fact in body["facts"]}
+            assert self.version is None or body["mode"] == "snapshot" or body["version"] > self.version
+            self.version = body["version"]
+            modes.append(body["mode"])
+            if not body["more"]:
                 return modes
 
 
 @pytest.mark.parametrize("rows", [2, 2_000])
-def test_a_device_that_was_away_holds_what_was_said_and_learned_everywhere_after_one_round(
+def test_an_offline_device_catches_up_in_one_round(
     cloud: RunningCloud, client: Client, monkeypatch: pytest.MonkeyPatch, rows: int
 ) -> None:
-    monkeypatch.setattr(routes, "project_permanent", partial(project_permanent, most=rows))
-    often, seldom, dice = CallersDevice(client), CallersDevice(client), random.Random(rows)
+    monkeypatch.setattr(routes, "build_permanent_projection", partial(build_permanent_projection, max_rows=rows))
+    often, seldom, dice = UserDevice(client), UserDevice(client), random.Random(rows)
     towns = ["Lisbon", "Oslo", "Rome", "Paris"]
     assert often.catch_up() == seldom.catch_up() == ["snapshot"]
     for step in range(20):
@@ -167,9 +165,9 @@ def test_a_device_that_was_away_holds_what_was_said_and_learned_everywhere_after
         match dice.randrange(5):
             case 0 | 1:
                 said = f"I live in {dice.choice(towns)}."
-                client.call_of(session_id, said, "I like tea.", day=f"2026-03-{step + 1:02}")
+                client.send_call(session_id, said, "I like tea.", day=f"2026-03-{step + 1:02}")
             case 2:
-                cloud.work()
+                cloud.run_tasks()
             case _ if known := client.ok("GET", f"{client.path}/memories")["memories"] if step > 5 else []:
                 path = f"{client.path}/memories/{dice.choice(known)['memoryId']}"
                 if dice.random() < 0.5:
@@ -178,7 +176,7 @@ def test_a_device_that_was_away_holds_what_was_said_and_learned_everywhere_after
                     client.ok("DELETE", path)
         often.catch_up()
     seldom.catch_up()
-    newcomer = CallersDevice(client)
+    newcomer = UserDevice(client)
     assert newcomer.catch_up()[0] == "snapshot"
     truth = {memory["memoryId"]: memory["text"] for memory in client.memories()}
     said = {
@@ -193,10 +191,10 @@ def test_a_device_that_was_away_holds_what_was_said_and_learned_everywhere_after
         assert device.catch_up() == []
 
 
-def test_what_a_device_is_told_first_is_how_far_everything_has_come(cloud: RunningCloud, client: Client) -> None:
+def test_bootstrap_returns_all_current_versions(cloud: RunningCloud, client: Client) -> None:
     path = "/v1/voice-sdk/bootstrap"
-    nobody = client.with_()
-    nobody.identity.pop("user")
+    without_user = client.with_identity()
+    without_user.identity.pop("user")
     empty = client.call("GET", path)
     assert empty.body == {
         "profileVersion": 0,
@@ -216,38 +214,40 @@ def test_what_a_device_is_told_first_is_how_far_everything_has_come(cloud: Runni
     }
     assert empty.headers["etag"] == f'"{empty.body["syncToken"]}"'
     assert client.call("GET", path, If_None_Match=empty.headers["etag"]).status == 304
-    told = nobody.ok("GET", path)
-    assert (told["profileVersion"], told["permanentManifestVersion"], told["orgManifestVersion"]) == (None, None, 0)
+    bootstrap = without_user.ok("GET", path)
+    assert (bootstrap["profileVersion"], bootstrap["permanentManifestVersion"], bootstrap["orgManifestVersion"]) == (
+        None,
+        None,
+        0,
+    )
 
-    client.call_of("one", "I live in Lisbon.")
+    client.send_call("one", "I live in Lisbon.")
     document = {"id": "d", "text": "Nine."}
     client.ok("POST", "/v1/voice-sdk/index/create", {"name": "faq", "documents": [document]})
-    cloud.work()
+    cloud.run_tasks()
     changed = client.call("GET", path, If_None_Match=empty.headers["etag"])
     versions = ("profileVersion", "permanentManifestVersion", "orgManifestVersion")
     assert [changed.body[name] for name in versions] == [2, 2, 1]
     assert changed.body["orgFile"]["version"] == 1
-    other = client.with_(user="other").ok("GET", path)
+    other = client.with_identity(user="other").ok("GET", path)
     assert [other[name] for name in versions] == [0, 0, 1]
 
 
-@pytest.mark.parametrize("what", ["profile", "permanent"])
-def test_a_callers_projection_has_to_say_whose_it_is(client: Client, what: str) -> None:
-    path = f"/v1/voice-sdk/projections/{what}"
+@pytest.mark.parametrize("projection", ["profile", "permanent"])
+def test_a_user_projection_requires_a_user(client: Client, projection: str) -> None:
+    path = f"/v1/voice-sdk/projections/{projection}"
     assert client.call("GET", path).status == 200
     assert client.call("GET", f"{path}?since=0").status == 304
-    assert client.call("GET", path, If_None_Match=f'"{what}-0"').status == 304
-    nobody = client.with_()
-    nobody.identity.pop("user")
-    assert nobody.refused("GET", path) == (422, "cloud.invalid")
+    assert client.call("GET", path, If_None_Match=f'"{projection}-0"').status == 304
+    without_user = client.with_identity()
+    without_user.identity.pop("user")
+    assert without_user.error_of("GET", path) == (422, "cloud.invalid")
 
 
-def test_pages_end_where_they_are_large_enough_however_few_turns_that_is(
-    client: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(paging, "PAGE_CHARS", 10_000)
+def test_large_turns_make_pages_with_fewer_rows(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paging, "MAX_PAGE_CHARS", 10_000)
     for number in range(6):
         client.send(turn(f"e{number}", seq=number, said="x" * 4_000))
-    device = CallersDevice(client)
+    device = UserDevice(client)
     assert device.catch_up() == ["snapshot", "delta", "delta"]
     assert len(device.events) == 6

@@ -1,4 +1,4 @@
-"""The SDK against a server, and the other way round: indexes are built, seen, and deleted."""
+"""The SDK against a real server: indexes are built, listed and deleted."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,11 +12,11 @@ from memoair_voice_sync import IndexBuildResult, MemoAirVoiceClientSync, MemoAir
 
 @pytest.fixture
 def new_sdk(cloud: RunningCloud, tmp_path: Path) -> Iterator[Callable[[Client], MemoAirVoiceClientSync]]:
-    """Make clients of the SDK with the identity of a client of the tests; all are closed after the test."""
-    made: list[MemoAirVoiceClientSync] = []
+    """Yield a function that creates an SDK client with the identity of a test client, and close them all at the end."""
+    clients: list[MemoAirVoiceClientSync] = []
 
     def make(client: Client) -> MemoAirVoiceClientSync:
-        made.append(
+        clients.append(
             MemoAirVoiceClientSync(
                 api_key=str(client.key),
                 project_id=client.identity["project"],
@@ -25,31 +25,31 @@ def new_sdk(cloud: RunningCloud, tmp_path: Path) -> Iterator[Callable[[Client], 
                 storage_root=str(tmp_path),
             )
         )
-        return made[-1]
+        return clients[-1]
 
     yield make
-    for each in made:
-        each.close()
+    for sdk_client in clients:
+        sdk_client.close()
 
 
-def test_an_index_is_built_added_to_seen_and_deleted(
+def test_an_index_is_built_extended_listed_and_deleted(
     client: Client, new_sdk: Callable[[Client], MemoAirVoiceClientSync]
 ) -> None:
-    own = new_sdk(client)
+    sdk_client = new_sdk(client)
     documents = [{"id": "returns", "text": "Thirty days.", "metadata": {"topic": "returns"}}]
-    assert own.create_index("agent memory", documents) == IndexBuildResult("agent memory", 1, 1)
+    assert sdk_client.create_index("agent memory", documents) == IndexBuildResult("agent memory", 1, 1)
     documents = [{"id": "returns", "text": "Forty days."}, {"id": "shipping", "text": "Two days."}]
-    assert own.create_index("agent memory", documents, metadata={"from": "handbook"}).version == 2
-    [told] = own.list_indexes()
-    assert (told["name"], told["version"], told["documentCount"]) == ("agent memory", 2, 2)
-    assert own.get_index("agent memory")["chunkCount"] == 2
-    own.delete_document("agent memory", "shipping")
-    assert own.get_index("agent memory")["documentCount"] == 1
-    own.delete_index("agent memory")
-    assert own.list_indexes() == []
+    assert sdk_client.create_index("agent memory", documents, metadata={"from": "handbook"}).version == 2
+    [index] = sdk_client.list_indexes()
+    assert (index["name"], index["version"], index["documentCount"]) == ("agent memory", 2, 2)
+    assert sdk_client.get_index("agent memory")["chunkCount"] == 2
+    sdk_client.delete_document("agent memory", "shipping")
+    assert sdk_client.get_index("agent memory")["documentCount"] == 1
+    sdk_client.delete_index("agent memory")
+    assert sdk_client.list_indexes() == []
 
 
-def test_another_customer_sees_none_of_it(
+def test_another_account_does_not_see_the_index(
     cloud: RunningCloud, client: Client, new_sdk: Callable[[Client], MemoAirVoiceClientSync]
 ) -> None:
     new_sdk(client).create_index("faq", [{"id": "a", "text": "Ours."}])
@@ -60,7 +60,7 @@ def test_another_customer_sees_none_of_it(
     assert (raised.value.code, raised.value.status_code) == ("cloud.not_found", 404)
 
 
-def test_a_key_that_nobody_has_is_refused(
+def test_an_unknown_key_is_rejected(
     client: Client, new_sdk: Callable[[Client], MemoAirVoiceClientSync], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client, "key", "memoair_pk_nobody")
@@ -69,15 +69,15 @@ def test_a_key_that_nobody_has_is_refused(
     assert (raised.value.code, raised.value.status_code) == ("cloud.unauthorized", 401)
 
 
-def test_the_limits_are_the_servers_own(
+def test_the_sdk_and_the_server_have_the_same_limits(
     client: Client, new_sdk: Callable[[Client], MemoAirVoiceClientSync], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     too_many = [{"id": str(number), "text": "x"} for number in range(sdk.MOST_DOCUMENTS + 1)]
-    own = new_sdk(client)
+    sdk_client = new_sdk(client)
     with pytest.raises(MemoAirVoiceMemoryError) as here:
-        own.create_index("faq", too_many)
+        sdk_client.create_index("faq", too_many)
     monkeypatch.setattr(sdk, "MOST_DOCUMENTS", sdk.MOST_DOCUMENTS + 1)
     with pytest.raises(MemoAirVoiceMemoryError) as there:
-        own.create_index("faq", too_many)
+        sdk_client.create_index("faq", too_many)
     assert (here.value.code, here.value.status_code) == (there.value.code, there.value.status_code)
-    assert own.create_index("faq", too_many[: sdk.MOST_DOCUMENTS - 1]).version == 1
+    assert sdk_client.create_index("faq", too_many[: sdk.MOST_DOCUMENTS - 1]).version == 1

@@ -1,4 +1,4 @@
-"""One customer and another: nothing of one is seen, changed or told to the other, on any route."""
+"""Tenant isolation: on every route, one account can neither see, change nor detect another's resources."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +16,7 @@ from memoair_cloud.tenancy.scoped import OutOfScopeError, Scope
 
 INDEX = {"name": "faq", "documents": [{"id": "d", "text": "Boots can be returned."}]}
 AGENT = {"name": "Returns", "agentType": "voice"}
-# Every route under /v1 that has ids, with those of A's things, and a body that is right.
+# Every route under /v1 with ids, which are those of A's resources, and a valid body.
 ROUTES: dict[tuple[str, str], Any] = {
     ("GET", "/v1/projects/{project}"): None,
     ("GET", "/v1/projects/{project}/agents"): None,
@@ -43,7 +43,7 @@ ROUTES: dict[tuple[str, str], Any] = {
     ("GET", "/v1/voice-sdk/sessions/call-1/events"): None,
     ("DELETE", "/v1/voice-sdk/users/caller"): None,
 }
-# In one's own project these make or list what is one's own; there is no id of the other in them.
+# In B's own project, these routes contain no id of A's resources.
 WITHOUT_IDS = {
     "/v1/voice-sdk/index/create",
     "/v1/voice-sdk/index/list",
@@ -60,32 +60,32 @@ ROUTE_IDS = [f"{method} {path}" for method, path in ROUTES]
 
 
 @attrs.frozen
-class Two:
+class TwoAccounts:
     a: Client
     b: Client
     dump: Callable[[], dict[str, list[Any]]]
-    ids: dict[str, str]  # of A's things
+    ids: dict[str, str]  # of A's resources
 
     def path(self, route: str) -> str:
-        """A route with the ids of A's things."""
+        """Return a route with the ids of A's resources."""
         return route.format(project=self.a.identity["project"], **self.ids)
 
 
 @pytest.fixture(scope="module")
-def two(cloud: RunningCloud) -> Two:
-    """Two customers for tests after which nothing must have changed."""
-    return two_customers(cloud)
+def two(cloud: RunningCloud) -> TwoAccounts:
+    """Return two accounts for tests that must not change them."""
+    return make_two_accounts(cloud)
 
 
-def two_customers(cloud: RunningCloud) -> Two:
-    """A customer with one of everything, and another with a project and an agent alone."""
-    a, b = cloud.tenant("acme").with_(user="caller"), cloud.tenant("acme").with_(user="caller")
+def make_two_accounts(cloud: RunningCloud) -> TwoAccounts:
+    """Create an account with one resource of each kind, and another with only a project and an agent."""
+    a, b = cloud.tenant("acme").with_identity(user="caller"), cloud.tenant("acme").with_identity(user="caller")
     a.send(session_start("start"), turn("said", said="I live in Lisbon."), session_end("end"))
     a.ok("POST", "/v1/voice-sdk/index/create", INDEX)
-    somebody = a.with_(user="somebody")
-    somebody.send(turn("said"))
-    a.ok("DELETE", somebody.path)
-    cloud.work()
+    erased = a.with_identity(user="somebody")
+    erased.send(turn("said"))
+    a.ok("DELETE", erased.path)
+    cloud.run_tasks()
     [memory] = a.memories()
     ids = {"memory": memory["memoryId"], "file": a.ok("GET", "/v1/voice-sdk/bootstrap")["orgFile"]["sha256"]}
     a.ok("PATCH", f"{a.path}/memories/{ids['memory']}", {"text": "Ana lives in Oslo."})
@@ -95,19 +95,19 @@ def two_customers(cloud: RunningCloud) -> Two:
         with cloud.services.engine.connect() as connection:
             for table in Base.metadata.sorted_tables:
                 if "project_id" in table.c:
-                    mine = table.c.project_id == a.identity["project"]
+                    is_of_project = table.c.project_id == a.identity["project"]
                 elif table.name == "projects":
-                    mine = table.c.id == a.identity["project"]
+                    is_of_project = table.c.id == a.identity["project"]
                 else:
                     continue
-                found[table.name] = sorted(map(repr, connection.execute(select(table).where(mine))))
+                found[table.name] = sorted(map(repr, connection.execute(select(table).where(is_of_project))))
         return found
 
     assert all(rows for name, rows in dump().items())
-    return Two(a, b, dump, ids)
+    return TwoAccounts(a, b, dump, ids)
 
 
-def test_the_matrix_has_every_route(cloud: RunningCloud) -> None:
+def test_the_route_matrix_is_complete(cloud: RunningCloud) -> None:
     spec = cloud.account().ok("GET", "/openapi.json")
     shapes = {"{project_id}": "{project}", "{name}": "faq", "{document_id}": "d", "{user_id}": "caller"}
     shapes |= {"{session_id}": "call-1", "{memory_id}": "{memory}", "{sha256}": "{file}"}
@@ -121,16 +121,18 @@ def test_the_matrix_has_every_route(cloud: RunningCloud) -> None:
 
 
 @pytest.mark.parametrize(("route", "body"), ROUTES.items(), ids=ROUTE_IDS)
-def test_what_is_another_accounts_is_not_found_and_not_changed(two: Two, route: tuple[str, str], body: Any) -> None:
+def test_resources_of_another_account_are_not_found_and_not_changed(
+    two: TwoAccounts, route: tuple[str, str], body: Any
+) -> None:
     method, path = route[0], two.path(route[1])
     before = two.dump()
 
-    foreign = two.b.with_(project=two.a.identity["project"], agent=two.a.identity["agent"])
-    nowhere = two.b.with_(project="proj_of_nobody", agent="agent_of_nobody")
+    foreign = two.b.with_identity(project=two.a.identity["project"], agent=two.a.identity["agent"])
+    nowhere = two.b.with_identity(project="proj_of_nobody", agent="agent_of_nobody")
     answers = [foreign.call(method, path, body)]
     if not path.startswith("/v1/projects"):
         answers.append(nowhere.call(method, path, body))
-        answers.append(two.b.with_(agent=two.a.identity["agent"] + "_x").call(method, path, body))
+        answers.append(two.b.with_identity(agent=two.a.identity["agent"] + "_x").call(method, path, body))
         if path not in WITHOUT_IDS:
             answers.append(two.b.call(method, path, body))
     else:
@@ -143,25 +145,25 @@ def test_what_is_another_accounts_is_not_found_and_not_changed(two: Two, route: 
     assert not any(two.b.ok("GET", "/v1/voice-sdk/users").values())
 
 
-def test_the_owner_is_served_where_the_other_is_not(cloud: RunningCloud) -> None:
-    own = two_customers(cloud)
+def test_the_owner_can_use_every_route(cloud: RunningCloud) -> None:
+    own = make_two_accounts(cloud)
     for (method, path), body in ROUTES.items():
         assert own.a.call(method, own.path(path), body).status in (200, 201), path
 
 
-def test_without_a_known_key_nothing_is_told_on_any_route(two: Two, cloud: RunningCloud) -> None:
+def test_every_route_rejects_unknown_keys(two: TwoAccounts, cloud: RunningCloud) -> None:
     before = two.dump()
-    (first,) = cloud.accounts.keys(authenticate(cloud.services.engine, str(two.a.key)).account_id)
+    (first,) = cloud.accounts.list_keys(authenticate(cloud.services.engine, str(two.a.key)).account_id)
 
     for key in (None, "", "memoair_pk_unknown", "ü", str(two.a.key) + "x", first.hint):
         stranger = Client(two.a.url, key, **two.a.identity)
         for method, path in [*ROUTES, ("GET", "/v1/projects"), ("POST", "/v1/projects")]:
-            refusal = stranger.refused(method, two.path(path), ROUTES.get((method, path)))
+            refusal = stranger.error_of(method, two.path(path), ROUTES.get((method, path)))
             assert refusal == (401, "cloud.unauthorized"), (method, path, key)
     assert two.dump() == before
 
 
-def test_lists_hold_what_is_ones_own(two: Two) -> None:
+def test_lists_contain_only_the_accounts_own_resources(two: TwoAccounts) -> None:
     for client in (two.a, two.b):
         (project,) = client.ok("GET", "/v1/projects")["projects"]
         assert project["id"] == client.identity["project"]
@@ -169,14 +171,14 @@ def test_lists_hold_what_is_ones_own(two: Two) -> None:
         assert agent["id"] == client.identity["agent"]
 
 
-def test_ids_are_made_of_slugs_where_these_are_free(cloud: RunningCloud) -> None:
+def test_ids_are_derived_from_slugs_if_they_are_free(cloud: RunningCloud) -> None:
     client, other = cloud.account(), cloud.account()
     slug = f"beta-{client.key and client.key[-6:].lower().translate(str.maketrans('-_', 'xx'))}"
-    made = client.ok("POST", "/v1/projects", {"name": "Beta", "slug": slug, "description": "Triage"})
+    created = client.ok("POST", "/v1/projects", {"name": "Beta", "slug": slug, "description": "Triage"})
 
-    assert made == {**made, "id": f"proj_{slug}", "name": "Beta", "slug": slug, "description": "Triage"}
-    assert client.ok("GET", f"/v1/projects/proj_{slug}") == made
-    assert client.refused("POST", "/v1/projects", {"name": "Again", "slug": slug}) == (409, "cloud.conflict")
+    assert created == {**created, "id": f"proj_{slug}", "name": "Beta", "slug": slug, "description": "Triage"}
+    assert client.ok("GET", f"/v1/projects/proj_{slug}") == created
+    assert client.error_of("POST", "/v1/projects", {"name": "Again", "slug": slug}) == (409, "cloud.conflict")
     theirs = other.ok("POST", "/v1/projects", {"name": "Beta", "slug": slug})
     assert theirs["slug"] == slug
     assert theirs["id"].startswith(f"proj_{slug}_")
@@ -198,28 +200,28 @@ def test_ids_are_made_of_slugs_where_these_are_free(cloud: RunningCloud) -> None
         {"name": "A", "slug": "a\n"},
     ],
 )
-def test_a_project_that_can_not_be_is_refused(cloud: RunningCloud, body: Any) -> None:
-    assert cloud.account().refused("POST", "/v1/projects", body) == (422, "cloud.invalid")
+def test_an_invalid_project_is_rejected(cloud: RunningCloud, body: Any) -> None:
+    assert cloud.account().error_of("POST", "/v1/projects", body) == (422, "cloud.invalid")
 
 
-def test_an_account_has_several_keys_and_a_revoked_one_is_refused(cloud: RunningCloud) -> None:
+def test_an_account_can_have_several_keys_and_a_revoked_one_is_rejected(cloud: RunningCloud) -> None:
     first = cloud.accounts.create("Fundamento")
     second = cloud.accounts.issue_key(first.account_id, "second")
     clients = [Client(cloud.url, issued.key) for issued in (first, second)]
 
     assert all(len(issued.key) >= len("memoair_pk_") + 43 for issued in (first, second))
-    made = clients[0].ok("POST", "/v1/projects", {"name": "Acme", "slug": "acme"})
-    assert clients[1].ok("GET", "/v1/projects") == {"projects": [made]}
+    project = clients[0].ok("POST", "/v1/projects", {"name": "Acme", "slug": "acme"})
+    assert clients[1].ok("GET", "/v1/projects") == {"projects": [project]}
     cloud.accounts.revoke_key(first.key_id)
-    assert clients[0].refused("GET", "/v1/projects") == (401, "cloud.unauthorized")
-    assert clients[1].ok("GET", "/v1/projects") == {"projects": [made]}
-    told = cloud.accounts.keys(first.account_id)
-    assert [(key.last_used_at is not None, key.revoked_at is not None) for key in told] == [(True, True), (True, False)]
+    assert clients[0].error_of("GET", "/v1/projects") == (401, "cloud.unauthorized")
+    assert clients[1].ok("GET", "/v1/projects") == {"projects": [project]}
+    keys = cloud.accounts.list_keys(first.account_id)
+    assert [(key.last_used_at is not None, key.revoked_at is not None) for key in keys] == [(True, True), (True, False)]
     with pytest.raises(NotFoundError):
         cloud.accounts.revoke_key("key_x")
 
 
-def test_a_key_stands_nowhere_in_the_database(cloud: RunningCloud) -> None:
+def test_keys_are_not_stored_in_the_database(cloud: RunningCloud) -> None:
     issued = cloud.accounts.create("Fundamento")
 
     with cloud.services.engine.connect() as connection:
@@ -229,22 +231,22 @@ def test_a_key_stands_nowhere_in_the_database(cloud: RunningCloud) -> None:
 
 
 @pytest.fixture
-def scoped(two: Two, cloud: RunningCloud) -> Tenant:
-    """What a route of B's is given."""
-    return tenant_of(two, cloud)
+def scoped(two: TwoAccounts, cloud: RunningCloud) -> Tenant:
+    """Return the tenant that a route of B's gets."""
+    return make_tenant(two, cloud)
 
 
-def tenant_of(two: Two, cloud: RunningCloud) -> Tenant:
+def make_tenant(two: TwoAccounts, cloud: RunningCloud) -> Tenant:
     credentials = authenticate(cloud.services.engine, str(two.b.key))
     return Tenant(cloud.services.engine, Scope(credentials.account_id, two.b.identity["project"]))
 
 
-def test_a_query_that_forgets_whose_rows_it_wants_gets_its_own(cloud: RunningCloud) -> None:
-    two = two_customers(cloud)
-    scoped = tenant_of(two, cloud)
+def test_a_query_without_an_owner_condition_gets_only_its_own_rows(cloud: RunningCloud) -> None:
+    two = make_two_accounts(cloud)
+    scoped = make_tenant(two, cloud)
     other = aliased(Agent)
     a_project = two.a.identity["project"]
-    with scoped.writing() as session:
+    with scoped.begin_write() as session:
         assert {row.project_id for row in session.scalars(select(Agent))} == {two.b.identity["project"]}
         joined = select(Agent.id, other.project_id).join(other, other.id != "")
         assert {row.project_id for row in session.execute(joined)} == {two.b.identity["project"]}
@@ -255,11 +257,11 @@ def test_a_query_that_forgets_whose_rows_it_wants_gets_its_own(cloud: RunningClo
         assert session.scalars(within).all() == []
         session.execute(update(Agent).values(name="changed"))
         session.execute(delete(Agent).where(Agent.project_id == a_project))
-    assert [agent["name"] for agent in agents(two.a)] == ["Returns"]
-    assert [agent["name"] for agent in agents(two.b)] == ["changed"]
+    assert [agent["name"] for agent in list_agents(two.a)] == ["Returns"]
+    assert [agent["name"] for agent in list_agents(two.b)] == ["changed"]
 
 
-def test_what_can_not_be_kept_within_a_scope_is_stopped(two: Two, scoped: Tenant, cloud: RunningCloud) -> None:
+def test_statements_that_cannot_be_scoped_are_rejected(two: TwoAccounts, scoped: Tenant, cloud: RunningCloud) -> None:
     before = two.dump()
     foreign = {"project_id": two.a.identity["project"], "id": "agent_x", "name": "", "agent_type": "voice"}
     statements: list[Any] = [
@@ -271,28 +273,28 @@ def test_what_can_not_be_kept_within_a_scope_is_stopped(two: Two, scoped: Tenant
         delete(Account),
     ]
     for statement in statements:
-        with scoped.writing() as session, pytest.raises(OutOfScopeError):
+        with scoped.begin_write() as session, pytest.raises(OutOfScopeError):
             session.execute(statement)
-    with scoped.writing() as session, pytest.raises(OutOfScopeError):
+    with scoped.begin_write() as session, pytest.raises(OutOfScopeError):
         session.execute(insert(Agent), [foreign])
-    with pytest.raises(OutOfScopeError), scoped.writing() as session:
+    with pytest.raises(OutOfScopeError), scoped.begin_write() as session:
         session.add(Agent(**foreign))
     with Session(cloud.services.engine) as session:
         stolen = session.get(Agent, (two.a.identity["project"], two.a.identity["agent"]))
         assert stolen is not None
         session.expunge(stolen)
     stolen.name = "stolen"
-    with pytest.raises(OutOfScopeError), scoped.writing() as session:
+    with pytest.raises(OutOfScopeError), scoped.begin_write() as session:
         session.add(stolen)
     assert two.dump() == before
 
 
-def test_without_a_project_no_project_is_reached(scoped: Tenant) -> None:
+def test_a_scope_without_a_project_reaches_no_project_rows(scoped: Tenant) -> None:
     account = attrs.evolve(scoped, scope=Scope(scoped.scope.account_id))
-    with account.reading() as session:
+    with account.begin_read() as session:
         assert session.scalars(select(Agent)).all() == []
         assert len(session.scalars(select(Project)).all()) == 1
 
 
-def agents(client: Client) -> Any:
+def list_agents(client: Client) -> Any:
     return client.ok("GET", f"/v1/projects/{client.identity['project']}/agents")["agents"]

@@ -1,4 +1,4 @@
-"""What README and docs show works, and what the code has is documented."""
+"""The README and the documentation: all code on the pages runs, and the code is documented."""
 
 import json
 import re
@@ -14,17 +14,17 @@ from typing import Any
 import pytest
 import typer.main
 from support.clouds import running
-from support.pages import PARSERS, Player, blocks_of, commands_of, shown_command
+from support.pages import PARSERS, Player, find_command, parse_blocks, split_commands
 from support.waiting import PATIENCE
 
 from memoair_cli.app import app
-from memoair_cloud import errors as cloud_faults
-from memoair_runtime import errors as runtime_faults
+from memoair_cloud import errors as cloud_errors
+from memoair_runtime import errors as runtime_errors
 from memoair_runtime.settings import RuntimeSettings
 from memoair_voice_sync._errors import ERROR_CODES
 from memoair_voice_sync.transcripts import TranscriptOptions, TranscriptTurn, read_transcript
 
-# Programs of users, one after another: each takes seconds, and many times that beside others.
+# Each test runs several programs in sequence: each takes seconds, and many times that on a loaded machine.
 pytestmark = pytest.mark.timeout(900)
 
 ROOT = Path(__file__).parents[2]
@@ -32,29 +32,14 @@ PAGES = {
     str(path.relative_to(ROOT)): path
     for path in (ROOT / "README.md", ROOT / "examples" / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 }
-BLOCKS = {name: list(blocks_of(path, name)) for name, path in PAGES.items()}
+BLOCKS = {name: list(parse_blocks(path, name)) for name, path in PAGES.items()}
 EXAMPLES = [pytest.param(path, id=path.name) for path in sorted((ROOT / "examples").glob("*.py"))]
 
-# Commands that no page's test runs, by how they end, and where they are run instead.
+# Commands that the tests of the pages do not run, by their ends, and where they run instead.
 ELSEWHERE = {
     "memoair demo": "in an environment with nothing but the wheel (test_wheel.py)",
-    "pytest -q -m alone": "it is what is running",
+    "pytest -q -m alone": "it runs these tests",
 }
-# What README's lines about a cloud stand in: they are no program of their own.
-README_BEFORE = """
-import os
-from memoair_voice_sync import MemoAirVoiceClientSync
-user = {"id": "caller_7"}
-documents = [{"id": "returns", "text": "Boots go back within thirty days."}]
-client = MemoAirVoiceClientSync(
-    api_key=os.environ["MEMOAIR_API_KEY"],
-    project_id="proj_acme",
-    agent_id=os.environ["MEMOAIR_AGENT_ID"],
-    cloud_base_url=os.environ["MEMOAIR_BASE_URL"],
-)
-client.load_index(user=user)
-"""
-README_AFTER = "client.close()"
 
 
 def run_python(tmp_path: Path, *arguments: str) -> str:
@@ -73,15 +58,15 @@ def run_python(tmp_path: Path, *arguments: str) -> str:
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
-def test_an_example_runs_twice_and_the_second_run_remembers_the_first(
+def test_the_second_run_of_an_example_remembers_the_first(
     example: Path, tmp_path: Path, nothing_left_behind: None
 ) -> None:
     assert "## permanent" not in run_python(tmp_path, str(example))
     assert "## permanent" in run_python(tmp_path, str(example))
 
 
-def supplies(folder: Path) -> None:
-    """What the reader of any page has already: calls of the past, and documents."""
+def write_sample_files(folder: Path) -> None:
+    """Write the files that commands on several pages read: transcripts of earlier calls, and documents."""
     rows = [block.code for block in BLOCKS["docs/import.md"] if block.language == "jsonl"]
     (folder / "calls").mkdir()
     (folder / "calls" / "calls.jsonl").write_text("".join(rows), encoding="utf-8")
@@ -91,10 +76,10 @@ def supplies(folder: Path) -> None:
 
 @contextmanager
 def cloud_for(page: str, folder: Path) -> Iterator[dict[str, str]]:
-    """A cloud on this machine, and the variables by which the reader of a page finds it."""
+    """Run a cloud, and yield the environment variables with which the commands of a page reach it."""
     with running(f"sqlite:///{folder / 'cloud.db'}", folder) as cloud:
         client = cloud.account("Fundamento")
-        told = {
+        environ = {
             "MEMOAIR_BASE_URL": cloud.url,
             "MEMOAIR_API_KEY": str(client.key),
             "MEMOAIR_PROJECT_ID": "proj_acme",
@@ -105,152 +90,149 @@ def cloud_for(page: str, folder: Path) -> Iterator[dict[str, str]]:
             if not any("memoair project create" in block.code for block in BLOCKS[page]):
                 client.ok("POST", "/v1/projects", {"name": "Acme", "slug": "acme"})
                 agent = client.ok("POST", "/v1/projects/proj_acme/agents", {"name": "Returns", "agentType": "voice"})
-                told["MEMOAIR_AGENT_ID"] = agent["id"]
-            yield told
+                environ["MEMOAIR_AGENT_ID"] = agent["id"]
+            yield environ
         finally:
             client.close()
 
 
-# Frameworks that are not there for each Python that we run on.
-NEWEST_ONLY = {"docs/how-to/pipecat.md": (3, 11)}
+# Pages with frameworks that do not support every Python version that we support.
+MIN_PYTHON = {"docs/how-to/pipecat.md": (3, 11)}
 
 
 def needs_cloud(page: str) -> bool:
-    """Whether a page's code names a cloud: in its commands, or by the variables of one."""
-    code = "".join(block.code for block in BLOCKS[page] if not block.why_not)
+    """Return whether the code of a page uses a cloud: in its commands, or by environment variables."""
+    code = "".join(block.code for block in BLOCKS[page] if not block.skip_reason)
     return "memoair cloud serve" in code or "MEMOAIR_BASE_URL" in code
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if any(block.language for block in BLOCKS[page])])
-def test_what_a_page_shows_works_from_its_first_block_to_its_last(
+def test_all_code_on_a_page_runs(
     page: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     start_runtime: Callable[..., Any],
     nothing_left_behind: None,
 ) -> None:
-    if sys.version_info < NEWEST_ONLY.get(page, ()):
+    if sys.version_info < MIN_PYTHON.get(page, ()):
         pytest.skip("the framework needs a newer Python")
     blocks = BLOCKS[page]
     folder = tmp_path / "reader"
     folder.mkdir()
-    supplies(folder)
+    write_sample_files(folder)
     monkeypatch.chdir(folder)
-    with ExitStack() as around:
-        environ = around.enter_context(cloud_for(page, tmp_path)) if needs_cloud(page) else {}
+    with ExitStack() as stack:
+        environ = stack.enter_context(cloud_for(page, tmp_path)) if needs_cloud(page) else {}
         url = ""
-        if any("curl " in block.code for block in blocks if block.language == "console" and not block.why_not):
+        if any("curl " in block.code for block in blocks if block.language == "console" and not block.skip_reason):
             port = start_runtime(folder / "storage", PROJECT_ID="proj_acme", USER_ID="caller_42").port
             url = f"http://127.0.0.1:{port}"
         player = Player(folder, environ, url, tuple(ELSEWHERE))
-        around.callback(player.kill)
+        stack.callback(player.kill)
         for block in blocks:
-            in_a_cloud = page == "README.md" and block.language == "python" and "import" not in block.code
-            code = f"{README_BEFORE}{block.code}{README_AFTER}" if in_a_cloud else block.code
-            player.play(block._replace(code=code))
+            player.play_block(block)
         player.close()
 
 
-def test_each_block_says_what_it_is_and_few_are_not_run(capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_block_has_a_language_and_few_are_not_run(capsys: pytest.CaptureFixture[str]) -> None:
     blocks = [block for page in BLOCKS.values() for block in page]
     known = {"python", "console", "text", *PARSERS}
-    left = [f"{block}: {block.why_not}" for block in blocks if block.why_not]
-    left += [f"{end!r}: {reason}" for end, reason in ELSEWHERE.items()]
+    not_run = [f"{block}: {block.skip_reason}" for block in blocks if block.skip_reason]
+    not_run += [f"{end!r}: {reason}" for end, reason in ELSEWHERE.items()]
     with capsys.disabled():
-        print(f"\n{len(blocks)} blocks on {len(PAGES)} pages; not run:", *left, sep="\n  ")  # noqa: T201
+        print(f"\n{len(blocks)} blocks on {len(PAGES)} pages; not run:", *not_run, sep="\n  ")  # noqa: T201
 
-    assert {block.language for block in blocks if not block.why_not} <= {"", *known}
-    # A command must not hide from the tests in a block that claims to be none.
+    assert {block.language for block in blocks if not block.skip_reason} <= {"", *known}
+    # A command in a block of another language would not be run.
     assert not [
-        (str(block), shown_command(block))
-        for block in blocks
-        if block.language in ("", "text") and shown_command(block)
+        (str(block), find_command(block)) for block in blocks if block.language in ("", "text") and find_command(block)
     ]
     assert len(blocks) > 25
-    assert len(left) <= 10
+    assert len(not_run) <= 10
 
 
-def test_the_pages_show_each_command_that_there_is() -> None:
-    code = [
+def test_the_pages_show_the_main_commands() -> None:
+    commands = [
         command
         for page in BLOCKS.values()
         for block in page
         if block.language == "console"
-        for command in commands_of(block.code)
+        for command in split_commands(block.code)
     ]
-    shown = {command.split()[1] for command in code if command.startswith("memoair ")}
+    shown = {command.split()[1] for command in commands if command.startswith("memoair ")}
     assert {"cloud", "project", "agent", "index", "import", "search", "doctor"} <= shown
 
 
-def spoken_of(page: Path) -> list[str]:
-    """The commands that a page names within its sentences."""
+def commands_in_prose(page: Path) -> list[str]:
+    """Return the commands that a page names within its sentences."""
     prose = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
     return [" ".join(command.split()) for command in re.findall(r"`(memoair [^`]+)`", prose)]
 
 
-def test_commands_within_sentences_exist_with_their_options() -> None:
-    named = {command for page in PAGES.values() for command in spoken_of(page)}
+def test_commands_in_prose_exist_with_their_options() -> None:
+    named = {command for page in PAGES.values() for command in commands_in_prose(page)}
     assert len(named) > 8
     unknown = []
     for command in sorted(named):
-        at: Any = typer.main.get_command(app)
+        found: Any = typer.main.get_command(app)
         words = command.split()[1:]
-        while words and words[0] in getattr(at, "commands", {}):
-            at = at.commands[words.pop(0)]
-        options = {name for each in at.params for name in (*each.opts, *each.secondary_opts)}
-        is_group = hasattr(at, "commands")
+        while words and words[0] in getattr(found, "commands", {}):
+            found = found.commands[words.pop(0)]
+        options = {name for parameter in found.params for name in (*parameter.opts, *parameter.secondary_opts)}
+        is_group = hasattr(found, "commands")
         if (is_group and words) or [word for word in words if word.startswith("--") and word not in options]:
             unknown.append(command)
     assert not unknown
 
 
-def read(code: str, name: str, **options: Any) -> list[tuple[str, str, str]]:
+def read_turns(code: str, name: str, **options: Any) -> list[tuple[str, str, str]]:
     turns = list(read_transcript(BytesIO(code.encode()), name, TranscriptOptions(**options)))
     assert all(isinstance(turn, TranscriptTurn) for turn in turns), turns
     return [(f"{turn.occurred_at}", turn.user_text, turn.assistant_text) for turn in turns]  # type: ignore[union-attr]
 
 
-def test_the_transcripts_that_the_documents_show_are_read_as_they_say() -> None:
+def test_the_json_lines_and_the_text_of_the_import_page_are_read() -> None:
     (rows,) = [block.code for block in BLOCKS["docs/import.md"] if block.language == "jsonl"]
     (call,) = [block.code for block in BLOCKS["docs/import.md"] if block.language == "text"]
-    assert read(rows, "calls.jsonl") == [
+    assert read_turns(rows, "calls.jsonl") == [
         ("2026-03-02 09:30:00+00:00", "Where is my parcel?", "In Leeds."),
         ("None", "And now?", "At your door."),
     ]
-    assert read(call, "call.txt", callers=("Dana Whitlock",)) == [
+    assert read_turns(call, "call.txt", callers=("Dana Whitlock",)) == [
         ("2026-03-02 14:04:04+00:00", "", "Hello, this is Juno."),
         ("2026-03-02 14:04:09+00:00", "Hi. My parcel is late.", "I see."),
     ]
 
 
-def test_the_calls_of_other_formats_that_the_documents_show_are_read_as_they_say() -> None:
+def test_the_other_formats_of_the_import_page_are_read() -> None:
     page = (ROOT / "docs/import.md").read_text(encoding="utf-8")
-    shown_by = dict(re.findall(r"^### (\w+)\n.*?^```\w+\n(.*?)^```", page, re.DOTALL | re.MULTILINE))
-    began, options = datetime(2026, 3, 2, 14, 4, tzinfo=timezone.utc), {"callers": ("Dana Whitlock",)}
-    given = {
+    examples = dict(re.findall(r"^### (\w+)\n.*?^```\w+\n(.*?)^```", page, re.DOTALL | re.MULTILINE))
+    started_at, options = datetime(2026, 3, 2, 14, 4, tzinfo=timezone.utc), {"callers": ("Dana Whitlock",)}
+    files = {
         "WebVTT": ("call.vtt", options),
-        "SRT": ("call.srt", {**options, "user_id": "caller_42", "started_at": began}),
+        "SRT": ("call.srt", {**options, "user_id": "caller_42", "started_at": started_at}),
         "Vapi": ("call.json", {}),
         "Retell": ("call.json", {}),
         "Twilio": ("call.json", {"user_id": "caller_42"}),
     }
-    assert set(shown_by) == set(given)
-    for name, (file, told) in given.items():
-        stream = BytesIO(shown_by[name].encode())
-        first, second = list(read_transcript(stream, file, TranscriptOptions(**told)))  # type: ignore[arg-type]
+    assert set(examples) == set(files)
+    for name, (file, settings) in files.items():
+        stream = BytesIO(examples[name].encode())
+        first, second = list(read_transcript(stream, file, TranscriptOptions(**settings)))  # type: ignore[arg-type]
         assert isinstance(first, TranscriptTurn), (name, first)
         assert isinstance(second, TranscriptTurn), (name, second)
         assert {first.user_id, second.user_id} == {"caller_42"}, name
-        assert (first.occurred_at, second.occurred_at) == (began + timedelta(seconds=4), began + timedelta(seconds=9))
+        expected_times = (started_at + timedelta(seconds=4), started_at + timedelta(seconds=9))
+        assert (first.occurred_at, second.occurred_at) == expected_times
         assert (first.user_text, first.assistant_text) == ("", "Hello, this is Juno."), name
         assert (second.user_text, second.assistant_text) == ("Hi. My parcel is late.", ""), name
 
 
-def test_the_readme_begins_with_the_demo_and_the_tests() -> None:
+def test_the_first_commands_of_the_readme_are_the_demo_and_the_tests() -> None:
     commands = re.findall(r"^\$ (.*)$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
 
     assert commands[0].endswith("memoair demo")
-    # All of them run: those that can stand company two at a time, then the others.
+    # All tests run: two at a time those that may run beside others, then the rest.
     assert commands[1].endswith(
         "python -m pytest -q -n 2 -m 'not alone' && .venv-test/bin/python -m pytest -q -m alone"
     )
@@ -262,7 +244,7 @@ def test_every_error_code_and_every_variable_of_the_runtime_is_documented() -> N
     variables = set(re.findall(r'(?:get|_identifier)\(\s*"([A-Z_]+)"', source))
 
     assert {code for code in ERROR_CODES if code.startswith("runtime.") and code not in page} == {
-        "runtime.projection_unavailable",  # comes with the cloud
+        "runtime.projection_unavailable",  # other runtimes of this protocol return these two
         "runtime.bootstrap_failed",
     }
     assert len(variables) > 8
@@ -270,7 +252,7 @@ def test_every_error_code_and_every_variable_of_the_runtime_is_documented() -> N
 
 
 def codes_in_the_source() -> set[str]:
-    """All that is written like an error code in our packages, and is none of the things that look so."""
+    """Return all strings of our packages that look like an error code, except for file names."""
     found = {
         code
         for package in sorted(ROOT.glob("memoair_*/"))
@@ -280,18 +262,18 @@ def codes_in_the_source() -> set[str]:
     return found - {"cloud.jsonl", "cloud.db", "runtime.lock"}
 
 
-def test_every_error_code_stands_in_troubleshooting_with_its_status() -> None:
+def test_troubleshooting_lists_every_error_code_with_its_status() -> None:
     page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
     sections = dict(re.findall(r"^### `([a-z_.]+)`\n\n(.*?)(?=^##|\Z)", page, re.MULTILINE | re.DOTALL))
 
     assert set(sections) == codes_in_the_source() | set(ERROR_CODES)
     assert not [code for code, text in sections.items() if "**What to do:**" not in text]
     statuses = {code: known.status for code, known in ERROR_CODES.items()}
-    for module in (cloud_faults, runtime_faults):
-        for fault in vars(module).values():
-            if isinstance(fault, type) and issubclass(fault, module.Fault):
-                statuses.setdefault(fault.code, fault.status)
+    for module, base in ((cloud_errors, cloud_errors.ApiError), (runtime_errors, runtime_errors.RequestError)):
+        for error in vars(module).values():
+            if isinstance(error, type) and issubclass(error, base):
+                statuses.setdefault(error.code, error.status)
     assert not [code for code, status in statuses.items() if status and f"HTTP {int(status)}" not in sections[code]]
-    # Whether to try again is told as the table has it.
-    said = {code for code, text in sections.items() if "Trying again may help" in " ".join(text.split())}
-    assert said == {code for code, known in ERROR_CODES.items() if known.is_transient}
+    # The page says of the same codes as the table that trying again may help.
+    transient = {code for code, text in sections.items() if "Trying again may help" in " ".join(text.split())}
+    assert transient == {code for code, known in ERROR_CODES.items() if known.is_transient}

@@ -1,6 +1,6 @@
-"""What the commit before this release left on disks opens unchanged: storage root, cloud database, indexes, imports.
+"""Data written before this release opens unchanged: storage root, cloud database, index files, import state.
 
-``tests/fixtures/release-0.4.0.tar.xz`` was written by that commit with ``tools/make_release_data.py``.
+``tools/make_release_data.py`` wrote ``tests/fixtures/release-0.4.0.tar.xz`` with the commit before this release.
 """
 
 import json
@@ -27,7 +27,7 @@ ADA, BOB = "caller/ada ü", "caller_bob"
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """Unpack what the release left."""
+    """Unpack the data that was written before this release."""
     with tarfile.open(ARCHIVE) as archive:
         archive.extractall(tmp_path, filter="data")
     return tmp_path / "data"
@@ -35,20 +35,20 @@ def data(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def about(data: Path) -> dict[str, str]:
-    """Return the cloud's address and identity at the time."""
+    """Return the cloud's address, the key, and the ids that the data was written with."""
     return dict(json.loads((data / "about.json").read_bytes()))
 
 
 @pytest.fixture
 def cloud(data: Path, about: dict[str, str], tmp_path: Path) -> Iterator[str]:
-    """Serve the database of the release at its old address, to which what the machine keeps belongs."""
+    """Serve the old database at its old address: the data on the machine belongs to that address."""
     address = urllib3.util.parse_url(about["url"])
     lock = FileLock(Path(tempfile.gettempdir(), f"memoair-tests-{address.netloc}.lock"))
     options = ("--host", str(address.host), "--port", str(address.port), "--database-url", f"sqlite:///{data}/cloud.db")
     blobs = (data / "blobs").as_uri()
     with lock.acquire(timeout=100), process("cloud", "serve", *options, "--blob-url", blobs, home=tmp_path) as server:
         eventually(lambda: server.poll() is not None or is_ready(about["url"]), 60)
-        assert server.poll() is None, "the server ended: is its address in use?"
+        assert server.poll() is None, "the server exited: is its address in use?"
         yield about["url"]
 
 
@@ -76,7 +76,7 @@ def events_of(data: Path, user_id: str) -> list[tuple[Any, ...]]:
         return connection.execute(rows, (user_id,)).fetchall()
 
 
-def test_a_storage_root_is_read_and_its_files_stay_as_they_are(data: Path, client: MemoAirVoiceClientSync) -> None:
+def test_a_storage_root_opens_and_its_files_stay_unchanged(data: Path, client: MemoAirVoiceClientSync) -> None:
     storage = data / "storage"
     indexes, logs = contents(storage, "*.index"), contents(storage, "session.jsonl")
     assert len(indexes) == 2, "one of the user's memory, one of the documents"
@@ -91,17 +91,17 @@ def test_a_storage_root_is_read_and_its_files_stay_as_they_are(data: Path, clien
     assert "parcel number 7123" in recall(client, ADA, "Did I ask about parcel number 7123?").contextText
     heard = recall(client, ADA, "Which boots did I order?").contextText
     assert "The boots I ordered are blue." in heard
-    assert "blue boots here" not in heard, "it was not heard: the answer was interrupted"
+    assert "blue boots here" not in heard, "the caller did not hear it: the answer was interrupted"
     found = recall(client, ADA, "How many days do I have for returns?", filter={"topic": "returns"})
     assert found.org[0]["id"] == "returns"
     client.close()
 
-    assert contents(storage, "*.index") == indexes, "they were opened, not built again"
-    now = contents(storage, "session.jsonl")
-    assert {path: content for path, content in now.items() if path in logs} == logs
+    assert contents(storage, "*.index") == indexes, "the index files were opened, not rebuilt"
+    current = contents(storage, "session.jsonl")
+    assert {path: content for path, content in current.items() if path in logs} == logs
 
 
-def test_a_turn_that_was_not_sent_is_sent_and_no_other_again(data: Path, client: MemoAirVoiceClientSync) -> None:
+def test_only_the_unsent_turn_is_pushed(data: Path, client: MemoAirVoiceClientSync) -> None:
     before = {user_id: events_of(data, user_id) for user_id in (ADA, BOB)}
     assert all(before.values())
     assert not any("quince" in event[3] for event in before[BOB])
@@ -115,11 +115,12 @@ def test_a_turn_that_was_not_sent_is_sent_and_no_other_again(data: Path, client:
     assert "turn" not in [event[1] for event in events_of(data, ADA) if event not in before[ADA]]
 
 
-def test_the_cloud_still_knows_what_it_learned(data: Path, client: MemoAirVoiceClientSync) -> None:
+def test_the_cloud_keeps_its_memories_and_indexes(data: Path, client: MemoAirVoiceClientSync) -> None:
     [memory] = client.list_memories(user={"id": ADA})
     assert memory["text"] == "Ada is allergic to strapping tape."
     assert memory["attribute"] == "allergy to strapping tape"
-    assert [each["action"] for each in client.memory_history(memory["memoryId"], user={"id": ADA})] == ["learned"]
+    history = client.memory_history(memory["memoryId"], user={"id": ADA})
+    assert [change["action"] for change in history] == ["learned"]
     [index] = client.list_indexes()
     assert (index["name"], index["documentCount"]) == ("faq", 3)
     client.update_memory(memory["memoryId"], user={"id": ADA}, text="Ada is allergic to parcel tape.")
@@ -128,7 +129,7 @@ def test_the_cloud_still_knows_what_it_learned(data: Path, client: MemoAirVoiceC
     assert not contents(data / "storage", "permanent-*.index")
 
 
-def test_an_import_goes_on_from_its_state_file(data: Path, about: dict[str, str], cloud: str, tmp_path: Path) -> None:
+def test_an_import_resumes_from_its_state_file(data: Path, about: dict[str, str], cloud: str, tmp_path: Path) -> None:
     identity = {
         "MEMOAIR_API_KEY": about["apiKey"],
         "MEMOAIR_PROJECT_ID": about["projectId"],

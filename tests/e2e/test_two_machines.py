@@ -1,4 +1,4 @@
-"""Two machines and a real cloud, through the SDK: what one is told the other recalls, and both forget."""
+"""Two machines and a real cloud, through the SDK: turns saved on one are recalled on the other, and both erase."""
 
 import threading
 from collections.abc import Iterator
@@ -15,15 +15,15 @@ from support.waiting import eventually
 from memoair_index.static_model import default_model
 from memoair_voice_sync import MemoAirVoiceClientSync
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.usefixtures("no_hurry", "patient_saves")]
+pytestmark = [pytest.mark.timeout(600), pytest.mark.usefixtures("long_background_timeouts", "patient_saves")]
 
 ADA = {"id": "ada/../Zoë", "name": "Ada"}
 SECRET = "zanzibarplum"
 
 
 @pytest.fixture
-def no_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is done behind a call, or asked for its figures, may take as long as a loaded machine needs."""
+def long_background_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give work in the background, and requests for its status, the time that a loaded machine needs."""
     monkeypatch.setattr("memoair_voice_sync._user_runtime_client._FIRST_PULL_S", 10.0)
     monkeypatch.setattr("memoair_voice_sync._refresh._START_S", 60.0)
     monkeypatch.setattr("memoair_voice_sync._refresh._PULL_S", 10.0)
@@ -32,7 +32,7 @@ def no_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCloud]:
-    """A server with somebody who works behind it."""
+    """Run a server with a worker."""
     default_model()
     folder = tmp_path_factory.mktemp("cloud")
     with running(f"sqlite:///{folder / 'cloud.db'}", folder) as cloud, _worker(cloud):
@@ -41,16 +41,16 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCloud]:
 
 @contextmanager
 def _worker(cloud: RunningCloud) -> Iterator[None]:
-    ended = threading.Event()
+    stopping = threading.Event()
 
     def work() -> None:
-        while not ended.wait(0.05):
-            cloud.work()
+        while not stopping.wait(0.05):
+            cloud.run_tasks()
 
     thread = threading.Thread(target=work)
     thread.start()
     yield
-    ended.set()
+    stopping.set()
     thread.join()
 
 
@@ -61,7 +61,7 @@ def tenant(cloud: RunningCloud) -> Client:
 
 @pytest.fixture
 def identity(cloud: RunningCloud, tenant: Client) -> dict[str, Any]:
-    """As whom a client comes, and to which cloud."""
+    """Return the arguments of a client: its identity and the cloud."""
     return {
         "api_key": tenant.key,
         "project_id": tenant.identity["project"],
@@ -74,8 +74,8 @@ def identity(cloud: RunningCloud, tenant: Client) -> dict[str, Any]:
 def machines(
     identity: dict[str, Any], tmp_path: Path
 ) -> Iterator[tuple[MemoAirVoiceClientSync, MemoAirVoiceClientSync]]:
-    """A client on each of two machines, which have nothing but the cloud in common."""
-    process = psutil.Process()  # the server in it keeps connections to its database, so only processes are counted
+    """Yield a client on each of two machines that share only the cloud."""
+    process = psutil.Process()  # its server keeps database connections open, so only child processes are checked
     children = set(process.children())
     with clients_over(tmp_path / "A") as new_a, clients_over(tmp_path / "B") as new_b:
         yield new_a(**identity), new_b(**identity)
@@ -87,18 +87,18 @@ def files_with(root: Path, words: str) -> list[str]:
 
 
 def runtime_of(client: MemoAirVoiceClientSync) -> dict[str, Any]:
-    [told] = [each for each in client.stats()["runtimes"] if each["user_id"] == ADA["id"]]
-    return dict(told)
+    [runtime] = [runtime for runtime in client.stats()["runtimes"] if runtime["user_id"] == ADA["id"]]
+    return dict(runtime)
 
 
-def test_what_is_told_on_one_machine_is_recalled_on_another_and_forgotten_on_both(
+def test_turns_and_facts_of_one_machine_are_recalled_on_another_and_erased_on_both(
     machines: tuple[MemoAirVoiceClientSync, MemoAirVoiceClientSync], identity: dict[str, Any], tmp_path: Path
 ) -> None:
     here, there = machines
     here.load_index(user=ADA)
     here.save_response(user=ADA, user_text="I'm allergic to strapping tape.", assistant_text="I will note that.")
     here.save_response(user=ADA, user_text=f"And the word is {SECRET}.", assistant_text="Fine.")
-    here.close()  # which ends the call
+    here.close()  # ends the session
     eventually(lambda: there.list_memories(user=ADA), 60)
 
     loaded = there.load_index(user=ADA)
@@ -109,7 +109,7 @@ def test_what_is_told_on_one_machine_is_recalled_on_another_and_forgotten_on_bot
     assert "Ada: I'm allergic to strapping tape." in found.contextText
     assert "Name: Ada" in found.contextText
     assert SECRET in recall(there, ADA["id"], "What is the word?").contextText
-    [memory] = [each for each in there.list_memories(user=ADA) if "tape" in each["text"]]
+    [memory] = [memory for memory in there.list_memories(user=ADA) if "tape" in memory["text"]]
     there.update_memory(memory["memoryId"], user=ADA, text="Is allergic to parcel tape.")
     texts = [hit["text"] for hit in recall(there, ADA["id"], "allergic tape").permanent]
     assert "Is allergic to parcel tape." in texts
@@ -126,7 +126,7 @@ def test_what_is_told_on_one_machine_is_recalled_on_another_and_forgotten_on_bot
     assert SECRET not in recall(there, ADA["id"], "What is the word?").contextText
     with clients_over(tmp_path / "A") as new:
         again = new(**identity)
-        again.load_index(user_id="bob")  # another caller of the project on that machine
+        again.load_index(user_id="bob")  # another user of the project on that machine
         eventually(lambda: files_with(tmp_path / "A", SECRET) == [], 60)
         again.load_index(user=ADA)
         assert SECRET not in recall(again, ADA["id"], "What is the word?").contextText
@@ -139,7 +139,7 @@ def test_what_is_told_on_one_machine_is_recalled_on_another_and_forgotten_on_bot
     assert files_with(tmp_path / "A", "I have come back.")
 
 
-def test_the_reference_example_finds_what_it_has_just_indexed_on_either_machine(
+def test_the_example_of_the_reference_finds_a_new_document_on_either_machine(
     machines: tuple[MemoAirVoiceClientSync, MemoAirVoiceClientSync], tmp_path: Path
 ) -> None:
     here, there = machines
@@ -158,16 +158,16 @@ def test_the_reference_example_finds_what_it_has_just_indexed_on_either_machine(
     here.create_index("agent-memory", [{"id": "hours", "text": "We open at nine on weekdays."}])
     there.load_index(user=user)
     opens = lambda: recall(there, "caller_42", "When do you open on weekdays?").org[0]["id"]  # noqa: E731
-    assert opens() != "hours", "it asks now and then"
+    assert opens() != "hours", "the other machine pulls only at intervals"
     there._refresh_documents()
     assert opens() == "hours"
     here.delete_index("agent-memory")
     assert recall(here, "caller_42", "return something").org == []
 
 
-def test_an_outage_costs_no_word(identity: dict[str, Any], tenant: Client, tmp_path: Path) -> None:
+def test_turns_saved_during_an_outage_are_sent_later(identity: dict[str, Any], tenant: Client, tmp_path: Path) -> None:
     with clients_over(tmp_path / "A") as new:
-        client = new(**{**identity, "cloud_base_url": "http://127.0.0.1:9"})  # nobody listens there
+        client = new(**{**identity, "cloud_base_url": "http://127.0.0.1:9"})  # nothing listens there
         client.load_index(user=ADA)
         assert client.save_response(user=ADA, user_text="The boots are red.", assistant_text="They are.")
         assert runtime_of(client)["unsynced_events"] == 2
@@ -175,8 +175,8 @@ def test_an_outage_costs_no_word(identity: dict[str, Any], tenant: Client, tmp_p
         client = new(**identity)
         client.load_index(user=ADA)
         eventually(lambda: runtime_of(client)["unsynced_events"] == 0, 60)
-        [told] = tenant.ok("GET", "/v1/voice-sdk/users")["users"]
-        assert (told["userId"], told["name"], told["sessionCount"]) == (ADA["id"], "Ada", 2)
+        [user] = tenant.ok("GET", "/v1/voice-sdk/users")["users"]
+        assert (user["userId"], user["name"], user["sessionCount"]) == (ADA["id"], "Ada", 2)
     with clients_over(tmp_path / "B") as new:
         there = new(**identity)
         there.load_index(user=ADA)

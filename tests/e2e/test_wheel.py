@@ -1,4 +1,4 @@
-"""The wheel, installed into an empty environment, as users get it."""
+"""The wheel, installed into an empty environment, as users install it."""
 
 import os
 import shutil
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-# Building and installing take half a minute, and many times that beside others.
+# Building and installing take half a minute, and many times that on a loaded machine.
 pytestmark = pytest.mark.timeout(900)
 
 ROOT = Path(__file__).parents[2]
@@ -22,9 +22,11 @@ def run(*command: str | Path, **options: object) -> str:
     return str(done.stdout)
 
 
-def test_a_wheel_in_an_empty_environment_has_its_commands_and_data(tmp_path: Path, nothing_left_behind: None) -> None:
+def test_the_wheel_installs_its_commands_and_data_into_an_empty_environment(
+    tmp_path: Path, nothing_left_behind: None
+) -> None:
     source = tmp_path / "source"
-    run("git", "clone", "--quiet", ROOT, source)  # what is committed, and nothing that only lies about
+    run("git", "clone", "--quiet", ROOT, source)  # committed files only
     run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path / "dist", source)
     (wheel,) = (tmp_path / "dist").glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
@@ -43,20 +45,22 @@ def test_a_wheel_in_an_empty_environment_has_its_commands_and_data(tmp_path: Pat
 
     assert run(bin_ / "memoair", "--version", cwd=tmp_path) == "0.4.0\n"
     assert "17 of 17" in run(bin_ / "memoair", "demo", cwd=tmp_path)
-    refused = subprocess.run([bin_ / "voice-runtime"], env={}, capture_output=True, text=True, timeout=200, check=False)
-    assert refused.returncode == 2
-    assert "MEMOAIR_RUNTIME_PROJECT_ID" in refused.stderr
+    without_settings = subprocess.run(
+        [bin_ / "voice-runtime"], env={}, capture_output=True, text=True, timeout=200, check=False
+    )
+    assert without_settings.returncode == 2
+    assert "MEMOAIR_RUNTIME_PROJECT_ID" in without_settings.stderr
     run(python, "-c", "import memoair_voice as v; assert v.__version__ == '0.4.0'", cwd=tmp_path)
-    # What users write is type-checked against what was installed: without a py.typed, everything would be unknown.
+    # Type-check users' code against the installed packages: without a py.typed, all types would be unknown.
     users = shutil.copy(source / "tests" / "typed" / "users.py", tmp_path)
     run(sys.executable, "-m", "mypy", "--strict", "--config-file=", "--python-executable", python, users, cwd=tmp_path)
 
 
-def test_without_a_compiler_the_wheel_is_built_all_the_same(tmp_path: Path) -> None:
+def test_the_wheel_builds_without_a_compiler(tmp_path: Path) -> None:
     source = tmp_path / "source"
     run("git", "clone", "--quiet", ROOT, source)
-    none = {**os.environ, "CC": "/bin/false", "CXX": "/bin/false"}
-    run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path / "dist", source, env=none)
+    env = {**os.environ, "CC": "/bin/false", "CXX": "/bin/false"}
+    run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path / "dist", source, env=env)
     (wheel,) = (tmp_path / "dist").glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert "memoair_index/kernel/numpy_kernel.py" in names

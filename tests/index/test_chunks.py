@@ -1,11 +1,11 @@
-"""A long text in chunks: nothing is lost, nothing too long, and each goes on where the one before it ended."""
+"""Chunks of a long text: nothing is lost, none is too long, and each continues the one before it."""
 
 import itertools
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memoair_index.chunks import CHUNK_CHARS, OVERLAP_CHARS, chunks, spans
+from memoair_index.chunks import CHUNK_CHARS, OVERLAP_CHARS, chunk_spans, split_chunks
 
 texts = st.lists(
     st.text("abc é。.!?\n ", max_size=80) | st.integers(1, 900).map(lambda length: "x" * length), max_size=40
@@ -13,30 +13,30 @@ texts = st.lists(
 
 
 @given(texts, st.integers(20, 200), st.integers(0, 19))
-def test_chunks_without_their_overlap_are_the_text(text: str, size: int, overlap: int) -> None:
-    found = spans(text, size, overlap)
+def test_chunks_cover_the_text_and_respect_size_and_overlap(text: str, size: int, overlap: int) -> None:
+    spans = chunk_spans(text, size, overlap)
 
-    assert all(end - start <= size for start, end in found)
-    assert (found[0][0], found[-1][1]) == (0, len(text))
-    for (start, end), (next_start, next_end) in itertools.pairwise(found):
+    assert all(end - start <= size for start, end in spans)
+    assert (spans[0][0], spans[-1][1]) == (0, len(text))
+    for (start, end), (next_start, next_end) in itertools.pairwise(spans):
         assert start < next_start
         assert end - overlap <= next_start <= end < next_end
-    assert chunks(text, size, overlap) == [text[start:end] for start, end in found]
+    assert split_chunks(text, size, overlap) == [text[start:end] for start, end in spans]
 
 
-def test_a_short_text_is_one_chunk_and_an_empty_one_too() -> None:
-    assert chunks("We open at nine.") == ["We open at nine."]
-    assert chunks("") == [""]
+def test_a_short_or_empty_text_is_one_chunk() -> None:
+    assert split_chunks("We open at nine.") == ["We open at nine."]
+    assert split_chunks("") == [""]
 
 
-def test_chunks_end_at_sentences_and_begin_with_what_stood_before() -> None:
+def test_chunks_end_at_sentences_and_overlap() -> None:
     sentences = [f"This is sentence number {number}, and it says a little. " for number in range(60)]
-    found = chunks("".join(sentences))
+    chunks = split_chunks("".join(sentences))
 
-    assert len(found) > 4
-    assert all(chunk.endswith("a little. ") for chunk in found)
-    for before, after in itertools.pairwise(found):
+    assert len(chunks) > 4
+    assert all(chunk.endswith("a little. ") for chunk in chunks)
+    for before, after in itertools.pairwise(chunks):
         shared = next(n for n in range(OVERLAP_CHARS, -1, -1) if before.endswith(after[:n]))
         assert shared > OVERLAP_CHARS / 2
         assert after.startswith("This is sentence")
-    assert max(map(len, found)) > CHUNK_CHARS * 0.9
+    assert max(map(len, chunks)) > CHUNK_CHARS * 0.9

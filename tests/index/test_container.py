@@ -1,4 +1,4 @@
-"""Files of arrays: what is written is read, what is damaged is refused, and nothing half is ever in its place."""
+"""Container files: arrays are read back, damaged files are refused, and writes are atomic."""
 
 import gc
 import json
@@ -25,7 +25,7 @@ KIND, VERSION = "a kind", 3
 HEAD = struct.Struct("<8sII")  # magic, length of the table, CRC-32 of the table
 
 dtypes = st.sampled_from(["<i4", "<u8", "<f4", "<f8", "|i1", "|u1", "<u2"])
-some_arrays = arrays_of.arrays(dtypes, arrays_of.array_shapes(max_dims=3, min_side=0, max_side=5))
+any_arrays = arrays_of.arrays(dtypes, arrays_of.array_shapes(max_dims=3, min_side=0, max_side=5))
 names = st.text(st.characters(codec="utf-8"), max_size=8)
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | names,
@@ -43,17 +43,17 @@ def folder() -> Iterator[Path]:
 @pytest.fixture
 def path(folder: Path) -> Path:
     """A file with three arrays, one of them empty."""
-    found = folder / "arrays"
-    write(found)
-    return found
+    created = folder / "arrays"
+    write(created)
+    return created
 
 
 def write(path: Path, **arrays: Any) -> None:
-    given = {"numbers": np.arange(40, dtype=np.int32), "none": np.zeros(0), "text": b"one and another", **arrays}
-    write_container(path, KIND, VERSION, {"who": "me"}, given)
+    all_arrays = {"numbers": np.arange(40, dtype=np.int32), "none": np.zeros(0), "text": b"one and another", **arrays}
+    write_container(path, KIND, VERSION, {"who": "me"}, all_arrays)
 
 
-def table_of(path: Path) -> dict[str, Any]:
+def read_table(path: Path) -> dict[str, Any]:
     content = path.read_bytes()
     _, length, _ = HEAD.unpack(content[: HEAD.size])
     table: dict[str, Any] = json.loads(content[HEAD.size : HEAD.size + length])
@@ -61,99 +61,99 @@ def table_of(path: Path) -> dict[str, Any]:
 
 
 def rewrite_table(path: Path, table: dict[str, Any]) -> None:
-    """Put another table, with the right checksum, into the place of a file's own."""
+    """Replace a file's table by another one with a valid checksum."""
     content = path.read_bytes()
     _, length, _ = HEAD.unpack(content[: HEAD.size])
     encoded = json.dumps(table, separators=(",", ":")).encode()
-    assert len(encoded) <= length, "there is room for the old one only"
+    assert len(encoded) <= length, "the new table must not be longer"
     encoded = encoded.ljust(length)
     path.write_bytes(HEAD.pack(content[:8], length, zlib.crc32(encoded)) + encoded + content[HEAD.size + length :])
 
 
-def flip(path: Path, place: int, mask: int = 1) -> None:
+def flip(path: Path, position: int, mask: int = 1) -> None:
     content = bytearray(path.read_bytes())
-    content[place] ^= mask
+    content[position] ^= mask
     path.write_bytes(content)
 
 
-@given(st.dictionaries(names, some_arrays | st.binary(max_size=80), max_size=6), st.dictionaries(names, json_values))
+@given(st.dictionaries(names, any_arrays | st.binary(max_size=80), max_size=6), st.dictionaries(names, json_values))
 @settings(deadline=None, max_examples=60)
-def test_what_was_written_is_read(arrays: dict[str, Any], meta: dict[str, Any]) -> None:
+def test_written_arrays_are_read_back(arrays: dict[str, Any], meta: dict[str, Any]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "arrays"
         write_container(path, KIND, VERSION, meta, arrays)
-        assert [each.name for each in path.parent.iterdir()] == ["arrays"]
+        assert [entry.name for entry in path.parent.iterdir()] == ["arrays"]
         file = Container(path, KIND, VERSION)
         file.verify()
         assert file.meta == meta
         for name, array in arrays.items():
             expected = np.frombuffer(array, np.uint8) if isinstance(array, bytes) else array
-            found = file.array(name)
+            found = file.get_array(name)
             assert (found.dtype, found.shape) == (expected.dtype, expected.shape)
-            assert found.tobytes() == expected.tobytes() == file.text(name)
+            assert found.tobytes() == expected.tobytes() == file.get_bytes(name)
 
 
 @pytest.mark.parametrize(
     "array",
     [np.arange(12, dtype=">i4"), np.arange(24).reshape(4, 6)[::2, ::3], np.asfortranarray(np.eye(3))],
-    ids=["big-endian", "every second", "by columns"],
+    ids=["big-endian", "strided", "column-major"],
 )
-def test_an_array_is_read_as_it_was_however_it_lay_in_memory(folder: Path, array: Any) -> None:
+def test_arrays_of_any_memory_layout_are_read_back(folder: Path, array: Any) -> None:
     write(folder / "arrays", array=array)
-    assert Container(folder / "arrays", KIND, VERSION).array("array").tolist() == array.tolist()
+    assert Container(folder / "arrays", KIND, VERSION).get_array("array").tolist() == array.tolist()
 
 
-def test_arrays_begin_where_processors_like_it(path: Path) -> None:
-    assert all(section["offset"] % 64 == 0 for section in table_of(path)["sections"].values())
+def test_arrays_are_aligned_to_64_bytes(path: Path) -> None:
+    assert all(section["offset"] % 64 == 0 for section in read_table(path)["sections"].values())
 
 
-def test_what_is_changed_in_an_array_stays_in_memory(path: Path) -> None:
+def test_changes_to_an_array_stay_in_memory(path: Path) -> None:
     before = path.read_bytes()
     file = Container(path, KIND, VERSION)
-    file.array("numbers")[:] = -1
-    assert set(file.array("numbers").tolist()) == {-1}
-    assert Container(path, KIND, VERSION).array("numbers").tolist() == [*range(40)]
+    file.get_array("numbers")[:] = -1
+    assert set(file.get_array("numbers").tolist()) == {-1}
+    assert Container(path, KIND, VERSION).get_array("numbers").tolist() == [*range(40)]
     file.verify()
     assert path.read_bytes() == before
 
 
 def test_an_array_outlives_its_file(path: Path) -> None:
-    numbers = Container(path, KIND, VERSION).array("numbers")
+    numbers = Container(path, KIND, VERSION).get_array("numbers")
     path.unlink()
     gc.collect()
     assert numbers.tolist() == [*range(40)]
 
 
-def test_an_array_that_is_not_there_is_refused(path: Path) -> None:
+def test_an_unknown_array_is_refused(path: Path) -> None:
     file = Container(path, KIND, VERSION)
     with pytest.raises(ContainerError, match="'letters'"):
-        file.array("letters")
+        file.get_array("letters")
     with pytest.raises(ContainerError, match="'letters'"):
-        file.text("letters")
+        file.get_bytes("letters")
 
 
 @pytest.mark.parametrize(
     ("kind", "version"), [("another kind", VERSION), (KIND, VERSION + 1), (KIND, 0), ("", VERSION)]
 )
 def test_another_kind_or_version_is_refused(path: Path, kind: str, version: int) -> None:
-    with pytest.raises(ContainerError, match=f"a kind of version {VERSION}, wanted {kind} of version {version}"):
+    with pytest.raises(ContainerError, match=f"a kind version {VERSION}, expected {kind} version {version}"):
         Container(path, kind, version)
 
 
 @pytest.mark.parametrize("content", [b"", b"\0", b"MEMOAIR\x01", b"SQLite format 3\0" * 9, b"\0" * 4096, b"\xff" * 99])
-def test_a_file_of_others_is_refused(folder: Path, content: bytes) -> None:
+def test_a_file_of_another_program_is_refused(folder: Path, content: bytes) -> None:
     (folder / "other").write_bytes(content)
     with pytest.raises(ContainerError, match="other"):
         Container(folder / "other", KIND, VERSION)
 
 
-def test_what_is_no_file_can_not_be_read(folder: Path) -> None:
+def test_a_folder_or_missing_path_raises_os_error(folder: Path) -> None:
     for path in (folder, folder / "missing"):
         with pytest.raises(OSError, match=folder.name):
             Container(path, KIND, VERSION)
 
 
-def test_a_file_that_was_cut_short_anywhere_or_grew_is_refused(path: Path) -> None:
+def test_a_truncated_or_extended_file_is_refused(path: Path) -> None:
     content = path.read_bytes()
     for changed in (*(content[:length] for length in range(len(content))), content + b"\0", content + content):
         path.write_bytes(changed)
@@ -161,22 +161,22 @@ def test_a_file_that_was_cut_short_anywhere_or_grew_is_refused(path: Path) -> No
             Container(path, KIND, VERSION)
 
 
-def test_a_flipped_bit_before_the_arrays_is_refused(path: Path) -> None:
+def test_a_flipped_bit_in_header_or_table_is_refused(path: Path) -> None:
     content = path.read_bytes()
     _, length, _ = HEAD.unpack(content[: HEAD.size])
-    for place in range(HEAD.size + length):
-        flip(path, place, 1 << place % 8)
+    for position in range(HEAD.size + length):
+        flip(path, position, 1 << position % 8)
         with pytest.raises(ContainerError):
             Container(path, KIND, VERSION)
         path.write_bytes(content)
 
 
-def test_a_flipped_bit_in_an_array_is_told_by_verify(path: Path) -> None:
+def test_a_flipped_bit_in_an_array_is_found_by_verify(path: Path) -> None:
     content = path.read_bytes()
-    for name, section in table_of(path)["sections"].items():
+    for name, section in read_table(path)["sections"].items():
         size = np.dtype(section["dtype"]).itemsize * int(np.prod(section["shape"]))
-        for place in range(section["offset"], section["offset"] + size):
-            flip(path, place, 1 << place % 8)
+        for position in range(section["offset"], section["offset"] + size):
+            flip(path, position, 1 << position % 8)
             with pytest.raises(ContainerError, match=f"the array '{name}' does not match its checksum"):
                 Container(path, KIND, VERSION).verify()
             path.write_bytes(content)
@@ -200,35 +200,35 @@ def test_a_flipped_bit_in_an_array_is_told_by_verify(path: Path) -> None:
     ],
     ids=str,
 )
-def test_a_table_that_leads_outside_of_the_file_is_refused(path: Path, change: dict[str, Any]) -> None:
-    table = table_of(path)
+def test_a_table_with_an_array_outside_of_the_file_is_refused(path: Path, change: dict[str, Any]) -> None:
+    table = read_table(path)
     table["sections"] = {"numbers": table["sections"]["numbers"] | change}
     rewrite_table(path, table)
     with pytest.raises(ContainerError):
-        Container(path, KIND, VERSION).array("numbers")
+        Container(path, KIND, VERSION).get_array("numbers")
 
 
-def test_a_file_that_was_replaced_is_still_read_and_verified_as_it_was_opened(path: Path) -> None:
+def test_a_replaced_file_is_still_read_and_verified_as_opened(path: Path) -> None:
     file = Container(path, KIND, VERSION)
     write(path, numbers=np.arange(99))
     file.verify()
-    assert file.array("numbers").tolist() == [*range(40)]
-    assert Container(path, KIND, VERSION).array("numbers").tolist() == [*range(99)]
+    assert file.get_array("numbers").tolist() == [*range(40)]
+    assert Container(path, KIND, VERSION).get_array("numbers").tolist() == [*range(99)]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has other permissions")
-def test_only_its_owner_reads_a_file(path: Path) -> None:
+def test_a_file_is_readable_by_its_owner_only(path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-def test_files_of_the_same_arrays_have_the_same_checksum_and_others_another(path: Path, folder: Path) -> None:
+def test_checksums_differ_exactly_if_the_arrays_differ(path: Path, folder: Path) -> None:
     write(folder / "same")
     write(folder / "other", numbers=np.arange(1, 41, dtype=np.int32))
     one, same, other = (Container(each, KIND, VERSION).checksum for each in (path, folder / "same", folder / "other"))
     assert one == same != other
 
 
-def test_where_a_file_can_not_be_written_the_old_one_stays_and_nothing_beside_it(path: Path) -> None:
+def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_behind(path: Path) -> None:
     before = path.read_bytes()
     with pytest.raises(OSError, match="missing"):
         write(path.parent / "missing" / "arrays")
@@ -237,13 +237,13 @@ def test_where_a_file_can_not_be_written_the_old_one_stays_and_nothing_beside_it
     (path.parent / "taken").mkdir()
     with pytest.raises(OSError, match="taken"):
         write(path.parent / "taken")
-    assert sorted(each.name for each in path.parent.iterdir()) == ["arrays", "taken"]
+    assert sorted(entry.name for entry in path.parent.iterdir()) == ["arrays", "taken"]
     assert path.read_bytes() == before
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such limit")
-@pytest.mark.parametrize("room", [0, 1, 64, 1_000, 70_000, 399_999])
-def test_where_the_disk_is_full_the_old_file_stays_and_nothing_beside_it(path: Path, room: int) -> None:
+@pytest.mark.parametrize("size_limit", [0, 1, 64, 1_000, 70_000, 399_999])
+def test_a_full_disk_keeps_the_old_file_and_leaves_nothing_behind(path: Path, size_limit: int) -> None:
     before = path.read_bytes()
     code = """
 import resource, sys
@@ -256,7 +256,9 @@ try:
 except OSError as error:
     print(error.strerror)
 """
-    said = subprocess.run([sys.executable, "-c", code, path, str(room)], capture_output=True, text=True, timeout=60)
-    assert (said.stdout, said.stderr) == ("File too large\n", "")
-    assert [each.name for each in path.parent.iterdir()] == ["arrays"]
+    completed = subprocess.run(
+        [sys.executable, "-c", code, path, str(size_limit)], capture_output=True, text=True, timeout=60
+    )
+    assert (completed.stdout, completed.stderr) == ("File too large\n", "")
+    assert [entry.name for entry in path.parent.iterdir()] == ["arrays"]
     assert path.read_bytes() == before

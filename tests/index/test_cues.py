@@ -1,4 +1,4 @@
-"""Cues: what is read out of the form of an utterance and of a question, with and without punctuation."""
+"""Cues: what is detected in the wording of utterances and questions, with and without punctuation."""
 
 import time
 
@@ -8,15 +8,15 @@ from hypothesis import strategies as st
 
 from memoair_index import Document, Index, Query
 from memoair_index.analysis import fold
-from memoair_index.cues import Cue, QuestionType, cues_of, question_type
+from memoair_index.cues import Cue, QuestionType, classify_question, detect_cues
 
 
 def cues(text: str) -> Cue:
-    return cues_of(fold(text))
+    return detect_cues(fold(text))
 
 
 @pytest.mark.parametrize("text", ["Yesterday.", "it was two weeks ago", "in the morning", "since 2019", "on TUESDAY"])
-def test_a_word_for_a_time_is_told(text: str) -> None:
+def test_a_word_for_a_time_is_a_time_cue(text: str) -> None:
     assert cues(text) & Cue.TIME
 
 
@@ -35,17 +35,17 @@ def test_a_word_for_a_time_is_told(text: str) -> None:
         "That\N{RIGHT SINGLE QUOTATION MARK}s wrong",
     ],
 )
-def test_a_correction_is_told(text: str) -> None:
+def test_a_correction_is_a_correction_cue(text: str) -> None:
     assert cues(text) & Cue.CORRECTION
 
 
 @pytest.mark.parametrize("text", ["", "red boots", "Boots", "I want boots", "notwithstanding", "weekly", "everlasting"])
-def test_an_utterance_without_any_has_no_cue(text: str) -> None:
+def test_other_utterances_have_no_cue(text: str) -> None:
     assert cues(text) == Cue(0)
 
 
 @pytest.mark.parametrize(
-    ("question", "asked"),
+    ("question", "question_type"),
     [
         ("When did I go?", QuestionType.WHEN),
         ("which year was that", QuestionType.WHEN),
@@ -57,41 +57,39 @@ def test_an_utterance_without_any_has_no_cue(text: str) -> None:
         ("the boots", QuestionType(0)),
     ],
 )
-def test_a_question_asks_for_a_form_of_answer(question: str, asked: QuestionType) -> None:
-    assert question_type(fold(question)) == asked
+def test_questions_are_classified(question: str, question_type: QuestionType) -> None:
+    assert classify_question(fold(question)) == question_type
 
 
 @pytest.mark.parametrize(
-    ("question", "answer", "other", "term"),
+    ("question", "answer", "other", "feature"),
     [
         ("when did the boots come", "boots came yesterday", "boots came blue", "time_word"),
         ("how long did the boots take", "boots took two weeks", "boots took too much", "amount"),
         ("what about the boots", "no wait boots", "a boots thing", "correction"),
     ],
 )
-def test_of_two_that_say_the_same_the_one_with_the_cue_is_told_why(
-    question: str, answer: str, other: str, term: str
-) -> None:
+def test_a_cue_contributes_to_the_score_of_an_answer(question: str, answer: str, other: str, feature: str) -> None:
     index = Index()
     index.add([Document("other", other, "1"), Document("answer", answer, "2")])
     hits = {hit.document.id: hit for hit in index.search(Query(question), 2)}
-    assert hits["answer"].terms[term] > 0
-    assert term not in hits["other"].terms
+    assert hits["answer"].contributions[feature] > 0
+    assert feature not in hits["other"].contributions
 
 
 @given(st.text(st.characters(exclude_categories=())))
 @settings(deadline=None)
-def test_any_text_is_read(text: str) -> None:
+def test_any_text_is_classified(text: str) -> None:
     assert cues(text) in Cue(7)
-    assert question_type(fold(text)) in QuestionType(7)
+    assert classify_question(fold(text)) in QuestionType(7)
 
 
 @pytest.mark.parametrize(
     "sign", ["not ", "no, ", "wait ", " ", "a", "A ", '"', "how ", "which ", "i mean", ",", "not a"]
 )
-def test_a_megabyte_is_read_in_little_time(sign: str) -> None:
+def test_a_megabyte_is_classified_in_linear_time(sign: str) -> None:
     text = sign * ((1 << 20) // len(sign))
-    begin = time.process_time()
+    began_at = time.process_time()
     cues(text)
-    question_type(text)
-    assert time.process_time() - begin < 5
+    classify_question(text)
+    assert time.process_time() - began_at < 5

@@ -1,4 +1,4 @@
-"""Dates in a question, through the index: which documents of which days are found by them."""
+"""Dates in questions: which days they name, and which documents are found by them."""
 
 import time
 from datetime import date, datetime, timedelta, timezone
@@ -10,24 +10,24 @@ from hypothesis import strategies as st
 
 from memoair_index import Document, Index, Query
 from memoair_index.analysis import fold
-from memoair_index.dates import days_in
+from memoair_index.dates import find_days
 
 # A Sunday.
 NOW = datetime(2023, 5, 21, 9, 30, tzinfo=timezone.utc)
 EPOCH = date(1970, 1, 1)
 
 
-def asked(question: str, now: datetime | None = NOW) -> set[str]:
-    """The days of the years around that a question asks about."""
-    days = [date(2021, 1, 1) + timedelta(days=number) for number in range(3 * 365)]
-    found = days_in(fold(question), now.timestamp() if now else None)
-    meant = found.match(np.array([(day - EPOCH).days for day in days]))
-    return {day.isoformat() for day, is_meant in zip(days, meant, strict=True) if is_meant}
+def days_asked_about(question: str, now: datetime | None = NOW) -> set[str]:
+    """Return the days of 2021 to 2023 that a question asks about."""
+    days = [date(2021, 1, 1) + timedelta(days=offset) for offset in range(3 * 365)]
+    found = find_days(fold(question), now.timestamp() if now else None)
+    matches = found.match(np.array([(day - EPOCH).days for day in days]))
+    return {day.isoformat() for day, is_match in zip(days, matches, strict=True) if is_match}
 
 
-def told_of(day: str) -> set[str]:
-    """The days on which a day is told of: from two before it to ten after it."""
-    return {(date.fromisoformat(day) + timedelta(days=number)).isoformat() for number in range(-2, 11)}
+def days_around(day: str) -> set[str]:
+    """Return the days on which an event of a day is mentioned: from two days before it to ten after it."""
+    return {(date.fromisoformat(day) + timedelta(days=offset)).isoformat() for offset in range(-2, 11)}
 
 
 @pytest.mark.parametrize(
@@ -40,17 +40,20 @@ def told_of(day: str) -> set[str]:
         ("February 31 2023", "2023-02-28"),
     ],
 )
-def test_a_day_is_found_however_it_is_written(question: str, day: str) -> None:
-    assert asked(question) == asked(question, None) == told_of(day)
+def test_a_day_is_found_in_every_notation(question: str, day: str) -> None:
+    assert days_asked_about(question) == days_asked_about(question, None) == days_around(day)
 
 
-def test_a_day_without_a_year_is_of_any_of_the_last_years() -> None:
-    assert asked("on May 8") == told_of("2021-05-08") | told_of("2022-05-08") | told_of("2023-05-08")
+def test_a_day_without_a_year_matches_recent_years() -> None:
+    recent = days_around("2021-05-08") | days_around("2022-05-08") | days_around("2023-05-08")
+    assert days_asked_about("on May 8") == recent
 
 
-def test_a_month_is_of_its_year_or_of_any() -> None:
-    assert asked("in december 2022") == {f"2022-12-{day:02}" for day in range(1, 32)}
-    assert asked("in February") == {f"{year}-02-{day:02}" for year in (2021, 2022, 2023) for day in range(1, 29)}
+def test_a_month_matches_its_year_or_every_year() -> None:
+    assert days_asked_about("in december 2022") == {f"2022-12-{day:02}" for day in range(1, 32)}
+    assert days_asked_about("in February") == {
+        f"{year}-02-{day:02}" for year in (2021, 2022, 2023) for day in range(1, 29)
+    }
 
 
 @pytest.mark.parametrize(
@@ -69,10 +72,12 @@ def test_a_month_is_of_its_year_or_of_any() -> None:
         ("last week", "2023-05-07", "2023-05-21"),
     ],
 )
-def test_days_are_counted_from_now(question: str, first: str, last: str) -> None:
+def test_relative_days_count_from_now(question: str, first: str, last: str) -> None:
     days = (date.fromisoformat(last) - date.fromisoformat(first)).days + 1
-    assert asked(question) == {(date.fromisoformat(first) + timedelta(days=each)).isoformat() for each in range(days)}
-    assert asked(question, None) == set(), "nobody knows what it is counted from"
+    assert days_asked_about(question) == {
+        (date.fromisoformat(first) + timedelta(days=offset)).isoformat() for offset in range(days)
+    }
+    assert days_asked_about(question, None) == set(), "without a clock there is no day to count from"
 
 
 @pytest.mark.parametrize(
@@ -90,19 +95,19 @@ def test_days_are_counted_from_now(question: str, first: str, last: str) -> None
         "5 ago",
     ],
 )
-def test_what_is_no_date_names_no_day(question: str) -> None:
-    assert not days_in(fold(question), NOW.timestamp())
+def test_other_texts_name_no_day(question: str) -> None:
+    assert not find_days(fold(question), NOW.timestamp())
 
 
-def test_a_document_of_a_day_that_was_asked_for_is_found_without_any_word_of_the_question() -> None:
+def test_a_document_of_the_named_day_is_found_without_a_common_word() -> None:
     index = Index()
-    moments = {"then": NOW - timedelta(days=1), "soon after": NOW, "long ago": NOW - timedelta(days=400)}
-    index.add(Document(each, "boots", each, occurred_at=moment.timestamp()) for each, moment in moments.items())
+    times = {"then": NOW - timedelta(days=1), "soon after": NOW, "long ago": NOW - timedelta(days=400)}
+    index.add(Document(name, "boots", name, occurred_at=time.timestamp()) for name, time in times.items())
     index.add([Document("never", "boots", "never"), Document("NaN", "boots", "NaN", occurred_at=float("nan"))])
     found = index.search(Query("what was yesterday", now=NOW.timestamp()), 5)
     assert [hit.document.id for hit in found] == ["then"]
-    assert found[0].terms["date"] > 0
-    assert "around" not in found[0].terms
+    assert found[0].contributions["date"] > 0
+    assert "around" not in found[0].contributions
 
 
 @given(
@@ -117,16 +122,18 @@ def test_a_document_of_a_day_that_was_asked_for_is_found_without_any_word_of_the
     st.none() | st.floats(),
 )
 @settings(deadline=None, max_examples=300)
-def test_no_question_and_no_moment_makes_it_fail(question: str, now: float | None) -> None:
-    days = days_in(fold(question), now)
+def test_no_question_and_no_clock_makes_the_parser_fail(question: str, now: float | None) -> None:
+    days = find_days(fold(question), now)
     assert days.match(np.array([-(2**40), -1, 0, 1, 20_000, 2**40])).shape == (6,)
 
 
 @given(st.none() | st.floats())
 @settings(deadline=None)
-def test_no_moment_of_a_document_makes_a_search_fail(moment: float | None) -> None:
+def test_no_timestamp_of_a_document_makes_a_search_fail(occurred_at: float | None) -> None:
     index = Index()
-    index.add([Document("a", "red boots", occurred_at=moment), Document("b", "boots", occurred_at=NOW.timestamp())])
+    index.add(
+        [Document("a", "red boots", occurred_at=occurred_at), Document("b", "boots", occurred_at=NOW.timestamp())]
+    )
     for question in ("boots in may", "boots on may 8", "boots yesterday"):
         found = index.search(Query(question, now=NOW.timestamp()), 5)
         assert {hit.document.id for hit in found} == {"a", "b"}
@@ -135,9 +142,9 @@ def test_no_moment_of_a_document_makes_a_search_fail(moment: float | None) -> No
 @pytest.mark.parametrize(
     "words", ["may ", "in may ", "may", "1 ", "1 of ", "last ", "a week ago ", "march  ", "2023-05-08 "]
 )
-def test_a_hundred_thousand_characters_are_read_in_little_time(words: str) -> None:
+def test_a_hundred_thousand_characters_are_parsed_in_linear_time(words: str) -> None:
     text = words * (100_000 // len(words))
-    begin = time.process_time()
-    days_in(text, NOW.timestamp())
-    days_in("yesterday " + words.strip() + " " * 100_000, NOW.timestamp())
-    assert time.process_time() - begin < 2
+    began_at = time.process_time()
+    find_days(text, NOW.timestamp())
+    find_days("yesterday " + words.strip() + " " * 100_000, NOW.timestamp())
+    assert time.process_time() - began_at < 2

@@ -1,4 +1,4 @@
-"""The two kernels against each other: the same items and the same sums, to the last bit, whatever they are given."""
+"""The two kernels compared: the same items and the same sums, to the last bit, whatever the request."""
 
 import subprocess
 import sys
@@ -12,37 +12,37 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from memoair_index import kernel
-from memoair_index.items import ITEM, NONE, GrowingArray
+from memoair_index.items import ITEM_DTYPE, NONE, GrowingArray
 from memoair_index.kernel import SCRATCH_BYTES, KernelRequest, KernelResult, numpy_kernel
 
-_compiled = pytest.importorskip("memoair_index.kernel.c_kernel", reason="this install has no compiled kernel")
-compiled: Callable[[KernelRequest], KernelResult] = _compiled.score
-both = pytest.mark.parametrize("score", [compiled, numpy_kernel.score], ids=["compiled", "plain"])
+c_kernel = pytest.importorskip("memoair_index.kernel.c_kernel", reason="the C kernel is not installed")
+c_score: Callable[[KernelRequest], KernelResult] = c_kernel.score
+both_kernels = pytest.mark.parametrize("score", [c_score, numpy_kernel.score], ids=["c", "numpy"])
 
-LARGEST = 2**31 - 1
-numbers = st.integers(-(2**31), LARGEST)
+MAX_INT32 = 2**31 - 1
+numbers = st.integers(-(2**31), MAX_INT32)
 floats = st.floats(0, 100, width=32)
 INF, NAN = float("inf"), float("nan")
 
 
-def rows(*items: dict[str, Any], split: int = 0) -> GrowingArray:
-    """Items, of which the first ``split`` lie in a file; what is not said of one is as of a document all by itself."""
-    array = np.zeros(len(items), ITEM)
+def make_items(*items: dict[str, Any], split: int = 0) -> GrowingArray:
+    """Return items, the first ``split`` of them as if from a file; by default each is a document without neighbors."""
+    array = np.zeros(len(items), ITEM_DTYPE)
     array["group"], array["previous"], array["following"], array["speaker"] = 0, NONE, NONE, NONE
     for row, item in zip(array, items, strict=True):
         for field, value in item.items():
             row[field] = value
-    made = GrowingArray(array[:split].copy())
+    array_with_tail = GrowingArray(array[:split].copy())
     for row in array[split:]:
-        made.append(row)
-    return made
+        array_with_tail.append(row)
+    return array_with_tail
 
 
-def postings(word: int, items: list[int], counts: list[int], first: int = 0, weight: float = 1.0) -> Any:
+def make_postings(word: int, items: list[int], counts: list[int], first: int = 0, weight: float = 1.0) -> Any:
     return word, np.array(items, np.int32), np.array(counts, np.uint8), first, weight
 
 
-def request(items: GrowingArray, *lists: Any, **changed: Any) -> KernelRequest:
+def make_request(items: GrowingArray, *lists: Any, **changed: Any) -> KernelRequest:
     return KernelRequest(
         **{
             "items": items,
@@ -59,8 +59,8 @@ def request(items: GrowingArray, *lists: Any, **changed: Any) -> KernelRequest:
     )
 
 
-def sums(result: KernelResult) -> dict[int, tuple[bytes, bytes]]:
-    """By item the bits of its sum and of its bonus."""
+def sums_by_item(result: KernelResult) -> dict[int, tuple[bytes, bytes]]:
+    """Return the bits of the sum and of the bonus of each item."""
     assert len(result.items) == len(result.pooled) == len(result.bonus) == len(set(result.items.tolist()))
     return {
         item: (pooled.tobytes(), bonus.tobytes())
@@ -68,16 +68,20 @@ def sums(result: KernelResult) -> dict[int, tuple[bytes, bytes]]:
     }
 
 
-def near(size: int) -> st.SearchStrategy[int]:
-    """The number of an item, or one a little outside."""
+def ordinals_near(size: int) -> st.SearchStrategy[int]:
+    """Return a strategy for ordinals, some of them a little out of range."""
     return st.integers(-3, size + 3)
 
 
 @st.composite
-def requests(draw: st.DrawFn, lengths: st.SearchStrategy[int], links: st.SearchStrategy[int] | None = None) -> Any:
+def kernel_requests(
+    draw: st.DrawFn, lengths: st.SearchStrategy[int], links: st.SearchStrategy[int] | None = None
+) -> Any:
     size = draw(st.integers(0, 12))
-    # Some stores have no neighbours, and some no removed items.
-    links = links if links is not None else draw(st.sampled_from([near(size), near(size), st.just(NONE)]))
+    # Some stores have no neighbors, and some no removed items.
+    links = (
+        links if links is not None else draw(st.sampled_from([ordinals_near(size), ordinals_near(size), st.just(NONE)]))
+    )
     groups = draw(st.sampled_from([st.integers(-1, 2), st.integers(0, 2)]))
     item = st.fixed_dictionaries(
         {
@@ -88,16 +92,20 @@ def requests(draw: st.DrawFn, lengths: st.SearchStrategy[int], links: st.SearchS
             "length": lengths,
         }
     )
-    items = rows(*draw(st.lists(item, min_size=size, max_size=size)), split=draw(st.integers(0, size)))
+    items = make_items(*draw(st.lists(item, min_size=size, max_size=size)), split=draw(st.integers(0, size)))
     lists = []
-    # The lists of one word stand together.
+    # The lists of one word are adjacent.
     for word in sorted(draw(st.lists(st.integers(0, 3), max_size=6))):
-        entries = draw(st.lists(st.tuples(near(size), st.integers(0, 255)), max_size=8))
-        first = draw(st.sampled_from([0, 0, len(items.base), 1, -1, LARGEST]))
+        entries = draw(st.lists(st.tuples(ordinals_near(size), st.integers(0, 255)), max_size=8))
+        first = draw(st.sampled_from([0, 0, len(items.base), 1, -1, MAX_INT32]))
         weight = draw(st.floats(-1, 8, width=32))
-        lists.append(postings(word, [each for each, _ in entries], [count for _, count in entries], first, weight))
-    bonuses = draw(st.lists(st.tuples(near(size) | numbers, floats | st.sampled_from([NAN, INF, -1.0])), max_size=5))
-    return request(
+        lists.append(
+            make_postings(word, [ordinal for ordinal, _ in entries], [count for _, count in entries], first, weight)
+        )
+    bonuses = draw(
+        st.lists(st.tuples(ordinals_near(size) | numbers, floats | st.sampled_from([NAN, INF, -1.0])), max_size=5)
+    )
+    return make_request(
         items,
         *lists,
         average_length=draw(st.floats(1, 50)),
@@ -106,109 +114,136 @@ def requests(draw: st.DrawFn, lengths: st.SearchStrategy[int], links: st.SearchS
         pooled_weight=draw(floats),
         speaker=draw(st.integers(-1, 2)),
         speaker_weight=draw(floats),
-        # What may be left out where there is nothing to look at.
-        linked=draw(st.booleans())
-        or bool((items.all()["previous"] != NONE).any() or (items.all()["following"] != NONE).any()),
-        removed=draw(st.booleans()) or bool((items.all()["group"] < 0).any()),
+        # May be False only if the store has none.
+        has_neighbors=draw(st.booleans())
+        or bool((items.to_array()["previous"] != NONE).any() or (items.to_array()["following"] != NONE).any()),
+        has_removed=draw(st.booleans()) or bool((items.to_array()["group"] < 0).any()),
         only_group=draw(st.integers(-1, 3)),
-        without_group=draw(st.integers(-1, 3)),
-        bonus_items=np.array([each for each, _ in bonuses], np.int32),
-        bonuses=np.array([worth for _, worth in bonuses], np.float32),
+        exclude_group=draw(st.integers(-1, 3)),
+        bonus_items=np.array([ordinal for ordinal, _ in bonuses], np.int32),
+        bonuses=np.array([bonus for _, bonus in bonuses], np.float32),
     )
 
 
-@given(requests(lengths=st.integers(0, 40)))
+@given(kernel_requests(lengths=st.integers(0, 40)))
 @settings(deadline=None, max_examples=200)
-def test_both_kernels_keep_the_same_items_with_the_same_sums(asked: KernelRequest) -> None:
-    assert sums(compiled(asked)) == sums(numpy_kernel.score(asked))
+def test_both_kernels_find_the_same_items_with_equal_sums(kernel_request: KernelRequest) -> None:
+    assert sums_by_item(c_score(kernel_request)) == sums_by_item(numpy_kernel.score(kernel_request))
 
 
-@given(requests(lengths=numbers, links=numbers))
-# A length at which the divisor of BM25 is exactly 0, with a count that makes that 1/0 and one that makes it 0/0.
+@given(kernel_requests(lengths=numbers, links=numbers))
+# Lengths at which the divisor of BM25 is exactly 0, with counts that make it 1/0 and 0/0.
 @example(
-    request(rows({"length": -16}, {"length": -16}), postings(0, [0, 1], [0, 1]), b=0.5, k1=1.0, average_length=8.0)
+    make_request(
+        make_items({"length": -16}, {"length": -16}),
+        make_postings(0, [0, 1], [0, 1]),
+        b=0.5,
+        k1=1.0,
+        average_length=8.0,
+    )
 )
-@example(request(rows({"length": -24}, {"length": -8}), postings(0, [0, 1], [1, 0]), b=0.5, k1=1.0, average_length=8.0))
+@example(
+    make_request(
+        make_items({"length": -24}, {"length": -8}), make_postings(0, [0, 1], [1, 0]), b=0.5, k1=1.0, average_length=8.0
+    )
+)
 @settings(deadline=None, max_examples=200)
-def test_both_kernels_agree_on_the_items_of_a_damaged_file(asked: KernelRequest) -> None:
-    assert sums(compiled(asked)) == sums(numpy_kernel.score(asked))
+def test_both_kernels_agree_on_items_of_a_damaged_file(kernel_request: KernelRequest) -> None:
+    assert sums_by_item(c_score(kernel_request)) == sums_by_item(numpy_kernel.score(kernel_request))
 
 
-@given(requests(lengths=st.integers(0, 40)))
+@given(kernel_requests(lengths=st.integers(0, 40)))
 @settings(deadline=None)
-def test_the_scratch_memory_holds_no_sums_after_a_call(asked: KernelRequest) -> None:
-    compiled(asked)
-    room = len(asked.scratch) // SCRATCH_BYTES
-    assert not asked.scratch.view(np.float32)[: 4 * room].any()  # the numbers behind the sums may be left as they are
+def test_the_sums_in_scratch_memory_are_zero_after_a_call(kernel_request: KernelRequest) -> None:
+    c_score(kernel_request)
+    capacity = len(kernel_request.scratch) // SCRATCH_BYTES
+    # The lists of ordinals after the sums need not be cleared.
+    assert not kernel_request.scratch.view(np.float32)[: 4 * capacity].any()
 
 
-@given(st.lists(requests(lengths=st.integers(0, 40)), min_size=2, max_size=4))
+@given(st.lists(kernel_requests(lengths=st.integers(0, 40)), min_size=2, max_size=4))
 @settings(deadline=None, max_examples=50)
-def test_one_call_leaves_nothing_to_the_next(asked: list[KernelRequest]) -> None:
+def test_calls_do_not_affect_later_calls(sequence: list[KernelRequest]) -> None:
     scratch = np.zeros(20 * SCRATCH_BYTES, np.uint8)
-    for each in asked:
-        assert sums(compiled(attrs.evolve(each, scratch=scratch))) == sums(numpy_kernel.score(each))
+    for kernel_request in sequence:
+        assert sums_by_item(c_score(attrs.evolve(kernel_request, scratch=scratch))) == sums_by_item(
+            numpy_kernel.score(kernel_request)
+        )
 
 
-@both
-def test_the_best_are_kept_and_of_equals_the_older_ones(score: Callable[[KernelRequest], KernelResult]) -> None:
+@both_kernels
+def test_the_best_items_are_kept_and_the_older_ones_among_ties(score: Callable[[KernelRequest], KernelResult]) -> None:
     found = score(
-        request(rows(*[{} for _ in range(9)], split=4), postings(0, [*range(9)], [1, 1, 3, 1, 1, 3, 1, 2, 1]), limit=5)
+        make_request(
+            make_items(*[{} for _ in range(9)], split=4),
+            make_postings(0, [*range(9)], [1, 1, 3, 1, 1, 3, 1, 2, 1]),
+            limit=5,
+        )
     )
     assert sorted(found.items.tolist()) == [0, 1, 2, 5, 7]
 
 
-@both
-def test_a_word_counts_once_by_its_best_neighbour(score: Callable[[KernelRequest], KernelResult]) -> None:
-    weak, strong = postings(0, [0], [1], weight=0.5), postings(0, [0], [1], weight=2.0)
-    alone = score(request(rows({}), strong))
-    assert sums(score(request(rows({}), weak, strong))) == sums(score(request(rows({}), strong, weak))) == sums(alone)
-    (pooled,) = score(request(rows({}), strong, postings(1, [0], [1], weight=0.5))).pooled
+@both_kernels
+def test_only_the_best_posting_list_of_a_word_counts(score: Callable[[KernelRequest], KernelResult]) -> None:
+    weak, strong = make_postings(0, [0], [1], weight=0.5), make_postings(0, [0], [1], weight=2.0)
+    alone = score(make_request(make_items({}), strong))
+    assert (
+        sums_by_item(score(make_request(make_items({}), weak, strong)))
+        == sums_by_item(score(make_request(make_items({}), strong, weak)))
+        == sums_by_item(alone)
+    )
+    (pooled,) = score(make_request(make_items({}), strong, make_postings(1, [0], [1], weight=0.5))).pooled
     assert pooled == pytest.approx(alone.pooled[0] * 1.25)
 
 
-@both
-def test_a_word_spreads_as_far_as_there_are_decays(score: Callable[[KernelRequest], KernelResult]) -> None:
-    chain = [{"previous": each - 1, "following": each + 1 if each < 6 else NONE} for each in range(7)]
-    found = score(request(rows(*chain, split=3), postings(0, [0], [1]), decays=(0.5, 0.25, 0.125)))
+@both_kernels
+def test_an_impact_spreads_one_step_per_decay(score: Callable[[KernelRequest], KernelResult]) -> None:
+    chain = [{"previous": ordinal - 1, "following": ordinal + 1 if ordinal < 6 else NONE} for ordinal in range(7)]
+    found = score(make_request(make_items(*chain, split=3), make_postings(0, [0], [1]), decays=(0.5, 0.25, 0.125)))
     spread = dict(zip(found.items.tolist(), (found.pooled / found.pooled.max()).tolist(), strict=True))
     assert spread == pytest.approx({0: 1.0, 1: 0.5, 2: 0.25, 3: 0.125})
 
 
-@both
-def test_a_circle_of_links_ends(score: Callable[[KernelRequest], KernelResult]) -> None:
+@both_kernels
+def test_cyclic_links_terminate(score: Callable[[KernelRequest], KernelResult]) -> None:
     circle = [{"previous": 1, "following": 1}, {"previous": 0, "following": 0}, {"previous": 2, "following": 2}]
-    found = score(request(rows(*circle), postings(0, [0, 2], [1, 1])))
+    found = score(make_request(make_items(*circle), make_postings(0, [0, 2], [1, 1])))
     assert sorted(found.items.tolist()) == [0, 1, 2]
 
 
-@both
-@pytest.mark.parametrize("link", [-2, 2, LARGEST, -LARGEST - 1])
-def test_a_link_that_leads_nowhere_is_not_followed(score: Callable[[KernelRequest], KernelResult], link: int) -> None:
-    found = score(request(rows({"previous": link, "following": link}, {}), postings(0, [0], [1])))
+@both_kernels
+@pytest.mark.parametrize("link", [-2, 2, MAX_INT32, -MAX_INT32 - 1])
+def test_an_invalid_link_is_not_followed(score: Callable[[KernelRequest], KernelResult], link: int) -> None:
+    found = score(make_request(make_items({"previous": link, "following": link}, {}), make_postings(0, [0], [1])))
     assert found.items.tolist() == [0]
 
 
-@both
-def test_a_removed_item_is_never_kept(score: Callable[[KernelRequest], KernelResult]) -> None:
+@both_kernels
+def test_removed_items_are_never_found(score: Callable[[KernelRequest], KernelResult]) -> None:
     bonus = {"bonus_items": np.array([0, 1], np.int32), "bonuses": np.array([9, 9], np.float32)}
-    found = score(request(rows({"group": -1}, {}), postings(0, [0, 1], [1, 1]), **bonus))
+    found = score(make_request(make_items({"group": -1}, {}), make_postings(0, [0, 1], [1, 1]), **bonus))
     assert found.items.tolist() == [1]
 
 
-@both
+@both_kernels
 @pytest.mark.parametrize("bonus", [NAN, 0.0, -1.0])
-def test_a_bonus_that_is_none_makes_no_candidate(score: Callable[[KernelRequest], KernelResult], bonus: float) -> None:
+def test_only_a_positive_bonus_makes_a_candidate(score: Callable[[KernelRequest], KernelResult], bonus: float) -> None:
     found = score(
-        request(rows({}, {}), bonus_items=np.array([0, 1], np.int32), bonuses=np.array([bonus, 1], np.float32))
+        make_request(
+            make_items({}, {}), bonus_items=np.array([0, 1], np.int32), bonuses=np.array([bonus, 1], np.float32)
+        )
     )
     assert found.items.tolist() == [1]
 
 
-@both
-def test_nothing_is_kept_of_nothing(score: Callable[[KernelRequest], KernelResult]) -> None:
-    for asked in (request(rows()), request(rows({})), request(rows({}), postings(0, [0], [1]), limit=0)):
-        found = score(asked)
+@both_kernels
+def test_empty_requests_find_nothing(score: Callable[[KernelRequest], KernelResult]) -> None:
+    for kernel_request in (
+        make_request(make_items()),
+        make_request(make_items({})),
+        make_request(make_items({}), make_postings(0, [0], [1]), limit=0),
+    ):
+        found = score(kernel_request)
         assert (found.items.size, found.pooled.size, found.bonus.size) == (0, 0, 0)
 
 
@@ -220,21 +255,21 @@ def test_nothing_is_kept_of_nothing(score: Callable[[KernelRequest], KernelResul
         {"limit": -1},
         {"decays": (0.5,) * 9},
         {"postings": [(0, np.zeros(3, np.int32), np.zeros(2, np.uint8), 0, 1.0)]},
-        {"postings": [postings(0, [0], [1], weight=NAN)]},
-        {"postings": [postings(0, [0], [1], weight=INF)]},
+        {"postings": [make_postings(0, [0], [1], weight=NAN)]},
+        {"postings": [make_postings(0, [0], [1], weight=INF)]},
     ],
     ids=str,
 )
-def test_the_compiled_kernel_refuses_memory_that_does_not_fit(changed: dict[str, Any]) -> None:
+def test_the_c_kernel_refuses_buffers_that_do_not_fit_together(changed: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"fit together|too many decays"):
-        compiled(request(rows({}, {}), **changed))
+        c_score(make_request(make_items({}, {}), **changed))
 
 
-def test_the_compiled_kernel_is_the_one_in_use() -> None:
-    assert kernel.score is compiled
+def test_the_c_kernel_is_in_use() -> None:
+    assert kernel.score is c_score
 
 
-def test_without_a_compiled_kernel_one_warning_is_given_and_everything_is_found() -> None:
+def test_without_the_c_kernel_one_warning_is_logged_and_search_works() -> None:
     code = """
 import logging, sys
 

@@ -1,4 +1,4 @@
-"""Labels: a document is found by what the talk before the question was about."""
+"""Labels: a document is found by what the conversation before the question was about."""
 
 from pathlib import Path
 
@@ -17,115 +17,120 @@ PLACES = [
 
 @pytest.fixture
 def index() -> Index:
-    """For every place a text that does not name it."""
-    made = Index()
-    made.add(Document(place, "dogs are not allowed here", place, labels=(place,)) for place in PLACES)
-    return made
+    """Return an index with a text for every place that does not name the place."""
+    with_labels = Index()
+    with_labels.add(Document(place, "dogs are not allowed here", place, labels=(place,)) for place in PLACES)
+    return with_labels
 
 
-def best(index: Index, *talk: str, question: str = "and do they take dogs?") -> str | None:
-    """What is found first, if it was found by its label."""
-    hits = index.search(Query(question, talk=talk), 9)
-    return hits[0].document.id if hits and hits[0].terms.get("label") else None
+def first_by_label(index: Index, *turns: str, question: str = "and do they take dogs?") -> str | None:
+    """Return the id of the first hit, if its label contributed to its score."""
+    hits = index.search(Query(question, recent_turns=turns), 9)
+    return hits[0].document.id if hits and hits[0].contributions.get("label") else None
 
 
-def worth(index: Index, *talk: str) -> float:
-    """What its label does for the Grant Hotel."""
-    hits = {hit.document.id: hit for hit in index.search(Query("do they take dogs", talk=talk), 9)}
-    return hits["Grant Hotel"].terms.get("label", 0.0) if "Grant Hotel" in hits else 0.0
+def label_relevance(index: Index, *turns: str) -> float:
+    """Return how much the label contributes to the score of the Grant Hotel."""
+    hits = {hit.document.id: hit for hit in index.search(Query("do they take dogs", recent_turns=turns), 9)}
+    return hits["Grant Hotel"].contributions.get("label", 0.0) if "Grant Hotel" in hits else 0.0
 
 
 @pytest.mark.parametrize(
     "said", ["I'd like a room at the Grant Hotel", "the GRANT, hotel", "Grant's hotel please", "grant"]
 )
-def test_the_document_that_the_talk_named_comes_first(index: Index, said: str) -> None:
-    assert best(index, "good morning", said, "for how many nights?", "two") == "Grant Hotel"
+def test_a_document_whose_label_was_mentioned_ranks_first(index: Index, said: str) -> None:
+    assert first_by_label(index, "good morning", said, "for how many nights?", "two") == "Grant Hotel"
 
 
-def test_a_question_may_name_it_itself(index: Index) -> None:
-    assert best(index, question="does the Curry Garden take dogs") == "Curry Garden"
-    assert best(index, question="does the place take dogs") is None
+def test_the_question_itself_may_mention_a_label(index: Index) -> None:
+    assert first_by_label(index, question="does the Curry Garden take dogs") == "Curry Garden"
+    assert first_by_label(index, question="does the place take dogs") is None
 
 
-def test_it_is_found_by_the_talk_alone(index: Index) -> None:
-    hits = index.search(Query("and what is there?", talk=("the Curry Garden",)), 9)
+def test_a_document_is_found_by_its_mentioned_label_alone(index: Index) -> None:
+    hits = index.search(Query("and what is there?", recent_turns=("the Curry Garden",)), 9)
     assert [hit.document.id for hit in hits] == ["Curry Garden"]
 
 
-def test_what_was_named_last_comes_first(index: Index) -> None:
-    assert best(index, "the Grant Hotel", "or the Curry Garden") == "Curry Garden"
-    assert best(index, "the Curry Garden", "or the Grant Hotel") == "Grant Hotel"
+def test_the_last_mentioned_label_ranks_first(index: Index) -> None:
+    assert first_by_label(index, "the Grant Hotel", "or the Curry Garden") == "Curry Garden"
+    assert first_by_label(index, "the Curry Garden", "or the Grant Hotel") == "Grant Hotel"
 
 
-def test_a_label_is_worth_less_with_every_turn_and_nothing_in_the_end(index: Index) -> None:
-    worths = [worth(index, "the Grant Hotel", *["well"] * turns) for turns in range(60)]
-    assert worths[0] > 0
+def test_relevance_declines_with_every_turn_and_ends(index: Index) -> None:
+    relevances = [label_relevance(index, "the Grant Hotel", *["well"] * turns) for turns in range(60)]
+    assert relevances[0] > 0
     for turns in range(46):
-        assert worths[turns + 1] == pytest.approx(0.95 * worths[turns], rel=1e-4)
-    assert worths[50:] == [0.0] * 10
+        assert relevances[turns + 1] == pytest.approx(0.95 * relevances[turns], rel=1e-4)
+    assert relevances[50:] == [0.0] * 10
 
 
-def test_a_label_named_twice_is_worth_its_later_naming(index: Index) -> None:
-    assert worth(index, "the Grant Hotel", "well", "the Grant Hotel") == worth(index, "the Grant Hotel")
+def test_a_repeated_mention_counts_as_the_later_one(index: Index) -> None:
+    assert label_relevance(index, "the Grant Hotel", "well", "the Grant Hotel") == label_relevance(
+        index, "the Grant Hotel"
+    )
 
 
-def test_a_whole_name_is_worth_more_than_a_part_and_too_small_a_part_nothing(index: Index) -> None:
+def test_a_full_mention_counts_more_than_a_part_and_a_small_part_does_not_count(index: Index) -> None:
     index.add([Document("long", "dogs", "long", labels=("Lindenhof Zirndorf Kastanie Birke Ahorn",))])
-    assert worth(index, "the Grant Hotel") > worth(index, "Grant") > 0
-    assert best(index, "a Birke") is None
-    assert best(index, "a Birke and a Kastanie") == "long"
+    assert label_relevance(index, "the Grant Hotel") > label_relevance(index, "Grant") > 0
+    assert first_by_label(index, "a Birke") is None
+    assert first_by_label(index, "a Birke and a Kastanie") == "long"
 
 
-def test_a_label_on_every_document_says_little() -> None:
+def test_a_label_of_every_document_has_little_relevance() -> None:
     index = Index()
     index.add(Document(str(number), "dogs are here", str(number), labels=("Help Centre",)) for number in range(50))
     index.add([Document("rare", "dogs are here", "rare", labels=("Help Centre", "Grant Hotel"))])
-    common = index.search(Query("dogs", talk=("the help centre",)), 99)
-    rare = index.search(Query("dogs", talk=("the Grant Hotel", "the help centre")), 99)
-    assert 0 < common[0].terms["label"] < rare[0].terms["label"] / 20
-    # Beside what says much, it is not looked at.
-    assert [hit.document.id for hit in rare if "label" in hit.terms] == ["rare"]
+    common = index.search(Query("dogs", recent_turns=("the help centre",)), 99)
+    rare = index.search(Query("dogs", recent_turns=("the Grant Hotel", "the help centre")), 99)
+    assert 0 < common[0].contributions["label"] < rare[0].contributions["label"] / 20
+    # Beside a relevant label it is ignored.
+    assert [hit.document.id for hit in rare if "label" in hit.contributions] == ["rare"]
 
 
-def test_what_the_question_names_in_full_comes_before_what_was_talked_of(index: Index) -> None:
+def test_a_full_mention_in_the_question_weakens_earlier_mentions(index: Index) -> None:
     with_another, alone = (
-        {hit.document.id: hit.terms["label"] for hit in index.search(Query(question, talk=("the Grant Hotel",)), 9)}
+        {
+            hit.document.id: hit.contributions["label"]
+            for hit in index.search(Query(question, recent_turns=("the Grant Hotel",)), 9)
+        }
         for question in ("the Curry Garden", "and")
     )
     assert list(with_another) == ["Curry Garden", "Grant Hotel"]
     assert with_another["Grant Hotel"] < alone["Grant Hotel"]
 
 
-def test_a_label_goes_with_its_last_document(index: Index, tmp_path: Path) -> None:
+def test_a_label_is_removed_with_its_last_document(index: Index, tmp_path: Path) -> None:
     index.add([Document("second", "dogs are fine", "second", labels=("Grant Hotel", "Grant Hotel"))])
     index.remove(["Grant Hotel"])
-    assert best(index, "the Grant Hotel") == "second"
+    assert first_by_label(index, "the Grant Hotel") == "second"
     index.add([Document("second", "dogs are fine", "second")])
-    assert best(index, "the Grant Hotel") is None
+    assert first_by_label(index, "the Grant Hotel") is None
     index.merge(tmp_path / "index")
-    assert best(index, "the Grant Hotel") is None
+    assert first_by_label(index, "the Grant Hotel") is None
     index.add([Document("third", "dogs are fine", "third", labels=("Grant Hotel",))])
-    assert best(index, "the Grant Hotel") == "third"
+    assert first_by_label(index, "the Grant Hotel") == "third"
 
 
-def test_labels_of_a_file_and_those_that_came_since_are_as_one(index: Index, tmp_path: Path) -> None:
+def test_labels_of_a_file_and_added_labels_work_together(index: Index, tmp_path: Path) -> None:
     index.merge(tmp_path / "index")
     opened = Index.open(tmp_path / "index")
     for each in (index, opened):
         each.add([Document("annex", "dogs are fine", "annex", labels=("Grant Hotel", "Lindenhof"))])
-        found = each.search(Query("what is there", talk=("the Grant Hotel",)), 9)
+        found = each.search(Query("what is there", recent_turns=("the Grant Hotel",)), 9)
         assert {hit.document.id for hit in found} == {"Grant Hotel", "annex"}
-        assert len({hit.terms["label"] for hit in found}) == 1
-        assert best(each, "the Lindenhof") == "annex"
+        assert len({hit.contributions["label"] for hit in found}) == 1
+        assert first_by_label(each, "the Lindenhof") == "annex"
 
 
 @pytest.mark.parametrize("label", ["", "the", "!?", "\ud800", "b" * 100_000, "word " * 20_000])
-def test_any_label_can_be_had(label: str, tmp_path: Path) -> None:
+def test_any_string_can_be_a_label(label: str, tmp_path: Path) -> None:
     index = Index()
     index.add([Document("a", "boots", "1", labels=(label, "Grant")), Document("b", "boots", "2", labels=(label,))])
     for _ in range(2):
-        assert [hit.document.id for hit in index.search(Query("boots", talk=(label, "Grant")), 5)] == ["a", "b"]
+        assert [hit.document.id for hit in index.search(Query("boots", recent_turns=(label, "Grant")), 5)] == ["a", "b"]
         index.merge(tmp_path / "index")
         index = Index.open(tmp_path / "index")
     assert index.remove(["a", "b"]) == 2
-    assert index.search(Query("boots", talk=(label, "Grant")), 5) == []
+    assert index.search(Query("boots", recent_turns=(label, "Grant")), 5) == []

@@ -1,4 +1,4 @@
-"""The second stage: with a tiny model that is made here, and with MiniLM where there is one.
+"""The reranker, with a tiny model that is built here, and with MiniLM if it is available.
 
 ``MEMOAIR_TEST_MINILM`` names a folder with MiniLM's ``model.onnx`` and ``tokenizer.json``.
 """
@@ -20,20 +20,20 @@ import pytest
 from numpy.typing import NDArray
 
 from memoair_index import Document, Hit, Index, Query
-from memoair_index.analysis import identity
+from memoair_index.analysis import stable_hash
 from memoair_index.container import Container, write_container
-from memoair_index.ranking import MEANING_UNIT
-from memoair_index.reranker import BEST, NEIGHBOUR_CHARS, Reranker, in_context
+from memoair_index.ranking import COSINE_UNIT
+from memoair_index.reranker import MAX_RERANKED, NEIGHBOR_CHARS, Reranker, texts_in_context
 from memoair_index.transformer import MODEL_FILE, TOKENIZER_FILE, Transformer, TransformerError
 from memoair_index.vector_store import KIND, VERSION, VectorStore
 
 onnx = pytest.importorskip("onnx")
-if find_spec("onnxruntime") is None:  # not imported here: the product sees to it that it sends nothing
+if find_spec("onnxruntime") is None:  # not imported here, because the product must disable its telemetry first
     pytest.skip("onnxruntime is not installed", allow_module_level=True)
 
-MINILM = os.environ.get("MEMOAIR_TEST_MINILM")  # read here: tests run without the developer's variables
+MINILM = os.environ.get("MEMOAIR_TEST_MINILM")  # read at import: tests run without the developer's variables
 
-# What each word means, in eight dimensions; the marks of beginning and end mean nothing.
+# The meaning of each word in eight dimensions; the marks of beginning and end have none.
 MEANINGS = {
     "[UNK]": [],
     "[CLS]": [],
@@ -51,7 +51,7 @@ DIMENSIONS = 8
 
 
 def make_tokenizer(vocabulary: Sequence[str]) -> str:
-    """A tokeniser that knows whole words, in the format of Hugging Face; pads and cuts otherwise than is wanted."""
+    """Return a word tokenizer in the format of Hugging Face, with padding and truncation that must be overridden."""
     numbers = {word: number for number, word in enumerate(vocabulary)}
     special = [
         {"id": numbers[name], "content": name, "single_word": False, "lstrip": False, "rstrip": False}
@@ -87,7 +87,7 @@ def make_tokenizer(vocabulary: Sequence[str]) -> str:
 
 
 def make_model(table: NDArray[np.float32], inputs: Sequence[str] = ("input_ids", "attention_mask")) -> bytes:
-    """A model that looks each token up, and masks it."""
+    """Return a model that looks up a vector for each token and masks it."""
     helper, types = onnx.helper, onnx.TensorProto
     nodes = [
         helper.make_node("Gather", ["table", "input_ids"], ["looked_up"]),
@@ -113,12 +113,12 @@ def make_model(table: NDArray[np.float32], inputs: Sequence[str] = ("input_ids",
         [helper.make_tensor_value_info("token_embeddings", types.FLOAT, ["batch", "length", table.shape[1]])],
         known,
     )
-    # Formats that are years older than the oldest runtime that is allowed.
+    # Versions of the format that are years older than the oldest supported onnxruntime.
     return _to_bytes(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=7))
 
 
 def make_flat_model() -> bytes:
-    """A model with one number for each token, which is no vector."""
+    """Return a model whose output for each token is a number instead of a vector."""
     helper, types = onnx.helper, onnx.TensorProto
     names = ("input_ids", "attention_mask")
     graph = helper.make_graph(
@@ -141,28 +141,28 @@ def tiny_table() -> NDArray[np.float32]:
     return np.array(rows, np.float32)
 
 
-def write_tiny(folder: Path, model: bytes | None = None) -> Path:
+def write_tiny_model(folder: Path, model: bytes | None = None) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MODEL_FILE).write_bytes(make_model(tiny_table()) if model is None else model)
     (folder / TOKENIZER_FILE).write_text(make_tokenizer(list(MEANINGS)), encoding="utf-8")
     return folder
 
 
-def meant(text: str) -> NDArray[np.float32]:
-    """What the tiny model should make of a text, said as plainly as can be."""
+def expected_vector(text: str) -> NDArray[np.float32]:
+    """Return the vector that the tiny model should give for a text, computed in the simplest way."""
     total = sum((tiny_table()[list(MEANINGS).index(word)] for word in text.split()), np.zeros(DIMENSIONS, np.float32))
     length = float(np.linalg.norm(total))
     return total / length if length else total
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny(tmp_path_factory.mktemp("tiny"))
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_model(tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture(scope="module")
-def transformer(tiny: Path) -> Transformer:
-    return Transformer(tiny)
+def transformer(tiny_folder: Path) -> Transformer:
+    return Transformer(tiny_folder)
 
 
 @pytest.fixture(scope="module", params=["tiny", "minilm"])
@@ -175,32 +175,32 @@ def any_transformer(request: pytest.FixtureRequest, transformer: Transformer) ->
 
 
 @pytest.fixture
-def cache(tmp_path: Path) -> Path:
+def cache_path(tmp_path: Path) -> Path:
     return tmp_path / "cache" / "vectors.bin"
 
 
 @pytest.fixture
-def stage(transformer: Transformer, cache: Path) -> Reranker:
-    cache.parent.mkdir()
-    return Reranker(transformer, cache)
+def reranker(transformer: Transformer, cache_path: Path) -> Reranker:
+    cache_path.parent.mkdir()
+    return Reranker(transformer, cache_path)
 
 
-def hit_of(document_id: str, score: float) -> Hit:
+def make_hit(document_id: str, score: float) -> Hit:
     return Hit(7, score, lambda _: Document(document_id, "boots"), lambda _: {"around": 0.5})
 
 
-def hits_of(*ids: str) -> list[Hit]:
-    """Hits for documents, each a hundredth apart from the next."""
-    return [hit_of(document_id, 1 - number / 100) for number, document_id in enumerate(ids)]
+def make_hits(*ids: str) -> list[Hit]:
+    """Return hits for documents, with scores that decline by a hundredth."""
+    return [make_hit(document_id, 1 - number / 100) for number, document_id in enumerate(ids)]
 
 
-def seen(hits: Sequence[Hit]) -> list[tuple[str, float, dict[str, float]]]:
-    """All that can be seen of hits."""
-    return [(hit.document.id, hit.score, dict(hit.terms)) for hit in hits]
+def describe_hits(hits: Sequence[Hit]) -> list[tuple[str, float, dict[str, float]]]:
+    """Return the ids, scores and contributions of hits."""
+    return [(hit.document.id, hit.score, dict(hit.contributions)) for hit in hits]
 
 
-def learn(store: VectorStore, *texts: str) -> int:
-    return store.learn((text, text) for text in texts)
+def add_texts(store: VectorStore, *texts: str) -> int:
+    return store.add((text, text) for text in texts)
 
 
 # The transformer
@@ -208,12 +208,12 @@ def learn(store: VectorStore, *texts: str) -> int:
 
 def test_a_vector_is_the_mean_of_its_tokens_at_unit_length(transformer: Transformer) -> None:
     texts = ["boots", "red boots", "Refund MONEY refund", "dentist unheard"]
-    expected = [meant(text.lower().replace(" unheard", "")) for text in texts]
+    expected = [expected_vector(text.lower().replace(" unheard", "")) for text in texts]
     assert transformer.encode(texts) == pytest.approx(np.array(expected), abs=1e-6)
     assert transformer.encode(texts).dtype == np.float32
 
 
-def test_vectors_have_unit_length_and_do_not_depend_on_their_company(any_transformer: Transformer) -> None:
+def test_vectors_have_unit_length_and_do_not_depend_on_the_batch(any_transformer: Transformer) -> None:
     texts = ["red boots", "a refund for the boots, please, as soon as you can", "dentist", "blue " * 90]
     together = any_transformer.encode(texts)
     assert together.shape == (4, any_transformer.dimensions)
@@ -222,7 +222,7 @@ def test_vectors_have_unit_length_and_do_not_depend_on_their_company(any_transfo
     assert any_transformer.encode([]).shape == (0, any_transformer.dimensions)
 
 
-def test_what_means_nearly_the_same_is_closest(any_transformer: Transformer) -> None:
+def test_words_of_similar_meaning_have_a_higher_cosine(any_transformer: Transformer) -> None:
     boots, shoes, dentist = any_transformer.encode(["boots", "shoes", "dentist"])
     assert boots @ shoes > boots @ dentist + 0.2
 
@@ -230,41 +230,41 @@ def test_what_means_nearly_the_same_is_closest(any_transformer: Transformer) -> 
 @pytest.mark.parametrize("text", ["", " ", "\n\t ", "\u3000"])
 def test_a_text_without_words_has_a_vector_of_length_zero(any_transformer: Transformer, text: str) -> None:
     assert not any_transformer.encode([text]).any()
-    assert not any_transformer.encode_question(text).any()
+    assert not any_transformer.encode_query(text).any()
 
 
 @pytest.mark.parametrize(
     "text", ["\ud800", "boots \udfff", "\0", "\u202e\u2066", "\U0001f97e", "e\u0301" * 50, "靴" * 999]
 )
-def test_no_text_is_refused(any_transformer: Transformer, text: str) -> None:
+def test_any_text_is_encoded(any_transformer: Transformer, text: str) -> None:
     vector = any_transformer.encode([text])[0]
     assert np.isfinite(vector).all()
     assert any(math.isclose(float(np.linalg.norm(vector)), length, abs_tol=1e-5) for length in (0, 1))
 
 
 @pytest.mark.parametrize("word", ["boots ", "b", "boots, ", "靴", " "])
-def test_of_a_hundred_thousand_characters_the_beginning_is_read(any_transformer: Transformer, word: str) -> None:
+def test_a_long_text_is_truncated(any_transformer: Transformer, word: str) -> None:
     text = "red " + word * (100_000 // len(word))
     vector = any_transformer.encode([text])[0]
     assert (vector == any_transformer.encode([text[:20_000]])[0]).all()
     assert np.linalg.norm(vector) == pytest.approx(1, abs=1e-5)
 
 
-def test_what_stands_behind_128_tokens_is_not_read(transformer: Transformer) -> None:
+def test_tokens_after_the_first_128_are_ignored(transformer: Transformer) -> None:
     read = transformer.encode(["boots " * 126, "boots " * 125 + "dentist", "boots " * 126 + "dentist"])
-    assert (read[0] == read[2]).all()  # 126, and the marks of beginning and end
+    assert (read[0] == read[2]).all()  # 126 tokens, and the marks of beginning and end
     assert (read[0] != read[1]).any()
 
 
-def test_a_question_is_encoded_as_any_text_and_given_to_all_who_ask(any_transformer: Transformer) -> None:
-    vector = any_transformer.encode_question("which boots")
+def test_a_query_is_encoded_like_any_text_and_cached_read_only(any_transformer: Transformer) -> None:
+    vector = any_transformer.encode_query("which boots")
     assert (vector == any_transformer.encode(["which boots"])[0]).all()
-    assert any_transformer.encode_question("which boots") is vector
+    assert any_transformer.encode_query("which boots") is vector
     with pytest.raises(ValueError, match="read-only"):
         vector[0] = 1
 
 
-def test_many_threads_get_the_vectors_of_one(any_transformer: Transformer) -> None:
+def test_encoding_is_thread_safe(any_transformer: Transformer) -> None:
     texts = ["red boots", "blue boots", "a refund", "money", "tooth", "boots " * 100]
     expected = any_transformer.encode(texts)
     with ThreadPoolExecutor(6) as threads:
@@ -272,58 +272,58 @@ def test_many_threads_get_the_vectors_of_one(any_transformer: Transformer) -> No
             assert (vectors == expected).all()
 
 
-def test_a_model_that_wants_token_types_gets_them(tmp_path: Path, transformer: Transformer) -> None:
+def test_a_model_with_token_type_ids_is_supported(tmp_path: Path, transformer: Transformer) -> None:
     inputs = ("input_ids", "token_type_ids", "attention_mask")
-    typed = Transformer(write_tiny(tmp_path, make_model(tiny_table(), inputs)))
+    typed = Transformer(write_tiny_model(tmp_path, make_model(tiny_table(), inputs)))
     assert (typed.encode(["red boots"]) == transformer.encode(["red boots"])).all()
     assert typed.fingerprint != transformer.fingerprint
 
 
-def test_a_damaged_model_that_gives_no_numbers_knows_nothing(tmp_path: Path) -> None:
-    broken = Transformer(write_tiny(tmp_path, make_model(np.full((len(MEANINGS), 8), np.nan, np.float32))))
+def test_a_model_that_returns_nan_gives_zero_vectors(tmp_path: Path) -> None:
+    broken = Transformer(write_tiny_model(tmp_path, make_model(np.full((len(MEANINGS), 8), np.nan, np.float32))))
     assert not broken.encode(["red boots"]).any()
 
 
 @pytest.mark.parametrize("name", [MODEL_FILE, TOKENIZER_FILE])
-def test_a_missing_file_is_told_by_its_name(tmp_path: Path, name: str) -> None:
-    (write_tiny(tmp_path) / name).unlink()
+def test_a_missing_file_is_named_in_the_error(tmp_path: Path, name: str) -> None:
+    (write_tiny_model(tmp_path) / name).unlink()
     with pytest.raises(TransformerError, match=f"{name}: No such file"):
         Transformer(tmp_path)
 
 
-def test_a_missing_folder_is_told_by_its_name(tmp_path: Path, cache: Path) -> None:
+def test_a_missing_folder_is_named_in_the_error(tmp_path: Path, cache_path: Path) -> None:
     with pytest.raises(TransformerError, match="nowhere"):
-        Reranker.open(tmp_path / "nowhere", cache)
+        Reranker.open(tmp_path / "nowhere", cache_path)
 
 
 @pytest.mark.parametrize("damage", [lambda _: b"", lambda _: b"boots", lambda content: content[: len(content) // 2]])
 @pytest.mark.parametrize("name", [MODEL_FILE, TOKENIZER_FILE])
-def test_a_damaged_file_is_told_by_its_name_and_nothing_else_is_said(
+def test_a_damaged_file_is_named_in_the_error_and_nothing_is_printed(
     tmp_path: Path, name: str, damage: Callable[[bytes], bytes], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    path = write_tiny(tmp_path) / name
+    path = write_tiny_model(tmp_path) / name
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(TransformerError, match=f"{name}: it is no"):
+    with pytest.raises(TransformerError, match=rf"{name}: not an? .*, or damaged"):
         Transformer(tmp_path)
     assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("inputs", [("input_ids", "attention_mask", "pixels")])
-def test_a_model_of_another_kind_is_refused_for_its_inputs(tmp_path: Path, inputs: Sequence[str]) -> None:
-    with pytest.raises(TransformerError, match="wants other inputs"):
-        Transformer(write_tiny(tmp_path, make_model(tiny_table(), inputs)))
+def test_a_model_with_unsupported_inputs_is_refused(tmp_path: Path, inputs: Sequence[str]) -> None:
+    with pytest.raises(TransformerError, match="unsupported inputs"):
+        Transformer(write_tiny_model(tmp_path, make_model(tiny_table(), inputs)))
 
 
-def test_a_model_of_another_kind_is_refused_for_its_output(tmp_path: Path) -> None:
+def test_a_model_with_an_unsupported_output_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TransformerError, match="not a vector for each token"):
-        Transformer(write_tiny(tmp_path, make_flat_model()))
+        Transformer(write_tiny_model(tmp_path, make_flat_model()))
 
 
-def test_a_tokenizer_of_a_larger_vocabulary_is_refused(tmp_path: Path) -> None:
-    write_tiny(tmp_path)
+def test_a_tokenizer_with_a_larger_vocabulary_than_the_model_is_refused(tmp_path: Path) -> None:
+    write_tiny_model(tmp_path)
     numbers = [*MEANINGS, *(f"word-{number}" for number in range(99)), "a"]
     (tmp_path / TOKENIZER_FILE).write_text(make_tokenizer(numbers), encoding="utf-8")
-    with pytest.raises(TransformerError, match="can't be run"):
+    with pytest.raises(TransformerError, match="running the model failed"):
         Transformer(tmp_path)
 
 
@@ -333,7 +333,7 @@ def run_python(code: str, *arguments: object) -> str:
     ).stdout
 
 
-def test_without_onnxruntime_only_opening_a_model_fails_and_says_what_to_install(tiny: Path, cache: Path) -> None:
+def test_without_onnxruntime_opening_a_model_says_what_to_install(tiny_folder: Path, cache_path: Path) -> None:
     code = """
 import sys
 from pathlib import Path
@@ -344,13 +344,13 @@ class Hidden:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 sys.meta_path.insert(0, Hidden())
-from memoair_index.reranker import SecondStage
+from memoair_index.reranker import Reranker
 try:
-    SecondStage.open(Path(sys.argv[1]), Path(sys.argv[2]))
+    Reranker.open(Path(sys.argv[1]), Path(sys.argv[2]))
 except ImportError as error:
     print(error)
 """
-    assert 'pip install "memoair-voice[onnx]"' in run_python(code, tiny, cache)
+    assert 'pip install "memoair-voice[onnx]"' in run_python(code, tiny_folder, cache_path)
 
 
 def test_onnxruntime_is_imported_only_when_a_model_is_opened() -> None:
@@ -358,7 +358,7 @@ def test_onnxruntime_is_imported_only_when_a_model_is_opened() -> None:
     assert run_python(code) == "False\n"
 
 
-def test_onnxruntime_reports_nothing_and_leaves_nothing_in_the_users_folders(tiny: Path, tmp_path: Path) -> None:
+def test_onnxruntime_sends_no_telemetry_and_writes_no_user_files(tiny_folder: Path, tmp_path: Path) -> None:
     code = """
 import sys, psutil
 from pathlib import Path
@@ -370,11 +370,11 @@ print(psutil.Process().num_threads() - threads)
 """
     home = tmp_path / "home"
     home.mkdir()
-    # Without what makes it silent on build machines, or where the developer has seen to it.
+    # Without the variables of build machines and developers that already disable the telemetry.
     kept = {name: value for name, value in os.environ.items() if name in {"PATH", "PYTHONPATH", "SYSTEMROOT"}}
     folders = dict.fromkeys(("HOME", "USERPROFILE", "LOCALAPPDATA", "XDG_CACHE_HOME", "XDG_DATA_HOME"), str(home))
     completed = subprocess.run(
-        [sys.executable, "-c", code, str(tiny)], capture_output=True, text=True, check=True, env=kept | folders
+        [sys.executable, "-c", code, str(tiny_folder)], capture_output=True, text=True, check=True, env=kept | folders
     )
     assert completed.stdout == "0\n"
     assert completed.stderr == ""
@@ -382,7 +382,7 @@ print(psutil.Process().num_threads() - threads)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
-def test_a_model_that_was_opened_before_a_fork_works_in_the_child(tiny: Path) -> None:
+def test_a_model_opened_before_a_fork_works_in_the_child(tiny_folder: Path) -> None:
     code = """
 import os, sys, numpy
 from pathlib import Path
@@ -395,7 +395,7 @@ if not child:
     os._exit(0 if (transformer.encode(["red boots"]) == expected).all() else 1)
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
-    for folder in filter(None, (tiny, MINILM)):
+    for folder in filter(None, (tiny_folder, MINILM)):
         completed = subprocess.run(
             [sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=True, timeout=60
         )
@@ -405,163 +405,167 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 # The vectors
 
 
-def test_cosines_are_those_of_the_texts_and_nan_where_nothing_is_known(stage: Reranker) -> None:
-    assert learn(stage.vectors, "boots", "red boots", "") == 3
-    question = meant("shoes")
-    cosines = stage.vectors.cosines(question, ["red boots", "unheard", "boots", ""])
+def test_cosines_are_nan_for_unknown_and_empty_documents(reranker: Reranker) -> None:
+    assert add_texts(reranker.vectors, "boots", "red boots", "") == 3
+    question = expected_vector("shoes")
+    cosines = reranker.vectors.cosines(question, ["red boots", "unheard", "boots", ""])
     assert cosines.dtype == np.float32
-    assert cosines[[0, 2]] == pytest.approx([meant("red boots") @ question, meant("boots") @ question], abs=1e-3)
-    assert np.isnan(cosines[[1, 3]]).all()  # an empty text says nothing about anything
-    assert stage.vectors.cosines(question, []).shape == (0,)
+    assert cosines[[0, 2]] == pytest.approx(
+        [expected_vector("red boots") @ question, expected_vector("boots") @ question], abs=1e-3
+    )
+    assert np.isnan(cosines[[1, 3]]).all()  # an empty text has no meaning
+    assert reranker.vectors.cosines(question, []).shape == (0,)
 
 
-def test_what_is_missing_comes_in_order_until_it_is_learned(stage: Reranker) -> None:
+def test_missing_documents_are_listed_in_order_until_added(reranker: Reranker) -> None:
     ids = ["boots", "", "red", "\ud800"]
-    assert stage.vectors.missing(ids) == ids
-    learn(stage.vectors, "red", "")
-    assert stage.vectors.missing(ids) == ["boots", "\ud800"]
-    learn(stage.vectors, "boots", "\ud800")
-    assert stage.vectors.missing(ids) == []
-    assert len(stage.vectors) == 4
+    assert reranker.vectors.find_missing(ids) == ids
+    add_texts(reranker.vectors, "red", "")
+    assert reranker.vectors.find_missing(ids) == ["boots", "\ud800"]
+    add_texts(reranker.vectors, "boots", "\ud800")
+    assert reranker.vectors.find_missing(ids) == []
+    assert len(reranker.vectors) == 4
 
 
-def test_learning_again_replaces_in_memory_and_in_the_file(
-    stage: Reranker, transformer: Transformer, cache: Path
+def test_adding_a_vector_again_replaces_it_in_memory_and_in_the_file(
+    reranker: Reranker, transformer: Transformer, cache_path: Path
 ) -> None:
-    store = stage.vectors
-    for text in ("boots", "dentist", "refund"):  # in memory, then over memory, then over the file
-        store.learn([("a", text), ("other", "red")])
-        assert store.cosines(meant(text), ["a", "other"]) == pytest.approx([1, 0], abs=1e-3)
+    store = reranker.vectors
+    for text in ("boots", "dentist", "refund"):  # in memory, then replacing memory, then replacing the file
+        store.add([("a", text), ("other", "red")])
+        assert store.cosines(expected_vector(text), ["a", "other"]) == pytest.approx([1, 0], abs=1e-3)
         assert len(store) == 2
         if text != "boots":
             store.save()
-    restarted = VectorStore(cache, transformer)
-    assert restarted.cosines(meant("refund"), ["a", "other"]) == pytest.approx([1, 0], abs=1e-3)
+    restarted = VectorStore(cache_path, transformer)
+    assert restarted.cosines(expected_vector("refund"), ["a", "other"]) == pytest.approx([1, 0], abs=1e-3)
     assert len(restarted) == 2
 
 
-def test_a_restart_finds_all_that_was_saved(any_transformer: Transformer, cache: Path) -> None:
-    cache.parent.mkdir()
-    store = VectorStore(cache, any_transformer)
+def test_saved_vectors_survive_a_restart(any_transformer: Transformer, cache_path: Path) -> None:
+    cache_path.parent.mkdir()
+    store = VectorStore(cache_path, any_transformer)
     texts = [f"red boots {number}" for number in range(30)]
-    learn(store, *texts[:20])
+    add_texts(store, *texts[:20])
     store.save()
-    learn(store, *texts[20:])
-    assert store.unsaved == 10
+    add_texts(store, *texts[20:])
+    assert store.unsaved_count == 10
     store.save()
-    assert store.unsaved == 0
+    assert store.unsaved_count == 0
 
-    question = any_transformer.encode_question("boots")
-    restarted = VectorStore(cache, any_transformer)
-    assert restarted.missing(texts) == []
-    assert restarted.unsaved == 0
+    question = any_transformer.encode_query("boots")
+    restarted = VectorStore(cache_path, any_transformer)
+    assert restarted.find_missing(texts) == []
+    assert restarted.unsaved_count == 0
     assert (restarted.cosines(question, texts) == store.cosines(question, texts)).all()
     assert not np.isnan(restarted.cosines(question, texts)).any()
 
 
-def test_what_was_not_saved_is_missing_after_a_restart(stage: Reranker, transformer: Transformer, cache: Path) -> None:
-    learn(stage.vectors, "boots")
-    stage.vectors.save()
-    learn(stage.vectors, "refund")
-    assert VectorStore(cache, transformer).missing(["boots", "refund"]) == ["refund"]
+def test_unsaved_vectors_are_missing_after_a_restart(
+    reranker: Reranker, transformer: Transformer, cache_path: Path
+) -> None:
+    add_texts(reranker.vectors, "boots")
+    reranker.vectors.save()
+    add_texts(reranker.vectors, "refund")
+    assert VectorStore(cache_path, transformer).find_missing(["boots", "refund"]) == ["refund"]
 
 
-def test_saving_writes_nothing_where_nothing_is_new(stage: Reranker, cache: Path) -> None:
-    stage.vectors.save()
-    assert not cache.exists()
-    learn(stage.vectors, "boots")
-    stage.vectors.save()
-    before = cache.stat()
-    stage.vectors.save()
-    assert (cache.stat().st_ino, cache.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
-    assert [path.name for path in cache.parent.iterdir()] == [cache.name]
+def test_saving_without_new_vectors_writes_nothing(reranker: Reranker, cache_path: Path) -> None:
+    reranker.vectors.save()
+    assert not cache_path.exists()
+    add_texts(reranker.vectors, "boots")
+    reranker.vectors.save()
+    before = cache_path.stat()
+    reranker.vectors.save()
+    assert (cache_path.stat().st_ino, cache_path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    assert [path.name for path in cache_path.parent.iterdir()] == [cache_path.name]
 
 
-def test_neither_words_nor_ids_stand_in_the_file(stage: Reranker, cache: Path) -> None:
-    stage.vectors.learn([("the-id", "red boots")])
-    stage.vectors.save()
-    assert not [word for word in (b"the-id", b"red", b"boots") if word in cache.read_bytes()]
+def test_the_file_holds_neither_words_nor_ids(reranker: Reranker, cache_path: Path) -> None:
+    reranker.vectors.add([("the-id", "red boots")])
+    reranker.vectors.save()
+    assert not [word for word in (b"the-id", b"red", b"boots") if word in cache_path.read_bytes()]
 
 
-def test_a_disk_that_refuses_loses_nothing(stage: Reranker, transformer: Transformer, cache: Path) -> None:
-    learn(stage.vectors, "boots")
-    cache.parent.rmdir()
+def test_a_failed_save_loses_nothing(reranker: Reranker, transformer: Transformer, cache_path: Path) -> None:
+    add_texts(reranker.vectors, "boots")
+    cache_path.parent.rmdir()
     with pytest.raises(FileNotFoundError):
-        stage.vectors.save()
-    assert stage.vectors.unsaved == 1
-    assert stage.vectors.missing(["boots"]) == []
-    cache.parent.mkdir()
-    stage.vectors.save()
-    assert VectorStore(cache, transformer).missing(["boots"]) == []
+        reranker.vectors.save()
+    assert reranker.vectors.unsaved_count == 1
+    assert reranker.vectors.find_missing(["boots"]) == []
+    cache_path.parent.mkdir()
+    reranker.vectors.save()
+    assert VectorStore(cache_path, transformer).find_missing(["boots"]) == []
 
 
 TEXTS = ("boots", "red boots", "refund", "tooth")
 
 
-def assert_is_made_anew(transformer: Transformer, cache: Path) -> None:
-    """Open a file that is of no use, and go on."""
-    store = VectorStore(cache, transformer)
-    assert store.missing(TEXTS) == list(TEXTS)
+def assert_is_rebuilt(transformer: Transformer, cache_path: Path) -> None:
+    """Open an unusable file, and check that a new one is built."""
+    store = VectorStore(cache_path, transformer)
+    assert store.find_missing(TEXTS) == list(TEXTS)
     assert len(store) == 0
-    learn(store, *TEXTS)
+    add_texts(store, *TEXTS)
     store.save()
-    assert VectorStore(cache, transformer).missing(TEXTS) == []
+    assert VectorStore(cache_path, transformer).find_missing(TEXTS) == []
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.1, 0.5, 0.9, 0.999])
-def test_a_cache_that_was_cut_short_is_made_anew(
-    stage: Reranker, transformer: Transformer, cache: Path, share: float
+def test_a_truncated_cache_is_rebuilt(
+    reranker: Reranker, transformer: Transformer, cache_path: Path, share: float
 ) -> None:
-    learn(stage.vectors, *TEXTS)
-    stage.vectors.save()
-    content = cache.read_bytes()
-    cache.write_bytes(content[: int(share * len(content))])
-    assert_is_made_anew(transformer, cache)
+    add_texts(reranker.vectors, *TEXTS)
+    reranker.vectors.save()
+    content = cache_path.read_bytes()
+    cache_path.write_bytes(content[: int(share * len(content))])
+    assert_is_rebuilt(transformer, cache_path)
 
 
-def test_wherever_a_byte_of_the_cache_is_wrong_no_wrong_vector_comes_of_it(
-    stage: Reranker, transformer: Transformer, cache: Path
+def test_a_wrong_byte_in_the_cache_never_gives_a_wrong_vector(
+    reranker: Reranker, transformer: Transformer, cache_path: Path
 ) -> None:
-    learn(stage.vectors, *TEXTS)
-    stage.vectors.save()
-    expected = stage.vectors.cosines(meant("red shoes"), TEXTS)
-    content = cache.read_bytes()
+    add_texts(reranker.vectors, *TEXTS)
+    reranker.vectors.save()
+    expected = reranker.vectors.cosines(expected_vector("red shoes"), TEXTS)
+    content = cache_path.read_bytes()
     refused = 0
-    for place in range(len(content)):
-        cache.write_bytes(content[:place] + bytes([content[place] ^ 0x41]) + content[place + 1 :])
-        store = VectorStore(cache, transformer)
-        if store.missing(TEXTS):
-            assert store.missing(TEXTS) == list(TEXTS)
+    for position in range(len(content)):
+        cache_path.write_bytes(content[:position] + bytes([content[position] ^ 0x41]) + content[position + 1 :])
+        store = VectorStore(cache_path, transformer)
+        if store.find_missing(TEXTS):
+            assert store.find_missing(TEXTS) == list(TEXTS)
             refused += 1
-        else:  # between the arrays stands what nobody reads
-            assert (store.cosines(meant("red shoes"), TEXTS) == expected).all()
+        else:  # the byte is in the padding between arrays
+            assert (store.cosines(expected_vector("red shoes"), TEXTS) == expected).all()
     assert refused > 300
-    assert_is_made_anew(transformer, cache)
+    assert_is_rebuilt(transformer, cache_path)
 
 
-def test_what_is_said_of_a_damaged_cache_names_nobody(
-    stage: Reranker, transformer: Transformer, cache: Path, caplog: pytest.LogCaptureFixture
+def test_the_log_of_a_damaged_cache_names_no_user(
+    reranker: Reranker, transformer: Transformer, cache_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    cache.write_bytes(b"boots")
+    cache_path.write_bytes(b"boots")
     with caplog.at_level(logging.DEBUG):
-        assert_is_made_anew(transformer, cache)
+        assert_is_rebuilt(transformer, cache_path)
     (record,) = caplog.records
     assert "action=vectors_refused why=ContainerError" in record.getMessage()
-    assert str(cache) not in caplog.text
+    assert str(cache_path) not in caplog.text
     assert "boots" not in caplog.text
 
 
-def test_a_cache_that_cannot_be_read_is_as_good_as_none(stage: Reranker, transformer: Transformer, cache: Path) -> None:
-    cache.mkdir()
-    assert VectorStore(cache, transformer).missing(["boots"]) == ["boots"]
+def test_an_unreadable_cache_counts_as_empty(reranker: Reranker, transformer: Transformer, cache_path: Path) -> None:
+    cache_path.mkdir()
+    assert VectorStore(cache_path, transformer).find_missing(["boots"]) == ["boots"]
 
 
-def test_the_vectors_of_another_model_are_made_anew(stage: Reranker, cache: Path, tmp_path: Path) -> None:
-    learn(stage.vectors, *TEXTS)
-    stage.vectors.save()
-    other = Transformer(write_tiny(tmp_path / "other", make_model(tiny_table()[:, ::-1].copy())))
+def test_a_cache_of_another_model_is_rebuilt(reranker: Reranker, cache_path: Path, tmp_path: Path) -> None:
+    add_texts(reranker.vectors, *TEXTS)
+    reranker.vectors.save()
+    other = Transformer(write_tiny_model(tmp_path / "other", make_model(tiny_table()[:, ::-1].copy())))
     assert other.dimensions == DIMENSIONS
-    assert_is_made_anew(other, cache)
+    assert_is_rebuilt(other, cache_path)
 
 
 @pytest.mark.parametrize(
@@ -575,46 +579,46 @@ def test_the_vectors_of_another_model_are_made_anew(stage: Reranker, cache: Path
         {"keys": np.zeros((2, 1), np.uint64), "vectors": np.zeros((2, DIMENSIONS), np.float16)},
     ],
 )
-def test_arrays_that_do_not_belong_together_are_made_anew(
-    stage: Reranker, transformer: Transformer, cache: Path, arrays: dict[str, NDArray[np.generic]]
+def test_a_cache_with_inconsistent_arrays_is_rebuilt(
+    reranker: Reranker, transformer: Transformer, cache_path: Path, arrays: dict[str, NDArray[np.generic]]
 ) -> None:
-    write_container(cache, KIND, VERSION, {"model": transformer.fingerprint}, arrays)
-    assert_is_made_anew(transformer, cache)
+    write_container(cache_path, KIND, VERSION, {"model": transformer.fingerprint}, arrays)
+    assert_is_rebuilt(transformer, cache_path)
 
 
-def test_learning_takes_the_next_text_only_when_the_last_is_known(stage: Reranker) -> None:
+def test_texts_are_consumed_one_at_a_time(reranker: Reranker) -> None:
     def stopping() -> Iterator[tuple[str, str]]:
         for text in ("boots", "refund"):
             yield text, text
-            assert stage.vectors.missing([text]) == []
+            assert reranker.vectors.find_missing([text]) == []
         raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        stage.vectors.learn(stopping())
-    assert stage.vectors.missing(["boots", "refund", "tooth"]) == ["tooth"]
+        reranker.vectors.add(stopping())
+    assert reranker.vectors.find_missing(["boots", "refund", "tooth"]) == ["tooth"]
 
 
-def test_the_keys_in_the_file_are_sorted(stage: Reranker, cache: Path) -> None:
+def test_the_keys_in_the_file_are_sorted(reranker: Reranker, cache_path: Path) -> None:
     texts = [f"boots {number}" for number in range(50)]
-    learn(stage.vectors, *texts)
-    stage.vectors.save()
-    assert Container(cache, KIND, VERSION).array("keys").tolist() == sorted(map(identity, texts))
+    add_texts(reranker.vectors, *texts)
+    reranker.vectors.save()
+    assert Container(cache_path, KIND, VERSION).get_array("keys").tolist() == sorted(map(stable_hash, texts))
 
 
-def test_threads_that_learn_save_and_search_see_each_vector_whole_and_lose_none(
-    stage: Reranker, transformer: Transformer, cache: Path, nothing_left_behind: None
+def test_concurrent_additions_saves_and_searches_lose_no_vector(
+    reranker: Reranker, transformer: Transformer, cache_path: Path, nothing_left_behind: None
 ) -> None:
     words = ["boots", "refund", "dentist", "red"]
-    each_learns, store, question = 100, stage.vectors, meant("boots red")
-    expected = [float(meant(word) @ question) for word in words]
+    additions, store, question = 100, reranker.vectors, expected_vector("boots red")
+    expected = [float(expected_vector(word) @ question) for word in words]
     begin = threading.Barrier(7)
     is_done = threading.Event()
 
-    def teach(number: int) -> None:
+    def add(number: int) -> None:
         begin.wait()
-        for turn in range(each_learns):
-            store.learn([(f"{number}-{turn}", words[number]), ("shared", words[turn % 4])])
-            assert not store.missing([f"{number}-{turn}"])
+        for turn in range(additions):
+            store.add([(f"{number}-{turn}", words[number]), ("shared", words[turn % 4])])
+            assert not store.find_missing([f"{number}-{turn}"])
 
     def save() -> None:
         begin.wait()
@@ -625,121 +629,127 @@ def test_threads_that_learn_save_and_search_see_each_vector_whole_and_lose_none(
         begin.wait()
         while not is_done.is_set():
             for number in range(4):
-                cosines = store.cosines(question, [f"{number}-{turn}" for turn in range(each_learns)])
+                cosines = store.cosines(question, [f"{number}-{turn}" for turn in range(additions)])
                 known = cosines[~np.isnan(cosines)]
                 assert known == pytest.approx(expected[number], abs=1e-3)
-                assert np.isnan(cosines[len(known) :]).all()  # in the order in which they were learned
+                assert np.isnan(cosines[len(known) :]).all()  # in the order in which they were added
             (shared,) = store.cosines(question, ["shared"])
             assert np.isnan(shared) or any(math.isclose(shared, each, abs_tol=1e-3) for each in expected)
 
     with ThreadPoolExecutor(7) as threads:
         others = [threads.submit(each) for each in (save, save, search)]
-        for future in [threads.submit(teach, number) for number in range(4)]:
+        for future in [threads.submit(add, number) for number in range(4)]:
             future.result()
         is_done.set()
         for future in others:
             future.result()
     store.save()
-    restarted = VectorStore(cache, transformer)
-    assert len(restarted) == len(store) == 4 * each_learns + 1
+    restarted = VectorStore(cache_path, transformer)
+    assert len(restarted) == len(store) == 4 * additions + 1
     for number in range(4):
-        ids = [f"{number}-{turn}" for turn in range(each_learns)]
+        ids = [f"{number}-{turn}" for turn in range(additions)]
         assert restarted.cosines(question, ids) == pytest.approx(expected[number], abs=1e-3)
 
 
-# The second stage
+# The reranker
 
 
-def test_what_means_the_same_as_the_question_rises_and_says_why(stage: Reranker) -> None:
-    learn(stage.vectors, "refund", "dentist", "boots")
-    before = hits_of("refund", "dentist", "boots")
-    found = stage.rescored(before, "shoes", 0.5)
+def test_documents_of_similar_meaning_rise_and_the_contribution_explains_it(reranker: Reranker) -> None:
+    add_texts(reranker.vectors, "refund", "dentist", "boots")
+    before = make_hits("refund", "dentist", "boots")
+    found = reranker.rerank(before, "shoes", 0.5)
 
     assert [hit.document.id for hit in found] == ["boots", "refund", "dentist"]
     for hit in found:
-        (was,) = [each for each in before if each.document.id == hit.document.id]
-        cosine = float(meant(hit.document.id) @ meant("shoes"))
-        terms = dict(hit.terms)
+        (before_rerank,) = [each for each in before if each.document.id == hit.document.id]
+        cosine = float(expected_vector(hit.document.id) @ expected_vector("shoes"))
+        terms = dict(hit.contributions)
         assert terms.pop("around") == 0.5
-        assert terms.pop("transformer", 0.0) == pytest.approx(0.5 * cosine / MEANING_UNIT, abs=1e-2)
+        assert terms.pop("transformer", 0.0) == pytest.approx(0.5 * cosine / COSINE_UNIT, abs=1e-2)
         assert not terms
-        assert hit.score == pytest.approx(was.score + hit.terms.get("transformer", 0.0))
+        assert hit.score == pytest.approx(before_rerank.score + hit.contributions.get("transformer", 0.0))
     assert [hit.score for hit in found] == sorted((hit.score for hit in found), reverse=True)
-    assert seen(before) == seen(hits_of("refund", "dentist", "boots"))
+    assert describe_hits(before) == describe_hits(make_hits("refund", "dentist", "boots"))
 
 
-def test_a_document_that_is_not_known_yet_gets_the_mean_of_the_others(stage: Reranker) -> None:
-    learn(stage.vectors, "boots", "dentist", "")
-    found = stage.rescored(hits_of("boots", "new", "dentist", ""), "boots", 1.0)
-    worth = {hit.document.id: hit.terms.get("transformer", 0.0) for hit in found}
-    assert worth["new"] == worth[""] == pytest.approx((worth["boots"] + worth["dentist"]) / 2, abs=1e-5)
-    assert worth["boots"] == pytest.approx(1 / MEANING_UNIT, abs=1e-2)
+def test_a_document_without_a_vector_gets_the_mean_of_the_others(reranker: Reranker) -> None:
+    add_texts(reranker.vectors, "boots", "dentist", "")
+    found = reranker.rerank(make_hits("boots", "new", "dentist", ""), "boots", 1.0)
+    contributions = {hit.document.id: hit.contributions.get("transformer", 0.0) for hit in found}
+    assert (
+        contributions["new"]
+        == contributions[""]
+        == pytest.approx((contributions["boots"] + contributions["dentist"]) / 2, abs=1e-5)
+    )
+    assert contributions["boots"] == pytest.approx(1 / COSINE_UNIT, abs=1e-2)
 
 
 @pytest.mark.parametrize("query", ["boots", "", "unheard", "\ud800"])
-def test_where_nothing_is_known_the_hits_stay_as_they_are(stage: Reranker, query: str) -> None:
-    hits = hits_of("boots", "new", "")
-    assert seen(stage.rescored(hits, query, 1.0)) == seen(hits)
-    learn(stage.vectors, "")
-    assert seen(stage.rescored(hits, query, 1.0)) == seen(hits)
-    assert stage.rescored([], query, 1.0) == []
+def test_without_any_vector_the_hits_are_unchanged(reranker: Reranker, query: str) -> None:
+    hits = make_hits("boots", "new", "")
+    assert describe_hits(reranker.rerank(hits, query, 1.0)) == describe_hits(hits)
+    add_texts(reranker.vectors, "")
+    assert describe_hits(reranker.rerank(hits, query, 1.0)) == describe_hits(hits)
+    assert reranker.rerank([], query, 1.0) == []
 
 
 @pytest.mark.parametrize("query", ["", " \n", "unheard"])
-def test_a_question_that_says_nothing_changes_no_order(stage: Reranker, query: str) -> None:
-    learn(stage.vectors, "refund", "boots")
-    hits = hits_of("refund", "new", "boots")
-    found = stage.rescored(hits, query, 1.0)
-    assert seen(found) == seen(hits)
+def test_a_question_without_known_words_keeps_the_order(reranker: Reranker, query: str) -> None:
+    add_texts(reranker.vectors, "refund", "boots")
+    hits = make_hits("refund", "new", "boots")
+    found = reranker.rerank(hits, query, 1.0)
+    assert describe_hits(found) == describe_hits(hits)
 
 
-def test_equals_stay_in_their_order(stage: Reranker) -> None:
-    names = [f"{number}" for number in range(2 * BEST)]
-    stage.vectors.learn((name, "boots") for name in names)
-    hits = [hit_of(name, 1.0) for name in names]
-    assert [hit.document.id for hit in stage.rescored(hits, "boots", 0.3)] == names
+def test_ties_keep_their_order(reranker: Reranker) -> None:
+    names = [f"{number}" for number in range(2 * MAX_RERANKED)]
+    reranker.vectors.add((name, "boots") for name in names)
+    hits = [make_hit(name, 1.0) for name in names]
+    assert [hit.document.id for hit in reranker.rerank(hits, "boots", 0.3)] == names
 
 
-def test_only_the_best_are_looked_at_again(stage: Reranker) -> None:
-    names = [f"{number}" for number in range(BEST + 10)]
-    stage.vectors.learn((name, "boots") for name in names)
-    hits = [hit_of(name, 100.0 - number) for number, name in enumerate(names)]
-    found = stage.rescored(hits, "boots", 0.3)
+def test_only_the_best_hits_are_reranked(reranker: Reranker) -> None:
+    names = [f"{number}" for number in range(MAX_RERANKED + 10)]
+    reranker.vectors.add((name, "boots") for name in names)
+    hits = [make_hit(name, 100.0 - number) for number, name in enumerate(names)]
+    found = reranker.rerank(hits, "boots", 0.3)
     assert [hit.document.id for hit in found] == names
-    assert ["transformer" in hit.terms for hit in found] == [True] * BEST + [False] * 10
-    assert seen(found[BEST:]) == seen(hits[BEST:])
+    assert ["transformer" in hit.contributions for hit in found] == [True] * MAX_RERANKED + [False] * 10
+    assert describe_hits(found[MAX_RERANKED:]) == describe_hits(hits[MAX_RERANKED:])
 
 
-def test_documents_are_read_with_what_stands_beside_them() -> None:
+def test_documents_are_encoded_with_their_neighbors() -> None:
     group = [Document("a", "one"), Document("b", ""), Document("c", "two"), Document("d", "three")]
-    assert in_context(group) == [("a", "one"), ("b", "one\ntwo"), ("c", "two\nthree"), ("d", "two\nthree")]
-    assert in_context([]) == []
-    assert in_context(group[:1]) == [("a", "one")]
+    assert texts_in_context(group) == [("a", "one"), ("b", "one\ntwo"), ("c", "two\nthree"), ("d", "two\nthree")]
+    assert texts_in_context([]) == []
+    assert texts_in_context(group[:1]) == [("a", "one")]
 
 
-def test_of_long_neighbours_the_nearest_part_is_read() -> None:
+def test_only_the_nearest_part_of_long_neighbors_is_encoded() -> None:
     long = "far " * 500 + "near" + " far" * 500
-    ((_, first), (_, middle), (_, last)) = in_context([Document("a", long), Document("b", "b"), Document("c", long)])
-    assert middle == f"{long[-NEIGHBOUR_CHARS:]}\nb\n{long[:NEIGHBOUR_CHARS]}"
+    ((_, first), (_, middle), (_, last)) = texts_in_context(
+        [Document("a", long), Document("b", "b"), Document("c", long)]
+    )
+    assert middle == f"{long[-NEIGHBOR_CHARS:]}\nb\n{long[:NEIGHBOR_CHARS]}"
     assert first == f"{long}\nb"
     assert last == f"b\n{long}"
 
 
-def test_the_last_document_of_a_group_waits_for_its_neighbour(stage: Reranker, transformer: Transformer) -> None:
+def test_the_last_document_of_a_group_waits_for_its_neighbor(reranker: Reranker, transformer: Transformer) -> None:
     group = [Document("a", "boots"), Document("b", "red"), Document("c", "refund")]
-    assert stage.learn(group[:2], is_whole=False) == 1
-    assert stage.vectors.missing(["a", "b", "c"]) == ["b", "c"]
-    assert stage.learn(group, is_whole=False) == 1
-    assert stage.learn(group, is_whole=True) == 1
-    assert stage.learn(group, is_whole=True) == 0
-    assert stage.learn([], is_whole=True) == stage.learn([], is_whole=False) == 0
-    expected = [meant("boots red"), meant("boots red refund"), meant("red refund")]
+    assert reranker.encode_group(group[:2], is_complete=False) == 1
+    assert reranker.vectors.find_missing(["a", "b", "c"]) == ["b", "c"]
+    assert reranker.encode_group(group, is_complete=False) == 1
+    assert reranker.encode_group(group, is_complete=True) == 1
+    assert reranker.encode_group(group, is_complete=True) == 0
+    assert reranker.encode_group([], is_complete=True) == reranker.encode_group([], is_complete=False) == 0
+    expected = [expected_vector("boots red"), expected_vector("boots red refund"), expected_vector("red refund")]
     for document, vector in zip(group, expected, strict=True):
-        assert stage.vectors.cosines(vector, [document.id]) == pytest.approx([1], abs=1e-3)
+        assert reranker.vectors.cosines(vector, [document.id]) == pytest.approx([1], abs=1e-3)
 
 
-def test_an_index_and_the_second_stage_behind_it(any_transformer: Transformer, cache: Path) -> None:
-    stage = Reranker(any_transformer, cache)
+def test_an_index_with_a_reranker(any_transformer: Transformer, cache_path: Path) -> None:
+    reranker = Reranker(any_transformer, cache_path)
     index = Index()
     index.add(
         [
@@ -749,11 +759,11 @@ def test_an_index_and_the_second_stage_behind_it(any_transformer: Transformer, c
         ]
     )
     for group in ("call-1", "call-2", "call-3"):
-        stage.learn(index.group(group), is_whole=True)
+        reranker.encode_group(index.group_documents(group), is_complete=True)
     hits = index.search(Query("red"), 10)
     assert len(hits) == 3
     for question, expected in (("boots", "shoes"), ("tooth", "tooth"), ("refund money", "money")):
-        found = stage.rescored(hits, question, 5.0)
+        found = reranker.rerank(hits, question, 5.0)
         assert found[0].document.id == expected
         assert {hit.document.id for hit in found} == {"money", "tooth", "shoes"}
-        assert found[0].score == pytest.approx(sum(found[0].terms.values()), rel=1e-5)
+        assert found[0].score == pytest.approx(sum(found[0].contributions.values()), rel=1e-5)

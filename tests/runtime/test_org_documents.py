@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from support.runtimes import PROJECT, RunningRuntime
 from support.waiting import eventually
 
-from memoair_index import Index, Query, chunks, documents_of, labels_of
+from memoair_index import Index, Query, extract_labels, split_chunks, split_document
 from memoair_index.static_model import default_model
 from memoair_runtime.recall.org_documents import OrgDocuments, build_index
 from memoair_runtime.storage.user_folder import create_project, org_index
@@ -69,8 +69,8 @@ def test_documents_are_read_once_and_then_opened(org_file: Path, root: Path) -> 
 
     again = kept_of(org_file, root).load_index()
     assert ids(again, "boots")[0] == "returns"
-    assert again.note["stamp"] == list(documents.version_key())
-    assert again.unmerged == 0
+    assert again.file_metadata["stamp"] == list(documents.version_key())
+    assert again.unmerged_count == 0
     after = documents.index_path.stat()
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
@@ -153,7 +153,7 @@ def test_of_two_documents_with_one_id_the_later_line_counts(tmp_path: Path, root
     documents = kept_of(write_lines(tmp_path / "org.jsonl", RETURNS, HOURS, newer), root)
     for _ in range(2):
         index = documents.load_index()
-        (found,) = {hit.document.text for hit in index.search(Query("returned"), 5) if hit.terms.get("around")}
+        (found,) = {hit.document.text for hit in index.search(Query("returned"), 5) if hit.contributions.get("around")}
         assert found == newer["text"]
         assert len(index) == 2
 
@@ -275,18 +275,18 @@ def test_what_a_writer_that_died_left_behind_goes_with_the_next_index(org_file: 
     ],
 )
 def test_labels_are_names_and_titles(text: str, metadata: dict[str, Any], labels: tuple[str, ...]) -> None:
-    assert labels_of(text, metadata) == labels
+    assert extract_labels(text, metadata) == labels
 
 
 @given(st.text(max_size=200), st.dictionaries(st.text(max_size=5), st.text(max_size=90) | st.integers(), max_size=12))
 @settings(deadline=None)
 def test_any_document_has_few_short_labels_and_chunks_that_are_its_text(text: str, metadata: dict[str, Any]) -> None:
-    labels = labels_of(text, metadata)
+    labels = extract_labels(text, metadata)
     assert len(labels) <= 8
     assert len(set(labels)) == len(labels)
     assert all(label == label.strip() and 0 < len(label) <= 80 for label in labels)
-    documents = list(documents_of("a#0", text * 9, metadata))
-    assert [document.text for document in documents] == chunks(text * 9)
+    documents = list(split_document("a#0", text * 9, metadata))
+    assert [document.text for document in documents] == split_chunks(text * 9)
     assert {document.group for document in documents} == {"a#0"}
 
 

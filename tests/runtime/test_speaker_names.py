@@ -11,7 +11,7 @@ from support.calls import keeping, save, start, user_folder, write_call
 from support.runtimes import RunningRuntime
 from support.waiting import eventually
 
-from memoair_index.analysis import fold, words
+from memoair_index.analysis import fold, split_words
 from memoair_runtime.memory.speaker_names import AGENT, CALLER, Addressee, SpeakerNames
 from memoair_runtime.memory.user_store import UserStore
 
@@ -29,7 +29,7 @@ class Listener:
     def hears(self, side: str, *texts: str) -> None:
         """Something is said by a side."""
         for text in texts:
-            self._utterances.update(set(words(fold(text))))
+            self._utterances.update(set(split_words(fold(text))))
             self.names.hear(side, text)
 
 
@@ -200,7 +200,7 @@ def test_what_was_noted_is_known_again(said: list[tuple[str, str]]) -> None:
     before, after = Listener(), Listener()
     for side, text in said:
         before.hears(side, text)
-        after._utterances.update(set(words(fold(text))))
+        after._utterances.update(set(split_words(fold(text))))
     after.names.from_note(before.names.to_note())
     for side in (CALLER, AGENT):
         assert after.names.of(side) == before.names.of(side)
@@ -213,7 +213,7 @@ def speakers_of(keeper: UserStore, question: str) -> set[str]:
     """Whose utterances a question prefers by name."""
     hits = keeper.memory.search(keeper.memory.query(question, None), 10)
     assert hits
-    return {hit.document.speaker for hit in hits if hit.terms.get("speaker")}
+    return {hit.document.speaker for hit in hits if hit.contributions.get("speaker")}
 
 
 def test_names_that_were_heard_or_told_are_known_to_the_next_process_which_opens_a_file(

@@ -12,7 +12,7 @@ from support.runtimes import PROJECT
 from support.scripted_cloud import ScriptedCloud, answers, cuts_off
 from support.waiting import eventually
 
-from memoair_index import Index, documents_of
+from memoair_index import Index, split_document
 from memoair_runtime.storage.process_lock import ProcessLock
 from memoair_runtime.storage.project_folder import ProjectFolder
 from memoair_runtime.sync import pull_org
@@ -37,7 +37,9 @@ def build(cloud: ScriptedCloud, tmp_path: Path) -> str:
     live = [document for _, document in cloud.documents.values() if document is not None]
     index = Index()
     index.add(
-        chunk for each in live for chunk in documents_of(each["id"], each["text"], each["metadata"], each["indexName"])
+        chunk
+        for each in live
+        for chunk in split_document(each["id"], each["text"], each["metadata"], each["indexName"])
     )
     path = tmp_path / "built.index"
     index.merge(path)

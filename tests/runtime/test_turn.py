@@ -106,7 +106,7 @@ def test_a_turn_comes_back_from_an_index_and_from_its_file_as_it_was_said(turn: 
         index.add([Document("behind", "boots", group=turn.session_id)])
         index.merge(path)
         for each in (index, Index.open(path)):
-            first, *documents, last = each.group(turn.session_id)
+            first, *documents, last = each.group_documents(turn.session_id)
             assert to_turn(documents) == turn
             assert (first.id, last.id) == ("before", "behind")
 
@@ -118,7 +118,7 @@ def test_a_long_reply_is_found_by_any_of_its_passages_and_whole() -> None:
     index.add(to_documents(turn))
     best = index.search(Query("zanzibarplum dentist"), 1)[0].document
     assert best.text != turn.assistant_text
-    assert to_turn(index.stretch(best.id, lambda each: event_of(each) == turn.event_id)) == turn
+    assert to_turn(index.contiguous_run(best.id, lambda each: event_of(each) == turn.event_id)) == turn
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Clouds for tests: real servers over real databases, and clients that check what every answer must be."""
+"""Clouds for tests: real servers with real databases, and clients that check every response."""
 
 import gzip
 import json
@@ -15,16 +15,16 @@ import uvicorn
 
 from memoair_cloud.http.app import create_app
 from memoair_cloud.http.dependencies import Services
-from memoair_cloud.serving import opened
+from memoair_cloud.serving import open_services
 from memoair_cloud.settings import CloudSettings
 from memoair_cloud.tenancy.accounts import Accounts
 from support.waiting import eventually
 
-DAY = "2026-03-02T09:30:00Z"
+OCCURRED_AT = "2026-03-02T09:30:00Z"
 
 
 class Answer(NamedTuple):
-    """What a server said."""
+    """A response of a server."""
 
     status: int
     body: Any
@@ -32,7 +32,7 @@ class Answer(NamedTuple):
 
 
 class Client:
-    """One account's client, which checks the envelope of every error."""
+    """A client of one account. It checks the envelope of every error."""
 
     def __init__(self, url: str, key: str | None = None, **identity: str) -> None:
         self.url, self.key, self.identity = url, key, identity
@@ -41,19 +41,19 @@ class Client:
     def close(self) -> None:
         self._http.clear()
 
-    def with_(self, **identity: str) -> "Client":
-        """The same for another project, agent or user (``project=``, ``agent=``, ``user=``)."""
+    def with_identity(self, **identity: str) -> "Client":
+        """Return the same client for another project, agent or user (``project=``, ``agent=``, ``user=``)."""
         return Client(self.url, self.key, **{**self.identity, **identity})
 
     def call(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
-        sent: dict[str, Any] = {f"X-{name.title()}-Id": value.encode() for name, value in self.identity.items()}
+        all_headers: dict[str, Any] = {f"X-{name.title()}-Id": value.encode() for name, value in self.identity.items()}
         if self.key is not None:
-            sent["Authorization"] = f"Bearer {self.key}"
+            all_headers["Authorization"] = f"Bearer {self.key}"
         content = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
         if content is not None:
-            sent["Content-Type"] = "application/json"
-        sent |= {name.replace("_", "-"): value for name, value in headers.items()}
-        response = self._http.request(method, self.url + path, body=content, headers=sent)
+            all_headers["Content-Type"] = "application/json"
+        all_headers |= {name.replace("_", "-"): value for name, value in headers.items()}
+        response = self._http.request(method, self.url + path, body=content, headers=all_headers)
         is_json = response.headers.get("content-type", "").startswith("application/json")
         answer = Answer(response.status, json.loads(response.data) if is_json else response.data, response.headers)
         if answer.status >= 400 and answer.body.get("error") != "batch_too_large":
@@ -67,58 +67,61 @@ class Client:
         return answer
 
     def ok(self, method: str, path: str, body: Any = None, **headers: str) -> Any:
+        """Send a request that must succeed; return its body."""
         answer = self.call(method, path, body, **headers)
         assert answer.status in (200, 201), answer
         return answer.body
 
-    def refused(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, str]:
+    def error_of(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, str]:
+        """Send a request that must fail; return the status and the error code."""
         answer = self.call(method, path, body, **headers)
         return answer.status, answer.body["error"]["code"]
 
-    def send(self, *events: dict[str, Any], packed: bool = False) -> Any:
-        """Ingest events; the answer must be a 200."""
+    def send(self, *events: dict[str, Any], compressed: bool = False) -> Any:
+        """Ingest events and return the receipt. Single events may be rejected, but the request must succeed."""
         content = json.dumps({"events": events}).encode()
-        if packed:
+        if compressed:
             return self.ok("POST", "/v1/voice-sdk/events", gzip.compress(content), Content_Encoding="gzip")
         return self.ok("POST", "/v1/voice-sdk/events", content)
 
-    def call_of(self, session_id: str, *said: str, day: str = DAY[:10]) -> None:
-        """Send a call that is over, in which the caller says this."""
+    def send_call(self, session_id: str, *texts: str, day: str = OCCURRED_AT[:10]) -> None:
+        """Send a call that has ended, with these texts of the caller."""
         start = session_start(f"{session_id}-start", session_id, 1, occurredAt=f"{day}T09:00:00Z")
         turns = [
-            turn(f"{session_id}-{seq}", session_id, seq, each, occurredAt=f"{day}T09:{seq:02}:00Z")
-            for seq, each in enumerate(said, 2)
+            turn(f"{session_id}-{seq}", session_id, seq, text, occurredAt=f"{day}T09:{seq:02}:00Z")
+            for seq, text in enumerate(texts, 2)
         ]
-        end = session_end(f"{session_id}-end", session_id, len(said) + 2, occurredAt=f"{day}T09:59:00Z")
+        end = session_end(f"{session_id}-end", session_id, len(texts) + 2, occurredAt=f"{day}T09:59:00Z")
         self.send(start, *turns, end)
 
     def memories(self, **query: str) -> list[dict[str, Any]]:
-        """All memories of the caller."""
-        more = "".join(f"&{name}={value}" for name, value in query.items())
-        return self.pages(f"{self.path}/memories", "memories", limit=7, more=more)
+        """Return all memories of the user."""
+        filters = "".join(f"&{name}={value}" for name, value in query.items())
+        return self.pages(f"{self.path}/memories", "memories", limit=7, filters=filters)
 
     @property
     def path(self) -> str:
-        """The caller's path."""
+        """The path of the user."""
         return f"/v1/voice-sdk/users/{quote(self.identity['user'], safe='')}"
 
     def events(self, session_id: str) -> list[dict[str, Any]]:
-        """All events of a session, page by page."""
+        """Return all events of a session."""
         return self.pages(f"/v1/voice-sdk/sessions/{quote(session_id, safe='')}/events", "events", limit=7)
 
-    def pages(self, path: str, name: str, limit: int, more: str = "") -> list[dict[str, Any]]:
-        found, cursor = [], ""
+    def pages(self, path: str, name: str, limit: int, filters: str = "") -> list[dict[str, Any]]:
+        """Return all items of a paginated list."""
+        items, cursor = [], ""
         while True:
-            page = self.ok("GET", f"{path}?limit={limit}{cursor and '&cursor=' + cursor}{more}")
-            found += page[name]
+            page = self.ok("GET", f"{path}?limit={limit}{cursor and '&cursor=' + cursor}{filters}")
+            items += page[name]
             assert len(page[name]) <= limit
             if page["next"] is None:
-                return found
+                return items
             cursor = page["next"]
 
 
 class RunningCloud:
-    """A server in a thread of this process, over a database of its own. Nobody works behind it unless a test does."""
+    """A server in a thread of this process, with its own database. No worker runs unless a test starts one."""
 
     def __init__(self, services: Services, url: str) -> None:
         self.services, self.url = services, url
@@ -126,69 +129,69 @@ class RunningCloud:
         self._clients: list[Client] = []
 
     def account(self, name: str = "Fundamento") -> Client:
-        """A client of a new account, without a project."""
+        """Return a client of a new account without a project."""
         self._clients.append(Client(self.url, self.accounts.create(name).key))
         return self._clients[-1]
 
-    def work(self) -> None:
-        """Do all that is to be done behind the requests."""
+    def run_tasks(self) -> None:
+        """Run all background tasks that are due."""
         self.services.queue.sweep()
-        while self.services.queue.take():
+        while self.services.queue.run_next_task():
             pass
 
     def tenant(self, slug: str = "acme") -> Client:
-        """A client of a new account, in a project with an agent, for a caller."""
+        """Return a client of a new account, in a project with an agent, for a user."""
         client = self.account()
         project = client.ok("POST", "/v1/projects", {"name": slug.title(), "slug": slug})
         agent = client.ok("POST", f"/v1/projects/{project['id']}/agents", {"name": "Returns", "agentType": "voice"})
-        self._clients.append(client.with_(project=project["id"], agent=agent["id"], user="0xab12"))
+        self._clients.append(client.with_identity(project=project["id"], agent=agent["id"], user="0xab12"))
         return self._clients[-1]
 
 
 @contextmanager
 def running(database_url: str, folder: Path, **settings: Any) -> Iterator[RunningCloud]:
-    """Serve for as long as the block lasts."""
+    """Run a server for as long as the block runs."""
     folder.mkdir(parents=True, exist_ok=True)
-    told = CloudSettings(database_url=database_url, blob_url=(folder / "blobs").as_uri(), **settings)
-    with opened(told) as services, _listening() as listening:
+    cloud_settings = CloudSettings(database_url=database_url, blob_url=(folder / "blobs").as_uri(), **settings)
+    with open_services(cloud_settings) as services, _open_listener() as listener:
         config = uvicorn.Config(create_app(services), log_config=None, access_log=False, ws="none")
         server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:
             eventually(lambda: server.started, 60)
-            yield RunningCloud(services, f"http://127.0.0.1:{listening.getsockname()[1]}")
+            yield RunningCloud(services, f"http://127.0.0.1:{listener.getsockname()[1]}")
         finally:
             server.should_exit = True
             thread.join(10)
 
 
-def _listening() -> socket.socket:
-    # With its protocol named: only then asyncio sends an answer's head and body without waiting in between, as it does
-    # on the sockets that it opens itself.
-    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listening.bind(("127.0.0.1", 0))
-    listening.listen(128)
-    return listening
+def _open_listener() -> socket.socket:
+    # The protocol must be given: only then does asyncio send the head and the body of a response without a delay in
+    # between, as it does on sockets that it opens itself.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(128)
+    return listener
 
 
 def turn(event_id: str, session_id: str = "call-1", seq: int = 2, said: str = "My parcel is late.", **more: Any) -> Any:
-    """A turn as a runtime sends it."""
+    """Return a turn as a runtime sends it."""
     payload = {"turnId": f"t-{seq}", "userText": said, "assistantText": "", "toolCalls": [], "metadata": {}}
     return _event("turn", event_id, session_id, seq, payload, more)
 
 
 def session_start(event_id: str, session_id: str = "call-1", seq: int = 1, name: str = "Ana", **more: Any) -> Any:
-    """The start of a session."""
+    """Return a session start as a runtime sends it."""
     payload = {"user": {"name": name, "metadata": {"tenant": "acme"}}, "metadata": {"line": "returns"}}
     return _event("session_start", event_id, session_id, seq, payload, more)
 
 
 def session_end(event_id: str, session_id: str = "call-1", seq: int = 9, **more: Any) -> Any:
-    """The end of a session."""
+    """Return a session end as a runtime sends it."""
     return _event("session_end", event_id, session_id, seq, {"reason": "hangup"}, more)
 
 
 def _event(type_: str, event_id: str, session_id: str, seq: int, payload: Any, more: Any) -> Any:
-    event = {"eventId": event_id, "type": type_, "sessionId": session_id, "seq": seq, "occurredAt": DAY}
+    event = {"eventId": event_id, "type": type_, "sessionId": session_id, "seq": seq, "occurredAt": OCCURRED_AT}
     return {**event, "payload": payload, **more}

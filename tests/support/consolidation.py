@@ -1,4 +1,4 @@
-"""Turns as they arrive for consolidation, and the example calls."""
+"""Turns for the tests of consolidation, and the example calls."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -12,9 +12,9 @@ from memoair_cloud.consolidation import (
     Fact,
     ProfileSummary,
     RuleExtractor,
-    merged,
-    replaced,
-    summarise,
+    merge_facts,
+    replace_sessions,
+    summarize_facts,
 )
 
 # A Monday.
@@ -22,11 +22,11 @@ SAID_AT = datetime(2026, 3, 2, 10, 0, tzinfo=timezone.utc)
 _TRANSCRIPTS = Path(__file__).parents[2] / "memoair_cli" / "transcripts"
 
 
-def turns(
+def make_turns(
     *said: str | tuple[str, str], session: str = "call-1", at: datetime = SAID_AT, caller: str = "Dana Whitlock"
 ) -> list[CallTurn]:
-    """A call: what the caller said, each with what the agent answered."""
-    pairs = [each if isinstance(each, tuple) else (each, "") for each in said]
+    """Return a call: what the caller said, each with the agent's answer."""
+    pairs = [item if isinstance(item, tuple) else (item, "") for item in said]
     return [
         CallTurn(
             f"{session}-{number}", session, number, user, agent, at + timedelta(seconds=10 * number), caller, "Juno"
@@ -35,23 +35,23 @@ def turns(
     ]
 
 
-def found(*said: str | tuple[str, str]) -> list[Fact]:
-    """What the rules find in a call."""
-    return list(RuleExtractor().extract(turns(*said)).facts)
+def extract_facts(*said: str | tuple[str, str]) -> list[Fact]:
+    """Return the facts that the rules find in a call."""
+    return list(RuleExtractor().extract(make_turns(*said)).facts)
 
 
-def texts(*said: str | tuple[str, str]) -> list[str]:
-    """The same, as sentences."""
-    return [fact.text for fact in found(*said)]
+def extract_texts(*said: str | tuple[str, str]) -> list[str]:
+    """Return the texts of the facts that the rules find in a call."""
+    return [fact.text for fact in extract_facts(*said)]
 
 
-def standing(*said: str | tuple[str, str]) -> list[str]:
-    """What stands after a call."""
-    return [fact.text for fact in merged(found(*said)) if fact.is_current]
+def current_texts(*said: str | tuple[str, str]) -> list[str]:
+    """Return the texts of the facts that are current after a call."""
+    return [fact.text for fact in merge_facts(extract_facts(*said)) if fact.is_current]
 
 
-def example_call(name: str) -> list[CallTurn]:
-    """One of the transcripts that come with the demo."""
+def load_example_call(name: str) -> list[CallTurn]:
+    """Return one of the transcripts of the demo."""
     lines = [json.loads(line) for line in (_TRANSCRIPTS / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()]
     call = lines[0]
     return [
@@ -69,8 +69,8 @@ def example_call(name: str) -> list[CallTurn]:
     ]
 
 
-class Outcome(NamedTuple):
-    """What is known after a call."""
+class ConsolidationOutcome(NamedTuple):
+    """The facts and the profile after a call."""
 
     facts: tuple[Fact, ...]
     profile: ProfileSummary
@@ -78,8 +78,8 @@ class Outcome(NamedTuple):
     failure: str | None
 
 
-def consolidated(known: Iterable[Fact], call: Sequence[CallTurn], extractor: Extractor) -> Outcome:
-    """What is known after a call of which ``call`` are all turns that have come, as the cloud does it, without rows."""
+def consolidate(known: Iterable[Fact], call: Sequence[CallTurn], extractor: Extractor) -> ConsolidationOutcome:
+    """Consolidate a call as the cloud does, without a database. ``call`` has all turns that have arrived so far."""
     extraction = extractor.extract(call)
-    facts = replaced(known, {turn.session_id for turn in call}, extraction.facts)
-    return Outcome(facts, summarise(facts, SAID_AT.date()), extraction.extractor, extraction.failure)
+    facts = replace_sessions(known, {turn.session_id for turn in call}, extraction.facts)
+    return ConsolidationOutcome(facts, summarize_facts(facts, SAID_AT.date()), extraction.extractor, extraction.failure)

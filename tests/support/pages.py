@@ -1,4 +1,4 @@
-"""The code that a Markdown page shows, block by block, and a player that does what the page tells its reader to do."""
+"""The code blocks of a Markdown page, and a player that does what the page tells its reader to do."""
 
 import ast
 import configparser
@@ -25,9 +25,9 @@ from memoair_cli.app import app
 from support.waiting import PATIENCE
 
 _FENCE = re.compile(r"^( *)```(.*)$")
-_REASON = re.compile(r"^ *<!-- not run: (.+) -->$")
+_SKIP_REASON = re.compile(r"^ *<!-- not run: (.+) -->$")
 _COMMAND = re.compile(r"^(\$ |(memoair|pip|python3?|curl|export|docker|git|cd|apt) )")
-# Blocks of these languages are read by a parser; all others are done.
+# Blocks of these languages are parsed; all others are run.
 PARSERS: Mapping[str, Any] = {
     "json": json.loads,
     "jsonl": lambda text: [json.loads(line) for line in text.splitlines()],
@@ -36,72 +36,92 @@ PARSERS: Mapping[str, Any] = {
     "srt": lambda text: webvtt.from_buffer(StringIO(text), format="srt"),
     "ini": lambda text: ConfigParser(strict=False, interpolation=None).read_string(text),
 }
-# The title of a block that shows what the block before it prints; "..." stands for anything.
+# The title of a block with the output of the block before it; "..." matches anything.
 OUTPUT = "Output"
-# These never end by themselves; what they serve is there already when a page is played.
+# These commands do not end by themselves. What they serve is running already when a page is played.
 SERVERS = (["cloud", "serve"], ["cloud", "worker"])
 
 
 class Block(NamedTuple):
-    """A block of a page: where it begins, its language ("" if indented), its title, and why it can't be run, if so."""
+    """A code block of a page.
+
+    Attributes:
+        page: The name of the page.
+        line: The line where the code begins.
+        language: Its language; empty if it is indented without a fence.
+        title: Its title, if any.
+        code: The code.
+        skip_reason: Why the block is not run; empty if it is.
+    """
 
     page: str
     line: int
     language: str
     title: str
     code: str
-    why_not: str
+    skip_reason: str
 
     def __str__(self) -> str:
         return f"{self.page}:{self.line}"
 
 
-def blocks_of(path: Path, page: str) -> Iterator[Block]:
-    """The blocks of a page in their order, those that are only indented, too."""
+def parse_blocks(path: Path, page: str) -> Iterator[Block]:
+    """Yield the code blocks of a page in order, including blocks that are only indented."""
     lines = path.read_text(encoding="utf-8").splitlines()
-    why_not, at = "", 0
-    while at < len(lines):
-        line = lines[at]
+    skip_reason, index = "", 0
+    while index < len(lines):
+        line = lines[index]
         if fence := _FENCE.match(line):
-            end = next(i for i in range(at + 1, len(lines)) if lines[i].strip() == "```")
-            language, _, more = fence[2].partition(" ")
-            title = re.search(r'title="([^"]+)"', more)
-            code = [each[len(fence[1]) :] for each in lines[at + 1 : end]]
-            yield Block(page, at + 2, language or "none", title[1] if title else "", "\n".join(code) + "\n", why_not)
-            at = end
-        elif line.startswith("    ") and not lines[at - 1].strip():
-            end = next((i for i in range(at, len(lines)) if lines[i] and not lines[i].startswith("    ")), len(lines))
-            code = [each[4:] for each in lines[at:end]]
-            yield Block(page, at + 1, "python" if _calls(code) else "", "", "\n".join(code).rstrip() + "\n", why_not)
-            at = end - 1
+            end = next(i for i in range(index + 1, len(lines)) if lines[i].strip() == "```")
+            language, _, attributes = fence[2].partition(" ")
+            title = re.search(r'title="([^"]+)"', attributes)
+            code = [row[len(fence[1]) :] for row in lines[index + 1 : end]]
+            yield Block(
+                page, index + 2, language or "none", title[1] if title else "", "\n".join(code) + "\n", skip_reason
+            )
+            index = end
+        elif line.startswith("    ") and not lines[index - 1].strip():
+            end = next(
+                (i for i in range(index, len(lines)) if lines[i] and not lines[i].startswith("    ")), len(lines)
+            )
+            code = [row[4:] for row in lines[index:end]]
+            yield Block(
+                page,
+                index + 1,
+                "python" if _contains_call(code) else "",
+                "",
+                "\n".join(code).rstrip() + "\n",
+                skip_reason,
+            )
+            index = end - 1
         if line.strip():
-            reason = _REASON.match(line)
-            why_not = reason[1] if reason else ""
-        at += 1
+            reason = _SKIP_REASON.match(line)
+            skip_reason = reason[1] if reason else ""
+        index += 1
 
 
-def _calls(lines: list[str]) -> bool:
-    """Whether lines are Python that calls something: a drawing is not."""
+def _contains_call(lines: list[str]) -> bool:
+    """Return whether the lines are Python with a call, as opposed to a drawing."""
     try:
         return any(isinstance(node, ast.Call) for node in ast.walk(ast.parse("\n".join(lines))))
     except SyntaxError:
         return False
 
 
-def commands_of(code: str) -> Iterator[str]:
-    """The commands of a block: all lines, or where some have a prompt, those; one may go on over several lines."""
+def split_commands(code: str) -> Iterator[str]:
+    """Yield the commands of a block, which may span lines: all lines, or only those with a prompt if there are any."""
     lines = iter(code.splitlines())
     has_prompts = "\n$ " in f"\n{code}"
     for line in lines:
         if not line.strip() or (has_prompts and not line.startswith("$ ")):
             continue
         command = line.removeprefix("$ ")
-        while not _is_whole(command):
+        while not _is_complete(command):
             command += "\n" + next(lines)
         yield command.replace("\\\n", " ")
 
 
-def _is_whole(command: str) -> bool:
+def _is_complete(command: str) -> bool:
     try:
         shlex.split(command, comments=True)
     except ValueError:
@@ -109,81 +129,84 @@ def _is_whole(command: str) -> bool:
     return not command.endswith("\\")
 
 
-def shown_command(block: Block) -> str | None:
-    """The first command that stands in a block of no language or of ``text``, where none belongs."""
+def find_command(block: Block) -> str | None:
+    """Return the first command in a block without a language or of ``text``, where commands do not belong."""
     return next((line for line in block.code.splitlines() if _COMMAND.match(line)), None)
 
 
-# Plays the Python blocks of a page in one process, so that a page may say further on what it has begun.
+# Runs the Python blocks of a page in one process, so that later blocks can use names of earlier ones.
 _DRIVER = """
 import json, sys
 names = {"__name__": "__main__"}
 for line in sys.stdin:
-    told = json.loads(line)
-    exec(compile("\\n" * (told["line"] - 1) + told["code"], told["page"], "exec"), names)
-    print(told["end"], flush=True)
+    job = json.loads(line)
+    exec(compile("\\n" * (job["line"] - 1) + job["code"], job["page"], "exec"), names)
+    print(job["end"], flush=True)
 """
 _END = "-- end of block --"
 
 
 class Player:
-    """Does what a page says, in a folder of its own, and compares what it shows of the output.
+    """Does what a page says, in its own folder, and compares the output with what the page shows.
 
-    ``environ`` is the reader's; ``export`` does not change what stands there already, so that a page may name a key
-    that nobody has. ``runtime_url`` is the runtime that the page's ``curl`` reaches. ``leave`` are commands that are
-    not run, by how they end.
+    ``environ`` are the reader's variables; ``export`` does not override them, so that a page may show a fake key.
+    ``runtime_url`` is the runtime that the page's ``curl`` reaches. ``skipped_commands`` are endings of commands that
+    are
+    not run.
     """
 
     def __init__(
-        self, folder: Path, environ: Mapping[str, str], runtime_url: str = "", leave: tuple[str, ...] = ()
+        self, folder: Path, environ: Mapping[str, str], runtime_url: str = "", skipped_commands: tuple[str, ...] = ()
     ) -> None:
         self._folder = folder
-        self._given = dict(environ)
-        # Pipecat greets on stderr, by loguru, whoever imports it.
+        self._given_environ = dict(environ)
+        # Pipecat logs a greeting to stderr when it is imported.
         self._environ = {"HOME": str(folder), "PATH": "/usr/bin:/bin", "COLUMNS": "200", "LOGURU_LEVEL": "WARNING"}
         self._environ["PYTHONPATH"] = PATIENCE
         self._environ |= environ
         self._runtime_url = runtime_url
-        self._leave = leave
+        self._skipped_commands = skipped_commands
         self._python: subprocess.Popen[str] | None = None
-        self._told = ""  # the output of the last block
-        self._programs: set[str] = set()  # files of Python that nobody has run yet
-        self._ran: set[str] = set()
-        self.commands: list[list[str]] = []  # of ours, as they were run
+        self._last_output = ""  # the output of the last block
+        self._unrun_programs: set[str] = set()  # Python files that no command has run yet
+        self._finished_programs: set[str] = set()
+        self.commands: list[list[str]] = []  # the arguments of our own commands
 
-    def play(self, block: Block) -> None:
-        """Do what one block says."""
-        if block.why_not:
+    def play_block(self, block: Block) -> None:
+        """Run one block."""
+        if block.skip_reason:
             return
         if block.title and block.title != OUTPUT:
             file = self._folder / block.title
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(block.code, encoding="utf-8")
             if file.suffix == ".py":
-                self._programs.add(block.title)
+                self._unrun_programs.add(block.title)
         if block.language in PARSERS:
             PARSERS[block.language](block.code)
         elif block.language == "python" and not block.title:
-            self._told = self._run_python(block)
+            self._last_output = self._run_python(block)
         elif block.language == "console":
-            self._told = "".join(self._run(command, block) for command in commands_of(block.code))
+            self._last_output = "".join(self._run_command(command, block) for command in split_commands(block.code))
         elif block.language == "text" and block.title == OUTPUT:
             flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-            same = doctest.OutputChecker().check_output(block.code, self._told, flags)
-            assert same, f"{block} shows\n{block.code}\nbut this was printed:\n{self._told}"
+            matches = doctest.OutputChecker().check_output(block.code, self._last_output, flags)
+            assert matches, f"{block} shows\n{block.code}\nbut the output was\n{self._last_output}"
         elif block.language not in ("", "text", "python"):
-            raise AssertionError(f"{block}: what is {block.language!r}? Say it, or why it is not run")
+            raise AssertionError(
+                f"{block}: unknown language {block.language!r}: support it, or say why the block is not run"
+            )
 
     def close(self) -> None:
-        """End the page; nothing may have been said on stderr, and no program may have been left lying."""
+        """End the page. Nothing may have been printed to stderr, and all programs must have been run."""
         if self._python is not None:
             out, _ = self._python.communicate(timeout=100)
-            complaints = (self._folder / "stderr").read_text(encoding="utf-8")
-            assert (self._python.returncode, complaints) == (0, ""), out + complaints
-        assert not self._programs, f"nobody runs {self._programs}"
+            errors = (self._folder / "stderr").read_text(encoding="utf-8")
+            assert (self._python.returncode, errors) == (0, ""), out + errors
+        assert not self._unrun_programs, f"no command runs {self._unrun_programs}"
 
     def kill(self) -> None:
-        """End what may still run."""
+        """Kill what may still be running."""
         if self._python is not None:
             self._python.kill()
             self._python.communicate()
@@ -202,8 +225,8 @@ class Player:
                 )
         assert self._python.stdin is not None
         assert self._python.stdout is not None
-        told = {"page": str(block), "line": block.line, "code": block.code, "end": _END}
-        self._python.stdin.write(json.dumps(told) + "\n")
+        job = {"page": str(block), "line": block.line, "code": block.code, "end": _END}
+        self._python.stdin.write(json.dumps(job) + "\n")
         self._python.stdin.flush()
         out = ""
         for line in self._python.stdout:
@@ -212,46 +235,47 @@ class Player:
             out += line
         raise AssertionError(f"{block}: {out}{(self._folder / 'stderr').read_text(encoding='utf-8')}")
 
-    def _run(self, command: str, block: Block) -> str:
-        if command.endswith(self._leave):
+    def _run_command(self, command: str, block: Block) -> str:
+        if command.endswith(self._skipped_commands):
             return ""
         name, *arguments = shlex.split(command, comments=True) or [""]
         if name == "export":
-            told = dict(each.split("=", 1) for each in arguments)
-            self._environ |= told | self._given
+            variables = dict(argument.split("=", 1) for argument in arguments)
+            self._environ |= variables | self._given_environ
         elif name == "memoair":
-            return self._run_ours(arguments)
+            return self._run_memoair(arguments)
         elif name == "pip" and arguments[0] == "install":
-            for each in arguments[1:]:
-                check_requirement(each)
-        elif name == "python" and arguments[0] in self._programs | self._ran:
+            for requirement in arguments[1:]:
+                check_requirement(requirement)
+        elif name == "python" and arguments[0] in self._unrun_programs | self._finished_programs:
             return self._run_program(*arguments)
         elif name == "curl":
-            self._ask(*arguments)
+            self._run_curl(*arguments)
         elif name:
-            raise AssertionError(f"{block}: nobody knows how to run {name}; say why it is not run")
+            raise AssertionError(f"{block}: unknown command {name}: support it, or say why it is not run")
         return ""
 
-    def _run_ours(self, arguments: list[str]) -> str:
-        check_arguments(arguments)
+    def _run_memoair(self, arguments: list[str]) -> str:
+        check_cli_arguments(arguments)
         self.commands.append(arguments)
         if arguments[:2] in SERVERS:
             return ""
-        found = [
-            [str(path) for path in sorted(self._folder.glob(each))] if "*" in each else [each] for each in arguments
+        expanded = [
+            [str(path) for path in sorted(self._folder.glob(argument))] if "*" in argument else [argument]
+            for argument in arguments
         ]
-        done = CliRunner().invoke(app, [each for some in found for each in some], env=self._environ)
-        assert done.exit_code == 0, (arguments, done.output)
-        if key := re.search(r"memoair_pk_\S+", done.stdout):  # the reader copies it
+        result = CliRunner().invoke(app, [argument for group in expanded for argument in group], env=self._environ)
+        assert result.exit_code == 0, (arguments, result.output)
+        if key := re.search(r"memoair_pk_\S+", result.stdout):  # a reader copies it
             self._environ["MEMOAIR_API_KEY"] = key[0]
-        return done.stdout
+        return result.stdout
 
     def _run_program(self, program: str, *arguments: str) -> str:
         text = (self._folder / program).read_text(encoding="utf-8")
         used = {program, *(f"{name}.py" for name in re.findall(r"^(?:from|import) (\w+)", text, re.MULTILINE))}
-        self._programs -= used
-        self._ran |= used
-        done = subprocess.run(
+        self._unrun_programs -= used
+        self._finished_programs |= used
+        result = subprocess.run(
             [sys.executable, "-W", "error", program, *arguments],
             cwd=self._folder,
             env=self._environ,
@@ -260,11 +284,11 @@ class Player:
             timeout=200,
             check=False,
         )
-        assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
-        return done.stdout
+        assert (result.returncode, result.stderr) == (0, ""), result.stdout + result.stderr
+        return result.stdout
 
-    def _ask(self, *arguments: str) -> None:
-        """As curl would: ``-s URL -d BODY``, sent to our runtime."""
+    def _run_curl(self, *arguments: str) -> None:
+        """Send the request of ``curl -s URL -d BODY`` to our runtime."""
         silent, url, data, body = arguments
         assert (silent, data) == ("-s", "-d")
         path = url.partition("/")[2]
@@ -273,8 +297,8 @@ class Player:
         assert reply.status == 200, reply.data
 
 
-def check_arguments(arguments: list[str]) -> None:
-    """Refuse what the command line would refuse: commands and options that do not exist, or are not whole."""
+def check_cli_arguments(arguments: list[str]) -> None:
+    """Raise what the command line raises for unknown commands and options, and for incomplete ones."""
     command: Any = typer.main.get_command(app)
     context = command.make_context("memoair", list(arguments), resilient_parsing=False)
     while hasattr(command, "resolve_command"):
@@ -287,7 +311,7 @@ def check_arguments(arguments: list[str]) -> None:
 
 
 def check_requirement(text: str) -> None:
-    """Refuse a requirement that is none, and an extra of ours that does not exist."""
+    """Check that a requirement is valid, and that our package has its extras."""
     requirement = Requirement(text)
     setup = configparser.ConfigParser()
     setup.read(Path(__file__).parents[2] / "setup.cfg", encoding="utf-8")

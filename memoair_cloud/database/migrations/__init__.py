@@ -1,1 +1,1 @@
-"""The history of the tables, one step a file."""
+"""The history of the tables: one migration per file."""

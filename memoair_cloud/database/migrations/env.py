@@ -1,4 +1,4 @@
-"""What Alembic runs: migrations over the connection that `migrate` holds, in its transaction."""
+"""Alembic's entry point: runs migrations on the connection of `migrate`, inside its transaction."""
 
 from alembic import context
 

@@ -11,5 +11,5 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Make the step."""
+    """Apply the migration."""
     ${upgrades if upgrades else "pass"}

@@ -1,1 +1,1 @@
-"""The endpoints, a module for each thing that they are about."""
+"""The routes, one module per kind of resource."""

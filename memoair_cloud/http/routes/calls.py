@@ -1,4 +1,4 @@
-"""What was said: events in, callers and their sessions out."""
+"""Routes for calls: ingest events, list users, sessions and events."""
 
 from fastapi import APIRouter
 
@@ -7,7 +7,7 @@ from memoair_cloud.calls.ingest import ingest
 from memoair_cloud.errors import BatchTooLargeError, ConflictError
 from memoair_cloud.http.body_parsing import EventsRoute
 from memoair_cloud.http.dependencies import Cursor, Limit, ProjectTenant, ServicesDep
-from memoair_cloud.http.errors import IN_A_PROJECT, documented
+from memoair_cloud.http.errors import PROJECT_ERRORS, error_responses
 from memoair_cloud.http.exact_path import PathId
 from memoair_cloud.http.schemas.calls import (
     MAX_EVENTS,
@@ -24,37 +24,39 @@ from memoair_cloud.http.schemas.calls import (
 router = APIRouter(prefix="/v1/voice-sdk", tags=["calls"], route_class=EventsRoute)
 
 
-@router.post("/events", operation_id="ingestEvents", responses=documented(IN_A_PROJECT, BatchTooLargeError))
-def ingest_events(tenant: ProjectTenant, behind: ServicesDep, body: EventsIn) -> ReceiptOut:
-    """Keep events of the caller that X-User-Id names, each once. What is accepted is durable."""
+@router.post("/events", operation_id="ingestEvents", responses=error_responses(PROJECT_ERRORS, BatchTooLargeError))
+def ingest_events(tenant: ProjectTenant, services: ServicesDep, body: EventsIn) -> ReceiptOut:
+    """Save events of the user that X-User-Id names, each one once. Accepted events are durable."""
     if len(body.events) > MAX_EVENTS:
-        raise BatchTooLargeError(f"a batch holds at most {MAX_EVENTS} events", limit=MAX_EVENTS)
-    receipt = ingest(tenant, body.events)
+        raise BatchTooLargeError(f"a batch can have at most {MAX_EVENTS} events", limit=MAX_EVENTS)
+    result = ingest(tenant, body.events)
     for outcome in ("accepted", "duplicate", "rejected"):
-        behind.metrics.events.labels(outcome).inc(len(getattr(receipt, outcome)))
-    if receipt.has_ended_call:
-        behind.queue.ask_to_learn(tenant.scope.project_id)
-    return ReceiptOut.model_validate(receipt)
+        services.metrics.events.labels(outcome).inc(len(getattr(result, outcome)))
+    if result.has_ended_call:
+        services.queue.enqueue_extraction(tenant.scope.project_id)
+    return ReceiptOut.model_validate(result)
 
 
-@router.get("/users", operation_id="listUsers", responses=documented(IN_A_PROJECT))
+@router.get("/users", operation_id="listUsers", responses=error_responses(PROJECT_ERRORS))
 def list_users(tenant: ProjectTenant, cursor: Cursor = None, limit: Limit = 100) -> UsersOut:
-    """The project's callers, by id."""
+    """List the project's users, sorted by id."""
     page = queries.list_users(tenant, cursor, limit)
-    return UsersOut(users=[UserOut.model_validate(row) for row in page.rows], next=page.next)
+    return UsersOut(users=[UserOut.model_validate(row) for row in page.rows], next=page.next_cursor)
 
 
-@router.get("/users/{user_id:path}/sessions", operation_id="listSessions", responses=documented(IN_A_PROJECT))
+@router.get("/users/{user_id:path}/sessions", operation_id="listSessions", responses=error_responses(PROJECT_ERRORS))
 def list_sessions(tenant: ProjectTenant, user_id: PathId, cursor: Cursor = None, limit: Limit = 100) -> SessionsOut:
-    """A caller's sessions, the latest first."""
+    """List a user's sessions, latest first."""
     page = queries.list_sessions(tenant, user_id, cursor, limit)
-    return SessionsOut(sessions=[SessionOut.model_validate(row) for row in page.rows], next=page.next)
+    return SessionsOut(sessions=[SessionOut.model_validate(row) for row in page.rows], next=page.next_cursor)
 
 
 @router.get(
-    "/sessions/{session_id:path}/events", operation_id="listEvents", responses=documented(IN_A_PROJECT, ConflictError)
+    "/sessions/{session_id:path}/events",
+    operation_id="listEvents",
+    responses=error_responses(PROJECT_ERRORS, ConflictError),
 )
 def list_events(tenant: ProjectTenant, session_id: PathId, cursor: Cursor = None, limit: Limit = 100) -> EventsOut:
-    """A session's events, in their order. X-User-Id tells whose session it is where two callers have one of this id."""
+    """List a session's events in order. If several users have a session with this id, X-User-Id selects one."""
     page = queries.list_events(tenant, session_id, cursor, limit)
-    return EventsOut(events=[EventOut.model_validate(row) for row in page.rows], next=page.next)
+    return EventsOut(events=[EventOut.model_validate(row) for row in page.rows], next=page.next_cursor)

@@ -1,4 +1,4 @@
-"""Whether the server lives, whether it can work, and how it does."""
+"""Routes for operators: liveness, readiness and metrics."""
 
 from contextlib import suppress
 
@@ -10,32 +10,37 @@ from sqlalchemy.exc import SQLAlchemyError
 from memoair_cloud.database.migrate import is_current
 from memoair_cloud.errors import InternalServerError, ServiceUnavailableError
 from memoair_cloud.http.dependencies import ServicesDep
-from memoair_cloud.http.errors import documented
+from memoair_cloud.http.errors import error_responses
 from memoair_cloud.http.schemas.base import StatusOut
-from memoair_cloud.operations import backlog, dead_letters
+from memoair_cloud.operations import get_backlog, list_dead_letters
 from memoair_cloud.timeutil import utc_now
 
 router = APIRouter(tags=["operations"])
 
 
-@router.get("/healthz", operation_id="isAlive", responses=documented([InternalServerError]))
+@router.get("/healthz", operation_id="isAlive", responses=error_responses([InternalServerError]))
 async def healthz() -> StatusOut:
-    """Whether the process lives; asks nobody else, and needs no thread, all of which may wait for the database."""
+    """Report that the process is alive.
+
+    It does not access the database, and as a coroutine it needs no thread: all threads may be waiting for the database.
+    """
     return StatusOut()
 
 
-@router.get("/readyz", operation_id="isReady", responses=documented([InternalServerError, ServiceUnavailableError]))
-def readyz(behind: ServicesDep) -> StatusOut:
-    """Whether the database, with the tables of this version, and the blob store can be used."""
+@router.get(
+    "/readyz", operation_id="isReady", responses=error_responses([InternalServerError, ServiceUnavailableError])
+)
+def readyz(services: ServicesDep) -> StatusOut:
+    """Check that the blob store is writable, and that the database responds and has the tables of this version."""
     try:
-        with behind.engine.connect() as connection:
+        with services.engine.connect() as connection:
             connection.execute(select(1))
             current = is_current(connection)
     except SQLAlchemyError:
-        raise ServiceUnavailableError("the database does not answer", store="database") from None
+        raise ServiceUnavailableError("the database does not respond", store="database") from None
     if not current:
-        raise ServiceUnavailableError("the database has the tables of another version", store="database")
-    behind.blobs.check()
+        raise ServiceUnavailableError("the database has tables of another version", store="database")
+    services.blobs.check_writable()
     return StatusOut()
 
 
@@ -43,22 +48,22 @@ def readyz(behind: ServicesDep) -> StatusOut:
     "/metrics",
     operation_id="metrics",
     response_class=Response,
-    responses={200: {"content": {"text/plain": {}}}, **documented([InternalServerError])},
+    responses={200: {"content": {"text/plain": {}}}, **error_responses([InternalServerError])},
 )
-def metrics(behind: ServicesDep) -> Response:
-    """What Prometheus reads."""
-    with suppress(SQLAlchemyError):  # what the requests came to is told all the same
-        _look(behind)
-    return Response(generate_latest(behind.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+def metrics(services: ServicesDep) -> Response:
+    """Return the metrics in Prometheus format."""
+    with suppress(SQLAlchemyError):  # the request metrics are still reported
+        _refresh_gauges(services)
+    return Response(generate_latest(services.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
 
-def _look(behind: ServicesDep) -> None:
-    metrics, now = behind.metrics, utc_now()
-    waiting = backlog(behind.engine)
-    metrics.waiting.labels("learn").set(waiting.calls)
-    metrics.waiting.labels("build").set(waiting.builds)
-    oldest = waiting.oldest_call_at
+def _refresh_gauges(services: ServicesDep) -> None:
+    metrics, now = services.metrics, utc_now()
+    backlog = get_backlog(services.engine)
+    metrics.waiting.labels("learn").set(backlog.calls)
+    metrics.waiting.labels("build").set(backlog.builds)
+    oldest = backlog.oldest_call_at
     metrics.oldest_call_s.set(0 if oldest is None else (now - oldest).total_seconds())
-    dead = dead_letters(behind.engine)
+    dead = list_dead_letters(services.engine)
     for work in ("learn", "build"):
-        metrics.dead_letters.labels(work).set(sum(each.count for each in dead if each.work == work))
+        metrics.dead_letters.labels(work).set(sum(letter.count for letter in dead if letter.work == work))

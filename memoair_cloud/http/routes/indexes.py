@@ -1,4 +1,4 @@
-"""An organisation's indexes and their documents."""
+"""Routes for indexes and their documents."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from fastapi import APIRouter
 from memoair_cloud.errors import DocumentBatchTooLargeError
 from memoair_cloud.http.body_parsing import DocumentsRoute
 from memoair_cloud.http.dependencies import ProjectTenant, ServicesDep
-from memoair_cloud.http.errors import IN_A_PROJECT, FlatError, documented
+from memoair_cloud.http.errors import PROJECT_ERRORS, FlatError, error_responses
 from memoair_cloud.http.exact_path import PathId
 from memoair_cloud.http.schemas.indexes import MAX_DOCUMENTS, BuiltOut, IndexesOut, IndexIn, IndexOut
 from memoair_cloud.indexes import documents
@@ -15,46 +15,48 @@ from memoair_cloud.indexes import documents
 router = APIRouter(prefix="/v1/voice-sdk/index", tags=["indexes"], route_class=DocumentsRoute)
 
 _TOO_LARGE: dict[int | str, dict[str, Any]] = {
-    413: {"model": FlatError, "description": "`batch_too_large`: over 100 documents or 1 MB"}
+    413: {"model": FlatError, "description": "`batch_too_large`: more than 100 documents or 1 MB"}
 }
 
 
-@router.post("/create", operation_id="createIndex", responses={**documented(IN_A_PROJECT), **_TOO_LARGE})
-def create_index(tenant: ProjectTenant, behind: ServicesDep, body: IndexIn) -> BuiltOut:
-    """Make an index, or add to it; a document whose id it has replaces the old one."""
+@router.post("/create", operation_id="createIndex", responses={**error_responses(PROJECT_ERRORS), **_TOO_LARGE})
+def create_index(tenant: ProjectTenant, services: ServicesDep, body: IndexIn) -> BuiltOut:
+    """Create an index or add documents to it. A document replaces an earlier one with the same id."""
     if len(body.documents) > MAX_DOCUMENTS:
-        raise DocumentBatchTooLargeError(f"a call holds at most {MAX_DOCUMENTS} documents")
-    new = [documents.NewDocument(each.id, each.text, each.metadata or {}) for each in body.documents]
-    change = documents.put_documents(tenant, body.name, new, body.metadata)
-    behind.queue.ask_for_build(tenant.scope.project_id)
+        raise DocumentBatchTooLargeError(f"a request can have at most {MAX_DOCUMENTS} documents")
+    new_documents = [
+        documents.NewDocument(document.id, document.text, document.metadata or {}) for document in body.documents
+    ]
+    change = documents.put_documents(tenant, body.name, new_documents, body.metadata)
+    services.queue.enqueue_build(tenant.scope.project_id)
     return BuiltOut.model_validate(change)
 
 
-@router.get("/list", operation_id="listIndexes", responses=documented(IN_A_PROJECT))
+@router.get("/list", operation_id="listIndexes", responses=error_responses(PROJECT_ERRORS))
 def list_indexes(tenant: ProjectTenant) -> IndexesOut:
-    """The project's indexes, by name."""
-    return IndexesOut(indexes=[IndexOut.model_validate(each) for each in documents.list_indexes(tenant)])
+    """List the project's indexes, sorted by name."""
+    return IndexesOut(indexes=[IndexOut.model_validate(index) for index in documents.list_indexes(tenant)])
 
 
-@router.get("/{name}", operation_id="getIndex", responses=documented(IN_A_PROJECT))
+@router.get("/{name}", operation_id="getIndex", responses=error_responses(PROJECT_ERRORS))
 def get_index(tenant: ProjectTenant, name: PathId) -> IndexOut:
-    """One index."""
+    """Return an index."""
     return IndexOut.model_validate(documents.get_index(tenant, name))
 
 
-@router.delete("/{name}", operation_id="deleteIndex", responses=documented(IN_A_PROJECT))
-def delete_index(tenant: ProjectTenant, behind: ServicesDep, name: PathId) -> BuiltOut:
-    """Take an index away, with all its documents. One that is made under its name later has a higher version."""
+@router.delete("/{name}", operation_id="deleteIndex", responses=error_responses(PROJECT_ERRORS))
+def delete_index(tenant: ProjectTenant, services: ServicesDep, name: PathId) -> BuiltOut:
+    """Delete an index and all its documents. If it is created again, its version continues."""
     change = documents.delete_index(tenant, name)
-    behind.queue.ask_for_build(tenant.scope.project_id)
+    services.queue.enqueue_build(tenant.scope.project_id)
     return BuiltOut.model_validate(change)
 
 
 @router.delete(
-    "/{name}/documents/{document_id:path}", operation_id="deleteDocument", responses=documented(IN_A_PROJECT)
+    "/{name}/documents/{document_id:path}", operation_id="deleteDocument", responses=error_responses(PROJECT_ERRORS)
 )
-def delete_document(tenant: ProjectTenant, behind: ServicesDep, name: PathId, document_id: PathId) -> BuiltOut:
-    """Take a document out of an index."""
+def delete_document(tenant: ProjectTenant, services: ServicesDep, name: PathId, document_id: PathId) -> BuiltOut:
+    """Delete a document of an index."""
     change = documents.delete_document(tenant, name, document_id)
-    behind.queue.ask_for_build(tenant.scope.project_id)
+    services.queue.enqueue_build(tenant.scope.project_id)
     return BuiltOut.model_validate(change)

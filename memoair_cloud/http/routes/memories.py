@@ -1,13 +1,13 @@
-"""What is known of a caller: seen, corrected, deleted, forgotten."""
+"""Routes for memories: list, correct and delete them, and erase a user."""
 
 from typing import Annotated
 
 from fastapi import APIRouter, Query
 
 from memoair_cloud.errors import BatchTooLargeError, ConflictError
-from memoair_cloud.http.body_parsing import WireRoute
+from memoair_cloud.http.body_parsing import JsonRoute
 from memoair_cloud.http.dependencies import Cursor, Limit, ProjectTenant
-from memoair_cloud.http.errors import IN_A_PROJECT, documented
+from memoair_cloud.http.errors import PROJECT_ERRORS, error_responses
 from memoair_cloud.http.exact_path import PathId
 from memoair_cloud.http.schemas.memories import (
     ChangeOut,
@@ -19,56 +19,56 @@ from memoair_cloud.http.schemas.memories import (
     MemoryOut,
 )
 from memoair_cloud.memories import editing
-from memoair_cloud.memories.erasure import forget
+from memoair_cloud.memories.erasure import erase_user
 
-router = APIRouter(prefix="/v1/voice-sdk/users/{user_id}", tags=["memories"], route_class=WireRoute)
+router = APIRouter(prefix="/v1/voice-sdk/users/{user_id}", tags=["memories"], route_class=JsonRoute)
 
-History = Annotated[bool, Query(description="also what was known before, and does not hold any more")]
+History = Annotated[bool, Query(description="include memories that no longer hold")]
 
 
-@router.get("/memories", operation_id="listMemories", responses=documented(IN_A_PROJECT))
+@router.get("/memories", operation_id="listMemories", responses=error_responses(PROJECT_ERRORS))
 def list_memories(
     tenant: ProjectTenant, user_id: PathId, cursor: Cursor = None, limit: Limit = 100, history: History = False
 ) -> MemoriesOut:
-    """What is known of a caller, the last said first."""
+    """List a user's memories, latest statement first."""
     page = editing.list_memories(tenant, user_id, cursor, limit, history=history)
-    return MemoriesOut(memories=[MemoryOut.model_validate(row) for row in page.rows], next=page.next)
+    return MemoriesOut(memories=[MemoryOut.model_validate(row) for row in page.rows], next=page.next_cursor)
 
 
-@router.get("/memories/{memory_id}", operation_id="getMemory", responses=documented(IN_A_PROJECT))
+@router.get("/memories/{memory_id}", operation_id="getMemory", responses=error_responses(PROJECT_ERRORS))
 def get_memory(tenant: ProjectTenant, user_id: PathId, memory_id: PathId) -> MemoryOut:
-    """One memory."""
+    """Return a memory."""
     return MemoryOut.model_validate(editing.get_memory(tenant, user_id, memory_id))
 
 
 @router.patch(
     "/memories/{memory_id}",
     operation_id="correctMemory",
-    responses=documented(IN_A_PROJECT, ConflictError, BatchTooLargeError),
+    responses=error_responses(PROJECT_ERRORS, ConflictError, BatchTooLargeError),
 )
 def correct_memory(tenant: ProjectTenant, user_id: PathId, memory_id: PathId, body: CorrectionIn) -> MemoryOut:
-    """Say it as it is: what was learned before stays in the history, and nothing that was said earlier undoes this."""
-    told = ("holds_from", body.holds_from), ("holds_until", body.holds_until)
-    days = {name: day for name, day in told if name in body.model_fields_set}
+    """Correct a memory. The old text stays in the history, and no earlier statement overrides the correction."""
+    given_days = ("holds_from", body.holds_from), ("holds_until", body.holds_until)
+    days = {name: day for name, day in given_days if name in body.model_fields_set}
     correction = editing.MemoryCorrection(body.text, body.value, days)
     return MemoryOut.model_validate(editing.correct_memory(tenant, user_id, memory_id, correction))
 
 
-@router.delete("/memories/{memory_id}", operation_id="deleteMemory", responses=documented(IN_A_PROJECT))
+@router.delete("/memories/{memory_id}", operation_id="deleteMemory", responses=error_responses(PROJECT_ERRORS))
 def delete_memory(tenant: ProjectTenant, user_id: PathId, memory_id: PathId) -> DeletedOut:
-    """Delete a memory, also from its history. The turn that it was learned from stays, and teaches it no more."""
+    """Delete a memory and its history. The turn it was learned from stays, but is not learned from again."""
     deleted_at = editing.delete_memory(tenant, user_id, memory_id)
     return DeletedOut(memory_id=memory_id, deleted_at=deleted_at)
 
 
-@router.get("/memories/{memory_id}/history", operation_id="memoryHistory", responses=documented(IN_A_PROJECT))
+@router.get("/memories/{memory_id}/history", operation_id="memoryHistory", responses=error_responses(PROJECT_ERRORS))
 def memory_history(tenant: ProjectTenant, user_id: PathId, memory_id: PathId) -> HistoryOut:
-    """What has happened to a memory, and how it was before each change."""
-    changes = editing.history_of(tenant, user_id, memory_id)
+    """List the changes of a memory, each with the text before it."""
+    changes = editing.get_history(tenant, user_id, memory_id)
     return HistoryOut(changes=[ChangeOut.model_validate(change) for change in changes])
 
 
-@router.delete("", operation_id="forgetUser", responses=documented(IN_A_PROJECT))
+@router.delete("", operation_id="forgetUser", responses=error_responses(PROJECT_ERRORS))
 def forget_user(tenant: ProjectTenant, user_id: PathId) -> ForgettingOut:
-    """Forget a caller: all that is kept of him goes, devices drop theirs, and what comes late is refused."""
-    return ForgettingOut.model_validate(forget(tenant, user_id))
+    """Erase a user: delete all their data, let devices delete their copies, and reject late events."""
+    return ForgettingOut.model_validate(erase_user(tenant, user_id))

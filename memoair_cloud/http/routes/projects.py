@@ -1,57 +1,57 @@
-"""Projects and their agents."""
+"""Routes for projects and their agents."""
 
 from http import HTTPStatus
 
 from fastapi import APIRouter
 
 from memoair_cloud.errors import BatchTooLargeError, ConflictError, NotFoundError
-from memoair_cloud.http.body_parsing import WireRoute
+from memoair_cloud.http.body_parsing import JsonRoute
 from memoair_cloud.http.dependencies import AccountTenant
-from memoair_cloud.http.errors import EVERYWHERE, documented
+from memoair_cloud.http.errors import COMMON_ERRORS, error_responses
 from memoair_cloud.http.exact_path import PathId
 from memoair_cloud.http.schemas.projects import AgentIn, AgentOut, AgentsOut, ProjectIn, ProjectOut, ProjectsOut
 from memoair_cloud.tenancy import projects
 
-router = APIRouter(prefix="/v1/projects", tags=["projects"], route_class=WireRoute)
+router = APIRouter(prefix="/v1/projects", tags=["projects"], route_class=JsonRoute)
 
 
 @router.post(
     "",
     status_code=HTTPStatus.CREATED,
     operation_id="createProject",
-    responses=documented(EVERYWHERE, ConflictError, BatchTooLargeError),
+    responses=error_responses(COMMON_ERRORS, ConflictError, BatchTooLargeError),
 )
 def create_project(tenant: AccountTenant, body: ProjectIn) -> ProjectOut:
-    """Make a project."""
-    made = projects.create_project(tenant, body.name, body.slug, body.description or "")
-    return ProjectOut.model_validate(made)
+    """Create a project."""
+    project = projects.create_project(tenant, body.name, body.slug, body.description or "")
+    return ProjectOut.model_validate(project)
 
 
-@router.get("", operation_id="listProjects", responses=documented(EVERYWHERE))
+@router.get("", operation_id="listProjects", responses=error_responses(COMMON_ERRORS))
 def list_projects(tenant: AccountTenant) -> ProjectsOut:
-    """All projects of the account."""
-    return ProjectsOut(projects=[ProjectOut.model_validate(each) for each in projects.list_projects(tenant)])
+    """List all projects of the account."""
+    return ProjectsOut(projects=[ProjectOut.model_validate(project) for project in projects.list_projects(tenant)])
 
 
-@router.get("/{project_id}", operation_id="getProject", responses=documented(EVERYWHERE, NotFoundError))
+@router.get("/{project_id}", operation_id="getProject", responses=error_responses(COMMON_ERRORS, NotFoundError))
 def get_project(tenant: AccountTenant, project_id: PathId) -> ProjectOut:
-    """One project."""
-    return ProjectOut.model_validate(projects.get_project(tenant.in_project(project_id)))
+    """Return a project."""
+    return ProjectOut.model_validate(projects.get_project(tenant.for_project(project_id)))
 
 
 @router.post(
     "/{project_id}/agents",
     status_code=HTTPStatus.CREATED,
     operation_id="createAgent",
-    responses=documented(EVERYWHERE, NotFoundError, ConflictError, BatchTooLargeError),
+    responses=error_responses(COMMON_ERRORS, NotFoundError, ConflictError, BatchTooLargeError),
 )
 def create_agent(tenant: AccountTenant, project_id: PathId, body: AgentIn) -> AgentOut:
-    """Make an agent in a project."""
-    return AgentOut.model_validate(projects.create_agent(tenant.in_project(project_id), body.name, body.agent_type))
+    """Create an agent in a project."""
+    return AgentOut.model_validate(projects.create_agent(tenant.for_project(project_id), body.name, body.agent_type))
 
 
-@router.get("/{project_id}/agents", operation_id="listAgents", responses=documented(EVERYWHERE, NotFoundError))
+@router.get("/{project_id}/agents", operation_id="listAgents", responses=error_responses(COMMON_ERRORS, NotFoundError))
 def list_agents(tenant: AccountTenant, project_id: PathId) -> AgentsOut:
-    """A project's agents."""
-    found = projects.list_agents(tenant.in_project(project_id))
-    return AgentsOut(agents=[AgentOut.model_validate(each) for each in found])
+    """List a project's agents."""
+    agents = projects.list_agents(tenant.for_project(project_id))
+    return AgentsOut(agents=[AgentOut.model_validate(agent) for agent in agents])

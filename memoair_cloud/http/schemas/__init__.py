@@ -1,1 +1,1 @@
-"""What goes in and comes out, as OpenAPI shows it."""
+"""Request and response bodies, as OpenAPI shows them."""

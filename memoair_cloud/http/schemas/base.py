@@ -1,30 +1,30 @@
-"""What all bodies have in common. JSON is camelCase; moments are ISO 8601 in UTC."""
+"""Base classes and types of all bodies. JSON is camelCase; timestamps are ISO 8601 in UTC."""
 
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from memoair_cloud.identifiers import MAX_ID_BYTES, check_identifier, sound_text
+from memoair_cloud.identifiers import MAX_ID_BYTES, check_identifier, sanitize_text
 
 Identifier = Annotated[str, AfterValidator(check_identifier), Field(min_length=1, max_length=MAX_ID_BYTES)]
-SoundText = Annotated[str, AfterValidator(sound_text)]
-Name = Annotated[SoundText, Field(min_length=1, max_length=200)]
+SanitizedText = Annotated[str, AfterValidator(sanitize_text)]
+Name = Annotated[SanitizedText, Field(min_length=1, max_length=200)]
 
 
-class In(BaseModel):
-    """What comes in."""
+class RequestBody(BaseModel):
+    """The base of all request bodies."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True, strict=True)
 
 
-class Out(BaseModel):
-    """What goes out."""
+class ResponseBody(BaseModel):
+    """The base of all response bodies."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True, from_attributes=True)
 
 
-class StatusOut(Out):
-    """That the server is well."""
+class StatusOut(ResponseBody):
+    """Reports that the server works."""
 
     status: Literal["ok"] = "ok"

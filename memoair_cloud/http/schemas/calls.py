@@ -1,4 +1,4 @@
-"""What was said."""
+"""Bodies of the call routes."""
 
 from datetime import datetime
 from typing import Annotated, Any
@@ -6,13 +6,13 @@ from typing import Annotated, Any
 from pydantic import Field, WithJsonSchema
 
 from memoair_cloud.calls.event_parsing import IncomingEventType
-from memoair_cloud.http.schemas.base import Identifier, In, Out
+from memoair_cloud.http.schemas.base import Identifier, RequestBody, ResponseBody
 
 MAX_EVENTS = 500
 
 
-class EventIn(In):
-    """One event of one session; `memoair_cloud.calls.event_parsing` reads it."""
+class EventIn(RequestBody):
+    """One event of one session. `memoair_cloud.calls.event_parsing` parses it."""
 
     event_id: Identifier
     type: IncomingEventType
@@ -22,8 +22,8 @@ class EventIn(In):
     payload: dict[str, Any]
 
 
-class EventsIn(In):
-    """A batch of one caller's events; each is checked by itself, so that one bad event does not hold up the others."""
+class EventsIn(RequestBody):
+    """A batch of one user's events. Each is validated by itself, so that an invalid event does not block the others."""
 
     events: Annotated[
         list[Any],
@@ -31,24 +31,24 @@ class EventsIn(In):
     ]
 
 
-class RefusedOut(Out):
-    """An event that was not kept."""
+class RefusedOut(ResponseBody):
+    """An event that was rejected."""
 
     event_id: str | None
     code: str
     message: str
 
 
-class ReceiptOut(Out):
-    """What became of a batch."""
+class ReceiptOut(ResponseBody):
+    """The outcome of a batch."""
 
     accepted: list[str]
     duplicate: list[str]
     rejected: list[RefusedOut]
 
 
-class UserOut(Out):
-    """A caller."""
+class UserOut(ResponseBody):
+    """A user."""
 
     user_id: str = Field(validation_alias="id")
     name: str | None
@@ -57,15 +57,15 @@ class UserOut(Out):
     last_seen_at: datetime
 
 
-class UsersOut(Out):
-    """A page of callers."""
+class UsersOut(ResponseBody):
+    """A page of users."""
 
     users: list[UserOut]
     next: str | None
 
 
-class SessionOut(Out):
-    """A call."""
+class SessionOut(ResponseBody):
+    """A session."""
 
     session_id: str = Field(validation_alias="id")
     user_id: str
@@ -76,15 +76,15 @@ class SessionOut(Out):
     metadata: dict[str, Any] = Field(validation_alias="details")
 
 
-class SessionsOut(Out):
-    """A page of calls."""
+class SessionsOut(ResponseBody):
+    """A page of sessions."""
 
     sessions: list[SessionOut]
     next: str | None
 
 
-class EventOut(Out):
-    """An event, as it was sent."""
+class EventOut(ResponseBody):
+    """An event as it was sent."""
 
     event_id: str = Field(validation_alias="id")
     type: str
@@ -93,7 +93,7 @@ class EventOut(Out):
     payload: dict[str, Any]
 
 
-class EventsOut(Out):
+class EventsOut(ResponseBody):
     """A page of events."""
 
     events: list[EventOut]

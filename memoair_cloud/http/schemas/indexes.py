@@ -1,52 +1,52 @@
-"""An organisation's documents."""
+"""Bodies of the index routes."""
 
 from datetime import datetime
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
-from memoair_cloud.http.schemas.base import Identifier, In, Out, SoundText
+from memoair_cloud.http.schemas.base import Identifier, RequestBody, ResponseBody, SanitizedText
 
 MAX_DOCUMENTS = 100
-# Paths of the API's own, and what a client's URL library would shorten away.
-_TAKEN_NAMES = ("create", "list")
+# Names of the API's own paths. URL libraries of clients would also shorten names of only dots.
+_RESERVED_NAMES = ("create", "list")
 
 
-def _index_name(name: str) -> str:
-    if "/" in name or not name.strip(".") or name in _TAKEN_NAMES:
-        raise ValueError("the name of an index has no slash, not only dots, and is neither create nor list")
+def _check_index_name(name: str) -> str:
+    if "/" in name or not name.strip(".") or name in _RESERVED_NAMES:
+        raise ValueError("an index name must not contain a slash, consist of dots only, or be create or list")
     return name
 
 
-IndexName = Annotated[Identifier, AfterValidator(_index_name)]
+IndexName = Annotated[Identifier, AfterValidator(_check_index_name)]
 
 
-class DocumentIn(In):
-    """A document: its id is the client's own, and known within the index."""
+class DocumentIn(RequestBody):
+    """A document. Its id is chosen by the client and unique within the index."""
 
     id: Identifier
-    text: SoundText
+    text: SanitizedText
     metadata: dict[str, Any] | None = None
 
 
-class IndexIn(In):
-    """Documents for an index, at most 100 and 1 MB of body in one call."""
+class IndexIn(RequestBody):
+    """Documents for an index: at most 100 documents and 1 MB of body per request."""
 
     name: IndexName
-    # The limit is told here and held in the route: what is over it has an error of its own.
+    # The limit is documented here and enforced in the route, because exceeding it has an error of its own.
     documents: Annotated[list[DocumentIn], Field(json_schema_extra={"maxItems": MAX_DOCUMENTS})]
     metadata: dict[str, Any] | None = None
 
 
-class BuiltOut(Out):
-    """What the index has come to."""
+class BuiltOut(ResponseBody):
+    """The state of an index after a change."""
 
     index_name: str
     chunk_count: int
     version: int
 
 
-class IndexOut(Out):
+class IndexOut(ResponseBody):
     """An index."""
 
     name: str
@@ -58,7 +58,7 @@ class IndexOut(Out):
     metadata: dict[str, Any] = Field(validation_alias="details")
 
 
-class IndexesOut(Out):
+class IndexesOut(ResponseBody):
     """The project's indexes."""
 
     indexes: list[IndexOut]

@@ -1,25 +1,25 @@
-"""What is known of callers."""
+"""Bodies of the memory routes."""
 
 from datetime import date, datetime
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
-from memoair_cloud.http.schemas.base import In, Out, SoundText
+from memoair_cloud.http.schemas.base import RequestBody, ResponseBody, SanitizedText
 
 
-def _day(value: object) -> object:
-    # Pydantic would take numbers for seconds since 1970.
+def _require_text(value: object) -> object:
+    # Pydantic would interpret numbers as seconds since 1970.
     if not isinstance(value, str):
-        raise ValueError("a day is a text, YYYY-MM-DD")
+        raise ValueError("a day must be a string: YYYY-MM-DD")
     return value
 
 
-Day = Annotated[date, BeforeValidator(_day), Field(strict=False)]
+Day = Annotated[date, BeforeValidator(_require_text), Field(strict=False)]
 
 
-class MemoryOut(Out):
-    """A fact about a caller: what it says, and where it comes from."""
+class MemoryOut(ResponseBody):
+    """A fact about a user and its source."""
 
     memory_id: str = Field(validation_alias="id")
     kind: str
@@ -38,40 +38,42 @@ class MemoryOut(Out):
     closed_by: str | None
 
 
-class MemoriesOut(Out):
+class MemoriesOut(ResponseBody):
     """A page of memories."""
 
     memories: list[MemoryOut]
     next: str | None
 
 
-class CorrectionIn(In):
-    """What is to be said instead; at least one of the fields. Without `value`, the profile tells the text."""
+class CorrectionIn(RequestBody):
+    """A correction of a memory; at least one field is required. If `value` is omitted, the profile shows the text."""
 
-    model_config = ConfigDict(**In.model_config, extra="forbid")
+    model_config = ConfigDict(**RequestBody.model_config, extra="forbid")
 
-    text: Annotated[SoundText, Field(min_length=1, max_length=1_000)] | None = None
-    value: Annotated[SoundText, Field(max_length=500)] | None = None
+    text: Annotated[SanitizedText, Field(min_length=1, max_length=1_000)] | None = None
+    value: Annotated[SanitizedText, Field(max_length=500)] | None = None
     holds_from: Day | None = None
     holds_until: Day | None = None
 
     @model_validator(mode="after")
-    def _says_something(self) -> "CorrectionIn":
-        told = self.model_fields_set
-        if not told or any(getattr(self, name) is None for name in told & {"text", "value"}):
-            raise ValueError("a correction says something: text, value, holdsFrom or holdsUntil")
+    def _require_a_change(self) -> "CorrectionIn":
+        given_fields = self.model_fields_set
+        if not given_fields or any(getattr(self, name) is None for name in given_fields & {"text", "value"}):
+            raise ValueError(
+                "a correction requires text, value, holdsFrom or holdsUntil; text and value must not be null"
+            )
         return self
 
 
-class DeletedOut(Out):
-    """That a memory was deleted."""
+class DeletedOut(ResponseBody):
+    """Confirms that a memory was deleted."""
 
     memory_id: str
     deleted_at: datetime
 
 
-class ChangeOut(Out):
-    """What has happened to a memory; `text` and `value` are what it said until then."""
+class ChangeOut(ResponseBody):
+    """A change of a memory; `text` and `value` are those before the change."""
 
     at: datetime
     action: Literal["learned", "closed", "reopened", "corrected", "deleted"]
@@ -80,14 +82,14 @@ class ChangeOut(Out):
     value: str | None
 
 
-class HistoryOut(Out):
-    """All that has happened to a memory."""
+class HistoryOut(ResponseBody):
+    """All changes of a memory."""
 
     changes: list[ChangeOut]
 
 
-class RemovedCountsOut(Out):
-    """How many there were."""
+class RemovedCountsOut(ResponseBody):
+    """The number of removed rows."""
 
     sessions: int
     events: int
@@ -97,8 +99,8 @@ class RemovedCountsOut(Out):
     queued: int
 
 
-class ForgettingOut(Out):
-    """The receipt for a caller who was forgotten."""
+class ForgettingOut(ResponseBody):
+    """The receipt for an erased user."""
 
     user_id: str
     forgotten_at: datetime

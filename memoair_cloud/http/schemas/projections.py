@@ -1,13 +1,13 @@
-"""What devices pull."""
+"""Bodies of the projections that devices pull."""
 
 from datetime import date, datetime
 from typing import Any, Literal
 
-from memoair_cloud.http.schemas.base import Out
+from memoair_cloud.http.schemas.base import ResponseBody
 
 
-class ProjectedOut(Out):
-    """A document as devices hold it."""
+class ProjectedOut(ResponseBody):
+    """A document as devices store it."""
 
     index_name: str
     id: str
@@ -15,27 +15,28 @@ class ProjectedOut(Out):
     metadata: dict[str, Any]
 
 
-class RemovedOut(Out):
-    """A document that devices must drop."""
+class RemovedOut(ResponseBody):
+    """A document that devices must delete."""
 
     index_name: str
     id: str
 
 
-class FileOut(Out):
-    """The index file that was last built; it may be of an earlier version."""
+class FileOut(ResponseBody):
+    """The latest index file. It may contain an earlier version of the documents."""
 
     version: int
     sha256: str
     size: int
 
 
-class OrgProjectionOut(Out):
-    """A project's documents, all of them or what has changed.
+class OrgProjectionOut(ResponseBody):
+    """A project's documents: all of them, or what has changed.
 
     `contentHash` is the SHA-256 of `[[[indexName, id, text, metadata], ...], [[indexName, id], ...]]`, documents and
-    removed ones in the order of the answer, as ASCII JSON with sorted keys and without spaces. All is told up to
-    `version`; with `more`, ask again from there.
+    removed ones in the order of the response, as ASCII JSON with sorted keys and without spaces. The response is
+    complete
+    up to `version`; if `more` is true, request the next page from there.
     """
 
     mode: Literal["snapshot", "delta"]
@@ -47,8 +48,8 @@ class OrgProjectionOut(Out):
     file: FileOut | None
 
 
-class BudgetsOut(Out):
-    """What a recall gives where nobody says otherwise."""
+class BudgetsOut(ResponseBody):
+    """The default limits of a recall."""
 
     context_char_cap: int
     per_lane_char_cap: int
@@ -57,8 +58,8 @@ class BudgetsOut(Out):
     top_k_working: int
 
 
-class BootstrapOut(Out):
-    """How far everything has come. Without X-User-Id, what is about a caller is null."""
+class BootstrapOut(ResponseBody):
+    """The current versions. Without X-User-Id, the fields about a user are null."""
 
     profile_version: int | None
     permanent_manifest_version: int | None
@@ -70,8 +71,8 @@ class BootstrapOut(Out):
     sync_token: str
 
 
-class ProfileOut(Out):
-    """Who a caller is.
+class ProfileOut(ResponseBody):
+    """The profile of a user.
 
     `contentHash` is the SHA-256 of `[summary, attributes, name, metadata]` as ASCII JSON with sorted keys and without
     spaces.
@@ -87,8 +88,8 @@ class ProfileOut(Out):
     updated_at: datetime | None
 
 
-class FactOut(Out):
-    """A fact that holds."""
+class FactOut(ResponseBody):
+    """A current fact."""
 
     id: str
     kind: str
@@ -103,8 +104,8 @@ class FactOut(Out):
     holds_until: date | None
 
 
-class PastEventOut(Out):
-    """The start of a session, or a turn."""
+class PastEventOut(ResponseBody):
+    """A session start or a turn."""
 
     event_id: str
     type: Literal["session_start", "turn"]
@@ -114,11 +115,11 @@ class PastEventOut(Out):
     payload: dict[str, Any]
 
 
-class PermanentOut(Out):
-    """What a caller has said and what was learned of him, up to `version`; with `more`, ask again from there.
+class PermanentOut(ResponseBody):
+    """A user's turns and facts up to `version`; if `more` is true, request the next page from there.
 
-    `contentHash` is the SHA-256 of `[events, facts, removed]` as they stand in the answer, as ASCII JSON with sorted
-    keys and without spaces. A snapshot takes the place of all that the device holds.
+    `contentHash` is the SHA-256 of `[events, facts, removed]` as they stand in the response, as ASCII JSON with sorted
+    keys and without spaces. A snapshot replaces everything that the device holds.
     """
 
     mode: Literal["snapshot", "delta"]
@@ -130,15 +131,15 @@ class PermanentOut(Out):
     removed: list[str]
 
 
-class ForgottenUserOut(Out):
-    """That a caller was forgotten: `digest` is the SHA-256 of the project's id, the character 0 and the caller's id."""
+class ForgottenUserOut(ResponseBody):
+    """An erased user. `digest` is the SHA-256 of the project's id, a NUL character and the user's id."""
 
     digest: str
     forgotten_at: datetime
 
 
-class ForgottenOut(Out):
-    """Callers who were forgotten, up to `version`; with `more`, ask again from there."""
+class ForgottenOut(ResponseBody):
+    """Erased users up to `version`; if `more` is true, request the next page from there."""
 
     version: int
     more: bool

@@ -1,23 +1,23 @@
-"""Projects and their agents."""
+"""Bodies of the project and agent routes."""
 
 from datetime import datetime
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from memoair_cloud.http.schemas.base import In, Name, Out, SoundText
+from memoair_cloud.http.schemas.base import Name, RequestBody, ResponseBody, SanitizedText
 from memoair_cloud.identifiers import MAX_SLUG_CHARS, SLUG
 
 
-class ProjectIn(In):
-    """A project to make."""
+class ProjectIn(RequestBody):
+    """A project to create."""
 
     name: Name
     slug: Annotated[str, Field(pattern=SLUG, max_length=MAX_SLUG_CHARS)]
-    description: Annotated[SoundText, Field(max_length=2_000)] | None = None
+    description: Annotated[SanitizedText, Field(max_length=2_000)] | None = None
 
 
-class ProjectOut(Out):
+class ProjectOut(ResponseBody):
     """A project."""
 
     id: str
@@ -27,20 +27,20 @@ class ProjectOut(Out):
     created_at: datetime
 
 
-class ProjectsOut(Out):
+class ProjectsOut(ResponseBody):
     """The account's projects."""
 
     projects: list[ProjectOut]
 
 
-class AgentIn(In):
-    """An agent to make."""
+class AgentIn(RequestBody):
+    """An agent to create."""
 
     name: Name
     agent_type: Literal["voice"] = "voice"
 
 
-class AgentOut(Out):
+class AgentOut(ResponseBody):
     """An agent."""
 
     id: str
@@ -50,7 +50,7 @@ class AgentOut(Out):
     created_at: datetime
 
 
-class AgentsOut(Out):
+class AgentsOut(ResponseBody):
     """A project's agents."""
 
     agents: list[AgentOut]

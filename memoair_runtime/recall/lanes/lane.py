@@ -100,7 +100,7 @@ class LaneHit(msgspec.Struct, frozen=True):
 
     def contributions(self) -> Mapping[str, float]:
         """Return the terms whose sum is the score; empty without an index hit."""
-        return self.index_hit.terms if self.index_hit else {}
+        return self.index_hit.contributions if self.index_hit else {}
 
     def to_wire(self) -> dict[str, Any]:
         """Return the hit as the wire has it."""

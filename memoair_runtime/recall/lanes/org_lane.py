@@ -74,7 +74,7 @@ class OrgLane:
         """
         self._gate.wait(query.deadline)
         predicate = query.predicate
-        index_query = Query(query.text, talk=self._get_recent_turns(query.session_id), now=query.now)
+        index_query = Query(query.text, recent_turns=self._get_recent_turns(query.session_id), now=query.now)
         filter_ = None if predicate is None else lambda document: predicate(_metadata(document))
         self._poll_source()
         index = self._index

@@ -5,7 +5,7 @@ import time
 from memoair_index import Hit, Query
 from memoair_runtime.enums import LaneName, Variant
 from memoair_runtime.memory.facts import is_fact
-from memoair_runtime.memory.reranker import BEST, BackgroundReranker
+from memoair_runtime.memory.reranker import MAX_RERANKED, BackgroundReranker
 from memoair_runtime.memory.turn import event_of
 from memoair_runtime.memory.user_memory import UserMemory
 from memoair_runtime.readiness import Readiness, ReadinessGate
@@ -62,5 +62,5 @@ class PermanentLane:
 
     def _search_memory(self, index_query: Query, limit: int, query: LaneQuery) -> list[Hit]:
         can_rerank = query.variant is Variant.MEDIUM and query.deadline - time.monotonic() > _MIN_RERANK_S
-        hits = self._memory.search(index_query, max(limit, BEST) if can_rerank else limit, query.predicate)
+        hits = self._memory.search(index_query, max(limit, MAX_RERANKED) if can_rerank else limit, query.predicate)
         return self._reranker.rescored(hits, query.text) if can_rerank else hits

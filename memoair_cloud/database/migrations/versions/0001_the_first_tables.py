@@ -1,4 +1,4 @@
-"""The first tables: accounts and their keys, projects, agents, callers, calls, documents."""
+"""The first tables: accounts and their keys, projects, agents, users, calls, documents."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,7 +10,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Make them."""
+    """Create the tables."""
     op.create_table(
         "accounts",
         sa.Column("id", sa.Text(), nullable=False),

@@ -1,4 +1,4 @@
-"""What is learned of callers: memories, profiles, versions for devices, and that somebody was forgotten."""
+"""What is learned about users: memories, profiles, versions for devices, and records of erased users."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -22,8 +22,8 @@ _USER = ["end_users.project_id", "end_users.id"]
 
 
 def upgrade() -> None:
-    """Make them; what is kept already gets the first version, and is learned from as soon as a worker comes."""
-    # Columns are added and never a table made anew: SQLite would delete what refers to the old one.
+    """Create the tables. Existing events get version 1 and are consolidated as soon as a worker runs."""
+    # Columns are only added, tables never recreated: SQLite would delete the rows that refer to the old table.
     _add("projects", sa.Column("forgotten_version", sa.BigInteger(), nullable=False, server_default=_NOUGHT))
     _add(
         "end_users",
@@ -170,7 +170,7 @@ def _add(table: str, *columns: sa.Column[object]) -> None:
 def _owned(
     table: str, owner: list[str] | None = None, referred: list[str] | None = None, *, key: list[str]
 ) -> list[sa.schema.SchemaItem]:
-    """The key of a table of a project, and what it refers to."""
+    """Return the primary key and foreign keys of a table of a project."""
     constraints: list[sa.schema.SchemaItem] = [
         sa.ForeignKeyConstraint(["project_id"], _PROJECT, name=f"fk_{table}_project_id", ondelete="CASCADE"),
         sa.PrimaryKeyConstraint(*key, name=f"pk_{table}"),
