@@ -38,14 +38,14 @@ def imports(module: str) -> set[str]:
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_a_package_imports_only_what_lies_below_it(package: str) -> None:
+def test_a_package_imports_only_lower_packages(package: str) -> None:
     used = {
         name.partition(".")[0] for module in MODULES if module.partition(".")[0] == package for name in imports(module)
     }
     assert used - {package} <= MAY_IMPORT[package]
 
 
-def test_no_module_is_in_a_circle() -> None:
+def test_imports_are_not_circular() -> None:
     # A package's face imports its rooms; that a room names its package in an import of another room makes no circle.
     graph = {
         module: {

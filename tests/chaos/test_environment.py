@@ -23,7 +23,7 @@ LONG = "We speak of this and that. " * 400
 
 
 @pytest.mark.parametrize("hours", [-48, -1, 1, 48])
-def test_a_clock_that_is_set_ends_no_runtime_and_breaks_nothing(
+def test_setting_the_clock_stops_no_runtime_and_breaks_nothing(
     new_client: Callable[..., MemoAirVoiceClientSync], monkeypatch: pytest.MonkeyPatch, hours: int
 ) -> None:
     client = new_client(runtime_idle_ttl_s=60)
@@ -45,7 +45,7 @@ def test_a_clock_that_is_set_ends_no_runtime_and_breaks_nothing(
     assert all(each["uptime_s"] >= 0 for each in stats["runtimes"])
 
 
-def test_a_clock_that_is_set_does_not_keep_a_runtime_that_nobody_uses(
+def test_setting_the_clock_back_does_not_keep_an_idle_runtime(
     new_client: Callable[..., MemoAirVoiceClientSync], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = new_client(runtime_idle_ttl_s=0.5)
@@ -99,7 +99,7 @@ def client_on_small_disk(
         yield client
 
 
-def test_on_a_full_disk_no_turn_is_acknowledged_and_each_is_kept_once_there_is_room(
+def test_turns_on_a_full_disk_are_deferred_and_saved_once_there_is_space(
     client_on_small_disk: MemoAirVoiceClientSync, small_disk: Path
 ) -> None:
     client = client_on_small_disk
@@ -123,7 +123,7 @@ def test_on_a_full_disk_no_turn_is_acknowledged_and_each_is_kept_once_there_is_r
     assert client.stats()["lost_saves"] == 0
 
 
-def test_a_caller_who_comes_while_the_disk_is_full_is_served_and_kept_once_there_is_room(
+def test_a_new_user_on_a_full_disk_is_served_and_saved_once_there_is_space(
     client_on_small_disk: MemoAirVoiceClientSync, small_disk: Path
 ) -> None:
     client = client_on_small_disk

@@ -78,7 +78,7 @@ def assert_all_is_well(client: MemoAirVoiceClientSync) -> None:
 
 
 @pytest.mark.parametrize("seed", range(2), ids=lambda seed: f"seed{seed}")
-def test_a_search_keeps_its_time_while_runtimes_stop_and_go_on(
+def test_searches_keep_their_timeout_while_runtimes_freeze_and_resume(
     new_client: Callable[..., MemoAirVoiceClientSync], patient_saves: None, seed: int
 ) -> None:
     chance = random.Random(seed)
@@ -96,7 +96,7 @@ def test_a_search_keeps_its_time_while_runtimes_stop_and_go_on(
     assert_all_is_well(client)
 
 
-def test_a_search_keeps_its_time_while_a_runtime_that_hangs_is_replaced(
+def test_searches_keep_their_timeout_while_a_frozen_runtime_is_replaced(
     new_client: Callable[..., MemoAirVoiceClientSync], patient_saves: None
 ) -> None:
     client = new_client()
@@ -113,7 +113,7 @@ def test_a_search_keeps_its_time_while_a_runtime_that_hangs_is_replaced(
 
 
 @pytest.mark.parametrize("seed", range(2), ids=lambda seed: f"seed{seed}")
-def test_no_turn_is_lost_or_doubled_while_runtimes_stop_and_go_on(
+def test_no_turn_is_lost_or_duplicated_while_runtimes_freeze_and_resume(
     new_client: Callable[..., MemoAirVoiceClientSync], storage_root: Path, seed: int
 ) -> None:
     """A turn that was written, and of which nobody was told in time, is saved again: it must be known."""
@@ -145,7 +145,7 @@ def test_no_turn_is_lost_or_doubled_while_runtimes_stop_and_go_on(
     assert_kept_once(storage_root, savers.all)
 
 
-def test_a_deferred_turn_is_kept_once_though_its_caller_loses_his_place_meanwhile(
+def test_a_deferred_turn_is_saved_once_even_if_its_user_is_evicted(
     new_client: Callable[..., MemoAirVoiceClientSync], storage_root: Path
 ) -> None:
     """The disk is slow: the first runtime keeps it in the end, the next one, with another call, is given it again."""
@@ -174,7 +174,7 @@ def test_a_deferred_turn_is_kept_once_though_its_caller_loses_his_place_meanwhil
     assert_kept_once(storage_root, {first: ["t1", "t2"], second: ["t1"]})
 
 
-def test_a_turn_that_can_not_be_sent_does_not_hold_up_those_that_wait(
+def test_a_turn_that_cannot_be_sent_does_not_block_deferred_turns(
     new_client: Callable[..., MemoAirVoiceClientSync], storage_root: Path
 ) -> None:
     """It is refused as it is where nothing waits, and the turns before and after it are kept."""
@@ -196,7 +196,7 @@ def test_a_turn_that_can_not_be_sent_does_not_hold_up_those_that_wait(
     assert_kept_once(storage_root, {CALLERS[0]: ["t1", "t2", "t4"]})
 
 
-def test_a_client_is_closed_in_bounded_time_though_a_runtime_hangs(
+def test_closing_takes_bounded_time_even_if_a_runtime_hangs(
     new_client: Callable[..., MemoAirVoiceClientSync], tmp_path: Path, patient_saves: None
 ) -> None:
     numbers = count(1)

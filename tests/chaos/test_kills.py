@@ -89,7 +89,7 @@ def test_no_acknowledged_turn_is_lost_when_runtimes_are_killed(
     assert client.stats()["restarts"] > 0
 
 
-def test_a_runtime_that_was_killed_is_missed_before_anybody_calls(
+def test_a_killed_runtime_is_replaced_without_a_call(
     new_client: Callable[..., MemoAirVoiceClientSync], patient_saves: None
 ) -> None:
     client = new_client()
@@ -110,7 +110,7 @@ def test_a_runtime_that_was_killed_is_missed_before_anybody_calls(
 
 
 @seeds
-def test_no_acknowledged_turn_is_lost_when_the_host_is_killed(
+def test_no_acknowledged_turn_is_lost_when_the_fork_server_is_killed(
     new_client: Callable[..., MemoAirVoiceClientSync], storage_root: Path, seed: int
 ) -> None:
     """Its runtimes go on; whoever needs a new one is forked by a new host."""
@@ -143,7 +143,7 @@ def seconds_until_none_is_left(mark: Path, died_at: float) -> float:
 
 
 @pytest.mark.parametrize("seed", range(5), ids=lambda seed: f"seed{seed}")
-def test_no_acknowledged_turn_is_lost_and_no_process_left_when_the_client_is_killed(
+def test_no_turn_is_lost_and_no_process_left_when_the_client_is_killed(
     new_process: Callable[..., ClientProcess], mark: Path, tmp_path: Path, seed: int
 ) -> None:
     chance, numbers = random.Random(seed), count(1)
@@ -172,7 +172,7 @@ def test_no_acknowledged_turn_is_lost_and_no_process_left_when_the_client_is_kil
     assert least(seconds_to_end, LONGEST_ORPHAN_S, tries=3) < LONGEST_ORPHAN_S, "none is left, nor any lease"
 
 
-def test_a_runtime_that_hangs_does_not_outlive_its_killed_client(
+def test_a_frozen_runtime_does_not_outlive_its_killed_client(
     new_process: Callable[..., ClientProcess], mark: Path, tmp_path: Path
 ) -> None:
     numbers = count(1)

@@ -43,7 +43,7 @@ CLOSE_S = 10.0
 pytestmark = pytest.mark.timeout(900)
 
 
-def test_a_thousand_callers_take_no_more_than_the_twenty_places_of_the_pool(
+def test_a_thousand_users_use_no_more_than_twenty_runtimes(
     new_client: Callable[..., MemoAirVoiceClientSync], storage_root: Path, mark: Path
 ) -> None:
     this = psutil.Process()
@@ -80,7 +80,7 @@ def test_a_thousand_callers_take_no_more_than_the_twenty_places_of_the_pool(
 
 
 @pytest.mark.parametrize("closed_after", [0, 1, 300])
-def test_a_client_that_is_closed_under_sixteen_threads_answers_each_call_or_says_that_it_is_closed(
+def test_each_call_of_sixteen_threads_returns_or_raises_closed_while_the_client_closes(
     new_client: Callable[..., MemoAirVoiceClientSync], tmp_path: Path, mark: Path, closed_after: int
 ) -> None:
     numbers = count(1)
@@ -127,7 +127,7 @@ def test_a_client_that_is_closed_under_sixteen_threads_answers_each_call_or_says
     assert least(seconds_to_close, CLOSE_S) < CLOSE_S
 
 
-def test_a_client_that_is_closed_by_many_threads_at_once_is_closed_for_each_when_its_call_returns(
+def test_concurrent_closes_all_return_after_the_client_is_closed(
     new_client: Callable[..., MemoAirVoiceClientSync], mark: Path
 ) -> None:
     client = new_client()
@@ -142,7 +142,7 @@ def test_a_client_that_is_closed_by_many_threads_at_once_is_closed_for_each_when
         assert list(executor.map(close, range(8))) == [[]] * 8
 
 
-def test_a_save_that_a_close_overtakes_does_not_promise_to_be_tried_again(
+def test_a_save_during_close_is_saved_or_reported_as_lost(
     new_client: Callable[..., MemoAirVoiceClientSync], storage_root: Path
 ) -> None:
     """Nobody tries again once the client is closed: the turn is on the disk, or it is said that it is not."""
@@ -175,7 +175,7 @@ def test_a_save_that_a_close_overtakes_does_not_promise_to_be_tried_again(
     assert client.stats()["pending_saves"] == 0
 
 
-def test_where_every_port_is_taken_the_range_is_named_and_one_that_is_freed_is_used(
+def test_without_a_free_port_the_error_names_the_range_and_a_freed_port_is_used(
     new_client: Callable[..., MemoAirVoiceClientSync], patient_saves: None
 ) -> None:
     first, last = free_ports(3)

@@ -220,7 +220,7 @@ class PoolMachine(RuleBasedStateMachine):
         assert refused.value.code == code
 
 
-def test_the_pool_does_what_its_model_does(nothing_left_behind: None) -> None:
+def test_the_pool_behaves_like_its_model(nothing_left_behind: None) -> None:
     run_state_machine_as_test(
         PoolMachine,
         settings=settings(
@@ -233,7 +233,7 @@ def test_the_pool_does_what_its_model_does(nothing_left_behind: None) -> None:
     )
 
 
-def test_a_runtime_that_comes_up_while_the_pool_is_closed_is_ended_before_close_returns(
+def test_a_runtime_that_starts_during_close_is_stopped_before_close_returns(
     monkeypatch: pytest.MonkeyPatch, nothing_left_behind: None
 ) -> None:
     launcher = FakeLauncher()

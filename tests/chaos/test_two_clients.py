@@ -20,7 +20,7 @@ CALLER = "caller-0"
 TAKE_OVER_S = 2.0
 
 
-def test_two_clients_share_a_runtime_and_see_each_others_turns_at_once(
+def test_two_clients_share_a_runtime_and_see_each_others_turns_immediately(
     new_process: Callable[..., ClientProcess], storage_root: Path
 ) -> None:
     first, second = new_process(), new_process()
@@ -47,7 +47,7 @@ linux.boot_time = lambda: true_boot() + 3600
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="sets the clock as Linux tells of it")
-def test_two_clients_share_a_runtime_also_where_the_clock_was_set_in_between(
+def test_two_clients_share_a_runtime_even_if_the_clock_was_set_in_between(
     new_process: Callable[..., ClientProcess], storage_root: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "path").mkdir()
@@ -61,7 +61,7 @@ def test_two_clients_share_a_runtime_also_where_the_clock_was_set_in_between(
     assert second.runtime(CALLER)["borrowed"] is True
 
 
-def test_who_borrowed_a_runtime_and_closes_leaves_it_to_its_owner(
+def test_a_borrower_that_closes_leaves_the_runtime_to_its_owner(
     new_process: Callable[..., ClientProcess], storage_root: Path
 ) -> None:
     owner, borrower = new_process(), new_process()
@@ -76,7 +76,7 @@ def test_who_borrowed_a_runtime_and_closes_leaves_it_to_its_owner(
     assert turns_on_disk(storage_root, CALLER) == Counter({"t1": 1, "t2": 1, "t3": 1})
 
 
-def test_who_borrowed_a_runtime_goes_on_when_its_owner_closes(
+def test_a_borrower_continues_after_its_owner_closes(
     new_process: Callable[..., ClientProcess], storage_root: Path
 ) -> None:
     owner, borrower = new_process(), new_process()
@@ -92,7 +92,7 @@ def test_who_borrowed_a_runtime_goes_on_when_its_owner_closes(
     assert turns_on_disk(storage_root, CALLER) == Counter({"t1": 1, "t2": 1, "t3": 1})
 
 
-def test_who_borrowed_a_runtime_goes_on_when_its_owner_gives_the_place_to_another_caller(
+def test_a_borrower_continues_after_its_owner_evicts_the_user(
     new_process: Callable[..., ClientProcess], storage_root: Path
 ) -> None:
     owner, borrower = new_process(max_concurrent_users=1), new_process()
@@ -116,7 +116,7 @@ def test_who_borrowed_a_runtime_goes_on_when_its_owner_gives_the_place_to_anothe
 
 
 @pytest.mark.parametrize("seed", range(3), ids=lambda seed: f"seed{seed}")
-def test_who_borrowed_a_runtime_goes_on_within_two_seconds_when_its_owner_is_killed(
+def test_a_borrower_continues_within_two_seconds_after_its_owner_is_killed(
     new_process: Callable[..., ClientProcess], tmp_path: Path, mark: Path, seed: int
 ) -> None:
     chance, numbers = random.Random(seed), count(1)

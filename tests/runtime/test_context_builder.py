@@ -82,7 +82,7 @@ budgets = st.builds(Budgets, context_chars=st.integers(0, 2_500), lane_chars=st.
 
 @given(lane_answers(), budgets)
 @settings(deadline=None, max_examples=150)
-def test_neither_the_context_nor_a_section_is_over_its_budget(
+def test_the_context_and_each_section_stay_within_their_budgets(
     answers: Mapping[LaneName, LaneAnswer], budgets: Budgets
 ) -> None:
     context = build_context(answers, budgets)
@@ -91,7 +91,7 @@ def test_neither_the_context_nor_a_section_is_over_its_budget(
         assert len(section) <= budgets.lane_chars
 
 
-def test_a_text_that_finds_no_room_in_one_section_and_stands_in_another_stays_within_the_budget() -> None:
+def test_a_text_that_moves_to_a_later_section_stays_within_the_budget() -> None:
     long = "The dentist sees you on Thursday, and the refund has been on its way since Monday morning."
     answers = {
         WORKING: answer("Something short that comes first and fits.", long),
@@ -104,7 +104,7 @@ def test_a_text_that_finds_no_room_in_one_section_and_stands_in_another_stays_wi
 
 @given(lane_answers(), budgets)
 @settings(deadline=None, max_examples=120)
-def test_sections_stand_in_the_order_of_the_lanes_and_none_is_empty(
+def test_sections_follow_the_order_of_the_lanes_and_are_never_empty(
     answers: Mapping[LaneName, LaneAnswer], budgets: Budgets
 ) -> None:
     sections = sections_of(build_context(answers, budgets))
@@ -115,7 +115,7 @@ def test_sections_stand_in_the_order_of_the_lanes_and_none_is_empty(
 
 @given(lane_answers())
 @settings(deadline=None)
-def test_where_there_is_room_every_text_stands_whole_and_once(answers: Mapping[LaneName, LaneAnswer]) -> None:
+def test_within_generous_budgets_every_text_appears_whole_and_once(answers: Mapping[LaneName, LaneAnswer]) -> None:
     context = build_context(answers, GENEROUS)
     said = [re.sub(r"^- (?:(?:Dana|Agent): )?", "", line) for line in lines_of(context)]
     assert sorted(said) == sorted({each.text for found in answers.values() for each in found.passages if each.text})
@@ -125,23 +125,23 @@ def test_where_there_is_room_every_text_stands_whole_and_once(answers: Mapping[L
 
 @given(lane_answers(), budgets)
 @settings(deadline=None, max_examples=120)
-def test_no_line_stands_twice_whatever_was_cut(answers: Mapping[LaneName, LaneAnswer], budgets: Budgets) -> None:
+def test_no_line_appears_twice_even_after_truncation(answers: Mapping[LaneName, LaneAnswer], budgets: Budgets) -> None:
     lines = lines_of(build_context(answers, budgets))
     assert sorted(lines) == sorted(set(lines))
 
 
-def test_a_text_stands_in_the_first_section_that_has_it_whatever_its_case() -> None:
+def test_duplicates_are_found_regardless_of_case_and_kept_in_the_first_section() -> None:
     context = build_context({PERMANENT: answer("The RED boots."), WORKING: answer("the red boots.")}, GENEROUS)
     assert lines_of(context) == ["- the red boots."]
     assert list(sections_of(context)) == ["working"]
 
 
 @pytest.mark.parametrize("answers", [{}, {ORG: answer()}, {PROFILE: answer(""), ORG: answer(" \n\t", "\u200b")}])
-def test_without_content_there_is_no_section(answers: Mapping[LaneName, LaneAnswer]) -> None:
+def test_a_lane_without_content_has_no_section(answers: Mapping[LaneName, LaneAnswer]) -> None:
     assert build_context(answers, GENEROUS) == ""
 
 
-def test_all_four_sections_stand_in_their_order_with_a_note_each() -> None:
+def test_all_four_sections_appear_in_order_with_their_notes() -> None:
     context = build_context({name: answer(f"text of {name.value}") for name in reversed(LaneName)}, GENEROUS)
     sections = sections_of(context)
     assert list(sections) == ["profile", "working", "permanent", "org"]
@@ -151,7 +151,7 @@ def test_all_four_sections_stand_in_their_order_with_a_note_each() -> None:
         assert NOTE.fullmatch(note)
 
 
-def test_the_most_important_passages_are_kept_and_stand_in_the_order_of_their_places() -> None:
+def test_the_most_important_passages_are_kept_and_sorted_by_position() -> None:
     words = ["first", "second", "third", "fourth"]
     passages = [Passage(f"This is the {word} thing. " * 4, (n,)) for n, word in enumerate(words)]
     by_importance = [passages[3], passages[1], passages[0], passages[2]]
@@ -160,14 +160,14 @@ def test_the_most_important_passages_are_kept_and_stand_in_the_order_of_their_pl
     assert context.index("second") < context.index("fourth")
 
 
-def test_a_short_section_keeps_all_where_a_long_one_must_be_cut() -> None:
+def test_a_short_section_stays_whole_when_a_long_one_is_truncated() -> None:
     short, long = "Name: Dana Weber.", [f"Sentence number {n} about the boots." for n in range(100)]
     context = build_context({PROFILE: answer(short), ORG: answer(*long)}, Budgets(context_chars=1_000))
     assert f"- {short}" in lines_of(context)
     assert 900 < len(context) <= 1_000
 
 
-def test_passages_of_one_heading_stand_together_under_it_wherever_their_places_are() -> None:
+def test_passages_are_grouped_by_heading_regardless_of_position() -> None:
     monday, tuesday = "2 March 2026", "3 March 2026"
     passages = [Passage(f"text {n}", (n,), heading=(monday, tuesday)[n % 2]) for n in range(6)]
     context = build_context({PERMANENT: answer(*passages)}, GENEROUS)
@@ -188,7 +188,7 @@ def room_for(characters: int) -> Budgets:
 @example("It costs you all in all exactly 1234567.50 euros, tax included.", 42)
 @example("Please write to the address weber@clinic.example.org about it all.", 49)
 @settings(deadline=None, max_examples=120)
-def test_a_cut_leaves_whole_sentences_or_for_want_of_any_whole_words(text: str, room: int) -> None:
+def test_truncation_keeps_whole_sentences_or_else_whole_words(text: str, room: int) -> None:
     whole = f"- {text}"
     (line,) = lines_of(build_context({ORG: answer(text)}, room_for(room))) or [""]
     assert len(line) <= room
@@ -204,14 +204,14 @@ def test_a_cut_leaves_whole_sentences_or_for_want_of_any_whole_words(text: str, 
         assert follows.isspace()
 
 
-def test_a_cut_falls_behind_the_last_sentence_that_fits() -> None:
+def test_a_text_is_truncated_after_the_last_sentence_that_fits() -> None:
     text = "The red boots came back on Monday. The blue ones stayed. The green ones nobody has ever seen."
     assert lines_of(build_context({ORG: answer(text)}, room_for(70))) == [
         "- The red boots came back on Monday. The blue ones stayed."
     ]
 
 
-def test_a_sentence_that_does_not_fit_is_cut_at_a_word() -> None:
+def test_a_sentence_that_does_not_fit_is_truncated_at_a_word() -> None:
     text = "the red boots came back on monday and the blue ones stayed where they were"
     (line,) = lines_of(build_context({ORG: answer(text)}, room_for(50)))
     assert line.endswith(" …")
@@ -220,13 +220,13 @@ def test_a_sentence_that_does_not_fit_is_cut_at_a_word() -> None:
 
 
 @pytest.mark.parametrize("character", ["x", "靴"])
-def test_a_long_text_without_spaces_is_cut_and_not_emptied(character: str) -> None:
+def test_a_long_text_without_spaces_is_truncated_and_not_dropped(character: str) -> None:
     for passage in (Passage(character * 5_000, (0,)), Passage(character * 5_000, (0,), speaker="Dana")):
         (line,) = lines_of(build_context({ORG: answer(passage)}, room_for(200)))
         assert line.count(character) > 150
 
 
-def test_a_text_too_long_for_what_is_left_is_not_cut_at_a_word_but_left_out() -> None:
+def test_only_the_first_line_is_truncated_at_a_word_later_ones_are_dropped() -> None:
     first, second = "It begins with this sentence, which fits well.", "and ends with one that " * 20
     assert lines_of(build_context({ORG: answer(first, second)}, room_for(200))) == [f"- {first}"]
 
@@ -291,7 +291,7 @@ UNSPEAKABLE = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u206
 
 @given(st.dictionaries(st.sampled_from(LaneName), hostile_passages))
 @settings(deadline=None, max_examples=150)
-def test_no_text_opens_a_line_a_section_or_speaks_for_the_system(
+def test_no_text_starts_a_line_or_section_or_poses_as_the_system(
     passages: Mapping[LaneName, Sequence[Passage]],
 ) -> None:
     context = build_context({name: LaneAnswer(passages=tuple(each)) for name, each in passages.items()}, GENEROUS)
@@ -312,7 +312,7 @@ def test_no_text_opens_a_line_a_section_or_speaks_for_the_system(
 
 @given(hostile)
 @settings(deadline=None, max_examples=120)
-def test_a_fenced_text_stays_fenced_and_is_no_line_break_to_anybody(text: str) -> None:
+def test_sanitizing_is_idempotent_and_leaves_a_single_line(text: str) -> None:
     fenced = sanitize_line(text)
     assert len(fenced.splitlines()) <= 1
     assert fenced == fenced.strip()
@@ -323,22 +323,22 @@ def test_a_fenced_text_stays_fenced_and_is_no_line_break_to_anybody(text: str) -
 @example("size #9, isn't it? I <3 them: 50 % off – really!")
 @example("two  spaces, a_b, *stars*, [brackets], {braces} and C# | pipes")
 @settings(deadline=None)
-def test_ordinary_text_stands_verbatim(text: str) -> None:
+def test_ordinary_text_is_unchanged(text: str) -> None:
     context = build_context({WORKING: answer(Passage(text, (0,), "Dana"))}, GENEROUS)
     assert lines_of(context) == ([f"- Dana: {text.strip()}"] if text.strip() else [])
 
 
 @pytest.mark.parametrize("text", ["👩\N{ZERO WIDTH JOINER}👧 is here", "می\N{ZERO WIDTH NON-JOINER}خواهم", "e\u0301té"])
-def test_signs_that_join_letters_and_faces_are_kept(text: str) -> None:
+def test_characters_that_join_letters_and_emoji_are_kept(text: str) -> None:
     assert sanitize_line(text) == text
 
 
-def test_lines_of_a_text_are_joined_by_one_space() -> None:
+def test_the_lines_of_a_text_are_joined_by_one_space() -> None:
     assert sanitize_line(" the boots \r\n\r\n\t are\u2028red \n") == "the boots are red"
 
 
 @pytest.mark.parametrize("filler", [" ", "\t", "\n", " \n", "#", "<", "<|", "\u200b", "</system"])
-def test_a_long_run_of_one_sign_is_fenced_in_linear_time(filler: str) -> None:
+def test_a_long_run_of_one_character_is_sanitized_in_linear_time(filler: str) -> None:
     text = "# " + filler * (20_000 // len(filler)) + "\x00x"
     began_at = time.thread_time()
     sanitize_line(text)
@@ -350,7 +350,7 @@ def test_a_long_run_of_one_sign_is_fenced_in_linear_time(filler: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["Dana", "Dana Weber", "O'Brien", "李小龙", "Ana-María", "Dr. Weber", "Systema Ltd"])
-def test_a_speaker_keeps_his_name(name: str) -> None:
+def test_an_ordinary_speaker_name_is_unchanged(name: str) -> None:
     assert lines_of(build_context({WORKING: answer(Passage("hello", (0,), name))}, GENEROUS)) == [f"- {name}: hello"]
 
 
@@ -385,7 +385,7 @@ POSING = [
 
 
 @pytest.mark.parametrize("name", POSING)
-def test_a_speaker_who_would_pose_as_somebody_else_is_called_speaker(name: str) -> None:
+def test_a_speaker_name_that_poses_as_a_role_is_replaced(name: str) -> None:
     assert sanitize_speaker(name, "Speaker") == "Speaker"
     assert lines_of(build_context({WORKING: answer(Passage("hello", (0,), name))}, GENEROUS)) == ["- Speaker: hello"]
 
@@ -394,7 +394,7 @@ def test_a_speaker_who_would_pose_as_somebody_else_is_called_speaker(name: str) 
 @example("x" * 59 + " system")
 @example("x" * 55 + " system")
 @settings(deadline=None, max_examples=120)
-def test_any_speaker_is_one_short_word_of_a_line(name: str) -> None:
+def test_any_speaker_name_becomes_a_short_and_safe_prefix(name: str) -> None:
     shown = sanitize_speaker(name, "Speaker")
     assert 0 < len(shown) <= 60
     assert len(shown.splitlines()) == 1
@@ -404,5 +404,5 @@ def test_any_speaker_is_one_short_word_of_a_line(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["\n", " \t", "###", "::", "\u200b", "- -"])
-def test_a_name_of_which_nothing_is_left_is_called_speaker(name: str) -> None:
+def test_a_speaker_name_without_visible_characters_is_replaced(name: str) -> None:
     assert lines_of(build_context({WORKING: answer(Passage("hello", (0,), name))}, GENEROUS)) == ["- Speaker: hello"]

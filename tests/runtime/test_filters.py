@@ -59,7 +59,7 @@ def nested(depth: int) -> dict[str, Any]:
         nested(16),
     ],
 )
-def test_what_a_filter_lets_through(filter_: dict[str, Any]) -> None:
+def test_matching_metadata_passes_the_filter(filter_: dict[str, Any]) -> None:
     assert parse_filter(filter_)(BOOTS) is True
 
 
@@ -101,7 +101,7 @@ def test_what_a_filter_lets_through(filter_: dict[str, Any]) -> None:
         {"topic": "refunds", "$or": [{"year": 2025}]},
     ],
 )
-def test_what_a_filter_keeps_out(filter_: dict[str, Any]) -> None:
+def test_other_metadata_does_not_pass_the_filter(filter_: dict[str, Any]) -> None:
     assert parse_filter(filter_)(BOOTS) is False
 
 
@@ -134,7 +134,7 @@ def test_what_a_filter_keeps_out(filter_: dict[str, Any]) -> None:
         nested(500),
     ],
 )
-def test_a_filter_that_makes_no_sense_is_refused_without_its_words(filter_: dict[str, Any]) -> None:
+def test_an_invalid_filter_is_rejected_without_quoting_it(filter_: dict[str, Any]) -> None:
     with pytest.raises(BadRequestError) as refused:
         parse_filter(filter_)
     assert refused.value.details == {"field": "filter"}
@@ -142,7 +142,7 @@ def test_a_filter_that_makes_no_sense_is_refused_without_its_words(filter_: dict
     assert "zanzibarplum" not in refused.value.message
 
 
-def test_nothing_equals_a_field_that_is_not_there() -> None:
+def test_a_missing_field_equals_nothing() -> None:
     operands: list[Any] = [None, "", 0, False, [], {"a": 1}]
     for operand in operands:
         assert not parse_filter({"field": {"$eq": operand}})({})
@@ -165,7 +165,7 @@ filters = st.dictionaries(
 
 @given(filters, st.dictionaries(st.sampled_from(["topic", "year", ""]), values))
 @settings(deadline=None)
-def test_any_filter_is_refused_or_answers_yes_or_no(filter_: dict[str, Any], metadata: dict[str, Any]) -> None:
+def test_any_filter_is_rejected_or_returns_a_bool(filter_: dict[str, Any], metadata: dict[str, Any]) -> None:
     try:
         keeps = parse_filter(filter_)
     except BadRequestError:
@@ -175,7 +175,7 @@ def test_any_filter_is_refused_or_answers_yes_or_no(filter_: dict[str, Any], met
 
 @given(values, values)
 @settings(deadline=None)
-def test_not_equal_is_the_opposite_of_equal_and_not_in_of_in(value: Any, operand: Any) -> None:
+def test_ne_and_nin_negate_eq_and_in(value: Any, operand: Any) -> None:
     metadata = {"field": value}
 
     def answer(operator: str, operand: Any) -> bool:

@@ -89,7 +89,7 @@ NO_IDS = [None, "", 5, 1.5, True, [SECRET], {SECRET: 1}, "x" * 1_025]
         ("session/end", "sessionId"),
     ],
 )
-def test_an_id_that_is_none_is_refused_and_the_field_is_named(
+def test_an_invalid_id_is_rejected_and_the_field_is_named(
     runtime: RunningRuntime, path: str, name: str, value: object
 ) -> None:
     reply = post(runtime, path, json.dumps({**WHOLE[path], name: value}).encode())
@@ -113,7 +113,7 @@ def test_an_id_that_is_none_is_refused_and_the_field_is_named(
         ("session/end", "sessionId"),
     ],
 )
-def test_a_field_that_is_missing_is_refused_and_named(runtime: RunningRuntime, path: str, name: str) -> None:
+def test_a_missing_field_is_rejected_and_named(runtime: RunningRuntime, path: str, name: str) -> None:
     body = {key: value for key, value in WHOLE[path].items() if key != name}
 
     reply = post(runtime, path, json.dumps(body).encode())
@@ -124,7 +124,7 @@ def test_a_field_that_is_missing_is_refused_and_named(runtime: RunningRuntime, p
 
 @pytest.mark.parametrize("path", WHOLE)
 @pytest.mark.parametrize("name", ["workspaceId", "projectId", "userId"])
-def test_an_empty_identity_is_not_taken_for_ours(runtime: RunningRuntime, path: str, name: str) -> None:
+def test_an_empty_identity_is_rejected(runtime: RunningRuntime, path: str, name: str) -> None:
     reply = post(runtime, path, json.dumps({**WHOLE[path], name: ""}).encode())
 
     assert reply.status in (400, 409)
@@ -179,7 +179,7 @@ def deep(levels: int) -> dict[str, Any]:
     ],
     ids=lambda value: repr(value)[:40],
 )
-def test_a_field_of_the_wrong_type_or_size_is_refused_without_repeating_it(
+def test_a_field_of_the_wrong_type_or_size_is_rejected_without_quoting_it(
     runtime: RunningRuntime, path: str, field: str, value: object
 ) -> None:
     reply = post(runtime, path, json.dumps({**WHOLE[path], field: value}).encode())
@@ -219,12 +219,12 @@ def test_a_field_of_the_wrong_type_or_size_is_refused_without_repeating_it(
     ],
     ids=lambda body: repr(body)[:40] if isinstance(body, bytes) else body,
 )
-def test_a_body_that_is_no_json_object_is_refused(runtime: RunningRuntime, path: str, body: bytes) -> None:
+def test_a_body_that_is_not_a_json_object_is_rejected(runtime: RunningRuntime, path: str, body: bytes) -> None:
     assert_refused(post(runtime, path, body))
 
 
 @pytest.mark.parametrize("path", ["session/start", "search_memory", "turn/after", "session/end"])
-def test_an_empty_body_is_refused_where_something_is_needed(runtime: RunningRuntime, path: str) -> None:
+def test_an_empty_body_is_rejected_if_fields_are_required(runtime: RunningRuntime, path: str) -> None:
     assert_refused(post(runtime, path, b""))
     assert_refused(runtime.exchange(head("POST", path, Host="127.0.0.1")))
 
@@ -243,7 +243,7 @@ def test_an_empty_body_is_refused_where_something_is_needed(runtime: RunningRunt
         ("session/start", b'{"sessionId": "c", "workspaceId": "proj_test", "userId": "caller_42", "mode": "%s"}'),
     ],
 )
-def test_a_lone_surrogate_is_refused(runtime: RunningRuntime, path: str, body: bytes, text: bytes) -> None:
+def test_a_lone_surrogate_is_rejected(runtime: RunningRuntime, path: str, body: bytes, text: bytes) -> None:
     assert_refused(post(runtime, path, body % text))
 
 
@@ -257,7 +257,7 @@ DEPTHS = (10, 60, 200, 400, 700, 800, 850, 900, 930, 950, *range(960, 1_001, 2),
 
 
 @pytest.mark.parametrize("brackets", ["[]", "{}"])
-def test_nested_metadata_is_refused_or_comes_back_also_from_the_next_process(tmp_path: Path, brackets: str) -> None:
+def test_nested_metadata_is_rejected_or_recalled_even_by_the_next_process(tmp_path: Path, brackets: str) -> None:
     left, right = ("[", "]") if brackets == "[]" else ('{"a":', "}")
     taken = set()
     with closing(RunningRuntime(tmp_path)) as first:
@@ -288,7 +288,7 @@ def turn_is_found(runtime: RunningRuntime, session: str) -> bool:
 
 
 @pytest.mark.parametrize("digits", ["9" * 25, "-" + "9" * 25, "1" * 4_000, "1" * 5_000, "1e400", "-1e400", "1e-400"])
-def test_a_number_beyond_64_bits_is_refused_or_comes_back(runtime: RunningRuntime, digits: str) -> None:
+def test_a_number_beyond_64_bits_is_rejected_or_preserved(runtime: RunningRuntime, digits: str) -> None:
     session = f"number-{digits[:5]}-{len(digits)}"
 
     reply = post(runtime, "turn/after", turn_with("t1", session, f'{{"n": {digits}}}'))
@@ -300,7 +300,7 @@ def test_a_number_beyond_64_bits_is_refused_or_comes_back(runtime: RunningRuntim
         assert_refused(reply)
 
 
-def test_of_a_key_that_stands_twice_the_last_counts(runtime: RunningRuntime) -> None:
+def test_the_last_of_duplicate_keys_counts(runtime: RunningRuntime) -> None:
     whole = b'"workspaceId": "proj_test", "userId": "caller_42", "metadata": {}}'
 
     reply = post(runtime, "session/start", b'{"sessionId": "zanzibarplum-1", "sessionId": "zanzibarplum-2", ' + whole)
@@ -318,7 +318,7 @@ def test_of_a_key_that_stands_twice_the_last_counts(runtime: RunningRuntime) -> 
 # Size
 
 
-def test_a_body_of_a_megabyte_is_taken_and_one_byte_more_is_not(runtime: RunningRuntime) -> None:
+def test_a_body_of_a_megabyte_is_accepted_and_one_byte_more_is_rejected(runtime: RunningRuntime) -> None:
     frame = json.dumps({**TURN, "sessionId": "big", "userText": ""}).encode()
     text = b"a" * (MEGABYTE - len(frame))
     body = frame.replace(b'"userText": ""', b'"userText": "' + text + b'"')
@@ -340,7 +340,7 @@ def test_an_ordinary_client_sees_the_413(runtime: RunningRuntime, megabytes: int
 
 
 @pytest.mark.parametrize("megabytes", [2, 4, 7])
-def test_a_client_that_sends_all_before_it_reads_sees_the_413(runtime: RunningRuntime, megabytes: int) -> None:
+def test_a_client_that_sends_everything_before_it_reads_sees_the_413(runtime: RunningRuntime, megabytes: int) -> None:
     def sees_it() -> bool:
         client = http.client.HTTPConnection("127.0.0.1", runtime.port, timeout=10)
         with closing(client), suppress(ConnectionError):  # on a busy machine it may not have sent all within a second
@@ -372,7 +372,7 @@ def test_a_client_that_is_still_sending_sees_the_413(runtime: RunningRuntime, cl
     assert reply.headers["connection"] == "close"
 
 
-def test_a_client_that_waits_for_the_verdict_on_its_length_gets_it_soon(runtime: RunningRuntime) -> None:
+def test_a_client_that_sends_only_the_head_gets_the_413_quickly(runtime: RunningRuntime) -> None:
     def ask() -> None:
         reply = runtime.exchange(head("POST", "turn/after", Host="127.0.0.1", **{"Content-Length": str(2 * MEGABYTE)}))
         assert_refused(reply, 413, "runtime.payload_too_large")
@@ -403,7 +403,7 @@ def test_a_client_that_waits_for_the_verdict_on_its_length_gets_it_soon(runtime:
         b"Content-Length: 5\r\nContent-Length: 6\r\n",
     ],
 )
-def test_a_body_whose_end_is_not_plain_is_refused_and_the_connection_closed(
+def test_an_ambiguous_body_length_is_rejected_and_the_connection_closed(
     runtime: RunningRuntime, headers: bytes
 ) -> None:
     with runtime.connect() as connection:
@@ -414,7 +414,7 @@ def test_a_body_whose_end_is_not_plain_is_refused_and_the_connection_closed(
         assert connection.ends(), "what follows could be taken for a request"
 
 
-def test_a_body_that_is_shorter_than_it_says_is_refused(runtime: RunningRuntime) -> None:
+def test_a_body_shorter_than_its_content_length_is_rejected(runtime: RunningRuntime) -> None:
     with runtime.connect() as connection:
         connection.send(
             head("POST", "search_memory", Host="127.0.0.1", **{"Content-Length": "500"}), b'{"query": "zanz'
@@ -423,7 +423,7 @@ def test_a_body_that_is_shorter_than_it_says_is_refused(runtime: RunningRuntime)
         assert_refused(connection.reply())
 
 
-def test_a_header_line_without_a_colon_does_not_make_a_request_of_the_body(runtime: RunningRuntime) -> None:
+def test_a_header_line_without_a_colon_does_not_turn_the_body_into_a_request(runtime: RunningRuntime) -> None:
     smuggled = b"POST /v1/runtime/session/start HTTP/1.1\r\n" + HOST
     body = b'{"sessionId": "smuggled", "workspaceId": "proj_test", "userId": "caller_42"}'
     smuggled += b"Content-Length: %d\r\n\r\n" % len(body) + body
@@ -439,7 +439,7 @@ def test_a_header_line_without_a_colon_does_not_make_a_request_of_the_body(runti
     assert reply.headers["connection"] == "close"
 
 
-def test_requests_that_come_in_one_piece_are_answered_in_order(runtime: RunningRuntime) -> None:
+def test_pipelined_requests_are_answered_in_order(runtime: RunningRuntime) -> None:
     body = json.dumps(SEARCH).encode()
     search = head("POST", "search_memory", Host="127.0.0.1", **{"Content-Length": str(len(body))}) + body
 
@@ -456,7 +456,7 @@ def test_requests_that_come_in_one_piece_are_answered_in_order(runtime: RunningR
     assert "contextText" in json.loads(found[1].body)
 
 
-def test_a_body_that_asks_first_is_told_to_come(runtime: RunningRuntime) -> None:
+def test_expect_100_continue_is_answered_before_the_body(runtime: RunningRuntime) -> None:
     body = json.dumps(SEARCH).encode()
     with runtime.connect() as connection:
         lines = {"Content-Length": str(len(body)), "Expect": "100-continue"}
@@ -466,7 +466,7 @@ def test_a_body_that_asks_first_is_told_to_come(runtime: RunningRuntime) -> None
         assert connection.reply().status == 200
 
 
-def test_a_body_that_asks_first_and_is_too_large_is_refused(runtime: RunningRuntime) -> None:
+def test_expect_100_continue_with_a_body_too_large_is_rejected(runtime: RunningRuntime) -> None:
     with runtime.connect() as connection:
         lines = {"Content-Length": str(2 * MEGABYTE), "Expect": "100-continue"}
         connection.send(head("POST", "search_memory", Host="127.0.0.1", **lines))
@@ -500,7 +500,7 @@ def test_a_body_that_asks_first_and_is_too_large_is_refused(runtime: RunningRunt
     ],
 )
 @pytest.mark.parametrize("path", [b"health", b"metrics", b"search_memory"])
-def test_a_foreign_host_is_refused(runtime: RunningRuntime, host: bytes, path: bytes) -> None:
+def test_a_foreign_host_is_rejected(runtime: RunningRuntime, host: bytes, path: bytes) -> None:
     method = b"POST" if path == b"search_memory" else b"GET"
     reply = runtime.exchange(method, b" /v1/runtime/", path, b" HTTP/1.1\r\nHost: ", host, b"\r\n\r\n")
 
@@ -509,11 +509,11 @@ def test_a_foreign_host_is_refused(runtime: RunningRuntime, host: bytes, path: b
 
 
 @pytest.mark.parametrize("host", ["localhost", "LocalHost:80", "127.0.0.1", "127.0.0.1:1", "127.9.9.9", "[::1]:7878"])
-def test_every_loopback_name_is_taken(runtime: RunningRuntime, host: str) -> None:
+def test_every_loopback_name_is_accepted(runtime: RunningRuntime, host: str) -> None:
     assert runtime.exchange(head("GET", "health", Host=host)).status == 200
 
 
-def test_no_host_and_two_hosts_are_refused(runtime: RunningRuntime) -> None:
+def test_a_missing_or_repeated_host_header_is_rejected(runtime: RunningRuntime) -> None:
     assert_refused(runtime.exchange(head("GET", "health")))
     assert_refused(runtime.exchange(b"GET /v1/runtime/health HTTP/1.1\r\n", HOST, HOST, b"\r\n"))
     assert_refused(runtime.exchange(b"GET /v1/runtime/health HTTP/1.1\r\n", HOST, b"Host: evil.example\r\n\r\n"))
@@ -521,7 +521,7 @@ def test_no_host_and_two_hosts_are_refused(runtime: RunningRuntime) -> None:
 
 @pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://localhost:3000", SECRET, ""])
 @pytest.mark.parametrize("path", ["health", "search_memory"])
-def test_a_web_page_is_refused_also_one_of_this_machine(runtime: RunningRuntime, origin: str, path: str) -> None:
+def test_a_request_with_an_origin_is_rejected_even_a_local_one(runtime: RunningRuntime, origin: str, path: str) -> None:
     method, body = ("GET", b"") if path == "health" else ("POST", json.dumps(SEARCH).encode())
     lines = {"Host": "127.0.0.1", "Origin": origin, "Content-Length": str(len(body))}
 
@@ -546,7 +546,7 @@ def test_a_web_page_is_refused_also_one_of_this_machine(runtime: RunningRuntime,
     ],
 )
 @pytest.mark.parametrize("path", ["metrics", "nowhere", *WHOLE])
-def test_without_the_token_nothing_but_health_is_answered(
+def test_without_the_token_only_health_is_answered(
     locked_process: RunningRuntime, path: str, authorization: str | None
 ) -> None:
     body = json.dumps(WHOLE.get(path, {})).encode()
@@ -570,7 +570,7 @@ def test_with_the_token_everything_is_answered(locked_process: RunningRuntime) -
         assert status == 200
 
 
-def test_without_the_token_an_oversized_body_is_not_taken_either(locked_process: RunningRuntime) -> None:
+def test_without_the_token_an_oversized_body_is_rejected(locked_process: RunningRuntime) -> None:
     status, reply = locked_process.request("POST", "turn/after", b"x" * (2 * MEGABYTE))
     assert (status, reply["error"]["code"]) in [(401, "runtime.unauthorized"), (413, "runtime.payload_too_large")]
 
@@ -654,7 +654,7 @@ def test_a_reply_to_head_has_no_body(runtime: RunningRuntime, path: str) -> None
     ],
     ids=lambda request: repr(request)[:50],
 )
-def test_a_request_that_is_none_is_refused_and_the_connection_closed(runtime: RunningRuntime, request_: bytes) -> None:
+def test_a_malformed_request_is_rejected_and_the_connection_closed(runtime: RunningRuntime, request_: bytes) -> None:
     with runtime.connect() as connection:
         connection.send(request_)
         reply = connection.reply()
@@ -664,7 +664,7 @@ def test_a_request_that_is_none_is_refused_and_the_connection_closed(runtime: Ru
         assert connection.ends()
 
 
-def test_an_empty_line_before_a_request_is_passed_over(runtime: RunningRuntime) -> None:
+def test_an_empty_line_before_a_request_is_ignored(runtime: RunningRuntime) -> None:
     """RFC 9112, 2.2: some clients send one behind a body."""
     assert runtime.exchange(b"\r\n", HEALTH).status == 200
 
@@ -677,12 +677,12 @@ def test_a_client_of_http_1_0_is_answered(runtime: RunningRuntime) -> None:
 
 
 @pytest.mark.parametrize("sent", [b"", b"G", b"GET /v1/runtime/health", HEALTH[:-2], b"\x00"])
-def test_a_client_that_leaves_in_the_middle_of_a_request_harms_nobody(runtime: RunningRuntime, sent: bytes) -> None:
+def test_a_client_that_disconnects_during_a_request_does_no_harm(runtime: RunningRuntime, sent: bytes) -> None:
     with runtime.connect() as connection:
         connection.send(sent)
 
 
-def test_a_string_without_an_end_is_refused_in_no_time(runtime: RunningRuntime) -> None:
+def test_an_unterminated_string_is_rejected_quickly(runtime: RunningRuntime) -> None:
     body = b'{"sessionId": ' + b"[" * 65 + b'"' + b'\\"' * 200_000
 
     def ask() -> None:
@@ -692,7 +692,7 @@ def test_a_string_without_an_end_is_refused_in_no_time(runtime: RunningRuntime) 
     assert fastest(ask, 2.0) < 2.0
 
 
-def test_a_turn_of_odd_signs_does_not_hold_up_the_searches_that_find_it(runtime: RunningRuntime) -> None:
+def test_a_turn_of_unusual_characters_does_not_slow_down_searches(runtime: RunningRuntime) -> None:
     runtime.save("odd-signs", "t1", "the cat <" + " " * 60_000 + "x", "#" * 10_000)
 
     def seconds_to_find_it() -> float:

@@ -45,7 +45,7 @@ def ask_health(connection: RawConnection) -> None:
     assert connection.reply().status == 200
 
 
-def test_many_requests_go_over_one_connection(shared: RunningRuntime) -> None:
+def test_one_connection_serves_many_requests(shared: RunningRuntime) -> None:
     with shared.conversation() as ask:
         for number in range(200):
             turn = post("turn/after", sessionId="call-1", turnId=f"t{number % 20}", userText="a", assistantText="b")
@@ -56,7 +56,7 @@ def test_many_requests_go_over_one_connection(shared: RunningRuntime) -> None:
                 assert reply.headers["connection"] == "keep-alive" or took_ms >= STALL_S * 1e3, "a search got stuck"
 
 
-def test_a_refusal_that_leaves_the_framing_whole_keeps_the_connection(shared: RunningRuntime) -> None:
+def test_an_error_that_does_not_affect_framing_keeps_the_connection_open(shared: RunningRuntime) -> None:
     with shared.connect() as connection:
         for request, status in (
             (post("search_memory", query=5), 400),
@@ -78,7 +78,7 @@ def test_a_connection_is_closed_when_the_client_asks_for_it(shared: RunningRunti
         assert connection.ends()
 
 
-def test_a_reply_comes_in_one_piece_and_without_the_forty_milliseconds_of_a_delayed_acknowledgement(
+def test_a_reply_is_sent_in_one_write_without_the_delay_of_a_delayed_ack(
     shared: RunningRuntime,
 ) -> None:
     pieces = []
@@ -104,7 +104,7 @@ def test_a_reply_comes_in_one_piece_and_without_the_forty_milliseconds_of_a_dela
     assert all(pieces)
 
 
-def test_a_request_that_comes_byte_by_byte_is_answered(shared: RunningRuntime) -> None:
+def test_a_request_that_arrives_byte_by_byte_is_answered(shared: RunningRuntime) -> None:
     request = search("call-1")
     with shared.connect() as connection:
         for number in range(len(request)):
@@ -112,7 +112,7 @@ def test_a_request_that_comes_byte_by_byte_is_answered(shared: RunningRuntime) -
         assert connection.reply().status == 200
 
 
-def test_clients_that_stop_in_the_middle_of_a_request_hold_up_nobody(shared: RunningRuntime) -> None:
+def test_clients_that_stall_during_a_request_do_not_block_others(shared: RunningRuntime) -> None:
     whole = post("turn/after", sessionId="call-1", turnId="slow", userText="slow", assistantText="")
     with ExitStack() as stack:
         for cut in (1, 10, 30, 60, len(whole) - 40, len(whole) - 1) * 5:
@@ -132,7 +132,7 @@ def test_clients_that_stop_in_the_middle_of_a_request_hold_up_nobody(shared: Run
         assert last.reply().status == 200
 
 
-def test_a_client_that_does_not_read_its_reply_holds_up_nobody(shared: RunningRuntime) -> None:
+def test_a_client_that_does_not_read_its_replies_does_not_block_others(shared: RunningRuntime) -> None:
     with shared.connect() as deaf, shared.connect() as other:
         deaf.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)  # there is little room for what is not read
         ask = asking_without_end(deaf)
@@ -159,7 +159,7 @@ def asking_without_end(connection: RawConnection) -> Callable[[], None]:
     return ask
 
 
-def test_connections_leave_no_descriptor_and_no_thread(start_runtime_alone: Callable[[], RunningRuntime]) -> None:
+def test_closed_connections_leave_no_descriptor_and_no_thread(start_runtime_alone: Callable[[], RunningRuntime]) -> None:
     runtime = start_runtime_alone()
     runtime.health()
     runtime.wait_until_loaded()
@@ -182,7 +182,7 @@ def start_runtime_alone(tmp_path: Path) -> Iterator[Callable[[], RunningRuntime]
         yield lambda: stack.enter_context(closing(RunningRuntime(tmp_path)))
 
 
-def test_idle_connections_outlast_the_clients_patience_and_then_make_room(
+def test_idle_connections_outlive_their_clients_and_then_free_a_slot(
     start_runtime_alone: Callable[[], RunningRuntime],
 ) -> None:
     """All places are taken by connections that idle: none is closed while its client may still use it.
@@ -217,7 +217,7 @@ def test_idle_connections_outlast_the_clients_patience_and_then_make_room(
         ask_health(held[1])
 
 
-def test_a_place_that_is_freed_is_given_to_the_next_at_once(start_runtime_alone: Callable[[], RunningRuntime]) -> None:
+def test_a_freed_slot_is_used_immediately(start_runtime_alone: Callable[[], RunningRuntime]) -> None:
     runtime = start_runtime_alone()
     with ExitStack() as stack:
         held = [stack.enter_context(runtime.connect()) for _ in range(MOST)]

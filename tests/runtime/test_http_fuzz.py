@@ -194,7 +194,7 @@ def post(path: str, body: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("path", ENDPOINTS)
-def test_the_request_that_is_varied_is_right(runtime: RunningRuntime, path: str) -> None:
+def test_the_unmodified_request_is_valid(runtime: RunningRuntime, path: str) -> None:
     reply = runtime.exchange(post(path, json.dumps(ENDPOINTS[path][0]).encode()))
 
     assert reply.status == 200
@@ -202,7 +202,7 @@ def test_the_request_that_is_varied_is_right(runtime: RunningRuntime, path: str)
 
 
 @pytest.mark.parametrize("path", ENDPOINTS)
-def test_any_object_with_the_names_of_an_endpoint_is_answered_or_refused(runtime: RunningRuntime, path: str) -> None:
+def test_any_object_with_the_fields_of_an_endpoint_is_answered_or_rejected(runtime: RunningRuntime, path: str) -> None:
     with runtime.conversation() as ask:
 
         @hunt
@@ -217,7 +217,7 @@ def test_any_object_with_the_names_of_an_endpoint_is_answered_or_refused(runtime
         check()
 
 
-def test_any_turn_that_was_acknowledged_is_known_to_the_next_process(tmp_path: Path) -> None:
+def test_any_acknowledged_turn_is_known_to_the_next_process(tmp_path: Path) -> None:
     acknowledged: dict[str, bytes] = {}
     numbers = count()
     with closing(RunningRuntime(tmp_path)) as first, first.connect() as connection:
@@ -245,7 +245,7 @@ def test_any_turn_that_was_acknowledged_is_known_to_the_next_process(tmp_path: P
 
 
 @pytest.mark.parametrize("path", [*ENDPOINTS, "shutdown"])
-def test_any_json_and_any_bytes_are_answered_or_refused(runtime: RunningRuntime, path: str) -> None:
+def test_any_json_and_any_bytes_are_answered_or_rejected(runtime: RunningRuntime, path: str) -> None:
     # What is an object of its own accord would be right for these, and a shutdown must not be asked for here.
     lenient = path in ("sync/flush", "shutdown")
     whole = json.dumps(ENDPOINTS.get(path, ({"deadlineMs": 100}, set()))[0]).encode()
@@ -265,7 +265,7 @@ def test_any_json_and_any_bytes_are_answered_or_refused(runtime: RunningRuntime,
         check()
 
 
-def test_any_bytes_in_the_place_of_a_request_are_refused_or_hung_up_on(runtime: RunningRuntime) -> None:
+def test_arbitrary_bytes_instead_of_a_request_are_rejected_or_disconnected(runtime: RunningRuntime) -> None:
     lines = [
         b"GET /v1/runtime/health HTTP/1.1\r\n",
         b"POST /v1/runtime/search_memory HTTP/1.1\r\n",

@@ -59,7 +59,7 @@ def search(connection: http.client.HTTPConnection) -> http.client.HTTPResponse:
     return connection.getresponse()
 
 
-def test_the_answer_comes_in_time_without_the_lane_and_the_connection_ends(
+def test_a_stuck_lane_is_left_out_in_time_and_its_connection_is_closed(
     port: int, released: threading.Event
 ) -> None:
     def seconds_to_an_answer_of_all_other_lanes() -> float:
@@ -85,7 +85,7 @@ def connections() -> list[threading.Thread]:
     return [each for each in threading.enumerate() if each.name == "connection"]
 
 
-def test_searches_that_hang_take_no_place_from_those_that_come(port: int) -> None:
+def test_stuck_searches_do_not_occupy_connection_slots(port: int) -> None:
     for _ in range(70):  # more than there are connections
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=FAR_S)
         with search(connection) as response:

@@ -122,7 +122,7 @@ def refuses(port: int) -> bool:
 
 
 @pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_an_idle_process_at_once(
+def test_a_signal_stops_an_idle_process_immediately(
     start_fresh: Callable[..., RunningRuntime], ending: signal.Signals
 ) -> None:
     def seconds_to_end() -> float:
@@ -138,7 +138,7 @@ def test_a_signal_ends_an_idle_process_at_once(
     assert least(seconds_to_end, 1.0) < 1.0, "there was nothing to wait for"
 
 
-def test_the_end_leaves_the_derived_files_written(runtime: RunningRuntime) -> None:
+def test_derived_files_are_written_before_the_process_ends(runtime: RunningRuntime) -> None:
     paths = runtime.start("call-1", name="Dana")["paths"]
     runtime.save("call-1", "t1", "hello")
     assert runtime.terminate() == 0
@@ -148,7 +148,7 @@ def test_the_end_leaves_the_derived_files_written(runtime: RunningRuntime) -> No
     assert not list(runtime.storage_root.rglob("*.tmp"))
 
 
-def test_idle_connections_do_not_hold_up_the_end(start_fresh: Callable[..., RunningRuntime]) -> None:
+def test_idle_connections_do_not_delay_the_stop(start_fresh: Callable[..., RunningRuntime]) -> None:
     def seconds_to_end() -> float:
         runtime = start_fresh()
         with contextlib.ExitStack() as stack:
@@ -166,7 +166,7 @@ def test_idle_connections_do_not_hold_up_the_end(start_fresh: Callable[..., Runn
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_a_signal_that_comes_while_connections_open_is_not_lost(
+def test_a_signal_during_new_connections_is_not_lost(
     start_fresh: Callable[..., RunningRuntime], seed: int
 ) -> None:
     """The system may hand a signal to any thread, most of all to one that begins: the end must be asked for even so.
@@ -187,7 +187,7 @@ def test_a_signal_that_comes_while_connections_open_is_not_lost(
     assert least(seconds_to_end, 1.0) < 1.0
 
 
-def test_a_client_that_never_finishes_its_request_does_not_hold_up_the_end_for_long(
+def test_an_unfinished_request_does_not_delay_the_stop_for_long(
     start_fresh: Callable[..., RunningRuntime],
 ) -> None:
     def seconds_to_end() -> float:
@@ -219,7 +219,7 @@ def test_a_second_signal_while_draining_changes_nothing(start_fresh: Callable[..
     assert any(was_seen_in_time() for _ in range(5))
 
 
-def test_a_shutdown_that_is_asked_for_is_acknowledged_then_done(runtime: RunningRuntime) -> None:
+def test_a_shutdown_request_is_acknowledged_and_then_executed(runtime: RunningRuntime) -> None:
     runtime.save("call-1", "t1", "hello")
     status, body = runtime.post("shutdown", deadlineMs=1000)
 
@@ -227,7 +227,7 @@ def test_a_shutdown_that_is_asked_for_is_acknowledged_then_done(runtime: Running
     assert ends_in_order(runtime)
 
 
-def test_a_new_turn_while_draining_is_refused_and_not_kept(start_fresh: Callable[..., RunningRuntime]) -> None:
+def test_a_new_turn_while_draining_is_rejected_and_not_saved(start_fresh: Callable[..., RunningRuntime]) -> None:
     def was_seen_in_time() -> bool:
         runtime = start_fresh()
         with runtime.connect() as held, runtime.connect() as late:
@@ -259,7 +259,7 @@ def test_a_new_turn_while_draining_is_refused_and_not_kept(start_fresh: Callable
     assert any(was_seen_in_time() for _ in range(5))
 
 
-def test_the_process_ends_with_its_owner(start_runtime: Callable[..., RunningRuntime]) -> None:
+def test_the_process_ends_with_its_parent(start_runtime: Callable[..., RunningRuntime]) -> None:
     runtime = start_runtime(OWNER_PIPE="stdin")
     runtime.save("call-1", "t1", "hello")
     assert runtime.process.stdin is not None
@@ -272,7 +272,7 @@ def test_the_process_ends_with_its_owner(start_runtime: Callable[..., RunningRun
     assert ends_in_order(runtime)
 
 
-def test_without_an_owner_the_process_outlives_its_standard_input(runtime: RunningRuntime) -> None:
+def test_without_the_owner_pipe_the_process_outlives_its_standard_input(runtime: RunningRuntime) -> None:
     assert runtime.process.stdin is not None
     runtime.process.stdin.close()
 
@@ -329,7 +329,7 @@ WHO = {"PROJECT_ID": PROJECT, "USER_ID": USER, "BIND_ADDR": "127.0.0.1:0"}
     ],
     ids=lambda value: repr(value)[:60],
 )
-def test_an_environment_that_makes_no_sense_is_refused_by_name(
+def test_an_invalid_environment_is_rejected_and_the_variable_named(
     tmp_path: Path, variables: dict[str, str], named: str
 ) -> None:
     ended = run(variables, tmp_path)
@@ -344,7 +344,7 @@ def test_an_environment_that_makes_no_sense_is_refused_by_name(
 @pytest.mark.parametrize(
     ("project", "address"), [({"PROJECT_ID": PROJECT}, "localhost"), ({"WORKSPACE_ID": PROJECT}, "127.9.9.9")]
 )
-def test_either_name_of_the_project_and_any_loopback_address_will_do(
+def test_either_project_variable_and_any_loopback_address_are_accepted(
     tmp_path: Path, project: dict[str, str], address: str
 ) -> None:
     environ = {name: value for name, value in os.environ.items() if not name.startswith("MEMOAIR_")}
@@ -363,12 +363,12 @@ def test_either_name_of_the_project_and_any_loopback_address_will_do(
             process.terminate()
 
 
-def test_only_loopback_is_listened_on(runtime: RunningRuntime) -> None:
+def test_the_runtime_listens_only_on_loopback(runtime: RunningRuntime) -> None:
     listening = [each for each in psutil.Process(runtime.process.pid).net_connections() if each.status == "LISTEN"]
     assert [each.laddr.ip for each in listening] == ["127.0.0.1"]
 
 
-def test_a_port_that_is_taken_ends_the_second_process_and_leaves_the_first(
+def test_a_port_in_use_stops_the_second_process_and_not_the_first(
     runtime: RunningRuntime, tmp_path: Path
 ) -> None:
     ended = run({**WHO, "BIND_ADDR": f"127.0.0.1:{runtime.port}", "STORAGE_ROOT": str(tmp_path / "other")}, tmp_path)
@@ -379,7 +379,7 @@ def test_a_port_that_is_taken_ends_the_second_process_and_leaves_the_first(
     assert runtime.health()["status"] == "ok"
 
 
-def test_a_port_that_was_in_use_a_moment_ago_can_be_used_again(start_runtime: Callable[..., RunningRuntime]) -> None:
+def test_a_port_can_be_reused_immediately(start_runtime: Callable[..., RunningRuntime]) -> None:
     address = f"127.0.0.1:{free_port()}"
     first = start_runtime(BIND_ADDR=address)
     with contextlib.ExitStack() as stack:
@@ -395,7 +395,7 @@ def test_a_port_that_was_in_use_a_moment_ago_can_be_used_again(start_runtime: Ca
     assert start_runtime(BIND_ADDR=address).health()["status"] == "ok"
 
 
-def test_a_process_whose_output_nobody_reads_serves_on_and_ends_well(tmp_path: Path, nothing_left_behind: None) -> None:
+def test_a_process_with_broken_output_pipes_serves_and_stops_normally(tmp_path: Path, nothing_left_behind: None) -> None:
     """It was started by a shell or a service that has gone: each of its pipes is broken before it has said a word."""
     port = free_port()
     environ = {name: value for name, value in os.environ.items() if not name.startswith("MEMOAIR_")}
@@ -485,7 +485,7 @@ def logged_turns(storage_root: Path) -> Counter[tuple[str, str, str]]:
 
 
 @pytest.mark.parametrize("seed", [11, 23, 47])
-def test_a_kill_at_any_moment_loses_no_turn_that_was_acknowledged(
+def test_a_kill_at_any_moment_loses_no_acknowledged_turn(
     start_runtime: Callable[..., RunningRuntime], seed: int
 ) -> None:
     chance = random.Random(seed)
@@ -516,7 +516,7 @@ def test_a_kill_at_any_moment_loses_no_turn_that_was_acknowledged(
     assert set(logged_turns(first.storage_root).values()) == {1}
 
 
-def test_two_processes_of_one_user_save_into_one_session_without_loss(
+def test_two_processes_save_to_one_session_without_loss(
     start_runtime: Callable[..., RunningRuntime],
 ) -> None:
     both = [start_runtime(), start_runtime()]
@@ -534,7 +534,7 @@ def test_two_processes_of_one_user_save_into_one_session_without_loss(
     assert [line["type"] for line in lines].count("session_start") == 1
 
 
-def test_two_processes_that_are_told_one_turn_keep_it_once(start_runtime: Callable[..., RunningRuntime]) -> None:
+def test_a_turn_sent_to_two_processes_is_saved_once(start_runtime: Callable[..., RunningRuntime]) -> None:
     both = [start_runtime(), start_runtime()]
 
     def save(number: int) -> str:
@@ -557,7 +557,7 @@ def test_two_processes_that_are_told_one_turn_keep_it_once(start_runtime: Callab
     assert set(found.values()) == {1}
 
 
-def test_a_second_process_of_a_user_serves_while_the_first_does_and_finds_its_turns(
+def test_a_second_process_serves_beside_the_first_and_finds_its_turns(
     start_runtime: Callable[..., RunningRuntime],
 ) -> None:
     first, second = start_runtime(), start_runtime()
@@ -577,7 +577,7 @@ def test_a_second_process_of_a_user_serves_while_the_first_does_and_finds_its_tu
     assert b"Dana Smith" in (first.storage_root / PROJECT / USER / "profile.json").read_bytes()
 
 
-def test_a_save_whose_log_another_process_will_not_free_is_refused_in_time(runtime: RunningRuntime) -> None:
+def test_a_save_to_a_locked_log_is_rejected_in_time(runtime: RunningRuntime) -> None:
     with log_held(runtime, "call-1"):
         status, body = runtime.post("turn/after", sessionId="call-1", turnId="t1", userText="a", assistantText="b")
         assert (status, body["error"]["code"]) == (503, "runtime.storage_unavailable")
@@ -587,7 +587,7 @@ def test_a_save_whose_log_another_process_will_not_free_is_refused_in_time(runti
     assert [line["type"] for line in runtime.log_lines("call-1")] == ["session_start", "turn"]
 
 
-def test_a_search_does_not_wait_for_a_turn_that_waits_for_the_disk(runtime: RunningRuntime) -> None:
+def test_a_search_does_not_wait_for_a_blocked_save(runtime: RunningRuntime) -> None:
     runtime.start("call-1")
     runtime.save("call-1", "t1", "the boots are red")
 

@@ -113,7 +113,7 @@ def failing(error: Exception) -> Callable[[], object]:
     return fail
 
 
-def test_every_lane_answers_and_recall_does_not_wait_for_the_deadline(recall: LaneExecutor) -> None:
+def test_all_lanes_answer_without_waiting_for_the_deadline(recall: LaneExecutor) -> None:
     began_at = time.monotonic()
     outcomes = ask(recall, *map(FakeLane, LaneName))
     assert time.monotonic() - began_at < FAR_S / 2
@@ -123,7 +123,7 @@ def test_every_lane_answers_and_recall_does_not_wait_for_the_deadline(recall: La
 
 
 @pytest.mark.parametrize("hanging", LaneName)
-def test_a_lane_that_hangs_is_late_at_the_deadline_and_costs_only_itself(
+def test_a_lane_that_hangs_is_late_and_does_not_affect_others(
     hanging: LaneName, recall: LaneExecutor, released: threading.Event
 ) -> None:
     lanes = [FakeLane(name, released.wait if name is hanging else int) for name in LaneName]
@@ -134,13 +134,13 @@ def test_a_lane_that_hangs_is_late_at_the_deadline_and_costs_only_itself(
     assert outcomes[hanging].duration_ms >= 290
 
 
-def test_all_lanes_but_one_may_hang(recall: LaneExecutor, released: threading.Event) -> None:
+def test_one_lane_answers_while_all_others_hang(recall: LaneExecutor, released: threading.Event) -> None:
     hang = [FakeLane(name, released.wait) for name in (PROFILE, WORKING, PERMANENT)]
     expected = {"profile": "late", "working": "late", "permanent": "late", "org": "ok"}
     ask_until(recall, expected, *hang, FakeLane(ORG), within_s=0.5)
 
 
-def test_all_lanes_may_hang_and_the_deadline_is_kept(recall: LaneExecutor, released: threading.Event) -> None:
+def test_the_deadline_is_kept_while_all_lanes_hang(recall: LaneExecutor, released: threading.Event) -> None:
     def ask_all() -> None:
         outcomes = ask(recall, *(FakeLane(name, released.wait) for name in LaneName), within_s=0.2)
         assert set(statuses(outcomes).values()) == {"late"}
@@ -148,7 +148,7 @@ def test_all_lanes_may_hang_and_the_deadline_is_kept(recall: LaneExecutor, relea
     assert fastest(ask_all, 1.2) < 1.2
 
 
-def test_a_lane_that_is_slow_but_within_the_deadline_is_heard_and_holds_up_no_other(recall: LaneExecutor) -> None:
+def test_a_slow_lane_within_the_deadline_answers_and_does_not_block_others(recall: LaneExecutor) -> None:
     behind_has_run = threading.Event()
     slow = FakeLane(PROFILE, lambda: behind_has_run.wait(FAR_S))
     behind = FakeLane(WORKING, behind_has_run.set)
@@ -156,7 +156,7 @@ def test_a_lane_that_is_slow_but_within_the_deadline_is_heard_and_holds_up_no_ot
 
 
 @pytest.mark.parametrize("error", [ValueError("zanzibarplum"), KeyError("zanzibarplum"), RecursionError(), OSError(5)])
-def test_a_lane_that_raises_is_an_error_costs_only_itself_and_its_words_are_not_logged(
+def test_a_lane_that_raises_affects_no_other_and_its_message_is_not_logged(
     error: Exception, recall: LaneExecutor, caplog: pytest.LogCaptureFixture
 ) -> None:
     outcomes = ask(recall, FakeLane(PROFILE), FakeLane(WORKING, failing(error)), FakeLane(ORG))
@@ -172,7 +172,7 @@ def test_a_lane_whose_gate_never_opens_is_loading(recall: LaneExecutor) -> None:
     assert outcomes[PERMANENT].is_degraded
 
 
-def test_a_lane_whose_gate_never_opens_and_that_does_not_heed_its_deadline_is_loading(
+def test_a_loading_lane_that_ignores_its_deadline_is_loading(
     recall: LaneExecutor, released: threading.Event
 ) -> None:
     lane = FakeLane(PERMANENT, released.wait, readiness=Readiness.LOADING)
@@ -185,7 +185,7 @@ def test_a_lane_whose_gate_opens_in_time_answers(recall: LaneExecutor) -> None:
     assert statuses(outcomes) == {"permanent": "ok", "org": "ok"}
 
 
-def test_a_lane_whose_data_cannot_be_read_is_an_error_and_is_not_waited_for(recall: LaneExecutor) -> None:
+def test_a_lane_that_fails_to_load_is_an_error_without_waiting_for_the_deadline(recall: LaneExecutor) -> None:
     lane = GatedLane(PERMANENT)
     began_at = time.monotonic()
     outcomes = ask(recall, lane, FakeLane(ORG, lambda: lane.gate.open(Readiness.ERROR)))
@@ -193,13 +193,13 @@ def test_a_lane_whose_data_cannot_be_read_is_an_error_and_is_not_waited_for(reca
     assert statuses(outcomes) == {"permanent": "error", "org": "ok"}
 
 
-def test_a_lane_that_says_it_is_not_ready_is_taken_at_its_word(recall: LaneExecutor) -> None:
+def test_a_lane_that_raises_not_ready_is_loading_or_an_error(recall: LaneExecutor) -> None:
     loading = FakeLane(PROFILE, failing(NotReadyError(Readiness.LOADING)))
     broken = FakeLane(WORKING, failing(NotReadyError(Readiness.ERROR)))
     assert statuses(ask(recall, loading, broken)) == {"profile": "loading", "working": "error"}
 
 
-def test_a_deadline_that_has_passed_leaves_every_lane_that_has_not_answered_late(
+def test_after_a_past_deadline_all_lanes_are_late(
     recall: LaneExecutor, released: threading.Event
 ) -> None:
     lanes = [FakeLane(name, released.wait) for name in LaneName]
@@ -207,11 +207,11 @@ def test_a_deadline_that_has_passed_leaves_every_lane_that_has_not_answered_late
     assert set(statuses(outcomes).values()) == {LaneStatus.LATE.value}
 
 
-def test_without_lanes_there_is_nothing_to_wait_for(recall: LaneExecutor) -> None:
+def test_a_search_without_lanes_is_answered_empty(recall: LaneExecutor) -> None:
     assert ask(recall) == {}
 
 
-def test_a_lane_in_which_too_many_searches_are_stuck_is_not_asked_until_they_come_back(
+def test_a_lane_with_too_many_stuck_searches_is_not_searched_until_they_return(
     recall: LaneExecutor, released: threading.Event
 ) -> None:
     asked, stuck = list[str](), list[int]()
@@ -232,7 +232,7 @@ def test_a_lane_in_which_too_many_searches_are_stuck_is_not_asked_until_they_com
     eventually(lambda: statuses(ask(recall, further)) == {"profile": "ok"})
 
 
-def test_lanes_that_were_not_reached_by_the_deadline_are_not_asked_afterwards(
+def test_lanes_not_reached_by_the_deadline_are_not_searched_afterwards(
     recall: LaneExecutor, released: threading.Event
 ) -> None:
     asked: list[str] = []
@@ -245,7 +245,7 @@ def test_lanes_that_were_not_reached_by_the_deadline_are_not_asked_afterwards(
     assert asked == before
 
 
-def test_an_answer_is_given_once_and_a_thread_that_was_left_behind_comes_back_after_it(
+def test_the_answer_is_given_once_and_the_stuck_thread_returns_after_it(
     recall: LaneExecutor, released: threading.Event
 ) -> None:
     given: list[int] = []
@@ -268,7 +268,7 @@ def test_an_answer_is_given_once_and_a_thread_that_was_left_behind_comes_back_af
     assert given[0] != asker.ident
 
 
-def test_what_goes_wrong_with_an_answer_is_raised_where_it_was_asked_for(recall: LaneExecutor) -> None:
+def test_an_error_in_the_callback_is_raised_in_the_calling_thread(recall: LaneExecutor) -> None:
     deadline = time.monotonic() + FAR_S
 
     def fail(_: object) -> None:
@@ -278,7 +278,7 @@ def test_what_goes_wrong_with_an_answer_is_raised_where_it_was_asked_for(recall:
         recall.run([], deadline, fail)
 
 
-def test_searches_of_many_threads_get_each_its_own_answer(recall: LaneExecutor) -> None:
+def test_concurrent_searches_get_their_own_answers(recall: LaneExecutor) -> None:
     begin = threading.Barrier(16)
 
     def search(thread: int) -> None:
@@ -293,7 +293,7 @@ def test_searches_of_many_threads_get_each_its_own_answer(recall: LaneExecutor) 
             future.result()
 
 
-def test_searches_go_on_while_others_hang(recall: LaneExecutor, released: threading.Event) -> None:
+def test_searches_continue_while_others_hang(recall: LaneExecutor, released: threading.Event) -> None:
     all_ok = {name.value: "ok" for name in LaneName}
     with ThreadPoolExecutor(4) as threads:
         hang = FakeLane(PROFILE, released.wait)

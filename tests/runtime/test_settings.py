@@ -14,7 +14,7 @@ def settings(**variables: str) -> RuntimeSettings:
     return RuntimeSettings.from_environ({f"MEMOAIR_RUNTIME_{name}": value for name, value in variables.items()})
 
 
-def test_with_the_ids_alone_the_rest_has_its_defaults() -> None:
+def test_with_only_the_ids_everything_else_has_its_default() -> None:
     assert settings(**NEEDED) == RuntimeSettings(
         project_id="proj_test",
         user_id="caller_42",
@@ -59,13 +59,13 @@ def test_every_variable_is_read(tmp_path: Path) -> None:
     )
 
 
-def test_variables_of_others_are_not_read() -> None:
+def test_variables_without_the_prefix_are_ignored() -> None:
     environ = {"MEMOAIR_PROJECT_ID": "proj_test", "USER_ID": "caller_42", "memoair_runtime_user_id": "caller_42"}
     with pytest.raises(SettingsError):
         RuntimeSettings.from_environ(environ)
 
 
-def test_an_empty_variable_is_as_one_that_is_not_set() -> None:
+def test_an_empty_variable_counts_as_unset() -> None:
     empty = dict.fromkeys(["AGENT_ID", "BIND_ADDR", "TOKEN", "API_KEY", "PULL_INTERVAL_S", "MODE", "ORG_FILE"], "")
     assert settings(**NEEDED, **empty, STORAGE_ROOT="") == settings(**NEEDED)
 
@@ -73,7 +73,7 @@ def test_an_empty_variable_is_as_one_that_is_not_set() -> None:
 # The cloud
 
 
-def test_without_a_key_or_with_an_empty_address_there_is_no_cloud() -> None:
+def test_without_a_key_or_with_an_empty_url_there_is_no_cloud() -> None:
     assert settings(**NEEDED, API_KEY="memoair_pk_1").has_cloud
     assert settings(**NEEDED, INTERNAL_TOKEN="internal").has_cloud
     assert not settings(**NEEDED).has_cloud
@@ -93,21 +93,21 @@ def test_without_a_key_or_with_an_empty_address_there_is_no_cloud() -> None:
         "http://[::",
     ],
 )
-def test_an_address_that_is_none_of_a_cloud_is_refused(url: str) -> None:
+def test_an_invalid_cloud_url_is_rejected(url: str) -> None:
     with pytest.raises(SettingsError, match="MEMOAIR_RUNTIME_CLOUD_BASE_URL") as refused:
         settings(**NEEDED, CLOUD_BASE_URL=url)
     assert "word" not in str(refused.value)
 
 
 @pytest.mark.parametrize("key", ["zanzibar\nplum", "zanzibarpl\u00fcm", "zanzibarplum "])
-def test_a_key_that_no_header_can_hold_is_refused_without_showing_it(key: str) -> None:
+def test_a_key_that_is_invalid_in_a_header_is_rejected_without_showing_it(key: str) -> None:
     with pytest.raises(SettingsError, match="MEMOAIR_RUNTIME_API_KEY") as refused:
         settings(**NEEDED, API_KEY=key)
     assert "zanzibar" not in str(refused.value)
 
 
 @pytest.mark.parametrize("seconds", ["0", "-1", "soon", "nan", "inf"])
-def test_an_interval_that_is_no_time_is_refused(seconds: str) -> None:
+def test_an_invalid_interval_is_rejected(seconds: str) -> None:
     with pytest.raises(SettingsError, match="MEMOAIR_RUNTIME_PULL_INTERVAL_S"):
         settings(**NEEDED, PULL_INTERVAL_S=seconds)
 
@@ -124,11 +124,11 @@ def test_an_interval_that_is_no_time_is_refused(seconds: str) -> None:
         {"PROJECT_ID": "", "WORKSPACE_ID": "proj_test"},
     ],
 )
-def test_the_project_may_be_named_either_way(variables: dict[str, str]) -> None:
+def test_either_variable_sets_the_project(variables: dict[str, str]) -> None:
     assert settings(**variables, USER_ID="caller_42").project_id == "proj_test"
 
 
-def test_two_different_projects_are_refused_and_both_variables_named() -> None:
+def test_two_different_projects_are_rejected_and_both_variables_named() -> None:
     with pytest.raises(SettingsError, match=r"MEMOAIR_RUNTIME_PROJECT_ID.*MEMOAIR_RUNTIME_WORKSPACE_ID"):
         settings(PROJECT_ID="proj_one", WORKSPACE_ID="proj_two", USER_ID="caller_42")
 
@@ -146,7 +146,7 @@ def test_two_different_projects_are_refused_and_both_variables_named() -> None:
         ({"PROJECT_ID": "proj_test", "USER_ID": "caller_\udcff"}, "MEMOAIR_RUNTIME_USER_ID"),
     ],
 )
-def test_an_id_that_is_missing_or_no_unicode_is_refused_and_its_variable_named(
+def test_a_missing_or_invalid_id_is_rejected_and_its_variable_named(
     variables: dict[str, str], named: str
 ) -> None:
     with pytest.raises(SettingsError, match=named):
@@ -154,7 +154,7 @@ def test_an_id_that_is_missing_or_no_unicode_is_refused_and_its_variable_named(
 
 
 @pytest.mark.parametrize("identifier", ["../../etc", "a/b", " ", "x" * 300, "👢", "ÄÖ", "__org__x"])
-def test_an_id_may_be_any_text_and_is_taken_as_it_is(identifier: str) -> None:
+def test_an_id_may_be_any_text(identifier: str) -> None:
     taken = settings(PROJECT_ID=identifier, USER_ID=identifier)
     assert (taken.project_id, taken.user_id) == (identifier, identifier)
 
@@ -163,14 +163,14 @@ def test_an_id_may_be_any_text_and_is_taken_as_it_is(identifier: str) -> None:
 
 
 @pytest.mark.parametrize("variables", [{}, {"USER_ID": "caller_42"}, {"USER_ID": ""}])
-def test_an_org_only_runtime_serves_nobody_in_particular(variables: dict[str, str]) -> None:
+def test_an_org_only_runtime_has_its_own_user_id(variables: dict[str, str]) -> None:
     taken = settings(PROJECT_ID="proj_test", MODE="org_only", **variables)
     assert taken.org_only
     assert taken.user_id == "__org__"
 
 
 @pytest.mark.parametrize("mode", ["org-only", "ORG_ONLY", "full", " ", "org_only "])
-def test_another_mode_is_refused(mode: str) -> None:
+def test_an_unknown_mode_is_rejected(mode: str) -> None:
     with pytest.raises(SettingsError, match="MEMOAIR_RUNTIME_MODE"):
         settings(**NEEDED, MODE=mode)
 
@@ -189,7 +189,7 @@ def test_another_mode_is_refused(mode: str) -> None:
         ("[::1]:7878", "::1", 7878),
     ],
 )
-def test_a_loopback_address_is_taken(address: str, host: str, port: int) -> None:
+def test_a_loopback_address_is_accepted(address: str, host: str, port: int) -> None:
     taken = settings(**NEEDED, BIND_ADDR=address)
     assert (taken.host, taken.port) == (host, port)
 
@@ -220,7 +220,7 @@ def test_a_loopback_address_is_taken(address: str, host: str, port: int) -> None
         "7878",
     ],
 )
-def test_an_address_beyond_loopback_is_refused(address: str) -> None:
+def test_a_non_loopback_address_is_rejected(address: str) -> None:
     with pytest.raises(SettingsError, match=r"MEMOAIR_RUNTIME_BIND_ADDR.*loopback"):
         settings(**NEEDED, BIND_ADDR=address)
 
@@ -247,7 +247,7 @@ def test_an_address_beyond_loopback_is_refused(address: str) -> None:
         ":",
     ],
 )
-def test_what_is_no_address_and_port_is_refused(address: str) -> None:
+def test_an_address_without_a_valid_port_is_rejected(address: str) -> None:
     with pytest.raises(SettingsError, match=r"MEMOAIR_RUNTIME_BIND_ADDR.*HOST:PORT"):
         settings(**NEEDED, BIND_ADDR=address)
 
@@ -264,7 +264,7 @@ def test_what_is_no_address_and_port_is_refused(address: str) -> None:
         ({"API_KEY": "", "INTERNAL_TOKEN": "token"}, "token"),
     ],
 )
-def test_what_is_shown_to_the_cloud_may_come_either_way(variables: dict[str, str], key: str) -> None:
+def test_either_variable_sets_the_cloud_key(variables: dict[str, str], key: str) -> None:
     assert settings(**NEEDED, **variables).cloud_key == key
 
 
@@ -274,7 +274,7 @@ def test_secrets_are_not_in_the_repr() -> None:
     assert "caller_42" in shown
 
 
-def test_the_storage_root_is_the_platforms_folder_for_a_users_data(
+def test_the_default_storage_root_is_in_the_platforms_data_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))

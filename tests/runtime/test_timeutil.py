@@ -17,7 +17,7 @@ moments = st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30), timezones=zone
 @example(datetime.min.replace(tzinfo=UTC))
 @example(datetime.max.replace(tzinfo=UTC))
 @example(datetime(2026, 3, 2, 12, 0, 0, 500_000, tzinfo=UTC))
-def test_the_wire_has_a_moment_to_the_microsecond_in_utc(moment: datetime) -> None:
+def test_a_timestamp_is_formatted_in_utc_to_the_microsecond(moment: datetime) -> None:
     told = format_utc(moment)
     assert told == moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
     assert parse_timestamp(told) == moment

@@ -9,7 +9,7 @@ from memoair_runtime.warmup import warm_up
 
 
 @pytest.mark.parametrize("has_cloud", [False, True])
-def test_a_rehearsal_comes_to_its_end_and_leaves_nothing(
+def test_the_warm_up_completes_and_leaves_nothing_behind(
     has_cloud: bool, opened_model: None, nothing_left_behind: None, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
