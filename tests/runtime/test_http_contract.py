@@ -1,4 +1,4 @@
-"""The wire of the runtime, v1: every endpoint answers with exactly the documented names and types."""
+"""The runtime's API, v1: every endpoint replies with exactly the documented names and types."""
 
 import json
 import os
@@ -37,7 +37,7 @@ def org_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def runtime(tmp_path_factory: pytest.TempPathFactory, org_file: Path) -> Iterator[RunningRuntime]:
-    """One process for the module, with an earlier call and a document folder; each test has sessions of its own."""
+    """Start one process for the module, with an earlier session and documents; each test uses its own sessions."""
     with closing(RunningRuntime(tmp_path_factory.mktemp("contract"), ORG_FILE=str(org_file))) as runtime:
         runtime.start("earlier", name="Dana", user={"metadata": {"tier": "gold"}})
         for number in range(9):
@@ -56,16 +56,16 @@ def org_only(tmp_path_factory: pytest.TempPathFactory, org_file: Path) -> Iterat
 
 
 def shape(value: Any) -> Any:
-    """The types of a value, key by key; a list has the shape of its first item."""
+    """Return the types of a value, key by key; a list has the shape of its first item."""
     if isinstance(value, dict):
-        return {key: shape(each) for key, each in value.items()}
+        return {key: shape(item) for key, item in value.items()}
     if isinstance(value, list):
         return [shape(value[0])] if value else []
     return float if type(value) in NUMBER else type(value)
 
 
-def assert_moment(text: str) -> datetime:
-    assert text.endswith("Z"), "times are in UTC"
+def assert_utc_timestamp(text: str) -> datetime:
+    assert text.endswith("Z"), "not in UTC"
     return datetime.fromisoformat(text.replace("Z", "+00:00"))
 
 
@@ -160,9 +160,9 @@ def test_the_working_brief_summarizes_the_session(runtime: RunningRuntime) -> No
         runtime.save("briefed", f"t{number}", f"question {number}", f"answer {number}")
     assert runtime.post("sync/flush", deadlineMs=PATIENT_MS)[1] == {"status": "ok", "pending": 0}
 
-    told = json.loads(brief.read_bytes())
-    assert (told["sessionId"], told["turnCount"], told["openedWith"]) == ("briefed", 7, "question 0")
-    assert [turn["turnId"] for turn in told["lastTurns"]] == ["t3", "t4", "t5", "t6"]
+    content = json.loads(brief.read_bytes())
+    assert (content["sessionId"], content["turnCount"], content["openedWith"]) == ("briefed", 7, "question 0")
+    assert [turn["turnId"] for turn in content["lastTurns"]] == ["t3", "t4", "t5", "t6"]
 
 
 def test_optional_fields_may_be_null(runtime: RunningRuntime) -> None:
@@ -229,7 +229,7 @@ def test_the_end_of_a_session_returns_what_was_flushed(runtime: RunningRuntime) 
         {"status": "ok", "flushed": {"turns": 1}},
     )
     assert [line["type"] for line in ended_log(runtime)] == ["session_start", "turn", "session_end"]
-    assert runtime.post("session/end", sessionId="ended", reason="completed")[0] == 200, "twice does no harm"
+    assert runtime.post("session/end", sessionId="ended", reason="completed")[0] == 200, "a second end must do no harm"
     assert runtime.post("session/end", sessionId="never-heard-of", reason="completed")[0] == 200
 
 
@@ -269,7 +269,7 @@ def test_a_turn_is_logged_with_the_event_id_of_the_reply(runtime: RunningRuntime
     for seq, line in enumerate((start, turn), 1):
         assert set(line) == {"eventId", "type", "sessionId", "seq", "occurredAt", "payload"}
         assert (line["sessionId"], line["seq"]) == ("logged", seq)
-        assert_moment(line["occurredAt"])
+        assert_utc_timestamp(line["occurredAt"])
     assert turn["eventId"] == body["localEventId"]
     assert turn["payload"] == {
         "turnId": "t1",
@@ -285,7 +285,7 @@ def test_a_turn_is_logged_with_the_event_id_of_the_reply(runtime: RunningRuntime
 
 
 @pytest.mark.parametrize(
-    ("told", "moment"),
+    ("text", "expected"),
     [
         ("2021-03-04T05:06:07Z", "2021-03-04T05:06:07+00:00"),
         ("2021-03-04T05:06:07.250+02:00", "2021-03-04T03:06:07.250+00:00"),
@@ -293,14 +293,14 @@ def test_a_turn_is_logged_with_the_event_id_of_the_reply(runtime: RunningRuntime
         ("2021-03-04", "2021-03-04T00:00:00+00:00"),
     ],
 )
-def test_an_imported_turn_keeps_its_timestamp(runtime: RunningRuntime, told: str, moment: str) -> None:
-    session = f"old-{told}"
-    runtime.save(session, "t1", "The kumquats came late.", occurredAt=told)
+def test_an_imported_turn_keeps_its_timestamp(runtime: RunningRuntime, text: str, expected: str) -> None:
+    session = f"old-{text}"
+    runtime.save(session, "t1", "The kumquats came late.", occurredAt=text)
 
     found = runtime.search("asks-about-old", "kumquats", lanes=["permanent"], topK={"permanent": 50})
 
     hit = next(hit for hit in found["permanent"] if hit["source"]["sessionId"] == session)
-    assert assert_moment(hit["source"]["createdAt"]) == datetime.fromisoformat(moment)
+    assert assert_utc_timestamp(hit["source"]["createdAt"]) == datetime.fromisoformat(expected)
     assert "4 March 2021" in found["contextText"]
 
 
@@ -319,7 +319,7 @@ def test_the_context_names_the_agent_that_spoke(runtime: RunningRuntime) -> None
 
 SOURCE = {"lane": str, "id": str, "kind": str}
 TURN_SOURCE = {**SOURCE, "sessionId": str, "turnId": str, "createdAt": str}
-TRACED = {"status": str, "ms": float, "hits": float}
+LANE_TRACE = {"status": str, "ms": float, "hits": float}
 
 
 def test_a_search_returns_context_hits_sources_and_trace(runtime: RunningRuntime) -> None:
@@ -330,12 +330,12 @@ def test_a_search_returns_context_hits_sources_and_trace(runtime: RunningRuntime
 
     assert set(found) == {"contextText", "profile", "working", "permanent", "org", "sources", "trace"}
     assert [line[3:] for line in found["contextText"].splitlines() if line.startswith("## ")] == list(LANES)
-    hit = {"id": str, "text": str, "score": float, "lane": str, "metadata": {"topic": str}}
+    hit_shape = {"id": str, "text": str, "score": float, "lane": str, "metadata": {"topic": str}}
     for lane in ("working", "permanent"):
-        assert shape(found[lane]) == [{**hit, "source": TURN_SOURCE}]
-        assert {each["source"]["kind"] for each in found[lane]} == {"turn"}
+        assert shape(found[lane]) == [{**hit_shape, "source": TURN_SOURCE}]
+        assert {hit["source"]["kind"] for hit in found[lane]} == {"turn"}
     assert shape(found["org"][0]["source"]) == {**SOURCE, "documentId": str}
-    assert {each["source"]["kind"] for each in found["org"]} == {"document"}
+    assert {hit["source"]["kind"] for hit in found["org"]} == {"document"}
     for lane in ("working", "permanent", "org"):
         assert {hit["lane"] for hit in found[lane]} == {hit["source"]["lane"] for hit in found[lane]} == {lane}
         assert all(hit["source"]["id"] == hit["id"] for hit in found[lane])
@@ -363,7 +363,7 @@ def test_the_trace_has_each_lane_and_the_time(runtime: RunningRuntime) -> None:
     assert trace["deadlineMs"] == 2_000
     assert 0 < trace["totalMs"] < 2_000
     assert list(trace["lanes"]) == list(LANES)
-    assert all(shape(lane) == TRACED for lane in trace["lanes"].values())
+    assert all(shape(lane) == LANE_TRACE for lane in trace["lanes"].values())
     assert {lane["status"] for lane in trace["lanes"].values()} == {"ok"}
     assert trace["lanes"]["permanent"]["hits"] == 6
 
@@ -388,7 +388,7 @@ def test_an_unknown_intent_is_replaced_by_the_default_with_a_note(runtime: Runni
     found = runtime.search("intending", "boots", intent=intent)
 
     assert any("intent" in note for note in found["trace"]["notes"])
-    assert intent not in json.dumps(found["trace"]), "a note says nothing of the caller's"
+    assert intent not in json.dumps(found["trace"]), "a note must not quote the request"
     assert found["contextText"] == runtime.search("intending", "boots")["contextText"]
 
 
@@ -406,7 +406,7 @@ def test_lanes_that_are_not_requested_are_skipped(runtime: RunningRuntime, lanes
 
     status = {name: lane["status"] for name, lane in found["trace"]["lanes"].items()}
     assert status == {name: "ok" if name in lanes else "skipped" for name in LANES}
-    assert found["trace"]["degraded"] is False, "less was not asked for"
+    assert found["trace"]["degraded"] is False, "skipped lanes must not degrade the search"
     sections = re.findall(r"^## (\w+)$", found["contextText"], re.MULTILINE)
     assert sections == [name for name in LANES if name in lanes and name != "working"]
     assert (found["profile"] is None) == ("profile" not in lanes)
@@ -448,7 +448,7 @@ def test_the_context_stays_within_its_budgets(tmp_path: Path) -> None:
     assert len(sections) == 4
     assert len(context) <= 8_000
     assert all(len(section) <= 2_400 for section in sections)
-    assert len(context) > 7_000, "what there is room for is given"
+    assert len(context) > 7_000, "the budget is not used"
 
 
 @pytest.mark.parametrize(
@@ -539,9 +539,9 @@ def test_org_only_mode_saves_nothing_and_finds_only_documents(org_only: RunningR
     assert len(found["org"]) == 4
     assert org_only.post("sync/flush", deadlineMs=1000)[0] == 200
     assert org_only.post("session/end", sessionId="call-1", reason="completed")[0] == 200
-    kept = [path for path in org_only.storage_root.rglob("*") if path.is_file()]
-    assert {path.suffix for path in kept} <= {".index", ".lock"}, "the documents' index is all that is kept"
-    assert not any(b"I like boots" in path.read_bytes() for path in kept)
+    stored = [path for path in org_only.storage_root.rglob("*") if path.is_file()]
+    assert {path.suffix for path in stored} <= {".index", ".lock"}, "only the documents' index may be stored"
+    assert not any(b"I like boots" in path.read_bytes() for path in stored)
 
 
 def test_one_session_of_a_user_can_be_org_only(runtime: RunningRuntime) -> None:
@@ -587,7 +587,7 @@ def test_invalid_lines_are_skipped_and_valid_documents_found(tmp_path: Path) -> 
         runtime.wait_until_loaded()
         found = {hit["id"] for hit in runtime.search("call-1", "boots")["org"]}
         assert {"good", "last"} <= found
-        assert "lines=" in runtime.output(), "who runs it learns that lines were left out"
+        assert "lines=" in runtime.output(), "the log must mention the skipped lines"
         assert "secretword" not in runtime.output()
 
 
@@ -607,7 +607,7 @@ def test_missing_documents_cost_only_their_lane(tmp_path: Path) -> None:
 
 def test_the_profile_comes_from_the_session_start_and_survives_a_crash(tmp_path: Path) -> None:
     with closing(RunningRuntime(tmp_path)) as first:
-        assert first.search("call-0", "who is it?")["profile"] is None, "nobody has said who calls"
+        assert first.search("call-0", "who is it?")["profile"] is None, "the user is unknown so far"
         empty = first.start("call-0")["bootstrap"]["profileVersion"]
         first.start("call-1", name="Dana", user={"metadata": {"tier": "gold", "likes": ["boots"]}})
         profile = first.search("call-1", "who is it?")["profile"]
@@ -619,7 +619,7 @@ def test_the_profile_comes_from_the_session_start_and_survives_a_crash(tmp_path:
         second.wait_until_loaded()
         known = second.search("call-2", "who is it?")["profile"]
         assert (known["name"], known["metadata"]) == ("Dana", {"tier": "gold", "likes": ["boots"]})
-        assert known["version"] >= profile["version"], "a version never goes back"
+        assert known["version"] >= profile["version"], "a version must never decrease"
 
         second.start("call-3", name="Dana Smith")
         renamed = second.search("call-3", "who is it?")["profile"]
@@ -654,7 +654,9 @@ def test_metrics_count_requests_searches_and_turns(runtime: RunningRuntime) -> N
     def count(name: str, **labels: str) -> float:
         text = runtime.http.request("GET", "/v1/runtime/metrics").data.decode()
         samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
-        return sum(each.value for each in samples if each.name == name and labels.items() <= each.labels.items())
+        return sum(
+            sample.value for sample in samples if sample.name == name and labels.items() <= sample.labels.items()
+        )
 
     searched = {"endpoint": "/v1/runtime/search_memory", "status": "200"}
     before = [
@@ -677,14 +679,14 @@ def test_metrics_count_requests_searches_and_turns(runtime: RunningRuntime) -> N
 
 
 def test_a_lane_that_is_still_loading_is_reported_and_the_others_answer(tmp_path: Path, org_file: Path) -> None:
-    """The documents come through a pipe that nobody has written to: the lane loads until somebody does."""
+    """The documents come from a named pipe without a writer: the lane keeps loading."""
     slow = tmp_path / "slow.jsonl"
     os.mkfifo(slow)
     with closing(RunningRuntime(tmp_path / "storage", ORG_FILE=str(slow))) as runtime:
         runtime.save("call-1", "t1", "I like boots.")
         eventually(lambda: runtime.health()["lanes"]["permanent"] == "ready")
 
-        def seconds_to_the_others() -> float:
+        def seconds_until_other_lanes_answer() -> float:
             found = runtime.search("call-2", "boots", timeoutMs=60)
             assert found["org"] == []
             assert found["trace"]["lanes"]["org"]["status"] == "loading"
@@ -692,5 +694,5 @@ def test_a_lane_that_is_still_loading_is_reported_and_the_others_answer(tmp_path
             assert found["trace"]["totalMs"] >= 50
             return float(found["trace"]["totalMs"]) / 1e3 if found["permanent"] else float("inf")
 
-        assert least(seconds_to_the_others, 1.0) < 1.0
-        assert runtime.terminate() == 0, "a lane that hangs does not hold up the end"
+        assert least(seconds_until_other_lanes_answer, 1.0) < 1.0
+        assert runtime.terminate() == 0, "a lane that hangs must not delay the stop"

@@ -1,4 +1,4 @@
-"""Requests made from the wire's own schema, right and wrong: each gets a documented answer, and none a 5xx."""
+"""Valid and invalid requests generated from the schema: all get a documented reply, none a 5xx."""
 
 from collections.abc import Iterator
 from contextlib import closing

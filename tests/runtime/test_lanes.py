@@ -1,4 +1,4 @@
-"""What the lanes find, and what of it comes into the context: in the light of the talk, of who asks, and of when."""
+"""What the lanes find and put into the context, depending on recent turns, the speaker and the date."""
 
 import json
 from collections.abc import Callable, Iterable
@@ -18,44 +18,44 @@ WILLOW = {"id": "willow", "text": "It has no happy hour, but a garden.", "metada
 
 @pytest.fixture
 def restaurants(start_runtime: Callable[..., RunningRuntime], tmp_path: Path) -> RunningRuntime:
-    """A runtime with the documents of three restaurants, which say nothing else than in which order they stand."""
+    """Start a runtime with the documents of three restaurants, which differ only in a few words."""
     org_file = tmp_path / "org.jsonl"
-    org_file.write_text("".join(json.dumps(each) + "\n" for each in (ANCHOR, LANTERN, WILLOW)))
+    org_file.write_text("".join(json.dumps(document) + "\n" for document in (ANCHOR, LANTERN, WILLOW)))
     runtime = start_runtime(ORG_FILE=str(org_file))
     runtime.wait_until_loaded()
     return runtime
 
 
 @pytest.fixture
-def remembers(runtime: RunningRuntime) -> Callable[..., None]:
-    """Let a runtime find calls that were made before, as if another process had kept them."""
+def remember_calls(runtime: RunningRuntime) -> Callable[..., None]:
+    """Return a function that writes earlier sessions to the disk, as another process would, and waits for them."""
 
     def remember(*calls: tuple[str, Iterable[tuple[str, str]]], days_ago: float = 30, **opening: Any) -> None:
-        at = datetime.now(timezone.utc) - timedelta(days=days_ago)
-        turns = 0
-        before = len_of_memory(runtime)
-        for session_id, said in calls:
-            told = list(said)
-            write_call(runtime.storage_root, session_id, told, at, **opening)
-            turns += sum(bool(text) for turn in told for text in turn)
-        eventually(lambda: len_of_memory(runtime) >= before + turns)
+        occurred_at = datetime.now(timezone.utc) - timedelta(days=days_ago)
+        text_count = 0
+        before = count_remembered(runtime)
+        for session_id, exchanges in calls:
+            turns = list(exchanges)
+            write_call(runtime.storage_root, session_id, turns, occurred_at, **opening)
+            text_count += sum(bool(text) for turn in turns for text in turn)
+        eventually(lambda: count_remembered(runtime) >= before + text_count)
 
     return remember
 
 
-def len_of_memory(runtime: RunningRuntime) -> int:
+def count_remembered(runtime: RunningRuntime) -> int:
     return int(runtime.start("now")["bootstrap"]["permanentManifestVersion"] or 0)
 
 
-def ids(hits: list[dict[str, Any]]) -> list[str]:
+def hit_ids(hits: list[dict[str, Any]]) -> list[str]:
     return [hit["id"] for hit in hits]
 
 
-def lines_of(context: str) -> list[str]:
+def passage_lines(context: str) -> list[str]:
     return [line for line in context.splitlines() if line.startswith("- ")]
 
 
-# In the light of the talk
+# Recent turns
 
 
 def test_a_query_without_a_subject_is_understood_from_recent_turns(restaurants: RunningRuntime) -> None:
@@ -65,31 +65,31 @@ def test_a_query_without_a_subject_is_understood_from_recent_turns(restaurants: 
         restaurants.save(session, "t1", "Where could we go?", f"You could try {name}, for example.")
         restaurants.save(session, "t2", "Sounds good.", "Doesn't it?")
         found = restaurants.search(session, "and do they have a happy hour")
-        assert ids(found["org"])[0] == document
+        assert hit_ids(found["org"])[0] == document
         assert found["contextText"].index("happy hour") > 0
 
 
 def test_a_recently_named_subject_outweighs_an_earlier_one(restaurants: RunningRuntime) -> None:
     restaurants.start("call-1")
     restaurants.save("call-1", "t0", "Where could we go?", "You could try the Copper Lantern.")
-    assert ids(restaurants.search("call-1", "do they have a happy hour")["org"])[0] == "lantern"
+    assert hit_ids(restaurants.search("call-1", "do they have a happy hour")["org"])[0] == "lantern"
     for number in range(6):
         restaurants.save("call-1", f"m{number}", "Let me think about it.", "Take your time.")
     restaurants.save("call-1", "t9", "Something with a garden?", "Then the Old Willow Inn is for you.")
-    assert ids(restaurants.search("call-1", "do they have a happy hour")["org"])[0] == "willow"
-    assert ids(restaurants.search("call-1", "does the Copper Lantern have a happy hour")["org"])[0] == "lantern"
+    assert hit_ids(restaurants.search("call-1", "do they have a happy hour")["org"])[0] == "willow"
+    assert hit_ids(restaurants.search("call-1", "does the Copper Lantern have a happy hour")["org"])[0] == "lantern"
 
 
 def test_turns_of_another_session_do_not_affect_document_search(restaurants: RunningRuntime) -> None:
     restaurants.start("call-1")
     restaurants.save("call-1", "t1", "Where?", "Try the Old Willow Inn.")
-    alone = ids(restaurants.search("call-2", "do they have a happy hour")["org"])
-    assert sorted(alone) == ["anchor", "lantern", "willow"]
+    document_ids = hit_ids(restaurants.search("call-2", "do they have a happy hour")["org"])
+    assert sorted(document_ids) == ["anchor", "lantern", "willow"]
     explained = restaurants.search("call-2", "do they have a happy hour", explain=True)["trace"]["explain"]["org"]
     assert all("label" not in terms for terms in explained.values())
 
 
-# Who speaks
+# Speakers
 
 
 def test_a_query_that_names_a_speaker_prefers_what_that_speaker_said(runtime: RunningRuntime) -> None:
@@ -98,13 +98,13 @@ def test_a_query_that_names_a_speaker_prefers_what_that_speaker_said(runtime: Ru
     runtime.save("call-1", "t2", "Noted.", "I recommend the walnut cake with cream.")
     runtime.wait_until_loaded()
 
-    def first_line(question: str) -> str:
+    def best_text(question: str) -> str:
         found = runtime.search("call-2", question, lanes=["permanent"])
-        by_score = max(found["permanent"], key=lambda hit: hit["score"])
-        return str(by_score["text"])
+        best = max(found["permanent"], key=lambda hit: hit["score"])
+        return str(best["text"])
 
-    assert "too sweet" in first_line("What does Dana think of the walnut cake?")
-    assert "recommend" in first_line("What does Juno think of the walnut cake?")
+    assert "too sweet" in best_text("What does Dana think of the walnut cake?")
+    assert "recommend" in best_text("What does Juno think of the walnut cake?")
 
 
 def test_a_query_in_the_first_person_prefers_what_the_caller_said(runtime: RunningRuntime) -> None:
@@ -119,7 +119,7 @@ def test_a_query_in_the_first_person_prefers_what_the_caller_said(runtime: Runni
     assert "self" not in terms
 
 
-# When
+# Dates
 
 
 def test_a_query_that_names_a_day_finds_turns_of_that_day(runtime: RunningRuntime) -> None:
@@ -134,7 +134,7 @@ def test_a_query_that_names_a_day_finds_turns_of_that_day(runtime: RunningRuntim
         assert found["permanent"][0]["source"]["turnId"] == "t1"
         assert found["trace"]["explain"]["permanent"][found["permanent"][0]["id"]]["date"] > 0
         assert (
-            lines_of(found["contextText"])[0] == "- Caller: The parcel number 0 was delivered."
+            passage_lines(found["contextText"])[0] == "- Caller: The parcel number 0 was delivered."
             or "8 May" in (found["contextText"])
         )
 
@@ -195,7 +195,7 @@ def test_a_long_reply_is_whole_in_the_hit_and_a_snippet_in_the_context(
     for session, lane in (("call-1", "working"), ("call-2", "permanent")):
         found = runtime.search(session, "Where is the dentist?")
         assert found[lane][0]["text"] == f"Caller: Tell me everything.\nAgent: {reply}"
-        (line,) = [each for each in lines_of(found["contextText"]) if "Elm Street" in each]
+        (line,) = [line for line in passage_lines(found["contextText"]) if "Elm Street" in line]
         assert "The dentist is in Elm Street." in line
         assert len(line) < len(reply) / 2
         assert "\N{HORIZONTAL ELLIPSIS}" in line
@@ -239,7 +239,7 @@ def test_a_reply_with_many_matching_passages_leaves_space_for_other_turns(runtim
     assert "bill number" in found["contextText"]
 
 
-# What scores are made of
+# Explained scores
 
 
 def test_explained_scores_are_the_sum_of_their_terms(restaurants: RunningRuntime) -> None:
@@ -253,7 +253,7 @@ def test_explained_scores_are_the_sum_of_their_terms(restaurants: RunningRuntime
     explained = found["trace"]["explain"]
     assert set(explained) == {"working", "permanent", "org"}
     for lane, hits in explained.items():
-        assert list(hits) == ids(found[lane])
+        assert list(hits) == hit_ids(found[lane])
         for hit in found[lane]:
             terms = hits[hit["id"]]
             assert all(isinstance(value, float) and value for value in terms.values())
@@ -265,8 +265,8 @@ def test_explained_scores_are_the_sum_of_their_terms(restaurants: RunningRuntime
 
 def test_scores_are_explained_only_on_request(runtime: RunningRuntime) -> None:
     runtime.save("call-1", "t1", "A persimmon.")
-    without: list[dict[str, Any]] = [{}, {"explain": False}, {"explain": None}]
-    for options in without:
+    unexplained: list[dict[str, Any]] = [{}, {"explain": False}, {"explain": None}]
+    for options in unexplained:
         assert "explain" not in runtime.search("call-1", "persimmon", **options)["trace"]
     assert "explain" in runtime.search("call-1", "persimmon", explain=True)["trace"]
 
@@ -285,21 +285,21 @@ def test_filtered_turns_are_in_neither_hits_nor_context(runtime: RunningRuntime)
     assert len(found["permanent"]) == 4
     assert "public" in found["contextText"]
     assert "secret" not in found["contextText"]
-    nothing = runtime.search("call-2", "walnut cake", filter={"topic": "fruit"})
-    assert (nothing["permanent"], nothing["contextText"]) == ([], "")
+    unmatched = runtime.search("call-2", "walnut cake", filter={"topic": "fruit"})
+    assert (unmatched["permanent"], unmatched["contextText"]) == ([], "")
 
 
 def test_a_filter_finds_the_one_turn_behind_hundreds_of_better_matches(
-    runtime: RunningRuntime, remembers: Callable[..., None]
+    runtime: RunningRuntime, remember_calls: Callable[..., None]
 ) -> None:
     runtime.save("call-1", "needle", "In a long sentence somebody mentions walnut cake among much else.", year=10**40)
-    remembers(("call-2", [("Walnut cake!", "Walnut cake!")] * 300))
+    remember_calls(("call-2", [("Walnut cake!", "Walnut cake!")] * 300))
     (hit,) = runtime.search("now", "walnut cake", filter={"year": {"$gt": 10**39}})["permanent"]
     assert hit["source"]["turnId"] == "needle"
     assert hit["metadata"]["year"] == 10**40
 
 
-# Odd questions
+# Unusual queries
 
 
 def test_the_current_session_is_never_in_the_permanent_lane(runtime: RunningRuntime) -> None:
@@ -335,9 +335,9 @@ QUESTIONS = [
 ]
 
 
-def test_any_query_is_answered_in_time(runtime: RunningRuntime, remembers: Callable[..., None]) -> None:
+def test_any_query_is_answered_in_time(runtime: RunningRuntime, remember_calls: Callable[..., None]) -> None:
     runtime.save("call-1", "t1", "A persimmon \N{GRINNING FACE} שלום פרסימון 返品したいのですが", "Good.")
-    remembers(("call-2", [(f"Something said, number {number}.", "Something answered.") for number in range(300)]))
+    remember_calls(("call-2", [(f"Something said, number {number}.", "Something answered.") for number in range(300)]))
     slow = []
     for question in QUESTIONS:
         assert len(question) <= 16_384
@@ -361,14 +361,14 @@ def test_a_query_without_words_finds_only_the_last_turns(runtime: RunningRuntime
 
 
 def test_a_text_said_hundreds_of_times_appears_once_in_the_context(
-    runtime: RunningRuntime, remembers: Callable[..., None]
+    runtime: RunningRuntime, remember_calls: Callable[..., None]
 ) -> None:
-    remembers(("call-1", [("Walnut cake!", "With cream.")] * 300))
+    remember_calls(("call-1", [("Walnut cake!", "With cream.")] * 300))
     found = runtime.search("now", "walnut cake", topK={"permanent": 1_000})
     assert found["trace"]["degraded"] is False
     assert len(found["permanent"]) == 300
     assert len({hit["id"] for hit in found["permanent"]}) == 300
-    assert lines_of(found["contextText"]).count("- Caller: Walnut cake!") == 1
+    assert passage_lines(found["contextText"]).count("- Caller: Walnut cake!") == 1
 
 
 def test_metadata_is_returned_unchanged(runtime: RunningRuntime) -> None:

@@ -93,7 +93,7 @@ def test_who_does_not_know_the_token_reads_nothing(new_client: NewClient, storag
             f"POST /v1/runtime/search_memory HTTP/1.1\r\nHost: 127.0.0.1\r\n{authorization}"
             f"Content-Length: {len(body)}\r\n\r\n{body}".encode()
         )
-        reply = connection.reply()
+        reply = connection.read_reply()
         connection.close()
         assert (reply.status, reply.error["code"]) == (401, "runtime.unauthorized")
         assert SAID.encode() not in reply.body
