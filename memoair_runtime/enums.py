@@ -25,6 +25,6 @@ class Intent(str, Enum):
     """The purpose of a search."""
 
     ANSWER_CURRENT_USER = "answer_current_user"
-    SUMMARISE_RECENT = "summarise_recent"
+    SUMMARIZE_RECENT = "summarise_recent"
     EARLIER_IN_CALL = "earlier_in_call"
     FALLBACK = "fallback"

@@ -171,7 +171,7 @@ class RuntimeService:
         self._sync.wake()
 
     def save_turn(self, request: TurnRequest) -> dict[str, Any]:
-        """Save a turn; it is on the disk when this returns.
+        """Save a turn; it is on the disk when this returns. In an org-only session nothing is saved; the id is null.
 
         Raises:
             StorageUnavailableError: If the turn could not be saved.
@@ -266,7 +266,7 @@ class RuntimeService:
             ("user", request.user_id, self._settings.user_id),
         ):
             if requested_id is not None and requested_id != served_id:
-                raise IdentityMismatchError(f"identity mismatch: this runtime serves another {kind}")
+                raise IdentityMismatchError(f"identity mismatch: the request does not name the {kind} of this runtime")
 
 
 def _make_org_source(settings: RuntimeSettings) -> OrgSource:

@@ -12,7 +12,7 @@ from memoair_runtime.recall.lanes.lane import NO_ANSWER, LaneAnswer, LaneQuery
 _RECENT_TURNS = {
     Intent.ANSWER_CURRENT_USER: 2,
     Intent.FALLBACK: 2,
-    Intent.SUMMARISE_RECENT: 1_000,
+    Intent.SUMMARIZE_RECENT: 1_000,
     Intent.EARLIER_IN_CALL: 0,
 }
 
