@@ -196,18 +196,18 @@ def budgets_for_lines(characters: int) -> Budgets:
 @example("Please write to the address weber@clinic.example.org about it all.", 49)
 @settings(deadline=None, max_examples=120)
 def test_truncation_keeps_whole_sentences_or_else_whole_words(text: str, budget: int) -> None:
-    whole = f"- {text}"
+    full_line = f"- {text}"
     (line,) = passage_lines(build_context({ORG: make_answer(text)}, budgets_for_lines(budget))) or [""]
     assert len(line) <= budget
-    if line in ("", whole):
+    if line in ("", full_line):
         return
-    kept = line.removesuffix(" …")
-    assert whole.startswith(kept)
-    follows = whole[len(kept) :][:1]
-    if kept == line:
-        assert re.search(r"""[.!?…]['")\]]*$|[。！？]$""", kept)
-        assert follows.isspace() or kept.endswith("。")
-    elif " " in whole[40 : budget - 2]:  # there is a word boundary late enough in the line
+    truncated = line.removesuffix(" …")
+    assert full_line.startswith(truncated)
+    follows = full_line[len(truncated) :][:1]
+    if truncated == line:
+        assert re.search(r"""[.!?…]['")\]]*$|[。！？]$""", truncated)
+        assert follows.isspace() or truncated.endswith("。")
+    elif " " in full_line[40 : budget - 2]:  # there is a word boundary late enough in the line
         assert follows.isspace()
 
 

@@ -210,7 +210,7 @@ def test_a_search_without_lanes_is_answered_empty(executor: LaneExecutor) -> Non
 def test_a_lane_with_too_many_stuck_searches_is_not_searched_until_they_return(
     executor: LaneExecutor, released: threading.Event
 ) -> None:
-    asked, stuck = list[str](), list[int]()
+    searched, stuck = list[str](), list[int]()
 
     def hang() -> None:
         stuck.append(1)
@@ -218,11 +218,11 @@ def test_a_lane_with_too_many_stuck_searches_is_not_searched_until_they_return(
 
     while len(stuck) < 8:  # on a busy machine the deadline may pass before the lane is searched
         assert statuses(run_search(executor, FakeLane(PROFILE, hang), within_s=0.01)) == {"profile": "late"}
-    further = FakeLane(PROFILE, lambda: asked.append("profile"))
+    further = FakeLane(PROFILE, lambda: searched.append("profile"))
     began_at = time.monotonic()
     assert statuses(run_search(executor, further, FakeLane(ORG))) == {"profile": "late", "org": "ok"}
     assert time.monotonic() - began_at < LONG_TIMEOUT_S / 2  # nor is it waited for
-    assert asked == []
+    assert searched == []
 
     released.set()
     eventually(lambda: statuses(run_search(executor, further)) == {"profile": "ok"})
@@ -231,14 +231,14 @@ def test_a_lane_with_too_many_stuck_searches_is_not_searched_until_they_return(
 def test_lanes_not_reached_by_the_deadline_are_not_searched_afterwards(
     executor: LaneExecutor, released: threading.Event
 ) -> None:
-    asked: list[str] = []
-    lanes = [FakeLane(PROFILE, released.wait), FakeLane(ORG, lambda: asked.append("org"))]
+    searched: list[str] = []
+    lanes = [FakeLane(PROFILE, released.wait), FakeLane(ORG, lambda: searched.append("org"))]
     outcomes = run_search(executor, *lanes, within_s=0.001)
     assert statuses(outcomes)["profile"] == "late"
-    before = list(asked)
+    before = list(searched)
     released.set()
     eventually(lambda: not [thread for thread in threading.enumerate() if thread.name == "recall"])
-    assert asked == before
+    assert searched == before
 
 
 def test_the_answer_is_given_once_and_the_stuck_thread_returns_after_it(
