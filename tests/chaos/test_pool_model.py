@@ -170,7 +170,7 @@ class PoolMachine(RuleBasedStateMachine):
         if caller in self.handles:
             self.evict_if_idle(caller)
 
-    @precondition(lambda self: not self.is_closed and not any(self.places.values()))
+    @precondition(lambda self: not self.is_closed and not any(self.calls_by_user.values()))
     @rule(really=st.integers(0, 3))
     def close(self, really: int) -> None:
         if not really:  # rarely, because nothing happens afterwards
