@@ -13,7 +13,7 @@ from memoair_runtime.lifecycle import Lifecycle, LifecycleState
 from memoair_runtime.parent_watch import ParentWatch
 from memoair_runtime.service import RuntimeService
 from memoair_runtime.settings import RuntimeSettings, SettingsError
-from memoair_runtime.storage.lease import Lease, told
+from memoair_runtime.storage.lease import Lease, lease_event
 from memoair_runtime.storage.user_folder import UserFolder
 
 log = logging.getLogger("memoair_runtime")
@@ -105,9 +105,9 @@ def serve(settings: RuntimeSettings, listener: socket.socket, parent: ParentWatc
     """
     host, port = listener.getsockname()[:2]
     lease = Lease(UserFolder(settings.storage_root, settings.project_id, settings.user_id))
-    if settings.is_shared and (holder := lease.take(host, port, settings.token, settings.session_id)):
+    if settings.is_shared and (holder := lease.acquire(host, port, settings.token, settings.session_id)):
         listener.close()
-        parent.emit(told(holder))
+        parent.emit(lease_event(holder))
         return
     lifecycle = Lifecycle()
     lifecycle.stop_on_signals(signal.SIGTERM, signal.SIGINT)
@@ -122,7 +122,7 @@ def serve(settings: RuntimeSettings, listener: socket.socket, parent: ParentWatc
     lifecycle.wait_for_stop_request()
     deadline = time.monotonic() + min(lifecycle.drain_timeout_s or DEFAULT_DRAIN_S, MAX_DRAIN_S)
     lifecycle.transition_to(LifecycleState.DRAINING)
-    lease.leave()  # from now on, clients that look for a runtime find or start another one
+    lease.release()  # from now on, clients that look for a runtime find or start another one
     server.drain(deadline)
     service.close(deadline)
     lifecycle.transition_to(LifecycleState.STOPPED)

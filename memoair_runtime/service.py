@@ -35,8 +35,9 @@ from memoair_runtime.requests import (
 from memoair_runtime.settings import ORG_ONLY, RuntimeSettings
 from memoair_runtime.storage.events import Event
 from memoair_runtime.storage.project_folder import ProjectFolder
-from memoair_runtime.storage.user_folder import create_project, org_index
-from memoair_runtime.sync.null_sync import NullSync, SyncInterface
+from memoair_runtime.storage.user_folder import create_project_folder, org_index_path
+from memoair_runtime.sync.interface import SyncInterface
+from memoair_runtime.sync.null_sync import NullSync
 from memoair_runtime.sync.scheduler import ALL_SCOPES, SyncScheduler
 
 DEFAULT_FLUSH_MS = DEFAULT_PULL_MS = DEFAULT_ERASE_MS = 5_000
@@ -62,7 +63,7 @@ class RuntimeService:
         self._started_at = time.monotonic()
         self._version = installed_version()
         self._store = UserStore(settings, self._on_events_logged)
-        self._org_lane = OrgLane(_make_org_source(settings), self._store.memory.talk)
+        self._org_lane = OrgLane(_make_org_source(settings), self._store.memory.get_recent_texts)
         self._sync: SyncInterface = (
             SyncScheduler(settings, self._store, self._org_lane, self.metrics) if settings.has_cloud else NullSync()
         )
@@ -73,7 +74,7 @@ class RuntimeService:
             [
                 ProfileLane(memory),
                 WorkingLane(memory),
-                PermanentLane(memory, self._store.gate, self._store.second),
+                PermanentLane(memory, self._store.gate, self._store.reranker),
                 self._org_lane,
             ],
             self.metrics,
@@ -99,7 +100,7 @@ class RuntimeService:
         return {
             "status": "ok",
             "version": self._version,
-            "active_sessions": self._store.sessions.active(),
+            "active_sessions": self._store.sessions.count_active(),
             "uptime_ms": int((time.monotonic() - self._started_at) * 1e3),
             "workspaceId": self._settings.project_id,
             "userId": self._settings.user_id,
@@ -120,18 +121,18 @@ class RuntimeService:
             raise BadRequestError("workspaceId and userId are required")
         if request.mode not in (None, ORG_ONLY):
             raise BadRequestError(f"invalid mode: use {ORG_ONLY!r} or omit it", field="mode")
-        storage_error = self._store.start(request, unkept=request.mode == ORG_ONLY)
+        storage_error = self._store.start_session(request, is_ephemeral=request.mode == ORG_ONLY)
         self.start_loading()  # picks up what other processes have written since
-        self._sync.wake()
+        self._sync.end_startup_delay()
         self._variants.pop(request.session_id, None)
         if request.variant() is Variant.MEDIUM:
             self._variants[request.session_id] = Variant.MEDIUM
-            self._store.read_again()
-        folder = self._store.folder(request.session_id)
+            self._store.start_reranker()
+        folder = self._store.session_folder(request.session_id)
         return {
             "sessionId": request.session_id,
             "bootstrap": {
-                "profileVersion": self._store.memory.portrait.version,
+                "profileVersion": self._store.memory.merged_profile.version,
                 "permanentManifestVersion": self._permanent_version(),
                 "orgManifestVersion": self._org_lane.version,
                 "syncToken": self._sync.sync_token,
@@ -155,20 +156,20 @@ class RuntimeService:
         """
         started_at = time.monotonic()
         self._check_request(request)
-        session = self._store.sessions.use(request.session_id)
+        session = self._store.sessions.get(request.session_id)
         check_not_ended(session)
         notes = ["the session was never started; it was opened implicitly"] if session.state is SessionState.NEW else []
-        if self._store.unread:
-            notes.append(f"{self._store.unread} earlier sessions could not be read")
+        if self._store.unread_logs:
+            notes.append(f"{self._store.unread_logs} earlier sessions could not be read")
         variant = self._variants.get(request.session_id, Variant.DEFAULT)
-        if variant is Variant.MEDIUM and self._store.second.problem:
+        if variant is Variant.MEDIUM and self._store.reranker.error:
             notes.append("the variant medium is not available: its model is missing or invalid; hits are not reranked")
         is_org_only = self._settings.org_only or isinstance(session, EphemeralSession)
         if session.is_unknown:
-            self._store.sessions.forget(session)  # otherwise every id that is ever searched would stay in memory
+            self._store.sessions.evict_unknown(session)  # otherwise every id that is ever searched would stay in memory
         allowed_lanes = _ORG_LANE_ONLY if is_org_only else _ALL_LANES
         self._search_service.search(request, allowed_lanes, variant, notes, started_at, reply)
-        self._sync.wake()
+        self._sync.end_startup_delay()
 
     def save_turn(self, request: TurnRequest) -> dict[str, Any]:
         """Save a turn; it is on the disk when this returns. In an org-only session nothing is saved; the id is null.
@@ -194,9 +195,9 @@ class RuntimeService:
             StorageUnavailableError: If the end could not be saved.
         """
         self._check_request(request)
-        session = self._store.end(request)
+        session = self._store.end_session(request)
         self._variants.pop(session.id, None)
-        return {"status": "ok", "flushed": {"turns": self._store.memory.count(session.id)}}
+        return {"status": "ok", "flushed": {"turns": self._store.memory.count_turns(session.id)}}
 
     def flush(self, request: DeadlineRequest) -> dict[str, Any]:
         """Wait until the derived files are written and the cloud has all events, or until the deadline.
@@ -226,8 +227,8 @@ class RuntimeService:
             return {"status": "ok", "removed": {"sessions": 0, "turns": 0}}
         forgotten_at = request.forgotten_time()
         deadline = max(_deadline_of(request, DEFAULT_ERASE_MS), time.monotonic() + MIN_ERASE_S)
-        erased = self._store.forget(deadline)
-        self._sync.forgotten(forgotten_at)
+        erased = self._store.erase(deadline)
+        self._sync.on_erased(forgotten_at)
         return {"status": "ok", "removed": {"sessions": erased.sessions, "turns": erased.turns}}
 
     def shut_down(self, request: DeadlineRequest) -> dict[str, Any]:
@@ -245,10 +246,10 @@ class RuntimeService:
         self._search_service.close()
         self._store.close(deadline)
         self._sync.close(deadline)
-        self._store.clear_away()
+        self._store.remove_folder_if_empty()
 
     def _on_events_logged(self, events: Sequence[Event]) -> None:
-        self._sync.note(events)
+        self._sync.record_logged(events)
 
     def _permanent_version(self) -> int | None:
         """Return the cloud's version, or the number of stored items if nothing was pulled yet."""
@@ -277,8 +278,8 @@ def _make_org_source(settings: RuntimeSettings) -> OrgSource:
     return FileOrg(
         OrgDocuments(
             settings.org_file,
-            org_index(root, project_id, settings.org_file),
-            create_folder=lambda: create_project(root, project_id),
+            org_index_path(root, project_id, settings.org_file),
+            create_folder=lambda: create_project_folder(root, project_id),
         )
     )
 

@@ -49,10 +49,10 @@ def warm_up(*, has_cloud: bool) -> None:
         if not has_cloud:
             _run_session(settings)
         else:
-            from memoair_runtime.sync.transport import trust
+            from memoair_runtime.sync.transport import ssl_context
 
             with suppress(OSError):  # a runtime that needs the certificates reports the error
-                trust()
+                ssl_context()
             with _run_warmup_cloud() as url:
                 _run_session(attrs.evolve(settings, cloud_base_url=url, cloud_key="warm"))
     deadline = time.monotonic() + _TIMEOUT_S
@@ -62,7 +62,7 @@ def warm_up(*, has_cloud: bool) -> None:
 
 def _run_session(settings: RuntimeSettings) -> None:
     lease = Lease(UserFolder(settings.storage_root, settings.project_id, settings.user_id))
-    lease.take("", 0, None, None)
+    lease.acquire("", 0, None, None)
     lifecycle = Lifecycle()
     service = RuntimeService(settings, lifecycle)
     service.start_loading()
@@ -72,7 +72,7 @@ def _run_session(settings: RuntimeSettings) -> None:
         routes.find("POST", f"{PREFIX}{path}").handle(msgspec.json.encode({"sessionId": "1", **body}), replies.append)
     service.close(time.monotonic() + _TIMEOUT_S)
     lifecycle.close()
-    lease.leave()
+    lease.release()
 
 
 class _WarmupCloud(BaseHTTPRequestHandler):

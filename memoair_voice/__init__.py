@@ -1,6 +1,7 @@
 """MemoAir Voice for asyncio and trio: the methods of ``memoair_voice_sync``, awaited.
 
-`MemoAirVoiceMemory` remembers for one caller. Each method runs its namesake in a worker thread; there is no logic here.
+`MemoAirVoiceClient` serves all callers of an agent, `MemoAirVoiceMemory` serves one. Each method runs the method of the
+same name in a worker thread; there is no logic here.
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""Who an agent is, whose client is awaited."""
+"""The identity of an agent, with an async client."""
 
 from typing import Any
 
@@ -7,11 +7,40 @@ from memoair_voice._client import MemoAirVoiceClient
 
 
 class MemoAirVoiceAgent(memoair_voice_sync.MemoAirVoiceAgent):
-    """`memoair_voice_sync.MemoAirVoiceAgent`, whose `client` is for asyncio and trio."""
+    """The identity of a voice agent, in the form that every part of MemoAir uses; its `client` is async.
 
-    def client(self, **options: Any) -> MemoAirVoiceClient:  # type: ignore[override]  # the twin, awaited
-        """Make a client of this agent; ``options`` are the constructor's others, such as ``storage_root``.
+    Immutable, and therefore safe to use from any thread; ``dataclasses.replace`` makes a changed copy. The ``repr``
+    does not show the key.
 
-        Where the agent has a ``user_id``, the client serves that caller, and no call needs to name him.
+    Attributes:
+        api_key: The API key of the account.
+        project_id: The project (the customer's workspace) that the agent belongs to.
+        agent_id: The agent within the project.
+        user_id: The only user that this process serves, or None if it serves many.
+        cloud_base_url: The URL of the cloud, or None for no cloud.
+        org_only: Whether to search only the organization's documents and save nothing.
+
+    Raises:
+        ValueError: If a value is invalid, such as an empty id.
+        TypeError: If a value has the wrong type.
+
+    Example:
+        ```python
+        agent = MemoAirVoiceAgent.from_env(project_id="proj_acme")
+        client = agent.client(max_concurrent_users=64)
+        ```
+    """
+
+    def client(self, **options: Any) -> MemoAirVoiceClient:  # type: ignore[override]  # the async client
+        """Make an async client for this agent.
+
+        If the agent has a ``user_id``, the client serves that user, and its calls need not name one.
+
+        Args:
+            **options: Further arguments of the client, such as ``storage_root``. They take precedence over the
+                agent's own.
+
+        Returns:
+            A new client, which the application closes.
         """
-        return MemoAirVoiceClient(**self._arguments(options))
+        return MemoAirVoiceClient(**self._client_arguments(options))

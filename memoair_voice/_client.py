@@ -1,9 +1,9 @@
-"""Memory for many callers at once, awaited."""
+"""Memory for many users at once, for asyncio and trio."""
 
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from memoair_voice._threads import awaited, same_parameters
+from memoair_voice._threads import async_method, with_signature_of
 from memoair_voice._tool import AsyncToolAdapters, MemoryTool
 from memoair_voice_sync import MemoAirVoiceClientSync, VoiceSessionSync
 
@@ -14,17 +14,27 @@ if TYPE_CHECKING:
 
 
 class VoiceSession(AsyncToolAdapters):
-    """`VoiceSessionSync`, awaited: one caller's runtime, pinned for many calls."""
+    """The calls of `MemoAirVoiceClient` for one user, whose runtime is not evicted while the session is open.
+
+    Use it in an ``async with`` block, or await `aclose`.
+
+    Example:
+        ```python
+        async with await client.session(user={"id": "caller_42"}) as call:
+            result = await call.search_memory("Where is my parcel?")
+            await call.save_response(user_text="Where is my parcel?", assistant_text="In Leeds.")
+        ```
+    """
 
     _sync: VoiceSessionSync
 
     def __init__(self, sync: VoiceSessionSync) -> None:
         self._sync = sync
 
-    search_memory = awaited(VoiceSessionSync.search_memory, abandon=True)
-    prefetch = awaited(VoiceSessionSync.prefetch)
-    save_response = awaited(VoiceSessionSync.save_response)
-    aclose = awaited(VoiceSessionSync.close)
+    search_memory = async_method(VoiceSessionSync.search_memory, abandon_on_cancel=True)
+    prefetch = async_method(VoiceSessionSync.prefetch)
+    save_response = async_method(VoiceSessionSync.save_response)
+    aclose = async_method(VoiceSessionSync.close)
 
     async def __aenter__(self) -> "Self":
         return self
@@ -36,37 +46,50 @@ class VoiceSession(AsyncToolAdapters):
 
 
 class MemoAirVoiceClient:
-    """`MemoAirVoiceClientSync` for asyncio and trio: the same arguments, methods and errors, awaited.
+    """Memory for all callers of one voice agent, for asyncio and trio.
 
-    A search that is cancelled is given up at once, and gives its place in the pool back when its time is over. A save
-    that is cancelled still happens; the cancellation comes after it. Use it in an ``async with`` block, or await
-    `aclose`.
+    The same arguments, methods and errors as `MemoAirVoiceClientSync`, awaited. Each call runs in a worker thread, so
+    that the event loop is never blocked. Create one client per process, pass ``user={"id", "name", "metadata"}`` with
+    every call, and use the client in an ``async with`` block, or await `aclose` at the end.
+
+    A cancelled search is abandoned at once, and its place in the pool is released when its time is over. A cancelled
+    save still happens, and the cancellation is raised after it.
+
+    Example:
+        ```python
+        user = {"id": "caller_42", "name": "Alex"}
+        async with MemoAirVoiceClient(api_key="...", project_id="proj_acme", agent_id="agent_returns") as client:
+            await client.load_index(user=user)
+            result = await client.search_memory("Where is my parcel?", user=user)
+            answer = "In Leeds."  # from a language model that is given result.contextText
+            await client.save_response(user=user, user_text="Where is my parcel?", assistant_text=answer)
+        ```
     """
 
-    @same_parameters(MemoAirVoiceClientSync.__init__)
+    @with_signature_of(MemoAirVoiceClientSync.__init__)
     def __init__(self, **arguments: Any) -> None:
         self._sync = MemoAirVoiceClientSync(**arguments)
 
     def __repr__(self) -> str:
         return f"<MemoAirVoiceClient {self._sync!r}>"
 
-    search_memory = awaited(MemoAirVoiceClientSync.search_memory, abandon=True)
-    prefetch = awaited(MemoAirVoiceClientSync.prefetch)
-    save_response = awaited(MemoAirVoiceClientSync.save_response)
-    import_call = awaited(MemoAirVoiceClientSync.import_call)
-    load_index = awaited(MemoAirVoiceClientSync.load_index)
-    create_index = awaited(MemoAirVoiceClientSync.create_index)
-    list_indexes = awaited(MemoAirVoiceClientSync.list_indexes)
-    get_index = awaited(MemoAirVoiceClientSync.get_index)
-    delete_index = awaited(MemoAirVoiceClientSync.delete_index)
-    delete_document = awaited(MemoAirVoiceClientSync.delete_document)
-    forget_user = awaited(MemoAirVoiceClientSync.forget_user)
-    list_memories = awaited(MemoAirVoiceClientSync.list_memories)
-    update_memory = awaited(MemoAirVoiceClientSync.update_memory)
-    delete_memory = awaited(MemoAirVoiceClientSync.delete_memory)
-    memory_history = awaited(MemoAirVoiceClientSync.memory_history)
-    stats = awaited(MemoAirVoiceClientSync.stats)
-    aclose = awaited(MemoAirVoiceClientSync.close)
+    search_memory = async_method(MemoAirVoiceClientSync.search_memory, abandon_on_cancel=True)
+    prefetch = async_method(MemoAirVoiceClientSync.prefetch)
+    save_response = async_method(MemoAirVoiceClientSync.save_response)
+    import_call = async_method(MemoAirVoiceClientSync.import_call)
+    load_index = async_method(MemoAirVoiceClientSync.load_index)
+    create_index = async_method(MemoAirVoiceClientSync.create_index)
+    list_indexes = async_method(MemoAirVoiceClientSync.list_indexes)
+    get_index = async_method(MemoAirVoiceClientSync.get_index)
+    delete_index = async_method(MemoAirVoiceClientSync.delete_index)
+    delete_document = async_method(MemoAirVoiceClientSync.delete_document)
+    forget_user = async_method(MemoAirVoiceClientSync.forget_user)
+    list_memories = async_method(MemoAirVoiceClientSync.list_memories)
+    update_memory = async_method(MemoAirVoiceClientSync.update_memory)
+    delete_memory = async_method(MemoAirVoiceClientSync.delete_memory)
+    memory_history = async_method(MemoAirVoiceClientSync.memory_history)
+    stats = async_method(MemoAirVoiceClientSync.stats)
+    aclose = async_method(MemoAirVoiceClientSync.close)
 
     def search_memory_tool(
         self,
@@ -75,14 +98,36 @@ class MemoAirVoiceClient:
         user_id: str | None = None,
         search_memory_timeout_ms: float | None = None,
     ) -> MemoryTool:
-        """Return a tool that a language model can be given to search a caller's memory; `session` has all shapes."""
+        """Return a tool with which a language model can search a user's memory.
+
+        `session` offers the tool in the formats of the agent frameworks.
+
+        Args:
+            user: The user who calls, ``{"id", "name", "metadata"}``. Optional if the client has a user.
+            user_id: The user's id, as an alternative to ``user``.
+            search_memory_timeout_ms: The time that a search may take, in milliseconds. None means the default.
+
+        Returns:
+            The tool. If the memory fails, it returns an empty text, and its ``last_trace`` says why.
+        """
         timeout_ms = search_memory_timeout_ms
         return MemoryTool(
             self._sync.search_memory_tool(user=user, user_id=user_id, search_memory_timeout_ms=timeout_ms)
         )
 
     async def session(self, *, user: "Mapping[str, Any] | None" = None, user_id: str | None = None) -> VoiceSession:
-        """Pin a caller's runtime for many calls: use the session in an ``async with`` block, or await its `aclose`."""
+        """Pin a user's runtime for many calls, so that it is not evicted between them.
+
+        Args:
+            user: The user who calls, ``{"id", "name", "metadata"}``. Optional if the client has a user.
+            user_id: The user's id, as an alternative to ``user``.
+
+        Returns:
+            A session with the same calls for this user. Use it in an ``async with`` block, or await its ``aclose``.
+
+        Raises:
+            MemoAirVoiceMemoryError: ``pool.exhausted`` or ``pool.closed``.
+        """
         return VoiceSession(self._sync.session(user=user, user_id=user_id))
 
     async def __aenter__(self) -> "Self":

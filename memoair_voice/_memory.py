@@ -1,9 +1,9 @@
-"""One caller's memory, awaited."""
+"""The memory of one user, for asyncio and trio."""
 
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from memoair_voice._threads import awaited, same_parameters
+from memoair_voice._threads import async_method, with_signature_of
 from memoair_voice._tool import AsyncToolAdapters
 from memoair_voice_sync import MemoAirVoiceMemorySync
 
@@ -12,15 +12,26 @@ if TYPE_CHECKING:
 
 
 class MemoAirVoiceMemory(AsyncToolAdapters):
-    """`MemoAirVoiceMemorySync` for asyncio and trio: the same arguments, methods and errors, awaited.
+    """The memory of one user of one project, for asyncio and trio, over a runtime on this machine.
 
-    A search that is cancelled is given up at once. A save, a start or an end that is cancelled still happens; the
-    cancellation comes after it. Use it in an ``async with`` block, or await `aclose`.
+    The same arguments, methods and errors as `MemoAirVoiceMemorySync`, awaited. Each call runs in a worker thread, so
+    that the event loop is never blocked. Use the memory in an ``async with`` block, or await `aclose`.
+
+    A cancelled search is abandoned at once. A cancelled save, start or end still happens, and the cancellation is
+    raised after it.
+
+    Example:
+        ```python
+        async with MemoAirVoiceMemory(project_id="proj_acme", user_id="caller_42") as memory:
+            await memory.start_session({"user": {"id": "caller_42", "name": "Alex"}})
+            await memory.after_turn("Where is my parcel?", "In Leeds.", turn_id="turn-1")
+            print((await memory.search_memory("parcel")).contextText)
+        ```
     """
 
     _sync: MemoAirVoiceMemorySync
 
-    @same_parameters(MemoAirVoiceMemorySync.__init__)
+    @with_signature_of(MemoAirVoiceMemorySync.__init__)
     def __init__(self, **arguments: Any) -> None:
         self._sync = MemoAirVoiceMemorySync(**arguments)
 
@@ -29,21 +40,21 @@ class MemoAirVoiceMemory(AsyncToolAdapters):
 
     @property
     def session_id(self) -> str:
-        """The id of the session (the call) that this object speaks for."""
+        """The id of the session (the call)."""
         return self._sync.session_id
 
     @property
     def runtime_pid(self) -> int | None:
-        """The process id of the runtime, where it was started here and lives."""
+        """The process id of the runtime, or None if it was not started here or is not running."""
         return self._sync.runtime_pid
 
-    runtime_url = awaited(MemoAirVoiceMemorySync.runtime_url)
-    start_session = awaited(MemoAirVoiceMemorySync.start_session)
-    end_session = awaited(MemoAirVoiceMemorySync.end_session)
-    search_memory = awaited(MemoAirVoiceMemorySync.search_memory, abandon=True)
-    after_turn = awaited(MemoAirVoiceMemorySync.after_turn)
-    flush = awaited(MemoAirVoiceMemorySync.flush)
-    aclose = awaited(MemoAirVoiceMemorySync.close)
+    runtime_url = async_method(MemoAirVoiceMemorySync.runtime_url)
+    start_session = async_method(MemoAirVoiceMemorySync.start_session)
+    end_session = async_method(MemoAirVoiceMemorySync.end_session)
+    search_memory = async_method(MemoAirVoiceMemorySync.search_memory, abandon_on_cancel=True)
+    after_turn = async_method(MemoAirVoiceMemorySync.after_turn)
+    flush = async_method(MemoAirVoiceMemorySync.flush)
+    aclose = async_method(MemoAirVoiceMemorySync.close)
 
     async def __aenter__(self) -> "Self":
         return self

@@ -1,4 +1,4 @@
-"""The one bridge from the event loop to the sync classes."""
+"""The only bridge from the event loop to the sync classes."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -11,26 +11,26 @@ from anyio.lowlevel import RunVar
 P = ParamSpec("P")
 R = TypeVar("R")
 
-# The threads of the event loop's default limiter are shared with everything else that the application does in threads;
-# a recall must not wait for those.
-_THREADS = 64
+# The event loop's default limiter is shared with everything else that the application does in threads, and a search
+# must not wait for that.
+_MAX_THREADS = 64
 _limiter: RunVar[CapacityLimiter] = RunVar("memoair_voice_limiter")
 
 
-async def in_thread(call: Callable[[], R], *, abandon: bool) -> R:
-    """Run a call in a thread of ours. On cancellation it is ``abandon``-ed, or waited for and only then cancelled."""
+async def run_in_thread(call: Callable[[], R], *, abandon_on_cancel: bool) -> R:
+    """Run a call in a worker thread. On cancellation, abandon it, or wait for it and raise the cancellation then."""
     try:
         limiter = _limiter.get()
     except LookupError:
-        limiter = CapacityLimiter(_THREADS)
+        limiter = CapacityLimiter(_MAX_THREADS)
         _limiter.set(limiter)
-    if abandon:
+    if abandon_on_cancel:
         return await to_thread.run_sync(call, abandon_on_cancel=True, limiter=limiter)
-    with CancelScope(shield=True):  # or a call in a scope that is cancelled already would not even begin
+    with CancelScope(shield=True):  # otherwise a call in a scope that is already cancelled would not even start
         if _is_on_asyncio():
-            return await _to_the_end(asyncio.ensure_future(to_thread.run_sync(call, limiter=limiter)))
+            return await _await_shielded(asyncio.ensure_future(to_thread.run_sync(call, limiter=limiter)))
         return await to_thread.run_sync(call, limiter=limiter)
-    raise AssertionError("a scope of our own is never cancelled")
+    raise AssertionError("a shielded scope is never cancelled")
 
 
 def _is_on_asyncio() -> bool:
@@ -41,8 +41,8 @@ def _is_on_asyncio() -> bool:
     return True
 
 
-async def _to_the_end(task: "asyncio.Future[R]") -> R:
-    """Wait for a task whatever happens to us: asyncio cancels tasks also past the scopes that shield from it."""
+async def _await_shielded(task: "asyncio.Future[R]") -> R:
+    """Wait for a task in spite of cancellation: asyncio's own ``Task.cancel`` ignores anyio's shielded scopes."""
     cancelled: asyncio.CancelledError | None = None
     while not task.done():
         try:
@@ -51,35 +51,35 @@ async def _to_the_end(task: "asyncio.Future[R]") -> R:
             if task.cancelled():
                 raise
             cancelled = error
-        except BaseException:  # noqa: BLE001 - the task's own, which its result raises below
+        except BaseException:  # noqa: BLE001 - the task's own error, which ``result`` raises below
             break
     if cancelled is not None:
         raise cancelled
     return task.result()
 
 
-def awaited(
-    method: Callable[Concatenate[Any, P], R], *, abandon: bool = False
+def async_method(
+    method: Callable[Concatenate[Any, P], R], *, abandon_on_cancel: bool = False
 ) -> Callable[Concatenate[Any, P], Coroutine[Any, Any, R]]:
-    """The async twin of a method of the sync class: same name, signature and docstring, run in a thread.
+    """Return the async version of a sync method: same name, signature and docstring, run in a thread.
 
-    Whoever has the twin keeps the sync object in ``_sync``.
+    The class that has the async method must hold the sync object in ``_sync``.
     """
 
     @wraps(method)
     async def call(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> R:
         bound = partial(method, self._sync, *args, **kwargs)
-        return await in_thread(bound, abandon=abandon)
+        return await run_in_thread(bound, abandon_on_cancel=abandon_on_cancel)
 
     return call
 
 
-def same_parameters(
+def with_signature_of(
     source: Callable[Concatenate[Any, P], object],
 ) -> Callable[[Callable[..., None]], Callable[Concatenate[Any, P], None]]:
-    """Give a constructor that hands everything on the signature of the one that it hands it to."""
+    """Give a constructor that passes on all arguments the signature and docstring of the one that receives them."""
 
-    def take(target: Callable[..., None]) -> Callable[Concatenate[Any, P], None]:
+    def decorate(target: Callable[..., None]) -> Callable[Concatenate[Any, P], None]:
         return wraps(source)(target)
 
-    return take
+    return decorate

@@ -1,13 +1,19 @@
-"""The tool that a language model calls to search the memory, awaited."""
+"""The tool that a language model calls to search the memory, for asyncio and trio."""
 
 from typing import Any, Literal
 
-from memoair_voice._threads import awaited
+from memoair_voice._threads import async_method
 from memoair_voice_sync import MemoAirVoiceMemorySync, MemoryToolSync, VoiceSessionSync
 
 
 class MemoryTool:
-    """`MemoryToolSync`, awaited: searches one caller's memory and returns the composed text."""
+    """A tool with which a language model searches one user's memory, for asyncio and trio.
+
+    Awaiting a call of it returns the composed text.
+
+    Attributes:
+        name: The name of the tool, ``search_memory``.
+    """
 
     name: str = MemoryToolSync.name
 
@@ -16,37 +22,97 @@ class MemoryTool:
 
     @property
     def last_trace(self) -> dict[str, Any] | None:
-        """The trace of the last search; None before the first and after one that failed."""
+        """The trace of the last search; None before the first one and after one that raised."""
         return self._sync.last_trace
 
-    __call__ = awaited(MemoryToolSync.__call__, abandon=True)
+    __call__ = async_method(MemoryToolSync.__call__, abandon_on_cancel=True)
 
     def schema(self, api: Literal["chat", "responses"] = "chat", *, strict: bool = False) -> dict[str, Any]:
-        """The OpenAI-style function-tool JSON schema, as `MemoAirVoiceMemory.to_openai_function` gives it."""
+        """Return the tool's schema for OpenAI, as `MemoAirVoiceMemory.to_openai_function` does.
+
+        Args:
+            api: ``chat`` for the Chat Completions API, ``responses`` for the Responses API.
+            strict: Whether OpenAI enforces the schema. The model must then also choose an intent.
+
+        Returns:
+            The schema, to be passed in ``tools``.
+
+        Raises:
+            ValueError: If ``api`` is unknown.
+        """
         return self._sync.schema(api, strict=strict)
 
 
 class AsyncToolAdapters:
-    """What makes the tools of a sync object (``_sync``) those of its async twin."""
+    """A mixin that offers the tools of a sync object (``_sync``) on its async counterpart."""
 
     _sync: MemoAirVoiceMemorySync | VoiceSessionSync
 
     def search_memory_tool(self, *, search_memory_timeout_ms: float | None = None) -> MemoryTool:
-        """Return a tool that a language model can be given to search this memory."""
+        """Return a tool with which a language model can search this memory.
+
+        Args:
+            search_memory_timeout_ms: The time that a search may take, in milliseconds. None means the default.
+
+        Returns:
+            The tool, whose calls are awaited.
+        """
         return MemoryTool(self._sync.search_memory_tool(search_memory_timeout_ms=search_memory_timeout_ms))
 
     def to_openai_function(self, api: Literal["chat", "responses"] = "chat", *, strict: bool = False) -> dict[str, Any]:
-        """The search tool's schema for OpenAI's Chat Completions, or with ``api="responses"`` for their Responses."""
+        """Return the search tool's schema for OpenAI.
+
+        Args:
+            api: ``chat`` for the Chat Completions API, ``responses`` for the Responses API.
+            strict: Whether OpenAI enforces the schema. The model must then also choose an intent.
+
+        Returns:
+            The schema, to be passed in ``tools``.
+
+        Raises:
+            ValueError: If ``api`` is unknown.
+        """
         return self._sync.to_openai_function(api, strict=strict)
 
     def to_livekit_tool(self, *, search_memory_timeout_ms: float | None = None) -> Any:
-        """The search tool as a LiveKit ``FunctionTool``; raises ImportError without LiveKit."""
+        """Return the search tool for LiveKit.
+
+        Args:
+            search_memory_timeout_ms: The time that a search may take, in milliseconds. None means the default.
+
+        Returns:
+            A ``FunctionTool``. It returns an empty text if the memory fails.
+
+        Raises:
+            ImportError: If LiveKit Agents is not installed.
+        """
         return self._sync.to_livekit_tool(search_memory_timeout_ms=search_memory_timeout_ms)
 
     def to_pipecat_tool(self, *, search_memory_timeout_ms: float | None = None) -> dict[str, Any]:
-        """The search tool for Pipecat, ``{"name", "schema", "handler"}``; raises ImportError without Pipecat."""
+        """Return the search tool for Pipecat.
+
+        Args:
+            search_memory_timeout_ms: The time that a search may take, in milliseconds. None means the default.
+
+        Returns:
+            A dict ``{"name", "schema", "handler"}``; register the handler under the name. It returns an empty text if
+                the memory fails.
+
+        Raises:
+            ImportError: If Pipecat is not installed.
+        """
         return self._sync.to_pipecat_tool(search_memory_timeout_ms=search_memory_timeout_ms)
 
     def to_langchain_tool(self, *, search_memory_timeout_ms: float | None = None) -> Any:
-        """The search tool as a LangChain ``StructuredTool``, to be invoked or awaited; raises ImportError without."""
+        """Return the search tool for LangChain and LangGraph.
+
+        Args:
+            search_memory_timeout_ms: The time that a search may take, in milliseconds. None means the default.
+
+        Returns:
+            A ``StructuredTool``, to be invoked or awaited. It returns an empty text if the memory fails.
+
+        Raises:
+            ImportError: If langchain-core is not installed.
+        """
         return self._sync.to_langchain_tool(search_memory_timeout_ms=search_memory_timeout_ms)

@@ -1,8 +1,8 @@
 """MemoAir Voice for threads: the memory that voice agents run on.
 
-`MemoAirVoiceMemorySync` remembers for one caller: it starts a small process on this machine (the runtime), asks it
-before each answer what is known that matters, and has it keep each turn. ``memoair_voice`` is the same for asyncio and
-trio.
+`MemoAirVoiceClientSync` serves all callers of an agent, `MemoAirVoiceMemorySync` serves one. Both start a small process
+for each user on this machine (the runtime), search it before each answer, and save each turn to it. ``memoair_voice``
+offers the same for asyncio and trio.
 """
 
 from typing import TYPE_CHECKING

@@ -1,6 +1,7 @@
-"""The tool in the shapes of the agent frameworks. Each framework is imported only when its shape is asked for.
+"""The search tool in the formats of the agent frameworks.
 
-A memory that fails must not fail the model's turn: then the tool has found nothing, and the log says why.
+Each framework is imported only when its tool is requested. A memory that fails must not fail the model's turn: the tool
+then returns an empty text, and the log says why.
 """
 
 from collections.abc import Awaitable, Callable
@@ -20,19 +21,19 @@ from memoair_voice_sync._tool import (
     tool_parameters,
 )
 
-_THREADS = 16
+_MAX_THREADS = 16
 
 
 def livekit_tool(tool: MemoryToolSync) -> Any:
-    """A LiveKit ``FunctionTool`` that searches the memory; raises ImportError where LiveKit is not installed."""
+    """Return a LiveKit ``FunctionTool`` that searches the memory; raise ImportError without LiveKit."""
     try:
         from livekit.agents import function_tool
         from pydantic import Field
     except ImportError as error:
-        raise _missing("to_livekit_tool", "LiveKit Agents", "livekit") from error
-    search = _in_thread(tool)
+        raise _missing_dependency("to_livekit_tool", "LiveKit Agents", "livekit") from error
+    search = _search_in_thread(tool)
 
-    # LiveKit makes the schema of this signature.
+    # LiveKit derives the schema from this signature.
     async def search_memory(
         query: Annotated[str, Field(description=QUERY_DESCRIPTION)],
         intent: Annotated[Intent, Field(description=INTENT_DESCRIPTION)] = DEFAULT_INTENT,
@@ -43,18 +44,18 @@ def livekit_tool(tool: MemoryToolSync) -> Any:
 
 
 def pipecat_tool(tool: MemoryToolSync) -> dict[str, Any]:
-    """The tool for Pipecat: ``name``, ``schema`` (a ``FunctionSchema``) and ``handler`` to register under the name."""
+    """Return the tool for Pipecat: ``name``, ``schema`` (a ``FunctionSchema``) and ``handler``."""
     try:
         try:
             from pipecat.adapters.llm.schemas.function_schema import FunctionSchema
         except ImportError:  # before Pipecat 1.14
             from pipecat.adapters.schemas.function_schema import FunctionSchema
     except ImportError as error:
-        raise _missing("to_pipecat_tool", "Pipecat", "pipecat") from error
-    search = _in_thread(tool)
+        raise _missing_dependency("to_pipecat_tool", "Pipecat", "pipecat") from error
+    search = _search_in_thread(tool)
 
     async def handler(params: Any) -> None:
-        # Pipecat hands on what the model wrote, checked by nobody.
+        # Pipecat passes on the arguments of the model unchecked.
         query, intent = params.arguments.get("query"), params.arguments.get("intent")
         await params.result_callback(await search(str(query or ""), str(intent or DEFAULT_INTENT)))
 
@@ -69,21 +70,21 @@ def pipecat_tool(tool: MemoryToolSync) -> dict[str, Any]:
 
 
 def langchain_tool(tool: MemoryToolSync) -> Any:
-    """A LangChain ``StructuredTool``, to be invoked or awaited; raises ImportError without langchain-core."""
+    """Return a LangChain ``StructuredTool``, sync and async; raise ImportError without langchain-core."""
     try:
         from langchain_core.tools import StructuredTool
         from pydantic import Field, create_model
     except ImportError as error:
-        raise _missing("to_langchain_tool", "LangChain", "langchain") from error
+        raise _missing_dependency("to_langchain_tool", "LangChain", "langchain") from error
     arguments = create_model(
         "SearchMemory",
         query=(str, Field(description=QUERY_DESCRIPTION)),
         intent=(Intent, Field(DEFAULT_INTENT, description=INTENT_DESCRIPTION)),
     )
-    search = _in_thread(tool)
+    search = _search_in_thread(tool)
 
     def search_memory(query: str, intent: str = DEFAULT_INTENT) -> str:
-        return _found(tool, query, intent)
+        return _search_or_empty(tool, query, intent)
 
     async def search_memory_in_thread(query: str, intent: str = DEFAULT_INTENT) -> str:
         return await search(query, intent)
@@ -97,34 +98,37 @@ def langchain_tool(tool: MemoryToolSync) -> Any:
     )
 
 
-def _missing(method: str, framework: str, extra: str) -> ImportError:
+def _missing_dependency(method: str, framework: str, extra: str) -> ImportError:
     return ImportError(f"{method}() needs {framework}: pip install 'memoair-voice[{extra}]'")
 
 
-def _in_thread(tool: MemoryToolSync) -> Callable[[str, str], Awaitable[str]]:
-    """The search in a thread, so that it never blocks the event loop; one that is cancelled is given up at once."""
+def _search_in_thread(tool: MemoryToolSync) -> Callable[[str, str], Awaitable[str]]:
+    """Return the search as a coroutine function that runs in a thread, so that it never blocks the event loop.
+
+    A search that is cancelled is abandoned at once.
+    """
     from anyio import CapacityLimiter, to_thread
     from anyio.lowlevel import RunVar
 
-    # One for each event loop that calls the tool. The loop's own one is shared with strangers, whom a recall would wait
-    # for.
-    limiters: RunVar[CapacityLimiter] = RunVar("memoair_voice_tool_limiter")
+    # One limiter for each event loop that calls the tool. The default limiter of the loop is shared with other code,
+    # which a search would have to wait for.
+    loop_limiter: RunVar[CapacityLimiter] = RunVar("memoair_voice_tool_limiter")
 
     async def search(query: str, intent: str) -> str:
-        limiter = limiters.get(None)
+        limiter = loop_limiter.get(None)
         if limiter is None:
-            limiter = CapacityLimiter(_THREADS)
-            limiters.set(limiter)
-        call = partial(_found, tool, query, intent)
+            limiter = CapacityLimiter(_MAX_THREADS)
+            loop_limiter.set(limiter)
+        call = partial(_search_or_empty, tool, query, intent)
         return await to_thread.run_sync(call, abandon_on_cancel=True, limiter=limiter)
 
     return search
 
 
-def _found(tool: MemoryToolSync, query: str, intent: str) -> str:
-    """What the memory says, or nothing."""
+def _search_or_empty(tool: MemoryToolSync, query: str, intent: str) -> str:
+    """Search the memory; return an empty text if it fails."""
     try:
         return tool(query, intent=intent)
     except MemoAirVoiceMemoryError as error:
-        log.warning("a tool call found no memory: action=tool_failed code=%s", error.code)
+        log.warning("a tool call could not search the memory: action=tool_failed code=%s", error.code)
         return ""

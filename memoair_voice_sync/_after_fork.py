@@ -1,22 +1,22 @@
-"""Forks of the process: what belongs to the parent is let go of in the child."""
+"""Forks of this process: the child drops what belongs to the parent."""
 
 import os
 from collections.abc import Callable
 from weakref import WeakKeyDictionary
 
-# By object, the function of its class that lets go: a bound method would keep the object alive.
-_forgetting: "WeakKeyDictionary[object, Callable[[object], None]]" = WeakKeyDictionary()
+# For each object, the function of its class that resets it. A bound method would keep the object alive.
+_reset_functions: "WeakKeyDictionary[object, Callable[[object], None]]" = WeakKeyDictionary()
 
 
-def forgets_in_child(owner: object, forget: Callable[..., None]) -> None:
-    """Have ``forget(owner)`` called in every child that this process forks, for as long as ``owner`` lives."""
-    _forgetting[owner] = forget
+def register_after_fork(owner: object, reset: Callable[..., None]) -> None:
+    """Call ``reset(owner)`` in every child that this process forks, for as long as ``owner`` lives."""
+    _reset_functions[owner] = reset
 
 
-def _forget_all() -> None:
-    for owner, forget in list(_forgetting.items()):
-        forget(owner)
+def _reset_all() -> None:
+    for owner, reset in list(_reset_functions.items()):
+        reset(owner)
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_all)
+    os.register_at_fork(after_in_child=_reset_all)

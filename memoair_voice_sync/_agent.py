@@ -1,4 +1,4 @@
-"""Who an agent is: its key, its project, itself, and whom it talks to, from one place."""
+"""The identity of an agent, in one place: its key, its project, its own id and its user."""
 
 import os
 from collections.abc import Mapping
@@ -13,20 +13,35 @@ from memoair_voice_sync._memory import DEFAULT_CLOUD_BASE_URL
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-_NEEDED = {"api_key": "MEMOAIR_API_KEY", "project_id": "MEMOAIR_PROJECT_ID", "agent_id": "MEMOAIR_AGENT_ID"}
-_VARIABLES = {**_NEEDED, "user_id": "MEMOAIR_USER_ID"}
-_YES, _NO = frozenset({"1", "true", "yes", "on"}), frozenset({"", "0", "false", "no", "off"})
+_REQUIRED_VARIABLES = {"api_key": "MEMOAIR_API_KEY", "project_id": "MEMOAIR_PROJECT_ID", "agent_id": "MEMOAIR_AGENT_ID"}
+_VARIABLES = {**_REQUIRED_VARIABLES, "user_id": "MEMOAIR_USER_ID"}
+_TRUE_VALUES, _FALSE_VALUES = frozenset({"1", "true", "yes", "on"}), frozenset({"", "0", "false", "no", "off"})
 
 
 @dataclass(frozen=True)
 class MemoAirVoiceAgent:
-    """Who a voice agent is, as every part of MemoAir wants to know it.
+    """The identity of a voice agent, in the form that every part of MemoAir uses.
 
-    ``api_key`` is the account's, ``project_id`` the customer's workspace, ``agent_id`` the bot in it, ``user_id`` the
-    one caller whom this process serves, None where it serves many. ``cloud_base_url`` None is no cloud; ``org_only``
-    searches the organisation's documents alone and keeps nothing. Unchangeable, and so safe to use from any thread
-    (``dataclasses.replace`` makes another one); the key is not in its ``repr``. Raises ValueError and TypeError for
-    what can't be.
+    Immutable, and therefore safe to use from any thread; ``dataclasses.replace`` makes a changed copy. The ``repr``
+    does not show the key.
+
+    Attributes:
+        api_key: The API key of the account.
+        project_id: The project (the customer's workspace) that the agent belongs to.
+        agent_id: The agent within the project.
+        user_id: The only user that this process serves, or None if it serves many.
+        cloud_base_url: The URL of the cloud, or None for no cloud.
+        org_only: Whether to search only the organization's documents and save nothing.
+
+    Raises:
+        ValueError: If a value is invalid, such as an empty id.
+        TypeError: If a value has the wrong type.
+
+    Example:
+        ```python
+        agent = MemoAirVoiceAgent.from_env(project_id="proj_acme")
+        client = agent.client(max_concurrent_users=64)
+        ```
     """
 
     api_key: str = field(repr=False)
@@ -46,62 +61,90 @@ class MemoAirVoiceAgent:
         check.flag("org_only", self.org_only)
 
     @classmethod
-    def from_env(cls, environ: Mapping[str, str] | None = None, **given: Any) -> "Self":
-        """Read it from the environment (``os.environ``, or ``environ``); what is ``given`` comes first.
+    def from_env(cls, environ: Mapping[str, str] | None = None, **overrides: Any) -> "Self":
+        """Make an agent from environment variables.
 
-        ``MEMOAIR_API_KEY``, ``MEMOAIR_PROJECT_ID`` and ``MEMOAIR_AGENT_ID`` are needed, ``MEMOAIR_USER_ID``,
-        ``MEMOAIR_BASE_URL`` (empty: no cloud) and ``MEMOAIR_ORG_ONLY`` (``1`` or ``0``) are not. Raises ValueError that
-        names all that is missing.
+        ``MEMOAIR_API_KEY``, ``MEMOAIR_PROJECT_ID`` and ``MEMOAIR_AGENT_ID`` are required. ``MEMOAIR_USER_ID``,
+        ``MEMOAIR_BASE_URL`` (empty: no cloud) and ``MEMOAIR_ORG_ONLY`` (``1`` or ``0``) are optional.
+
+        Args:
+            environ: The variables to read. None means ``os.environ``.
+            **overrides: Attributes of the agent that take precedence over the environment.
+
+        Returns:
+            The agent.
+
+        Raises:
+            ValueError: If required variables are missing (the message names all of them) or a value is invalid.
         """
-        read = cls.read_env(environ) | given
-        if missing := [variable for name, variable in _NEEDED.items() if name not in read]:
+        values = cls.read_env(environ) | overrides
+        if missing := [variable for name, variable in _REQUIRED_VARIABLES.items() if name not in values]:
             raise ValueError(f"{', '.join(missing)} must be set")
-        return cls(**read)
+        return cls(**values)
 
     @staticmethod
     def read_env(environ: Mapping[str, str] | None = None) -> dict[str, Any]:
-        """What the variables of `from_env` say, by the names of the constructor's arguments; what is unset is left out.
+        """Return the values of the variables of `from_env`, by the names of the attributes.
 
-        Raises ValueError for a ``MEMOAIR_ORG_ONLY`` that is neither ``1`` nor ``0``.
+        Args:
+            environ: The variables to read. None means ``os.environ``.
+
+        Returns:
+            The attributes whose variable is set.
+
+        Raises:
+            ValueError: If ``MEMOAIR_ORG_ONLY`` is neither ``1`` nor ``0``.
         """
         variables = os.environ if environ is None else environ
-        told: dict[str, Any] = {
+        values: dict[str, Any] = {
             name: variables[variable] for name, variable in _VARIABLES.items() if variables.get(variable)
         }
         if (base_url := variables.get("MEMOAIR_BASE_URL")) is not None:
-            told["cloud_base_url"] = base_url or None
-        return told | {"org_only": _flag("MEMOAIR_ORG_ONLY", variables.get("MEMOAIR_ORG_ONLY", ""))}
+            values["cloud_base_url"] = base_url or None
+        return values | {"org_only": _parse_flag("MEMOAIR_ORG_ONLY", variables.get("MEMOAIR_ORG_ONLY", ""))}
 
     def headers(self) -> dict[str, str]:
-        """What says so on requests to the cloud: ``Authorization``, ``X-Project-Id``, ``X-Agent-Id``, ``X-User-Id``.
+        """Return the HTTP headers that identify the agent to the cloud.
 
-        The last only where there is a caller. An id beyond ASCII stands there as the bytes of its UTF-8, which
-        ``requests``, ``urllib3`` and ``http.client`` send as they are. Raises ValueError for an id that fits no header.
+        Returns:
+            ``Authorization``, ``X-Project-Id`` and ``X-Agent-Id``, and ``X-User-Id`` if the agent has a user. A
+                non-ASCII id is given as its UTF-8 bytes, which ``requests``, ``urllib3`` and ``http.client`` send
+                unchanged.
+
+        Raises:
+            ValueError: If an id cannot be sent in a header.
         """
-        named = identity_headers(self.project_id, self.agent_id, self.user_id)
-        return {"Authorization": f"Bearer {self.api_key}", **named}
+        identity = identity_headers(self.project_id, self.agent_id, self.user_id)
+        return {"Authorization": f"Bearer {self.api_key}", **identity}
 
     def client(self, **options: Any) -> MemoAirVoiceClientSync:
-        """Make a client of this agent; ``options`` are the constructor's others, such as ``storage_root``.
+        """Make a client for this agent.
 
-        Where the agent has a ``user_id``, the client serves that caller, and no call needs to name him.
+        If the agent has a ``user_id``, the client serves that user, and its calls need not name one.
+
+        Args:
+            **options: Further arguments of the client, such as ``storage_root``. They take precedence over the
+                agent's own.
+
+        Returns:
+            A new client, which the application closes.
         """
-        return MemoAirVoiceClientSync(**self._arguments(options))
+        return MemoAirVoiceClientSync(**self._client_arguments(options))
 
-    def _arguments(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        caller = {} if self.user_id is None else {"user": {"id": self.user_id}}
+    def _client_arguments(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        user_argument = {} if self.user_id is None else {"user": {"id": self.user_id}}
         return {
             "api_key": self.api_key,
             "project_id": self.project_id,
             "agent_id": self.agent_id,
             "cloud_base_url": self.cloud_base_url,
             "org_only": self.org_only,
-            **caller,
+            **user_argument,
             **options,
         }
 
 
-def _flag(variable: str, value: str) -> bool:
-    if value.strip().lower() not in _YES | _NO:
+def _parse_flag(variable: str, value: str) -> bool:
+    if value.strip().lower() not in _TRUE_VALUES | _FALSE_VALUES:
         raise ValueError(f"{variable} must be 1 or 0")
-    return value.strip().lower() in _YES
+    return value.strip().lower() in _TRUE_VALUES

@@ -1,76 +1,54 @@
-"""The client: memory for many callers at once, over a pool of runtimes."""
+"""The client: memory for many users at once, over a pool of runtimes."""
 
-import threading
-import time
-import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from datetime import datetime, timezone
+from collections.abc import Callable, Mapping
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-import attrs
-
 import memoair_voice_sync._arguments as check
-from memoair_voice_sync._after_fork import forgets_in_child
 from memoair_voice_sync._cloud import CloudApi
-from memoair_voice_sync._cloud_calls import CloudCalls
 from memoair_voice_sync._deprecation import warn_deprecated
-from memoair_voice_sync._errors import MemoAirVoiceMemoryError
-from memoair_voice_sync._handle import RuntimeHandle
-from memoair_voice_sync._log import log
-from memoair_voice_sync._memory import DEFAULT_CLOUD_BASE_URL, DEFAULT_TIMEOUT_MS
-from memoair_voice_sync._outbox import TurnOutbox, UnsavedTurn
-from memoair_voice_sync._past_call import PastCall
+from memoair_voice_sync._memory import DEFAULT_CLOUD_BASE_URL
 from memoair_voice_sync._pool import RuntimePool
-from memoair_voice_sync._prefetch import PATIENCE_S, PrefetchCache, PrefetchedResult, SearchOptions, state_of
 from memoair_voice_sync._redaction import Redaction
-from memoair_voice_sync._resource_warning import close_unclosed
-from memoair_voice_sync._results import IndexLoadResult, SearchResult, degraded_result
-from memoair_voice_sync._session import VoiceSessionSync, tool_over
+from memoair_voice_sync._resource_warning import warn_unclosed
+from memoair_voice_sync._session import VoiceSessionSync, make_tool
 from memoair_voice_sync._spec import ORG_ONLY_USER, RuntimeSpec
-from memoair_voice_sync._tool import DEFAULT_INTENT, MemoryToolSync
-from memoair_voice_sync._turn import checked_turn
+from memoair_voice_sync._tool import MemoryToolSync
 from memoair_voice_sync._user import User
+from memoair_voice_sync._user_calls import UserCalls
 from memoair_voice_sync._user_runtime_client import UserRuntimeClient
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-_SAVE_S = 1.0
-_LOAD_S = 15.0
-_CLOSE_S = 7.0
-_FORGET_S = 15.0
-# After these there is no use in saving a turn again, and whoever calls must hear of it.
-_REFUSALS = frozenset(
-    ["runtime.bad_request", "runtime.unauthorized", "runtime.payload_too_large", "runtime.identity_mismatch"]
-)
+_CLOSE_TIMEOUT_S = 7.0
 
 
-class MemoAirVoiceClientSync(CloudCalls):
-    """Memory for all callers of one voice agent, from any thread of this process.
+class MemoAirVoiceClientSync(UserCalls):
+    """Memory for all callers of one voice agent.
 
-    Construct it once, pass ``user={"id", "name", "metadata"}`` with every call, and `close` it at the end or use it in
-    a ``with`` block. Each caller has a runtime process of his own, forked from a warm host at his first call; at most
-    ``max_concurrent_users`` live at a time, each for ``runtime_idle_ttl_s`` after its last use, on the ports of
-    ``runtime_port_range`` (both ends belong to it). Client processes on one machine that serve the same caller share
-    his runtime. After a fork of this process, parent and child each have runtimes of their own.
+    Create one client per process, pass ``user={"id", "name", "metadata"}`` with every call, and `close` the client at
+    the end or use it in a ``with`` block. Each user gets a dedicated runtime process, forked from a warm fork server on
+    first use (where forking is not safe, a new program is started). Clients on one machine that serve the same user
+    share that user's runtime. After a fork of this process, parent and child each have their own runtimes.
 
-    ``storage_root`` is where memory lies on this machine. What is said goes on to the cloud at ``cloud_base_url``, and
-    what it knows comes back, in the background; None: there is no cloud, and nothing leaves this machine. ``org_file``
-    holds the organisation's documents as JSON lines where no cloud has them; ``org_only`` searches documents alone and
-    keeps nothing. ``runtime_binary`` names another runtime than the installed one, ``runtime_repo`` and
-    ``runtime_version`` one that is pulled into ``runtime_cache_dir`` behind the calls (``docs/runtimes.md``). A runtime
-    that takes more than ``runtime_memory_limit_mb`` is replaced. ``redact`` is given each text of a turn before any of
-    it is kept or sent, and returns what may be.
+    Turns go to the cloud in the background, and what the cloud knows comes back. Without a cloud, nothing leaves this
+    machine.
 
-    With ``user`` the client serves that caller only, whom no call needs to name then; ``user_id`` is his id alone, and
-    deprecated.
+    Every method may be called from any thread. Every method raises ValueError or TypeError for invalid arguments, and
+    `MemoAirVoiceMemoryError` with ``pool.exhausted``, ``pool.port_exhausted`` or ``pool.closed`` if the pool cannot
+    serve a user. `search_memory` raises for no other failure of the memory.
 
-    Every method may be called from any thread. ValueError and TypeError tell of arguments that can't be,
-    `MemoAirVoiceMemoryError` with ``pool.exhausted``, ``pool.port_exhausted`` or ``pool.closed`` of a pool that can't
-    serve; a memory that fails otherwise never raises in `search_memory`.
+    Example:
+        ```python
+        user = {"id": "caller_42", "name": "Alex"}
+        with MemoAirVoiceClientSync(api_key="...", project_id="proj_acme", agent_id="agent_returns") as client:
+            client.load_index(user=user)
+            result = client.search_memory("Where is my parcel?", user=user)
+            answer = "In Leeds."  # from a language model that is given result.contextText
+            client.save_response(user=user, user_text="Where is my parcel?", assistant_text=answer)
+        ```
     """
 
     def __init__(
@@ -95,15 +73,44 @@ class MemoAirVoiceClientSync(CloudCalls):
         user_id: str | None = None,
         redact: Callable[[str], str] | None = None,
     ) -> None:
+        """Create a client. No process is started before the first call.
+
+        Args:
+            api_key: The API key of the account.
+            project_id: The project that documents, users and memories belong to.
+            agent_id: The agent within the project.
+            cloud_base_url: The URL of the cloud, or None for no cloud.
+            max_concurrent_users: The size of the pool: the number of users who can have a runtime at the same time.
+                One more evicts the runtime that was used least recently.
+            runtime_idle_ttl_s: The time in seconds after which an unused runtime is stopped.
+            runtime_port_range: The first and the last loopback port that runtimes may listen on.
+            storage_root: The folder for memories on this machine. None means the user data folder of the platform.
+            runtime_binary: A runtime program to use instead of the installed one.
+            runtime_version: The version of a runtime to pull, in the background (see ``docs/runtimes.md``).
+            runtime_repo: The repository of a runtime to pull.
+            runtime_cache_dir: The folder that pulled runtimes are stored in.
+            runtime_memory_limit_mb: Replace a runtime that uses more memory than this, in MB. None means no limit.
+            org_only: Search only the organization's documents, and save nothing.
+            org_file: A file with the organization's documents, if no cloud has them: one JSON object
+                ``{"id", "text", "metadata"}`` per line.
+            user: The only user of this client, ``{"id", "name", "metadata"}``. Calls then need not name one.
+            user_id: Deprecated: the id of the only user. Use ``user``.
+            redact: A function that receives each text of a turn before any of it is saved or sent, and returns the
+                text to keep (see `memoair_voice_sync.redaction`). It must be safe to call from any thread.
+
+        Raises:
+            ValueError: If an argument is invalid.
+            TypeError: If an argument has the wrong type.
+        """
         if user_id is not None:
-            warn_deprecated('user_id= of the client is deprecated: user={"id": ...} is the only caller of a client')
-        only_caller = None if user is None and user_id is None else User.of(user, user_id)
-        self._redaction = Redaction(redact)
+            warn_deprecated('user_id= of the client is deprecated; use user={"id": ...}')
+        only_user = None if user is None and user_id is None else User.parse(user, user_id)
+        redaction = Redaction(redact)
         self._project_id = check.identifier("project_id", project_id)
-        self._org_only = check.flag("org_only", org_only)
+        check.flag("org_only", org_only)
         spec = RuntimeSpec(
             project_id=self._project_id,
-            user_id=ORG_ONLY_USER,  # of each runtime its own
+            user_id=ORG_ONLY_USER,  # the pool sets the user of each runtime
             agent_id=check.identifier("agent_id", agent_id),
             api_key=check.secret("api_key", check.identifier("api_key", api_key)),
             cloud_base_url=check.base_url("cloud_base_url", cloud_base_url),
@@ -122,121 +129,35 @@ class MemoAirVoiceClientSync(CloudCalls):
             runtime_port_range=check.port_range("runtime_port_range", runtime_port_range),
             runtime_memory_limit_mb=check.limit("runtime_memory_limit_mb", runtime_memory_limit_mb),
         )
-        cloud = CloudApi(spec.cloud_base_url, api_key, self._project_id, agent_id)
-        calls = UserRuntimeClient(self._project_id, org_only=org_only)
-        sees = cloud.is_there and org_file is None
-        super().__init__(cloud, pool, calls, runtimes_see_documents=sees, only_caller=only_caller)
-        self._outbox = TurnOutbox(self._save_again, lambda error: error.code in _REFUSALS)
-        self._prefetches = PrefetchCache(self._recall_ahead)
-        self._counting = threading.Lock()
-        self._degraded = self._saves_deferred = 0
-        forgets_in_child(self, MemoAirVoiceClientSync._forget)
+        cloud = CloudApi(spec.cloud_base_url, api_key, project_id, agent_id)
+        super().__init__(
+            cloud,
+            pool,
+            UserRuntimeClient(project_id, org_only=org_only),
+            runtimes_see_documents=cloud.is_configured and org_file is None,
+            only_user=only_user,
+            org_only=org_only,
+            redaction=redaction,
+        )
 
     def __repr__(self) -> str:
         return f"<MemoAirVoiceClientSync {self._pool!r}>"
 
-    def search_memory(
-        self,
-        query: str,
-        *,
-        user: Mapping[str, Any] | None = None,
-        user_id: str | None = None,
-        lanes: Sequence[str] | None = None,
-        intent: str = DEFAULT_INTENT,
-        top_k: Mapping[str, int] | None = None,
-        timeout_ms: float = DEFAULT_TIMEOUT_MS,
-        filter: Mapping[str, Any] | None = None,  # noqa: A002 - the name on the wire
-    ) -> SearchResult:
-        """Recall what matters for ``query``, within ``timeout_ms``, whatever hangs.
-
-        ``user`` is who calls, ``{"id", "name", "metadata"}``; ``user_id`` is another way to name his id. ``lanes``,
-        ``intent``, ``top_k`` and ``filter`` as in `MemoAirVoiceMemorySync.search_memory`. A memory that fails gives an
-        empty result, whose trace is ``degraded`` and says why.
-        """
-        began_at = time.monotonic()
-        caller = self._caller(user, user_id)
-        timeout_s = check.seconds("timeout_ms", timeout_ms, 1e-3)
-        check.text("query", query)
-        question = SearchOptions.of(caller, query, lanes=lanes, intent=intent, top_k=top_k, filter=filter)
-        try:
-            with self._handle(caller) as handle:
-                ahead = self._prefetches.take(question, state_of(handle))
-                return ahead or self._calls.search(handle, caller, query, question.options, began_at + timeout_s)
-        except MemoAirVoiceMemoryError as error:
-            if error.code.startswith("pool.") or error.code == "runtime.bad_request":
-                raise
-            with self._counting:
-                self._degraded += 1
-            log.warning("a search came back empty: action=search_degraded code=%s", error.code)
-            return degraded_result(error, lanes, timeout_ms, (time.monotonic() - began_at) * 1e3)
-
-    def prefetch(
-        self,
-        query_so_far: str,
-        *,
-        user: Mapping[str, Any] | None = None,
-        user_id: str | None = None,
-        lanes: Sequence[str] | None = None,
-        intent: str = DEFAULT_INTENT,
-        top_k: Mapping[str, int] | None = None,
-        filter: Mapping[str, Any] | None = None,  # noqa: A002 - the name on the wire
-    ) -> None:
-        """Recall behind the scenes what matters for what a caller has said so far, and return at once.
-
-        `search_memory` with the same words, but for case, punctuation and spaces, and the same arguments has the answer
-        at once then, if nothing was saved or changed for the caller meanwhile and no more than five seconds have gone
-        by; its trace has ``prefetched``. Else it asks as ever. Of several recalls ahead for a caller the latest counts.
-        None of it is kept, and one that fails is passed over.
-        """
-        caller = self._caller(user, user_id)
-        self._key(caller)
-        query = check.text("query_so_far", query_so_far)
-        self._prefetches.ask(SearchOptions.of(caller, query, lanes=lanes, intent=intent, top_k=top_k, filter=filter))
-
-    def save_response(
-        self,
-        *,
-        user_text: str,
-        assistant_text: str,
-        user: Mapping[str, Any] | None = None,
-        user_id: str | None = None,
-        turn_id: str | None = None,
-        tool_calls: list[dict[str, Any]] | None = None,
-        metadata: dict[str, Any] | None = None,
-    ) -> str | None:
-        """Keep a completed turn, and return its ``localEventId``: then it is on the disk.
-
-        Returns None where no runtime could take it within a second: it is tried again in the background, in order, for
-        as long as the client lives, which `stats` and a warning in the log tell. What can't be kept at all
-        (``runtime.bad_request``, ``runtime.payload_too_large``, ``redaction.failed``, ...) is raised. A ``turn_id``
-        that was kept before keeps nothing again.
-
-        Of an answer that was interrupted, ``metadata["heard"]`` is what the caller heard, "" for nothing: that alone is
-        recalled and learned from; ``assistant_text``, as it was meant, is kept beside it.
-        """
-        caller = self._caller(user, user_id)
-        told: dict[str, Any] = {"turn_id": uuid.uuid4().hex if turn_id is None else turn_id, "tool_calls": tool_calls}
-        told |= {"user_text": user_text, "assistant_text": assistant_text, "metadata": metadata}
-        turn, session_id = self._redaction.turn(checked_turn(told)), None
-        if not self._outbox.holds(caller):
-            try:
-                with self._handle(caller) as handle:
-                    session_id = handle.session_id
-                    return self._calls.save(handle, caller, turn, time.monotonic() + _SAVE_S)
-            except MemoAirVoiceMemoryError as error:
-                if error.code.startswith("pool.") or error.code in _REFUSALS:
-                    raise
-                log.warning("a turn will be saved again: action=save_deferred code=%s", error.code)
-        with self._counting:
-            self._saves_deferred += 1
-        turn["metadata"].setdefault("occurredAt", datetime.now(timezone.utc).isoformat())
-        self._outbox.put(UnsavedTurn(caller, turn, session_id))
-        return None
-
     def session(self, *, user: Mapping[str, Any] | None = None, user_id: str | None = None) -> VoiceSessionSync:
-        """Pin a caller's runtime for many calls: use the session in a ``with`` block, or `close` it."""
-        caller = self._caller(user, user_id)
-        handle = self._pool.acquire(self._key(caller), pins=True)
+        """Pin a user's runtime for many calls, so that it is not evicted between them.
+
+        Args:
+            user: The user who calls, ``{"id", "name", "metadata"}``. Optional if the client has a user.
+            user_id: The user's id, as an alternative to ``user``.
+
+        Returns:
+            A session with the same calls for this user. Use it in a ``with`` block, or close it.
+
+        Raises:
+            MemoAirVoiceMemoryError: ``pool.exhausted`` or ``pool.closed``.
+        """
+        caller = self._resolve_user(user, user_id)
+        handle = self._pool.acquire(self._pool_key(caller), pins=True)
         user = dict(caller.fields)
         return VoiceSessionSync(
             partial(self.search_memory, user=user),
@@ -252,100 +173,58 @@ class MemoAirVoiceClientSync(CloudCalls):
         user_id: str | None = None,
         search_memory_timeout_ms: float | None = None,
     ) -> MemoryToolSync:
-        """Return a tool that a language model can be given to search a caller's memory; `session` has all shapes.
+        """Return a tool with which a language model can search a user's memory.
 
-        A memory that fails gives it an empty text, and its ``last_trace`` says why.
+        `session` offers the tool in the formats of the agent frameworks.
+
+        Args:
+            user: The user who calls, ``{"id", "name", "metadata"}``. Optional if the client has a user.
+            user_id: The user's id, as an alternative to ``user``.
+            search_memory_timeout_ms: The time that a search may take, in milliseconds. None means the default.
+
+        Returns:
+            The tool. If the memory fails, it returns an empty text, and its ``last_trace`` says why.
         """
-        caller = dict(self._caller(user, user_id).fields)
-        return tool_over(partial(self.search_memory, user=caller), search_memory_timeout_ms)
-
-    def load_index(
-        self, *, user: Mapping[str, Any] | None = None, user_id: str | None = None, timeout_s: float = _LOAD_S
-    ) -> IndexLoadResult:
-        """Make a caller's memory ready, as when the phone rings: start his runtime, open the call, read what is kept.
-
-        ``search_memory("", lanes=["profile"])`` tells then who he is, so that he can be greeted by name.
-        Where there is a cloud, what it knows of him is waited for, up to three seconds; without an answer by then he is
-        remembered as this machine knows him. Raises `MemoAirVoiceMemoryError` where that can't be done in
-        ``timeout_s``.
-        """
-        caller = self._caller(user, user_id)
-        deadline = time.monotonic() + check.seconds("timeout_s", timeout_s)
-        with self._handle(caller) as handle:
-            return self._calls.load(handle, caller, deadline)
-
-    def import_call(
-        self,
-        session_id: str,
-        turns: Sequence[Mapping[str, Any]],
-        *,
-        user: Mapping[str, Any] | None = None,
-        user_id: str | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        timeout_s: float = 60.0,
-    ) -> list[str]:
-        """Keep a call that is over, as from a transcript, under its own ``session_id``; return the ids of its events.
-
-        ``turns`` hold what `save_response` takes; ``occurredAt`` in a turn's ``metadata`` is when it was spoken. One
-        whose ``turn_id`` is known in this call keeps nothing again: a call may be imported in parts, and again. Raises
-        `MemoAirVoiceMemoryError` where not all of it is on the disk within ``timeout_s``.
-        """
-        caller, call = self._caller(user, user_id), PastCall.of(session_id, turns, metadata)
-        call = attrs.evolve(call, turns=[self._redaction.turn(turn) for turn in call.turns])
-        deadline = time.monotonic() + check.seconds("timeout_s", timeout_s)
-        with self._handle(caller) as handle:
-            return self._calls.keep_past(handle, caller, call, deadline)
-
-    def forget_user(
-        self, *, user: Mapping[str, Any] | None = None, user_id: str | None = None, timeout_s: float = _FORGET_S
-    ) -> dict[str, Any]:
-        """Forget a caller: in the cloud, where there is one, then on this machine; other machines follow by themselves.
-
-        Returns ``{"user_id", "removed": {"cloud", "local"}}``, each with what was removed, None where nobody was asked.
-        A call of his that is under way goes on, and begins anew. Raises `MemoAirVoiceMemoryError` where either fails;
-        to do it again is no harm.
-        """
-        caller = self._caller(user, user_id)
-        deadline = check.seconds("timeout_s", timeout_s)
-        waited = self._drop(caller)
-        told = self._cloud.forget_user(caller.id) if self._cloud.is_there else {}
-        local = None
-        if not self._org_only:  # else nothing of him is kept here
-            with self._handle(caller) as handle:
-                forget = partial(self._calls.forget, handle, told.get("forgottenAt"))
-                local = forget(time.monotonic() + deadline)
-                # A turn that was given up may have been on its way to the runtime, and be kept behind that.
-                again = forget(time.monotonic() + deadline) if self._drop(caller) or waited else {}
-                local = {what: number + again.get(what, 0) for what, number in local.items()}
-        self._drop(caller)
-        return {"user_id": caller.id, "removed": {"cloud": told.get("removed"), "local": local}}
+        caller = dict(self._resolve_user(user, user_id).fields)
+        return make_tool(partial(self.search_memory, user=caller), search_memory_timeout_ms)
 
     def stats(self) -> dict[str, Any]:
-        """What the client holds and does.
+        """Return statistics of the pool, the runtimes, the searches and the saves.
 
-        ``runtimes`` has for each caller ``user_id``, ``session_id``, ``state``, ``in_use``, ``restarts``, ``pid``,
-        ``port``, ``borrowed`` (another client's), ``rss_bytes``, ``cpu_s``, ``uptime_s``, and how his runtime's talk
-        with the cloud goes: ``sync`` (``off``, ``connecting``, ``ok``, ``retrying`` or ``refused``),
-        ``unsynced_events``, ``oldest_unsynced_s``, ``refused_events``, all None for one that does not answer within
-        half a second. The one of ``__org__``, if any, pulls the organisation's documents. Besides, how many runtimes
-        are ``retiring``, were evicted (``evictions``) or started again (``restarts``), how many searches came back
-        ``degraded_searches`` or were answered by a prefetch (``prefetched_searches``), and of saves how many were
-        ``deferred_saves``, are ``pending_saves`` or ``lost_saves``.
+        Returns:
+            A dict with these keys:
+
+                * ``max_concurrent_users``: the size of the pool.
+                * ``runtimes``: a dict for each user with a place in the pool: ``user_id``, ``session_id``, ``state``,
+                  ``in_use`` (calls in progress), ``restarts``, ``pid``, ``port``, ``borrowed`` (whether another client
+                  started the runtime), ``rss_bytes``, ``cpu_s`` and ``uptime_s``; and the state of its sync with the
+                  cloud: ``sync`` (``off``, ``connecting``, ``ok``, ``retrying`` or ``refused``), ``unsynced_events``,
+                  ``oldest_unsynced_s`` and ``refused_events``, all None if the runtime does not answer within half a
+                  second. The user ``__org__``, if present, pulls the organization's documents.
+                * ``retiring``: runtimes that are being stopped.
+                * ``evictions``, ``restarts``: runtimes that were evicted, or replaced because they died.
+                * ``degraded_searches``: searches that failed and returned an empty result.
+                * ``prefetched_searches``: searches that a prefetch answered.
+                * ``deferred_saves``: saves that could not be made at once.
+                * ``pending_saves``, ``lost_saves``: deferred saves that are still to be made, or failed for good.
         """
         return {
             **self._pool.stats(),
-            "degraded_searches": self._degraded,
-            "prefetched_searches": self._prefetches.used,
-            "deferred_saves": self._saves_deferred,
+            "degraded_searches": self._degraded_searches,
+            "prefetched_searches": self._prefetch_cache.hits,
+            "deferred_saves": self._deferred_saves,
             "pending_saves": len(self._outbox),
             "lost_saves": self._outbox.lost,
         }
 
     def close(self) -> None:
-        """Save what waits, end every call and every runtime; nothing is left behind. Twice is no harm."""
-        self._outbox.close(_CLOSE_S / 2 if len(self._outbox) else 0)
-        self._pool.close(_CLOSE_S)
-        self._prefetches.close()
+        """Save pending turns, end every session and stop every runtime; leave no process behind.
+
+        This takes some seconds if runtimes are busy. Calling it again has no effect.
+        """
+        self._outbox.close(_CLOSE_TIMEOUT_S / 2 if len(self._outbox) else 0)
+        self._pool.close(_CLOSE_TIMEOUT_S)
+        self._prefetch_cache.close()
         self._cloud.close()
 
     def __enter__(self) -> "Self":
@@ -357,43 +236,6 @@ class MemoAirVoiceClientSync(CloudCalls):
         self.close()
 
     def __del__(self) -> None:
-        pool = getattr(self, "_pool", None)  # none where the constructor has refused
+        pool = getattr(self, "_pool", None)  # absent if the constructor raised
         if pool is not None and pool.is_in_use:
-            close_unclosed(self, partial(pool.close, _CLOSE_S))
-
-    @contextmanager
-    def _handle(self, caller: User) -> Iterator[RuntimeHandle]:
-        handle = self._pool.acquire(self._key(caller))
-        try:
-            yield handle
-        finally:
-            self._pool.release(handle)
-
-    def _key(self, caller: User) -> str:
-        if caller.id == ORG_ONLY_USER and not self._org_only:
-            raise ValueError(f"{ORG_ONLY_USER} is no caller: the runtime for the organisation's documents is called so")
-        return ORG_ONLY_USER if self._org_only else caller.id
-
-    def _recall_ahead(self, question: SearchOptions) -> PrefetchedResult:
-        deadline = time.monotonic() + PATIENCE_S
-        with self._handle(question.user) as handle:
-            state = state_of(handle)  # before: what changes meanwhile may be missing in the answer
-            return PrefetchedResult(
-                state, self._calls.search(handle, question.user, question.query, question.options, deadline)
-            )
-
-    def _drop(self, caller: User) -> bool:
-        """What waits or is there for a caller goes when he is forgotten; tells whether turns were to be saved."""
-        self._prefetches.drop(caller)
-        return self._outbox.drop(caller)
-
-    def _save_again(self, unsaved: UnsavedTurn) -> None:
-        with self._handle(unsaved.user) as handle:
-            deadline = time.monotonic() + _SAVE_S
-            self._calls.save(handle, unsaved.user, unsaved.turn, deadline, session_id=unsaved.session_id)
-
-    def _forget(self) -> None:
-        self._outbox.forget()
-        self._prefetches.forget()
-        self._cloud.forget()
-        self._counting = threading.Lock()
+            warn_unclosed(self, partial(pool.close, _CLOSE_TIMEOUT_S))

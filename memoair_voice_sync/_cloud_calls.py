@@ -1,4 +1,4 @@
-"""What the client asks of the cloud itself: the organisation's documents, and what is known of a caller."""
+"""The client's calls to the cloud: the organization's documents and users' memories."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,63 +6,111 @@ from typing import Any
 import memoair_voice_sync._arguments as check
 from memoair_voice_sync._cloud import CloudApi
 from memoair_voice_sync._pool import RuntimePool
-from memoair_voice_sync._refresh import refresh_caller, refresh_documents
+from memoair_voice_sync._refresh import refresh_documents, refresh_user
 from memoair_voice_sync._results import IndexBuildResult
 from memoair_voice_sync._user import User
 from memoair_voice_sync._user_runtime_client import UserRuntimeClient
 
 
 class CloudCalls:
-    """The client's methods that go to the cloud, and have its runtimes see at once what they change.
+    """The client's methods that call the cloud. The client's runtimes then fetch at once what has changed.
 
-    Without a cloud they raise `MemoAirVoiceMemoryError`, ``cloud.unreachable``. Any thread may call them.
+    Without a cloud they raise `MemoAirVoiceMemoryError` with ``cloud.unreachable``. Any thread may call them.
     """
 
     def __init__(
         self,
         cloud: CloudApi,
         pool: RuntimePool,
-        calls: UserRuntimeClient,
+        runtime_client: UserRuntimeClient,
         *,
         runtimes_see_documents: bool,
-        only_caller: User | None,
+        only_user: User | None,
     ) -> None:
         self._cloud = cloud
         self._pool = pool
-        self._calls = calls
+        self._runtime_client = runtime_client
         self._runtimes_see_documents = runtimes_see_documents
-        self._only_caller = only_caller
+        self._only_user = only_user
 
     def create_index(
         self, name: str, documents: list[dict[str, Any]], *, metadata: dict[str, Any] | None = None
     ) -> IndexBuildResult:
-        """Build an index of the organisation's documents in the cloud, or append to it.
+        """Build an index of the organization's documents in the cloud, or append to it.
 
-        ``documents`` are ``{"id", "text", "metadata"}``, at most 100 and 1 MB a call; one whose id is known replaces
-        the old one. ``metadata`` is attached to each. The runtimes of this client find them when this returns, those of
-        others within half a minute. Raises `MemoAirVoiceMemoryError`: ``cloud.batch_too_large`` (413) without a round
-        trip, else what the cloud says, after some tries where trying again may help.
+        The runtimes of this client find the documents when this returns, those of other clients within half a minute.
+
+        Args:
+            name: The name of the index.
+            documents: The documents, each ``{"id", "text", "metadata"}``, at most 100 and 1 MB per call. A document
+                replaces an earlier one with the same id.
+            metadata: Metadata that is added to every document.
+
+        Returns:
+            The name and version of the index, and the number of chunks.
+
+        Raises:
+            MemoAirVoiceMemoryError: ``cloud.batch_too_large`` (without a round trip), or the error of the cloud, after
+                some retries where they may help.
         """
         built = self._cloud.create_index(name, documents, metadata)
         self._refresh_documents()
         return built
 
     def list_indexes(self) -> list[dict[str, Any]]:
-        """All indexes of the project, as the cloud tells of them: ``name``, ``version``, ``chunkCount``, ..."""
+        """Return all indexes of the project.
+
+        Returns:
+            A dict for each index: ``name``, ``version``, ``chunkCount``, ...
+
+        Raises:
+            MemoAirVoiceMemoryError: If the cloud fails.
+        """
         return self._cloud.list_indexes()
 
     def get_index(self, name: str) -> dict[str, Any]:
-        """One index, as the cloud tells of it."""
+        """Return one index.
+
+        Args:
+            name: The name of the index.
+
+        Returns:
+            The index: ``name``, ``version``, ``chunkCount``, ...
+
+        Raises:
+            MemoAirVoiceMemoryError: ``cloud.not_found`` if there is no such index.
+        """
         return self._cloud.get_index(name)
 
     def delete_index(self, name: str) -> dict[str, Any]:
-        """Delete an index with all its documents."""
+        """Delete an index with all its documents.
+
+        Args:
+            name: The name of the index.
+
+        Returns:
+            The reply of the cloud.
+
+        Raises:
+            MemoAirVoiceMemoryError: ``cloud.not_found`` if there is no such index.
+        """
         deleted = self._cloud.delete_index(name)
         self._refresh_documents()
         return deleted
 
     def delete_document(self, name: str, document_id: str) -> dict[str, Any]:
-        """Delete one document of an index."""
+        """Delete one document of an index.
+
+        Args:
+            name: The name of the index.
+            document_id: The id of the document.
+
+        Returns:
+            The reply of the cloud.
+
+        Raises:
+            MemoAirVoiceMemoryError: ``cloud.not_found`` if there is no such document.
+        """
         deleted = self._cloud.delete_document(name, document_id)
         self._refresh_documents()
         return deleted
@@ -70,11 +118,20 @@ class CloudCalls:
     def list_memories(
         self, *, user: Mapping[str, Any] | None = None, user_id: str | None = None, history: bool = False
     ) -> list[dict[str, Any]]:
-        """What the cloud knows of a caller: ``memoryId``, ``kind``, ``text``, ``saidAt``, ... of each memory.
+        """Return what the cloud knows of a user.
 
-        With ``history`` also what held once and holds no longer.
+        Args:
+            user: The user, ``{"id"}``. Optional if the client has a user.
+            user_id: The user's id, as an alternative to ``user``.
+            history: Whether to include memories that are no longer valid.
+
+        Returns:
+            A dict for each memory: ``memoryId``, ``kind``, ``text``, ``saidAt``, ...
+
+        Raises:
+            MemoAirVoiceMemoryError: If the cloud fails.
         """
-        return self._cloud.list_memories(self._caller(user, user_id).id, history=check.flag("history", history))
+        return self._cloud.list_memories(self._resolve_user(user, user_id).id, history=check.flag("history", history))
 
     def update_memory(
         self,
@@ -87,51 +144,89 @@ class CloudCalls:
         holds_from: str | None = None,
         holds_until: str | None = None,
     ) -> dict[str, Any]:
-        """Correct something that the cloud knows of a caller, and return it; days are ``YYYY-MM-DD``."""
-        caller = self._caller(user, user_id)
+        """Correct a memory of a user in the cloud.
+
+        Args:
+            memory_id: The id of the memory.
+            user: The user, ``{"id"}``. Optional if the client has a user.
+            user_id: The user's id, as an alternative to ``user``.
+            text: The new sentence.
+            value: The new value.
+            holds_from: The first day on which the memory is valid, ``YYYY-MM-DD``.
+            holds_until: The day until which it is valid, ``YYYY-MM-DD``.
+
+        Returns:
+            The memory after the change.
+
+        Raises:
+            ValueError: If no change is given.
+            MemoAirVoiceMemoryError: ``cloud.not_found`` if there is no such memory.
+        """
+        caller = self._resolve_user(user, user_id)
         check.identifier("memory_id", memory_id)
-        told = {
+        fields = {
             "text": check.optional_text("text", text),
             "value": check.optional_text("value", value),
             "holdsFrom": check.optional_text("holds_from", holds_from),
             "holdsUntil": check.optional_text("holds_until", holds_until),
         }
-        changes = {name: each for name, each in told.items() if each is not None}
+        changes = {name: value for name, value in fields.items() if value is not None}
         if not changes:
-            raise ValueError("text, value, holds_from or holds_until says what to change; none is given")
+            raise ValueError("no change is given: pass text, value, holds_from or holds_until")
         memory = self._cloud.update_memory(caller.id, memory_id, changes)
-        refresh_caller(self._pool, self._calls, caller.id)
+        refresh_user(self._pool, self._runtime_client, caller.id)
         return memory
 
     def delete_memory(
         self, memory_id: str, *, user: Mapping[str, Any] | None = None, user_id: str | None = None
     ) -> dict[str, Any]:
-        """Delete something that the cloud knows of a caller; it is not learned again from what he said."""
-        caller = self._caller(user, user_id)
+        """Delete a memory of a user in the cloud. It is not learned again from the same turns.
+
+        Args:
+            memory_id: The id of the memory.
+            user: The user, ``{"id"}``. Optional if the client has a user.
+            user_id: The user's id, as an alternative to ``user``.
+
+        Returns:
+            The reply of the cloud.
+
+        Raises:
+            MemoAirVoiceMemoryError: ``cloud.not_found`` if there is no such memory.
+        """
+        caller = self._resolve_user(user, user_id)
         deleted = self._cloud.delete_memory(caller.id, memory_id)
-        refresh_caller(self._pool, self._calls, caller.id)
+        refresh_user(self._pool, self._runtime_client, caller.id)
         return deleted
 
     def memory_history(
         self, memory_id: str, *, user: Mapping[str, Any] | None = None, user_id: str | None = None
     ) -> list[dict[str, Any]]:
-        """What became of something that the cloud knows: ``at``, ``action``, ``by``, ``text``, ``value`` for each step.
+        """Return the changes of a memory in the cloud.
 
-        The oldest comes first.
+        Args:
+            memory_id: The id of the memory.
+            user: The user, ``{"id"}``. Optional if the client has a user.
+            user_id: The user's id, as an alternative to ``user``.
+
+        Returns:
+            A dict for each change, oldest first: ``at``, ``action``, ``by``, ``text``, ``value``.
+
+        Raises:
+            MemoAirVoiceMemoryError: ``cloud.not_found`` if there is no such memory.
         """
-        return self._cloud.memory_history(self._caller(user, user_id).id, memory_id)
+        return self._cloud.memory_history(self._resolve_user(user, user_id).id, memory_id)
 
-    def _caller(self, user: Mapping[str, Any] | None, user_id: str | None) -> User:
-        """Who is meant; where the client serves one caller only, nobody else can be."""
-        if self._only_caller is None:
-            return User.of(user, user_id)
+    def _resolve_user(self, user: Mapping[str, Any] | None, user_id: str | None) -> User:
+        """Return the user of a call; a client with a user of its own accepts no other."""
+        if self._only_user is None:
+            return User.parse(user, user_id)
         if user is None and user_id is None:
-            return self._only_caller
-        caller = User.of(user, user_id)
-        if caller.id != self._only_caller.id:
-            raise ValueError("this client serves one caller only, and the call names another")
-        return caller if len(caller.fields) > 1 else self._only_caller
+            return self._only_user
+        caller = User.parse(user, user_id)
+        if caller.id != self._only_user.id:
+            raise ValueError("this client serves one user only, and the call names another")
+        return caller if len(caller.fields) > 1 else self._only_user
 
     def _refresh_documents(self) -> None:
         if self._runtimes_see_documents:
-            refresh_documents(self._pool, self._calls)
+            refresh_documents(self._pool, self._runtime_client)

@@ -1,4 +1,4 @@
-"""Connections whose answers have to come by a deadline, however slowly the other side sends."""
+"""Connections whose whole reply must arrive by a deadline, however slowly the peer sends."""
 
 import socket
 import threading
@@ -8,23 +8,23 @@ from typing import Any
 import urllib3
 import urllib3.connection
 
-# By which moment (monotonic seconds) the call that this thread is making must be over.
-_call = threading.local()
+# The deadline (monotonic seconds) of the call that this thread is making.
+_thread_state = threading.local()
 
 
 def set_deadline(deadline: float) -> None:
-    """Say by when the calls that this thread makes from now on must be over."""
-    _call.deadline = deadline
+    """Set the deadline of the calls that this thread makes from now on."""
+    _thread_state.deadline = deadline
 
 
 class _DeadlineSocket(socket.socket):
-    """A socket that waits for data until the deadline, and not for so long from each byte to the next."""
+    """A socket that waits for data until the deadline. A plain timeout would begin again with each byte."""
 
     def recv_into(self, *arguments: Any, **options: Any) -> int:
-        left = _call.deadline - time.monotonic()
-        if left <= 0:
+        remaining_s = _thread_state.deadline - time.monotonic()
+        if remaining_s <= 0:
             raise TimeoutError("the deadline has passed")
-        self.settimeout(left)
+        self.settimeout(remaining_s)
         return super().recv_into(*arguments, **options)
 
 
@@ -38,6 +38,6 @@ class _DeadlineConnection(urllib3.connection.HTTPConnection):
 
 
 class DeadlinePool(urllib3.HTTPConnectionPool):
-    """A connection pool that keeps the deadline of `set_deadline`."""
+    """A connection pool whose connections obey the deadline of `set_deadline`."""
 
     ConnectionCls = _DeadlineConnection

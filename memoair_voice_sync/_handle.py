@@ -1,4 +1,4 @@
-"""One caller's place in the pool: the runtime that serves him, whichever it is at the moment."""
+"""A user's place in the pool, with whichever runtime serves the user at the moment."""
 
 import itertools
 import threading
@@ -10,29 +10,29 @@ from typing import Any
 
 from memoair_voice_sync._errors import MemoAirVoiceMemoryError
 from memoair_voice_sync._log import log
-from memoair_voice_sync._process import HUNG_AFTER_S
-from memoair_voice_sync._runtimes import DRAIN_S, StartedRuntime
+from memoair_voice_sync._process import UNRESPONSIVE_AFTER_S
+from memoair_voice_sync._runtimes import DRAIN_TIMEOUT_S, StartedRuntime
 from memoair_voice_sync._transport import RuntimeTransport
 
-CLOSED = "the client has been closed"
+CLIENT_CLOSED = "the client is closed"
 _STARTING = "the runtime is still starting"
-_changes = itertools.count(1)
-# After a start that came to nothing, calls are told so for this long before another one is tried.
-_PAUSE_S = 0.5
+_versions = itertools.count(1)
+# For this long after a start that failed, calls get its error, and no other start is tried.
+_START_RETRY_PAUSE_S = 0.5
 
 
 class HandleState(Enum):
-    """Where a handle stands."""
+    """The state of a handle."""
 
-    IDLE = "idle"  # nothing runs: nothing was started yet, or what was is gone
+    IDLE = "idle"  # no runtime: none was started yet, or it is gone
     STARTING = "starting"  # a runtime is being started
-    RUNNING = "running"  # one runs, as far as we know
-    ENDED = "ended"  # evicted or closed; starts no more
+    RUNNING = "running"  # a runtime is running, as far as is known
+    ENDED = "ended"  # evicted or closed; starts no more runtimes
 
 
-# Each state with those that may follow it. A runtime that has died, that does not answer, or that is over its ceiling
-# leads back to idle, and the next call starts another one.
-_MOVES = {
+# The states that may follow each state. A runtime that has died, does not answer, or is over its memory limit leads
+# back to idle, and the next call starts another one.
+_TRANSITIONS = {
     HandleState.IDLE: {HandleState.STARTING, HandleState.ENDED},
     HandleState.STARTING: {HandleState.RUNNING, HandleState.IDLE, HandleState.ENDED},
     HandleState.RUNNING: {HandleState.IDLE, HandleState.ENDED},
@@ -41,197 +41,228 @@ _MOVES = {
 
 
 class RuntimeHandle:
-    """A caller's runtime in a `RuntimePool`: started at the first need, and again when it has died.
+    """A user's place in a `RuntimePool`, with the runtime that serves the user.
 
-    It stays the same as long as the caller has his place in the pool, over deaths of its runtime. Safe to use from any
-    thread.
+    The runtime is started on first use, and again when it has died; the handle stays the same for as long as the user
+    has a place in the pool. Safe to use from any thread.
+
+    Attributes:
+        user_id: The user.
+        session_id: The session (the call). If another client's runtime serves the user, its session.
+        in_use: The number of calls in progress, pins included. The pool counts.
+        pins: How often the handle is pinned by a session.
+        released_at: When a call last ended (monotonic seconds).
+        restarts: How many runtimes were dropped because they died or did not answer.
+        open_lock: Held while a thread opens the session.
+        opened_user: The user fields with which the session was opened last, or None.
+        start_status: What a start waits for, in words, or None.
+        version: A number that changes whenever this client has changed the user's memory.
+        memory_client: The memory client for the session, for use by the owner of the pool.
     """
 
     def __init__(
         self,
         user_id: str,
         launch: Callable[["RuntimeHandle"], StartedRuntime],
-        settled: Callable[[], None],
+        start_finished: Callable[[], None],
         retire: Callable[[StartedRuntime, float], None],
     ) -> None:
-        """``launch`` starts a runtime, which may take long; ``settled`` is told when that start is over, well or not.
-        ``retire`` ends a runtime in the background within a time.
+        """Create an idle handle.
+
+        Args:
+            user_id: The user.
+            launch: Starts a runtime; may take long.
+            start_finished: Called when a start is over, whether it succeeded or failed.
+            retire: Ends a runtime in the background, within a time in seconds.
         """
         self.user_id = user_id
-        self.session_id: str = uuid.uuid4().hex  # the call; that of another client, where his runtime serves us
-        self.in_use: int = 0  # how many calls are under way, and how often it is pinned; the pool counts
+        self.session_id: str = uuid.uuid4().hex
+        self.in_use: int = 0
         self.pins: int = 0
         self.released_at: float = time.monotonic()
         self.restarts: int = 0
-        self.opening: threading.Lock = threading.Lock()  # held by who opens the session
-        self.opened_with: Mapping[str, Any] | None = None  # as whom the session was opened last
-        self.waits_for: str | None = None  # what a start waits for that has to be pulled before, in words
-        self.changes: int = 0  # another number after each change of the memory that this client has brought about
-        self.memory: Any = None  # what whoever makes the calls keeps between them
+        self.open_lock: threading.Lock = threading.Lock()
+        self.opened_user: Mapping[str, Any] | None = None
+        self.start_status: str | None = None
+        self.version: int = 0
+        self.memory_client: Any = None
         self._launch = launch
-        self._settled = settled
+        self._start_finished = start_finished
         self._retire = retire
-        self._changed = threading.Condition()
+        self._state_changed = threading.Condition()
         self._state = HandleState.IDLE
         self._runtime: StartedRuntime | None = None
-        self._failure: MemoAirVoiceMemoryError | None = None  # why the last start came to nothing
+        self._start_error: MemoAirVoiceMemoryError | None = None  # of the last start
         self._paused_until = 0.0
-        self._silent_since: float | None = None  # when the first of the calls was given up that went without an answer
+        self._unresponsive_since: float | None = None  # when the first of the calls without an answer timed out
 
     def __repr__(self) -> str:
         return f"<RuntimeHandle {self._state.value} pid={self.pid}>"
 
     @property
     def state(self) -> HandleState:
-        """Where the handle stands."""
+        """The state of the handle."""
         return self._state
 
     @property
     def runtime(self) -> StartedRuntime | None:
-        """What runs, as far as we know."""
+        """The runtime that is running, as far as is known, or None."""
         return self._runtime
 
     @property
     def pid(self) -> int | None:
-        """The process id of the runtime that serves; None where none does."""
+        """The process id of the runtime, or None if no runtime is running."""
         runtime = self._runtime
         return None if runtime is None else runtime.pid
 
     def ensure_running(self, deadline: float) -> RuntimeTransport:
-        """Return the way to a living runtime, started if need be, by the deadline (monotonic seconds).
+        """Return the transport to a running runtime; start one if needed.
 
-        Raises ``runtime.timeout`` at the deadline (the start goes on, and the next call finds it further),
-        ``pool.closed``, and what the start failed with.
+        Args:
+            deadline: When to give up, in monotonic seconds.
+
+        Returns:
+            The transport. The runtime may die at any moment; see `mark_unreachable`.
+
+        Raises:
+            MemoAirVoiceMemoryError: ``runtime.timeout`` at the deadline (the start goes on, and the next call continues
+                from there), ``pool.closed``, or the error of the start.
         """
-        with self._changed:
+        with self._state_changed:
             while True:
                 if self._state is HandleState.ENDED:
-                    raise MemoAirVoiceMemoryError("pool.closed", CLOSED)
-                if self._state is HandleState.RUNNING and self._hangs():
-                    log.warning("a runtime answers nothing and is replaced: action=runtime_hung pid=%s", self.pid)
-                    self._drop(drain_s=0)
+                    raise MemoAirVoiceMemoryError("pool.closed", CLIENT_CLOSED)
+                if self._state is HandleState.RUNNING and self._is_unresponsive():
+                    log.warning("a runtime does not answer and is replaced: action=runtime_hung pid=%s", self.pid)
+                    self._drop_runtime(drain_s=0)
                 if self._state is HandleState.RUNNING and self._runtime is not None:
                     return self._runtime.transport
-                if self._state is HandleState.IDLE and (self._failure is None or time.monotonic() > self._paused_until):
-                    self._begin()
-                left = deadline - time.monotonic()
-                if left <= 0 or not self._changed.wait_for(lambda: self._state is not HandleState.STARTING, left):
-                    raise MemoAirVoiceMemoryError("runtime.timeout", self.waits_for or _STARTING)
-                if self._state is HandleState.IDLE and self._failure is not None:
-                    raise _again(self._failure)
+                if self._state is HandleState.IDLE and (
+                    self._start_error is None or time.monotonic() > self._paused_until
+                ):
+                    self._start_in_background()
+                remaining_s = deadline - time.monotonic()
+                if remaining_s <= 0 or not self._state_changed.wait_for(
+                    lambda: self._state is not HandleState.STARTING, remaining_s
+                ):
+                    raise MemoAirVoiceMemoryError("runtime.timeout", self.start_status or _STARTING)
+                if self._state is HandleState.IDLE and self._start_error is not None:
+                    raise _copy_error(self._start_error)
 
     def mark_unreachable(self, transport: RuntimeTransport) -> None:
-        """Say that the runtime did not take a connection, or is about to end: the next call starts another."""
-        with self._changed:
-            if self._serves(transport):
-                self._drop()
+        """Drop a runtime that refused a connection or is shutting down: the next call starts another."""
+        with self._state_changed:
+            if self._is_current(transport):
+                self._drop_runtime()
 
-    def mark_silent(self, transport: RuntimeTransport) -> None:
-        """Say that the runtime took a call and did not answer in time: in a while it will be taken to hang."""
-        if self._silent_since is None and self._serves(transport):
-            self._silent_since = time.monotonic()
+    def mark_timed_out(self, transport: RuntimeTransport) -> None:
+        """Record that the runtime did not answer a call in time. After a while without answers it is replaced."""
+        if self._unresponsive_since is None and self._is_current(transport):
+            self._unresponsive_since = time.monotonic()
 
-    def mark_heard(self, transport: RuntimeTransport) -> None:
-        """Say that the runtime answered a call."""
-        if self._serves(transport):
-            self._silent_since = None
+    def mark_responsive(self, transport: RuntimeTransport) -> None:
+        """Record that the runtime answered a call."""
+        if self._is_current(transport):
+            self._unresponsive_since = None
 
-    def note_change(self) -> None:
-        """Say that what is remembered of the caller may be another now than before."""
-        self.changes = next(_changes)  # one that never was: of two changes at once, neither hides the other
+    def bump_version(self) -> None:
+        """Record that the user's memory may have changed."""
+        self.version = next(_versions)  # unique, so that concurrent changes cannot mask each other
 
-    def look(self) -> bool:
-        """Let go of a runtime that has died; tell whether one had."""
-        with self._changed:
+    def drop_dead_runtime(self) -> bool:
+        """Drop the runtime if it has died; return whether it had."""
+        with self._state_changed:
             runtime = self._runtime
             has_died = self._state is HandleState.RUNNING and runtime is not None and not runtime.is_alive()
             if has_died:
-                self._drop()
+                self._drop_runtime()
             return has_died
 
     def replace(self, runtime: StartedRuntime) -> None:
-        """Let go of a runtime that lives, if it still is the one that serves: the next call starts another."""
-        with self._changed:
+        """Drop a running runtime if it is still the current one: the next call starts another."""
+        with self._state_changed:
             if self._state is HandleState.RUNNING and self._runtime is runtime:
-                self._drop()
+                self._drop_runtime()
 
     def end(self) -> StartedRuntime | None:
-        """Start no more, and return what runs; the caller ends it."""
-        with self._changed:
+        """Start no more runtimes, and return the current one, which the pool then ends."""
+        with self._state_changed:
             if self._state is HandleState.ENDED:
                 return None
             runtime, self._runtime = self._runtime, None
-            self._move(HandleState.ENDED)
+            self._transition(HandleState.ENDED)
             return runtime
 
     def stop(self, timeout_s: float) -> None:
-        """A handle is ended by its pool."""
+        """Do nothing: the pool ends the handle."""
 
-    def forget(self) -> None:
-        """After a fork, in the child: the runtime is the parent's."""
-        self._changed = threading.Condition()
+    def reset_after_fork(self) -> None:
+        """Drop the runtime in the child of a fork: it belongs to the parent."""
+        self._state_changed = threading.Condition()
         runtime, self._runtime = self._runtime, None
         self._state = HandleState.ENDED
         if runtime is not None:
-            runtime.forget()
+            runtime.reset_after_fork()
 
-    def _begin(self) -> None:
-        self._move(HandleState.STARTING)
-        self._failure = None
-        threading.Thread(target=self._start, name="memoair-start", daemon=True).start()
+    def _start_in_background(self) -> None:
+        self._transition(HandleState.STARTING)
+        self._start_error = None
+        threading.Thread(target=self._run_start, name="memoair-start", daemon=True).start()
 
-    def _start(self) -> None:
+    def _run_start(self) -> None:
         try:
-            self._launch_one()
+            self._launch_runtime()
         finally:
-            self._settled()
+            self._start_finished()
 
-    def _launch_one(self) -> None:
+    def _launch_runtime(self) -> None:
         runtime: StartedRuntime | None = None
-        failure: MemoAirVoiceMemoryError | None = None
+        start_error: MemoAirVoiceMemoryError | None = None
         try:
             runtime = self._launch(self)
         except MemoAirVoiceMemoryError as error:
-            failure = error
-        except Exception as error:  # noqa: BLE001 - whoever waits must hear of it, whatever it was
-            failure = MemoAirVoiceMemoryError("runtime.start_failed", f"no runtime: {type(error).__name__}: {error}")
-        with self._changed:
-            if self._state is HandleState.ENDED:  # nobody wants it any more
+            start_error = error
+        except Exception as error:  # noqa: BLE001 - calls that wait must get the error, whatever it is
+            start_error = MemoAirVoiceMemoryError(
+                "runtime.start_failed", f"the runtime could not be started: {type(error).__name__}: {error}"
+            )
+        with self._state_changed:
+            if self._state is HandleState.ENDED:  # evicted or closed during the start
                 if runtime is not None:
-                    self._retire(runtime, DRAIN_S)
+                    self._retire(runtime, DRAIN_TIMEOUT_S)
                 return
-            if failure is not None and not failure.code.startswith("pool."):
-                self._paused_until = time.monotonic() + _PAUSE_S
-            self._runtime, self._failure, self._silent_since = runtime, failure, None
+            if start_error is not None and not start_error.code.startswith("pool."):
+                self._paused_until = time.monotonic() + _START_RETRY_PAUSE_S
+            self._runtime, self._start_error, self._unresponsive_since = runtime, start_error, None
             if runtime is not None and runtime.session_id is not None:
                 self.session_id = runtime.session_id
-            self._move(HandleState.IDLE if runtime is None else HandleState.RUNNING)
+            self._transition(HandleState.IDLE if runtime is None else HandleState.RUNNING)
 
-    def _drop(self, drain_s: float = DRAIN_S) -> None:
+    def _drop_runtime(self, drain_s: float = DRAIN_TIMEOUT_S) -> None:
         runtime, self._runtime = self._runtime, None
-        self._silent_since = None
+        self._unresponsive_since = None
         self.restarts += 1
-        self._move(HandleState.IDLE)
+        self._transition(HandleState.IDLE)
         if runtime is not None:
             self._retire(runtime, drain_s)
 
-    def _move(self, to: HandleState) -> None:
-        if to not in _MOVES[self._state]:
-            raise RuntimeError(f"a handle that is {self._state.value} can't become {to.value}")
+    def _transition(self, to: HandleState) -> None:
+        if to not in _TRANSITIONS[self._state]:
+            raise RuntimeError(f"invalid transition of a handle: {self._state.value} to {to.value}")
         self._state = to
-        self._changed.notify_all()
+        self._state_changed.notify_all()
 
-    def _serves(self, transport: RuntimeTransport) -> bool:
-        """Whether this is the way to the runtime that runs, and not to one that it has succeeded."""
+    def _is_current(self, transport: RuntimeTransport) -> bool:
+        """Return whether the transport leads to the current runtime, and not to an earlier one."""
         runtime = self._runtime
         return runtime is not None and runtime.transport is transport
 
-    def _hangs(self) -> bool:
-        since = self._silent_since
-        return since is not None and time.monotonic() - since > HUNG_AFTER_S
+    def _is_unresponsive(self) -> bool:
+        since = self._unresponsive_since
+        return since is not None and time.monotonic() - since > UNRESPONSIVE_AFTER_S
 
 
-def _again(error: MemoAirVoiceMemoryError) -> MemoAirVoiceMemoryError:
-    """The same error for another thread: one that is raised twice would gather both their stacks."""
+def _copy_error(error: MemoAirVoiceMemoryError) -> MemoAirVoiceMemoryError:
+    """Copy an error for another thread: one object raised twice would collect both tracebacks."""
     details: dict[str, Any] = dict(error.details)
     return MemoAirVoiceMemoryError(error.code, error.message, error.status_code, details)

@@ -1,4 +1,4 @@
-"""The SDK's logger: silent unless the application listens, and never told what a caller said."""
+"""The SDK's logger. It is silent unless the application configures it, and never logs what a caller said."""
 
 import logging
 

@@ -1,4 +1,4 @@
-"""One caller's memory, without a pool: the raw client."""
+"""The memory of one user, without a pool."""
 
 import os
 import secrets
@@ -17,19 +17,14 @@ from memoair_voice_sync._errors import MemoAirVoiceMemoryError
 from memoair_voice_sync._log import log
 from memoair_voice_sync._process import RuntimeManager, RuntimeProcess
 from memoair_voice_sync._redaction import Redaction
-from memoair_voice_sync._resource_warning import close_unclosed
-from memoair_voice_sync._results import SearchResult
+from memoair_voice_sync._resource_warning import warn_unclosed
+from memoair_voice_sync._results import SearchResult, parse_search_result
+from memoair_voice_sync._runtime_call import MAX_RUNTIME_TIMEOUT_MS, call_runtime
 from memoair_voice_sync._spec import ORG_ONLY_USER, RuntimeSpec
 from memoair_voice_sync._tool import DEFAULT_INTENT, MemoryToolSync
 from memoair_voice_sync._tool_shapes import ToolAdapters
-from memoair_voice_sync._transport import (
-    ConnectionBroke,
-    RuntimeTransport,
-    RuntimeUnreachableError,
-    encode_body,
-    parse_runtime_url,
-)
-from memoair_voice_sync._turn import checked_turn
+from memoair_voice_sync._transport import RuntimeTransport, parse_runtime_url
+from memoair_voice_sync._turn import validate_turn
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -38,35 +33,26 @@ DEFAULT_RUNTIME_URL = "http://127.0.0.1:7878"
 DEFAULT_CLOUD_BASE_URL = "https://backend.memoair.space"
 DEFAULT_TIMEOUT_MS = 250
 
-# Of the time a search may take, this share is left for the way of the answer: a runtime that composes at its deadline
-# what has arrived by then must not come too late.
-_WAY_BACK = 0.1
-_FLUSH_S = 7.0
-_STOP_S = 2.0
-_MOST_BREAKS = 2
-# The longest time that a runtime can be granted.
-_LONGEST_GRANT_MS = 60_000.0
+_FLUSH_TIMEOUT_S = 7.0
+_STOP_TIMEOUT_S = 2.0
 
 
 class MemoAirVoiceMemorySync(ToolAdapters):
-    """Memory for one caller (``user_id``) of one project, over a runtime on this machine.
+    """The memory of one user of one project, over a runtime on this machine.
 
-    With ``auto_start_runtime`` the runtime is started at the first call, watched, started again when it has died, and
-    ended by `close`; a ``runtime_url`` with port 0 lets it choose a free port, and then it is reachable with a token of
-    its own only. Without, one must listen at ``runtime_url``. ``runtime_binary`` names another runtime than the
-    installed one, ``runtime_repo`` and ``runtime_version`` one that is pulled into ``runtime_cache_dir``
-    (``docs/runtimes.md``). ``runtime_manager`` is whoever else starts it; ``client`` a urllib3 connection pool to use
-    for a runtime that is not started here.
+    By default the runtime is started on the first call, watched, restarted when it has died, and ended by `close`. Use
+    the memory in a ``with`` block, or call `close`. For many users, use `MemoAirVoiceClientSync`.
 
-    Either ``api_key`` or ``internal_token`` must be set if the runtime needs to bootstrap from the cloud; they reach it
-    by its environment. Without, or where ``cloud_base_url`` is None, there is no cloud and nothing leaves this machine;
-    ``org_file`` may then hold the organisation's documents as JSON lines (``{"id", "text", "metadata"}``). ``org_only``
-    searches these alone and keeps nothing. ``satham`` selects the embedder: ``{"variant": "default"}``, or ``"medium"``
-    for a second reading by a transformer, where the runtime has one. ``redact`` is given each text of a turn before
-    anything of it is sent, and returns what may be kept.
+    Every method may be called from any thread. Every method raises `MemoAirVoiceMemoryError` if the memory fails, and
+    ValueError or TypeError for invalid arguments.
 
-    Every method may be called from any thread. Each raises `MemoAirVoiceMemoryError` where the memory fails, ValueError
-    or TypeError where an argument can't be. Use it in a ``with`` block, or call `close`.
+    Example:
+        ```python
+        with MemoAirVoiceMemorySync(project_id="proj_acme", user_id="caller_42") as memory:
+            memory.start_session({"user": {"id": "caller_42", "name": "Alex"}})
+            memory.after_turn("Where is my parcel?", "In Leeds.", turn_id="turn-1")
+            print(memory.search_memory("parcel").contextText)
+        ```
     """
 
     def __init__(
@@ -93,6 +79,37 @@ class MemoAirVoiceMemorySync(ToolAdapters):
         org_file: str | None = None,
         redact: Callable[[str], str] | None = None,
     ) -> None:
+        """Create the memory. No process is started before the first call.
+
+        Args:
+            project_id: The project that the memory belongs to.
+            user_id: The user.
+            api_key: The key that the runtime uses to reach the cloud. Without a key and a token there is no cloud.
+            internal_token: A token to use instead of ``api_key``. The runtime gets either by its environment.
+            runtime_url: The loopback address of the runtime. With port 0 the runtime chooses a free port and requires
+                a token that only this object knows.
+            runtime_token: The token that the runtime requires. None means none, except with port 0.
+            session_id: The id of the session (the call). None makes a new one.
+            satham: The embedder: ``{"variant": "default"}``, or ``"medium"`` to rerank hits with a transformer, if
+                the runtime has one.
+            auto_start_runtime: Whether to start the runtime. If False, one must listen at ``runtime_url``.
+            runtime_binary: A runtime program to use instead of the installed one.
+            cloud_base_url: The URL of the cloud, or None for no cloud: then nothing leaves this machine.
+            storage_root: The folder for memories on this machine. None means the user data folder of the platform.
+            runtime_version: The version of a runtime to pull, in the background (see ``docs/runtimes.md``).
+            runtime_repo: The repository of a runtime to pull.
+            runtime_cache_dir: The folder that pulled runtimes are stored in.
+            client: A urllib3 connection pool to use for a runtime that is not started here.
+            runtime_manager: Another object that starts and ends the runtime. It can serve several memories.
+            org_only: Search only the organization's documents, and save nothing.
+            org_file: A file with the organization's documents, if no cloud has them: one JSON object
+                ``{"id", "text", "metadata"}`` per line.
+            redact: A function that receives each text of a turn before any of it is sent, and returns the text to keep.
+
+        Raises:
+            ValueError: If an argument is invalid.
+            TypeError: If an argument has the wrong type.
+        """
         self._redaction = Redaction(redact)
         self._project_id = check.identifier("project_id", project_id)
         check.flag("org_only", org_only)
@@ -103,7 +120,7 @@ class MemoAirVoiceMemorySync(ToolAdapters):
         self._org_only = org_only
         host, port = parse_runtime_url(check.text("runtime_url", runtime_url))
         token = check.secret("runtime_token", runtime_token)
-        self._is_mine = runtime_manager is None
+        self._owns_runtime = runtime_manager is None
         if runtime_manager is not None:
             self._runtime = runtime_manager
         elif auto_start_runtime and client is None:
@@ -112,7 +129,7 @@ class MemoAirVoiceMemorySync(ToolAdapters):
                 user_id=self._user_id,
                 api_key=check.secret("api_key", api_key),
                 internal_token=check.secret("internal_token", internal_token),
-                # A port that was chosen by nobody is known to nobody: then a token costs nothing and shuts others out.
+                # With port 0 other clients cannot know the port: then a token costs nothing and keeps strangers out.
                 token=token or (None if port else secrets.token_urlsafe(32)),
                 cloud_base_url=check.base_url("cloud_base_url", cloud_base_url),
                 storage_root=check.path("storage_root", storage_root),
@@ -126,33 +143,53 @@ class MemoAirVoiceMemorySync(ToolAdapters):
             self._runtime = RuntimeProcess(spec, host, port)
         else:
             if not port:
-                raise ValueError("runtime_url needs a port unless the runtime is started here")
+                raise ValueError("runtime_url must have a port unless the runtime is started here")
             transport = RuntimeTransport(host, port, token, client)
             self._runtime = AttachedRuntime(transport, self._project_id, self._user_id, runtime_url)
-        self._opened_in: int | None = None  # the process that has opened the session and not ended it
+        self._opened_by_pid: int | None = None  # the process that has opened the session and not ended it yet
 
     def __repr__(self) -> str:
         return f"<MemoAirVoiceMemorySync session={self._session_id!r} runtime={self._runtime!r}>"
 
     @property
     def session_id(self) -> str:
-        """The id of the session (the call) that this object speaks for."""
+        """The id of the session (the call)."""
         return self._session_id
 
     @property
     def runtime_pid(self) -> int | None:
-        """The process id of the runtime, where it was started here and lives."""
+        """The process id of the runtime, or None if it was not started here or is not running."""
         return self._runtime.pid
 
     def runtime_url(self, timeout_s: float = 5.0) -> str:
-        """The address of the runtime, started if need be; another client of the caller needs its token, too."""
+        """Return the address of the runtime; start it if it is not running.
+
+        Args:
+            timeout_s: The time that this may take, in seconds.
+
+        Returns:
+            The URL. Another client of the user also needs the runtime's token.
+
+        Raises:
+            MemoAirVoiceMemoryError: If no runtime can be started or reached in time.
+        """
         return self._runtime.ensure_running(time.monotonic() + check.seconds("timeout_s", timeout_s)).url
 
     def start_session(self, metadata: dict[str, Any] | None = None, timeout_s: float = 5.0) -> dict[str, Any]:
-        """Open the session and return the runtime's reply, ``{"sessionId", "bootstrap", "paths"}``.
+        """Open the session.
 
-        ``metadata["user"]`` is who calls, ``{"id", "name", "metadata"}``; ``metadata["assistantName"]`` how the agent
-        is called. A session that is open already stays so; one that has ended is opened again.
+        A session that is already open stays open; one that has ended is opened again.
+
+        Args:
+            metadata: A JSON object that is stored with the session. ``user`` is who calls,
+                ``{"id", "name", "metadata"}``; ``assistantName`` is the name of the agent.
+            timeout_s: The time that this may take, in seconds, including the start of the runtime.
+
+        Returns:
+            The reply of the runtime, ``{"sessionId", "bootstrap", "paths"}``.
+
+        Raises:
+            MemoAirVoiceMemoryError: If the session cannot be opened in time.
         """
         body = {
             "sessionId": self._session_id,
@@ -161,17 +198,28 @@ class MemoAirVoiceMemorySync(ToolAdapters):
             **({"mode": "org_only"} if self._org_only else {}),
         }
         reply = self._call("session/start", body, check.seconds("timeout_s", timeout_s))
-        for what in ("storage", "org"):
-            if what in reply:  # the session is open all the same
-                log.warning("a session began without its %s: action=%s_missing why=%s", what, what, reply[what])
-        self._opened_in = os.getpid()
+        for part in ("storage", "org"):
+            if part in reply:  # the session is open nevertheless
+                log.warning("a session was opened without its %s: action=%s_missing why=%s", part, part, reply[part])
+        self._opened_by_pid = os.getpid()
         return reply
 
     def end_session(self, reason: str = "completed", timeout_s: float = 5.0) -> dict[str, Any]:
-        """Close the session and return what was flushed. Ending it twice is no error."""
+        """End the session and flush it. Ending it again has no effect.
+
+        Args:
+            reason: Why the session ends; it is stored with the session.
+            timeout_s: The time that this may take, in seconds.
+
+        Returns:
+            The reply of the runtime.
+
+        Raises:
+            MemoAirVoiceMemoryError: If the runtime fails or does not answer in time.
+        """
         body = {"sessionId": self._session_id, "reason": check.text("reason", reason)}
         reply = self._call("session/end", body, check.seconds("timeout_s", timeout_s))
-        self._opened_in = None
+        self._opened_by_pid = None
         return reply
 
     def search_memory(
@@ -185,11 +233,25 @@ class MemoAirVoiceMemorySync(ToolAdapters):
         filter: Mapping[str, Any] | None = None,  # noqa: A002 - the name on the wire
         explain: bool = False,
     ) -> SearchResult:
-        """Recall what matters for ``query``, over the given ``lanes`` or all four, within ``timeout_ms``.
+        """Search the memory for what is relevant to a query, within a deadline.
 
-        ``top_k`` bounds the items of each lane, ``filter`` keeps only hits of the org and permanent lanes whose
-        metadata fits. Lanes that are late are dropped and named in the trace. ``explain`` lets the trace tell, under
-        ``"explain"``, for each lane and each hit by its id what its score is the sum of.
+        A lane that is late is left out and named in the trace.
+
+        Args:
+            query: What to search for, usually what the caller has just said.
+            lanes: The lanes to search: ``profile``, ``working``, ``permanent``, ``org``. None means all.
+            intent: What the result is for, such as ``answer_current_user`` or ``summarise_recent``.
+            top_k: The largest number of hits per lane, such as ``{"org": 2}``.
+            timeout_ms: The time within which this returns or raises, in milliseconds.
+            filter: A condition on the metadata of hits in the ``permanent`` and ``org`` lanes, such as
+                ``{"topic": "returns"}``.
+            explain: Whether the trace has, under ``"explain"``, the parts of the score of each hit, by lane and id.
+
+        Returns:
+            The hits of each lane, and the text composed from them for the language model.
+
+        Raises:
+            MemoAirVoiceMemoryError: If the memory fails, or ``runtime.timeout`` if it does not answer in time.
         """
         body = {
             "sessionId": self._session_id,
@@ -201,12 +263,19 @@ class MemoAirVoiceMemorySync(ToolAdapters):
             "filter": None if filter is None else check.mapping("filter", filter),
             **({"explain": True} if check.flag("explain", explain) else {}),
         }
-        return _search_result(
-            self._call("search_memory", body, check.seconds("timeout_ms", timeout_ms, 1e-3), grants=True)
+        return parse_search_result(
+            self._call("search_memory", body, check.seconds("timeout_ms", timeout_ms, 1e-3), sends_timeout=True)
         )
 
     def search_memory_tool(self, *, search_memory_timeout_ms: float | None = None) -> MemoryToolSync:
-        """Return a tool that a language model can be given to search this memory."""
+        """Return a tool with which a language model can search this memory.
+
+        Args:
+            search_memory_timeout_ms: The time that a search may take, in milliseconds. None means the default.
+
+        Returns:
+            The tool, which raises `MemoAirVoiceMemoryError` if the memory fails.
+        """
         timeout_ms = DEFAULT_TIMEOUT_MS if search_memory_timeout_ms is None else search_memory_timeout_ms
         check.seconds("search_memory_timeout_ms", timeout_ms, 1e-3)
         return MemoryToolSync(lambda query, intent: self.search_memory(query, intent=intent, timeout_ms=timeout_ms))
@@ -220,42 +289,69 @@ class MemoAirVoiceMemorySync(ToolAdapters):
         metadata: dict[str, Any] | None = None,
         timeout_s: float = 1.0,
     ) -> str | None:
-        """Keep a completed turn; it is on the disk when this returns its ``localEventId``.
+        """Save a completed turn; when this returns, the turn is on the disk.
 
-        A ``turn_id`` that was kept before keeps nothing again and returns the same id. ``metadata["occurredAt"]`` is
-        when it was spoken, for old transcripts, ``metadata["heard"]`` what the caller heard of an answer that was
-        interrupted: the memory takes it for what was said. Returns None only with ``org_only``, where nothing is kept.
+        Args:
+            user_text: What the caller said.
+            assistant_text: What the agent answered, in full even if the caller interrupted it.
+            turn_id: The id of the turn. A turn whose id was saved before is not saved again and returns the same id.
+            tool_calls: The tools that the agent called, as JSON objects.
+            metadata: A JSON object that is stored with the turn. ``heard`` is the part of an interrupted answer that
+                the caller heard ("" for nothing): memory then recalls and learns from that part alone.
+                ``occurredAt`` is the time of the turn in ISO 8601, for old transcripts.
+            timeout_s: The time that this may take, in seconds.
+
+        Returns:
+            The turn's ``localEventId``; None only with ``org_only``, which saves nothing.
+
+        Raises:
+            MemoAirVoiceMemoryError: If the turn is not saved in time. Saving it again with the same id is safe.
         """
-        told = {"turn_id": turn_id, "user_text": user_text, "assistant_text": assistant_text}
-        kept = self._redaction.turn(checked_turn({**told, "tool_calls": tool_calls, "metadata": metadata}))
+        fields = {"turn_id": turn_id, "user_text": user_text, "assistant_text": assistant_text}
+        turn = self._redaction.redact_turn(validate_turn({**fields, "tool_calls": tool_calls, "metadata": metadata}))
         body = {
             "sessionId": self._session_id,
-            "turnId": kept["turn_id"],
-            "userText": kept["user_text"],
-            "assistantText": kept["assistant_text"],
-            "toolCalls": kept["tool_calls"],
-            "metadata": kept["metadata"],
+            "turnId": turn["turn_id"],
+            "userText": turn["user_text"],
+            "assistantText": turn["assistant_text"],
+            "toolCalls": turn["tool_calls"],
+            "metadata": turn["metadata"],
         }
         event_id = self._call("turn/after", body, check.seconds("timeout_s", timeout_s)).get("localEventId")
         return None if event_id is None else str(event_id)
 
-    def flush(self, timeout_s: float = _FLUSH_S) -> bool:
-        """Wait until nothing is pending in the runtime; tell whether that came true in time."""
-        left_s = check.seconds("timeout_s", timeout_s)
-        reply = self._call("sync/flush", {"deadlineMs": min(left_s * 1e3, _LONGEST_GRANT_MS)}, left_s + 1)
+    def flush(self, timeout_s: float = _FLUSH_TIMEOUT_S) -> bool:
+        """Wait until the runtime has nothing left to write or to send.
+
+        Args:
+            timeout_s: The time to wait, in seconds.
+
+        Returns:
+            Whether everything was flushed in time.
+
+        Raises:
+            MemoAirVoiceMemoryError: If the runtime fails.
+        """
+        checked_timeout_s = check.seconds("timeout_s", timeout_s)
+        reply = self._call(
+            "sync/flush", {"deadlineMs": min(checked_timeout_s * 1e3, MAX_RUNTIME_TIMEOUT_MS)}, checked_timeout_s + 1
+        )
         return reply.get("status") == "ok"
 
     def close(self) -> None:
-        """End the session if it is open, and the runtime if it was started here. Twice is no harm."""
+        """End the session if it is open, and the runtime if it was started here.
+
+        Calling it again has no effect.
+        """
         try:
-            if self._opened_in == os.getpid():  # a child of a fork does not end its parent's call
-                self._opened_in = None
-                self.end_session("closed", timeout_s=_STOP_S)
+            if self._opened_by_pid == os.getpid():  # a child of a fork does not end its parent's session
+                self._opened_by_pid = None
+                self.end_session("closed", timeout_s=_STOP_TIMEOUT_S)
         except MemoAirVoiceMemoryError as error:
-            # The session's turns are on the disk; only its end is not, and whoever reads the log can live with that.
-            log.warning("the end of a session could not be told: action=end_failed code=%s", error.code)
+            # The turns of the session are on the disk. Only its end is missing, which readers of the log tolerate.
+            log.warning("a session could not be ended: action=end_failed code=%s", error.code)
         finally:
-            self._runtime.stop(_STOP_S)
+            self._runtime.stop(_STOP_TIMEOUT_S)
 
     def __enter__(self) -> "Self":
         return self
@@ -266,66 +362,13 @@ class MemoAirVoiceMemorySync(ToolAdapters):
         self.close()
 
     def __del__(self) -> None:
-        runtime = getattr(self, "_runtime", None)  # none where the constructor has refused
-        if isinstance(runtime, RuntimeProcess) and self._is_mine and runtime.pid is not None:
-            close_unclosed(self, partial(runtime.stop, _STOP_S))
+        runtime = getattr(self, "_runtime", None)  # absent if the constructor raised
+        if isinstance(runtime, RuntimeProcess) and self._owns_runtime and runtime.pid is not None:
+            warn_unclosed(self, partial(runtime.stop, _STOP_TIMEOUT_S))
 
-    def _call(self, path: str, body: dict[str, Any], timeout_s: float, *, grants: bool = False) -> dict[str, Any]:
-        """Call the runtime, started if need be; where it has died or is about to end, another one, until time is up.
-
-        Where the call ``grants`` time, the runtime is told how much of it is its own.
-        """
-        deadline = time.monotonic() + timeout_s
-        # Every call names whom it is for: the port may have passed to another caller's runtime since the last one.
-        content = encode_body(body | {"workspaceId": self._project_id, "userId": self._user_id})
-        refusal: MemoAirVoiceMemoryError | None = None  # why the last runtime did not answer
-        breaks = 0
-        while True:
-            try:
-                transport = self._runtime.ensure_running(deadline)
-            except MemoAirVoiceMemoryError as error:
-                if error.code == "runtime.timeout" and refusal is not None:
-                    raise refusal from error
-                raise
-            granted = content
-            if grants:
-                left_ms = (deadline - time.monotonic()) * 1e3 * (1 - _WAY_BACK)
-                granted = content[:-1] + b', "timeoutMs": %.3f}' % min(max(1.0, left_ms), _LONGEST_GRANT_MS)
-            try:
-                reply = transport.call("POST", f"/v1/runtime/{path}", granted, deadline)
-            except ConnectionBroke as error:  # of a runtime that was killed, or of one that breaks at this very call
-                breaks += 1
-                if breaks > _MOST_BREAKS:
-                    raise MemoAirVoiceMemoryError("runtime.internal", str(error)) from error
-            except RuntimeUnreachableError:
-                refusal = None
-            except MemoAirVoiceMemoryError as error:
-                if error.code == "runtime.timeout":
-                    self._runtime.mark_silent(transport)
-                    message = f"the runtime did not answer {path} within {timeout_s * 1e3:.0f} ms"
-                    raise MemoAirVoiceMemoryError(error.code, message) from error
-                if error.code != "runtime.draining":
-                    self._runtime.mark_heard(transport)
-                    raise
-                refusal = error
-            else:
-                self._runtime.mark_heard(transport)
-                return reply
-            self._runtime.mark_unreachable(transport)
-
-
-def _search_result(reply: dict[str, Any]) -> SearchResult:
-    lists = [reply.get(name) for name in ("working", "permanent", "org", "sources")]
-    context, profile, trace = reply.get("contextText"), reply.get("profile"), reply.get("trace")
-    is_whole = isinstance(context, str) and isinstance(trace, dict) and all(isinstance(each, list) for each in lists)
-    if not is_whole or not isinstance(profile, dict | None):
-        raise MemoAirVoiceMemoryError("runtime.internal", "the runtime's answer is not that to a search", 200)
-    return SearchResult(
-        contextText=reply["contextText"],
-        profile=profile,
-        working=reply["working"],
-        permanent=reply["permanent"],
-        org=reply["org"],
-        sources=reply["sources"],
-        trace=reply["trace"],
-    )
+    def _call(
+        self, path: str, body: dict[str, Any], timeout_s: float, *, sends_timeout: bool = False
+    ) -> dict[str, Any]:
+        # Every call names its user: since the last one, the port may have passed to another user's runtime.
+        identity = {"workspaceId": self._project_id, "userId": self._user_id}
+        return call_runtime(self._runtime, path, body | identity, timeout_s, sends_timeout=sends_timeout)

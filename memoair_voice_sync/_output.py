@@ -1,4 +1,4 @@
-"""What a runtime process puts out: kept in a file, so that it never waits for a reader, and read from there."""
+"""The output of a runtime process. It goes to a file, so that the process never waits for a reader."""
 
 import json
 import os
@@ -13,45 +13,45 @@ _HEAD_BYTES = 65_536
 
 
 class ProcessOutput:
-    """Both outputs of one process, in a file without a name. Not thread-safe: whoever owns the process locks."""
+    """Standard output and error of one process, in an unnamed file. Not thread-safe: the owner of the process locks."""
 
     def __init__(self) -> None:
         self.file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
-        self._relayed = 0  # how much has been passed on to our log
+        self._relayed_bytes = 0  # how much was copied to the log
 
-    def announced_port(self) -> int | None:
-        """The port that the runtime says it listens on."""
-        told = self.announced("listening")
-        return None if told is None else int(told["port"])
+    def listening_port(self) -> int | None:
+        """Return the port on which the runtime reports to listen, or None."""
+        event = self.find_event("listening")
+        return None if event is None else int(event["port"])
 
-    def announced(self, event: str) -> dict[str, Any] | None:
-        """What the runtime has told of an event; among its first lines, however much it has said since."""
+    def find_event(self, name: str) -> dict[str, Any] | None:
+        """Return an event that the runtime has reported, or None. Events are among its first lines."""
         for line in self._read(0, _HEAD_BYTES).splitlines():
             with suppress(ValueError, TypeError, KeyError):
-                told: dict[str, Any] = json.loads(line)
-                if told["event"] == event:
-                    return told
+                event: dict[str, Any] = json.loads(line)
+                if event["event"] == name:
+                    return event
         return None
 
     def tail(self) -> str:
-        """The last that was said."""
+        """Return the end of the output."""
         return self._read(max(0, os.fstat(self.file.fileno()).st_size - _TAIL_BYTES), _TAIL_BYTES).strip()
 
     def relay(self) -> None:
-        """Pass on to our log what the process has complained of since; it says nothing of what a caller said."""
-        told = self._read(self._relayed, _HEAD_BYTES)
-        complete = told[: told.rfind("\n") + 1]
-        self._relayed += len(complete.encode())
+        """Copy new lines of the output to the log. They never contain what a caller said."""
+        output = self._read(self._relayed_bytes, _HEAD_BYTES)
+        complete = output[: output.rfind("\n") + 1]
+        self._relayed_bytes += len(complete.encode())
         for line in complete.splitlines():
-            if not line.startswith("{"):  # that is the line which tells the port
-                log.warning("the runtime says: %s", line)
+            if not line.startswith("{"):  # those lines are events
+                log.warning("output of the runtime: %s", line)
 
     def close(self) -> None:
-        """Give the file back to the system."""
+        """Close the file, which deletes it."""
         self.file.close()
 
     def _read(self, start: int, size: int) -> str:
-        if hasattr(os, "pread"):  # the process writes at the same file offset, which must not be moved
+        if hasattr(os, "pread"):  # seeking would move the file offset at which the process writes
             raw = os.pread(self.file.fileno(), size, start)
         else:
             self.file.seek(start)

@@ -1,4 +1,4 @@
-"""The same done with many runtimes at once, so that one that hangs holds up no other."""
+"""Work on many runtimes at once, so that one that hangs does not delay the others."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -7,12 +7,12 @@ from typing import TypeVar
 T = TypeVar("T")
 R = TypeVar("R")
 
-_MOST_THREADS = 16
+_MAX_THREADS = 16
 
 
-def each(act: Callable[[T], R], things: Sequence[T]) -> list[R]:
-    """What ``act`` returns for each, in order. It must not raise, and is over by some deadline of its own."""
-    if len(things) < 2:
-        return [act(thing) for thing in things]
-    with ThreadPoolExecutor(min(len(things), _MOST_THREADS), thread_name_prefix="memoair-each") as threads:
-        return list(threads.map(act, things))
+def map_in_threads(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
+    """Return the results of a function in order. It must not raise, and must have a deadline of its own."""
+    if len(items) < 2:
+        return [function(thing) for thing in items]
+    with ThreadPoolExecutor(min(len(items), _MAX_THREADS), thread_name_prefix="memoair-each") as threads:
+        return list(threads.map(function, items))

@@ -1,4 +1,4 @@
-"""A call that is over, as an application hands it in, checked before anything of it is kept."""
+"""A call that is over, validated before any of it is saved."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,26 +6,28 @@ from typing import Any
 import attrs
 
 import memoair_voice_sync._arguments as check
-from memoair_voice_sync._turn import checked_turn
+from memoair_voice_sync._turn import validate_turn
 
 
 @attrs.frozen
 class PastCall:
-    """Its own id, its turns as `MemoAirVoiceMemorySync.after_turn` takes them, and what else is known of it."""
+    """The session id, the turns (as arguments of `MemoAirVoiceMemorySync.after_turn`), and the metadata of a call."""
 
     session_id: str
     turns: Sequence[Mapping[str, Any]] = attrs.field(repr=False)
     metadata: Mapping[str, Any] = attrs.field(repr=False)
 
     @classmethod
-    def of(cls, session_id: str, turns: Sequence[Mapping[str, Any]], metadata: Mapping[str, Any] | None) -> "PastCall":
-        """Check a call; raises ValueError or TypeError that names what is wrong."""
+    def parse(
+        cls, session_id: str, turns: Sequence[Mapping[str, Any]], metadata: Mapping[str, Any] | None
+    ) -> "PastCall":
+        """Validate a call; raise ValueError or TypeError that names the invalid field."""
         return cls(
             check.identifier("session_id", session_id),
-            [_turn(number, turn) for number, turn in enumerate(check.items("turns", turns))],
+            [_validate_turn(position, turn) for position, turn in enumerate(check.items("turns", turns))],
             check.json_mapping("metadata", metadata),
         )
 
 
-def _turn(number: int, turn: object) -> dict[str, Any]:
-    return checked_turn(check.mapping(f"turns[{number}]", turn), f"turns[{number}]")
+def _validate_turn(position: int, turn: object) -> dict[str, Any]:
+    return validate_turn(check.mapping(f"turns[{position}]", turn), f"turns[{position}]")

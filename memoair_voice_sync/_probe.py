@@ -1,22 +1,22 @@
-"""Asking a runtime who it is."""
+"""The check of a runtime's identity."""
 
 from memoair_voice_sync._errors import MemoAirVoiceMemoryError
 from memoair_voice_sync._transport import RuntimeTransport
 
-# What a memory says that is used after its end.
-CLOSED = "the memory has been closed"
+# The message of a memory that is used after `close`.
+MEMORY_CLOSED = "the memory is closed"
 
 
 def check_runtime(transport: RuntimeTransport, project_id: str, user_id: str, deadline: float) -> None:
-    """Return if a runtime of this project and user answers; nothing else may ever be sent to another's.
+    """Return if a runtime of this project and user answers. Nothing else may ever be sent to another one.
 
-    Raises `RuntimeUnreachableError` where nothing listens, ``runtime.identity_mismatch`` where another caller's runtime
-    does, and other errors as they come.
+    Raises `RuntimeUnreachableError` if nothing listens, ``runtime.identity_mismatch`` if the runtime of another project
+    or user does, and other errors unchanged.
     """
     health = transport.health(deadline)
     if (health.get("workspaceId"), health.get("userId")) != (project_id, user_id):
         message = (
             f"the runtime at {transport.url} serves another project or user; "
-            "choose another runtime_url for each caller, or port 0 for any that is free"
+            "use another runtime_url for each user, or port 0 for a free port"
         )
         raise MemoAirVoiceMemoryError("runtime.identity_mismatch", message, 409)

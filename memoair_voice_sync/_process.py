@@ -1,4 +1,4 @@
-"""One runtime process, from its start to its end."""
+"""One runtime process, from its start to its end, for a memory without a pool."""
 
 import subprocess
 import threading
@@ -7,126 +7,127 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import NamedTuple, Protocol
 
-from memoair_voice_sync._after_fork import forgets_in_child
+from memoair_voice_sync._after_fork import register_after_fork
 from memoair_voice_sync._errors import MemoAirVoiceMemoryError
 from memoair_voice_sync._log import log
 from memoair_voice_sync._output import ProcessOutput
-from memoair_voice_sync._port_owner import port_holder
-from memoair_voice_sync._probe import CLOSED, check_runtime
+from memoair_voice_sync._port_owner import find_port_owner
+from memoair_voice_sync._probe import MEMORY_CLOSED, check_runtime
 from memoair_voice_sync._runtime_resolver import RuntimeResolver
-from memoair_voice_sync._spec import RuntimeSpec, start_program
-from memoair_voice_sync._terminate import end_process
-from memoair_voice_sync._transport import ConnectionBroke, RuntimeTransport, RuntimeUnreachableError
+from memoair_voice_sync._spawn import start_program
+from memoair_voice_sync._spec import RuntimeSpec
+from memoair_voice_sync._terminate import terminate_process
+from memoair_voice_sync._transport import ConnectionBrokenError, RuntimeTransport, RuntimeUnreachableError
 
-# A process that has not answered its health check for this long after its start never will.
+# A process that has not answered its health check within this time after its start has failed.
 START_TIMEOUT_S = 15.0
 TERM_TIMEOUT_S = 2.0
-# A process that takes calls and has answered none of them for this long hangs, and is replaced.
-HUNG_AFTER_S = 5.0
-_POLL_S = 0.01
-_PROBE_S = 1.0
-_EXIT_ADDRESS = 3  # with this exit code a runtime says that it could not have its port
+# A process that accepts calls and has answered none of them for this long hangs, and is replaced.
+UNRESPONSIVE_AFTER_S = 5.0
+_POLL_INTERVAL_S = 0.01
+_PROBE_TIMEOUT_S = 1.0
+_EXIT_PORT_TAKEN = 3  # the exit code of a runtime whose port is taken
 
 
 class RuntimeManager(Protocol):
-    """What a memory needs of whoever starts its runtime. One may serve several memories of the same caller."""
+    """What a memory needs of the object that starts its runtime. One can serve several memories of the same user."""
 
     def ensure_running(self, deadline: float) -> RuntimeTransport:
-        """Return the way to a living runtime, started if need be, by the deadline (monotonic seconds)."""
+        """Return the transport to a running runtime by the deadline (monotonic seconds); start one if needed."""
 
     def mark_unreachable(self, transport: RuntimeTransport) -> None:
-        """Say that the runtime at the end of this way did not take a connection."""
+        """Record that the runtime of this transport refused a connection or is shutting down."""
 
-    def mark_silent(self, transport: RuntimeTransport) -> None:
-        """Say that it took a call and did not answer in time."""
+    def mark_timed_out(self, transport: RuntimeTransport) -> None:
+        """Record that the runtime accepted a call and did not answer in time."""
 
-    def mark_heard(self, transport: RuntimeTransport) -> None:
-        """Say that it answered a call."""
+    def mark_responsive(self, transport: RuntimeTransport) -> None:
+        """Record that the runtime answered a call."""
 
     @property
     def pid(self) -> int | None:
-        """The process id, where it was started here and lives."""
+        """The process id of the runtime, or None if it was not started here or is not running."""
 
     def stop(self, timeout_s: float) -> None:
-        """End what was started."""
+        """End the runtime if it was started here."""
 
 
 class ProcessState(Enum):
-    """Where the process stands, as seen from here."""
+    """The state of the process, as seen from here."""
 
-    IDLE = "idle"  # nothing has been started, or what was is gone
-    STARTING = "starting"  # started, has not answered yet
-    RUNNING = "running"  # started by us, and answers
-    DOUBTFUL = "doubtful"  # ran, and did not take a connection: it ends, or will answer again
-    ATTACHED = "attached"  # somebody else's process that serves the same caller
-    STOPPED = "stopped"  # told to end; starts no more
+    IDLE = "idle"  # no process: none was started yet, or it is gone
+    STARTING = "starting"  # started, but has not answered yet
+    RUNNING = "running"  # started here, and answers
+    SUSPECT = "suspect"  # refused a connection: it is shutting down, or will answer again
+    ATTACHED = "attached"  # a process that was started elsewhere and serves the same user
+    STOPPED = "stopped"  # ended for good; starts no more processes
 
 
 class _ProcessResources(NamedTuple):
-    """What comes and goes with one process: the way to it and its output."""
+    """The resources that belong to one process."""
 
     process: subprocess.Popen[bytes] | None
     transport: RuntimeTransport | None
     output: ProcessOutput | None
 
-    def close(self, *, relays: bool = True) -> None:
-        """Close our ends of it all, once the process has ended or is none of ours."""
+    def close(self, *, relay_output: bool = True) -> None:
+        """Close our ends of all resources, after the process has ended or in the child of a fork."""
         if self.process is not None and self.process.stdin is not None:
             self.process.stdin.close()
         if self.transport is not None:
             self.transport.close()
         if self.output is not None:
-            if relays:
+            if relay_output:
                 self.output.relay()
             self.output.close()
 
 
 class RuntimeProcess:
-    """Starts a runtime at its first need, watches it, starts it again when it has died, and ends it.
+    """A runtime process that is started on first use, watched, restarted when it has died, and ended.
 
-    Safe to use from any thread. With port 0 the runtime chooses a free port and says which. A runtime of the same
-    caller that already listens is used and left alone. The runtime ends by itself when this process does, however it
-    does: its standard input closes then.
+    With port 0 the runtime chooses a free port and reports it. A runtime of the same user that already listens on the
+    port is used and left running. The runtime exits by itself when this process ends, in whatever way: its standard
+    input closes then. Safe to use from any thread.
     """
 
     def __init__(self, spec: RuntimeSpec, host: str, port: int) -> None:
         self._spec = spec
-        self._source = RuntimeResolver(spec.choice())
+        self._resolver = RuntimeResolver(spec.selection())
         self._host = host
-        self._wanted_port = port
+        self._requested_port = port
         self._lock = threading.Lock()
         self._state = ProcessState.IDLE
         self._process: subprocess.Popen[bytes] | None = None
         self._output: ProcessOutput | None = None
         self._started_at = 0.0
-        self._lost_port = False  # whether the last start found the port taken
-        self._silent_since: float | None = None  # when the first of the calls was given up that went without an answer
+        self._lost_port_race = False  # the last start found the port taken
+        self._unresponsive_since: float | None = None  # when the first of the calls without an answer timed out
         self._transport: RuntimeTransport | None = None
-        forgets_in_child(self, RuntimeProcess._forget)
+        register_after_fork(self, RuntimeProcess._reset_after_fork)
 
     def __repr__(self) -> str:
         pid = self._process.pid if self._process else None
-        return f"<RuntimeProcess {self._state.value} pid={pid} host={self._host} port={self._wanted_port}>"
+        return f"<RuntimeProcess {self._state.value} pid={pid} host={self._host} port={self._requested_port}>"
 
     @property
     def pid(self) -> int | None:
-        """The process id, where we started it and it lives."""
+        """The process id, or None if the process was not started here or is not running."""
         process = self._process
         return process.pid if process is not None and process.poll() is None else None
 
     def ensure_running(self, deadline: float) -> RuntimeTransport:
-        """Return the way to a living runtime, started if need be, by the deadline (monotonic seconds).
+        """Return the transport to a running runtime by the deadline (monotonic seconds); start one if needed.
 
         Raises ``runtime.not_found``, ``runtime.start_failed`` with the last output of the process,
-        ``runtime.identity_mismatch`` where another caller's runtime listens, ``runtime.timeout`` at the deadline: the
-        start, or the pull before it, then goes on, and the next call finds it further.
+        ``runtime.identity_mismatch`` if the runtime of another user listens, ``runtime.timeout`` at the deadline: the
+        start, or the pull before it, then goes on, and the next call continues from there.
         """
         transport, process = self._transport, self._process
-        runs = self._state is ProcessState.RUNNING and process is not None and process.poll() is None
-        if runs and transport is not None and not self._hangs():
+        is_running = self._state is ProcessState.RUNNING and process is not None and process.poll() is None
+        if is_running and transport is not None and not self._is_unresponsive():
             return transport
         while True:
-            # One thread at a time takes the next step, which may be a request; the others wait no longer than they may.
+            # One thread at a time takes the next step, which may be a request. The others wait until their deadlines.
             if not self._lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
                 break
             try:
@@ -137,74 +138,76 @@ class RuntimeProcess:
                 return transport
             if time.monotonic() >= deadline:
                 break
-            time.sleep(_POLL_S)
-        raise MemoAirVoiceMemoryError("runtime.timeout", self._source.status())
+            time.sleep(_POLL_INTERVAL_S)
+        raise MemoAirVoiceMemoryError("runtime.timeout", self._resolver.status())
 
     def mark_unreachable(self, transport: RuntimeTransport) -> None:
-        """Say that the runtime did not take a connection or is about to end: it is looked at before the next call."""
+        """Check the runtime before the next call: it refused a connection or is shutting down."""
         with self._lock:
             if transport is not self._transport:
-                return  # it has a successor
+                return  # the runtime was replaced already
             if self._state is ProcessState.RUNNING:
-                self._state = ProcessState.DOUBTFUL
+                self._state = ProcessState.SUSPECT
             if self._state is ProcessState.ATTACHED and self._transport is not None:
                 self._transport.close()
                 self._state, self._transport = ProcessState.IDLE, None
 
-    def mark_silent(self, transport: RuntimeTransport) -> None:
-        """Say that the runtime took a call and did not answer in time: in a while it will be taken to hang."""
-        if self._silent_since is None and transport is self._transport:
-            self._silent_since = time.monotonic()
+    def mark_timed_out(self, transport: RuntimeTransport) -> None:
+        """Record that the runtime did not answer a call in time. After a while without answers it is replaced."""
+        if self._unresponsive_since is None and transport is self._transport:
+            self._unresponsive_since = time.monotonic()
 
-    def mark_heard(self, transport: RuntimeTransport) -> None:  # noqa: ARG002 - at worst it is asked once more
-        """Say that the runtime answered a call."""
-        self._silent_since = None
+    def mark_responsive(self, transport: RuntimeTransport) -> None:  # noqa: ARG002 - at worst it is checked once more
+        """Record that the runtime answered a call."""
+        self._unresponsive_since = None
 
     def stop(self, timeout_s: float = TERM_TIMEOUT_S) -> None:
-        """End the process that was started here: SIGTERM, after ``timeout_s`` SIGKILL with its children; reap it."""
+        """End and reap the process that was started here: SIGTERM, after ``timeout_s`` SIGKILL with its children."""
         with self._lock:
             self._state = ProcessState.STOPPED
-            gone = self._let_go()
-        self._source.close()
-        if gone.process is not None:
-            end_process(gone.process, timeout_s)
-        gone.close()
+            resources = self._detach()
+        self._resolver.close()
+        if resources.process is not None:
+            terminate_process(resources.process, timeout_s)
+        resources.close()
 
     def _advance(self, deadline: float) -> RuntimeTransport | None:
-        """Take the next step towards a running process, under the lock; return the way to it where it is reached."""
+        """Take the next step towards a running process, under the lock; return its transport if it is running."""
         if self._state is ProcessState.STOPPED:
-            raise MemoAirVoiceMemoryError("pool.closed", CLOSED)
+            raise MemoAirVoiceMemoryError("pool.closed", MEMORY_CLOSED)
         if self._state is ProcessState.IDLE:
-            command = self._source.command()
-            if self._wanted_port and self._attach(self._wanted_port, deadline):
+            command = self._resolver.command()
+            if self._requested_port and self._attach(self._requested_port, deadline):
                 return self._transport
-            if command is not None:  # else it is being pulled
+            if command is not None:  # otherwise it is being pulled
                 self._spawn(command)
             return None
         if self._state is ProcessState.ATTACHED:
             return self._transport
-        assert self._process is not None  # noqa: S101 - the two states that are left have one
-        if self._hangs():
-            log.warning("a runtime has answered nothing for %.0f s and is replaced: action=runtime_hung", HUNG_AFTER_S)
-            end_process(self._process, 0)
+        assert self._process is not None  # noqa: S101 - the remaining states have one
+        if self._is_unresponsive():
+            log.warning(
+                "a runtime has not answered for %.0f s and is replaced: action=runtime_hung", UNRESPONSIVE_AFTER_S
+            )
+            terminate_process(self._process, 0)
         if self._process.poll() is not None:
-            self._bury(self._process.returncode)
+            self._handle_exit(self._process.returncode)
             return None
         if self._state is ProcessState.RUNNING:
             return self._transport
-        return self._look(deadline)
+        return self._poll_start(deadline)
 
     def _attach(self, port: int, deadline: float) -> bool:
-        """Use a runtime that listens already, if it serves the same caller; tell whether one listens.
+        """Use a runtime that already listens, if it serves the same user; return whether one listens.
 
-        One that is about to end is waited for: its port will be free in a moment.
+        A runtime that is shutting down counts as listening: its port will be free in a moment.
         """
         transport = RuntimeTransport(self._host, port, self._spec.token)
         try:
-            self._check(transport, deadline)
-        except ConnectionBroke:
+            self._probe(transport, deadline)
+        except ConnectionBrokenError:
             transport.close()
-            raise self._port_taken(port) from None
+            raise self._port_taken_error(port) from None
         except RuntimeUnreachableError:
             transport.close()
             return False
@@ -214,16 +217,16 @@ class RuntimeProcess:
                 return True
             if error.code == "runtime.identity_mismatch":
                 raise
-            raise self._port_taken(port) from None
+            raise self._port_taken_error(port) from None
         self._transport, self._state = transport, ProcessState.ATTACHED
-        self._lost_port = False
+        self._lost_port_race = False
         return True
 
     def _spawn(self, command: Sequence[str]) -> None:
         address = f"[{self._host}]" if ":" in self._host else self._host
         self._output = ProcessOutput()
         try:
-            environment = self._spec.environment(f"{address}:{self._wanted_port}")
+            environment = self._spec.environment(f"{address}:{self._requested_port}")
             self._process = start_program(command, environment, self._output.file)
         except MemoAirVoiceMemoryError:
             self._output.close()
@@ -232,83 +235,84 @@ class RuntimeProcess:
         self._started_at = time.monotonic()
         self._state = ProcessState.STARTING
 
-    def _look(self, deadline: float) -> RuntimeTransport | None:
-        """See whether the process that is starting answers by now."""
-        port = self._wanted_port or (self._output.announced_port() if self._output else None)
+    def _poll_start(self, deadline: float) -> RuntimeTransport | None:
+        """Check whether the process answers by now."""
+        port = self._requested_port or (self._output.listening_port() if self._output else None)
         if port:
             transport = self._transport or RuntimeTransport(self._host, port, self._spec.token)
             try:
-                self._check(transport, deadline)
+                self._probe(transport, deadline)
             except (RuntimeUnreachableError, MemoAirVoiceMemoryError) as error:
                 transport.close()
                 if isinstance(error, MemoAirVoiceMemoryError) and error.code == "runtime.identity_mismatch":
                     raise
             else:
                 self._transport, self._state = transport, ProcessState.RUNNING
-                self._lost_port = False
-                self._silent_since = None
+                self._lost_port_race = False
+                self._unresponsive_since = None
                 if self._output is not None:
                     self._output.relay()
                 return transport
         if self._state is ProcessState.STARTING and time.monotonic() - self._started_at > START_TIMEOUT_S:
-            output = self._last_words()
+            output = self._output_tail()
             self._state = ProcessState.IDLE
-            gone = self._let_go()
-            if gone.process is not None:
-                end_process(gone.process, 0)
-            gone.close()
+            resources = self._detach()
+            if resources.process is not None:
+                terminate_process(resources.process, 0)
+            resources.close()
             message = f"the runtime did not answer its health check within {START_TIMEOUT_S:.0f} s"
             raise MemoAirVoiceMemoryError("runtime.start_failed", message, details={"output": output})
         return None
 
-    def _bury(self, exit_code: int) -> None:
-        """The process has ended: while it was starting that is an error, later it is started again."""
+    def _handle_exit(self, exit_code: int) -> None:
+        """Clean up after a process that has exited: during the start that is an error, later it is restarted."""
         was_starting = self._state is ProcessState.STARTING
-        output = self._last_words()
-        self._silent_since = None
+        output = self._output_tail()
+        self._unresponsive_since = None
         self._state = ProcessState.IDLE
-        self._let_go().close()
+        self._detach().close()
         if not was_starting:
-            log.warning("a runtime has died and is started again: action=runtime_died exit_code=%s", exit_code)
+            log.warning("a runtime has died and is restarted: action=runtime_died exit_code=%s", exit_code)
             return
-        if exit_code == _EXIT_ADDRESS and self._wanted_port and not self._lost_port:
-            self._lost_port = True  # to another client of the same caller, perhaps: look again who listens
+        if exit_code == _EXIT_PORT_TAKEN and self._requested_port and not self._lost_port_race:
+            self._lost_port_race = True  # perhaps to another client of the same user: check again who listens
             return
-        if exit_code == _EXIT_ADDRESS:
-            raise self._port_taken(self._wanted_port)
+        if exit_code == _EXIT_PORT_TAKEN:
+            raise self._port_taken_error(self._requested_port)
         message = f"the runtime exited with code {exit_code} before it answered; its last output: {output or '(none)'}"
         raise MemoAirVoiceMemoryError(
             "runtime.start_failed", message, details={"exitCode": exit_code, "output": output}
         )
 
-    def _check(self, transport: RuntimeTransport, deadline: float) -> None:
-        until = min(deadline, time.monotonic() + _PROBE_S)
-        check_runtime(transport, self._spec.project_id, self._spec.user_id, until)
+    def _probe(self, transport: RuntimeTransport, deadline: float) -> None:
+        probe_deadline = min(deadline, time.monotonic() + _PROBE_TIMEOUT_S)
+        check_runtime(transport, self._spec.project_id, self._spec.user_id, probe_deadline)
 
-    def _port_taken(self, port: int) -> MemoAirVoiceMemoryError:
-        holder = port_holder(port)
-        what = f"port {port} is taken by {holder}, which does not answer as a runtime"
-        message = f"{what}; choose another runtime_url, or port 0 for any that is free"
-        return MemoAirVoiceMemoryError("runtime.start_failed", message, details={"port": port, "holder": holder})
+    def _port_taken_error(self, port: int) -> MemoAirVoiceMemoryError:
+        owner = find_port_owner(port)
+        problem = f"port {port} is taken by {owner}, which does not answer as a runtime"
+        message = f"{problem}; use another runtime_url, or port 0 for a free port"
+        return MemoAirVoiceMemoryError("runtime.start_failed", message, details={"port": port, "holder": owner})
 
-    def _let_go(self) -> _ProcessResources:
-        gone = _ProcessResources(self._process, self._transport, self._output)
+    def _detach(self) -> _ProcessResources:
+        resources = _ProcessResources(self._process, self._transport, self._output)
         self._process, self._transport, self._output = None, None, None
-        return gone
+        return resources
 
-    def _last_words(self) -> str:
+    def _output_tail(self) -> str:
         return self._output.tail() if self._output is not None else ""
 
-    def _hangs(self) -> bool:
-        since = self._silent_since
-        return since is not None and time.monotonic() - since > HUNG_AFTER_S
+    def _is_unresponsive(self) -> bool:
+        since = self._unresponsive_since
+        return since is not None and time.monotonic() - since > UNRESPONSIVE_AFTER_S
 
-    def _forget(self) -> None:
-        """After a fork, in the child: the process, its pipe and its connections are the parent's."""
+    def _reset_after_fork(self) -> None:
+        """Drop the process, its pipe and its connections in the child of a fork: they belong to the parent."""
         self._lock = threading.Lock()
         if self._state is not ProcessState.STOPPED:
             self._state = ProcessState.IDLE
-        gone = self._let_go()
-        gone.close(relays=False)  # or the runtime would not see the parent end while this process lives
-        if gone.process is not None:
-            gone.process.returncode = 0  # not ours to wait for
+        resources = self._detach()
+        # The pipe must close here, too, or the runtime would not notice the end of the parent while this process lives.
+        resources.close(relay_output=False)
+        if resources.process is not None:
+            resources.process.returncode = 0  # not a child of this process: it must not be waited for

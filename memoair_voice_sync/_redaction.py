@@ -1,4 +1,4 @@
-"""What an application takes out of what was said before any of it is kept."""
+"""Redaction: the application's hook removes parts of a turn before any of it is saved."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -8,13 +8,13 @@ import attrs
 from memoair_voice_sync._errors import MemoAirVoiceMemoryError
 from memoair_voice_sync._log import log
 
-_SAID = ("user_text", "assistant_text")
-# When it was spoken, which looks like a telephone number to some.
-_NOT_SAID = "occurredAt"
+_TEXT_FIELDS = ("user_text", "assistant_text")
+# The time of the turn. Some hooks take it for a telephone number.
+_TIME_FIELD = "occurredAt"
 
 
-def checked_hook(hook: object) -> Callable[[str], str] | None:
-    """The hook itself; raises TypeError for what is none."""
+def validate_hook(hook: object) -> Callable[[str], str] | None:
+    """Return the hook; raise TypeError if it is not callable."""
     if hook is not None and not callable(hook):
         raise TypeError(f"redact must be a function from str to str, not {type(hook).__name__}")
     return hook
@@ -22,56 +22,57 @@ def checked_hook(hook: object) -> Callable[[str], str] | None:
 
 @attrs.frozen
 class Redaction:
-    """Asks the hook, if there is one, for each text of a turn. As safe to use from any thread as the hook is."""
+    """The redaction of turns by a hook, if there is one. As thread-safe as the hook."""
 
-    hook: Callable[[str], str] | None = attrs.field(converter=checked_hook)
+    hook: Callable[[str], str] | None = attrs.field(converter=validate_hook)
 
-    def turn(self, turn: Mapping[str, Any]) -> dict[str, Any]:
-        """A turn, as `MemoAirVoiceMemorySync.after_turn` takes it, without what the hook takes out.
+    def redact_turn(self, turn: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a turn (as arguments of `MemoAirVoiceMemorySync.after_turn`) without what the hook removes.
 
-        That is of both texts, and of each text and whole number in metadata and tool calls, but for the names of
-        fields. Raises ``redaction.failed`` where the hook fails: what it should have seen is not kept.
+        The hook sees both texts, and each text and whole number in metadata and tool calls, but not field names. Raises
+        ``redaction.failed`` if the hook fails: a text that the hook has not seen must not be saved.
         """
         if self.hook is None:
             return dict(turn)
         try:
             return {
                 **turn,
-                **{name: self._text(turn[name]) for name in _SAID},
-                "tool_calls": self._value(turn["tool_calls"]),
+                **{name: self._redact_text(turn[name]) for name in _TEXT_FIELDS},
+                "tool_calls": self._redact_value(turn["tool_calls"]),
                 "metadata": {
-                    name: value if name == _NOT_SAID else self._value(value) for name, value in turn["metadata"].items()
+                    name: value if name == _TIME_FIELD else self._redact_value(value)
+                    for name, value in turn["metadata"].items()
                 },
             }
         except RecursionError:
-            raise ValueError("tool_calls or metadata are nested too deep") from None
+            raise ValueError("tool_calls or metadata are nested too deeply") from None
 
-    def _value(self, value: Any) -> Any:
+    def _redact_value(self, value: Any) -> Any:
         if isinstance(value, str):
-            return self._text(value)
+            return self._redact_text(value)
         if isinstance(value, Mapping):
-            return {name: self._value(each) for name, each in value.items()}
+            return {name: self._redact_value(item) for name, item in value.items()}
         if isinstance(value, list | tuple):
-            return [self._value(each) for each in value]
+            return [self._redact_value(item) for item in value]
         if isinstance(value, int) and not isinstance(value, bool):
-            written = str(value)
-            told = self._text(written)
-            return value if told == written else told
+            digits = str(value)
+            redacted = self._redact_text(digits)
+            return value if redacted == digits else redacted
         return value
 
-    def _text(self, text: str) -> str:
-        assert self.hook is not None  # noqa: S101 - else nobody comes here
-        told: object = None
+    def _redact_text(self, text: str) -> str:
+        assert self.hook is not None  # noqa: S101 - only called with a hook
+        redacted: object = None
         failure = None
         try:
-            told = self.hook(text)
+            redacted = self.hook(text)
         except RecursionError:
             raise
-        except Exception as error:  # noqa: BLE001 - whatever it was, nothing may be kept that it has not seen
+        except Exception as error:  # noqa: BLE001 - whatever the error, a text that the hook has not seen must not be saved
             failure = f"raised {type(error).__name__}"
-        if isinstance(told, str):
-            return told
-        failure = failure or f"returned {type(told).__name__}"
-        # Not from the hook's own error, which may quote what was said, and whose stack holds it.
-        log.error("a turn is not kept, since redact= failed: action=redaction_failed why=%s", failure)
-        raise MemoAirVoiceMemoryError("redaction.failed", f"redact= {failure}; the turn was not kept")
+        if isinstance(redacted, str):
+            return redacted
+        failure = failure or f"returned {type(redacted).__name__}"
+        # Not raised from the hook's error, which may quote what was said, and whose traceback holds it.
+        log.error("a turn is not saved because redact= failed: action=redaction_failed why=%s", failure)
+        raise MemoAirVoiceMemoryError("redaction.failed", f"redact= {failure}; the turn was not saved")

@@ -1,4 +1,4 @@
-"""What was let go of without being closed: told, and closed all the same."""
+"""ResourceWarnings for objects that are collected before they are closed."""
 
 import sys
 import threading
@@ -7,13 +7,14 @@ from collections.abc import Callable
 from contextlib import suppress
 
 
-def close_unclosed(owner: object, close: Callable[[], None]) -> None:
-    """Warn of an ``owner`` that is collected while it is open, and close what it held, behind whoever runs just now.
+def warn_unclosed(owner: object, close: Callable[[], None]) -> None:
+    """Warn about an ``owner`` that is collected while it is open, and close its resources in a thread.
 
-    At the end of the interpreter nothing is done: the runtimes end with their process by themselves.
+    A collection can happen in any thread, which must not wait. At the end of the interpreter nothing is done: the
+    runtimes exit by themselves when this process ends.
     """
     if sys.is_finalizing():
         return
     warnings.warn(f"unclosed {owner!r}", ResourceWarning, source=owner, stacklevel=3)
-    with suppress(RuntimeError):  # there are no threads to be had
+    with suppress(RuntimeError):  # no thread can be started
         threading.Thread(target=close, name="memoair-close", daemon=True).start()

@@ -1,9 +1,9 @@
-"""Where the program comes from that serves as the runtime, and that it is there in time, or is on its way."""
+"""The command of the selected runtime, which is pulled in the background if necessary."""
 
 import threading
 from typing import TYPE_CHECKING
 
-from memoair_voice_sync._after_fork import forgets_in_child
+from memoair_voice_sync._after_fork import register_after_fork
 from memoair_voice_sync._errors import MemoAirVoiceMemoryError
 from memoair_voice_sync._runtime_selection import RuntimeKind, RuntimeSelection, bundled_command, find_binary
 
@@ -14,66 +14,66 @@ _STARTING = "the runtime is still starting"
 
 
 class RuntimeResolver:
-    """Finds the command of the runtime that was chosen; what has to be pulled is pulled behind the calls.
+    """A resolver from the selected runtime to its command. A pull runs in the background.
 
-    Safe to use from any thread, and after a fork. Whoever owns it closes it.
+    Safe to use from any thread, and after a fork. The owner closes it.
     """
 
-    def __init__(self, choice: RuntimeSelection) -> None:
-        self._choice = choice
+    def __init__(self, selection: RuntimeSelection) -> None:
+        self._selection = selection
         self._lock = threading.Lock()
         self._pull: BackgroundPull | None = None
         self._is_closed = False
-        forgets_in_child(self, RuntimeResolver._forget)
+        register_after_fork(self, RuntimeResolver._reset_after_fork)
 
     @property
     def can_be_forked(self) -> bool:
-        """Whether a warm host can fork it."""
-        return self._choice.can_be_forked
+        """Whether the fork server can start the runtime."""
+        return self._selection.can_be_forked
 
     @property
-    def has_to_be_pulled(self) -> bool:
-        """Whether `command` may be None for a while."""
-        return self._choice.kind is RuntimeKind.PULLED
+    def needs_pull(self) -> bool:
+        """Whether the runtime must be pulled: then `command` returns None for a while."""
+        return self._selection.kind is RuntimeKind.PULLED
 
     def command(self) -> list[str] | None:
-        """The command that starts the runtime; None while it is being pulled: ask again in a moment.
+        """Return the command that starts the runtime, or None while it is being pulled.
 
-        Never waits for the network. Raises ``runtime.not_found`` where there is no such runtime, and what a pull that
-        failed came to: at once, for a while that grows with each failure. ``pool.closed`` after `close`.
+        Never waits for the network. Raises ``runtime.not_found`` if there is no such runtime, ``pool.closed`` after
+        `close`, and the error of a failed pull: at once, and for a time that grows with each failure.
         """
-        if self._choice.kind is RuntimeKind.BINARY:
-            return [find_binary(self._choice.binary or "")]
-        if self._choice.kind is RuntimeKind.BUNDLED:
+        if self._selection.kind is RuntimeKind.BINARY:
+            return [find_binary(self._selection.binary or "")]
+        if self._selection.kind is RuntimeKind.BUNDLED:
             return bundled_command()
-        program = self._begun().program()
+        program = self._get_pull().program()
         return None if program is None else [str(program)]
 
     def status(self) -> str:
-        """Why there is no runtime yet, in words."""
+        """Return why there is no runtime yet, in words."""
         pull = self._pull
         return _STARTING if pull is None or not pull.is_under_way else pull.status()
 
     def close(self) -> None:
-        """Call off what is being pulled. Twice is no harm."""
+        """Cancel the pull. Calling it again has no effect."""
         with self._lock:
             self._is_closed = True
             pull = self._pull
         if pull is not None:
             pull.close()
 
-    def _begun(self) -> "BackgroundPull":
+    def _get_pull(self) -> "BackgroundPull":
         from memoair_voice_sync.runtime_store.background import BackgroundPull
 
         with self._lock:
             if self._is_closed:
-                raise MemoAirVoiceMemoryError("pool.closed", "the client has been closed")
+                raise MemoAirVoiceMemoryError("pool.closed", "the client is closed")
             if self._pull is None:
-                self._pull = BackgroundPull(self._choice.reference(), self._choice.cache_folder())
+                self._pull = BackgroundPull(self._selection.reference(), self._selection.cache_folder())
             return self._pull
 
-    def _forget(self) -> None:
-        """After a fork, in the child: the thread is the parent's."""
+    def _reset_after_fork(self) -> None:
+        """Drop the pull in the child of a fork: its thread exists only in the parent."""
         self._lock = threading.Lock()
         if self._pull is not None:
             self._pull.forget()

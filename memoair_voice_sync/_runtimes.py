@@ -1,6 +1,6 @@
-"""A runtime that runs: ours, forked by the host or started as a program, or another client's that we may use.
+"""Running runtimes: forked by the fork server, started as a program, or shared with another client.
 
-Each knows whether it lives and how it ends; none starts anything again.
+Each class knows whether its runtime is alive and how to end it. None of them restarts anything.
 """
 
 import json
@@ -16,19 +16,19 @@ import psutil
 
 from memoair_voice_sync._errors import MemoAirVoiceMemoryError
 from memoair_voice_sync._output import ProcessOutput
-from memoair_voice_sync._terminate import end_process, end_tree
+from memoair_voice_sync._terminate import terminate_process, terminate_tree
 from memoair_voice_sync._transport import RuntimeTransport
 
-# How long a runtime may take to flush and drain.
-DRAIN_S = 7.0
-# And after SIGTERM, where it has not by then.
-_TERM_S = 2.0
-_LONGEST_EVENT = 1 << 16
+# The time that a runtime may take to flush and drain.
+DRAIN_TIMEOUT_S = 7.0
+# The further time after SIGTERM, if it has not exited by then.
+_TERM_TIMEOUT_S = 2.0
+_MAX_EVENT_BYTES = 1 << 16
 _HAS_PROC = Path("/proc/self/stat").is_file()
 
 
 class StartedRuntime(Protocol):
-    """What the pool needs of a runtime that runs. ``session_id`` is the call that it was started for, if any."""
+    """What the pool needs of a running runtime. ``session_id`` is the session that it was started for, if any."""
 
     transport: RuntimeTransport
     session_id: str | None
@@ -40,55 +40,55 @@ class StartedRuntime(Protocol):
 
     @property
     def channel(self) -> socket.socket | None:
-        """What can be waited for to become readable, which it does when the runtime ends; None where there is none."""
+        """A socket that becomes readable when the runtime exits, or None."""
 
     def is_alive(self) -> bool:
-        """Whether the process runs; one that is stopped does."""
+        """Return whether the process exists; a stopped (SIGSTOP) one does."""
 
     def end(self, timeout_s: float) -> None:
-        """Let it drain, and make it end after so long, with its children. One that is not ours is let alone."""
+        """Let the runtime drain, then kill it with its children after ``timeout_s``. Leave a shared one running."""
 
-    def forget(self) -> None:
-        """After a fork, in the child: it is the parent's."""
+    def reset_after_fork(self) -> None:
+        """Drop the runtime in the child of a fork: it belongs to the parent."""
 
 
 @attrs.define(eq=False)
 class SharedRuntime:
-    """Another client's runtime of the same caller."""
+    """A runtime of the same user that another client started."""
 
     transport: RuntimeTransport
     session_id: str | None
     pid: int
-    born_at: float
+    process_started_at: float
     is_ours: bool = False
     channel: socket.socket | None = None
 
     def is_alive(self) -> bool:
-        """Whether the process runs."""
-        return birth_of(self.pid) == self.born_at
+        """Return whether the process exists."""
+        return process_start_time(self.pid) == self.process_started_at
 
     def end(self, timeout_s: float) -> None:  # noqa: ARG002 - there is nothing to wait for
-        """Close our connections to it."""
+        """Close the connections to the runtime."""
         self.transport.close()
 
-    def forget(self) -> None:
-        """After a fork, in the child: nothing is shared with the parent but connections."""
+    def reset_after_fork(self) -> None:
+        """Close the connections in the child of a fork: they belong to the parent."""
         self.transport.close()
 
 
 @attrs.define(eq=False)
 class ForkedRuntime:
-    """A runtime that the host forked for us. Its socket closes when it ends, and it ends when ours closes."""
+    """A runtime that the fork server started. Its socket closes when it exits, and it exits when our end closes."""
 
     transport: RuntimeTransport
     session_id: str | None
     pid: int
-    born_at: float | None
+    process_started_at: float | None
     channel: socket.socket
     is_ours: bool = True
 
     def is_alive(self) -> bool:
-        """Whether the process runs."""
+        """Return whether the process exists."""
         try:
             return bool(self.channel.recv(1, socket.MSG_PEEK))
         except BlockingIOError:
@@ -97,24 +97,24 @@ class ForkedRuntime:
             return False
 
     def end(self, timeout_s: float) -> None:
-        """Let it drain, and make it end after so long, with its children."""
+        """Let the runtime drain, then kill it with its children after ``timeout_s``."""
         with suppress(OSError):
             self.channel.shutdown(socket.SHUT_WR)
-        if not _closes(self.channel, timeout_s) and birth_of(self.pid) == self.born_at:
+        if not _wait_until_closed(self.channel, timeout_s) and process_start_time(self.pid) == self.process_started_at:
             with suppress(psutil.Error):
-                end_tree(psutil.Process(self.pid), min(timeout_s, _TERM_S))
+                terminate_tree(psutil.Process(self.pid), min(timeout_s, _TERM_TIMEOUT_S))
         self.channel.close()
         self.transport.close()
 
-    def forget(self) -> None:
-        """After a fork, in the child: the runtime must see the parent end while this process lives."""
+    def reset_after_fork(self) -> None:
+        """Close the socket in the child of a fork, or the runtime would not notice the end of the parent."""
         self.channel.close()
         self.transport.close()
 
 
 @attrs.define(eq=False)
 class SubprocessRuntime:
-    """A program that we started."""
+    """A runtime that was started as a program."""
 
     transport: RuntimeTransport
     session_id: str | None
@@ -129,48 +129,48 @@ class SubprocessRuntime:
         return self.process.pid
 
     def is_alive(self) -> bool:
-        """Whether the process runs."""
+        """Return whether the process exists."""
         return self.process.poll() is None
 
     def end(self, timeout_s: float) -> None:
-        """Let it drain, and make it end after so long, with its children."""
-        end_process(self.process, timeout_s)
+        """Let the runtime drain, then kill it with its children after ``timeout_s``."""
+        terminate_process(self.process, timeout_s)
         self.output.relay()
         self.output.close()
         self.transport.close()
 
-    def forget(self) -> None:
-        """After a fork, in the child: the process and its pipe are the parent's."""
+    def reset_after_fork(self) -> None:
+        """Drop the process and its pipe in the child of a fork: they belong to the parent."""
         if self.process.stdin is not None:
             self.process.stdin.close()
-        self.process.returncode = 0  # not ours to wait for
+        self.process.returncode = 0  # not a child of this process: it must not be waited for
         self.output.close()
         self.transport.close()
 
 
-def borrow(told: dict[str, Any]) -> SharedRuntime | None:
-    """The runtime that a lease tells of; None where it has ended meanwhile."""
-    if birth_of(told["pid"]) != told["createTime"]:
+def runtime_from_lease(lease: dict[str, Any]) -> SharedRuntime | None:
+    """Return the runtime that a lease names, or None if it has exited."""
+    if process_start_time(lease["pid"]) != lease["createTime"]:
         return None
-    transport = RuntimeTransport(told["host"], told["port"], told["token"])
-    return SharedRuntime(transport, told["sessionId"], told["pid"], told["createTime"])
+    transport = RuntimeTransport(lease["host"], lease["port"], lease["token"])
+    return SharedRuntime(transport, lease["sessionId"], lease["pid"], lease["createTime"])
 
 
-def birth_of(pid: int) -> float | None:
-    """When a process was born, by a clock that nobody sets, if the system has one; None where there is no such process.
+def process_start_time(pid: int) -> float | None:
+    """Return when a process started, or None if there is no such process; with its id, that identifies it.
 
-    As `memoair_runtime.storage.lease` tells it.
+    By a clock that cannot be set, if the system has one. `memoair_runtime.storage.lease` writes the same value.
     """
     try:
-        if _HAS_PROC:  # in ticks since the boot; psutil adds a moment to it that moves with the clock
+        if _HAS_PROC:  # in ticks since boot; psutil adds the time of the boot, which moves when the clock is set
             return float(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
         return psutil.Process(pid).create_time()
     except (OSError, ValueError, IndexError, psutil.Error):
         return None
 
 
-def _closes(channel: socket.socket, timeout_s: float) -> bool:
-    """Wait so long for the other end to close, which it does when its process ends; tell whether it has."""
+def _wait_until_closed(channel: socket.socket, timeout_s: float) -> bool:
+    """Wait for the other end to close, which it does when its process exits; return whether it has closed."""
     try:
         channel.settimeout(max(0.001, timeout_s))
         return not channel.recv(1)
@@ -180,21 +180,23 @@ def _closes(channel: socket.socket, timeout_s: float) -> bool:
         return True
 
 
-def hear_of_start(channel: socket.socket, deadline: float) -> dict[str, Any] | None:
-    """Wait until a forked runtime tells what became of it; None at the deadline (monotonic seconds)."""
-    heard = b""
-    while not heard.endswith(b"\n"):
-        left = deadline - time.monotonic()
+def wait_for_start_event(channel: socket.socket, deadline: float) -> dict[str, Any] | None:
+    """Wait until a forked runtime reports its start; return None at the deadline (monotonic seconds)."""
+    received = b""
+    while not received.endswith(b"\n"):
+        remaining_s = deadline - time.monotonic()
         try:
-            channel.settimeout(max(0.001, left))
-            content = channel.recv(_LONGEST_EVENT)
+            channel.settimeout(max(0.001, remaining_s))
+            content = channel.recv(_MAX_EVENT_BYTES)
         except TimeoutError:
             return None
         except OSError:
             content = b""
         if not content:
-            raise MemoAirVoiceMemoryError("runtime.start_failed", "the runtime ended before it said where it listens")
-        heard += content
-    channel.setblocking(False)  # from now on it is only looked at
-    told: dict[str, Any] = json.loads(heard)
-    return told
+            raise MemoAirVoiceMemoryError(
+                "runtime.start_failed", "the runtime exited before it reported where it listens"
+            )
+        received += content
+    channel.setblocking(False)  # from now on it is only polled
+    event: dict[str, Any] = json.loads(received)
+    return event

@@ -1,4 +1,4 @@
-"""The supervisor: one thread of a pool that notices runtimes which have died, are idle, or have grown too large."""
+"""The supervisor: one thread of a pool that finds runtimes that have died, are idle, or use too much memory."""
 
 import selectors
 import socket
@@ -13,8 +13,8 @@ from memoair_voice_sync._handle import RuntimeHandle
 from memoair_voice_sync._log import log
 from memoair_voice_sync._runtimes import StartedRuntime
 
-# How often runtimes are looked at that have no socket which would tell of their end, and all for their memory.
-_LOOK_S = 1.0
+# How often to poll runtimes that have no socket to report their exit, and the memory of all runtimes.
+_POLL_INTERVAL_S = 1.0
 _MEGABYTE = 1 << 20
 
 
@@ -22,47 +22,47 @@ class Supervised(Protocol):
     """What the supervisor needs of a pool."""
 
     def handles(self) -> list[RuntimeHandle]:
-        """The handles of all callers that have a place now."""
+        """Return the handles of all users that have a place."""
 
     def evict(self, handle: RuntimeHandle, *, unused_since: float) -> bool:
-        """Take a handle's place away, where it has not been used since that moment."""
+        """Take away the place of a handle that has not been used since that moment (monotonic seconds)."""
 
     def exit_code(self, runtime: StartedRuntime) -> int | None:
-        """With which code a runtime has ended, where that is known."""
+        """Return the exit code of a runtime, or None if it is unknown."""
 
 
 class Supervisor:
-    """Looks after the runtimes of a pool, from the first that is used until it is closed."""
+    """The thread that watches the runtimes of a pool, from the first start of a runtime until it is closed."""
 
     def __init__(self, pool: Supervised, idle_ttl_s: float, memory_limit_mb: float | None) -> None:
         self._pool = pool
         self._idle_ttl_s = idle_ttl_s
-        self._memory_limit = None if memory_limit_mb is None else memory_limit_mb * _MEGABYTE
+        self._memory_limit_bytes = None if memory_limit_mb is None else memory_limit_mb * _MEGABYTE
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._sockets: tuple[socket.socket, socket.socket] | None = None
         self._is_closed = False
 
     @property
-    def is_awake(self) -> bool:
-        """Whether there was something to look after, in this process."""
+    def is_started(self) -> bool:
+        """Whether the thread was started in this process."""
         return self._thread is not None
 
     def wake(self) -> None:
-        """Look now: a runtime came, or a handle was taken; begins to look where nobody does yet."""
+        """Check now, because a start is over; start the thread if it is not running."""
         with self._lock:
             if self._thread is None and not self._is_closed:
                 self._sockets = socket.socketpair()
-                for each in self._sockets:
-                    each.setblocking(False)
+                for end in self._sockets:
+                    end.setblocking(False)
                 self._thread = threading.Thread(target=self._run, name="memoair-supervisor", daemon=True)
                 self._thread.start()
             elif self._sockets is not None:
-                with suppress(OSError):  # it has been woken often enough
+                with suppress(OSError):  # the buffer is full: the thread is about to wake anyway
                     self._sockets[0].send(b"\0")
 
     def close(self) -> None:
-        """Look no more."""
+        """Stop the thread."""
         with self._lock:
             self._is_closed = True
             thread, sockets = self._thread, self._sockets
@@ -70,68 +70,80 @@ class Supervisor:
             with suppress(OSError):
                 sockets[0].send(b"\0")
             thread.join()
-            for each in sockets:
-                each.close()
+            for end in sockets:
+                end.close()
         self._sockets = None
 
-    def forget(self) -> None:
-        """After a fork, in the child: the thread is the parent's."""
+    def reset_after_fork(self) -> None:
+        """Drop the thread in the child of a fork: it exists only in the parent."""
         self._lock = threading.Lock()
         if self._sockets is not None:
-            for each in self._sockets:
-                each.close()
+            for end in self._sockets:
+                end.close()
         self._thread, self._sockets = None, None
 
     def _run(self) -> None:
         sockets = self._sockets
-        assert sockets is not None  # noqa: S101 - they were made before the thread
+        assert sockets is not None  # noqa: S101 - created before the thread
         while not self._is_closed:
-            self._look()
+            self._check_runtimes()
             handles = self._pool.handles()
-            channels = [each.runtime.channel for each in handles if each.runtime is not None and each.runtime.channel]
+            channels = [runtime.channel for runtime in _runtimes_of(handles) if runtime.channel is not None]
             with selectors.DefaultSelector() as selector:
                 for channel in {*channels, sockets[1]}:
-                    with suppress(ValueError, KeyError, OSError):  # one that was closed this moment
+                    with suppress(ValueError, KeyError, OSError):  # closed at this moment
                         selector.register(channel, selectors.EVENT_READ)
-                selector.select(self._pause_s(handles))
+                selector.select(self._wait_s(handles))
             with suppress(OSError):
                 sockets[1].recv(1 << 10)
 
-    def _look(self) -> None:
+    def _check_runtimes(self) -> None:
         for handle in self._pool.handles():
             runtime = handle.runtime
             if runtime is None:
                 continue
-            if handle.look():
+            if handle.drop_dead_runtime():
                 log.warning(
                     "a runtime has died: action=runtime_died pid=%s exit_code=%s",
                     runtime.pid,
                     self._pool.exit_code(runtime),
                 )
-            elif self._memory_limit is not None and _is_spare(handle) and _resident(runtime) > self._memory_limit:
-                log.warning("a runtime is over its memory limit and replaced: action=runtime_large pid=%s", runtime.pid)
+            elif (
+                self._memory_limit_bytes is not None
+                and _is_replaceable(handle)
+                and _resident_bytes(runtime) > self._memory_limit_bytes
+            ):
+                log.warning(
+                    "a runtime is over its memory limit and is replaced: action=runtime_large pid=%s", runtime.pid
+                )
                 handle.replace(runtime)
         for handle in self._pool.handles():
             self._pool.evict(handle, unused_since=time.monotonic() - self._idle_ttl_s)
 
-    def _pause_s(self, handles: list[RuntimeHandle]) -> float | None:
-        """How long nothing has to be looked at."""
+    def _wait_s(self, handles: list[RuntimeHandle]) -> float | None:
+        """Return the time until the next check, or None if only an event requires one."""
         now = time.monotonic()
-        # A handle that is in use now will be released without a word to us, and no earlier than now.
-        idle_since = [now if each.in_use else each.released_at for each in handles]
+        # The supervisor is not notified when a handle is released: one in use counts as released now at the earliest.
+        idle_since = [now if handle.in_use else handle.released_at for handle in handles]
         pauses = [max(0.0, since + self._idle_ttl_s - now) for since in idle_since]
-        if handles and (self._memory_limit or any(each.runtime and not each.runtime.channel for each in handles)):
-            pauses.append(_LOOK_S)
+        if handles and (self._memory_limit_bytes or any(runtime.channel is None for runtime in _runtimes_of(handles))):
+            pauses.append(_POLL_INTERVAL_S)
         return min(pauses, default=None)
 
 
-def _is_spare(handle: RuntimeHandle) -> bool:
-    """Whether the runtime may be ended: it is our own, and nobody is waiting for it."""
+def _runtimes_of(handles: list[RuntimeHandle]) -> list[StartedRuntime]:
+    # Each handle is read once: another thread may drop its runtime at any moment.
+    runtimes = [handle.runtime for handle in handles]
+    return [runtime for runtime in runtimes if runtime is not None]
+
+
+def _is_replaceable(handle: RuntimeHandle) -> bool:
+    """Return whether the runtime may be ended: it is ours, and no call uses it."""
     runtime = handle.runtime
     return not handle.in_use and runtime is not None and runtime.is_ours
 
 
-def _resident(runtime: StartedRuntime) -> int:
+def _resident_bytes(runtime: StartedRuntime) -> int:
     try:
         return int(psutil.Process(runtime.pid).memory_info().rss)
     except psutil.Error:

@@ -1,4 +1,4 @@
-"""How runtimes stand with the cloud, as `MemoAirVoiceClientSync.stats` tells it."""
+"""The state of the runtimes' sync with the cloud, for `MemoAirVoiceClientSync.stats`."""
 
 import time
 from collections.abc import Sequence
@@ -6,29 +6,34 @@ from typing import Any
 
 from memoair_voice_sync._errors import MemoAirVoiceMemoryError
 from memoair_voice_sync._handle import RuntimeHandle
-from memoair_voice_sync._parallel import each
+from memoair_voice_sync._parallel import map_in_threads
 from memoair_voice_sync._transport import RuntimeUnreachableError
 
-# How long all of them together may take: one that hangs is told as unknown.
-_LONGEST_S = 0.5
+# The time for all runtimes together. The state of one that hangs is unknown.
+_TIMEOUT_S = 0.5
 
 UNKNOWN: dict[str, Any] = {"sync": None, "unsynced_events": None, "oldest_unsynced_s": None, "refused_events": None}
 _OFF: dict[str, Any] = {"sync": "off", "unsynced_events": 0, "oldest_unsynced_s": None, "refused_events": 0}
 
 
-def sync_of(handles: Sequence[RuntimeHandle], *, has_cloud: bool) -> dict[RuntimeHandle, dict[str, Any]]:
-    """For each handle with a runtime that answers in time, how that stands.
+def query_sync_stats(handles: Sequence[RuntimeHandle], *, has_cloud: bool) -> dict[RuntimeHandle, dict[str, Any]]:
+    """Return the sync state of each handle that has a runtime; unknown if it does not answer in time.
 
-    A runtime of ours without a cloud need not be asked.
+    A runtime of ours without a cloud need not be queried.
     """
-    deadline = time.monotonic() + _LONGEST_S
-    known = {handle: _OFF for handle in handles if not has_cloud and handle.runtime and handle.runtime.is_ours}
-    asked = [handle for handle in handles if handle.runtime and handle not in known]
-    answers = each(lambda handle: _ask(handle, deadline), asked)
-    return {**known, **dict(zip(asked, answers, strict=True))}
+    deadline = time.monotonic() + _TIMEOUT_S
+    known = {handle: _OFF for handle in handles if not has_cloud and _has_own_runtime(handle)}
+    queried = [handle for handle in handles if handle.runtime and handle not in known]
+    statuses = map_in_threads(lambda handle: _query_sync(handle, deadline), queried)
+    return {**known, **dict(zip(queried, statuses, strict=True))}
 
 
-def _ask(handle: RuntimeHandle, deadline: float) -> dict[str, Any]:
+def _has_own_runtime(handle: RuntimeHandle) -> bool:
+    runtime = handle.runtime  # read once: another thread may drop it at any moment
+    return runtime is not None and runtime.is_ours
+
+
+def _query_sync(handle: RuntimeHandle, deadline: float) -> dict[str, Any]:
     runtime = handle.runtime
     if runtime is None:
         return UNKNOWN

@@ -1,4 +1,4 @@
-"""Ending a process, and with it whatever it has started."""
+"""The end of a process and of everything that it has started."""
 
 import os
 import subprocess
@@ -8,43 +8,43 @@ from contextlib import suppress
 
 import psutil
 
-# How long the system may take to end what was killed.
-_KILL_S = 2.0
+# The time that the system may take to end a killed process.
+_KILL_TIMEOUT_S = 2.0
 
 
-def end_process(process: subprocess.Popen[bytes], timeout_s: float) -> None:
-    """Tell a process and its children to end, and after ``timeout_s`` make them; reap it."""
-    # Before anybody has ended: a child whose parent is gone is nobody's. psutil knows each by its pid and the time of
-    # its birth, so that no stranger with the same pid is met.
-    family = _children(process)
+def terminate_process(process: subprocess.Popen[bytes], timeout_s: float) -> None:
+    """Ask a process and its children to exit, kill them after ``timeout_s``, and reap the process."""
+    # List the children before any process ends: an orphan can no longer be found. psutil identifies each by its pid and
+    # its start time, so that another process with a reused pid is not hit.
+    children = _children(process)
     if process.stdin is not None:
         with suppress(OSError):
             process.stdin.close()
-    if os.name != "nt":  # on Windows it would not be asked but ended; there the closed input is the whole message
+    if os.name != "nt":  # on Windows this would kill it; there the closed input is the only request to exit
         process.terminate()
-        _each(family, psutil.Process.terminate)
+        _apply(children, psutil.Process.terminate)
     deadline = time.monotonic() + timeout_s
     with suppress(subprocess.TimeoutExpired):
         process.wait(timeout_s)
-    _, alive = psutil.wait_procs(family, max(0.0, deadline - time.monotonic()))
+    _, alive = psutil.wait_procs(children, max(0.0, deadline - time.monotonic()))
     if process.poll() is None:
         alive += _children(process)
         process.kill()
-    _each(alive, psutil.Process.kill)
+    _apply(alive, psutil.Process.kill)
     process.wait()
     psutil.wait_procs(alive, timeout_s)
 
 
-def end_tree(process: psutil.Process, timeout_s: float) -> None:
-    """End a process that is somebody else's child, and its children: SIGTERM, after ``timeout_s`` SIGKILL."""
-    family = [process]
+def terminate_tree(process: psutil.Process, timeout_s: float) -> None:
+    """End a process that is not our child, and its children: SIGTERM, after ``timeout_s`` SIGKILL."""
+    processes = [process]
     with suppress(psutil.Error):
-        family += process.children(recursive=True)
+        processes += process.children(recursive=True)
     if timeout_s:
-        _each(family, psutil.Process.terminate)
-        _, family = psutil.wait_procs(family, timeout_s)
-    _each(family, psutil.Process.kill)
-    psutil.wait_procs(family, _KILL_S)
+        _apply(processes, psutil.Process.terminate)
+        _, processes = psutil.wait_procs(processes, timeout_s)
+    _apply(processes, psutil.Process.kill)
+    psutil.wait_procs(processes, _KILL_TIMEOUT_S)
 
 
 def _children(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
@@ -54,7 +54,7 @@ def _children(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
         return []
 
 
-def _each(processes: Sequence[psutil.Process], act: Callable[[psutil.Process], None]) -> None:
+def _apply(processes: Sequence[psutil.Process], function: Callable[[psutil.Process], None]) -> None:
     for process in processes:
         with suppress(psutil.Error):
-            act(process)
+            function(process)

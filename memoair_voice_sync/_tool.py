@@ -9,7 +9,7 @@ from memoair_voice_sync._results import SearchResult
 TOOL_NAME = "search_memory"
 TOOL_DESCRIPTION = (
     "Search what is known about this caller and this business: who the caller is, what was said earlier in this call "
-    "and in earlier calls, and what the organisation's documents say."
+    "and in earlier calls, and what the organization's documents say."
 )
 QUERY_DESCRIPTION = "What to look for, in the caller's words."
 INTENT_DESCRIPTION = (
@@ -24,7 +24,7 @@ _APIS = ("chat", "responses")
 
 
 def tool_parameters() -> dict[str, Any]:
-    """The JSON schema of the tool's parameters."""
+    """Return the JSON schema of the tool's parameters."""
     return {
         "type": "object",
         "properties": {
@@ -37,23 +37,27 @@ def tool_parameters() -> dict[str, Any]:
 
 
 def openai_function(api: OpenAIApi = "chat", *, strict: bool = False) -> dict[str, Any]:
-    """The tool's schema as OpenAI's Chat Completions take it, or their Responses."""
+    """Return the tool's schema for OpenAI's Chat Completions API or its Responses API."""
     check.choice("api", api, _APIS)
     check.flag("strict", strict)
     parameters = tool_parameters()
-    if strict:  # then every property has to be required
+    if strict:  # strict mode demands that every property is required
         parameters["required"] = list(parameters["properties"])
     function = {"name": TOOL_NAME, "description": TOOL_DESCRIPTION, "parameters": parameters}
     if api == "responses":
-        # Always told: a Responses API that is told nothing tries to make the schema strict by itself.
+        # Always given: without it, the Responses API tries to make the schema strict by itself.
         return {"type": "function", **function, "strict": strict}
     return {"type": "function", "function": {**function, "strict": True} if strict else function}
 
 
 class MemoryToolSync:
-    """A callable that searches one caller's memory and returns the composed text. Safe to use from any thread.
+    """A tool with which a language model searches one user's memory.
 
-    Raises `MemoAirVoiceMemoryError` where the memory can't be asked.
+    Calling it returns the composed text. Safe to use from any thread.
+
+    Attributes:
+        name: The name of the tool, ``search_memory``.
+        last_trace: The trace of the last search; None before the first one and after one that raised.
     """
 
     name: str = TOOL_NAME
@@ -64,13 +68,35 @@ class MemoryToolSync:
         self.last_trace = None
 
     def __call__(self, query: str, *, intent: str = DEFAULT_INTENT) -> str:
-        """Search for ``query`` and return the ``contextText``; the trace of the search is then in ``last_trace``."""
+        """Search the memory and return the ``contextText``; ``last_trace`` is then the trace of this search.
+
+        Args:
+            query: What to look for.
+            intent: What the answer is for, such as ``answer_current_user``.
+
+        Returns:
+            The text composed from all hits, which may be empty.
+
+        Raises:
+            MemoAirVoiceMemoryError: If the memory cannot be searched.
+        """
         self.last_trace = None
-        # Models write null for what they leave out, and users hand on what a model wrote.
+        # Models write null for arguments that they omit, and applications pass on what a model wrote.
         result = self._search(query, intent or DEFAULT_INTENT)
         self.last_trace = result.trace
         return result.contextText
 
     def schema(self, api: OpenAIApi = "chat", *, strict: bool = False) -> dict[str, Any]:
-        """The OpenAI-style function-tool JSON schema, as `MemoAirVoiceMemorySync.to_openai_function` gives it."""
+        """Return the tool's schema for OpenAI, as `MemoAirVoiceMemorySync.to_openai_function` does.
+
+        Args:
+            api: ``chat`` for the Chat Completions API, ``responses`` for the Responses API.
+            strict: Whether OpenAI enforces the schema. The model must then also choose an intent.
+
+        Returns:
+            The schema, to be passed in ``tools``.
+
+        Raises:
+            ValueError: If ``api`` is unknown.
+        """
         return openai_function(api, strict=strict)

@@ -1,4 +1,4 @@
-"""The search tool in all its shapes, for whoever has one."""
+"""The methods that offer the search tool in the formats of the agent frameworks."""
 
 from typing import Any
 
@@ -7,36 +7,68 @@ from memoair_voice_sync._tool import MemoryToolSync, OpenAIApi, openai_function
 
 
 class ToolAdapters:
-    """What makes of ``search_memory_tool()`` the tools of the frameworks. Any thread may call its methods."""
+    """A mixin that converts ``search_memory_tool()`` for the agent frameworks. Any thread may call its methods."""
 
     def search_memory_tool(self, *, search_memory_timeout_ms: float | None = None) -> MemoryToolSync:
-        """Return a tool that a language model can be given to search this memory."""
+        """Return a tool with which a language model can search this memory."""
         raise NotImplementedError
 
     def to_openai_function(self, api: OpenAIApi = "chat", *, strict: bool = False) -> dict[str, Any]:
-        """The search tool's schema for OpenAI's Chat Completions, or with ``api="responses"`` for their Responses.
+        """Return the search tool's schema for OpenAI.
 
-        ``strict`` has the model held to the schema; it must then name an intent. Raises ValueError for another API.
+        Args:
+            api: ``chat`` for the Chat Completions API, ``responses`` for the Responses API.
+            strict: Whether OpenAI enforces the schema. The model must then also choose an intent.
+
+        Returns:
+            The schema, to be passed in ``tools``.
+
+        Raises:
+            ValueError: If ``api`` is unknown.
         """
         return openai_function(api, strict=strict)
 
     def to_livekit_tool(self, *, search_memory_timeout_ms: float | None = None) -> Any:
-        """The search tool as a LiveKit ``FunctionTool``; it searches in a thread and never blocks the event loop.
+        """Return the search tool for LiveKit.
 
-        A memory that fails finds nothing, here and in the other frameworks. Raises ImportError without LiveKit.
+        Args:
+            search_memory_timeout_ms: The time that a search may take, in milliseconds. None means the default.
+
+        Returns:
+            A ``FunctionTool``. It searches in a thread, so that it never blocks the event loop, and returns an empty
+                text if the memory fails.
+
+        Raises:
+            ImportError: If LiveKit Agents is not installed.
         """
         return livekit_tool(self.search_memory_tool(search_memory_timeout_ms=search_memory_timeout_ms))
 
     def to_pipecat_tool(self, *, search_memory_timeout_ms: float | None = None) -> dict[str, Any]:
-        """The search tool for Pipecat, ``{"name", "schema", "handler"}``; it searches in a thread.
+        """Return the search tool for Pipecat.
 
-        Raises ImportError without Pipecat.
+        Args:
+            search_memory_timeout_ms: The time that a search may take, in milliseconds. None means the default.
+
+        Returns:
+            A dict ``{"name", "schema", "handler"}``; register the handler under the name. It searches in a thread, so
+                that it never blocks the event loop, and returns an empty text if the memory fails.
+
+        Raises:
+            ImportError: If Pipecat is not installed.
         """
         return pipecat_tool(self.search_memory_tool(search_memory_timeout_ms=search_memory_timeout_ms))
 
     def to_langchain_tool(self, *, search_memory_timeout_ms: float | None = None) -> Any:
-        """The search tool as a LangChain ``StructuredTool``, also for LangGraph; awaited, it searches in a thread.
+        """Return the search tool for LangChain and LangGraph.
 
-        Raises ImportError without LangChain.
+        Args:
+            search_memory_timeout_ms: The time that a search may take, in milliseconds. None means the default.
+
+        Returns:
+            A ``StructuredTool``, to be invoked or awaited; awaited, it searches in a thread. It returns an empty text
+                if the memory fails.
+
+        Raises:
+            ImportError: If langchain-core is not installed.
         """
         return langchain_tool(self.search_memory_tool(search_memory_timeout_ms=search_memory_timeout_ms))

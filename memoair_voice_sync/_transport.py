@@ -1,4 +1,4 @@
-"""HTTP to a runtime on this machine: one warm connection for each thread that talks at a time."""
+"""HTTP to a runtime on this machine, over one warm connection for each thread that calls at the same time."""
 
 import ipaddress
 import json
@@ -11,31 +11,31 @@ from urllib.parse import urlsplit
 import urllib3
 
 from memoair_voice_sync._connection import DeadlinePool, set_deadline
-from memoair_voice_sync._errors import MemoAirVoiceMemoryError, told_error
+from memoair_voice_sync._errors import MemoAirVoiceMemoryError, error_from_envelope
 
-# Connections that are kept; more threads than these open further ones, which are closed after use.
-_KEPT_CONNECTIONS = 64
+# Connections that stay open. Further threads open others, which are closed after use.
+_MAX_POOLED_CONNECTIONS = 64
 
 
 class RuntimeUnreachableError(Exception):
-    """Nothing listens at the address, or what listened is gone."""
+    """Nothing listens at the address, or the process that listened is gone."""
 
 
-class ConnectionBroke(RuntimeUnreachableError):
-    """Something listens, and twice the connection broke before there was an answer, or what came is not HTTP."""
+class ConnectionBrokenError(RuntimeUnreachableError):
+    """Something listens, but the connection broke twice before a reply came, or the reply is not HTTP."""
 
 
 def encode_body(body: Mapping[str, Any]) -> bytes:
-    """A request's body as JSON; raises TypeError or ValueError for what JSON can't hold."""
+    """Encode the body of a request; raise TypeError or ValueError if JSON cannot hold it."""
     try:
-        # A lone surrogate, as a broken transcriber may send it, must not cost the turn.
+        # A lone surrogate, which a broken transcriber may produce, must not lose the turn.
         return json.dumps(body, ensure_ascii=False, allow_nan=False).encode(errors="replace")
     except RecursionError:
-        raise ValueError("an argument is nested too deep") from None
+        raise ValueError("an argument is nested too deeply") from None
 
 
 def parse_runtime_url(url: str) -> tuple[str, int]:
-    """Take a runtime's address apart; raise ValueError for one that is not on this machine."""
+    """Return host and port of a runtime's address; raise ValueError if it is not a loopback address."""
     parts = urlsplit(url)
     host = parts.hostname or ""
     try:
@@ -51,8 +51,8 @@ def parse_runtime_url(url: str) -> tuple[str, int]:
 class RuntimeTransport:
     """Calls to the runtime at one address. Safe to use from any thread, and after a fork.
 
-    Never asks the proxies of the environment: the address is on this machine. ``pool`` is a connection pool to use
-    instead of an own one; it is not closed.
+    Ignores the proxies of the environment: the address is on this machine. A connection ``pool`` that is passed in is
+    used, but not closed.
     """
 
     def __init__(self, host: str, port: int, token: str | None, pool: urllib3.HTTPConnectionPool | None = None) -> None:
@@ -66,24 +66,24 @@ class RuntimeTransport:
 
     @property
     def url(self) -> str:
-        """The address."""
+        """The URL of the runtime."""
         host = f"[{self._host}]" if ":" in self._host else self._host
         return f"http://{host}:{self._port}"
 
     @property
     def port(self) -> int:
-        """The port."""
+        """The port of the runtime."""
         return self._port
 
     def health(self, deadline: float) -> dict[str, Any]:
-        """Ask who listens. The token is not shown: it may be a stranger."""
+        """Return the health of the runtime, with its identity. The token is not sent: another program may listen."""
         return self._call("GET", "/v1/runtime/health", None, deadline, {})
 
     def call(self, method: str, path: str, content: bytes | None, deadline: float) -> dict[str, Any]:
-        """Send a request and return the body of the reply.
+        """Send a request and return the body of the reply, by the deadline (monotonic seconds).
 
-        Gives up at the ``deadline`` (monotonic seconds). A connection that broke is tried once more: every call has one
-        effect, however often it arrives. Raises `RuntimeUnreachableError`, or `MemoAirVoiceMemoryError` for everything else.
+        A request whose connection broke is sent once more: every call is idempotent. Raises `RuntimeUnreachableError`,
+        or `MemoAirVoiceMemoryError` for every other failure.
         """
         return self._call(method, path, content, deadline, self._headers)
 
@@ -96,7 +96,9 @@ class RuntimeTransport:
             try:
                 return self._send(method, path, content, deadline, headers)
             except urllib3.exceptions.ProtocolError as error:
-                raise ConnectionBroke("the connection broke before there was an answer, or it is not HTTP") from error
+                raise ConnectionBrokenError(
+                    "the connection broke before a reply came, or the reply is not HTTP"
+                ) from error
 
     def close(self) -> None:
         """Close the connections."""
@@ -107,36 +109,44 @@ class RuntimeTransport:
     def _send(
         self, method: str, path: str, content: bytes | None, deadline: float, headers: Mapping[str, str]
     ) -> dict[str, Any]:
-        left = deadline - time.monotonic()
-        if left <= 0:
-            raise _timed_out()
+        remaining_s = deadline - time.monotonic()
+        if remaining_s <= 0:
+            raise _timeout_error()
         set_deadline(deadline)
         try:
             response = self._pool().urlopen(
-                method, path, content, headers, retries=False, timeout=urllib3.Timeout(total=left), redirect=False
+                method,
+                path,
+                content,
+                headers,
+                retries=False,
+                timeout=urllib3.Timeout(total=remaining_s),
+                redirect=False,
             )
-        except urllib3.exceptions.NewConnectionError as error:  # before its base, which is a time-out
+        except urllib3.exceptions.NewConnectionError as error:  # before its base class, which is a timeout
             raise RuntimeUnreachableError("nothing listens there") from error
         except (urllib3.exceptions.TimeoutError, TimeoutError) as error:
-            raise _timed_out() from error
-        except urllib3.exceptions.ClosedPoolError as error:  # by another thread, which saw the runtime die
+            raise _timeout_error() from error
+        except urllib3.exceptions.ClosedPoolError as error:  # by another thread, which noticed that the runtime died
             raise RuntimeUnreachableError("the connection was closed") from error
         except urllib3.exceptions.ProtocolError:
             raise
         except urllib3.exceptions.HTTPError as error:
-            raise MemoAirVoiceMemoryError("runtime.internal", "the runtime's answer can't be decoded") from error
-        return _read(response.status, response.data)
+            raise MemoAirVoiceMemoryError("runtime.internal", "the runtime's reply cannot be decoded") from error
+        return _parse_response(response.status, response.data)
 
     def _pool(self) -> urllib3.HTTPConnectionPool:
         if self._given_pool is not None:
             return self._given_pool
-        if self._own_pool is None or self._pid != os.getpid():  # a child's requests must not mix with its parent's
+        if (
+            self._own_pool is None or self._pid != os.getpid()
+        ):  # the requests of a child must not mix with those of its parent
             self._pid = os.getpid()
-            self._own_pool = DeadlinePool(self._host, self._port, maxsize=_KEPT_CONNECTIONS)
+            self._own_pool = DeadlinePool(self._host, self._port, maxsize=_MAX_POOLED_CONNECTIONS)
         return self._own_pool
 
 
-def _read(status: int, data: bytes) -> dict[str, Any]:
+def _parse_response(status: int, data: bytes) -> dict[str, Any]:
     try:
         body = json.loads(data)
     except (ValueError, RecursionError):
@@ -145,10 +155,10 @@ def _read(status: int, data: bytes) -> dict[str, Any]:
         return body
     envelope = body.get("error") if isinstance(body, dict) else None
     if not isinstance(envelope, dict):
-        message = f"the runtime's answer can't be read (HTTP status {status})"
+        message = f"the runtime's reply is invalid (HTTP status {status})"
         raise MemoAirVoiceMemoryError("runtime.internal", message, status)
-    raise told_error(envelope, "runtime", status)
+    raise error_from_envelope(envelope, "runtime", status)
 
 
-def _timed_out() -> MemoAirVoiceMemoryError:
+def _timeout_error() -> MemoAirVoiceMemoryError:
     return MemoAirVoiceMemoryError("runtime.timeout", "the runtime did not answer in time")

@@ -1,4 +1,4 @@
-"""The end user of one call, as the application names him."""
+"""The user of a call, as the application names them."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,32 +10,32 @@ import memoair_voice_sync._arguments as check
 
 @attrs.frozen
 class User:
-    """Who calls: ``id`` routes the call; the rest is noted with the session."""
+    """A user. The ``id`` routes the call; the other fields are stored with the session."""
 
     id: str
-    fields: Mapping[str, Any]  # as session/start takes them: id, name, metadata
+    fields: Mapping[str, Any]  # as in session/start: id, name, metadata
 
     @classmethod
-    def of(cls, user: Mapping[str, Any] | None, user_id: str | None) -> "User":
-        """Read ``user={"id", "name", "metadata"}`` and its alias ``user_id``.
+    def parse(cls, user: Mapping[str, Any] | None, user_id: str | None) -> "User":
+        """Validate ``user={"id", "name", "metadata"}`` and its alternative ``user_id``.
 
-        Raises ValueError where neither names a caller or both name another one, TypeError for what is no dict.
+        Raises ValueError if neither names a user or if they name different ones, TypeError if ``user`` is not a dict.
         """
         if user is None:
             if user_id is None:
-                raise ValueError('user={"id": ...} says who calls; it is missing')
+                raise ValueError('user={"id": ...} is required')
             user = {"id": check.identifier("user_id", user_id)}
         fields = check.mapping("user", user)
         if "id" not in fields and user_id is not None:
             fields["id"] = check.identifier("user_id", user_id)
         if "id" not in fields:
-            raise ValueError('user needs an "id"')
+            raise ValueError('user must have an "id"')
         identifier = check.identifier('user["id"]', fields["id"])
         if user_id is not None and check.identifier("user_id", user_id) != identifier:
-            raise ValueError('user_id and user["id"] name two callers')
-        known: dict[str, Any] = {"id": identifier}
+            raise ValueError('user_id and user["id"] name different users')
+        checked: dict[str, Any] = {"id": identifier}
         if fields.get("name") is not None:
-            known["name"] = check.text('user["name"]', fields["name"])
+            checked["name"] = check.text('user["name"]', fields["name"])
         if fields.get("metadata") is not None:
-            known["metadata"] = check.json_mapping('user["metadata"]', fields["metadata"])
-        return cls(identifier, known)
+            checked["metadata"] = check.json_mapping('user["metadata"]', fields["metadata"])
+        return cls(identifier, checked)

@@ -1,4 +1,4 @@
-"""What the client asks of one caller's runtime: the call opened, asked, told, and opened again where it had ended."""
+"""The client's calls to one user's runtime. The session is opened as needed, also after it has ended."""
 
 import threading
 import time
@@ -12,23 +12,22 @@ from memoair_voice_sync._log import log
 from memoair_voice_sync._memory import MemoAirVoiceMemorySync
 from memoair_voice_sync._past_call import PastCall
 from memoair_voice_sync._results import IndexLoadResult, SearchResult
+from memoair_voice_sync._runtime_call import RETURN_MARGIN
 from memoair_voice_sync._spec import ORG_ONLY_USER
 from memoair_voice_sync._transport import RuntimeTransport, RuntimeUnreachableError, encode_body
 from memoair_voice_sync._user import User
 
 R = TypeVar("R")
 
-# How long noting who calls may take, behind a search.
-_OPENING_S = 5.0
-_LOOK_S = 0.005
-# How long a caller who is known from another machine is waited for.
-_FIRST_PULL_S = 3.0
-# Of the time of a call, what the runtime is granted: the rest is for the way back.
-_RUNTIMES_SHARE = 0.9
+# The time to open the session in the background, after a search.
+_OPEN_TIMEOUT_S = 5.0
+_POLL_INTERVAL_S = 0.005
+# How long to wait for what the cloud knows of a user from other machines.
+_FIRST_PULL_TIMEOUT_S = 3.0
 
 
 class UserRuntimeClient:
-    """Calls over the handles of one pool. Safe to use from any thread."""
+    """Calls to the runtimes of one pool. Safe to use from any thread."""
 
     def __init__(self, project_id: str, *, org_only: bool) -> None:
         self._project_id = project_id
@@ -37,14 +36,14 @@ class UserRuntimeClient:
     def search(
         self, handle: RuntimeHandle, user: User, query: str, options: Mapping[str, Any], deadline: float
     ) -> SearchResult:
-        """Recall what matters, by the deadline (monotonic seconds)."""
+        """Search the user's memory by the deadline (monotonic seconds)."""
 
-        def ask(memory: MemoAirVoiceMemorySync) -> SearchResult:
-            return memory.search_memory(query, timeout_ms=_left_s(deadline) * 1e3, **options)
+        def run_search(memory: MemoAirVoiceMemorySync) -> SearchResult:
+            return memory.search_memory(query, timeout_ms=_remaining_s(deadline) * 1e3, **options)
 
-        result = self._reopening(handle, user, deadline, ask)
-        # Recall needs no opened call, and to note who calls takes the disk some milliseconds.
-        if not handle.opening.locked() and self._is_news(handle, user):
+        result = self._retry_with_reopen(handle, user, deadline, run_search)
+        # A search needs no open session, and opening one takes the disk some milliseconds.
+        if not handle.open_lock.locked() and self._needs_open(handle, user):
             threading.Thread(target=self._open_quietly, args=(handle, user), name="memoair-open", daemon=True).start()
         return result
 
@@ -57,63 +56,64 @@ class UserRuntimeClient:
         *,
         session_id: str | None = None,
     ) -> str | None:
-        """Keep a turn, and return its event's id; ``session_id`` is the call it belongs to, if not the present one."""
-        with _changing(handle):
+        """Save a turn and return the id of its event; ``session_id`` is its session if not the current one."""
+        with _bumping_version(handle):
             if session_id is not None and session_id != handle.session_id:
-                return self._save_in(session_id, handle, user, turn, deadline)
+                return self._save_to_session(session_id, handle, user, turn, deadline)
             self._open(handle, user, deadline)
-            return self._reopening(
-                handle, user, deadline, lambda memory: memory.after_turn(**turn, timeout_s=_left_s(deadline))
+            return self._retry_with_reopen(
+                handle, user, deadline, lambda memory: memory.after_turn(**turn, timeout_s=_remaining_s(deadline))
             )
 
-    def _save_in(
+    def _save_to_session(
         self, session_id: str, handle: RuntimeHandle, user: User, turn: Mapping[str, Any], deadline: float
     ) -> str | None:
-        """Keep a turn of a call that is over: it may have been kept there already, and counts once in one call only."""
+        """Save a turn to an earlier session, which may have it already: a turn id counts once per session."""
         memory = self._new_memory(handle, session_id)
         try:
-            return memory.after_turn(**turn, timeout_s=_left_s(deadline))
+            return memory.after_turn(**turn, timeout_s=_remaining_s(deadline))
         except MemoAirVoiceMemoryError as error:
             if error.code != "runtime.session_not_found":
                 raise
-        memory.start_session({"user": self._told(handle, user)}, timeout_s=_left_s(deadline))
-        event_id = memory.after_turn(**turn, timeout_s=_left_s(deadline))
-        memory.end_session("closed", timeout_s=_left_s(deadline))
+        memory.start_session({"user": self._session_user(handle, user)}, timeout_s=_remaining_s(deadline))
+        event_id = memory.after_turn(**turn, timeout_s=_remaining_s(deadline))
+        memory.end_session("closed", timeout_s=_remaining_s(deadline))
         return event_id
 
-    def keep_past(self, handle: RuntimeHandle, user: User, call: PastCall, deadline: float) -> list[str]:
-        """Keep the turns of a call that is over, in their order, and return their events' ids."""
+    def import_call(self, handle: RuntimeHandle, user: User, call: PastCall, deadline: float) -> list[str]:
+        """Save the turns of a call that is over, in order, and return the ids of their events."""
         memory = self._new_memory(handle, call.session_id)
-        kept: list[str | None] = []
-        with _changing(handle):
+        event_ids: list[str | None] = []
+        with _bumping_version(handle):
             while True:
-                memory.start_session({**call.metadata, "user": dict(user.fields)}, timeout_s=_left_s(deadline))
+                memory.start_session({**call.metadata, "user": dict(user.fields)}, timeout_s=_remaining_s(deadline))
                 try:
-                    for turn in call.turns[len(kept) :]:
-                        kept += [memory.after_turn(**turn, timeout_s=_left_s(deadline))]
+                    for turn in call.turns[len(event_ids) :]:
+                        event_ids += [memory.after_turn(**turn, timeout_s=_remaining_s(deadline))]
                 except MemoAirVoiceMemoryError as error:
                     if error.code != "runtime.session_not_found":
                         raise
-                    # Another part of the call is kept at the same time, and has ended the session with its last turn.
+                    # Another thread imports another part of this call and has ended the session after its last turn.
                 else:
                     break
-            memory.end_session("imported", timeout_s=_left_s(deadline))
-        return [event_id for event_id in kept if event_id is not None]
+            memory.end_session("imported", timeout_s=_remaining_s(deadline))
+        return [event_id for event_id in event_ids if event_id is not None]
 
     def load(self, handle: RuntimeHandle, user: User, deadline: float) -> IndexLoadResult:
-        """Open the call, and wait until everything that is kept has been read, and for a while until the cloud has told
-        what it knows of him, or can't.
+        """Open the session and wait until everything on the disk is loaded.
+
+        Also waits a limited time until the cloud has sent what it knows of the user, or has failed.
         """
-        bootstrap = self._open(handle, user, deadline, again=True)["bootstrap"]
-        pulls_until = min(deadline, time.monotonic() + _FIRST_PULL_S)
+        bootstrap = self._open(handle, user, deadline, force=True)["bootstrap"]
+        pull_deadline = min(deadline, time.monotonic() + _FIRST_PULL_TIMEOUT_S)
         health = self._health(handle, deadline)
         has_waited = False
-        while _is_loading(health, pulls=time.monotonic() < pulls_until) and time.monotonic() < deadline:
+        while _is_loading(health, waits_for_pull=time.monotonic() < pull_deadline) and time.monotonic() < deadline:
             has_waited = True
-            time.sleep(_LOOK_S)
+            time.sleep(_POLL_INTERVAL_S)
             health = self._health(handle, deadline)
         if has_waited:
-            bootstrap = self._open(handle, user, deadline, again=True)["bootstrap"]
+            bootstrap = self._open(handle, user, deadline, force=True)["bootstrap"]
         lanes: dict[str, str] = health.get("lanes", {})
         return IndexLoadResult(
             session_id=handle.session_id,
@@ -124,33 +124,35 @@ class UserRuntimeClient:
         )
 
     def pull(self, handle: RuntimeHandle, scopes: Sequence[str], deadline: float) -> bool:
-        """Have the runtime ask the cloud now; tell whether what the cloud had can be searched."""
-        body = {"scopes": list(scopes), "deadlineMs": _left_s(deadline) * 1e3 * _RUNTIMES_SHARE}
-        with _changing(handle):
+        """Let the runtime pull from the cloud now; return whether what the cloud has can be searched."""
+        body = {"scopes": list(scopes), "deadlineMs": _remaining_s(deadline) * 1e3 * (1 - RETURN_MARGIN)}
+        with _bumping_version(handle):
             return bool(self._post(handle, "sync/pull", body, deadline).get("status") == "ok")
 
-    def forget(self, handle: RuntimeHandle, at: str | None, deadline: float) -> dict[str, Any]:
-        """Forget the caller on this machine, who was forgotten ``at`` a moment in the cloud; return what was removed.
+    def erase(self, handle: RuntimeHandle, erased_at: str | None, deadline: float) -> dict[str, Any]:
+        """Erase the user on this machine and return what was removed.
 
-        Raises what the runtime says where the disk does not let go of something.
+        ``erased_at`` is the time of the erasure in the cloud. Raises the error of the runtime if the disk fails.
         """
-        body = {"deadlineMs": _left_s(deadline) * 1e3 * _RUNTIMES_SHARE, **({"forgottenAt": at} if at else {})}
-        with _changing(handle):
+        body = {
+            "deadlineMs": _remaining_s(deadline) * 1e3 * (1 - RETURN_MARGIN),
+            **({"forgottenAt": erased_at} if erased_at else {}),
+        }
+        with _bumping_version(handle):
             removed: dict[str, Any] = self._post(handle, "forget", body, deadline).get("removed", {})
         return removed
 
     def _health(self, handle: RuntimeHandle, deadline: float) -> dict[str, Any]:
-        """How the runtime is."""
-        return self._through(handle, deadline, lambda transport: transport.health(deadline))
+        return self._call_runtime(handle, deadline, lambda transport: transport.health(deadline))
 
     def _post(self, handle: RuntimeHandle, path: str, body: dict[str, Any], deadline: float) -> dict[str, Any]:
         content = encode_body({**body, "workspaceId": self._project_id, "userId": handle.user_id})
-        return self._through(
+        return self._call_runtime(
             handle, deadline, lambda transport: transport.call("POST", f"/v1/runtime/{path}", content, deadline)
         )
 
-    def _through(self, handle: RuntimeHandle, deadline: float, call: Callable[[RuntimeTransport], R]) -> R:
-        """Make a call that has one effect, however often it arrives, to whichever runtime serves the caller."""
+    def _call_runtime(self, handle: RuntimeHandle, deadline: float, call: Callable[[RuntimeTransport], R]) -> R:
+        """Make an idempotent call to the runtime that serves the user; repeat it on the next one if that has died."""
         while True:
             transport = handle.ensure_running(deadline)
             try:
@@ -160,57 +162,57 @@ class UserRuntimeClient:
                     raise
                 handle.mark_unreachable(transport)
 
-    def _open(self, handle: RuntimeHandle, user: User, deadline: float, *, again: bool = False) -> dict[str, Any]:
-        """Open the call, where it is not, or where who calls is told anew; return the runtime's reply, if any."""
-        if not again and not self._is_news(handle, user):
+    def _open(self, handle: RuntimeHandle, user: User, deadline: float, *, force: bool = False) -> dict[str, Any]:
+        """Open the session if it is not open, or not with these user fields; return the reply, if any."""
+        if not force and not self._needs_open(handle, user):
             return {}
-        handle.ensure_running(deadline)  # only then the call's id is known
-        if not handle.opening.acquire(timeout=_left_s(deadline)):
-            raise MemoAirVoiceMemoryError("runtime.timeout", "the call is still being opened")
+        handle.ensure_running(deadline)  # the session id is known only then
+        if not handle.open_lock.acquire(timeout=_remaining_s(deadline)):
+            raise MemoAirVoiceMemoryError("runtime.timeout", "the session is still being opened")
         try:
-            if not again and not self._is_news(handle, user):  # another thread was faster
+            if not force and not self._needs_open(handle, user):  # another thread has opened it
                 return {}
-            told = self._told(handle, user)
-            with _changing(handle):
-                reply = self._memory(handle).start_session({"user": told}, timeout_s=_left_s(deadline))
-            handle.opened_with = told
+            session_user = self._session_user(handle, user)
+            with _bumping_version(handle):
+                reply = self._memory(handle).start_session({"user": session_user}, timeout_s=_remaining_s(deadline))
+            handle.opened_user = session_user
             return reply
         finally:
-            handle.opening.release()
+            handle.open_lock.release()
 
     def _open_quietly(self, handle: RuntimeHandle, user: User) -> None:
         try:
-            self._open(handle, user, time.monotonic() + _OPENING_S)
+            self._open(handle, user, time.monotonic() + _OPEN_TIMEOUT_S)
         except MemoAirVoiceMemoryError as error:
-            # Who calls is noted with the next search or turn.
-            log.warning("a call could not be opened: action=open_failed code=%s", error.code)
+            # The next search or turn tries again.
+            log.warning("a session could not be opened: action=open_failed code=%s", error.code)
 
-    def _is_news(self, handle: RuntimeHandle, user: User) -> bool:
-        """Whether the runtime has not been told yet who calls."""
-        return handle.opened_with != self._told(handle, user)
+    def _needs_open(self, handle: RuntimeHandle, user: User) -> bool:
+        """Return whether the session is not open yet, or was opened with other user fields."""
+        return handle.opened_user != self._session_user(handle, user)
 
-    def _told(self, handle: RuntimeHandle, user: User) -> dict[str, Any]:
-        """Who calls, as the runtime is to be told; what is left out now stays as it was told before."""
-        fields = {"id": ORG_ONLY_USER} if self._org_only else user.fields  # nothing is kept of who calls
-        return {**(handle.opened_with or {}), **fields}
+    def _session_user(self, handle: RuntimeHandle, user: User) -> dict[str, Any]:
+        """Return the user fields for the session. Fields that are omitted now keep their earlier values."""
+        fields = {"id": ORG_ONLY_USER} if self._org_only else user.fields  # org_only stores nothing about users
+        return {**(handle.opened_user or {}), **fields}
 
-    def _reopening(
+    def _retry_with_reopen(
         self, handle: RuntimeHandle, user: User, deadline: float, call: Callable[[MemoAirVoiceMemorySync], R]
     ) -> R:
-        """Make a call; where another client has ended it meanwhile, open it again."""
+        """Make a call; if another client has ended the session, open it again and repeat the call."""
         handle.ensure_running(deadline)
         try:
             return call(self._memory(handle))
         except MemoAirVoiceMemoryError as error:
             if error.code != "runtime.session_not_found":
                 raise
-        self._open(handle, user, deadline, again=True)
+        self._open(handle, user, deadline, force=True)
         return call(self._memory(handle))
 
     def _memory(self, handle: RuntimeHandle) -> MemoAirVoiceMemorySync:
-        memory: MemoAirVoiceMemorySync | None = handle.memory
+        memory: MemoAirVoiceMemorySync | None = handle.memory_client
         if memory is None or memory.session_id != handle.session_id:
-            memory = handle.memory = self._new_memory(handle, handle.session_id)
+            memory = handle.memory_client = self._new_memory(handle, handle.session_id)
         return memory
 
     def _new_memory(self, handle: RuntimeHandle, session_id: str) -> MemoAirVoiceMemorySync:
@@ -224,21 +226,21 @@ class UserRuntimeClient:
 
 
 @contextmanager
-def _changing(handle: RuntimeHandle) -> Iterator[None]:
-    """What is asked of the runtime here changes what it remembers, also where its answer does not arrive."""
+def _bumping_version(handle: RuntimeHandle) -> Iterator[None]:
+    """Bump the memory version after a call that may change the memory, even if its reply is lost."""
     try:
         yield
     finally:
-        handle.note_change()
+        handle.bump_version()
 
 
-def _is_loading(health: Mapping[str, Any], *, pulls: bool) -> bool:
-    """Whether a runtime is still reading, or, if that is waited for, ``pulls`` for the first time."""
+def _is_loading(health: Mapping[str, Any], *, waits_for_pull: bool) -> bool:
+    """Return whether a runtime is still loading from the disk or, with ``waits_for_pull``, from the cloud."""
     sync = health.get("sync", {})
     state = sync.get("state")
     is_pulling = state == "connecting" or (state == "ok" and not sync.get("hasPulled"))
-    return "loading" in health.get("lanes", {}).values() or (pulls and is_pulling)
+    return "loading" in health.get("lanes", {}).values() or (waits_for_pull and is_pulling)
 
 
-def _left_s(deadline: float) -> float:
+def _remaining_s(deadline: float) -> float:
     return max(0.001, deadline - time.monotonic())

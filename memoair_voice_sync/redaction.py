@@ -1,12 +1,15 @@
-"""Numbers that no memory should hold, taken out of what was said: for the ``redact=`` of a client.
+"""Redaction of account, card and telephone numbers, for the ``redact=`` argument of a client.
 
+Example:
+    ```python
     from memoair_voice_sync.redaction import redact
 
     client = MemoAirVoiceClientSync(..., redact=redact)
+    ```
 
-A small set of patterns, not a product: it finds numbers that are written in digits, as speech recognisers write them,
-and knows nothing of names, addresses, or digits in words ("four two four two"). What it takes for a number is in
-``docs/calls.md``. Whoever needs more gives a function of his own.
+A small set of patterns, not a product: it finds numbers that are written in digits, as speech recognizers write them.
+It does not find names, addresses, or digits in words ("four two four two"). ``docs/calls.md`` lists what counts as a
+number. An application that needs more passes a function of its own.
 """
 
 import re
@@ -17,19 +20,19 @@ from functools import partial
 __all__ = ["KINDS", "redact", "redactor"]
 
 _SEPARATOR = r"[ \u00a0\u202f.\-\u2010-\u2013]"
-_GROUPS = re.compile(rf"\d+(?:{_SEPARATOR}{{1,2}}\d+)*")
-# A recogniser that hears a pause between groups writes a comma there.
-_PAUSED_GROUPS = re.compile(rf"\d+(?:(?:,|{_SEPARATOR}){{1,2}}\d+)*")
+_DIGIT_GROUPS = re.compile(rf"\d+(?:{_SEPARATOR}{{1,2}}\d+)*")
+# A recognizer writes a comma between groups where it hears a pause.
+_COMMA_DIGIT_GROUPS = re.compile(rf"\d+(?:(?:,|{_SEPARATOR}){{1,2}}\d+)*")
 _DIGITS = re.compile(r"\d+")
-# From the first sign of a card's number: cards of payment begin so, and a count of milliseconds since 1970 does not.
-_CARD_BEGINS = "23456"
-_SHORTEST_CARD, _LONGEST_CARD = 13, 19
+# The first digits of payment cards. A count of milliseconds since 1970 begins with another digit.
+_CARD_FIRST_DIGITS = "23456"
+_MIN_CARD_DIGITS, _MAX_CARD_DIGITS = 13, 19
 
-# Behind a country, two check digits and the account, as a rule in groups of four.
+# A country code, two check digits and the account, usually written in groups of four.
 _IBAN = re.compile(r"(?<![A-Za-z])[A-Za-z]{2}\d{2}(?:[ \u00a0-]?[A-Za-z0-9]){11,30}(?![A-Za-z0-9])", re.ASCII)
 _IBAN_GROUP = re.compile(r"[A-Za-z0-9]+", re.ASCII)
-_SHORTEST_IBAN = 15
-# How long the numbers of a country are (SWIFT's IBAN registry).
+_MIN_IBAN_LENGTH = 15
+# The length of account numbers by country (SWIFT's IBAN registry).
 _IBAN_LENGTHS = {
     country: length
     for length, countries in {
@@ -55,56 +58,57 @@ _IBAN_LENGTHS = {
     for country in countries.split()
 }
 
-_NEXT = rf"(?:{_SEPARATOR}|[()/,]){{0,3}}\d"  # the next digit, and what may stand before it
-# With the code of a country.
-_FAR_PHONE = re.compile(rf"\+{_SEPARATOR}?(?:{_NEXT}){{7,15}}(?![0-9A-Za-z_])")
+_NEXT_DIGIT = rf"(?:{_SEPARATOR}|[()/,]){{0,3}}\d"  # the next digit, with the characters that may precede it
+# With a country code.
+_INTERNATIONAL_PHONE = re.compile(rf"\+{_SEPARATOR}?(?:{_NEXT_DIGIT}){{7,15}}(?![0-9A-Za-z_])")
 _DATE = r"\d{1,2}[-./]\d{1,2}[-./](?:\d{4}|\d{2})(?![-./]?\d)"
-_AREA = rf"(?:\([2-9]\d\d\)|[2-9]\d\d){_SEPARATOR}?"
+_AREA_CODE = rf"(?:\([2-9]\d\d\)|[2-9]\d\d){_SEPARATOR}?"
 _PHONE = re.compile(
     rf"(?<![0-9A-Za-z_])(?!{_DATE})(?:"
-    rf"(?:\(0\d{{1,5}}\)(?:{_NEXT}){{4,10}}|0(?:{_NEXT}){{8,15}})"  # with the 0 or 00 of a long-distance call
-    rf"|(?:1{_SEPARATOR}?)?{_AREA}[2-9]\d\d{_SEPARATOR}?\d{{4}}"  # as in North America
-    rf"|\d{{3}}-\d{{4}}"  # within a town
+    rf"(?:\(0\d{{1,5}}\)(?:{_NEXT_DIGIT}){{4,10}}|0(?:{_NEXT_DIGIT}){{8,15}})"  # with the prefix 0 or 00
+    rf"|(?:1{_SEPARATOR}?)?{_AREA_CODE}[2-9]\d\d{_SEPARATOR}?\d{{4}}"  # as in North America
+    rf"|\d{{3}}-\d{{4}}"  # a local number
     rf"|\d(?:(?:,|{_SEPARATOR}){{1,2}}\d){{8,14}}"  # digit by digit
     rf")(?![0-9A-Za-z_])"
 )
-# Begins only where a word does: a long text without an "@" is read once.
+# Matches begin only at the start of a word, so that a long text without an "@" is scanned once.
 _EMAIL = re.compile(r"(?<![\w.+%-])[\w.+%-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}")
 
-Places = Iterator[tuple[int, int]]
+Spans = Iterator[tuple[int, int]]
 
 
-def _spans(pattern: re.Pattern[str]) -> Callable[[str], Places]:
+def _pattern_spans(pattern: re.Pattern[str]) -> Callable[[str], Spans]:
     return lambda text: (match.span() for match in pattern.finditer(text))
 
 
-def _cards(runs: re.Pattern[str], text: str) -> Places:
-    """Where numbers stand that are long enough and whose last digit is right: whole groups of a run of digits."""
-    for run in runs.finditer(text):
+def _card_spans(digit_runs: re.Pattern[str], text: str) -> Spans:
+    """Yield the spans of card numbers: whole groups of digits with a valid length and check digit."""
+    for run in digit_runs.finditer(text):
         groups = [group.span() for group in _DIGITS.finditer(text, run.start(), run.end())]
-        place = 0
-        while place < len(groups):
-            is_call = text[max(0, groups[place][0] - 1)] == "+"  # a telephone number, whatever its last digit
-            end = None if is_call else _end_of_card(text, groups, place)
-            if end is not None:
-                yield groups[place][0], groups[end][1]
-                place = end
-            place += 1
+        position = 0
+        while position < len(groups):
+            # A telephone number with its country code, even if the check digit of a card is valid.
+            is_phone = text[max(0, groups[position][0] - 1)] == "+"
+            last = None if is_phone else _last_card_group(text, groups, position)
+            if last is not None:
+                yield groups[position][0], groups[last][1]
+                position = last
+            position += 1
 
 
-def _end_of_card(text: str, groups: list[tuple[int, int]], first: int) -> int | None:
-    """The last group of the longest card that begins with a group."""
-    if text[groups[first][0]] not in _CARD_BEGINS:
+def _last_card_group(text: str, groups: list[tuple[int, int]], first: int) -> int | None:
+    """Return the index of the last group of the longest card number that begins with the group ``first``, or None."""
+    if text[groups[first][0]] not in _CARD_FIRST_DIGITS:
         return None
-    found, number = None, ""
+    longest, number = None, ""
     for last in range(first, len(groups)):
         begin, end = groups[last]
-        if len(number) + end - begin > _LONGEST_CARD:
+        if len(number) + end - begin > _MAX_CARD_DIGITS:
             break
         number += text[begin:end]
-        if len(number) >= _SHORTEST_CARD and _passes_luhn(number):
-            found = last
-    return found
+        if len(number) >= _MIN_CARD_DIGITS and _passes_luhn(number):
+            longest = last
+    return longest
 
 
 def _passes_luhn(number: str) -> bool:
@@ -112,96 +116,113 @@ def _passes_luhn(number: str) -> bool:
     return not (sum(digits[::2]) + sum(sum(divmod(2 * digit, 10)) for digit in digits[1::2])) % 10
 
 
-def _ibans(text: str) -> Places:
-    """Yield the spans of account numbers whose check digits are right."""
-    place = 0
-    while match := _IBAN.search(text, place):
-        end = _end_of_iban(match[0])
-        place = match.end()
+def _iban_spans(text: str) -> Spans:
+    """Yield the spans of account numbers with valid check digits."""
+    position = 0
+    while match := _IBAN.search(text, position):
+        end = _iban_end(match[0])
+        position = match.end()
         if end is not None:
             yield match.start(), match.start() + end
-            place = match.start() + end
+            position = match.start() + end
 
 
-def _end_of_iban(text: str) -> int | None:
+def _iban_end(text: str) -> int | None:
     """Return where the account number at the start of ``text`` ends, or None if its check digits are wrong.
 
-    The words behind a number look like more of it, and by chance (1 in 97) the check digits are right with them, too.
-    A country whose numbers end there decides, then the usual way to write one (whole, or in groups of four). After
-    that a number goes on only as far as it must: over digits, and over capitals in a number that is written in them.
+    Words after a number look like more of it, and by chance (1 in 97) the check digits are valid with them, too. The
+    length of the country's numbers decides first, then the conventional spelling (in one piece, or in groups of four).
+    Otherwise a number is extended only over digits, and over capitals if it is written in capitals.
     """
     groups = list(_IBAN_GROUP.finditer(text))
-    ends = [
+    candidates = [
         count
         for count in range(1, len(groups) + 1)
         if _is_iban("".join(_IBAN_GROUP.findall(text[: groups[count - 1].end()])))
     ]
-    usual = [count for count in ends if count == 1 or all(len(group[0]) == 4 for group in groups[: count - 1])]
-    national = _IBAN_LENGTHS.get(text[:2].upper())
+    conventional = [
+        count for count in candidates if count == 1 or all(len(group[0]) == 4 for group in groups[: count - 1])
+    ]
+    national_length = _IBAN_LENGTHS.get(text[:2].upper())
     found: int | None = None
-    for count in usual or ends:
+    for count in conventional or candidates:
         end = groups[count - 1].end()
-        if sum(len(group[0]) for group in groups[:count]) == national:
+        if sum(len(group[0]) for group in groups[:count]) == national_length:
             return end
         added = text[found or 0 : end]
-        if found is None or any(sign.isdigit() for sign in added) or (added.isupper() and text[:found].isupper()):
+        if found is None or any(char.isdigit() for char in added) or (added.isupper() and text[:found].isupper()):
             found = end
     return found
 
 
 def _is_iban(number: str) -> bool:
-    turned = number[4:] + number[:4]
-    return len(number) >= _SHORTEST_IBAN and int("".join(str(int(sign, 36)) for sign in turned)) % 97 == 1
+    rearranged = number[4:] + number[:4]
+    return len(number) >= _MIN_IBAN_LENGTH and int("".join(str(int(char, 36)) for char in rearranged)) % 97 == 1
 
 
-def _taken_out(text: str, find: Callable[[str], Places], instead: str) -> str:
+def _replace_spans(text: str, find_spans: Callable[[str], Spans], placeholder: str) -> str:
     parts, done = [], 0
-    for begin, end in find(_in_western_digits(text)):
-        parts += [text[done:begin], instead]
+    for begin, end in find_spans(_with_ascii_digits(text)):
+        parts += [text[done:begin], placeholder]
         done = end
     return "".join([*parts, text[done:]])
 
 
-def _in_western_digits(text: str) -> str:
-    """A text of the same length, whose digits are 0 to 9 in whatever script they are written."""
+def _with_ascii_digits(text: str) -> str:
+    """Return a text of the same length with the digits of all scripts replaced by 0 to 9."""
     if text.isascii():
         return text
-    return "".join(str(unicodedata.decimal(sign)) if sign.isdecimal() else sign for sign in text)
+    return "".join(str(unicodedata.decimal(char)) if char.isdecimal() else char for char in text)
 
 
-# What is looked for one after another: of a long number, the surest first.
-_STEPS: list[tuple[str, Callable[[str], Places]]] = [
-    ("email", _spans(_EMAIL)),
-    ("iban", _ibans),
-    ("phone", _spans(_FAR_PHONE)),
-    ("card", partial(_cards, _GROUPS)),
-    ("card", partial(_cards, _PAUSED_GROUPS)),
-    ("phone", _spans(_PHONE)),
+# The order of the searches: the most certain kind first, since a long number may match several.
+_STEPS: list[tuple[str, Callable[[str], Spans]]] = [
+    ("email", _pattern_spans(_EMAIL)),
+    ("iban", _iban_spans),
+    ("phone", _pattern_spans(_INTERNATIONAL_PHONE)),
+    ("card", partial(_card_spans, _DIGIT_GROUPS)),
+    ("card", partial(_card_spans, _COMMA_DIGIT_GROUPS)),
+    ("phone", _pattern_spans(_PHONE)),
 ]
-_INSTEAD = {"iban": "[IBAN]", "card": "[card number]", "phone": "[phone number]", "email": "[e-mail address]"}
-KINDS = tuple(_INSTEAD)
+_PLACEHOLDERS = {"iban": "[IBAN]", "card": "[card number]", "phone": "[phone number]", "email": "[e-mail address]"}
+KINDS = tuple(_PLACEHOLDERS)
 
 
 def redactor(*kinds: str) -> Callable[[str], str]:
-    """A function that takes numbers of some `KINDS` out of a text: ``iban``, ``card``, ``phone``, ``email``.
+    """Return a function that redacts some kinds of data, for the ``redact=`` argument of a client.
 
-    Safe to use from any thread; takes time in proportion to the text. Raises ValueError for a kind that is not known.
+    Args:
+        *kinds: What to redact, at least one of `KINDS`: ``iban``, ``card``, ``phone``, ``email``.
+
+    Returns:
+        A function from a text to the redacted text. It is safe to call from any thread, and takes time in proportion
+            to the length of the text.
+
+    Raises:
+        ValueError: If no kind is given, or one is unknown.
     """
     if not kinds or set(kinds) - set(KINDS):
-        raise ValueError(f"kinds can be {', '.join(KINDS)}; at least one is wanted")
-    chosen = [(find, _INSTEAD[kind]) for kind, find in _STEPS if kind in kinds]
+        raise ValueError(f"kinds must be at least one of {', '.join(KINDS)}")
+    steps = [(find, _PLACEHOLDERS[kind]) for kind, find in _STEPS if kind in kinds]
 
-    def without(text: str) -> str:
-        for find, instead in chosen:
-            text = _taken_out(text, find, instead)
+    def redact_kinds(text: str) -> str:
+        for find, instead in steps:
+            text = _replace_spans(text, find, instead)
         return text
 
-    return without
+    return redact_kinds
 
 
-_redact = redactor("iban", "card", "phone")
+_redact_default_kinds = redactor("iban", "card", "phone")
 
 
 def redact(text: str) -> str:
-    """A text without account numbers (IBAN), payment cards and telephone numbers; each leaves its name in brackets."""
-    return _redact(text)
+    """Replace account numbers (IBAN), card numbers and telephone numbers in a text by their names in brackets.
+
+    Args:
+        text: What was said.
+
+    Returns:
+        The redacted text, such as "My card is [card number]."
+    """
+    return _redact_default_kinds(text)

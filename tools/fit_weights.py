@@ -32,7 +32,7 @@ from memoair_index import Hit, Index, Query, split_document
 from memoair_index.ranking import FEATURES, default_weights
 from memoair_runtime.enums import LaneName
 from memoair_runtime.memory.profile import UserProfile
-from memoair_runtime.memory.turn import event_of
+from memoair_runtime.memory.turn import event_id_of
 from memoair_runtime.memory.user_memory import UserMemory
 from memoair_runtime.recall.context_builder import Budgets, build_context
 from memoair_runtime.recall.lanes.hits import FoundPassages
@@ -258,7 +258,7 @@ def locomo_questions(conversation: Conversation, set_name: str, fold: int) -> It
         yield EvalQuestion(
             set_name,
             fold,
-            search=_bind_search(memory.search, memory.query(question.text, time.time())),
+            search=_bind_search(memory.search, memory.build_query(question.text, time.time())),
             find_evidence=lambda hit, wanted=wanted: wanted.intersection([ids[hit.document.id.rsplit(":", 1)[0]]]),
             judge=judge,
         )
@@ -272,15 +272,15 @@ def longmemeval_questions(conversation: Conversation, set_name: str, fold: int) 
         wanted = frozenset(side.rsplit(":", 1)[0] for side, utterance in ids.items() if utterance in utterances)
 
         def judge(hits: Sequence[Hit], wanted: frozenset[str] = wanted) -> float:
-            turns = _first_unique((event_of(hit.document) for hit in hits), TURN_HITS)
+            turns = _first_unique((event_id_of(hit.document) for hit in hits), TURN_HITS)
             return len(wanted.intersection(turns)) / len(wanted)
 
         assert question.asked_at is not None  # noqa: S101 - for the type checker
         yield EvalQuestion(
             set_name,
             fold,
-            search=_bind_search(memory.search, memory.query(question.text, question.asked_at.timestamp())),
-            find_evidence=lambda hit, wanted=wanted: wanted.intersection([event_of(hit.document)]),
+            search=_bind_search(memory.search, memory.build_query(question.text, question.asked_at.timestamp())),
+            find_evidence=lambda hit, wanted=wanted: wanted.intersection([event_id_of(hit.document)]),
             judge=judge,
         )
 
@@ -312,11 +312,11 @@ def build_memory(conversation: Conversation) -> tuple[UserMemory, dict[str, str]
     ids = {}
     for call in conversation.calls:
         session_start = {"user": user, "metadata": agent_name}
-        memory.observe(new_event(EventType.SESSION_START, call.id, 1, call.exchanges[0].spoken_at, session_start))
+        memory.apply_event(new_event(EventType.SESSION_START, call.id, 1, call.exchanges[0].spoken_at, session_start))
         for number, exchange in enumerate(call.exchanges):
             turn = {"turnId": exchange.id, "userText": exchange.user.text, "assistantText": exchange.assistant.text}
             event = new_event(EventType.TURN, call.id, number + 2, exchange.spoken_at, {**turn, "metadata": agent_name})
-            memory.observe(event)
+            memory.apply_event(event)
             ids |= {f"{event.event_id}:caller": exchange.user.id, f"{event.event_id}:agent": exchange.assistant.id}
     return memory, ids
 

@@ -12,7 +12,7 @@ import msgspec
 
 from memoair_cli.doctor.findings import DoctorContext, Finding, note, ok, problem, some
 from memoair_runtime.settings import RuntimeSettings
-from memoair_runtime.storage.folder_names import identifier_of
+from memoair_runtime.storage.folder_names import read_identifier
 from memoair_runtime.storage.lease import LeaseRecord
 from memoair_runtime.storage.project_folder import ProjectFolder
 from memoair_runtime.storage.user_folder import UserFolder
@@ -83,11 +83,11 @@ def _told(check: str, project: _ProjectReport, *, has_cloud: bool) -> Iterator[F
 
 def _counted(folder: ProjectFolder, cloud: str | None, most_calls: int) -> _ProjectReport:
     project = _ProjectReport()
-    for caller in folder.callers():
+    for caller in folder.list_users():
         if project.calls >= most_calls:
             break
         project.callers += 1
-        project.calls += len(caller.session_logs())
+        project.calls += len(caller.list_session_logs())
         _count_lease(caller, project)
         _count_refused(caller, project)
         _count_unsent(caller, cloud, project)
@@ -99,7 +99,7 @@ def _count_lease(caller: UserFolder, project: _ProjectReport) -> None:
         holder = _read_lease(caller.lease.read_bytes())
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
         return
-    lives = holder.lives()
+    lives = holder.is_alive()
     project.served += lives
     project.abandoned += not lives
 
@@ -107,7 +107,7 @@ def _count_lease(caller: UserFolder, project: _ProjectReport) -> None:
 def _count_refused(caller: UserFolder, project: _ProjectReport) -> None:
     codes: dict[str, str] = {}  # by event: one that was refused before a crash, and again after it, is one
     try:
-        with caller.refused.open("rb") as lines:
+        with caller.rejected_events.open("rb") as lines:
             for number, line in enumerate(lines):
                 told = _parsed(line)
                 codes[str(told.get("eventId", number))] = str(told.get("code", "unknown"))
@@ -120,10 +120,10 @@ def _count_unsent(caller: UserFolder, cloud: str | None, project: _ProjectReport
     """Count as a runtime does that would send it: to the cloud that is set, or else to the one that was."""
     project.sends |= caller.outbox.exists()
     outbox = Outbox(caller, cloud or _cloud_of(caller.outbox))
-    outbox.look(everywhere=True)
+    outbox.scan(all_sessions=True)
     project.unsent += outbox.count
-    if outbox.since is not None:
-        project.unsent_since = min(project.unsent_since or outbox.since, outbox.since)
+    if outbox.oldest_at is not None:
+        project.unsent_since = min(project.unsent_since or outbox.oldest_at, outbox.oldest_at)
 
 
 def _cloud_of(outbox: Path) -> str:
@@ -147,7 +147,7 @@ def _projects(root: Path) -> list[ProjectFolder]:
         folders = sorted(path for path in root.iterdir() if "." not in path.name and path.is_dir())
     except OSError:
         return []
-    named = [identifier_of(folder) for folder in folders]
+    named = [read_identifier(folder) for folder in folders]
     return [ProjectFolder(root, project_id) for project_id in named if project_id is not None]
 
 

@@ -1,1 +1,1 @@
-"""What is said: sessions, the turns in them, who is calling, and the keeper of it all."""
+"""What is known of one user: sessions, turns, facts and profile, in memory and on the disk."""

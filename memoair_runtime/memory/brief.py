@@ -1,4 +1,4 @@
-"""The working brief: a call in a few lines, for whoever looks at the folder; made from the log, never read back."""
+"""The working brief: a short summary of a session for people who look at the folder. It is never read back."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -8,11 +8,17 @@ import msgspec
 from memoair_runtime.memory.turn import StoredTurn
 from memoair_runtime.timeutil import format_utc
 
-_LAST_TURNS = 4
+_MAX_TURNS = 4
 
 
-def brief(session_id: str, turns: Sequence[StoredTurn], now: datetime) -> bytes:
-    """The content of ``working_brief.json``: how the call opened, and its last turns."""
+def encode_brief(session_id: str, turns: Sequence[StoredTurn], now: datetime) -> bytes:
+    """Return the content of ``working_brief.json``: how the session opened, and its last turns.
+
+    Args:
+        session_id: The session.
+        turns: All of its turns, oldest first.
+        now: The time of writing.
+    """
     return msgspec.json.encode(
         {
             "sessionId": session_id,
@@ -26,7 +32,7 @@ def brief(session_id: str, turns: Sequence[StoredTurn], now: datetime) -> bytes:
                     "userText": turn.user_text,
                     "assistantText": turn.assistant_text,
                 }
-                for turn in turns[-_LAST_TURNS:]
+                for turn in turns[-_MAX_TURNS:]
             ],
         }
     )

@@ -1,6 +1,6 @@
-"""What the cloud told of the caller: kept beside his logs, and in memory with what is in them.
+"""The replica of the cloud's data on a user: kept in files beside the logs, and applied to the user's memory.
 
-It was told once and can be asked for again: what is lost or damaged costs a pull, and nothing else.
+All of it can be pulled again. Data that is lost or damaged costs a pull, and nothing else.
 """
 
 import logging
@@ -9,23 +9,29 @@ from typing import Any
 
 import msgspec
 
-from memoair_runtime.memory.facts import lasting_texts
+from memoair_runtime.memory.facts import lasting_fact_texts
 from memoair_runtime.memory.profile import CloudProfile
 from memoair_runtime.memory.user_memory import UserMemory
 from memoair_runtime.storage.durable import write_file
-from memoair_runtime.storage.events import Event, EventType, is_sound
-from memoair_runtime.storage.replica_file import ReplicaChange, ReplicaFile, ReplicaPage, fingerprint
-from memoair_runtime.storage.user_folder import LogStamp, UserFolder
+from memoair_runtime.storage.events import Event, EventType, is_valid
+from memoair_runtime.storage.replica_file import ReplicaChange, ReplicaFile, ReplicaPage, fact_fingerprint
+from memoair_runtime.storage.user_folder import LogVersionKey, UserFolder
 
 log = logging.getLogger(__name__)
 
 
 class ReplicaState(msgspec.Struct, frozen=True, array_like=True):
-    """A copy as far as an index file holds it: which one, how many of its events, and its facts by their checksums."""
+    """What an index file holds of a replica.
 
-    name: str | None = None
-    events: int = 0
-    facts: dict[str, int] = {}
+    Attributes:
+        replica_id: Which replica; None if there was none.
+        event_count: How many of its events.
+        fact_fingerprints: The fingerprints of its facts, by their ids.
+    """
+
+    replica_id: str | None = None
+    event_count: int = 0
+    fact_fingerprints: dict[str, int] = {}
 
 
 class _ProfileFile(msgspec.Struct, frozen=True):
@@ -33,133 +39,158 @@ class _ProfileFile(msgspec.Struct, frozen=True):
     profile: CloudProfile
 
 
-_read_profile = msgspec.json.Decoder(_ProfileFile).decode
+_decode_profile_file = msgspec.json.Decoder(_ProfileFile).decode
 
 
 class CloudReplica:
-    """One caller's copy of what the cloud knows. Not thread-safe: the keeper locks, who writes holds the role for it.
+    """The replica of one user. Not thread-safe: the store locks. Writers hold the process lock ``pull``.
 
-    ``cloud`` names the one that we talk to; without one, what any has told is used.
+    Attributes:
+        profile: The profile that was pulled last, if any.
     """
 
     def __init__(self, folder: UserFolder, memory: UserMemory, cloud: str | None) -> None:
+        """``cloud`` names the cloud in use: a replica of another one is ignored. With None, any is used."""
         self._folder = folder
         self._memory = memory
         self._cloud = cloud
-        self._copy = ReplicaFile(folder.cloud_copy, cloud)
-        self._held = ReplicaState()  # what the memory had of the copy before any of it was taken in
-        self._unheard: ReplicaChange | None = None  # what was read and is not in memory yet
-        self._profile_stamp: LogStamp | None = None
+        self._file = ReplicaFile(folder.cloud_replica, cloud)
+        self._indexed_state = ReplicaState()  # what the index file already holds of the replica
+        self._pending_change: ReplicaChange | None = None  # loaded, but not applied yet
+        self._profile_version_key: LogVersionKey | None = None
         self.profile: CloudProfile | None = None
-        self._read_profile()  # it is small, and who calls should be known from the first question on
+        self._read_profile()  # it is small, and the first search should know the caller
 
     @property
     def version(self) -> int | None:
-        """Up to which version events and facts are here; None where there are none."""
-        return self._copy.version
+        """Version up to which events and facts have been pulled; None if none have been."""
+        return self._file.version
 
-    def read(self) -> None:
-        """Read what lies on the disk, and let the memory have it with the next `catch_up`."""
-        self._unheard = self._change()
+    def load(self) -> None:
+        """Read the files; the next `refresh` applies them to the memory."""
+        self._pending_change = self._read_change()
 
-    def backs(self, note: Any) -> bool:
-        """Whether an index file that notes this can be gone on with; raises ValueError for another note."""
-        held = msgspec.convert(note, ReplicaState) if note is not None else ReplicaState()
-        if held.name is not None and (held.name != self._copy.name or held.events > self._copy.events):
-            log.warning("what the cloud told is not what it was, logs are read again: action=index_outdated")
+    def matches(self, indexed_state: Any) -> bool:
+        """Return whether the memory can continue with an index file, and remember what the file holds.
+
+        Args:
+            indexed_state: What the file's metadata says of the replica.
+
+        Raises:
+            ValueError: The metadata has another structure.
+        """
+        state = msgspec.convert(indexed_state, ReplicaState) if indexed_state is not None else ReplicaState()
+        if state.replica_id is not None and (
+            state.replica_id != self._file.replica_id or state.event_count > self._file.event_count
+        ):
+            log.warning("the cloud replica has changed, the logs are read again: action=index_outdated")
             return False
-        self._held = held
+        self._indexed_state = state
         return True
 
-    def holding(self) -> ReplicaState:
-        """What a file that is written now will hold."""
+    def current_state(self) -> ReplicaState:
+        """Return what an index file that is written now will hold."""
         return ReplicaState(
-            self._copy.name,
-            self._copy.events,
-            {fact_id: fingerprint(fact) for fact_id, fact in self._copy.facts.items()},
+            self._file.replica_id,
+            self._file.event_count,
+            {fact_id: fact_fingerprint(fact) for fact_id, fact in self._file.facts.items()},
         )
 
-    def has_outdone(self, held: ReplicaState) -> bool:
-        """Whether a file holds facts that stand no longer."""
-        now: Mapping[str, int] = self.holding().facts
-        return any(now.get(fact_id) != crc for fact_id, crc in held.facts.items())
+    def is_stale(self, state: ReplicaState) -> bool:
+        """Return whether an index file holds outdated facts."""
+        current: Mapping[str, int] = self.current_state().fact_fingerprints
+        return any(current.get(fact_id) != crc for fact_id, crc in state.fact_fingerprints.items())
 
-    def catch_up(self) -> None:
-        """Let the memory have what was read, and what another process has written since."""
-        first, self._unheard = self._unheard, None
-        if first is not None:
-            known = self._held
-            self._held = ReplicaState()
-            facts = [fact for fact in self._copy.facts.values() if known.facts.get(fact.id) != fingerprint(fact)]
-            gone = [fact_id for fact_id in known.facts if fact_id not in self._copy.facts]
-            self._tell(ReplicaChange(first.events[known.events :], facts, gone))
+    def refresh(self) -> None:
+        """Apply what was loaded, or what another process has written since."""
+        pending, self._pending_change = self._pending_change, None
+        if pending is not None:
+            indexed = self._indexed_state
+            self._indexed_state = ReplicaState()
+            facts = [
+                fact
+                for fact in self._file.facts.values()
+                if indexed.fact_fingerprints.get(fact.id) != fact_fingerprint(fact)
+            ]
+            removed = [fact_id for fact_id in indexed.fact_fingerprints if fact_id not in self._file.facts]
+            self._apply(ReplicaChange(pending.events[indexed.event_count :], facts, removed))
         else:
-            self._tell(self._change())
+            self._apply(self._read_change())
         self._read_profile()
 
-    def take(self, page: ReplicaPage, *, is_snapshot: bool) -> None:
-        """Keep what the cloud told, and let the memory have it; raises OSError where the disk refuses.
+    def store_page(self, page: ReplicaPage, *, is_snapshot: bool) -> None:
+        """Store a page and apply it to the memory. Events that are in a log on this machine are not stored again.
 
-        What stands in our own logs is not kept again.
+        Args:
+            page: The page.
+            is_snapshot: Whether it replaces the whole replica.
+
+        Raises:
+            OSError: The page cannot be written.
         """
         self._folder.create()
-        events = [event for event in page.events if is_sound(event) and not self._is_ours(event)]
-        news = msgspec.structs.replace(page, events=events)
-        change = self._copy.replace(news) if is_snapshot else self._copy.append(news)
+        events = [event for event in page.events if is_valid(event) and not self._is_logged_here(event)]
+        new_page = msgspec.structs.replace(page, events=events)
+        change = self._file.replace(new_page) if is_snapshot else self._file.append(new_page)
         try:
-            self._tell(change)
+            self._apply(change)
         except BaseException:
-            self._copy = ReplicaFile(self._folder.cloud_copy, self._cloud)  # the next look takes in all that is there
+            self._file = ReplicaFile(self._folder.cloud_replica, self._cloud)  # the next refresh reads all of the file
             raise
 
-    def take_profile(self, profile: CloudProfile) -> None:
-        """Keep who the caller is, as the cloud found; raises OSError where the disk refuses."""
+    def store_profile(self, profile: CloudProfile) -> None:
+        """Store the profile and apply it to the memory.
+
+        Raises:
+            OSError: The profile cannot be written.
+        """
         self._folder.create()
         content = msgspec.json.encode(_ProfileFile(self._cloud or "", profile))
         write_file(self._folder.cloud_profile, content, durable=False)
         self._read_profile()
 
-    def forget(self) -> None:
-        """Let go of it all; the files have been deleted, and the memory is cleared by whoever asks for this."""
-        self._copy = ReplicaFile(self._folder.cloud_copy, self._cloud)
-        self.profile, self._profile_stamp, self._unheard, self._held = None, None, None, ReplicaState()
+    def reset(self) -> None:
+        """Start over after the files have been deleted. The caller clears the memory."""
+        self._file = ReplicaFile(self._folder.cloud_replica, self._cloud)
+        self.profile, self._profile_version_key = None, None
+        self._pending_change, self._indexed_state = None, ReplicaState()
 
-    def _is_ours(self, event: Event) -> bool:
-        """Whether an event stands in a log here, so that it comes back to us."""
+    def _is_logged_here(self, event: Event) -> bool:
+        """Return whether an event is in a log on this machine, so that the cloud sends back our own."""
         return self._folder.session(event.session_id).log.exists() and (
-            event.type is EventType.SESSION_START or self._memory.knows(event.event_id)
+            event.type is EventType.SESSION_START or self._memory.has_turn(event.event_id)
         )
 
-    def _change(self) -> ReplicaChange:
+    def _read_change(self) -> ReplicaChange:
         try:
-            return self._copy.catch_up()
+            return self._file.refresh()
         except OSError as error:
-            log.warning("what the cloud told can't be read: action=copy_unread errno=%s", error.errno)
+            log.warning("cannot read the cloud replica: action=copy_unread errno=%s", error.errno)
             return ReplicaChange()
 
-    def _tell(self, change: ReplicaChange) -> None:
-        self._memory.unhear(change.dropped)
+    def _apply(self, change: ReplicaChange) -> None:
+        self._memory.remove_turns(change.removed_event_ids)
         for event in change.events:
-            self._memory.observe(event)
-        self._memory.unlearn(change.removed)
-        self._memory.learn(change.facts)
-        if change.facts or change.removed:
-            self._show()
+            self._memory.apply_event(event)
+        self._memory.remove_facts(change.removed_fact_ids)
+        self._memory.add_facts(change.facts)
+        if change.facts or change.removed_fact_ids:
+            self._publish_profile()
 
     def _read_profile(self) -> None:
         path = self._folder.cloud_profile
         try:
-            state = path.stat()
-            stamp = state.st_mtime_ns, state.st_size
-            if stamp == self._profile_stamp:
+            stat = path.stat()
+            version_key = stat.st_mtime_ns, stat.st_size
+            if version_key == self._profile_version_key:
                 return
-            stored = _read_profile(path.read_bytes())
+            stored = _decode_profile_file(path.read_bytes())
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
             return
-        self._profile_stamp = stamp
+        self._profile_version_key = version_key
         if self._cloud in (None, stored.cloud):
             self.profile = stored.profile
-            self._show()
+            self._publish_profile()
 
-    def _show(self) -> None:
-        self._memory.find(self.profile or CloudProfile(), lasting_texts(self._copy.facts))
+    def _publish_profile(self) -> None:
+        self._memory.set_derived_profile(self.profile or CloudProfile(), lasting_fact_texts(self._file.facts))

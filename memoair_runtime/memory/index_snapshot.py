@@ -1,8 +1,8 @@
-"""The index file of a caller's memory: found at the start, written anew behind the requests, never the truth.
+"""The index file of a user's memory: opened at start, rewritten in the background, never the source of truth.
 
-The logs are the truth, and beside them what the cloud told. The file saves reading them: it notes which logs it holds,
-up to which byte, and how much of what the cloud told; whatever has come since is read again. A file that is damaged, or
-that holds what the logs or the cloud no longer do, is deleted and made anew.
+The session logs are the truth, together with the cloud replica. The index file saves reading them. Its metadata says
+which logs it holds, up to which byte, and how much of the replica; whatever has come since is read. A file that is
+damaged, or that holds what the logs or the cloud no longer hold, is deleted and rebuilt.
 """
 
 import logging
@@ -19,135 +19,152 @@ from memoair_index import ContainerError
 from memoair_runtime.memory.cloud_replica import CloudReplica, ReplicaState
 from memoair_runtime.memory.user_memory import UserMemory
 from memoair_runtime.storage.process_lock import ProcessLock
-from memoair_runtime.storage.user_folder import LogStamp, UserFolder
+from memoair_runtime.storage.user_folder import LogVersionKey, UserFolder
 
 log = logging.getLogger(__name__)
 
-# So many passages that no file holds are quickly read at the next start; more are worth a file.
-_WORTH_A_FILE = 400
-_READ_BYTES = 1 << 20
-# What stands no longer must leave the disk, too; but a caller should not wait while a file is written for that alone.
-_LONGEST_OUTDONE_S = 86_400.0
+# Fewer new passages than this are quickly read from the logs at the next start, and not worth a file.
+_MIN_UNSAVED_PASSAGES = 400
+_READ_CHUNK_BYTES = 1 << 20
+# Outdated facts must leave the disk too, but a caller should not wait while a file is written for that alone.
+_MAX_STALE_S = 86_400.0
 
 
 class _IndexedLog(msgspec.Struct, frozen=True, array_like=True):
-    """A log as far as the file holds it."""
+    """What an index file holds of a log."""
 
-    written_ns: int
+    mtime_ns: int
     size: int
-    crc: int  # of its first ``size`` bytes
+    crc: int  # of the first ``size`` bytes
 
     @property
-    def stamp(self) -> LogStamp:
-        """What tells whether the log was written since."""
-        return self.written_ns, self.size
+    def version_key(self) -> LogVersionKey:
+        """Changes with every write to the log."""
+        return self.mtime_ns, self.size
 
 
 class IndexSnapshot:
-    """Reads and writes the file of one memory. Used by one background job at a time."""
+    """Reads and writes the index files of one memory. Used by one background job at a time."""
 
-    def __init__(self, folder: UserFolder, memory: UserMemory, cloud: CloudReplica) -> None:
+    def __init__(self, folder: UserFolder, memory: UserMemory, replica: CloudReplica) -> None:
         self._folder = folder
         self._memory = memory
-        self._cloud = cloud
-        self._role = ProcessLock(folder.role("permanent"))
-        self._held: Mapping[str, _IndexedLog] = {}  # what the newest file holds
-        self._held_copy = ReplicaState()  # and what of the cloud
+        self._replica = replica
+        self._lock = ProcessLock(folder.lock("permanent"))
+        self._indexed_logs: Mapping[str, _IndexedLog] = {}  # what the newest file holds of logs
+        self._indexed_replica = ReplicaState()  # and of the replica
 
-    def open(self) -> Mapping[str, LogStamp]:
-        """Let the memory go on with the newest file that is sound; return the logs that it holds all of."""
-        for path in self._paths():
+    def load(self) -> Mapping[str, LogVersionKey]:
+        """Let the memory continue with the newest valid file. Files that are invalid or outdated are deleted.
+
+        Returns:
+            The logs that the file holds, with their version keys. Empty if there is no valid file.
+        """
+        for path in self._list_paths():
             try:
-                is_used = self._memory.open(path, self._is_backed)
+                is_used = self._memory.open_snapshot(path, self._matches)
             except OSError as error:
-                log.warning("an index file can't be opened, logs are read: action=index_refused errno=%s", error.errno)
+                log.warning("cannot open an index file, the logs are read: action=index_refused errno=%s", error.errno)
                 continue
             except (ContainerError, ValueError) as error:
-                log.warning("an index file is damaged, the logs are read: action=index_refused why=%s", _kind(error))
+                log.warning(
+                    "an index file is damaged, the logs are read: action=index_refused why=%s", _error_kind(error)
+                )
                 is_used = False
             if is_used:
-                return {session_id: held.stamp for session_id, held in self._held.items()}
-            self._held, self._held_copy = {}, ReplicaState()
-            for stale in (path, self._folder.vectors):  # what was deleted from the logs must not stay here
-                _delete(stale)
+                return {session_id: indexed.version_key for session_id, indexed in self._indexed_logs.items()}
+            self._indexed_logs, self._indexed_replica = {}, ReplicaState()
+            for stale_path in (path, self._folder.vectors):  # what was deleted from the logs must not stay in them
+                _delete(stale_path)
         return {}
 
-    def write_if_due(self, stamps: Mapping[str, LogStamp], *, is_quiet: bool = False) -> None:
-        """Write a new file where enough has come, unless another process does; ``stamps`` are of the logs as read.
+    def write_if_due(self, loaded_versions: Mapping[str, LogVersionKey], *, is_idle: bool = False) -> None:
+        """Write a new file if many passages are in no file, unless another process writes the files.
 
-        Also where the file holds what stands no longer, once it is a day old or ``is_quiet``: nobody is calling.
+        Also write one if the current file holds outdated facts, once it is a day old or while ``is_idle``.
+
+        Args:
+            loaded_versions: The logs that the memory holds, with their version keys.
+            is_idle: Whether no session is active.
         """
-        old = self._paths()
-        is_due = self._memory.unmerged >= _WORTH_A_FILE or (bool(old) and self._is_outdone(old[0], is_quiet=is_quiet))
-        if not is_due or not self._folder.path.is_dir() or not self._role.take():
+        old_paths = self._list_paths()
+        is_due = self._memory.unmerged_count >= _MIN_UNSAVED_PASSAGES or (
+            bool(old_paths) and self._is_stale(old_paths[0], is_idle=is_idle)
+        )
+        if not is_due or not self._folder.path.is_dir() or not self._lock.try_acquire():
             return
-        number = 1 + max((_number(path) for path in old), default=0)
+        number = 1 + max((_file_number(path) for path in old_paths), default=0)
         try:
-            held = {session_id: self._hold(session_id, stamp) for session_id, stamp in stamps.items()}
-            held_copy = self._cloud.holding()
-            note = {"logs": msgspec.to_builtins(held), "cloud": msgspec.to_builtins(held_copy)}
-            # A new name each time: where a file that is mapped can't be replaced, the old one goes when it can.
-            self._memory.merge(self._folder.index(number), lambda: note)
+            indexed_logs = {
+                session_id: self._describe_log(session_id, version_key)
+                for session_id, version_key in loaded_versions.items()
+            }
+            indexed_replica = self._replica.current_state()
+            file_metadata = {"logs": msgspec.to_builtins(indexed_logs), "cloud": msgspec.to_builtins(indexed_replica)}
+            # A new name each time: on systems where a mapped file cannot be replaced, the old one is deleted later.
+            self._memory.write_snapshot(self._folder.index(number), lambda: file_metadata)
         except OSError as error:
-            log.warning("an index file could not be written: action=index_unwritten errno=%s", error.errno)
+            log.warning("cannot write an index file: action=index_unwritten errno=%s", error.errno)
             return
         except ContainerError as error:  # the next start reads the logs
-            log.error("an index file was damaged while it was in use: action=index_unwritten why=%s", _kind(error))
+            log.error("an index file was damaged while in use: action=index_unwritten why=%s", _error_kind(error))
             return
-        self._held, self._held_copy = held, held_copy
-        for path in (*old, *self._folder.path.glob(".*.part")):  # what writers that died left behind, too
+        self._indexed_logs, self._indexed_replica = indexed_logs, indexed_replica
+        for path in (*old_paths, *self._folder.path.glob(".*.part")):  # also what killed writers left behind
             _delete(path)
 
-    def forget(self) -> None:
-        """Let go of what the files held; they have been deleted."""
-        self._held, self._held_copy = {}, ReplicaState()
+    def reset(self) -> None:
+        """Start over after the files have been deleted."""
+        self._indexed_logs, self._indexed_replica = {}, ReplicaState()
 
     def close(self) -> None:
-        """Let another process write the file."""
-        self._role.leave()
+        """Let another process write the files."""
+        self._lock.release()
 
-    def _paths(self) -> list[Path]:
-        """The files there are, the newest first."""
-        return sorted(self._folder.indexes(), key=_number, reverse=True)
+    def _list_paths(self) -> list[Path]:
+        """Return the existing files, newest first."""
+        return sorted(self._folder.list_indexes(), key=_file_number, reverse=True)
 
-    def _is_outdone(self, path: Path, *, is_quiet: bool) -> bool:
-        if not self._cloud.has_outdone(self._held_copy):
+    def _is_stale(self, path: Path, *, is_idle: bool) -> bool:
+        if not self._replica.is_stale(self._indexed_replica):
             return False
         with suppress(OSError):
-            return is_quiet or time.time() - path.stat().st_mtime > _LONGEST_OUTDONE_S
+            return is_idle or time.time() - path.stat().st_mtime > _MAX_STALE_S
         return False
 
-    def _is_backed(self, note: Mapping[str, Any]) -> bool:
-        """Whether all that the file holds still stands where it is from; raises ValueError for another note."""
-        if not self._is_backed_by_logs(note) or not self._cloud.backs(note.get("cloud")):
+    def _matches(self, file_metadata: Mapping[str, Any]) -> bool:
+        """Return whether logs and replica still hold what the file holds; raise ValueError for other metadata."""
+        if not self._matches_logs(file_metadata) or not self._replica.matches(file_metadata.get("cloud")):
             return False
-        self._held_copy = msgspec.convert(note.get("cloud") or ReplicaState(), ReplicaState)
+        self._indexed_replica = msgspec.convert(file_metadata.get("cloud") or ReplicaState(), ReplicaState)
         return True
 
-    def _is_backed_by_logs(self, note: Mapping[str, Any]) -> bool:
-        """Whether every log that the file holds still begins with what it held; raises ValueError for another note."""
-        self._held = msgspec.convert(note.get("logs"), dict[str, _IndexedLog])
-        stamps = dict(self._folder.session_logs())
-        for session_id, held in self._held.items():
-            stamp = stamps.get(session_id)
-            if stamp is None or (stamp != held.stamp and self._crc(session_id, held.size) != held.crc):
-                log.warning("a log is not what it was, all are read again: action=index_outdated")
+    def _matches_logs(self, file_metadata: Mapping[str, Any]) -> bool:
+        """Return whether each log still starts with what the file holds of it; raise ValueError for other metadata."""
+        self._indexed_logs = msgspec.convert(file_metadata.get("logs"), dict[str, _IndexedLog])
+        version_keys = dict(self._folder.list_session_logs())
+        for session_id, indexed in self._indexed_logs.items():
+            version_key = version_keys.get(session_id)
+            if version_key is None or (
+                version_key != indexed.version_key and self._log_crc(session_id, indexed.size) != indexed.crc
+            ):
+                log.warning("a session log has changed, all logs are read again: action=index_outdated")
                 return False
         return True
 
-    def _hold(self, session_id: str, stamp: LogStamp) -> _IndexedLog:
-        known = self._held.get(session_id)
-        if known is not None and known.stamp == stamp:
+    def _describe_log(self, session_id: str, version_key: LogVersionKey) -> _IndexedLog:
+        known = self._indexed_logs.get(session_id)
+        if known is not None and known.version_key == version_key:
             return known
-        crc = self._crc(session_id, stamp[1])
-        return _IndexedLog(*stamp, NO_CRC if crc is None else crc)
+        crc = self._log_crc(session_id, version_key[1])
+        return _IndexedLog(*version_key, UNREADABLE_CRC if crc is None else crc)
 
-    def _crc(self, session_id: str, size: int) -> int | None:
-        """The checksum of the beginning of a log; None where it is shorter or can't be read."""
+    def _log_crc(self, session_id: str, size: int) -> int | None:
+        """Return the checksum of the beginning of a log, or None if the log is shorter or unreadable."""
         crc = 0
         try:
             with self._folder.session(session_id).log.open("rb") as file:
-                while size > 0 and (chunk := file.read(min(size, _READ_BYTES))):
+                while size > 0 and (chunk := file.read(min(size, _READ_CHUNK_BYTES))):
                     crc = zlib.crc32(chunk, crc)
                     size -= len(chunk)
         except OSError:
@@ -155,7 +172,7 @@ class IndexSnapshot:
         return None if size else crc
 
 
-NO_CRC = -1  # of a log that was gone before it could be read
+UNREADABLE_CRC = -1  # of a log that disappeared before it could be read
 
 
 def _delete(path: Path) -> None:
@@ -163,11 +180,11 @@ def _delete(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _number(path: Path) -> int:
+def _file_number(path: Path) -> int:
     digits = path.stem.rpartition("-")[2]
     return int(digits) if digits.isascii() and digits.isdigit() else 0
 
 
-def _kind(error: Exception) -> str:
-    """The kind of an error; what it says names a path, and that the caller."""
+def _error_kind(error: Exception) -> str:
+    """Return the class of an error: its message contains a path, and with it the user's id."""
     return type(error).__name__

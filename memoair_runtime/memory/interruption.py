@@ -1,25 +1,32 @@
-"""What of an answer was heard: whoever is interrupted has said no more than that."""
+"""Interrupted answers: only the part that the caller heard is recalled."""
 
 from collections.abc import Mapping
 from typing import Any
 
-# Where the whole answer stands, as it was meant: in the log and in the cloud, and in nothing that is recalled.
-FULL_TEXT = "assistantFullText"
+# The key of the whole answer. It is in the log and in the cloud, and never recalled.
+FULL_TEXT_KEY = "assistantFullText"
 
 
-def as_heard(payload: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A turn's payload with what was heard, if its metadata tells it as ``heard``, for what the agent said.
+def truncate_to_heard(payload: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Truncate an interrupted answer to the part that the caller heard, as ``heard`` in the metadata says.
 
-    The whole answer stands apart then, where it was another. What is no text is none of ours, and left alone.
+    The whole answer is kept under `FULL_TEXT_KEY`, if it was longer. A payload whose ``heard`` is not a text is
+    returned unchanged: it does not come from a runtime.
+
+    Args:
+        payload: The payload of a turn.
+
+    Returns:
+        The payload with the heard text as ``assistantText``.
     """
     metadata = payload.get("metadata")
     heard = metadata.get("heard") if isinstance(metadata, dict) else None
     if not isinstance(heard, str):
         return payload
-    meant = payload.get("assistantText")
+    full_text = payload.get("assistantText")
     return {
         **payload,
         "assistantText": heard,
         "metadata": {name: value for name, value in metadata.items() if name != "heard"},  # type: ignore[union-attr]
-        **({FULL_TEXT: meant} if meant != heard else {}),
+        **({FULL_TEXT_KEY: full_text} if full_text != heard else {}),
     }

@@ -1,4 +1,4 @@
-"""Who the caller is: the small part of memory that is always there."""
+"""The profile: who the user is. It is small and always in memory."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
@@ -15,28 +15,50 @@ _NEVER = datetime.min.replace(tzinfo=timezone.utc)
 
 @attrs.frozen
 class UserProfile:
-    """The caller, as the agents that talked to him said who he is. ``version`` grows by one with every change."""
+    """The user as applications described them when sessions were started.
+
+    Attributes:
+        version: Grows by one with every change.
+        name: The user's name; empty if unknown.
+        metadata: Other properties.
+        stated_at: When the profile was last stated.
+    """
 
     version: int = 0
     name: str = ""
     metadata: Mapping[str, Any] = attrs.field(factory=dict)
-    told_at: datetime = _NEVER
+    stated_at: datetime = _NEVER
 
-    def told(self, user: Mapping[str, Any], at: datetime) -> "UserProfile":
-        """The profile after a session was started for ``user={id, name, metadata}``.
+    def updated(self, user: Mapping[str, Any], at: datetime) -> "UserProfile":
+        """Return the profile after a session start.
 
-        What is left out stays as it was, and so does everything where the profile was told something later.
+        Name and metadata that are missing stay as they were. So does everything if the profile was stated later than
+        ``at``.
+
+        Args:
+            user: ``{id, name, metadata}`` of the session start.
+            at: When the session started.
         """
-        if at < self.told_at <= utc_now():  # what was told by a clock that ran ahead must not stand until then
+        if at < self.stated_at <= utc_now():  # a time from a clock that ran ahead must not block updates until then
             return self
         name = user.get("name") or self.name
         metadata = user.get("metadata") or self.metadata
-        changed = name != self.name or metadata != self.metadata
-        return UserProfile(self.version + changed, name, metadata, at)
+        has_changed = name != self.name or metadata != self.metadata
+        return UserProfile(self.version + has_changed, name, metadata, at)
 
 
 class CloudProfile(msgspec.Struct, frozen=True, rename="camel"):
-    """The caller, as the cloud found him in all that was said. ``summary`` has a line for each kind of thing."""
+    """The user as the cloud derived them from turns.
+
+    The field names in camel case are the keys on disk and on the wire.
+
+    Attributes:
+        version: The cloud's version of the profile.
+        summary: One line for each kind of fact.
+        attributes: The same as values.
+        name: The user's name.
+        metadata: Other properties.
+    """
 
     version: int = 0
     summary: str = ""
@@ -45,44 +67,49 @@ class CloudProfile(msgspec.Struct, frozen=True, rename="camel"):
     metadata: dict[str, Any] = {}
 
 
-_NOT_FOUND = CloudProfile()
+_EMPTY_CLOUD_PROFILE = CloudProfile()
 
 
 @attrs.frozen
 class MergedProfile:
-    """All that is known of who the caller is: as told here, and as the cloud found.
+    """Everything that is known about the user.
 
-    Name and metadata are those that an agent told last, on whichever machine: other machines' starts of sessions come
-    here as events. Where none did, the cloud's. ``facts`` are sentences.
+    Name and metadata are those that an application stated last, on whichever machine: session starts on other machines
+    arrive here as events. If none did, they are those that the cloud derived.
+
+    Attributes:
+        stated: The profile as stated by applications.
+        derived: The profile as derived by the cloud.
+        facts: Sentences.
     """
 
-    told: UserProfile
-    found: CloudProfile = _NOT_FOUND
+    stated: UserProfile
+    derived: CloudProfile = _EMPTY_CLOUD_PROFILE
     facts: Sequence[str] = ()
 
     @property
     def version(self) -> int:
-        """Grows with every change of either."""
-        return self.told.version + self.found.version
+        """Grows with every change."""
+        return self.stated.version + self.derived.version
 
     @property
     def name(self) -> str:
-        """How the caller is called; empty where nobody has said."""
-        return self.told.name or self.found.name or ""
+        """The user's name; empty if unknown."""
+        return self.stated.name or self.derived.name or ""
 
     @property
     def metadata(self) -> Mapping[str, Any]:
-        """What agents told of him besides."""
-        return self.told.metadata or self.found.metadata
+        """Other properties of the user."""
+        return self.stated.metadata or self.derived.metadata
 
     def statements(self) -> list[str]:
-        """What is known, a line each."""
+        """Return what is known, one line per statement."""
         name = [f"Name: {self.name}"] if self.name else []
-        told = name + [f"{key}: {_plain(value)}" for key, value in self.metadata.items()]
-        return told + [line for line in map(str.strip, self.found.summary.splitlines()) if line]
+        stated = name + [f"{key}: {_to_text(value)}" for key, value in self.metadata.items()]
+        return stated + [line for line in map(str.strip, self.derived.summary.splitlines()) if line]
 
     def to_wire(self) -> dict[str, Any] | None:
-        """The ``profile`` of a search reply; None where nothing is known."""
+        """Return the ``profile`` of a search reply; None if nothing is known."""
         statements = self.statements()
         if not statements and not self.facts:
             return None
@@ -91,12 +118,12 @@ class MergedProfile:
             "summary": "; ".join(statements),
             "name": self.name,
             "metadata": dict(self.metadata),
-            "attributes": self.found.attributes,
+            "attributes": self.derived.attributes,
             "facts": list(self.facts),
         }
 
 
-def _plain(value: Any) -> str:
+def _to_text(value: Any) -> str:
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
@@ -104,28 +131,32 @@ class _ProfileRecord(msgspec.Struct, frozen=True, rename="camel"):
     version: int
     name: str
     metadata: dict[str, Any]
-    told_at: datetime
+    stated_at: datetime = msgspec.field(name="toldAt")
 
 
-_snapshots = msgspec.json.Decoder(_ProfileRecord)
+_snapshot_decoder = msgspec.json.Decoder(_ProfileRecord)
 
 
 def read_snapshot(folder: UserFolder) -> UserProfile:
-    """The profile as it was last written; an empty one where there is none. The logs know better, a moment later."""
+    """Read the profile as it was last written, or an empty one. The logs, which are read later, may be newer."""
     try:
-        return from_snapshot(folder.profile.read_bytes())
+        return decode_snapshot(folder.profile.read_bytes())
     except (OSError, ValueError):
         return UserProfile()
 
 
-def from_snapshot(content: bytes) -> UserProfile:
-    """The profile that a snapshot holds; raises ValueError where it is none."""
-    stored = _snapshots.decode(content)
-    if stored.told_at.tzinfo is None:
-        raise ValueError("the moment has no time zone")
-    return UserProfile(stored.version, stored.name, stored.metadata, stored.told_at)
+def decode_snapshot(content: bytes) -> UserProfile:
+    """Decode a stored profile.
+
+    Raises:
+        ValueError: The content is not a valid profile.
+    """
+    stored = _snapshot_decoder.decode(content)
+    if stored.stated_at.tzinfo is None:
+        raise ValueError("toldAt has no time zone")
+    return UserProfile(stored.version, stored.name, stored.metadata, stored.stated_at)
 
 
-def snapshot(profile: UserProfile) -> bytes:
-    """The content of the snapshot's file."""
-    return msgspec.json.encode(_ProfileRecord(profile.version, profile.name, dict(profile.metadata), profile.told_at))
+def encode_snapshot(profile: UserProfile) -> bytes:
+    """Encode a profile for its file."""
+    return msgspec.json.encode(_ProfileRecord(profile.version, profile.name, dict(profile.metadata), profile.stated_at))

@@ -1,7 +1,7 @@
-"""The second reading: a transformer looks again at what was found, for sessions that were started as ``medium``.
+"""Reranking with a transformer, for sessions with the variant ``medium``.
 
-Optional: it needs a model on this machine and the extra ``onnx``. What was said it learns in the background; where it
-has not come that far, or is not there at all, the first order stands.
+Optional: it needs a model on this machine and the extra ``onnx``. It encodes turns in the background. Search results
+keep their first order if it has not got that far, or is not available.
 """
 
 import logging
@@ -21,74 +21,99 @@ __all__ = ["MAX_RERANKED", "BackgroundReranker"]
 
 
 class BackgroundReranker:
-    """One caller's turns, as the transformer of a model folder reads them. Safe to use from any thread."""
+    """Encodes the turns of one user in the background, and reranks search results. Thread-safe.
 
-    def __init__(self, model: Path | None, cache: Path, group: Callable[[str], Sequence[Document]]) -> None:
-        """``cache`` is where vectors are kept; ``group`` gives all that was said in a session, in order."""
+    Attributes:
+        error: Why reranking is not available; None if it is, or has not been tried.
+    """
+
+    def __init__(self, model: Path | None, cache: Path, get_documents: Callable[[str], Sequence[Document]]) -> None:
+        """Create a reranker that is not started.
+
+        Args:
+            model: The folder of the model, if any.
+            cache: The file for vectors.
+            get_documents: Returns all passages of a session, in order.
+        """
         self._model = model
         self._cache = cache
-        self._group = group
-        self._stage: Reranker | None = None
+        self._get_documents = get_documents
+        self._reranker: Reranker | None = None
         self._lock = threading.Lock()
-        self._saving = threading.Lock()  # no vector is written while they are being forgotten
-        self._due: dict[str, bool] = {}  # sessions with something new, and whether they are over
-        self._is_wanted = False
-        self._job = CoalescingJob("second-reading", self._learn)
-        self.problem: str | None = None if model else "no model is given for it"
+        self._save_lock = threading.Lock()  # no vectors are written while they are being erased
+        self._pending: dict[str, bool] = {}  # sessions with new turns, and whether they have ended
+        self._is_started = False
+        self._job = CoalescingJob("second-reading", self._encode_pending)  # the name is part of an action code in logs
+        self.error: str | None = None if model else "no model is configured"
 
-    def begin(self, session_ids: Sequence[str]) -> None:
-        """Open the model and learn these sessions, in the background; only the first call does anything."""
+    def start(self, session_ids: Sequence[str]) -> None:
+        """Open the model and encode these sessions in the background. Has an effect once, until `erase`."""
         with self._lock:
-            if self._is_wanted or self.problem:
+            if self._is_started or self.error:
                 return
-            self._is_wanted = True
+            self._is_started = True
         for session_id in session_ids:
-            self.hear(session_id, is_whole=True)
+            self.add_session(session_id, is_complete=True)
         self._job.start()
 
-    def hear(self, session_id: str, *, is_whole: bool) -> None:
-        """Learn what is new in a session, if anybody wants it. What was said last waits for its answer."""
+    def add_session(self, session_id: str, *, is_complete: bool) -> None:
+        """Encode what is new in a session in the background. Does nothing unless started.
+
+        Args:
+            session_id: The session.
+            is_complete: Whether it has ended. If not, its last passage waits for the one that follows, which is part of
+                its context.
+        """
         with self._lock:
-            if not self._is_wanted or self.problem:
+            if not self._is_started or self.error:
                 return
-            self._due[session_id] = is_whole
+            self._pending[session_id] = is_complete
         self._job.start()
 
-    def forget(self) -> None:
-        """Let go of what was learned, and delete its file; the next `begin` learns anew. Raises OSError."""
+    def erase(self) -> None:
+        """Erase all vectors, in memory and on the disk; the next `start` encodes again.
+
+        Raises:
+            OSError: The file cannot be deleted.
+        """
         with self._lock:
-            self._is_wanted = False
-            self._due.clear()
-        with self._saving:
-            self._stage = None
+            self._is_started = False
+            self._pending.clear()
+        with self._save_lock:
+            self._reranker = None
             self._cache.unlink(missing_ok=True)
 
-    def rescored(self, hits: Sequence[Hit], question: str) -> list[Hit]:
-        """The hits in the order of the second reading; as they are, as long as the model is being opened."""
-        stage = self._stage
-        return list(hits) if stage is None else stage.rerank(hits, question, default_weights()[FEATURE])
+    def rerank(self, hits: Sequence[Hit], question: str) -> list[Hit]:
+        """Return the hits in a better order, or unchanged while the model is not open.
 
-    def _learn(self) -> None:
-        stage = self._stage or self._open()
-        while stage is not None:
+        Args:
+            hits: Hits, best first.
+            question: The question.
+        """
+        reranker = self._reranker
+        return list(hits) if reranker is None else reranker.rerank(hits, question, default_weights()[FEATURE])
+
+    def _encode_pending(self) -> None:
+        reranker = self._reranker or self._open_model()
+        while reranker is not None:
             with self._lock:
-                if not self._due:
+                if not self._pending:
                     break
-                session_id, is_whole = self._due.popitem()
-            stage.encode_group(self._group(session_id), is_complete=is_whole)
-        with self._saving:
-            if stage is None or stage is not self._stage or not stage.vectors.unsaved_count:
+                session_id, is_complete = self._pending.popitem()
+            reranker.encode_group(self._get_documents(session_id), is_complete=is_complete)
+        with self._save_lock:
+            if reranker is None or reranker is not self._reranker or not reranker.vectors.unsaved_count:
                 return
             try:
-                stage.vectors.save()
+                reranker.vectors.save()
             except OSError as error:
-                log.warning("vectors could not be kept: action=vectors_unsaved errno=%s", error.errno)
+                log.warning("cannot save vectors: action=vectors_unsaved errno=%s", error.errno)
 
-    def _open(self) -> Reranker | None:
-        assert self._model is not None  # noqa: S101 - else there is a problem, and nobody comes here
+    def _open_model(self) -> Reranker | None:
+        assert self._model is not None  # noqa: S101 - without a model `error` is set, and nothing is started
         try:
-            self._stage = Reranker.open(self._model, self._cache)
+            self._reranker = Reranker.open(self._model, self._cache)
         except (TransformerError, ImportError, OSError) as error:
-            self.problem = str(error)
-            log.error("there is no second reading: action=medium_missing why=%s", error)
-        return self._stage
+            self.error = str(error)
+            log.error("reranking is not available: action=medium_missing why=%s", error)
+        return self._reranker

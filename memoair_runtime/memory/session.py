@@ -1,4 +1,4 @@
-"""One session (a call): its state, and what may happen in which."""
+"""A session (one call): its state, and what is allowed in each state."""
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,21 +11,21 @@ import attrs
 
 from memoair_runtime.errors import SessionNotFoundError
 from memoair_runtime.storage.events import Event, EventType, new_event
-from memoair_runtime.storage.session_log import SessionLog, storage_fault
+from memoair_runtime.storage.session_log import SessionLog, storage_error
 from memoair_runtime.storage.user_folder import UserFolder
 
 
 class SessionState(Enum):
-    """Where a session stands."""
+    """The state of a session."""
 
-    NEW = "unheard"  # nobody has started it and nothing is logged
-    OPEN = "open"  # started, by name or by its first turn
-    ENDED = "ended"  # told to end; neither searched nor written until it is started again
+    NEW = "new"  # not started, and nothing is logged
+    OPEN = "open"  # started explicitly, or by its first turn
+    ENDED = "ended"  # can neither be searched nor written until it is started again
 
 
-# What each event makes of a session, whatever it was. A start after the end opens it again: a batch that is run a
-# second time, whose turns are known. A turn without a start, whose line a bad disk lost, still counts.
-_LEADS_TO = {
+# The state after each event, whatever the state before it. A start after the end opens the session again, as when a
+# batch import is repeated, whose turns are known. A turn counts without a start: a bad disk may have lost that line.
+_STATE_AFTER = {
     EventType.SESSION_START: SessionState.OPEN,
     EventType.TURN: SessionState.OPEN,
     EventType.SESSION_END: SessionState.ENDED,
@@ -34,14 +34,19 @@ _LEADS_TO = {
 
 @attrs.frozen
 class SessionStart:
-    """What a session is started with: who calls, and what else the agent wants noted."""
+    """What a session is started with.
+
+    Attributes:
+        user: Who is calling: ``{id, name, metadata}``.
+        metadata: What else the application wants recorded.
+    """
 
     user: Mapping[str, Any]
     metadata: Mapping[str, Any]
 
 
 class Session(Protocol):
-    """A call, as the runtime handles it. Safe to use from any thread."""
+    """A session as the runtime handles it. Thread-safe."""
 
     @property
     def id(self) -> str:
@@ -49,33 +54,62 @@ class Session(Protocol):
 
     @property
     def state(self) -> SessionState:
-        """Where the session stands now."""
+        """The current state."""
 
     @property
     def is_unknown(self) -> bool:
-        """Whether nothing is known of it: neither on the disk nor from a start that the disk refused."""
+        """Whether nothing is known of it: neither from the disk nor from a start that could not be written."""
 
-    def start(self, opening: SessionStart, now: datetime) -> None:
-        """Open the session, or open it again."""
+    def start(self, info: SessionStart, now: datetime) -> None:
+        """Start the session, or start it again.
+
+        Raises:
+            StorageUnavailableError: The start cannot be written.
+        """
 
     def save_turn(self, payload: Mapping[str, Any], occurred_at: datetime, now: datetime) -> str | None:
-        """Keep a turn and return its event id: the first one's where the turn id is known; None where none is kept."""
+        """Save a turn.
+
+        Args:
+            payload: The payload of the turn event.
+            occurred_at: When it was spoken.
+            now: The current time.
+
+        Returns:
+            The event id of the turn; if the turn id is known, that of the first turn with it. None if nothing is
+            stored.
+
+        Raises:
+            SessionNotFoundError: The session has ended.
+            StorageUnavailableError: The turn cannot be written.
+        """
 
     def end(self, reason: str, now: datetime) -> None:
-        """Close the session. Ending one that has ended, or that nothing is known of, changes nothing."""
+        """End the session. Does nothing if it has ended or is unknown.
+
+        Raises:
+            StorageUnavailableError: The end cannot be written.
+        """
 
 
 def check_not_ended(session: Session) -> None:
-    """Raise `SessionNotFoundError` where the session has ended."""
+    """Check that a session has not ended.
+
+    Raises:
+        SessionNotFoundError: It has ended.
+    """
     if session.state is SessionState.ENDED:
         raise SessionNotFoundError("the session has ended; start it again or use a new session id")
 
 
 class LoggedSession:
-    """A session of the one user whom this process serves; its log is the truth.
+    """A session of the user that this process serves. Its log is the source of truth.
 
-    ``on_event`` is called once for every event, whether this process wrote it, another did, or it is from before;
-    ``on_logged`` with those that this process has written, once they are on the disk. Both must not wait for anything.
+    Args:
+        session_id: The session.
+        folder: The user's folder.
+        on_event: Called once for every event, whether this process or another one has written it. Must not block.
+        on_logged: Called with the events that this process has written, once they are on the disk. Must not block.
     """
 
     def __init__(
@@ -90,91 +124,98 @@ class LoggedSession:
         self._on_event = on_event
         self._on_logged = on_logged
         self._lock = threading.Lock()
-        self._opening = SessionStart({"id": folder.user_id}, {})  # as last asked for
-        self._is_opening_due = False  # whether a start has not come to the disk yet
-        self._begin()
+        self._requested_start = SessionStart({"id": folder.user_id}, {})  # as last requested
+        self._is_start_pending = False  # whether a start still has to be written
+        self._reset_state()
 
-    def _begin(self) -> None:
-        self._log = SessionLog(self._folder.session(self.id), self._absorb)
+    def _reset_state(self) -> None:
+        self._log = SessionLog(self._folder.session(self.id), self._apply_event)
         self._state = SessionState.NEW
         self._event_ids: dict[str, str] = {}  # by turn id
         self._last_seq = 0
-        self._loaded = False
-        self._logged_opening: SessionStart | None = None
+        self._is_loaded = False
+        self._logged_start: SessionStart | None = None
 
     @property
     def state(self) -> SessionState:
-        """Where the session stands now."""
+        """The current state."""
         return self._state
 
     @property
     def is_unknown(self) -> bool:
         """Whether nothing is known of it."""
-        return self._state is SessionState.NEW and not self._is_opening_due
+        return self._state is SessionState.NEW and not self._is_start_pending
 
-    def load(self, *, again: bool = False) -> None:
-        """Read what the log holds so far; once it was read, only where that is asked for again.
+    def load(self, *, reload: bool = False) -> None:
+        """Read the log, unless that has been done.
 
-        Raises `StorageUnavailableError` where it can't be read; the next call tries again.
+        Args:
+            reload: Whether to read what was written since.
+
+        Raises:
+            StorageUnavailableError: The log cannot be read. The next call tries again.
         """
-        if self._loaded and not again:
-            return  # without the lock, which a turn that is being written holds for as long as the disk takes
+        if self._is_loaded and not reload:
+            return  # without the lock, which a thread that writes a turn holds as long as the disk needs
         with self._lock:
-            if again or not self._loaded:
+            if reload or not self._is_loaded:
                 self._log.read()
-                self._loaded = True
+                self._is_loaded = True
 
-    def begin_again(self) -> None:
-        """Forget what the log held: it has been deleted, or will be read again. A call that goes on has a new log."""
+    def reset(self) -> None:
+        """Start over: the log has been deleted, or will be read again. An active call continues with a new log."""
         with self._lock:
-            # What was started here stays started, and is logged anew with the next turn.
-            self._is_opening_due |= self._state is SessionState.OPEN and self._opening == self._logged_opening
-            self._begin()
+            # A session that was started here stays started; its start is logged again with the next turn.
+            self._is_start_pending |= self._state is SessionState.OPEN and self._requested_start == self._logged_start
+            self._reset_state()
 
-    def start(self, opening: SessionStart, now: datetime) -> None:
-        """Open the session; a repeated start that says nothing new is not logged.
+    def start(self, info: SessionStart, now: datetime) -> None:
+        """Start the session. A repeated start with the same content is not logged.
 
-        Where the disk refuses, the fault is raised, and the opening is logged with the first turn that the disk takes.
+        If the start cannot be written, it is logged with the first turn that can be.
+
+        Raises:
+            StorageUnavailableError: The start cannot be written.
         """
         with self._lock:
-            is_news = self._state is not SessionState.OPEN or opening != self._logged_opening
-            self._opening, self._is_opening_due = opening, self._is_opening_due or is_news
-        with self._writing() as append:
-            if self._state is not SessionState.OPEN or opening != self._logged_opening:
-                append([self._opened(now)])
-            self._is_opening_due = False
+            is_new = self._state is not SessionState.OPEN or info != self._logged_start
+            self._requested_start, self._is_start_pending = info, self._is_start_pending or is_new
+        with self._open_for_append() as append:
+            if self._state is not SessionState.OPEN or info != self._logged_start:
+                append([self._new_start_event(now)])
+            self._is_start_pending = False
 
     def save_turn(self, payload: Mapping[str, Any], occurred_at: datetime, now: datetime) -> str:
-        """Log a turn, durable when this returns; a known turn id writes nothing."""
-        with self._writing() as append:
-            known = self._event_ids.get(payload["turnId"])
-            if known is not None:  # also after the end: a retry that crossed it must not read as a lost turn
-                return known
+        """Log a turn, which is durable on return; see `Session.save_turn`. A known turn id writes nothing."""
+        with self._open_for_append() as append:
+            known_event_id = self._event_ids.get(payload["turnId"])
+            if known_event_id is not None:  # even after the end: a late retry must not look like a lost turn
+                return known_event_id
             check_not_ended(self)
-            is_due = self._is_opening_due or self._state is SessionState.NEW
-            events = [self._opened(min(now, occurred_at))] if is_due else []
-            turn = self._next(EventType.TURN, occurred_at, payload, len(events))
+            is_start_due = self._is_start_pending or self._state is SessionState.NEW
+            events = [self._new_start_event(min(now, occurred_at))] if is_start_due else []
+            turn = self._new_event(EventType.TURN, occurred_at, payload, len(events))
             append([*events, turn])
-            self._is_opening_due = False
+            self._is_start_pending = False
             return turn.event_id
 
     def end(self, reason: str, now: datetime) -> None:
-        """Close the session."""
-        self.load(again=True)  # another process may have written
+        """End the session; see `Session.end`."""
+        self.load(reload=True)  # another process may have written
         if self._state is SessionState.NEW:
             return
-        with self._writing() as append:
+        with self._open_for_append() as append:
             if self._state is SessionState.OPEN:
-                append([self._next(EventType.SESSION_END, now, {"reason": reason})])
+                append([self._new_event(EventType.SESSION_END, now, {"reason": reason})])
 
     @contextmanager
-    def _writing(self) -> Iterator[Callable[[Sequence[Event]], None]]:
+    def _open_for_append(self) -> Iterator[Callable[[Sequence[Event]], None]]:
         with self._lock:
             try:
                 self._folder.create_session(self.id)
             except OSError as error:
-                raise storage_fault("the session's folder can't be made under the storage root", error) from error
-            with self._log.writing() as append:
+                raise storage_error("cannot create the session's folder in the storage root", error) from error
+            with self._log.open_for_append() as append:
 
                 def log(events: Sequence[Event]) -> None:
                     append(events)
@@ -182,26 +223,26 @@ class LoggedSession:
 
                 yield log
 
-    def _opened(self, at: datetime) -> Event:
-        payload = {"user": self._opening.user, "metadata": self._opening.metadata}
-        return self._next(EventType.SESSION_START, at, payload)
+    def _new_start_event(self, at: datetime) -> Event:
+        payload = {"user": self._requested_start.user, "metadata": self._requested_start.metadata}
+        return self._new_event(EventType.SESSION_START, at, payload)
 
-    def _next(self, type_: EventType, at: datetime, payload: Mapping[str, Any], ahead: int = 0) -> Event:
-        return new_event(type_, self.id, self._last_seq + ahead + 1, at, payload)
+    def _new_event(self, type_: EventType, at: datetime, payload: Mapping[str, Any], seq_offset: int = 0) -> Event:
+        return new_event(type_, self.id, self._last_seq + seq_offset + 1, at, payload)
 
-    def _absorb(self, event: Event) -> None:
-        self._state = _LEADS_TO[event.type]
+    def _apply_event(self, event: Event) -> None:
+        self._state = _STATE_AFTER[event.type]
         self._last_seq = max(self._last_seq, event.seq)
         if event.type is EventType.SESSION_START:
-            self._logged_opening = SessionStart(event.payload.get("user") or {}, event.payload.get("metadata") or {})
-            self._is_opening_due &= self._logged_opening != self._opening
+            self._logged_start = SessionStart(event.payload.get("user") or {}, event.payload.get("metadata") or {})
+            self._is_start_pending &= self._logged_start != self._requested_start
         elif event.type is EventType.TURN:
             self._event_ids[str(event.payload.get("turnId"))] = event.event_id
         self._on_event(event)
 
 
 class EphemeralSession:
-    """A session of which nothing is kept: it asks the organisation's documents only."""
+    """A session of which nothing is stored: it searches the project's documents only."""
 
     def __init__(self, session_id: str) -> None:
         self.id = session_id
@@ -212,15 +253,15 @@ class EphemeralSession:
         """Whether nothing is known of it."""
         return self.state is SessionState.NEW
 
-    def start(self, opening: SessionStart, now: datetime) -> None:  # noqa: ARG002
-        """Open the session."""
+    def start(self, info: SessionStart, now: datetime) -> None:  # noqa: ARG002
+        """Start the session."""
         self.state = SessionState.OPEN
 
     def save_turn(self, payload: Mapping[str, Any], occurred_at: datetime, now: datetime) -> None:  # noqa: ARG002
-        """Keep nothing."""
+        """Store nothing."""
         check_not_ended(self)
 
     def end(self, reason: str, now: datetime) -> None:  # noqa: ARG002
-        """Close the session."""
+        """End the session."""
         if self.state is SessionState.OPEN:
             self.state = SessionState.ENDED

@@ -1,4 +1,4 @@
-"""The sessions of one user: found by id, read when first named, and all of them read in the background at the start."""
+"""The sessions of one user: found by id, read when first used; all of them are read in the background at start."""
 
 import logging
 import threading
@@ -7,13 +7,20 @@ from collections.abc import Callable, Mapping, Sequence
 from memoair_runtime.errors import StorageUnavailableError
 from memoair_runtime.memory.session import EphemeralSession, LoggedSession, Session, SessionState
 from memoair_runtime.storage.events import Event
-from memoair_runtime.storage.user_folder import LogStamp, UserFolder
+from memoair_runtime.storage.user_folder import LogVersionKey, UserFolder
 
 log = logging.getLogger(__name__)
 
 
 class Sessions:
-    """Every session of the user. Safe to use from any thread."""
+    """All sessions of the user. Thread-safe.
+
+    Args:
+        folder: The user's folder.
+        on_event: Called once for every event in a log. Must not block.
+        on_logged: Called with the events that this process has written. Must not block.
+        is_durable: Whether sessions are logged at all.
+    """
 
     def __init__(
         self,
@@ -21,91 +28,106 @@ class Sessions:
         on_event: Callable[[Event], None],
         on_logged: Callable[[Sequence[Event]], None],
         *,
-        keeps: bool,
+        is_durable: bool,
     ) -> None:
         self._folder = folder
         self._on_event = on_event
         self._on_logged = on_logged
-        self._keeps = keeps
+        self._is_durable = is_durable
         self._lock = threading.Lock()
-        self._known: dict[str, Session] = {}
-        self._in_use: set[str] = set()
-        self._stamps: dict[str, LogStamp] = {}  # of the logs that were read to their end
+        self._sessions: dict[str, Session] = {}
+        self._used_ids: set[str] = set()
+        self._loaded_versions: dict[str, LogVersionKey] = {}  # of logs that have been read to the end
 
-    def begin(self, session_id: str, *, unkept: bool) -> Session:
-        """The session of this id, about to be started; of an ``unkept`` one nothing will be written."""
+    def open(self, session_id: str, *, is_ephemeral: bool) -> Session:
+        """Return a session that is about to be started.
+
+        Args:
+            session_id: The session.
+            is_ephemeral: Whether nothing of it is to be stored.
+        """
         with self._lock:
-            known = self._known.get(session_id)
-            if known is not None and isinstance(known, EphemeralSession) != (unkept or not self._keeps):
-                del self._known[session_id]  # started in the other mode than before: the new start counts
-        return self.use(session_id, unkept=unkept)
+            known = self._sessions.get(session_id)
+            if known is not None and isinstance(known, EphemeralSession) != (is_ephemeral or not self._is_durable):
+                del self._sessions[session_id]  # started in the other mode before: the new start counts
+        return self.get(session_id, is_ephemeral=is_ephemeral)
 
-    def use(self, session_id: str, *, unkept: bool = False) -> Session:
-        """The session of this id, for a request that names it."""
+    def get(self, session_id: str, *, is_ephemeral: bool = False) -> Session:
+        """Return a session, for a request that names it.
+
+        Args:
+            session_id: The session.
+            is_ephemeral: Whether nothing of it is to be stored, if it is new.
+        """
         with self._lock:
-            self._in_use.add(session_id)
-        return self._read(session_id, unkept=unkept)[0]
+            self._used_ids.add(session_id)
+        return self._get_loaded(session_id, is_ephemeral=is_ephemeral)[0]
 
-    def forget(self, session: Session) -> None:
-        """Let go of a session of which nothing is known."""
+    def evict_unknown(self, session: Session) -> None:
+        """Remove a session from memory if nothing is known of it."""
         with self._lock:
-            if session.is_unknown and self._known.get(session.id) is session:
-                del self._known[session.id]
-                self._in_use.discard(session.id)
+            if session.is_unknown and self._sessions.get(session.id) is session:
+                del self._sessions[session.id]
+                self._used_ids.discard(session.id)
 
-    def trust(self, stamps: Mapping[str, LogStamp]) -> None:
-        """Take these logs as read up to these writes, and every other one as unread."""
-        self._stamps = dict(stamps)
+    def mark_loaded(self, versions: Mapping[str, LogVersionKey]) -> None:
+        """Set which logs count as read, and up to which version; all others count as unread."""
+        self._loaded_versions = dict(versions)
 
-    def stamps(self) -> Mapping[str, LogStamp]:
-        """The logs that were read to their end, up to which write."""
-        return dict(self._stamps)
+    def loaded_versions(self) -> Mapping[str, LogVersionKey]:
+        """Return the logs that have been read, with the version key up to which."""
+        return dict(self._loaded_versions)
 
     def load_all(self) -> int:
-        """Read every log there is, and of those that were read what has come since, the oldest first.
+        """Read what is new in every log, oldest first.
 
-        Returns how many could not be read; the next call tries these again.
+        Returns:
+            The number of logs that could not be read. The next call tries them again.
         """
         unread = 0
-        for session_id, stamp in self._folder.session_logs():
-            if self._stamps.get(session_id) != stamp:
-                _, is_whole = self._read(session_id, again=True)
-                if is_whole:
-                    self._stamps[session_id] = stamp
+        for session_id, version_key in self._folder.list_session_logs():
+            if self._loaded_versions.get(session_id) != version_key:
+                _, is_complete = self._get_loaded(session_id, reload=True)
+                if is_complete:
+                    self._loaded_versions[session_id] = version_key
                 else:
                     unread += 1
         return unread
 
-    def begin_again(self) -> None:
-        """Forget what the logs held: some of them have been deleted, and the others will be read again."""
-        self._stamps = {}
+    def reset(self) -> None:
+        """Start over: some logs have been deleted, and the others will be read again."""
+        self._loaded_versions = {}
         with self._lock:
-            known = list(self._known.values())
-        for session in known:
+            sessions = list(self._sessions.values())
+        for session in sessions:
             if isinstance(session, LoggedSession):
-                session.begin_again()
+                session.reset()
 
-    def active(self) -> int:
-        """The number of sessions that were used here and have not ended."""
+    def count_active(self) -> int:
+        """Count the sessions that were used in this process and have not ended."""
         with self._lock:
-            return sum(self._known[each].state is SessionState.OPEN for each in self._in_use if each in self._known)
+            return sum(
+                self._sessions[session_id].state is SessionState.OPEN
+                for session_id in self._used_ids
+                if session_id in self._sessions
+            )
 
-    def _read(self, session_id: str, *, unkept: bool = False, again: bool = False) -> tuple[Session, bool]:
-        """The session, and whether all of its log has been read."""
+    def _get_loaded(self, session_id: str, *, is_ephemeral: bool = False, reload: bool = False) -> tuple[Session, bool]:
+        """Return a session, and whether all of its log has been read."""
         with self._lock:
-            session = self._known.get(session_id)
+            session = self._sessions.get(session_id)
             if session is None:
-                session = self._known[session_id] = self._new(session_id, unkept=unkept)
+                session = self._sessions[session_id] = self._create(session_id, is_ephemeral=is_ephemeral)
         if isinstance(session, LoggedSession):
             try:
-                session.load(again=again)
-            except StorageUnavailableError as fault:
-                # Recall goes on with what is known; a turn will be refused by the same disk.
-                log.warning("a session's log can't be read: action=session_unread errno=%s", fault.details.get("errno"))
+                session.load(reload=reload)
+            except StorageUnavailableError as error:
+                # Recall goes on with what is known. Saving a turn will fail with an error of the same disk.
+                log.warning("cannot read a session log: action=session_unread errno=%s", error.details.get("errno"))
                 return session, False
         return session, True
 
-    def _new(self, session_id: str, *, unkept: bool) -> Session:
-        if unkept or not self._keeps:
+    def _create(self, session_id: str, *, is_ephemeral: bool) -> Session:
+        if is_ephemeral or not self._is_durable:
             return EphemeralSession(session_id)
         return LoggedSession(session_id, self._folder, self._on_event, self._on_logged)

@@ -1,7 +1,7 @@
-"""By which names caller and agent are called, so that a question about one of them is known as such.
+"""The names of caller and agent, by which a question about one of them is recognized.
 
-A session may say who they are; where it does not, they call each other by name ("Hi Dana", "thanks, Juno"), which
-names the one who is spoken to. Read without capitals, which speech recognisers leave out.
+A session may state the names. Otherwise they are taken from how the two greet each other ("Hi Dana", "thanks, Juno"),
+which names the other side. Case is ignored, because speech recognizers omit capitals.
 """
 
 import re
@@ -15,117 +15,123 @@ import msgspec
 from memoair_index.analysis import STOP_WORDS, fold, split_words
 
 CALLER, AGENT = "caller", "agent"
-_OTHER = {CALLER: AGENT, AGENT: CALLER}
+_OTHER_SIDE = {CALLER: AGENT, AGENT: CALLER}
 
-_ADDRESSED = re.compile(
+_GREETED_NAME = re.compile(
     r"\b(?:hey|hi|hello|thanks|thank you|bye|goodbye|good (?:morning|afternoon|evening|night)|sorry|congrats"
     r"|congratulations)[,!. ]+([^\W\d_]{2,30})\b"
 )
-# A word is a name once it was heard so often behind a greeting, and if that is so great a share of all its uses. One
-# that was told to be a name is none if it is said so often, and hardly ever behind a greeting: "Robin Price".
-_LEAST_HEARD = 3
-_LEAST_SHARE = 0.2
-_MYSELF = re.compile(r"\b(?:i|i'm|i've|i'd|i'll|im|ive|my|me|mine|myself)\b")
+# A word counts as a name once it follows greetings this often, and in this share of all its uses. A word of a stated
+# name does not count if it is used this often, but rarely after greetings: "Price" in "Robin Price".
+_MIN_GREETINGS = 3
+_MIN_GREETING_SHARE = 0.2
+_FIRST_PERSON = re.compile(r"\b(?:i|i'm|i've|i'd|i'll|im|ive|my|me|mine|myself)\b")
 _POSSESSIVE = re.compile(r"'s?$")
 
 
 @attrs.frozen
-class Addressee:
-    """Whom a question asks about: one of the sides, by name or because the caller says "I"; or nobody in particular."""
+class SpeakerReference:
+    """The side that a question is about.
+
+    Attributes:
+        side: `CALLER` or `AGENT`; None if the question is about neither or both.
+        by_name: Whether it says a name; else the caller says "I".
+    """
 
     side: str | None = None
     by_name: bool = True
 
 
-_BY_NAME = {side: Addressee(side) for side in _OTHER}
-_HIMSELF = Addressee(CALLER, by_name=False)
-_NOBODY = Addressee()
+_REFERENCE_BY_NAME = {side: SpeakerReference(side) for side in _OTHER_SIDE}
+_CALLER_IN_FIRST_PERSON = SpeakerReference(CALLER, by_name=False)
+_NO_REFERENCE = SpeakerReference()
 
 
 @lru_cache(maxsize=16)
-def _read(question: str) -> tuple[frozenset[str], bool]:
-    """The words of a question, and whether "I" is among them. The lanes of one search ask the same."""
+def _parse_question(question: str) -> tuple[frozenset[str], bool]:
+    """Return the words of a question, and whether it says "I". Cached, because all lanes of a search ask it."""
     folded = fold(question)
-    return frozenset(_POSSESSIVE.sub("", word) for word in split_words(folded)), bool(_MYSELF.search(folded))
+    return frozenset(_POSSESSIVE.sub("", word) for word in split_words(folded)), bool(_FIRST_PERSON.search(folded))
 
 
 class SpeakerNamesRecord(msgspec.Struct, frozen=True):
-    """What was told and heard of names, by side."""
+    """The names as stored with an index file, by side. ``greeted`` counts how often each was greeted."""
 
-    told: dict[str, list[str]]
-    heard: dict[str, dict[str, int]]
+    stated: dict[str, list[str]] = msgspec.field(name="told")
+    greeted: dict[str, dict[str, int]] = msgspec.field(name="heard")
 
 
 class SpeakerNames:
     """The names of the two sides. Not thread-safe: the memory locks.
 
-    ``frequency`` tells how many utterances hold a word.
+    Args:
+        frequency: Returns how many utterances contain a word.
     """
 
     def __init__(self, frequency: Callable[[str], int]) -> None:
         self._frequency = frequency
-        self._told: defaultdict[str, set[str]] = defaultdict(set)
-        self._heard: defaultdict[str, Counter[str]] = defaultdict(Counter)  # what each side was addressed with
-        self._known: dict[str, frozenset[str]] = {}  # until one of them is told or heard again
+        self._stated: defaultdict[str, set[str]] = defaultdict(set)
+        self._greeted: defaultdict[str, Counter[str]] = defaultdict(Counter)  # the names by which each side was greeted
+        self._cache: dict[str, frozenset[str]] = {}  # until something is added
 
-    def tell(self, side: str, name: str) -> None:
-        """Take in how a side is called, as an agent said it."""
-        self._told[side] |= {word for word in split_words(fold(name)) if word not in STOP_WORDS}
-        self._known.clear()
+    def add_stated_name(self, side: str, name: str) -> None:
+        """Add the name of a side as stated by an application."""
+        self._stated[side] |= {word for word in split_words(fold(name)) if word not in STOP_WORDS}
+        self._cache.clear()
 
-    def hear(self, side: str, text: str) -> None:
-        """Listen to what a side says for how it addresses the other."""
-        self._known.clear()  # a word may also have become too common to be a name
-        for word in _ADDRESSED.findall(fold(text)):
+    def add_utterance(self, side: str, text: str) -> None:
+        """Add what a side said: it may greet the other side by name."""
+        self._cache.clear()  # even without a greeting: a word may now be too common for a name
+        for word in _GREETED_NAME.findall(fold(text)):
             if word not in STOP_WORDS:
-                self._heard[_OTHER[side]][word] += 1
+                self._greeted[_OTHER_SIDE[side]][word] += 1
 
-    def of(self, side: str) -> frozenset[str]:
-        """The words by which a side is known to be called."""
-        known = self._known.get(side)
-        if known is None:
-            known = self._known[side] = self._find(side)
-        return known
+    def names_of(self, side: str) -> frozenset[str]:
+        """Return the words by which a side is known."""
+        names = self._cache.get(side)
+        if names is None:
+            names = self._cache[side] = self._compute_names(side)
+        return names
 
-    def all(self) -> frozenset[str]:
-        """The words by which any side is known to be called."""
-        known = self._known.get("")
-        if known is None:
-            known = self._known[""] = self.of(CALLER) | self.of(AGENT)
-        return known
+    def all_names(self) -> frozenset[str]:
+        """Return the words by which either side is known."""
+        names = self._cache.get("")
+        if names is None:
+            names = self._cache[""] = self.names_of(CALLER) | self.names_of(AGENT)
+        return names
 
-    def meant(self, question: str) -> Addressee:
-        """Whom a question asks about."""
-        spoken, says_i = _read(question)
-        named = [side for side in _OTHER if not spoken.isdisjoint(self.of(side))]
-        if len(named) == 1:
-            return _BY_NAME[named[0]]
-        return _HIMSELF if not named and says_i else _NOBODY
+    def find_reference(self, question: str) -> SpeakerReference:
+        """Return which side a question is about."""
+        question_words, is_first_person = _parse_question(question)
+        named_sides = [side for side in _OTHER_SIDE if not question_words.isdisjoint(self.names_of(side))]
+        if len(named_sides) == 1:
+            return _REFERENCE_BY_NAME[named_sides[0]]
+        return _CALLER_IN_FIRST_PERSON if not named_sides and is_first_person else _NO_REFERENCE
 
-    def to_note(self) -> "SpeakerNamesRecord":
-        """What was told and heard, to be kept with an index file."""
+    def to_record(self) -> "SpeakerNamesRecord":
+        """Return what has been added, to be stored with an index file."""
         return SpeakerNamesRecord(
-            {side: sorted(told) for side, told in self._told.items()},
-            {side: dict(counts) for side, counts in self._heard.items()},
+            {side: sorted(names) for side, names in self._stated.items()},
+            {side: dict(counts) for side, counts in self._greeted.items()},
         )
 
-    def from_note(self, note: "SpeakerNamesRecord") -> None:
-        """Take in what an index file kept."""
-        for side, told in note.told.items():
-            self._told[side].update(told)
-        for side, counts in note.heard.items():
-            self._heard[side].update(counts)
-        self._known.clear()
+    def add_record(self, record: "SpeakerNamesRecord") -> None:
+        """Add what an index file holds."""
+        for side, names in record.stated.items():
+            self._stated[side].update(names)
+        for side, counts in record.greeted.items():
+            self._greeted[side].update(counts)
+        self._cache.clear()
 
-    def _find(self, side: str) -> frozenset[str]:
+    def _compute_names(self, side: str) -> frozenset[str]:
         return frozenset(
             word
-            for word in {*self._told[side], *self._heard[side]}
-            if self._is_name(word, self._heard[side][word], is_told=word in self._told[side])
+            for word in {*self._stated[side], *self._greeted[side]}
+            if self._is_name(word, self._greeted[side][word], is_stated=word in self._stated[side])
         )
 
-    def _is_name(self, word: str, times: int, *, is_told: bool) -> bool:
+    def _is_name(self, word: str, greetings: int, *, is_stated: bool) -> bool:
         frequency = self._frequency(word)
-        if is_told and frequency < _LEAST_HEARD:
+        if is_stated and frequency < _MIN_GREETINGS:
             return True
-        return times >= _LEAST_SHARE * frequency and (is_told or times >= _LEAST_HEARD)
+        return greetings >= _MIN_GREETING_SHARE * frequency and (is_stated or greetings >= _MIN_GREETINGS)

@@ -1,4 +1,4 @@
-"""A turn, and how it lies in the index: a document for each passage of each side."""
+"""A turn, and its documents in the index: one for each passage of each side."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
@@ -15,14 +15,27 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 @attrs.frozen
 class StoredTurn:
-    """The caller spoke, the agent answered. ``number`` counts the session's turns from 0."""
+    """A turn: the caller spoke, the agent answered.
+
+    Attributes:
+        event_id: The event's id.
+        session_id: The session.
+        ordinal: Position among the turns of the session, from 0.
+        turn_id: The id that the application chose.
+        caller_name: The name of the caller, for display.
+        agent_name: The name of the agent, for display.
+        user_text: What the caller said.
+        assistant_text: What the caller heard of the agent's answer.
+        occurred_at: When the turn was spoken.
+        metadata: Metadata from the application.
+    """
 
     event_id: str
     session_id: str
-    number: int
+    ordinal: int
     turn_id: str
-    caller: str
-    agent: str
+    caller_name: str
+    agent_name: str
     user_text: str
     assistant_text: str
     occurred_at: datetime
@@ -30,76 +43,78 @@ class StoredTurn:
 
     @property
     def text(self) -> str:
-        """Both sides, a line each, with the speaker's name."""
-        sides = ((self.caller, self.user_text), (self.agent, self.assistant_text))
+        """Both sides, one line each, with the speaker's name."""
+        sides = ((self.caller_name, self.user_text), (self.agent_name, self.assistant_text))
         return "\n".join(f"{speaker}: {text}" for speaker, text in sides if text)
 
 
-def first_ids(event_id: str) -> tuple[str, str]:
-    """The ids of which a turn that is in the index has at least one."""
-    return _id(event_id, CALLER, 0), _id(event_id, AGENT, 0)
+def first_document_ids(event_id: str) -> tuple[str, str]:
+    """Return two document ids of a turn. If the turn is in the index, at least one of them is."""
+    return _document_id(event_id, CALLER, 0), _document_id(event_id, AGENT, 0)
 
 
 def to_documents(turn: StoredTurn) -> list[Document]:
-    """A turn's documents, in the order in which it was spoken; at least one."""
+    """Return the documents of a turn, at least one, in the order in which it was spoken."""
     sides = [(CALLER, turn.user_text), (AGENT, turn.assistant_text)]
-    kept: dict[str, Any] = {
-        "number": turn.number,
+    metadata: dict[str, Any] = {
+        "number": turn.ordinal,
         "turnId": turn.turn_id,
-        CALLER: turn.caller,
-        AGENT: turn.agent,
+        CALLER: turn.caller_name,
+        AGENT: turn.agent_name,
         "metadata": dict(turn.metadata),
     }
     return [
         Document(
-            _id(turn.event_id, side, part),
+            _document_id(turn.event_id, side, part),
             text,
             turn.session_id,
             speaker=side,
             occurred_at=turn.occurred_at.timestamp(),
-            metadata={**kept, "part": part},
+            metadata={**metadata, "part": part},
         )
-        for side, whole in ([each for each in sides if each[1]] or sides[:1])
-        for part, text in enumerate(split_passages(whole))
+        for side, full_text in ([(side, text) for side, text in sides if text] or sides[:1])
+        for part, text in enumerate(split_passages(full_text))
     ]
 
 
-def event_of(document: Document) -> str:
-    """The event id of the turn that a document is of."""
+def event_id_of(document: Document) -> str:
+    """Return the event id of the turn that a document belongs to."""
     return document.id.rsplit(":", 2)[0]
 
 
 def to_turn(documents: Sequence[Document]) -> StoredTurn:
-    """The turn whose documents these are."""
+    """Return the turn that some documents belong to. They are all of its documents, in order."""
     first = documents[0]
-    said = {side: "".join(each.text for each in documents if each.speaker == side) for side in (CALLER, AGENT)}
-    kept = first.metadata
+    texts = {
+        side: "".join(document.text for document in documents if document.speaker == side) for side in (CALLER, AGENT)
+    }
+    metadata = first.metadata
     return StoredTurn(
-        event_id=event_of(first),
+        event_id=event_id_of(first),
         session_id=first.group,
-        number=kept["number"],
-        turn_id=kept["turnId"],
-        caller=kept[CALLER],
-        agent=kept[AGENT],
-        user_text=said[CALLER],
-        assistant_text=said[AGENT],
-        occurred_at=moment(first.occurred_at or 0.0),
-        metadata=kept["metadata"],
+        ordinal=metadata["number"],
+        turn_id=metadata["turnId"],
+        caller_name=metadata[CALLER],
+        agent_name=metadata[AGENT],
+        user_text=texts[CALLER],
+        assistant_text=texts[AGENT],
+        occurred_at=from_timestamp(first.occurred_at or 0.0),
+        metadata=metadata["metadata"],
     )
 
 
 def to_turns(documents: Iterable[Document]) -> list[StoredTurn]:
-    """The turns of documents that stand in the order in which they were spoken."""
-    return [to_turn(list(together)) for _, together in groupby(documents, key=event_of)]
+    """Return the turns of documents that are in the order in which they were spoken."""
+    return [to_turn(list(turn_documents)) for _, turn_documents in groupby(documents, key=event_id_of)]
 
 
-def _id(event_id: str, side: str, part: int) -> str:
+def _document_id(event_id: str, side: str, part: int) -> str:
     return f"{event_id}:{side}:{part}"
 
 
-def moment(at: float) -> datetime:
-    """The moment of a number of seconds since the epoch, on every platform, also long before it."""
+def from_timestamp(timestamp: float) -> datetime:
+    """Convert seconds since the epoch to a time in UTC, on every platform, including times before the epoch."""
     try:
-        return _EPOCH + timedelta(seconds=at)
-    except OverflowError:  # a second of the last year may have been rounded up
+        return _EPOCH + timedelta(seconds=timestamp)
+    except OverflowError:  # rounding may exceed the last year
         return datetime.max.replace(tzinfo=timezone.utc)

@@ -1,4 +1,4 @@
-"""What one caller and his agents have said, over all sessions, ready to be searched."""
+"""The memory of one user: what was said in all sessions, and facts, ready to be searched."""
 
 import threading
 from collections import deque
@@ -11,302 +11,348 @@ import msgspec
 
 from memoair_index import Document, Hit, Index, Query
 from memoair_runtime.filters import Predicate
-from memoair_runtime.memory.facts import document_id, is_fact, to_document
-from memoair_runtime.memory.interruption import as_heard
-from memoair_runtime.memory.profile import CloudProfile, MergedProfile, UserProfile, from_snapshot, snapshot
+from memoair_runtime.memory.facts import fact_document_id, is_fact, to_document
+from memoair_runtime.memory.interruption import truncate_to_heard
+from memoair_runtime.memory.profile import CloudProfile, MergedProfile, UserProfile, decode_snapshot, encode_snapshot
 from memoair_runtime.memory.speaker_names import AGENT, CALLER, SpeakerNames, SpeakerNamesRecord
-from memoair_runtime.memory.turn import StoredTurn, event_of, first_ids, to_documents, to_turn, to_turns
+from memoair_runtime.memory.turn import StoredTurn, event_id_of, first_document_ids, to_documents, to_turn, to_turns
 from memoair_runtime.storage.events import Event, EventType
 from memoair_runtime.storage.replica_file import ReplicaFact
 
-# What was said in a call just before: enough to read the next question in its light.
+# The context of the next question in a call.
 _RECENT_TURNS = 24
 _RECENT_DOCUMENTS = 4 * _RECENT_TURNS
-_KEPT_TURNS = 512
-# Turns that wait to be indexed: of a batch that is loaded, a search that comes in between should not find too many.
-_MOST_WAITING = 64
+_MAX_CACHED_TURNS = 512
+# Turns that wait to be indexed: a search during a batch import should not have to index too many.
+_MAX_PENDING_TURNS = 64
 
 
 class UserMemory:
-    """Turns, facts and profile of one caller, fed with events in any order of sessions. Safe to use from any thread.
+    """Turns, facts and profile of one user, built from events in any order of sessions. Thread-safe.
 
-    A turn that was observed is indexed when somebody asks, or before: who saves it need not wait for that.
+    A turn is indexed when a search needs it, or in the background before that, so that saving it does not wait.
+
+    Args:
+        profile: The profile as last stored.
     """
 
     def __init__(self, profile: UserProfile) -> None:
         self._lock = threading.RLock()
-        self._waiting: dict[str, StoredTurn] = {}  # by event id: observed, and not in the index yet
+        self._pending: dict[str, StoredTurn] = {}  # by event id: turns that are not indexed yet
         self._profile = profile
-        self._portrait = MergedProfile(profile)
-        self._called: dict[str, tuple[str, str]] = {}  # caller and agent by their names, by session
-        self._recent: dict[str, deque[StoredTurn]] = {}  # the last turns of each session that was asked for
-        self._whole: dict[str, StoredTurn] = {}  # by event id: a call asks for few turns again and again
-        self._use(Index())
+        self._merged_profile = MergedProfile(profile)
+        self._session_names: dict[str, tuple[str, str]] = {}  # names of caller and agent, by session
+        self._recent_turns: dict[str, deque[StoredTurn]] = {}  # the last turns of each session that was searched
+        self._turn_cache: dict[str, StoredTurn] = {}  # by event id: a call finds the same few turns again and again
+        self._set_index(Index())
 
     @property
     def profile(self) -> UserProfile:
-        """Who the caller is, as told last."""
+        """The profile as stated by applications."""
         return self._profile
 
     @property
-    def portrait(self) -> MergedProfile:
-        """All that is known of who the caller is."""
-        return self._portrait
+    def merged_profile(self) -> MergedProfile:
+        """Everything that is known about the user."""
+        return self._merged_profile
 
     @property
-    def unmerged(self) -> int:
-        """How many documents no index file holds yet."""
-        return self._caught_up().unmerged_count
+    def unmerged_count(self) -> int:
+        """Number of documents that no index file holds."""
+        return self._up_to_date_index().unmerged_count
 
     def __len__(self) -> int:
         """Count the passages that can be found."""
-        return len(self._caught_up())
+        return len(self._up_to_date_index())
 
-    def observe(self, event: Event) -> None:
-        """Take in an event; one that is known already changes nothing."""
+    def apply_event(self, event: Event) -> None:
+        """Apply an event. An event that is known has no effect."""
         if event.type is EventType.SESSION_START:
-            self._meet(event)
+            self._on_session_start(event)
         elif event.type is EventType.TURN:
-            self._hear(event)
+            self._on_turn(event)
 
-    def knows(self, event_id: str) -> bool:
-        """Whether a turn is known by its event's id."""
+    def has_turn(self, event_id: str) -> bool:
+        """Return whether the turn of an event is known."""
         with self._lock:
-            return self._is_known(event_id)
+            return self._has_turn(event_id)
 
-    def learn(self, facts: Sequence[ReplicaFact]) -> None:
-        """Take in facts; one whose id is known takes the place of the old one."""
-        self._index.add(map(to_document, facts))  # without the lock: searches go on
+    def add_facts(self, facts: Sequence[ReplicaFact]) -> None:
+        """Add facts. A fact with a known id replaces the old one."""
+        self._index.add(map(to_document, facts))  # without the lock, so that searches go on
 
-    def unlearn(self, fact_ids: Iterable[str]) -> None:
-        """Let go of facts."""
-        self._index.remove(map(document_id, fact_ids))
+    def remove_facts(self, fact_ids: Iterable[str]) -> None:
+        """Remove facts."""
+        self._index.remove(map(fact_document_id, fact_ids))
 
-    def unhear(self, event_ids: Iterable[str]) -> None:
-        """Let go of turns."""
+    def remove_turns(self, event_ids: Iterable[str]) -> None:
+        """Remove turns by their event ids."""
         with self._lock:
-            index = self._caught_up()
+            index = self._up_to_date_index()
             for event_id in event_ids:
-                spoken = [
+                document_ids = [
                     document.id
-                    for first in first_ids(event_id)
-                    for document in index.contiguous_run(first, lambda each, of=event_id: event_of(each) == of)  # type: ignore[misc]
+                    for first in first_document_ids(event_id)
+                    for document in index.contiguous_run(first, lambda other, of=event_id: event_id_of(other) == of)  # type: ignore[misc]
                 ]
-                index.remove(set(spoken))
-            self._recent.clear()
-            self._whole.clear()
+                index.remove(set(document_ids))
+            self._recent_turns.clear()
+            self._turn_cache.clear()
 
-    def find(self, found: CloudProfile, facts: Sequence[str]) -> None:
-        """Take in who the caller is, as the cloud found; ``facts`` are sentences."""
+    def set_derived_profile(self, derived: CloudProfile, facts: Sequence[str]) -> None:
+        """Set the profile that the cloud derived.
+
+        Args:
+            derived: The profile.
+            facts: Lasting facts about the user, as sentences.
+        """
         with self._lock:
-            self._portrait = MergedProfile(self._profile, found, tuple(facts))
-            self._names.tell(CALLER, found.name or "")
+            self._merged_profile = MergedProfile(self._profile, derived, tuple(facts))
+            self._names.add_stated_name(CALLER, derived.name or "")
 
     def clear(self) -> None:
-        """Forget everything; searches that are under way may still find it."""
+        """Remove everything. Searches that are running may still find it."""
         with self._lock:
-            self._waiting.clear()
-            self._called.clear()
+            self._pending.clear()
+            self._session_names.clear()
             self._profile = UserProfile()
-            self._portrait = MergedProfile(self._profile)
-            self._use(Index())
+            self._merged_profile = MergedProfile(self._profile)
+            self._set_index(Index())
 
-    def turns(self, session_id: str) -> list[StoredTurn]:
-        """A session's turns, oldest first."""
-        return to_turns(self.group(session_id))
+    def get_turns(self, session_id: str) -> list[StoredTurn]:
+        """Return the turns of a session, oldest first."""
+        return to_turns(self.get_documents(session_id))
 
-    def group(self, session_id: str) -> list[Document]:
-        """All passages of a session, in order."""
-        return self._caught_up().group_documents(session_id)
+    def get_documents(self, session_id: str) -> list[Document]:
+        """Return all passages of a session, in order."""
+        return self._up_to_date_index().group_documents(session_id)
 
-    def count(self, session_id: str) -> int:
-        """How many turns a session has."""
+    def count_turns(self, session_id: str) -> int:
+        """Count the turns of a session."""
         with self._lock:
-            for turn in reversed(self._waiting.values()):
+            for turn in reversed(self._pending.values()):
                 if turn.session_id == session_id:
-                    return turn.number + 1
-            last = self._index.group_documents(session_id, last=1)
-            return to_turn(last).number + 1 if last else 0
+                    return turn.ordinal + 1
+            last_documents = self._index.group_documents(session_id, last=1)
+            return to_turn(last_documents).ordinal + 1 if last_documents else 0
 
-    def catch_up(self) -> None:
-        """Index what was observed since somebody last asked."""
-        self._caught_up()
+    def index_pending(self) -> None:
+        """Index the turns that were added since the last search."""
+        self._up_to_date_index()
 
-    def recent(self, session_id: str) -> list[StoredTurn]:
-        """A session's last turns, oldest first."""
+    def get_recent_turns(self, session_id: str) -> list[StoredTurn]:
+        """Return the last turns of a session, oldest first."""
         with self._lock:
-            return list(self._recent_of(session_id))
+            return list(self._load_recent_turns(session_id))
 
-    def talk(self, session_id: str) -> tuple[str, ...]:
-        """What was said last in a session, a text for each side of each turn, oldest first."""
-        return tuple(text for turn in self.recent(session_id) for text in (turn.user_text, turn.assistant_text) if text)
+    def get_recent_texts(self, session_id: str) -> tuple[str, ...]:
+        """Return what was said last in a session: a text for each side of each turn, oldest first."""
+        return tuple(
+            text for turn in self.get_recent_turns(session_id) for text in (turn.user_text, turn.assistant_text) if text
+        )
 
-    def query(
+    def build_query(
         self, text: str, now: float | None, *, group: str | None = None, without_group: str | None = None
     ) -> Query:
-        """A question to this memory, with whom it asks about, and by which names."""
+        """Return a query for `search`, with the names of both sides, and the side that the question is about.
+
+        Args:
+            text: The question.
+            now: The time of asking, in seconds since the epoch.
+            group: Search this session only.
+            without_group: Leave out this session.
+        """
         with self._lock:
-            self._caught_up()
-            meant = self._names.meant(text)
-            names = self._names.all()
+            self._up_to_date_index()
+            reference = self._names.find_reference(text)
+            names = self._names.all_names()
         return Query(
             text,
-            speaker=meant.side,
-            speaker_is_named=meant.by_name,
+            speaker=reference.side,
+            speaker_is_named=reference.by_name,
             speaker_names=names,
             group=group,
             exclude_group=without_group,
             now=now,
         )
 
-    def search(self, query: Query, limit: int, keeps: Predicate | None = None) -> list[Hit]:
-        """The best passages for a query, best first; ``keeps`` judges the metadata of their turns."""
-        keeps_document = None if keeps is None else lambda each: keeps(_metadata(each))
-        return self._caught_up().search(query, limit, keeps_document)
+    def search(self, query: Query, limit: int, predicate: Predicate | None = None) -> list[Hit]:
+        """Search turns and facts.
 
-    def turn_of(self, document: Document) -> StoredTurn:
-        """The whole turn that a passage is of."""
-        event_id = event_of(document)
-        turn = self._whole.get(event_id)
+        Args:
+            query: See `build_query`.
+            limit: Maximum number of hits.
+            predicate: A condition on the metadata of turns and facts.
+
+        Returns:
+            Passages, best first.
+        """
+        document_predicate = None if predicate is None else lambda document: predicate(_turn_metadata(document))
+        return self._up_to_date_index().search(query, limit, document_predicate)
+
+    def get_turn(self, document: Document) -> StoredTurn:
+        """Return the whole turn that a passage belongs to."""
+        event_id = event_id_of(document)
+        turn = self._turn_cache.get(event_id)
         if turn is None:
-            if len(self._whole) >= _KEPT_TURNS:
-                self._whole.clear()
-            found = self._index.contiguous_run(document.id, lambda each: event_of(each) == event_id)
-            turn = to_turn(found or [document])
-            if found:
-                self._whole[event_id] = turn
+            if len(self._turn_cache) >= _MAX_CACHED_TURNS:
+                self._turn_cache.clear()
+            documents = self._index.contiguous_run(document.id, lambda other: event_id_of(other) == event_id)
+            turn = to_turn(documents or [document])
+            if documents:
+                self._turn_cache[event_id] = turn
         return turn
 
-    def open(self, path: Path, accepts: Callable[[Mapping[str, Any]], bool]) -> bool:
-        """Go on with what an index file holds, and with what was observed here; tell whether that was possible.
+    def open_snapshot(self, path: Path, accepts: Callable[[Mapping[str, Any]], bool]) -> bool:
+        """Continue with an index file, together with the turns and facts that are in memory already.
 
-        ``accepts`` judges what was noted in the file. Raises `memoair_index.ContainerError`, ValueError or OSError for
-        a file that is no good. Where it is not used, nothing changes.
+        Args:
+            path: The file.
+            accepts: Decides by the file's metadata whether to use it.
+
+        Returns:
+            Whether the file is used. If not, nothing changes.
+
+        Raises:
+            ContainerError: The file is damaged.
+            ValueError: Its metadata has another structure.
+            OSError: It cannot be read.
         """
         index = Index.open(path)
-        index.verify()  # before anybody walks along links that lead nowhere
-        names, profile = _read_note(index.file_metadata)
+        index.verify()  # before it is used: its links may be wrong
+        names, profile = _decode_file_metadata(index.file_metadata)
         if not accepts(index.file_metadata):
             return False
         with self._lock:
-            observed = self._caught_up().documents()  # a call may have begun before the file was found
-            self._use(index)
-            self._names.from_note(names)
-            if profile.told_at > self._profile.told_at:
-                self._tell(profile)
-            for turn in to_turns(each for each in observed if not is_fact(each)):
-                if not self._is_known(turn.event_id):
-                    self._add(attrs.evolve(turn, number=self.count(turn.session_id)))
-            index.add(each for each in observed if is_fact(each))
-            self._caught_up()
+            current_documents = self._up_to_date_index().documents()  # a call may have started before
+            self._set_index(index)
+            self._names.add_record(names)
+            if profile.stated_at > self._profile.stated_at:
+                self._set_profile(profile)
+            for turn in to_turns(document for document in current_documents if not is_fact(document)):
+                if not self._has_turn(turn.event_id):
+                    self._add_turn(attrs.evolve(turn, ordinal=self.count_turns(turn.session_id)))
+            index.add(document for document in current_documents if is_fact(document))
+            self._up_to_date_index()
         return True
 
-    def merge(self, path: Path, note: Callable[[], Mapping[str, Any]]) -> None:
-        """Write all turns to an index file and go on with it; ``note`` is noted beside what is needed here.
+    def write_snapshot(self, path: Path, collect_metadata: Callable[[], Mapping[str, Any]]) -> None:
+        """Write everything to an index file and continue with it.
 
-        Raises OSError where the disk refuses.
+        Args:
+            path: The new file.
+            collect_metadata: Returns metadata to store in the file, besides that of the memory itself.
+
+        Raises:
+            OSError: The file cannot be written.
         """
-        with self._lock:  # not within the note: whoever holds this lock may be waiting for the index
-            self._caught_up()
-            own = {"names": msgspec.to_builtins(self._names.to_note()), "profile": snapshot(self._profile).decode()}
-        self._index.merge(path, lambda: {**note(), **own})
+        with self._lock:  # not within the callback: a holder of this lock may be waiting for the index
+            self._up_to_date_index()
+            own_metadata = {
+                "names": msgspec.to_builtins(self._names.to_record()),
+                "profile": encode_snapshot(self._profile).decode(),
+            }
+        self._index.merge(path, lambda: {**collect_metadata(), **own_metadata})
 
-    def _use(self, index: Index) -> None:
+    def _set_index(self, index: Index) -> None:
         self._index = index
         self._names = SpeakerNames(index.document_frequency)
-        self._names.tell(CALLER, self._portrait.name)
-        self._recent.clear()
-        self._whole.clear()
+        self._names.add_stated_name(CALLER, self._merged_profile.name)
+        self._recent_turns.clear()
+        self._turn_cache.clear()
 
-    def _tell(self, profile: UserProfile) -> None:
+    def _set_profile(self, profile: UserProfile) -> None:
         self._profile = profile
-        self._portrait = attrs.evolve(self._portrait, told=profile)
+        self._merged_profile = attrs.evolve(self._merged_profile, stated=profile)
 
-    def _recent_of(self, session_id: str) -> "deque[StoredTurn]":
-        recent = self._recent.get(session_id)
+    def _load_recent_turns(self, session_id: str) -> "deque[StoredTurn]":
+        recent = self._recent_turns.get(session_id)
         if recent is None:
-            last = self._caught_up().group_documents(session_id, last=_RECENT_DOCUMENTS)
-            turns = to_turns(last)
-            if len(last) == _RECENT_DOCUMENTS:
-                turns = turns[1:] or [self.turn_of(last[-1])]  # of the first one, something may be missing
+            documents = self._up_to_date_index().group_documents(session_id, last=_RECENT_DOCUMENTS)
+            turns = to_turns(documents)
+            if len(documents) == _RECENT_DOCUMENTS:
+                turns = turns[1:] or [self.get_turn(documents[-1])]  # the first one may be incomplete
             recent = deque(turns[-_RECENT_TURNS:], maxlen=_RECENT_TURNS)
-            if last:  # a session that nobody has spoken in is not kept in mind
-                self._recent[session_id] = recent
+            if documents:  # sessions without turns are not cached
+                self._recent_turns[session_id] = recent
         return recent
 
-    def _meet(self, event: Event) -> None:
+    def _on_session_start(self, event: Event) -> None:
         user = event.payload.get("user") or {}
         metadata = event.payload.get("metadata") or {}
-        caller, agent = str(user.get("name") or ""), str(metadata.get("assistantName") or "")
+        caller_name, agent_name = str(user.get("name") or ""), str(metadata.get("assistantName") or "")
         with self._lock:
-            self._called[event.session_id] = (caller, agent)
-            self._names.tell(CALLER, caller)
-            self._names.tell(AGENT, agent)
-            self._tell(self._profile.told(user, event.occurred_at))
+            self._session_names[event.session_id] = (caller_name, agent_name)
+            self._names.add_stated_name(CALLER, caller_name)
+            self._names.add_stated_name(AGENT, agent_name)
+            self._set_profile(self._profile.updated(user, event.occurred_at))
 
-    def _hear(self, event: Event) -> None:
-        payload = as_heard(event.payload)  # not all that the cloud has came from a runtime
+    def _on_turn(self, event: Event) -> None:
+        payload = truncate_to_heard(event.payload)  # the cloud also has turns that did not come from a runtime
         metadata = payload.get("metadata") or {}
         with self._lock:
-            if self._is_known(event.event_id):
+            if self._has_turn(event.event_id):
                 return
-            caller, agent = self._called.get(event.session_id, ("", ""))
-            told_agent = str(metadata.get("assistantName") or "")
-            caller = caller or self._portrait.name or "Caller"
-            agent = told_agent or agent or "Agent"
-            if caller.casefold() == agent.casefold():  # who is called as the agent must not speak as the agent
-                caller, agent = f"{caller} (caller)", f"{agent} (agent)"
+            caller_name, agent_name = self._session_names.get(event.session_id, ("", ""))
+            stated_agent_name = str(metadata.get("assistantName") or "")
+            caller_name = caller_name or self._merged_profile.name or "Caller"
+            agent_name = stated_agent_name or agent_name or "Agent"
+            # A caller with the agent's name must not appear to speak as the agent.
+            if caller_name.casefold() == agent_name.casefold():
+                caller_name, agent_name = f"{caller_name} (caller)", f"{agent_name} (agent)"
             turn = StoredTurn(
                 event_id=event.event_id,
                 session_id=event.session_id,
-                number=self.count(event.session_id),
+                ordinal=self.count_turns(event.session_id),
                 turn_id=str(payload.get("turnId")),
-                caller=caller,
-                agent=agent,
+                caller_name=caller_name,
+                agent_name=agent_name,
                 user_text=str(payload.get("userText") or ""),
                 assistant_text=str(payload.get("assistantText") or ""),
                 occurred_at=event.occurred_at,
                 metadata=metadata,
             )
-            self._names.tell(AGENT, told_agent)
-            self._add(turn)
+            self._names.add_stated_name(AGENT, stated_agent_name)
+            self._add_turn(turn)
 
-    def _is_known(self, event_id: str) -> bool:
-        return event_id in self._waiting or any(each in self._index for each in first_ids(event_id))
+    def _has_turn(self, event_id: str) -> bool:
+        return event_id in self._pending or any(
+            document_id in self._index for document_id in first_document_ids(event_id)
+        )
 
-    def _add(self, turn: StoredTurn) -> None:
-        self._waiting[turn.event_id] = turn
-        if turn.session_id in self._recent:  # else it is read when somebody asks
-            self._recent[turn.session_id].append(turn)
-        if len(self._waiting) >= _MOST_WAITING:
-            self._caught_up()
+    def _add_turn(self, turn: StoredTurn) -> None:
+        self._pending[turn.event_id] = turn
+        if turn.session_id in self._recent_turns:  # else it is read when needed
+            self._recent_turns[turn.session_id].append(turn)
+        if len(self._pending) >= _MAX_PENDING_TURNS:
+            self._up_to_date_index()
 
-    def _caught_up(self) -> Index:
-        """The index, with all that was observed."""
-        if self._waiting:
+    def _up_to_date_index(self) -> Index:
+        """Return the index after adding pending turns."""
+        if self._pending:
             with self._lock:
-                turns = list(self._waiting.values())
+                turns = list(self._pending.values())
                 try:
                     self._index.add(document for turn in turns for document in to_documents(turn))
                     for turn in turns:
-                        self._names.hear(CALLER, turn.user_text)
-                        self._names.hear(AGENT, turn.assistant_text)
+                        self._names.add_utterance(CALLER, turn.user_text)
+                        self._names.add_utterance(AGENT, turn.assistant_text)
                 finally:
-                    self._waiting.clear()  # what could not be indexed must not stand in the way for ever
+                    self._pending.clear()  # turns that cannot be indexed must not block others
         return self._index
 
 
-def _read_note(note: Mapping[str, Any]) -> tuple[SpeakerNamesRecord, UserProfile]:
-    """What an index file notes for this memory; raises ValueError where it notes something else."""
-    kept = msgspec.convert(note, _SnapshotNote)
-    return kept.names, from_snapshot(kept.profile.encode())
+def _decode_file_metadata(file_metadata: Mapping[str, Any]) -> tuple[SpeakerNamesRecord, UserProfile]:
+    """Decode what the memory stored in an index file; raise ValueError if it has another structure."""
+    decoded = msgspec.convert(file_metadata, _SnapshotMetadata)
+    return decoded.names, decode_snapshot(decoded.profile.encode())
 
 
-class _SnapshotNote(msgspec.Struct, frozen=True):
+class _SnapshotMetadata(msgspec.Struct, frozen=True):
     names: SpeakerNamesRecord
     profile: str
 
 
-def _metadata(document: Document) -> Mapping[str, Any]:
+def _turn_metadata(document: Document) -> Mapping[str, Any]:
     metadata: Mapping[str, Any] = document.metadata["metadata"]
     return metadata

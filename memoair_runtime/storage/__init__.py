@@ -1,1 +1,1 @@
-"""What lies on the disk: folders, events, logs, and the locks beside them."""
+"""Files on disk: folders, event logs, locks, and the files derived from the logs."""

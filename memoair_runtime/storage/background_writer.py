@@ -1,4 +1,4 @@
-"""Upkeep: small writes that nobody should wait for, done one after another behind the requests."""
+"""A thread that writes derived files in the background, so that no request waits for them."""
 
 import logging
 import threading
@@ -8,61 +8,83 @@ from collections.abc import Callable
 log = logging.getLogger(__name__)
 
 
-# How long a job waits for a later one to take its place: turns come every few seconds, batches every millisecond.
-_PAUSE_S = 0.2
+# How long a job waits for a later one to replace it: in a call turns come every few seconds, in a batch import every
+# millisecond.
+_DEBOUNCE_S = 0.2
 
 
 class BackgroundWriter:
-    """One thread that runs the latest job of each key. What it writes can be made anew from the logs."""
+    """Run the latest job of each key, one at a time, in one thread. Thread-safe.
+
+    For files that can be rebuilt from the session logs. A job that fails is logged, and the thread goes on.
+    """
 
     def __init__(self) -> None:
-        self._changed = threading.Condition()
+        self._condition = threading.Condition()
         self._jobs: dict[str, Callable[[], None]] = {}
-        self._busy = False
-        self._closed = False
-        self._hurry = 0  # how many wait for the jobs to be done
-        self._thread = threading.Thread(target=self._run, name="upkeep", daemon=True)
+        self._is_busy = False
+        self._is_closed = False
+        self._waiting_flushes = 0  # calls of `flush` that are waiting; jobs do not wait for a later one then
+        self._thread = threading.Thread(target=self._run, name="background-writer", daemon=True)
         self._thread.start()
 
-    def soon(self, key: str, job: Callable[[], None]) -> None:
-        """Run a job in a moment; it takes the place of one of the same key that has not begun."""
-        with self._changed:
-            if not self._closed:
+    def schedule(self, key: str, job: Callable[[], None]) -> None:
+        """Run a job shortly, in place of one with the same key that has not started. Does nothing once closed.
+
+        Args:
+            key: Identifies the job, such as the file that it writes.
+            job: Called without arguments in the writer's thread.
+        """
+        with self._condition:
+            if not self._is_closed:
                 self._jobs[key] = job
-                self._changed.notify_all()
+                self._condition.notify_all()
 
     def flush(self, deadline: float) -> int:
-        """Wait until nothing is left to do, or until the deadline (monotonic seconds); return what is left."""
-        with self._changed:
-            self._hurry += 1
-            self._changed.notify_all()
-            self._changed.wait_for(lambda: not self._jobs and not self._busy, max(0.0, deadline - time.monotonic()))
-            self._hurry -= 1
-            return len(self._jobs) + self._busy
+        """Wait until every job is done.
+
+        Args:
+            deadline: When to stop waiting, in monotonic seconds.
+
+        Returns:
+            The number of jobs that are not done.
+        """
+        with self._condition:
+            self._waiting_flushes += 1
+            self._condition.notify_all()
+            self._condition.wait_for(
+                lambda: not self._jobs and not self._is_busy, max(0.0, deadline - time.monotonic())
+            )
+            self._waiting_flushes -= 1
+            return len(self._jobs) + self._is_busy
 
     def close(self, deadline: float) -> None:
-        """Do what is left, and end the thread, by the deadline."""
+        """Run the remaining jobs and stop the thread.
+
+        Args:
+            deadline: When to give up, in monotonic seconds. Jobs that have not started by then are dropped.
+        """
         self.flush(deadline)
-        with self._changed:
-            self._closed = True
+        with self._condition:
+            self._is_closed = True
             self._jobs.clear()
-            self._changed.notify_all()
+            self._condition.notify_all()
         self._thread.join(max(0.0, deadline - time.monotonic()))
 
     def _run(self) -> None:
-        while job := self._next():
+        while job := self._next_job():
             try:
                 job()
-            except Exception as error:  # noqa: BLE001 - the next job is another one; what failed is told
-                log.warning("upkeep failed: action=upkeep_failed error=%s", type(error).__name__)
+            except Exception as error:  # noqa: BLE001 - one failed job must not stop the others
+                log.warning("background write failed: action=upkeep_failed error=%s", type(error).__name__)
 
-    def _next(self) -> Callable[[], None] | None:
-        with self._changed:
-            self._busy = False
-            self._changed.notify_all()
-            self._changed.wait_for(lambda: self._jobs or self._closed)
-            self._changed.wait_for(lambda: self._hurry or self._closed, _PAUSE_S)
-            if self._closed:
+    def _next_job(self) -> Callable[[], None] | None:
+        with self._condition:
+            self._is_busy = False
+            self._condition.notify_all()
+            self._condition.wait_for(lambda: self._jobs or self._is_closed)
+            self._condition.wait_for(lambda: self._waiting_flushes or self._is_closed, _DEBOUNCE_S)
+            if self._is_closed:
                 return None
-            self._busy = True
+            self._is_busy = True
             return self._jobs.pop(next(iter(self._jobs)))

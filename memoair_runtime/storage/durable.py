@@ -1,38 +1,53 @@
-"""Writing so that it stays written: folders, files and their names, on the disk when the call returns."""
+"""Durable writes: folders, files and their names are on the disk when a call returns."""
 
 import os
 import sys
 from pathlib import Path
 
 
-def sync_data(descriptor: int) -> None:
-    """Wait until a file's content is on the disk, by the cheapest call that the platform has for it."""
+def sync_data(fd: int) -> None:
+    """Wait until the content of a file is on the disk, by the cheapest call that the platform has for it.
+
+    Args:
+        fd: An open file descriptor.
+
+    Raises:
+        OSError: The disk reports an error.
+    """
     if sys.platform == "darwin":
         import fcntl
 
         try:
-            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)  # fsync leaves the data in the drive's cache there
+            fcntl.fcntl(fd, fcntl.F_FULLFSYNC)  # on macOS fsync leaves the data in the drive's cache
         except OSError:
-            os.fsync(descriptor)  # some file systems know no other
+            os.fsync(fd)  # some file systems support nothing else
     elif hasattr(os, "fdatasync"):
-        os.fdatasync(descriptor)
+        os.fdatasync(fd)
     else:
-        os.fsync(descriptor)
+        os.fsync(fd)
 
 
 def sync_folder(folder: Path) -> None:
-    """Wait until the names in a folder are on the disk; Windows neither needs nor allows it."""
+    """Wait until the names in a folder are on the disk. Does nothing on Windows, which neither needs nor allows it.
+
+    Raises:
+        OSError: The folder cannot be opened, or the disk reports an error.
+    """
     if os.name == "nt":
         return
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(descriptor)
+        os.fsync(fd)
     finally:
-        os.close(descriptor)
+        os.close(fd)
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and its missing parents, for this user only, each name durable."""
+    """Create a folder and its missing parents, accessible to this operating system user only; each name is durable.
+
+    Raises:
+        OSError: A folder cannot be created.
+    """
     missing = []
     while not folder.is_dir():
         missing.append(folder)
@@ -43,15 +58,24 @@ def make_folder(folder: Path) -> None:
 
 
 def write_file(path: Path, content: bytes, *, durable: bool) -> None:
-    """Write a whole file, for this user only, so that readers find the old or the new content and nothing between.
+    """Replace a whole file atomically: readers see the old content or the new content, nothing in between.
 
-    A ``durable`` one stands there whenever the machine stops; one that can be made anew need not wait for the disk.
+    Only this operating system user may read the file.
+
+    Args:
+        path: The file, in an existing folder.
+        content: Its new content.
+        durable: Whether to wait until the content and the name are on the disk, so that they survive a power failure. A
+            file that can be rebuilt need not wait.
+
+    Raises:
+        OSError: The disk refuses. The old content is then still there.
     """
-    # One name for all writers of a file: what a crash left behind is overwritten by the next one, not kept for ever.
+    # All writers of a file use the same temporary name, so the next write replaces what a crash left behind.
     temporary = path.with_name(f"{path.name}.tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with os.fdopen(fd, "wb") as file:
             file.write(content)
             if durable:
                 file.flush()

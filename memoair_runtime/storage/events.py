@@ -1,4 +1,4 @@
-"""The events of a call: what happened, in the form in which it is logged, and later sent to the cloud."""
+"""Events: what happened in a session, as it is logged and sent to the cloud."""
 
 import uuid
 from collections.abc import Mapping
@@ -10,17 +10,26 @@ import msgspec
 
 
 class EventType(str, Enum):
-    """What an event tells."""
+    """The kind of an event."""
 
-    SESSION_START = "session_start"  # a call began, or who is calling became known; payload: user, metadata
-    # The caller spoke and was answered; payload: turnId, userText, assistantText, toolCalls, metadata, and, where the
-    # answer was interrupted, assistantFullText, which was not heard.
+    SESSION_START = "session_start"  # a call began, or the caller became known; payload: user, metadata
+    # The caller spoke and was answered; payload: turnId, userText, assistantText, toolCalls, metadata, and, if the
+    # answer was interrupted, assistantFullText: the whole answer, of which the caller heard only assistantText.
     TURN = "turn"
-    SESSION_END = "session_end"  # the call is over; payload: reason
+    SESSION_END = "session_end"  # the call ended; payload: reason
 
 
 class Event(msgspec.Struct, frozen=True, rename="camel"):
-    """One event of one session. ``seq`` counts from 1 within the session."""
+    """One event of a session. Its field names in camel case are the keys on disk and on the wire.
+
+    Attributes:
+        event_id: Unique id.
+        type: What happened.
+        session_id: The session.
+        seq: Position in the session, from 1.
+        occurred_at: When it happened, with a time zone.
+        payload: Depends on the type; see `EventType`.
+    """
 
     event_id: str
     type: EventType
@@ -35,25 +44,36 @@ _decoder = msgspec.json.Decoder(Event)
 
 
 def new_event(type_: EventType, session_id: str, seq: int, occurred_at: datetime, payload: Mapping[str, Any]) -> Event:
-    """Make an event with a fresh id."""
+    """Create an event with a new id.
+
+    Args:
+        type_: The event's type.
+        session_id: The session.
+        seq: Position in the session, from 1.
+        occurred_at: When it happened, with a time zone; stored in UTC.
+        payload: The event's data.
+    """
     return Event(uuid.uuid4().hex, type_, session_id, seq, occurred_at.astimezone(timezone.utc), payload)
 
 
-def to_line(event: Event) -> bytes:
-    """Encode an event as one line of the log, line feed included."""
+def encode_line(event: Event) -> bytes:
+    """Encode an event as one line of a log, including the line feed."""
     return _encoder.encode(event) + b"\n"
 
 
-def from_line(line: bytes) -> Event | None:
-    """Decode a line of the log; None if it is damaged, or of a shape that nobody here writes."""
+def decode_line(line: bytes) -> Event | None:
+    """Decode a line of a log; return None if the line is damaged or does not have the shape of an event."""
     try:
         event = _decoder.decode(line)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
-    return event if is_sound(event) else None
+    return event if is_valid(event) else None
 
 
-def is_sound(event: Event) -> bool:
-    """Whether an event from elsewhere has the parts that everybody inside reads without a look."""
-    parts = [event.payload.get(name) or {} for name in ("user", "metadata")]
-    return event.occurred_at.tzinfo is not None and all(isinstance(part, dict) for part in parts)
+def is_valid(event: Event) -> bool:
+    """Return whether an event from outside has the structure that readers rely on.
+
+    Its time has a time zone; ``user`` and ``metadata`` in its payload are objects, if present.
+    """
+    objects = [event.payload.get(name) or {} for name in ("user", "metadata")]
+    return event.occurred_at.tzinfo is not None and all(isinstance(part, dict) for part in objects)

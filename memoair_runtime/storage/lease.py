@@ -1,7 +1,7 @@
-"""The lease: which runtime serves a caller on this machine, so that several clients use one instead of rivals.
+"""The lease: which runtime serves a user on this machine, so that several clients share one runtime.
 
-The right to serve is a lock that dies with its holder; the file beside it says where the holder listens, for whoever
-comes second. It holds the token, so only the user himself may read it.
+The lease itself is a process lock, which the operating system releases when its holder dies. A file beside it tells
+other clients where the holder listens. It contains the token, so only this operating system user may read it.
 """
 
 import os
@@ -17,91 +17,109 @@ from memoair_runtime.storage.durable import write_file
 from memoair_runtime.storage.process_lock import ProcessLock
 from memoair_runtime.storage.user_folder import UserFolder
 
-# How long a holder has to say where it listens: it does so within milliseconds, and may be on its way out.
-_PATIENCE_S = 1.0
-_POLL_S = 0.005
+# How long a holder may take to say where it listens. It does so within milliseconds, unless it is shutting down.
+_HOLDER_TIMEOUT_S = 1.0
+_POLL_INTERVAL_S = 0.005
 _HAS_PROC = Path("/proc/self/stat").is_file()
 
 
 class LeaseRecord(msgspec.Struct, frozen=True, rename="camel"):
-    """A runtime that serves a caller. ``session_id`` is the call that its client opened it for."""
+    """The content of ``lease.json``: a runtime that serves a user.
+
+    Attributes:
+        pid: The runtime's process id.
+        create_time: When that process started; see `process_start_time`.
+        host: The address that it listens on.
+        port: The port that it listens on.
+        token: The bearer token that it expects, if any.
+        session_id: The session that its client started it for, if any.
+    """
 
     pid: int
-    create_time: float  # see `birth_of`
+    create_time: float
     host: str
     port: int
     token: str | None
     session_id: str | None
 
-    def lives(self) -> bool:
-        """Whether the very process that wrote this still runs."""
-        return birth_of(self.pid) == self.create_time
+    def is_alive(self) -> bool:
+        """Return whether the process that wrote this record still runs, and not another one with the same id."""
+        return process_start_time(self.pid) == self.create_time
 
 
-def birth_of(pid: int) -> float | None:
-    """When a process was born, by a clock that nobody sets, if the system has one; None where there is no such process.
+def process_start_time(pid: int) -> float | None:
+    """Return when a process started, or None if there is no such process.
 
-    As `memoair_voice_sync._runtimes` reads it.
+    On Linux the value is in clock ticks since boot, so that it does not change when the clock is set; elsewhere it is
+    in seconds since the epoch. Compare it only with other values of this function, or of its copy in
+    `memoair_voice_sync._runtimes`, which must agree.
     """
     try:
-        if _HAS_PROC:  # in ticks since the boot; psutil adds a moment to it that moves with the clock
+        if _HAS_PROC:  # psutil adds the boot time, which changes with the clock
             return float(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
         return psutil.Process(pid).create_time()
     except (OSError, ValueError, IndexError, psutil.Error):
         return None
 
 
-_read = msgspec.json.Decoder(LeaseRecord).decode
+_decode_record = msgspec.json.Decoder(LeaseRecord).decode
 
 
 class Lease:
-    """The right of one runtime to serve a caller."""
+    """The right of one runtime to serve a user."""
 
     def __init__(self, folder: UserFolder) -> None:
         self._folder = folder
-        self._role = ProcessLock(folder.role("runtime"))
-        self._is_ours = False
+        self._lock = ProcessLock(folder.lock("runtime"))
+        self._has_written_record = False
 
-    def take(self, host: str, port: int, token: str | None, session_id: str | None) -> LeaseRecord | None:
-        """Take the lease, and tell where we listen; or return who else holds it.
+    def acquire(self, host: str, port: int, token: str | None, session_id: str | None) -> LeaseRecord | None:
+        """Acquire the lease and publish where this runtime listens.
 
-        Returns None also where the disk can't be written, or where the holder is stuck: two runtimes of one caller are
-        better than none.
+        Args:
+            host: The address that this runtime listens on.
+            port: The port that it listens on.
+            token: The bearer token that it expects, if any.
+            session_id: The session that it was started for, if any.
+
+        Returns:
+            The runtime that holds the lease, if another one does; else None. Also None if the disk cannot be written,
+            or if the holder does not say where it listens: two runtimes for one user are better than none.
         """
         try:
             self._folder.create()
         except OSError:
             return None
-        deadline = time.monotonic() + _PATIENCE_S
-        while not self._role.take():
-            holder = self._holder()
+        deadline = time.monotonic() + _HOLDER_TIMEOUT_S
+        while not self._lock.try_acquire():
+            holder = self._read_holder()
             if holder is not None:
                 return holder
             if time.monotonic() > deadline:
                 return None
-            time.sleep(_POLL_S)
-        holder = LeaseRecord(os.getpid(), birth_of(os.getpid()) or 0.0, host, port, token, session_id)
+            time.sleep(_POLL_INTERVAL_S)
+        holder = LeaseRecord(os.getpid(), process_start_time(os.getpid()) or 0.0, host, port, token, session_id)
         with suppress(OSError):
             write_file(self._folder.lease, msgspec.json.encode(holder), durable=False)
-            self._is_ours = True
+            self._has_written_record = True
         return None
 
-    def leave(self) -> None:
-        """Let the next one have it."""
-        if self._is_ours:
+    def release(self) -> None:
+        """Release the lease for the next runtime."""
+        if self._has_written_record:
             with suppress(OSError):
                 self._folder.lease.unlink()
-            self._is_ours = False
-        self._role.leave()
+            self._has_written_record = False
+        self._lock.release()
 
-    def _holder(self) -> LeaseRecord | None:
+    def _read_holder(self) -> LeaseRecord | None:
         try:
-            holder = _read(self._folder.lease.read_bytes())
+            holder = _decode_record(self._folder.lease.read_bytes())
         except (OSError, msgspec.MsgspecError):
             return None
-        return holder if holder.lives() else None
+        return holder if holder.is_alive() else None
 
 
-def told(holder: LeaseRecord) -> dict[str, Any]:
-    """A holder as it is told to a client."""
+def lease_event(holder: LeaseRecord) -> dict[str, Any]:
+    """Return the message that tells a client which runtime to use."""
     return {"event": "leased", **msgspec.to_builtins(holder)}

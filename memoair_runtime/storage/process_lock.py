@@ -1,4 +1,4 @@
-"""Roles: what only one of several processes of a user may do at a time."""
+"""Process locks: work that one process at a time may do for a user or project."""
 
 import threading
 from pathlib import Path
@@ -7,24 +7,31 @@ import filelock
 
 
 class ProcessLock:
-    """The right to do one thing for a user, held until the process ends and then free for the next. Thread-safe."""
+    """A file lock that its process holds until it releases it or ends. Thread-safe.
+
+    Threads of one process share the lock: it is held by the process, not by a thread.
+    """
 
     def __init__(self, path: Path) -> None:
-        self._lock = filelock.FileLock(path, timeout=0, mode=0o600, thread_local=False)
+        self._file_lock = filelock.FileLock(path, timeout=0, mode=0o600, thread_local=False)
         self._mutex = threading.Lock()
 
-    def take(self) -> bool:
-        """Take the role if nobody else holds it; tell whether it is ours."""
+    def try_acquire(self) -> bool:
+        """Acquire the lock if no other process holds it. Does not wait.
+
+        Returns:
+            Whether this process holds the lock. False also if the lock file cannot be written.
+        """
         with self._mutex:
-            if self._lock.is_locked:
+            if self._file_lock.is_locked:
                 return True
             try:
-                self._lock.acquire()
-            except (filelock.Timeout, OSError):  # held by another, or the disk can't be written
+                self._file_lock.acquire()
+            except (filelock.Timeout, OSError):  # held by another process, or the disk cannot be written
                 return False
             return True
 
-    def leave(self) -> None:
-        """Let the next one have it."""
+    def release(self) -> None:
+        """Release the lock, if this process holds it."""
         with self._mutex:
-            self._lock.release()
+            self._file_lock.release()

@@ -1,58 +1,67 @@
-"""Where lies on the disk what the runtimes of all callers of a project share."""
+"""The folder of one project: what the runtimes of all of its users share."""
 
 from pathlib import Path
 
 import attrs
 
-from memoair_runtime.storage.folder_names import folder_name, identifier_of
-from memoair_runtime.storage.user_folder import UserFolder, create_project
+from memoair_runtime.storage.folder_names import folder_name, read_identifier
+from memoair_runtime.storage.user_folder import UserFolder, create_project_folder
 
 _DIGEST_CHARS = 16
 
 
 @attrs.frozen
 class ProjectFolder:
-    """``{storage_root}/{project_id}/``, with a folder for each caller."""
+    """``{storage_root}/{project_id}/``, with a folder for each user.
+
+    Attributes:
+        root: The storage root.
+        project_id: The project.
+    """
 
     root: Path
     project_id: str
 
     @property
     def path(self) -> Path:
-        """The project's own folder."""
+        """The project's folder."""
         return self.root / folder_name(self.project_id)
 
     @property
     def org_manifest(self) -> Path:
-        """Which documents of the organisation the cloud has told of, up to which version."""
+        """The file with the project's documents as pulled from the cloud, and their version."""
         return self.path / "org.json"
 
     def org_base(self, sha256: str) -> Path:
-        """An index file of the organisation's documents, by its content. Files of other origin are named otherwise."""
+        """Return the path of an index file of documents from the cloud, which is named by its content."""
         return self.path / f"org-cloud-{sha256[:_DIGEST_CHARS]}.index"
 
-    def org_bases(self) -> list[Path]:
-        """All such files, and what was left of any."""
+    def list_org_bases(self) -> list[Path]:
+        """Return all index files of documents from the cloud, and temporary files left by crashes."""
         return [*self.path.glob("org-cloud-*.index"), *self.path.glob("*org-cloud-*.part")]
 
     @property
-    def forgotten(self) -> Path:
-        """Up to which version it was looked who has been forgotten."""
+    def erasures(self) -> Path:
+        """The file that holds which erasures have been pulled from the cloud."""
         return self.path / "forgotten.json"
 
-    def role(self, name: str) -> Path:
-        """The lock of what only one process may do for this project at a time."""
+    def lock(self, name: str) -> Path:
+        """Return the path of a process lock of this project."""
         return self.path / f"{name}.lock"
 
     def create(self) -> None:
-        """Make the folder where it is missing; raises OSError."""
-        create_project(self.root, self.project_id)
+        """Create the folder if it is missing.
 
-    def callers(self) -> list[UserFolder]:
-        """The folders of all callers."""
+        Raises:
+            OSError: The folder cannot be created.
+        """
+        create_project_folder(self.root, self.project_id)
+
+    def list_users(self) -> list[UserFolder]:
+        """Return the folders of all users. Empty if the project's folder cannot be read."""
         try:
             folders = [path for path in self.path.iterdir() if path.is_dir()]
         except OSError:
             return []
-        named = [identifier_of(folder) for folder in folders]
-        return [UserFolder(self.root, self.project_id, user_id) for user_id in named if user_id is not None]
+        user_ids = [read_identifier(folder) for folder in folders]
+        return [UserFolder(self.root, self.project_id, user_id) for user_id in user_ids if user_id is not None]

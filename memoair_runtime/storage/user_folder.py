@@ -1,4 +1,4 @@
-"""Where one user's memory lies on the disk."""
+"""The folder of one user: paths of all files in it."""
 
 import hashlib
 import os
@@ -7,37 +7,47 @@ from pathlib import Path
 import attrs
 
 from memoair_runtime.storage.durable import make_folder, write_file
-from memoair_runtime.storage.folder_names import ID_FILE, folder_name, identifier_of, is_shortened
+from memoair_runtime.storage.folder_names import ID_FILE, folder_name, is_shortened, read_identifier
 
 
 @attrs.frozen
 class SessionFolder:
-    """One session's folder. Of its files, only the log can't be made anew."""
+    """The folder of one session. Every file in it except the log can be rebuilt.
+
+    Attributes:
+        path: The folder.
+    """
 
     path: Path
 
     @property
     def log(self) -> Path:
-        """The events, one a line: the truth."""
+        """The session log: one event per line, the source of truth."""
         return self.path / "session.jsonl"
 
     @property
     def lock(self) -> Path:
-        """Held by whoever writes to the log."""
+        """The lock file that writers of the log hold."""
         return self.path / "session.lock"
 
     @property
     def brief(self) -> Path:
-        """The call in a few lines, made from the log."""
+        """A short summary of the session for people, derived from the log."""
         return self.path / "working_brief.json"
 
 
-LogStamp = tuple[int, int]  # time of the last write in ns, size in bytes
+LogVersionKey = tuple[int, int]  # time of the last write in ns, size in bytes
 
 
 @attrs.frozen
 class UserFolder:
-    """``{storage_root}/{project_id}/{user_id}/``, with a folder for each session."""
+    """``{storage_root}/{project_id}/{user_id}/``, with a folder for each session.
+
+    Attributes:
+        root: The storage root.
+        project_id: The project.
+        user_id: The user.
+    """
 
     root: Path
     project_id: str
@@ -45,117 +55,144 @@ class UserFolder:
 
     @property
     def path(self) -> Path:
-        """The user's own folder."""
+        """The user's folder."""
         return self.root / folder_name(self.project_id) / folder_name(self.user_id)
 
     @property
     def profile(self) -> Path:
-        """Who the caller is, made from the logs."""
+        """The user's profile, derived from the logs."""
         return self.path / "profile.json"
 
     def index(self, number: int) -> Path:
-        """An index file of all that was said, made from the logs; the one with the highest number counts."""
+        """Return the path of an index file of all turns, derived from the logs; the highest number is the newest."""
         return self.path / f"permanent-{number}.index"
 
-    def indexes(self) -> list[Path]:
-        """The index files there are."""
+    def list_indexes(self) -> list[Path]:
+        """Return the index files that exist."""
         return list(self.path.glob("permanent-*.index"))
 
     @property
     def vectors(self) -> Path:
-        """What a transformer made of what was said; a cache."""
+        """The transformer's vectors of the turns; a cache."""
         return self.path / "vectors.bin"
 
     @property
     def outbox(self) -> Path:
-        """How far each log has been sent to the cloud."""
+        """The cursors: how much of each log has been sent to the cloud."""
         return self.path / "outbox.json"
 
     @property
-    def refused(self) -> Path:
-        """The events that the cloud will never take."""
+    def rejected_events(self) -> Path:
+        """The events that the cloud has rejected for good."""
         return self.path / "refused.jsonl"
 
     @property
-    def cloud_copy(self) -> Path:
-        """What the cloud told of this user: events of other machines, and facts."""
+    def cloud_replica(self) -> Path:
+        """Events from other machines, and facts, as pulled from the cloud."""
         return self.path / "cloud.jsonl"
 
     @property
     def cloud_profile(self) -> Path:
-        """Who the user is, as the cloud told."""
+        """The user's profile as pulled from the cloud."""
         return self.path / "cloud_profile.json"
 
     @property
-    def cloud_state(self) -> Path:
-        """Which versions the cloud told last."""
+    def pull_state(self) -> Path:
+        """The versions that the cloud reported last."""
         return self.path / "cloud_state.json"
 
     @property
     def lease(self) -> Path:
-        """Where the runtime that serves this user listens, and by which token."""
+        """Which runtime serves this user, and its token."""
         return self.path / "lease.json"
 
-    def role(self, name: str) -> Path:
-        """The lock of what only one process may do for this user at a time."""
+    def lock(self, name: str) -> Path:
+        """Return the path of a process lock of this user."""
         return self.path / f"{name}.lock"
 
     def session(self, session_id: str) -> SessionFolder:
-        """The folder of a session, whether or not it exists."""
+        """Return the folder of a session, whether or not it exists."""
         return SessionFolder(self.path / folder_name(session_id))
 
     def create(self) -> None:
-        """Make the user's folder where it is missing."""
-        create_project(self.root, self.project_id)
-        _make_named(self.path, self.user_id)
+        """Create the user's folder if it is missing.
+
+        Raises:
+            OSError: The folder cannot be created.
+        """
+        create_project_folder(self.root, self.project_id)
+        _create_named_folder(self.path, self.user_id)
 
     def create_session(self, session_id: str) -> SessionFolder:
-        """Make a session's folder, and those above it, where they are missing."""
+        """Create a session's folder and its parents if they are missing.
+
+        Raises:
+            OSError: A folder cannot be created.
+        """
         session = self.session(session_id)
-        if not session.log.exists():  # the folder alone proves nothing: a crash may have come before its id file
+        if not session.log.exists():  # the folder may exist without its id file, after a crash
             self.create()
-            _make_named(session.path, session_id)
+            _create_named_folder(session.path, session_id)
         return session
 
-    def session_folders(self) -> list[Path]:
-        """The folders of all sessions, whatever is in them."""
+    def list_session_folders(self) -> list[Path]:
+        """Return the folders of all sessions, whether or not they hold a log."""
         try:
             return [path for path in self.path.iterdir() if path.is_dir() and "." not in path.name]
         except (FileNotFoundError, NotADirectoryError):
             return []
 
-    def session_logs(self) -> list[tuple[str, LogStamp]]:
-        """The sessions that have a log, with what tells whether it was written since; the last written at the end."""
+    def list_session_logs(self) -> list[tuple[str, LogVersionKey]]:
+        """Return the sessions that have a log.
+
+        Returns:
+            For each session its id, and the version key of its log, which changes with every write. Sorted by the time
+            of the last write, oldest first.
+        """
         found = []
         try:
             folders = list(self.path.iterdir())
         except FileNotFoundError:
             return []
         for folder in folders:
-            session_id = identifier_of(folder)
+            session_id = read_identifier(folder)
             try:
-                state = SessionFolder(folder).log.stat()
+                stat = SessionFolder(folder).log.stat()
             except OSError:
-                continue  # a file of ours, or a folder that holds no log yet
+                continue  # one of our files, or a folder without a log
             if session_id is not None:
-                found.append((session_id, (state.st_mtime_ns, state.st_size)))
-        return sorted(found, key=lambda each: each[1])
+                found.append((session_id, (stat.st_mtime_ns, stat.st_size)))
+        return sorted(found, key=lambda session: session[1])
 
 
-def org_index(root: Path, project_id: str, org_file: Path) -> Path:
-    """Where the index of a file of documents is kept, for all callers of the project."""
+def org_index_path(root: Path, project_id: str, org_file: Path) -> Path:
+    """Return the path of the index of a local file of documents, which all users of the project share.
+
+    Args:
+        root: The storage root.
+        project_id: The project.
+        org_file: The file of documents.
+    """
     digest = hashlib.sha256(os.fsencode(org_file.absolute())).hexdigest()[:16]
     return root / folder_name(project_id) / f"org-{digest}.index"
 
 
-def create_project(root: Path, project_id: str) -> None:
-    """Make the project's folder where it is missing; raises OSError."""
-    _make_named(root / folder_name(project_id), project_id)
+def create_project_folder(root: Path, project_id: str) -> None:
+    """Create a project's folder if it is missing.
+
+    Args:
+        root: The storage root.
+        project_id: The project.
+
+    Raises:
+        OSError: The folder cannot be created.
+    """
+    _create_named_folder(root / folder_name(project_id), project_id)
 
 
-def _make_named(folder: Path, identifier: str) -> None:
+def _create_named_folder(folder: Path, identifier: str) -> None:
     make_folder(folder.parent)
-    # Its name need not be on the disk before something in it is, and whoever writes that sees to it.
+    # The folder's name need not be durable before something in it is: the writer of a log syncs all folders above it.
     folder.mkdir(mode=0o700, exist_ok=True)
     if is_shortened(folder.name) and not (folder / ID_FILE).exists():
         write_file(folder / ID_FILE, identifier.encode(), durable=True)

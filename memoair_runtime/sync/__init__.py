@@ -1,1 +1,1 @@
-"""What goes to the cloud and comes from it: push, pull, and the one thread that does both behind the requests."""
+"""Sync with the cloud: push of events, pull of profile, facts and documents, in one background thread."""

@@ -1,99 +1,45 @@
-"""A runtime without a cloud: the same methods, and nothing behind them. And what they are, for both."""
+"""Sync for a runtime without a cloud: every method does nothing."""
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
 from memoair_runtime.enums import LaneName
 from memoair_runtime.storage.events import Event
+from memoair_runtime.sync.interface import Versions, health_report
 from memoair_runtime.sync.status import SyncState
-
-Versions = dict[str, int | None]
-
-
-class SyncInterface(Protocol):
-    """The talk with the cloud, behind the requests. Safe to use from any thread; nothing waits for the network."""
-
-    def start(self) -> None:
-        """Begin."""
-
-    def wake(self) -> None:
-        """Somebody has been answered: what waited for that may go on."""
-
-    def note(self, events: Sequence[Event]) -> None:
-        """Events have been logged."""
-
-    def pull(self, scopes: Sequence[LaneName], deadline: float) -> tuple[str, Versions]:
-        """Ask the cloud now; return when what it had can be searched, or at the deadline (monotonic seconds)."""
-
-    def flush(self, deadline: float) -> int:
-        """Send what waits, by the deadline (monotonic seconds); return how many events still wait."""
-
-    def forgotten(self, at: datetime | None) -> None:
-        """The caller has been forgotten here, and in the cloud at a moment, where that is known."""
-
-    def health(self) -> dict[str, Any]:
-        """How it goes."""
-
-    @property
-    def unsynced(self) -> int:
-        """How many events are not in the cloud."""
-
-    @property
-    def sync_token(self) -> str | None:
-        """What the cloud calls the state that it told last."""
-
-    @property
-    def permanent_version(self) -> int | None:
-        """Up to which version events and facts were pulled; None where none were."""
-
-    def close(self, deadline: float) -> None:
-        """End, after one more try to send what waits, by the deadline (monotonic seconds)."""
 
 
 class NullSync:
-    """Nothing is sent anywhere."""
+    """No sync; see `memoair_runtime.sync.interface.SyncInterface`."""
 
-    unsynced = 0
+    unsynced_count = 0
     sync_token: str | None = None
     permanent_version: int | None = None
 
     def start(self) -> None:
-        """Nothing begins."""
+        """Do nothing."""
 
-    def wake(self) -> None:
-        """Nobody waits."""
+    def end_startup_delay(self) -> None:
+        """Do nothing."""
 
-    def note(self, events: Sequence[Event]) -> None:
-        """They stay here."""
+    def record_logged(self, events: Sequence[Event]) -> None:
+        """Do nothing: the events stay on this machine."""
 
     def pull(self, scopes: Sequence[LaneName], deadline: float) -> tuple[str, Versions]:  # noqa: ARG002
-        """There is nobody to ask."""
+        """Return the status ``off`` and no versions."""
         return "off", {"profile": None, "permanent": None, "org": None}
 
     def flush(self, deadline: float) -> int:  # noqa: ARG002
-        """Nothing waits."""
+        """Return 0: no event waits for a cloud."""
         return 0
 
-    def forgotten(self, at: datetime | None) -> None:
-        """Nobody needs to know."""
+    def on_erased(self, at: datetime | None) -> None:
+        """Do nothing."""
 
     def health(self) -> dict[str, Any]:
-        """That there is no cloud."""
-        return health_of(SyncState.OFF, 0, None, 0, has_pulled=False)
+        """Report the state ``off``."""
+        return health_report(SyncState.OFF, 0, None, 0, has_pulled=False)
 
     def close(self, deadline: float) -> None:
-        """Nothing ends."""
-
-
-def health_of(
-    state: SyncState, unsynced: int, oldest_ms: int | None, refused: int, *, has_pulled: bool
-) -> dict[str, Any]:
-    """The ``sync`` of a health report."""
-    return {
-        "state": state.value,
-        "unsynced": unsynced,
-        "oldestUnsyncedMs": oldest_ms,
-        "refused": refused,
-        "hasPulled": has_pulled,
-    }
+        """Do nothing."""

@@ -1,6 +1,6 @@
-"""The outbox: what stands in a caller's logs and is not in the cloud yet.
+"""The outbox: the events in a user's logs that the cloud has not acknowledged.
 
-Nothing is written twice: a log is the outbox of its session, and a cursor beside the logs tells how far it was sent.
+Nothing is stored twice. A log is the outbox of its session, and a cursor beside the logs records how much was sent.
 """
 
 import os
@@ -12,204 +12,258 @@ from pathlib import Path
 
 import attrs
 
-from memoair_runtime.storage.cursors import MARK_BYTES, START, Cursor, Cursors, mark_of
-from memoair_runtime.storage.events import Event, from_line
+from memoair_runtime.storage.cursors import FINGERPRINT_BYTES, START_OF_LOG, Cursor, Cursors, log_fingerprint
+from memoair_runtime.storage.events import Event, decode_line
 from memoair_runtime.storage.user_folder import UserFolder
 
-# What the cloud takes at once; in bytes a quarter of it, so that a slow line is not kept busy for a minute by one call.
-MOST_EVENTS = 500
-MOST_BYTES = 4 << 20
-_READ_BYTES = 1 << 20
-_NS_A_S = 1e9
+# The cloud's limit for the number of events, and a quarter of its limit for bytes, so that one request does not occupy
+# a slow connection for a minute.
+MAX_BATCH_EVENTS = 500
+MAX_BATCH_BYTES = 4 << 20
+_READ_CHUNK_BYTES = 1 << 20
+_NS_PER_S = 1e9
 
 
 @attrs.frozen
 class OutboxLine:
-    """A line of a log: where it ends, and the event in it; None where it is damaged and there is nothing to send."""
+    """A line of a session log.
+
+    Attributes:
+        session_id: The session.
+        end_offset: Where the line ends, in bytes from the beginning of the log.
+        event_id: The event's id; None if the line is damaged, so that there is nothing to send.
+        content: The line without its line feed.
+    """
 
     session_id: str
-    end: int
+    end_offset: int
     event_id: str | None
     content: bytes = attrs.field(repr=False)
 
 
 @attrs.frozen
 class OutboxBatch:
-    """Lines to be sent at once, of one session after the other."""
+    """Lines to acknowledge together, session by session.
+
+    Attributes:
+        lines: The lines in the order of their logs.
+        fingerprints: The fingerprint of each session's log.
+    """
 
     lines: tuple[OutboxLine, ...]
-    marks: dict[str, int]
+    fingerprints: dict[str, int]
 
     @property
-    def events(self) -> list[OutboxLine]:
-        """Those that there is something to send of."""
+    def event_lines(self) -> list[OutboxLine]:
+        """The lines that hold an event to send."""
         return [line for line in self.lines if line.event_id is not None]
 
 
 @attrs.frozen
 class _UnsentEvents:
-    """A session in whose log something has not been sent. ``since`` is in seconds since the epoch."""
+    """The unsent events of one session. ``oldest_at`` is in seconds since the epoch."""
 
-    events: int
-    since: float
+    count: int
+    oldest_at: float
 
 
 class Outbox:
-    """What of one caller has not been sent. `note`, `forget` and the counts are for any thread, the rest for one."""
+    """The unsent events of one user.
+
+    `record_logged`, `clear` and the properties are safe to use from any thread; the other methods are for one thread.
+
+    Args:
+        folder: The user's folder.
+        cloud: Identifies the cloud. Cursors of another cloud are ignored.
+    """
 
     def __init__(self, folder: UserFolder, cloud: str) -> None:
         self._folder = folder
         self._cursors = Cursors(folder.outbox, cloud)
         self._lock = threading.Lock()
-        self._noted: dict[str, list[float]] = {}  # by session, when something was logged that was not looked at yet
+        self._uncounted: dict[str, list[float]] = {}  # by session: when events were logged since `scan`
         self._unsent: dict[str, _UnsentEvents] = {}
 
-    def note(self, events: Sequence[Event]) -> bool:
-        """Events have been logged; tell whether they are the first since somebody looked. Does not ask the disk."""
+    def record_logged(self, events: Sequence[Event]) -> bool:
+        """Take note of events that were appended to a log. Does not access the disk.
+
+        Returns:
+            Whether they are the first since the last `scan`.
+        """
         now = time.time()
         with self._lock:
-            is_first = not self._noted
+            is_first = not self._uncounted
             for event in events:
-                self._noted.setdefault(event.session_id, []).append(now)
+                self._uncounted.setdefault(event.session_id, []).append(now)
             return is_first
 
     @property
-    def has_news(self) -> bool:
-        """Whether something was logged that has not been looked at."""
-        return bool(self._noted)
+    def has_uncounted(self) -> bool:
+        """Whether events were logged since the last `scan`."""
+        return bool(self._uncounted)
 
     @property
     def count(self) -> int:
-        """How many events wait."""
+        """Number of unsent events."""
         with self._lock:
-            return sum(each.events for each in self._unsent.values()) + sum(map(len, self._noted.values()))
+            return sum(unsent.count for unsent in self._unsent.values()) + sum(map(len, self._uncounted.values()))
 
     @property
-    def since(self) -> float | None:
-        """When the oldest of them was logged, in seconds since the epoch."""
+    def oldest_at(self) -> float | None:
+        """When the oldest unsent event was logged, in seconds since the epoch; None if all have been sent."""
         with self._lock:
-            known = [each.since for each in self._unsent.values() if each.events]
-            return min([*known, *(moments[0] for moments in self._noted.values())], default=None)
+            times = [unsent.oldest_at for unsent in self._unsent.values() if unsent.count]
+            return min([*times, *(logged_at[0] for logged_at in self._uncounted.values())], default=None)
 
-    def look(self, *, everywhere: bool) -> None:
-        """Count what waits: in the sessions that were noted, or ``everywhere``, whoever logged it."""
-        is_elsewhere = self._cursors.catch_up()  # another process has sent some
-        with self._lock:
-            noted, self._noted = self._noted, {}
-            waiting = dict(self._unsent)
-        logs = dict(self._folder.session_logs()) if everywhere else {}
-        wanted = set(noted) | {each for each, stamp in logs.items() if stamp != self._cursors.get(each).stamp}
-        if everywhere or is_elsewhere:
-            wanted |= set(waiting)
-        for session_id in wanted:
-            written = [logs[session_id][0] / _NS_A_S] if session_id in logs else []
-            self._count(session_id, [*noted.get(session_id, ()), *written])
+    def scan(self, *, all_sessions: bool) -> None:
+        """Count the unsent events on the disk.
 
-    def next_batch(self, most_events: int = MOST_EVENTS) -> OutboxBatch | None:
-        """What is to be sent next, of the session that has waited longest first; None where nothing is."""
-        with self._lock:
-            waiting = sorted(self._unsent, key=lambda each: self._unsent[each].since)
-        lines: list[OutboxLine] = []
-        marks: dict[str, int] = {}
-        room, events = MOST_BYTES, most_events
-        for session_id in waiting:
-            begin, marks[session_id] = self._begin(session_id)
-            for line in _lines(self._log(session_id), session_id, begin):
-                if lines and line.event_id is not None and (len(line.content) > room or not events):
-                    return OutboxBatch(tuple(lines), marks)
-                lines.append(line)
-                room -= len(line.content)
-                events -= line.event_id is not None
-        return OutboxBatch(tuple(lines), marks) if lines else None
-
-    def settle(self, batch: OutboxBatch, settled: AbstractSet[str]) -> int:
-        """Move the cursors over the events that are done with, as far as none is left out; return over how many.
-
-        Raises OSError where the disk refuses: then the next process sends them again.
+        Args:
+            all_sessions: Whether to look at every session; else only at those in which this process has logged events.
         """
-        moved: dict[str, Cursor] = {}
-        stuck: set[str] = set()
-        passed = 0
-        for line in batch.lines:
-            if line.event_id is not None and line.event_id not in settled:
-                stuck.add(line.session_id)
-            if line.session_id not in stuck:
-                moved[line.session_id] = Cursor(line.end, batch.marks[line.session_id])
-                passed += line.event_id is not None
-        try:
-            if moved:
-                dated = {each: _dated(cursor, self._log(each)) for each, cursor in moved.items()}
-                self._cursors.set(dated, lambda session_id: self._log(session_id).exists())
-        finally:
-            for session_id in moved:
-                self._count(session_id, [])
-        return passed
-
-    def forget(self) -> None:
-        """Let go of what was counted; the logs have been deleted, or will be looked at again."""
+        have_cursors_changed = self._cursors.refresh()  # another process has sent some
         with self._lock:
-            self._noted.clear()
+            uncounted, self._uncounted = self._uncounted, {}
+            unsent = dict(self._unsent)
+        logs = dict(self._folder.list_session_logs()) if all_sessions else {}
+        session_ids = set(uncounted) | {
+            session_id
+            for session_id, version_key in logs.items()
+            if version_key != self._cursors.get(session_id).version_key
+        }
+        if all_sessions or have_cursors_changed:
+            session_ids |= set(unsent)
+        for session_id in session_ids:
+            modified_at = [logs[session_id][0] / _NS_PER_S] if session_id in logs else []
+            self._recount(session_id, [*uncounted.get(session_id, ()), *modified_at])
+
+    def next_batch(self, max_events: int = MAX_BATCH_EVENTS) -> OutboxBatch | None:
+        """Return the next events to send, starting with the session that has waited longest.
+
+        Args:
+            max_events: Maximum number of events.
+
+        Returns:
+            The batch, or None if there is nothing to send.
+        """
+        with self._lock:
+            session_ids = sorted(self._unsent, key=lambda session_id: self._unsent[session_id].oldest_at)
+        lines: list[OutboxLine] = []
+        fingerprints: dict[str, int] = {}
+        bytes_left, events_left = MAX_BATCH_BYTES, max_events
+        for session_id in session_ids:
+            start, fingerprints[session_id] = self._find_start(session_id)
+            for line in _read_lines(self._log_path(session_id), session_id, start):
+                if lines and line.event_id is not None and (len(line.content) > bytes_left or not events_left):
+                    return OutboxBatch(tuple(lines), fingerprints)
+                lines.append(line)
+                bytes_left -= len(line.content)
+                events_left -= line.event_id is not None
+        return OutboxBatch(tuple(lines), fingerprints) if lines else None
+
+    def acknowledge(self, batch: OutboxBatch, done_event_ids: AbstractSet[str]) -> int:
+        """Move the cursors past the events that are done, up to the first one of each session that is not.
+
+        Args:
+            batch: The batch that was sent.
+            done_event_ids: Ids of the events that the cloud has accepted or rejected.
+
+        Returns:
+            The number of events that the cursors were moved past.
+
+        Raises:
+            OSError: The cursors cannot be written. The next process will send the events again.
+        """
+        cursors: dict[str, Cursor] = {}
+        blocked_session_ids: set[str] = set()
+        done_count = 0
+        for line in batch.lines:
+            if line.event_id is not None and line.event_id not in done_event_ids:
+                blocked_session_ids.add(line.session_id)
+            if line.session_id not in blocked_session_ids:
+                cursors[line.session_id] = Cursor(line.end_offset, batch.fingerprints[line.session_id])
+                done_count += line.event_id is not None
+        try:
+            if cursors:
+                cursors_with_mtime = {
+                    session_id: _with_mtime(cursor, self._log_path(session_id))
+                    for session_id, cursor in cursors.items()
+                }
+                self._cursors.update(cursors_with_mtime, lambda session_id: self._log_path(session_id).exists())
+        finally:
+            for session_id in cursors:
+                self._recount(session_id, [])
+        return done_count
+
+    def clear(self) -> None:
+        """Reset the counts: the logs have been deleted, or will be scanned again."""
+        with self._lock:
+            self._uncounted.clear()
             self._unsent.clear()
 
     def rewind(self) -> None:
-        """Send everything again: the cloud has lost what it had. Raises OSError."""
+        """Send every event again, because the cloud has lost data.
+
+        Raises:
+            OSError: The cursors cannot be deleted.
+        """
         self._cursors.rewind()
 
-    def _log(self, session_id: str) -> Path:
+    def _log_path(self, session_id: str) -> Path:
         return self._folder.session(session_id).log
 
-    def _count(self, session_id: str, moments: list[float]) -> None:
-        begin, _ = self._begin(session_id)
-        events = _count_lines(self._log(session_id), begin)
+    def _recount(self, session_id: str, times: list[float]) -> None:
+        start, _ = self._find_start(session_id)
+        count = _count_lines(self._log_path(session_id), start)
         with self._lock:
             known = self._unsent.pop(session_id, None)
-            if events:
-                since = min([*moments, *([known.since] if known else [])], default=time.time())
-                self._unsent[session_id] = _UnsentEvents(events, since)
+            if count:
+                oldest_at = min([*times, *([known.oldest_at] if known else [])], default=time.time())
+                self._unsent[session_id] = _UnsentEvents(count, oldest_at)
 
-    def _begin(self, session_id: str) -> tuple[int, int]:
-        """Where to go on in a log, and its mark; at its beginning where the cursor was in another one."""
+    def _find_start(self, session_id: str) -> tuple[int, int]:
+        """Return the offset at which to continue in a log (0 if the cursor is of another log), and its fingerprint."""
         cursor = self._cursors.get(session_id)
         try:
-            with self._log(session_id).open("rb") as file:
-                mark, size = mark_of(file.read(MARK_BYTES)), os.fstat(file.fileno()).st_size
+            with self._log_path(session_id).open("rb") as file:
+                fingerprint, size = log_fingerprint(file.read(FINGERPRINT_BYTES)), os.fstat(file.fileno()).st_size
         except OSError:
-            return 0, START.mark
-        return (cursor.offset if cursor.mark == mark and 0 <= cursor.offset <= size else 0), mark
+            return 0, START_OF_LOG.fingerprint
+        return (cursor.offset if cursor.fingerprint == fingerprint and 0 <= cursor.offset <= size else 0), fingerprint
 
 
-def _dated(cursor: Cursor, log: Path) -> Cursor:
-    """The cursor with the time of the log, where it stands at its end."""
+def _with_mtime(cursor: Cursor, log: Path) -> Cursor:
+    """Return the cursor with the log's modification time, if it is at the end of the log."""
     try:
-        state = log.stat()
+        stat = log.stat()
     except OSError:
         return cursor
-    return Cursor(cursor.offset, cursor.mark, state.st_mtime_ns) if state.st_size == cursor.offset else cursor
+    return Cursor(cursor.offset, cursor.fingerprint, stat.st_mtime_ns) if stat.st_size == cursor.offset else cursor
 
 
-def _lines(path: Path, session_id: str, begin: int) -> Iterator[OutboxLine]:
-    """The whole lines of a log from an offset on; the last one may still be written, or is torn."""
+def _read_lines(path: Path, session_id: str, offset: int) -> Iterator[OutboxLine]:
+    """Yield the complete lines of a log from an offset on. The last one may be incomplete or torn."""
     try:
         with path.open("rb") as file:
-            file.seek(begin)
+            file.seek(offset)
             unread = b""
-            while chunk := file.read(_READ_BYTES):
-                *whole, unread = (unread + chunk).split(b"\n")
-                for content in whole:
-                    begin += len(content) + 1
-                    event = from_line(content)
-                    is_sound = event is not None and event.session_id == session_id
-                    yield OutboxLine(session_id, begin, event.event_id if event and is_sound else None, content)
+            while chunk := file.read(_READ_CHUNK_BYTES):
+                *complete, unread = (unread + chunk).split(b"\n")
+                for content in complete:
+                    offset += len(content) + 1
+                    event = decode_line(content)
+                    is_valid = event is not None and event.session_id == session_id
+                    yield OutboxLine(session_id, offset, event.event_id if event and is_valid else None, content)
     except OSError:
         return
 
 
-def _count_lines(path: Path, begin: int) -> int:
+def _count_lines(path: Path, offset: int) -> int:
     count = 0
     try:
         with path.open("rb") as file:
-            file.seek(begin)
-            while chunk := file.read(_READ_BYTES):
+            file.seek(offset)
+            while chunk := file.read(_READ_CHUNK_BYTES):
                 count += chunk.count(b"\n")
     except OSError:
         return 0

@@ -1,6 +1,7 @@
-"""Whom the cloud was told to forget: this machine must know nothing of him either, whoever his runtime was.
+"""Pull of erasures: users that the cloud has erased must be erased on this machine too, whichever runtime served them.
 
-The cloud names callers by a digest of project and id, so who does not know them learns nothing.
+The cloud names users by a digest of project and user id, so the list tells nothing to a reader who does not know the
+ids.
 """
 
 import hashlib
@@ -11,89 +12,106 @@ from datetime import datetime
 import msgspec
 
 from memoair_runtime.storage.durable import write_file
-from memoair_runtime.storage.erasure import erase_unattended
+from memoair_runtime.storage.erasure import erase_unserved_user
 from memoair_runtime.storage.process_lock import ProcessLock
 from memoair_runtime.storage.project_folder import ProjectFolder
 from memoair_runtime.storage.user_folder import UserFolder
-from memoair_runtime.sync.errors import unreadable
-from memoair_runtime.sync.transport import LONGEST_CALL_S, CloudTransport
+from memoair_runtime.sync.errors import invalid_response
+from memoair_runtime.sync.transport import CALL_TIMEOUT_S, CloudTransport
 
 log = logging.getLogger(__name__)
 
 
 class _ErasurePullState(msgspec.Struct, frozen=True):
-    """Up to which version it was looked, and who could not be forgotten yet: his runtime lives, and does so itself."""
+    """The version up to which erasures were pulled; ``waiting`` are users whose own runtime must erase them."""
 
     cloud: str
     version: int | None = None
     waiting: dict[str, datetime] = {}
 
 
-_read = msgspec.json.Decoder(_ErasurePullState).decode
+_decode_state = msgspec.json.Decoder(_ErasurePullState).decode
 
 
-def digest_of(project_id: str, user_id: str) -> str:
-    """The name of a caller among those who were forgotten."""
+def user_digest(project_id: str, user_id: str) -> str:
+    """Return the digest that stands for a user in the list of erasures."""
     return hashlib.sha256(f"{project_id}\0{user_id}".encode()).hexdigest()
 
 
 class ErasurePuller:
-    """Deletes what lies on this machine of forgotten callers; not of ``own``, whose runtime this is. For one thread."""
+    """Erases the users that the cloud has erased from this machine, except the one that this runtime serves.
 
-    def __init__(self, folder: ProjectFolder, cloud: str, transport: CloudTransport, own: UserFolder) -> None:
+    For one thread.
+
+    Args:
+        folder: The project's folder.
+        cloud: Identifies the cloud.
+        transport: The connection to the cloud.
+        own_folder: The folder of the user that this runtime serves.
+    """
+
+    def __init__(self, folder: ProjectFolder, cloud: str, transport: CloudTransport, own_folder: UserFolder) -> None:
         self._folder = folder
         self._cloud = cloud
         self._transport = transport
-        self._own = own
-        self._role = ProcessLock(folder.role("org-sync"))
+        self._own_folder = own_folder
+        self._lock = ProcessLock(folder.lock("org-sync"))
 
-    def pull(self, wanted: int) -> None:
-        """Forget whom the cloud forgot, up to its version ``wanted``. Raises `CloudError`, or OSError."""
-        noted = self._noted()
-        if noted.version == wanted and not noted.waiting:
+    def pull(self, target_version: int) -> None:
+        """Erase users up to a version of the list. Does nothing if another process is doing so.
+
+        Args:
+            target_version: The cloud's version of the list.
+
+        Raises:
+            CloudError: A request failed.
+            OSError: The state cannot be written.
+        """
+        state = self._read_state()
+        if state.version == target_version and not state.waiting:
             return
-        if noted.version is None and not wanted:
+        if state.version is None and not target_version:
             return
         self._folder.create()
-        if not self._role.take():
-            return  # another process is at it
+        if not self._lock.try_acquire():
+            return  # another process is doing this
         try:
-            self._forget(self._noted(), wanted)
+            self._erase_users(self._read_state(), target_version)
         finally:
-            self._role.leave()
+            self._lock.release()
 
-    def _forget(self, noted: _ErasurePullState, wanted: int) -> None:
-        version, named = noted.version, dict(noted.waiting)
-        asks = version != wanted
-        while asks:
+    def _erase_users(self, state: _ErasurePullState, target_version: int) -> None:
+        version, erased_at = state.version, dict(state.waiting)
+        has_more = version != target_version
+        while has_more:
             since = version
-            answer = self._transport.forgotten(since, time.monotonic() + LONGEST_CALL_S)
-            if answer is None:
+            response = self._transport.fetch_erasures(since, time.monotonic() + CALL_TIMEOUT_S)
+            if response is None:
                 break
-            version, asks = answer.version, answer.more
-            named |= {each.digest: each.forgotten_at for each in answer.users}
-            if asks and version == since:
-                raise unreadable("more of the same")
+            version, has_more = response.version, response.more
+            erased_at |= {user.digest: user.forgotten_at for user in response.users}
+            if has_more and version == since:
+                raise invalid_response("more data is announced but the version does not advance")
         waiting = {}
-        for folder in self._folder.callers() if named else ():
-            digest = digest_of(folder.project_id, folder.user_id)
-            if digest in named and folder != self._own and not _erased(folder, named[digest]):
-                waiting[digest] = named[digest]
-        now = _ErasurePullState(self._cloud, version, waiting)
-        if now != noted:
-            write_file(self._folder.forgotten, msgspec.json.encode(now), durable=False)
+        for folder in self._folder.list_users() if erased_at else ():
+            digest = user_digest(folder.project_id, folder.user_id)
+            if digest in erased_at and folder != self._own_folder and not _try_erase(folder, erased_at[digest]):
+                waiting[digest] = erased_at[digest]
+        new_state = _ErasurePullState(self._cloud, version, waiting)
+        if new_state != state:
+            write_file(self._folder.erasures, msgspec.json.encode(new_state), durable=False)
 
-    def _noted(self) -> _ErasurePullState:
+    def _read_state(self) -> _ErasurePullState:
         try:
-            noted = _read(self._folder.forgotten.read_bytes())
+            state = _decode_state(self._folder.erasures.read_bytes())
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
             return _ErasurePullState(self._cloud)
-        return noted if noted.cloud == self._cloud else _ErasurePullState(self._cloud)
+        return state if state.cloud == self._cloud else _ErasurePullState(self._cloud)
 
 
-def _erased(folder: UserFolder, before: datetime) -> bool:
+def _try_erase(folder: UserFolder, before: datetime) -> bool:
     try:
-        return erase_unattended(folder, before)
+        return erase_unserved_user(folder, before)
     except OSError as error:
-        log.error("a forgotten caller could not be deleted: action=erase_failed errno=%s", error.errno)
+        log.error("cannot delete the data of an erased user: action=erase_failed errno=%s", error.errno)
         return False

@@ -1,7 +1,7 @@
-"""Pull of the organisation's documents: by one process of a project for all of them.
+"""Pull of the project's documents: one process of a project pulls for all of them.
 
-The cloud builds index files, and says what has changed since. So a new machine downloads a file and the changes, and
-later the changes only, until they have grown so much that the next file is worth its way.
+The cloud builds index files, and reports what has changed since. A new machine downloads the file and the changes;
+after that only changes, until there are so many that downloading the next file is worth it.
 """
 
 import hashlib
@@ -16,159 +16,176 @@ from memoair_index import ContainerError, Index
 from memoair_runtime.recall.org_manifest import OrgBase, OrgManifest, open_index, read_manifest, write_manifest
 from memoair_runtime.storage.process_lock import ProcessLock
 from memoair_runtime.storage.project_folder import ProjectFolder
-from memoair_runtime.sync.errors import CloudError, unreadable
+from memoair_runtime.sync.errors import CloudError, FailureKind, invalid_response
 from memoair_runtime.sync.responses import OrgFileInfo
-from memoair_runtime.sync.transport import LONGEST_CALL_S, LONGEST_DOWNLOAD_S, CloudTransport
+from memoair_runtime.sync.transport import CALL_TIMEOUT_S, DOWNLOAD_TIMEOUT_S, CloudTransport
 
 log = logging.getLogger(__name__)
 
-# Every runtime reads the changes when it starts, a tenth of a millisecond each, and has them in its own memory.
-MOST_CHANGES, MOST_CHANGED_CHARS = 256, 1 << 20
-_LOOK_S = 0.02
-_HASHED_BYTES = 1 << 20
+# Every runtime reads the changes when it starts, 0.1 ms each, and holds them in its own memory.
+MAX_CHANGES, MAX_CHANGED_CHARS = 256, 1 << 20
+_POLL_INTERVAL_S = 0.02
+_HASH_CHUNK_BYTES = 1 << 20
 
 
 class OrgPuller:
-    """Keeps the manifest of a project's documents. Used by one thread.
+    """Keeps the manifest of a project's documents up to date. For one thread.
 
-    ``show`` lets what the manifest tells be searched here.
+    Args:
+        folder: The project's folder.
+        cloud: Identifies the cloud.
+        transport: The connection to the cloud.
+        reload: Called when the manifest may have changed, to make its documents searchable.
     """
 
-    def __init__(self, folder: ProjectFolder, cloud: str, transport: CloudTransport, show: Callable[[], None]) -> None:
+    def __init__(
+        self, folder: ProjectFolder, cloud: str, transport: CloudTransport, reload: Callable[[], None]
+    ) -> None:
         self._folder = folder
         self._cloud = cloud
         self._transport = transport
-        self._show = show
-        self._role = ProcessLock(folder.role("org-sync"))
-        self._useless: set[str] = set()  # files that this version can't open
+        self._reload = reload
+        self._lock = ProcessLock(folder.lock("org-sync"))
+        self._unusable_files: set[str] = set()  # SHA-256 of files that this version cannot open
 
     @property
     def version(self) -> int | None:
-        """The version of the documents that are here; None where there are none."""
-        manifest = self._manifest()
+        """The version of the documents on this machine; None if there are none."""
+        manifest = self._read_manifest()
         return manifest.version if manifest else None
 
-    def pull(self, wanted: int, file: OrgFileInfo | None, waits_until: float) -> bool:
-        """Bring the documents to the cloud's version, which is at least ``wanted``; False where another process is
-        at it and has not come so far by ``waits_until`` (monotonic seconds).
+    def pull(self, target_version: int, file: OrgFileInfo | None, lock_deadline: float) -> bool:
+        """Pull the documents.
 
-        Raises `CloudError`, or OSError where the disk refuses.
+        Args:
+            target_version: The cloud's version of the documents, or an earlier one.
+            file: The index file that the cloud built last, if any.
+            lock_deadline: How long to wait for another process that is pulling, in monotonic seconds.
+
+        Returns:
+            False if another process is pulling and has not reached the version in time.
+
+        Raises:
+            CloudError: A request failed.
+            OSError: A file cannot be written.
         """
         self._folder.create()
-        while not self._role.take():
-            if (self.version or 0) >= wanted:
-                self._show()
+        while not self._lock.try_acquire():
+            if (self.version or 0) >= target_version:
+                self._reload()
                 return True
-            if time.monotonic() >= waits_until:
+            if time.monotonic() >= lock_deadline:
                 return False
-            time.sleep(_LOOK_S)
+            time.sleep(_POLL_INTERVAL_S)
         try:
-            manifest = self._manifest()
-            if (manifest.version if manifest else 0) != wanted:
-                self._bring(manifest, file)
+            manifest = self._read_manifest()
+            if (manifest.version if manifest else 0) != target_version:
+                self._update(manifest, file)
         finally:
-            self._role.leave()
-        self._show()
+            self._lock.release()
+        self._reload()
         return True
 
-    def _manifest(self) -> OrgManifest | None:
+    def _read_manifest(self) -> OrgManifest | None:
         manifest = read_manifest(self._folder)
         if manifest is None or manifest.cloud != self._cloud:
             return None
-        is_whole = manifest.base is None or self._folder.org_base(manifest.base.sha256).exists()
-        return manifest if is_whole else None
+        is_complete = manifest.base is None or self._folder.org_base(manifest.base.sha256).exists()
+        return manifest if is_complete else None
 
-    def _bring(self, manifest: OrgManifest | None, file: OrgFileInfo | None) -> None:
-        before = manifest
-        if manifest is None and file is not None and self._has(file):
-            manifest = self._over(file)
-        manifest, file = self._caught_up(manifest)
-        if manifest.change_count > MOST_CHANGES or manifest.changed_chars > MOST_CHANGED_CHARS:
+    def _update(self, manifest: OrgManifest | None, file: OrgFileInfo | None) -> None:
+        old_manifest = manifest
+        if manifest is None and file is not None and self._ensure_downloaded(file):
+            manifest = self._manifest_of_file(file)
+        manifest, file = self._pull_changes(manifest)
+        if manifest.change_count > MAX_CHANGES or manifest.changed_chars > MAX_CHANGED_CHARS:
             is_newer = file is not None and (manifest.base is None or file.version > manifest.base.version)
-            if file is not None and is_newer and self._has(file):
-                manifest, _ = self._caught_up(self._over(file))
+            if file is not None and is_newer and self._ensure_downloaded(file):
+                manifest, _ = self._pull_changes(self._manifest_of_file(file))
             else:
-                manifest = self._folded(manifest)
+                manifest = self._merge_changes(manifest)
         elif manifest.base is None and manifest.documents:
-            manifest = self._folded(manifest)
-        if manifest != before:
+            manifest = self._merge_changes(manifest)
+        if manifest != old_manifest:
             write_manifest(self._folder, manifest)
-        self._tidy(manifest)
+        self._delete_unreferenced(manifest)
 
-    def _over(self, file: OrgFileInfo) -> OrgManifest:
+    def _manifest_of_file(self, file: OrgFileInfo) -> OrgManifest:
         return OrgManifest(self._cloud, file.version, OrgBase(file.sha256, file.version))
 
-    def _caught_up(self, manifest: OrgManifest | None) -> tuple[OrgManifest, OrgFileInfo | None]:
-        """The manifest with all that the cloud has, and the file that it built last."""
+    def _pull_changes(self, manifest: OrgManifest | None) -> tuple[OrgManifest, OrgFileInfo | None]:
+        """Return the manifest with all changes from the cloud, and the file that the cloud built last."""
         file = None
         while True:
             since = manifest.version if manifest else None
-            answer = self._transport.org(since, time.monotonic() + LONGEST_CALL_S)
-            if answer is None:
+            response = self._transport.fetch_org(since, time.monotonic() + CALL_TIMEOUT_S)
+            if response is None:
                 if manifest is None:
-                    raise unreadable("nothing has changed since nothing")
+                    raise invalid_response("304 Not Modified in reply to an unconditional request")
                 return manifest, file
-            file = answer.file
-            if answer.mode == "snapshot":
-                manifest = OrgManifest(self._cloud, answer.version, None, answer.documents)
+            file = response.file
+            if response.mode == "snapshot":
+                manifest = OrgManifest(self._cloud, response.version, None, response.documents)
             elif manifest is None:
-                raise unreadable("changes of nothing")
+                raise invalid_response("a delta in reply to a request for a snapshot")
             else:
-                manifest = manifest.with_changes(answer.version, answer.documents, answer.removed)
-            if not answer.more:
+                manifest = manifest.with_changes(response.version, response.documents, response.removed)
+            if not response.more:
                 return manifest, file
-            if answer.version == since:
-                raise unreadable("more of the same")
+            if response.version == since:
+                raise invalid_response("more data is announced but the version does not advance")
 
-    def _has(self, file: OrgFileInfo) -> bool:
-        """Download a file where it is not here yet; tell whether it can be used."""
+    def _ensure_downloaded(self, file: OrgFileInfo) -> bool:
+        """Download a file if it is missing; return whether it is usable."""
         path = self._folder.org_base(file.sha256)
-        if file.sha256 in self._useless:
+        if file.sha256 in self._unusable_files:
             return False
         if path.exists():
             return True
-        part = self._part()
+        temporary = self._temporary_path()
         try:
-            self._transport.org_file(file, part, time.monotonic() + LONGEST_DOWNLOAD_S)
-            part.chmod(0o600)
-            Index.open(part)
-            part.replace(path)
+            self._transport.download_org_file(file, temporary, time.monotonic() + DOWNLOAD_TIMEOUT_S)
+            temporary.chmod(0o600)
+            Index.open(temporary)
+            temporary.replace(path)
         except ContainerError as error:
-            log.warning("the cloud's index file can't be used: action=org_file_useless error=%s", type(error).__name__)
-            self._useless.add(file.sha256)
+            log.warning("the cloud's index file is unusable: action=org_file_useless error=%s", type(error).__name__)
+            self._unusable_files.add(file.sha256)
             return False
-        except CloudError as failure:
-            # It may have been replaced by the next one; the documents themselves can be had in any case.
-            log.warning("the cloud's index file was not had: action=org_file_failed why=%s", failure.message)
+        except CloudError as error:
+            # The file may have been replaced by a newer one. The documents themselves can be pulled in any case.
+            log.warning("cannot download the cloud's index file: action=org_file_failed why=%s", error.message)
             return False
         finally:
-            part.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
         return True
 
-    def _folded(self, manifest: OrgManifest) -> OrgManifest:
-        """The same documents in one index file, made here."""
+    def _merge_changes(self, manifest: OrgManifest) -> OrgManifest:
+        """Merge the documents into one index file on this machine."""
         try:
             index = open_index(self._folder, manifest)
-            part = self._part()
-            index.merge(part)
-        except (FileNotFoundError, ContainerError):  # the base is gone or damaged: begin anew, with the next pull
+            temporary = self._temporary_path()
+            index.merge(temporary)
+        except (FileNotFoundError, ContainerError):  # the base file is missing or damaged: the next pull starts over
             self._folder.org_manifest.unlink(missing_ok=True)
-            raise unreadable("the index file that it goes on from is gone") from None
+            raise CloudError(
+                FailureKind.TRANSIENT, "the index file that the changes are based on is missing or damaged"
+            ) from None
         try:
-            digest = _sha256(part)
-            part.replace(self._folder.org_base(digest))
+            digest = _sha256(temporary)
+            temporary.replace(self._folder.org_base(digest))
         finally:
-            part.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
         return OrgManifest(manifest.cloud, manifest.version, OrgBase(digest, manifest.version))
 
-    def _part(self) -> Path:
+    def _temporary_path(self) -> Path:
         return self._folder.path / f"org-cloud-{uuid.uuid4().hex}.part"
 
-    def _tidy(self, manifest: OrgManifest) -> None:
-        """Delete the files that are named no more; who has one open goes on with it."""
-        named = self._folder.org_base(manifest.base.sha256) if manifest.base else None
-        for path in self._folder.org_bases():
-            if path != named:
+    def _delete_unreferenced(self, manifest: OrgManifest) -> None:
+        """Delete the files that the manifest no longer refers to. A process that has one open keeps it."""
+        referenced = self._folder.org_base(manifest.base.sha256) if manifest.base else None
+        for path in self._folder.list_org_bases():
+            if path != referenced:
                 with suppress(OSError):
                     path.unlink()
 
@@ -176,6 +193,6 @@ class OrgPuller:
 def _sha256(path: Path) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as file:
-        while chunk := file.read(_HASHED_BYTES):
+        while chunk := file.read(_HASH_CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()

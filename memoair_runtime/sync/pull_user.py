@@ -1,4 +1,4 @@
-"""Pull of what the cloud knows of the caller: versions first, then only what has changed."""
+"""Pull of a user's data: first the versions, then only what has changed."""
 
 import logging
 import time
@@ -12,19 +12,26 @@ from memoair_runtime.memory.user_store import UserStore
 from memoair_runtime.storage.durable import write_file
 from memoair_runtime.storage.process_lock import ProcessLock
 from memoair_runtime.storage.user_folder import UserFolder
-from memoair_runtime.sync.errors import CloudError, FailureKind, unreadable
+from memoair_runtime.sync.errors import invalid_response
 from memoair_runtime.sync.responses import Bootstrap
-from memoair_runtime.sync.transport import LONGEST_CALL_S, CloudTransport
+from memoair_runtime.sync.transport import CALL_TIMEOUT_S, CloudTransport
 
 log = logging.getLogger(__name__)
 
-# How long forgetting may wait for logs that are being read.
-_LONGEST_ERASE_S = 60.0
-_LOOK_S = 0.02
+# How long an erasure may wait for logs that are being read.
+_ERASE_TIMEOUT_S = 60.0
+_POLL_INTERVAL_S = 0.02
 
 
 class UserPullState(msgspec.Struct, frozen=True):
-    """What the cloud told last, and with which tag to ask for it again; when the caller was forgotten here last."""
+    """The cloud's last reply to bootstrap, stored in ``cloud_state.json``.
+
+    Attributes:
+        cloud: Identifies the cloud.
+        etag: Tag for the next conditional request.
+        bootstrap: The versions that the cloud reported.
+        forgotten_at: When the cloud erased the user, as of the last erasure on this machine.
+    """
 
     cloud: str
     etag: str | None = None
@@ -32,126 +39,154 @@ class UserPullState(msgspec.Struct, frozen=True):
     forgotten_at: datetime | None = None
 
 
-_read = msgspec.json.Decoder(UserPullState).decode
+_decode_state = msgspec.json.Decoder(UserPullState).decode
 
 
 class UserPuller:
-    """Keeps the copy of one caller up to date. Used by one thread, but for `forgotten`.
+    """Keeps the replica of one user up to date. For one thread.
 
-    ``on_lost`` is called where the cloud has less than it had: it was put back to an older state.
+    Args:
+        folder: The user's folder.
+        cloud: Identifies the cloud.
+        store: Holds the user's data.
+        transport: The connection to the cloud.
+        on_data_loss: Called if the cloud has less data than before, because it was restored from a backup.
     """
 
     def __init__(
-        self, folder: UserFolder, cloud: str, keeper: UserStore, transport: CloudTransport, on_lost: Callable[[], None]
+        self,
+        folder: UserFolder,
+        cloud: str,
+        store: UserStore,
+        transport: CloudTransport,
+        on_data_loss: Callable[[], None],
     ) -> None:
         self._folder = folder
-        self._keeper = keeper
+        self._store = store
         self._transport = transport
-        self._on_lost = on_lost
-        self._role = ProcessLock(folder.role("pull"))
-        self._noted = UserPullState(cloud)
-        self._is_read = False
+        self._on_data_loss = on_data_loss
+        self._lock = ProcessLock(folder.lock("pull"))
+        self._state = UserPullState(cloud)
+        self._is_state_loaded = False
 
     @property
     def sync_token(self) -> str | None:
-        """What the cloud calls the state that it told last."""
-        return self._noted.bootstrap.sync_token if self._noted.bootstrap else None
+        """The cloud's token for the state that it reported last."""
+        return self._state.bootstrap.sync_token if self._state.bootstrap else None
 
-    def bootstrap(self) -> Bootstrap:
-        """Ask for the versions of all there is; raises `CloudError`."""
-        if not self._is_read:
-            self._read()
-        answer = self._transport.bootstrap(self._noted.etag, time.monotonic() + LONGEST_CALL_S)
-        if answer is not None:
-            bootstrap, etag = answer
-            self._noted = msgspec.structs.replace(self._noted, etag=etag, bootstrap=bootstrap)
-        if self._noted.bootstrap is None:
-            raise unreadable("nothing has changed since nothing")
-        return self._noted.bootstrap
+    def fetch_bootstrap(self) -> Bootstrap:
+        """Fetch the versions of everything.
 
-    def has_been_forgotten(self, bootstrap: Bootstrap) -> bool:
-        """Whether the caller was forgotten in the cloud after he was forgotten here last."""
-        told, known = bootstrap.forgotten_at, self._noted.forgotten_at
-        return told is not None and (known is None or told > known)
+        Raises:
+            CloudError: The request failed.
+        """
+        if not self._is_state_loaded:
+            self._load_state()
+        response = self._transport.fetch_bootstrap(self._state.etag, time.monotonic() + CALL_TIMEOUT_S)
+        if response is not None:
+            bootstrap, etag = response
+            self._state = msgspec.structs.replace(self._state, etag=etag, bootstrap=bootstrap)
+        if self._state.bootstrap is None:
+            raise invalid_response("304 Not Modified in reply to an unconditional request")
+        return self._state.bootstrap
 
-    def forget(self, bootstrap: Bootstrap) -> None:
-        """Forget him here, too; raises `memoair_runtime.errors.StorageUnavailableError`."""
-        erased = self._keeper.forget(time.monotonic() + _LONGEST_ERASE_S, bootstrap.forgotten_at)
-        log.warning("a caller was forgotten: action=forgotten sessions=%d turns=%d", erased.sessions, erased.turns)
-        self._noted = msgspec.structs.replace(self._noted, forgotten_at=bootstrap.forgotten_at)
-        self.note()
+    def is_erasure_due(self, bootstrap: Bootstrap) -> bool:
+        """Return whether the cloud has erased the user since the last erasure on this machine."""
+        cloud_erased_at, local_erased_at = bootstrap.forgotten_at, self._state.forgotten_at
+        return cloud_erased_at is not None and (local_erased_at is None or cloud_erased_at > local_erased_at)
 
-    def forgotten(self, at: datetime | None) -> None:
-        """He was forgotten here, and in the cloud at a moment, where that is known."""
-        self._noted = UserPullState(self._noted.cloud, forgotten_at=at or self._noted.forgotten_at)
-        self.note()
+    def erase(self, bootstrap: Bootstrap) -> None:
+        """Erase the user on this machine, because the cloud has.
+
+        Raises:
+            StorageUnavailableError: Something could not be deleted.
+        """
+        erased = self._store.erase(time.monotonic() + _ERASE_TIMEOUT_S, bootstrap.forgotten_at)
+        log.warning("erased a user: action=forgotten sessions=%d turns=%d", erased.sessions, erased.turns)
+        self._state = msgspec.structs.replace(self._state, forgotten_at=bootstrap.forgotten_at)
+        self.save_state()
+
+    def record_erasure(self, at: datetime | None) -> None:
+        """Record that the user was erased on this machine, and when in the cloud, if known."""
+        self._state = UserPullState(self._state.cloud, forgotten_at=at or self._state.forgotten_at)
+        self.save_state()
 
     def pull_profile(self, bootstrap: Bootstrap) -> None:
-        """Bring who the caller is; raises `CloudError`, or OSError where the disk refuses."""
-        generation, held = self._keeper.generation, self._keeper.profile_version
-        if (bootstrap.profile_version or 0) == (held or 0):
-            return
-        answer = self._transport.profile(held, time.monotonic() + LONGEST_CALL_S)
-        if answer is not None:
-            self._keeper.take_profile(answer.profile(), generation)
+        """Pull the profile, if it has changed.
 
-    def pull_permanent(self, bootstrap: Bootstrap, waits_until: float) -> bool:
-        """Bring events and facts; False where another process is at it, and has not come so far by ``waits_until``
-        (monotonic seconds). Raises `CloudError`, or OSError where the disk refuses.
+        Raises:
+            CloudError: The request failed.
+            OSError: The profile cannot be written.
         """
-        self._keeper.catch_up_with_others()
-        wanted = bootstrap.permanent_manifest_version or 0
-        if wanted == (self._keeper.permanent_version or 0):
+        generation, known_version = self._store.generation, self._store.profile_version
+        if (bootstrap.profile_version or 0) == (known_version or 0):
+            return
+        response = self._transport.fetch_profile(known_version, time.monotonic() + CALL_TIMEOUT_S)
+        if response is not None:
+            self._store.store_profile(response.to_profile(), generation)
+
+    def pull_permanent(self, bootstrap: Bootstrap, lock_deadline: float) -> bool:
+        """Pull events and facts, if they have changed.
+
+        Args:
+            bootstrap: The versions.
+            lock_deadline: How long to wait for another process that is pulling, in monotonic seconds.
+
+        Returns:
+            False if another process is pulling and has not reached the version in time.
+
+        Raises:
+            CloudError: A request failed.
+            OSError: The data cannot be written.
+        """
+        self._store.refresh_replica()
+        target_version = bootstrap.permanent_manifest_version or 0
+        if target_version == (self._store.permanent_version or 0):
             return True
         self._folder.create()
-        while not self._role.take():
-            if time.monotonic() >= waits_until:
+        while not self._lock.try_acquire():
+            if time.monotonic() >= lock_deadline:
                 return False
-            time.sleep(_LOOK_S)
-            self._keeper.catch_up_with_others()
-            if (self._keeper.permanent_version or 0) >= wanted:
+            time.sleep(_POLL_INTERVAL_S)
+            self._store.refresh_replica()
+            if (self._store.permanent_version or 0) >= target_version:
                 return True
         try:
-            self._keeper.catch_up_with_others()
+            self._store.refresh_replica()
             self._pull_pages()
         finally:
-            self._role.leave()
+            self._lock.release()
         return True
 
-    def note(self) -> None:
-        """Keep what the cloud told last for the next process; what is lost costs a question."""
+    def save_state(self) -> None:
+        """Write the state for the next process. If it is lost, that costs one request."""
         if self._folder.path.is_dir():
             with suppress(OSError):
-                write_file(self._folder.cloud_state, msgspec.json.encode(self._noted), durable=False)
+                write_file(self._folder.pull_state, msgspec.json.encode(self._state), durable=False)
 
     def _pull_pages(self) -> None:
         while True:
-            generation, since = self._keeper.generation, self._keeper.permanent_version
-            answer = self._transport.permanent(since, time.monotonic() + LONGEST_CALL_S)
-            if answer is None:
+            generation, since = self._store.generation, self._store.permanent_version
+            response = self._transport.fetch_permanent(since, time.monotonic() + CALL_TIMEOUT_S)
+            if response is None:
                 return
-            is_snapshot = answer.mode == "snapshot"
+            is_snapshot = response.mode == "snapshot"
             if since is None and not is_snapshot:
-                raise unreadable("changes of nothing")
-            if since is not None and answer.version < since:
-                log.warning("the cloud has less than it had, all is sent again: action=cloud_lost")
-                self._on_lost()
-            if answer.more and answer.version == since and not is_snapshot:
-                raise unreadable("more of the same")
-            self._keeper.take(answer.page(), generation, is_snapshot=is_snapshot)
-            if not answer.more or generation != self._keeper.generation:
+                raise invalid_response("a delta in reply to a request for a snapshot")
+            if since is not None and response.version < since:
+                log.warning("the cloud has lost data, all events are sent again: action=cloud_lost")
+                self._on_data_loss()
+            if response.more and response.version == since and not is_snapshot:
+                raise invalid_response("more data is announced but the version does not advance")
+            self._store.store_page(response.to_page(), generation, is_snapshot=is_snapshot)
+            if not response.more or generation != self._store.generation:
                 return
 
-    def _read(self) -> None:
-        self._is_read = True
+    def _load_state(self) -> None:
+        self._is_state_loaded = True
         try:
-            noted = _read(self._folder.cloud_state.read_bytes())
+            state = _decode_state(self._folder.pull_state.read_bytes())
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
             return
-        if noted.cloud == self._noted.cloud:
-            self._noted = noted
-
-
-def no_time_left() -> CloudError:
-    """Where another process is at the same pull and does not come to its end."""
-    return CloudError(FailureKind.TRANSIENT, "another process is pulling and has not come to its end")
+        if state.cloud == self._state.cloud:
+            self._state = state

@@ -1,4 +1,4 @@
-"""Push: from the outbox to the cloud, batch after batch, by one process at a time."""
+"""Push: events from the outbox to the cloud, in batches, by one process at a time."""
 
 import logging
 import time
@@ -7,92 +7,104 @@ from memoair_runtime.metrics import RuntimeMetrics
 from memoair_runtime.storage.process_lock import ProcessLock
 from memoair_runtime.storage.rejected_events import RejectedEvents
 from memoair_runtime.storage.user_folder import UserFolder
-from memoair_runtime.sync.errors import CloudError, FailureKind, unreadable
-from memoair_runtime.sync.outbox import MOST_EVENTS, Outbox, OutboxBatch
+from memoair_runtime.sync.errors import CloudError, FailureKind, invalid_response
+from memoair_runtime.sync.outbox import MAX_BATCH_EVENTS, Outbox, OutboxBatch
 from memoair_runtime.sync.responses import IngestReceipt
-from memoair_runtime.sync.transport import LONGEST_CALL_S, CloudTransport
+from memoair_runtime.sync.transport import CALL_TIMEOUT_S, CloudTransport
 
 log = logging.getLogger(__name__)
 
-FORGOTTEN = "cloud.forgotten"
-_TOO_LARGE = "cloud.batch_too_large"
+_ERASED_CODE = "cloud.forgotten"
+_TOO_LARGE_CODE = "cloud.batch_too_large"
 _TOO_LARGE_STATUS = 413
 
 
 class Pusher:
-    """Sends one caller's events. Used by one thread."""
+    """Sends the events of one user. For one thread.
+
+    Attributes:
+        has_seen_erasure: Whether the cloud has rejected events from before an erasure of their user.
+    """
 
     def __init__(
         self,
         folder: UserFolder,
         outbox: Outbox,
-        refusals: RejectedEvents,
+        rejected_events: RejectedEvents,
         transport: CloudTransport,
         metrics: RuntimeMetrics,
     ) -> None:
-        self._role = ProcessLock(folder.role("push"))
+        self._lock = ProcessLock(folder.lock("push"))
         self._outbox = outbox
-        self._refusals = refusals
+        self._rejected_events = rejected_events
         self._transport = transport
         self._metrics = metrics
-        self.has_met_forgotten = False  # whether the cloud refused what was said before its caller was forgotten
+        self.has_seen_erasure = False
 
     def push(self, deadline: float) -> bool:
-        """Send all that waits, by the deadline (monotonic seconds); False where another process is at it.
+        """Send every unsent event.
 
-        Raises `CloudError`, or OSError where the disk refuses: what was sent by then stays so.
+        Args:
+            deadline: When to stop, in monotonic seconds.
+
+        Returns:
+            False if another process is pushing.
+
+        Raises:
+            CloudError: A request failed. What was sent before it stays acknowledged.
+            OSError: A file cannot be written.
         """
         if not self._outbox.count:
             return True
-        if not self._role.take():
+        if not self._lock.try_acquire():
             return False
         try:
-            self._outbox.look(everywhere=False)  # the cursors may have moved before the role was ours
-            self._send(deadline)
+            self._outbox.scan(all_sessions=False)  # another process may have moved the cursors before
+            self._send_all(deadline)
         finally:
-            self._role.leave()
+            self._lock.release()
         return True
 
-    def _send(self, deadline: float) -> None:
-        most = MOST_EVENTS
-        while (batch := self._outbox.next_batch(most)) is not None:
-            events = batch.events
+    def _send_all(self, deadline: float) -> None:
+        max_events = MAX_BATCH_EVENTS
+        while (batch := self._outbox.next_batch(max_events)) is not None:
+            event_lines = batch.event_lines
             try:
-                codes = self._offer(batch, deadline)
-            except CloudError as failure:
-                if failure.kind is not FailureKind.INVALID:
+                codes = self._send_batch(batch, deadline)
+            except CloudError as error:
+                if error.kind is not FailureKind.INVALID:
                     raise
-                if len(events) > 1:
-                    most = len(events) // 2
+                if len(event_lines) > 1:
+                    max_events = len(event_lines) // 2
                     continue
-                code = _TOO_LARGE if failure.status == _TOO_LARGE_STATUS else "cloud.invalid"
-                codes = {events[0].event_id or "": code}
-            most = min(2 * most, MOST_EVENTS)
-            self._settle(batch, codes)
+                code = _TOO_LARGE_CODE if error.status == _TOO_LARGE_STATUS else "cloud.invalid"
+                codes = {event_lines[0].event_id or "": code}
+            max_events = min(2 * max_events, MAX_BATCH_EVENTS)
+            self._acknowledge(batch, codes)
 
-    def _offer(self, batch: OutboxBatch, deadline: float) -> dict[str, str | None]:
-        """Send a batch; return for each event that is done with why it was refused, or None where it was taken."""
-        events = batch.events
-        if not events:
+    def _send_batch(self, batch: OutboxBatch, deadline: float) -> dict[str, str | None]:
+        """Send a batch; return its events that are done, with the error code if rejected or None if accepted."""
+        event_lines = batch.event_lines
+        if not event_lines:
             return {}
-        until = min(deadline, time.monotonic() + LONGEST_CALL_S)
-        receipt = self._transport.push([line.content for line in events], until)
-        sent = {line.event_id for line in events}
-        return {event_id: code for event_id, code in _told(receipt).items() if event_id in sent}
+        call_deadline = min(deadline, time.monotonic() + CALL_TIMEOUT_S)
+        receipt = self._transport.push_events([line.content for line in event_lines], call_deadline)
+        sent_event_ids = {line.event_id for line in event_lines}
+        return {event_id: code for event_id, code in _codes_by_event(receipt).items() if event_id in sent_event_ids}
 
-    def _settle(self, batch: OutboxBatch, codes: "dict[str, str | None] | dict[str, str]") -> None:
-        refused = {event_id: code for event_id, code in codes.items() if code is not None}
-        if refused:
-            self._refusals.note(refused)
-            self._metrics.events_refused.inc(len(refused))
-            self.has_met_forgotten |= FORGOTTEN in refused.values()
-            log.warning("the cloud refuses events for good: action=events_refused events=%d", len(refused))
-        self._metrics.events_pushed.inc(len(codes) - len(refused))
-        passed = self._outbox.settle(batch, codes.keys())
-        if batch.events and not passed:
-            raise unreadable("it does not tell what became of the events")
+    def _acknowledge(self, batch: OutboxBatch, codes: "dict[str, str | None] | dict[str, str]") -> None:
+        rejected = {event_id: code for event_id, code in codes.items() if code is not None}
+        if rejected:
+            self._rejected_events.record(rejected)
+            self._metrics.events_refused.inc(len(rejected))
+            self.has_seen_erasure |= _ERASED_CODE in rejected.values()
+            log.warning("the cloud rejected events for good: action=events_refused events=%d", len(rejected))
+        self._metrics.events_pushed.inc(len(codes) - len(rejected))
+        done_count = self._outbox.acknowledge(batch, codes.keys())
+        if batch.event_lines and not done_count:
+            raise invalid_response("it does not report the outcome of the events")
 
 
-def _told(receipt: IngestReceipt) -> dict[str, str | None]:
-    refused = {each.event_id: each.code for each in receipt.rejected if each.event_id is not None}
-    return {**refused, **dict.fromkeys([*receipt.accepted, *receipt.duplicate])}
+def _codes_by_event(receipt: IngestReceipt) -> dict[str, str | None]:
+    rejected = {record.event_id: record.code for record in receipt.rejected if record.event_id is not None}
+    return {**rejected, **dict.fromkeys([*receipt.accepted, *receipt.duplicate])}

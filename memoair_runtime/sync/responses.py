@@ -1,4 +1,8 @@
-"""What the cloud answers, checked once: read strictly, its hash compared, made typed records."""
+"""The cloud's responses: parsed strictly, their hash checked, converted to typed records.
+
+The field names of the records in camel case are the keys on the wire. All parse functions raise `CloudError` for a
+malformed response.
+"""
 
 import hashlib
 import json
@@ -12,17 +16,23 @@ from memoair_runtime.memory.profile import CloudProfile
 from memoair_runtime.recall.org_manifest import ManifestDocument, OrgKey
 from memoair_runtime.storage.events import Event, EventType
 from memoair_runtime.storage.replica_file import ReplicaFact, ReplicaPage
-from memoair_runtime.sync.errors import unreadable
+from memoair_runtime.sync.errors import invalid_response
 
 Version = Annotated[int, msgspec.Meta(ge=0)]
-Moment = Annotated[datetime, msgspec.Meta(tz=True)]
+Timestamp = Annotated[datetime, msgspec.Meta(tz=True)]
 Mode = Literal["snapshot", "delta"]
-_KEPT_TYPES = (EventType.SESSION_START.value, EventType.TURN.value)
-A = TypeVar("A", bound=msgspec.Struct)
+_KNOWN_EVENT_TYPES = (EventType.SESSION_START.value, EventType.TURN.value)
+StructT = TypeVar("StructT", bound=msgspec.Struct)
 
 
 class OrgFileInfo(msgspec.Struct, frozen=True):
-    """The index file that the cloud built last."""
+    """The index file that the cloud built last.
+
+    Attributes:
+        version: The version of the documents in it.
+        sha256: The file's checksum, which is also its name.
+        size: The file's size in bytes.
+    """
 
     version: Version
     sha256: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
@@ -30,19 +40,29 @@ class OrgFileInfo(msgspec.Struct, frozen=True):
 
 
 class Bootstrap(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
-    """The versions of all there is; None where a caller is meant and none was named."""
+    """The versions of everything. Those of a user are None if the request named no user.
+
+    Attributes:
+        profile_version: Version of the profile.
+        permanent_manifest_version: Version of events and facts.
+        org_manifest_version: Version of the documents.
+        forgotten_version: Version of the list of erasures.
+        forgotten_at: When the cloud erased the user last.
+        org_file: The index file of documents that the cloud built last.
+        sync_token: Identifies this state.
+    """
 
     profile_version: Version | None = None
     permanent_manifest_version: Version | None = None
     org_manifest_version: Version
     forgotten_version: Version
-    forgotten_at: Moment | None = None
+    forgotten_at: Timestamp | None = None
     org_file: OrgFileInfo | None = None
     sync_token: str
 
 
 class ProfileResponse(msgspec.Struct, frozen=True, rename="camel"):
-    """Who the caller is."""
+    """The user's profile."""
 
     version: Version
     content_hash: str
@@ -51,13 +71,13 @@ class ProfileResponse(msgspec.Struct, frozen=True, rename="camel"):
     name: str | None
     metadata: dict[str, Any]
 
-    def profile(self) -> CloudProfile:
-        """The same as it is kept."""
+    def to_profile(self) -> CloudProfile:
+        """Convert to the form in which a profile is stored."""
         return CloudProfile(self.version, self.summary, self.attributes, self.name, self.metadata)
 
 
 class PermanentResponse(msgspec.Struct, frozen=True, rename="camel"):
-    """What was said and what is known of it; with ``more``, there is more of it to ask for."""
+    """A page of events and facts; ``more`` says whether another page follows."""
 
     mode: Mode
     version: Version
@@ -67,13 +87,13 @@ class PermanentResponse(msgspec.Struct, frozen=True, rename="camel"):
     facts: list[ReplicaFact]
     removed: list[str]
 
-    def page(self) -> ReplicaPage:
-        """The same as it is kept."""
+    def to_page(self) -> ReplicaPage:
+        """Convert to the form in which a page is stored."""
         return ReplicaPage(self.version, self.events, self.facts, self.removed)
 
 
 class OrgResponse(msgspec.Struct, frozen=True, rename="camel"):
-    """The organisation's documents; with ``more``, there is more of them to ask for."""
+    """A page of documents; ``more`` says whether another page follows."""
 
     mode: Mode
     version: Version
@@ -85,14 +105,14 @@ class OrgResponse(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class ErasedUserRecord(msgspec.Struct, frozen=True, rename="camel"):
-    """A caller who was forgotten, by the digest of project and id."""
+    """An erased user, by the digest of project and user id."""
 
     digest: str
-    forgotten_at: Moment
+    forgotten_at: Timestamp
 
 
 class ErasuresResponse(msgspec.Struct, frozen=True):
-    """Who was forgotten since a version; with ``more``, there are more to ask for."""
+    """A page of the list of erasures; ``more`` says whether another page follows."""
 
     version: Version
     users: list[ErasedUserRecord]
@@ -100,14 +120,20 @@ class ErasuresResponse(msgspec.Struct, frozen=True):
 
 
 class EventRejectionRecord(msgspec.Struct, frozen=True, rename="camel"):
-    """An event that will never be taken."""
+    """An event that the cloud has rejected for good."""
 
     event_id: str | None = None
     code: str = "cloud.invalid"
 
 
 class IngestReceipt(msgspec.Struct, frozen=True):
-    """What became of a batch."""
+    """The outcome of a push.
+
+    Attributes:
+        accepted: Ids of new events.
+        duplicate: Ids of events that the cloud already had.
+        rejected: Events that it will never accept.
+    """
 
     accepted: list[str]
     duplicate: list[str]
@@ -115,83 +141,91 @@ class IngestReceipt(msgspec.Struct, frozen=True):
 
 
 class ErrorResponse(msgspec.Struct, frozen=True):
-    """The envelope of an error, as far as it is read."""
+    """The envelope of an error, as far as it is used."""
 
     error: dict[str, Any]
 
 
-def read_bootstrap(content: bytes) -> Bootstrap:
-    """Read the answer to bootstrap; raises `CloudError`, as all of these."""
-    return _record(_builtins(content), Bootstrap)
+def parse_bootstrap(content: bytes) -> Bootstrap:
+    """Parse the response to bootstrap."""
+    return _convert(_decode_object(content), Bootstrap)
 
 
-def read_profile(content: bytes) -> ProfileResponse:
-    """Read the profile, and compare its hash."""
-    told = _builtins(content)
-    _compare(told, ("summary", "attributes", "name", "metadata"))
-    return _record(told, ProfileResponse)
+def parse_profile(content: bytes) -> ProfileResponse:
+    """Parse a profile and check its hash."""
+    payload = _decode_object(content)
+    _check_hash(payload, ("summary", "attributes", "name", "metadata"))
+    return _convert(payload, ProfileResponse)
 
 
-def read_permanent(content: bytes) -> PermanentResponse:
-    """Read a page of events and facts, and compare its hash."""
-    told = _builtins(content)
-    _compare(told, ("events", "facts", "removed"))
-    if isinstance(told["events"], list):  # what a later version tells besides is for later versions
-        told["events"] = [each for each in told["events"] if not _is_of_another_type(each)]
-    return _record(told, PermanentResponse)
+def parse_permanent(content: bytes) -> PermanentResponse:
+    """Parse a page of events and facts and check its hash."""
+    payload = _decode_object(content)
+    _check_hash(payload, ("events", "facts", "removed"))
+    if isinstance(payload["events"], list):  # skip event types that a later protocol version may add
+        payload["events"] = [event for event in payload["events"] if not _is_unknown_type(event)]
+    return _convert(payload, PermanentResponse)
 
 
-def read_org(content: bytes) -> OrgResponse:
-    """Read a page of documents, and compare its hash."""
-    answer = _record(_builtins(content), OrgResponse)
-    told = [[each.index_name, each.id, each.text, each.metadata] for each in answer.documents]
-    gone = [[each.index_name, each.id] for each in answer.removed]
-    if content_hash([told, gone]) != answer.content_hash:
-        raise unreadable("the hash of the documents is another")
-    return answer
+def parse_org(content: bytes) -> OrgResponse:
+    """Parse a page of documents and check its hash."""
+    response = _convert(_decode_object(content), OrgResponse)
+    documents = [
+        [document.index_name, document.id, document.text, document.metadata] for document in response.documents
+    ]
+    removed = [[key.index_name, key.id] for key in response.removed]
+    if content_hash([documents, removed]) != response.content_hash:
+        raise invalid_response("the content hash of the documents does not match")
+    return response
 
 
-def read_forgotten(content: bytes) -> ErasuresResponse:
-    """Read who was forgotten."""
-    return _record(_builtins(content), ErasuresResponse)
+def parse_erasures(content: bytes) -> ErasuresResponse:
+    """Parse a page of the list of erasures."""
+    return _convert(_decode_object(content), ErasuresResponse)
 
 
-def read_receipt(content: bytes) -> IngestReceipt:
-    """Read what became of a batch."""
-    return _record(_builtins(content), IngestReceipt)
+def parse_receipt(content: bytes) -> IngestReceipt:
+    """Parse the outcome of a push."""
+    return _convert(_decode_object(content), IngestReceipt)
 
 
-def content_hash(told: Any) -> str:
-    """SHA-256 of what was told as ASCII JSON, sorted, without spaces, as both sides make it."""
-    return hashlib.sha256(json.dumps(told, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+def content_hash(content: Any) -> str:
+    """Return the hash of some content, as both sides compute it.
+
+    It is the SHA-256 of the content as ASCII JSON with sorted keys and without spaces.
+
+    Args:
+        content: JSON-compatible values.
+    """
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def _builtins(content: bytes) -> dict[str, Any]:
-    # By the standard library, whose numbers and texts give the same JSON again, which the hash needs.
+def _decode_object(content: bytes) -> dict[str, Any]:
+    # The standard library reads numbers and strings such that they encode to the same JSON again, which the hash needs.
     try:
-        told = json.loads(content)
+        payload = json.loads(content)
     except (ValueError, RecursionError):
-        raise unreadable("it is no JSON") from None
-    if not isinstance(told, dict):
-        raise unreadable("it is no object")
-    return told
+        raise invalid_response("not JSON") from None
+    if not isinstance(payload, dict):
+        raise invalid_response("not a JSON object")
+    return payload
 
 
-def _compare(told: dict[str, Any], names: Sequence[str]) -> None:
+def _check_hash(payload: dict[str, Any], names: Sequence[str]) -> None:
     try:
-        wanted = content_hash([told[name] for name in names])
+        expected = content_hash([payload[name] for name in names])
     except KeyError:
-        raise unreadable("a field is missing") from None
-    if wanted != told.get("contentHash"):
-        raise unreadable("the hash of what is told is another")
+        raise invalid_response("a field is missing") from None
+    if expected != payload.get("contentHash"):
+        raise invalid_response("the content hash does not match")
 
 
-def _is_of_another_type(event: Any) -> bool:
-    return isinstance(event, dict) and event.get("type") not in _KEPT_TYPES
+def _is_unknown_type(event: Any) -> bool:
+    return isinstance(event, dict) and event.get("type") not in _KNOWN_EVENT_TYPES
 
 
-def _record(told: dict[str, Any], kind: type[A]) -> A:
+def _convert(payload: dict[str, Any], kind: type[StructT]) -> StructT:
     try:
-        return msgspec.convert(told, kind)
+        return msgspec.convert(payload, kind)
     except (msgspec.ValidationError, RecursionError):
-        raise unreadable(f"it is no {kind.__name__}") from None
+        raise invalid_response(f"not a valid {kind.__name__}") from None

@@ -1,4 +1,4 @@
-"""What is said to the cloud and asked of it: all of one pull in its order, and a push. Used by one thread."""
+"""The requests of a sync with the cloud: all steps of a pull in their order, and a push."""
 
 import time
 from collections.abc import Callable
@@ -23,20 +23,29 @@ from memoair_runtime.sync.pull_user import UserPuller
 from memoair_runtime.sync.push import Pusher
 from memoair_runtime.sync.transport import CloudIdentity, CloudTransport
 
-# How long a pull waits for what lies on the disk to be read first: what is in our own logs is not kept twice.
-_LONGEST_READ_S = 10.0
+# How long a pull waits for the logs on the disk to be read: events that are in our own logs are not stored twice.
+_LOAD_TIMEOUT_S = 10.0
 
 
 class SyncSession:
-    """One runtime's talk with its cloud. All but `abort` and `sync_token` belong to one thread."""
+    """The connection of one runtime to its cloud. For one thread, except `abort` and `sync_token`.
+
+    Args:
+        settings: The runtime's settings, with a cloud.
+        store: Holds the user's data.
+        org_lane: Reloads when documents have been pulled.
+        outbox: The user's unsent events.
+        rejected_events: Where rejected events are recorded.
+        metrics: The runtime's metrics.
+    """
 
     def __init__(
         self,
         settings: RuntimeSettings,
-        keeper: UserStore,
-        org: OrgLane,
+        store: UserStore,
+        org_lane: OrgLane,
         outbox: Outbox,
-        refusals: RejectedEvents,
+        rejected_events: RejectedEvents,
         metrics: RuntimeMetrics,
     ) -> None:
         cloud, project = settings.cloud_id or "", ProjectFolder(settings.storage_root, settings.project_id)
@@ -50,90 +59,112 @@ class SyncSession:
                 None if settings.org_only else settings.user_id,
             )
         )
-        self._keeper = keeper
+        self._store = store
         self._outbox = outbox
-        self._refusals = refusals
-        self._is_kept = not settings.org_only
-        self._caller = UserPuller(folder, cloud, keeper, self._transport, self._send_again)
-        self._org = None if settings.org_file else OrgPuller(project, cloud, self._transport, org.load)
-        self._forgotten = ErasurePuller(project, cloud, self._transport, folder)
-        self._pusher = Pusher(folder, outbox, refusals, self._transport, metrics)
+        self._rejected_events = rejected_events
+        self._is_durable = not settings.org_only
+        self._user_puller = UserPuller(folder, cloud, store, self._transport, self._resend_all)
+        self._org_puller = None if settings.org_file else OrgPuller(project, cloud, self._transport, org_lane.load)
+        self._erasure_puller = ErasurePuller(project, cloud, self._transport, folder)
+        self._pusher = Pusher(folder, outbox, rejected_events, self._transport, metrics)
 
     @property
     def sync_token(self) -> str | None:
-        """What the cloud calls the state that it told last."""
-        return self._caller.sync_token
+        """The cloud's token for the state that it reported last."""
+        return self._user_puller.sync_token
 
     @property
-    def has_met_forgotten(self) -> bool:
-        """Whether the cloud has forgotten the caller, as a push found out, and no pull has looked since."""
-        return self._pusher.has_met_forgotten
+    def has_seen_erasure(self) -> bool:
+        """Whether a push has found out that the cloud has erased the user, and no pull has checked since."""
+        return self._pusher.has_seen_erasure
 
-    def look(self, *, everywhere: bool) -> None:
-        """See what waits on the disk: of what this process logged, or ``everywhere``, whoever left it there."""
-        if self._is_kept:
-            if everywhere:
-                self._refusals.look()
-            with suppress(OSError):  # a pull and a push look again, and say so
-                self._outbox.look(everywhere=everywhere)
+    def scan(self, *, all_sessions: bool) -> None:
+        """Count the unsent events on the disk.
 
-    def pull(self, scopes: AbstractSet[LaneName], waits_until: float, admit: Callable[[], None]) -> bool:
-        """Bring what has changed in some scopes; False where another process is at one of them and did not come to its
-        end by ``waits_until`` (monotonic seconds). ``admit`` is called once the cloud has accepted the key.
-
-        Raises `CloudError`, `memoair_runtime.errors.StorageUnavailableError` or OSError.
+        Args:
+            all_sessions: Whether to look at every session; else only at those in which this process has logged events.
         """
-        bootstrap = self._caller.bootstrap()
-        admit()
-        is_whole = True
-        if self._is_kept:
-            self._wait_until_read()
-            if self._caller.has_been_forgotten(bootstrap):
-                self._caller.forget(bootstrap)
-                self._outbox.forget()
-                self._refusals.forget()
-            self._pusher.has_met_forgotten = False
-            self._outbox.look(everywhere=True)
+        if self._is_durable:
+            if all_sessions:
+                self._rejected_events.load()
+            with suppress(OSError):  # a pull and a push scan again and report the error
+                self._outbox.scan(all_sessions=all_sessions)
+
+    def pull(self, scopes: AbstractSet[LaneName], lock_deadline: float, on_authorized: Callable[[], None]) -> bool:
+        """Pull what has changed.
+
+        Args:
+            scopes: The lanes to pull.
+            lock_deadline: How long to wait for another process that is pulling, in monotonic seconds.
+            on_authorized: Called once the cloud has accepted the key.
+
+        Returns:
+            False if another process is pulling one of the scopes and did not finish in time.
+
+        Raises:
+            CloudError: A request failed.
+            StorageUnavailableError: The user could not be erased.
+            OSError: A file cannot be written.
+        """
+        bootstrap = self._user_puller.fetch_bootstrap()
+        on_authorized()
+        is_complete = True
+        if self._is_durable:
+            self._wait_until_loaded()
+            if self._user_puller.is_erasure_due(bootstrap):
+                self._user_puller.erase(bootstrap)
+                self._outbox.clear()
+                self._rejected_events.reset()
+            self._pusher.has_seen_erasure = False
+            self._outbox.scan(all_sessions=True)
             if LaneName.PROFILE in scopes:
-                self._caller.pull_profile(bootstrap)
+                self._user_puller.pull_profile(bootstrap)
             if LaneName.PERMANENT in scopes:
-                is_whole &= self._caller.pull_permanent(bootstrap, waits_until)
-        if LaneName.ORG in scopes and self._org is not None:
-            is_whole &= self._org.pull(bootstrap.org_manifest_version, bootstrap.org_file, waits_until)
-        self._forgotten.pull(bootstrap.forgotten_version)
-        if self._is_kept:
-            self._caller.note()
-            self._keeper.tidy()
-        return is_whole
+                is_complete &= self._user_puller.pull_permanent(bootstrap, lock_deadline)
+        if LaneName.ORG in scopes and self._org_puller is not None:
+            is_complete &= self._org_puller.pull(bootstrap.org_manifest_version, bootstrap.org_file, lock_deadline)
+        self._erasure_puller.pull(bootstrap.forgotten_version)
+        if self._is_durable:
+            self._user_puller.save_state()
+            self._store.write_snapshot_if_due()
+        return is_complete
 
     def push(self, deadline: float) -> bool:
-        """Send what waits, by the deadline (monotonic seconds); False where another process is at it.
+        """Send every unsent event.
 
-        Raises `CloudError`, or OSError.
+        Args:
+            deadline: When to stop, in monotonic seconds.
+
+        Returns:
+            False if another process is pushing.
+
+        Raises:
+            CloudError: A request failed.
+            OSError: A file cannot be written.
         """
         return self._pusher.push(deadline)
 
-    def forgotten(self, at: datetime | None) -> None:
-        """The caller has been forgotten here, and in the cloud at a moment, where that is known."""
-        self._caller.forgotten(at)
-        self._outbox.look(everywhere=True)
+    def apply_erasure(self, at: datetime | None) -> None:
+        """Record that the user was erased on this machine, and when in the cloud, if known; then scan again."""
+        self._user_puller.record_erasure(at)
+        self._outbox.scan(all_sessions=True)
 
     def abort(self) -> None:
-        """Let a pull that is under way end soon."""
+        """Let a running pull end soon. Thread-safe."""
         self._transport.abort()
 
     def close(self) -> None:
         """Close the connection."""
         self._transport.close()
 
-    def _send_again(self) -> None:
-        """The cloud has less than it had: what it lost may be in our logs."""
+    def _resend_all(self) -> None:
+        """Send all events again: the cloud has lost data, which our logs may still hold."""
         self._outbox.rewind()
-        self._outbox.look(everywhere=True)
+        self._outbox.scan(all_sessions=True)
 
-    def _wait_until_read(self) -> None:
+    def _wait_until_loaded(self) -> None:
         try:
-            self._keeper.gate.wait(time.monotonic() + _LONGEST_READ_S)
+            self._store.gate.wait(time.monotonic() + _LOAD_TIMEOUT_S)
         except NotReadyError as error:
             if error.readiness is Readiness.LOADING:
-                raise CloudError(FailureKind.TRANSIENT, "the logs are still being read") from None
+                raise CloudError(FailureKind.TRANSIENT, "the session logs are still being read") from None

@@ -1,6 +1,6 @@
-"""How the talk with the cloud goes: its states, the only moves between them, and when it is tried again.
+"""The status of the sync: its states, the allowed transitions, and when to try again.
 
-Values that are told the time; the loop that has them is elsewhere.
+Immutable values that are given the time; the loop is in `memoair_runtime.sync.scheduler`.
 """
 
 import random
@@ -12,16 +12,16 @@ from memoair_runtime.sync.errors import CloudError, FailureKind
 
 
 class SyncState(str, Enum):
-    """Where the talk with the cloud stands."""
+    """The state of the sync."""
 
-    OFF = "off"  # there is no cloud, and never will be in this process
-    CONNECTING = "connecting"  # it has not answered yet
-    OK = "ok"  # it took the last call
-    RETRYING = "retrying"  # the last call failed in a way that may pass; it is tried again soon, then less often
-    REFUSED = "refused"  # it does not want us: key, project or caller; it is tried again after minutes
+    OFF = "off"  # this process has no cloud
+    CONNECTING = "connecting"  # it has not responded yet
+    OK = "ok"  # the last request succeeded
+    RETRYING = "retrying"  # the last request failed with a transient error; retried soon, then less often
+    REFUSED = "refused"  # it rejects the key, project or user; retried after minutes
 
 
-_MOVES = {
+_TRANSITIONS = {
     SyncState.OFF: set[SyncState](),
     SyncState.CONNECTING: {SyncState.OK, SyncState.RETRYING, SyncState.REFUSED},
     SyncState.OK: {SyncState.RETRYING, SyncState.REFUSED},
@@ -29,63 +29,86 @@ _MOVES = {
     SyncState.REFUSED: {SyncState.OK, SyncState.RETRYING},
 }
 
-# Exponential back-off with full jitter: a cloud that comes back is not met by all runtimes at once.
+# Exponential backoff with full jitter: a cloud that comes back does not get the requests of all runtimes at once.
 FIRST_PAUSE_S = 0.5
-LONGEST_PAUSE_S = 60.0
-_MOST_DOUBLINGS = 16
-# Who is refused has to be let in by somebody; asking more often does not help.
+MAX_PAUSE_S = 60.0
+_MAX_DOUBLINGS = 16
+# A rejection has to be fixed by a person; asking more often does not help.
 REFUSED_PAUSE_S = (120.0, 300.0)
-# However long the cloud asks us to wait: it may have meant to, but nobody's turns should wait for a day.
-LONGEST_RETRY_AFTER_S = 300.0
+# The maximum for a pause that the cloud asks for: turns must not wait for a day, even if it means that.
+MAX_RETRY_AFTER_S = 300.0
 
 
 @attrs.frozen
 class SyncStatus:
-    """The talk with the cloud at a moment. Moments are monotonic seconds.
+    """The status of the sync at a point in time. Times are in monotonic seconds.
 
-    ``is_admitted``: it has accepted our key for this project since it last refused it; only then callers' words go out.
+    Attributes:
+        state: The state.
+        is_authorized: Whether the cloud has accepted the key for this project since it last rejected it. Only then is
+            anything sent that a caller said.
+        failures: Number of failures in a row.
+        failed_at: When the last request failed; None if it succeeded.
+        paused_until: When to try again.
+        has_retry_after: Whether the cloud asked for the pause, so that manual requests wait as well.
     """
 
     state: SyncState = SyncState.CONNECTING
-    is_admitted: bool = False
-    failures: int = 0  # in a row
+    is_authorized: bool = False
+    failures: int = 0
     failed_at: float | None = None
     paused_until: float = 0.0
-    is_told_to_wait: bool = False  # by the cloud itself: also who asks by hand waits
+    has_retry_after: bool = False
 
-    def succeeded(self, *, admits: bool = False) -> "SyncStatus":
-        """After a call that the cloud took; ``admits`` where it thereby accepted the key."""
-        return SyncStatus(self._moved(SyncState.OK), self.is_admitted or admits)
+    def after_success(self, *, authorizes: bool = False) -> "SyncStatus":
+        """Return the status after a successful request.
 
-    def failed(self, failure: CloudError, now: float, chance: float | None = None) -> "SyncStatus":
-        """After a call that failed; ``chance`` is between 0 and 1."""
-        chance = random.random() if chance is None else chance
+        Args:
+            authorizes: Whether the cloud has accepted the key with it.
+        """
+        return SyncStatus(self._transition(SyncState.OK), self.is_authorized or authorizes)
+
+    def after_failure(self, error: CloudError, now: float, jitter: float | None = None) -> "SyncStatus":
+        """Return the status after a failed request.
+
+        Args:
+            error: The failure.
+            now: The time.
+            jitter: A share of the maximum pause, from 0 to 1; random by default.
+        """
+        jitter = random.random() if jitter is None else jitter
         failures = self.failures + 1
-        if failure.kind is FailureKind.REJECTED:
-            shortest, longest = REFUSED_PAUSE_S
-            pause_s = shortest + chance * (longest - shortest)
-            return SyncStatus(self._moved(SyncState.REFUSED), False, failures, now, now + pause_s)
-        pause_s = chance * min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(failures - 1, _MOST_DOUBLINGS))
-        if failure.retry_after_s is not None:
-            pause_s += min(failure.retry_after_s, LONGEST_RETRY_AFTER_S)
-        state = self._moved(SyncState.RETRYING)
-        is_told = failure.retry_after_s is not None
-        return SyncStatus(state, self.is_admitted, failures, now, now + pause_s, is_told)
+        if error.kind is FailureKind.REJECTED:
+            min_s, max_s = REFUSED_PAUSE_S
+            pause_s = min_s + jitter * (max_s - min_s)
+            return SyncStatus(self._transition(SyncState.REFUSED), False, failures, now, now + pause_s)
+        pause_s = jitter * min(MAX_PAUSE_S, FIRST_PAUSE_S * 2 ** min(failures - 1, _MAX_DOUBLINGS))
+        if error.retry_after_s is not None:
+            pause_s += min(error.retry_after_s, MAX_RETRY_AFTER_S)
+        state = self._transition(SyncState.RETRYING)
+        has_retry_after = error.retry_after_s is not None
+        return SyncStatus(state, self.is_authorized, failures, now, now + pause_s, has_retry_after)
 
-    def may_try(self, now: float, *, is_asked: bool = False) -> bool:
-        """Whether it is time for a call; who is asked by hand waits only where the cloud has said so, or refuses us."""
+    def may_try(self, now: float, *, is_manual: bool = False) -> bool:
+        """Return whether a request may be made now.
+
+        Args:
+            now: The time.
+            is_manual: Whether it was requested. It then skips the pause, unless the cloud asked for the pause or
+                rejects us.
+        """
         if self.state is SyncState.OFF:
             return False
-        is_patient = is_asked and not self.is_told_to_wait and self.state is not SyncState.REFUSED
-        return is_patient or now >= self.paused_until
+        skips_pause = is_manual and not self.has_retry_after and self.state is not SyncState.REFUSED
+        return skips_pause or now >= self.paused_until
 
-    def failed_since(self, moment: float) -> bool:
-        """Whether the last call failed, and that after a moment."""
-        return self.failed_at is not None and self.failed_at >= moment
+    def failed_since(self, time: float) -> bool:
+        """Return whether the last request failed, at or after a time."""
+        return self.failed_at is not None and self.failed_at >= time
 
-    def _moved(self, to: SyncState) -> SyncState:
-        if to is not self.state and to not in _MOVES[self.state]:
-            raise RuntimeError(f"a sync that is {self.state.value} can't become {to.value}")
+    def _transition(self, to: SyncState) -> SyncState:
+        if to is not self.state and to not in _TRANSITIONS[self.state]:
+            raise RuntimeError(f"invalid transition of the sync state: {self.state.value} to {to.value}")
         return to
 
 

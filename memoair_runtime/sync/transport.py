@@ -1,7 +1,7 @@
-"""HTTP to the cloud: one kept connection, every call bounded, and nothing let through that was not checked.
+"""HTTP to the cloud: one persistent connection, every request bounded in time, every response checked.
 
-This module imports ``requests``, which takes a while: who forks runtimes imports it before, and a runtime without a
-cloud never does.
+This module imports ``requests``, which is slow. The fork server imports it before it forks runtimes, and a runtime
+without a cloud never does.
 """
 
 import email.utils
@@ -30,27 +30,37 @@ from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3.util.ssl_ import create_urllib3_context
 
 from memoair_runtime.sync import responses
-from memoair_runtime.sync.errors import CloudError, FailureKind, unreadable
+from memoair_runtime.sync.errors import CloudError, FailureKind, invalid_response
 from memoair_runtime.timeutil import utc_now
 
-CONNECT_S, READ_S = 3.0, 10.0
-# However fast the bytes come: a page is some megabytes, an index file may be a gigabyte.
-LONGEST_CALL_S, LONGEST_DOWNLOAD_S = 60.0, 900.0
-MAX_ANSWER_BYTES = 64 << 20
+CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 3.0, 10.0
+# Limits for a whole request, however steadily bytes arrive: a page is some megabytes, an index file may be a gigabyte.
+CALL_TIMEOUT_S, DOWNLOAD_TIMEOUT_S = 60.0, 900.0
+MAX_RESPONSE_BYTES = 64 << 20
 _CHUNK_BYTES = 1 << 16
-_PACKED_AT = 4  # in half the time of the best, a tenth larger
-_PASSING = frozenset([HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS])
-_UNFIT = frozenset([HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNPROCESSABLE_ENTITY])
-# Bundles of authorities that the environment names, in the order in which other programs look for them.
-_CA_FILES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
-_API = "/v1/voice-sdk"
+_GZIP_LEVEL = 4  # half the time of the highest level, output 10 % larger
+_TRANSIENT_STATUSES = frozenset([HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS])
+_INVALID_STATUSES = frozenset(
+    [HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNPROCESSABLE_ENTITY]
+)
+# Variables that name a bundle of certificate authorities, in the order in which other programs read them.
+_CA_BUNDLE_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
+_API_PATH = "/v1/voice-sdk"
 
-A = TypeVar("A")
+ResponseT = TypeVar("ResponseT")
 
 
 @attrs.frozen
 class CloudIdentity:
-    """For whom the cloud is asked. The key is left out of the ``repr``."""
+    """The identity under which the cloud is used. The key is left out of the ``repr``.
+
+    Attributes:
+        base_url: The cloud's URL, without a trailing slash.
+        key: The API key.
+        project_id: The project.
+        agent_id: The agent, if any.
+        user_id: The user; None for data of the project only.
+    """
 
     base_url: str
     key: str = attrs.field(repr=False)
@@ -59,27 +69,32 @@ class CloudIdentity:
     user_id: str | None  # None: for the project only
 
     def headers(self) -> dict[str, bytes]:
-        """The headers that say so; raises `CloudError` for an id that no header can hold as it is."""
-        named = {"X-Project-Id": self.project_id, "X-Agent-Id": self.agent_id, "X-User-Id": self.user_id}
-        sent = {}
-        for name, value in named.items():
+        """Return the identity as headers.
+
+        Raises:
+            CloudError: A header cannot hold an id unchanged.
+        """
+        ids = {"X-Project-Id": self.project_id, "X-Agent-Id": self.agent_id, "X-User-Id": self.user_id}
+        headers = {}
+        for name, value in ids.items():
             if value is not None:
-                if value != value.strip() or any(ord(sign) < 0x20 or ord(sign) == 0x7F for sign in value):
-                    raise CloudError(
-                        FailureKind.REJECTED, f"{name} can't be told: it has control characters or ends in spaces"
-                    )
-                sent[name] = value.encode()
-        return sent
+                if value != value.strip() or any(ord(char) < 0x20 or ord(char) == 0x7F for char in value):
+                    raise CloudError(FailureKind.REJECTED, f"invalid {name}: control characters, or spaces at an end")
+                headers[name] = value.encode()
+        return headers
 
 
 @lru_cache(maxsize=1)
-def trust() -> ssl.SSLContext:
-    """Whom we believe to be the cloud. Made once: it takes 30 ms and 2.5 MB, which forked processes share.
+def ssl_context() -> ssl.SSLContext:
+    """Return the TLS context with the trusted certificate authorities.
 
-    Raises OSError where the environment names a bundle that can't be read.
+    It is created once: that takes 30 ms and 2.5 MB, which forked processes share.
+
+    Raises:
+        OSError: The environment names a certificate bundle that cannot be read.
     """
     context = create_urllib3_context()
-    file = next((os.environ[name] for name in _CA_FILES if os.environ.get(name)), None)
+    file = next((os.environ[name] for name in _CA_BUNDLE_VARIABLES if os.environ.get(name)), None)
     folder = os.environ.get("SSL_CERT_DIR") or None
     if file is not None and Path(file).is_dir():
         file, folder = None, file
@@ -87,29 +102,29 @@ def trust() -> ssl.SSLContext:
     return context
 
 
-class _Adapter(HTTPAdapter):
-    """Uses the trust that was made once, instead of reading the bundle for each connection."""
+class _SharedContextAdapter(HTTPAdapter):
+    """An adapter that uses the shared TLS context instead of reading the bundle for each connection."""
 
     def init_poolmanager(self, *args: Any, **options: Any) -> None:
-        super().init_poolmanager(*args, ssl_context=trust(), **options)
+        super().init_poolmanager(*args, ssl_context=ssl_context(), **options)
 
     def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
-        return super().proxy_manager_for(proxy, ssl_context=trust(), **options)
+        return super().proxy_manager_for(proxy, ssl_context=ssl_context(), **options)
 
     def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
-        """Everything is in the context."""
+        """Do nothing: the TLS context verifies."""
 
     def close(self) -> None:
-        """Close the connections now; left to itself, the library does so when it happens to be collected."""
+        """Close the connections now. The library itself leaves that to garbage collection."""
         for manager in (self.poolmanager, *self.proxy_manager.values()):
-            for key in list(manager.pools.keys()):  # it can't be iterated over
+            for key in list(manager.pools.keys()):  # it does not support iteration
                 if (pool := manager.pools.get(key)) is not None:
                     pool.close()
         super().close()
 
 
-class _Bearer(requests.auth.AuthBase):
-    """The key; a header alone would be overruled by what ``.netrc`` has for the host."""
+class _BearerAuth(requests.auth.AuthBase):
+    """Authentication by the key. A plain header would be overridden by an entry for the host in ``.netrc``."""
 
     def __init__(self, key: str) -> None:
         self._key = key
@@ -120,86 +135,115 @@ class _Bearer(requests.auth.AuthBase):
 
 
 class CloudTransport:
-    """Calls to the cloud for one identity. Used by one thread; `abort` may be called by any.
+    """Requests to the cloud for one identity. For one thread; `abort` is safe to call from any.
 
-    ``deadline`` is in monotonic seconds; every method raises `CloudError`, and nothing else.
+    Every ``deadline`` is in monotonic seconds. Every method that makes a request raises `CloudError`, and nothing else
+    unless it says so. ``since`` is a version; the response is then None if nothing has changed since.
     """
 
     def __init__(self, identity: CloudIdentity) -> None:
         self._identity = identity
         self._aborted = threading.Event()
-        self._is_pushing = False  # what goes out is not left half way
+        self._is_pushing = False  # a push is not aborted half way
         self._session: requests.Session | None = None
 
-    def bootstrap(self, etag: str | None, deadline: float) -> tuple[responses.Bootstrap, str] | None:
-        """The versions of all there is, and what to ask with next time; None where they are as at ``etag``."""
+    def fetch_bootstrap(self, etag: str | None, deadline: float) -> tuple[responses.Bootstrap, str] | None:
+        """Fetch the versions of everything.
+
+        Args:
+            etag: The tag of the last response, if any.
+            deadline: When to give up.
+
+        Returns:
+            The versions, and the tag for the next request; None if they have not changed since ``etag``.
+        """
         headers = {} if etag is None else {"If-None-Match": etag}
-        with self._call("GET", "/bootstrap", deadline, headers=headers) as reply:
-            if _is_unchanged(reply):
+        with self._request("GET", "/bootstrap", deadline, headers=headers) as reply:
+            if _is_not_modified(reply):
                 return None
-            answer = responses.read_bootstrap(self._content(reply, deadline))
-            return answer, reply.headers.get("ETag") or f'"{answer.sync_token}"'
+            bootstrap = responses.parse_bootstrap(self._read_body(reply, deadline))
+            return bootstrap, reply.headers.get("ETag") or f'"{bootstrap.sync_token}"'
 
-    def profile(self, since: int | None, deadline: float) -> responses.ProfileResponse | None:
-        """Who the caller is; None where that is as at ``since``."""
-        return self._projection("profile", since, deadline, responses.read_profile)
+    def fetch_profile(self, since: int | None, deadline: float) -> responses.ProfileResponse | None:
+        """Fetch the user's profile."""
+        return self._fetch_projection("profile", since, deadline, responses.parse_profile)
 
-    def permanent(self, since: int | None, deadline: float) -> responses.PermanentResponse | None:
-        """What was said and what is known of it; None where that is as at ``since``."""
-        return self._projection("permanent", since, deadline, responses.read_permanent)
+    def fetch_permanent(self, since: int | None, deadline: float) -> responses.PermanentResponse | None:
+        """Fetch a page of events and facts."""
+        return self._fetch_projection("permanent", since, deadline, responses.parse_permanent)
 
-    def org(self, since: int | None, deadline: float) -> responses.OrgResponse | None:
-        """The organisation's documents; None where they are as at ``since``."""
-        return self._projection("org", since, deadline, responses.read_org)
+    def fetch_org(self, since: int | None, deadline: float) -> responses.OrgResponse | None:
+        """Fetch a page of documents."""
+        return self._fetch_projection("org", since, deadline, responses.parse_org)
 
-    def forgotten(self, since: int | None, deadline: float) -> responses.ErasuresResponse | None:
-        """Who was forgotten; None where nobody was since ``since``."""
-        return self._projection("forgotten", since, deadline, responses.read_forgotten)
+    def fetch_erasures(self, since: int | None, deadline: float) -> responses.ErasuresResponse | None:
+        """Fetch a page of the list of erasures."""
+        return self._fetch_projection("forgotten", since, deadline, responses.parse_erasures)
 
-    def org_file(self, file: responses.OrgFileInfo, path: Path, deadline: float) -> None:
-        """Download an index file to ``path``; raises OSError where the disk refuses. What is there is what was told."""
+    def download_org_file(self, file: responses.OrgFileInfo, path: Path, deadline: float) -> None:
+        """Download an index file of documents.
+
+        Args:
+            file: Its size and checksum, which are verified.
+            path: Where to write it.
+            deadline: When to give up.
+
+        Raises:
+            CloudError: The download failed, or the file is not the expected one.
+            OSError: The file cannot be written.
+        """
         digest, size = hashlib.sha256(), 0
-        with self._call("GET", f"/projections/org/file/{file.sha256}", deadline) as reply, path.open("wb") as target:
-            for chunk in self._chunks(reply, deadline):
+        with self._request("GET", f"/projections/org/file/{file.sha256}", deadline) as reply, path.open("wb") as target:
+            for chunk in self._iterate_body(reply, deadline):
                 size += len(chunk)
                 if size > file.size:
                     break
                 digest.update(chunk)
                 target.write(chunk)
         if size != file.size or digest.hexdigest() != file.sha256:
-            raise unreadable("the index file is not what was told")
+            raise invalid_response("the index file does not match its size and checksum")
 
-    def push(self, events: Sequence[bytes], deadline: float) -> responses.IngestReceipt:
-        """Send events, each a JSON object; return what became of them."""
-        content = gzip.compress(b'{"events":[' + b",".join(events) + b"]}", _PACKED_AT)
+    def push_events(self, events: Sequence[bytes], deadline: float) -> responses.IngestReceipt:
+        """Send events.
+
+        Args:
+            events: JSON objects.
+            deadline: When to give up.
+
+        Returns:
+            The outcome for each event.
+        """
+        content = gzip.compress(b'{"events":[' + b",".join(events) + b"]}", _GZIP_LEVEL)
         headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
         self._is_pushing = True
         try:
-            with self._call("POST", "/events", deadline, content=content, headers=headers) as reply:
-                return responses.read_receipt(self._content(reply, deadline))
+            with self._request("POST", "/events", deadline, content=content, headers=headers) as reply:
+                return responses.parse_receipt(self._read_body(reply, deadline))
         finally:
             self._is_pushing = False
 
     def abort(self) -> None:
-        """Let a pull that is under way end with a failure, and begin none; a push goes on."""
+        """Let a running pull fail soon, and start no other. A running push continues. Thread-safe."""
         self._aborted.set()
 
-    def _is_over(self, deadline: float) -> bool:
+    def _is_expired(self, deadline: float) -> bool:
         return time.monotonic() >= deadline or (self._aborted.is_set() and not self._is_pushing)
 
     def close(self) -> None:
-        """Close the connection. Twice is no harm."""
+        """Close the connection. Calling it again has no effect."""
         session, self._session = self._session, None
         if session is not None:
             session.close()
 
-    def _projection(self, name: str, since: int | None, deadline: float, read: Callable[[bytes], A]) -> A | None:
-        asked = "" if since is None else f"?since={since}"
-        with self._call("GET", f"/projections/{name}{asked}", deadline) as reply:
-            return None if _is_unchanged(reply) else read(self._content(reply, deadline))
+    def _fetch_projection(
+        self, name: str, since: int | None, deadline: float, parse: Callable[[bytes], ResponseT]
+    ) -> ResponseT | None:
+        query = "" if since is None else f"?since={since}"
+        with self._request("GET", f"/projections/{name}{query}", deadline) as reply:
+            return None if _is_not_modified(reply) else parse(self._read_body(reply, deadline))
 
     @contextmanager
-    def _call(
+    def _request(
         self,
         method: str,
         path: str,
@@ -208,86 +252,86 @@ class CloudTransport:
         content: bytes | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Iterator[requests.Response]:
-        """Make a call and give its answer, which is a 2xx or a 304, to be read within the block."""
+        """Make a request and yield its response, which is 2xx or 304, to be read within the block."""
         try:
-            left = deadline - time.monotonic()
-            if self._is_over(deadline):
-                raise CloudError(FailureKind.TRANSIENT, "there was no time left to ask")
-            reply = self._connected().request(
+            time_left_s = deadline - time.monotonic()
+            if self._is_expired(deadline):
+                raise CloudError(FailureKind.TRANSIENT, "no time left for the request")
+            reply = self._get_session().request(
                 method,
-                f"{self._identity.base_url}{_API}{path}",
+                f"{self._identity.base_url}{_API_PATH}{path}",
                 data=content,
                 headers=headers,
-                timeout=(min(CONNECT_S, left), min(READ_S, left)),
-                allow_redirects=False,  # it would take the key elsewhere
+                timeout=(min(CONNECT_TIMEOUT_S, time_left_s), min(READ_TIMEOUT_S, time_left_s)),
+                allow_redirects=False,  # a redirect would send the key to another server
                 stream=True,
             )
             with closing(reply):
-                self._check(reply, deadline, has_content=content is not None)
+                self._raise_for_status(reply, deadline, has_content=content is not None)
                 yield reply
         except requests.Timeout:
             raise CloudError(FailureKind.TRANSIENT, "the cloud did not answer in time") from None
         except (requests.RequestException, urllib3.exceptions.HTTPError, ssl.SSLError, ConnectionError) as error:
-            raise CloudError(FailureKind.TRANSIENT, f"the cloud can't be reached: {type(error).__name__}") from None
+            raise CloudError(FailureKind.TRANSIENT, f"cannot reach the cloud: {type(error).__name__}") from None
 
-    def _connected(self) -> requests.Session:
+    def _get_session(self) -> requests.Session:
         if self._session is None:
             headers = self._identity.headers()
             session = requests.Session()
             session.headers["User-Agent"] = "memoair-runtime"
-            session.auth = _Bearer(self._identity.key)
-            session.headers.update(headers)  # type: ignore[arg-type]  # bytes go out as they are
-            # The environment is asked here, once and not for each call. A cloud on this machine is reached directly,
-            # whatever stands before the others.
+            session.auth = _BearerAuth(self._identity.key)
+            session.headers.update(headers)  # type: ignore[arg-type]  # bytes are sent unchanged
+            # Read the proxies from the environment here, once and not for each request. A cloud on this machine is
+            # reached directly, even if there is a proxy.
             session.trust_env = False
             if not _is_loopback(self._identity.base_url):
                 session.proxies = requests.utils.get_environ_proxies(self._identity.base_url)
             try:
-                adapter = _Adapter(pool_connections=1, pool_maxsize=1)
+                adapter = _SharedContextAdapter(pool_connections=1, pool_maxsize=1)
             except OSError as error:
-                message = f"the bundle of certificates can't be read: {error.strerror}"
+                message = f"cannot read the certificate bundle: {error.strerror}"
                 raise CloudError(FailureKind.TRANSIENT, message) from None
             for scheme in ("https://", "http://"):
                 session.mount(scheme, adapter)
             self._session = session
         return self._session
 
-    def _check(self, reply: requests.Response, deadline: float, *, has_content: bool) -> None:
+    def _raise_for_status(self, reply: requests.Response, deadline: float, *, has_content: bool) -> None:
         status = reply.status_code
         if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES or status == HTTPStatus.NOT_MODIFIED:
             return
-        retry_after_s = _retry_after_s(reply.headers.get("Retry-After"))
-        code = _code(self._content(reply, deadline))
+        retry_after_s = _parse_retry_after(reply.headers.get("Retry-After"))
+        code = _read_error_code(self._read_body(reply, deadline))
         message = f"the cloud answered {status} {code}".rstrip()
-        if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _PASSING:
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _TRANSIENT_STATUSES:
             raise CloudError(FailureKind.TRANSIENT, message, status=status, retry_after_s=retry_after_s)
         kind = FailureKind.REJECTED
-        if has_content and status in _UNFIT:
-            # What stands between us and the cloud may find fault with a request, too, and must not have the last word
-            # about what was said; unless it is too much for it, which will not pass.
+        if has_content and status in _INVALID_STATUSES:
+            # A proxy between us and the cloud may reject a request, too. It must not decide that an event is invalid
+            # for good, unless the request is too large for it: that will not change.
             kind = (
                 FailureKind.INVALID if code or status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE else FailureKind.TRANSIENT
             )
         raise CloudError(kind, message, status=status)
 
-    def _content(self, reply: requests.Response, deadline: float) -> bytes:
+    def _read_body(self, reply: requests.Response, deadline: float) -> bytes:
         content = bytearray()
-        for chunk in self._chunks(reply, deadline):
+        for chunk in self._iterate_body(reply, deadline):
             content += chunk
-            if len(content) > MAX_ANSWER_BYTES:
-                raise unreadable("it is too long")
+            if len(content) > MAX_RESPONSE_BYTES:
+                raise invalid_response("too long")
         return bytes(content)
 
-    def _chunks(self, reply: requests.Response, deadline: float) -> Iterator[bytes]:
-        """What arrives, as it arrives: a server that sends a byte at a time must not hold us for ever."""
+    def _iterate_body(self, reply: requests.Response, deadline: float) -> Iterator[bytes]:
+        """Yield the body as it arrives: a server that sends one byte at a time must not hold us forever."""
         while chunk := reply.raw.read1(_CHUNK_BYTES, decode_content=True):
-            if self._is_over(deadline):
-                raise CloudError(FailureKind.TRANSIENT, "the cloud's answer took too long")
+            if self._is_expired(deadline):
+                raise CloudError(FailureKind.TRANSIENT, "the cloud's response took too long")
             yield chunk
-        reply.raw.drain_conn()  # nothing is left, but the connection learns only so that it can be used again
+        reply.raw.drain_conn()  # nothing is left, but only this frees the connection for reuse
 
 
-def _is_unchanged(reply: requests.Response) -> bool:
+def _is_not_modified(reply: requests.Response) -> bool:
     if reply.status_code != HTTPStatus.NOT_MODIFIED:
         return False
     reply.raw.drain_conn()
@@ -302,8 +346,8 @@ def _is_loopback(url: str) -> bool:
         return False
 
 
-def _code(content: bytes) -> str:
-    """The code of an error's envelope, where it has one and looks like ours."""
+def _read_error_code(content: bytes) -> str:
+    """Return the code from an error's envelope, if it has one that looks like ours."""
     try:
         error = msgspec.json.decode(content, type=responses.ErrorResponse).error
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -312,7 +356,7 @@ def _code(content: bytes) -> str:
     return code if code.startswith("cloud.") and code.replace(".", "").replace("_", "").isalpha() else ""
 
 
-def _retry_after_s(header: str | None) -> float | None:
+def _parse_retry_after(header: str | None) -> float | None:
     if header is None:
         return None
     header = header.strip()

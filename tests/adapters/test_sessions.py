@@ -49,7 +49,7 @@ def test_a_client_has_a_tool_for_each_caller(client: MemoAirVoiceClientSync) -> 
     with pytest.raises(MemoAirVoiceMemoryError) as refused:
         ana("boots")
     assert refused.value.code == "pool.closed"
-    with pytest.raises(ValueError, match="says who calls"):
+    with pytest.raises(ValueError, match="is required"):
         client.search_memory_tool()
 
 

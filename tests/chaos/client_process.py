@@ -11,7 +11,7 @@ import threading
 import time
 from typing import Any
 
-from memoair_voice_sync import MemoAirVoiceClientSync, _client
+from memoair_voice_sync import MemoAirVoiceClientSync, _user_calls
 
 # Timeout of a single save, for tests in which its duration does not matter.
 PATIENT_SAVE_S = 30.0
@@ -37,11 +37,11 @@ def handle(client: MemoAirVoiceClientSync, request: dict[str, Any]) -> Any:
     """Execute a command and return its result."""
     command = request.pop("do")
     if command == "save":
-        save_s, _client._SAVE_S = _client._SAVE_S, PATIENT_SAVE_S
+        save_s, _user_calls._SAVE_TIMEOUT_S = _user_calls._SAVE_TIMEOUT_S, PATIENT_SAVE_S
         try:
             return client.save_response(**request)
         finally:
-            _client._SAVE_S = save_s
+            _user_calls._SAVE_TIMEOUT_S = save_s
     if command == "search":
         result = client.search_memory(**request)
         return {"text": result.contextText, "trace": result.trace}

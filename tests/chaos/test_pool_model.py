@@ -56,7 +56,7 @@ class FakeRuntime:
         self.channel.close()
         self._runtime_end.close()
 
-    def forget(self) -> None:
+    def reset_after_fork(self) -> None:
         raise AssertionError("there was no fork")
 
 
@@ -81,7 +81,7 @@ class FakeLauncher:
     def close(self, timeout_s: float) -> None:
         self.close_count += 1
 
-    def forget(self) -> None:
+    def reset_after_fork(self) -> None:
         raise AssertionError("there was no fork")
 
 

@@ -173,8 +173,8 @@ def test_a_memory_that_is_late_is_told(storage: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--lane", "attic"], "lanes must be a list of some of profile, working, permanent, org"),
-        (["--org-file", "/no/such.jsonl"], "where there is no file"),
+        (["--lane", "attic"], "lanes must be a list of lane names: profile, working, permanent, org"),
+        (["--org-file", "/no/such.jsonl"], "is not a file"),
         (["--top-k", "0"], "--top-k"),
     ],
 )

@@ -72,12 +72,12 @@ def test_an_unknown_key_is_rejected(
 def test_the_sdk_and_the_server_have_the_same_limits(
     client: Client, new_sdk: Callable[[Client], MemoAirVoiceClientSync], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    too_many = [{"id": str(number), "text": "x"} for number in range(sdk.MOST_DOCUMENTS + 1)]
+    too_many = [{"id": str(number), "text": "x"} for number in range(sdk.MAX_DOCUMENTS + 1)]
     sdk_client = new_sdk(client)
     with pytest.raises(MemoAirVoiceMemoryError) as here:
         sdk_client.create_index("faq", too_many)
-    monkeypatch.setattr(sdk, "MOST_DOCUMENTS", sdk.MOST_DOCUMENTS + 1)
+    monkeypatch.setattr(sdk, "MAX_DOCUMENTS", sdk.MAX_DOCUMENTS + 1)
     with pytest.raises(MemoAirVoiceMemoryError) as there:
         sdk_client.create_index("faq", too_many)
     assert (here.value.code, here.value.status_code) == (there.value.code, there.value.status_code)
-    assert sdk_client.create_index("faq", too_many[: sdk.MOST_DOCUMENTS - 1]).version == 1
+    assert sdk_client.create_index("faq", too_many[: sdk.MAX_DOCUMENTS - 1]).version == 1

@@ -1,6 +1,6 @@
-"""Each name of the reference and of the contract is there as documented; ``docs/conformance.md`` is made of this.
+"""Each name of the reference and the contract exists as documented; ``docs/conformance.md`` is generated from this.
 
-``python tests/conformance/test_conformance.py`` writes the page again.
+``python tests/conformance/test_conformance.py`` writes the page.
 """
 
 import ast
@@ -16,22 +16,22 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "conformance.md"
 
-# Where ours is not to the letter what is documented, and why that breaks nobody's code.
+# Where our signatures differ from the documented ones, and why that breaks no code.
 EXPLAINED = {
-    "user": "may be left out where its alias `user_id`, or the client's own `user`, says who calls; else ValueError",
+    "user": "is optional if its alternative `user_id`, or the client's own `user`, names the user; else ValueError",
 }
 _INTRO = """# Conformance
 
-Each name of the SDK reference and of the contract: its signature as documented, what ours takes besides, what it does
-and the test that shows it. `tests/conformance` makes this page of the code and fails where the two differ; a parameter
-of ours beyond the documented ones is always optional. Annotations of ours may be wider (a `Mapping` where a `dict` is
-documented, a `float` where an `int` is).
+Each name of the SDK reference and the contract: its documented signature, further parameters of ours, what it does,
+and the test that shows it. `tests/conformance` generates this page from the code and fails if the two differ. Our
+further parameters are always optional. Our annotations may be wider (a `Mapping` where a `dict` is documented, a
+`float` where an `int` is).
 
 """
 
 
 class Documented(NamedTuple):
-    """A name as it is documented."""
+    """A documented name."""
 
     owner: str
     name: str
@@ -49,7 +49,7 @@ class Documented(NamedTuple):
 
 
 def documented() -> list[Documented]:
-    """All names, in the order of the reference."""
+    """Return all names, in the order of the reference."""
     tree = ast.parse((Path(__file__).parent / "documented.txt").read_text(encoding="utf-8"))
     return [each for node in tree.body if isinstance(node, ast.ClassDef) for each in _of_class(node)]
 
@@ -69,7 +69,7 @@ FUNCTIONS = [pytest.param(each, id=f"{each.owner}.{each.name}") for each in ALL 
 
 
 def _parameters(node: Any) -> dict[str, tuple[str, str | None]]:
-    """Of each documented parameter, its kind and the source of its default."""
+    """Return the kind of each documented parameter and the source of its default."""
     given = [(argument.arg, "POSITIONAL_OR_KEYWORD") for argument in node.args.args[1:]]
     defaults = [None] * (len(given) - len(node.args.defaults)) + node.args.defaults
     pairs = list(zip(given, defaults, strict=True))
@@ -92,7 +92,7 @@ def _found_parameters(each: Documented) -> dict[str, inspect.Parameter]:
 
 
 @pytest.mark.parametrize("each", [pytest.param(each, id=f"{each.owner}.{each.name}") for each in ALL])
-def test_a_documented_name_is_there(each: Documented) -> None:
+def test_every_documented_name_exists(each: Documented) -> None:
     owner = getattr(import_module(each.package), each.owner)
     if isinstance(each.node, ast.AnnAssign):
         announced = {name for kind in owner.__mro__ for name in getattr(kind, "__annotations__", {})}
@@ -102,7 +102,7 @@ def test_a_documented_name_is_there(each: Documented) -> None:
 
 
 @pytest.mark.parametrize("each", FUNCTIONS)
-def test_a_signature_takes_what_is_documented(each: Documented) -> None:
+def test_signatures_accept_the_documented_parameters(each: Documented) -> None:
     theirs, ours = _parameters(each.node), _found_parameters(each)
     for name, (kind, default) in theirs.items():
         assert name in ours, f"{name} is missing"
@@ -111,21 +111,23 @@ def test_a_signature_takes_what_is_documented(each: Documented) -> None:
         wanted = None if default is None else repr(ast.literal_eval(default))
         assert found == wanted or (default is None and found == "None" and name in EXPLAINED), name
     positional = [name for name, (kind, _) in theirs.items() if kind == "POSITIONAL_OR_KEYWORD"]
-    assert list(ours)[: len(positional)] == positional, "they may be given by position"
+    assert list(ours)[: len(positional)] == positional, "they can be passed by position"
     for name in set(ours) - set(theirs):
         is_variable = ours[name].kind in (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
-        assert is_variable or ours[name].default is not inspect.Parameter.empty, f"{name}: ours are optional"
+        assert is_variable or ours[name].default is not inspect.Parameter.empty, (
+            f"{name}: our parameters must be optional"
+        )
 
 
 @pytest.mark.parametrize("each", FUNCTIONS)
-def test_what_is_awaited_in_the_reference_is_awaited(each: Documented) -> None:
+def test_coroutines_of_the_reference_are_coroutines(each: Documented) -> None:
     found = each.found
     found = found.__func__ if isinstance(found, classmethod) else found
     assert inspect.iscoroutinefunction(found) == isinstance(each.node, ast.AsyncFunctionDef)
 
 
 @pytest.mark.parametrize("each", FUNCTIONS)
-def test_the_test_that_shows_it_is_there(each: Documented) -> None:
+def test_the_test_named_for_each_function_exists(each: Documented) -> None:
     path, _, name = _shown_by(each).partition("::")
     functions = {
         node.name
@@ -135,8 +137,8 @@ def test_the_test_that_shows_it_is_there(each: Documented) -> None:
     assert name in functions
 
 
-def test_the_page_is_what_the_code_says() -> None:
-    assert PAGE.read_text(encoding="utf-8") == page(), "python tests/conformance/test_conformance.py writes it again"
+def test_the_conformance_page_is_up_to_date() -> None:
+    assert PAGE.read_text(encoding="utf-8") == page(), "run python tests/conformance/test_conformance.py"
 
 
 def _shown_by(each: Documented) -> str:
@@ -145,7 +147,7 @@ def _shown_by(each: Documented) -> str:
 
 
 def page() -> str:
-    """The page, as Markdown."""
+    """Return the page as Markdown."""
     parts = [_INTRO]
     for owner in [each for each in ALL if each.name == ""]:
         members = [each for each in ALL if each.owner == owner.owner and each.name]
@@ -154,10 +156,10 @@ def page() -> str:
         if fields:
             parts.append("Fields: " + ", ".join(f"`{ast.unparse(each.node)}`" for each in fields) + "\n\n")
         if functions := [each for each in members if each.is_function]:
-            parts.append("| documented | besides | what it does | shown by |\n|---|---|---|---|\n")
+            parts.append("| documented | further parameters | what it does | shown by |\n|---|---|---|---|\n")
             parts += [_row(each) for each in functions]
             parts.append("\n")
-    parts.append("Explained: " + "; ".join(f"`{name}` {why}" for name, why in EXPLAINED.items()) + ".\n")
+    parts.append("Differences: " + "; ".join(f"`{name}` {why}" for name, why in EXPLAINED.items()) + ".\n")
     return "".join(parts)
 
 
@@ -168,7 +170,7 @@ def _row(each: Documented) -> str:
     arguments = ast.unparse(node.args).removeprefix("self").removeprefix("cls").removeprefix(", ")
     returns = f" -> {ast.unparse(node.returns)}" if node.returns and each.name != "__init__" else ""
     ours = [name for name in _found_parameters(each) if name not in _parameters(node)]
-    does = "makes it" if each.name == "__init__" else _summary(each.found)
+    does = "creates it" if each.name == "__init__" else _summary(each.found)
     cells = [f"`{prefix}{each.name}({arguments}){returns}`", ", ".join(f"`{name}`" for name in ours), does]
     path, _, test = _shown_by(each).partition("::")
     cells.append(f"`{Path(path).name}`: {test.removeprefix('test_').replace('_', ' ')}")

@@ -28,5 +28,5 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten, in this process, the waits for more turns and for a cloud that has failed."""
     monkeypatch.setattr("memoair_runtime.sync.status.FIRST_PAUSE_S", 0.05)
     monkeypatch.setattr("memoair_runtime.sync.scheduler.LINGER_S", 0.02)
-    monkeypatch.setattr("memoair_runtime.sync.scheduler.HEAD_START_S", 0.0)
-    monkeypatch.setattr("memoair_runtime.sync.scheduler.BUSY_PAUSE_S", 0.05)
+    monkeypatch.setattr("memoair_runtime.sync.scheduler.STARTUP_DELAY_S", 0.0)
+    monkeypatch.setattr("memoair_runtime.sync.scheduler.LOCK_RETRY_S", 0.05)

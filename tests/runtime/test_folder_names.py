@@ -1,4 +1,4 @@
-"""Folder names: whatever the identifier, safe, its own, and read back from a real folder."""
+"""Folder names: for any identifier safe, unique, and read back from a real folder."""
 
 import re
 import tempfile
@@ -10,13 +10,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from memoair_runtime.storage.folder_names import ID_FILE, folder_name, identifier_of, is_shortened
+from memoair_runtime.storage.folder_names import ID_FILE, folder_name, is_shortened, read_identifier
 from memoair_runtime.storage.user_folder import UserFolder
 
 SAFE = re.compile(r"[a-z0-9_%A-F~-]{1,80}")
 WINDOWS_DEVICES = {"con", "prn", "aux", "nul", *(f"{kind}{number}" for kind in ("com", "lpt") for number in range(10))}
 
-OF_THE_ISSUE = [
+TRICKY_IDENTIFIERS = [
     "../../etc",
     "a/b",
     "a\\b",
@@ -51,19 +51,19 @@ OF_THE_ISSUE = [
 ]
 
 any_identifier = st.text(min_size=1)
-# Names made of what has a meaning to file systems, shells, or the encoding itself, also long ones.
+# Identifiers of characters that have a meaning for file systems, shells or the encoding itself, also long ones.
 nasty_identifier = st.text("aAbB.%/\\~-_: 4149eE\r\n\t\x00éÉ\u017f\u212a\u0301", min_size=1, max_size=60)
 long_identifier = st.builds(lambda text, times: text * times, nasty_identifier, st.integers(2, 20))
 identifiers = any_identifier | nasty_identifier | long_identifier
 
-SAME_TO_SOME_FILE_SYSTEM: list[Callable[[str], str]] = [
+FILE_SYSTEM_FOLDINGS: list[Callable[[str], str]] = [
     str,
     str.casefold,
     str.upper,
     *(lambda name, form=form: unicodedata.normalize(form, name) for form in ("NFC", "NFD", "NFKC", "NFKD")),
 ]
-LOOK_ALIKES: list[Callable[[str], str]] = [
-    *SAME_TO_SOME_FILE_SYSTEM,
+SIMILAR_IDENTIFIERS: list[Callable[[str], str]] = [
+    *FILE_SYSTEM_FOLDINGS,
     str.lower,
     str.swapcase,
     str.strip,
@@ -75,8 +75,8 @@ LOOK_ALIKES: list[Callable[[str], str]] = [
 ]
 
 
-def session_ids(folder: UserFolder) -> list[str]:
-    return [session_id for session_id, _ in folder.session_logs()]
+def list_session_ids(folder: UserFolder) -> list[str]:
+    return [session_id for session_id, _ in folder.list_session_logs()]
 
 
 @given(identifiers)
@@ -85,8 +85,8 @@ def test_a_name_is_safe_on_every_file_system(identifier: str) -> None:
     assert_safe(identifier)
 
 
-@pytest.mark.parametrize("identifier", [*OF_THE_ISSUE, *sorted(WINDOWS_DEVICES), "-", "--", "-" * 80, "-" * 300])
-def test_the_name_of_an_identifier_that_means_something_to_a_system_is_safe(identifier: str) -> None:
+@pytest.mark.parametrize("identifier", [*TRICKY_IDENTIFIERS, *sorted(WINDOWS_DEVICES), "-", "--", "-" * 80, "-" * 300])
+def test_the_name_of_a_reserved_identifier_is_safe(identifier: str) -> None:
     assert_safe(identifier)
 
 
@@ -101,25 +101,25 @@ def assert_safe(identifier: str) -> None:
 @settings(deadline=None)
 def test_no_two_identifiers_share_a_name(one: str, other: str) -> None:
     if one != other:
-        assert_apart(one, other)
+        assert_names_differ(one, other)
 
 
-@given(identifiers, st.sampled_from(LOOK_ALIKES))
+@given(identifiers, st.sampled_from(SIMILAR_IDENTIFIERS))
 @settings(deadline=None, max_examples=300)
-def test_identifiers_that_look_alike_have_names_of_their_own(identifier: str, change: Callable[[str], str]) -> None:
+def test_similar_identifiers_have_different_names(identifier: str, change: Callable[[str], str]) -> None:
     other = change(identifier)
     if other and other != identifier:
-        assert_apart(identifier, other)
+        assert_names_differ(identifier, other)
 
 
-def test_the_identifiers_of_the_issue_have_names_of_their_own() -> None:
-    for number, one in enumerate(OF_THE_ISSUE):
-        for other in OF_THE_ISSUE[:number]:
-            assert_apart(one, other)
+def test_tricky_identifiers_have_different_names() -> None:
+    for number, one in enumerate(TRICKY_IDENTIFIERS):
+        for other in TRICKY_IDENTIFIERS[:number]:
+            assert_names_differ(one, other)
 
 
-def assert_apart(one: str, other: str) -> None:
-    for same in SAME_TO_SOME_FILE_SYSTEM:
+def assert_names_differ(one: str, other: str) -> None:
+    for same in FILE_SYSTEM_FOLDINGS:
         assert same(folder_name(one)) != same(folder_name(other))
 
 
@@ -128,7 +128,7 @@ def test_a_plain_identifier_is_its_own_name(identifier: str) -> None:
     assert folder_name(identifier) == identifier
 
 
-def test_an_empty_identifier_is_refused() -> None:
+def test_an_empty_identifier_is_rejected() -> None:
     with pytest.raises(ValueError, match="empty"):
         folder_name("")
 
@@ -143,8 +143,8 @@ def test_an_identifier_is_read_back_from_its_folder(identifier: str) -> None:
         assert_round_trip(Path(root), identifier)
 
 
-@pytest.mark.parametrize("identifier", OF_THE_ISSUE)
-def test_an_identifier_of_the_issue_is_read_back_from_its_folder(identifier: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("identifier", TRICKY_IDENTIFIERS)
+def test_a_tricky_identifier_is_read_back_from_its_folder(identifier: str, tmp_path: Path) -> None:
     assert_round_trip(tmp_path, identifier)
 
 
@@ -153,54 +153,54 @@ def assert_round_trip(root: Path, identifier: str) -> None:
     session = folder.create_session(identifier)
     session.log.touch()
 
-    assert session_ids(folder) == [identifier]
-    assert identifier_of(folder.path) == identifier
-    assert identifier_of(folder.path.parent) == identifier
+    assert list_session_ids(folder) == [identifier]
+    assert read_identifier(folder.path) == identifier
+    assert read_identifier(folder.path.parent) == identifier
     assert list(root.rglob("session.jsonl")) == [session.log]
     assert len(session.log.resolve().relative_to(root.resolve()).parts) == 4
-    assert identifier_of(session.path) == identifier
+    assert read_identifier(session.path) == identifier
 
 
-def test_all_sessions_of_one_user_lie_side_by_side_and_are_listed_by_their_ids(tmp_path: Path) -> None:
+def test_all_sessions_of_a_user_are_listed_by_their_ids(tmp_path: Path) -> None:
     folder = UserFolder(tmp_path, "proj", "user")
-    for identifier in OF_THE_ISSUE:
+    for identifier in TRICKY_IDENTIFIERS:
         folder.create_session(identifier).log.touch()
 
-    assert sorted(session_ids(folder)) == sorted(OF_THE_ISSUE)
-    assert len(list(folder.path.iterdir())) == len(OF_THE_ISSUE)
+    assert sorted(list_session_ids(folder)) == sorted(TRICKY_IDENTIFIERS)
+    assert len(list(folder.path.iterdir())) == len(TRICKY_IDENTIFIERS)
 
 
-def test_files_of_ours_and_folders_of_others_are_no_sessions(tmp_path: Path) -> None:
+def test_our_own_files_and_foreign_folders_are_not_sessions(tmp_path: Path) -> None:
     folder = UserFolder(tmp_path, "proj", "user")
     folder.create_session("call-1").log.touch()
     folder.create_session("without a log yet")
     folder.profile.write_text("{}")
-    folder.role("profile").touch()
+    folder.lock("profile").touch()
     for name in ("lost+found", "Call-1", "call-1.bak", "%2f", "%zz", "%C3", "~x", f"{'a' * 15}~{'0' * 64}", "%61"):
         (folder.path / name).mkdir()
         (folder.path / name / "session.jsonl").touch()
 
-    assert session_ids(folder) == ["call-1"]
+    assert list_session_ids(folder) == ["call-1"]
 
 
 def test_a_user_without_a_folder_has_no_sessions(tmp_path: Path) -> None:
-    assert session_ids(UserFolder(tmp_path / "not there", "proj", "user")) == []
+    assert list_session_ids(UserFolder(tmp_path / "not there", "proj", "user")) == []
 
 
-def test_a_folder_whose_id_file_holds_another_id_is_not_taken_for_it(tmp_path: Path) -> None:
+def test_a_folder_whose_id_file_holds_another_id_is_ignored(tmp_path: Path) -> None:
     folder = UserFolder(tmp_path, "proj", "user")
     session = folder.create_session("x" * 300)
     session.log.touch()
     for content in (b"call-1", b"", b"\xff\xfe", b"x" * 301):
         (session.path / ID_FILE).write_bytes(content)
-        assert session_ids(folder) == []
+        assert list_session_ids(folder) == []
 
 
-def test_an_id_file_that_a_crash_kept_from_being_written_is_written_at_the_next_start(tmp_path: Path) -> None:
+def test_an_id_file_that_is_missing_after_a_crash_is_written_at_the_next_start(tmp_path: Path) -> None:
     folder = UserFolder(tmp_path, "proj", "user")
     session = folder.create_session("x" * 300)
     assert is_shortened(session.path.name)
     (session.path / ID_FILE).unlink()
 
     folder.create_session("x" * 300).log.touch()
-    assert session_ids(folder) == ["x" * 300]
+    assert list_session_ids(folder) == ["x" * 300]

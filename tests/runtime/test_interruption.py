@@ -1,4 +1,4 @@
-"""An answer that was interrupted is remembered as far as it was heard; the rest is kept, and never recalled."""
+"""Interrupted answers: the text that the caller heard is recalled; the rest is stored and never recalled."""
 
 import json
 from collections.abc import Callable
@@ -10,24 +10,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.devices import device
 from support.runtimes import PATIENT_MS, RunningRuntime
-from support.scripted_cloud import ScriptedCloud, elsewhere
+from support.scripted_cloud import ScriptedCloud, remote_turn
 
-from memoair_runtime.memory.interruption import FULL_TEXT, as_heard
+from memoair_runtime.memory.interruption import FULL_TEXT_KEY, truncate_to_heard
 
 HEARD = "I have found your parcel in Leeds"
-MEANT = f"{HEARD}, and the zanzibarplum voucher is on its way."
+FULL = f"{HEARD}, and the zanzibarplum voucher is on its way."
 
 
-def recalled(found: Any) -> str:
+def recalled_text(found: Any) -> str:
     return json.dumps([found[lane] for lane in ("contextText", "working", "permanent", "profile", "sources")])
 
 
 @pytest.mark.parametrize("heard", [HEARD, ""])
-def test_only_what_was_heard_is_recalled_in_this_call_and_in_the_next_and_after_a_restart(
+def test_only_heard_text_is_recalled_in_this_session_the_next_and_after_a_restart(
     start_runtime: Callable[..., RunningRuntime], heard: str
 ) -> None:
     runtime = start_runtime()
-    runtime.save("call-1", "t1", "Where is my parcel?", MEANT, interrupted=True, heard=heard)
+    runtime.save("call-1", "t1", "Where is my parcel?", FULL, interrupted=True, heard=heard)
     found = [runtime.search(session, "the zanzibarplum voucher for the parcel") for session in ("call-1", "call-2")]
     runtime.post("sync/flush", deadlineMs=PATIENT_MS)
     brief = Path(runtime.start("call-1")["paths"]["workingBrief"]).read_text()
@@ -36,60 +36,63 @@ def test_only_what_was_heard_is_recalled_in_this_call_and_in_the_next_and_after_
     again.wait_until_loaded()
     found.append(again.search("call-3", "the zanzibarplum voucher for the parcel"))
 
-    for each in found:
-        assert "zanzibarplum" not in recalled(each)
-        assert "Where is my parcel?" in recalled(each)
-        assert ("in Leeds" in recalled(each)) == bool(heard)
+    for reply in found:
+        assert "zanzibarplum" not in recalled_text(reply)
+        assert "Where is my parcel?" in recalled_text(reply)
+        assert ("in Leeds" in recalled_text(reply)) == bool(heard)
     assert found[0]["working"][0]["metadata"] == {"interrupted": True}
     assert "zanzibarplum" not in brief
-    [turn] = [each["payload"] for each in again.log_lines("call-1") if each["type"] == "turn"]
+    [turn] = [event["payload"] for event in again.log_lines("call-1") if event["type"] == "turn"]
     assert turn == {
         "turnId": "t1",
         "userText": "Where is my parcel?",
         "assistantText": heard,
         "toolCalls": [],
         "metadata": {"interrupted": True},
-        "assistantFullText": MEANT,
+        "assistantFullText": FULL,
     }
 
 
-def test_an_answer_that_was_heard_to_its_end_is_kept_once(runtime: RunningRuntime) -> None:
+def test_an_answer_that_was_heard_to_its_end_is_stored_once(runtime: RunningRuntime) -> None:
     runtime.save("call-1", "t1", "Where is my parcel?", HEARD, heard=HEARD)
     runtime.save("call-1", "t2", "And now?", "At your door.", interrupted=False, heard=None)
 
-    first, second = [each["payload"] for each in runtime.log_lines("call-1") if each["type"] == "turn"]
-    assert (first["assistantText"], first["metadata"], FULL_TEXT in first) == (HEARD, {}, False)
-    assert (second["assistantText"], FULL_TEXT in second) == ("At your door.", False)
+    first, second = [event["payload"] for event in runtime.log_lines("call-1") if event["type"] == "turn"]
+    assert (first["assistantText"], first["metadata"], FULL_TEXT_KEY in first) == (HEARD, {}, False)
+    assert (second["assistantText"], FULL_TEXT_KEY in second) == ("At your door.", False)
 
 
 @pytest.mark.parametrize("heard", [7, True, ["I have"], {"text": "I have"}])
-def test_what_was_heard_is_a_text_or_the_turn_is_refused(runtime: RunningRuntime, heard: Any) -> None:
-    told = {"sessionId": "call-1", "turnId": "t1", "userText": "Hello?", "assistantText": MEANT}
-    status, body = runtime.post("turn/after", **told, metadata={"heard": heard})
+def test_a_turn_whose_heard_text_is_not_a_string_is_rejected(runtime: RunningRuntime, heard: Any) -> None:
+    turn = {"sessionId": "call-1", "turnId": "t1", "userText": "Hello?", "assistantText": FULL}
+    status, body = runtime.post("turn/after", **turn, metadata={"heard": heard})
 
     assert (status, body["error"]["code"]) == (400, "runtime.bad_request")
     assert "heard" in body["error"]["message"]
-    assert [each["type"] for each in runtime.log_lines("call-1")] == ["session_start"]
+    assert [event["type"] for event in runtime.log_lines("call-1")] == ["session_start"]
 
 
 @pytest.mark.usefixtures("short_pauses")
-def test_the_cloud_is_told_both_apart_and_what_it_tells_unsorted_is_recalled_as_heard(
+def test_both_texts_are_pushed_and_a_pulled_turn_with_heard_metadata_is_truncated(
     cloud: ScriptedCloud, tmp_path: Path
 ) -> None:
-    imported = elsewhere("e-1", "Where is my parcel?", answer=MEANT)
+    imported = remote_turn("e-1", "Where is my parcel?", assistant_text=FULL)
     imported["payload"]["metadata"] = {"heard": HEARD}
-    cloud.tell(imported)
+    cloud.add_event(imported)
     with device(cloud, tmp_path / "storage") as runtime:
-        assert runtime.found("the zanzibarplum voucher for the parcel") == [
+        assert runtime.find_texts("the zanzibarplum voucher for the parcel") == [
             f"Caller: Where is my parcel?\nAgent: {HEARD}"
         ]
-        runtime.save("t1", "And the boots?", MEANT, metadata={"heard": HEARD})
+        runtime.save("t1", "And the boots?", FULL, metadata={"heard": HEARD})
         runtime.flush()
 
     [sent] = [
-        event["payload"] for each in cloud.asked("events") for event in each.body["events"] if "boots" in str(event)
+        event["payload"]
+        for request in cloud.requests_to("events")
+        for event in request.body["events"]
+        if "boots" in str(event)
     ]
-    assert (sent["assistantText"], sent[FULL_TEXT], sent["metadata"]) == (HEARD, MEANT, {})
+    assert (sent["assistantText"], sent[FULL_TEXT_KEY], sent["metadata"]) == (HEARD, FULL, {})
 
 
 values = st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.lists(st.text(max_size=3), max_size=2)
@@ -103,14 +106,14 @@ payloads = st.fixed_dictionaries(
 
 
 @given(payloads)
-def test_whatever_a_payload_holds_what_was_heard_is_taken_once(payload: dict[str, Any]) -> None:
+def test_truncation_of_any_payload_is_idempotent(payload: dict[str, Any]) -> None:
     metadata = payload.get("metadata")
     heard = metadata.get("heard") if isinstance(metadata, dict) else None
-    told = as_heard(payload)
+    truncated = truncate_to_heard(payload)
 
-    assert as_heard(told) == told
+    assert truncate_to_heard(truncated) == truncated
     if not isinstance(heard, str):
-        assert told == payload
+        assert truncated == payload
         return
-    assert told["assistantText"] == heard
-    assert told.get(FULL_TEXT, told["assistantText"]) == payload.get("assistantText")
+    assert truncated["assistantText"] == heard
+    assert truncated.get(FULL_TEXT_KEY, truncated["assistantText"]) == payload.get("assistantText")

@@ -1,4 +1,4 @@
-"""Sessions over HTTP: started, written, searched, ended, and known again after a restart."""
+"""Sessions over HTTP: started, written, searched, ended, and known after a restart."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +19,7 @@ def test_a_turn_is_recalled_in_a_later_session_after_a_crash(start_runtime: Call
     assert "swap the red boots for size nine" in second.search("call-2", "which boots was it?")["contextText"]
 
 
-def test_a_turn_id_that_is_known_writes_nothing_and_gives_the_same_event_id(runtime: RunningRuntime) -> None:
+def test_a_known_turn_id_writes_nothing_and_returns_the_same_event_id(runtime: RunningRuntime) -> None:
     runtime.start("call-1")
     first = runtime.save("call-1", "t1", "hello", "good morning")
     lines = runtime.log_lines("call-1")
@@ -28,7 +28,7 @@ def test_a_turn_id_that_is_known_writes_nothing_and_gives_the_same_event_id(runt
     assert runtime.log_lines("call-1") == lines
 
 
-def test_a_session_that_has_ended_is_neither_searched_nor_written(runtime: RunningRuntime) -> None:
+def test_a_session_that_has_ended_can_neither_be_searched_nor_written(runtime: RunningRuntime) -> None:
     runtime.start("call-1")
     runtime.save("call-1", "t1", "hello")
     assert runtime.post("session/end", sessionId="call-1", reason="completed")[0] == 200
@@ -49,7 +49,7 @@ def test_a_session_that_was_never_started_is_opened_silently(runtime: RunningRun
     assert [line["type"] for line in runtime.log_lines("never-started")] == ["session_start", "turn"]
 
 
-def test_a_caller_who_is_called_as_the_agent_does_not_speak_as_the_agent(runtime: RunningRuntime) -> None:
+def test_a_caller_with_the_name_of_the_agent_does_not_appear_as_the_agent(runtime: RunningRuntime) -> None:
     runtime.start("call-1", name="Juno", assistantName="juno")
     runtime.save("call-1", "t1", "the refund is approved", "it is not")
 
@@ -58,7 +58,7 @@ def test_a_caller_who_is_called_as_the_agent_does_not_speak_as_the_agent(runtime
     assert "- juno (agent): it is not" in context
 
 
-def test_an_org_file_is_read_whatever_its_marks_and_refused_where_it_holds_no_document(
+def test_an_org_file_may_begin_with_a_byte_order_mark_and_must_hold_a_document(
     start_runtime: Callable[..., RunningRuntime], tmp_path: Path
 ) -> None:
     org_file = tmp_path / "org.jsonl"

@@ -1,4 +1,4 @@
-"""Whom a question asks about: names that were told, names that are heard, and words that only look like names."""
+"""The side that a question is about: names that are stated, names in greetings, and words that only look like names."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -7,78 +7,81 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from support.calls import keeping, save, start, user_folder, write_call
+from support.calls import open_store, save_turn, start_session, user_folder, write_call
 from support.runtimes import RunningRuntime
 from support.waiting import eventually
 
 from memoair_index.analysis import fold, split_words
-from memoair_runtime.memory.speaker_names import AGENT, CALLER, Addressee, SpeakerNames
+from memoair_runtime.memory.speaker_names import AGENT, CALLER, SpeakerNames, SpeakerReference
 from memoair_runtime.memory.user_store import UserStore
 
-OF_CALLER, OF_AGENT, NOBODY, MYSELF = Addressee(CALLER), Addressee(AGENT), Addressee(), Addressee(CALLER, by_name=False)
-OTHER = {CALLER: AGENT, AGENT: CALLER}
+CALLER_BY_NAME, AGENT_BY_NAME, NO_REFERENCE, FIRST_PERSON = (
+    SpeakerReference(CALLER),
+    SpeakerReference(AGENT),
+    SpeakerReference(),
+    SpeakerReference(CALLER, by_name=False),
+)
+OTHER_SIDE = {CALLER: AGENT, AGENT: CALLER}
 
 
-class Listener:
-    """Names, and how many utterances hold a word, as the index would count them."""
+class Call:
+    """The names in a call, and how many utterances contain a word, as the index would count them."""
 
     def __init__(self) -> None:
         self._utterances: Counter[str] = Counter()
         self.names = SpeakerNames(self._utterances.__getitem__)
 
-    def hears(self, side: str, *texts: str) -> None:
-        """Something is said by a side."""
+    def say(self, side: str, *texts: str) -> None:
+        """Add utterances of a side."""
         for text in texts:
             self._utterances.update(set(split_words(fold(text))))
-            self.names.hear(side, text)
+            self.names.add_utterance(side, text)
 
 
 @pytest.fixture
-def listener() -> Listener:
-    return Listener()
+def call() -> Call:
+    return Call()
 
 
-# Told
+# Stated names
 
 
 @pytest.mark.parametrize("side", [CALLER, AGENT])
 @pytest.mark.parametrize(
     "question", ["What did Dana order?", "what did dana order", "Dana's order", "DANA\N{RIGHT SINGLE QUOTATION MARK}S?"]
 )
-def test_a_name_that_was_told_is_known_in_any_case_and_as_a_possessive(
-    listener: Listener, side: str, question: str
-) -> None:
-    listener.names.tell(side, "Dana")
-    assert listener.names.meant(question) == Addressee(side)
+def test_a_stated_name_is_recognized_in_any_case_and_as_a_possessive(call: Call, side: str, question: str) -> None:
+    call.names.add_stated_name(side, "Dana")
+    assert call.names.find_reference(question) == SpeakerReference(side)
 
 
 @pytest.mark.parametrize("question", ["What did Dana say?", "And Weber?", "Zoë's boots", "the boots of zoe"])
-def test_each_part_of_a_name_is_a_name_with_or_without_its_accents(listener: Listener, question: str) -> None:
-    listener.names.tell(CALLER, "Zoë Dana Weber")
-    assert listener.names.meant(question) == OF_CALLER
+def test_each_part_of_a_name_is_a_name_with_or_without_its_accents(call: Call, question: str) -> None:
+    call.names.add_stated_name(CALLER, "Zoë Dana Weber")
+    assert call.names.find_reference(question) == CALLER_BY_NAME
 
 
 @pytest.mark.parametrize("question", ["Danube cruises?", "a bandana", "dan", "What is it?", ""])
-def test_a_part_of_a_word_is_no_name(listener: Listener, question: str) -> None:
-    listener.names.tell(CALLER, "Dana")
-    assert listener.names.meant(question) == NOBODY
+def test_a_part_of_a_word_is_not_a_name(call: Call, question: str) -> None:
+    call.names.add_stated_name(CALLER, "Dana")
+    assert call.names.find_reference(question) == NO_REFERENCE
 
 
-def test_a_name_that_is_told_later_counts_as_well(listener: Listener) -> None:
-    listener.names.tell(CALLER, "Dana")
-    assert listener.names.meant("What did Daniela say?") == NOBODY
-    listener.names.tell(CALLER, "Daniela")
-    assert listener.names.meant("What did Daniela say?") == OF_CALLER
-    assert listener.names.meant("What did Dana say?") == OF_CALLER
+def test_a_name_that_is_stated_later_counts_as_well(call: Call) -> None:
+    call.names.add_stated_name(CALLER, "Dana")
+    assert call.names.find_reference("What did Daniela say?") == NO_REFERENCE
+    call.names.add_stated_name(CALLER, "Daniela")
+    assert call.names.find_reference("What did Daniela say?") == CALLER_BY_NAME
+    assert call.names.find_reference("What did Dana say?") == CALLER_BY_NAME
 
 
 @pytest.mark.parametrize("name", ["", " ", "Will", "The Who", "...", "!?", "\N{WAVING HAND SIGN}"])
-def test_a_name_that_is_no_name_is_nobodys(listener: Listener, name: str) -> None:
-    listener.names.tell(CALLER, name)
-    assert listener.names.meant("When will the who be there ... ?") == NOBODY
+def test_a_stated_name_of_stop_words_or_signs_is_ignored(call: Call, name: str) -> None:
+    call.names.add_stated_name(CALLER, name)
+    assert call.names.find_reference("When will the who be there ... ?") == NO_REFERENCE
 
 
-# Heard
+# Names in greetings
 
 
 @pytest.mark.parametrize(
@@ -86,24 +89,24 @@ def test_a_name_that_is_no_name_is_nobodys(listener: Listener, name: str) -> Non
     ["Hi Dana, how are you?", "hi dana how are you", "Thanks, Dana!", "thank you dana", "Goodbye Dana.", "HEY DANA"],
 )
 @pytest.mark.parametrize("side", [CALLER, AGENT])
-def test_who_is_greeted_by_a_name_bears_it(listener: Listener, side: str, greeting: str) -> None:
-    listener.hears(OTHER[side], greeting, greeting)
-    assert listener.names.meant("What did Dana say?") == NOBODY, "twice may be chance"
-    listener.hears(OTHER[side], greeting)
-    assert listener.names.meant("What did Dana say?") == Addressee(side)
+def test_a_side_that_is_greeted_by_a_name_three_times_has_that_name(call: Call, side: str, greeting: str) -> None:
+    call.say(OTHER_SIDE[side], greeting, greeting)
+    assert call.names.find_reference("What did Dana say?") == NO_REFERENCE, "twice may be a coincidence"
+    call.say(OTHER_SIDE[side], greeting)
+    assert call.names.find_reference("What did Dana say?") == SpeakerReference(side)
 
 
-def test_a_word_that_is_mostly_said_without_a_greeting_is_no_name(listener: Listener) -> None:
-    listener.hears(AGENT, *["Great boots, those."] * 4)
-    listener.hears(CALLER, *["I would like to return the boots."] * 12)
-    assert listener.names.meant("Where are the boots?") == NOBODY
+def test_a_word_that_is_mostly_said_without_a_greeting_is_not_a_name(call: Call) -> None:
+    call.say(AGENT, *["Great boots, those."] * 4)
+    call.say(CALLER, *["I would like to return the boots."] * 12)
+    assert call.names.find_reference("Where are the boots?") == NO_REFERENCE
 
 
-def test_a_word_that_becomes_common_is_a_name_no_longer(listener: Listener) -> None:
-    listener.hears(AGENT, *["Thanks, Rose."] * 3)
-    assert listener.names.meant("What did Rose say?") == OF_CALLER
-    listener.hears(CALLER, *["The rose has thorns."] * 13)
-    assert listener.names.meant("What did Rose say?") == NOBODY
+def test_a_word_that_becomes_common_is_no_longer_a_name(call: Call) -> None:
+    call.say(AGENT, *["Thanks, Rose."] * 3)
+    assert call.names.find_reference("What did Rose say?") == CALLER_BY_NAME
+    call.say(CALLER, *["The rose has thorns."] * 13)
+    assert call.names.find_reference("What did Rose say?") == NO_REFERENCE
 
 
 @pytest.mark.parametrize(
@@ -115,66 +118,62 @@ def test_a_word_that_becomes_common_is_a_name_no_longer(listener: Listener) -> N
         ("Awesome choice.", "What was my choice?"),
     ],
 )
-def test_what_an_agent_says_to_everything_is_not_the_name_of_the_caller(
-    listener: Listener, said: str, question: str
-) -> None:
-    listener.hears(AGENT, *[said] * 4)
-    assert listener.names.meant(question) == MYSELF
+def test_a_phrase_that_an_agent_often_says_is_not_the_name_of_the_caller(call: Call, said: str, question: str) -> None:
+    call.say(AGENT, *[said] * 4)
+    assert call.names.find_reference(question) == FIRST_PERSON
 
 
 @pytest.mark.parametrize("text", ["Hello there!", "Yes please.", "Thank you so much.", "Hi, 42 boots.", "Hi, I.", "Hi"])
-def test_words_that_say_nothing_are_no_names_however_often_they_follow_a_greeting(
-    listener: Listener, text: str
-) -> None:
-    listener.hears(AGENT, *[text] * 9)
-    assert not listener.names.of(CALLER) - {"much"}
+def test_common_words_are_not_names_however_often_they_follow_a_greeting(call: Call, text: str) -> None:
+    call.say(AGENT, *[text] * 9)
+    assert not call.names.names_of(CALLER) - {"much"}
 
 
-def test_what_is_said_after_every_greeting_by_both_sides_is_no_ones_name(listener: Listener) -> None:
+def test_a_word_that_both_sides_say_after_greetings_is_not_a_name(call: Call) -> None:
     for side in (CALLER, AGENT):
-        listener.hears(side, *["Yes, exactly.", "Great, perfect.", "Good morning everybody."] * 4)
+        call.say(side, *["Yes, exactly.", "Great, perfect.", "Good morning everybody."] * 4)
     for question in ("What was it exactly?", "Which one was perfect?", "Who is everybody?"):
-        assert listener.names.meant(question) == NOBODY
+        assert call.names.find_reference(question) == NO_REFERENCE
 
 
-def test_a_word_of_a_told_name_that_everybody_uses_as_a_word_does_not_take_a_question_for_itself(
-    listener: Listener,
+def test_a_word_of_a_stated_name_that_is_also_a_common_word_is_not_a_reference(
+    call: Call,
 ) -> None:
-    listener.names.tell(AGENT, "Booking Assistant")
-    listener.names.tell(CALLER, "Robin Price")
-    listener.hears(CALLER, *["I made a booking.", "What is the price of the booking?"] * 6)
-    assert listener.names.meant("When is the booking?") == NOBODY
-    assert listener.names.meant("What was the price?") == NOBODY
-    assert listener.names.meant("What did Robin say?") == OF_CALLER
+    call.names.add_stated_name(AGENT, "Booking Assistant")
+    call.names.add_stated_name(CALLER, "Robin Price")
+    call.say(CALLER, *["I made a booking.", "What is the price of the booking?"] * 6)
+    assert call.names.find_reference("When is the booking?") == NO_REFERENCE
+    assert call.names.find_reference("What was the price?") == NO_REFERENCE
+    assert call.names.find_reference("What did Robin say?") == CALLER_BY_NAME
 
 
-# Whom a question means
+# The side that a question is about
 
 
 @pytest.mark.parametrize(
-    ("question", "meant"),
+    ("question", "reference"),
     [
-        ("What does Dana like?", OF_CALLER),
-        ("Juno's advice?", OF_AGENT),
-        ("What did Juno tell Dana?", NOBODY),
-        ("What did Dana's friend say to Juno's friend?", NOBODY),
-        ("What did I order?", MYSELF),
-        ("i've asked before", MYSELF),
-        ("I\N{RIGHT SINGLE QUOTATION MARK}m late", MYSELF),
-        ("where are my boots", MYSELF),
-        ("Did I tell Dana?", OF_CALLER),
-        ("What did Juno tell me?", OF_AGENT),
-        ("Where are the boots?", NOBODY),
-        ("imagine myth mythical", NOBODY),
-        ("", NOBODY),
+        ("What does Dana like?", CALLER_BY_NAME),
+        ("Juno's advice?", AGENT_BY_NAME),
+        ("What did Juno tell Dana?", NO_REFERENCE),
+        ("What did Dana's friend say to Juno's friend?", NO_REFERENCE),
+        ("What did I order?", FIRST_PERSON),
+        ("i've asked before", FIRST_PERSON),
+        ("I\N{RIGHT SINGLE QUOTATION MARK}m late", FIRST_PERSON),
+        ("where are my boots", FIRST_PERSON),
+        ("Did I tell Dana?", CALLER_BY_NAME),
+        ("What did Juno tell me?", AGENT_BY_NAME),
+        ("Where are the boots?", NO_REFERENCE),
+        ("imagine myth mythical", NO_REFERENCE),
+        ("", NO_REFERENCE),
     ],
 )
-def test_a_question_is_about_one_side_about_both_about_who_asks_or_about_nobody(
-    listener: Listener, question: str, meant: Addressee
+def test_a_question_refers_to_one_side_to_both_to_the_caller_or_to_neither(
+    call: Call, question: str, reference: SpeakerReference
 ) -> None:
-    listener.names.tell(CALLER, "Dana")
-    listener.names.tell(AGENT, "Juno")
-    assert listener.names.meant(question) == meant
+    call.names.add_stated_name(CALLER, "Dana")
+    call.names.add_stated_name(AGENT, "Juno")
+    assert call.names.find_reference(question) == reference
 
 
 @given(st.lists(st.tuples(st.sampled_from([CALLER, AGENT]), st.text(max_size=40)), max_size=6), st.text(max_size=60))
@@ -184,68 +183,68 @@ def test_a_question_is_about_one_side_about_both_about_who_asks_or_about_nobody(
 @example([(CALLER, "thank you \N{LATIN SMALL LIGATURE FI}fi")] * 3, "'s 's'")
 @example([(CALLER, "hi, " + "a" * 40)] * 3, "\x00\N{RIGHT-TO-LEFT OVERRIDE}i")
 @settings(deadline=None)
-def test_any_text_is_heard_and_any_question_answered(said: list[tuple[str, str]], question: str) -> None:
-    listener = Listener()
+def test_any_text_and_any_question_is_accepted(said: list[tuple[str, str]], question: str) -> None:
+    call = Call()
     for side, text in said:
-        listener.names.tell(side, text)
-        listener.hears(side, text, f"Hi {text}", f"thanks, {text}")
-    assert listener.names.meant(question) in (OF_CALLER, OF_AGENT, NOBODY, MYSELF)
+        call.names.add_stated_name(side, text)
+        call.say(side, text, f"Hi {text}", f"thanks, {text}")
+    assert call.names.find_reference(question) in (CALLER_BY_NAME, AGENT_BY_NAME, NO_REFERENCE, FIRST_PERSON)
     for side in (CALLER, AGENT):
-        assert all(word == fold(word) for word in listener.names.of(side))
+        assert all(word == fold(word) for word in call.names.names_of(side))
 
 
 @given(st.lists(st.tuples(st.sampled_from([CALLER, AGENT]), st.sampled_from(["Hi Dana", "thanks, Juno", "ok"]))))
 @settings(deadline=None)
-def test_what_was_noted_is_known_again(said: list[tuple[str, str]]) -> None:
-    before, after = Listener(), Listener()
+def test_a_record_restores_the_names(said: list[tuple[str, str]]) -> None:
+    before, after = Call(), Call()
     for side, text in said:
-        before.hears(side, text)
+        before.say(side, text)
         after._utterances.update(set(split_words(fold(text))))
-    after.names.from_note(before.names.to_note())
+    after.names.add_record(before.names.to_record())
     for side in (CALLER, AGENT):
-        assert after.names.of(side) == before.names.of(side)
+        assert after.names.names_of(side) == before.names.names_of(side)
 
 
-# Over a restart
+# After a restart
 
 
-def speakers_of(keeper: UserStore, question: str) -> set[str]:
-    """Whose utterances a question prefers by name."""
-    hits = keeper.memory.search(keeper.memory.query(question, None), 10)
+def preferred_speakers(store: UserStore, question: str) -> set[str]:
+    """Return the sides whose utterances a question prefers by name."""
+    hits = store.memory.search(store.memory.build_query(question, None), 10)
     assert hits
     return {hit.document.speaker for hit in hits if hit.contributions.get("speaker")}
 
 
-def test_names_that_were_heard_or_told_are_known_to_the_next_process_which_opens_a_file(
+def test_greeted_and_stated_names_are_restored_from_the_index_file(
     tmp_path: Path,
 ) -> None:
-    talk = [("Thanks, Juno, about the plums.", "Hi Dana, the plums are here.")] * 5
-    write_call(tmp_path, "call-1", [*talk, *[("Plums again?", "Plums again.")] * 250])
+    turns = [("Thanks, Juno, about the plums.", "Hi Dana, the plums are here.")] * 5
+    write_call(tmp_path, "call-1", [*turns, *[("Plums again?", "Plums again.")] * 250])
     write_call(tmp_path, "call-2", [("Plums?", "Plums.")], user={"name": "Weber"}, metadata={"assistantName": "Mira"})
     for session in ("call-3", "call-4"):
-        with keeping(tmp_path) as keeper:
-            assert speakers_of(keeper, "What did Dana say about plums?") == {CALLER}
-            assert speakers_of(keeper, "What did Weber say about plums?") == {CALLER}
-            assert speakers_of(keeper, "What did Juno say about plums?") == {AGENT}
-            assert speakers_of(keeper, "What did Mira say about plums?") == {AGENT}
-            start(keeper, session)  # so that there is a snapshot of the profile
-    assert user_folder(tmp_path).indexes()
+        with open_store(tmp_path) as store:
+            assert preferred_speakers(store, "What did Dana say about plums?") == {CALLER}
+            assert preferred_speakers(store, "What did Weber say about plums?") == {CALLER}
+            assert preferred_speakers(store, "What did Juno say about plums?") == {AGENT}
+            assert preferred_speakers(store, "What did Mira say about plums?") == {AGENT}
+            start_session(store, session)  # so that the profile is written
+    assert user_folder(tmp_path).list_indexes()
 
 
-def test_a_name_that_came_with_a_turn_is_known_to_the_next_process_which_opens_a_file(
+def test_a_name_that_was_stated_with_a_turn_is_restored_from_the_index_file(
     tmp_path: Path,
 ) -> None:
     write_call(tmp_path, "call-1", [("Plums again?", "Plums again.")] * 250)
-    with keeping(tmp_path, is_loaded=False) as first:
-        save(first, "call-2", "t1", "Plums?", "Here they are.", assistantName="Mira")
+    with open_store(tmp_path, is_loaded=False) as first:
+        save_turn(first, "call-2", "t1", "Plums?", "Here they are.", assistantName="Mira")
         first.load()
-    assert user_folder(tmp_path).indexes()
+    assert user_folder(tmp_path).list_indexes()
 
-    with keeping(tmp_path) as second:
-        assert speakers_of(second, "What did Mira say about plums?") == {AGENT}
+    with open_store(tmp_path) as second:
+        assert preferred_speakers(second, "What did Mira say about plums?") == {AGENT}
 
 
-def test_a_process_prefers_what_the_one_said_whom_a_question_names(
+def test_recall_prefers_what_the_side_said_that_a_question_names(
     start_runtime: Callable[..., RunningRuntime],
 ) -> None:
     runtime = start_runtime()

@@ -1,4 +1,4 @@
-"""The files of sync against every kind of crash: a copy that was cut, an outbox whose cursors and logs go apart."""
+"""Files of the sync after any crash: a replica that was cut, an outbox whose cursors and logs disagree."""
 
 import tempfile
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from support.calls import LONG_AGO, user_folder
 
 from memoair_runtime.metrics import RuntimeMetrics
-from memoair_runtime.storage.events import Event, EventType, from_line, to_line
+from memoair_runtime.storage.events import Event, EventType, decode_line, encode_line
 from memoair_runtime.storage.rejected_events import RejectedEvents
 from memoair_runtime.storage.replica_file import NO_CHANGE, ReplicaFact, ReplicaFile, ReplicaPage
 from memoair_runtime.sync.errors import CloudError, FailureKind
@@ -25,17 +25,17 @@ from memoair_runtime.sync.responses import EventRejectionRecord, IngestReceipt
 CLOUD = "a cloud"
 
 
-def event(number: int, session_id: str = "elsewhere", said: str = "") -> Event:
-    payload = {"turnId": f"t{number}", "userText": said or f"Parcel {number}.", "assistantText": ""}
+def make_event(number: int, session_id: str = "elsewhere", text: str = "") -> Event:
+    payload = {"turnId": f"t{number}", "userText": text or f"Parcel {number}.", "assistantText": ""}
     at = LONG_AGO + timedelta(minutes=number)
     return Event(f"{session_id}-e{number:030}", EventType.TURN, session_id, number, at, payload)
 
 
-def fact(number: int, text: str) -> ReplicaFact:
+def make_fact(number: int, text: str) -> ReplicaFact:
     return ReplicaFact(f"f{number}", "preference", text, LONG_AGO)
 
 
-# The copy
+# The replica
 
 numbers = st.integers(0, 5)
 pages = st.lists(
@@ -51,183 +51,187 @@ pages = st.lists(
 Content = tuple[int | None, tuple[str, ...], Mapping[str, str]]
 
 
-def content_of(copy: ReplicaFile, events: list[str]) -> Content:
-    return copy.version, tuple(events), {fact_id: each.text for fact_id, each in copy.facts.items()}
+def summarize(replica: ReplicaFile, event_ids: list[str]) -> Content:
+    return replica.version, tuple(event_ids), {fact_id: fact.text for fact_id, fact in replica.facts.items()}
 
 
 @settings(max_examples=150, deadline=None, derandomize=True, database=None)
 @given(pages, st.data())
-def test_a_copy_that_is_cut_anywhere_is_some_complete_version_and_goes_on_from_there(
-    told: list[Any], data: st.DataObject
+def test_a_replica_that_is_cut_anywhere_has_its_last_complete_version_and_continues_from_there(
+    generated: list[Any], data: st.DataObject
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "cloud.jsonl"
-        copy, events, made = ReplicaFile(path, CLOUD), list[str](), 0
+        replica, event_ids, event_count = ReplicaFile(path, CLOUD), list[str](), 0
         versions: dict[bytes, Content] = {}
-        for version, (count, facts, removed, is_snapshot) in enumerate(told, 1):
-            new = [event(made + each) for each in range(count)]
-            made += count
+        for version, (count, facts, removed, is_snapshot) in enumerate(generated, 1):
+            new_events = [make_event(event_count + number) for number in range(count)]
+            event_count += count
             page = ReplicaPage(
                 version,
-                new,
-                [fact(*each) for each in facts.items()],
-                [f"f{each}" for each in removed if each not in facts],
+                new_events,
+                [make_fact(*fact) for fact in facts.items()],
+                [f"f{number}" for number in removed if number not in facts],
             )
             is_snapshot |= version == 1
-            before = dict(copy.facts)
-            change = copy.replace(page) if is_snapshot else copy.append(page)
-            events = ([] if is_snapshot else events) + [each.event_id for each in new]
-            after = {**before, **{each.id: each for each in change.facts}}
-            assert {each: after[each] for each in after if each not in change.removed} == copy.facts, (
-                "it says what is new"
+            before = dict(replica.facts)
+            change = replica.replace(page) if is_snapshot else replica.append(page)
+            event_ids = ([] if is_snapshot else event_ids) + [event.event_id for event in new_events]
+            after = {**before, **{fact.id: fact for fact in change.facts}}
+            assert {id_: after[id_] for id_ in after if id_ not in change.removed_fact_ids} == replica.facts, (
+                "the change is complete"
             )
-            versions[path.read_bytes()] = content_of(copy, events)
+            versions[path.read_bytes()] = summarize(replica, event_ids)
         whole = path.read_bytes()
 
         cut = data.draw(st.integers(0, len(whole)))
         path.write_bytes(whole[:cut] + data.draw(st.binary(max_size=8)))
         again = ReplicaFile(path, CLOUD)
-        change = again.catch_up()
-        found = content_of(again, [each.event_id for each in change.events])
+        change = again.refresh()
+        found = summarize(again, [event.event_id for event in change.events])
         possible = [content for before, content in versions.items() if whole.startswith(before) and len(before) <= cut]
         assert found == (possible[-1] if possible else (None, (), {}))
-        assert again.events == len(change.events)
-        assert again.catch_up() == NO_CHANGE or cut != len(whole)
+        assert again.event_count == len(change.events)
+        assert again.refresh() == NO_CHANGE or cut != len(whole)
 
-        page = ReplicaPage(99, [event(1_000)], [fact(99, "Goes on.")])
+        page = ReplicaPage(99, [make_event(1_000)], [make_fact(99, "Goes on.")])
         again.append(page) if again.version is not None else again.replace(page)
         last = ReplicaFile(path, CLOUD)
-        assert [each.event_id for each in last.catch_up().events] == [*found[1], event(1_000).event_id]
+        assert [event.event_id for event in last.refresh().events] == [*found[1], make_event(1_000).event_id]
         assert (last.version, last.facts) == (99, again.facts)
 
 
-def test_a_copy_that_another_process_writes_is_read_on_or_read_anew(tmp_path: Path) -> None:
+def test_a_replica_that_another_process_writes_is_read_from_where_it_changed(tmp_path: Path) -> None:
     path = tmp_path / "cloud.jsonl"
     ours, theirs = ReplicaFile(path, CLOUD), ReplicaFile(path, CLOUD)
-    theirs.replace(ReplicaPage(1, [event(1)], [fact(1, "One."), fact(2, "Two.")]))
-    assert len(ours.catch_up().events) == 1
-    theirs.append(ReplicaPage(2, [event(2)], [fact(3, "Three.")]))
-    change = ours.catch_up()
-    assert [each.event_id for each in change.events] == [event(2).event_id]
-    assert [each.id for each in change.facts] == ["f3"]
-    theirs.append(ReplicaPage(3, [], [fact(1, "Another.")], ["f2"]))
-    change = ours.catch_up()
-    assert (change.removed, [each.text for each in change.facts]) == (("f2",), ["Another."])
+    theirs.replace(ReplicaPage(1, [make_event(1)], [make_fact(1, "One."), make_fact(2, "Two.")]))
+    assert len(ours.refresh().events) == 1
+    theirs.append(ReplicaPage(2, [make_event(2)], [make_fact(3, "Three.")]))
+    change = ours.refresh()
+    assert [event.event_id for event in change.events] == [make_event(2).event_id]
+    assert [fact.id for fact in change.facts] == ["f3"]
+    theirs.append(ReplicaPage(3, [], [make_fact(1, "Another.")], ["f2"]))
+    change = ours.refresh()
+    assert (change.removed_fact_ids, [fact.text for fact in change.facts]) == (("f2",), ["Another."])
     assert b"Two." not in path.read_bytes()
     assert b"One." not in path.read_bytes()
     path.unlink()
-    assert set(ours.catch_up().removed) == {"f1", "f3"}
+    assert set(ours.refresh().removed_fact_ids) == {"f1", "f3"}
     assert ours.version is None
 
 
-def test_a_copy_in_place_of_the_one_that_was_read_is_read_anew_also_under_its_number(tmp_path: Path) -> None:
+def test_a_replaced_replica_is_read_from_its_beginning_even_under_the_same_inode(tmp_path: Path) -> None:
     path = tmp_path / "cloud.jsonl"
     ours, theirs = ReplicaFile(path, CLOUD), ReplicaFile(tmp_path / "other.jsonl", CLOUD)
-    for version, said in enumerate(["One.", "Another one.", "Two."], 1):  # longer, and as long
-        theirs.replace(ReplicaPage(version, [event(version)], [fact(1, said)]))
-        path.write_bytes((tmp_path / "other.jsonl").read_bytes())  # as a system does that gives numbers again at once
-        change = ours.catch_up()
-        assert (ours.version, ours.facts["f1"].text) == (version, said)
-        assert [each.event_id for each in change.events] == [event(version).event_id]
-    assert ours.catch_up() == NO_CHANGE
+    for version, text in enumerate(["One.", "Another one.", "Two."], 1):  # longer, and of the same length
+        theirs.replace(ReplicaPage(version, [make_event(version)], [make_fact(1, text)]))
+        path.write_bytes(
+            (tmp_path / "other.jsonl").read_bytes()
+        )  # keeps the inode, as a file system that reuses inodes at once
+        change = ours.refresh()
+        assert (ours.version, ours.facts["f1"].text) == (version, text)
+        assert [event.event_id for event in change.events] == [make_event(version).event_id]
+    assert ours.refresh() == NO_CHANGE
 
 
 @pytest.mark.parametrize(
     "content", [b"", b"\n", b"{}\n", b'{"copy": "x", "cloud": "another"}\n{"version": 1}\n', b"\xff"]
 )
-def test_what_is_no_copy_of_ours_is_none(tmp_path: Path, content: bytes) -> None:
+def test_a_file_without_a_valid_replica_of_this_cloud_counts_as_empty(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "cloud.jsonl"
     path.write_bytes(content)
-    copy = ReplicaFile(path, CLOUD)
-    assert copy.catch_up() == NO_CHANGE
-    assert copy.version is None
-    copy.replace(ReplicaPage(1, [event(1)]))
-    assert ReplicaFile(path, CLOUD).catch_up().events[0].event_id == event(1).event_id
-    assert ReplicaFile(path, None).catch_up().events, "without a cloud, what any has told is used"
+    replica = ReplicaFile(path, CLOUD)
+    assert replica.refresh() == NO_CHANGE
+    assert replica.version is None
+    replica.replace(ReplicaPage(1, [make_event(1)]))
+    assert ReplicaFile(path, CLOUD).refresh().events[0].event_id == make_event(1).event_id
+    assert ReplicaFile(path, None).refresh().events, "without a cloud, the replica of any cloud is used"
 
 
 # The outbox
 
 
-class _Cloud:
-    """Keeps what it is sent, and tells of as much of it as it is made to."""
+class _FakeTransport:
+    """Accepts events, and reports the outcome of only some of them if a test wants that."""
 
     def __init__(self) -> None:
-        self.kept: dict[str, bytes] = {}
-        self.refused: set[str] = set()
-        self.times: dict[str, int] = {}
-        self.most_told = 1_000
-        self.most_taken = 1_000
-        self.fails = False
-        self.loses_answer = False
+        self.accepted: dict[str, bytes] = {}
+        self.rejected_ids: set[str] = set()
+        self.send_counts: dict[str, int] = {}
+        self.max_reported = 1_000
+        self.max_batch = 1_000
+        self.is_failing = False
+        self.loses_response = False
 
-    def push(self, events: list[bytes], deadline: float) -> IngestReceipt:
-        if self.fails:
-            raise CloudError(FailureKind.TRANSIENT, "it fails")
-        if len(events) > self.most_taken:
-            raise CloudError(FailureKind.INVALID, "it is too large", status=413)
+    def push_events(self, events: list[bytes], deadline: float) -> IngestReceipt:
+        if self.is_failing:
+            raise CloudError(FailureKind.TRANSIENT, "failing")
+        if len(events) > self.max_batch:
+            raise CloudError(FailureKind.INVALID, "too large", status=413)
         receipt = IngestReceipt([], [], [])
         for content in events:
-            read = from_line(content)
-            assert read is not None, "no damaged line is sent"
-            self.times[read.event_id] = self.times.get(read.event_id, 0) + 1
-            if read.payload["userText"] == "refuse me":
-                self.refused.add(read.event_id)
-                receipt.rejected.append(EventRejectionRecord(read.event_id, "cloud.invalid"))
-            elif read.event_id in self.kept:
-                receipt.duplicate.append(read.event_id)
+            event = decode_line(content)
+            assert event is not None, "no damaged line is sent"
+            self.send_counts[event.event_id] = self.send_counts.get(event.event_id, 0) + 1
+            if event.payload["userText"] == "reject me":
+                self.rejected_ids.add(event.event_id)
+                receipt.rejected.append(EventRejectionRecord(event.event_id, "cloud.invalid"))
+            elif event.event_id in self.accepted:
+                receipt.duplicate.append(event.event_id)
             else:
-                self.kept[read.event_id] = content
-                receipt.accepted.append(read.event_id)
-        if self.loses_answer:
-            raise CloudError(FailureKind.TRANSIENT, "the answer is lost")
-        told = self.most_told
-        return IngestReceipt(receipt.accepted[:told], receipt.duplicate[:told], receipt.rejected[:told])
+                self.accepted[event.event_id] = content
+                receipt.accepted.append(event.event_id)
+        if self.loses_response:
+            raise CloudError(FailureKind.TRANSIENT, "the response is lost")
+        limit = self.max_reported
+        return IngestReceipt(receipt.accepted[:limit], receipt.duplicate[:limit], receipt.rejected[:limit])
 
 
-class OutboxAgainstLogs(RuleBasedStateMachine):
-    """Any sequence of lines, torn and damaged ones, partial answers, lost cursors and restarts sends every event at
-    least once, and the cloud keeps each once.
+class OutboxMachine(RuleBasedStateMachine):
+    """Every event is sent at least once and accepted once, after any sequence of operations.
+
+    The operations: complete, damaged and torn lines, partial responses, lost cursors and restarts.
     """
 
     @initialize()
-    def begin(self) -> None:
-        self.holder = tempfile.TemporaryDirectory()
-        self.folder = user_folder(Path(self.holder.name))
-        self.cloud = _Cloud()
-        self.logged: dict[str, list[str]] = {}  # by session, the events whose lines are whole
-        self.made = 0
+    def set_up(self) -> None:
+        self.temporary = tempfile.TemporaryDirectory()
+        self.folder = user_folder(Path(self.temporary.name))
+        self.transport = _FakeTransport()
+        self.logged: dict[str, list[str]] = {}  # by session: the events whose lines are complete
+        self.event_count = 0
         self.restart()
 
     def teardown(self) -> None:
-        if not hasattr(self, "holder"):
+        if not hasattr(self, "temporary"):
             return
-        with self.holder:
-            self.be_good()
-            self.outbox.look(everywhere=True)
+        with self.temporary:
+            self.behave_well()
+            self.outbox.scan(all_sessions=True)
             self.push()
-            everything = {event_id for events in self.logged.values() for event_id in events}
-            assert everything <= self.cloud.kept.keys() | self.cloud.refused
+            logged_ids = {event_id for events in self.logged.values() for event_id in events}
+            assert logged_ids <= self.transport.accepted.keys() | self.transport.rejected_ids
             assert self.outbox.count == 0
 
     @rule()
     def restart(self) -> None:
         self.outbox = Outbox(self.folder, CLOUD)
-        refusals = RejectedEvents(self.folder.refused)
-        self.pusher = Pusher(self.folder, self.outbox, refusals, self.cloud, RuntimeMetrics())  # type: ignore[arg-type]
-        self.outbox.look(everywhere=True)
+        rejected_events = RejectedEvents(self.folder.rejected_events)
+        metrics = RuntimeMetrics()
+        self.pusher = Pusher(self.folder, self.outbox, rejected_events, self.transport, metrics)  # type: ignore[arg-type]
+        self.outbox.scan(all_sessions=True)
 
-    @rule(session=st.sampled_from("abc"), said=st.sampled_from(["", "", "refuse me"]), is_noted=st.booleans())
-    def log(self, session: str, said: str, is_noted: bool) -> None:
-        self.made += 1
-        new = event(self.made, session, said)
+    @rule(session=st.sampled_from("abc"), text=st.sampled_from(["", "", "reject me"]), is_recorded=st.booleans())
+    def log(self, session: str, text: str, is_recorded: bool) -> None:
+        self.event_count += 1
+        event = make_event(self.event_count, session, text)
         log = self.folder.create_session(session).log
         content = log.read_bytes() if log.exists() else b""
-        # Who writes a log cuts a torn line away first.
-        log.write_bytes(content[: content.rfind(b"\n") + 1] + to_line(new))
-        self.logged.setdefault(session, []).append(new.event_id)
-        if is_noted:
-            self.outbox.note([new])
+        # A writer first cuts a torn line off.
+        log.write_bytes(content[: content.rfind(b"\n") + 1] + encode_line(event))
+        self.logged.setdefault(session, []).append(event.event_id)
+        if is_recorded:
+            self.outbox.record_logged([event])
 
     @precondition(lambda self: self.logged)
     @rule(data=st.data(), content=st.sampled_from([b'{"eventId": "torn', b"nonsense\n", b"\n", b'{"eventId": "x"}\n']))
@@ -239,7 +243,7 @@ class OutboxAgainstLogs(RuleBasedStateMachine):
     @precondition(lambda self: self.logged)
     @rule(data=st.data())
     def replace_log(self, data: st.DataObject) -> None:
-        """As after the caller was forgotten: what was sent stays in the cloud, and the log begins anew."""
+        """Start the log again, as after an erasure: what was sent stays in the cloud."""
         session = data.draw(st.sampled_from(sorted(self.logged)))
         self.folder.session(session).log.unlink()
         del self.logged[session]
@@ -249,15 +253,20 @@ class OutboxAgainstLogs(RuleBasedStateMachine):
         if self.folder.path.exists():
             self.folder.outbox.write_bytes(content)
 
-    @rule(told=st.integers(0, 3), taken=st.integers(1, 4), fails=st.booleans(), loses=st.booleans())
-    def be_difficult(self, told: int, taken: int, fails: bool, loses: bool) -> None:
-        self.cloud.most_told, self.cloud.most_taken = told, taken
-        self.cloud.fails, self.cloud.loses_answer = fails, loses
+    @rule(
+        max_reported=st.integers(0, 3),
+        max_batch=st.integers(1, 4),
+        is_failing=st.booleans(),
+        loses_response=st.booleans(),
+    )
+    def misbehave(self, max_reported: int, max_batch: int, is_failing: bool, loses_response: bool) -> None:
+        self.transport.max_reported, self.transport.max_batch = max_reported, max_batch
+        self.transport.is_failing, self.transport.loses_response = is_failing, loses_response
 
     @rule()
-    def be_good(self) -> None:
-        self.cloud.most_told = self.cloud.most_taken = 1_000
-        self.cloud.fails = self.cloud.loses_answer = False
+    def behave_well(self) -> None:
+        self.transport.max_reported = self.transport.max_batch = 1_000
+        self.transport.is_failing = self.transport.loses_response = False
 
     @rule()
     def push(self) -> None:
@@ -265,11 +274,9 @@ class OutboxAgainstLogs(RuleBasedStateMachine):
             assert self.pusher.push(float("inf"))
 
     @rule()
-    def look(self) -> None:
-        self.outbox.look(everywhere=True)
+    def scan(self) -> None:
+        self.outbox.scan(all_sessions=True)
 
 
-TestOutboxAgainstLogs = OutboxAgainstLogs.TestCase
-TestOutboxAgainstLogs.settings = settings(
-    max_examples=100, stateful_step_count=30, deadline=None, derandomize=True, database=None
-)
+TestOutbox = OutboxMachine.TestCase
+TestOutbox.settings = settings(max_examples=100, stateful_step_count=30, deadline=None, derandomize=True, database=None)

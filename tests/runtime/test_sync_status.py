@@ -1,4 +1,4 @@
-"""How the talk with the cloud goes: values that are told the time."""
+"""The status of the sync: pauses, authorization and manual requests."""
 
 import pytest
 from hypothesis import given
@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from memoair_runtime.sync.errors import CloudError, FailureKind
 from memoair_runtime.sync.status import (
     FIRST_PAUSE_S,
-    LONGEST_PAUSE_S,
-    LONGEST_RETRY_AFTER_S,
+    MAX_PAUSE_S,
+    MAX_RETRY_AFTER_S,
     OFF,
     REFUSED_PAUSE_S,
     SyncState,
@@ -16,62 +16,62 @@ from memoair_runtime.sync.status import (
 )
 
 NOW = 1_000.0
-PASSES = CloudError(FailureKind.TRANSIENT, "it passes")
-REFUSED = CloudError(FailureKind.REJECTED, "it does not want us")
+TRANSIENT = CloudError(FailureKind.TRANSIENT, "a network error")
+REJECTED = CloudError(FailureKind.REJECTED, "the key is not valid")
 
 
-def test_it_is_tried_again_soon_then_less_often_and_never_at_a_fixed_time() -> None:
-    standing, pauses = SyncStatus(), []
+def test_pauses_grow_exponentially_to_a_maximum_with_full_jitter() -> None:
+    status, pauses = SyncStatus(), []
     for _ in range(12):
-        standing = standing.failed(PASSES, NOW, chance=1.0)
-        pauses.append(standing.paused_until - NOW)
-    assert pauses[:4] == [FIRST_PAUSE_S * 2**each for each in range(4)]
-    assert pauses[-1] == LONGEST_PAUSE_S
-    assert standing.failed(PASSES, NOW, chance=0.0).paused_until == NOW, "full jitter"
-    assert standing.succeeded().failed(PASSES, NOW, chance=1.0).paused_until == NOW + FIRST_PAUSE_S
+        status = status.after_failure(TRANSIENT, NOW, jitter=1.0)
+        pauses.append(status.paused_until - NOW)
+    assert pauses[:4] == [FIRST_PAUSE_S * 2**number for number in range(4)]
+    assert pauses[-1] == MAX_PAUSE_S
+    assert status.after_failure(TRANSIENT, NOW, jitter=0.0).paused_until == NOW, "full jitter"
+    assert status.after_success().after_failure(TRANSIENT, NOW, jitter=1.0).paused_until == NOW + FIRST_PAUSE_S
 
 
 @given(st.integers(0, 10_000), st.floats(0, 1), st.none() | st.floats(0, 1e9))
-def test_no_pause_is_longer_than_it_may_be(failures: int, chance: float, retry_after_s: float | None) -> None:
-    standing = SyncStatus(SyncState.OK, failures=failures)
-    failure = CloudError(FailureKind.TRANSIENT, "", retry_after_s=retry_after_s)
-    pause_s = standing.failed(failure, NOW, chance).paused_until - NOW
-    asked_s = min(retry_after_s or 0, LONGEST_RETRY_AFTER_S)
-    assert asked_s <= pause_s + 1e-6
-    assert pause_s <= asked_s + LONGEST_PAUSE_S + 1e-6
+def test_no_pause_exceeds_the_maximum(failures: int, jitter: float, retry_after_s: float | None) -> None:
+    status = SyncStatus(SyncState.OK, failures=failures)
+    error = CloudError(FailureKind.TRANSIENT, "", retry_after_s=retry_after_s)
+    pause_s = status.after_failure(error, NOW, jitter).paused_until - NOW
+    requested_s = min(retry_after_s or 0, MAX_RETRY_AFTER_S)
+    assert requested_s <= pause_s + 1e-6
+    assert pause_s <= requested_s + MAX_PAUSE_S + 1e-6
 
 
-@given(st.lists(st.sampled_from(["takes", "admits", "passes", "refuses"]), max_size=20), st.floats(0, 1))
-def test_words_go_out_only_while_the_key_is_accepted(course: list[str], chance: float) -> None:
-    standing, is_admitted = SyncStatus(), False
-    for each in course:
-        if each in ("takes", "admits"):
-            standing = standing.succeeded(admits=each == "admits")
-            is_admitted |= each == "admits"
-            assert standing.state is SyncState.OK
+@given(st.lists(st.sampled_from(["succeeds", "authorizes", "fails", "rejects"]), max_size=20), st.floats(0, 1))
+def test_the_key_counts_as_accepted_until_the_cloud_rejects_it(outcomes: list[str], jitter: float) -> None:
+    status, is_authorized = SyncStatus(), False
+    for outcome in outcomes:
+        if outcome in ("succeeds", "authorizes"):
+            status = status.after_success(authorizes=outcome == "authorizes")
+            is_authorized |= outcome == "authorizes"
+            assert status.state is SyncState.OK
         else:
-            standing = standing.failed(PASSES if each == "passes" else REFUSED, NOW, chance)
-            is_admitted &= each == "passes"
-            assert standing.state is (SyncState.RETRYING if each == "passes" else SyncState.REFUSED)
-        assert standing.is_admitted == is_admitted
+            status = status.after_failure(TRANSIENT if outcome == "fails" else REJECTED, NOW, jitter)
+            is_authorized &= outcome == "fails"
+            assert status.state is (SyncState.RETRYING if outcome == "fails" else SyncState.REFUSED)
+        assert status.is_authorized == is_authorized
 
 
-def test_who_asks_by_hand_need_not_wait_for_the_pause_unless_the_cloud_wants_it() -> None:
-    failed = SyncStatus().failed(PASSES, NOW, chance=1.0)
+def test_a_manual_request_skips_the_pause_unless_the_cloud_asked_for_it() -> None:
+    failed = SyncStatus().after_failure(TRANSIENT, NOW, jitter=1.0)
     assert not failed.may_try(NOW)
-    assert failed.may_try(NOW, is_asked=True)
+    assert failed.may_try(NOW, is_manual=True)
     assert failed.may_try(failed.paused_until)
-    told = SyncStatus().failed(CloudError(FailureKind.TRANSIENT, "", retry_after_s=5), NOW, chance=0.0)
-    refused = SyncStatus().failed(REFUSED, NOW, chance=0.0)
-    for each in (told, refused):
-        assert not each.may_try(NOW + 1, is_asked=True)
-        assert each.may_try(each.paused_until)
-    assert refused.paused_until - NOW == REFUSED_PAUSE_S[0]
+    retry_after = SyncStatus().after_failure(CloudError(FailureKind.TRANSIENT, "", retry_after_s=5), NOW, jitter=0.0)
+    rejected = SyncStatus().after_failure(REJECTED, NOW, jitter=0.0)
+    for status in (retry_after, rejected):
+        assert not status.may_try(NOW + 1, is_manual=True)
+        assert status.may_try(status.paused_until)
+    assert rejected.paused_until - NOW == REFUSED_PAUSE_S[0]
 
 
-def test_without_a_cloud_nothing_is_tried_and_nothing_follows() -> None:
-    assert not OFF.may_try(NOW, is_asked=True)
+def test_without_a_cloud_there_are_no_requests_and_no_transitions() -> None:
+    assert not OFF.may_try(NOW, is_manual=True)
     with pytest.raises(RuntimeError):
-        OFF.succeeded()
+        OFF.after_success()
     with pytest.raises(RuntimeError):
-        OFF.failed(PASSES, NOW)
+        OFF.after_failure(TRANSIENT, NOW)

@@ -1,4 +1,4 @@
-"""A turn in the index: in as passages of its sides, out as it was said."""
+"""A turn in the index: stored as passages of its sides, returned unchanged."""
 
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from memoair_index import Document, Index, Query
 from memoair_index.sentences import PASSAGE_CHARS
 from memoair_runtime.memory.speaker_names import AGENT, CALLER
-from memoair_runtime.memory.turn import StoredTurn, event_of, first_ids, to_documents, to_turn, to_turns
+from memoair_runtime.memory.turn import StoredTurn, event_id_of, first_document_ids, to_documents, to_turn, to_turns
 
 NOON = datetime(2026, 3, 2, 12, 0, tzinfo=timezone.utc)
 SENTENCES = [
@@ -46,10 +46,10 @@ def turns(draw: st.DrawFn, event_id: str = "0c4d") -> StoredTurn:
     return StoredTurn(
         event_id=event_id,
         session_id=draw(st.sampled_from(["call-1", "call:2", "caller:0", "\N{GRINNING FACE}"])),
-        number=draw(st.integers(0, 10**6)),
+        ordinal=draw(st.integers(0, 10**6)),
         turn_id=draw(st.text(min_size=1, max_size=9)),
-        caller=draw(st.text(max_size=9)),
-        agent=draw(st.text(max_size=9)),
+        caller_name=draw(st.text(max_size=9)),
+        agent_name=draw(st.text(max_size=9)),
         user_text=draw(texts),
         assistant_text=draw(texts),
         occurred_at=draw(moments),
@@ -57,68 +57,70 @@ def turns(draw: st.DrawFn, event_id: str = "0c4d") -> StoredTurn:
     )
 
 
-def a_turn(user_text: str = "", assistant_text: str = "", occurred_at: datetime = NOON, **metadata: Any) -> StoredTurn:
+def make_turn(
+    user_text: str = "", assistant_text: str = "", occurred_at: datetime = NOON, **metadata: Any
+) -> StoredTurn:
     return StoredTurn("0c4d", "call-1", 3, "t3", "Dana", "Juno", user_text, assistant_text, occurred_at, metadata)
 
 
 @given(turns())
-@example(a_turn())
-@example(a_turn("\n" * 2_000, " " * 2_000))
-@example(a_turn("x", "y", price=2**70, debt=-(2**70), much=10**300))
+@example(make_turn())
+@example(make_turn("\n" * 2_000, " " * 2_000))
+@example(make_turn("x", "y", price=2**70, debt=-(2**70), much=10**300))
 @settings(deadline=None)
-def test_a_turn_comes_back_as_it_was_said(turn: StoredTurn) -> None:
+def test_documents_convert_back_to_the_same_turn(turn: StoredTurn) -> None:
     documents = to_documents(turn)
     assert documents
     assert to_turn(documents) == turn
-    assert {event_of(document) for document in documents} == {turn.event_id}
-    assert {document.id for document in documents} & set(first_ids(turn.event_id))
+    assert {event_id_of(document) for document in documents} == {turn.event_id}
+    assert {document.id for document in documents} & set(first_document_ids(turn.event_id))
     assert len({document.id for document in documents}) == len(documents)
     assert all(len(document.text) <= PASSAGE_CHARS for document in documents)
 
 
 @given(turns())
 @settings(deadline=None)
-def test_the_passages_of_a_side_put_together_are_all_that_it_said_in_order(turn: StoredTurn) -> None:
+def test_the_passages_of_a_side_join_to_its_whole_text(turn: StoredTurn) -> None:
     documents = to_documents(turn)
     for side, text in ((CALLER, turn.user_text), (AGENT, turn.assistant_text)):
         assert "".join(document.text for document in documents if document.speaker == side) == text
     sides = [document.speaker for document in documents]
-    assert sides == sorted(sides, key=[CALLER, AGENT].index), "the caller spoke first"
+    assert sides == sorted(sides, key=[CALLER, AGENT].index), "the caller speaks first"
     assert {document.group for document in documents} == {turn.session_id}
 
 
 @given(st.lists(turns(), max_size=5))
 @settings(deadline=None, max_examples=40)
-def test_turns_one_after_the_other_come_back_apart(said: list[StoredTurn]) -> None:
-    said = [attrs.evolve(turn, event_id=f"event-{number}") for number, turn in enumerate(said)]
-    documents = [document for turn in said for document in to_documents(turn)]
-    assert to_turns(documents) == said
+def test_documents_of_several_turns_convert_back_to_the_same_turns(originals: list[StoredTurn]) -> None:
+    originals = [attrs.evolve(turn, event_id=f"event-{number}") for number, turn in enumerate(originals)]
+    documents = [document for turn in originals for document in to_documents(turn)]
+    assert to_turns(documents) == originals
 
 
 @given(turns())
-@example(a_turn("x", "y", price=2**70, debt=-(2**70), much=10**300))
+@example(make_turn("x", "y", price=2**70, debt=-(2**70), much=10**300))
 @settings(deadline=None, max_examples=30)
-def test_a_turn_comes_back_from_an_index_and_from_its_file_as_it_was_said(turn: StoredTurn) -> None:
+def test_a_turn_comes_back_unchanged_from_an_index_and_from_its_file(turn: StoredTurn) -> None:
     with TemporaryDirectory() as folder:
         path = Path(folder) / "turns.index"
         index = Index()
         index.add([Document("before", "boots", group=turn.session_id), *to_documents(turn)])
         index.add([Document("behind", "boots", group=turn.session_id)])
         index.merge(path)
-        for each in (index, Index.open(path)):
-            first, *documents, last = each.group_documents(turn.session_id)
+        for opened in (index, Index.open(path)):
+            first, *documents, last = opened.group_documents(turn.session_id)
             assert to_turn(documents) == turn
             assert (first.id, last.id) == ("before", "behind")
 
 
-def test_a_long_reply_is_found_by_any_of_its_passages_and_whole() -> None:
+def test_a_long_reply_is_found_by_any_passage_and_returned_whole() -> None:
     reply = " ".join(f"The {word} parcel arrives in {number} days." for number, word in enumerate(["red", "blue"] * 99))
-    turn = a_turn("When?", f"{reply} The last one is with the zanzibarplum dentist.")
+    turn = make_turn("When?", f"{reply} The last one is with the zanzibarplum dentist.")
     index = Index()
     index.add(to_documents(turn))
     best = index.search(Query("zanzibarplum dentist"), 1)[0].document
     assert best.text != turn.assistant_text
-    assert to_turn(index.contiguous_run(best.id, lambda each: event_of(each) == turn.event_id)) == turn
+    assert to_turn(index.contiguous_run(best.id, lambda document: event_id_of(document) == turn.event_id)) == turn
 
 
 @pytest.mark.parametrize(
@@ -130,8 +132,8 @@ def test_a_long_reply_is_found_by_any_of_its_passages_and_whole() -> None:
         datetime(9999, 12, 31, tzinfo=timezone.utc),
     ],
 )
-def test_a_moment_at_the_end_of_time_harms_no_turn(moment: datetime) -> None:
-    turn = a_turn("The red boots.", occurred_at=moment)
+def test_a_turn_may_have_an_extreme_time(moment: datetime) -> None:
+    turn = make_turn("The red boots.", occurred_at=moment)
     came_back = to_turn(to_documents(turn))
     assert abs((came_back.occurred_at - moment).total_seconds()) < 1e-3
     assert came_back.user_text == turn.user_text

@@ -1,4 +1,4 @@
-"""Clients over pools of real runtimes, on ports of their own, and what they leave on the disk."""
+"""Clients over pools of real runtimes, on their own ports, and what they write to the disk."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 
 from memoair_runtime.storage.user_folder import UserFolder
-from memoair_voice_sync import MemoAirVoiceClientSync, SearchResult, _client
+from memoair_voice_sync import MemoAirVoiceClientSync, SearchResult, _user_calls
 from support.ports import free_ports
 from support.runtimes import PROJECT, freeze
 from support.waiting import eventually
@@ -23,19 +23,19 @@ NewClient = Callable[..., MemoAirVoiceClientSync]
 
 AGENT, API_KEY = "agent_test", "memoair_pk_secret_of_the_tests"
 
-# Tests wait for an answer as long as a loaded machine needs; what a deadline does is tested by itself.
+# Long enough for a loaded machine. Other tests check deadlines.
 PATIENT_MS = 10_000
-_SAVE_S = _client._SAVE_S
+_SAVE_TIMEOUT_S = _user_calls._SAVE_TIMEOUT_S
 
 
 def client_arguments(root: Path, /, **arguments: Any) -> dict[str, Any]:
-    """What a client is constructed with, unless a test says otherwise."""
+    """Return the arguments of a client; a test can override them."""
     return {
         "api_key": API_KEY,
         "project_id": PROJECT,
         "agent_id": AGENT,
         "storage_root": str(root),
-        "cloud_base_url": None,  # no test looks for the world's
+        "cloud_base_url": None,  # no test calls the public cloud
         "runtime_port_range": free_ports(),
         **arguments,
     }
@@ -43,7 +43,7 @@ def client_arguments(root: Path, /, **arguments: Any) -> dict[str, Any]:
 
 @contextmanager
 def clients_over(storage_root: Path) -> Iterator[NewClient]:
-    """Make clients over one storage root; all are closed at the end, whatever a test did to their processes."""
+    """Make clients over one storage root; close them at the end, whatever a test did to their processes."""
     made: list[MemoAirVoiceClientSync] = []
 
     def make(**arguments: Any) -> MemoAirVoiceClientSync:
@@ -58,8 +58,8 @@ def clients_over(storage_root: Path) -> Iterator[NewClient]:
 
 
 @contextmanager
-def leaving_nothing() -> Iterator[None]:
-    """What the fixture ``nothing_left_behind`` demands, of more than a single test."""
+def checking_for_leaks() -> Iterator[None]:
+    """Check for more than a single test what the fixture ``nothing_left_behind`` checks for one."""
     process = psutil.Process()
     descriptors, threads, children = process.num_fds(), set(threading.enumerate()), set(process.children())
     yield
@@ -70,7 +70,7 @@ def leaving_nothing() -> Iterator[None]:
 
 @contextmanager
 def frozen(pid: int) -> Iterator[int]:
-    """Let a process answer nothing for as long as the block lasts."""
+    """Stop a process (SIGSTOP) during the block."""
     freeze(pid)
     try:
         yield pid
@@ -79,8 +79,8 @@ def frozen(pid: int) -> Iterator[int]:
             os.kill(pid, signal.SIGCONT)
 
 
-def lives(pid: int) -> bool:
-    """Whether a process runs; one that only waits to be reaped does not."""
+def is_alive(pid: int) -> bool:
+    """Return whether a process is running, and not a zombie."""
     try:
         return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
@@ -93,32 +93,32 @@ _patient = 0
 
 @contextmanager
 def patient_saves() -> Iterator[None]:
-    """Let ``save_response`` wait for as long as a loaded machine needs, and not only for the second of the product.
+    """Let ``save_response`` wait as long as a loaded machine needs, and not only the second of the product.
 
-    What becomes of a turn that is not kept within that second is tested by itself.
+    Other tests check what happens to a turn that is not saved within that second.
     """
     global _patient
     with _patience:
         _patient += 1
-        _client._SAVE_S = PATIENT_MS / 1e3
+        _user_calls._SAVE_TIMEOUT_S = PATIENT_MS / 1e3
     try:
         yield
     finally:
         with _patience:
             _patient -= 1
             if not _patient:
-                _client._SAVE_S = _SAVE_S
+                _user_calls._SAVE_TIMEOUT_S = _SAVE_TIMEOUT_S
 
 
 def recall(client: MemoAirVoiceClientSync, user_id: str, query: str, **options: Any) -> SearchResult:
-    """Search with all the patience that a loaded machine needs, and demand a whole answer."""
+    """Search with a timeout that is long enough for a loaded machine, and require a complete result."""
     found = client.search_memory(query, user={"id": user_id}, **{"timeout_ms": PATIENT_MS, **options})
     assert found.trace["degraded"] is False, found.trace
     return found
 
 
 def say(client: MemoAirVoiceClientSync, user_id: str, text: str, turn_id: str | None = None) -> str:
-    """Save a turn with a runtime that is warm, and demand that it is kept at once."""
+    """Save a turn with a runtime that is ready, and require that it is saved at once."""
     client.load_index(user={"id": user_id})
     with patient_saves():
         event_id = client.save_response(user={"id": user_id}, user_text=text, assistant_text="Noted.", turn_id=turn_id)
@@ -127,47 +127,47 @@ def say(client: MemoAirVoiceClientSync, user_id: str, text: str, turn_id: str | 
 
 
 def runtime_of(client: MemoAirVoiceClientSync, user_id: str) -> dict[str, Any]:
-    """What the client tells of the caller's runtime, who must have one."""
-    [told] = [each for each in client.stats()["runtimes"] if each["user_id"] == user_id]
-    return dict(told)
+    """Return the statistics of a user's runtime, which must exist."""
+    [runtime] = [each for each in client.stats()["runtimes"] if each["user_id"] == user_id]
+    return dict(runtime)
 
 
 def pid_of(client: MemoAirVoiceClientSync, user_id: str) -> int:
-    """The process that serves a caller."""
+    """Return the id of the process that serves a user."""
     return int(runtime_of(client, user_id)["pid"])
 
 
-def host_of(client: MemoAirVoiceClientSync, user_id: str) -> psutil.Process:
-    """The process that a caller's runtime was forked from."""
-    host = psutil.Process(pid_of(client, user_id)).parent()
-    assert host is not None
-    assert "memoair_runtime.fork_server" in host.cmdline()
-    return host
+def fork_server_of(client: MemoAirVoiceClientSync, user_id: str) -> psutil.Process:
+    """Return the fork server of a user's runtime."""
+    fork_server = psutil.Process(pid_of(client, user_id)).parent()
+    assert fork_server is not None
+    assert "memoair_runtime.fork_server" in fork_server.cmdline()
+    return fork_server
 
 
 def logged(storage_root: Path, user_id: str, type_: str | None = None) -> list[dict[str, Any]]:
-    """The events of a caller, of one type or all, call by call as they stand in the logs."""
+    """Return the logged events of a user, of one type or all, session by session."""
     folder = UserFolder(storage_root, PROJECT, user_id)
     events = [
         json.loads(line)
-        for session_id, _ in folder.session_logs()
+        for session_id, _ in folder.list_session_logs()
         for line in folder.session(session_id).log.read_bytes().splitlines()
     ]
     return [event for event in events if type_ in (None, event["type"])]
 
 
 def turn_ids(storage_root: Path, user_id: str) -> list[str]:
-    """The ids of a caller's turns as they stand in the logs."""
+    """Return the ids of a user's turns in the order of the logs."""
     return [event["payload"]["turnId"] for event in logged(storage_root, user_id, "turn")]
 
 
 _HEAD = """
 import json, os, signal, sys, threading, time
-from memoair_voice_sync import MemoAirVoiceClientSync, MemoAirVoiceMemoryError, _client
+from memoair_voice_sync import MemoAirVoiceClientSync, MemoAirVoiceMemoryError, _user_calls
 
-_client._SAVE_S = {save_s}
+_user_calls._SAVE_TIMEOUT_S = {save_s}
 
-def tell(**facts):
+def report(**facts):
     os.write(1, json.dumps(facts).encode() + b"\\n")
 
 def pid(user_id):
@@ -188,7 +188,7 @@ client = MemoAirVoiceClientSync(**{arguments!r})
 
 
 class Application:
-    """An application in a process of its own, which has a ``client`` and tells what it sees on lines of JSON."""
+    """An application in its own process, which has a ``client`` and reports what it sees as lines of JSON."""
 
     def __init__(self, script: str, arguments: dict[str, Any]) -> None:
         self.process = subprocess.Popen(
@@ -199,8 +199,8 @@ class Application:
             start_new_session=True,
         )
 
-    def told(self, within_s: float = 30.0) -> dict[str, Any]:
-        """The next line; who says nothing for so long is ended."""
+    def read_report(self, within_s: float = 30.0) -> dict[str, Any]:
+        """Return the next report; kill the application if it does not come in time."""
         assert self.process.stdout is not None
         watch = threading.Timer(within_s, self._kill)
         watch.start()
@@ -209,20 +209,20 @@ class Application:
         finally:
             watch.cancel()
             watch.join()
-        assert line, "the application ended without a word; what it wrote to stderr stands above"
+        assert line, "the application ended without a report; its stderr is above"
         return dict(json.loads(line))
 
-    def hang_up(self) -> None:
-        """Let all who read its standard input see the end of it."""
+    def close_stdin(self) -> None:
+        """Close its standard input, which it may be reading."""
         assert self.process.stdin is not None
         self.process.stdin.close()
 
-    def ends(self, within_s: float = 30.0) -> int:
-        """Wait until it has ended, and return its exit code."""
+    def wait_for_exit(self, within_s: float = 30.0) -> int:
+        """Wait until it has exited, and return its exit code."""
         return self.process.wait(within_s)
 
     def close(self) -> None:
-        """End it with all that belongs to its session."""
+        """Kill it with all processes of its session."""
         self._kill()
         self.process.wait()
         for stream in (self.process.stdin, self.process.stdout):

@@ -1,4 +1,4 @@
-"""Devices of a cloud: whole runtimes within this process, which start in milliseconds, over their own disks."""
+"""Devices of a cloud: runtimes within this process, which start in milliseconds, each with its own disk."""
 
 import gc
 import time
@@ -21,7 +21,7 @@ from support.waiting import eventually
 
 
 class Device:
-    """A runtime of one caller. What it answers must be right."""
+    """A runtime of one user. Its methods return the bodies of replies."""
 
     def __init__(self, settings: RuntimeSettings) -> None:
         self.settings = settings
@@ -36,69 +36,69 @@ class Device:
 
     def start(self, session_id: str = "now", name: str = "") -> Any:
         user = {"id": self.settings.user_id, **({"name": name} if name else {})}
-        told = {"sessionId": session_id, "workspaceId": PROJECT, "userId": self.settings.user_id}
-        return self.service.start_session(msgspec.convert({**told, "metadata": {"user": user}}, requests.StartRequest))
+        body = {"sessionId": session_id, "workspaceId": PROJECT, "userId": self.settings.user_id}
+        return self.service.start_session(msgspec.convert({**body, "metadata": {"user": user}}, requests.StartRequest))
 
     def save(
         self, turn_id: str, user_text: str, agent_text: str = "", session_id: str = "now", metadata: Any = None
     ) -> str:
-        told = {"sessionId": session_id, "turnId": turn_id, "userText": user_text, "assistantText": agent_text}
-        told |= {} if metadata is None else {"metadata": metadata}
-        return str(self.service.save_turn(msgspec.convert(told, requests.TurnRequest))["localEventId"])
+        body = {"sessionId": session_id, "turnId": turn_id, "userText": user_text, "assistantText": agent_text}
+        body |= {} if metadata is None else {"metadata": metadata}
+        return str(self.service.save_turn(msgspec.convert(body, requests.TurnRequest))["localEventId"])
 
     def end(self, session_id: str = "now") -> None:
         self.service.end_session(msgspec.convert({"sessionId": session_id}, requests.EndRequest))
 
     def search(self, query: str, session_id: str = "asking", **options: Any) -> Any:
-        told = {"sessionId": session_id, "query": query, "timeoutMs": 5_000, **options}
+        body = {"sessionId": session_id, "query": query, "timeoutMs": 5_000, **options}
         replies: list[Any] = []
-        self.service.search_memory(msgspec.convert(told, requests.SearchRequest), replies.append)
+        self.service.search_memory(msgspec.convert(body, requests.SearchRequest), replies.append)
         return replies[0]
 
-    def found(self, query: str, lane: str = "permanent") -> list[str]:
-        """The texts of a lane's hits."""
+    def find_texts(self, query: str, lane: str = "permanent") -> list[str]:
+        """Return the texts of a lane's hits."""
         return [hit["text"] for hit in self.search(query)[lane]]
 
     def flush(self, deadline_ms: float = 5_000) -> Any:
         return self.service.flush(requests.DeadlineRequest(deadline_ms=deadline_ms))
 
     def pull(self, *scopes: str, deadline_ms: float = 10_000) -> Any:
-        told = {"deadlineMs": deadline_ms, **({"scopes": list(scopes)} if scopes else {})}
-        return self.service.pull(msgspec.convert(told, requests.PullRequest))
+        body = {"deadlineMs": deadline_ms, **({"scopes": list(scopes)} if scopes else {})}
+        return self.service.pull(msgspec.convert(body, requests.PullRequest))
 
     def forget(self, at: str | None = None) -> Any:
         return self.service.erase_user(requests.ForgetRequest(forgotten_at=at))
 
     @property
     def sync(self) -> Any:
-        """How the talk with the cloud goes."""
+        """The sync part of the health report."""
         return self.service.health()["sync"]
 
-    def waits_for_state(self, state: str) -> Any:
+    def wait_for_state(self, state: str) -> Any:
         eventually(lambda: self.sync["state"] == state)
         return self.sync
 
-    def waits_for_first_pull(self) -> None:
+    def wait_for_first_pull(self) -> None:
         eventually(lambda: self.sync["hasPulled"])
 
 
 def settings_for(cloud: ScriptedCloud | None, root: Path, **changes: Any) -> RuntimeSettings:
-    """The settings of a device that pulls by itself only once."""
-    told = RuntimeSettings(PROJECT, USER, root, cloud_base_url=None, pull_interval_s=1_000)
+    """Return the settings of a device that pulls only once by itself."""
+    settings = RuntimeSettings(PROJECT, USER, root, cloud_base_url=None, pull_interval_s=1_000)
     if cloud is not None:
-        told = attrs.evolve(told, cloud_key=KEY, cloud_base_url=cloud.url)
-    return attrs.evolve(told, **changes)
+        settings = attrs.evolve(settings, cloud_key=KEY, cloud_base_url=cloud.url)
+    return attrs.evolve(settings, **changes)
 
 
 @contextmanager
-def device(cloud: ScriptedCloud | None, root: Path, *, is_calm: bool = True, **changes: Any) -> Iterator[Device]:
-    """A device for as long as the block lasts. With ``is_calm`` it has pulled once, where there is a cloud."""
-    made = Device(settings_for(cloud, root, **changes))
+def device(cloud: ScriptedCloud | None, root: Path, *, waits_for_pull: bool = True, **changes: Any) -> Iterator[Device]:
+    """Run a device. With ``waits_for_pull`` it has pulled once, if there is a cloud."""
+    running = Device(settings_for(cloud, root, **changes))
     try:
-        if cloud is not None and is_calm:
-            made.waits_for_first_pull()
-        yield made
+        if cloud is not None and waits_for_pull:
+            running.wait_for_first_pull()
+        yield running
     finally:
-        made.close()
-        del made
-        gc.collect()  # a file stays open for as long as an index that maps it lives
+        running.close()
+        del running
+        gc.collect()  # a file stays open as long as an index that maps it exists

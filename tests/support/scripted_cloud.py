@@ -1,6 +1,6 @@
-"""A cloud for tests of its devices: a real server in a thread, which keeps what it is sent and tells what it has.
+"""A cloud for tests of its devices: a real server in a thread, which keeps events and serves projections.
 
-It behaves as the wire says until a test has it behave otherwise.
+It behaves as the protocol says, until a test makes it behave otherwise.
 """
 
 import gzip
@@ -23,12 +23,12 @@ from support.waiting import eventually
 KEY = "memoair_pk_of_the_scripted_cloud"
 API = "/v1/voice-sdk"
 
-# Takes the handler of a request whose body was read, and answers it or not; returns whether it did.
-Behaviour = Callable[["_Handler"], bool]
+# Receives the handler of a request whose body has been read; returns whether it has handled the request.
+Behavior = Callable[["_Handler"], bool]
 
 
 class Request(NamedTuple):
-    """What came: ``headers`` by lower-case name."""
+    """A request that was received; ``headers`` by lower-case name."""
 
     method: str
     path: str
@@ -37,8 +37,8 @@ class Request(NamedTuple):
     body: Any
 
 
-class _Caller:
-    """What is known of one caller. Each change has a version."""
+class _UserData:
+    """The data of one user. Each change has a version."""
 
     def __init__(self) -> None:
         self.version = 0
@@ -50,20 +50,20 @@ class _Caller:
 
 
 class ScriptedCloud:
-    """One project's cloud. Behaves as `behave` says, else well. Tests change it from their own thread."""
+    """The cloud of one project. Behaves well unless `behave` says otherwise. Tests change it from their own thread."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
-        self.callers: defaultdict[str, _Caller] = defaultdict(_Caller)
+        self.users: defaultdict[str, _UserData] = defaultdict(_UserData)
         self.documents: dict[tuple[str, str], tuple[int, dict[str, Any] | None]] = {}
         self.org_version = 0
-        self.file: tuple[int, bytes] | None = None
-        self.forgotten: list[dict[str, str]] = []
+        self.org_file: tuple[int, bytes] | None = None
+        self.erasures: list[dict[str, str]] = []
         self.requests: list[Request] = []
-        self.page = 1_000  # how much a projection tells at once
+        self.page_size = 1_000  # items in one response of a projection
         self.closed = threading.Event()
-        self._behaviours: dict[str, deque[Behaviour]] = {}
-        self._always: dict[str, Behaviour] = {}
+        self._behaviors: dict[str, deque[Behavior]] = {}
+        self._default_behaviors: dict[str, Behavior] = {}
         self._server = _Server(("127.0.0.1", 0), _Handler)
         self._server.cloud = self
         self.port = int(self._server.server_address[1])
@@ -76,7 +76,7 @@ class ScriptedCloud:
 
     @property
     def variables(self) -> dict[str, str]:
-        """What a runtime is started with to use this cloud; it pulls by itself only once."""
+        """The environment of a runtime that uses this cloud; it pulls only once by itself."""
         return {"CLOUD_BASE_URL": self.url, "API_KEY": KEY, "PULL_INTERVAL_S": "1000"}
 
     def close(self) -> None:
@@ -86,58 +86,58 @@ class ScriptedCloud:
         self._server.server_close()
         self._thread.join()
 
-    # What it does
+    # Behavior
 
-    def behave(self, path: str, *behaviours: Behaviour, always: Behaviour | None = None) -> None:
-        """Let the next requests to a path, or to all (``*``), be answered so; and every later one ``always`` so."""
+    def behave(self, path: str, *behaviors: Behavior, always: Behavior | None = None) -> None:
+        """Answer the next requests to a path, or to any (``*``), with ``behaviors``, and later ones with ``always``."""
         with self.lock:
-            self._behaviours[path] = deque(behaviours)
-            self._always.pop(path, None)
+            self._behaviors[path] = deque(behaviors)
+            self._default_behaviors.pop(path, None)
             if always is not None:
-                self._always[path] = always
+                self._default_behaviors[path] = always
 
     def behave_well(self) -> None:
         with self.lock:
-            self._behaviours.clear()
-            self._always.clear()
+            self._behaviors.clear()
+            self._default_behaviors.clear()
 
-    def behaviour(self, path: str) -> Behaviour | None:
+    def next_behavior(self, path: str) -> Behavior | None:
         with self.lock:
             for key in (path, "*"):
-                if self._behaviours.get(key):
-                    return self._behaviours[key].popleft()
-                if key in self._always:
-                    return self._always[key]
+                if self._behaviors.get(key):
+                    return self._behaviors[key].popleft()
+                if key in self._default_behaviors:
+                    return self._default_behaviors[key]
         return None
 
-    # What was asked
+    # Received requests
 
-    def asked(self, path: str) -> list[Request]:
+    def requests_to(self, path: str) -> list[Request]:
         with self.lock:
-            return [each for each in self.requests if each.path.partition("?")[0] == f"{API}/{path}"]
+            return [request for request in self.requests if request.path.partition("?")[0] == f"{API}/{path}"]
 
-    def pushed(self, user: str = USER) -> list[dict[str, Any]]:
-        """The events that are kept of a caller, in the order in which they came."""
+    def accepted_events(self, user: str = USER) -> list[dict[str, Any]]:
+        """Return the events of a user, in the order in which they arrived."""
         with self.lock:
-            return [event for _, event in self.callers[user].events.values()]
+            return [event for _, event in self.users[user].events.values()]
 
-    def turns(self, user: str = USER) -> list[str]:
-        """What the caller said, as far as it is known here."""
-        return [event["payload"]["userText"] for event in self.pushed(user) if event["type"] == "turn"]
+    def turn_texts(self, user: str = USER) -> list[str]:
+        """Return what the user said in the accepted turns."""
+        return [event["payload"]["userText"] for event in self.accepted_events(user) if event["type"] == "turn"]
 
-    def waits_for_turns(self, *said: str, user: str = USER) -> None:
-        eventually(lambda: sorted(self.turns(user)) == sorted(said))
+    def wait_for_turns(self, *texts: str, user: str = USER) -> None:
+        eventually(lambda: sorted(self.turn_texts(user)) == sorted(texts))
 
-    # What it is told by others
+    # Data
 
-    def tell(self, event: dict[str, Any], user: str = USER) -> None:
-        """Another machine sends an event."""
+    def add_event(self, event: dict[str, Any], user: str = USER) -> None:
+        """Add an event, as if another machine had sent it."""
         with self.lock:
-            caller = self.callers[user]
-            caller.version += 1
-            caller.events[event["eventId"]] = caller.version, event
+            data = self.users[user]
+            data.version += 1
+            data.events[event["eventId"]] = data.version, event
 
-    def learn(self, fact_id: str, text: str, user: str = USER, **more: Any) -> None:
+    def add_fact(self, fact_id: str, text: str, user: str = USER, **more: Any) -> None:
         fact = {
             "id": fact_id,
             "kind": "preference",
@@ -152,65 +152,65 @@ class ScriptedCloud:
             "holdsUntil": None,
         }
         with self.lock:
-            caller = self.callers[user]
-            caller.version += 1
-            caller.facts[fact_id] = caller.version, {**fact, **more}
+            data = self.users[user]
+            data.version += 1
+            data.facts[fact_id] = data.version, {**fact, **more}
 
-    def unlearn(self, fact_id: str, user: str = USER) -> None:
+    def remove_fact(self, fact_id: str, user: str = USER) -> None:
         with self.lock:
-            caller = self.callers[user]
-            caller.version += 1
-            caller.facts[fact_id] = caller.version, None
+            data = self.users[user]
+            data.version += 1
+            data.facts[fact_id] = data.version, None
 
-    def describe(self, user: str = USER, **profile: Any) -> None:
+    def update_profile(self, user: str = USER, **profile: Any) -> None:
         with self.lock:
-            caller = self.callers[user]
-            caller.profile_version += 1
-            caller.profile = {**caller.profile, **profile}
+            data = self.users[user]
+            data.profile_version += 1
+            data.profile = {**data.profile, **profile}
 
-    def forget(self, user: str = USER) -> str:
-        """Forget a caller, as DELETE does; return the moment."""
+    def erase_user(self, user: str = USER) -> str:
+        """Erase a user, as DELETE does; return the time."""
         now = datetime.now(timezone.utc).isoformat()
         digest = hashlib.sha256(f"{PROJECT}\0{user}".encode()).hexdigest()
         with self.lock:
-            caller = self.callers[user]
-            caller.events.clear()
-            caller.facts.clear()
-            caller.profile = {"summary": "", "attributes": {}, "name": None, "metadata": {}}
-            caller.version += 1
-            caller.profile_version += 1
-            caller.forgotten_at = now
-            self.forgotten.append({"digest": digest, "forgottenAt": now})
+            data = self.users[user]
+            data.events.clear()
+            data.facts.clear()
+            data.profile = {"summary": "", "attributes": {}, "name": None, "metadata": {}}
+            data.version += 1
+            data.profile_version += 1
+            data.forgotten_at = now
+            self.erasures.append({"digest": digest, "forgottenAt": now})
         return now
 
-    def put(self, *documents: tuple[str, str], index: str = "faq", **metadata: Any) -> None:
-        """Put documents of the organisation, id and text each."""
+    def put_documents(self, *documents: tuple[str, str], index: str = "faq", **metadata: Any) -> None:
+        """Add documents of the project, given as id and text."""
         with self.lock:
             for document_id, text in documents:
                 self.org_version += 1
-                told = {"indexName": index, "id": document_id, "text": text, "metadata": metadata}
-                self.documents[index, document_id] = self.org_version, told
+                document = {"indexName": index, "id": document_id, "text": text, "metadata": metadata}
+                self.documents[index, document_id] = self.org_version, document
 
-    def drop(self, document_id: str, index: str = "faq") -> None:
+    def delete_document(self, document_id: str, index: str = "faq") -> None:
         with self.lock:
             self.org_version += 1
             self.documents[index, document_id] = self.org_version, None
 
-    def restore(self) -> None:
-        """Be put back to where nothing was known yet."""
+    def lose_all_data(self) -> None:
+        """Return to the state at the beginning, as if restored from an old backup."""
         with self.lock:
-            self.callers.clear()
+            self.users.clear()
             self.documents.clear()
-            self.org_version, self.file = 0, None
+            self.org_version, self.org_file = 0, None
 
-    # How it answers
+    # Responses
 
-    def answer(self, request: Request) -> tuple[int, Any, dict[str, str]]:
+    def respond(self, request: Request) -> tuple[int, Any, dict[str, str]]:
         if request.headers.get("authorization") != f"Bearer {KEY}":
-            return 401, fault("cloud.unauthorized"), {}
+            return 401, error_body("cloud.unauthorized"), {}
         path, _, query = request.path.removeprefix(f"{API}/").partition("?")
-        asked = parse_qs(query).get("since")
-        since = int(asked[0]) if asked else None
+        query_since = parse_qs(query).get("since")
+        since = int(query_since[0]) if query_since else None
         with self.lock:
             if path == "bootstrap":
                 return self._bootstrap(request)
@@ -223,117 +223,119 @@ class ScriptedCloud:
             if path == "projections/org":
                 return self._org(since)
             if path == "index/create":
-                told = request.body
-                for each in told["documents"]:
-                    self.put((each["id"], each["text"]), index=told["name"], **each.get("metadata", {}))
-                count = len(told["documents"])
-                return 200, {"indexName": told["name"], "chunkCount": count, "version": self.org_version}, {}
+                body = request.body
+                for each in body["documents"]:
+                    self.put_documents((each["id"], each["text"]), index=body["name"], **each.get("metadata", {}))
+                count = len(body["documents"])
+                return 200, {"indexName": body["name"], "chunkCount": count, "version": self.org_version}, {}
             if path.startswith("index/") and request.method == "DELETE":
                 name, _, document_id = path.removeprefix("index/").partition("/documents/")
                 for index, each in list(self.documents):
                     if index == name and document_id in ("", each):
-                        self.drop(each, index)
+                        self.delete_document(each, index)
                 return 200, {"indexName": name}, {}
             if path.startswith("users/"):
-                return self._of_user(request.method, *path.removeprefix("users/").partition("/memories")[::2], request)
+                return self._user_request(
+                    request.method, *path.removeprefix("users/").partition("/memories")[::2], request
+                )
             if path == "projections/forgotten":
-                upto = min(len(self.forgotten), (since or 0) + self.page)
-                more = upto < len(self.forgotten)
-                return 200, {"version": upto, "more": more, "users": self.forgotten[since or 0 : upto]}, {}
-            file = self._file()
-            if self.file is not None and file is not None and path == f"projections/org/file/{file['sha256']}":
-                return 200, self.file[1], {}
-        return 404, fault("cloud.not_found"), {}
+                end = min(len(self.erasures), (since or 0) + self.page_size)
+                more = end < len(self.erasures)
+                return 200, {"version": end, "more": more, "users": self.erasures[since or 0 : end]}, {}
+            file = self._org_file_info()
+            if self.org_file is not None and file is not None and path == f"projections/org/file/{file['sha256']}":
+                return 200, self.org_file[1], {}
+        return 404, error_body("cloud.not_found"), {}
 
-    def _of_user(self, method: str, user: str, rest: str, request: Request) -> tuple[int, Any, dict[str, str]]:
+    def _user_request(self, method: str, user: str, rest: str, request: Request) -> tuple[int, Any, dict[str, str]]:
         user, memory_id = unquote(user), unquote(rest.strip("/").removesuffix("/history"))
-        caller = self.callers[user]
+        data = self.users[user]
         if not rest and method == "DELETE" and "/memories" not in request.path:
-            removed = {"sessions": 1, "events": len(caller.events), "memories": len(caller.facts)}
-            return 200, {"userId": user, "forgottenAt": self.forget(user), "removed": removed}, {}
-        known = {fact_id: fact for fact_id, (_, fact) in caller.facts.items() if fact is not None}
+            removed = {"sessions": 1, "events": len(data.events), "memories": len(data.facts)}
+            return 200, {"userId": user, "forgottenAt": self.erase_user(user), "removed": removed}, {}
+        facts = {fact_id: fact for fact_id, (_, fact) in data.facts.items() if fact is not None}
         if not memory_id:
-            asked = parse_qs(urlsplit(request.path).query)
-            begin = int(asked.get("cursor", ["0"])[0])
-            page = [{"memoryId": fact_id, "text": fact["text"]} for fact_id, fact in known.items()][begin : begin + 2]
-            return 200, {"memories": page, "next": str(begin + 2) if begin + 2 < len(known) else None}, {}
-        if memory_id not in known:
-            return 404, fault("cloud.not_found"), {}
+            query = parse_qs(urlsplit(request.path).query)
+            begin = int(query.get("cursor", ["0"])[0])
+            page = [{"memoryId": fact_id, "text": fact["text"]} for fact_id, fact in facts.items()][begin : begin + 2]
+            return 200, {"memories": page, "next": str(begin + 2) if begin + 2 < len(facts) else None}, {}
+        if memory_id not in facts:
+            return 404, error_body("cloud.not_found"), {}
         if rest.endswith("/history"):
-            return 200, {"changes": [{"action": "learned", "text": known[memory_id]["text"]}]}, {}
+            return 200, {"changes": [{"action": "learned", "text": facts[memory_id]["text"]}]}, {}
         if method == "PATCH":
-            self.learn(memory_id, request.body["text"], user)
+            self.add_fact(memory_id, request.body["text"], user)
             return 200, {"memoryId": memory_id, **request.body}, {}
-        self.unlearn(memory_id, user)
+        self.remove_fact(memory_id, user)
         return 200, {"memoryId": memory_id, "deletedAt": "2026-03-02T09:30:00Z"}, {}
 
     def _bootstrap(self, request: Request) -> tuple[int, Any, dict[str, str]]:
-        caller = self.callers[request.user] if request.user else None
-        told = {
-            "profileVersion": caller.profile_version if caller else None,
-            "permanentManifestVersion": caller.version if caller else None,
+        data = self.users[request.user] if request.user else None
+        versions = {
+            "profileVersion": data.profile_version if data else None,
+            "permanentManifestVersion": data.version if data else None,
             "orgManifestVersion": self.org_version,
-            "forgottenVersion": len(self.forgotten),
-            "forgottenAt": caller.forgotten_at if caller else None,
-            "orgFile": self._file(),
+            "forgottenVersion": len(self.erasures),
+            "forgottenAt": data.forgotten_at if data else None,
+            "orgFile": self._org_file_info(),
             "budgets": {},
         }
-        token = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:12]
+        token = hashlib.sha256(json.dumps(versions).encode()).hexdigest()[:12]
         etag = f'"{token}"'
         if request.headers.get("if-none-match") == etag:
             return 304, None, {"ETag": etag}
-        return 200, {**told, "syncToken": token}, {"ETag": etag}
+        return 200, {**versions, "syncToken": token}, {"ETag": etag}
 
-    def _file(self) -> dict[str, Any] | None:
-        if self.file is None:
+    def _org_file_info(self) -> dict[str, Any] | None:
+        if self.org_file is None:
             return None
-        version, content = self.file
+        version, content = self.org_file
         return {"version": version, "sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
 
     def _ingest(self, request: Request) -> dict[str, Any]:
-        caller = self.callers[request.user or ""]
+        data = self.users[request.user or ""]
         receipt: dict[str, list[Any]] = {"accepted": [], "duplicate": [], "rejected": []}
         for event in request.body["events"]:
             event_id, at = event["eventId"], datetime.fromisoformat(event["occurredAt"].replace("Z", "+00:00"))
-            if caller.forgotten_at is not None and at < datetime.fromisoformat(caller.forgotten_at):
-                refused = {"eventId": event_id, "code": "cloud.forgotten", "message": "its caller was forgotten"}
-                receipt["rejected"].append(refused)
-            elif event_id in caller.events:
+            if data.forgotten_at is not None and at < datetime.fromisoformat(data.forgotten_at):
+                rejection = {"eventId": event_id, "code": "cloud.forgotten", "message": "the user was erased"}
+                receipt["rejected"].append(rejection)
+            elif event_id in data.events:
                 receipt["duplicate"].append(event_id)
             else:
-                self.tell(event, request.user or "")
+                self.add_event(event, request.user or "")
                 receipt["accepted"].append(event_id)
         return receipt
 
     def _profile(self, user: str, since: int | None) -> tuple[int, Any, dict[str, str]]:
-        caller = self.callers[user]
-        if since == caller.profile_version:
+        data = self.users[user]
+        if since == data.profile_version:
             return 304, None, {}
-        told = caller.profile
-        hashed = [told["summary"], told["attributes"], told["name"], told["metadata"]]
-        more = {"mode": "snapshot", "version": caller.profile_version, "contentHash": content_hash(hashed)}
-        return 200, {**told, **more, "updatedAt": None}, {}
+        profile = data.profile
+        hashed = [profile["summary"], profile["attributes"], profile["name"], profile["metadata"]]
+        more = {"mode": "snapshot", "version": data.profile_version, "contentHash": content_hash(hashed)}
+        return 200, {**profile, **more, "updatedAt": None}, {}
 
     def _permanent(self, user: str, since: int | None) -> tuple[int, Any, dict[str, str]]:
-        caller = self.callers[user]
-        if since == caller.version:
+        data = self.users[user]
+        if since == data.version:
             return 304, None, {}
-        is_delta = since is not None and since < caller.version
+        is_delta = since is not None and since < data.version
         changes = sorted(
-            [(version, "event", event) for version, event in caller.events.values()]
-            + [(version, fact_id, fact) for fact_id, (version, fact) in caller.facts.items()],
-            key=lambda each: each[0],
+            [(version, "event", event) for version, event in data.events.values()]
+            + [(version, fact_id, fact) for fact_id, (version, fact) in data.facts.items()],
+            key=lambda change: change[0],
         )
-        changes = [each for each in changes if each[0] > (since or 0) or not is_delta]
-        told, rest = changes[: self.page], changes[self.page :]
-        events = [each for _, what, each in told if what == "event" and each]
-        facts = [each for _, what, each in told if what != "event" and each]
-        removed = [what for _, what, each in told if each is None] if is_delta else []
+        changes = [change for change in changes if change[0] > (since or 0) or not is_delta]
+        page, rest = changes[: self.page_size], changes[self.page_size :]
+        events = [event for _, kind, event in page if kind == "event" and event]
+        facts = [fact for _, kind, fact in page if kind != "event" and fact]
+        removed = [fact_id for _, fact_id, fact in page if fact is None] if is_delta else []
         return (
             200,
             {
                 "mode": "delta" if is_delta else "snapshot",
-                "version": told[-1][0] if rest else caller.version,
+                "version": page[-1][0] if rest else data.version,
                 "more": bool(rest),
                 "contentHash": content_hash([events, facts, removed]),
                 "events": events,
@@ -348,89 +350,90 @@ class ScriptedCloud:
             return 304, None, {}
         is_delta = since is not None and since < self.org_version
         changes = sorted(
-            [(version, key, document) for key, (version, document) in self.documents.items()], key=lambda each: each[0]
+            [(version, key, document) for key, (version, document) in self.documents.items()],
+            key=lambda change: change[0],
         )
-        changes = [each for each in changes if (each[0] > (since or 0) if is_delta else each[2] is not None)]
-        told, rest = changes[: self.page], changes[self.page :]
-        documents = [document for _, _, document in told if document is not None]
-        removed = [{"indexName": key[0], "id": key[1]} for _, key, document in told if document is None]
+        changes = [change for change in changes if (change[0] > (since or 0) if is_delta else change[2] is not None)]
+        page, rest = changes[: self.page_size], changes[self.page_size :]
+        documents = [document for _, _, document in page if document is not None]
+        removed = [{"indexName": key[0], "id": key[1]} for _, key, document in page if document is None]
         hashed = [
             [[each["indexName"], each["id"], each["text"], each["metadata"]] for each in documents],
-            [[each["indexName"], each["id"]] for each in removed],
+            [[key["indexName"], key["id"]] for key in removed],
         ]
         return (
             200,
             {
                 "mode": "delta" if is_delta else "snapshot",
-                "version": told[-1][0] if rest else self.org_version,
+                "version": page[-1][0] if rest else self.org_version,
                 "more": bool(rest),
                 "contentHash": content_hash(hashed),
                 "documents": documents,
                 "removed": removed,
-                "file": self._file(),
+                "file": self._org_file_info(),
             },
             {},
         )
 
 
-def content_hash(told: Any) -> str:
-    return hashlib.sha256(json.dumps(told, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+def content_hash(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def fault(code: str) -> dict[str, Any]:
-    return {"error": {"code": code, "message": "it is scripted", "details": {}}}
+def error_body(code: str) -> dict[str, Any]:
+    return {"error": {"code": code, "message": "scripted", "details": {}}}
 
 
-# Behaviours
+# Behaviors
 
 
-def answers(status: int, body: Any = None, **headers: str) -> Behaviour:
-    """Answer so, and keep nothing."""
+def responds_with(status: int, body: Any = None, **headers: str) -> Behavior:
+    """Return a behavior that sends this response and accepts nothing."""
 
     def behave(handler: "_Handler") -> bool:
-        told = {name.replace("_", "-"): value for name, value in headers.items()}
-        handler.send(status, fault("cloud.internal") if body is None else body, told)
+        header_values = {name.replace("_", "-"): value for name, value in headers.items()}
+        handler.send(status, error_body("cloud.internal") if body is None else body, header_values)
         return True
 
     return behave
 
 
 def hangs(handler: "_Handler") -> bool:
-    """Take the request and say nothing."""
+    """Receive the request and send nothing."""
     handler.server.cloud.closed.wait()
     handler.close_connection = True
     return True
 
 
-def cuts_off(handler: "_Handler") -> bool:
-    """Take the request and hang up."""
+def closes_connection(handler: "_Handler") -> bool:
+    """Receive the request and close the connection."""
     handler.close_connection = True
     return True
 
 
-def answers_half(handler: "_Handler") -> bool:
-    """Do what is asked, and hang up in the middle of the answer."""
-    content = json.dumps(handler.server.cloud.answer(handler.request_made)[1]).encode()
+def sends_half(handler: "_Handler") -> bool:
+    """Process the request, and close the connection in the middle of the response."""
+    content = json.dumps(handler.server.cloud.respond(handler.received)[1]).encode()
     head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
     handler.wfile.write(head.encode() + content[: len(content) // 2])
     handler.close_connection = True
     return True
 
 
-def keeps_and_cuts_off(handler: "_Handler") -> bool:
-    """Do what is asked, and hang up before the answer."""
-    handler.server.cloud.answer(handler.request_made)
+def accepts_and_closes_connection(handler: "_Handler") -> bool:
+    """Process the request, and close the connection before the response."""
+    handler.server.cloud.respond(handler.received)
     handler.close_connection = True
     return True
 
 
-def changes_answer(change: Callable[[dict[str, Any]], object]) -> Behaviour:
-    """Answer as usual, but for what the test changes in the body."""
+def changes_response(change: Callable[[dict[str, Any]], object]) -> Behavior:
+    """Return a behavior that changes the body of the normal response."""
 
     def behave(handler: "_Handler") -> bool:
-        status, body, headers = handler.server.cloud.answer(handler.request_made)
+        status, body, headers = handler.server.cloud.respond(handler.received)
         if status == 200:
-            body = json.loads(json.dumps(body))  # it may hold what the cloud keeps
+            body = json.loads(json.dumps(body))  # a copy, because it may share data with the cloud
             change(body)
         handler.send(status, body, headers)
         return True
@@ -438,8 +441,8 @@ def changes_answer(change: Callable[[dict[str, Any]], object]) -> Behaviour:
     return behave
 
 
-def dribbles(handler: "_Handler") -> bool:
-    """Send an answer a byte at a time, without end."""
+def sends_slowly(handler: "_Handler") -> bool:
+    """Send a response one byte at a time, without end."""
     handler.close_connection = True
     handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
     while not handler.server.cloud.closed.wait(0.02):
@@ -461,12 +464,12 @@ class _Server(ThreadingHTTPServer):
         super().process_request(request, client_address)
 
     def close_connections(self) -> None:
-        for each in self._connections:
+        for connection in self._connections:
             with suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
+                connection.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that is gone is none of our troubles."""
+        """Ignore clients that have disconnected."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -474,7 +477,7 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     wbufsize = -1
-    request_made: Request
+    received: Request
 
     def do_GET(self) -> None:
         self._serve()
@@ -500,7 +503,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.flush()
 
     def log_message(self, *arguments: Any) -> None:
-        """Nothing."""
+        """Log nothing."""
 
     def _serve(self) -> None:
         content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -509,19 +512,19 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {name.lower(): value for name, value in self.headers.items()}
         user = headers.get("x-user-id")
         user = user.encode("latin-1").decode() if user is not None else None
-        self.request_made = Request(self.command, self.path, user, headers, json.loads(content) if content else None)
+        self.received = Request(self.command, self.path, user, headers, json.loads(content) if content else None)
         cloud = self.server.cloud
         with cloud.lock:
-            cloud.requests.append(self.request_made)
-        behave = cloud.behaviour(urlsplit(self.path).path.removeprefix(f"{API}/"))
+            cloud.requests.append(self.received)
+        behavior = cloud.next_behavior(urlsplit(self.path).path.removeprefix(f"{API}/"))
         with suppress(ConnectionError):
-            if behave is None or not behave(self):
-                self.send(*cloud.answer(self.request_made))
+            if behavior is None or not behavior(self):
+                self.send(*cloud.respond(self.received))
 
 
 @contextmanager
 def scripted_cloud() -> Iterator[ScriptedCloud]:
-    """A cloud for as long as the block lasts."""
+    """Run a cloud."""
     cloud = ScriptedCloud()
     try:
         yield cloud
@@ -529,11 +532,17 @@ def scripted_cloud() -> Iterator[ScriptedCloud]:
         cloud.close()
 
 
-def elsewhere(
-    event_id: str, said: str, session_id: str = "elsewhere", seq: int = 2, answer: str = ""
+def remote_turn(
+    event_id: str, user_text: str, session_id: str = "elsewhere", seq: int = 2, assistant_text: str = ""
 ) -> dict[str, Any]:
-    """A turn as another machine logged it."""
-    payload = {"turnId": event_id, "userText": said, "assistantText": answer, "toolCalls": [], "metadata": {}}
+    """Return a turn as another machine has logged it."""
+    payload = {
+        "turnId": event_id,
+        "userText": user_text,
+        "assistantText": assistant_text,
+        "toolCalls": [],
+        "metadata": {},
+    }
     at = datetime.fromtimestamp(time.time() - 86_400, timezone.utc).isoformat()
     return {
         "eventId": event_id,

@@ -1,6 +1,6 @@
-"""What users write, as the type checkers see it; it is checked and never run.
+"""Correct uses of the SDK, which are type-checked and never run.
 
-``assert_type`` holds what comes back: no call may give an Any where it can say more.
+``assert_type`` checks the results: no call may return Any where a type is known.
 """
 
 from collections.abc import Iterator
@@ -105,14 +105,16 @@ def cloud_sync(client: MemoAirVoiceClientSync) -> None:
     assert_type(client.delete_document("faq", "returns"), dict[str, Any])
     assert_type(client.delete_index("faq"), dict[str, Any])
     for memory in client.list_memories(user=CALLER, history=True):
-        told = client.update_memory(memory["memoryId"], user_id="caller_42", text="likes tea", holds_until="2026-12-31")
-        assert_type(told, dict[str, Any])
+        updated = client.update_memory(
+            memory["memoryId"], user_id="caller_42", text="likes tea", holds_until="2026-12-31"
+        )
+        assert_type(updated, dict[str, Any])
         assert_type(client.memory_history(memory["memoryId"], user=CALLER), list[dict[str, Any]])
         assert_type(client.delete_memory(memory["memoryId"], user=CALLER), dict[str, Any])
     assert_type(client.forget_user(user=CALLER, timeout_s=20), dict[str, Any])
 
 
-# The client for asyncio and trio: the same, awaited.
+# The client for asyncio and trio.
 
 
 async def client_async(said: str) -> None:
@@ -140,7 +142,7 @@ async def client_async(said: str) -> None:
     await client.aclose()
 
 
-# Who the agent is, from the environment.
+# The agent, from the environment.
 
 
 def agents() -> None:
@@ -154,7 +156,7 @@ def agents() -> None:
     assert_type(named.client(), MemoAirVoiceClient)
 
 
-# One caller, by hand; and the tool for language models.
+# The memory of one user, and the tool for language models.
 
 
 def memory_sync() -> None:

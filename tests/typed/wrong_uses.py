@@ -1,6 +1,6 @@
-"""What users get wrong, as the type checkers see it; it is checked and never run.
+"""Wrong uses of the SDK, which are type-checked and never run.
 
-Each line that ends in ``# wrong`` must be an error, to mypy and to pyright, and no other line may be one.
+Each line that ends in ``# wrong`` must be an error for mypy and pyright, and no other line may be one.
 """
 
 from io import StringIO
@@ -89,7 +89,7 @@ def results(result: SearchResult, built: IndexBuildResult, error: MemoAirVoiceMe
 
 def transcripts() -> None:
     read_transcript(StringIO("Caller: Hi."), "call.txt")  # wrong
-    for item in read_transcript(open("call.txt", "rb"), "call.txt"):  # noqa: PTH123, SIM115 - as users do
+    for item in read_transcript(open("call.txt", "rb"), "call.txt"):  # noqa: PTH123, SIM115 - as applications do
         str(item.user_text)  # wrong
         Rejection("call.txt", 1)  # wrong
         TranscriptTurn(user_id="caller_42")  # wrong

@@ -1,4 +1,4 @@
-"""Both event loops, and the check that none leaves anything behind."""
+"""Both event loops, and checks that neither is blocked or leaves anything behind."""
 
 import threading
 from collections.abc import Iterator
@@ -18,20 +18,20 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(autouse=True)
 def never_blocked() -> Iterator[None]:
-    """Fail a test in which our code blocks asyncio's event loop: reads a file, sleeps, waits for a lock or a peer."""
+    """Fail a test in which our code blocks asyncio's event loop: by file access, sleeping, or waiting."""
     with blockbuster_ctx(scanned_modules=["memoair_voice", "memoair_voice_sync"]):
         yield
 
 
 @pytest.fixture
 def storage_root(tmp_path: Path) -> Path:
-    """Where all runtimes of a test keep what they keep."""
+    """Return the storage root of all runtimes of a test."""
     return tmp_path / "storage"
 
 
 @pytest.fixture
 def no_process_left() -> Iterator[None]:
-    """Fail a test that leaves a process or a descriptor; trio keeps its idle threads for a while, asyncio none."""
+    """Fail a test that leaves a process or a descriptor. Idle threads may stay for a while: trio keeps them."""
     process = psutil.Process()
     descriptors, children, threads = process.num_fds(), set(process.children(recursive=True)), _workers()
     yield
@@ -41,5 +41,5 @@ def no_process_left() -> Iterator[None]:
 
 
 def _workers() -> set[threading.Thread]:
-    """The threads in which event loops of this process have calls run; a server of other tests may have some."""
+    """Return the worker threads of all event loops in this process; servers of other tests may have some."""
     return {each for each in threading.enumerate() if "anyio" in each.name.lower()}

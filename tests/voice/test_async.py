@@ -1,4 +1,4 @@
-"""The memory for asyncio and trio: the flows of its sync twin in brief, and what only an event loop asks of it."""
+"""The async memory: the main flows of the sync memory in brief, and cancellation."""
 
 import asyncio
 import inspect
@@ -42,7 +42,7 @@ AWAITED = {
 
 
 class PatientMemory(MemoAirVoiceMemory):
-    """A memory whose first calls wait for a start as long as a loaded machine needs."""
+    """A memory whose calls wait for a start as long as a loaded machine needs."""
 
     async def start_session(self, metadata: dict[str, Any] | None = None, timeout_s: float = 30.0) -> dict[str, Any]:
         return await super().start_session(metadata, timeout_s)
@@ -53,7 +53,7 @@ class PatientMemory(MemoAirVoiceMemory):
 
 @pytest.fixture
 def new_memory(tmp_path: Path, no_process_left: None) -> Iterator[NewMemory]:
-    """Make memories of one caller; what a test leaves open is closed after it."""
+    """Make memories of one user; close what a test leaves open."""
     made: list[MemoAirVoiceMemory] = []
 
     def make(**arguments: Any) -> MemoAirVoiceMemory:
@@ -70,12 +70,12 @@ def new_memory(tmp_path: Path, no_process_left: None) -> Iterator[NewMemory]:
     for each in made:
         if each.runtime_pid is not None:
             os.kill(each.runtime_pid, signal.SIGCONT)
-        each._sync.close()  # by then the event loop has ended
+        each._sync.close()  # the event loop has ended by then
 
 
 @pytest.fixture
 async def memory(new_memory: NewMemory) -> AsyncIterator[MemoAirVoiceMemory]:
-    """One memory with an open session."""
+    """Make one memory with an open session."""
     made = new_memory()
     await made.start_session({"user": {"id": USER, "name": "Dana"}})
     yield made
@@ -89,7 +89,7 @@ def turn_ids(root: Path) -> list[str]:
     return [line["payload"]["turnId"] for line in lines if line["type"] == "turn"]
 
 
-# The flows
+# Main flows
 
 
 @pytest.mark.anyio
@@ -138,7 +138,7 @@ async def test_the_tool_searches_and_keeps_the_trace(memory: MemoAirVoiceMemory)
 
 
 @pytest.mark.anyio
-async def test_errors_come_as_they_are(new_memory: NewMemory) -> None:
+async def test_errors_are_raised_unchanged(new_memory: NewMemory) -> None:
     memory = new_memory(runtime_binary="/no/such/runtime")
     with pytest.raises(MemoAirVoiceMemoryError) as refused:
         await memory.start_session()
@@ -150,7 +150,7 @@ async def test_errors_come_as_they_are(new_memory: NewMemory) -> None:
 
 
 @pytest.mark.anyio
-async def test_aclose_may_be_repeated_and_ends_the_runtime(new_memory: NewMemory) -> None:
+async def test_aclose_ends_the_runtime_and_can_be_repeated(new_memory: NewMemory) -> None:
     memory = new_memory()
     await memory.start_session()
     pid = memory.runtime_pid
@@ -164,7 +164,7 @@ async def test_aclose_may_be_repeated_and_ends_the_runtime(new_memory: NewMemory
 
 
 @pytest.mark.anyio
-async def test_a_block_that_fails_ends_the_runtime(new_memory: NewMemory) -> None:
+async def test_an_async_with_block_that_raises_ends_the_runtime(new_memory: NewMemory) -> None:
     async def fails_in_the_middle() -> None:
         async with new_memory() as memory:
             await memory.start_session()
@@ -179,10 +179,12 @@ async def test_a_block_that_fails_ends_the_runtime(new_memory: NewMemory) -> Non
 
 
 @pytest.mark.anyio
-async def test_the_event_loop_goes_on_while_a_search_waits(
+async def test_the_event_loop_is_not_blocked_by_a_search(
     memory: MemoAirVoiceMemory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("memoair_voice_sync._process.HUNG_AFTER_S", 600.0)  # it is not replaced meanwhile
+    monkeypatch.setattr(
+        "memoair_voice_sync._process.UNRESPONSIVE_AFTER_S", 600.0
+    )  # it must not be replaced during the test
     freeze(memory.runtime_pid)
 
     async def longest_stop_s() -> float:
@@ -204,13 +206,13 @@ async def test_the_event_loop_goes_on_while_a_search_waits(
         return max(later - earlier for earlier, later in pairwise(ticks))
 
     stops_s = [await longest_stop_s()]
-    while stops_s[-1] >= 0.15 and len(stops_s) < 5:  # other work on the machine lengthens one or another
+    while stops_s[-1] >= 0.15 and len(stops_s) < 5:  # other work on the machine may delay some of them
         stops_s.append(await longest_stop_s())
     assert min(stops_s) < 0.15
 
 
 @pytest.mark.anyio
-async def test_a_search_that_is_cancelled_is_given_up_at_once(memory: MemoAirVoiceMemory) -> None:
+async def test_a_cancelled_search_is_abandoned_at_once(memory: MemoAirVoiceMemory) -> None:
     pid = freeze(memory.runtime_pid)
     began_at = time.monotonic()
     with anyio.move_on_after(0.05) as scope:
@@ -224,7 +226,7 @@ async def test_a_search_that_is_cancelled_is_given_up_at_once(memory: MemoAirVoi
 
 
 @pytest.mark.anyio
-async def test_a_search_that_is_cancelled_while_the_runtime_starts_leaks_nothing(new_memory: NewMemory) -> None:
+async def test_a_search_cancelled_during_the_start_of_the_runtime_leaks_nothing(new_memory: NewMemory) -> None:
     memory = new_memory()
     with anyio.move_on_after(0.05) as scope:
         await memory.search_memory("hello", timeout_ms=PATIENT_MS)
@@ -235,9 +237,7 @@ async def test_a_search_that_is_cancelled_while_the_runtime_starts_leaks_nothing
 
 
 @pytest.mark.anyio
-async def test_a_save_that_is_cancelled_before_it_begins_still_lands(
-    memory: MemoAirVoiceMemory, tmp_path: Path
-) -> None:
+async def test_a_save_cancelled_before_it_starts_is_still_made(memory: MemoAirVoiceMemory, tmp_path: Path) -> None:
     with anyio.CancelScope() as scope:
         scope.cancel()
         await memory.after_turn("the last words", "", "t1", timeout_s=30.0)
@@ -246,14 +246,14 @@ async def test_a_save_that_is_cancelled_before_it_begins_still_lands(
 
 
 @pytest.mark.anyio
-async def test_a_save_that_is_cancelled_on_its_way_still_lands(memory: MemoAirVoiceMemory, tmp_path: Path) -> None:
+async def test_a_save_cancelled_in_progress_is_still_made(memory: MemoAirVoiceMemory, tmp_path: Path) -> None:
     pid = freeze(memory.runtime_pid)
     scope = anyio.CancelScope()
 
     async def cancel_and_rescue() -> None:
         await anyio.sleep(0.02)
         scope.cancel()
-        await anyio.sleep(0.2)  # the save has met the cancellation by then, and can not have ended before
+        await anyio.sleep(0.2)  # the save is cancelled by then, and cannot have ended before
         os.kill(pid, signal.SIGCONT)
 
     async with anyio.create_task_group() as group:
@@ -279,11 +279,11 @@ async def test_aclose_in_a_cancelled_scope_still_ends_the_session_and_the_runtim
     assert [json.loads(line)["type"] for line in Path(path).read_bytes().splitlines()][-1] == "session_end"
 
 
-# asyncio cancels tasks in its own way, which knows no shields: `asyncio.wait_for`, `asyncio.timeout`, `Task.cancel`.
+# `asyncio.wait_for`, `asyncio.timeout` and `Task.cancel` ignore the shielded scopes of anyio.
 
 
 @pytest.mark.parametrize("after_steps", [1, 2, 3, 5])
-def test_a_save_whose_task_is_cancelled_still_lands(new_memory: NewMemory, tmp_path: Path, after_steps: int) -> None:
+def test_a_save_whose_task_is_cancelled_is_still_made(new_memory: NewMemory, tmp_path: Path, after_steps: int) -> None:
     async def call() -> None:
         async with new_memory() as memory:
             await memory.start_session()
@@ -298,14 +298,14 @@ def test_a_save_whose_task_is_cancelled_still_lands(new_memory: NewMemory, tmp_p
     assert turn_ids(tmp_path) == ["t1"]
 
 
-def test_the_cancellation_of_a_task_comes_after_the_save_that_it_met(new_memory: NewMemory, tmp_path: Path) -> None:
+def test_a_task_is_cancelled_only_after_its_save_is_made(new_memory: NewMemory, tmp_path: Path) -> None:
     async def call() -> None:
         async with new_memory() as memory:
             await memory.start_session()
             pid = freeze(memory.runtime_pid)
 
             async def save() -> str | None:
-                # Its loop's timers go off in their order, so that the save can not have ended before it is cancelled.
+                # The loop fires its timers in order, so that the save cannot have ended before it is cancelled.
                 asyncio.get_running_loop().call_later(0.25, os.kill, pid, signal.SIGCONT)
                 return await memory.after_turn("the last words", "", "t1", timeout_s=30.0)
 
@@ -316,7 +316,7 @@ def test_the_cancellation_of_a_task_comes_after_the_save_that_it_met(new_memory:
     asyncio.run(call())
 
 
-def test_a_search_whose_task_is_cancelled_is_given_up_at_once(new_memory: NewMemory) -> None:
+def test_a_search_whose_task_is_cancelled_is_abandoned_at_once(new_memory: NewMemory) -> None:
     async def call() -> float:
         async with new_memory() as memory:
             await memory.start_session()
@@ -345,10 +345,10 @@ def test_aclose_whose_task_is_cancelled_still_ends_the_runtime(new_memory: NewMe
     eventually(lambda: not psutil.Process().children(), within_s=15.0)
 
 
-# The twins
+# The same interface as the sync memory
 
 
-def test_every_public_method_has_its_twin() -> None:
+def test_every_public_method_has_an_async_counterpart() -> None:
     def public(kind: type) -> set[str]:
         return {name for name in dir(kind) if not name.startswith("_")}
 
@@ -356,16 +356,16 @@ def test_every_public_method_has_its_twin() -> None:
 
 
 @pytest.mark.parametrize(("sync_name", "async_name"), AWAITED.items())
-def test_a_method_and_its_twin_agree_in_signature_and_docstring(sync_name: str, async_name: str) -> None:
-    method, twin = getattr(MemoAirVoiceMemorySync, sync_name), getattr(MemoAirVoiceMemory, async_name)
+def test_async_methods_have_the_signature_and_docstring_of_the_sync_methods(sync_name: str, async_name: str) -> None:
+    method, async_method = getattr(MemoAirVoiceMemorySync, sync_name), getattr(MemoAirVoiceMemory, async_name)
 
-    assert inspect.iscoroutinefunction(twin)
-    assert inspect.signature(twin) == inspect.signature(method)
-    assert inspect.getdoc(twin) == inspect.getdoc(method)
-    assert inspect.getdoc(twin)
+    assert inspect.iscoroutinefunction(async_method)
+    assert inspect.signature(async_method) == inspect.signature(method)
+    assert inspect.getdoc(async_method) == inspect.getdoc(method)
+    assert inspect.getdoc(async_method)
 
 
-def test_the_tools_agree_in_signature_and_docstring() -> None:
+def test_the_async_tool_has_the_signature_and_docstring_of_the_sync_tool() -> None:
     assert inspect.iscoroutinefunction(MemoryTool.__call__)
     assert inspect.signature(MemoryTool.__call__) == inspect.signature(MemoryToolSync.__call__)
     assert inspect.getdoc(MemoryTool.__call__) == inspect.getdoc(MemoryToolSync.__call__)
@@ -375,13 +375,13 @@ def test_the_tools_agree_in_signature_and_docstring() -> None:
 @pytest.mark.parametrize(
     "name", ["search_memory_tool", "to_openai_function", "to_livekit_tool", "to_pipecat_tool", "to_langchain_tool"]
 )
-def test_what_is_not_awaited_takes_the_same(name: str) -> None:
-    method, twin = getattr(MemoAirVoiceMemorySync, name), getattr(MemoAirVoiceMemory, name)
-    assert not inspect.iscoroutinefunction(twin)
-    assert inspect.signature(twin).parameters == inspect.signature(method).parameters
+def test_sync_methods_of_the_async_memory_have_the_same_parameters(name: str) -> None:
+    method, async_method = getattr(MemoAirVoiceMemorySync, name), getattr(MemoAirVoiceMemory, name)
+    assert not inspect.iscoroutinefunction(async_method)
+    assert inspect.signature(async_method).parameters == inspect.signature(method).parameters
 
 
-def test_the_constructors_take_the_same() -> None:
+def test_the_constructors_have_the_same_parameters() -> None:
     parameters = inspect.signature(MemoAirVoiceMemory).parameters
     assert parameters == inspect.signature(MemoAirVoiceMemorySync).parameters
     assert "project_id" in parameters

@@ -1,4 +1,4 @@
-"""The client for asyncio and trio: the flows of its sync twin in brief, and what only an event loop asks of it."""
+"""The async client: the main flows of the sync client in brief, and cancellation."""
 
 import asyncio
 import inspect
@@ -54,14 +54,14 @@ AWAITED = {
     ),
     VoiceSessionSync: (VoiceSession, ["search_memory", "prefetch", "save_response", "close"]),
 }
-# What makes a tool has nothing to wait for.
+# Methods that make a tool are not coroutines.
 TOOLS = {"search_memory_tool", "to_openai_function", "to_livekit_tool", "to_pipecat_tool", "to_langchain_tool"}
-TWINS = [(kind, twin, name) for kind, (twin, names) in AWAITED.items() for name in names]
+ASYNC_METHODS = [(kind, async_type, name) for kind, (async_type, names) in AWAITED.items() for name in names]
 
 
 @pytest.fixture
 def new_client(storage_root: Path, no_process_left: None, patient_saves: None) -> Iterator[NewClient]:
-    """Make clients over one storage root; what a test leaves open is closed after it."""
+    """Make clients over one storage root; close what a test leaves open."""
     made: list[MemoAirVoiceClient] = []
 
     def make(**arguments: Any) -> MemoAirVoiceClient:
@@ -72,7 +72,7 @@ def new_client(storage_root: Path, no_process_left: None, patient_saves: None) -
     for each in made:
         for pid in pids(each):
             os.kill(pid, signal.SIGCONT)
-        each._sync.close()  # by then the event loop has ended
+        each._sync.close()  # the event loop has ended by then
 
 
 def pids(client: MemoAirVoiceClient) -> list[int]:
@@ -84,17 +84,17 @@ async def in_use(client: MemoAirVoiceClient) -> int:
 
 
 async def freeze_runtime(client: MemoAirVoiceClient) -> int:
-    """Warm the one caller's runtime, and let it answer nothing."""
+    """Start the runtime of the only user and freeze it."""
     await client.load_index(user_id="ada")
     [pid] = await anyio.to_thread.run_sync(pids, client)
     return freeze(pid)
 
 
-# The flows
+# Main flows
 
 
 @pytest.mark.anyio
-async def test_callers_are_served_and_remembered(new_client: NewClient, storage_root: Path) -> None:
+async def test_users_are_served_and_remembered(new_client: NewClient, storage_root: Path) -> None:
     async with new_client() as client:
         for caller, colour in (("ada", "red"), ("bob", "blue")):
             loaded = await client.load_index(user={"id": caller, "name": caller.title()})
@@ -133,7 +133,7 @@ async def test_a_session_pins_a_runtime(new_client: NewClient, storage_root: Pat
 
 
 @pytest.mark.anyio
-async def test_many_callers_at_once_are_served(new_client: NewClient, storage_root: Path) -> None:
+async def test_many_users_are_served_at_once(new_client: NewClient, storage_root: Path) -> None:
     client = new_client()
 
     async def talk(caller: str) -> None:
@@ -153,11 +153,11 @@ async def test_many_callers_at_once_are_served(new_client: NewClient, storage_ro
 
 
 @pytest.mark.anyio
-async def test_errors_come_as_they_are(new_client: NewClient) -> None:
+async def test_errors_are_raised_unchanged(new_client: NewClient) -> None:
     client = new_client(max_concurrent_users=1)
     with pytest.raises(ValueError, match="user"):
         await client.search_memory("hello")
-    with pytest.raises(ValueError, match="two callers"):
+    with pytest.raises(ValueError, match="different users"):
         await client.session(user={"id": "ada"}, user_id="bob")
     async with await client.session(user_id="ada"):
         with pytest.raises(MemoAirVoiceMemoryError) as refused:
@@ -172,11 +172,11 @@ async def test_errors_come_as_they_are(new_client: NewClient) -> None:
         new_client(api_key="")
 
 
-# The event loop goes on
+# The event loop is not blocked
 
 
 @pytest.mark.anyio
-async def test_the_event_loop_goes_on_while_a_first_caller_is_served(new_client: NewClient) -> None:
+async def test_the_event_loop_is_not_blocked_by_a_first_user(new_client: NewClient) -> None:
     async def longest_stop_s() -> float:
         client, ticks = new_client(), [time.monotonic()]
 
@@ -196,7 +196,7 @@ async def test_the_event_loop_goes_on_while_a_first_caller_is_served(new_client:
         return max(later - earlier for earlier, later in pairwise(ticks))
 
     stops_s = [await longest_stop_s()]
-    while stops_s[-1] >= 0.15 and len(stops_s) < 5:  # other work on the machine lengthens one or another
+    while stops_s[-1] >= 0.15 and len(stops_s) < 5:  # other work on the machine may delay some of them
         stops_s.append(await longest_stop_s())
     assert min(stops_s) < 0.15
 
@@ -205,7 +205,7 @@ async def test_the_event_loop_goes_on_while_a_first_caller_is_served(new_client:
 
 
 @pytest.mark.anyio
-async def test_a_search_that_is_cancelled_is_given_up_at_once_and_gives_its_place_back(new_client: NewClient) -> None:
+async def test_a_cancelled_search_is_abandoned_at_once_and_releases_its_place(new_client: NewClient) -> None:
     client = new_client(max_concurrent_users=1)
     pid = await freeze_runtime(client)
     began_at = time.monotonic()
@@ -213,24 +213,24 @@ async def test_a_search_that_is_cancelled_is_given_up_at_once_and_gives_its_plac
         await client.search_memory("hello", user_id="ada", timeout_ms=4_000)
     assert scope.cancelled_caught
     assert time.monotonic() - began_at < 2
-    assert await in_use(client) == 1, "its time is not over"
+    assert await in_use(client) == 1, "its timeout has not passed yet"
     while await in_use(client):
         assert time.monotonic() - began_at < 30
         await anyio.sleep(0.01)
     os.kill(pid, signal.SIGCONT)
 
     assert (await client.search_memory("hello", user_id="ada", timeout_ms=PATIENT_MS)).trace["degraded"] is False
-    await client.load_index(user_id="bob")  # the place can be taken
+    await client.load_index(user_id="bob")  # the place is free
     await client.aclose()
 
 
 @pytest.mark.anyio
-async def test_searches_that_are_cancelled_while_the_runtime_starts_leak_nothing(new_client: NewClient) -> None:
+async def test_searches_cancelled_during_the_start_of_the_runtime_leak_nothing(new_client: NewClient) -> None:
     client = new_client()
     for number in range(5):
         with anyio.move_on_after(0.01) as scope:
             await client.search_memory("hello", user_id="ada", timeout_ms=PATIENT_MS)
-        # Where the machine stands still for half a second, a later one finds the runtime there, and is answered.
+        # If the machine stalls for half a second, a later search may find the runtime ready, and return.
         assert scope.cancelled_caught or number
     await client.load_index(user_id="ada")
     while await in_use(client):
@@ -240,7 +240,7 @@ async def test_searches_that_are_cancelled_while_the_runtime_starts_leak_nothing
 
 
 @pytest.mark.anyio
-async def test_a_save_that_is_cancelled_before_it_begins_still_lands(new_client: NewClient, storage_root: Path) -> None:
+async def test_a_save_cancelled_before_it_starts_is_still_made(new_client: NewClient, storage_root: Path) -> None:
     client = new_client()
     await client.load_index(user_id="ada")
     with anyio.CancelScope() as scope:
@@ -252,7 +252,7 @@ async def test_a_save_that_is_cancelled_before_it_begins_still_lands(new_client:
 
 
 @pytest.mark.anyio
-async def test_a_save_that_is_cancelled_on_its_way_still_lands(new_client: NewClient, storage_root: Path) -> None:
+async def test_a_save_cancelled_in_progress_is_still_made(new_client: NewClient, storage_root: Path) -> None:
     client = new_client()
     pid = await freeze_runtime(client)
     scope = anyio.CancelScope()
@@ -260,7 +260,7 @@ async def test_a_save_that_is_cancelled_on_its_way_still_lands(new_client: NewCl
     async def cancel_and_rescue() -> None:
         await anyio.sleep(0.02)
         scope.cancel()
-        await anyio.sleep(0.2)  # the save has met the cancellation by then, and can not have ended before
+        await anyio.sleep(0.2)  # the save is cancelled by then, and cannot have ended before
         os.kill(pid, signal.SIGCONT)
 
     async with anyio.create_task_group() as group:
@@ -275,7 +275,7 @@ async def test_a_save_that_is_cancelled_on_its_way_still_lands(new_client: NewCl
 
 
 @pytest.mark.anyio
-async def test_aclose_in_a_cancelled_scope_still_ends_the_call_and_every_process(
+async def test_aclose_in_a_cancelled_scope_still_ends_the_session_and_all_processes(
     new_client: NewClient, storage_root: Path
 ) -> None:
     client = new_client()
@@ -287,11 +287,11 @@ async def test_aclose_in_a_cancelled_scope_still_ends_the_call_and_every_process
     assert logged(storage_root, "ada")[-1]["type"] == "session_end"
 
 
-# asyncio cancels tasks in its own way, which knows no shields: `asyncio.wait_for`, `asyncio.timeout`, `Task.cancel`.
+# `asyncio.wait_for`, `asyncio.timeout` and `Task.cancel` ignore the shielded scopes of anyio.
 
 
 @pytest.mark.parametrize("after_steps", [1, 3])
-def test_a_save_whose_task_is_cancelled_still_lands(
+def test_a_save_whose_task_is_cancelled_is_still_made(
     new_client: NewClient, storage_root: Path, after_steps: int
 ) -> None:
     async def call() -> None:
@@ -309,7 +309,7 @@ def test_a_save_whose_task_is_cancelled_still_lands(
     assert turn_ids(storage_root, "ada") == ["t1"]
 
 
-def test_one_client_serves_one_event_loop_after_another(new_client: NewClient) -> None:
+def test_a_client_works_in_successive_event_loops(new_client: NewClient) -> None:
     client = new_client()
 
     async def call() -> str:
@@ -325,42 +325,49 @@ def test_one_client_serves_one_event_loop_after_another(new_client: NewClient) -
     asyncio.run(client.aclose())
 
 
-# The twins
+# The same interface as the sync client
 
 
-@pytest.mark.parametrize(("kind", "twin"), [(kind, twin) for kind, (twin, _) in AWAITED.items()])
-def test_every_public_method_has_its_twin(kind: type, twin: type) -> None:
+@pytest.mark.parametrize(("kind", "async_type"), [(kind, async_type) for kind, (async_type, _) in AWAITED.items()])
+def test_every_public_method_has_an_async_counterpart(kind: type, async_type: type) -> None:
     def public(each: type) -> set[str]:
         return {name for name in dir(each) if not name.startswith("_")}
 
-    assert {"aclose" if name == "close" else name for name in public(kind)} == public(twin)
-    assert public(kind) - {"session"} - TOOLS == {name for each, _, name in TWINS if each is kind}
+    assert {"aclose" if name == "close" else name for name in public(kind)} == public(async_type)
+    assert public(kind) - {"session"} - TOOLS == {name for each, _, name in ASYNC_METHODS if each is kind}
 
 
-@pytest.mark.parametrize(("kind", "twin", "name"), TWINS)
-def test_a_method_and_its_twin_agree_in_signature_and_docstring(kind: type, twin: type, name: str) -> None:
-    method, its_twin = getattr(kind, name), getattr(twin, "aclose" if name == "close" else name)
+@pytest.mark.parametrize(("kind", "async_type", "name"), ASYNC_METHODS)
+def test_async_methods_have_the_signature_and_docstring_of_the_sync_methods(
+    kind: type, async_type: type, name: str
+) -> None:
+    method, async_method = getattr(kind, name), getattr(async_type, "aclose" if name == "close" else name)
 
-    assert inspect.iscoroutinefunction(its_twin)
-    assert inspect.signature(its_twin) == inspect.signature(method)
-    assert inspect.getdoc(its_twin) == inspect.getdoc(method)
-    assert inspect.getdoc(its_twin)
+    assert inspect.iscoroutinefunction(async_method)
+    assert inspect.signature(async_method) == inspect.signature(method)
+    assert inspect.getdoc(async_method) == inspect.getdoc(method)
+    assert inspect.getdoc(async_method)
 
 
 @pytest.mark.parametrize(
-    ("kind", "twin", "name"),
-    [(kind, twin, name) for kind, (twin, _) in AWAITED.items() for name in sorted(TOOLS) if hasattr(kind, name)],
+    ("kind", "async_type", "name"),
+    [
+        (kind, async_type, name)
+        for kind, (async_type, _) in AWAITED.items()
+        for name in sorted(TOOLS)
+        if hasattr(kind, name)
+    ],
 )
-def test_what_makes_a_tool_takes_the_same_and_is_not_awaited(kind: type, twin: type, name: str) -> None:
-    method, its_twin = (
+def test_tool_methods_are_sync_and_have_the_same_parameters(kind: type, async_type: type, name: str) -> None:
+    method, async_method = (
         [(each.name, each.kind, each.default) for each in inspect.signature(getattr(each, name)).parameters.values()]
-        for each in (kind, twin)
+        for each in (kind, async_type)
     )
-    assert method == its_twin
-    assert not inspect.iscoroutinefunction(getattr(twin, name))
+    assert method == async_method
+    assert not inspect.iscoroutinefunction(getattr(async_type, name))
 
 
-def test_session_takes_the_same() -> None:
+def test_session_has_the_same_parameters() -> None:
     def taken(method: Callable[..., object]) -> list[tuple[str, object, object]]:
         return [(each.name, each.kind, each.default) for each in inspect.signature(method).parameters.values()]
 
@@ -369,7 +376,7 @@ def test_session_takes_the_same() -> None:
     assert inspect.getdoc(MemoAirVoiceClient.session)
 
 
-def test_the_constructors_take_the_same() -> None:
+def test_the_constructors_have_the_same_parameters() -> None:
     parameters = inspect.signature(MemoAirVoiceClient).parameters
     assert parameters == inspect.signature(MemoAirVoiceClientSync).parameters
     assert "runtime_idle_ttl_s" in parameters

@@ -1,4 +1,4 @@
-"""Memories and clients that are closed after the test, and the odd things that stand in a runtime's place."""
+"""Memories and clients that are closed after the test, and substitutes for a runtime."""
 
 import json
 import signal
@@ -17,7 +17,7 @@ from memoair_voice_sync import MemoAirVoiceMemorySync
 
 
 class PatientMemory(MemoAirVoiceMemorySync):
-    """A memory whose first calls wait for a start as long as a loaded machine needs, unless a test says otherwise."""
+    """A memory whose calls wait for a start as long as a loaded machine needs, unless a test says otherwise."""
 
     def start_session(self, metadata: dict[str, Any] | None = None, timeout_s: float = 30.0) -> dict[str, Any]:
         return super().start_session(metadata, timeout_s)
@@ -39,13 +39,13 @@ class PatientMemory(MemoAirVoiceMemorySync):
 
 @pytest.fixture
 def storage_root(tmp_path: Path) -> Path:
-    """Where all runtimes of a test keep what they keep."""
+    """Return the storage root of all runtimes of a test."""
     return tmp_path / "storage"
 
 
 @pytest.fixture
 def new_memory(storage_root: Path, nothing_left_behind: None) -> Iterator[Callable[..., MemoAirVoiceMemorySync]]:
-    """Make memories of one caller, each with a runtime of its own on a free port; all are closed after the test."""
+    """Make memories of one user, each with its own runtime on a free port; close them after the test."""
     made: list[MemoAirVoiceMemorySync] = []
 
     def make(**arguments: Any) -> MemoAirVoiceMemorySync:
@@ -60,27 +60,27 @@ def new_memory(storage_root: Path, nothing_left_behind: None) -> Iterator[Callab
 
     yield make
     for each in reversed(made):
-        if each.runtime_pid is not None:  # a test may have stopped it, and it should end as it does for users
+        if each.runtime_pid is not None:  # a test may have stopped it, and it should end as usual
             psutil.Process(each.runtime_pid).send_signal(signal.SIGCONT)
         each.close()
 
 
 @pytest.fixture
 def memory(new_memory: Callable[..., MemoAirVoiceMemorySync]) -> MemoAirVoiceMemorySync:
-    """One memory over an empty storage root."""
+    """Make one memory over an empty storage root."""
     return new_memory()
 
 
 @pytest.fixture
 def new_client(storage_root: Path, nothing_left_behind: None) -> Iterator[NewClient]:
-    """Make clients of many callers over one empty storage root."""
+    """Make clients over one empty storage root."""
     with clients_over(storage_root) as make:
         yield make
 
 
 @pytest.fixture
 def scripted(nothing_left_behind: None) -> Iterator[Callable[[Mapping[str, Answer]], ScriptedServer]]:
-    """Start servers that answer as the test says."""
+    """Start servers with scripted answers."""
     servers: list[ScriptedServer] = []
 
     def start(answers: Mapping[str, Answer]) -> ScriptedServer:
@@ -94,7 +94,7 @@ def scripted(nothing_left_behind: None) -> Iterator[Callable[[Mapping[str, Answe
 
 @pytest.fixture
 def executable(tmp_path: Path) -> Callable[[str], str]:
-    """Write a program that takes a runtime's place, and return its path."""
+    """Write a program to use instead of the runtime, and return its path."""
 
     def write(text: str) -> str:
         path = tmp_path / "programs" / f"runtime-{len(text)}"
@@ -108,13 +108,13 @@ def executable(tmp_path: Path) -> Callable[[str], str]:
 
 @pytest.fixture
 def free_port() -> int:
-    """A port on which nobody listens."""
+    """Return a free port."""
     return find_free_port()
 
 
 @pytest.fixture
 def org_file(tmp_path: Path) -> Path:
-    """An organisation's documents."""
+    """Write a file with an organization's documents."""
     path = tmp_path / "org.jsonl"
     documents = [
         {"id": "returns", "text": "Returns are accepted within 30 days.", "metadata": {"topic": "returns"}},

@@ -1,4 +1,4 @@
-"""A server on a raw socket that answers as the test says: rightly, wrongly, slowly or never."""
+"""A server on a raw socket with scripted answers: right, wrong, slow or none."""
 
 import json
 import socket
@@ -13,40 +13,40 @@ Answer = Callable[[socket.socket, threading.Event], None]
 
 
 def says(content: bytes) -> Answer:
-    """Send these bytes as they are, and close."""
+    """Send these bytes unchanged, and close."""
     return lambda connection, _: connection.sendall(content)
 
 
 def says_json(body: Any, status: int = 200) -> Answer:
-    """Send a proper reply."""
+    """Send a valid JSON reply."""
     return says_http(json.dumps(body).encode(), status)
 
 
 def says_http(content: bytes, status: int = 200, *, promised: int | None = None, headers: str = "") -> Answer:
-    """Send a reply with this body, of which the head may promise more."""
+    """Send a reply with this body; ``promised`` is another Content-Length than its own."""
     length = len(content) if promised is None else promised
     head = f"HTTP/1.1 {status} Scripted\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n"
     return says(head.encode() + content)
 
 
 def hangs(connection: socket.socket, closed: threading.Event) -> None:
-    """Take the request and say nothing."""
+    """Read the request and send nothing."""
     closed.wait()
 
 
 def dribbles(connection: socket.socket, closed: threading.Event) -> None:
-    """Send a reply a byte at a time, each well within any time-out for a single read."""
+    """Send a reply one byte at a time, each well within any timeout for a single read."""
     connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
     while not closed.wait(0.02):
         connection.sendall(b" ")
 
 
 def cuts_off(connection: socket.socket, closed: threading.Event) -> None:
-    """Take the request and close the connection."""
+    """Read the request and close the connection."""
 
 
 class ScriptedServer:
-    """Listens on a free loopback port; what a path has no answer for is answered as a healthy runtime would."""
+    """A server on a free loopback port. Paths without a script are answered as by a healthy runtime."""
 
     def __init__(self, answers: Mapping[str, Answer]) -> None:
         self._answers = {"health": says_json({"status": "ok", "workspaceId": PROJECT, "userId": USER}), **answers}
@@ -59,15 +59,15 @@ class ScriptedServer:
 
     @property
     def url(self) -> str:
-        """The address."""
+        """The URL of the server."""
         return f"http://127.0.0.1:{self.port}"
 
     def hang_up(self) -> None:
-        """Leave every answer that is under way where it is."""
+        """Abort all answers in progress."""
         self._closed.set()
 
     def close(self) -> None:
-        """End every answer that is under way, and stop listening."""
+        """Abort all answers in progress, and stop listening."""
         self.hang_up()
         self._listener.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
@@ -90,7 +90,7 @@ class ScriptedServer:
 
 
 def _request_path(connection: socket.socket) -> str:
-    """Read a request to its end, and return what it asks for."""
+    """Read a whole request and return its path."""
     with connection.makefile("rb") as stream:
         path = stream.readline().split()[1].decode().removeprefix("/v1/runtime/")
         length = 0

@@ -1,4 +1,4 @@
-"""Who an agent is: read from the environment, told in headers, and the client that it makes."""
+"""The agent: read from the environment, sent in headers, and the client that it makes."""
 
 import dataclasses
 import pickle
@@ -23,7 +23,7 @@ ME = MemoAirVoiceAgent(API_KEY, "proj_acme", "agent_acme_returns")
 
 
 def options(root: Path) -> dict[str, Any]:
-    """What a client of the tests is made with, besides its identity."""
+    """Return the arguments of a test client besides the identity."""
     ours = client_arguments(root)
     return {name: ours[name] for name in ("storage_root", "runtime_port_range")}
 
@@ -42,20 +42,20 @@ def test_an_agent_is_read_from_the_environment(set_environment: pytest.MonkeyPat
     set_environment.setenv("MEMOAIR_USER_ID", "caller_42")
     set_environment.setenv("MEMOAIR_BASE_URL", "http://127.0.0.1:8080")
     set_environment.setenv("MEMOAIR_ORG_ONLY", "true")
-    told = MemoAirVoiceAgent.from_env()
-    assert (told.user_id, told.cloud_base_url, told.org_only) == ("caller_42", "http://127.0.0.1:8080", True)
+    agent = MemoAirVoiceAgent.from_env()
+    assert (agent.user_id, agent.cloud_base_url, agent.org_only) == ("caller_42", "http://127.0.0.1:8080", True)
 
 
-def test_an_empty_address_in_the_environment_is_no_cloud() -> None:
+def test_an_empty_base_url_in_the_environment_means_no_cloud() -> None:
     assert MemoAirVoiceAgent.from_env({**ENVIRONMENT, "MEMOAIR_BASE_URL": ""}).cloud_base_url is None
 
 
-def test_what_is_given_comes_before_the_environment() -> None:
-    told = MemoAirVoiceAgent.from_env(ENVIRONMENT, project_id="proj_beta", cloud_base_url=None, org_only=True)
-    assert told == dataclasses.replace(ME, project_id="proj_beta", cloud_base_url=None, org_only=True)
+def test_overrides_take_precedence_over_the_environment() -> None:
+    agent = MemoAirVoiceAgent.from_env(ENVIRONMENT, project_id="proj_beta", cloud_base_url=None, org_only=True)
+    assert agent == dataclasses.replace(ME, project_id="proj_beta", cloud_base_url=None, org_only=True)
 
 
-def test_all_that_is_missing_in_the_environment_is_named_at_once() -> None:
+def test_the_error_names_all_missing_variables() -> None:
     with pytest.raises(ValueError, match="MEMOAIR_API_KEY, MEMOAIR_AGENT_ID must be set"):
         MemoAirVoiceAgent.from_env({"MEMOAIR_PROJECT_ID": "proj_acme", "MEMOAIR_API_KEY": ""})
 
@@ -70,7 +70,7 @@ def test_org_only_is_switched_off_in_the_environment(value: str) -> None:
     assert MemoAirVoiceAgent.from_env({**ENVIRONMENT, "MEMOAIR_ORG_ONLY": value}).org_only is False
 
 
-def test_a_switch_that_is_neither_is_refused_by_its_name() -> None:
+def test_an_invalid_flag_is_rejected_with_its_name() -> None:
     with pytest.raises(ValueError, match="MEMOAIR_ORG_ONLY must be 1 or 0"):
         MemoAirVoiceAgent.from_env({**ENVIRONMENT, "MEMOAIR_ORG_ONLY": "maybe"})
 
@@ -86,12 +86,12 @@ def test_a_switch_that_is_neither_is_refused_by_its_name() -> None:
         ({"cloud_base_url": "ftp://elsewhere"}, "cloud_base_url"),
     ],
 )
-def test_an_agent_that_can_not_be_is_refused(changed: dict[str, Any], match: str) -> None:
+def test_invalid_agent_values_are_rejected(changed: dict[str, Any], match: str) -> None:
     with pytest.raises(ValueError, match=match):
         dataclasses.replace(ME, **changed)
 
 
-def test_an_agent_shows_no_key_and_comes_back_whole_from_another_process() -> None:
+def test_an_agent_hides_its_key_and_can_be_pickled() -> None:
     assert API_KEY not in repr(ME)
     assert "agent_acme_returns" in repr(ME)
     assert pickle.loads(pickle.dumps(ME)) == ME
@@ -99,7 +99,7 @@ def test_an_agent_shows_no_key_and_comes_back_whole_from_another_process() -> No
         ME.project_id = "proj_beta"  # type: ignore[misc]
 
 
-def test_the_headers_say_who_asks() -> None:
+def test_the_headers_contain_the_identity() -> None:
     assert ME.headers() == {
         "Authorization": f"Bearer {API_KEY}",
         "X-Project-Id": "proj_acme",
@@ -109,12 +109,12 @@ def test_the_headers_say_who_asks() -> None:
 
 
 @pytest.mark.parametrize("user_id", ["two\nlines", " spaces "])
-def test_an_id_that_no_header_holds_is_refused_by_the_headers(user_id: str) -> None:
+def test_headers_rejects_an_id_that_a_header_cannot_hold(user_id: str) -> None:
     with pytest.raises(ValueError, match="X-User-Id"):
         dataclasses.replace(ME, user_id=user_id).headers()
 
 
-def test_a_cloud_takes_the_headers_whatever_the_alphabet(tmp_path: Path) -> None:
+def test_a_cloud_accepts_non_ascii_ids_in_headers(tmp_path: Path) -> None:
     with running(f"sqlite:///{tmp_path / 'cloud.db'}", tmp_path) as cloud:
         tenant = cloud.tenant()
         identity = {f"{name}_id": value for name, value in tenant.identity.items()}
@@ -125,7 +125,7 @@ def test_a_cloud_takes_the_headers_whatever_the_alphabet(tmp_path: Path) -> None
         assert [each["userId"] for each in tenant.ok("GET", "/v1/voice-sdk/users")["users"]] == ["Zoë 🐸"]
 
 
-def test_a_client_of_an_agent_serves_its_caller(tmp_path: Path, nothing_left_behind: None) -> None:
+def test_a_client_of_an_agent_serves_the_agents_user(tmp_path: Path, nothing_left_behind: None) -> None:
     agent = dataclasses.replace(ME, user_id="ada", cloud_base_url=None)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -138,26 +138,26 @@ def test_a_client_of_an_agent_serves_its_caller(tmp_path: Path, nothing_left_beh
         assert [each["user_id"] for each in client.stats()["runtimes"]] == ["ada"]
 
 
-def test_a_client_of_an_agent_without_a_caller_serves_many(tmp_path: Path, nothing_left_behind: None) -> None:
+def test_a_client_of_an_agent_without_a_user_serves_many_users(tmp_path: Path, nothing_left_behind: None) -> None:
     with dataclasses.replace(ME, cloud_base_url=None).client(**options(tmp_path)) as client:
         for caller in ("ada", "bob"):
             say(client, caller, "hello", "t1")
-        with pytest.raises(ValueError, match="says who calls"):
+        with pytest.raises(ValueError, match="is required"):
             client.search_memory("hello")
         assert {each["user_id"] for each in client.stats()["runtimes"]} == {"ada", "bob"}
 
 
-def test_the_client_of_an_agent_of_the_async_package_is_awaited(tmp_path: Path, nothing_left_behind: None) -> None:
+def test_an_agent_of_the_async_package_makes_an_async_client(tmp_path: Path, nothing_left_behind: None) -> None:
     agent = memoair_voice.MemoAirVoiceAgent(API_KEY, "proj", "agent", cloud_base_url=None)
     assert isinstance(agent, memoair_voice_sync.MemoAirVoiceAgent)
     assert isinstance(agent.client(**options(tmp_path)), memoair_voice.MemoAirVoiceClient)
 
 
-def test_a_client_for_one_caller_serves_nobody_else(tmp_path: Path, nothing_left_behind: None) -> None:
+def test_a_client_for_one_user_rejects_other_users(tmp_path: Path, nothing_left_behind: None) -> None:
     user = {"id": "ada", "name": "Ada", "metadata": {"plan": "premium"}}
     with MemoAirVoiceClientSync(**client_arguments(tmp_path), user=user) as client:
         for call in (client.load_index, client.session, client.forget_user):
-            with pytest.raises(ValueError, match="one caller only") as refused:
+            with pytest.raises(ValueError, match="one user only") as refused:
                 call(user_id="bob")
             assert "bob" not in str(refused.value)
         assert client.load_index(user_id="ada").session_id == client.load_index().session_id
@@ -167,7 +167,7 @@ def test_a_client_for_one_caller_serves_nobody_else(tmp_path: Path, nothing_left
 
 
 @pytest.mark.parametrize("kind", [MemoAirVoiceClientSync, memoair_voice.MemoAirVoiceClient])
-def test_the_old_name_of_the_caller_warns_where_it_stands_and_pins(
+def test_the_deprecated_user_id_argument_warns_at_its_line_and_still_works(
     tmp_path: Path, nothing_left_behind: None, kind: Any
 ) -> None:
     with pytest.warns(DeprecationWarning, match="user_id") as warned:
@@ -176,5 +176,5 @@ def test_the_old_name_of_the_caller_warns_where_it_stands_and_pins(
     sync = client if kind is MemoAirVoiceClientSync else client._sync
     with sync:
         assert sync.load_index().session_id
-        with pytest.raises(ValueError, match="one caller only"):
+        with pytest.raises(ValueError, match="one user only"):
             sync.load_index(user_id="bob")

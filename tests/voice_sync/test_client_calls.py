@@ -1,4 +1,4 @@
-"""The client's calls: whom they reach, what they return, and what they refuse."""
+"""The client's calls: which user they reach, what they return, and what they reject."""
 
 import os
 from collections import Counter
@@ -13,8 +13,8 @@ import pytest
 from support.clients import (
     PATIENT_MS,
     NewClient,
+    checking_for_leaks,
     clients_over,
-    leaving_nothing,
     logged,
     recall,
     runtime_of,
@@ -34,14 +34,14 @@ _numbers = count()
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the shared client keeps what it keeps."""
+    """Return the storage root of the shared client."""
     return tmp_path_factory.mktemp("shared") / "storage"
 
 
 @pytest.fixture(scope="module")
 def client(root: Path) -> Iterator[MemoAirVoiceClientSync]:
-    """One client for all tests that have callers of their own."""
-    with leaving_nothing(), clients_over(root) as new_client:
+    """Make one client for all tests with users of their own."""
+    with checking_for_leaks(), clients_over(root) as new_client:
         yield new_client()
 
 
@@ -54,14 +54,14 @@ def new_client(tmp_path: Path, nothing_left_behind: None) -> Iterator[NewClient]
 
 @pytest.fixture
 def caller() -> str:
-    """The id of a caller whom no other test knows."""
+    """Return the id of a user that no other test has."""
     return f"caller_{next(_numbers)}"
 
 
-# What is said is remembered, for who said it
+# Turns are remembered, each for its user
 
 
-def test_callers_hear_nothing_of_each_other(client: MemoAirVoiceClientSync) -> None:
+def test_users_get_no_memories_of_each_other(client: MemoAirVoiceClientSync) -> None:
     say(client, "ada", "My boots are red.")
     say(client, "bob", "My boots are blue.")
     ada, bob = recall(client, "ada", "which colour are my boots?"), recall(client, "bob", "which colour are my boots?")
@@ -73,7 +73,7 @@ def test_callers_hear_nothing_of_each_other(client: MemoAirVoiceClientSync) -> N
     assert runtime_of(client, "ada")["pid"] != runtime_of(client, "bob")["pid"]
 
 
-def test_a_turn_is_recalled_in_its_own_call_and_by_another_client_later(new_client: NewClient) -> None:
+def test_a_turn_is_recalled_in_its_session_and_by_a_later_client(new_client: NewClient) -> None:
     with new_client() as first:
         say(first, "ada", "I would like to swap the red boots for size nine.", "t1")
         during = recall(first, "ada", "which boots was it?")
@@ -87,11 +87,11 @@ def test_a_turn_is_recalled_in_its_own_call_and_by_another_client_later(new_clie
     assert later.working == []
 
 
-def test_who_calls_is_known_by_name_as_soon_as_his_memory_is_loaded(new_client: NewClient) -> None:
-    told = {"id": "ada", "name": "Ada", "metadata": {"plan": "premium"}}
+def test_a_user_is_known_by_name_once_the_memory_is_loaded(new_client: NewClient) -> None:
+    user = {"id": "ada", "name": "Ada", "metadata": {"plan": "premium"}}
     with new_client() as first:
-        first.load_index(user=told)
-        first.save_response(user=told, user_text="My boots are red.", assistant_text="Noted.")
+        first.load_index(user=user)
+        first.save_response(user=user, user_text="My boots are red.", assistant_text="Noted.")
     with new_client() as second:
         second.load_index(user={"id": "ada"})
         known = recall(second, "ada", "", lanes=["profile"])
@@ -103,7 +103,7 @@ def test_who_calls_is_known_by_name_as_soon_as_his_memory_is_loaded(new_client: 
     assert (stranger.profile, stranger.contextText) == (None, "")
 
 
-def test_an_id_that_is_no_file_name_is_a_caller_like_any_other(client: MemoAirVoiceClientSync, root: Path) -> None:
+def test_a_user_id_can_be_an_invalid_file_name(client: MemoAirVoiceClientSync, root: Path) -> None:
     for number, caller in enumerate(["../../etc/passwd", "Åda +44 20/7946", "ADA-x", "ada-x", "a" * 1_024]):
         say(client, caller, f"The code is number{number}.", f"t{number}")
         assert f"number{number}" in recall(client, caller, "what is the code?").contextText
@@ -112,20 +112,20 @@ def test_an_id_that_is_no_file_name_is_a_caller_like_any_other(client: MemoAirVo
     assert {path.name for path in root.iterdir()} == {"proj_test"}
 
 
-def test_a_turn_id_that_is_known_keeps_nothing_again(client: MemoAirVoiceClientSync, caller: str, root: Path) -> None:
+def test_a_known_turn_id_is_not_saved_again(client: MemoAirVoiceClientSync, caller: str, root: Path) -> None:
     first = say(client, caller, "hello", "t1")
     assert say(client, caller, "hello again", "t1") == first
     assert turn_ids(root, caller) == ["t1"]
 
 
-def test_turns_without_an_id_are_all_kept(client: MemoAirVoiceClientSync, caller: str, root: Path) -> None:
+def test_turns_without_an_id_are_all_saved(client: MemoAirVoiceClientSync, caller: str, root: Path) -> None:
     event_ids = [say(client, caller, "yes") for _ in range(3)]
 
     assert [event["eventId"] for event in logged(root, caller, "turn")] == event_ids
     assert len(set(turn_ids(root, caller))) == 3
 
 
-def test_what_a_turn_carries_is_logged_as_it_is(client: MemoAirVoiceClientSync, caller: str, root: Path) -> None:
+def test_all_fields_of_a_turn_are_logged_unchanged(client: MemoAirVoiceClientSync, caller: str, root: Path) -> None:
     client.load_index(user_id=caller)
     calls = [{"name": "search_memory", "latencyMs": 8.8, "hits": 3}]
     metadata = {"interrupted": False, "framework": "livekit"}
@@ -138,13 +138,13 @@ def test_what_a_turn_carries_is_logged_as_it_is(client: MemoAirVoiceClientSync, 
     assert (turn["payload"]["toolCalls"], turn["payload"]["metadata"]) == (calls, metadata)
 
 
-def test_lanes_and_top_k_choose_what_is_searched(client: MemoAirVoiceClientSync, caller: str) -> None:
+def test_lanes_and_top_k_limit_the_search(client: MemoAirVoiceClientSync, caller: str) -> None:
     for number in range(3):
         say(client, caller, f"The boots of order {number} are red.")
     found = recall(client, caller, "the boots", lanes=["working", "org"], top_k={"working": 1})
 
     assert len(found.working) == 1
-    statuses = {lane: told["status"] for lane, told in found.trace["lanes"].items()}
+    statuses = {lane: outcome["status"] for lane, outcome in found.trace["lanes"].items()}
     assert statuses == {"profile": "skipped", "working": "ok", "permanent": "skipped", "org": "ok"}
 
 
@@ -152,7 +152,7 @@ def test_lanes_and_top_k_choose_what_is_searched(client: MemoAirVoiceClientSync,
 
 
 @pytest.mark.parametrize(
-    "named",
+    "user_arguments",
     [
         lambda caller: {"user": {"id": caller}},
         lambda caller: {"user_id": caller},
@@ -161,61 +161,61 @@ def test_lanes_and_top_k_choose_what_is_searched(client: MemoAirVoiceClientSync,
         lambda caller: {"user": {"id": caller, "name": None, "metadata": None}},
     ],
 )
-def test_a_caller_may_be_named_in_either_way(
-    client: MemoAirVoiceClientSync, caller: str, named: Callable[[str], dict[str, Any]]
+def test_user_and_user_id_name_the_same_user(
+    client: MemoAirVoiceClientSync, caller: str, user_arguments: Callable[[str], dict[str, Any]]
 ) -> None:
     say(client, caller, "The boots are red.")
-    found = client.search_memory("the boots", timeout_ms=PATIENT_MS, **named(caller))
+    found = client.search_memory("the boots", timeout_ms=PATIENT_MS, **user_arguments(caller))
     assert "The boots are red." in found.contextText
-    assert client.save_response(user_text="Thanks.", assistant_text="", **named(caller))
-    assert client.load_index(**named(caller)).session_id == runtime_of(client, caller)["session_id"]
+    assert client.save_response(user_text="Thanks.", assistant_text="", **user_arguments(caller))
+    assert client.load_index(**user_arguments(caller)).session_id == runtime_of(client, caller)["session_id"]
 
 
-def test_who_calls_is_noted_when_it_changes_and_only_then(
-    client: MemoAirVoiceClientSync, caller: str, root: Path
-) -> None:
-    told: list[dict[str, Any]] = [
+def test_user_fields_are_logged_only_when_they_change(client: MemoAirVoiceClientSync, caller: str, root: Path) -> None:
+    users: list[dict[str, Any]] = [
         {"id": caller, "name": "Dana"},
         {"id": caller, "name": "Dana"},
-        {"id": caller},  # says nothing new
+        {"id": caller},  # no change
         {"id": caller, "name": "Dana Scully"},
         {"id": caller, "name": "Dana Scully", "metadata": {"plan": "premium"}},
         {"id": caller, "metadata": {"plan": "premium"}},
     ]
-    for user in told:
+    for user in users:
         client.load_index(user=user)
         client.search_memory("hello", user=user, timeout_ms=PATIENT_MS)
         client.save_response(user=user, user_text="hello", assistant_text="")
 
-    noted = [event["payload"]["user"] for event in logged(root, caller, "session_start")]
-    assert noted[0] == told[0]
-    assert noted[-1] == told[4]
+    logged_users = [event["payload"]["user"] for event in logged(root, caller, "session_start")]
+    assert logged_users[0] == users[0]
+    assert logged_users[-1] == users[4]
     assert len({event["sessionId"] for event in logged(root, caller)}) == 1
-    assert noted == [told[0], told[3], told[4]]
+    assert logged_users == [users[0], users[3], users[4]]
 
 
-def test_who_calls_is_noted_once_though_it_is_told_again_amid_turns(
+def test_unchanged_user_fields_are_logged_once_despite_concurrent_turns(
     client: MemoAirVoiceClientSync, caller: str, root: Path
 ) -> None:
     user = {"id": caller, "name": "Dana"}
     client.load_index(user=user)
 
-    def tell_again(_: int) -> None:
+    def load_again(_: int) -> None:
         client.load_index(user=user)
 
     def save(number: int) -> None:
         client.save_response(user=user, user_text="yes", assistant_text="", turn_id=f"t{number}")
 
     with ThreadPoolExecutor(4) as threads:
-        list(threads.map(lambda number: (save if number % 2 else tell_again)(number), range(200)))
+        list(threads.map(lambda number: (save if number % 2 else load_again)(number), range(200)))
     assert len(turn_ids(root, caller)) == 100
     assert len(logged(root, caller, "session_start")) == 1
 
 
-# A search never raises for a memory that fails
+# A search does not raise if the memory fails
 
 
-def test_a_first_search_without_time_is_empty_and_says_why(client: MemoAirVoiceClientSync, caller: str) -> None:
+def test_a_first_search_with_too_short_a_timeout_is_empty_and_degraded(
+    client: MemoAirVoiceClientSync, caller: str
+) -> None:
     before = client.stats()["degraded_searches"]
     found = client.search_memory("hello", user_id=caller, timeout_ms=1, lanes=["permanent", "working"])
 
@@ -224,18 +224,18 @@ def test_a_first_search_without_time_is_empty_and_says_why(client: MemoAirVoiceC
     assert trace["degraded"] is True
     assert trace["error"]["code"] == "runtime.timeout"
     assert trace["deadlineMs"] == 1
-    statuses = {lane: told["status"] for lane, told in trace["lanes"].items()}
+    statuses = {lane: outcome["status"] for lane, outcome in trace["lanes"].items()}
     assert statuses == {"profile": "skipped", "working": "late", "permanent": "late", "org": "skipped"}
     assert client.stats()["degraded_searches"] == before + 1
 
-    loaded = client.load_index(user_id=caller)  # finds the start that went on
+    loaded = client.load_index(user_id=caller)  # finds the start still in progress
     assert set(loaded.scopes_loaded) >= LANES - {"org"}
     assert set(loaded.scopes_loaded) <= LANES
     assert loaded.session_id == runtime_of(client, caller)["session_id"]
     assert client.search_memory("hello", user_id=caller, timeout_ms=PATIENT_MS).trace["degraded"] is False
 
 
-def test_a_load_without_time_raises_and_the_next_one_finds_it_further(
+def test_a_load_that_times_out_raises_and_the_next_one_continues_the_start(
     client: MemoAirVoiceClientSync, caller: str
 ) -> None:
     with pytest.raises(MemoAirVoiceMemoryError) as refused:
@@ -247,7 +247,7 @@ def test_a_load_without_time_raises_and_the_next_one_finds_it_further(
 # Sessions
 
 
-def test_a_session_pins_its_runtime_and_may_be_closed_twice(client: MemoAirVoiceClientSync, caller: str) -> None:
+def test_a_session_pins_its_runtime_and_can_be_closed_twice(client: MemoAirVoiceClientSync, caller: str) -> None:
     client.load_index(user_id=caller)
     with client.session(user={"id": caller, "name": "Dana"}) as session:
         assert runtime_of(client, caller)["in_use"] == 1
@@ -261,7 +261,7 @@ def test_a_session_pins_its_runtime_and_may_be_closed_twice(client: MemoAirVoice
     assert runtime_of(client, caller)["in_use"] == 0
 
 
-def test_a_session_of_a_client_that_was_closed_says_so(new_client: NewClient) -> None:
+def test_a_session_of_a_closed_client_raises_closed(new_client: NewClient) -> None:
     client = new_client()
     session = client.session(user_id="ada")
     client.close()
@@ -274,10 +274,10 @@ def test_a_session_of_a_client_that_was_closed_says_so(new_client: NewClient) ->
     session.close()
 
 
-# The organisation's documents alone
+# Only the organization's documents
 
 
-def test_org_only_searches_documents_for_everybody_and_keeps_nothing(
+def test_org_only_searches_documents_for_all_users_and_saves_nothing(
     new_client: NewClient, org_file: Path, tmp_path: Path
 ) -> None:
     client = new_client(org_only=True, org_file=str(org_file))
@@ -298,35 +298,35 @@ def test_org_only_searches_documents_for_everybody_and_keeps_nothing(
     assert not [path for path in kept if b"unkept word" in path.read_bytes()]
 
 
-# What the client tells of itself
+# Statistics
 
 
-def test_stats_tell_the_truth(client: MemoAirVoiceClientSync, caller: str) -> None:
+def test_stats_are_correct(client: MemoAirVoiceClientSync, caller: str) -> None:
     client.load_index(user_id=caller)
-    stats, told = client.stats(), runtime_of(client, caller)
+    stats, runtime = client.stats(), runtime_of(client, caller)
 
     assert set(stats) >= {
         "max_concurrent_users", "runtimes", "retiring", "evictions", "restarts",
         "degraded_searches", "prefetched_searches", "deferred_saves", "pending_saves", "lost_saves",
     }  # fmt: skip
-    assert set(told) >= {
+    assert set(runtime) >= {
         "user_id", "session_id", "state", "in_use", "restarts", "pid",
         "port", "borrowed", "rss_bytes", "cpu_s", "uptime_s",
         "sync", "unsynced_events", "oldest_unsynced_s", "refused_events",
     }  # fmt: skip
-    process = psutil.Process(told["pid"])
+    process = psutil.Process(runtime["pid"])
     assert psutil.Process(os.getpid()) in process.parents()
-    assert told["port"] in [each.laddr.port for each in process.net_connections() if each.status == "LISTEN"]
-    assert (told["state"], told["in_use"], told["restarts"], told["borrowed"]) == ("running", 0, 0, False)
-    assert told["rss_bytes"] > 1 << 20
-    assert told["cpu_s"] >= 0
-    assert 0 <= told["uptime_s"] < 60
+    assert runtime["port"] in [each.laddr.port for each in process.net_connections() if each.status == "LISTEN"]
+    assert (runtime["state"], runtime["in_use"], runtime["restarts"], runtime["borrowed"]) == ("running", 0, 0, False)
+    assert runtime["rss_bytes"] > 1 << 20
+    assert runtime["cpu_s"] >= 0
+    assert 0 <= runtime["uptime_s"] < 60
 
 
-# What is refused there
+# Requests that the runtime rejects
 
 
-def test_what_the_runtime_refuses_for_good_is_raised_and_not_tried_again(
+def test_permanent_errors_of_the_runtime_are_raised_and_not_retried(
     client: MemoAirVoiceClientSync, caller: str, root: Path
 ) -> None:
     client.load_index(user_id=caller)
@@ -343,7 +343,7 @@ def test_what_the_runtime_refuses_for_good_is_raised_and_not_tried_again(
     assert turn_ids(root, caller) == []
 
 
-# Calls that are over
+# Imported calls
 
 
 def past_turn(number: int) -> dict[str, Any]:
@@ -355,7 +355,7 @@ def past_turn(number: int) -> dict[str, Any]:
     }
 
 
-def test_a_call_that_is_over_is_kept_once_under_its_own_id_and_time(
+def test_an_imported_call_is_saved_once_under_its_own_id_and_times(
     client: MemoAirVoiceClientSync, caller: str, root: Path
 ) -> None:
     user = {"id": caller, "name": "Dana"}
@@ -373,7 +373,7 @@ def test_a_call_that_is_over_is_kept_once_under_its_own_id_and_time(
     assert "number 3" in recall(client, caller, "Which number are the boots?").contextText
 
 
-def test_parts_of_a_call_that_come_at_the_same_time_are_all_kept_once(
+def test_parts_of_a_call_imported_concurrently_are_all_saved_once(
     client: MemoAirVoiceClientSync, caller: str, root: Path
 ) -> None:
     parts = [[past_turn(number)] for number in range(1, 10)] * 4
@@ -391,10 +391,14 @@ def test_parts_of_a_call_that_come_at_the_same_time_are_all_kept_once(
         ({**past_turn(1), "turn_id": ""}, ValueError, r'turns\[0\]\["turn_id"\] is empty'),
         ({**past_turn(1), "user_text": None}, TypeError, r'turns\[0\]\["user_text"\] must be a str'),
         ({**past_turn(1), "userText": "x"}, ValueError, r"turns\[0\] has no userText"),
-        ({**past_turn(1), "metadata": {"a": object()}}, TypeError, r'turns\[0\]\["metadata"\] holds what JSON can'),
+        (
+            {**past_turn(1), "metadata": {"a": object()}},
+            TypeError,
+            r'turns\[0\]\["metadata"\] cannot be encoded as JSON',
+        ),
     ],
 )
-def test_a_past_turn_that_can_not_be_is_told_before_anything_is_kept(
+def test_an_invalid_turn_is_rejected_before_any_turn_is_imported(
     client: MemoAirVoiceClientSync, caller: str, root: Path, turn: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
@@ -402,6 +406,6 @@ def test_a_past_turn_that_can_not_be_is_told_before_anything_is_kept(
     assert not logged(root, caller)
 
 
-def test_a_past_call_that_can_not_be_kept_in_time_raises(client: MemoAirVoiceClientSync, caller: str) -> None:
+def test_an_import_that_times_out_raises(client: MemoAirVoiceClientSync, caller: str) -> None:
     with pytest.raises(MemoAirVoiceMemoryError, match=r"runtime\.timeout"):
         client.import_call("old-call", [past_turn(1)], user_id=caller, timeout_s=1e-4)

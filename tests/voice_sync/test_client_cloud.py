@@ -1,4 +1,4 @@
-"""Calls to the cloud: what is sent, what comes back, what is tried again, and what never leaves."""
+"""Calls to the cloud: what is sent, returned and retried, and what is never sent."""
 
 import json
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ DOCUMENT = {"id": "returns", "text": "Thirty days, with a receipt.", "metadata":
 
 @pytest.fixture
 def wire(monkeypatch: pytest.MonkeyPatch) -> Iterator[responses.RequestsMock]:
-    """What stands in for the network; pauses between tries are left out."""
+    """Replace the network, and skip the pauses between retries."""
     monkeypatch.setattr(cloud._BoundedRetry, "sleep", lambda *_: None)
     with responses.RequestsMock() as mock:
         yield mock
@@ -30,17 +30,17 @@ def wire(monkeypatch: pytest.MonkeyPatch) -> Iterator[responses.RequestsMock]:
 
 @pytest.fixture
 def client(new_client: NewClient, org_file: Path) -> MemoAirVoiceClientSync:
-    """A client whose runtimes have documents of their own, and so need not hear of what the cloud has."""
+    """Make a client whose runtimes have their own documents, so that they do not pull those of the cloud."""
     return new_client(
         cloud_base_url=f"{BASE}/", api_key="memoair_pk_secret", agent_id="agent_returns", org_file=str(org_file)
     )
 
 
-def fault(code: str, **details: Any) -> dict[str, Any]:
+def error_envelope(code: str, **details: Any) -> dict[str, Any]:
     return {"error": {"code": code, "message": f"it is {code}", "details": details}}
 
 
-def test_an_index_is_built_with_the_identity_in_the_headers(
+def test_create_index_sends_the_identity_in_the_headers(
     client: MemoAirVoiceClientSync, wire: responses.RequestsMock
 ) -> None:
     wire.post(CREATE, json=BUILT)
@@ -59,7 +59,7 @@ def test_an_index_is_built_with_the_identity_in_the_headers(
     assert client.stats()["runtimes"] == []
 
 
-def test_indexes_are_listed_looked_at_and_deleted(client: MemoAirVoiceClientSync, wire: responses.RequestsMock) -> None:
+def test_indexes_are_listed_read_and_deleted(client: MemoAirVoiceClientSync, wire: responses.RequestsMock) -> None:
     one = {"name": "a b", "version": 2, "chunkCount": 5}
     wire.get(LIST, json={"indexes": [one]})
     wire.get(f"{BASE}/v1/voice-sdk/index/a%20b", json=one)
@@ -73,19 +73,19 @@ def test_indexes_are_listed_looked_at_and_deleted(client: MemoAirVoiceClientSync
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
-def test_what_may_pass_is_tried_again(
+def test_transient_failures_are_retried(
     client: MemoAirVoiceClientSync, wire: responses.RequestsMock, status: int
 ) -> None:
-    wire.post(CREATE, status=status, json=fault("cloud.unavailable"), headers={"Retry-After": "1"})
+    wire.post(CREATE, status=status, json=error_envelope("cloud.unavailable"), headers={"Retry-After": "1"})
     wire.post(CREATE, json=BUILT)
     assert client.create_index("agent-memory", [DOCUMENT]).version == 7
     assert len(wire.calls) == 2
 
 
-def test_what_does_not_pass_is_told_as_the_last_answer_says(
+def test_a_persistent_failure_raises_the_error_of_the_last_reply(
     client: MemoAirVoiceClientSync, wire: responses.RequestsMock
 ) -> None:
-    wire.get(LIST, status=503, json=fault("cloud.unavailable", waiting=9))
+    wire.get(LIST, status=503, json=error_envelope("cloud.unavailable", waiting=9))
     with pytest.raises(MemoAirVoiceMemoryError) as raised:
         client.list_indexes()
     assert (raised.value.code, raised.value.status_code) == ("cloud.unavailable", 503)
@@ -96,16 +96,16 @@ def test_what_does_not_pass_is_told_as_the_last_answer_says(
 @pytest.mark.parametrize(
     ("status", "body", "code"),
     [
-        (401, fault("cloud.unauthorized"), "cloud.unauthorized"),
-        (404, fault("cloud.not_found"), "cloud.not_found"),
-        (422, fault("cloud.invalid"), "cloud.invalid"),
+        (401, error_envelope("cloud.unauthorized"), "cloud.unauthorized"),
+        (404, error_envelope("cloud.not_found"), "cloud.not_found"),
+        (422, error_envelope("cloud.invalid"), "cloud.invalid"),
         (413, {"error": "batch_too_large", "message": "it is too large"}, "cloud.batch_too_large"),
         (302, {}, "cloud.internal"),
         (200, ["no", "index"], "cloud.internal"),
         (200, {"indexName": "agent-memory"}, "cloud.internal"),
     ],
 )
-def test_what_is_final_is_raised_at_once(
+def test_permanent_failures_are_raised_without_a_retry(
     client: MemoAirVoiceClientSync, wire: responses.RequestsMock, status: int, body: Any, code: str
 ) -> None:
     wire.post(CREATE, status=status, json=body)
@@ -119,7 +119,7 @@ def test_what_is_final_is_raised_at_once(
 @pytest.mark.parametrize(
     ("error", "code"), [(requests.ConnectionError(), "cloud.unreachable"), (requests.ReadTimeout(), "cloud.timeout")]
 )
-def test_a_cloud_that_can_not_be_reached_is_told(
+def test_an_unreachable_cloud_raises_its_error_code(
     client: MemoAirVoiceClientSync, wire: responses.RequestsMock, error: Exception, code: str
 ) -> None:
     wire.get(LIST, body=error)
@@ -136,7 +136,7 @@ def test_a_cloud_that_can_not_be_reached_is_told(
         pytest.param([{"id": "1", "text": "\N{SNOWMAN}" * 350_000}], id="a megabyte as the wire counts it"),
     ],
 )
-def test_what_is_too_large_never_leaves(
+def test_a_batch_that_is_too_large_is_not_sent(
     client: MemoAirVoiceClientSync, wire: responses.RequestsMock, documents: list[dict[str, Any]]
 ) -> None:
     with pytest.raises(MemoAirVoiceMemoryError) as raised:
@@ -158,7 +158,7 @@ def test_what_is_too_large_never_leaves(
         ("a", [{"id": "1", "text": "x", "metadata": {"at": float("nan")}}], ValueError),
     ],
 )
-def test_what_can_not_be_is_refused_before_it_is_sent(
+def test_invalid_documents_are_rejected_before_they_are_sent(
     client: MemoAirVoiceClientSync, wire: responses.RequestsMock, name: Any, documents: Any, error: type[Exception]
 ) -> None:
     with pytest.raises(error):
@@ -166,6 +166,6 @@ def test_what_can_not_be_is_refused_before_it_is_sent(
     assert len(wire.calls) == 0
 
 
-def test_nobody_waits_for_hours_because_the_cloud_says_so() -> None:
-    asked = HTTPResponse(headers={"Retry-After": "3600"})
-    assert cloud._BoundedRetry(3).get_retry_after(asked) == cloud._LONGEST_PAUSE_S
+def test_retry_after_is_limited() -> None:
+    response = HTTPResponse(headers={"Retry-After": "3600"})
+    assert cloud._BoundedRetry(3).get_retry_after(response) == cloud._MAX_BACKOFF_S

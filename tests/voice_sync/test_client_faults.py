@@ -1,4 +1,4 @@
-"""What the client does when runtimes die, hang, or can't be started: searches come back in time, no turn is lost."""
+"""Runtimes that die, hang, or cannot be started: searches return in time, and no turn is lost."""
 
 import os
 import signal
@@ -13,9 +13,9 @@ import pytest
 from support.clients import (
     PATIENT_MS,
     NewClient,
+    fork_server_of,
     frozen,
-    host_of,
-    lives,
+    is_alive,
     pid_of,
     recall,
     runtime_of,
@@ -36,9 +36,7 @@ def save(client: MemoAirVoiceClientSync, user_id: str, turn_id: str) -> str | No
 # Runtimes that die
 
 
-def test_a_runtime_that_is_killed_is_replaced_and_nothing_that_was_kept_is_lost(
-    new_client: NewClient, storage_root: Path
-) -> None:
+def test_a_killed_runtime_is_replaced_without_losing_saved_turns(new_client: NewClient, storage_root: Path) -> None:
     client = new_client()
     for number in range(20):
         say(client, "ada", f"The word is number{number}.", f"t{number}")
@@ -55,7 +53,7 @@ def test_a_runtime_that_is_killed_is_replaced_and_nothing_that_was_kept_is_lost(
     assert say(client, "ada", "The word is t20.", "t20")
 
 
-def test_a_runtime_that_is_killed_again_and_again_costs_no_turn(new_client: NewClient, storage_root: Path) -> None:
+def test_no_turn_is_lost_when_a_runtime_is_killed_repeatedly(new_client: NewClient, storage_root: Path) -> None:
     client = new_client()
     say(client, "ada", "hello", "t0")
     for number in range(1, 6):
@@ -67,7 +65,7 @@ def test_a_runtime_that_is_killed_again_and_again_costs_no_turn(new_client: NewC
     assert client.stats()["lost_saves"] == 0
 
 
-def test_threads_that_meet_the_same_death_get_one_new_runtime_between_them(new_client: NewClient) -> None:
+def test_threads_that_notice_the_same_death_share_one_new_runtime(new_client: NewClient) -> None:
     client, together = new_client(), threading.Barrier(8)
     say(client, "ada", "The boots are red.")
 
@@ -83,41 +81,43 @@ def test_threads_that_meet_the_same_death_get_one_new_runtime_between_them(new_c
             assert client.stats()["restarts"] == death
 
 
-def test_the_death_of_one_runtime_is_nothing_to_the_others(new_client: NewClient) -> None:
+def test_the_death_of_one_runtime_does_not_affect_others(new_client: NewClient) -> None:
     client = new_client()
     say(client, "ada", "The boots are red.")
     say(client, "bob", "The boots are blue.")
-    bobs = pid_of(client, "bob")
+    bobs_pid = pid_of(client, "bob")
     os.kill(pid_of(client, "ada"), signal.SIGKILL)
 
     assert "blue" in recall(client, "bob", "the boots").contextText
-    assert pid_of(client, "bob") == bobs
+    assert pid_of(client, "bob") == bobs_pid
 
 
-def test_a_death_between_two_calls_is_noticed_by_itself(new_client: NewClient) -> None:
+def test_the_death_of_an_idle_runtime_is_noticed(new_client: NewClient) -> None:
     client = new_client()
     client.load_index(user_id="ada")
     pid = pid_of(client, "ada")
     os.kill(pid, signal.SIGKILL)
 
-    def noticed() -> bool:
-        told = runtime_of(client, "ada")
-        return (told["pid"], told["state"], client.stats()["restarts"]) == (None, "idle", 1)
+    def is_noticed() -> bool:
+        runtime = runtime_of(client, "ada")
+        return (runtime["pid"], runtime["state"], client.stats()["restarts"]) == (None, "idle", 1)
 
-    eventually(noticed)
+    eventually(is_noticed)
     eventually(lambda: not psutil.pid_exists(pid))
 
 
 # Runtimes that hang
 
 
-def test_a_runtime_that_hangs_is_waited_for_no_longer_than_was_said_and_then_replaced(
+def test_a_hanging_runtime_delays_a_search_only_to_its_timeout_and_is_replaced(
     new_client: NewClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = new_client()
     say(client, "ada", "The boots are red.", "t1")
-    replaced_after_s = _handle.HUNG_AFTER_S
-    monkeypatch.setattr(_handle, "HUNG_AFTER_S", 60.0)  # else five searches may take as long on a slow machine
+    replaced_after_s = _handle.UNRESPONSIVE_AFTER_S
+    monkeypatch.setattr(
+        _handle, "UNRESPONSIVE_AFTER_S", 60.0
+    )  # otherwise it may be replaced during the five searches on a slow machine
     with frozen(pid_of(client, "ada")) as pid:
         overruns_ms = []
         for _ in range(5):
@@ -127,23 +127,23 @@ def test_a_runtime_that_hangs_is_waited_for_no_longer_than_was_said_and_then_rep
             assert (found.trace["degraded"], found.trace["error"]["code"]) == (True, "runtime.timeout")
             assert found.contextText == ""
         assert min(overruns_ms) < 50
-        assert max(overruns_ms) < 4_000, "one of them waits until it is replaced"
+        assert max(overruns_ms) < 4_000, "a search waits until the runtime is replaced"
         assert pid_of(client, "ada") == pid
 
-        assert replaced_after_s >= 5, "a second of silence is no reason yet"
-        monkeypatch.setattr(_handle, "HUNG_AFTER_S", replaced_after_s)
-        context = eventually(lambda: _whole(client, "ada", "the boots"), within_s=30.0)
+        assert replaced_after_s >= 5, "a second without an answer is not enough to replace it"
+        monkeypatch.setattr(_handle, "UNRESPONSIVE_AFTER_S", replaced_after_s)
+        context = eventually(lambda: _complete_context(client, "ada", "the boots"), within_s=30.0)
         assert "The boots are red." in context
         assert pid_of(client, "ada") != pid
-    eventually(lambda: not lives(pid))
+    eventually(lambda: not is_alive(pid))
 
 
-def _whole(client: MemoAirVoiceClientSync, user_id: str, query: str) -> str:
+def _complete_context(client: MemoAirVoiceClientSync, user_id: str, query: str) -> str:
     found = client.search_memory(query, user_id=user_id, timeout_ms=500)
     return "" if found.trace["degraded"] else found.contextText
 
 
-def test_who_waited_for_a_runtime_that_was_replaced_does_not_end_its_successor(new_client: NewClient) -> None:
+def test_a_call_that_waited_for_a_replaced_runtime_does_not_drop_its_successor(new_client: NewClient) -> None:
     client = new_client()
     say(client, "ada", "The boots are red.")
     [handle] = client._pool.handles()
@@ -162,43 +162,46 @@ def test_who_waited_for_a_runtime_that_was_replaced_does_not_end_its_successor(n
     assert client.stats()["restarts"] == 1
 
 
-# The host
+# The fork server
 
 
-def test_the_death_of_the_host_is_nothing_to_who_is_served_and_newcomers_get_another(new_client: NewClient) -> None:
+def test_the_death_of_the_fork_server_does_not_affect_its_runtimes_and_another_is_started(
+    new_client: NewClient,
+) -> None:
     client = new_client()
     say(client, "ada", "The boots are red.")
-    pid, host = pid_of(client, "ada"), host_of(client, "ada")
-    host.kill()
-    host.wait()
+    pid, fork_server = pid_of(client, "ada"), fork_server_of(client, "ada")
+    fork_server.kill()
+    fork_server.wait()
 
     assert "red" in recall(client, "ada", "the boots").contextText
     say(client, "bob", "The boots are blue.")
     assert pid_of(client, "ada") == pid
-    assert host_of(client, "bob").pid != host.pid
-    pids = [pid, pid_of(client, "bob"), host_of(client, "bob").pid]
+    assert fork_server_of(client, "bob").pid != fork_server.pid
+    pids = [pid, pid_of(client, "bob"), fork_server_of(client, "bob").pid]
     client.close()
-    eventually(lambda: not [each for each in pids if lives(each)])  # of one without a host, the system takes leave
+    # An orphaned runtime is reaped by the system, which takes a moment.
+    eventually(lambda: not [each for each in pids if is_alive(each)])
 
 
-def test_a_runtime_whose_host_has_died_is_replaced_when_it_dies_itself(new_client: NewClient) -> None:
+def test_a_runtime_whose_fork_server_died_is_replaced_when_it_dies(new_client: NewClient) -> None:
     client = new_client()
     say(client, "ada", "The boots are red.")
-    host = host_of(client, "ada")
-    host.kill()
-    host.wait()
+    fork_server = fork_server_of(client, "ada")
+    fork_server.kill()
+    fork_server.wait()
     os.kill(pid_of(client, "ada"), signal.SIGKILL)
 
     assert "red" in recall(client, "ada", "the boots").contextText
     assert runtime_of(client, "ada")["restarts"] == 1
-    assert host_of(client, "ada").pid != host.pid
+    assert fork_server_of(client, "ada").pid != fork_server.pid
 
 
 # No runtime can be started
 
 
 @pytest.mark.parametrize(("kind", "code"), [("missing", "runtime.not_found"), ("failing", "runtime.start_failed")])
-def test_a_program_that_is_no_runtime_costs_recall_and_nothing_else(
+def test_a_program_that_is_not_a_runtime_degrades_searches_and_defers_saves(
     new_client: NewClient, executable: Callable[[str], str], kind: str, code: str
 ) -> None:
     program = "/no/such/runtime" if kind == "missing" else executable("#!/bin/sh\necho 'no licence' >&2\nexit 1\n")
@@ -216,7 +219,7 @@ def test_a_program_that_is_no_runtime_costs_recall_and_nothing_else(
     assert (stats["degraded_searches"], stats["deferred_saves"], stats["pending_saves"]) == (2, 1, 1)
 
 
-def test_a_storage_root_that_can_not_be_written_costs_no_call(new_client: NewClient, tmp_path: Path) -> None:
+def test_an_unwritable_storage_root_raises_in_no_call(new_client: NewClient, tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("no folder")
     client = new_client(storage_root=str(blocked / "storage"))

@@ -1,4 +1,4 @@
-"""Applications that fork, as preloading servers do: parent and children each go on with the client they have."""
+"""Applications that fork, as preloading servers do: parent and children go on using the client."""
 
 import os
 import signal
@@ -9,7 +9,7 @@ from typing import Any
 
 import psutil
 import pytest
-from support.clients import Application, client_arguments, lives, logged, turn_ids
+from support.clients import Application, client_arguments, is_alive, logged, turn_ids
 from support.waiting import eventually
 
 Start = Callable[..., Application]
@@ -17,7 +17,7 @@ Start = Callable[..., Application]
 
 @pytest.fixture
 def application(storage_root: Path, nothing_left_behind: None) -> Iterator[Start]:
-    """Start applications that have a ``client``; all are ended after the test."""
+    """Start applications that have a ``client``; end them after the test."""
     started: list[Application] = []
 
     def start(script: str, **arguments: Any) -> Application:
@@ -29,7 +29,7 @@ def application(storage_root: Path, nothing_left_behind: None) -> Iterator[Start
         each.close()
 
 
-def test_parent_and_child_both_go_on_and_the_childs_end_is_nothing_to_the_parent(
+def test_parent_and_child_both_continue_after_a_fork_and_the_child_can_end(
     application: Start, storage_root: Path
 ) -> None:
     app = application("""
@@ -37,25 +37,25 @@ say("ada", "t1", "The boots are red.")
 before = pid("ada")
 child = os.fork()
 if child == 0:
-    tell(event_id=say("ada", "t2", "The laces are blue."), knows=recall("ada", "the boots"))
+    report(event_id=say("ada", "t2", "The laces are blue."), knows=recall("ada", "the boots"))
     client.close()
     sys.exit(0)
 code = wait_for(child)
-tell(code=code, event_id=say("ada", "t3", "The soles are black."), same_runtime=pid("ada") == before,
+report(code=code, event_id=say("ada", "t3", "The soles are black."), same_runtime=pid("ada") == before,
      knows=recall("ada", "the laces"), lost=client.stats()["lost_saves"])
 client.close()
 """)
-    child, parent = app.told(), app.told()
+    child, parent = app.read_report(), app.read_report()
     assert child["event_id"]
     assert "boots are red" in child["knows"]
     assert (parent["code"], parent["lost"], parent["same_runtime"]) == (0, 0, True)
     assert parent["event_id"]
     assert "laces are blue" in parent["knows"]
-    assert app.ends() == 0
+    assert app.wait_for_exit() == 0
     assert sorted(turn_ids(storage_root, "ada")) == ["t1", "t2", "t3"]
 
 
-def test_a_child_that_just_exits_takes_nothing_with_it(application: Start, storage_root: Path) -> None:
+def test_a_forked_child_that_exits_does_not_affect_the_parent(application: Start, storage_root: Path) -> None:
     app = application("""
 say("ada", "t1", "hello")
 before = pid("ada")
@@ -65,19 +65,17 @@ for how in (lambda: sys.exit(0), lambda: os._exit(0), client.close, lambda: os.k
         how()
         os._exit(0)
     wait_for(child)
-tell(event_id=say("ada", "t2", "hello"), same_runtime=pid("ada") == before, restarts=client.stats()["restarts"])
+report(event_id=say("ada", "t2", "hello"), same_runtime=pid("ada") == before, restarts=client.stats()["restarts"])
 client.close()
 """)
-    told = app.told()
-    assert (told["same_runtime"], told["restarts"]) == (True, 0)
-    assert told["event_id"]
-    assert app.ends() == 0
+    outcome = app.read_report()
+    assert (outcome["same_runtime"], outcome["restarts"]) == (True, 0)
+    assert outcome["event_id"]
+    assert app.wait_for_exit() == 0
     assert [event["type"] for event in logged(storage_root, "ada")] == ["session_start", "turn", "turn", "session_end"]
 
 
-def test_a_client_that_was_made_before_the_workers_serves_in_each_of_them(
-    application: Start, storage_root: Path
-) -> None:
+def test_a_client_created_before_a_fork_works_in_every_worker(application: Start, storage_root: Path) -> None:
     app = application("""
 workers = []
 for number in range(3):
@@ -85,75 +83,75 @@ for number in range(3):
     if worker == 0:
         own = say(f"caller_{number}", "t0", f"My number is {number}.")
         shared = say("shared", f"t{number}", f"Worker {number} was here.")
-        tell(own=own, shared=shared, knows=recall(f"caller_{number}", "my number"), pid=pid(f"caller_{number}"))
+        report(own=own, shared=shared, knows=recall(f"caller_{number}", "my number"), pid=pid(f"caller_{number}"))
         sys.stdin.read()
         client.close()
         sys.exit(0)
     workers.append(worker)
 if sys.stdin.read() == "":
-    tell(codes=[wait_for(each) for each in workers], parents=len(client.stats()["runtimes"]))
+    report(codes=[wait_for(each) for each in workers], parents=len(client.stats()["runtimes"]))
 client.close()
 """)
-    workers = [app.told() for _ in range(3)]
+    workers = [app.read_report() for _ in range(3)]
     assert all(each["own"] and each["shared"] for each in workers)
     assert all("My number is" in each["knows"] for each in workers)
     assert len({each["pid"] for each in workers}) == 3
-    app.hang_up()
+    app.close_stdin()
 
-    assert app.told() == {"codes": [0, 0, 0], "parents": 0}
-    assert app.ends() == 0
-    assert not [each["pid"] for each in workers if lives(each["pid"])]
+    assert app.read_report() == {"codes": [0, 0, 0], "parents": 0}
+    assert app.wait_for_exit() == 0
+    assert not [each["pid"] for each in workers if is_alive(each["pid"])]
     assert sorted(turn_ids(storage_root, "shared")) == ["t0", "t1", "t2"]
 
 
-def test_the_childs_runtimes_end_with_the_child_and_the_parents_with_the_parent(application: Start) -> None:
+def test_runtimes_of_the_child_end_with_the_child_and_those_of_the_parent_with_the_parent(application: Start) -> None:
     app = application("""
 client.load_index(user_id="ada")
 child = os.fork()
 if child == 0:
     client.load_index(user_id="bob")
-    tell(bobs=pid("bob"), child=os.getpid())
+    report(bobs_runtime=pid("bob"), child=os.getpid())
     signal.pause()
-tell(adas=pid("ada"))
+report(adas_runtime=pid("ada"))
 signal.pause()
 """)
-    told = app.told() | app.told()
+    outcome = app.read_report() | app.read_report()
     app.process.kill()
     app.process.wait()
-    eventually(lambda: not lives(told["adas"]))
-    assert lives(told["child"])
-    assert lives(told["bobs"])
-    os.kill(told["child"], signal.SIGKILL)
-    eventually(lambda: not lives(told["bobs"]))
+    eventually(lambda: not is_alive(outcome["adas_runtime"]))
+    assert is_alive(outcome["child"])
+    assert is_alive(outcome["bobs_runtime"])
+    os.kill(outcome["child"], signal.SIGKILL)
+    eventually(lambda: not is_alive(outcome["bobs_runtime"]))
 
 
-def test_a_runtime_that_was_starting_at_the_fork_ends_with_the_parent_though_the_child_lives(
+def test_a_runtime_that_starts_during_a_fork_ends_with_the_parent(
     application: Start,
 ) -> None:
     app = application("""
 client.load_index(user_id="ada")
 import psutil
-host = psutil.Process(pid("ada")).ppid()
-os.kill(host, signal.SIGSTOP)  # so that the start is still under way at the fork
+fork_server = psutil.Process(pid("ada")).ppid()
+os.kill(fork_server, signal.SIGSTOP)  # so that the start is still in progress at the fork
 found = client.search_memory("hello", user_id="bob", timeout_ms=100)
 assert found.trace["error"]["code"] == "runtime.timeout", found.trace
 child = os.fork()
 if child == 0:
     signal.pause()
-os.kill(host, signal.SIGCONT)
+os.kill(fork_server, signal.SIGCONT)
 client.load_index(user_id="bob")
-tell(bobs=pid("bob"), child=child, host=host)
+report(bobs_runtime=pid("bob"), child=child, fork_server=fork_server)
 signal.pause()
 """)
-    told = app.told()
+    outcome = app.read_report()
     app.process.kill()
     app.process.wait()
-    assert lives(told["child"])
-    eventually(lambda: not lives(told["bobs"]))
-    eventually(lambda: not lives(told["host"]))
+    assert is_alive(outcome["child"])
+    eventually(lambda: not is_alive(outcome["bobs_runtime"]))
+    eventually(lambda: not is_alive(outcome["fork_server"]))
 
 
-def test_a_program_that_was_starting_at_the_fork_ends_with_the_parent_though_the_child_lives(
+def test_a_program_that_starts_during_a_fork_ends_with_the_parent(
     application: Start, executable: Callable[[str], str], tmp_path: Path
 ) -> None:
     switch = tmp_path / "on"
@@ -169,23 +167,23 @@ if child == 0:
     signal.pause()
 open({str(switch)!r}, "w").close()
 client.load_index(user_id="bob")
-tell(bobs=pid("bob"), child=child)
+report(bobs_runtime=pid("bob"), child=child)
 signal.pause()
 """,
         runtime_binary=program,
     )
-    told = app.told()
+    outcome = app.read_report()
     app.process.kill()
     app.process.wait()
-    assert lives(told["child"])
+    assert is_alive(outcome["child"])
     try:
-        eventually(lambda: not lives(told["bobs"]))
+        eventually(lambda: not is_alive(outcome["bobs_runtime"]))
     finally:
-        if lives(told["bobs"]):
-            os.kill(told["bobs"], signal.SIGKILL)
+        if is_alive(outcome["bobs_runtime"]):
+            os.kill(outcome["bobs_runtime"], signal.SIGKILL)
 
 
-def test_turns_that_wait_at_the_fork_are_saved_once_by_the_parent(
+def test_turns_pending_at_a_fork_are_saved_once_by_the_parent(
     application: Start, executable: Callable[[str], str], storage_root: Path, tmp_path: Path
 ) -> None:
     switch = tmp_path / "on"
@@ -197,25 +195,25 @@ for number in range(3):
 child = os.fork()
 if child == 0:
     open({str(switch)!r}, "w").close()
-    tell(pending=client.stats()["pending_saves"], event_id=say("bob", "t0", "hello"))
+    report(pending=client.stats()["pending_saves"], event_id=say("bob", "t0", "hello"))
     client.close()
     sys.exit(0)
 code = wait_for(child)
 while client.stats()["pending_saves"]:
     time.sleep(0.01)
 client.close()
-tell(code=code, lost=client.stats()["lost_saves"])
+report(code=code, lost=client.stats()["lost_saves"])
 """,
         runtime_binary=program,
     )
-    child = app.told()
+    child = app.read_report()
     assert child["pending"] == 0
     assert child["event_id"]
-    assert app.told() == {"code": 0, "lost": 0}
+    assert app.read_report() == {"code": 0, "lost": 0}
     assert turn_ids(storage_root, "ada") == ["t0", "t1", "t2"]
 
 
-def test_a_session_that_was_opened_before_the_fork_serves_the_child(application: Start, storage_root: Path) -> None:
+def test_a_session_opened_before_a_fork_works_in_the_child(application: Start, storage_root: Path) -> None:
     app = application("""
 session = client.session(user_id="ada")
 client.load_index(user_id="ada")
@@ -224,16 +222,16 @@ if child == 0:
     client.load_index(user_id="ada")
     event_id = session.save_response(user_text="said by the child", assistant_text="", turn_id="t1")
     session.close()
-    tell(event_id=event_id, in_use=[each["in_use"] for each in client.stats()["runtimes"]])
+    report(event_id=event_id, in_use=[each["in_use"] for each in client.stats()["runtimes"]])
     client.close()
     sys.exit(0)
 code = wait_for(child)
 event_id = session.save_response(user_text="said by the parent", assistant_text="", turn_id="t2")
-tell(code=code, event_id=event_id, in_use=[each["in_use"] for each in client.stats()["runtimes"]])
+report(code=code, event_id=event_id, in_use=[each["in_use"] for each in client.stats()["runtimes"]])
 session.close()
 client.close()
 """)
-    child, parent = app.told(), app.told()
+    child, parent = app.read_report(), app.read_report()
     assert child["event_id"]
     assert child["in_use"] == [0]
     assert parent["event_id"]
@@ -241,20 +239,20 @@ client.close()
     assert turn_ids(storage_root, "ada") == ["t1", "t2"]
 
 
-def test_an_application_that_ends_without_closing_leaves_no_process(application: Start, storage_root: Path) -> None:
+def test_an_application_that_exits_without_close_leaves_no_process(application: Start, storage_root: Path) -> None:
     app = application("""
 say("ada", "t1", "the last words")
-tell(runtime=pid("ada"), host=os.getpid())
+report(runtime=pid("ada"), host=os.getpid())
 """)
-    told = app.told()
-    assert app.ends() == 0
-    eventually(lambda: not lives(told["runtime"]))
-    eventually(lambda: not [each for each in psutil.process_iter() if _is_of(each, str(storage_root))])
+    outcome = app.read_report()
+    assert app.wait_for_exit() == 0
+    eventually(lambda: not is_alive(outcome["runtime"]))
+    eventually(lambda: not [each for each in psutil.process_iter() if _mentions(each, str(storage_root))])
     assert turn_ids(storage_root, "ada") == ["t1"]
 
 
-def _is_of(process: psutil.Process, mark: str) -> bool:
+def _mentions(process: psutil.Process, text: str) -> bool:
     try:
-        return mark in " ".join(process.cmdline())
+        return text in " ".join(process.cmdline())
     except psutil.Error:
         return False

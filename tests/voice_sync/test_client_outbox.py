@@ -1,4 +1,4 @@
-"""Turns that no runtime could take at once: saved later, each once, in order, or counted as lost."""
+"""Turns that cannot be saved at once: saved later, each once and in order, or counted as lost."""
 
 import sys
 import time
@@ -20,7 +20,7 @@ from memoair_voice_sync import MemoAirVoiceClientSync, MemoAirVoiceMemoryError
 
 
 class Switchable(NamedTuple):
-    """A runtime that fails at once for as long as its switch is off."""
+    """A runtime that fails at once while its switch is off."""
 
     program: str
     switch: Path
@@ -28,7 +28,7 @@ class Switchable(NamedTuple):
 
 @pytest.fixture
 def switchable(executable: Callable[[str], str], tmp_path: Path) -> Switchable:
-    """A runtime that is switched off."""
+    """Write a runtime that is switched off."""
     switch = tmp_path / "on"
     script = f"#!/bin/sh\n[ -e {switch} ] || exit 1\nexec {sys.executable} -m memoair_runtime\n"
     return Switchable(executable(script), switch)
@@ -40,19 +40,19 @@ def save(client: MemoAirVoiceClientSync, user_id: str, turn_id: str) -> str | No
     )
 
 
-def test_a_save_to_a_runtime_that_hangs_is_kept_once_it_goes_on(new_client: NewClient, storage_root: Path) -> None:
+def test_a_save_to_a_frozen_runtime_is_made_once_it_continues(new_client: NewClient, storage_root: Path) -> None:
     client = new_client()
     callers = count()
 
     def save_s() -> float:
-        """How long the save of a caller whose runtime hangs takes."""
+        """Return the seconds that a save takes when the runtime hangs."""
         caller = f"caller_{next(callers)}"
         say(client, caller, "hello", "t1")
         with frozen(pid_of(client, caller)):
             began_at = time.monotonic()
             assert save(client, caller, "t2") is None
             took_s = time.monotonic() - began_at
-            assert save(client, caller, "t3") is None, "it must not overtake the one before it"
+            assert save(client, caller, "t3") is None, "a turn must not overtake an earlier one"
             assert client.stats()["pending_saves"] == 2
         eventually(lambda: client.stats()["pending_saves"] == 0, within_s=60.0)
 
@@ -62,7 +62,7 @@ def test_a_save_to_a_runtime_that_hangs_is_kept_once_it_goes_on(new_client: NewC
     assert least(save_s, 2.0) < 2.0
 
 
-def test_what_can_not_be_saved_now_is_saved_later_in_order_and_once(
+def test_turns_that_cannot_be_saved_now_are_saved_later_once_and_in_order(
     new_client: NewClient, switchable: Switchable, storage_root: Path
 ) -> None:
     client = new_client(runtime_binary=switchable.program)
@@ -70,7 +70,7 @@ def test_what_can_not_be_saved_now_is_saved_later_in_order_and_once(
     for number in range(5):
         assert save(client, "ada", f"t{number}") is None
         assert save(client, "bob", f"t{number}") is None
-    spoken_by = datetime.now(timezone.utc)
+    spoken_before = datetime.now(timezone.utc)
     stats = client.stats()
     assert (stats["deferred_saves"], stats["pending_saves"], stats["lost_saves"]) == (10, 10, 0)
     assert logged(storage_root, "ada") == []
@@ -82,15 +82,19 @@ def test_what_can_not_be_saved_now_is_saved_later_in_order_and_once(
     assert turn_ids(storage_root, "bob") == ["t0", "t1", "t2", "t3", "t4"]
     moments = [datetime.fromisoformat(event["occurredAt"]) for event in logged(storage_root, "ada", "turn")]
     assert moments == sorted(moments)
-    assert all(began_at <= moment <= spoken_by for moment in moments[:5]), "a turn was spoken when it was spoken"
+    assert all(began_at <= moment <= spoken_before for moment in moments[:5]), (
+        "a turn keeps the time at which it was spoken"
+    )
     assert (client.stats()["deferred_saves"], client.stats()["lost_saves"]) == (10, 0)
     assert "word is t3" in recall(client, "ada", "what was t3?").contextText
 
 
-def test_close_saves_what_waits(
+def test_close_saves_pending_turns(
     new_client: NewClient, switchable: Switchable, storage_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("memoair_voice_sync._client._CLOSE_S", 120.0)  # else a start might take longer than it waits
+    monkeypatch.setattr(
+        "memoair_voice_sync._client._CLOSE_TIMEOUT_S", 120.0
+    )  # otherwise a start may take longer than close waits
     client = new_client(runtime_binary=switchable.program)
     for number in range(3):
         assert save(client, "ada", f"t{number}") is None
@@ -101,7 +105,7 @@ def test_close_saves_what_waits(
     assert (client.stats()["pending_saves"], client.stats()["lost_saves"]) == (0, 0)
 
 
-def test_close_counts_what_it_could_not_save(
+def test_close_counts_unsaved_turns_as_lost(
     new_client: NewClient, switchable: Switchable, caplog: pytest.LogCaptureFixture
 ) -> None:
     client = new_client(runtime_binary=switchable.program)
@@ -110,19 +114,19 @@ def test_close_counts_what_it_could_not_save(
     began_at = time.monotonic()
     client.close()
 
-    assert time.monotonic() - began_at < 40.0, "it waits until they are saved"
+    assert time.monotonic() - began_at < 40.0, "close waits until the turns are saved"
     assert (client.stats()["pending_saves"], client.stats()["lost_saves"]) == (0, 3)
     assert [each.levelname for each in caplog.records if "turns=3" in each.getMessage()] == ["ERROR"]
 
 
-def test_a_turn_that_can_never_be_sent_does_not_keep_back_those_behind_it(
+def test_a_turn_that_can_never_be_saved_does_not_block_later_turns(
     new_client: NewClient, switchable: Switchable, storage_root: Path
 ) -> None:
     client = new_client(runtime_binary=switchable.program)
     assert save(client, "ada", "t1") is None
-    big = "x" * (1 << 20)  # more than a runtime takes
+    big = "x" * (1 << 20)  # more than a runtime accepts
     assert client.save_response(user_id="ada", user_text=big, assistant_text="", turn_id="t2") is None
-    with suppress(TypeError):  # to be told at once would be better still
+    with suppress(TypeError):  # may also be rejected at once
         client.save_response(user_id="ada", user_text="", assistant_text="", turn_id="t3", metadata={"at": object()})
     assert save(client, "ada", "t4") is None
     switchable.switch.touch()
@@ -132,7 +136,7 @@ def test_a_turn_that_can_never_be_sent_does_not_keep_back_those_behind_it(
     assert client.stats()["lost_saves"] in (1, 2)
 
 
-def test_a_turn_that_a_hanging_runtime_took_after_all_is_not_kept_twice_when_its_caller_was_evicted(
+def test_a_turn_that_a_frozen_runtime_saved_late_is_not_saved_twice_after_an_eviction(
     new_client: NewClient, storage_root: Path
 ) -> None:
     client = new_client(max_concurrent_users=1)
@@ -140,19 +144,21 @@ def test_a_turn_that_a_hanging_runtime_took_after_all_is_not_kept_twice_when_its
     with frozen(pid_of(client, "ada")):
         assert save(client, "ada", "t2") is None
 
-        def evicted() -> bool:
-            with suppress(MemoAirVoiceMemoryError):  # while the turn is tried again nobody can be
+        def is_evicted() -> bool:
+            with suppress(MemoAirVoiceMemoryError):  # impossible while the turn is being retried
                 client.session(user_id="bob").close()
                 return True
             return False
 
-        eventually(evicted)
+        eventually(is_evicted)
     eventually(lambda: client.stats()["pending_saves"] == 0 and client.stats()["retiring"] == 0, within_s=60.0)
 
     assert turn_ids(storage_root, "ada") == ["t1", "t2"]
 
 
-def test_a_caller_whose_turns_can_not_be_kept_holds_up_nobody_elses(new_client: NewClient, storage_root: Path) -> None:
+def test_turns_of_a_user_that_cannot_be_saved_do_not_delay_other_users(
+    new_client: NewClient, storage_root: Path
+) -> None:
     client = new_client()
     say(client, "bob", "hello", "t1")
     UserFolder(storage_root, PROJECT, "ada").path.write_text("a file where a folder should be")

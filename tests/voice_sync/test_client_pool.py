@@ -1,4 +1,4 @@
-"""The client's pool: a runtime for each caller, never more than allowed, on allowed ports, and none left behind."""
+"""The client's pool: a runtime for each user, never more than allowed, on allowed ports, and none left behind."""
 
 import json
 import socket
@@ -16,9 +16,9 @@ import pytest
 from support.clients import (
     PATIENT_MS,
     NewClient,
+    fork_server_of,
     free_ports,
-    host_of,
-    lives,
+    is_alive,
     logged,
     pid_of,
     recall,
@@ -36,15 +36,15 @@ from memoair_voice_sync import MemoAirVoiceClientSync, MemoAirVoiceMemoryError
 
 @pytest.fixture
 def program(executable: Callable[[str], str]) -> str:
-    """A runtime that is a program like any other, as an operator may name one."""
+    """Write a runtime program, as an operator may configure one."""
     return executable(f'#!/bin/sh\nexec {sys.executable} -m memoair_runtime "$@"\n')
 
 
-def served(client: MemoAirVoiceClientSync) -> list[str]:
+def served_users(client: MemoAirVoiceClientSync) -> list[str]:
     return [each["user_id"] for each in client.stats()["runtimes"]]
 
 
-def code_of(call: Callable[[], object]) -> str:
+def error_code(call: Callable[[], object]) -> str:
     with pytest.raises(MemoAirVoiceMemoryError) as refused:
         call()
     return refused.value.code
@@ -57,11 +57,11 @@ def succeeds(call: Callable[[], bool]) -> bool:
         return False
 
 
-# A place for each caller
+# A place for each user
 
 
 @pytest.mark.usefixtures("patient_saves")
-def test_threads_that_ask_for_the_same_new_caller_share_one_runtime(new_client: NewClient, storage_root: Path) -> None:
+def test_threads_that_call_for_the_same_new_user_share_one_runtime(new_client: NewClient, storage_root: Path) -> None:
     client, together = new_client(), threading.Barrier(8)
 
     def call(number: int) -> str:
@@ -73,29 +73,29 @@ def test_threads_that_ask_for_the_same_new_caller_share_one_runtime(new_client: 
     with ThreadPoolExecutor(8) as threads:
         pids = set(threads.map(call, range(8)))
     assert len(pids) == 1
-    children = {str(each.pid) for each in host_of(client, "ada").children()}
+    children = {str(each.pid) for each in fork_server_of(client, "ada").children()}
     assert pids <= children
-    assert len(children) <= 2, "hers, and the one that the host has ahead"
+    assert len(children) <= 2, "the runtime, and the spare process of the fork server"
     assert sorted(turn_ids(storage_root, "ada")) == [f"t{number}" for number in range(8)]
     assert len({event["sessionId"] for event in logged(storage_root, "ada")}) == 1
 
 
-def test_a_newcomer_gets_the_place_of_who_called_longest_ago(new_client: NewClient, storage_root: Path) -> None:
+def test_a_new_user_evicts_the_least_recently_used_runtime(new_client: NewClient, storage_root: Path) -> None:
     client = new_client(max_concurrent_users=2)
     say(client, "ada", "The boots are red.", "t1")
     say(client, "bob", "The boots are blue.", "t2")
     recall(client, "ada", "the boots")
-    bobs = runtime_of(client, "bob")
+    bobs_runtime = runtime_of(client, "bob")
     say(client, "cyd", "The boots are green.", "t3")
 
-    assert served(client) == ["ada", "cyd"]
+    assert served_users(client) == ["ada", "cyd"]
     assert client.stats()["evictions"] == 1
-    eventually(lambda: not lives(bobs["pid"]))
+    eventually(lambda: not is_alive(bobs_runtime["pid"]))
     assert [event["type"] for event in logged(storage_root, "bob")] == ["session_start", "turn", "session_end"]
     assert [event["type"] for event in logged(storage_root, "ada")] == ["session_start", "turn"]
 
 
-def test_who_was_evicted_is_remembered_when_he_returns(new_client: NewClient, storage_root: Path) -> None:
+def test_an_evicted_user_is_remembered_on_return(new_client: NewClient, storage_root: Path) -> None:
     client = new_client(max_concurrent_users=1)
     say(client, "ada", "The boots are red.", "t1")
     say(client, "bob", "The boots are blue.", "t2")
@@ -108,7 +108,7 @@ def test_who_was_evicted_is_remembered_when_he_returns(new_client: NewClient, st
     assert [event["type"] for event in logged(storage_root, "ada")][:3] == ["session_start", "turn", "session_end"]
 
 
-def test_there_are_never_more_callers_than_allowed(new_client: NewClient, storage_root: Path) -> None:
+def test_there_are_never_more_runtimes_than_allowed(new_client: NewClient, storage_root: Path) -> None:
     client, done, most = new_client(max_concurrent_users=3), threading.Event(), []
 
     def watch() -> None:
@@ -130,24 +130,24 @@ def test_there_are_never_more_callers_than_allowed(new_client: NewClient, storag
     assert kept == sorted(f"t{number}" for number in range(18))
 
 
-def test_a_pool_whose_places_are_all_pinned_says_so(new_client: NewClient) -> None:
+def test_a_pool_with_all_places_pinned_raises_exhausted(new_client: NewClient) -> None:
     client = new_client(max_concurrent_users=2)
     with client.session(user_id="ada") as first, client.session(user_id="bob"):
-        assert code_of(lambda: client.search_memory("hello", user_id="cyd")) == "pool.exhausted"
-        assert code_of(lambda: client.load_index(user_id="cyd")) == "pool.exhausted"
-        assert code_of(lambda: client.session(user_id="cyd")) == "pool.exhausted"
+        assert error_code(lambda: client.search_memory("hello", user_id="cyd")) == "pool.exhausted"
+        assert error_code(lambda: client.load_index(user_id="cyd")) == "pool.exhausted"
+        assert error_code(lambda: client.session(user_id="cyd")) == "pool.exhausted"
         save: dict[str, Any] = {"user_text": "hello", "assistant_text": "", "user_id": "cyd"}
-        assert code_of(lambda: client.save_response(**save)) == "pool.exhausted"
-        assert served(client) == ["ada", "bob"]
+        assert error_code(lambda: client.save_response(**save)) == "pool.exhausted"
+        assert served_users(client) == ["ada", "bob"]
         first.close()
         recall(client, "cyd", "hello")
-        assert served(client) == ["bob", "cyd"]
+        assert served_users(client) == ["bob", "cyd"]
 
 
 # Ports
 
 
-def test_runtimes_listen_in_the_range_alone_and_take_what_is_free_of_it(new_client: NewClient) -> None:
+def test_runtimes_listen_only_on_free_ports_of_the_range(new_client: NewClient) -> None:
     first, last = free_ports(4)
     with socket.create_server(("127.0.0.1", first + 1)):
         client = new_client(runtime_port_range=(first, last))
@@ -157,7 +157,7 @@ def test_runtimes_listen_in_the_range_alone_and_take_what_is_free_of_it(new_clie
     assert ports == {first, first + 2, last}
 
 
-def test_a_range_that_is_taken_is_named(new_client: NewClient) -> None:
+def test_the_error_names_a_port_range_without_a_free_port(new_client: NewClient) -> None:
     first, last = free_ports(3)
     with ExitStack() as taken:
         for port in range(first, last + 1):
@@ -167,16 +167,16 @@ def test_a_range_that_is_taken_is_named(new_client: NewClient) -> None:
             client.load_index(user_id="ada")
         assert refused.value.code == "pool.port_exhausted"
         search: dict[str, Any] = {"query": "hello", "user_id": "ada", "timeout_ms": PATIENT_MS}
-        assert code_of(lambda: client.search_memory(**search)) == "pool.port_exhausted"
+        assert error_code(lambda: client.search_memory(**search)) == "pool.port_exhausted"
 
-    def served_again() -> bool:  # a start that was under way when they were given back may still fail
+    def served_again() -> bool:  # a start in progress when the ports were released may still fail
         return not client.search_memory(**search).trace["degraded"]
 
     eventually(lambda: succeeds(served_again))
     assert first <= runtime_of(client, "ada")["port"] <= last
 
 
-def test_callers_take_turns_on_a_single_port(new_client: NewClient, storage_root: Path) -> None:
+def test_users_take_turns_on_a_single_port(new_client: NewClient, storage_root: Path) -> None:
     port, _ = free_ports(1)
     client = new_client(runtime_port_range=(port, port), max_concurrent_users=1)
     for number in range(3):
@@ -189,51 +189,53 @@ def test_callers_take_turns_on_a_single_port(new_client: NewClient, storage_root
 # Ends
 
 
-def test_a_runtime_that_nobody_uses_ends_after_its_time_and_a_pinned_one_does_not(
+def test_an_idle_runtime_ends_after_its_ttl_and_a_pinned_one_does_not(
     new_client: NewClient, storage_root: Path
 ) -> None:
     client = new_client(runtime_idle_ttl_s=1)
 
     def unused_s() -> float:
-        """How long a caller's runtime stays when he has called."""
+        """Return the seconds that a runtime stays after the last call of its user."""
         with client.session(user_id="ada"):
             say(client, "ada", "hello")
             pid, [handle] = pid_of(client, "ada"), [each for each in client._pool.handles() if each.user_id == "ada"]
-        eventually(lambda: "ada" not in served(client))
+        eventually(lambda: "ada" not in served_users(client))
         unused_s = time.monotonic() - handle.released_at
         assert unused_s >= 1
-        eventually(lambda: not lives(pid))
+        eventually(lambda: not is_alive(pid))
         return unused_s
 
     with client.session(user_id="bob"):
         say(client, "bob", "hello", "t1")
         assert least(unused_s, 2.0) < 2.0
         assert logged(storage_root, "ada")[-1]["type"] == "session_end"
-        assert served(client) == ["bob"]
-        assert lives(pid_of(client, "bob"))
-    eventually(lambda: not served(client))
+        assert served_users(client) == ["bob"]
+        assert is_alive(pid_of(client, "bob"))
+    eventually(lambda: not served_users(client))
 
 
-def test_close_ends_every_process_and_may_be_repeated(new_client: NewClient, storage_root: Path) -> None:
+def test_close_ends_all_processes_and_can_be_repeated(new_client: NewClient, storage_root: Path) -> None:
     client = new_client()
     for caller in ("ada", "bob"):
         say(client, caller, "hello", "t1")
-    pids = [pid_of(client, "ada"), pid_of(client, "bob"), host_of(client, "ada").pid]
+    pids = [pid_of(client, "ada"), pid_of(client, "bob"), fork_server_of(client, "ada").pid]
     client.close()
 
-    assert not [pid for pid in pids if lives(pid)]
+    assert not [pid for pid in pids if is_alive(pid)]
     assert [logged(storage_root, caller)[-1]["type"] for caller in ("ada", "bob")] == ["session_end"] * 2
     assert not list(storage_root.rglob("lease.json"))
     client.close()
     assert client.stats()["runtimes"] == []
     save: dict[str, Any] = {"user_text": "hello", "assistant_text": "", "user_id": "ada"}
-    assert code_of(lambda: client.search_memory("hello", user_id="ada")) == "pool.closed"
-    assert code_of(lambda: client.save_response(**save)) == "pool.closed"
-    assert code_of(lambda: client.load_index(user_id="ada")) == "pool.closed"
-    assert code_of(lambda: client.session(user_id="ada")) == "pool.closed"
+    assert error_code(lambda: client.search_memory("hello", user_id="ada")) == "pool.closed"
+    assert error_code(lambda: client.save_response(**save)) == "pool.closed"
+    assert error_code(lambda: client.load_index(user_id="ada")) == "pool.closed"
+    assert error_code(lambda: client.session(user_id="ada")) == "pool.closed"
 
 
-def test_close_amid_calls_and_starts_leaves_nothing_and_hangs_nobody(new_client: NewClient, storage_root: Path) -> None:
+def test_close_during_calls_and_starts_leaves_no_process_and_hangs_no_call(
+    new_client: NewClient, storage_root: Path
+) -> None:
     client, begun = new_client(), threading.Semaphore(0)
     kept: dict[str, list[str]] = {"ada": [], "bob": []}
 
@@ -272,7 +274,7 @@ def test_a_runtime_over_its_memory_limit_is_replaced(new_client: NewClient, stor
 # Several clients on one machine
 
 
-def test_a_second_client_uses_the_runtime_of_the_first_and_goes_on_after_its_end(
+def test_a_second_client_shares_the_runtime_of_the_first_and_continues_after_it(
     new_client: NewClient, storage_root: Path
 ) -> None:
     first, second = new_client(), new_client()
@@ -290,7 +292,7 @@ def test_a_second_client_uses_the_runtime_of_the_first_and_goes_on_after_its_end
     assert sorted(turn_ids(storage_root, "ada")) == ["t1", "t2", "t3"]
 
 
-def test_clients_with_the_same_range_of_ports_keep_out_of_each_others_way(new_client: NewClient) -> None:
+def test_clients_with_the_same_port_range_do_not_conflict(new_client: NewClient) -> None:
     ports = free_ports(4)
     first, second = new_client(runtime_port_range=ports), new_client(runtime_port_range=ports)
     for number in range(2):
@@ -302,23 +304,25 @@ def test_clients_with_the_same_range_of_ports_keep_out_of_each_others_way(new_cl
     assert sorted(used) == list(range(ports[0], ports[1] + 1))
 
 
-def test_a_client_that_closes_leaves_a_borrowed_runtime_alone(new_client: NewClient, storage_root: Path) -> None:
+def test_closing_a_client_leaves_a_shared_runtime_running(new_client: NewClient, storage_root: Path) -> None:
     first, second = new_client(), new_client()
     say(first, "ada", "The boots are red.", "t1")
     say(second, "ada", "The laces are blue.", "t2")
     pid = pid_of(first, "ada")
     second.close()
 
-    assert lives(pid)
+    assert is_alive(pid)
     say(first, "ada", "The soles are black.", "t3")
     assert pid_of(first, "ada") == pid
     assert "session_end" not in [event["type"] for event in logged(storage_root, "ada")]
 
 
-# Another program for a runtime
+# Runtimes that are programs
 
 
-def test_a_runtime_that_is_a_program_serves_as_well(new_client: NewClient, program: str, storage_root: Path) -> None:
+def test_a_runtime_program_serves_like_a_forked_runtime(
+    new_client: NewClient, program: str, storage_root: Path
+) -> None:
     client = new_client(runtime_binary=program, max_concurrent_users=2)
     say(client, "ada", "The boots are red.", "t1")
     say(client, "bob", "The boots are blue.", "t2")
@@ -328,14 +332,14 @@ def test_a_runtime_that_is_a_program_serves_as_well(new_client: NewClient, progr
     assert "The boots are red." in recall(client, "ada", "the boots").contextText
     say(client, "cyd", "The boots are green.", "t3")
 
-    assert served(client) == ["ada", "cyd"]
-    eventually(lambda: not lives(pids[1]))
+    assert served_users(client) == ["ada", "cyd"]
+    eventually(lambda: not is_alive(pids[1]))
     assert logged(storage_root, "bob")[-1]["type"] == "session_end"
     client.close()
     assert not psutil.Process().children()
 
 
-def test_the_lease_of_a_program_is_shared_with_another_client(
+def test_two_clients_share_a_runtime_program_by_its_lease(
     new_client: NewClient, program: str, storage_root: Path
 ) -> None:
     first, second = new_client(runtime_binary=program), new_client(runtime_binary=program)

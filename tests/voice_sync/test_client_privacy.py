@@ -1,4 +1,4 @@
-"""What the client keeps to itself: keys, tokens, and every word that a caller says."""
+"""What the client never reveals: keys, tokens, and anything that a caller says."""
 
 import json
 import logging
@@ -16,8 +16,8 @@ from support.clients import (
     PATIENT_MS,
     NewClient,
     clients_over,
+    fork_server_of,
     frozen,
-    host_of,
     pid_of,
     recall,
     runtime_of,
@@ -31,13 +31,13 @@ from memoair_voice_sync import MemoAirVoiceClientSync, MemoAirVoiceMemoryError
 
 APPLICATIONS_SECRET = "a secret of the application"
 
-# What a caller says, asks and is, each of which can be found again wherever it was written.
+# What a caller says and asks, and who they are: unique words that can be found wherever they are written.
 SAID, ANSWERED, ASKED, NAME, PLAN, CALLER = "zebracake", "yakbutter", "xylophone", "Wilhelmina", "vip-platin", "ulrike"
 
 
 @pytest.fixture
 def new_client(storage_root: Path, nothing_left_behind: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[NewClient]:
-    """Make clients over one empty storage root, in an application that has secrets."""
+    """Make clients over one empty storage root, in an application with secrets in its environment."""
     for name in ("OPENAI_API_KEY", "AWS_SECRET_ACCESS_KEY", "MEMOAIR_API_KEY", "MEMOAIR_RUNTIME_TOKEN"):
         monkeypatch.setenv(name, APPLICATIONS_SECRET)
     with clients_over(storage_root) as make:
@@ -59,8 +59,8 @@ def test_no_process_shows_a_key_or_a_token(new_client: NewClient, storage_root: 
     say(client, "bob", "hello")
     tokens = {token_of(storage_root, "ada"), token_of(storage_root, "bob")}
     assert len(tokens) == 2
-    host = host_of(client, "ada")
-    processes = [host, *host.children(recursive=True)]
+    fork_server = fork_server_of(client, "ada")
+    processes = [fork_server, *fork_server.children(recursive=True)]
     assert {pid_of(client, "ada"), pid_of(client, "bob")} < {each.pid for each in processes}
     for process in processes:
         shown = " ".join([*process.cmdline(), *map("=".join, process.environ().items())])
@@ -68,7 +68,7 @@ def test_no_process_shows_a_key_or_a_token(new_client: NewClient, storage_root: 
         assert not [secret for secret in (API_KEY, APPLICATIONS_SECRET, *tokens) if secret in shown]
 
 
-def test_a_runtime_that_is_a_program_gets_its_secrets_by_its_environment_alone(
+def test_a_runtime_program_receives_secrets_only_in_its_environment(
     new_client: NewClient, executable: Callable[[str], str], storage_root: Path
 ) -> None:
     client = new_client(runtime_binary=executable(f"#!/bin/sh\nexec {sys.executable} -m memoair_runtime\n"))
@@ -82,7 +82,7 @@ def test_a_runtime_that_is_a_program_gets_its_secrets_by_its_environment_alone(
     assert APPLICATIONS_SECRET not in process.environ().values()
 
 
-def test_who_does_not_know_the_token_reads_nothing(new_client: NewClient, storage_root: Path) -> None:
+def test_without_the_token_nothing_can_be_read(new_client: NewClient, storage_root: Path) -> None:
     client = new_client()
     say(client, "ada", f"The word is {SAID}.")
     port, session_id = runtime_of(client, "ada")["port"], runtime_of(client, "ada")["session_id"]
@@ -99,7 +99,7 @@ def test_who_does_not_know_the_token_reads_nothing(new_client: NewClient, storag
         assert SAID.encode() not in reply.body
 
 
-def test_nobody_else_on_the_machine_can_read_what_lies_on_the_disk(new_client: NewClient, storage_root: Path) -> None:
+def test_other_users_of_the_machine_cannot_read_the_files(new_client: NewClient, storage_root: Path) -> None:
     mask = os.umask(0)
     try:
         client = new_client()
@@ -109,10 +109,10 @@ def test_nobody_else_on_the_machine_can_read_what_lies_on_the_disk(new_client: N
         client.load_index(user_id="bob")
         modes: dict[Path, int] = {}
         for path in (storage_root, *storage_root.rglob("*")):
-            with suppress(FileNotFoundError):  # of what is written beside and then put in its place
+            with suppress(FileNotFoundError):  # of a temporary file that has been renamed
                 modes[path] = path.stat().st_mode
         assert {path.name for path in modes} >= {"ada", "bob", "session.jsonl", "lease.json", "runtime.lock"}
-        wrong = {path: oct(mode) for path, mode in modes.items() if stat.S_IMODE(mode) != _wanted(mode)}
+        wrong = {path: oct(mode) for path, mode in modes.items() if stat.S_IMODE(mode) != _expected_mode(mode)}
         assert not wrong
         client.close()
         assert not lease.exists()
@@ -120,11 +120,11 @@ def test_nobody_else_on_the_machine_can_read_what_lies_on_the_disk(new_client: N
         os.umask(mask)
 
 
-def _wanted(mode: int) -> int:
+def _expected_mode(mode: int) -> int:
     return 0o700 if stat.S_ISDIR(mode) else 0o600
 
 
-def test_nothing_that_is_shown_of_a_client_holds_its_key(new_client: NewClient) -> None:
+def test_repr_and_stats_do_not_contain_the_key(new_client: NewClient) -> None:
     client = new_client()
     client.load_index(user_id="ada")
     handle = client._pool.acquire("ada")
@@ -134,11 +134,11 @@ def test_nothing_that_is_shown_of_a_client_holds_its_key(new_client: NewClient) 
     assert API_KEY not in " ".join([*shown, json.dumps(client.stats())])
 
 
-# What is said
+# Speech
 
 
 def talk(client: MemoAirVoiceClientSync, turn_id: str, timeout_ms: float = PATIENT_MS) -> list[str]:
-    """Search and save, and return what was raised."""
+    """Search and save, and return the errors that were raised."""
     user = {"id": CALLER, "name": NAME, "metadata": {"plan": PLAN}}
     raised: list[str] = []
     try:
@@ -152,14 +152,14 @@ def talk(client: MemoAirVoiceClientSync, turn_id: str, timeout_ms: float = PATIE
     return raised
 
 
-def assert_discreet(caplog: pytest.LogCaptureFixture, raised: list[str], secrets: list[str]) -> None:
+def assert_no_leak(caplog: pytest.LogCaptureFixture, raised: list[str], secrets: list[str]) -> None:
     records = [f"{each.getMessage()} {each.args} {each.exc_text}" for each in caplog.records]
-    assert records, "the faults were noticed"
-    told = "\n".join([caplog.text, *records, *raised])
-    assert not [each for each in (SAID, ANSWERED, ASKED, NAME, PLAN, API_KEY, *secrets) if each in told]
+    assert records, "the failures must be logged"
+    output = "\n".join([caplog.text, *records, *raised])
+    assert not [each for each in (SAID, ANSWERED, ASKED, NAME, PLAN, API_KEY, *secrets) if each in output]
 
 
-def test_no_word_is_logged_when_runtimes_die_and_hang(
+def test_no_speech_is_logged_when_runtimes_die_and_hang(
     new_client: NewClient, storage_root: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -178,10 +178,10 @@ def test_no_word_is_logged_when_runtimes_die_and_hang(
     raised += talk(client, "t4")
 
     assert len(raised) == 2
-    assert_discreet(caplog, raised, tokens)
+    assert_no_leak(caplog, raised, tokens)
 
 
-def test_no_word_is_logged_when_no_runtime_can_be_started(
+def test_no_speech_is_logged_when_no_runtime_can_be_started(
     new_client: NewClient, executable: Callable[[str], str], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -193,11 +193,11 @@ def test_no_word_is_logged_when_no_runtime_can_be_started(
 
     assert raised == []
     assert "turns=2" in caplog.text
-    assert_discreet(caplog, raised, [])
+    assert_no_leak(caplog, raised, [])
 
 
 @pytest.mark.usefixtures("patient_saves")
-def test_no_word_is_logged_when_a_turn_is_refused(new_client: NewClient, caplog: pytest.LogCaptureFixture) -> None:
+def test_no_speech_is_logged_when_a_turn_is_rejected(new_client: NewClient, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     client = new_client()
     client.load_index(user_id=CALLER)
@@ -214,4 +214,4 @@ def test_no_word_is_logged_when_a_turn_is_refused(new_client: NewClient, caplog:
     raised.append(repr(refused.value) + str(refused.value))
     client.close()
 
-    assert_discreet(caplog, raised, [])
+    assert_no_leak(caplog, raised, [])

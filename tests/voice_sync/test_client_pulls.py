@@ -1,4 +1,4 @@
-"""Clients whose runtime has to be pulled first: calls wait no longer than they may, and nothing is left of a pull."""
+"""Clients whose runtime must be pulled first: calls keep their timeouts, and a pull leaves nothing behind."""
 
 import os
 import re
@@ -41,7 +41,7 @@ def docker_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def registry(nothing_left_behind: None) -> Iterator[OwnRegistry]:
-    """A registry that has one runtime, which starts our real one."""
+    """Run a registry with one runtime, which starts our real one."""
     with own_registry() as running:
         Pusher(running.host).push("1", (CONTENT, None))
         running.asked.clear()
@@ -50,18 +50,18 @@ def registry(nothing_left_behind: None) -> Iterator[OwnRegistry]:
 
 @pytest.fixture
 def named(registry: OwnRegistry, tmp_path: Path) -> dict[str, str]:
-    """The arguments that name it."""
+    """Return the arguments that select the runtime of the registry."""
     return {"runtime_repo": f"{registry.host}/acme/runtime:1", "runtime_cache_dir": str(tmp_path / "cache")}
 
 
-def refusal(call: Callable[[], object]) -> MemoAirVoiceMemoryError:
+def error_of(call: Callable[[], object]) -> MemoAirVoiceMemoryError:
     with pytest.raises(MemoAirVoiceMemoryError) as refused:
         call()
     return refused.value
 
 
 def is_pulled(client: MemoAirVoiceClientSync, user_id: str) -> bool:
-    """Whether the caller's runtime is what the program that is pulled here starts, and not forked by a host."""
+    """Return whether the user's runtime was started by the pulled program, and not by the fork server."""
     command = psutil.Process(runtime_of(client, user_id)["pid"]).cmdline()
     return command[1:] == ["-m", "memoair_runtime"]
 
@@ -71,10 +71,10 @@ def registry_listens(host: str) -> bool:
         return probe.connect_ex(("127.0.0.1", int(host.rpartition(":")[2]))) == 0
 
 
-# From a registry to a remembered caller
+# A runtime from a registry
 
 
-def test_a_client_recalls_and_saves_with_a_runtime_of_a_registry(
+def test_a_client_searches_and_saves_with_a_runtime_from_a_registry(
     new_client: NewClient, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, storage_root: Path
 ) -> None:
     program = find_debian_registry(tmp_path_factory.mktemp("debian"))
@@ -93,7 +93,7 @@ def test_a_client_recalls_and_saves_with_a_runtime_of_a_registry(
     assert turn_ids(storage_root, "ada") == ["t1"]
 
 
-def test_a_raw_memory_recalls_and_saves_with_a_pulled_runtime(
+def test_a_memory_searches_and_saves_with_a_pulled_runtime(
     new_memory: NewMemory, registry: OwnRegistry, named: dict[str, str]
 ) -> None:
     registry.wants_token = True
@@ -104,10 +104,10 @@ def test_a_raw_memory_recalls_and_saves_with_a_pulled_runtime(
     assert registry.gets(BLOB) == 1
 
     new_memory(**named, user_id="bob").start_session(timeout_s=30)
-    assert registry.gets() == 4, "of what is in the cache nobody is asked"
+    assert registry.gets() == 4, "a cached runtime needs no request"
 
 
-def test_the_environment_names_a_runtime(
+def test_the_environment_can_select_a_runtime_to_pull(
     new_memory: NewMemory, named: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("MEMOAIR_RUNTIME_REPO", named["runtime_repo"].removesuffix(":1"))
@@ -117,11 +117,11 @@ def test_the_environment_names_a_runtime(
     assert list((tmp_path / "elsewhere").glob("content/*/memoair-runtime/bin/voice-runtime"))
 
 
-def test_what_the_environment_names_wrongly_is_no_runtime(
+def test_an_invalid_runtime_in_the_environment_raises_not_found(
     new_memory: NewMemory, new_client: NewClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MEMOAIR_RUNTIME_REPO", "acme/runtime")
-    error = refusal(lambda: new_memory().start_session(timeout_s=5))
+    error = error_of(lambda: new_memory().start_session(timeout_s=5))
     assert (error.code, "MEMOAIR_RUNTIME_REPO must begin with a registry" in error.message) == (
         "runtime.not_found",
         True,
@@ -130,10 +130,10 @@ def test_what_the_environment_names_wrongly_is_no_runtime(
     assert trace["error"]["code"] == "runtime.not_found"
 
 
-# Where nothing is to be pulled
+# Nothing to pull
 
 
-def test_where_nothing_is_named_the_installed_runtime_runs_and_nothing_is_pulled(
+def test_by_default_the_installed_runtime_runs_and_nothing_is_pulled(
     new_client: NewClient, registry: OwnRegistry, tmp_path: Path
 ) -> None:
     client = new_client(runtime_cache_dir=str(tmp_path / "cache"))
@@ -145,7 +145,7 @@ def test_where_nothing_is_named_the_installed_runtime_runs_and_nothing_is_pulled
     assert not (tmp_path / "cache").exists()
 
 
-def test_a_program_that_is_named_comes_before_what_would_be_pulled(
+def test_runtime_binary_takes_precedence_over_a_pulled_runtime(
     new_memory: NewMemory,
     executable: Callable[[str], str],
     registry: OwnRegistry,
@@ -159,20 +159,21 @@ def test_a_program_that_is_named_comes_before_what_would_be_pulled(
     assert not registry.asked
 
 
-def test_nothing_of_a_pull_is_imported_where_none_is_wanted() -> None:
+def test_the_pull_code_is_not_imported_without_a_pull() -> None:
     code = (
         "import sys; from memoair_voice_sync import MemoAirVoiceClientSync as Client\n"
         "Client(api_key='k', project_id='p', agent_id='a', cloud_base_url=None).close()\n"
-        "print([name for name in sys.modules if 'runtimes' in name or name in ('requests', 'filelock', 'tarfile')])"
+        "modules = ('requests', 'filelock', 'tarfile')\n"
+        "print([name for name in sys.modules if 'runtime_store' in name or name in modules])"
     )
-    with os.popen(f'"{sys.executable}" -c "{code}"') as told:
-        assert told.read().strip() == "[]"
+    with os.popen(f'"{sys.executable}" -c "{code}"') as output:
+        assert output.read().strip() == "[]"
 
 
-# While it is being pulled
+# During a pull
 
 
-def test_a_search_waits_for_a_pull_as_long_as_it_may_and_the_pull_goes_on(
+def test_a_search_waits_for_a_pull_until_its_timeout_and_the_pull_goes_on(
     new_client: NewClient, registry: OwnRegistry, named: dict[str, str], storage_root: Path
 ) -> None:
     may_go_on = threading.Event()
@@ -192,7 +193,7 @@ def test_a_search_waits_for_a_pull_as_long_as_it_may_and_the_pull_goes_on(
             assert (found.contextText, found.trace["degraded"]) == ("", True)
             assert found.trace["error"]["code"] == "runtime.timeout"
         assert min(took_s) < 1.25
-        assert max(took_s) < 10, "one of them waits for the pull"
+        assert max(took_s) < 10, "a search waits for the pull"
         eventually(lambda: registry.gets(BLOB))
         found = client.search_memory("the boots", user_id="ada", timeout_ms=250)
         assert "is being pulled" in found.trace["error"]["message"]
@@ -211,14 +212,14 @@ def test_a_search_waits_for_a_pull_as_long_as_it_may_and_the_pull_goes_on(
     assert registry.gets(BLOB) == 1
 
 
-def test_a_raw_memory_waits_as_long_as_it_may(
+def test_a_memory_waits_for_a_pull_until_its_timeout(
     new_memory: NewMemory, registry: OwnRegistry, named: dict[str, str]
 ) -> None:
     registry.answers[BLOB] = hangs
     memory = new_memory(**named)
 
     def search() -> None:
-        error = refusal(lambda: memory.search_memory("hello", timeout_ms=300))
+        error = error_of(lambda: memory.search_memory("hello", timeout_ms=300))
         assert (error.code, "is being pulled (0.0 MB)" in error.message) == ("runtime.timeout", True)
 
     search()
@@ -230,7 +231,7 @@ def test_a_raw_memory_waits_as_long_as_it_may(
 
 
 @pytest.mark.parametrize("hanging", [hangs, stalls(CONTENT, 100)])
-def test_a_client_that_is_closed_calls_its_pull_off(
+def test_closing_a_client_cancels_its_pull(
     new_client: NewClient, registry: OwnRegistry, named: dict[str, str], tmp_path: Path, hanging: object
 ) -> None:
     registry.answers[BLOB] = hanging  # type: ignore[assignment]
@@ -261,7 +262,7 @@ def test_two_clients_of_one_process_pull_once(
     assert registry.gets(BLOB) == 1
 
 
-def test_the_other_client_goes_on_with_a_pull_that_was_called_off(
+def test_another_client_continues_a_cancelled_pull(
     new_client: NewClient, registry: OwnRegistry, named: dict[str, str]
 ) -> None:
     registry.answers[BLOB] = once(hangs, then=says(CONTENT))
@@ -274,7 +275,7 @@ def test_the_other_client_goes_on_with_a_pull_that_was_called_off(
     assert registry.gets(BLOB) == 2
 
 
-def test_a_child_of_a_fork_pulls_for_itself(
+def test_a_forked_child_pulls_by_itself(
     registry: OwnRegistry, named: dict[str, str], storage_root: Path, nothing_left_behind: None
 ) -> None:
     registry.answers[BLOB] = once(hangs, then=says(CONTENT))
@@ -283,11 +284,11 @@ def test_a_child_of_a_fork_pulls_for_itself(
 client.search_memory("hello", user_id="ada", timeout_ms=1)
 sys.stdin.readline()
 if (child := os.fork()) == 0:
-    tell(event=say("ada", "t1", "The boots are red."))
+    report(event=say("ada", "t1", "The boots are red."))
     client.close()
     os._exit(0)
 client.close()
-tell(code=wait_for(child))
+report(code=wait_for(child))
 """,
         client_arguments(storage_root, **named),
     )
@@ -296,8 +297,8 @@ tell(code=wait_for(child))
         assert application.process.stdin is not None
         application.process.stdin.write("\n")
         application.process.stdin.flush()
-        assert application.told()["event"]
-        assert application.told()["code"] == 0
+        assert application.read_report()["event"]
+        assert application.read_report()["code"] == 0
     finally:
         application.close()
 
@@ -306,7 +307,7 @@ tell(code=wait_for(child))
 
 
 class Clock:
-    """The time as a pull sees it, which a test lets pass."""
+    """The clock of a pull, which a test moves."""
 
     def __init__(self) -> None:
         self.passed_s = 0.0
@@ -315,19 +316,19 @@ class Clock:
         return time.monotonic() + self.passed_s
 
 
-def has_failed(found: SearchResult) -> SearchResult | None:
-    """What was found, if the pull for it has failed and is not under way again."""
+def failed_result(found: SearchResult) -> SearchResult | None:
+    """Return the result if the pull has failed and is not being retried."""
     return found if found.trace["error"]["code"] == "runtime.not_found" else None
 
 
 def pause_s(found: SearchResult) -> int:
-    """In how many seconds the pull is tried again."""
-    told = re.search(r"tried again in (\d+) s", found.trace["error"]["message"])
-    assert told is not None
-    return int(told[1])
+    """Return the seconds until the pull is retried."""
+    message = re.search(r"tried again in (\d+) s", found.trace["error"]["message"])
+    assert message is not None
+    return int(message[1])
 
 
-def test_a_pull_that_failed_is_told_at_once_and_tried_again_after_a_pause_that_grows(
+def test_a_failed_pull_raises_at_once_and_is_retried_with_growing_pauses(
     new_client: NewClient, registry: OwnRegistry, named: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock()
@@ -342,15 +343,15 @@ def test_a_pull_that_failed_is_told_at_once_and_tried_again_after_a_pause_that_g
     took_s = []
     for _ in range(5):
         began_at = time.monotonic()
-        assert refusal(lambda: client.load_index(user_id="ada", timeout_s=60)).code == "runtime.not_found"
+        assert error_of(lambda: client.load_index(user_id="ada", timeout_s=60)).code == "runtime.not_found"
         took_s.append(time.monotonic() - began_at)
     assert min(took_s) < 0.5
-    assert max(took_s) < 10, "one of them waits until it is tried again, which is in a minute"
+    assert max(took_s) < 10, "a search waits for the retry, which is due in a minute"
     assert registry.gets(MANIFEST) == 1
 
     clock.passed_s += 67
     eventually(lambda: client.search_memory("hello", user_id="ada", timeout_ms=100) and registry.gets(MANIFEST) == 2)
-    found = eventually(lambda: has_failed(client.search_memory("hello", user_id="ada", timeout_ms=PATIENT_MS)))
+    found = eventually(lambda: failed_result(client.search_memory("hello", user_id="ada", timeout_ms=PATIENT_MS)))
     assert 66 < pause_s(found) <= 132
     assert registry.gets(MANIFEST) == 2
     del registry.answers[MANIFEST]
@@ -361,30 +362,30 @@ def test_a_pull_that_failed_is_told_at_once_and_tried_again_after_a_pause_that_g
     assert registry.gets(MANIFEST) == 3
 
 
-def test_a_pull_that_fails_says_what_to_do(
+def test_a_failed_pull_reports_the_cause(
     new_memory: NewMemory, registry: OwnRegistry, named: dict[str, str], caplog: pytest.LogCaptureFixture
 ) -> None:
     registry.answers[BLOB] = says(CONTENT[:-1] + b"x")
     memory = new_memory(**named)
-    error = refusal(lambda: memory.start_session(timeout_s=30))
+    error = error_of(lambda: memory.start_session(timeout_s=30))
     assert error.code == "runtime.start_failed"
     assert f"should be {digest_of(CONTENT)}" in error.message
-    assert refusal(lambda: memory.search_memory("hello")).code == "runtime.start_failed"
-    [told] = [each.getMessage() for each in caplog.records if "pull_failed" in each.getMessage()]
-    assert digest_of(CONTENT) in told
+    assert error_of(lambda: memory.search_memory("hello")).code == "runtime.start_failed"
+    [message] = [each.getMessage() for each in caplog.records if "pull_failed" in each.getMessage()]
+    assert digest_of(CONTENT) in message
     assert registry.gets(BLOB) == 1
 
 
-def test_a_pulled_program_that_is_no_runtime_is_a_start_that_failed(
+def test_a_pulled_program_that_is_not_a_runtime_raises_start_failed(
     new_memory: NewMemory, registry: OwnRegistry, named: dict[str, str]
 ) -> None:
     Pusher(registry.host).push("1", (b"#!/bin/sh\necho no licence >&2\nexit 7\n", None))
-    error = refusal(lambda: new_memory(**named).start_session(timeout_s=30))
+    error = error_of(lambda: new_memory(**named).start_session(timeout_s=30))
     assert (error.code, error.details["exitCode"]) == ("runtime.start_failed", 7)
     assert "no licence" in error.message
 
 
-def test_a_cache_that_is_cleaned_under_a_client_is_filled_again(
+def test_a_cache_that_is_deleted_while_a_client_runs_is_filled_again(
     new_client: NewClient, registry: OwnRegistry, named: dict[str, str], tmp_path: Path
 ) -> None:
     client = new_client(**named)

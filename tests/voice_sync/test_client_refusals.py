@@ -1,4 +1,4 @@
-"""What the client refuses: arguments that can't be, before anything is started for them."""
+"""Invalid arguments, which the client rejects before it starts anything."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 import psutil
 import pytest
-from support.clients import PATIENT_MS, NewClient, clients_over, lives, pid_of
+from support.clients import PATIENT_MS, NewClient, clients_over, is_alive, pid_of
 
 
 @pytest.fixture
@@ -16,39 +16,39 @@ def new_client(tmp_path: Path, nothing_left_behind: None) -> Iterator[NewClient]
         yield make
 
 
-def bad(error: type[Exception], match: str, **named: Any) -> Any:
-    return pytest.param(named, error, match, id=repr(named))
+def invalid(error: type[Exception], match: str, **user_arguments: Any) -> Any:
+    return pytest.param(user_arguments, error, match, id=repr(user_arguments))
 
 
 @pytest.mark.parametrize(
-    ("named", "error", "match"),
+    ("user_arguments", "error", "match"),
     [
-        bad(ValueError, "user"),
-        bad(ValueError, "id", user={}),
-        bad(ValueError, "id", user={"name": "Dana"}),
-        bad(ValueError, "two callers", user={"id": "ada"}, user_id="bob"),
-        bad(ValueError, "empty", user={"id": ""}),
-        bad(ValueError, "empty", user_id=""),
-        bad(ValueError, "null", user_id="a\0b"),
-        bad(ValueError, "longer", user_id="a" * 1_025),
-        bad(ValueError, "Unicode", user_id="\ud800"),
-        bad(TypeError, "user", user="ada"),
-        bad(TypeError, "id", user={"id": 42}),
-        bad(TypeError, "id", user={"id": None}),
-        bad(TypeError, "user_id", user={"id": "ada"}, user_id=42),
-        bad(TypeError, "name", user={"id": "ada", "name": 42}),
-        bad(TypeError, "metadata", user={"id": "ada", "metadata": "premium"}),
+        invalid(ValueError, "user"),
+        invalid(ValueError, "id", user={}),
+        invalid(ValueError, "id", user={"name": "Dana"}),
+        invalid(ValueError, "different users", user={"id": "ada"}, user_id="bob"),
+        invalid(ValueError, "empty", user={"id": ""}),
+        invalid(ValueError, "empty", user_id=""),
+        invalid(ValueError, "null", user_id="a\0b"),
+        invalid(ValueError, "longer", user_id="a" * 1_025),
+        invalid(ValueError, "Unicode", user_id="\ud800"),
+        invalid(TypeError, "user", user="ada"),
+        invalid(TypeError, "id", user={"id": 42}),
+        invalid(TypeError, "id", user={"id": None}),
+        invalid(TypeError, "user_id", user={"id": "ada"}, user_id=42),
+        invalid(TypeError, "name", user={"id": "ada", "name": 42}),
+        invalid(TypeError, "metadata", user={"id": "ada", "metadata": "premium"}),
     ],
 )
-def test_a_caller_who_can_not_be_is_refused_before_anything_starts(
-    new_client: NewClient, named: dict[str, Any], error: type[Exception], match: str
+def test_an_invalid_user_is_rejected_before_anything_starts(
+    new_client: NewClient, user_arguments: dict[str, Any], error: type[Exception], match: str
 ) -> None:
     client = new_client()
     calls: list[Callable[[], object]] = [
-        lambda: client.search_memory("hello", timeout_ms=PATIENT_MS, **named),
-        lambda: client.save_response(user_text="hello", assistant_text="", **named),
-        lambda: client.session(**named),
-        lambda: client.load_index(**named),
+        lambda: client.search_memory("hello", timeout_ms=PATIENT_MS, **user_arguments),
+        lambda: client.save_response(user_text="hello", assistant_text="", **user_arguments),
+        lambda: client.session(**user_arguments),
+        lambda: client.load_index(**user_arguments),
     ]
     for call in calls:
         with pytest.raises(error, match=match):
@@ -60,22 +60,22 @@ def test_a_caller_who_can_not_be_is_refused_before_anything_starts(
 @pytest.mark.parametrize(
     ("options", "error", "match"),
     [
-        bad(TypeError, "query", query=42),
-        bad(TypeError, "query", query=None),
-        bad(ValueError, "timeout_ms", timeout_ms=0),
-        bad(ValueError, "timeout_ms", timeout_ms=-1),
-        bad(ValueError, "timeout_ms", timeout_ms=float("nan")),
-        bad(ValueError, "timeout_ms", timeout_ms=float("inf")),
-        bad(TypeError, "timeout_ms", timeout_ms="250"),
-        bad(TypeError, "timeout_ms", timeout_ms=True),
-        bad(ValueError, "lanes", lanes=["nowhere"]),
-        bad(ValueError, "lanes", lanes="org"),
-        bad(TypeError, "top_k", top_k=6),
-        bad(TypeError, "filter", filter="topic"),
-        bad(TypeError, "JSON", filter={"topic": object}),
+        invalid(TypeError, "query", query=42),
+        invalid(TypeError, "query", query=None),
+        invalid(ValueError, "timeout_ms", timeout_ms=0),
+        invalid(ValueError, "timeout_ms", timeout_ms=-1),
+        invalid(ValueError, "timeout_ms", timeout_ms=float("nan")),
+        invalid(ValueError, "timeout_ms", timeout_ms=float("inf")),
+        invalid(TypeError, "timeout_ms", timeout_ms="250"),
+        invalid(TypeError, "timeout_ms", timeout_ms=True),
+        invalid(ValueError, "lanes", lanes=["nowhere"]),
+        invalid(ValueError, "lanes", lanes="org"),
+        invalid(TypeError, "top_k", top_k=6),
+        invalid(TypeError, "filter", filter="topic"),
+        invalid(TypeError, "JSON", filter={"topic": object}),
     ],
 )
-def test_a_search_that_can_not_be_is_refused_before_anything_starts(
+def test_invalid_search_arguments_are_rejected_before_anything_starts(
     new_client: NewClient, options: dict[str, Any], error: type[Exception], match: str
 ) -> None:
     client = new_client()
@@ -88,17 +88,17 @@ def test_a_search_that_can_not_be_is_refused_before_anything_starts(
 @pytest.mark.parametrize(
     ("options", "error", "match"),
     [
-        bad(TypeError, "user_text", user_text=None),
-        bad(TypeError, "assistant_text", assistant_text=b"hello"),
-        bad(ValueError, "turn_id", turn_id=""),
-        bad(TypeError, "turn_id", turn_id=7),
-        bad(TypeError, "tool_calls", tool_calls=["search_memory"]),
-        bad(TypeError, "metadata", metadata="livekit"),
-        bad(TypeError, "JSON", metadata={"at": object}),
-        bad(ValueError, "JSON", metadata={"score": float("nan")}),
+        invalid(TypeError, "user_text", user_text=None),
+        invalid(TypeError, "assistant_text", assistant_text=b"hello"),
+        invalid(ValueError, "turn_id", turn_id=""),
+        invalid(TypeError, "turn_id", turn_id=7),
+        invalid(TypeError, "tool_calls", tool_calls=["search_memory"]),
+        invalid(TypeError, "metadata", metadata="livekit"),
+        invalid(TypeError, "JSON", metadata={"at": object}),
+        invalid(ValueError, "JSON", metadata={"score": float("nan")}),
     ],
 )
-def test_a_save_that_can_not_be_is_refused_before_anything_starts(
+def test_invalid_save_arguments_are_rejected_before_anything_starts(
     new_client: NewClient, options: dict[str, Any], error: type[Exception], match: str
 ) -> None:
     client = new_client()
@@ -109,7 +109,7 @@ def test_a_save_that_can_not_be_is_refused_before_anything_starts(
     assert not psutil.Process().children()
 
 
-def test_metadata_of_a_caller_that_json_can_not_hold_is_refused_before_anything_starts(new_client: NewClient) -> None:
+def test_user_metadata_that_json_cannot_hold_is_rejected_before_anything_starts(new_client: NewClient) -> None:
     client = new_client()
     user = {"id": "ada", "metadata": {"since": object()}}
     with pytest.raises(TypeError):
@@ -123,42 +123,42 @@ def test_metadata_of_a_caller_that_json_can_not_hold_is_refused_before_anything_
 @pytest.mark.parametrize(
     ("options", "error", "match"),
     [
-        *(bad(ValueError, name, **{name: ""}) for name in ("api_key", "project_id", "agent_id")),
-        *(bad(TypeError, name, **{name: None}) for name in ("api_key", "project_id", "agent_id")),
+        *(invalid(ValueError, name, **{name: ""}) for name in ("api_key", "project_id", "agent_id")),
+        *(invalid(TypeError, name, **{name: None}) for name in ("api_key", "project_id", "agent_id")),
         *(
-            bad(ValueError, "runtime_port_range", runtime_port_range=ports)
+            invalid(ValueError, "runtime_port_range", runtime_port_range=ports)
             for ports in [(9_000, 8_999), (0, 10), (65_000, 65_536), ("a", "b"), (9_000,), 9_000]
         ),
-        *(bad(ValueError, "max_concurrent_users", max_concurrent_users=number) for number in (0, -1)),
-        *(bad(TypeError, "max_concurrent_users", max_concurrent_users=number) for number in ("20", 2.5, True)),
-        *(bad(ValueError, "runtime_idle_ttl_s", runtime_idle_ttl_s=ttl) for ttl in (0, -1, float("nan"))),
-        bad(TypeError, "runtime_idle_ttl_s", runtime_idle_ttl_s="300"),
-        bad(ValueError, "runtime_memory_limit_mb", runtime_memory_limit_mb=0),
-        bad(TypeError, "runtime_memory_limit_mb", runtime_memory_limit_mb="512"),
-        bad(ValueError, "org_file", org_file="/no/such/file"),
-        bad(TypeError, "storage_root", storage_root=42),
-        bad(TypeError, "cloud_base_url", cloud_base_url=42),
+        *(invalid(ValueError, "max_concurrent_users", max_concurrent_users=number) for number in (0, -1)),
+        *(invalid(TypeError, "max_concurrent_users", max_concurrent_users=number) for number in ("20", 2.5, True)),
+        *(invalid(ValueError, "runtime_idle_ttl_s", runtime_idle_ttl_s=ttl) for ttl in (0, -1, float("nan"))),
+        invalid(TypeError, "runtime_idle_ttl_s", runtime_idle_ttl_s="300"),
+        invalid(ValueError, "runtime_memory_limit_mb", runtime_memory_limit_mb=0),
+        invalid(TypeError, "runtime_memory_limit_mb", runtime_memory_limit_mb="512"),
+        invalid(ValueError, "org_file", org_file="/no/such/file"),
+        invalid(TypeError, "storage_root", storage_root=42),
+        invalid(TypeError, "cloud_base_url", cloud_base_url=42),
         *(
-            bad(ValueError, "cloud_base_url", cloud_base_url=url)
+            invalid(ValueError, "cloud_base_url", cloud_base_url=url)
             for url in ("", "cloud", "ftp://cloud", "https://a:b@c")
         ),
     ],
 )
-def test_a_client_that_can_not_be_is_not_made(
+def test_invalid_client_arguments_are_rejected(
     new_client: NewClient, options: dict[str, Any], error: type[Exception], match: str
 ) -> None:
     with pytest.raises(error, match=match):
         new_client(**options)
 
 
-def test_a_client_that_was_made_and_not_used_has_started_nothing(new_client: NewClient, tmp_path: Path) -> None:
+def test_an_unused_client_starts_no_process(new_client: NewClient, tmp_path: Path) -> None:
     with new_client() as client:
         assert client.stats()["runtimes"] == []
         assert not psutil.Process().children()
     assert not (tmp_path / "storage").exists()
 
 
-def test_a_block_that_fails_ends_everything(new_client: NewClient) -> None:
+def test_a_with_block_that_raises_ends_all_processes(new_client: NewClient) -> None:
     pids: list[int] = []
 
     def fails_in_the_middle() -> None:
@@ -169,5 +169,5 @@ def test_a_block_that_fails_ends_everything(new_client: NewClient) -> None:
 
     with pytest.raises(LookupError):
         fails_in_the_middle()
-    assert not lives(pids[0])
+    assert not is_alive(pids[0])
     assert not psutil.Process().children()

@@ -1,4 +1,4 @@
-"""Whoever saves an answer that was interrupted says what was heard of it, and that is what is remembered."""
+"""Interrupted answers: the application passes the part that was heard, and that part is remembered."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,17 +12,17 @@ from memoair_voice_sync import MemoAirVoiceMemorySync
 pytestmark = pytest.mark.usefixtures("patient_saves")
 
 ADA = {"id": "ada"}
-HEARD, MEANT = "We open at nine", "We open at nine, and the zanzibarplum sale begins at ten."
+HEARD, FULL = "We open at nine", "We open at nine, and the zanzibarplum sale begins at ten."
 
 
-def test_a_client_recalls_what_was_heard_and_logs_what_was_meant(new_client: NewClient, storage_root: Path) -> None:
+def test_a_client_recalls_the_heard_text_and_logs_the_full_answer(new_client: NewClient, storage_root: Path) -> None:
     client = new_client()
     client.load_index(user=ADA)
-    told = {"interrupted": True, "heard": HEARD}
-    assert client.save_response(user=ADA, user_text="When?", assistant_text=MEANT, metadata=told)
+    metadata = {"interrupted": True, "heard": HEARD}
+    assert client.save_response(user=ADA, user_text="When?", assistant_text=FULL, metadata=metadata)
     with client.session(user=ADA) as call:
-        assert call.save_response(user_text="And the sale?", assistant_text=MEANT, metadata={"heard": ""})
-    turn = {"turn_id": "t1", "user_text": "When is the sale?", "assistant_text": MEANT, "metadata": {"heard": HEARD}}
+        assert call.save_response(user_text="And the sale?", assistant_text=FULL, metadata={"heard": ""})
+    turn = {"turn_id": "t1", "user_text": "When is the sale?", "assistant_text": FULL, "metadata": {"heard": HEARD}}
     client.import_call("old", [turn], user=ADA)
     found = recall(client, "ada", "when does the zanzibarplum sale begin?")
 
@@ -34,12 +34,12 @@ def test_a_client_recalls_what_was_heard_and_logs_what_was_meant(new_client: New
         "",
         HEARD,
     ]
-    assert {each["assistantFullText"] for each in kept.values()} == {MEANT}
-    assert told == {"interrupted": True, "heard": HEARD}, "what the application handed in is its own"
+    assert {each["assistantFullText"] for each in kept.values()} == {FULL}
+    assert metadata == {"interrupted": True, "heard": HEARD}, "the application's dict is not changed"
 
 
-def test_a_raw_memory_does_the_same(memory: MemoAirVoiceMemorySync) -> None:
-    memory.after_turn("When?", MEANT, "t1", metadata={"heard": HEARD})
+def test_a_memory_recalls_the_heard_text(memory: MemoAirVoiceMemorySync) -> None:
+    memory.after_turn("When?", FULL, "t1", metadata={"heard": HEARD})
     found = memory.search_memory("when does the zanzibarplum sale begin?", timeout_ms=10_000)
 
     assert "zanzibarplum" not in str(found)
@@ -47,15 +47,15 @@ def test_a_raw_memory_does_the_same(memory: MemoAirVoiceMemorySync) -> None:
 
 
 @pytest.mark.parametrize("heard", [7, True, b"We", ["We"]])
-def test_what_was_heard_is_a_text(new_client: NewClient, heard: Any) -> None:
+def test_heard_must_be_a_text(new_client: NewClient, heard: Any) -> None:
     client = new_client()
     memory = MemoAirVoiceMemorySync(project_id="p", user_id="ada", runtime_url="http://127.0.0.1:0")
-    told: dict[str, Any] = {"metadata": {"heard": heard}}
-    turn = {"turn_id": "t1", "user_text": "When?", "assistant_text": MEANT, **told}
+    fields: dict[str, Any] = {"metadata": {"heard": heard}}
+    turn = {"turn_id": "t1", "user_text": "When?", "assistant_text": FULL, **fields}
     calls: list[Callable[[], object]] = [
-        lambda: client.save_response(user=ADA, user_text="When?", assistant_text=MEANT, **told),
+        lambda: client.save_response(user=ADA, user_text="When?", assistant_text=FULL, **fields),
         lambda: client.import_call("old", [turn], user=ADA),
-        lambda: memory.after_turn("When?", MEANT, "t1", **told),
+        lambda: memory.after_turn("When?", FULL, "t1", **fields),
     ]
     for call in calls:
         with pytest.raises(TypeError, match="metadata"):

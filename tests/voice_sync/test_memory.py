@@ -1,4 +1,4 @@
-"""One caller's memory for threads, through its public methods, with real runtimes."""
+"""The memory of one user, through its public methods, with real runtimes."""
 
 import json
 import os
@@ -22,7 +22,7 @@ from memoair_voice_sync import MemoAirVoiceMemoryError, MemoAirVoiceMemorySync, 
 
 NewMemory = Callable[..., MemoAirVoiceMemorySync]
 
-# Tests wait for an answer as long as a loaded machine needs; what a deadline does is tested by itself.
+# Long enough for a loaded machine. Other tests check deadlines.
 PATIENT_MS = 10_000
 
 
@@ -70,9 +70,7 @@ def test_a_turn_is_recalled_as_soon_as_it_is_saved(memory: MemoAirVoiceMemorySyn
     assert found.trace["degraded"] is False
 
 
-def test_a_started_session_says_where_it_is_kept_and_with_which_budgets(
-    memory: MemoAirVoiceMemorySync, storage_root: Path
-) -> None:
+def test_start_session_returns_the_paths_and_budgets(memory: MemoAirVoiceMemorySync, storage_root: Path) -> None:
     reply = memory.start_session({"channel": "phone"})
 
     assert reply["sessionId"] == memory.session_id
@@ -81,7 +79,7 @@ def test_a_started_session_says_where_it_is_kept_and_with_which_budgets(
     assert logged(reply["paths"]["sessionJsonl"])[0]["payload"]["metadata"] == {"channel": "phone"}
 
 
-def test_a_turn_id_that_is_known_keeps_nothing_again_and_gives_the_same_id(
+def test_a_known_turn_id_is_not_saved_again_and_returns_the_same_event_id(
     memory: MemoAirVoiceMemorySync, storage_root: Path
 ) -> None:
     memory.start_session()
@@ -91,7 +89,7 @@ def test_a_turn_id_that_is_known_keeps_nothing_again_and_gives_the_same_id(
     assert logged_turns(storage_root) == ["t1"]
 
 
-def test_a_turn_is_on_the_disk_with_all_that_was_said_of_it_when_the_save_returns(
+def test_a_saved_turn_is_on_the_disk_with_all_its_fields_when_the_save_returns(
     memory: MemoAirVoiceMemorySync,
 ) -> None:
     path = memory.start_session()["paths"]["sessionJsonl"]
@@ -110,7 +108,7 @@ def test_a_turn_is_on_the_disk_with_all_that_was_said_of_it_when_the_save_return
     }
 
 
-def test_the_callers_name_stands_in_the_context(memory: MemoAirVoiceMemorySync) -> None:
+def test_the_context_contains_the_users_name(memory: MemoAirVoiceMemorySync) -> None:
     memory.start_session({"user": {"id": USER, "name": "Dana", "metadata": {"plan": "gold"}}})
     found = recall(memory, "who is it?")
 
@@ -120,7 +118,7 @@ def test_the_callers_name_stands_in_the_context(memory: MemoAirVoiceMemorySync) 
     assert found.profile["name"] == "Dana"
 
 
-def test_top_k_bounds_the_items_of_a_lane(new_memory: NewMemory, org_file: Path) -> None:
+def test_top_k_limits_the_hits_of_a_lane(new_memory: NewMemory, org_file: Path) -> None:
     memory = new_memory(org_file=str(org_file))
     memory.start_session()
     for number in range(3):
@@ -131,7 +129,7 @@ def test_top_k_bounds_the_items_of_a_lane(new_memory: NewMemory, org_file: Path)
     assert (len(bounded.org), len(bounded.working)) == (1, 2)
 
 
-def test_only_the_lanes_that_are_named_are_searched(new_memory: NewMemory, org_file: Path) -> None:
+def test_only_the_given_lanes_are_searched(new_memory: NewMemory, org_file: Path) -> None:
     memory = new_memory(org_file=str(org_file))
     memory.start_session({"user": {"name": "Dana"}})
     save(memory, "t1", "how do returns work?")
@@ -147,7 +145,7 @@ def test_only_the_lanes_that_are_named_are_searched(new_memory: NewMemory, org_f
     }
 
 
-def test_a_filter_keeps_only_documents_whose_metadata_fits(new_memory: NewMemory, org_file: Path) -> None:
+def test_a_filter_keeps_only_documents_with_matching_metadata(new_memory: NewMemory, org_file: Path) -> None:
     memory = new_memory(org_file=str(org_file))
     memory.start_session()
 
@@ -156,14 +154,14 @@ def test_a_filter_keeps_only_documents_whose_metadata_fits(new_memory: NewMemory
     assert {hit["id"] for hit in either} == {"returns", "boots"}
 
 
-def test_a_turn_of_an_old_transcript_keeps_when_it_was_spoken(memory: MemoAirVoiceMemorySync) -> None:
+def test_a_turn_keeps_its_occurred_at(memory: MemoAirVoiceMemorySync) -> None:
     memory.start_session()
     save(memory, "t1", "the boots are too small", metadata={"occurredAt": "2021-03-04T05:06:07Z"})
 
     assert recall(memory, "boots").sources[0]["createdAt"].startswith("2021-03-04T05:06:07")
 
 
-def test_the_organisations_documents_come_from_the_file_that_the_environment_names(
+def test_the_environment_can_name_the_org_file(
     new_memory: NewMemory, org_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MEMOAIR_RUNTIME_ORG_FILE", str(org_file))
@@ -173,7 +171,7 @@ def test_the_organisations_documents_come_from_the_file_that_the_environment_nam
     assert "within 30 days" in recall(memory, "returns").contextText
 
 
-def test_org_only_searches_the_organisations_documents_and_keeps_nothing(
+def test_org_only_searches_only_documents_and_saves_nothing(
     new_memory: NewMemory, org_file: Path, storage_root: Path
 ) -> None:
     with new_memory() as ordinary:
@@ -193,13 +191,13 @@ def test_org_only_searches_the_organisations_documents_and_keeps_nothing(
     assert not [path for path in storage_root.rglob("*") if path.is_file() and b"Quixote" in path.read_bytes()]
 
 
-def test_each_memory_has_a_session_of_its_own_unless_one_is_named(new_memory: NewMemory) -> None:
+def test_each_memory_has_its_own_session_unless_an_id_is_given(new_memory: NewMemory) -> None:
     unnamed = {new_memory().session_id for _ in range(3)}
     assert len(unnamed) == 3
     assert new_memory(session_id="call-7").session_id == "call-7"
 
 
-def test_ids_of_any_characters_are_kept_apart_and_stay_below_the_storage_root(
+def test_ids_of_any_characters_are_separate_and_stay_below_the_storage_root(
     new_memory: NewMemory, storage_root: Path
 ) -> None:
     for user_id in ("../../etc/\N{TELEPHONE RECEIVER} a/b", "A", "a"):
@@ -213,14 +211,14 @@ def test_ids_of_any_characters_are_kept_apart_and_stay_below_the_storage_root(
     assert all(log.is_relative_to(storage_root) for log in logs)
 
 
-def test_half_a_character_of_a_broken_transcriber_does_not_cost_the_turn(memory: MemoAirVoiceMemorySync) -> None:
+def test_a_lone_surrogate_does_not_lose_the_turn(memory: MemoAirVoiceMemorySync) -> None:
     memory.start_session()
     save(memory, "t1", "the blue \ud83d boots")
 
     assert "boots" in recall(memory, "blue \ud83d boots").contextText
 
 
-def test_a_session_ends_twice_without_harm_and_opens_again(memory: MemoAirVoiceMemorySync) -> None:
+def test_a_session_can_be_ended_twice_and_opened_again(memory: MemoAirVoiceMemorySync) -> None:
     memory.start_session()
     save(memory, "t1", "hello")
     assert memory.end_session()["status"] == "ok"
@@ -234,7 +232,7 @@ def test_a_session_ends_twice_without_harm_and_opens_again(memory: MemoAirVoiceM
     assert "hello" in recall(memory, "hello").contextText
 
 
-def test_close_ends_the_session_and_the_runtime_and_may_be_repeated(memory: MemoAirVoiceMemorySync) -> None:
+def test_close_ends_the_session_and_the_runtime_and_can_be_repeated(memory: MemoAirVoiceMemorySync) -> None:
     path = memory.start_session()["paths"]["sessionJsonl"]
     save(memory, "t1", "hello")
     pid = memory.runtime_pid
@@ -247,13 +245,13 @@ def test_close_ends_the_session_and_the_runtime_and_may_be_repeated(memory: Memo
     assert [line["type"] for line in logged(path)] == ["session_start", "turn", "session_end"]
 
 
-def test_a_memory_that_was_never_used_starts_and_closes_nothing(memory: MemoAirVoiceMemorySync) -> None:
+def test_an_unused_memory_starts_no_runtime(memory: MemoAirVoiceMemorySync) -> None:
     assert memory.runtime_pid is None
     memory.close()
     assert not psutil.Process().children()
 
 
-def test_a_with_block_ends_the_runtime_when_it_is_left_by_an_error(new_memory: NewMemory) -> None:
+def test_a_with_block_that_raises_ends_the_runtime(new_memory: NewMemory) -> None:
     memory = new_memory()
 
     def fails_in_the_middle() -> None:
@@ -266,7 +264,7 @@ def test_a_with_block_ends_the_runtime_when_it_is_left_by_an_error(new_memory: N
     assert not psutil.Process().children()
 
 
-def test_a_memory_that_was_closed_starts_no_runtime(memory: MemoAirVoiceMemorySync) -> None:
+def test_a_closed_memory_starts_no_runtime(memory: MemoAirVoiceMemorySync) -> None:
     memory.start_session()
     memory.close()
 
@@ -276,7 +274,7 @@ def test_a_memory_that_was_closed_starts_no_runtime(memory: MemoAirVoiceMemorySy
     assert not psutil.Process().children()
 
 
-def test_a_memory_that_was_closed_opens_no_connection_to_a_runtime_of_somebody_else(
+def test_a_closed_memory_does_not_connect_to_an_external_runtime(
     new_memory: NewMemory, start_runtime: Callable[..., RunningRuntime], storage_root: Path
 ) -> None:
     runtime = start_runtime(storage_root)
@@ -289,7 +287,7 @@ def test_a_memory_that_was_closed_opens_no_connection_to_a_runtime_of_somebody_e
     assert "closed" in refused.value.message
 
 
-def test_eight_threads_share_one_runtime_and_every_turn_is_kept_once(
+def test_eight_threads_share_one_runtime_and_every_turn_is_saved_once(
     memory: MemoAirVoiceMemorySync, storage_root: Path
 ) -> None:
     together = threading.Barrier(8)
@@ -310,16 +308,16 @@ def test_eight_threads_share_one_runtime_and_every_turn_is_kept_once(
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
-def test_a_runtime_that_dies_in_mid_session_is_replaced_and_nothing_acknowledged_is_lost(
+def test_a_runtime_that_dies_during_a_session_is_replaced_without_losing_saved_turns(
     memory: MemoAirVoiceMemorySync, storage_root: Path, how: signal.Signals
 ) -> None:
     memory.start_session({"user": {"name": "Dana"}})
     pids: set[int] = set()
     for number in range(3):
         save(memory, f"t{number}", f"sentence {number} about boots")
-        if pid := memory.runtime_pid:  # one that was told to end may have saved this turn on its way out
+        if pid := memory.runtime_pid:  # a terminated one may have saved this turn while it was draining
             pids.add(pid)
-            os.kill(pid, how)  # not waited for: the next call may meet it half dead
+            os.kill(pid, how)  # not waited for: the next call may hit it while it is dying
     save(memory, "last", "the last sentence about boots")
 
     assert len(pids) == 3 or how is signal.SIGTERM
@@ -329,7 +327,7 @@ def test_a_runtime_that_dies_in_mid_session_is_replaced_and_nothing_acknowledged
     assert "Dana" in found.contextText
 
 
-def test_a_runtime_that_dies_while_threads_save_costs_no_turn(
+def test_no_turn_is_lost_when_a_runtime_dies_while_threads_save(
     memory: MemoAirVoiceMemorySync, storage_root: Path
 ) -> None:
     memory.start_session()
@@ -352,11 +350,11 @@ def test_a_runtime_that_dies_while_threads_save_costs_no_turn(
     assert logged_turns(storage_root) == sorted(f"{speaker}-{number}" for speaker in range(4) for number in range(30))
 
 
-def test_a_start_that_a_search_could_not_wait_for_goes_on_for_the_next_call(
+def test_a_start_that_outlasts_a_search_goes_on_for_the_next_call(
     new_memory: NewMemory, executable: Callable[[str], str], tmp_path: Path
 ) -> None:
     switch = tmp_path / "on"
-    wait = f"while ! [ -e {switch} ]; do sleep 0.01; done"  # else it may have started between two searches
+    wait = f"while ! [ -e {switch} ]; do sleep 0.01; done"  # otherwise it may start between two searches
     memory = new_memory(runtime_binary=executable(f"#!/bin/sh\n{wait}\nexec {sys.executable} -m memoair_runtime\n"))
 
     def search() -> None:
@@ -372,7 +370,7 @@ def test_a_start_that_a_search_could_not_wait_for_goes_on_for_the_next_call(
     assert memory.runtime_pid == pid
 
 
-def test_flush_waits_for_what_is_made_from_the_log(memory: MemoAirVoiceMemorySync) -> None:
+def test_flush_waits_for_files_derived_from_the_log(memory: MemoAirVoiceMemorySync) -> None:
     paths = memory.start_session()["paths"]
     save(memory, "t1", "hello")
 
@@ -380,7 +378,7 @@ def test_flush_waits_for_what_is_made_from_the_log(memory: MemoAirVoiceMemorySyn
     assert Path(paths["workingBrief"]).stat().st_size > 0
 
 
-def test_a_runtime_that_somebody_else_started_is_used_and_left_alone(
+def test_an_external_runtime_is_used_and_left_running(
     new_memory: NewMemory, start_runtime: Callable[..., RunningRuntime], storage_root: Path
 ) -> None:
     runtime = start_runtime(storage_root)
@@ -398,7 +396,7 @@ def test_a_runtime_that_somebody_else_started_is_used_and_left_alone(
     ]
 
 
-def test_a_runtime_that_somebody_else_starts_again_is_found_again(
+def test_an_external_runtime_that_is_restarted_is_found_again(
     new_memory: NewMemory, start_runtime: Callable[..., RunningRuntime], storage_root: Path
 ) -> None:
     first = start_runtime(storage_root)
@@ -414,7 +412,7 @@ def test_a_runtime_that_somebody_else_starts_again_is_found_again(
     assert {hit["source"]["turnId"] for hit in recall(memory, "sentence").working} == {"t1", "t2"}
 
 
-def test_a_connection_pool_that_is_given_is_used_and_not_closed(
+def test_a_connection_pool_argument_is_used_and_not_closed(
     new_memory: NewMemory, start_runtime: Callable[..., RunningRuntime], storage_root: Path
 ) -> None:
     runtime = start_runtime(storage_root)
@@ -428,7 +426,7 @@ def test_a_connection_pool_that_is_given_is_used_and_not_closed(
         assert pool.request("GET", "/v1/runtime/health").status == 200
 
 
-def test_a_runtime_manager_that_is_given_serves_two_memories_of_the_caller(
+def test_a_runtime_manager_can_serve_two_memories_of_a_user(
     new_memory: NewMemory, start_runtime: Callable[..., RunningRuntime], storage_root: Path
 ) -> None:
     owner = new_memory()
@@ -441,7 +439,7 @@ def test_a_runtime_manager_that_is_given_serves_two_memories_of_the_caller(
     assert owner.session_id != guest.session_id
 
 
-def test_a_memory_shows_none_of_its_secrets(new_memory: NewMemory) -> None:
+def test_the_repr_of_a_memory_shows_no_secret(new_memory: NewMemory) -> None:
     memory = new_memory(api_key="memoair_pk_secret", internal_token="secret-internal", runtime_token="secret-token")
     memory.start_session()
 
@@ -449,7 +447,7 @@ def test_a_memory_shows_none_of_its_secrets(new_memory: NewMemory) -> None:
     assert memory.session_id in repr(memory)
 
 
-def test_the_address_of_the_runtime_serves_another_client_of_the_same_caller(new_memory: NewMemory) -> None:
+def test_runtime_url_serves_another_memory_of_the_same_user(new_memory: NewMemory) -> None:
     first = new_memory(runtime_token="shared")
     first.start_session()
     save(first, "t1", "the boots are red")
@@ -461,7 +459,7 @@ def test_the_address_of_the_runtime_serves_another_client_of_the_same_caller(new
     assert "the boots are red" in recall(first, "boots").contextText
 
 
-def test_a_recall_says_how_long_it_took_and_what_it_was_given(memory: MemoAirVoiceMemorySync) -> None:
+def test_a_trace_has_the_deadline_and_the_duration(memory: MemoAirVoiceMemorySync) -> None:
     memory.start_session()
     began_at = time.monotonic()
     trace = memory.search_memory("hello", timeout_ms=PATIENT_MS).trace
@@ -472,12 +470,12 @@ def test_a_recall_says_how_long_it_took_and_what_it_was_given(memory: MemoAirVoi
     assert set(trace["lanes"]) == {"profile", "working", "permanent", "org"}
 
 
-def test_an_intent_that_is_not_known_is_taken_as_the_default_and_noted(memory: MemoAirVoiceMemorySync) -> None:
+def test_an_unknown_intent_is_replaced_by_the_default_and_noted(memory: MemoAirVoiceMemorySync) -> None:
     memory.start_session()
     assert any("intent" in note for note in recall(memory, "hello", intent="guess").trace["notes"])
     assert recall(memory, "hello", intent="fallback").trace["notes"] == []
 
 
-def test_the_runtime_is_the_only_process_that_is_left_while_the_memory_is_open(memory: MemoAirVoiceMemorySync) -> None:
+def test_an_open_memory_has_no_process_besides_the_runtime(memory: MemoAirVoiceMemorySync) -> None:
     memory.start_session()
     eventually(lambda: [each.pid for each in psutil.Process().children(recursive=True)] == [memory.runtime_pid])

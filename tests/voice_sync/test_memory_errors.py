@@ -1,4 +1,4 @@
-"""What a memory says when it can't: bad arguments, no runtime, a stranger at the port, a runtime that misbehaves."""
+"""Errors of a memory: invalid arguments, no runtime, a foreign server on the port, a runtime that misbehaves."""
 
 import copy
 import dataclasses
@@ -31,14 +31,14 @@ from memoair_voice_sync._errors import ERROR_CODES
 NewMemory = Callable[..., MemoAirVoiceMemorySync]
 Scripted = Callable[[Mapping[str, Answer]], ScriptedServer]
 
-# Tests wait for an answer as long as a loaded machine needs, unless they are about the time that it takes.
+# Long enough for a loaded machine, except in tests of deadlines.
 PATIENT_MS = 10_000
 
-# A search may end this much after its deadline: the share that the machine takes to wake a thread.
+# A search may end this much after its deadline: the time that the machine takes to wake a thread.
 GRACE_S = 0.1
 
 
-def refusal(call: Callable[[], object]) -> MemoAirVoiceMemoryError:
+def error_of(call: Callable[[], object]) -> MemoAirVoiceMemoryError:
     with pytest.raises(MemoAirVoiceMemoryError) as caught:
         call()
     return caught.value
@@ -78,11 +78,11 @@ def refusal(call: Callable[[], object]) -> MemoAirVoiceMemoryError:
         ({"runtime_url": "http://localhost.example.com:7878"}, ValueError),
         ({"runtime_url": "http://127.0.0.1@example.com:7878"}, ValueError),
         ({"runtime_url": None}, (TypeError, ValueError)),
-        ({"auto_start_runtime": False}, ValueError),  # port 0 is nobody's address
+        ({"auto_start_runtime": False}, ValueError),  # port 0 is not an address
     ],
     ids=str,
 )
-def test_an_argument_that_can_not_be_is_refused_by_the_constructor(
+def test_invalid_constructor_arguments_are_rejected(
     new_memory: NewMemory, arguments: dict[str, Any], error: type[Exception]
 ) -> None:
     with pytest.raises(error):
@@ -123,7 +123,7 @@ def test_an_argument_that_can_not_be_is_refused_by_the_constructor(
     ],
     ids=str,
 )
-def test_an_argument_that_can_not_be_is_refused_before_a_runtime_starts(
+def test_invalid_arguments_are_rejected_before_a_runtime_starts(
     new_memory: NewMemory, method: str, arguments: dict[str, Any], error: type[Exception]
 ) -> None:
     memory = new_memory()
@@ -135,14 +135,14 @@ def test_an_argument_that_can_not_be_is_refused_before_a_runtime_starts(
     assert memory.runtime_pid is None
 
 
-def test_a_time_out_may_be_minutes(new_memory: NewMemory) -> None:
+def test_timeouts_can_be_minutes(new_memory: NewMemory) -> None:
     memory = new_memory()
     memory.start_session(timeout_s=3_600)
     assert memory.search_memory("hello", timeout_ms=120_000).trace["degraded"] is False
     assert memory.flush(timeout_s=120) is True
 
 
-def test_what_the_runtime_can_not_understand_is_a_bad_request(new_memory: NewMemory) -> None:
+def test_requests_that_the_runtime_rejects_raise_bad_request(new_memory: NewMemory) -> None:
     memory = new_memory()
     memory.start_session()
     impossible: list[dict[str, Any]] = [
@@ -154,96 +154,98 @@ def test_what_the_runtime_can_not_understand_is_a_bad_request(new_memory: NewMem
     ]
     for options in impossible:
         arguments: dict[str, Any] = {"query": "boots", "timeout_ms": 5_000, **options}
-        error = refusal(partial(memory.search_memory, **arguments))
+        error = error_of(partial(memory.search_memory, **arguments))
         assert (error.code, error.status_code) == ("runtime.bad_request", 400), options
-        assert "boots" not in str(error), "what a caller said is in no message"
+        assert "boots" not in str(error), "messages must not contain what a caller said"
 
     assert memory.search_memory("boots", timeout_ms=PATIENT_MS).trace["degraded"] is False
 
 
-def test_a_turn_that_is_too_large_is_refused_and_the_next_one_is_kept(new_memory: NewMemory) -> None:
+def test_a_turn_that_is_too_large_is_rejected_and_the_next_one_is_saved(new_memory: NewMemory) -> None:
     memory = new_memory()
     memory.start_session()
-    error = refusal(lambda: memory.after_turn("x" * 2_000_000, "", "t1"))
+    error = error_of(lambda: memory.after_turn("x" * 2_000_000, "", "t1"))
 
     assert (error.code, error.status_code) == ("runtime.payload_too_large", 413)
     assert memory.after_turn("hello", "", "t2")
 
 
-# A program that is no runtime
+# A program that is not a runtime
 
 
-def test_a_binary_that_is_not_there_is_named(new_memory: NewMemory, tmp_path: Path) -> None:
+def test_the_error_names_a_missing_binary(new_memory: NewMemory, tmp_path: Path) -> None:
     missing = str(tmp_path / "no-such-runtime")
-    error = refusal(new_memory(runtime_binary=missing).start_session)
+    error = error_of(new_memory(runtime_binary=missing).start_session)
 
     assert error.code == "runtime.not_found"
     assert missing in error.message
 
 
-def test_a_binary_that_can_not_be_run_is_named(new_memory: NewMemory, tmp_path: Path) -> None:
+def test_the_error_names_a_binary_that_is_not_executable(new_memory: NewMemory, tmp_path: Path) -> None:
     plain = tmp_path / "plain.txt"
     plain.write_text("not a program")
     memory = new_memory(runtime_binary=str(plain))
     for _ in range(2):
-        error = refusal(memory.start_session)
+        error = error_of(memory.start_session)
         assert error.code == "runtime.not_found"
         assert str(plain) in error.message
 
 
-def test_a_file_that_no_system_can_execute_is_a_start_that_failed(
+def test_a_script_without_its_interpreter_raises_start_failed(
     new_memory: NewMemory, executable: Callable[[str], str]
 ) -> None:
     broken = executable("#!/no/such/interpreter\n")
-    error = refusal(new_memory(runtime_binary=broken).start_session)
+    error = error_of(new_memory(runtime_binary=broken).start_session)
 
     assert error.code == "runtime.start_failed"
     assert broken in error.message
 
 
-def test_a_binary_that_exits_at_once_fails_fast_with_its_last_output(
+def test_a_binary_that_exits_at_once_fails_fast_with_its_output(
     new_memory: NewMemory, executable: Callable[[str], str]
 ) -> None:
     binary = executable('#!/bin/sh\necho "starting"\necho "no licence for Tuesdays" >&2\nexit 7\n')
     memory = new_memory(runtime_binary=binary)
     took_s = []
-    for _ in range(3):  # an error is no state: the next call tries, and says, the same
+    for _ in range(3):  # the error is not sticky: the next call tries again, and fails the same way
         began_at = time.monotonic()
-        error = refusal(memory.start_session)
+        error = error_of(memory.start_session)
         took_s.append(time.monotonic() - began_at)
         assert error.code == "runtime.start_failed"
         assert "no licence for Tuesdays" in error.message
         assert error.details["exitCode"] == 7
         assert "starting" in error.details["output"]
     assert min(took_s) < 1
-    assert max(took_s) < 10, "one of them waits for as long as a start may take"
+    assert max(took_s) < 10, "a call waits as long as a start may take"
 
 
-def test_a_binary_that_exits_without_a_word_says_so(new_memory: NewMemory, executable: Callable[[str], str]) -> None:
-    error = refusal(new_memory(runtime_binary=executable("#!/bin/sh\nexit 1\n")).start_session)
+def test_the_error_of_a_binary_without_output_has_its_exit_code(
+    new_memory: NewMemory, executable: Callable[[str], str]
+) -> None:
+    error = error_of(new_memory(runtime_binary=executable("#!/bin/sh\nexit 1\n")).start_session)
 
     assert error.code == "runtime.start_failed"
     assert "code 1" in error.message
 
 
-def test_a_binary_that_never_answers_is_a_time_out_and_is_ended_by_close(
+def test_a_binary_that_never_answers_times_out_and_is_ended_by_close(
     new_memory: NewMemory, executable: Callable[[str], str]
 ) -> None:
     memory = new_memory(runtime_binary=executable("#!/bin/sh\nexec sleep 600\n"))
 
     def search() -> None:
-        assert refusal(lambda: memory.search_memory("hello", timeout_ms=150)).code == "runtime.timeout"
+        assert error_of(lambda: memory.search_memory("hello", timeout_ms=150)).code == "runtime.timeout"
 
     search()
     pid = memory.runtime_pid
     assert pid is not None
     assert fastest(search, 0.15 + GRACE_S) < 0.15 + GRACE_S
-    assert memory.runtime_pid == pid, "one process is enough to wait for"
+    assert memory.runtime_pid == pid, "no second process is started"
     memory.close()
     assert not psutil.Process().children()
 
 
-def test_a_runtime_that_was_wrapped_in_a_script_is_ended_with_it(
+def test_a_runtime_wrapped_in_a_script_is_ended_with_the_script(
     new_memory: NewMemory, executable: Callable[[str], str]
 ) -> None:
     wrapper = executable(f"#!/bin/sh\n{sys.executable} -m memoair_runtime\n")
@@ -256,11 +258,11 @@ def test_a_runtime_that_was_wrapped_in_a_script_is_ended_with_it(
     assert not [each for each in family if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
 
 
-def test_what_a_binary_has_started_itself_is_ended_with_it(
+def test_processes_that_a_binary_started_are_ended_with_it(
     new_memory: NewMemory, executable: Callable[[str], str]
 ) -> None:
     memory = new_memory(runtime_binary=executable("#!/bin/sh\nsleep 600\nexit 0\n"))
-    assert refusal(lambda: memory.search_memory("hello", timeout_ms=300)).code == "runtime.timeout"
+    assert error_of(lambda: memory.search_memory("hello", timeout_ms=300)).code == "runtime.timeout"
     eventually(lambda: len(psutil.Process().children(recursive=True)) == 2)
     family = psutil.Process().children(recursive=True)
     try:
@@ -272,10 +274,8 @@ def test_what_a_binary_has_started_itself_is_ended_with_it(
                 each.kill()
 
 
-def test_a_runtime_that_says_much_after_its_address_is_found(
-    new_memory: NewMemory, executable: Callable[[str], str]
-) -> None:
-    # As a runtime does that announces itself and then warns of each of a thousand damaged logs.
+def test_the_port_is_found_even_after_much_output(new_memory: NewMemory, executable: Callable[[str], str]) -> None:
+    # Like a runtime that reports its port and then warns about a thousand damaged logs.
     talkative = executable(
         f"#!{sys.executable}\n"
         "import http.server, json, os, sys\n"
@@ -294,14 +294,14 @@ def test_a_runtime_that_says_much_after_its_address_is_found(
     assert new_memory(runtime_binary=talkative).runtime_url().startswith("http://127.0.0.1:")
 
 
-def test_a_storage_root_that_can_not_be_refuses_the_turn_and_recall_goes_on(
+def test_an_unusable_storage_root_fails_saves_but_not_searches(
     new_memory: NewMemory, tmp_path: Path, org_file: Path
 ) -> None:
     in_the_way = tmp_path / "a-file"
     in_the_way.write_text("not a folder")
     memory = new_memory(storage_root=str(in_the_way), org_file=str(org_file))
     memory.start_session()
-    error = refusal(lambda: memory.after_turn("hello", "", "t1"))
+    error = error_of(lambda: memory.after_turn("hello", "", "t1"))
 
     assert (error.code, error.status_code) == ("runtime.storage_unavailable", 503)
     assert "30 days" in memory.search_memory("returns", timeout_ms=PATIENT_MS).contextText
@@ -310,11 +310,11 @@ def test_a_storage_root_that_can_not_be_refuses_the_turn_and_recall_goes_on(
 # Ports and identities
 
 
-def test_a_port_that_is_taken_is_named_with_its_holder(new_memory: NewMemory) -> None:
+def test_the_error_names_a_taken_port_and_its_owner(new_memory: NewMemory) -> None:
     with socket.create_server(("127.0.0.1", 0)) as stranger:
         port = stranger.getsockname()[1]
         memory = new_memory(runtime_url=f"http://127.0.0.1:{port}")
-        error = refusal(memory.start_session)
+        error = error_of(memory.start_session)
 
     assert error.code == "runtime.start_failed"
     assert f"port {port}" in error.message
@@ -322,9 +322,9 @@ def test_a_port_that_is_taken_is_named_with_its_holder(new_memory: NewMemory) ->
     assert error.details["port"] == port
 
 
-def test_a_port_that_a_server_of_another_kind_holds_is_named(new_memory: NewMemory, scripted: Scripted) -> None:
+def test_the_error_names_a_port_that_another_server_owns(new_memory: NewMemory, scripted: Scripted) -> None:
     server = scripted({"health": says_http(b"<html>a web page</html>")})
-    error = refusal(new_memory(runtime_url=server.url).start_session)
+    error = error_of(new_memory(runtime_url=server.url).start_session)
 
     assert error.code == "runtime.start_failed"
     assert f"port {server.port}" in error.message
@@ -334,7 +334,7 @@ def test_a_port_that_a_server_of_another_kind_holds_is_named(new_memory: NewMemo
 
 @pytest.mark.parametrize("auto_start", [True, False])
 @pytest.mark.parametrize("other", [{"USER_ID": "caller_7"}, {"PROJECT_ID": "proj_other"}], ids=str)
-def test_a_runtime_of_another_caller_is_never_used(
+def test_a_runtime_of_another_user_is_never_used(
     new_memory: NewMemory,
     start_runtime: Callable[..., RunningRuntime],
     tmp_path: Path,
@@ -344,16 +344,16 @@ def test_a_runtime_of_another_caller_is_never_used(
     stranger = start_runtime(tmp_path / "theirs", **other)
     memory = new_memory(auto_start_runtime=auto_start, runtime_url=f"http://127.0.0.1:{stranger.port}")
     for _ in range(2):
-        assert refusal(memory.start_session).code == "runtime.identity_mismatch"
-    assert refusal(lambda: memory.after_turn("a secret", "", "t1")).code == "runtime.identity_mismatch"
-    assert refusal(lambda: memory.search_memory("a secret", timeout_ms=PATIENT_MS)).code == "runtime.identity_mismatch"
+        assert error_of(memory.start_session).code == "runtime.identity_mismatch"
+    assert error_of(lambda: memory.after_turn("a secret", "", "t1")).code == "runtime.identity_mismatch"
+    assert error_of(lambda: memory.search_memory("a secret", timeout_ms=PATIENT_MS)).code == "runtime.identity_mismatch"
     memory.close()
 
     assert not list((tmp_path / "theirs").rglob("session.jsonl"))
     assert stranger.health()["active_sessions"] == 0
 
 
-def test_a_port_that_passes_to_another_caller_is_noticed(
+def test_a_port_that_passes_to_another_users_runtime_raises_identity_mismatch(
     new_memory: NewMemory, start_runtime: Callable[..., RunningRuntime], tmp_path: Path, storage_root: Path
 ) -> None:
     ours = start_runtime(storage_root)
@@ -364,16 +364,16 @@ def test_a_port_that_passes_to_another_caller_is_noticed(
     ours.http.close()
     start_runtime(tmp_path / "theirs", BIND_ADDR=address, USER_ID="caller_7")
 
-    error = refusal(lambda: memory.after_turn("a secret", "", "t1", timeout_s=30.0))
+    error = error_of(lambda: memory.after_turn("a secret", "", "t1", timeout_s=30.0))
     assert error.code == "runtime.identity_mismatch"
     assert not list((tmp_path / "theirs").rglob("session.jsonl"))
 
 
-def test_without_a_runtime_and_without_leave_to_start_one_the_address_is_named(
+def test_without_auto_start_the_error_names_the_address_of_a_missing_runtime(
     new_memory: NewMemory, free_port: int
 ) -> None:
     memory = new_memory(auto_start_runtime=False, runtime_url=f"http://127.0.0.1:{free_port}")
-    error = refusal(memory.start_session)
+    error = error_of(memory.start_session)
 
     assert error.code == "runtime.start_failed"
     assert str(free_port) in error.message
@@ -392,18 +392,18 @@ def test_a_wrong_token_is_unauthorized(
     runtime = start_runtime(storage_root, TOKEN="right")
     url = f"http://127.0.0.1:{runtime.port}"
     memory = new_memory(auto_start_runtime=auto_start, runtime_url=url, runtime_token=token)
-    error = refusal(memory.start_session)
+    error = error_of(memory.start_session)
 
     assert (error.code, error.status_code) == ("runtime.unauthorized", 401)
     assert "right" not in str(error)
 
 
-def test_nobody_who_lacks_the_token_can_ask_a_runtime_on_a_port_that_nobody_chose(new_memory: NewMemory) -> None:
+def test_a_runtime_on_a_random_port_requires_its_token(new_memory: NewMemory) -> None:
     memory = new_memory()
     url = memory.runtime_url()
     stranger = new_memory(auto_start_runtime=False, runtime_url=url)
 
-    assert refusal(stranger.start_session).code == "runtime.unauthorized"
+    assert error_of(stranger.start_session).code == "runtime.unauthorized"
 
 
 # A runtime that misbehaves
@@ -444,13 +444,13 @@ def test_nobody_who_lacks_the_token_can_ask_a_runtime_on_a_port_that_nobody_chos
         "cut off before it",
     ],
 )
-def test_an_answer_that_can_not_be_read_is_an_internal_error(
+def test_an_invalid_reply_raises_an_internal_error(
     new_memory: NewMemory, scripted: Scripted, answer: Answer, status: int | None
 ) -> None:
     server = scripted({"search_memory": answer})
     memory = new_memory(auto_start_runtime=False, runtime_url=server.url)
     began_at = time.monotonic()
-    error = refusal(lambda: memory.search_memory("hello", timeout_ms=PATIENT_MS))
+    error = error_of(lambda: memory.search_memory("hello", timeout_ms=PATIENT_MS))
 
     assert error.code == "runtime.internal"
     assert time.monotonic() - began_at < PATIENT_MS / 1e3 + GRACE_S
@@ -460,7 +460,7 @@ def test_an_answer_that_can_not_be_read_is_an_internal_error(
 
 @pytest.mark.parametrize("where", ["health", "search_memory"])
 @pytest.mark.parametrize("answer", [hangs, dribbles], ids=["says nothing", "a byte at a time"])
-def test_a_server_that_takes_its_time_is_left_at_the_deadline(
+def test_a_slow_server_is_abandoned_at_the_deadline(
     new_memory: NewMemory, scripted: Scripted, answer: Answer, where: str
 ) -> None:
     server = scripted({where: answer})
@@ -470,7 +470,7 @@ def test_a_server_that_takes_its_time_is_left_at_the_deadline(
     rescue.start()
 
     def search() -> None:
-        assert refusal(lambda: memory.search_memory("hello", timeout_ms=200)).code == "runtime.timeout"
+        assert error_of(lambda: memory.search_memory("hello", timeout_ms=200)).code == "runtime.timeout"
 
     try:
         assert fastest(search, 0.2 + GRACE_S) < 0.2 + GRACE_S
@@ -479,17 +479,19 @@ def test_a_server_that_takes_its_time_is_left_at_the_deadline(
         rescue.join()
 
 
-def test_a_runtime_that_was_stopped_costs_a_search_its_deadline_and_no_more(
+def test_a_stopped_runtime_delays_a_search_only_to_its_timeout(
     new_memory: NewMemory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("memoair_voice_sync._process.HUNG_AFTER_S", 600.0)  # it is not replaced meanwhile
+    monkeypatch.setattr(
+        "memoair_voice_sync._process.UNRESPONSIVE_AFTER_S", 600.0
+    )  # it must not be replaced during the test
     memory = new_memory()
     memory.start_session()
     memory.search_memory("hello", timeout_ms=PATIENT_MS)
     pid = freeze(memory.runtime_pid)
 
     def search(timeout_ms: float) -> None:
-        error = refusal(partial(memory.search_memory, "hello", timeout_ms=timeout_ms))
+        error = error_of(partial(memory.search_memory, "hello", timeout_ms=timeout_ms))
         assert error.code == "runtime.timeout"
 
     for timeout_ms in (50, 250):
@@ -500,7 +502,7 @@ def test_a_runtime_that_was_stopped_costs_a_search_its_deadline_and_no_more(
     assert memory.search_memory("hello", timeout_ms=PATIENT_MS).trace["degraded"] is False
 
 
-def test_close_ends_a_runtime_that_no_longer_listens_to_anybody(new_memory: NewMemory) -> None:
+def test_close_ends_a_stopped_runtime(new_memory: NewMemory) -> None:
     def closes_s() -> float:
         memory = new_memory()
         memory.runtime_url()
@@ -514,11 +516,11 @@ def test_close_ends_a_runtime_that_no_longer_listens_to_anybody(new_memory: NewM
     assert least(closes_s, 8) < 8
 
 
-def test_a_turn_that_timed_out_is_kept_once_when_it_is_saved_again(new_memory: NewMemory) -> None:
+def test_a_turn_that_timed_out_is_stored_once_when_it_is_saved_again(new_memory: NewMemory) -> None:
     memory = new_memory()
     log = Path(memory.start_session()["paths"]["sessionJsonl"])
     pid = freeze(memory.runtime_pid)
-    assert refusal(lambda: memory.after_turn("hello", "", "t1", timeout_s=0.1)).code == "runtime.timeout"
+    assert error_of(lambda: memory.after_turn("hello", "", "t1", timeout_s=0.1)).code == "runtime.timeout"
     os.kill(pid, signal.SIGCONT)
     event_id = memory.after_turn("hello", "", "t1")
 
@@ -535,7 +537,7 @@ def test_the_envelope_of_the_runtime_becomes_the_attributes_of_the_error(
     envelope = {"error": {"code": "runtime.storage_unavailable", "message": "full", "details": {"errno": 28}}}
     server = scripted({"turn/after": says_json(envelope, 503)})
     memory = new_memory(auto_start_runtime=False, runtime_url=server.url)
-    error = refusal(lambda: memory.after_turn("hello", "", "t1"))
+    error = error_of(lambda: memory.after_turn("hello", "", "t1"))
 
     assert (error.code, error.message) == ("runtime.storage_unavailable", "full")
     assert (error.status_code, error.details) == (503, {"errno": 28})
@@ -543,7 +545,7 @@ def test_the_envelope_of_the_runtime_becomes_the_attributes_of_the_error(
 
 
 @pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda error: pickle.loads(pickle.dumps(error))])
-def test_an_error_comes_back_whole_from_another_process(
+def test_an_error_can_be_copied_and_pickled(
     again: Callable[[MemoAirVoiceMemoryError], MemoAirVoiceMemoryError],
 ) -> None:
     error = MemoAirVoiceMemoryError("runtime.timeout", "too late", 504, {"port": 7878})
@@ -559,12 +561,12 @@ def test_an_error_comes_back_whole_from_another_process(
 
 
 def test_an_error_has_its_defaults() -> None:
-    error = MemoAirVoiceMemoryError("pool.closed", "the client has been closed")
+    error = MemoAirVoiceMemoryError("pool.closed", "the client is closed")
     assert (error.status_code, error.details) == (None, {})
     assert isinstance(error, Exception)
 
 
-def test_a_result_comes_back_whole_from_another_process() -> None:
+def test_a_result_can_be_pickled() -> None:
     result = SearchResult("## org", None, [], [], [{"id": "returns"}], [], {"degraded": False})
     assert pickle.loads(pickle.dumps(result)) == result
     assert SearchResult(**dataclasses.asdict(result)) == result
@@ -602,7 +604,7 @@ def test_every_code_that_is_raised_is_in_the_table() -> None:
     assert len(named) > 10
 
 
-def test_a_holder_of_a_port_is_found_even_when_it_is_another_process(
+def test_the_error_names_another_process_that_owns_the_port(
     new_memory: NewMemory,
     start_runtime: Callable[..., RunningRuntime],
     executable: Callable[[str], str],
@@ -618,25 +620,23 @@ def test_a_holder_of_a_port_is_found_even_when_it_is_another_process(
     )
     with psutil.Popen([script], stdin=-1) as stranger:
         port = eventually(lambda: announced.exists() and announced.read_text())
-        error = refusal(new_memory(runtime_url=f"http://127.0.0.1:{port}").start_session)
+        error = error_of(new_memory(runtime_url=f"http://127.0.0.1:{port}").start_session)
         assert f"(pid {stranger.pid})" in error.message
 
 
-def test_an_org_file_that_is_not_there_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_missing_org_file_is_rejected_with_its_path(tmp_path: Path) -> None:
     missing = tmp_path / "org.jsonl"
-    with pytest.raises(ValueError, match=f"org_file is {missing}"):
+    with pytest.raises(ValueError, match=f"org_file is not a file: {missing}"):
         MemoAirVoiceMemorySync(project_id="p", user_id="u", org_file=str(missing))
 
 
 @pytest.mark.parametrize("lanes", ["org", ["permanant"], ["org", ""]])
-def test_a_lane_that_there_is_not_is_answered_with_those_there_are(
-    memory: MemoAirVoiceMemorySync, lanes: list[str]
-) -> None:
+def test_the_error_for_an_unknown_lane_lists_the_lanes(memory: MemoAirVoiceMemorySync, lanes: list[str]) -> None:
     with pytest.raises(ValueError, match="profile, working, permanent, org"):
         memory.search_memory("hello", lanes=lanes)
 
 
 @pytest.mark.parametrize("name", ["top_k", "filter"])
-def test_what_must_be_a_dict_is_named(memory: MemoAirVoiceMemorySync, name: str) -> None:
+def test_the_error_names_an_argument_that_must_be_a_dict(memory: MemoAirVoiceMemorySync, name: str) -> None:
     with pytest.raises(TypeError, match=f"{name} must be a dict"):
         memory.search_memory("hello", **{name: 5})  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Recall ahead: the answer is there when the words have been said, and it is the one that a search would give."""
+"""Prefetch: the result is ready when the words are final, and it is the one that a search would return."""
 
 import logging
 import threading
@@ -15,10 +15,10 @@ from support.clients import (
     PATIENT_MS,
     Application,
     NewClient,
+    checking_for_leaks,
     client_arguments,
     clients_over,
     frozen,
-    leaving_nothing,
     logged,
     pid_of,
     recall,
@@ -28,18 +28,18 @@ from support.clients import (
 from support.waiting import eventually
 
 from memoair_voice_sync import MemoAirVoiceClientSync, MemoAirVoiceMemoryError, SearchResult
-from memoair_voice_sync._prefetch import spoken
+from memoair_voice_sync._prefetch import normalize_transcript
 
 ASKED = "which colour are my zanzibarplum boots"
 
 
 @pytest.fixture(autouse=True)
 def no_lingering_and_no_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Threads end when there is nothing to do, which is what tests wait for; what they do may take its time."""
+    """End idle threads at once, since tests wait for their end, and let prefetches take their time."""
     monkeypatch.setattr("memoair_voice_sync._prefetch.LINGER_S", 0.0)
-    monkeypatch.setattr("memoair_voice_sync._prefetch.FRESH_S", 60.0)
-    for module in ("_prefetch", "_client"):
-        monkeypatch.setattr(f"memoair_voice_sync.{module}.PATIENCE_S", 10.0)
+    monkeypatch.setattr("memoair_voice_sync._prefetch.PREFETCH_TTL_S", 60.0)
+    for module in ("_prefetch", "_user_calls"):
+        monkeypatch.setattr(f"memoair_voice_sync.{module}.PREFETCH_TIMEOUT_S", 10.0)
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +49,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def client(root: Path) -> Iterator[MemoAirVoiceClientSync]:
-    """One client for all tests that leave it as it was."""
-    with leaving_nothing(), clients_over(root) as new_client:
+    """Make one client for all tests that do not change it."""
+    with checking_for_leaks(), clients_over(root) as new_client:
         client = new_client()
         for caller in ("ada", "bob"):
             say(client, caller, f"The boots of {caller} are red.")
@@ -58,16 +58,16 @@ def client(root: Path) -> Iterator[MemoAirVoiceClientSync]:
 
 
 def prefetch(client: MemoAirVoiceClientSync, user_id: str, query: str = ASKED, **options: Any) -> None:
-    """Ask ahead, and wait until that is over."""
+    """Prefetch, and wait until it is done."""
     client.prefetch(query, user={"id": user_id}, **options)
-    eventually(lambda: not working())
+    eventually(lambda: not prefetch_threads())
 
 
-def working() -> list[threading.Thread]:
+def prefetch_threads() -> list[threading.Thread]:
     return [each for each in threading.enumerate() if each.name == "memoair-prefetch"]
 
 
-def is_ahead(found: SearchResult) -> bool:
+def is_prefetched(found: SearchResult) -> bool:
     return "prefetched" in found.trace
 
 
@@ -80,7 +80,7 @@ def is_ahead(found: SearchResult) -> bool:
         "\N{LEFT DOUBLE QUOTATION MARK}Which colour\N{RIGHT DOUBLE QUOTATION MARK} are my zanzibarplum-boots!",
     ],
 )
-def test_the_answer_is_there_when_the_words_agree_whatever_has_become_of_the_runtime(
+def test_a_matching_search_gets_the_prefetched_result_even_if_the_runtime_hangs(
     client: MemoAirVoiceClientSync, said: str
 ) -> None:
     plain = recall(client, "ada", said)
@@ -92,13 +92,13 @@ def test_the_answer_is_there_when_the_words_agree_whatever_has_become_of_the_run
         found = client.search_memory(said, user={"id": "ada"}, timeout_ms=60_000)
         ended_at = time.monotonic()
 
-    assert is_ahead(found)
+    assert is_prefetched(found)
     assert 0 < found.trace["prefetched"]["ageMs"] < (ended_at - asked_at) * 1e3
-    assert ended_at - began_at < 10, "it asks the runtime, which answers nothing for a minute"
+    assert ended_at - began_at < 10, "the search calls the runtime, which does not answer for a minute"
     assert "The boots of ada are red." in found.contextText
     assert (found.contextText, found.working, found.sources) == (plain.contextText, plain.working, plain.sources)
     assert client.stats()["prefetched_searches"] == used + 1
-    assert not is_ahead(recall(client, "ada", said)), "it is given out once"
+    assert not is_prefetched(recall(client, "ada", said)), "a prefetched result is used once"
 
 
 @pytest.mark.parametrize(
@@ -114,30 +114,32 @@ def test_the_answer_is_there_when_the_words_agree_whatever_has_become_of_the_run
         (ASKED, {"user": {"id": "ada", "name": "Ada"}}),
     ],
 )
-def test_another_question_is_asked_anew(client: MemoAirVoiceClientSync, said: str, options: dict[str, Any]) -> None:
+def test_a_different_search_does_not_use_the_prefetch(
+    client: MemoAirVoiceClientSync, said: str, options: dict[str, Any]
+) -> None:
     prefetch(client, "ada")
 
-    assert not is_ahead(client.search_memory(said, **{"user": {"id": "ada"}, "timeout_ms": PATIENT_MS, **options}))
+    assert not is_prefetched(client.search_memory(said, **{"user": {"id": "ada"}, "timeout_ms": PATIENT_MS, **options}))
 
 
-def test_the_same_choices_agree(client: MemoAirVoiceClientSync) -> None:
+def test_a_search_with_the_same_options_gets_the_prefetched_result(client: MemoAirVoiceClientSync) -> None:
     options: dict[str, Any] = {"lanes": ["working"], "intent": "summarise_recent", "top_k": {"working": 2}}
     client.load_index(user={"id": "carol"})
     prefetch(client, "carol", **options)
 
-    assert is_ahead(recall(client, "carol", ASKED, **options))
+    assert is_prefetched(recall(client, "carol", ASKED, **options))
 
 
-def test_one_caller_never_gets_what_was_asked_for_another(client: MemoAirVoiceClientSync) -> None:
+def test_a_user_never_gets_the_prefetch_of_another(client: MemoAirVoiceClientSync) -> None:
     prefetch(client, "ada")
     found = recall(client, "bob", ASKED)
 
-    assert not is_ahead(found)
+    assert not is_prefetched(found)
     assert "ada" not in found.contextText
-    assert is_ahead(recall(client, "ada", ASKED))
+    assert is_prefetched(recall(client, "ada", ASKED))
 
 
-def test_what_was_saved_or_imported_in_between_is_found(new_client: NewClient) -> None:
+def test_a_change_after_a_prefetch_invalidates_its_result(new_client: NewClient) -> None:
     client = new_client()
     say(client, "ada", "The boots are red.")
     turn = {"turn_id": "t1", "user_text": "The zanzibarplum laces are blue.", "assistant_text": ""}
@@ -150,33 +152,33 @@ def test_what_was_saved_or_imported_in_between_is_found(new_client: NewClient) -
         prefetch(client, "ada")
         change()
         found = recall(client, "ada", ASKED)
-        assert not is_ahead(found)
+        assert not is_prefetched(found)
         assert words in found.contextText
     prefetch(client, "ada")
     client.forget_user(user={"id": "ada"})
     assert "boots" not in recall(client, "ada", ASKED).contextText
 
 
-def test_what_is_saved_while_it_is_under_way_is_found(new_client: NewClient) -> None:
+def test_a_save_during_a_prefetch_invalidates_its_result(new_client: NewClient) -> None:
     client = new_client()
     say(client, "ada", "The boots are red.")
     with frozen(pid_of(client, "ada")):
         client.prefetch(ASKED, user={"id": "ada"})
         eventually(lambda: runtime_of(client, "ada")["in_use"])
         assert client.save_response(user={"id": "ada"}, user_text="Now they are green.", assistant_text="") is None
-    eventually(lambda: not working() and not client.stats()["pending_saves"])
+    eventually(lambda: not prefetch_threads() and not client.stats()["pending_saves"])
 
     assert "Now they are green." in recall(client, "ada", ASKED).contextText
 
 
-def test_an_answer_is_good_for_a_few_seconds(client: MemoAirVoiceClientSync, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_prefetched_result_expires(client: MemoAirVoiceClientSync, monkeypatch: pytest.MonkeyPatch) -> None:
     prefetch(client, "ada")
-    monkeypatch.setattr("memoair_voice_sync._prefetch.FRESH_S", 1e-9)
+    monkeypatch.setattr("memoair_voice_sync._prefetch.PREFETCH_TTL_S", 1e-9)
 
-    assert not is_ahead(recall(client, "ada", ASKED))
+    assert not is_prefetched(recall(client, "ada", ASKED))
 
 
-def test_nothing_of_it_is_kept(client: MemoAirVoiceClientSync, root: Path) -> None:
+def test_a_prefetch_stores_nothing(client: MemoAirVoiceClientSync, root: Path) -> None:
     before = logged(root, "ada")
     prefetch(client, "ada")
     recall(client, "ada", ASKED)
@@ -185,7 +187,7 @@ def test_nothing_of_it_is_kept(client: MemoAirVoiceClientSync, root: Path) -> No
     assert not [path for path in root.rglob("*") if path.is_file() and b"zanzibarplum" in path.read_bytes()]
 
 
-def test_of_many_the_latest_counts_and_none_holds_anybody_up(client: MemoAirVoiceClientSync) -> None:
+def test_only_the_latest_prefetch_counts_and_none_blocks(client: MemoAirVoiceClientSync) -> None:
     before = set(threading.enumerate())
     with frozen(pid_of(client, "ada")):
         took_s = []
@@ -195,27 +197,27 @@ def test_of_many_the_latest_counts_and_none_holds_anybody_up(client: MemoAirVoic
             took_s.append(time.monotonic() - began_at)
         threads = set(threading.enumerate()) - before
         bob = recall(client, "bob", "which boots?")
-    eventually(lambda: not working())
+    eventually(lambda: not prefetch_threads())
 
     assert median(took_s) < 0.0025
-    assert max(took_s) < 5, "one of them waits for the runtime"
+    assert max(took_s) < 5, "a prefetch waits for the runtime"
     assert len(threads) == 1
     assert "The boots of bob are red." in bob.contextText
-    assert is_ahead(recall(client, "ada", f"{ASKED} 199"))
+    assert is_prefetched(recall(client, "ada", f"{ASKED} 199"))
 
 
-def test_callers_share_a_few_threads(new_client: NewClient) -> None:
+def test_prefetches_of_many_users_share_a_few_threads(new_client: NewClient) -> None:
     client = new_client(max_concurrent_users=12)
     callers = [f"caller_{number}" for number in range(12)]
     for _ in range(3):
         for caller in callers:
             client.prefetch(ASKED, user={"id": caller})
-        assert len(working()) <= 8
-    eventually(lambda: not working(), 30)
+        assert len(prefetch_threads()) <= 8
+    eventually(lambda: not prefetch_threads(), 30)
     client.close()
 
 
-def test_a_thread_stays_for_the_next_words_and_ends_with_the_client(
+def test_a_prefetch_thread_lingers_and_ends_with_the_client(
     new_client: NewClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("memoair_voice_sync._prefetch.LINGER_S", 600.0)
@@ -227,47 +229,47 @@ def test_a_thread_stays_for_the_next_words_and_ends_with_the_client(
         with frozen(pid_of(client, "ada")):
             client.prefetch(ASKED, user={"id": "ada"})
             eventually(lambda: runtime_of(client, "ada")["in_use"])
-        eventually(lambda: not client._prefetches._busy)  # then the answer lies there
-        threads.update(working())
-        assert is_ahead(recall(client, "ada", ASKED))
+        eventually(lambda: not client._prefetch_cache._running)  # then the result is in the cache
+        threads.update(prefetch_threads())
+        assert is_prefetched(recall(client, "ada", ASKED))
     assert len(threads) == 1
     began_at = time.monotonic()
     client.close()
-    assert not working()
-    assert time.monotonic() - began_at < 15, "it waits for a thread that stays"
+    assert not prefetch_threads()
+    assert time.monotonic() - began_at < 15, "close waits for a thread that lingers"
 
 
-def test_a_search_drops_what_still_waits_to_be_asked(client: MemoAirVoiceClientSync) -> None:
+def test_a_search_drops_a_queued_prefetch(client: MemoAirVoiceClientSync) -> None:
     with frozen(pid_of(client, "ada")):
         client.prefetch("first", user={"id": "ada"})
         eventually(lambda: runtime_of(client, "ada")["in_use"])
         client.prefetch(ASKED, user={"id": "ada"})
         client.search_memory(ASKED, user={"id": "ada"}, timeout_ms=1)
-    eventually(lambda: not working())
+    eventually(lambda: not prefetch_threads())
 
-    assert not is_ahead(recall(client, "ada", ASKED))
+    assert not is_prefetched(recall(client, "ada", ASKED))
 
 
-def test_a_session_asks_ahead_for_its_caller(client: MemoAirVoiceClientSync) -> None:
+def test_a_session_can_prefetch(client: MemoAirVoiceClientSync) -> None:
     with client.session(user={"id": "ada"}) as call:
         call.prefetch(ASKED)
-        eventually(lambda: not working())
+        eventually(lambda: not prefetch_threads())
         found = call.search_memory(ASKED, timeout_ms=PATIENT_MS)
 
-    assert is_ahead(found)
+    assert is_prefetched(found)
 
 
-def test_documents_alone_are_asked_for_each_caller_by_himself(new_client: NewClient, org_file: Path) -> None:
+def test_org_only_prefetches_are_separate_for_each_user(new_client: NewClient, org_file: Path) -> None:
     client = new_client(org_only=True, org_file=str(org_file))
     client.load_index(user={"id": "ada"})
     prefetch(client, "ada", "returns of boots")
     prefetch(client, "bob", "returns by express")
 
-    assert is_ahead(recall(client, "ada", "Returns of boots?"))
-    assert is_ahead(recall(client, "bob", "Returns by express?"))
+    assert is_prefetched(recall(client, "ada", "Returns of boots?"))
+    assert is_prefetched(recall(client, "bob", "Returns by express?"))
 
 
-def test_one_that_fails_is_passed_over_without_a_word_of_the_callers(
+def test_a_failed_prefetch_is_ignored_and_logs_no_speech(
     new_client: NewClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     client = new_client(runtime_binary="/nowhere/voice-runtime")
@@ -292,26 +294,26 @@ def test_one_that_fails_is_passed_over_without_a_word_of_the_callers(
         ({"filter": {"a": object()}}, TypeError),
     ],
 )
-def test_arguments_that_can_not_be_are_refused_at_once(
+def test_invalid_prefetch_arguments_are_rejected_at_once(
     client: MemoAirVoiceClientSync, arguments: dict[str, Any], error: type[Exception]
 ) -> None:
     with pytest.raises(error):
         client.prefetch(**{"query_so_far": ASKED, "user": {"id": "ada"}, **arguments})
-    assert not working()
+    assert not prefetch_threads()
 
 
-def test_a_client_may_be_closed_while_one_is_under_way(new_client: NewClient) -> None:
+def test_a_client_can_be_closed_during_a_prefetch(new_client: NewClient) -> None:
     client = new_client()
-    client.prefetch(ASKED, user={"id": "ada"})  # a runtime is being started for it
+    client.prefetch(ASKED, user={"id": "ada"})  # starts a runtime
     client.close()
 
-    assert not working()
+    assert not prefetch_threads()
     with pytest.raises(MemoAirVoiceMemoryError) as raised:
         client.prefetch(ASKED, user={"id": "ada"})
     assert raised.value.code == "pool.closed"
 
 
-def test_parent_and_child_of_a_fork_both_go_on(storage_root: Path, nothing_left_behind: None) -> None:
+def test_prefetch_works_in_parent_and_child_after_a_fork(storage_root: Path, nothing_left_behind: None) -> None:
     app = Application(
         """
 def ahead(user_id):
@@ -325,36 +327,36 @@ say("ada", "t1", "The boots are red.")
 client.prefetch("which boots", user={"id": "ada"})
 child = os.fork()
 if child == 0:
-    tell(ahead=ahead("bob"))
+    report(ahead=ahead("bob"))
     client.close()
     os._exit(0)
 code = wait_for(child)
-tell(ahead=ahead("ada"), code=code)
+report(ahead=ahead("ada"), code=code)
 client.close()
 """,
         client_arguments(storage_root),
     )
     try:
-        assert app.told() == {"ahead": True}
-        assert app.told() == {"ahead": True, "code": 0}
-        assert app.ends() == 0
+        assert app.read_report() == {"ahead": True}
+        assert app.read_report() == {"ahead": True, "code": 0}
+        assert app.wait_for_exit() == 0
     finally:
         app.close()
 
 
-# Words that agree
+# Normalization of transcripts
 
 WORDS = ["which", "boots", "don't", "1.5", "10:30", "50%", "कि", "où", "naïve", "a@b"]
 
 
 @given(st.lists(st.sampled_from(WORDS), min_size=1, max_size=5), st.data())
-def test_signs_between_words_and_capitals_make_no_difference(words: list[str], data: st.DataObject) -> None:
+def test_punctuation_and_capitals_are_ignored(words: list[str], data: st.DataObject) -> None:
     between = st.text(" ,;!?()\N{EM DASH}\n\N{HORIZONTAL ELLIPSIS}", min_size=1, max_size=3).map(
         lambda each: f"{each} "
     )
     written = "".join(word.capitalize() + data.draw(between) for word in words)
 
-    assert spoken(written) == spoken(" ".join(words))
+    assert normalize_transcript(written) == normalize_transcript(" ".join(words))
 
 
 @pytest.mark.parametrize(
@@ -370,11 +372,11 @@ def test_signs_between_words_and_capitals_make_no_difference(words: list[str], d
         ("a", ""),
     ],
 )
-def test_other_words_do_not_agree(one: str, other: str) -> None:
-    assert spoken(one) != spoken(other)
+def test_different_words_are_normalized_differently(one: str, other: str) -> None:
+    assert normalize_transcript(one) != normalize_transcript(other)
 
 
 @given(st.text())
-def test_any_text_has_its_words(text: str) -> None:
-    assert spoken(text) == spoken(text).strip()
-    assert spoken(f" {text}\n") == spoken(text)
+def test_any_text_can_be_normalized(text: str) -> None:
+    assert normalize_transcript(text) == normalize_transcript(text).strip()
+    assert normalize_transcript(f" {text}\n") == normalize_transcript(text)

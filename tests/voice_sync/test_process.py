@@ -1,4 +1,4 @@
-"""The runtime's process as its client keeps it: what it is given, whom it outlives, and whom it does not."""
+"""The process of a runtime: what it is started with, and when it ends."""
 
 import json
 import os
@@ -24,7 +24,7 @@ _HEAD = """
 import json, os, signal, sys
 from memoair_voice_sync import MemoAirVoiceMemoryError, MemoAirVoiceMemorySync
 
-def tell(**facts):
+def report(**facts):
     print(json.dumps(facts), flush=True)
 
 memory = MemoAirVoiceMemorySync(
@@ -34,22 +34,22 @@ memory = MemoAirVoiceMemorySync(
 
 
 class Client:
-    """An application in a process of its own, which tells what it sees on lines of JSON."""
+    """An application in its own process, which reports what it sees as lines of JSON."""
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         self.process = process
 
-    def told(self) -> dict[str, Any]:
-        """The next line."""
+    def read_report(self) -> dict[str, Any]:
+        """Return the next report."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
-        assert line, "the client ended without a word; what it wrote to stderr stands above"
+        assert line, "the application ended without a report; its stderr is above"
         return dict(json.loads(line))
 
 
 @pytest.fixture
 def client(storage_root: Path, nothing_left_behind: None) -> Iterator[Callable[[str], Client]]:
-    """Start applications that have a ``memory``; all are ended after the test."""
+    """Start applications that have a ``memory``; end them after the test."""
     clients: list[Client] = []
 
     def start(script: str) -> Client:
@@ -70,8 +70,8 @@ def client(storage_root: Path, nothing_left_behind: None) -> Iterator[Callable[[
         each.process.communicate()
 
 
-def lives(pid: int) -> bool:
-    """Whether a process runs; one that only waits to be reaped does not."""
+def is_alive(pid: int) -> bool:
+    """Return whether a process is running, and not a zombie."""
     try:
         return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
@@ -83,7 +83,7 @@ def turn_ids(storage_root: Path) -> list[str]:
     return [line["payload"]["turnId"] for line in lines if line["type"] == "turn"]
 
 
-# How the client ends
+# The end of the client
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
@@ -93,25 +93,25 @@ def test_the_runtime_ends_when_its_client_is_killed(
     application = client("""
 memory.start_session(timeout_s=30.0)
 memory.after_turn("the last words", "", "t1", timeout_s=30.0)
-tell(runtime=memory.runtime_pid)
+report(runtime=memory.runtime_pid)
 sys.stdin.read()
 """)
-    runtime = application.told()["runtime"]
-    assert lives(runtime)
+    runtime = application.read_report()["runtime"]
+    assert is_alive(runtime)
     application.process.send_signal(how)
     application.process.wait()
 
-    eventually(lambda: not lives(runtime))
+    eventually(lambda: not is_alive(runtime))
     assert turn_ids(storage_root) == ["t1"]
 
 
-def test_the_runtime_ends_when_its_client_ends_without_closing(client: Callable[[str], Client]) -> None:
-    application = client("memory.start_session(timeout_s=30.0); tell(runtime=memory.runtime_pid); os._exit(0)")
-    runtime = application.told()["runtime"]
-    eventually(lambda: not lives(runtime))
+def test_the_runtime_ends_when_its_client_exits_without_close(client: Callable[[str], Client]) -> None:
+    application = client("memory.start_session(timeout_s=30.0); report(runtime=memory.runtime_pid); os._exit(0)")
+    runtime = application.read_report()["runtime"]
+    eventually(lambda: not is_alive(runtime))
 
 
-def test_the_runtime_ends_with_its_client_though_another_child_of_the_client_lives(
+def test_the_runtime_ends_with_its_client_even_if_another_child_of_the_client_survives(
     client: Callable[[str], Client],
 ) -> None:
     application = client("""
@@ -121,53 +121,53 @@ forked = os.fork()
 if forked == 0:
     signal.pause()
 other = subprocess.Popen(["sleep", "600"], close_fds=False)
-tell(runtime=memory.runtime_pid, forked=forked, other=other.pid)
+report(runtime=memory.runtime_pid, forked=forked, other=other.pid)
 sys.stdin.read()
 """)
-    told = application.told()
+    outcome = application.read_report()
     application.process.kill()
     application.process.wait()
     try:
-        eventually(lambda: not lives(told["runtime"]))
-        assert lives(told["forked"])
-        assert lives(told["other"])
+        eventually(lambda: not is_alive(outcome["runtime"]))
+        assert is_alive(outcome["forked"])
+        assert is_alive(outcome["other"])
     finally:
-        os.kill(told["forked"], signal.SIGKILL)
-        os.kill(told["other"], signal.SIGKILL)
+        os.kill(outcome["forked"], signal.SIGKILL)
+        os.kill(outcome["other"], signal.SIGKILL)
 
 
-def test_ctrl_c_is_for_the_application_which_can_still_save(
+def test_ctrl_c_does_not_reach_the_runtime_and_the_application_can_still_save(
     client: Callable[[str], Client], storage_root: Path
 ) -> None:
     application = client("""
-signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background inherits that it is ignored
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a process in the background inherits that SIGINT is ignored
 memory.start_session(timeout_s=30.0)
 pid = memory.runtime_pid
 try:
-    tell(runtime=pid)
+    report(runtime=pid)
     sys.stdin.read()
 except KeyboardInterrupt:
     event_id = memory.after_turn("the last words", "", "t1", timeout_s=30.0)
-    tell(event_id=event_id, same_runtime=memory.runtime_pid == pid)
+    report(event_id=event_id, same_runtime=memory.runtime_pid == pid)
     memory.close()
-    tell(closed=True)
+    report(closed=True)
 """)
-    runtime = application.told()["runtime"]
+    runtime = application.read_report()["runtime"]
     os.killpg(application.process.pid, signal.SIGINT)
-    told = application.told()
+    outcome = application.read_report()
 
-    assert told["event_id"]
-    assert told["same_runtime"] is True
-    assert application.told() == {"closed": True}
+    assert outcome["event_id"]
+    assert outcome["same_runtime"] is True
+    assert application.read_report() == {"closed": True}
     assert application.process.wait() == 0
-    assert not lives(runtime)
+    assert not is_alive(runtime)
     assert turn_ids(storage_root) == ["t1"]
 
 
 # Forks of the client
 
 
-def test_the_runtime_of_a_parent_survives_a_child_that_exits(client: Callable[[str], Client]) -> None:
+def test_the_runtime_of_a_parent_survives_the_exit_of_a_forked_child(client: Callable[[str], Client]) -> None:
     application = client("""
 memory.start_session(timeout_s=30.0)
 pid = memory.runtime_pid
@@ -176,16 +176,16 @@ if child == 0:
     sys.exit(0)
 code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 event_id = memory.after_turn("said by the parent", "", "t1", timeout_s=30.0)
-tell(code=code, event_id=event_id, same_runtime=memory.runtime_pid == pid)
+report(code=code, event_id=event_id, same_runtime=memory.runtime_pid == pid)
 memory.close()
 """)
-    told = application.told()
-    assert told["code"] == 0
-    assert told["event_id"]
-    assert told["same_runtime"] is True
+    outcome = application.read_report()
+    assert outcome["code"] == 0
+    assert outcome["event_id"]
+    assert outcome["same_runtime"] is True
 
 
-def test_a_child_that_only_closes_ends_neither_its_parents_runtime_nor_its_session(
+def test_close_in_a_forked_child_leaves_the_parents_runtime_and_session_alone(
     client: Callable[[str], Client],
 ) -> None:
     application = client("""
@@ -197,13 +197,13 @@ if child == 0:
     os._exit(0)
 os.waitpid(child, 0)
 event_id = memory.after_turn("said by the parent", "", "t1", timeout_s=30.0)
-tell(same_runtime=memory.runtime_pid == pid, types=[json.loads(line)["type"] for line in open(log, "rb").readlines()])
+report(same_runtime=memory.runtime_pid == pid, types=[json.loads(line)["type"] for line in open(log, "rb").readlines()])
 memory.close()
 """)
-    assert application.told() == {"same_runtime": True, "types": ["session_start", "turn"]}
+    assert application.read_report() == {"same_runtime": True, "types": ["session_start", "turn"]}
 
 
-def test_a_child_can_use_the_memory_with_a_runtime_of_its_own(
+def test_a_forked_child_uses_the_memory_with_its_own_runtime(
     client: Callable[[str], Client], storage_root: Path
 ) -> None:
     application = client("""
@@ -213,39 +213,39 @@ memory.after_turn("said by the parent", "", "t1", timeout_s=30.0)
 child = os.fork()
 if child == 0:
     event_id = memory.after_turn("said by the child", "", "t2", timeout_s=30.0)
-    tell(event_id=event_id, childs=memory.runtime_pid)
+    report(event_id=event_id, childs=memory.runtime_pid)
     os._exit(0)
 os.waitpid(child, 0)
 event_id = memory.after_turn("said by the parent again", "", "t3", timeout_s=30.0)
-tell(event_id=event_id, parents=parents, same_runtime=memory.runtime_pid == parents)
+report(event_id=event_id, parents=parents, same_runtime=memory.runtime_pid == parents)
 memory.close()
 """)
-    child, parent = application.told(), application.told()
+    child, parent = application.read_report(), application.read_report()
     assert child["event_id"]
     assert parent["event_id"]
     assert parent["same_runtime"] is True
     assert child["childs"] not in (None, parent["parents"])
-    eventually(lambda: not lives(child["childs"]))
+    eventually(lambda: not is_alive(child["childs"]))
     assert turn_ids(storage_root) == ["t1", "t2", "t3"]
 
 
-# What the runtime is given
+# The environment of the runtime
 
 
-def test_the_runtime_gets_nothing_of_the_environment_that_it_does_not_need(
+def test_the_runtime_inherits_only_what_it_needs_of_the_environment(
     new_memory: NewMemory, executable: Callable[[str], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("OPENAI_API_KEY", "AWS_SECRET_ACCESS_KEY", "DATABASE_URL", "MEMOAIR_API_KEY", "MEMOAIR_RUNTIME_TOKEN"):
         monkeypatch.setenv(name, "a secret of the application")
     monkeypatch.setenv("MEMOAIR_RUNTIME_MODE", "org_only")
-    dump = executable(
+    dump_program = executable(
         f'#!/bin/sh\nenv > {tmp_path}/environment\nprintf \'%s\\n\' "$0" "$@" > {tmp_path}/arguments\nexit 1\n'
     )
     monkeypatch.chdir(tmp_path)
     (tmp_path / "org.jsonl").touch()
     monkeypatch.setenv("MEMOAIR_RUNTIME_STORAGE_ROOT", "memories")
     memory = new_memory(
-        runtime_binary=dump,
+        runtime_binary=dump_program,
         api_key="memoair_pk_1",
         internal_token="internal-1",
         org_file="org.jsonl",
@@ -255,19 +255,19 @@ def test_the_runtime_gets_nothing_of_the_environment_that_it_does_not_need(
         memory.start_session()
 
     environment = (tmp_path / "environment").read_text()
-    given = dict(line.split("=", 1) for line in environment.splitlines())
+    inherited = dict(line.split("=", 1) for line in environment.splitlines())
     assert "a secret of the application" not in environment
-    assert given["MEMOAIR_RUNTIME_API_KEY"] == "memoair_pk_1"
-    assert given["MEMOAIR_RUNTIME_INTERNAL_TOKEN"] == "internal-1"
-    assert given["MEMOAIR_RUNTIME_PROJECT_ID"] == given["MEMOAIR_RUNTIME_WORKSPACE_ID"] == PROJECT
-    assert given["MEMOAIR_RUNTIME_USER_ID"] == USER
-    assert given["MEMOAIR_RUNTIME_ORG_FILE"] == str(tmp_path / "org.jsonl")
-    assert given["MEMOAIR_RUNTIME_STORAGE_ROOT"] == str(tmp_path / "memories")
-    assert "MEMOAIR_RUNTIME_MODE" not in given
-    assert (tmp_path / "arguments").read_text().splitlines() == [dump]
+    assert inherited["MEMOAIR_RUNTIME_API_KEY"] == "memoair_pk_1"
+    assert inherited["MEMOAIR_RUNTIME_INTERNAL_TOKEN"] == "internal-1"
+    assert inherited["MEMOAIR_RUNTIME_PROJECT_ID"] == inherited["MEMOAIR_RUNTIME_WORKSPACE_ID"] == PROJECT
+    assert inherited["MEMOAIR_RUNTIME_USER_ID"] == USER
+    assert inherited["MEMOAIR_RUNTIME_ORG_FILE"] == str(tmp_path / "org.jsonl")
+    assert inherited["MEMOAIR_RUNTIME_STORAGE_ROOT"] == str(tmp_path / "memories")
+    assert "MEMOAIR_RUNTIME_MODE" not in inherited
+    assert (tmp_path / "arguments").read_text().splitlines() == [dump_program]
 
 
-def test_org_only_is_told_to_the_runtime_by_its_environment(
+def test_org_only_is_passed_to_the_runtime_in_its_environment(
     new_memory: NewMemory, executable: Callable[[str], str], tmp_path: Path
 ) -> None:
     dump = executable(f"#!/bin/sh\nenv > {tmp_path}/environment\nexit 1\n")
@@ -279,7 +279,7 @@ def test_org_only_is_told_to_the_runtime_by_its_environment(
     assert "MEMOAIR_RUNTIME_USER_ID=__org__" in lines
 
 
-def test_the_binary_may_be_named_by_the_environment(
+def test_the_environment_can_name_the_binary(
     new_memory: NewMemory, executable: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     binary = executable(f'#!/bin/sh\nexec {sys.executable} -m memoair_runtime "$@"\n')
@@ -290,10 +290,10 @@ def test_the_binary_may_be_named_by_the_environment(
     monkeypatch.setenv("MEMOAIR_RUNTIME_BINARY", "/no/such/runtime")
     with pytest.raises(Exception, match="not_found"):
         new_memory().start_session()
-    new_memory(runtime_binary=binary).start_session()  # what is said in the code comes before the environment
+    new_memory(runtime_binary=binary).start_session()  # arguments take precedence over the environment
 
 
-def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(
+def test_proxies_of_the_environment_are_not_used_for_loopback(
     new_memory: NewMemory, free_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "ALL_PROXY", "all_proxy"):
@@ -306,7 +306,7 @@ def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(
     assert memory.after_turn("hello", "", "t1")
 
 
-def test_files_in_the_working_folder_are_not_taken_for_modules(
+def test_files_in_the_working_folder_are_not_imported_by_the_runtime(
     new_memory: NewMemory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "application"
@@ -318,7 +318,7 @@ def test_files_in_the_working_folder_are_not_taken_for_modules(
     new_memory().start_session()
 
 
-def test_paths_are_those_of_the_applications_working_folder(
+def test_paths_are_relative_to_the_applications_working_folder(
     new_memory: NewMemory, org_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(org_file.parent)
@@ -329,10 +329,10 @@ def test_paths_are_those_of_the_applications_working_folder(
     assert len(memory.search_memory("returns", timeout_ms=10_000).org) == 3
 
 
-# Several clients of one caller
+# Several clients of one user
 
 
-def test_a_second_memory_on_the_same_port_uses_the_runtime_that_is_there_and_leaves_it_alone(
+def test_a_second_memory_on_a_port_uses_the_running_runtime_and_leaves_it_running(
     new_memory: NewMemory, free_port: int
 ) -> None:
     first = new_memory(runtime_url=f"http://127.0.0.1:{free_port}")
@@ -347,7 +347,7 @@ def test_a_second_memory_on_the_same_port_uses_the_runtime_that_is_there_and_lea
     assert "boots from the second" in first.search_memory("boots", timeout_ms=10_000).contextText
 
 
-def test_a_memory_takes_over_when_the_one_whose_runtime_it_used_has_closed(
+def test_a_memory_starts_its_own_runtime_after_the_shared_one_is_closed(
     new_memory: NewMemory, free_port: int, storage_root: Path
 ) -> None:
     first = new_memory(runtime_url=f"http://127.0.0.1:{free_port}")
@@ -362,7 +362,7 @@ def test_a_memory_takes_over_when_the_one_whose_runtime_it_used_has_closed(
     assert turn_ids(storage_root) == ["t1", "t2"]
 
 
-def test_memories_that_start_on_one_port_at_once_share_one_runtime(
+def test_memories_that_start_on_one_port_at_the_same_time_share_one_runtime(
     new_memory: NewMemory, free_port: int, storage_root: Path
 ) -> None:
     memories = [new_memory(runtime_url=f"http://127.0.0.1:{free_port}") for _ in range(3)]
@@ -374,7 +374,7 @@ def test_memories_that_start_on_one_port_at_once_share_one_runtime(
             together.wait()
             memories[number].start_session()
             assert memories[number].after_turn("hello", "", f"t{number}")
-        except BaseException as error:  # noqa: BLE001 - told by the test's own thread
+        except BaseException as error:  # noqa: BLE001 - asserted in the test's own thread
             failures.append(error)
 
     threads = [threading.Thread(target=talk, args=(number,)) for number in range(len(memories))]
@@ -385,17 +385,17 @@ def test_memories_that_start_on_one_port_at_once_share_one_runtime(
 
     assert failures == []
     assert sorted(turn_ids(storage_root)) == ["t0", "t1", "t2"]
-    eventually(lambda: len([child for child in psutil.Process().children() if lives(child.pid)]) == 1)
+    eventually(lambda: len([child for child in psutil.Process().children() if is_alive(child.pid)]) == 1)
 
 
-def test_a_memory_whose_own_start_was_overtaken_does_not_end_the_runtime_that_won(
+def test_a_memory_that_lost_the_race_for_the_port_leaves_the_winner_running(
     new_memory: NewMemory,
     start_runtime: Callable[..., RunningRuntime],
     executable: Callable[[str], str],
     free_port: int,
     storage_root: Path,
 ) -> None:
-    # A start so slow that meanwhile another process has started a runtime of the same caller on the port.
+    # A start so slow that another process starts a runtime of the same user on the port before it is done.
     memory = new_memory(
         runtime_url=f"http://127.0.0.1:{free_port}", runtime_binary=executable("#!/bin/sh\nexec sleep 600\n")
     )
@@ -409,7 +409,7 @@ def test_a_memory_whose_own_start_was_overtaken_does_not_end_the_runtime_that_wo
 
 @contextmanager
 def running(call: Callable[[], object]) -> Iterator[None]:
-    """Run a call in a thread beside the block, and wait for it at the block's end."""
+    """Run a call in a thread during the block, and wait for it at the end of the block."""
     failures: list[BaseException] = []
 
     def run() -> None:
@@ -431,7 +431,7 @@ def running(call: Callable[[], object]) -> Iterator[None]:
 # The client itself
 
 
-def test_the_client_stays_light() -> None:
+def test_importing_the_sdk_loads_no_heavy_packages() -> None:
     script = "import json, sys, memoair_voice_sync; print(json.dumps(sorted(sys.modules)))"
     modules = json.loads(subprocess.check_output([sys.executable, "-c", script]))
     loaded = {name.partition(".")[0] for name in modules}
@@ -442,18 +442,18 @@ def test_the_client_stays_light() -> None:
     assert loaded & (heavy | ours) == set()
 
 
-def test_a_runtime_that_hangs_is_replaced(memory: MemoAirVoiceMemorySync, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hanging_runtime_is_replaced(memory: MemoAirVoiceMemorySync, monkeypatch: pytest.MonkeyPatch) -> None:
     memory.start_session()
     memory.after_turn("the boots are red", "", "t1")
     hung = freeze(memory.runtime_pid)
-    monkeypatch.setattr("memoair_voice_sync._process.HUNG_AFTER_S", 0.3)
+    monkeypatch.setattr("memoair_voice_sync._process.UNRESPONSIVE_AFTER_S", 0.3)
 
     def found() -> str:
         try:
             return memory.search_memory("which boots?", timeout_ms=200).contextText
         except MemoAirVoiceMemoryError:
-            if memory.runtime_pid != hung:  # its successor only starts, however long that takes
-                monkeypatch.setattr("memoair_voice_sync._process.HUNG_AFTER_S", 600.0)
+            if memory.runtime_pid != hung:  # the new runtime may take long to start
+                monkeypatch.setattr("memoair_voice_sync._process.UNRESPONSIVE_AFTER_S", 600.0)
             return ""
 
     assert "the boots are red" in eventually(found, within_s=60.0)
@@ -461,7 +461,7 @@ def test_a_runtime_that_hangs_is_replaced(memory: MemoAirVoiceMemorySync, monkey
     assert not psutil.pid_exists(hung)
 
 
-def test_what_the_runtime_complains_of_is_in_the_log_of_the_application(
+def test_warnings_of_the_runtime_are_in_the_log_of_the_application(
     new_memory: Callable[..., MemoAirVoiceMemorySync], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     org_file = tmp_path / "org.jsonl"
@@ -471,5 +471,5 @@ def test_what_the_runtime_complains_of_is_in_the_log_of_the_application(
     memory.search_memory("hours", timeout_ms=10_000)
     memory.close()
 
-    assert "the runtime says: " in caplog.text
+    assert "output of the runtime: " in caplog.text
     assert f"{org_file}: lines are no documents: action=org_lines_skipped lines=1 such_as=2" in caplog.text

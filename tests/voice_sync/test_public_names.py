@@ -1,4 +1,4 @@
-"""What other people's code relies on: names, signatures, fields."""
+"""The public interface: names, signatures, fields."""
 
 import dataclasses
 import inspect
@@ -39,13 +39,13 @@ _NO_DEFAULT = inspect.Parameter.empty
 
 
 def parameters(function: Any) -> dict[str, Any]:
-    """The parameters of a method by name, with their defaults."""
+    """Return the parameters of a method by name, with their defaults."""
     found = {name: parameter.default for name, parameter in inspect.signature(function).parameters.items()}
     found.pop("self")
     return found
 
 
-def test_the_packages_offer_the_documented_names_and_no_others() -> None:
+def test_the_packages_export_exactly_the_documented_names() -> None:
     assert set(memoair_voice_sync.__all__) == SYNC_NAMES | {"MemoAirVoiceAgent"}
     assert set(memoair_voice.__all__) == SYNC_NAMES | {
         "MemoAirVoiceAgent",
@@ -57,7 +57,7 @@ def test_the_packages_offer_the_documented_names_and_no_others() -> None:
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_every_name_that_is_offered_is_there_and_documented(package: ModuleType) -> None:
+def test_every_public_name_exists_and_is_documented(package: ModuleType) -> None:
     assert sorted(package.__all__) == list(package.__all__)
     for name in package.__all__:
         assert inspect.getdoc(getattr(package, name)), name
@@ -77,7 +77,7 @@ def test_a_package_is_typed_and_knows_its_version(package: ModuleType) -> None:
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_a_star_import_brings_exactly_what_is_offered(package: ModuleType) -> None:
+def test_a_star_import_imports_exactly_the_public_names(package: ModuleType) -> None:
     namespace: dict[str, Any] = {}
     exec(f"from {package.__name__} import *", namespace)
     assert set(namespace) - {"__builtins__"} == set(package.__all__)
@@ -108,7 +108,7 @@ def test_a_result_is_a_frozen_dataclass_with_the_documented_fields(result: Any, 
         setattr(made, fields[0], "changed")
 
 
-def test_the_constructor_takes_what_the_reference_names_by_keyword_only() -> None:
+def test_the_constructor_has_the_documented_keyword_only_parameters() -> None:
     signature = inspect.signature(MemoAirVoiceMemorySync)
     documented = {
         "project_id": _NO_DEFAULT,
@@ -132,7 +132,9 @@ def test_the_constructor_takes_what_the_reference_names_by_keyword_only() -> Non
     taken = {name: parameter.default for name, parameter in signature.parameters.items()}
     assert {name: taken.get(name, "missing") for name in documented} == documented
     assert {parameter.kind for parameter in signature.parameters.values()} == {inspect.Parameter.KEYWORD_ONLY}
-    assert all(taken[name] is not _NO_DEFAULT for name in set(taken) - set(documented)), "ours are optional"
+    assert all(taken[name] is not _NO_DEFAULT for name in set(taken) - set(documented)), (
+        "our parameters must be optional"
+    )
 
 
 @pytest.mark.parametrize(
@@ -159,10 +161,10 @@ def test_the_constructor_takes_what_the_reference_names_by_keyword_only() -> Non
         ("close", {}),
     ],
 )
-def test_a_method_takes_what_the_reference_names(method: str, documented: dict[str, Any]) -> None:
+def test_methods_have_the_documented_parameters(method: str, documented: dict[str, Any]) -> None:
     function = getattr(MemoAirVoiceMemorySync, method)
     assert parameters(function) == documented
-    assert list(parameters(function)) == list(documented), "they may be given by position"
+    assert list(parameters(function)) == list(documented), "they can be passed by position"
 
 
 def test_the_error_is_an_exception_with_the_documented_attributes() -> None:

@@ -1,4 +1,4 @@
-"""``redact=`` sees what was said before anybody keeps it, and where it fails nothing is kept."""
+"""``redact=`` sees every turn before any of it is saved; if it fails, nothing is saved."""
 
 import logging
 import traceback
@@ -17,7 +17,7 @@ ADA = {"id": "ada", "name": "Ada", "metadata": {"phone": "zanzibarplum"}}
 NewMemory = Callable[..., MemoAirVoiceMemorySync]
 
 
-def without_plums(text: str) -> str:
+def redact_plums(text: str) -> str:
     return text.replace("zanzibarplum", "[fruit]").replace("4711", "[number]")
 
 
@@ -40,7 +40,7 @@ TURN: dict[str, Any] = {
         "none": None,
     },
 }
-KEPT = {
+SAVED = {
     "userText": "I said [fruit].",
     "assistantText": "A [fruit]",
     "assistantFullText": "A [fruit], and another [fruit].",
@@ -64,12 +64,12 @@ def turns_of(storage_root: Path) -> list[dict[str, Any]]:
     return turns
 
 
-def holds(storage_root: Path, words: bytes) -> list[Path]:
+def files_containing(storage_root: Path, words: bytes) -> list[Path]:
     return [path for path in storage_root.rglob("*") if path.is_file() and words in path.read_bytes()]
 
 
-def test_every_way_into_the_memory_leads_by_it(new_client: NewClient, storage_root: Path) -> None:
-    client = new_client(redact=without_plums)
+def test_every_way_of_saving_is_redacted(new_client: NewClient, storage_root: Path) -> None:
+    client = new_client(redact=redact_plums)
     user = {"id": "ada"}
     client.load_index(user=user)
     with patient_saves():
@@ -83,25 +83,23 @@ def test_every_way_into_the_memory_leads_by_it(new_client: NewClient, storage_ro
     found = recall(client, "ada", "did I say zanzibarplum?")
     client.close()
 
-    assert turns_of(storage_root) == [KEPT] * 4
+    assert turns_of(storage_root) == [SAVED] * 4
     assert "I said [fruit]." in found.contextText
-    assert not holds(storage_root, b"zanzibarplum")
+    assert not files_containing(storage_root, b"zanzibarplum")
 
 
-def test_a_raw_memory_leads_by_it_too(new_memory: NewMemory, storage_root: Path) -> None:
-    memory = new_memory(redact=without_plums, user_id="ada")
+def test_after_turn_of_a_memory_is_redacted(new_memory: NewMemory, storage_root: Path) -> None:
+    memory = new_memory(redact=redact_plums, user_id="ada")
     memory.start_session()
     assert memory.after_turn(turn_id="t1", **TURN)
 
-    assert turns_of(storage_root) == [KEPT]
-    assert TURN["metadata"]["note"] == "zanzibarplum", "what the application handed in is its own"
+    assert turns_of(storage_root) == [SAVED]
+    assert TURN["metadata"]["note"] == "zanzibarplum", "the application's dict is not changed"
 
 
-def test_what_the_application_tells_of_the_caller_and_what_is_asked_are_left_alone(
-    new_client: NewClient, storage_root: Path
-) -> None:
+def test_user_fields_and_queries_are_not_redacted(new_client: NewClient, storage_root: Path) -> None:
     asked: list[str] = []
-    client = new_client(redact=lambda text: asked.append(text) or without_plums(text))
+    client = new_client(redact=lambda text: asked.append(text) or redact_plums(text))
     client.load_index(user=ADA)
     recall(client, "ada", "what is a zanzibarplum?")
 
@@ -127,7 +125,7 @@ def loops(text: str) -> str:
         (lambda _: 7, "returned int"),
     ],
 )
-def test_where_it_fails_the_turn_is_not_kept_and_no_word_gets_out(
+def test_if_redaction_fails_the_turn_is_not_saved_and_nothing_leaks(
     new_client: NewClient,
     new_memory: NewMemory,
     storage_root: Path,
@@ -155,10 +153,10 @@ def test_where_it_fails_the_turn_is_not_kept_and_no_word_gets_out(
     assert "plum" not in caplog.text
     assert client.stats()["pending_saves"] == 0
     assert turns_of(storage_root) == []
-    assert not holds(storage_root, b"zanzibarplum")
+    assert not files_containing(storage_root, b"zanzibarplum")
 
 
-def test_of_a_call_whose_second_turn_fails_nothing_is_imported(new_client: NewClient, storage_root: Path) -> None:
+def test_if_redaction_of_one_turn_fails_no_turn_is_imported(new_client: NewClient, storage_root: Path) -> None:
     client = new_client(redact=lambda text: text if "bad" not in text else raises(text))
     turns = [{"turn_id": each, "user_text": each, "assistant_text": ""} for each in ("good", "bad")]
     with pytest.raises(MemoAirVoiceMemoryError, match=r"redaction\.failed"):
@@ -167,16 +165,16 @@ def test_of_a_call_whose_second_turn_fails_nothing_is_imported(new_client: NewCl
     assert logged(storage_root, "ada") == []
 
 
-def test_what_is_nested_too_deep_for_it_is_refused(new_memory: NewMemory) -> None:
+def test_a_turn_that_is_nested_too_deeply_is_rejected(new_memory: NewMemory) -> None:
     deep: dict[str, Any] = {}
     deep["deep"] = deep
-    with pytest.raises(ValueError, match="metadata holds what JSON can't"):
-        new_memory(redact=without_plums).after_turn("hi", "", "t1", metadata=deep)
+    with pytest.raises(ValueError, match="metadata cannot be encoded as JSON"):
+        new_memory(redact=redact_plums).after_turn("hi", "", "t1", metadata=deep)
     with pytest.raises(ValueError, match="too deep"):
         new_memory(redact=loops).after_turn("hi", "", "t1")
 
 
-def test_a_hook_is_a_function(new_client: NewClient) -> None:
+def test_a_redact_hook_must_be_callable(new_client: NewClient) -> None:
     for hook in ("phone", 7, ["phone"]):
         with pytest.raises(TypeError, match="redact"):
             new_client(redact=hook)
@@ -185,18 +183,18 @@ def test_a_hook_is_a_function(new_client: NewClient) -> None:
 
 
 @pytest.mark.usefixtures("patient_saves")
-def test_with_the_patterns_that_come_along_no_number_is_on_the_disk(new_client: NewClient, storage_root: Path) -> None:
+def test_with_the_included_patterns_no_number_is_on_the_disk(new_client: NewClient, storage_root: Path) -> None:
     client = new_client(redact=redact)
     client.load_index(user={"id": "ada"})
     said = "My card is 4242 4242 4242 4242, call me on +44 20 7946 0123. The order is 48213377."
     tools = [{"name": "pay", "arguments": '{"card": 4242424242424242}'}, {"arguments": {"card": 4242424242424242}}]
-    told = {"occurredAt": "2026-03-02T09:30:00Z", "startedAtMs": 1_792_384_723_000}
-    client.save_response(user={"id": "ada"}, user_text=said, assistant_text=said, tool_calls=tools, metadata=told)
+    metadata = {"occurredAt": "2026-03-02T09:30:00Z", "startedAtMs": 1_792_384_723_000}
+    client.save_response(user={"id": "ada"}, user_text=said, assistant_text=said, tool_calls=tools, metadata=metadata)
     found = recall(client, "ada", "what is the order?")
     client.close()
 
     assert "My card is [card number], call me on [phone number]. The order is 48213377." in found.contextText
-    assert not holds(storage_root, b"4242")
-    assert not holds(storage_root, b"7946")
+    assert not files_containing(storage_root, b"4242")
+    assert not files_containing(storage_root, b"7946")
     [turn] = turns_of(storage_root)
-    assert turn["metadata"] == told
+    assert turn["metadata"] == metadata

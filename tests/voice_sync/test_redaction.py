@@ -1,4 +1,4 @@
-"""The patterns that come along: numbers go, what only looks like one stays, and nothing takes long or fails."""
+"""The included patterns: numbers are removed, similar text stays, and any text is processed quickly."""
 
 import random
 import re
@@ -58,7 +58,7 @@ PHONE, CARD, IBAN, EMAIL = "[phone number]", "[card number]", "[IBAN]", "[e-mail
         ("", ""),
     ],
 )
-def test_numbers_are_taken_out_by_their_kind(said: str, kept: str) -> None:
+def test_numbers_are_replaced_by_their_kind(said: str, kept: str) -> None:
     assert redact(said) == kept
 
 
@@ -78,18 +78,18 @@ def test_numbers_are_taken_out_by_their_kind(said: str, kept: str) -> None:
         "192.168.100.200",
         "from 100 to 200, then 300 and 400",
         "5 10 15 20 25 30 35 40 45",
-        "4242 4242 4242 4243",  # its last digit is wrong
+        "4242 4242 4242 4243",  # its check digit is wrong
         "DE88 3704 0044",  # too short
         "version 10.4.2",
         "A4B7C9D1E2F3",
         "in 1984 or 2001",
     ],
 )
-def test_what_only_looks_like_a_number_stays(said: str) -> None:
+def test_text_that_only_resembles_a_number_is_kept(said: str) -> None:
     assert redact(said) == said
 
 
-def test_kinds_are_chosen() -> None:
+def test_only_the_chosen_kinds_are_redacted() -> None:
     said = "dana@example.com, +44 20 7946 0123, 4242 4242 4242 4242, DE89 3704 0044 0532 0130 00"
     assert redactor("email")(said) == said.replace("dana@example.com", EMAIL)
     assert redactor("card", "email")(said).count("[") == 2
@@ -135,8 +135,8 @@ def ibans(draw: st.DrawFn) -> str:
 
 
 @given(around, phones() | cards() | ibans(), behind)
-@example("", "de468xz040xzy17a", " and so on")  # whose check digits are right with "and so", too
-def test_a_number_leaves_no_digit_wherever_it_stands(before: str, number: str, after: str) -> None:
+@example("", "de468xz040xzy17a", " and so on")  # its check digits are also valid with "and so"
+def test_no_digit_of_a_number_remains_in_any_context(before: str, number: str, after: str) -> None:
     kept = redact(f"{before}{number}{after}")
 
     assert not re.search(r"\d", kept), kept
@@ -171,12 +171,12 @@ pieces = st.sampled_from(
 
 @given(st.text() | st.lists(pieces | cards() | phones() | ibans(), max_size=12).map("".join))
 @example("+1(555)234-5678+1(555)234-5678")
-def test_any_text_is_read_and_loses_numbers_alone(text: str) -> None:
+def test_redaction_of_any_text_removes_only_numbers(text: str) -> None:
     kept = everything(text)
     pieces = re.split(r"\[(?:IBAN|card number|phone number|e-mail address)\]", kept)
     assert kept == text or len(pieces) > 1
     place = 0
-    for piece in pieces:  # all that is left stands in its order
+    for piece in pieces:  # the remaining text keeps its order
         place = text.index(piece, place) + len(piece)
 
 
@@ -202,20 +202,19 @@ def test_any_text_is_read_and_loses_numbers_alone(text: str) -> None:
         "5, ",
     ],
 )
-def test_a_long_text_takes_no_more_than_its_length(piece: str) -> None:
+def test_redaction_takes_linear_time(piece: str) -> None:
     def took_s(length: int) -> float:
         text = piece * (length // len(piece))
         began_at = time.thread_time()
         everything(text)
         return time.thread_time() - began_at
 
-    # Sixty-four times the length takes about as many times as long; what grows with its square, four thousand times.
+    # Linear time grows about 64 times for 64 times the length; quadratic time grows about 4,000 times.
     most_s = 256 * least(partial(took_s, 4_000), 0.0)
     assert least(partial(took_s, 256_000), most_s) < most_s
 
 
-def test_it_stands_on_no_order_of_things() -> None:
-    """Numbers in any order, with words between them, all go."""
+def test_numbers_in_any_order_are_redacted() -> None:
     source = random.Random(1)
     numbers: list[Any] = [("+44 20 7946 0123", PHONE), ("4242 4242 4242 4242", CARD), ("GB82WEST12345698765432", IBAN)]
     for _ in range(50):

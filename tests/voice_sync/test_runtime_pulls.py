@@ -681,9 +681,9 @@ import sys
 from pathlib import Path
 from memoair_voice_sync.runtime_store.pull import pull
 from memoair_voice_sync.runtime_store.reference import parse_reference
-from memoair_voice_sync.runtime_store.cancel_token import Stop
+from memoair_voice_sync.runtime_store.cancel_token import CancelToken
 sys.stdin.readline()
-print(pull(parse_reference(sys.argv[1], None, None), Path(sys.argv[2]), Stop(60)).program)
+print(pull(parse_reference(sys.argv[1], None, None), Path(sys.argv[2]), CancelToken(60)).program)
 """
 
 

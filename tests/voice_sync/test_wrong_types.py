@@ -1,4 +1,4 @@
-"""Each parameter of each public method, given what it can never be: refused by its name, and nothing is started."""
+"""A wrong type for each parameter of each public method: the error names it, and nothing is started."""
 
 import inspect
 from collections.abc import Iterator
@@ -19,8 +19,8 @@ from memoair_voice_sync import (
     VoiceSessionSync,
 )
 
-# What a method needs so that only the parameter under test is wrong.
-_SOUND: dict[str, Any] = {
+# Valid arguments, so that only the parameter under test is wrong.
+_VALID_ARGUMENTS: dict[str, Any] = {
     "query": "boots",
     "query_so_far": "boots",
     "user_text": "hello",
@@ -34,16 +34,16 @@ _SOUND: dict[str, Any] = {
     "memory_id": "mem_1",
     "user": {"id": "ada"},
 }
-# Given by other code than the application's: framework objects, whose kind is checked where they are used.
-_ANYTHING_GOES = {"runtime_manager", "client"}
+# Objects of other libraries, whose type is checked where they are used.
+_UNCHECKED = {"runtime_manager", "client"}
 
 
-class NotOne:
-    """What no parameter takes."""
+class WrongType:
+    """A type that no parameter accepts."""
 
 
 def _parameters(function: Any) -> list[str]:
-    return [name for name in inspect.signature(function).parameters if name not in {"self", "cls"} | _ANYTHING_GOES]
+    return [name for name in inspect.signature(function).parameters if name not in {"self", "cls"} | _UNCHECKED]
 
 
 def _methods(kind: type) -> list[tuple[str, str]]:
@@ -51,12 +51,12 @@ def _methods(kind: type) -> list[tuple[str, str]]:
     return [(method, parameter) for method, function in functions for parameter in _parameters(function)]
 
 
-def _sound_for(function: Any, parameter: str) -> dict[str, Any]:
-    taken = _parameters(function)
-    sound = {name: value for name, value in _SOUND.items() if name in taken}
+def _valid_arguments(function: Any, parameter: str) -> dict[str, Any]:
+    names = _parameters(function)
+    arguments = {name: value for name, value in _VALID_ARGUMENTS.items() if name in names}
     if parameter == "user_id":
-        sound.pop("user", None)  # a caller is named by either
-    return sound
+        arguments.pop("user", None)  # either names the user
+    return arguments
 
 
 @pytest.fixture
@@ -72,63 +72,63 @@ def memory(tmp_path: Path, nothing_left_behind: None) -> Iterator[MemoAirVoiceMe
         yield made
 
 
-def _refuses(call: Any, sound: dict[str, Any], parameter: str) -> None:
+def _assert_rejected(call: Any, arguments: dict[str, Any], parameter: str) -> None:
     with pytest.raises((TypeError, ValueError)) as refused:
-        call(**sound | {parameter: NotOne()})
+        call(**arguments | {parameter: WrongType()})
     assert parameter in str(refused.value)
-    assert not psutil.Process().children(), "something was started for it"
+    assert not psutil.Process().children(), "no process must be started"
 
 
 @pytest.mark.parametrize(("method", "parameter"), _methods(MemoAirVoiceClientSync))
-def test_a_wrong_type_is_refused_by_the_client(client: MemoAirVoiceClientSync, method: str, parameter: str) -> None:
+def test_the_client_rejects_wrong_types(client: MemoAirVoiceClientSync, method: str, parameter: str) -> None:
     function = getattr(client, method)
-    _refuses(function, _sound_for(function, parameter), parameter)
+    _assert_rejected(function, _valid_arguments(function, parameter), parameter)
     assert client.stats()["runtimes"] == []
 
 
 @pytest.mark.parametrize(("method", "parameter"), _methods(MemoAirVoiceMemorySync))
-def test_a_wrong_type_is_refused_by_the_raw_client(memory: MemoAirVoiceMemorySync, method: str, parameter: str) -> None:
+def test_the_memory_rejects_wrong_types(memory: MemoAirVoiceMemorySync, method: str, parameter: str) -> None:
     function = getattr(memory, method)
-    _refuses(function, _sound_for(function, parameter), parameter)
+    _assert_rejected(function, _valid_arguments(function, parameter), parameter)
     assert memory.runtime_pid is None
 
 
 @pytest.mark.parametrize(("method", "parameter"), _methods(VoiceSessionSync))
-def test_a_wrong_type_is_refused_by_a_session(client: MemoAirVoiceClientSync, method: str, parameter: str) -> None:
+def test_a_session_rejects_wrong_types(client: MemoAirVoiceClientSync, method: str, parameter: str) -> None:
     with client.session(user_id="ada") as session:
         function = getattr(session, method)
         with pytest.raises((TypeError, ValueError), match=parameter):
-            function(**_sound_for(function, parameter) | {parameter: NotOne()})
+            function(**_valid_arguments(function, parameter) | {parameter: WrongType()})
 
 
-def test_a_wrong_type_is_refused_by_the_tool(memory: MemoAirVoiceMemorySync) -> None:
+def test_the_tool_rejects_wrong_types(memory: MemoAirVoiceMemorySync) -> None:
     tool = memory.search_memory_tool()
     for parameter in _parameters(MemoryToolSync.__call__):
-        _refuses(tool, {"query": "boots"}, parameter)
+        _assert_rejected(tool, {"query": "boots"}, parameter)
 
 
 @pytest.mark.parametrize("parameter", _parameters(MemoAirVoiceClientSync.__init__))
-def test_a_wrong_type_is_refused_by_the_constructor_of_the_client(
+def test_the_constructor_of_the_client_rejects_wrong_types(
     nothing_left_behind: None, tmp_path: Path, parameter: str, recwarn: pytest.WarningsRecorder
 ) -> None:
-    _refuses(MemoAirVoiceClientSync, client_arguments(tmp_path), parameter)
+    _assert_rejected(MemoAirVoiceClientSync, client_arguments(tmp_path), parameter)
     assert [warning.category for warning in recwarn] == ([DeprecationWarning] if parameter == "user_id" else [])
 
 
 @pytest.mark.parametrize("parameter", _parameters(MemoAirVoiceMemorySync.__init__))
-def test_a_wrong_type_is_refused_by_the_constructor_of_the_raw_client(
+def test_the_constructor_of_the_memory_rejects_wrong_types(
     nothing_left_behind: None, tmp_path: Path, parameter: str
 ) -> None:
-    _refuses(partial(MemoAirVoiceMemorySync, storage_root=str(tmp_path)), _IDENTITY, parameter)
+    _assert_rejected(partial(MemoAirVoiceMemorySync, storage_root=str(tmp_path)), _IDENTITY, parameter)
 
 
 @pytest.mark.parametrize("parameter", _parameters(MemoAirVoiceAgent))
-def test_a_wrong_type_is_refused_by_the_agent(parameter: str) -> None:
-    _refuses(MemoAirVoiceAgent, {"api_key": API_KEY, "project_id": "proj", "agent_id": "agent"}, parameter)
+def test_the_agent_rejects_wrong_types(parameter: str) -> None:
+    _assert_rejected(MemoAirVoiceAgent, {"api_key": API_KEY, "project_id": "proj", "agent_id": "agent"}, parameter)
 
 
 @pytest.mark.parametrize("parameter", ["max_concurrent_users", "runtime_idle_ttl_s", "runtime_port_range"])
-def test_a_pool_is_made_by_the_client_which_has_checked_it(parameter: str) -> None:
+def test_the_client_validates_the_arguments_of_the_pool(parameter: str) -> None:
     assert parameter in _parameters(RuntimePool)
     assert parameter in _parameters(MemoAirVoiceClientSync)
 

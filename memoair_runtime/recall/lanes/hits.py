@@ -10,7 +10,7 @@ from memoair_index import Hit
 from memoair_runtime.enums import LaneName
 from memoair_runtime.memory.facts import is_fact, to_fact
 from memoair_runtime.memory.speaker_names import AGENT
-from memoair_runtime.memory.turn import StoredTurn, event_of, moment
+from memoair_runtime.memory.turn import StoredTurn, event_id_of, from_timestamp
 from memoair_runtime.recall.lanes.dedupe import limit_per_group
 from memoair_runtime.recall.lanes.lane import HitSource, LaneHit, Passage
 from memoair_runtime.recall.snippet import MAX_WHOLE_CHARS, extract_snippet
@@ -47,10 +47,10 @@ def to_fact_hit(lane: LaneName, hit: Hit) -> LaneHit:
 
 def to_turn_passages(turn: StoredTurn, query: str) -> list[Passage]:
     """Return the sides of a turn as passages: a long reply as a snippet, a side without words not at all."""
-    position = (turn.occurred_at, turn.session_id, turn.number)
+    position = (turn.occurred_at, turn.session_id, turn.ordinal)
     sides = [
-        Passage(turn.user_text, (*position, 0), turn.caller),
-        Passage(extract_snippet(turn.assistant_text, query), (*position, 1), turn.agent),
+        Passage(turn.user_text, (*position, 0), turn.caller_name),
+        Passage(extract_snippet(turn.assistant_text, query), (*position, 1), turn.agent_name),
     ]
     return [side for side in sides if side.text]
 
@@ -71,7 +71,7 @@ class FoundPassages:
 
     def __iter__(self) -> Iterator[Passage]:
         by_value = sorted(self.hits, key=_passage_value, reverse=True)
-        for document in limit_per_group((hit.document for hit in by_value), event_of, _MAX_PASSAGES_PER_TURN):
+        for document in limit_per_group((hit.document for hit in by_value), event_id_of, _MAX_PASSAGES_PER_TURN):
             if is_fact(document):
                 occurred_at = document.occurred_at or 0.0
                 yield Passage(
@@ -101,4 +101,4 @@ def _passage_value(hit: Hit) -> float:
 @lru_cache(maxsize=1 << 12)
 def _format_day(days: float) -> str:
     """Format a day that is given as the number of days since the epoch."""
-    return format_date(moment(days * _SECONDS_PER_DAY))
+    return format_date(from_timestamp(days * _SECONDS_PER_DAY))

@@ -6,7 +6,7 @@ from memoair_index import Hit, Query
 from memoair_runtime.enums import LaneName, Variant
 from memoair_runtime.memory.facts import is_fact
 from memoair_runtime.memory.reranker import MAX_RERANKED, BackgroundReranker
-from memoair_runtime.memory.turn import event_of
+from memoair_runtime.memory.turn import event_id_of
 from memoair_runtime.memory.user_memory import UserMemory
 from memoair_runtime.readiness import Readiness, ReadinessGate
 from memoair_runtime.recall.lanes.dedupe import top_per_group
@@ -46,9 +46,9 @@ class PermanentLane:
             NotReadyError: If the session logs are not loaded by the deadline, or could not be read.
         """
         self._gate.wait(query.deadline)
-        index_query = self._memory.query(query.text, query.now, without_group=query.session_id)
+        index_query = self._memory.build_query(query.text, query.now, without_group=query.session_id)
         hits, best_by_event = top_per_group(
-            lambda limit: self._search_memory(index_query, limit, query), event_of, query.limit, _MIN_PASSAGES
+            lambda limit: self._search_memory(index_query, limit, query), event_id_of, query.limit, _MIN_PASSAGES
         )
         return LaneAnswer(
             hits=tuple(map(self._to_lane_hit, best_by_event.values())),
@@ -58,9 +58,9 @@ class PermanentLane:
     def _to_lane_hit(self, hit: Hit) -> LaneHit:
         if is_fact(hit.document):
             return to_fact_hit(self.name, hit)
-        return to_turn_hit(self.name, self._memory.turn_of(hit.document), hit)
+        return to_turn_hit(self.name, self._memory.get_turn(hit.document), hit)
 
     def _search_memory(self, index_query: Query, limit: int, query: LaneQuery) -> list[Hit]:
         can_rerank = query.variant is Variant.MEDIUM and query.deadline - time.monotonic() > _MIN_RERANK_S
         hits = self._memory.search(index_query, max(limit, MAX_RERANKED) if can_rerank else limit, query.predicate)
-        return self._reranker.rescored(hits, query.text) if can_rerank else hits
+        return self._reranker.rerank(hits, query.text) if can_rerank else hits

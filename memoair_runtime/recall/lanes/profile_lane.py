@@ -18,7 +18,7 @@ class ProfileLane:
 
     def search(self, query: LaneQuery) -> LaneAnswer:
         """Return the profile, with at most ``limit`` statements as passages."""
-        profile = self._memory.portrait
+        profile = self._memory.merged_profile
         statements = profile.statements()[: query.limit]
         return LaneAnswer(
             passages=tuple(Passage(statement, (index,)) for index, statement in enumerate(statements)),

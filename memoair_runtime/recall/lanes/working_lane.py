@@ -1,7 +1,7 @@
 """The working lane: the turns of this session."""
 
 from memoair_runtime.enums import Intent, LaneName
-from memoair_runtime.memory.turn import event_of
+from memoair_runtime.memory.turn import event_id_of
 from memoair_runtime.memory.user_memory import UserMemory
 from memoair_runtime.readiness import Readiness
 from memoair_runtime.recall.lanes.dedupe import top_per_group
@@ -30,19 +30,19 @@ class WorkingLane:
     def search(self, query: LaneQuery) -> LaneAnswer:
         """Return at most ``limit`` turns: the recent ones first, then the matching ones, best first."""
         recent_count = min(_RECENT_TURNS[query.intent], query.limit)
-        recent_turns = self._memory.recent(query.session_id)[::-1][:recent_count]
+        recent_turns = self._memory.get_recent_turns(query.session_id)[::-1][:recent_count]
         if recent_count and not recent_turns:
             return NO_ANSWER  # nothing has been said yet
-        index_query = self._memory.query(query.text, query.now, group=query.session_id)
+        index_query = self._memory.build_query(query.text, query.now, group=query.session_id)
         hit_limit = query.limit + recent_count
         _, best_by_event = top_per_group(
-            lambda limit: self._memory.search(index_query, limit), event_of, hit_limit, 2 * hit_limit
+            lambda limit: self._memory.search(index_query, limit), event_id_of, hit_limit, 2 * hit_limit
         )
         recent_ids = {turn.event_id for turn in recent_turns}
         chosen = [(turn, best_by_event.get(turn.event_id)) for turn in recent_turns]
         for event_id, hit in best_by_event.items():
             if len(chosen) < query.limit and event_id not in recent_ids:
-                chosen.append((self._memory.turn_of(hit.document), hit))
+                chosen.append((self._memory.get_turn(hit.document), hit))
         return LaneAnswer(
             hits=tuple(to_turn_hit(self.name, turn, hit) for turn, hit in chosen),
             passages=tuple(passage for turn, _ in chosen for passage in to_turn_passages(turn, query.text)),

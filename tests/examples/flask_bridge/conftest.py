@@ -10,7 +10,7 @@ import pytest
 from bridge import Settings, create_app
 from bridge.callers import caller_id
 from flask.testing import FlaskClient
-from support.clients import PROJECT, free_ports, leaving_nothing
+from support.clients import PROJECT, checking_for_leaks, free_ports
 from support.webhooks import (
     NUMBER,
     PUBLIC_URL,
@@ -105,7 +105,7 @@ class Bridge:
 @pytest.fixture(scope="module")
 def bridge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bridge]:
     """One bridge for all tests of a module; each has calls of its own."""
-    with leaving_nothing():
+    with checking_for_leaks():
         made = Bridge(tmp_path_factory.mktemp("bridge"))
         yield made
         made.close()

@@ -20,7 +20,7 @@ import psutil
 import pytest
 import urllib3
 from bridge.callers import caller_id
-from support.clients import PROJECT, free_ports, lives
+from support.clients import PROJECT, free_ports, is_alive
 from support.commands import free_port
 from support.waiting import eventually
 from support.webhooks import PUBLIC_URL, SECRETS, form_encoded, twilio_form, twilio_signature
@@ -72,7 +72,7 @@ class Server:
 
     def left(self) -> list[psutil.Process]:
         """What was seen to run, and still does."""
-        return [each for each in self._seen.values() if each.is_running() and lives(each.pid)]
+        return [each for each in self._seen.values() if each.is_running() and is_alive(each.pid)]
 
     def runtimes(self) -> list[int]:
         """The processes that listen for a caller: those that the workers' hosts have forked."""
@@ -164,7 +164,7 @@ class Caller:
         """The turns of all his calls on the disk, by the call."""
         folder = UserFolder(self.server.storage_root, PROJECT, self.id)
         kept: dict[str, list[str]] = {}
-        for session_id, _ in folder.session_logs():
+        for session_id, _ in folder.list_session_logs():
             events = map(json.loads, folder.session(session_id).log.read_bytes().splitlines())
             turns = [event["payload"]["turnId"] for event in events if event["type"] == "turn"]
             if turns:
@@ -226,13 +226,13 @@ def test_no_turn_is_lost_doubled_or_heard_by_another_whatever_becomes_of_the_wor
             assert sorted(each.lease() for each in callers) == sorted(runtimes)
 
             server.process.send_signal(signal.SIGHUP)
-            eventually(lambda: not [each for each in first if lives(each.pid)], within_s=100)
+            eventually(lambda: not [each for each in first if is_alive(each.pid)], within_s=100)
             second = eventually(lambda: len(server.workers()) == 4 and server.workers(), within_s=60)
             all_go_on(callers, 2)
 
             killed = random.Random(4).choice(second)
             os.kill(killed.pid, signal.SIGKILL)
-            eventually(lambda: not lives(killed.pid))
+            eventually(lambda: not is_alive(killed.pid))
             eventually(lambda: len(server.workers()) == 4, within_s=60)
             all_go_on(callers, 2)
 

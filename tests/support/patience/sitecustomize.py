@@ -21,16 +21,16 @@ def _arguments(module: Any) -> None:
     module.seconds = patient
 
 
-def _client(module: Any) -> None:
-    module._SAVE_S = _PATIENT_S
+def _user_calls(module: Any) -> None:
+    module._SAVE_TIMEOUT_S = _PATIENT_S
 
 
 def _cloud(module: Any) -> None:
-    module._CONNECT_S, module._READ_S = _PATIENT_S, 6 * _PATIENT_S
+    module._CONNECT_TIMEOUT_S, module._READ_TIMEOUT_S = _PATIENT_S, 6 * _PATIENT_S
 
 
 def _refresh(module: Any) -> None:
-    module._PULL_S = module._START_S = _PATIENT_S
+    module._PULL_TIMEOUT_S = module._START_TIMEOUT_S = _PATIENT_S
 
 
 def _pipecat(module: Any) -> None:
@@ -40,7 +40,7 @@ def _pipecat(module: Any) -> None:
 
 _CHANGES = {
     "memoair_voice_sync._arguments": _arguments,
-    "memoair_voice_sync._client": _client,
+    "memoair_voice_sync._user_calls": _user_calls,
     "memoair_voice_sync._cloud": _cloud,
     "memoair_voice_sync._refresh": _refresh,
     "memoair_pipecat._processor": _pipecat,

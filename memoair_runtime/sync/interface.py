@@ -1,0 +1,98 @@
+"""The interface of cloud sync, for runtimes with and without a cloud, and its health report."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Protocol
+
+from memoair_runtime.enums import LaneName
+from memoair_runtime.storage.events import Event
+from memoair_runtime.sync.status import SyncState
+
+Versions = dict[str, int | None]
+
+
+class SyncInterface(Protocol):
+    """Sync of one runtime with its cloud, in the background. Thread-safe.
+
+    Only `pull`, `flush` and `close` wait, and never beyond their deadline.
+    """
+
+    def start(self) -> None:
+        """Start syncing. Calling it again has no effect."""
+
+    def end_startup_delay(self) -> None:
+        """Allow the first request to the cloud: a search or session start has been answered."""
+
+    def record_logged(self, events: Sequence[Event]) -> None:
+        """Take note of events that were appended to a session log."""
+
+    def pull(self, scopes: Sequence[LaneName], deadline: float) -> tuple[str, Versions]:
+        """Pull now, and wait until the data can be searched.
+
+        Args:
+            scopes: The lanes to pull: profile, permanent, org.
+            deadline: When to stop waiting, in monotonic seconds.
+
+        Returns:
+            The status for the reply (``ok``, ``partial`` or ``off``), and the local version of each scope.
+        """
+
+    def flush(self, deadline: float) -> int:
+        """Push now, and wait until every event has been sent.
+
+        Args:
+            deadline: When to stop waiting, in monotonic seconds.
+
+        Returns:
+            The number of events that have not been sent.
+        """
+
+    def on_erased(self, at: datetime | None) -> None:
+        """Take note that the user's data on this machine was erased.
+
+        Args:
+            at: When the cloud erased its data, if known.
+        """
+
+    def health(self) -> dict[str, Any]:
+        """Return the ``sync`` part of the health report. Uses neither disk nor network."""
+
+    @property
+    def unsynced_count(self) -> int:
+        """Number of events that the cloud has not acknowledged."""
+
+    @property
+    def sync_token(self) -> str | None:
+        """The cloud's token for the state that it reported last."""
+
+    @property
+    def permanent_version(self) -> int | None:
+        """Version up to which events and facts have been pulled; None if none have been."""
+
+    def close(self, deadline: float) -> None:
+        """Stop syncing, after one more attempt to push.
+
+        Args:
+            deadline: When to give up, in monotonic seconds.
+        """
+
+
+def health_report(
+    state: SyncState, unsynced_count: int, oldest_ms: int | None, rejected_count: int, *, has_pulled: bool
+) -> dict[str, Any]:
+    """Return the ``sync`` part of a health report.
+
+    Args:
+        state: The state of the sync.
+        unsynced_count: Number of events that the cloud has not acknowledged.
+        oldest_ms: Age of the oldest of them, in milliseconds.
+        rejected_count: Number of events that the cloud has rejected for good.
+        has_pulled: Whether everything has been pulled at least once.
+    """
+    return {
+        "state": state.value,
+        "unsynced": unsynced_count,
+        "oldestUnsyncedMs": oldest_ms,
+        "refused": rejected_count,
+        "hasPulled": has_pulled,
+    }

@@ -1,0 +1,355 @@
+"""The client's calls for one user: search, save, load, import and erase."""
+
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from functools import partial
+from typing import Any
+
+import attrs
+
+import memoair_voice_sync._arguments as check
+from memoair_voice_sync._after_fork import register_after_fork
+from memoair_voice_sync._cloud import CloudApi
+from memoair_voice_sync._cloud_calls import CloudCalls
+from memoair_voice_sync._errors import MemoAirVoiceMemoryError
+from memoair_voice_sync._handle import RuntimeHandle
+from memoair_voice_sync._log import log
+from memoair_voice_sync._memory import DEFAULT_TIMEOUT_MS
+from memoair_voice_sync._outbox import TurnOutbox, UnsavedTurn
+from memoair_voice_sync._past_call import PastCall
+from memoair_voice_sync._pool import RuntimePool
+from memoair_voice_sync._prefetch import (
+    PREFETCH_TIMEOUT_S,
+    PrefetchCache,
+    PrefetchedResult,
+    SearchArguments,
+    memory_version,
+)
+from memoair_voice_sync._redaction import Redaction
+from memoair_voice_sync._results import IndexLoadResult, SearchResult, degraded_result
+from memoair_voice_sync._spec import ORG_ONLY_USER
+from memoair_voice_sync._tool import DEFAULT_INTENT
+from memoair_voice_sync._turn import validate_turn
+from memoair_voice_sync._user import User
+from memoair_voice_sync._user_runtime_client import UserRuntimeClient
+
+_SAVE_TIMEOUT_S = 1.0
+_LOAD_TIMEOUT_S = 15.0
+_ERASE_TIMEOUT_S = 15.0
+# Saving a turn again after one of these is useless, so the application gets the error.
+_PERMANENT_ERRORS = frozenset(
+    ["runtime.bad_request", "runtime.unauthorized", "runtime.payload_too_large", "runtime.identity_mismatch"]
+)
+
+
+class UserCalls(CloudCalls):
+    """The client's methods that reach one user's runtime. Any thread may call them."""
+
+    def __init__(
+        self,
+        cloud: CloudApi,
+        pool: RuntimePool,
+        runtime_client: UserRuntimeClient,
+        *,
+        runtimes_see_documents: bool,
+        only_user: User | None,
+        org_only: bool,
+        redaction: Redaction,
+    ) -> None:
+        super().__init__(
+            cloud, pool, runtime_client, runtimes_see_documents=runtimes_see_documents, only_user=only_user
+        )
+        self._org_only = org_only
+        self._redaction = redaction
+        self._outbox = TurnOutbox(self._retry_save, lambda error: error.code in _PERMANENT_ERRORS)
+        self._prefetch_cache = PrefetchCache(self._run_prefetch)
+        self._counter_lock = threading.Lock()
+        self._degraded_searches = self._deferred_saves = 0
+        register_after_fork(self, UserCalls._reset_after_fork)
+
+    def search_memory(
+        self,
+        query: str,
+        *,
+        user: Mapping[str, Any] | None = None,
+        user_id: str | None = None,
+        lanes: Sequence[str] | None = None,
+        intent: str = DEFAULT_INTENT,
+        top_k: Mapping[str, int] | None = None,
+        timeout_ms: float = DEFAULT_TIMEOUT_MS,
+        filter: Mapping[str, Any] | None = None,  # noqa: A002 - the name on the wire
+    ) -> SearchResult:
+        """Search a user's memory for what is relevant to a query, within a deadline.
+
+        If the memory fails, the result is empty, and its trace is ``degraded`` and says why. A lane that is late is
+        left out and named in the trace.
+
+        Args:
+            query: What to search for, usually what the caller has just said.
+            user: The user who calls, ``{"id", "name", "metadata"}``. Optional if the client has a user.
+            user_id: The user's id, as an alternative to ``user``.
+            lanes: The lanes to search: ``profile``, ``working``, ``permanent``, ``org``. None means all.
+            intent: What the result is for, such as ``answer_current_user`` or ``summarise_recent``.
+            top_k: The largest number of hits per lane, such as ``{"org": 2}``.
+            timeout_ms: The time within which this returns, in milliseconds, whatever hangs.
+            filter: A condition on the metadata of hits in the ``permanent`` and ``org`` lanes, such as
+                ``{"topic": {"$in": ["returns", "shipping"]}}``.
+
+        Returns:
+            The hits of each lane, and the text composed from them for the language model.
+
+        Raises:
+            MemoAirVoiceMemoryError: ``pool.exhausted``, ``pool.port_exhausted``, ``pool.closed`` or
+                ``runtime.bad_request``; no other failure raises.
+        """
+        started_at = time.monotonic()
+        caller = self._resolve_user(user, user_id)
+        timeout_s = check.seconds("timeout_ms", timeout_ms, 1e-3)
+        check.text("query", query)
+        arguments = SearchArguments.parse(caller, query, lanes=lanes, intent=intent, top_k=top_k, filter=filter)
+        try:
+            with self._acquire_handle(caller) as handle:
+                prefetched = self._prefetch_cache.pop(arguments, memory_version(handle))
+                return prefetched or self._runtime_client.search(
+                    handle, caller, query, arguments.options, started_at + timeout_s
+                )
+        except MemoAirVoiceMemoryError as error:
+            if error.code.startswith("pool.") or error.code == "runtime.bad_request":
+                raise
+            with self._counter_lock:
+                self._degraded_searches += 1
+            log.warning("a search failed and returns an empty result: action=search_degraded code=%s", error.code)
+            return degraded_result(error, lanes, timeout_ms, (time.monotonic() - started_at) * 1e3)
+
+    def prefetch(
+        self,
+        query_so_far: str,
+        *,
+        user: Mapping[str, Any] | None = None,
+        user_id: str | None = None,
+        lanes: Sequence[str] | None = None,
+        intent: str = DEFAULT_INTENT,
+        top_k: Mapping[str, int] | None = None,
+        filter: Mapping[str, Any] | None = None,  # noqa: A002 - the name on the wire
+    ) -> None:
+        """Start a search in the background for what a caller has said so far, and return at once.
+
+        A later `search_memory` with the same arguments and the same words (case, punctuation and whitespace are
+        ignored) returns this result at once, if nothing was saved or changed for the user in between and no more than
+        five seconds have passed; its trace then has ``prefetched``. Otherwise it searches as usual. Only the latest
+        prefetch of a user counts. Nothing of it is stored, and a prefetch that fails is ignored.
+
+        Args:
+            query_so_far: What the caller has said so far.
+            user: The user who calls, as in `search_memory`.
+            user_id: The user's id, as an alternative to ``user``.
+            lanes: The lanes to search, as in `search_memory`.
+            intent: What the result is for, as in `search_memory`.
+            top_k: The largest number of hits per lane, as in `search_memory`.
+            filter: A condition on metadata, as in `search_memory`.
+
+        Raises:
+            MemoAirVoiceMemoryError: ``pool.closed``.
+        """
+        caller = self._resolve_user(user, user_id)
+        self._pool_key(caller)
+        query = check.text("query_so_far", query_so_far)
+        self._prefetch_cache.submit(
+            SearchArguments.parse(caller, query, lanes=lanes, intent=intent, top_k=top_k, filter=filter)
+        )
+
+    def save_response(
+        self,
+        *,
+        user_text: str,
+        assistant_text: str,
+        user: Mapping[str, Any] | None = None,
+        user_id: str | None = None,
+        turn_id: str | None = None,
+        tool_calls: list[dict[str, Any]] | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> str | None:
+        """Save a completed turn; when this returns an id, the turn is on the disk.
+
+        If no runtime takes the turn within a second, it is saved in the background: in order, and with retries for as
+        long as the client lives. A warning in the log and `stats` tell how many turns wait.
+
+        Args:
+            user_text: What the caller said.
+            assistant_text: What the agent answered, in full even if the caller interrupted it.
+            user: The user who calls, ``{"id", "name", "metadata"}``. Optional if the client has a user.
+            user_id: The user's id, as an alternative to ``user``.
+            turn_id: The id of the turn. A turn whose id was saved before is not saved again. None makes a new id.
+            tool_calls: The tools that the agent called, as JSON objects.
+            metadata: A JSON object that is stored with the turn. ``heard`` is the part of an interrupted answer that
+                the caller heard ("" for nothing): memory then recalls and learns from that part alone.
+                ``occurredAt`` is the time of the turn in ISO 8601.
+
+        Returns:
+            The turn's ``localEventId``, or None if the turn is saved later or, with ``org_only``, not at all.
+
+        Raises:
+            MemoAirVoiceMemoryError: If the turn can never be saved: ``runtime.bad_request``,
+                ``runtime.payload_too_large``, ``runtime.unauthorized``, ``runtime.identity_mismatch``,
+                ``redaction.failed``; or ``pool.exhausted``, ``pool.port_exhausted``, ``pool.closed``.
+        """
+        caller = self._resolve_user(user, user_id)
+        fields: dict[str, Any] = {"turn_id": uuid.uuid4().hex if turn_id is None else turn_id, "tool_calls": tool_calls}
+        fields |= {"user_text": user_text, "assistant_text": assistant_text, "metadata": metadata}
+        turn, session_id = self._redaction.redact_turn(validate_turn(fields)), None
+        if not self._outbox.has_pending(caller):
+            try:
+                with self._acquire_handle(caller) as handle:
+                    session_id = handle.session_id
+                    return self._runtime_client.save(handle, caller, turn, time.monotonic() + _SAVE_TIMEOUT_S)
+            except MemoAirVoiceMemoryError as error:
+                if error.code.startswith("pool.") or error.code in _PERMANENT_ERRORS:
+                    raise
+                log.warning("a turn could not be saved and will be retried: action=save_deferred code=%s", error.code)
+        with self._counter_lock:
+            self._deferred_saves += 1
+        turn["metadata"].setdefault("occurredAt", datetime.now(timezone.utc).isoformat())
+        self._outbox.put(UnsavedTurn(caller, turn, session_id))
+        return None
+
+    def load_index(
+        self, *, user: Mapping[str, Any] | None = None, user_id: str | None = None, timeout_s: float = _LOAD_TIMEOUT_S
+    ) -> IndexLoadResult:
+        """Prepare a user's memory, for example while the phone rings.
+
+        Starts the user's runtime, opens the session and loads what is stored. Afterwards
+        ``search_memory("", lanes=["profile"])`` returns who the user is, so that the agent can greet them by name. With
+        a cloud, this also waits up to three seconds for what the cloud knows of the user; without an answer by then,
+        the memory is what this machine knows.
+
+        Args:
+            user: The user who calls, ``{"id", "name", "metadata"}``. Optional if the client has a user.
+            user_id: The user's id, as an alternative to ``user``.
+            timeout_s: The time that this may take, in seconds.
+
+        Returns:
+            The session and the versions of what was loaded.
+
+        Raises:
+            MemoAirVoiceMemoryError: If the memory is not ready within ``timeout_s``. What was started goes on, and
+                the next call continues from there.
+        """
+        caller = self._resolve_user(user, user_id)
+        deadline = time.monotonic() + check.seconds("timeout_s", timeout_s)
+        with self._acquire_handle(caller) as handle:
+            return self._runtime_client.load(handle, caller, deadline)
+
+    def import_call(
+        self,
+        session_id: str,
+        turns: Sequence[Mapping[str, Any]],
+        *,
+        user: Mapping[str, Any] | None = None,
+        user_id: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        timeout_s: float = 60.0,
+    ) -> list[str]:
+        """Save a call that is over, for example from a transcript.
+
+        A turn whose ``turn_id`` is already stored in this session is not saved again, so a call can be imported in
+        parts and repeatedly.
+
+        Args:
+            session_id: The id of the call.
+            turns: The turns in order, each a dict with ``turn_id``, ``user_text``, ``assistant_text`` and optionally
+                ``tool_calls`` and ``metadata``; ``metadata["occurredAt"]`` is the time of the turn in ISO 8601.
+            user: The user who called, ``{"id", "name", "metadata"}``. Optional if the client has a user.
+            user_id: The user's id, as an alternative to ``user``.
+            metadata: A JSON object that is stored with the session.
+            timeout_s: The time that this may take, in seconds.
+
+        Returns:
+            The ids of the events of the turns.
+
+        Raises:
+            MemoAirVoiceMemoryError: If not all turns are on the disk within ``timeout_s``. Importing the call again
+                saves the rest.
+        """
+        caller, call = self._resolve_user(user, user_id), PastCall.parse(session_id, turns, metadata)
+        call = attrs.evolve(call, turns=[self._redaction.redact_turn(turn) for turn in call.turns])
+        deadline = time.monotonic() + check.seconds("timeout_s", timeout_s)
+        with self._acquire_handle(caller) as handle:
+            return self._runtime_client.import_call(handle, caller, call, deadline)
+
+    def forget_user(
+        self, *, user: Mapping[str, Any] | None = None, user_id: str | None = None, timeout_s: float = _ERASE_TIMEOUT_S
+    ) -> dict[str, Any]:
+        """Erase all data of a user: in the cloud, if there is one, then on this machine.
+
+        Other machines follow by themselves. A call of the user that is in progress goes on with an empty memory.
+
+        Args:
+            user: The user to erase, ``{"id"}``. Optional if the client has a user.
+            user_id: The user's id, as an alternative to ``user``.
+            timeout_s: The time that erasing on this machine may take, in seconds.
+
+        Returns:
+            A dict ``{"user_id", "removed": {"cloud", "local"}}`` with what was removed in either place, by kind; None
+                for a place that holds no users: no cloud, or ``org_only``.
+
+        Raises:
+            MemoAirVoiceMemoryError: If either part fails. Erasing again is safe.
+        """
+        caller = self._resolve_user(user, user_id)
+        phase_timeout_s = check.seconds("timeout_s", timeout_s)
+        had_pending = self._discard_pending(caller)
+        receipt = self._cloud.forget_user(caller.id) if self._cloud.is_configured else {}
+        removed = None
+        if not self._org_only:  # otherwise no user data is stored here
+            with self._acquire_handle(caller) as handle:
+                erase = partial(self._runtime_client.erase, handle, receipt.get("forgottenAt"))
+                removed = erase(time.monotonic() + phase_timeout_s)
+                # A save that timed out may have reached the runtime after the erasure and stored its turn again.
+                removed_later = (
+                    erase(time.monotonic() + phase_timeout_s) if self._discard_pending(caller) or had_pending else {}
+                )
+                removed = {kind: count + removed_later.get(kind, 0) for kind, count in removed.items()}
+        self._discard_pending(caller)
+        return {"user_id": caller.id, "removed": {"cloud": receipt.get("removed"), "local": removed}}
+
+    @contextmanager
+    def _acquire_handle(self, caller: User) -> Iterator[RuntimeHandle]:
+        handle = self._pool.acquire(self._pool_key(caller))
+        try:
+            yield handle
+        finally:
+            self._pool.release(handle)
+
+    def _pool_key(self, caller: User) -> str:
+        if caller.id == ORG_ONLY_USER and not self._org_only:
+            raise ValueError(f"{ORG_ONLY_USER} is reserved for the organization's documents and cannot be a user id")
+        return ORG_ONLY_USER if self._org_only else caller.id
+
+    def _run_prefetch(self, arguments: SearchArguments) -> PrefetchedResult:
+        deadline = time.monotonic() + PREFETCH_TIMEOUT_S
+        with self._acquire_handle(arguments.user) as handle:
+            version = memory_version(handle)  # read first: the result may miss what changes during the search
+            return PrefetchedResult(
+                version,
+                self._runtime_client.search(handle, arguments.user, arguments.query, arguments.options, deadline),
+            )
+
+    def _discard_pending(self, caller: User) -> bool:
+        """Discard the pending turns and prefetches of a user; return whether turns were pending."""
+        self._prefetch_cache.discard(caller)
+        return self._outbox.discard(caller)
+
+    def _retry_save(self, unsaved: UnsavedTurn) -> None:
+        with self._acquire_handle(unsaved.user) as handle:
+            deadline = time.monotonic() + _SAVE_TIMEOUT_S
+            self._runtime_client.save(handle, unsaved.user, unsaved.turn, deadline, session_id=unsaved.session_id)
+
+    def _reset_after_fork(self) -> None:
+        self._outbox.reset_after_fork()
+        self._prefetch_cache.reset_after_fork()
+        self._cloud.reset_after_fork()
+        self._counter_lock = threading.Lock()
