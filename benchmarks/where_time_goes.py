@@ -25,7 +25,7 @@ from memoair_index.search import Searcher
 from memoair_runtime.http.routes import Routes
 from memoair_runtime.http.server import LoopbackServer, _Handler
 from memoair_runtime.lifecycle import Lifecycle
-from memoair_runtime.main import bind
+from memoair_runtime.main import open_listener
 from memoair_runtime.recall import search_service
 from memoair_runtime.recall.lane_executor import _SearchRun
 from memoair_runtime.recall.lanes.org_lane import OrgLane
@@ -39,8 +39,8 @@ CLIENT_CALL = MemoAirVoiceMemorySync.search_memory
 # The timed functions in order: nesting depth, label, owner, name.
 STAGES: tuple[tuple[int, str, Any, str], ...] = (
     (0, "the whole call, SDK to result", MemoAirVoiceMemorySync, "search_memory"),
-    (1, "server: parse the request's head", _Handler, "_parse"),
-    (1, "server: route, check, reply", _Handler, "_answer"),
+    (1, "server: parse the request's head", _Handler, "_parse_head"),
+    (1, "server: route, check, reply", _Handler, "_handle_request"),
     (2, "service", RuntimeService, "search_memory"),
     (3, "lanes and context builder", _SearchRun, "lead"),
     (4, "working lane", WorkingLane, "search"),
@@ -50,8 +50,8 @@ STAGES: tuple[tuple[int, str, Any, str], ...] = (
     (5, "index: select postings", Searcher, "_select_postings"),
     (5, "index: kernel", index_search.kernel, "score"),
     (5, "index: rank by all features", Searcher, "_rank_hits"),
-    (4, "context builder", search_service, "compose"),
-    (2, "encode JSON and send", _Handler, "_send"),
+    (4, "context builder", search_service, "build_context"),
+    (2, "encode JSON and send", _Handler, "_write_response"),
 )
 
 
@@ -82,8 +82,8 @@ def measure(documents: int, turns: int, calls: int) -> dict[str, tuple[float, fl
         write_documents(org_file, speech, documents)
         settings = RuntimeSettings("bench", "caller", Path(folder) / "root", org_file=org_file)
         service = RuntimeService(settings, Lifecycle())
-        service.load()
-        listener = bind("127.0.0.1", 0)
+        service.start_loading()
+        listener = open_listener("127.0.0.1", 0)
         server = LoopbackServer(listener, Routes(service), service.metrics, None)
         server.start()
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"

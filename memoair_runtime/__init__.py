@@ -1,6 +1,7 @@
-"""The runtime: one small process that remembers for one (project, user).
+"""The runtime: a small process that recalls and saves for one (project, user).
 
-From the top: the process (`process`), its HTTP surface (`http`), what it does (`service`), which is to keep what is
-said (`calls`, over `storage`) and to recall it (`recall`). Beside them lies what all of these speak of: requests
-(`wire`), faults, settings.
+From the top down: the process (`main`, or forked by `fork_server`), its HTTP API (`http`), the service behind the
+API (`service`), what saves turns (`memory`, on top of `storage`), what recalls them (`recall`), and the exchange with
+the cloud (`sync`). All of these share the request records (`requests`), the errors (`errors`) and the settings
+(`settings`).
 """

@@ -1,30 +1,30 @@
-"""The words of the wire that everybody inside uses, too."""
+"""Enumerations of the wire protocol that are also used inside the runtime."""
 
 from enum import Enum
 
 
 class LaneName(str, Enum):
-    """The four lanes, in the order of their sections."""
+    """The four lanes, in the order of their sections in the context."""
 
-    PROFILE = "profile"  # who the caller is
-    WORKING = "working"  # what was said in this session
-    PERMANENT = "permanent"  # what was said in every earlier one
-    ORG = "org"  # what the organisation's documents say
+    PROFILE = "profile"  # who the user is
+    WORKING = "working"  # this session
+    PERMANENT = "permanent"  # all earlier sessions, and facts
+    ORG = "org"  # the organization's documents
 
-    __hash__ = str.__hash__  # as that of the text that it is equal to; the enumeration's own is a call of Python
+    __hash__ = str.__hash__  # equal to the hash of the equal string; Enum's own __hash__ is a slow call of Python code
 
 
 class Variant(str, Enum):
-    """Which embedding a session's questions are read with: ``satham.variant`` on the wire."""
+    """The embedding that answers a session's queries: ``satham.variant`` on the wire."""
 
-    DEFAULT = "default"  # the static one
-    MEDIUM = "medium"  # and a transformer, for a second reading of the best, where a model is given
+    DEFAULT = "default"  # the static embedding
+    MEDIUM = "medium"  # the static one, then a transformer that reranks the best hits if a model is configured
 
 
 class Intent(str, Enum):
-    """What the answer is for."""
+    """The purpose of a search."""
 
     ANSWER_CURRENT_USER = "answer_current_user"
-    SUMMARISE_RECENT = "summarise_recent"
+    SUMMARIZE_RECENT = "summarise_recent"
     EARLIER_IN_CALL = "earlier_in_call"
     FALLBACK = "fallback"

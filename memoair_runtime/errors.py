@@ -1,13 +1,19 @@
-"""What can be wrong with a request: one table from fault to HTTP status and error code."""
+"""Request errors: the one table that maps each error to its HTTP status and error code."""
 
 from http import HTTPStatus
 from typing import Any, ClassVar
 
 
 class RequestError(Exception):
-    """A refusal that the caller is told of, in the envelope ``{"error": {"code", "message", "details"}}``.
+    """An error that is returned to the client in the envelope ``{"error": {"code", "message", "details"}}``.
 
-    The message and the details name fields, types and sizes; they never hold what a caller said.
+    The message and the details name fields, types and sizes. They never contain what the user said.
+
+    Attributes:
+        status: HTTP status of the reply.
+        code: Error code of the envelope, part of the wire protocol.
+        message: What happened, for people.
+        details: JSON object with machine-readable facts, such as the name of a field.
     """
 
     status: ClassVar[HTTPStatus] = HTTPStatus.INTERNAL_SERVER_ERROR
@@ -19,31 +25,31 @@ class RequestError(Exception):
         self.details = details
 
     def envelope(self) -> dict[str, Any]:
-        """The body of the reply."""
+        """Return the body of the reply."""
         return {"error": {"code": self.code, "message": self.message, "details": self.details}}
 
 
 class BadRequestError(RequestError):
-    """The request can't be understood, or asks for what can't be."""
+    """The request is malformed or has an invalid value."""
 
     status = HTTPStatus.BAD_REQUEST
     code = "runtime.bad_request"
 
 
 class UnknownPathError(BadRequestError):
-    """There is no such endpoint."""
+    """The path is not an endpoint."""
 
     status = HTTPStatus.NOT_FOUND
 
 
 class UnknownMethodError(BadRequestError):
-    """The endpoint is called with another method."""
+    """The endpoint does not support the method."""
 
     status = HTTPStatus.METHOD_NOT_ALLOWED
 
 
 class UnauthorizedError(RequestError):
-    """The bearer token is missing or wrong."""
+    """The bearer token is missing or invalid."""
 
     status = HTTPStatus.UNAUTHORIZED
     code = "runtime.unauthorized"
@@ -64,25 +70,25 @@ class IdentityMismatchError(RequestError):
 
 
 class PayloadTooLargeError(RequestError):
-    """The body is over the limit."""
+    """The body exceeds the size limit."""
 
     status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
     code = "runtime.payload_too_large"
 
 
 class DrainingError(RequestError):
-    """The process is about to end and takes nothing new."""
+    """The process is shutting down and accepts no new work."""
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
     code = "runtime.draining"
 
 
 class StorageUnavailableError(RequestError):
-    """The disk is full, read-only or gone: the turn was not kept. Trying again may help."""
+    """The disk is full, read-only or missing, so the turn was not saved. A retry may succeed."""
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
     code = "runtime.storage_unavailable"
 
 
 class InternalError(RequestError):
-    """A defect of ours."""
+    """A defect of the runtime."""

@@ -1,14 +1,17 @@
-"""The runtime host: a process that has everything imported and mapped, and forks a runtime whenever it is asked to.
+"""The fork server: a process with everything imported and mapped, from which runtimes are forked.
 
-A client starts it as ``python -m memoair_runtime.fork_server`` with a Unix socket as standard input. Each request on that
-socket is one line, ``{"ports": [first, last]}``, that comes with a descriptor: the runtime's own socket to the client.
-The host finds a port, listens on it, and hands both to a child, which reads from its socket for whom it is (the
-environment of docs/runtime-http.md as a JSON object), and writes to it where it listens. So secrets pass from the
-client to the runtime and never through the host. What becomes of a child is told on the host's socket:
-``{"pid", "exitCode"}``. One child is always forked ahead: the next caller need not wait for it.
+A client starts it as ``python -m memoair_runtime.fork_server`` with a Unix socket as standard input, the control
+socket. Each request on that socket is one line, ``{"ports": [first, last]}``, and carries a descriptor: the channel, a
+socket between the client and the future runtime.
 
-It has one thread only, since a fork copies no other. When the client ends, however it does, its ends of all sockets
-close: the runtimes drain, and the host ends after them.
+The fork server finds a free port, listens on it, and hands the listener and the channel to a child. The child reads its
+settings from the channel (a JSON object with the environment of docs/runtime-http.md) and writes its address to the
+channel. Secrets thus pass from the client to the runtime without going through the fork server. When a child exits, the
+fork server reports ``{"pid", "exitCode"}`` on the control socket. One spare child is always forked in advance, so that
+the next user does not wait for a fork.
+
+The fork server has a single thread, because a fork copies only the calling thread. When the client ends, however it
+does, its ends of all sockets close: the runtimes drain, and the fork server ends after them.
 """
 
 import array
@@ -26,176 +29,179 @@ from typing import Any
 
 import attrs
 
-from memoair_runtime.main import EXIT_SETTINGS, bind, serve, set_up_logging
+from memoair_runtime.main import EXIT_SETTINGS, configure_logging, open_listener, serve
 from memoair_runtime.parent_watch import ParentWatch
 from memoair_runtime.settings import RuntimeSettings, SettingsError
-from memoair_runtime.warmup import rehearse
+from memoair_runtime.warmup import warm_up
 
-# How long runtimes may take to drain once the client is gone; what is still there then hangs.
-_LONGEST_END_S = 8.0
+# How long runtimes may take to drain once the client is gone. Those that remain hang, and are killed.
+_MAX_SHUTDOWN_S = 8.0
 _HOST = "127.0.0.1"
-_LONGEST_LINE = 1 << 16
-# Its one argument: whether runtimes will talk with a cloud, and the way of that is to be gone as well.
-WITH_CLOUD = "--with-cloud"
+_MAX_LINE_BYTES = 1 << 16
+# The only argument: the runtimes will sync with a cloud, so the warm-up includes that code.
+WITH_CLOUD_OPTION = "--with-cloud"
 
 
 def main() -> int:
-    """Serve as a host until the client is gone; return the exit code."""
+    """Run the fork server until the client is gone; return the exit code."""
     if not hasattr(os, "fork"):
-        print("memoair_runtime.fork_server: this system can't fork", file=sys.stderr)  # noqa: T201
+        print("memoair_runtime.fork_server: this platform has no fork()", file=sys.stderr)  # noqa: T201
         return EXIT_SETTINGS
-    set_up_logging()
+    configure_logging()
     control = socket.socket(fileno=os.dup(0))
-    rehearse(has_cloud=WITH_CLOUD in sys.argv[1:])
+    warm_up(has_cloud=WITH_CLOUD_OPTION in sys.argv[1:])
     gc.collect()
-    gc.freeze()  # what was made so far is never looked at again, so its pages stay shared
+    gc.freeze()  # the collector never visits the objects made so far, so their pages stay shared with the children
     _ForkServer(control).run()
     return 0
 
 
 @attrs.frozen
 class _SpareProcess:
-    """A child that waits to be told what to serve."""
+    """A child that waits for the sockets that it will serve."""
 
     pid: int
-    line: socket.socket
+    handoff: socket.socket
 
-    def serve(self, listener: socket.socket, channel: int) -> bool:
-        """Hand it what it is to serve; tell whether it was there to take it."""
+    def hand_over(self, listener: socket.socket, channel_fd: int) -> bool:
+        """Send the listener and the channel to the child; return whether it was alive to receive them."""
         try:
-            socket.send_fds(self.line, [b"\n"], [listener.fileno(), channel])
+            socket.send_fds(self.handoff, [b"\n"], [listener.fileno(), channel_fd])
         except OSError:
             return False
         finally:
-            self.line.close()
+            self.handoff.close()
         return True
 
 
 class _ForkServer:
-    """The loop. ``_children`` are the runtimes that have not ended, the spare one among them."""
+    """The main loop. ``_children`` are the ids of the children that have not been reaped, including the spare."""
 
     def __init__(self, control: socket.socket) -> None:
         self._control = control
         self._children: set[int] = set()
         self._next_port = 0
-        self._unread = b""
-        self._descriptors: list[int] = []  # that came and belong to requests whose lines have not been read
+        self._unparsed = b""
+        self._pending_fds: list[int] = []  # received with requests whose lines are not parsed yet
         self._spare: _SpareProcess | None = None
-        self._woken, self._wake = socket.socketpair()
-        self._wake.setblocking(False)
-        self._woken.setblocking(False)
+        self._wake_reader, self._wake_writer = socket.socketpair()
+        self._wake_writer.setblocking(False)
+        self._wake_reader.setblocking(False)
 
     def run(self) -> None:
-        """Fork whenever the client asks; when it is gone, wait for what was forked."""
-        signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)  # only wakes the loop
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the application
+        """Fork a runtime for each request; when the client is gone, wait for the children."""
+        signal.set_wakeup_fd(self._wake_writer.fileno(), warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)  # the wakeup descriptor wakes the loop
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is meant for the application
         try:
-            self._serve()
+            self._serve_requests()
         finally:
-            self._end_children()
+            self._stop_children()
 
-    def _serve(self) -> None:
+    def _serve_requests(self) -> None:
         with selectors.DefaultSelector() as selector:
             selector.register(self._control, selectors.EVENT_READ)
-            selector.register(self._woken, selectors.EVENT_READ)
+            selector.register(self._wake_reader, selectors.EVENT_READ)
             while True:
                 if self._spare is None:
-                    with suppress(OSError):  # there is no room for another process now
-                        self._spare = self._fork()
+                    with suppress(OSError):  # no resources for another process at the moment
+                        self._spare = self._fork_child()
                 ready = {key.fileobj for key, _ in selector.select()}
-                if self._woken in ready:
+                if self._wake_reader in ready:
                     with suppress(BlockingIOError):
-                        self._woken.recv(1 << 10)
-                    self._reap()
-                if self._control in ready and not self._read():
+                        self._wake_reader.recv(1 << 10)
+                    self._reap_children()
+                if self._control in ready and not self._read_requests():
                     return
 
-    def _read(self) -> bool:
-        """Read what the client asks and do it; tell whether the client is still there."""
+    def _read_requests(self) -> bool:
+        """Read and handle the client's requests; return whether the client is still connected."""
         try:
-            content, ancillary, _, _ = self._control.recvmsg(_LONGEST_LINE, socket.CMSG_SPACE(64 * 4))
+            data, ancillary, _, _ = self._control.recvmsg(_MAX_LINE_BYTES, socket.CMSG_SPACE(64 * 4))
         except InterruptedError:
             return True
         except OSError:
             return False
-        for _, kind, data in ancillary:
+        for _, kind, fds_data in ancillary:
             if kind == socket.SCM_RIGHTS:
-                descriptors = array.array("i")
-                descriptors.frombytes(data[: len(data) - len(data) % descriptors.itemsize])
-                self._descriptors.extend(descriptors)
-        if not content:
+                fds = array.array("i")
+                fds.frombytes(fds_data[: len(fds_data) - len(fds_data) % fds.itemsize])
+                self._pending_fds.extend(fds)
+        if not data:
             return False
-        *lines, self._unread = (self._unread + content).split(b"\n")
+        *lines, self._unparsed = (self._unparsed + data).split(b"\n")
         for line in lines:
-            self._start(line, self._descriptors.pop(0))
+            self._start_runtime(line, self._pending_fds.pop(0))
         return True
 
-    def _start(self, line: bytes, channel: int) -> None:
-        owner = ParentWatch(channel, channel)
+    def _start_runtime(self, line: bytes, channel_fd: int) -> None:
+        client = ParentWatch(channel_fd, channel_fd)
         try:
             first, last = json.loads(line)["ports"]
-            listener = self._listen(first, last)
+            listener = self._listen_in_range(first, last)
             if listener is None:
-                owner.tell({"event": "failed", "code": "pool.port_exhausted"})
+                client.emit({"event": "failed", "code": "pool.port_exhausted"})
                 return
             spare, self._spare = self._spare, None
             with listener:
-                if spare is None or not spare.serve(listener, channel):
-                    self._fork().serve(listener, channel)
-        except OSError as error:  # there is no room for another process
-            owner.tell({"event": "failed", "code": "runtime.start_failed", "message": str(error.strerror)})
+                if spare is None or not spare.hand_over(listener, channel_fd):
+                    self._fork_child().hand_over(listener, channel_fd)
+        except OSError as error:  # no resources for another process
+            client.emit({"event": "failed", "code": "runtime.start_failed", "message": str(error.strerror)})
         finally:
-            os.close(channel)
+            os.close(channel_fd)
 
-    def _fork(self) -> _SpareProcess:
-        ours, theirs = socket.socketpair()
-        with theirs:
+    def _fork_child(self) -> _SpareProcess:
+        our_end, child_end = socket.socketpair()
+        with child_end:
             pid = os.fork()
             if pid == 0:
-                ours.close()
-                self._become_runtime(theirs)
+                our_end.close()
+                self._run_child(child_end)
         self._children.add(pid)
-        return _SpareProcess(pid, ours)
+        return _SpareProcess(pid, our_end)
 
-    def _listen(self, first: int, last: int) -> socket.socket | None:
-        """Listen on a port of the range, each in its turn: one that was just given back may still be remembered."""
+    def _listen_in_range(self, first: int, last: int) -> socket.socket | None:
+        """Listen on a free port of the range, or return None.
+
+        The ports are used in rotation: a client may still hold a connection to a port that was just freed.
+        """
         count = last - first + 1
-        for number in range(count):
-            port = first + (self._next_port + number) % count
+        for offset in range(count):
+            port = first + (self._next_port + offset) % count
             try:
-                listener = bind(_HOST, port)
+                listener = open_listener(_HOST, port)
             except OSError:
                 continue
             self._next_port = (port - first + 1) % count
             return listener
         return None
 
-    def _become_runtime(self, line: socket.socket) -> None:
-        """In the child: wait to be told what to serve, do so, and never come back."""
-        code = 1
+    def _run_child(self, handoff: socket.socket) -> None:
+        """Run in the child: wait for the sockets, serve, and exit. Never returns."""
+        exit_code = 1
         try:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            for each in (self._control, self._woken, self._wake):
-                each.close()
-            for descriptor in self._descriptors:
-                os.close(descriptor)
-            nothing = os.open(os.devnull, os.O_RDONLY)
-            os.dup2(nothing, 0)  # it was the host's socket
-            os.close(nothing)
-            _, descriptors, _, _ = socket.recv_fds(line, 1, 2)
-            line.close()
-            if descriptors:  # else the host has ended
-                listener, channel = descriptors
-                code = _serve_as_told(socket.socket(fileno=listener), channel)
-        except BaseException as error:  # noqa: BLE001 - the host's stack lies above, and must not be come back to
+            for inherited in (self._control, self._wake_reader, self._wake_writer):
+                inherited.close()
+            for pending_fd in self._pending_fds:
+                os.close(pending_fd)
+            devnull_fd = os.open(os.devnull, os.O_RDONLY)
+            os.dup2(devnull_fd, 0)  # descriptor 0 was the control socket
+            os.close(devnull_fd)
+            _, received_fds, _, _ = socket.recv_fds(handoff, 1, 2)
+            handoff.close()
+            if received_fds:  # otherwise the fork server has ended
+                listener_fd, channel_fd = received_fds
+                exit_code = _read_environment_and_serve(socket.socket(fileno=listener_fd), channel_fd)
+        except BaseException as error:  # noqa: BLE001 - must not return into the fork server's stack
             logging.getLogger(__name__).error("a runtime failed: action=runtime_failed error=%s", type(error).__name__)
         finally:
             logging.shutdown()
-            os._exit(code)
+            os._exit(exit_code)
 
-    def _reap(self) -> None:
+    def _reap_children(self) -> None:
         while self._children:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -205,22 +211,22 @@ class _ForkServer:
                 return
             self._children.discard(pid)
             event = {"pid": pid, "exitCode": os.waitstatus_to_exitcode(status)}
-            with suppress(OSError):  # the client is gone, or has not asked for a very long time
+            with suppress(OSError):  # the client is gone, or has not read for so long that the buffer is full
                 self._control.send(json.dumps(event).encode() + b"\n", socket.MSG_DONTWAIT)
 
-    def _end_children(self) -> None:
-        """Wait until the runtimes have drained: each has seen the client end. Who hangs is made to end."""
-        deadline = time.monotonic() + _LONGEST_END_S
+    def _stop_children(self) -> None:
+        """Wait until the runtimes have drained, and kill those that hang. Each one notices the client's end itself."""
+        deadline = time.monotonic() + _MAX_SHUTDOWN_S
         if self._spare is not None:
-            self._spare.line.close()
+            self._spare.handoff.close()
         with selectors.DefaultSelector() as selector:
-            selector.register(self._woken, selectors.EVENT_READ)
-            self._reap()
-            while self._children and (left := deadline - time.monotonic()) > 0:
-                selector.select(left)
+            selector.register(self._wake_reader, selectors.EVENT_READ)
+            self._reap_children()
+            while self._children and (remaining_s := deadline - time.monotonic()) > 0:
+                selector.select(remaining_s)
                 with suppress(BlockingIOError):
-                    self._woken.recv(1 << 10)
-                self._reap()
+                    self._wake_reader.recv(1 << 10)
+                self._reap_children()
         for pid in self._children:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -228,22 +234,22 @@ class _ForkServer:
                 os.waitpid(pid, 0)
 
 
-def _serve_as_told(listener: socket.socket, channel: int) -> int:
-    """Read from the client what to serve, and do so until the end is asked for; return the exit code."""
-    owner = ParentWatch(channel, channel)
-    told = b""
-    while not told.endswith(b"\n"):
-        content = os.read(channel, _LONGEST_LINE)
-        if not content:
-            return 0  # the client changed its mind, or is gone
-        told += content
-    environment: dict[str, Any] = json.loads(told)
+def _read_environment_and_serve(listener: socket.socket, channel_fd: int) -> int:
+    """Read the settings from the client and serve until a stop is requested; return the exit code."""
+    client = ParentWatch(channel_fd, channel_fd)
+    line = b""
+    while not line.endswith(b"\n"):
+        chunk = os.read(channel_fd, _MAX_LINE_BYTES)
+        if not chunk:
+            return 0  # the client no longer needs the runtime, or is gone
+        line += chunk
+    environment: dict[str, Any] = json.loads(line)
     try:
         settings = RuntimeSettings.from_environ(environment)
     except SettingsError as error:
-        owner.tell({"event": "failed", "code": "runtime.start_failed", "message": str(error)})
+        client.emit({"event": "failed", "code": "runtime.start_failed", "message": str(error)})
         return EXIT_SETTINGS
-    serve(settings, listener, owner)
+    serve(settings, listener, client)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The life of the process: its states, and the only moves between them."""
+"""The lifecycle of the process: its states, the legal transitions, and the request to stop."""
 
 import signal
 import socket
@@ -7,15 +7,15 @@ from enum import Enum
 
 
 class LifecycleState(Enum):
-    """Where the process stands."""
+    """A state of the process."""
 
-    STARTING = "starting"  # the socket listens, nothing is answered yet
+    STARTING = "starting"  # the socket listens, no request is answered yet
     SERVING = "serving"
-    DRAINING = "draining"  # what is in flight is finished, nothing new is taken
+    DRAINING = "draining"  # requests in flight are finished, new ones are rejected
     STOPPED = "stopped"
 
 
-_MOVES = {
+_TRANSITIONS = {
     LifecycleState.STARTING: {LifecycleState.SERVING, LifecycleState.DRAINING},
     LifecycleState.SERVING: {LifecycleState.DRAINING},
     LifecycleState.DRAINING: {LifecycleState.STOPPED},
@@ -24,39 +24,55 @@ _MOVES = {
 
 
 class Lifecycle:
-    """The state of the process, and the wish to end it. Safe to use from any thread and from signal handlers."""
+    """The state of the process, and the request to stop it.
+
+    Any thread and any signal handler may request the stop. The main thread waits for the request.
+
+    Attributes:
+        state: The current state.
+        drain_timeout_s: Seconds that the first stop request allows for draining, or None if it did not say.
+    """
 
     def __init__(self) -> None:
         self.state = LifecycleState.STARTING
-        self.drain_deadline_s: float | None = None  # how long the one who asked for the end gives it
-        # A socket, since a signal that the system gives to another thread wakes the main thread from nothing else.
-        self._wake, self._woken = socket.socketpair()
-        self._wake.setblocking(False)
+        self.drain_timeout_s: float | None = None
+        # A socket, because the system may deliver a signal to any thread: only the wakeup descriptor reliably wakes the
+        # main thread then.
+        self._wake_writer, self._wake_reader = socket.socketpair()
+        self._wake_writer.setblocking(False)
 
-    def move(self, to: LifecycleState) -> None:
-        """Change the state; a move that there is none of is a defect."""
-        if to not in _MOVES[self.state]:
-            raise RuntimeError(f"a process that is {self.state.value} can't become {to.value}")
-        self.state = to
+    def transition_to(self, state: LifecycleState) -> None:
+        """Change the state.
 
-    def end_on(self, *signals: signal.Signals) -> None:
-        """Take these signals as the wish to end. To be called from the main thread."""
-        signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
-        for each in signals:
-            signal.signal(each, lambda *_: self.ask_to_end())
+        Raises:
+            RuntimeError: If the transition is not legal, which is a defect.
+        """
+        if state not in _TRANSITIONS[self.state]:
+            raise RuntimeError(f"invalid lifecycle transition from {self.state.value} to {state.value}")
+        self.state = state
 
-    def ask_to_end(self, deadline_s: float | None = None) -> None:
-        """Ask the main thread to drain and stop, within so many seconds at most."""
-        if self.drain_deadline_s is None:
-            self.drain_deadline_s = deadline_s
-        with suppress(BlockingIOError):  # it has been asked often enough
-            self._wake.send(b"\0")
+    def stop_on_signals(self, *signals: signal.Signals) -> None:
+        """Treat these signals as requests to stop. Must be called from the main thread."""
+        signal.set_wakeup_fd(self._wake_writer.fileno(), warn_on_full_buffer=False)
+        for signal_number in signals:
+            signal.signal(signal_number, lambda *_: self.request_stop())
 
-    def wait_for_end(self) -> None:
-        """Wait until the end is asked for."""
-        self._woken.recv(1)
+    def request_stop(self, drain_timeout_s: float | None = None) -> None:
+        """Ask the main thread to drain and stop.
+
+        Args:
+            drain_timeout_s: Seconds that draining may take. Only the first value counts.
+        """
+        if self.drain_timeout_s is None:
+            self.drain_timeout_s = drain_timeout_s
+        with suppress(BlockingIOError):  # the buffer is full of earlier requests
+            self._wake_writer.send(b"\0")
+
+    def wait_for_stop_request(self) -> None:
+        """Block until a stop is requested."""
+        self._wake_reader.recv(1)
 
     def close(self) -> None:
-        """Give back what waiting takes."""
-        self._wake.close()
-        self._woken.close()
+        """Close the sockets."""
+        self._wake_writer.close()
+        self._wake_reader.close()

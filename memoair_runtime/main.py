@@ -1,4 +1,4 @@
-"""The process: from the environment to a served socket, and in order to its end."""
+"""The ``voice-runtime`` process: from the environment to a serving socket, and to an orderly stop."""
 
 import logging
 import os
@@ -18,92 +18,112 @@ from memoair_runtime.storage.user_folder import UserFolder
 
 log = logging.getLogger("memoair_runtime")
 
-# Exit codes: whoever started us can tell what is worth trying again.
+# Exit codes: they tell the process that started this one whether a retry makes sense.
 EXIT_SETTINGS = 2
 EXIT_ADDRESS = 3
 
-# SIGTERM is followed by SIGKILL after 2 s.
-DEFAULT_DRAIN_S = 1.5
-LONGEST_DRAIN_S = 30.0
-_BACKLOG = 128
-_USAGE = """voice-runtime takes no arguments; it is configured by its environment:
+DEFAULT_DRAIN_S = 1.5  # clients send SIGKILL 2 s after SIGTERM
+MAX_DRAIN_S = 30.0
+_LISTEN_BACKLOG = 128
+_USAGE = """voice-runtime takes no arguments. Configure it with environment variables:
 
-MEMOAIR_RUNTIME_PROJECT_ID and MEMOAIR_RUNTIME_USER_ID say whom it serves, MEMOAIR_RUNTIME_BIND_ADDR where it listens
-(127.0.0.1:7878), MEMOAIR_RUNTIME_STORAGE_ROOT where its memory lies. docs/runtime-http.md tells of all variables."""
+MEMOAIR_RUNTIME_PROJECT_ID    project to serve (required)
+MEMOAIR_RUNTIME_USER_ID       user to serve (required)
+MEMOAIR_RUNTIME_BIND_ADDR     address to listen on (default 127.0.0.1:7878)
+MEMOAIR_RUNTIME_STORAGE_ROOT  folder of the stored memory
+
+docs/runtime-http.md describes all variables."""
 
 
 def main() -> int:
-    """Run a runtime as the environment says, until it is told to end; return the exit code."""
+    """Run a runtime that is configured by the environment until it is asked to stop; return the exit code."""
     if len(sys.argv) > 1:
         print(_USAGE)  # noqa: T201
         return 0 if sys.argv[1] in ("-h", "--help") else EXIT_SETTINGS
-    set_up_logging()
+    configure_logging()
     try:
         settings = RuntimeSettings.from_environ(os.environ)
     except SettingsError as error:
         print(f"voice-runtime: {error}", file=sys.stderr)  # noqa: T201
         return EXIT_SETTINGS
     try:
-        listener = bind(settings.host, settings.port)
+        listener = open_listener(settings.host, settings.port)
     except OSError as error:
-        print(f"voice-runtime: can't listen on {settings.host}:{settings.port}: {error.strerror}", file=sys.stderr)  # noqa: T201
+        print(  # noqa: T201
+            f"voice-runtime: failed to listen on {settings.host}:{settings.port}: {error.strerror}", file=sys.stderr
+        )
         return EXIT_ADDRESS
-    serve(settings, listener, ParentWatch(0 if settings.ends_with_stdin else None, 1))
+    serve(settings, listener, ParentWatch(0 if settings.stops_with_stdin else None, 1))
     logging.shutdown()
-    # Everything is written. The interpreter's own end would wait for a lane that hangs, and fail for an output that
-    # nobody reads any more.
+    # Everything is written. The interpreter's own shutdown would wait for a lane that hangs, and would fail if standard
+    # output has no reader anymore.
     os._exit(0)
 
 
-def set_up_logging() -> None:
-    """Log to standard error what an operator should see."""
+def configure_logging() -> None:
+    """Log warnings and errors to standard error."""
     logging.basicConfig(
         stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """Listen on a loopback address; port 0 is any that is free. Raises OSError."""
+def open_listener(host: str, port: int) -> socket.socket:
+    """Open a listening socket on a loopback address.
+
+    Args:
+        host: IPv4 or IPv6 address.
+        port: Port, or 0 for any free one.
+
+    Raises:
+        OSError: If the address is not available.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
-        # The port was in use a moment ago. On Windows the same option would let two processes share it.
+        # The port may have been in use a moment ago, which takes SO_REUSEADDR. On Windows that option would let two
+        # processes share the port; SO_EXCLUSIVEADDRUSE does not.
         option = getattr(socket, "SO_EXCLUSIVEADDRUSE", socket.SO_REUSEADDR)
         listener.setsockopt(socket.SOL_SOCKET, option, 1)
         listener.bind((host, port))
-        listener.listen(_BACKLOG)
+        listener.listen(_LISTEN_BACKLOG)
     except OSError:
         listener.close()
         raise
     return listener
 
 
-def serve(settings: RuntimeSettings, listener: socket.socket, owner: ParentWatch) -> None:
-    """Serve on a listening socket until the end is asked for, then drain.
+def serve(settings: RuntimeSettings, listener: socket.socket, parent: ParentWatch) -> None:
+    """Serve until a stop is requested, then drain. Must be called from the main thread.
 
-    Where another runtime holds the caller's lease, the owner is told of it, and nothing is served.
+    With ``settings.is_shared``, and if another runtime holds the user's lease, emit who holds it to the parent and
+    return without serving.
+
+    Args:
+        settings: What to serve.
+        listener: Listening socket; it is closed before this returns.
+        parent: Receives the events, and stops the runtime when it ends.
     """
     host, port = listener.getsockname()[:2]
     lease = Lease(UserFolder(settings.storage_root, settings.project_id, settings.user_id))
-    if settings.shares and (holder := lease.acquire(host, port, settings.token, settings.session_id)):
+    if settings.is_shared and (holder := lease.acquire(host, port, settings.token, settings.session_id)):
         listener.close()
-        owner.tell(lease_event(holder))
+        parent.emit(lease_event(holder))
         return
     lifecycle = Lifecycle()
-    lifecycle.end_on(signal.SIGTERM, signal.SIGINT)
-    # The system takes connections already; whoever comes before we serve waits a moment.
-    owner.tell({"event": "listening", "host": host, "port": port, "pid": os.getpid()})
+    lifecycle.stop_on_signals(signal.SIGTERM, signal.SIGINT)
+    # The system accepts connections already; a client that connects before the server starts waits a moment.
+    parent.emit({"event": "listening", "host": host, "port": port, "pid": os.getpid()})
     service = RuntimeService(settings, lifecycle)
     server = LoopbackServer(listener, Routes(service), service.metrics, settings.token)
-    owner.watch(lifecycle)
-    lifecycle.move(LifecycleState.SERVING)
+    parent.watch(lifecycle)
+    lifecycle.transition_to(LifecycleState.SERVING)
     server.start()
-    service.load()
-    lifecycle.wait_for_end()
-    deadline = time.monotonic() + min(lifecycle.drain_deadline_s or DEFAULT_DRAIN_S, LONGEST_DRAIN_S)
-    lifecycle.move(LifecycleState.DRAINING)
-    lease.release()  # who asks from now on shall find another
+    service.start_loading()
+    lifecycle.wait_for_stop_request()
+    deadline = time.monotonic() + min(lifecycle.drain_timeout_s or DEFAULT_DRAIN_S, MAX_DRAIN_S)
+    lifecycle.transition_to(LifecycleState.DRAINING)
+    lease.release()  # from now on, clients that look for a runtime find or start another one
     server.drain(deadline)
     service.close(deadline)
-    lifecycle.move(LifecycleState.STOPPED)
+    lifecycle.transition_to(LifecycleState.STOPPED)
     lifecycle.close()

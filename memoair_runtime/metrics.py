@@ -1,4 +1,4 @@
-"""What an operator counts: requests, how long recall took, what was dropped, what was kept. Never whose, never what."""
+"""Metrics for the operator: requests, search time, missed lanes, saved turns, sync. They have no ids and no texts."""
 
 import prometheus_client as prometheus
 
@@ -8,7 +8,7 @@ _SEARCH_BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 
 
 
 class RuntimeMetrics:
-    """The counters of one process. Safe to use from any thread."""
+    """The metrics of one process. Thread-safe."""
 
     def __init__(self) -> None:
         self._registry = prometheus.CollectorRegistry()
@@ -17,37 +17,37 @@ class RuntimeMetrics:
         )
         self.search_seconds = prometheus.Histogram(
             "memoair_runtime_search_seconds",
-            "Time from a parsed question to its answer",
+            "Time from a parsed search request to its reply",
             buckets=_SEARCH_BUCKETS_S,
             registry=self._registry,
         )
         self.lanes_missed = prometheus.Counter(
-            "memoair_runtime_lanes_missed", "Lanes that gave no answer", ["lane", "status"], registry=self._registry
+            "memoair_runtime_lanes_missed", "Lanes without an answer", ["lane", "status"], registry=self._registry
         )
         self.turns_kept = prometheus.Counter(
-            "memoair_runtime_turns_kept", "Turns made durable or known to be", registry=self._registry
+            "memoair_runtime_turns_kept", "Turns saved, or known to be saved already", registry=self._registry
         )
         self.turns_refused = prometheus.Counter(
-            "memoair_runtime_turns_refused", "Turns that the disk did not take", registry=self._registry
+            "memoair_runtime_turns_refused", "Turns not saved because of a storage error", registry=self._registry
         )
         self.events_pushed = prometheus.Counter(
-            "memoair_runtime_events_pushed", "Events that the cloud took or had", registry=self._registry
+            "memoair_runtime_events_pushed", "Events that the cloud accepted or already had", registry=self._registry
         )
         self.events_refused = prometheus.Counter(
-            "memoair_runtime_events_refused", "Events that the cloud will never take", registry=self._registry
+            "memoair_runtime_events_refused", "Events that the cloud rejected for good", registry=self._registry
         )
         self.push_failures = prometheus.Counter(
-            "memoair_runtime_push_failures", "Pushes to the cloud that failed", registry=self._registry
+            "memoair_runtime_push_failures", "Failed pushes to the cloud", registry=self._registry
         )
         self.pull_failures = prometheus.Counter(
-            "memoair_runtime_pull_failures", "Pulls from the cloud that failed", registry=self._registry
+            "memoair_runtime_pull_failures", "Failed pulls from the cloud", registry=self._registry
         )
         self.events_unsynced = prometheus.Gauge(
             "memoair_runtime_events_unsynced", "Events that are not in the cloud yet", registry=self._registry
         )
-        for lane in LaneName:  # a series that is there from the start can be watched before it first counts
+        for lane in LaneName:  # a series that exists from the start can be watched before it first counts
             self.lanes_missed.labels(lane.value, "late")
 
-    def text(self) -> bytes:
-        """All of it in the Prometheus text format."""
+    def render(self) -> bytes:
+        """Return all metrics in the Prometheus text format."""
         return prometheus.generate_latest(self._registry)

@@ -1,4 +1,4 @@
-"""The owner: whoever started this runtime is told what became of it, and is not outlived."""
+"""The parent process: it receives events about this runtime, and the runtime does not outlive it."""
 
 import json
 import logging
@@ -12,34 +12,43 @@ log = logging.getLogger(__name__)
 
 
 class ParentWatch:
-    """The way to whoever started this process: a descriptor that closes when he ends, and one that he reads.
+    """The connection to the process that started this one.
 
-    Either may be missing: a runtime that was started by hand runs until it is told to end.
+    It consists of a descriptor that closes when the parent ends, and one to which events are written. Either may be
+    missing: a runtime that was started by hand runs until it is asked to stop.
     """
 
-    def __init__(self, watched: int | None, told: int | None) -> None:
-        self._watched = watched
-        self._told = told
+    def __init__(self, watched_fd: int | None, event_fd: int | None) -> None:
+        """Connect to the parent.
 
-    def tell(self, event: dict[str, Any]) -> None:
-        """Tell of an event, as one line of JSON."""
-        if self._told is None:
+        Args:
+            watched_fd: Descriptor that reaches its end when the parent ends, or None to ignore the parent's end.
+            event_fd: Descriptor to which events are written, or None to discard them.
+        """
+        self._watched_fd = watched_fd
+        self._event_fd = event_fd
+
+    def emit(self, event: dict[str, Any]) -> None:
+        """Write an event as one line of JSON. A parent that no longer reads is not an error."""
+        if self._event_fd is None:
             return
         try:
-            os.write(self._told, json.dumps(event).encode() + b"\n")
+            os.write(self._event_fd, json.dumps(event).encode() + b"\n")
         except OSError:
-            log.debug("nobody hears what we tell: action=tell_failed event=%s", event["event"])
+            log.debug("the parent does not read events: action=tell_failed event=%s", event["event"])
 
     def watch(self, lifecycle: Lifecycle) -> None:
-        """Ask for the end when the owner ends, however he does: the system closes his end then."""
-        if self._watched is not None:
-            watch = threading.Thread(target=self._wait, args=(self._watched, lifecycle), name="owner", daemon=True)
-            watch.start()
+        """Request a stop when the parent ends. The system closes the parent's descriptors however it ends."""
+        if self._watched_fd is not None:
+            thread = threading.Thread(
+                target=self._wait_for_parent, args=(self._watched_fd, lifecycle), name="parent-watch", daemon=True
+            )
+            thread.start()
 
-    def _wait(self, watched: int, lifecycle: Lifecycle) -> None:
+    def _wait_for_parent(self, watched_fd: int, lifecycle: Lifecycle) -> None:
         try:
-            while os.read(watched, 1 << 12):
+            while os.read(watched_fd, 1 << 12):
                 pass
         except OSError:
-            log.debug("the owner can't be watched: action=owner_gone")
-        lifecycle.ask_to_end()
+            log.debug("failed to watch the parent: action=owner_gone")
+        lifecycle.request_stop()

@@ -1,4 +1,4 @@
-"""The loopback wire: what a request may hold, checked once; inside, everybody trusts these records."""
+"""Requests of the loopback API: each body is validated once, here, and turned into a record that is trusted inside."""
 
 import re
 from collections.abc import Callable
@@ -10,17 +10,18 @@ import msgspec
 from memoair_runtime.enums import Intent, LaneName, Variant
 from memoair_runtime.errors import BadRequestError
 from memoair_runtime.filters import Predicate, parse_filter
-from memoair_runtime.timeutil import parse_moment
+from memoair_runtime.timeutil import parse_timestamp
 
-# The longest question anybody speaks is some thousand characters; a hundred thousand is a mistake in the caller's code.
+# The longest spoken query has about a thousand characters; a hundred thousand are a mistake in the client's code.
 MAX_QUERY_CHARS = 16_384
 MAX_TOP_K = 1_000
 MAX_TIMEOUT_MS = 60_000
 DEFAULT_TIMEOUT_MS = 250
-# Metadata comes back within log lines and replies, which nest it deeper still; a reader gives up at about a thousand.
+# Log lines and replies nest the metadata a few levels deeper. JSON parsers fail at a depth of about a thousand.
 _MAX_DEPTH = 64
-# A string without an end matches to the end, or each sign in it would be looked at anew for each before it.
-_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
+# An unterminated string matches up to the end of the body. Otherwise the search would restart at each of its characters
+# and take quadratic time.
+_STRING_OR_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
 
 Identifier = Annotated[str, msgspec.Meta(min_length=1, max_length=1_024)]
 Milliseconds = Annotated[float, msgspec.Meta(gt=0, le=MAX_TIMEOUT_MS)]
@@ -29,7 +30,7 @@ Metadata = dict[str, Any]
 
 
 class IdentifiedRequest(msgspec.Struct, frozen=True, rename="camel"):
-    """What every request may carry: whom the sender takes this process for."""
+    """Fields of every request: the identity that the client expects this process to serve."""
 
     workspace_id: str | None = None
     project_id: str | None = None
@@ -37,7 +38,7 @@ class IdentifiedRequest(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class SessionUser(msgspec.Struct, frozen=True, rename="camel"):
-    """The end user, as the agent knows him."""
+    """The user, as the agent knows them."""
 
     id: Identifier | None = None
     name: str | None = None
@@ -45,7 +46,7 @@ class SessionUser(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class SessionMetadata(msgspec.Struct, frozen=True, rename="camel"):
-    """The part of a session's metadata that the runtime reads; all of it is kept."""
+    """The part of a session's metadata that the runtime interprets; all of the metadata is saved."""
 
     user: SessionUser | None = None
     assistant_name: str | None = None
@@ -60,19 +61,23 @@ class StartRequest(IdentifiedRequest, frozen=True, rename="camel", kw_only=True)
     mode: str | None = None
 
     def variant(self) -> Variant:
-        """The embedding that is asked for; the default one for a name that this version does not know."""
+        """Return the requested embedding, or the default one if this version does not know its name."""
         try:
             return Variant((self.satham or {}).get("variant") or Variant.DEFAULT)
         except ValueError:
             return Variant.DEFAULT
 
     def known_metadata(self) -> SessionMetadata:
-        """The typed part of the metadata; raises `BadRequestError` where it has another type."""
-        return converted(self.metadata or {}, SessionMetadata, "metadata")
+        """Return the part of the metadata that the runtime interprets.
+
+        Raises:
+            BadRequestError: If a field of that part has another type.
+        """
+        return convert_part(self.metadata or {}, SessionMetadata, "metadata")
 
 
 class TopKs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How many items each lane may give at most; None is the default."""
+    """The maximum number of hits of each lane; None means the lane's default."""
 
     profile: TopK | None = None
     working: TopK | None = None
@@ -95,19 +100,23 @@ class SearchRequest(IdentifiedRequest, frozen=True, rename="camel", kw_only=True
     explain: bool | None = None
 
     def known_intent(self) -> Intent | None:
-        """The intent; None for one that this version does not know."""
+        """Return the intent, or None if this version does not know it."""
         try:
             return Intent(self.intent or Intent.ANSWER_CURRENT_USER)
         except ValueError:
             return None
 
-    def predicate(self) -> Predicate | None:
-        """The filter, ready to be asked; raises `BadRequestError` where it is none."""
+    def filter_predicate(self) -> Predicate | None:
+        """Return the filter as a predicate over metadata, or None without a filter.
+
+        Raises:
+            BadRequestError: If the filter is invalid.
+        """
         return parse_filter(self.filter) if self.filter else None
 
 
 class TurnMetadata(msgspec.Struct, frozen=True, rename="camel"):
-    """The part of a turn's metadata that the runtime reads; all of it is kept."""
+    """The part of a turn's metadata that the runtime interprets; all of the metadata is saved."""
 
     occurred_at: str | None = None
     assistant_name: str | None = None
@@ -125,9 +134,13 @@ class TurnRequest(IdentifiedRequest, frozen=True, rename="camel", kw_only=True):
     metadata: Metadata | None = None
 
     def occurred_at(self) -> datetime | None:
-        """When the turn was spoken, where it says so."""
-        told = converted(self.metadata or {}, TurnMetadata, "metadata").occurred_at
-        return None if told is None else _moment(told, "metadata.occurredAt")
+        """Return when the turn was spoken, or None if the metadata does not say.
+
+        Raises:
+            BadRequestError: If the timestamp is invalid.
+        """
+        text = convert_part(self.metadata or {}, TurnMetadata, "metadata").occurred_at
+        return None if text is None else _parse_timestamp(text, "metadata.occurredAt")
 
 
 class EndRequest(IdentifiedRequest, frozen=True, rename="camel", kw_only=True):
@@ -138,7 +151,7 @@ class EndRequest(IdentifiedRequest, frozen=True, rename="camel", kw_only=True):
 
 
 class DeadlineRequest(IdentifiedRequest, frozen=True, rename="camel", kw_only=True):
-    """POST /v1/runtime/sync/flush and /v1/runtime/shutdown, and what else takes its time."""
+    """POST /v1/runtime/sync/flush and /v1/runtime/shutdown; the base of requests that may take long."""
 
     deadline_ms: Milliseconds | None = None
 
@@ -150,13 +163,17 @@ class PullRequest(DeadlineRequest, frozen=True, rename="camel", kw_only=True):
 
 
 class ForgetRequest(DeadlineRequest, frozen=True, rename="camel", kw_only=True):
-    """POST /v1/runtime/forget. ``forgotten_at``: when the cloud forgot the caller, where whoever asks knows that."""
+    """POST /v1/runtime/forget. ``forgotten_at`` is when the cloud erased the user, if the client knows."""
 
     forgotten_at: str | None = None
 
-    def forgotten(self) -> datetime | None:
-        """The moment; raises `BadRequestError` for what is none."""
-        return None if self.forgotten_at is None else _moment(self.forgotten_at, "forgottenAt")
+    def forgotten_time(self) -> datetime | None:
+        """Return ``forgotten_at`` as a datetime, or None.
+
+        Raises:
+            BadRequestError: If the timestamp is invalid.
+        """
+        return None if self.forgotten_at is None else _parse_timestamp(self.forgotten_at, "forgottenAt")
 
 
 RequestT = TypeVar("RequestT", bound=IdentifiedRequest)
@@ -164,57 +181,78 @@ StructT = TypeVar("StructT", bound=msgspec.Struct)
 
 
 class BodyParser(Generic[RequestT]):
-    """From the bytes of a body to a request of one kind."""
+    """Parses bodies to requests of one type. Thread-safe.
 
-    def __init__(self, kind: type[RequestT]) -> None:
-        self._decode: Callable[[bytes], RequestT] = msgspec.json.Decoder(kind).decode
+    Example:
+        >>> BodyParser(EndRequest)(b'{"sessionId": "call-1"}').session_id
+        'call-1'
+    """
+
+    def __init__(self, request_type: type[RequestT]) -> None:
+        self._decode: Callable[[bytes], RequestT] = msgspec.json.Decoder(request_type).decode
 
     def __call__(self, body: bytes) -> RequestT:
-        """Parse a body, or raise `BadRequestError` that names the field and what was expected of it."""
-        if body.count(b"[") + body.count(b"{") > _MAX_DEPTH and _depth(body) > _MAX_DEPTH:
+        """Parse a body.
+
+        Raises:
+            BadRequestError: If the body is invalid. The message names the field and the expected type, not the value.
+        """
+        if body.count(b"[") + body.count(b"{") > _MAX_DEPTH and _nesting_depth(body) > _MAX_DEPTH:
             raise BadRequestError(f"the body is nested deeper than {_MAX_DEPTH} levels")
         try:
             return self._decode(body or b"{}")
         except UnicodeDecodeError as error:
             raise BadRequestError("the body is not valid UTF-8", position=error.start) from None
         except msgspec.ValidationError as error:
-            raise BadRequestError(_without_values(str(error))) from None
+            raise BadRequestError(_strip_values(str(error))) from None
         except msgspec.DecodeError:
             raise BadRequestError("the body is not valid JSON") from None
 
 
-def converted(value: Metadata, kind: type[StructT], where: str) -> StructT:
-    """Take a part of a request that is kept whole as a record of what is read of it."""
+def convert_part(value: Metadata, struct_type: type[StructT], field: str) -> StructT:
+    """Convert the interpreted part of a JSON object to a record.
+
+    Args:
+        value: The object, which may have further fields.
+        struct_type: Type of the record.
+        field: Name of the object in the request, for the error message.
+
+    Raises:
+        BadRequestError: If a field has the wrong type.
+    """
     try:
-        return msgspec.convert(value, kind)
+        return msgspec.convert(value, struct_type)
     except msgspec.ValidationError as error:
-        raise BadRequestError(f"{where}: {_without_values(str(error))}", field=where) from None
+        raise BadRequestError(f"{field}: {_strip_values(str(error))}", field=field) from None
 
 
-def _moment(told: str, field: str) -> datetime:
+def _parse_timestamp(text: str, field: str) -> datetime:
     try:
-        return parse_moment(told)
+        return parse_timestamp(text)
     except ValueError:
-        raise BadRequestError(f"{field} is not an ISO 8601 moment", field=field) from None
+        raise BadRequestError(f"invalid {field}: use an ISO 8601 timestamp", field=field) from None
 
 
-def _without_values(message: str) -> str:
-    """The library's message, which names types, limits and places, without what it quotes of the request."""
-    what, at, where = message.rpartition(" - at ")
+def _strip_values(message: str) -> str:
+    """Return msgspec's message without the values that it quotes; it names types, limits and paths."""
+    description, separator, path = message.rpartition(" - at ")
     lanes = ", ".join(lane.value for lane in LaneName)
-    for start, instead in (("Invalid enum value", f"Expected one of {lanes}"), ("Object contains unknown field", None)):
-        if message.startswith(start):
-            return f"{instead or start}{at}{where}" if what else instead or start
+    for prefix, replacement in (
+        ("Invalid enum value", f"Expected one of {lanes}"),
+        ("Object contains unknown field", None),
+    ):
+        if message.startswith(prefix):
+            return f"{replacement or prefix}{separator}{path}" if description else replacement or prefix
     return message
 
 
-def _depth(body: bytes) -> int:
-    """How deep the brackets of a JSON text are nested, those in its strings left out."""
-    depth = deepest = 0
-    for sign in _BRACKETS.findall(body):
-        if sign in b"[{":
+def _nesting_depth(body: bytes) -> int:
+    """Return how deep the brackets of a JSON text are nested, not counting brackets in strings."""
+    depth = max_depth = 0
+    for token in _STRING_OR_BRACKET.findall(body):
+        if token in b"[{":
             depth += 1
-            deepest = max(deepest, depth)
-        elif sign in b"]}":
+            max_depth = max(max_depth, depth)
+        elif token in b"]}":
             depth -= 1
-    return deepest
+    return max_depth

@@ -1,4 +1,4 @@
-"""What a runtime does, without HTTP: one method for each endpoint, from a checked request to the body of the reply."""
+"""The runtime's service, without HTTP: one method per endpoint, from a validated request to the body of the reply."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -40,114 +40,147 @@ from memoair_runtime.sync.interface import SyncInterface
 from memoair_runtime.sync.null_sync import NullSync
 from memoair_runtime.sync.scheduler import ALL_SCOPES, SyncScheduler
 
-DEFAULT_FLUSH_MS = DEFAULT_PULL_MS = DEFAULT_FORGET_MS = 5_000
-# Who begins to forget should come to the end of it: what is being read then is waited for so long in any case.
-LEAST_FORGET_S = 1.0
-_ORG_ALONE = frozenset({LaneName.ORG})
+DEFAULT_FLUSH_MS = DEFAULT_PULL_MS = DEFAULT_ERASE_MS = 5_000
+# An erasure waits at least this long for logs that are being read, whatever its deadline: it should run to completion.
+MIN_ERASE_S = 1.0
+_ORG_LANE_ONLY = frozenset({LaneName.ORG})
 _ALL_LANES = frozenset(LaneName)
+_DRAINING_MESSAGE = "the runtime is shutting down; start another one and send the request again"
 
 
 class RuntimeService:
-    """One runtime: one project, one user. Safe to use from any thread."""
+    """The service of one runtime, for one project and one user. Thread-safe.
+
+    Requests are records of `memoair_runtime.requests`. Every endpoint's method returns the body of the reply, a JSON
+    object. All of them raise `DrainingError` if the process is shutting down, and all but `health` raise
+    `IdentityMismatchError` if the request names another project or user.
+    """
 
     def __init__(self, settings: RuntimeSettings, lifecycle: Lifecycle) -> None:
         self._settings = settings
         self._lifecycle = lifecycle
         self.metrics = RuntimeMetrics()
-        self._began_at = time.monotonic()
+        self._started_at = time.monotonic()
         self._version = installed_version()
-        self._keeper = UserStore(settings, self._note)
-        self._org = OrgLane(_org_source(settings), self._keeper.memory.get_recent_texts)
+        self._store = UserStore(settings, self._on_events_logged)
+        self._org_lane = OrgLane(_make_org_source(settings), self._store.memory.get_recent_texts)
         self._sync: SyncInterface = (
-            SyncScheduler(settings, self._keeper, self._org, self.metrics) if settings.has_cloud else NullSync()
+            SyncScheduler(settings, self._store, self._org_lane, self.metrics) if settings.has_cloud else NullSync()
         )
-        self._sessions_loader = CoalescingJob("load-sessions", self._keeper.load)
-        self._variants: dict[str, Variant] = {}  # of sessions that were started with another than the default
-        memory = self._keeper.memory
-        self._searcher = SearchService(
+        self._sessions_loader = CoalescingJob("load-sessions", self._store.load)
+        self._variants: dict[str, Variant] = {}  # of sessions with another variant than the default
+        memory = self._store.memory
+        self._search_service = SearchService(
             [
                 ProfileLane(memory),
                 WorkingLane(memory),
-                PermanentLane(memory, self._keeper.gate, self._keeper.reranker),
-                self._org,
+                PermanentLane(memory, self._store.gate, self._store.reranker),
+                self._org_lane,
             ],
             self.metrics,
         )
 
-    def load(self) -> None:
-        """Begin to read what is on the disk, in the background; lanes that are not read yet say so."""
+    def start_loading(self) -> None:
+        """Start to load stored data in the background and return immediately.
+
+        Lanes report `Readiness.LOADING` until their data is there.
+        """
         self._sessions_loader.start()
-        self._org.load_soon()
+        self._org_lane.load_in_background()
         self._sync.start()
 
     def health(self) -> dict[str, Any]:
-        """Tell that the process lives and whom it serves."""
+        """Return the identity, the state of the lanes and of the sync.
+
+        Raises:
+            DrainingError: If the process is shutting down.
+        """
         if self._lifecycle.state is LifecycleState.DRAINING:
-            raise DrainingError("the runtime is about to end")
+            raise DrainingError(_DRAINING_MESSAGE)
         return {
             "status": "ok",
             "version": self._version,
-            "active_sessions": self._keeper.sessions.count_active(),
-            "uptime_ms": int((time.monotonic() - self._began_at) * 1e3),
+            "active_sessions": self._store.sessions.count_active(),
+            "uptime_ms": int((time.monotonic() - self._started_at) * 1e3),
             "workspaceId": self._settings.project_id,
             "userId": self._settings.user_id,
-            "lanes": self._searcher.readiness(),
+            "lanes": self._search_service.lane_readiness(),
             "sync": self._sync.health(),
         }
 
     def start_session(self, request: StartRequest) -> dict[str, Any]:
-        """Open a session."""
-        self._admit(request)
+        """Start a session, or resume it.
+
+        A storage error does not prevent recall: the session opens, and the reply reports the error under ``storage``.
+
+        Raises:
+            BadRequestError: If the identity is missing or a field is invalid.
+        """
+        self._check_request(request)
         if request.user_id is None or (request.workspace_id is None and request.project_id is None):
-            raise BadRequestError("workspaceId and userId say whose session it is; one is missing")
+            raise BadRequestError("workspaceId and userId are required")
         if request.mode not in (None, ORG_ONLY):
-            raise BadRequestError(f"mode can be {ORG_ONLY!r} or left out", field="mode")
-        fault = self._keeper.start_session(request, is_ephemeral=request.mode == ORG_ONLY)
-        self.load()  # what other processes have written since
+            raise BadRequestError(f"invalid mode: use {ORG_ONLY!r} or omit it", field="mode")
+        storage_error = self._store.start_session(request, is_ephemeral=request.mode == ORG_ONLY)
+        self.start_loading()  # picks up what other processes have written since
         self._sync.end_startup_delay()
         self._variants.pop(request.session_id, None)
         if request.variant() is Variant.MEDIUM:
             self._variants[request.session_id] = Variant.MEDIUM
-            self._keeper.start_reranker()
-        folder = self._keeper.session_folder(request.session_id)
+            self._store.start_reranker()
+        folder = self._store.session_folder(request.session_id)
         return {
             "sessionId": request.session_id,
             "bootstrap": {
-                "profileVersion": self._keeper.memory.merged_profile.version,
+                "profileVersion": self._store.memory.merged_profile.version,
                 "permanentManifestVersion": self._permanent_version(),
-                "orgManifestVersion": self._org.version,
+                "orgManifestVersion": self._org_lane.version,
                 "syncToken": self._sync.sync_token,
-                "budgets": self._searcher.bootstrap_budgets(),
+                "budgets": self._search_service.bootstrap_budgets(),
             },
             "paths": {"sessionJsonl": str(folder.log), "workingBrief": str(folder.brief)},
-            **({"storage": {"available": False, "message": fault.message}} if fault else {}),
-            **({"org": {"available": False, "message": self._org.problem}} if self._org.problem else {}),
+            **({"storage": {"available": False, "message": storage_error.message}} if storage_error else {}),
+            **({"org": {"available": False, "message": self._org_lane.error}} if self._org_lane.error else {}),
         }
 
     def search_memory(self, request: SearchRequest, reply: Callable[[Mapping[str, Any]], None]) -> None:
-        """Recall what matters for a question, and give it to ``reply``: once, from whichever thread has it in time."""
-        began_at = time.monotonic()
-        self._admit(request)
-        session = self._keeper.sessions.get(request.session_id)
+        """Search the lanes and build the context.
+
+        Args:
+            request: The search.
+            reply: Called once with the body of the reply, by the deadline, possibly from another thread.
+
+        Raises:
+            SessionNotFoundError: If the session has ended.
+            BadRequestError: If the filter is invalid.
+        """
+        started_at = time.monotonic()
+        self._check_request(request)
+        session = self._store.sessions.get(request.session_id)
         check_not_ended(session)
-        notes = ["the session was never started; opened silently"] if session.state is SessionState.NEW else []
-        if self._keeper.unread_logs:
-            notes.append(f"{self._keeper.unread_logs} earlier sessions can't be read")
+        notes = ["the session was never started; it was opened implicitly"] if session.state is SessionState.NEW else []
+        if self._store.unread_logs:
+            notes.append(f"{self._store.unread_logs} earlier sessions could not be read")
         variant = self._variants.get(request.session_id, Variant.DEFAULT)
-        if variant is Variant.MEDIUM and self._keeper.reranker.error:
-            notes.append("there is no second reading here: the model is missing or can't be used")
-        org_alone = self._settings.org_only or isinstance(session, EphemeralSession)
+        if variant is Variant.MEDIUM and self._store.reranker.error:
+            notes.append("the variant medium is not available: its model is missing or invalid; hits are not reranked")
+        is_org_only = self._settings.org_only or isinstance(session, EphemeralSession)
         if session.is_unknown:
-            self._keeper.sessions.evict_unknown(session)  # or every id that is ever searched would be kept in mind
-        allowed = _ORG_ALONE if org_alone else _ALL_LANES
-        self._searcher.search(request, allowed, variant, notes, began_at, reply)
+            self._store.sessions.evict_unknown(session)  # otherwise every id that is ever searched would stay in memory
+        allowed_lanes = _ORG_LANE_ONLY if is_org_only else _ALL_LANES
+        self._search_service.search(request, allowed_lanes, variant, notes, started_at, reply)
         self._sync.end_startup_delay()
 
-    def after_turn(self, request: TurnRequest) -> dict[str, Any]:
-        """Keep a turn: it is on the disk when this returns."""
-        self._admit(request)
+    def save_turn(self, request: TurnRequest) -> dict[str, Any]:
+        """Save a turn; it is on the disk when this returns. In an org-only session nothing is saved; the id is null.
+
+        Raises:
+            StorageUnavailableError: If the turn could not be saved.
+            SessionNotFoundError: If the session has ended.
+        """
+        self._check_request(request)
         try:
-            event_id = self._keeper.save_turn(request)
+            event_id = self._store.save_turn(request)
         except StorageUnavailableError:
             self.metrics.turns_refused.inc()
             raise
@@ -156,77 +189,89 @@ class RuntimeService:
         return {"localEventId": event_id}
 
     def end_session(self, request: EndRequest) -> dict[str, Any]:
-        """Close a session."""
-        self._admit(request)
-        session = self._keeper.end_session(request)
+        """End a session.
+
+        Raises:
+            StorageUnavailableError: If the end could not be saved.
+        """
+        self._check_request(request)
+        session = self._store.end_session(request)
         self._variants.pop(session.id, None)
-        return {"status": "ok", "flushed": {"turns": self._keeper.memory.count_turns(session.id)}}
+        return {"status": "ok", "flushed": {"turns": self._store.memory.count_turns(session.id)}}
 
     def flush(self, request: DeadlineRequest) -> dict[str, Any]:
-        """Wait until nothing is pending: what is made from the logs is written, and the cloud has what it lacked.
+        """Wait until the derived files are written and the cloud has all events, or until the deadline.
 
-        A turn is on the disk before it is acknowledged, so none is lost where this does not come to its end.
+        Turns are on the disk before they are acknowledged, so none is lost if the deadline passes first.
         """
-        self._admit(request)
-        deadline = _deadline(request, DEFAULT_FLUSH_MS)
-        pending = self._keeper.flush(deadline) + self._sync.flush(deadline)
+        self._check_request(request)
+        deadline = _deadline_of(request, DEFAULT_FLUSH_MS)
+        pending = self._store.flush(deadline) + self._sync.flush(deadline)
         return {"status": "partial" if pending else "ok", "pending": pending}
 
     def pull(self, request: PullRequest) -> dict[str, Any]:
-        """Ask the cloud now; what it had can be searched when this returns."""
-        self._admit(request)
+        """Pull from the cloud now; with status ``ok``, the pulled data can be searched when this returns."""
+        self._check_request(request)
         scopes = ALL_SCOPES if request.scopes is None else frozenset(map(LaneName, request.scopes))
-        status, versions = self._sync.pull(list(scopes), _deadline(request, DEFAULT_PULL_MS))
+        status, versions = self._sync.pull(list(scopes), _deadline_of(request, DEFAULT_PULL_MS))
         return {"status": status, "versions": versions}
 
-    def forget(self, request: ForgetRequest) -> dict[str, Any]:
-        """Forget the caller on this machine; the process goes on, and so does his call."""
-        self._admit(request)
+    def erase_user(self, request: ForgetRequest) -> dict[str, Any]:
+        """Erase the user's data on this machine. The process and a running call continue.
+
+        Raises:
+            StorageUnavailableError: If not everything could be deleted, or not by the deadline.
+        """
+        self._check_request(request)
         if self._settings.org_only:
             return {"status": "ok", "removed": {"sessions": 0, "turns": 0}}
-        at = request.forgotten()
-        deadline = max(_deadline(request, DEFAULT_FORGET_MS), time.monotonic() + LEAST_FORGET_S)
-        erased = self._keeper.erase(deadline)
-        self._sync.on_erased(at)
+        forgotten_at = request.forgotten_time()
+        deadline = max(_deadline_of(request, DEFAULT_ERASE_MS), time.monotonic() + MIN_ERASE_S)
+        erased = self._store.erase(deadline)
+        self._sync.on_erased(forgotten_at)
         return {"status": "ok", "removed": {"sessions": erased.sessions, "turns": erased.turns}}
 
     def shut_down(self, request: DeadlineRequest) -> dict[str, Any]:
-        """Ask the process to drain and end."""
-        self._admit(request)
-        self._lifecycle.ask_to_end(request.deadline_ms / 1e3 if request.deadline_ms else None)
+        """Ask the process to drain and stop."""
+        self._check_request(request)
+        self._lifecycle.request_stop(request.deadline_ms / 1e3 if request.deadline_ms else None)
         return {"status": "draining"}
 
     def close(self, deadline: float) -> None:
-        """Finish what is under way by the deadline (monotonic seconds)."""
-        self._searcher.close()
-        self._keeper.close(deadline)
-        self._sync.close(deadline)
-        self._keeper.remove_folder_if_empty()
+        """Finish pending work and release all resources.
 
-    def _note(self, events: Sequence[Event]) -> None:
+        Args:
+            deadline: Time of the monotonic clock by which to finish, in seconds.
+        """
+        self._search_service.close()
+        self._store.close(deadline)
+        self._sync.close(deadline)
+        self._store.remove_folder_if_empty()
+
+    def _on_events_logged(self, events: Sequence[Event]) -> None:
         self._sync.record_logged(events)
 
     def _permanent_version(self) -> int | None:
-        """The cloud's, where it has told; else how much there is."""
-        if self._keeper.gate.readiness is not Readiness.READY:
+        """Return the cloud's version, or the number of stored items if nothing was pulled yet."""
+        if self._store.gate.readiness is not Readiness.READY:
             return None
-        pulled = self._sync.permanent_version
-        return len(self._keeper.memory) if pulled is None else pulled
+        pulled_version = self._sync.permanent_version
+        return len(self._store.memory) if pulled_version is None else pulled_version
 
-    def _admit(self, request: IdentifiedRequest) -> None:
+    def _check_request(self, request: IdentifiedRequest) -> None:
         if self._lifecycle.state is LifecycleState.DRAINING:
-            raise DrainingError("the runtime is about to end")
-        for what, named, served in (
+            raise DrainingError(_DRAINING_MESSAGE)
+        for kind, requested_id, served_id in (
             ("project", request.workspace_id, self._settings.project_id),
             ("project", request.project_id, self._settings.project_id),
             ("user", request.user_id, self._settings.user_id),
         ):
-            if named is not None and named != served:
-                raise IdentityMismatchError(f"the request names another {what} than the one that this runtime serves")
+            if requested_id is not None and requested_id != served_id:
+                raise IdentityMismatchError(f"identity mismatch: the request does not name the {kind} of this runtime")
 
 
-def _org_source(settings: RuntimeSettings) -> OrgSource:
-    """Where the organisation's documents come from: a file that is given, or else the cloud, now or earlier."""
+def _make_org_source(settings: RuntimeSettings) -> OrgSource:
+    """Return the source of the organization's documents: the configured file, otherwise what the cloud sent."""
     root, project_id = settings.storage_root, settings.project_id
     if settings.org_file is None:
         return CloudOrg(ProjectFolder(root, project_id), settings.cloud_id)
@@ -234,18 +279,18 @@ def _org_source(settings: RuntimeSettings) -> OrgSource:
         OrgDocuments(
             settings.org_file,
             org_index_path(root, project_id, settings.org_file),
-            prepare=lambda: create_project_folder(root, project_id),
+            create_folder=lambda: create_project_folder(root, project_id),
         )
     )
 
 
-def _deadline(request: DeadlineRequest, default_ms: float) -> float:
+def _deadline_of(request: DeadlineRequest, default_ms: float) -> float:
     return time.monotonic() + (request.deadline_ms or default_ms) / 1e3
 
 
 @lru_cache(maxsize=1)
 def installed_version() -> str:
-    """The version of this distribution; looking it up takes some milliseconds."""
+    """Return the version of this distribution. The first lookup takes some milliseconds."""
     try:
         return version("memoair-voice")
     except PackageNotFoundError:

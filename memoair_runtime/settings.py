@@ -1,4 +1,4 @@
-"""What a runtime is started with: the environment, checked once and made a record."""
+"""Settings of a runtime: the environment, validated once and turned into a record."""
 
 import hashlib
 import ipaddress
@@ -16,16 +16,35 @@ ORG_ONLY = "org_only"
 ORG_ONLY_USER = "__org__"
 DEFAULT_PULL_INTERVAL_S = 30.0
 
-_PREFIX = "MEMOAIR_RUNTIME_"
+_ENV_PREFIX = "MEMOAIR_RUNTIME_"
 
 
 class SettingsError(ValueError):
-    """The environment does not describe a runtime; the message names the variable."""
+    """The environment is invalid; the message names the variable."""
 
 
 @attrs.frozen
 class RuntimeSettings:
-    """One runtime's settings. Secrets are left out of the ``repr``."""
+    """The settings of one runtime. Secrets do not appear in the ``repr``.
+
+    Attributes:
+        project_id: The project to serve.
+        user_id: The user to serve; `ORG_ONLY_USER` in org-only mode.
+        storage_root: Folder under which all data is stored.
+        host: Loopback address to listen on.
+        port: Port to listen on; 0 means any free one.
+        agent_id: The agent, as reported to the cloud.
+        token: Bearer token that requests must carry; None trusts every local client.
+        cloud_key: API key or internal token for the cloud; without one there is no sync.
+        cloud_base_url: URL of the cloud without a trailing slash; None turns sync off.
+        pull_interval_s: Seconds between two pulls from the cloud.
+        org_only: Whether only documents are searched and nothing is saved.
+        org_file: JSON Lines file with the organization's documents; replaces those of the cloud.
+        medium_model: Folder with the transformer of the variant ``medium``.
+        stops_with_stdin: Whether the end of standard input stops the runtime.
+        is_shared: Whether to leave the user to another runtime that already serves it on this machine.
+        session_id: The session for which the runtime is started.
+    """
 
     project_id: str
     user_id: str
@@ -40,120 +59,135 @@ class RuntimeSettings:
     org_only: bool = False
     org_file: Path | None = None
     medium_model: Path | None = None
-    ends_with_stdin: bool = False
-    shares: bool = False  # whether another runtime that serves this caller already is to be used instead
-    session_id: str | None = None  # the call that it is started for
+    stops_with_stdin: bool = False
+    is_shared: bool = False
+    session_id: str | None = None
 
     @property
     def has_cloud(self) -> bool:
-        """Whether there is a cloud to talk to: without, nothing is sent anywhere."""
+        """Whether a cloud is configured; otherwise nothing leaves the machine."""
         return self.cloud_key is not None and self.cloud_base_url is not None
 
     @property
     def cloud_id(self) -> str | None:
-        """Which cloud it is, where there is one: what another has told or been told does not count."""
+        """An id of the configured cloud, or None. Sync state is kept per cloud: that of another one does not count."""
         if not self.has_cloud or self.cloud_base_url is None:
             return None
         return hashlib.sha256(self.cloud_base_url.encode()).hexdigest()[:16]
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> "RuntimeSettings":
-        """Read the variables of the wire contract; raise `SettingsError` where they don't fit together."""
+        """Parse and validate the environment variables of a runtime.
+
+        Args:
+            environ: Variables by name; those without the prefix ``MEMOAIR_RUNTIME_`` are ignored, and an empty variable
+                counts as unset.
+
+        Raises:
+            SettingsError: If a variable is missing or invalid, or two of them contradict each other.
+        """
 
         def get(name: str) -> str | None:
-            return environ.get(_PREFIX + name) or None
+            return environ.get(_ENV_PREFIX + name) or None
 
         mode = get("MODE")
         if mode not in (None, ORG_ONLY):
-            raise SettingsError(f"{_PREFIX}MODE is {mode!r}; it can be {ORG_ONLY!r} or unset")
+            raise SettingsError(f"{_ENV_PREFIX}MODE is {mode!r}; use {ORG_ONLY!r} or leave it unset")
         org_only = mode == ORG_ONLY
-        host, port = _bind_addr(get("BIND_ADDR") or DEFAULT_BIND_ADDR)
+        host, port = _parse_bind_addr(get("BIND_ADDR") or DEFAULT_BIND_ADDR)
         storage_root = get("STORAGE_ROOT")
         org_file, medium_model = get("ORG_FILE"), get("MEDIUM_MODEL")
         return cls(
-            project_id=_project(get("PROJECT_ID"), get("WORKSPACE_ID")),
-            user_id=ORG_ONLY_USER if org_only else _identifier("USER_ID", get("USER_ID")),
+            project_id=_parse_project_id(get("PROJECT_ID"), get("WORKSPACE_ID")),
+            user_id=ORG_ONLY_USER if org_only else _require_identifier("USER_ID", get("USER_ID")),
             agent_id=get("AGENT_ID"),
             storage_root=Path(storage_root).absolute() if storage_root else default_storage_root(),
             host=host,
             port=port,
             token=get("TOKEN"),
-            cloud_key=_key(get("API_KEY") or get("INTERNAL_TOKEN")),
-            # One that is set and empty says that there is no cloud.
-            cloud_base_url=_base_url(environ.get(f"{_PREFIX}CLOUD_BASE_URL", DEFAULT_CLOUD_BASE_URL)),
-            pull_interval_s=_seconds("PULL_INTERVAL_S", get("PULL_INTERVAL_S") or str(DEFAULT_PULL_INTERVAL_S)),
+            cloud_key=_check_key(get("API_KEY") or get("INTERNAL_TOKEN")),
+            # Unlike the other variables, this one may be set to nothing: there is no cloud then.
+            cloud_base_url=_parse_base_url(environ.get(f"{_ENV_PREFIX}CLOUD_BASE_URL", DEFAULT_CLOUD_BASE_URL)),
+            pull_interval_s=_parse_seconds("PULL_INTERVAL_S", get("PULL_INTERVAL_S") or str(DEFAULT_PULL_INTERVAL_S)),
             org_only=org_only,
             org_file=Path(org_file) if org_file else None,
             medium_model=Path(medium_model) if medium_model else None,
-            ends_with_stdin=get("OWNER_PIPE") == "stdin",
-            shares=get("SHARED") == "1" and not org_only,
+            stops_with_stdin=get("OWNER_PIPE") == "stdin",
+            is_shared=get("SHARED") == "1" and not org_only,
             session_id=get("SESSION_ID"),
         )
 
 
 def default_storage_root() -> Path:
-    """The platform's folder for a user's data, and in it ours."""
+    """Return the default storage root in the platform's folder for user data."""
     return platformdirs.user_data_path("memoair", appauthor=False) / "voice"
 
 
-def _project(project: str | None, workspace: str | None) -> str:
+def _parse_project_id(project: str | None, workspace: str | None) -> str:
     if project and workspace and project != workspace:
-        raise SettingsError(f"{_PREFIX}PROJECT_ID and {_PREFIX}WORKSPACE_ID name two different projects")
-    return _identifier("PROJECT_ID", project or workspace)
+        raise SettingsError(
+            f"{_ENV_PREFIX}PROJECT_ID and {_ENV_PREFIX}WORKSPACE_ID name two different projects; set one of them"
+        )
+    return _require_identifier("PROJECT_ID", project or workspace)
 
 
-def _identifier(name: str, value: str | None) -> str:
+def _require_identifier(name: str, value: str | None) -> str:
     if not value:
-        raise SettingsError(f"{_PREFIX}{name} is not set")
+        raise SettingsError(f"{_ENV_PREFIX}{name} is required but not set")
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise SettingsError(f"{_PREFIX}{name} is not valid UTF-8") from None
+        raise SettingsError(f"{_ENV_PREFIX}{name} is not valid UTF-8") from None
     return value
 
 
-def _key(key: str | None) -> str | None:
-    """A key, which will travel in a header; what is wrong with it is said without it."""
+def _check_key(key: str | None) -> str | None:
+    """Check that the key is a valid header value. The error message does not contain the key."""
     if key is not None and not (key.isascii() and key.isprintable() and key == key.strip()):
-        raise SettingsError(f"{_PREFIX}API_KEY or {_PREFIX}INTERNAL_TOKEN holds a character that no key has")
+        raise SettingsError(
+            f"{_ENV_PREFIX}API_KEY or {_ENV_PREFIX}INTERNAL_TOKEN contains an invalid character; use printable ASCII "
+            "without surrounding spaces"
+        )
     return key
 
 
-def _base_url(url: str) -> str | None:
+def _parse_base_url(url: str) -> str | None:
     if not url:
         return None
     try:
         parts = urlsplit(url)
-        is_sound = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        is_valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
-        is_sound = False
-    if not is_sound or parts.username or parts.query or parts.fragment:
-        raise SettingsError(f"{_PREFIX}CLOUD_BASE_URL is not http(s)://HOST, with a port or a path at most")
+        is_valid = False
+    if not is_valid or parts.username or parts.query or parts.fragment:
+        raise SettingsError(
+            f"{_ENV_PREFIX}CLOUD_BASE_URL is invalid; use http(s)://HOST, optionally with a port and a path"
+        )
     return url.rstrip("/")
 
 
-def _seconds(name: str, value: str) -> float:
+def _parse_seconds(name: str, value: str) -> float:
     try:
         seconds = float(value)
     except ValueError:
         seconds = math.nan
     if not 0 < seconds < math.inf:
-        raise SettingsError(f"{_PREFIX}{name} is {value!r}; it must be a number of seconds above 0")
+        raise SettingsError(f"{_ENV_PREFIX}{name} is {value!r}; use a number of seconds above 0")
     return seconds
 
 
-def _bind_addr(address: str) -> tuple[str, int]:
-    """Take ``HOST:PORT`` apart; only loopback, since whoever reaches the port can read a caller's memory."""
+def _parse_bind_addr(address: str) -> tuple[str, int]:
+    """Split ``HOST:PORT``. Only loopback is accepted: a client that reaches the port can read the user's memory."""
     host, _, port_text = address.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
     if host.lower() == "localhost":
         host = "127.0.0.1"
     if not (port_text.isascii() and port_text.isdigit() and len(port_text) <= 5 and int(port_text) <= 65535):
-        raise SettingsError(f"{_PREFIX}BIND_ADDR is {address!r}, which is not HOST:PORT")
+        raise SettingsError(f"{_ENV_PREFIX}BIND_ADDR is {address!r}; use HOST:PORT")
     try:
-        loopback = ipaddress.ip_address(host).is_loopback
+        is_loopback = ipaddress.ip_address(host).is_loopback
     except ValueError:
-        loopback = False
-    if not loopback:
-        raise SettingsError(f"{_PREFIX}BIND_ADDR is {address!r}; only a loopback address is accepted")
+        is_loopback = False
+    if not is_loopback:
+        raise SettingsError(f"{_ENV_PREFIX}BIND_ADDR is {address!r}; use a loopback address such as 127.0.0.1")
     return host, int(port_text)

@@ -1,4 +1,4 @@
-"""Moments: read from the wire, told to people."""
+"""Timestamps: parsing them from the wire, formatting them for the wire and for people."""
 
 from datetime import datetime, timezone
 
@@ -6,24 +6,30 @@ import msgspec
 
 
 def utc_now() -> datetime:
-    """The moment, with its time zone."""
+    """Return the current time in UTC."""
     return datetime.now(timezone.utc)
 
 
-def parse_moment(text: str) -> datetime:
-    """Read an ISO 8601 moment; one without a time zone is taken as UTC. Raises ValueError."""
+def parse_timestamp(text: str) -> datetime:
+    """Parse an ISO 8601 timestamp; one without a time zone is taken as UTC.
+
+    Raises:
+        ValueError: If the text is not a timestamp, or out of range.
+    """
     try:
-        moment = msgspec.convert(text, datetime)
+        timestamp = msgspec.convert(text, datetime)
     except msgspec.ValidationError:
-        moment = datetime.fromisoformat(text)  # a day alone, a moment without seconds
+        timestamp = datetime.fromisoformat(text)  # a date without a time, or a time without seconds
     try:
-        return moment.replace(tzinfo=timezone.utc) if moment.tzinfo is None else moment.astimezone(timezone.utc)
+        return (
+            timestamp.replace(tzinfo=timezone.utc) if timestamp.tzinfo is None else timestamp.astimezone(timezone.utc)
+        )
     except OverflowError:
-        raise ValueError("the moment is out of range") from None
+        raise ValueError("the timestamp is out of range") from None
 
 
-def spoken_date(moment: datetime) -> str:
-    """The day as one would write it: ``3 March 2026``, in English whatever the locale."""
+def format_date(timestamp: datetime) -> str:
+    """Format the date as people write it: ``3 March 2026``, in English in every locale."""
     months = [
         "January",
         "February",
@@ -38,10 +44,10 @@ def spoken_date(moment: datetime) -> str:
         "November",
         "December",
     ]
-    return f"{moment.day} {months[moment.month - 1]} {moment.year}"
+    return f"{timestamp.day} {months[timestamp.month - 1]} {timestamp.year}"
 
 
-def iso(moment: datetime) -> str:
-    """The moment as the wire has it: ISO 8601 in UTC, with a Z."""
-    told: str = msgspec.to_builtins(moment.astimezone(timezone.utc))
-    return told
+def format_utc(timestamp: datetime) -> str:
+    """Format a timestamp as the wire has it: ISO 8601 in UTC, with a Z."""
+    text: str = msgspec.to_builtins(timestamp.astimezone(timezone.utc))
+    return text

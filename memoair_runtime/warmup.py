@@ -1,6 +1,6 @@
-"""A rehearsal: the whole way of a call, gone once before any caller rings, so that no runtime pays again for it.
+"""Warm-up: one complete session before the first fork, so that no runtime pays for first-time work again.
 
-A process that forks others goes it before the first fork: what is imported, compiled and cached by then is shared.
+The fork server runs it before it forks: whatever is imported, compiled and cached by then is shared by all runtimes.
 """
 
 import gzip
@@ -24,9 +24,9 @@ from memoair_runtime.settings import RuntimeSettings
 from memoair_runtime.storage.lease import Lease
 from memoair_runtime.storage.user_folder import UserFolder
 
-_LONGEST_S = 5.0
+_TIMEOUT_S = 5.0
 _USER = {"id": "up", "name": "Dana"}
-_A_CALL: tuple[tuple[str, dict[str, object]], ...] = (
+_REQUESTS: tuple[tuple[str, dict[str, object]], ...] = (
     ("session/start", {"workspaceId": "warm", "userId": "up", "metadata": {"user": _USER}}),
     ("turn/after", {"turnId": "1", "userText": "When do you open on Monday?", "assistantText": "We open at nine."}),
     ("turn/after", {"turnId": "2", "userText": "No, I said Tuesday.", "assistantText": "At ten."}),
@@ -37,59 +37,63 @@ _A_CALL: tuple[tuple[str, dict[str, object]], ...] = (
 )
 
 
-def rehearse(*, has_cloud: bool) -> None:
-    """Rehearse a call, with a talk with a cloud where runtimes will have one. Leaves no thread and no file."""
-    before = threading.active_count()
+def warm_up(*, has_cloud: bool) -> None:
+    """Run one session in a temporary folder. Leaves no thread and no file behind.
+
+    Args:
+        has_cloud: Whether the runtimes will sync with a cloud, so that the session syncs with a local stand-in.
+    """
+    threads_before = threading.active_count()
     with tempfile.TemporaryDirectory(prefix="memoair-host-") as folder:
         settings = RuntimeSettings("warm", "up", Path(folder), cloud_base_url=None)
         if not has_cloud:
-            _play(settings)
+            _run_session(settings)
         else:
             from memoair_runtime.sync.transport import ssl_context
 
-            with suppress(OSError):  # a runtime that needs it says what is wrong with it
+            with suppress(OSError):  # a runtime that needs the certificates reports the error
                 ssl_context()
-            with _audience() as url:
-                _play(attrs.evolve(settings, cloud_base_url=url, cloud_key="warm"))
-    deadline = time.monotonic() + _LONGEST_S
-    while threading.active_count() > before and time.monotonic() < deadline:
+            with _run_warmup_cloud() as url:
+                _run_session(attrs.evolve(settings, cloud_base_url=url, cloud_key="warm"))
+    deadline = time.monotonic() + _TIMEOUT_S
+    while threading.active_count() > threads_before and time.monotonic() < deadline:
         time.sleep(0.001)
 
 
-def _play(settings: RuntimeSettings) -> None:
+def _run_session(settings: RuntimeSettings) -> None:
     lease = Lease(UserFolder(settings.storage_root, settings.project_id, settings.user_id))
     lease.acquire("", 0, None, None)
     lifecycle = Lifecycle()
     service = RuntimeService(settings, lifecycle)
-    service.load()
+    service.start_loading()
     routes = Routes(service)
-    answers: list[object] = []
-    for path, body in _A_CALL:
-        routes.find("POST", f"{PREFIX}{path}").answer(msgspec.json.encode({"sessionId": "1", **body}), answers.append)
-    service.close(time.monotonic() + _LONGEST_S)
+    replies: list[object] = []
+    for path, body in _REQUESTS:
+        routes.find("POST", f"{PREFIX}{path}").handle(msgspec.json.encode({"sessionId": "1", **body}), replies.append)
+    service.close(time.monotonic() + _TIMEOUT_S)
     lifecycle.close()
     lease.release()
 
 
 class _WarmupCloud(BaseHTTPRequestHandler):
-    """A cloud that knows a little of one caller."""
+    """A stand-in for the cloud with a few data of one user."""
 
     protocol_version = "HTTP/1.1"
-    timeout = 1.0  # whoever goes without hanging up must not keep the host from its work
+    timeout = 1.0  # a client that never closes its connection must not block the fork server
 
     def do_GET(self) -> None:
-        """Tell what there is."""
-        self._answer(_told(self.path.partition("?")[0].rpartition("/")[2]))
+        """Answer with a projection."""
+        self._send_json(_projection(self.path.partition("?")[0].rpartition("/")[2]))
 
     def do_POST(self) -> None:
-        """Take what comes."""
-        sent = json.loads(gzip.decompress(self.rfile.read(int(self.headers["Content-Length"]))))
-        self._answer({"accepted": [each["eventId"] for each in sent["events"]], "duplicate": [], "rejected": []})
+        """Accept all events."""
+        batch = json.loads(gzip.decompress(self.rfile.read(int(self.headers["Content-Length"]))))
+        self._send_json({"accepted": [event["eventId"] for event in batch["events"]], "duplicate": [], "rejected": []})
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-        """Say nothing."""
+        """Log nothing."""
 
-    def _answer(self, body: dict[str, Any]) -> None:
+    def _send_json(self, body: dict[str, Any]) -> None:
         content = json.dumps(body).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(content)))
@@ -98,7 +102,7 @@ class _WarmupCloud(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def _audience() -> Iterator[str]:
+def _run_warmup_cloud() -> Iterator[str]:
     with HTTPServer(("127.0.0.1", 0), _WarmupCloud) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.001})
         thread.start()
@@ -109,18 +113,24 @@ def _audience() -> Iterator[str]:
             thread.join()
 
 
-def _told(what: str) -> dict[str, Any]:
+def _projection(name: str) -> dict[str, Any]:
     from memoair_runtime.sync.responses import content_hash
 
-    if what == "bootstrap":
+    if name == "bootstrap":
         versions = {"profileVersion": 1, "permanentManifestVersion": 1, "orgManifestVersion": 0, "forgottenVersion": 0}
         return {**versions, "syncToken": "warm"}
-    if what == "profile":
+    if name == "profile":
         hash_ = content_hash(["", {}, "Dana", {}])
         return {"version": 1, "contentHash": hash_, "summary": "", "attributes": {}, "name": "Dana", "metadata": {}}
-    at = "2026-03-02T09:30:00Z"
+    occurred_at = "2026-03-02T09:30:00Z"
     payload = {"turnId": "0", "userText": "Do you open on Sunday?", "assistantText": "We do not."}
-    event = {"eventId": "0", "type": "turn", "sessionId": "0", "seq": 1, "occurredAt": at, "payload": payload}
-    fact = {"id": "1", "kind": "preference", "text": "Likes to come on Tuesday.", "saidAt": at}
-    told = {"events": [event], "facts": [fact], "removed": []}
-    return {"mode": "snapshot", "version": 1, "more": False, "contentHash": content_hash(list(told.values())), **told}
+    event = {"eventId": "0", "type": "turn", "sessionId": "0", "seq": 1, "occurredAt": occurred_at, "payload": payload}
+    fact = {"id": "1", "kind": "preference", "text": "Likes to come on Tuesday.", "saidAt": occurred_at}
+    changes = {"events": [event], "facts": [fact], "removed": []}
+    return {
+        "mode": "snapshot",
+        "version": 1,
+        "more": False,
+        "contentHash": content_hash(list(changes.values())),
+        **changes,
+    }

@@ -1,4 +1,4 @@
-"""Fixtures for all tests, and the check that none leaves anything behind."""
+"""Fixtures for all tests, and the check that no test leaves anything behind."""
 
 import os
 import threading
@@ -12,28 +12,28 @@ from support.clients import patient_saves as saves_are_patient
 from support.runtimes import RunningRuntime
 from support.waiting import eventually
 
-# How long an example takes, or how long it takes to make one, is no property of what is tested.
+# The time that an example takes depends on the machine, not on the tested code.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
 
 
 @pytest.fixture(autouse=True)
 def no_memoair_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the developer has set for himself must not steer the tests."""
+    """Remove the developer's own MEMOAIR variables from the environment."""
     for name in [name for name in os.environ if name.startswith("MEMOAIR_")]:
         monkeypatch.delenv(name)
 
 
 @pytest.fixture
 def patient_saves() -> Iterator[None]:
-    """A turn is kept at once, however slow the machine is: the test is about something else."""
+    """Let saves wait as long as they need, for tests in which the time of a save does not matter."""
     with saves_are_patient():
         yield
 
 
 @pytest.fixture
 def nothing_left_behind() -> Iterator[None]:
-    """Fail a test after which a child process, a thread or a descriptor is left that was not there before."""
+    """Fail a test that leaves a child process, a thread or a file descriptor behind."""
     process = psutil.Process()
     descriptors, threads, children = process.num_fds(), set(threading.enumerate()), set(process.children())
     yield
@@ -44,7 +44,7 @@ def nothing_left_behind() -> Iterator[None]:
 
 @pytest.fixture
 def start_runtime(tmp_path: Path, nothing_left_behind: None) -> Iterator[Callable[..., RunningRuntime]]:
-    """Start runtimes of one caller over one storage root; all are ended after the test."""
+    """Return a function that starts runtimes of one user with one storage root; all are stopped after the test."""
     running: list[RunningRuntime] = []
 
     def start(storage_root: Path | None = None, **variables: str) -> RunningRuntime:
@@ -52,11 +52,11 @@ def start_runtime(tmp_path: Path, nothing_left_behind: None) -> Iterator[Callabl
         return running[-1]
 
     yield start
-    for each in running:
-        each.close()
+    for started in running:
+        started.close()
 
 
 @pytest.fixture
 def runtime(start_runtime: Callable[..., RunningRuntime]) -> RunningRuntime:
-    """One runtime over an empty storage root."""
+    """Start one runtime with an empty storage root."""
     return start_runtime()

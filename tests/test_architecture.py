@@ -1,4 +1,4 @@
-"""The shape of the house: who may import whom, no circles, no room too large."""
+"""The architecture: which package may import which, no circular imports, no module that is too large."""
 
 import ast
 import subprocess
@@ -10,8 +10,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("memoair_cli", "memoair_voice", "memoair_voice_sync", "memoair_runtime", "memoair_cloud", "memoair_index")
-# What each package may import of the others; whatever is not named is forbidden.
-MAY_IMPORT = {
+# The other packages that each package may import.
+ALLOWED_IMPORTS = {
     "memoair_cli": {"memoair_cloud", "memoair_index", "memoair_runtime", "memoair_voice", "memoair_voice_sync"},
     "memoair_voice": {"memoair_voice_sync"},
     "memoair_voice_sync": set[str](),
@@ -26,8 +26,8 @@ MODULES = {
 }
 
 
-def imports(module: str) -> set[str]:
-    """The modules of ours that a module imports, wherever in it."""
+def find_imports(module: str) -> set[str]:
+    """Return our own modules that a module imports, anywhere in its code."""
     found = set()
     for node in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -38,19 +38,22 @@ def imports(module: str) -> set[str]:
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_a_package_imports_only_what_lies_below_it(package: str) -> None:
+def test_a_package_imports_only_lower_packages(package: str) -> None:
     used = {
-        name.partition(".")[0] for module in MODULES if module.partition(".")[0] == package for name in imports(module)
+        name.partition(".")[0]
+        for module in MODULES
+        if module.partition(".")[0] == package
+        for name in find_imports(module)
     }
-    assert used - {package} <= MAY_IMPORT[package]
+    assert used - {package} <= ALLOWED_IMPORTS[package]
 
 
-def test_no_module_is_in_a_circle() -> None:
-    # A package's face imports its rooms; that a room names its package in an import of another room makes no circle.
+def test_imports_are_not_circular() -> None:
+    # A package's __init__ imports its modules. A module that names its package to import a sibling is not circular.
     graph = {
         module: {
             name
-            for name in imports(module)
+            for name in find_imports(module)
             if not (module.startswith(f"{name}.") and MODULES[name].name == "__init__.py")
         }
         for module in MODULES

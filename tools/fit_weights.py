@@ -34,7 +34,7 @@ from memoair_runtime.enums import LaneName
 from memoair_runtime.memory.profile import UserProfile
 from memoair_runtime.memory.turn import event_id_of
 from memoair_runtime.memory.user_memory import UserMemory
-from memoair_runtime.recall.context_builder import Budgets, compose
+from memoair_runtime.recall.context_builder import Budgets, build_context
 from memoair_runtime.recall.lanes.hits import FoundPassages
 from memoair_runtime.recall.lanes.lane import LaneAnswer
 from memoair_runtime.storage.events import EventType, new_event
@@ -252,7 +252,7 @@ def locomo_questions(conversation: Conversation, set_name: str, fold: int) -> It
 
         def judge(hits: Sequence[Hit], asked: str = question.text, wanted: frozenset[str] = wanted) -> float:
             passages = FoundPassages(hits[:MAX_PASSAGES], asked)
-            context = " ".join(compose({LaneName.PERMANENT: LaneAnswer(passages=passages)}, Budgets()).split())
+            context = " ".join(build_context({LaneName.PERMANENT: LaneAnswer(passages=passages)}, Budgets()).split())
             return float(np.mean([" ".join(texts[utterance_id].split()) in context for utterance_id in wanted]))
 
         yield EvalQuestion(

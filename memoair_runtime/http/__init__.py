@@ -1,1 +1,1 @@
-"""The HTTP surface: from a socket to a method of the service."""
+"""The HTTP API: from a socket to a method of the service."""

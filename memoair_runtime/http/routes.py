@@ -1,4 +1,4 @@
-"""The endpoints: which request goes to which method of the service."""
+"""The routes: which endpoint calls which method of the service."""
 
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
@@ -22,59 +22,71 @@ from memoair_runtime.service import RuntimeService
 
 PREFIX = "/v1/runtime/"
 
-# Takes the body of the answer: text goes out as it is, anything else as JSON.
-Reply = Callable[[Mapping[str, Any] | bytes], None]
+# Sends the body of the reply: bytes as plain text, a mapping as JSON.
+ReplyCallback = Callable[[Mapping[str, Any] | bytes], None]
 RequestT = TypeVar("RequestT", bound=IdentifiedRequest)
 
 
 @attrs.frozen
 class Route:
-    """One endpoint. ``answer`` takes the body of a request and calls a `Reply`, once and in any thread."""
+    """One endpoint.
+
+    Attributes:
+        method: The HTTP method that it supports.
+        handle: Takes the body of a request and a `ReplyCallback`, which it calls once, in any thread.
+        status: HTTP status of a successful reply.
+        is_public: Whether it answers without a token.
+    """
 
     method: str
-    answer: Callable[[bytes, Reply], None]
+    handle: Callable[[bytes, ReplyCallback], None]
     status: HTTPStatus = HTTPStatus.OK
-    is_open: bool = False  # whether it answers without a token
+    is_public: bool = False
 
 
 class Routes:
-    """All endpoints of a service, by path."""
+    """All routes of a service, by path. Thread-safe."""
 
     def __init__(self, service: RuntimeService) -> None:
         self._routes = {
-            PREFIX + "health": Route("GET", lambda _, reply: reply(service.health()), is_open=True),
-            PREFIX + "metrics": Route("GET", lambda _, reply: reply(service.metrics.text())),
-            PREFIX + "session/start": _post(StartRequest, service.start_session),
-            PREFIX + "search_memory": _search(service),
-            PREFIX + "turn/after": _post(TurnRequest, service.after_turn),
-            PREFIX + "session/end": _post(EndRequest, service.end_session),
-            PREFIX + "sync/flush": _post(DeadlineRequest, service.flush),
-            PREFIX + "sync/pull": _post(PullRequest, service.pull),
-            PREFIX + "forget": _post(ForgetRequest, service.forget),
-            PREFIX + "shutdown": _post(DeadlineRequest, service.shut_down, HTTPStatus.ACCEPTED),
+            PREFIX + "health": Route("GET", lambda _, reply: reply(service.health()), is_public=True),
+            PREFIX + "metrics": Route("GET", lambda _, reply: reply(service.metrics.render())),
+            PREFIX + "session/start": _post_route(StartRequest, service.start_session),
+            PREFIX + "search_memory": _search_route(service),
+            PREFIX + "turn/after": _post_route(TurnRequest, service.save_turn),
+            PREFIX + "session/end": _post_route(EndRequest, service.end_session),
+            PREFIX + "sync/flush": _post_route(DeadlineRequest, service.flush),
+            PREFIX + "sync/pull": _post_route(PullRequest, service.pull),
+            PREFIX + "forget": _post_route(ForgetRequest, service.erase_user),
+            PREFIX + "shutdown": _post_route(DeadlineRequest, service.shut_down, HTTPStatus.ACCEPTED),
         }
 
     def find(self, method: str, path: str) -> Route:
-        """The endpoint for a request; raises `UnknownPathError` or `UnknownMethodError`."""
+        """Return the route for a request.
+
+        Raises:
+            UnknownPathError: If the path is not an endpoint.
+            UnknownMethodError: If the endpoint does not support the method.
+        """
         route = self._routes.get(path)
         if route is None:
-            raise UnknownPathError("there is no such endpoint")
+            raise UnknownPathError("unknown endpoint")
         if route.method != method:
-            raise UnknownMethodError(f"this endpoint takes {route.method}", allow=route.method)
+            raise UnknownMethodError(f"method not allowed: use {route.method}", allow=route.method)
         return route
 
-    def label(self, path: str) -> str:
-        """The path as metrics name it: ours as they are, everybody else's as one."""
+    def metric_label(self, path: str) -> str:
+        """Return the label of a path in the metrics: known paths as they are, all others as one."""
         return path if path in self._routes else "unknown"
 
 
-def _post(
-    kind: type[RequestT], answer: Callable[[RequestT], Mapping[str, Any]], status: HTTPStatus = HTTPStatus.OK
+def _post_route(
+    request_type: type[RequestT], handle: Callable[[RequestT], Mapping[str, Any]], status: HTTPStatus = HTTPStatus.OK
 ) -> Route:
-    parse = BodyParser(kind)
-    return Route("POST", lambda body, reply: reply(answer(parse(body))), status)
+    parse = BodyParser(request_type)
+    return Route("POST", lambda body, reply: reply(handle(parse(body))), status)
 
 
-def _search(service: RuntimeService) -> Route:
+def _search_route(service: RuntimeService) -> Route:
     parse = BodyParser(SearchRequest)
     return Route("POST", lambda body, reply: service.search_memory(parse(body), reply))

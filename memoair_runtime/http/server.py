@@ -1,7 +1,7 @@
-"""The HTTP surface: a loopback server with a thread for each of a bounded number of connections.
+"""The HTTP server: it listens on loopback and runs one thread for each of a bounded number of connections.
 
-The standard library reads the requests; everything that leaves is written here, so that each error has the envelope
-and each reply goes out in one piece.
+The standard library parses requests. Responses are written here, so that every error has the envelope and every
+response goes out in one write.
 """
 
 import hmac
@@ -31,99 +31,113 @@ log = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 1 << 20
 MAX_CONNECTIONS = 64
-# Clients drop connections that were idle for 5 s; the server must not be the one that hangs up first.
-KEPT_IDLE_S = 5.5
+# Clients drop connections that were idle for 5 s. The server must keep them longer, or a request may hit a closed one.
+MIN_IDLE_S = 5.5
 IDLE_TIMEOUT_S = 75.0
-# How long a request may be on its way in, how long an answer may wait for a client that does not read, and how much of
-# a body that is refused is read before hanging up.
+# How long a request may take to arrive, how long a response may wait for a client that does not read, and how much of a
+# rejected body is read before the connection is closed.
 READ_TIMEOUT_S = 10.0
 SEND_TIMEOUT_S = 10.0
-_DISCARD_BYTES = 8 << 20
-# As the standard library's own limits: it answers what goes beyond.
-_MOST_LINES = 102
-_LONGEST_LINE = 65_536
-_KEPT_HEADS = 256
-_KEPT_BYTES = 4_096
-_DISCARD_S = 1.0
+_MAX_DISCARD_BYTES = 8 << 20
+# The standard library's own limits; it answers requests that exceed them.
+_MAX_HEAD_LINES = 102
+_MAX_LINE_BYTES = 65_536
+_MAX_CACHED_HEADS = 256
+_MAX_CACHED_HEAD_BYTES = 4_096
+_DISCARD_TIMEOUT_S = 1.0
 
 
-_Head = tuple[str, str, str, Message, bool]  # method, path, version, headers, and whether to hang up after the answer
+_ParsedHead = tuple[str, str, str, Message, bool]  # method, path, version, headers, and whether to close the connection
 
 
 class LoopbackServer:
-    """Serves one set of routes on a socket that listens already."""
+    """Serves one set of routes on a listening socket."""
 
     def __init__(self, listener: socket.socket, routes: Routes, metrics: RuntimeMetrics, token: str | None) -> None:
+        """Create the server; it accepts no connection before `start`.
+
+        Args:
+            listener: Listening socket, owned by the server from now on.
+            routes: The endpoints.
+            metrics: Counts the requests.
+            token: Bearer token that requests must carry, or None to trust every local client.
+        """
         self._listener = listener
         self.routes = routes
         self.metrics = metrics
         self.token = token.encode() if token else None
-        self.connections = Connections(MAX_CONNECTIONS, KEPT_IDLE_S)
-        self._wake, self._woken = socket.socketpair()
-        self._thread = threading.Thread(target=self._accept, name="accept", daemon=True)
+        self.connections = Connections(MAX_CONNECTIONS, MIN_IDLE_S)
+        self._wake_writer, self._wake_reader = socket.socketpair()
+        self._thread = threading.Thread(target=self._accept_connections, name="accept", daemon=True)
 
     def start(self) -> None:
-        """Begin to accept connections, in a thread."""
+        """Start to accept connections in a thread."""
         self._thread.start()
 
     def drain(self, deadline: float) -> None:
-        """Accept nothing more, finish what is being answered by the deadline (monotonic seconds), and close."""
-        self._wake.close()
+        """Stop accepting connections, finish the requests in progress, and close.
+
+        Args:
+            deadline: Time of the monotonic clock by which to finish, in seconds.
+        """
+        self._wake_writer.close()
         self.connections.drain(deadline)
         self._thread.join(max(0.1, deadline - time.monotonic()))
 
-    def _accept(self) -> None:
-        with self._listener, self._woken, selectors.DefaultSelector() as selector:
+    def _accept_connections(self) -> None:
+        with self._listener, self._wake_reader, selectors.DefaultSelector() as selector:
             self._listener.setblocking(False)
             selector.register(self._listener, selectors.EVENT_READ)
-            selector.register(self._woken, selectors.EVENT_READ)
+            selector.register(self._wake_reader, selectors.EVENT_READ)
             while True:
-                self.connections.wait_for_room()
+                self.connections.wait_for_capacity()
                 ready = [key.fileobj for key, _ in selector.select()]
-                if self._woken in ready:
+                if self._wake_reader in ready:
                     return
                 try:
                     connection, address = self._listener.accept()
                 except (BlockingIOError, ConnectionError):
-                    continue  # the client was faster than we
+                    continue  # the client has given up already
                 except OSError as error:
-                    # Out of descriptors: whoever waits in the backlog is served when there are some again.
-                    log.error("no connection can be accepted: action=accept_failed errno=%s", error.errno)
+                    # Out of descriptors. Clients in the backlog are served when there are some again.
+                    log.error("failed to accept a connection: action=accept_failed errno=%s", error.errno)
                     time.sleep(0.1)
                     continue
                 timed = _TimedSocket(connection.family, connection.type, connection.proto, connection.detach())
-                self.connections.opened(timed)
-                threading.Thread(target=self._serve, args=(timed, address), name="connection", daemon=True).start()
+                self.connections.add(timed)
+                threading.Thread(
+                    target=self._serve_connection, args=(timed, address), name="connection", daemon=True
+                ).start()
 
-    def _serve(self, connection: "_TimedSocket", address: Any) -> None:
+    def _serve_connection(self, connection: "_TimedSocket", address: Any) -> None:
         try:
             _Handler(connection, address, self)
         except OSError:
-            log.debug("a connection broke: action=connection_lost")
+            log.debug("a connection was lost: action=connection_lost")
         finally:
-            self.connections.closed(connection)
+            self.connections.remove(connection)
             connection.close()
 
 
 class _TimedSocket(socket.socket):
-    """A socket that gives its client until a deadline, and not for so long from each byte to the next."""
+    """A socket with one deadline for a whole read, unlike a timeout, which restarts with every byte."""
 
     deadline = 0.0
 
-    def wait_for(self, seconds: float) -> None:
-        """Give the client so much time from now."""
+    def start_timeout(self, seconds: float) -> None:
+        """Set the deadline to this many seconds from now."""
         self.deadline = time.monotonic() + seconds
 
     def recv_into(self, *arguments: Any, **options: Any) -> int:
-        left = self.deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError("the client took too long")
-        self.settimeout(left)
+        remaining_s = self.deadline - time.monotonic()
+        if remaining_s <= 0:
+            raise TimeoutError("the client did not send its request in time")
+        self.settimeout(remaining_s)
         return super().recv_into(*arguments, **options)
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """One connection, request after request."""
+    """Handles the requests of one connection, one after another."""
 
     connection: _TimedSocket
 
@@ -131,188 +145,211 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
 
     def __init__(self, connection: _TimedSocket, address: Any, server: LoopbackServer) -> None:
-        self._owner = server
-        self._parsed: dict[bytes, _Head] = {}
-        self._thread = threading.get_ident()
-        self._answered = False  # whether the request that came last was
-        super().__init__(connection, address, server)  # type: ignore[arg-type]  # it only hands the server on
+        self._loopback_server = server
+        self._parsed_heads: dict[bytes, _ParsedHead] = {}
+        self._thread_id = threading.get_ident()
+        self._is_answered = False  # whether the current request has its response
+        super().__init__(connection, address, server)  # type: ignore[arg-type]  # it only stores the server
 
     def handle_one_request(self) -> None:
-        """Read one request and answer it."""
+        """Read and answer one request."""
         self.close_connection = True
-        self.connection.wait_for(IDLE_TIMEOUT_S)
+        self.connection.start_timeout(IDLE_TIMEOUT_S)
         try:
-            self.raw_requestline = self.rfile.readline(_LONGEST_LINE + 1)
-            if self.raw_requestline in (b"\r\n", b"\n"):  # some clients end a body with one line feed too many
-                self.raw_requestline = self.rfile.readline(_LONGEST_LINE + 1)
+            self.raw_requestline = self.rfile.readline(_MAX_LINE_BYTES + 1)
+            if self.raw_requestline in (b"\r\n", b"\n"):  # some clients send an extra line break after a body
+                self.raw_requestline = self.rfile.readline(_MAX_LINE_BYTES + 1)
         except TimeoutError:
             return
         if not self.raw_requestline:
             return
-        self._owner.connections.busy(self.connection)
-        self.connection.wait_for(READ_TIMEOUT_S)
+        self._loopback_server.connections.mark_busy(self.connection)
+        self.connection.start_timeout(READ_TIMEOUT_S)
         try:
-            if len(self.raw_requestline) > _LONGEST_LINE:
+            if len(self.raw_requestline) > _MAX_LINE_BYTES:
                 self.requestline, self.request_version, self.command = "", "", ""
                 self.send_error(HTTPStatus.REQUEST_URI_TOO_LONG)
                 return
-            if not self._parse():
+            if not self._parse_head():
                 return
-            if self.headers.defects:  # a line that is no header ends the headers for the library, but not for others
+            # The library takes a malformed line for the end of the headers; other parsers don't (request smuggling).
+            if self.headers.defects:
                 self.send_error(HTTPStatus.BAD_REQUEST)
                 return
-            self._answer()
+            self._handle_request()
         except TimeoutError:
             self.close_connection = True
             return
-        self.close_connection |= not self._owner.connections.idle(self.connection)
+        self.close_connection |= not self._loopback_server.connections.mark_idle(self.connection)
 
-    def _parse(self) -> bool:
-        """Read the rest of a request's head; tell whether there is a request, and else answer what came.
+    def _parse_head(self) -> bool:
+        """Read and parse the rest of a request's head; return False if it is invalid and was answered with an error.
 
-        The requests of a connection look alike: a head that came before is not taken apart again, which would take a
-        tenth of a search.
+        The requests of a connection look alike, so parsed heads are cached: parsing takes a tenth of the time of a
+        search.
         """
         lines = [self.raw_requestline]
-        while lines[-1] not in (b"\r\n", b"\n", b"") and len(lines) <= _MOST_LINES and len(lines[-1]) <= _LONGEST_LINE:
-            lines.append(self.rfile.readline(_LONGEST_LINE + 1))
+        while (
+            lines[-1] not in (b"\r\n", b"\n", b"")
+            and len(lines) <= _MAX_HEAD_LINES
+            and len(lines[-1]) <= _MAX_LINE_BYTES
+        ):
+            lines.append(self.rfile.readline(_MAX_LINE_BYTES + 1))
         raw = b"".join(lines)
-        known = self._parsed.get(raw)
-        if known is not None:
-            self.command, self.path, self.request_version, self.headers, self.close_connection = known
+        cached = self._parsed_heads.get(raw)
+        if cached is not None:
+            self.command, self.path, self.request_version, self.headers, self.close_connection = cached
             return True
         stream, self.rfile = self.rfile, BytesIO(b"".join(lines[1:]))
         try:
             is_request = self.parse_request()
         finally:
             self.rfile = stream
-        # Whoever expects a word before he sends the body is answered by the library, each time.
-        if is_request and "Expect" not in self.headers and len(self._parsed) < _KEPT_HEADS and len(raw) < _KEPT_BYTES:
-            self._parsed[raw] = self.command, self.path, self.request_version, self.headers, self.close_connection
+        # Requests with `Expect: 100-continue` are not cached: the library must send its interim response each time.
+        if (
+            is_request
+            and "Expect" not in self.headers
+            and len(self._parsed_heads) < _MAX_CACHED_HEADS
+            and len(raw) < _MAX_CACHED_HEAD_BYTES
+        ):
+            self._parsed_heads[raw] = self.command, self.path, self.request_version, self.headers, self.close_connection
         return is_request
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:  # noqa: ARG002
-        """Answer a request that the standard library could not read; what it quotes of it is left out."""
+        """Answer a request that the standard library rejects, without the parts of it that the library would quote."""
         status = HTTPStatus(code)
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             status = HTTPStatus.BAD_REQUEST
         self.close_connection = True
-        self._send(status, BadRequestError(f"the request can't be read: {HTTPStatus(code).phrase.lower()}").envelope())
+        error = BadRequestError(f"malformed request: {HTTPStatus(code).phrase.lower()}")
+        self._write_response(status, error.envelope())
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-        """Log nothing per request: the metrics count them."""
+        """Log nothing per request; the metrics count them."""
 
-    def _answer(self) -> None:
+    def _handle_request(self) -> None:
         path = self.path.partition("?")[0]
-        self._answered = False
+        self._is_answered = False
         try:
             content = self._read_body()
-            self._check_sender()
-            route = self._owner.routes.find(self.command, path) if self._is_trusted() else self._open_route(path)
-            route.answer(content, lambda body: self._reply(path, route.status, body))
-        except RequestError as fault:
-            headers = {"Allow": fault.details["allow"]} if "allow" in fault.details else {}
-            self._reply(path, fault.status, fault.envelope(), headers)
+            self._check_host_and_origin()
+            route = (
+                self._loopback_server.routes.find(self.command, path)
+                if self._has_valid_token()
+                else self._find_public_route(path)
+            )
+            route.handle(content, lambda body: self._send_reply(path, route.status, body))
+        except RequestError as error:
+            headers = {"Allow": error.details["allow"]} if "allow" in error.details else {}
+            self._send_reply(path, error.status, error.envelope(), headers)
         except Exception as error:
-            if self._answered:
+            if self._is_answered:
                 raise  # the client is gone
-            # Only the kind of error and where: its message may hold what a caller said.
-            log.error("a request failed: action=request_failed path=%s error=%s", path, _where(error))
-            self._reply(path, InternalError.status, InternalError("the runtime failed on this request").envelope())
+            # Log only the error's type and location: its message may contain what the user said.
+            log.error("a request failed: action=request_failed path=%s error=%s", path, _error_location(error))
+            self._send_reply(
+                path,
+                InternalError.status,
+                InternalError("the runtime failed to handle the request; see its log").envelope(),
+            )
 
-    def _reply(
+    def _send_reply(
         self, path: str, status: HTTPStatus, body: Mapping[str, Any] | bytes, headers: Mapping[str, str] | None = None
     ) -> None:
-        self._answered = True
-        is_stranded = threading.get_ident() != self._thread
-        # Our own thread is stuck in the work: nobody would read the next request.
-        self.close_connection |= is_stranded
-        self._owner.metrics.requests.labels(self._owner.routes.label(path), status.value).inc()
-        self._send(status, body, headers)
-        if is_stranded:
-            self._owner.connections.closed(self.connection)
+        self._is_answered = True
+        is_other_thread = threading.get_ident() != self._thread_id
+        # This connection's own thread is stuck in the search: there is no thread to read the next request.
+        self.close_connection |= is_other_thread
+        self._loopback_server.metrics.requests.labels(
+            self._loopback_server.routes.metric_label(path), status.value
+        ).inc()
+        self._write_response(status, body, headers)
+        if is_other_thread:
+            self._loopback_server.connections.remove(self.connection)
 
-    def _open_route(self, path: str) -> Route:
-        """The endpoint for a request without the token: one that is open, or none."""
+    def _find_public_route(self, path: str) -> Route:
+        """Return the route for a request without a valid token; raise `UnauthorizedError` unless it is public."""
         try:
-            route = self._owner.routes.find(self.command, path)
+            route = self._loopback_server.routes.find(self.command, path)
         except RequestError:
             route = None
-        if route is None or not route.is_open:
-            raise UnauthorizedError("the bearer token is missing or wrong")
+        if route is None or not route.is_public:
+            raise UnauthorizedError("the bearer token is missing or invalid")
         return route
 
-    def _is_trusted(self) -> bool:
-        if self._owner.token is None:
+    def _has_valid_token(self) -> bool:
+        if self._loopback_server.token is None:
             return True
         scheme, _, token = self.headers.get("Authorization", "").partition(" ")
-        # The header was decoded as Latin-1, which gives each byte back as it came.
-        return scheme.lower() == "bearer" and hmac.compare_digest(token.strip().encode("latin-1"), self._owner.token)
+        # The header was decoded as Latin-1, so encoding restores its bytes exactly.
+        return scheme.lower() == "bearer" and hmac.compare_digest(
+            token.strip().encode("latin-1"), self._loopback_server.token
+        )
 
-    def _check_sender(self) -> None:
-        """Refuse what a web page can make a browser send: another host name for this address, an origin."""
+    def _check_host_and_origin(self) -> None:
+        """Reject requests that a web page can make a browser send: a foreign Host (DNS rebinding) or an Origin."""
         hosts = self.headers.get_all("Host", [])
         if len(hosts) > 1 or (not hosts and self.request_version != "HTTP/1.0"):
-            raise BadRequestError("the request needs one Host header")
-        if hosts and not _is_loopback(hosts[0]):
-            raise BadRequestError("the Host header is not a loopback name")
+            raise BadRequestError("exactly one Host header is required")
+        if hosts and not _is_loopback_host(hosts[0]):
+            raise BadRequestError("the Host header must be a loopback name or address")
         if "Origin" in self.headers:
-            raise BadRequestError("requests from web pages are not taken")
+            raise BadRequestError("requests from web pages (with an Origin header) are not allowed")
 
     def _read_body(self) -> bytes:
         if "Transfer-Encoding" in self.headers or self.headers.get("Content-Encoding", "identity") != "identity":
             self.close_connection = True
-            raise BadRequestError("the body must be sent plain, with a Content-Length")
+            raise BadRequestError("send the body without an encoding, with a Content-Length header")
         lengths = self.headers.get_all("Content-Length", ["0"])
         if len(lengths) != 1 or not (lengths[0].isascii() and lengths[0].isdigit()):
             self.close_connection = True
-            raise BadRequestError("the Content-Length is not one number")
+            raise BadRequestError("invalid Content-Length header: exactly one number is required")
         length = int(lengths[0][:20])
         if length > MAX_BODY_BYTES:
             self.close_connection = True
-            self._discard(length)
-            raise PayloadTooLargeError(f"the body is over {MAX_BODY_BYTES} bytes", limit=MAX_BODY_BYTES)
+            self._discard_body(length)
+            raise PayloadTooLargeError(f"the body is larger than {MAX_BODY_BYTES} bytes", limit=MAX_BODY_BYTES)
         content = self.rfile.read(length) if length else b""
         if len(content) < length:
             self.close_connection = True
             raise BadRequestError("the body is shorter than its Content-Length")
         return content
 
-    def _discard(self, length: int) -> None:
-        """Read a refused body for a while: a client that is still sending would not see the refusal."""
-        deadline = time.monotonic() + _DISCARD_S
-        left = min(length, _DISCARD_BYTES)
-        self.connection.wait_for(_DISCARD_S)
-        while left > 0 and time.monotonic() < deadline:
+    def _discard_body(self, length: int) -> None:
+        """Read and drop a rejected body for a while: a client that is still sending would not see the response."""
+        deadline = time.monotonic() + _DISCARD_TIMEOUT_S
+        remaining = min(length, _MAX_DISCARD_BYTES)
+        self.connection.start_timeout(_DISCARD_TIMEOUT_S)
+        while remaining > 0 and time.monotonic() < deadline:
             try:
-                chunk = self.rfile.read1(min(left, 1 << 16))
+                chunk = self.rfile.read1(min(remaining, 1 << 16))
             except OSError:
                 return
             if not chunk:
                 return
-            left -= len(chunk)
+            remaining -= len(chunk)
 
-    def _send(
+    def _write_response(
         self, status: HTTPStatus, body: Mapping[str, Any] | bytes, headers: Mapping[str, str] | None = None
     ) -> None:
-        self.close_connection |= self._owner.connections.is_draining
+        self.close_connection |= self._loopback_server.connections.is_draining
         is_text = isinstance(body, bytes)
         content = body if isinstance(body, bytes) else msgspec.json.encode(body)
-        head = [
+        head_lines = [
             f"HTTP/1.1 {status.value} {status.phrase}",
             f"Content-Type: {'text/plain; version=0.0.4; charset=utf-8' if is_text else 'application/json'}",
             f"Content-Length: {len(content)}",
             f"Connection: {'close' if self.close_connection else 'keep-alive'}",
             *(f"{name}: {value}" for name, value in (headers or {}).items()),
         ]
-        packet = "\r\n".join([*head, "", ""]).encode("latin-1")
-        # One write: in two, the second waits for the first one's acknowledgement, 40 ms of it.
-        self.connection.settimeout(SEND_TIMEOUT_S)  # what stands there is the rest of the time for reading
-        self.wfile.write(packet if self.command == "HEAD" else packet + content)
+        head_bytes = "\r\n".join([*head_lines, "", ""]).encode("latin-1")
+        # One write. With two, the second waits for the delayed acknowledgement of the first, about 40 ms.
+        self.connection.settimeout(SEND_TIMEOUT_S)  # the socket still has the remaining time of the read as timeout
+        self.wfile.write(head_bytes if self.command == "HEAD" else head_bytes + content)
 
 
 @lru_cache(maxsize=64)
-def _is_loopback(host_header: str) -> bool:
+def _is_loopback_host(host_header: str) -> bool:
     try:
         host = urlsplit(f"//{host_header}").hostname or ""
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
@@ -320,10 +357,10 @@ def _is_loopback(host_header: str) -> bool:
         return False
 
 
-def _where(error: BaseException) -> str:
-    """The kind of error and the line that raised it."""
+def _error_location(error: BaseException) -> str:
+    """Return the type of an error, and the function and line that raised it."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
-    place = f" at {trace.tb_frame.f_code.co_name}:{trace.tb_lineno}" if trace is not None else ""
-    return type(error).__name__ + place
+    location = f" at {trace.tb_frame.f_code.co_name}:{trace.tb_lineno}" if trace is not None else ""
+    return type(error).__name__ + location

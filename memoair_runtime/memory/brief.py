@@ -6,7 +6,7 @@ from datetime import datetime
 import msgspec
 
 from memoair_runtime.memory.turn import StoredTurn
-from memoair_runtime.timeutil import iso
+from memoair_runtime.timeutil import format_utc
 
 _MAX_TURNS = 4
 
@@ -22,13 +22,13 @@ def encode_brief(session_id: str, turns: Sequence[StoredTurn], now: datetime) ->
     return msgspec.json.encode(
         {
             "sessionId": session_id,
-            "updatedAt": iso(now),
+            "updatedAt": format_utc(now),
             "turnCount": len(turns),
             "openedWith": turns[0].user_text if turns else "",
             "lastTurns": [
                 {
                     "turnId": turn.turn_id,
-                    "occurredAt": iso(turn.occurred_at),
+                    "occurredAt": format_utc(turn.occurred_at),
                     "userText": turn.user_text,
                     "assistantText": turn.assistant_text,
                 }

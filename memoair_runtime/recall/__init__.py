@@ -1,1 +1,1 @@
-"""What is remembered: the lanes, the sweep through them, and the text composed of what they found."""
+"""Recall: the lanes, the executor that searches them under a deadline, and the context built from their answers."""

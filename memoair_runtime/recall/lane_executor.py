@@ -1,4 +1,4 @@
-"""Recall: one question to several lanes under one deadline."""
+"""The lane executor: it runs one query on several lanes under one deadline."""
 
 import logging
 import math
@@ -17,211 +17,225 @@ from memoair_runtime.recall.watchdog import STALL_S, Watchdog
 
 log = logging.getLogger(__name__)
 
-# How often a search looks whether a lane has been read by now.
-_LOOK_S = 0.001
-# A lane in which so many searches are stuck is not asked: it would keep the thread of every further one.
-_MOST_STUCK = 8
+# How often a search checks whether a lane has finished loading.
+_POLL_INTERVAL_S = 0.001
+# A lane in which this many searches are stuck is not searched: it would hold the thread of every further search.
+_MAX_STUCK = 8
 
 
 class LaneStatus(str, Enum):
-    """What became of a lane in one search."""
+    """The status of a lane in one search."""
 
     OK = "ok"
     LATE = "late"  # did not answer by the deadline
-    LOADING = "loading"  # its data had not been read by the deadline
-    SKIPPED = "skipped"  # was not asked
+    LOADING = "loading"  # its data was not loaded by the deadline
+    SKIPPED = "skipped"  # was not requested
     ERROR = "error"
 
 
 @attrs.frozen
 class LaneOutcome:
-    """A lane's part in one search."""
+    """A lane's part in one search.
+
+    Attributes:
+        status: What happened.
+        duration_ms: How long the lane took, in milliseconds.
+        answer: What it found; empty unless the status is ``ok``.
+    """
 
     status: LaneStatus
-    ms: float = 0.0
+    duration_ms: float = 0.0
     answer: LaneAnswer = NO_ANSWER
 
     @property
     def is_degraded(self) -> bool:
-        """Whether the caller got less than he asked for."""
+        """Whether the client gets less than it asked for."""
         return self.status not in (LaneStatus.OK, LaneStatus.SKIPPED)
 
 
 @attrs.frozen
 class LaneRequest:
-    """What one lane is asked."""
+    """A lane and the query for it."""
 
     lane: Lane
-    question: LaneQuery
+    query: LaneQuery
 
 
 Outcomes = Mapping[LaneName, LaneOutcome]
 
 
 class LaneExecutor:
-    """Asks lanes one after another in the thread of whoever asks: a change of threads costs more than a lane.
+    """Searches lanes one after another in the calling thread, because switching threads costs more than a lane.
 
-    A thread that gets stuck in a lane is left behind, and another one goes on, so that a lane that hangs costs its own
-    answer and nothing else. Safe to use from any thread.
+    If a thread gets stuck in a lane, another one continues with the remaining lanes. A lane that hangs thus costs its
+    own answer and nothing else. Thread-safe.
     """
 
     def __init__(self) -> None:
-        self._watch = Watchdog()
-        self._jams = _CircuitBreaker()
+        self._watchdog = Watchdog()
+        self._breaker = _CircuitBreaker()
 
-    def ask(self, questions: Sequence[LaneRequest], deadline: float, then: Callable[[Outcomes], None]) -> None:
-        """Ask the lanes in the order given; call ``then`` when all have answered, or at the deadline (monotonic
-        seconds).
+    def run(self, requests: Sequence[LaneRequest], deadline: float, on_done: Callable[[Outcomes], None]) -> None:
+        """Search the lanes, and return after ``on_done`` was called and no lane holds this thread anymore.
 
-        ``then`` is called once, in this thread or, where this one is stuck in a lane, in another. Returns when that was
-        done and no lane holds this thread any more; raises what ``then`` raises.
+        Args:
+            requests: The lanes with their queries, in the order in which to search them.
+            deadline: Time of the monotonic clock by which the search must be answered, in seconds.
+            on_done: Called once with the outcome of every lane, when all have answered or at the deadline: in this
+                thread or, if this one is stuck in a lane, in another. What it raises, this method raises.
         """
-        sweep = _SearchRun(questions, deadline, then, self._jams)
-        self._watch.begin(sweep)
+        search_run = _SearchRun(requests, deadline, on_done, self._breaker)
+        self._watchdog.watch(search_run)
         try:
-            sweep.lead()
+            search_run.lead()
         finally:
-            self._watch.end(sweep)
+            self._watchdog.unwatch(search_run)
 
     def close(self) -> None:
-        """Look after searches no longer. Does not wait for a lane that hangs."""
-        self._watch.close()
+        """Stop the watchdog. Does not wait for a lane that hangs."""
+        self._watchdog.close()
 
 
 class _CircuitBreaker:
-    """How many searches are stuck in which lane. Safe to use from any thread."""
+    """Counts the searches that are stuck in each lane; open for a lane that has too many. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._stuck: Counter[LaneName] = Counter()
+        self._stuck_counts: Counter[LaneName] = Counter()
 
-    def add(self, lane: LaneName, searches: int) -> None:
+    def add_stuck(self, lane: LaneName, count: int) -> None:
         with self._lock:
-            self._stuck[lane] += searches
+            self._stuck_counts[lane] += count
 
-    def is_jammed(self, lane: LaneName) -> bool:
-        return self._stuck[lane] >= _MOST_STUCK
+    def is_open(self, lane: LaneName) -> bool:
+        return self._stuck_counts[lane] >= _MAX_STUCK
 
 
 class _SearchRun:
-    """One search on its way through the lanes.
+    """The execution of one search over its lanes.
 
-    One thread at a time leads: it asks the lanes, and at the end calls ``then``. A leader that gets stuck in a lane is
-    succeeded by another thread; when it comes back it leaves its lane's answer, and waits until the search is answered.
+    One thread at a time is the leader: it searches the lanes and calls ``on_done`` at the end. If the leader gets stuck
+    in a lane, another thread succeeds it. When the former leader returns from its lane, it stores the lane's answer and
+    waits until the search is answered.
     """
 
     def __init__(
         self,
-        questions: Sequence[LaneRequest],
+        requests: Sequence[LaneRequest],
         deadline: float,
-        then: Callable[[Outcomes], None],
-        jams: _CircuitBreaker,
+        on_done: Callable[[Outcomes], None],
+        breaker: _CircuitBreaker,
     ) -> None:
         self._deadline = deadline
-        self._then = then
-        self._jams = jams
+        self._on_done = on_done
+        self._breaker = breaker
         self._changed = threading.Condition()
-        self._waiting = deque(questions)
-        self._asked = {each.lane.name: each.lane for each in questions}
-        self._done: dict[LaneName, LaneOutcome] = {}
-        self._began_at = time.monotonic()
+        self._pending = deque(requests)
+        self._lanes = {request.lane.name: request.lane for request in requests}
+        self._outcomes: dict[LaneName, LaneOutcome] = {}
+        self._started_at = time.monotonic()
         self._leader = 0
-        self._asking: tuple[LaneName, float] | None = None  # in which lane the leader is, and by when it must be back
-        self._finished = False
-        self._failure: Exception | None = None
+        self._current: tuple[LaneName, float] | None = None  # the leader's lane, and when it is overdue
+        self._is_finished = False
+        self._error: Exception | None = None
 
     @property
-    def due(self) -> float:
-        """By when (monotonic seconds) the leader must be back from its lane, or the search be answered."""
-        if self._finished:
+    def due_at(self) -> float:
+        """Time of the monotonic clock by which the leader must return from its lane, or the search must be answered."""
+        if self._is_finished:
             return math.inf
-        asking = self._asking
-        return asking[1] if asking else self._deadline
+        current = self._current
+        return current[1] if current else self._deadline
 
     def take_over(self) -> None:
-        """Let another thread lead: this one is stuck in its lane."""
+        """Make another thread the leader, because the current one is stuck in its lane."""
         with self._changed:
-            if self._asking is None:
-                return  # it has just come back
-            self._jams.add(self._asking[0], 1)
-            self._asking = None
+            if self._current is None:
+                return  # the leader has just returned
+            self._breaker.add_stuck(self._current[0], 1)
+            self._current = None
             self._leader += 1
             leader = self._leader
-        threading.Thread(target=self._succeed, args=(leader,), name="recall", daemon=True).start()
+        threading.Thread(target=self._lead_as_successor, args=(leader,), name="recall", daemon=True).start()
 
     def lead(self, leader: int = 0) -> None:
-        """Lead until the search is answered, or until another thread leads and has answered it."""
-        while (next_ := self._next()) is not None:
-            outcome = _ask(next_)
+        """Lead until the search is answered, by this thread or by a successor."""
+        while (request := self._take_next()) is not None:
+            outcome = _search_lane(request)
             with self._changed:
-                self._done[next_.lane.name] = outcome
+                self._outcomes[request.lane.name] = outcome
                 if leader != self._leader:
-                    self._jams.add(next_.lane.name, -1)
+                    self._breaker.add_stuck(request.lane.name, -1)
                     self._changed.notify_all()
-                    self._changed.wait_for(lambda: self._finished)
-                    if self._failure:
-                        raise self._failure
+                    self._changed.wait_for(lambda: self._is_finished)
+                    if self._error:
+                        raise self._error
                     return
-                self._asking = None
-        self._answer()
+                self._current = None
+        self._finish()
 
-    def _succeed(self, leader: int) -> None:
+    def _lead_as_successor(self, leader: int) -> None:
         try:
             self.lead(leader)
-        except Exception as error:  # noqa: BLE001 - it is raised where the search was asked for
+        except Exception as error:  # noqa: BLE001 - raised in the thread that called `run`
             log.error("a search failed behind a stuck lane: action=search_failed error=%s", type(error).__name__)
 
-    def _next(self) -> LaneRequest | None:
-        """The next lane to ask, once one is ready; None where none is left or the time is over."""
+    def _take_next(self) -> LaneRequest | None:
+        """Wait for a lane that is ready, and return its request; return None if none is left or at the deadline."""
         with self._changed:
-            while self._waiting and (now := time.monotonic()) < self._deadline:
-                ready = next((each for each in self._waiting if each.lane.readiness is not Readiness.LOADING), None)
+            while self._pending and (now := time.monotonic()) < self._deadline:
+                ready = next(
+                    (request for request in self._pending if request.lane.readiness is not Readiness.LOADING), None
+                )
                 if ready is None:
-                    # Somebody else may bring an answer, but who reads the lane does not know of us.
-                    self._changed.wait(min(_LOOK_S, self._deadline - now))
+                    # The condition is notified by former leaders, but not by the threads that load lanes: poll.
+                    self._changed.wait(min(_POLL_INTERVAL_S, self._deadline - now))
                     continue
-                self._waiting.remove(ready)
+                self._pending.remove(ready)
                 name = ready.lane.name
-                if self._jams.is_jammed(name):
-                    self._done[name] = LaneOutcome(LaneStatus.LATE)
+                if self._breaker.is_open(name):
+                    self._outcomes[name] = LaneOutcome(LaneStatus.LATE)
                     continue
-                self._asking = name, min(now + STALL_S, self._deadline)
+                self._current = name, min(now + STALL_S, self._deadline)
                 return ready
             return None
 
-    def _answer(self) -> None:
-        """Wait for lanes that former leaders are stuck in, until the deadline, and hand out what there is."""
+    def _finish(self) -> None:
+        """Wait until the deadline for lanes in which former leaders are stuck, then answer with what there is."""
         with self._changed:
-            stuck = len(self._asked) - len(self._waiting)
-            self._changed.wait_for(lambda: len(self._done) >= stuck, max(0.0, self._deadline - time.monotonic()))
-            waited_ms = (time.monotonic() - self._began_at) * 1e3
-            outcomes = {name: self._done.get(name) or _missing(lane, waited_ms) for name, lane in self._asked.items()}
+            started = len(self._lanes) - len(self._pending)
+            self._changed.wait_for(lambda: len(self._outcomes) >= started, max(0.0, self._deadline - time.monotonic()))
+            waited_ms = (time.monotonic() - self._started_at) * 1e3
+            outcomes = {
+                name: self._outcomes.get(name) or _missing_outcome(lane, waited_ms)
+                for name, lane in self._lanes.items()
+            }
         try:
-            self._then(outcomes)
+            self._on_done(outcomes)
         except Exception as error:
-            self._failure = error
+            self._error = error
             raise
         finally:
             with self._changed:
-                self._finished = True
+                self._is_finished = True
                 self._changed.notify_all()
 
 
-def _missing(lane: Lane, waited_ms: float) -> LaneOutcome:
-    loading = lane.readiness is Readiness.LOADING
-    return LaneOutcome(LaneStatus.LOADING if loading else LaneStatus.LATE, waited_ms)
+def _missing_outcome(lane: Lane, waited_ms: float) -> LaneOutcome:
+    is_loading = lane.readiness is Readiness.LOADING
+    return LaneOutcome(LaneStatus.LOADING if is_loading else LaneStatus.LATE, waited_ms)
 
 
-def _ask(asked: LaneRequest) -> LaneOutcome:
-    began_at = time.monotonic()
+def _search_lane(request: LaneRequest) -> LaneOutcome:
+    started_at = time.monotonic()
     answer = NO_ANSWER
     try:
-        answer = asked.lane.search(asked.question)
+        answer = request.lane.search(request.query)
         status = LaneStatus.OK
     except NotReadyError as error:
         status = LaneStatus.LOADING if error.readiness is Readiness.LOADING else LaneStatus.ERROR
-    except Exception as error:  # noqa: BLE001 - a defect in one lane must not cost the others; it is counted and told
-        # Only the kind of error: its message may hold what the caller said.
-        log.error("a lane failed: action=lane_failed lane=%s error=%s", asked.lane.name.value, type(error).__name__)
+    except Exception as error:  # noqa: BLE001 - a defect in one lane must not cost the others; counted and logged
+        # Log only the error's type: its message may contain what the user said.
+        log.error("a lane failed: action=lane_failed lane=%s error=%s", request.lane.name.value, type(error).__name__)
         status = LaneStatus.ERROR
-    return LaneOutcome(status, (time.monotonic() - began_at) * 1e3, answer)
+    return LaneOutcome(status, (time.monotonic() - started_at) * 1e3, answer)

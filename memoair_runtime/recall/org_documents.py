@@ -1,4 +1,4 @@
-"""The organisation's documents: from a file of JSON lines to an index, which is kept beside the callers' memories."""
+"""The organization's documents from a JSON Lines file, and their index, which is stored in the project's folder."""
 
 import codecs
 import logging
@@ -12,13 +12,13 @@ import filelock
 import msgspec
 
 from memoair_index import ContainerError, Index, split_document
-from memoair_runtime.recall.org_source import LoadedOrgIndex, Stamp
+from memoair_runtime.recall.org_source import LoadedOrgIndex, VersionKey
 
 log = logging.getLogger(__name__)
 
-_NS_A_MS = 1_000_000
-_TOLD_LINES = 5
-# How long one process waits for another that is reading the same documents, before it reads them for itself.
+_NS_PER_MS = 1_000_000
+_MAX_LOGGED_LINES = 5
+# How long a process waits for another one that indexes the same documents, before it indexes them itself.
 _LOCK_TIMEOUT_S = 60.0
 
 
@@ -28,117 +28,136 @@ class _DocumentLine(msgspec.Struct, frozen=True):
     metadata: dict[str, Any] = {}
 
 
-_decoder = msgspec.json.Decoder(_DocumentLine)
+_line_decoder = msgspec.json.Decoder(_DocumentLine)
 
 
 @attrs.frozen
 class OrgDocuments:
-    """A file of JSON lines, ``{"id", "text", "metadata"}`` each, and where its index is kept.
+    """A JSON Lines file, ``{"id", "text", "metadata"}`` per line, and its stored index.
 
-    ``prepare`` makes the folder for the index; it raises OSError where nothing can be kept there.
+    Attributes:
+        path: The file.
+        index_path: Where the index is stored.
+        create_folder: Creates the folder of the index; raises OSError if nothing can be stored there.
     """
 
     path: Path
     index_path: Path
-    prepare: Callable[[], None]
+    create_folder: Callable[[], None]
 
-    def stamp(self) -> tuple[int, int]:
-        """What tells whether the file was written since; raises OSError."""
+    def version_key(self) -> tuple[int, int]:
+        """Return the file's time and size, which differ once it was written; raises OSError."""
         state = self.path.stat()
         return state.st_mtime_ns, state.st_size
 
-    def index(self) -> Index:
-        """The documents' index: opened where it is kept, else read out of the file and kept.
+    def load_index(self) -> Index:
+        """Return the index of the documents: the stored one if it is current, otherwise a new one, which is stored.
 
-        Raises OSError where the file can't be read, ValueError where no line of it is a document.
+        Raises:
+            OSError: If the file cannot be read.
+            ValueError: If no line of the file is a document.
         """
-        stamp = self.stamp()
-        kept = self._open(stamp)
-        if kept is not None:
-            return kept
-        with ExitStack() as held:
-            with suppress(OSError, filelock.Timeout):  # then each process reads them for itself
-                self.prepare()
+        version_key = self.version_key()
+        index = self._open_stored(version_key)
+        if index is not None:
+            return index
+        with ExitStack() as stack:
+            with suppress(OSError, filelock.Timeout):  # without the lock, each process indexes them itself
+                self.create_folder()
                 lock = filelock.FileLock(self.index_path.with_suffix(".lock"), timeout=_LOCK_TIMEOUT_S, mode=0o600)
-                held.enter_context(lock)
-                kept = self._open(stamp)  # another process may have read them meanwhile
-                for left in self.index_path.parent.glob(f".{self.index_path.name}.*.part"):  # by a writer that died
-                    left.unlink(missing_ok=True)
-            if kept is None:
-                kept = read_index(self.path)
-                with suppress(OSError):  # nothing can be kept there
-                    kept.merge(self.index_path, lambda: {"stamp": stamp})
-            return kept
+                stack.enter_context(lock)
+                index = self._open_stored(version_key)  # another process may have stored it by now
+                # Temporary files of a writer that died.
+                for leftover in self.index_path.parent.glob(f".{self.index_path.name}.*.part"):
+                    leftover.unlink(missing_ok=True)
+            if index is None:
+                index = build_index(self.path)
+                with suppress(OSError):  # the index is used without being stored
+                    index.merge(self.index_path, lambda: {"stamp": version_key})
+            return index
 
-    def read_again(self) -> Index:
-        """The documents' index, made anew because the kept one is damaged; raises as `index`."""
+    def rebuild_index(self) -> Index:
+        """Discard the stored index, which is damaged, and return a new one; raises as `load_index`."""
         with suppress(OSError):
             self.index_path.unlink()
-        return self.index()
+        return self.load_index()
 
-    def _open(self, stamp: tuple[int, int]) -> Index | None:
+    def _open_stored(self, version_key: tuple[int, int]) -> Index | None:
         try:
             index = Index.open(self.index_path)
         except FileNotFoundError:
             return None
         except (OSError, ContainerError) as error:
-            log.warning("a kept index is of no use, documents are read: action=index_refused why=%s", error)
+            log.warning("the stored index is invalid and is rebuilt: action=index_refused why=%s", error)
             return None
-        return index if index.file_metadata.get("stamp") == list(stamp) else None
+        return index if index.file_metadata.get("stamp") == list(version_key) else None
 
 
 @attrs.frozen
 class FileOrg:
-    """The documents of a file that somebody keeps by hand; see `memoair_runtime.recall.org_source.OrgSource`."""
+    """The `OrgSource` of a file that the operator maintains.
+
+    Attributes:
+        documents: The file and its index.
+        poll_interval_s: None, because only a session start checks the file for changes.
+    """
 
     documents: OrgDocuments
-    looked_at_s: float | None = None
+    poll_interval_s: float | None = None
 
     @property
-    def where(self) -> str:
-        """The file."""
+    def description(self) -> str:
+        """The path of the file."""
         return str(self.documents.path)
 
-    def stamp(self) -> Stamp:
-        """What tells whether the file was written since; raises OSError."""
-        return self.documents.stamp()
+    def version_key(self) -> VersionKey:
+        """Return the file's time and size, which differ once it was written; raises OSError."""
+        return self.documents.version_key()
 
-    def index(self) -> LoadedOrgIndex:
-        """The documents' index, of the version that is the time of the last write; raises OSError or ValueError."""
-        version = self.documents.stamp()[0] // _NS_A_MS
-        return LoadedOrgIndex(self.documents.index(), version)
+    def load_index(self) -> LoadedOrgIndex:
+        """Return the index of the documents; its version is the file's time in milliseconds.
 
-    def read_again(self) -> LoadedOrgIndex:
-        """The same, made anew; raises OSError or ValueError."""
-        version = self.documents.stamp()[0] // _NS_A_MS
-        return LoadedOrgIndex(self.documents.read_again(), version)
+        Raises:
+            OSError: If the file cannot be read.
+            ValueError: If no line of the file is a document.
+        """
+        version = self.documents.version_key()[0] // _NS_PER_MS
+        return LoadedOrgIndex(self.documents.load_index(), version)
+
+    def rebuild(self) -> LoadedOrgIndex:
+        """Discard the stored index, which is damaged, and return a new one; raises as `load_index`."""
+        version = self.documents.version_key()[0] // _NS_PER_MS
+        return LoadedOrgIndex(self.documents.rebuild_index(), version)
 
 
-def read_index(path: Path) -> Index:
-    """An index of the documents of a file; raises as `OrgDocuments.index`."""
+def build_index(path: Path) -> Index:
+    """Build an index of the documents of a file; raises as `OrgDocuments.load_index`."""
     index = Index()
-    index.add(chunk for line in _read(path) for chunk in split_document(line.id, line.text, line.metadata))
+    index.add(chunk for line in _read_lines(path) for chunk in split_document(line.id, line.text, line.metadata))
     return index
 
 
-def _read(path: Path) -> list[_DocumentLine]:
-    """The documents of a file; lines that are none are passed over and told. Raises ValueError where none is one."""
-    documents: dict[str, _DocumentLine] = {}  # of two with one id the later one counts
-    refused = []
-    for number, line in enumerate(path.read_bytes().removeprefix(codecs.BOM_UTF8).split(b"\n"), 1):
+def _read_lines(path: Path) -> list[_DocumentLine]:
+    """Return the documents of a file. Log invalid lines and skip them; raise ValueError if no line is valid."""
+    documents: dict[str, _DocumentLine] = {}  # of two documents with the same id, the later one counts
+    skipped = []
+    for line_number, line in enumerate(path.read_bytes().removeprefix(codecs.BOM_UTF8).split(b"\n"), 1):
         if not line.strip():
             continue
         try:
-            document = _decoder.decode(line)
+            document = _line_decoder.decode(line)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            refused.append(number)
+            skipped.append(line_number)
         else:
             documents[document.id] = document
-    if refused and not documents:
-        raise ValueError('no line of it is a document, {"id": "...", "text": "...", "metadata": {...}}')
-    if refused:
-        told = ", ".join(map(str, refused[:_TOLD_LINES]))
+    if skipped and not documents:
+        raise ValueError('no line is a document like {"id": "...", "text": "...", "metadata": {...}}')
+    if skipped:
+        logged_lines = ", ".join(map(str, skipped[:_MAX_LOGGED_LINES]))
         log.warning(
-            "%s: lines are no documents: action=org_lines_skipped lines=%d such_as=%s", path, len(refused), told
+            "%s: skipped lines that are not documents: action=org_lines_skipped lines=%d such_as=%s",
+            path,
+            len(skipped),
+            logged_lines,
         )
     return list(documents.values())

@@ -1,4 +1,4 @@
-"""Where the organisation's documents come from, as the lane that searches them sees it."""
+"""The interface of the org lane to a source of the organization's documents."""
 
 from typing import Protocol
 
@@ -6,37 +6,50 @@ import attrs
 
 from memoair_index import Index
 
-Stamp = tuple[int, ...]  # of a file: times, sizes, numbers; what tells whether it was written since
+VersionKey = tuple[int, ...]  # of a file: times, size, inode; it changes with every write
 
 
 @attrs.frozen
 class LoadedOrgIndex:
-    """An index of documents, as it was at a moment. ``version`` grows with every change of them.
+    """An index of the documents as they were when it was loaded.
 
-    ``base`` names the content of the file that is mapped, where that is known: the same need not be verified again.
+    Attributes:
+        index: The index.
+        version: Version of the documents; it grows with every change.
+        base_sha256: Content hash of the mapped index file, or None without such a file or if its hash is unknown. An
+            index file with the same hash need not be verified again.
     """
 
     index: Index
     version: int
-    base: str | None = None
+    base_sha256: str | None = None
 
 
 class OrgSource(Protocol):
-    """Documents that change. Used by one thread at a time."""
+    """A source of documents that may change. Used by one thread at a time."""
 
     @property
-    def where(self) -> str:
-        """What they are, for who has to mend them."""
+    def description(self) -> str:
+        """The source for error messages, such as a path."""
 
     @property
-    def looked_at_s(self) -> float | None:
-        """How often a search looks whether they have changed; None: only a call that begins does."""
+    def poll_interval_s(self) -> float | None:
+        """Seconds after which a search checks for changes again; None if only a session start checks."""
 
-    def stamp(self) -> Stamp | None:
-        """What tells whether they have changed; None where there are none yet. Raises OSError."""
+    def version_key(self) -> VersionKey | None:
+        """Return a key that differs once the documents have changed, or None if there are none yet.
 
-    def index(self) -> LoadedOrgIndex:
-        """Their index, ready to be searched; raises OSError or ValueError."""
+        Raises:
+            OSError: If the source is not available.
+        """
 
-    def read_again(self) -> LoadedOrgIndex:
-        """The same, because what was kept is damaged; raises OSError or ValueError."""
+    def load_index(self) -> LoadedOrgIndex:
+        """Return the index of the documents.
+
+        Raises:
+            OSError: If the source is not available.
+            ValueError: If it is invalid.
+        """
+
+    def rebuild(self) -> LoadedOrgIndex:
+        """Discard the stored index, which is damaged, and return a new one; raises as `load_index`."""

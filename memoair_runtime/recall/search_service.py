@@ -1,4 +1,4 @@
-"""The searcher: a checked question goes to the lanes under its deadline, and comes back as a composed answer."""
+"""The search service: it runs a search on the lanes under its deadline and builds the reply."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -6,23 +6,23 @@ from typing import Any
 
 from memoair_runtime.enums import Intent, LaneName, Variant
 from memoair_runtime.metrics import RuntimeMetrics
-from memoair_runtime.recall.context_builder import Budgets, compose
+from memoair_runtime.recall.context_builder import Budgets, build_context
 from memoair_runtime.recall.lane_executor import LaneExecutor, LaneOutcome, LaneRequest, LaneStatus, Outcomes
 from memoair_runtime.recall.lanes.lane import NO_ANSWER, Lane, LaneAnswer, LaneQuery
 from memoair_runtime.requests import DEFAULT_TIMEOUT_MS, SearchRequest
 
 
 class SearchService:
-    """Answers searches over a set of lanes. Safe to use from any thread."""
+    """Answers searches from a set of lanes. Thread-safe."""
 
     def __init__(self, lanes: Sequence[Lane], metrics: RuntimeMetrics, budgets: Budgets | None = None) -> None:
         self._lanes = tuple(lanes)
         self._metrics = metrics
         self._budgets = budgets or Budgets()
-        self._recall = LaneExecutor()
+        self._executor = LaneExecutor()
 
     def bootstrap_budgets(self) -> dict[str, int]:
-        """The defaults, as session/start tells them."""
+        """Return the default budgets, as the reply of session/start has them."""
         limits = {lane.name: lane.default_limit for lane in self._lanes}
         return {
             "contextCharCap": self._budgets.context_chars,
@@ -32,76 +32,95 @@ class SearchService:
             "topKWorking": limits[LaneName.WORKING],
         }
 
-    def readiness(self) -> dict[str, str]:
-        """How far each lane's data has come."""
+    def lane_readiness(self) -> dict[str, str]:
+        """Return how far each lane's data is loaded."""
         return {lane.name.value: lane.readiness.value for lane in self._lanes}
 
     def search(
         self,
         request: SearchRequest,
-        allowed: frozenset[LaneName],
+        allowed_lanes: frozenset[LaneName],
         variant: Variant,
         notes: list[str],
-        began_at: float,
+        started_at: float,
         reply: Callable[[dict[str, Any]], None],
     ) -> None:
-        """Answer a search from the lanes that it asks for and that are ``allowed``; ``notes`` go into the trace.
+        """Search the requested lanes and build the reply.
 
-        Its time runs from ``began_at`` (monotonic seconds). ``reply`` is called once, by whichever thread has the
-        answer.
+        Args:
+            request: The search.
+            allowed_lanes: Lanes that may be searched; others are skipped.
+            variant: The embedding to use.
+            notes: Notes for the trace.
+            started_at: Time of the monotonic clock at which the request arrived, in seconds; the timeout runs from it.
+            reply: Called once with the reply's body, by whichever thread has it in time.
+
+        Raises:
+            BadRequestError: If the filter is invalid.
         """
         timeout_ms = request.timeout_ms or DEFAULT_TIMEOUT_MS
-        deadline = began_at + timeout_ms / 1e3
+        deadline = started_at + timeout_ms / 1e3
         intent = request.known_intent()
         if intent is None:
-            notes = [*notes, "the intent is not known; taken as answer_current_user"]
-        questions = self._questions(request, allowed, intent or Intent.ANSWER_CURRENT_USER, variant, deadline)
-        self._recall.ask(questions, deadline, lambda outcomes: reply(self._body(request, outcomes, notes, began_at)))
+            notes = [*notes, "unknown intent; answer_current_user is used instead"]
+        lane_requests = self._build_lane_requests(
+            request, allowed_lanes, intent or Intent.ANSWER_CURRENT_USER, variant, deadline
+        )
+        self._executor.run(
+            lane_requests, deadline, lambda outcomes: reply(self._build_reply(request, outcomes, notes, started_at))
+        )
 
-    def _body(self, request: SearchRequest, outcomes: Outcomes, notes: list[str], began_at: float) -> dict[str, Any]:
+    def _build_reply(
+        self, request: SearchRequest, outcomes: Outcomes, notes: list[str], started_at: float
+    ) -> dict[str, Any]:
         answers = {name: outcome.answer for name, outcome in outcomes.items() if outcome.status is LaneStatus.OK}
-        context = compose(answers, self._budgets)
+        context = build_context(answers, self._budgets)
         hits = {name: [hit.to_wire() for hit in answers.get(name, NO_ANSWER).hits] for name in LaneName}
-        total_s = time.monotonic() - began_at
-        self._count(outcomes, total_s)
+        total_s = time.monotonic() - started_at
+        self._update_metrics(outcomes, total_s)
         return {
             "contextText": context,
             "profile": answers.get(LaneName.PROFILE, NO_ANSWER).profile,
             "working": hits[LaneName.WORKING],
             "permanent": hits[LaneName.PERMANENT],
             "org": hits[LaneName.ORG],
-            "sources": _sources(hits) if request.include_sources is not False else [],
+            "sources": _list_sources(hits) if request.include_sources is not False else [],
             "trace": {
                 "degraded": any(outcome.is_degraded for outcome in outcomes.values()),
                 "totalMs": round(total_s * 1e3, 3),
                 "deadlineMs": request.timeout_ms or DEFAULT_TIMEOUT_MS,
-                "lanes": {lane.name.value: _traced(outcomes.get(lane.name, _SKIPPED)) for lane in self._lanes},
+                "lanes": {lane.name.value: _lane_trace(outcomes.get(lane.name, _SKIPPED)) for lane in self._lanes},
                 "turnId": request.turn_id,
                 "notes": notes,
-                **({"explain": _explained(answers)} if request.explain else {}),
+                **({"explain": _explain_scores(answers)} if request.explain else {}),
             },
         }
 
     def close(self) -> None:
-        """Take no more questions."""
-        self._recall.close()
+        """Release all resources. No search may follow."""
+        self._executor.close()
 
-    def _questions(
-        self, request: SearchRequest, allowed: frozenset[LaneName], intent: Intent, variant: Variant, deadline: float
+    def _build_lane_requests(
+        self,
+        request: SearchRequest,
+        allowed_lanes: frozenset[LaneName],
+        intent: Intent,
+        variant: Variant,
+        deadline: float,
     ) -> list[LaneRequest]:
-        keeps, now = request.predicate(), time.time()
-        asked = allowed.intersection(LaneName if request.lanes is None else request.lanes)
-        questions = []
+        predicate, now = request.filter_predicate(), time.time()
+        selected_lanes = allowed_lanes.intersection(LaneName if request.lanes is None else request.lanes)
+        lane_requests = []
         for lane in self._lanes:
             limit = getattr(request.top_k, lane.name.value, None)
             if limit is None:
                 limit = lane.default_limit
-            if lane.name in asked and limit:
-                question = LaneQuery(request.query, request.session_id, intent, limit, deadline, now, variant, keeps)
-                questions.append(LaneRequest(lane, question))
-        return questions
+            if lane.name in selected_lanes and limit:
+                query = LaneQuery(request.query, request.session_id, intent, limit, deadline, now, variant, predicate)
+                lane_requests.append(LaneRequest(lane, query))
+        return lane_requests
 
-    def _count(self, outcomes: Mapping[LaneName, LaneOutcome], total_s: float) -> None:
+    def _update_metrics(self, outcomes: Mapping[LaneName, LaneOutcome], total_s: float) -> None:
         self._metrics.search_seconds.observe(total_s)
         for name, outcome in outcomes.items():
             if outcome.is_degraded:
@@ -111,22 +130,22 @@ class SearchService:
 _SKIPPED = LaneOutcome(LaneStatus.SKIPPED)
 
 
-def _sources(hits: Mapping[LaneName, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
-    return [hit["source"] for found in hits.values() for hit in found]
+def _list_sources(hits: Mapping[LaneName, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    return [hit["source"] for lane_hits in hits.values() for hit in lane_hits]
 
 
-def _traced(outcome: LaneOutcome) -> dict[str, Any]:
-    return {"status": outcome.status.value, "ms": round(outcome.ms, 3), "hits": len(outcome.answer.hits)}
+def _lane_trace(outcome: LaneOutcome) -> dict[str, Any]:
+    return {"status": outcome.status.value, "ms": round(outcome.duration_ms, 3), "hits": len(outcome.answer.hits)}
 
 
-def _explained(answers: Mapping[LaneName, LaneAnswer]) -> dict[str, dict[str, dict[str, float]]]:
-    """For each lane and each hit of it, by its id, what its score is the sum of."""
+def _explain_scores(answers: Mapping[LaneName, LaneAnswer]) -> dict[str, dict[str, dict[str, float]]]:
+    """Return for each lane and for the id of each hit the terms whose sum is its score."""
     return {
-        name.value: {hit.source.id: _rounded(hit.terms()) for hit in answer.hits}
+        name.value: {hit.source.id: _round_values(hit.contributions()) for hit in answer.hits}
         for name, answer in answers.items()
         if answer.hits
     }
 
 
-def _rounded(terms: Mapping[str, float]) -> dict[str, float]:
+def _round_values(terms: Mapping[str, float]) -> dict[str, float]:
     return {term: round(value, 4) for term, value in terms.items()}

@@ -1,53 +1,60 @@
-"""Excerpts: of a long reply the sentences that matter for a question."""
+"""Snippets: the sentences of a long reply that matter for a query."""
 
 from collections.abc import Sequence
 from functools import lru_cache
 
 from memoair_index import extract_terms, split_sentences
 
-# What is not longer stands as it is: a reply of some sentences is one thought.
-WHOLE_CHARS = 400
-_EXCERPT_CHARS = 320
-_LEFT_OUT = " \N{HORIZONTAL ELLIPSIS} "
+# Shorter texts stay whole: a reply of a few sentences is one thought.
+MAX_WHOLE_CHARS = 400
+_SNIPPET_CHARS = 320
+_ELLIPSIS = " \N{HORIZONTAL ELLIPSIS} "
 
 
-def excerpt(text: str, question: str) -> str:
-    """The sentences of a long text that hold most of the question's words, in their order, at most some hundred signs.
+def extract_snippet(text: str, query: str) -> str:
+    """Return the sentences of a long text that share most terms with the query.
 
-    The first sentence of all stands in for the reply where none holds a word. What was left out is marked.
+    Args:
+        text: The text. If it has at most `MAX_WHOLE_CHARS` characters, it is returned unchanged.
+        query: The text of the query.
+
+    Returns:
+        The chosen sentences in their original order, about `_SNIPPET_CHARS` characters at most unless the best sentence
+        alone is longer. Omitted parts are marked with an ellipsis. If no sentence shares a term with the query, the
+        first one stands for the text.
     """
-    if len(text) <= WHOLE_CHARS:
+    if len(text) <= MAX_WHOLE_CHARS:
         return text
-    asked = _asked(question)
-    parts, spoken = _sentences(text)
-    held = [len(asked & each) for each in spoken]
+    query_terms = _query_terms(query)
+    sentence_texts, sentence_terms = _split_with_terms(text)
+    match_counts = [len(query_terms & terms_of_sentence) for terms_of_sentence in sentence_terms]
     chosen: list[int] = []
-    room = _EXCERPT_CHARS
-    for number in sorted(range(len(parts)), key=lambda number: (-held[number], number)):
-        if chosen and (len(parts[number]) > room or not held[number]):
+    budget = _SNIPPET_CHARS
+    for position in sorted(range(len(sentence_texts)), key=lambda index: (-match_counts[index], index)):
+        if chosen and (len(sentence_texts[position]) > budget or not match_counts[position]):
             continue
-        chosen.append(number)
-        room -= len(parts[number])
-    return _joined(parts, sorted(chosen))
+        chosen.append(position)
+        budget -= len(sentence_texts[position])
+    return _join_chosen(sentence_texts, sorted(chosen))
 
 
 @lru_cache(maxsize=64)
-def _asked(question: str) -> frozenset[str]:
-    """A question's terms: every long text that it finds is held against them."""
-    return frozenset(extract_terms(question))
+def _query_terms(query: str) -> frozenset[str]:
+    """Return the terms of a query; cached, because one query is compared with many texts."""
+    return frozenset(extract_terms(query))
 
 
 @lru_cache(maxsize=512)  # at most 5 MB
-def _sentences(text: str) -> tuple[tuple[str, ...], tuple[frozenset[str], ...]]:
-    """A text's sentences, and the terms of each. In a call the same long replies come again and again."""
-    parts = tuple(split_sentences(text))
-    return parts, tuple(frozenset(extract_terms(part)) for part in parts)
+def _split_with_terms(text: str) -> tuple[tuple[str, ...], tuple[frozenset[str], ...]]:
+    """Return a text's sentences and the terms of each; cached, because a session finds the same replies repeatedly."""
+    sentence_texts = tuple(split_sentences(text))
+    return sentence_texts, tuple(frozenset(extract_terms(part)) for part in sentence_texts)
 
 
-def _joined(parts: Sequence[str], chosen: Sequence[int]) -> str:
-    text = _LEFT_OUT.lstrip() if chosen[0] else ""
-    for place, number in enumerate(chosen):
-        if place and chosen[place - 1] != number - 1:
-            text = text.rstrip() + _LEFT_OUT
-        text += parts[number]
-    return text if chosen[-1] == len(parts) - 1 else text.rstrip() + _LEFT_OUT.rstrip()
+def _join_chosen(sentence_texts: Sequence[str], chosen: Sequence[int]) -> str:
+    text = _ELLIPSIS.lstrip() if chosen[0] else ""
+    for rank, position in enumerate(chosen):
+        if rank and chosen[rank - 1] != position - 1:
+            text = text.rstrip() + _ELLIPSIS
+        text += sentence_texts[position]
+    return text if chosen[-1] == len(sentence_texts) - 1 else text.rstrip() + _ELLIPSIS.rstrip()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from memoair_runtime.timeutil import iso, utc_now
+from memoair_runtime.timeutil import format_utc, utc_now
 
 # More than this is not useful, and a cloud that rejects everything must not fill the disk.
 _MAX_FILE_BYTES = 4 << 20
@@ -48,7 +48,7 @@ class RejectedEvents:
         Raises:
             OSError: The file cannot be written.
         """
-        now = iso(utc_now())
+        now = format_utc(utc_now())
         lines = b"".join(
             msgspec.json.encode(_RejectedEvent(event_id, code, now)) + b"\n" for event_id, code in codes.items()
         )

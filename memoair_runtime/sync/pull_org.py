@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from memoair_index import ContainerError, Index
-from memoair_runtime.recall.org_manifest import OrgBase, OrgManifest, open_documents, read_manifest, write_manifest
+from memoair_runtime.recall.org_manifest import OrgBase, OrgManifest, open_index, read_manifest, write_manifest
 from memoair_runtime.storage.process_lock import ProcessLock
 from memoair_runtime.storage.project_folder import ProjectFolder
 from memoair_runtime.sync.errors import CloudError, FailureKind, invalid_response
@@ -98,7 +98,7 @@ class OrgPuller:
         if manifest is None and file is not None and self._ensure_downloaded(file):
             manifest = self._manifest_of_file(file)
         manifest, file = self._pull_changes(manifest)
-        if manifest.changes > MAX_CHANGES or manifest.changed_chars > MAX_CHANGED_CHARS:
+        if manifest.change_count > MAX_CHANGES or manifest.changed_chars > MAX_CHANGED_CHARS:
             is_newer = file is not None and (manifest.base is None or file.version > manifest.base.version)
             if file is not None and is_newer and self._ensure_downloaded(file):
                 manifest, _ = self._pull_changes(self._manifest_of_file(file))
@@ -129,7 +129,7 @@ class OrgPuller:
             elif manifest is None:
                 raise invalid_response("a delta in reply to a request for a snapshot")
             else:
-                manifest = manifest.changed(response.version, response.documents, response.removed)
+                manifest = manifest.with_changes(response.version, response.documents, response.removed)
             if not response.more:
                 return manifest, file
             if response.version == since:
@@ -163,7 +163,7 @@ class OrgPuller:
     def _merge_changes(self, manifest: OrgManifest) -> OrgManifest:
         """Merge the documents into one index file on this machine."""
         try:
-            index = open_documents(self._folder, manifest)
+            index = open_index(self._folder, manifest)
             temporary = self._temporary_path()
             index.merge(temporary)
         except (FileNotFoundError, ContainerError):  # the base file is missing or damaged: the next pull starts over

@@ -1,4 +1,4 @@
-"""Callers who save and search all the time, and what of it is on the disk."""
+"""Threads and processes that save and search all the time, and checks of what is on the disk."""
 
 import json
 import os
@@ -23,37 +23,37 @@ from memoair_voice_sync import MemoAirVoiceClientSync, MemoAirVoiceMemoryError
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-# What must come true does so within seconds, also where other work takes most of the machine.
+# Timeouts for conditions that are met within seconds, even when other work takes most of the machine.
 PATIENT_S, PATIENT_MS = 60.0, 30_000
-MARK = "XDG_DATA_HOME"  # hosts and runtimes inherit it, so that those of a test are told from all others
-_LOOK_S = 0.02
+MARK = "XDG_DATA_HOME"  # fork servers and runtimes inherit it, which identifies those of a test
+_POLL_INTERVAL_S = 0.02
 
 
-def caller_folder(storage_root: Path, caller: str) -> Path:
-    """Where the memory of a caller lies, whose name needs no encoding."""
+def user_folder(storage_root: Path, caller: str) -> Path:
+    """Return the folder of a user whose id needs no encoding."""
     return storage_root / PROJECT / caller
 
 
-def turns_on_disk(storage_root: Path, caller: str) -> Counter[str]:
-    """How often each turn id stands in the logs of a caller. Only the last line of a log may be torn."""
+def count_turns_on_disk(storage_root: Path, caller: str) -> Counter[str]:
+    """Count each turn id in the logs of a user. Only the last line of a log may be torn."""
     found: Counter[str] = Counter()
-    for log in caller_folder(storage_root, caller).glob("*/session.jsonl"):
+    for log in user_folder(storage_root, caller).glob("*/session.jsonl"):
         events = [json.loads(line) for line in log.read_bytes().split(b"\n")[:-1]]
         assert [event["seq"] for event in events] == list(range(1, len(events) + 1)), log
         found.update(event["payload"]["turnId"] for event in events if event["type"] == "turn")
     return found
 
 
-def assert_kept_once(storage_root: Path, acknowledged: Mapping[str, Sequence[str]]) -> None:
-    """Every turn that was acknowledged to a caller is in his logs, and none is there twice."""
+def assert_saved_once(storage_root: Path, acknowledged: Mapping[str, Sequence[str]]) -> None:
+    """Check that every acknowledged turn is in the logs of its user, and no turn is there twice."""
     for caller, turn_ids in acknowledged.items():
-        found = turns_on_disk(storage_root, caller)
+        found = count_turns_on_disk(storage_root, caller)
         assert not set(turn_ids) - set(found), f"{caller}: acknowledged and lost"
-        assert not [turn_id for turn_id, times in found.items() if times != 1], f"{caller}: kept twice"
+        assert not [turn_id for turn_id, times in found.items() if times != 1], f"{caller}: saved twice"
 
 
-def marked(mark: Path) -> list[psutil.Process]:
-    """All living processes that were started, by whomever, with this mark in their environment."""
+def find_marked_processes(mark: Path) -> list[psutil.Process]:
+    """Return all living processes with this mark in their environment, whichever process started them."""
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error):
@@ -63,8 +63,8 @@ def marked(mark: Path) -> list[psutil.Process]:
     return found
 
 
-def can_listen(port: int) -> bool:
-    """Whether nobody listens on a port."""
+def is_port_free(port: int) -> bool:
+    """Return whether no process listens on a port."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -75,32 +75,32 @@ def can_listen(port: int) -> bool:
     return True
 
 
-def running(client: MemoAirVoiceClientSync) -> dict[str, int]:
-    """The process ids of the runtimes that serve, by caller."""
+def runtime_pids(client: MemoAirVoiceClientSync) -> dict[str, int]:
+    """Return the process ids of the running runtimes by user id."""
     return {
-        each["user_id"]: each["pid"]
-        for each in client.stats()["runtimes"]
-        if each["pid"] and each["state"] == "running"
+        runtime["user_id"]: runtime["pid"]
+        for runtime in client.stats()["runtimes"]
+        if runtime["pid"] and runtime["state"] == "running"
     }
 
 
 def search(client: MemoAirVoiceClientSync, caller: str, query: str) -> str:
-    """Search, and return the composed text; the search must not be degraded."""
+    """Search and return the context; the search must not be degraded."""
     result = client.search_memory(query, user={"id": caller}, timeout_ms=PATIENT_MS)
     assert result.trace["degraded"] is False, result.trace
     return result.contextText
 
 
-def wait_for_more(count: Callable[[], int], more: int = 1) -> None:
-    """Wait until there is so much more of something than there is now."""
-    wanted = count() + more
+def wait_for_increase(count: Callable[[], int], increase: int = 1) -> None:
+    """Wait until a count has increased by this much."""
+    wanted = count() + increase
     eventually(lambda: count() >= wanted, PATIENT_S)
 
 
 class Savers:
-    """Threads that save turn after turn, one thread for each name in ``callers``, which may name one caller twice.
+    """Threads that save turn after turn, one thread for each entry of ``callers``, which may repeat a user id.
 
-    One whose turn was deferred goes on when nothing is deferred any more: callers pause between what they say.
+    After a deferred turn, a thread waits until no save is pending: real callers pause between turns.
     """
 
     def __init__(self, client: MemoAirVoiceClientSync, callers: Sequence[str]) -> None:
@@ -124,13 +124,13 @@ class Savers:
             thread.join()
 
     @property
-    def count(self) -> int:
-        """How many turns have been acknowledged."""
+    def acknowledged_count(self) -> int:
+        """Number of turns that were acknowledged."""
         return sum(map(len, self.acknowledged.values()))
 
     @property
-    def all(self) -> dict[str, list[str]]:
-        """What was acknowledged, or promised to be tried again."""
+    def promised(self) -> dict[str, list[str]]:
+        """Turn ids by user id that were acknowledged or deferred, which promises a retry."""
         return {caller: turns + self.deferred[caller] for caller, turns in self.acknowledged.items()}
 
     def _run(self, thread: int, caller: str) -> None:
@@ -139,7 +139,7 @@ class Savers:
             while not self._stop.is_set():
                 number += 1
                 self._save(caller, f"{caller}-{thread}-{number}")
-        except BaseException as error:  # noqa: BLE001 - the test shall see it
+        except BaseException as error:  # noqa: BLE001 - the test checks it
             self.errors.append(error)
 
     def _save(self, caller: str, turn_id: str) -> None:
@@ -151,11 +151,11 @@ class Savers:
             return
         self.deferred[caller].append(turn_id)
         while self._client.stats()["pending_saves"] and not self._stop.is_set():
-            time.sleep(_LOOK_S)
+            time.sleep(_POLL_INTERVAL_S)
 
 
 class ClientProcess:
-    """`client_process` as a process: it is asked, and killed."""
+    """A process that runs client_process.py: it executes commands, and can be killed."""
 
     def __init__(self, mark: Path, variables: Mapping[str, str] | None = None, **arguments: Any) -> None:
         self.process = subprocess.Popen(
@@ -167,7 +167,7 @@ class ClientProcess:
         )
 
     def ask(self, do: str, **arguments: Any) -> Any:
-        """Have something done, and return what came of it."""
+        """Execute a command and return its result."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
@@ -175,30 +175,30 @@ class ClientProcess:
         return json.loads(self.process.stdout.readline())
 
     def save(self, caller: str, turn_id: str, text: str) -> str | None:
-        """Save a turn, with all the time that a loaded machine needs."""
+        """Save a turn with a long timeout and return its event id, or None if it was deferred."""
         event_id: str | None = self.ask(
             "save", user={"id": caller}, user_text=text, assistant_text="Noted.", turn_id=turn_id
         )
         return event_id
 
     def search(self, caller: str, query: str) -> str:
-        """Search, and return the composed text; the search must not be degraded."""
+        """Search and return the context; the search must not be degraded."""
         result = self.ask("search", user={"id": caller}, query=query, timeout_ms=PATIENT_MS)
         assert result["trace"]["degraded"] is False, result["trace"]
         return str(result["text"])
 
     def runtime(self, caller: str) -> dict[str, Any]:
-        """What it tells of the runtime that serves a caller."""
-        (found,) = [each for each in self.ask("stats")["runtimes"] if each["user_id"] == caller]
+        """Return the client's stats of the runtime that serves a user."""
+        (found,) = [runtime for runtime in self.ask("stats")["runtimes"] if runtime["user_id"] == caller]
         return dict(found)
 
     def kill(self) -> None:
-        """End it as a crash would."""
+        """Kill the process, as a crash would."""
         self.process.kill()
         self.process.wait()
 
     def close(self) -> None:
-        """Let it end in order, where it has not ended, and close what belongs to it."""
+        """Let the process end normally if it still runs, and close its pipes."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         with suppress(BrokenPipeError):
@@ -211,20 +211,24 @@ class ClientProcess:
             self.process.stdout.close()
 
 
-def wake_all(processes: Sequence[psutil.Process]) -> None:
-    """Let processes go on that a test has stopped."""
+def resume_all(processes: Sequence[psutil.Process]) -> None:
+    """Resume processes that a test has frozen."""
     for process in processes:
         with suppress(psutil.Error):
             process.send_signal(signal.SIGCONT)
 
 
-class Stalls:
-    """How long the machine, or another thread, keeps threads of this process from running: as one sees that waits."""
+class StallMeter:
+    """Measures how long load or other threads keep a thread of this process from running.
+
+    Attributes:
+        max_stall_s: The longest delay of a thread that only waits, in seconds.
+    """
 
     _TICK_S = 0.01
 
     def __init__(self) -> None:
-        self.longest_s = 0.0
+        self.max_stall_s = 0.0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run)
 
@@ -240,15 +244,15 @@ class Stalls:
         began_at = time.monotonic()
         while not self._stop.wait(self._TICK_S):
             now = time.monotonic()
-            self.longest_s = max(self.longest_s, now - began_at - self._TICK_S)
+            self.max_stall_s = max(self.max_stall_s, now - began_at - self._TICK_S)
             began_at = now
 
 
 class CallerThreads:
-    """Threads that make calls in a loop until they are told to stop, or a call raises."""
+    """Threads that make calls in a loop until the block ends or a call raises."""
 
     def __init__(self, calls: Sequence[Any]) -> None:
-        """Each of ``calls`` takes the number of the call, and is made by a thread of its own."""
+        """Create one thread for each function in ``calls``, which takes the number of its call."""
         self.errors: list[BaseException] = []
         self.durations: list[float] = []
         self._stop = threading.Event()
@@ -264,11 +268,11 @@ class CallerThreads:
         self.join(PATIENT_S)
 
     def join(self, within_s: float) -> None:
-        """Wait until all threads have ended."""
+        """Wait until all threads have ended; fail after ``within_s`` seconds."""
         deadline = time.monotonic() + within_s
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
-        assert not [thread for thread in self._threads if thread.is_alive()], "a call does not come back"
+        assert not [thread for thread in self._threads if thread.is_alive()], "a call does not return"
 
     def _run(self, call: Any) -> None:
         number = 0
@@ -278,10 +282,10 @@ class CallerThreads:
                 call(number)
                 self.durations.append(time.monotonic() - began_at)
                 number += 1
-        except BaseException as error:  # noqa: BLE001 - the test shall see it
+        except BaseException as error:  # noqa: BLE001 - the test checks it
             self.errors.append(error)
 
 
-def codes(errors: Sequence[BaseException]) -> set[str]:
-    """What errors are, all of them: the codes of ours, and the words of others."""
+def error_codes(errors: Sequence[BaseException]) -> set[str]:
+    """Return the codes of the client's errors, and the repr of all others."""
     return {error.code if isinstance(error, MemoAirVoiceMemoryError) else repr(error) for error in errors}

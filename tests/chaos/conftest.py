@@ -1,11 +1,11 @@
-"""Clients over pools of real processes, whatever becomes of these, and the check that none of them is left."""
+"""Fixtures for clients with pools of real processes, and the check that no process is left."""
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-from chaos.callers import MARK, PATIENT_S, ClientProcess, marked, wake_all
+from chaos.callers import MARK, PATIENT_S, ClientProcess, find_marked_processes, resume_all
 from support.ports import free_ports
 from support.runtimes import PROJECT
 from support.waiting import eventually
@@ -15,21 +15,21 @@ from memoair_voice_sync import MemoAirVoiceClientSync
 
 @pytest.fixture
 def storage_root(tmp_path: Path) -> Path:
-    """Where all runtimes of a test keep what they keep."""
+    """Return the storage root of all runtimes of a test."""
     return tmp_path / "storage"
 
 
 @pytest.fixture
 def mark(tmp_path: Path, nothing_left_behind: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """What every process of this test has in its environment; none with it may be left."""
+    """Mark the environment of every process of this test; none with the mark may be left."""
     monkeypatch.setenv(MARK, str(tmp_path))
     yield tmp_path
-    eventually(lambda: not marked(tmp_path), PATIENT_S)
+    eventually(lambda: not find_marked_processes(tmp_path), PATIENT_S)
 
 
 @pytest.fixture
 def arguments(storage_root: Path) -> dict[str, Any]:
-    """What the clients of a test are made with, unless it says something else."""
+    """Return the default arguments of a test's clients."""
     return {
         "api_key": "key",
         "project_id": PROJECT,
@@ -41,7 +41,7 @@ def arguments(storage_root: Path) -> dict[str, Any]:
 
 @pytest.fixture
 def new_client(mark: Path, arguments: dict[str, Any]) -> Iterator[Callable[..., MemoAirVoiceClientSync]]:
-    """Make clients; all are closed after the test."""
+    """Return a function that makes clients; all are closed after the test."""
     made: list[MemoAirVoiceClientSync] = []
 
     def make(**changed: Any) -> MemoAirVoiceClientSync:
@@ -49,14 +49,14 @@ def new_client(mark: Path, arguments: dict[str, Any]) -> Iterator[Callable[..., 
         return made[-1]
 
     yield make
-    wake_all(marked(mark))
-    for each in made:
-        each.close()
+    resume_all(find_marked_processes(mark))
+    for client in made:
+        client.close()
 
 
 @pytest.fixture
 def new_process(mark: Path, arguments: dict[str, Any]) -> Iterator[Callable[..., ClientProcess]]:
-    """Make clients in processes of their own; all are ended after the test."""
+    """Return a function that makes clients in their own processes; all are ended after the test."""
     made: list[ClientProcess] = []
 
     def make(variables: Mapping[str, str] | None = None, **changed: Any) -> ClientProcess:
@@ -64,5 +64,5 @@ def new_process(mark: Path, arguments: dict[str, Any]) -> Iterator[Callable[...,
         return made[-1]
 
     yield make
-    for each in made:
-        each.close()
+    for process in made:
+        process.close()

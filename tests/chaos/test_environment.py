@@ -1,4 +1,4 @@
-"""The world around a client changes: its clock is set, its disk is full."""
+"""The environment of a client changes: the clock is set, the disk is full."""
 
 import os
 import subprocess
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from chaos.callers import PATIENT_S, running, search, turns_on_disk
+from chaos.callers import PATIENT_S, count_turns_on_disk, runtime_pids, search
 from support.waiting import eventually
 
 from memoair_voice_sync import MemoAirVoiceClientSync
@@ -18,34 +18,34 @@ pytestmark = [pytest.mark.alone, pytest.mark.usefixtures("patient_saves")]
 CALLER = {"id": "caller-0"}
 HOUR_S = 3_600
 DISK_BYTES = 1 << 20
-# More than can be left of a page of a disk that is full.
-LONG = "We speak of this and that. " * 400
+# More than can be left in the last page of a full disk.
+LONG_TEXT = "We speak of this and that. " * 400
 
 
 @pytest.mark.parametrize("hours", [-48, -1, 1, 48])
-def test_a_clock_that_is_set_ends_no_runtime_and_breaks_nothing(
+def test_setting_the_clock_stops_no_runtime_and_breaks_nothing(
     new_client: Callable[..., MemoAirVoiceClientSync], monkeypatch: pytest.MonkeyPatch, hours: int
 ) -> None:
     client = new_client(runtime_idle_ttl_s=60)
     client.load_index(user=CALLER)
     assert client.save_response(user=CALLER, user_text="I keep persimmons.", assistant_text="Good.", turn_id="t1")
-    pids = running(client)
+    pids = runtime_pids(client)
     true_time = time.time
     monkeypatch.setattr(time, "time", lambda: true_time() + hours * HOUR_S)
 
     assert client.save_response(user=CALLER, user_text="I grow artichokes.", assistant_text="Good.", turn_id="t2")
-    # Another caller's start makes the supervisor look at all of them.
+    # The start of another user's runtime makes the supervisor check all of them.
     assert client.save_response(user={"id": "caller-1"}, user_text="Hi.", assistant_text="Hi.", turn_id="t1")
     assert "persimmons" in search(client, CALLER["id"], "persimmons")
     assert "artichokes" in search(client, CALLER["id"], "artichokes")
 
     stats = client.stats()
-    assert running(client).items() >= pids.items()
+    assert runtime_pids(client).items() >= pids.items()
     assert (stats["evictions"], stats["restarts"], stats["degraded_searches"]) == (0, 0, 0)
-    assert all(each["uptime_s"] >= 0 for each in stats["runtimes"])
+    assert all(runtime["uptime_s"] >= 0 for runtime in stats["runtimes"])
 
 
-def test_a_clock_that_is_set_does_not_keep_a_runtime_that_nobody_uses(
+def test_setting_the_clock_back_does_not_keep_an_idle_runtime(
     new_client: Callable[..., MemoAirVoiceClientSync], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = new_client(runtime_idle_ttl_s=0.5)
@@ -59,23 +59,23 @@ def test_a_clock_that_is_set_does_not_keep_a_runtime_that_nobody_uses(
 
 @pytest.fixture
 def small_disk(tmp_path: Path, nothing_left_behind: None) -> Iterator[Path]:
-    """A file system of its own, of a megabyte."""
+    """Mount a file system of one megabyte."""
     if os.geteuid() != 0:
         pytest.skip("only root may mount")
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(place)]
-    done = subprocess.run(mount, capture_output=True, text=True)
-    if done.returncode:
-        pytest.skip(f"nothing can be mounted here: {done.stderr.strip()}")
-    yield place
-    # Refused where anybody still has a file of it open.
-    eventually(lambda: subprocess.run(["umount", str(place)], capture_output=True).returncode == 0, PATIENT_S)
+    mount_point = tmp_path / "disk"
+    mount_point.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(mount_point)]
+    completed = subprocess.run(mount, capture_output=True, text=True)
+    if completed.returncode:
+        pytest.skip(f"mount failed: {completed.stderr.strip()}")
+    yield mount_point
+    # Fails while a process has a file on it open.
+    eventually(lambda: subprocess.run(["umount", str(mount_point)], capture_output=True).returncode == 0, PATIENT_S)
 
 
 @contextmanager
-def filled(disk: Path) -> Iterator[None]:
-    """Leave no room on a disk, until the block ends."""
+def full_disk(disk: Path) -> Iterator[None]:
+    """Fill a disk until the block ends."""
     ballast = disk / "ballast"
     with ballast.open("wb", buffering=0) as file:
         for size in (1 << 16, 1 << 12, 1):
@@ -94,43 +94,43 @@ def filled(disk: Path) -> Iterator[None]:
 def client_on_small_disk(
     small_disk: Path, new_client: Callable[..., MemoAirVoiceClientSync]
 ) -> Iterator[MemoAirVoiceClientSync]:
-    """A client that keeps everything on the small disk; closed before that is taken away."""
+    """Make a client that stores everything on the small disk; it is closed before the disk is unmounted."""
     with new_client(storage_root=str(small_disk)) as client:
         yield client
 
 
-def test_on_a_full_disk_no_turn_is_acknowledged_and_each_is_kept_once_there_is_room(
+def test_turns_on_a_full_disk_are_deferred_and_saved_once_there_is_space(
     client_on_small_disk: MemoAirVoiceClientSync, small_disk: Path
 ) -> None:
     client = client_on_small_disk
     assert client.save_response(user=CALLER, user_text="I keep persimmons.", assistant_text="Good.", turn_id="t0")
     acknowledged, deferred = ["t0"], []
-    with filled(small_disk):
+    with full_disk(small_disk):
         for number in range(5):
             turn_id = f"full-{number}"
-            event_id = client.save_response(user=CALLER, user_text=LONG, assistant_text="Yes.", turn_id=turn_id)
-            assert event_id is None, "there is no room for it"
+            event_id = client.save_response(user=CALLER, user_text=LONG_TEXT, assistant_text="Yes.", turn_id=turn_id)
+            assert event_id is None, "there is no space for it"
             deferred.append(turn_id)
             assert "persimmons" in search(client, CALLER["id"], "persimmons")
         assert client.stats()["pending_saves"] == len(deferred) > 0
-        assert set(turns_on_disk(small_disk, CALLER["id"])) == set(acknowledged)
+        assert set(count_turns_on_disk(small_disk, CALLER["id"])) == set(acknowledged)
 
     eventually(lambda: not client.stats()["pending_saves"], PATIENT_S)
     assert client.save_response(user=CALLER, user_text="Goodbye.", assistant_text="Bye.", turn_id="t1")
-    found = turns_on_disk(small_disk, CALLER["id"])
-    assert list(found) == [*acknowledged, *deferred, "t1"], "in the order in which they were spoken"
+    found = count_turns_on_disk(small_disk, CALLER["id"])
+    assert list(found) == [*acknowledged, *deferred, "t1"], "not in the order in which they were spoken"
     assert set(found.values()) == {1}
     assert client.stats()["lost_saves"] == 0
 
 
-def test_a_caller_who_comes_while_the_disk_is_full_is_served_and_kept_once_there_is_room(
+def test_a_new_user_on_a_full_disk_is_served_and_saved_once_there_is_space(
     client_on_small_disk: MemoAirVoiceClientSync, small_disk: Path
 ) -> None:
     client = client_on_small_disk
-    with filled(small_disk):
-        assert client.save_response(user=CALLER, user_text=LONG, assistant_text="Yes.", turn_id="t1") is None
+    with full_disk(small_disk):
+        assert client.save_response(user=CALLER, user_text=LONG_TEXT, assistant_text="Yes.", turn_id="t1") is None
         assert search(client, CALLER["id"], "persimmons") is not None
 
     eventually(lambda: not client.stats()["pending_saves"], PATIENT_S)
-    assert turns_on_disk(small_disk, CALLER["id"]) == {"t1": 1}
+    assert count_turns_on_disk(small_disk, CALLER["id"]) == {"t1": 1}
     assert "this and that" in search(client, CALLER["id"], "this and that")

@@ -1,4 +1,4 @@
-"""What a pool may take: so many runtimes, so many ports, so much time to close, and after that nothing."""
+"""Limits of a pool: runtimes, ports, descriptors, threads, and the time to close."""
 
 import os
 import signal
@@ -18,13 +18,13 @@ from chaos.callers import (
     PATIENT_MS,
     PATIENT_S,
     CallerThreads,
-    assert_kept_once,
-    can_listen,
-    codes,
-    marked,
-    running,
+    assert_saved_once,
+    count_turns_on_disk,
+    error_codes,
+    find_marked_processes,
+    is_port_free,
+    runtime_pids,
     search,
-    turns_on_disk,
 )
 from support.clients import patient_saves
 from support.ports import free_ports
@@ -34,22 +34,22 @@ from support.waiting import eventually
 
 from memoair_voice_sync import MemoAirVoiceClientSync, MemoAirVoiceMemoryError
 
-MANY, MOST = 1_000, 20
-# Of each runtime the client has a channel and a connection; and besides them the host and the supervisor.
-DESCRIPTORS_EACH, OTHER_DESCRIPTORS = 2, 10
+USER_COUNT, MAX_RUNTIMES = 1_000, 20
+# For each runtime the client has a channel and a connection; the others belong to the fork server and the supervisor.
+DESCRIPTORS_PER_RUNTIME, OTHER_DESCRIPTORS = 2, 10
 THREADS = 6
 CLOSE_S = 10.0
 
 pytestmark = pytest.mark.timeout(900)
 
 
-def test_a_thousand_callers_take_no_more_than_the_twenty_places_of_the_pool(
+def test_a_thousand_users_use_no_more_than_twenty_runtimes(
     new_client: Callable[..., MemoAirVoiceClientSync], storage_root: Path, mark: Path
 ) -> None:
     this = psutil.Process()
     descriptors, threads = this.num_fds(), set(threading.enumerate())
-    first, last = free_ports(2 * MOST)
-    client = new_client(max_concurrent_users=MOST, runtime_port_range=(first, last))
+    first, last = free_ports(2 * MAX_RUNTIMES)
+    client = new_client(max_concurrent_users=MAX_RUNTIMES, runtime_port_range=(first, last))
 
     def call(number: int) -> None:
         caller = f"caller-{number}"
@@ -59,28 +59,30 @@ def test_a_thousand_callers_take_no_more_than_the_twenty_places_of_the_pool(
             client.save_response(user={"id": caller}, user_text="Hello.", assistant_text="Hello.", turn_id="t1")
 
     with ThreadPoolExecutor(THREADS) as executor:
-        list(executor.map(call, range(MANY)))
+        list(executor.map(call, range(USER_COUNT)))
 
     eventually(lambda: client.stats()["pending_saves"] == client.stats()["retiring"] == 0, PATIENT_S)
-    assert len(client.stats()["runtimes"]) == MOST
-    assert client.stats()["evictions"] >= MANY - MOST
-    eventually(lambda: len(marked(mark)) <= MOST + 2)  # its runtimes, the host, and the child that this has ahead
-    eventually(lambda: this.num_fds() <= descriptors + MOST * DESCRIPTORS_EACH + OTHER_DESCRIPTORS)
+    assert len(client.stats()["runtimes"]) == MAX_RUNTIMES
+    assert client.stats()["evictions"] >= USER_COUNT - MAX_RUNTIMES
+    eventually(
+        lambda: len(find_marked_processes(mark)) <= MAX_RUNTIMES + 2
+    )  # the runtimes, the fork server and its spare child
+    eventually(lambda: this.num_fds() <= descriptors + MAX_RUNTIMES * DESCRIPTORS_PER_RUNTIME + OTHER_DESCRIPTORS)
     eventually(lambda: len(set(threading.enumerate()) - threads) <= 1)  # the supervisor
 
     client.close()
 
-    assert not marked(mark)
+    assert not find_marked_processes(mark)
     assert not this.children()
-    eventually(lambda: not set(threading.enumerate()) - threads)  # what they did is done; they end a moment later
+    eventually(lambda: not set(threading.enumerate()) - threads)  # their work is done; they end a moment later
     assert this.num_fds() <= descriptors
-    assert all(can_listen(port) for port in range(first, last + 1))
+    assert all(is_port_free(port) for port in range(first, last + 1))
     assert not [*storage_root.rglob("lease.json"), *storage_root.rglob("*.tmp")]
-    assert_kept_once(storage_root, {f"caller-{number}": ["t1"] for number in range(0, MANY, 2)})
+    assert_saved_once(storage_root, {f"caller-{number}": ["t1"] for number in range(0, USER_COUNT, 2)})
 
 
 @pytest.mark.parametrize("closed_after", [0, 1, 300])
-def test_a_client_that_is_closed_under_sixteen_threads_answers_each_call_or_says_that_it_is_closed(
+def test_each_call_of_sixteen_threads_returns_or_raises_closed_while_the_client_closes(
     new_client: Callable[..., MemoAirVoiceClientSync], tmp_path: Path, mark: Path, closed_after: int
 ) -> None:
     numbers = count(1)
@@ -114,20 +116,22 @@ def test_a_client_that_is_closed_under_sixteen_threads_answers_each_call_or_says
             threads.join(PATIENT_S)
 
         assert len(threads.errors) == 16
-        assert codes(threads.errors) == {"pool.closed"}
-        eventually(lambda: not marked(mark))
-        assert_kept_once(storage_root, acknowledged)
+        assert error_codes(threads.errors) == {"pool.closed"}
+        eventually(lambda: not find_marked_processes(mark))
+        assert_saved_once(storage_root, acknowledged)
         assert client.stats()["pending_saves"] == 0
         lost = [
-            turn for caller, turns in deferred.items() for turn in set(turns) - set(turns_on_disk(storage_root, caller))
+            turn
+            for caller, turns in deferred.items()
+            for turn in set(turns) - set(count_turns_on_disk(storage_root, caller))
         ]
-        assert len(lost) <= client.stats()["lost_saves"], "who was told to wait for his turn must hear that it is lost"
+        assert len(lost) <= client.stats()["lost_saves"], "a deferred turn was lost without being counted"
         return closing_s
 
     assert least(seconds_to_close, CLOSE_S) < CLOSE_S
 
 
-def test_a_client_that_is_closed_by_many_threads_at_once_is_closed_for_each_when_its_call_returns(
+def test_concurrent_closes_all_return_after_the_client_is_closed(
     new_client: Callable[..., MemoAirVoiceClientSync], mark: Path
 ) -> None:
     client = new_client()
@@ -136,22 +140,22 @@ def test_a_client_that_is_closed_by_many_threads_at_once_is_closed_for_each_when
 
     def close(_: int) -> list[psutil.Process]:
         client.close()
-        return marked(mark)
+        return find_marked_processes(mark)
 
     with ThreadPoolExecutor(8) as executor:
         assert list(executor.map(close, range(8))) == [[]] * 8
 
 
-def test_a_save_that_a_close_overtakes_does_not_promise_to_be_tried_again(
+def test_a_save_during_close_is_saved_or_reported_as_lost(
     new_client: Callable[..., MemoAirVoiceClientSync], storage_root: Path
 ) -> None:
-    """Nobody tries again once the client is closed: the turn is on the disk, or it is said that it is not."""
+    """After close there are no retries: either the turn is on the disk, or the client reports that it is not."""
     client = new_client()
     caller = {"id": "caller-0"}
     client.load_index(user=caller)
     with patient_saves():
         assert client.save_response(user=caller, user_text="Hello.", assistant_text="Hello.", turn_id="t1")
-    pid = freeze(running(client)["caller-0"])
+    pid = freeze(runtime_pids(client)["caller-0"])
     outcome: list[object] = []
 
     def save() -> None:
@@ -162,20 +166,20 @@ def test_a_save_that_a_close_overtakes_does_not_promise_to_be_tried_again(
 
     saving = threading.Thread(target=save)
     saving.start()
-    eventually(lambda: [each for each in client.stats()["runtimes"] if each["in_use"]])
+    eventually(lambda: [runtime for runtime in client.stats()["runtimes"] if runtime["in_use"]])
     closing = threading.Thread(target=client.close)
     closing.start()
     saving.join()
-    with suppress(ProcessLookupError):  # it did not wake in time
+    with suppress(ProcessLookupError):  # it was killed before it could resume
         os.kill(pid, signal.SIGCONT)
     closing.join()
 
-    is_kept = "t2" in turns_on_disk(storage_root, "caller-0")
-    assert outcome == ["pool.closed"] or is_kept or client.stats()["lost_saves"] == 1, outcome
+    is_saved = "t2" in count_turns_on_disk(storage_root, "caller-0")
+    assert outcome == ["pool.closed"] or is_saved or client.stats()["lost_saves"] == 1, outcome
     assert client.stats()["pending_saves"] == 0
 
 
-def test_where_every_port_is_taken_the_range_is_named_and_one_that_is_freed_is_used(
+def test_without_a_free_port_the_error_names_the_range_and_a_freed_port_is_used(
     new_client: Callable[..., MemoAirVoiceClientSync], patient_saves: None
 ) -> None:
     first, last = free_ports(3)

@@ -1,4 +1,4 @@
-"""The pool against a model of it, over runtimes that are no processes: who has a place, who loses it, who is ended."""
+"""The pool against a model, with fake runtimes: which users have a runtime, who is evicted, what is stopped."""
 
 import socket
 import threading
@@ -21,14 +21,14 @@ from memoair_voice_sync._transport import RuntimeTransport
 
 pytestmark = pytest.mark.alone
 
-MOST = 3
+MAX_USERS = 3
 CALLERS = st.sampled_from([f"caller-{number}" for number in range(6)])
 # No process has these ids.
 _pids = count(1 << 30)
 
 
 class FakeRuntime:
-    """A runtime that lives until it is ended, or crashes."""
+    """A runtime that lives until it is stopped or crashes."""
 
     is_ours = True
 
@@ -37,9 +37,9 @@ class FakeRuntime:
         self.session_id = spec.session_id
         self.pid = next(_pids)
         self.transport = RuntimeTransport("127.0.0.1", 1, spec.token)
-        self.ends = 0
+        self.stop_count = 0
         self.channel: socket.socket | None
-        self.channel, self._theirs = socket.socketpair()
+        self.channel, self._runtime_end = socket.socketpair()
         self._is_alive = True
 
     def is_alive(self) -> bool:
@@ -47,31 +47,31 @@ class FakeRuntime:
 
     def crash(self) -> None:
         self._is_alive = False
-        self._theirs.close()
+        self._runtime_end.close()
 
     def end(self, timeout_s: float) -> None:
-        self.ends += 1
+        self.stop_count += 1
         self._is_alive = False
         assert self.channel is not None
         self.channel.close()
-        self._theirs.close()
+        self._runtime_end.close()
 
     def reset_after_fork(self) -> None:
         raise AssertionError("there was no fork")
 
 
 class FakeLauncher:
-    """Launches at once, or when it is told that it may."""
+    """Launches runtimes immediately, or once the test allows it."""
 
     def __init__(self) -> None:
         self.launched: list[FakeRuntime] = []
         self.may_launch = threading.Event()
         self.may_launch.set()
-        self.closes = 0
+        self.close_count = 0
 
     def launch(self, spec: RuntimeSpec, deadline: float, unwanted: AbstractSet[int]) -> FakeRuntime:
         assert self.may_launch.wait(10)
-        assert not self.closes, "the launcher has been closed"
+        assert not self.close_count, "the launcher has been closed"
         self.launched.append(FakeRuntime(spec))
         return self.launched[-1]
 
@@ -79,148 +79,150 @@ class FakeLauncher:
         return None
 
     def close(self, timeout_s: float) -> None:
-        self.closes += 1
+        self.close_count += 1
 
     def reset_after_fork(self) -> None:
         raise AssertionError("there was no fork")
 
 
 class PoolMachine(RuleBasedStateMachine):
-    """The pool and its model: the callers who have a place, the one who came longest ago first, with their calls."""
+    """The pool and its model: the users that have a handle, least recently used first, with their acquired handles."""
 
     def __init__(self) -> None:
         super().__init__()
         self.launcher = FakeLauncher()
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(memoair_voice_sync._pool, "launcher_for", lambda *_, **__: self.launcher)
-            self.pool = RuntimePool(RuntimeSpec("proj", "nobody"), max_concurrent_users=MOST, runtime_idle_ttl_s=600)
-        self.places: OrderedDict[str, list[RuntimeHandle]] = OrderedDict()
+            self.pool = RuntimePool(
+                RuntimeSpec("proj", "nobody"), max_concurrent_users=MAX_USERS, runtime_idle_ttl_s=600
+            )
+        self.calls_by_user: OrderedDict[str, list[RuntimeHandle]] = OrderedDict()
         self.handles: dict[str, RuntimeHandle] = {}
         self.evictions = 0
         self.is_closed = False
 
-    def living(self, handle: RuntimeHandle) -> FakeRuntime:
-        """The runtime that serves a handle, as a call finds it: what does not answer is given up, and another comes."""
+    def living_runtime(self, handle: RuntimeHandle) -> FakeRuntime:
+        """Return the runtime that serves a handle, as a call would: a dead one is reported and replaced."""
         while True:
             transport = handle.ensure_running(time.monotonic() + 10)
-            (runtime,) = [each for each in self.launcher.launched if each.transport is transport]
+            (runtime,) = [launched for launched in self.launcher.launched if launched.transport is transport]
             if runtime.is_alive():
                 break
             handle.mark_unreachable(transport)
-        for gone in self.launcher.launched:
-            if gone.user_id == handle.user_id and gone is not runtime:
-                handle.mark_unreachable(gone.transport)  # as by a thread that was slow to find out
+        for replaced in self.launcher.launched:
+            if replaced.user_id == handle.user_id and replaced is not runtime:
+                handle.mark_unreachable(replaced.transport)  # as by a thread that notices late
         assert handle.ensure_running(time.monotonic() + 10) is transport
         return runtime
 
     @rule(caller=CALLERS)
     def acquire(self, caller: str) -> None:
         if self.is_closed:
-            self.assert_refused(caller, "pool.closed")
+            self.assert_rejected(caller, "pool.closed")
             return
-        if caller not in self.places and len(self.places) == MOST:
-            idle = [each for each, calls in self.places.items() if not calls]
+        if caller not in self.calls_by_user and len(self.calls_by_user) == MAX_USERS:
+            idle = [user for user, calls in self.calls_by_user.items() if not calls]
             if not idle:
-                self.assert_refused(caller, "pool.exhausted")
+                self.assert_rejected(caller, "pool.exhausted")
                 return
-            self.leave(idle[0])  # the one used longest ago
+            self.remove_user(idle[0])  # the least recently used one
             self.evictions += 1
         handle = self.pool.acquire(caller)
-        if caller in self.places:
-            assert handle is self.handles[caller], "a caller keeps his handle as long as he has his place"
+        if caller in self.calls_by_user:
+            assert handle is self.handles[caller], "a user keeps the same handle until its eviction"
         self.handles[caller] = handle
-        self.places.setdefault(caller, []).append(handle)
-        self.places.move_to_end(caller)
+        self.calls_by_user.setdefault(caller, []).append(handle)
+        self.calls_by_user.move_to_end(caller)
         assert handle.user_id == caller
 
     @rule(caller=CALLERS)
     def use(self, caller: str) -> None:
-        if self.places.get(caller):
-            runtime = self.living(self.handles[caller])
+        if self.calls_by_user.get(caller):
+            runtime = self.living_runtime(self.handles[caller])
             assert runtime.user_id == caller
             assert runtime.session_id == self.handles[caller].session_id
 
     @rule(caller=CALLERS)
     def release(self, caller: str) -> None:
-        if self.places.get(caller):
-            self.pool.release(self.places[caller].pop())
-            self.places.move_to_end(caller)
+        if self.calls_by_user.get(caller):
+            self.pool.release(self.calls_by_user[caller].pop())
+            self.calls_by_user.move_to_end(caller)
 
     @rule(caller=CALLERS, is_evicted=st.booleans())
     def begin_to_start(self, caller: str, *, is_evicted: bool) -> None:
-        """Call with no time left: the start goes on, and is late until something lets it."""
-        if caller in self.places and self.handles[caller].state is HandleState.IDLE:
+        """Call with no time left: the start continues in the background once the launcher may launch."""
+        if caller in self.calls_by_user and self.handles[caller].state is HandleState.IDLE:
             self.launcher.may_launch.clear()
-            with pytest.raises(MemoAirVoiceMemoryError) as late:
+            with pytest.raises(MemoAirVoiceMemoryError) as caught:
                 self.handles[caller].ensure_running(time.monotonic())
-            assert late.value.code == "runtime.timeout"
+            assert caught.value.code == "runtime.timeout"
             if is_evicted:
-                self.idle_out(caller)
+                self.evict_if_idle(caller)
             self.launcher.may_launch.set()
 
     @rule(caller=CALLERS)
     def crash(self, caller: str) -> None:
-        if caller in self.places and isinstance(runtime := self.handles[caller].runtime, FakeRuntime):
+        if caller in self.calls_by_user and isinstance(runtime := self.handles[caller].runtime, FakeRuntime):
             runtime.crash()
 
     @rule(caller=CALLERS)
     def evict_idle(self, caller: str) -> None:
         if caller in self.handles:
-            self.idle_out(caller)
+            self.evict_if_idle(caller)
 
-    @precondition(lambda self: not self.is_closed and not any(self.places.values()))
+    @precondition(lambda self: not self.is_closed and not any(self.calls_by_user.values()))
     @rule(really=st.integers(0, 3))
     def close(self, really: int) -> None:
-        if not really:  # seldom, since nothing happens afterwards
+        if not really:  # rarely, because nothing happens afterwards
             self.end()
 
     @invariant()
-    def the_pool_holds_what_the_model_holds(self) -> None:
+    def the_pool_has_the_handles_of_the_model(self) -> None:
         held = self.pool.handles()
-        assert len(held) <= MOST
-        assert [each.user_id for each in held] == list(self.places)
-        assert [each.in_use for each in held] == [len(calls) for calls in self.places.values()]
+        assert len(held) <= MAX_USERS
+        assert [handle.user_id for handle in held] == list(self.calls_by_user)
+        assert [handle.in_use for handle in held] == [len(calls) for calls in self.calls_by_user.values()]
         assert self.pool.stats()["evictions"] == self.evictions
-        assert all(each.ends <= 1 for each in list(self.launcher.launched))
+        assert all(runtime.stop_count <= 1 for runtime in list(self.launcher.launched))
 
     @invariant()
-    def no_runtime_that_serves_has_been_ended(self) -> None:
+    def no_serving_runtime_was_stopped(self) -> None:
         for handle in self.pool.handles():
             if isinstance(runtime := handle.runtime, FakeRuntime) and runtime.is_alive():
-                assert runtime.ends == 0
+                assert runtime.stop_count == 0
 
     def teardown(self) -> None:
-        for handle in self.pool.handles():  # not those of the model: it may have just been found wrong
+        for handle in self.pool.handles():  # not from the model, which may be wrong after a failure
             while handle.in_use > 0:
                 self.pool.release(handle)
         self.end()
-        assert [each.ends for each in self.launcher.launched] == [1] * len(self.launcher.launched)
-        assert self.launcher.closes
+        assert [runtime.stop_count for runtime in self.launcher.launched] == [1] * len(self.launcher.launched)
+        assert self.launcher.close_count
 
     def end(self) -> None:
         self.pool.close(5)
-        self.pool.close(5)  # twice is no harm
-        self.places.clear()
+        self.pool.close(5)  # a second close does no harm
+        self.calls_by_user.clear()
         self.handles.clear()
         self.is_closed = True
 
-    def idle_out(self, caller: str) -> None:
-        """Take the place of a caller who is to be taken for idle; one who is in a call keeps it."""
-        may_go = caller in self.places and not self.places[caller]
-        assert self.pool.evict(self.handles[caller], unused_since=time.monotonic()) is may_go
-        if may_go:
-            self.leave(caller)
+    def evict_if_idle(self, caller: str) -> None:
+        """Evict a user as if idle for long; a user with a call in progress must stay."""
+        is_idle = caller in self.calls_by_user and not self.calls_by_user[caller]
+        assert self.pool.evict(self.handles[caller], unused_since=time.monotonic()) is is_idle
+        if is_idle:
+            self.remove_user(caller)
 
-    def leave(self, caller: str) -> None:
-        assert not self.places.pop(caller)
+    def remove_user(self, caller: str) -> None:
+        assert not self.calls_by_user.pop(caller)
 
-    def assert_refused(self, caller: str, code: str) -> None:
-        with pytest.raises(MemoAirVoiceMemoryError) as refused:
+    def assert_rejected(self, caller: str, code: str) -> None:
+        with pytest.raises(MemoAirVoiceMemoryError) as caught:
             self.pool.acquire(caller)
-        assert refused.value.code == code
+        assert caught.value.code == code
 
 
-def test_the_pool_does_what_its_model_does(nothing_left_behind: None) -> None:
+def test_the_pool_behaves_like_its_model(nothing_left_behind: None) -> None:
     run_state_machine_as_test(
         PoolMachine,
         settings=settings(
@@ -233,14 +235,14 @@ def test_the_pool_does_what_its_model_does(nothing_left_behind: None) -> None:
     )
 
 
-def test_a_runtime_that_comes_up_while_the_pool_is_closed_is_ended_before_close_returns(
+def test_a_runtime_that_starts_during_close_is_stopped_before_close_returns(
     monkeypatch: pytest.MonkeyPatch, nothing_left_behind: None
 ) -> None:
     launcher = FakeLauncher()
     monkeypatch.setattr(memoair_voice_sync._pool, "launcher_for", lambda *_, **__: launcher)
     for delay_s in (0.0, 0.0005, 0.001, 0.002, 0.01):
         for _ in range(10):
-            launcher.closes = 0
+            launcher.close_count = 0
             launcher.may_launch.clear()
             pool = RuntimePool(RuntimeSpec("proj", "nobody"))
             handle = pool.acquire("caller-0")
@@ -251,4 +253,4 @@ def test_a_runtime_that_comes_up_while_the_pool_is_closed_is_ended_before_close_
             timer.start()
             pool.close(5)
             timer.join()
-            assert [each.ends for each in launcher.launched] == [1] * len(launcher.launched)
+            assert [runtime.stop_count for runtime in launcher.launched] == [1] * len(launcher.launched)

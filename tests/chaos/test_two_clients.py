@@ -1,4 +1,4 @@
-"""Two processes of clients serve one caller: they share his runtime, and one goes on when the other dies."""
+"""Two client processes serve one user: they share a runtime, and one continues when the other dies."""
 
 import os
 import random
@@ -10,7 +10,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from chaos.callers import PATIENT_S, ClientProcess, marked, turns_on_disk
+from chaos.callers import PATIENT_S, ClientProcess, count_turns_on_disk, find_marked_processes
 from support.timing import least
 from support.waiting import eventually
 
@@ -20,7 +20,7 @@ CALLER = "caller-0"
 TAKE_OVER_S = 2.0
 
 
-def test_two_clients_share_a_runtime_and_see_each_others_turns_at_once(
+def test_two_clients_share_a_runtime_and_see_each_others_turns_immediately(
     new_process: Callable[..., ClientProcess], storage_root: Path
 ) -> None:
     first, second = new_process(), new_process()
@@ -29,15 +29,15 @@ def test_two_clients_share_a_runtime_and_see_each_others_turns_at_once(
     assert second.save(CALLER, "t2", "I grow artichokes.")
     assert "artichokes" in first.search(CALLER, "artichokes")
 
-    theirs, ours = first.runtime(CALLER), second.runtime(CALLER)
-    assert theirs["pid"] == ours["pid"]
-    assert theirs["session_id"] == ours["session_id"]
-    assert (theirs["borrowed"], ours["borrowed"]) == (False, True)
-    assert turns_on_disk(storage_root, CALLER) == Counter({"t1": 1, "t2": 1})
+    owned, borrowed = first.runtime(CALLER), second.runtime(CALLER)
+    assert owned["pid"] == borrowed["pid"]
+    assert owned["session_id"] == borrowed["session_id"]
+    assert (owned["borrowed"], borrowed["borrowed"]) == (False, True)
+    assert count_turns_on_disk(storage_root, CALLER) == Counter({"t1": 1, "t2": 1})
 
 
-# For every process of a client: as if the clock had been set by an hour since other processes were started. The system
-# tells when it was booted by its clock, and when a process was started by how long after that.
+# Makes a client process see the clock as set forward by an hour since other processes started. On Linux the boot time
+# follows the clock, and the start time of a process is relative to the boot time.
 CLOCK_SET = """
 import time, psutil._pslinux as linux
 true_time, true_boot = time.time, linux.boot_time
@@ -46,8 +46,8 @@ linux.boot_time = lambda: true_boot() + 3600
 """
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="sets the clock as Linux tells of it")
-def test_two_clients_share_a_runtime_also_where_the_clock_was_set_in_between(
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="patches how psutil reads the clock on Linux")
+def test_two_clients_share_a_runtime_even_if_the_clock_was_set_in_between(
     new_process: Callable[..., ClientProcess], storage_root: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "path").mkdir()
@@ -61,7 +61,7 @@ def test_two_clients_share_a_runtime_also_where_the_clock_was_set_in_between(
     assert second.runtime(CALLER)["borrowed"] is True
 
 
-def test_who_borrowed_a_runtime_and_closes_leaves_it_to_its_owner(
+def test_a_borrower_that_closes_leaves_the_runtime_to_its_owner(
     new_process: Callable[..., ClientProcess], storage_root: Path
 ) -> None:
     owner, borrower = new_process(), new_process()
@@ -73,10 +73,10 @@ def test_who_borrowed_a_runtime_and_closes_leaves_it_to_its_owner(
     assert "artichokes" in owner.search(CALLER, "artichokes")
     assert owner.save(CALLER, "t3", "Goodbye.")
     assert owner.runtime(CALLER)["pid"] == pid
-    assert turns_on_disk(storage_root, CALLER) == Counter({"t1": 1, "t2": 1, "t3": 1})
+    assert count_turns_on_disk(storage_root, CALLER) == Counter({"t1": 1, "t2": 1, "t3": 1})
 
 
-def test_who_borrowed_a_runtime_goes_on_when_its_owner_closes(
+def test_a_borrower_continues_after_its_owner_closes(
     new_process: Callable[..., ClientProcess], storage_root: Path
 ) -> None:
     owner, borrower = new_process(), new_process()
@@ -89,10 +89,10 @@ def test_who_borrowed_a_runtime_goes_on_when_its_owner_closes(
     assert "persimmons" in borrower.search(CALLER, "persimmons")
     assert borrower.runtime(CALLER)["pid"] != pid
     assert borrower.runtime(CALLER)["borrowed"] is False
-    assert turns_on_disk(storage_root, CALLER) == Counter({"t1": 1, "t2": 1, "t3": 1})
+    assert count_turns_on_disk(storage_root, CALLER) == Counter({"t1": 1, "t2": 1, "t3": 1})
 
 
-def test_who_borrowed_a_runtime_goes_on_when_its_owner_gives_the_place_to_another_caller(
+def test_a_borrower_continues_after_its_owner_evicts_the_user(
     new_process: Callable[..., ClientProcess], storage_root: Path
 ) -> None:
     owner, borrower = new_process(max_concurrent_users=1), new_process()
@@ -105,23 +105,23 @@ def test_who_borrowed_a_runtime_goes_on_when_its_owner_gives_the_place_to_anothe
         assert borrower.save(CALLER, f"t{number}", "I am still here.")
         assert "persimmons" in borrower.search(CALLER, "persimmons")
 
-    def is_served_by_its_own() -> bool:
+    def has_its_own_runtime() -> bool:
         assert "persimmons" in borrower.search(CALLER, "persimmons")
         return borrower.runtime(CALLER)["pid"] not in (None, pid)
 
-    eventually(is_served_by_its_own, PATIENT_S)  # the other one may take a moment to say goodbye
+    eventually(has_its_own_runtime, PATIENT_S)  # the evicted one may take a moment to stop
     assert owner.save(CALLER, "t20", "So am I.")
     assert owner.runtime(CALLER)["borrowed"] is True
-    assert turns_on_disk(storage_root, CALLER) == Counter({f"t{number}": 1 for number in range(1, 21)})
+    assert count_turns_on_disk(storage_root, CALLER) == Counter({f"t{number}": 1 for number in range(1, 21)})
 
 
 @pytest.mark.parametrize("seed", range(3), ids=lambda seed: f"seed{seed}")
-def test_who_borrowed_a_runtime_goes_on_within_two_seconds_when_its_owner_is_killed(
+def test_a_borrower_continues_within_two_seconds_after_its_owner_is_killed(
     new_process: Callable[..., ClientProcess], tmp_path: Path, mark: Path, seed: int
 ) -> None:
     chance, numbers = random.Random(seed), count(1)
 
-    def seconds_to_go_on() -> float:
+    def seconds_to_continue() -> float:
         folder = tmp_path / f"try-{next(numbers)}"
         folder.mkdir()
         storage_root = folder / "storage"
@@ -129,13 +129,13 @@ def test_who_borrowed_a_runtime_goes_on_within_two_seconds_when_its_owner_is_kil
         assert owner.save(CALLER, "t1", "I keep persimmons.")
         assert borrower.search(CALLER, "persimmons")
         pid = owner.runtime(CALLER)["pid"]
-        written = {client: folder / name for client, name in ((owner, "owner"), (borrower, "borrower"))}
-        others = ["other", "other", CALLER]  # so that no turn id is twice
+        acknowledged_files = {client: folder / name for client, name in ((owner, "owner"), (borrower, "borrower"))}
+        others = ["other", "other", CALLER]  # so that the turn ids are unique
         for client, callers in ((owner, [CALLER]), (borrower, others)):
-            client.ask("save_on", callers=callers, acknowledged=str(written[client]))
+            client.ask("save_continuously", callers=callers, acknowledged=str(acknowledged_files[client]))
 
         def acknowledged(client: ClientProcess) -> list[str]:
-            lines = written[client].read_text().split("\n")[:-1]
+            lines = acknowledged_files[client].read_text().split("\n")[:-1]
             return [line.split()[1] for line in lines if line.startswith(f"{CALLER} ")]
 
         eventually(lambda: acknowledged(owner) and acknowledged(borrower), PATIENT_S)
@@ -143,7 +143,7 @@ def test_who_borrowed_a_runtime_goes_on_within_two_seconds_when_its_owner_is_kil
         owner.kill()
         died_at = time.monotonic()
         before = len(acknowledged(borrower))
-        # Those that were under way may still be answered; what comes after three of them is of the new runtime.
+        # Saves in progress may still be acknowledged; from the fourth on, they come from the new runtime.
         eventually(lambda: len(acknowledged(borrower)) > before + 3, PATIENT_S)
         assert borrower.save(CALLER, "t2", "I grow artichokes.")
         assert "persimmons" in borrower.search(CALLER, "persimmons")
@@ -152,10 +152,10 @@ def test_who_borrowed_a_runtime_goes_on_within_two_seconds_when_its_owner_is_kil
         assert eventually(lambda: borrower.runtime(CALLER)["pid"]) != pid
         assert borrower.runtime(CALLER)["borrowed"] is False
         borrower.kill()
-        eventually(lambda: not marked(mark), PATIENT_S)
-        found = turns_on_disk(storage_root, CALLER)
+        eventually(lambda: not find_marked_processes(mark), PATIENT_S)
+        found = count_turns_on_disk(storage_root, CALLER)
         assert not {"t1", "t2", *acknowledged(owner), *acknowledged(borrower)} - set(found), "acknowledged and lost"
         assert set(found.values()) == {1}
         return took_s
 
-    assert least(seconds_to_go_on, TAKE_OVER_S) < TAKE_OVER_S
+    assert least(seconds_to_continue, TAKE_OVER_S) < TAKE_OVER_S

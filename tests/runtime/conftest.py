@@ -1,4 +1,4 @@
-"""A cloud for the runtimes of a test."""
+"""Fixtures for the runtime's tests: a cloud, and short waits."""
 
 import gc
 from collections.abc import Iterator
@@ -11,21 +11,21 @@ from memoair_index.static_model import default_model
 
 @pytest.fixture(scope="session")
 def opened_model() -> None:
-    """It is opened once for a process, so that no single test seems to leave it behind."""
+    """Open the embedding model once for the process, so that no single test seems to leave its descriptor behind."""
     default_model()
 
 
 @pytest.fixture
 def cloud(opened_model: None, nothing_left_behind: None) -> Iterator[ScriptedCloud]:
-    """A cloud that behaves well until the test has it behave otherwise."""
+    """Start a cloud that behaves well until the test makes it misbehave."""
     with scripted_cloud() as cloud:
         yield cloud
-    gc.collect()  # a file stays open for as long as an index that maps it lives
+    gc.collect()  # an index keeps its mapped file open until it is collected
 
 
 @pytest.fixture
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In this process, nobody waits as long as in life, for more turns or for a cloud that has failed."""
+    """Shorten, in this process, the waits for more turns and for a cloud that has failed."""
     monkeypatch.setattr("memoair_runtime.sync.status.FIRST_PAUSE_S", 0.05)
     monkeypatch.setattr("memoair_runtime.sync.scheduler.LINGER_S", 0.02)
     monkeypatch.setattr("memoair_runtime.sync.scheduler.STARTUP_DELAY_S", 0.0)

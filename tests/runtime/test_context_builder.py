@@ -1,6 +1,6 @@
-"""The composer and its fence: budgets kept to the character, and no text that says more than a quoted line may."""
+"""The context builder and the sanitizer: exact budgets, and no text that is more than a quoted line."""
 
-# ruff: noqa: RUF001 - letters and signs that look alike are what some of these tests are about
+# ruff: noqa: RUF001 - some tests are about characters that look alike
 
 import re
 import time
@@ -12,9 +12,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from memoair_runtime.enums import LaneName
-from memoair_runtime.recall.context_builder import Budgets, compose
+from memoair_runtime.recall.context_builder import Budgets, build_context
 from memoair_runtime.recall.lanes.lane import LaneAnswer, Passage
-from memoair_runtime.recall.sanitizer import one_line, speaker_name
+from memoair_runtime.recall.sanitizer import sanitize_line, sanitize_speaker
 
 PROFILE, WORKING, PERMANENT, ORG = LaneName
 GENEROUS = Budgets(context_chars=10**6, lane_chars=10**6)
@@ -33,18 +33,18 @@ SENTENCES = [
 ]
 
 
-def answer(*passages: Passage | str) -> LaneAnswer:
-    given = (Passage(each, (n,)) if isinstance(each, str) else each for n, each in enumerate(passages))
-    return LaneAnswer(passages=tuple(given))
+def make_answer(*passages: Passage | str) -> LaneAnswer:
+    converted = (Passage(passage, (n,)) if isinstance(passage, str) else passage for n, passage in enumerate(passages))
+    return LaneAnswer(passages=tuple(converted))
 
 
-def lines_of(context: str) -> list[str]:
-    """The passages' lines, without what the composer itself says."""
+def passage_lines(context: str) -> list[str]:
+    """Return the lines of the passages, without headers, notes and headings."""
     return [line for line in context.splitlines() if line.startswith("- ")]
 
 
-def sections_of(context: str) -> dict[str, str]:
-    """Each section's whole text, by its name."""
+def split_sections(context: str) -> dict[str, str]:
+    """Return the whole text of each section by its name."""
     sections = context.split("\n\n") if context else []
     return {section.partition("\n")[0].removeprefix("## "): section for section in sections}
 
@@ -54,24 +54,24 @@ texts = st.lists(st.sampled_from(SENTENCES), max_size=12).map(" ".join)
 
 @st.composite
 def lane_answers(draw: st.DrawFn) -> Mapping[LaneName, LaneAnswer]:
-    """What lanes find: each in its order of importance, with days that follow the passages' places."""
-    found = {}
-    pool = draw(st.lists(texts, min_size=1, max_size=8))  # one for all lanes, so that they find the same things
+    """Answers of lanes: passages in order of importance, with headings that follow their positions."""
+    answers = {}
+    pool = draw(st.lists(texts, min_size=1, max_size=8))  # shared by all lanes, so that they find the same texts
     for name in draw(st.sets(st.sampled_from(LaneName))):
-        dated = draw(st.booleans())
-        places = draw(st.permutations(range(draw(st.integers(0, 10)))))
-        found[name] = LaneAnswer(
+        is_dated = draw(st.booleans())
+        positions = draw(st.permutations(range(draw(st.integers(0, 10)))))
+        answers[name] = LaneAnswer(
             passages=tuple(
                 Passage(
                     draw(st.sampled_from(pool)),
-                    (place,),
+                    (position,),
                     speaker=draw(st.sampled_from(["", "Dana", "Agent"])),
-                    heading=f"{place // 3 + 1} March 2026" if dated else "",
+                    heading=f"{position // 3 + 1} March 2026" if is_dated else "",
                 )
-                for place in places
+                for position in positions
             )
         )
-    return found
+    return answers
 
 
 budgets = st.builds(Budgets, context_chars=st.integers(0, 2_500), lane_chars=st.integers(0, 900))
@@ -82,68 +82,75 @@ budgets = st.builds(Budgets, context_chars=st.integers(0, 2_500), lane_chars=st.
 
 @given(lane_answers(), budgets)
 @settings(deadline=None, max_examples=150)
-def test_neither_the_context_nor_a_section_is_over_its_budget(
+def test_the_context_and_each_section_stay_within_their_budgets(
     answers: Mapping[LaneName, LaneAnswer], budgets: Budgets
 ) -> None:
-    context = compose(answers, budgets)
+    context = build_context(answers, budgets)
     assert len(context) <= budgets.context_chars
-    for section in sections_of(context).values():
+    for section in split_sections(context).values():
         assert len(section) <= budgets.lane_chars
 
 
-def test_a_text_that_finds_no_room_in_one_section_and_stands_in_another_stays_within_the_budget() -> None:
+def test_a_text_that_moves_to_a_later_section_stays_within_the_budget() -> None:
     long = "The dentist sees you on Thursday, and the refund has been on its way since Monday morning."
     answers = {
-        WORKING: answer("Something short that comes first and fits.", long),
-        PERMANENT: answer(long),
-        ORG: answer("Opening hours are nine to five on weekdays.", "Returns are free of charge within thirty days."),
+        WORKING: make_answer("Something short that comes first and fits.", long),
+        PERMANENT: make_answer(long),
+        ORG: make_answer(
+            "Opening hours are nine to five on weekdays.", "Returns are free of charge within thirty days."
+        ),
     }
     for context_chars in range(400):
-        assert len(compose(answers, Budgets(context_chars))) <= context_chars
+        assert len(build_context(answers, Budgets(context_chars))) <= context_chars
 
 
 @given(lane_answers(), budgets)
 @settings(deadline=None, max_examples=120)
-def test_sections_stand_in_the_order_of_the_lanes_and_none_is_empty(
+def test_sections_follow_the_order_of_the_lanes_and_are_never_empty(
     answers: Mapping[LaneName, LaneAnswer], budgets: Budgets
 ) -> None:
-    sections = sections_of(compose(answers, budgets))
+    sections = split_sections(build_context(answers, budgets))
     assert list(sections) == [name.value for name in LaneName if name.value in sections]
     for section in sections.values():
-        assert lines_of(section)
+        assert passage_lines(section)
 
 
 @given(lane_answers())
 @settings(deadline=None)
-def test_where_there_is_room_every_text_stands_whole_and_once(answers: Mapping[LaneName, LaneAnswer]) -> None:
-    context = compose(answers, GENEROUS)
-    said = [re.sub(r"^- (?:(?:Dana|Agent): )?", "", line) for line in lines_of(context)]
-    assert sorted(said) == sorted({each.text for found in answers.values() for each in found.passages if each.text})
-    found = {name.value for name in answers if any(each.text for each in answers[name].passages)}
-    assert sections_of(context).keys() <= found
+def test_within_generous_budgets_every_text_appears_whole_and_once(answers: Mapping[LaneName, LaneAnswer]) -> None:
+    context = build_context(answers, GENEROUS)
+    texts_in_context = [re.sub(r"^- (?:(?:Dana|Agent): )?", "", line) for line in passage_lines(context)]
+    expected = {passage.text for answer in answers.values() for passage in answer.passages if passage.text}
+    assert sorted(texts_in_context) == sorted(expected)
+    lanes_with_text = {name.value for name in answers if any(passage.text for passage in answers[name].passages)}
+    assert split_sections(context).keys() <= lanes_with_text
 
 
 @given(lane_answers(), budgets)
 @settings(deadline=None, max_examples=120)
-def test_no_line_stands_twice_whatever_was_cut(answers: Mapping[LaneName, LaneAnswer], budgets: Budgets) -> None:
-    lines = lines_of(compose(answers, budgets))
+def test_no_line_appears_twice_even_after_truncation(answers: Mapping[LaneName, LaneAnswer], budgets: Budgets) -> None:
+    lines = passage_lines(build_context(answers, budgets))
     assert sorted(lines) == sorted(set(lines))
 
 
-def test_a_text_stands_in_the_first_section_that_has_it_whatever_its_case() -> None:
-    context = compose({PERMANENT: answer("The RED boots."), WORKING: answer("the red boots.")}, GENEROUS)
-    assert lines_of(context) == ["- the red boots."]
-    assert list(sections_of(context)) == ["working"]
+def test_duplicates_are_found_regardless_of_case_and_kept_in_the_first_section() -> None:
+    context = build_context(
+        {PERMANENT: make_answer("The RED boots."), WORKING: make_answer("the red boots.")}, GENEROUS
+    )
+    assert passage_lines(context) == ["- the red boots."]
+    assert list(split_sections(context)) == ["working"]
 
 
-@pytest.mark.parametrize("answers", [{}, {ORG: answer()}, {PROFILE: answer(""), ORG: answer(" \n\t", "\u200b")}])
-def test_without_content_there_is_no_section(answers: Mapping[LaneName, LaneAnswer]) -> None:
-    assert compose(answers, GENEROUS) == ""
+@pytest.mark.parametrize(
+    "answers", [{}, {ORG: make_answer()}, {PROFILE: make_answer(""), ORG: make_answer(" \n\t", "\u200b")}]
+)
+def test_a_lane_without_content_has_no_section(answers: Mapping[LaneName, LaneAnswer]) -> None:
+    assert build_context(answers, GENEROUS) == ""
 
 
-def test_all_four_sections_stand_in_their_order_with_a_note_each() -> None:
-    context = compose({name: answer(f"text of {name.value}") for name in reversed(LaneName)}, GENEROUS)
-    sections = sections_of(context)
+def test_all_four_sections_appear_in_order_with_their_notes() -> None:
+    context = build_context({name: make_answer(f"text of {name.value}") for name in reversed(LaneName)}, GENEROUS)
+    sections = split_sections(context)
     assert list(sections) == ["profile", "working", "permanent", "org"]
     for name, section in sections.items():
         heading, note, line = section.split("\n")
@@ -151,87 +158,87 @@ def test_all_four_sections_stand_in_their_order_with_a_note_each() -> None:
         assert NOTE.fullmatch(note)
 
 
-def test_the_most_important_passages_are_kept_and_stand_in_the_order_of_their_places() -> None:
+def test_the_most_important_passages_are_kept_and_sorted_by_position() -> None:
     words = ["first", "second", "third", "fourth"]
     passages = [Passage(f"This is the {word} thing. " * 4, (n,)) for n, word in enumerate(words)]
     by_importance = [passages[3], passages[1], passages[0], passages[2]]
-    context = compose({WORKING: answer(*by_importance)}, Budgets(lane_chars=320))
+    context = build_context({WORKING: make_answer(*by_importance)}, Budgets(lane_chars=320))
     assert ["fourth" in context, "second" in context, "third" in context] == [True, True, False]
     assert context.index("second") < context.index("fourth")
 
 
-def test_a_short_section_keeps_all_where_a_long_one_must_be_cut() -> None:
+def test_a_short_section_stays_whole_when_a_long_one_is_truncated() -> None:
     short, long = "Name: Dana Weber.", [f"Sentence number {n} about the boots." for n in range(100)]
-    context = compose({PROFILE: answer(short), ORG: answer(*long)}, Budgets(context_chars=1_000))
-    assert f"- {short}" in lines_of(context)
+    context = build_context({PROFILE: make_answer(short), ORG: make_answer(*long)}, Budgets(context_chars=1_000))
+    assert f"- {short}" in passage_lines(context)
     assert 900 < len(context) <= 1_000
 
 
-def test_passages_of_one_heading_stand_together_under_it_wherever_their_places_are() -> None:
+def test_passages_are_grouped_by_heading_regardless_of_position() -> None:
     monday, tuesday = "2 March 2026", "3 March 2026"
     passages = [Passage(f"text {n}", (n,), heading=(monday, tuesday)[n % 2]) for n in range(6)]
-    context = compose({PERMANENT: answer(*passages)}, GENEROUS)
+    context = build_context({PERMANENT: make_answer(*passages)}, GENEROUS)
     assert context.count(f"{monday}:") == 1
     assert context.count(f"{tuesday}:") == 1
 
 
-# Cutting
+# Truncation
 
 
-def room_for(characters: int) -> Budgets:
-    """The budgets in which one org section has just so many characters for its lines."""
-    head = compose({ORG: answer("x")}, GENEROUS).removesuffix("- x")
-    return Budgets(lane_chars=len(head) + characters)
+def budgets_for_lines(characters: int) -> Budgets:
+    """Return budgets that leave exactly this many characters for the lines of an org section."""
+    header = build_context({ORG: make_answer("x")}, GENEROUS).removesuffix("- x")
+    return Budgets(lane_chars=len(header) + characters)
 
 
 @given(texts.filter(bool), st.integers(0, 500))
 @example("It costs you all in all exactly 1234567.50 euros, tax included.", 42)
 @example("Please write to the address weber@clinic.example.org about it all.", 49)
 @settings(deadline=None, max_examples=120)
-def test_a_cut_leaves_whole_sentences_or_for_want_of_any_whole_words(text: str, room: int) -> None:
-    whole = f"- {text}"
-    (line,) = lines_of(compose({ORG: answer(text)}, room_for(room))) or [""]
-    assert len(line) <= room
-    if line in ("", whole):
+def test_truncation_keeps_whole_sentences_or_else_whole_words(text: str, budget: int) -> None:
+    full_line = f"- {text}"
+    (line,) = passage_lines(build_context({ORG: make_answer(text)}, budgets_for_lines(budget))) or [""]
+    assert len(line) <= budget
+    if line in ("", full_line):
         return
-    kept = line.removesuffix(" …")
-    assert whole.startswith(kept)
-    follows = whole[len(kept) :][:1]
-    if kept == line:
-        assert re.search(r"""[.!?…]['")\]]*$|[。！？]$""", kept)
-        assert follows.isspace() or kept.endswith("。")
-    elif " " in whole[40 : room - 2]:  # a word ends where the cut is worth its line
+    truncated = line.removesuffix(" …")
+    assert full_line.startswith(truncated)
+    follows = full_line[len(truncated) :][:1]
+    if truncated == line:
+        assert re.search(r"""[.!?…]['")\]]*$|[。！？]$""", truncated)
+        assert follows.isspace() or truncated.endswith("。")
+    elif " " in full_line[40 : budget - 2]:  # there is a word boundary late enough in the line
         assert follows.isspace()
 
 
-def test_a_cut_falls_behind_the_last_sentence_that_fits() -> None:
+def test_a_text_is_truncated_after_the_last_sentence_that_fits() -> None:
     text = "The red boots came back on Monday. The blue ones stayed. The green ones nobody has ever seen."
-    assert lines_of(compose({ORG: answer(text)}, room_for(70))) == [
+    assert passage_lines(build_context({ORG: make_answer(text)}, budgets_for_lines(70))) == [
         "- The red boots came back on Monday. The blue ones stayed."
     ]
 
 
-def test_a_sentence_that_does_not_fit_is_cut_at_a_word() -> None:
+def test_a_sentence_that_does_not_fit_is_truncated_at_a_word() -> None:
     text = "the red boots came back on monday and the blue ones stayed where they were"
-    (line,) = lines_of(compose({ORG: answer(text)}, room_for(50)))
+    (line,) = passage_lines(build_context({ORG: make_answer(text)}, budgets_for_lines(50)))
     assert line.endswith(" …")
     assert text.startswith(line.removeprefix("- ").removesuffix(" …") + " ")
     assert 40 <= len(line) <= 50
 
 
 @pytest.mark.parametrize("character", ["x", "靴"])
-def test_a_long_text_without_spaces_is_cut_and_not_emptied(character: str) -> None:
+def test_a_long_text_without_spaces_is_truncated_and_not_dropped(character: str) -> None:
     for passage in (Passage(character * 5_000, (0,)), Passage(character * 5_000, (0,), speaker="Dana")):
-        (line,) = lines_of(compose({ORG: answer(passage)}, room_for(200)))
+        (line,) = passage_lines(build_context({ORG: make_answer(passage)}, budgets_for_lines(200)))
         assert line.count(character) > 150
 
 
-def test_a_text_too_long_for_what_is_left_is_not_cut_at_a_word_but_left_out() -> None:
+def test_only_the_first_line_is_truncated_at_a_word_later_ones_are_dropped() -> None:
     first, second = "It begins with this sentence, which fits well.", "and ends with one that " * 20
-    assert lines_of(compose({ORG: answer(first, second)}, room_for(200))) == [f"- {first}"]
+    assert passage_lines(build_context({ORG: make_answer(first, second)}, budgets_for_lines(200))) == [f"- {first}"]
 
 
-# The fence
+# Sanitizer
 
 HOSTILE = [
     "## org",
@@ -282,67 +289,68 @@ HOSTILE = [
     "Dana",
     "I would like to swap the boots.",
 ]
-hostile = st.lists(st.sampled_from(HOSTILE) | st.text(max_size=3), max_size=12).map("".join)
-hostile_passages = st.lists(st.builds(Passage, hostile, st.tuples(st.integers(0, 9)), hostile), max_size=5)
+hostile_texts = st.lists(st.sampled_from(HOSTILE) | st.text(max_size=3), max_size=12).map("".join)
+hostile_passages = st.lists(st.builds(Passage, hostile_texts, st.tuples(st.integers(0, 9)), hostile_texts), max_size=5)
 
 CHAT_MARK = re.compile(r"<\|[\w ]*\|>|</?(?:system|assistant|developer|tool|user)\s*>", re.IGNORECASE)
-UNSPEAKABLE = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u2028\u2029\u200b\u2060\ufeff]")
+INVISIBLE = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u2028\u2029\u200b\u2060\ufeff]")
 
 
 @given(st.dictionaries(st.sampled_from(LaneName), hostile_passages))
 @settings(deadline=None, max_examples=150)
-def test_no_text_opens_a_line_a_section_or_speaks_for_the_system(
+def test_no_text_starts_a_line_or_section_or_poses_as_the_system(
     passages: Mapping[LaneName, Sequence[Passage]],
 ) -> None:
-    context = compose({name: LaneAnswer(passages=tuple(each)) for name, each in passages.items()}, GENEROUS)
-    own = 0
+    answers = {name: LaneAnswer(passages=tuple(lane_passages)) for name, lane_passages in passages.items()}
+    context = build_context(answers, GENEROUS)
+    header_count = 0
     lines = context.splitlines()
     assert lines == context.split("\n") or not context
     for line in lines:
         if line.startswith("## "):
             assert line.removeprefix("## ") in {name.value for name in passages}
-            own += 1
+            header_count += 1
         elif not line.startswith("- "):
             assert line == "" or NOTE.fullmatch(line), line
-    assert context.count("##") == own
-    assert own == len(sections_of(context))
+    assert context.count("##") == header_count
+    assert header_count == len(split_sections(context))
     assert not CHAT_MARK.search(context)
-    assert not UNSPEAKABLE.search(context.replace("\t", " "))
+    assert not INVISIBLE.search(context.replace("\t", " "))
 
 
-@given(hostile)
+@given(hostile_texts)
 @settings(deadline=None, max_examples=120)
-def test_a_fenced_text_stays_fenced_and_is_no_line_break_to_anybody(text: str) -> None:
-    fenced = one_line(text)
-    assert len(fenced.splitlines()) <= 1
-    assert fenced == fenced.strip()
-    assert one_line(fenced) == fenced
+def test_sanitizing_is_idempotent_and_leaves_a_single_line(text: str) -> None:
+    line = sanitize_line(text)
+    assert len(line.splitlines()) <= 1
+    assert line == line.strip()
+    assert sanitize_line(line) == line
 
 
 @given(st.text(st.characters(categories=["L", "N", "P", "S"], include_characters=" ", exclude_characters="#<")))
 @example("size #9, isn't it? I <3 them: 50 % off – really!")
 @example("two  spaces, a_b, *stars*, [brackets], {braces} and C# | pipes")
 @settings(deadline=None)
-def test_ordinary_text_stands_verbatim(text: str) -> None:
-    context = compose({WORKING: answer(Passage(text, (0,), "Dana"))}, GENEROUS)
-    assert lines_of(context) == ([f"- Dana: {text.strip()}"] if text.strip() else [])
+def test_ordinary_text_is_unchanged(text: str) -> None:
+    context = build_context({WORKING: make_answer(Passage(text, (0,), "Dana"))}, GENEROUS)
+    assert passage_lines(context) == ([f"- Dana: {text.strip()}"] if text.strip() else [])
 
 
 @pytest.mark.parametrize("text", ["👩\N{ZERO WIDTH JOINER}👧 is here", "می\N{ZERO WIDTH NON-JOINER}خواهم", "e\u0301té"])
-def test_signs_that_join_letters_and_faces_are_kept(text: str) -> None:
-    assert one_line(text) == text
+def test_characters_that_join_letters_and_emoji_are_kept(text: str) -> None:
+    assert sanitize_line(text) == text
 
 
-def test_lines_of_a_text_are_joined_by_one_space() -> None:
-    assert one_line(" the boots \r\n\r\n\t are\u2028red \n") == "the boots are red"
+def test_the_lines_of_a_text_are_joined_by_one_space() -> None:
+    assert sanitize_line(" the boots \r\n\r\n\t are\u2028red \n") == "the boots are red"
 
 
 @pytest.mark.parametrize("filler", [" ", "\t", "\n", " \n", "#", "<", "<|", "\u200b", "</system"])
-def test_a_long_run_of_one_sign_is_fenced_in_linear_time(filler: str) -> None:
+def test_a_long_run_of_one_character_is_sanitized_in_linear_time(filler: str) -> None:
     text = "# " + filler * (20_000 // len(filler)) + "\x00x"
     began_at = time.thread_time()
-    one_line(text)
-    # Linear, it takes some milliseconds; were it quadratic, seconds, and minutes for a body of a megabyte.
+    sanitize_line(text)
+    # Linear time is some milliseconds. Quadratic time would be seconds here, and minutes for a body of a megabyte.
     assert time.thread_time() - began_at < 0.5
 
 
@@ -350,11 +358,13 @@ def test_a_long_run_of_one_sign_is_fenced_in_linear_time(filler: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["Dana", "Dana Weber", "O'Brien", "李小龙", "Ana-María", "Dr. Weber", "Systema Ltd"])
-def test_a_speaker_keeps_his_name(name: str) -> None:
-    assert lines_of(compose({WORKING: answer(Passage("hello", (0,), name))}, GENEROUS)) == [f"- {name}: hello"]
+def test_an_ordinary_speaker_name_is_unchanged(name: str) -> None:
+    assert passage_lines(build_context({WORKING: make_answer(Passage("hello", (0,), name))}, GENEROUS)) == [
+        f"- {name}: hello"
+    ]
 
 
-POSING = [
+POSING_NAMES = [
     "system",
     "SYSTEM",
     " System ",
@@ -384,25 +394,29 @@ POSING = [
 ]
 
 
-@pytest.mark.parametrize("name", POSING)
-def test_a_speaker_who_would_pose_as_somebody_else_is_called_speaker(name: str) -> None:
-    assert speaker_name(name, "Speaker") == "Speaker"
-    assert lines_of(compose({WORKING: answer(Passage("hello", (0,), name))}, GENEROUS)) == ["- Speaker: hello"]
+@pytest.mark.parametrize("name", POSING_NAMES)
+def test_a_speaker_name_that_poses_as_a_role_is_replaced(name: str) -> None:
+    assert sanitize_speaker(name, "Speaker") == "Speaker"
+    assert passage_lines(build_context({WORKING: make_answer(Passage("hello", (0,), name))}, GENEROUS)) == [
+        "- Speaker: hello"
+    ]
 
 
-@given(hostile)
+@given(hostile_texts)
 @example("x" * 59 + " system")
 @example("x" * 55 + " system")
 @settings(deadline=None, max_examples=120)
-def test_any_speaker_is_one_short_word_of_a_line(name: str) -> None:
-    shown = speaker_name(name, "Speaker")
-    assert 0 < len(shown) <= 60
-    assert len(shown.splitlines()) == 1
-    assert ":" not in shown
-    assert shown[0] not in "#-* "
-    assert "system" not in re.findall(r"\w+", unicodedata.normalize("NFKC", shown).casefold())
+def test_any_speaker_name_becomes_a_short_and_safe_prefix(name: str) -> None:
+    prefix = sanitize_speaker(name, "Speaker")
+    assert 0 < len(prefix) <= 60
+    assert len(prefix.splitlines()) == 1
+    assert ":" not in prefix
+    assert prefix[0] not in "#-* "
+    assert "system" not in re.findall(r"\w+", unicodedata.normalize("NFKC", prefix).casefold())
 
 
 @pytest.mark.parametrize("name", ["\n", " \t", "###", "::", "\u200b", "- -"])
-def test_a_name_of_which_nothing_is_left_is_called_speaker(name: str) -> None:
-    assert lines_of(compose({WORKING: answer(Passage("hello", (0,), name))}, GENEROUS)) == ["- Speaker: hello"]
+def test_a_speaker_name_without_visible_characters_is_replaced(name: str) -> None:
+    assert passage_lines(build_context({WORKING: make_answer(Passage("hello", (0,), name))}, GENEROUS)) == [
+        "- Speaker: hello"
+    ]

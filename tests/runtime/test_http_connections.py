@@ -1,4 +1,4 @@
-"""Connections: kept for the next request, bounded in number, quick, and none can hold up another."""
+"""Connections: reused for further requests, bounded in number, fast, and none can block another."""
 
 import json
 import select
@@ -18,9 +18,9 @@ from support.waiting import eventually
 from memoair_runtime.recall.watchdog import STALL_S
 
 HEALTH = b"GET /v1/runtime/health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
-MOST = 64
-# Clients drop what was idle for so long; a server that hangs up earlier loses them a request.
-CLIENTS_KEEP_S = 5.0
+MAX_CONNECTIONS = 64
+# Clients drop connections that were idle for this long. A server that closes them earlier makes requests fail.
+CLIENT_IDLE_S = 5.0
 
 
 @pytest.fixture(scope="module")
@@ -42,21 +42,23 @@ def search(session: str) -> bytes:
 
 def ask_health(connection: RawConnection) -> None:
     connection.send(HEALTH)
-    assert connection.reply().status == 200
+    assert connection.read_reply().status == 200
 
 
-def test_many_requests_go_over_one_connection(shared: RunningRuntime) -> None:
-    with shared.conversation() as ask:
+def test_one_connection_serves_many_requests(shared: RunningRuntime) -> None:
+    with shared.reconnecting_client() as ask:
         for number in range(200):
             turn = post("turn/after", sessionId="call-1", turnId=f"t{number % 20}", userText="a", assistantText="b")
             for request in (HEALTH, search("call-1"), turn):
                 reply = ask(request)
                 assert reply.status == 200
                 took_ms = json.loads(reply.body).get("trace", {"totalMs": 0})["totalMs"]
-                assert reply.headers["connection"] == "keep-alive" or took_ms >= STALL_S * 1e3, "a search got stuck"
+                assert reply.headers["connection"] == "keep-alive" or took_ms >= STALL_S * 1e3, (
+                    "closed without a stuck search"
+                )
 
 
-def test_a_refusal_that_leaves_the_framing_whole_keeps_the_connection(shared: RunningRuntime) -> None:
+def test_an_error_that_does_not_affect_framing_keeps_the_connection_open(shared: RunningRuntime) -> None:
     with shared.connect() as connection:
         for request, status in (
             (post("search_memory", query=5), 400),
@@ -65,7 +67,7 @@ def test_a_refusal_that_leaves_the_framing_whole_keeps_the_connection(shared: Ru
             (post("turn/after", sessionId="c", turnId="t", userText="a", assistantText="b", userId="other"), 409),
         ):
             connection.send(request)
-            reply = connection.reply()
+            reply = connection.read_reply()
             assert (reply.status, reply.headers["connection"]) == (status, "keep-alive")
         ask_health(connection)
 
@@ -73,15 +75,15 @@ def test_a_refusal_that_leaves_the_framing_whole_keeps_the_connection(shared: Ru
 def test_a_connection_is_closed_when_the_client_asks_for_it(shared: RunningRuntime) -> None:
     with shared.connect() as connection:
         connection.send(HEALTH.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
-        reply = connection.reply()
+        reply = connection.read_reply()
         assert (reply.status, reply.headers["connection"]) == (200, "close")
-        assert connection.ends()
+        assert connection.is_closed_by_peer()
 
 
-def test_a_reply_comes_in_one_piece_and_without_the_forty_milliseconds_of_a_delayed_acknowledgement(
+def test_a_reply_is_sent_in_one_write_without_the_delay_of_a_delayed_ack(
     shared: RunningRuntime,
 ) -> None:
-    pieces = []
+    is_whole = []
     shared.save("call-2", "t1", "I would like to swap the red boots.")
 
     def median_s() -> float:
@@ -91,75 +93,77 @@ def test_a_reply_comes_in_one_piece_and_without_the_forty_milliseconds_of_a_dela
             for request in (HEALTH, search("call-3")) * 25:
                 began_at = time.monotonic()
                 connection.send(request)
-                piece = connection.socket.recv(1 << 20)
+                received = connection.socket.recv(1 << 20)
                 took_s.append(time.monotonic() - began_at)
-                head, _, body = piece.partition(b"\r\n\r\n")
+                head, _, body = received.partition(b"\r\n\r\n")
                 length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
-                pieces.append(len(body) == int(length.partition(b":")[2]))
-                if b"\r\nConnection: close" in head:  # behind a search that was held up
+                is_whole.append(len(body) == int(length.partition(b":")[2]))
+                if b"\r\nConnection: close" in head:  # after a search that was delayed
                     connection = stack.enter_context(shared.connect())
         return statistics.median(took_s)
 
     assert least(median_s, 0.02) < 0.02
-    assert all(pieces)
+    assert all(is_whole)
 
 
-def test_a_request_that_comes_byte_by_byte_is_answered(shared: RunningRuntime) -> None:
+def test_a_request_that_arrives_byte_by_byte_is_answered(shared: RunningRuntime) -> None:
     request = search("call-1")
     with shared.connect() as connection:
         for number in range(len(request)):
             connection.send(request[number : number + 1])
-        assert connection.reply().status == 200
+        assert connection.read_reply().status == 200
 
 
-def test_clients_that_stop_in_the_middle_of_a_request_hold_up_nobody(shared: RunningRuntime) -> None:
-    whole = post("turn/after", sessionId="call-1", turnId="slow", userText="slow", assistantText="")
+def test_clients_that_stall_during_a_request_do_not_block_others(shared: RunningRuntime) -> None:
+    request = post("turn/after", sessionId="call-1", turnId="slow", userText="slow", assistantText="")
     with ExitStack() as stack:
-        for cut in (1, 10, 30, 60, len(whole) - 40, len(whole) - 1) * 5:
-            stack.enter_context(shared.connect()).send(whole[:cut])
+        for length in (1, 10, 30, 60, len(request) - 40, len(request) - 1) * 5:
+            stack.enter_context(shared.connect()).send(request[:length])
         last = stack.enter_context(shared.connect())
-        last.send(whole[:-1])
+        last.send(request[:-1])
 
-        with shared.conversation() as ask:
+        with shared.reconnecting_client() as ask:
             began_at = time.monotonic()
             for _ in range(20):
                 assert ask(HEALTH).status == 200
                 assert ask(search("call-1")).status == 200
-            # Those that stopped are hung up on after 10 s.
+            # The stalled connections are closed after 10 s.
             assert time.monotonic() - began_at < 5.0
 
-        last.send(whole[-1:])
-        assert last.reply().status == 200
+        last.send(request[-1:])
+        assert last.read_reply().status == 200
 
 
-def test_a_client_that_does_not_read_its_reply_holds_up_nobody(shared: RunningRuntime) -> None:
-    with shared.connect() as deaf, shared.connect() as other:
-        deaf.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)  # there is little room for what is not read
-        ask = asking_without_end(deaf)
+def test_a_client_that_does_not_read_its_replies_does_not_block_others(shared: RunningRuntime) -> None:
+    with shared.connect() as unread, shared.connect() as other:
+        unread.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)  # little space for unread replies
+        flood = request_flooder(unread)
 
-        def is_stuck_and_holds_up_nobody() -> bool:
-            ask()
-            before = deaf.unread()
+        def is_stuck_without_blocking_others() -> bool:
+            flood()
+            before = unread.count_unread_bytes()
             for _ in range(20):
                 ask_health(other)
-            return 0 < before == deaf.unread()
+            return 0 < before == unread.count_unread_bytes()
 
-        eventually(is_stuck_and_holds_up_nobody)
+        eventually(is_stuck_without_blocking_others)
 
 
-def asking_without_end(connection: RawConnection) -> Callable[[], None]:
-    """Return what asks and asks over a connection, without reading, until there is no more room on the way there."""
-    request = rest = HEALTH * 100  # a search that is held up would end the connection
+def request_flooder(connection: RawConnection) -> Callable[[], None]:
+    """Return a function that sends requests over a connection, without reading, until its buffers are full."""
+    request = rest = HEALTH * 100  # a delayed search would close the connection
 
-    def ask() -> None:
+    def flood() -> None:
         nonlocal rest
         while select.select([], [connection.socket], [], 0.05)[1]:
-            rest = rest[connection.socket.send(rest) :] or request  # it may take a part of what it is given
+            rest = rest[connection.socket.send(rest) :] or request  # it may send only a part
 
-    return ask
+    return flood
 
 
-def test_connections_leave_no_descriptor_and_no_thread(start_runtime_alone: Callable[[], RunningRuntime]) -> None:
+def test_closed_connections_leave_no_descriptor_and_no_thread(
+    start_runtime_alone: Callable[[], RunningRuntime],
+) -> None:
     runtime = start_runtime_alone()
     runtime.health()
     runtime.wait_until_loaded()
@@ -177,57 +181,59 @@ def test_connections_leave_no_descriptor_and_no_thread(start_runtime_alone: Call
 
 @pytest.fixture
 def start_runtime_alone(tmp_path: Path) -> Iterator[Callable[[], RunningRuntime]]:
-    """As `start_runtime`, beside the module's process."""
+    """Like `start_runtime`, for a process of its own beside the module's."""
     with ExitStack() as stack:
         yield lambda: stack.enter_context(closing(RunningRuntime(tmp_path)))
 
 
-def test_idle_connections_outlast_the_clients_patience_and_then_make_room(
+def test_idle_connections_outlive_their_clients_and_then_free_a_slot(
     start_runtime_alone: Callable[[], RunningRuntime],
 ) -> None:
-    """All places are taken by connections that idle: none is closed while its client may still use it.
+    """With idle connections in all slots, none is closed while its client may still use it.
 
-    After that the 65th is served, the one that was idle longest goes, and those used since stay.
+    After that the 65th connection is served, the one that was idle longest is closed, and the others stay open.
     """
     runtime = start_runtime_alone()
     with ExitStack() as stack:
-        idle_since = time.monotonic()  # none is idle for longer
-        held = [stack.enter_context(runtime.connect()) for _ in range(MOST)]
-        for connection in held[:-1]:  # the last one never says a word
+        idle_since = time.monotonic()  # no connection is idle for longer
+        held = [stack.enter_context(runtime.connect()) for _ in range(MAX_CONNECTIONS)]
+        for connection in held[:-1]:  # the last one never sends anything
             ask_health(connection)
         newcomer = stack.enter_context(runtime.connect())
         newcomer.send(HEALTH)
         for connection in held[1:]:
-            sockets = [each.socket for each in held]
+            sockets = [open_connection.socket for open_connection in held]
             assert not select.select(sockets, [], [], 0)[0]
             if connection is not held[-1]:
                 ask_health(connection)
 
-        patience_s = CLIENTS_KEEP_S - (time.monotonic() - idle_since)
-        closed, _, _ = select.select([each.socket for each in (*held, newcomer)], [], [], patience_s)
-        has_waited = time.monotonic() - idle_since >= CLIENTS_KEEP_S  # a busy machine may wake us later than that
-        assert has_waited or not closed, "the server hung up, or took one too many, before a client would have"
+        wait_s = CLIENT_IDLE_S - (time.monotonic() - idle_since)
+        closed, _, _ = select.select([connection.socket for connection in (*held, newcomer)], [], [], wait_s)
+        has_waited = time.monotonic() - idle_since >= CLIENT_IDLE_S  # a busy machine may wake up later
+        assert has_waited or not closed, "the server closed a connection, or accepted one too many, too early"
 
-        ready, _, _ = select.select([newcomer.socket], [], [], 15.0)  # without that, the others idle for 75 s
-        assert ready, "the newcomer is served once the others have been idle for long"
-        assert newcomer.reply().status == 200
-        gone = [each for each in held if select.select([each.socket], [], [], 0)[0]]
+        ready, _, _ = select.select([newcomer.socket], [], [], 15.0)  # otherwise the others idle for 75 s
+        assert ready, "the new connection must be served once the others have been idle long enough"
+        assert newcomer.read_reply().status == 200
+        gone = [connection for connection in held if select.select([connection.socket], [], [], 0)[0]]
         assert gone in ([held[0]], [held[-1]])
-        assert gone[0].ends()
+        assert gone[0].is_closed_by_peer()
         ask_health(held[1])
 
 
-def test_a_place_that_is_freed_is_given_to_the_next_at_once(start_runtime_alone: Callable[[], RunningRuntime]) -> None:
+def test_a_freed_slot_is_used_immediately(start_runtime_alone: Callable[[], RunningRuntime]) -> None:
     runtime = start_runtime_alone()
     with ExitStack() as stack:
-        held = [stack.enter_context(runtime.connect()) for _ in range(MOST)]
+        held = [stack.enter_context(runtime.connect()) for _ in range(MAX_CONNECTIONS)]
         for connection in held:
             ask_health(connection)
         newcomer = stack.enter_context(runtime.connect())
         newcomer.send(HEALTH)
-        assert not select.select([newcomer.socket], [], [], 0.2)[0], "there is no place left"
+        assert not select.select([newcomer.socket], [], [], 0.2)[0], "no slot is free"
 
         held[10].close()
 
-        assert select.select([newcomer.socket], [], [], 3.0)[0], "sooner than after the 5.5 s for which others may idle"
-        assert newcomer.reply().status == 200
+        assert select.select([newcomer.socket], [], [], 3.0)[0], (
+            "it must be served before the 5.5 s for which others may idle"
+        )
+        assert newcomer.read_reply().status == 200

@@ -1,4 +1,4 @@
-"""The wire of the runtime, v1: every endpoint answers with exactly the documented names and types."""
+"""The runtime's API, v1: every endpoint replies with exactly the documented names and types."""
 
 import json
 import os
@@ -37,7 +37,7 @@ def org_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def runtime(tmp_path_factory: pytest.TempPathFactory, org_file: Path) -> Iterator[RunningRuntime]:
-    """One process for the module, with an earlier call and a document folder; each test has sessions of its own."""
+    """Start one process for the module, with an earlier session and documents; each test uses its own sessions."""
     with closing(RunningRuntime(tmp_path_factory.mktemp("contract"), ORG_FILE=str(org_file))) as runtime:
         runtime.start("earlier", name="Dana", user={"metadata": {"tier": "gold"}})
         for number in range(9):
@@ -56,23 +56,23 @@ def org_only(tmp_path_factory: pytest.TempPathFactory, org_file: Path) -> Iterat
 
 
 def shape(value: Any) -> Any:
-    """The types of a value, key by key; a list has the shape of its first item."""
+    """Return the types of a value, key by key; a list has the shape of its first item."""
     if isinstance(value, dict):
-        return {key: shape(each) for key, each in value.items()}
+        return {key: shape(item) for key, item in value.items()}
     if isinstance(value, list):
         return [shape(value[0])] if value else []
     return float if type(value) in NUMBER else type(value)
 
 
-def assert_moment(text: str) -> datetime:
-    assert text.endswith("Z"), "times are in UTC"
+def assert_utc_timestamp(text: str) -> datetime:
+    assert text.endswith("Z"), "not in UTC"
     return datetime.fromisoformat(text.replace("Z", "+00:00"))
 
 
 # Health
 
 
-def test_health_says_who_is_served_and_how_far_the_lanes_are(runtime: RunningRuntime) -> None:
+def test_health_reports_the_identity_and_the_state_of_the_lanes(runtime: RunningRuntime) -> None:
     health = runtime.health()
 
     assert shape(health) == {
@@ -97,7 +97,7 @@ def test_health_says_who_is_served_and_how_far_the_lanes_are(runtime: RunningRun
     assert type(health["uptime_ms"]) is int
 
 
-def test_health_counts_the_sessions_that_are_open(runtime: RunningRuntime) -> None:
+def test_health_counts_open_sessions(runtime: RunningRuntime) -> None:
     before = runtime.health()["active_sessions"]
     runtime.start("counted")
     assert runtime.health()["active_sessions"] == before + 1
@@ -105,7 +105,7 @@ def test_health_counts_the_sessions_that_are_open(runtime: RunningRuntime) -> No
     assert runtime.health()["active_sessions"] == before
 
 
-def test_a_query_string_and_a_body_do_not_keep_health_from_answering(runtime: RunningRuntime) -> None:
+def test_health_ignores_a_query_string_and_a_body(runtime: RunningRuntime) -> None:
     assert runtime.request("GET", "health?probe=1")[0] == 200
     assert runtime.request("GET", "health", b'{"ignored": true}')[0] == 200
 
@@ -113,7 +113,7 @@ def test_a_query_string_and_a_body_do_not_keep_health_from_answering(runtime: Ru
 # Sessions
 
 
-def test_a_session_start_answers_with_versions_budgets_and_paths(runtime: RunningRuntime) -> None:
+def test_a_session_start_returns_versions_budgets_and_paths(runtime: RunningRuntime) -> None:
     reply = runtime.start("shaped")
 
     assert set(reply) == {"sessionId", "bootstrap", "paths"}
@@ -138,7 +138,7 @@ def test_a_session_start_answers_with_versions_budgets_and_paths(runtime: Runnin
         assert type(bootstrap[name]) is int, name
 
 
-def test_the_paths_lie_in_the_callers_folder_and_exist_after_a_turn(runtime: RunningRuntime) -> None:
+def test_the_paths_are_in_the_users_folder_and_exist_after_a_turn(runtime: RunningRuntime) -> None:
     paths = runtime.start("pathed")["paths"]
     runtime.save("pathed", "t1", "hello", "good morning")
 
@@ -154,15 +154,15 @@ def test_the_paths_lie_in_the_callers_folder_and_exist_after_a_turn(runtime: Run
             assert folder.stat().st_mode & 0o077 == 0, folder
 
 
-def test_the_working_brief_tells_the_call(runtime: RunningRuntime) -> None:
+def test_the_working_brief_summarizes_the_session(runtime: RunningRuntime) -> None:
     brief = Path(runtime.start("briefed")["paths"]["workingBrief"])
     for number in range(7):
         runtime.save("briefed", f"t{number}", f"question {number}", f"answer {number}")
     assert runtime.post("sync/flush", deadlineMs=PATIENT_MS)[1] == {"status": "ok", "pending": 0}
 
-    told = json.loads(brief.read_bytes())
-    assert (told["sessionId"], told["turnCount"], told["openedWith"]) == ("briefed", 7, "question 0")
-    assert [turn["turnId"] for turn in told["lastTurns"]] == ["t3", "t4", "t5", "t6"]
+    content = json.loads(brief.read_bytes())
+    assert (content["sessionId"], content["turnCount"], content["openedWith"]) == ("briefed", 7, "question 0")
+    assert [turn["turnId"] for turn in content["lastTurns"]] == ["t3", "t4", "t5", "t6"]
 
 
 def test_optional_fields_may_be_null(runtime: RunningRuntime) -> None:
@@ -205,7 +205,7 @@ def test_optional_fields_may_be_null(runtime: RunningRuntime) -> None:
     assert status == 200
 
 
-def test_what_existing_clients_send_is_taken(runtime: RunningRuntime) -> None:
+def test_requests_of_existing_clients_are_accepted(runtime: RunningRuntime) -> None:
     status, _ = runtime.post(
         "session/start",
         sessionId="existing",
@@ -220,7 +220,7 @@ def test_what_existing_clients_send_is_taken(runtime: RunningRuntime) -> None:
     assert status == 200
 
 
-def test_the_end_of_a_session_says_what_was_flushed(runtime: RunningRuntime) -> None:
+def test_the_end_of_a_session_returns_what_was_flushed(runtime: RunningRuntime) -> None:
     runtime.start("ended")
     runtime.save("ended", "t1", "hello")
 
@@ -229,7 +229,7 @@ def test_the_end_of_a_session_says_what_was_flushed(runtime: RunningRuntime) -> 
         {"status": "ok", "flushed": {"turns": 1}},
     )
     assert [line["type"] for line in ended_log(runtime)] == ["session_start", "turn", "session_end"]
-    assert runtime.post("session/end", sessionId="ended", reason="completed")[0] == 200, "twice does no harm"
+    assert runtime.post("session/end", sessionId="ended", reason="completed")[0] == 200, "a second end must do no harm"
     assert runtime.post("session/end", sessionId="never-heard-of", reason="completed")[0] == 200
 
 
@@ -238,7 +238,7 @@ def ended_log(runtime: RunningRuntime) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_bytes().splitlines()]
 
 
-def test_flush_and_shutdown_answer_as_documented(tmp_path: Path) -> None:
+def test_flush_and_shutdown_reply_as_documented(tmp_path: Path) -> None:
     with closing(RunningRuntime(tmp_path)) as runtime:
         runtime.save("call-1", "t1", "hello")
         assert runtime.post("sync/flush", deadlineMs=PATIENT_MS) == (200, {"status": "ok", "pending": 0})
@@ -250,7 +250,7 @@ def test_flush_and_shutdown_answer_as_documented(tmp_path: Path) -> None:
 # Turns
 
 
-def test_a_turn_is_logged_with_the_event_id_that_the_reply_names(runtime: RunningRuntime) -> None:
+def test_a_turn_is_logged_with_the_event_id_of_the_reply(runtime: RunningRuntime) -> None:
     runtime.start("logged", user={"metadata": {"tier": "gold"}}, room="r1")
     tool_calls = [{"name": "look_up", "arguments": {"order": 7}}]
     status, body = runtime.post(
@@ -269,7 +269,7 @@ def test_a_turn_is_logged_with_the_event_id_that_the_reply_names(runtime: Runnin
     for seq, line in enumerate((start, turn), 1):
         assert set(line) == {"eventId", "type", "sessionId", "seq", "occurredAt", "payload"}
         assert (line["sessionId"], line["seq"]) == ("logged", seq)
-        assert_moment(line["occurredAt"])
+        assert_utc_timestamp(line["occurredAt"])
     assert turn["eventId"] == body["localEventId"]
     assert turn["payload"] == {
         "turnId": "t1",
@@ -285,7 +285,7 @@ def test_a_turn_is_logged_with_the_event_id_that_the_reply_names(runtime: Runnin
 
 
 @pytest.mark.parametrize(
-    ("told", "moment"),
+    ("text", "expected"),
     [
         ("2021-03-04T05:06:07Z", "2021-03-04T05:06:07+00:00"),
         ("2021-03-04T05:06:07.250+02:00", "2021-03-04T03:06:07.250+00:00"),
@@ -293,18 +293,18 @@ def test_a_turn_is_logged_with_the_event_id_that_the_reply_names(runtime: Runnin
         ("2021-03-04", "2021-03-04T00:00:00+00:00"),
     ],
 )
-def test_an_old_turn_keeps_the_moment_at_which_it_was_spoken(runtime: RunningRuntime, told: str, moment: str) -> None:
-    session = f"old-{told}"
-    runtime.save(session, "t1", "The kumquats came late.", occurredAt=told)
+def test_an_imported_turn_keeps_its_timestamp(runtime: RunningRuntime, text: str, expected: str) -> None:
+    session = f"old-{text}"
+    runtime.save(session, "t1", "The kumquats came late.", occurredAt=text)
 
     found = runtime.search("asks-about-old", "kumquats", lanes=["permanent"], topK={"permanent": 50})
 
     hit = next(hit for hit in found["permanent"] if hit["source"]["sessionId"] == session)
-    assert assert_moment(hit["source"]["createdAt"]) == datetime.fromisoformat(moment)
+    assert assert_utc_timestamp(hit["source"]["createdAt"]) == datetime.fromisoformat(expected)
     assert "4 March 2021" in found["contextText"]
 
 
-def test_the_agents_name_stands_before_his_words(runtime: RunningRuntime) -> None:
+def test_the_context_names_the_agent_that_spoke(runtime: RunningRuntime) -> None:
     runtime.start("named", name="Dana", assistantName="Robin")
     runtime.save("named", "t1", "Do you sell rhubarb?", "Rhubarb we do.")
     runtime.save("named", "t2", "And quince?", "Quince, too.", assistantName="Kim")
@@ -319,10 +319,10 @@ def test_the_agents_name_stands_before_his_words(runtime: RunningRuntime) -> Non
 
 SOURCE = {"lane": str, "id": str, "kind": str}
 TURN_SOURCE = {**SOURCE, "sessionId": str, "turnId": str, "createdAt": str}
-TRACED = {"status": str, "ms": float, "hits": float}
+LANE_TRACE = {"status": str, "ms": float, "hits": float}
 
 
-def test_a_search_answers_with_text_hits_sources_and_trace(runtime: RunningRuntime) -> None:
+def test_a_search_returns_context_hits_sources_and_trace(runtime: RunningRuntime) -> None:
     runtime.start("asking", name="Dana")
     runtime.save("asking", "t1", "I call about boots again.", "Yes?", topic="boots")
 
@@ -330,12 +330,12 @@ def test_a_search_answers_with_text_hits_sources_and_trace(runtime: RunningRunti
 
     assert set(found) == {"contextText", "profile", "working", "permanent", "org", "sources", "trace"}
     assert [line[3:] for line in found["contextText"].splitlines() if line.startswith("## ")] == list(LANES)
-    hit = {"id": str, "text": str, "score": float, "lane": str, "metadata": {"topic": str}}
+    hit_shape = {"id": str, "text": str, "score": float, "lane": str, "metadata": {"topic": str}}
     for lane in ("working", "permanent"):
-        assert shape(found[lane]) == [{**hit, "source": TURN_SOURCE}]
-        assert {each["source"]["kind"] for each in found[lane]} == {"turn"}
+        assert shape(found[lane]) == [{**hit_shape, "source": TURN_SOURCE}]
+        assert {hit["source"]["kind"] for hit in found[lane]} == {"turn"}
     assert shape(found["org"][0]["source"]) == {**SOURCE, "documentId": str}
-    assert {each["source"]["kind"] for each in found["org"]} == {"document"}
+    assert {hit["source"]["kind"] for hit in found["org"]} == {"document"}
     for lane in ("working", "permanent", "org"):
         assert {hit["lane"] for hit in found[lane]} == {hit["source"]["lane"] for hit in found[lane]} == {lane}
         assert all(hit["source"]["id"] == hit["id"] for hit in found[lane])
@@ -355,7 +355,7 @@ def test_the_profile_of_a_search_has_a_version_and_a_summary(runtime: RunningRun
     assert "gold" in profile["summary"]
 
 
-def test_the_trace_names_each_lane_and_the_time(runtime: RunningRuntime) -> None:
+def test_the_trace_has_each_lane_and_the_time(runtime: RunningRuntime) -> None:
     trace = runtime.search_in_time("traced", "boots", timeout_ms=2_000)["trace"]
 
     assert {"degraded", "totalMs", "deadlineMs", "lanes"} <= set(trace)
@@ -363,36 +363,36 @@ def test_the_trace_names_each_lane_and_the_time(runtime: RunningRuntime) -> None
     assert trace["deadlineMs"] == 2_000
     assert 0 < trace["totalMs"] < 2_000
     assert list(trace["lanes"]) == list(LANES)
-    assert all(shape(lane) == TRACED for lane in trace["lanes"].values())
+    assert all(shape(lane) == LANE_TRACE for lane in trace["lanes"].values())
     assert {lane["status"] for lane in trace["lanes"].values()} == {"ok"}
     assert trace["lanes"]["permanent"]["hits"] == 6
 
 
-def test_a_search_without_a_deadline_has_one(runtime: RunningRuntime) -> None:
+def test_a_search_without_a_timeout_has_the_default(runtime: RunningRuntime) -> None:
     status, found = runtime.post("search_memory", sessionId="undated", query="boots")
     assert status == 200
     assert 0 < found["trace"]["deadlineMs"] <= 1_000
 
 
 @pytest.mark.parametrize("intent", ["answer_current_user", "summarise_recent", "earlier_in_call", "fallback"])
-def test_a_known_intent_is_taken_without_a_note(runtime: RunningRuntime, intent: str) -> None:
+def test_a_known_intent_adds_no_note(runtime: RunningRuntime, intent: str) -> None:
     runtime.start("intending")
     assert not any("intent" in note for note in runtime.search("intending", "boots", intent=intent)["trace"]["notes"])
 
 
 @pytest.mark.parametrize("intent", ["sell_boots", "ANSWER_CURRENT_USER", "x" * 5_000])
-def test_an_unknown_intent_is_the_default_and_noted(runtime: RunningRuntime, intent: str) -> None:
+def test_an_unknown_intent_is_replaced_by_the_default_with_a_note(runtime: RunningRuntime, intent: str) -> None:
     runtime.start("intending")
     runtime.save("intending", "t1", "Boots, please.")
 
     found = runtime.search("intending", "boots", intent=intent)
 
     assert any("intent" in note for note in found["trace"]["notes"])
-    assert intent not in json.dumps(found["trace"]), "a note says nothing of the caller's"
+    assert intent not in json.dumps(found["trace"]), "a note must not quote the request"
     assert found["contextText"] == runtime.search("intending", "boots")["contextText"]
 
 
-def test_without_sources_there_are_none_but_the_hits_stay(runtime: RunningRuntime) -> None:
+def test_include_sources_false_omits_sources_but_not_hits(runtime: RunningRuntime) -> None:
     found = runtime.search("unsourced", "boots", includeSources=False)
 
     assert found["sources"] == []
@@ -401,12 +401,12 @@ def test_without_sources_there_are_none_but_the_hits_stay(runtime: RunningRuntim
 
 
 @pytest.mark.parametrize("lanes", [[], ["org"], ["profile"], ["permanent", "working"], ["org", "org"], list(LANES)])
-def test_lanes_that_are_not_asked_for_are_skipped(runtime: RunningRuntime, lanes: list[str]) -> None:
+def test_lanes_that_are_not_requested_are_skipped(runtime: RunningRuntime, lanes: list[str]) -> None:
     found = runtime.search("lanes", "boots", lanes=lanes)
 
     status = {name: lane["status"] for name, lane in found["trace"]["lanes"].items()}
     assert status == {name: "ok" if name in lanes else "skipped" for name in LANES}
-    assert found["trace"]["degraded"] is False, "less was not asked for"
+    assert found["trace"]["degraded"] is False, "skipped lanes must not degrade the search"
     sections = re.findall(r"^## (\w+)$", found["contextText"], re.MULTILINE)
     assert sections == [name for name in LANES if name in lanes and name != "working"]
     assert (found["profile"] is None) == ("profile" not in lanes)
@@ -415,7 +415,7 @@ def test_lanes_that_are_not_asked_for_are_skipped(runtime: RunningRuntime, lanes
 
 
 @pytest.mark.parametrize("limit", [0, 1, 3, 8, 1_000])
-def test_the_top_k_counts_the_items_of_a_lane(runtime: RunningRuntime, limit: int) -> None:
+def test_top_k_limits_the_hits_of_a_lane(runtime: RunningRuntime, limit: int) -> None:
     found = runtime.search("limited", "boots", topK={"permanent": limit, "org": limit})
 
     assert len(found["permanent"]) == min(limit, 9) or limit == 1_000
@@ -424,14 +424,14 @@ def test_the_top_k_counts_the_items_of_a_lane(runtime: RunningRuntime, limit: in
     assert found["trace"]["degraded"] is False
 
 
-def test_a_lane_without_a_limit_of_its_own_has_the_default(runtime: RunningRuntime) -> None:
+def test_a_lane_without_top_k_has_the_default(runtime: RunningRuntime) -> None:
     found = runtime.search("limited", "boots", topK={"org": 1})
 
     assert (len(found["org"]), len(found["permanent"])) == (1, 6)
     assert len(runtime.search("limited", "boots")["org"]) == 4
 
 
-def test_the_context_keeps_within_its_budgets(tmp_path: Path) -> None:
+def test_the_context_stays_within_its_budgets(tmp_path: Path) -> None:
     org_file = tmp_path / "org.jsonl"
     words = "Boots are made of leather, and leather is made of patience. " * 60
     org_file.write_text("".join(json.dumps({"id": str(n), "text": f"Number {n}. {words}"}) + "\n" for n in range(9)))
@@ -448,7 +448,7 @@ def test_the_context_keeps_within_its_budgets(tmp_path: Path) -> None:
     assert len(sections) == 4
     assert len(context) <= 8_000
     assert all(len(section) <= 2_400 for section in sections)
-    assert len(context) > 7_000, "what there is room for is given"
+    assert len(context) > 7_000, "the budget is not used"
 
 
 @pytest.mark.parametrize(
@@ -464,7 +464,7 @@ def test_the_context_keeps_within_its_budgets(tmp_path: Path) -> None:
         ({"topic": "nothing of ours"}, set()),
     ],
 )
-def test_a_filter_holds_for_every_hit(runtime: RunningRuntime, filter_: dict[str, Any], documents: set[str]) -> None:
+def test_a_filter_applies_to_every_hit(runtime: RunningRuntime, filter_: dict[str, Any], documents: set[str]) -> None:
     found = runtime.search("filtered", "boots", filter=filter_)
 
     assert {hit["id"] for hit in found["org"]} == documents
@@ -472,7 +472,7 @@ def test_a_filter_holds_for_every_hit(runtime: RunningRuntime, filter_: dict[str
     assert ("boots-" in json.dumps(found)) is False
 
 
-def test_a_filter_holds_for_turns_and_what_stands_around_them(runtime: RunningRuntime) -> None:
+def test_a_filter_applies_to_turns_and_their_surroundings(runtime: RunningRuntime) -> None:
     runtime.save("mixed", "t1", "The elderberries are for Anna.", "Noted.", topic="fruit")
     runtime.save("mixed", "t2", "The elderberry vase is for Ben.", "Noted as well.", topic="vases")
 
@@ -489,7 +489,7 @@ def test_a_filter_holds_for_turns_and_what_stands_around_them(runtime: RunningRu
     "path", ["session/start", "search_memory", "turn/after", "session/end", "sync/flush", "shutdown"]
 )
 @pytest.mark.parametrize("named", [{"workspaceId": "proj_other"}, {"projectId": "proj_other"}, {"userId": "other"}])
-def test_another_identity_is_refused_and_nothing_is_written(
+def test_another_identity_is_rejected_and_nothing_is_written(
     runtime: RunningRuntime, path: str, named: dict[str, str]
 ) -> None:
     runtime.post("sync/flush", deadlineMs=PATIENT_MS)  # what earlier tests have left to be written
@@ -504,7 +504,7 @@ def test_another_identity_is_refused_and_nothing_is_written(
     assert runtime.health()["status"] == "ok"
 
 
-def test_another_user_in_the_metadata_is_refused(runtime: RunningRuntime) -> None:
+def test_another_user_in_the_metadata_is_rejected(runtime: RunningRuntime) -> None:
     user = {"id": "other", "name": "Eve"}
     status, reply = runtime.post(
         "session/start", sessionId="stolen", workspaceId=PROJECT, userId=USER, metadata={"user": user}
@@ -518,7 +518,7 @@ def test_another_user_in_the_metadata_is_refused(runtime: RunningRuntime) -> Non
 # Org
 
 
-def test_in_org_only_mode_nothing_is_saved_and_only_documents_are_found(org_only: RunningRuntime) -> None:
+def test_org_only_mode_saves_nothing_and_finds_only_documents(org_only: RunningRuntime) -> None:
     assert org_only.health()["userId"] == "__org__"
     status, _ = org_only.post("session/start", sessionId="call-1", workspaceId=PROJECT, userId="__org__", metadata={})
     assert status == 200
@@ -539,12 +539,12 @@ def test_in_org_only_mode_nothing_is_saved_and_only_documents_are_found(org_only
     assert len(found["org"]) == 4
     assert org_only.post("sync/flush", deadlineMs=1000)[0] == 200
     assert org_only.post("session/end", sessionId="call-1", reason="completed")[0] == 200
-    kept = [path for path in org_only.storage_root.rglob("*") if path.is_file()]
-    assert {path.suffix for path in kept} <= {".index", ".lock"}, "the documents' index is all that is kept"
-    assert not any(b"I like boots" in path.read_bytes() for path in kept)
+    stored = [path for path in org_only.storage_root.rglob("*") if path.is_file()]
+    assert {path.suffix for path in stored} <= {".index", ".lock"}, "only the documents' index may be stored"
+    assert not any(b"I like boots" in path.read_bytes() for path in stored)
 
 
-def test_a_session_of_a_caller_can_be_org_only(runtime: RunningRuntime) -> None:
+def test_one_session_of_a_user_can_be_org_only(runtime: RunningRuntime) -> None:
     status, _ = runtime.post(
         "session/start", sessionId="anonymous", workspaceId=PROJECT, userId=USER, metadata={}, mode="org_only"
     )
@@ -559,7 +559,7 @@ def test_a_session_of_a_caller_can_be_org_only(runtime: RunningRuntime) -> None:
     assert not (runtime.storage_root / PROJECT / USER / "anonymous").exists()
 
 
-def test_documents_that_changed_are_found_from_the_next_session_on(tmp_path: Path) -> None:
+def test_changed_documents_are_found_from_the_next_session_on(tmp_path: Path) -> None:
     org_file = tmp_path / "org.jsonl"
     org_file.write_text('{"id": "old", "text": "Boots cost ten."}\n')
     with closing(RunningRuntime(tmp_path / "storage", ORG_FILE=str(org_file))) as runtime:
@@ -575,7 +575,7 @@ def test_documents_that_changed_are_found_from_the_next_session_on(tmp_path: Pat
         assert runtime.start("call-3")["bootstrap"]["orgManifestVersion"] > before
 
 
-def test_lines_that_are_no_documents_do_not_hide_the_others(tmp_path: Path) -> None:
+def test_invalid_lines_are_skipped_and_valid_documents_found(tmp_path: Path) -> None:
     org_file = tmp_path / "org.jsonl"
     org_file.write_bytes(
         b'\n{"id": "good", "text": "Boots cost ten."}\nsecretword\n\xff\n'
@@ -587,11 +587,11 @@ def test_lines_that_are_no_documents_do_not_hide_the_others(tmp_path: Path) -> N
         runtime.wait_until_loaded()
         found = {hit["id"] for hit in runtime.search("call-1", "boots")["org"]}
         assert {"good", "last"} <= found
-        assert "lines=" in runtime.output(), "who runs it learns that lines were left out"
+        assert "lines=" in runtime.output(), "the log must mention the skipped lines"
         assert "secretword" not in runtime.output()
 
 
-def test_documents_that_are_not_there_cost_their_lane_only(tmp_path: Path) -> None:
+def test_missing_documents_cost_only_their_lane(tmp_path: Path) -> None:
     with closing(RunningRuntime(tmp_path / "storage", ORG_FILE=str(tmp_path / "missing.jsonl"))) as runtime:
         runtime.wait_until_loaded()
         assert runtime.health()["lanes"]["org"] == "error"
@@ -605,9 +605,9 @@ def test_documents_that_are_not_there_cost_their_lane_only(tmp_path: Path) -> No
 # Profile
 
 
-def test_the_profile_comes_from_the_user_and_is_known_after_a_crash(tmp_path: Path) -> None:
+def test_the_profile_comes_from_the_session_start_and_survives_a_crash(tmp_path: Path) -> None:
     with closing(RunningRuntime(tmp_path)) as first:
-        assert first.search("call-0", "who is it?")["profile"] is None, "nobody has said who calls"
+        assert first.search("call-0", "who is it?")["profile"] is None, "the user is unknown so far"
         empty = first.start("call-0")["bootstrap"]["profileVersion"]
         first.start("call-1", name="Dana", user={"metadata": {"tier": "gold", "likes": ["boots"]}})
         profile = first.search("call-1", "who is it?")["profile"]
@@ -619,7 +619,7 @@ def test_the_profile_comes_from_the_user_and_is_known_after_a_crash(tmp_path: Pa
         second.wait_until_loaded()
         known = second.search("call-2", "who is it?")["profile"]
         assert (known["name"], known["metadata"]) == ("Dana", {"tier": "gold", "likes": ["boots"]})
-        assert known["version"] >= profile["version"], "a version never goes back"
+        assert known["version"] >= profile["version"], "a version must never decrease"
 
         second.start("call-3", name="Dana Smith")
         renamed = second.search("call-3", "who is it?")["profile"]
@@ -630,7 +630,7 @@ def test_the_profile_comes_from_the_user_and_is_known_after_a_crash(tmp_path: Pa
 # Metrics
 
 
-def test_metrics_are_prometheus_text_and_say_nothing_of_anybody(runtime: RunningRuntime) -> None:
+def test_metrics_are_prometheus_text_without_ids_or_speech(runtime: RunningRuntime) -> None:
     runtime.start("metered-session", name="Wilhelmina")
     runtime.save("metered-session", "metered-turn", "gooseberry", "blackcurrant")
     runtime.search("metered-session", "gooseberry")
@@ -654,7 +654,9 @@ def test_metrics_count_requests_searches_and_turns(runtime: RunningRuntime) -> N
     def count(name: str, **labels: str) -> float:
         text = runtime.http.request("GET", "/v1/runtime/metrics").data.decode()
         samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
-        return sum(each.value for each in samples if each.name == name and labels.items() <= each.labels.items())
+        return sum(
+            sample.value for sample in samples if sample.name == name and labels.items() <= sample.labels.items()
+        )
 
     searched = {"endpoint": "/v1/runtime/search_memory", "status": "200"}
     before = [
@@ -676,15 +678,15 @@ def test_metrics_count_requests_searches_and_turns(runtime: RunningRuntime) -> N
     assert count("memoair_runtime_requests_total", endpoint="unknown", status="404") == missed + 1
 
 
-def test_a_lane_that_is_late_is_told_and_the_others_answer(tmp_path: Path, org_file: Path) -> None:
-    """The documents come through a pipe that nobody has written to: the lane loads until somebody does."""
+def test_a_lane_that_is_still_loading_is_reported_and_the_others_answer(tmp_path: Path, org_file: Path) -> None:
+    """The documents come from a named pipe without a writer: the lane keeps loading."""
     slow = tmp_path / "slow.jsonl"
     os.mkfifo(slow)
     with closing(RunningRuntime(tmp_path / "storage", ORG_FILE=str(slow))) as runtime:
         runtime.save("call-1", "t1", "I like boots.")
         eventually(lambda: runtime.health()["lanes"]["permanent"] == "ready")
 
-        def seconds_to_the_others() -> float:
+        def seconds_until_other_lanes_answer() -> float:
             found = runtime.search("call-2", "boots", timeoutMs=60)
             assert found["org"] == []
             assert found["trace"]["lanes"]["org"]["status"] == "loading"
@@ -692,5 +694,5 @@ def test_a_lane_that_is_late_is_told_and_the_others_answer(tmp_path: Path, org_f
             assert found["trace"]["totalMs"] >= 50
             return float(found["trace"]["totalMs"]) / 1e3 if found["permanent"] else float("inf")
 
-        assert least(seconds_to_the_others, 1.0) < 1.0
-        assert runtime.terminate() == 0, "a lane that hangs does not hold up the end"
+        assert least(seconds_until_other_lanes_answer, 1.0) < 1.0
+        assert runtime.terminate() == 0, "a lane that hangs must not delay the stop"

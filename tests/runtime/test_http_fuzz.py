@@ -1,4 +1,4 @@
-"""Arbitrary requests to one process: every one is answered as documented or refused, and the process lives."""
+"""Arbitrary requests to one process: each gets a documented reply or error, and the process survives."""
 
 import json
 from collections.abc import Iterator
@@ -13,8 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.runtimes import PROJECT, USER, RawReply, RunningRuntime
 
-# The same examples in each run: what fails today must fail tomorrow. For a hunt, raise them and drop derandomize.
-hunt = settings(
+# The same examples in every run, so that failures are reproducible. To search for bugs, raise max_examples and drop
+# derandomize.
+fuzz_settings = settings(
     max_examples=80,
     derandomize=True,
     database=None,
@@ -22,7 +23,7 @@ hunt = settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 
-# By path: a request that is right, and the names in the reply to it.
+# By path: a valid request, and the names in its reply.
 ENDPOINTS: dict[str, tuple[dict[str, Any], set[str]]] = {
     "session/start": (
         {
@@ -65,7 +66,7 @@ ENDPOINTS: dict[str, tuple[dict[str, Any], set[str]]] = {
     "sync/pull": ({"deadlineMs": 100, "scopes": ["profile", "org"]}, {"status", "versions"}),
     "forget": ({"deadlineMs": 100, "forgottenAt": "2026-03-02T09:30:00Z"}, {"status", "removed"}),
 }
-REFUSALS = {
+ERROR_CODES = {
     400: "runtime.bad_request",
     404: "runtime.session_not_found",
     409: "runtime.identity_mismatch",
@@ -83,8 +84,8 @@ scalars = (
     | st.floats(allow_nan=False, allow_infinity=False)
     | texts
 )
-# What JSON can't hold, and Python writes and other clients send all the same.
-impossible = st.sampled_from([float("nan"), float("inf"), "\ud800", "a\udc00b", ["\ud83d"], {"\udfff": 1}])
+# Values that JSON does not allow, but that Python writes and other clients send.
+invalid_json_values = st.sampled_from([float("nan"), float("inf"), "\ud800", "a\udc00b", ["\ud83d"], {"\udfff": 1}])
 values = st.recursive(
     scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4), max_leaves=12
 )
@@ -96,8 +97,8 @@ filters = st.recursive(
     lambda inner: st.dictionaries(operators | texts, inner | st.lists(inner, max_size=3), max_size=3),
     max_leaves=6,
 )
-# What is nearly right finds more than what is nowhere near.
-NEARLY: dict[str, st.SearchStrategy[Any]] = {
+# Nearly valid values find more defects than arbitrary ones.
+NEARLY_VALID: dict[str, st.SearchStrategy[Any]] = {
     "sessionId": st.sampled_from(["call-1", "call-2", "call-3"]) | texts,
     "turnId": st.sampled_from(["t1", "t2", "t3"]) | texts,
     "workspaceId": st.sampled_from([PROJECT, PROJECT, PROJECT, None, "other", ""]),
@@ -135,30 +136,30 @@ NEARLY: dict[str, st.SearchStrategy[Any]] = {
     | st.dictionaries(texts, values, max_size=4),
 }
 identities: st.SearchStrategy[dict[str, Any]] = st.just({}) | st.fixed_dictionaries(
-    {}, optional={name: NEARLY[name] | values for name in ("workspaceId", "userId")}
+    {}, optional={name: NEARLY_VALID[name] | values for name in ("workspaceId", "userId")}
 )
 
 
 @st.composite
 def bodies(draw: st.DrawFn, path: str) -> dict[str, Any]:
-    """A right request of which some fields are nearly right, arbitrary or missing, and some are of no meaning."""
-    right = ENDPOINTS[path][0]
+    """Valid requests in which some fields are nearly valid, arbitrary, missing or unknown."""
+    valid = ENDPOINTS[path][0]
     body: dict[str, Any] = {}
-    for name, value in right.items():
+    for name, value in valid.items():
         chance = draw(st.integers(0, 39))
         if chance < 20:
             body[name] = value
         elif chance < 36:
-            body[name] = draw(NEARLY.get(name, values))
+            body[name] = draw(NEARLY_VALID.get(name, values))
         elif chance < 38:
             body[name] = draw(values)
         elif chance < 39:
-            body[name] = draw(impossible)
+            body[name] = draw(invalid_json_values)
     return draw(st.dictionaries(texts, values, max_size=2)) | body | draw(identities)
 
 
 @pytest.fixture(scope="module")
-def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningRuntime]:
+def shared_runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningRuntime]:
     org_file = tmp_path_factory.mktemp("org") / "org.jsonl"
     org_file.write_text('{"id": "returns", "text": "Boots can be returned.", "metadata": {"topic": "boots"}}\n')
     with closing(RunningRuntime(tmp_path_factory.mktemp("fuzz"), ORG_FILE=str(org_file))) as runtime:
@@ -167,25 +168,25 @@ def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningRuntime
 
 
 @pytest.fixture
-def runtime(process: RunningRuntime) -> Iterator[RunningRuntime]:
-    """The process; after each test it must serve on, with lanes that answer, and have met no defect of its own."""
-    yield process
-    assert process.process.poll() is None
-    assert process.health()["status"] == "ok"
-    found = process.search("a-call-of-its-own", "boots", topK={"permanent": 1_000})
+def runtime(shared_runtime: RunningRuntime) -> Iterator[RunningRuntime]:
+    """Return the module's process; after each test it must still serve, and must not have logged a defect."""
+    yield shared_runtime
+    assert shared_runtime.process.poll() is None
+    assert shared_runtime.health()["status"] == "ok"
+    found = shared_runtime.search("check-session", "boots", topK={"permanent": 1_000})
     assert {lane["status"] for lane in found["trace"]["lanes"].values()} == {"ok"}
-    for told in ("Traceback", "request_failed", "lane_failed", "upkeep_failed", "load_failed"):
-        assert told not in process.output()
+    for text in ("Traceback", "request_failed", "lane_failed", "upkeep_failed", "load_failed"):
+        assert text not in shared_runtime.output()
 
 
 def assert_answered(reply: RawReply, path: str) -> None:
-    """The reply is the documented one, or a refusal with a documented code."""
+    """Check that the reply is the documented one, or an error with a documented code."""
     assert reply.headers["content-type"] == "application/json"
     if reply.status == 200:
         assert set(json.loads(reply.body)) == ENDPOINTS[path][1]
     else:
-        assert reply.status in REFUSALS, reply
-        assert reply.error["code"] == REFUSALS[reply.status]
+        assert reply.status in ERROR_CODES, reply
+        assert reply.error["code"] == ERROR_CODES[reply.status]
 
 
 def post(path: str, body: bytes) -> bytes:
@@ -194,7 +195,7 @@ def post(path: str, body: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("path", ENDPOINTS)
-def test_the_request_that_is_varied_is_right(runtime: RunningRuntime, path: str) -> None:
+def test_the_unmodified_request_is_valid(runtime: RunningRuntime, path: str) -> None:
     reply = runtime.exchange(post(path, json.dumps(ENDPOINTS[path][0]).encode()))
 
     assert reply.status == 200
@@ -202,10 +203,10 @@ def test_the_request_that_is_varied_is_right(runtime: RunningRuntime, path: str)
 
 
 @pytest.mark.parametrize("path", ENDPOINTS)
-def test_any_object_with_the_names_of_an_endpoint_is_answered_or_refused(runtime: RunningRuntime, path: str) -> None:
-    with runtime.conversation() as ask:
+def test_any_object_with_the_fields_of_an_endpoint_is_answered_or_rejected(runtime: RunningRuntime, path: str) -> None:
+    with runtime.reconnecting_client() as ask:
 
-        @hunt
+        @fuzz_settings
         @given(bodies(path))
         def check(body: dict[str, Any]) -> None:
             reply = ask(post(path, json.dumps(body).encode()))
@@ -217,47 +218,48 @@ def test_any_object_with_the_names_of_an_endpoint_is_answered_or_refused(runtime
         check()
 
 
-def test_any_turn_that_was_acknowledged_is_known_to_the_next_process(tmp_path: Path) -> None:
+def test_any_acknowledged_turn_is_known_to_the_next_process(tmp_path: Path) -> None:
     acknowledged: dict[str, bytes] = {}
     numbers = count()
     with closing(RunningRuntime(tmp_path)) as first, first.connect() as connection:
 
-        @hunt
+        @fuzz_settings
         @given(bodies("turn/after"))
         def save(body: dict[str, Any]) -> None:
-            body["turnId"] = f"turn-{next(numbers)}"  # else nearly all are the same turn
+            body["turnId"] = f"turn-{next(numbers)}"  # otherwise nearly all would be the same turn
             request = post("turn/after", json.dumps(body).encode())
             connection.send(request)
-            reply = connection.reply()
+            reply = connection.read_reply()
             if reply.status == 200:
                 acknowledged.setdefault(json.loads(reply.body)["localEventId"], request)
 
         save()
         first.kill()
-    assert len(acknowledged) > 15, "the bodies are too wild to be of use"
+    assert len(acknowledged) > 15, "too few bodies are valid"
 
     with closing(RunningRuntime(tmp_path)) as second, second.connect() as connection:
         for event_id, request in acknowledged.items():
             connection.send(request)
-            reply = connection.reply()
+            reply = connection.read_reply()
             assert (reply.status, json.loads(reply.body)) == (200, {"localEventId": event_id})
         assert "lines_skipped" not in second.output()
 
 
 @pytest.mark.parametrize("path", [*ENDPOINTS, "shutdown"])
-def test_any_json_and_any_bytes_are_answered_or_refused(runtime: RunningRuntime, path: str) -> None:
-    # What is an object of its own accord would be right for these, and a shutdown must not be asked for here.
-    lenient = path in ("sync/flush", "shutdown")
-    whole = json.dumps(ENDPOINTS.get(path, ({"deadlineMs": 100}, set()))[0]).encode()
-    cuts = st.integers(0, len(whole) - 1).map(lambda end: whole[:end] or b"{")
-    flips = st.tuples(st.integers(0, len(whole) - 1), st.binary(min_size=1, max_size=3))
-    flipped = flips.map(lambda flip: whole[: flip[0]] + flip[1] + whole[flip[0] + 1 :])
-    written = values.map(lambda value: json.dumps(value).encode())
-    raw = st.binary(min_size=1, max_size=200) | cuts | written.filter(lambda text: not lenient or text[:1] != b"{")
+def test_any_json_and_any_bytes_are_answered_or_rejected(runtime: RunningRuntime, path: str) -> None:
+    # For these endpoints any object is valid, and a shutdown must not be requested here.
+    is_lenient = path in ("sync/flush", "shutdown")
+    valid = json.dumps(ENDPOINTS.get(path, ({"deadlineMs": 100}, set()))[0]).encode()
+    truncated = st.integers(0, len(valid) - 1).map(lambda end: valid[:end] or b"{")
+    flips = st.tuples(st.integers(0, len(valid) - 1), st.binary(min_size=1, max_size=3))
+    flipped = flips.map(lambda flip: valid[: flip[0]] + flip[1] + valid[flip[0] + 1 :])
+    encoded = values.map(lambda value: json.dumps(value).encode())
+    non_objects = encoded.filter(lambda text: not is_lenient or text[:1] != b"{")
+    raw = st.binary(min_size=1, max_size=200) | truncated | non_objects
 
-    with runtime.conversation() as ask:
+    with runtime.reconnecting_client() as ask:
 
-        @hunt
+        @fuzz_settings
         @given(raw if path == "shutdown" else raw | flipped)
         def check(body: bytes) -> None:
             assert_answered(ask(post(path, body)), path)
@@ -265,7 +267,7 @@ def test_any_json_and_any_bytes_are_answered_or_refused(runtime: RunningRuntime,
         check()
 
 
-def test_any_bytes_in_the_place_of_a_request_are_refused_or_hung_up_on(runtime: RunningRuntime) -> None:
+def test_arbitrary_bytes_instead_of_a_request_are_rejected_or_disconnected(runtime: RunningRuntime) -> None:
     lines = [
         b"GET /v1/runtime/health HTTP/1.1\r\n",
         b"POST /v1/runtime/search_memory HTTP/1.1\r\n",
@@ -283,7 +285,7 @@ def test_any_bytes_in_the_place_of_a_request_are_refused_or_hung_up_on(runtime: 
     ]
     pieces = st.lists(st.sampled_from(lines) | st.binary(max_size=20), max_size=8).map(b"".join)
 
-    @hunt
+    @fuzz_settings
     @given(pieces)
     def check(request: bytes) -> None:
         with runtime.connect() as connection:

@@ -1,4 +1,4 @@
-"""Requests made from the wire's own schema, right and wrong: each gets a documented answer, and none a 5xx."""
+"""Valid and invalid requests generated from the schema: all get a documented reply, none a 5xx."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -22,7 +22,7 @@ def base_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @schema.parametrize()
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-def test_a_request_of_the_schema_or_against_it_gets_a_documented_answer(case: schemathesis.Case, base_url: str) -> None:
+def test_valid_and_invalid_requests_get_a_documented_reply(case: schemathesis.Case, base_url: str) -> None:
     case.call_and_validate(
         base_url=base_url,
         checks=[

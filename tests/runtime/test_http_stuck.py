@@ -1,4 +1,4 @@
-"""A lane that hangs behind a real socket: the answer comes in time, and the connection it hangs on is given up."""
+"""A lane that hangs behind a real socket: the reply comes in time, and the connection of the stuck thread is closed."""
 
 import http.client
 import json
@@ -15,12 +15,12 @@ from memoair_index.static_model import default_model
 from memoair_runtime.http.routes import Routes
 from memoair_runtime.http.server import LoopbackServer
 from memoair_runtime.lifecycle import Lifecycle
-from memoair_runtime.main import bind
+from memoair_runtime.main import open_listener
 from memoair_runtime.recall.lanes.permanent_lane import PermanentLane
 from memoair_runtime.service import RuntimeService
 from memoair_runtime.settings import RuntimeSettings
 
-FAR_S = 30.0
+LONG_TIMEOUT_S = 30.0
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def released() -> threading.Event:
 
 @pytest.fixture(scope="module")
 def model() -> None:
-    """The embedding, which is mapped once for a process and stays."""
+    """Map the embedding, which stays mapped for the whole process."""
     default_model()
 
 
@@ -38,12 +38,12 @@ def model() -> None:
 def port(
     model: None, nothing_left_behind: None, tmp_path: Path, released: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[int]:
-    """Where a runtime listens whose permanent lane hangs until it is released."""
-    monkeypatch.setattr(PermanentLane, "search", lambda *_: released.wait(FAR_S))
+    """Start a runtime whose permanent lane hangs until it is released; yield its port."""
+    monkeypatch.setattr(PermanentLane, "search", lambda *_: released.wait(LONG_TIMEOUT_S))
     lifecycle = Lifecycle()
     service = RuntimeService(RuntimeSettings("shop", "dana", tmp_path), lifecycle)
-    service.load()
-    listener = bind("127.0.0.1", 0)
+    service.start_loading()
+    listener = open_listener("127.0.0.1", 0)
     server = LoopbackServer(listener, Routes(service), service.metrics, None)
     server.start()
     yield int(listener.getsockname()[1])
@@ -59,11 +59,9 @@ def search(connection: http.client.HTTPConnection) -> http.client.HTTPResponse:
     return connection.getresponse()
 
 
-def test_the_answer_comes_in_time_without_the_lane_and_the_connection_ends(
-    port: int, released: threading.Event
-) -> None:
-    def seconds_to_an_answer_of_all_other_lanes() -> float:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=FAR_S)
+def test_a_stuck_lane_is_left_out_in_time_and_its_connection_is_closed(port: int, released: threading.Event) -> None:
+    def seconds_until_all_other_lanes_answer() -> float:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=LONG_TIMEOUT_S)
         began_at = time.monotonic()
         with search(connection) as response:
             trace = json.loads(response.read())["trace"]
@@ -72,23 +70,23 @@ def test_the_answer_comes_in_time_without_the_lane_and_the_connection_ends(
         connection.close()
         statuses = {name: lane["status"] for name, lane in trace["lanes"].items()}
         assert statuses["permanent"] == "late"
-        others = {statuses[name] for name in ("profile", "working", "org")}
-        return took_s if others == {"ok"} else float("inf")
+        other_statuses = {statuses[name] for name in ("profile", "working", "org")}
+        return took_s if other_statuses == {"ok"} else float("inf")
 
-    assert least(seconds_to_an_answer_of_all_other_lanes, 1.0) < 1.0
+    assert least(seconds_until_all_other_lanes_answer, 1.0) < 1.0
 
     released.set()
-    eventually(lambda: not connections())
+    eventually(lambda: not connection_threads())
 
 
-def connections() -> list[threading.Thread]:
-    return [each for each in threading.enumerate() if each.name == "connection"]
+def connection_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "connection"]
 
 
-def test_searches_that_hang_take_no_place_from_those_that_come(port: int) -> None:
-    for _ in range(70):  # more than there are connections
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=FAR_S)
+def test_stuck_searches_do_not_occupy_connection_slots(port: int) -> None:
+    for _ in range(70):  # more than the maximum number of connections
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=LONG_TIMEOUT_S)
         with search(connection) as response:
             assert json.loads(response.read())["trace"]["lanes"]["permanent"]["status"] == "late"
         connection.close()
-    eventually(lambda: len(connections()) <= 10)
+    eventually(lambda: len(connection_threads()) <= 10)

@@ -1,4 +1,4 @@
-"""What the lanes find, and what of it comes into the context: in the light of the talk, of who asks, and of when."""
+"""What the lanes find and put into the context, depending on recent turns, the speaker and the date."""
 
 import json
 from collections.abc import Callable, Iterable
@@ -18,96 +18,96 @@ WILLOW = {"id": "willow", "text": "It has no happy hour, but a garden.", "metada
 
 @pytest.fixture
 def restaurants(start_runtime: Callable[..., RunningRuntime], tmp_path: Path) -> RunningRuntime:
-    """A runtime with the documents of three restaurants, which say nothing else than in which order they stand."""
+    """Start a runtime with the documents of three restaurants, which differ only in a few words."""
     org_file = tmp_path / "org.jsonl"
-    org_file.write_text("".join(json.dumps(each) + "\n" for each in (ANCHOR, LANTERN, WILLOW)))
+    org_file.write_text("".join(json.dumps(document) + "\n" for document in (ANCHOR, LANTERN, WILLOW)))
     runtime = start_runtime(ORG_FILE=str(org_file))
     runtime.wait_until_loaded()
     return runtime
 
 
 @pytest.fixture
-def remembers(runtime: RunningRuntime) -> Callable[..., None]:
-    """Let a runtime find calls that were made before, as if another process had kept them."""
+def remember_calls(runtime: RunningRuntime) -> Callable[..., None]:
+    """Return a function that writes earlier sessions to the disk, as another process would, and waits for them."""
 
     def remember(*calls: tuple[str, Iterable[tuple[str, str]]], days_ago: float = 30, **opening: Any) -> None:
-        at = datetime.now(timezone.utc) - timedelta(days=days_ago)
-        turns = 0
-        before = len_of_memory(runtime)
-        for session_id, said in calls:
-            told = list(said)
-            write_call(runtime.storage_root, session_id, told, at, **opening)
-            turns += sum(bool(text) for turn in told for text in turn)
-        eventually(lambda: len_of_memory(runtime) >= before + turns)
+        occurred_at = datetime.now(timezone.utc) - timedelta(days=days_ago)
+        text_count = 0
+        before = count_remembered(runtime)
+        for session_id, exchanges in calls:
+            turns = list(exchanges)
+            write_call(runtime.storage_root, session_id, turns, occurred_at, **opening)
+            text_count += sum(bool(text) for turn in turns for text in turn)
+        eventually(lambda: count_remembered(runtime) >= before + text_count)
 
     return remember
 
 
-def len_of_memory(runtime: RunningRuntime) -> int:
+def count_remembered(runtime: RunningRuntime) -> int:
     return int(runtime.start("now")["bootstrap"]["permanentManifestVersion"] or 0)
 
 
-def ids(hits: list[dict[str, Any]]) -> list[str]:
+def hit_ids(hits: list[dict[str, Any]]) -> list[str]:
     return [hit["id"] for hit in hits]
 
 
-def lines_of(context: str) -> list[str]:
+def passage_lines(context: str) -> list[str]:
     return [line for line in context.splitlines() if line.startswith("- ")]
 
 
-# In the light of the talk
+# Recent turns
 
 
-def test_a_question_that_names_no_subject_is_read_in_the_light_of_the_talk(restaurants: RunningRuntime) -> None:
+def test_a_query_without_a_subject_is_understood_from_recent_turns(restaurants: RunningRuntime) -> None:
     for name, document in (("Copper Lantern", "lantern"), ("old willow inn", "willow"), ("The Blue Anchor", "anchor")):
         session = f"call about {document}"
         restaurants.start(session)
         restaurants.save(session, "t1", "Where could we go?", f"You could try {name}, for example.")
         restaurants.save(session, "t2", "Sounds good.", "Doesn't it?")
         found = restaurants.search(session, "and do they have a happy hour")
-        assert ids(found["org"])[0] == document
+        assert hit_ids(found["org"])[0] == document
         assert found["contextText"].index("happy hour") > 0
 
 
-def test_what_was_named_just_now_is_meant_rather_than_what_was_named_long_ago(restaurants: RunningRuntime) -> None:
+def test_a_recently_named_subject_outweighs_an_earlier_one(restaurants: RunningRuntime) -> None:
     restaurants.start("call-1")
     restaurants.save("call-1", "t0", "Where could we go?", "You could try the Copper Lantern.")
-    assert ids(restaurants.search("call-1", "do they have a happy hour")["org"])[0] == "lantern"
+    assert hit_ids(restaurants.search("call-1", "do they have a happy hour")["org"])[0] == "lantern"
     for number in range(6):
         restaurants.save("call-1", f"m{number}", "Let me think about it.", "Take your time.")
     restaurants.save("call-1", "t9", "Something with a garden?", "Then the Old Willow Inn is for you.")
-    assert ids(restaurants.search("call-1", "do they have a happy hour")["org"])[0] == "willow"
-    assert ids(restaurants.search("call-1", "does the Copper Lantern have a happy hour")["org"])[0] == "lantern"
+    assert hit_ids(restaurants.search("call-1", "do they have a happy hour")["org"])[0] == "willow"
+    assert hit_ids(restaurants.search("call-1", "does the Copper Lantern have a happy hour")["org"])[0] == "lantern"
 
 
-def test_the_talk_of_another_call_sheds_no_light(restaurants: RunningRuntime) -> None:
+def test_turns_of_another_session_do_not_affect_document_search(restaurants: RunningRuntime) -> None:
     restaurants.start("call-1")
     restaurants.save("call-1", "t1", "Where?", "Try the Old Willow Inn.")
-    alone = ids(restaurants.search("call-2", "do they have a happy hour")["org"])
-    assert sorted(alone) == ["anchor", "lantern", "willow"]
+    document_ids = hit_ids(restaurants.search("call-2", "do they have a happy hour")["org"])
+    assert sorted(document_ids) == ["anchor", "lantern", "willow"]
     explained = restaurants.search("call-2", "do they have a happy hour", explain=True)["trace"]["explain"]["org"]
     assert all("label" not in terms for terms in explained.values())
 
 
-# Who speaks
+# Speakers
 
 
-def test_a_question_that_names_one_side_prefers_what_that_side_said(runtime: RunningRuntime) -> None:
+def test_a_query_that_names_a_speaker_prefers_what_that_speaker_said(runtime: RunningRuntime) -> None:
     runtime.start("call-1", name="Dana", assistantName="Juno")
     runtime.save("call-1", "t1", "I find the walnut cake far too sweet.", "Noted.")
     runtime.save("call-1", "t2", "Noted.", "I recommend the walnut cake with cream.")
     runtime.wait_until_loaded()
 
-    def first_line(question: str) -> str:
+    def best_text(question: str) -> str:
         found = runtime.search("call-2", question, lanes=["permanent"])
-        by_score = max(found["permanent"], key=lambda hit: hit["score"])
-        return str(by_score["text"])
+        best = max(found["permanent"], key=lambda hit: hit["score"])
+        return str(best["text"])
 
-    assert "too sweet" in first_line("What does Dana think of the walnut cake?")
-    assert "recommend" in first_line("What does Juno think of the walnut cake?")
+    assert "too sweet" in best_text("What does Dana think of the walnut cake?")
+    assert "recommend" in best_text("What does Juno think of the walnut cake?")
 
 
-def test_who_asks_with_i_prefers_what_he_said_himself(runtime: RunningRuntime) -> None:
+def test_a_query_in_the_first_person_prefers_what_the_caller_said(runtime: RunningRuntime) -> None:
     runtime.start("call-1")
     runtime.save("call-1", "t1", "Walnut cake?", "Walnut cake!")
     runtime.wait_until_loaded()
@@ -119,10 +119,10 @@ def test_who_asks_with_i_prefers_what_he_said_himself(runtime: RunningRuntime) -
     assert "self" not in terms
 
 
-# When
+# Dates
 
 
-def test_a_question_that_names_a_day_finds_what_was_said_then(runtime: RunningRuntime) -> None:
+def test_a_query_that_names_a_day_finds_turns_of_that_day(runtime: RunningRuntime) -> None:
     year = datetime.now(timezone.utc).year - 1
     runtime.start("call-1")
     for number, day in enumerate(["03-01", "05-08", "09-20"]):
@@ -134,12 +134,12 @@ def test_a_question_that_names_a_day_finds_what_was_said_then(runtime: RunningRu
         assert found["permanent"][0]["source"]["turnId"] == "t1"
         assert found["trace"]["explain"]["permanent"][found["permanent"][0]["id"]]["date"] > 0
         assert (
-            lines_of(found["contextText"])[0] == "- Caller: The parcel number 0 was delivered."
+            passage_lines(found["contextText"])[0] == "- Caller: The parcel number 0 was delivered."
             or "8 May" in (found["contextText"])
         )
 
 
-def test_last_week_is_counted_from_the_moment_of_asking(runtime: RunningRuntime) -> None:
+def test_relative_dates_are_resolved_from_the_time_of_the_query(runtime: RunningRuntime) -> None:
     now = datetime.now(timezone.utc)
     runtime.start("call-1")
     for turn_id, days in (("long-ago", 200), ("last-week", 8), ("before", 60)):
@@ -151,7 +151,7 @@ def test_last_week_is_counted_from_the_moment_of_asking(runtime: RunningRuntime)
     assert all("date" not in terms for terms in found["trace"]["explain"]["permanent"].values())
 
 
-def test_moments_at_the_ends_of_time_stand_in_no_ones_way(runtime: RunningRuntime) -> None:
+def test_extreme_timestamps_cause_no_errors(runtime: RunningRuntime) -> None:
     moments = ["9999-12-31T23:59:59.999999Z", "0001-01-01T00:00:00Z", "1969-07-20T20:17:40Z"]
     for number, moment in enumerate(moments):
         runtime.save("call-1", f"t{number}", f"The parcel {number} was delivered.", "Yes.", occurredAt=moment)
@@ -166,7 +166,7 @@ def test_moments_at_the_ends_of_time_stand_in_no_ones_way(runtime: RunningRuntim
 # Corrections
 
 
-def test_a_correction_stands_among_the_hits_and_in_the_context_behind_what_it_corrects(
+def test_a_correction_is_found_and_follows_what_it_corrects(
     runtime: RunningRuntime,
 ) -> None:
     runtime.start("call-1")
@@ -184,7 +184,7 @@ def test_a_correction_stands_among_the_hits_and_in_the_context_behind_what_it_co
 # Long replies
 
 
-def test_of_a_long_reply_the_context_has_the_sentences_that_matter_and_the_hit_has_all(
+def test_a_long_reply_is_whole_in_the_hit_and_a_snippet_in_the_context(
     runtime: RunningRuntime,
 ) -> None:
     filler = [f"Of the warehouse number {number} nothing is to be told." for number in range(40)]
@@ -195,13 +195,13 @@ def test_of_a_long_reply_the_context_has_the_sentences_that_matter_and_the_hit_h
     for session, lane in (("call-1", "working"), ("call-2", "permanent")):
         found = runtime.search(session, "Where is the dentist?")
         assert found[lane][0]["text"] == f"Caller: Tell me everything.\nAgent: {reply}"
-        (line,) = [each for each in lines_of(found["contextText"]) if "Elm Street" in each]
+        (line,) = [line for line in passage_lines(found["contextText"]) if "Elm Street" in line]
         assert "The dentist is in Elm Street." in line
         assert len(line) < len(reply) / 2
         assert "\N{HORIZONTAL ELLIPSIS}" in line
 
 
-def test_a_long_reply_without_any_sentence_is_found_and_bounded(runtime: RunningRuntime) -> None:
+def test_a_long_reply_without_sentences_is_found_and_truncated(runtime: RunningRuntime) -> None:
     runtime.start("call-1")
     runtime.save("call-1", "t1", "Spell it.", "zanzibarplum " + "plum" * 20_000)
     runtime.save("call-1", "t2", "A persimmon?", "A persimmon.")
@@ -214,7 +214,7 @@ def test_a_long_reply_without_any_sentence_is_found_and_bounded(runtime: Running
     assert "zanzibarplum" in found["contextText"]
 
 
-def test_a_long_row_of_one_sign_holds_nobody_up(runtime: RunningRuntime) -> None:
+def test_long_runs_of_one_character_do_not_slow_down_searches(runtime: RunningRuntime) -> None:
     signs = [".", "!", " ", "\t", "\n", ". ", '."', "\N{HORIZONTAL ELLIPSIS}", "?!", ",", "hi "]
     for number, sign in enumerate(signs):
         row = sign * (60_000 // len(sign))
@@ -228,7 +228,7 @@ def test_a_long_row_of_one_sign_holds_nobody_up(runtime: RunningRuntime) -> None
         assert len(found["permanent"]) == 6
 
 
-def test_a_reply_with_very_many_fitting_passages_leaves_room_for_other_turns(runtime: RunningRuntime) -> None:
+def test_a_reply_with_many_matching_passages_leaves_space_for_other_turns(runtime: RunningRuntime) -> None:
     runtime.start("call-1")
     runtime.save("call-1", "t1", "Tell me.", "The dentist, and again the dentist, and the dentist. " * 1_000)
     for number in range(5):
@@ -239,7 +239,7 @@ def test_a_reply_with_very_many_fitting_passages_leaves_room_for_other_turns(run
     assert "bill number" in found["contextText"]
 
 
-# What scores are made of
+# Explained scores
 
 
 def test_explained_scores_are_the_sum_of_their_terms(restaurants: RunningRuntime) -> None:
@@ -253,7 +253,7 @@ def test_explained_scores_are_the_sum_of_their_terms(restaurants: RunningRuntime
     explained = found["trace"]["explain"]
     assert set(explained) == {"working", "permanent", "org"}
     for lane, hits in explained.items():
-        assert list(hits) == ids(found[lane])
+        assert list(hits) == hit_ids(found[lane])
         for hit in found[lane]:
             terms = hits[hit["id"]]
             assert all(isinstance(value, float) and value for value in terms.values())
@@ -263,10 +263,10 @@ def test_explained_scores_are_the_sum_of_their_terms(restaurants: RunningRuntime
         assert scores == sorted(scores, reverse=True)
 
 
-def test_what_nobody_asked_to_be_explained_is_not(runtime: RunningRuntime) -> None:
+def test_scores_are_explained_only_on_request(runtime: RunningRuntime) -> None:
     runtime.save("call-1", "t1", "A persimmon.")
-    without: list[dict[str, Any]] = [{}, {"explain": False}, {"explain": None}]
-    for options in without:
+    unexplained: list[dict[str, Any]] = [{}, {"explain": False}, {"explain": None}]
+    for options in unexplained:
         assert "explain" not in runtime.search("call-1", "persimmon", **options)["trace"]
     assert "explain" in runtime.search("call-1", "persimmon", explain=True)["trace"]
 
@@ -274,7 +274,7 @@ def test_what_nobody_asked_to_be_explained_is_not(runtime: RunningRuntime) -> No
 # Filters
 
 
-def test_what_a_filter_does_not_let_through_stays_out_of_the_hits_and_of_the_context(runtime: RunningRuntime) -> None:
+def test_filtered_turns_are_in_neither_hits_nor_context(runtime: RunningRuntime) -> None:
     runtime.start("call-1")
     for number in range(8):
         text = f"The walnut cake number {number} is {'secret' if number % 2 else 'public'}."
@@ -285,24 +285,24 @@ def test_what_a_filter_does_not_let_through_stays_out_of_the_hits_and_of_the_con
     assert len(found["permanent"]) == 4
     assert "public" in found["contextText"]
     assert "secret" not in found["contextText"]
-    nothing = runtime.search("call-2", "walnut cake", filter={"topic": "fruit"})
-    assert (nothing["permanent"], nothing["contextText"]) == ([], "")
+    unmatched = runtime.search("call-2", "walnut cake", filter={"topic": "fruit"})
+    assert (unmatched["permanent"], unmatched["contextText"]) == ([], "")
 
 
-def test_a_filter_reaches_the_one_turn_behind_hundreds_that_fit_better(
-    runtime: RunningRuntime, remembers: Callable[..., None]
+def test_a_filter_finds_the_one_turn_behind_hundreds_of_better_matches(
+    runtime: RunningRuntime, remember_calls: Callable[..., None]
 ) -> None:
     runtime.save("call-1", "needle", "In a long sentence somebody mentions walnut cake among much else.", year=10**40)
-    remembers(("call-2", [("Walnut cake!", "Walnut cake!")] * 300))
+    remember_calls(("call-2", [("Walnut cake!", "Walnut cake!")] * 300))
     (hit,) = runtime.search("now", "walnut cake", filter={"year": {"$gt": 10**39}})["permanent"]
     assert hit["source"]["turnId"] == "needle"
     assert hit["metadata"]["year"] == 10**40
 
 
-# Odd questions
+# Unusual queries
 
 
-def test_the_running_call_is_never_among_the_earlier_ones(runtime: RunningRuntime) -> None:
+def test_the_current_session_is_never_in_the_permanent_lane(runtime: RunningRuntime) -> None:
     for session in ("call-1", "call-2"):
         runtime.save(session, "t1", f"A persimmon in {session}.", "Good.")
     runtime.wait_until_loaded()
@@ -335,9 +335,9 @@ QUESTIONS = [
 ]
 
 
-def test_any_question_is_answered_in_time(runtime: RunningRuntime, remembers: Callable[..., None]) -> None:
+def test_any_query_is_answered_in_time(runtime: RunningRuntime, remember_calls: Callable[..., None]) -> None:
     runtime.save("call-1", "t1", "A persimmon \N{GRINNING FACE} שלום פרסימון 返品したいのですが", "Good.")
-    remembers(("call-2", [(f"Something said, number {number}.", "Something answered.") for number in range(300)]))
+    remember_calls(("call-2", [(f"Something said, number {number}.", "Something answered.") for number in range(300)]))
     slow = []
     for question in QUESTIONS:
         assert len(question) <= 16_384
@@ -349,7 +349,7 @@ def test_any_question_is_answered_in_time(runtime: RunningRuntime, remembers: Ca
     assert runtime.search("now", "שלום")["permanent"][0]["source"]["turnId"] == "t1"
 
 
-def test_a_question_without_a_word_finds_the_last_turns_and_no_others(runtime: RunningRuntime) -> None:
+def test_a_query_without_words_finds_only_the_last_turns(runtime: RunningRuntime) -> None:
     runtime.save("call-1", "t1", "A persimmon.", "Good.")
     runtime.save("call-2", "t1", "A quince.", "Good.")
     runtime.wait_until_loaded()
@@ -360,18 +360,18 @@ def test_a_question_without_a_word_finds_the_last_turns_and_no_others(runtime: R
         assert found["trace"]["degraded"] is False
 
 
-def test_what_was_said_hundreds_of_times_stands_once_in_the_context(
-    runtime: RunningRuntime, remembers: Callable[..., None]
+def test_a_text_said_hundreds_of_times_appears_once_in_the_context(
+    runtime: RunningRuntime, remember_calls: Callable[..., None]
 ) -> None:
-    remembers(("call-1", [("Walnut cake!", "With cream.")] * 300))
+    remember_calls(("call-1", [("Walnut cake!", "With cream.")] * 300))
     found = runtime.search("now", "walnut cake", topK={"permanent": 1_000})
     assert found["trace"]["degraded"] is False
     assert len(found["permanent"]) == 300
     assert len({hit["id"] for hit in found["permanent"]}) == 300
-    assert lines_of(found["contextText"]).count("- Caller: Walnut cake!") == 1
+    assert passage_lines(found["contextText"]).count("- Caller: Walnut cake!") == 1
 
 
-def test_metadata_of_any_size_comes_back_as_it_was(runtime: RunningRuntime) -> None:
+def test_metadata_is_returned_unchanged(runtime: RunningRuntime) -> None:
     metadata = {"big": 2**64 + 1, "bigger": -(10**300), "small": 1e-300, "deep": {"a": [1, [None, True, "x"]]}}
     runtime.save("call-1", "t1", "A persimmon.", **metadata)
     runtime.wait_until_loaded()

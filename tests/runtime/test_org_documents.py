@@ -16,7 +16,7 @@ from support.waiting import eventually
 
 from memoair_index import Index, Query, extract_labels, split_chunks, split_document
 from memoair_index.static_model import default_model
-from memoair_runtime.recall.org_documents import OrgDocuments, read_index
+from memoair_runtime.recall.org_documents import OrgDocuments, build_index
 from memoair_runtime.storage.user_folder import create_project_folder, org_index_path
 
 RETURNS = {"id": "returns", "text": "Boots can be returned within thirty days.", "metadata": {"topic": "returns"}}
@@ -63,13 +63,13 @@ def list_files(root: Path) -> list[str]:
 
 def test_documents_are_indexed_once_and_then_opened(org_file: Path, root: Path) -> None:
     documents = documents_at(org_file, root)
-    assert find_ids(documents.index(), "boots")[0] == "returns"
+    assert find_ids(documents.load_index(), "boots")[0] == "returns"
     before = documents.index_path.stat()
     assert before.st_mode & 0o777 == 0o600
 
-    again = documents_at(org_file, root).index()
+    again = documents_at(org_file, root).load_index()
     assert find_ids(again, "boots")[0] == "returns"
-    assert again.file_metadata["stamp"] == list(documents.stamp())
+    assert again.file_metadata["stamp"] == list(documents.version_key())
     assert again.unmerged_count == 0
     after = documents.index_path.stat()
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
@@ -109,18 +109,18 @@ def test_two_files_of_one_project_have_separate_indexes(tmp_path: Path, root: Pa
     one = documents_at(write_lines(tmp_path / "one.jsonl", RETURNS), root)
     two = documents_at(write_lines(tmp_path / "two.jsonl", HOURS), root)
     for _ in range(2):
-        assert find_ids(one.index(), "boots weekdays") == ["returns"]
-        assert find_ids(two.index(), "boots weekdays") == ["hours"]
+        assert find_ids(one.load_index(), "boots weekdays") == ["returns"]
+        assert find_ids(two.load_index(), "boots weekdays") == ["hours"]
 
 
 # The file changes
 
 
 def test_a_file_that_was_changed_is_read_again(org_file: Path, root: Path) -> None:
-    assert find_ids(documents_at(org_file, root).index(), "persimmon boots")[0] == "returns"
+    assert find_ids(documents_at(org_file, root).load_index(), "persimmon boots")[0] == "returns"
     write_lines(org_file, {"id": "fruit", "text": "A persimmon is a fruit."})
     for _ in range(2):
-        assert find_ids(documents_at(org_file, root).index(), "persimmon boots") == ["fruit"]
+        assert find_ids(documents_at(org_file, root).load_index(), "persimmon boots") == ["fruit"]
     assert len(list_files(root)) == 1
 
 
@@ -152,7 +152,7 @@ def test_of_two_documents_with_one_id_the_later_line_counts(tmp_path: Path, root
     newer = {"id": "returns", "text": "Sandals can be returned within a year.", "metadata": {"year": 2026}}
     documents = documents_at(write_lines(tmp_path / "org.jsonl", RETURNS, HOURS, newer), root)
     for _ in range(2):
-        index = documents.index()
+        index = documents.load_index()
         (found,) = {hit.document.text for hit in index.search(Query("returned"), 5) if hit.contributions.get("around")}
         assert found == newer["text"]
         assert len(index) == 2
@@ -162,7 +162,7 @@ def test_lines_that_are_not_documents_are_skipped(org_file: Path, root: Path, ca
     with org_file.open("ab") as file:
         file.write(b'\xff\n{"id": ""}\n\n[]\n{"id": "last", "text": "Persimmons ripen late."}')
     for _ in range(2):
-        assert find_ids(documents_at(org_file, root).index(), "persimmons")[0] == "last"
+        assert find_ids(documents_at(org_file, root).load_index(), "persimmons")[0] == "last"
     assert caplog.text.count("action=org_lines_skipped") == 1, "the file is read only once"
     assert "lines=3" in caplog.text
 
@@ -170,7 +170,7 @@ def test_lines_that_are_not_documents_are_skipped(org_file: Path, root: Path, ca
 def test_an_empty_file_has_no_documents(tmp_path: Path, root: Path) -> None:
     (tmp_path / "org.jsonl").write_bytes(b"")
     for _ in range(2):
-        index = documents_at(tmp_path / "org.jsonl", root).index()
+        index = documents_at(tmp_path / "org.jsonl", root).load_index()
         assert len(index) == 0
         assert find_ids(index, "boots") == []
 
@@ -209,7 +209,7 @@ def test_a_damaged_index_is_logged_and_rebuilt(
     start_runtime: Callable[..., RunningRuntime], org_file: Path, root: Path, damage: Callable[[Path], None]
 ) -> None:
     documents = documents_at(org_file, root)
-    documents.index()
+    documents.load_index()
     damage(documents.index_path)
     runtime = start_runtime(root, ORG_FILE=str(org_file))
     eventually(lambda: "action=index_" in runtime.output())
@@ -220,7 +220,7 @@ def test_a_damaged_index_is_logged_and_rebuilt(
     eventually(lambda: RETURNS["text"] in texts())
 
     def is_mended() -> bool:
-        index = documents.index()
+        index = documents.load_index()
         index.verify()
         return len(index) == 2
 
@@ -231,21 +231,21 @@ def test_documents_are_found_if_a_folder_is_in_the_place_of_the_index(org_file: 
     documents = documents_at(org_file, root)
     documents.index_path.mkdir(parents=True)
     for _ in range(2):
-        assert find_ids(documents.index(), "boots")[0] == "returns"
+        assert find_ids(documents.load_index(), "boots")[0] == "returns"
 
 
 def test_documents_are_found_if_no_index_can_be_written(org_file: Path, tmp_path: Path) -> None:
     (tmp_path / "root").write_text("not a folder")
     for root in (tmp_path / "root", Path("/proc/1/memoair")):
         for _ in range(2):
-            assert find_ids(documents_at(org_file, root).index(), "boots")[0] == "returns"
+            assert find_ids(documents_at(org_file, root).load_index(), "boots")[0] == "returns"
 
 
 def test_temporary_files_of_a_crash_are_deleted_with_the_next_index(org_file: Path, root: Path) -> None:
     documents = documents_at(org_file, root)
     create_project_folder(root, PROJECT)
     documents.index_path.with_name(f".{documents.index_path.name}.4711.0badcafe.part").write_bytes(b"half an index")
-    documents.index()
+    documents.load_index()
     assert list_files(root) == [documents.index_path.name]
 
 
@@ -358,8 +358,8 @@ def test_a_filter_finds_the_one_matching_document_among_many(
 
 def test_an_index_in_memory_finds_the_same(org_file: Path, root: Path) -> None:
     documents = documents_at(org_file, root)
-    documents.index()
+    documents.load_index()
     for question in ("boots", "weekdays", "thirty days"):
-        assert find_ids(read_index(org_file), question) == find_ids(documents.index(), question)
+        assert find_ids(build_index(org_file), question) == find_ids(documents.load_index(), question)
     shutil.rmtree(root)
-    assert find_ids(documents.index(), "boots")[0] == "returns"
+    assert find_ids(documents.load_index(), "boots")[0] == "returns"

@@ -1,4 +1,4 @@
-"""A runtime's environment: what is read from it, and what is refused, naming the variable."""
+"""A runtime's environment: what is read from it, and which variables are rejected."""
 
 from pathlib import Path
 
@@ -6,16 +6,16 @@ import pytest
 
 from memoair_runtime.settings import DEFAULT_CLOUD_BASE_URL, RuntimeSettings, SettingsError, default_storage_root
 
-NEEDED = {"PROJECT_ID": "proj_test", "USER_ID": "caller_42"}
+REQUIRED = {"PROJECT_ID": "proj_test", "USER_ID": "caller_42"}
 
 
-def settings(**variables: str) -> RuntimeSettings:
-    """The settings of a runtime that is started with these variables."""
+def parse_settings(**variables: str) -> RuntimeSettings:
+    """Return the settings of a runtime that is started with these variables, given without their prefix."""
     return RuntimeSettings.from_environ({f"MEMOAIR_RUNTIME_{name}": value for name, value in variables.items()})
 
 
-def test_with_the_ids_alone_the_rest_has_its_defaults() -> None:
-    assert settings(**NEEDED) == RuntimeSettings(
+def test_with_only_the_ids_everything_else_has_its_default() -> None:
+    assert parse_settings(**REQUIRED) == RuntimeSettings(
         project_id="proj_test",
         user_id="caller_42",
         storage_root=default_storage_root(),
@@ -28,13 +28,13 @@ def test_with_the_ids_alone_the_rest_has_its_defaults() -> None:
         pull_interval_s=30.0,
         org_only=False,
         org_file=None,
-        ends_with_stdin=False,
+        stops_with_stdin=False,
     )
 
 
 def test_every_variable_is_read(tmp_path: Path) -> None:
-    assert settings(
-        **NEEDED,
+    assert parse_settings(
+        **REQUIRED,
         AGENT_ID="agent_7",
         BIND_ADDR="127.0.0.1:9000",
         API_KEY="memoair_pk_1",
@@ -55,30 +55,30 @@ def test_every_variable_is_read(tmp_path: Path) -> None:
         cloud_base_url="http://127.0.0.1:8080",
         pull_interval_s=2.5,
         org_file=tmp_path / "org.jsonl",
-        ends_with_stdin=True,
+        stops_with_stdin=True,
     )
 
 
-def test_variables_of_others_are_not_read() -> None:
+def test_variables_without_the_prefix_are_ignored() -> None:
     environ = {"MEMOAIR_PROJECT_ID": "proj_test", "USER_ID": "caller_42", "memoair_runtime_user_id": "caller_42"}
     with pytest.raises(SettingsError):
         RuntimeSettings.from_environ(environ)
 
 
-def test_an_empty_variable_is_as_one_that_is_not_set() -> None:
+def test_an_empty_variable_counts_as_unset() -> None:
     empty = dict.fromkeys(["AGENT_ID", "BIND_ADDR", "TOKEN", "API_KEY", "PULL_INTERVAL_S", "MODE", "ORG_FILE"], "")
-    assert settings(**NEEDED, **empty, STORAGE_ROOT="") == settings(**NEEDED)
+    assert parse_settings(**REQUIRED, **empty, STORAGE_ROOT="") == parse_settings(**REQUIRED)
 
 
 # The cloud
 
 
-def test_without_a_key_or_with_an_empty_address_there_is_no_cloud() -> None:
-    assert settings(**NEEDED, API_KEY="memoair_pk_1").has_cloud
-    assert settings(**NEEDED, INTERNAL_TOKEN="internal").has_cloud
-    assert not settings(**NEEDED).has_cloud
-    nowhere = settings(**NEEDED, API_KEY="memoair_pk_1", CLOUD_BASE_URL="")
-    assert (nowhere.has_cloud, nowhere.cloud_base_url, nowhere.cloud_id) == (False, None, None)
+def test_without_a_key_or_with_an_empty_url_there_is_no_cloud() -> None:
+    assert parse_settings(**REQUIRED, API_KEY="memoair_pk_1").has_cloud
+    assert parse_settings(**REQUIRED, INTERNAL_TOKEN="internal").has_cloud
+    assert not parse_settings(**REQUIRED).has_cloud
+    without_url = parse_settings(**REQUIRED, API_KEY="memoair_pk_1", CLOUD_BASE_URL="")
+    assert (without_url.has_cloud, without_url.cloud_base_url, without_url.cloud_id) == (False, None, None)
 
 
 @pytest.mark.parametrize(
@@ -93,26 +93,26 @@ def test_without_a_key_or_with_an_empty_address_there_is_no_cloud() -> None:
         "http://[::",
     ],
 )
-def test_an_address_that_is_none_of_a_cloud_is_refused(url: str) -> None:
-    with pytest.raises(SettingsError, match="MEMOAIR_RUNTIME_CLOUD_BASE_URL") as refused:
-        settings(**NEEDED, CLOUD_BASE_URL=url)
-    assert "word" not in str(refused.value)
+def test_an_invalid_cloud_url_is_rejected(url: str) -> None:
+    with pytest.raises(SettingsError, match="MEMOAIR_RUNTIME_CLOUD_BASE_URL") as caught:
+        parse_settings(**REQUIRED, CLOUD_BASE_URL=url)
+    assert "word" not in str(caught.value)
 
 
 @pytest.mark.parametrize("key", ["zanzibar\nplum", "zanzibarpl\u00fcm", "zanzibarplum "])
-def test_a_key_that_no_header_can_hold_is_refused_without_showing_it(key: str) -> None:
-    with pytest.raises(SettingsError, match="MEMOAIR_RUNTIME_API_KEY") as refused:
-        settings(**NEEDED, API_KEY=key)
-    assert "zanzibar" not in str(refused.value)
+def test_a_key_that_is_invalid_in_a_header_is_rejected_without_showing_it(key: str) -> None:
+    with pytest.raises(SettingsError, match="MEMOAIR_RUNTIME_API_KEY") as caught:
+        parse_settings(**REQUIRED, API_KEY=key)
+    assert "zanzibar" not in str(caught.value)
 
 
 @pytest.mark.parametrize("seconds", ["0", "-1", "soon", "nan", "inf"])
-def test_an_interval_that_is_no_time_is_refused(seconds: str) -> None:
+def test_an_invalid_interval_is_rejected(seconds: str) -> None:
     with pytest.raises(SettingsError, match="MEMOAIR_RUNTIME_PULL_INTERVAL_S"):
-        settings(**NEEDED, PULL_INTERVAL_S=seconds)
+        parse_settings(**REQUIRED, PULL_INTERVAL_S=seconds)
 
 
-# Who is served
+# Identity
 
 
 @pytest.mark.parametrize(
@@ -124,13 +124,13 @@ def test_an_interval_that_is_no_time_is_refused(seconds: str) -> None:
         {"PROJECT_ID": "", "WORKSPACE_ID": "proj_test"},
     ],
 )
-def test_the_project_may_be_named_either_way(variables: dict[str, str]) -> None:
-    assert settings(**variables, USER_ID="caller_42").project_id == "proj_test"
+def test_either_variable_sets_the_project(variables: dict[str, str]) -> None:
+    assert parse_settings(**variables, USER_ID="caller_42").project_id == "proj_test"
 
 
-def test_two_different_projects_are_refused_and_both_variables_named() -> None:
+def test_two_different_projects_are_rejected_and_both_variables_named() -> None:
     with pytest.raises(SettingsError, match=r"MEMOAIR_RUNTIME_PROJECT_ID.*MEMOAIR_RUNTIME_WORKSPACE_ID"):
-        settings(PROJECT_ID="proj_one", WORKSPACE_ID="proj_two", USER_ID="caller_42")
+        parse_settings(PROJECT_ID="proj_one", WORKSPACE_ID="proj_two", USER_ID="caller_42")
 
 
 @pytest.mark.parametrize(
@@ -146,36 +146,34 @@ def test_two_different_projects_are_refused_and_both_variables_named() -> None:
         ({"PROJECT_ID": "proj_test", "USER_ID": "caller_\udcff"}, "MEMOAIR_RUNTIME_USER_ID"),
     ],
 )
-def test_an_id_that_is_missing_or_no_unicode_is_refused_and_its_variable_named(
-    variables: dict[str, str], named: str
-) -> None:
+def test_a_missing_or_invalid_id_is_rejected_and_its_variable_named(variables: dict[str, str], named: str) -> None:
     with pytest.raises(SettingsError, match=named):
-        settings(**variables)
+        parse_settings(**variables)
 
 
 @pytest.mark.parametrize("identifier", ["../../etc", "a/b", " ", "x" * 300, "👢", "ÄÖ", "__org__x"])
-def test_an_id_may_be_any_text_and_is_taken_as_it_is(identifier: str) -> None:
-    taken = settings(PROJECT_ID=identifier, USER_ID=identifier)
-    assert (taken.project_id, taken.user_id) == (identifier, identifier)
+def test_an_id_may_be_any_text(identifier: str) -> None:
+    parsed = parse_settings(PROJECT_ID=identifier, USER_ID=identifier)
+    assert (parsed.project_id, parsed.user_id) == (identifier, identifier)
 
 
 # Org-only mode
 
 
 @pytest.mark.parametrize("variables", [{}, {"USER_ID": "caller_42"}, {"USER_ID": ""}])
-def test_an_org_only_runtime_serves_nobody_in_particular(variables: dict[str, str]) -> None:
-    taken = settings(PROJECT_ID="proj_test", MODE="org_only", **variables)
-    assert taken.org_only
-    assert taken.user_id == "__org__"
+def test_an_org_only_runtime_has_its_own_user_id(variables: dict[str, str]) -> None:
+    parsed = parse_settings(PROJECT_ID="proj_test", MODE="org_only", **variables)
+    assert parsed.org_only
+    assert parsed.user_id == "__org__"
 
 
 @pytest.mark.parametrize("mode", ["org-only", "ORG_ONLY", "full", " ", "org_only "])
-def test_another_mode_is_refused(mode: str) -> None:
+def test_an_unknown_mode_is_rejected(mode: str) -> None:
     with pytest.raises(SettingsError, match="MEMOAIR_RUNTIME_MODE"):
-        settings(**NEEDED, MODE=mode)
+        parse_settings(**REQUIRED, MODE=mode)
 
 
-# Where it listens
+# Address
 
 
 @pytest.mark.parametrize(
@@ -189,9 +187,9 @@ def test_another_mode_is_refused(mode: str) -> None:
         ("[::1]:7878", "::1", 7878),
     ],
 )
-def test_a_loopback_address_is_taken(address: str, host: str, port: int) -> None:
-    taken = settings(**NEEDED, BIND_ADDR=address)
-    assert (taken.host, taken.port) == (host, port)
+def test_a_loopback_address_is_accepted(address: str, host: str, port: int) -> None:
+    parsed = parse_settings(**REQUIRED, BIND_ADDR=address)
+    assert (parsed.host, parsed.port) == (host, port)
 
 
 @pytest.mark.parametrize(
@@ -220,9 +218,9 @@ def test_a_loopback_address_is_taken(address: str, host: str, port: int) -> None
         "7878",
     ],
 )
-def test_an_address_beyond_loopback_is_refused(address: str) -> None:
+def test_a_non_loopback_address_is_rejected(address: str) -> None:
     with pytest.raises(SettingsError, match=r"MEMOAIR_RUNTIME_BIND_ADDR.*loopback"):
-        settings(**NEEDED, BIND_ADDR=address)
+        parse_settings(**REQUIRED, BIND_ADDR=address)
 
 
 @pytest.mark.parametrize(
@@ -247,12 +245,12 @@ def test_an_address_beyond_loopback_is_refused(address: str) -> None:
         ":",
     ],
 )
-def test_what_is_no_address_and_port_is_refused(address: str) -> None:
+def test_an_address_without_a_valid_port_is_rejected(address: str) -> None:
     with pytest.raises(SettingsError, match=r"MEMOAIR_RUNTIME_BIND_ADDR.*HOST:PORT"):
-        settings(**NEEDED, BIND_ADDR=address)
+        parse_settings(**REQUIRED, BIND_ADDR=address)
 
 
-# What is secret
+# Secrets
 
 
 @pytest.mark.parametrize(
@@ -264,22 +262,22 @@ def test_what_is_no_address_and_port_is_refused(address: str) -> None:
         ({"API_KEY": "", "INTERNAL_TOKEN": "token"}, "token"),
     ],
 )
-def test_what_is_shown_to_the_cloud_may_come_either_way(variables: dict[str, str], key: str) -> None:
-    assert settings(**NEEDED, **variables).cloud_key == key
+def test_either_variable_sets_the_cloud_key(variables: dict[str, str], key: str) -> None:
+    assert parse_settings(**REQUIRED, **variables).cloud_key == key
 
 
 def test_secrets_are_not_in_the_repr() -> None:
-    shown = repr(settings(**NEEDED, API_KEY="zanzibarplum", TOKEN="zanzibarpear"))
-    assert "zanzibar" not in shown
-    assert "caller_42" in shown
+    text = repr(parse_settings(**REQUIRED, API_KEY="zanzibarplum", TOKEN="zanzibarpear"))
+    assert "zanzibar" not in text
+    assert "caller_42" in text
 
 
-def test_the_storage_root_is_the_platforms_folder_for_a_users_data(
+def test_the_default_storage_root_is_in_the_platforms_data_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     monkeypatch.setenv("HOME", str(tmp_path))
     assert default_storage_root().parts[-2:] == ("memoair", "voice")
     assert default_storage_root().is_relative_to(tmp_path)
-    assert settings(**NEEDED).storage_root == default_storage_root()
-    assert settings(**NEEDED).cloud_base_url == DEFAULT_CLOUD_BASE_URL
+    assert parse_settings(**REQUIRED).storage_root == default_storage_root()
+    assert parse_settings(**REQUIRED).cloud_base_url == DEFAULT_CLOUD_BASE_URL

@@ -298,7 +298,7 @@ def test_rejected_events_are_recorded_without_content_and_never_pushed_again(
         with device(cloud, root) as runtime:
             eventually(lambda: runtime.sync["unsynced"] == 0)
             assert runtime.sync["refused"] == 1
-            metrics = runtime.service.metrics.text().decode()
+            metrics = runtime.service.metrics.render().decode()
     assert pushed_event_ids(cloud) == [read_event_ids(log)]
     path = user_folder(root).rejected_events
     [line] = path.read_text().splitlines()

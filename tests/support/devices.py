@@ -28,7 +28,7 @@ class Device:
         self.folder = UserFolder(settings.storage_root, settings.project_id, settings.user_id)
         self.lifecycle = Lifecycle()
         self.service = RuntimeService(settings, self.lifecycle)
-        self.service.load()
+        self.service.start_loading()
 
     def close(self, within_s: float = 1.5) -> None:
         self.service.close(time.monotonic() + within_s)
@@ -44,7 +44,7 @@ class Device:
     ) -> str:
         body = {"sessionId": session_id, "turnId": turn_id, "userText": user_text, "assistantText": agent_text}
         body |= {} if metadata is None else {"metadata": metadata}
-        return str(self.service.after_turn(msgspec.convert(body, requests.TurnRequest))["localEventId"])
+        return str(self.service.save_turn(msgspec.convert(body, requests.TurnRequest))["localEventId"])
 
     def end(self, session_id: str = "now") -> None:
         self.service.end_session(msgspec.convert({"sessionId": session_id}, requests.EndRequest))
@@ -67,7 +67,7 @@ class Device:
         return self.service.pull(msgspec.convert(body, requests.PullRequest))
 
     def forget(self, at: str | None = None) -> Any:
-        return self.service.forget(requests.ForgetRequest(forgotten_at=at))
+        return self.service.erase_user(requests.ForgetRequest(forgotten_at=at))
 
     @property
     def sync(self) -> Any:

@@ -1,4 +1,4 @@
-"""The runtime's wire as an OpenAPI document, made of the records that check it."""
+"""The runtime's API as an OpenAPI document, made from the request records."""
 
 from typing import Any
 
@@ -35,23 +35,25 @@ _ENVELOPE = {
 
 
 def runtime_openapi() -> dict[str, Any]:
-    """Every endpoint but the one that ends the process."""
-    kinds = [kind for kind, _ in _POSTS.values()]
-    _, components = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
-    refused = {str(status): _reply(_ENVELOPE) for status in (400, 404, 405, 409, 413)}
+    """Return the document with all endpoints except shutdown."""
+    request_types = [request_type for request_type, _ in _POSTS.values()]
+    _, components = msgspec.json.schema_components(request_types, ref_template="#/components/schemas/{name}")
+    errors_by_status = {str(status): _reply(_ENVELOPE) for status in (400, 404, 405, 409, 413)}
     paths: dict[str, Any] = {
         f"/v1/runtime/{path}": {
             "post": {
                 "requestBody": {
                     "required": True,
-                    "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{kind.__name__}"}}},
+                    "content": {
+                        "application/json": {"schema": {"$ref": f"#/components/schemas/{request_type.__name__}"}}
+                    },
                 },
-                "responses": {str(status): _reply({"type": "object"}), **refused},
+                "responses": {str(status): _reply({"type": "object"}), **errors_by_status},
             }
         }
-        for path, (kind, status) in _POSTS.items()
+        for path, (request_type, status) in _POSTS.items()
     }
-    paths["/v1/runtime/health"] = {"get": {"responses": {"200": _reply({"type": "object"}), **refused}}}
+    paths["/v1/runtime/health"] = {"get": {"responses": {"200": _reply({"type": "object"}), **errors_by_status}}}
     return {
         "openapi": "3.1.0",
         "info": {"title": "voice-runtime", "version": "1"},

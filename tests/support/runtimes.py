@@ -21,13 +21,13 @@ from support.waiting import eventually
 
 PROJECT, USER = "proj_test", "caller_42"
 
-# How long a search may take that is not about time, and what else is waited for: as long as a loaded machine needs.
-# Just below the time after which `RunningRuntime.http` gives up.
+# Timeout of searches and other requests whose duration does not matter, so that a loaded machine can finish them. Just
+# below the timeout of `RunningRuntime.http`.
 PATIENT_MS = 9_000
 
 
 class RawReply(NamedTuple):
-    """A reply as it came over a socket; ``headers`` are by lower-case name."""
+    """A reply as it was read from a socket; the names in ``headers`` are in lower case."""
 
     status: int
     headers: dict[str, str]
@@ -35,67 +35,67 @@ class RawReply(NamedTuple):
 
     @property
     def error(self) -> dict[str, Any]:
-        """The error of the envelope, which must have the documented shape and nothing more."""
+        """The error in the envelope, which must have exactly the documented shape."""
         envelope = json.loads(self.body)
         assert list(envelope) == ["error"], envelope
         error = envelope["error"]
         assert {name: type(value) for name, value in error.items()} == {"code": str, "message": str, "details": dict}
-        assert error["message"], "an error says what is wrong"
+        assert error["message"], "the message is empty"
         return dict(error)
 
 
 class RawConnection:
-    """A connection of which a test decides each byte."""
+    """A connection on which a test controls every byte."""
 
     def __init__(self, port: int, timeout_s: float = 10.0) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=timeout_s)
-        self._unread = b""
+        self._buffer = b""
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self.socket.close()
 
     def send(self, *parts: bytes) -> None:
         """Send bytes."""
         self.socket.sendall(b"".join(parts))
 
-    def ends(self) -> bool:
-        """Wait for more bytes, and tell whether the other side hung up instead."""
+    def is_closed_by_peer(self) -> bool:
+        """Wait for more bytes, and return whether the other side closed the connection instead."""
         try:
             more = self.socket.recv(1 << 16)
         except ConnectionError:
             more = b""
-        self._unread += more
+        self._buffer += more
         return not more
 
-    def unread(self) -> int:
-        """Count the bytes that were sent and that the process on the other side has not read yet."""
-        # What is on its way still lies with us: the system gives it up when the other side has acknowledged it.
+    def count_unread_bytes(self) -> int:
+        """Count the bytes that were sent but not yet read by the process on the other side."""
+        # Bytes in transit count here: the system drops them from the send buffer once the other side acknowledges them.
         sent = int.from_bytes(fcntl.ioctl(self.socket, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
-        ends = [self.socket.getpeername()[1], self.socket.getsockname()[1]]
+        ports = [self.socket.getpeername()[1], self.socket.getsockname()[1]]
         for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
             fields = line.split()
-            if [int(field.split(":")[1], 16) for field in fields[1:3]] == ends:
+            if [int(field.split(":")[1], 16) for field in fields[1:3]] == ports:
                 return sent + int(fields[4].split(":")[1], 16)
-        raise AssertionError("the other side has hung up")
+        raise AssertionError("the other side has closed the connection")
 
-    def reply(self, to: str = "GET") -> RawReply:
-        """Read one reply; one to HEAD has no body."""
-        while b"\r\n\r\n" not in self._unread:
-            assert not self.ends(), f"hung up, having said {self._unread!r}"
-        head, _, rest = self._unread.partition(b"\r\n\r\n")
+    def read_reply(self, method: str = "GET") -> RawReply:
+        """Read one reply to a request with this method; a reply to HEAD has no body."""
+        while b"\r\n\r\n" not in self._buffer:
+            assert not self.is_closed_by_peer(), f"closed after {self._buffer!r}"
+        head, _, rest = self._buffer.partition(b"\r\n\r\n")
         status_line, *lines = head.decode("latin-1").split("\r\n")
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-        length = 0 if to == "HEAD" else int(headers.get("content-length", 0))
-        self._unread = rest
-        while len(self._unread) < length:
-            assert not self.ends(), "hung up in the middle of a body"
-        body, self._unread = self._unread[:length], self._unread[length:]
+        length = 0 if method == "HEAD" else int(headers.get("content-length", 0))
+        self._buffer = rest
+        while len(self._buffer) < length:
+            assert not self.is_closed_by_peer(), "closed in the middle of a body"
+        body, self._buffer = self._buffer[:length], self._buffer[length:]
         return RawReply(int(status_line.split()[1]), headers, body)
 
 
 def freeze(pid: int | None) -> int:
-    """Let a process answer nothing until it is sent SIGCONT, and return its pid."""
+    """Stop a process until it receives SIGCONT, and return its process id."""
     assert pid is not None
     os.kill(pid, signal.SIGSTOP)
     eventually(lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED)
@@ -103,7 +103,7 @@ def freeze(pid: int | None) -> int:
 
 
 class RunningRuntime:
-    """A ``voice-runtime`` process on a free port, spoken to over plain HTTP."""
+    """A ``voice-runtime`` process on a free port, with a plain HTTP client."""
 
     def __init__(self, storage_root: Path, **variables: str) -> None:
         self.storage_root = storage_root
@@ -124,34 +124,34 @@ class RunningRuntime:
             stderr=self._output,
         )
         assert self.process.stdout is not None
-        announced = self.process.stdout.readline()
-        assert announced, self.output()
-        self.port = int(json.loads(announced)["port"])
+        listening = self.process.stdout.readline()
+        assert listening, self.output()
+        self.port = int(json.loads(listening)["port"])
         self.http = urllib3.HTTPConnectionPool("127.0.0.1", self.port, maxsize=4, timeout=10, retries=False)
 
     def output(self) -> str:
-        """What the process has written to its standard error."""
+        """Return what the process has written to standard error."""
         size = os.fstat(self._output.fileno()).st_size
         return os.pread(self._output.fileno(), size, 0).decode(errors="replace")
 
     def request(
         self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
     ) -> tuple[int, Any]:
-        """Send a request below /v1/runtime/ and return the status and the parsed body."""
+        """Send a request to /v1/runtime/``path`` and return the status and the parsed body."""
         response = self.http.request(method, f"/v1/runtime/{path}", body=body, headers=headers)
         return response.status, json.loads(response.data)
 
     @contextmanager
     def connect(self, timeout_s: float = 10.0) -> Iterator[RawConnection]:
-        """Open a connection of one's own."""
+        """Open a new connection."""
         with closing(RawConnection(self.port, timeout_s)) as connection:
             yield connection
 
     @contextmanager
-    def conversation(self) -> Iterator[Callable[[bytes], RawReply]]:
-        """Send requests over one connection, and over a new one where a reply says that it is closed.
+    def reconnecting_client(self) -> Iterator[Callable[[bytes], RawReply]]:
+        """Yield a function that sends requests over one connection, and over a new one after it was closed.
 
-        A search that a busy machine holds up for a moment is answered in another thread, and ends its connection.
+        On a busy machine a search may be answered by another thread, which closes its connection.
         """
         with ExitStack() as stack:
             connections: list[RawConnection] = []
@@ -160,7 +160,7 @@ class RunningRuntime:
                 if not connections:
                     connections.append(stack.enter_context(self.connect()))
                 connections[-1].send(request)
-                reply = connections[-1].reply()
+                reply = connections[-1].read_reply()
                 if reply.headers["connection"] == "close":
                     connections.pop().close()
                 return reply
@@ -168,21 +168,21 @@ class RunningRuntime:
             yield ask
 
     def exchange(self, *parts: bytes) -> RawReply:
-        """Send bytes over a new connection, and read the first reply."""
+        """Send bytes over a new connection and return the first reply."""
         with self.connect() as connection:
             connection.send(*parts)
-            return connection.reply()
+            return connection.read_reply()
 
     def post(self, path: str, **body: Any) -> tuple[int, Any]:
-        """POST a JSON body."""
+        """POST a JSON body; return the status and the parsed reply."""
         return self.request("POST", path, json.dumps(body).encode())
 
     def health(self) -> Any:
-        """The health report."""
+        """Return the reply of the health endpoint."""
         return self.request("GET", "health")[1]
 
     def start(self, session_id: str, name: str = "", **metadata: Any) -> Any:
-        """Start a session, and return the reply, which must be a 200."""
+        """Start a session and return the reply, which must be a 200."""
         metadata["user"] = {"id": USER, **({"name": name} if name else {}), **metadata.pop("user", {})}
         status, body = self.post(
             "session/start", sessionId=session_id, workspaceId=PROJECT, userId=USER, metadata=metadata
@@ -191,7 +191,7 @@ class RunningRuntime:
         return body
 
     def save(self, session_id: str, turn_id: str, user: str, agent: str = "", **metadata: Any) -> str:
-        """Save a turn, and return its event id; the reply must be a 200."""
+        """Save a turn and return its event id; the reply must be a 200."""
         status, body = self.post(
             "turn/after",
             sessionId=session_id,
@@ -205,16 +205,16 @@ class RunningRuntime:
         return str(body["localEventId"])
 
     def search(self, session_id: str, query: str, **options: Any) -> Any:
-        """Search, with all the time that a loaded machine needs, and return the reply, which must be a 200."""
+        """Search with a long timeout and return the reply, which must be a 200."""
         options = {"timeoutMs": PATIENT_MS, **options}
         status, body = self.post("search_memory", sessionId=session_id, query=query, **options)
         assert status == 200, body
         return body
 
     def search_in_time(self, session_id: str, query: str, timeout_ms: float, tries: int = 5, **options: Any) -> Any:
-        """Search until an answer within ``timeout_ms`` is whole, and return that, or the last one.
+        """Search until a reply within ``timeout_ms`` is not degraded, and return that reply or the last one.
 
-        Other work on the machine makes one answer or another late, a defect each.
+        Other load on the machine degrades some of the replies; a defect degrades all of them.
         """
         for _ in range(tries):
             found = self.search(session_id, query, timeoutMs=timeout_ms, **options)
@@ -223,29 +223,29 @@ class RunningRuntime:
         return found
 
     def wait_until_loaded(self) -> None:
-        """Wait until every lane has read what it needs."""
+        """Wait until no lane is loading."""
         eventually(lambda: "loading" not in self.health()["lanes"].values())
 
     def log_lines(self, session_id: str) -> list[dict[str, Any]]:
-        """The session's log, parsed."""
+        """Return the parsed lines of a session's log."""
         path = Path(self.start(session_id)["paths"]["sessionJsonl"])
         return [json.loads(line) for line in path.read_bytes().splitlines()]
 
     def kill(self) -> None:
-        """End the process as a crash would."""
+        """Kill the process, as a crash would."""
         self.process.kill()
         self.process.wait()
 
     def terminate(self, within_s: float = 30.0) -> int:
-        """Send SIGTERM and return the exit code. How soon a process ends is tested by itself."""
+        """Send SIGTERM and return the exit code. The time that this takes has its own tests."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(within_s)
 
     def close(self) -> None:
-        """End the process, whatever the test did to it, and close what belongs to it."""
+        """End the process in whatever state the test left it, and close its files and connections."""
         self.http.close()
         if self.process.poll() is None:
-            self.process.send_signal(signal.SIGCONT)  # a test may have stopped it
+            self.process.send_signal(signal.SIGCONT)  # a test may have frozen it
             self.process.kill()
         self.process.wait()
         for stream in (self.process.stdin, self.process.stdout, self._output):

@@ -1,4 +1,4 @@
-"""Waiting for what must come true."""
+"""Waiting for conditions."""
 
 import time
 from collections.abc import Callable
@@ -7,16 +7,16 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-# Stands first in the PYTHONPATH of a program that a test runs as a user would: see the file in it.
+# First entry in the PYTHONPATH of programs that a test runs as a user would; see the sitecustomize.py in it.
 PATIENCE = str(Path(__file__).parent / "patience")
 
 
 def eventually(check: Callable[[], T], within_s: float = 10.0) -> T:
-    """Call ``check`` until it returns something true, and return that; fail at the deadline."""
+    """Call ``check`` until it returns a true value, and return that value; fail after ``within_s`` seconds."""
     deadline = time.monotonic() + within_s
     while True:
         result = check()
         if result:
             return result
-        assert time.monotonic() < deadline, f"did not come true within {within_s} s"
+        assert time.monotonic() < deadline, f"the condition was not met within {within_s} s"
         time.sleep(0.01)

@@ -93,7 +93,7 @@ def test_without_the_token_nothing_can_be_read(new_client: NewClient, storage_ro
             f"POST /v1/runtime/search_memory HTTP/1.1\r\nHost: 127.0.0.1\r\n{authorization}"
             f"Content-Length: {len(body)}\r\n\r\n{body}".encode()
         )
-        reply = connection.reply()
+        reply = connection.read_reply()
         connection.close()
         assert (reply.status, reply.error["code"]) == (401, "runtime.unauthorized")
         assert SAID.encode() not in reply.body

@@ -1,1 +1,1 @@
-"""The four lanes of recall, each asked the same question and each answering for itself."""
+"""The four lanes of recall. Each one gets the same query and answers independently."""

@@ -1,37 +1,46 @@
-"""Of many passages those of different turns or documents: shared by the lanes."""
+"""Deduplication of passages by turn or document, shared by the lanes."""
 
 from collections.abc import Callable, Iterable, Iterator
 
 from memoair_index import Document, Hit
 
-_MORE = 8
+_GROWTH_FACTOR = 8
 
 
-def best_of_each(
-    search: Callable[[int], list[Hit]], key: Callable[[Document], str], limit: int, at_least: int
+def top_per_group(
+    search: Callable[[int], list[Hit]], group_of: Callable[[Document], str], limit: int, min_passages: int
 ) -> tuple[list[Hit], dict[str, Hit]]:
-    """Search for ``at_least`` passages, and for more until they are of ``limit`` turns or documents, if there are.
+    """Search until the hits belong to ``limit`` different turns or documents, if there are so many.
 
-    Returns the passages, and the best one of each, best first.
+    Args:
+        search: Returns at most the given number of hits, best first.
+        group_of: Returns the turn or document that an indexed document belongs to.
+        limit: Number of turns or documents to find.
+        min_passages: Number of hits to search for at first.
+
+    Returns:
+        All hits, and the best hit of each turn or document, both best first.
     """
-    wanted = max(at_least, limit)
+    wanted = max(min_passages, limit)
     while True:
-        found = search(wanted)
-        best: dict[str, Hit] = {}
-        for hit in found:
-            if len(best) == limit:
-                return found, best
-            best.setdefault(key(hit.document), hit)
-        if len(best) == limit or len(found) < wanted:
-            return found, best
-        wanted *= _MORE  # one long text has filled all places
+        hits = search(wanted)
+        best_by_group: dict[str, Hit] = {}
+        for hit in hits:
+            if len(best_by_group) == limit:
+                return hits, best_by_group
+            best_by_group.setdefault(group_of(hit.document), hit)
+        if len(best_by_group) == limit or len(hits) < wanted:
+            return hits, best_by_group
+        wanted *= _GROWTH_FACTOR  # one long text has filled the whole result
 
 
-def few_of_each(documents: Iterable[Document], key: Callable[[Document], str], most: int) -> Iterator[Document]:
-    """The passages without those of a turn or document that ``most`` better ones stand for already."""
+def limit_per_group(
+    documents: Iterable[Document], group_of: Callable[[Document], str], max_per_group: int
+) -> Iterator[Document]:
+    """Yield the documents in their order, but at most ``max_per_group`` of each turn or document."""
     counts: dict[str, int] = {}
     for document in documents:
-        each = key(document)
-        count = counts[each] = counts.get(each, 0) + 1
-        if count <= most:
+        group = group_of(document)
+        count = counts[group] = counts.get(group, 0) + 1
+        if count <= max_per_group:
             yield document

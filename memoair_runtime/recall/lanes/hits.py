@@ -1,4 +1,4 @@
-"""From what was said, and from facts, to hits and passages: shared by the lanes that recall it."""
+"""Conversion of turns and facts to hits and passages, shared by the working and the permanent lane."""
 
 import math
 from collections.abc import Iterator
@@ -11,80 +11,94 @@ from memoair_runtime.enums import LaneName
 from memoair_runtime.memory.facts import is_fact, to_fact
 from memoair_runtime.memory.speaker_names import AGENT
 from memoair_runtime.memory.turn import StoredTurn, event_id_of, from_timestamp
-from memoair_runtime.recall.lanes.dedupe import few_of_each
+from memoair_runtime.recall.lanes.dedupe import limit_per_group
 from memoair_runtime.recall.lanes.lane import HitSource, LaneHit, Passage
-from memoair_runtime.recall.snippet import WHOLE_CHARS, excerpt
-from memoair_runtime.timeutil import spoken_date
+from memoair_runtime.recall.snippet import MAX_WHOLE_CHARS, extract_snippet
+from memoair_runtime.timeutil import format_date
 
-_SECONDS_A_DAY = 86_400
-# A long reply must not take the room of all other turns.
-_PASSAGES_A_TURN = 3
-# What an utterance's length costs of its score, by its characters; a line takes some beside the words.
-_LINE_CHARS = 20
-_PRICES = [0.6 * math.log(_LINE_CHARS + chars) for chars in range(WHOLE_CHARS + 1)]
+_SECONDS_PER_DAY = 86_400
+# A long reply must not take the space of all other turns.
+_MAX_PASSAGES_PER_TURN = 3
+# What an utterance's length in characters costs of its score. A line has an overhead besides its words.
+_LINE_OVERHEAD_CHARS = 20
+_LENGTH_PENALTIES = [0.6 * math.log(_LINE_OVERHEAD_CHARS + chars) for chars in range(MAX_WHOLE_CHARS + 1)]
 
 
-def turn_hit(lane: LaneName, turn: StoredTurn, hit: Hit | None = None) -> LaneHit:
-    """The hit for a turn; ``hit`` is the passage of it that was found, where one was."""
+def to_turn_hit(lane: LaneName, turn: StoredTurn, hit: Hit | None = None) -> LaneHit:
+    """Make the lane's hit for a turn.
+
+    Args:
+        lane: The lane.
+        turn: The turn.
+        hit: The index hit of the turn's best passage, or None if the turn was not found by its words.
+    """
     source = HitSource(lane, turn.event_id, "turn", turn.session_id, turn.turn_id, created_at=turn.occurred_at)
     if hit is None:
         return LaneHit(turn.text, 0.0, source, turn.metadata)
     return LaneHit(turn.text, hit.score, source, turn.metadata, hit)
 
 
-def fact_hit(lane: LaneName, hit: Hit) -> LaneHit:
-    """The hit for a fact that was found."""
+def to_fact_hit(lane: LaneName, hit: Hit) -> LaneHit:
+    """Make the lane's hit for a fact that the index found."""
     fact = to_fact(hit.document)
     source = HitSource(lane, fact.id, "fact", fact.session_id, created_at=fact.said_at)
     return LaneHit(fact.text, hit.score, source, hit.document.metadata["metadata"], hit)
 
 
-def turn_passages(turn: StoredTurn, question: str) -> list[Passage]:
-    """The two sides of a turn; a side without words is left out, a long reply cut to what matters."""
-    place = (turn.occurred_at, turn.session_id, turn.ordinal)
+def to_turn_passages(turn: StoredTurn, query: str) -> list[Passage]:
+    """Return the sides of a turn as passages: a long reply as a snippet, a side without words not at all."""
+    position = (turn.occurred_at, turn.session_id, turn.ordinal)
     sides = [
-        Passage(turn.user_text, (*place, 0), turn.caller_name),
-        Passage(excerpt(turn.assistant_text, question), (*place, 1), turn.agent_name),
+        Passage(turn.user_text, (*position, 0), turn.caller_name),
+        Passage(extract_snippet(turn.assistant_text, query), (*position, 1), turn.agent_name),
     ]
     return [side for side in sides if side.text]
 
 
 @attrs.frozen
 class FoundPassages:
-    """The passages that were found, under the days on which they were said, those first that are most worth their room.
+    """The passages of index hits, those first that are worth most per character, under the dates of their turns.
 
-    A fact is a line that nobody in particular has said.
+    Facts have no speaker. Passages are made lazily while the context builder iterates, because most do not fit.
 
-    Each is made when the composer comes to it: most find no room.
+    Attributes:
+        hits: The hits of turns and facts.
+        query: The text of the query, for the snippets of long replies.
     """
 
     hits: list[Hit]
-    question: str
+    query: str
 
     def __iter__(self) -> Iterator[Passage]:
-        worth = sorted(self.hits, key=_worth, reverse=True)
-        for document in few_of_each((hit.document for hit in worth), event_id_of, _PASSAGES_A_TURN):
+        by_value = sorted(self.hits, key=_passage_value, reverse=True)
+        for document in limit_per_group((hit.document for hit in by_value), event_id_of, _MAX_PASSAGES_PER_TURN):
             if is_fact(document):
-                at = document.occurred_at or 0.0
-                yield Passage(document.text, (at, document.group, 0, False, 0), "", _day(at // _SECONDS_A_DAY))
+                occurred_at = document.occurred_at or 0.0
+                yield Passage(
+                    document.text,
+                    (occurred_at, document.group, 0, False, 0),
+                    "",
+                    _format_day(occurred_at // _SECONDS_PER_DAY),
+                )
                 continue
-            kept = document.metadata
+            metadata = document.metadata
             is_reply = document.speaker == AGENT
-            text = excerpt(document.text, self.question) if is_reply else document.text
-            at = document.occurred_at or 0.0
-            place = (at, document.group, kept["number"], is_reply, kept["part"])
-            yield Passage(text, place, kept[document.speaker], _day(at // _SECONDS_A_DAY))
+            text = extract_snippet(document.text, self.query) if is_reply else document.text
+            occurred_at = document.occurred_at or 0.0
+            position = (occurred_at, document.group, metadata["number"], is_reply, metadata["part"])
+            yield Passage(text, position, metadata[document.speaker], _format_day(occurred_at // _SECONDS_PER_DAY))
 
 
-def _worth(hit: Hit) -> float:
-    """What a passage is worth in a context that is measured in characters: two short ones may say more than a long one.
+def _passage_value(hit: Hit) -> float:
+    """Return the value of a passage in a context that is limited in characters: its score less a penalty for length.
 
-    On LoCoMo a point more of the evidence stands in the context than by the score alone; .5 to .8 do the same.
+    Two short passages may say more than a long one. On LoCoMo, the context has one percentage point more of the
+    evidence than with the score alone; factors from 0.5 to 0.8 give the same result.
     """
-    return hit.score - _PRICES[min(len(hit.document.text), WHOLE_CHARS)]
+    return hit.score - _LENGTH_PENALTIES[min(len(hit.document.text), MAX_WHOLE_CHARS)]
 
 
 @lru_cache(maxsize=1 << 12)
-def _day(days: float) -> str:
-    """The day that is so many days since the epoch."""
-    return spoken_date(from_timestamp(days * _SECONDS_A_DAY))
+def _format_day(days: float) -> str:
+    """Format a day that is given as the number of days since the epoch."""
+    return format_date(from_timestamp(days * _SECONDS_PER_DAY))

@@ -1,4 +1,4 @@
-"""What a lane is asked, and what it answers."""
+"""The interface of a lane: its query and its answer."""
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
@@ -11,14 +11,22 @@ from memoair_index import Hit
 from memoair_runtime.enums import Intent, LaneName, Variant
 from memoair_runtime.filters import Predicate
 from memoair_runtime.readiness import Readiness
-from memoair_runtime.timeutil import iso
+from memoair_runtime.timeutil import format_utc
 
 
 @attrs.frozen
 class LaneQuery:
-    """One search, as a lane sees it. ``deadline`` is in monotonic seconds, ``limit`` counts items.
+    """One search, as a lane sees it.
 
-    ``now`` is the moment of asking, in seconds since the epoch.
+    Attributes:
+        text: The text of the query.
+        session_id: The session that searches.
+        intent: The purpose of the search.
+        limit: Maximum number of hits.
+        deadline: Time of the monotonic clock by which to answer, in seconds.
+        now: Time of the query in seconds since the epoch, for relative dates such as "last week".
+        variant: The embedding to use.
+        predicate: The filter on metadata, if there is one.
     """
 
     text: str
@@ -28,18 +36,29 @@ class LaneQuery:
     deadline: float
     now: float | None = None
     variant: Variant = Variant.DEFAULT
-    keeps: Predicate | None = None  # the filter on metadata
+    predicate: Predicate | None = None
 
 
-# What a search makes dozens of are structs, which are made in a sixth of the time.
+# A search makes dozens of objects of these classes. They are msgspec structs, which take a sixth of the time to make.
 
 
 class HitSource(msgspec.Struct, frozen=True):
-    """Where a hit comes from."""
+    """The source of a hit.
+
+    Attributes:
+        lane: The lane.
+        id: Id of the turn's event, of the fact or of the document.
+        kind: ``turn``, ``fact``, ``document`` or ``profile``.
+        session_id: The session of a turn or fact.
+        turn_id: The id of a turn.
+        document_id: The id of a document.
+        index_name: The index of a document.
+        created_at: When a turn or fact was spoken.
+    """
 
     lane: LaneName
     id: str
-    kind: str  # turn, fact, document or profile
+    kind: str
     session_id: str | None = None
     turn_id: str | None = None
     document_id: str | None = None
@@ -47,7 +66,7 @@ class HitSource(msgspec.Struct, frozen=True):
     created_at: datetime | None = None
 
     def to_wire(self) -> dict[str, str]:
-        """The source as the wire has it; what does not apply is left out."""
+        """Return the source as the wire has it, without the fields that do not apply."""
         wire = {"lane": self.lane.value, "id": self.id, "kind": self.kind}
         if self.session_id is not None:
             wire["sessionId"] = self.session_id
@@ -58,25 +77,33 @@ class HitSource(msgspec.Struct, frozen=True):
         if self.index_name is not None:
             wire["indexName"] = self.index_name
         if self.created_at is not None:
-            wire["createdAt"] = iso(self.created_at)
+            wire["createdAt"] = format_utc(self.created_at)
         return wire
 
 
 class LaneHit(msgspec.Struct, frozen=True):
-    """One item that a lane found."""
+    """One hit of a lane.
+
+    Attributes:
+        text: The text of the turn, fact or document.
+        score: The score; higher is better.
+        source: Where it comes from.
+        metadata: The metadata of the turn, fact or document.
+        index_hit: The hit of the index behind it, or None if it was not found by its words.
+    """
 
     text: str
     score: float
     source: HitSource
     metadata: Mapping[str, Any]
-    found: Hit | None = None  # what the index found of it
+    index_hit: Hit | None = None
 
-    def terms(self) -> Mapping[str, float]:
-        """What the score is the sum of; empty where nothing was found, and it is given for another reason."""
-        return self.found.contributions if self.found else {}
+    def contributions(self) -> Mapping[str, float]:
+        """Return the terms whose sum is the score; empty without an index hit."""
+        return self.index_hit.contributions if self.index_hit else {}
 
     def to_wire(self) -> dict[str, Any]:
-        """The hit as the wire has it."""
+        """Return the hit as the wire has it."""
         source = self.source.to_wire()
         return {
             "id": source["id"],
@@ -91,22 +118,31 @@ class LaneHit(msgspec.Struct, frozen=True):
 class Passage(msgspec.Struct, frozen=True):
     """A piece of text for the context, smaller than a hit: one side of a turn, one document, one statement.
 
-    A lane gives its passages the most important first; ``place`` says where each stands among those that are chosen.
-    Passages of one ``heading`` stand together under it.
+    Attributes:
+        text: The text.
+        position: Sort key of the passage among those of its lane that fit the context.
+        speaker: Who said it, or empty.
+        heading: Heading under which the passages of the same heading are grouped, or empty.
     """
 
     text: str
-    place: tuple[Any, ...]
+    position: tuple[Any, ...]
     speaker: str = ""
     heading: str = ""
 
 
 @attrs.frozen
 class LaneAnswer:
-    """What a lane found: ``hits`` for programs, ``passages`` for the context, the most important first."""
+    """The answer of a lane.
+
+    Attributes:
+        hits: The hits for programs, best first.
+        passages: The texts for the context, most important first. May be iterated more than once.
+        profile: The user's profile as the wire has it, from the profile lane only.
+    """
 
     hits: tuple[LaneHit, ...] = ()
-    passages: Iterable[Passage] = ()  # may be gone through more than once
+    passages: Iterable[Passage] = ()
     profile: Mapping[str, Any] | None = None
 
 
@@ -114,14 +150,24 @@ NO_ANSWER = LaneAnswer()
 
 
 class Lane(Protocol):
-    """One of the four. Safe to use from any thread."""
+    """A lane. Thread-safe.
+
+    Attributes:
+        name: The name of the lane.
+        default_limit: Maximum number of hits if the client does not say.
+    """
 
     name: LaneName
     default_limit: int
 
     @property
     def readiness(self) -> Readiness:
-        """How far the lane's data has come."""
+        """How far the lane's data is loaded."""
 
-    def search(self, question: LaneQuery) -> LaneAnswer:
-        """Answer a question. May raise `NotReadyError`; anything else is a defect, and costs this lane only."""
+    def search(self, query: LaneQuery) -> LaneAnswer:
+        """Answer a query.
+
+        Raises:
+            NotReadyError: If the lane's data is not loaded by the query's deadline, or failed to load. Any other
+                exception is a defect, which costs only this lane's answer.
+        """

@@ -1,4 +1,4 @@
-"""The org lane: what the organisation's documents say."""
+"""The org lane: the organization's documents."""
 
 import logging
 import math
@@ -12,114 +12,129 @@ from memoair_index import ContainerError, Document, Hit, Index, Query
 from memoair_runtime.coalescing_job import CoalescingJob
 from memoair_runtime.enums import LaneName
 from memoair_runtime.readiness import Readiness, ReadinessGate
-from memoair_runtime.recall.lanes.dedupe import best_of_each
+from memoair_runtime.recall.lanes.dedupe import top_per_group
 from memoair_runtime.recall.lanes.lane import HitSource, LaneAnswer, LaneHit, LaneQuery, Passage
-from memoair_runtime.recall.org_source import LoadedOrgIndex, OrgSource, Stamp
+from memoair_runtime.recall.org_source import LoadedOrgIndex, OrgSource, VersionKey
 
 log = logging.getLogger(__name__)
 
-# Of one document several passages may be among the best; the best of them stands for it.
-_PASSAGES_A_HIT = 3
+# Several passages of one document may be among the best; only the best of them is returned.
+_PASSAGES_PER_HIT = 3
 
 
 class OrgLane:
-    """The project's documents, asked in the light of the talk: spoken questions seldom name their subject.
+    """The project's documents. Thread-safe.
 
-    ``talk`` gives what was said last in a session, oldest first.
+    Queries are expanded by the recent turns of the session, because spoken questions seldom name their subject.
+
+    Args:
+        source: The source of the documents, or None if there are none.
+        get_recent_turns: Returns the last texts of a session, oldest first, by its id.
+
+    Attributes:
+        version: Version of the documents; it grows with every change. None before they are loaded.
+        error: Why the documents in their current state could not be loaded, or None.
     """
 
     name = LaneName.ORG
     default_limit = 4
 
-    def __init__(self, source: OrgSource | None, talk: Callable[[str], tuple[str, ...]]) -> None:
+    def __init__(self, source: OrgSource | None, get_recent_turns: Callable[[str], tuple[str, ...]]) -> None:
         self._source = source
-        self._talk = talk
+        self._get_recent_turns = get_recent_turns
         self._gate = ReadinessGate()
         self._index = Index()
-        self._loading = threading.Lock()
+        self._load_lock = threading.Lock()
         self._loader = CoalescingJob("load-org", self.load)
-        self._stamp: Stamp | None = None  # of the documents as they were read
-        self._looked_at = -math.inf
-        self._verified: str | None = None  # the base that is known to be sound
-        self.version: int | None = None  # grows with every change of the documents; None before they were read
-        self.problem: str | None = None  # why the documents, as they are now, could not be read
+        self._version_key: VersionKey | None = None  # of the loaded documents
+        self._polled_at = -math.inf
+        self._verified_base: str | None = None  # the index file that was verified last
+        self.version: int | None = None
+        self.error: str | None = None
 
     @property
     def readiness(self) -> Readiness:
-        """How far the reading of the documents has come."""
+        """How far the documents are loaded."""
         return self._gate.readiness
 
     def load(self) -> None:
-        """Read the documents, or read them again where they have changed; searches go on with what was read before."""
-        with self._loading:  # who comes while they are being read finds them read
+        """Load the documents if they have changed; until then, searches use those that were loaded before."""
+        with self._load_lock:  # a second call waits for the first one and finds the documents loaded
             self._load()
 
-    def load_soon(self) -> None:
-        """The same behind the requests; returns at once."""
+    def load_in_background(self) -> None:
+        """Start `load` in the background and return immediately."""
         self._loader.start()
 
-    def search(self, question: LaneQuery) -> LaneAnswer:
-        """Answer with at most ``limit`` documents, best first: of each the passage that fits best."""
-        self._gate.wait(question.deadline)
-        keeps = question.keeps
-        query = Query(question.text, recent_turns=self._talk(question.session_id), now=question.now)
-        filter_ = None if keeps is None else lambda document: keeps(_metadata(document))
-        self._look()
+    def search(self, query: LaneQuery) -> LaneAnswer:
+        """Return at most ``limit`` documents, best first, each with its best passage.
+
+        Raises:
+            NotReadyError: If the documents are not loaded by the deadline, or could not be loaded.
+        """
+        self._gate.wait(query.deadline)
+        predicate = query.predicate
+        index_query = Query(query.text, recent_turns=self._get_recent_turns(query.session_id), now=query.now)
+        filter_ = None if predicate is None else lambda document: predicate(_metadata(document))
+        self._poll_source()
         index = self._index
-        _, best = best_of_each(
-            lambda wanted: index.search(query, wanted, filter_),
+        _, best_by_document = top_per_group(
+            lambda limit: index.search(index_query, limit, filter_),
             lambda document: document.group,
-            question.limit,
-            question.limit * _PASSAGES_A_HIT,
+            query.limit,
+            query.limit * _PASSAGES_PER_HIT,
         )
-        chosen = list(best.values())
+        chosen = list(best_by_document.values())
         return LaneAnswer(
-            hits=tuple(map(self._hit, chosen)),
-            passages=tuple(Passage(hit.document.text, (number,)) for number, hit in enumerate(chosen)),
+            hits=tuple(map(self._to_lane_hit, chosen)),
+            passages=tuple(Passage(hit.document.text, (rank,)) for rank, hit in enumerate(chosen)),
         )
 
-    def _look(self) -> None:
-        """See now and then whether another process has brought other documents, which this search need not wait for."""
-        every_s = self._source.looked_at_s if self._source else None
+    def _poll_source(self) -> None:
+        """Check at intervals whether another process has pulled other documents; this search does not wait for them."""
+        interval_s = self._source.poll_interval_s if self._source else None
         now = time.monotonic()
-        if self._source is None or every_s is None or now - self._looked_at < every_s:
+        if self._source is None or interval_s is None or now - self._polled_at < interval_s:
             return
-        self._looked_at = now
-        with suppress(OSError):  # the loader will say so
-            if self._source.stamp() != self._stamp:
-                self.load_soon()
+        self._polled_at = now
+        with suppress(OSError):  # the next load reports it
+            if self._source.version_key() != self._version_key:
+                self.load_in_background()
 
     def _load(self) -> None:
         if self._source is None:
             self._gate.open()
             return
         try:
-            stamp = self._source.stamp()
-            if stamp is not None and stamp == self._stamp:
+            version_key = self._source.version_key()
+            if version_key is not None and version_key == self._version_key:
                 return
-            documents = self._source.index() if stamp is not None else LoadedOrgIndex(Index(), 0)
+            loaded = self._source.load_index() if version_key is not None else LoadedOrgIndex(Index(), 0)
         except (OSError, ValueError) as error:
-            self.problem = f"{self._source.where}: {getattr(error, 'strerror', None) or error}"
-            log.error("the organisation's documents can't be read: action=org_failed why=%s", self.problem)
-            if self._stamp is None:
+            self.error = f"{self._source.description}: {getattr(error, 'strerror', None) or error}"
+            log.error("failed to load the organization's documents: action=org_failed why=%s", self.error)
+            if self._version_key is None:
                 self._gate.open(Readiness.ERROR)
             return
-        self._index, self._stamp, self.problem = documents.index, stamp, None
-        self.version = documents.version if stamp is not None else None
+        self._index, self._version_key, self.error = loaded.index, version_key, None
+        self.version = loaded.version if version_key is not None else None
         self._gate.open()
-        if documents.base is None or documents.base != self._verified:
+        if loaded.base_sha256 is None or loaded.base_sha256 != self._verified_base:
             self._verify(self._source)
-            self._verified = documents.base
+            self._verified_base = loaded.base_sha256
 
     def _verify(self, source: OrgSource) -> None:
-        """Read what is kept from end to end, which also brings it from the disk before anybody waits for it."""
+        """Verify the stored index, and rebuild it if it is damaged.
+
+        This reads the file from end to end, so that it is in the page cache before a search waits for it.
+        """
         try:
             self._index.verify()
         except (OSError, ContainerError) as error:
-            log.error("a kept index is damaged, documents are read: action=index_damaged why=%s", str(error))
-            self._index = source.read_again().index
+            log.error("the stored index is damaged and is rebuilt: action=index_damaged why=%s", str(error))
+            self._index = source.rebuild().index
 
-    def _hit(self, hit: Hit) -> LaneHit:
+    def _to_lane_hit(self, hit: Hit) -> LaneHit:
         document = hit.document
         document_id, index_name = document.metadata["id"], document.metadata.get("indexName")
         source = HitSource(self.name, document_id, "document", document_id=document_id, index_name=index_name)

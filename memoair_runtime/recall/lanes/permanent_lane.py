@@ -1,4 +1,4 @@
-"""The permanent lane: what was said in earlier calls, and what is known of it."""
+"""The permanent lane: the turns of earlier sessions, and facts."""
 
 import time
 
@@ -9,54 +9,58 @@ from memoair_runtime.memory.reranker import MAX_RERANKED, BackgroundReranker
 from memoair_runtime.memory.turn import event_id_of
 from memoair_runtime.memory.user_memory import UserMemory
 from memoair_runtime.readiness import Readiness, ReadinessGate
-from memoair_runtime.recall.lanes.dedupe import best_of_each
-from memoair_runtime.recall.lanes.hits import FoundPassages, fact_hit, turn_hit
+from memoair_runtime.recall.lanes.dedupe import top_per_group
+from memoair_runtime.recall.lanes.hits import FoundPassages, to_fact_hit, to_turn_hit
 from memoair_runtime.recall.lanes.lane import LaneAnswer, LaneHit, LaneQuery
 
-# The section of the context has room for some twenty utterances.
-_PASSAGES = 36
-# A second reading takes some milliseconds; with less time left than this the first order stands.
-_SECOND_READING_S = 0.015
+# The section of the context has space for about twenty utterances.
+_MIN_PASSAGES = 36
+# Reranking takes some milliseconds; with less time left than this it is skipped.
+_MIN_RERANK_S = 0.015
 
 
 class PermanentLane:
-    """This caller's turns of every session but the current one, and the facts that the cloud found in them.
+    """The user's turns of all sessions but the current one, and the facts that the cloud learned from them.
 
-    Hits are turns and facts; the passages are facts and single utterances, among them those around a turn, as far as
-    they are worth it.
+    Hits are turns and facts. The passages are facts and single utterances, including those around a turn that was
+    found, ordered by their value. Thread-safe.
     """
 
     name = LaneName.PERMANENT
     default_limit = 6
 
-    def __init__(self, memory: UserMemory, gate: ReadinessGate, second: BackgroundReranker) -> None:
+    def __init__(self, memory: UserMemory, gate: ReadinessGate, reranker: BackgroundReranker) -> None:
         self._memory = memory
-        self._second = second
+        self._reranker = reranker
         self._gate = gate
 
     @property
     def readiness(self) -> Readiness:
-        """How far the reading of the logs has come."""
+        """How far the session logs are loaded."""
         return self._gate.readiness
 
-    def search(self, question: LaneQuery) -> LaneAnswer:
-        """Answer with at most ``limit`` turns and facts, best first."""
-        self._gate.wait(question.deadline)
-        query = self._memory.build_query(question.text, question.now, without_group=question.session_id)
-        found, best = best_of_each(
-            lambda wanted: self._search(query, wanted, question), event_id_of, question.limit, _PASSAGES
+    def search(self, query: LaneQuery) -> LaneAnswer:
+        """Return at most ``limit`` turns and facts, best first.
+
+        Raises:
+            NotReadyError: If the session logs are not loaded by the deadline, or could not be read.
+        """
+        self._gate.wait(query.deadline)
+        index_query = self._memory.build_query(query.text, query.now, without_group=query.session_id)
+        hits, best_by_event = top_per_group(
+            lambda limit: self._search_memory(index_query, limit, query), event_id_of, query.limit, _MIN_PASSAGES
         )
         return LaneAnswer(
-            hits=tuple(map(self._hit, best.values())),
-            passages=FoundPassages(found, question.text),
+            hits=tuple(map(self._to_lane_hit, best_by_event.values())),
+            passages=FoundPassages(hits, query.text),
         )
 
-    def _hit(self, hit: Hit) -> LaneHit:
+    def _to_lane_hit(self, hit: Hit) -> LaneHit:
         if is_fact(hit.document):
-            return fact_hit(self.name, hit)
-        return turn_hit(self.name, self._memory.get_turn(hit.document), hit)
+            return to_fact_hit(self.name, hit)
+        return to_turn_hit(self.name, self._memory.get_turn(hit.document), hit)
 
-    def _search(self, query: Query, wanted: int, question: LaneQuery) -> list[Hit]:
-        is_medium = question.variant is Variant.MEDIUM and question.deadline - time.monotonic() > _SECOND_READING_S
-        found = self._memory.search(query, max(wanted, MAX_RERANKED) if is_medium else wanted, question.keeps)
-        return self._second.rerank(found, question.text) if is_medium else found
+    def _search_memory(self, index_query: Query, limit: int, query: LaneQuery) -> list[Hit]:
+        can_rerank = query.variant is Variant.MEDIUM and query.deadline - time.monotonic() > _MIN_RERANK_S
+        hits = self._memory.search(index_query, max(limit, MAX_RERANKED) if can_rerank else limit, query.predicate)
+        return self._reranker.rerank(hits, query.text) if can_rerank else hits

@@ -1,4 +1,4 @@
-"""The profile lane: who is calling."""
+"""The profile lane: who the user is."""
 
 from memoair_runtime.enums import LaneName
 from memoair_runtime.memory.user_memory import UserMemory
@@ -7,7 +7,7 @@ from memoair_runtime.recall.lanes.lane import LaneAnswer, LaneQuery, Passage
 
 
 class ProfileLane:
-    """What is known about the caller; it is small, so it answers every question with all of it."""
+    """The user's profile. It is small, so every query gets all of it. Thread-safe."""
 
     name = LaneName.PROFILE
     default_limit = 16
@@ -16,11 +16,11 @@ class ProfileLane:
     def __init__(self, memory: UserMemory) -> None:
         self._memory = memory
 
-    def search(self, question: LaneQuery) -> LaneAnswer:
-        """Answer with the profile, at most ``limit`` statements of it."""
-        portrait = self._memory.merged_profile
-        statements = portrait.statements()[: question.limit]
+    def search(self, query: LaneQuery) -> LaneAnswer:
+        """Return the profile, with at most ``limit`` statements as passages."""
+        profile = self._memory.merged_profile
+        statements = profile.statements()[: query.limit]
         return LaneAnswer(
-            passages=tuple(Passage(statement, (number,)) for number, statement in enumerate(statements)),
-            profile=portrait.to_wire(),
+            passages=tuple(Passage(statement, (index,)) for index, statement in enumerate(statements)),
+            profile=profile.to_wire(),
         )
