@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from livekit.agents import Agent, get_job_context, llm
 
-from memoair_livekit._context import is_recall, message_to_answer, remove, splice
-from memoair_livekit._identity import from_environment, identity_of
+from memoair_livekit._context import find_message_to_answer, insert_recall, is_recall_message, remove_recall
+from memoair_livekit._identity import read_environment, resolve_identity
 from memoair_livekit._listener import SessionListener
 from memoair_livekit._log import log_failures
 from memoair_livekit._memory import CallMemory
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from livekit.agents import ModelSettings
     from typing_extensions import Self
 
-_CLOUD_BASE_URL = "https://backend.memoair.space"
-_PORTS = (7878, 7977)
+_DEFAULT_CLOUD_BASE_URL = "https://backend.memoair.space"
+_DEFAULT_PORT_RANGE = (7878, 7977)
 # How long a caller's runtime lives after the call: who is cut off and calls again at once finds it warm.
-_IDLE_TTL_S = 10.0
+_RUNTIME_IDLE_TTL_S = 10.0
 # How long a job that ends waits for its session to close.
-_CLOSING_S = 10.0
+_CLOSE_TIMEOUT_S = 10.0
 
 
 class MemoAirLiveKitAgent(Agent):
@@ -57,26 +57,26 @@ class MemoAirLiveKitAgent(Agent):
         user_id: str | None = None,
         instructions: str | None = None,
         search_timeout_ms: float = 250,
-        cloud_base_url: str | None = _CLOUD_BASE_URL,
+        cloud_base_url: str | None = _DEFAULT_CLOUD_BASE_URL,
         agent: Any = None,
         storage_root: str | None = None,
         runtime_binary: str | None = None,
-        runtime_port_range: tuple[int, int] = _PORTS,
+        runtime_port_range: tuple[int, int] = _DEFAULT_PORT_RANGE,
         org_file: str | None = None,
         org_only: bool = False,
         redact: Callable[[str], str] | None = None,
         **agent_kwargs: Any,
     ) -> None:
-        identity = identity_of(agent, api_key=api_key, project_id=project_id, agent_id=agent_id, user_id=user_id)
-        caller_id = identity.pop("user_id")
+        identity = resolve_identity(agent, api_key=api_key, project_id=project_id, agent_id=agent_id, user_id=user_id)
+        resolved_user_id = identity.pop("user_id")
         if isinstance(search_timeout_ms, bool) or not 0 < search_timeout_ms < float("inf"):
             raise ValueError(f"search_timeout_ms must be positive, not {search_timeout_ms}")
         if agent is not None:
             org_only = org_only or bool(getattr(agent, "org_only", False))
-            if cloud_base_url == _CLOUD_BASE_URL:
+            if cloud_base_url == _DEFAULT_CLOUD_BASE_URL:
                 cloud_base_url = getattr(agent, "cloud_base_url", cloud_base_url)
-        first, last = runtime_port_range
-        arguments: dict[str, Any] = {
+        first_port, last_port = runtime_port_range
+        client_arguments: dict[str, Any] = {
             **identity,
             "cloud_base_url": cloud_base_url,
             "storage_root": storage_root,
@@ -85,35 +85,39 @@ class MemoAirLiveKitAgent(Agent):
             "org_file": org_file,
             "org_only": org_only,
             "redact": redact,
-            "max_concurrent_users": max(1, last - first + 1),  # nobody who is talking gives his place to another
-            "runtime_idle_ttl_s": _IDLE_TTL_S,
+            "max_concurrent_users": max(
+                1, last_port - first_port + 1
+            ),  # nobody who is talking gives his place to another
+            "runtime_idle_ttl_s": _RUNTIME_IDLE_TTL_S,
         }
-        MemoAirVoiceClient(**arguments)  # what can't be is told here, where nobody is calling yet; it starts nothing
+        MemoAirVoiceClient(
+            **client_arguments
+        )  # what can't be is told here, where nobody is calling yet; it starts nothing
         super().__init__(instructions=instructions or "", **agent_kwargs)
-        self._memoair_new_memory = partial(CallMemory, arguments, caller_id, search_timeout_ms)
+        self._memoair_memory_factory = partial(CallMemory, client_arguments, resolved_user_id, search_timeout_ms)
         self._memoair_memory: CallMemory | None = None
-        self._memoair_ending: CallMemory | None = None  # the last one, which may still save something
+        self._memoair_closing_memory: CallMemory | None = None  # the last one, which may still save something
         self._memoair_has_left = False
-        self._memoair_recalls: RecallCache
-        self._memoair_turns: LiveKitTurnAssembler
+        self._memoair_recall_cache: RecallCache
+        self._memoair_turn_assembler: LiveKitTurnAssembler
         self._memoair_listener: SessionListener | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """See that entering and leaving are noticed, also by a subclass that does not call ours."""
         super().__init_subclass__(**kwargs)
-        for name, around in (("on_enter", _entering), ("on_exit", _leaving)):
+        for name, wrap in (("on_enter", _wrap_on_enter), ("on_exit", _wrap_on_exit)):
             if name in cls.__dict__:
-                setattr(cls, name, around(cls.__dict__[name]))
+                setattr(cls, name, wrap(cls.__dict__[name]))
 
     @classmethod
-    def from_env(cls, **given: Any) -> "Self":
+    def from_env(cls, **overrides: Any) -> "Self":
         """Make an agent of what the environment says; what is ``given``, as to the constructor, comes first.
 
         ``MEMOAIR_API_KEY``, ``MEMOAIR_PROJECT_ID``, ``MEMOAIR_AGENT_ID``, ``MEMOAIR_USER_ID``, ``MEMOAIR_BASE_URL``
         (empty: no cloud) and ``MEMOAIR_ORG_ONLY`` (``1`` or ``0``); none of them where ``agent=`` is given. Raises
         ValueError that names all that is missing.
         """
-        return cls(**from_environment(given))
+        return cls(**read_environment(overrides))
 
     # What LiveKit calls
 
@@ -124,9 +128,9 @@ class MemoAirLiveKitAgent(Agent):
         that greets at once is not held up: the memory is opened behind it, whether it calls this one or not.
         """
         with log_failures("enter_failed"):
-            _enter(self)
+            _start_listening(self)
             if self._memoair_memory is not None:
-                await self._memoair_memory.opened()
+                await self._memoair_memory.wait_opened()
 
     async def on_user_turn_completed(self, turn_ctx: llm.ChatContext, new_message: llm.ChatMessage) -> None:
         """Recall what matters for the caller's words, and put it before them, for this turn only.
@@ -135,21 +139,21 @@ class MemoAirLiveKitAgent(Agent):
         recalled; then the context stays as it is, or LiveKit would throw that answer away.
         """
         with log_failures("recall_failed"):
-            if not self._memoair_begin():
+            if not self._memoair_ensure_memory():
                 return
             if self._memoair_listener is None:
-                self._memoair_turns.add(new_message, time.time())
-            is_being_answered = self._memoair_recalls.is_answering(new_message, turn_ctx)
-            context_text = await self._memoair_recalls.text_for(new_message, turn_ctx)
-            if context_text and not is_being_answered:
-                splice(turn_ctx, context_text, new_message)
+                self._memoair_turn_assembler.add_message(new_message, time.time())
+            has_early_answer = self._memoair_recall_cache.has_early_answer(new_message, turn_ctx)
+            context_text = await self._memoair_recall_cache.recall(new_message, turn_ctx)
+            if context_text and not has_early_answer:
+                insert_recall(turn_ctx, context_text, new_message)
 
     async def llm_node(
         self, chat_ctx: llm.ChatContext, tools: list[Any], model_settings: "ModelSettings"
     ) -> AsyncGenerator[Any, None]:
         """Ask the language model, with what was recalled: also for typed input, and for early answers."""
         with log_failures("recall_failed"):
-            chat_ctx = await self._memoair_with_recall(chat_ctx)
+            chat_ctx = await self._memoair_insert_recall(chat_ctx)
         async with aclosing(Agent.default.llm_node(self, chat_ctx, tools, model_settings)) as chunks:
             async for chunk in chunks:
                 yield chunk
@@ -165,14 +169,14 @@ class MemoAirLiveKitAgent(Agent):
         kept once.
         """
         with log_failures("keep_failed"):
-            if new_message.role != "assistant" or not self._memoair_begin():
+            if new_message.role != "assistant" or not self._memoair_ensure_memory():
                 return
             if self._memoair_listener is not None:
-                self._memoair_listener.add(new_message)
+                self._memoair_listener.add_message(new_message)
             elif self._memoair_memory is not None:
-                self._memoair_turns.add(new_message, time.time())
-                self._memoair_turns.settle()
-                await self._memoair_memory.kept()
+                self._memoair_turn_assembler.add_message(new_message, time.time())
+                self._memoair_turn_assembler.flush()
+                await self._memoair_memory.wait_drained()
 
     async def on_exit(self) -> None:
         """Leave the call: twice is no harm.
@@ -183,28 +187,32 @@ class MemoAirLiveKitAgent(Agent):
         with log_failures("exit_failed"):
             self._memoair_has_left = True
             if self._memoair_listener is not None and self._memoair_is_in_session():
-                self._memoair_listener.leave()
+                self._memoair_listener.mark_leaving()
                 if self._memoair_memory is not None:
-                    self._memoair_memory.let_go()  # a session that closes waits for its agent to have entered
+                    self._memoair_memory.release_waiters()  # a session that closes waits for its agent to have entered
             else:
-                await self._memoair_end()
+                await self._memoair_close()
 
     # What is ours
 
-    def _memoair_begin(self) -> bool:
+    def _memoair_ensure_memory(self) -> bool:
         """Have a memory, and listen to the session, if there is one; tell whether there is a memory."""
         if self._memoair_memory is None:
             if self._memoair_has_left:
                 return False  # something that comes late; nobody would close what is opened for it
-            self._memoair_memory = self._memoair_new_memory()
-            self._memoair_recalls = RecallCache(self._memoair_memory.search)
-            self._memoair_turns = LiveKitTurnAssembler(self._memoair_memory.keep)
+            self._memoair_memory = self._memoair_memory_factory()
+            self._memoair_recall_cache = RecallCache(self._memoair_memory.search)
+            self._memoair_turn_assembler = LiveKitTurnAssembler(self._memoair_memory.save)
         if self._memoair_listener is None and self._memoair_is_in_session():
             self._memoair_listener = SessionListener(
-                self.session, self, self._memoair_turns, self._memoair_recalls, self._memoair_close
+                self.session,
+                self,
+                self._memoair_turn_assembler,
+                self._memoair_recall_cache,
+                self._memoair_start_closing,
             )
             with log_failures("no_shutdown_callback"):
-                _at_end_of_job(self._memoair_end_of_job)
+                _add_job_shutdown_callback(self._memoair_on_job_shutdown)
         return True
 
     def _memoair_is_in_session(self) -> bool:
@@ -213,22 +221,22 @@ class MemoAirLiveKitAgent(Agent):
         except RuntimeError:  # the agent is not running
             return False
 
-    async def _memoair_with_recall(self, chat_ctx: llm.ChatContext) -> llm.ChatContext:
-        message = message_to_answer(chat_ctx)
-        has_recall = any(is_recall(item) for item in chat_ctx.items)
+    async def _memoair_insert_recall(self, chat_ctx: llm.ChatContext) -> llm.ChatContext:
+        message = find_message_to_answer(chat_ctx)
+        has_recall = any(is_recall_message(item) for item in chat_ctx.items)
         if message is None:
             if has_recall:
                 chat_ctx = chat_ctx.copy()
-                remove(chat_ctx)
+                remove_recall(chat_ctx)
             return chat_ctx
-        if has_recall or not self._memoair_begin():
+        if has_recall or not self._memoair_ensure_memory():
             return chat_ctx
-        if context_text := await self._memoair_recalls.text_for(message, chat_ctx):
+        if context_text := await self._memoair_recall_cache.recall(message, chat_ctx):
             chat_ctx = chat_ctx.copy()
-            splice(chat_ctx, context_text, message)
+            insert_recall(chat_ctx, context_text, message)
         return chat_ctx
 
-    def _memoair_close(self) -> None:
+    def _memoair_start_closing(self) -> None:
         """Let go of the memory, which saves what is left and closes behind us."""
         memory, self._memoair_memory = self._memoair_memory, None
         listener, self._memoair_listener = self._memoair_listener, None
@@ -236,59 +244,59 @@ class MemoAirLiveKitAgent(Agent):
         if listener is not None:
             listener.stop()
         if memory is not None:
-            self._memoair_turns.settle()
-            memory.end()
-            self._memoair_ending = memory
+            self._memoair_turn_assembler.flush()
+            memory.start_closing()
+            self._memoair_closing_memory = memory
 
-    async def _memoair_end(self) -> None:
+    async def _memoair_close(self) -> None:
         """Close the memory, and wait for it."""
-        self._memoair_close()
-        if self._memoair_ending is not None:
-            await self._memoair_ending.ended()
+        self._memoair_start_closing()
+        if self._memoair_closing_memory is not None:
+            await self._memoair_closing_memory.wait_closed()
 
-    async def _memoair_end_of_job(self) -> None:
+    async def _memoair_on_job_shutdown(self) -> None:
         """The process is about to end: wait for the session to close, and for what was said to be kept."""
-        until = time.monotonic() + _CLOSING_S
-        while self._memoair_listener is not None and time.monotonic() < until:
+        deadline = time.monotonic() + _CLOSE_TIMEOUT_S
+        while self._memoair_listener is not None and time.monotonic() < deadline:
             await asyncio.sleep(0.02)
         with log_failures("exit_failed"):
-            await self._memoair_end()
+            await self._memoair_close()
 
 
 Hook = Callable[[Any], Coroutine[Any, Any, None]]
 
 
-def _enter(agent: MemoAirLiveKitAgent) -> None:
+def _start_listening(agent: MemoAirLiveKitAgent) -> None:
     agent._memoair_has_left = False  # noqa: SLF001 - the agent's own
-    agent._memoair_begin()  # noqa: SLF001
+    agent._memoair_ensure_memory()  # noqa: SLF001
     if agent._memoair_listener is not None:  # noqa: SLF001
-        agent._memoair_listener.stay()  # noqa: SLF001
+        agent._memoair_listener.resume()  # noqa: SLF001
 
 
-def _entering(own: Hook) -> Hook:
-    @wraps(own)
+def _wrap_on_enter(hook: Hook) -> Hook:
+    @wraps(hook)
     async def on_enter(self: MemoAirLiveKitAgent) -> None:
         with log_failures("enter_failed"):
-            _enter(self)
-        await own(self)
+            _start_listening(self)
+        await hook(self)
 
     return on_enter
 
 
-def _leaving(own: Hook) -> Hook:
-    @wraps(own)
+def _wrap_on_exit(hook: Hook) -> Hook:
+    @wraps(hook)
     async def on_exit(self: MemoAirLiveKitAgent) -> None:
         try:
-            await own(self)
+            await hook(self)
         finally:
             await MemoAirLiveKitAgent.on_exit(self)
 
     return on_exit
 
 
-def _at_end_of_job(callback: Callable[[], Coroutine[None, None, None]]) -> None:
+def _add_job_shutdown_callback(callback: Callable[[], Coroutine[None, None, None]]) -> None:
     try:
-        context = get_job_context()
+        job_context = get_job_context()
     except RuntimeError:  # no job: a test, or an application of its own
         return
-    context.add_shutdown_callback(callback)
+    job_context.add_shutdown_callback(callback)

@@ -17,7 +17,7 @@ class log_failures:  # noqa: N801 - it reads as what a ``with`` block is
         pass
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self, error_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
         if not isinstance(error, Exception):  # a cancellation is no failure
             return False

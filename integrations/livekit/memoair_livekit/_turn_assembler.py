@@ -19,7 +19,7 @@ class LiveKitTurn:
     tool_calls: list[dict[str, Any]] = field(default_factory=list, repr=False)
     is_interrupted: bool = False
 
-    def arguments(self) -> dict[str, Any]:
+    def save_arguments(self) -> dict[str, Any]:
         """The arguments of ``save_response``."""
         return {
             "turn_id": self.turn_id,
@@ -41,26 +41,26 @@ class LiveKitTurnAssembler:
     were never answered are a turn, too, and so is what the agent says by itself. For the thread of the event loop only.
     """
 
-    def __init__(self, keep: Callable[[LiveKitTurn], None]) -> None:
+    def __init__(self, on_turn: Callable[[LiveKitTurn], None]) -> None:
         """``keep`` is given each turn that is over."""
-        self._keep = keep
+        self._on_turn = on_turn
         self._current: LiveKitTurn | None = None
-        self._seen: set[str] = set()  # ids of items; a call has some hundred
+        self._seen_item_ids: set[str] = set()  # ids of items; a call has some hundred
 
     @property
-    def is_answered(self) -> bool:
+    def has_answer(self) -> bool:
         """Whether there is a turn with an answer, which `settle` would give on."""
         return self._current is not None and bool(self._current.assistant_texts)
 
-    def add(self, message: llm.ChatMessage, now: float) -> None:
+    def add_message(self, message: llm.ChatMessage, received_at: float) -> None:
         """Take a message of either side. One that was taken before, or has no words, changes nothing."""
         text = (message.text_content or "").strip()
-        if message.role not in ("user", "assistant") or not text or message.id in self._seen:
+        if message.role not in ("user", "assistant") or not text or message.id in self._seen_item_ids:
             return
-        self._seen.add(message.id)
-        said_at = getattr(message, "created_at", now)  # livekit-agents 1.0 has none
+        self._seen_item_ids.add(message.id)
+        said_at = getattr(message, "created_at", received_at)  # livekit-agents 1.0 has none
         if message.role == "user":
-            self.settle()
+            self.flush()
             self._current = LiveKitTurn(message.id, said_at, user_text=text)
             return
         if self._current is None:
@@ -68,15 +68,15 @@ class LiveKitTurnAssembler:
         self._current.assistant_texts.append(text)
         if message.interrupted:
             self._current.is_interrupted = True
-            self.settle()
+            self.flush()
 
     def add_tool_calls(self, calls: list[dict[str, Any]]) -> None:
         """Note which tools were called for the answer that is being given."""
         if self._current is not None:
             self._current.tool_calls.extend(calls)
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         """Give on what there is: nothing will be added to it."""
         turn, self._current = self._current, None
         if turn is not None:
-            self._keep(turn)
+            self._on_turn(turn)

@@ -5,6 +5,6 @@ import logging
 log = logging.getLogger("memoair_pipecat")
 
 
-def code_of(error: BaseException) -> str:
+def error_code(error: BaseException) -> str:
     """What is told of an error: its code, or its kind; its message may hold a caller's words."""
     return str(getattr(error, "code", "") or type(error).__name__)
