@@ -42,19 +42,19 @@ async def main() -> None:
     memory = MemoAirMemoryProcessor.from_env({**DEFAULTS, **os.environ}, timeout_ms=5_000)  # who types can wait
     worker = PipelineWorker(Pipeline([user, memory, llm, assistant]))
 
-    answered = asyncio.Event()
+    answer_shown = asyncio.Event()
 
     @assistant.event_handler("on_assistant_turn_stopped")
     async def show(_: object, message: AssistantTurnStoppedMessage) -> None:
         print("Juno:", message.content, flush=True)
-        answered.set()
+        answer_shown.set()
 
     async def converse() -> None:
         while line := await asyncio.to_thread(sys.stdin.readline):
-            answered.clear()
+            answer_shown.clear()
             said = {"role": "user", "content": line.strip()}
             await worker.queue_frame(LLMMessagesAppendFrame(messages=[said], run_llm=True))
-            await answered.wait()
+            await answer_shown.wait()
         await worker.queue_frame(EndFrame())  # what is not saved yet is saved before run() returns
 
     runner = WorkerRunner()

@@ -6,5 +6,5 @@ def answer(question: str, memory: str) -> str:
 
     This one has no model: it repeats what it remembers, so that you hear the memory work.
     """
-    told = [line[2:] for line in memory.splitlines() if line.startswith("- ") and "I remember:" not in line]
-    return f"I remember: {' / '.join(told[:3])}" if told else f"I have noted that you said: {question}"
+    memories = [line[2:] for line in memory.splitlines() if line.startswith("- ") and "I remember:" not in line]
+    return f"I remember: {' / '.join(memories[:3])}" if memories else f"I have noted that you said: {question}"

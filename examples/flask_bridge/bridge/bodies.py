@@ -8,19 +8,19 @@ from werkzeug.exceptions import BadRequest
 
 R = TypeVar("R")
 
-_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
+_CALL_ID_PATTERN = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 
 
-def parse(body: bytes, kind: type[R]) -> R:
+def parse_body(body: bytes, record_type: type[R]) -> R:
     """A JSON body as ``kind``; fields that it does not name are passed over. 400 where it is something else."""
     try:
-        return msgspec.json.decode(body, type=kind)
+        return msgspec.json.decode(body, type=record_type)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         raise BadRequest("the body is not what this webhook takes") from None
 
 
-def call_id(value: str) -> str:
+def validate_call_id(value: str) -> str:
     """A platform's id of a call; 400 where it can't be one."""
-    if not _ID.fullmatch(value):
+    if not _CALL_ID_PATTERN.fullmatch(value):
         raise BadRequest("the call's id is missing, or can't be one")
     return value

@@ -12,22 +12,22 @@ SECRETS = {
     "retell": ("RETELL_API_KEY",),
     "elevenlabs": ("ELEVENLABS_WEBHOOK_SECRET", "ELEVENLABS_TOOL_SECRET"),
 }
-_SHORTEST_SALT = 16
+_MIN_SALT_CHARS = 16
 
 
-class SettingsError(ValueError):
+class BridgeSettingsError(ValueError):
     """The environment does not fit; the message names all that is wrong, and no secret."""
 
 
 @dataclass(frozen=True)
-class Settings:
+class BridgeSettings:
     """One bridge: which platforms call it, how each proves itself, and which memory it asks."""
 
     platforms: tuple[str, ...]
     public_url: str  # as the platforms see us, without a slash at the end
     caller_salt: bytes = field(repr=False)
     secrets: Mapping[str, str] = field(repr=False)  # by the names of the variables
-    is_unsigned: bool  # nothing is checked: for a laptop only
+    accepts_unsigned: bool  # nothing is checked: for a laptop only
     project_id: str
     agent_id: str
     api_key: str = field(repr=False)
@@ -35,48 +35,48 @@ class Settings:
     storage_root: str | None
     port_range: tuple[int, int]
     max_concurrent_users: int
-    recall_ms: float
-    keep_ms: float  # of a turn while the caller waits for its answer
+    recall_timeout_ms: float
+    save_timeout_ms: float  # of a turn while the caller waits for its answer
 
     def secret(self, name: str) -> bytes:
         """A secret by its variable's name; empty where it is not set."""
         return self.secrets.get(name, "").encode()
 
     @classmethod
-    def from_environ(cls, environ: Mapping[str, str] = os.environ) -> "Settings":
+    def from_environ(cls, environ: Mapping[str, str] = os.environ) -> "BridgeSettings":
         """Read the environment; raises `SettingsError` that names everything that is missing or can't be."""
-        wrong: list[str] = []
-        is_unsigned = environ.get("BRIDGE_UNSIGNED") == "for-development-only"
+        errors: list[str] = []
+        accepts_unsigned = environ.get("BRIDGE_UNSIGNED") == "for-development-only"
         names = [name.strip() for name in environ.get("BRIDGE_PLATFORMS", ",".join(SECRETS)).split(",") if name.strip()]
         platforms = tuple(dict.fromkeys(names))
-        wrong += [
+        errors += [
             f"BRIDGE_PLATFORMS names {name!r}; it knows {', '.join(SECRETS)}" for name in names if name not in SECRETS
         ]
         secrets = {name: environ[name] for needed in SECRETS.values() for name in needed if environ.get(name)}
-        if not is_unsigned:
-            wrong += [f"{missing} is not set" for name in platforms for missing in _missing(name, secrets)]
-        salt = environ.get("BRIDGE_CALLER_SALT", "salt-of-a-laptop" if is_unsigned else "")
-        if len(salt) < _SHORTEST_SALT:
-            wrong.append(f"BRIDGE_CALLER_SALT must have {_SHORTEST_SALT} characters or more, the same for ever")
-        public_url = environ.get("BRIDGE_PUBLIC_URL", "http://127.0.0.1:8000" if is_unsigned else "").rstrip("/")
+        if not accepts_unsigned:
+            errors += [f"{missing} is not set" for name in platforms for missing in _missing_secrets(name, secrets)]
+        salt = environ.get("BRIDGE_CALLER_SALT", "salt-of-a-laptop" if accepts_unsigned else "")
+        if len(salt) < _MIN_SALT_CHARS:
+            errors.append(f"BRIDGE_CALLER_SALT must have {_MIN_SALT_CHARS} characters or more, the same for ever")
+        public_url = environ.get("BRIDGE_PUBLIC_URL", "http://127.0.0.1:8000" if accepts_unsigned else "").rstrip("/")
         if "twilio" in platforms and not _is_url(public_url):
-            wrong.append("BRIDGE_PUBLIC_URL must be https://HOST, as Twilio calls it: the signature covers it")
+            errors.append("BRIDGE_PUBLIC_URL must be https://HOST, as Twilio calls it: the signature covers it")
         numbers = {
-            name: _number(environ, name, default, wrong)
+            name: _read_positive_int(environ, name, default, errors)
             for name, default in (("BRIDGE_MAX_CALLERS", 64), ("BRIDGE_RECALL_MS", 250), ("BRIDGE_KEEP_MS", 2_000))
         }
-        ports = _ports(environ.get("BRIDGE_RUNTIME_PORTS", "7878-7977"), wrong)
+        ports = _parse_port_range(environ.get("BRIDGE_RUNTIME_PORTS", "7878-7977"), errors)
         cloud_base_url = environ.get("MEMOAIR_BASE_URL") or None
         if cloud_base_url and not environ.get("MEMOAIR_API_KEY"):
-            wrong.append("MEMOAIR_API_KEY is not set, which the cloud at MEMOAIR_BASE_URL wants")
-        if wrong:
-            raise SettingsError("the bridge does not start: " + "; ".join(wrong))
+            errors.append("MEMOAIR_API_KEY is not set, which the cloud at MEMOAIR_BASE_URL wants")
+        if errors:
+            raise BridgeSettingsError("the bridge does not start: " + "; ".join(errors))
         return cls(
             platforms=platforms,
             public_url=public_url,
             caller_salt=salt.encode(),
             secrets=secrets,
-            is_unsigned=is_unsigned,
+            accepts_unsigned=accepts_unsigned,
             project_id=environ.get("MEMOAIR_PROJECT_ID", "proj_acme"),
             agent_id=environ.get("MEMOAIR_AGENT_ID", "agent_returns"),
             api_key=environ.get("MEMOAIR_API_KEY", "memoair_pk_local"),
@@ -84,12 +84,12 @@ class Settings:
             storage_root=environ.get("BRIDGE_STORAGE_ROOT") or None,
             port_range=ports,
             max_concurrent_users=numbers["BRIDGE_MAX_CALLERS"],
-            recall_ms=numbers["BRIDGE_RECALL_MS"],
-            keep_ms=numbers["BRIDGE_KEEP_MS"],
+            recall_timeout_ms=numbers["BRIDGE_RECALL_MS"],
+            save_timeout_ms=numbers["BRIDGE_KEEP_MS"],
         )
 
 
-def _missing(platform: str, secrets: Mapping[str, str]) -> list[str]:
+def _missing_secrets(platform: str, secrets: Mapping[str, str]) -> list[str]:
     names = SECRETS.get(platform, ())
     if platform == "vapi":
         return [] if any(name in secrets for name in names) else [" or ".join(names)]
@@ -104,17 +104,17 @@ def _is_url(value: str) -> bool:
     return parts.scheme in ("http", "https") and bool(parts.hostname) and not parts.query
 
 
-def _number(environ: Mapping[str, str], name: str, default: int, wrong: list[str]) -> int:
-    told = environ.get(name, str(default))
-    if told.isdecimal() and int(told) > 0:
-        return int(told)
-    wrong.append(f"{name} must be a whole number above 0")
+def _read_positive_int(environ: Mapping[str, str], name: str, default: int, errors: list[str]) -> int:
+    text = environ.get(name, str(default))
+    if text.isdecimal() and int(text) > 0:
+        return int(text)
+    errors.append(f"{name} must be a whole number above 0")
     return default
 
 
-def _ports(told: str, wrong: list[str]) -> tuple[int, int]:
-    first, _, last = told.partition("-")
+def _parse_port_range(text: str, errors: list[str]) -> tuple[int, int]:
+    first, _, last = text.partition("-")
     if first.isdecimal() and last.isdecimal() and 0 < int(first) <= int(last) < 1 << 16:
         return int(first), int(last)
-    wrong.append("BRIDGE_RUNTIME_PORTS must be FIRST-LAST")
+    errors.append("BRIDGE_RUNTIME_PORTS must be FIRST-LAST")
     return 7878, 7977

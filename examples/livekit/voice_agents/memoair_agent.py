@@ -14,7 +14,7 @@ from memoair_livekit import MemoAirLiveKitAgent
 INSTRUCTIONS = "You are the returns concierge of a shoe shop. Answer in one or two spoken sentences."
 
 
-def new_agent(user_id: str, **options: Any) -> MemoAirLiveKitAgent:
+def make_agent(user_id: str, **options: Any) -> MemoAirLiveKitAgent:
     """The agent of one call; whom it remembers is said here, all else by the environment."""
     return MemoAirLiveKitAgent.from_env(user_id=user_id, instructions=INSTRUCTIONS, **options)
 
@@ -25,7 +25,7 @@ async def entrypoint(ctx: JobContext) -> None:
     caller = await ctx.wait_for_participant()
     session: AgentSession[None] = AgentSession(stt="deepgram/nova-3", llm="openai/gpt-4.1-mini", tts="cartesia/sonic-3")
     # Opens the memory when the caller is there, recalls before each answer, keeps each turn, closes with the session.
-    await session.start(agent=new_agent(caller.identity), room=ctx.room)
+    await session.start(agent=make_agent(caller.identity), room=ctx.room)
     session.generate_reply(instructions="Greet the caller.")
 
 

@@ -5,7 +5,7 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
-from fundamento.call_router import CallRouter, Limits
+from fundamento.call_router import CallRouter, TenantLimits
 from fundamento.partner_api import PartnerApi
 from fundamento.tenant_table import Customer, TenantTable
 
@@ -22,10 +22,10 @@ POLICIES = {
 ALEX = "caller_ab12"  # one and the same person, whose number is hashed as examples/flask_bridge does
 
 
-def answer(said: str, memory: str) -> str:
+def answer(user_text: str, memory: str) -> str:
     """Stand in for a language model: say what it would be told."""
-    told = [line[2:] for line in memory.splitlines() if line.startswith("- ")]
-    return f"You said {said!r}. I know: {' / '.join(told) or 'nothing'}."
+    facts = [line[2:] for line in memory.splitlines() if line.startswith("- ")]
+    return f"You said {user_text!r}. I know: {' / '.join(facts) or 'nothing'}."
 
 
 def main() -> int:
@@ -41,25 +41,27 @@ def main() -> int:
             tenant = table.onboard(customer, partner_api)
             print(f"{tenant.customer}: {tenant.project_id}, {tenant.agent_id}")
     recall_ms = float(os.environ.get("RECALL_MS", "250"))
-    limits = Limits(first_port=int(os.environ.get("FIRST_PORT", "7878")), ports=20, callers=20, recall_ms=recall_ms)
+    limits = TenantLimits(
+        first_port=int(os.environ.get("FIRST_PORT", "7878")), ports=20, max_callers=20, recall_timeout_ms=recall_ms
+    )
     storage_root = os.environ.get("MEMOAIR_RUNTIME_STORAGE_ROOT")
     router = CallRouter(
-        table.tenants(), answer, api_key=api_key, cloud_base_url=base_url, storage_root=storage_root, limits=limits
+        table.list_tenants(), answer, api_key=api_key, cloud_base_url=base_url, storage_root=storage_root, limits=limits
     )
     with closing(router):
         for slug, policy in POLICIES.items():
             router.client(slug).create_index("policies", [{"id": "boots", "text": policy}])
-            router.ring(slug, ALEX, "Alex")
-        router.turn("acme", ALEX, "My boots are size nine.")
-        router.turn("beta", ALEX, "My knee hurts.")
+            router.warm_up(slug, ALEX, "Alex")
+        router.answer_turn("acme", ALEX, "My boots are size nine.")
+        router.answer_turn("beta", ALEX, "My knee hurts.")
         for slug in POLICIES:
-            print(f"{slug}: {router.turn(slug, ALEX, 'What do you know about my boots, or my knee?')}")
+            print(f"{slug}: {router.answer_turn(slug, ALEX, 'What do you know about my boots, or my knee?')}")
         runtimes = {
             slug: [each["pid"] for each in stats["runtimes"] if each["user_id"] == ALEX]
             for slug, stats in router.stats().items()
         }
         print(f"runtimes: {runtimes}")
-        print(f"shed: {router.shed()}")
+        print(f"shed: {router.shed_counts()}")
     return 0
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fundamento.partner_api import PartnerApi
 
-_TABLE = """
+_CREATE_TABLE = """
 create table if not exists tenants (
     customer text primary key,
     project_id text not null unique,
@@ -22,7 +22,7 @@ class Customer:
 
     slug: str
     name: str
-    agent: str
+    agent_name: str
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,12 @@ class TenantTable:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        with closing(self._open()) as table, table:
-            table.execute(_TABLE)
+        with closing(self._connect()) as table, table:
+            table.execute(_CREATE_TABLE)
 
-    def tenants(self) -> list[Tenant]:
+    def list_tenants(self) -> list[Tenant]:
         """All customers that are ready to be called."""
-        with closing(self._open()) as table:
+        with closing(self._connect()) as table:
             rows = table.execute("select customer, project_id, agent_id from tenants order by customer")
             return [Tenant(*row) for row in rows]
 
@@ -53,16 +53,16 @@ class TenantTable:
 
         Whatever fails, wherever: to do it again goes on from there. Raises `requests.RequestException`.
         """
-        known = {tenant.customer: tenant for tenant in self.tenants()}
-        if customer.slug in known:
-            return known[customer.slug]
-        project_id = partner_api.project(customer.name, customer.slug)
-        tenant = Tenant(customer.slug, project_id, partner_api.agent(project_id, customer.agent))
-        with closing(self._open()) as table, table:
+        tenants = {tenant.customer: tenant for tenant in self.list_tenants()}
+        if customer.slug in tenants:
+            return tenants[customer.slug]
+        project_id = partner_api.ensure_project(customer.name, customer.slug)
+        tenant = Tenant(customer.slug, project_id, partner_api.ensure_agent(project_id, customer.agent_name))
+        with closing(self._connect()) as table, table:
             table.execute(
                 "insert or ignore into tenants values (?, ?, ?)", (tenant.customer, tenant.project_id, tenant.agent_id)
             )
         return tenant
 
-    def _open(self) -> sqlite3.Connection:
+    def _connect(self) -> sqlite3.Connection:
         return sqlite3.connect(self._path, timeout=10)
