@@ -1,7 +1,8 @@
-"""The memory clients of this process: one for all calls with the same arguments, closed with the last of them.
+"""The memory clients of this process: calls with the same arguments share one, and the last call closes it.
 
-LiveKit gives each call a process of its own, but a worker may serve many in one (threads, tests, a load test), and each
-client has a host process from which it forks its callers' runtimes.
+LiveKit runs each call in its own process, but a worker may also serve many calls in one process (threads, tests, a load
+test). Each client has a fork server process, from which it forks the runtimes of its users. Sharing the client avoids
+one such process per call.
 """
 
 import os
@@ -22,10 +23,10 @@ class _CountedClient:
 
 
 class SharedClient:
-    """A client for as long as a call needs it. Safe to use from any thread."""
+    """A reference to the client that all calls with the same arguments share. Safe to use from any thread."""
 
     def __init__(self, arguments: Mapping[str, Any]) -> None:
-        """Raises what the client's constructor raises for arguments that can't be; starts nothing."""
+        """Create the client or take the existing one. Starts nothing; raises what the client's constructor raises."""
         self._key: Hashable = tuple(sorted((name, repr(value)) for name, value in arguments.items()))
         with _clients_lock:
             counted = _clients.get(self._key)
@@ -36,7 +37,7 @@ class SharedClient:
         self._counted: _CountedClient | None = counted
 
     async def aclose(self) -> None:
-        """Give the client back; the last one closes it. Twice is no harm."""
+        """Release the client, and close it if this was the last reference. Calling it again does no harm."""
         with _clients_lock:
             counted, self._counted = self._counted, None
             if counted is None:
@@ -50,7 +51,7 @@ class SharedClient:
 
 
 def _reset_after_fork() -> None:
-    """After a fork, in the child: what is open is the parent's."""
+    """Start without clients in a forked child: the open ones belong to the parent."""
     global _clients_lock
     _clients_lock = threading.Lock()
     _clients.clear()

@@ -1,4 +1,4 @@
-"""What is said in a LiveKit session, heard from its events while an agent of ours serves it."""
+"""Listens to the events of a LiveKit session while one of our agents serves it."""
 
 import asyncio
 import time
@@ -15,15 +15,16 @@ from memoair_livekit._turn_assembler import LiveKitTurnAssembler
 if TYPE_CHECKING:
     from livekit.agents import Agent, AgentSession
 
-# An answer goes on behind a tool call, which the agent's state tells; this is for what no state tells.
+# An answer may continue after a tool call. Usually the agent's state shows that; this delay covers the cases in which
+# no state change follows.
 _FLUSH_DELAY_S = 1.0
 _BUSY_STATES = frozenset({"thinking", "speaking"})
 
 
 class SessionListener:
-    """Tells the turns and the recalls what is said in the session, until it closes or is handed on.
+    """Passes what is said in a session to the turn assembler and the recall cache.
 
-    For the thread of the event loop only.
+    Stops when the session closes or another agent has taken over. Use it only in the thread of the event loop.
     """
 
     def __init__(
@@ -34,9 +35,9 @@ class SessionListener:
         recall_cache: RecallCache,
         on_closed: Callable[[], None],
     ) -> None:
-        """``at_close`` is called once the session has closed, when nothing more will be heard."""
+        """Start listening. ``on_closed`` is called after the session has closed and the last turn was passed on."""
         self._recall_cache = recall_cache
-        self._transcripts: deque[str] = deque(maxlen=50)  # of the turn that the caller is at
+        self._transcripts: deque[str] = deque(maxlen=50)  # of the turn in which the caller is speaking
         self._session = session
         self._agent = agent
         self._turn_assembler = turn_assembler
@@ -56,25 +57,27 @@ class SessionListener:
             session.on(event, handler)
 
     def mark_leaving(self) -> None:
-        """The agent leaves: what it is still saying, and the caller's last words where the session closes, are heard;
-        what is said after another agent has taken over is not.
+        """Mark the agent as leaving.
+
+        It still hears the end of its own answer and, if the session closes, the caller's last words. It hears nothing
+        after another agent has taken over.
         """
         self._is_leaving = True
 
     def resume(self) -> None:
-        """The agent is back."""
+        """Listen again, after the agent has returned."""
         self._is_leaving = False
         if not self.is_listening:
             self._set_listening(True)
 
     def stop(self) -> None:
-        """Hear nothing any more, and give on what was heard."""
+        """Stop listening, and pass on the turn that was in progress."""
         if self.is_listening:
             self._set_listening(False)
             self._turn_assembler.flush()
 
     def add_message(self, message: llm.ChatMessage) -> None:
-        """Take a message, whichever way it came."""
+        """Add a message to the turns, whether it came from an event or from a hook."""
         self._turn_assembler.add_message(message, time.time())
         if self._turn_assembler.has_answer:
             self._schedule_flush()
@@ -120,17 +123,17 @@ class SessionListener:
             if not self._is_busy and self._turn_assembler.has_answer:
                 self._turn_assembler.flush()
 
-    def _handle_close(self, event: Any) -> None:  # noqa: ARG002 - why it closed does not matter
+    def _handle_close(self, event: Any) -> None:  # noqa: ARG002 - the reason for closing does not matter
         with log_failures("hearing_failed"):
             self._session.off("close", self._handlers["close"])
             self.stop()
             self._on_closed()
 
     def _is_handed_over(self, item: Any) -> bool:
-        """Whether another agent has taken over: LiveKit says so, or, before 1.2, only stops running ours."""
+        """Return whether another agent has taken over. Before 1.2, LiveKit has no event for it and just stops ours."""
         if item.type == "agent_handoff":
             return True
-        if self._session.current_agent is self._agent:  # also while the session closes
+        if self._session.current_agent is self._agent:  # this also holds while the session closes
             return False
         try:
             return self._agent.session is not self._session
