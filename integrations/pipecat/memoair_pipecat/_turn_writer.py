@@ -1,4 +1,4 @@
-"""Keeps turns behind the frames, one after another."""
+"""Saves turns in the background, one after another."""
 
 import asyncio
 from collections import deque
@@ -9,13 +9,13 @@ from memoair_pipecat._log import error_code, log
 from memoair_pipecat._turn_assembler import PipecatTurn
 from memoair_voice import MemoAirVoiceClient, MemoAirVoiceMemoryError
 
-# What a pool that has no place or port now may have in a moment.
+# The pool has no room or port now, but may have one in a moment.
 _TRANSIENT_CODES = frozenset({"pool.exhausted", "pool.port_exhausted"})
 _RETRY_PAUSE_S = 0.25
 
 
 class TurnWriter:
-    """Saves turns in the order in which they come, in a task that the owner runs `work` in."""
+    """Saves turns in the order in which they were added. The owner runs `run` in a task."""
 
     def __init__(self, client: MemoAirVoiceClient, user: Mapping[str, Any]) -> None:
         self._client = client
@@ -28,17 +28,17 @@ class TurnWriter:
         return len(self._queue)
 
     def add(self, turn: PipecatTurn) -> None:
-        """Have a turn saved; returns at once."""
+        """Queue a turn to be saved. Returns at once."""
         self._queue.append(turn)
         self._has_work.set()
 
     def stop(self) -> None:
-        """Let `work` end when all is saved."""
+        """Let `run` return once everything is saved."""
         self._is_stopping = True
         self._has_work.set()
 
     async def run(self) -> None:
-        """Save what comes until there is `no_more`."""
+        """Save turns until `stop` was called and the queue is empty."""
         while self._queue or not self._is_stopping:
             if not self._queue:
                 self._has_work.clear()
@@ -48,10 +48,10 @@ class TurnWriter:
             self._queue.popleft()
 
     async def _save_turn(self, turn: PipecatTurn) -> None:
-        """Save one turn, or give it up where no other attempt can help."""
+        """Save one turn. Give it up if another attempt cannot help."""
         while True:
             try:
-                # None is no failure: then the client saves it again by itself.
+                # A result of None is not a failure: the client saves the turn again by itself.
                 await self._client.save_response(
                     user_text=turn.user_text,
                     assistant_text=turn.assistant_text,
@@ -68,6 +68,6 @@ class TurnWriter:
                     await asyncio.sleep(_RETRY_PAUSE_S)
                     continue
                 log.error("a turn is lost: action=save_failed code=%s", error.code)
-            except Exception as error:  # noqa: BLE001 - whatever it is, the turns behind this one are to be saved
+            except Exception as error:  # noqa: BLE001 - whatever the error is, the next turns must be saved
                 log.error("a turn is lost: action=save_failed code=%s", error_code(error))
             return
