@@ -1,9 +1,9 @@
-"""Keep the calls of transcripts: in parallel, resumable, and each turn once however often it is run.
+"""Import calls from transcripts: in parallel, resumable, and each turn once, no matter how often it is run.
 
     python batch_import.py calls/*.jsonl --project proj_acme --agent agent_returns --done calls.done
 
-For what this machine or a cloud is to remember of calls that are over. ``memoair import`` does the same, and more; this
-is the program to copy if yours reads another format, or has to decide about each call.
+Use it for past calls that this machine or a cloud should remember. ``memoair import`` does the same and more. Copy this
+program if yours reads another format, or has to decide about each call.
 """
 
 import argparse
@@ -23,12 +23,19 @@ from memoair_voice_sync import MemoAirVoiceClientSync, MemoAirVoiceMemoryError
 from memoair_voice_sync.transcripts import Rejection, TranscriptOptions, read_transcript
 
 _MAX_TRIES = 3
-_MAX_PENDING_PER_THREAD = 4  # calls for each thread: enough to keep them busy, and no more in memory
+_MAX_PENDING_PER_THREAD = 4  # calls in memory per thread: enough to keep the threads busy
 
 
 @dataclass(frozen=True)
 class TranscriptCall:
-    """A call as a file tells it, and a mark that is another one as soon as the file tells another call."""
+    """A call from a file.
+
+    Attributes:
+        user_id: The id of the caller.
+        session_id: The id of the call.
+        turns: The turns, as `MemoAirVoiceClientSync.import_call` takes them.
+        fingerprint: A hash of all of the above. It changes if the file changes.
+    """
 
     user_id: str
     session_id: str
@@ -38,24 +45,32 @@ class TranscriptCall:
 
 @dataclass
 class ImportSummary:
-    """What became of it. Turns that were known before count as kept."""
+    """The result of a run. Turns that were already known count as imported.
+
+    Attributes:
+        calls: The number of imported calls.
+        turns: The number of imported turns.
+        skipped: The number of calls that an earlier run has imported.
+        refused: The number of lines that are not turns.
+        failed: The number of calls that failed, by error code.
+    """
 
     calls: int = 0
     turns: int = 0
-    skipped: int = 0  # calls that an earlier run has kept
-    refused: int = 0  # lines
-    failed: dict[str, int] = field(default_factory=dict)  # calls, by the code of what failed
+    skipped: int = 0
+    refused: int = 0
+    failed: dict[str, int] = field(default_factory=dict)
 
     @property
     def exit_code(self) -> int:
-        """0 all is kept, 1 some lines were refused, 3 some calls failed: run it again."""
+        """0 if everything was imported, 1 if lines were refused, 3 if calls failed and a second run may help."""
         return 3 if self.failed else 1 if self.refused else 0
 
 
 class CompletedCalls:
-    """The marks of the calls that are kept, in an SQLite file: what a run that was stopped need not do again.
+    """The fingerprints of the imported calls, in an SQLite file, so that a restarted run skips them.
 
-    It holds hashes only, and may be lost: then everything is told again, and is known.
+    The file contains only hashes. If it is lost, everything is sent again, and known turns are not saved twice.
     """
 
     def __init__(self, path: Path) -> None:
@@ -67,7 +82,7 @@ class CompletedCalls:
         return self._database.execute("select 1 from done where mark = ?", (fingerprint,)).fetchone() is not None
 
     def add(self, fingerprint: str) -> None:
-        """Note a call that is on the disk."""
+        """Record a call that is on disk."""
         with self._database:
             self._database.execute("insert or ignore into done values (?)", (fingerprint,))
 
@@ -77,9 +92,9 @@ class CompletedCalls:
 
 
 def read_calls(path: Path, options: TranscriptOptions, rejections: list[Rejection]) -> list[TranscriptCall]:
-    """The calls of a file, each with all of its turns; lines that are none are added to ``refused``.
+    """Return the calls of a file, each with all of its turns. Lines that are not turns are added to ``rejections``.
 
-    The file is held in memory: larger ones than that are for ``memoair import``.
+    The file must fit into memory. For larger ones use ``memoair import``.
     """
     turns_by_call: dict[tuple[str, str], list[dict[str, Any]]] = {}
     with path.open("rb") as stream:
@@ -105,7 +120,7 @@ def read_calls(path: Path, options: TranscriptOptions, rejections: list[Rejectio
 
 
 def import_with_retries(client: MemoAirVoiceClientSync, call: TranscriptCall) -> None:
-    """Keep a call; raises `MemoAirVoiceMemoryError` after some tries, each of which finds what the one before kept."""
+    """Import a call. Raises `MemoAirVoiceMemoryError` if all tries fail; a retry skips the turns saved before."""
     for tries_left in reversed(range(_MAX_TRIES)):
         try:
             client.import_call(call.session_id, call.turns, user={"id": call.user_id})
@@ -124,7 +139,7 @@ def import_calls(
     *,
     threads: int,
 ) -> None:
-    """Keep the calls with so many threads, noting each in ``done`` once it is on the disk."""
+    """Import the calls with several threads, and record each in ``completed`` once it is on disk."""
     pending: dict[Future[None], TranscriptCall] = {}
     with ThreadPoolExecutor(threads, "batch") as pool:
         try:
@@ -137,13 +152,13 @@ def import_calls(
                 pending[pool.submit(import_with_retries, client, call)] = call
             while pending:
                 _collect_finished(pending, completed, summary)
-        except BaseException:  # Ctrl-C: what is under way ends, and is told again by the next run
+        except BaseException:  # Ctrl-C: calls in progress are completed but not recorded; the next run repeats them
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run it as a command."""
+    """Run the command, and return its exit code."""
     parser = _make_parser()
     options = parser.parse_args(arguments)
     if missing := [str(path) for path in options.files if not path.is_file()]:
@@ -156,7 +171,7 @@ def main(arguments: list[str] | None = None) -> int:
         cloud_base_url=os.environ.get("MEMOAIR_BASE_URL") or None,
         storage_root=options.storage_root,
         runtime_port_range=options.ports,
-        max_concurrent_users=2 * options.threads,  # a caller's runtime goes once those after him want its place
+        max_concurrent_users=2 * options.threads,  # a finished user's runtime is evicted when a later user needs room
         runtime_idle_ttl_s=10,
     )
     with (
@@ -168,7 +183,7 @@ def main(arguments: list[str] | None = None) -> int:
         try:
             import_calls(client, calls, completed, summary, threads=options.threads)
         except KeyboardInterrupt:
-            print("stopped; the same command goes on from here", file=sys.stderr)
+            print("stopped; run the same command again to continue", file=sys.stderr)
             return 130
     print(json.dumps({name: getattr(summary, name) for name in ("calls", "turns", "skipped", "refused", "failed")}))
     return summary.exit_code
@@ -182,7 +197,7 @@ def _read_all_calls(
         yield from read_calls(path, options, rejections)
         summary.refused += len(rejections)
         for rejection in rejections:
-            print(rejection, file=rejection_file)  # file, line and reason; never what it says
+            print(rejection, file=rejection_file)  # file, line and reason; never the content of the line
 
 
 @contextmanager
@@ -205,7 +220,7 @@ def _collect_finished(
         except MemoAirVoiceMemoryError as error:
             summary.failed[error.code] = summary.failed.get(error.code, 0) + 1
             continue
-        except ValueError:  # an id that the memory has for itself, as __org__
+        except ValueError:  # a reserved id, such as __org__
             summary.failed["call.unfit"] = summary.failed.get("call.unfit", 0) + 1
             continue
         completed.add(call.fingerprint)
@@ -223,17 +238,19 @@ def _parse_port_range(text: str) -> tuple[int, int]:
 
 
 def _make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="Keep the calls of transcripts, each turn once.")
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="JSON lines or 'Speaker: text'")
+    parser = argparse.ArgumentParser(description="Import calls from transcripts, each turn once.")
+    parser.add_argument(
+        "files", nargs="+", type=Path, metavar="FILE", help="a transcript: JSON lines, or lines 'Speaker: text'"
+    )
     parser.add_argument("--project", required=True)
     parser.add_argument("--agent", required=True)
-    parser.add_argument("--user", help="who calls, in files that do not say it")
-    parser.add_argument("--done", type=Path, default=Path("batch.done"), help="what is kept already")
-    parser.add_argument("--refused", type=Path, help="where refusals go; default standard error")
+    parser.add_argument("--user", help="the caller, for files that do not name one")
+    parser.add_argument("--done", type=Path, default=Path("batch.done"), help="file that records the imported calls")
+    parser.add_argument("--refused", type=Path, help="file for refused lines; default: standard error")
     parser.add_argument("--threads", type=int, default=4)
-    parser.add_argument("--storage-root", help="default: the platform's folder for user data")
+    parser.add_argument("--storage-root", help="folder for memories; default: the platform's folder for user data")
     parser.add_argument(
-        "--ports", type=_parse_port_range, default=(7878, 7977), metavar="FIRST-LAST", help="for the runtimes"
+        "--ports", type=_parse_port_range, default=(7878, 7977), metavar="FIRST-LAST", help="ports for the runtimes"
     )
     return parser
 

@@ -1,4 +1,4 @@
-"""Webhooks of four telephony platforms over one memory: ``gunicorn 'bridge:create_app()'``."""
+"""Webhooks of four telephone platforms with one memory. Run it with ``gunicorn 'bridge:create_app()'``."""
 
 from bridge.app import create_app
 from bridge.settings import BridgeSettings, BridgeSettingsError

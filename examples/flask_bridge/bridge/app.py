@@ -1,4 +1,4 @@
-"""The application: the platforms that are wanted, over one memory."""
+"""The application: the webhooks of the enabled platforms, with one memory."""
 
 import logging
 
@@ -18,18 +18,19 @@ _BLUEPRINTS = {
     "retell": retell.blueprint,
     "elevenlabs": elevenlabs.blueprint,
 }
-# The report of an hour's call has some hundred kB.
+# The report of a one-hour call has a few hundred kB.
 _MAX_BODY_BYTES = 2 * 1024 * 1024
 
 
 def create_app(settings: BridgeSettings | None = None) -> Flask:
-    """The application, by default as the environment says; raises `SettingsError` where that does not fit.
+    """Create the application, by default with the settings from the environment.
 
-    It may be made before gunicorn forks: it starts nothing until the first request of each worker.
+    It can be created before gunicorn forks: nothing is started before the first request of each worker. Raises
+    `BridgeSettingsError` if the environment is incomplete or invalid.
     """
     settings = settings or BridgeSettings.from_environ()
     if settings.accepts_unsigned:
-        log.warning("BRIDGE_UNSIGNED is set: whoever finds this server reads every caller's memory")
+        log.warning("BRIDGE_UNSIGNED is set: anyone who can reach this server can read the memory of every caller")
     app = Flask("bridge", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = _MAX_BODY_BYTES
     memory = app.extensions["memory"] = BridgeMemory(settings)

@@ -1,4 +1,4 @@
-"""ElevenLabs: it has the model. A server tool asks for what is known, a post-call webhook tells what was said."""
+"""ElevenLabs, which runs the model. A server tool asks for memories; a post-call webhook delivers what was said."""
 
 import time
 from datetime import datetime, timezone
@@ -30,7 +30,7 @@ class _TranscriptEntry(msgspec.Struct):
 
 
 class _PhoneCall(msgspec.Struct):
-    external_number: str | None = None  # the caller's, whoever called whom
+    external_number: str | None = None  # the caller's number, for inbound and outbound calls
 
 
 class _ConversationMetadata(msgspec.Struct):
@@ -59,12 +59,12 @@ class _PostCallEvent(msgspec.Struct):
 
 
 def blueprint(settings: BridgeSettings, memory: BridgeMemory) -> Blueprint:
-    """``POST /elevenlabs/tool`` for what is known, ``POST /elevenlabs/post-call`` for what was said."""
+    """Return the routes: ``POST /elevenlabs/tool`` recalls, ``POST /elevenlabs/post-call`` saves."""
     elevenlabs = Blueprint("elevenlabs", __name__, url_prefix="/elevenlabs")
 
     @elevenlabs.post("/tool")
     def tool() -> ResponseReturnValue:
-        # Tools are not signed: they bring a header whose value is one of ElevenLabs' secrets.
+        # Tool requests are not signed. They have a header whose value is one of ElevenLabs' secrets.
         secret = request.headers.get("Authorization", "").removeprefix("Bearer ")
         if not settings.accepts_unsigned and not signatures.matches_secret(
             secret, settings.secret("ELEVENLABS_TOOL_SECRET")
@@ -81,15 +81,12 @@ def blueprint(settings: BridgeSettings, memory: BridgeMemory) -> Blueprint:
             abort(401)
         event = parse_body(body, _PostCallEvent)
         if event.type == "post_call_transcription":
-            call, caller = (
-                validate_call_id(event.data.conversation_id),
-                make_caller_id(settings.caller_salt, _caller_number(event.data)),
-            )
-            if not memory.save(
-                caller, "elevenlabs", call, group_turns(call, _utterances(event.data)), timeout_s=_SAVE_TIMEOUT_S
-            ):
+            call_id = validate_call_id(event.data.conversation_id)
+            caller = make_caller_id(settings.caller_salt, _caller_number(event.data))
+            turns = group_turns(call_id, _utterances(event.data))
+            if not memory.save(caller, "elevenlabs", call_id, turns, timeout_s=_SAVE_TIMEOUT_S):
                 abort(503)
-        return jsonify({})  # they want a 200, and no other
+        return jsonify({})  # ElevenLabs requires 200 and no other status
 
     return elevenlabs
 
@@ -104,9 +101,9 @@ def _caller_number(conversation: _Conversation) -> str | None:
 
 def _utterances(conversation: _Conversation) -> list[Utterance]:
     return [
-        Utterance(_SPEAKERS[each.role], each.message or "", _spoken_at(conversation.metadata, each))
-        for each in conversation.transcript
-        if each.role in _SPEAKERS
+        Utterance(_SPEAKERS[entry.role], entry.message or "", _spoken_at(conversation.metadata, entry))
+        for entry in conversation.transcript
+        if entry.role in _SPEAKERS
     ]
 
 

@@ -1,4 +1,4 @@
-"""The memory of one worker process. It never fails a call: without it, an answer is an answer without memory."""
+"""The memory of one worker process. If it fails, the call continues without memory."""
 
 import atexit
 import logging
@@ -14,36 +14,39 @@ from memoair_voice_sync import MemoAirVoiceClientSync, MemoAirVoiceMemoryError
 
 log = logging.getLogger("bridge")
 
-# To be told these turns again would not help.
+# With these errors, sending the turns again would not help.
 _PERMANENT_CODES = ("runtime.bad_request", "runtime.payload_too_large")
 _WARM_UP_TIMEOUT_S = 1.0
-# The first search of a process finds nothing running, and starts all that searches need: half a second, for which it is
-# worth to wait, once.
+# The first search of a process starts everything that searches need, which takes half a second. That is worth waiting
+# for, once.
 _FIRST_RECALL_TIMEOUT_MS = 2_000
 _RETRY_PAUSE_S = 0.01
-_MAX_QUERY_CHARS = 2_000  # characters; of a longer one, its end asks
+_MAX_QUERY_CHARS = 2_000  # of a longer query, the end is used
 
 
 class BridgeMemory:
-    """One client for all callers of this process. Safe to use from any thread."""
+    """One client for all callers of this process. Safe to use from any thread.
+
+    ``caller`` is None for callers without a known number: nothing is recalled or saved for them.
+    """
 
     def __init__(self, settings: BridgeSettings) -> None:
         self._settings = settings
         self._client_lock = threading.Lock()
-        self._process_client: tuple[int, MemoAirVoiceClientSync] | None = None  # and in which process
+        self._process_client: tuple[int, MemoAirVoiceClientSync] | None = None  # with the id of its process
         self._has_searched = False
 
     def warm_up(self, caller: str | None) -> None:
-        """Make a caller's memory ready, while the phone rings."""
+        """Load a caller's memory while the phone rings."""
         if caller is None:
             return
         try:
             self._get_client().load_index(user={"id": caller}, timeout_s=_WARM_UP_TIMEOUT_S)
         except MemoAirVoiceMemoryError as error:
-            log.warning("a caller's memory is not ready yet: code=%s", error.code)
+            log.warning("a caller's memory is not loaded yet: code=%s", error.code)
 
     def recall(self, caller: str | None, query: str) -> str:
-        """What is known that matters for the question, within the deadline; nothing where the memory fails."""
+        """Return what is known about the query, within the deadline. Return "" if the memory fails."""
         if caller is None or not query.strip():
             return ""
         timeout_ms = self._settings.recall_timeout_ms
@@ -59,17 +62,19 @@ class BridgeMemory:
         finally:
             self._has_searched = True
         if found.trace["degraded"]:
-            log.warning("answered with a part of the memory: code=%s", found.trace.get("error", {}).get("code", "late"))
+            log.warning("answered with part of the memory: code=%s", found.trace.get("error", {}).get("code", "late"))
         return found.contextText
 
     def save(
         self, caller: str | None, platform: str, call_id: str, turns: Sequence[CallTurn], *, timeout_s: float
     ) -> bool:
-        """Keep turns under the platform's own id of their call, each once, whoever tells of it how often and where.
+        """Save turns under the platform's id of the call, each once, even if the platform sends them again.
 
-        That id is why this is `import_call` and not `save_response`, whose call is this process's: a turn that is told
-        again to another worker, or after a restart, is known only in the call in which it was kept. False: it is worth
-        being told again.
+        This uses `import_call` because `save_response` saves into a call of this process: a turn that is sent again to
+        another worker, or after a restart, is recognized only within the call into which it was saved.
+
+        Returns:
+            False if the platform should send the turns again.
         """
         if caller is None or not turns:
             return True
@@ -93,22 +98,23 @@ class BridgeMemory:
                     timeout_s=max(0.001, deadline - time.monotonic()),
                 )
             except MemoAirVoiceMemoryError as error:
-                # Worth another try at once: the runtime ended with the worker whose it was; or another turn of the same
-                # call came at the same moment, and ended the call under ours.
+                # Otherwise retry at once: the runtime may have ended with the worker that started it, or another turn
+                # of the same call may have arrived at the same moment and ended the call during this import.
                 if (
                     error.code in _PERMANENT_CODES
                     or error.code.startswith("pool.")
                     or time.monotonic() + _RETRY_PAUSE_S > deadline
                 ):
-                    log.warning("turns were not kept: turns=%s code=%s", len(turns), error.code)
+                    log.warning("turns were not saved: turns=%s code=%s", len(turns), error.code)
                     return error.code in _PERMANENT_CODES
                 time.sleep(_RETRY_PAUSE_S)
                 continue
             return True
 
     def save_later(self, caller: str | None, turn: CallTurn) -> None:
-        """Have a turn kept in the background that could not be kept now. Should it have been, it is there twice: better
-        than not at all.
+        """Save a turn in the background after `save` has failed.
+
+        If it was saved after all, it is there twice, which is better than not at all.
         """
         if caller is None:
             return
@@ -120,7 +126,10 @@ class BridgeMemory:
             log.error("a turn is lost: code=%s", error.code)
 
     def close(self) -> None:
-        """Save what waits, and end the runtimes; done by itself when the process ends. Twice is no harm."""
+        """Save pending turns and stop the runtimes.
+
+        This happens automatically when the process ends. Calling it again does no harm.
+        """
         atexit.unregister(self.close)
         with self._client_lock:
             process_client, self._process_client = self._process_client, None
@@ -128,7 +137,7 @@ class BridgeMemory:
             process_client[1].close()
 
     def _get_client(self) -> MemoAirVoiceClientSync:
-        """The client, made at the first need: in the worker, after gunicorn has forked it."""
+        """Return the client, created on first use: in the worker, after gunicorn has forked it."""
         with self._client_lock:
             if self._process_client is None or self._process_client[0] != os.getpid():
                 client = MemoAirVoiceClientSync(

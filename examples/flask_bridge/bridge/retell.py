@@ -1,4 +1,4 @@
-"""Retell: it has the model. A custom function asks for what is known, a webhook tells of the call once it is over."""
+"""Retell, which runs the model. A custom function asks for memories; a webhook delivers the call after its end."""
 
 import time
 from datetime import datetime, timezone
@@ -15,8 +15,8 @@ from bridge.settings import BridgeSettings
 from bridge.turns import Speaker, Utterance, group_turns
 
 _SPEAKERS = {"user": Speaker.CALLER, "agent": Speaker.AGENT}
-_SAVE_TIMEOUT_S = 8.0  # Retell waits 10 s, and tries three times
-# Both have the whole transcript; which of them comes first, or alone, is all the same.
+_SAVE_TIMEOUT_S = 8.0  # Retell waits 10 s and tries three times
+# Both contain the whole transcript. They may arrive in any order, or only one of them.
 _END_EVENTS = ("call_ended", "call_analyzed")
 
 
@@ -54,7 +54,7 @@ class _CallEvent(msgspec.Struct):
 
 
 def blueprint(settings: BridgeSettings, memory: BridgeMemory) -> Blueprint:
-    """``POST /retell/function`` for what is known, ``POST /retell/webhook`` for the events of calls."""
+    """Return the routes: ``POST /retell/function`` recalls, ``POST /retell/webhook`` receives events of calls."""
     retell = Blueprint("retell", __name__, url_prefix="/retell")
 
     def verified_body() -> bytes:
@@ -68,7 +68,7 @@ def blueprint(settings: BridgeSettings, memory: BridgeMemory) -> Blueprint:
     @retell.post("/function")
     def function() -> ResponseReturnValue:
         body = parse_body(verified_body(), _FunctionRequest)
-        user_texts = (each.content or "" for each in reversed(body.call.transcript_object) if each.role == "user")
+        user_texts = (item.content or "" for item in reversed(body.call.transcript_object) if item.role == "user")
         query = body.args.query or next(user_texts, "")
         return jsonify(memory=memory.recall(_caller_of(settings, body.call), query))
 
@@ -79,10 +79,9 @@ def blueprint(settings: BridgeSettings, memory: BridgeMemory) -> Blueprint:
         if event.event == "call_started":
             memory.warm_up(caller)
         if event.event in _END_EVENTS:
-            call = validate_call_id(event.call.call_id)
-            if not memory.save(
-                caller, "retell", call, group_turns(call, _utterances(event.call)), timeout_s=_SAVE_TIMEOUT_S
-            ):
+            call_id = validate_call_id(event.call.call_id)
+            turns = group_turns(call_id, _utterances(event.call))
+            if not memory.save(caller, "retell", call_id, turns, timeout_s=_SAVE_TIMEOUT_S):
                 abort(503)
         return "", 204
 
@@ -95,9 +94,9 @@ def _caller_of(settings: BridgeSettings, call: _RetellCall) -> str | None:
 
 def _utterances(call: _RetellCall) -> list[Utterance]:
     return [
-        Utterance(_SPEAKERS[each.role], each.content or "", _spoken_at(call, each))
-        for each in call.transcript_object
-        if each.role in _SPEAKERS  # the others are those whom the call was passed on to
+        Utterance(_SPEAKERS[item.role], item.content or "", _spoken_at(call, item))
+        for item in call.transcript_object
+        if item.role in _SPEAKERS  # others are people to whom the call was transferred
     ]
 
 

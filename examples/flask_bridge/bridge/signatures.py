@@ -1,6 +1,6 @@
-"""Proof that a request comes from whom it says: HMACs over the body as it came, compared in constant time, not too old.
+"""Signatures of webhooks: HMACs over the bytes of the body, compared in constant time, valid for a limited time.
 
-Each function tells whether a request is sound; ``now`` is in seconds since 1970.
+Each function returns whether a request is authentic. ``now`` is in seconds since 1970.
 """
 
 import hmac
@@ -8,11 +8,11 @@ import hmac
 RETELL_WINDOW_S = 5 * 60.0
 VAPI_WINDOW_S = 5 * 60.0
 ELEVENLABS_WINDOW_S = 30 * 60.0
-_MIN_MILLISECONDS = 100_000_000_000  # as seconds that would be the year 5138
+_MIN_MILLISECONDS = 100_000_000_000  # larger timestamps are in milliseconds; in seconds this would be the year 5138
 
 
 def is_signed_by_retell(body: bytes, header: str, api_key: bytes, now: float) -> bool:
-    """``X-Retell-Signature: v=MILLISECONDS,d=HEX`` over the body and, behind it, the time."""
+    """Check ``X-Retell-Signature: v=MILLISECONDS,d=HEX``, an HMAC over the body followed by the time."""
     fields = _parse_fields(header)
     timestamp = fields.get("v", [""])[0]
     return _is_recent(timestamp, now, RETELL_WINDOW_S) and _matches_signature(
@@ -21,7 +21,10 @@ def is_signed_by_retell(body: bytes, header: str, api_key: bytes, now: float) ->
 
 
 def is_signed_by_elevenlabs(body: bytes, header: str, secret: bytes, now: float) -> bool:
-    """``ElevenLabs-Signature: t=SECONDS,v0=HEX`` over the time, a dot and the body; several ``v0`` as keys change."""
+    """Check ``ElevenLabs-Signature: t=SECONDS,v0=HEX``, an HMAC over the time, a dot and the body.
+
+    There are several ``v0`` while a key is being replaced.
+    """
     fields = _parse_fields(header)
     timestamp = fields.get("t", [""])[0]
     signed = timestamp.encode() + b"." + body
@@ -29,9 +32,9 @@ def is_signed_by_elevenlabs(body: bytes, header: str, secret: bytes, now: float)
 
 
 def is_signed_by_vapi(body: bytes, signature: str, timestamp: str, secret: bytes, now: float) -> bool:
-    """A credential of Vapi's kind HMAC: SHA-256 in hex over ``{timestamp}.{body}``.
+    """Check a credential of Vapi's type HMAC: SHA-256 in hex over ``{timestamp}.{body}``.
 
-    A signature over the body alone would be good for ever, so it is not taken.
+    Signatures over the body alone are not accepted, because they would be valid forever.
     """
     signed = timestamp.encode() + b"." + body
     return _is_recent(timestamp, now, VAPI_WINDOW_S) and _matches_signature(
@@ -40,7 +43,7 @@ def is_signed_by_vapi(body: bytes, signature: str, timestamp: str, secret: bytes
 
 
 def matches_secret(candidate: str, secret: bytes) -> bool:
-    """A shared secret that comes as it is, in a header. An empty one is no secret."""
+    """Compare a shared secret from a header. An empty secret never matches."""
     return bool(secret) and hmac.compare_digest(candidate.encode(), secret)
 
 
@@ -63,5 +66,5 @@ def _matches_signature(secret: bytes, signed: bytes, signatures: list[str]) -> b
     if not secret:
         return False
     expected = hmac.digest(secret, signed, "sha256").hex().encode()
-    # In bytes: a str that is not ASCII would raise.
-    return any(hmac.compare_digest(expected, given.encode()) for given in signatures)
+    # Compare bytes: with a str that is not ASCII, compare_digest raises.
+    return any(hmac.compare_digest(expected, signature.encode()) for signature in signatures)

@@ -1,4 +1,4 @@
-"""From what was said in a call, line by line, to turns: the caller speaks, the agent answers."""
+"""Groups what was said in a call into turns: the caller speaks, the agent answers."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ class Speaker(Enum):
 
 @dataclass(frozen=True)
 class Utterance:
-    """What one side says; ``at`` is when, where the platform tells it."""
+    """What one side says. ``at`` is the time, if the platform reports it."""
 
     speaker: Speaker
     text: str
@@ -24,7 +24,7 @@ class Utterance:
 
 @dataclass(frozen=True)
 class CallTurn:
-    """``id`` is the same however often the platform tells of the turn: by it the turn is kept once."""
+    """A turn. Its ``id`` stays the same if the platform sends the turn again, so that it is saved once."""
 
     id: str
     user_text: str
@@ -33,10 +33,10 @@ class CallTurn:
 
 
 def group_turns(call_id: str, utterances: Iterable[Utterance]) -> list[CallTurn]:
-    """The turns of a call, each named by the call and by the place of its first line.
+    """Return the turns of a call. The id of a turn consists of the call's id and the position of its first utterance.
 
-    A platform adds lines at the end of a transcript only, so the place names a line for good. What an agent says before
-    anybody has spoken is a turn in which the caller says nothing.
+    Platforms append to a transcript only at its end, so a position identifies an utterance permanently. What the agent
+    says before the caller has spoken is a turn without words of the caller.
     """
     groups: list[tuple[int, list[Utterance]]] = []
     for position, utterance in enumerate(utterances):

@@ -1,7 +1,7 @@
-"""Twilio: the bridge is the agent. Twilio turns speech into text, asks what to say, and says it.
+"""Twilio, for which the bridge is the agent: Twilio turns speech into text, asks what to say, and says it.
 
-The number of a turn stands in the address that Twilio calls with it: signed as all of the address is, and the same when
-Twilio tries again.
+The number of a turn is part of the URL that Twilio requests. Twilio signs the whole URL, and uses the same one when it
+tries again.
 """
 
 from datetime import datetime, timezone
@@ -23,18 +23,18 @@ _ASK_AGAIN = "I did not hear you. Could you say that again?"
 _GOODBYE = "I can't hear you. Goodbye."
 _MAX_SILENCES = 2
 _MAX_TURNS = 1_000
-_MAX_SPOKEN_CHARS = 3_000  # Twilio says 4,096 characters at most
+_MAX_SPOKEN_CHARS = 3_000  # Twilio speaks at most 4,096 characters
 
 
 def blueprint(settings: BridgeSettings, memory: BridgeMemory) -> Blueprint:
-    """``POST /twilio/voice`` when the phone rings, ``POST /twilio/turn`` with what the caller said."""
+    """Return the routes: ``POST /twilio/voice`` when the phone rings, ``POST /twilio/turn`` for each turn."""
     twilio = Blueprint("twilio", __name__, url_prefix="/twilio")
     validator = RequestValidator(settings.secret("TWILIO_AUTH_TOKEN").decode())
 
     @twilio.before_request
     def verify_signature() -> None:
-        # Behind a proxy we see another host, scheme or port than Twilio signed. Headers of a proxy anybody can send; so
-        # the address is the one we were told.
+        # Behind a proxy, the host, scheme and port of the request differ from those that Twilio signed. Anyone can send
+        # the headers of a proxy, so the URL is built from the settings.
         query = request.query_string.decode("latin-1")
         url = f"{settings.public_url}{request.path}" + (f"?{query}" if query else "")
         signature = request.headers.get("X-Twilio-Signature", "")
@@ -69,7 +69,7 @@ def blueprint(settings: BridgeSettings, memory: BridgeMemory) -> Blueprint:
 
 
 def _read_caller(settings: BridgeSettings) -> str | None:
-    # Of a call that we made, the caller is whom we called.
+    # In a call that we made, the caller is the person we called.
     is_outbound = request.form.get("Direction", "inbound").startswith("outbound")
     return make_caller_id(settings.caller_salt, request.form.get("To" if is_outbound else "From"))
 
@@ -104,5 +104,5 @@ def _say_goodbye() -> Response:
 
 
 def _make_speakable(text: str) -> str:
-    # The library escapes what XML gives a meaning; what XML can't hold at all would end the call.
+    # The library escapes characters with a meaning in XML. Characters that XML does not allow would end the call.
     return "".join(char if char.isprintable() else " " for char in text)[:_MAX_SPOKEN_CHARS]

@@ -1,4 +1,4 @@
-"""Vapi: it has the model. It asks for what is known (a custom knowledge base), and tells of a call that is over."""
+"""Vapi, which runs the model. It asks for memories (a custom knowledge base) and delivers the call after its end."""
 
 import time
 from datetime import datetime, timedelta, timezone
@@ -15,7 +15,7 @@ from bridge.settings import BridgeSettings
 from bridge.turns import Speaker, Utterance, group_turns
 
 _SPEAKERS = {"user": Speaker.CALLER, "bot": Speaker.AGENT, "assistant": Speaker.AGENT}
-_SAVE_TIMEOUT_S = 15.0  # Vapi waits 20 s, and does not try again
+_SAVE_TIMEOUT_S = 15.0  # Vapi waits 20 s and does not try again
 
 
 class _Customer(msgspec.Struct):
@@ -31,7 +31,7 @@ class _VapiCall(msgspec.Struct, rename="camel"):
 class _VapiMessage(msgspec.Struct, rename="camel"):
     role: str = ""
     message: str | None = None
-    content: object = None  # in requests for knowledge; may be a list of parts
+    content: object = None  # in knowledge base requests; may be a list of parts
     time: float | None = None  # milliseconds since 1970
     seconds_from_start: float | None = None
 
@@ -59,7 +59,7 @@ class _RequestBody(msgspec.Struct):
 
 
 def blueprint(settings: BridgeSettings, memory: BridgeMemory) -> Blueprint:
-    """``POST /vapi``: all of Vapi's server messages, told apart by their type."""
+    """Return the route ``POST /vapi``, which receives all server messages of Vapi."""
     vapi = Blueprint("vapi", __name__, url_prefix="/vapi")
 
     @vapi.post("")
@@ -67,19 +67,18 @@ def blueprint(settings: BridgeSettings, memory: BridgeMemory) -> Blueprint:
         body = request.get_data(cache=False)
         if not settings.accepts_unsigned and not _is_authentic(settings, body):
             abort(401)
-        message_body = parse_body(body, _RequestBody).message
-        caller = make_caller_id(settings.caller_salt, _caller_number(message_body))
-        if message_body.type == "knowledge-base-request":
-            query = next((each.text for each in reversed(message_body.messages) if each.role == "user"), "")
+        server_message = parse_body(body, _RequestBody).message
+        caller = make_caller_id(settings.caller_salt, _caller_number(server_message))
+        if server_message.type == "knowledge-base-request":
+            query = next((entry.text for entry in reversed(server_message.messages) if entry.role == "user"), "")
             context = memory.recall(caller, query)
             return jsonify(documents=[{"content": context, "similarity": 1.0}] if context else [])
-        if message_body.type == "status-update" and message_body.status in ("ringing", "in-progress"):
+        if server_message.type == "status-update" and server_message.status in ("ringing", "in-progress"):
             memory.warm_up(caller)
-        if message_body.type == "end-of-call-report":
-            call = validate_call_id(message_body.call.id)
-            if not memory.save(
-                caller, "vapi", call, group_turns(call, _utterances(message_body)), timeout_s=_SAVE_TIMEOUT_S
-            ):
+        if server_message.type == "end-of-call-report":
+            call_id = validate_call_id(server_message.call.id)
+            turns = group_turns(call_id, _utterances(server_message))
+            if not memory.save(caller, "vapi", call_id, turns, timeout_s=_SAVE_TIMEOUT_S):
                 abort(503)
         return jsonify({})
 
@@ -92,20 +91,23 @@ def _is_authentic(settings: BridgeSettings, body: bytes) -> bool:
         return signatures.is_signed_by_vapi(
             body, signature, timestamp, settings.secret("VAPI_HMAC_SECRET"), time.time()
         )
-    # A knowledge base of Vapi's can only be given a secret, which comes as it is.
+    # A knowledge base of Vapi cannot sign. It sends a secret in a header.
     return signatures.matches_secret(request.headers.get("X-Vapi-Secret", ""), settings.secret("VAPI_SECRET"))
 
 
 def _caller_number(message: _ServerMessage) -> str | None:
-    return next((each.number for each in (message.call.customer, message.customer) if each and each.number), None)
+    return next(
+        (customer.number for customer in (message.call.customer, message.customer) if customer and customer.number),
+        None,
+    )
 
 
 def _utterances(message: _ServerMessage) -> list[Utterance]:
     started_at = _parse_time(message.call.started_at or message.started_at)
     return [
-        Utterance(_SPEAKERS[each.role], each.text, _spoken_at(each, started_at))
-        for each in message.artifact.messages
-        if each.role in _SPEAKERS  # the others are the system's, and of tools
+        Utterance(_SPEAKERS[entry.role], entry.text, _spoken_at(entry, started_at))
+        for entry in message.artifact.messages
+        if entry.role in _SPEAKERS  # others are of the system and of tools
     ]
 
 

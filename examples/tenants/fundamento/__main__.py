@@ -1,4 +1,4 @@
-"""``python -m fundamento``: three customers are provisioned, called, and shown not to know of each other."""
+"""``python -m fundamento``: provisions three customers, calls them, and shows that their memories are separate."""
 
 import os
 import sys
@@ -19,21 +19,21 @@ POLICIES = {
     "beta": "Boots in the emergency room are left at the door.",
     "gamma": "Lessons begin on Monday.",
 }
-ALEX = "caller_ab12"  # one and the same person, whose number is hashed as examples/flask_bridge does
+ALEX = "caller_ab12"  # one person who calls all three; the number is hashed as in examples/flask_bridge
 
 
 def answer(user_text: str, memory: str) -> str:
-    """Stand in for a language model: say what it would be told."""
+    """Stand in for a language model: repeat the facts that it would get."""
     facts = [line[2:] for line in memory.splitlines() if line.startswith("- ")]
     return f"You said {user_text!r}. I know: {' / '.join(facts) or 'nothing'}."
 
 
 def main() -> int:
-    """Provision, call, and tell what each customer's agent knows."""
+    """Provision the customers, call them, and print what the agent of each one knows."""
     try:
         base_url, api_key = os.environ["MEMOAIR_BASE_URL"], os.environ["MEMOAIR_API_KEY"]
     except KeyError as missing:
-        print(f"{missing.args[0]} is not set; README.md says how", file=sys.stderr)
+        print(f"{missing.args[0]} is not set; see README.md", file=sys.stderr)
         return 2
     table = TenantTable(Path(os.environ.get("TENANT_TABLE", "tenants.sqlite")))
     with closing(PartnerApi(base_url, api_key)) as partner_api:
@@ -57,7 +57,7 @@ def main() -> int:
         for slug in POLICIES:
             print(f"{slug}: {router.answer_turn(slug, ALEX, 'What do you know about my boots, or my knee?')}")
         runtimes = {
-            slug: [each["pid"] for each in stats["runtimes"] if each["user_id"] == ALEX]
+            slug: [runtime["pid"] for runtime in stats["runtimes"] if runtime["user_id"] == ALEX]
             for slug, stats in router.stats().items()
         }
         print(f"runtimes: {runtimes}")

@@ -1,4 +1,4 @@
-"""The tenant table: which customer has which project and which agent. Ids only; the key is in no table."""
+"""The tenant table: the project and the agent of each customer. It contains only ids, never the key."""
 
 import sqlite3
 from contextlib import closing
@@ -18,7 +18,7 @@ create table if not exists tenants (
 
 @dataclass(frozen=True)
 class Customer:
-    """Whom Fundamento builds an agent for."""
+    """A customer for whom Fundamento builds an agent."""
 
     slug: str
     name: str
@@ -27,7 +27,7 @@ class Customer:
 
 @dataclass(frozen=True)
 class Tenant:
-    """A customer as the memory knows him."""
+    """The ids of a customer in the memory."""
 
     customer: str
     project_id: str
@@ -35,7 +35,7 @@ class Tenant:
 
 
 class TenantTable:
-    """The table in an SQLite file; each call has a connection of its own, so any thread or process may ask."""
+    """The table, in an SQLite file. Each call opens its own connection, so any thread or process may use it."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -43,15 +43,15 @@ class TenantTable:
             table.execute(_CREATE_TABLE)
 
     def list_tenants(self) -> list[Tenant]:
-        """All customers that are ready to be called."""
+        """Return all customers that are ready to take calls."""
         with closing(self._connect()) as table:
             rows = table.execute("select customer, project_id, agent_id from tenants order by customer")
             return [Tenant(*row) for row in rows]
 
     def onboard(self, customer: Customer, partner_api: PartnerApi) -> Tenant:
-        """Provision a customer and note him; one who is known stays as he is.
+        """Provision a customer and add them to the table, unless they are there already.
 
-        Whatever fails, wherever: to do it again goes on from there. Raises `requests.RequestException`.
+        If this fails at any point, calling it again continues from there. Raises `requests.RequestException`.
         """
         tenants = {tenant.customer: tenant for tenant in self.list_tenants()}
         if customer.slug in tenants:
