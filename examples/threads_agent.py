@@ -1,4 +1,4 @@
-"""A voice agent without asyncio, reduced to its memory: run it twice, and the second run remembers the first."""
+"""The memory of a voice agent without asyncio. Run it twice: the second run remembers the first."""
 
 import sys
 import uuid
@@ -9,12 +9,12 @@ CALLER = {"id": "caller_42", "name": "Alex", "metadata": {"plan": "premium"}}
 
 
 def answer(question: str, context: str) -> str:
-    """Stand in for a language model: show what it would be told."""
-    return f"(told {len(context)} characters of background) You asked: {question}"
+    """Stand in for a language model: show how much background it would get."""
+    return f"(with {len(context)} characters of background) You asked: {question}"
 
 
 def main(questions: list[str]) -> None:
-    """Answer each question of one call."""
+    """Answer the questions of one call."""
     with MemoAirVoiceMemorySync(
         project_id="proj_acme", user_id=str(CALLER["id"]), runtime_url="http://127.0.0.1:0"
     ) as memory:

@@ -1,9 +1,9 @@
-"""Keep the calls of transcripts: in parallel, resumable, and each turn once however often it is run.
+"""Import calls from transcripts: in parallel, resumable, and each turn once, no matter how often it is run.
 
     python batch_import.py calls/*.jsonl --project proj_acme --agent agent_returns --done calls.done
 
-For what this machine or a cloud is to remember of calls that are over. ``memoair import`` does the same, and more; this
-is the program to copy if yours reads another format, or has to decide about each call.
+Use it for past calls that this machine or a cloud should remember. ``memoair import`` does the same and more. Copy this
+program if yours reads another format, or has to decide about each call.
 """
 
 import argparse
@@ -22,75 +22,90 @@ from typing import Any, TextIO
 from memoair_voice_sync import MemoAirVoiceClientSync, MemoAirVoiceMemoryError
 from memoair_voice_sync.transcripts import Rejection, TranscriptOptions, read_transcript
 
-_TRIES = 3
-_WAITING = 4  # calls for each thread: enough to keep them busy, and no more in memory
+_MAX_TRIES = 3
+_MAX_PENDING_PER_THREAD = 4  # calls in memory per thread: enough to keep the threads busy
 
 
 @dataclass(frozen=True)
-class Call:
-    """A call as a file tells it, and a mark that is another one as soon as the file tells another call."""
+class TranscriptCall:
+    """A call from a file.
+
+    Attributes:
+        user_id: The id of the caller.
+        session_id: The id of the call.
+        turns: The turns, as `MemoAirVoiceClientSync.import_call` takes them.
+        fingerprint: A hash of all of the above. It changes if the file changes.
+    """
 
     user_id: str
     session_id: str
     turns: list[dict[str, Any]]
-    mark: str
+    fingerprint: str
 
 
 @dataclass
-class Outcome:
-    """What became of it. Turns that were known before count as kept."""
+class ImportSummary:
+    """The result of a run. Turns that were already known count as imported.
+
+    Attributes:
+        calls: The number of imported calls.
+        turns: The number of imported turns.
+        skipped: The number of calls that an earlier run has imported.
+        refused: The number of lines that are not turns.
+        failed: The number of calls that failed, by error code.
+    """
 
     calls: int = 0
     turns: int = 0
-    skipped: int = 0  # calls that an earlier run has kept
-    refused: int = 0  # lines
-    failed: dict[str, int] = field(default_factory=dict)  # calls, by the code of what failed
+    skipped: int = 0
+    refused: int = 0
+    failed: dict[str, int] = field(default_factory=dict)
 
     @property
     def exit_code(self) -> int:
-        """0 all is kept, 1 some lines were refused, 3 some calls failed: run it again."""
+        """0 if everything was imported, 1 if lines were refused, 3 if calls failed and a second run may help."""
         return 3 if self.failed else 1 if self.refused else 0
 
 
-class Done:
-    """The marks of the calls that are kept, in an SQLite file: what a run that was stopped need not do again.
+class CompletedCalls:
+    """The fingerprints of the imported calls, in an SQLite file, so that a restarted run skips them.
 
-    It holds hashes only, and may be lost: then everything is told again, and is known.
+    The file contains only hashes. If it is lost, everything is sent again, and known turns are not saved twice.
     """
 
     def __init__(self, path: Path) -> None:
-        self._table = sqlite3.connect(path)
-        with self._table:
-            self._table.execute("create table if not exists done (mark text primary key) strict, without rowid")
+        self._database = sqlite3.connect(path)
+        with self._database:
+            self._database.execute("create table if not exists done (mark text primary key) strict, without rowid")
 
-    def __contains__(self, mark: str) -> bool:
-        return self._table.execute("select 1 from done where mark = ?", (mark,)).fetchone() is not None
+    def __contains__(self, fingerprint: str) -> bool:
+        return self._database.execute("select 1 from done where mark = ?", (fingerprint,)).fetchone() is not None
 
-    def add(self, mark: str) -> None:
-        """Note a call that is on the disk."""
-        with self._table:
-            self._table.execute("insert or ignore into done values (?)", (mark,))
+    def add(self, fingerprint: str) -> None:
+        """Record a call that is on disk."""
+        with self._database:
+            self._database.execute("insert or ignore into done values (?)", (fingerprint,))
 
     def close(self) -> None:
         """Close the file."""
-        self._table.close()
+        self._database.close()
 
 
-def read_calls(path: Path, options: TranscriptOptions, refused: list[Rejection]) -> list[Call]:
-    """The calls of a file, each with all of its turns; lines that are none are added to ``refused``.
+def read_calls(path: Path, options: TranscriptOptions, rejections: list[Rejection]) -> list[TranscriptCall]:
+    """Return the calls of a file, each with all of its turns. Lines that are not turns are added to ``rejections``.
 
-    The file is held in memory: larger ones than that are for ``memoair import``.
+    The file must fit into memory. For larger ones use ``memoair import``.
     """
-    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    turns_by_call: dict[tuple[str, str], list[dict[str, Any]]] = {}
     with path.open("rb") as stream:
         for item in read_transcript(stream, path.name, options):
             if isinstance(item, Rejection):
-                refused.append(item)
+                rejections.append(item)
                 continue
             metadata = dict(item.metadata)
             if item.occurred_at is not None:
                 metadata["occurredAt"] = item.occurred_at.isoformat()
-            found.setdefault((item.user_id, item.session_id), []).append(
+            turns_by_call.setdefault((item.user_id, item.session_id), []).append(
                 {
                     "turn_id": item.turn_id,
                     "user_text": item.user_text,
@@ -98,79 +113,95 @@ def read_calls(path: Path, options: TranscriptOptions, refused: list[Rejection])
                     "metadata": metadata,
                 }
             )
-    return [Call(user, session, turns, _mark(user, session, turns)) for (user, session), turns in found.items()]
+    return [
+        TranscriptCall(user, session, turns, _compute_fingerprint(user, session, turns))
+        for (user, session), turns in turns_by_call.items()
+    ]
 
 
-def keep(client: MemoAirVoiceClientSync, call: Call) -> None:
-    """Keep a call; raises `MemoAirVoiceMemoryError` after some tries, each of which finds what the one before kept."""
-    for left in reversed(range(_TRIES)):
+def import_with_retries(client: MemoAirVoiceClientSync, call: TranscriptCall) -> None:
+    """Import a call. Raises `MemoAirVoiceMemoryError` if all tries fail; a retry skips the turns saved before."""
+    for tries_left in reversed(range(_MAX_TRIES)):
         try:
             client.import_call(call.session_id, call.turns, user={"id": call.user_id})
         except MemoAirVoiceMemoryError:
-            if not left:
+            if not tries_left:
                 raise
         else:
             return
 
 
-def run(client: MemoAirVoiceClientSync, calls: Iterable[Call], done: Done, outcome: Outcome, *, threads: int) -> None:
-    """Keep the calls with so many threads, noting each in ``done`` once it is on the disk."""
-    under_way: dict[Future[None], Call] = {}
+def import_calls(
+    client: MemoAirVoiceClientSync,
+    calls: Iterable[TranscriptCall],
+    completed: CompletedCalls,
+    summary: ImportSummary,
+    *,
+    threads: int,
+) -> None:
+    """Import the calls with several threads, and record each in ``completed`` once it is on disk."""
+    pending: dict[Future[None], TranscriptCall] = {}
     with ThreadPoolExecutor(threads, "batch") as pool:
         try:
             for call in calls:
-                if call.mark in done:
-                    outcome.skipped += 1
+                if call.fingerprint in completed:
+                    summary.skipped += 1
                     continue
-                if len(under_way) >= threads * _WAITING:
-                    _settle(under_way, done, outcome)
-                under_way[pool.submit(keep, client, call)] = call
-            while under_way:
-                _settle(under_way, done, outcome)
-        except BaseException:  # Ctrl-C: what is under way ends, and is told again by the next run
+                if len(pending) >= threads * _MAX_PENDING_PER_THREAD:
+                    _collect_finished(pending, completed, summary)
+                pending[pool.submit(import_with_retries, client, call)] = call
+            while pending:
+                _collect_finished(pending, completed, summary)
+        except BaseException:  # Ctrl-C: calls in progress are completed but not recorded; the next run repeats them
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run it as a command."""
-    parser = _parser()
-    told = parser.parse_args(arguments)
-    if missing := [str(path) for path in told.files if not path.is_file()]:
+    """Run the command, and return its exit code."""
+    parser = _make_parser()
+    options = parser.parse_args(arguments)
+    if missing := [str(path) for path in options.files if not path.is_file()]:
         parser.error(f"no such file: {', '.join(missing)}")
-    outcome = Outcome()
+    summary = ImportSummary()
     client = MemoAirVoiceClientSync(
         api_key=os.environ.get("MEMOAIR_API_KEY", "memoair_pk_local"),
-        project_id=told.project,
-        agent_id=told.agent,
+        project_id=options.project,
+        agent_id=options.agent,
         cloud_base_url=os.environ.get("MEMOAIR_BASE_URL") or None,
-        storage_root=told.storage_root,
-        runtime_port_range=told.ports,
-        max_concurrent_users=2 * told.threads,  # a caller's runtime goes once those after him want its place
+        storage_root=options.storage_root,
+        runtime_port_range=options.ports,
+        max_concurrent_users=2 * options.threads,  # a finished user's runtime is evicted when a later user needs room
         runtime_idle_ttl_s=10,
     )
-    with client, closing(Done(told.done)) as done, _opened(told.refused) as refusals:
-        calls = _all_calls(told.files, TranscriptOptions(user_id=told.user), refusals, outcome)
+    with (
+        client,
+        closing(CompletedCalls(options.done)) as completed,
+        _open_rejection_file(options.refused) as rejection_file,
+    ):
+        calls = _read_all_calls(options.files, TranscriptOptions(user_id=options.user), rejection_file, summary)
         try:
-            run(client, calls, done, outcome, threads=told.threads)
+            import_calls(client, calls, completed, summary, threads=options.threads)
         except KeyboardInterrupt:
-            print("stopped; the same command goes on from here", file=sys.stderr)
+            print("stopped; run the same command again to continue", file=sys.stderr)
             return 130
-    print(json.dumps({name: getattr(outcome, name) for name in ("calls", "turns", "skipped", "refused", "failed")}))
-    return outcome.exit_code
+    print(json.dumps({name: getattr(summary, name) for name in ("calls", "turns", "skipped", "refused", "failed")}))
+    return summary.exit_code
 
 
-def _all_calls(files: Iterable[Path], options: TranscriptOptions, refusals: TextIO, outcome: Outcome) -> Iterator[Call]:
+def _read_all_calls(
+    files: Iterable[Path], options: TranscriptOptions, rejection_file: TextIO, summary: ImportSummary
+) -> Iterator[TranscriptCall]:
     for path in files:
-        refused: list[Rejection] = []
-        yield from read_calls(path, options, refused)
-        outcome.refused += len(refused)
-        for each in refused:
-            print(each, file=refusals)  # file, line and reason; never what it says
+        rejections: list[Rejection] = []
+        yield from read_calls(path, options, rejections)
+        summary.refused += len(rejections)
+        for rejection in rejections:
+            print(rejection, file=rejection_file)  # file, line and reason; never the content of the line
 
 
 @contextmanager
-def _opened(path: Path | None) -> Iterator[TextIO]:
+def _open_rejection_file(path: Path | None) -> Iterator[TextIO]:
     if path is None:
         yield sys.stderr
         return
@@ -178,43 +209,49 @@ def _opened(path: Path | None) -> Iterator[TextIO]:
         yield file
 
 
-def _settle(under_way: dict[Future[None], Call], done: Done, outcome: Outcome) -> None:
-    ended, _ = wait(under_way, return_when=FIRST_COMPLETED)
-    for future in ended:
-        call = under_way.pop(future)
+def _collect_finished(
+    pending: dict[Future[None], TranscriptCall], completed: CompletedCalls, summary: ImportSummary
+) -> None:
+    finished, _ = wait(pending, return_when=FIRST_COMPLETED)
+    for future in finished:
+        call = pending.pop(future)
         try:
             future.result()
         except MemoAirVoiceMemoryError as error:
-            outcome.failed[error.code] = outcome.failed.get(error.code, 0) + 1
+            summary.failed[error.code] = summary.failed.get(error.code, 0) + 1
             continue
-        except ValueError:  # an id that the memory has for itself, as __org__
-            outcome.failed["call.unfit"] = outcome.failed.get("call.unfit", 0) + 1
+        except ValueError:  # a reserved id, such as __org__
+            summary.failed["call.unfit"] = summary.failed.get("call.unfit", 0) + 1
             continue
-        done.add(call.mark)
-        outcome.calls += 1
-        outcome.turns += len(call.turns)
+        completed.add(call.fingerprint)
+        summary.calls += 1
+        summary.turns += len(call.turns)
 
 
-def _mark(user_id: str, session_id: str, turns: list[dict[str, Any]]) -> str:
+def _compute_fingerprint(user_id: str, session_id: str, turns: list[dict[str, Any]]) -> str:
     return hashlib.sha256(json.dumps([user_id, session_id, turns], sort_keys=True).encode()).hexdigest()
 
 
-def _ports(told: str) -> tuple[int, int]:
-    first, _, last = told.partition("-")
+def _parse_port_range(text: str) -> tuple[int, int]:
+    first, _, last = text.partition("-")
     return int(first), int(last)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="Keep the calls of transcripts, each turn once.")
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="JSON lines or 'Speaker: text'")
+def _make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description="Import calls from transcripts, each turn once.")
+    parser.add_argument(
+        "files", nargs="+", type=Path, metavar="FILE", help="a transcript: JSON lines, or lines 'Speaker: text'"
+    )
     parser.add_argument("--project", required=True)
     parser.add_argument("--agent", required=True)
-    parser.add_argument("--user", help="who calls, in files that do not say it")
-    parser.add_argument("--done", type=Path, default=Path("batch.done"), help="what is kept already")
-    parser.add_argument("--refused", type=Path, help="where refusals go; default standard error")
+    parser.add_argument("--user", help="the caller, for files that do not name one")
+    parser.add_argument("--done", type=Path, default=Path("batch.done"), help="file that records the imported calls")
+    parser.add_argument("--refused", type=Path, help="file for refused lines; default: standard error")
     parser.add_argument("--threads", type=int, default=4)
-    parser.add_argument("--storage-root", help="default: the platform's folder for user data")
-    parser.add_argument("--ports", type=_ports, default=(7878, 7977), metavar="FIRST-LAST", help="for the runtimes")
+    parser.add_argument("--storage-root", help="folder for memories; default: the platform's folder for user data")
+    parser.add_argument(
+        "--ports", type=_parse_port_range, default=(7878, 7977), metavar="FIRST-LAST", help="ports for the runtimes"
+    )
     return parser
 
 

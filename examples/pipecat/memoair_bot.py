@@ -1,8 +1,8 @@
-"""A Pipecat bot with a memory, reduced to what can be typed: each line of the input is a turn of the caller.
+"""A Pipecat bot with memory that works by typing: each line of the input is a turn of the caller.
 
-It talks to any server with OpenAI's API: set OPENAI_API_KEY, or OPENAI_BASE_URL for one of your own. The memory needs
-no key, no cloud and no network; the second run knows what was said in the first. A voice bot is the same pipeline with
-the parts that hear and speak:
+It uses any server with OpenAI's API: set OPENAI_API_KEY, or OPENAI_BASE_URL for a server of your own. The memory needs
+no key, no cloud and no network. The second run remembers the first. For a voice bot, add the parts that hear and speak
+to the pipeline:
 
     Pipeline([transport.input(), stt, user, memory, llm, tts, transport.output(), assistant])
 """
@@ -20,7 +20,7 @@ from pipecat.processors.aggregators.llm_response_universal import AssistantTurnS
 from pipecat.services.openai.llm import OpenAILLMService
 from pipecat.workers.runner import WorkerRunner
 
-# What the environment does not say otherwise: a project on this machine alone, and a caller, as by his phone number.
+# Used where the environment sets nothing else: a project on this machine only, and a fixed caller.
 DEFAULTS = {
     "MEMOAIR_API_KEY": "memoair_pk_local",
     "MEMOAIR_PROJECT_ID": "proj_acme",
@@ -39,23 +39,23 @@ async def main() -> None:
         base_url=os.environ.get("OPENAI_BASE_URL"),
         settings=OpenAILLMService.Settings(model=os.environ.get("OPENAI_MODEL", "gpt-4.1-mini")),
     )
-    memory = MemoAirMemoryProcessor.from_env({**DEFAULTS, **os.environ}, timeout_ms=5_000)  # who types can wait
+    memory = MemoAirMemoryProcessor.from_env({**DEFAULTS, **os.environ}, timeout_ms=5_000)  # someone who types can wait
     worker = PipelineWorker(Pipeline([user, memory, llm, assistant]))
 
-    answered = asyncio.Event()
+    answer_shown = asyncio.Event()
 
     @assistant.event_handler("on_assistant_turn_stopped")
     async def show(_: object, message: AssistantTurnStoppedMessage) -> None:
         print("Juno:", message.content, flush=True)
-        answered.set()
+        answer_shown.set()
 
     async def converse() -> None:
         while line := await asyncio.to_thread(sys.stdin.readline):
-            answered.clear()
+            answer_shown.clear()
             said = {"role": "user", "content": line.strip()}
             await worker.queue_frame(LLMMessagesAppendFrame(messages=[said], run_llm=True))
-            await answered.wait()
-        await worker.queue_frame(EndFrame())  # what is not saved yet is saved before run() returns
+            await answer_shown.wait()
+        await worker.queue_frame(EndFrame())  # the remaining turns are saved before run() returns
 
     runner = WorkerRunner()
     await runner.add_workers(worker)

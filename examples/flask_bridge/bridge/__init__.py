@@ -1,6 +1,6 @@
-"""Webhooks of four telephony platforms over one memory: ``gunicorn 'bridge:create_app()'``."""
+"""Webhooks of four telephone platforms with one memory. Run it with ``gunicorn 'bridge:create_app()'``."""
 
 from bridge.app import create_app
-from bridge.settings import Settings, SettingsError
+from bridge.settings import BridgeSettings, BridgeSettingsError
 
-__all__ = ["Settings", "SettingsError", "create_app"]
+__all__ = ["BridgeSettings", "BridgeSettingsError", "create_app"]

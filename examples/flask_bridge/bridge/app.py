@@ -1,4 +1,4 @@
-"""The application: the platforms that are wanted, over one memory."""
+"""The application: the webhooks of the enabled platforms, with one memory."""
 
 import logging
 
@@ -7,8 +7,8 @@ from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException
 
 from bridge import elevenlabs, retell, twilio_voice, vapi
-from bridge.memory import Memory
-from bridge.settings import Settings
+from bridge.memory import BridgeMemory
+from bridge.settings import BridgeSettings
 
 log = logging.getLogger("bridge")
 
@@ -18,21 +18,22 @@ _BLUEPRINTS = {
     "retell": retell.blueprint,
     "elevenlabs": elevenlabs.blueprint,
 }
-# The report of an hour's call has some hundred kB.
-_LARGEST_BODY = 2 * 1024 * 1024
+# The report of a one-hour call has a few hundred kB.
+_MAX_BODY_BYTES = 2 * 1024 * 1024
 
 
-def create_app(settings: Settings | None = None) -> Flask:
-    """The application, by default as the environment says; raises `SettingsError` where that does not fit.
+def create_app(settings: BridgeSettings | None = None) -> Flask:
+    """Create the application, by default with the settings from the environment.
 
-    It may be made before gunicorn forks: it starts nothing until the first request of each worker.
+    It can be created before gunicorn forks: nothing is started before the first request of each worker. Raises
+    `BridgeSettingsError` if the environment is incomplete or invalid.
     """
-    settings = settings or Settings.from_environ()
-    if settings.is_unsigned:
-        log.warning("BRIDGE_UNSIGNED is set: whoever finds this server reads every caller's memory")
+    settings = settings or BridgeSettings.from_environ()
+    if settings.accepts_unsigned:
+        log.warning("BRIDGE_UNSIGNED is set: anyone who can reach this server can read the memory of every caller")
     app = Flask("bridge", static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = _LARGEST_BODY
-    memory = app.extensions["memory"] = Memory(settings)
+    app.config["MAX_CONTENT_LENGTH"] = _MAX_BODY_BYTES
+    memory = app.extensions["memory"] = BridgeMemory(settings)
     for platform in settings.platforms:
         app.register_blueprint(_BLUEPRINTS[platform](settings, memory))
 
@@ -41,7 +42,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         return jsonify(status="ok")
 
     @app.errorhandler(HTTPException)
-    def told(error: HTTPException) -> ResponseReturnValue:
+    def render_error(error: HTTPException) -> ResponseReturnValue:
         return jsonify(error=error.name), error.code or 500
 
     return app

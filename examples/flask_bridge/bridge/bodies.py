@@ -1,4 +1,4 @@
-"""From the bytes of a request to a typed record of it, or to a refusal that tells nothing of what was in them."""
+"""Parsing of request bodies. An error reply contains nothing of the body."""
 
 import re
 from typing import TypeVar
@@ -8,19 +8,19 @@ from werkzeug.exceptions import BadRequest
 
 R = TypeVar("R")
 
-_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
+_CALL_ID_PATTERN = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 
 
-def parse(body: bytes, kind: type[R]) -> R:
-    """A JSON body as ``kind``; fields that it does not name are passed over. 400 where it is something else."""
+def parse_body(body: bytes, record_type: type[R]) -> R:
+    """Return a JSON body as ``record_type``, ignoring unknown fields. Reply 400 if it does not match."""
     try:
-        return msgspec.json.decode(body, type=kind)
+        return msgspec.json.decode(body, type=record_type)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
-        raise BadRequest("the body is not what this webhook takes") from None
+        raise BadRequest("the body does not have the shape that this webhook requires") from None
 
 
-def call_id(value: str) -> str:
-    """A platform's id of a call; 400 where it can't be one."""
-    if not _ID.fullmatch(value):
-        raise BadRequest("the call's id is missing, or can't be one")
+def validate_call_id(value: str) -> str:
+    """Return a platform's id of a call. Reply 400 if it is invalid."""
+    if not _CALL_ID_PATTERN.fullmatch(value):
+        raise BadRequest("the id of the call is missing or invalid")
     return value

@@ -1,33 +1,50 @@
-"""What the bridge is told by its environment. Where a secret is missing it does not start."""
+"""The settings of the bridge, from the environment. It does not start if a secret is missing."""
 
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-# What each platform must have a secret for. Of Vapi's two, one is enough.
+# The required secrets of each platform. Of Vapi's two, one is enough.
 SECRETS = {
     "twilio": ("TWILIO_AUTH_TOKEN",),
     "vapi": ("VAPI_HMAC_SECRET", "VAPI_SECRET"),
     "retell": ("RETELL_API_KEY",),
     "elevenlabs": ("ELEVENLABS_WEBHOOK_SECRET", "ELEVENLABS_TOOL_SECRET"),
 }
-_SHORTEST_SALT = 16
+_MIN_SALT_CHARS = 16
 
 
-class SettingsError(ValueError):
-    """The environment does not fit; the message names all that is wrong, and no secret."""
+class BridgeSettingsError(ValueError):
+    """The environment is incomplete or invalid. The message names every problem, but no secret."""
 
 
 @dataclass(frozen=True)
-class Settings:
-    """One bridge: which platforms call it, how each proves itself, and which memory it asks."""
+class BridgeSettings:
+    """The platforms that call the bridge, their secrets, and the memory it uses.
+
+    Attributes:
+        platforms: The enabled platforms.
+        public_url: The URL that the platforms call, without a slash at the end.
+        caller_salt: The salt of the caller ids.
+        secrets: The secrets by variable name.
+        accepts_unsigned: Whether signatures are not checked; for development only.
+        project_id: The project that the memory belongs to.
+        agent_id: The agent within the project.
+        api_key: The API key of the account.
+        cloud_base_url: The URL of the cloud, or None for no cloud.
+        storage_root: The folder for memories; None means the user data folder of the platform.
+        port_range: The first and the last port for runtimes.
+        max_concurrent_users: How many callers can have a runtime in one worker.
+        recall_timeout_ms: How long a caller waits for memories.
+        save_timeout_ms: How long a caller waits until a turn is saved, before their answer.
+    """
 
     platforms: tuple[str, ...]
-    public_url: str  # as the platforms see us, without a slash at the end
+    public_url: str
     caller_salt: bytes = field(repr=False)
-    secrets: Mapping[str, str] = field(repr=False)  # by the names of the variables
-    is_unsigned: bool  # nothing is checked: for a laptop only
+    secrets: Mapping[str, str] = field(repr=False)
+    accepts_unsigned: bool
     project_id: str
     agent_id: str
     api_key: str = field(repr=False)
@@ -35,48 +52,50 @@ class Settings:
     storage_root: str | None
     port_range: tuple[int, int]
     max_concurrent_users: int
-    recall_ms: float
-    keep_ms: float  # of a turn while the caller waits for its answer
+    recall_timeout_ms: float
+    save_timeout_ms: float
 
     def secret(self, name: str) -> bytes:
-        """A secret by its variable's name; empty where it is not set."""
+        """Return the secret of a variable; empty if it is not set."""
         return self.secrets.get(name, "").encode()
 
     @classmethod
-    def from_environ(cls, environ: Mapping[str, str] = os.environ) -> "Settings":
-        """Read the environment; raises `SettingsError` that names everything that is missing or can't be."""
-        wrong: list[str] = []
-        is_unsigned = environ.get("BRIDGE_UNSIGNED") == "for-development-only"
+    def from_environ(cls, environ: Mapping[str, str] = os.environ) -> "BridgeSettings":
+        """Read the environment. Raises `BridgeSettingsError`, which names everything that is missing or invalid."""
+        errors: list[str] = []
+        accepts_unsigned = environ.get("BRIDGE_UNSIGNED") == "for-development-only"
         names = [name.strip() for name in environ.get("BRIDGE_PLATFORMS", ",".join(SECRETS)).split(",") if name.strip()]
         platforms = tuple(dict.fromkeys(names))
-        wrong += [
-            f"BRIDGE_PLATFORMS names {name!r}; it knows {', '.join(SECRETS)}" for name in names if name not in SECRETS
+        errors += [
+            f"BRIDGE_PLATFORMS contains the unknown {name!r}; use {', '.join(SECRETS)}"
+            for name in names
+            if name not in SECRETS
         ]
-        secrets = {name: environ[name] for needed in SECRETS.values() for name in needed if environ.get(name)}
-        if not is_unsigned:
-            wrong += [f"{missing} is not set" for name in platforms for missing in _missing(name, secrets)]
-        salt = environ.get("BRIDGE_CALLER_SALT", "salt-of-a-laptop" if is_unsigned else "")
-        if len(salt) < _SHORTEST_SALT:
-            wrong.append(f"BRIDGE_CALLER_SALT must have {_SHORTEST_SALT} characters or more, the same for ever")
-        public_url = environ.get("BRIDGE_PUBLIC_URL", "http://127.0.0.1:8000" if is_unsigned else "").rstrip("/")
+        secrets = {name: environ[name] for names in SECRETS.values() for name in names if environ.get(name)}
+        if not accepts_unsigned:
+            errors += [f"{missing} is not set" for name in platforms for missing in _missing_secrets(name, secrets)]
+        salt = environ.get("BRIDGE_CALLER_SALT", "salt-of-a-laptop" if accepts_unsigned else "")
+        if len(salt) < _MIN_SALT_CHARS:
+            errors.append(f"BRIDGE_CALLER_SALT must have at least {_MIN_SALT_CHARS} characters, and must never change")
+        public_url = environ.get("BRIDGE_PUBLIC_URL", "http://127.0.0.1:8000" if accepts_unsigned else "").rstrip("/")
         if "twilio" in platforms and not _is_url(public_url):
-            wrong.append("BRIDGE_PUBLIC_URL must be https://HOST, as Twilio calls it: the signature covers it")
+            errors.append("BRIDGE_PUBLIC_URL must be the https:// URL that Twilio calls, which Twilio signs")
         numbers = {
-            name: _number(environ, name, default, wrong)
+            name: _read_positive_int(environ, name, default, errors)
             for name, default in (("BRIDGE_MAX_CALLERS", 64), ("BRIDGE_RECALL_MS", 250), ("BRIDGE_KEEP_MS", 2_000))
         }
-        ports = _ports(environ.get("BRIDGE_RUNTIME_PORTS", "7878-7977"), wrong)
+        ports = _parse_port_range(environ.get("BRIDGE_RUNTIME_PORTS", "7878-7977"), errors)
         cloud_base_url = environ.get("MEMOAIR_BASE_URL") or None
         if cloud_base_url and not environ.get("MEMOAIR_API_KEY"):
-            wrong.append("MEMOAIR_API_KEY is not set, which the cloud at MEMOAIR_BASE_URL wants")
-        if wrong:
-            raise SettingsError("the bridge does not start: " + "; ".join(wrong))
+            errors.append("MEMOAIR_API_KEY is not set; the cloud at MEMOAIR_BASE_URL requires it")
+        if errors:
+            raise BridgeSettingsError("the bridge cannot start: " + "; ".join(errors))
         return cls(
             platforms=platforms,
             public_url=public_url,
             caller_salt=salt.encode(),
             secrets=secrets,
-            is_unsigned=is_unsigned,
+            accepts_unsigned=accepts_unsigned,
             project_id=environ.get("MEMOAIR_PROJECT_ID", "proj_acme"),
             agent_id=environ.get("MEMOAIR_AGENT_ID", "agent_returns"),
             api_key=environ.get("MEMOAIR_API_KEY", "memoair_pk_local"),
@@ -84,12 +103,12 @@ class Settings:
             storage_root=environ.get("BRIDGE_STORAGE_ROOT") or None,
             port_range=ports,
             max_concurrent_users=numbers["BRIDGE_MAX_CALLERS"],
-            recall_ms=numbers["BRIDGE_RECALL_MS"],
-            keep_ms=numbers["BRIDGE_KEEP_MS"],
+            recall_timeout_ms=numbers["BRIDGE_RECALL_MS"],
+            save_timeout_ms=numbers["BRIDGE_KEEP_MS"],
         )
 
 
-def _missing(platform: str, secrets: Mapping[str, str]) -> list[str]:
+def _missing_secrets(platform: str, secrets: Mapping[str, str]) -> list[str]:
     names = SECRETS.get(platform, ())
     if platform == "vapi":
         return [] if any(name in secrets for name in names) else [" or ".join(names)]
@@ -104,17 +123,17 @@ def _is_url(value: str) -> bool:
     return parts.scheme in ("http", "https") and bool(parts.hostname) and not parts.query
 
 
-def _number(environ: Mapping[str, str], name: str, default: int, wrong: list[str]) -> int:
-    told = environ.get(name, str(default))
-    if told.isdecimal() and int(told) > 0:
-        return int(told)
-    wrong.append(f"{name} must be a whole number above 0")
+def _read_positive_int(environ: Mapping[str, str], name: str, default: int, errors: list[str]) -> int:
+    text = environ.get(name, str(default))
+    if text.isdecimal() and int(text) > 0:
+        return int(text)
+    errors.append(f"{name} must be a whole number above 0")
     return default
 
 
-def _ports(told: str, wrong: list[str]) -> tuple[int, int]:
-    first, _, last = told.partition("-")
+def _parse_port_range(text: str, errors: list[str]) -> tuple[int, int]:
+    first, _, last = text.partition("-")
     if first.isdecimal() and last.isdecimal() and 0 < int(first) <= int(last) < 1 << 16:
         return int(first), int(last)
-    wrong.append("BRIDGE_RUNTIME_PORTS must be FIRST-LAST")
+    errors.append("BRIDGE_RUNTIME_PORTS must be FIRST-LAST, such as 7878-7977")
     return 7878, 7977

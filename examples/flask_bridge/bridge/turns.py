@@ -1,4 +1,4 @@
-"""From what was said in a call, line by line, to turns: the caller speaks, the agent answers."""
+"""Groups what was said in a call into turns: the caller speaks, the agent answers."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import Enum
 
 
-class Side(Enum):
+class Speaker(Enum):
     """Who speaks."""
 
     CALLER = "caller"
@@ -14,17 +14,17 @@ class Side(Enum):
 
 
 @dataclass(frozen=True)
-class Line:
-    """What one side says; ``at`` is when, where the platform tells it."""
+class Utterance:
+    """What one side says. ``at`` is the time, if the platform reports it."""
 
-    side: Side
+    speaker: Speaker
     text: str
     at: datetime | None = None
 
 
 @dataclass(frozen=True)
-class Turn:
-    """``id`` is the same however often the platform tells of the turn: by it the turn is kept once."""
+class CallTurn:
+    """A turn. Its ``id`` stays the same if the platform sends the turn again, so that it is saved once."""
 
     id: str
     user_text: str
@@ -32,25 +32,25 @@ class Turn:
     at: datetime | None = None
 
 
-def turns_of(call_id: str, lines: Iterable[Line]) -> list[Turn]:
-    """The turns of a call, each named by the call and by the place of its first line.
+def group_turns(call_id: str, utterances: Iterable[Utterance]) -> list[CallTurn]:
+    """Return the turns of a call. The id of a turn consists of the call's id and the position of its first utterance.
 
-    A platform adds lines at the end of a transcript only, so the place names a line for good. What an agent says before
-    anybody has spoken is a turn in which the caller says nothing.
+    Platforms append to a transcript only at its end, so a position identifies an utterance permanently. What the agent
+    says before the caller has spoken is a turn without words of the caller.
     """
-    groups: list[tuple[int, list[Line]]] = []
-    for place, line in enumerate(lines):
-        if not line.text.strip():
+    groups: list[tuple[int, list[Utterance]]] = []
+    for position, utterance in enumerate(utterances):
+        if not utterance.text.strip():
             continue
-        answers = line.side is Side.AGENT
-        if not groups or (not answers and groups[-1][1][-1].side is Side.AGENT):
-            groups.append((place, []))
-        groups[-1][1].append(line)
+        is_agent = utterance.speaker is Speaker.AGENT
+        if not groups or (not is_agent and groups[-1][1][-1].speaker is Speaker.AGENT):
+            groups.append((position, []))
+        groups[-1][1].append(utterance)
     return [
-        Turn(f"{call_id}:{place}", _said(said, Side.CALLER), _said(said, Side.AGENT), said[0].at)
+        CallTurn(f"{call_id}:{place}", _join_texts(said, Speaker.CALLER), _join_texts(said, Speaker.AGENT), said[0].at)
         for place, said in groups
     ]
 
 
-def _said(lines: list[Line], side: Side) -> str:
-    return " ".join(line.text.strip() for line in lines if line.side is side)
+def _join_texts(utterances: list[Utterance], speaker: Speaker) -> str:
+    return " ".join(line.text.strip() for line in utterances if line.speaker is speaker)

@@ -1,1 +1,1 @@
-"""Voice agents for three customers: Fundamento's own side of the multi-tenant guide."""
+"""Voice agents for three customers: the multi-tenant guide as a program, from the side of the agency Fundamento."""

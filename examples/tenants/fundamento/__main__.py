@@ -1,11 +1,11 @@
-"""``python -m fundamento``: three customers are provisioned, called, and shown not to know of each other."""
+"""``python -m fundamento``: provisions three customers, calls them, and shows that their memories are separate."""
 
 import os
 import sys
 from contextlib import closing
 from pathlib import Path
 
-from fundamento.call_router import CallRouter, Limits
+from fundamento.call_router import CallRouter, TenantLimits
 from fundamento.partner_api import PartnerApi
 from fundamento.tenant_table import Customer, TenantTable
 
@@ -19,21 +19,21 @@ POLICIES = {
     "beta": "Boots in the emergency room are left at the door.",
     "gamma": "Lessons begin on Monday.",
 }
-ALEX = "caller_ab12"  # one and the same person, whose number is hashed as examples/flask_bridge does
+ALEX = "caller_ab12"  # one person who calls all three; the number is hashed as in examples/flask_bridge
 
 
-def answer(said: str, memory: str) -> str:
-    """Stand in for a language model: say what it would be told."""
-    told = [line[2:] for line in memory.splitlines() if line.startswith("- ")]
-    return f"You said {said!r}. I know: {' / '.join(told) or 'nothing'}."
+def answer(user_text: str, memory: str) -> str:
+    """Stand in for a language model: repeat the facts that it would get."""
+    facts = [line[2:] for line in memory.splitlines() if line.startswith("- ")]
+    return f"You said {user_text!r}. I know: {' / '.join(facts) or 'nothing'}."
 
 
 def main() -> int:
-    """Provision, call, and tell what each customer's agent knows."""
+    """Provision the customers, call them, and print what the agent of each one knows."""
     try:
         base_url, api_key = os.environ["MEMOAIR_BASE_URL"], os.environ["MEMOAIR_API_KEY"]
     except KeyError as missing:
-        print(f"{missing.args[0]} is not set; README.md says how", file=sys.stderr)
+        print(f"{missing.args[0]} is not set; see README.md", file=sys.stderr)
         return 2
     table = TenantTable(Path(os.environ.get("TENANT_TABLE", "tenants.sqlite")))
     with closing(PartnerApi(base_url, api_key)) as partner_api:
@@ -41,25 +41,27 @@ def main() -> int:
             tenant = table.onboard(customer, partner_api)
             print(f"{tenant.customer}: {tenant.project_id}, {tenant.agent_id}")
     recall_ms = float(os.environ.get("RECALL_MS", "250"))
-    limits = Limits(first_port=int(os.environ.get("FIRST_PORT", "7878")), ports=20, callers=20, recall_ms=recall_ms)
+    limits = TenantLimits(
+        first_port=int(os.environ.get("FIRST_PORT", "7878")), ports=20, max_callers=20, recall_timeout_ms=recall_ms
+    )
     storage_root = os.environ.get("MEMOAIR_RUNTIME_STORAGE_ROOT")
     router = CallRouter(
-        table.tenants(), answer, api_key=api_key, cloud_base_url=base_url, storage_root=storage_root, limits=limits
+        table.list_tenants(), answer, api_key=api_key, cloud_base_url=base_url, storage_root=storage_root, limits=limits
     )
     with closing(router):
         for slug, policy in POLICIES.items():
             router.client(slug).create_index("policies", [{"id": "boots", "text": policy}])
-            router.ring(slug, ALEX, "Alex")
-        router.turn("acme", ALEX, "My boots are size nine.")
-        router.turn("beta", ALEX, "My knee hurts.")
+            router.warm_up(slug, ALEX, "Alex")
+        router.answer_turn("acme", ALEX, "My boots are size nine.")
+        router.answer_turn("beta", ALEX, "My knee hurts.")
         for slug in POLICIES:
-            print(f"{slug}: {router.turn(slug, ALEX, 'What do you know about my boots, or my knee?')}")
+            print(f"{slug}: {router.answer_turn(slug, ALEX, 'What do you know about my boots, or my knee?')}")
         runtimes = {
-            slug: [each["pid"] for each in stats["runtimes"] if each["user_id"] == ALEX]
+            slug: [runtime["pid"] for runtime in stats["runtimes"] if runtime["user_id"] == ALEX]
             for slug, stats in router.stats().items()
         }
         print(f"runtimes: {runtimes}")
-        print(f"shed: {router.shed()}")
+        print(f"shed: {router.shed_counts()}")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The call router: each customer's calls to his own client, and load shed where a pool is full."""
+"""The call router: each customer's calls use the customer's own client, and load is shed if a pool is full."""
 
 import logging
 import threading
@@ -13,108 +13,117 @@ from memoair_voice_sync import MemoAirVoiceClientSync, MemoAirVoiceMemoryError
 log = logging.getLogger("fundamento")
 
 R = TypeVar("R")
-Answer = Callable[[str, str], str]  # from what was said and what is known to what is said
+AnswerFunction = Callable[[str, str], str]  # (user_text, memory) -> reply
 
 
 @dataclass(frozen=True)
-class Limits:
-    """What one customer may take of this machine. Each has ports of his own: nobody's rush takes another's."""
+class TenantLimits:
+    """What one customer may use of this machine.
 
-    callers: int = 64
+    Each customer has ports of their own, so a rush of calls to one does not affect the others.
+
+    Attributes:
+        max_callers: How many callers can have a runtime at a time.
+        first_port: The first port of the first customer.
+        ports: The number of ports per customer.
+        recall_timeout_ms: How long a caller waits for memories, in milliseconds.
+    """
+
+    max_callers: int = 64
     first_port: int = 7_878
     ports: int = 100
-    recall_ms: float = 250
+    recall_timeout_ms: float = 250
 
 
 class CallRouter:
-    """One client for each tenant, made at the start and closed at the end. Safe to use from any thread.
+    """One client per tenant, created at the start and closed at the end. Safe to use from any thread.
 
-    A turn is answered in any case. What the memory could not do is counted: ``shed`` by customer and code, where a pool
-    was full (``pool.exhausted``) or out of ports (``pool.port_exhausted``); an operator watches that, and raises the
-    limits or adds a machine.
+    Every turn gets an answer. Operations that the memory could not do, because a pool was full (``pool.exhausted``) or
+    out of ports (``pool.port_exhausted``), are counted by customer and code: see `shed_counts`. Operators watch these
+    counts, and raise the limits or add a machine.
     """
 
     def __init__(
         self,
         tenants: Iterable[Tenant],
-        answer: Answer,
+        answer: AnswerFunction,
         *,
         api_key: str,
         cloud_base_url: str | None,
         storage_root: str | None = None,
-        limits: Limits | None = None,
+        limits: TenantLimits | None = None,
     ) -> None:
         self._answer = answer
-        self._limits = limits = limits or Limits()
-        self._counting = threading.Lock()
-        self._shed: Counter[tuple[str, str]] = Counter()
+        self._limits = limits = limits or TenantLimits()
+        self._shed_lock = threading.Lock()
+        self._shed_counts: Counter[tuple[str, str]] = Counter()
         self._clients = {
             tenant.customer: MemoAirVoiceClientSync(
-                api_key=api_key,  # of the account; what keeps customers apart is the project
+                api_key=api_key,  # of the account; the project separates the customers
                 project_id=tenant.project_id,
                 agent_id=tenant.agent_id,
                 cloud_base_url=cloud_base_url,
                 storage_root=storage_root,
-                max_concurrent_users=limits.callers,
-                runtime_port_range=_slice(limits, place),
+                max_concurrent_users=limits.max_callers,
+                runtime_port_range=_port_slice(limits, place),
             )
             for place, tenant in enumerate(tenants)
         }
 
     def client(self, customer: str) -> MemoAirVoiceClientSync:
-        """The customer's client; KeyError for who is none, as a call to a number that nobody has."""
+        """Return the customer's client. Raises KeyError for an unknown customer."""
         return self._clients[customer]
 
-    def ring(self, customer: str, caller_id: str, caller_name: str = "") -> None:
-        """Make a caller's memory ready while the phone rings."""
+    def warm_up(self, customer: str, caller_id: str, caller_name: str = "") -> None:
+        """Load a caller's memory while the phone rings."""
         client = self.client(customer)
-        self._or_shed(customer, lambda: client.load_index(user=_user(customer, caller_id, caller_name)))
+        self._call_or_shed(customer, lambda: client.load_index(user=_make_user(customer, caller_id, caller_name)))
 
-    def turn(self, customer: str, caller_id: str, said: str, caller_name: str = "") -> str:
-        """What the customer's agent answers. Who calls decides whose memory it is: each call names its caller."""
-        client, user = self.client(customer), _user(customer, caller_id, caller_name)
-        found = self._or_shed(
-            customer, lambda: client.search_memory(said, user=user, timeout_ms=self._limits.recall_ms)
+    def answer_turn(self, customer: str, caller_id: str, user_text: str, caller_name: str = "") -> str:
+        """Return the answer of the customer's agent, from this caller's memory, and save the turn."""
+        client, user = self.client(customer), _make_user(customer, caller_id, caller_name)
+        found = self._call_or_shed(
+            customer, lambda: client.search_memory(user_text, user=user, timeout_ms=self._limits.recall_timeout_ms)
         )
-        words = self._answer(said, found.contextText if found is not None else "")
-        self._or_shed(customer, lambda: client.save_response(user_text=said, assistant_text=words, user=user))
-        return words
+        reply = self._answer(user_text, found.contextText if found is not None else "")
+        self._call_or_shed(customer, lambda: client.save_response(user_text=user_text, assistant_text=reply, user=user))
+        return reply
 
-    def shed(self) -> dict[str, dict[str, int]]:
-        """By customer and code, how often he was served without memory: searches, and turns that were not kept."""
-        with self._counting:
-            told: dict[str, dict[str, int]] = {customer: {} for customer in self._clients}
-            for (customer, code), times in self._shed.items():
-                told[customer][code] = times
-            return told
+    def shed_counts(self) -> dict[str, dict[str, int]]:
+        """Return the operations that were shed (loading, searches, and turns not saved), by customer and code."""
+        with self._shed_lock:
+            counts: dict[str, dict[str, int]] = {customer: {} for customer in self._clients}
+            for (customer, code), count in self._shed_counts.items():
+                counts[customer][code] = count
+            return counts
 
     def stats(self) -> dict[str, dict[str, Any]]:
-        """What each customer's client tells of itself."""
+        """Return the statistics of each customer's client."""
         return {customer: client.stats() for customer, client in self._clients.items()}
 
     def close(self) -> None:
-        """End all calls and runtimes, those of all customers at once."""
-        closing = [threading.Thread(target=client.close) for client in self._clients.values()]
-        for each in closing:
-            each.start()
-        for each in closing:
-            each.join()
+        """Close the clients of all customers at the same time."""
+        threads = [threading.Thread(target=client.close) for client in self._clients.values()]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
 
-    def _or_shed(self, customer: str, call: Callable[[], R]) -> R | None:
+    def _call_or_shed(self, customer: str, call: Callable[[], R]) -> R | None:
         try:
             return call()
         except MemoAirVoiceMemoryError as error:
-            with self._counting:
-                self._shed[customer, error.code] += 1
+            with self._shed_lock:
+                self._shed_counts[customer, error.code] += 1
             log.warning("served without memory: customer=%s code=%s", customer, error.code)
             return None
 
 
-def _user(customer: str, caller_id: str, caller_name: str) -> dict[str, Any]:
-    named = {"name": caller_name} if caller_name else {}
-    return {"id": caller_id, **named, "metadata": {"tenant": customer, "source": "voice"}}
+def _make_user(customer: str, caller_id: str, caller_name: str) -> dict[str, Any]:
+    name = {"name": caller_name} if caller_name else {}
+    return {"id": caller_id, **name, "metadata": {"tenant": customer, "source": "voice"}}
 
 
-def _slice(limits: Limits, place: int) -> tuple[int, int]:
-    first = limits.first_port + place * limits.ports
+def _port_slice(limits: TenantLimits, position: int) -> tuple[int, int]:
+    first = limits.first_port + position * limits.ports
     return first, first + limits.ports - 1

@@ -1,4 +1,4 @@
-"""The partner API of the cloud: a project and an agent for each customer, with the one key of the account."""
+"""The partner API of the cloud: a project and an agent per customer, with one key for the account."""
 
 from typing import Any
 
@@ -9,38 +9,40 @@ _TIMEOUT_S = 10.0
 
 
 class PartnerApi:
-    """What makes customers' workspaces. Whatever it is asked for twice is there once. One thread at a time."""
+    """Creates projects and agents. Every method can be repeated safely. Use it from one thread at a time."""
 
     def __init__(self, base_url: str, api_key: str) -> None:
         self._base_url = base_url.rstrip("/")
         self._http = requests.Session()
         self._http.headers["Authorization"] = f"Bearer {api_key}"
-        # Of a POST nobody knows whether it arrived; those below may be made again.
-        tries = Retry(3, backoff_factor=0.2, status_forcelist=[429, 502, 503, 504], allowed_methods=None)
+        # A failed POST may have arrived; the ones below can be repeated safely.
+        retries = Retry(3, backoff_factor=0.2, status_forcelist=[429, 502, 503, 504], allowed_methods=None)
         for scheme in ("http://", "https://"):
-            self._http.mount(scheme, requests.adapters.HTTPAdapter(max_retries=tries))
+            self._http.mount(scheme, requests.adapters.HTTPAdapter(max_retries=retries))
 
-    def project(self, name: str, slug: str, description: str = "") -> str:
-        """The id of the customer's project, made if there is none. Raises `requests.RequestException`."""
+    def ensure_project(self, name: str, slug: str, description: str = "") -> str:
+        """Return the id of the customer's project; create it if needed. Raises `requests.RequestException`."""
         body = {"name": name, "slug": slug, "description": description}
-        return self._there("/v1/projects", "projects", "slug", body)
+        return self._find_or_create("/v1/projects", "projects", "slug", body)
 
-    def agent(self, project_id: str, name: str) -> str:
-        """The id of a voice agent in a project, made if there is none. Raises `requests.RequestException`."""
-        return self._there(f"/v1/projects/{project_id}/agents", "agents", "name", {"name": name, "agentType": "voice"})
+    def ensure_agent(self, project_id: str, name: str) -> str:
+        """Return the id of a voice agent in a project; create it if needed. Raises `requests.RequestException`."""
+        return self._find_or_create(
+            f"/v1/projects/{project_id}/agents", "agents", "name", {"name": name, "agentType": "voice"}
+        )
 
     def close(self) -> None:
         """Close the connection."""
         self._http.close()
 
-    def _there(self, path: str, kind: str, key: str, body: dict[str, str]) -> str:
-        """The id of what has the same ``key`` as ``body``, or of what is made of it."""
+    def _find_or_create(self, path: str, kind: str, key: str, body: dict[str, str]) -> str:
+        """Return the id of the item whose ``key`` equals that of ``body``; create the item if there is none."""
         url = self._base_url + path
-        found = self._http.get(url, timeout=_TIMEOUT_S)
-        found.raise_for_status()
-        same: list[dict[str, Any]] = [each for each in found.json()[kind] if each[key] == body[key]]
-        if same:
-            return str(same[0]["id"])
-        made = self._http.post(url, json=body, timeout=_TIMEOUT_S)
-        made.raise_for_status()  # 409: somebody else has just made it; whoever asks again finds it
-        return str(made.json()["id"])
+        listed = self._http.get(url, timeout=_TIMEOUT_S)
+        listed.raise_for_status()
+        existing: list[dict[str, Any]] = [item for item in listed.json()[kind] if item[key] == body[key]]
+        if existing:
+            return str(existing[0]["id"])
+        created = self._http.post(url, json=body, timeout=_TIMEOUT_S)
+        created.raise_for_status()  # 409: another process has just created it; a retry finds it
+        return str(created.json()["id"])

@@ -1,4 +1,4 @@
-"""The tenant table: which customer has which project and which agent. Ids only; the key is in no table."""
+"""The tenant table: the project and the agent of each customer. It contains only ids, never the key."""
 
 import sqlite3
 from contextlib import closing
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fundamento.partner_api import PartnerApi
 
-_TABLE = """
+_CREATE_TABLE = """
 create table if not exists tenants (
     customer text primary key,
     project_id text not null unique,
@@ -18,16 +18,16 @@ create table if not exists tenants (
 
 @dataclass(frozen=True)
 class Customer:
-    """Whom Fundamento builds an agent for."""
+    """A customer for whom Fundamento builds an agent."""
 
     slug: str
     name: str
-    agent: str
+    agent_name: str
 
 
 @dataclass(frozen=True)
 class Tenant:
-    """A customer as the memory knows him."""
+    """The ids of a customer in the memory."""
 
     customer: str
     project_id: str
@@ -35,34 +35,34 @@ class Tenant:
 
 
 class TenantTable:
-    """The table in an SQLite file; each call has a connection of its own, so any thread or process may ask."""
+    """The table, in an SQLite file. Each call opens its own connection, so any thread or process may use it."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        with closing(self._open()) as table, table:
-            table.execute(_TABLE)
+        with closing(self._connect()) as table, table:
+            table.execute(_CREATE_TABLE)
 
-    def tenants(self) -> list[Tenant]:
-        """All customers that are ready to be called."""
-        with closing(self._open()) as table:
+    def list_tenants(self) -> list[Tenant]:
+        """Return all customers that are ready to take calls."""
+        with closing(self._connect()) as table:
             rows = table.execute("select customer, project_id, agent_id from tenants order by customer")
             return [Tenant(*row) for row in rows]
 
     def onboard(self, customer: Customer, partner_api: PartnerApi) -> Tenant:
-        """Provision a customer and note him; one who is known stays as he is.
+        """Provision a customer and add them to the table, unless they are there already.
 
-        Whatever fails, wherever: to do it again goes on from there. Raises `requests.RequestException`.
+        If this fails at any point, calling it again continues from there. Raises `requests.RequestException`.
         """
-        known = {tenant.customer: tenant for tenant in self.tenants()}
-        if customer.slug in known:
-            return known[customer.slug]
-        project_id = partner_api.project(customer.name, customer.slug)
-        tenant = Tenant(customer.slug, project_id, partner_api.agent(project_id, customer.agent))
-        with closing(self._open()) as table, table:
+        tenants = {tenant.customer: tenant for tenant in self.list_tenants()}
+        if customer.slug in tenants:
+            return tenants[customer.slug]
+        project_id = partner_api.ensure_project(customer.name, customer.slug)
+        tenant = Tenant(customer.slug, project_id, partner_api.ensure_agent(project_id, customer.agent_name))
+        with closing(self._connect()) as table, table:
             table.execute(
                 "insert or ignore into tenants values (?, ?, ?)", (tenant.customer, tenant.project_id, tenant.agent_id)
             )
         return tenant
 
-    def _open(self) -> sqlite3.Connection:
+    def _connect(self) -> sqlite3.Connection:
         return sqlite3.connect(self._path, timeout=10)

@@ -1,4 +1,4 @@
-"""MemoAir Voice for LiveKit Agents: `MemoAirLiveKitAgent` is an ``Agent`` that remembers who calls."""
+"""MemoAir Voice for LiveKit Agents: `MemoAirLiveKitAgent` is an ``Agent`` with memory."""
 
 from typing import TYPE_CHECKING
 

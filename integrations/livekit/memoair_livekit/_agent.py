@@ -1,4 +1,4 @@
-"""The agent: a LiveKit ``Agent`` whose hooks recall and keep."""
+"""The agent: a LiveKit ``Agent`` whose hooks recall from memory and save turns."""
 
 import asyncio
 import time
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from livekit.agents import Agent, get_job_context, llm
 
-from memoair_livekit._context import is_recall, message_to_answer, remove, splice
-from memoair_livekit._identity import from_environment, identity_of
+from memoair_livekit._context import find_message_to_answer, insert_recall, is_recall_message, remove_recall
+from memoair_livekit._identity import read_environment, resolve_identity
 from memoair_livekit._listener import SessionListener
 from memoair_livekit._log import log_failures
 from memoair_livekit._memory import CallMemory
@@ -22,30 +22,38 @@ if TYPE_CHECKING:
     from livekit.agents import ModelSettings
     from typing_extensions import Self
 
-_CLOUD_BASE_URL = "https://backend.memoair.space"
-_PORTS = (7878, 7977)
-# How long a caller's runtime lives after the call: who is cut off and calls again at once finds it warm.
-_IDLE_TTL_S = 10.0
-# How long a job that ends waits for its session to close.
-_CLOSING_S = 10.0
+_DEFAULT_CLOUD_BASE_URL = "https://backend.memoair.space"
+_DEFAULT_PORT_RANGE = (7878, 7977)
+# A runtime stays this long after the call, so that a caller who is cut off and calls again finds it running.
+_RUNTIME_IDLE_TTL_S = 10.0
+# How long the shutdown of a LiveKit job waits for its session to close.
+_CLOSE_TIMEOUT_S = 10.0
 
 
 class MemoAirLiveKitAgent(Agent):
-    """A LiveKit ``Agent`` that remembers who calls: each turn is recalled for and kept, with no other wiring.
+    """A LiveKit ``Agent`` with memory: it recalls before each answer and saves each turn, without further wiring.
 
-    ``api_key``, ``project_id``, ``agent_id`` and ``user_id`` say whose memory it is; or ``agent``, an identity that has
-    them as attributes, as ``memoair_voice.MemoAirVoiceAgent`` does; what is given beside it comes first. A search may
-    take ``search_timeout_ms``. ``cloud_base_url`` None is no cloud: nothing leaves this machine. ``storage_root``,
-    ``runtime_binary``, ``runtime_port_range`` (both ends belong to it), ``org_file``, ``org_only`` (the organisation's
-    documents alone; nothing is kept) and ``redact`` (what may be kept of a text) are those of ``MemoAirVoiceClient``.
-    All else goes to ``Agent``.
+    The agent learns of turns from the events of its session. Saving happens in the background and never delays an
+    answer. After construction, no failure of the memory raises into the session: it is logged (logger
+    ``memoair_livekit``) with a code and without the words of caller or agent, and the call continues without memory.
 
-    Raises TypeError for an identity that is missing, and what the client raises for one that can't be; after that,
-    nothing of the memory raises into the session: what fails is told in the log (logger ``memoair_livekit``) by its
-    code, without anybody's words. For the thread of the session's event loop only.
+    Use an instance only in the thread of the session's event loop. It may serve one session after another.
 
-    A subclass may have hooks of its own. An `on_enter` or `on_exit` of its own need not call ours. Whoever overrides
-    both `on_user_turn_completed` and `llm_node` calls one of ours, or nothing is recalled.
+    Subclasses can override every hook. Their `on_enter` and `on_exit` do not need to call ``super()``. A subclass that
+    overrides both `on_user_turn_completed` and `llm_node` must call one of them through ``super()``; otherwise
+    nothing is recalled.
+
+    Example:
+        ```python
+        agent = MemoAirLiveKitAgent(
+            api_key="memoair_pk_...",
+            project_id="proj_acme",
+            agent_id="agent_acme_returns",
+            user_id=caller.identity,
+            instructions="You are the returns concierge of a shoe shop.",
+        )
+        await session.start(agent=agent, room=ctx.room)
+        ```
     """
 
     def __init__(
@@ -57,26 +65,51 @@ class MemoAirLiveKitAgent(Agent):
         user_id: str | None = None,
         instructions: str | None = None,
         search_timeout_ms: float = 250,
-        cloud_base_url: str | None = _CLOUD_BASE_URL,
+        cloud_base_url: str | None = _DEFAULT_CLOUD_BASE_URL,
         agent: Any = None,
         storage_root: str | None = None,
         runtime_binary: str | None = None,
-        runtime_port_range: tuple[int, int] = _PORTS,
+        runtime_port_range: tuple[int, int] = _DEFAULT_PORT_RANGE,
         org_file: str | None = None,
         org_only: bool = False,
         redact: Callable[[str], str] | None = None,
         **agent_kwargs: Any,
     ) -> None:
-        identity = identity_of(agent, api_key=api_key, project_id=project_id, agent_id=agent_id, user_id=user_id)
-        caller_id = identity.pop("user_id")
+        """Create an agent for one caller. No process is started before the agent enters a session.
+
+        Args:
+            api_key: The API key of the account.
+            project_id: The project that the memory belongs to.
+            agent_id: The agent within the project.
+            user_id: The id of the caller.
+            instructions: The instructions of the ``Agent``.
+            search_timeout_ms: How long a search may delay an answer, in milliseconds.
+            cloud_base_url: The URL of the cloud, or None for no cloud: then nothing leaves this machine.
+            agent: An object with the attributes ``api_key``, ``project_id``, ``agent_id`` and ``user_id``, such as
+                ``memoair_voice.MemoAirVoiceAgent``. Arguments that are passed directly take precedence.
+            storage_root: The folder for memories on this machine. None means the user data folder of the platform.
+            runtime_binary: A runtime program to use instead of the installed one.
+            runtime_port_range: The first and the last loopback port that runtimes may listen on.
+            org_file: A file with the organization's documents as JSON lines, if no cloud has them.
+            org_only: Search only the organization's documents, and save nothing.
+            redact: A function that receives each text of a turn before any of it is saved, and returns the text to
+                keep. It must be safe to call from any thread.
+            **agent_kwargs: Passed to ``livekit.agents.Agent``.
+
+        Raises:
+            TypeError: If a part of the identity is missing or not a string.
+            ValueError: If an argument is invalid.
+        """
+        identity = resolve_identity(agent, api_key=api_key, project_id=project_id, agent_id=agent_id, user_id=user_id)
+        resolved_user_id = identity.pop("user_id")
         if isinstance(search_timeout_ms, bool) or not 0 < search_timeout_ms < float("inf"):
             raise ValueError(f"search_timeout_ms must be positive, not {search_timeout_ms}")
         if agent is not None:
             org_only = org_only or bool(getattr(agent, "org_only", False))
-            if cloud_base_url == _CLOUD_BASE_URL:
+            if cloud_base_url == _DEFAULT_CLOUD_BASE_URL:
                 cloud_base_url = getattr(agent, "cloud_base_url", cloud_base_url)
-        first, last = runtime_port_range
-        arguments: dict[str, Any] = {
+        first_port, last_port = runtime_port_range
+        client_arguments: dict[str, Any] = {
             **identity,
             "cloud_base_url": cloud_base_url,
             "storage_root": storage_root,
@@ -85,126 +118,160 @@ class MemoAirLiveKitAgent(Agent):
             "org_file": org_file,
             "org_only": org_only,
             "redact": redact,
-            "max_concurrent_users": max(1, last - first + 1),  # nobody who is talking gives his place to another
-            "runtime_idle_ttl_s": _IDLE_TTL_S,
+            # One user per port, so that a new call never evicts the runtime of a call in progress.
+            "max_concurrent_users": max(1, last_port - first_port + 1),
+            "runtime_idle_ttl_s": _RUNTIME_IDLE_TTL_S,
         }
-        MemoAirVoiceClient(**arguments)  # what can't be is told here, where nobody is calling yet; it starts nothing
+        # Validate the arguments now, before there is a call. Constructing a client starts nothing.
+        MemoAirVoiceClient(**client_arguments)
         super().__init__(instructions=instructions or "", **agent_kwargs)
-        self._memoair_new_memory = partial(CallMemory, arguments, caller_id, search_timeout_ms)
+        self._memoair_memory_factory = partial(CallMemory, client_arguments, resolved_user_id, search_timeout_ms)
         self._memoair_memory: CallMemory | None = None
-        self._memoair_ending: CallMemory | None = None  # the last one, which may still save something
+        self._memoair_closing_memory: CallMemory | None = None  # of the last session; it may still be saving
         self._memoair_has_left = False
-        self._memoair_recalls: RecallCache
-        self._memoair_turns: LiveKitTurnAssembler
+        self._memoair_recall_cache: RecallCache
+        self._memoair_turn_assembler: LiveKitTurnAssembler
         self._memoair_listener: SessionListener | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """See that entering and leaving are noticed, also by a subclass that does not call ours."""
+        """Wrap the hooks of a subclass, so that entering and leaving are noticed even without ``super()``."""
         super().__init_subclass__(**kwargs)
-        for name, around in (("on_enter", _entering), ("on_exit", _leaving)):
+        for name, wrap in (("on_enter", _wrap_on_enter), ("on_exit", _wrap_on_exit)):
             if name in cls.__dict__:
-                setattr(cls, name, around(cls.__dict__[name]))
+                setattr(cls, name, wrap(cls.__dict__[name]))
 
     @classmethod
-    def from_env(cls, **given: Any) -> "Self":
-        """Make an agent of what the environment says; what is ``given``, as to the constructor, comes first.
+    def from_env(cls, **overrides: Any) -> "Self":
+        """Create an agent from environment variables.
 
-        ``MEMOAIR_API_KEY``, ``MEMOAIR_PROJECT_ID``, ``MEMOAIR_AGENT_ID``, ``MEMOAIR_USER_ID``, ``MEMOAIR_BASE_URL``
-        (empty: no cloud) and ``MEMOAIR_ORG_ONLY`` (``1`` or ``0``); none of them where ``agent=`` is given. Raises
-        ValueError that names all that is missing.
+        Reads ``MEMOAIR_API_KEY``, ``MEMOAIR_PROJECT_ID``, ``MEMOAIR_AGENT_ID``, ``MEMOAIR_USER_ID``,
+        ``MEMOAIR_BASE_URL`` (empty means no cloud) and ``MEMOAIR_ORG_ONLY`` (``1`` or ``0``), unless ``agent=`` is
+        passed.
+
+        Args:
+            **overrides: Arguments of the constructor, which take precedence over the environment.
+
+        Returns:
+            The agent.
+
+        Raises:
+            ValueError: If required variables are missing (the message names all of them) or a value is invalid.
         """
-        return cls(**from_environment(given))
+        return cls(**read_environment(overrides))
 
-    # What LiveKit calls
+    # Hooks that LiveKit calls
 
     async def on_enter(self) -> None:
-        """Open the memory, and wait until it is ready.
+        """Open the memory and wait until it is ready.
 
-        LiveKit goes on meanwhile, and what is said before is recalled for and kept, too. An `on_enter` of a subclass
-        that greets at once is not held up: the memory is opened behind it, whether it calls this one or not.
+        LiveKit does not wait for this hook: what is said in the meantime is recalled for and saved as well. The memory
+        opens in the background, so a subclass whose own `on_enter` greets at once is not delayed, whether or not it
+        calls this one.
         """
         with log_failures("enter_failed"):
-            _enter(self)
+            _start_listening(self)
             if self._memoair_memory is not None:
-                await self._memoair_memory.opened()
+                await self._memoair_memory.wait_opened()
 
     async def on_user_turn_completed(self, turn_ctx: llm.ChatContext, new_message: llm.ChatMessage) -> None:
-        """Recall what matters for the caller's words, and put it before them, for this turn only.
+        """Recall for the caller's message and insert the result before it, for this turn only.
 
-        Where an answer to the same words is being generated already (preemptive generation), it was given what was
-        recalled; then the context stays as it is, or LiveKit would throw that answer away.
+        If an answer to the same words is already being generated (preemptive generation), it already has the recalled
+        text. In that case the context stays unchanged, because LiveKit would otherwise discard that answer.
+
+        Args:
+            turn_ctx: The context of this turn; changed in place.
+            new_message: What the caller has said.
         """
         with log_failures("recall_failed"):
-            if not self._memoair_begin():
+            if not self._memoair_ensure_memory():
                 return
             if self._memoair_listener is None:
-                self._memoair_turns.add(new_message, time.time())
-            is_being_answered = self._memoair_recalls.is_answering(new_message, turn_ctx)
-            context_text = await self._memoair_recalls.text_for(new_message, turn_ctx)
-            if context_text and not is_being_answered:
-                splice(turn_ctx, context_text, new_message)
+                self._memoair_turn_assembler.add_message(new_message, time.time())
+            has_early_answer = self._memoair_recall_cache.has_early_answer(new_message, turn_ctx)
+            context_text = await self._memoair_recall_cache.recall(new_message, turn_ctx)
+            if context_text and not has_early_answer:
+                insert_recall(turn_ctx, context_text, new_message)
 
     async def llm_node(
         self, chat_ctx: llm.ChatContext, tools: list[Any], model_settings: "ModelSettings"
     ) -> AsyncGenerator[Any, None]:
-        """Ask the language model, with what was recalled: also for typed input, and for early answers."""
+        """Call the language model with the recalled text. This also covers typed input and early answers.
+
+        Args:
+            chat_ctx: The conversation. It is copied before the recalled text is inserted.
+            tools: The tools that the model may call.
+            model_settings: The settings of the model.
+
+        Yields:
+            The chunks of the model's answer.
+        """
         with log_failures("recall_failed"):
-            chat_ctx = await self._memoair_with_recall(chat_ctx)
+            chat_ctx = await self._memoair_insert_recall(chat_ctx)
         async with aclosing(Agent.default.llm_node(self, chat_ctx, tools, model_settings)) as chunks:
             async for chunk in chunks:
                 yield chunk
 
     async def on_agent_response_completed(
         self,
-        chat_ctx: llm.ChatContext,  # noqa: ARG002 - as LiveKit's hooks are called; the message says all
+        chat_ctx: llm.ChatContext,  # noqa: ARG002 - the signature of LiveKit's hooks; the message is enough
         new_message: llm.ChatMessage,
     ) -> None:
-        """Keep an answer with the words it answers. In a session that is done already: to call this is no harm.
+        """Save an answer with the words it answers.
 
-        LiveKit does not call it. An application may, with the assistant items of ``conversation_item_added``; each is
-        kept once.
+        Within a session this happens automatically; calling it as well does no harm. LiveKit itself does not call it.
+        An application may, with the assistant items of the event ``conversation_item_added``: each item is saved once.
+        Without a session, this waits until the turn is saved.
+
+        Args:
+            chat_ctx: Not used.
+            new_message: The answer. Messages of other roles are ignored.
         """
         with log_failures("keep_failed"):
-            if new_message.role != "assistant" or not self._memoair_begin():
+            if new_message.role != "assistant" or not self._memoair_ensure_memory():
                 return
             if self._memoair_listener is not None:
-                self._memoair_listener.add(new_message)
+                self._memoair_listener.add_message(new_message)
             elif self._memoair_memory is not None:
-                self._memoair_turns.add(new_message, time.time())
-                self._memoair_turns.settle()
-                await self._memoair_memory.kept()
+                self._memoair_turn_assembler.add_message(new_message, time.time())
+                self._memoair_turn_assembler.flush()
+                await self._memoair_memory.wait_drained()
 
     async def on_exit(self) -> None:
-        """Leave the call: twice is no harm.
+        """Leave the session. Calling it again does no harm.
 
-        While the session runs this returns at once: the last words come after it, and are kept behind it. Once the
-        session has closed, it waits until everything is saved and the memory is closed.
+        While the session runs, this returns at once: the last words arrive afterwards and are saved in the background.
+        After the session has closed, this waits until everything is saved and the memory is closed.
         """
         with log_failures("exit_failed"):
             self._memoair_has_left = True
             if self._memoair_listener is not None and self._memoair_is_in_session():
-                self._memoair_listener.leave()
+                self._memoair_listener.mark_leaving()
                 if self._memoair_memory is not None:
-                    self._memoair_memory.let_go()  # a session that closes waits for its agent to have entered
+                    self._memoair_memory.release_waiters()  # a session closes only when on_enter has returned
             else:
-                await self._memoair_end()
+                await self._memoair_close()
 
-    # What is ours
+    # Private. The prefix keeps these names apart from those of LiveKit's Agent and of subclasses.
 
-    def _memoair_begin(self) -> bool:
-        """Have a memory, and listen to the session, if there is one; tell whether there is a memory."""
+    def _memoair_ensure_memory(self) -> bool:
+        """Open the memory and listen to the session if needed. Return whether there is a memory."""
         if self._memoair_memory is None:
             if self._memoair_has_left:
-                return False  # something that comes late; nobody would close what is opened for it
-            self._memoair_memory = self._memoair_new_memory()
-            self._memoair_recalls = RecallCache(self._memoair_memory.search)
-            self._memoair_turns = LiveKitTurnAssembler(self._memoair_memory.keep)
+                return False  # a late call: nothing would close a memory that is opened now
+            self._memoair_memory = self._memoair_memory_factory()
+            self._memoair_recall_cache = RecallCache(self._memoair_memory.search)
+            self._memoair_turn_assembler = LiveKitTurnAssembler(self._memoair_memory.save)
         if self._memoair_listener is None and self._memoair_is_in_session():
             self._memoair_listener = SessionListener(
-                self.session, self, self._memoair_turns, self._memoair_recalls, self._memoair_close
+                self.session,
+                self,
+                self._memoair_turn_assembler,
+                self._memoair_recall_cache,
+                self._memoair_start_closing,
             )
             with log_failures("no_shutdown_callback"):
-                _at_end_of_job(self._memoair_end_of_job)
+                _add_job_shutdown_callback(self._memoair_on_job_shutdown)
         return True
 
     def _memoair_is_in_session(self) -> bool:
@@ -213,82 +280,83 @@ class MemoAirLiveKitAgent(Agent):
         except RuntimeError:  # the agent is not running
             return False
 
-    async def _memoair_with_recall(self, chat_ctx: llm.ChatContext) -> llm.ChatContext:
-        message = message_to_answer(chat_ctx)
-        has_recall = any(is_recall(item) for item in chat_ctx.items)
+    async def _memoair_insert_recall(self, chat_ctx: llm.ChatContext) -> llm.ChatContext:
+        """Return the context for the model: with the recalled text if there is a message to answer, else without."""
+        message = find_message_to_answer(chat_ctx)
+        has_recall = any(is_recall_message(item) for item in chat_ctx.items)
         if message is None:
             if has_recall:
                 chat_ctx = chat_ctx.copy()
-                remove(chat_ctx)
+                remove_recall(chat_ctx)
             return chat_ctx
-        if has_recall or not self._memoair_begin():
+        if has_recall or not self._memoair_ensure_memory():
             return chat_ctx
-        if context_text := await self._memoair_recalls.text_for(message, chat_ctx):
+        if context_text := await self._memoair_recall_cache.recall(message, chat_ctx):
             chat_ctx = chat_ctx.copy()
-            splice(chat_ctx, context_text, message)
+            insert_recall(chat_ctx, context_text, message)
         return chat_ctx
 
-    def _memoair_close(self) -> None:
-        """Let go of the memory, which saves what is left and closes behind us."""
+    def _memoair_start_closing(self) -> None:
+        """Detach the memory, which saves the remaining turns and closes in the background."""
         memory, self._memoair_memory = self._memoair_memory, None
         listener, self._memoair_listener = self._memoair_listener, None
         self._memoair_has_left = True
         if listener is not None:
             listener.stop()
         if memory is not None:
-            self._memoair_turns.settle()
-            memory.end()
-            self._memoair_ending = memory
+            self._memoair_turn_assembler.flush()
+            memory.start_closing()
+            self._memoair_closing_memory = memory
 
-    async def _memoair_end(self) -> None:
-        """Close the memory, and wait for it."""
-        self._memoair_close()
-        if self._memoair_ending is not None:
-            await self._memoair_ending.ended()
+    async def _memoair_close(self) -> None:
+        """Close the memory and wait until it is closed."""
+        self._memoair_start_closing()
+        if self._memoair_closing_memory is not None:
+            await self._memoair_closing_memory.wait_closed()
 
-    async def _memoair_end_of_job(self) -> None:
-        """The process is about to end: wait for the session to close, and for what was said to be kept."""
-        until = time.monotonic() + _CLOSING_S
-        while self._memoair_listener is not None and time.monotonic() < until:
+    async def _memoair_on_job_shutdown(self) -> None:
+        """Wait for the session to close and for its turns to be saved, before the process ends."""
+        deadline = time.monotonic() + _CLOSE_TIMEOUT_S
+        while self._memoair_listener is not None and time.monotonic() < deadline:
             await asyncio.sleep(0.02)
         with log_failures("exit_failed"):
-            await self._memoair_end()
+            await self._memoair_close()
 
 
 Hook = Callable[[Any], Coroutine[Any, Any, None]]
 
 
-def _enter(agent: MemoAirLiveKitAgent) -> None:
+def _start_listening(agent: MemoAirLiveKitAgent) -> None:
     agent._memoair_has_left = False  # noqa: SLF001 - the agent's own
-    agent._memoair_begin()  # noqa: SLF001
+    agent._memoair_ensure_memory()  # noqa: SLF001
     if agent._memoair_listener is not None:  # noqa: SLF001
-        agent._memoair_listener.stay()  # noqa: SLF001
+        agent._memoair_listener.resume()  # noqa: SLF001
 
 
-def _entering(own: Hook) -> Hook:
-    @wraps(own)
+def _wrap_on_enter(hook: Hook) -> Hook:
+    @wraps(hook)
     async def on_enter(self: MemoAirLiveKitAgent) -> None:
         with log_failures("enter_failed"):
-            _enter(self)
-        await own(self)
+            _start_listening(self)
+        await hook(self)
 
     return on_enter
 
 
-def _leaving(own: Hook) -> Hook:
-    @wraps(own)
+def _wrap_on_exit(hook: Hook) -> Hook:
+    @wraps(hook)
     async def on_exit(self: MemoAirLiveKitAgent) -> None:
         try:
-            await own(self)
+            await hook(self)
         finally:
             await MemoAirLiveKitAgent.on_exit(self)
 
     return on_exit
 
 
-def _at_end_of_job(callback: Callable[[], Coroutine[None, None, None]]) -> None:
+def _add_job_shutdown_callback(callback: Callable[[], Coroutine[None, None, None]]) -> None:
     try:
-        context = get_job_context()
-    except RuntimeError:  # no job: a test, or an application of its own
+        job_context = get_job_context()
+    except RuntimeError:  # no job: a test, or an application that does not use LiveKit's workers
         return
-    context.add_shutdown_callback(callback)
+    job_context.add_shutdown_callback(callback)

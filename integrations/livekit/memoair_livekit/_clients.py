@@ -1,7 +1,8 @@
-"""The memory clients of this process: one for all calls with the same arguments, closed with the last of them.
+"""The memory clients of this process: calls with the same arguments share one, and the last call closes it.
 
-LiveKit gives each call a process of its own, but a worker may serve many in one (threads, tests, a load test), and each
-client has a host process from which it forks its callers' runtimes.
+LiveKit runs each call in its own process, but a worker may also serve many calls in one process (threads, tests, a load
+test). Each client has a fork server process, from which it forks the runtimes of its users. Sharing the client avoids
+one such process per call.
 """
 
 import os
@@ -11,50 +12,50 @@ from typing import Any
 
 from memoair_voice import MemoAirVoiceClient
 
-_changing = threading.Lock()
-_shared: "dict[Hashable, _ClientUse]" = {}
+_clients_lock = threading.Lock()
+_clients: "dict[Hashable, _CountedClient]" = {}
 
 
-class _ClientUse:
+class _CountedClient:
     def __init__(self, client: MemoAirVoiceClient) -> None:
         self.client = client
-        self.users = 0
+        self.reference_count = 0
 
 
 class SharedClient:
-    """A client for as long as a call needs it. Safe to use from any thread."""
+    """A reference to the client that all calls with the same arguments share. Safe to use from any thread."""
 
     def __init__(self, arguments: Mapping[str, Any]) -> None:
-        """Raises what the client's constructor raises for arguments that can't be; starts nothing."""
+        """Create the client or take the existing one. Starts nothing; raises what the client's constructor raises."""
         self._key: Hashable = tuple(sorted((name, repr(value)) for name, value in arguments.items()))
-        with _changing:
-            shared = _shared.get(self._key)
-            if shared is None:
-                shared = _shared[self._key] = _ClientUse(MemoAirVoiceClient(**arguments))
-            shared.users += 1
-        self.client = shared.client
-        self._shared: _ClientUse | None = shared
+        with _clients_lock:
+            counted = _clients.get(self._key)
+            if counted is None:
+                counted = _clients[self._key] = _CountedClient(MemoAirVoiceClient(**arguments))
+            counted.reference_count += 1
+        self.client = counted.client
+        self._counted: _CountedClient | None = counted
 
     async def aclose(self) -> None:
-        """Give the client back; the last one closes it. Twice is no harm."""
-        with _changing:
-            shared, self._shared = self._shared, None
-            if shared is None:
+        """Release the client, and close it if this was the last reference. Calling it again does no harm."""
+        with _clients_lock:
+            counted, self._counted = self._counted, None
+            if counted is None:
                 return
-            shared.users -= 1
-            if shared.users:
+            counted.reference_count -= 1
+            if counted.reference_count:
                 return
-            if _shared.get(self._key) is shared:
-                del _shared[self._key]
-        await shared.client.aclose()
+            if _clients.get(self._key) is counted:
+                del _clients[self._key]
+        await counted.client.aclose()
 
 
-def _forget() -> None:
-    """After a fork, in the child: what is open is the parent's."""
-    global _changing
-    _changing = threading.Lock()
-    _shared.clear()
+def _reset_after_fork() -> None:
+    """Start without clients in a forked child: the open ones belong to the parent."""
+    global _clients_lock
+    _clients_lock = threading.Lock()
+    _clients.clear()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget)
+    os.register_at_fork(after_in_child=_reset_after_fork)

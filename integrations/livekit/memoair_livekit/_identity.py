@@ -1,32 +1,37 @@
-"""Whose memory it is: from arguments, from an identity that has them, from the environment."""
+"""The identity of an agent (key, project, agent, user): from arguments, an object, or the environment."""
 
 from typing import Any
 
 from memoair_voice import MemoAirVoiceAgent
 
-_NAMES = ("api_key", "project_id", "agent_id", "user_id")
+_IDENTITY_FIELDS = ("api_key", "project_id", "agent_id", "user_id")
 
 
-def identity_of(agent: Any, **given: str | None) -> dict[str, str]:
-    """Key, project, agent and user, as they are given, or else as the ``agent`` has them.
+def resolve_identity(agent: Any, **arguments: str | None) -> dict[str, str]:
+    """Return key, project, agent and user: each from the arguments, or else from the attributes of ``agent``.
 
-    Raises TypeError for one that neither has, and ValueError for one that is empty; the client checks the rest.
+    Raises TypeError if one is missing or not a string, ValueError if one is empty. The client checks the rest.
     """
-    found = {name: getattr(agent, name, None) if given[name] is None else given[name] for name in _NAMES}
-    if missing := [name for name, value in found.items() if value is None]:
-        raise TypeError(f"{', '.join(missing)} must be given, or be part of agent=")
-    if wrong := [name for name, value in found.items() if not isinstance(value, str)]:
-        raise TypeError(f"{wrong[0]} must be a str, not {type(found[wrong[0]]).__name__}")
-    if empty := [name for name, value in found.items() if not value]:
-        raise ValueError(f"{empty[0]} is empty")
-    return {name: str(value) for name, value in found.items()}
+    identity = {
+        name: getattr(agent, name, None) if arguments[name] is None else arguments[name] for name in _IDENTITY_FIELDS
+    }
+    if missing := [name for name, value in identity.items() if value is None]:
+        raise TypeError(f"missing {', '.join(missing)}: pass them as arguments, or an agent= that has them")
+    if mistyped := [name for name, value in identity.items() if not isinstance(value, str)]:
+        raise TypeError(f"{mistyped[0]} must be a str, not {type(identity[mistyped[0]]).__name__}")
+    if empty := [name for name, value in identity.items() if not value]:
+        raise ValueError(f"{empty[0]} must not be empty")
+    return {name: str(value) for name, value in identity.items()}
 
 
-def from_environment(given: dict[str, Any]) -> dict[str, Any]:
-    """What is ``given``, and what else the environment says; raises ValueError that names all that is missing."""
-    if given.get("agent") is not None:  # which says all of it
-        return given
-    told = MemoAirVoiceAgent.read_env() | given
-    if missing := [f"MEMOAIR_{name.upper()}" for name in _NAMES if told.get(name) is None]:
+def read_environment(overrides: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of the constructor: ``overrides``, completed from the environment.
+
+    Raises ValueError if required variables are missing; the message names all of them.
+    """
+    if overrides.get("agent") is not None:  # it has the complete identity
+        return overrides
+    arguments = MemoAirVoiceAgent.read_env() | overrides
+    if missing := [f"MEMOAIR_{name.upper()}" for name in _IDENTITY_FIELDS if arguments.get(name) is None]:
         raise ValueError(f"{', '.join(missing)} must be set")
-    return told
+    return arguments

@@ -1,4 +1,4 @@
-"""What is said in a LiveKit session, heard from its events while an agent of ours serves it."""
+"""Listens to the events of a LiveKit session while one of our agents serves it."""
 
 import asyncio
 import time
@@ -15,98 +15,101 @@ from memoair_livekit._turn_assembler import LiveKitTurnAssembler
 if TYPE_CHECKING:
     from livekit.agents import Agent, AgentSession
 
-# An answer goes on behind a tool call, which the agent's state tells; this is for what no state tells.
-_SETTLE_S = 1.0
-_BUSY = frozenset({"thinking", "speaking"})
+# An answer may continue after a tool call. Usually the agent's state shows that; this delay covers the cases in which
+# no state change follows.
+_FLUSH_DELAY_S = 1.0
+_BUSY_STATES = frozenset({"thinking", "speaking"})
 
 
 class SessionListener:
-    """Tells the turns and the recalls what is said in the session, until it closes or is handed on.
+    """Passes what is said in a session to the turn assembler and the recall cache.
 
-    For the thread of the event loop only.
+    Stops when the session closes or another agent has taken over. Use it only in the thread of the event loop.
     """
 
     def __init__(
         self,
         session: "AgentSession[Any]",
         agent: "Agent",
-        turns: LiveKitTurnAssembler,
-        recalls: RecallCache,
-        at_close: Callable[[], None],
+        turn_assembler: LiveKitTurnAssembler,
+        recall_cache: RecallCache,
+        on_closed: Callable[[], None],
     ) -> None:
-        """``at_close`` is called once the session has closed, when nothing more will be heard."""
-        self._recalls = recalls
-        self._transcripts: deque[str] = deque(maxlen=50)  # of the turn that the caller is at
+        """Start listening. ``on_closed`` is called after the session has closed and the last turn was passed on."""
+        self._recall_cache = recall_cache
+        self._transcripts: deque[str] = deque(maxlen=50)  # of the turn in which the caller is speaking
         self._session = session
         self._agent = agent
-        self._turns = turns
-        self._at_close = at_close
+        self._turn_assembler = turn_assembler
+        self._on_closed = on_closed
         self._is_leaving = False
         self._is_busy = False
-        self._timer: asyncio.TimerHandle | None = None
-        self.hears = True
+        self._flush_timer: asyncio.TimerHandle | None = None
+        self.is_listening = True
         self._handlers: dict[Any, Callable[[Any], None]] = {
-            "user_input_transcribed": self._on_transcript,
-            "conversation_item_added": self._on_item,
-            "function_tools_executed": self._on_tools,
-            "agent_state_changed": self._on_state,
-            "close": self._on_close,
+            "user_input_transcribed": self._handle_transcript,
+            "conversation_item_added": self._handle_item,
+            "function_tools_executed": self._handle_tools,
+            "agent_state_changed": self._handle_state,
+            "close": self._handle_close,
         }
         for event, handler in self._handlers.items():
             session.on(event, handler)
 
-    def leave(self) -> None:
-        """The agent leaves: what it is still saying, and the caller's last words where the session closes, are heard;
-        what is said after another agent has taken over is not.
+    def mark_leaving(self) -> None:
+        """Mark the agent as leaving.
+
+        It still hears the end of its own answer and, if the session closes, the caller's last words. It hears nothing
+        after another agent has taken over.
         """
         self._is_leaving = True
 
-    def stay(self) -> None:
-        """The agent is back."""
+    def resume(self) -> None:
+        """Listen again, after the agent has returned."""
         self._is_leaving = False
-        if not self.hears:
-            self._hear(True)
+        if not self.is_listening:
+            self._set_listening(True)
 
     def stop(self) -> None:
-        """Hear nothing any more, and give on what was heard."""
-        if self.hears:
-            self._hear(False)
-            self._turns.settle()
+        """Stop listening, and pass on the turn that was in progress."""
+        if self.is_listening:
+            self._set_listening(False)
+            self._turn_assembler.flush()
 
-    def add(self, message: llm.ChatMessage) -> None:
-        """Take a message, whichever way it came."""
-        self._turns.add(message, time.time())
-        if self._turns.is_answered:
-            self._settle_later()
+    def add_message(self, message: llm.ChatMessage) -> None:
+        """Add a message to the turns, whether it came from an event or from a hook."""
+        self._turn_assembler.add_message(message, time.time())
+        if self._turn_assembler.has_answer:
+            self._schedule_flush()
 
-    def _hear(self, hears: bool) -> None:
-        self.hears = hears
-        change = self._session.on if hears else self._session.off
+    def _set_listening(self, is_listening: bool) -> None:
+        self.is_listening = is_listening
+        register = self._session.on if is_listening else self._session.off
         for event, handler in self._handlers.items():
             if event != "close":
-                change(event, handler)
-        if self._timer is not None:
-            self._timer.cancel()
+                register(event, handler)
+        if self._flush_timer is not None:
+            self._flush_timer.cancel()
 
-    def _on_transcript(self, event: Any) -> None:
+    def _handle_transcript(self, event: Any) -> None:
         with log_failures("recall_failed"):
             if event.is_final and event.transcript:
                 self._transcripts.append(event.transcript)
-                self._recalls.expect(" ".join(self._transcripts), self._agent.chat_ctx)
+                self._recall_cache.prefetch(" ".join(self._transcripts), self._agent.chat_ctx)
 
-    def _on_item(self, event: Any) -> None:
+    def _handle_item(self, event: Any) -> None:
         with log_failures("hearing_failed"):
-            if self._is_leaving and self._is_handed_on(event.item):
+            if self._is_leaving and self._is_handed_over(event.item):
                 self.stop()
             elif isinstance(event.item, llm.ChatMessage):
                 if event.item.role == "user":
                     self._transcripts.clear()
-                self.add(event.item)
+                self.add_message(event.item)
 
-    def _on_tools(self, event: Any) -> None:
+    def _handle_tools(self, event: Any) -> None:
         with log_failures("hearing_failed"):
             outputs = {output.call_id: output for output in event.function_call_outputs if output is not None}
-            self._turns.add_tool_calls(
+            self._turn_assembler.add_tool_calls(
                 [
                     {"name": call.name, "isError": bool(output and output.is_error)}
                     for call in event.function_calls
@@ -114,37 +117,37 @@ class SessionListener:
                 ]
             )
 
-    def _on_state(self, event: Any) -> None:
+    def _handle_state(self, event: Any) -> None:
         with log_failures("hearing_failed"):
-            self._is_busy = event.new_state in _BUSY
-            if not self._is_busy and self._turns.is_answered:
-                self._turns.settle()
+            self._is_busy = event.new_state in _BUSY_STATES
+            if not self._is_busy and self._turn_assembler.has_answer:
+                self._turn_assembler.flush()
 
-    def _on_close(self, event: Any) -> None:  # noqa: ARG002 - why it closed does not matter
+    def _handle_close(self, event: Any) -> None:  # noqa: ARG002 - the reason for closing does not matter
         with log_failures("hearing_failed"):
             self._session.off("close", self._handlers["close"])
             self.stop()
-            self._at_close()
+            self._on_closed()
 
-    def _is_handed_on(self, item: Any) -> bool:
-        """Whether another agent has taken over: LiveKit says so, or, before 1.2, only stops running ours."""
+    def _is_handed_over(self, item: Any) -> bool:
+        """Return whether another agent has taken over. Before 1.2, LiveKit has no event for it and just stops ours."""
         if item.type == "agent_handoff":
             return True
-        if self._session.current_agent is self._agent:  # also while the session closes
+        if self._session.current_agent is self._agent:  # this also holds while the session closes
             return False
         try:
             return self._agent.session is not self._session
         except RuntimeError:
             return True
 
-    def _settle_later(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_later(_SETTLE_S, self._settle_if_quiet)
+    def _schedule_flush(self) -> None:
+        if self._flush_timer is not None:
+            self._flush_timer.cancel()
+        self._flush_timer = asyncio.get_running_loop().call_later(_FLUSH_DELAY_S, self._flush_if_idle)
 
-    def _settle_if_quiet(self) -> None:
+    def _flush_if_idle(self) -> None:
         with log_failures("hearing_failed"):
             if self._is_busy:
-                self._settle_later()
-            elif self._turns.is_answered:
-                self._turns.settle()
+                self._schedule_flush()
+            elif self._turn_assembler.has_answer:
+                self._turn_assembler.flush()

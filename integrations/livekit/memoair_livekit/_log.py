@@ -1,4 +1,4 @@
-"""The logger, never told what a caller said; and how a failure of ours stays ours."""
+"""The logger, which never receives the words of callers, and a guard against errors in the session."""
 
 import logging
 from types import TracebackType
@@ -7,8 +7,8 @@ log = logging.getLogger("memoair_livekit")
 log.addHandler(logging.NullHandler())
 
 
-class log_failures:  # noqa: N801 - it reads as what a ``with`` block is
-    """Let nothing that fails in the block reach the session; it is told in the log by its code, without its words."""
+class log_failures:  # noqa: N801 - used like a function in ``with`` statements
+    """Log any error in the ``with`` block by its code instead of raising it. Its message may quote a caller."""
 
     def __init__(self, action: str) -> None:
         self._action = action
@@ -17,9 +17,9 @@ class log_failures:  # noqa: N801 - it reads as what a ``with`` block is
         pass
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self, error_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
-        if not isinstance(error, Exception):  # a cancellation is no failure
+        if not isinstance(error, Exception):  # a cancellation is not a failure
             return False
         log.warning("memory failed: action=%s code=%s", self._action, getattr(error, "code", type(error).__name__))
         return True

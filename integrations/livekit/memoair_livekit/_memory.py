@@ -1,4 +1,4 @@
-"""One caller's memory while an agent serves him: opened and written to behind the talk, searched within a time."""
+"""One caller's memory during a call: opened and written to in the background, searched within a time limit."""
 
 import asyncio
 from collections import deque
@@ -11,126 +11,133 @@ from memoair_livekit._log import log, log_failures
 from memoair_livekit._turn_assembler import LiveKitTurn
 from memoair_voice import MemoAirVoiceMemoryError, SearchResult, VoiceSession
 
-# Beyond the deadline that the client holds by itself: it may wait for a thread.
-_GRACE_S = 0.05
-_FIRST_PAUSE_S = 0.1
-_LONGEST_PAUSE_S = 2.0
-# How often a turn is tried again once the call is over.
-_LAST_TRIES = 5
+# The client keeps the deadline itself, but may have to wait for a free thread first.
+_THREAD_GRACE_S = 0.05
+_MIN_RETRY_PAUSE_S = 0.1
+_MAX_RETRY_PAUSE_S = 2.0
+# How often a save is tried once the call is over.
+_MAX_FINAL_TRIES = 5
 
 
 class CallMemory:
-    """What an agent asks of the memory, none of which raises. For the thread of the event loop that it is made in.
+    """The memory of one caller during one call. Failures of the memory are logged and never raised.
 
-    The caller's runtime is pinned from `open` to `end`. Turns are saved one after the other by a task of ours, so that
-    the order is that in which they were spoken, and a slow disk delays nobody.
+    The caller's runtime is pinned until `start_closing`. One task saves the turns one after another, so they keep the
+    order in which they were spoken, and a slow disk does not delay the conversation. Use it only in the thread of the
+    event loop in which it was created.
     """
 
-    def __init__(self, arguments: Mapping[str, Any], user_id: str, search_timeout_ms: float) -> None:
-        """``arguments`` are the client's."""
-        self._lease = SharedClient(arguments)
+    def __init__(self, client_arguments: Mapping[str, Any], user_id: str, search_timeout_ms: float) -> None:
+        """Start opening the memory. ``client_arguments`` are those of ``MemoAirVoiceClient``."""
+        self._shared_client = SharedClient(client_arguments)
         self._user = {"id": user_id}
         self._search_timeout_ms = search_timeout_ms
-        self._unsaved: deque[LiveKitTurn] = deque()
-        self._has_news = asyncio.Event()
-        self._is_saved = asyncio.Event()
-        self._is_saved.set()
-        self._is_open = asyncio.Event()
-        self._is_ending = False
-        self._pinned: VoiceSession | None = None
-        self._opening = asyncio.create_task(self._open(), name="memoair-open")
-        self._keeping = asyncio.create_task(self._run(), name="memoair-keep")
+        self._unsaved_turns: deque[LiveKitTurn] = deque()
+        self._has_work = asyncio.Event()
+        self._is_drained = asyncio.Event()
+        self._is_drained.set()
+        self._open_finished = asyncio.Event()
+        self._is_closing = False
+        self._pinned_session: VoiceSession | None = None
+        self._open_task = asyncio.create_task(self._open(), name="memoair-open")
+        self._save_task = asyncio.create_task(self._run(), name="memoair-keep")
 
-    async def opened(self) -> None:
-        """Wait until the memory is ready, or can't be made ready, or is not needed any more."""
-        await self._is_open.wait()
+    async def wait_opened(self) -> None:
+        """Wait until the memory is ready, has failed to open, or is no longer needed."""
+        await self._open_finished.wait()
 
-    def let_go(self) -> None:
-        """Let nobody wait in `opened` any more: whoever called has hung up."""
-        self._is_open.set()
+    def release_waiters(self) -> None:
+        """Let every `wait_opened` return: the caller has hung up."""
+        self._open_finished.set()
 
     async def search(self, query: str) -> SearchResult | None:
-        """Recall what matters, within the time for a search; None where the memory failed."""
+        """Search within the time limit. Return None if the memory failed."""
         found = None
         with log_failures("search_failed"):
-            searching = self._lease.client.search_memory(query, user=self._user, timeout_ms=self._search_timeout_ms)
-            found = await asyncio.wait_for(searching, self._search_timeout_ms / 1e3 + _GRACE_S)
-        # The client tells of a search that failed in its own log.
+            pending_search = self._shared_client.client.search_memory(
+                query, user=self._user, timeout_ms=self._search_timeout_ms
+            )
+            found = await asyncio.wait_for(pending_search, self._search_timeout_ms / 1e3 + _THREAD_GRACE_S)
+        # The client has already logged a search that failed.
         return None if found is None or "error" in found.trace else found
 
-    def keep(self, turn: LiveKitTurn) -> None:
-        """Have a turn saved, after those that came before it."""
-        self._unsaved.append(turn)
-        self._is_saved.clear()
-        self._has_news.set()
+    def save(self, turn: LiveKitTurn) -> None:
+        """Queue a turn to be saved, after the turns before it."""
+        self._unsaved_turns.append(turn)
+        self._is_drained.clear()
+        self._has_work.set()
 
-    async def kept(self) -> None:
-        """Wait until all turns that were given so far are saved."""
-        await self._is_saved.wait()
+    async def wait_drained(self) -> None:
+        """Wait until all turns queued so far are saved."""
+        await self._is_drained.wait()
 
-    def end(self) -> None:
-        """Save what is left, then give the memory back, behind whoever calls this. Twice is no harm."""
-        if not self._is_ending:
-            self._is_ending = True
-            self._is_open.set()
-            self._has_news.set()
+    def start_closing(self) -> None:
+        """Save the remaining turns and release the memory, in the background. Calling it again does no harm."""
+        if not self._is_closing:
+            self._is_closing = True
+            self._open_finished.set()
+            self._has_work.set()
 
-    async def ended(self) -> None:
-        """Wait for the end that `end` began. Whoever is cancelled meanwhile leaves it going on."""
-        await asyncio.wait({self._keeping})
+    async def wait_closed(self) -> None:
+        """Wait until the work that `start_closing` began has ended. Cancelling the wait does not cancel that work."""
+        await asyncio.wait({self._save_task})
 
     async def _open(self) -> None:
         with log_failures("open_failed"):
-            self._pinned = await self._lease.client.session(user=self._user)
-            await self._lease.client.load_index(user=self._user)
-        self._is_open.set()
+            self._pinned_session = await self._shared_client.client.session(user=self._user)
+            await self._shared_client.client.load_index(user=self._user)
+        self._open_finished.set()
 
     async def _run(self) -> None:
         try:
-            while not self._is_ending:
-                await self._has_news.wait()
-                self._has_news.clear()
-                await self._save_all()
-        finally:  # also where the event loop ends, and cancels every task
-            self.end()
-            await self._finish()
+            while not self._is_closing:
+                await self._has_work.wait()
+                self._has_work.clear()
+                await self._save_queued()
+        finally:  # also if the event loop ends and cancels every task
+            self.start_closing()
+            await self._drain_and_close()
 
-    async def _finish(self) -> None:
-        while self._unsaved:
+    async def _drain_and_close(self) -> None:
+        while self._unsaved_turns:
             with suppress(asyncio.CancelledError):
-                await self._save_all()
-        for step in (self._unpin, self._lease.aclose):
-            # What is cancelled here goes on in its thread.
+                await self._save_queued()
+        for step in (self._release_session, self._shared_client.aclose):
+            # If this is cancelled, the work continues in its thread.
             with suppress(asyncio.CancelledError), log_failures("close_failed"):
                 await step()
-        # A start that was under way has heard of the end by now.
-        await asyncio.wait({self._opening})
+        # If the memory was still being opened, closing the client has ended that.
+        await asyncio.wait({self._open_task})
 
-    async def _unpin(self) -> None:
-        if self._pinned is not None:
-            await self._pinned.aclose()
+    async def _release_session(self) -> None:
+        if self._pinned_session is not None:
+            await self._pinned_session.aclose()
 
-    async def _save_all(self) -> None:
-        while self._unsaved:
-            await self._save(self._unsaved[0])
-            self._unsaved.popleft()  # only now: whoever is cancelled on the way saves it again, and it counts once
-        self._is_saved.set()
+    async def _save_queued(self) -> None:
+        while self._unsaved_turns:
+            await self._save_turn(self._unsaved_turns[0])
+            self._unsaved_turns.popleft()  # only now: a cancelled save is repeated, and its turn id counts once
+        self._is_drained.set()
 
-    async def _save(self, turn: LiveKitTurn) -> None:
-        """Save a turn. What the client can't save now it saves later by itself; but it may have no place at all."""
-        pause_s, tries_left = _FIRST_PAUSE_S, _LAST_TRIES
+    async def _save_turn(self, turn: LiveKitTurn) -> None:
+        """Save a turn, retrying while the pool has no room.
+
+        If a runtime fails, the client saves the turn again by itself. If the pool is full, it does not take the turn at
+        all.
+        """
+        pause_s, tries_left = _MIN_RETRY_PAUSE_S, _MAX_FINAL_TRIES
         while True:
             try:
-                await self._lease.client.save_response(user=self._user, **turn.arguments())
+                await self._shared_client.client.save_response(user=self._user, **turn.save_arguments())
             except MemoAirVoiceMemoryError as error:
-                tries_left -= self._is_ending
+                tries_left -= self._is_closing
                 if not error.code.startswith("pool.") or error.code == "pool.closed" or not tries_left:
                     log.warning("a turn is lost: action=turn_lost code=%s", error.code)
                     return
-            except Exception as error:  # noqa: BLE001 - the turns behind it are to be saved, whatever it was
+            except Exception as error:  # noqa: BLE001 - whatever the error is, the next turns must be saved
                 log.warning("a turn is lost: action=turn_lost code=%s", type(error).__name__)
                 return
             else:
                 return
             await asyncio.sleep(pause_s)
-            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+            pause_s = min(2 * pause_s, _MAX_RETRY_PAUSE_S)

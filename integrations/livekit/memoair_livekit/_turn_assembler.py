@@ -1,4 +1,4 @@
-"""From the items of a conversation, as they come, to turns that are kept: each item in one turn, once."""
+"""Assembles the items of a conversation into turns. Each item becomes part of exactly one turn."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,17 +10,26 @@ from livekit.agents import llm
 
 @dataclass
 class LiveKitTurn:
-    """What the caller said and what he heard in answer. What was said stays out of the ``repr``."""
+    """What the caller said and what they heard in answer. The ``repr`` contains neither.
+
+    Attributes:
+        turn_id: The id of the turn's first item.
+        said_at: When that item was created, in seconds since the epoch.
+        user_text: What the caller said; empty if the agent spoke on its own initiative.
+        assistant_texts: The parts of the answer, as far as they were heard.
+        tool_calls: The tools that were called for the answer, ``{"name", "isError"}``.
+        is_interrupted: Whether the caller interrupted the answer.
+    """
 
     turn_id: str
-    said_at: float  # seconds since the epoch, as the item has it
+    said_at: float
     user_text: str = field(default="", repr=False)
     assistant_texts: list[str] = field(default_factory=list, repr=False)
     tool_calls: list[dict[str, Any]] = field(default_factory=list, repr=False)
     is_interrupted: bool = False
 
-    def arguments(self) -> dict[str, Any]:
-        """The arguments of ``save_response``."""
+    def save_arguments(self) -> dict[str, Any]:
+        """Return the arguments for ``save_response``."""
         return {
             "turn_id": self.turn_id,
             "user_text": self.user_text,
@@ -35,32 +44,33 @@ class LiveKitTurn:
 
 
 class LiveKitTurnAssembler:
-    """Puts the caller's words and the parts of the answer together, and gives each turn on when it is over.
+    """Joins the caller's words with the parts of the answer, and passes each turn on when it is complete.
 
-    A turn is over when the caller speaks again, when the answer was interrupted, or when it is `settle`-d. Words that
-    were never answered are a turn, too, and so is what the agent says by itself. For the thread of the event loop only.
+    A turn is complete when the caller speaks again, when the answer is interrupted, or at a `flush`. Words without an
+    answer are a turn too, and so is what the agent says on its own initiative. Use it only in the thread of the event
+    loop.
     """
 
-    def __init__(self, keep: Callable[[LiveKitTurn], None]) -> None:
-        """``keep`` is given each turn that is over."""
-        self._keep = keep
+    def __init__(self, on_turn: Callable[[LiveKitTurn], None]) -> None:
+        """Create an assembler. ``on_turn`` is called with each complete turn."""
+        self._on_turn = on_turn
         self._current: LiveKitTurn | None = None
-        self._seen: set[str] = set()  # ids of items; a call has some hundred
+        self._seen_item_ids: set[str] = set()  # a call has a few hundred items
 
     @property
-    def is_answered(self) -> bool:
-        """Whether there is a turn with an answer, which `settle` would give on."""
+    def has_answer(self) -> bool:
+        """Whether the current turn has an answer, which `flush` would pass on."""
         return self._current is not None and bool(self._current.assistant_texts)
 
-    def add(self, message: llm.ChatMessage, now: float) -> None:
-        """Take a message of either side. One that was taken before, or has no words, changes nothing."""
+    def add_message(self, message: llm.ChatMessage, received_at: float) -> None:
+        """Add a message of either side. Messages without text, or that were added before, are ignored."""
         text = (message.text_content or "").strip()
-        if message.role not in ("user", "assistant") or not text or message.id in self._seen:
+        if message.role not in ("user", "assistant") or not text or message.id in self._seen_item_ids:
             return
-        self._seen.add(message.id)
-        said_at = getattr(message, "created_at", now)  # livekit-agents 1.0 has none
+        self._seen_item_ids.add(message.id)
+        said_at = getattr(message, "created_at", received_at)  # livekit-agents 1.0 has no timestamps
         if message.role == "user":
-            self.settle()
+            self.flush()
             self._current = LiveKitTurn(message.id, said_at, user_text=text)
             return
         if self._current is None:
@@ -68,15 +78,15 @@ class LiveKitTurnAssembler:
         self._current.assistant_texts.append(text)
         if message.interrupted:
             self._current.is_interrupted = True
-            self.settle()
+            self.flush()
 
     def add_tool_calls(self, calls: list[dict[str, Any]]) -> None:
-        """Note which tools were called for the answer that is being given."""
+        """Record the tools that were called for the current answer."""
         if self._current is not None:
             self._current.tool_calls.extend(calls)
 
-    def settle(self) -> None:
-        """Give on what there is: nothing will be added to it."""
+    def flush(self) -> None:
+        """Complete the current turn, if any, and pass it on."""
         turn, self._current = self._current, None
         if turn is not None:
-            self._keep(turn)
+            self._on_turn(turn)

@@ -1,6 +1,6 @@
-"""Memory for voice agents on Pipecat: what is known of a caller goes to the language model, what is said is kept.
+"""Memory for voice agents on Pipecat: recalls before the language model answers, and saves what was said.
 
-`MemoAirMemoryProcessor` stands in the pipeline between the user's context aggregator and the language model.
+Place `MemoAirMemoryProcessor` in the pipeline between the user's context aggregator and the language model.
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""Whose memory it is, and which client keeps it."""
+"""The identity of the memory (client and user), from arguments, an object, or the environment."""
 
 import os
 from collections.abc import Mapping
@@ -7,47 +7,47 @@ from typing import Any
 from memoair_voice import MemoAirVoiceAgent, MemoAirVoiceClient
 
 DEFAULT_CLOUD_BASE_URL = "https://backend.memoair.space"
-_NEEDED = {"api_key": "MEMOAIR_API_KEY", "project_id": "MEMOAIR_PROJECT_ID", "agent_id": "MEMOAIR_AGENT_ID"}
-_OF_AN_AGENT = (*_NEEDED, "user_id", "cloud_base_url", "org_only")
+_REQUIRED_ARGUMENTS = ("api_key", "project_id", "agent_id")
+_AGENT_ATTRIBUTES = (*_REQUIRED_ARGUMENTS, "user_id", "cloud_base_url", "org_only")
 
 
-def whose(user: Mapping[str, Any] | None, user_id: str | None, *, needed: bool) -> dict[str, Any]:
-    """Who calls, ``{"id", "name", "metadata"}``; the client checks the rest of it.
+def resolve_user(user: Mapping[str, Any] | None, user_id: str | None, *, required: bool) -> dict[str, Any]:
+    """Return the user as ``{"id", "name", "metadata"}``. The client checks name and metadata.
 
-    Raises ValueError where nobody is named or two are, TypeError for what is no dict.
+    Raises ValueError if there is no id or there are two different ones, TypeError for a wrong type.
     """
     if user is not None and not isinstance(user, Mapping):
         raise TypeError(f'user must be a dict, {{"id": ...}}, not {type(user).__name__}')
-    who = dict(user or {})
-    if user_id is not None and who.setdefault("id", user_id) != user_id:
-        raise ValueError('user_id and user["id"] name two callers')
-    if who.get("id") in (None, ""):
-        if needed:
-            raise ValueError('user={"id": ...} or user_id says who calls; it is missing')
-        who["id"] = "__org__"  # where only documents are searched, nobody needs to be named
-    if not isinstance(who["id"], str):
-        raise TypeError(f'user["id"] must be a str, not {type(who["id"]).__name__}')
-    return who
+    resolved = dict(user or {})
+    if user_id is not None and resolved.setdefault("id", user_id) != user_id:
+        raise ValueError('user_id and user["id"] name different users')
+    if resolved.get("id") in (None, ""):
+        if required:
+            raise ValueError('user={"id": ...} or user_id is required')
+        resolved["id"] = "__org__"  # documents belong to no user, so none is needed
+    if not isinstance(resolved["id"], str):
+        raise TypeError(f'user["id"] must be a str, not {type(resolved["id"]).__name__}')
+    return resolved
 
 
-def own_client(given: Mapping[str, Any]) -> MemoAirVoiceClient:
-    """A client of our own, of what the constructor was ``given``. Raises ValueError that names all that is missing."""
-    if missing := [name for name in _NEEDED if given.get(name) in (None, "")]:
-        raise ValueError(f"{', '.join(missing)} must be given, or a client=")
-    return MemoAirVoiceClient(**given)
+def make_client(arguments: Mapping[str, Any]) -> MemoAirVoiceClient:
+    """Create a client. Raises ValueError if required arguments are missing; the message names all of them."""
+    if missing := [name for name in _REQUIRED_ARGUMENTS if arguments.get(name) in (None, "")]:
+        raise ValueError(f"missing {', '.join(missing)}: pass them as arguments, or pass a client=")
+    return MemoAirVoiceClient(**arguments)
 
 
-def of_agent(agent: object) -> dict[str, Any]:
-    """What an identity object says of itself, by its attributes; what it has not is left out."""
-    told = {name: getattr(agent, name) for name in _OF_AN_AGENT if hasattr(agent, name)}
-    if missing := [name for name in _NEEDED if name not in told]:
-        raise TypeError(f"agent has no {', '.join(missing)}")
-    return told
+def read_agent(agent: object) -> dict[str, Any]:
+    """Return the attributes of an identity object. Optional ones that it does not have are left out."""
+    identity = {name: getattr(agent, name) for name in _AGENT_ATTRIBUTES if hasattr(agent, name)}
+    if missing := [name for name in _REQUIRED_ARGUMENTS if name not in identity]:
+        raise TypeError(f"agent must have the attributes {', '.join(missing)}")
+    return identity
 
 
-def from_environment(environ: Mapping[str, str] | None) -> dict[str, Any]:
-    """What the environment says, as the constructor takes it. Raises ValueError for a variable that can't be."""
-    told = MemoAirVoiceAgent.read_env(environ)
+def read_environment(environ: Mapping[str, str] | None) -> dict[str, Any]:
+    """Return the arguments of the constructor that the environment sets. Raises ValueError for an invalid value."""
+    arguments = MemoAirVoiceAgent.read_env(environ)
     if binary := (os.environ if environ is None else environ).get("MEMOAIR_RUNTIME_BINARY"):
-        told["runtime_binary"] = binary
-    return told
+        arguments["runtime_binary"] = binary
+    return arguments

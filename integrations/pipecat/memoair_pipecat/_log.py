@@ -1,10 +1,10 @@
-"""The log of the integration; what callers and agents say is never in it."""
+"""The log of the integration. It never contains what callers and agents say."""
 
 import logging
 
 log = logging.getLogger("memoair_pipecat")
 
 
-def code_of(error: BaseException) -> str:
-    """What is told of an error: its code, or its kind; its message may hold a caller's words."""
+def error_code(error: BaseException) -> str:
+    """Return the code of an error, or else its type. Its message may contain a caller's words."""
     return str(getattr(error, "code", "") or type(error).__name__)

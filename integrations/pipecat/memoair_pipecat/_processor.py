@@ -1,4 +1,4 @@
-"""The processor: recalls before the language model answers, and keeps what was said."""
+"""The processor: recalls before the language model answers, and saves what was said."""
 
 import asyncio
 import time
@@ -27,8 +27,8 @@ from pipecat.processors.frame_processor import FrameDirection, FrameProcessor, F
 from pipecat.services.llm_service import LLMService
 
 import memoair_pipecat._identity as identity
-from memoair_pipecat._context import RecalledContext, UserMessageTracker, question, recalled_message
-from memoair_pipecat._log import code_of, log
+from memoair_pipecat._context import RecalledContext, UserMessageTracker, find_question, make_recall_message
+from memoair_pipecat._log import error_code, log
 from memoair_pipecat._turn_assembler import PipecatTurn, PipecatTurnAssembler
 from memoair_pipecat._turn_writer import TurnWriter
 from memoair_voice import MemoAirVoiceClient
@@ -38,45 +38,47 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 
-_LONGEST_QUESTION = 4_000
-# The client answers within its deadline; this is for one whose threads are all taken.
-_GRACE_S = 0.02
-# A caller who speaks at once is waited for until his memory is ready, for this part of the deadline.
-_READY_SHARE = 0.6
+_MAX_QUERY_CHARS = 4_000
+# The client keeps the deadline itself, but may have to wait for a free thread first.
+_THREAD_GRACE_S = 0.02
+# If the caller speaks before their memory is loaded, the recall waits for it, for this share of the deadline.
+_LOAD_WAIT_SHARE = 0.6
 
 
-def _never_raises(
+def _log_failures(
     method: Callable[Concatenate["MemoAirMemoryProcessor", P], None],
 ) -> Callable[Concatenate["MemoAirMemoryProcessor", P], None]:
-    """Let nothing of ours fail in the pipeline, which would log what was said with the error."""
+    """Log errors of a handler by their code. The pipeline would log the error's message, which may quote a caller."""
 
     @wraps(method)
     def call(self: "MemoAirMemoryProcessor", /, *args: P.args, **kwargs: P.kwargs) -> None:
         try:
             method(self, *args, **kwargs)
-        except Exception as error:  # noqa: BLE001 - see above
-            log.error("a part of the call is missed: action=listen_failed code=%s", code_of(error))
+        except Exception as error:  # noqa: BLE001 - see the docstring
+            log.error("an event of the call was not processed: action=listen_failed code=%s", error_code(error))
 
     return call
 
 
 class MemoAirMemoryProcessor(FrameProcessor):
-    """The memory of one caller in one pipeline: put it between the user's context aggregator and the language model.
+    """The memory of one caller in one pipeline. Place it between the user's context aggregator and the language model.
 
-    What is known for what the caller has said is recalled within ``timeout_ms`` and put before his words, for the model
-    only and for this turn only: as one message with the caller's role, fenced as background. The conversation's context
-    itself is never changed. Where nothing is recalled, nothing is put there; where the memory fails, the frame goes on
-    without. What caller and agent say is saved behind the frames, in order, as far as the agent was heard (an
-    interrupted answer is flagged); it listens to the assistant's context aggregator of the same pipeline by itself.
-    When the pipeline ends, however it ends, what is not saved yet is, within ``flush_timeout_s``.
+    Before the model answers, it searches with what the caller has said and gives the model the recalled text as one
+    message before the caller's words, for this turn only, with the caller's role and declared as background. The
+    conversation's own context is never changed. If nothing is recalled, there is no message; if the memory fails, the
+    frame is passed on without it.
 
-    ``client`` is a `MemoAirVoiceClient` that serves many pipelines and is closed by its owner. Without it, the
-    processor makes one of its own, and closes it, from ``api_key``, ``project_id``, ``agent_id``, ``cloud_base_url``,
-    ``storage_root``, ``runtime_binary``, ``org_only`` and whatever else in ``client_options`` the client takes; or from
-    ``agent``, an object that has such attributes. ``user`` is who calls, ``{"id", "name", "metadata"}``; ``user_id``
-    is another way to name his id. ValueError and TypeError tell of arguments that can't be.
+    It finds the assistant's context aggregator of its pipeline and saves what caller and agent say in the background,
+    in order. Of an interrupted answer it saves the part that the caller heard. However the pipeline ends, the remaining
+    turns are saved before the cleanup returns.
 
-    Like every processor it belongs to one pipeline and its event loop.
+    Like every processor, it belongs to one pipeline and its event loop.
+
+    Example:
+        ```python
+        memory = MemoAirMemoryProcessor(client=client, user={"id": "caller_42", "name": "Alex"})
+        pipeline = Pipeline([transport.input(), stt, user, memory, llm, tts, transport.output(), assistant])
+        ```
     """
 
     def __init__(
@@ -98,104 +100,152 @@ class MemoAirMemoryProcessor(FrameProcessor):
         name: str | None = None,
         **client_options: Any,
     ) -> None:
+        """Create a processor for one caller, with a shared client or with a client of its own.
+
+        Args:
+            client: A client that serves many pipelines; its owner closes it. Without it, the processor creates a client
+                from the arguments below, and closes it.
+            user: The caller, ``{"id", "name", "metadata"}``.
+            user_id: The id of the caller, if there is nothing else to say about them.
+            agent: An object with the attributes ``api_key``, ``project_id`` and ``agent_id``, and optionally
+                ``user_id``, ``cloud_base_url`` and ``org_only``, such as ``memoair_voice.MemoAirVoiceAgent``.
+            api_key: The API key of the account.
+            project_id: The project that the memory belongs to.
+            agent_id: The agent within the project.
+            cloud_base_url: The URL of the cloud, or None for no cloud: then nothing leaves this machine.
+            storage_root: The folder for memories on this machine.
+            runtime_binary: A runtime program to use instead of the installed one.
+            org_only: Search only the organization's documents, and save nothing. Then no user is required.
+            timeout_ms: How long a recall may delay the model, in milliseconds.
+            flush_timeout_s: How long the end of the pipeline waits for turns to be saved, in seconds.
+            name: The name of the processor in Pipecat.
+            **client_options: More arguments for ``MemoAirVoiceClient``.
+
+        Raises:
+            ValueError: If an argument is invalid, missing, or contradicts another.
+            TypeError: If an argument has the wrong type.
+        """
         super().__init__(name=name)
-        for what, value in (("timeout_ms", timeout_ms), ("flush_timeout_s", flush_timeout_s)):
+        for argument, value in (("timeout_ms", timeout_ms), ("flush_timeout_s", flush_timeout_s)):
             if isinstance(value, bool) or not isinstance(value, int | float):
-                raise TypeError(f"{what} must be a number, not {type(value).__name__}")
+                raise TypeError(f"{argument} must be a number, not {type(value).__name__}")
             if not 0 < value < float("inf"):
-                raise ValueError(f"{what} must be positive and finite, not {value}")
-        given: dict[str, Any] = {"api_key": api_key, "project_id": project_id, "agent_id": agent_id}
+                raise ValueError(f"{argument} must be positive and finite, not {value}")
+        identity_arguments: dict[str, Any] = {"api_key": api_key, "project_id": project_id, "agent_id": agent_id}
         if agent is not None:
-            if twice := [each for each, value in given.items() if value is not None]:
-                raise ValueError(f"agent says what {', '.join(twice)} is; give one of them")
-            told = identity.of_agent(agent)
+            if duplicates := [field for field, value in identity_arguments.items() if value is not None]:
+                raise ValueError(f"{', '.join(duplicates)} must not be passed together with agent=, which has it")
+            agent_identity = identity.read_agent(agent)
             if user is None and user_id is None:
-                user_id = told.get("user_id")
+                user_id = agent_identity.get("user_id")
             if cloud_base_url == identity.DEFAULT_CLOUD_BASE_URL:
-                cloud_base_url = told.get("cloud_base_url", cloud_base_url)
-            org_only = org_only or bool(told.get("org_only"))
-            given = {each: told[each] for each in given}
-        more = {"storage_root": storage_root, "runtime_binary": runtime_binary, **client_options}
-        self._user = identity.whose(user, user_id, needed=not org_only)
+                cloud_base_url = agent_identity.get("cloud_base_url", cloud_base_url)
+            org_only = org_only or bool(agent_identity.get("org_only"))
+            identity_arguments = {field: agent_identity[field] for field in identity_arguments}
+        more_arguments = {"storage_root": storage_root, "runtime_binary": runtime_binary, **client_options}
+        self._user = identity.resolve_user(user, user_id, required=not org_only)
         self._owns_client = client is None
         if client is None:
-            client = identity.own_client({**given, **more, "cloud_base_url": cloud_base_url, "org_only": org_only})
+            client = identity.make_client(
+                {**identity_arguments, **more_arguments, "cloud_base_url": cloud_base_url, "org_only": org_only}
+            )
         elif not isinstance(client, MemoAirVoiceClient):
             raise TypeError(f"client must be a memoair_voice.MemoAirVoiceClient, not {type(client).__name__}")
-        elif unused := [each for each, value in {**given, **more, "org_only": org_only}.items() if value]:
-            raise ValueError(f"client= is what it was made of; {', '.join(unused)} would change nothing")
+        elif unused := [
+            field for field, value in {**identity_arguments, **more_arguments, "org_only": org_only}.items() if value
+        ]:
+            raise ValueError(f"{', '.join(unused)} cannot be combined with client=; pass it to MemoAirVoiceClient")
         self._client = client
         self._timeout_ms = timeout_ms
         self._flush_timeout_s = flush_timeout_s
 
-        self._context: LLMContext | None = None  # the conversation's own
-        self._words = UserMessageTracker()
-        self._conversation = PipecatTurnAssembler()
-        self._listened_to: list[FrameProcessor] = []
-        self._recalled: dict[str, str] | None = None  # for what the caller has said last
-        self._is_asked_by_context = True
-        self._recalled_for: Any = None  # the message in which he has said it
-        self._saver = TurnWriter(client, self._user)
-        self._ready: asyncio.Task[None] | None = None
+        self._context: LLMContext | None = None  # of the conversation, without recalled text
+        self._user_messages = UserMessageTracker()
+        self._turn_assembler = PipecatTurnAssembler()
+        self._assistant_aggregators: list[FrameProcessor] = []
+        self._recall_message: dict[str, str] | None = None  # the recalled text for the caller's last message
+        self._model_reads_context = True
+        self._recall_question: Any = None  # that message
+        self._turn_writer = TurnWriter(client, self._user)
+        self._load_task: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
-        self._is_over = False
+        self._is_cleaned_up = False
 
     @classmethod
-    def from_env(cls, environ: Mapping[str, str] | None = None, **given: Any) -> "Self":
-        """Make one, with a client of its own, from the environment; what is ``given`` comes first.
+    def from_env(cls, environ: Mapping[str, str] | None = None, **overrides: Any) -> "Self":
+        """Create a processor, with a client of its own, from environment variables.
 
-        ``MEMOAIR_API_KEY``, ``MEMOAIR_PROJECT_ID`` and ``MEMOAIR_AGENT_ID`` are needed, and ``MEMOAIR_USER_ID`` where
-        no ``user`` is given; ``MEMOAIR_BASE_URL`` (empty: no cloud), ``MEMOAIR_RUNTIME_BINARY`` and
-        ``MEMOAIR_ORG_ONLY`` (1 or 0) are not. ``environ`` stands in for ``os.environ``.
+        Requires ``MEMOAIR_API_KEY``, ``MEMOAIR_PROJECT_ID``, ``MEMOAIR_AGENT_ID`` and, unless ``user`` or ``user_id``
+        is passed, ``MEMOAIR_USER_ID``. Optional: ``MEMOAIR_BASE_URL`` (empty means no cloud),
+        ``MEMOAIR_RUNTIME_BINARY`` and ``MEMOAIR_ORG_ONLY`` (1 or 0).
+
+        Args:
+            environ: The variables to read instead of ``os.environ``.
+            **overrides: Arguments of the constructor, which take precedence over the environment.
+
+        Returns:
+            The processor.
+
+        Raises:
+            ValueError: If required variables are missing or a value is invalid.
         """
-        told = identity.from_environment(environ)
-        if given.get("user") is not None or given.get("user_id") is not None:
-            told.pop("user_id", None)
-        return cls(**{**told, **given})
+        arguments = identity.read_environment(environ)
+        if overrides.get("user") is not None or overrides.get("user_id") is not None:
+            arguments.pop("user_id", None)
+        return cls(**{**arguments, **overrides})
 
     def listen_to(self, aggregator: LLMAssistantAggregator) -> None:
-        """Keep what this aggregator hears the agent say: for one that is not in the same pipeline. Twice is no harm."""
-        if aggregator in self._listened_to:
-            return
-        self._listened_to.append(aggregator)
-        aggregator.add_event_handler("on_before_process_frame", self._follow_tools)
-        aggregator.add_event_handler("on_assistant_turn_started", self._answer_began)
-        aggregator.add_event_handler("on_assistant_turn_stopped", self._answer_ended)
+        """Save what this aggregator hears the agent say.
 
-    async def setup(self, setup: FrameProcessorSetup) -> None:  # type: ignore[override] # as FrameProcessor's own
-        """Find the neighbours, make the caller's memory ready, and begin to save, all before the first frame."""
+        Aggregators in the same pipeline are found automatically; this is for others. Calling it again does no harm.
+
+        Args:
+            aggregator: The assistant's context aggregator.
+        """
+        if aggregator in self._assistant_aggregators:
+            return
+        self._assistant_aggregators.append(aggregator)
+        aggregator.add_event_handler("on_before_process_frame", self._on_aggregator_frame)
+        aggregator.add_event_handler("on_assistant_turn_started", self._on_answer_started)
+        aggregator.add_event_handler("on_assistant_turn_stopped", self._on_answer_stopped)
+
+    async def setup(self, setup: FrameProcessorSetup) -> None:  # type: ignore[override] # FrameProcessor's own has the same
+        """Find the aggregators and the models, load the caller's memory and start saving, before the first frame."""
         await super().setup(setup)
-        self._find_neighbours(setup)
-        self._ready = self.create_task(self._make_ready(), "memoair_makes_ready")
-        self._tasks = [self._ready, self.create_task(self._saver.work(), "memoair_saves")]
+        self._find_neighbors(setup)
+        self._load_task = self.create_task(self._load_memory(), "memoair_load")
+        self._tasks = [self._load_task, self.create_task(self._turn_writer.run(), "memoair_save")]
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
-        """Put what is recalled into what goes to the language model; every frame is handed on."""
+        """Add the recalled text to the context that goes to the language model. Every frame is passed on."""
         await super().process_frame(frame, direction)
         if isinstance(frame, LLMContextFrame) and direction is FrameDirection.DOWNSTREAM:
-            await self._before_the_model(frame)
+            await self._add_recall(frame)
         elif isinstance(frame, InterruptionFrame | CancelFrame):
-            # It comes by here before the model, which then closes its answer as if that were complete.
-            self._conversation.cut_off()
-        elif getattr(frame, "is_realtime_service", False):  # of a model that hears the caller by itself
-            self._is_asked_by_context = False
+            # The frame passes here before it reaches the model, which then ends its answer as if it were complete.
+            self._turn_assembler.on_answer_interrupted()
+        elif getattr(frame, "is_realtime_service", False):  # a model that listens to the caller itself
+            self._model_reads_context = False
         await self.push_frame(frame, direction)
 
     async def cleanup(self) -> None:
-        """Save what is not saved yet, end what was begun, and close the client if it is our own."""
+        """Save the remaining turns, end the background tasks, and close the client unless it was passed in.
+
+        Takes at most ``flush_timeout_s``.
+        """
         await super().cleanup()  # type: ignore[no-untyped-call]
-        if self._is_over:
+        if self._is_cleaned_up:
             return
-        # All that the aggregators had to tell at the end, they have told: the last frame has gone through them to the
-        # end of the pipeline before anything is cleaned up, and handlers begin in the order of the events.
-        self._take_in_the_rest()
-        self._is_over = True
-        self._saver.no_more()
+        # The aggregators have reported everything by now: the last frame has passed through the whole pipeline before
+        # any processor is cleaned up, and handlers start in the order of the events.
+        self._flush_turns()
+        self._is_cleaned_up = True
+        self._turn_writer.stop()
         try:
             if self._tasks:
                 await asyncio.wait(self._tasks, timeout=self._flush_timeout_s)
-            if len(self._saver):
-                log.error("turns are lost: action=flush_timeout turns=%d", len(self._saver))
+            if len(self._turn_writer):
+                log.error("turns were not saved in time: action=flush_timeout turns=%d", len(self._turn_writer))
         finally:
             for task in self._tasks:
                 if not task.done():
@@ -203,135 +253,139 @@ class MemoAirMemoryProcessor(FrameProcessor):
             if self._owns_client:
                 await self._close_client()
 
-    # What is recalled
+    # Recalling
 
-    async def _before_the_model(self, frame: LLMContextFrame) -> None:
+    async def _add_recall(self, frame: LLMContextFrame) -> None:
         try:
-            if self._context is None:  # no aggregator was found: this is the conversation's
+            if self._context is None:  # no aggregator was found: use this one
                 self._context = frame.context
-                self._words.skip(frame.context, but_the_last=True)
-            # The words of a turn that is only expected to have ended are kept when it has.
-            self._hear_the_caller()
-            if not self._is_asked_by_context:
+                self._user_messages.skip(frame.context, keep_unanswered=True)
+            # Words of a turn that is only expected to have ended are not in the conversation yet; they are saved later.
+            self._collect_user_texts()
+            if not self._model_reads_context:
                 return
-            last, words = question(frame.context)
-            if last is not None and last is not self._recalled_for:
-                self._recalled = await self._recall(words) if words else None
-                self._recalled_for = last
-            if self._recalled is not None:
-                frame.context = RecalledContext(frame.context, self._recalled)
-        except Exception as error:  # noqa: BLE001 - the frame goes on, whatever fails here
-            log.error("a turn goes without memory: action=recall_failed code=%s", code_of(error))
+            question_message, query = find_question(frame.context)
+            if question_message is not None and question_message is not self._recall_question:
+                self._recall_message = await self._search(query) if query else None
+                self._recall_question = question_message
+            if self._recall_message is not None:
+                frame.context = RecalledContext(frame.context, self._recall_message)
+        except Exception as error:  # noqa: BLE001 - the frame is passed on, whatever fails here
+            log.error("a turn is answered without memory: action=recall_failed code=%s", error_code(error))
 
-    async def _recall(self, words: str) -> dict[str, str] | None:
+    async def _search(self, query: str) -> dict[str, str] | None:
         began_at = time.monotonic()
         try:
-            async with asyncio.timeout(self._timeout_ms / 1e3 + _GRACE_S):
-                if self._ready is not None and not self._ready.done():
-                    await asyncio.wait([self._ready], timeout=self._timeout_ms / 1e3 * _READY_SHARE)
-                left_ms = self._timeout_ms - (time.monotonic() - began_at) * 1e3
+            async with asyncio.timeout(self._timeout_ms / 1e3 + _THREAD_GRACE_S):
+                if self._load_task is not None and not self._load_task.done():
+                    await asyncio.wait([self._load_task], timeout=self._timeout_ms / 1e3 * _LOAD_WAIT_SHARE)
+                remaining_ms = self._timeout_ms - (time.monotonic() - began_at) * 1e3
                 found = await self._client.search_memory(
-                    words[-_LONGEST_QUESTION:], user=self._user, timeout_ms=max(1.0, left_ms)
+                    query[-_MAX_QUERY_CHARS:], user=self._user, timeout_ms=max(1.0, remaining_ms)
                 )
-        except Exception as error:  # noqa: BLE001 - a full pool, a closed client: the answer is given without
+        except Exception as error:  # noqa: BLE001 - a full pool, a closed client: answer without memory
             waited_ms = (time.monotonic() - began_at) * 1e3
-            log.warning("nothing was recalled: action=recall_failed code=%s ms=%.0f", code_of(error), waited_ms)
+            log.warning("nothing was recalled: action=recall_failed code=%s ms=%.0f", error_code(error), waited_ms)
             return None
-        return recalled_message(found.contextText) if found.contextText.strip() else None
+        return make_recall_message(found.contextText) if found.contextText.strip() else None
 
-    @_never_raises
-    def _on_the_way_back(self, _: FrameProcessor, frame: Frame) -> None:
-        """Put it also into what comes to the model from behind: the context with the results of its tools."""
-        if isinstance(frame, LLMContextFrame) and frame.context is self._context and self._recalled is not None:
-            frame.context = RecalledContext(frame.context, self._recalled)
+    @_log_failures
+    def _on_model_frame(self, _: FrameProcessor, frame: Frame) -> None:
+        """Add the recalled text also to contexts with tool results, which reach the model from the other side."""
+        if isinstance(frame, LLMContextFrame) and frame.context is self._context and self._recall_message is not None:
+            frame.context = RecalledContext(frame.context, self._recall_message)
 
-    # What is said
+    # Listening and saving
 
-    def _hear_the_caller(self) -> bool:
-        """Take in what the caller has said since; tell whether he has said anything."""
-        said = self._words.new_in(self._context) if self._context is not None else []
-        for words in said:
-            self._keep(self._conversation.user_said(words))
-        return bool(said)
+    def _collect_user_texts(self) -> bool:
+        """Pass on what the caller has said since the last call. Return whether they said anything."""
+        new_texts = self._user_messages.read_new_texts(self._context) if self._context is not None else []
+        for text in new_texts:
+            self._save_turn(self._turn_assembler.on_user_text(text))
+        return bool(new_texts)
 
-    @_never_raises
-    def _follow_tools(self, _: FrameProcessor, frame: Frame) -> None:
-        """See, in the order of the aggregator, which answers will go on."""
+    @_log_failures
+    def _on_aggregator_frame(self, _: FrameProcessor, frame: Frame) -> None:
+        """Follow tool calls, in the order in which the aggregator sees them, to know which answers will continue."""
         if isinstance(frame, LLMFullResponseStartFrame):
-            self._hear_the_caller()  # of a turn that was answered before it was known to have ended
-            self._conversation.model_speaks()
+            self._collect_user_texts()  # of a turn that was answered before its end was confirmed
+            self._turn_assembler.on_model_started()
         elif isinstance(frame, FunctionCallsStartedFrame):
             for call in frame.function_calls:
-                self._conversation.tool_called(call.tool_call_id, call.function_name)
+                self._turn_assembler.on_tool_called(call.tool_call_id, call.function_name)
         elif isinstance(frame, FunctionCallResultFrame):
-            self._conversation.tool_answered(frame.tool_call_id)
+            self._turn_assembler.on_tool_result(frame.tool_call_id)
         elif isinstance(frame, FunctionCallCancelFrame) or (
             isinstance(frame, FunctionCallInProgressFrame) and not frame.cancel_on_interruption
         ):
-            self._conversation.tool_detached(frame.tool_call_id)
+            self._turn_assembler.on_tool_detached(frame.tool_call_id)
 
-    @_never_raises
-    def _answer_began(self, _: FrameProcessor) -> None:
-        self._conversation.answer_began()
+    @_log_failures
+    def _on_answer_started(self, _: FrameProcessor) -> None:
+        self._turn_assembler.on_answer_started()
 
-    @_never_raises
-    def _answer_ended(self, _: FrameProcessor, message: AssistantTurnStoppedMessage) -> None:
-        if self._conversation.is_of_the_agent_alone and self._hear_the_caller():
-            self._conversation.answer_began()  # services that speak themselves tell only now what they have heard
-        self._keep(
-            self._conversation.answer_ended((message.content or "").strip(), interrupted=bool(message.interrupted))
+    @_log_failures
+    def _on_answer_stopped(self, _: FrameProcessor, message: AssistantTurnStoppedMessage) -> None:
+        if self._turn_assembler.is_agent_initiated and self._collect_user_texts():
+            self._turn_assembler.on_answer_started()  # realtime services report the caller's words only now
+        self._save_turn(
+            self._turn_assembler.on_answer_stopped(
+                (message.content or "").strip(), interrupted=bool(message.interrupted)
+            )
         )
 
-    def _keep(self, turn: PipecatTurn | None) -> None:
+    def _save_turn(self, turn: PipecatTurn | None) -> None:
         if turn is not None:
-            self._saver.add(turn)
+            self._turn_writer.add(turn)
 
-    @_never_raises
-    def _take_in_the_rest(self) -> None:
-        self._hear_the_caller()
-        for turn in self._conversation.rest():
-            self._saver.add(turn)
+    @_log_failures
+    def _flush_turns(self) -> None:
+        self._collect_user_texts()
+        for turn in self._turn_assembler.flush():
+            self._turn_writer.add(turn)
 
-    # Beginning and end
+    # Setup and cleanup
 
-    @_never_raises
-    def _find_neighbours(self, setup: FrameProcessorSetup) -> None:
-        """Find the aggregators of the conversation and the models behind us, wherever in the pipeline they are."""
-        leaves = list(_leaves(setup.pipeline_worker.pipeline))
-        place = leaves.index(self) if self in leaves else 0
-        for before in reversed(leaves[:place]):
-            if isinstance(before, LLMUserAggregator):
-                self._context = before.context
-                self._words.skip(before.context)
+    @_log_failures
+    def _find_neighbors(self, setup: FrameProcessorSetup) -> None:
+        """Find the aggregators of the conversation and the models after this processor, also in nested pipelines."""
+        processors = list(_leaf_processors(setup.pipeline_worker.pipeline))
+        position = processors.index(self) if self in processors else 0
+        for processor in reversed(processors[:position]):
+            if isinstance(processor, LLMUserAggregator):
+                self._context = processor.context
+                self._user_messages.skip(processor.context)
                 break
-        assistants = [each for each in leaves if isinstance(each, LLMAssistantAggregator)]
+        assistants = [processor for processor in processors if isinstance(processor, LLMAssistantAggregator)]
         if self._context is not None:
-            assistants = [each for each in assistants if each.context is self._context]
-        for each in assistants:
-            self.listen_to(each)
-        if not self._listened_to:
-            log.warning("no aggregator hears the agent, so only the caller is kept: action=no_assistant_aggregator")
-        for behind in leaves[place:]:
-            if isinstance(behind, LLMService):
-                behind.add_event_handler("on_before_process_frame", self._on_the_way_back)
+            assistants = [aggregator for aggregator in assistants if aggregator.context is self._context]
+        for aggregator in assistants:
+            self.listen_to(aggregator)
+        if not self._assistant_aggregators:
+            log.warning(
+                "no assistant aggregator found, so only the caller's words are saved: action=no_assistant_aggregator"
+            )
+        for processor in processors[position:]:
+            if isinstance(processor, LLMService):
+                processor.add_event_handler("on_before_process_frame", self._on_model_frame)
 
-    async def _make_ready(self) -> None:
+    async def _load_memory(self) -> None:
         try:
             await self._client.load_index(user=self._user, timeout_s=self._flush_timeout_s)
-        except Exception as error:  # noqa: BLE001 - then the first search makes it ready
-            log.warning("a caller's memory is not ready: action=load_failed code=%s", code_of(error))
+        except Exception as error:  # noqa: BLE001 - the first search loads it then
+            log.warning("the caller's memory could not be loaded: action=load_failed code=%s", error_code(error))
 
     async def _close_client(self) -> None:
         try:
             await self._client.aclose()
-        except Exception as error:  # noqa: BLE001 - the pipeline ends all the same
-            log.error("the client did not close: action=close_failed code=%s", code_of(error))
+        except Exception as error:  # noqa: BLE001 - the pipeline must end nevertheless
+            log.error("the client could not be closed: action=close_failed code=%s", error_code(error))
 
 
-def _leaves(processor: FrameProcessor) -> Iterator[FrameProcessor]:
-    """The processors of a pipeline, without those that are made of others, from its beginning to its end."""
-    inner = processor.processors
-    if not inner:
+def _leaf_processors(processor: FrameProcessor) -> Iterator[FrameProcessor]:
+    """Yield the processors of a pipeline from start to end, without those that are made of others."""
+    children = processor.processors
+    if not children:
         yield processor
-    for each in inner:
-        yield from _leaves(each)
+    for child in children:
+        yield from _leaf_processors(child)

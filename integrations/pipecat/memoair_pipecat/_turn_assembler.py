@@ -1,4 +1,4 @@
-"""What is said in one call, heard piece by piece, as turns."""
+"""Assembles the events of a call into turns."""
 
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -6,137 +6,145 @@ from datetime import datetime, timezone
 
 @dataclass(frozen=True)
 class PipecatTurn:
-    """What the caller said until he was answered, and what he heard in answer; either may be empty."""
+    """What the caller said until they got an answer, and what they heard in answer. Either may be empty.
+
+    Attributes:
+        user_text: What the caller said.
+        assistant_text: What the caller heard in answer.
+        started_at: When the caller, or else the agent, started to speak.
+        is_interrupted: Whether the caller interrupted the answer.
+        tool_names: The tools that were called for the answer.
+    """
 
     user_text: str
     assistant_text: str
-    began_at: datetime
-    interrupted: bool = False
-    tools: tuple[str, ...] = ()
+    started_at: datetime
+    is_interrupted: bool = False
+    tool_names: tuple[str, ...] = ()
 
 
 class PipecatTurnAssembler:
-    """Puts turns together. Each method takes in what has happened, and returns the turn that it completes, if any.
+    """Assembles turns. Each ``on_...`` method handles one event; some return the turn that the event completes.
 
-    What the caller says while an answer is under way belongs to the next turn. What is said around a tool call is one
-    answer: it ends with the first part that no tool's result is to be followed by. Words that were not answered (the
-    caller went on, or interrupted before he heard anything) are kept for the turn that answers them.
+    What the caller says during an answer belongs to the next turn. What is said around a tool call is one answer: it
+    ends with the first part after which no tool result is expected. Words without an answer (the caller continued, or
+    interrupted before hearing anything) are kept for the turn that answers them.
     """
 
     def __init__(self) -> None:
-        self._unanswered: list[str] = []
+        self._unanswered_texts: list[str] = []
         self._unanswered_since: datetime | None = None
-        # Of the turn that is being answered:
-        self._asked: list[str] = []
-        self._began_at: datetime | None = None
-        self._heard: list[str] = []
-        self._tools: list[str] = []
+        # The turn that is being answered:
+        self._user_texts: list[str] = []
+        self._started_at: datetime | None = None
+        self._heard_texts: list[str] = []
+        self._tool_names: list[str] = []
         self._is_answering = False
-        self._is_cut_off = False
-        # Tools that run (by their ids), and whether the model has yet to speak about the result of one.
-        self._running: set[str] = set()
-        self._owes_result = False
+        self._is_interrupted = False
+        # The ids of running tools, and whether there is a result that the model has not spoken about yet.
+        self._running_tool_ids: set[str] = set()
+        self._has_unspoken_result = False
 
     @property
-    def is_of_the_agent_alone(self) -> bool:
-        """Whether an answer is under way to nothing that the caller has said."""
-        return self._is_answering and not self._asked
+    def is_agent_initiated(self) -> bool:
+        """Whether the current answer was started by the agent, without anything that the caller said."""
+        return self._is_answering and not self._user_texts
 
-    def user_said(self, text: str) -> PipecatTurn | None:
-        """The caller's words, when it is his turn or while the agent still speaks."""
+    def on_user_text(self, text: str) -> PipecatTurn | None:
+        """Add what the caller said, between answers or during one."""
         completed = None
         if not self._is_answering:
-            if self._heard:  # of an answer that was waiting for a tool, and now will not go on
-                completed = self._close()
+            if self._heard_texts:  # the answer was waiting for a tool, and will not continue now
+                completed = self._complete_turn()
             else:
-                self._take_back()
-        self._unanswered.append(text)
+                self._requeue_user_texts()
+        self._unanswered_texts.append(text)
         self._unanswered_since = self._unanswered_since or _now()
         return completed
 
-    def answer_began(self) -> None:
-        """The agent begins to speak, or goes on after a tool."""
-        self._is_answering, self._is_cut_off = True, False
-        self._began_at = self._began_at or self._unanswered_since or _now()
-        self._asked += self._unanswered
-        self._unanswered, self._unanswered_since = [], None
+    def on_answer_started(self) -> None:
+        """Start an answer, or continue it after a tool call."""
+        self._is_answering, self._is_interrupted = True, False
+        self._started_at = self._started_at or self._unanswered_since or _now()
+        self._user_texts += self._unanswered_texts
+        self._unanswered_texts, self._unanswered_since = [], None
 
-    def cut_off(self) -> None:
-        """The answer that is under way, if any, will not be heard to its end."""
-        self._is_cut_off = self._is_answering
+    def on_answer_interrupted(self) -> None:
+        """Mark the current answer, if any, as interrupted."""
+        self._is_interrupted = self._is_answering
 
-    def answer_ended(self, text: str, *, interrupted: bool) -> PipecatTurn | None:
-        """The agent has spoken; ``text`` is what was heard of it."""
+    def on_answer_stopped(self, text: str, *, interrupted: bool) -> PipecatTurn | None:
+        """End an answer, or a part of it. ``text`` is the part that the caller heard."""
         if not self._is_answering:
-            self.answer_began()
-        interrupted = interrupted or self._is_cut_off
-        self._is_answering = self._is_cut_off = False
+            self.on_answer_started()
+        interrupted = interrupted or self._is_interrupted
+        self._is_answering = self._is_interrupted = False
         if text:
-            self._heard.append(text)
+            self._heard_texts.append(text)
         if interrupted:
-            self._running.clear()
-            self._owes_result = False
-        elif self._running or self._owes_result:
+            self._running_tool_ids.clear()
+            self._has_unspoken_result = False
+        elif self._running_tool_ids or self._has_unspoken_result:
             return None
-        if self._heard:
-            return self._close(interrupted=interrupted)
-        self._take_back()
+        if self._heard_texts:
+            return self._complete_turn(interrupted=interrupted)
+        self._requeue_user_texts()
         return None
 
-    def tool_called(self, call_id: str, name: str) -> None:
-        """The model has called a tool."""
-        self._running.add(call_id)
-        self._tools.append(name)
+    def on_tool_called(self, call_id: str, name: str) -> None:
+        """Record that the model called a tool."""
+        self._running_tool_ids.add(call_id)
+        self._tool_names.append(name)
 
-    def tool_answered(self, call_id: str) -> None:
-        """A tool's result is there, of which the model will speak."""
-        if call_id in self._running:
-            self._running.discard(call_id)
-            self._owes_result = True
+    def on_tool_result(self, call_id: str) -> None:
+        """Record the result of a tool. The model will speak about it."""
+        if call_id in self._running_tool_ids:
+            self._running_tool_ids.discard(call_id)
+            self._has_unspoken_result = True
 
-    def tool_detached(self, call_id: str) -> None:
-        """Nobody waits for this tool: it runs in the background, or was cancelled."""
-        self._running.discard(call_id)
+    def on_tool_detached(self, call_id: str) -> None:
+        """Stop waiting for a tool: it runs in the background or was cancelled."""
+        self._running_tool_ids.discard(call_id)
 
-    def model_speaks(self) -> None:
-        """The model answers, knowing the results that are there."""
-        self._owes_result = False
+    def on_model_started(self) -> None:
+        """Record that the model answers with the results so far."""
+        self._has_unspoken_result = False
 
-    def rest(self) -> list[PipecatTurn]:
-        """The call is over: what is not in a turn yet."""
+    def flush(self) -> list[PipecatTurn]:
+        """Return the remaining turns at the end of the call."""
         self._is_answering = False
         turns = []
-        if self._heard:
-            turns.append(self._close())
-        self._take_back()
-        if self._unanswered:
-            self.answer_began()
+        if self._heard_texts:
+            turns.append(self._complete_turn())
+        self._requeue_user_texts()
+        if self._unanswered_texts:
+            self.on_answer_started()
             self._is_answering = False
-            turns.append(self._close())
+            turns.append(self._complete_turn())
         return turns
 
-    def _close(self, *, interrupted: bool = False) -> PipecatTurn:
+    def _complete_turn(self, *, interrupted: bool = False) -> PipecatTurn:
         turn = PipecatTurn(
-            user_text=" ".join(self._asked),
-            assistant_text=" ".join(self._heard),
-            began_at=self._began_at or _now(),
-            interrupted=interrupted,
-            tools=tuple(self._tools),
+            user_text=" ".join(self._user_texts),
+            assistant_text=" ".join(self._heard_texts),
+            started_at=self._started_at or _now(),
+            is_interrupted=interrupted,
+            tool_names=tuple(self._tool_names),
         )
-        self._begin_anew()
+        self._reset()
         return turn
 
-    def _take_back(self) -> None:
-        """Nothing was heard in answer: what was asked waits for the next one."""
-        if self._asked:
-            self._unanswered[:0] = self._asked
-            self._unanswered_since = self._began_at
-        self._begin_anew()
+    def _requeue_user_texts(self) -> None:
+        """Keep the caller's words for the next answer, because nothing was heard in this one."""
+        if self._user_texts:
+            self._unanswered_texts[:0] = self._user_texts
+            self._unanswered_since = self._started_at
+        self._reset()
 
-    def _begin_anew(self) -> None:
-        self._asked, self._heard, self._tools, self._began_at = [], [], [], None
-        self._running.clear()
-        self._owes_result = False
+    def _reset(self) -> None:
+        self._user_texts, self._heard_texts, self._tool_names, self._started_at = [], [], [], None
+        self._running_tool_ids.clear()
+        self._has_unspoken_result = False
 
 
 def _now() -> datetime:

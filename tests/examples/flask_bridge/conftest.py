@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bridge import Settings, create_app
-from bridge.callers import caller_id
+from bridge import BridgeSettings, create_app
+from bridge.callers import make_caller_id
 from flask.testing import FlaskClient
 from support.clients import PROJECT, checking_for_leaks, free_ports
 from support.webhooks import (
@@ -50,7 +50,7 @@ class Bridge:
 
     def __init__(self, storage_root: Path, **more: str) -> None:
         self.storage_root = storage_root
-        self.app = create_app(Settings.from_environ(environment(storage_root, **more)))
+        self.app = create_app(BridgeSettings.from_environ(environment(storage_root, **more)))
         self.http: FlaskClient = self.app.test_client()
 
     def close(self) -> None:
@@ -84,7 +84,7 @@ class Bridge:
 
     def kept(self, call: str, number: str = NUMBER) -> list[tuple[str, str, str, str]]:
         """The turns of a call as they lie on the disk: id, both sides' words, and when they were said."""
-        caller = caller_id(SALT.encode(), number)
+        caller = make_caller_id(SALT.encode(), number)
         assert caller is not None
         log = UserFolder(self.storage_root, PROJECT, caller).session(call).log
         events = [json.loads(line) for line in log.read_bytes().splitlines()] if log.is_file() else []

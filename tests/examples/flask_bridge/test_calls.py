@@ -10,7 +10,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from bridge.callers import caller_id
+from bridge.callers import make_caller_id
 from support.clients import PROJECT, free_ports, frozen, pid_of, turn_ids
 from support.waiting import eventually
 from support.webhooks import (
@@ -114,7 +114,7 @@ def test_nobody_hears_what_another_said(bridge: Any) -> None:
 
 @pytest.mark.parametrize("number", ["anonymous", "Restricted", "+266696687", "", "sip:alex@example.com"])
 def test_who_hides_his_number_is_answered_and_shares_no_memory(bridge: Any, number: str, tmp_path: Path) -> None:
-    assert caller_id(b"salt", number) is None
+    assert make_caller_id(b"salt", number) is None
     before = callers_on_disk(bridge)
     assert "I have noted" in bridge.says("CAhidden", 1, "My boots are size nine.", number)
     assert "I have noted" in bridge.says("CAhidden", 2, "Which size are my boots?", number)
@@ -205,8 +205,8 @@ def test_the_number_lies_nowhere_on_the_disk(bridge: Any) -> None:
 
 
 def test_another_salt_makes_other_callers() -> None:
-    assert caller_id(b"one salt", NUMBER) != caller_id(b"another salt", NUMBER)
-    assert caller_id(b"one salt", NUMBER) == caller_id(b"one salt", " +1 (415) 555-0123")
+    assert make_caller_id(b"one salt", NUMBER) != make_caller_id(b"another salt", NUMBER)
+    assert make_caller_id(b"one salt", NUMBER) == make_caller_id(b"one salt", " +1 (415) 555-0123")
 
 
 def test_while_the_memory_hangs_there_is_an_answer_in_time_and_the_turn_is_kept_later(
@@ -217,9 +217,9 @@ def test_while_the_memory_hangs_there_is_an_answer_in_time_and_the_turn_is_kept_
     monkeypatch.setattr("memoair_voice_sync._user_calls._SAVE_TIMEOUT_S", 1.0)
     bridge = new_bridge(BRIDGE_RECALL_MS="200", BRIDGE_KEEP_MS="200")
     memory = bridge.app.extensions["memory"]
-    memory.warm_up(caller_id(SALT.encode(), NUMBER))
+    memory.warm_up(make_caller_id(SALT.encode(), NUMBER))
     eventually(lambda: "size nine" in bridge.says("CAbefore", 1, "My boots are size nine."))
-    with frozen(pid_of(memory._client(), str(caller_id(SALT.encode(), NUMBER)))):
+    with frozen(pid_of(memory._get_client(), str(make_caller_id(SALT.encode(), NUMBER)))):
         took_s: list[float] = []
         while not took_s or (took_s[-1] >= 5 and len(took_s) < 3):  # a busy machine may draw out one or another
             began_at = time.monotonic()
@@ -227,7 +227,7 @@ def test_while_the_memory_hangs_there_is_an_answer_in_time_and_the_turn_is_kept_
             took_s.append(time.monotonic() - began_at)
         assert min(took_s) < 5
     bridge.close()
-    kept = turn_ids(bridge.storage_root, str(caller_id(SALT.encode(), NUMBER)))
+    kept = turn_ids(bridge.storage_root, str(make_caller_id(SALT.encode(), NUMBER)))
     assert [kept.count(f"CAhangs:{number}") for number in range(1, len(took_s) + 1)] == [1] * len(took_s)
 
 

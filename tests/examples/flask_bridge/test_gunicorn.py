@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 import pytest
 import urllib3
-from bridge.callers import caller_id
+from bridge.callers import make_caller_id
 from support.clients import PROJECT, free_ports, is_alive
 from support.commands import free_port
 from support.waiting import eventually
@@ -119,7 +119,7 @@ class Caller:
 
     @property
     def id(self) -> str:
-        return str(caller_id(SALT.encode(), self.phone))
+        return str(make_caller_id(SALT.encode(), self.phone))
 
     def start(self) -> None:
         self._thread.start()

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import requests
 from fundamento.__main__ import ALEX, CUSTOMERS, main
-from fundamento.call_router import CallRouter, Limits
+from fundamento.call_router import CallRouter, TenantLimits
 from fundamento.partner_api import PartnerApi
 from fundamento.tenant_table import Tenant, TenantTable
 from support.clients import free_ports
@@ -116,14 +116,14 @@ def test_onboarding_goes_on_wherever_it_had_ended(tmp_path: Path, nothing_left_b
         acme, beta, _ = CUSTOMERS
         account.ok("POST", "/v1/projects", {"name": acme.name, "slug": acme.slug})  # and then it was killed
         made = account.ok("POST", "/v1/projects", {"name": beta.name, "slug": beta.slug})
-        agent = account.ok("POST", f"/v1/projects/{made['id']}/agents", {"name": beta.agent, "agentType": "voice"})
+        agent = account.ok("POST", f"/v1/projects/{made['id']}/agents", {"name": beta.agent_name, "agentType": "voice"})
         with closing(PartnerApi(server.url, str(account.key))) as partner_api:
             table = TenantTable(tmp_path / "tenants.sqlite")
             for _ in range(2):
-                assert [table.onboard(each, partner_api) for each in CUSTOMERS] == table.tenants()
-        assert [tenant.project_id for tenant in table.tenants()] == ["proj_acme", "proj_beta", "proj_gamma"]
-        assert table.tenants()[1] == Tenant("beta", made["id"], agent["id"])
-        for tenant in table.tenants():
+                assert [table.onboard(each, partner_api) for each in CUSTOMERS] == table.list_tenants()
+        assert [tenant.project_id for tenant in table.list_tenants()] == ["proj_acme", "proj_beta", "proj_gamma"]
+        assert table.list_tenants()[1] == Tenant("beta", made["id"], agent["id"])
+        for tenant in table.list_tenants():
             agents = account.ok("GET", f"/v1/projects/{tenant.project_id}/agents")["agents"]
             assert [each["id"] for each in agents] == [tenant.agent_id]
         account.close()
@@ -135,7 +135,7 @@ def test_a_customer_that_can_not_be_provisioned_is_not_in_the_table(tmp_path: Pa
             table = TenantTable(tmp_path / "tenants.sqlite")
             with pytest.raises(requests.HTTPError, match="401"):
                 table.onboard(CUSTOMERS[0], partner_api)
-        assert table.tenants() == []
+        assert table.list_tenants() == []
     with closing(sqlite3.connect(tmp_path / "tenants.sqlite")) as opened:
         assert "memoair_pk" not in "".join(opened.iterdump())
 
@@ -156,14 +156,20 @@ def new_router(tmp_path: Path, nothing_left_behind: None) -> Iterator[NewRouter]
 
     def make(**limits: Any) -> CallRouter:
         count = limits.get("ports", 4)
-        limits = {"callers": 4, "ports": count, "first_port": free_ports(3 * count)[0], "recall_ms": 10_000, **limits}
+        limits = {
+            "max_callers": 4,
+            "ports": count,
+            "first_port": free_ports(3 * count)[0],
+            "recall_timeout_ms": 10_000,
+            **limits,
+        }
         router = CallRouter(
             TENANTS,
             lambda said, memory: f"{said} | {memory}",
             api_key="memoair_pk_local",
             cloud_base_url=None,
             storage_root=str(tmp_path),
-            limits=Limits(**limits),
+            limits=TenantLimits(**limits),
         )
         made.append(router)
         return router
@@ -174,40 +180,40 @@ def new_router(tmp_path: Path, nothing_left_behind: None) -> Iterator[NewRouter]
 
 
 def test_a_full_pool_is_answered_without_memory_and_counted_and_others_do_not_feel_it(new_router: NewRouter) -> None:
-    router = new_router(callers=1)
+    router = new_router(max_callers=1)
     with router.client("acme").session(user={"id": "who talks all day"}):
-        router.ring("acme", "late")
-        assert router.turn("acme", "late", "Hello?") == "Hello? | "
-        router.turn("beta", "late", "My knee hurts.")
-        assert "My knee hurts." in router.turn("beta", "late", "What hurts?")
-        assert router.shed() == {"acme": {"pool.exhausted": 3}, "beta": {}, "gamma": {}}
-    router.turn("acme", "late", "My boots are size nine.")
-    assert "size nine" in router.turn("acme", "late", "Which size?")
-    assert router.shed()["acme"] == {"pool.exhausted": 3}
+        router.warm_up("acme", "late")
+        assert router.answer_turn("acme", "late", "Hello?") == "Hello? | "
+        router.answer_turn("beta", "late", "My knee hurts.")
+        assert "My knee hurts." in router.answer_turn("beta", "late", "What hurts?")
+        assert router.shed_counts() == {"acme": {"pool.exhausted": 3}, "beta": {}, "gamma": {}}
+    router.answer_turn("acme", "late", "My boots are size nine.")
+    assert "size nine" in router.answer_turn("acme", "late", "Which size?")
+    assert router.shed_counts()["acme"] == {"pool.exhausted": 3}
 
 
 def test_taken_ports_are_answered_without_memory_and_counted_and_others_do_not_feel_it(new_router: NewRouter) -> None:
     first, _ = free_ports(3)
     router = new_router(ports=1, first_port=first)
     with socket.create_server(("127.0.0.1", first)):
-        assert router.turn("acme", "late", "Hello?") == "Hello? | "
-        assert set(router.shed()["acme"]) == {"pool.port_exhausted"}
-        router.turn("beta", "late", "My knee hurts.")
-        assert "My knee hurts." in router.turn("beta", "late", "What hurts?")
-    assert router.shed()["beta"] == {}
+        assert router.answer_turn("acme", "late", "Hello?") == "Hello? | "
+        assert set(router.shed_counts()["acme"]) == {"pool.port_exhausted"}
+        router.answer_turn("beta", "late", "My knee hurts.")
+        assert "My knee hurts." in router.answer_turn("beta", "late", "What hurts?")
+    assert router.shed_counts()["beta"] == {}
 
 
 def test_a_call_for_nobody_is_told_so(new_router: NewRouter) -> None:
     with pytest.raises(KeyError, match="delta"):
-        new_router().turn("delta", "who", "Hello?")
+        new_router().answer_turn("delta", "who", "Hello?")
 
 
 def test_what_goes_wrong_is_told_without_words_and_callers(
     new_router: NewRouter, caplog: pytest.LogCaptureFixture
 ) -> None:
-    router = new_router(callers=1)
+    router = new_router(max_callers=1)
     with router.client("acme").session(user={"id": "who talks all day"}):
-        router.turn("acme", "caller_of_this_test", "secret words")
+        router.answer_turn("acme", "caller_of_this_test", "secret words")
     assert "customer=acme code=pool.exhausted" in caplog.text
     assert "secret words" not in caplog.text
     assert "caller_of_this_test" not in caplog.text

@@ -34,11 +34,11 @@ def example(name: str) -> ModuleType:
 
 async def test_the_drop_in(environment: None, arguments: dict[str, Any], kept: Any, nothing_left_behind: None) -> None:
     options = {name: arguments[name] for name in ("storage_root", "runtime_port_range", "search_timeout_ms")}
-    agent: MemoAirLiveKitAgent = example("memoair_agent").new_agent("ada", **options)
+    agent: MemoAirLiveKitAgent = example("memoair_agent").make_agent("ada", **options)
     async with calling(agent, "In thirty days.", "As I said, thirty days.") as call:
         await call.says("How long can I return my boots?")
         await soon(kept)
-        await agent._memoair_memory.kept()  # it is on the disk a moment before it is found
+        await agent._memoair_memory.wait_drained()  # it is on the disk a moment before it is found
         request = await call.says("How long for the boots, again?")
     await agent.on_exit()
 
@@ -54,7 +54,7 @@ async def test_the_custom_agent(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     module = example("memoair_voice_custom_agent")
-    client = module.new_client(
+    client = module.make_client(
         cloud_base_url=None,
         **{name: arguments[name] for name in ("storage_root", "runtime_port_range")},
     )

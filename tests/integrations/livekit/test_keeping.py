@@ -179,7 +179,7 @@ async def test_the_first_words_are_kept_though_nothing_is_open_yet(new_agent: An
     agent = new_agent(runtime_binary=gated.program)
     async with calling(agent) as call:
         await soon(lambda: agent._memoair_memory)
-        assert not agent._memoair_memory._is_open.is_set()
+        assert not agent._memoair_memory._open_finished.is_set()
         call.has_said("My name is Ada.")
         gated.switch.touch()
         await soon(lambda: call.items("assistant"))
@@ -214,7 +214,7 @@ async def test_a_greeting_does_not_wait_for_the_memory(new_agent: Any, gated: Ga
     agent = new_agent(Greeter, runtime_binary=gated.program)
     async with calling(agent):
         await soon(lambda: hasattr(agent, "greeted_at"))
-        assert not agent._memoair_memory._is_open.is_set()
+        assert not agent._memoair_memory._open_finished.is_set()
         gated.switch.touch()
     await MemoAirLiveKitAgent.on_exit(agent)
 
@@ -312,7 +312,7 @@ async def test_a_runtime_that_hangs_delays_nobody(new_agent: Any, kept: Any) -> 
     async with calling(agent) as call:
         await call.says("My boots are red.")
         await soon(kept)
-        await agent._memoair_memory.opened()
+        await agent._memoair_memory.wait_opened()
         pid = runtime_pid()
         os.kill(pid, signal.SIGSTOP)
         try:

@@ -106,17 +106,17 @@ async def test_a_runtime_that_is_not_there_costs_the_memory_and_not_the_call(
 @pytest.mark.parametrize(
     ("arguments", "error", "says"),
     [
-        ({}, ValueError, "user_id says who calls"),
-        ({"user_id": "ada"}, ValueError, "api_key, project_id, agent_id must be given, or a client="),
-        ({"user_id": "ada", "api_key": "k", "agent_id": "a"}, ValueError, "project_id must be given"),
+        ({}, ValueError, "user_id is required"),
+        ({"user_id": "ada"}, ValueError, "missing api_key, project_id, agent_id: pass them as arguments, or pass a client="),
+        ({"user_id": "ada", "api_key": "k", "agent_id": "a"}, ValueError, "missing project_id: pass"),
         ({"user": "ada"}, TypeError, "user must be a dict"),
         ({"user": {"id": 7}}, TypeError, 'user\\["id"\\] must be a str'),
-        ({"user": {"name": "Ada"}}, ValueError, "says who calls"),
-        ({"user": {"id": "ada"}, "user_id": "bob"}, ValueError, "two callers"),
+        ({"user": {"name": "Ada"}}, ValueError, "user_id is required"),
+        ({"user": {"id": "ada"}, "user_id": "bob"}, ValueError, "different users"),
         ({"user_id": "ada", "timeout_ms": 0}, ValueError, "timeout_ms must be positive"),
         ({"user_id": "ada", "timeout_ms": "fast"}, TypeError, "timeout_ms must be a number"),
         ({"user_id": "ada", "flush_timeout_s": float("nan")}, ValueError, "flush_timeout_s must be positive"),
-        ({"user_id": "ada", "agent": object()}, TypeError, "agent has no api_key, project_id, agent_id"),
+        ({"user_id": "ada", "agent": object()}, TypeError, "agent must have the attributes api_key, project_id, agent_id"),
         ({"user_id": "ada", "agent": SimpleNamespace(**IDENTITY), "api_key": "k"}, ValueError, "api_key"),
         ({"user_id": "ada", **IDENTITY, "api_key": "k\u00e9y"}, ValueError, "api_key holds a character"),
         ({"user_id": "ada", **IDENTITY, "no_such_thing": 1}, TypeError, "no_such_thing"),
@@ -129,7 +129,7 @@ def test_what_cannot_be_is_told_at_once(arguments: dict[str, Any], error: type[E
 
 
 def test_a_client_comes_with_nothing_that_it_was_made_of(client: MemoAirVoiceClient, storage_root: Path) -> None:
-    with pytest.raises(ValueError, match="storage_root would change nothing"):
+    with pytest.raises(ValueError, match="storage_root cannot be combined with client="):
         MemoAirMemoryProcessor(client=client, user_id="ada", storage_root=str(storage_root))
     sync = MemoAirVoiceClientSync(**client_arguments(storage_root))
     with pytest.raises(TypeError, match="MemoAirVoiceClient, not MemoAirVoiceClientSync"):
@@ -140,5 +140,5 @@ def test_a_client_comes_with_nothing_that_it_was_made_of(client: MemoAirVoiceCli
 def test_the_environment_is_checked() -> None:
     with pytest.raises(ValueError, match="MEMOAIR_ORG_ONLY must be 1 or 0"):
         MemoAirMemoryProcessor.from_env({"MEMOAIR_ORG_ONLY": "maybe"})
-    with pytest.raises(ValueError, match="who calls"):
+    with pytest.raises(ValueError, match="user_id is required"):
         MemoAirMemoryProcessor.from_env({})
