@@ -1,6 +1,7 @@
 """The index file of a caller's memory: it saves reading the logs, costs nothing when it is lost, and is never believed
 against them."""
 
+import gc
 import json
 import os
 import resource
@@ -74,6 +75,8 @@ def assert_all_is_found(root: Path) -> None:
         assert "It ended with a quince." in found(keeper, "quince")
         assert len(keeper.memory.turns("old-1")) == MANY
         assert keeper.memory.count("old-1") == MANY
+    del keeper
+    gc.collect()  # a file stays open for as long as an index that maps it lives
 
 
 def turns_found(runtime: RunningRuntime, question: str, session_id: str = "now") -> list[str]:

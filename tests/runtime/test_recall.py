@@ -84,17 +84,27 @@ def ask(
 
 
 def ask_until(
-    recall: Recall, expected: Mapping[str, str], *lanes: FakeLane | GatedLane, within_s: float
+    recall: Recall,
+    expected: Mapping[str, str],
+    *lanes: FakeLane | GatedLane,
+    within_s: float,
+    waited: LaneName | None = None,
 ) -> Mapping[LaneName, LaneOutcome]:
     """Ask until the lanes' statuses are as expected, which they must be one time in five, and return the outcomes.
 
-    Other work on the machine makes a lane late in one recall or another, a defect in each.
+    Other work on the machine makes a lane late in one recall or another, and begins one or another late; a defect shows
+    in each. The lane that is ``waited`` for must have had nearly all of the time.
     """
+
+    def is_as_expected(outcomes: Mapping[LaneName, LaneOutcome]) -> bool:
+        has_waited = waited is None or outcomes[waited].ms >= within_s * 1e3 - 10
+        return statuses(outcomes) == expected and has_waited
+
     for _ in range(5):
         outcomes = ask(recall, *lanes, within_s=within_s)
-        if statuses(outcomes) == expected:
+        if is_as_expected(outcomes):
             break
-    assert statuses(outcomes) == expected
+    assert is_as_expected(outcomes), outcomes
     return outcomes
 
 
@@ -128,10 +138,9 @@ def test_a_lane_that_hangs_is_late_at_the_deadline_and_costs_only_itself(
 ) -> None:
     lanes = [FakeLane(name, released.wait if name is hanging else int) for name in LaneName]
     expected = {name.value: "late" if name is hanging else "ok" for name in LaneName}
-    outcomes = ask_until(recall, expected, *lanes, within_s=0.3)
+    outcomes = ask_until(recall, expected, *lanes, within_s=0.3, waited=hanging)
     assert words(outcomes[hanging]) == []
     assert outcomes[hanging].is_degraded
-    assert outcomes[hanging].ms >= 290
 
 
 def test_all_lanes_but_one_may_hang(recall: Recall, released: threading.Event) -> None:

@@ -44,6 +44,15 @@ class RawReply(NamedTuple):
         return dict(error)
 
 
+class Queues(NamedTuple):
+    """How many bytes of a connection wait where: on their way there, there unread, there unsent, and here unread."""
+
+    sent: int
+    unread: int
+    unsent: int
+    received: int
+
+
 class RawConnection:
     """A connection of which a test decides each byte."""
 
@@ -70,13 +79,21 @@ class RawConnection:
 
     def unread(self) -> int:
         """Count the bytes that were sent and that the process on the other side has not read yet."""
-        # What is on its way still lies with us: the system gives it up when the other side has acknowledged it.
-        sent = int.from_bytes(fcntl.ioctl(self.socket, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+        queues = self.queues()
+        return queues.sent + queues.unread
+
+    def queues(self) -> Queues:
+        """What waits, as the system tells: what is on its way still lies with its sender."""
+        sent, received = (
+            int.from_bytes(fcntl.ioctl(self.socket, queue, bytes(4)), sys.byteorder)
+            for queue in (termios.TIOCOUTQ, termios.FIONREAD)
+        )
         ends = [self.socket.getpeername()[1], self.socket.getsockname()[1]]
         for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
             fields = line.split()
             if [int(field.split(":")[1], 16) for field in fields[1:3]] == ends:
-                return sent + int(fields[4].split(":")[1], 16)
+                unsent, unread = (int(queue, 16) for queue in fields[4].split(":"))
+                return Queues(sent, unread, unsent, received)
         raise AssertionError("the other side has hung up")
 
     def reply(self, to: str = "GET") -> RawReply:
