@@ -207,9 +207,10 @@ def test_a_second_signal_while_draining_changes_nothing(start_fresh: Callable[..
         runtime = start_fresh()
         with runtime.connect() as connection:
             with turn_in_flight(runtime, connection, "t1") as was_soon:
-                for ending in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT):
-                    runtime.process.send_signal(ending)
+                runtime.process.send_signal(signal.SIGTERM)
                 eventually(lambda: refuses(runtime.port))
+                for ending in (signal.SIGTERM, signal.SIGINT):
+                    runtime.process.send_signal(ending)
             if not was_soon():
                 return False
             assert connection.reply().status == 200
