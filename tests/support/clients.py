@@ -199,7 +199,7 @@ class Application:
             start_new_session=True,
         )
 
-    def told(self, within_s: float = 30.0) -> dict[str, Any]:
+    def told(self, within_s: float = 60.0) -> dict[str, Any]:
         """The next line; who says nothing for so long is ended."""
         assert self.process.stdout is not None
         watch = threading.Timer(within_s, self._kill)
@@ -217,7 +217,7 @@ class Application:
         assert self.process.stdin is not None
         self.process.stdin.close()
 
-    def ends(self, within_s: float = 30.0) -> int:
+    def ends(self, within_s: float = 60.0) -> int:
         """Wait until it has ended, and return its exit code."""
         return self.process.wait(within_s)
 
