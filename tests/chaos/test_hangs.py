@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+import statistics
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -43,6 +44,8 @@ GRACE_S, MAX_GRACE_S, OUTLIERS = 0.05, 0.5, 1 / 50
 def assert_in_time(durations: list[float], stalls: StallMeter) -> None:
     limit = TIMEOUT_MS / 1e3 + GRACE_S + stalls.max_stall_s
     late = [duration for duration in durations if duration > limit]
+    hung = [duration for duration in durations if duration >= TIMEOUT_MS / 1e3]
+    assert statistics.median(hung) <= limit, "of the searches that hung"
     assert len(late) <= max(2, OUTLIERS * len(durations)), (late, stalls.max_stall_s)
     # A search may stall twice: when its timeout is over, and with its result.
     assert max(durations) <= limit + MAX_GRACE_S - GRACE_S + stalls.max_stall_s, (late, stalls.max_stall_s)

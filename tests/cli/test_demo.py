@@ -7,6 +7,8 @@ import sys
 import time
 from pathlib import Path
 
+from support.timing import least, slowdown
+
 
 def run_memoair(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", "from memoair_cli.app import main; main()", *arguments]
@@ -15,20 +17,26 @@ def run_memoair(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]
 
 
 def test_the_demo_recalls_everything_and_loses_nothing(tmp_path: Path, nothing_left_behind: None) -> None:
-    took_s = []
-    while not took_s or (took_s[-1] >= 10 and len(took_s) < 3):  # other work on this machine may slow down a run
-        began_at = time.monotonic()
+    def measure_run_s() -> float:
+        """Return how many seconds a run takes, scaled to a quiet machine: most of the run is computing."""
+        before, began_at = slowdown(), time.monotonic()
         done = run_memoair("demo", home=tmp_path)
-        took_s.append(time.monotonic() - began_at)
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert done.stderr == ""
-    assert min(took_s) < 10
+        took_s = time.monotonic() - began_at
+        check_demo(done)
+        return took_s / max(before, slowdown())
+
+    assert least(measure_run_s, 10, tries=3) < 10
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith("memoair-demo")]
+
+
+def check_demo(done: subprocess.CompletedProcess[str]) -> None:
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == ""
     assert "kill -9" in done.stdout
     assert re.search(r"recalled\s+permanent: “the Tarn boots, size nine” ✓", done.stdout)
     assert "missing" not in done.stdout
     recalled, wanted = re.search(r"(\d+) of (\d+)\s*\n\s*turns that survived", done.stdout).groups()  # type: ignore[union-attr]
     assert recalled == wanted != "0"
-    assert not [path for path in tmp_path.iterdir() if path.name.startswith("memoair-demo")]
 
 
 def test_the_demo_keeps_its_memory_in_the_given_folder(tmp_path: Path, nothing_left_behind: None) -> None:

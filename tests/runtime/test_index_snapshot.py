@@ -1,5 +1,6 @@
 """The index file of a user's memory: it saves reading the logs, may be lost, and never overrides them."""
 
+import gc
 import json
 import os
 import resource
@@ -75,6 +76,8 @@ def assert_all_turns_are_found(root: Path) -> None:
         assert "It ended with a quince." in find_texts(store, "quince")
         assert len(store.memory.get_turns("old-1")) == TURN_COUNT
         assert store.memory.count_turns("old-1") == TURN_COUNT
+    del store
+    gc.collect()  # an index keeps the file that it maps open for as long as the index lives
 
 
 def find_turns(runtime: RunningRuntime, question: str, session_id: str = "now") -> list[str]:

@@ -208,9 +208,10 @@ def test_a_second_signal_while_draining_changes_nothing(start_fresh: Callable[..
         runtime = start_fresh()
         with runtime.connect() as connection:
             with turn_in_flight(runtime, connection, "t1") as was_in_time:
-                for stop_signal in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT):
-                    runtime.process.send_signal(stop_signal)
+                runtime.process.send_signal(signal.SIGTERM)
                 eventually(lambda: refuses_connections(runtime.port))
+                for stop_signal in (signal.SIGTERM, signal.SIGINT):
+                    runtime.process.send_signal(stop_signal)
             if not was_in_time():
                 return False
             assert connection.read_reply().status == 200

@@ -84,17 +84,27 @@ def run_search(
 
 
 def run_until(
-    executor: LaneExecutor, expected: Mapping[str, str], *lanes: FakeLane | GatedLane, within_s: float
+    executor: LaneExecutor,
+    expected: Mapping[str, str],
+    *lanes: FakeLane | GatedLane,
+    within_s: float,
+    hanging: LaneName | None = None,
 ) -> Mapping[LaneName, LaneOutcome]:
     """Search until the lanes' statuses are as expected, at most five times, and return the outcomes.
 
-    Other load on the machine makes a lane late in some of the searches; a defect makes it late in all of them.
+    Other load on the machine makes a lane late in some of the searches, or starts one late; a defect shows in all of
+    them. The ``hanging`` lane must have had nearly all of the time.
     """
+
+    def is_as_expected(outcomes: Mapping[LaneName, LaneOutcome]) -> bool:
+        has_waited = hanging is None or outcomes[hanging].duration_ms >= within_s * 1e3 - 10
+        return statuses(outcomes) == expected and has_waited
+
     for _ in range(5):
         outcomes = run_search(executor, *lanes, within_s=within_s)
-        if statuses(outcomes) == expected:
+        if is_as_expected(outcomes):
             break
-    assert statuses(outcomes) == expected
+    assert is_as_expected(outcomes), outcomes
     return outcomes
 
 
@@ -128,10 +138,9 @@ def test_a_lane_that_hangs_is_late_and_does_not_affect_others(
 ) -> None:
     lanes = [FakeLane(name, released.wait if name is hanging else int) for name in LaneName]
     expected = {name.value: "late" if name is hanging else "ok" for name in LaneName}
-    outcomes = run_until(executor, expected, *lanes, within_s=0.3)
+    outcomes = run_until(executor, expected, *lanes, within_s=0.3, hanging=hanging)
     assert passage_texts(outcomes[hanging]) == []
     assert outcomes[hanging].is_degraded
-    assert outcomes[hanging].duration_ms >= 290
 
 
 def test_one_lane_answers_while_all_others_hang(executor: LaneExecutor, released: threading.Event) -> None:

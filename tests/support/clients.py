@@ -199,7 +199,7 @@ class Application:
             start_new_session=True,
         )
 
-    def read_report(self, within_s: float = 30.0) -> dict[str, Any]:
+    def read_report(self, within_s: float = 60.0) -> dict[str, Any]:
         """Return the next report; kill the application if it does not come in time."""
         assert self.process.stdout is not None
         watch = threading.Timer(within_s, self._kill)
@@ -217,7 +217,7 @@ class Application:
         assert self.process.stdin is not None
         self.process.stdin.close()
 
-    def wait_for_exit(self, within_s: float = 30.0) -> int:
+    def wait_for_exit(self, within_s: float = 60.0) -> int:
         """Wait until it has exited, and return its exit code."""
         return self.process.wait(within_s)
 

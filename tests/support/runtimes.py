@@ -44,6 +44,16 @@ class RawReply(NamedTuple):
         return dict(error)
 
 
+class SocketQueues(NamedTuple):
+    """How many bytes wait in each queue of a connection: sent by this side, unread and unsent on the other side, and
+    received but unread on this side."""
+
+    sent: int
+    unread: int
+    unsent: int
+    received: int
+
+
 class RawConnection:
     """A connection on which a test controls every byte."""
 
@@ -70,13 +80,21 @@ class RawConnection:
 
     def count_unread_bytes(self) -> int:
         """Count the bytes that were sent but not yet read by the process on the other side."""
-        # Bytes in transit count here: the system drops them from the send buffer once the other side acknowledges them.
-        sent = int.from_bytes(fcntl.ioctl(self.socket, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+        queues = self.read_queues()
+        return queues.sent + queues.unread
+
+    def read_queues(self) -> SocketQueues:
+        """Return the sizes of the connection's queues; bytes in transit still count in their sender's queue."""
+        sent, received = (
+            int.from_bytes(fcntl.ioctl(self.socket, queue, bytes(4)), sys.byteorder)
+            for queue in (termios.TIOCOUTQ, termios.FIONREAD)
+        )
         ports = [self.socket.getpeername()[1], self.socket.getsockname()[1]]
         for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
             fields = line.split()
             if [int(field.split(":")[1], 16) for field in fields[1:3]] == ports:
-                return sent + int(fields[4].split(":")[1], 16)
+                unsent, unread = (int(queue, 16) for queue in fields[4].split(":"))
+                return SocketQueues(sent, unread, unsent, received)
         raise AssertionError("the other side has closed the connection")
 
     def read_reply(self, method: str = "GET") -> RawReply:

@@ -30,3 +30,11 @@ def least(measure: Callable[[], float], good_enough: float, tries: int = 5) -> f
         if best < good_enough:
             break
     return best
+
+
+def slowdown(work_s: float = 0.3) -> float:
+    """Return how many times longer a computation takes now than on a quiet machine (1.0 there)."""
+    began_at, worked_before_s = time.monotonic(), time.thread_time()
+    while time.thread_time() - worked_before_s < work_s:
+        pass
+    return max(1.0, (time.monotonic() - began_at) / work_s)

@@ -107,7 +107,11 @@ async def test_a_runtime_that_is_not_there_costs_the_memory_and_not_the_call(
     ("arguments", "error", "says"),
     [
         ({}, ValueError, "user_id is required"),
-        ({"user_id": "ada"}, ValueError, "missing api_key, project_id, agent_id: pass them as arguments, or pass a client="),
+        (
+            {"user_id": "ada"},
+            ValueError,
+            "missing api_key, project_id, agent_id: pass them as arguments, or pass a client=",
+        ),
         ({"user_id": "ada", "api_key": "k", "agent_id": "a"}, ValueError, "missing project_id: pass"),
         ({"user": "ada"}, TypeError, "user must be a dict"),
         ({"user": {"id": 7}}, TypeError, 'user\\["id"\\] must be a str'),
@@ -116,7 +120,11 @@ async def test_a_runtime_that_is_not_there_costs_the_memory_and_not_the_call(
         ({"user_id": "ada", "timeout_ms": 0}, ValueError, "timeout_ms must be positive"),
         ({"user_id": "ada", "timeout_ms": "fast"}, TypeError, "timeout_ms must be a number"),
         ({"user_id": "ada", "flush_timeout_s": float("nan")}, ValueError, "flush_timeout_s must be positive"),
-        ({"user_id": "ada", "agent": object()}, TypeError, "agent must have the attributes api_key, project_id, agent_id"),
+        (
+            {"user_id": "ada", "agent": object()},
+            TypeError,
+            "agent must have the attributes api_key, project_id, agent_id",
+        ),
         ({"user_id": "ada", "agent": SimpleNamespace(**IDENTITY), "api_key": "k"}, ValueError, "api_key"),
         ({"user_id": "ada", **IDENTITY, "api_key": "k\u00e9y"}, ValueError, "api_key holds a character"),
         ({"user_id": "ada", **IDENTITY, "no_such_thing": 1}, TypeError, "no_such_thing"),
