@@ -31,7 +31,7 @@ from workload import Speech
 from memoair_cli.importing.batches import Batcher
 from memoair_cli.importing.events import CallEvents
 from memoair_cli.importing.ledger import FileProgress
-from memoair_voice_sync.transcripts import TranscriptTurn, read_transcript
+from memoair_transcripts import TranscriptTurn, read_transcript
 
 _FIRST_CALL_AT = datetime(2025, 1, 6, 9, tzinfo=timezone.utc)
 _TURNS_PER_CALL = 10

@@ -19,7 +19,7 @@ from threading import Thread
 from typing import Any
 
 from memoair_voice_sync import MemoAirVoiceMemorySync
-from memoair_voice_sync._transport import RuntimeTransport, encode_body
+from memoair_voice_sync._loopback.transport import RuntimeTransport, encode_body
 
 ANY_PORT = "http://127.0.0.1:0"
 TIMEOUT_MS = 5_000

@@ -20,7 +20,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from memoair_cli.options import fail
 from memoair_voice_sync import MemoAirVoiceMemoryError, MemoAirVoiceMemorySync
-from memoair_voice_sync._runtime_selection import (
+from memoair_voice_sync._processes.runtime_selection import (
     RuntimeKind,
     RuntimeSelection,
     bundled_command,
@@ -29,8 +29,8 @@ from memoair_voice_sync._runtime_selection import (
 )
 
 if TYPE_CHECKING:
-    from memoair_voice_sync.runtime_store.cancel_token import CancelToken
-    from memoair_voice_sync.runtime_store.reference import Reference
+    from memoair_runtime_store.cancel_token import CancelToken
+    from memoair_runtime_store.reference import Reference
 
 app = typer.Typer(name="runtime", no_args_is_help=True, help="Show or pull the runtime that clients start.")
 
@@ -75,9 +75,9 @@ def pull(
 
     Exit codes: 0 pulled, 1 not found, 2 invalid reference, 3 failed, 130 interrupted.
     """
-    from memoair_voice_sync.runtime_store.cancel_token import CancelToken
-    from memoair_voice_sync.runtime_store.errors import PullCancelledError
-    from memoair_voice_sync.runtime_store.pull import pull as pull_now
+    from memoair_runtime_store.cancel_token import CancelToken
+    from memoair_runtime_store.errors import PullCancelledError
+    from memoair_runtime_store.pull import pull as pull_now
 
     runtime_reference = _parse_reference_argument(reference)
     folder = _select_runtime(cache_dir).cache_folder()
@@ -143,7 +143,7 @@ def _select_runtime(cache_dir: Path | None = None) -> RuntimeSelection:
 
 def _parse_reference_argument(reference: str | None) -> "Reference":
     """Return the reference to pull. A bare version is of the repository in the environment, or of the default one."""
-    from memoair_voice_sync.runtime_store.reference import parse_reference
+    from memoair_runtime_store.reference import parse_reference
 
     repo, version = os.environ.get("MEMOAIR_RUNTIME_REPO") or None, os.environ.get("MEMOAIR_RUNTIME_VERSION") or None
     names = ("MEMOAIR_RUNTIME_REPO", "MEMOAIR_RUNTIME_VERSION")
@@ -176,7 +176,7 @@ def _describe_runtime(selection: RuntimeSelection, *, ask: bool) -> dict[str, An
 
 
 def _add_pulled(info: dict[str, Any], selection: RuntimeSelection) -> None:
-    from memoair_voice_sync.runtime_store.cache import find_cached
+    from memoair_runtime_store.cache import find_cached
 
     reference = selection.reference()
     info |= {"reference": reference.display_name, "version": reference.version}
@@ -225,7 +225,7 @@ def _progress_bar(description: str) -> Iterator[Callable[[int, int | None], None
 
 
 def _pull_timeout_s() -> float:
-    from memoair_voice_sync.runtime_store.background import PULL_TIMEOUT_S
+    from memoair_runtime_store.background import PULL_TIMEOUT_S
 
     return PULL_TIMEOUT_S
 

@@ -13,29 +13,29 @@ import attrs
 
 import memoair_voice_sync._arguments as check
 from memoair_voice_sync._after_fork import register_after_fork
-from memoair_voice_sync._cloud import CloudApi
-from memoair_voice_sync._cloud_calls import CloudCalls
-from memoair_voice_sync._errors import MemoAirVoiceMemoryError
-from memoair_voice_sync._handle import RuntimeHandle
+from memoair_voice_sync._cloud.api import CloudApi
+from memoair_voice_sync._cloud.calls import CloudCalls
+from memoair_voice_sync.errors import MemoAirVoiceMemoryError
+from memoair_voice_sync._pool.handle import RuntimeHandle
 from memoair_voice_sync._log import log
-from memoair_voice_sync._memory import DEFAULT_TIMEOUT_MS
-from memoair_voice_sync._outbox import TurnOutbox, UnsavedTurn
-from memoair_voice_sync._past_call import PastCall
-from memoair_voice_sync._pool import RuntimePool
-from memoair_voice_sync._prefetch import (
+from memoair_voice_sync.memory import DEFAULT_TIMEOUT_MS
+from memoair_voice_sync._turns.outbox import TurnOutbox, UnsavedTurn
+from memoair_voice_sync._turns.past_call import PastCall
+from memoair_voice_sync._pool.pool import RuntimePool
+from memoair_voice_sync._loopback.prefetch import (
     PREFETCH_TIMEOUT_S,
     PrefetchCache,
     PrefetchedResult,
     SearchArguments,
     memory_version,
 )
-from memoair_voice_sync._redaction import Redaction
-from memoair_voice_sync._results import IndexLoadResult, SearchResult, degraded_result
-from memoair_voice_sync._spec import ORG_ONLY_USER
-from memoair_voice_sync._tool import DEFAULT_INTENT
-from memoair_voice_sync._turn import validate_turn
-from memoair_voice_sync._user import User
-from memoair_voice_sync._user_runtime_client import UserRuntimeClient
+from memoair_voice_sync._turns.redaction import Redaction
+from memoair_voice_sync.results import IndexLoadResult, SearchResult, degraded_result
+from memoair_voice_sync._processes.spec import ORG_ONLY_USER
+from memoair_voice_sync._tools.tool import DEFAULT_INTENT
+from memoair_voice_sync._turns.turn import validate_turn
+from memoair_voice_sync._turns.user import User
+from memoair_voice_sync._loopback.user_runtime_client import UserRuntimeClient
 
 _SAVE_TIMEOUT_S = 1.0
 _LOAD_TIMEOUT_S = 15.0

@@ -1,5 +1,5 @@
 """``memoair import``: import transcripts of earlier calls into a cloud or into this machine's memory.
 
-files -> memoair_voice_sync.transcripts -> events (calls, ids, seqs) -> batches -> workers (threads) -> a target
+files -> memoair_transcripts -> events (calls, ids, seqs) -> batches -> workers (threads) -> a target
                                               '-> ledger (what is acknowledged) -> state file
 """

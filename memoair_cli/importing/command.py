@@ -35,7 +35,7 @@ from memoair_cli.options import (
     warn_renamed,
 )
 from memoair_voice_sync import MemoAirVoiceClientSync
-from memoair_voice_sync.transcripts import FORMATS, TranscriptOptions, parse_moment
+from memoair_transcripts import FORMATS, TranscriptOptions, parse_moment
 
 
 class ImportExit(IntEnum):

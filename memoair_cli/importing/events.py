@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 import msgspec
 
-from memoair_voice_sync.transcripts import TranscriptTurn
+from memoair_transcripts import TranscriptTurn
 
 # The namespace of event ids. With another one, turns that were imported before would be imported again.
 _NAMESPACE = uuid.UUID("5f0c6f6e-2f0d-4c55-9d3b-6a1f7f0f8f31")

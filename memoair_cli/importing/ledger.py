@@ -6,7 +6,7 @@ from collections.abc import Callable
 import attrs
 
 from memoair_cli.importing.events import ImportEvent, ImportEventKind
-from memoair_voice_sync.transcripts import Rejection
+from memoair_transcripts import Rejection
 
 # Events before the resume point that are sent again anyway. If they are new to the target, it has lost data, and the
 # recorded progress is not valid.

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
 from memoair_cli.importing.ledger import ImportCounts
 from memoair_cli.importing.run import STDIN, ImportOutcome
-from memoair_voice_sync.transcripts import Rejection
+from memoair_transcripts import Rejection
 
 if TYPE_CHECKING:
     from typing_extensions import Self

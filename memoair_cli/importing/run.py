@@ -19,7 +19,7 @@ from memoair_cli.importing.ledger import FileProgress, ImportCounts
 from memoair_cli.importing.state import ImportState, file_identity
 from memoair_cli.importing.targets import ImportInterruptedError, ImportTarget, TargetError
 from memoair_cli.importing.workers import WorkerPool
-from memoair_voice_sync.transcripts import Rejection, TranscriptOptions, read_transcript
+from memoair_transcripts import Rejection, TranscriptOptions, read_transcript
 
 STDIN = Path("-")
 _TICK_INTERVAL_S = 0.2

@@ -16,7 +16,7 @@ import attrs
 import platformdirs
 
 from memoair_cli.importing.ledger import FileProgress, ImportRejection
-from memoair_voice_sync.transcripts import TranscriptOptions
+from memoair_transcripts import TranscriptOptions
 
 # Increase it with every change of what a reader makes of a file: the ordinals of its events would change.
 _READER_VERSION = 1

@@ -52,7 +52,7 @@ def process_start_time(pid: int) -> float | None:
 
     On Linux the value is in clock ticks since boot, so that it does not change when the clock is set; elsewhere it is
     in seconds since the epoch. Compare it only with other values of this function, or of its copy in
-    `memoair_voice_sync._runtimes`, which must agree.
+    `memoair_voice_sync._processes.started_runtime`, which must agree.
     """
     try:
         if _HAS_PROC:  # psutil adds the boot time, which changes with the clock

@@ -12,12 +12,12 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-import memoair_voice_sync._pool
+import memoair_voice_sync._pool.pool
 from memoair_voice_sync import MemoAirVoiceMemoryError
-from memoair_voice_sync._handle import HandleState, RuntimeHandle
-from memoair_voice_sync._pool import RuntimePool
-from memoair_voice_sync._spec import RuntimeSpec
-from memoair_voice_sync._transport import RuntimeTransport
+from memoair_voice_sync._pool.handle import HandleState, RuntimeHandle
+from memoair_voice_sync._pool.pool import RuntimePool
+from memoair_voice_sync._processes.spec import RuntimeSpec
+from memoair_voice_sync._loopback.transport import RuntimeTransport
 
 pytestmark = pytest.mark.alone
 
@@ -92,7 +92,7 @@ class PoolMachine(RuleBasedStateMachine):
         super().__init__()
         self.launcher = FakeLauncher()
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(memoair_voice_sync._pool, "launcher_for", lambda *_, **__: self.launcher)
+            patch.setattr(memoair_voice_sync._pool.pool, "launcher_for", lambda *_, **__: self.launcher)
             self.pool = RuntimePool(
                 RuntimeSpec("proj", "nobody"), max_concurrent_users=MAX_USERS, runtime_idle_ttl_s=600
             )
@@ -239,7 +239,7 @@ def test_a_runtime_that_starts_during_close_is_stopped_before_close_returns(
     monkeypatch: pytest.MonkeyPatch, nothing_left_behind: None
 ) -> None:
     launcher = FakeLauncher()
-    monkeypatch.setattr(memoair_voice_sync._pool, "launcher_for", lambda *_, **__: launcher)
+    monkeypatch.setattr(memoair_voice_sync._pool.pool, "launcher_for", lambda *_, **__: launcher)
     for delay_s in (0.0, 0.0005, 0.001, 0.002, 0.01):
         for _ in range(10):
             launcher.close_count = 0

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memoair_voice_sync.transcripts import (
+from memoair_transcripts import (
     Rejection,
     TranscriptOptions,
     TranscriptTurn,
     format_of,
     read_transcript,
 )
-from memoair_voice_sync.transcripts._documents import MAX_DOCUMENT_BYTES
+from memoair_transcripts._documents import MAX_DOCUMENT_BYTES
 
 STARTED_AT = datetime(2026, 3, 2, 14, 4, tzinfo=timezone.utc)
 STARTED_AT_MS = int(STARTED_AT.timestamp() * 1_000)

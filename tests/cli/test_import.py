@@ -20,7 +20,7 @@ from support.clouds import Client
 from support.commands import MEMOAIR, environment, memoair, start_process
 from support.waiting import eventually
 
-from memoair_voice_sync.transcripts import parse_moment
+from memoair_transcripts import parse_moment
 
 # Imported events
 

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memoair_voice_sync import transcripts
-from memoair_voice_sync.transcripts import (
+import memoair_transcripts
+from memoair_transcripts import (
     FORMATS,
     Rejection,
     TranscriptOptions,
@@ -608,23 +608,23 @@ def test_memory_does_not_grow_with_the_size_of_the_file(tmp_path: Path) -> None:
 
 def test_the_sdk_does_not_import_the_readers_and_they_import_nothing_else() -> None:
     code = (
-        "import sys, memoair_voice_sync; before = set(sys.modules); import memoair_voice_sync.transcripts;"
+        "import sys, memoair_voice_sync; before = set(sys.modules); import memoair_transcripts;"
         "print(*before, '|', *sys.modules)"
     )
     sdk, _, both = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout.partition("|")
 
-    assert not [name for name in sdk.split() if name.startswith("memoair_voice_sync.transcripts")]
+    assert not [name for name in sdk.split() if name.startswith("memoair_transcripts")]
     ours = [
-        name for name in set(both.split()) - set(sdk.split()) if not name.startswith("memoair_voice_sync.transcripts")
+        name for name in set(both.split()) - set(sdk.split()) if not name.startswith("memoair_transcripts")
     ]
     assert not ours
 
 
 def test_the_former_name_of_rejection_is_deprecated() -> None:
     with pytest.warns(DeprecationWarning, match="Refusal is now Rejection"):
-        former = transcripts.Refusal  # type: ignore[attr-defined]
+        former = memoair_transcripts.Refusal  # type: ignore[attr-defined]
     assert former is Rejection
     with pytest.raises(AttributeError, match="no attribute 'Refusals'"):
-        transcripts.Refusals  # type: ignore[attr-defined] # noqa: B018
+        memoair_transcripts.Refusals  # type: ignore[attr-defined] # noqa: B018

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from support.clouds import Client, RunningCloud
 
-import memoair_voice_sync._cloud as sdk
+import memoair_voice_sync._cloud.api as sdk
 from memoair_voice_sync import IndexBuildResult, MemoAirVoiceClientSync, MemoAirVoiceMemoryError
 
 

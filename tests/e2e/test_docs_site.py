@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 REFERENCE = {
     "memoair_voice_sync": "sync.html",
     "memoair_voice": "async.html",
-    "memoair_voice_sync.transcripts": "transcripts.html",
+    "memoair_transcripts": "transcripts.html",
 }
 
 

@@ -24,10 +24,10 @@ SECRET = "zanzibarplum"
 @pytest.fixture
 def long_background_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give work in the background, and requests for its status, the time that a loaded machine needs."""
-    monkeypatch.setattr("memoair_voice_sync._user_runtime_client._FIRST_PULL_TIMEOUT_S", 10.0)
-    monkeypatch.setattr("memoair_voice_sync._refresh._START_TIMEOUT_S", 60.0)
-    monkeypatch.setattr("memoair_voice_sync._refresh._PULL_TIMEOUT_S", 10.0)
-    monkeypatch.setattr("memoair_voice_sync._sync_health._TIMEOUT_S", 10.0)
+    monkeypatch.setattr("memoair_voice_sync._loopback.user_runtime_client._FIRST_PULL_TIMEOUT_S", 10.0)
+    monkeypatch.setattr("memoair_voice_sync._pool.refresh._START_TIMEOUT_S", 60.0)
+    monkeypatch.setattr("memoair_voice_sync._pool.refresh._PULL_TIMEOUT_S", 10.0)
+    monkeypatch.setattr("memoair_voice_sync._pool.sync_health._TIMEOUT_S", 10.0)
 
 
 @pytest.fixture(scope="module")

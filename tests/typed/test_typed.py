@@ -85,7 +85,7 @@ def symbols(tmp_path: Path, package: str) -> dict[str, Any]:
     return {each["name"]: each for each in report["typeCompleteness"]["symbols"]}
 
 
-@pytest.mark.parametrize("package", ["memoair_voice_sync", "memoair_voice_sync.transcripts"])
+@pytest.mark.parametrize("package", ["memoair_voice_sync", "memoair_transcripts"])
 def test_every_public_name_is_annotated(package: str, tmp_path: Path, nothing_left_behind: None) -> None:
     found = symbols(tmp_path, package)
     assert len([name for name, each in found.items() if each["isExported"]]) >= 8

@@ -30,7 +30,7 @@ from memoair_voice_sync import (
     VoiceSessionSync,
     __version__,
 )
-from memoair_voice_sync.transcripts import Rejection, TranscriptOptions, TranscriptTurn, read_transcript
+from memoair_transcripts import Rejection, TranscriptOptions, TranscriptTurn, read_transcript
 
 Caller = dict[str, str]
 CALLER = {"id": "caller_42", "name": "Alex", "metadata": {"plan": "premium"}}

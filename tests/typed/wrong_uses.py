@@ -14,7 +14,7 @@ from memoair_voice_sync import (
     MemoAirVoiceMemorySync,
     SearchResult,
 )
-from memoair_voice_sync.transcripts import Rejection, TranscriptTurn, read_transcript
+from memoair_transcripts import Rejection, TranscriptTurn, read_transcript
 
 WHO = {"id": "caller_42"}
 

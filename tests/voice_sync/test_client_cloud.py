@@ -11,7 +11,7 @@ import responses
 from support.clients import NewClient
 from urllib3 import HTTPResponse
 
-import memoair_voice_sync._cloud as cloud
+import memoair_voice_sync._cloud.api as cloud
 from memoair_voice_sync import IndexBuildResult, MemoAirVoiceClientSync, MemoAirVoiceMemoryError
 
 BASE = "https://cloud.example"

@@ -24,7 +24,8 @@ from support.clients import (
 )
 from support.waiting import eventually
 
-from memoair_voice_sync import MemoAirVoiceClientSync, MemoAirVoiceMemoryError, _handle
+from memoair_voice_sync import MemoAirVoiceClientSync, MemoAirVoiceMemoryError
+from memoair_voice_sync._pool import handle
 
 
 def save(client: MemoAirVoiceClientSync, user_id: str, turn_id: str) -> str | None:
@@ -114,9 +115,9 @@ def test_a_hanging_runtime_delays_a_search_only_to_its_timeout_and_is_replaced(
 ) -> None:
     client = new_client()
     say(client, "ada", "The boots are red.", "t1")
-    replaced_after_s = _handle.UNRESPONSIVE_AFTER_S
+    replaced_after_s = handle.UNRESPONSIVE_AFTER_S
     monkeypatch.setattr(
-        _handle, "UNRESPONSIVE_AFTER_S", 60.0
+        handle, "UNRESPONSIVE_AFTER_S", 60.0
     )  # otherwise it may be replaced during the five searches on a slow machine
     with frozen(pid_of(client, "ada")) as pid:
         overruns_ms = []
@@ -131,7 +132,7 @@ def test_a_hanging_runtime_delays_a_search_only_to_its_timeout_and_is_replaced(
         assert pid_of(client, "ada") == pid
 
         assert replaced_after_s >= 5, "a second without an answer is not enough to replace it"
-        monkeypatch.setattr(_handle, "UNRESPONSIVE_AFTER_S", replaced_after_s)
+        monkeypatch.setattr(handle, "UNRESPONSIVE_AFTER_S", replaced_after_s)
         context = eventually(lambda: _complete_context(client, "ada", "the boots"), within_s=30.0)
         assert "The boots are red." in context
         assert pid_of(client, "ada") != pid

@@ -93,7 +93,7 @@ def test_close_saves_pending_turns(
     new_client: NewClient, switchable: Switchable, storage_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "memoair_voice_sync._client._CLOSE_TIMEOUT_S", 120.0
+        "memoair_voice_sync.client._CLOSE_TIMEOUT_S", 120.0
     )  # otherwise a start may take longer than close waits
     client = new_client(runtime_binary=switchable.program)
     for number in range(3):

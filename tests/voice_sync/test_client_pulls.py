@@ -25,7 +25,7 @@ from memoair_voice_sync import (
     MemoAirVoiceMemorySync,
     SearchResult,
 )
-from memoair_voice_sync.runtime_store import background
+from memoair_runtime_store import background
 
 NewMemory = Callable[..., MemoAirVoiceMemorySync]
 

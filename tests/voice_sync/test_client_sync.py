@@ -17,8 +17,8 @@ from support.waiting import eventually
 
 from memoair_runtime.storage.user_folder import UserFolder
 from memoair_voice_sync import MemoAirVoiceClientSync, MemoAirVoiceMemoryError
-from memoair_voice_sync._spawn import inherited_env
-from memoair_voice_sync._spec import RuntimeSpec
+from memoair_voice_sync._processes.spawn import inherited_env
+from memoair_voice_sync._processes.spec import RuntimeSpec
 
 SECRET = "zanzibarplum"
 DOCUMENTS = [
@@ -29,9 +29,9 @@ DOCUMENTS = [
 @pytest.fixture(autouse=True)
 def no_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let refreshes and stats() take as long as a loaded machine needs."""
-    monkeypatch.setattr("memoair_voice_sync._refresh._START_TIMEOUT_S", 60.0)
-    monkeypatch.setattr("memoair_voice_sync._refresh._PULL_TIMEOUT_S", 10.0)
-    monkeypatch.setattr("memoair_voice_sync._sync_health._TIMEOUT_S", 10.0)
+    monkeypatch.setattr("memoair_voice_sync._pool.refresh._START_TIMEOUT_S", 60.0)
+    monkeypatch.setattr("memoair_voice_sync._pool.refresh._PULL_TIMEOUT_S", 10.0)
+    monkeypatch.setattr("memoair_voice_sync._pool.sync_health._TIMEOUT_S", 10.0)
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_a_user_known_from_another_machine_is_recalled_in_the_first_turn(
     cloud.add_event(remote_turn("e-1", "My dog is called Biscuit."), "ada")
     cloud.update_profile("ada", summary="Has a dog.")
     cloud.put_documents(("hours", "We open at nine."))
-    monkeypatch.setattr("memoair_voice_sync._user_runtime_client._FIRST_PULL_TIMEOUT_S", 60.0)
+    monkeypatch.setattr("memoair_voice_sync._loopback.user_runtime_client._FIRST_PULL_TIMEOUT_S", 60.0)
     loaded = client.load_index(user={"id": "ada"}, timeout_s=60)
     assert (loaded.profile_version, loaded.permanent_manifest_version, loaded.org_manifest_version) == (1, 1, 1)
     context = recall(client, "ada", "What is my dog called?").contextText
@@ -87,7 +87,7 @@ def test_a_cloud_that_rejects_or_fails_does_not_delay_calls(
 def test_a_hanging_cloud_delays_load_and_close_only_up_to_their_limits(
     cloud: ScriptedCloud, new_client: NewClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("memoair_voice_sync._user_runtime_client._FIRST_PULL_TIMEOUT_S", 0.3)
+    monkeypatch.setattr("memoair_voice_sync._loopback.user_runtime_client._FIRST_PULL_TIMEOUT_S", 0.3)
     cloud.behave("*", always=hangs)
     callers = count()
 
@@ -169,10 +169,10 @@ def test_a_runtime_that_hangs_or_fails_to_pull_does_not_fail_the_change(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("memoair_voice_sync._refresh._PULL_TIMEOUT_S", 0.5)
-    monkeypatch.setattr("memoair_voice_sync._sync_health._TIMEOUT_S", 0.5)
+    monkeypatch.setattr("memoair_voice_sync._pool.refresh._PULL_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("memoair_voice_sync._pool.sync_health._TIMEOUT_S", 0.5)
     monkeypatch.setattr(
-        "memoair_voice_sync._handle.UNRESPONSIVE_AFTER_S", 60.0
+        "memoair_voice_sync._pool.handle.UNRESPONSIVE_AFTER_S", 60.0
     )  # the hanging runtime must not be replaced
     for user in ("ada", "bob"):
         client.load_index(user_id=user)
@@ -236,7 +236,7 @@ def test_if_the_cloud_fails_to_erase_nothing_is_deleted_locally(
 def test_pending_turns_are_not_saved_after_their_user_is_erased(
     cloud: ScriptedCloud, client: MemoAirVoiceClientSync, storage_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("memoair_voice_sync._sync_health._TIMEOUT_S", 0.5)  # for the stats of a runtime that hangs
+    monkeypatch.setattr("memoair_voice_sync._pool.sync_health._TIMEOUT_S", 0.5)  # for the stats of a runtime that hangs
     client.load_index(user_id="ada")
     receipts: list[Any] = []
     with frozen(pid_of(client, "ada")):

@@ -26,7 +26,7 @@ from support.waiting import eventually
 from voice_sync.scripted import Answer, ScriptedServer, cuts_off, dribbles, hangs, says, says_http, says_json
 
 from memoair_voice_sync import MemoAirVoiceMemoryError, MemoAirVoiceMemorySync, SearchResult
-from memoair_voice_sync._errors import ERROR_CODES
+from memoair_voice_sync.errors import ERROR_CODES
 
 NewMemory = Callable[..., MemoAirVoiceMemorySync]
 Scripted = Callable[[Mapping[str, Answer]], ScriptedServer]
@@ -483,7 +483,7 @@ def test_a_stopped_runtime_delays_a_search_only_to_its_timeout(
     new_memory: NewMemory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "memoair_voice_sync._process.UNRESPONSIVE_AFTER_S", 600.0
+        "memoair_voice_sync._processes.process.UNRESPONSIVE_AFTER_S", 600.0
     )  # it must not be replaced during the test
     memory = new_memory()
     memory.start_session()

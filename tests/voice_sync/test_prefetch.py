@@ -28,7 +28,7 @@ from support.clients import (
 from support.waiting import eventually
 
 from memoair_voice_sync import MemoAirVoiceClientSync, MemoAirVoiceMemoryError, SearchResult
-from memoair_voice_sync._prefetch import normalize_transcript
+from memoair_voice_sync._loopback.prefetch import normalize_transcript
 
 ASKED = "which colour are my zanzibarplum boots"
 
@@ -36,8 +36,8 @@ ASKED = "which colour are my zanzibarplum boots"
 @pytest.fixture(autouse=True)
 def no_lingering_and_no_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """End idle threads at once, since tests wait for their end, and let prefetches take their time."""
-    monkeypatch.setattr("memoair_voice_sync._prefetch.LINGER_S", 0.0)
-    monkeypatch.setattr("memoair_voice_sync._prefetch.PREFETCH_TTL_S", 60.0)
+    monkeypatch.setattr("memoair_voice_sync._loopback.prefetch.LINGER_S", 0.0)
+    monkeypatch.setattr("memoair_voice_sync._loopback.prefetch.PREFETCH_TTL_S", 60.0)
     for module in ("_prefetch", "_user_calls"):
         monkeypatch.setattr(f"memoair_voice_sync.{module}.PREFETCH_TIMEOUT_S", 10.0)
 
@@ -173,7 +173,7 @@ def test_a_save_during_a_prefetch_invalidates_its_result(new_client: NewClient) 
 
 def test_a_prefetched_result_expires(client: MemoAirVoiceClientSync, monkeypatch: pytest.MonkeyPatch) -> None:
     prefetch(client, "ada")
-    monkeypatch.setattr("memoair_voice_sync._prefetch.PREFETCH_TTL_S", 1e-9)
+    monkeypatch.setattr("memoair_voice_sync._loopback.prefetch.PREFETCH_TTL_S", 1e-9)
 
     assert not is_prefetched(recall(client, "ada", ASKED))
 
@@ -220,7 +220,7 @@ def test_prefetches_of_many_users_share_a_few_threads(new_client: NewClient) -> 
 def test_a_prefetch_thread_lingers_and_ends_with_the_client(
     new_client: NewClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("memoair_voice_sync._prefetch.LINGER_S", 600.0)
+    monkeypatch.setattr("memoair_voice_sync._loopback.prefetch.LINGER_S", 600.0)
     client = new_client()
     client.load_index(user={"id": "ada"})
     threads = set()

@@ -18,11 +18,11 @@ from support.artifacts import PROGRAM, digest_of, member, runtime_archive, tar_g
 from support.file_server import FileServer, file_server
 
 from memoair_voice_sync import MemoAirVoiceMemoryError
-from memoair_voice_sync.runtime_store.archive import Unpacker
-from memoair_voice_sync.runtime_store.cancel_token import CancelToken
-from memoair_voice_sync.runtime_store.errors import RuntimeStoreError
-from memoair_voice_sync.runtime_store.pull import pull
-from memoair_voice_sync.runtime_store.reference import parse_reference
+from memoair_runtime_store.archive import Unpacker
+from memoair_runtime_store.cancel_token import CancelToken
+from memoair_runtime_store.errors import RuntimeStoreError
+from memoair_runtime_store.pull import pull
+from memoair_runtime_store.reference import parse_reference
 
 pytestmark = pytest.mark.usefixtures("nothing_left_behind")
 
@@ -214,7 +214,7 @@ def test_a_tar_header_that_claims_a_huge_size_is_not_read(server: FileServer, tm
 def test_an_archive_with_too_many_files_is_rejected(
     server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("memoair_voice_sync.runtime_store.archive._MAX_FILES", 50)
+    monkeypatch.setattr("memoair_runtime_store.archive._MAX_FILES", 50)
     assert "more than 50 files" in rejection_message(server, tmp_path, tar_gz_of(*(member(f"x{n}") for n in range(51))))
     assert "more than 50 files" in rejection_message(server, tmp_path, zip_of({f"x{n}": b"" for n in range(51)}))
 

@@ -47,12 +47,12 @@ from support.registries import PASSWORD, LocalRegistry, debian_registry, find_de
 from support.waiting import eventually
 
 from memoair_voice_sync import MemoAirVoiceMemoryError
-from memoair_voice_sync.runtime_store import downloader
-from memoair_voice_sync.runtime_store.cache import CachedRuntime, find_cached
-from memoair_voice_sync.runtime_store.cancel_token import CancelToken
-from memoair_voice_sync.runtime_store.errors import PullCancelledError
-from memoair_voice_sync.runtime_store.pull import pull
-from memoair_voice_sync.runtime_store.reference import current_platform, parse_reference
+from memoair_runtime_store import downloader
+from memoair_runtime_store.cache import CachedRuntime, find_cached
+from memoair_runtime_store.cancel_token import CancelToken
+from memoair_runtime_store.errors import PullCancelledError
+from memoair_runtime_store.pull import pull
+from memoair_runtime_store.reference import current_platform, parse_reference
 
 pytestmark = pytest.mark.usefixtures("nothing_left_behind", "docker_folder")
 
@@ -130,7 +130,7 @@ def assert_no_partial_files(cache: Path) -> None:
 @pytest.fixture
 def short_delays(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten the delays between retries."""
-    monkeypatch.setattr("memoair_voice_sync.runtime_store.pull._RETRY_DELAYS_S", (0.01, 0.01))
+    monkeypatch.setattr("memoair_runtime_store.pull._RETRY_DELAYS_S", (0.01, 0.01))
 
 
 # Artifacts in a registry
@@ -307,11 +307,11 @@ def test_an_old_token_is_renewed_before_the_next_download(
     first, second = (PROGRAM, "voice-runtime"), (tar_of(member("lib/data", b"data")), "lib.tar")
     RegistryClient(local.host).push("1", first, second)
     local.requires_token = True
-    monkeypatch.setattr("memoair_voice_sync.runtime_store.registry._TOKEN_TTL_S", 60.0)
+    monkeypatch.setattr("memoair_runtime_store.registry._TOKEN_TTL_S", 60.0)
 
     def expire_token(handler: Handler) -> None:
         local.token = "another-token"  # the first one is invalid from now on
-        monkeypatch.setattr("memoair_voice_sync.runtime_store.registry._TOKEN_TTL_S", 0.0)
+        monkeypatch.setattr("memoair_runtime_store.registry._TOKEN_TTL_S", 0.0)
         handler.reply(PROGRAM)
 
     local.responders[f"/v2/{REPO}/blobs/{digest_of(PROGRAM)}"] = expire_token
@@ -522,7 +522,7 @@ def test_a_content_length_that_is_too_short_discards_the_file(server: FileServer
 
 
 def test_a_download_stops_at_the_size_limit(server: FileServer, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("memoair_voice_sync.runtime_store.pull.MAX_DOWNLOAD_BYTES", 1_000_000)
+    monkeypatch.setattr("memoair_runtime_store.pull.MAX_DOWNLOAD_BYTES", 1_000_000)
     url = put_release(server, "runtime.tar.gz", runtime_archive())
     server.responders["/runtime.tar.gz"] = respond(b"", content_length=1 << 50)
     assert "more than the limit of 1000000" in pull_error(url, cache).message
@@ -696,9 +696,9 @@ def test_credentials_from_netrc_are_not_sent(server: FileServer, cache: Path, tm
 _PULL = """
 import sys
 from pathlib import Path
-from memoair_voice_sync.runtime_store.pull import pull
-from memoair_voice_sync.runtime_store.reference import parse_reference
-from memoair_voice_sync.runtime_store.cancel_token import CancelToken
+from memoair_runtime_store.pull import pull
+from memoair_runtime_store.reference import parse_reference
+from memoair_runtime_store.cancel_token import CancelToken
 sys.stdin.readline()
 print(pull(parse_reference(sys.argv[1], None, None), Path(sys.argv[2]), CancelToken(60)).program)
 """

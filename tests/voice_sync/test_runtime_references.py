@@ -3,7 +3,7 @@
 import pytest
 
 from memoair_voice_sync import MemoAirVoiceClientSync, MemoAirVoiceMemorySync
-from memoair_voice_sync.runtime_store.reference import ReleaseUrl, cache_key, current_platform, parse_reference
+from memoair_runtime_store.reference import ReleaseUrl, cache_key, current_platform, parse_reference
 
 DIGEST = "sha256:" + "ab" * 32
 SHA = "#sha256=" + "ab" * 32

@@ -212,8 +212,8 @@ def test_another_salt_makes_other_callers() -> None:
 def test_while_the_memory_hangs_there_is_an_answer_in_time_and_the_turn_is_kept_later(
     new_bridge: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("memoair_voice_sync._handle.UNRESPONSIVE_AFTER_S", 600.0)  # it hangs, and is not replaced
-    monkeypatch.setattr("memoair_voice_sync._client._CLOSE_TIMEOUT_S", 60.0)
+    monkeypatch.setattr("memoair_voice_sync._pool.handle.UNRESPONSIVE_AFTER_S", 600.0)  # it hangs, and is not replaced
+    monkeypatch.setattr("memoair_voice_sync.client._CLOSE_TIMEOUT_S", 60.0)
     monkeypatch.setattr("memoair_voice_sync._user_calls._SAVE_TIMEOUT_S", 1.0)
     bridge = new_bridge(BRIDGE_RECALL_MS="200", BRIDGE_KEEP_MS="200")
     memory = bridge.app.extensions["memory"]

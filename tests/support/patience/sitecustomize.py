@@ -41,8 +41,8 @@ def _pipecat(module: Any) -> None:
 _CHANGES = {
     "memoair_voice_sync._arguments": _arguments,
     "memoair_voice_sync._user_calls": _user_calls,
-    "memoair_voice_sync._cloud": _cloud,
-    "memoair_voice_sync._refresh": _refresh,
+    "memoair_voice_sync._cloud.api": _cloud,
+    "memoair_voice_sync._pool.refresh": _refresh,
     "memoair_pipecat._processor": _pipecat,
 }
 

@@ -1,0 +1,281 @@
+"""HTTP downloads with limits on time and size. Redirects neither leak credentials nor lead to unsafe places."""
+
+import hashlib
+import http.client
+import socket
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from typing import IO, Any
+from urllib.parse import urljoin, urlsplit
+
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+from memoair_runtime_store.cancel_token import CancelToken
+from memoair_runtime_store.errors import RuntimeStoreError, not_found
+from memoair_runtime_store.reference import is_loopback
+
+CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 10.0, 30.0
+_MAX_REDIRECTS = 5
+_CHUNK_BYTES = 1 << 16
+_TRANSFER_ERRORS = (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError)
+# Called with the bytes received, and the total if it is known.
+ProgressCallback = Callable[[int, int | None], None]
+
+
+class Downloader:
+    """The HTTP connections of one pull. Not thread-safe; the owner closes it.
+
+    Args:
+        cancel_token: Cancels requests, also while they wait for the network.
+    """
+
+    def __init__(self, cancel_token: CancelToken) -> None:
+        self._cancel_token = cancel_token
+        self._session = requests.Session()
+        for scheme in ("https://", "http://"):
+            self._session.mount(scheme, _make_adapter(cancel_token))
+
+    def close(self) -> None:
+        """Close all connections."""
+        for adapter in self._session.adapters.values():
+            pools = getattr(getattr(adapter, "poolmanager", None), "pools", {})
+            for key in list(pools.keys()):  # the library itself closes them only when they are garbage-collected
+                if (pool := pools.get(key)) is not None:
+                    pool.close()
+        self._session.close()
+
+    @contextmanager
+    def open(
+        self,
+        url: str,
+        *,
+        accept: str = "*/*",
+        authorization: str | None = None,
+        allow_http: bool = False,
+        allowed_statuses: Collection[int] = (),
+    ) -> Iterator[requests.Response]:
+        """GET a URL, following redirects, and yield the response before its body is read.
+
+        Args:
+            url: The URL to request.
+            accept: The value of the Accept header.
+            authorization: The value of the Authorization header. Sent only to the origin of ``url``.
+            allow_http: Whether a plain connection to another machine is acceptable. It is if the content is verified
+                against a digest from elsewhere.
+            allowed_statuses: Statuses besides 200 that do not raise.
+
+        Raises:
+            RuntimeStoreError: The request failed, was redirected to an unsafe place, or the status is not allowed.
+            PullCancelledError: The pull was cancelled.
+        """
+        with self._follow_redirects(url, accept, authorization, allow_http) as response:
+            if response.status_code not in {200, *allowed_statuses}:
+                raise _error_of_status(url, response.status_code)
+            yield response
+
+    def read(self, url: str, max_bytes: int, **options: Any) -> bytes:
+        """Return the whole body, of at most ``max_bytes``. The options are those of `open`."""
+        with self.open(url, **options) as response:
+            return self.read_body(response, max_bytes)
+
+    def read_body(self, response: requests.Response, max_bytes: int) -> bytes:
+        """Return the body of a response, of at most ``max_bytes``."""
+        return b"".join(self._read_chunks(response, max_bytes))
+
+    def download(
+        self, url: str, file: IO[bytes], max_bytes: int, *, size: int | None, progress: ProgressCallback, **options: Any
+    ) -> str:
+        """Write a body to a file and return its SHA-256 in hexadecimal.
+
+        Args:
+            url: The URL to request.
+            file: The file to write to.
+            max_bytes: The largest body to accept.
+            size: The expected size in bytes, None if it is unknown.
+            progress: Called after each chunk.
+            **options: Options of `open`.
+
+        Raises:
+            RuntimeStoreError: The download failed, or the body has another size than expected.
+            PullCancelledError: The pull was cancelled.
+        """
+        digest, done = hashlib.sha256(), 0
+        with self.open(url, **options) as response:
+            content_length = _content_length(response)
+            if size is not None and content_length not in (None, size):
+                raise RuntimeStoreError(f"{_without_query(url)} has {content_length} bytes, expected {size}")
+            for chunk in self._read_chunks(response, max_bytes):
+                digest.update(chunk)
+                try:
+                    file.write(chunk)
+                except OSError as error:
+                    raise RuntimeStoreError(f"the download cannot be written to disk: {error.strerror}") from error
+                done += len(chunk)
+                progress(done, size or content_length)
+        if size is not None and done != size:
+            raise RuntimeStoreError(f"{_without_query(url)} has {done} bytes, expected {size}", retryable=done < size)
+        return digest.hexdigest()
+
+    def _read_chunks(self, response: requests.Response, max_bytes: int) -> Iterator[bytes]:
+        source, done, content_length = _without_query(response.url), 0, _content_length(response)
+        if content_length is not None and content_length > max_bytes:
+            raise RuntimeStoreError(f"{source} has {content_length} bytes, more than the limit of {max_bytes}")
+        while True:
+            self._cancel_token.check()
+            try:
+                # `read1` returns what has arrived, even a single byte: waiting for a full chunk would hide from
+                # `check` how slow the server is. Content is not decoded: if a server labels an archive as "encoded",
+                # the digest is still that of the bytes as stored.
+                chunk: bytes = response.raw.read1(_CHUNK_BYTES, decode_content=False)
+            except _TRANSFER_ERRORS as error:
+                self._cancel_token.check()
+                raise RuntimeStoreError(
+                    f"{source} closed the connection after {done}{_of_total(content_length)} bytes", retryable=True
+                ) from error
+            if not chunk:
+                break
+            done += len(chunk)
+            if done > max_bytes:
+                raise RuntimeStoreError(f"{source} has more than the limit of {max_bytes} bytes")
+            yield chunk
+        self._cancel_token.check()
+        if content_length is not None and done != content_length:
+            raise RuntimeStoreError(
+                f"{source} closed the connection after {done}{_of_total(content_length)} bytes", retryable=True
+            )
+
+    @contextmanager
+    def _follow_redirects(
+        self, url: str, accept: str, authorization: str | None, allow_http: bool
+    ) -> Iterator[requests.Response]:
+        current_url = url
+        for _ in range(_MAX_REDIRECTS + 1):
+            _check_url_security(current_url, url, allow_http=allow_http)
+            credentials = authorization if _origin(current_url) == _origin(url) else None
+            with self._send(current_url, {"Accept": accept, "Accept-Encoding": "identity"}, credentials) as response:
+                location = response.headers.get("Location")
+                if response.status_code not in (301, 302, 303, 307, 308) or not location:
+                    yield response
+                    return
+            current_url = urljoin(current_url, location)
+        raise RuntimeStoreError(f"{_without_query(url)} redirects more than {_MAX_REDIRECTS} times")
+
+    @contextmanager
+    def _send(self, url: str, headers: Mapping[str, str], authorization: str | None) -> Iterator[requests.Response]:
+        self._cancel_token.check()
+
+        def add_authorization(request: requests.PreparedRequest) -> requests.PreparedRequest:
+            """Set the header, or none at all. Without this function the library would send credentials from .netrc."""
+            if authorization is not None:
+                request.headers["Authorization"] = authorization
+            return request
+
+        try:
+            prepared = self._session.prepare_request(
+                requests.Request("GET", url, headers=dict(headers), auth=add_authorization)
+            )
+            settings = self._session.merge_environment_settings(url, {}, None, None, None)
+            if is_loopback(urlsplit(url).hostname):
+                settings["proxies"] = {}  # to a proxy, this name is another machine
+            settings["stream"] = True
+            response = self._session.send(
+                prepared, timeout=(CONNECT_TIMEOUT_S, READ_TIMEOUT_S), allow_redirects=False, **settings
+            )
+        except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, ValueError) as error:
+            raise RuntimeStoreError(f"{_without_query(url)} is not a valid URL") from error
+        except requests.exceptions.SSLError as error:
+            self._cancel_token.check()
+            raise RuntimeStoreError(
+                f"the TLS certificate of {_origin(url)} is not trusted; REQUESTS_CA_BUNDLE can name a CA bundle"
+            ) from error
+        except requests.Timeout as error:
+            self._cancel_token.check()
+            raise RuntimeStoreError(
+                f"{_origin(url)} did not reply within {READ_TIMEOUT_S:.0f} s", retryable=True
+            ) from error
+        except requests.RequestException as error:
+            self._cancel_token.check()
+            raise RuntimeStoreError(f"{_origin(url)} is unreachable: {type(error).__name__}", retryable=True) from error
+        try:
+            yield response
+        finally:
+            response.close()
+
+
+def _make_adapter(cancel_token: CancelToken) -> HTTPAdapter:
+    """Return an adapter whose connections can be cancelled. Connections through a proxy end by their timeouts."""
+
+    class CancellableHttpConnection(HTTPConnection):
+        def connect(self) -> None:
+            super().connect()
+            _register_socket(cancel_token, self.sock)
+
+    class CancellableHttpsConnection(HTTPSConnection):
+        def connect(self) -> None:
+            super().connect()
+            _register_socket(cancel_token, self.sock)
+
+    class CancellableHttpPool(HTTPConnectionPool):
+        ConnectionCls = CancellableHttpConnection
+
+    class CancellableHttpsPool(HTTPSConnectionPool):
+        ConnectionCls = CancellableHttpsConnection
+
+    adapter = HTTPAdapter(max_retries=0)
+    adapter.poolmanager.pool_classes_by_scheme = {"http": CancellableHttpPool, "https": CancellableHttpsPool}
+    return adapter
+
+
+def _register_socket(cancel_token: CancelToken, connection: Any) -> None:
+    if isinstance(connection, socket.socket):
+        cancel_token.register_socket(connection)
+
+
+def _check_url_security(url: str, first_url: str, *, allow_http: bool) -> None:
+    scheme, host = urlsplit(url).scheme.lower(), urlsplit(url).hostname
+    redirected_by = "" if url == first_url else f" (redirected from {_origin(first_url)})"
+    if is_loopback(host) and not is_loopback(urlsplit(first_url).hostname):
+        raise RuntimeStoreError(
+            f"{_origin(url)}{redirected_by} is this machine; a remote server must not redirect to it"
+        )
+    if scheme == "https" or (scheme == "http" and (allow_http or is_loopback(host))):
+        return
+    raise RuntimeStoreError(f"{_origin(url)}{redirected_by} does not use https")
+
+
+def _error_of_status(url: str, status: int) -> RuntimeStoreError:
+    shown_url = _without_query(url)
+    if status in (401, 403):
+        return not_found(
+            f"access to {shown_url} is denied (HTTP status {status}); log in to the registry with `docker login`"
+        )
+    if status in (404, 410):
+        return not_found(f"{shown_url} does not exist (HTTP status {status})")
+    return RuntimeStoreError(f"{shown_url} returned HTTP status {status}", retryable=status == 429 or status >= 500)
+
+
+def _content_length(response: requests.Response) -> int | None:
+    header = response.headers.get("Content-Length", "")
+    return int(header) if header.isascii() and header.isdigit() and len(header) < 20 else None
+
+
+def _of_total(total: int | None) -> str:
+    return "" if total is None else f" of {total}"
+
+
+def _origin(url: str) -> str:
+    parts = urlsplit(url)
+    try:
+        port = parts.port or {"https": 443, "http": 80}.get(parts.scheme.lower())
+    except ValueError:
+        port = None
+    return f"{parts.scheme.lower()}://{parts.hostname}:{port}"
+
+
+def _without_query(url: str) -> str:
+    """Remove the query, which may contain a signature."""
+    return url.partition("?")[0]

@@ -1,0 +1,229 @@
+"""Readers of WebVTT and SRT: cues with the times at which they are shown, one call per file.
+
+webvtt-py parses each cue separately, so that a file can be streamed and an invalid cue costs only that cue.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta, timezone
+from functools import partial
+from typing import Any, BinaryIO
+
+import attrs
+
+from memoair_transcripts._identifiers import InvalidTurnError
+from memoair_transcripts._lines import TextLine, read_lines
+from memoair_transcripts._moments import parse_local_moment
+from memoair_transcripts._pairing import TranscriptTurnAssembler
+from memoair_transcripts._records import Message, PartialTurn, Rejection, Side, TranscriptSource
+from memoair_transcripts._speakers import (
+    MAX_MESSAGE_CHARS,
+    Speakers,
+    TranscriptHeader,
+    UnusableFileError,
+    Utterance,
+)
+
+_MISSING_LIBRARY = "subtitles require webvtt-py: pip install 'memoair-voice[subtitles]'"
+_NON_CUE_BLOCK = re.compile(r"(?:NOTE|STYLE|REGION)(?:\s|$)")  # a WebVTT block without speech
+_SRT_TIMES = re.compile(r"(\d:\d{1,2}:\d{1,2}),(\d)")
+_VOICE = re.compile(r"(?=<v[ .\t])")
+
+
+def read_webvtt(stream: BinaryIO, source: TranscriptSource) -> Iterator[PartialTurn | Rejection]:
+    """Read the turns of a WebVTT file. Speakers are voices (``<v Dana>``), or labels before a colon."""
+    return _read_subtitles(stream, source, is_srt=False)
+
+
+def read_srt(stream: BinaryIO, source: TranscriptSource) -> Iterator[PartialTurn | Rejection]:
+    """Read the turns of an SRT file. Speakers are labels before a colon."""
+    return _read_subtitles(stream, source, is_srt=True)
+
+
+def _read_subtitles(stream: BinaryIO, source: TranscriptSource, *, is_srt: bool) -> Iterator[PartialTurn | Rejection]:
+    try:
+        import html
+
+        import webvtt
+    except ImportError:
+        yield source.reject(0, _MISSING_LIBRARY)
+        return
+    parse_captions = partial(_parse_captions, webvtt.from_string, html.unescape)
+    transcript, assembler = _SubtitleTranscript(source, parse_captions, is_srt=is_srt), TranscriptTurnAssembler()
+    for block in _read_blocks(stream):
+        if block.error is not None:
+            yield source.reject(block.line, block.error)
+            transcript.mark_gap()
+            continue
+        try:
+            for message in transcript.add_block(block):
+                yield from assembler.add(message)
+        except UnusableFileError as error:
+            yield source.reject(0, str(error))
+            return
+        except InvalidTurnError as error:
+            yield source.reject(block.line, str(error))
+    last_message = transcript.flush()
+    if last_message is not None:
+        yield from assembler.add(last_message)
+    yield from assembler.finish_all()
+
+
+@attrs.frozen
+class _Block:
+    """The lines up to an empty one. ``error`` says why they are unreadable."""
+
+    line: int
+    lines: list[str]
+    error: str | None = None
+
+
+def _read_blocks(stream: BinaryIO) -> Iterator[_Block]:
+    lines: list[TextLine] = []
+    chars = 0
+    for line in read_lines(stream):
+        if line.error is not None:
+            yield _Block(line.number, [], line.error)
+            lines, chars = [], MAX_MESSAGE_CHARS + 1  # drops the rest of this block
+        elif line.text.strip():
+            chars += len(line.text)
+            lines.append(line)
+            if chars > MAX_MESSAGE_CHARS:
+                if len(lines) > 1 or chars == len(line.text):
+                    yield _Block(lines[0].number, [], f"the cue is longer than {MAX_MESSAGE_CHARS} characters")
+                lines = []
+        else:
+            if lines:
+                yield _Block(lines[0].number, [line.text for line in lines])
+            lines, chars = [], 0
+    if lines:
+        yield _Block(lines[0].number, [line.text for line in lines])
+
+
+@attrs.frozen
+class _Caption:
+    """A part of a cue: its speaker, if it names one, its text, and its offset from the start of the call."""
+
+    voice: str  # may be empty
+    text: str
+    offset: timedelta
+
+
+def _parse_captions(
+    from_string: Callable[[str], Any], unescape: Callable[[str], str], timing_line: str, payload: list[str]
+) -> Iterator[_Caption]:
+    """Yield the parts of a cue, one per voice."""
+    for part in _VOICE.split("\n".join(payload)):
+        if not part.strip():
+            continue
+        try:
+            captions = from_string(f"WEBVTT\n\n{timing_line}\n{part.strip()}\n").captions
+        except Exception:  # noqa: BLE001 - the library's errors quote the cue
+            captions = []
+        if not captions:
+            raise InvalidTurnError("the cue cannot be parsed")
+        for caption in captions:
+            text = " ".join(unescape(caption.text).split())
+            if text:
+                yield _Caption(unescape(caption.voice or "").strip(), text, _parse_offset(caption.start))
+
+
+def _parse_offset(start: str) -> timedelta:
+    hours, minutes, seconds = start.split(":")
+    return timedelta(hours=int(hours), minutes=int(minutes), milliseconds=int(seconds.replace(".", "")))
+
+
+class _SubtitleTranscript:
+    """The cues of one call, added one block at a time."""
+
+    def __init__(
+        self, source: TranscriptSource, parse_captions: Callable[[str, list[str]], Iterator[_Caption]], *, is_srt: bool
+    ) -> None:
+        self._parse_captions = parse_captions
+        self._is_srt = is_srt
+        self._header = TranscriptHeader(source)
+        self._speakers = Speakers(source.options)
+        self._has_started = False
+        self._expects_file_header = not is_srt  # a WebVTT file begins with a WEBVTT block
+        self._started_at: datetime | None = None
+        self._current: Utterance | None = None
+        self._has_gap = False  # whether a cue was rejected that the next one may continue
+
+    def add_block(self, block: _Block) -> Iterator[Message]:
+        """Add a block and yield the messages that it completes. Raises `InvalidTurnError`."""
+        is_file_header, self._expects_file_header = self._expects_file_header, False
+        if is_file_header or (not self._is_srt and _NON_CUE_BLOCK.match(block.lines[0])):
+            self._read_header(block.lines, is_file_header=is_file_header)
+            return
+        position = next((index for index, line in enumerate(block.lines[:2]) if "-->" in line), None)
+        if position is None:
+            raise self._gap_error("the cue has no timing line")
+        if not self._has_started:
+            self._started_at = self._header.find_start(parse_local_moment)
+            self._has_started = True
+        timing_line = block.lines[position]
+        if self._is_srt:
+            timing_line = _SRT_TIMES.sub(r"\1.\2", timing_line)
+        try:
+            captions = list(self._parse_captions(timing_line, block.lines[position + 1 :] or [" "]))
+        except InvalidTurnError as error:
+            raise self._gap_error(str(error)) from None
+        for caption in captions:
+            yield from self._add_caption(caption, block.line)
+
+    def flush(self) -> Message | None:
+        """Return the last message. Text without a speaker is rejected from here on."""
+        utterance, self._current, self._has_gap = self._current, None, True
+        return self._header.make_message(utterance) if utterance is not None and utterance.texts else None
+
+    def mark_gap(self) -> None:
+        """Record that a block was unreadable: text without a speaker that follows may be from anyone."""
+        self._has_gap = True
+
+    def _gap_error(self, reason: str) -> InvalidTurnError:
+        self.mark_gap()
+        return InvalidTurnError(reason)
+
+    def _read_header(self, lines: list[str], *, is_file_header: bool) -> None:
+        if is_file_header and not lines[0].startswith("WEBVTT"):
+            raise UnusableFileError("the file does not begin with WEBVTT")
+        if not self._has_started:
+            for line in lines[1:] if is_file_header else [lines[0].partition(" ")[2], *lines[1:]]:
+                self._header.add_line(line)
+
+    def _add_caption(self, caption: _Caption, line: int) -> Iterator[Message]:
+        try:
+            speaker = self._split_speaker(caption)
+        except InvalidTurnError as error:
+            raise self._gap_error(str(error)) from None
+        current = self._current
+        label, side, text = speaker or (None, None, caption.text)
+        if label is None and (current is None or self._has_gap):
+            raise InvalidTurnError(
+                "continues a cue that was rejected" if self._has_gap else "no speaker is named for this text"
+            )
+        continues = current is not None and (label is None or (label, side) == (current.label, current.side))
+        if current is None or not continues or current.chars + len(text) > MAX_MESSAGE_CHARS:
+            message = self.flush()
+            if message is not None:
+                yield message
+            label, side = (label or current.label, side or current.side) if current else (label, side)
+            assert label is not None  # noqa: S101 - a continuation has a current speaker
+            assert side is not None  # noqa: S101
+            current = self._current = Utterance(label, side, line, self._resolve_offset(caption.offset))
+        self._has_gap = False
+        current.add(text.strip())
+
+    def _split_speaker(self, caption: _Caption) -> tuple[str, Side, str] | None:
+        if caption.voice:
+            return caption.voice, self._speakers.side_of(caption.voice), caption.text
+        return self._speakers.split(caption.text)
+
+    def _resolve_offset(self, offset: timedelta) -> datetime | None:
+        if self._started_at is None:
+            return None
+        started_at = self._started_at if self._started_at.tzinfo else self._started_at.replace(tzinfo=timezone.utc)
+        try:
+            return (started_at + offset).astimezone(timezone.utc)
+        except OverflowError:
+            return None

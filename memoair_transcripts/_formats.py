@@ -1,0 +1,158 @@
+"""The table of transcript formats, and the function that reads all of them."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
+from typing import BinaryIO, Protocol
+
+import attrs
+
+from memoair_transcripts._call_exports import read_retell, read_twilio, read_vapi
+from memoair_transcripts._cues import read_srt, read_webvtt
+from memoair_transcripts._identifiers import InvalidTurnError
+from memoair_transcripts._json_lines import read_json_lines
+from memoair_transcripts._lines import hash_head, peek_head
+from memoair_transcripts._plain_text import read_plain_text
+from memoair_transcripts._records import (
+    PartialTurn,
+    Rejection,
+    TranscriptOptions,
+    TranscriptSource,
+    TranscriptTurn,
+)
+from memoair_transcripts._turn_ids import TurnIds
+
+# Signatures in the head of a file. No other format has them, except inside of strings, where the quotes are escaped.
+_EXPORT_SIGNATURES = {
+    "twilio": re.compile(rb'"(?:media_channel|sentence_index)"\s*:'),
+    "vapi": re.compile(
+        rb'"(?:secondsFromStart|messagesOpenAIFormatted)"\s*:|"(?:end-of-call-report|(?:in|out)boundPhoneCall|webCall)"'
+    ),
+    "retell": re.compile(rb'"(?:transcript_object|transcript_with_tool_calls|call_analysis)"\s*:|"(?:web|phone)_call"'),
+}
+_OWN_FIELDS = re.compile(rb'"(?:userText|assistantText|sessionId)"\s*:')
+_SUBTITLE_SIGNATURES = {
+    "webvtt": re.compile(rb"WEBVTT(?:\s|$)"),
+    "srt": re.compile(rb"\s*\d+\s*\n\s*\d+:\d\d:\d\d,\d{3}\s*-->"),
+}
+_JSON_START = re.compile(rb"\s*(?:\{|\[\s*[{\[])")  # not "[00:12]", as a text may begin
+
+
+class TranscriptReader(Protocol):
+    """A reader of one format. It rejects what it cannot read, and raises nothing."""
+
+    def __call__(self, stream: BinaryIO, source: TranscriptSource) -> Iterator[PartialTurn | Rejection]:
+        """Yield the turns of a file in order, and the rejections between them."""
+
+
+@attrs.frozen
+class TranscriptFormat:
+    """A transcript format.
+
+    Attributes:
+        name: Its name, a key of `FORMATS`.
+        suffixes: The file name extensions that select it.
+        read: The reader of its files.
+    """
+
+    name: str
+    suffixes: tuple[str, ...]
+    read: TranscriptReader
+
+
+# To add a format, write a module with a `TranscriptReader` and add a line here.
+FORMATS: Mapping[str, TranscriptFormat] = MappingProxyType(
+    {
+        reader.name: reader
+        for reader in (
+            TranscriptFormat("jsonl", (".jsonl", ".ndjson", ".json"), read_json_lines),
+            TranscriptFormat("text", (".txt", ".text"), read_plain_text),
+            TranscriptFormat("webvtt", (".vtt", ".webvtt"), read_webvtt),
+            TranscriptFormat("srt", (".srt",), read_srt),
+            TranscriptFormat("twilio", (), read_twilio),
+            TranscriptFormat("vapi", (), read_vapi),
+            TranscriptFormat("retell", (), read_retell),
+        )
+    }
+)
+
+
+def read_transcript(
+    stream: BinaryIO,
+    name: str,
+    options: TranscriptOptions | None = None,
+    *,
+    format: str | None = None,  # noqa: A002
+) -> Iterator[TranscriptTurn | Rejection]:
+    """Read the turns of an open file.
+
+    The file is streamed: in memory are one line (of an export, one call) and the turns that are still open.
+
+    Args:
+        stream: The file, open for reading bytes. It need not be seekable.
+        name: The name of the file in rejections. Its extension may select the format.
+        options: What the file does not say itself, such as the caller's id.
+        format: A key of `FORMATS`. By default it is detected from the name and the head of the file.
+
+    Returns:
+        An iterator of turns and rejections, in the order of the file. It raises nothing for invalid content.
+
+    Raises:
+        ValueError: The format is unknown.
+
+    Example:
+        ```python
+        with open("calls.jsonl", "rb") as stream:
+            for item in read_transcript(stream, "calls.jsonl"):
+                if isinstance(item, Rejection):
+                    print(item)
+        ```
+    """
+    if format is not None and format not in FORMATS:
+        raise ValueError(f"unknown format {format!r}; the formats are {', '.join(FORMATS)}")
+    return _read_turns(stream, name, options or TranscriptOptions(), format)
+
+
+def format_of(name: str, head: bytes) -> str:
+    """Detect the format of a file.
+
+    Args:
+        name: The name of the file.
+        head: The first bytes of the file. They tell the exports of different platforms apart, which are all JSON.
+
+    Returns:
+        A key of `FORMATS`.
+    """
+    head = head.removeprefix(b"\xef\xbb\xbf")
+    by_name = next((known.name for known in FORMATS.values() if name.lower().endswith(known.suffixes or ("\0",))), None)
+    if by_name == "jsonl" or (by_name is None and _JSON_START.match(head)):
+        export = None if _OWN_FIELDS.search(head) else _first_match(_EXPORT_SIGNATURES, lambda sign: sign.search(head))
+        return export or "jsonl"
+    return by_name or _first_match(_SUBTITLE_SIGNATURES, lambda sign: sign.match(head)) or "text"
+
+
+def _first_match(
+    signatures: Mapping[str, re.Pattern[bytes]], matches: Callable[[re.Pattern[bytes]], object]
+) -> str | None:
+    return next((name for name, sign in signatures.items() if matches(sign)), None)
+
+
+def _read_turns(
+    stream: BinaryIO, name: str, options: TranscriptOptions, format_: str | None
+) -> Iterator[TranscriptTurn | Rejection]:
+    try:
+        head, rewound = peek_head(stream)
+    except (OSError, EOFError) as error:
+        yield Rejection(name, 0, f"the file is not readable: {getattr(error, 'strerror', None) or error}")
+        return
+    # Identified by its content, not its name: a copy in another folder is the same call.
+    source = TranscriptSource(name, options.session_id or f"call-{hash_head(head)}", options)
+    ids = TurnIds()
+    for item in FORMATS[format_ or format_of(name, head)].read(rewound, source):
+        if isinstance(item, Rejection):
+            yield item
+            continue
+        try:
+            yield ids.assign_id(item)
+        except InvalidTurnError as error:
+            yield source.reject(item.line, str(error))

@@ -1,0 +1,215 @@
+"""Prefetch: searches on what a caller has said so far, so that the result is ready for the final words.
+
+Only the last result of each user is kept, for a few seconds.
+"""
+
+import json
+import threading
+import time
+import unicodedata
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+import attrs
+
+import memoair_voice_sync._arguments as check
+from memoair_voice_sync.errors import MemoAirVoiceMemoryError
+from memoair_voice_sync._pool.handle import CLIENT_CLOSED, RuntimeHandle
+from memoair_voice_sync._log import log
+from memoair_voice_sync.results import SearchResult
+from memoair_voice_sync._turns.user import User
+
+# A recognizer turns its last interim transcript into the final one within some hundred milliseconds.
+PREFETCH_TTL_S = 5.0
+# The time that a prefetch may take, including the start of a runtime.
+PREFETCH_TIMEOUT_S = 1.0
+_MAX_THREADS = 8
+# An idle thread lingers: the next interim transcript comes soon, and waking a thread is faster than starting one.
+LINGER_S = 2.0
+# Punctuation that is part of a word: "." "," and ":" between two digits, an apostrophe between two letters.
+_PUNCTUATION_IN_WORDS = {**dict.fromkeys(".,:", str.isdigit), "'": str.isalpha}
+_SPOKEN_SYMBOLS = frozenset("%&@#")  # "50 %" is not "50"
+
+
+def normalize_transcript(text: str) -> str:
+    """Return the words of a text without differences that do not affect search: case, punctuation, whitespace.
+
+    A recognizer adds those only to the final transcript.
+    """
+    folded = unicodedata.normalize("NFKC", text).casefold().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
+    padded = f" {folded} "
+    chars = [char if _is_spoken(char, padded[i], padded[i + 2]) else " " for i, char in enumerate(folded)]
+    return " ".join("".join(chars).split())
+
+
+def _is_spoken(char: str, before: str, after: str) -> bool:
+    is_part = _PUNCTUATION_IN_WORDS.get(char)
+    if is_part is not None:
+        return is_part(before) and is_part(after)
+    return char in _SPOKEN_SYMBOLS or not unicodedata.category(char).startswith("P")
+
+
+@attrs.frozen(slots=False)
+class SearchArguments:
+    """The arguments of a search except its deadline. The ``repr`` does not show what was said."""
+
+    user: User = attrs.field(repr=False)
+    query: str = attrs.field(repr=False)
+    options: Mapping[str, Any] = attrs.field(repr=False)
+
+    @classmethod
+    def parse(cls, user: User, query: str, **options: Any) -> "SearchArguments":
+        """Validate the options of a search: ``lanes``, ``intent``, ``top_k``, ``filter``."""
+        lanes, top_k, metadata_filter = options["lanes"], options["top_k"], options["filter"]
+        checked = {
+            "lanes": check.lanes(lanes),
+            "intent": check.text("intent", options["intent"]),
+            "top_k": None if top_k is None else check.json_mapping("top_k", top_k),
+            "filter": None if metadata_filter is None else check.json_mapping("filter", metadata_filter),
+        }
+        return cls(user, query, checked)
+
+    @cached_property
+    def key(self) -> tuple[str, str]:
+        """Equal for searches that have the same result as long as the memory does not change."""
+        return normalize_transcript(self.query), json.dumps([self.user.fields, self.options], default=repr)
+
+
+@attrs.frozen
+class PrefetchedResult:
+    """A result, and the version of the user's memory that it is from."""
+
+    version: object
+    result: SearchResult = attrs.field(repr=False)
+
+
+@attrs.frozen
+class _PrefetchEntry:
+    key: tuple[str, str] = attrs.field(repr=False)
+    prefetched: PrefetchedResult
+    requested_at: float
+
+
+class PrefetchCache:
+    """Prefetched results by user, made by a few threads that end when there is nothing to do.
+
+    While a prefetch of a user is running, only the latest further one is queued. Safe to use from any thread.
+    """
+
+    def __init__(self, search: Callable[[SearchArguments], PrefetchedResult]) -> None:
+        """Create an empty cache. ``search`` must return or raise within `PREFETCH_TIMEOUT_S`."""
+        self._search = search
+        self._reset()
+
+    def _reset(self) -> None:
+        self._lock = threading.Condition()
+        self._queued: dict[str, SearchArguments] = {}  # by user id
+        self._running: set[str] = set()  # the ids of users whose prefetch is running
+        self._entries: dict[str, _PrefetchEntry] = {}
+        self._threads: set[threading.Thread] = set()
+        self._is_closed = False
+        self.hits = 0
+
+    def submit(self, arguments: SearchArguments) -> None:
+        """Start a search in the background, and return at once; raise ``pool.closed`` after `close`."""
+        with self._lock:
+            if self._is_closed:
+                raise MemoAirVoiceMemoryError("pool.closed", CLIENT_CLOSED)
+            self._queued[arguments.user.id] = arguments
+            idle_threads = len(self._threads) - len(self._running)
+            if idle_threads >= len(self._queued.keys() - self._running) or len(self._threads) >= _MAX_THREADS:
+                self._lock.notify()  # an idle thread takes it, or a busy one does later
+                return
+            thread = threading.Thread(target=self._run_worker, name="memoair-prefetch", daemon=True)
+            try:
+                thread.start()  # it waits for the lock
+            except RuntimeError:  # the process is at its thread limit, or exiting: then there is no prefetch
+                self._queued.pop(arguments.user.id)
+                return
+            self._threads.add(thread)
+
+    def pop(self, arguments: SearchArguments, version: object) -> SearchResult | None:
+        """Remove and return the result for these arguments, if it is recent and of this memory version; else None."""
+        user_id = arguments.user.id
+        if user_id not in self._entries and user_id not in self._queued:
+            return None
+        with self._lock:
+            self._queued.pop(user_id, None)  # the final search is here: a queued prefetch is of no use any more
+            entry = self._entries.pop(user_id, None)
+        age_s = 0.0 if entry is None else time.monotonic() - entry.requested_at
+        if entry is None or age_s > PREFETCH_TTL_S or entry.prefetched.version != version or entry.key != arguments.key:
+            return None
+        with self._lock:
+            self.hits += 1
+        result = entry.prefetched.result
+        return replace(result, trace={**result.trace, "prefetched": {"ageMs": round(age_s * 1e3, 3)}})
+
+    def discard(self, user: User) -> None:
+        """Discard the result and the queued search of a user."""
+        with self._lock:
+            self._queued.pop(user.id, None)
+            self._entries.pop(user.id, None)
+
+    def close(self) -> None:
+        """Start no more searches, and wait for those that are running."""
+        with self._lock:
+            self._is_closed = True
+            self._queued.clear()
+            self._entries.clear()
+            self._lock.notify_all()
+            threads = list(self._threads)
+        for thread in threads:
+            thread.join(2 * PREFETCH_TIMEOUT_S)
+
+    def reset_after_fork(self) -> None:
+        """Drop everything in the child of a fork: running searches belong to the parent."""
+        self._reset()
+
+    def _run_worker(self) -> None:
+        try:
+            while (arguments := self._wait_for_search()) is not None:
+                self._run_search(arguments)
+        finally:
+            with self._lock:
+                self._threads.discard(threading.current_thread())
+
+    def _run_search(self, arguments: SearchArguments) -> None:
+        requested_at = time.monotonic()
+        entry = None
+        try:
+            entry = _PrefetchEntry(arguments.key, self._search(arguments), requested_at)
+        except MemoAirVoiceMemoryError as error:
+            log.info("a prefetch failed: action=prefetch_failed code=%s", error.code)
+        finally:
+            self._finish(arguments, entry)
+
+    def _wait_for_search(self) -> SearchArguments | None:
+        linger_until, has_lingered = time.monotonic() + LINGER_S, False
+        with self._lock:
+            while not self._is_closed:
+                for user_id in self._queued:
+                    if user_id not in self._running:
+                        self._running.add(user_id)
+                        return self._queued.pop(user_id)
+                if has_lingered:
+                    break
+                has_lingered = not self._lock.wait(linger_until - time.monotonic())
+            self._threads.discard(threading.current_thread())
+            return None
+
+    def _finish(self, arguments: SearchArguments, entry: _PrefetchEntry | None) -> None:
+        expired_before = time.monotonic() - PREFETCH_TTL_S
+        with self._lock:
+            self._running.discard(arguments.user.id)
+            self._entries = {
+                user_id: kept for user_id, kept in self._entries.items() if kept.requested_at > expired_before
+            }
+            if entry is not None and not entry.prefetched.result.trace.get("degraded") and not self._is_closed:
+                self._entries[arguments.user.id] = entry
+
+
+def memory_version(handle: RuntimeHandle) -> object:
+    """Return what, besides its arguments, the result of a search depends on, as far as this client knows."""
+    return handle, handle.session_id, handle.version

@@ -1,0 +1,164 @@
+"""HTTP to a runtime on this machine, over one warm connection for each thread that calls at the same time."""
+
+import ipaddress
+import json
+import os
+import time
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import urllib3
+
+from memoair_voice_sync._loopback.connection import DeadlinePool, set_deadline
+from memoair_voice_sync.errors import MemoAirVoiceMemoryError, error_from_envelope
+
+# Connections that stay open. Further threads open others, which are closed after use.
+_MAX_POOLED_CONNECTIONS = 64
+
+
+class RuntimeUnreachableError(Exception):
+    """Nothing listens at the address, or the process that listened is gone."""
+
+
+class ConnectionBrokenError(RuntimeUnreachableError):
+    """Something listens, but the connection broke twice before a reply came, or the reply is not HTTP."""
+
+
+def encode_body(body: Mapping[str, Any]) -> bytes:
+    """Encode the body of a request; raise TypeError or ValueError if JSON cannot hold it."""
+    try:
+        # A lone surrogate, which a broken transcriber may produce, must not lose the turn.
+        return json.dumps(body, ensure_ascii=False, allow_nan=False).encode(errors="replace")
+    except RecursionError:
+        raise ValueError("an argument is nested too deeply") from None
+
+
+def parse_runtime_url(url: str) -> tuple[str, int]:
+    """Return host and port of a runtime's address; raise ValueError if it is not a loopback address."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    try:
+        is_loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
+        port = parts.port
+    except ValueError:
+        is_loopback, port = False, None
+    if parts.scheme != "http" or not is_loopback or port is None:
+        raise ValueError(f"runtime_url must be http://127.0.0.1:PORT or another loopback address, not {url!r}")
+    return "127.0.0.1" if host == "localhost" else host, port
+
+
+class RuntimeTransport:
+    """Calls to the runtime at one address. Safe to use from any thread, and after a fork.
+
+    Ignores the proxies of the environment: the address is on this machine. A connection ``pool`` that is passed in is
+    used, but not closed.
+    """
+
+    def __init__(self, host: str, port: int, token: str | None, pool: urllib3.HTTPConnectionPool | None = None) -> None:
+        self._host, self._port = host, port
+        self._headers = {"Content-Type": "application/json"}
+        if token:
+            self._headers["Authorization"] = f"Bearer {token}"
+        self._given_pool = pool
+        self._own_pool: urllib3.HTTPConnectionPool | None = None
+        self._pid = os.getpid()
+
+    @property
+    def url(self) -> str:
+        """The URL of the runtime."""
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"http://{host}:{self._port}"
+
+    @property
+    def port(self) -> int:
+        """The port of the runtime."""
+        return self._port
+
+    def health(self, deadline: float) -> dict[str, Any]:
+        """Return the health of the runtime, with its identity. The token is not sent: another program may listen."""
+        return self._call("GET", "/v1/runtime/health", None, deadline, {})
+
+    def call(self, method: str, path: str, content: bytes | None, deadline: float) -> dict[str, Any]:
+        """Send a request and return the body of the reply, by the deadline (monotonic seconds).
+
+        A request whose connection broke is sent once more: every call is idempotent. Raises `RuntimeUnreachableError`,
+        or `MemoAirVoiceMemoryError` for every other failure.
+        """
+        return self._call(method, path, content, deadline, self._headers)
+
+    def _call(
+        self, method: str, path: str, content: bytes | None, deadline: float, headers: Mapping[str, str]
+    ) -> dict[str, Any]:
+        try:
+            return self._send(method, path, content, deadline, headers)
+        except urllib3.exceptions.ProtocolError:
+            try:
+                return self._send(method, path, content, deadline, headers)
+            except urllib3.exceptions.ProtocolError as error:
+                raise ConnectionBrokenError(
+                    "the connection broke before a reply came, or the reply is not HTTP"
+                ) from error
+
+    def close(self) -> None:
+        """Close the connections."""
+        if self._own_pool is not None and self._pid == os.getpid():
+            self._own_pool.close()
+        self._own_pool = None
+
+    def _send(
+        self, method: str, path: str, content: bytes | None, deadline: float, headers: Mapping[str, str]
+    ) -> dict[str, Any]:
+        remaining_s = deadline - time.monotonic()
+        if remaining_s <= 0:
+            raise _timeout_error()
+        set_deadline(deadline)
+        try:
+            response = self._pool().urlopen(
+                method,
+                path,
+                content,
+                headers,
+                retries=False,
+                timeout=urllib3.Timeout(total=remaining_s),
+                redirect=False,
+            )
+        except urllib3.exceptions.NewConnectionError as error:  # before its base class, which is a timeout
+            raise RuntimeUnreachableError("nothing listens there") from error
+        except (urllib3.exceptions.TimeoutError, TimeoutError) as error:
+            raise _timeout_error() from error
+        except urllib3.exceptions.ClosedPoolError as error:  # by another thread, which noticed that the runtime died
+            raise RuntimeUnreachableError("the connection was closed") from error
+        except urllib3.exceptions.ProtocolError:
+            raise
+        except urllib3.exceptions.HTTPError as error:
+            raise MemoAirVoiceMemoryError("runtime.internal", "the runtime's reply cannot be decoded") from error
+        return _parse_response(response.status, response.data)
+
+    def _pool(self) -> urllib3.HTTPConnectionPool:
+        if self._given_pool is not None:
+            return self._given_pool
+        if (
+            self._own_pool is None or self._pid != os.getpid()
+        ):  # the requests of a child must not mix with those of its parent
+            self._pid = os.getpid()
+            self._own_pool = DeadlinePool(self._host, self._port, maxsize=_MAX_POOLED_CONNECTIONS)
+        return self._own_pool
+
+
+def _parse_response(status: int, data: bytes) -> dict[str, Any]:
+    try:
+        body = json.loads(data)
+    except (ValueError, RecursionError):
+        body = None
+    if status < 400 and isinstance(body, dict):
+        return body
+    envelope = body.get("error") if isinstance(body, dict) else None
+    if not isinstance(envelope, dict):
+        message = f"the runtime's reply is invalid (HTTP status {status})"
+        raise MemoAirVoiceMemoryError("runtime.internal", message, status)
+    raise error_from_envelope(envelope, "runtime", status)
+
+
+def _timeout_error() -> MemoAirVoiceMemoryError:
+    return MemoAirVoiceMemoryError("runtime.timeout", "the runtime did not answer in time")

@@ -1,0 +1,337 @@
+"""The pool: a runtime for each of a bounded number of users. Closing it leaves no process behind."""
+
+import secrets
+import threading
+import time
+from collections import OrderedDict
+from typing import Any
+
+import attrs
+import psutil
+
+from memoair_voice_sync._after_fork import register_after_fork
+from memoair_voice_sync.errors import MemoAirVoiceMemoryError
+from memoair_voice_sync._pool.handle import CLIENT_CLOSED, HandleState, RuntimeHandle
+from memoair_voice_sync._processes.launchers import launcher_for
+from memoair_voice_sync._log import log
+from memoair_voice_sync._processes.ports import PortRange
+from memoair_voice_sync._processes.process import START_TIMEOUT_S
+from memoair_voice_sync._processes.runtime_resolver import RuntimeResolver
+from memoair_voice_sync._processes.started_runtime import DRAIN_TIMEOUT_S, StartedRuntime
+from memoair_voice_sync._processes.spec import ORG_ONLY_USER, RuntimeSpec
+from memoair_voice_sync._pool.supervisor import Supervisor
+from memoair_voice_sync._pool.sync_health import UNKNOWN, query_sync_stats
+from memoair_voice_sync._loopback.transport import RuntimeUnreachableError, encode_body
+
+_END_SESSION_TIMEOUT_S = 2.0
+_PORT_POLL_INTERVAL_S = 0.02
+_PULL_POLL_INTERVAL_S = 0.02
+
+
+class RuntimePool:
+    """The runtimes of one client, one process for each user that is being served.
+
+    If all places are taken, a new user gets the place that was used least recently; its runtime is flushed and stopped
+    in the background. Runtimes that are idle for too long are stopped, too.
+
+    Safe to use from any thread. After a fork, the child starts with an empty pool.
+    """
+
+    def __init__(
+        self,
+        spec: RuntimeSpec,
+        *,
+        max_concurrent_users: int = 20,
+        runtime_idle_ttl_s: float = 300,
+        runtime_port_range: tuple[int, int] = (7878, 7977),
+        runtime_memory_limit_mb: float | None = None,
+    ) -> None:
+        """Create an empty pool.
+
+        Args:
+            spec: What all runtimes are started with. The pool sets the user, session and token of each.
+            max_concurrent_users: The number of places.
+            runtime_idle_ttl_s: The time in seconds after which an unused runtime is stopped.
+            runtime_port_range: The first and the last loopback port that runtimes may listen on.
+            runtime_memory_limit_mb: Replace a runtime that uses more memory than this, in MB. None means no limit.
+        """
+        self._spec = spec
+        self._max_users = max_concurrent_users
+        self._resolver = RuntimeResolver(spec.selection())
+        self._launcher = launcher_for(
+            self._resolver, PortRange(*runtime_port_range), has_cloud=bool(spec.cloud_base_url)
+        )
+        self._condition = threading.Condition()
+        self._handles: OrderedDict[str, RuntimeHandle] = OrderedDict()  # least recently used first
+        # The process ids of runtimes that are being ended. They have a lock of their own: a handle drops its runtime
+        # under the handle's lock, and the pool reads handles under the pool's lock.
+        self._retire_condition = threading.Condition()
+        self._retiring_pids: set[int] = set()
+        self._excluded_pids: set[int] = set()  # runtimes of other clients that hang; only their owners may end them
+        self._starts_in_progress = 0
+        self._is_closed = False
+        self._close_lock = threading.Lock()
+        self._evictions = self._restarts = 0  # of handles that were dropped
+        self._supervisor = Supervisor(self, runtime_idle_ttl_s, runtime_memory_limit_mb)
+        register_after_fork(self, RuntimePool._reset_after_fork)
+
+    def __repr__(self) -> str:
+        return f"<RuntimePool {len(self._handles)} of {self._max_users}>"
+
+    def acquire(self, user_id: str, *, pins: bool = False) -> RuntimeHandle:
+        """Acquire a user's handle for a call. Starts no runtime and never waits.
+
+        Args:
+            user_id: The user.
+            pins: Whether the handle is acquired to pin it for many calls. `close` does not wait for pins.
+
+        Returns:
+            The handle, to be given back with `release`.
+
+        Raises:
+            MemoAirVoiceMemoryError: ``pool.exhausted`` if calls in progress take every place, or ``pool.closed``.
+        """
+        with self._condition:
+            if self._is_closed:
+                raise MemoAirVoiceMemoryError("pool.closed", CLIENT_CLOSED)
+            handle = self._handles.get(user_id)
+            if handle is None:
+                if len(self._handles) >= self._max_users:
+                    self._evict_least_recent()
+                handle = self._handles[user_id] = RuntimeHandle(
+                    user_id, self._launch, self._start_finished, self._retire
+                )
+            handle.in_use += 1
+            handle.pins += pins
+            self._handles.move_to_end(user_id)
+            return handle
+
+    def release(self, handle: RuntimeHandle, *, pins: bool = False) -> None:
+        """Release a handle that `acquire` returned.
+
+        Args:
+            handle: The handle.
+            pins: As in `acquire`.
+        """
+        with self._condition:
+            handle.in_use -= 1
+            handle.pins -= pins
+            if self._handles.get(handle.user_id) is handle:
+                self._handles.move_to_end(handle.user_id)
+            handle.released_at = time.monotonic()
+            self._condition.notify_all()
+
+    def handles(self) -> list[RuntimeHandle]:
+        """Return the handles of all users that have a place, least recently used first."""
+        with self._condition:
+            return list(self._handles.values())
+
+    def evict(self, handle: RuntimeHandle, *, unused_since: float) -> bool:
+        """Take away the place of a handle that is not in use and has not been used for some time.
+
+        Args:
+            handle: The handle.
+            unused_since: Keep the handle if it was used after this moment (monotonic seconds).
+
+        Returns:
+            Whether the place was taken away.
+        """
+        with self._condition:
+            is_needed = self._handles.get(handle.user_id) is not handle or handle.in_use
+            if is_needed or handle.released_at > unused_since:
+                return False
+            self._drop_handle(handle)
+            return True
+
+    @property
+    def is_in_use(self) -> bool:
+        """Whether `close` has something to end."""
+        return not self._is_closed and self._supervisor.is_started
+
+    def close(self, timeout_s: float = DRAIN_TIMEOUT_S) -> None:
+        """End all runtimes. Calling it again has no effect.
+
+        Waits for calls in progress for half of the time at most, then lets each runtime finish its work.
+
+        Args:
+            timeout_s: About how long this may take, in seconds.
+        """
+        with self._close_lock:  # a second call waits for the first and finds everything closed
+            self._close(time.monotonic() + timeout_s)
+
+    def _close(self, deadline: float) -> None:
+        with self._condition:
+            self._is_closed = True
+        self._resolver.close()
+        with self._condition:
+            # Calls in progress may finish. New ones are rejected.
+            self._condition.wait_for(self._has_no_calls, (deadline - time.monotonic()) / 2)
+            for handle in list(self._handles.values()):
+                self._drop_handle(handle)
+        self._supervisor.close()
+        with self._retire_condition:
+            # Every runtime is killed in the end. One that was still starting is ended as soon as it has started.
+            remaining_s = max(0.1, deadline - time.monotonic()) + DRAIN_TIMEOUT_S
+            self._retire_condition.wait_for(
+                lambda: not self._retiring_pids and not self._starts_in_progress, remaining_s
+            )
+        self._launcher.close(max(0.5, deadline - time.monotonic()))
+
+    def stats(self) -> dict[str, Any]:
+        """Return the part of `MemoAirVoiceClientSync.stats` that describes the pool and its runtimes."""
+        with self._condition:
+            handles, evictions, restarts = list(self._handles.values()), self._evictions, self._restarts
+        sync_by_handle = query_sync_stats(handles, has_cloud=bool(self._spec.cloud_base_url))
+        return {
+            "max_concurrent_users": self._max_users,
+            "runtimes": [
+                {**_collect_runtime_stats(handle), **sync_by_handle.get(handle, UNKNOWN)} for handle in handles
+            ],
+            "retiring": len(self._retiring_pids),
+            "evictions": evictions,
+            "restarts": restarts + sum(handle.restarts for handle in handles),
+        }
+
+    def exit_code(self, runtime: StartedRuntime) -> int | None:
+        """Return the exit code of a runtime, or None if it is unknown."""
+        return self._launcher.exit_code(runtime)
+
+    def _has_no_calls(self) -> bool:
+        return all(handle.in_use == handle.pins for handle in self._handles.values())
+
+    def _evict_least_recent(self) -> None:
+        idle = next((handle for handle in self._handles.values() if not handle.in_use), None)
+        if idle is None:
+            message = f"all {self._max_users} runtimes are in use; raise max_concurrent_users or try again later"
+            raise MemoAirVoiceMemoryError("pool.exhausted", message)
+        self._evictions += 1
+        self._drop_handle(idle)
+
+    def _drop_handle(self, handle: RuntimeHandle) -> None:
+        del self._handles[handle.user_id]
+        self._restarts += handle.restarts
+        runtime = handle.end()
+        if runtime is not None:
+            self._retire(runtime, DRAIN_TIMEOUT_S, handle if handle.opened_user else None)
+
+    def _launch(self, handle: RuntimeHandle) -> StartedRuntime:
+        """Start a runtime for a handle. If runtimes that are being ended hold all ports, wait for one."""
+        with self._retire_condition:
+            self._starts_in_progress += 1
+        self._wait_for_program(handle)
+        deadline = time.monotonic() + START_TIMEOUT_S
+        org_only = self._spec.org_only or handle.user_id == ORG_ONLY_USER
+        spec = attrs.evolve(
+            self._spec,
+            user_id=handle.user_id,
+            session_id=handle.session_id,
+            token=secrets.token_urlsafe(32),
+            org_only=org_only,
+            is_shared=not org_only,
+        )
+        while True:
+            try:
+                return self._launcher.launch(spec, deadline, self._retiring_pids | self._excluded_pids)
+            except MemoAirVoiceMemoryError as error:
+                if error.code != "pool.port_exhausted" or not self._wait_for_port(deadline):
+                    raise
+
+    def _wait_for_program(self, handle: RuntimeHandle) -> None:
+        """Wait until the runtime is pulled or the handle has ended. Calls wait for their own time at most."""
+        if not self._resolver.needs_pull:
+            return
+        try:
+            while self._resolver.command() is None:
+                if handle.state is HandleState.ENDED:
+                    raise MemoAirVoiceMemoryError("pool.closed", CLIENT_CLOSED)
+                handle.start_status = self._resolver.status()
+                time.sleep(_PULL_POLL_INTERVAL_S)
+        finally:
+            handle.start_status = None
+
+    def _start_finished(self) -> None:
+        with self._retire_condition:
+            self._starts_in_progress -= 1
+            self._retire_condition.notify_all()
+        self._supervisor.wake()
+
+    def _wait_for_port(self, deadline: float) -> bool:
+        """Wait a moment for the port of a runtime that is being ended; return whether there is such a runtime."""
+        with self._retire_condition:
+            if not self._retiring_pids or time.monotonic() > deadline:
+                return False
+            self._retire_condition.wait(_PORT_POLL_INTERVAL_S)
+            return True
+
+    def _retire(self, runtime: StartedRuntime, drain_s: float, handle: RuntimeHandle | None = None) -> None:
+        """End a runtime in the background, and before it the session of the handle, if given."""
+        with self._retire_condition:
+            self._retiring_pids.add(runtime.pid)
+            if not runtime.is_ours and not drain_s:
+                self._excluded_pids.add(runtime.pid)
+        arguments = (runtime, drain_s, handle)
+        threading.Thread(target=self._end_runtime, args=arguments, name="memoair-retire", daemon=True).start()
+
+    def _end_runtime(self, runtime: StartedRuntime, drain_s: float, handle: RuntimeHandle | None) -> None:
+        try:
+            if handle is not None and runtime.is_ours:
+                self._end_session_and_flush(runtime, handle)
+            runtime.end(drain_s if runtime.is_alive() else 0)
+        except Exception as error:  # noqa: BLE001 - the next one must be ended in any case
+            log.warning("a runtime could not be ended: action=retire_failed error=%s", type(error).__name__)
+        finally:
+            with self._retire_condition:
+                self._retiring_pids.discard(runtime.pid)
+                self._retire_condition.notify_all()
+
+    def _end_session_and_flush(self, runtime: StartedRuntime, handle: RuntimeHandle) -> None:
+        """End the session and flush the runtime. The turns are on the disk even if this fails."""
+        identity = {"workspaceId": self._spec.project_id, "userId": handle.user_id}
+        deadline = time.monotonic() + _END_SESSION_TIMEOUT_S
+        try:
+            body = encode_body({**identity, "sessionId": handle.session_id, "reason": "closed"})
+            runtime.transport.call("POST", "/v1/runtime/session/end", body, deadline)
+            body = encode_body({**identity, "deadlineMs": _END_SESSION_TIMEOUT_S * 1e3})
+            runtime.transport.call("POST", "/v1/runtime/sync/flush", body, deadline)
+        except (RuntimeUnreachableError, MemoAirVoiceMemoryError) as error:
+            log.warning("a session could not be ended: action=end_failed error=%s", type(error).__name__)
+
+    def _reset_after_fork(self) -> None:
+        """Drop everything in the child of a fork: all runtimes belong to the parent."""
+        self._condition, self._retire_condition = threading.Condition(), threading.Condition()
+        self._close_lock = threading.Lock()
+        for handle in self._handles.values():
+            handle.reset_after_fork()
+        self._handles.clear()
+        self._retiring_pids.clear()
+        self._starts_in_progress = 0
+        self._launcher.reset_after_fork()
+        self._supervisor.reset_after_fork()
+
+
+def _collect_runtime_stats(handle: RuntimeHandle) -> dict[str, Any]:
+    runtime = handle.runtime
+    stats: dict[str, Any] = {
+        "user_id": handle.user_id,
+        "session_id": handle.session_id,
+        "state": handle.state.value,
+        "in_use": handle.in_use,
+        "restarts": handle.restarts,
+        "pid": None if runtime is None else runtime.pid,
+        "port": None if runtime is None else runtime.transport.port,
+        "borrowed": runtime is not None and not runtime.is_ours,
+        "rss_bytes": None,
+        "cpu_s": None,
+        "uptime_s": None,
+    }
+    if runtime is not None:
+        try:
+            process = psutil.Process(runtime.pid)
+            with process.oneshot():
+                times = process.cpu_times()
+                stats["rss_bytes"] = process.memory_info().rss
+                stats["cpu_s"] = times.user + times.system
+                stats["uptime_s"] = max(0.0, time.time() - process.create_time())
+        except psutil.Error:
+            stats["state"] = HandleState.IDLE.value  # it has just exited
+    return stats

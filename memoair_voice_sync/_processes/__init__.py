@@ -1,0 +1,1 @@
+"""Runtime processes: which program, its environment, its start, and its end."""

@@ -1,0 +1,156 @@
+"""The client side of the fork server: one warm process that forks a runtime when one is needed."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+
+from memoair_voice_sync.errors import MemoAirVoiceMemoryError
+from memoair_voice_sync._processes.output import ProcessOutput
+from memoair_voice_sync._processes.spawn import inherited_env, start_program
+from memoair_voice_sync._processes.terminate import terminate_process
+
+# The fork server must have one thread only, since it forks; the libraries that it imports would start threads for work
+# that it never does. With one malloc arena, more of its memory stays shared after a fork.
+_SINGLE_THREAD_ENV = {
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "MALLOC_ARENA_MAX": "1",
+}
+_MAX_KNOWN_EXITS = 1_000
+
+
+def can_fork() -> bool:
+    """Return whether forking is safe here: Windows has no fork, and on macOS system frameworks break after one."""
+    return hasattr(os, "fork") and hasattr(socket, "send_fds") and sys.platform != "darwin"
+
+
+class ForkServerClient:
+    """A client of the fork server, which starts it on first use and again when it has died.
+
+    Safe to use from any thread. With ``has_cloud`` the server also warms up the code that calls the cloud before it
+    forks.
+    """
+
+    def __init__(self, *, has_cloud: bool = False) -> None:
+        self._has_cloud = has_cloud
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+        self._output: ProcessOutput | None = None
+        self._partial_line = b""
+        self._exits: dict[int, int] = {}
+
+    def fork(self, environment: dict[str, str], ports: tuple[int, int]) -> socket.socket:
+        """Request a runtime on one of the ports; return the socket on which it reports where it listens.
+
+        Only the runtime receives the ``environment``. Raises ``runtime.start_failed`` if no fork server can be started.
+        """
+        local_end, remote_end = socket.socketpair()
+        try:
+            with remote_end:
+                local_end.sendall(json.dumps(environment).encode() + b"\n")
+                with self._lock:
+                    self._send_request(remote_end, json.dumps({"ports": list(ports)}).encode() + b"\n")
+        except OSError as error:
+            local_end.close()
+            message = f"the fork server could not be started: {error.strerror}"
+            raise MemoAirVoiceMemoryError("runtime.start_failed", message) from error
+        return local_end
+
+    def exit_code(self, pid: int) -> int | None:
+        """Return the exit code of a runtime, or None if the server has not reported one."""
+        with self._lock:
+            self._read_exits()
+            return self._exits.pop(pid, None)
+
+    def relay(self) -> None:
+        """Copy what the server and the runtimes have printed to the log."""
+        with self._lock:
+            if self._output is not None:
+                self._output.relay()
+
+    def kill(self) -> None:
+        """Kill a server that hangs. Its runtimes go on; the next `fork` starts another server."""
+        with self._lock:
+            if self._process is not None:
+                self._process.kill()
+                self._process.wait()
+
+    def close(self, timeout_s: float) -> None:
+        """End the server, whose runtimes have ended already."""
+        with self._lock:
+            process, control, output = self._detach()
+        if control is not None:
+            control.close()
+        if process is not None:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(timeout_s)  # it exits by itself after its last runtime
+            terminate_process(process, 0)
+        if output is not None:
+            output.relay()
+            output.close()
+
+    def reset_after_fork(self) -> None:
+        """Drop the server in the child of a fork: it belongs to the parent."""
+        self._lock = threading.Lock()
+        process, control, output = self._detach()
+        if control is not None:
+            control.close()  # otherwise the server would not notice the end of the parent while this process lives
+        if output is not None:
+            output.close()
+        if process is not None:
+            process.returncode = 0  # not a child of this process: it must not be waited for
+
+    def _send_request(self, descriptor: socket.socket, request: bytes) -> None:
+        if self._process is not None and self._process.poll() is None and self._control is not None:
+            self._read_exits()
+            with suppress(OSError):  # it is about to exit
+                socket.send_fds(self._control, [request], [descriptor.fileno()])
+                return
+        self._start()
+        assert self._control is not None  # noqa: S101 - a started server has one
+        socket.send_fds(self._control, [request], [descriptor.fileno()])
+
+    def _start(self) -> None:
+        process, control, output = self._detach()
+        if control is not None:
+            control.close()
+        if process is not None:
+            terminate_process(process, 0)
+        if output is not None:
+            output.relay()
+            output.close()
+        self._output = ProcessOutput()
+        self._control, remote_end = socket.socketpair()
+        with remote_end:
+            command = [
+                sys.executable,
+                "-m",
+                "memoair_runtime.fork_server",
+                *(["--with-cloud"] if self._has_cloud else []),
+            ]
+            environment = inherited_env() | _SINGLE_THREAD_ENV
+            self._process = start_program(command, environment, self._output.file, remote_end.fileno())
+
+    def _read_exits(self) -> None:
+        """Read the exit codes of runtimes that the server has reported."""
+        if self._control is None:
+            return
+        with suppress(OSError):
+            while content := self._control.recv(1 << 16, socket.MSG_DONTWAIT):
+                *lines, self._partial_line = (self._partial_line + content).split(b"\n")
+                for line in lines:
+                    event = json.loads(line)
+                    self._exits[event["pid"]] = event["exitCode"]
+        while len(self._exits) > _MAX_KNOWN_EXITS:
+            del self._exits[next(iter(self._exits))]
+
+    def _detach(self) -> tuple[subprocess.Popen[bytes] | None, socket.socket | None, ProcessOutput | None]:
+        detached = self._process, self._control, self._output
+        self._process, self._control, self._output, self._partial_line = None, None, None, b""
+        return detached

@@ -1,0 +1,202 @@
+"""Running runtimes: forked by the fork server, started as a program, or shared with another client.
+
+Each class knows whether its runtime is alive and how to end it. None of them restarts anything.
+"""
+
+import json
+import socket
+import subprocess
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Protocol
+
+import attrs
+import psutil
+
+from memoair_voice_sync.errors import MemoAirVoiceMemoryError
+from memoair_voice_sync._processes.output import ProcessOutput
+from memoair_voice_sync._processes.terminate import terminate_process, terminate_tree
+from memoair_voice_sync._loopback.transport import RuntimeTransport
+
+# The time that a runtime may take to flush and drain.
+DRAIN_TIMEOUT_S = 7.0
+# The further time after SIGTERM, if it has not exited by then.
+_TERM_TIMEOUT_S = 2.0
+_MAX_EVENT_BYTES = 1 << 16
+_HAS_PROC = Path("/proc/self/stat").is_file()
+
+
+class StartedRuntime(Protocol):
+    """What the pool needs of a running runtime. ``session_id`` is the session that it was started for, if any."""
+
+    transport: RuntimeTransport
+    session_id: str | None
+    is_ours: bool
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+
+    @property
+    def channel(self) -> socket.socket | None:
+        """A socket that becomes readable when the runtime exits, or None."""
+
+    def is_alive(self) -> bool:
+        """Return whether the process exists; a stopped (SIGSTOP) one does."""
+
+    def end(self, timeout_s: float) -> None:
+        """Let the runtime drain, then kill it with its children after ``timeout_s``. Leave a shared one running."""
+
+    def reset_after_fork(self) -> None:
+        """Drop the runtime in the child of a fork: it belongs to the parent."""
+
+
+@attrs.define(eq=False)
+class SharedRuntime:
+    """A runtime of the same user that another client started."""
+
+    transport: RuntimeTransport
+    session_id: str | None
+    pid: int
+    process_started_at: float
+    is_ours: bool = False
+    channel: socket.socket | None = None
+
+    def is_alive(self) -> bool:
+        """Return whether the process exists."""
+        return process_start_time(self.pid) == self.process_started_at
+
+    def end(self, timeout_s: float) -> None:  # noqa: ARG002 - there is nothing to wait for
+        """Close the connections to the runtime."""
+        self.transport.close()
+
+    def reset_after_fork(self) -> None:
+        """Close the connections in the child of a fork: they belong to the parent."""
+        self.transport.close()
+
+
+@attrs.define(eq=False)
+class ForkedRuntime:
+    """A runtime that the fork server started. Its socket closes when it exits, and it exits when our end closes."""
+
+    transport: RuntimeTransport
+    session_id: str | None
+    pid: int
+    process_started_at: float | None
+    channel: socket.socket
+    is_ours: bool = True
+
+    def is_alive(self) -> bool:
+        """Return whether the process exists."""
+        try:
+            return bool(self.channel.recv(1, socket.MSG_PEEK))
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+
+    def end(self, timeout_s: float) -> None:
+        """Let the runtime drain, then kill it with its children after ``timeout_s``."""
+        with suppress(OSError):
+            self.channel.shutdown(socket.SHUT_WR)
+        if not _wait_until_closed(self.channel, timeout_s) and process_start_time(self.pid) == self.process_started_at:
+            with suppress(psutil.Error):
+                terminate_tree(psutil.Process(self.pid), min(timeout_s, _TERM_TIMEOUT_S))
+        self.channel.close()
+        self.transport.close()
+
+    def reset_after_fork(self) -> None:
+        """Close the socket in the child of a fork, or the runtime would not notice the end of the parent."""
+        self.channel.close()
+        self.transport.close()
+
+
+@attrs.define(eq=False)
+class SubprocessRuntime:
+    """A runtime that was started as a program."""
+
+    transport: RuntimeTransport
+    session_id: str | None
+    process: subprocess.Popen[bytes]
+    output: ProcessOutput
+    is_ours: bool = True
+    channel: socket.socket | None = None
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self.process.pid
+
+    def is_alive(self) -> bool:
+        """Return whether the process exists."""
+        return self.process.poll() is None
+
+    def end(self, timeout_s: float) -> None:
+        """Let the runtime drain, then kill it with its children after ``timeout_s``."""
+        terminate_process(self.process, timeout_s)
+        self.output.relay()
+        self.output.close()
+        self.transport.close()
+
+    def reset_after_fork(self) -> None:
+        """Drop the process and its pipe in the child of a fork: they belong to the parent."""
+        if self.process.stdin is not None:
+            self.process.stdin.close()
+        self.process.returncode = 0  # not a child of this process: it must not be waited for
+        self.output.close()
+        self.transport.close()
+
+
+def runtime_from_lease(lease: dict[str, Any]) -> SharedRuntime | None:
+    """Return the runtime that a lease names, or None if it has exited."""
+    if process_start_time(lease["pid"]) != lease["createTime"]:
+        return None
+    transport = RuntimeTransport(lease["host"], lease["port"], lease["token"])
+    return SharedRuntime(transport, lease["sessionId"], lease["pid"], lease["createTime"])
+
+
+def process_start_time(pid: int) -> float | None:
+    """Return when a process started, or None if there is no such process; with its id, that identifies it.
+
+    By a clock that cannot be set, if the system has one. `memoair_runtime.storage.lease` writes the same value.
+    """
+    try:
+        if _HAS_PROC:  # in ticks since boot; psutil adds the time of the boot, which moves when the clock is set
+            return float(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+        return psutil.Process(pid).create_time()
+    except (OSError, ValueError, IndexError, psutil.Error):
+        return None
+
+
+def _wait_until_closed(channel: socket.socket, timeout_s: float) -> bool:
+    """Wait for the other end to close, which it does when its process exits; return whether it has closed."""
+    try:
+        channel.settimeout(max(0.001, timeout_s))
+        return not channel.recv(1)
+    except TimeoutError:
+        return False
+    except OSError:
+        return True
+
+
+def wait_for_start_event(channel: socket.socket, deadline: float) -> dict[str, Any] | None:
+    """Wait until a forked runtime reports its start; return None at the deadline (monotonic seconds)."""
+    received = b""
+    while not received.endswith(b"\n"):
+        remaining_s = deadline - time.monotonic()
+        try:
+            channel.settimeout(max(0.001, remaining_s))
+            content = channel.recv(_MAX_EVENT_BYTES)
+        except TimeoutError:
+            return None
+        except OSError:
+            content = b""
+        if not content:
+            raise MemoAirVoiceMemoryError(
+                "runtime.start_failed", "the runtime exited before it reported where it listens"
+            )
+        received += content
+    channel.setblocking(False)  # from now on it is only polled
+    event: dict[str, Any] = json.loads(received)
+    return event

@@ -1,0 +1,1 @@
+"""Tools for language models, and the adapters to agent frameworks."""

@@ -1,0 +1,150 @@
+"""The identity of an agent, in one place: its key, its project, its own id and its user."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import memoair_voice_sync._arguments as check
+from memoair_voice_sync.client import MemoAirVoiceClientSync
+from memoair_voice_sync._cloud.api import identity_headers
+from memoair_voice_sync.memory import DEFAULT_CLOUD_BASE_URL
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+_REQUIRED_VARIABLES = {"api_key": "MEMOAIR_API_KEY", "project_id": "MEMOAIR_PROJECT_ID", "agent_id": "MEMOAIR_AGENT_ID"}
+_VARIABLES = {**_REQUIRED_VARIABLES, "user_id": "MEMOAIR_USER_ID"}
+_TRUE_VALUES, _FALSE_VALUES = frozenset({"1", "true", "yes", "on"}), frozenset({"", "0", "false", "no", "off"})
+
+
+@dataclass(frozen=True)
+class MemoAirVoiceAgent:
+    """The identity of a voice agent, in the form that every part of MemoAir uses.
+
+    Immutable, and therefore safe to use from any thread; ``dataclasses.replace`` makes a changed copy. The ``repr``
+    does not show the key.
+
+    Attributes:
+        api_key: The API key of the account.
+        project_id: The project (the customer's workspace) that the agent belongs to.
+        agent_id: The agent within the project.
+        user_id: The only user that this process serves, or None if it serves many.
+        cloud_base_url: The URL of the cloud, or None for no cloud.
+        org_only: Whether to search only the organization's documents and save nothing.
+
+    Raises:
+        ValueError: If a value is invalid, such as an empty id.
+        TypeError: If a value has the wrong type.
+
+    Example:
+        ```python
+        agent = MemoAirVoiceAgent.from_env(project_id="proj_acme")
+        client = agent.client(max_concurrent_users=64)
+        ```
+    """
+
+    api_key: str = field(repr=False)
+    project_id: str
+    agent_id: str
+    user_id: str | None = None
+    cloud_base_url: str | None = DEFAULT_CLOUD_BASE_URL
+    org_only: bool = False
+
+    def __post_init__(self) -> None:
+        check.secret("api_key", check.identifier("api_key", self.api_key))
+        check.identifier("project_id", self.project_id)
+        check.identifier("agent_id", self.agent_id)
+        if self.user_id is not None:
+            check.identifier("user_id", self.user_id)
+        check.base_url("cloud_base_url", self.cloud_base_url)
+        check.flag("org_only", self.org_only)
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None, **overrides: Any) -> "Self":
+        """Make an agent from environment variables.
+
+        ``MEMOAIR_API_KEY``, ``MEMOAIR_PROJECT_ID`` and ``MEMOAIR_AGENT_ID`` are required. ``MEMOAIR_USER_ID``,
+        ``MEMOAIR_BASE_URL`` (empty: no cloud) and ``MEMOAIR_ORG_ONLY`` (``1`` or ``0``) are optional.
+
+        Args:
+            environ: The variables to read. None means ``os.environ``.
+            **overrides: Attributes of the agent that take precedence over the environment.
+
+        Returns:
+            The agent.
+
+        Raises:
+            ValueError: If required variables are missing (the message names all of them) or a value is invalid.
+        """
+        values = cls.read_env(environ) | overrides
+        if missing := [variable for name, variable in _REQUIRED_VARIABLES.items() if name not in values]:
+            raise ValueError(f"{', '.join(missing)} must be set")
+        return cls(**values)
+
+    @staticmethod
+    def read_env(environ: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """Return the values of the variables of `from_env`, by the names of the attributes.
+
+        Args:
+            environ: The variables to read. None means ``os.environ``.
+
+        Returns:
+            The attributes whose variable is set.
+
+        Raises:
+            ValueError: If ``MEMOAIR_ORG_ONLY`` is neither ``1`` nor ``0``.
+        """
+        variables = os.environ if environ is None else environ
+        values: dict[str, Any] = {
+            name: variables[variable] for name, variable in _VARIABLES.items() if variables.get(variable)
+        }
+        if (base_url := variables.get("MEMOAIR_BASE_URL")) is not None:
+            values["cloud_base_url"] = base_url or None
+        return values | {"org_only": _parse_flag("MEMOAIR_ORG_ONLY", variables.get("MEMOAIR_ORG_ONLY", ""))}
+
+    def headers(self) -> dict[str, str]:
+        """Return the HTTP headers that identify the agent to the cloud.
+
+        Returns:
+            ``Authorization``, ``X-Project-Id`` and ``X-Agent-Id``, and ``X-User-Id`` if the agent has a user. A
+                non-ASCII id is given as its UTF-8 bytes, which ``requests``, ``urllib3`` and ``http.client`` send
+                unchanged.
+
+        Raises:
+            ValueError: If an id cannot be sent in a header.
+        """
+        identity = identity_headers(self.project_id, self.agent_id, self.user_id)
+        return {"Authorization": f"Bearer {self.api_key}", **identity}
+
+    def client(self, **options: Any) -> MemoAirVoiceClientSync:
+        """Make a client for this agent.
+
+        If the agent has a ``user_id``, the client serves that user, and its calls need not name one.
+
+        Args:
+            **options: Further arguments of the client, such as ``storage_root``. They take precedence over the
+                agent's own.
+
+        Returns:
+            A new client, which the application closes.
+        """
+        return MemoAirVoiceClientSync(**self._client_arguments(options))
+
+    def _client_arguments(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        user_argument = {} if self.user_id is None else {"user": {"id": self.user_id}}
+        return {
+            "api_key": self.api_key,
+            "project_id": self.project_id,
+            "agent_id": self.agent_id,
+            "cloud_base_url": self.cloud_base_url,
+            "org_only": self.org_only,
+            **user_argument,
+            **options,
+        }
+
+
+def _parse_flag(variable: str, value: str) -> bool:
+    if value.strip().lower() not in _TRUE_VALUES | _FALSE_VALUES:
+        raise ValueError(f"{variable} must be 1 or 0")
+    return value.strip().lower() in _TRUE_VALUES

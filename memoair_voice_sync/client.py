@@ -1,0 +1,241 @@
+"""The client: memory for many users at once, over a pool of runtimes."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import memoair_voice_sync._arguments as check
+from memoair_voice_sync._cloud.api import CloudApi
+from memoair_voice_sync._deprecation import warn_deprecated
+from memoair_voice_sync.memory import DEFAULT_CLOUD_BASE_URL
+from memoair_voice_sync._pool.pool import RuntimePool
+from memoair_voice_sync._turns.redaction import Redaction
+from memoair_voice_sync._resource_warning import warn_unclosed
+from memoair_voice_sync.session import VoiceSessionSync, make_tool
+from memoair_voice_sync._processes.spec import ORG_ONLY_USER, RuntimeSpec
+from memoair_voice_sync._tools.tool import MemoryToolSync
+from memoair_voice_sync._turns.user import User
+from memoair_voice_sync._user_calls import UserCalls
+from memoair_voice_sync._loopback.user_runtime_client import UserRuntimeClient
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+_CLOSE_TIMEOUT_S = 7.0
+
+
+class MemoAirVoiceClientSync(UserCalls):
+    """Memory for all callers of one voice agent.
+
+    Create one client per process, pass ``user={"id", "name", "metadata"}`` with every call, and `close` the client at
+    the end or use it in a ``with`` block. Each user gets a dedicated runtime process, forked from a warm fork server on
+    first use (where forking is not safe, a new program is started). Clients on one machine that serve the same user
+    share that user's runtime. After a fork of this process, parent and child each have their own runtimes.
+
+    Turns go to the cloud in the background, and what the cloud knows comes back. Without a cloud, nothing leaves this
+    machine.
+
+    Every method may be called from any thread. Every method raises ValueError or TypeError for invalid arguments, and
+    `MemoAirVoiceMemoryError` with ``pool.exhausted``, ``pool.port_exhausted`` or ``pool.closed`` if the pool cannot
+    serve a user. `search_memory` raises for no other failure of the memory.
+
+    Example:
+        ```python
+        user = {"id": "caller_42", "name": "Alex"}
+        with MemoAirVoiceClientSync(api_key="...", project_id="proj_acme", agent_id="agent_returns") as client:
+            client.load_index(user=user)
+            result = client.search_memory("Where is my parcel?", user=user)
+            answer = "In Leeds."  # from a language model that is given result.contextText
+            client.save_response(user=user, user_text="Where is my parcel?", assistant_text=answer)
+        ```
+    """
+
+    def __init__(
+        self,
+        *,
+        api_key: str,
+        project_id: str,
+        agent_id: str,
+        cloud_base_url: str | None = DEFAULT_CLOUD_BASE_URL,
+        max_concurrent_users: int = 20,
+        runtime_idle_ttl_s: float = 300,
+        runtime_port_range: tuple[int, int] = (7878, 7977),
+        storage_root: str | None = None,
+        runtime_binary: str | None = None,
+        runtime_version: str | None = None,
+        runtime_repo: str | None = None,
+        runtime_cache_dir: str | None = None,
+        runtime_memory_limit_mb: float | None = None,
+        org_only: bool = False,
+        org_file: str | None = None,
+        user: Mapping[str, Any] | None = None,
+        user_id: str | None = None,
+        redact: Callable[[str], str] | None = None,
+    ) -> None:
+        """Create a client. No process is started before the first call.
+
+        Args:
+            api_key: The API key of the account.
+            project_id: The project that documents, users and memories belong to.
+            agent_id: The agent within the project.
+            cloud_base_url: The URL of the cloud, or None for no cloud.
+            max_concurrent_users: The size of the pool: the number of users who can have a runtime at the same time.
+                One more evicts the runtime that was used least recently.
+            runtime_idle_ttl_s: The time in seconds after which an unused runtime is stopped.
+            runtime_port_range: The first and the last loopback port that runtimes may listen on.
+            storage_root: The folder for memories on this machine. None means the user data folder of the platform.
+            runtime_binary: A runtime program to use instead of the installed one.
+            runtime_version: The version of a runtime to pull, in the background (see ``docs/runtimes.md``).
+            runtime_repo: The repository of a runtime to pull.
+            runtime_cache_dir: The folder that pulled runtimes are stored in.
+            runtime_memory_limit_mb: Replace a runtime that uses more memory than this, in MB. None means no limit.
+            org_only: Search only the organization's documents, and save nothing.
+            org_file: A file with the organization's documents, if no cloud has them: one JSON object
+                ``{"id", "text", "metadata"}`` per line.
+            user: The only user of this client, ``{"id", "name", "metadata"}``. Calls then need not name one.
+            user_id: Deprecated: the id of the only user. Use ``user``.
+            redact: A function that receives each text of a turn before any of it is saved or sent, and returns the
+                text to keep (see `memoair_voice_sync.redaction`). It must be safe to call from any thread.
+
+        Raises:
+            ValueError: If an argument is invalid.
+            TypeError: If an argument has the wrong type.
+        """
+        if user_id is not None:
+            warn_deprecated('user_id= of the client is deprecated; use user={"id": ...}')
+        only_user = None if user is None and user_id is None else User.parse(user, user_id)
+        redaction = Redaction(redact)
+        self._project_id = check.identifier("project_id", project_id)
+        check.flag("org_only", org_only)
+        spec = RuntimeSpec(
+            project_id=self._project_id,
+            user_id=ORG_ONLY_USER,  # the pool sets the user of each runtime
+            agent_id=check.identifier("agent_id", agent_id),
+            api_key=check.secret("api_key", check.identifier("api_key", api_key)),
+            cloud_base_url=check.base_url("cloud_base_url", cloud_base_url),
+            storage_root=check.path("storage_root", storage_root),
+            org_only=org_only,
+            org_file=check.existing_file("org_file", org_file),
+            binary=check.path("runtime_binary", runtime_binary),
+            version=check.optional_text("runtime_version", runtime_version),
+            repo=check.optional_text("runtime_repo", runtime_repo),
+            cache_dir=check.path("runtime_cache_dir", runtime_cache_dir),
+        )
+        pool = RuntimePool(
+            spec,
+            max_concurrent_users=check.count("max_concurrent_users", max_concurrent_users),
+            runtime_idle_ttl_s=check.seconds("runtime_idle_ttl_s", runtime_idle_ttl_s),
+            runtime_port_range=check.port_range("runtime_port_range", runtime_port_range),
+            runtime_memory_limit_mb=check.limit("runtime_memory_limit_mb", runtime_memory_limit_mb),
+        )
+        cloud = CloudApi(spec.cloud_base_url, api_key, project_id, agent_id)
+        super().__init__(
+            cloud,
+            pool,
+            UserRuntimeClient(project_id, org_only=org_only),
+            runtimes_see_documents=cloud.is_configured and org_file is None,
+            only_user=only_user,
+            org_only=org_only,
+            redaction=redaction,
+        )
+
+    def __repr__(self) -> str:
+        return f"<MemoAirVoiceClientSync {self._pool!r}>"
+
+    def session(self, *, user: Mapping[str, Any] | None = None, user_id: str | None = None) -> VoiceSessionSync:
+        """Pin a user's runtime for many calls, so that it is not evicted between them.
+
+        Args:
+            user: The user who calls, ``{"id", "name", "metadata"}``. Optional if the client has a user.
+            user_id: The user's id, as an alternative to ``user``.
+
+        Returns:
+            A session with the same calls for this user. Use it in a ``with`` block, or close it.
+
+        Raises:
+            MemoAirVoiceMemoryError: ``pool.exhausted`` or ``pool.closed``.
+        """
+        caller = self._resolve_user(user, user_id)
+        handle = self._pool.acquire(self._pool_key(caller), pins=True)
+        user = dict(caller.fields)
+        return VoiceSessionSync(
+            partial(self.search_memory, user=user),
+            partial(self.prefetch, user=user),
+            partial(self.save_response, user=user),
+            partial(self._pool.release, handle, pins=True),
+        )
+
+    def search_memory_tool(
+        self,
+        *,
+        user: Mapping[str, Any] | None = None,
+        user_id: str | None = None,
+        search_memory_timeout_ms: float | None = None,
+    ) -> MemoryToolSync:
+        """Return a tool with which a language model can search a user's memory.
+
+        `session` offers the tool in the formats of the agent frameworks.
+
+        Args:
+            user: The user who calls, ``{"id", "name", "metadata"}``. Optional if the client has a user.
+            user_id: The user's id, as an alternative to ``user``.
+            search_memory_timeout_ms: The time that a search may take, in milliseconds. None means the default.
+
+        Returns:
+            The tool. If the memory fails, it returns an empty text, and its ``last_trace`` says why.
+        """
+        caller = dict(self._resolve_user(user, user_id).fields)
+        return make_tool(partial(self.search_memory, user=caller), search_memory_timeout_ms)
+
+    def stats(self) -> dict[str, Any]:
+        """Return statistics of the pool, the runtimes, the searches and the saves.
+
+        Returns:
+            A dict with these keys:
+
+                * ``max_concurrent_users``: the size of the pool.
+                * ``runtimes``: a dict for each user with a place in the pool: ``user_id``, ``session_id``, ``state``,
+                  ``in_use`` (calls in progress), ``restarts``, ``pid``, ``port``, ``borrowed`` (whether another client
+                  started the runtime), ``rss_bytes``, ``cpu_s`` and ``uptime_s``; and the state of its sync with the
+                  cloud: ``sync`` (``off``, ``connecting``, ``ok``, ``retrying`` or ``refused``), ``unsynced_events``,
+                  ``oldest_unsynced_s`` and ``refused_events``, all None if the runtime does not answer within half a
+                  second. The user ``__org__``, if present, pulls the organization's documents.
+                * ``retiring``: runtimes that are being stopped.
+                * ``evictions``, ``restarts``: runtimes that were evicted, or replaced because they died.
+                * ``degraded_searches``: searches that failed and returned an empty result.
+                * ``prefetched_searches``: searches that a prefetch answered.
+                * ``deferred_saves``: saves that could not be made at once.
+                * ``pending_saves``, ``lost_saves``: deferred saves that are still to be made, or failed for good.
+        """
+        return {
+            **self._pool.stats(),
+            "degraded_searches": self._degraded_searches,
+            "prefetched_searches": self._prefetch_cache.hits,
+            "deferred_saves": self._deferred_saves,
+            "pending_saves": len(self._outbox),
+            "lost_saves": self._outbox.lost,
+        }
+
+    def close(self) -> None:
+        """Save pending turns, end every session and stop every runtime; leave no process behind.
+
+        This takes some seconds if runtimes are busy. Calling it again has no effect.
+        """
+        self._outbox.close(_CLOSE_TIMEOUT_S / 2 if len(self._outbox) else 0)
+        self._pool.close(_CLOSE_TIMEOUT_S)
+        self._prefetch_cache.close()
+        self._cloud.close()
+
+    def __enter__(self) -> "Self":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        pool = getattr(self, "_pool", None)  # absent if the constructor raised
+        if pool is not None and pool.is_in_use:
+            warn_unclosed(self, partial(pool.close, _CLOSE_TIMEOUT_S))

@@ -1,0 +1,374 @@
+"""The memory of one user, without a pool."""
+
+import os
+import secrets
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import urllib3
+
+import memoair_voice_sync._arguments as check
+from memoair_voice_sync._processes.attach import AttachedRuntime
+from memoair_voice_sync.errors import MemoAirVoiceMemoryError
+from memoair_voice_sync._log import log
+from memoair_voice_sync._processes.process import RuntimeManager, RuntimeProcess
+from memoair_voice_sync._turns.redaction import Redaction
+from memoair_voice_sync._resource_warning import warn_unclosed
+from memoair_voice_sync.results import SearchResult, parse_search_result
+from memoair_voice_sync._loopback.runtime_call import MAX_RUNTIME_TIMEOUT_MS, call_runtime
+from memoair_voice_sync._processes.spec import ORG_ONLY_USER, RuntimeSpec
+from memoair_voice_sync._tools.tool import DEFAULT_INTENT, MemoryToolSync
+from memoair_voice_sync._tools.tool_shapes import ToolAdapters
+from memoair_voice_sync._loopback.transport import RuntimeTransport, parse_runtime_url
+from memoair_voice_sync._turns.turn import validate_turn
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+DEFAULT_RUNTIME_URL = "http://127.0.0.1:7878"
+DEFAULT_CLOUD_BASE_URL = "https://backend.memoair.space"
+DEFAULT_TIMEOUT_MS = 250
+
+_FLUSH_TIMEOUT_S = 7.0
+_STOP_TIMEOUT_S = 2.0
+
+
+class MemoAirVoiceMemorySync(ToolAdapters):
+    """The memory of one user of one project, over a runtime on this machine.
+
+    By default the runtime is started on the first call, watched, restarted when it has died, and ended by `close`. Use
+    the memory in a ``with`` block, or call `close`. For many users, use `MemoAirVoiceClientSync`.
+
+    Every method may be called from any thread. Every method raises `MemoAirVoiceMemoryError` if the memory fails, and
+    ValueError or TypeError for invalid arguments.
+
+    Example:
+        ```python
+        with MemoAirVoiceMemorySync(project_id="proj_acme", user_id="caller_42") as memory:
+            memory.start_session({"user": {"id": "caller_42", "name": "Alex"}})
+            memory.after_turn("Where is my parcel?", "In Leeds.", turn_id="turn-1")
+            print(memory.search_memory("parcel").contextText)
+        ```
+    """
+
+    def __init__(
+        self,
+        *,
+        project_id: str,
+        user_id: str,
+        api_key: str | None = None,
+        internal_token: str | None = None,
+        runtime_url: str = DEFAULT_RUNTIME_URL,
+        runtime_token: str | None = None,
+        session_id: str | None = None,
+        satham: dict[str, Any] | None = None,
+        auto_start_runtime: bool = True,
+        runtime_binary: str | None = None,
+        cloud_base_url: str | None = DEFAULT_CLOUD_BASE_URL,
+        storage_root: str | None = None,
+        runtime_version: str | None = None,
+        runtime_repo: str | None = None,
+        runtime_cache_dir: str | None = None,
+        client: urllib3.HTTPConnectionPool | None = None,
+        runtime_manager: RuntimeManager | None = None,
+        org_only: bool = False,
+        org_file: str | None = None,
+        redact: Callable[[str], str] | None = None,
+    ) -> None:
+        """Create the memory. No process is started before the first call.
+
+        Args:
+            project_id: The project that the memory belongs to.
+            user_id: The user.
+            api_key: The key that the runtime uses to reach the cloud. Without a key and a token there is no cloud.
+            internal_token: A token to use instead of ``api_key``. The runtime gets either by its environment.
+            runtime_url: The loopback address of the runtime. With port 0 the runtime chooses a free port and requires
+                a token that only this object knows.
+            runtime_token: The token that the runtime requires. None means none, except with port 0.
+            session_id: The id of the session (the call). None makes a new one.
+            satham: The embedder: ``{"variant": "default"}``, or ``"medium"`` to rerank hits with a transformer, if
+                the runtime has one.
+            auto_start_runtime: Whether to start the runtime. If False, one must listen at ``runtime_url``.
+            runtime_binary: A runtime program to use instead of the installed one.
+            cloud_base_url: The URL of the cloud, or None for no cloud: then nothing leaves this machine.
+            storage_root: The folder for memories on this machine. None means the user data folder of the platform.
+            runtime_version: The version of a runtime to pull, in the background (see ``docs/runtimes.md``).
+            runtime_repo: The repository of a runtime to pull.
+            runtime_cache_dir: The folder that pulled runtimes are stored in.
+            client: A urllib3 connection pool to use for a runtime that is not started here.
+            runtime_manager: Another object that starts and ends the runtime. It can serve several memories.
+            org_only: Search only the organization's documents, and save nothing.
+            org_file: A file with the organization's documents, if no cloud has them: one JSON object
+                ``{"id", "text", "metadata"}`` per line.
+            redact: A function that receives each text of a turn before any of it is sent, and returns the text to keep.
+
+        Raises:
+            ValueError: If an argument is invalid.
+            TypeError: If an argument has the wrong type.
+        """
+        self._redaction = Redaction(redact)
+        self._project_id = check.identifier("project_id", project_id)
+        check.flag("org_only", org_only)
+        check.flag("auto_start_runtime", auto_start_runtime)
+        self._user_id = ORG_ONLY_USER if org_only else check.identifier("user_id", user_id)
+        self._session_id = uuid.uuid4().hex if session_id is None else check.identifier("session_id", session_id)
+        self._satham = {"variant": "default"} if satham is None else check.mapping("satham", satham)
+        self._org_only = org_only
+        host, port = parse_runtime_url(check.text("runtime_url", runtime_url))
+        token = check.secret("runtime_token", runtime_token)
+        self._owns_runtime = runtime_manager is None
+        if runtime_manager is not None:
+            self._runtime = runtime_manager
+        elif auto_start_runtime and client is None:
+            spec = RuntimeSpec(
+                project_id=self._project_id,
+                user_id=self._user_id,
+                api_key=check.secret("api_key", api_key),
+                internal_token=check.secret("internal_token", internal_token),
+                # With port 0 other clients cannot know the port: then a token costs nothing and keeps strangers out.
+                token=token or (None if port else secrets.token_urlsafe(32)),
+                cloud_base_url=check.base_url("cloud_base_url", cloud_base_url),
+                storage_root=check.path("storage_root", storage_root),
+                org_only=org_only,
+                org_file=check.existing_file("org_file", org_file),
+                binary=check.path("runtime_binary", runtime_binary),
+                version=check.optional_text("runtime_version", runtime_version),
+                repo=check.optional_text("runtime_repo", runtime_repo),
+                cache_dir=check.path("runtime_cache_dir", runtime_cache_dir),
+            )
+            self._runtime = RuntimeProcess(spec, host, port)
+        else:
+            if not port:
+                raise ValueError("runtime_url must have a port unless the runtime is started here")
+            transport = RuntimeTransport(host, port, token, client)
+            self._runtime = AttachedRuntime(transport, self._project_id, self._user_id, runtime_url)
+        self._opened_by_pid: int | None = None  # the process that has opened the session and not ended it yet
+
+    def __repr__(self) -> str:
+        return f"<MemoAirVoiceMemorySync session={self._session_id!r} runtime={self._runtime!r}>"
+
+    @property
+    def session_id(self) -> str:
+        """The id of the session (the call)."""
+        return self._session_id
+
+    @property
+    def runtime_pid(self) -> int | None:
+        """The process id of the runtime, or None if it was not started here or is not running."""
+        return self._runtime.pid
+
+    def runtime_url(self, timeout_s: float = 5.0) -> str:
+        """Return the address of the runtime; start it if it is not running.
+
+        Args:
+            timeout_s: The time that this may take, in seconds.
+
+        Returns:
+            The URL. Another client of the user also needs the runtime's token.
+
+        Raises:
+            MemoAirVoiceMemoryError: If no runtime can be started or reached in time.
+        """
+        return self._runtime.ensure_running(time.monotonic() + check.seconds("timeout_s", timeout_s)).url
+
+    def start_session(self, metadata: dict[str, Any] | None = None, timeout_s: float = 5.0) -> dict[str, Any]:
+        """Open the session.
+
+        A session that is already open stays open; one that has ended is opened again.
+
+        Args:
+            metadata: A JSON object that is stored with the session. ``user`` is who calls,
+                ``{"id", "name", "metadata"}``; ``assistantName`` is the name of the agent.
+            timeout_s: The time that this may take, in seconds, including the start of the runtime.
+
+        Returns:
+            The reply of the runtime, ``{"sessionId", "bootstrap", "paths"}``.
+
+        Raises:
+            MemoAirVoiceMemoryError: If the session cannot be opened in time.
+        """
+        body = {
+            "sessionId": self._session_id,
+            "satham": self._satham,
+            "metadata": check.mapping("metadata", metadata),
+            **({"mode": "org_only"} if self._org_only else {}),
+        }
+        reply = self._call("session/start", body, check.seconds("timeout_s", timeout_s))
+        for part in ("storage", "org"):
+            if part in reply:  # the session is open nevertheless
+                log.warning("a session was opened without its %s: action=%s_missing why=%s", part, part, reply[part])
+        self._opened_by_pid = os.getpid()
+        return reply
+
+    def end_session(self, reason: str = "completed", timeout_s: float = 5.0) -> dict[str, Any]:
+        """End the session and flush it. Ending it again has no effect.
+
+        Args:
+            reason: Why the session ends; it is stored with the session.
+            timeout_s: The time that this may take, in seconds.
+
+        Returns:
+            The reply of the runtime.
+
+        Raises:
+            MemoAirVoiceMemoryError: If the runtime fails or does not answer in time.
+        """
+        body = {"sessionId": self._session_id, "reason": check.text("reason", reason)}
+        reply = self._call("session/end", body, check.seconds("timeout_s", timeout_s))
+        self._opened_by_pid = None
+        return reply
+
+    def search_memory(
+        self,
+        query: str,
+        *,
+        lanes: Sequence[str] | None = None,
+        intent: str = DEFAULT_INTENT,
+        top_k: Mapping[str, int] | None = None,
+        timeout_ms: float = DEFAULT_TIMEOUT_MS,
+        filter: Mapping[str, Any] | None = None,  # noqa: A002 - the name on the wire
+        explain: bool = False,
+    ) -> SearchResult:
+        """Search the memory for what is relevant to a query, within a deadline.
+
+        A lane that is late is left out and named in the trace.
+
+        Args:
+            query: What to search for, usually what the caller has just said.
+            lanes: The lanes to search: ``profile``, ``working``, ``permanent``, ``org``. None means all.
+            intent: What the result is for, such as ``answer_current_user`` or ``summarise_recent``.
+            top_k: The largest number of hits per lane, such as ``{"org": 2}``.
+            timeout_ms: The time within which this returns or raises, in milliseconds.
+            filter: A condition on the metadata of hits in the ``permanent`` and ``org`` lanes, such as
+                ``{"topic": "returns"}``.
+            explain: Whether the trace has, under ``"explain"``, the parts of the score of each hit, by lane and id.
+
+        Returns:
+            The hits of each lane, and the text composed from them for the language model.
+
+        Raises:
+            MemoAirVoiceMemoryError: If the memory fails, or ``runtime.timeout`` if it does not answer in time.
+        """
+        body = {
+            "sessionId": self._session_id,
+            "query": check.text("query", query),
+            "intent": check.text("intent", intent),
+            "includeSources": True,
+            "lanes": ["org"] if self._org_only and lanes is None else check.lanes(lanes),
+            "topK": None if top_k is None else check.mapping("top_k", top_k),
+            "filter": None if filter is None else check.mapping("filter", filter),
+            **({"explain": True} if check.flag("explain", explain) else {}),
+        }
+        return parse_search_result(
+            self._call("search_memory", body, check.seconds("timeout_ms", timeout_ms, 1e-3), sends_timeout=True)
+        )
+
+    def search_memory_tool(self, *, search_memory_timeout_ms: float | None = None) -> MemoryToolSync:
+        """Return a tool with which a language model can search this memory.
+
+        Args:
+            search_memory_timeout_ms: The time that a search may take, in milliseconds. None means the default.
+
+        Returns:
+            The tool, which raises `MemoAirVoiceMemoryError` if the memory fails.
+        """
+        timeout_ms = DEFAULT_TIMEOUT_MS if search_memory_timeout_ms is None else search_memory_timeout_ms
+        check.seconds("search_memory_timeout_ms", timeout_ms, 1e-3)
+        return MemoryToolSync(lambda query, intent: self.search_memory(query, intent=intent, timeout_ms=timeout_ms))
+
+    def after_turn(
+        self,
+        user_text: str,
+        assistant_text: str,
+        turn_id: str,
+        tool_calls: list[dict[str, Any]] | None = None,
+        metadata: dict[str, Any] | None = None,
+        timeout_s: float = 1.0,
+    ) -> str | None:
+        """Save a completed turn; when this returns, the turn is on the disk.
+
+        Args:
+            user_text: What the caller said.
+            assistant_text: What the agent answered, in full even if the caller interrupted it.
+            turn_id: The id of the turn. A turn whose id was saved before is not saved again and returns the same id.
+            tool_calls: The tools that the agent called, as JSON objects.
+            metadata: A JSON object that is stored with the turn. ``heard`` is the part of an interrupted answer that
+                the caller heard ("" for nothing): memory then recalls and learns from that part alone.
+                ``occurredAt`` is the time of the turn in ISO 8601, for old transcripts.
+            timeout_s: The time that this may take, in seconds.
+
+        Returns:
+            The turn's ``localEventId``; None only with ``org_only``, which saves nothing.
+
+        Raises:
+            MemoAirVoiceMemoryError: If the turn is not saved in time. Saving it again with the same id is safe.
+        """
+        fields = {"turn_id": turn_id, "user_text": user_text, "assistant_text": assistant_text}
+        turn = self._redaction.redact_turn(validate_turn({**fields, "tool_calls": tool_calls, "metadata": metadata}))
+        body = {
+            "sessionId": self._session_id,
+            "turnId": turn["turn_id"],
+            "userText": turn["user_text"],
+            "assistantText": turn["assistant_text"],
+            "toolCalls": turn["tool_calls"],
+            "metadata": turn["metadata"],
+        }
+        event_id = self._call("turn/after", body, check.seconds("timeout_s", timeout_s)).get("localEventId")
+        return None if event_id is None else str(event_id)
+
+    def flush(self, timeout_s: float = _FLUSH_TIMEOUT_S) -> bool:
+        """Wait until the runtime has nothing left to write or to send.
+
+        Args:
+            timeout_s: The time to wait, in seconds.
+
+        Returns:
+            Whether everything was flushed in time.
+
+        Raises:
+            MemoAirVoiceMemoryError: If the runtime fails.
+        """
+        checked_timeout_s = check.seconds("timeout_s", timeout_s)
+        reply = self._call(
+            "sync/flush", {"deadlineMs": min(checked_timeout_s * 1e3, MAX_RUNTIME_TIMEOUT_MS)}, checked_timeout_s + 1
+        )
+        return reply.get("status") == "ok"
+
+    def close(self) -> None:
+        """End the session if it is open, and the runtime if it was started here.
+
+        Calling it again has no effect.
+        """
+        try:
+            if self._opened_by_pid == os.getpid():  # a child of a fork does not end its parent's session
+                self._opened_by_pid = None
+                self.end_session("closed", timeout_s=_STOP_TIMEOUT_S)
+        except MemoAirVoiceMemoryError as error:
+            # The turns of the session are on the disk. Only its end is missing, which readers of the log tolerate.
+            log.warning("a session could not be ended: action=end_failed code=%s", error.code)
+        finally:
+            self._runtime.stop(_STOP_TIMEOUT_S)
+
+    def __enter__(self) -> "Self":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        runtime = getattr(self, "_runtime", None)  # absent if the constructor raised
+        if isinstance(runtime, RuntimeProcess) and self._owns_runtime and runtime.pid is not None:
+            warn_unclosed(self, partial(runtime.stop, _STOP_TIMEOUT_S))
+
+    def _call(
+        self, path: str, body: dict[str, Any], timeout_s: float, *, sends_timeout: bool = False
+    ) -> dict[str, Any]:
+        # Every call names its user: since the last one, the port may have passed to another user's runtime.
+        identity = {"workspaceId": self._project_id, "userId": self._user_id}
+        return call_runtime(self._runtime, path, body | identity, timeout_s, sends_timeout=sends_timeout)

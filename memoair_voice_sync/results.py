@@ -1,0 +1,108 @@
+"""The results of calls."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from memoair_voice_sync._arguments import LANES
+from memoair_voice_sync.errors import MemoAirVoiceMemoryError
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """The result of a search.
+
+    Attributes:
+        contextText: The text composed from all hits, one section per lane, for the language model.
+        profile: Who the user is (``version``, ``summary``, ...), or None.
+        working: Hits from this session, each ``{"id", "text", "score", "lane", "metadata", "source"}``.
+        permanent: Hits from earlier sessions and facts.
+        org: Hits from the organization's documents.
+        sources: Where the hits come from.
+        trace: What happened: the status, time and number of hits of each lane, and whether the result is ``degraded``.
+    """
+
+    contextText: str  # noqa: N815 - the name in the SDK reference
+    profile: dict[str, Any] | None
+    working: list[dict[str, Any]]
+    permanent: list[dict[str, Any]]
+    org: list[dict[str, Any]]
+    sources: list[dict[str, Any]]
+    trace: dict[str, Any]
+
+
+def parse_search_result(reply: dict[str, Any]) -> SearchResult:
+    """Return the result in a runtime's reply; raise ``runtime.internal`` if the reply is incomplete."""
+    lists = [reply.get(name) for name in ("working", "permanent", "org", "sources")]
+    context, profile, trace = reply.get("contextText"), reply.get("profile"), reply.get("trace")
+    is_complete = isinstance(context, str) and isinstance(trace, dict) and all(isinstance(hits, list) for hits in lists)
+    if not is_complete or not isinstance(profile, dict | None):
+        raise MemoAirVoiceMemoryError("runtime.internal", "the runtime's reply to a search is invalid", 200)
+    return SearchResult(
+        contextText=reply["contextText"],
+        profile=profile,
+        working=reply["working"],
+        permanent=reply["permanent"],
+        org=reply["org"],
+        sources=reply["sources"],
+        trace=reply["trace"],
+    )
+
+
+def degraded_result(
+    error: MemoAirVoiceMemoryError, lanes: Sequence[str] | None, timeout_ms: float, elapsed_ms: float
+) -> SearchResult:
+    """Return an empty result for a search that failed. Its trace says why."""
+    status = "late" if error.code == "runtime.timeout" else "error"
+    return SearchResult(
+        contextText="",
+        profile=None,
+        working=[],
+        permanent=[],
+        org=[],
+        sources=[],
+        trace={
+            "degraded": True,
+            "totalMs": round(elapsed_ms, 3),
+            "deadlineMs": timeout_ms,
+            "lanes": {
+                lane: {"status": "skipped" if lanes is not None and lane not in lanes else status, "ms": 0.0, "hits": 0}
+                for lane in LANES
+            },
+            "error": {"code": error.code, "message": error.message},
+        },
+    )
+
+
+@dataclass(frozen=True)
+class IndexBuildResult:
+    """An index of documents that was built or appended to.
+
+    Attributes:
+        index_name: The name of the index.
+        chunk_count: The number of chunks created or appended.
+        version: The version of the index, which grows with each call.
+    """
+
+    index_name: str
+    chunk_count: int
+    version: int | None
+
+
+@dataclass(frozen=True)
+class IndexLoadResult:
+    """A user's memory that is ready for a call.
+
+    Attributes:
+        session_id: The id of the session (the call).
+        profile_version: The version of the profile, or None.
+        permanent_manifest_version: The version of earlier sessions and facts, or None.
+        org_manifest_version: The version of the documents, or None.
+        scopes_loaded: The lanes that are ready to be searched.
+    """
+
+    session_id: str
+    profile_version: int | None
+    permanent_manifest_version: int | None
+    org_manifest_version: int | None
+    scopes_loaded: list[str]

@@ -1,0 +1,159 @@
+"""A session: one user's runtime, pinned for many calls."""
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import memoair_voice_sync._arguments as check
+from memoair_voice_sync.memory import DEFAULT_TIMEOUT_MS
+from memoair_voice_sync.results import SearchResult
+from memoair_voice_sync._tools.tool import DEFAULT_INTENT, MemoryToolSync
+from memoair_voice_sync._tools.tool_shapes import ToolAdapters
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class VoiceSessionSync(ToolAdapters):
+    """The calls of `MemoAirVoiceClientSync` for one user, whose runtime is not evicted while the session is open.
+
+    Safe to use from any thread. Use it in a ``with`` block, or call `close`.
+
+    Example:
+        ```python
+        with client.session(user={"id": "caller_42"}) as call:
+            result = call.search_memory("Where is my parcel?")
+            call.save_response(user_text="Where is my parcel?", assistant_text="In Leeds.")
+        ```
+    """
+
+    def __init__(
+        self,
+        search: Callable[..., SearchResult],
+        prefetch: Callable[..., None],
+        save: Callable[..., str | None],
+        release: Callable[[], None],
+    ) -> None:
+        self._search = search
+        self._prefetch = prefetch
+        self._save = save
+        self._release = release
+        self._close_lock = threading.Lock()
+        self._is_closed = False
+
+    def search_memory(
+        self,
+        query: str,
+        *,
+        lanes: Sequence[str] | None = None,
+        intent: str = DEFAULT_INTENT,
+        top_k: Mapping[str, int] | None = None,
+        timeout_ms: float = DEFAULT_TIMEOUT_MS,
+        filter: Mapping[str, Any] | None = None,  # noqa: A002 - the name on the wire
+    ) -> SearchResult:
+        """Search the user's memory; see `MemoAirVoiceClientSync.search_memory`.
+
+        Args:
+            query: What to search for, usually what the caller has just said.
+            lanes: The lanes to search: ``profile``, ``working``, ``permanent``, ``org``. None means all.
+            intent: What the result is for, such as ``answer_current_user`` or ``summarise_recent``.
+            top_k: The largest number of hits per lane, such as ``{"org": 2}``.
+            timeout_ms: The time within which this returns, in milliseconds.
+            filter: A condition on the metadata of hits in the ``permanent`` and ``org`` lanes.
+
+        Returns:
+            The hits of each lane, and the text composed from them. Empty and ``degraded`` if the memory fails.
+
+        Raises:
+            MemoAirVoiceMemoryError: ``pool.port_exhausted``, ``pool.closed`` or ``runtime.bad_request``.
+        """
+        return self._search(query, lanes=lanes, intent=intent, top_k=top_k, timeout_ms=timeout_ms, filter=filter)
+
+    def prefetch(
+        self,
+        query_so_far: str,
+        *,
+        lanes: Sequence[str] | None = None,
+        intent: str = DEFAULT_INTENT,
+        top_k: Mapping[str, int] | None = None,
+        filter: Mapping[str, Any] | None = None,  # noqa: A002 - the name on the wire
+    ) -> None:
+        """Start a search in the background, and return at once; see `MemoAirVoiceClientSync.prefetch`.
+
+        Args:
+            query_so_far: What the caller has said so far.
+            lanes: The lanes to search, as in `search_memory`.
+            intent: What the result is for, as in `search_memory`.
+            top_k: The largest number of hits per lane, as in `search_memory`.
+            filter: A condition on metadata, as in `search_memory`.
+
+        Raises:
+            MemoAirVoiceMemoryError: ``pool.closed``.
+        """
+        self._prefetch(query_so_far, lanes=lanes, intent=intent, top_k=top_k, filter=filter)
+
+    def save_response(
+        self,
+        *,
+        user_text: str,
+        assistant_text: str,
+        turn_id: str | None = None,
+        tool_calls: list[dict[str, Any]] | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> str | None:
+        """Save a completed turn; see `MemoAirVoiceClientSync.save_response`.
+
+        Args:
+            user_text: What the caller said.
+            assistant_text: What the agent answered, in full even if the caller interrupted it.
+            turn_id: The id of the turn. A turn whose id was saved before is not saved again. None makes a new id.
+            tool_calls: The tools that the agent called, as JSON objects.
+            metadata: A JSON object that is stored with the turn, such as ``heard`` and ``occurredAt``.
+
+        Returns:
+            The turn's ``localEventId``, or None if the turn is saved later or, with ``org_only``, not at all.
+
+        Raises:
+            MemoAirVoiceMemoryError: If the turn can never be saved, or ``pool.port_exhausted`` or ``pool.closed``.
+        """
+        return self._save(
+            user_text=user_text,
+            assistant_text=assistant_text,
+            turn_id=turn_id,
+            tool_calls=tool_calls,
+            metadata=metadata,
+        )
+
+    def search_memory_tool(self, *, search_memory_timeout_ms: float | None = None) -> MemoryToolSync:
+        """Return a tool with which a language model can search this user's memory.
+
+        Args:
+            search_memory_timeout_ms: The time that a search may take, in milliseconds. None means the default.
+
+        Returns:
+            The tool. If the memory fails, it returns an empty text, and its ``last_trace`` says why.
+        """
+        return make_tool(self.search_memory, search_memory_timeout_ms)
+
+    def close(self) -> None:
+        """Unpin the runtime. Calling it again has no effect."""
+        with self._close_lock:
+            if not self._is_closed:
+                self._is_closed = True
+                self._release()
+
+    def __enter__(self) -> "Self":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def make_tool(search: Callable[..., SearchResult], search_memory_timeout_ms: float | None) -> MemoryToolSync:
+    """Return the tool for a search function of one user. A timeout of None means the default."""
+    timeout_ms = DEFAULT_TIMEOUT_MS if search_memory_timeout_ms is None else search_memory_timeout_ms
+    check.seconds("search_memory_timeout_ms", timeout_ms, 1e-3)
+    return MemoryToolSync(lambda query, intent: search(query, intent=intent, timeout_ms=timeout_ms))
