@@ -9,7 +9,6 @@ import typer
 
 from memoair_runtime.settings import default_storage_root
 
-DEFAULT_CLOUD_URL = "https://backend.memoair.space"
 PLACEHOLDER_KEY = "memoair_pk_local"  # for clients without a cloud, which require a key but send it nowhere
 
 BaseUrl = Annotated[str, typer.Option(envvar="MEMOAIR_BASE_URL", help="The URL of the cloud.")]

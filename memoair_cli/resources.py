@@ -10,7 +10,8 @@ from urllib.parse import quote
 import typer
 
 from memoair_cli.cloud_http import CloudHttp, CloudUnreachableError
-from memoair_cli.options import DEFAULT_CLOUD_URL, AgentId, ApiKey, BaseUrl, ProjectId, fail, require, require_key
+from memoair_cli.options import AgentId, ApiKey, BaseUrl, ProjectId, fail, require, require_key
+from memoair_protocol.defaults import CLOUD_BASE_URL
 
 projects = typer.Typer(name="project", no_args_is_help=True, help="Manage projects, one for each customer.")
 agents = typer.Typer(name="agent", no_args_is_help=True, help="Manage the agents of a project.")
@@ -30,7 +31,7 @@ def create_project(
     slug: Annotated[Text, typer.Option(help="A short name for URLs; by default made from NAME.")] = None,
     description: Annotated[Text, typer.Option(help="A description for people.")] = None,
     api_key: ApiKey = "",
-    base_url: BaseUrl = DEFAULT_CLOUD_URL,
+    base_url: BaseUrl = CLOUD_BASE_URL,
     as_json: AsJson = False,
 ) -> None:
     """Create a project and print its id."""
@@ -44,7 +45,7 @@ def create_agent(
     name: Annotated[str, typer.Argument(help="The agent's name.")] = "Voice agent",
     project: ProjectId = "",
     api_key: ApiKey = "",
-    base_url: BaseUrl = DEFAULT_CLOUD_URL,
+    base_url: BaseUrl = CLOUD_BASE_URL,
     as_json: AsJson = False,
 ) -> None:
     """Create an agent in a project and print its id."""
@@ -60,7 +61,7 @@ def add_documents(
     project: ProjectId = "",
     agent: AgentId = "",
     api_key: ApiKey = "",
-    base_url: BaseUrl = DEFAULT_CLOUD_URL,
+    base_url: BaseUrl = CLOUD_BASE_URL,
 ) -> None:
     """Add documents to an index: each line of a .jsonl file ({"id", "text", "metadata"}), any other file as a whole."""
     headers = {"X-Project-Id": require(project, "MEMOAIR_PROJECT_ID"), **({"X-Agent-Id": agent} if agent else {})}

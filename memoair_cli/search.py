@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from memoair_cli.options import DEFAULT_CLOUD_URL, ApiKey, BaseUrl, ProjectId, fail, require, resolve_storage_root
+from memoair_cli.options import ApiKey, BaseUrl, ProjectId, fail, require, resolve_storage_root
+from memoair_protocol.defaults import CLOUD_BASE_URL
 from memoair_runtime.storage.user_folder import UserFolder
 from memoair_voice_sync import MemoAirVoiceMemoryError, MemoAirVoiceMemorySync, SearchResult
 
@@ -42,7 +43,7 @@ def search(
     user: Annotated[str, typer.Option(envvar="MEMOAIR_USER_ID", help="The caller's id.")],
     project: ProjectId = "",
     api_key: ApiKey = "",
-    base_url: BaseUrl = DEFAULT_CLOUD_URL,
+    base_url: BaseUrl = CLOUD_BASE_URL,
     storage: Annotated[File, typer.Option(help="The storage root.", file_okay=False)] = None,
     org_file: Annotated[File, typer.Option(help="The organization's documents as JSON lines.", dir_okay=False)] = None,
     lane: Annotated[

@@ -1,30 +1,15 @@
 """Errors of the API: one class for each HTTP status and error code."""
 
 from http import HTTPStatus
-from typing import Any, ClassVar
+from typing import Any
+
+from memoair_protocol.errors import ReplyError
 
 
-class ApiError(Exception):
-    """An error that is reported to the client as ``{"error": {"code", "message", "details"}}``.
+class ApiError(ReplyError):
+    """An error that is reported to the client."""
 
-    Messages and details name fields, types and limits. They never contain a caller's words or an API key.
-
-    Args:
-        message: What is wrong, for people.
-        **details: JSON values for programs, by their camelCase names.
-    """
-
-    status: ClassVar[HTTPStatus] = HTTPStatus.INTERNAL_SERVER_ERROR
-    code: ClassVar[str] = "cloud.internal"
-
-    def __init__(self, message: str, **details: Any) -> None:
-        super().__init__(message)
-        self.message = message
-        self.details = details
-
-    def body(self) -> dict[str, Any]:
-        """Return the body of the response."""
-        return {"error": {"code": self.code, "message": self.message, "details": self.details}}
+    code = "cloud.internal"
 
     def headers(self) -> dict[str, str]:
         """Return additional headers of the response."""
@@ -34,7 +19,6 @@ class ApiError(Exception):
 class InvalidRequestError(ApiError):
     """The request is malformed or asks for something impossible."""
 
-    status = HTTPStatus.UNPROCESSABLE_ENTITY
     code = "cloud.invalid"
 
 
@@ -51,7 +35,6 @@ class MethodNotAllowedError(InvalidRequestError):
 class InvalidKeyError(ApiError):
     """The API key is missing, unknown or revoked."""
 
-    status = HTTPStatus.UNAUTHORIZED
     code = "cloud.unauthorized"
 
     def headers(self) -> dict[str, str]:
@@ -62,28 +45,25 @@ class InvalidKeyError(ApiError):
 class NotFoundError(ApiError):
     """The key has no access to such a resource, whether or not it exists in another account."""
 
-    status = HTTPStatus.NOT_FOUND
     code = "cloud.not_found"
 
 
 class ConflictError(ApiError):
     """The name is taken, or it is ambiguous."""
 
-    status = HTTPStatus.CONFLICT
     code = "cloud.conflict"
 
 
 class BatchTooLargeError(ApiError):
     """The request exceeds a limit; send it in smaller parts."""
 
-    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
     code = "cloud.batch_too_large"
 
 
 class DocumentBatchTooLargeError(BatchTooLargeError):
     """A `BatchTooLargeError` for documents. Existing clients expect exactly this flat body."""
 
-    def body(self) -> dict[str, Any]:
+    def envelope(self) -> dict[str, Any]:
         """Return the body without the error envelope."""
         return {"error": "batch_too_large", "message": self.message}
 
@@ -91,7 +71,6 @@ class DocumentBatchTooLargeError(BatchTooLargeError):
 class RateLimitedError(ApiError):
     """The key sends requests too often; ``retryAfterS`` is the number of seconds to wait."""
 
-    status = HTTPStatus.TOO_MANY_REQUESTS
     code = "cloud.rate_limited"
 
     def headers(self) -> dict[str, str]:
@@ -102,7 +81,6 @@ class RateLimitedError(ApiError):
 class ServiceUnavailableError(ApiError):
     """The database or the blob store does not respond. Nothing was saved; try again later."""
 
-    status = HTTPStatus.SERVICE_UNAVAILABLE
     code = "cloud.unavailable"
 
 

@@ -19,6 +19,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from memoair_protocol.durable import sync_folder
+
 _MAGIC = b"MEMOAIR\x01"
 _HEADER = struct.Struct("<8sII")
 _ALIGNMENT = 64
@@ -143,7 +145,7 @@ def write_container(
     except BaseException:
         temporary_path.unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def _to_array(array: Array | bytes) -> Array:
@@ -207,14 +209,3 @@ def _check_table(table: _Table, kind: str, version: int, file_size: int, path: P
             is_in_file = False
         if not is_in_file or section.offset % _ALIGNMENT:
             raise ContainerError(f"{path}: the array {name!r} has an invalid type, shape or offset")
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename durable. Windows cannot open folders, and does not need this."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -2,7 +2,7 @@
 
 import prometheus_client as prometheus
 
-from memoair_runtime.enums import LaneName
+from memoair_protocol.enums import LaneName
 
 _SEARCH_BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 

@@ -1,27 +1,19 @@
 """Requests of the loopback API: each body is validated once, here, and turned into a record that is trusted inside."""
 
-import re
 from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import msgspec
 
-from memoair_runtime.enums import Intent, LaneName, Variant
+from memoair_protocol.enums import Intent, LaneName, Variant
+from memoair_protocol.json_guards import is_deeper_than, strip_values
+from memoair_protocol.limits import MAX_QUERY_CHARS, MAX_RUNTIME_JSON_DEPTH, MAX_TIMEOUT_MS, MAX_TOP_K
+from memoair_protocol.moments import parse_moment
 from memoair_runtime.errors import BadRequestError
 from memoair_runtime.filters import Predicate, parse_filter
-from memoair_runtime.timeutil import parse_timestamp
 
-# The longest spoken query has about a thousand characters; a hundred thousand are a mistake in the client's code.
-MAX_QUERY_CHARS = 16_384
-MAX_TOP_K = 1_000
-MAX_TIMEOUT_MS = 60_000
-DEFAULT_TIMEOUT_MS = 250
-# Log lines and replies nest the metadata a few levels deeper. JSON parsers fail at a depth of about a thousand.
-_MAX_DEPTH = 64
-# An unterminated string matches up to the end of the body. Otherwise the search would restart at each of its characters
-# and take quadratic time.
-_STRING_OR_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
+_ENUM_VALUES = {"": ", ".join(lane.value for lane in LaneName)}
 
 Identifier = Annotated[str, msgspec.Meta(min_length=1, max_length=1_024)]
 Milliseconds = Annotated[float, msgspec.Meta(gt=0, le=MAX_TIMEOUT_MS)]
@@ -197,14 +189,14 @@ class BodyParser(Generic[RequestT]):
         Raises:
             BadRequestError: If the body is invalid. The message names the field and the expected type, not the value.
         """
-        if body.count(b"[") + body.count(b"{") > _MAX_DEPTH and _nesting_depth(body) > _MAX_DEPTH:
-            raise BadRequestError(f"the body is nested deeper than {_MAX_DEPTH} levels")
+        if is_deeper_than(MAX_RUNTIME_JSON_DEPTH, body):
+            raise BadRequestError(f"the body is nested deeper than {MAX_RUNTIME_JSON_DEPTH} levels")
         try:
             return self._decode(body or b"{}")
         except UnicodeDecodeError as error:
             raise BadRequestError("the body is not valid UTF-8", position=error.start) from None
         except msgspec.ValidationError as error:
-            raise BadRequestError(_strip_values(str(error))) from None
+            raise BadRequestError(strip_values(str(error), _ENUM_VALUES)) from None
         except msgspec.DecodeError:
             raise BadRequestError("the body is not valid JSON") from None
 
@@ -223,36 +215,11 @@ def convert_part(value: Metadata, struct_type: type[StructT], field: str) -> Str
     try:
         return msgspec.convert(value, struct_type)
     except msgspec.ValidationError as error:
-        raise BadRequestError(f"{field}: {_strip_values(str(error))}", field=field) from None
+        raise BadRequestError(f"{field}: {strip_values(str(error), _ENUM_VALUES)}", field=field) from None
 
 
 def _parse_timestamp(text: str, field: str) -> datetime:
     try:
-        return parse_timestamp(text)
+        return parse_moment(text)
     except ValueError:
         raise BadRequestError(f"invalid {field}: use an ISO 8601 timestamp", field=field) from None
-
-
-def _strip_values(message: str) -> str:
-    """Return msgspec's message without the values that it quotes; it names types, limits and paths."""
-    description, separator, path = message.rpartition(" - at ")
-    lanes = ", ".join(lane.value for lane in LaneName)
-    for prefix, replacement in (
-        ("Invalid enum value", f"Expected one of {lanes}"),
-        ("Object contains unknown field", None),
-    ):
-        if message.startswith(prefix):
-            return f"{replacement or prefix}{separator}{path}" if description else replacement or prefix
-    return message
-
-
-def _nesting_depth(body: bytes) -> int:
-    """Return how deep the brackets of a JSON text are nested, not counting brackets in strings."""
-    depth = max_depth = 0
-    for token in _STRING_OR_BRACKET.findall(body):
-        if token in b"[{":
-            depth += 1
-            max_depth = max(max_depth, depth)
-        elif token in b"]}":
-            depth -= 1
-    return max_depth

@@ -6,8 +6,9 @@ from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from memoair_protocol.defaults import ORG_ONLY_MODE
+from memoair_protocol.enums import LaneName, Variant
 from memoair_runtime.coalescing_job import CoalescingJob
-from memoair_runtime.enums import LaneName, Variant
 from memoair_runtime.errors import BadRequestError, DrainingError, IdentityMismatchError, StorageUnavailableError
 from memoair_runtime.lifecycle import Lifecycle, LifecycleState
 from memoair_runtime.memory.session import EphemeralSession, SessionState, check_not_ended
@@ -32,7 +33,7 @@ from memoair_runtime.requests import (
     StartRequest,
     TurnRequest,
 )
-from memoair_runtime.settings import ORG_ONLY, RuntimeSettings
+from memoair_runtime.settings import RuntimeSettings
 from memoair_runtime.storage.events import Event
 from memoair_runtime.storage.project_folder import ProjectFolder
 from memoair_runtime.storage.user_folder import create_project_folder, org_index_path
@@ -119,9 +120,9 @@ class RuntimeService:
         self._check_request(request)
         if request.user_id is None or (request.workspace_id is None and request.project_id is None):
             raise BadRequestError("workspaceId and userId are required")
-        if request.mode not in (None, ORG_ONLY):
-            raise BadRequestError(f"invalid mode: use {ORG_ONLY!r} or omit it", field="mode")
-        storage_error = self._store.start_session(request, is_ephemeral=request.mode == ORG_ONLY)
+        if request.mode not in (None, ORG_ONLY_MODE):
+            raise BadRequestError(f"invalid mode: use {ORG_ONLY_MODE!r} or omit it", field="mode")
+        storage_error = self._store.start_session(request, is_ephemeral=request.mode == ORG_ONLY_MODE)
         self.start_loading()  # picks up what other processes have written since
         self._sync.end_startup_delay()
         self._variants.pop(request.session_id, None)

@@ -1,22 +1,18 @@
 """Settings of a runtime: the environment, validated once and turned into a record."""
 
 import hashlib
-import ipaddress
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import attrs
 import platformdirs
 
-DEFAULT_BIND_ADDR = "127.0.0.1:7878"
-DEFAULT_CLOUD_BASE_URL = "https://backend.memoair.space"
-ORG_ONLY = "org_only"
-ORG_ONLY_USER = "__org__"
-DEFAULT_PULL_INTERVAL_S = 30.0
+from memoair_protocol.addresses import is_loopback, parse_base_url
+from memoair_protocol.defaults import CLOUD_BASE_URL, ORG_ONLY_MODE, ORG_ONLY_USER, RUNTIME_HOST, RUNTIME_PORT
+from memoair_protocol.processes import ENV_PREFIX
 
-_ENV_PREFIX = "MEMOAIR_RUNTIME_"
+DEFAULT_PULL_INTERVAL_S = 30.0
 
 
 class SettingsError(ValueError):
@@ -49,12 +45,12 @@ class RuntimeSettings:
     project_id: str
     user_id: str
     storage_root: Path
-    host: str = "127.0.0.1"
-    port: int = 7878
+    host: str = RUNTIME_HOST
+    port: int = RUNTIME_PORT
     agent_id: str | None = None
     token: str | None = attrs.field(default=None, repr=False)
     cloud_key: str | None = attrs.field(default=None, repr=False)
-    cloud_base_url: str | None = DEFAULT_CLOUD_BASE_URL
+    cloud_base_url: str | None = CLOUD_BASE_URL
     pull_interval_s: float = DEFAULT_PULL_INTERVAL_S
     org_only: bool = False
     org_file: Path | None = None
@@ -88,13 +84,13 @@ class RuntimeSettings:
         """
 
         def get(name: str) -> str | None:
-            return environ.get(_ENV_PREFIX + name) or None
+            return environ.get(ENV_PREFIX + name) or None
 
         mode = get("MODE")
-        if mode not in (None, ORG_ONLY):
-            raise SettingsError(f"{_ENV_PREFIX}MODE is {mode!r}; use {ORG_ONLY!r} or leave it unset")
-        org_only = mode == ORG_ONLY
-        host, port = _parse_bind_addr(get("BIND_ADDR") or DEFAULT_BIND_ADDR)
+        if mode not in (None, ORG_ONLY_MODE):
+            raise SettingsError(f"{ENV_PREFIX}MODE is {mode!r}; use {ORG_ONLY_MODE!r} or leave it unset")
+        org_only = mode == ORG_ONLY_MODE
+        host, port = _parse_bind_addr(get("BIND_ADDR") or f"{RUNTIME_HOST}:{RUNTIME_PORT}")
         storage_root = get("STORAGE_ROOT")
         org_file, medium_model = get("ORG_FILE"), get("MEDIUM_MODEL")
         return cls(
@@ -107,7 +103,7 @@ class RuntimeSettings:
             token=get("TOKEN"),
             cloud_key=_check_key(get("API_KEY") or get("INTERNAL_TOKEN")),
             # Unlike the other variables, this one may be set to nothing: there is no cloud then.
-            cloud_base_url=_parse_base_url(environ.get(f"{_ENV_PREFIX}CLOUD_BASE_URL", DEFAULT_CLOUD_BASE_URL)),
+            cloud_base_url=_parse_base_url(environ.get(f"{ENV_PREFIX}CLOUD_BASE_URL", CLOUD_BASE_URL)),
             pull_interval_s=_parse_seconds("PULL_INTERVAL_S", get("PULL_INTERVAL_S") or str(DEFAULT_PULL_INTERVAL_S)),
             org_only=org_only,
             org_file=Path(org_file) if org_file else None,
@@ -126,18 +122,18 @@ def default_storage_root() -> Path:
 def _parse_project_id(project: str | None, workspace: str | None) -> str:
     if project and workspace and project != workspace:
         raise SettingsError(
-            f"{_ENV_PREFIX}PROJECT_ID and {_ENV_PREFIX}WORKSPACE_ID name two different projects; set one of them"
+            f"{ENV_PREFIX}PROJECT_ID and {ENV_PREFIX}WORKSPACE_ID name two different projects; set one of them"
         )
     return _require_identifier("PROJECT_ID", project or workspace)
 
 
 def _require_identifier(name: str, value: str | None) -> str:
     if not value:
-        raise SettingsError(f"{_ENV_PREFIX}{name} is required but not set")
+        raise SettingsError(f"{ENV_PREFIX}{name} is required but not set")
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise SettingsError(f"{_ENV_PREFIX}{name} is not valid UTF-8") from None
+        raise SettingsError(f"{ENV_PREFIX}{name} is not valid UTF-8") from None
     return value
 
 
@@ -145,7 +141,7 @@ def _check_key(key: str | None) -> str | None:
     """Check that the key is a valid header value. The error message does not contain the key."""
     if key is not None and not (key.isascii() and key.isprintable() and key == key.strip()):
         raise SettingsError(
-            f"{_ENV_PREFIX}API_KEY or {_ENV_PREFIX}INTERNAL_TOKEN contains an invalid character; use printable ASCII "
+            f"{ENV_PREFIX}API_KEY or {ENV_PREFIX}INTERNAL_TOKEN contains an invalid character; use printable ASCII "
             "without surrounding spaces"
         )
     return key
@@ -154,16 +150,11 @@ def _check_key(key: str | None) -> str | None:
 def _parse_base_url(url: str) -> str | None:
     if not url:
         return None
-    try:
-        parts = urlsplit(url)
-        is_valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        is_valid = False
-    if not is_valid or parts.username or parts.query or parts.fragment:
+    if (checked := parse_base_url(url)) is None:
         raise SettingsError(
-            f"{_ENV_PREFIX}CLOUD_BASE_URL is invalid; use http(s)://HOST, optionally with a port and a path"
+            f"{ENV_PREFIX}CLOUD_BASE_URL is invalid; use http(s)://HOST, optionally with a port and a path"
         )
-    return url.rstrip("/")
+    return checked
 
 
 def _parse_seconds(name: str, value: str) -> float:
@@ -172,7 +163,7 @@ def _parse_seconds(name: str, value: str) -> float:
     except ValueError:
         seconds = math.nan
     if not 0 < seconds < math.inf:
-        raise SettingsError(f"{_ENV_PREFIX}{name} is {value!r}; use a number of seconds above 0")
+        raise SettingsError(f"{ENV_PREFIX}{name} is {value!r}; use a number of seconds above 0")
     return seconds
 
 
@@ -183,11 +174,7 @@ def _parse_bind_addr(address: str) -> tuple[str, int]:
     if host.lower() == "localhost":
         host = "127.0.0.1"
     if not (port_text.isascii() and port_text.isdigit() and len(port_text) <= 5 and int(port_text) <= 65535):
-        raise SettingsError(f"{_ENV_PREFIX}BIND_ADDR is {address!r}; use HOST:PORT")
-    try:
-        is_loopback = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        is_loopback = False
-    if not is_loopback:
-        raise SettingsError(f"{_ENV_PREFIX}BIND_ADDR is {address!r}; use a loopback address such as 127.0.0.1")
+        raise SettingsError(f"{ENV_PREFIX}BIND_ADDR is {address!r}; use HOST:PORT")
+    if not is_loopback(host):
+        raise SettingsError(f"{ENV_PREFIX}BIND_ADDR is {address!r}; use a loopback address such as 127.0.0.1")
     return host, int(port_text)

@@ -1,19 +1,20 @@
 """Pull a runtime in the background, so that callers wait no longer than their timeout and failures are not hammered."""
 
-import random
+import logging
 import threading
 import time
 from pathlib import Path
 
-from memoair_voice_sync.errors import MemoAirVoiceMemoryError
-from memoair_voice_sync._log import log
+from memoair_protocol.backoff import Backoff
+from memoair_protocol.errors import MemoAirVoiceMemoryError
 from memoair_runtime_store.cache import CachedRuntime, find_cached
 from memoair_runtime_store.cancel_token import CancelToken
 from memoair_runtime_store.errors import PullCancelledError
 from memoair_runtime_store.reference import Reference
 
+log = logging.getLogger("memoair_voice")
 # After a failed pull, requests fail at once for this long; then the pull is retried. The delay doubles per failure.
-INITIAL_BACKOFF_S, MAX_BACKOFF_S = 2.0, 300.0
+BACKOFF = Backoff(2.0, 300.0, jitter=0.2)
 PULL_TIMEOUT_S = 1_800.0
 _JOIN_TIMEOUT_S = 2.0
 _MEGABYTE = 1_000_000
@@ -122,9 +123,8 @@ class BackgroundPull:
             if failure is None:
                 self._failure_count = 0
                 return
-            backoff_s = min(MAX_BACKOFF_S, INITIAL_BACKOFF_S * 2**self._failure_count)
             self._failure_count += 1
-            self._retry_at = time.monotonic() + backoff_s * random.uniform(0.9, 1.1)
+            self._retry_at = time.monotonic() + BACKOFF.pause_s(self._failure_count)
 
     def _on_progress(self, done_bytes: int, total_bytes: int | None) -> None:
         self._done_bytes, self._total_bytes = done_bytes, total_bytes

@@ -13,6 +13,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from memoair_protocol.durable import sync_folder
 from memoair_runtime_store.cache import PROGRAM_INFO_FILE, Cache, check_owner
 from memoair_runtime_store.cancel_token import CancelToken
 from memoair_runtime_store.errors import RuntimeStoreError
@@ -68,7 +69,7 @@ class CacheWriter(Cache):
             if not self.has_content(content):
                 shutil.rmtree(destination, ignore_errors=True)  # damaged, so no process runs from it
                 folder.rename(destination)
-        _sync_folder(destination.parent)
+        sync_folder(destination.parent)
 
     def save_entry(
         self,
@@ -94,7 +95,7 @@ class CacheWriter(Cache):
         new_path = path.with_suffix(".new")
         _write_json(new_path, entry)
         new_path.replace(path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
 
     def _make_folders(self) -> None:
         try:
@@ -129,16 +130,6 @@ def _write_json(path: Path, payload: dict[str, Any]) -> None:
         json.dump(payload, out, indent=1)
         out.flush()
         os.fsync(out.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name == "nt":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _read_umask() -> int:

@@ -14,9 +14,9 @@ from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
+from memoair_protocol.addresses import is_loopback
 from memoair_runtime_store.cancel_token import CancelToken
 from memoair_runtime_store.errors import RuntimeStoreError, not_found
-from memoair_runtime_store.reference import is_loopback
 
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 10.0, 30.0
 _MAX_REDIRECTS = 5

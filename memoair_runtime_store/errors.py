@@ -1,6 +1,6 @@
 """Errors of a pull."""
 
-from memoair_voice_sync.errors import MemoAirVoiceMemoryError
+from memoair_protocol.errors import MemoAirVoiceMemoryError
 
 
 class RuntimeStoreError(Exception):

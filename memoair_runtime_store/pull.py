@@ -1,10 +1,10 @@
 """Pull a runtime: resolve a reference to a program in the cache, or raise an error that says what to do."""
 
+import logging
 import time
 from pathlib import Path
 
-from memoair_voice_sync.errors import MemoAirVoiceMemoryError
-from memoair_voice_sync._log import log
+from memoair_protocol.errors import MemoAirVoiceMemoryError
 from memoair_runtime_store.archive import Unpacker
 from memoair_runtime_store.cache import CachedRuntime
 from memoair_runtime_store.cache_writer import CacheWriter
@@ -15,6 +15,7 @@ from memoair_runtime_store.errors import RuntimeStoreError, to_public_error
 from memoair_runtime_store.reference import OciReference, Platform, Reference, ReleaseUrl, current_platform
 from memoair_runtime_store.registry import Registry
 
+log = logging.getLogger("memoair_voice")
 MAX_DOWNLOAD_BYTES = 1 << 30
 # A pull fails only after this many broken connections; these are the delays in between.
 _RETRY_DELAYS_S = (0.5, 2.0)

@@ -1,13 +1,14 @@
 """References that name a runtime: an artifact in a registry, or the URL of a release."""
 
 import hashlib
-import ipaddress
 import platform
 import re
 import sys
 from urllib.parse import urlsplit
 
 import attrs
+
+from memoair_protocol.addresses import is_loopback
 
 DEFAULT_REPO = "ghcr.io/memoair/memoair-runtime"
 
@@ -160,16 +161,6 @@ def parse_reference(
     if repo is not None and re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", repo):
         return _parse_release(repo, version, repo_name, version_name)
     return _parse_artifact(repo or DEFAULT_REPO, version, own_version, repo_name, version_name)
-
-
-def is_loopback(host: str | None) -> bool:
-    """Return whether a host is this machine."""
-    if host is None:
-        return False
-    try:
-        return host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def _parse_artifact(

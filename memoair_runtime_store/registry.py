@@ -13,9 +13,10 @@ from urllib.parse import urlencode, urlsplit
 import attrs
 import requests
 
+from memoair_protocol.addresses import is_loopback
 from memoair_runtime_store.downloader import Downloader
 from memoair_runtime_store.errors import RuntimeStoreError, not_found
-from memoair_runtime_store.reference import OciReference, Platform, is_loopback
+from memoair_runtime_store.reference import OciReference, Platform
 
 _INDEX_TYPES = ("application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json")
 _MANIFEST_TYPES = ("application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json")

@@ -7,11 +7,8 @@ Formats: ``jsonl`` (one turn or one message per line), ``text`` (``Speaker: text
 exports of ``twilio``, ``vapi`` and ``retell``. Files are read as streams; an invalid line costs only that line.
 """
 
-import warnings
-from typing import TYPE_CHECKING
-
+from memoair_protocol.moments import parse_moment
 from memoair_transcripts._formats import FORMATS, TranscriptFormat, format_of, read_transcript
-from memoair_transcripts._moments import parse_moment
 from memoair_transcripts._records import Rejection, TranscriptOptions, TranscriptTurn
 
 __all__ = [
@@ -24,12 +21,3 @@ __all__ = [
     "parse_moment",
     "read_transcript",
 ]
-
-if not TYPE_CHECKING:  # otherwise type checkers would accept any name of this module
-
-    def __getattr__(name: str) -> object:
-        if name == "Refusal":
-            message = "memoair_transcripts.Refusal is now Rejection; the old name goes in the next release"
-            warnings.warn(message, DeprecationWarning, stacklevel=2)
-            return Rejection
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

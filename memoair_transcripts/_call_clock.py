@@ -3,7 +3,8 @@
 import re
 from datetime import datetime, time, timedelta, timezone
 
-from memoair_transcripts._moments import parse_clock, parse_moment
+from memoair_protocol.moments import parse_moment
+from memoair_transcripts._moments import parse_clock
 
 _TIMESTAMP = re.compile(r"\s*(?:\[([^\[\]]{4,40})\]|\(([^()]{4,40})\))\s*")
 # Someone speaks before a call is this old, so a first timestamp above it is a time of day, not an offset.

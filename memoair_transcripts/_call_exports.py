@@ -10,10 +10,10 @@ from typing import Any, BinaryIO
 
 import attrs
 
+from memoair_protocol.moments import parse_moment
 from memoair_transcripts._documents import JsonDocument, read_documents
 from memoair_transcripts._identifiers import InvalidTurnError, check_id
 from memoair_transcripts._json_lines import type_name
-from memoair_transcripts._moments import parse_moment
 from memoair_transcripts._pairing import TranscriptTurnAssembler
 from memoair_transcripts._records import Message, PartialTurn, Rejection, Side, TranscriptSource
 from memoair_transcripts._speakers import Speakers

@@ -11,9 +11,9 @@ from typing import Any, BinaryIO
 
 import attrs
 
+from memoair_protocol.moments import parse_local_moment
 from memoair_transcripts._identifiers import InvalidTurnError
 from memoair_transcripts._lines import TextLine, read_lines
-from memoair_transcripts._moments import parse_local_moment
 from memoair_transcripts._pairing import TranscriptTurnAssembler
 from memoair_transcripts._records import Message, PartialTurn, Rejection, Side, TranscriptSource
 from memoair_transcripts._speakers import (

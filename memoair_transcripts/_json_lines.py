@@ -7,9 +7,9 @@ from typing import Any, BinaryIO, NoReturn
 
 import attrs
 
+from memoair_protocol.moments import parse_moment
 from memoair_transcripts._identifiers import InvalidTurnError, check_id
 from memoair_transcripts._lines import read_lines
-from memoair_transcripts._moments import parse_moment
 from memoair_transcripts._pairing import TranscriptTurnAssembler
 from memoair_transcripts._records import Message, PartialTurn, Rejection, Side, TranscriptSource
 

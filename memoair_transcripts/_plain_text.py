@@ -8,10 +8,10 @@ A line may begin with a timestamp (``[2026-03-02 09:30:05]``) or an offset from 
 from collections.abc import Iterator
 from typing import BinaryIO
 
+from memoair_protocol.moments import parse_local_moment
 from memoair_transcripts._call_clock import CallClock
 from memoair_transcripts._identifiers import InvalidTurnError
 from memoair_transcripts._lines import TextLine, read_lines
-from memoair_transcripts._moments import parse_local_moment
 from memoair_transcripts._pairing import TranscriptTurnAssembler
 from memoair_transcripts._records import Message, PartialTurn, Rejection, TranscriptSource
 from memoair_transcripts._speakers import (

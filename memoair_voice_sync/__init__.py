@@ -7,15 +7,15 @@ offers the same for asyncio and trio.
 
 from typing import TYPE_CHECKING
 
+from memoair_voice_sync._pool.handle import RuntimeHandle
+from memoair_voice_sync._pool.pool import RuntimePool
 from memoair_voice_sync._tools.agent import MemoAirVoiceAgent
+from memoair_voice_sync._tools.tool import MemoryToolSync
 from memoair_voice_sync.client import MemoAirVoiceClientSync
 from memoair_voice_sync.errors import MemoAirVoiceMemoryError
-from memoair_voice_sync._pool.handle import RuntimeHandle
 from memoair_voice_sync.memory import MemoAirVoiceMemorySync
-from memoair_voice_sync._pool.pool import RuntimePool
 from memoair_voice_sync.results import IndexBuildResult, IndexLoadResult, SearchResult
 from memoair_voice_sync.session import VoiceSessionSync
-from memoair_voice_sync._tools.tool import MemoryToolSync
 
 if TYPE_CHECKING:
     __version__: str

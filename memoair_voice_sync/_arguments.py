@@ -6,11 +6,13 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+
+from memoair_protocol.addresses import parse_base_url
+from memoair_protocol.enums import LaneName
 
 _MAX_TIMEOUT_S = 86_400.0
 _MAX_ID_LENGTH = 1_024
-LANES = ("profile", "working", "permanent", "org")
+LANES = tuple(lane.value for lane in LaneName)
 
 
 def seconds(name: str, value: float, unit_s: float = 1.0) -> float:
@@ -74,14 +76,10 @@ def base_url(name: str, value: object) -> str | None:
     if value is None:
         return None
     checked = text(name, value)
-    try:
-        parts = urlsplit(checked)
-        is_valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        is_valid = False
-    if not is_valid or parts.username or parts.query or parts.fragment:
+    url = parse_base_url(checked)
+    if url is None:
         raise ValueError(f"{name} must be http(s)://HOST with an optional port and path, or None for no cloud")
-    return checked.rstrip("/")
+    return url
 
 
 def lanes(value: Sequence[str] | None) -> list[str] | None:

@@ -12,16 +12,11 @@ from typing import Any
 import attrs
 
 import memoair_voice_sync._arguments as check
+from memoair_protocol.defaults import ORG_ONLY_USER, SEARCH_TIMEOUT_MS
 from memoair_voice_sync._after_fork import register_after_fork
 from memoair_voice_sync._cloud.api import CloudApi
 from memoair_voice_sync._cloud.calls import CloudCalls
-from memoair_voice_sync.errors import MemoAirVoiceMemoryError
-from memoair_voice_sync._pool.handle import RuntimeHandle
 from memoair_voice_sync._log import log
-from memoair_voice_sync.memory import DEFAULT_TIMEOUT_MS
-from memoair_voice_sync._turns.outbox import TurnOutbox, UnsavedTurn
-from memoair_voice_sync._turns.past_call import PastCall
-from memoair_voice_sync._pool.pool import RuntimePool
 from memoair_voice_sync._loopback.prefetch import (
     PREFETCH_TIMEOUT_S,
     PrefetchCache,
@@ -29,13 +24,17 @@ from memoair_voice_sync._loopback.prefetch import (
     SearchArguments,
     memory_version,
 )
-from memoair_voice_sync._turns.redaction import Redaction
-from memoair_voice_sync.results import IndexLoadResult, SearchResult, degraded_result
-from memoair_voice_sync._processes.spec import ORG_ONLY_USER
+from memoair_voice_sync._loopback.user_runtime_client import UserRuntimeClient
+from memoair_voice_sync._pool.handle import RuntimeHandle
+from memoair_voice_sync._pool.pool import RuntimePool
 from memoair_voice_sync._tools.tool import DEFAULT_INTENT
+from memoair_voice_sync._turns.outbox import TurnOutbox, UnsavedTurn
+from memoair_voice_sync._turns.past_call import PastCall
+from memoair_voice_sync._turns.redaction import Redaction
 from memoair_voice_sync._turns.turn import validate_turn
 from memoair_voice_sync._turns.user import User
-from memoair_voice_sync._loopback.user_runtime_client import UserRuntimeClient
+from memoair_voice_sync.errors import MemoAirVoiceMemoryError
+from memoair_voice_sync.results import IndexLoadResult, SearchResult, degraded_result
 
 _SAVE_TIMEOUT_S = 1.0
 _LOAD_TIMEOUT_S = 15.0
@@ -80,7 +79,7 @@ class UserCalls(CloudCalls):
         lanes: Sequence[str] | None = None,
         intent: str = DEFAULT_INTENT,
         top_k: Mapping[str, int] | None = None,
-        timeout_ms: float = DEFAULT_TIMEOUT_MS,
+        timeout_ms: float = SEARCH_TIMEOUT_MS,
         filter: Mapping[str, Any] | None = None,  # noqa: A002 - the name on the wire
     ) -> SearchResult:
         """Search a user's memory for what is relevant to a query, within a deadline.

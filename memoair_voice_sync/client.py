@@ -6,18 +6,18 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import memoair_voice_sync._arguments as check
+from memoair_protocol.defaults import CLOUD_BASE_URL, ORG_ONLY_USER, RUNTIME_PORT_RANGE
 from memoair_voice_sync._cloud.api import CloudApi
 from memoair_voice_sync._deprecation import warn_deprecated
-from memoair_voice_sync.memory import DEFAULT_CLOUD_BASE_URL
+from memoair_voice_sync._loopback.user_runtime_client import UserRuntimeClient
 from memoair_voice_sync._pool.pool import RuntimePool
-from memoair_voice_sync._turns.redaction import Redaction
+from memoair_voice_sync._processes.spec import RuntimeSpec
 from memoair_voice_sync._resource_warning import warn_unclosed
-from memoair_voice_sync.session import VoiceSessionSync, make_tool
-from memoair_voice_sync._processes.spec import ORG_ONLY_USER, RuntimeSpec
 from memoair_voice_sync._tools.tool import MemoryToolSync
+from memoair_voice_sync._turns.redaction import Redaction
 from memoair_voice_sync._turns.user import User
 from memoair_voice_sync._user_calls import UserCalls
-from memoair_voice_sync._loopback.user_runtime_client import UserRuntimeClient
+from memoair_voice_sync.session import VoiceSessionSync, make_tool
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -57,10 +57,10 @@ class MemoAirVoiceClientSync(UserCalls):
         api_key: str,
         project_id: str,
         agent_id: str,
-        cloud_base_url: str | None = DEFAULT_CLOUD_BASE_URL,
+        cloud_base_url: str | None = CLOUD_BASE_URL,
         max_concurrent_users: int = 20,
         runtime_idle_ttl_s: float = 300,
-        runtime_port_range: tuple[int, int] = (7878, 7977),
+        runtime_port_range: tuple[int, int] = RUNTIME_PORT_RANGE,
         storage_root: str | None = None,
         runtime_binary: str | None = None,
         runtime_version: str | None = None,

@@ -12,26 +12,25 @@ from typing import TYPE_CHECKING, Any
 import urllib3
 
 import memoair_voice_sync._arguments as check
-from memoair_voice_sync._processes.attach import AttachedRuntime
-from memoair_voice_sync.errors import MemoAirVoiceMemoryError
+from memoair_protocol.defaults import CLOUD_BASE_URL, ORG_ONLY_USER, RUNTIME_URL, SEARCH_TIMEOUT_MS
+from memoair_protocol.limits import MAX_TIMEOUT_MS
 from memoair_voice_sync._log import log
+from memoair_voice_sync._loopback.runtime_call import call_runtime
+from memoair_voice_sync._loopback.transport import RuntimeTransport, parse_runtime_url
+from memoair_voice_sync._processes.attach import AttachedRuntime
 from memoair_voice_sync._processes.process import RuntimeManager, RuntimeProcess
-from memoair_voice_sync._turns.redaction import Redaction
+from memoair_voice_sync._processes.spec import RuntimeSpec
 from memoair_voice_sync._resource_warning import warn_unclosed
-from memoair_voice_sync.results import SearchResult, parse_search_result
-from memoair_voice_sync._loopback.runtime_call import MAX_RUNTIME_TIMEOUT_MS, call_runtime
-from memoair_voice_sync._processes.spec import ORG_ONLY_USER, RuntimeSpec
 from memoair_voice_sync._tools.tool import DEFAULT_INTENT, MemoryToolSync
 from memoair_voice_sync._tools.tool_shapes import ToolAdapters
-from memoair_voice_sync._loopback.transport import RuntimeTransport, parse_runtime_url
+from memoair_voice_sync._turns.redaction import Redaction
 from memoair_voice_sync._turns.turn import validate_turn
+from memoair_voice_sync.errors import MemoAirVoiceMemoryError
+from memoair_voice_sync.results import SearchResult, parse_search_result
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-DEFAULT_RUNTIME_URL = "http://127.0.0.1:7878"
-DEFAULT_CLOUD_BASE_URL = "https://backend.memoair.space"
-DEFAULT_TIMEOUT_MS = 250
 
 _FLUSH_TIMEOUT_S = 7.0
 _STOP_TIMEOUT_S = 2.0
@@ -62,13 +61,13 @@ class MemoAirVoiceMemorySync(ToolAdapters):
         user_id: str,
         api_key: str | None = None,
         internal_token: str | None = None,
-        runtime_url: str = DEFAULT_RUNTIME_URL,
+        runtime_url: str = RUNTIME_URL,
         runtime_token: str | None = None,
         session_id: str | None = None,
         satham: dict[str, Any] | None = None,
         auto_start_runtime: bool = True,
         runtime_binary: str | None = None,
-        cloud_base_url: str | None = DEFAULT_CLOUD_BASE_URL,
+        cloud_base_url: str | None = CLOUD_BASE_URL,
         storage_root: str | None = None,
         runtime_version: str | None = None,
         runtime_repo: str | None = None,
@@ -229,7 +228,7 @@ class MemoAirVoiceMemorySync(ToolAdapters):
         lanes: Sequence[str] | None = None,
         intent: str = DEFAULT_INTENT,
         top_k: Mapping[str, int] | None = None,
-        timeout_ms: float = DEFAULT_TIMEOUT_MS,
+        timeout_ms: float = SEARCH_TIMEOUT_MS,
         filter: Mapping[str, Any] | None = None,  # noqa: A002 - the name on the wire
         explain: bool = False,
     ) -> SearchResult:
@@ -276,7 +275,7 @@ class MemoAirVoiceMemorySync(ToolAdapters):
         Returns:
             The tool, which raises `MemoAirVoiceMemoryError` if the memory fails.
         """
-        timeout_ms = DEFAULT_TIMEOUT_MS if search_memory_timeout_ms is None else search_memory_timeout_ms
+        timeout_ms = SEARCH_TIMEOUT_MS if search_memory_timeout_ms is None else search_memory_timeout_ms
         check.seconds("search_memory_timeout_ms", timeout_ms, 1e-3)
         return MemoryToolSync(lambda query, intent: self.search_memory(query, intent=intent, timeout_ms=timeout_ms))
 
@@ -334,7 +333,7 @@ class MemoAirVoiceMemorySync(ToolAdapters):
         """
         checked_timeout_s = check.seconds("timeout_s", timeout_s)
         reply = self._call(
-            "sync/flush", {"deadlineMs": min(checked_timeout_s * 1e3, MAX_RUNTIME_TIMEOUT_MS)}, checked_timeout_s + 1
+            "sync/flush", {"deadlineMs": min(checked_timeout_s * 1e3, MAX_TIMEOUT_MS)}, checked_timeout_s + 1
         )
         return reply.get("status") == "ok"
 

@@ -6,10 +6,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import memoair_voice_sync._arguments as check
-from memoair_voice_sync.memory import DEFAULT_TIMEOUT_MS
-from memoair_voice_sync.results import SearchResult
+from memoair_protocol.defaults import SEARCH_TIMEOUT_MS
 from memoair_voice_sync._tools.tool import DEFAULT_INTENT, MemoryToolSync
 from memoair_voice_sync._tools.tool_shapes import ToolAdapters
+from memoair_voice_sync.results import SearchResult
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -49,7 +49,7 @@ class VoiceSessionSync(ToolAdapters):
         lanes: Sequence[str] | None = None,
         intent: str = DEFAULT_INTENT,
         top_k: Mapping[str, int] | None = None,
-        timeout_ms: float = DEFAULT_TIMEOUT_MS,
+        timeout_ms: float = SEARCH_TIMEOUT_MS,
         filter: Mapping[str, Any] | None = None,  # noqa: A002 - the name on the wire
     ) -> SearchResult:
         """Search the user's memory; see `MemoAirVoiceClientSync.search_memory`.
@@ -154,6 +154,6 @@ class VoiceSessionSync(ToolAdapters):
 
 def make_tool(search: Callable[..., SearchResult], search_memory_timeout_ms: float | None) -> MemoryToolSync:
     """Return the tool for a search function of one user. A timeout of None means the default."""
-    timeout_ms = DEFAULT_TIMEOUT_MS if search_memory_timeout_ms is None else search_memory_timeout_ms
+    timeout_ms = SEARCH_TIMEOUT_MS if search_memory_timeout_ms is None else search_memory_timeout_ms
     check.seconds("search_memory_timeout_ms", timeout_ms, 1e-3)
     return MemoryToolSync(lambda query, intent: search(query, intent=intent, timeout_ms=timeout_ms))

@@ -9,16 +9,21 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("memoair_cli", "memoair_voice", "memoair_voice_sync", "memoair_runtime", "memoair_cloud", "memoair_index")
 # The other packages that each package may import.
 ALLOWED_IMPORTS = {
-    "memoair_cli": {"memoair_cloud", "memoair_index", "memoair_runtime", "memoair_voice", "memoair_voice_sync"},
-    "memoair_voice": {"memoair_voice_sync"},
-    "memoair_voice_sync": set[str](),
-    "memoair_runtime": {"memoair_index"},
-    "memoair_cloud": {"memoair_index"},
-    "memoair_index": set[str](),
+    "memoair_protocol": set[str](),
+    "memoair_index": {"memoair_protocol"},
+    "memoair_transcripts": {"memoair_protocol"},
+    "memoair_runtime_store": {"memoair_protocol"},
+    "memoair_runtime": {"memoair_protocol", "memoair_index"},
+    "memoair_cloud": {"memoair_protocol", "memoair_index"},
+    # The readers only for their former place, which goes in the next release.
+    "memoair_voice_sync": {"memoair_protocol", "memoair_runtime_store", "memoair_transcripts"},
+    "memoair_voice": {"memoair_protocol", "memoair_voice_sync"},
 }
+# The command line may import all others.
+PACKAGES = ("memoair_cli", *ALLOWED_IMPORTS)
+ALLOWED_IMPORTS["memoair_cli"] = set(ALLOWED_IMPORTS)
 MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
     for package in PACKAGES

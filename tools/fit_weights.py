@@ -30,14 +30,14 @@ from scipy.optimize import minimize
 
 from memoair_index import Hit, Index, Query, split_document
 from memoair_index.ranking import FEATURES, default_weights
-from memoair_runtime.enums import LaneName
+from memoair_protocol.enums import EventType, LaneName
 from memoair_runtime.memory.profile import UserProfile
 from memoair_runtime.memory.turn import event_id_of
 from memoair_runtime.memory.user_memory import UserMemory
 from memoair_runtime.recall.context_builder import Budgets, build_context
 from memoair_runtime.recall.lanes.hits import FoundPassages
 from memoair_runtime.recall.lanes.lane import LaneAnswer
-from memoair_runtime.storage.events import EventType, new_event
+from memoair_runtime.storage.events import new_event
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))  # the benchmarks are scripts, not a package
 

@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
-from memoair_voice_sync import MemoAirVoiceClientSync, MemoAirVoiceMemoryError
 from memoair_transcripts import Rejection, TranscriptOptions, read_transcript
+from memoair_voice_sync import MemoAirVoiceClientSync, MemoAirVoiceMemoryError
 
 _MAX_TRIES = 3
 _MAX_PENDING_PER_THREAD = 4  # calls in memory per thread: enough to keep the threads busy

@@ -1,14 +1,15 @@
 """Check the cloud as this machine sees it: reachable, ready, with the same time, and accepting our identity."""
 
-import ipaddress
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from memoair_cli.cloud_http import CloudHttp, CloudReply, CloudUnreachableError
 from memoair_cli.doctor.findings import DoctorContext, Finding, note, ok, problem
-from memoair_cli.options import DEFAULT_CLOUD_URL, is_valid_key
+from memoair_cli.options import is_valid_key
+from memoair_protocol.addresses import is_loopback_url
+from memoair_protocol.defaults import CLOUD_BASE_URL
 
 _READ_TIMEOUT_S = 10.0
 # HTTP dates are whole seconds. Facts are dated by day, and sessions end after minutes, so less than this is harmless.
@@ -19,7 +20,7 @@ _SET_KEY_REMEDY = "set MEMOAIR_API_KEY to a key from `memoair cloud init`"
 
 def check_cloud(context: DoctorContext) -> Iterator[Finding]:
     """Check the cloud, step by step, until a step fails."""
-    if not context.api_key and context.base_url == DEFAULT_CLOUD_URL:
+    if not context.api_key and context.base_url == CLOUD_BASE_URL:
         yield note("cloud", "not configured (MEMOAIR_API_KEY, MEMOAIR_BASE_URL): all memory stays on this machine")
         return
     if not is_valid_key(context.api_key):
@@ -117,10 +118,4 @@ def _rejection(check: str, reply: CloudReply, remedy: str, subject: str = "") ->
 
 
 def _is_unencrypted(base_url: str) -> bool:
-    try:
-        parts = urlsplit(base_url)
-        host = parts.hostname or ""
-        is_loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:  # a host name
-        is_loopback = False
-    return base_url.lower().startswith("http://") and not is_loopback
+    return base_url.lower().startswith("http://") and not is_loopback_url(base_url)

@@ -18,7 +18,6 @@ from memoair_cli.doctor.storage import check_storage
 from memoair_cli.doctor.storage_report import check_storage_contents
 from memoair_cli.doctor.variables import check_variables
 from memoair_cli.options import (
-    DEFAULT_CLOUD_URL,
     AgentId,
     ApiKey,
     BaseUrl,
@@ -27,6 +26,7 @@ from memoair_cli.options import (
     resolve_storage_root,
     warn_renamed,
 )
+from memoair_protocol.defaults import CLOUD_BASE_URL
 
 # In order of dependency.
 _CHECKS: tuple[Check, ...] = (
@@ -56,7 +56,7 @@ def doctor(
     project: ProjectId = "",
     agent: AgentId = "",
     api_key: ApiKey = "",
-    base_url: BaseUrl = DEFAULT_CLOUD_URL,
+    base_url: BaseUrl = CLOUD_BASE_URL,
     database_url: Annotated[
         Text, typer.Option(envvar="MEMOAIR_CLOUD_DATABASE_URL", help="Also check this database of a server.")
     ] = None,

@@ -16,7 +16,7 @@ import filelock
 import psutil
 
 from memoair_cli.doctor.findings import DoctorContext, Finding, note, ok, problem
-from memoair_runtime.storage.durable import sync_data
+from memoair_protocol.durable import sync_data
 
 _MIN_FREE_BYTES = 500 << 20
 _SLOW_MS = 20.0  # callers wait some 800 ms for an answer; more than this of it would be noticeable

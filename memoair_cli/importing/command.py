@@ -22,7 +22,6 @@ from memoair_cli.importing.run import STDIN, Import, ImportOutcome, ImportPlan, 
 from memoair_cli.importing.state import ImportState, default_state_file
 from memoair_cli.importing.targets import ImportTarget
 from memoair_cli.options import (
-    DEFAULT_CLOUD_URL,
     PLACEHOLDER_KEY,
     AgentId,
     ApiKey,
@@ -34,8 +33,9 @@ from memoair_cli.options import (
     resolve_storage_root,
     warn_renamed,
 )
-from memoair_voice_sync import MemoAirVoiceClientSync
+from memoair_protocol.defaults import CLOUD_BASE_URL
 from memoair_transcripts import FORMATS, TranscriptOptions, parse_moment
+from memoair_voice_sync import MemoAirVoiceClientSync
 
 
 class ImportExit(IntEnum):
@@ -79,7 +79,7 @@ def import_files(
     project: ProjectId = "",
     agent: AgentId = "",
     api_key: ApiKey = "",
-    base_url: BaseUrl = DEFAULT_CLOUD_URL,
+    base_url: BaseUrl = CLOUD_BASE_URL,
     threads: Annotated[int, typer.Option(min=1, max=_MAX_THREADS, help="The number of batches sent at once.")] = 4,
     retry_timeout: Annotated[float, typer.Option(min=0, help="Seconds to retry when the target fails.")] = 300.0,
     deprecated_timeout: Annotated[Seconds, typer.Option("--patience", min=0, hidden=True)] = None,

@@ -5,12 +5,12 @@ import uuid
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta, timezone
-from enum import Enum
 from typing import Any
 
 import attrs
 import msgspec
 
+from memoair_protocol.enums import EventType
 from memoair_transcripts import TranscriptTurn
 
 # The namespace of event ids. With another one, turns that were imported before would be imported again.
@@ -22,14 +22,6 @@ _MILLISECOND = timedelta(milliseconds=1)
 _INITIAL_MAX_OPEN_CALLS, _MAX_OPEN_CALLS = 32, 4_096
 _MAX_CLOSED_CALLS = 20_000
 _ENVELOPE_BYTES = 400  # the size of an event without its text and metadata
-
-
-class ImportEventKind(Enum):
-    """The type of an event."""
-
-    START = "session_start"
-    TURN = "turn"
-    END = "session_end"
 
 
 @attrs.frozen
@@ -48,7 +40,7 @@ class ImportEvent:
         size: Its approximate size in bytes.
     """
 
-    kind: ImportEventKind
+    kind: EventType
     id: str
     user_id: str = attrs.field(repr=False)
     session_id: str = attrs.field(repr=False)
@@ -140,9 +132,11 @@ class CallEvents:
         assistant = {"assistantName": call.assistant} if call.assistant else {}
         payload = {"user": user, "metadata": {**turn.metadata, **assistant}}
         # The id includes the turn: if two files have parts of a call, each gives it a start of its own.
-        id_ = self._event_id_of(turn, ImportEventKind.START, f"{turn.turn_id}\0{call.name or ''}")
+        id_ = self._event_id_of(turn, EventType.SESSION_START, f"{turn.turn_id}\0{call.name or ''}")
         size = _ENVELOPE_BYTES + _encoded_size(turn.metadata)
-        return ImportEvent(ImportEventKind.START, id_, turn.user_id, turn.session_id, seq, at, payload, turn.line, size)
+        return ImportEvent(
+            EventType.SESSION_START, id_, turn.user_id, turn.session_id, seq, at, payload, turn.line, size
+        )
 
     def _turn_event(self, turn: TranscriptTurn, call: _CallState, seq: int, at: datetime) -> ImportEvent:
         has_other_assistant = turn.assistant_name not in (None, call.assistant)
@@ -153,27 +147,27 @@ class CallEvents:
             "toolCalls": [],
             "metadata": {**turn.metadata, **({"assistantName": turn.assistant_name} if has_other_assistant else {})},
         }
-        id_ = self._event_id_of(turn, ImportEventKind.TURN, turn.turn_id)
+        id_ = self._event_id_of(turn, EventType.TURN, turn.turn_id)
         size = _ENVELOPE_BYTES + len(turn.user_text) + len(turn.assistant_text) + _encoded_size(turn.metadata)
-        return ImportEvent(ImportEventKind.TURN, id_, turn.user_id, turn.session_id, seq, at, payload, turn.line, size)
+        return ImportEvent(EventType.TURN, id_, turn.user_id, turn.session_id, seq, at, payload, turn.line, size)
 
     def _end_event(self, key: tuple[str, str], call: _CallState) -> ImportEvent:
         self._closed[key] = call
         if len(self._closed) > _MAX_CLOSED_CALLS:
             self._closed.popitem(last=False)
         # The id includes the last turn: a file with more of the call ends it again, later.
-        id_ = _event_id(self._project_id, *key, ImportEventKind.END, call.last_turn)
+        id_ = _event_id(self._project_id, *key, EventType.SESSION_END, call.last_turn)
         at = call.last_at or self._default_time
         payload = {"reason": "imported"}
         return ImportEvent(
-            ImportEventKind.END, id_, *key, call.last_seq + 1, at, payload, call.last_line, _ENVELOPE_BYTES
+            EventType.SESSION_END, id_, *key, call.last_seq + 1, at, payload, call.last_line, _ENVELOPE_BYTES
         )
 
-    def _event_id_of(self, turn: TranscriptTurn, kind: ImportEventKind, discriminator: str) -> str:
+    def _event_id_of(self, turn: TranscriptTurn, kind: EventType, discriminator: str) -> str:
         return _event_id(self._project_id, turn.user_id, turn.session_id, kind, discriminator)
 
 
-def _event_id(project_id: str, user_id: str, session_id: str, kind: ImportEventKind, discriminator: str) -> str:
+def _event_id(project_id: str, user_id: str, session_id: str, kind: EventType, discriminator: str) -> str:
     # Ids have no null characters, so different lists of parts never give the same name.
     name = "\0".join((project_id, user_id, session_id, kind.value, discriminator))
     # The same as `uuid.uuid5`, in a fifth of the time.

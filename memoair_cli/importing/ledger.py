@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 import attrs
 
-from memoair_cli.importing.events import ImportEvent, ImportEventKind
+from memoair_cli.importing.events import ImportEvent
+from memoair_protocol.enums import EventType
 from memoair_transcripts import Rejection
 
 # Events before the resume point that are sent again anyway. If they are new to the target, it has lost data, and the
@@ -93,7 +94,7 @@ class FileProgress:
             self._event_count += 1
             if self._event_count <= self._skip_count:
                 self.counts.already_kept += (
-                    event.kind is ImportEventKind.TURN and self._event_count not in self._rejected_before
+                    event.kind is EventType.TURN and self._event_count not in self._rejected_before
                 )
                 return None
             self._unacknowledged[self._event_count] = None
@@ -104,7 +105,7 @@ class FileProgress:
         with self._lock:
             self._unacknowledged.pop(entry.ordinal, None)
             self.is_stale |= is_new and entry.ordinal <= self._resume_at
-            if entry.event.kind is ImportEventKind.TURN:
+            if entry.event.kind is EventType.TURN:
                 self.counts.kept += is_new
                 self.counts.already_kept += not is_new
 

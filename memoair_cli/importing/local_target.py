@@ -10,8 +10,9 @@ from typing import Any
 
 import attrs
 
-from memoair_cli.importing.events import ImportEvent, ImportEventKind
+from memoair_cli.importing.events import ImportEvent
 from memoair_cli.importing.targets import RetryPolicy, SendResult, TargetError
+from memoair_protocol.enums import EventType
 from memoair_runtime.storage.user_folder import UserFolder
 from memoair_voice_sync import MemoAirVoiceClientSync, MemoAirVoiceMemoryError
 
@@ -82,9 +83,9 @@ class LocalTarget:
         result = SendResult(duplicate={event.id for event in events})
         new_turns: list[ImportEvent] = []
         for event in events:
-            if event.kind is ImportEventKind.START:
+            if event.kind is EventType.SESSION_START:
                 call.user, call.metadata = dict(event.payload["user"]), dict(event.payload["metadata"])
-            elif event.kind is ImportEventKind.TURN and event.payload["turnId"] not in call.turn_ids:
+            elif event.kind is EventType.TURN and event.payload["turnId"] not in call.turn_ids:
                 new_turns.append(event)
         # Without new turns, send nothing: each start and end of the call would add events to its log.
         if new_turns:

@@ -1,6 +1,5 @@
 """The interface of import targets, and the policy by which they retry."""
 
-import random
 import threading
 import time
 from collections.abc import Sequence
@@ -9,9 +8,9 @@ from typing import Protocol
 import attrs
 
 from memoair_cli.importing.events import ImportEvent
+from memoair_protocol.backoff import Backoff
 
-_INITIAL_BACKOFF_S = 0.5
-_MAX_BACKOFF_S = 30.0
+_BACKOFF = Backoff(0.5, 30.0, jitter=0.5)
 
 
 class TargetError(Exception):
@@ -74,7 +73,7 @@ class RetryPolicy:
     def __init__(self, timeout_s: float, stop_event: threading.Event) -> None:
         self._deadline = time.monotonic() + timeout_s
         self._stop_event = stop_event
-        self._backoff_s = _INITIAL_BACKOFF_S
+        self._failures = 0
 
     def wait(self, reason: str, retry_after_s: float | None = None) -> None:
         """Wait before the next retry.
@@ -87,10 +86,8 @@ class RetryPolicy:
             TargetError: The timeout ends before the next retry. Its message is ``reason``.
             ImportInterruptedError: The stop event is set.
         """
-        pause_s = self._backoff_s * random.uniform(0.5, 1.0)
-        if retry_after_s is not None:
-            pause_s = retry_after_s + random.uniform(0, 0.25 * max(retry_after_s, _INITIAL_BACKOFF_S))
-        self._backoff_s = min(2 * self._backoff_s, _MAX_BACKOFF_S)
+        self._failures += 1
+        pause_s = _BACKOFF.pause_s(self._failures, retry_after_s=retry_after_s or 0.0)
         if time.monotonic() + pause_s > self._deadline:
             raise TargetError(reason)
         if self._stop_event.wait(pause_s):

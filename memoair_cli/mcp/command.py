@@ -7,7 +7,8 @@ from typing import Annotated, Optional
 import typer
 
 from memoair_cli.mcp.exit_codes import McpExit
-from memoair_cli.options import DEFAULT_CLOUD_URL, PLACEHOLDER_KEY, AgentId, ApiKey, BaseUrl, ProjectId, fail, require
+from memoair_cli.options import PLACEHOLDER_KEY, AgentId, ApiKey, BaseUrl, ProjectId, fail, require
+from memoair_protocol.defaults import CLOUD_BASE_URL
 from memoair_voice_sync import MemoAirVoiceClientSync
 
 File = Optional[Path]  # noqa: UP045 - Typer needs this on Python 3.10
@@ -23,7 +24,7 @@ def serve_mcp(
     project: ProjectId = "",
     agent: AgentId = "",
     api_key: ApiKey = "",
-    base_url: BaseUrl = DEFAULT_CLOUD_URL,
+    base_url: BaseUrl = CLOUD_BASE_URL,
     storage: Annotated[File, typer.Option(help="The storage root.", file_okay=False)] = None,
     org_file: Annotated[File, typer.Option(help="The organization's documents as JSON lines.", dir_okay=False)] = None,
     org_only: Annotated[

@@ -1,35 +1,22 @@
 """Parse and validate a single event from the wire. An invalid event does not affect the others of its batch."""
 
-import re
 from collections.abc import Mapping
 from datetime import datetime
-from enum import Enum
 from typing import Annotated, Any
 
 import msgspec
 
 from memoair_cloud.errors import InvalidRequestError
 from memoair_cloud.identifiers import MAX_ID_BYTES, check_identifier
-from memoair_cloud.timeutil import parse_timestamp
+from memoair_protocol.enums import EventType
+from memoair_protocol.json_guards import is_deeper_than, strip_values
+from memoair_protocol.limits import MAX_CLOUD_JSON_DEPTH, MAX_EVENT_BYTES
+from memoair_protocol.moments import parse_moment
 
 _MAX_SEQ = 2**53 - 1  # the largest integer that every JSON parser preserves
-# A runtime accepts at most 64 levels, and wraps them in an event. Some parsers fail on much deeper JSON.
-MAX_DEPTH = 80
-# A runtime accepts at most 1 MiB, and wraps it in an event.
-MAX_EVENT_BYTES = (1 << 20) + (64 << 10)
-# An unterminated string matches to the end of the text. Otherwise every character in it would be scanned once for each
-# character before it.
-_STRINGS_AND_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
+_ENUM_VALUES = {"type": ", ".join(event_type.value for event_type in EventType)}
 
 Identifier = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID_BYTES)]
-
-
-class IncomingEventType(str, Enum):
-    """The type of an event."""
-
-    SESSION_START = "session_start"  # a call began, or the caller was identified
-    TURN = "turn"  # the caller spoke and the agent answered
-    SESSION_END = "session_end"  # the call ended
 
 
 class _WireStruct(msgspec.Struct, frozen=True, rename="camel"):
@@ -59,7 +46,7 @@ class _TurnPayload(_WireStruct, frozen=True, rename="camel"):
 
 class _Event(_WireStruct, frozen=True, rename="camel"):
     event_id: Identifier
-    type: IncomingEventType
+    type: EventType
     session_id: Identifier
     seq: Annotated[int, msgspec.Meta(ge=0, le=_MAX_SEQ)]
     occurred_at: str
@@ -80,7 +67,7 @@ class IncomingEvent(msgspec.Struct, frozen=True):
     """
 
     event_id: str
-    type: IncomingEventType
+    type: EventType
     session_id: str
     seq: int
     occurred_at: datetime
@@ -99,10 +86,10 @@ class _EventIdOnly(_WireStruct, frozen=True, rename="camel"):
 
 _decode_event_id = msgspec.json.Decoder(_EventIdOnly).decode
 _decode_event = msgspec.json.Decoder(_Event).decode
-_PAYLOAD_DECODERS: Mapping[IncomingEventType, msgspec.json.Decoder[Any]] = {
-    IncomingEventType.SESSION_START: msgspec.json.Decoder(StartPayload),
-    IncomingEventType.TURN: msgspec.json.Decoder(_TurnPayload),
-    IncomingEventType.SESSION_END: msgspec.json.Decoder(dict[str, Any]),
+_PAYLOAD_DECODERS: Mapping[EventType, msgspec.json.Decoder[Any]] = {
+    EventType.SESSION_START: msgspec.json.Decoder(StartPayload),
+    EventType.TURN: msgspec.json.Decoder(_TurnPayload),
+    EventType.SESSION_END: msgspec.json.Decoder(dict[str, Any]),
 }
 
 
@@ -117,21 +104,21 @@ def parse_event(content: bytes) -> IncomingEvent:
     """
     if len(content) > MAX_EVENT_BYTES:
         raise InvalidRequestError(f"larger than {MAX_EVENT_BYTES} bytes")
-    if content.count(b"[") + content.count(b"{") > MAX_DEPTH and nesting_depth(content) > MAX_DEPTH:
-        raise InvalidRequestError(f"nested deeper than {MAX_DEPTH} levels")
+    if is_deeper_than(MAX_CLOUD_JSON_DEPTH, content):
+        raise InvalidRequestError(f"nested deeper than {MAX_CLOUD_JSON_DEPTH} levels")
     try:
         msgspec.json.decode(content)  # parts that are not parsed below are saved, too, and must be readable later
         event = _decode_event(content)
     except msgspec.ValidationError as error:
-        raise InvalidRequestError(_remove_values(str(error))) from None
+        raise InvalidRequestError(strip_values(str(error), _ENUM_VALUES)) from None
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise InvalidRequestError("invalid JSON, or not in UTF-8") from None
     try:
         payload = _PAYLOAD_DECODERS[event.type].decode(event.payload)
     except msgspec.ValidationError as error:
-        raise InvalidRequestError(f"payload: {_remove_values(str(error))}") from None
+        raise InvalidRequestError(f"payload: {strip_values(str(error), _ENUM_VALUES)}") from None
     try:
-        occurred_at = parse_timestamp(event.occurred_at)
+        occurred_at = parse_moment(event.occurred_at)
     except ValueError:
         raise InvalidRequestError("occurredAt: invalid ISO 8601 timestamp") from None
     return IncomingEvent(
@@ -154,27 +141,8 @@ def extract_event_id(content: bytes) -> str | None:
     return event_id if isinstance(event_id, str) else None
 
 
-def nesting_depth(content: bytes) -> int:
-    """Return how deep the brackets of a JSON text are nested, ignoring brackets in strings."""
-    level = deepest = 0
-    for token in _STRINGS_AND_BRACKETS.findall(content):
-        if token in b"[{":
-            level += 1
-            deepest = max(deepest, level)
-        elif token in b"]}":
-            level -= 1
-    return deepest
-
-
 def _check_identifier_field(field: str, value: str) -> str:
     try:
         return check_identifier(value)
     except ValueError as error:
         raise InvalidRequestError(f"{field}: {error}") from None
-
-
-def _remove_values(message: str) -> str:
-    """Return msgspec's message without the values that it quotes from the event; types, limits and paths stay."""
-    if message.startswith("Invalid enum value"):
-        return f"Expected one of {', '.join(event_type.value for event_type in IncomingEventType)} - at `$.type`"
-    return message

@@ -8,7 +8,7 @@ import attrs
 import msgspec
 from sqlalchemy import select
 
-from memoair_cloud.calls.event_parsing import IncomingEvent, IncomingEventType, extract_event_id, parse_event
+from memoair_cloud.calls.event_parsing import IncomingEvent, extract_event_id, parse_event
 from memoair_cloud.calls.users import find_erased_sessions, find_erasure, lock_or_create_user
 from memoair_cloud.database.columns import EncodedJson
 from memoair_cloud.database.models import CallEvent, CallSession, EndUser
@@ -16,7 +16,8 @@ from memoair_cloud.errors import ApiError, ConflictError, InvalidRequestError, U
 from memoair_cloud.identifiers import MAX_NAME_CHARS, sanitize_text
 from memoair_cloud.tenancy.access import Tenant
 from memoair_cloud.tenancy.scoped import ScopedSession
-from memoair_cloud.timeutil import utc_now
+from memoair_protocol.enums import EventType
+from memoair_protocol.moments import utc_now
 
 # How far a machine's clock may be ahead for its timestamps to be accepted unchanged.
 MAX_CLOCK_SKEW = timedelta(minutes=5)
@@ -231,15 +232,15 @@ def _apply_events(call: CallSession, user: EndUser, events: list[IncomingEvent])
     call.started_at, call.last_event_at = min(call.started_at, first), max(call.last_event_at, last)
     user.first_seen_at, user.last_seen_at = min(user.first_seen_at, first), max(user.last_seen_at, last)
     call.event_count += len(events)
-    call.turn_count += sum(event.type is IncomingEventType.TURN for event in events)
+    call.turn_count += sum(event.type is EventType.TURN for event in events)
     for event in events:
-        if event.type is not IncomingEventType.TURN:
+        if event.type is not EventType.TURN:
             _update_boundaries(call, user, event)
 
 
 def _update_boundaries(call: CallSession, user: EndUser, event: IncomingEvent) -> None:
     """Apply a session start or end. The one with the highest seq counts; at equal seq, the end wins over the start."""
-    is_end = event.type is IncomingEventType.SESSION_END
+    is_end = event.type is EventType.SESSION_END
     if call.boundary_seq is None or event.seq > call.boundary_seq or (is_end and event.seq == call.boundary_seq):
         call.boundary_seq = event.seq
         call.ended_at = event.occurred_at if is_end else None

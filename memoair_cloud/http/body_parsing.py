@@ -11,13 +11,11 @@ from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
-from memoair_cloud.calls.event_parsing import MAX_DEPTH, nesting_depth
 from memoair_cloud.errors import ApiError, BatchTooLargeError, DocumentBatchTooLargeError, InvalidRequestError
 from memoair_cloud.http.dependencies import admit_request
+from memoair_protocol.json_guards import is_deeper_than
+from memoair_protocol.limits import MAX_CLOUD_JSON_DEPTH, MAX_DOCUMENTS_BYTES, MAX_EVENTS_BYTES
 
-# 500 turns of ten minutes each have about 8 MB.
-MAX_EVENTS_BYTES = 16 << 20
-MAX_DOCUMENTS_BYTES = 1 << 20
 MAX_BODY_BYTES = 64 << 10
 # 500 events have about ten thousand commas. A decoded body of nothing but commas and values would take a hundred times
 # its size in memory.
@@ -64,8 +62,8 @@ class JsonRoute(APIRoute):
         return handle
 
     def _decode_body(self, content: bytes) -> Any:
-        if content.count(b"[") + content.count(b"{") > MAX_DEPTH and nesting_depth(content) > MAX_DEPTH:
-            raise InvalidRequestError(f"the body is nested deeper than {MAX_DEPTH} levels")
+        if is_deeper_than(MAX_CLOUD_JSON_DEPTH, content):
+            raise InvalidRequestError(f"the body is nested deeper than {MAX_CLOUD_JSON_DEPTH} levels")
         return _decode_json(content)
 
     async def _read_body(self, request: Request) -> bytes:

@@ -87,7 +87,7 @@ def add_error_handlers(app: FastAPI) -> None:
 
 def make_error_response(error: ApiError) -> JSONResponse:
     """Return the response for an error."""
-    return JSONResponse(error.body(), int(error.status), error.headers())
+    return JSONResponse(error.envelope(), int(error.status), error.headers())
 
 
 def _handle_validation_error(_: Request, error: Exception) -> JSONResponse:

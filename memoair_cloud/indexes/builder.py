@@ -12,8 +12,8 @@ from memoair_cloud.database.models import OrgBuild, OrgDocument, OrgFile, Projec
 from memoair_cloud.indexes.blobs import BlobStore, hash_file
 from memoair_cloud.tenancy.access import Tenant, find_project_tenant
 from memoair_cloud.tenancy.scoped import ScopedSession
-from memoair_cloud.timeutil import utc_now
 from memoair_index import Index, split_document
+from memoair_protocol.moments import utc_now
 
 log = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ from memoair_cloud.database.models import OrgDocument, OrgIndex, Project
 from memoair_cloud.errors import NotFoundError
 from memoair_cloud.tenancy.access import Tenant
 from memoair_cloud.tenancy.scoped import ScopedSession
-from memoair_cloud.timeutil import utc_now
 from memoair_index import split_chunks
+from memoair_protocol.moments import utc_now
 
 
 @attrs.frozen

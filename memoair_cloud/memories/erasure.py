@@ -23,7 +23,7 @@ from memoair_cloud.database.models import (
 from memoair_cloud.identifiers import hash_session_id, hash_user_id
 from memoair_cloud.tenancy.access import Tenant
 from memoair_cloud.tenancy.scoped import ScopedSession
-from memoair_cloud.timeutil import utc_now
+from memoair_protocol.moments import utc_now
 
 _COUNTED_TABLES: dict[str, type[Base]] = {
     "sessions": CallSession,

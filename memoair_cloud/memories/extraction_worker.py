@@ -13,7 +13,6 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
-from memoair_cloud.calls.event_parsing import IncomingEventType
 from memoair_cloud.calls.users import lock_user
 from memoair_cloud.consolidation import CallTurn, Extraction, Extractor
 from memoair_cloud.database.models import CallEvent, CallSession, EndUser
@@ -21,7 +20,8 @@ from memoair_cloud.identifiers import MAX_NAME_CHARS, sanitize_text
 from memoair_cloud.memories.reconcile import MemoryReconciler
 from memoair_cloud.tenancy.access import Tenant, find_project_tenant
 from memoair_cloud.tenancy.scoped import ScopedSession
-from memoair_cloud.timeutil import utc_now
+from memoair_protocol.enums import EventType
+from memoair_protocol.moments import utc_now
 
 log = logging.getLogger(__name__)
 
@@ -152,7 +152,7 @@ def _load_turns(session: ScopedSession, claim: _CallClaim) -> tuple[Sequence[Cal
     statement = select(CallEvent).where(
         CallEvent.user_id == claim.user_id,
         CallEvent.session_id == claim.session_id,
-        CallEvent.type == IncomingEventType.TURN.value,
+        CallEvent.type == EventType.TURN.value,
     )
     events = session.scalars(statement.order_by(CallEvent.seq, CallEvent.id))
     caller, agent = _sanitize_name(user.name), _sanitize_name(call.details.get("assistantName"))

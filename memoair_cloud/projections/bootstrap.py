@@ -10,7 +10,7 @@ from memoair_cloud.database.models import Project
 from memoair_cloud.projections.org import get_org_file
 from memoair_cloud.projections.users import get_versions
 from memoair_cloud.tenancy.access import Tenant
-from memoair_cloud.timeutil import format_utc
+from memoair_protocol.moments import format_utc
 
 # The default limits of a recall.
 BUDGETS = {

@@ -6,7 +6,6 @@ from typing import Any
 import attrs
 from sqlalchemy import select
 
-from memoair_cloud.calls.event_parsing import IncomingEventType
 from memoair_cloud.calls.users import find_erasure
 from memoair_cloud.database.models import CallerProfile, CallEvent, EndUser, ForgottenUser, Memory, Project
 from memoair_cloud.memories.states import MemoryState
@@ -14,9 +13,10 @@ from memoair_cloud.projections.hashing import hash_content
 from memoair_cloud.projections.paging import MAX_PAGE_ROWS, fetch_changes
 from memoair_cloud.tenancy.access import Tenant
 from memoair_cloud.tenancy.scoped import ScopedSession
-from memoair_cloud.timeutil import format_utc
+from memoair_protocol.enums import EventType
+from memoair_protocol.moments import format_utc
 
-_PROJECTED_EVENT_TYPES = (IncomingEventType.SESSION_START.value, IncomingEventType.TURN.value)
+_PROJECTED_EVENT_TYPES = (EventType.SESSION_START.value, EventType.TURN.value)
 
 
 @attrs.frozen

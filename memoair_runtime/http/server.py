@@ -5,7 +5,6 @@ response goes out in one write.
 """
 
 import hmac
-import ipaddress
 import logging
 import selectors
 import socket
@@ -18,10 +17,10 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from io import BytesIO
 from typing import Any
-from urllib.parse import urlsplit
 
 import msgspec
 
+from memoair_protocol.addresses import is_loopback_url
 from memoair_runtime.errors import BadRequestError, InternalError, PayloadTooLargeError, RequestError, UnauthorizedError
 from memoair_runtime.http.connections import Connections
 from memoair_runtime.http.routes import Route, Routes
@@ -350,11 +349,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @lru_cache(maxsize=64)
 def _is_loopback_host(host_header: str) -> bool:
-    try:
-        host = urlsplit(f"//{host_header}").hostname or ""
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return is_loopback_url(f"//{host_header}")
 
 
 def _error_location(error: BaseException) -> str:

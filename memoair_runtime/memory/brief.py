@@ -5,8 +5,8 @@ from datetime import datetime
 
 import msgspec
 
+from memoair_protocol.moments import format_utc
 from memoair_runtime.memory.turn import StoredTurn
-from memoair_runtime.timeutil import format_utc
 
 _MAX_TURNS = 4
 

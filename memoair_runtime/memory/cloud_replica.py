@@ -9,11 +9,12 @@ from typing import Any
 
 import msgspec
 
+from memoair_protocol.durable import write_file
+from memoair_protocol.enums import EventType
 from memoair_runtime.memory.facts import lasting_fact_texts
 from memoair_runtime.memory.profile import CloudProfile
 from memoair_runtime.memory.user_memory import UserMemory
-from memoair_runtime.storage.durable import write_file
-from memoair_runtime.storage.events import Event, EventType, is_valid
+from memoair_runtime.storage.events import Event, is_valid
 from memoair_runtime.storage.replica_file import ReplicaChange, ReplicaFile, ReplicaPage, fact_fingerprint
 from memoair_runtime.storage.user_folder import LogVersionKey, UserFolder
 

@@ -7,8 +7,8 @@ from typing import Any
 import attrs
 import msgspec
 
+from memoair_protocol.moments import utc_now
 from memoair_runtime.storage.user_folder import UserFolder
-from memoair_runtime.timeutil import utc_now
 
 _NEVER = datetime.min.replace(tzinfo=timezone.utc)
 

@@ -9,8 +9,9 @@ from typing import Any, Protocol
 
 import attrs
 
+from memoair_protocol.enums import EventType
 from memoair_runtime.errors import SessionNotFoundError
-from memoair_runtime.storage.events import Event, EventType, new_event
+from memoair_runtime.storage.events import Event, new_event
 from memoair_runtime.storage.session_log import SessionLog, storage_error
 from memoair_runtime.storage.user_folder import UserFolder
 

@@ -10,13 +10,14 @@ import attrs
 import msgspec
 
 from memoair_index import Document, Hit, Index, Query
+from memoair_protocol.enums import EventType
 from memoair_runtime.filters import Predicate
 from memoair_runtime.memory.facts import fact_document_id, is_fact, to_document
 from memoair_runtime.memory.interruption import truncate_to_heard
 from memoair_runtime.memory.profile import CloudProfile, MergedProfile, UserProfile, decode_snapshot, encode_snapshot
 from memoair_runtime.memory.speaker_names import AGENT, CALLER, SpeakerNames, SpeakerNamesRecord
 from memoair_runtime.memory.turn import StoredTurn, event_id_of, first_document_ids, to_documents, to_turn, to_turns
-from memoair_runtime.storage.events import Event, EventType
+from memoair_runtime.storage.events import Event
 from memoair_runtime.storage.replica_file import ReplicaFact
 
 # The context of the next question in a call.

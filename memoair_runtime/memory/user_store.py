@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
 
+from memoair_protocol.durable import write_file
+from memoair_protocol.moments import utc_now
 from memoair_runtime.errors import IdentityMismatchError, StorageUnavailableError
 from memoair_runtime.memory.brief import encode_brief
 from memoair_runtime.memory.cloud_replica import CloudReplica
@@ -22,14 +24,12 @@ from memoair_runtime.requests import EndRequest, StartRequest, TurnRequest
 from memoair_runtime.settings import RuntimeSettings
 from memoair_runtime.storage import erasure
 from memoair_runtime.storage.background_writer import BackgroundWriter
-from memoair_runtime.storage.durable import write_file
 from memoair_runtime.storage.erasure import ErasedCounts
 from memoair_runtime.storage.events import Event
 from memoair_runtime.storage.process_lock import ProcessLock
 from memoair_runtime.storage.replica_file import ReplicaPage
 from memoair_runtime.storage.session_log import storage_error
 from memoair_runtime.storage.user_folder import SessionFolder, UserFolder
-from memoair_runtime.timeutil import utc_now
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 
-from memoair_runtime.enums import LaneName
+from memoair_protocol.enums import LaneName
 from memoair_runtime.recall.lanes.lane import LaneAnswer, Passage
 from memoair_runtime.recall.sanitizer import sanitize_line, sanitize_speaker
 

@@ -10,7 +10,7 @@ from enum import Enum
 
 import attrs
 
-from memoair_runtime.enums import LaneName
+from memoair_protocol.enums import LaneName
 from memoair_runtime.readiness import NotReadyError, Readiness
 from memoair_runtime.recall.lanes.lane import NO_ANSWER, Lane, LaneAnswer, LaneQuery
 from memoair_runtime.recall.watchdog import STALL_S, Watchdog

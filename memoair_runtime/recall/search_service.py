@@ -4,12 +4,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from memoair_runtime.enums import Intent, LaneName, Variant
+from memoair_protocol.defaults import SEARCH_TIMEOUT_MS
+from memoair_protocol.enums import Intent, LaneName, Variant
 from memoair_runtime.metrics import RuntimeMetrics
 from memoair_runtime.recall.context_builder import Budgets, build_context
 from memoair_runtime.recall.lane_executor import LaneExecutor, LaneOutcome, LaneRequest, LaneStatus, Outcomes
 from memoair_runtime.recall.lanes.lane import NO_ANSWER, Lane, LaneAnswer, LaneQuery
-from memoair_runtime.requests import DEFAULT_TIMEOUT_MS, SearchRequest
+from memoair_runtime.requests import SearchRequest
 
 
 class SearchService:
@@ -58,7 +59,7 @@ class SearchService:
         Raises:
             BadRequestError: If the filter is invalid.
         """
-        timeout_ms = request.timeout_ms or DEFAULT_TIMEOUT_MS
+        timeout_ms = request.timeout_ms or SEARCH_TIMEOUT_MS
         deadline = started_at + timeout_ms / 1e3
         intent = request.known_intent()
         if intent is None:
@@ -88,7 +89,7 @@ class SearchService:
             "trace": {
                 "degraded": any(outcome.is_degraded for outcome in outcomes.values()),
                 "totalMs": round(total_s * 1e3, 3),
-                "deadlineMs": request.timeout_ms or DEFAULT_TIMEOUT_MS,
+                "deadlineMs": request.timeout_ms or SEARCH_TIMEOUT_MS,
                 "lanes": {lane.name.value: _lane_trace(outcomes.get(lane.name, _SKIPPED)) for lane in self._lanes},
                 "turnId": request.turn_id,
                 "notes": notes,

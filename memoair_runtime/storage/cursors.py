@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from memoair_runtime.storage.durable import write_file
+from memoair_protocol.durable import write_file
 from memoair_runtime.storage.user_folder import LogVersionKey
 
 # A log's first event id lies within these bytes and is unique to that log.

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import attrs
 
-from memoair_runtime.storage.events import Event, EventType, decode_line
+from memoair_protocol.enums import EventType
+from memoair_runtime.storage.events import Event, decode_line
 from memoair_runtime.storage.folder_names import ID_FILE
 from memoair_runtime.storage.process_lock import ProcessLock
 from memoair_runtime.storage.replica_file import ReplicaFile

@@ -3,20 +3,11 @@
 import uuid
 from collections.abc import Mapping
 from datetime import datetime, timezone
-from enum import Enum
 from typing import Any
 
 import msgspec
 
-
-class EventType(str, Enum):
-    """The kind of an event."""
-
-    SESSION_START = "session_start"  # a call began, or the caller became known; payload: user, metadata
-    # The caller spoke and was answered; payload: turnId, userText, assistantText, toolCalls, metadata, and, if the
-    # answer was interrupted, assistantFullText: the whole answer, of which the caller heard only assistantText.
-    TURN = "turn"
-    SESSION_END = "session_end"  # the call ended; payload: reason
+from memoair_protocol.enums import EventType
 
 
 class Event(msgspec.Struct, frozen=True, rename="camel"):

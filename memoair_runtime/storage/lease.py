@@ -7,20 +7,18 @@ other clients where the holder listens. It contains the token, so only this oper
 import os
 import time
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import msgspec
-import psutil
 
-from memoair_runtime.storage.durable import write_file
+from memoair_protocol.durable import write_file
+from memoair_protocol.processes import process_start_time
 from memoair_runtime.storage.process_lock import ProcessLock
 from memoair_runtime.storage.user_folder import UserFolder
 
 # How long a holder may take to say where it listens. It does so within milliseconds, unless it is shutting down.
 _HOLDER_TIMEOUT_S = 1.0
 _POLL_INTERVAL_S = 0.005
-_HAS_PROC = Path("/proc/self/stat").is_file()
 
 
 class LeaseRecord(msgspec.Struct, frozen=True, rename="camel"):
@@ -45,21 +43,6 @@ class LeaseRecord(msgspec.Struct, frozen=True, rename="camel"):
     def is_alive(self) -> bool:
         """Return whether the process that wrote this record still runs, and not another one with the same id."""
         return process_start_time(self.pid) == self.create_time
-
-
-def process_start_time(pid: int) -> float | None:
-    """Return when a process started, or None if there is no such process.
-
-    On Linux the value is in clock ticks since boot, so that it does not change when the clock is set; elsewhere it is
-    in seconds since the epoch. Compare it only with other values of this function, or of its copy in
-    `memoair_voice_sync._processes.started_runtime`, which must agree.
-    """
-    try:
-        if _HAS_PROC:  # psutil adds the boot time, which changes with the clock
-            return float(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
-        return psutil.Process(pid).create_time()
-    except (OSError, ValueError, IndexError, psutil.Error):
-        return None
 
 
 _decode_record = msgspec.json.Decoder(LeaseRecord).decode

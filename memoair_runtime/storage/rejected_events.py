@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from memoair_runtime.timeutil import format_utc, utc_now
+from memoair_protocol.moments import format_utc, utc_now
 
 # More than this is not useful, and a cloud that rejects everything must not fill the disk.
 _MAX_FILE_BYTES = 4 << 20

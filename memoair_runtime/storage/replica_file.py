@@ -23,7 +23,7 @@ from typing import Annotated
 import attrs
 import msgspec
 
-from memoair_runtime.storage.durable import write_file
+from memoair_protocol.durable import write_file
 from memoair_runtime.storage.events import Event, is_valid
 
 

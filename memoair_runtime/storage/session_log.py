@@ -15,8 +15,8 @@ from functools import partial
 
 import filelock
 
+from memoair_protocol.durable import sync_data, sync_folder
 from memoair_runtime.errors import StorageUnavailableError
-from memoair_runtime.storage.durable import sync_data, sync_folder
 from memoair_runtime.storage.events import Event, decode_line, encode_line
 from memoair_runtime.storage.user_folder import SessionFolder
 

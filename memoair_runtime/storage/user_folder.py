@@ -6,7 +6,7 @@ from pathlib import Path
 
 import attrs
 
-from memoair_runtime.storage.durable import make_folder, write_file
+from memoair_protocol.durable import make_folder, write_file
 from memoair_runtime.storage.folder_names import ID_FILE, folder_name, is_shortened, read_identifier
 
 

@@ -11,7 +11,7 @@ from datetime import datetime
 
 import msgspec
 
-from memoair_runtime.storage.durable import write_file
+from memoair_protocol.durable import write_file
 from memoair_runtime.storage.erasure import erase_unserved_user
 from memoair_runtime.storage.process_lock import ProcessLock
 from memoair_runtime.storage.project_folder import ProjectFolder

@@ -8,8 +8,8 @@ from datetime import datetime
 
 import msgspec
 
+from memoair_protocol.durable import write_file
 from memoair_runtime.memory.user_store import UserStore
-from memoair_runtime.storage.durable import write_file
 from memoair_runtime.storage.process_lock import ProcessLock
 from memoair_runtime.storage.user_folder import UserFolder
 from memoair_runtime.sync.errors import invalid_response

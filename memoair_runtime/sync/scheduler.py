@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from memoair_runtime.enums import LaneName
+from memoair_protocol.enums import EventType, LaneName
 from memoair_runtime.errors import StorageUnavailableError
 from memoair_runtime.memory.user_store import UserStore
 from memoair_runtime.metrics import RuntimeMetrics
 from memoair_runtime.recall.lanes.org_lane import OrgLane
 from memoair_runtime.settings import RuntimeSettings
-from memoair_runtime.storage.events import Event, EventType
+from memoair_runtime.storage.events import Event
 from memoair_runtime.storage.rejected_events import RejectedEvents
 from memoair_runtime.storage.user_folder import UserFolder
 from memoair_runtime.sync.errors import CloudError, FailureKind

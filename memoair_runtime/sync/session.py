@@ -6,7 +6,7 @@ from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from datetime import datetime
 
-from memoair_runtime.enums import LaneName
+from memoair_protocol.enums import LaneName
 from memoair_runtime.memory.user_store import UserStore
 from memoair_runtime.metrics import RuntimeMetrics
 from memoair_runtime.readiness import NotReadyError, Readiness

@@ -8,6 +8,7 @@ from enum import Enum
 
 import attrs
 
+from memoair_protocol.backoff import Backoff
 from memoair_runtime.sync.errors import CloudError, FailureKind
 
 
@@ -30,9 +31,7 @@ _TRANSITIONS = {
 }
 
 # Exponential backoff with full jitter: a cloud that comes back does not get the requests of all runtimes at once.
-FIRST_PAUSE_S = 0.5
-MAX_PAUSE_S = 60.0
-_MAX_DOUBLINGS = 16
+BACKOFF = Backoff(0.5, 60.0)
 # A rejection has to be fixed by a person; asking more often does not help.
 REFUSED_PAUSE_S = (120.0, 300.0)
 # The maximum for a pause that the cloud asks for: turns must not wait for a day, even if it means that.
@@ -82,9 +81,8 @@ class SyncStatus:
             min_s, max_s = REFUSED_PAUSE_S
             pause_s = min_s + jitter * (max_s - min_s)
             return SyncStatus(self._transition(SyncState.REFUSED), False, failures, now, now + pause_s)
-        pause_s = jitter * min(MAX_PAUSE_S, FIRST_PAUSE_S * 2 ** min(failures - 1, _MAX_DOUBLINGS))
-        if error.retry_after_s is not None:
-            pause_s += min(error.retry_after_s, MAX_RETRY_AFTER_S)
+        retry_after_s = min(error.retry_after_s or 0.0, MAX_RETRY_AFTER_S)
+        pause_s = BACKOFF.pause_s(failures, retry_after_s=retry_after_s, draw=jitter)
         state = self._transition(SyncState.RETRYING)
         has_retry_after = error.retry_after_s is not None
         return SyncStatus(state, self.is_authorized, failures, now, now + pause_s, has_retry_after)

@@ -4,22 +4,18 @@ This module imports ``requests``, which is slow. The fork server imports it befo
 without a cloud never does.
 """
 
-import email.utils
 import gzip
 import hashlib
-import ipaddress
 import os
 import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from datetime import timezone
 from functools import lru_cache
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 import attrs
 import msgspec
@@ -29,9 +25,10 @@ from requests.adapters import HTTPAdapter
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3.util.ssl_ import create_urllib3_context
 
+from memoair_protocol.addresses import is_loopback_url
+from memoair_protocol.http_headers import identity_headers, parse_retry_after
 from memoair_runtime.sync import responses
 from memoair_runtime.sync.errors import CloudError, FailureKind, invalid_response
-from memoair_runtime.timeutil import utc_now
 
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 3.0, 10.0
 # Limits for a whole request, however steadily bytes arrive: a page is some megabytes, an index file may be a gigabyte.
@@ -74,14 +71,11 @@ class CloudIdentity:
         Raises:
             CloudError: A header cannot hold an id unchanged.
         """
-        ids = {"X-Project-Id": self.project_id, "X-Agent-Id": self.agent_id, "X-User-Id": self.user_id}
-        headers = {}
-        for name, value in ids.items():
-            if value is not None:
-                if value != value.strip() or any(ord(char) < 0x20 or ord(char) == 0x7F for char in value):
-                    raise CloudError(FailureKind.REJECTED, f"invalid {name}: control characters, or spaces at an end")
-                headers[name] = value.encode()
-        return headers
+        try:
+            headers = identity_headers(self.project_id, self.agent_id, self.user_id)
+        except ValueError as error:
+            raise CloudError(FailureKind.REJECTED, str(error)) from None
+        return {name: value.encode("latin-1") for name, value in headers.items()}
 
 
 @lru_cache(maxsize=1)
@@ -284,7 +278,7 @@ class CloudTransport:
             # Read the proxies from the environment here, once and not for each request. A cloud on this machine is
             # reached directly, even if there is a proxy.
             session.trust_env = False
-            if not _is_loopback(self._identity.base_url):
+            if not is_loopback_url(self._identity.base_url):
                 session.proxies = requests.utils.get_environ_proxies(self._identity.base_url)
             try:
                 adapter = _SharedContextAdapter(pool_connections=1, pool_maxsize=1)
@@ -300,7 +294,7 @@ class CloudTransport:
         status = reply.status_code
         if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES or status == HTTPStatus.NOT_MODIFIED:
             return
-        retry_after_s = _parse_retry_after(reply.headers.get("Retry-After"))
+        retry_after_s = parse_retry_after(reply.headers.get("Retry-After"))
         code = _read_error_code(self._read_body(reply, deadline))
         message = f"the cloud answered {status} {code}".rstrip()
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _TRANSIENT_STATUSES:
@@ -338,14 +332,6 @@ def _is_not_modified(reply: requests.Response) -> bool:
     return True
 
 
-def _is_loopback(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 def _read_error_code(content: bytes) -> str:
     """Return the code from an error's envelope, if it has one that looks like ours."""
     try:
@@ -354,17 +340,3 @@ def _read_error_code(content: bytes) -> str:
         return ""
     code = str(error.get("code", ""))
     return code if code.startswith("cloud.") and code.replace(".", "").replace("_", "").isalpha() else ""
-
-
-def _parse_retry_after(header: str | None) -> float | None:
-    if header is None:
-        return None
-    header = header.strip()
-    if header.isascii() and header.isdigit():
-        return float(header[:9])
-    try:
-        moment = email.utils.parsedate_to_datetime(header)
-    except ValueError:
-        return None
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
-    return max(0.0, (moment - utc_now()).total_seconds())

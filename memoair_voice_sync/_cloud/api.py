@@ -15,14 +15,14 @@ from urllib3.response import BaseHTTPResponse
 from urllib3.util import Retry
 
 import memoair_voice_sync._arguments as check
-from memoair_voice_sync.errors import MemoAirVoiceMemoryError, error_from_envelope
+from memoair_protocol.errors import MemoAirVoiceMemoryError, error_from_envelope
+from memoair_protocol.http_headers import identity_headers
+from memoair_protocol.limits import MAX_DOCUMENTS, MAX_DOCUMENTS_BYTES
 from memoair_voice_sync.results import IndexBuildResult
 
 if TYPE_CHECKING:
     import requests
 
-MAX_DOCUMENTS = 100
-MAX_BYTES = 1 << 20
 _CONNECT_TIMEOUT_S, _READ_TIMEOUT_S = 5.0, 30.0
 # Too many requests, and failures of the server or of a proxy before it. A retry is safe: documents are replaced by
 # their ids, and deleting twice has the effect of deleting once.
@@ -179,23 +179,6 @@ class CloudApi:
             return self._session
 
 
-def identity_headers(project_id: str, agent_id: str, user_id: str | None = None) -> dict[str, str]:
-    """Return the headers of an agent, in UTF-8 whatever encoding the HTTP client uses.
-
-    Raises ValueError for an id that a header cannot hold.
-    """
-    ids = {"X-Project-Id": project_id, "X-Agent-Id": agent_id, "X-User-Id": user_id}
-    headers = {}
-    for name, value in ids.items():
-        if value is not None:
-            if value != value.strip() or not value.isprintable():
-                raise ValueError(
-                    f"{name} cannot be sent in a header: it has control characters or surrounding whitespace"
-                )
-            headers[name] = value.encode().decode("latin-1")
-    return headers
-
-
 class _BoundedRetry(Retry):
     """A retry policy that obeys ``Retry-After`` up to a limit: a thread of the application waits in this call."""
 
@@ -219,10 +202,10 @@ def _index_body(name: str, documents: Sequence[Mapping[str, Any]], metadata: Map
     if metadata is not None:
         body["metadata"] = check.mapping("metadata", metadata)
     content = json.dumps(body, ensure_ascii=False, allow_nan=False).encode(errors="replace")
-    if len(documents) > MAX_DOCUMENTS or len(content) > MAX_BYTES:
+    if len(documents) > MAX_DOCUMENTS or len(content) > MAX_DOCUMENTS_BYTES:
         message = (
             f"{len(documents)} documents of {len(content)} bytes: a call accepts at most {MAX_DOCUMENTS} documents and "
-            f"{MAX_BYTES} bytes; split them into several calls"
+            f"{MAX_DOCUMENTS_BYTES} bytes; split them into several calls"
         )
         raise MemoAirVoiceMemoryError("cloud.batch_too_large", message, 413)
     return content

@@ -5,11 +5,11 @@ from typing import Any
 
 import memoair_voice_sync._arguments as check
 from memoair_voice_sync._cloud.api import CloudApi
+from memoair_voice_sync._loopback.user_runtime_client import UserRuntimeClient
 from memoair_voice_sync._pool.pool import RuntimePool
 from memoair_voice_sync._pool.refresh import refresh_documents, refresh_user
-from memoair_voice_sync.results import IndexBuildResult
 from memoair_voice_sync._turns.user import User
-from memoair_voice_sync._loopback.user_runtime_client import UserRuntimeClient
+from memoair_voice_sync.results import IndexBuildResult
 
 
 class CloudCalls:

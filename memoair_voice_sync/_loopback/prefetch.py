@@ -15,11 +15,11 @@ from typing import Any
 import attrs
 
 import memoair_voice_sync._arguments as check
-from memoair_voice_sync.errors import MemoAirVoiceMemoryError
-from memoair_voice_sync._pool.handle import CLIENT_CLOSED, RuntimeHandle
 from memoair_voice_sync._log import log
-from memoair_voice_sync.results import SearchResult
+from memoair_voice_sync._pool.handle import CLIENT_CLOSED, RuntimeHandle
 from memoair_voice_sync._turns.user import User
+from memoair_voice_sync.errors import MemoAirVoiceMemoryError
+from memoair_voice_sync.results import SearchResult
 
 # A recognizer turns its last interim transcript into the final one within some hundred milliseconds.
 PREFETCH_TTL_S = 5.0

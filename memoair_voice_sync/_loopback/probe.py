@@ -1,7 +1,7 @@
 """The check of a runtime's identity."""
 
-from memoair_voice_sync.errors import MemoAirVoiceMemoryError
 from memoair_voice_sync._loopback.transport import RuntimeTransport
+from memoair_voice_sync.errors import MemoAirVoiceMemoryError
 
 # The message of a memory that is used after `close`.
 MEMORY_CLOSED = "the memory is closed"

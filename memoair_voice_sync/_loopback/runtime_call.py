@@ -3,15 +3,14 @@
 import time
 from typing import Any
 
-from memoair_voice_sync.errors import MemoAirVoiceMemoryError
-from memoair_voice_sync._processes.process import RuntimeManager
+from memoair_protocol.limits import MAX_TIMEOUT_MS
 from memoair_voice_sync._loopback.transport import ConnectionBrokenError, RuntimeUnreachableError, encode_body
+from memoair_voice_sync._processes.process import RuntimeManager
+from memoair_voice_sync.errors import MemoAirVoiceMemoryError
 
 # The share of a call's time that is kept for the way back of the reply: a runtime composes at its own deadline what
 # has arrived by then, and must not answer too late.
 RETURN_MARGIN = 0.1
-# The longest timeout that a runtime accepts.
-MAX_RUNTIME_TIMEOUT_MS = 60_000.0
 _MAX_BROKEN_CONNECTIONS = 2
 
 
@@ -59,4 +58,4 @@ def call_runtime(
 
 def _with_timeout(content: bytes, deadline: float) -> bytes:
     timeout_ms = (deadline - time.monotonic()) * 1e3 * (1 - RETURN_MARGIN)
-    return content[:-1] + b', "timeoutMs": %.3f}' % min(max(1.0, timeout_ms), MAX_RUNTIME_TIMEOUT_MS)
+    return content[:-1] + b', "timeoutMs": %.3f}' % min(max(1.0, timeout_ms), MAX_TIMEOUT_MS)

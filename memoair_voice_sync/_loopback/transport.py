@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 
 import urllib3
 
+from memoair_protocol.errors import MemoAirVoiceMemoryError, error_from_envelope
 from memoair_voice_sync._loopback.connection import DeadlinePool, set_deadline
-from memoair_voice_sync.errors import MemoAirVoiceMemoryError, error_from_envelope
 
 # Connections that stay open. Further threads open others, which are closed after use.
 _MAX_POOLED_CONNECTIONS = 64

@@ -6,16 +6,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from memoair_voice_sync.errors import MemoAirVoiceMemoryError
-from memoair_voice_sync._pool.handle import RuntimeHandle
+from memoair_protocol.defaults import ORG_ONLY_USER
 from memoair_voice_sync._log import log
-from memoair_voice_sync.memory import MemoAirVoiceMemorySync
-from memoair_voice_sync._turns.past_call import PastCall
-from memoair_voice_sync.results import IndexLoadResult, SearchResult
 from memoair_voice_sync._loopback.runtime_call import RETURN_MARGIN
-from memoair_voice_sync._processes.spec import ORG_ONLY_USER
 from memoair_voice_sync._loopback.transport import RuntimeTransport, RuntimeUnreachableError, encode_body
+from memoair_voice_sync._pool.handle import RuntimeHandle
+from memoair_voice_sync._turns.past_call import PastCall
 from memoair_voice_sync._turns.user import User
+from memoair_voice_sync.errors import MemoAirVoiceMemoryError
+from memoair_voice_sync.memory import MemoAirVoiceMemorySync
+from memoair_voice_sync.results import IndexLoadResult, SearchResult
 
 R = TypeVar("R")
 

@@ -9,19 +9,20 @@ from typing import Any
 import attrs
 import psutil
 
+from memoair_protocol.defaults import ORG_ONLY_USER, RUNTIME_PORT_RANGE
 from memoair_voice_sync._after_fork import register_after_fork
-from memoair_voice_sync.errors import MemoAirVoiceMemoryError
-from memoair_voice_sync._pool.handle import CLIENT_CLOSED, HandleState, RuntimeHandle
-from memoair_voice_sync._processes.launchers import launcher_for
 from memoair_voice_sync._log import log
+from memoair_voice_sync._loopback.transport import RuntimeUnreachableError, encode_body
+from memoair_voice_sync._pool.handle import CLIENT_CLOSED, HandleState, RuntimeHandle
+from memoair_voice_sync._pool.supervisor import Supervisor
+from memoair_voice_sync._pool.sync_health import UNKNOWN, query_sync_stats
+from memoair_voice_sync._processes.launchers import launcher_for
 from memoair_voice_sync._processes.ports import PortRange
 from memoair_voice_sync._processes.process import START_TIMEOUT_S
 from memoair_voice_sync._processes.runtime_resolver import RuntimeResolver
+from memoair_voice_sync._processes.spec import RuntimeSpec
 from memoair_voice_sync._processes.started_runtime import DRAIN_TIMEOUT_S, StartedRuntime
-from memoair_voice_sync._processes.spec import ORG_ONLY_USER, RuntimeSpec
-from memoair_voice_sync._pool.supervisor import Supervisor
-from memoair_voice_sync._pool.sync_health import UNKNOWN, query_sync_stats
-from memoair_voice_sync._loopback.transport import RuntimeUnreachableError, encode_body
+from memoair_voice_sync.errors import MemoAirVoiceMemoryError
 
 _END_SESSION_TIMEOUT_S = 2.0
 _PORT_POLL_INTERVAL_S = 0.02
@@ -43,7 +44,7 @@ class RuntimePool:
         *,
         max_concurrent_users: int = 20,
         runtime_idle_ttl_s: float = 300,
-        runtime_port_range: tuple[int, int] = (7878, 7977),
+        runtime_port_range: tuple[int, int] = RUNTIME_PORT_RANGE,
         runtime_memory_limit_mb: float | None = None,
     ) -> None:
         """Create an empty pool.

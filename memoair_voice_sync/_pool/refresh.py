@@ -3,13 +3,13 @@
 import time
 from collections.abc import Sequence
 
-from memoair_voice_sync.errors import MemoAirVoiceMemoryError
-from memoair_voice_sync._pool.handle import RuntimeHandle
+from memoair_protocol.defaults import ORG_ONLY_USER
 from memoair_voice_sync._log import log
+from memoair_voice_sync._loopback.user_runtime_client import UserRuntimeClient
+from memoair_voice_sync._pool.handle import RuntimeHandle
 from memoair_voice_sync._pool.parallel import map_in_threads
 from memoair_voice_sync._pool.pool import RuntimePool
-from memoair_voice_sync._processes.spec import ORG_ONLY_USER
-from memoair_voice_sync._loopback.user_runtime_client import UserRuntimeClient
+from memoair_voice_sync.errors import MemoAirVoiceMemoryError
 
 _PULL_TIMEOUT_S = 2.0
 # The time to start a runtime if none is running.

@@ -9,8 +9,8 @@ from typing import Protocol
 
 import psutil
 
-from memoair_voice_sync._pool.handle import RuntimeHandle
 from memoair_voice_sync._log import log
+from memoair_voice_sync._pool.handle import RuntimeHandle
 from memoair_voice_sync._processes.started_runtime import StartedRuntime
 
 # How often to poll runtimes that have no socket to report their exit, and the memory of all runtimes.

@@ -4,10 +4,10 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from memoair_voice_sync.errors import MemoAirVoiceMemoryError
+from memoair_voice_sync._loopback.transport import RuntimeUnreachableError
 from memoair_voice_sync._pool.handle import RuntimeHandle
 from memoair_voice_sync._pool.parallel import map_in_threads
-from memoair_voice_sync._loopback.transport import RuntimeUnreachableError
+from memoair_voice_sync.errors import MemoAirVoiceMemoryError
 
 # The time for all runtimes together. The state of one that hangs is unknown.
 _TIMEOUT_S = 0.5

@@ -1,8 +1,8 @@
 """A runtime that was started elsewhere and is not ended here."""
 
-from memoair_voice_sync.errors import MemoAirVoiceMemoryError
 from memoair_voice_sync._loopback.probe import MEMORY_CLOSED, check_runtime
 from memoair_voice_sync._loopback.transport import ConnectionBrokenError, RuntimeTransport, RuntimeUnreachableError
+from memoair_voice_sync.errors import MemoAirVoiceMemoryError
 
 
 class AttachedRuntime:

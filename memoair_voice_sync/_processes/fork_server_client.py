@@ -8,10 +8,10 @@ import sys
 import threading
 from contextlib import suppress
 
-from memoair_voice_sync.errors import MemoAirVoiceMemoryError
 from memoair_voice_sync._processes.output import ProcessOutput
 from memoair_voice_sync._processes.spawn import inherited_env, start_program
 from memoair_voice_sync._processes.terminate import terminate_process
+from memoair_voice_sync.errors import MemoAirVoiceMemoryError
 
 # The fork server must have one thread only, since it forks; the libraries that it imports would start threads for work
 # that it never does. With one malloc arena, more of its memory stays shared after a fork.

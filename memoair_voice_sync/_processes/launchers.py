@@ -7,28 +7,27 @@ from typing import Any, Protocol
 
 import attrs
 
-from memoair_voice_sync.errors import MemoAirVoiceMemoryError
-from memoair_voice_sync._processes.fork_server_client import ForkServerClient, can_fork
+from memoair_protocol.processes import EXIT_PORT_TAKEN, process_start_time
 from memoair_voice_sync._log import log
+from memoair_voice_sync._loopback.probe import check_runtime
+from memoair_voice_sync._loopback.transport import RuntimeTransport, RuntimeUnreachableError
+from memoair_voice_sync._processes.fork_server_client import ForkServerClient, can_fork
 from memoair_voice_sync._processes.output import ProcessOutput
 from memoair_voice_sync._processes.ports import PortRange
-from memoair_voice_sync._loopback.probe import check_runtime
 from memoair_voice_sync._processes.runtime_resolver import RuntimeResolver
+from memoair_voice_sync._processes.spawn import start_program
+from memoair_voice_sync._processes.spec import RuntimeSpec
 from memoair_voice_sync._processes.started_runtime import (
     ForkedRuntime,
     SharedRuntime,
     StartedRuntime,
     SubprocessRuntime,
-    process_start_time,
     runtime_from_lease,
     wait_for_start_event,
 )
-from memoair_voice_sync._processes.spawn import start_program
-from memoair_voice_sync._processes.spec import RuntimeSpec
-from memoair_voice_sync._loopback.transport import RuntimeTransport, RuntimeUnreachableError
+from memoair_voice_sync.errors import MemoAirVoiceMemoryError
 
 _HOST = "127.0.0.1"
-_EXIT_PORT_TAKEN = 3  # the exit code of a runtime whose port is taken
 # A fork server that has not forked by then hangs. Its own start takes half a second, many times that on a busy machine.
 _FORK_TIMEOUT_S = 5.0
 _POLL_INTERVAL_S = 0.01
@@ -205,7 +204,7 @@ def _wait_until_ready(runtime: SubprocessRuntime, spec: RuntimeSpec, deadline: f
             raise MemoAirVoiceMemoryError("runtime.start_failed", message, details={"output": output.tail()})
         time.sleep(_POLL_INTERVAL_S)
     shared = _announced_shared_runtime(output)
-    if shared is not None or process.returncode == _EXIT_PORT_TAKEN:
+    if shared is not None or process.returncode == EXIT_PORT_TAKEN:
         return shared
     last_output = output.tail()
     message = f"the runtime exited with code {process.returncode} before it answered; its last output: {last_output}"

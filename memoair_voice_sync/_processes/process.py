@@ -7,17 +7,18 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import NamedTuple, Protocol
 
+from memoair_protocol.processes import EXIT_PORT_TAKEN
 from memoair_voice_sync._after_fork import register_after_fork
-from memoair_voice_sync.errors import MemoAirVoiceMemoryError
 from memoair_voice_sync._log import log
+from memoair_voice_sync._loopback.probe import MEMORY_CLOSED, check_runtime
+from memoair_voice_sync._loopback.transport import ConnectionBrokenError, RuntimeTransport, RuntimeUnreachableError
 from memoair_voice_sync._processes.output import ProcessOutput
 from memoair_voice_sync._processes.port_owner import find_port_owner
-from memoair_voice_sync._loopback.probe import MEMORY_CLOSED, check_runtime
 from memoair_voice_sync._processes.runtime_resolver import RuntimeResolver
 from memoair_voice_sync._processes.spawn import start_program
 from memoair_voice_sync._processes.spec import RuntimeSpec
 from memoair_voice_sync._processes.terminate import terminate_process
-from memoair_voice_sync._loopback.transport import ConnectionBrokenError, RuntimeTransport, RuntimeUnreachableError
+from memoair_voice_sync.errors import MemoAirVoiceMemoryError
 
 # A process that has not answered its health check within this time after its start has failed.
 START_TIMEOUT_S = 15.0
@@ -26,7 +27,6 @@ TERM_TIMEOUT_S = 2.0
 UNRESPONSIVE_AFTER_S = 5.0
 _POLL_INTERVAL_S = 0.01
 _PROBE_TIMEOUT_S = 1.0
-_EXIT_PORT_TAKEN = 3  # the exit code of a runtime whose port is taken
 
 
 class RuntimeManager(Protocol):
@@ -274,10 +274,10 @@ class RuntimeProcess:
         if not was_starting:
             log.warning("a runtime has died and is restarted: action=runtime_died exit_code=%s", exit_code)
             return
-        if exit_code == _EXIT_PORT_TAKEN and self._requested_port and not self._lost_port_race:
+        if exit_code == EXIT_PORT_TAKEN and self._requested_port and not self._lost_port_race:
             self._lost_port_race = True  # perhaps to another client of the same user: check again who listens
             return
-        if exit_code == _EXIT_PORT_TAKEN:
+        if exit_code == EXIT_PORT_TAKEN:
             raise self._port_taken_error(self._requested_port)
         message = f"the runtime exited with code {exit_code} before it answered; its last output: {output or '(none)'}"
         raise MemoAirVoiceMemoryError(

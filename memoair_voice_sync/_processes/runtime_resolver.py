@@ -4,8 +4,8 @@ import threading
 from typing import TYPE_CHECKING
 
 from memoair_voice_sync._after_fork import register_after_fork
-from memoair_voice_sync.errors import MemoAirVoiceMemoryError
 from memoair_voice_sync._processes.runtime_selection import RuntimeKind, RuntimeSelection, bundled_command, find_binary
+from memoair_voice_sync.errors import MemoAirVoiceMemoryError
 
 if TYPE_CHECKING:
     from memoair_runtime_store.background import BackgroundPull

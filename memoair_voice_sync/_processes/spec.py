@@ -6,10 +6,10 @@ from pathlib import Path
 
 import attrs
 
+from memoair_protocol.defaults import ORG_ONLY_MODE
+from memoair_protocol.processes import ENV_PREFIX
 from memoair_voice_sync._processes.runtime_selection import RuntimeSelection, validate_reference
 from memoair_voice_sync._processes.spawn import inherited_env
-
-ORG_ONLY_USER = "__org__"
 
 
 @attrs.frozen
@@ -51,14 +51,12 @@ class RuntimeSpec:
             "CLOUD_BASE_URL": self.cloud_base_url or "",
             "STORAGE_ROOT": str(Path(self.storage_root).absolute()) if self.storage_root else None,
             "ORG_FILE": str(Path(self.org_file).absolute()) if self.org_file else None,
-            "MODE": "org_only" if self.org_only else None,
+            "MODE": ORG_ONLY_MODE if self.org_only else None,
             "SESSION_ID": self.session_id,
             "SHARED": "1" if self.is_shared else None,
             "OWNER_PIPE": "stdin",
         }
-        return inherited_env() | {
-            f"MEMOAIR_RUNTIME_{name}": value for name, value in settings.items() if value is not None
-        }
+        return inherited_env() | {f"{ENV_PREFIX}{name}": value for name, value in settings.items() if value is not None}
 
     def selection(self, environ: Mapping[str, str] = os.environ) -> RuntimeSelection:
         """Return the runtime that the arguments, or else the environment, select."""

@@ -8,23 +8,22 @@ import socket
 import subprocess
 import time
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, Protocol
 
 import attrs
 import psutil
 
-from memoair_voice_sync.errors import MemoAirVoiceMemoryError
+from memoair_protocol.processes import process_start_time
+from memoair_voice_sync._loopback.transport import RuntimeTransport
 from memoair_voice_sync._processes.output import ProcessOutput
 from memoair_voice_sync._processes.terminate import terminate_process, terminate_tree
-from memoair_voice_sync._loopback.transport import RuntimeTransport
+from memoair_voice_sync.errors import MemoAirVoiceMemoryError
 
 # The time that a runtime may take to flush and drain.
 DRAIN_TIMEOUT_S = 7.0
 # The further time after SIGTERM, if it has not exited by then.
 _TERM_TIMEOUT_S = 2.0
 _MAX_EVENT_BYTES = 1 << 16
-_HAS_PROC = Path("/proc/self/stat").is_file()
 
 
 class StartedRuntime(Protocol):
@@ -154,19 +153,6 @@ def runtime_from_lease(lease: dict[str, Any]) -> SharedRuntime | None:
         return None
     transport = RuntimeTransport(lease["host"], lease["port"], lease["token"])
     return SharedRuntime(transport, lease["sessionId"], lease["pid"], lease["createTime"])
-
-
-def process_start_time(pid: int) -> float | None:
-    """Return when a process started, or None if there is no such process; with its id, that identifies it.
-
-    By a clock that cannot be set, if the system has one. `memoair_runtime.storage.lease` writes the same value.
-    """
-    try:
-        if _HAS_PROC:  # in ticks since boot; psutil adds the time of the boot, which moves when the clock is set
-            return float(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
-        return psutil.Process(pid).create_time()
-    except (OSError, ValueError, IndexError, psutil.Error):
-        return None
 
 
 def _wait_until_closed(channel: socket.socket, timeout_s: float) -> bool:

@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Annotated, Any
 
-from memoair_voice_sync.errors import MemoAirVoiceMemoryError
 from memoair_voice_sync._log import log
 from memoair_voice_sync._tools.tool import (
     DEFAULT_INTENT,
@@ -20,6 +19,7 @@ from memoair_voice_sync._tools.tool import (
     MemoryToolSync,
     tool_parameters,
 )
+from memoair_voice_sync.errors import MemoAirVoiceMemoryError
 
 _MAX_THREADS = 16
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import memoair_voice_sync._arguments as check
+from memoair_protocol.defaults import CLOUD_BASE_URL
+from memoair_protocol.http_headers import identity_headers
 from memoair_voice_sync.client import MemoAirVoiceClientSync
-from memoair_voice_sync._cloud.api import identity_headers
-from memoair_voice_sync.memory import DEFAULT_CLOUD_BASE_URL
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -48,7 +48,7 @@ class MemoAirVoiceAgent:
     project_id: str
     agent_id: str
     user_id: str | None = None
-    cloud_base_url: str | None = DEFAULT_CLOUD_BASE_URL
+    cloud_base_url: str | None = CLOUD_BASE_URL
     org_only: bool = False
 
     def __post_init__(self) -> None:

@@ -8,13 +8,15 @@ from typing import Any
 
 import attrs
 
-from memoair_voice_sync.errors import MemoAirVoiceMemoryError
-from memoair_voice_sync._pool.handle import CLIENT_CLOSED
+from memoair_protocol.backoff import Backoff
 from memoair_voice_sync._log import log
+from memoair_voice_sync._pool.handle import CLIENT_CLOSED
 from memoair_voice_sync._turns.user import User
+from memoair_voice_sync.errors import MemoAirVoiceMemoryError
 
-_INITIAL_BACKOFF_S = 0.1
-_MAX_BACKOFF_S = 5.0
+_BACKOFF = Backoff(0.1, 5.0, jitter=0)
+# While the client is being closed, its time is short.
+_CLOSING_BACKOFF = Backoff(0.1, 0.1, jitter=0)
 # A call has some hundred turns. More pending turns than this mean an outage of hours, and memory is finite.
 _MAX_PENDING_TURNS = 10_000
 
@@ -34,7 +36,7 @@ class _UserQueue:
 
     turns: deque[UnsavedTurn] = attrs.field(factory=deque)
     next_attempt_at: float = 0.0
-    backoff_s: float = _INITIAL_BACKOFF_S
+    failures: int = 0  # in a row
 
 
 class TurnOutbox:
@@ -93,11 +95,11 @@ class TurnOutbox:
         with self._changed:
             self._close_deadline = time.monotonic() + timeout_s
             for queue in self._queues.values():
-                queue.next_attempt_at, queue.backoff_s = 0.0, _INITIAL_BACKOFF_S
+                queue.next_attempt_at, queue.failures = 0.0, 0
             self._changed.notify_all()
             thread = self._thread
         if thread is not None:
-            thread.join(timeout_s + _MAX_BACKOFF_S)
+            thread.join(timeout_s + _BACKOFF.max_s)
         with self._changed:
             unsaved = len(self)
             self._queues.clear()
@@ -140,15 +142,15 @@ class TurnOutbox:
 
     def _schedule_retry(self, queue: _UserQueue) -> None:
         with self._changed:
-            queue.next_attempt_at = time.monotonic() + queue.backoff_s
-            max_backoff_s = _MAX_BACKOFF_S if self._close_deadline is None else _INITIAL_BACKOFF_S
-            queue.backoff_s = min(2 * queue.backoff_s, max_backoff_s)
+            queue.failures += 1
+            backoff = _BACKOFF if self._close_deadline is None else _CLOSING_BACKOFF
+            queue.next_attempt_at = time.monotonic() + backoff.pause_s(queue.failures)
 
     def _remove_first(self, turn: UnsavedTurn, queue: _UserQueue) -> None:
         with self._changed:
             if queue.turns and queue.turns[0] is turn:  # otherwise `close` or `discard` has emptied the queue
                 queue.turns.popleft()
-            queue.backoff_s = _INITIAL_BACKOFF_S
+            queue.failures = 0
             # Behind the other queues: a user who goes on talking must not keep them waiting.
             queue.next_attempt_at = time.monotonic()
             if not queue.turns and self._queues.get(turn.user.id) is queue:

@@ -5,8 +5,8 @@ from typing import Any
 
 import attrs
 
-from memoair_voice_sync.errors import MemoAirVoiceMemoryError
 from memoair_voice_sync._log import log
+from memoair_voice_sync.errors import MemoAirVoiceMemoryError
 
 _TEXT_FIELDS = ("user_text", "assistant_text")
 # The time of the turn. Some hooks take it for a telephone number.

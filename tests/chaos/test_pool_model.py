@@ -14,10 +14,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 import memoair_voice_sync._pool.pool
 from memoair_voice_sync import MemoAirVoiceMemoryError
+from memoair_voice_sync._loopback.transport import RuntimeTransport
 from memoair_voice_sync._pool.handle import HandleState, RuntimeHandle
 from memoair_voice_sync._pool.pool import RuntimePool
 from memoair_voice_sync._processes.spec import RuntimeSpec
-from memoair_voice_sync._loopback.transport import RuntimeTransport
 
 pytestmark = pytest.mark.alone
 

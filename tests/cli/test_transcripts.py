@@ -1,6 +1,7 @@
 """Readers of transcripts: JSON lines and plain text, turn ids, formats and timestamps."""
 
 import gzip
+import importlib
 import io
 import json
 import subprocess
@@ -14,7 +15,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import memoair_transcripts
 from memoair_transcripts import (
     FORMATS,
     Rejection,
@@ -616,15 +616,16 @@ def test_the_sdk_does_not_import_the_readers_and_they_import_nothing_else() -> N
     ).stdout.partition("|")
 
     assert not [name for name in sdk.split() if name.startswith("memoair_transcripts")]
-    ours = [
-        name for name in set(both.split()) - set(sdk.split()) if not name.startswith("memoair_transcripts")
-    ]
+    ours = [name for name in set(both.split()) - set(sdk.split()) if not name.startswith("memoair_transcripts")]
     assert not ours
 
 
-def test_the_former_name_of_rejection_is_deprecated() -> None:
-    with pytest.warns(DeprecationWarning, match="Refusal is now Rejection"):
-        former = memoair_transcripts.Refusal  # type: ignore[attr-defined]
-    assert former is Rejection
+def test_the_former_place_of_the_readers_is_deprecated() -> None:
+    sys.modules.pop("memoair_voice_sync.transcripts", None)
+    with pytest.warns(DeprecationWarning, match="is now memoair_transcripts"):
+        former = importlib.import_module("memoair_voice_sync.transcripts")
+    assert former.read_transcript is read_transcript
+    with pytest.warns(DeprecationWarning, match=r"Refusal is now memoair_transcripts\.Rejection"):
+        assert former.Refusal is Rejection
     with pytest.raises(AttributeError, match="no attribute 'Refusals'"):
-        memoair_transcripts.Refusals  # type: ignore[attr-defined] # noqa: B018
+        _ = former.Refusals

@@ -21,8 +21,8 @@ from memoair_cli.app import app
 from memoair_cloud import errors as cloud_errors
 from memoair_runtime import errors as runtime_errors
 from memoair_runtime.settings import RuntimeSettings
-from memoair_voice_sync.errors import ERROR_CODES
 from memoair_transcripts import TranscriptOptions, TranscriptTurn, read_transcript
+from memoair_voice_sync.errors import ERROR_CODES
 
 # Each test runs several programs in sequence: each takes seconds, and many times that on a loaded machine.
 pytestmark = pytest.mark.timeout(900)

@@ -7,6 +7,7 @@ import pytest
 from support.scripted_cloud import ScriptedCloud, scripted_cloud
 
 from memoair_index.static_model import default_model
+from memoair_protocol.backoff import Backoff
 
 
 @pytest.fixture(scope="session")
@@ -26,7 +27,7 @@ def cloud(opened_model: None, nothing_left_behind: None) -> Iterator[ScriptedClo
 @pytest.fixture
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten, in this process, the waits for more turns and for a cloud that has failed."""
-    monkeypatch.setattr("memoair_runtime.sync.status.FIRST_PAUSE_S", 0.05)
+    monkeypatch.setattr("memoair_runtime.sync.status.BACKOFF", Backoff(0.05, 60.0))
     monkeypatch.setattr("memoair_runtime.sync.scheduler.LINGER_S", 0.02)
     monkeypatch.setattr("memoair_runtime.sync.scheduler.STARTUP_DELAY_S", 0.0)
     monkeypatch.setattr("memoair_runtime.sync.scheduler.LOCK_RETRY_S", 0.05)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from memoair_runtime.enums import LaneName
+from memoair_protocol.enums import LaneName
 from memoair_runtime.recall.context_builder import Budgets, build_context
 from memoair_runtime.recall.lanes.lane import LaneAnswer, Passage
 from memoair_runtime.recall.sanitizer import sanitize_line, sanitize_speaker

@@ -20,8 +20,9 @@ from support.waiting import eventually
 
 from memoair_index import ContainerError, Document, Index
 from memoair_index.static_model import default_model
+from memoair_protocol.enums import EventType
 from memoair_runtime.readiness import Readiness
-from memoair_runtime.storage.events import EventType, encode_line, new_event
+from memoair_runtime.storage.events import encode_line, new_event
 
 SECRET = "zanzibarplum"
 # More turns than an index file is written for; each has two passages.

@@ -11,7 +11,7 @@ import pytest
 from support.timing import fastest
 from support.waiting import eventually
 
-from memoair_runtime.enums import Intent, LaneName
+from memoair_protocol.enums import Intent, LaneName
 from memoair_runtime.readiness import NotReadyError, Readiness, ReadinessGate
 from memoair_runtime.recall.lane_executor import LaneExecutor, LaneOutcome, LaneRequest, LaneStatus
 from memoair_runtime.recall.lanes.lane import LaneAnswer, LaneQuery, Passage

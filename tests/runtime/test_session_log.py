@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from support.waiting import eventually
 
+from memoair_protocol.enums import EventType
 from memoair_runtime.errors import SessionNotFoundError, StorageUnavailableError
 from memoair_runtime.memory.session import LoggedSession, SessionStart, SessionState
-from memoair_runtime.storage.events import Event, EventType, encode_line
+from memoair_runtime.storage.events import Event, encode_line
 from memoair_runtime.storage.user_folder import SessionFolder, UserFolder
 
 PROJECT, USER, SESSION = "proj_test", "caller_42", "call-1"

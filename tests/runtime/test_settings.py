@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from memoair_runtime.settings import DEFAULT_CLOUD_BASE_URL, RuntimeSettings, SettingsError, default_storage_root
+from memoair_protocol.defaults import CLOUD_BASE_URL
+from memoair_runtime.settings import RuntimeSettings, SettingsError, default_storage_root
 
 REQUIRED = {"PROJECT_ID": "proj_test", "USER_ID": "caller_42"}
 
@@ -280,4 +281,4 @@ def test_the_default_storage_root_is_in_the_platforms_data_folder(
     assert default_storage_root().parts[-2:] == ("memoair", "voice")
     assert default_storage_root().is_relative_to(tmp_path)
     assert parse_settings(**REQUIRED).storage_root == default_storage_root()
-    assert parse_settings(**REQUIRED).cloud_base_url == DEFAULT_CLOUD_BASE_URL
+    assert parse_settings(**REQUIRED).cloud_base_url == CLOUD_BASE_URL

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from support.calls import LONG_AGO, user_folder
 
+from memoair_protocol.enums import EventType
 from memoair_runtime.metrics import RuntimeMetrics
-from memoair_runtime.storage.events import Event, EventType, decode_line, encode_line
+from memoair_runtime.storage.events import Event, decode_line, encode_line
 from memoair_runtime.storage.rejected_events import RejectedEvents
 from memoair_runtime.storage.replica_file import NO_CHANGE, ReplicaFact, ReplicaFile, ReplicaPage
 from memoair_runtime.sync.errors import CloudError, FailureKind

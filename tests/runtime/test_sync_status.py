@@ -6,8 +6,7 @@ from hypothesis import strategies as st
 
 from memoair_runtime.sync.errors import CloudError, FailureKind
 from memoair_runtime.sync.status import (
-    FIRST_PAUSE_S,
-    MAX_PAUSE_S,
+    BACKOFF,
     MAX_RETRY_AFTER_S,
     OFF,
     REFUSED_PAUSE_S,
@@ -25,10 +24,10 @@ def test_pauses_grow_exponentially_to_a_maximum_with_full_jitter() -> None:
     for _ in range(12):
         status = status.after_failure(TRANSIENT, NOW, jitter=1.0)
         pauses.append(status.paused_until - NOW)
-    assert pauses[:4] == [FIRST_PAUSE_S * 2**number for number in range(4)]
-    assert pauses[-1] == MAX_PAUSE_S
+    assert pauses[:4] == [BACKOFF.first_s * 2**number for number in range(4)]
+    assert pauses[-1] == BACKOFF.max_s
     assert status.after_failure(TRANSIENT, NOW, jitter=0.0).paused_until == NOW, "full jitter"
-    assert status.after_success().after_failure(TRANSIENT, NOW, jitter=1.0).paused_until == NOW + FIRST_PAUSE_S
+    assert status.after_success().after_failure(TRANSIENT, NOW, jitter=1.0).paused_until == NOW + BACKOFF.first_s
 
 
 @given(st.integers(0, 10_000), st.floats(0, 1), st.none() | st.floats(0, 1e9))
@@ -38,7 +37,7 @@ def test_no_pause_exceeds_the_maximum(failures: int, jitter: float, retry_after_
     pause_s = status.after_failure(error, NOW, jitter).paused_until - NOW
     requested_s = min(retry_after_s or 0, MAX_RETRY_AFTER_S)
     assert requested_s <= pause_s + 1e-6
-    assert pause_s <= requested_s + MAX_PAUSE_S + 1e-6
+    assert pause_s <= requested_s + BACKOFF.max_s + 1e-6
 
 
 @given(st.lists(st.sampled_from(["succeeds", "authorizes", "fails", "rejects"]), max_size=20), st.floats(0, 1))

@@ -10,10 +10,11 @@ from typing import Any
 
 import msgspec
 
+from memoair_protocol.enums import EventType
 from memoair_runtime.memory.user_store import UserStore
 from memoair_runtime.requests import StartRequest, TurnRequest
 from memoair_runtime.settings import RuntimeSettings
-from memoair_runtime.storage.events import EventType, encode_line, new_event
+from memoair_runtime.storage.events import encode_line, new_event
 from memoair_runtime.storage.user_folder import UserFolder
 from support.runtimes import PROJECT, USER
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from typing_extensions import assert_type
 
+from memoair_transcripts import Rejection, TranscriptOptions, TranscriptTurn, read_transcript
 from memoair_voice import MemoAirVoiceAgent as AsyncAgent
 from memoair_voice import (
     MemoAirVoiceClient,
@@ -30,7 +31,6 @@ from memoair_voice_sync import (
     VoiceSessionSync,
     __version__,
 )
-from memoair_transcripts import Rejection, TranscriptOptions, TranscriptTurn, read_transcript
 
 Caller = dict[str, str]
 CALLER = {"id": "caller_42", "name": "Alex", "metadata": {"plan": "premium"}}

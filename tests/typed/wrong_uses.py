@@ -5,6 +5,7 @@ Each line that ends in ``# wrong`` must be an error for mypy and pyright, and no
 
 from io import StringIO
 
+from memoair_transcripts import Rejection, TranscriptTurn, read_transcript
 from memoair_voice import MemoAirVoiceClient, MemoAirVoiceMemory
 from memoair_voice_sync import (
     IndexBuildResult,
@@ -14,7 +15,6 @@ from memoair_voice_sync import (
     MemoAirVoiceMemorySync,
     SearchResult,
 )
-from memoair_transcripts import Rejection, TranscriptTurn, read_transcript
 
 WHO = {"id": "caller_42"}
 

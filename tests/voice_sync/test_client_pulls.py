@@ -19,13 +19,14 @@ from support.registries import LocalRegistry, debian_registry, find_debian_regis
 from support.timing import fastest, least
 from support.waiting import eventually
 
+from memoair_protocol.backoff import Backoff
+from memoair_runtime_store import background
 from memoair_voice_sync import (
     MemoAirVoiceClientSync,
     MemoAirVoiceMemoryError,
     MemoAirVoiceMemorySync,
     SearchResult,
 )
-from memoair_runtime_store import background
 
 NewMemory = Callable[..., MemoAirVoiceMemorySync]
 
@@ -333,7 +334,7 @@ def test_a_failed_pull_raises_at_once_and_is_retried_with_growing_pauses(
 ) -> None:
     clock = Clock()
     monkeypatch.setattr(background, "time", clock)
-    monkeypatch.setattr(background, "INITIAL_BACKOFF_S", 60.0)
+    monkeypatch.setattr(background, "BACKOFF", Backoff(60.0, 300.0, jitter=0.2))
     registry.responders[MANIFEST] = respond(b"gone", 404)
     client = new_client(**named)
     found = client.search_memory("hello", user_id="ada", timeout_ms=PATIENT_MS)

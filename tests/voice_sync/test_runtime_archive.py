@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 from support.artifacts import PROGRAM, digest_of, member, runtime_archive, tar_gz_of, tar_of, zip_of
 from support.file_server import FileServer, file_server
 
-from memoair_voice_sync import MemoAirVoiceMemoryError
 from memoair_runtime_store.archive import Unpacker
 from memoair_runtime_store.cancel_token import CancelToken
 from memoair_runtime_store.errors import RuntimeStoreError
 from memoair_runtime_store.pull import pull
 from memoair_runtime_store.reference import parse_reference
+from memoair_voice_sync import MemoAirVoiceMemoryError
 
 pytestmark = pytest.mark.usefixtures("nothing_left_behind")
 

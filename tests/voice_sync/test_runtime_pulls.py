@@ -46,13 +46,13 @@ from support.file_server import (
 from support.registries import PASSWORD, LocalRegistry, debian_registry, find_debian_registry, local_registry
 from support.waiting import eventually
 
-from memoair_voice_sync import MemoAirVoiceMemoryError
 from memoair_runtime_store import downloader
 from memoair_runtime_store.cache import CachedRuntime, find_cached
 from memoair_runtime_store.cancel_token import CancelToken
 from memoair_runtime_store.errors import PullCancelledError
 from memoair_runtime_store.pull import pull
 from memoair_runtime_store.reference import current_platform, parse_reference
+from memoair_voice_sync import MemoAirVoiceMemoryError
 
 pytestmark = pytest.mark.usefixtures("nothing_left_behind", "docker_folder")
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from memoair_voice_sync import MemoAirVoiceClientSync, MemoAirVoiceMemorySync
 from memoair_runtime_store.reference import ReleaseUrl, cache_key, current_platform, parse_reference
+from memoair_voice_sync import MemoAirVoiceClientSync, MemoAirVoiceMemorySync
 
 DIGEST = "sha256:" + "ab" * 32
 SHA = "#sha256=" + "ab" * 32

@@ -5,8 +5,8 @@ from typing import Annotated, Any
 
 from pydantic import Field, WithJsonSchema
 
-from memoair_cloud.calls.event_parsing import IncomingEventType
 from memoair_cloud.http.schemas.base import Identifier, RequestBody, ResponseBody
+from memoair_protocol.enums import EventType
 
 MAX_EVENTS = 500
 
@@ -15,7 +15,7 @@ class EventIn(RequestBody):
     """One event of one session. `memoair_cloud.calls.event_parsing` parses it."""
 
     event_id: Identifier
-    type: IncomingEventType
+    type: EventType
     session_id: Identifier
     seq: Annotated[int, Field(ge=0, le=2**53 - 1)]
     occurred_at: datetime

@@ -7,7 +7,7 @@ from functools import lru_cache
 import attrs
 
 from memoair_index import Hit
-from memoair_runtime.enums import LaneName
+from memoair_protocol.enums import LaneName
 from memoair_runtime.memory.facts import is_fact, to_fact
 from memoair_runtime.memory.speaker_names import AGENT
 from memoair_runtime.memory.turn import StoredTurn, event_id_of, from_timestamp

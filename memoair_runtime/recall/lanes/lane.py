@@ -8,10 +8,10 @@ import attrs
 import msgspec
 
 from memoair_index import Hit
-from memoair_runtime.enums import Intent, LaneName, Variant
+from memoair_protocol.enums import Intent, LaneName, Variant
+from memoair_protocol.moments import format_utc
 from memoair_runtime.filters import Predicate
 from memoair_runtime.readiness import Readiness
-from memoair_runtime.timeutil import format_utc
 
 
 @attrs.frozen

@@ -9,8 +9,8 @@ from contextlib import suppress
 from typing import Any
 
 from memoair_index import ContainerError, Document, Hit, Index, Query
+from memoair_protocol.enums import LaneName
 from memoair_runtime.coalescing_job import CoalescingJob
-from memoair_runtime.enums import LaneName
 from memoair_runtime.readiness import Readiness, ReadinessGate
 from memoair_runtime.recall.lanes.dedupe import top_per_group
 from memoair_runtime.recall.lanes.lane import HitSource, LaneAnswer, LaneHit, LaneQuery, Passage

@@ -3,7 +3,7 @@
 import time
 
 from memoair_index import Hit, Query
-from memoair_runtime.enums import LaneName, Variant
+from memoair_protocol.enums import LaneName, Variant
 from memoair_runtime.memory.facts import is_fact
 from memoair_runtime.memory.reranker import MAX_RERANKED, BackgroundReranker
 from memoair_runtime.memory.turn import event_id_of

@@ -1,6 +1,6 @@
 """The profile lane: who the user is."""
 
-from memoair_runtime.enums import LaneName
+from memoair_protocol.enums import LaneName
 from memoair_runtime.memory.user_memory import UserMemory
 from memoair_runtime.readiness import Readiness
 from memoair_runtime.recall.lanes.lane import LaneAnswer, LaneQuery, Passage

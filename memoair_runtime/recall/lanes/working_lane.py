@@ -1,6 +1,6 @@
 """The working lane: the turns of this session."""
 
-from memoair_runtime.enums import Intent, LaneName
+from memoair_protocol.enums import Intent, LaneName
 from memoair_runtime.memory.turn import event_id_of
 from memoair_runtime.memory.user_memory import UserMemory
 from memoair_runtime.readiness import Readiness

@@ -1,6 +1,16 @@
-"""Enumerations of the wire protocol that are also used inside the runtime."""
+"""Enumerations of the wire protocol."""
 
 from enum import Enum
+
+
+class EventType(str, Enum):
+    """The kind of an event of a session."""
+
+    SESSION_START = "session_start"  # a call began, or the caller became known; payload: user, metadata
+    # The caller spoke and was answered; payload: turnId, userText, assistantText, toolCalls, metadata, and, if the
+    # answer was interrupted, assistantFullText: the whole answer, of which the caller heard only assistantText.
+    TURN = "turn"
+    SESSION_END = "session_end"  # the call ended; payload: reason
 
 
 class LaneName(str, Enum):

@@ -1,0 +1,36 @@
+"""HTTP headers that several packages send or read."""
+
+import email.utils
+from collections.abc import Mapping
+
+from memoair_protocol.moments import to_utc, utc_now
+
+
+def identity_headers(project_id: str | None, agent_id: str | None, user_id: str | None = None) -> Mapping[str, str]:
+    """Return the headers that name an agent and a user; the values are UTF-8 in whatever encoding the client uses.
+
+    Raises:
+        ValueError: If a header cannot hold an id unchanged.
+    """
+    ids = {"X-Project-Id": project_id, "X-Agent-Id": agent_id, "X-User-Id": user_id}
+    headers = {}
+    for name, value in ids.items():
+        if value is not None:
+            if value != value.strip() or any(ord(char) < 0x20 or ord(char) == 0x7F for char in value):
+                raise ValueError(f"{name} cannot be sent in a header: it has control characters or surrounding spaces")
+            headers[name] = value.encode().decode("latin-1")
+    return headers
+
+
+def parse_retry_after(header: str | None) -> float | None:
+    """Return the seconds of a ``Retry-After`` header, which is a number or a date; None if it is neither."""
+    if header is None:
+        return None
+    header = header.strip()
+    if header.isascii() and header.isdigit():
+        return float(header[:9])
+    try:
+        moment = to_utc(email.utils.parsedate_to_datetime(header))
+    except ValueError:
+        return None
+    return max(0.0, (moment - utc_now()).total_seconds())

@@ -1,0 +1,19 @@
+"""Limits of requests that both sides know: exceeding one on the sending side saves a round trip."""
+
+# The body of a request to a runtime.
+MAX_RUNTIME_BODY_BYTES = 1 << 20
+# The longest spoken query has about a thousand characters; a hundred thousand are a mistake in the client's code.
+MAX_QUERY_CHARS = 16_384
+MAX_TOP_K = 1_000
+MAX_TIMEOUT_MS = 60_000.0
+# Log lines, replies and events nest what a runtime accepts a few levels deeper. JSON parsers fail at about a thousand.
+MAX_RUNTIME_JSON_DEPTH = 64
+MAX_CLOUD_JSON_DEPTH = 80
+# An event, as a runtime sends it: the body of a request to the runtime, and what the runtime adds.
+MAX_EVENT_BYTES = MAX_RUNTIME_BODY_BYTES + (64 << 10)
+# A batch of events for the cloud.
+MAX_EVENTS = 500
+MAX_EVENTS_BYTES = 16 << 20  # 500 turns of ten minutes each have about 8 MB
+# A batch of the organization's documents for the cloud.
+MAX_DOCUMENTS = 100
+MAX_DOCUMENTS_BYTES = 1 << 20

@@ -1,0 +1,28 @@
+"""What a client and a runtime process agree on: variables, exit codes, and the identity of a process."""
+
+from pathlib import Path
+
+# The prefix of the variables that configure a runtime.
+ENV_PREFIX = "MEMOAIR_RUNTIME_"
+# The exit code of a runtime whose port is taken.
+EXIT_PORT_TAKEN = 3
+_HAS_PROC = Path("/proc/self/stat").is_file()
+
+
+def process_start_time(pid: int) -> float | None:
+    """Return when a process started, or None if there is no such process; with its id, that identifies it.
+
+    On Linux the value is in clock ticks since boot, so that it does not change when the clock is set; elsewhere it is
+    in seconds since the epoch. Compare it only with other values of this function.
+    """
+    if _HAS_PROC:  # psutil adds the boot time, which changes with the clock
+        try:
+            return float(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+        except (OSError, ValueError, IndexError):
+            return None
+    import psutil
+
+    try:
+        return psutil.Process(pid).create_time()
+    except psutil.Error:
+        return None
