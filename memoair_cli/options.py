@@ -15,7 +15,7 @@ PLACEHOLDER_KEY = "memoair_pk_local"  # for clients without a cloud, which requi
 BaseUrl = Annotated[str, typer.Option(envvar="MEMOAIR_BASE_URL", help="The URL of the cloud.")]
 ApiKey = Annotated[
     str,
-    typer.Option(envvar="MEMOAIR_API_KEY", help="The account's API key. Other users can see flags; set the variable."),
+    typer.Option(envvar="MEMOAIR_API_KEY", help="The account's API key. Prefer the variable: others can see options."),
 ]
 ProjectId = Annotated[str, typer.Option("--project", envvar="MEMOAIR_PROJECT_ID", help="The project's id.")]
 AgentId = Annotated[str, typer.Option("--agent", envvar="MEMOAIR_AGENT_ID", help="The agent's id.")]
