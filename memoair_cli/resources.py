@@ -66,7 +66,9 @@ def add_documents(
     headers = {"X-Project-Id": require(project, "MEMOAIR_PROJECT_ID"), **({"X-Agent-Id": agent} if agent else {})}
     try:
         documents = [document for file in files for document in _read_documents(file)]
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        fail(f"{error.filename}: {error.strerror}")
+    except ValueError as error:
         fail(str(error))
     reply: Any = None
     with _connect(base_url, api_key) as cloud:
@@ -95,7 +97,10 @@ def _post(cloud: CloudHttp, path: str, body: Any, **headers: str) -> Any:
 
 
 def _read_documents(file: Path) -> Iterator[dict[str, Any]]:
-    text = file.read_text(encoding="utf-8-sig")
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise ValueError(f"{file}: not a text file in UTF-8") from None
     if file.suffix != ".jsonl":
         yield {"id": file.name, "text": text}
         return

@@ -65,15 +65,18 @@ def doctor(
     ] = None,
     retry_failed: Annotated[
         bool,
-        typer.Option("--retry-failed", help="Make the server retry work that failed for good; changes nothing else."),
+        typer.Option("--retry-failed", help="Make the server retry its dead letters: work that failed too often."),
     ] = False,
     deprecated_retry: Annotated[bool, typer.Option("--revive", hidden=True)] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
     """Find problems on this machine, and say how to fix them.
 
-    Starts a runtime with a temporary storage root, checks the storage root and its contents, and sends requests to the
-    configured cloud. Changes nothing. Exit codes: 0 no problem, 1 problems found, 2 invalid options.
+    Starts a runtime in a temporary folder, checks the storage root and its contents, and sends requests to the cloud.
+
+    Changes nothing, unless --retry-failed is passed.
+
+    Exit codes: 0 no problem, 1 problems found, 2 invalid options.
     """
     if deprecated_retry:
         warn_renamed("--revive", "--retry-failed")

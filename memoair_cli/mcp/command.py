@@ -33,8 +33,11 @@ def serve_mcp(
 ) -> None:
     """Serve the memory of one caller to a Model Context Protocol client, on stdin and stdout.
 
-    The caller is set here and not by the tools, so that a model cannot choose another one. Without an API key no cloud
-    is used, and nothing leaves this machine. The server exits at the end of its input.
+    The caller is set here and not by the tools, so that a model cannot choose another one.
+
+    Without an API key no cloud is used, and nothing leaves this machine.
+
+    The server exits at the end of its input.
     """
     try:
         from memoair_cli.mcp.server import serve

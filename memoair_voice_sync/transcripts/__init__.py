@@ -29,7 +29,8 @@ if not TYPE_CHECKING:  # otherwise type checkers would accept any name of this m
 
     def __getattr__(name: str) -> object:
         if name == "Refusal":
-            message = "memoair_voice_sync.transcripts.Refusal is now Rejection; the old name goes in the next release"
+            module = "memoair_voice_sync.transcripts"
+            message = f"{module}.Refusal is now Rejection; the old name will be removed in the next release"
             warnings.warn(message, DeprecationWarning, stacklevel=2)
             return Rejection
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

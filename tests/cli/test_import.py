@@ -196,7 +196,7 @@ def test_invalid_lines_are_reported_by_file_and_line_and_the_rest_is_saved(
     file = new_file(turn(1), b"\xff", '{"secret', turn(2, userText=3), turn(3), turn(4, "bob", "x" * 600))
     done = memoair("import", file, "--refused", tmp_path / "refused.jsonl", code=1, **cloud_environment(client))
 
-    assert "1 file, 1 call: 2 turns kept, 0 already there, 4 rejected" in done.out
+    assert "1 file, 1 call: 2 turns saved, 0 already there, 4 rejected" in done.out
     assert f"{file}:3: not JSON; expected one object per line" in done.out
     rejections = [json.loads(line) for line in (tmp_path / "refused.jsonl").read_text().splitlines()]
     assert [each["line"] for each in rejections] == [2, 3, 4, 6]
@@ -293,7 +293,7 @@ def test_invalid_options_are_reported_before_anything_is_sent(
 def test_a_missing_key_or_project_is_reported(server: EventServer, name: str) -> None:
     environ = {**stand_in_environment(server)}
     del environ[name]
-    assert memoair("import", "-", code=2, stdin="", **environ).err == f"{name} is not set\n"
+    assert memoair("import", "-", code=2, stdin="", **environ).err.startswith(f"{name} is not set; set it, or pass --")
 
 
 # Failing targets
@@ -347,7 +347,7 @@ def test_the_old_spellings_of_options_still_work(
 ) -> None:
     unreachable = {**stand_in_environment(server), "MEMOAIR_BASE_URL": "http://127.0.0.1:9"}
     done = memoair("import", new_file(turn(1)), "--patience", "0.1", code=3, **unreachable)
-    assert done.err.startswith("--patience is now --retry-timeout; the old name goes in the next release\n")
+    assert done.err.startswith("--patience is now --retry-timeout; the old name will be removed in the next release\n")
 
     monkeypatch.setattr("memoair_cli.importing.ledger.PROBE_EVENTS", 0)
     file = new_file(turn(1))
@@ -355,7 +355,7 @@ def test_the_old_spellings_of_options_still_work(
         run_import(file, **stand_in_environment(server))
     assert len(server.batches) == 1, "the second run resumes at the end of the file"
     done = memoair("import", file, "--anew", **stand_in_environment(server))
-    assert done.err == "--anew is now --restart; the old name goes in the next release\n"
+    assert done.err == "--anew is now --restart; the old name will be removed in the next release\n"
     assert len(server.batches) == 2
 
     shown = memoair("import", "--help").out
@@ -444,7 +444,7 @@ def test_a_terminal_shows_a_progress_bar(server: EventServer, new_file: NewFile,
                     is_shown.set()
         os.close(terminal)
         assert process.stdout is not None
-        assert "11 turns kept, 1 already there" in process.stdout.read()
+        assert "11 turns saved, 1 already there" in process.stdout.read()
     assert "into proj_acme" in shown.decode()
     assert "1 already there" in shown.decode()
     assert "1 rejected" in shown.decode()
@@ -540,7 +540,7 @@ def test_control_c_finishes_batches_in_flight_and_the_same_command_continues(
     assert process.returncode == 130, err
     assert "run the same command again to continue" in err
     assert "Traceback" not in err
-    kept = int(out.split(" turns kept")[0].split(": ")[1].replace(",", ""))
+    kept = int(out.split(" turns saved")[0].split(": ")[1].replace(",", ""))
     assert 0 < kept < 1_200
     assert summary["turns"] == {"kept": 1_200 - kept, "alreadyThere": kept, "refused": 0}
     assert_all_imported(client)

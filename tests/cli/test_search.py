@@ -183,4 +183,5 @@ def test_invalid_options_are_reported(storage: Path, arguments: list[str], messa
 
 
 def test_the_project_is_required() -> None:
-    assert memoair("search", "--user", "ana", "boots", code=2).err == "MEMOAIR_PROJECT_ID is not set\n"
+    done = memoair("search", "--user", "ana", "boots", code=2)
+    assert done.err == "MEMOAIR_PROJECT_ID is not set; set it, or pass --project\n"
