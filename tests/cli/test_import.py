@@ -289,11 +289,12 @@ def test_invalid_options_are_reported_before_anything_is_sent(
     assert not server.batches
 
 
-@pytest.mark.parametrize("name", ["MEMOAIR_API_KEY", "MEMOAIR_PROJECT_ID"])
-def test_a_missing_key_or_project_is_reported(server: EventServer, name: str) -> None:
+@pytest.mark.parametrize(("name", "option"), [("MEMOAIR_API_KEY", "--api-key"), ("MEMOAIR_PROJECT_ID", "--project")])
+def test_a_missing_key_or_project_is_reported(server: EventServer, name: str, option: str) -> None:
     environ = {**stand_in_environment(server)}
     del environ[name]
-    assert memoair("import", "-", code=2, stdin="", **environ).err.startswith(f"{name} is not set; set it, or pass --")
+    done = memoair("import", "-", code=2, stdin="", **environ)
+    assert done.err == f"{name} is not set; set it, or pass {option}\n"
 
 
 # Failing targets
