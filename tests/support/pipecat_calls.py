@@ -203,7 +203,7 @@ class PipecatCall:
             UserStoppedSpeakingFrame(),
         )
 
-    async def type(self, text: str) -> None:
+    async def type_text(self, text: str) -> None:
         """Type without waiting for an answer."""
         await self.queue_frames(LLMMessagesAppendFrame([{"role": "user", "content": text}], run_llm=True))
 
