@@ -190,10 +190,11 @@ def test_an_invalid_call_returns_an_error_that_does_not_quote_its_arguments(serv
 
 
 def test_a_failing_memory_returns_a_tool_error(tmp_path: Path) -> None:
-    slow_server = McpServer(tmp_path, "ana", "--timeout-ms", "1", PYTHONPATH="")
-    result, logged = slow_server.run_client(lambda client: client.call_tool("search_memory", {"query": SECRET}))
+    # Without its program the memory fails at every call. A short timeout would not do: a fast machine keeps it.
+    broken_server = McpServer(tmp_path, "ana", MEMOAIR_RUNTIME_BINARY=str(tmp_path / "missing"))
+    result, logged = broken_server.run_client(lambda client: client.call_tool("search_memory", {"query": SECRET}))
     assert result.is_error is True
-    assert result.content[0].text.startswith("the search failed: runtime.timeout: ")
+    assert result.content[0].text.startswith("the search failed: runtime.not_found: ")
     assert SECRET not in result.content[0].text + logged
 
 
