@@ -168,6 +168,8 @@ def test_an_interrupted_run_continues_without_losing_or_duplicating_turns(
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         start_new_session=True,
+        # A shell starts background jobs with SIGINT ignored, and a test run in one passes that on.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         eventually(lambda: len(list((tmp_path / "storage" / PROJECT).glob("caller*"))) > 5, within_s=60)
