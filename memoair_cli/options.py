@@ -47,7 +47,7 @@ def resolve_storage_root(folder: Path | None) -> Path:
 
 def warn_renamed(option: str, new_name: str) -> None:
     """Print to standard error that an option has a new name."""
-    typer.echo(f"{option} is now {new_name}; the old name goes in the next release", err=True)
+    typer.echo(f"{option} is now {new_name}; the old name will be removed in the next release", err=True)
 
 
 def fail(message: str, code: int = 1) -> NoReturn:

@@ -17,7 +17,7 @@ from memoair_index import Index, split_document
 
 log = logging.getLogger(__name__)
 
-# How long a replaced file is kept: a device that has just learned of it may still be downloading it.
+# How long a replaced file is kept: a machine that has just learned of it may still be downloading it.
 REPLACED_FILE_TTL = timedelta(minutes=10)
 # After this many consecutive failures, a version is not retried until the documents change or an operator intervenes.
 MAX_FAILURES = 5

@@ -491,5 +491,7 @@ def test_failed_work_is_a_problem_and_can_be_retried(
 
 def test_the_old_spelling_of_retry_failed_still_works() -> None:
     done = memoair("doctor", "--revive", code=2)
-    assert done.err.startswith("--revive is now --retry-failed; the old name goes in the next release\n--retry-failed")
+    assert done.err.startswith(
+        "--revive is now --retry-failed; the old name will be removed in the next release\n--retry-failed"
+    )
     assert "--revive" not in memoair("doctor", "--help").out

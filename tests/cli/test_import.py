@@ -20,7 +20,7 @@ from support.clouds import Client
 from support.commands import MEMOAIR, environment, memoair, start_process
 from support.waiting import eventually
 
-from memoair_voice_sync.transcripts import parse_moment
+from memoair_voice_sync.transcripts import parse_timestamp
 
 # Imported events
 
@@ -46,11 +46,11 @@ def test_calls_are_imported_completely_with_times_and_each_turn_once(client: Cli
         "metadata": {"line": "returns"},
     }
     assert events[-1]["payload"] == {"reason": "imported"}
-    minutes = [parse_moment(event["occurredAt"]) - STARTED_AT for event in events]
+    minutes = [parse_timestamp(event["occurredAt"]) - STARTED_AT for event in events]
     assert minutes == [timedelta(minutes=number) for number in (1, 1, 2, 3, 3)]
     [session] = client.ok("GET", "/v1/voice-sdk/users/ana/sessions")["sessions"]
     assert (session["turnCount"], session["agentId"]) == (3, client.identity["agent"])
-    assert parse_moment(session["endedAt"]) == STARTED_AT + timedelta(minutes=3)
+    assert parse_timestamp(session["endedAt"]) == STARTED_AT + timedelta(minutes=3)
     users = {user["userId"]: user["name"] for user in client.ok("GET", "/v1/voice-sdk/users")["users"]}
     assert users == {"ana": "Ana", "bob": "Bob"}
 
@@ -167,7 +167,9 @@ def test_every_format_is_imported_with_its_times_and_only_once(client: Client, t
     assert [event["type"] for event in events] == ["session_start", "turn", "turn", "session_end"]
     texts = [(turn["payload"]["userText"], turn["payload"]["assistantText"]) for turn in turns]
     assert texts == [("", "Hello."), ("My parcel is late.", "I see.")]
-    assert [parse_moment(turn["occurredAt"]) - STARTED_AT for turn in turns] == [timedelta(seconds=at) for at in (1, 4)]
+    assert [parse_timestamp(turn["occurredAt"]) - STARTED_AT for turn in turns] == [
+        timedelta(seconds=at) for at in (1, 4)
+    ]
 
     longer = {
         "vtt": VTT.format(7, "Caller", "Bye.") + "\n" + VTT.format(8, "Ghost", "Boo."),
@@ -347,7 +349,7 @@ def test_the_old_spellings_of_options_still_work(
 ) -> None:
     unreachable = {**stand_in_environment(server), "MEMOAIR_BASE_URL": "http://127.0.0.1:9"}
     done = memoair("import", new_file(turn(1)), "--patience", "0.1", code=3, **unreachable)
-    assert done.err.startswith("--patience is now --retry-timeout; the old name goes in the next release\n")
+    assert done.err.startswith("--patience is now --retry-timeout; the old name will be removed in the next release\n")
 
     monkeypatch.setattr("memoair_cli.importing.ledger.PROBE_EVENTS", 0)
     file = new_file(turn(1))
@@ -355,7 +357,7 @@ def test_the_old_spellings_of_options_still_work(
         run_import(file, **stand_in_environment(server))
     assert len(server.batches) == 1, "the second run resumes at the end of the file"
     done = memoair("import", file, "--anew", **stand_in_environment(server))
-    assert done.err == "--anew is now --restart; the old name goes in the next release\n"
+    assert done.err == "--anew is now --restart; the old name will be removed in the next release\n"
     assert len(server.batches) == 2
 
     shown = memoair("import", "--help").out
@@ -469,7 +471,7 @@ def assert_all_imported(client: Client, turns: int = 1_200, callers: int = 20) -
         minutes = range(10 * number, 10 * number + 10)
         assert turn_ids_of(events) == [f"t{each}" for each in minutes]
         times = [event["occurredAt"] for event in events if event["type"] == "turn"]
-        assert [parse_moment(each) for each in times] == [STARTED_AT + timedelta(minutes=each) for each in minutes]
+        assert [parse_timestamp(each) for each in times] == [STARTED_AT + timedelta(minutes=each) for each in minutes]
     users = client.pages("/v1/voice-sdk/users", "users", limit=100)
     assert sum(user["sessionCount"] for user in users) == turns // 10
     sessions = [

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 
 _MAX_QUERY_CHARS = 4_000
-# The client keeps the deadline itself, but may have to wait for a free thread first.
+# The client enforces the time limit itself, but may have to wait for a free thread first.
 _THREAD_GRACE_S = 0.02
 # If the caller speaks before their memory is loaded, the recall waits for it, for this share of the deadline.
 _LOAD_WAIT_SHARE = 0.6
