@@ -22,7 +22,7 @@ from memoair_voice_sync import MemoAirVoiceMemoryError, MemoAirVoiceMemorySync, 
 _ANY_PORT = "http://127.0.0.1:0"
 # How long to wait for the memory of a caller who is known from another machine.
 _PULL_TIMEOUT_S, _HEALTH_TIMEOUT_S, _POLL_INTERVAL_S = 3.0, 1.0, 0.02
-_SYNC_FAILURES = {"refused": "the cloud rejects our requests", "retrying": "the cloud is unreachable or fails"}
+_SYNC_FAILURES = {"refused": "the cloud rejects the requests", "retrying": "the cloud is unreachable or fails"}
 _HIT_LANES = ("working", "permanent", "org")
 
 OptionalPath = Optional[Path]  # noqa: UP045 - Typer needs this on Python 3.10

@@ -65,7 +65,9 @@ def doctor(
     ] = None,
     retry_failed: Annotated[
         bool,
-        typer.Option("--retry-failed", help="Make the server retry work that failed for good; changes nothing else."),
+        typer.Option(
+            "--retry-failed", help="Make the server retry work that failed permanently; changes nothing else."
+        ),
     ] = False,
     deprecated_retry: Annotated[bool, typer.Option("--revive", hidden=True)] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,

@@ -80,7 +80,7 @@ def import_files(
     agent: AgentId = "",
     api_key: ApiKey = "",
     base_url: BaseUrl = DEFAULT_CLOUD_URL,
-    threads: Annotated[int, typer.Option(min=1, max=_MAX_THREADS, help="The number of batches sent at once.")] = 4,
+    threads: Annotated[int, typer.Option(min=1, max=_MAX_THREADS, help="The number of batches sent in parallel.")] = 4,
     retry_timeout: Annotated[float, typer.Option(min=0, help="Seconds to retry when the target fails.")] = 300.0,
     deprecated_timeout: Annotated[Seconds, typer.Option("--patience", min=0, hidden=True)] = None,
     state: Annotated[
@@ -162,14 +162,14 @@ def _open_local_target(
 def _run_until_signal(
     plan: ImportPlan, target: ImportTarget, reporter: ProgressReporter, stop_event: threading.Event
 ) -> ImportOutcome:
-    """Run an import. The first Ctrl-C or SIGTERM ends it after the batches in flight, a second one at once."""
+    """Run an import. The first Ctrl-C or SIGTERM ends it after the batches in flight, a second one immediately."""
 
     def on_signal(number: int, _: Any) -> None:
         if stop_event.is_set():
             os._exit(128 + number)
         stop_event.set()
         # Not through `reporter` or `typer`: the signal may have interrupted one of them.
-        os.write(sys.stderr.fileno(), b"\nfinishing the batches in flight; interrupt again to stop at once\n")
+        os.write(sys.stderr.fileno(), b"\nfinishing the batches in flight; interrupt again to stop immediately\n")
 
     previous = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

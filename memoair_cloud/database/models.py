@@ -233,7 +233,7 @@ class Memory(ProjectOwned, Base):
     extractor: Mapped[str]
     learned_at: Mapped[datetime]
     corrected_at: Mapped[datetime | None]  # by hand: no extractor overrides it
-    former_values: Mapped[list[str] | None]  # values before corrections: facts that say one of them repeat this one
+    former_values: Mapped[list[str] | None]  # values before corrections: a fact with one of them repeats this memory
     deleted_at: Mapped[datetime | None]
     barred: Mapped[str | None] = mapped_column(String(64))  # recognizes deleted content by its hash
     version: Mapped[int]  # the user's memory version when this memory last changed
@@ -249,7 +249,7 @@ class Memory(ProjectOwned, Base):
 
 
 class MemoryChange(ProjectOwned, Base):
-    """A change of a memory after it was learned. The changes of a deleted memory contain no words either."""
+    """A change of a memory after it was learned. The changes of a deleted memory contain no content either."""
 
     __tablename__ = "memory_changes"
 

@@ -26,7 +26,7 @@ MAX_FAILURES = 5
 def build_org_index(engine: Engine, blobs: BlobStore, project_id: str) -> int | None:
     """Build the index file of a project's latest documents, unless it exists already.
 
-    Two workers may build for the same project at once: the file of the later version stays.
+    Two workers may build for the same project concurrently: the file of the later version stays.
 
     Args:
         engine: The database of the server.

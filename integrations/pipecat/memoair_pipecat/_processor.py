@@ -209,7 +209,7 @@ class MemoAirMemoryProcessor(FrameProcessor):
         aggregator.add_event_handler("on_assistant_turn_started", self._on_answer_started)
         aggregator.add_event_handler("on_assistant_turn_stopped", self._on_answer_stopped)
 
-    async def setup(self, setup: FrameProcessorSetup) -> None:  # type: ignore[override] # FrameProcessor's own has the same
+    async def setup(self, setup: FrameProcessorSetup) -> None:  # type: ignore[override] # as FrameProcessor itself
         """Find the aggregators and the models, load the caller's memory and start saving, before the first frame."""
         await super().setup(setup)
         self._find_neighbors(setup)
