@@ -1,4 +1,4 @@
-"""How the processor is made: of a client, of an identity, of the environment; and what can't be."""
+"""Constructing the processor: from a client, an identity or the environment; and invalid arguments."""
 
 import asyncio
 from collections.abc import Callable
@@ -75,7 +75,7 @@ async def test_the_environment_says_who_it_is(
 
 
 @pytest.mark.anyio
-async def test_where_only_documents_are_searched_nobody_is_named_and_nothing_is_kept(
+async def test_a_search_of_documents_only_needs_no_user_and_saves_nothing(
     storage_root: Path, nothing_left_behind: None, tmp_path: Path
 ) -> None:
     documents = tmp_path / "documents.jsonl"
@@ -100,7 +100,7 @@ async def test_a_runtime_that_is_not_there_costs_the_memory_and_not_the_call(
     assert "parrot" not in caplog.text
 
 
-# What can't be
+# Invalid arguments
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ async def test_a_runtime_that_is_not_there_costs_the_memory_and_not_the_call(
         ({"user_id": "ada", **IDENTITY, "cloud_base_url": "ftp://x"}, ValueError, "cloud_base_url"),
     ],
 )
-def test_what_cannot_be_is_told_at_once(arguments: dict[str, Any], error: type[Exception], says: str) -> None:
+def test_invalid_arguments_are_rejected(arguments: dict[str, Any], error: type[Exception], says: str) -> None:
     with pytest.raises(error, match=says):
         MemoAirMemoryProcessor(**arguments)
 
