@@ -16,19 +16,19 @@ projects = typer.Typer(name="project", no_args_is_help=True, help="Manage projec
 agents = typer.Typer(name="agent", no_args_is_help=True, help="Manage the agents of a project.")
 indexes = typer.Typer(name="index", no_args_is_help=True, help="Manage the organization's documents.")
 
-# The limits of one request, with some room for what surrounds the documents.
+# The limits of one request, with some room for the rest of its body.
 _MAX_DOCUMENTS = 100
 _MAX_BYTES = 1_000_000
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the cloud's reply as JSON.")]
-Text = Optional[str]  # noqa: UP045 - Typer needs this on Python 3.10
+OptionalText = Optional[str]  # noqa: UP045 - Typer needs this on Python 3.10
 
 
 @projects.command("create")
 def create_project(
     name: Annotated[str, typer.Argument(help="The project's name.")],
-    slug: Annotated[Text, typer.Option(help="A short name for URLs; by default made from NAME.")] = None,
-    description: Annotated[Text, typer.Option(help="A description for people.")] = None,
+    slug: Annotated[OptionalText, typer.Option(help="A short name for URLs; by default made from NAME.")] = None,
+    description: Annotated[OptionalText, typer.Option(help="A description for people.")] = None,
     api_key: ApiKey = "",
     base_url: BaseUrl = DEFAULT_CLOUD_URL,
     as_json: AsJson = False,
@@ -72,7 +72,7 @@ def add_documents(
         fail(str(error))
     reply: Any = None
     with _connect(base_url, api_key) as cloud:
-        for batch in _batches(documents):
+        for batch in _split_batches(documents):
             body = b'{"name":%b,"documents":[%b]}' % (json.dumps(name).encode(), b",".join(batch))
             reply = _post(cloud, "/v1/voice-sdk/index/create", body, **headers)
     if reply is None:
@@ -118,7 +118,7 @@ def _read_documents(file: Path) -> Iterator[dict[str, Any]]:
             yield document
 
 
-def _batches(documents: Iterable[dict[str, Any]]) -> Iterator[list[bytes]]:
+def _split_batches(documents: Iterable[dict[str, Any]]) -> Iterator[list[bytes]]:
     batch: list[bytes] = []
     size = 0
     for document in documents:

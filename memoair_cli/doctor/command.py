@@ -47,21 +47,21 @@ _MARKS = {
 }
 _INDENT = 24
 
-File = Optional[Path]  # noqa: UP045 - Typer needs this on Python 3.10
-Text = Optional[str]  # noqa: UP045
+OptionalPath = Optional[Path]  # noqa: UP045 - Typer needs this on Python 3.10
+OptionalText = Optional[str]  # noqa: UP045
 
 
 def doctor(
-    storage: Annotated[File, typer.Option(help="The storage root.", file_okay=False)] = None,
+    storage: Annotated[OptionalPath, typer.Option(help="The storage root.", file_okay=False)] = None,
     project: ProjectId = "",
     agent: AgentId = "",
     api_key: ApiKey = "",
     base_url: BaseUrl = DEFAULT_CLOUD_URL,
     database_url: Annotated[
-        Text, typer.Option(envvar="MEMOAIR_CLOUD_DATABASE_URL", help="Also check this database of a server.")
+        OptionalText, typer.Option(envvar="MEMOAIR_CLOUD_DATABASE_URL", help="Also check this database of a server.")
     ] = None,
     blob_url: Annotated[
-        Text, typer.Option(envvar="MEMOAIR_CLOUD_BLOB_URL", help="The server's storage of index files.")
+        OptionalText, typer.Option(envvar="MEMOAIR_CLOUD_BLOB_URL", help="The server's storage of index files.")
     ] = None,
     retry_failed: Annotated[
         bool,

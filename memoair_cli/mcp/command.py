@@ -10,7 +10,7 @@ from memoair_cli.mcp.exit_codes import McpExit
 from memoair_cli.options import DEFAULT_CLOUD_URL, PLACEHOLDER_KEY, AgentId, ApiKey, BaseUrl, ProjectId, fail, require
 from memoair_voice_sync import MemoAirVoiceClientSync
 
-File = Optional[Path]  # noqa: UP045 - Typer needs this on Python 3.10
+OptionalPath = Optional[Path]  # noqa: UP045 - Typer needs this on Python 3.10
 # The client requires an agent, although without a cloud it has no use.
 _DEFAULT_AGENT = "agent_mcp"
 
@@ -24,8 +24,10 @@ def serve_mcp(
     agent: AgentId = "",
     api_key: ApiKey = "",
     base_url: BaseUrl = DEFAULT_CLOUD_URL,
-    storage: Annotated[File, typer.Option(help="The storage root.", file_okay=False)] = None,
-    org_file: Annotated[File, typer.Option(help="The organization's documents as JSON lines.", dir_okay=False)] = None,
+    storage: Annotated[OptionalPath, typer.Option(help="The storage root.", file_okay=False)] = None,
+    org_file: Annotated[
+        OptionalPath, typer.Option(help="The organization's documents as JSON lines.", dir_okay=False)
+    ] = None,
     org_only: Annotated[
         bool, typer.Option("--org-only", envvar="MEMOAIR_ORG_ONLY", help="Search only documents, and save nothing.")
     ] = False,

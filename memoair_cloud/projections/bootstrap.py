@@ -1,4 +1,4 @@
-"""The bootstrap projection: all current versions in one response, so that a device pulls only what changed."""
+"""The bootstrap projection: all current versions in one response, so that a machine pulls only what changed."""
 
 import hashlib
 import json

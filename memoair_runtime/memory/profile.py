@@ -32,14 +32,14 @@ class UserProfile:
     def updated(self, user: Mapping[str, Any], at: datetime) -> "UserProfile":
         """Return the profile after a session start.
 
-        Name and metadata that are missing stay as they were. So does everything if the profile was stated later than
-        ``at``.
+        A missing name or missing metadata leaves the previous value. If the profile is newer than ``at``, nothing
+        changes.
 
         Args:
             user: ``{id, name, metadata}`` of the session start.
             at: When the session started.
         """
-        if at < self.stated_at <= utc_now():  # a time from a clock that ran ahead must not block updates until then
+        if at < self.stated_at <= utc_now():  # a time in the future, from a wrong clock, must not block updates
             return self
         name = user.get("name") or self.name
         metadata = user.get("metadata") or self.metadata

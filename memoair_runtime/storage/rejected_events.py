@@ -1,4 +1,4 @@
-"""Events that the cloud has rejected for good: their ids and error codes, for the operator. No content."""
+"""Events that the cloud has permanently rejected: their ids and error codes, for the operator. No content."""
 
 import os
 from collections.abc import Mapping

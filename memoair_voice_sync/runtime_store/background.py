@@ -12,7 +12,7 @@ from memoair_voice_sync.runtime_store.cancel_token import CancelToken
 from memoair_voice_sync.runtime_store.errors import PullCancelledError
 from memoair_voice_sync.runtime_store.reference import Reference
 
-# After a failed pull, requests fail at once for this long; then the pull is retried. The delay doubles per failure.
+# After a failed pull, requests fail immediately for this long; then the pull is retried. The delay doubles per failure.
 INITIAL_BACKOFF_S, MAX_BACKOFF_S = 2.0, 300.0
 PULL_TIMEOUT_S = 1_800.0
 _JOIN_TIMEOUT_S = 2.0

@@ -3,7 +3,7 @@
 import re
 from datetime import datetime, time, timedelta, timezone
 
-from memoair_voice_sync.transcripts._moments import parse_clock, parse_moment
+from memoair_voice_sync.transcripts._timestamps import parse_clock, parse_timestamp
 
 _TIMESTAMP = re.compile(r"\s*(?:\[([^\[\]]{4,40})\]|\(([^()]{4,40})\))\s*")
 # Someone speaks before a call is this old, so a first timestamp above it is a time of day, not an offset.
@@ -34,7 +34,7 @@ class CallClock:
         offset = parse_clock(timestamp)
         try:
             if offset is None:
-                return parse_moment(timestamp), rest
+                return parse_timestamp(timestamp), rest
             return self._resolve_offset(offset), rest
         except (ValueError, OverflowError):
             return None, text  # "[laughs]", "[99:99:99]": part of the text

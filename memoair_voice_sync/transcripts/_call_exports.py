@@ -13,10 +13,10 @@ import attrs
 from memoair_voice_sync.transcripts._documents import JsonDocument, read_documents
 from memoair_voice_sync.transcripts._identifiers import InvalidTurnError, check_id
 from memoair_voice_sync.transcripts._json_lines import type_name
-from memoair_voice_sync.transcripts._moments import parse_moment
 from memoair_voice_sync.transcripts._pairing import TranscriptTurnAssembler
 from memoair_voice_sync.transcripts._records import Message, PartialTurn, Rejection, Side, TranscriptSource
 from memoair_voice_sync.transcripts._speakers import Speakers
+from memoair_voice_sync.transcripts._timestamps import parse_timestamp
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MAX_CALL_S = 7 * 86_400.0
@@ -156,7 +156,7 @@ class _ExportFields:
         """Return an ISO 8601 timestamp."""
         value = self.text(name)
         try:
-            return None if value is None else parse_moment(value)
+            return None if value is None else parse_timestamp(value)
         except ValueError:
             raise InvalidTurnError(f"{self._path}{name} is not an ISO 8601 timestamp") from None
 

@@ -13,7 +13,6 @@ import attrs
 
 from memoair_voice_sync.transcripts._identifiers import InvalidTurnError
 from memoair_voice_sync.transcripts._lines import TextLine, read_lines
-from memoair_voice_sync.transcripts._moments import parse_local_moment
 from memoair_voice_sync.transcripts._pairing import TranscriptTurnAssembler
 from memoair_voice_sync.transcripts._records import Message, PartialTurn, Rejection, Side, TranscriptSource
 from memoair_voice_sync.transcripts._speakers import (
@@ -23,6 +22,7 @@ from memoair_voice_sync.transcripts._speakers import (
     UnusableFileError,
     Utterance,
 )
+from memoair_voice_sync.transcripts._timestamps import parse_local_timestamp
 
 _MISSING_LIBRARY = "subtitles require webvtt-py: pip install 'memoair-voice[subtitles]'"
 _NON_CUE_BLOCK = re.compile(r"(?:NOTE|STYLE|REGION)(?:\s|$)")  # a WebVTT block without speech
@@ -159,7 +159,7 @@ class _SubtitleTranscript:
         if position is None:
             raise self._gap_error("the cue has no timing line")
         if not self._has_started:
-            self._started_at = self._header.find_start(parse_local_moment)
+            self._started_at = self._header.find_start(parse_local_timestamp)
             self._has_started = True
         timing_line = block.lines[position]
         if self._is_srt:

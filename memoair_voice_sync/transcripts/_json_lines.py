@@ -9,9 +9,9 @@ import attrs
 
 from memoair_voice_sync.transcripts._identifiers import InvalidTurnError, check_id
 from memoair_voice_sync.transcripts._lines import read_lines
-from memoair_voice_sync.transcripts._moments import parse_moment
 from memoair_voice_sync.transcripts._pairing import TranscriptTurnAssembler
 from memoair_voice_sync.transcripts._records import Message, PartialTurn, Rejection, Side, TranscriptSource
+from memoair_voice_sync.transcripts._timestamps import parse_timestamp
 
 _FIELDS = (
     "userId", "sessionId", "turnId", "occurredAt", "userText", "assistantText", "userName", "assistantName",
@@ -185,7 +185,7 @@ def _parse_line(fields: _LineFields, source: TranscriptSource, line: int) -> Par
 def _parse_occurred_at(fields: _LineFields) -> Any:
     value = fields.text("occurredAt")
     try:
-        return None if value is None else parse_moment(value)
+        return None if value is None else parse_timestamp(value)
     except ValueError:
         raise InvalidTurnError("occurredAt is not an ISO 8601 timestamp such as 2026-03-02T09:30:00Z") from None
 

@@ -11,7 +11,6 @@ from typing import BinaryIO
 from memoair_voice_sync.transcripts._call_clock import CallClock
 from memoair_voice_sync.transcripts._identifiers import InvalidTurnError
 from memoair_voice_sync.transcripts._lines import TextLine, read_lines
-from memoair_voice_sync.transcripts._moments import parse_local_moment
 from memoair_voice_sync.transcripts._pairing import TranscriptTurnAssembler
 from memoair_voice_sync.transcripts._records import Message, PartialTurn, Rejection, TranscriptSource
 from memoair_voice_sync.transcripts._speakers import (
@@ -21,6 +20,7 @@ from memoair_voice_sync.transcripts._speakers import (
     UnusableFileError,
     Utterance,
 )
+from memoair_voice_sync.transcripts._timestamps import parse_local_timestamp
 
 
 def read_plain_text(stream: BinaryIO, source: TranscriptSource) -> Iterator[PartialTurn | Rejection]:
@@ -63,7 +63,7 @@ class _TextTranscript:
         if self._clock is None:
             if self._header.add_line(line.text):
                 return None
-            self._clock = CallClock(self._header.find_start(parse_local_moment))
+            self._clock = CallClock(self._header.find_start(parse_local_timestamp))
         occurred_at, text = self._clock.split_timestamp(line.text)
         speaker = self._speakers.split(text)
         if speaker is None:

@@ -20,7 +20,7 @@ from support.clouds import Client
 from support.commands import MEMOAIR, environment, memoair, start_process
 from support.waiting import eventually
 
-from memoair_voice_sync.transcripts import parse_moment
+from memoair_voice_sync.transcripts import parse_timestamp
 
 # Imported events
 
@@ -46,11 +46,11 @@ def test_calls_are_imported_completely_with_times_and_each_turn_once(client: Cli
         "metadata": {"line": "returns"},
     }
     assert events[-1]["payload"] == {"reason": "imported"}
-    minutes = [parse_moment(event["occurredAt"]) - STARTED_AT for event in events]
+    minutes = [parse_timestamp(event["occurredAt"]) - STARTED_AT for event in events]
     assert minutes == [timedelta(minutes=number) for number in (1, 1, 2, 3, 3)]
     [session] = client.ok("GET", "/v1/voice-sdk/users/ana/sessions")["sessions"]
     assert (session["turnCount"], session["agentId"]) == (3, client.identity["agent"])
-    assert parse_moment(session["endedAt"]) == STARTED_AT + timedelta(minutes=3)
+    assert parse_timestamp(session["endedAt"]) == STARTED_AT + timedelta(minutes=3)
     users = {user["userId"]: user["name"] for user in client.ok("GET", "/v1/voice-sdk/users")["users"]}
     assert users == {"ana": "Ana", "bob": "Bob"}
 
@@ -167,7 +167,9 @@ def test_every_format_is_imported_with_its_times_and_only_once(client: Client, t
     assert [event["type"] for event in events] == ["session_start", "turn", "turn", "session_end"]
     texts = [(turn["payload"]["userText"], turn["payload"]["assistantText"]) for turn in turns]
     assert texts == [("", "Hello."), ("My parcel is late.", "I see.")]
-    assert [parse_moment(turn["occurredAt"]) - STARTED_AT for turn in turns] == [timedelta(seconds=at) for at in (1, 4)]
+    assert [parse_timestamp(turn["occurredAt"]) - STARTED_AT for turn in turns] == [
+        timedelta(seconds=at) for at in (1, 4)
+    ]
 
     longer = {
         "vtt": VTT.format(7, "Caller", "Bye.") + "\n" + VTT.format(8, "Ghost", "Boo."),
@@ -470,7 +472,7 @@ def assert_all_imported(client: Client, turns: int = 1_200, callers: int = 20) -
         minutes = range(10 * number, 10 * number + 10)
         assert turn_ids_of(events) == [f"t{each}" for each in minutes]
         times = [event["occurredAt"] for event in events if event["type"] == "turn"]
-        assert [parse_moment(each) for each in times] == [STARTED_AT + timedelta(minutes=each) for each in minutes]
+        assert [parse_timestamp(each) for each in times] == [STARTED_AT + timedelta(minutes=each) for each in minutes]
     users = client.pages("/v1/voice-sdk/users", "users", limit=100)
     assert sum(user["sessionCount"] for user in users) == turns // 10
     sessions = [

@@ -70,7 +70,7 @@ class Clock:
         ([{"state": "connecting"}, {"state": "ok", "hasPulled": False}, {"state": "ok", "hasPulled": True}], 3, None),
         ([{"state": "connecting"}, {"state": "retrying"}], 2, "the cloud is unreachable or fails"),
         ([{"state": "retrying", "hasPulled": True}], 1, None),
-        ([{"state": "refused"}], 1, "the cloud rejects our requests"),
+        ([{"state": "refused"}], 1, "the cloud rejects the requests"),
         ([None], 1, None),
     ],
 )

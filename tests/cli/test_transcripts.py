@@ -21,7 +21,7 @@ from memoair_voice_sync.transcripts import (
     TranscriptOptions,
     TranscriptTurn,
     format_of,
-    parse_moment,
+    parse_timestamp,
     read_transcript,
 )
 
@@ -466,7 +466,9 @@ def test_timestamps_are_offsets_or_times_of_day_or_dates(
 
     assert not rejected
     assert texts(turns) == [("Hi.\nBye.", "Yes.")]
-    assert [(each.occurred_at - parse_moment(started)).total_seconds() for each in apart if each.occurred_at] == seconds
+    assert [
+        (each.occurred_at - parse_timestamp(started)).total_seconds() for each in apart if each.occurred_at
+    ] == seconds
 
 
 def test_offsets_are_dropped_if_the_start_of_the_call_is_unknown() -> None:
@@ -574,7 +576,7 @@ def test_an_unknown_format_raises_value_error_before_reading() -> None:
     ],
 )
 def test_timestamps_are_converted_to_utc(text: str, timestamp: datetime) -> None:
-    assert parse_moment(text) == timestamp
+    assert parse_timestamp(text) == timestamp
 
 
 @pytest.mark.parametrize(
@@ -582,7 +584,7 @@ def test_timestamps_are_converted_to_utc(text: str, timestamp: datetime) -> None
 )
 def test_an_invalid_timestamp_raises_value_error(text: str) -> None:
     with pytest.raises(ValueError, match=r"timestamp|must be|offset|strictly between"):
-        parse_moment(text)
+        parse_timestamp(text)
 
 
 def test_memory_does_not_grow_with_the_size_of_the_file(tmp_path: Path) -> None:
@@ -622,9 +624,13 @@ def test_the_sdk_does_not_import_the_readers_and_they_import_nothing_else() -> N
     assert not ours
 
 
-def test_the_former_name_of_rejection_is_deprecated() -> None:
-    with pytest.warns(DeprecationWarning, match="Refusal is now Rejection"):
-        former = transcripts.Refusal  # type: ignore[attr-defined]
-    assert former is Rejection
+@pytest.mark.parametrize(("former_name", "name"), [("Refusal", "Rejection"), ("parse_moment", "parse_timestamp")])
+def test_former_names_are_deprecated(former_name: str, name: str) -> None:
+    with pytest.warns(DeprecationWarning, match=f"{former_name} is now {name}"):
+        former = getattr(transcripts, former_name)
+    assert former is getattr(transcripts, name)
+
+
+def test_unknown_names_are_rejected() -> None:
     with pytest.raises(AttributeError, match="no attribute 'Refusals'"):
         transcripts.Refusals  # type: ignore[attr-defined] # noqa: B018

@@ -12,7 +12,7 @@ _ISO_8601 = re.compile(
 _CLOCK = re.compile(r"(?:(\d{1,2}):)?(\d{1,2}):(\d\d)(?:[.,](\d{1,9}))?", re.ASCII)
 
 
-def parse_moment(text: str) -> datetime:
+def parse_timestamp(text: str) -> datetime:
     """Parse an ISO 8601 timestamp, and convert it to UTC.
 
     Args:
@@ -25,12 +25,12 @@ def parse_moment(text: str) -> datetime:
         ValueError: The timestamp is invalid or out of range.
     """
     try:
-        return parse_local_moment(text).astimezone(timezone.utc)
+        return parse_local_timestamp(text).astimezone(timezone.utc)
     except OverflowError:
         raise ValueError("the timestamp is out of range") from None
 
 
-def parse_local_moment(text: str) -> datetime:
+def parse_local_timestamp(text: str) -> datetime:
     """Parse an ISO 8601 timestamp, and keep its time zone. Raises ValueError."""
     match = _ISO_8601.fullmatch(text.strip())
     if match is None:
